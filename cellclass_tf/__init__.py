@@ -1,0 +1,41 @@
+"""Names, outlines and counts every cell in two-channel fluorescence fields."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Public names and the modules that hold them. They load when first used, so that
+# importing the package stays light.
+_MODULE_OF_NAME = {
+    "Cells": "cells",
+    "InputError": "files",
+    "Micrograph": "micrograph",
+    "Study": "study",
+    "read_micrograph": "microscopy.readers",
+    "read_micrographs": "microscopy.readers",
+    "merge_channels": "microscopy.merge",
+    "convert": "microscopy.conversion",
+    "annotate": "annotation.annotating",
+    "CellposeAnnotator": "annotation.cellpose_annotator",
+    "WatershedAnnotator": "annotation.watershed_annotator",
+    "import_masks": "annotation.corrections",
+    "simulate": "datasets.simulation",
+    "Predictor": "maskrcnn.predictor",
+    "predict": "maskrcnn.prediction",
+    "cell_table": "analysis.cell_table",
+    "evaluate": "analysis.evaluation",
+    "draw_overlay": "analysis.overlay",
+}
+
+__all__ = list(_MODULE_OF_NAME)
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[name]}")
+    return getattr(module, name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Cells to tables, scores and pictures."""

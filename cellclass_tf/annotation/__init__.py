@@ -1,0 +1,1 @@
+"""Merged images to annotated cells."""

@@ -1,0 +1,220 @@
+"""Cells: the instances in one field of view."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.files import InputError
+
+UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of one field: one pixel belongs to one cell.
+
+    Attributes:
+      labels: (H, W) int32 label image; 0 is background, 1..N the cells, none missing.
+      type_names: names of the K cell types, in class order.
+      type_ids: (N,) int32; 0 unknown, 1..K the type of cell i + 1.
+      scores: (N,) float32 in [0, 1], how sure it is that this is a cell; 1 for
+        annotations. Not a calibrated probability.
+      probabilities: (N, K) float32, the probability of each type; rows sum to 1, and
+        are 0 where the type is unknown.
+    """
+
+    labels: np.ndarray
+    type_names: tuple[str, ...]
+    type_ids: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
+
+    def __post_init__(self):
+        count, types = int(self.labels.max(initial=0)), len(self.type_names)
+        shapes = (self.type_ids.shape, self.scores.shape, self.probabilities.shape)
+        if self.labels.ndim != 2 or shapes != ((count,), (count,), (count, types)):
+            raise ValueError(
+                f"Expected labels (H, W) and, for its {count} cells and {types} types, "
+                f"type_ids ({count},), scores ({count},), probabilities ({count}, "
+                f"{types}); got labels {self.labels.shape} and {shapes}."
+            )
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: np.ndarray,
+        type_names: Sequence[str],
+        cell_types: str | Sequence[str] | None = None,
+    ) -> Cells:
+        """Makes annotated cells from any label image.
+
+        Args:
+          labels: (H, W) of any integer type; labels need not be contiguous.
+          type_names: names of the study's types, in class order.
+          cell_types: one type for all cells, or one for each label present, in
+            ascending order of the labels; None or 'unknown' where it is not known.
+
+        Raises:
+          ValueError: if a type is not in `type_names`, or their number does not fit.
+        """
+        labels, present = _relabel(labels)
+        if cell_types is None or isinstance(cell_types, str):
+            cell_types = [cell_types or UNKNOWN] * len(present)
+        if len(cell_types) != len(present):
+            raise ValueError(
+                f"Expected {len(present)} cell types, one a label; got {len(cell_types)}."
+            )
+        ids = _ids_of_types(cell_types, type_names)
+        one_hot = np.eye(len(type_names) + 1, dtype=np.float32)[ids][:, 1:]
+        scores = np.ones(len(ids), np.float32)
+        return cls(labels, tuple(type_names), ids, scores, one_hot)
+
+    def __len__(self) -> int:
+        return len(self.type_ids)
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """The type of cell 1..N by name, 'unknown' where it is not known."""
+        names = (UNKNOWN, *self.type_names)
+        return tuple(names[i] for i in self.type_ids)
+
+    @functools.cached_property
+    def boxes_yxyx(self) -> np.ndarray:
+        """(N, 4) int32 boxes [top, left, bottom, right) of cell 1..N, in pixels."""
+        from scipy import ndimage
+
+        slices = ndimage.find_objects(self.labels, max_label=len(self))
+        boxes = [(s[0].start, s[1].start, s[0].stop, s[1].stop) for s in slices]
+        return np.array(boxes, np.int32).reshape(-1, 4)
+
+    @functools.cached_property
+    def areas_px(self) -> np.ndarray:
+        """(N,) int64 number of pixels of cell 1..N."""
+        return np.bincount(self.labels.ravel(), minlength=len(self) + 1)[1:]
+
+    def mask(self, index: int) -> np.ndarray:
+        """Returns cell `index` + 1 as a (h, w) bool mask inside its box."""
+        top, left, bottom, right = self.boxes_yxyx[index]
+        return self.labels[top:bottom, left:right] == index + 1
+
+    def write(self, path: str | os.PathLike, *, types_csv: bool = False) -> None:
+        """Writes the label image, and with `types_csv` NAME.csv (cell, cell_type).
+
+        The TIFF is uint16, or uint32 for more than 65,535 cells.
+        """
+        import tifffile
+
+        path = pathlib.Path(path)
+        dtype = np.uint16 if len(self) <= np.iinfo(np.uint16).max else np.uint32
+        if types_csv:
+            # First the table: a label image without its types would be misread.
+            rows = enumerate(self.cell_types, start=1)
+            files.write_csv(
+                path.with_suffix(".csv"),
+                ("cell", "cell_type"),
+                ({"cell": cell, "cell_type": cell_type} for cell, cell_type in rows),
+            )
+        with files.atomic_path(path) as temporary:
+            tifffile.imwrite(temporary, self.labels.astype(dtype), compression="zlib")
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike,
+        type_names: Sequence[str],
+        cell_type: str | None = None,
+    ) -> Cells:
+        """Reads a label image (TIFF or PNG) and its types.
+
+        Args:
+          path: label image; NAME.csv beside it (cell, cell_type) gives types by cell.
+          type_names: names of the study's types, in class order.
+          cell_type: the type of all cells where there is no NAME.csv.
+
+        Raises:
+          InputError: if a file is broken, is no label image, or names unknown types.
+        """
+        path = pathlib.Path(path)
+        labels = read_labels(path)
+        table = path.with_suffix(".csv")
+        try:
+            if not table.exists():
+                return cls.from_labels(labels, type_names, cell_type)
+            by_cell = {int(r["cell"]): r["cell_type"] for r in files.read_csv(table)}
+            present = np.unique(labels[labels > 0]).tolist()
+            types = [by_cell.get(cell, UNKNOWN) for cell in present]
+            return cls.from_labels(labels, type_names, types)
+        except KeyError as error:
+            raise InputError(
+                f"{table}: expected the columns cell, cell_type; {error} is missing."
+            ) from error
+        except ValueError as error:
+            raise InputError(f"{table if table.exists() else path}: {error}") from error
+
+
+def read_labels(path: str | os.PathLike) -> np.ndarray:
+    """Reads a label image.
+
+    Returns:
+      (H, W) integer array as stored.
+
+    Raises:
+      InputError: if the file cannot be read or is not one plane of whole numbers.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() == ".png":
+        labels = files.read_png(path)
+    else:
+        labels = _read_label_tiff(path)
+    if labels.ndim != 2 or labels.dtype.kind not in "ui":
+        raise InputError(
+            f"{path}: expected a label image, (H, W) of whole numbers; got shape "
+            f"{labels.shape} of {labels.dtype}."
+        )
+    return labels
+
+
+def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            files.check_image_size(page.imagelength, page.imagewidth, path)
+            return np.squeeze(tiff.asarray())
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
+        if isinstance(error, (InputError, FileNotFoundError)):
+            raise
+        raise InputError(f"{path}: the label TIFF cannot be read ({error}).") from error
+
+
+def _relabel(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns contiguous int32 labels and the (N,) labels they had before."""
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.min(initial=0) < 0:
+        raise ValueError(
+            "Expected labels (H, W) of whole numbers from 0 on; got shape "
+            f"{labels.shape} of {labels.dtype}."
+        )
+    values, inverse = np.unique(labels, return_inverse=True)
+    inverse = inverse.reshape(labels.shape).astype(np.int32)
+    if values.size and values[0] == 0:
+        return inverse, values[1:]
+    return inverse + 1, values
+
+
+def _ids_of_types(cell_types: Sequence[str], type_names: Sequence[str]) -> np.ndarray:
+    ids = {UNKNOWN: 0, **{name: i for i, name in enumerate(type_names, start=1)}}
+    strangers = sorted(set(cell_types) - set(ids))
+    if strangers:
+        raise ValueError(
+            f"Unknown cell type {strangers[0]!r}; the study has {', '.join(type_names)}."
+        )
+    return np.array([ids[name] for name in cell_types], np.int32)

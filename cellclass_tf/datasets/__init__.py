@@ -1,0 +1,1 @@
+"""Annotated images to training examples."""

@@ -1,0 +1,228 @@
+"""Settle simulated cells in colonies and give each its ground in a label image."""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import ndimage
+
+from cellclass_tf.datasets.cell_looks import LOOKS, CellTypeLook
+
+_FRAME_OVERHANG = 0.35  # a centre may lie this many radii outside the frame
+
+
+@dataclasses.dataclass(frozen=True)
+class PlacedCell:
+    name: str
+    centre_yx: np.ndarray  # px, origin at the frame's corner
+    radius_px: float
+    aspect: float
+    angle: float
+    harmonics: np.ndarray  # (4, 2) cosine and sine amplitudes, orders 2-5
+    branch_angles: np.ndarray
+
+    @property
+    def look(self) -> CellTypeLook:
+        return LOOKS[self.name]
+
+
+def place(names, size_px, pixel_size_um, rng):
+    """Settle cells colony by colony; a cell that finds no room is left out."""
+    placed = []
+    for colony in _colonies(names, rng):
+        members = []
+        for name in colony:
+            area_um2 = LOOKS[name].area_um2 * rng.lognormal(0, LOOKS[name].area_log_sd)
+            radius_px = math.sqrt(area_um2 / math.pi) / pixel_size_um
+            centre = _beside(members, placed, name, radius_px, size_px, rng)
+            if centre is None:
+                continue
+            cell = _new_cell(name, centre, radius_px, rng)
+            members.append(cell)
+            placed.append(cell)
+    return placed
+
+
+def _colonies(names, rng):
+    """Group names into colonies; some colonies of two types grow into one."""
+    groups = []
+    for name in sorted(set(names)):
+        left = names.count(name)
+        while left:
+            size = min(left, int(rng.geometric(1 / LOOKS[name].colony_cells)))
+            groups.append([name] * size)
+            left -= size
+    order = rng.permutation(len(groups))
+    colonies = []
+    for group in (groups[i] for i in order):
+        if colonies and colonies[-1][0] != group[0] and rng.random() < 0.4:
+            joined = colonies.pop() + group
+            colonies.append([joined[i] for i in rng.permutation(len(joined))])
+        else:
+            colonies.append(group)
+    return colonies
+
+
+def _beside(members, placed, name, radius_px, size_px, rng):
+    """A free centre touching the colony, else anywhere free, else None."""
+    packing = LOOKS[name].packing
+    low, high = -_FRAME_OVERHANG * radius_px, size_px + _FRAME_OVERHANG * radius_px
+    if members:
+        angles = rng.uniform(0, 2 * math.pi, (len(members), 12, 1))
+        reach = [
+            max(packing, LOOKS[m.name].packing) * (m.radius_px + radius_px) * 1.02
+            for m in members
+        ]
+        around = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+        centres = np.array([m.centre_yx for m in members])
+        spots = centres[:, None] + around * np.array(reach)[:, None, None]
+        # The noise keeps colonies from all being round.
+        far = np.linalg.norm(spots - centres.mean(axis=0), axis=-1)
+        far = far + rng.exponential(radius_px * packing**4, far.shape)
+        spots = spots.reshape(-1, 2)[np.argsort(far, axis=None)]
+        found = _first_free(spots, placed, packing, radius_px, low, high)
+        if found is not None:
+            return found
+    spots = rng.uniform(low, high, (40, 2))
+    return _first_free(spots, placed, 1.35, radius_px, low, high)
+
+
+def _first_free(spots, placed, packing, radius_px, low, high):
+    free = ((spots > low) & (spots < high)).all(axis=1)
+    if placed:
+        centres = np.array([cell.centre_yx for cell in placed])
+        need = np.array(
+            [
+                max(packing, cell.look.packing) * (cell.radius_px + radius_px)
+                for cell in placed
+            ]
+        )
+        gaps = np.linalg.norm(spots[:, None] - centres, axis=-1)
+        free &= (gaps > need).all(axis=1)
+    return spots[free.argmax()] if free.any() else None
+
+
+def _new_cell(name, centre_yx, radius_px, rng):
+    look = LOOKS[name]
+    return PlacedCell(
+        name=name,
+        centre_yx=centre_yx,
+        radius_px=radius_px,
+        aspect=rng.uniform(1, look.aspect_max),
+        angle=rng.uniform(0, math.pi),
+        harmonics=rng.normal(0, look.outline_roughness, (4, 2))
+        / np.sqrt(np.arange(1, 5))[:, None],
+        branch_angles=rng.uniform(0, 2 * math.pi, rng.choice(4, p=look.neurite_odds)),
+    )
+
+
+def grow(placed, size_px, margin_px, pixel_size_um, rng):
+    """Give each pixel to the cell whose outline and power distance claim it.
+
+    Returns:
+      labels: (size + 2 margin) square int32; inside the frame each label is one
+        piece, and no label lies wholly outside it.
+      kept: the placed cells of labels 1..N. Cells squeezed below a sixth of their
+        type's median area are gone, as are slivers cut by the frame (a tenth).
+    """
+    side = size_px + 2 * margin_px
+    labels = np.zeros((side, side), np.int32)
+    distance = np.full((side, side), np.inf, np.float32)
+    # Warped coordinates make straight borders and round rims slightly wavy.
+    warp = np.stack(
+        [smooth_noise((side, side), 2.2 / pixel_size_um, rng) for _ in range(2)]
+    )
+    warp *= 0.35 / pixel_size_um
+    body = np.zeros((side, side), bool)
+    for index, cell in enumerate(placed, start=1):
+        _claim(cell, index, labels, distance, body, warp, margin_px)
+    _bridge_pockets(labels, body, placed, 3.2 / pixel_size_um)
+    kept = _clean(labels, placed, margin_px, pixel_size_um)
+    renumber = np.zeros(len(placed) + 1, np.int32)
+    renumber[kept] = np.arange(1, len(kept) + 1)
+    return renumber[labels], [placed[index - 1] for index in kept]
+
+
+def _claim(cell, index, labels, distance, body, warp, margin_px):
+    """Take the pixels nearest to `cell`; `body` marks those in its own outline."""
+    centre = cell.centre_yx + margin_px
+    half = 2.3 * cell.radius_px
+    box = tuple(
+        slice(max(0, int(middle - half)), min(side, int(middle + half) + 1))
+        for middle, side in zip(centre, labels.shape)
+    )
+    y, x = np.ogrid[box]
+    y, x = y - centre[0] + warp[0][box], x - centre[1] + warp[1][box]
+    sin, cos = math.sin(cell.angle), math.cos(cell.angle)
+    along = (x * cos + y * sin) / math.sqrt(cell.aspect)
+    across = (y * cos - x * sin) * math.sqrt(cell.aspect)
+    outline, cones = _outline(cell, y, x)
+    reach_px = cell.radius_px * (cell.look.spread * outline + cones)
+    square = along**2 + across**2
+    power = square - (cell.radius_px * outline) ** 2
+    beyond = 1 + 0.35 * cell.look.cohesion
+    won = (square < (beyond * reach_px) ** 2) & (power < distance[box])
+    distance[box][won] = power[won]
+    labels[box][won] = index
+    body[box][won] = (square < reach_px**2)[won]
+
+
+def _outline(cell, y, x):
+    """Relative reach in each direction, and the cones that branches add to it."""
+    ray = x + 1j * y
+    ray = (ray / np.maximum(np.abs(ray), 1e-6)).astype(np.complex64)
+    outline = np.ones(ray.shape, np.float32)
+    turned = ray
+    for even, odd in cell.harmonics:
+        turned = turned * ray
+        outline += even * turned.real + odd * turned.imag
+    cones = np.zeros_like(outline)
+    for angle in cell.branch_angles:
+        alignment = ray.real * math.cos(angle) + ray.imag * math.sin(angle)
+        # A von Mises bump about 0.3 radians wide.
+        cones += 0.32 * np.exp((alignment - 1) / 0.045)
+    return outline, cones
+
+
+def _bridge_pockets(labels, body, placed, sigma_px):
+    """Keep ground beyond the bodies only where cohesive neighbours surround it."""
+    cohesion = np.array([0, *(cell.look.cohesion for cell in placed)], np.float32)
+    weight = cohesion[labels]
+    surrounded = ndimage.gaussian_filter(weight * body, sigma_px, truncate=2.5) > 0.45
+    labels[~body & ~(surrounded & (weight > 0))] = 0
+
+
+def _clean(labels, placed, margin_px, pixel_size_um):
+    """Erase stray pieces and slivers inside the frame; list the labels that stay."""
+    inner = slice(margin_px, labels.shape[0] - margin_px)
+    frame = labels[inner, inner]
+    kept = []
+    for index, box in enumerate(ndimage.find_objects(frame), start=1):
+        if box is None:
+            continue
+        pieces, count = ndimage.label(frame[box] == index)
+        areas_px = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+        stray = (pieces > 0) & (pieces != areas_px.argmax() + 1)
+        frame[box][stray] = 0
+        is_cut = any(s.start == 0 or s.stop == frame.shape[0] for s in box)
+        typical_px = placed[index - 1].look.area_um2 / pixel_size_um**2
+        if areas_px.max() >= typical_px / (10 if is_cut else 6):
+            kept.append(index)
+    return kept
+
+
+def smooth_noise(shape, sigma_px, rng):
+    """Gaussian random field of unit variance and about that correlation length.
+
+    Returns:
+      float32 array of `shape`.
+    """
+    # Coarse noise is drawn on a coarse grid: the same look at a fraction of the cost.
+    step = max(1, int(sigma_px / 2))
+    coarse = [-(-side // step) + 1 for side in shape]
+    noise = rng.standard_normal(coarse, np.float32)
+    noise = ndimage.gaussian_filter(noise, sigma_px / step)
+    noise /= noise.std() + 1e-6
+    if step > 1:
+        noise = ndimage.zoom(noise, step, order=1)
+    return noise[: shape[0], : shape[1]]

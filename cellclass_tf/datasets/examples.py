@@ -1,0 +1,119 @@
+"""Annotated images of a study to examples of its dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from cellclass_tf import files
+from cellclass_tf.datasets import splits
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study
+
+MOST_CELLS = np.iinfo(np.uint16).max
+
+
+def rows_of_dataset(study: Study) -> list[ImageRow]:
+    """Finds the images that can be examples, gives them splits and records those.
+
+    Rejected images, images without cells files and mixed images in which the type of a
+    cell is not known stay out, and are counted in the log.
+
+    Raises:
+      InputError: if nothing is left, or a hand-made split leaks.
+    """
+    rows = study.accepted_rows()
+    annotated = [row for row in rows if study.cells_path(row).exists()]
+    usable = [row for row in annotated if _types_are_known(study, row)]
+    if not usable:
+        raise InputError(
+            f"{study.root}: no annotated images ({len(rows)} images, {len(annotated)} "
+            "with cells). Run `cellclass annotate` or `cellclass import` first."
+        )
+    logging.info(
+        "%s: %d images, %d not annotated, %d with cells of unknown type.",
+        study.root,
+        len(rows),
+        len(rows) - len(annotated),
+        len(annotated) - len(usable),
+    )
+    try:
+        chosen = splits.assign_splits(usable)
+    except ValueError as error:
+        raise InputError(f"{study.manifest_path}: {error}") from error
+    rows = [dataclasses.replace(row, split=chosen[row.image]) for row in usable]
+    study.update(rows)
+    return rows
+
+
+def fingerprint_of_dataset(study: Study, rows: list[ImageRow]) -> str:
+    """Returns a hash of all that the dataset is made of: bytes, types and splits."""
+    parts = []
+    for row in rows:
+        path = study.cells_path(row)
+        table = path.with_suffix(".csv")
+        parts.append(
+            (
+                row.image,
+                row.cell_type,
+                row.group,
+                row.split,
+                row.pixel_size_um,
+                files.sha256_of_file(study.image_path(row)),
+                files.sha256_of_file(path),
+                files.sha256_of_file(table) if table.exists() else "",
+            )
+        )
+    return files.fingerprint(study.cell_types, parts)
+
+
+def example_of_row(study: Study, row: ImageRow) -> dict[str, Any]:
+    """Makes one example.
+
+    Returns:
+      image, the path of the merged PNG (H, W, 3) uint8; labels (H, W, 1) uint16; cells: for
+      cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the image, type and area
+      in pixels; image_name, culture, group; pixel_size_um, 0 if unknown.
+
+    Raises:
+      InputError: if image and cells do not fit together, or there are too many cells.
+    """
+    import tensorflow_datasets as tfds
+
+    image, cells = study.read_image(row), study.read_cells(row)
+    if image.shape[:2] != cells.labels.shape or len(cells) > MOST_CELLS:
+        raise InputError(
+            f"{study.cells_path(row)}: expected at most {MOST_CELLS} cells and the "
+            f"image's size {image.shape[:2]}; got {len(cells)} cells, size "
+            f"{cells.labels.shape}. Annotate it again."
+        )
+    height, width = cells.labels.shape
+    boxes = cells.boxes_yxyx / np.array([height, width, height, width])
+    return {
+        # A path is stored as it is; pixels would be compressed a second time.
+        "image": os.fspath(study.image_path(row)),
+        "labels": cells.labels[..., np.newaxis].astype(np.uint16),
+        "cells": [
+            {"box": tfds.features.BBox(*box), "type": name, "area_px": int(area)}
+            for box, name, area in zip(
+                boxes.tolist(), cells.cell_types, cells.areas_px, strict=True
+            )
+        ],
+        "image_name": row.image,
+        "culture": row.cell_type,
+        "group": row.group,
+        "pixel_size_um": row.pixel_size_um or 0.0,
+    }
+
+
+def _types_are_known(study: Study, row: ImageRow) -> bool:
+    if study.folder_type(row.cell_type):
+        return True
+    # Without a table no cell of a mixed field has a type; the pixels need no reading.
+    table: pathlib.Path = study.cells_path(row).with_suffix(".csv")
+    return table.exists() and bool((study.read_cells(row).type_ids > 0).all())

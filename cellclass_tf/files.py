@@ -1,0 +1,173 @@
+"""Files that appear whole or not at all, and images that are safe to open."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import pathlib
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+# Twice the 10,000 x 10,000 px field that the library is made for. A header that claims
+# more is taken for a decompression bomb and is refused before a pixel is read.
+MAX_IMAGE_PIXELS = 200_000_000
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_PALETTE = 3
+
+
+class InputError(ValueError):
+    """Input that cannot be used: the message says what, where and what to do."""
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary sibling of `path` that replaces it when the block succeeds.
+
+    A block that raises, or a process that is killed, leaves `path` as it was.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays, since image writers choose the format by it.
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=".part-", suffix="".join(path.suffixes[-2:])
+    )
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes `text` as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def write_csv(
+    path: str | os.PathLike, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Writes `rows` under `columns`, whole or not at all; None becomes an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Reads a CSV file with a header into one dictionary of strings a row."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def sha256_of_file(path: str | os.PathLike) -> str:
+    """Returns the hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_tree(folder: str | os.PathLike) -> str:
+    """Returns one SHA-256 over the names and bytes of all files below `folder`."""
+    folder = pathlib.Path(folder)
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(sha256_of_file(path).encode())
+    return digest.hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Returns a short hash of JSON-like values; a path counts with its size and time."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, pathlib.Path):
+            status = part.stat()
+            part = [str(part), status.st_size, status.st_mtime_ns]
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def check_image_size(height: int, width: int, path: str | os.PathLike) -> None:
+    """Raises InputError if an image's header claims more pixels than a field has."""
+    if height * width > MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"{path}: the header claims {height} x {width} px, more than the "
+            f"{MAX_IMAGE_PIXELS:,} px that are opened. Split the field into tiles."
+        )
+
+
+def read_png(path: str | os.PathLike) -> np.ndarray:
+    """Reads a PNG as it is stored.
+
+    Returns:
+      (H, W) uint8 or uint16, or (H, W, 3) uint8. An alpha channel is dropped.
+
+    Raises:
+      InputError: if the file is no PNG, is broken, is too large, or is a 16-bit colour
+        PNG (which the reading library would quietly cut to 8 bit).
+    """
+    with open(path, "rb") as file:
+        head = file.read(26)
+    if head[:8] != _PNG_SIGNATURE or len(head) < 26:
+        raise InputError(
+            f"{path}: expected a PNG, but the first bytes are {head[:8]!r}."
+        )
+    width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
+    check_image_size(height, width, path)
+    if depth == 16 and colour not in (0, 4):
+        raise InputError(
+            f"{path}: a 16-bit colour PNG. Save it as a 16-bit TIFF, or as an 8-bit PNG."
+        )
+    return _decode_png(path, colour)
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes (H, W) uint8 or uint16, or (H, W, 3) uint8, whole or not at all."""
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
+
+
+def _decode_png(path: str | os.PathLike, colour: int) -> np.ndarray:
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
+    try:
+        with Image.open(path) as image:
+            if colour == _PNG_PALETTE:
+                return np.asarray(image.convert("RGB"))
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: the PNG cannot be decoded ({error}). Copy it again from its source."
+        ) from error
+    if pixels.dtype == np.int32:
+        pixels = pixels.astype(np.uint16)
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * 255
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels = pixels[..., :-1]
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

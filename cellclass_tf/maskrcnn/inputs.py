@@ -1,0 +1,249 @@
+"""The label-image input path: TFDS examples to Model Garden's tensors."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from official.vision.ops import anchor, preprocess_ops
+
+from cellclass_tf.maskrcnn import augmentation
+from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
+
+
+def build_dataset(
+    task: CellMaskRCNNTask, data: DataConfig, input_context=None
+) -> tf.data.Dataset:
+    """Builds batches for training (endless, random crops) or evaluation.
+
+    Returns:
+      A dataset of (images, labels); images (B, S, S, 3) float32, normalised, labels as
+      Model Garden's Mask R-CNN task takes them.
+
+    Raises:
+      ValueError: if the data directory is not set.
+    """
+    fields = _fields(data, input_context)
+    parser = Parser(task, data)
+    batch = data.global_batch_size
+    if input_context:
+        batch = input_context.get_per_replica_batch_size(batch)
+    if data.is_training:
+        fields = fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
+        seeds = tf.data.Dataset.counter()
+        fields = tf.data.Dataset.zip(fields, seeds)
+        parse = parser.parse_for_training
+    else:
+        parse = parser.parse_for_evaluation
+    dataset = fields.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.batch(batch, drop_remainder=data.drop_remainder)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def normalise(image: tf.Tensor) -> tf.Tensor:
+    """Turns uint8 grey values, or the same as float, into the network's input."""
+    return preprocess_ops.normalize_image(tf.cast(image, tf.float32) / 255.0)
+
+
+class Parser:
+    """Makes the network's input and targets of a field's image and label image."""
+
+    def __init__(self, task: CellMaskRCNNTask, data: DataConfig):
+        self._task, self._data, self._model = task, data, task.model
+        self._size = task.model.input_size[0]
+
+    def parse_for_training(self, example, number):
+        """Takes a random crop of a field, turned and flipped; see `augmentation`.
+
+        Args:
+          example: one example of `cell_types`.
+          number: the crop's number, which with the seed makes its random numbers.
+        """
+        seed = tf.stack([tf.cast(self._data.seed, tf.int64), number])
+        parser = self._data.parser
+        image, labels = augmentation.random_crop(
+            example["image"],
+            tf.cast(example["labels"][..., 0], tf.int32),
+            size=self._size / self._task.scale,
+            scale_range=(parser.aug_scale_min, parser.aug_scale_max),
+            seed=seed,
+        )
+        image, labels = augmentation.random_turn(image, labels, seed=seed)
+        image = self._resize(image)
+        image = augmentation.random_intensity(
+            image,
+            gain=self._data.gain,
+            gamma=self._data.gamma,
+            noise=self._data.noise,
+            seed=seed,
+        )
+        boxes, classes, masks = self._targets(example["cells"], labels)
+        return normalise(image), self._training_labels(boxes, classes, masks)
+
+    def parse_for_evaluation(self, example):
+        """Takes the middle of a field."""
+        image, labels = augmentation.central_crop(
+            example["image"],
+            tf.cast(example["labels"][..., 0], tf.int32),
+            size=self._size / self._task.scale,
+        )
+        boxes, classes, masks = self._targets(example["cells"], labels)
+        room = self._data.parser.max_num_instances
+        truth = {
+            "boxes": _pad(boxes, room),
+            "classes": _pad(classes, room),
+            "is_crowds": tf.zeros([room], tf.int32),
+            "masks": _pad(masks, room),
+            "source_id": tf.zeros([], tf.int64),
+        }
+        labels = {
+            "image_info": self._image_info(),
+            "anchor_boxes": self._anchors(),
+            "groundtruths": truth,
+        }
+        return normalise(self._resize(image)), labels
+
+    def _resize(self, image):
+        image = tf.cast(image, tf.float32)
+        image = tf.image.resize(image, [self._size] * 2, antialias=True)
+        return tf.ensure_shape(image, [self._size, self._size, 3])
+
+    def _targets(self, cells, labels):
+        """Cuts the cells out of a crop's label image, one at a time.
+
+        Returns:
+          boxes (N, 4) float32 in the network's pixels, classes (N,) int32 from 1 on,
+          masks (N, m, m) float32 inside their boxes.
+        """
+        ids, boxes = visible_cells(
+            labels, cells["area_px"], self._data.min_visible_share
+        )
+        classes = tf.cast(tf.gather(cells["type"], ids - 1), tf.int32) + 1
+        masks = masks_in_boxes(labels, ids, boxes, self._data.parser.mask_crop_size)
+        zoom = self._size / tf.cast(tf.shape(labels)[0], tf.float32)
+        return boxes * zoom, classes, masks
+
+    def _training_labels(self, boxes, classes, masks):
+        parser = self._data.parser
+        labeler = anchor.RpnAnchorLabeler(
+            parser.rpn_match_threshold,
+            parser.rpn_unmatched_threshold,
+            parser.rpn_batch_size_per_im,
+            parser.rpn_fg_fraction,
+        )
+        anchors, room = self._anchors(), parser.max_num_instances
+        score_targets, box_targets = labeler.label_anchors(
+            anchors, boxes, tf.cast(classes[:, tf.newaxis], tf.float32)
+        )
+        boxes = _pad(boxes, room)
+        return {
+            "anchor_boxes": anchors,
+            "image_info": self._image_info(),
+            "rpn_score_targets": score_targets,
+            "rpn_box_targets": box_targets,
+            "gt_boxes": boxes,
+            "gt_outer_boxes": boxes,
+            "gt_classes": _pad(classes, room),
+            "gt_masks": _pad(masks, room),
+        }
+
+    def _anchors(self):
+        return build_anchors(self._model, self._size)
+
+    def _image_info(self):
+        size = float(self._size)
+        return tf.constant([[size, size], [size, size], [1.0, 1.0], [0.0, 0.0]])
+
+
+def build_anchors(model, size: int):
+    """The anchors by level, (h, w, 4 * anchors) float32, for a (size, size) input."""
+    generator = anchor.build_anchor_generator(
+        min_level=model.min_level,
+        max_level=model.max_level,
+        num_scales=model.anchor.num_scales,
+        aspect_ratios=model.anchor.aspect_ratios,
+        anchor_size=model.anchor.anchor_size,
+    )
+    return generator(image_size=(size, size))
+
+
+def visible_cells(labels, areas_px, min_visible_share: float):
+    """Finds the cells of which a crop shows enough, and their boxes.
+
+    Args:
+      labels: (H, W) int32 label image of the crop.
+      areas_px: (N,) areas of cell 1..N in the whole field; the crop's area counts in
+        the same pixels.
+      min_visible_share: cells of which less is seen are left out.
+
+    Returns:
+      ids (M,) int32, boxes (M, 4) float32 [top, left, bottom, right) in pixels.
+    """
+    count = tf.shape(areas_px)[0] + 1
+    flat = tf.reshape(labels, [-1])
+    seen = tf.math.bincount(flat, minlength=count, maxlength=count)
+    whole = tf.concat([[1.0], tf.cast(areas_px, tf.float32)], axis=0)
+    enough = tf.cast(seen, tf.float32) >= min_visible_share * whole
+    # Background is number 0; and what is not seen at all has no box.
+    enough &= (seen > 0) & (tf.range(count) > 0)
+    rows, columns = tf.meshgrid(
+        tf.range(tf.shape(labels)[0]), tf.range(tf.shape(labels)[1]), indexing="ij"
+    )
+    rows, columns = tf.reshape(rows, [-1]), tf.reshape(columns, [-1])
+    edges = [
+        tf.math.unsorted_segment_min(rows, flat, count),
+        tf.math.unsorted_segment_min(columns, flat, count),
+        tf.math.unsorted_segment_max(rows, flat, count) + 1,
+        tf.math.unsorted_segment_max(columns, flat, count) + 1,
+    ]
+    ids = tf.cast(tf.where(enough)[:, 0], tf.int32)
+    return ids, tf.cast(tf.gather(tf.stack(edges, axis=-1), ids), tf.float32)
+
+
+def masks_in_boxes(labels, ids, boxes_yxyx, size: int):
+    """Cuts each cell's mask out of the label image; never a stack of whole fields.
+
+    Args:
+      labels: (H, W) int32 label image.
+      ids: (N,) int32 labels.
+      boxes_yxyx: (N, 4) float32 boxes in pixels.
+      size: the masks' width m.
+
+    Returns:
+      (N, m, m) float32 of 0 and 1, sampled at the middles of m x m squares of the box.
+    """
+    shape = tf.cast(tf.shape(labels), tf.float32)
+    # crop_and_resize puts its samples on the box's edges and counts from pixel middles.
+    top_left, bottom_right = boxes_yxyx[:, :2], boxes_yxyx[:, 2:]
+    half = (bottom_right - top_left) / (2 * size)
+    first, last = top_left + half - 0.5, bottom_right - half - 0.5
+    samples = tf.image.crop_and_resize(
+        tf.cast(labels, tf.float32)[tf.newaxis, ..., tf.newaxis],
+        tf.concat([first, last], axis=1) / tf.tile(shape - 1, [2]),
+        tf.zeros_like(ids),
+        [size, size],
+        method="nearest",
+    )
+    same = tf.equal(samples[..., 0], tf.cast(ids, tf.float32)[:, None, None])
+    return tf.cast(same, tf.float32)
+
+
+def _fields(data: DataConfig, input_context) -> tf.data.Dataset:
+    import tensorflow_datasets as tfds
+
+    if not data.tfds_name or not data.tfds_data_dir:
+        raise ValueError(
+            "Expected tfds_name and tfds_data_dir of the data; got "
+            f"{data.tfds_name!r}, {data.tfds_data_dir!r}. Without the directory the "
+            "working directory would be read."
+        )
+    fields = tfds.load(
+        data.tfds_name, split=data.tfds_split, data_dir=data.tfds_data_dir
+    )
+    if input_context and input_context.num_input_pipelines > 1:
+        fields = fields.shard(
+            input_context.num_input_pipelines, input_context.input_pipeline_id
+        )
+    return fields.cache() if data.cache else fields
+
+
+def _pad(values, room: int):
+    return preprocess_ops.clip_or_pad_to_fixed_size(values, room, -1)

@@ -1,0 +1,309 @@
+"""Finds and names the cells of a field of any size, with TensorFlow alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+
+FORMAT = "cellclass_tf Mask R-CNN 1"
+METADATA_FILE = "cellclass.json"
+
+# A cell that shares more than this with one that is already there is the same cell.
+_SAME_CELL_SHARE = 0.5
+_TILES_A_CALL = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """Cells before they share out the pixels.
+
+    Attributes:
+      boxes_yxyx: (N, 4) float32 in pixels of the field.
+      scores: (N,) float32, of being a cell.
+      probabilities: (N, K) float32, of each type.
+      masks: (N, m, m) float16 in [0, 1], inside the boxes.
+    """
+
+    boxes_yxyx: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
+    masks: np.ndarray
+
+
+class Predictor:
+    """A trained model, ready for merged images.
+
+    Attributes:
+      metadata: what the model was trained on; see METADATA_FILE beside the SavedModel.
+      type_names: names of the cell types, in class order.
+      fingerprint: SHA-256 of the SavedModel's files.
+    """
+
+    def __init__(self, serve, metadata: dict[str, Any], fingerprint: str):
+        self._serve = serve
+        self.metadata = metadata
+        self.type_names = tuple(metadata["type_names"])
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Predictor:
+        """Loads a SavedModel written by `cellclass_tf.maskrcnn.export`.
+
+        Raises:
+          InputError: if the folder holds no such model.
+        """
+        path = pathlib.Path(path)
+        metadata = _read_metadata(path)
+        import tensorflow as tf
+
+        try:
+            model = tf.saved_model.load(os.fspath(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise InputError(
+                f"{path}: the SavedModel cannot be loaded ({error})."
+            ) from error
+        predictor = cls(
+            model.signatures["serving_default"], metadata, files.sha256_of_tree(path)
+        )
+        # The signature's variables live only as long as the model that owns them.
+        predictor._model = model
+        return predictor
+
+    def predict(
+        self,
+        image: np.ndarray,
+        *,
+        pixel_size_um: float | None = None,
+        score_threshold: float = 0.5,
+    ) -> Cells:
+        """Outlines and names the cells of one field.
+
+        Args:
+          image: (H, W, 3) uint8 merged image of any size: 0, cytoplasm, nuclei.
+          pixel_size_um: of the image. Where this and the training images' are known,
+            cells are shown to the network at the size that it learned; otherwise the
+            image is taken to be at the training images' scale.
+          score_threshold: cells of a lower score are left out.
+
+        Returns:
+          The cells; one type a cell, the most probable.
+
+        Raises:
+          InputError: if the image has another shape or type.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(
+                f"Expected a merged image (H, W, 3) uint8; got {image.shape} of "
+                f"{image.dtype}."
+            )
+        detections = self.detect(
+            image, scale=self.scale_for(pixel_size_um), score_threshold=score_threshold
+        )
+        return cells_from_detections(detections, image.shape[:2], self.type_names)
+
+    def scale_for(self, pixel_size_um: float | None) -> float:
+        """Network pixels per image pixel, for images of a pixel size."""
+        trained = self.metadata.get("pixel_size_um")
+        ratio = pixel_size_um / trained if pixel_size_um and trained else 1.0
+        return self.metadata["scale"] * ratio
+
+    def detect(
+        self, image: np.ndarray, *, scale: float, score_threshold: float
+    ) -> Detections:
+        """Runs the network over overlapping tiles; each cell is owned by one tile.
+
+        A tile owns the cells whose middle lies in its core; cores part the field.
+        """
+        scaled = _resized(image, scale)
+        size = self.metadata["tile_px"]
+        margin = min(int(2 * self.metadata["model_diameter_px"]), size // 4)
+        found = []
+        for batch in _batches(_tiles(scaled.shape[:2], size, margin)):
+            pixels = np.stack([_cut(scaled, tile, size) for tile in batch])
+            outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
+            for i, tile in enumerate(batch):
+                count = outputs["num_detections"][i]
+                one = {k: v[i][:count] for k, v in outputs.items() if v[i].ndim}
+                found.append(_owned(one, tile, score_threshold))
+        merged = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        zoom = np.array(image.shape[:2]) / np.array(scaled.shape[:2])
+        return Detections(merged[0] * np.tile(zoom, 2), *merged[1:])
+
+
+def cells_from_detections(
+    detections: Detections, shape_yx: tuple[int, int], type_names: tuple[str, ...]
+) -> Cells:
+    """Shares the pixels out: each goes to the cell whose mask is surest there.
+
+    Surer cells come first; one that mostly covers, or is covered by, a cell that is
+    there already is that same cell. A cell that keeps less than half of its pixels
+    against its neighbours is dropped.
+
+    Args:
+      detections: N cells.
+      shape_yx: height and width of the field.
+      type_names: names of the K types.
+    """
+    labels = np.zeros(shape_yx, np.int32)
+    sureness = np.zeros(shape_yx, np.float32)
+    areas = {}
+    for index in np.argsort(-detections.scores, kind="stable"):
+        window, mask = _pasted(
+            detections.boxes_yxyx[index], detections.masks[index], shape_yx
+        )
+        inside = mask >= 0.5
+        area = int(inside.sum())
+        if not area or _is_known(labels[window], inside, areas):
+            continue
+        areas[index + 1] = area
+        wins = inside & (mask > sureness[window])
+        labels[window][wins] = index + 1
+        sureness[window][wins] = mask[wins]
+    kept = np.bincount(labels.ravel(), minlength=len(detections.scores) + 1)
+    good = [number for number, area in areas.items() if kept[number] * 2 >= area]
+    # Numbers run down the field as they did in the detections' order.
+    good = np.array(sorted(good), np.int64)
+    table = np.zeros(len(detections.scores) + 1, np.int32)
+    table[good] = np.arange(1, len(good) + 1)
+    chosen = good - 1
+    probabilities = detections.probabilities[chosen].astype(np.float32)
+    return Cells(
+        table[labels],
+        tuple(type_names),
+        (probabilities.argmax(axis=1) + 1).astype(np.int32),
+        detections.scores[chosen].astype(np.float32),
+        probabilities,
+    )
+
+
+def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
+    file = path / METADATA_FILE
+    if not file.exists():
+        raise InputError(
+            f"{file} does not exist: {path} is no exported model. Make one with "
+            "`python -m experiments.export`."
+        )
+    try:
+        metadata = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{file}: no JSON ({error}). Export the model again."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{file}: expected format {FORMAT!r}, got {metadata.get('format')!r}."
+        )
+    return metadata
+
+
+def _resized(image: np.ndarray, scale: float) -> np.ndarray:
+    from PIL import Image
+
+    size = [max(1, round(length * scale)) for length in image.shape[:2]]
+    # Pillow widens the triangle when it shrinks, as tf.image.resize(antialias=True).
+    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tile:
+    """Top left corner, and the core [top, left, bottom, right) in the scaled field."""
+
+    corner_yx: tuple[int, int]
+    core_yxyx: tuple[float, float, float, float]
+
+
+def _tiles(shape_yx: tuple[int, int], size: int, margin: int) -> list[_Tile]:
+    rows, columns = (_starts(length, size, margin) for length in shape_yx)
+    return [
+        _Tile((top, left), (core_top, core_left, core_bottom, core_right))
+        for top, core_top, core_bottom in rows
+        for left, core_left, core_right in columns
+    ]
+
+
+def _starts(length: int, size: int, margin: int) -> list[tuple[int, float, float]]:
+    """Tiles along one axis: start, and the core's first and last position."""
+    step = size - 2 * margin
+    starts = [0]
+    while starts[-1] + size < length:
+        starts.append(min(starts[-1] + step, length - size))
+    # Cores meet in the middle of the overlap of neighbours.
+    borders = [(a + size + b) / 2 for a, b in itertools.pairwise(starts)]
+    edges = [-np.inf, *borders, np.inf]
+    return list(zip(starts, edges[:-1], edges[1:], strict=True))
+
+
+def _batches(tiles: list[_Tile]) -> Iterator[list[_Tile]]:
+    for start in range(0, len(tiles), _TILES_A_CALL):
+        yield tiles[start : start + _TILES_A_CALL]
+
+
+def _cut(image: np.ndarray, tile: _Tile, size: int) -> np.ndarray:
+    top, left = tile.corner_yx
+    piece = image[top : top + size, left : left + size]
+    missing = [(0, size - piece.shape[0]), (0, size - piece.shape[1]), (0, 0)]
+    return np.pad(piece, missing)
+
+
+def _owned(outputs: dict[str, np.ndarray], tile: _Tile, threshold: float):
+    """The detections whose middle lies in the tile's core, in the field's place."""
+    boxes = outputs["detection_boxes"] + np.tile(tile.corner_yx, 2)
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    top, left, bottom, right = tile.core_yxyx
+    keep = (middle >= (top, left)).all(1) & (middle < (bottom, right)).all(1)
+    keep &= outputs["detection_scores"] >= threshold
+    return (
+        boxes[keep].astype(np.float32),
+        outputs["detection_scores"][keep],
+        outputs["detection_probabilities"][keep],
+        outputs["detection_masks"][keep].astype(np.float16),
+    )
+
+
+def _pasted(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Draws a box's mask at the field's pixels.
+
+    Returns:
+      The window of the field, and the mask's values at the middles of its pixels.
+    """
+    first = np.clip(np.floor(box[:2]), 0, shape_yx).astype(int)
+    last = np.clip(np.ceil(box[2:]), 0, shape_yx).astype(int)
+    weights = [
+        _interpolation(np.arange(a, b) + 0.5, low, high, mask.shape[0])
+        for a, b, low, high in zip(first, last, box[:2], box[2:], strict=True)
+    ]
+    values = weights[0] @ mask.astype(np.float32) @ weights[1].T
+    return (slice(first[0], last[0]), slice(first[1], last[1])), values
+
+
+def _interpolation(points, low: float, high: float, count: int) -> np.ndarray:
+    """Linear interpolation from `count` samples in [low, high) to points, 0 outside."""
+    place = (points - low) / max(high - low, 1e-6) * count - 0.5
+    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count)[None]))
+    # Between a box's edge and its outermost samples these hold on.
+    weights[(place < 0) & (points >= low), 0] = 1
+    weights[(place > count - 1) & (points <= high), -1] = 1
+    return weights.astype(np.float32)
+
+
+def _is_known(there: np.ndarray, inside: np.ndarray, areas: dict[int, int]) -> bool:
+    """Whether a mask mostly overlaps one cell that is painted already."""
+    numbers, counts = np.unique(there[inside], return_counts=True)
+    area = int(inside.sum())
+    return any(
+        count > _SAME_CELL_SHARE * min(area, areas[number])
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+        if number
+    )

@@ -1,0 +1,196 @@
+"""Trains an experiment with Model Garden's training library."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tqdm
+from absl import logging
+from official.common import distribute_utils
+from official.core import config_definitions as cfg
+from official.core import exp_factory, task_factory, train_lib, train_utils
+from official.modeling import hyperparams, performance
+
+from cellclass_tf.files import InputError
+from cellclass_tf.maskrcnn import config, task  # noqa: F401 - registers the task.
+from cellclass_tf.study import Study
+
+SIMULATED = "cell_types/simulated"
+PARAMS_FILE = "params.yaml"
+
+
+class ExperimentParser(train_utils.ExperimentParser):
+    """Model Garden's order of overrides, with what the dataset decides put first.
+
+    An experiment's defaults, then what follows from the data, then --config_file, then
+    --params_override. `study` and `steps` are read from the flags beside Model Garden's.
+    """
+
+    def base_experiment(self) -> cfg.ExperimentConfig:
+        """Returns the experiment with all that follows from its dataset."""
+        flags = self._flags_obj
+        check_experiment(flags.experiment)
+        params = super().base_experiment()
+        name, data_dir = _dataset(flags.study)
+        for data in (params.task.train_data, params.task.validation_data):
+            data.tfds_name, data.tfds_data_dir = name, data_dir
+        config.apply_facts(params, config.facts_of_dataset(name, data_dir))
+        if flags.steps:
+            config.set_steps(params, flags.steps)
+        return params
+
+
+def train(
+    experiment: str,
+    model_dir: str | os.PathLike,
+    *,
+    study: str | os.PathLike | None = None,
+    mode: str = "train_and_eval",
+    steps: int | None = None,
+    config_file: Sequence[str] = (),
+    params_override: str | None = None,
+) -> pathlib.Path:
+    """Trains an experiment; a run that was killed goes on from its last checkpoint.
+
+    Args:
+      experiment: 'cellclass_maskrcnn_small' or 'cellclass_maskrcnn'.
+      model_dir: folder for checkpoints, TensorBoard logs and params.yaml.
+      study: folder of a study with a prepared dataset; None for simulated cultures.
+      mode: 'train', 'train_and_eval' or 'eval'.
+      steps: training steps; None for the experiment's own.
+      config_file: YAML files of overrides.
+      params_override: YAML or 'a.b=c,d=e' overrides, applied last.
+
+    Returns:
+      `model_dir`.
+
+    Raises:
+      InputError: if the experiment is unknown or there is no dataset.
+    """
+    flags = argparse.Namespace(
+        experiment=experiment,
+        study=study,
+        steps=steps,
+        config_file=list(config_file),
+        params_override=params_override,
+        tpu=None,
+        tf_data_service=None,
+    )
+    return run(parse(flags), model_dir, mode)
+
+
+def parse(flags_obj) -> cfg.ExperimentConfig:
+    """Makes an experiment's parameters of flags and data, prints and locks them."""
+    params = ExperimentParser(flags_obj).parse()
+    params.validate()
+    params.lock()
+    facts = params.task
+    logging.info(
+        "Set from the data: types %s, median cell %.1f px (shown to the network at "
+        "scale %.2f), room for %d cells a crop and %d a tile.",
+        ", ".join(facts.type_names),
+        facts.cell_diameter_px,
+        facts.scale,
+        facts.train_data.parser.max_num_instances,
+        facts.model.detection_generator.max_num_detections,
+    )
+    return params
+
+
+def run(
+    params: cfg.ExperimentConfig, model_dir: str | os.PathLike, mode: str
+) -> pathlib.Path:
+    """Trains or evaluates with parameters made by `parse`; see `train`."""
+    if "train" in mode:
+        train_utils.serialize_config(params, os.fspath(model_dir))
+    if params.runtime.mixed_precision_dtype:
+        performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
+    strategy = distribute_utils.get_distribution_strategy(
+        distribution_strategy=params.runtime.distribution_strategy,
+        all_reduce_alg=params.runtime.all_reduce_alg,
+        num_gpus=params.runtime.num_gpus,
+        tpu_address=params.runtime.tpu,
+    )
+    with strategy.scope():
+        the_task = task_factory.get_task(params.task, logging_dir=os.fspath(model_dir))
+    progress = _Progress(params, model_dir)
+    train_lib.run_experiment(
+        distribution_strategy=strategy,
+        task=the_task,
+        mode=mode,
+        params=params,
+        model_dir=os.fspath(model_dir),
+        train_actions=[progress],
+    )
+    progress.close()
+    return pathlib.Path(model_dir)
+
+
+def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.ExperimentConfig:
+    """Reads the parameters with which a model was trained.
+
+    Raises:
+      InputError: if the folder holds no training run.
+    """
+    check_experiment(experiment)
+    path = pathlib.Path(model_dir) / PARAMS_FILE
+    if not path.exists():
+        raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
+    params = exp_factory.get_exp_config(experiment)
+    return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
+
+
+def check_experiment(name: str) -> None:
+    """Raises InputError unless the experiment is one of this package's."""
+    if name not in config.EXPERIMENTS:
+        known = ", ".join(config.EXPERIMENTS)
+        raise InputError(f"Unknown experiment {name!r}; known are {known}.")
+
+
+class _Progress:
+    """A progress bar that moves after every loop of training steps."""
+
+    def __init__(self, params: cfg.ExperimentConfig, model_dir: str | os.PathLike):
+        checkpoint = tf.train.latest_checkpoint(os.fspath(model_dir))
+        done = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
+        self._loop = params.trainer.steps_per_loop
+        self._bar = tqdm.tqdm(
+            total=params.trainer.train_steps,
+            initial=done,
+            desc="train",
+            dynamic_ncols=True,
+        )
+
+    def __call__(self, output) -> None:
+        """Is called by Model Garden's controller with a loop's mean losses."""
+        self._bar.set_postfix(loss=f"{float(output['total_loss']):.3f}", refresh=False)
+        self._bar.update(min(self._loop, self._bar.total - self._bar.n))
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        self._bar.close()
+
+
+def _dataset(study: str | os.PathLike | None) -> tuple[str, str]:
+    """Name and data directory; without a study, the simulated cultures are prepared."""
+    import tensorflow_datasets as tfds
+
+    if study:
+        folder = Study.open(study).tfds_dir
+        if not (folder / "cell_types" / "study").exists():
+            raise InputError(
+                f"{folder} holds no dataset: run `cellclass dataset --study={study}`."
+            )
+        return "cell_types/study", os.fspath(folder)
+    try:
+        builder = tfds.builder(SIMULATED)
+    except tfds.core.DatasetNotFoundError as error:
+        raise InputError(
+            f"{SIMULATED} is not known to TFDS: name a --study, or import tfds_builders."
+        ) from error
+    builder.download_and_prepare()
+    return SIMULATED, os.fspath(builder.data_path.parents[2])

@@ -1,0 +1,46 @@
+"""Micrograph: the pixels of one field of view and where they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Micrograph:
+    """One field of view, as the microscope saw it.
+
+    Attributes:
+      pixels: (C, Y, X) array, one plane a channel, in the file's own numbers.
+      channel_names: C names; '' where the file names none.
+      pixel_size_um: width of a pixel in the specimen in µm; None if not recorded.
+      file: path of the raw file.
+      sha256: of the raw file.
+      scene: position in a file that holds several fields, from 0.
+      time: time point, from 0.
+      z: how the planes of a stack became one: '' (no stack), 'max', or 'best:K'.
+      is_rgb: whether the channels are the red, green and blue of a colour image.
+    """
+
+    pixels: np.ndarray
+    channel_names: tuple[str, ...]
+    pixel_size_um: float | None = None
+    file: str = ""
+    sha256: str = ""
+    scene: int = 0
+    time: int = 0
+    z: str = ""
+    is_rgb: bool = False
+
+    def __post_init__(self):
+        if self.pixels.ndim != 3 or len(self.channel_names) != len(self.pixels):
+            raise ValueError(
+                "Expected pixels (C, Y, X) and C channel names; got "
+                f"{self.pixels.shape} and {len(self.channel_names)} names."
+            )
+
+    @property
+    def size_yx(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[2]

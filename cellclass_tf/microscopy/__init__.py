@@ -1,0 +1,1 @@
+"""Raw microscope files to merged images."""

@@ -1,0 +1,317 @@
+"""Raw microscope files to merged images and rows of the manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cellclass_tf import batch, files
+from cellclass_tf.files import InputError
+from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.microscopy import merge, readers
+from cellclass_tf.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
+
+_KEPT_LIMITS = ((0.0, 255.0), (0.0, 255.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class _RawFile:
+    path: pathlib.Path
+    cell_type: str
+    group: str
+    grouped: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    nuclei: str | int | None
+    cytoplasm: str | int | None
+    projection: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Conversion:
+    """What one worker needs to convert one raw file."""
+
+    study: Study
+    raw: _RawFile
+    options: _Options
+    limits: tuple[merge.Limits, merge.Limits] | None
+    stem: str
+
+
+def convert(
+    input: str | os.PathLike,
+    study: str | os.PathLike | Study,
+    *,
+    cell_type: str | None = None,
+    nuclei: str | int | None = None,
+    cytoplasm: str | int | None = None,
+    projection: str = "max",
+    group: str | None = None,
+    processes: int = 1,
+) -> batch.Outcome:
+    """Converts raw files to the study's merged images; see `merge.merge_channels`.
+
+    Args:
+      input: a file, or a folder whose sub-folders are named after cell types (or
+        `mixed`), or a folder of one type with `cell_type`.
+      study: folder of the study; it is made if there is none.
+      cell_type: the type of all files (or `mixed`).
+      nuclei: name or index of the nuclei's channel; None to find it by name.
+      cytoplasm: the same for the cytoplasm's.
+      projection: 'max', 'best' or 'none', for Z stacks.
+      group: regular expression; what it matches in a file's path names the dish or
+        slide (its first group, if it has one). Files of one group never part in the
+        splits and share one contrast. Without it each file is a group of its own, and
+        all files of this call share one contrast.
+      processes: worker processes.
+
+    Returns:
+      The outcome by raw file.
+
+    Raises:
+      InputError: if there is nothing to convert, or it is not clear of which type.
+    """
+    raws = _find_raw_files(pathlib.Path(input), cell_type, group)
+    study = _open_or_create(study, raws)
+    for raw in raws:
+        study.check_cell_type(raw.cell_type)
+    options = _Options(nuclei, cytoplasm, projection)
+    measured = _measure(study, raws, options, processes)
+    limits = _limits_of_groups(raws, measured.results)
+    readable = [raw for raw in raws if str(raw.path) in measured.results]
+    converted = _convert_all(study, readable, options, limits, processes)
+    _record(study, converted)
+    return batch.Outcome(
+        converted.done, converted.skipped, measured.failures | converted.failures
+    )
+
+
+def _find_raw_files(
+    source: pathlib.Path, cell_type: str | None, group: str | None
+) -> list[_RawFile]:
+    if not source.exists():
+        raise InputError(f"{source} does not exist.")
+    paths = [source] if source.is_file() else _files_below(source)
+    if not paths:
+        raise InputError(
+            f"{source}: found no image to convert; expected files ending in "
+            f"{', '.join(readers.SUFFIXES)}, or sub-folders of them."
+        )
+    pattern = _compiled(group)
+    raws = []
+    for path in paths:
+        name = cell_type or _type_from_folder(path, source)
+        raws.append(_RawFile(path, name, _group_of(path, name, pattern), bool(pattern)))
+    return raws
+
+
+def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in readers.SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:
+    parts = path.relative_to(source).parts if source.is_dir() else (path.name,)
+    if len(parts) < 2:
+        raise InputError(
+            f"{path}: of which cell type? Say --cell_type=NAME, or put the files into "
+            "sub-folders named after their types."
+        )
+    return parts[0]
+
+
+def _compiled(group: str | None) -> re.Pattern | None:
+    try:
+        return re.compile(group) if group else None
+    except re.error as error:
+        raise InputError(
+            f"--group={group}: no regular expression ({error})."
+        ) from error
+
+
+def _group_of(path: pathlib.Path, cell_type: str, pattern: re.Pattern | None) -> str:
+    if pattern is None:
+        return f"{cell_type}/{_stem(path)}"
+    match = pattern.search(path.as_posix())
+    if match is None:
+        raise InputError(f"{path}: --group={pattern.pattern} matches nothing in it.")
+    return match.group(1) if pattern.groups else match.group(0)
+
+
+def _stem(path: pathlib.Path) -> str:
+    name = re.sub(r"(\.ome)?\.(tiff?|png)$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.+-]+", "_", name)
+
+
+def _open_or_create(study, raws: Sequence[_RawFile]) -> Study:
+    if isinstance(study, Study):
+        return study
+    if (pathlib.Path(study) / "study.yaml").exists():
+        return Study.open(study)
+    found = sorted({raw.cell_type for raw in raws} - {MIXED})
+    if set(found) <= set(DEFAULT_CELL_TYPES):
+        found = list(DEFAULT_CELL_TYPES)
+    return Study.create(study, found)
+
+
+def _measure(study, raws, options, processes) -> batch.Outcome:
+    """First pass: which channels, which grey values; refuses what cannot be read."""
+    folder = study.root / ".journal" / "histograms"
+    jobs = []
+    for raw in raws:
+        # The histogram's file carries the fingerprint, so that a changed one is new.
+        key = files.fingerprint(
+            raw.path, dataclasses.astuple(options), study.channel_rules
+        )
+        output = folder / f"{key}.npz"
+        jobs.append(
+            batch.Job(str(raw.path), (study, raw, options, output), key, (output,))
+        )
+    return batch.run(
+        _measure_one,
+        jobs,
+        description="measure contrast",
+        journal=study.journal("measure"),
+        processes=processes,
+    )
+
+
+def _measure_one(argument) -> dict:
+    study, raw, options, output = argument
+    counts = np.zeros((2, 1 << 16), np.int64)
+    keep = True
+    for micrograph in readers.read_micrographs(raw.path, projection=options.projection):
+        channels = _choose(micrograph, options, study)
+        counts += merge.histograms(micrograph, channels)
+        keep = keep and merge.is_merged(micrograph)
+    with files.atomic_path(output) as temporary:
+        np.savez_compressed(temporary, counts=counts)
+    return {"histogram": str(output), "keep_contrast": keep}
+
+
+def _choose(micrograph: Micrograph, options: _Options, study: Study) -> tuple[int, int]:
+    return merge.choose_channels(
+        micrograph,
+        nuclei=options.nuclei,
+        cytoplasm=options.cytoplasm,
+        rules=study.channel_rules,
+    )
+
+
+def _limits_of_groups(raws: Iterable[_RawFile], measured: dict[str, dict]) -> dict:
+    """Contrast limits by the name of the contrast group; None where they are kept."""
+    totals: dict[str, np.ndarray] = {}
+    for raw in raws:
+        result = measured.get(str(raw.path))
+        if result is None or result["keep_contrast"]:
+            continue
+        with np.load(result["histogram"], allow_pickle=False) as file:
+            key = _contrast_group(raw)
+            totals[key] = totals.get(key, 0) + file["counts"]
+    limits = {key: merge.contrast_limits([total]) for key, total in totals.items()}
+    kept = {
+        str(r.path) for r in raws if measured.get(str(r.path), {}).get("keep_contrast")
+    }
+    return limits | {path: None for path in kept}
+
+
+def _contrast_group(raw: _RawFile) -> str:
+    return raw.group if raw.grouped else ""
+
+
+def _convert_all(study, raws, options, limits, processes) -> batch.Outcome:
+    jobs, stems = [], set()
+    for raw in raws:
+        chosen = None if str(raw.path) in limits else limits[_contrast_group(raw)]
+        stem = _unique_stem(raw, stems)
+        argument = _Conversion(study, raw, options, chosen, stem)
+        key = files.fingerprint(
+            raw.path,
+            dataclasses.astuple(options),
+            chosen,
+            stem,
+            raw.group,
+            raw.cell_type,
+        )
+        first_image = study.root / "images" / f"{stem}.png"
+        jobs.append(batch.Job(str(raw.path), argument, key, (first_image,)))
+    return batch.run(
+        _convert_one,
+        jobs,
+        description="convert",
+        journal=study.journal("convert"),
+        processes=processes,
+    )
+
+
+def _unique_stem(raw: _RawFile, taken: set[str]) -> str:
+    """TYPE/NAME; two files of one name in two folders get their folder's name too."""
+    stem = f"{raw.cell_type}/{_stem(raw.path)}"
+    if stem in taken:
+        stem = f"{raw.cell_type}/{_stem(raw.path.parent)}_{_stem(raw.path)}"
+    if stem in taken:
+        raise InputError(f"{raw.path}: a second file of this name; rename one of them.")
+    taken.add(stem)
+    return stem
+
+
+def _convert_one(job: _Conversion) -> list[dict]:
+    fields = readers.read_micrographs(job.raw.path, projection=job.options.projection)
+    return [dataclasses.asdict(_convert_field(job, field)) for field in fields]
+
+
+def _convert_field(job: _Conversion, micrograph: Micrograph) -> ImageRow:
+    channels = _choose(micrograph, job.options, job.study)
+    limits = job.limits or _KEPT_LIMITS
+    suffix = "".join(
+        f"_{letter}{number}"
+        for letter, number in (("s", micrograph.scene), ("t", micrograph.time))
+        if number
+    )
+    names = [micrograph.channel_names[c] or str(c) for c in channels]
+    clipped = [
+        round(merge.clipped_share(micrograph, channel, limit), 6)
+        for channel, limit in zip(channels, limits, strict=True)
+    ]
+    row = ImageRow(
+        image=f"{job.stem}{suffix}.png",
+        cell_type=job.raw.cell_type,
+        group=job.raw.group,
+        raw_file=str(job.raw.path),
+        raw_sha256=micrograph.sha256,
+        scene=micrograph.scene,
+        time=micrograph.time,
+        z=micrograph.z,
+        nuclei_channel=names[0],
+        cytoplasm_channel=names[1],
+        nuclei_limits=f"{limits[0][0]:g}-{limits[0][1]:g}",
+        cytoplasm_limits=f"{limits[1][0]:g}-{limits[1][1]:g}",
+        nuclei_clipped=clipped[0],
+        cytoplasm_clipped=clipped[1],
+        pixel_size_um=micrograph.pixel_size_um or job.study.pixel_size_um,
+    )
+    merged = merge.merge_channels(
+        micrograph, nuclei=channels[0], cytoplasm=channels[1], limits=limits
+    )
+    files.write_png(job.study.image_path(row), merged)
+    return row
+
+
+def _record(study: Study, outcome: batch.Outcome) -> None:
+    """New rows replace old ones; rows of earlier runs return only where they lack."""
+    present = {row.image for row in study.rows()}
+    fresh = [ImageRow(**r) for rows in outcome.done.values() for r in rows]
+    earlier = [ImageRow(**r) for rows in outcome.skipped.values() for r in rows]
+    study.update(fresh + [row for row in earlier if row.image not in present])
