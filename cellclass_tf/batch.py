@@ -90,7 +90,7 @@ def run(
     ):
         if error is not None:
             outcome.failures[job.name] = error
-            logging.error("%s", error if job.name in error else f"{job.name}: {error}")
+            logging.info("%s failed: %s", job.name, error)
             continue
         outcome.done[job.name] = result
         _append(journal, job, result)

@@ -68,14 +68,15 @@ class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
 @exp_factory.register_config_factory("cellclass_maskrcnn_small")
 def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
     """A network for a processor without an accelerator, and for small studies."""
-    filters = 64
+    filters = 48
     model = maskrcnn.MaskRCNN(
         input_size=[128, 128, 3],
         min_level=2,
         max_level=4,
         anchor=maskrcnn.Anchor(aspect_ratios=[0.6, 1.0, 1.7]),
         backbone=backbones.Backbone(
-            type="resnet", resnet=backbones.ResNet(model_id=10)
+            type="resnet",
+            resnet=backbones.ResNet(model_id=18, depth_multiplier=0.5),
         ),
         decoder=decoders.Decoder(type="fpn", fpn=decoders.FPN(num_filters=filters)),
         rpn_head=maskrcnn.RPNHead(num_convs=1, num_filters=filters),
@@ -83,7 +84,7 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
             num_convs=0, num_filters=filters, fc_dims=256, class_agnostic_bbox_pred=True
         ),
         roi_generator=maskrcnn.ROIGenerator(pre_nms_top_k=300, num_proposals=100),
-        roi_sampler=maskrcnn.ROISampler(num_sampled_rois=48),
+        roi_sampler=maskrcnn.ROISampler(num_sampled_rois=32, foreground_fraction=0.5),
         mask_head=maskrcnn.MaskHead(
             num_convs=2, num_filters=filters, class_agnostic=True
         ),
@@ -93,7 +94,7 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
         ),
     )
     return _experiment(
-        CellMaskRCNNTask(model=model), batch_size=8, steps=600, rate=1e-3
+        CellMaskRCNNTask(model=model), batch_size=8, steps=700, rate=2e-3
     )
 
 

@@ -78,8 +78,8 @@ def choose_channels(
     ]
     # Of two channels, the one that is not the first kind is the second kind.
     if None in found and len(micrograph.pixels) == 2 and found != [None, None]:
-        found = [1 - found[1] if f is None else f for f in found]
-        found = found if found[0] != found[1] else [None, None]
+        known = found[0] if found[1] is None else found[1]
+        found = [1 - known if channel is None else channel for channel in found]
     if None in found or found[0] == found[1]:
         raise InputError(
             f"{micrograph.file}: which channel is which? It has {_listing(micrograph)}. "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 import re
@@ -99,8 +101,9 @@ def _read_tiff(path: pathlib.Path, projection: str) -> Iterator[Micrograph]:
 
     sha256 = files.sha256_of_file(path)
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with _collected_errors() as errors, tifffile.TiffFile(path) as tiff:
             for scene, series in enumerate(tiff.series):
+                _check_whole(path, series, errors)
                 for field in _fields_of_series(path, tiff, series, scene, projection):
                     yield dataclasses.replace(field, sha256=sha256)
     except InputError:
@@ -111,6 +114,39 @@ def _read_tiff(path: pathlib.Path, projection: str) -> Iterator[Micrograph]:
             f"{path}: the TIFF cannot be read ({type(error).__name__}: {error}). It may "
             "be truncated: copy it again from the microscope."
         ) from error
+
+
+@contextlib.contextmanager
+def _collected_errors() -> Iterator[list[str]]:
+    """Collects what tifffile only logs, such as pages that lie beyond the file's end."""
+    errors: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: errors.append(record.getMessage())
+    logger = logging.getLogger("tifffile")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield errors
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
+    """Raises InputError if the pixels are not all there; tifffile would go on."""
+    size = path.stat().st_size
+    ends = [
+        offset + count
+        for page in series.pages
+        if page is not None
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    ]
+    if errors or max(ends, default=0) > size:
+        reason = errors[0] if errors else f"{max(ends)} bytes expected, {size} there"
+        raise InputError(
+            f"{path}: the TIFF is broken or truncated ({reason}). Copy it again from the "
+            "microscope."
+        )
 
 
 def _fields_of_series(path, tiff, series, scene, projection) -> Iterator[Micrograph]:

@@ -1,0 +1,147 @@
+"""The strip of text below a picture: name, scale bar and legend."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
+
+BACKGROUND = (24, 24, 24)
+_INK = (255, 255, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One line of the legend: a sample of the outline, and what it means."""
+
+    text: str
+    colour: tuple[int, int, int]
+    dashed: bool = False
+
+
+def draw(
+    picture: np.ndarray,
+    name: str,
+    entries: Sequence[Entry],
+    pixel_size_um: float | None = None,
+) -> np.ndarray:
+    """Draws the caption of a picture.
+
+    Args:
+      picture: (H, W, 3) uint8 that the caption goes below.
+      name: the image's name, cut if it does not fit.
+      entries: the legend, as many a row as fit.
+      pixel_size_um: width of a pixel of the picture in µm; None draws no scale bar.
+
+    Returns:
+      (H', W, 3) uint8.
+    """
+    width = picture.shape[1]
+    unit = text_height(width)
+    line = round(1.6 * unit)
+    canvas, pen = _blank(width, line)
+    rows = _rows(pen, entries, width, unit)
+    canvas, pen = _blank(width, line * (1 + len(rows)) + unit // 2)
+    middle = unit // 4 + line // 2
+    bar = 0 if pixel_size_um is None else _scale_bar(pen, middle, width, pixel_size_um)
+    text = _fitted(pen, name, width - bar - 2 * unit)
+    pen.text((unit, middle), text, _INK, anchor="lm")
+    for number, row in enumerate(rows, start=1):
+        for left, entry in row:
+            _draw_entry(pen, left, middle + number * line, unit, entry)
+    return np.asarray(canvas)
+
+
+def title(width: int, text: str) -> np.ndarray:
+    """Draws a centred line of text as (H', width, 3) uint8."""
+    unit = text_height(width)
+    canvas, pen = _blank(width, 2 * unit)
+    pen.text((width // 2, unit), text, _INK, anchor="mm")
+    return np.asarray(canvas)
+
+
+def text_height(width: int) -> int:
+    """Returns the size of the text in pixels for a picture of this width."""
+    return max(16, round(width / 44))
+
+
+def round_length_um(longest_um: float) -> float:
+    """Returns the largest of 1, 2, 5 times a power of ten that is not longer."""
+    power = 10.0 ** math.floor(math.log10(longest_um))
+    # A length such as 0.3 / 0.1 may come out a hair short of its whole number.
+    factor = max(f for f in (1, 2, 5) if f * power <= longest_um * (1 + 1e-9))
+    return factor * power
+
+
+def _blank(width: int, height: int):
+    from PIL import Image, ImageDraw, ImageFont
+
+    canvas = Image.new("RGB", (width, height), BACKGROUND)
+    pen = ImageDraw.Draw(canvas)
+    pen.font = ImageFont.load_default(size=text_height(width))
+    return canvas, pen
+
+
+def _rows(
+    pen: ImageDraw.ImageDraw, entries: Sequence[Entry], width: int, unit: int
+) -> list[list[tuple[int, Entry]]]:
+    """Lays the entries out as rows of (left edge, entry)."""
+    rows, left = [[]], unit
+    for entry in entries:
+        needed = _text_start(unit) + math.ceil(pen.textlength(entry.text)) + unit
+        if rows[-1] and left + needed > width:
+            rows, left = [*rows, []], unit
+        rows[-1].append((left, entry))
+        left += needed
+    return [row for row in rows if row]
+
+
+def _text_start(unit: int) -> int:
+    return round(2.1 * unit)
+
+
+def _draw_entry(
+    pen: ImageDraw.ImageDraw, left: int, middle: int, unit: int, entry: Entry
+) -> None:
+    thick = max(3, unit // 4)
+    right = left + round(1.6 * unit)
+    dash = (right - left) / 5
+    spans = [(left, right)]
+    if entry.dashed:
+        spans = [(left + 2 * i * dash, left + (2 * i + 1) * dash) for i in range(3)]
+    for start, stop in spans:
+        top = middle - thick // 2
+        pen.rectangle((start, top, stop, top + thick - 1), fill=entry.colour)
+    pen.text((left + _text_start(unit), middle), entry.text, _INK, anchor="lm")
+
+
+def _scale_bar(
+    pen: ImageDraw.ImageDraw, middle: int, width: int, pixel_size_um: float
+) -> int:
+    """Draws the bar at the right edge and returns the room that it takes in pixels."""
+    unit = text_height(width)
+    length_um = round_length_um(width * pixel_size_um / 5)
+    length_px = round(length_um / pixel_size_um)
+    text = f"{length_um:g} µm"
+    right = width - unit
+    thick = max(3, unit // 4)
+    top = middle - thick // 2
+    pen.rectangle((right - length_px, top, right - 1, top + thick - 1), fill=_INK)
+    text_right = right - length_px - unit // 2
+    pen.text((text_right, middle), text, _INK, anchor="rm")
+    return width - text_right + math.ceil(pen.textlength(text))
+
+
+def _fitted(pen: ImageDraw.ImageDraw, text: str, room: float) -> str:
+    """Cuts the start of a text that is too long: the end of a name tells more."""
+    if pen.textlength(text) <= room:
+        return text
+    while text and pen.textlength("…" + text) > room:
+        text = text[1:]
+    return "…" + text

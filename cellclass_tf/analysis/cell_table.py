@@ -1,0 +1,256 @@
+"""Tables of cells: one row a cell, and one row an image."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+
+# A call with less than this probability for its own type is counted, and drawn, as
+# uncertain. It changes no type.
+UNCERTAIN_BELOW = 0.7
+
+_SHAPE_COLUMNS = (
+    "centroid_y_px",
+    "centroid_x_px",
+    "area_px",
+    "area_um2",
+    "equivalent_diameter_px",
+    "eccentricity",
+    "solidity",
+    "perimeter_px",
+    "mean_cytoplasm",
+    "mean_nuclei",
+    "on_border",
+)
+_PROPERTIES = (
+    "centroid",
+    "equivalent_diameter_area",
+    "eccentricity",
+    "solidity",
+    "perimeter",
+)
+
+
+def columns(type_names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns of cells.csv for these types, in order."""
+    probabilities = (f"p_{name}" for name in type_names)
+    head = ("image", "cell", "cell_type", "probability")
+    return (*head, *probabilities, "score", *_SHAPE_COLUMNS)
+
+
+def count_columns(type_names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns of counts.csv for these types, in order."""
+    counts = (f"n_{name}" for name in type_names)
+    shares = (f"share_{name}" for name in type_names)
+    return ("image", "cells", *counts, "unknown", "uncertain", *shares)
+
+
+def cell_table(
+    cells: Cells,
+    image: np.ndarray | None = None,
+    *,
+    name: str,
+    pixel_size_um: float | None = None,
+) -> list[dict[str, Any]]:
+    """Describes every cell of a field in one row.
+
+    Lengths and areas are in pixels of the image. Shapes are those of
+    `skimage.measure.regionprops`. Floats are rounded to 6 significant digits.
+
+    Args:
+      cells: the cells of the field.
+      image: (H, W, 3) uint8 merged image (0, cytoplasm, nuclei), for the brightness.
+      name: the image's stem: 'TYPE/NAME', or 'NAME'.
+      pixel_size_um: width of a pixel in the specimen in µm; None if unknown.
+
+    Returns:
+      N rows with the keys of `columns(cells.type_names)`:
+        image: `name`.
+        cell: 1..N, the cell's number in the label image.
+        cell_type: the type called, or 'unknown'.
+        probability: of the type called; None where it is unknown. As the model gives
+          it, not calibrated.
+        p_TYPE: probability of each type.
+        score: how sure it is that this is a cell at all, in [0, 1].
+        centroid_y_px, centroid_x_px: centre of mass; 0 is the first pixel's centre.
+        area_px: number of pixels.
+        area_um2: area in µm²; None if the pixel size is unknown.
+        equivalent_diameter_px: diameter of the circle of the same area.
+        eccentricity: of the ellipse of the same moments; 0 is a circle, 1 a line.
+        solidity: area over the area of the convex hull; 1 is convex.
+        perimeter_px: length of the outline, through the centres of its pixels.
+        mean_cytoplasm, mean_nuclei: mean 8-bit brightness (0 to 255) in the cell of the
+          merged image's two channels. Contrast was set when the image was merged, so
+          they compare within a set merged together. None without an image.
+        on_border: whether the cell touches the image's edge and may be cut by it.
+
+    Raises:
+      ValueError: if the image does not have the size of the label image.
+    """
+    shape = cells.labels.shape
+    if image is not None and image.shape != (*shape, 3):
+        raise ValueError(
+            f"{name}: expected a merged image {(*shape, 3)} for the label image "
+            f"{shape}; got {image.shape}."
+        )
+    if not len(cells):
+        return []
+    called = _type_values(cells, name)
+    shapes = _shape_values(cells, image, pixel_size_um)
+    return [
+        {key: _rounded(values[i]) for key, values in (called | shapes).items()}
+        for i in range(len(cells))
+    ]
+
+
+def called_probabilities(cells: Cells) -> np.ndarray:
+    """Returns (N,) float32, the probability of each cell's called type.
+
+    NaN where no type was called.
+    """
+    padded = np.pad(cells.probabilities, ((0, 0), (1, 0)), constant_values=np.nan)
+    return padded[np.arange(len(cells)), cells.type_ids]
+
+
+def count_row(cells: Cells, *, name: str) -> dict[str, Any]:
+    """Counts the types of one field.
+
+    Returns:
+      A row with the keys of `count_columns(cells.type_names)`:
+        image: `name`.
+        cells: number of cells.
+        n_TYPE: cells called TYPE.
+        unknown: cells without a type.
+        uncertain: cells with a type of less than 0.7 probability; n_TYPE has them too.
+        share_TYPE: n_TYPE over all cells with a type; None if there are none.
+    """
+    names = cells.type_names
+    counts = np.bincount(cells.type_ids, minlength=len(names) + 1).tolist()
+    typed = sum(counts[1:])
+    row = {"image": name, "cells": len(cells)}
+    row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
+    row["unknown"] = counts[0]
+    row["uncertain"] = int((called_probabilities(cells) < UNCERTAIN_BELOW).sum())
+    shares = [_rounded(n / typed) if typed else None for n in counts[1:]]
+    return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
+
+
+def count_table(fields: Iterable[tuple[str, Cells]]) -> list[dict[str, Any]]:
+    """Counts the types of many fields, given as (name, cells); see `count_row`."""
+    return [count_row(cells, name=name) for name, cells in fields]
+
+
+def write_cells_csv(
+    path: str | os.PathLike,
+    tables: Iterable[Sequence[Mapping[str, Any]]],
+    type_names: Sequence[str],
+) -> None:
+    """Writes the rows of `cell_table` of one or more fields, whole or not at all.
+
+    Tables are drawn one at a time, so they may come from a generator.
+    """
+    with (
+        files.atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, columns(type_names), lineterminator="\n")
+        writer.writeheader()
+        for table in tables:
+            writer.writerows(table)
+
+
+def write_counts_csv(
+    path: str | os.PathLike,
+    rows: Iterable[Mapping[str, Any]],
+    type_names: Sequence[str],
+) -> None:
+    """Writes the rows of `count_row`, whole or not at all."""
+    files.write_csv(path, count_columns(type_names), rows)
+
+
+def join_csv(path: str | os.PathLike, parts: Iterable[str | os.PathLike]) -> None:
+    """Joins CSV files of one header into one file, a line at a time.
+
+    Raises:
+      InputError: if there is no part, or if the headers of two parts differ.
+    """
+    header = None
+    with (
+        files.atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as joined,
+    ):
+        for part in parts:
+            with open(pathlib.Path(part), encoding="utf-8", newline="") as file:
+                first = file.readline()
+                if header is None:
+                    header = first
+                    joined.write(first)
+                if first != header:
+                    raise InputError(
+                        f"{part}: expected the header {header.strip()!r}, got "
+                        f"{first.strip()!r}. Was it made for other types? Make it again."
+                    )
+                joined.writelines(file)
+        if header is None:
+            raise InputError(f"{path}: there are no parts to join.")
+
+
+def _type_values(cells: Cells, name: str) -> dict[str, Sequence]:
+    values = {
+        "image": [name] * len(cells),
+        "cell": range(1, len(cells) + 1),
+        "cell_type": cells.cell_types,
+        "probability": called_probabilities(cells),
+    }
+    values |= {f"p_{k}": p for k, p in zip(cells.type_names, cells.probabilities.T)}
+    return values | {"score": cells.scores}
+
+
+def _shape_values(
+    cells: Cells, image: np.ndarray | None, pixel_size_um: float | None
+) -> dict[str, Sequence]:
+    from skimage import measure
+
+    nothing = [None] * len(cells)
+    channels = None if image is None else image[..., 1:]
+    properties = _PROPERTIES if image is None else (*_PROPERTIES, "intensity_mean")
+    found = measure.regionprops_table(cells.labels, channels, properties=properties)
+    area_um2 = nothing if pixel_size_um is None else cells.areas_px * pixel_size_um**2
+    values = (
+        found["centroid-0"],
+        found["centroid-1"],
+        cells.areas_px,
+        area_um2,
+        found["equivalent_diameter_area"],
+        found["eccentricity"],
+        found["solidity"],
+        found["perimeter"],
+        found.get("intensity_mean-0", nothing),
+        found.get("intensity_mean-1", nothing),
+        _on_border(cells),
+    )
+    return dict(zip(_SHAPE_COLUMNS, values, strict=True))
+
+
+def _on_border(cells: Cells) -> np.ndarray:
+    boxes = cells.boxes_yxyx
+    first = (boxes[:, :2] == 0).any(axis=1)
+    return first | (boxes[:, 2:] == cells.labels.shape).any(axis=1)
+
+
+def _rounded(value: Any) -> Any:
+    """Returns a plain Python value that prints short; None in place of NaN."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if np.isfinite(value) else None

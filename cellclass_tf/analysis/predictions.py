@@ -1,0 +1,148 @@
+"""Predictions: the folder that `predict` writes, read back as cells."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from cellclass_tf.cells import UNKNOWN, Cells, read_labels
+from cellclass_tf.files import InputError
+
+
+class Predictions:
+    """The predicted cells of many fields.
+
+    cells.csv is read once, into a few numbers a cell; label images are read one at a
+    time, when asked for.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        """Opens a prediction folder.
+
+        Args:
+          folder: holds cells.csv and labels/STEM.tif.
+
+        Raises:
+          InputError: if it does not, or if cells.csv lacks columns.
+        """
+        self.folder = pathlib.Path(folder)
+        self.cells_path = self.folder / "cells.csv"
+        if not self.cells_path.exists():
+            raise InputError(
+                f"{self.cells_path} does not exist: {self.folder} holds no predictions. "
+                "Make them with `cellclass predict`."
+            )
+        with open(self.cells_path, encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+        missing = {"image", "cell", "cell_type", "score"} - set(header)
+        types = [n.removeprefix("p_") for n in header if n.startswith("p_")]
+        if missing or not types:
+            raise InputError(
+                f"{self.cells_path}: expected the columns image, cell, cell_type, score "
+                f"and p_TYPE for each type; got {', '.join(header) or 'an empty file'}. "
+                "Run `cellclass predict` again."
+            )
+        self.type_names: tuple[str, ...] = tuple(types)
+
+    @functools.cached_property
+    def stems(self) -> tuple[str, ...]:
+        """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those of 0 cells."""
+        labels = self.folder / "labels"
+        # Hidden names are what a killed run leaves of a half-written file.
+        paths = [p for p in labels.rglob("*.tif") if not p.name.startswith(".")]
+        names = (path.relative_to(labels).as_posix() for path in paths)
+        return tuple(sorted(name.removesuffix(".tif") for name in names))
+
+    def labels_path(self, stem: str) -> pathlib.Path:
+        """Where the label image of a field lies."""
+        return self.folder / "labels" / f"{stem}.tif"
+
+    def read(self, stem: str) -> Cells:
+        """Returns the cells of a field, with types, scores and probabilities.
+
+        Raises:
+          InputError: if the field was not predicted, or if its label image and its rows
+            in cells.csv do not tell of the same cells.
+        """
+        path = self.labels_path(stem)
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist: {stem!r} was not predicted, or its label image "
+                "was deleted. Run `cellclass predict` again."
+            )
+        labels = read_labels(path).astype(np.int32)
+        table = self._table(stem)
+        areas = np.bincount(labels.ravel(), minlength=1)[1:]
+        whole = areas.all() and len(areas) == len(table)
+        if not whole or (table[:, 0] != np.arange(1, len(areas) + 1)).any():
+            raise InputError(
+                f"{path}: expected cells 1..N, each with its row in {self.cells_path}; "
+                f"got {np.count_nonzero(areas)} cells up to number {len(areas)}, and "
+                f"{len(table)} rows for {stem!r}. Run `cellclass predict` again."
+            )
+        ids, scores = table[:, 1].astype(np.int32), table[:, 2].astype(np.float32)
+        probabilities = table[:, 3:].astype(np.float32)
+        return Cells(labels, self.type_names, ids, scores, probabilities)
+
+    def _table(self, stem: str) -> np.ndarray:
+        """Returns (N, 3 + K) float64: cell, type id, score, probabilities, by cell."""
+        chunks = self._index.get(stem, ())
+        table = np.concatenate([np.empty((0, 3 + len(self.type_names))), *chunks])
+        return table[np.argsort(table[:, 0])]
+
+    @functools.cached_property
+    def _index(self) -> Mapping[str, list[np.ndarray]]:
+        index: dict[str, list[np.ndarray]] = {}
+        with open(self.cells_path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            try:
+                for image, group in itertools.groupby(rows, lambda row: row["image"]):
+                    table = _numbers(group, self.type_names)
+                    index.setdefault(image, []).append(table)
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{self.cells_path}, line {rows.line_num}: expected whole numbers in "
+                    "cell, a type in cell_type and numbers in score and p_TYPE; "
+                    f"{type(error).__name__}: {error}. Run `cellclass predict` again."
+                ) from error
+        return index
+
+
+def read_cells(
+    folder: str | os.PathLike, stem: str, type_names: Sequence[str] | None = None
+) -> Cells:
+    """Reads the cells of one field; for many fields open `Predictions` once.
+
+    Args:
+      folder: what `predict` wrote.
+      stem: 'TYPE/NAME' or 'NAME'.
+      type_names: the types that are expected, in class order; None takes what is there.
+
+    Raises:
+      InputError: if they cannot be read, or if the types are others.
+    """
+    predictions = Predictions(folder)
+    if type_names is not None and tuple(type_names) != predictions.type_names:
+        raise InputError(
+            f"{predictions.cells_path}: expected the types {', '.join(type_names)}; got "
+            f"{', '.join(predictions.type_names)}."
+        )
+    return predictions.read(stem)
+
+
+def _numbers(
+    rows: Iterable[Mapping[str, str]], type_names: Sequence[str]
+) -> np.ndarray:
+    ids = {UNKNOWN: 0, **{name: i for i, name in enumerate(type_names, start=1)}}
+    keys = ("score", *(f"p_{name}" for name in type_names))
+    table = [
+        (int(row["cell"]), ids[row["cell_type"]], *(float(row[key]) for key in keys))
+        for row in rows
+    ]
+    return np.array(table, np.float64)

@@ -1,0 +1,198 @@
+"""Runs a trained model over many fields: labels, overlays, tables, a record of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import pathlib
+
+import numpy as np
+
+import cellclass_tf
+from cellclass_tf import batch, files
+from cellclass_tf.analysis import cell_table, overlay
+from cellclass_tf.files import InputError
+from cellclass_tf.maskrcnn.predictor import Predictor
+from cellclass_tf.microscopy import conversion
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """One image to predict, and where its results go."""
+
+    stem: str
+    image: pathlib.Path
+    pixel_size_um: float | None
+    output: pathlib.Path
+
+    @property
+    def labels(self) -> pathlib.Path:
+        return self.output / "labels" / f"{self.stem}.tif"
+
+    @property
+    def overlay(self) -> pathlib.Path:
+        return self.output / "overlays" / f"{self.stem}.png"
+
+    @property
+    def table(self) -> pathlib.Path:
+        return self.output / ".parts" / f"{self.stem}.csv"
+
+
+def predict(
+    model: str | os.PathLike,
+    input: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    cell_type: str | None = None,
+    pixel_size_um: float | None = None,
+    score_threshold: float = 0.5,
+    nuclei: str | int | None = None,
+    cytoplasm: str | int | None = None,
+    projection: str = "max",
+) -> batch.Outcome:
+    """Outlines and names the cells of many fields.
+
+    Writes labels/STEM.tif, overlays/STEM.png, cells.csv (see `cell_table`), counts.csv
+    (see `count_row`) and run.json into `output`.
+
+    Args:
+      model: folder of an exported model.
+      input: a study; or merged images or raw files (a file or a folder), which are
+        converted to OUTPUT/converted first.
+      output: folder of the results; a run that was killed goes on there.
+      cell_type: of a study, only the images of this folder (for example 'mixed').
+      pixel_size_um: of the images; overrides what is known of them.
+      score_threshold: cells of a lower score are left out.
+      nuclei: channel of raw files, as in `convert`.
+      cytoplasm: the same.
+      projection: of raw stacks, as in `convert`.
+
+    Returns:
+      The outcome by image.
+
+    Raises:
+      InputError: if there is no model or no image.
+    """
+    predictor = Predictor.load(model)
+    output = pathlib.Path(output)
+    if (pathlib.Path(input) / "study.yaml").exists():
+        study, before = Study.open(input), batch.Outcome()
+        rows = [r for r in study.accepted_rows() if cell_type in (None, r.cell_type)]
+    else:
+        study = _study_of_raw_files(output)
+        before = conversion.convert(
+            input,
+            study,
+            cell_type=MIXED,
+            nuclei=nuclei,
+            cytoplasm=cytoplasm,
+            projection=projection,
+        )
+        # Of earlier runs into this folder only what this input names is meant.
+        converted = {row["image"] for rows in before.results.values() for row in rows}
+        rows = [row for row in study.rows() if row.image in converted]
+    if not rows and not before.failures:
+        raise InputError(f"{input}: no images to predict (cell_type={cell_type}).")
+    fields = [
+        _field(study, row, output, pixel_size_um, is_raw=study.root.parent == output)
+        for row in rows
+    ]
+    outcome = batch.run(
+        _Work(predictor, score_threshold),
+        [_job(field, predictor, score_threshold) for field in fields],
+        description="predict",
+        journal=output / ".journal" / "predict.jsonl",
+    )
+    good = [field for field in fields if field.stem in outcome.results]
+    if good:
+        _write_tables(output, good, outcome, predictor.type_names)
+        _write_record(output, study, rows, predictor, model, score_threshold)
+    return batch.Outcome(
+        outcome.done, outcome.skipped, before.failures | outcome.failures
+    )
+
+
+class _Work:
+    """Predicts one field and writes all that belongs to it."""
+
+    def __init__(self, predictor: Predictor, score_threshold: float):
+        self._predictor, self._score_threshold = predictor, score_threshold
+
+    def __call__(self, field: _Field) -> dict:
+        from cellclass_tf.study import read_merged
+
+        image = read_merged(field.image)
+        cells = self._predictor.predict(
+            image,
+            pixel_size_um=field.pixel_size_um,
+            score_threshold=self._score_threshold,
+        )
+        rows = cell_table.cell_table(
+            cells, image, name=field.stem, pixel_size_um=field.pixel_size_um
+        )
+        cells.write(field.labels)
+        cell_table.write_cells_csv(field.table, [rows], cells.type_names)
+        picture = overlay.draw_overlay(
+            image, cells, name=field.stem, pixel_size_um=field.pixel_size_um
+        )
+        files.write_png(field.overlay, picture)
+        return cell_table.count_row(cells, name=field.stem)
+
+
+def _study_of_raw_files(output: pathlib.Path) -> Study:
+    root = output / "converted"
+    return Study.open(root) if (root / "study.yaml").exists() else Study.create(root)
+
+
+def _field(
+    study: Study,
+    row: ImageRow,
+    output: pathlib.Path,
+    pixel_size_um: float | None,
+    *,
+    is_raw: bool,
+) -> _Field:
+    # The type of raw files is not known, so their folder's name says nothing.
+    stem = row.stem.removeprefix(f"{MIXED}/") if is_raw else row.stem
+    size = pixel_size_um or row.pixel_size_um or study.pixel_size_um
+    return _Field(stem, study.image_path(row), size, output)
+
+
+def _job(field: _Field, predictor: Predictor, score_threshold: float) -> batch.Job:
+    key = files.fingerprint(
+        field.image, field.pixel_size_um, predictor.fingerprint, score_threshold
+    )
+    return batch.Job(field.stem, field, key, (field.labels, field.overlay, field.table))
+
+
+def _write_tables(output, fields, outcome: batch.Outcome, type_names) -> None:
+    cell_table.join_csv(output / "cells.csv", [field.table for field in fields])
+    counts = [outcome.results[field.stem] for field in fields]
+    cell_table.write_counts_csv(output / "counts.csv", counts, type_names)
+
+
+def _write_record(output, study, rows, predictor, model, score_threshold) -> None:
+    images = [
+        {
+            "image": row.image,
+            "sha256": files.sha256_of_file(study.image_path(row)),
+            "raw_file": row.raw_file,
+            "raw_sha256": row.raw_sha256,
+        }
+        for row in rows
+    ]
+    record = {
+        "model": os.fspath(model),
+        "model_sha256": predictor.fingerprint,
+        "model_metadata": predictor.metadata,
+        "score_threshold": score_threshold,
+        "study": os.fspath(study.root),
+        "versions": {"cellclass_tf": cellclass_tf.__version__, "numpy": np.__version__},
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(
+            "T", "seconds"
+        ),
+        "images": images,
+    }
+    files.write_json(output / "run.json", record)

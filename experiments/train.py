@@ -1,0 +1,36 @@
+"""Trains or evaluates an experiment: Model Garden's flags, and --study.
+
+python -m experiments.train --experiment=cellclass_maskrcnn_small \
+  --mode=train_and_eval --model_dir=DIR --study=STUDY
+"""
+
+import sys
+
+from absl import app, flags
+from official.common import flags as model_garden_flags
+
+import tfds_builders  # noqa: F401 - registers cell_types with TFDS.
+from cellclass_tf.files import InputError
+from cellclass_tf.maskrcnn import training
+
+_STUDY = flags.DEFINE_string(
+    "study", None, "Folder of a study with a dataset; else simulated cultures."
+)
+_STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
+
+
+def main(_) -> int:
+    """Trains with the parameters that flags and data give."""
+    try:
+        params = training.parse(flags.FLAGS)
+        training.run(params, flags.FLAGS.model_dir, flags.FLAGS.mode)
+    except InputError as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    model_garden_flags.define_flags()
+    flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
+    app.run(main)

@@ -1,0 +1,90 @@
+"""Tests of cellclass_tf.cells."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellclass_tf import cells, files
+from cellclass_tf.cells import Cells
+
+TYPES = ("HEK", "N2a")
+# Cell 1 is the 7s: rows 0-1, columns 0-1 without a corner; cell 2 is the 9s.
+LABELS = np.array([[7, 7, 0, 9], [7, 0, 0, 9], [0, 0, 0, 9]], np.uint16)
+
+
+def test_labels_become_contiguous_in_their_order():
+    found = Cells.from_labels(LABELS, TYPES, ["N2a", "HEK"])
+    np.testing.assert_array_equal(
+        found.labels, [[1, 1, 0, 2], [1, 0, 0, 2], [0, 0, 0, 2]]
+    )
+    assert found.cell_types == ("N2a", "HEK")
+    np.testing.assert_array_equal(found.probabilities, [[0, 1], [1, 0]])
+
+
+def test_boxes_areas_and_masks_are_those_of_the_drawing():
+    found = Cells.from_labels(LABELS, TYPES, "HEK")
+    np.testing.assert_array_equal(found.boxes_yxyx, [[0, 0, 2, 2], [0, 3, 3, 4]])
+    np.testing.assert_array_equal(found.areas_px, [3, 3])
+    np.testing.assert_array_equal(found.mask(0), [[True, True], [True, False]])
+
+
+def test_an_image_that_is_all_one_cell_has_no_background():
+    found = Cells.from_labels(np.ones((2, 2), np.int64), TYPES)
+    assert len(found) == 1
+    assert found.cell_types == ("unknown",)
+    assert not found.probabilities.any()
+
+
+def test_no_cells_is_fine():
+    found = Cells.from_labels(np.zeros((2, 3), np.int32), TYPES)
+    assert len(found) == 0
+    assert found.boxes_yxyx.shape == (0, 4)
+
+
+def test_an_unknown_type_lists_the_known():
+    with pytest.raises(ValueError, match="'CHO'; the study has HEK, N2a"):
+        Cells.from_labels(LABELS, TYPES, "CHO")
+
+
+def test_written_cells_come_back_with_their_types(tmp_path):
+    before = Cells.from_labels(LABELS, TYPES, ["N2a", "HEK"])
+    before.write(tmp_path / "a.tif", types_csv=True)
+    after = Cells.read(tmp_path / "a.tif", TYPES)
+    np.testing.assert_array_equal(before.labels, after.labels)
+    assert before.cell_types == after.cell_types
+
+
+def test_more_cells_than_16_bit_holds_survive_a_round_trip(tmp_path):
+    labels = np.arange(1, 70_001, dtype=np.int32).reshape(700, 100)
+    Cells.from_labels(labels, TYPES, "HEK").write(tmp_path / "a.tif")
+    after = Cells.read(tmp_path / "a.tif", TYPES, "HEK")
+    assert len(after) == 70_000
+    np.testing.assert_array_equal(after.labels, labels)
+
+
+def test_a_table_that_misses_a_cell_leaves_its_type_unknown(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", LABELS)
+    (tmp_path / "a.csv").write_text("cell,cell_type\n9,HEK\n")
+    assert Cells.read(tmp_path / "a.tif", TYPES).cell_types == ("unknown", "HEK")
+
+
+def test_a_table_without_its_columns_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", LABELS)
+    (tmp_path / "a.csv").write_text("number,kind\n9,HEK\n")
+    with pytest.raises(files.InputError, match=r"a\.csv: expected the columns"):
+        Cells.read(tmp_path / "a.tif", TYPES)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8)]
+)
+def test_what_is_no_label_image_is_refused(tmp_path, pixels):
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    with pytest.raises(files.InputError, match="expected a label image"):
+        cells.read_labels(tmp_path / "a.tif")
+
+
+def test_a_broken_label_file_is_named(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II*\0 and no more")
+    with pytest.raises(files.InputError, match=r"a\.tif"):
+        cells.read_labels(tmp_path / "a.tif")

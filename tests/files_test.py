@@ -1,0 +1,65 @@
+"""Tests of cellclass_tf.files."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+
+
+def test_a_block_that_raises_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.arange(12, dtype=np.uint8).reshape(3, 4),
+        np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000,
+        np.arange(36, dtype=np.uint8).reshape(3, 4, 3),
+    ],
+)
+def test_a_png_comes_back_as_it_was(tmp_path, image):
+    files.write_png(tmp_path / "a.png", image)
+    back = files.read_png(tmp_path / "a.png")
+    assert back.dtype == image.dtype
+    np.testing.assert_array_equal(back, image)
+
+
+def test_a_header_that_claims_too_many_pixels_is_refused_unread(tmp_path):
+    header = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    path = tmp_path / "bomb.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", len(header))
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+    )
+    with pytest.raises(files.InputError, match="200000 x 200000"):
+        files.read_png(path)
+
+
+def test_a_truncated_png_names_the_file(tmp_path):
+    path = tmp_path / "a.png"
+    files.write_png(path, np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(files.InputError, match=r"a\.png"):
+        files.read_png(path)
+
+
+def test_the_fingerprint_of_a_path_changes_with_its_content(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("1")
+    before = files.fingerprint(path)
+    assert before == files.fingerprint(path)
+    path.write_text("22")
+    assert before != files.fingerprint(path)

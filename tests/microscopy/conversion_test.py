@@ -1,0 +1,131 @@
+"""Tests of cellclass_tf.microscopy.conversion."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellclass_tf import files
+from cellclass_tf.microscopy.conversion import convert
+from cellclass_tf.study import Study
+
+
+def write_raw(path, brightness=1000, names=("DAPI", "GFP"), times=1, seed=0):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(100, 100 + brightness, (times, len(names), 32, 40), np.uint16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"axes": "TCYX", "Channel": {"Name": list(names)}, "PhysicalSizeX": 0.5}
+    tifffile.imwrite(
+        path, pixels, ome=True, metadata=metadata, photometric="minisblack"
+    )
+    return pixels
+
+
+def test_folders_give_the_types_and_rows_trace_the_files(tmp_path):
+    pixels = write_raw(tmp_path / "raw" / "HEK" / "d1_a.ome.tif")
+    write_raw(tmp_path / "raw" / "mixed" / "d2_a.ome.tif")
+    outcome = convert(tmp_path / "raw", tmp_path / "s", group=r"d\d")
+    assert not outcome.failures
+    study = Study.open(tmp_path / "s")
+    row, mixed = study.rows()
+    assert (row.image, row.cell_type, row.group) == ("HEK/d1_a.png", "HEK", "d1")
+    assert (mixed.image, mixed.cell_type) == ("mixed/d2_a.png", "mixed")
+    assert row.raw_sha256 == files.sha256_of_file(row.raw_file)
+    assert (row.nuclei_channel, row.cytoplasm_channel) == ("DAPI", "GFP")
+    assert row.pixel_size_um == 0.5
+    low, high = (float(x) for x in row.nuclei_limits.split("-"))
+    expected = np.rint(np.clip((pixels[0, 0] - low) * 255 / (high - low), 0, 255))
+    np.testing.assert_array_equal(study.read_image(row)[..., 2], expected)
+
+
+def test_one_contrast_a_group(tmp_path):
+    for dish, brightness in (("d1", 500), ("d2", 3000)):
+        for field in "ab":
+            write_raw(tmp_path / "raw" / f"{dish}_{field}.ome.tif", brightness)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", group=r"d\d")
+    limits = {(r.group, r.nuclei_limits) for r in Study.open(tmp_path / "s").rows()}
+    assert len(limits) == 2
+
+
+def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif", 500)
+    write_raw(tmp_path / "raw" / "b.ome.tif", 3000)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    a, b = Study.open(tmp_path / "s").rows()
+    assert a.nuclei_limits == b.nuclei_limits
+    assert a.group != b.group
+
+
+def test_each_time_point_is_a_field(tmp_path):
+    write_raw(tmp_path / "a.ome.tif", times=3)
+    convert(tmp_path / "a.ome.tif", tmp_path / "s", cell_type="HEK")
+    rows = Study.open(tmp_path / "s").rows()
+    assert [r.image for r in rows] == ["HEK/a.png", "HEK/a_t1.png", "HEK/a_t2.png"]
+    assert len({r.group for r in rows}) == 1
+
+
+def test_broken_files_fail_alone(tmp_path):
+    raw = tmp_path / "raw"
+    write_raw(raw / "good.ome.tif")
+    write_raw(raw / "one_channel.ome.tif", names=("DAPI",))
+    (raw / "text.tif").write_text("no picture")
+    whole = (raw / "good.ome.tif").read_bytes()
+    (raw / "truncated.ome.tif").write_bytes(whole[: len(whole) // 2])
+    outcome = convert(raw, tmp_path / "s", cell_type="HEK")
+    assert sorted(p.rsplit("/", 1)[1] for p in outcome.failures) == [
+        "one_channel.ome.tif",
+        "text.tif",
+        "truncated.ome.tif",
+    ]
+    assert [r.image for r in Study.open(tmp_path / "s").rows()] == ["HEK/good.png"]
+
+
+def test_a_second_run_does_nothing_and_keeps_hand_made_edits(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    manifest = tmp_path / "s" / "images.csv"
+    text = manifest.read_text().replace(",0.5,,", ",0.5,rejected,")
+    assert "rejected" in text
+    manifest.write_text(text)
+    outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    assert not outcome.done and len(outcome.skipped) == 1
+    assert "rejected" in manifest.read_text()
+
+
+def test_a_manifest_that_a_killed_run_left_without_rows_is_made_whole(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    (tmp_path / "s" / "images.csv").unlink()
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    assert len(Study.open(tmp_path / "s").rows()) == 1
+
+
+def test_two_files_of_one_name_become_two_images(tmp_path):
+    write_raw(tmp_path / "raw" / "HEK" / "dish1" / "a.ome.tif")
+    write_raw(tmp_path / "raw" / "HEK" / "dish2" / "a.ome.tif")
+    convert(tmp_path / "raw", tmp_path / "s")
+    images = [r.image for r in Study.open(tmp_path / "s").rows()]
+    assert images == ["HEK/a.png", "HEK/dish2_a.png"]
+
+
+def test_an_empty_folder_and_a_type_nobody_named_say_what_to_do(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(files.InputError, match="no image to convert"):
+        convert(tmp_path / "empty", tmp_path / "s", cell_type="HEK")
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    with pytest.raises(files.InputError, match="--cell_type"):
+        convert(tmp_path / "raw", tmp_path / "s")
+
+
+def test_a_misspelt_type_lists_those_of_the_study(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    Study.create(tmp_path / "s")
+    with pytest.raises(files.InputError, match="'Hek'.*HEK, N2a"):
+        convert(tmp_path / "raw", tmp_path / "s", cell_type="Hek")
+
+
+def test_a_real_merged_picture_keeps_its_pixels(assets, tmp_path):
+    source = assets / "images" / "hek" / "hek_0004.png"
+    convert(source, tmp_path / "s", cell_type="HEK")
+    study = Study.open(tmp_path / "s")
+    (row,) = study.rows()
+    np.testing.assert_array_equal(study.read_image(row), files.read_png(source))

@@ -1,0 +1,84 @@
+"""Tests of cellclass_tf.study."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.study import ImageRow, Study
+
+ROW = ImageRow(
+    image="HEK/a.png",
+    cell_type="HEK",
+    group="dish1",
+    scene=2,
+    pixel_size_um=0.325,
+    corrected=True,
+    cells=7,
+)
+
+
+def test_a_study_opens_as_it_was_made(tmp_path):
+    made = Study.create(tmp_path / "s", ("A", "B", "C"), pixel_size_um=0.5)
+    opened = Study.open(tmp_path / "s")
+    assert opened.cell_types == ("A", "B", "C")
+    assert opened.pixel_size_um == 0.5
+    assert opened.channel_rules == made.channel_rules
+
+
+def test_rows_come_back_with_their_types(tmp_path):
+    study = Study.create(tmp_path)
+    study.update([ROW])
+    assert study.rows() == [ROW]
+
+
+def test_updating_a_row_keeps_the_others_in_order(tmp_path):
+    study = Study.create(tmp_path)
+    other = dataclasses.replace(ROW, image="A/z.png")
+    study.update([ROW, other])
+    study.update([dataclasses.replace(ROW, cells=8)])
+    assert [(row.image, row.cells) for row in study.rows()] == [
+        ("A/z.png", 7),
+        ("HEK/a.png", 8),
+    ]
+
+
+def test_a_rejected_row_is_not_accepted(tmp_path):
+    study = Study.create(tmp_path)
+    study.update([dataclasses.replace(ROW, verdict="rejected", reason="blurred")])
+    assert study.accepted_rows() == []
+
+
+@pytest.mark.parametrize("image", ["../../etc/a.png", "/etc/a.png"])
+def test_a_manifest_that_points_out_of_the_study_is_refused(tmp_path, image):
+    study = Study.create(tmp_path)
+    with pytest.raises(files.InputError, match="out of the study"):
+        study.image_path(dataclasses.replace(ROW, image=image))
+
+
+@pytest.mark.parametrize("types", [("mixed",), ("a/b",), ("A", "A"), ("..",), ()])
+def test_types_that_are_no_folder_names_are_refused(tmp_path, types):
+    with pytest.raises(files.InputError):
+        Study.create(tmp_path, types)
+
+
+def test_a_folder_that_is_no_study_says_what_to_do(tmp_path):
+    with pytest.raises(files.InputError, match="cellclass convert"):
+        Study.open(tmp_path)
+
+
+def test_a_broken_line_of_the_manifest_is_named(tmp_path):
+    study = Study.create(tmp_path)
+    study.update([ROW])
+    text = study.manifest_path.read_text().replace(",2,", ",two,", 1)
+    study.manifest_path.write_text(text)
+    with pytest.raises(files.InputError, match="line 2"):
+        study.rows()
+
+
+def test_a_merged_image_must_be_in_colour(tmp_path):
+    study = Study.create(tmp_path)
+    files.write_png(study.image_path(ROW), np.zeros((4, 4), np.uint8))
+    with pytest.raises(files.InputError, match="expected a merged 8-bit colour PNG"):
+        study.read_image(ROW)
