@@ -1,0 +1,179 @@
+"""Tests of cellclass_tf.maskrcnn.predictor."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.maskrcnn import predictor
+from cellclass_tf.maskrcnn.predictor import Detections, Predictor
+
+TYPES = ("HEK", "N2a")
+
+
+def detections(boxes, scores, masks=None, probabilities=None):
+    count = len(boxes)
+    if masks is None:
+        masks = np.ones((count, 4, 4))
+    if probabilities is None:
+        probabilities = np.tile([0.9, 0.1], (count, 1))
+    return Detections(
+        np.array(boxes, np.float32),
+        np.array(scores, np.float32),
+        np.array(probabilities, np.float32),
+        np.array(masks, np.float16),
+    )
+
+
+def test_a_full_mask_fills_its_box_and_no_more():
+    found = predictor.cells_from_detections(
+        detections([[1, 2, 4, 6]], [0.9]), (6, 8), TYPES
+    )
+    expected = np.zeros((6, 8))
+    expected[1:4, 2:6] = 1
+    np.testing.assert_array_equal(found.labels, expected)
+    assert found.cell_types == ("HEK",)
+
+
+def test_a_disc_comes_back_from_its_mask():
+    rows, columns = np.mgrid[:40, :40] + 0.5
+    disc = (rows - 20) ** 2 + (columns - 20) ** 2 <= 15**2
+    samples = (np.arange(28) + 0.5) / 28 * 30 + 5
+    mask = (samples[:, None] - 20) ** 2 + (samples[None] - 20) ** 2 <= 15**2
+    found = predictor.cells_from_detections(
+        detections([[5, 5, 35, 35]], [1], mask[None]), (40, 40), TYPES
+    )
+    both = np.sum(disc & (found.labels == 1))
+    assert both / np.sum(disc | (found.labels == 1)) > 0.97
+
+
+def test_the_same_cell_found_twice_is_one_cell_of_the_surer_call():
+    found = predictor.cells_from_detections(
+        detections(
+            [[0, 0, 10, 10], [0, 1, 10, 11]],
+            [0.6, 0.9],
+            probabilities=[[0.9, 0.1], [0.2, 0.8]],
+        ),
+        (12, 12),
+        TYPES,
+    )
+    assert found.cell_types == ("N2a",)
+    assert found.areas_px.tolist() == [100]
+
+
+def test_neighbours_share_the_pixels_out_by_sureness():
+    # Two boxes overlap in columns 8 and 9; the right one is surer there.
+    masks = np.stack([np.full((4, 4), 0.6), np.full((4, 4), 0.9)])
+    found = predictor.cells_from_detections(
+        detections([[0, 0, 10, 10], [0, 8, 10, 20]], [0.9, 0.8], masks), (10, 20), TYPES
+    )
+    assert found.areas_px.tolist() == [80, 120]
+
+
+def test_cells_at_and_beyond_the_border_are_cut():
+    found = predictor.cells_from_detections(
+        detections([[-3, -3, 4, 4], [8, 8, 14, 14]], [0.9, 0.9]), (10, 10), TYPES
+    )
+    assert found.areas_px.tolist() == [16, 4]
+
+
+@pytest.mark.parametrize("shape", [(50, 50), (100, 100), (101, 333), (1000, 257)])
+def test_tiles_cover_a_field_and_their_cores_part_it(shape):
+    tiles = predictor._tiles(shape, 100, 20)
+    owners = np.zeros(shape, int)
+    for tile in tiles:
+        top, left = tile.corner_yx
+        core = np.clip(tile.core_yxyx, 0, [*shape, *shape]).astype(int)
+        assert (np.array(tile.corner_yx) + 100 >= np.minimum(core[2:], shape)).all()
+        # A cell of up to 40 px whose middle is in the core is whole in the tile.
+        assert core[0] == 0 or core[0] - top >= 20
+        assert core[1] == 0 or core[1] - left >= 20
+        owners[core[0] : core[2], core[1] : core[3]] += 1
+    assert (owners == 1).all()
+
+
+class FakeNetwork:
+    """Finds every white square of 10 px in tiles of 64 px; one type, full masks."""
+
+    def __call__(self, images):
+        from scipy import ndimage
+
+        tiles = []
+        for image in np.asarray(images):
+            found, _ = ndimage.label(image[..., 1] > 128)
+            boxes = [
+                (s[0].start, s[1].start, s[0].stop, s[1].stop)
+                for s in ndimage.find_objects(found)
+            ]
+            tiles.append(np.array(boxes, np.float32).reshape(-1, 4))
+        most = max(1, *(len(boxes) for boxes in tiles))
+        padded = [np.pad(b, [(0, most - len(b)), (0, 0)]) for b in tiles]
+        count = len(tiles)
+        outputs = {
+            "detection_boxes": np.stack(padded),
+            "detection_scores": np.ones((count, most), np.float32),
+            "detection_probabilities": np.tile([0.3, 0.7], (count, most, 1)),
+            "detection_masks": np.ones((count, most, 28, 28), np.float32),
+            "num_detections": np.array([len(b) for b in tiles]),
+        }
+        return {k: _Tensor(v) for k, v in outputs.items()}
+
+
+class _Tensor:
+    def __init__(self, value):
+        self._value = value
+
+    def numpy(self):
+        return self._value
+
+
+def fake(scale=1.0, pixel_size_um=0.5):
+    metadata = {
+        "type_names": list(TYPES),
+        "tile_px": 64,
+        "scale": scale,
+        "model_diameter_px": 10,
+        "pixel_size_um": pixel_size_um,
+    }
+    return Predictor(FakeNetwork(), metadata, "f")
+
+
+def squares(count, step=20):
+    image = np.zeros((count * step, count * step, 3), np.uint8)
+    for i in range(count):
+        for j in range(count):
+            image[i * step + 5 : i * step + 15, j * step + 5 : j * step + 15] = 255
+    return image
+
+
+def test_a_field_of_many_tiles_gives_each_cell_once():
+    found = fake().predict(squares(20))
+    assert len(found) == 400
+    np.testing.assert_array_equal(found.labels > 0, squares(20)[..., 1] > 0)
+    assert set(found.cell_types) == {"N2a"}
+
+
+def test_a_field_smaller_than_a_tile_is_fine():
+    assert len(fake().predict(squares(1))) == 1
+    assert len(fake().predict(np.zeros((30, 500, 3), np.uint8))) == 0
+
+
+def test_cells_are_shown_at_the_size_that_the_network_learned():
+    assert fake(scale=0.4).scale_for(1.0) == 0.8
+    assert fake(scale=0.4).scale_for(None) == 0.4
+    assert fake(scale=0.4, pixel_size_um=None).scale_for(1.0) == 0.4
+    # Pixels twice as large as in training: the field is shown at twice the scale.
+    found = fake().predict(squares(4), pixel_size_um=1.0)
+    assert len(found) == 16 and found.labels.shape == (80, 80)
+
+
+def test_what_is_no_merged_image_is_refused():
+    with pytest.raises(files.InputError, match=r"\(H, W, 3\) uint8; got \(8, 8\)"):
+        fake().predict(np.zeros((8, 8), np.uint8))
+
+
+def test_a_folder_without_a_model_says_what_to_do(tmp_path):
+    with pytest.raises(files.InputError, match="experiments.export"):
+        Predictor.load(tmp_path)
+    (tmp_path / "cellclass.json").write_text('{"format": "another"}')
+    with pytest.raises(files.InputError, match="'another'"):
+        Predictor.load(tmp_path)

@@ -1,0 +1,62 @@
+"""Tests of cellclass_tf.maskrcnn.task."""
+
+import numpy as np
+import tensorflow as tf
+
+from cellclass_tf.maskrcnn import config, inputs, task
+from tests.maskrcnn.inputs_test import facts
+
+
+def call(boxes, probabilities, most=4):
+    return task.one_call_a_cell(
+        tf.constant([boxes], tf.float32),
+        tf.constant([probabilities], tf.float32),
+        most=most,
+        iou_threshold=0.5,
+        score_threshold=0.05,
+    )
+
+
+def test_a_cell_found_as_two_types_is_called_once():
+    # The same box twice: surely a cell, and once more N2a, once more HEK.
+    found = call([[0, 0, 10, 10], [0, 0, 10, 9]], [[0.3, 0.6], [0.5, 0.2]])
+    assert found["num_detections"][0] == 1
+    np.testing.assert_allclose(found["detection_scores"][0, 0], 0.9, atol=1e-6)
+    assert found["detection_classes"][0, 0] == 2
+    np.testing.assert_allclose(
+        found["detection_probabilities"][0, 0], [1 / 3, 2 / 3], atol=1e-6
+    )
+
+
+def test_neighbours_both_stay_and_the_rest_is_zero():
+    found = call([[0, 0, 10, 10], [0, 10, 10, 20]], [[0.9, 0.0], [0.0, 0.8]])
+    assert found["num_detections"][0] == 2
+    np.testing.assert_array_equal(found["detection_scores"][0, 2:], [0, 0])
+    assert not found["detection_boxes"][0, 2:].numpy().any()
+
+
+def test_four_hundred_cells_are_all_found():
+    corners = (
+        np.stack(np.meshgrid(np.arange(20), np.arange(20)), -1).reshape(-1, 2) * 12
+    )
+    boxes = np.concatenate([corners, corners + 10], axis=1)
+    found = call(boxes.tolist(), [[0.5, 0.2]] * 400, most=450)
+    assert found["num_detections"][0] == 400
+
+
+def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
+    params = config.cellclass_maskrcnn_small()
+    config.apply_facts(params, facts())
+    model = task.build_model(params.task, 64)
+    anchors = inputs.build_anchors(params.task.model, 64)
+    outputs = model(
+        tf.zeros([2, 64, 64, 3]),
+        image_shape=tf.fill([2, 2], 64.0),
+        anchor_boxes={k: tf.tile(v[None], [2, 1, 1, 1]) for k, v in anchors.items()},
+        training=False,
+    )
+    most = params.task.model.detection_generator.max_num_detections
+    assert outputs["detection_probabilities"].shape == (2, most, 2)
+    assert outputs["detection_masks"].shape == (2, most, 28, 28)
+    # The unused last stage of the backbone is not there.
+    assert sorted(model.backbone.output) == ["2", "3", "4"]
