@@ -12,6 +12,7 @@ import pathlib
 import pickle
 import socket
 import ssl
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -124,15 +125,13 @@ class CellposeAnnotator:
                 f"Expected a merged image, (H, W, 3) uint8; got {image.shape} "
                 f"{image.dtype}."
             )
-        diameter_px = self._diameter_of(image)
-        labels = self._network.eval(
-            image,
-            channels=list(CHANNELS),
-            channel_axis=2,
-            diameter=diameter_px,
-            batch_size=self._batch_size,
-            **self._thresholds,
-        )[0]
+        with warnings.catch_warnings():
+            # An empty channel, or a field without cells, is no reason to warn of means.
+            warnings.simplefilter("ignore")
+            diameter_px = self._diameter_of(image)
+            labels = self._eval(
+                self._network, image, diameter=diameter_px, **self._thresholds
+            )
         return labels.reshape(image.shape[:2]).astype(np.int32), diameter_px
 
     @functools.cached_property
@@ -142,6 +141,15 @@ class CellposeAnnotator:
         model = self.name.removeprefix("cellpose:") if self._named else self._weights
         return _cellpose_models().CellposeModel(gpu=True, **{key: str(model)})
 
+    def _eval(self, model: Any, image: np.ndarray, **options: Any) -> Any:
+        return model.eval(
+            image,
+            channels=list(CHANNELS),
+            channel_axis=2,
+            batch_size=self._batch_size,
+            **options,
+        )[0]
+
     def _diameter_of(self, image: np.ndarray) -> float:
         if self._diameter_px is not None:
             return float(self._diameter_px)
@@ -150,12 +158,7 @@ class CellposeAnnotator:
         size_model = _cellpose_models().SizeModel(self._network)
         size_model.params = self._size
         size_model.diam_mean = float(self._size["diam_mean"])
-        estimate = size_model.eval(
-            image,
-            channels=list(CHANNELS),
-            channel_axis=2,
-            batch_size=self._batch_size,
-        )[0]
+        estimate = self._eval(size_model, image)
         return float(estimate) if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
 
     def _find_size_model(self, model: str, models: Any) -> pathlib.Path | None:
@@ -269,10 +272,10 @@ def _check_weights(path: pathlib.Path) -> None:
         TypeError,
         ValueError,
     ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path}: expected cellpose weights, a file of tensors only; it was refused "
-            f"and nothing in it was run ({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
-            "Get it again from its source."
+            f"and nothing in it was run ({reason}). Get it again from its source."
         ) from error
     wanted = _weight_shapes()
     strange = [

@@ -22,6 +22,7 @@ class DataConfig(maskrcnn.DataConfig):
     Attributes:
       min_visible_share: a cell that a crop cuts to less than this share of its area is
         no target.
+      composed_share: into this share of the crops, cells of another field are moved.
       cache: keep decoded fields in memory; set from the dataset's size.
       gain: brightness of each channel is multiplied by exp(±gain), at random.
       gamma: and raised to the power exp(±gamma).
@@ -29,9 +30,10 @@ class DataConfig(maskrcnn.DataConfig):
     """
 
     min_visible_share: float = 0.3
+    composed_share: float = 0.6
     cache: bool = False
-    gain: float = 0.2
-    gamma: float = 0.2
+    gain: float = 0.3
+    gamma: float = 0.3
     noise: float = 0.01
     seed: int = 0
 
@@ -224,7 +226,8 @@ def apply_facts(
     model.anchor.anchor_size = round(
         task.model_diameter_px / 2 ** (model.min_level + 0.5), 3
     )
-    crop = _room(facts, model.input_size[0] / task.scale * _largest_crop(task))
+    # A composed crop can hold the cells of two.
+    crop = 2 * _room(facts, model.input_size[0] / task.scale * _largest_crop(task))
     tile = _room(facts, task.export_size_px / task.scale)
     for data in (task.train_data, task.validation_data):
         data.parser.max_num_instances = crop

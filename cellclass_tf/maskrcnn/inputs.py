@@ -28,8 +28,7 @@ def build_dataset(
         batch = input_context.get_per_replica_batch_size(batch)
     if data.is_training:
         fields = fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
-        seeds = tf.data.Dataset.counter()
-        fields = tf.data.Dataset.zip(fields, seeds)
+        fields = tf.data.Dataset.zip(_pairs(fields), tf.data.Dataset.counter())
         parse = parser.parse_for_training
     else:
         parse = parser.parse_for_evaluation
@@ -50,14 +49,34 @@ class Parser:
         self._task, self._data, self._model = task, data, task.model
         self._size = task.model.input_size[0]
 
-    def parse_for_training(self, example, number):
-        """Takes a random crop of a field, turned and flipped; see `augmentation`.
+    def parse_for_training(self, pair, number):
+        """Takes a random crop of a field; see `augmentation`.
 
         Args:
-          example: one example of `cell_types`.
+          pair: two examples of `cell_types`; into some crops of the first, cells of
+            the second are moved.
           number: the crop's number, which with the seed makes its random numbers.
         """
         seed = tf.stack([tf.cast(self._data.seed, tf.int64), number])
+        image, labels, cells = self._crop(pair[0], seed)
+        if self._data.composed_share:
+            chance = tf.random.stateless_uniform([], seed + 4)
+            image, labels, cells = tf.cond(
+                chance < self._data.composed_share,
+                lambda: self._composed(image, labels, cells, pair[1], seed),
+                lambda: (image, labels, cells),
+            )
+        image = augmentation.random_intensity(
+            self._resize(image),
+            gain=self._data.gain,
+            gamma=self._data.gamma,
+            noise=self._data.noise,
+            seed=seed,
+        )
+        boxes, classes, masks = self._targets(cells, labels)
+        return normalise(image), self._training_labels(boxes, classes, masks)
+
+    def _crop(self, example, seed):
         parser = self._data.parser
         image, labels = augmentation.random_crop(
             example["image"],
@@ -67,16 +86,24 @@ class Parser:
             seed=seed,
         )
         image, labels = augmentation.random_turn(image, labels, seed=seed)
-        image = self._resize(image)
-        image = augmentation.random_intensity(
+        cells = {key: example["cells"][key] for key in ("type", "area_px")}
+        return image, labels, cells
+
+    def _composed(self, image, labels, cells, other, seed):
+        # The same seed gives the same scale, without which sizes would not match.
+        other_image, other_labels, other_cells = self._crop(other, seed)
+        image, moved = augmentation.compose(
             image,
-            gain=self._data.gain,
-            gamma=self._data.gamma,
-            noise=self._data.noise,
-            seed=seed,
+            labels,
+            other_image,
+            other_labels,
+            most_overlap=0.2,
+            rim=max(1, round(self._task.cell_diameter_px / 8)),
         )
-        boxes, classes, masks = self._targets(example["cells"], labels)
-        return normalise(image), self._training_labels(boxes, classes, masks)
+        first = tf.shape(cells["type"])[0]
+        labels = tf.where(moved > 0, moved + first, labels)
+        both = {k: tf.concat([cells[k], other_cells[k]], axis=0) for k in cells}
+        return image, labels, both
 
     def parse_for_evaluation(self, example):
         """Takes the middle of a field."""
@@ -243,6 +270,16 @@ def _fields(data: DataConfig, input_context) -> tf.data.Dataset:
             input_context.num_input_pipelines, input_context.input_pipeline_id
         )
     return fields.cache() if data.cache else fields
+
+
+def _pairs(fields: tf.data.Dataset) -> tf.data.Dataset:
+    """Pairs each field with the one after it."""
+
+    def pair(window):
+        both = tf.data.Dataset.zip(window)
+        return tf.data.Dataset.zip(both.take(1), both.skip(1))
+
+    return fields.window(2, shift=1, drop_remainder=True).flat_map(pair)
 
 
 def _pad(values, room: int):

@@ -35,7 +35,7 @@ def test_all_eight_positions_come_up():
     found = set()
     for number in range(60):
         _, labels = augmentation.random_turn(IMAGE[:4, :4], square, seed=seed(number))
-        found.add(labels.numpy().tobytes())
+        found.add(np.asarray(labels).tobytes())
     assert len(found) == 8
 
 
@@ -61,3 +61,36 @@ def test_intensity_stays_in_range_and_without_change_is_the_identity():
     np.testing.assert_allclose(same, image, atol=1e-2)
     wild = augmentation.random_intensity(image, gain=2, gamma=1, noise=1, seed=seed(1))
     assert wild.numpy().min() >= 0 and wild.numpy().max() <= 255
+
+
+def disc(size, row, column, radius):
+    rows, columns = np.mgrid[:size, :size]
+    return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+
+
+def test_composing_moves_whole_cells_and_leaves_those_that_would_cover_others():
+    here = disc(60, 20, 20, 8).astype(np.int32)
+    free, blocked = disc(60, 45, 40, 8), disc(60, 22, 24, 8)
+    there = (free * 1 + blocked * 2).astype(np.int32)
+    image = np.where(here > 0, 100, 10)[..., None].repeat(3, -1).astype(np.uint8)
+    other = np.where(there > 0, 200, 12)[..., None].repeat(3, -1).astype(np.uint8)
+    composed, moved = augmentation.compose(
+        image, here, other, there, most_overlap=0.2, rim=2
+    )
+    np.testing.assert_array_equal(moved, free)
+    composed = composed.numpy()[..., 0]
+    assert (composed[free] == 200).all() and (composed[here > 0] == 100).all()
+    # What was not moved leaves no trace, and neither does its rim.
+    assert (composed[blocked & (here == 0)] == 10).all()
+    # Elsewhere the brighter background counts.
+    assert composed[0, 59] == 12
+
+
+def test_composing_with_an_empty_field_changes_no_label():
+    empty = np.zeros((60, 60), np.int32)
+    image = np.full((60, 60, 3), 9, np.uint8)
+    composed, moved = augmentation.compose(
+        image, disc(60, 20, 20, 8).astype(np.int32), image, empty, most_overlap=0, rim=2
+    )
+    assert not moved.numpy().any()
+    np.testing.assert_array_equal(composed, image)

@@ -1,0 +1,294 @@
+"""cellpose: real weights find cells; strange files are refused and never run."""
+
+import pathlib
+import pickle
+import shutil
+import ssl
+import urllib.error
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.annotation import cellpose_annotator, pickled_npy
+from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.files import InputError
+
+pytest.importorskip("cellpose")
+
+
+class _Touch:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self._path,)
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory):
+    """Weights of the right shape that have learnt nothing."""
+    import torch
+    from cellpose import resnet_torch
+
+    path = tmp_path_factory.mktemp("weights") / "mine"
+    torch.manual_seed(0)
+    network = resnet_torch.CPnet([2, 32, 64, 128, 256], 3, sz=3)
+    network.diam_labels.data[:] = 24
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def models_folder(tmp_path, monkeypatch):
+    from cellpose import models
+
+    monkeypatch.setattr(models, "MODEL_DIR", tmp_path / "models")
+    return tmp_path / "models"
+
+
+def _size_model(**changes):
+    return {
+        "A": np.zeros(256, np.float32),
+        "smean": np.zeros(256, np.float32),
+        "ymean": 0.0,
+        "diam_mean": 30.0,
+    } | changes
+
+
+def _save_size_model(path, value):
+    np.save(path, np.array(value, object), allow_pickle=True)
+
+
+@pytest.fixture(scope="module")
+def real_crop(assets):
+    image = files.read_png(assets / "images/hek/hek_0004.png")
+    return np.ascontiguousarray(image[430:570, 380:480, :3])
+
+
+@pytest.fixture(scope="module")
+def real_weights(assets):
+    return assets / "weights" / "cellpose_unet_scellseg"
+
+
+def test_real_weights_find_real_cells(real_crop, real_weights):
+    annotator = CellposeAnnotator(real_weights, diameter_px=38)
+    labels, diameter_px = annotator.annotate(real_crop)
+    assert labels.dtype == np.int32
+    assert labels.shape == (140, 100)
+    # Four cells in a column are in this crop.
+    assert 3 <= labels.max() <= 5
+    assert set(np.unique(labels)) == set(range(labels.max() + 1))
+    assert diameter_px == 38
+    assert annotator.name == "cellpose:cellpose_unet_scellseg"
+    assert annotator.weights_sha256 == files.sha256_of_file(real_weights)
+
+
+def test_size_model_beside_real_weights_estimates_the_diameter(real_crop, real_weights):
+    _, diameter_px = CellposeAnnotator(real_weights).annotate(real_crop)
+    assert 30 <= diameter_px <= 50
+
+
+def test_field_without_cells_has_an_empty_label_image(own_weights):
+    image = np.zeros((40, 60, 3), np.uint8)
+    labels, _ = CellposeAnnotator(own_weights, 30, cellprob_threshold=50).annotate(
+        image
+    )
+    assert labels.shape == (40, 60)
+    assert labels.dtype == np.int32
+    assert labels.max() == 0
+
+
+def test_without_size_model_the_diameter_is_that_of_training(own_weights):
+    image = np.zeros((40, 60, 3), np.uint8)
+    assert CellposeAnnotator(own_weights).annotate(image)[1] == 24
+
+
+def test_estimate_from_specks_falls_back_to_the_mean(
+    own_weights, tmp_path, monkeypatch
+):
+    from cellpose import models
+
+    shutil.copy(own_weights, tmp_path / "mine")
+    _save_size_model(tmp_path / "size_mine.npy", _size_model(diam_mean=17.0))
+    monkeypatch.setattr(models.SizeModel, "eval", lambda *_, **__: (2.5, 2.5))
+    image = np.zeros((40, 60, 3), np.uint8)
+    assert CellposeAnnotator(tmp_path / "mine").annotate(image)[1] == 17
+
+
+def test_size_model_reads_as_numpy_reads_it(assets):
+    path = assets / "weights" / "size_cellpose_unet_scellseg.npy"
+    oracle = np.load(path, allow_pickle=True).item()
+    value = pickled_npy.load(path)
+    assert set(value) == set(oracle)
+    for key, expected in oracle.items():
+        np.testing.assert_array_equal(value[key], expected)
+        assert np.asarray(value[key]).dtype == np.asarray(expected).dtype
+
+
+def test_pickled_data_of_all_kinds_comes_back(tmp_path):
+    value = {
+        "matrix": np.arange(6, dtype=">u2").reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "texts": np.array(["a", "bc"]),
+        "ragged": np.array([np.arange(2), np.arange(3)], object),
+        "scalar": np.float32(1.5),
+        "list": [1, (2.5, None), b"\x00\xff", {"x": True}],
+    }
+    _save_size_model(tmp_path / "value.npy", value)
+    back = pickled_npy.load(tmp_path / "value.npy")
+    for key in ("matrix", "fortran", "texts"):
+        np.testing.assert_array_equal(back[key], value[key])
+        assert back[key].dtype == value[key].dtype
+    assert [a.tolist() for a in back["ragged"]] == [[0, 1], [0, 1, 2]]
+    assert back["scalar"] == 1.5
+    assert back["list"] == value["list"]
+
+
+def test_plain_arrays_need_no_pickle(tmp_path):
+    np.save(tmp_path / "plain.npy", np.arange(3))
+    assert pickled_npy.load(tmp_path / "plain.npy").tolist() == [0, 1, 2]
+
+
+def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
+    shutil.copy(own_weights, tmp_path / "mine")
+    trap = tmp_path / "trap"
+    _save_size_model(tmp_path / "size_mine.npy", _size_model(extra=_Touch(trap)))
+    with pytest.raises(InputError, match=r"size_mine\.npy.*pathlib.*Nothing of it was"):
+        CellposeAnnotator(tmp_path / "mine")
+    assert not trap.exists()
+    # With the diameter given, the file is not even looked at.
+    CellposeAnnotator(tmp_path / "mine", diameter_px=30)
+
+
+class _ForgedDtype:
+    """numpy's dtype of objects, told that it holds none."""
+
+    def __reduce__(self):
+        state = (3, "|", None, None, None, -1, -1, 0)
+        return np.dtype, ("O8", False, True), state
+
+
+class _ForgedArray:
+    """An array whose bytes numpy would take for the address of an object."""
+
+    def __reduce__(self):
+        reconstruct = np.zeros(1).__reduce__()[0]
+        state = (1, (1,), _ForgedDtype(), False, b"\x41" * 8)
+        return reconstruct, (np.ndarray, (0,), b"b"), state
+
+
+def test_forged_addresses_of_objects_never_become_objects(tmp_path):
+    _save_size_model(tmp_path / "forged.npy", _size_model(extra=_ForgedArray()))
+    assert isinstance(pickled_npy.load(tmp_path / "forged.npy")["extra"][0], int)
+
+
+@pytest.mark.parametrize("content", [b"", b"PNG", b"\x93NUMPY\x01\x00\x10\x00{"])
+def test_broken_npy_names_the_file(tmp_path, content):
+    (tmp_path / "broken.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.npy: expected a \.npy file"):
+        pickled_npy.load(tmp_path / "broken.npy")
+
+
+def test_size_model_without_its_numbers_is_refused(own_weights, tmp_path):
+    shutil.copy(own_weights, tmp_path / "mine")
+    _save_size_model(tmp_path / "mine_size.npy", {"A": 1})
+    with pytest.raises(InputError, match="expected a cellpose size model"):
+        CellposeAnnotator(tmp_path / "mine")
+
+
+def test_malicious_weights_are_refused_and_not_run(tmp_path):
+    import torch
+
+    trap = tmp_path / "trap"
+    torch.save({"output.2.weight": _Touch(trap)}, tmp_path / "zip")
+    (tmp_path / "pickle").write_bytes(pickle.dumps(_Touch(trap), protocol=2))
+    for name in ("zip", "pickle"):
+        with pytest.raises(InputError, match=f"{name}: expected cellpose weights"):
+            CellposeAnnotator(tmp_path / name)
+    assert not trap.exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    import torch
+
+    torch.save({"W2": torch.zeros(3)}, tmp_path / "other")
+    with pytest.raises(InputError, match="not weights of the cellpose 3 U-net"):
+        CellposeAnnotator(tmp_path / "other")
+
+
+def test_unknown_model_lists_the_known(tmp_path):
+    with pytest.raises(InputError, match=r"nothing.*neither a file.*cyto3, .*nuclei"):
+        CellposeAnnotator(tmp_path / "nothing")
+
+
+def test_no_network_names_the_folder_and_the_ways_on(models_folder, monkeypatch):
+    from cellpose import utils
+
+    calls = []
+
+    def refuse(url, *_, **__):
+        calls.append(url)
+        # As cellpose does before it opens an address.
+        ssl._create_default_https_context = ssl._create_unverified_context
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(utils, "download_url_to_file", refuse)
+    context = ssl._create_default_https_context
+    with pytest.raises(InputError) as info:
+        CellposeAnnotator("cyto3")
+    for part in (str(models_folder), "cyto3", "--model=PATH", "--annotator=watershed"):
+        assert part in str(info.value)
+    assert len(calls) == 1
+    assert not list(models_folder.glob("*"))
+    assert ssl._create_default_https_context is context
+
+
+def test_download_that_broke_off_does_not_stay(models_folder, monkeypatch, own_weights):
+    from cellpose import utils
+
+    def half(url, path, **_):
+        content = own_weights.read_bytes()
+        pathlib.Path(path).write_bytes(content[: len(content) // 2])
+
+    monkeypatch.setattr(utils, "download_url_to_file", half)
+    with pytest.raises(InputError, match="expected cellpose weights"):
+        CellposeAnnotator("cyto3", diameter_px=30)
+    assert not list(models_folder.glob("*"))
+
+
+def test_named_weights_on_disk_are_used(models_folder, own_weights):
+    models_folder.mkdir()
+    shutil.copy(own_weights, models_folder / "cyto3")
+    _save_size_model(models_folder / "size_cyto3.npy", _size_model())
+    annotator = CellposeAnnotator("cyto3")
+    assert annotator.name == "cellpose:cyto3"
+    labels, _ = annotator.annotate(np.zeros((32, 32, 3), np.uint8))
+    assert labels.shape == (32, 32)
+
+
+def test_fingerprint_follows_weights_and_parameters(own_weights):
+    def fingerprint(*args, **kwargs):
+        return CellposeAnnotator(own_weights, *args, **kwargs).fingerprint
+
+    prints = [fingerprint(30), fingerprint(31), fingerprint(30, 0.5), fingerprint()]
+    prints += [fingerprint(30, cellprob_threshold=1.0)]
+    assert len(set(prints)) == 5
+    assert fingerprint(30, batch_size=1) == prints[0]
+
+
+def test_numbers_and_images_without_sense_are_refused(own_weights):
+    with pytest.raises(InputError, match="got 0"):
+        CellposeAnnotator(own_weights, diameter_px=0)
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8; got \(5, 5\)"):
+        CellposeAnnotator(own_weights, 30).annotate(np.zeros((5, 5), np.uint8))
+
+
+def test_version_4_is_refused(monkeypatch, own_weights):
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "4.0.1")
+    with pytest.raises(InputError, match="cellpose 4.0.1 is installed"):
+        cellpose_annotator.known_models()

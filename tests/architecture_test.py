@@ -1,0 +1,109 @@
+"""The rules that keep the rooms apart, and importing light."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "cellclass_tf"
+STAGES = ("microscopy", "annotation", "datasets", "maskrcnn", "analysis")
+NOUNS = ("files", "cells", "micrograph", "study")
+# Modules that put stages together.
+ABOVE_STAGES = ("cli", "demonstration", "prediction")
+
+
+def imports_of(path: pathlib.Path) -> set[str]:
+    """Every module that a file names in an import, at its top or in a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+def rooms(path: pathlib.Path) -> set[str]:
+    """The rooms of the package that a file imports from."""
+    return {
+        name.split(".")[1]
+        for name in imports_of(path)
+        if name.startswith("cellclass_tf.")
+    } - {"__version__"}
+
+
+def files_of(*names: str) -> list[pathlib.Path]:
+    return [
+        path
+        for name in names
+        for path in ([PACKAGE / f"{name}.py"] if name not in STAGES else [])
+        + sorted((PACKAGE / name).glob("*.py"))
+    ]
+
+
+@pytest.mark.parametrize("path", files_of(*NOUNS, "batch"), ids=lambda p: p.stem)
+def test_nouns_know_no_stage(path):
+    assert rooms(path) <= set(NOUNS)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_do_not_know_each_other(stage):
+    for path in files_of(stage):
+        assert rooms(path) <= {*NOUNS, "batch", stage}, path
+
+
+def test_only_the_command_line_imports_the_builders_and_nothing_the_experiments():
+    for path in PACKAGE.rglob("*.py"):
+        names = {name.split(".")[0] for name in imports_of(path)}
+        assert "experiments" not in names
+        if path.stem not in ("cli", "demonstration"):
+            assert "tfds_builders" not in names, path
+
+
+def test_heavy_libraries_stay_in_their_rooms():
+    for path in PACKAGE.rglob("*.py"):
+        names = {name.split(".")[0] for name in imports_of(path)}
+        if path.stem not in ("cellpose_annotator", "finetuning"):
+            assert not names & {"cellpose", "torch"}, path
+        if path.parent.name != "maskrcnn":
+            assert not names & {"official", "tf_keras", "tensorflow"}, path
+        if path.stem == "predictor":
+            assert "official" not in names
+
+
+def test_every_public_module_has_a_test():
+    for path in PACKAGE.rglob("*.py"):
+        if path.stem.startswith("_") or path.stem in UNTESTED_ALONE:
+            continue
+        folder = ROOT / "tests" / path.parent.relative_to(PACKAGE)
+        assert (folder / f"{path.stem}_test.py").exists(), path
+
+
+# What these do is seen only together with their neighbour, whose test it is.
+UNTESTED_ALONE = {
+    "cell_drawing": "simulated_field",
+    "cell_looks": "simulated_field",
+    "cell_placement": "simulated_field",
+    "coco_scores": "evaluation",
+    "caption": "overlay",
+    "export": "training",
+    "prediction": "training",
+    "micrograph": "readers",
+    "demonstration": "cli",
+}
+
+
+def test_importing_is_light():
+    code = (
+        "import sys, cellclass_tf; heavy = {'tensorflow', 'torch', 'cellpose', 'scipy', "
+        "'tf_keras', 'skimage', 'pandas'}; assert not heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_public_name_loads():
+    code = "import cellclass_tf as cc; [getattr(cc, name) for name in cc.__all__]"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,66 @@
+"""Tests of cellclass_tf.cli."""
+
+import inspect
+
+import pytest
+
+import cellclass_tf
+from cellclass_tf import cli
+from cellclass_tf.study import Study
+
+
+def test_help_names_every_command_and_its_flags(capsys):
+    assert cli.run(["--help"]) == cli.DONE
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in cli.COMMANDS)
+    assert cli.run(["convert", "--help"]) == cli.DONE
+    assert "--cell_type" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["segment"], "unknown command 'segment'; known are demo"),
+        (["dataset"], "--study is missing"),
+        (["dataset", "--stdy=x"], "stdy"),
+        (["dataset", "x"], "expected only --flag=value, got 'x'"),
+        (["simulate", "--study=x", "--mixed=many"], "many"),
+        (["import", "--study=x", "--source=y", "--format=jpeg"], "jpeg"),
+    ],
+)
+def test_what_cannot_be_understood_is_usage(capsys, arguments, message):
+    assert cli.run(arguments) == cli.USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_flags_reach_the_function_of_the_same_name_and_parameters():
+    for name, function in (
+        ("simulate", cellclass_tf.simulate),
+        ("convert", cellclass_tf.convert),
+        ("annotate", cellclass_tf.annotate),
+        ("predict", cellclass_tf.predict),
+        ("evaluate", cellclass_tf.evaluate),
+        ("demo", cellclass_tf.demo),
+    ):
+        parameters = set(inspect.signature(function).parameters)
+        assert {flag.name for flag in cli.COMMANDS[name].flags} <= parameters
+
+
+def test_some_failures_are_listed_and_make_status_1(tmp_path, capsys):
+    raw = tmp_path / "raw" / "HEK"
+    raw.mkdir(parents=True)
+    (raw / "a.tif").write_text("no picture")
+    arguments = [f"--input={tmp_path / 'raw'}", f"--study={tmp_path / 's'}"]
+    assert cli.run(["convert", *arguments]) == cli.SOME_FAILED
+    shown = capsys.readouterr().out
+    assert "1 failed" in shown and "a.tif: expected a TIFF or a PNG" in shown
+
+
+def test_an_empty_folder_and_an_empty_study_are_one_clear_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    arguments = [f"--input={tmp_path / 'empty'}", f"--study={tmp_path / 's'}"]
+    assert cli.run(["convert", *arguments]) == cli.USAGE
+    assert capsys.readouterr().err.count("\n") == 1
+    Study.create(tmp_path / "s")
+    assert cli.run(["dataset", f"--study={tmp_path / 's'}"]) == cli.USAGE
+    assert "no annotated images" in capsys.readouterr().err
