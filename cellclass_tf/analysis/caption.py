@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -84,8 +86,20 @@ def _blank(width: int, height: int):
 
     canvas = Image.new("RGB", (width, height), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
-    pen.font = ImageFont.load_default(size=text_height(width))
+    pen.font = ImageFont.truetype(_font_path(), text_height(width))
     return canvas, pen
+
+
+@functools.cache
+def _font_path() -> str:
+    """Returns the file of DejaVu Sans.
+
+    Pillow's own font has no µ, and none of the letters of other languages that names of
+    images are written with.
+    """
+    import matplotlib
+
+    return os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
 def _rows(

@@ -12,19 +12,19 @@ from cellclass_tf.analysis.cell_table import UNCERTAIN_BELOW, called_probabiliti
 from cellclass_tf.cells import UNKNOWN, Cells
 
 # Okabe and Ito (https://jfly.uni-koeln.de/color), told apart with any colour vision.
-# First those that stand out from green and blue cells; black would vanish. The last
-# three, of Paul Tol's light scheme (https://personal.sron.nl/~pault), make ten.
+# First those that stand out from green and blue cells; black would vanish. Three of Paul
+# Tol's light scheme (https://personal.sron.nl/~pault) make ten.
 PALETTE = (
     (230, 159, 0),
     (204, 121, 167),
     (240, 228, 66),
     (213, 94, 0),
     (86, 180, 233),
+    (255, 170, 187),
+    (187, 204, 51),
+    (153, 221, 255),
     (0, 158, 115),
     (0, 114, 178),
-    (255, 170, 187),
-    (153, 221, 255),
-    (187, 204, 51),
 )
 UNKNOWN_COLOUR = (211, 211, 211)
 
@@ -107,8 +107,9 @@ def comparison(
 def brightened(image: np.ndarray) -> np.ndarray:
     """Lifts the brightness of a dark field for viewing.
 
-    In each channel v becomes 255 (v / p)^0.7, cut at 255, where p is the 99.8th
-    percentile of the field, but at least 48, so that noise alone stays dark.
+    In each channel v becomes 255 ((v - b) / (w - b))^0.7, cut to 0 and 255. Black b is
+    the 10th percentile of the field, at most 32, so that a field full of cells keeps
+    them; white w is the 99.8th, at least 48 above b, so that noise alone stays dark.
 
     Args:
       image: (H, W, 3) uint8.
@@ -118,9 +119,11 @@ def brightened(image: np.ndarray) -> np.ndarray:
     """
     # About a million pixels are enough for a percentile.
     step = max(1, round((image.shape[0] * image.shape[1] / 1e6) ** 0.5))
-    whites = np.percentile(image[::step, ::step], 99.8, axis=(0, 1))
-    levels = np.arange(256)[:, None] / np.maximum(whites, 48)
-    table = np.round(255 * np.minimum(levels, 1) ** 0.7).astype(np.uint8)
+    sample = image[::step, ::step]
+    blacks, whites = np.percentile(sample, (10, 99.8), axis=(0, 1))
+    blacks = np.minimum(blacks, 32)
+    levels = (np.arange(256)[:, None] - blacks) / np.maximum(whites - blacks, 48)
+    table = np.round(255 * np.clip(levels, 0, 1) ** 0.7).astype(np.uint8)
     return np.stack([table[image[..., c], c] for c in range(3)], axis=-1)
 
 
@@ -148,14 +151,14 @@ def _draw_outlines(canvas: np.ndarray, cells: Cells, scale: int) -> None:
     for index, type_id in enumerate(cells.type_ids.tolist()):
         top, left, bottom, right = (cells.boxes_yxyx[index] * scale).tolist()
         mask = cells.mask(index).repeat(scale, axis=0).repeat(scale, axis=1)
-        dash = 5 * width if probabilities[index] < UNCERTAIN_BELOW else None
+        dash = 6 * width if probabilities[index] < UNCERTAIN_BELOW else None
         pen = _Pen(colour_of_type(type_id), width, dash)
         _stroke(canvas[top:bottom, left:right], mask, pen)
 
 
 def outline_width(size_yx: tuple[int, int]) -> int:
-    """Returns the width of outlines in pixels: 2 up to 1,000 px, then one each 500."""
-    return max(2, round(max(size_yx) / 500))
+    """Returns the width of outlines in pixels: at least 2, and 1 of 400."""
+    return max(2, round(max(size_yx) / 400))
 
 
 def _stroke(crop: np.ndarray, mask: np.ndarray, pen: _Pen) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 
 from cellclass_tf import batch, files
 from cellclass_tf.cells import Cells
-from cellclass_tf.datasets import simulated_field
+from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.files import InputError
 from cellclass_tf.study import MIXED, Study
 
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325
+CELL_TYPES = tuple(culture_field.LOOKS)
 # What names the dish in a simulated file's name, for `convert --group`.
 GROUP_PATTERN = r"[^/]+_dish\d+"
 
@@ -110,7 +111,7 @@ def simulate(
 
 
 def _open_or_create(root: pathlib.Path) -> Study:
-    known = tuple(simulated_field.LOOKS)
+    known = CELL_TYPES
     if not (root / "study.yaml").exists():
         return Study.create(root, known, pixel_size_um=PIXEL_SIZE_UM)
     study = Study.open(root)
@@ -131,11 +132,11 @@ def _write_field(field: _Field) -> dict:
     # The type's place in the seed keeps the cultures independent of each other.
     place = (*types, MIXED).index(field.cell_type)
     dish_rng = np.random.default_rng([field.seed, place, field.dish])
-    simulated = simulated_field.simulate_field(
+    simulated = culture_field.simulate_field(
         shares,
         size_px=field.size_px,
         rng=np.random.default_rng([field.seed, place, field.dish, field.number]),
-        dish=simulated_field.Dish.random(dish_rng),
+        dish=culture_field.Dish.random(dish_rng),
         pixel_size_um=PIXEL_SIZE_UM,
     )
     cells = Cells.from_labels(simulated.labels, types, simulated.cell_types)

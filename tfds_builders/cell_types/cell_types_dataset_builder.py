@@ -93,7 +93,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _cell_types(self) -> list[str]:
         if self.builder_config.simulation:
-            return list(simulation.simulated_field.LOOKS)
+            return list(simulation.CELL_TYPES)
         return list(self._study().cell_types)
 
     def _study(self) -> cc.Study:

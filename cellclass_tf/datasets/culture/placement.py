@@ -6,7 +6,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from cellclass_tf.datasets.cell_looks import LOOKS, CellTypeLook
+from cellclass_tf.datasets.culture.looks import LOOKS, CellTypeLook
 
 _FRAME_OVERHANG = 0.35  # a centre may lie this many radii outside the frame
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from cellclass_tf.datasets.cell_looks import Dish
-from cellclass_tf.datasets.cell_placement import PlacedCell, smooth_noise
+from cellclass_tf.datasets.culture.looks import Dish
+from cellclass_tf.datasets.culture.placement import PlacedCell, smooth_noise
 
 CAMERA_MAX_COUNTS = 4095
 _INK_DOTS_PER_PX = 6

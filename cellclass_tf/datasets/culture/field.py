@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
-from cellclass_tf.datasets import cell_drawing, cell_placement
-from cellclass_tf.datasets.cell_looks import HEK, LOOKS, N2A, CellTypeLook, Dish
+from cellclass_tf.datasets.culture import drawing, placement
+from cellclass_tf.datasets.culture.looks import HEK, LOOKS, N2A, CellTypeLook, Dish
 
 __all__ = [
     "HEK",
@@ -73,20 +73,18 @@ def simulate_field(
     names = sorted(shares)
     odds = np.array([shares[name] for name in names], float)
     drawn = rng.choice(len(names), size=cells, p=odds / odds.sum())
-    placed = cell_placement.place(
-        [names[i] for i in drawn], size_px, pixel_size_um, rng
-    )
+    placed = placement.place([names[i] for i in drawn], size_px, pixel_size_um, rng)
     # The margin lets a cut cell keep the nucleus that lies outside the frame.
     margin_px = math.ceil(14 / pixel_size_um)
-    labels, kept = cell_placement.grow(placed, size_px, margin_px, pixel_size_um, rng)
-    canvas = cell_drawing.Canvas(size_px, margin_px, pixel_size_um, rng)
+    labels, kept = placement.grow(placed, size_px, margin_px, pixel_size_um, rng)
+    canvas = drawing.Canvas(size_px, margin_px, pixel_size_um, rng)
     boxes = ndimage.find_objects(labels)
     for index, (cell, box) in enumerate(zip(kept, boxes), start=1):
-        cell_drawing.draw_cell(cell, index, labels, canvas, box, rng)
+        drawing.draw_cell(cell, index, labels, canvas, box, rng)
     light = canvas.light(dish)
-    cell_drawing.add_debris(light, dish, pixel_size_um, rng)
+    drawing.add_debris(light, dish, pixel_size_um, rng)
     return SimulatedField(
-        pixels=cell_drawing.expose(light, dish, rng),
+        pixels=drawing.expose(light, dish, rng),
         labels=np.ascontiguousarray(labels[canvas.frame]),
         cell_types=tuple(cell.name for cell in kept),
     )

@@ -4,22 +4,20 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cellclass_tf.datasets import simulated_field
+from cellclass_tf.datasets.culture.field import LOOKS, Dish, simulate_field
 
 
 def _simulate(shares, seed=0, size_px=256, **options):
     rng = np.random.default_rng(seed)
-    dish = simulated_field.Dish.random(rng)
-    return simulated_field.simulate_field(
-        shares, size_px=size_px, rng=rng, dish=dish, **options
-    )
+    dish = Dish.random(rng)
+    return simulate_field(shares, size_px=size_px, rng=rng, dish=dish, **options)
 
 
 @pytest.fixture(scope="module")
 def pure_fields():
     return {
         name: [_simulate({name: 1}, seed, 400, cells=22) for seed in range(4)]
-        for name in sorted(simulated_field.LOOKS)
+        for name in sorted(LOOKS)
     }
 
 
@@ -55,7 +53,7 @@ def test_labels_are_contiguous_and_each_cell_is_one_piece(seed):
 def test_no_whole_cell_is_a_sliver(pure_fields):
     for name, fields in pure_fields.items():
         # 0.325 µm pixels are 0.1056 µm² each.
-        least_px = simulated_field.LOOKS[name].area_um2 / 0.325**2 / 6
+        least_px = LOOKS[name].area_um2 / 0.325**2 / 6
         for field in fields:
             areas_px = np.bincount(field.labels.ravel())
             rim = np.concatenate([field.labels[[0, -1]], field.labels[:, [0, -1]].T])
@@ -167,5 +165,5 @@ def test_values_out_of_range_are_refused(shares, options, message):
 
 def test_dishes_differ():
     rng = np.random.default_rng(0)
-    first, second = (simulated_field.Dish.random(rng) for _ in range(2))
+    first, second = (Dish.random(rng) for _ in range(2))
     assert first != second

@@ -1,0 +1,1 @@
+"""Drawn fields of cultures, with the exact truth."""
