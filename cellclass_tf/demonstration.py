@@ -28,7 +28,7 @@ class Demo:
         embedded annotator against the simulated truth.
       evaluation: what `evaluate` says of the mixed fields.
       seconds: by stage.
-      pictures: overlays worth opening.
+      pictures: truth and prediction side by side, of three mixed fields.
     """
 
     annotation_ap50: float
@@ -60,7 +60,7 @@ def demo(
       processes: worker processes of simulation and conversion.
 
     Raises:
-      RuntimeError: if a stage failed for a file.
+      InputError: if a stage failed for a file.
     """
     import cellclass_tf as cc
     import tfds_builders
@@ -93,8 +93,7 @@ def demo(
         _check(cc.predict(model, root, output / "predictions", cell_type=MIXED))
     with _stage("evaluate", seconds):
         evaluation = cc.evaluate(output / "predictions", root)
-    pictures = sorted((output / "predictions" / "overlays").rglob("*.png"))
-    return Demo(quality, evaluation, seconds, tuple(pictures[:3]))
+    return Demo(quality, evaluation, seconds, _pictures(output, Study.open(root)))
 
 
 def summary(result: Demo) -> str:
@@ -137,9 +136,28 @@ def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 def _check(outcome: batch.Outcome) -> None:
     if outcome.failures:
         name, reason = next(iter(sorted(outcome.failures.items())))
-        raise RuntimeError(
+        raise files.InputError(
             f"{len(outcome.failures)} files failed, the first is {name}: {reason}"
         )
+
+
+def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
+    from cellclass_tf.analysis import overlay, predictions
+
+    found = predictions.Predictions(output / "predictions")
+    paths = []
+    for row in [row for row in study.rows() if row.stem in found.stems][:3]:
+        path = output / "pictures" / f"{pathlib.PurePath(row.stem).name}.png"
+        picture = overlay.comparison(
+            study.read_image(row),
+            study.read_cells(row),
+            found.read(row.stem),
+            name=row.stem,
+            pixel_size_um=row.pixel_size_um,
+        )
+        files.write_png(path, picture)
+        paths.append(path)
+    return tuple(paths)
 
 
 def _annotation_quality(output: pathlib.Path, study: Study) -> float:

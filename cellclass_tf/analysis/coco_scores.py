@@ -141,7 +141,8 @@ def _run_lengths(
     # pycocotools stops early at a run of length 0.
     joined = np.flatnonzero(changes[1:] == changes[:-1])
     changes = np.delete(changes, np.concatenate([joined, joined + 1]))
-    return np.diff(changes, prepend=0, append=size[0] * size[1]).tolist()
+    lengths = np.diff(changes, prepend=0, append=size[0] * size[1]).tolist()
+    return lengths if lengths[-1] else lengths[:-1]
 
 
 def _annotations(cells: Cells, image: int, use_types: bool) -> list[dict]:
@@ -161,4 +162,5 @@ def _annotations(cells: Cells, image: int, use_types: bool) -> list[dict]:
 
 def _average(precision: np.ndarray) -> float | None:
     precision = precision[precision > -1]
-    return float(precision.mean()) if precision.size else None
+    # COCO divides by a hair more than the count, so that a perfect score falls short.
+    return round(float(precision.mean()), 6) if precision.size else None

@@ -124,7 +124,8 @@ def estimate_diameter_px(nuclei: np.ndarray) -> float:
     """Estimates the diameter of a typical cell from its nuclei.
 
     The radius of a nucleus is its largest distance to the background; touching nuclei
-    count one by one.
+    count one by one. Where all nuclei of an image lie in one tight clump, the clump is
+    taken for a nucleus: give the diameter there.
 
     Args:
       nuclei: (H, W) float32, grey levels from 0 to 255.
@@ -135,15 +136,15 @@ def estimate_diameter_px(nuclei: np.ndarray) -> float:
     if not _has_nuclei(nuclei):
         return _DEFAULT_DIAMETER_PX
     smooth = _smooth(nuclei, _FIRST_SIGMA_PX)
-    window = nucleus = None
-    # Only the second round knows how wide the neighbourhood of a nucleus is; a narrow
-    # one parts the nuclei of a clump, and the third round sees them parted.
+    # How wide the neighbourhood of a nucleus is shows in the second round only; until
+    # then a higher threshold keeps clumps apart. The third sees most clumps parted.
+    mask, nucleus = _nuclei_mask(smooth, None, 2, level=0.8), None
     for _ in range(3):
-        radii = _nucleus_radii_px(_nuclei_mask(smooth, window, 2))
+        radii = _nucleus_radii_px(mask)
         if radii.size == 0:
             break
         nucleus = 2 * float(np.median(radii))
-        window = 0.4 * _CELL_TO_NUCLEUS * nucleus
+        mask = _nuclei_mask(smooth, 0.4 * _CELL_TO_NUCLEUS * nucleus, 2)
     return _CELL_TO_NUCLEUS * nucleus if nucleus else _DEFAULT_DIAMETER_PX
 
 
@@ -176,13 +177,13 @@ def _has_nuclei(nuclei: np.ndarray) -> bool:
 
 
 def _nuclei_mask(
-    smooth: np.ndarray, window_px: float | None, opening: int
+    smooth: np.ndarray, window_px: float | None, opening: int, level: float = 0.5
 ) -> np.ndarray:
-    """Pixels brighter than the field's background and than their neighbourhood."""
+    """Pixels brighter than a share of Otsu's threshold and than their neighbourhood."""
     from scipy import ndimage
     from skimage import filters
 
-    mask = smooth > filters.threshold_otsu(smooth) / 2
+    mask = smooth > level * filters.threshold_otsu(smooth)
     if window_px is not None:
         mask &= smooth > _smooth(smooth, window_px)
     return ndimage.binary_opening(mask, iterations=opening)

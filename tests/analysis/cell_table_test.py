@@ -1,0 +1,119 @@
+"""Tests of cell_table."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.cells import Cells
+
+TYPES = ("HEK", "N2a")
+
+
+def _cells():
+    """A 3 x 3 square off the border, a 1 x 4 bar on it, and one pixel of no type."""
+    labels = np.zeros((8, 10), np.int32)
+    labels[2:5, 1:4] = 1
+    labels[7, 3:7] = 2
+    labels[0, 9] = 3
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0, 0]], np.float32)
+    ids = np.array([1, 2, 0], np.int32)
+    return Cells(labels, TYPES, ids, np.array([0.5, 1, 1], np.float32), probabilities)
+
+
+def _image():
+    image = np.zeros((8, 10, 3), np.uint8)
+    image[..., 1] = 10
+    image[2:5, 1:4, 2] = 200
+    image[2, 1, 2] = 110
+    return image
+
+
+def test_row_has_the_columns_in_order():
+    rows = cell_table.cell_table(_cells(), name="mixed/a")
+    assert all(tuple(row) == cell_table.columns(TYPES) for row in rows)
+    assert cell_table.columns(TYPES)[:7] == (
+        *("image", "cell", "cell_type", "probability"),
+        *("p_HEK", "p_N2a", "score"),
+    )
+
+
+def test_values_of_hand_drawn_cells():
+    square, bar, dot = cell_table.cell_table(
+        _cells(), _image(), name="mixed/a", pixel_size_um=0.5
+    )
+    assert (square["image"], square["cell"], square["cell_type"]) == (
+        "mixed/a",
+        1,
+        "HEK",
+    )
+    assert square["probability"] == pytest.approx(0.9)
+    assert square["score"] == 0.5
+    # Rows 2..4 and columns 1..3 have their middle at (3, 2).
+    assert (square["centroid_y_px"], square["centroid_x_px"]) == (3, 2)
+    # 9 px of 0.25 µm² each; a circle of 9 px is 2 sqrt(9 / pi) = 3.38514 px wide.
+    assert (square["area_px"], square["area_um2"]) == (9, 2.25)
+    assert square["equivalent_diameter_px"] == 3.38514
+    assert square["eccentricity"] == 0 and square["solidity"] == 1
+    # Through the centres of the outer pixels: 4 sides of 2 px.
+    assert square["perimeter_px"] == 8
+    # 8 pixels of 200 and one of 110: 1710 / 9.
+    assert (square["mean_cytoplasm"], square["mean_nuclei"]) == (10, 190)
+    assert [row["on_border"] for row in (square, bar, dot)] == [False, True, True]
+
+
+def test_unknown_values_are_none():
+    row = cell_table.cell_table(_cells(), name="a")[2]
+    assert row["cell_type"] == "unknown"
+    assert row["probability"] is None and row["area_um2"] is None
+    assert row["mean_cytoplasm"] is None and row["mean_nuclei"] is None
+
+
+def test_field_without_cells_has_no_rows():
+    cells = Cells.from_labels(np.zeros((4, 5), np.int32), TYPES)
+    assert cell_table.cell_table(cells, np.zeros((4, 5, 3), np.uint8), name="a") == []
+    row = cell_table.count_row(cells, name="a")
+    assert row["cells"] == 0 and row["share_HEK"] is None
+
+
+def test_image_of_another_size_is_refused():
+    with pytest.raises(
+        ValueError, match=r"HEK/a: expected .*\(8, 10, 3\).*\(4, 5, 3\)"
+    ):
+        cell_table.cell_table(_cells(), np.zeros((4, 5, 3), np.uint8), name="HEK/a")
+
+
+def test_counts_and_shares():
+    (row,) = cell_table.count_table([("mixed/a", _cells())])
+    assert tuple(row) == cell_table.count_columns(TYPES)
+    # One cell each; N2a's 0.6 is below 0.7; shares leave the unknown cell out.
+    assert list(row.values()) == ["mixed/a", 3, 1, 1, 1, 1, 0.5, 0.5]
+
+
+def test_parts_join_to_the_table_written_at_once(tmp_path):
+    tables = [cell_table.cell_table(_cells(), name=name) for name in ("a", "b")]
+    cell_table.write_cells_csv(tmp_path / "whole.csv", iter(tables), TYPES)
+    for number, table in enumerate(tables):
+        cell_table.write_cells_csv(tmp_path / f"{number}.csv", [table], TYPES)
+    parts = [tmp_path / "0.csv", tmp_path / "1.csv"]
+    cell_table.join_csv(tmp_path / "joined.csv", parts)
+    whole = (tmp_path / "whole.csv").read_text()
+    assert (tmp_path / "joined.csv").read_text() == whole
+    assert len(files.read_csv(tmp_path / "whole.csv")) == 6
+
+
+def test_parts_of_other_types_are_refused(tmp_path):
+    cell_table.write_cells_csv(tmp_path / "0.csv", [], TYPES)
+    cell_table.write_cells_csv(tmp_path / "1.csv", [], ("CHO",))
+    with pytest.raises(files.InputError, match="1.csv: expected the header"):
+        cell_table.join_csv(
+            tmp_path / "j.csv", [tmp_path / "0.csv", tmp_path / "1.csv"]
+        )
+    assert not (tmp_path / "j.csv").exists()
+
+
+def test_counts_are_written_with_empty_cells_for_none(tmp_path):
+    cells = Cells.from_labels(np.zeros((4, 5), np.int32), TYPES)
+    rows = cell_table.count_table([("a", cells)])
+    cell_table.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
+    assert files.read_csv(tmp_path / "counts.csv")[0]["share_N2a"] == ""

@@ -1,0 +1,96 @@
+"""Tests of predictions."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.analysis import cell_table, predictions
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+
+TYPES = ("HEK", "N2a")
+
+
+def _cells(count, seed=0):
+    """`count` cells of one pixel each, with random types, scores and probabilities."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((6, 8), np.int32)
+    labels.ravel()[:count] = np.arange(1, count + 1)
+    probabilities = rng.dirichlet((1, 1), count).astype(np.float32).reshape(-1, 2)
+    ids = probabilities.argmax(axis=1).astype(np.int32) + 1
+    ids[:1], probabilities[:1] = 0, 0
+    return Cells(labels, TYPES, ids, rng.random(count, np.float32), probabilities)
+
+
+def _write(folder, fields):
+    tables = []
+    for stem, cells in fields.items():
+        cells.write(folder / "labels" / f"{stem}.tif")
+        tables.append(cell_table.cell_table(cells, name=stem))
+    cell_table.write_cells_csv(folder / "cells.csv", tables, TYPES)
+
+
+def test_cells_come_back_as_written(tmp_path):
+    fields = {"mixed/b": _cells(5), "HEK/a": _cells(40, 1), "c.d": _cells(0)}
+    _write(tmp_path, fields)
+    found = predictions.Predictions(tmp_path)
+    assert found.type_names == TYPES
+    assert found.stems == ("HEK/a", "c.d", "mixed/b")
+    for stem, cells in fields.items():
+        again = found.read(stem)
+        np.testing.assert_array_equal(again.labels, cells.labels)
+        np.testing.assert_array_equal(again.type_ids, cells.type_ids)
+        np.testing.assert_allclose(again.scores, cells.scores, rtol=1e-5)
+        np.testing.assert_allclose(again.probabilities, cells.probabilities, rtol=1e-5)
+
+
+def test_rows_of_one_image_may_lie_apart(tmp_path):
+    _write(tmp_path, {"a": _cells(3), "b": _cells(2)})
+    lines = (tmp_path / "cells.csv").read_text().splitlines()
+    shuffled = [lines[i] for i in (0, 3, 4, 2, 5, 1)]
+    (tmp_path / "cells.csv").write_text("\n".join(shuffled))
+    again = predictions.read_cells(tmp_path, "a", TYPES)
+    np.testing.assert_array_equal(again.type_ids, _cells(3).type_ids)
+
+
+def test_half_written_label_images_are_no_fields(tmp_path):
+    _write(tmp_path, {"a": _cells(3)})
+    (tmp_path / "labels" / ".part-x.tif").write_bytes(b"")
+    assert predictions.Predictions(tmp_path).stems == ("a",)
+
+
+def test_table_that_does_not_fit_the_labels_is_refused(tmp_path):
+    _write(tmp_path, {"a": _cells(3)})
+    _cells(4).write(tmp_path / "labels" / "a.tif")
+    with pytest.raises(InputError, match=r"a.tif: .*got 4 cells .* 3 rows for 'a'"):
+        predictions.read_cells(tmp_path, "a")
+
+
+def test_image_that_was_not_predicted_is_named(tmp_path):
+    _write(tmp_path, {"a": _cells(3)})
+    with pytest.raises(InputError, match="'b' was not predicted"):
+        predictions.read_cells(tmp_path, "b")
+
+
+def test_folder_without_predictions_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cells.csv does not exist.*cellclass predict"):
+        predictions.Predictions(tmp_path)
+
+
+def test_table_of_other_columns_is_refused(tmp_path):
+    (tmp_path / "cells.csv").write_text("image,cell\n")
+    with pytest.raises(InputError, match="p_TYPE for each type; got image, cell"):
+        predictions.Predictions(tmp_path)
+
+
+def test_broken_row_is_named_by_its_line(tmp_path):
+    _write(tmp_path, {"a": _cells(3)})
+    with open(tmp_path / "cells.csv", "a") as file:
+        file.write("b,one,HEK\n")
+    with pytest.raises(InputError, match="cells.csv, line 5: .*'one'"):
+        predictions.read_cells(tmp_path, "a")
+
+
+def test_other_types_than_expected_are_refused(tmp_path):
+    _write(tmp_path, {"a": _cells(3)})
+    with pytest.raises(InputError, match="expected the types CHO; got HEK, N2a"):
+        predictions.read_cells(tmp_path, "a", ("CHO",))

@@ -1,0 +1,204 @@
+"""Annotating a study: every field once, corrections safe, the manifest whole."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.annotation import annotating
+from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
+from cellclass_tf.cells import Cells, read_labels
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study
+
+IMAGES = ("HEK/a.png", "HEK/b.png", "N2a/a.png", "mixed/m.png")
+
+
+def _image(nuclei=2):
+    image = np.zeros((60, 120, 3), np.uint8)
+    for number in range(nuclei):
+        left = 10 + 50 * number
+        image[18:42, left : left + 24, 1] = 100
+        image[24:36, left + 6 : left + 18, 2] = 200
+    return image
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study")
+    rows = [ImageRow(image, image.split("/")[0]) for image in IMAGES]
+    for row in rows:
+        files.write_png(study.image_path(row), _image())
+    study.update(rows)
+    return study
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts the images that are really annotated."""
+    found, original = [], WatershedAnnotator.annotate
+
+    def counted(self, image):
+        found.append(image.shape)
+        return original(self, image)
+
+    monkeypatch.setattr(WatershedAnnotator, "annotate", counted)
+    return found
+
+
+def _annotate(study, **options):
+    options = {"annotator": "watershed", "diameter": 24} | options
+    return annotating.annotate(study, **options)
+
+
+def _row(study, image):
+    return next(row for row in study.rows() if row.image == image)
+
+
+def _change(study, image, **columns):
+    study.update([dataclasses.replace(_row(study, image), **columns)])
+
+
+def test_every_accepted_image_gets_cells_and_a_traceable_row(study):
+    _change(study, "HEK/b.png", verdict="rejected", reason="blurred")
+    outcome = _annotate(study.root)
+    assert sorted(outcome.done) == ["HEK/a.png", "N2a/a.png", "mixed/m.png"]
+    assert not outcome.failures
+    row = _row(study, "HEK/a.png")
+    assert (row.annotator, row.annotator_sha256) == ("watershed", "")
+    assert (row.cells, row.diameter_px, row.corrected) == (2, 24.0, False)
+    assert row.annotation
+    assert study.read_cells(row).cell_types == ("HEK", "HEK")
+    assert _row(study, "HEK/b.png").annotator == ""
+    assert not study.cells_path(_row(study, "HEK/b.png")).exists()
+
+
+def test_types_of_a_mixed_field_stay_unknown_and_an_old_table_goes(study):
+    row = _row(study, "mixed/m.png")
+    old = Cells.from_labels(np.eye(3, dtype=int), study.cell_types, ["HEK"])
+    old.write(study.cells_path(row), types_csv=True)
+    assert study.cells_path(row).with_suffix(".csv").exists()
+    _annotate(study)
+    assert not study.cells_path(row).with_suffix(".csv").exists()
+    assert study.read_cells(row).cell_types == ("unknown", "unknown")
+
+
+def test_second_run_does_nothing_and_keeps_the_manifest(study, calls):
+    _annotate(study)
+    manifest = study.manifest_path.read_bytes()
+    outcome = _annotate(study)
+    assert len(calls) == 4
+    assert len(outcome.skipped) == 4
+    assert study.manifest_path.read_bytes() == manifest
+
+
+def test_other_settings_and_changed_images_are_done_again(study, calls):
+    _annotate(study)
+    _annotate(study, diameter=25)
+    assert len(calls) == 8
+    files.write_png(study.image_path(_row(study, "N2a/a.png")), _image(1))
+    assert list(_annotate(study, diameter=25).done) == ["N2a/a.png"]
+    assert _row(study, "N2a/a.png").cells == 1
+
+
+def test_killed_run_goes_on_and_the_manifest_gets_whole(study, calls):
+    untouched = study.manifest_path.read_bytes()
+    _annotate(study)
+    # Killed while it wrote the third line, before the manifest.
+    journal = study.journal("annotate")
+    journal.write_bytes(journal.read_bytes()[: -len(journal.read_bytes()) // 3])
+    study.manifest_path.write_bytes(untouched)
+    outcome = _annotate(study)
+    assert len(outcome.skipped) == 2
+    assert len(outcome.done) == 2
+    assert len(calls) == 6
+    assert [row.cells for row in study.rows()] == [2, 2, 2, 2]
+    assert {row.annotator for row in study.rows()} == {"watershed"}
+
+
+def test_edits_of_the_manifest_survive_the_next_run(study):
+    _annotate(study)
+    _change(study, "HEK/a.png", cells=7, reason="counted by hand", group="dish 3")
+    _annotate(study)
+    row = _row(study, "HEK/a.png")
+    assert (row.cells, row.reason, row.group) == (7, "counted by hand", "dish 3")
+
+
+def test_corrected_field_is_left_alone(study, calls):
+    _annotate(study)
+    row = _row(study, "HEK/a.png")
+    by_hand = np.ones((60, 120), np.int32)
+    Cells.from_labels(by_hand, study.cell_types, "HEK").write(study.cells_path(row))
+    _change(study, "HEK/a.png", corrected=True, cells=1)
+    _annotate(study, diameter=25)
+    assert len(calls) == 4 + 3
+    assert _row(study, "HEK/a.png").cells == 1
+    np.testing.assert_array_equal(read_labels(study.cells_path(row)), by_hand)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_corrected_field_is_overwritten_once_where_asked(study, calls, killed):
+    _annotate(study)
+    _change(study, "HEK/a.png", corrected=True, cells=1)
+    manifest = study.manifest_path.read_bytes()
+    _annotate(study, overwrite_corrected=True)
+    assert len(calls) == 5
+    if killed:
+        study.manifest_path.write_bytes(manifest)
+        _annotate(study, overwrite_corrected=True)
+    row = _row(study, "HEK/a.png")
+    assert (row.corrected, row.cells) == (False, 2)
+    _annotate(study)
+    assert len(calls) == 5
+
+
+def test_all_corrected_needs_no_annotator(study):
+    study.update([dataclasses.replace(row, corrected=True) for row in study.rows()])
+    outcome = annotating.annotate(study, model="no-such-model")
+    assert not outcome.results
+    assert not outcome.failures
+
+
+def test_field_without_cells_is_no_failure(study, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(
+        annotating.logging, "warning", lambda text, *args: warnings.append(text % args)
+    )
+    row = _row(study, "HEK/b.png")
+    files.write_png(study.image_path(row), _image(0))
+    outcome = _annotate(study)
+    assert not outcome.failures
+    assert _row(study, "HEK/b.png").cells == 0
+    assert read_labels(study.cells_path(row)).shape == (60, 120)
+    assert warnings == ["HEK/b.png: no cell was found."]
+
+
+def test_missing_and_broken_images_fail_alone(study):
+    study.image_path(_row(study, "HEK/a.png")).unlink()
+    study.image_path(_row(study, "HEK/b.png")).write_bytes(b"no PNG")
+    outcome = _annotate(study)
+    assert sorted(outcome.done) == ["N2a/a.png", "mixed/m.png"]
+    assert "does not exist" in outcome.failures["HEK/a.png"]
+    assert "expected a PNG" in outcome.failures["HEK/b.png"]
+    assert _row(study, "HEK/a.png").cells is None
+
+
+def test_unknown_annotator_lists_the_known(study):
+    with pytest.raises(InputError, match="'stardist'; known are cellpose, watershed"):
+        _annotate(study, annotator="stardist")
+
+
+def test_study_without_accepted_images_is_refused(study, tmp_path):
+    with pytest.raises(InputError, match="names 0, none of them accepted"):
+        _annotate(Study.create(tmp_path / "empty"))
+    study.update([dataclasses.replace(r, verdict="rejected") for r in study.rows()])
+    with pytest.raises(InputError, match="names 4, none of them accepted"):
+        _annotate(study)
+
+
+def test_useless_weights_stop_the_run_before_the_first_field(study):
+    pytest.importorskip("cellpose")
+    with pytest.raises(InputError, match="neither a file"):
+        annotating.annotate(study, model="no-such-model")
+    assert not study.journal("annotate").exists()

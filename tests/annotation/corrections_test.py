@@ -1,0 +1,249 @@
+"""Importing masks: three layouts, and a bad file harms nobody else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellclass_tf import files
+from cellclass_tf.annotation import annotating, corrections
+from cellclass_tf.annotation.corrections import import_masks
+from cellclass_tf.cells import read_labels
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study
+
+IMAGES = ("HEK/a.png", "HEK/same.png", "N2a/b.png", "N2a/same.png", "mixed/m.png")
+# Two cells of 4 and 2 pixels.
+LABELS = np.array([[0, 1, 1, 0, 0], [0, 1, 1, 0, 2], [0, 0, 0, 0, 2]], np.uint16)
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study")
+    rows = [ImageRow(image, image.split("/")[0]) for image in IMAGES]
+    for row in rows:
+        files.write_png(study.image_path(row), np.zeros((3, 5, 3), np.uint8))
+    study.update(rows)
+    return study
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "source"
+
+
+def _write(path, labels=LABELS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        files.write_png(path, labels)
+    else:
+        tifffile.imwrite(path, labels)
+
+
+def _row(study, image):
+    return next(row for row in study.rows() if row.image == image)
+
+
+def _cells(study, image):
+    return study.read_cells(_row(study, image))
+
+
+def test_folder_like_cells_is_imported(study, source):
+    _write(source / "HEK/a.tif")
+    _write(source / "N2a/same.png")
+    outcome = import_masks(study.root, source)
+    assert sorted(outcome.done) == ["HEK/a.png", "N2a/same.png"]
+    np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, LABELS)
+    assert _cells(study, "N2a/same.png").cell_types == ("N2a", "N2a")
+    row = _row(study, "HEK/a.png")
+    assert (row.annotator, row.cells, row.corrected) == ("import", 2, True)
+    assert row.annotator_sha256 == files.sha256_of_file(source / "HEK/a.tif")
+    assert row.annotation
+    assert row.diameter_px is None
+    assert not _row(study, "HEK/same.png").corrected
+
+
+def test_types_of_a_mixed_field_come_from_its_table(study, source):
+    # Labels with a gap: 5 and 9.
+    _write(source / "mixed/m.tif", np.array([0, 5, 9], np.uint16)[LABELS])
+    rows = [{"cell": 5, "cell_type": "N2a"}, {"cell": 9, "cell_type": "HEK"}]
+    files.write_csv(source / "mixed/m.csv", ("cell", "cell_type"), rows)
+    import_masks(study, source)
+    assert _cells(study, "mixed/m.png").cell_types == ("N2a", "HEK")
+    np.testing.assert_array_equal(_cells(study, "mixed/m.png").labels, LABELS)
+
+
+def test_labels_without_table_take_an_old_table_away(study, source):
+    table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
+    files.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
+    _write(source / "mixed/m.tif")
+    import_masks(study, source)
+    assert not table.exists()
+    assert _cells(study, "mixed/m.png").cell_types == ("unknown", "unknown")
+
+
+@pytest.mark.parametrize("folder", ["", "HEK"])
+def test_one_mask_for_each_cell_is_imported(study, source, folder):
+    for cell in (1, 2):
+        mask = (LABELS == cell).astype(np.uint8) * 255
+        _write(source / folder / f"a_mask_out_{cell}.png", mask)
+    outcome = import_masks(study, source)
+    assert list(outcome.done) == ["HEK/a.png"]
+    np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, LABELS)
+
+
+def test_masks_of_single_cells_are_numbered_as_numbers(study, source):
+    for cell, column in ((2, 0), (10, 2), (1, 4)):
+        mask = np.zeros((3, 5, 3), np.uint8)
+        mask[:, column] = 255
+        _write(source / f"a_mask_out_{cell}.png", mask)
+    import_masks(study, source)
+    np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels[0], [2, 0, 3, 0, 1])
+
+
+def test_smaller_cell_wins_the_pixels_of_two_masks(study, source, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        corrections.logging, "info", lambda text, *args: lines.append(text % args)
+    )
+    large, small = np.zeros((2, 3, 5), np.uint8)
+    large[:, :4] = 255
+    small[1, 2:] = 255
+    _write(source / "a_mask_out_0.png", large)
+    _write(source / "a_mask_out_1.png", small)
+    import_masks(study, source)
+    # Columns 2 and 3 of the middle row lie in both: 12 px against 3 px.
+    expected = [[1, 1, 1, 1, 0], [1, 1, 2, 2, 2], [1, 1, 1, 1, 0]]
+    np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, expected)
+    assert any("2 px lay in more than one mask" in line for line in lines)
+
+
+def test_merged_masks_are_imported_and_go_before_single_cells(study, source):
+    _write(source / "mergeMasks/a_mergeMasks.png", LABELS)
+    _write(source / "a_mask_out_1.png", np.full((3, 5), 255, np.uint8))
+    # The image itself lies beside its labels.
+    _write(source / "a.png", np.zeros((3, 5, 3), np.uint8))
+    outcome = import_masks(study, source)
+    assert not outcome.failures
+    np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, LABELS)
+
+
+@pytest.mark.parametrize("ending", ["_masks", "_cp_masks", "_labels", "_mergeMasks"])
+def test_endings_of_other_programs_are_understood(study, source, ending):
+    _write(source / f"b{ending}.png")
+    assert list(import_masks(study, source).done) == ["N2a/b.png"]
+
+
+def test_image_whose_own_name_ends_in_masks_is_found(study, source):
+    row = ImageRow("HEK/a_masks.png", "HEK")
+    files.write_png(study.image_path(row), np.zeros((3, 5, 3), np.uint8))
+    study.update([row])
+    _write(source / "a_masks.tif")
+    assert list(import_masks(study, source).done) == ["HEK/a_masks.png"]
+
+
+def test_another_size_fails_alone(study, source):
+    _write(source / "HEK/a.tif", LABELS.T.copy())
+    _write(source / "N2a/b.tif")
+    outcome = import_masks(study, source)
+    assert list(outcome.done) == ["N2a/b.png"]
+    assert "have 5 x 3 px and HEK/a.png has 3 x 5" in outcome.failures["HEK/a.png"]
+    assert not study.cells_path(_row(study, "HEK/a.png")).exists()
+    assert not _row(study, "HEK/a.png").corrected
+
+
+def test_strangers_and_ambiguous_names_fail_alone(study, source):
+    _write(source / "stranger.tif")
+    _write(source / "same.tif")
+    _write(source / "HEK/b.tif")
+    _write(source / "N2a/b.tif")
+    outcome = import_masks(study, source)
+    assert list(outcome.done) == ["N2a/b.png"]
+    assert sorted(outcome.failures) == ["HEK/b.tif", "same.tif", "stranger.tif"]
+    assert "matches no image in the study" in outcome.failures["stranger.tif"]
+    assert "matches no image of type HEK" in outcome.failures["HEK/b.tif"]
+    assert "matches HEK/same.png, N2a/same.png" in outcome.failures["same.tif"]
+
+
+def test_two_label_files_for_one_image_fail(study, source):
+    _write(source / "one/b_masks.tif")
+    _write(source / "two/b_masks.tif")
+    outcome = import_masks(study, source)
+    assert "two label files match it" in outcome.failures["N2a/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS.astype(np.float32), "expected a label image"),
+        (LABELS.astype(np.int16) - 1, "whole numbers from 0 on"),
+        ((LABELS > 0).astype(np.uint8) * 255, "cells cannot be told apart"),
+    ],
+)
+def test_what_is_no_label_image_fails_with_its_file(study, source, labels, message):
+    _write(source / "a.tif", labels)
+    failure = import_masks(study, source).failures["HEK/a.png"]
+    assert message in failure
+    assert "a.tif" in failure
+
+
+def test_source_without_labels_is_refused(study, source, tmp_path):
+    with pytest.raises(InputError, match="expected a folder"):
+        import_masks(study, source)
+    source.mkdir()
+    (source / "notes.txt").write_text("no labels")
+    with pytest.raises(InputError, match="found none"):
+        import_masks(study, source)
+    with pytest.raises(InputError, match="names no images"):
+        import_masks(Study.create(tmp_path / "empty"), source)
+
+
+def test_second_import_does_nothing_and_a_changed_file_is_read_again(study, source):
+    _write(source / "HEK/a.tif")
+    import_masks(study, source)
+    assert list(import_masks(study, source).skipped) == ["HEK/a.png"]
+    _write(source / "HEK/a.tif", np.zeros_like(LABELS))
+    assert list(import_masks(study, source).done) == ["HEK/a.png"]
+    assert _row(study, "HEK/a.png").cells == 0
+
+
+def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
+    untouched = study.manifest_path.read_bytes()
+    for name in ("HEK/a", "N2a/b", "mixed/m"):
+        _write(source / f"{name}.tif")
+    import_masks(study, source)
+    journal = study.journal(annotating.JOURNAL)
+    journal.write_bytes(journal.read_bytes()[:-40])
+    study.manifest_path.write_bytes(untouched)
+    outcome = import_masks(study, source)
+    assert list(outcome.done) == ["mixed/m.png"]
+    assert sorted(outcome.skipped) == ["HEK/a.png", "N2a/b.png"]
+    assert sum(row.corrected for row in study.rows()) == 3
+
+
+def test_import_and_annotation_take_turns_and_never_mix_up(study, source):
+    _write(source / "HEK/a.tif")
+    import_masks(study, source)
+    annotating.annotate(study, annotator="watershed")
+    assert _row(study, "HEK/a.png").annotator == "import"
+    for _ in range(2):
+        annotating.annotate(study, annotator="watershed", overwrite_corrected=True)
+        row = _row(study, "HEK/a.png")
+        assert (row.annotator, row.cells, row.corrected) == ("watershed", 0, False)
+        assert read_labels(study.cells_path(row)).max() == 0
+        import_masks(study, source)
+        row = _row(study, "HEK/a.png")
+        assert (row.annotator, row.cells, row.corrected) == ("import", 2, True)
+        assert read_labels(study.cells_path(row)).max() == 2
+
+
+def test_edits_of_an_imported_field_survive_the_next_import(study, source):
+    _write(source / "HEK/a.tif")
+    import_masks(study, source)
+    row = dataclasses.replace(_row(study, "HEK/a.png"), cells=1, reason="one went")
+    study.update([row])
+    _write(study.cells_path(row), (LABELS == 1).astype(np.uint16))
+    import_masks(study, source)
+    assert _row(study, "HEK/a.png") == row
+    assert len(_cells(study, "HEK/a.png")) == 1
