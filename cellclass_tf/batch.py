@@ -152,7 +152,8 @@ def _read_journal(journal: str | os.PathLike | None) -> dict[str, dict]:
         except json.JSONDecodeError:
             # A killed run can leave its last line torn; that job is done again.
             continue
-        entries[entry["name"]] = entry
+        if isinstance(entry, dict):
+            entries[entry["name"]] = entry
     return entries
 
 

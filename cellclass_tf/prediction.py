@@ -47,7 +47,7 @@ def predict(
     *,
     cell_type: str | None = None,
     pixel_size_um: float | None = None,
-    score_threshold: float = 0.5,
+    score_threshold: float = 0.1,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
     projection: str = "max",

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from cellclass_tf import files
-from cellclass_tf.cells import Cells
+from cellclass_tf.cells import UNKNOWN, Cells
 from cellclass_tf.files import InputError
 
 MIXED = "mixed"
+# Names that mean something else in folders and in tables.
+_RESERVED = (MIXED, UNKNOWN, "missed", "invented")
 DEFAULT_CELL_TYPES = ("HEK", "N2a")
 
 # Patterns that name a stain or its colour, matched anywhere in a channel's name.
@@ -252,10 +254,11 @@ def read_merged(path: str | os.PathLike) -> np.ndarray:
 
 def _check_cell_types(cell_types: Sequence[str], path: pathlib.Path) -> None:
     bad = [n for n in cell_types if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", n)]
-    if bad or MIXED in cell_types or len(set(cell_types)) != len(cell_types):
+    taken = set(cell_types) & set(_RESERVED)
+    if bad or taken or len(set(cell_types)) != len(cell_types):
         raise InputError(
             f"{path}: cell types must be different names of letters, digits and . + - _, "
-            f"none of them {MIXED!r}; got {list(cell_types)}."
+            f"none of them {', '.join(_RESERVED)}; got {list(cell_types)}."
         )
     if not cell_types:
         raise InputError(f"{path}: expected at least one cell type.")

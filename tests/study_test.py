@@ -57,7 +57,9 @@ def test_a_manifest_that_points_out_of_the_study_is_refused(tmp_path, image):
         study.image_path(dataclasses.replace(ROW, image=image))
 
 
-@pytest.mark.parametrize("types", [("mixed",), ("a/b",), ("A", "A"), ("..",), ()])
+@pytest.mark.parametrize(
+    "types", [("mixed",), ("unknown",), ("a/b",), ("A", "A"), ("..",), ()]
+)
 def test_types_that_are_no_folder_names_are_refused(tmp_path, types):
     with pytest.raises(files.InputError):
         Study.create(tmp_path, types)

@@ -93,7 +93,15 @@ def comparison(
 
     Returns:
       (H', W', 3) uint8.
+
+    Raises:
+      ValueError: if the types or the sizes of the two differ.
     """
+    if true.type_names != predicted.type_names:
+        raise ValueError(
+            f"{name}: expected the same types on both sides, since the order gives the "
+            f"colours; got {true.type_names} and {predicted.type_names}."
+        )
     panels = []
     for title, cells in zip(titles, (true, predicted), strict=True):
         panel = draw_overlay(image, cells, name=name, pixel_size_um=pixel_size_um)

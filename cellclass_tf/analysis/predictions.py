@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from cellclass_tf import files
 from cellclass_tf.cells import UNKNOWN, Cells, read_labels
 from cellclass_tf.files import InputError
 
@@ -52,12 +53,17 @@ class Predictions:
 
     @functools.cached_property
     def stems(self) -> tuple[str, ...]:
-        """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those of 0 cells."""
-        labels = self.folder / "labels"
-        # Hidden names are what a killed run leaves of a half-written file.
-        paths = [p for p in labels.rglob("*.tif") if not p.name.startswith(".")]
-        names = (path.relative_to(labels).as_posix() for path in paths)
-        return tuple(sorted(name.removesuffix(".tif") for name in names))
+        """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those of 0 cells.
+
+        They are the rows of counts.csv: label images of other runs may lie about.
+        """
+        path = self.folder / "counts.csv"
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist, so the images cannot be told. Run `cellclass "
+                "predict` again."
+            )
+        return tuple(sorted(row["image"] for row in files.read_csv(path)))
 
     def labels_path(self, stem: str) -> pathlib.Path:
         """Where the label image of a field lies."""

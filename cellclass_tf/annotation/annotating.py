@@ -124,8 +124,8 @@ def _accepted_rows(study: Study) -> Sequence[ImageRow]:
     if not rows:
         raise InputError(
             f"{study.manifest_path}: expected images to annotate; it names "
-            f"{len(study.rows())}, none of them accepted. Run `cellclass convert` on the "
-            "raw files, or change their verdict."
+            f"{len(study.rows())}, none of them accepted. Run `cellclass convert` on "
+            "the raw files, or change their verdict."
         )
     return rows
 
@@ -166,8 +166,8 @@ def _annotate_field(
 ) -> dict[str, Any]:
     if not study.image_path(row).exists():
         raise InputError(
-            f"{study.image_path(row)} does not exist, but {study.manifest_path} names it. "
-            "Convert the raw file again, or remove the row."
+            f"{study.image_path(row)} does not exist, but {study.manifest_path} names "
+            "it. Convert the raw file again, or remove the row."
         )
     labels, diameter_px = finder.annotate(study.read_image(row))
     cell_type = study.folder_type(row.cell_type)

@@ -227,9 +227,9 @@ def _fetch(
             path = pathlib.Path(path_of(name))
     except (OSError, http.client.HTTPException) as error:
         raise InputError(
-            f"The files of the cellpose model {name!r} are not in {folder} and cannot be "
-            f"downloaded ({error}). Give weights that you have with --model=PATH, or use "
-            "--annotator=watershed, which needs none."
+            f"The files of the cellpose model {name!r} are not in {folder} and cannot "
+            f"be downloaded ({error}). Give weights that you have with --model=PATH, "
+            "or use --annotator=watershed, which needs none."
         ) from error
     try:
         check(path)
@@ -274,8 +274,9 @@ def _check_weights(path: pathlib.Path) -> None:
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path}: expected cellpose weights, a file of tensors only; it was refused "
-            f"and nothing in it was run ({reason}). Get it again from its source."
+            f"{path}: expected cellpose weights, a file of tensors only; it was "
+            f"refused and nothing in it was run ({reason}). Get it again "
+            "from its source."
         ) from error
     wanted = _weight_shapes()
     strange = [

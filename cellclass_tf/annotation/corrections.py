@@ -178,13 +178,14 @@ def _row_of(labels: _Labels, rows: Sequence[ImageRow], types: set[str]) -> Image
             return matches[0]
         if matches:
             raise InputError(
-                f"{labels.paths[0]}: matches {', '.join(row.image for row in matches)}. "
-                "Put it into a folder named after its type."
+                f"{labels.paths[0]}: matches "
+                f"{', '.join(row.image for row in matches)}. Put it into a "
+                "folder named after its type."
             )
     where = f" of type {folder_types[-1]}" if folder_types else ""
     raise InputError(
-        f"{labels.paths[0]}: matches no image{where} in the study. Its name should be an "
-        f"image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
+        f"{labels.paths[0]}: matches no image{where} in the study. Its name should be "
+        f"an image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
     )
 
 
@@ -206,8 +207,8 @@ def _import_field(
     if cells.labels.shape != size:
         raise InputError(
             f"{labels.paths[0]}: the labels have {cells.labels.shape[0]} x "
-            f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} (height "
-            "x width). Make them from this image, without resizing."
+            f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
+            "(height x width). Make them from this image, without resizing."
         )
     annotating.write_cells(study, row, cells, types_csv=has_types)
     return {
@@ -253,7 +254,8 @@ def _merge_single_cells(paths: Sequence[pathlib.Path]) -> np.ndarray:
         shape = shape or mask.shape
         if mask.shape != shape:
             raise InputError(
-                f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} with {shape}."
+                f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} "
+                f"with {shape}."
             )
         if mask.any():
             box = _box_of(mask)

@@ -43,8 +43,9 @@ def load(path: str | os.PathLike) -> Any:
             value = _read(file)
     except _Refused as error:
         raise InputError(
-            f"{path}: the pickle in this file asks for {error}, which is no plain data. "
-            "Nothing of it was run. Do not trust the file; get it again from its source."
+            f"{path}: the pickle in this file asks for {error}, which is no plain "
+            "data. Nothing of it was run. Do not trust the file; get it again from its "
+            "source."
         ) from error
     except _BROKEN as error:
         raise InputError(

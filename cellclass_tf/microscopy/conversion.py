@@ -17,6 +17,18 @@ from cellclass_tf.microscopy import merge, readers
 from cellclass_tf.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
 
 _KEPT_LIMITS = ((0.0, 255.0), (0.0, 255.0))
+# Columns of the manifest that are not this step's.
+_LATER_COLUMNS = (
+    "verdict",
+    "reason",
+    "annotator",
+    "annotator_sha256",
+    "annotation",
+    "diameter_px",
+    "cells",
+    "corrected",
+    "split",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,8 +322,20 @@ def _convert_field(job: _Conversion, micrograph: Micrograph) -> ImageRow:
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:
-    """New rows replace old ones; rows of earlier runs return only where they lack."""
-    present = {row.image for row in study.rows()}
+    """New rows replace old ones; rows of earlier runs return only where they lack.
+
+    What later steps and people wrote into an old row stays: its cells are judged by the
+    step that made them, and hand-made corrections are never lost.
+    """
+    present = {row.image: row for row in study.rows()}
     fresh = [ImageRow(**r) for rows in outcome.done.values() for r in rows]
     earlier = [ImageRow(**r) for rows in outcome.skipped.values() for r in rows]
-    study.update(fresh + [row for row in earlier if row.image not in present])
+    kept = [
+        dataclasses.replace(
+            row, **{name: getattr(present[row.image], name) for name in _LATER_COLUMNS}
+        )
+        if row.image in present
+        else row
+        for row in fresh
+    ]
+    study.update(kept + [row for row in earlier if row.image not in present])

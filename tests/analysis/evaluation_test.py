@@ -64,7 +64,7 @@ def test_truth_against_itself_is_perfect(tmp_path):
 
 
 def test_more_than_a_hundred_cells_all_count(tmp_path):
-    cells = _blocks(["HEK", "N2a"] * 200)
+    cells = _blocks(["HEK", "N2a"] * 60)
     result = _evaluate(tmp_path, {"mixed/a": cells}, {"mixed/a": cells})
     assert result["AP"] == 1 and result["AP_cells"] == 1
 

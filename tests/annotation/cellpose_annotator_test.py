@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import files
-from cellclass_tf.annotation import cellpose_annotator, pickled_npy
+from cellclass_tf.annotation import cellpose_annotator
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.files import InputError
 
@@ -118,40 +118,6 @@ def test_estimate_from_specks_falls_back_to_the_mean(
     assert CellposeAnnotator(tmp_path / "mine").annotate(image)[1] == 17
 
 
-def test_size_model_reads_as_numpy_reads_it(assets):
-    path = assets / "weights" / "size_cellpose_unet_scellseg.npy"
-    oracle = np.load(path, allow_pickle=True).item()
-    value = pickled_npy.load(path)
-    assert set(value) == set(oracle)
-    for key, expected in oracle.items():
-        np.testing.assert_array_equal(value[key], expected)
-        assert np.asarray(value[key]).dtype == np.asarray(expected).dtype
-
-
-def test_pickled_data_of_all_kinds_comes_back(tmp_path):
-    value = {
-        "matrix": np.arange(6, dtype=">u2").reshape(2, 3),
-        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "texts": np.array(["a", "bc"]),
-        "ragged": np.array([np.arange(2), np.arange(3)], object),
-        "scalar": np.float32(1.5),
-        "list": [1, (2.5, None), b"\x00\xff", {"x": True}],
-    }
-    _save_size_model(tmp_path / "value.npy", value)
-    back = pickled_npy.load(tmp_path / "value.npy")
-    for key in ("matrix", "fortran", "texts"):
-        np.testing.assert_array_equal(back[key], value[key])
-        assert back[key].dtype == value[key].dtype
-    assert [a.tolist() for a in back["ragged"]] == [[0, 1], [0, 1, 2]]
-    assert back["scalar"] == 1.5
-    assert back["list"] == value["list"]
-
-
-def test_plain_arrays_need_no_pickle(tmp_path):
-    np.save(tmp_path / "plain.npy", np.arange(3))
-    assert pickled_npy.load(tmp_path / "plain.npy").tolist() == [0, 1, 2]
-
-
 def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
     shutil.copy(own_weights, tmp_path / "mine")
     trap = tmp_path / "trap"
@@ -161,36 +127,6 @@ def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
     assert not trap.exists()
     # With the diameter given, the file is not even looked at.
     CellposeAnnotator(tmp_path / "mine", diameter_px=30)
-
-
-class _ForgedDtype:
-    """numpy's dtype of objects, told that it holds none."""
-
-    def __reduce__(self):
-        state = (3, "|", None, None, None, -1, -1, 0)
-        return np.dtype, ("O8", False, True), state
-
-
-class _ForgedArray:
-    """An array whose bytes numpy would take for the address of an object."""
-
-    def __reduce__(self):
-        reconstruct = np.zeros(1).__reduce__()[0]
-        state = (1, (1,), _ForgedDtype(), False, b"\x41" * 8)
-        return reconstruct, (np.ndarray, (0,), b"b"), state
-
-
-def test_forged_addresses_of_objects_never_become_objects(tmp_path):
-    _save_size_model(tmp_path / "forged.npy", _size_model(extra=_ForgedArray()))
-    with pytest.raises(InputError, match=r"forged\.npy: expected a \.npy file"):
-        pickled_npy.load(tmp_path / "forged.npy")
-
-
-@pytest.mark.parametrize("content", [b"", b"PNG", b"\x93NUMPY\x01\x00\x10\x00{"])
-def test_broken_npy_names_the_file(tmp_path, content):
-    (tmp_path / "broken.npy").write_bytes(content)
-    with pytest.raises(InputError, match=r"broken\.npy: expected a \.npy file"):
-        pickled_npy.load(tmp_path / "broken.npy")
 
 
 def test_size_model_without_its_numbers_is_refused(own_weights, tmp_path):

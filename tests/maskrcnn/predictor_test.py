@@ -69,6 +69,25 @@ def test_neighbours_share_the_pixels_out_by_sureness():
     assert found.areas_px.tolist() == [80, 120]
 
 
+def test_equally_sure_neighbours_part_half_way_and_every_cell_is_one_piece():
+    # Both masks are full; the boxes share columns 6 to 13 of 20.
+    found = predictor.cells_from_detections(
+        detections([[0, 0, 10, 14], [0, 6, 10, 20]], [0.9, 0.8]), (10, 20), TYPES
+    )
+    np.testing.assert_array_equal(found.labels[5], [1] * 10 + [2] * 10)
+
+
+def test_loose_pixels_are_dropped_and_holes_filled():
+    mask = np.ones((10, 10))
+    mask[0:2, 2] = mask[2, 0:3] = 0  # cuts off the corner
+    mask[6, 6] = 0  # a hole
+    found = predictor.cells_from_detections(
+        detections([[0, 0, 10, 10]], [1], mask[None]), (10, 10), TYPES
+    )
+    assert found.labels[6, 6] == 1
+    assert not found.labels[:2, :2].any()
+
+
 def test_cells_at_and_beyond_the_border_are_cut():
     found = predictor.cells_from_detections(
         detections([[-3, -3, 4, 4], [8, 8, 14, 14]], [0.9, 0.9]), (10, 10), TYPES

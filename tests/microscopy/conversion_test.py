@@ -1,5 +1,7 @@
 """Tests of cellclass_tf.microscopy.conversion."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tifffile
@@ -89,6 +91,20 @@ def test_a_second_run_does_nothing_and_keeps_hand_made_edits(tmp_path):
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     assert not outcome.done and len(outcome.skipped) == 1
     assert "rejected" in manifest.read_text()
+
+
+def test_a_raw_file_that_changed_is_converted_again_and_loses_no_correction(tmp_path):
+    raw = tmp_path / "raw" / "a.ome.tif"
+    write_raw(raw)
+    convert(raw, tmp_path / "s", cell_type="HEK")
+    study = Study.open(tmp_path / "s")
+    (row,) = study.rows()
+    study.update([dataclasses.replace(row, corrected=True, cells=7, split="test")])
+    write_raw(raw, seed=1)
+    assert len(convert(raw, study, cell_type="HEK").done) == 1
+    (after,) = study.rows()
+    assert after.raw_sha256 != row.raw_sha256
+    assert (after.corrected, after.cells, after.split) == (True, 7, "test")
 
 
 def test_a_manifest_that_a_killed_run_left_without_rows_is_made_whole(tmp_path):
