@@ -40,6 +40,8 @@ def _predictions(folder, fields):
         tables.append(cell_table.cell_table(cells, name=stem))
     names = next(iter(fields.values())).type_names
     cell_table.write_cells_csv(folder / "cells.csv", tables, names)
+    counts = cell_table.count_table(fields.items())
+    cell_table.write_counts_csv(folder / "counts.csv", counts, names)
     return folder
 
 

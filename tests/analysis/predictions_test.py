@@ -27,6 +27,8 @@ def _write(folder, fields):
         cells.write(folder / "labels" / f"{stem}.tif")
         tables.append(cell_table.cell_table(cells, name=stem))
     cell_table.write_cells_csv(folder / "cells.csv", tables, TYPES)
+    counts = cell_table.count_table(fields.items())
+    cell_table.write_counts_csv(folder / "counts.csv", counts, TYPES)
 
 
 def test_cells_come_back_as_written(tmp_path):
@@ -52,9 +54,9 @@ def test_rows_of_one_image_may_lie_apart(tmp_path):
     np.testing.assert_array_equal(again.type_ids, _cells(3).type_ids)
 
 
-def test_half_written_label_images_are_no_fields(tmp_path):
+def test_label_images_of_other_runs_are_no_fields(tmp_path):
     _write(tmp_path, {"a": _cells(3)})
-    (tmp_path / "labels" / ".part-x.tif").write_bytes(b"")
+    _cells(5).write(tmp_path / "labels" / "earlier.tif")
     assert predictions.Predictions(tmp_path).stems == ("a",)
 
 

@@ -70,9 +70,9 @@ def test_neighbours_share_the_pixels_out_by_sureness():
 
 
 def test_equally_sure_neighbours_part_half_way_and_every_cell_is_one_piece():
-    # Both masks are full; the boxes share columns 6 to 13 of 20.
+    # Both masks are full; the boxes share columns 8 to 11 of 20.
     found = predictor.cells_from_detections(
-        detections([[0, 0, 10, 14], [0, 6, 10, 20]], [0.9, 0.8]), (10, 20), TYPES
+        detections([[0, 0, 10, 12], [0, 8, 10, 20]], [0.9, 0.8]), (10, 20), TYPES
     )
     np.testing.assert_array_equal(found.labels[5], [1] * 10 + [2] * 10)
 

@@ -70,7 +70,8 @@ def test_simulated_needs_no_download(tmp_path):
     config = tfds_builders.CellTypes.builder_configs["simulated"]
     small = {"images_per_type": 4, "mixed": 1, "size": 64, "seed": 1}
     builder = tfds_builders.CellTypes(
-        config=dataclasses.replace(config, simulation=small), data_dir=tmp_path
+        config=dataclasses.replace(config, name="small", simulation=small),
+        data_dir=tmp_path,
     )
     builder.download_and_prepare()
     assert builder.info.splits["mixed"].num_examples == 1
