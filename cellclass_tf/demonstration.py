@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -126,8 +127,23 @@ def summary(result: Demo) -> str:
     return "\n".join(lines)
 
 
+_SAYINGS = {
+    "simulate": "draw pure and mixed cultures, as a microscope would write them",
+    "convert": "merge the channels, one contrast a dish",
+    "annotate": "outline the cells with the embedded annotator",
+    "import": "put the exact truth in place of a person's corrections",
+    "dataset": "prepare the TFDS dataset",
+    "train": "train on pure fields alone",
+    "export": "export the network",
+    "predict": "name the cells of the mixed fields",
+    "evaluate": "compare with the truth",
+}
+
+
 @contextlib.contextmanager
 def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    number = list(_SAYINGS).index(name) + 1
+    print(f"[{number}/{len(_SAYINGS)}] {_SAYINGS[name]}", file=sys.stderr, flush=True)
     start = time.monotonic()
     yield
     seconds[name] = time.monotonic() - start
