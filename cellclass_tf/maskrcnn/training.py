@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -118,14 +119,16 @@ def run(
     with strategy.scope():
         the_task = task_factory.get_task(params.task, logging_dir=os.fspath(model_dir))
     progress = _Progress(params, model_dir)
-    train_lib.run_experiment(
-        distribution_strategy=strategy,
-        task=the_task,
-        mode=mode,
-        params=params,
-        model_dir=os.fspath(model_dir),
-        train_actions=[progress],
-    )
+    # The controller prints every loop's losses; the log has them too, and the bar shows.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        train_lib.run_experiment(
+            distribution_strategy=strategy,
+            task=the_task,
+            mode=mode,
+            params=params,
+            model_dir=os.fspath(model_dir),
+            train_actions=[progress],
+        )
     progress.close()
     return pathlib.Path(model_dir)
 
