@@ -13,6 +13,8 @@ from typing import Any
 
 from absl import logging
 
+from cellclass_tf import files
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -85,6 +87,7 @@ def run(
             outcome.skipped[job.name] = known[job.name]["result"]
         else:
             waiting.append(job)
+    _remove_leftovers(waiting)
     for job, result, error in _progress(
         _execute(function, waiting, processes), len(waiting), description
     ):
@@ -111,6 +114,13 @@ def _is_done(job: Job, entry: dict | None) -> bool:
         and entry["fingerprint"] == job.fingerprint
         and all(path.exists() for path in job.outputs)
     )
+
+
+def _remove_leftovers(jobs: Sequence[Job]) -> None:
+    """Removes the half-written files of a run that was killed."""
+    for folder in {path.parent for job in jobs for path in job.outputs}:
+        for leftover in folder.glob(f"{files.PART_PREFIX}*"):
+            leftover.unlink(missing_ok=True)
 
 
 def _execute(

@@ -20,6 +20,9 @@ import numpy as np
 # more is taken for a decompression bomb and is refused before a pixel is read.
 MAX_IMAGE_PIXELS = 200_000_000
 
+# What a half-written file's name begins with.
+PART_PREFIX = ".part-"
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PALETTE = 3
 
@@ -38,7 +41,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, since image writers choose the format by it.
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=".part-", suffix="".join(path.suffixes[-2:])
+        dir=path.parent, prefix=PART_PREFIX, suffix="".join(path.suffixes[-2:])
     )
     os.close(handle)
     temporary = pathlib.Path(name)

@@ -69,6 +69,12 @@ def test_a_torn_last_line_of_a_killed_run_costs_only_that_job(tmp_path):
     assert sorted(run(tmp_path, [1, 2]).skipped) == ["1", "2"]
 
 
+def test_half_written_files_of_a_killed_run_are_removed(tmp_path):
+    (tmp_path / f"{files.PART_PREFIX}x.txt").write_text("half")
+    run(tmp_path, [1])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.txt", "journal.jsonl"]
+
+
 def test_two_jobs_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'1'"):
         run(tmp_path, [1, 1])

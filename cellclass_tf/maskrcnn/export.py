@@ -56,7 +56,7 @@ def export(
     status.expect_partial().assert_existing_objects_matched()
     output = pathlib.Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=output.parent, prefix=".part-"))
+    temporary = pathlib.Path(tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX))
     try:
         _save(model, params, experiment, path, temporary)
         shutil.rmtree(output, ignore_errors=True)
