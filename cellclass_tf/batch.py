@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import json
 import multiprocessing
 import os
 import pathlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
 
 from cellclass_tf import files
+
+_LEFTOVER_AFTER_S = 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +123,10 @@ def _remove_leftovers(jobs: Sequence[Job]) -> None:
     """Removes the half-written files of a run that was killed."""
     for folder in {path.parent for job in jobs for path in job.outputs}:
         for leftover in folder.glob(f"{files.PART_PREFIX}*"):
-            leftover.unlink(missing_ok=True)
+            # A young one may be another run's that is at work.
+            old = time.time() - leftover.stat().st_mtime > _LEFTOVER_AFTER_S
+            if old and leftover.is_file():
+                leftover.unlink(missing_ok=True)
 
 
 def _execute(
@@ -135,7 +141,12 @@ def _execute(
     with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
         futures = {pool.submit(_attempt, function, j.argument): j for j in jobs}
         for future in concurrent.futures.as_completed(futures):
-            yield futures[future], *future.result()
+            try:
+                result, error = future.result()
+            except concurrent.futures.process.BrokenProcessPool:
+                # The next run does again what the pool took with it.
+                result, error = None, "a worker process died; out of memory? Run again."
+            yield futures[future], result, error
 
 
 def _attempt(function: Callable, argument: Any) -> tuple[Any, str | None]:

@@ -188,10 +188,16 @@ def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0]
             files.check_image_size(page.imagelength, page.imagewidth, path)
-            return np.squeeze(tiff.asarray())
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
-        if isinstance(error, (InputError, FileNotFoundError)):
-            raise
+            if len(tiff.pages) > 1:
+                raise InputError(
+                    f"{path}: expected a label image of one plane, got "
+                    f"{len(tiff.pages)} planes."
+                )
+            return page.asarray()
+    except (InputError, FileNotFoundError):
+        raise
+    # The reader and its codecs meet broken files with errors of many kinds.
+    except Exception as error:
         raise InputError(f"{path}: the label TIFF cannot be read ({error}).") from error
 
 

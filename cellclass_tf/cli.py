@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from cellclass_tf import batch
+from cellclass_tf import batch, demonstration
 from cellclass_tf.files import InputError
 
 DONE, SOME_FAILED, USAGE = 0, 1, 2
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         values = _parse(name, rest)
         return _report(COMMANDS[name].execute(**values))
-    except (flags.Error, InputError) as error:
+    except (flags.Error, InputError, OSError) as error:
         return _complain(str(error))
 
 
@@ -139,14 +139,14 @@ def _import(study: str, format: str, source: str) -> Any:
     return {"masks": cellclass_tf.import_masks}[format](study, source)
 
 
-def _dataset(study: str) -> str:
+def _dataset(study: str) -> batch.Outcome:
     import tfds_builders
 
-    info = tfds_builders.dataset(study)
-    counts = ", ".join(
-        f"{split} {info.splits[split].num_examples}" for split in sorted(info.splits)
-    )
-    return f"{info.full_name} in {info.data_dir}\nfields: {counts}"
+    prepared = tfds_builders.dataset(study)
+    splits = prepared.info.splits
+    counts = ", ".join(f"{name} {splits[name].num_examples}" for name in sorted(splits))
+    print(f"{prepared.info.full_name} in {prepared.info.data_dir}\nfields: {counts}")
+    return prepared.outcome
 
 
 def _evaluate(predictions: str, study: str) -> str:
@@ -154,17 +154,11 @@ def _evaluate(predictions: str, study: str) -> str:
 
     scores = cellclass_tf.evaluate(predictions, study)
     names = ("AP", "AP50", "AP75", "PQ", "type_accuracy", "images", "cells_true")
-    lines = [f"{name:<14}{_shown(scores[name])}" for name in names]
+    lines = [f"{name:<14}{demonstration.shown(scores[name])}" for name in names]
     return "\n".join([*lines, f"All of it is in {predictions}/evaluation.json"])
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
 def _demo(**values: Any) -> str:
-    from cellclass_tf import demonstration
-
     return demonstration.summary(demonstration.demo(**values))
 
 

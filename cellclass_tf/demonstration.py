@@ -61,7 +61,7 @@ def demo(
       processes: worker processes of simulation and conversion.
 
     Raises:
-      InputError: if a stage failed for a file.
+      InputError: if a stage failed for a file, or `output` holds another demo.
     """
     import cellclass_tf as cc
     import tfds_builders
@@ -70,9 +70,10 @@ def demo(
 
     output = pathlib.Path(output)
     root, model = output / "study", output / "model"
+    numbers = {"images_per_type": images_per_type, "mixed": mixed, "seed": seed}
+    _check_settings(output, numbers | {"steps": steps})
     seconds: dict[str, float] = {}
     with _stage("simulate", seconds):
-        numbers = {"images_per_type": images_per_type, "mixed": mixed, "seed": seed}
         _check(cc.simulate(root, **numbers, processes=processes))
     with _stage("convert", seconds):
         pattern = simulation.GROUP_PATTERN
@@ -102,13 +103,12 @@ def summary(result: Demo) -> str:
     scores, lines = result.evaluation, []
     true, found = scores["share_true"], scores["share_predicted"]
     lines.append("Mixed fields, of which the network saw none in training:")
-    lines.append(f"  mask AP (COCO)        {scores['AP']:.3f}")
-    lines.append(f"  mask AP50             {scores['AP50']:.3f}")
-    lines.append(f"  type accuracy         {scores['type_accuracy']:.3f}")
+    lines.append(f"  mask AP (COCO)        {shown(scores['AP'])}")
+    lines.append(f"  mask AP50             {shown(scores['AP50'])}")
+    lines.append(f"  type accuracy         {shown(scores['type_accuracy'])}")
     for name in true:
         lines.append(
-            f"  share of {name:<12} {100 * found[name]:.1f} %  "
-            f"(true {100 * true[name]:.1f} %)"
+            f"  share of {name:<12} {shown(found[name])}  (true {shown(true[name])})"
         )
     lines.append(
         f"  cells                 {scores['cells_predicted']} "
@@ -138,6 +138,13 @@ _SAYINGS = {
     "predict": "name the cells of the mixed fields",
     "evaluate": "compare with the truth",
 }
+
+
+def shown(score: float | None) -> str:
+    """A score as a person reads it; '-' where there was nothing to score."""
+    if score is None:
+        return "-"
+    return f"{score:.3f}" if isinstance(score, float) else str(score)
 
 
 @contextlib.contextmanager
@@ -174,6 +181,17 @@ def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
         files.write_png(path, picture)
         paths.append(path)
     return tuple(paths)
+
+
+def _check_settings(output: pathlib.Path, settings: dict[str, Any]) -> None:
+    """A killed demo goes on; one of other settings would mix two."""
+    path = output / "demo.json"
+    if not path.exists():
+        files.write_json(path, settings)
+    elif json.loads(path.read_text(encoding="utf-8")) != settings:
+        raise files.InputError(
+            f"{output} holds a demo of other settings ({path.name}); choose a new folder."
+        )
 
 
 def _annotation_quality(output: pathlib.Path, study: Study) -> float:

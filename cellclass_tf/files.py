@@ -106,8 +106,9 @@ def fingerprint(*parts: Any) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, pathlib.Path):
-            status = part.stat()
-            part = [str(part), status.st_size, status.st_mtime_ns]
+            # A file that is missing is for the one who opens it to complain of.
+            status = part.stat() if part.exists() else None
+            part = [str(part), status and (status.st_size, status.st_mtime_ns)]
         digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -131,6 +132,8 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
       InputError: if the file is no PNG, is broken, is too large, or is a 16-bit colour
         PNG (which the reading library would quietly cut to 8 bit).
     """
+    if not os.path.exists(path):
+        raise InputError(f"{path} does not exist. Make it again, or remove its row.")
     with open(path, "rb") as file:
         head = file.read(26)
     if head[:8] != _PNG_SIGNATURE or len(head) < 26:

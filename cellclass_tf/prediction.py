@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib.metadata
 import os
 import pathlib
 
@@ -80,6 +81,10 @@ def predict(
     if (pathlib.Path(input) / "study.yaml").exists():
         study, before = Study.open(input), batch.Outcome()
         rows = [r for r in study.accepted_rows() if cell_type in (None, r.cell_type)]
+    elif cell_type:
+        raise InputError(
+            f"--cell_type={cell_type} chooses images of a study, and {input} is none."
+        )
     else:
         study = _study_of_raw_files(output)
         before = conversion.convert(
@@ -106,9 +111,23 @@ def predict(
         journal=output / ".journal" / "predict.jsonl",
     )
     good = [field for field in fields if field.stem in outcome.results]
+    # Tables of an earlier run beside none of this one would be taken for its own.
+    for name in ("cells.csv", "counts.csv", "run.json"):
+        (output / name).unlink(missing_ok=True)
     if good:
+        settings = {
+            "input": os.fspath(input),
+            "cell_type": cell_type,
+            "pixel_size_um": pixel_size_um,
+            "score_threshold": score_threshold,
+            "nuclei": nuclei,
+            "cytoplasm": cytoplasm,
+            "projection": projection,
+        }
+        images = {field.image for field in good}
         _write_tables(output, good, outcome, predictor.type_names)
-        _write_record(output, study, rows, predictor, model, score_threshold)
+        rows = [row for row in rows if study.image_path(row) in images]
+        _write_record(output, study, rows, predictor, model, settings)
     return batch.Outcome(
         outcome.done, outcome.skipped, before.failures | outcome.failures
     )
@@ -156,7 +175,7 @@ def _field(
 ) -> _Field:
     # The type of raw files is not known, so their folder's name says nothing.
     stem = row.stem.removeprefix(f"{MIXED}/") if is_raw else row.stem
-    size = pixel_size_um or row.pixel_size_um or study.pixel_size_um
+    size = pixel_size_um or study.pixel_size_of(row)
     return _Field(stem, study.image_path(row), size, output)
 
 
@@ -173,7 +192,7 @@ def _write_tables(output, fields, outcome: batch.Outcome, type_names) -> None:
     cell_table.write_counts_csv(output / "counts.csv", counts, type_names)
 
 
-def _write_record(output, study, rows, predictor, model, score_threshold) -> None:
+def _write_record(output, study, rows, predictor, model, settings) -> None:
     images = [
         {
             "image": row.image,
@@ -187,9 +206,13 @@ def _write_record(output, study, rows, predictor, model, score_threshold) -> Non
         "model": os.fspath(model),
         "model_sha256": predictor.fingerprint,
         "model_metadata": predictor.metadata,
-        "score_threshold": score_threshold,
+        "settings": settings,
         "study": os.fspath(study.root),
-        "versions": {"cellclass_tf": cellclass_tf.__version__, "numpy": np.__version__},
+        "versions": {
+            "cellclass_tf": cellclass_tf.__version__,
+            "numpy": np.__version__,
+            "tensorflow": importlib.metadata.version("tensorflow"),
+        },
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(
             "T", "seconds"
         ),

@@ -131,6 +131,8 @@ class Study:
             )
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(content["cell_types"], list):
+                raise TypeError("cell_types is no list")
             study = cls(
                 root,
                 tuple(str(name) for name in content["cell_types"]),
@@ -215,13 +217,36 @@ class Study:
         return [row for row in self.rows() if row.verdict != "rejected"]
 
     def update(self, rows: Iterable[ImageRow]) -> None:
-        """Puts rows into the manifest, in place of those of the same image."""
+        """Puts rows into the manifest, in place of those of the same image.
+
+        Columns that are not of `ImageRow` stay as they are.
+        """
         by_image = {row.image: row for row in self.rows()}
         by_image.update((row.image, row) for row in rows)
-        ordered = [by_image[image] for image in sorted(by_image)]
+        columns, extra = self._columns_of_users()
         files.write_csv(
-            self.manifest_path, COLUMNS, (dataclasses.asdict(row) for row in ordered)
+            self.manifest_path,
+            (*COLUMNS, *columns),
+            (
+                extra.get(image, {}) | dataclasses.asdict(by_image[image])
+                for image in sorted(by_image)
+            ),
         )
+
+    def pixel_size_of(self, row: ImageRow) -> float | None:
+        """An image's pixel size in µm: its own, else the study's, else None."""
+        return row.pixel_size_um or self.pixel_size_um
+
+    def _columns_of_users(self) -> tuple[list[str], dict[str, dict[str, str]]]:
+        """Columns that people added to the manifest, and their values by image."""
+        if not self.manifest_path.exists():
+            return [], {}
+        lines = files.read_csv(self.manifest_path)
+        columns = [c for c in (lines[0] if lines else ()) if c and c not in COLUMNS]
+        return columns, {
+            line["image"]: {column: line[column] for column in columns}
+            for line in lines
+        }
 
     def check_cell_type(self, cell_type: str) -> str:
         """Returns the name if the study has it (or it is `mixed`).

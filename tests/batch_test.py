@@ -1,5 +1,6 @@
 """Tests of cellclass_tf.batch."""
 
+import os
 import pathlib
 
 import pytest
@@ -70,9 +71,24 @@ def test_a_torn_last_line_of_a_killed_run_costs_only_that_job(tmp_path):
 
 
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path):
-    (tmp_path / f"{files.PART_PREFIX}x.txt").write_text("half")
+    old, young = (tmp_path / f"{files.PART_PREFIX}{name}" for name in ("old", "young"))
+    old.write_text("half")
+    young.write_text("at work")
+    os.utime(old, (0, 0))
     run(tmp_path, [1])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.txt", "journal.jsonl"]
+    assert young.exists() and not old.exists()
+
+
+def die(argument):
+    """Kills its process, as the system does when memory is out."""
+    os.kill(os.getpid(), 9)
+
+
+def test_a_worker_that_dies_is_a_failure_and_not_the_end():
+    outcome = batch.run(
+        die, jobs(pathlib.Path(), [1, 2]), description="die", processes=2
+    )
+    assert sorted(outcome.failures) == ["1", "2"]
 
 
 def test_two_jobs_of_one_name_are_refused(tmp_path):

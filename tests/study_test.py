@@ -44,6 +44,16 @@ def test_updating_a_row_keeps_the_others_in_order(tmp_path):
     ]
 
 
+def test_columns_that_people_added_stay(tmp_path):
+    study = Study.create(tmp_path)
+    study.update([ROW])
+    lines = study.manifest_path.read_text().splitlines()
+    study.manifest_path.write_text(f"{lines[0]},note\n{lines[1]},look again\n")
+    study.update([dataclasses.replace(ROW, cells=9)])
+    (line,) = files.read_csv(study.manifest_path)
+    assert (line["cells"], line["note"]) == ("9", "look again")
+
+
 def test_a_rejected_row_is_not_accepted(tmp_path):
     study = Study.create(tmp_path)
     study.update([dataclasses.replace(ROW, verdict="rejected", reason="blurred")])

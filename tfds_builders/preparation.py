@@ -2,45 +2,78 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
+import pathlib
 import shutil
+from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 from absl import logging
 
+from cellclass_tf import batch
 from cellclass_tf.datasets import examples
 from cellclass_tf.study import Study
 from tfds_builders.cell_types import cell_types_dataset_builder
 
 
-def dataset(study: str | os.PathLike | Study) -> tfds.core.DatasetInfo:
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset: its TFDS info, and which images were checked or failed."""
+
+    info: tfds.core.DatasetInfo
+    outcome: batch.Outcome
+
+
+def dataset(study: str | os.PathLike | Study) -> Prepared:
     """Prepares `cell_types/study` in STUDY/tfds.
 
     Splits are chosen by acquisition group and recorded in images.csv. A dataset made of
-    the same images, cells and splits is left as it is.
+    the same images, cells and splits is left as it is. Images that are broken are left
+    out and named.
 
     Returns:
-      The info of the prepared dataset; load it with
+      The prepared dataset; load it with
       `tfds.load('cell_types/study', data_dir='STUDY/tfds')`.
 
     Raises:
       InputError: if the study has no annotated images.
     """
     study = study if isinstance(study, Study) else Study.open(study)
-    rows = examples.rows_of_dataset(study)
+    rows, outcome = examples.rows_of_dataset(study)
     fingerprint = examples.fingerprint_of_dataset(study, rows)
-    for leftover in study.tfds_dir.glob("cell_types/study/*.incomplete*"):
+    for leftover in study.tfds_dir.glob("cell_types/study/*incomplete*"):
         shutil.rmtree(leftover)
     builder = _builder(study)
     if (builder.info.metadata or {}).get("fingerprint") == fingerprint:
         logging.info("%s: the dataset is up to date.", study.root)
-        return builder.info
-    if builder.is_prepared():
-        # Only now, with its successor's parts all read, does the old one go.
-        shutil.rmtree(builder.data_dir)
+        return Prepared(builder.info, outcome)
+    with _set_aside(builder):
         builder = _builder(study)
-    builder.download_and_prepare()
-    return builder.info
+        builder.download_and_prepare()
+    return Prepared(builder.info, outcome)
+
+
+@contextlib.contextmanager
+def _set_aside(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    """Keeps the old dataset until the new one is there, and puts it back otherwise."""
+    folder = pathlib.Path(builder.data_dir)
+    # Outside the folders in which TFDS looks for versions.
+    aside = folder.parents[2] / "replaced"
+    if aside.exists() and not folder.exists():
+        # A run was killed in between.
+        aside.replace(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.replace(aside)
+    try:
+        yield
+    except BaseException:
+        if aside.exists() and not folder.exists():
+            aside.replace(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _builder(study: Study) -> tfds.core.DatasetBuilder:

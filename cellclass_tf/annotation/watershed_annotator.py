@@ -247,7 +247,9 @@ def _tidy(mask: np.ndarray, diameter: float) -> np.ndarray:
 
     disk = morphology.disk(max(1, round(diameter / 20)))
     mask = ndimage.binary_opening(mask, disk)
-    return morphology.remove_small_holes(mask, max_size=int(diameter**2 / 10))
+    holes, _ = ndimage.label(~mask)
+    small = np.bincount(holes.ravel()) <= diameter**2 / 10
+    return mask | small[holes]
 
 
 def _landscape(

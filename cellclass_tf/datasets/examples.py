@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from cellclass_tf import files
+from cellclass_tf import batch, files
+from cellclass_tf.cells import Cells
 from cellclass_tf.datasets import splits
 from cellclass_tf.files import InputError
 from cellclass_tf.study import ImageRow, Study
@@ -18,29 +18,42 @@ from cellclass_tf.study import ImageRow, Study
 MOST_CELLS = np.iinfo(np.uint16).max
 
 
-def rows_of_dataset(study: Study) -> list[ImageRow]:
+def rows_of_dataset(study: Study) -> tuple[list[ImageRow], batch.Outcome]:
     """Finds the images that can be examples, gives them splits and records those.
 
     Rejected images, images without cells files and mixed images in which the type of a
-    cell is not known stay out, and are counted in the log.
+    cell is not known stay out, and are counted in the log. So do those that are broken
+    or do not fit to their cells, which are failures.
+
+    Returns:
+      The rows, and the outcome of checking them, by image.
 
     Raises:
       InputError: if nothing is left, or a hand-made split leaks.
     """
     rows = study.accepted_rows()
     annotated = [row for row in rows if study.cells_path(row).exists()]
-    usable = [row for row in annotated if _types_are_known(study, row)]
+    outcome = batch.run(
+        lambda row: {"usable": _types_are_known(_checked_cells(study, row))},
+        [_check_job(study, row) for row in annotated],
+        description="check",
+        journal=study.journal("dataset"),
+    )
+    usable = [row for row in annotated if _is_usable(outcome, row)]
     if not usable:
+        reasons = "".join(f"\n  {reason}" for reason in outcome.failures.values())
         raise InputError(
             f"{study.root}: no annotated images ({len(rows)} images, {len(annotated)} "
-            "with cells). Run `cellclass annotate` or `cellclass import` first."
+            "with cells, none of them usable). Run `cellclass annotate` or `cellclass "
+            f"import` first.{reasons}"
         )
     logging.info(
-        "%s: %d images, %d not annotated, %d with cells of unknown type.",
+        "%s: %d images, %d not annotated, %d broken, %d with cells of unknown type.",
         study.root,
         len(rows),
         len(rows) - len(annotated),
-        len(annotated) - len(usable),
+        len(outcome.failures),
+        len(annotated) - len(usable) - len(outcome.failures),
     )
     try:
         chosen = splits.assign_splits(usable)
@@ -48,7 +61,7 @@ def rows_of_dataset(study: Study) -> list[ImageRow]:
         raise InputError(f"{study.manifest_path}: {error}") from error
     rows = [dataclasses.replace(row, split=chosen[row.image]) for row in usable]
     study.update(rows)
-    return rows
+    return rows, outcome
 
 
 def fingerprint_of_dataset(study: Study, rows: list[ImageRow]) -> str:
@@ -63,7 +76,7 @@ def fingerprint_of_dataset(study: Study, rows: list[ImageRow]) -> str:
                 row.cell_type,
                 row.group,
                 row.split,
-                row.pixel_size_um,
+                study.pixel_size_of(row),
                 files.sha256_of_file(study.image_path(row)),
                 files.sha256_of_file(path),
                 files.sha256_of_file(table) if table.exists() else "",
@@ -85,13 +98,7 @@ def example_of_row(study: Study, row: ImageRow) -> dict[str, Any]:
     """
     import tensorflow_datasets as tfds
 
-    image, cells = study.read_image(row), study.read_cells(row)
-    if image.shape[:2] != cells.labels.shape or len(cells) > MOST_CELLS:
-        raise InputError(
-            f"{study.cells_path(row)}: expected at most {MOST_CELLS} cells and the "
-            f"image's size {image.shape[:2]}; got {len(cells)} cells, size "
-            f"{cells.labels.shape}. Annotate it again."
-        )
+    cells = _checked_cells(study, row)
     height, width = cells.labels.shape
     boxes = cells.boxes_yxyx / np.array([height, width, height, width])
     return {
@@ -107,13 +114,36 @@ def example_of_row(study: Study, row: ImageRow) -> dict[str, Any]:
         "image_name": row.image,
         "culture": row.cell_type,
         "group": row.group,
-        "pixel_size_um": row.pixel_size_um or 0.0,
+        "pixel_size_um": study.pixel_size_of(row) or 0.0,
     }
 
 
-def _types_are_known(study: Study, row: ImageRow) -> bool:
-    if study.folder_type(row.cell_type):
-        return True
-    # Without a table no cell of a mixed field has a type; the pixels need no reading.
-    table: pathlib.Path = study.cells_path(row).with_suffix(".csv")
-    return table.exists() and bool((study.read_cells(row).type_ids > 0).all())
+def _checked_cells(study: Study, row: ImageRow) -> Cells:
+    shape, cells = study.read_image(row).shape[:2], study.read_cells(row)
+    if shape != cells.labels.shape or len(cells) > MOST_CELLS:
+        raise InputError(
+            f"{study.cells_path(row)}: expected at most {MOST_CELLS} cells and the "
+            f"image's size {shape}; got {len(cells)} cells, size {cells.labels.shape}. "
+            "Annotate it again."
+        )
+    return cells
+
+
+def _types_are_known(cells: Cells) -> bool:
+    return bool((cells.type_ids > 0).all())
+
+
+def _check_job(study: Study, row: ImageRow) -> batch.Job:
+    path = study.cells_path(row)
+    key = files.fingerprint(
+        study.image_path(row),
+        path,
+        path.with_suffix(".csv"),
+        study.cell_types,
+        row.cell_type,
+    )
+    return batch.Job(row.image, row, key)
+
+
+def _is_usable(outcome: batch.Outcome, row: ImageRow) -> bool:
+    return outcome.results.get(row.image, {}).get("usable", False)

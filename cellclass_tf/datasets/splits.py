@@ -19,7 +19,8 @@ def assign_splits(
 
     Whole groups go to one split. A group that has a split keeps it, so a field never
     moves when others come. New groups, in the order of a hash of their names, go where
-    most of their types' cells are still wanted. Mixed fields are the split `mixed`,
+    most of their types' images are still wanted; but of three groups or more one is for
+    validation. Mixed fields are the split `mixed`,
     and so is every field that shares a group with one.
 
     Args:
@@ -37,6 +38,9 @@ def assign_splits(
     for row in rows:
         groups[row.group].append(row)
     totals = collections.Counter(row.cell_type for row in rows)
+    groups_of = collections.Counter(
+        t for g in groups.values() for t in {r.cell_type for r in g}
+    )
     filled = {split: collections.Counter() for split in SPLITS}
     chosen: dict[str, str] = {}
     for group in sorted(groups):
@@ -50,8 +54,14 @@ def assign_splits(
         chosen[group] = max(
             shares, key=lambda s: _shortfall(counts, filled[s], totals, shares[s])
         )
+        if all(groups_of[t] >= 3 and _lacks_validation(filled, t) for t in counts):
+            chosen[group] = "validation"
         filled[chosen[group]].update(counts)
     return {row.image: chosen[row.group] for row in rows}
+
+
+def _lacks_validation(filled, cell_type: str) -> bool:
+    return bool(filled["train"][cell_type]) and not filled["validation"][cell_type]
 
 
 def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:

@@ -232,7 +232,9 @@ def apply_facts(
     for data in (task.train_data, task.validation_data):
         data.parser.max_num_instances = crop
         data.cache = facts.decoded_bytes <= cache_bytes
-        data.shuffle_buffer_size = min(facts.fields, 1000)
+        # The buffer holds decoded fields too.
+        fields = facts.fields * cache_bytes // max(facts.decoded_bytes, 1)
+        data.shuffle_buffer_size = max(2, min(facts.fields, fields, 1000))
     model.detection_generator.max_num_detections = max(tile, 100)
     model.roi_generator.test_num_proposals = max(2 * tile, 200)
     model.roi_generator.test_pre_nms_top_k = max(4 * tile, 1000)
@@ -287,11 +289,12 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         raise InputError(f"{name} in {data_dir}: the training split holds no cell.")
     splits = builder.info.splits
     return DataFacts(
-        type_names=tuple(builder.info.features["cells"]["type"].names),
+        type_names=_type_names(builder),
         cell_diameter_px=float(np.median(diameters)),
         most_cells=max(counts),
         densest=max(densities),
-        pixel_size_um=float(np.median(sizes)),
+        # With some unknown, no size would be true of all.
+        pixel_size_um=float(np.median(sizes)) if all(sizes) else 0.0,
         decoded_bytes=decoded,
         fields=splits["train"].num_examples,
         validation_fields=(
@@ -299,6 +302,14 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         ),
         fingerprint=(builder.info.metadata or {}).get("fingerprint", ""),
     )
+
+
+def _type_names(builder) -> tuple[str, ...]:
+    """The names with which the dataset was prepared, whatever the study says now."""
+    import tensorflow_datasets as tfds
+
+    prepared = tfds.builder_from_directory(builder.data_path)
+    return tuple(prepared.info.features["cells"]["type"].names)
 
 
 def _png_size(png: bytes) -> tuple[int, int]:

@@ -43,28 +43,48 @@ def export(
       `output`.
 
     Raises:
-      InputError: if there is no such checkpoint.
+      InputError: if there is no such checkpoint, or `output` holds something else.
     """
     checkpoint = pathlib.Path(checkpoint)
     found = checkpoint.is_dir() and tf.train.latest_checkpoint(os.fspath(checkpoint))
     path = found or os.fspath(checkpoint)
     if not pathlib.Path(f"{path}.index").exists():
         raise InputError(f"{checkpoint}: no checkpoint there. Train a model first.")
+    output = pathlib.Path(output)
+    _check_output(output)
     params = training.load_params(experiment, pathlib.Path(path).parent)
     model = task.build_model(params.task, params.task.export_size_px)
     status = tf.train.Checkpoint(model=model).restore(path)
     status.expect_partial().assert_existing_objects_matched()
-    output = pathlib.Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX))
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX)
+    )
     try:
         _save(model, params, experiment, path, temporary)
-        shutil.rmtree(output, ignore_errors=True)
         temporary.chmod(0o755)
-        temporary.replace(output)
+        _swap(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return output
+
+
+def _check_output(output: pathlib.Path) -> None:
+    """Raises InputError if the folder holds anything but an earlier model."""
+    is_model = (output / predictor.METADATA_FILE).exists()
+    if output.exists() and not is_model and (output.is_file() or any(output.iterdir())):
+        raise InputError(
+            f"{output} exists and is no exported model; choose a folder for the model."
+        )
+
+
+def _swap(new: pathlib.Path, output: pathlib.Path) -> None:
+    """Puts the new folder in the place of the old one, which goes last."""
+    old = new.with_name(f"{new.name}-old")
+    if output.exists():
+        output.replace(old)
+    new.replace(output)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _save(model, params, experiment: str, checkpoint: str, folder) -> None:

@@ -22,6 +22,8 @@ METADATA_FILE = "cellclass.json"
 # A cell that shares more than this with one that is already there is the same cell.
 _SAME_CELL_SHARE = 0.5
 _TILES_A_CALL = 4
+# Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
+_LARGEST_RATIO = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +115,18 @@ class Predictor:
         return cells_from_detections(detections, image.shape[:2], self.type_names)
 
     def scale_for(self, pixel_size_um: float | None) -> float:
-        """Network pixels per image pixel, for images of a pixel size."""
+        """Network pixels per image pixel, for images of a pixel size.
+
+        Raises:
+          InputError: if the size is far from that of the training images.
+        """
         trained = self.metadata.get("pixel_size_um")
         ratio = pixel_size_um / trained if pixel_size_um and trained else 1.0
+        if not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
+            raise InputError(
+                f"A pixel size of {pixel_size_um} µm, against {trained} µm in training, "
+                f"is more than {_LARGEST_RATIO} times another. Is the unit µm?"
+            )
         return self.metadata["scale"] * ratio
 
     def detect(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 import tqdm
+import yaml
 from absl import logging
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
@@ -39,7 +40,10 @@ class ExperimentParser(train_utils.ExperimentParser):
         name, data_dir = _dataset(flags.study)
         for data in (params.task.train_data, params.task.validation_data):
             data.tfds_name, data.tfds_data_dir = name, data_dir
-        config.apply_facts(params, config.facts_of_dataset(name, data_dir))
+        facts = config.facts_of_dataset(name, data_dir)
+        config.apply_facts(params, facts)
+        if not facts.validation_fields:
+            params.task.validation_data.tfds_split = ""
         if flags.steps:
             config.set_steps(params, flags.steps)
         return params
@@ -70,7 +74,8 @@ def train(
       `model_dir`.
 
     Raises:
-      InputError: if the experiment is unknown or there is no dataset.
+      InputError: if the experiment is unknown, there is no dataset, or `model_dir` holds
+        checkpoints trained on another one.
     """
     flags = argparse.Namespace(
         experiment=experiment,
@@ -106,7 +111,9 @@ def run(
     params: cfg.ExperimentConfig, model_dir: str | os.PathLike, mode: str
 ) -> pathlib.Path:
     """Trains or evaluates with parameters made by `parse`; see `train`."""
+    mode = _mode_with_data(params, mode)
     if "train" in mode:
+        _check_same_data(params, pathlib.Path(model_dir))
         train_utils.serialize_config(params, os.fspath(model_dir))
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
@@ -152,6 +159,28 @@ def check_experiment(name: str) -> None:
     if name not in config.EXPERIMENTS:
         known = ", ".join(config.EXPERIMENTS)
         raise InputError(f"Unknown experiment {name!r}; known are {known}.")
+
+
+def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:
+    if "eval" not in mode or params.task.validation_data.tfds_split:
+        return mode
+    if "train" not in mode:
+        raise InputError("The dataset has no validation split to evaluate on.")
+    logging.warning("The dataset has no validation split: training without evaluation.")
+    return "train"
+
+
+def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:
+    """Raises InputError if checkpoints there were trained on another dataset."""
+    path = model_dir / PARAMS_FILE
+    if not path.exists() or not tf.train.latest_checkpoint(os.fspath(model_dir)):
+        return
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]["fingerprint"]
+    if before != params.task.fingerprint:
+        raise InputError(
+            f"{model_dir} holds checkpoints that were trained on another dataset "
+            f"(fingerprint {before}, now {params.task.fingerprint}). Choose a new folder."
+        )
 
 
 class _Progress:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from absl import logging
 
 from cellclass_tf import batch, files
 from cellclass_tf.files import InputError
 from cellclass_tf.micrograph import Micrograph
-from cellclass_tf.microscopy import merge, readers
+from cellclass_tf.microscopy import merge, raw_files, readers
+from cellclass_tf.microscopy.raw_files import RawFile
 from cellclass_tf.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
 
 _KEPT_LIMITS = ((0.0, 255.0), (0.0, 255.0))
@@ -32,14 +34,6 @@ _LATER_COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class _RawFile:
-    path: pathlib.Path
-    cell_type: str
-    group: str
-    grouped: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class _Options:
     nuclei: str | int | None
     cytoplasm: str | int | None
@@ -51,7 +45,7 @@ class _Conversion:
     """What one worker needs to convert one raw file."""
 
     study: Study
-    raw: _RawFile
+    raw: RawFile
     options: _Options
     limits: tuple[merge.Limits, merge.Limits] | None
     stem: str
@@ -90,84 +84,21 @@ def convert(
     Raises:
       InputError: if there is nothing to convert, or it is not clear of which type.
     """
-    raws = _find_raw_files(pathlib.Path(input), cell_type, group)
+    raws, unusable = raw_files.find(pathlib.Path(input), cell_type, group)
     study = _open_or_create(study, raws)
-    for raw in raws:
-        study.check_cell_type(raw.cell_type)
+    raws, unknown = _of_known_types(study, raws)
+    _warn_of_groups_of_many_types(raws)
     options = _Options(nuclei, cytoplasm, projection)
     measured = _measure(study, raws, options, processes)
-    limits = _limits_of_groups(raws, measured.results)
+    limits = _limits_of_groups(study, raws, measured.results)
     readable = [raw for raw in raws if str(raw.path) in measured.results]
     converted = _convert_all(study, readable, options, limits, processes)
     _record(study, converted)
-    return batch.Outcome(
-        converted.done, converted.skipped, measured.failures | converted.failures
-    )
+    failures = unusable | unknown | measured.failures | converted.failures
+    return batch.Outcome(converted.done, converted.skipped, failures)
 
 
-def _find_raw_files(
-    source: pathlib.Path, cell_type: str | None, group: str | None
-) -> list[_RawFile]:
-    if not source.exists():
-        raise InputError(f"{source} does not exist.")
-    paths = [source] if source.is_file() else _files_below(source)
-    if not paths:
-        raise InputError(
-            f"{source}: found no image to convert; expected files ending in "
-            f"{', '.join(readers.SUFFIXES)}, or sub-folders of them."
-        )
-    pattern = _compiled(group)
-    raws = []
-    for path in paths:
-        name = cell_type or _type_from_folder(path, source)
-        raws.append(_RawFile(path, name, _group_of(path, name, pattern), bool(pattern)))
-    return raws
-
-
-def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in readers.SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:
-    parts = path.relative_to(source).parts if source.is_dir() else (path.name,)
-    if len(parts) < 2:
-        raise InputError(
-            f"{path}: of which cell type? Say --cell_type=NAME, or put the files into "
-            "sub-folders named after their types."
-        )
-    return parts[0]
-
-
-def _compiled(group: str | None) -> re.Pattern | None:
-    try:
-        return re.compile(group) if group else None
-    except re.error as error:
-        raise InputError(
-            f"--group={group}: no regular expression ({error})."
-        ) from error
-
-
-def _group_of(path: pathlib.Path, cell_type: str, pattern: re.Pattern | None) -> str:
-    if pattern is None:
-        return f"{cell_type}/{_stem(path)}"
-    match = pattern.search(path.as_posix())
-    if match is None:
-        raise InputError(f"{path}: --group={pattern.pattern} matches nothing in it.")
-    return match.group(1) if pattern.groups else match.group(0)
-
-
-def _stem(path: pathlib.Path) -> str:
-    name = re.sub(r"(\.ome)?\.(tiff?|png)$", "", path.name, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.+-]+", "_", name)
-
-
-def _open_or_create(study, raws: Sequence[_RawFile]) -> Study:
+def _open_or_create(study, raws: Sequence[RawFile]) -> Study:
     if isinstance(study, Study):
         return study
     if (pathlib.Path(study) / "study.yaml").exists():
@@ -178,15 +109,46 @@ def _open_or_create(study, raws: Sequence[_RawFile]) -> Study:
     return Study.create(study, found)
 
 
+def _of_known_types(study: Study, raws) -> tuple[list[RawFile], dict[str, str]]:
+    known, failures = [], {}
+    for raw in raws:
+        try:
+            study.check_cell_type(raw.cell_type)
+            known.append(raw)
+        except InputError as error:
+            failures[str(raw.path)] = f"{raw.path}: {error}"
+    if not known:
+        raise InputError(next(iter(failures.values())))
+    return known, failures
+
+
+def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
+    types = collections.defaultdict(set)
+    for raw in raws:
+        types[raw.group].add(raw.cell_type)
+    for group, names in sorted(types.items()):
+        if len(names) > 1:
+            logging.warning(
+                "The group %r holds %s: they share one contrast and one split. If these "
+                "are different dishes, let --group match the type's folder too.",
+                group,
+                ", ".join(sorted(names)),
+            )
+
+
+def _settings(study: Study, options: _Options) -> list:
+    """What of study and options a conversion depends on."""
+    rules = {key: list(rule) for key, rule in study.channel_rules.items()}
+    return [dataclasses.astuple(options), rules, study.pixel_size_um]
+
+
 def _measure(study, raws, options, processes) -> batch.Outcome:
     """First pass: which channels, which grey values; refuses what cannot be read."""
-    folder = study.root / ".journal" / "histograms"
+    folder = _histograms(study)
     jobs = []
     for raw in raws:
         # The histogram's file carries the fingerprint, so that a changed one is new.
-        key = files.fingerprint(
-            raw.path, dataclasses.astuple(options), study.channel_rules
-        )
+        key = files.fingerprint(raw.path, _settings(study, options))
         output = folder / f"{key}.npz"
         jobs.append(
             batch.Job(str(raw.path), (study, raw, options, output), key, (output,))
@@ -200,6 +162,10 @@ def _measure(study, raws, options, processes) -> batch.Outcome:
     )
 
 
+def _histograms(study: Study) -> pathlib.Path:
+    return study.root / ".journal" / "histograms"
+
+
 def _measure_one(argument) -> dict:
     study, raw, options, output = argument
     counts = np.zeros((2, 1 << 16), np.int64)
@@ -210,7 +176,7 @@ def _measure_one(argument) -> dict:
         keep = keep and merge.is_merged(micrograph)
     with files.atomic_path(output) as temporary:
         np.savez_compressed(temporary, counts=counts)
-    return {"histogram": str(output), "keep_contrast": keep}
+    return {"histogram": output.name, "keep_contrast": keep}
 
 
 def _choose(micrograph: Micrograph, options: _Options, study: Study) -> tuple[int, int]:
@@ -222,14 +188,14 @@ def _choose(micrograph: Micrograph, options: _Options, study: Study) -> tuple[in
     )
 
 
-def _limits_of_groups(raws: Iterable[_RawFile], measured: dict[str, dict]) -> dict:
+def _limits_of_groups(study, raws: Iterable[RawFile], measured) -> dict:
     """Contrast limits by the name of the contrast group; None where they are kept."""
     totals: dict[str, np.ndarray] = {}
     for raw in raws:
         result = measured.get(str(raw.path))
         if result is None or result["keep_contrast"]:
             continue
-        with np.load(result["histogram"], allow_pickle=False) as file:
+        with np.load(_histograms(study) / result["histogram"]) as file:
             key = _contrast_group(raw)
             totals[key] = totals.get(key, 0) + file["counts"]
     limits = {key: merge.contrast_limits([total]) for key, total in totals.items()}
@@ -239,44 +205,54 @@ def _limits_of_groups(raws: Iterable[_RawFile], measured: dict[str, dict]) -> di
     return limits | {path: None for path in kept}
 
 
-def _contrast_group(raw: _RawFile) -> str:
+def _contrast_group(raw: RawFile) -> str:
     return raw.group if raw.grouped else ""
 
 
 def _convert_all(study, raws, options, limits, processes) -> batch.Outcome:
-    jobs, stems = [], set()
+    jobs, failures = [], {}
+    owners = {row.stem: row for row in study.rows()}
+    taken: set[str] = set()
     for raw in raws:
+        stem = _free_stem(raw, owners, taken)
+        if stem is None:
+            failures[str(raw.path)] = (
+                f"{raw.path}: the study has another image of this name already; rename "
+                "the file, or its folder."
+            )
+            continue
+        taken.add(stem)
         chosen = None if str(raw.path) in limits else limits[_contrast_group(raw)]
-        stem = _unique_stem(raw, stems)
         argument = _Conversion(study, raw, options, chosen, stem)
-        key = files.fingerprint(
-            raw.path,
-            dataclasses.astuple(options),
-            chosen,
-            stem,
-            raw.group,
-            raw.cell_type,
-        )
+        settings = [_settings(study, options), chosen, stem, raw.group, raw.cell_type]
+        key = files.fingerprint(raw.path, settings)
         first_image = study.root / "images" / f"{stem}.png"
         jobs.append(batch.Job(str(raw.path), argument, key, (first_image,)))
-    return batch.run(
+    outcome = batch.run(
         _convert_one,
         jobs,
         description="convert",
         journal=study.journal("convert"),
         processes=processes,
     )
+    return outcome.merged(batch.Outcome(failures=failures))
 
 
-def _unique_stem(raw: _RawFile, taken: set[str]) -> str:
-    """TYPE/NAME; two files of one name in two folders get their folder's name too."""
-    stem = f"{raw.cell_type}/{_stem(raw.path)}"
-    if stem in taken:
-        stem = f"{raw.cell_type}/{_stem(raw.path.parent)}_{_stem(raw.path)}"
-    if stem in taken:
-        raise InputError(f"{raw.path}: a second file of this name; rename one of them.")
-    taken.add(stem)
-    return stem
+def _free_stem(raw: RawFile, owners: dict[str, ImageRow], taken: set[str]):
+    """TYPE/NAME; where another file has that, its folder's name comes before NAME."""
+    folder = raw_files.stem_of(raw.path.parent)
+    for name in (raw.stem, f"{folder}_{raw.stem}"):
+        stem = f"{raw.cell_type}/{name}"
+        owner = owners.get(stem)
+        if stem not in taken and (owner is None or _is_of(owner, raw)):
+            return stem
+    return None
+
+
+def _is_of(row: ImageRow, raw: RawFile) -> bool:
+    """Whether a row came from this file, which may have changed, or moved."""
+    same_path = pathlib.Path(row.raw_file) == raw.path
+    return same_path or row.raw_sha256 == files.sha256_of_file(raw.path)
 
 
 def _convert_one(job: _Conversion) -> list[dict]:

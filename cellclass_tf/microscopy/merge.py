@@ -154,13 +154,12 @@ def _find(micrograph, kind, wanted, rules) -> int | None:
     if wanted is None:
         hits = [i for i, name in enumerate(names) if _matches(name, rules[kind])]
         return hits[0] if len(hits) == 1 else None
-    if str(wanted).isdigit():
-        if int(wanted) < len(names):
-            return int(wanted)
-    else:
-        hits = [i for i, n in enumerate(names) if n.lower() == str(wanted).lower()]
-        if len(hits) == 1:
-            return hits[0]
+    # Names first: some channels are named by a number, such as the wavelength.
+    hits = [i for i, n in enumerate(names) if n.lower() == str(wanted).lower()]
+    if len(hits) == 1:
+        return hits[0]
+    if str(wanted).isdigit() and int(wanted) < len(names):
+        return int(wanted)
     raise InputError(
         f"{micrograph.file}: no channel {wanted!r}; it has {_listing(micrograph)}."
     )

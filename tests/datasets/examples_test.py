@@ -45,7 +45,8 @@ def test_splits_are_recorded_in_the_manifest(study):
 
 def test_rejected_images_and_mixed_ones_without_types_stay_out(study):
     study.cells_path(study.rows()[1]).with_suffix(".csv").unlink()
-    assert [row.image for row in examples.rows_of_dataset(study)] == ["HEK/a.png"]
+    rows, _ = examples.rows_of_dataset(study)
+    assert [row.image for row in rows] == ["HEK/a.png"]
     rejected = dataclasses.replace(study.rows()[0], verdict="rejected")
     study.update([rejected])
     with pytest.raises(files.InputError, match="no annotated images"):
@@ -54,7 +55,7 @@ def test_rejected_images_and_mixed_ones_without_types_stay_out(study):
 
 def test_the_fingerprint_changes_with_labels_types_and_splits(study):
     def fingerprint():
-        rows = examples.rows_of_dataset(study)
+        rows, _ = examples.rows_of_dataset(study)
         return examples.fingerprint_of_dataset(study, rows)
 
     found = {fingerprint()}
@@ -67,6 +68,18 @@ def test_the_fingerprint_changes_with_labels_types_and_splits(study):
     study.update([dataclasses.replace(study.rows()[0], split="test")])
     found.add(fingerprint())
     assert len(found) == 4
+
+
+def test_a_broken_field_fails_alone(study):
+    study.image_path(study.rows()[0]).unlink()
+    rows, outcome = examples.rows_of_dataset(study)
+    assert [row.image for row in rows] == ["mixed/a.png"]
+    assert "does not exist" in outcome.failures["HEK/a.png"]
+
+
+def test_a_pixel_size_of_the_study_counts_where_an_image_has_none(study):
+    known = dataclasses.replace(study, pixel_size_um=0.5)
+    assert examples.example_of_row(known, study.rows()[0])["pixel_size_um"] == 0.5
 
 
 def test_labels_of_another_size_are_refused(study):

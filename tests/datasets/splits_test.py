@@ -43,6 +43,12 @@ def test_a_lone_group_is_for_training():
     assert set(splits.assign_splits(rows_of("HEK", ["a"])).values()) == {"train"}
 
 
+def test_of_three_dishes_one_is_for_validation_and_of_two_none():
+    three = splits.assign_splits(rows_of("HEK", ["a", "b", "c"]))
+    assert collections.Counter(three.values()) == {"train": 8, "validation": 4}
+    assert set(splits.assign_splits(rows_of("HEK", ["a", "b"])).values()) == {"train"}
+
+
 def test_a_field_never_moves_when_others_come():
     rows = rows_of("HEK", [f"h{i}" for i in range(10)])
     first = splits.assign_splits(rows)

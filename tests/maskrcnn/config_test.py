@@ -32,6 +32,7 @@ def test_fields_that_do_not_fit_into_memory_are_not_cached():
     params = config.cellclass_maskrcnn_small()
     config.apply_facts(params, dataclasses.replace(facts(), decoded_bytes=1 << 40))
     assert not params.task.train_data.cache
+    assert params.task.train_data.shuffle_buffer_size == 2
     config.apply_facts(params, facts())
     assert params.task.train_data.cache
 

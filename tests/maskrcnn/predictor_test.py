@@ -43,7 +43,8 @@ def test_a_disc_comes_back_from_its_mask():
         detections([[5, 5, 35, 35]], [1], mask[None]), (40, 40), TYPES
     )
     both = np.sum(disc & (found.labels == 1))
-    assert both / np.sum(disc | (found.labels == 1)) > 0.97
+    # Smoothing costs a few pixels where the disc touches its box.
+    assert both / np.sum(disc | (found.labels == 1)) > 0.95
 
 
 def test_the_same_cell_found_twice_is_one_cell_of_the_surer_call():
@@ -180,6 +181,9 @@ def test_cells_are_shown_at_the_size_that_the_network_learned():
     assert fake(scale=0.4).scale_for(1.0) == 0.8
     assert fake(scale=0.4).scale_for(None) == 0.4
     assert fake(scale=0.4, pixel_size_um=None).scale_for(1.0) == 0.4
+    for wrong in (325.0, -1.0, float("inf")):
+        with pytest.raises(files.InputError, match="Is the unit"):
+            fake().scale_for(wrong)
     # Pixels twice as large as in training: the field is shown at twice the scale.
     found = fake().predict(squares(4), pixel_size_um=1.0)
     assert len(found) == 16 and found.labels.shape == (80, 80)

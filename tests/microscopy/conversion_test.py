@@ -123,6 +123,50 @@ def test_two_files_of_one_name_become_two_images(tmp_path):
     assert images == ["HEK/a.png", "HEK/dish2_a.png"]
 
 
+def test_a_second_batch_of_the_same_names_takes_nobodys_place(tmp_path):
+    write_raw(tmp_path / "A" / "a.ome.tif", seed=1)
+    write_raw(tmp_path / "B" / "a.ome.tif", seed=2)
+    for batch in "AB":
+        convert(tmp_path / batch, tmp_path / "s", cell_type="HEK")
+    rows = Study.open(tmp_path / "s").rows()
+    assert [(r.image, r.raw_file.rsplit("/", 2)[1]) for r in rows] == [
+        ("HEK/B_a.png", "B"),
+        ("HEK/a.png", "A"),
+    ]
+
+
+def test_a_study_that_moved_goes_on(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    (tmp_path / "s").rename(tmp_path / "t")
+    write_raw(tmp_path / "raw" / "b.ome.tif", 3000)
+    assert not convert(tmp_path / "raw", tmp_path / "t", cell_type="HEK").failures
+    assert len(Study.open(tmp_path / "t").rows()) == 2
+
+
+def test_a_pixel_size_put_into_the_study_later_arrives(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 999, (2, 8, 8), np.uint16)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    raw = tmp_path / "a.ome.tif"
+    tifffile.imwrite(raw, pixels, ome=True, metadata=metadata)
+    convert(raw, tmp_path / "s", cell_type="HEK")
+    assert Study.open(tmp_path / "s").rows()[0].pixel_size_um is None
+    settings = tmp_path / "s" / "study.yaml"
+    text = settings.read_text().replace("pixel_size_um: null", "pixel_size_um: 0.65")
+    settings.write_text(text)
+    convert(raw, tmp_path / "s", cell_type="HEK")
+    assert Study.open(tmp_path / "s").rows()[0].pixel_size_um == 0.65
+
+
+def test_one_stray_file_fails_alone(tmp_path):
+    write_raw(tmp_path / "raw" / "HEK" / "d1_a.ome.tif")
+    write_raw(tmp_path / "raw" / "HEK" / "other.ome.tif")
+    write_raw(tmp_path / "raw" / "overview.ome.tif")
+    outcome = convert(tmp_path / "raw", tmp_path / "s", group=r"d\d_")
+    assert len(outcome.done) == 1 and len(outcome.failures) == 2
+
+
 def test_an_empty_folder_and_a_type_nobody_named_say_what_to_do(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(files.InputError, match="no image to convert"):

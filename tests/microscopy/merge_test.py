@@ -42,6 +42,10 @@ def test_names_and_indices_of_the_user_count_first():
         0,
     )
     assert merge.choose_channels(field("", ""), nuclei="1", cytoplasm="0") == (1, 0)
+    assert merge.choose_channels(field("488", "405"), nuclei=405, cytoplasm=488) == (
+        1,
+        0,
+    )
     with pytest.raises(files.InputError, match="no channel 'Cy5'; it has 0: DAPI"):
         merge.choose_channels(field("DAPI", "GFP"), nuclei="Cy5")
 

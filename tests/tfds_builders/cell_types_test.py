@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf.datasets import simulation
+from cellclass_tf.datasets import examples, simulation
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def info(root):
-    return tfds_builders.dataset(root)
+    return tfds_builders.dataset(root).info
 
 
 def test_the_study_loads_as_the_readme_says(root, info):
@@ -55,15 +55,31 @@ def test_no_group_is_in_two_splits(root, info):
 def test_a_study_that_changed_gets_a_new_dataset_and_an_unchanged_one_does_not(
     root, info
 ):
-    assert tfds_builders.dataset(root).metadata == info.metadata
+    assert tfds_builders.dataset(root).info.metadata == info.metadata
     study = cc.Study.open(root)
     row = next(row for row in study.rows() if row.split == "train")
     study.update([dataclasses.replace(row, verdict="rejected", reason="by hand")])
-    changed = tfds_builders.dataset(root)
+    changed = tfds_builders.dataset(root).info
     study.update([row])
     assert changed.metadata != info.metadata
     assert changed.splits.total_num_examples == info.splits.total_num_examples - 1
-    assert tfds_builders.dataset(root).metadata == info.metadata
+    assert tfds_builders.dataset(root).info.metadata == info.metadata
+
+
+def test_a_field_that_breaks_leaves_the_old_dataset(root, info, monkeypatch):
+    study = cc.Study.open(root)
+    row = next(row for row in study.rows() if row.split == "train")
+    study.update([dataclasses.replace(row, verdict="rejected")])
+
+    def fail(*_):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(examples, "example_of_row", fail)
+    with pytest.raises(RuntimeError, match="disk is full"):
+        tfds_builders.dataset(root)
+    monkeypatch.undo()
+    study.update([row])
+    assert tfds.load("cell_types/study", data_dir=root / "tfds", split="train")
 
 
 def test_simulated_needs_no_download(tmp_path):

@@ -79,7 +79,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager
         study = self._study()
-        rows = examples.rows_of_dataset(study)
+        rows, _ = examples.rows_of_dataset(study)
         self.info.metadata["fingerprint"] = examples.fingerprint_of_dataset(study, rows)
         present = sorted({row.split for row in rows})
         return {

@@ -1,0 +1,48 @@
+"""Tests of cellclass_tf.microscopy.raw_files."""
+
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.microscopy import raw_files
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_folders_give_types_and_the_pattern_groups(tmp_path):
+    # The folder above the source would match too, and must not.
+    source = tmp_path / "dish9" / "raw"
+    touch(source / "HEK" / "dish1_a.tif", source / "N2a" / "dish1_a.ome.tif")
+    found, failures = raw_files.find(source, None, r"[^/]+/dish\d+")
+    assert not failures
+    assert [(f.cell_type, f.group, f.stem) for f in found] == [
+        ("HEK", "HEK/dish1", "dish1_a"),
+        ("N2a", "N2a/dish1", "dish1_a"),
+    ]
+
+
+def test_the_first_group_of_a_pattern_names_the_group(tmp_path):
+    touch(tmp_path / "a_well-B7_f1.tif")
+    (found,), _ = raw_files.find(tmp_path, "HEK", r"well-(\w\d)")
+    assert found.group == "B7" and found.grouped
+
+
+def test_hidden_files_and_other_endings_are_no_raw_files(tmp_path):
+    touch(tmp_path / ".hidden.tif", tmp_path / "notes.txt", tmp_path / "a.TIF")
+    found, _ = raw_files.find(tmp_path, "HEK", None)
+    assert [f.path.name for f in found] == ["a.TIF"]
+
+
+def test_odd_characters_do_not_reach_an_images_name(tmp_path):
+    touch(tmp_path / "day 1 (HEK).ome.tiff")
+    (found,), _ = raw_files.find(tmp_path, "HEK", None)
+    assert found.stem == "day_1_HEK_"
+
+
+def test_a_broken_pattern_is_refused(tmp_path):
+    touch(tmp_path / "a.tif")
+    with pytest.raises(files.InputError, match="no regular expression"):
+        raw_files.find(tmp_path, "HEK", "dish(")
