@@ -79,14 +79,14 @@ def test_equally_sure_neighbours_part_half_way_and_every_cell_is_one_piece():
 
 
 def test_loose_pixels_are_dropped_and_holes_filled():
-    mask = np.ones((10, 10))
-    mask[0:2, 2] = mask[2, 0:3] = 0  # cuts off the corner
-    mask[6, 6] = 0  # a hole
+    mask = np.ones((20, 20))
+    mask[:8, 4:8] = mask[4:8, :8] = 0  # cuts off the corner
+    mask[12:16, 12:16] = 0  # a hole
     found = predictor.cells_from_detections(
-        detections([[0, 0, 10, 10]], [1], mask[None]), (10, 10), TYPES
+        detections([[0, 0, 20, 20]], [1], mask[None]), (20, 20), TYPES
     )
-    assert found.labels[6, 6] == 1
-    assert not found.labels[:2, :2].any()
+    assert (found.labels[12:16, 12:16] == 1).all()
+    assert not found.labels[:4, :4].any()
 
 
 def test_cells_at_and_beyond_the_border_are_cut():
