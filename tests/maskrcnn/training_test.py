@@ -72,6 +72,23 @@ def test_a_run_goes_on_where_it_stopped(study, model_dir, tmp_path):
     assert list((tmp_path / "validation").glob("events.*"))
 
 
+def test_checkpoints_of_another_dataset_are_not_relabelled(study, model_dir, tmp_path):
+    for file in model_dir.glob("c*k*p*t*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    text = (model_dir / "params.yaml").read_text()
+    now = training.load_params(SMALL, model_dir).task.fingerprint
+    (tmp_path / "params.yaml").write_text(text.replace(now, "another"))
+    with pytest.raises(cc.InputError, match="trained on another dataset"):
+        training.train(SMALL, tmp_path, study=study, steps=2, params_override=FAST)
+
+
+def test_a_folder_that_is_no_model_is_not_overwritten(model_dir, tmp_path):
+    (tmp_path / "thesis.txt").write_text("irreplaceable")
+    with pytest.raises(cc.InputError, match="no exported model"):
+        export.export(SMALL, model_dir, tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
 def test_the_exported_model_answers_through_its_signature(model):
     metadata = json.loads((model / "cellclass.json").read_text())
     serve = tf.saved_model.load(str(model)).signatures["serving_default"]
