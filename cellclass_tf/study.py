@@ -269,12 +269,17 @@ def read_merged(path: str | os.PathLike) -> np.ndarray:
       InputError: if the file is no 8-bit colour PNG.
     """
     image = files.read_png(path)
-    if image.ndim != 3 or image.dtype != np.uint8:
+    check_merged(image, os.fspath(path))
+    return image
+
+
+def check_merged(image: np.ndarray, name: str = "the image") -> None:
+    """Raises InputError unless an array is a merged image: (H, W, 3) uint8."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
-            f"{path}: expected a merged 8-bit colour PNG; got shape {image.shape} of "
+            f"{name}: expected a merged image, (H, W, 3) uint8; got {image.shape} of "
             f"{image.dtype}. Run `cellclass convert` on the raw file."
         )
-    return image
 
 
 def _check_cell_types(cell_types: Sequence[str], path: pathlib.Path) -> None:

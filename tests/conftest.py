@@ -17,3 +17,18 @@ def assets() -> pathlib.Path:
     if not folder.exists():
         pytest.skip(f"needs real files in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_simulated_study():
+    """Makes a small study of simulated cultures, with their truth as annotation."""
+    import cellclass_tf as cc
+    from cellclass_tf.datasets import simulation
+
+    def make(root: pathlib.Path, size: int) -> pathlib.Path:
+        cc.simulate(root, images_per_type=4, mixed=1, size=size)
+        cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
+        cc.import_masks(root, root / "truth")
+        return root
+
+    return make

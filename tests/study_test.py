@@ -92,5 +92,5 @@ def test_a_broken_line_of_the_manifest_is_named(tmp_path):
 def test_a_merged_image_must_be_in_colour(tmp_path):
     study = Study.create(tmp_path)
     files.write_png(study.image_path(ROW), np.zeros((4, 4), np.uint8))
-    with pytest.raises(files.InputError, match="expected a merged 8-bit colour PNG"):
+    with pytest.raises(files.InputError, match="expected a merged image"):
         study.read_image(ROW)

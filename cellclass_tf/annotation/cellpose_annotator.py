@@ -21,6 +21,7 @@ import numpy as np
 from cellclass_tf import files
 from cellclass_tf.annotation import pickled_npy
 from cellclass_tf.files import InputError
+from cellclass_tf.study import check_merged
 
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
 CHANNELS = (2, 3)
@@ -118,13 +119,9 @@ class CellposeAnnotator:
           pixels that was used.
 
         Raises:
-          ValueError: if the image is something else.
+          InputError: if the image is something else.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"Expected a merged image, (H, W, 3) uint8; got {image.shape} "
-                f"{image.dtype}."
-            )
+        check_merged(image)
         with warnings.catch_warnings():
             # An empty channel, or a field without cells, is no reason to warn of means.
             warnings.simplefilter("ignore")

@@ -8,6 +8,7 @@ import numpy as np
 
 from cellclass_tf import files
 from cellclass_tf.files import InputError
+from cellclass_tf.study import check_merged
 
 _METHOD = 1
 _DEFAULT_DIAMETER_PX = 30.0
@@ -93,13 +94,9 @@ class WatershedAnnotator:
           pixels that was used.
 
         Raises:
-          ValueError: if the image is something else.
+          InputError: if the image is something else.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"Expected a merged image, (H, W, 3) uint8; got {image.shape} "
-                f"{image.dtype}."
-            )
+        check_merged(image)
         nuclei, cytoplasm = (image[..., c].astype(np.float32) for c in (2, 1))
         diameter = float(self._diameter_px or estimate_diameter_px(nuclei))
         if not _has_nuclei(nuclei):

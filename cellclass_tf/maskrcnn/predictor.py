@@ -15,6 +15,7 @@ import numpy as np
 from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
+from cellclass_tf.study import check_merged
 
 FORMAT = "cellclass_tf Mask R-CNN 1"
 METADATA_FILE = "cellclass.json"
@@ -104,11 +105,7 @@ class Predictor:
         Raises:
           InputError: if the image has another shape or type.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(
-                f"Expected a merged image (H, W, 3) uint8; got {image.shape} of "
-                f"{image.dtype}."
-            )
+        check_merged(image)
         detections = self.detect(
             image, scale=self.scale_for(pixel_size_um), score_threshold=score_threshold
         )

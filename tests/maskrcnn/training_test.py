@@ -8,7 +8,6 @@ import tensorflow as tf
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf.datasets import simulation
 from cellclass_tf.maskrcnn import export, training
 
 SMALL = "cellclass_maskrcnn_small"
@@ -21,11 +20,8 @@ FAST = (
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("study")
-    cc.simulate(root, images_per_type=4, mixed=1, size=128)
-    cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
-    cc.import_masks(root, root / "truth")
+def study(make_simulated_study, tmp_path_factory):
+    root = make_simulated_study(tmp_path_factory.mktemp("study"), size=128)
     tfds_builders.dataset(root)
     return root
 

@@ -8,17 +8,12 @@ import tensorflow_datasets as tfds
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf.datasets import examples, simulation
+from cellclass_tf.datasets import examples
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A small simulated study, with its truth as annotation."""
-    root = tmp_path_factory.mktemp("study")
-    cc.simulate(root, images_per_type=4, mixed=1, size=96)
-    cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
-    cc.import_masks(root, root / "truth")
-    return root
+def root(make_simulated_study, tmp_path_factory):
+    return make_simulated_study(tmp_path_factory.mktemp("study"), size=96)
 
 
 @pytest.fixture(scope="module")
