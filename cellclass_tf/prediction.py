@@ -16,7 +16,7 @@ from cellclass_tf.analysis import cell_table, overlay
 from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.microscopy import conversion
-from cellclass_tf.study import MIXED, ImageRow, Study
+from cellclass_tf.study import MIXED, ImageRow, Study, read_merged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +140,6 @@ class _Work:
         self._predictor, self._score_threshold = predictor, score_threshold
 
     def __call__(self, field: _Field) -> dict:
-        from cellclass_tf.study import read_merged
-
         image = read_merged(field.image)
         cells = self._predictor.predict(
             image,
