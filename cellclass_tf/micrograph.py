@@ -14,10 +14,14 @@ class Micrograph:
     Attributes:
       pixels: (C, Y, X) array, one plane a channel, in the file's own numbers.
       channel_names: C names; '' where the file names none.
+      emissions_nm: C peak wavelengths of the recorded light, None where not stated; or
+        nothing at all.
       pixel_size_um: width of a pixel in the specimen in µm; None if not recorded.
       file: path of the raw file.
       sha256: of the raw file.
+      reader: library that read it, with its version.
       scene: position in a file that holds several fields, from 0.
+      scene_name: what the file calls that position, such as a well.
       time: time point, from 0.
       z: how the planes of a stack became one: '' (no stack), 'max', or 'best:K'.
       is_rgb: whether the channels are the red, green and blue of a colour image.
@@ -25,10 +29,13 @@ class Micrograph:
 
     pixels: np.ndarray
     channel_names: tuple[str, ...]
+    emissions_nm: tuple[float | None, ...] = ()
     pixel_size_um: float | None = None
     file: str = ""
     sha256: str = ""
+    reader: str = ""
     scene: int = 0
+    scene_name: str = ""
     time: int = 0
     z: str = ""
     is_rgb: bool = False

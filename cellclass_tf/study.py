@@ -30,9 +30,11 @@ DEFAULT_CHANNEL_RULES = {
 class ImageRow:
     """One row of images.csv: one merged image and all that is known of it.
 
-    Contrast limits are 'low-high' in the raw file's numbers; shares lie in [0, 1].
-    `verdict` is '' (not judged), 'accepted' or 'rejected'; rejected images stay out of
-    the dataset. `annotation` is the fingerprint of what made the cells.
+    Contrast limits are 'low-high' in the raw file's numbers, and `contrast_group` names
+    the images that share them; shares lie in [0, 1]. Quality figures are those of
+    `microscopy.quality`. `verdict` is '' (not judged), 'accepted' or 'rejected';
+    rejected images stay out of the dataset. `annotation` is the fingerprint of what
+    made the cells.
     """
 
     image: str
@@ -40,16 +42,28 @@ class ImageRow:
     group: str = ""
     raw_file: str = ""
     raw_sha256: str = ""
+    raw_reader: str = ""
     scene: int = 0
+    scene_name: str = ""
     time: int = 0
     z: str = ""
     nuclei_channel: str = ""
     cytoplasm_channel: str = ""
+    channels_by: str = ""
+    contrast_group: str = ""
     nuclei_limits: str = ""
     cytoplasm_limits: str = ""
     nuclei_clipped: float | None = None
     cytoplasm_clipped: float | None = None
     pixel_size_um: float | None = None
+    image_sha256: str = ""
+    focus_slope: float | None = None
+    focus_laplacian: float | None = None
+    saturated_share: float | None = None
+    nuclei_estimate: int | None = None
+    debris_share: float | None = None
+    glow_share: float | None = None
+    unevenness: float | None = None
     verdict: str = ""
     reason: str = ""
     annotator: str = ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf.analysis import caption
+from cellclass_tf import caption
 from cellclass_tf.analysis.cell_table import UNCERTAIN_BELOW, called_probabilities
 from cellclass_tf.cells import UNKNOWN, Cells
 

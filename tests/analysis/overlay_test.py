@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import caption, overlay
+from cellclass_tf import caption
+from cellclass_tf.analysis import overlay
 from cellclass_tf.cells import Cells
 
 TYPES = ("HEK", "N2a")

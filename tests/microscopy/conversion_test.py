@@ -146,7 +146,7 @@ def test_a_study_that_moved_goes_on(tmp_path):
 
 def test_a_pixel_size_put_into_the_study_later_arrives(tmp_path):
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 999, (2, 8, 8), np.uint16)
+    pixels = rng.integers(0, 999, (2, 16, 16), np.uint16)
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
     raw = tmp_path / "a.ome.tif"
     tifffile.imwrite(raw, pixels, ome=True, metadata=metadata)

@@ -9,7 +9,7 @@ from cellclass_tf.microscopy import readers
 
 # (T, Z, C, Y, X); every plane is constant and different.
 STACK = np.broadcast_to(
-    np.arange(12, dtype=np.uint16).reshape(2, 3, 2, 1, 1) * 10, (2, 3, 2, 8, 9)
+    np.arange(12, dtype=np.uint16).reshape(2, 3, 2, 1, 1) * 10, (2, 3, 2, 16, 18)
 ).copy()
 
 
@@ -75,7 +75,7 @@ def test_a_printing_resolution_is_no_pixel_size(tmp_path):
 
 
 def test_colour_png_and_tiff_have_colours_for_channels(tmp_path):
-    image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    image = (np.arange(16 * 20 * 3) % 256).astype(np.uint8).reshape(16, 20, 3)
     files.write_png(tmp_path / "a.png", image)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
     for name in ("a.png", "a.tif"):

@@ -1,0 +1,29 @@
+"""PNG: one grey or colour plane, such as the merged images of this library."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+from cellclass_tf import files
+from cellclass_tf.microscopy.formats import base
+
+
+def _claims(path: pathlib.Path, head: bytes) -> bool:
+    return head.startswith(b"\x89PNG")
+
+
+def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
+    image = files.read_png(path)
+    is_rgb = image.ndim == 3
+    channels = base.RGB if is_rgb else (base.Channel(),)
+    yield base.Scene(
+        (1, 1, len(channels)),
+        image.shape[:2],
+        channels,
+        lambda t, z, c: image[..., c] if is_rgb else image,
+        is_rgb=is_rgb,
+    )
+
+
+FORMAT = base.Format("PNG", "pillow", "", (".png",), _claims, _scenes)

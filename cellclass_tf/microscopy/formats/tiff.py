@@ -1,0 +1,224 @@
+"""TIFF and its kin: OME-TIFF, ImageJ hyperstacks, STK, LSM and MetaSeries."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import pathlib
+from collections.abc import Callable, Iterator
+from xml.etree import ElementTree
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.files import InputError
+from cellclass_tf.microscopy.formats import base
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# A page beyond these axes would be a guess at what it means.
+_KNOWN_AXES = "TZCYXS"
+
+
+def _claims(path: pathlib.Path, head: bytes) -> bool:
+    return head[:4] in _SIGNATURES
+
+
+def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
+    import tifffile
+
+    with _collected_errors() as errors, tifffile.TiffFile(path) as tiff:
+        for number, series in enumerate(tiff.series):
+            _check_whole(path, series, errors)
+            yield _scene(path, tiff, series, number)
+
+
+@contextlib.contextmanager
+def _collected_errors() -> Iterator[list[str]]:
+    """Collects what tifffile only logs, such as pages that lie beyond the file's end."""
+    errors: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: errors.append(record.getMessage())
+    logger = logging.getLogger("tifffile")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield errors
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
+    """Raises InputError if the pixels are not all there; tifffile would go on."""
+    size = path.stat().st_size
+    ends = [
+        offset + count
+        for page in series.pages
+        if page is not None
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    ]
+    missing = sum(page is None for page in series.pages)
+    if missing:
+        errors.append(f"{missing} of {len(series.pages)} planes are not there")
+    if errors or max(ends, default=0) > size:
+        reason = errors[0] if errors else f"{max(ends)} bytes expected, {size} there"
+        raise InputError(
+            f"{path}: the TIFF is broken or truncated ({reason}). Copy it again from the "
+            "microscope."
+        )
+
+
+def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
+    axes, shape = series.axes, series.shape
+    sizes = dict(zip(axes, shape, strict=True))
+    strange = [a for a, n in sizes.items() if n > 1 and a not in _KNOWN_AXES]
+    if strange or "Y" not in axes or "X" not in axes:
+        raise InputError(
+            f"{path}: the axes {axes} {shape} are not among T, Z, C, Y, X (and RGB "
+            "samples). Export it as OME-TIFF, which names its axes."
+        )
+    times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
+    is_rgb = samples in (3, 4) and count == 1
+    known = _channels(tiff, number)
+    channels = (known + (base.Channel(),) * count * samples)[: count * samples]
+    return base.Scene(
+        (times, depth, 3 if is_rgb else count * samples),
+        (sizes["Y"], sizes["X"]),
+        base.RGB if is_rgb else channels,
+        _plane_reader(path, series, samples),
+        _pixel_size_um(tiff, number),
+        name=str(series.name or "") if tiff.is_ome else "",
+        is_rgb=is_rgb,
+    )
+
+
+def _plane_reader(
+    path: pathlib.Path, series, samples: int
+) -> Callable[[int, int, int], np.ndarray]:
+    """Returns what reads a plane; colour samples count as channels."""
+    axes = series.axes
+    inner = "".join(axis for axis in axes if axis in "YXS")
+    outer = [(a, n) for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
+    whole = None if _one_page_a_plane(series, inner, outer) else _whole(path, series)
+
+    # The colours of a pixel lie together: three calls need one page.
+    @functools.lru_cache(maxsize=1)
+    def page(index: tuple[int, ...]) -> np.ndarray:
+        if whole is not None:
+            return whole[index]
+        number = np.ravel_multi_index(index, [n for _, n in outer]) if outer else 0
+        return (
+            series.pages[int(number)]
+            .asarray()
+            .reshape([n for a, n in zip(axes, series.shape, strict=True) if a in inner])
+        )
+
+    def read(t: int, z: int, c: int) -> np.ndarray:
+        wanted = {"T": t, "Z": z, "C": c // samples}
+        plane = page(tuple(wanted.get(axis, 0) for axis, _ in outer))
+        if "S" in inner:
+            plane = np.take(plane, c % samples, axis=inner.index("S"))
+        return plane
+
+    return read
+
+
+def _one_page_a_plane(series, inner: str, outer: list[tuple[str, int]]) -> bool:
+    """Whether each plane is a page of the file, so that it can be read alone."""
+    pages = int(np.prod([n for _, n in outer], dtype=np.int64))
+    ordered = "".join(a for a in series.axes if a in "YXS") == series.axes[len(outer) :]
+    return ordered and len(series.pages) == pages
+
+
+def _whole(path: pathlib.Path, series) -> np.ndarray:
+    """Reads a series whose planes cannot be read one by one; (..., Y, X [, S]) order."""
+    files.check_image_size(series.size, 1, path)
+    array, axes = series.asarray(), series.axes
+    order = [i for i, a in enumerate(axes) if a not in "YXS"]
+    order += [i for i, a in enumerate(axes) if a in "YXS"]
+    return array.transpose(order)
+
+
+def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
+    pixels = _ome_pixels(tiff, scene)
+    if pixels is not None:
+        return tuple(
+            base.Channel(c.get("Name") or "", _to_nm(c.get("EmissionWavelength")))
+            for c in pixels.iterfind("{*}Channel")
+        )
+    if tiff.is_imagej:
+        labels = (tiff.imagej_metadata or {}).get("Labels") or ()
+        # A single label comes as a string.
+        labels = [labels] if isinstance(labels, str) else labels
+        return tuple(base.Channel(str(label or "")) for label in labels)
+    plane = (
+        (tiff.metaseries_metadata or {}).get("PlaneInfo") if tiff.is_metaseries else 0
+    )
+    if plane:
+        name = plane.get("_IllumSetting_") or plane.get("image-name") or ""
+        return (base.Channel(str(name), _to_nm(plane.get("wavelength"))),)
+    if tiff.is_stk:
+        found = tiff.stk_metadata or {}
+        name = str(found.get("Name") or "")
+        return (base.Channel(name, _to_nm(found.get("wavelength"))),)
+    if tiff.is_lsm:
+        colors = (tiff.lsm_metadata or {}).get("ChannelColors") or {}
+        return tuple(base.Channel(str(n)) for n in colors.get("ColorNames") or ())
+    return ()
+
+
+def _to_nm(value) -> float | None:
+    """A wavelength; None where 0 or a text stands for nothing."""
+    try:
+        return float(value) if 200 < float(value) < 2000 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _pixel_size_um(tiff, scene: int) -> float | None:
+    pixels = _ome_pixels(tiff, scene)
+    if pixels is not None:
+        unit = pixels.get("PhysicalSizeXUnit", "µm")
+        return base.size_um(pixels.get("PhysicalSizeX"), unit)
+    if tiff.is_imagej:
+        tag = tiff.pages[0].tags.get("XResolution")
+        if tag is None or not tag.value[0]:
+            return None
+        unit = str((tiff.imagej_metadata or {}).get("unit", ""))
+        return base.size_um(tag.value[1] / tag.value[0], unit)
+    plane = (
+        (tiff.metaseries_metadata or {}).get("PlaneInfo") if tiff.is_metaseries else 0
+    )
+    if plane and plane.get("spatial-calibration-state"):
+        unit = str(plane.get("spatial-calibration-units", ""))
+        return base.size_um(plane.get("spatial-calibration-x"), unit)
+    if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
+        found = tiff.stk_metadata
+        return base.size_um(found["XCalibration"], str(found.get("CalibrationUnits")))
+    if tiff.is_lsm:
+        return base.size_um((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
+    # A plain TIFF's resolution is for printing and says nothing of the specimen.
+    return None
+
+
+def _ome_pixels(tiff, scene: int) -> ElementTree.Element | None:
+    if not tiff.is_ome:
+        return None
+    found = _ome_images(tiff.ome_metadata)
+    return found[scene] if scene < len(found) else None
+
+
+@functools.lru_cache(maxsize=1)
+def _ome_images(xml: str) -> list[ElementTree.Element]:
+    return ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")
+
+
+FORMAT = base.Format(
+    "TIFF, OME-TIFF, ImageJ, STK, LSM",
+    "tifffile",
+    "",
+    (".tif", ".tiff", ".stk", ".lsm"),
+    _claims,
+    _scenes,
+)
