@@ -26,6 +26,7 @@ _MODULE_OF_NAME = {
     "cell_table": "analysis.cell_table",
     "evaluate": "analysis.evaluation",
     "draw_overlay": "analysis.overlay",
+    "trace": "provenance.tracing",
 }
 
 __all__ = list(_MODULE_OF_NAME)

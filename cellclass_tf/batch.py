@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
-import concurrent.futures.process
+import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import pathlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
 
 from cellclass_tf import files
+from cellclass_tf.files import InputError
+from cellclass_tf.jobs import Attempt, Job, attempt
+from cellclass_tf.local_engine import Workers
 
-_LEFTOVER_AFTER_S = 3600
+__all__ = ["Attempt", "Engine", "Job", "Outcome", "attempt", "run"]
+
+_ENTRY_KEYS = {"name", "fingerprint", "result"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """One call of the function.
+class Engine:
+    """What runs the jobs.
 
     Attributes:
-      name: what a person calls it; unique within a run.
-      argument: what the function gets; must be picklable if `processes` > 1.
-      fingerprint: hash of all that the result depends on. A job done before with the
-        same fingerprint is not done again, as long as its outputs are there.
-      outputs: the files that the function writes, each whole or not at all.
+      name: 'local', or 'beam' for a runner of Apache Beam that shares its files with
+        this machine (see docs/scaling.md).
+      processes: of the local engine. With 1 the jobs run in this process: a crash takes
+        it along, and no job has a time limit. On Beam the runner's options count.
+      beam_options: Beam's flags, '--runner=FlinkRunner' and so on; or one string of
+        them, parted by commas.
     """
 
-    name: str
-    argument: Any
-    fingerprint: str = ""
-    outputs: tuple[pathlib.Path, ...] = ()
+    name: str = "local"
+    processes: int = 1
+    beam_options: str | Sequence[str] = ()
+
+    def __post_init__(self):
+        """Checks the settings.
+
+        Raises:
+          InputError: if they make no sense.
+        """
+        if isinstance(self.beam_options, str):
+            # Values may hold commas too.
+            flags = re.split(r",(?=--)", self.beam_options) if self.beam_options else ()
+        else:
+            flags = self.beam_options
+        object.__setattr__(self, "beam_options", tuple(flags))
+        if self.name not in _ENGINES:
+            raise InputError(
+                f"Unknown engine {self.name!r}; known are {', '.join(_ENGINES)}."
+            )
+        if self.processes < 1:
+            raise InputError(f"Expected 1 process or more, got {self.processes}.")
+        if self.beam_options and self.name != "beam":
+            raise InputError(
+                f"beam_options={','.join(self.beam_options)} mean nothing without "
+                "engine=beam."
+            )
 
 
 @dataclasses.dataclass
@@ -66,20 +94,25 @@ def run(
     description: str,
     journal: str | os.PathLike | None = None,
     processes: int = 1,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Calls `function(job.argument)` for every job that is not done yet.
 
     Args:
       function: returns a JSON-like value and writes its outputs atomically; what it
-        raises becomes that job's failure and the rest goes on.
+        raises becomes that job's failure and the rest goes on. Picklable, unless it
+        stays in this process.
       jobs: in the order in which they are to run.
       description: the progress bar's caption.
       journal: file that remembers what is done, a line a job, so that a killed run
         goes on where it was; None to remember nothing.
-      processes: worker processes; 1 runs in this one.
+      processes: short for `Engine(processes=processes)`.
+      engine: what runs the jobs; what one has done, none does again.
 
     Raises:
       ValueError: if two jobs have one name, since one would overwrite the other.
+      InputError: if Apache Beam is not installed, or fails as a whole.
+      RuntimeError: if worker processes cannot start.
     """
     _check_names(jobs)
     outcome = Outcome()
@@ -91,15 +124,19 @@ def run(
         else:
             waiting.append(job)
     _remove_leftovers(waiting)
-    for job, result, error in _progress(
-        _execute(function, waiting, processes), len(waiting), description
-    ):
-        if error is not None:
-            outcome.failures[job.name] = error
-            logging.info("%s failed: %s", job.name, error)
-            continue
-        outcome.done[job.name] = result
-        _append(journal, job, result)
+    engine = engine or Engine(processes=processes)
+    attempts = _attempts(function, waiting, engine, journal)
+    # What Ctrl-C or an error leaves at work has to end now.
+    with contextlib.closing(attempts):
+        for job, result, error in _progress(attempts, len(waiting), description):
+            error = error or _append(journal, job, result)
+            if error:
+                outcome.failures[job.name] = error
+                logging.info("%s failed: %s", files.one_line(job.name), error)
+            else:
+                outcome.done[job.name] = result
+    # Those of worker processes that were killed.
+    _remove_leftovers(job for job in waiting if job.name in outcome.failures)
     return outcome
 
 
@@ -119,42 +156,35 @@ def _is_done(job: Job, entry: dict | None) -> bool:
     )
 
 
-def _remove_leftovers(jobs: Sequence[Job]) -> None:
-    """Removes the half-written files of a run that was killed."""
+def _remove_leftovers(jobs: Iterable[Job]) -> None:
     for folder in {path.parent for job in jobs for path in job.outputs}:
-        for leftover in folder.glob(f"{files.PART_PREFIX}*"):
-            # A young one may be another run's that is at work.
-            old = time.time() - leftover.stat().st_mtime > _LEFTOVER_AFTER_S
-            if old and leftover.is_file():
-                leftover.unlink(missing_ok=True)
+        files.remove_leftovers(folder)
 
 
-def _execute(
-    function: Callable, jobs: Sequence[Job], processes: int
-) -> Iterator[tuple[Job, Any, str | None]]:
-    if processes <= 1 or len(jobs) <= 1:
+def _attempts(
+    function: Callable, jobs: Sequence[Job], engine: Engine, journal
+) -> Iterator[Attempt]:
+    if jobs:
+        yield from _ENGINES[engine.name](function, jobs, engine, journal)
+
+
+def _local(function, jobs, engine: Engine, journal) -> Iterator[Attempt]:
+    if engine.processes == 1:
         for job in jobs:
-            yield job, *_attempt(function, job.argument)
+            yield job, *attempt(function, job.argument)
         return
-    # Threads of TensorFlow or OpenMP do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
-        futures = {pool.submit(_attempt, function, j.argument): j for j in jobs}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                result, error = future.result()
-            except concurrent.futures.process.BrokenProcessPool:
-                # The next run does again what the pool took with it.
-                result, error = None, "a worker process died; out of memory? Run again."
-            yield futures[future], result, error
+    with contextlib.closing(Workers(function, engine.processes)) as workers:
+        yield from workers.execute(jobs)
 
 
-def _attempt(function: Callable, argument: Any) -> tuple[Any, str | None]:
-    try:
-        return function(argument), None
-    # Whatever goes wrong with one file is that file's failure and nobody else's.
-    except Exception as error:  # noqa: BLE001
-        return None, str(error) or type(error).__name__
+def _beam(function, jobs, engine: Engine, journal) -> Iterator[Attempt]:
+    from cellclass_tf import beam_engine
+
+    beside = None if journal is None else pathlib.Path(journal)
+    yield from beam_engine.execute(function, jobs, engine.beam_options, beside)
+
+
+_ENGINES = {"local": _local, "beam": _beam}
 
 
 def _progress(items: Iterator, total: int, description: str) -> Iterator:
@@ -167,23 +197,32 @@ def _read_journal(journal: str | os.PathLike | None) -> dict[str, dict]:
     if journal is None or not pathlib.Path(journal).exists():
         return {}
     entries = {}
-    for line in pathlib.Path(journal).read_text(encoding="utf-8").splitlines():
+    text = pathlib.Path(journal).read_text(encoding="utf-8", errors="replace")
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             # A killed run can leave its last line torn; that job is done again.
             continue
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and entry.keys() >= _ENTRY_KEYS:
             entries[entry["name"]] = entry
     return entries
 
 
-def _append(journal: str | os.PathLike | None, job: Job, result: Any) -> None:
+def _append(journal: str | os.PathLike | None, job: Job, result: Any) -> str | None:
+    """Writes that a job is done; returns why that failed, or None."""
     if journal is None:
-        return
+        return None
     path = pathlib.Path(journal)
-    path.parent.mkdir(parents=True, exist_ok=True)
     entry = {"name": job.name, "fingerprint": job.fingerprint, "result": result}
-    with open(path, "a", encoding="utf-8") as file:
-        # A leading line break ends a torn line of a killed run.
-        file.write("\n" + json.dumps(entry))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            # A leading line break ends a torn line of a killed run.
+            file.write("\n" + json.dumps(entry))
+    except OSError as error:
+        return files.one_line(
+            f"{job.name}: done, but that cannot be recorded ({error}); the next run "
+            "does it again. Make room on the disk, or see to its permissions."
+        )
+    return None

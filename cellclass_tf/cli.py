@@ -11,7 +11,8 @@ from typing import Any
 from absl import flags
 
 from cellclass_tf import batch, demonstration
-from cellclass_tf.files import InputError
+from cellclass_tf.files import InputError, one_line
+from cellclass_tf.provenance.links import Trace
 
 DONE, SOME_FAILED, USAGE = 0, 1, 2
 
@@ -30,11 +31,15 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One command: `execute` gets the flags' values and returns what `_report` says."""
+    """One command: `execute` gets the flags' values and returns what `_report` says.
+
+    One that works on a single thing may take it as `argument`, without a flag's name.
+    """
 
     help: str
     flags: tuple[Flag, ...]
     execute: Callable[..., Any]
+    argument: str = ""
 
 
 def main() -> None:
@@ -46,8 +51,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command.
 
     Returns:
-      0 if all is done, 1 if some files failed (they are listed), 2 if the command could
-      not be understood or had nothing to work on.
+      0 if all is done, 1 if some files failed or a link is broken (they are listed), 2
+      if the command could not be understood or had nothing to work on.
     """
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print(_overview())
@@ -69,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _parse(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     values = flags.FlagValues()
+    # Else flags that follow an argument would be taken for arguments.
+    values.set_gnu_getopt()
     for flag in COMMANDS[name].flags:
         options = {"flag_values": values}
         if flag.choices:
@@ -78,26 +85,39 @@ def _parse(name: str, arguments: Sequence[str]) -> dict[str, Any]:
         else:
             flag.define(flag.name, flag.default, flag.help, **options)
     rest = values([f"cellclass {name}", *arguments])[1:]
-    if rest:
-        raise flags.Error(f"expected only --flag=value, got {rest[0]!r}.")
+    given = _arguments(name, rest)
     missing = [
         f.name for f in COMMANDS[name].flags if f.required and not values[f.name].value
     ]
     if missing:
         raise flags.Error(f"--{missing[0]} is missing.\n\n{_usage(name)}")
-    return {flag.name: values[flag.name].value for flag in COMMANDS[name].flags}
+    return given | {f.name: values[f.name].value for f in COMMANDS[name].flags}
+
+
+def _arguments(name: str, rest: Sequence[str]) -> dict[str, str]:
+    """What is no flag: the command's one argument, or nothing."""
+    wanted = [COMMANDS[name].argument] if COMMANDS[name].argument else []
+    if len(rest) > len(wanted):
+        expected = "only --flag=value" if not wanted else f"one {wanted[0].upper()}"
+        raise flags.Error(f"expected {expected}, got {rest[len(wanted)]!r}.")
+    if len(rest) < len(wanted):
+        raise flags.Error(f"{wanted[0].upper()} is missing.\n\n{_usage(name)}")
+    return dict(zip(wanted, rest, strict=True))
 
 
 def _report(result: Any) -> int:
     if not isinstance(result, batch.Outcome):
         if result is not None:
             print(result)
-        return DONE
+        is_broken = isinstance(result, Trace) and not result.is_whole
+        return SOME_FAILED if is_broken else DONE
     print(
         f"{len(result.done)} done, {len(result.skipped)} were done before, "
         f"{len(result.failures)} failed."
     )
     for name, reason in sorted(result.failures.items()):
+        # Names may hold line breaks, and each failure has one line.
+        name, reason = one_line(name), one_line(reason)
         print(f"  {reason if name in reason else f'{name}: {reason}'}")
     return SOME_FAILED if result.failures else DONE
 
@@ -114,7 +134,8 @@ def _overview() -> str:
 
 
 def _usage(name: str) -> str:
-    lines = [f"cellclass {name}: {COMMANDS[name].help}", ""]
+    shown = f"{name} {COMMANDS[name].argument.upper()}".rstrip()
+    lines = [f"cellclass {shown}: {COMMANDS[name].help}", ""]
     for flag in COMMANDS[name].flags:
         note = "required" if flag.required else f"default: {flag.default}"
         choices = f" One of {', '.join(flag.choices)}." if flag.choices else ""
@@ -146,6 +167,8 @@ def _dataset(study: str) -> batch.Outcome:
     splits = prepared.info.splits
     counts = ", ".join(f"{name} {splits[name].num_examples}" for name in sorted(splits))
     print(f"{prepared.info.full_name} in {prepared.info.data_dir}\nfields: {counts}")
+    for reason, cost in prepared.rejected.items():
+        print(f"left out, {reason}: {cost.fields} fields, about {cost.cells} cells")
     return prepared.outcome
 
 
@@ -165,6 +188,20 @@ def _demo(**values: Any) -> str:
 _STUDY = Flag("study", "Folder of the study.", required=True)
 _PROCESSES = Flag(
     "processes", "Worker processes.", flags.DEFINE_integer, default=os.cpu_count() or 1
+)
+_ONE_PROCESS = dataclasses.replace(_PROCESSES, default=1)
+_ENGINE = (
+    Flag(
+        "engine",
+        "What runs the jobs; see docs/scaling.md.",
+        choices=("local", "beam"),
+        default="local",
+    ),
+    Flag(
+        "beam_options",
+        "Apache Beam's flags, parted by commas: --runner=FlinkRunner,--parallelism=8",
+        default="",
+    ),
 )
 _CHANNELS = (
     Flag("nuclei", "Name or index of the nuclei's channel; else by its name."),
@@ -213,7 +250,25 @@ COMMANDS = {
             Flag("cell_type", "Type of all files; else the sub-folders name it."),
             *_CHANNELS,
             Flag("group", "Regular expression that names dish or slide in a path."),
+            Flag(
+                "channel_files",
+                "Of one-file-a-channel folders: regular expression with a group "
+                "(?P<channel>...), searched in names; MetaXpress's are known.",
+            ),
+            Flag(
+                "contrast",
+                "Whose limits: the group's, set once; measured anew; each field's own.",
+                choices=("group", "anew", "field"),
+                default="group",
+            ),
+            Flag(
+                "limit_s",
+                "Seconds that a file may take, and one more for each megabyte.",
+                flags.DEFINE_float,
+                default=120.0,
+            ),
             _PROCESSES,
+            *_ENGINE,
         ),
         _call("convert"),
     ),
@@ -243,6 +298,8 @@ COMMANDS = {
                 flags.DEFINE_bool,
                 default=False,
             ),
+            _ONE_PROCESS,
+            *_ENGINE,
         ),
         _call("annotate"),
     ),
@@ -271,6 +328,8 @@ COMMANDS = {
                 default=0.1,
             ),
             *_CHANNELS,
+            _ONE_PROCESS,
+            *_ENGINE,
         ),
         _call("predict"),
     ),
@@ -278,6 +337,17 @@ COMMANDS = {
         "Scores predictions against a study's known cells.",
         (Flag("predictions", "Folder of `predict`.", required=True), _STUDY),
         _evaluate,
+    ),
+    "trace": Command(
+        "From an image or a cell back to the raw file: does every link still hold?",
+        (
+            Flag("predictions", "Folder of `predict`; else found above the image."),
+            Flag("study", "Folder of the study; else found, or as it was recorded."),
+            Flag("cell", "Number of a cell in the label image.", flags.DEFINE_integer),
+            Flag("raw", "Folder in which to look for raw files that have moved."),
+        ),
+        _call("trace"),
+        argument="image",
     ),
 }
 

@@ -9,8 +9,11 @@ import io
 import json
 import os
 import pathlib
+import platform
+import re
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,6 +26,8 @@ MAX_IMAGE_PIXELS = 200_000_000
 
 # What a half-written file's name begins with.
 PART_PREFIX = ".part-"
+
+_ABANDONED_AFTER_S = 3600
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PALETTE = 3
@@ -42,7 +47,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, since image writers choose the format by it.
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=PART_PREFIX, suffix="".join(path.suffixes[-2:])
+        dir=path.parent,
+        prefix=f"{PART_PREFIX}{_writer(os.getpid())}-",
+        suffix="".join(path.suffixes[-2:]),
     )
     os.close(handle)
     temporary = pathlib.Path(name)
@@ -52,6 +59,49 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def one_line(text: str) -> str:
+    """Returns a text with its line breaks and control characters spelt out.
+
+    Names of files may hold them, and a list of failures has one line each.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes half-written files of processes that are gone.
+
+    Those of another machine, which may share the folder, go after an hour.
+    """
+    for leftover in folder.glob(f"{PART_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if leftover.is_file() and _is_abandoned(leftover):
+                leftover.unlink()
+
+
+def _writer(pid: int) -> str:
+    """What tells a process in the name of its half-written files."""
+    return f"{re.sub(r'[^A-Za-z0-9]', '', platform.node())[:30]}-{pid}"
+
+
+def _is_abandoned(leftover: pathlib.Path) -> bool:
+    host_and_pid = leftover.name.removeprefix(PART_PREFIX).split("-")[:2]
+    if len(host_and_pid) == 2 and host_and_pid[1].isdecimal():
+        pid = int(host_and_pid[1])
+        if "-".join(host_and_pid) == _writer(pid):
+            return not _is_alive(pid)
+    return time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_S
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -89,6 +139,11 @@ def sha256_of_file(path: str | os.PathLike) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file, or of a folder as `sha256_of_tree` has it."""
+    return sha256_of_tree(path) if os.path.isdir(path) else sha256_of_file(path)
 
 
 def sha256_of_tree(folder: str | os.PathLike) -> str:

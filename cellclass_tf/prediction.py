@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,6 +53,9 @@ def predict(
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
     projection: str = "max",
+    processes: int = 1,
+    engine: str = "local",
+    beam_options: str | Sequence[str] = (),
 ) -> batch.Outcome:
     """Outlines and names the cells of many fields.
 
@@ -69,6 +73,10 @@ def predict(
       nuclei: channel of raw files, as in `convert`.
       cytoplasm: the same.
       projection: of raw stacks, as in `convert`.
+      processes: worker processes, each with a model of its own; with 1
+        a crash takes this process along.
+      engine: 'local' or 'beam'; see `batch.Engine`.
+      beam_options: flags of Apache Beam.
 
     Returns:
       The outcome by image.
@@ -76,6 +84,7 @@ def predict(
     Raises:
       InputError: if there is no model or no image.
     """
+    runner = batch.Engine(engine, processes, beam_options)
     predictor = Predictor.load(model)
     output = pathlib.Path(output)
     if (pathlib.Path(input) / "study.yaml").exists():
@@ -94,6 +103,9 @@ def predict(
             nuclei=nuclei,
             cytoplasm=cytoplasm,
             projection=projection,
+            processes=processes,
+            engine=engine,
+            beam_options=beam_options,
         )
         # Of earlier runs into this folder only what this input names is meant.
         converted = {row["image"] for rows in before.results.values() for row in rows}
@@ -109,6 +121,7 @@ def predict(
         [_job(field, predictor, score_threshold) for field in fields],
         description="predict",
         journal=output / ".journal" / "predict.jsonl",
+        engine=runner,
     )
     good = [field for field in fields if field.stem in outcome.results]
     # Tables of an earlier run beside none of this one would be taken for its own.
@@ -191,10 +204,14 @@ def _write_tables(output, fields, outcome: batch.Outcome, type_names) -> None:
 
 
 def _write_record(output, study, rows, predictor, model, settings) -> None:
+    is_raw = study.root.parent == output
     images = [
         {
             "image": row.image,
             "sha256": files.sha256_of_file(study.image_path(row)),
+            "labels_sha256": files.sha256_of_file(
+                _field(study, row, output, None, is_raw=is_raw).labels
+            ),
             "raw_file": row.raw_file,
             "raw_sha256": row.raw_sha256,
         }

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf import files
+from cellclass_tf import files, manifest
 from cellclass_tf.cells import UNKNOWN, Cells
 from cellclass_tf.files import InputError
+from cellclass_tf.manifest import COLUMNS, REJECTED, ImageRow
 
 MIXED = "mixed"
 # Names that mean something else in folders and in tables.
@@ -21,66 +22,19 @@ DEFAULT_CELL_TYPES = ("HEK", "N2a")
 
 # Patterns that name a stain or its colour, matched anywhere in a channel's name.
 DEFAULT_CHANNEL_RULES = {
-    "nuclei": ["dapi", "hoechst", "nucle", "nuclear", "h2b", "draq5", "blue"],
-    "cytoplasm": ["gfp", "fitc", "cyto", "actin", "phalloidin", "alexa.?488", "green"],
+    "nuclei": ["dapi", "hoechst", "nucle", "h2b", "draq5", "blue"],
+    "cytoplasm": [
+        "gfp",
+        "fitc",
+        "cyto",
+        "actin",
+        "phalloidin",
+        r"(alexa|af)\s*(fluor)?\W*488",
+        "green",
+    ],
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageRow:
-    """One row of images.csv: one merged image and all that is known of it.
-
-    Contrast limits are 'low-high' in the raw file's numbers, and `contrast_group` names
-    the images that share them; shares lie in [0, 1]. Quality figures are those of
-    `microscopy.quality`. `verdict` is '' (not judged), 'accepted' or 'rejected';
-    rejected images stay out of the dataset. `annotation` is the fingerprint of what
-    made the cells.
-    """
-
-    image: str
-    cell_type: str
-    group: str = ""
-    raw_file: str = ""
-    raw_sha256: str = ""
-    raw_reader: str = ""
-    scene: int = 0
-    scene_name: str = ""
-    time: int = 0
-    z: str = ""
-    nuclei_channel: str = ""
-    cytoplasm_channel: str = ""
-    channels_by: str = ""
-    contrast_group: str = ""
-    nuclei_limits: str = ""
-    cytoplasm_limits: str = ""
-    nuclei_clipped: float | None = None
-    cytoplasm_clipped: float | None = None
-    pixel_size_um: float | None = None
-    image_sha256: str = ""
-    focus_slope: float | None = None
-    focus_laplacian: float | None = None
-    saturated_share: float | None = None
-    nuclei_estimate: int | None = None
-    debris_share: float | None = None
-    glow_share: float | None = None
-    unevenness: float | None = None
-    verdict: str = ""
-    reason: str = ""
-    annotator: str = ""
-    annotator_sha256: str = ""
-    annotation: str = ""
-    diameter_px: float | None = None
-    cells: int | None = None
-    corrected: bool = False
-    split: str = ""
-
-    @property
-    def stem(self) -> str:
-        """TYPE/NAME, the image's path below images/ without its suffix."""
-        return self.image.removesuffix(".png")
-
-
-COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))
+# Where no name matches: peak emission of the stains that are usual, in nm.
+DEFAULT_EMISSION_NM = {"nuclei": (420.0, 480.0), "cytoplasm": (500.0, 550.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +45,8 @@ class Study:
       root: the folder.
       cell_types: names of the types, in class order.
       channel_rules: 'nuclei' and 'cytoplasm', each a list of patterns of channel names.
+      emission_nm: 'nuclei' and 'cytoplasm', each the lowest and highest peak emission;
+        used where no channel's name matches.
       pixel_size_um: used where a file records none; None if unknown.
     """
 
@@ -98,6 +54,9 @@ class Study:
     cell_types: tuple[str, ...] = DEFAULT_CELL_TYPES
     channel_rules: Mapping[str, Sequence[str]] = dataclasses.field(
         default_factory=lambda: DEFAULT_CHANNEL_RULES
+    )
+    emission_nm: Mapping[str, Sequence[float]] = dataclasses.field(
+        default_factory=lambda: DEFAULT_EMISSION_NM
     )
     pixel_size_um: float | None = None
 
@@ -122,6 +81,7 @@ class Study:
         content = {
             "cell_types": list(study.cell_types),
             "channels": {key: list(rule) for key, rule in study.channel_rules.items()},
+            "emission_nm": {key: list(nm) for key, nm in study.emission_nm.items()},
             "pixel_size_um": pixel_size_um,
         }
         files.write_text(study._file, yaml.safe_dump(content, sort_keys=False))
@@ -150,12 +110,14 @@ class Study:
             study = cls(
                 root,
                 tuple(str(name) for name in content["cell_types"]),
-                content.get("channels") or DEFAULT_CHANNEL_RULES,
-                _to_float(str(content.get("pixel_size_um") or "")),
+                _checked_rules(content.get("channels") or DEFAULT_CHANNEL_RULES),
+                _checked_ranges(content.get("emission_nm") or DEFAULT_EMISSION_NM),
+                manifest.to_float(str(content.get("pixel_size_um") or "")),
             )
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, re.error) as error:
             raise InputError(
-                f"{path}: expected cell_types (a list), channels and pixel_size_um; "
+                f"{path}: expected cell_types (a list), channels and emission_nm (each "
+                "for nuclei and cytoplasm) and pixel_size_um; "
                 f"{type(error).__name__}: {error}"
             ) from error
         _check_cell_types(study.cell_types, path)
@@ -219,7 +181,7 @@ class Study:
         rows = []
         for number, line in enumerate(files.read_csv(self.manifest_path), start=2):
             try:
-                rows.append(_row_from_strings(line))
+                rows.append(manifest.row_from_strings(line))
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     f"{self.manifest_path}, line {number}: {error}"
@@ -228,7 +190,7 @@ class Study:
 
     def accepted_rows(self) -> list[ImageRow]:
         """The rows that are not rejected."""
-        return [row for row in self.rows() if row.verdict != "rejected"]
+        return [row for row in self.rows() if row.verdict != REJECTED]
 
     def update(self, rows: Iterable[ImageRow]) -> None:
         """Puts rows into the manifest, in place of those of the same image.
@@ -308,31 +270,27 @@ def _check_cell_types(cell_types: Sequence[str], path: pathlib.Path) -> None:
         raise InputError(f"{path}: expected at least one cell type.")
 
 
+def _checked_rules(rules: Mapping) -> dict[str, list[str]]:
+    """Raises KeyError, TypeError or re.error unless both kinds have good patterns."""
+    for kind in DEFAULT_CHANNEL_RULES:
+        if isinstance(rules[kind], str):
+            raise TypeError(f"channels: {kind} is no list of patterns")
+        for pattern in rules[kind]:
+            re.compile(pattern)
+    return {kind: list(rules[kind]) for kind in DEFAULT_CHANNEL_RULES}
+
+
+def _checked_ranges(ranges: Mapping) -> dict[str, tuple[float, float]]:
+    """Raises KeyError, TypeError or ValueError unless both kinds have a range."""
+    checked = {}
+    for kind in DEFAULT_EMISSION_NM:
+        low, high = ranges[kind]
+        checked[kind] = (float(low), float(high))
+    return checked
+
+
 def _safe(relative: str) -> pathlib.PurePosixPath:
     path = pathlib.PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts or "\\" in relative:
         raise InputError(f"images.csv names {relative!r}, a path out of the study.")
     return path
-
-
-def _row_from_strings(line: Mapping[str, str]) -> ImageRow:
-    values = {}
-    for field in dataclasses.fields(ImageRow):
-        text = (line.get(field.name) or "").strip()
-        values[field.name] = _PARSERS.get(field.type, str)(text)
-    if not values["image"] or not values["cell_type"]:
-        raise ValueError("expected at least the columns image and cell_type, filled")
-    return ImageRow(**values)
-
-
-def _to_float(text: str) -> float | None:
-    return float(text) if text else None
-
-
-# Annotations are strings here (see the __future__ import), which makes them keys.
-_PARSERS = {
-    "int": lambda text: int(text or 0),
-    "int | None": lambda text: int(text) if text else None,
-    "float | None": _to_float,
-    "bool": lambda text: text.lower() in ("true", "1", "yes"),
-}

@@ -10,7 +10,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "cellclass_tf"
 STAGES = ("microscopy", "annotation", "datasets", "maskrcnn", "analysis")
-NOUNS = ("files", "cells", "micrograph", "study", "caption")
+NOUNS = ("files", "cells", "micrograph", "manifest", "study", "caption")
+# What runs a stage's function over many files.
+ENGINES = ("batch", "jobs", "local_engine", "beam_engine")
 # Modules that put stages together.
 ABOVE_STAGES = ("cli", "demonstration", "prediction")
 
@@ -39,14 +41,21 @@ def files_of(*names: str) -> list[pathlib.Path]:
     return [
         path
         for name in names
-        for path in ([PACKAGE / f"{name}.py"] if name not in STAGES else [])
+        for path in (
+            [PACKAGE / f"{name}.py"] if (PACKAGE / f"{name}.py").exists() else []
+        )
         + sorted((PACKAGE / name).rglob("*.py"))
     ]
 
 
-@pytest.mark.parametrize("path", files_of(*NOUNS, "batch"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", files_of(*NOUNS, "provenance"), ids=lambda p: p.stem)
 def test_nouns_know_no_stage(path):
     assert rooms(path) <= set(NOUNS)
+
+
+@pytest.mark.parametrize("path", files_of(*ENGINES), ids=lambda p: p.stem)
+def test_engines_know_no_stage(path):
+    assert rooms(path) <= {*NOUNS, *ENGINES}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -94,6 +103,7 @@ UNTESTED_ALONE = {
     "export": "training",
     "prediction": "training",
     "micrograph": "readers",
+    "jobs": "batch",
     "demonstration": "cli",
 }
 

@@ -1,7 +1,9 @@
 """Tests of cellclass_tf.batch."""
 
+import dataclasses
 import os
 import pathlib
+import time
 
 import pytest
 
@@ -24,19 +26,22 @@ def jobs(folder: pathlib.Path, numbers, fingerprint="a"):
     ]
 
 
-def run(folder, numbers, fingerprint="a", processes=1):
+def run(folder, numbers, fingerprint="a", engine=None):
     return batch.run(
         write_double,
         jobs(folder, numbers, fingerprint),
         description="double",
         journal=folder / "journal.jsonl",
-        processes=processes,
+        engine=engine,
     )
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_file_that_fails_is_named_and_the_rest_goes_on(tmp_path, processes):
-    outcome = run(tmp_path, [1, 13, 2], processes=processes)
+ENGINES = (batch.Engine(), batch.Engine(processes=2), batch.Engine("beam"))
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_a_file_that_fails_is_named_and_the_rest_goes_on(tmp_path, engine):
+    outcome = run(tmp_path, [1, 13, 2], engine=engine)
     assert outcome.failures == {"13": "13 is bad luck"}
     assert outcome.results == {"1": {"double": 2}, "2": {"double": 4}}
     assert (tmp_path / "2.txt").read_text() == "4"
@@ -71,24 +76,68 @@ def test_a_torn_last_line_of_a_killed_run_costs_only_that_job(tmp_path):
 
 
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path):
-    old, young = (tmp_path / f"{files.PART_PREFIX}{name}" for name in ("old", "young"))
+    old = tmp_path / f"{files.PART_PREFIX}old"
     old.write_text("half")
-    young.write_text("at work")
     os.utime(old, (0, 0))
     run(tmp_path, [1])
-    assert young.exists() and not old.exists()
+    assert not old.exists()
 
 
-def die(argument):
-    """Kills its process, as the system does when memory is out."""
-    os.kill(os.getpid(), 9)
+def misbehave(argument):
+    """Writes half a file and dies, or hangs, or does its work."""
+    number, path = argument
+    if number % 3:
+        return write_double(argument)
+    with files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        if number % 2:
+            time.sleep(60)
+        # As the system does when memory is out.
+        os.kill(os.getpid(), 9)
+    return None
 
 
-def test_a_worker_that_dies_is_a_failure_and_not_the_end():
-    outcome = batch.run(
-        die, jobs(pathlib.Path(), [1, 2]), description="die", processes=2
-    )
+def test_a_worker_that_dies_or_hangs_costs_its_own_job_alone(tmp_path):
+    some = [dataclasses.replace(job, limit_s=3) for job in jobs(tmp_path, range(1, 13))]
+    engine = batch.Engine(processes=2)
+    outcome = batch.run(misbehave, some, description="misbehave", engine=engine)
+    assert sorted(outcome.failures) == ["12", "3", "6", "9"]
+    assert "given up after 3 s" in outcome.failures["3"]
+    assert "its process died" in outcome.failures["6"]
+    assert len(list(tmp_path.iterdir())) == len(outcome.done) == 8
+
+
+def shout(argument):
+    """Fails with a message of two lines."""
+    raise ValueError("one\ntwo\x07")
+
+
+def test_a_failure_is_one_line():
+    outcome = batch.run(shout, [batch.Job("a", None)], description="shout")
+    assert outcome.failures == {"a": r"one\ntwo\x07"}
+
+
+def test_what_cannot_be_recorded_is_a_failure_and_the_rest_goes_on(tmp_path):
+    # A folder in the place of the journal cannot be written to.
+    (tmp_path / "journal.jsonl").mkdir()
+    some = jobs(tmp_path, [1, 2])
+    journal = tmp_path / "journal.jsonl" / "x" / ".."
+    outcome = batch.run(write_double, some, description="double", journal=journal)
     assert sorted(outcome.failures) == ["1", "2"]
+    assert all("cannot be recorded" in reason for reason in outcome.failures.values())
+
+
+def test_engines_go_on_where_another_stopped(tmp_path):
+    run(tmp_path, [1], engine=ENGINES[0])
+    assert sorted(run(tmp_path, [1, 2], engine=ENGINES[2]).done) == ["2"]
+    assert sorted(run(tmp_path, [1, 2, 3], engine=ENGINES[1]).done) == ["3"]
+
+
+def test_an_unknown_engine_and_useless_options_are_refused():
+    with pytest.raises(files.InputError, match="'spark'; known are local, beam"):
+        batch.Engine("spark")
+    with pytest.raises(files.InputError, match="without engine=beam"):
+        batch.Engine(beam_options="--runner=FlinkRunner")
 
 
 def test_two_jobs_of_one_name_are_refused(tmp_path):

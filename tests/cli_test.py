@@ -2,11 +2,12 @@
 
 import inspect
 
+import numpy as np
 import pytest
 
 import cellclass_tf
-from cellclass_tf import cli
-from cellclass_tf.study import Study
+from cellclass_tf import cli, files
+from cellclass_tf.study import ImageRow, Study
 
 
 def test_help_names_every_command_and_its_flags(capsys):
@@ -64,3 +65,43 @@ def test_an_empty_folder_and_an_empty_study_are_one_clear_line(tmp_path, capsys)
     Study.create(tmp_path / "s")
     assert cli.run(["dataset", f"--study={tmp_path / 's'}"]) == cli.USAGE
     assert "no annotated images" in capsys.readouterr().err
+
+
+def test_trace_says_by_its_status_whether_the_chain_holds(tmp_path, capsys):
+    study, raw = Study.create(tmp_path / "s"), tmp_path / "a.tif"
+    raw.write_bytes(b"micrograph")
+    row = ImageRow(
+        image="HEK/a.png",
+        cell_type="HEK",
+        raw_file=str(raw),
+        raw_sha256=files.sha256_of_file(raw),
+    )
+    files.write_png(study.image_path(row), np.zeros((4, 4, 3), np.uint8))
+    study.update([row])
+    image = str(study.image_path(row))
+    assert cli.run(["trace", image]) == cli.DONE
+    assert "= same          raw file" in capsys.readouterr().out
+    raw.write_bytes(b"another")
+    assert cli.run(["trace", "a", f"--study={tmp_path / 's'}"]) == cli.SOME_FAILED
+    assert "X changed       raw file" in capsys.readouterr().out
+    assert cli.run(["trace", image.replace("a.png", "b.png")]) == cli.USAGE
+    assert "near it are HEK/a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trace"], "IMAGE is missing.\n\ncellclass trace IMAGE: "),
+        (["trace", "a", "--study=s", "b"], "expected one IMAGE, got 'b'"),
+        (["trace", "a", "--cell=first"], "first"),
+    ],
+)
+def test_trace_takes_one_image_and_flags_before_or_after_it(capsys, arguments, message):
+    assert cli.run(arguments) == cli.USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_flags_of_trace_reach_its_function():
+    parameters = set(inspect.signature(cellclass_tf.trace).parameters)
+    command = cli.COMMANDS["trace"]
+    assert {command.argument, *(flag.name for flag in command.flags)} == parameters

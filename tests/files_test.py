@@ -1,6 +1,9 @@
 """Tests of cellclass_tf.files."""
 
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -63,3 +66,22 @@ def test_the_fingerprint_of_a_path_changes_with_its_content(tmp_path):
     assert before == files.fingerprint(path)
     path.write_text("22")
     assert before != files.fingerprint(path)
+
+
+def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
+    code = (
+        "import os, sys; from cellclass_tf import files\n"
+        "with files.atomic_path(sys.argv[1]) as part:\n"
+        "    part.write_text('half'); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"], check=False)
+    (dead,) = tmp_path.glob(f"{files.PART_PREFIX}*")
+    with files.atomic_path(tmp_path / "b.txt") as at_work:
+        elsewhere = tmp_path / f"{files.PART_PREFIX}otherhost-1-x.txt"
+        elsewhere.write_text("half")
+        files.remove_leftovers(tmp_path)
+        assert not dead.exists()
+        assert at_work.exists() and elsewhere.exists()
+        os.utime(elsewhere, (0, 0))
+        files.remove_leftovers(tmp_path)
+        assert at_work.exists() and not elsewhere.exists()

@@ -14,16 +14,24 @@ from absl import logging
 
 from cellclass_tf import batch
 from cellclass_tf.datasets import examples
+from cellclass_tf.manifest import Cost, costs_of_rejection
 from cellclass_tf.study import Study
 from tfds_builders.cell_types import cell_types_dataset_builder
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset: its TFDS info, and which images were checked or failed."""
+    """A prepared dataset.
+
+    Attributes:
+      info: what TFDS knows of it.
+      outcome: which images were checked or failed.
+      rejected: what every reason for rejection cost in fields and cells.
+    """
 
     info: tfds.core.DatasetInfo
     outcome: batch.Outcome
+    rejected: dict[str, Cost]
 
 
 def dataset(study: str | os.PathLike | Study) -> Prepared:
@@ -41,6 +49,7 @@ def dataset(study: str | os.PathLike | Study) -> Prepared:
       InputError: if the study has no annotated images.
     """
     study = study if isinstance(study, Study) else Study.open(study)
+    rejected = costs_of_rejection(study.rows())
     rows, outcome = examples.rows_of_dataset(study)
     fingerprint = examples.fingerprint_of_dataset(study, rows)
     for leftover in study.tfds_dir.glob("cell_types/study/*incomplete*"):
@@ -48,11 +57,11 @@ def dataset(study: str | os.PathLike | Study) -> Prepared:
     builder = _builder(study)
     if (builder.info.metadata or {}).get("fingerprint") == fingerprint:
         logging.info("%s: the dataset is up to date.", study.root)
-        return Prepared(builder.info, outcome)
+        return Prepared(builder.info, outcome, rejected)
     with _set_aside(builder):
         builder = _builder(study)
         builder.download_and_prepare()
-    return Prepared(builder.info, outcome)
+    return Prepared(builder.info, outcome, rejected)
 
 
 @contextlib.contextmanager

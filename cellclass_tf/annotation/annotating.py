@@ -40,6 +40,9 @@ def annotate(
     diameter: float | None = None,
     flow_threshold: float = 0.4,
     overwrite_corrected: bool = False,
+    processes: int = 1,
+    engine: str = "local",
+    beam_options: str | Sequence[str] = (),
 ) -> batch.Outcome:
     """Finds the cells in every accepted image of a study.
 
@@ -56,6 +59,9 @@ def annotate(
       flow_threshold: of cellpose; higher finds more cells, and more bad ones.
       overwrite_corrected: whether fields that were corrected by hand, or imported, are
         annotated too. Their corrections are lost.
+      processes: worker processes; with 1 a crash takes this process along.
+      engine: 'local' or 'beam'; see `batch.Engine`.
+      beam_options: flags of Apache Beam.
 
     Returns:
       The outcome by image. A field without cells is no failure.
@@ -64,6 +70,7 @@ def annotate(
       InputError: if the study has no images to annotate, the annotator is not known,
         or its settings or weights are no use.
     """
+    runner = batch.Engine(engine, processes, beam_options)
     study = study if isinstance(study, Study) else Study.open(study)
     if annotator not in _ANNOTATORS:
         raise InputError(
@@ -78,10 +85,11 @@ def annotate(
     finder = _ANNOTATORS[annotator](model, diameter, flow_threshold)
     jobs = [_job(study, row, finder) for row in wanted]
     outcome = batch.run(
-        lambda job: _annotate_field(study, *job, finder),
+        _Work(study, finder),
         jobs,
         description="annotate",
         journal=study.journal(JOURNAL),
+        engine=runner,
     )
     record(study, outcome, overwrite_corrected=overwrite_corrected)
     return outcome
@@ -161,25 +169,32 @@ def image_version(study: Study, row: ImageRow) -> list:
     return [row.image, status.st_size, status.st_mtime_ns]
 
 
-def _annotate_field(
-    study: Study, row: ImageRow, made_by: str, finder: Annotator
-) -> dict[str, Any]:
-    if not study.image_path(row).exists():
-        raise InputError(
-            f"{study.image_path(row)} does not exist, but {study.manifest_path} names "
-            "it. Convert the raw file again, or remove the row."
-        )
-    labels, diameter_px = finder.annotate(study.read_image(row))
-    cell_type = study.folder_type(row.cell_type)
-    cells = Cells.from_labels(labels, study.cell_types, cell_type)
-    write_cells(study, row, cells)
-    if not len(cells):
-        logging.warning("%s: no cell was found.", row.image)
-    return {
-        "annotator": finder.name,
-        "annotator_sha256": finder.weights_sha256,
-        "annotation": made_by,
-        "diameter_px": round(diameter_px, 2),
-        "cells": len(cells),
-        "corrected": False,
-    }
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Finds the cells of one field and writes them, in whatever process it is."""
+
+    study: Study
+    finder: Annotator
+
+    def __call__(self, job: tuple[ImageRow, str]) -> dict[str, Any]:
+        row, made_by = job
+        study, finder = self.study, self.finder
+        if not study.image_path(row).exists():
+            raise InputError(
+                f"{study.image_path(row)} does not exist, but {study.manifest_path} "
+                "names it. Convert the raw file again, or remove the row."
+            )
+        labels, diameter_px = finder.annotate(study.read_image(row))
+        cell_type = study.folder_type(row.cell_type)
+        cells = Cells.from_labels(labels, study.cell_types, cell_type)
+        write_cells(study, row, cells)
+        if not len(cells):
+            logging.warning("%s: no cell was found.", row.image)
+        return {
+            "annotator": finder.name,
+            "annotator_sha256": finder.weights_sha256,
+            "annotation": made_by,
+            "diameter_px": round(diameter_px, 2),
+            "cells": len(cells),
+            "corrected": False,
+        }

@@ -131,6 +131,10 @@ class CellposeAnnotator:
             )
         return labels.reshape(image.shape[:2]).astype(np.int32), diameter_px
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The network is large; a process that gets this loads its own when it needs it.
+        return {k: v for k, v in self.__dict__.items() if k != "_network"}
+
     @functools.cached_property
     def _network(self) -> Any:
         # cellpose takes a named model's diameter from its name, hence the two ways.

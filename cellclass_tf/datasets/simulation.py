@@ -106,7 +106,7 @@ def simulate(
         jobs,
         description="simulate",
         journal=study.journal("simulate"),
-        processes=processes,
+        engine=batch.Engine(processes=processes),
     )
 
 

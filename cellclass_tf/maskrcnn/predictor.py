@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -58,6 +59,7 @@ class Predictor:
         self.metadata = metadata
         self.type_names = tuple(metadata["type_names"])
         self.fingerprint = fingerprint
+        self._path: pathlib.Path | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Predictor:
@@ -81,7 +83,16 @@ class Predictor:
         )
         # The signature's variables live only as long as the model that owns them.
         predictor._model = model
+        predictor._path = path
         return predictor
+
+    def __reduce__(self) -> tuple:
+        """A network does not travel: the process that gets this loads its own."""
+        if self._path is None:
+            raise TypeError(
+                "Only a predictor that was loaded from a folder is pickled."
+            )
+        return _loaded, (self._path.absolute(), self.fingerprint)
 
     def predict(
         self,
@@ -198,6 +209,15 @@ def cells_from_detections(
         detections.scores[chosen].astype(np.float32),
         probabilities,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(path: pathlib.Path, fingerprint: str) -> Predictor:
+    """Loads a model once a process, however often it comes by."""
+    predictor = Predictor.load(path)
+    if predictor.fingerprint != fingerprint:
+        raise InputError(f"{path}: the model has changed while it was in use.")
+    return predictor
 
 
 def _read_metadata(path: pathlib.Path) -> dict[str, Any]:

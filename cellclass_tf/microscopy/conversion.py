@@ -6,19 +6,17 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from absl import logging
 
 from cellclass_tf import batch, files
 from cellclass_tf.files import InputError
-from cellclass_tf.micrograph import Micrograph
-from cellclass_tf.microscopy import merge, raw_files, readers
+from cellclass_tf.microscopy import contrast as contrasts
+from cellclass_tf.microscopy import image_names, one_file, raw_files, verdicts
 from cellclass_tf.microscopy.raw_files import RawFile
 from cellclass_tf.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
 
-_KEPT_LIMITS = ((0.0, 255.0), (0.0, 255.0))
 # Columns of the manifest that are not this step's.
 _LATER_COLUMNS = (
     "verdict",
@@ -33,24 +31,6 @@ _LATER_COLUMNS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    nuclei: str | int | None
-    cytoplasm: str | int | None
-    projection: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Conversion:
-    """What one worker needs to convert one raw file."""
-
-    study: Study
-    raw: RawFile
-    options: _Options
-    limits: tuple[merge.Limits, merge.Limits] | None
-    stem: str
-
-
 def convert(
     input: str | os.PathLike,
     study: str | os.PathLike | Study,
@@ -60,23 +40,44 @@ def convert(
     cytoplasm: str | int | None = None,
     projection: str = "max",
     group: str | None = None,
+    channel_files: str | None = None,
+    contrast: str = "group",
+    limit_s: float = 120.0,
     processes: int = 1,
+    engine: str = "local",
+    beam_options: str | Sequence[str] = (),
 ) -> batch.Outcome:
-    """Converts raw files to the study's merged images; see `merge.merge_channels`.
+    """Converts raw files to the study's merged images, and judges their quality.
+
+    Fields are read twice: once for contrast and quality, once to be merged. A field that
+    `quality.judge` rejects stays in the manifest with its reason and out of the dataset;
+    STUDY/quality holds a contact sheet of each group. Where channels are in doubt the
+    file is refused, and STUDY/channels shows them.
 
     Args:
       input: a file, or a folder whose sub-folders are named after cell types (or
         `mixed`), or a folder of one type with `cell_type`.
       study: folder of the study; it is made if there is none.
       cell_type: the type of all files (or `mixed`).
-      nuclei: name or index of the nuclei's channel; None to find it by name.
+      nuclei: name or index of the nuclei's channel; None to find it, see
+        `channels.choose_channels`.
       cytoplasm: the same for the cytoplasm's.
       projection: 'max', 'best' or 'none', for Z stacks.
       group: regular expression; what it matches in a file's path names the dish or
         slide (its first group, if it has one). Files of one group never part in the
         splits and share one contrast. Without it each file is a group of its own, and
-        all files of this call share one contrast.
-      processes: worker processes.
+        all files of this input share one contrast.
+      channel_files: regular expression for folders with one file a channel, with a group
+        `channel`; None knows the names that MetaXpress gives.
+      contrast: 'group' gives a group limits at its first conversion (see
+        `merge.contrast_limits`) and keeps them for what is added later; 'anew' measures
+        them again over this call's files; 'field' stretches each field on its own, with
+        which brightness means nothing between fields.
+      limit_s: seconds that a file may take, and one more for each megabyte. Holds in
+        worker processes.
+      processes: worker processes; with 1 a reader that crashes takes this process along.
+      engine: 'local' or 'beam'; see `batch.Engine`.
+      beam_options: flags of Apache Beam.
 
     Returns:
       The outcome by raw file.
@@ -84,17 +85,30 @@ def convert(
     Raises:
       InputError: if there is nothing to convert, or it is not clear of which type.
     """
-    raws, unusable = raw_files.find(pathlib.Path(input), cell_type, group)
+    if contrast not in contrasts.CHOICES:
+        raise InputError(
+            f"Unknown contrast {contrast!r}; known are {', '.join(contrasts.CHOICES)}."
+        )
+    source = pathlib.Path(input)
+    raws, failures = raw_files.find(source, cell_type, group, channel_files)
     study = _open_or_create(study, raws)
     raws, unknown = _of_known_types(study, raws)
     _warn_of_groups_of_many_types(raws)
-    options = _Options(nuclei, cytoplasm, projection)
-    measured = _measure(study, raws, options, processes)
-    limits = _limits_of_groups(study, raws, measured.results)
-    readable = [raw for raw in raws if str(raw.path) in measured.results]
-    converted = _convert_all(study, readable, options, limits, processes)
+    options = one_file.Options(nuclei, cytoplasm, projection, contrast)
+    step = _Step(
+        study,
+        options,
+        os.fspath(source.resolve()),
+        limit_s,
+        batch.Engine(engine, processes, beam_options),
+    )
+    measured = step.measure(raws)
+    readable = [raw for raw in raws if raw.name in measured.results]
+    converted = step.convert(readable, measured.results)
     _record(study, converted)
-    failures = unusable | unknown | measured.failures | converted.failures
+    images = [row["image"] for rows in converted.results.values() for row in rows]
+    verdicts.judge(study, images, step.engine)
+    failures |= unknown | measured.failures | converted.failures
     return batch.Outcome(converted.done, converted.skipped, failures)
 
 
@@ -116,7 +130,7 @@ def _of_known_types(study: Study, raws) -> tuple[list[RawFile], dict[str, str]]:
             study.check_cell_type(raw.cell_type)
             known.append(raw)
         except InputError as error:
-            failures[str(raw.path)] = f"{raw.path}: {error}"
+            failures[raw.name] = f"{raw.path}: {error}"
     if not known:
         raise InputError(next(iter(failures.values())))
     return known, failures
@@ -136,165 +150,111 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
             )
 
 
-def _settings(study: Study, options: _Options) -> list:
-    """What of study and options a conversion depends on."""
-    rules = {key: list(rule) for key, rule in study.channel_rules.items()}
-    return [dataclasses.astuple(options), rules, study.pixel_size_um]
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One call of `convert`: what all its jobs have in common."""
 
+    study: Study
+    options: one_file.Options
+    source: str
+    limit_s: float
+    engine: batch.Engine
 
-def _measure(study, raws, options, processes) -> batch.Outcome:
-    """First pass: which channels, which grey values; refuses what cannot be read."""
-    folder = _histograms(study)
-    jobs = []
-    for raw in raws:
-        # The histogram's file carries the fingerprint, so that a changed one is new.
-        key = files.fingerprint(raw.path, _settings(study, options))
-        output = folder / f"{key}.npz"
-        jobs.append(
-            batch.Job(str(raw.path), (study, raw, options, output), key, (output,))
-        )
-    return batch.run(
-        _measure_one,
-        jobs,
-        description="measure contrast",
-        journal=study.journal("measure"),
-        processes=processes,
-    )
+    def measure(self, raws: Sequence[RawFile]) -> batch.Outcome:
+        """First pass: which channels, which grey values, how good; refuses the rest."""
+        jobs = []
+        for raw in raws:
+            # The histograms' file carries the fingerprint: a changed one is new.
+            key = files.fingerprint(*raw.files.paths, one_file.MEASURES, self._settings)
+            output = self._histograms / f"{key}.npz"
+            argument = one_file.Measurement(self.study, raw, self.options, output)
+            jobs.append(self._job(raw, argument, key, [output]))
+        return self._run(one_file.measure, jobs, "measure")
 
-
-def _histograms(study: Study) -> pathlib.Path:
-    return study.root / ".journal" / "histograms"
-
-
-def _measure_one(argument) -> dict:
-    study, raw, options, output = argument
-    counts = np.zeros((2, 1 << 16), np.int64)
-    keep = True
-    for micrograph in readers.read_micrographs(raw.path, projection=options.projection):
-        channels = _choose(micrograph, options, study)
-        counts += merge.histograms(micrograph, channels)
-        keep = keep and merge.is_merged(micrograph)
-    with files.atomic_path(output) as temporary:
-        np.savez_compressed(temporary, counts=counts)
-    return {"histogram": output.name, "keep_contrast": keep}
-
-
-def _choose(micrograph: Micrograph, options: _Options, study: Study) -> tuple[int, int]:
-    return merge.choose_channels(
-        micrograph,
-        nuclei=options.nuclei,
-        cytoplasm=options.cytoplasm,
-        rules=study.channel_rules,
-    )
-
-
-def _limits_of_groups(study, raws: Iterable[RawFile], measured) -> dict:
-    """Contrast limits by the name of the contrast group; None where they are kept."""
-    totals: dict[str, np.ndarray] = {}
-    for raw in raws:
-        result = measured.get(str(raw.path))
-        if result is None or result["keep_contrast"]:
-            continue
-        with np.load(_histograms(study) / result["histogram"]) as file:
-            key = _contrast_group(raw)
-            totals[key] = totals.get(key, 0) + file["counts"]
-    limits = {key: merge.contrast_limits([total]) for key, total in totals.items()}
-    kept = {
-        str(r.path) for r in raws if measured.get(str(r.path), {}).get("keep_contrast")
-    }
-    return limits | {path: None for path in kept}
-
-
-def _contrast_group(raw: RawFile) -> str:
-    return raw.group if raw.grouped else ""
-
-
-def _convert_all(study, raws, options, limits, processes) -> batch.Outcome:
-    jobs, failures = [], {}
-    owners = {row.stem: row for row in study.rows()}
-    taken: set[str] = set()
-    for raw in raws:
-        stem = _free_stem(raw, owners, taken)
-        if stem is None:
-            failures[str(raw.path)] = (
-                f"{raw.path}: the study has another image of this name already; rename "
-                "the file, or its folder."
+    def convert(self, raws: Sequence[RawFile], measured: dict) -> batch.Outcome:
+        """Second pass: writes the merged images of what could be measured."""
+        limits = self._limits(raws, measured)
+        names = image_names.Names(self.study)
+        jobs, failures = [], {}
+        for raw in raws:
+            fields = measured[raw.name]["fields"]
+            stem = names.take(raw, [one_file.suffix(field) for field in fields])
+            if stem is None:
+                failures[raw.name] = (
+                    f"{raw.path}: the study has another image of this name already; "
+                    "rename the file, or its folder."
+                )
+                continue
+            group = self._contrast_group(raw)
+            of_raw = {
+                key: limits[key]
+                for key in one_file.keys(group, fields)
+                if key in limits
+            }
+            argument = one_file.Conversion(
+                self.study, raw, self.options, stem, group, of_raw, fields
             )
-            continue
-        taken.add(stem)
-        chosen = None if str(raw.path) in limits else limits[_contrast_group(raw)]
-        argument = _Conversion(study, raw, options, chosen, stem)
-        settings = [_settings(study, options), chosen, stem, raw.group, raw.cell_type]
-        key = files.fingerprint(raw.path, settings)
-        first_image = study.root / "images" / f"{stem}.png"
-        jobs.append(batch.Job(str(raw.path), argument, key, (first_image,)))
-    outcome = batch.run(
-        _convert_one,
-        jobs,
-        description="convert",
-        journal=study.journal("convert"),
-        processes=processes,
-    )
-    return outcome.merged(batch.Outcome(failures=failures))
+            depends = [self._settings, sorted(of_raw.items()), stem]
+            depends += [group, raw.group, raw.cell_type, fields]
+            key = files.fingerprint(*raw.files.paths, depends)
+            outputs = [
+                self.study.root / "images" / f"{stem}{one_file.suffix(f)}.png"
+                for f in fields
+            ]
+            jobs.append(self._job(raw, argument, key, outputs))
+        outcome = self._run(one_file.convert, jobs, "convert")
+        return outcome.merged(batch.Outcome(failures=failures))
 
+    @property
+    def _settings(self) -> list:
+        """What of study and options every result depends on."""
+        rules = {key: list(rule) for key, rule in self.study.channel_rules.items()}
+        ranges = {key: list(nm) for key, nm in self.study.emission_nm.items()}
+        options = dataclasses.asdict(self.options)
+        # To measure a group's limits again is no other setting than to keep them.
+        options["contrast"] = self.options.contrast == "field"
+        return [options, rules, ranges, self.study.pixel_size_um]
 
-def _free_stem(raw: RawFile, owners: dict[str, ImageRow], taken: set[str]):
-    """TYPE/NAME; where another file has that, its folder's name comes before NAME."""
-    folder = raw_files.stem_of(raw.path.parent)
-    for name in (raw.stem, f"{folder}_{raw.stem}"):
-        stem = f"{raw.cell_type}/{name}"
-        owner = owners.get(stem)
-        if stem not in taken and (owner is None or _is_of(owner, raw)):
-            return stem
-    return None
+    @property
+    def _histograms(self) -> pathlib.Path:
+        return self.study.root / ".journal" / "histograms"
 
+    def _job(self, raw: RawFile, argument, key: str, outputs) -> batch.Job:
+        size = sum(path.stat().st_size for path in raw.files.paths)
+        limit_s = self.limit_s + size / 1e6
+        return batch.Job(raw.name, argument, key, tuple(outputs), limit_s)
 
-def _is_of(row: ImageRow, raw: RawFile) -> bool:
-    """Whether a row came from this file, which may have changed, or moved."""
-    same_path = pathlib.Path(row.raw_file) == raw.path
-    return same_path or row.raw_sha256 == files.sha256_of_file(raw.path)
+    def _run(self, function, jobs: Sequence[batch.Job], name: str) -> batch.Outcome:
+        return batch.run(
+            function,
+            jobs,
+            description=name,
+            journal=self.study.journal(name),
+            engine=self.engine,
+        )
 
+    def _contrast_group(self, raw: RawFile) -> str:
+        return raw.group if raw.grouped else self.source
 
-def _convert_one(job: _Conversion) -> list[dict]:
-    fields = readers.read_micrographs(job.raw.path, projection=job.options.projection)
-    return [dataclasses.asdict(_convert_field(job, field)) for field in fields]
-
-
-def _convert_field(job: _Conversion, micrograph: Micrograph) -> ImageRow:
-    channels = _choose(micrograph, job.options, job.study)
-    limits = job.limits or _KEPT_LIMITS
-    suffix = "".join(
-        f"_{letter}{number}"
-        for letter, number in (("s", micrograph.scene), ("t", micrograph.time))
-        if number
-    )
-    names = [micrograph.channel_names[c] or str(c) for c in channels]
-    clipped = [
-        round(merge.clipped_share(micrograph, channel, limit), 6)
-        for channel, limit in zip(channels, limits, strict=True)
-    ]
-    row = ImageRow(
-        image=f"{job.stem}{suffix}.png",
-        cell_type=job.raw.cell_type,
-        group=job.raw.group,
-        raw_file=str(job.raw.path),
-        raw_sha256=micrograph.sha256,
-        scene=micrograph.scene,
-        time=micrograph.time,
-        z=micrograph.z,
-        nuclei_channel=names[0],
-        cytoplasm_channel=names[1],
-        nuclei_limits=f"{limits[0][0]:g}-{limits[0][1]:g}",
-        cytoplasm_limits=f"{limits[1][0]:g}-{limits[1][1]:g}",
-        nuclei_clipped=clipped[0],
-        cytoplasm_clipped=clipped[1],
-        pixel_size_um=micrograph.pixel_size_um or job.study.pixel_size_um,
-    )
-    merged = merge.merge_channels(
-        micrograph, nuclei=channels[0], cytoplasm=channels[1], limits=limits
-    )
-    files.write_png(job.study.image_path(row), merged)
-    return row
+    def _limits(self, raws: Sequence[RawFile], measured: dict) -> dict:
+        """The limits of all fields that share theirs."""
+        if self.options.contrast == "field":
+            return {}
+        parts = []
+        for raw in raws:
+            result = measured[raw.name]
+            path = self._histograms / result["histograms"]
+            keys = one_file.keys(self._contrast_group(raw), result["fields"])
+            places = [field["histogram"] for field in result["fields"]]
+            found = dict(zip(keys, places, strict=True))
+            parts += [
+                (k, path, place) for k, place in found.items() if place is not None
+            ]
+        known = {}
+        if self.options.contrast == "group":
+            known = contrasts.known_limits(self.study.rows())
+        missing = [part for part in parts if part[0] not in known]
+        return known | contrasts.measured_limits(missing)
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:

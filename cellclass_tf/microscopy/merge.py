@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from cellclass_tf.files import InputError
 from cellclass_tf.micrograph import Micrograph
-from cellclass_tf.study import DEFAULT_CHANNEL_RULES
+from cellclass_tf.microscopy.channels import Channels, choose_channels
 
 # Shares of the group's pixels below and above the contrast limits. So few may clip
 # above that a bright bit of debris does not darken the cells.
@@ -40,53 +40,53 @@ def merge_channels(
     Raises:
       InputError: if it is not certain which channel is which.
     """
+    micrograph = with_whole_numbers(micrograph)
     channels = choose_channels(micrograph, nuclei=nuclei, cytoplasm=cytoplasm)
     if limits is None:
         limits = contrast_limits([histograms(micrograph, channels)])
+    return merged_image(micrograph, channels, limits)
+
+
+def merged_image(
+    micrograph: Micrograph, channels: Channels, limits: tuple[Limits, Limits]
+) -> np.ndarray:
+    """Merges two channels of 8- or 16-bit pixels; see `merge_channels`."""
     merged = np.zeros((*micrograph.size_yx, 3), np.uint8)
-    for target, channel, (low, high) in zip((2, 1), channels, limits, strict=True):
+    for target, channel, (low, high) in zip((2, 1), channels[:2], limits, strict=True):
         merged[..., target] = _to_8_bit(micrograph.pixels[channel], low, high)
     return merged
 
 
-def choose_channels(
-    micrograph: Micrograph,
-    *,
-    nuclei: str | int | None = None,
-    cytoplasm: str | int | None = None,
-    rules: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[int, int]:
-    """Says which channels hold the nuclei and the cytoplasm.
-
-    What the user names counts first. Of a colour image with an empty red channel, blue
-    is nuclei and green cytoplasm. Otherwise the channels' names decide by `rules`.
+def with_whole_numbers(micrograph: Micrograph) -> Micrograph:
+    """Returns the field with 8- or 16-bit pixels, its numbers unchanged.
 
     Raises:
-      InputError: if a channel is missing or more than one fits; it lists the channels.
+      InputError: if a number is negative, above 65535, broken or not finite, which no
+        camera gives.
     """
-    if len(micrograph.pixels) < 2:
+    pixels = micrograph.pixels
+    if pixels.dtype in (np.uint8, np.uint16):
+        return micrograph
+    if pixels.dtype.kind not in "iufb":
         raise InputError(
-            f"{micrograph.file}: expected two channels (nuclei and cytoplasm), got one. "
-            "A one-channel image cannot be merged; give the file that holds both."
+            f"{micrograph.file}: expected grey values, got {pixels.dtype}. Save it as "
+            "16-bit TIFF."
         )
-    rules = rules or DEFAULT_CHANNEL_RULES
-    if micrograph.is_rgb and nuclei is None and cytoplasm is None:
-        return _channels_of_merged(micrograph)
-    found = [
-        _find(micrograph, "nuclei", nuclei, rules),
-        _find(micrograph, "cytoplasm", cytoplasm, rules),
-    ]
-    # Of two channels, the one that is not the first kind is the second kind.
-    if None in found and len(micrograph.pixels) == 2 and found != [None, None]:
-        known = found[0] if found[1] is None else found[1]
-        found = [1 - known if channel is None else channel for channel in found]
-    if None in found or found[0] == found[1]:
+    if not np.isfinite(pixels).all():
+        share = 1 - np.isfinite(pixels).mean()
         raise InputError(
-            f"{micrograph.file}: which channel is which? It has {_listing(micrograph)}. "
-            "Say it with --nuclei=NAME|INDEX --cytoplasm=NAME|INDEX, or add a pattern "
-            "to channels in study.yaml."
+            f"{micrograph.file}: {share:.2%} of the pixels are NaN or infinite. Export "
+            "the field again from the raw data, as 16-bit TIFF."
         )
-    return found[0], found[1]
+    low, high = pixels.min(), pixels.max()
+    whole = pixels.astype(np.uint16) if 0 <= low and high <= 65535 else None
+    if whole is None or (whole != pixels).any():
+        raise InputError(
+            f"{micrograph.file}: expected whole grey values from 0 to 65535, got "
+            f"{pixels.dtype} from {low:g} to {high:g}. Save it as 16-bit TIFF without "
+            "rescaling, since its brightness has to mean the same in every field."
+        )
+    return dataclasses.replace(micrograph, pixels=whole)
 
 
 def is_merged(micrograph: Micrograph) -> bool:
@@ -94,24 +94,14 @@ def is_merged(micrograph: Micrograph) -> bool:
     return micrograph.is_rgb and micrograph.pixels.dtype == np.uint8
 
 
-def histograms(micrograph: Micrograph, channels: tuple[int, int]) -> np.ndarray:
-    """Counts the grey values of two channels.
+def histograms(micrograph: Micrograph, channels: Channels) -> np.ndarray:
+    """Counts the grey values of two channels of 8- or 16-bit pixels.
 
     Returns:
       (2, 65536) int64 counts of the values 0..65535.
-
-    Raises:
-      InputError: if the pixels are no whole numbers of up to 16 bit.
     """
-    pixels = micrograph.pixels
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"{micrograph.file}: expected 8- or 16-bit grey values, got {pixels.dtype}. "
-            "Save it as 16-bit TIFF."
-        )
-    return np.stack(
-        [np.bincount(pixels[c].ravel(), minlength=1 << 16) for c in channels]
-    )
+    planes = [micrograph.pixels[channel] for channel in channels[:2]]
+    return np.stack([np.bincount(p.ravel(), minlength=1 << 16) for p in planes])
 
 
 def contrast_limits(counts: Sequence[np.ndarray]) -> tuple[Limits, Limits]:
@@ -139,43 +129,9 @@ def clipped_share(micrograph: Micrograph, channel: int, limits: Limits) -> float
     return float(np.mean(micrograph.pixels[channel] > limits[1]))
 
 
-def _channels_of_merged(micrograph: Micrograph) -> tuple[int, int]:
-    if micrograph.pixels[0].any():
-        raise InputError(
-            f"{micrograph.file}: a colour image whose red channel is not empty, so it is "
-            "not certain what its colours mean. Say it, for example with --nuclei=blue "
-            "--cytoplasm=green."
-        )
-    return 2, 1
-
-
-def _find(micrograph, kind, wanted, rules) -> int | None:
-    names = micrograph.channel_names
-    if wanted is None:
-        hits = [i for i, name in enumerate(names) if _matches(name, rules[kind])]
-        return hits[0] if len(hits) == 1 else None
-    # Names first: some channels are named by a number, such as the wavelength.
-    hits = [i for i, n in enumerate(names) if n.lower() == str(wanted).lower()]
-    if len(hits) == 1:
-        return hits[0]
-    if str(wanted).isdigit() and int(wanted) < len(names):
-        return int(wanted)
-    raise InputError(
-        f"{micrograph.file}: no channel {wanted!r}; it has {_listing(micrograph)}."
-    )
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(re.search(pattern, name, re.IGNORECASE) for pattern in patterns)
-
-
-def _listing(micrograph: Micrograph) -> str:
-    names = enumerate(micrograph.channel_names)
-    return ", ".join(f"{i}: {name or '(no name)'}" for i, name in names)
-
-
 def _to_8_bit(plane: np.ndarray, low: float, high: float) -> np.ndarray:
-    # A table of 2^16 entries is faster than arithmetic on every pixel.
+    # A table of 2^16 entries is faster than arithmetic on every pixel, and clipping
+    # indices that cannot be wrong is faster than checking them.
     values = np.arange(np.iinfo(plane.dtype).max + 1, dtype=np.float32)
-    table = np.clip((values - low) * (255 / (high - low)), 0, 255)
-    return np.rint(table).astype(np.uint8)[plane]
+    table = np.rint(np.clip((values - low) * (255 / (high - low)), 0, 255))
+    return np.take(table.astype(np.uint8), plane, mode="clip")

@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
 
+from absl import logging
+
 from cellclass_tf.files import InputError
-from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy import channel_files, readers
+
+_FOLDER_SUFFIX = ".zarr"
+_METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class RawFile:
-    """One raw file.
+    """One raw file, or a set of files with one channel each.
 
     Attributes:
-      path: of the file.
+      files: the file or files.
       cell_type: its type, or `mixed`.
       group: name of the dish, well or slide.
       grouped: whether a pattern gave the group; otherwise each file is its own.
     """
 
-    path: pathlib.Path
+    files: channel_files.FileSet
     cell_type: str
     group: str
     grouped: bool
 
     @property
+    def path(self) -> pathlib.Path:
+        """The file, or the first of the set."""
+        return self.files.paths[0]
+
+    @property
+    def name(self) -> str:
+        """The paths, as the manifest's column raw_file has them."""
+        return channel_files.SEPARATOR.join(map(str, self.files.paths))
+
+    @property
     def stem(self) -> str:
         """The file's name without its ending, fit for an image's name."""
-        return stem_of(self.path)
+        return stem_of(self.files.name)
 
 
 def find(
-    source: pathlib.Path, cell_type: str | None, group: str | None
+    source: pathlib.Path,
+    cell_type: str | None,
+    group: str | None,
+    channel_pattern: str | None = None,
 ) -> tuple[list[RawFile], dict[str, str]]:
     """Finds the raw files in a folder, or takes one file.
 
@@ -42,28 +61,32 @@ def find(
       cell_type: the type of all files; None to take it from the sub-folders.
       group: regular expression; what it matches last in the path from `source` on names
         the group (its first group, if it has one). None makes each file a group.
+      channel_pattern: see `channel_files.group`.
 
     Returns:
       The files, sorted, and by path the reason why a file cannot be taken.
 
     Raises:
-      InputError: if nothing is left, or the expression is none.
+      InputError: if nothing is left, or an expression is none.
     """
     if not source.exists():
         raise InputError(f"{source} does not exist.")
-    paths = [source] if source.is_file() else _files_below(source)
-    if not paths:
+    paths, failures = _paths_below(source)
+    if not paths and not failures:
         raise InputError(
             f"{source}: found no image to convert; expected files ending in "
             f"{', '.join(readers.SUFFIXES)}, or sub-folders of them."
         )
     pattern = _compiled(group)
-    found, failures = [], {}
-    for path in paths:
+    sets, alone = channel_files.group(paths, channel_pattern)
+    failures |= alone
+    found = []
+    for file_set in sets:
+        path = file_set.paths[0]
         try:
             name = cell_type or _type_from_folder(path, source)
-            group_name = _group_of(path, source, name, pattern)
-            found.append(RawFile(path, name, group_name, bool(pattern)))
+            group_name = _group_of(file_set, source, name, pattern)
+            found.append(RawFile(file_set, name, group_name, bool(pattern)))
         except InputError as error:
             failures[str(path)] = str(error)
     if not found:
@@ -71,19 +94,51 @@ def find(
     return found, failures
 
 
-def stem_of(path: pathlib.Path) -> str:
-    """A path's last name without an image's ending; odd characters become '_'."""
-    name = re.sub(r"(\.ome)?\.(tiff?|png)$", "", path.name, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.+-]+", "_", name)
+def stem_of(name: str) -> str:
+    """A file's name without an image's ending; odd characters become '_'.
+
+    It never begins with a dot, and is neither empty nor longer than names may be.
+    """
+    endings = "|".join(re.escape(suffix) for suffix in readers.SUFFIXES)
+    name = re.sub(rf"(\.ome)?({endings})$", "", name, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.+-]+", "_", name).lstrip(".")[:100] or "_"
 
 
-def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in readers.SUFFIXES
+def _paths_below(source: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, str]]:
+    """Finds the images in a folder; other folders with an image's ending are failures."""
+    if source.is_file() or source.suffix.lower() == _FOLDER_SUFFIX:
+        return [source], {}
+    paths, failures, others = [], {}, 0
+    for folder, folders, names in os.walk(source):
+        folder = pathlib.Path(folder)
+        for name in list(folders):
+            suffix = pathlib.Path(name).suffix.lower()
+            if suffix == _FOLDER_SUFFIX:
+                paths.append(folder / name)
+            elif suffix in readers.SUFFIXES:
+                failures[str(folder / name)] = (
+                    f"{folder / name}: a folder, but its name ends like a file's. "
+                    "Rename it, or give the files in it another place."
+                )
+            # An OIF file keeps its planes in a folder beside it.
+            elif suffix != ".files" and not name.startswith("."):
+                continue
+            folders.remove(name)
+        shown = [folder / name for name in names if not name.startswith(".")]
+        images = [path for path in shown if _is_image(path)]
+        paths += images
+        others += len(shown) - len(images)
+    if others:
+        logging.info("%s: %d files that are no images are left out.", source, others)
+    return sorted(paths), failures
+
+
+def _is_image(path: pathlib.Path) -> bool:
+    """Whether a file ends like an image; pipes and devices are none."""
+    return (
+        path.suffix.lower() in readers.SUFFIXES
+        and not _METAXPRESS_THUMBNAIL.search(path.name)
         and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 
@@ -106,9 +161,10 @@ def _compiled(group: str | None) -> re.Pattern | None:
         ) from error
 
 
-def _group_of(path, source, cell_type: str, pattern: re.Pattern | None) -> str:
+def _group_of(file_set, source, cell_type: str, pattern: re.Pattern | None) -> str:
+    path = file_set.paths[0]
     if pattern is None:
-        return f"{cell_type}/{stem_of(path)}"
+        return f"{cell_type}/{stem_of(file_set.name)}"
     # Folders above the source, and the last match, so that nothing above misleads.
     matches = list(pattern.finditer(path.relative_to(source.parent).as_posix()))
     if not matches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import pathlib
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,13 +13,35 @@ import numpy as np
 from cellclass_tf import files
 from cellclass_tf.files import InputError
 from cellclass_tf.micrograph import Micrograph
-from cellclass_tf.microscopy.formats import base, png, tiff
+from cellclass_tf.microscopy.formats import (
+    base,
+    czi,
+    dv,
+    lif,
+    nd2,
+    oif,
+    omezarr,
+    png,
+    tiff,
+)
 
 PROJECTIONS = ("max", "best", "none")
 # In the order in which they are asked; none claims what another does.
-FORMATS: tuple[base.Format, ...] = (png.FORMAT, tiff.FORMAT)
+FORMATS: tuple[base.Format, ...] = (
+    png.FORMAT,
+    tiff.FORMAT,
+    czi.FORMAT,
+    lif.FORMAT,
+    nd2.FORMAT,
+    oif.FORMAT,
+    omezarr.FORMAT,
+    # The last, since its mark is two bytes in the midst of the header.
+    dv.FORMAT,
+)
 SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 
+# As much as any format's mark is within.
+_HEAD_BYTES = 128
 # A cell would not fit into less.
 _SMALLEST_PX = 16
 
@@ -48,9 +71,15 @@ def read_micrographs(
     known = format_of(path)
     try:
         library = f"{known.library} {importlib.metadata.version(known.library)}"
-        sha256 = files.sha256_of_file(path)
+        sha256 = _sha256(path)
+        number = -1
         for number, scene in enumerate(known.scenes(path)):
             yield from _fields(path, scene, number, projection, sha256, library)
+        if number < 0:
+            raise InputError(
+                f"{path}: a {known.name} file without an image. It may be truncated: "
+                "copy it again from the microscope."
+            )
     except InputError:
         raise
     except (ImportError, importlib.metadata.PackageNotFoundError) as error:
@@ -62,7 +91,8 @@ def read_micrographs(
     except Exception as error:
         raise InputError(
             f"{path}: the {known.name} file cannot be read ({type(error).__name__}: "
-            f"{error}). It may be truncated: copy it again from the microscope."
+            f"{_one_line(error)}). It may be truncated: copy it again from the "
+            "microscope."
         ) from error
 
 
@@ -100,13 +130,17 @@ def format_of(path: pathlib.Path) -> base.Format:
     )
 
 
+def _sha256(path: pathlib.Path) -> str:
+    return files.sha256_of_tree(path) if path.is_dir() else files.sha256_of_file(path)
+
+
 def _first_bytes(path: pathlib.Path) -> bytes:
     """Returns what a file begins with; nothing for a folder, which OME-Zarr is."""
     if path.is_dir():
         return b""
     try:
         with open(path, "rb") as file:
-            head = file.read(64)
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror}).") from error
     if not head:
@@ -114,6 +148,11 @@ def _first_bytes(path: pathlib.Path) -> bytes:
             f"{path}: the file is empty (0 bytes). Copy it again from the microscope."
         )
     return head
+
+
+def _one_line(error: Exception) -> str:
+    """Some libraries put a whole list of what they found into the message."""
+    return textwrap.shorten(str(error), 200)
 
 
 def _fields(path, scene: base.Scene, number, projection, sha256, library):

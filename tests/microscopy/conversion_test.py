@@ -48,6 +48,89 @@ def test_one_contrast_a_group(tmp_path):
     assert len(limits) == 2
 
 
+def limits_of(study):
+    return {row.image: row.nuclei_limits for row in Study.open(study).rows()}
+
+
+def test_a_group_keeps_its_contrast_when_fields_are_added(tmp_path):
+    write_raw(tmp_path / "raw" / "d1_a.ome.tif", 500)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", group=r"d\d")
+    (before,) = limits_of(tmp_path / "s").values()
+    write_raw(tmp_path / "raw" / "d1_b.ome.tif", 3000)
+    outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", group=r"d\d")
+    # The first image, and what was drawn on it, stays as it was.
+    assert len(outcome.skipped) == 1
+    assert set(limits_of(tmp_path / "s").values()) == {before}
+    brighter = Study.open(tmp_path / "s").rows()[1]
+    assert brighter.nuclei_clipped > 0.5
+
+
+def test_contrast_is_measured_anew_where_it_is_asked_for(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif", 500)
+    arguments = {"cell_type": "HEK", "contrast": "anew"}
+    convert(tmp_path / "raw", tmp_path / "s", **arguments)
+    (before,) = limits_of(tmp_path / "s").values()
+    write_raw(tmp_path / "raw" / "b.ome.tif", 3000)
+    convert(tmp_path / "raw", tmp_path / "s", **arguments)
+    after = limits_of(tmp_path / "s")
+    assert len(set(after.values())) == 1 and before not in after.values()
+
+
+def test_fields_have_their_own_contrast_where_it_is_asked_for(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif", 500)
+    write_raw(tmp_path / "raw" / "b.ome.tif", 3000)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", contrast="field")
+    assert len(set(limits_of(tmp_path / "s").values())) == 2
+    assert {row.contrast for row in Study.open(tmp_path / "s").rows()} == {"field"}
+
+
+def test_other_stains_of_a_group_have_limits_of_their_own(tmp_path):
+    write_raw(tmp_path / "raw" / "d1_a.ome.tif", 500)
+    write_raw(tmp_path / "raw" / "d1_b.ome.tif", 3000, names=("Hoechst", "GFP"))
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", group=r"d\d")
+    assert len(set(limits_of(tmp_path / "s").values())) == 2
+
+
+def test_channels_in_doubt_are_shown_once_and_flags_settle_it(tmp_path):
+    for name in ("a", "b"):
+        write_raw(tmp_path / "raw" / f"{name}.ome.tif", names=("Cam1", "Cam2"))
+    outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    (picture,) = (tmp_path / "s" / "channels").iterdir()
+    assert all(str(picture) in reason for reason in outcome.failures.values())
+    assert files.read_png(picture).ndim == 3
+    arguments = {"cell_type": "HEK", "nuclei": "Cam2"}
+    assert not convert(tmp_path / "raw", tmp_path / "s", **arguments).failures
+    row = Study.open(tmp_path / "s").rows()[0]
+    assert (row.nuclei_channel, row.cytoplasm_channel) == ("Cam2", "Cam1")
+    assert row.channels_by == "user+remaining"
+
+
+def test_emissions_in_the_file_tell_the_channels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 999, (2, 32, 40), np.uint16)
+    channel = {"Name": ["Cam1", "Cam2"], "EmissionWavelength": [525.0, 461.0]}
+    metadata = {"axes": "CYX", "Channel": channel}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, ome=True, metadata=metadata)
+    convert(tmp_path / "a.ome.tif", tmp_path / "s", cell_type="HEK")
+    (row,) = Study.open(tmp_path / "s").rows()
+    assert (row.nuclei_channel, row.channels_by) == ("Cam2", "emission")
+
+
+def test_one_file_a_channel_makes_one_image(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("P_A01_s1_w1.tif", "P_A01_s1_w2.tif"):
+        tifffile.imwrite(raw / name, rng.integers(0, 999, (32, 40), np.uint16))
+    arguments = {"cell_type": "HEK", "nuclei": "w1", "cytoplasm": "w2"}
+    outcome = convert(raw, tmp_path / "s", **arguments)
+    assert not outcome.failures
+    (row,) = Study.open(tmp_path / "s").rows()
+    assert row.image == "HEK/P_A01_s1.png"
+    paths = row.raw_file.split("|")
+    assert [p.rsplit("_", 1)[1] for p in paths] == ["w1.tif", "w2.tif"]
+    assert row.raw_sha256.split("|") == [files.sha256_of_file(p) for p in paths]
+
+
 def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif", 500)
     write_raw(tmp_path / "raw" / "b.ome.tif", 3000)
@@ -85,12 +168,13 @@ def test_a_second_run_does_nothing_and_keeps_hand_made_edits(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     manifest = tmp_path / "s" / "images.csv"
-    text = manifest.read_text().replace(",0.5,,", ",0.5,rejected,")
-    assert "rejected" in text
+    other = {"accepted": "rejected", "rejected": "accepted"}
+    (row,) = Study.open(tmp_path / "s").rows()
+    text = manifest.read_text().replace(row.verdict, other[row.verdict])
     manifest.write_text(text)
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     assert not outcome.done and len(outcome.skipped) == 1
-    assert "rejected" in manifest.read_text()
+    assert manifest.read_text() == text
 
 
 def test_a_raw_file_that_changed_is_converted_again_and_loses_no_correction(tmp_path):

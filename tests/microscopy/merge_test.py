@@ -14,59 +14,12 @@ def field(*names, pixels=None, is_rgb=False):
     return Micrograph(pixels, names, file="a.tif", is_rgb=is_rgb)
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (("DAPI", "GFP"), (0, 1)),
-        (("FITC confocal", "Hoechst 33342"), (1, 0)),
-        # Of two channels the other one is the other kind.
-        (("anything", "dapi"), (1, 0)),
-        (("brightfield", "GFP", "DAPI"), (2, 1)),
-    ],
-)
-def test_channels_are_found_by_name(names, expected):
-    assert merge.choose_channels(field(*names)) == expected
-
-
-@pytest.mark.parametrize("names", [("", ""), ("DAPI", "Hoechst"), ("a", "b", "DAPI")])
-def test_a_doubt_is_refused_with_the_channels_listed(names):
-    with pytest.raises(
-        files.InputError, match="a.tif: which channel is which.*--nuclei"
-    ):
-        merge.choose_channels(field(*names))
-
-
-def test_names_and_indices_of_the_user_count_first():
-    assert merge.choose_channels(field("DAPI", "GFP"), nuclei="gfp", cytoplasm=0) == (
-        1,
-        0,
-    )
-    assert merge.choose_channels(field("", ""), nuclei="1", cytoplasm="0") == (1, 0)
-    assert merge.choose_channels(field("488", "405"), nuclei=405, cytoplasm=488) == (
-        1,
-        0,
-    )
-    with pytest.raises(files.InputError, match="no channel 'Cy5'; it has 0: DAPI"):
-        merge.choose_channels(field("DAPI", "GFP"), nuclei="Cy5")
-
-
-def test_one_channel_is_refused():
-    with pytest.raises(files.InputError, match="expected two channels"):
-        merge.choose_channels(field("DAPI"))
-
-
 def test_a_merged_picture_comes_back_as_it_was():
     pixels = np.random.default_rng(0).integers(0, 255, (3, 6, 7), np.uint8)
     pixels[0] = 0
     picture = field("red", "green", "blue", pixels=pixels, is_rgb=True)
     merged = merge.merge_channels(picture, limits=((0, 255), (0, 255)))
     np.testing.assert_array_equal(merged, np.moveaxis(pixels, 0, -1))
-
-
-def test_a_picture_with_red_in_it_is_refused():
-    pixels = np.ones((3, 4, 5), np.uint8)
-    with pytest.raises(files.InputError, match="red channel is not empty"):
-        merge.choose_channels(field("red", "green", "blue", pixels=pixels, is_rgb=True))
 
 
 def test_contrast_is_linear_between_the_limits_and_clips_beyond():
@@ -91,3 +44,28 @@ def test_a_few_bright_pixels_of_debris_do_not_set_the_limit():
     pixels[:, 0, :4] = 60_000
     counts = merge.histograms(field("", "", pixels=pixels), (0, 1))
     assert merge.contrast_limits([counts])[0] == (500, 501)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32, np.int64])
+def test_whole_numbers_of_any_type_keep_their_values(dtype):
+    pixels = np.array([[[0, 100]], [[300, 4095]]], dtype)
+    found = merge.with_whole_numbers(field("a", "b", pixels=pixels)).pixels
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, pixels)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "16.67% of the pixels are NaN or infinite"),
+        (np.inf, "NaN or infinite"),
+        (0.5, "whole grey values.*float32 from 0.5 to 1"),
+        (-1, "from -1 to 1"),
+        (70_000, "from 1 to 70000"),
+    ],
+)
+def test_other_numbers_are_refused(value, message):
+    pixels = np.ones((2, 1, 3), np.float32)
+    pixels[1, 0, 2] = value
+    with pytest.raises(files.InputError, match=f"a.tif: .*{message}"):
+        merge.merge_channels(field("DAPI", "GFP", pixels=pixels))

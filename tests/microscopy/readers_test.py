@@ -1,11 +1,15 @@
 """Tests of cellclass_tf.microscopy.readers."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
 import tifffile
 
 from cellclass_tf import files
 from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy.formats import tiff
 
 # (T, Z, C, Y, X); every plane is constant and different.
 STACK = np.broadcast_to(
@@ -54,26 +58,6 @@ def test_a_stack_is_refused_if_so_asked(tmp_path):
         readers.read_micrograph(tmp_path / "a.ome.tif", projection="none")
 
 
-def test_imagej_hyperstack_gives_labels_and_pixel_size(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        STACK[0, 0],
-        imagej=True,
-        resolution=(4.0, 4.0),
-        metadata={"axes": "CYX", "unit": "um", "Labels": ["nuclei", "actin"]},
-    )
-    field = readers.read_micrograph(tmp_path / "a.tif")
-    assert field.channel_names == ("nuclei", "actin")
-    assert field.pixel_size_um == pytest.approx(0.25)
-
-
-def test_a_printing_resolution_is_no_pixel_size(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "a.tif", STACK[0, 0, 0], resolution=(72, 72), resolutionunit=2
-    )
-    assert readers.read_micrograph(tmp_path / "a.tif").pixel_size_um is None
-
-
 def test_colour_png_and_tiff_have_colours_for_channels(tmp_path):
     image = (np.arange(16 * 20 * 3) % 256).astype(np.uint8).reshape(16, 20, 3)
     files.write_png(tmp_path / "a.png", image)
@@ -90,32 +74,44 @@ def test_a_text_file_named_tif_shows_its_first_bytes(tmp_path):
         next(readers.read_micrographs(tmp_path / "a.tif"))
 
 
-def test_a_truncated_tiff_is_named(tmp_path):
-    path = tmp_path / "a.ome.tif"
-    noise = np.random.default_rng(0).integers(0, 4000, (2, 64, 64), np.uint16)
-    write_ome(path, noise, "CYX")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(files.InputError, match=r"a\.ome\.tif.*truncated"):
-        next(readers.read_micrographs(path))
-
-
 def test_a_scene_that_is_not_there_lists_those_that_are(tmp_path):
     write_ome(tmp_path / "a.ome.tif")
     with pytest.raises(files.InputError, match="no scene 3"):
         readers.read_micrograph(tmp_path / "a.ome.tif", scene=3)
 
 
-@pytest.mark.parametrize(
-    ("name", "channels", "shape", "pixel_size_um"),
-    [
-        # 9.635468 pixels per µm.
-        ("sample_EmbryoTorax_multichannel.tif", 2, (512, 512), 1 / 9.635468),
-        ("cellprofiler_largeimg.ome.tiff", 2, (512, 512), None),
-        ("hela-cells.tif", 3, (512, 672), 1 / 19.420064),
-    ],
-)
-def test_real_files(assets, name, channels, shape, pixel_size_um):
-    field = readers.read_micrograph(assets / "microscope_files" / "tif" / name)
-    assert field.pixels.shape == (channels, *shape)
-    if pixel_size_um:
-        assert field.pixel_size_um == pytest.approx(pixel_size_um, rel=1e-4)
+def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE" + bytes(200))
+    monkeypatch.setitem(sys.modules, "pylibCZIrw", None)
+    with pytest.raises(files.InputError, match=r"a\.czi.*'cellclass_tf\[czi\]'"):
+        readers.read_micrograph(tmp_path / "a.czi")
+
+
+def test_a_file_without_an_image_is_no_silence(tmp_path, monkeypatch):
+    write_ome(tmp_path / "a.ome.tif")
+    empty = dataclasses.replace(tiff.FORMAT, scenes=lambda path: iter(()))
+    monkeypatch.setattr(readers, "FORMATS", (empty,))
+    with pytest.raises(files.InputError, match="file without an image"):
+        readers.read_micrograph(tmp_path / "a.ome.tif")
+
+
+def test_what_a_library_says_becomes_one_short_line(tmp_path, monkeypatch):
+    def broken(path):
+        raise KeyError("no such\nchunk " * 1000)
+
+    write_ome(tmp_path / "a.ome.tif")
+    failing = dataclasses.replace(tiff.FORMAT, scenes=broken)
+    monkeypatch.setattr(readers, "FORMATS", (failing,))
+    with pytest.raises(files.InputError, match=r"a\.ome\.tif.*KeyError") as caught:
+        readers.read_micrograph(tmp_path / "a.ome.tif")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_no_format_claims_what_another_does(tmp_path):
+    heads = (b"\x89PNG\r\n", b"II*\0", b"ZISRAWFILE", b"\xda\xce\xbe\x0a")
+    heads += (b"\x70\0\0\0\x10\0\0\0\x2a", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    heads += (bytes(96) + b"\xa0\xc0",)
+    for head in heads:
+        claims = [f.name for f in readers.FORMATS if f.claims(tmp_path / "a", head)]
+        assert len(claims) == 1, head

@@ -72,8 +72,11 @@ RGB = tuple(Channel(name) for name in ("red", "green", "blue"))
 
 _MICROMETRES = {
     "m": 1e6,
+    "meter": 1e6,
     "cm": 1e4,
+    "centimeter": 1e4,
     "mm": 1e3,
+    "millimeter": 1e3,
     "µm": 1.0,
     "um": 1.0,
     "micron": 1.0,
@@ -97,3 +100,19 @@ def size_um(value: float | str | None, unit: str) -> float | None:
     except (TypeError, ValueError):
         return None
     return width if 0 < width < float("inf") else None
+
+
+def wavelength_nm(value: float | str | None) -> float | None:
+    """Returns a wavelength in nm; None where 0 or a text stands for nothing."""
+    try:
+        return float(value) if 200 < float(value) < 2000 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def channel_name(own: str | None, dye: str | None) -> str:
+    """Joins a channel's own name and its dye's; one of them if it says the other too."""
+    own, dye = ((name or "").strip() for name in (own, dye))
+    if dye.lower() in own.lower():
+        return own
+    return dye if own.lower() in dye.lower() else f"{own} {dye}"

@@ -28,7 +28,9 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     import tifffile
 
     with _collected_errors() as errors, tifffile.TiffFile(path) as tiff:
-        for number, series in enumerate(tiff.series):
+        # An LSM's other series holds thumbnails.
+        found = tiff.series[:1] if tiff.is_lsm else tiff.series
+        for number, series in enumerate(found):
             _check_whole(path, series, errors)
             yield _scene(path, tiff, series, number)
 
@@ -144,7 +146,9 @@ def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
     pixels = _ome_pixels(tiff, scene)
     if pixels is not None:
         return tuple(
-            base.Channel(c.get("Name") or "", _to_nm(c.get("EmissionWavelength")))
+            base.Channel(
+                c.get("Name") or "", base.wavelength_nm(c.get("EmissionWavelength"))
+            )
             for c in pixels.iterfind("{*}Channel")
         )
     if tiff.is_imagej:
@@ -157,23 +161,22 @@ def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
     )
     if plane:
         name = plane.get("_IllumSetting_") or plane.get("image-name") or ""
-        return (base.Channel(str(name), _to_nm(plane.get("wavelength"))),)
+        return (base.Channel(str(name), base.wavelength_nm(plane.get("wavelength"))),)
     if tiff.is_stk:
         found = tiff.stk_metadata or {}
-        name = str(found.get("Name") or "")
-        return (base.Channel(name, _to_nm(found.get("wavelength"))),)
+        name = _illumination(found) or str(found.get("Name") or "")
+        return (base.Channel(name, base.wavelength_nm(found.get("wavelength"))),)
     if tiff.is_lsm:
         colors = (tiff.lsm_metadata or {}).get("ChannelColors") or {}
         return tuple(base.Channel(str(n)) for n in colors.get("ColorNames") or ())
     return ()
 
 
-def _to_nm(value) -> float | None:
-    """A wavelength; None where 0 or a text stands for nothing."""
-    try:
-        return float(value) if 200 < float(value) < 2000 else None
-    except (TypeError, ValueError):
-        return None
+def _illumination(stk_metadata) -> str:
+    """The name of the light path; what MetaMorph calls 'Name' is the image's title."""
+    properties = stk_metadata.get("PlaneProperty") or ()
+    values = (p["value"] for p in properties if p["name"] == "_IllumSetting_")
+    return str(next(values, ""))
 
 
 def _pixel_size_um(tiff, scene: int) -> float | None:
@@ -195,7 +198,8 @@ def _pixel_size_um(tiff, scene: int) -> float | None:
         return base.size_um(plane.get("spatial-calibration-x"), unit)
     if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
         found = tiff.stk_metadata
-        return base.size_um(found["XCalibration"], str(found.get("CalibrationUnits")))
+        unit = str(found.get("CalibrationUnits") or "")
+        return base.size_um(found.get("XCalibration"), unit)
     if tiff.is_lsm:
         return base.size_um((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
     # A plain TIFF's resolution is for printing and says nothing of the specimen.

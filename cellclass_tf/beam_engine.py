@@ -1,0 +1,137 @@
+"""Runs jobs on Apache Beam, with any runner whose workers share the files."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cellclass_tf import batch, files
+from cellclass_tf.files import InputError
+
+# Beam's own choice for DirectRunner may fetch a program from the network.
+_IN_MEMORY = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+_POLL_S = 0.5
+
+
+def execute(
+    function: Callable,
+    jobs: Sequence[batch.Job],
+    options: Sequence[str],
+    beside: pathlib.Path | None,
+) -> Iterator[batch.Attempt]:
+    """Yields what became of each job, as soon as its worker has written it.
+
+    Results come through files, one a job, so that a run whose caller is killed leaves
+    what was done in the journal.
+
+    Args:
+      function: picklable.
+      jobs: with arguments that are picklable.
+      options: flags of Beam.
+      beside: a file in a folder that caller and workers share, for the results; None
+        takes the folder of the first output.
+
+    Raises:
+      InputError: if Beam is not installed, or the pipeline fails.
+    """
+    if not jobs:
+        return
+    pipeline = _pipeline(options)
+    folder = _shared_folder(jobs, beside)
+    try:
+        elements = [(str(i), job.argument) for i, job in enumerate(jobs)]
+        _build(pipeline, elements, function, str(folder))
+        runner = _Runner(pipeline)
+        runner.start()
+        waiting = dict(enumerate(jobs))
+        while waiting:
+            is_over = not runner.is_alive()
+            for number in sorted(waiting):
+                path = folder / str(number)
+                if path.exists():
+                    found = json.loads(path.read_text(encoding="utf-8"))
+                    yield waiting.pop(number), *found
+            if is_over:
+                break
+            runner.join(_POLL_S)
+        runner.join()
+        if runner.error is not None:
+            raise InputError(f"Apache Beam failed: {files.one_line(runner.error)}")
+        for job in waiting.values():
+            yield job, None, f"{job.name}: the pipeline ended without its result."
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Runner(threading.Thread):
+    """Runs a pipeline, since the runner in memory returns only at its end."""
+
+    def __init__(self, pipeline):
+        super().__init__(daemon=True)
+        self._pipeline = pipeline
+        self.error: str | None = None
+
+    def run(self) -> None:
+        # The caller's thread tells it.
+        _, self.error = batch.attempt(_run_to_its_end, self._pipeline)
+
+
+def _run_to_its_end(pipeline) -> None:
+    pipeline.run().wait_until_finish()
+
+
+def _pipeline(options: Sequence[str]):
+    try:
+        import apache_beam as beam
+        from apache_beam.options import pipeline_options
+    except ImportError as error:
+        raise InputError(
+            "--engine=beam needs Apache Beam, and that is not installed. Run: "
+            "pip install 'cellclass_tf[beam]'"
+        ) from error
+    try:
+        parsed = pipeline_options.PipelineOptions(list(options))
+        standard = parsed.view_as(pipeline_options.StandardOptions)
+        if (standard.runner or "DirectRunner").lower() in ("directrunner", "direct"):
+            standard.runner = _IN_MEMORY
+        return beam.Pipeline(options=parsed)
+    except (ValueError, ImportError, AttributeError, SystemExit) as error:
+        raise InputError(
+            f"--beam_options={','.join(options)}: Apache Beam refuses them ({error})."
+        ) from error
+
+
+def _build(pipeline, elements: list, function: Callable, folder: str) -> None:
+    import apache_beam as beam
+
+    _ = (
+        pipeline
+        | beam.Create(elements)
+        # Otherwise one worker would do all of them.
+        | beam.Reshuffle()
+        | beam.Map(_attempt_and_write, function, folder)
+    )
+
+
+def _attempt_and_write(
+    element: tuple[str, Any], function: Callable, folder: str
+) -> None:
+    number, argument = element
+    found = batch.attempt(function, argument)
+    files.write_text(pathlib.Path(folder) / number, json.dumps(found))
+
+
+def _shared_folder(
+    jobs: Sequence[batch.Job], beside: pathlib.Path | None
+) -> pathlib.Path:
+    outputs = [path for job in jobs for path in job.outputs]
+    neighbour = beside or (outputs[0] if outputs else None)
+    parent = neighbour.parent if neighbour else None
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    return pathlib.Path(tempfile.mkdtemp(prefix=f"{files.PART_PREFIX}beam-", dir=parent))

@@ -1,0 +1,237 @@
+"""Worker processes: one that crashes or hangs costs only the job that it was at.
+
+Each has a pipe of its own and one job at a time. Pools that share a queue and its locks
+among their workers can lose jobs, or stop, when one is killed at the wrong moment.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cellclass_tf import files
+from cellclass_tf.jobs import Attempt, Job, attempt
+
+_END_S = 5
+_MAX_FALSE_STARTS = 3
+# What OpenMP (and so PyTorch and BLAS) and TensorFlow read when they load.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+
+
+class Workers:
+    """Processes that call one function. They stay between calls of `execute`.
+
+    They start when first needed, each unpickles the function once, and end with
+    `close` or with this process. Where there are several they share the cores out,
+    unless OMP_NUM_THREADS or TF_NUM_INTRAOP_THREADS say otherwise.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], processes: int):
+        """Keeps the function, pickled.
+
+        Raises:
+          pickle.PicklingError, AttributeError or TypeError: if it cannot be pickled.
+        """
+        self._function = pickle.dumps(function)
+        self._processes = processes
+        self._threads = max(1, _cores() // processes) if processes > 1 else None
+        self._workers: list[_Worker] = []
+        self._false_starts = 0
+
+    def close(self) -> None:
+        """Ends the processes, whatever they are at."""
+        while self._workers:
+            self._workers.pop().end(at_once=True)
+
+    def execute(self, jobs: Sequence[Job]) -> Iterator[Attempt]:
+        """Yields each job with what `attempt` returned, in the order of completion.
+
+        Raises:
+          RuntimeError: if the processes end before they have begun.
+        """
+        waiting = collections.deque(jobs)
+        while waiting or self._busy():
+            for _ in range(len(self._workers), self._wanted(len(waiting))):
+                self._workers.append(_Worker(self._function, self._threads))
+            yield from self._assign(waiting)
+            # The last worker or the last job may just have gone.
+            if self._workers and (waiting or self._busy()):
+                yield from self._collect(waiting)
+
+    def _busy(self) -> int:
+        return sum(worker.job is not None for worker in self._workers)
+
+    def _wanted(self, waiting: int) -> int:
+        return min(self._processes, waiting + self._busy())
+
+    def _assign(self, waiting: collections.deque[Job]) -> Iterator[Attempt]:
+        for worker in list(self._workers):
+            while waiting and worker.is_idle:
+                job = waiting.popleft()
+                try:
+                    worker.begin(job)
+                except OSError:
+                    # It died after its last job, for which this one is not to blame.
+                    waiting.appendleft(job)
+                    self._count_false_start(self._end(worker))
+                    break
+                except (pickle.PicklingError, AttributeError, TypeError) as error:
+                    yield job, None, files.one_line(f"{job.name}: {error}")
+
+    def _collect(self, waiting: collections.deque[Job]) -> Iterator[Attempt]:
+        """Waits until something has happened, and yields what is done or has failed."""
+        deadline = min(worker.deadline for worker in self._workers)
+        timeout = None if deadline == math.inf else max(0, deadline - time.monotonic())
+        pipes = [worker.pipe for worker in self._workers]
+        ready = multiprocessing.connection.wait(pipes, timeout)
+        for worker in list(self._workers):
+            if worker.pipe in ready:
+                yield from self._hear(worker, waiting)
+            elif worker.deadline <= time.monotonic():
+                job = worker.job
+                self._end(worker, at_once=True)
+                yield job, None, _too_long(job)
+
+    def _hear(
+        self, worker: _Worker, waiting: collections.deque[Job]
+    ) -> Iterator[Attempt]:
+        job = worker.job
+        try:
+            found = worker.hear()
+        except (EOFError, OSError):
+            how = self._end(worker)
+            if worker.has_begun:
+                yield job, None, _crashed(job, how)
+            elif job is not None or not worker.is_ready:
+                waiting.extendleft([job] if job is not None else [])
+                self._count_false_start(how)
+            return
+        if found is not None:
+            self._false_starts = 0
+            yield job, *found
+
+    def _end(self, worker: _Worker, *, at_once: bool = False) -> str:
+        self._workers.remove(worker)
+        return worker.end(at_once=at_once)
+
+    def _count_false_start(self, how: str) -> None:
+        self._false_starts += 1
+        if self._false_starts >= _MAX_FALSE_STARTS:
+            raise RuntimeError(
+                f"Worker processes end before they have begun ({how}); what they wrote "
+                "above tells why. A script needs `if __name__ == '__main__':` around "
+                "the call that starts them."
+            )
+
+
+class _Worker:
+    """One process, seen from the one that started it."""
+
+    def __init__(self, function: bytes, threads: int | None):
+        # Threads of TensorFlow or OpenMP do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_work, args=(theirs, function, threads), daemon=True
+        )
+        self._process.start()
+        # Ours alone would keep the pipe open when the process is gone.
+        theirs.close()
+        self.is_ready = self.has_begun = False
+        self.job: Job | None = None
+        self.deadline = math.inf
+
+    @property
+    def is_idle(self) -> bool:
+        return self.is_ready and self.job is None
+
+    def begin(self, job: Job) -> None:
+        self.pipe.send_bytes(pickle.dumps(job.argument))
+        self.job = job
+        limit_s = math.inf if job.limit_s is None else job.limit_s
+        self.deadline = time.monotonic() + limit_s
+
+    def hear(self) -> tuple[Any, str | None] | None:
+        """Takes a message: None if it is ready or has begun, or what became of its job.
+
+        Raises:
+          EOFError or OSError: if the process is gone.
+        """
+        found = self.pipe.recv()
+        if found is None:
+            self.is_ready, self.has_begun = True, self.job is not None
+        else:
+            self.job, self.has_begun, self.deadline = None, False, math.inf
+        return found
+
+    def end(self, *, at_once: bool) -> str:
+        """Ends the process and returns how it ended."""
+        self.pipe.close()
+        if not at_once:
+            self._process.join(_END_S)
+        self._process.kill()
+        self._process.join(_END_S)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return signal.Signals(-code).name
+        return f"exit code {code}"
+
+
+def _work(
+    pipe: multiprocessing.connection.Connection, function: bytes, threads: int | None
+) -> None:
+    """What a worker process does until its pipe closes."""
+    # Ctrl-C reaches all processes of a terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for variable in _THREAD_VARIABLES if threads else ():
+        os.environ.setdefault(variable, str(threads))
+    call = functools.partial(_call, pickle.loads(function))
+    pipe.send(None)
+    while True:
+        try:
+            argument = pipe.recv_bytes()
+        except EOFError:
+            return
+        pipe.send(None)
+        pipe.send(attempt(call, argument))
+
+
+def _call(function: Callable[[Any], Any], argument: bytes) -> Any:
+    return function(pickle.loads(argument))
+
+
+def _end_with_parent() -> None:
+    """A process that was killed cannot end its workers, which may be at a long job."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _too_long(job: Job) -> str:
+    return files.one_line(
+        f"{job.name}: given up after {job.limit_s:g} s. Is the file damaged? If it is "
+        "only large, raise the limit (limit_s)."
+    )
+
+
+def _crashed(job: Job, how: str) -> str:
+    return files.one_line(
+        f"{job.name}: its process died ({how}). Is memory out? Run again with fewer "
+        "processes. If it fails alone too, the file may be damaged."
+    )

@@ -1,0 +1,216 @@
+"""Zeiss CZI: scenes, whose mosaic tiles become fields of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+import numpy as np
+
+from cellclass_tf.files import InputError
+from cellclass_tf.microscopy.formats import base
+
+_SIGNATURE = b"ZISRAWFILE"
+_KNOWN_AXES = "TZCS"
+_COLOURS = ("Bgr24", "Bgr48")
+_GREYS = ("Gray8", "Gray16", "Gray32Float")
+
+# Offsets and sizes in bytes.
+_DIRECTORY_AT = 84
+_SEGMENT_HEADER, _ENTRIES_AT, _COPY_AT = 32, 160, 16
+_BLOCK_AT, _COUNT_AT, _ENTRY_HEADER, _DIMENSION = 6, 28, 32, 20
+# X, Y, M and the nine that CZI knows beside them.
+_MOST_DIMENSIONS = 12
+
+_Rectangle = tuple[int, int, int, int]
+
+
+@dataclasses.dataclass
+class _Tile:
+    """One camera field: its planes by (t, z, c), each with its place (x, y, w, h).
+
+    Attributes:
+      scene: number of its scene; None where the file has no scenes.
+    """
+
+    scene: int | None
+    planes: dict[tuple[int, int, int], _Rectangle]
+    pixel_types: set[str]
+
+
+def _claims(path: pathlib.Path, head: bytes) -> bool:
+    return head.startswith(_SIGNATURE)
+
+
+def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
+    """Yields one scene a mosaic tile.
+
+    Tiles of a mosaic overlap, commonly by 10 %. The library gives pixels by their place
+    and not by tile: where tiles overlap, all of them show the pixels of the one with
+    the highest number. What lies there is in two fields.
+    """
+    from pylibCZIrw import czi
+
+    _check_counts(path)
+    with czi.open_czi(str(path)) as file:
+        tiles = _tiles(path, file)
+        channels, names, pixel_size_um = _metadata(file.raw_metadata)
+        several = {tile.scene: 0 for tile in tiles}
+        for tile in tiles:
+            several[tile.scene] += 1
+        number = dict.fromkeys(several, 0)
+        for tile in tiles:
+            name = names.get(tile.scene, "")
+            if several[tile.scene] > 1:
+                name = f"{name or f'scene {tile.scene or 0}'} tile {number[tile.scene]}"
+            number[tile.scene] += 1
+            yield _scene(path, file, tile, channels, pixel_size_um, name)
+
+
+def _check_counts(path: pathlib.Path) -> None:
+    """Raises InputError if a sub-block claims dimensions that it cannot have.
+
+    The library believes such a count and takes the whole interpreter down. Layout: CZI
+    file format 1.2, file header, sub-block directory and entry DV.
+    """
+
+    def number(at: int, size: int) -> int:
+        file.seek(at)
+        return int.from_bytes(file.read(size), "little", signed=True)
+
+    with open(path, "rb") as file:
+        directory = number(_DIRECTORY_AT, 8)
+        at = directory + _ENTRIES_AT
+        for entry in range(number(directory + _SEGMENT_HEADER, 4)):
+            count = number(at + _COUNT_AT, 4)
+            block = number(at + _BLOCK_AT, 8) + _SEGMENT_HEADER + _COPY_AT
+            # Each sub-block begins with a copy of its entry.
+            if (
+                not 0 < count <= _MOST_DIMENSIONS
+                or number(block + _COUNT_AT, 4) != count
+            ):
+                raise InputError(
+                    f"{path}: the CZI is broken or truncated (entry {entry} of its list "
+                    "of sub-blocks). Copy it again from the microscope."
+                )
+            at += _ENTRY_HEADER + _DIMENSION * count
+
+
+def _tiles(path: pathlib.Path, file) -> list[_Tile]:
+    """Finds the tiles by the directory of sub-blocks; no pixel is read."""
+    blocks = []
+
+    def note(index: int, block) -> bool:
+        place, stored = block.logicalRect, block.physicalSize
+        # What is stored smaller than it is belongs to the pyramid of previews.
+        if (place.w, place.h) == (stored.w, stored.h):
+            mosaic = block.mIndex if block.is_mindex_valid() else None
+            rectangle = (place.x, place.y, place.w, place.h)
+            kind = block.pixelType.name
+            blocks.append((block.coordinate.to_dict(), mosaic, rectangle, kind))
+        return True
+
+    file.enumerate_subblocks(note)
+    _check_axes(path, [where for where, *_ in blocks])
+    tiles: dict[tuple, _Tile] = {}
+    for where, mosaic, rectangle, kind in blocks:
+        # Without a number, a tile is known by its place.
+        name = (mosaic,) if mosaic is not None else (-1, *rectangle[1::-1])
+        key = (where.get("S", 0), *name)
+        tile = tiles.setdefault(key, _Tile(where.get("S"), {}, set()))
+        tile.planes[tuple(where.get(axis, 0) for axis in "TZC")] = rectangle
+        tile.pixel_types.add(kind)
+    return [tiles[key] for key in sorted(tiles)]
+
+
+def _check_axes(path: pathlib.Path, coordinates: list[dict[str, int]]) -> None:
+    if not coordinates:
+        raise InputError(f"{path}: the CZI holds no image. Export the field again.")
+    for axis in sorted({axis for where in coordinates for axis in where}):
+        count = len({where.get(axis, 0) for where in coordinates})
+        if axis not in _KNOWN_AXES and count > 1:
+            raise InputError(
+                f"{path}: {count} images along the axis {axis}, and what differs between "
+                "them is not known (R rotation, I illumination, H phase, V view, B "
+                "block). Process the file in ZEN to one image, or export OME-TIFF."
+            )
+
+
+def _scene(
+    path: pathlib.Path, file, tile: _Tile, channels, pixel_size_um, name: str
+) -> base.Scene:
+    times, depths, colours = (
+        sorted(set(values)) for values in zip(*tile.planes, strict=True)
+    )
+    _check_tile(path, tile, len(times) * len(depths) * len(colours), name)
+    is_rgb = tile.pixel_types <= set(_COLOURS)
+    known = [channels[c] if c < len(channels) else base.Channel() for c in colours]
+
+    def read(t: int, z: int, c: int) -> np.ndarray:
+        colour = 0 if is_rgb else c
+        where = (times[t], depths[z], colours[colour])
+        pixels = file.read(
+            roi=tile.planes[where],
+            plane=dict(zip("TZC", where, strict=True)),
+            scene=tile.scene,
+        )
+        # Colours are stored as blue, green, red.
+        return np.array(pixels[..., 2 - c if is_rgb else 0])
+
+    _, _, width, height = next(iter(tile.planes.values()))
+    return base.Scene(
+        (len(times), len(depths), 3 if is_rgb else len(colours)),
+        (height, width),
+        base.RGB if is_rgb else tuple(known),
+        read,
+        pixel_size_um,
+        name=name,
+        is_rgb=is_rgb,
+    )
+
+
+def _check_tile(path: pathlib.Path, tile: _Tile, expected: int, name: str) -> None:
+    where = f"{path}: {name or 'the image'}"
+    if len(tile.planes) < expected:
+        raise InputError(
+            f"{where} has {len(tile.planes)} planes where every time point, depth and "
+            f"channel needs {expected}: the acquisition was stopped, or channels differ "
+            "in their stacks. Cut it to what is complete in ZEN (Create Image Subset)."
+        )
+    if len({rectangle[2:] for rectangle in tile.planes.values()}) > 1:
+        raise InputError(f"{where} has planes of different sizes. Export OME-TIFF.")
+    colours = len({c for _, _, c in tile.planes})
+    one_kind = len(tile.pixel_types) == 1 and tile.pixel_types <= set(_COLOURS + _GREYS)
+    if not one_kind or (tile.pixel_types <= set(_COLOURS) and colours > 1):
+        raise InputError(
+            f"{where} has {colours} channels of {', '.join(sorted(tile.pixel_types))} "
+            f"pixels; expected one of {', '.join(_GREYS)}, or one colour picture "
+            f"({', '.join(_COLOURS)}). Export the field as OME-TIFF."
+        )
+
+
+def _metadata(
+    xml: str,
+) -> tuple[list[base.Channel], dict[int | None, str], float | None]:
+    """Returns channels, names of scenes by number and the pixel's width in µm."""
+    root = ElementTree.fromstring(xml)
+    dimensions = "./Metadata/Information/Image/Dimensions"
+    channels = [
+        base.Channel(
+            base.channel_name(entry.get("Name"), entry.findtext("Fluor")),
+            base.wavelength_nm(entry.findtext("EmissionWavelength")),
+        )
+        for entry in root.iterfind(f"{dimensions}/Channels/Channel")
+    ]
+    names: dict[int | None, str] = {
+        int(entry.get("Index")): entry.get("Name") or ""
+        for entry in root.iterfind(f"{dimensions}/S/Scenes/Scene")
+        if (entry.get("Index") or "").isdecimal()
+    }
+    distance = root.findtext("./Metadata/Scaling/Items/Distance[@Id='X']/Value")
+    return channels, names, base.size_um(distance, "m")
+
+
+FORMAT = base.Format("Zeiss CZI", "pylibCZIrw", "czi", (".czi",), _claims, _scenes)

@@ -1,0 +1,175 @@
+"""Leica LIF: a project of images, of which the ones in X and Y are fields."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from absl import logging
+
+from cellclass_tf.files import InputError
+from cellclass_tf.microscopy.formats import base
+
+_MARK, _SECOND_MARK = b"\x70\x00\x00\x00", b"\x2a"
+# M numbers the tiles of a mosaic, S the samples of a colour.
+_KNOWN_AXES = "TZCMYXS"
+# The middle of a wider band of a confocal's detector says too little of the stain.
+_WIDEST_BAND_NM = 100.0
+
+
+def _claims(path: pathlib.Path, head: bytes) -> bool:
+    return head.startswith(_MARK) and head[8:9] == _SECOND_MARK
+
+
+def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
+    """Yields one scene an image, or one a mosaic tile of it.
+
+    Images of other kinds, such as XZ series, are left out with a warning.
+
+    Raises:
+      InputError: if no image can be taken; it says why not, image by image.
+    """
+    import liffile
+
+    with liffile.LifFile(path) as file:
+        good, reasons = [], []
+        for image in file.images:
+            reason = _reason_against(image)
+            reasons += [f"{image.name!r}: {reason}"] if reason else []
+            good += [] if reason else [image]
+        if reasons and good:
+            logging.warning(
+                "%s: %d of %d images are left out: %s.",
+                path,
+                len(reasons),
+                len(reasons) + len(good),
+                "; ".join(reasons),
+            )
+        if not good:
+            raise InputError(
+                f"{path}: no image of the file is a field in X and Y of known channels "
+                f"({'; '.join(reasons) or 'it holds none'})."
+            )
+        for image in good:
+            yield from _tiles(image)
+
+
+def _reason_against(image) -> str:
+    """Says why an image is no field; '' if it is one."""
+    if image.is_flim:
+        return "fluorescence lifetimes, not brightness"
+    # What is missing from the file is no matter of one image.
+    stored = image.memory_block.size
+    try:
+        sizes, plane = image.sizes, "".join(image.frames.frame_dims)
+        needed = image.nbytes
+    # Images whose description the library cannot follow must not hide the others.
+    except (AssertionError, KeyError, ValueError) as error:
+        return f"not understood ({type(error).__name__}: {error})"
+    size = ", ".join(f"{axis} {count}" for axis, count in sizes.items())
+    if "λ" in sizes or "Λ" in sizes:
+        return f"a lambda scan ({size})"
+    if plane not in ("YX", "YXS"):
+        return f"its planes are {plane or 'nothing'}, not Y and X ({size})"
+    strange = [axis for axis in sizes if axis not in _KNOWN_AXES]
+    if strange:
+        return f"axes of no known meaning ({size})"
+    # The library would read on into the next image.
+    return f"{stored} bytes of its {needed} are there" if stored < needed else ""
+
+
+def _tiles(image) -> Iterator[base.Scene]:
+    sizes = image.sizes
+    is_rgb = sizes.get("S") == 3 and "C" not in sizes
+    count = sizes.get("C", 1) * sizes.get("S", 1)
+    for tile in range(sizes.get("M", 1)):
+        yield base.Scene(
+            (sizes.get("T", 1), sizes.get("Z", 1), count),
+            (sizes["Y"], sizes["X"]),
+            base.RGB if is_rgb else _channels(image.xml_element, count),
+            _plane_reader(image, tile),
+            _pixel_size_um(image.xml_element),
+            name=f"{image.name} tile {tile}" if "M" in sizes else image.name,
+            is_rgb=is_rgb,
+        )
+
+
+def _plane_reader(image, tile: int):
+    samples = image.sizes.get("S", 1)
+
+    def read(t: int, z: int, c: int) -> np.ndarray:
+        place = {"T": t, "Z": z, "C": c // samples, "M": tile}
+        place = {axis: at for axis, at in place.items() if axis in image.sizes}
+        plane = image.frame(**place)
+        return plane[..., c % samples] if "S" in image.sizes else plane
+
+    return read
+
+
+def _pixel_size_um(xml) -> float | None:
+    # The length reaches from the middle of the first pixel to that of the last.
+    found = xml.find(
+        "./Data/Image/ImageDescription/Dimensions/DimensionDescription[@DimID='1']"
+    )
+    steps = int(found.get("NumberOfElements")) - 1
+    width = base.size_um(found.get("Length"), found.get("Unit") or "")
+    return width / steps if width and steps else None
+
+
+def _channels(xml, count: int) -> tuple[base.Channel, ...]:
+    """Channels in the order in which they are stored.
+
+    A dye comes from the channel itself (LAS X), from the settings of a camera or from
+    the active detectors of a confocal; settings count only if there are as many as
+    channels. Without a dye the colour that the user chose is the name.
+    """
+    described = sorted(
+        xml.iterfind("./Data/Image/ImageDescription/Channels/ChannelDescription"),
+        key=lambda entry: int(entry.get("BytesInc") or 0),
+    )
+    hardware = next(
+        (found for found in _hardware(xml) if len(found) == len(described)),
+        [base.Channel()] * len(described),
+    )
+    channels = []
+    for entry, setting in zip(described, hardware, strict=True):
+        keys = (node.findtext("Key") for node in entry.iterfind("ChannelProperty"))
+        values = (node.findtext("Value") for node in entry.iterfind("ChannelProperty"))
+        dye = dict(zip(keys, values, strict=True)).get("DyeName") or setting.name
+        name = dye.removeprefix("Leica/") or entry.get("LUTName") or ""
+        channels.append(base.Channel(name, setting.emission_nm))
+    return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
+
+
+def _hardware(xml) -> Iterator[list[base.Channel]]:
+    """Yields what the settings of a camera, and then of a confocal, say of channels."""
+    yield [
+        base.Channel(
+            info.get("UserDefName") or info.get("FluoCubeName") or "",
+            base.wavelength_nm(info.get("EmissionWavelength")),
+        )
+        for info in xml.iterfind("./Data/Image//WideFieldChannelInfo")
+    ]
+    settings = xml.findall(
+        "./Data/Image//LDM_Block_Sequential_List/ATLConfocalSettingDefinition"
+    ) or xml.findall("./Data/Image/Attachment/ATLConfocalSettingDefinition")
+    yield [
+        _of_band(setting.find(f".//MultiBand[@Channel='{detector.get('Channel')}']"))
+        for setting in settings
+        for detector in setting.iterfind(".//Detector[@IsActive='1']")
+    ]
+
+
+def _of_band(band) -> base.Channel:
+    if band is None:
+        return base.Channel()
+    low, high = (
+        base.wavelength_nm(band.get(f"{side}World")) for side in ("Left", "Right")
+    )
+    narrow = low and high and 0 < high - low <= _WIDEST_BAND_NM
+    middle = (low + high) / 2 if narrow else None
+    return base.Channel(band.get("DyeName") or "", middle)
+
+
+FORMAT = base.Format("Leica LIF", "liffile", "lif", (".lif",), _claims, _scenes)

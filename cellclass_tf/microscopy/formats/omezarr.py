@@ -1,0 +1,217 @@
+"""OME-Zarr (OME-NGFF 0.1 to 0.5): single images, plates and Bio-Formats series."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.files import InputError
+from cellclass_tf.microscopy.formats import base
+
+_MARKS = (".zattrs", ".zgroup", "zarr.json")
+_METADATA = (*_MARKS, ".zarray", ".zmetadata")
+_KNOWN_AXES = "tzcyx"
+# Chunks at the edge may reach over it, but not by more than this.
+_USUAL_CHUNK_PX = 4_000_000
+
+
+def _claims(path: pathlib.Path, head: bytes) -> bool:
+    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
+
+
+def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
+    """Yields one scene an image: the only one, a field of a well, or a series.
+
+    Only the full resolution is read. A chunk that is not there stands for the array's
+    fill value, as the format says, so that a lost chunk cannot be told from an empty.
+    """
+    found = False
+    for place in _images(path):
+        found = True
+        yield _scene(path, place)
+    if not found:
+        raise InputError(
+            f"{path}: a Zarr folder without an image by OME-NGFF (no 'multiscales', "
+            "'plate' or 'bioformats2raw.layout'). Give the folder that holds the image."
+        )
+
+
+def _images(root: pathlib.Path) -> Iterator[str]:
+    """Yields the places of images below the root; '' is the root itself."""
+    attributes = _attributes(root, "")
+    if "multiscales" in attributes:
+        yield ""
+    elif "plate" in attributes:
+        for well in attributes["plate"]["wells"]:
+            fields = _attributes(root, well["path"])["well"]["images"]
+            yield from (f"{well['path']}/{field['path']}" for field in fields)
+    elif "bioformats2raw.layout" in attributes:
+        names = _attributes(root, "OME").get("series")
+        if names is None:
+            folders = (f.name for f in root.iterdir() if f.name.isdecimal())
+            names = sorted(folders, key=int)
+        yield from names
+
+
+def _group(root: pathlib.Path, place: str):
+    import zarr
+
+    # A summary of the metadata at the root might say something else than the groups.
+    return zarr.open_group(_inside(root, place), mode="r", use_consolidated=False)
+
+
+def _attributes(root: pathlib.Path, place: str) -> dict[str, Any]:
+    if place and not _inside(root, place).is_dir():
+        return {}
+    attributes = dict(_group(root, place).attrs)
+    # Since NGFF 0.5 all of it lies under one key.
+    return attributes.get("ome", attributes)
+
+
+def _inside(root: pathlib.Path, place: str) -> pathlib.Path:
+    """Returns the folder of a place, which must be below the root.
+
+    Raises:
+      InputError: if the metadata point elsewhere, such as '../x' or a link.
+    """
+    folder = root / place
+    if ".." in place or not folder.resolve().is_relative_to(root.resolve()):
+        raise InputError(
+            f"{root}: its metadata point out of the folder ({place!r}). That is no "
+            "place for an image; export it again."
+        )
+    return folder
+
+
+def _scene(root: pathlib.Path, place: str) -> base.Scene:
+    attributes = _attributes(root, place)
+    if not attributes.get("multiscales"):
+        raise InputError(
+            f"{root}: no image at {place!r}, which the metadata name. Copy it again."
+        )
+    image = attributes["multiscales"][0]
+    level = image["datasets"][0]
+    array = _array(root, f"{place}/{level['path']}" if place else level["path"])
+    axes = _axes(image, array.ndim)
+    names = [axis["name"].lower() for axis in axes]
+    sizes = dict(zip(names, array.shape, strict=True))
+    strange = [name for name, size in sizes.items() if name not in _KNOWN_AXES]
+    if any(sizes[name] > 1 for name in strange) or not {"y", "x"} <= set(names):
+        raise InputError(
+            f"{root}: the axes {', '.join(names)} {array.shape} of {place or 'the image'} are not "
+            "among t, c, z, y, x."
+        )
+    size_yx = sizes["y"], sizes["x"]
+    files.check_image_size(*size_yx, root)
+    count = sizes.get("c", 1)
+    return base.Scene(
+        (sizes.get("t", 1), sizes.get("z", 1), count),
+        size_yx,
+        _channels(attributes, count),
+        _plane_reader(array, names),
+        _pixel_size_um(image, level, axes),
+        name=place or str(image.get("name") or ""),
+    )
+
+
+def _axes(image: dict[str, Any], ndim: int) -> list[dict[str, Any]]:
+    axes = image.get("axes")
+    if axes is None and ndim == len(_KNOWN_AXES):
+        # NGFF 0.1 and 0.2 have these and no other.
+        axes = list("tczyx")
+    return [{"name": axis} if isinstance(axis, str) else axis for axis in axes or ()]
+
+
+def _array(root: pathlib.Path, place: str):
+    """Opens an array, whose chunks must be safe to read.
+
+    Raises:
+      InputError: if its numbers are no grey values, its chunks are far larger than the
+        image, its codec could run a program, or no chunk is there at all.
+    """
+    import zarr
+
+    array = zarr.open_array(_inside(root, place), mode="r")
+    codecs = [type(codec).__name__ for codec in (*array.filters, *array.compressors)]
+    settings = str(array.metadata.to_dict()).lower()
+    if array.dtype.kind not in "iufb" or "pickle" in settings:
+        raise InputError(
+            f"{root}: {place} holds {array.dtype} by {', '.join(codecs) or 'no codec'}; "
+            "expected grey values. Export it again."
+        )
+    chunk = math.prod(array.chunks)
+    if chunk > max(_USUAL_CHUNK_PX, 4 * min(array.size, files.MAX_IMAGE_PIXELS)):
+        raise InputError(
+            f"{root}: {place} has {array.shape} px in chunks of {array.chunks}, far more "
+            "than there is to hold. Store it again with chunks of about a plane."
+        )
+    if chunk > files.MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"{root}: {place} has chunks of {array.chunks}, more than the "
+            f"{files.MAX_IMAGE_PIXELS:,} px that are opened. Store it again with chunks "
+            "of about a plane."
+        )
+    _check_chunks(root, array, _inside(root, place))
+    return array
+
+
+def _check_chunks(root: pathlib.Path, array, folder: pathlib.Path) -> None:
+    """Raises InputError if no chunk is there, or one that Blosc would read beyond."""
+    found = False
+    is_blosc = "blosc" in str(array.compressors[-1:]).lower() and array.shards is None
+    for path in folder.rglob("*"):
+        if path.name in _METADATA or not path.is_file():
+            continue
+        found = True
+        if not is_blosc:
+            continue
+        with open(path, "rb") as file:
+            header = file.read(16)
+        # Blosc believes the length that its header says, whatever there is.
+        size = path.stat().st_size
+        if len(header) < 16 or int.from_bytes(header[12:], "little") != size:
+            raise InputError(
+                f"{root}: the chunk {path.relative_to(root)} is broken or truncated. "
+                "Copy it again."
+            )
+    if not found:
+        raise InputError(
+            f"{root}: {folder.relative_to(root)} holds no pixels. Copy it again."
+        )
+
+
+def _plane_reader(array, names: list[str]):
+    is_turned = names.index("x") < names.index("y")
+
+    def read(t: int, z: int, c: int) -> np.ndarray:
+        place = {"t": t, "z": z, "c": c, "y": slice(None), "x": slice(None)}
+        plane = np.asarray(array[tuple(place.get(name, 0) for name in names)])
+        return plane.T if is_turned else plane
+
+    return read
+
+
+def _pixel_size_um(image, level, axes) -> float | None:
+    """The scale of the level, times the one of all levels."""
+    at = next(i for i, axis in enumerate(axes) if axis["name"].lower() == "x")
+    factor, is_known = 1.0, False
+    for holder in (level, image):
+        for change in holder.get("coordinateTransformations") or ():
+            if change.get("type") == "scale" and "scale" in change:
+                factor, is_known = factor * change["scale"][at], True
+    unit = str(axes[at].get("unit") or "")
+    return base.size_um(factor, unit) if is_known else None
+
+
+def _channels(attributes: dict[str, Any], count: int) -> tuple[base.Channel, ...]:
+    known = (attributes.get("omero") or {}).get("channels") or ()
+    channels = [base.Channel(str(channel.get("label") or "")) for channel in known]
+    return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
+
+
+FORMAT = base.Format("OME-Zarr", "zarr", "zarr", (".zarr",), _claims, _scenes)

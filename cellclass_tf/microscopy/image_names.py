@@ -1,0 +1,46 @@
+"""Names of merged images that are nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cellclass_tf import files
+from cellclass_tf.microscopy import channel_files, raw_files
+from cellclass_tf.microscopy.raw_files import RawFile
+from cellclass_tf.study import ImageRow, Study
+
+
+class Names:
+    """Gives every raw file a stem below images/ that is nobody else's."""
+
+    def __init__(self, study: Study):
+        self._owners: dict[str, ImageRow] = {row.stem: row for row in study.rows()}
+        self._taken: set[str] = set()
+
+    def take(self, raw: RawFile, suffixes: Sequence[str]) -> str | None:
+        """TYPE/NAME; where that is taken, with the ending, or the folder before it."""
+        folder = raw_files.stem_of(raw.path.parent.name)
+        ending = raw.path.suffix.lower().lstrip(".")
+        for name in (
+            raw.stem,
+            f"{folder}_{raw.stem}",
+            f"{raw.stem}_{ending}",
+            f"{folder}_{raw.stem}_{ending}",
+        ):
+            stems = [f"{raw.cell_type}/{name}{suffix}" for suffix in suffixes]
+            if all(self._is_free(stem, raw) for stem in stems):
+                self._taken.update(stems)
+                return f"{raw.cell_type}/{name}"
+        return None
+
+    def _is_free(self, stem: str, raw: RawFile) -> bool:
+        owner = self._owners.get(stem)
+        return stem not in self._taken and (owner is None or _is_of(owner, raw))
+
+
+def _is_of(row: ImageRow, raw: RawFile) -> bool:
+    """Whether a row came from this file, which may have changed, or moved."""
+    if row.raw_file == raw.name:
+        return True
+    digests = (files.sha256_of(path) for path in raw.files.paths)
+    return row.raw_sha256 == channel_files.SEPARATOR.join(digests)

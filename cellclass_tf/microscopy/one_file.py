@@ -1,0 +1,204 @@
+"""What is done with one raw file: its fields are measured, and then merged."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+from cellclass_tf import files
+from cellclass_tf.files import InputError
+from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.microscopy import (
+    channel_files,
+    channel_strip,
+    channels,
+    contrast,
+    merge,
+    quality,
+    verdicts,
+)
+from cellclass_tf.microscopy.raw_files import RawFile
+from cellclass_tf.study import ImageRow, Study
+
+# Raise it when what is measured changes, so that fields are measured again.
+MEASURES = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the user asked of a conversion; see `conversion.convert`."""
+
+    nuclei: str | int | None
+    cytoplasm: str | int | None
+    projection: str
+    contrast: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one worker needs to measure one raw file."""
+
+    study: Study
+    raw: RawFile
+    options: Options
+    histograms: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What one worker needs to convert one raw file."""
+
+    study: Study
+    raw: RawFile
+    options: Options
+    stem: str
+    contrast_group: str
+    limits: dict[contrast.Key, contrast.Limits]
+    fields: list[dict]
+
+
+def measure(job: Measurement) -> dict:
+    """Reads a file's fields; returns what is known of them, and saves histograms."""
+    fields, histograms = [], []
+    places: dict[contrast.Key, int] = {}
+    for micrograph, chosen in _fields(job.study, job.raw, job.options):
+        field = {
+            "scene": micrograph.scene,
+            "time": micrograph.time,
+            "z": micrograph.z,
+            "nuclei_channel": _channel_name(micrograph, chosen.nuclei),
+            "cytoplasm_channel": _channel_name(micrograph, chosen.cytoplasm),
+            "figures": dataclasses.asdict(quality.measure(micrograph, chosen[:2])),
+            "histogram": None,
+        }
+        if not merge.is_merged(micrograph):
+            (key,) = keys("", [field])
+            field["histogram"] = places.setdefault(key, len(places))
+            counts = merge.histograms(micrograph, chosen)
+            if field["histogram"] == len(histograms):
+                histograms.append(counts)
+            else:
+                histograms[field["histogram"]] += counts
+        fields.append(field)
+    if not fields:
+        raise InputError(f"{job.raw.path}: the file holds no field.")
+    contrast.write_histograms(job.histograms, histograms)
+    return {"histograms": job.histograms.name, "fields": fields}
+
+
+def keys(group: str, fields: Sequence[dict]) -> list[contrast.Key]:
+    """The contrast keys of measured fields."""
+    return [
+        contrast.Key(
+            group,
+            field["nuclei_channel"],
+            field["cytoplasm_channel"],
+            field["z"].split(":")[0],
+        )
+        for field in fields
+    ]
+
+
+def suffix(field: dict) -> str:
+    """What tells the fields of one file apart in their images' names."""
+    return "".join(
+        f"_{letter}{field[name]}"
+        for letter, name in (("s", "scene"), ("t", "time"))
+        if field[name]
+    )
+
+
+def _fields(study: Study, raw: RawFile, options: Options) -> Iterator[tuple]:
+    """Yields (field of 8- or 16-bit pixels, its channels)."""
+    found = channel_files.read(
+        raw.files.paths, raw.files.channels, projection=options.projection
+    )
+    for micrograph in found:
+        micrograph = merge.with_whole_numbers(micrograph)
+        try:
+            chosen = channels.choose_channels(
+                micrograph,
+                nuclei=options.nuclei,
+                cytoplasm=options.cytoplasm,
+                rules=study.channel_rules,
+                emission_nm=study.emission_nm,
+            )
+        except channels.ChannelDoubt as doubt:
+            picture = _draw_channels(study, micrograph)
+            raise InputError(f"{doubt} One look settles it: {picture}") from doubt
+        yield micrograph, chosen
+
+
+def _draw_channels(study: Study, micrograph: Micrograph) -> pathlib.Path:
+    """Draws a field's channels, once for all files that list the same ones."""
+    listing = channels.listing(micrograph)
+    name = re.sub(r"[^\w+-]+", "_", listing)[:60].strip("_")
+    digest = hashlib.sha256(listing.encode()).hexdigest()[:6]
+    path = study.root / "channels" / f"{name}-{digest}.png"
+    if not path.exists():
+        files.write_png(path, channel_strip.draw(micrograph))
+    return path
+
+
+def _channel_name(micrograph: Micrograph, channel: int) -> str:
+    return micrograph.channel_names[channel] or str(channel)
+
+
+def convert(job: Conversion) -> list[dict]:
+    """Writes the merged images of a file; returns their rows of the manifest."""
+    rows = []
+    found = _fields(job.study, job.raw, job.options)
+    for (micrograph, chosen), field in zip(found, job.fields, strict=True):
+        rows.append(_convert_field(job, micrograph, chosen, field))
+    return [dataclasses.asdict(row) for row in rows]
+
+
+def _convert_field(
+    job: Conversion, micrograph: Micrograph, chosen: channels.Channels, field: dict
+) -> ImageRow:
+    limits, contrast_by = _limits_of_field(job, micrograph, chosen, field)
+    merged = merge.merged_image(micrograph, chosen, limits)
+    clipped = [
+        round(merge.clipped_share(micrograph, channel, limit), 6)
+        for channel, limit in zip(chosen[:2], limits, strict=True)
+    ]
+    row = ImageRow(
+        image=f"{job.stem}{suffix(field)}.png",
+        cell_type=job.raw.cell_type,
+        group=job.raw.group,
+        raw_file=job.raw.name,
+        raw_sha256=micrograph.sha256,
+        raw_reader=micrograph.reader,
+        scene=micrograph.scene,
+        scene_name=micrograph.scene_name,
+        time=micrograph.time,
+        z=micrograph.z,
+        nuclei_channel=field["nuclei_channel"],
+        cytoplasm_channel=field["cytoplasm_channel"],
+        channels_by=chosen.by,
+        contrast_group=job.contrast_group,
+        contrast=contrast_by,
+        nuclei_limits=contrast.limits_text(limits[0]),
+        cytoplasm_limits=contrast.limits_text(limits[1]),
+        nuclei_clipped=clipped[0],
+        cytoplasm_clipped=clipped[1],
+        pixel_size_um=micrograph.pixel_size_um or job.study.pixel_size_um,
+        **field["figures"],
+    )
+    path = job.study.image_path(row)
+    files.write_png(path, merged)
+    verdicts.write_thumbnail(job.study, row, merged)
+    return dataclasses.replace(row, image_sha256=files.sha256_of_file(path))
+
+
+def _limits_of_field(job, micrograph, chosen, field) -> tuple[contrast.Limits, str]:
+    """The limits, and whose they are."""
+    if merge.is_merged(micrograph):
+        return contrast.KEPT, "kept"
+    (key,) = keys(job.contrast_group, [field])
+    if key in job.limits:
+        return job.limits[key], "group"
+    return merge.contrast_limits([merge.histograms(micrograph, chosen)]), "field"

@@ -1,0 +1,369 @@
+"""Judges a field: focus, saturation, emptiness, debris, glow and uneven light."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cellclass_tf.micrograph import Micrograph
+
+# Focus is read from so many tiles of a channel: those with the most structure.
+_TILE_PX, _TILES = 256, 4
+# Structures of these periods tell sharp from blurred: larger than the camera's noise,
+# smaller than a cell.
+_SHORTEST_PX, _LONGEST_PX = 6.0, 32.0
+# All but focus and saturation is read from about so many pixels a side.
+_REDUCED_PX = 256
+_BLOCKS = 8
+_FEWEST_BLOCKS = 12
+
+# Laplacian variances (log10) of fields that are just sharp, per pixel and per nucleus of
+# 20 px. The first alone would reject what a strong objective enlarges.
+_SHARP_PER_PIXEL, _SHARP_PER_NUCLEUS = -2.75, -2.2
+_NUCLEUS_PX = 20.0
+# A group tells what is usual from this many fields on; so many of its standard
+# deviations from its median is unusual.
+_FEWEST_OF_GROUP, _UNUSUAL = 6, 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What is measured of a field; docs/quality.md explains it with pictures in mind.
+
+    Attributes:
+      focus_slope: slope of log power over log frequency (periods of 6 to 32 px, camera
+        noise taken off), mean of both channels; sharp fields have -2 to -5. Field 1987,
+        J Opt Soc Am A 4:2379; for screens Bray et al. 2012, J Biomol Screen 17:266.
+      focus_laplacian: log10 of the Laplacian's variance over the pixels' variance
+        (camera noise taken off), mean of both channels; higher is sharper. Pech-Pacheco
+        et al. 2000, ICPR 3:314.
+      saturated_share: of the pixels, those at the camera's upper end, in [0, 1]; the
+        worse channel.
+      nuclei_estimate: number of bright spots in the nuclei's channel that may be nuclei.
+        Touching nuclei count once: no cell count.
+      nucleus_px: median diameter of these spots in pixels; 0 without any.
+      debris_share: of the pixels, those more than four times as bright as the median
+        cell, in [0, 1]; the worse channel.
+      glow_share: how much brighter the haziest part of the background is than the
+        middling one, over the nuclei's brightness; 0 is none.
+      unevenness: 1 - darkest / brightest of a smooth surface through the cells'
+        brightness, in [0, 1]; 0 where too few cells tell.
+    """
+
+    focus_slope: float
+    focus_laplacian: float
+    saturated_share: float
+    nuclei_estimate: int
+    nucleus_px: float
+    debris_share: float
+    glow_share: float
+    unevenness: float
+
+
+def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
+    """Measures a field on its raw numbers.
+
+    Args:
+      micrograph: pixels (C, Y, X) uint8 or uint16.
+      channels: indices of nuclei and cytoplasm.
+    """
+    planes = [micrograph.pixels[channel] for channel in channels]
+    reduced = [_Reduced(plane) for plane in planes]
+    focus = [_focus(p, r) for p, r in zip(planes, reduced, strict=True)]
+    count, nucleus_px = reduced[0].spots()
+    return Figures(
+        focus_slope=round(float(np.mean([slope for slope, _ in focus])), 3),
+        focus_laplacian=round(float(np.mean([ratio for _, ratio in focus])), 3),
+        saturated_share=round(max(map(_saturated_share, planes)), 6),
+        nuclei_estimate=count,
+        nucleus_px=round(nucleus_px, 1),
+        debris_share=round(max(r.debris_share() for r in reduced), 4),
+        glow_share=round(reduced[0].glow_share(), 3),
+        unevenness=round(_unevenness(reduced), 3),
+    )
+
+
+def focus_score(figures: Figures) -> float:
+    """How sharp a field is; above 0 it is sharp, by pixels or by nuclei.
+
+    The field gets the better of two marks: its Laplacian variance in pixels, and in
+    nuclei, which a strong objective does not lower.
+    """
+    ratio = figures.focus_laplacian
+    per_nucleus = ratio + 4 * np.log10(max(figures.nucleus_px, 1.0) / _NUCLEUS_PX)
+    return float(max(ratio - _SHARP_PER_PIXEL, per_nucleus - _SHARP_PER_NUCLEUS))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Test:
+    """One reason for rejection: what is worse is larger.
+
+    Attributes:
+      reason: short words.
+      value: what of the figures is tested.
+      limit: above it a field is rejected.
+      doubtful: above it, it is rejected if it is also unusual in its group.
+      text: says a value to a person.
+    """
+
+    reason: str
+    value: Callable[[Figures], float]
+    limit: float
+    doubtful: float
+    text: Callable[[float], str]
+
+
+_TESTS = (
+    _Test(
+        "empty",
+        lambda f: float(f.nuclei_estimate == 0),
+        0.5,
+        0.5,
+        lambda v: "no nucleus",
+    ),
+    _Test(
+        "out of focus",
+        lambda f: -focus_score(f),
+        0.0,
+        -0.3,
+        lambda v: f"sharpness {-v:.2f}",
+    ),
+    _Test(
+        "saturated",
+        lambda f: f.saturated_share,
+        0.01,
+        0.003,
+        lambda v: f"{v:.1%} of px",
+    ),
+    _Test("debris", lambda f: f.debris_share, 0.05, 0.02, lambda v: f"{v:.1%} of px"),
+    _Test(
+        "glow",
+        lambda f: f.glow_share,
+        0.6,
+        0.35,
+        lambda v: f"{v:.0%} of a nucleus's light",
+    ),
+    _Test("uneven light", lambda f: f.unevenness, 0.8, 0.65, lambda v: f"{v:.0%} lost"),
+)
+REASONS = tuple(test.reason for test in _TESTS)
+
+
+def judge(figures: Sequence[Figures]) -> list[str]:
+    """Judges the fields of one group against fixed limits and against each other.
+
+    Returns:
+      The reason for each field, '' if it is good; several are joined by '; ', and each
+      begins with one of REASONS.
+    """
+    texts: list[list[str]] = [[] for _ in figures]
+    for test in _TESTS:
+        values = np.array([test.value(f) for f in figures], float)
+        usual = _upper_end_of_usual(values)
+        for found, value in zip(texts, values, strict=True):
+            against = ""
+            if value > test.limit:
+                against = f"limit {test.text(test.limit)}"
+            elif value > max(test.doubtful, usual):
+                against = f"its group reaches {test.text(usual)}"
+            if against:
+                found.append(f"{test.reason}: {test.text(value)} ({against})")
+    # In a field without cells nothing else can be measured.
+    return [
+        f"{REASONS[0]}: no nucleus" if _is_empty(f) else "; ".join(f) for f in texts
+    ]
+
+
+def _is_empty(reasons: Sequence[str]) -> bool:
+    return bool(reasons) and reasons[0].startswith(REASONS[0])
+
+
+def severity(figures: Figures, reason: str) -> float:
+    """Orders fields for a person's look, the worst first."""
+    over = [(test.value(figures) - test.limit) for test in _TESTS]
+    return 10.0 * bool(reason) + max(over)
+
+
+def _upper_end_of_usual(values: np.ndarray) -> float:
+    """Median and spread (of the median absolute deviation) of a group; inf if small."""
+    if len(values) < _FEWEST_OF_GROUP:
+        return np.inf
+    median = np.median(values)
+    return float(median + _UNUSUAL * 1.4826 * np.median(np.abs(values - median)))
+
+
+class _Reduced:
+    """A plane at few pixels, smoothed, with its background and what is brighter."""
+
+    def __init__(self, plane: np.ndarray):
+        from scipy import ndimage
+
+        self.step = max(1, round(plane.size**0.5 / _REDUCED_PX))
+        small = plane[:: self.step, :: self.step].astype(np.float32)
+        self.pixels = ndimage.gaussian_filter(small, 1)
+        self.background = float(np.median(self.pixels))
+        below = self.pixels[self.pixels <= self.background]
+        noise = 1.4826 * float(np.median(self.background - below))
+        top = float(np.percentile(self.pixels, 99.9))
+        rise = max(8 * noise, 0.3 * (top - self.background))
+        self.bright = self.pixels > self.background + rise
+        # A single grey value has no bright part, and no noise to rise above.
+        cells = self.pixels[self.bright]
+        self.signal = float(np.median(cells)) - self.background if cells.size else 0.0
+
+    def spots(self) -> tuple[int, float]:
+        """Number of bright spots of a nucleus's size or more, and their diameter."""
+        from scipy import ndimage
+
+        labels, _ = ndimage.label(self.bright)
+        areas = np.bincount(labels.ravel())[1:]
+        areas = areas[areas >= max(3, 30 / self.step**2)]
+        if not areas.size:
+            return 0, 0.0
+        return len(areas), 2 * self.step * float(np.median(areas) / np.pi) ** 0.5
+
+    def debris_share(self) -> float:
+        if not self.signal:
+            return 0.0
+        return float(np.mean(self.pixels > self.background + 4 * self.signal))
+
+    def glow_share(self) -> float:
+        if not self.signal:
+            return 0.0
+        blocks = self._blocks(self.pixels)
+        # Cells cover less than this much of most blocks.
+        place = blocks.shape[1] // 10
+        haze = np.partition(blocks, place, axis=1)[:, place]
+        return float(haze.max() - np.median(haze)) / self.signal
+
+    def brightness(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where cells are, (N, 2) yx in [-1, 1], and the log of their brightness."""
+        blocks, bright = self._blocks(self.pixels), self._blocks(self.bright)
+        counts = np.count_nonzero(bright, axis=1)
+        there = counts >= 0.02 * bright.shape[1]
+        sums = np.sum((blocks - self.background) * bright, axis=1)[there]
+        centres = (np.arange(_BLOCKS) + 0.5) * 2 / _BLOCKS - 1
+        grid = np.stack(np.meshgrid(centres, centres, indexing="ij"), -1).reshape(-1, 2)
+        return grid[there], np.log(sums / counts[there])
+
+    def _blocks(self, array: np.ndarray) -> np.ndarray:
+        """Returns (64, n): the pixels of 8 x 8 blocks; a rest at the rims is left out."""
+        height, width = (n // _BLOCKS for n in array.shape)
+        cut = array[: height * _BLOCKS, : width * _BLOCKS]
+        blocks = cut.reshape(_BLOCKS, height, _BLOCKS, width).swapaxes(1, 2)
+        return blocks.reshape(_BLOCKS * _BLOCKS, -1)
+
+
+def _unevenness(channels: Sequence[_Reduced]) -> float:
+    """Fits log brightness by a surface of second order, the same for both channels."""
+    parts = [channel.brightness() for channel in channels]
+    if min(len(levels) for _, levels in parts) < _FEWEST_BLOCKS:
+        return 0.0
+    places = np.concatenate([places for places, _ in parts])
+    levels = np.concatenate([levels - np.median(levels) for _, levels in parts])
+    terms = _surface(places)
+    # A little weight on flat keeps corners without cells from running away.
+    ridge = 0.5 * np.diag([0.0, 1, 1, 1, 1, 1])
+    fit = np.linalg.solve(terms.T @ terms + ridge, terms.T @ levels)
+    corners = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 2), -1).reshape(-1, 2)
+    surface = _surface(corners) @ fit
+    return float(1 - np.exp(surface.min() - surface.max()))
+
+
+def _surface(yx: np.ndarray) -> np.ndarray:
+    y, x = yx.T
+    return np.stack([np.ones_like(y), y, x, y * y, x * x, x * y], axis=1)
+
+
+def _saturated_share(plane: np.ndarray) -> float:
+    """Share of pixels at the type's end, or piled up at the plane's own maximum."""
+    top = int(plane.max())
+    at_top = np.count_nonzero(plane == top)
+    if top == np.iinfo(plane.dtype).max:
+        return at_top / plane.size
+    # A camera of 12 bit ends at 4095: there the histogram does not fade out.
+    just_below = np.count_nonzero(plane >= top - 10) - at_top
+    is_pile = at_top > max(20, just_below) and plane.min() < top
+    return at_top / plane.size if is_pile else 0.0
+
+
+def _focus(plane: np.ndarray, reduced: _Reduced) -> tuple[float, float]:
+    """Slope of the power spectrum, and log10 of the normalised Laplacian variance."""
+    from scipy import fft
+
+    tiles = _tiles(plane, reduced)
+    spectrum = _Spectrum.of_size(tiles.shape[1])
+    tiles = (tiles - tiles.mean((1, 2), keepdims=True)) * spectrum.window
+    power = np.mean(np.abs(fft.rfft2(tiles)) ** 2, axis=0)
+    # Beyond 0.4 cycles a pixel there is the camera's noise alone; the mean of its
+    # exponential distribution is its median over log 2.
+    noise = float(np.median(power[spectrum.frequency > 0.4])) / np.log(2)
+    signal = np.maximum(power - noise, 0)
+    total = signal[spectrum.is_real].sum()
+    if not total > 0:
+        return 0.0, 0.0
+    laplacian = (signal * spectrum.laplacian)[spectrum.is_real].sum() / total
+    return spectrum.slope(power, noise), float(np.log10(max(laplacian, 1e-9)))
+
+
+def _tiles(plane: np.ndarray, reduced: _Reduced) -> np.ndarray:
+    """Returns (n, t, t) float32: the tiles of a plane with the most structure."""
+    side = min(_TILE_PX, *plane.shape)
+    tops, lefts = (
+        np.linspace(0, n - side, max(1, min(32, n // side))).astype(int)
+        for n in plane.shape
+    )
+    step, small = reduced.step, reduced.pixels
+    corners = [(int(y), int(x)) for y in tops for x in lefts]
+    size = max(1, side // step)
+    structure = [
+        -small[y // step : y // step + size, x // step : x // step + size].var()
+        for y, x in corners
+    ]
+    best = np.argsort(structure, kind="stable")[:_TILES]
+    tiles = [corners[i] for i in best]
+    return np.stack([plane[y : y + side, x : x + side] for y, x in tiles]).astype(
+        np.float32
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spectrum:
+    """What the spectra of tiles of one size have in common; arrays (t, t // 2 + 1)."""
+
+    frequency: np.ndarray
+    laplacian: np.ndarray
+    is_real: np.ndarray
+    window: np.ndarray
+    band: np.ndarray
+    bands: int = 8
+
+    @classmethod
+    @functools.lru_cache(maxsize=4)
+    def of_size(cls, side: int) -> _Spectrum:
+        y, x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+        frequency = np.hypot(y, x)
+        edges = np.geomspace(1 / _LONGEST_PX, 1 / _SHORTEST_PX, cls.bands + 1)
+        window = np.outer(np.hanning(side), np.hanning(side)).astype(np.float32)
+        return cls(
+            frequency,
+            (2 * np.pi * frequency) ** 4,
+            # Finer structure than this is noise in any field.
+            frequency < 0.25,
+            window,
+            np.digitize(frequency, edges),
+        )
+
+    def slope(self, power: np.ndarray, noise: float) -> float:
+        bands = slice(1, self.bands + 1)
+        counts = np.bincount(self.band.ravel(), minlength=self.bands + 2)[bands]
+        sums = np.bincount(self.band.ravel(), power.ravel(), self.bands + 2)[bands]
+        edges = np.geomspace(1 / _LONGEST_PX, 1 / _SHORTEST_PX, self.bands + 1)
+        middles = np.sqrt(edges[:-1] * edges[1:])
+        there = counts > 0
+        if np.count_nonzero(there) < 2:
+            return 0.0
+        means = np.maximum(sums[there] / counts[there] - noise, 0.02 * noise + 1e-9)
+        return float(np.polyfit(np.log(middles[there]), np.log(means), 1)[0])

@@ -1,0 +1,197 @@
+"""Judges a study's fields against their groups, and draws a contact sheet of each."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from absl import logging
+
+from cellclass_tf import batch, files
+from cellclass_tf.manifest import ACCEPTED, REJECTED, costs_of_rejection
+from cellclass_tf.microscopy import contact_sheet, quality
+from cellclass_tf.study import ImageRow, Study
+
+_FIGURES = tuple(field.name for field in dataclasses.fields(quality.Figures))
+
+
+def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
+    """Judges the groups that some images belong to, in the manifest.
+
+    Writes the columns verdict and reason, and STUDY/quality/GROUP.png. A verdict that a
+    person changed stays as it is.
+
+    Args:
+      study: its manifest has the figures of every image.
+      images: those that were converted.
+      engine: draws the sheets.
+    """
+    images = set(images)
+    rows = study.rows()
+    touched = {row.contrast_group for row in rows if row.image in images}
+    groups = collections.defaultdict(list)
+    for row in rows:
+        if row.contrast_group in touched and row.focus_slope is not None:
+            groups[row.contrast_group].append(row)
+    remembered = _remembered(study)
+    judged = {}
+    for name, members in sorted(groups.items()):
+        reasons = quality.judge([_figures(row) for row in members])
+        judged[name] = [
+            _with_verdict(row, reason, remembered.get(row.image))
+            for row, reason in zip(members, reasons, strict=True)
+        ]
+    _save(study, [row for members in judged.values() for row in members], remembered)
+    _draw_sheets(study, judged, engine)
+    _tell(study, judged)
+
+
+def write_thumbnail(study: Study, row: ImageRow, merged: np.ndarray) -> None:
+    """Keeps what a contact sheet shows of a merged image, (H, W, 3) uint8."""
+    from PIL import Image
+
+    with files.atomic_path(_thumbnail_path(study, row)) as temporary:
+        picture = contact_sheet.thumbnail(merged)
+        Image.fromarray(picture).save(temporary, format="JPEG", quality=90)
+
+
+def _thumbnail_path(study: Study, row: ImageRow) -> pathlib.Path:
+    path = study.image_path(row).relative_to(study.root / "images")
+    return study.root / ".journal" / "thumbnails" / path.with_suffix(".jpg")
+
+
+def _read_thumbnail(study: Study, row: ImageRow) -> np.ndarray:
+    from PIL import Image
+
+    if not _thumbnail_path(study, row).exists():
+        write_thumbnail(study, row, study.read_image(row))
+    with Image.open(_thumbnail_path(study, row)) as picture:
+        return np.asarray(picture)
+
+
+def _figures(row: ImageRow) -> quality.Figures:
+    return quality.Figures(**{name: getattr(row, name) for name in _FIGURES})
+
+
+def _with_verdict(row: ImageRow, reason: str, earlier: list | None) -> ImageRow:
+    """The row with this verdict, unless a person wrote another one into it."""
+    is_own = row.verdict == "" or [row.verdict, row.reason] in (earlier or [])
+    if not is_own:
+        return row
+    verdict = REJECTED if reason else ACCEPTED
+    return dataclasses.replace(row, verdict=verdict, reason=reason)
+
+
+def _save(study: Study, rows: Sequence[ImageRow], remembered: dict) -> None:
+    """Brings verdicts to the manifest; what a person changes later shows by contrast.
+
+    While the manifest is written both the old and the new verdict count as this
+    module's own, so that a kill in between makes neither of them look like a person's.
+    """
+    before = {row.image: [row.verdict, row.reason] for row in study.rows()}
+    own, both = dict(remembered), dict(remembered)
+    for row in rows:
+        verdict = [row.verdict, row.reason]
+        known = remembered.get(row.image, [])
+        if before[row.image] == verdict and verdict not in known:
+            # It came from a person.
+            continue
+        own[row.image] = [verdict]
+        both[row.image] = [*known, verdict]
+    path = _memory(study)
+    files.write_json(path, both)
+    study.update(rows)
+    files.write_json(path, own)
+
+
+def _memory(study: Study) -> pathlib.Path:
+    return study.root / ".journal" / "verdicts.json"
+
+
+def _remembered(study: Study) -> dict[str, list]:
+    """By image the [verdict, reason] that this module wrote."""
+    try:
+        found = json.loads(_memory(study).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Without it every verdict counts as a person's, which loses nothing.
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sheet:
+    study: Study
+    group: str
+    rows: list[ImageRow]
+    total: int
+    path: pathlib.Path
+
+
+def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) -> None:
+    jobs = []
+    for group, rows in judged.items():
+        path = study.root / "quality" / f"{_slug(group)}.png"
+        worst = sorted(rows, key=_badness, reverse=True)[: contact_sheet.MOST_FIELDS]
+        shown = [(row.image_sha256, row.verdict, row.reason) for row in worst]
+        key = files.fingerprint(len(rows), shown)
+        sheet = _Sheet(study, group, worst, len(rows), path)
+        jobs.append(batch.Job(group or "-", sheet, key, (path,)))
+    outcome = batch.run(
+        _draw_sheet,
+        jobs,
+        description="contact sheets",
+        journal=study.journal("contact_sheets"),
+        engine=engine,
+    )
+    for name, reason in outcome.failures.items():
+        logging.warning("The contact sheet of %s was not drawn: %s", name, reason)
+
+
+def _slug(group: str) -> str:
+    """A group's name, fit for a file, and one of its own."""
+    digest = hashlib.sha256(group.encode()).hexdigest()[:6]
+    text = re.sub(r"[^\w+-]+", "_", group)[-60:].strip("_")
+    return f"{text}-{digest}" if text != group else text
+
+
+def _badness(row: ImageRow) -> tuple:
+    figures = _figures(row)
+    return row.verdict == REJECTED, quality.severity(figures, row.reason), row.image
+
+
+def _draw_sheet(sheet: _Sheet) -> dict:
+    fields = [
+        contact_sheet.SheetField(
+            row.stem,
+            _read_thumbnail(sheet.study, row),
+            row.verdict,
+            row.reason,
+            _figures(row),
+        )
+        for row in sheet.rows
+    ]
+    files.write_png(sheet.path, contact_sheet.draw(sheet.group, fields, sheet.total))
+    return {"fields": len(fields)}
+
+
+def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
+    rows = [row for members in judged.values() for row in members]
+    rejected = [row for row in rows if row.verdict == REJECTED]
+    if not rejected:
+        return
+    costs = costs_of_rejection(rejected).items()
+    logging.warning(
+        "%d of %d fields are rejected (%s). Look at the contact sheets in %s; to keep a "
+        "field write accepted into its column verdict of %s.",
+        len(rejected),
+        len(rows),
+        ", ".join(f"{cost.fields} {reason}" for reason, cost in costs),
+        study.root / "quality",
+        study.manifest_path,
+    )

@@ -1,0 +1,307 @@
+"""Walks back from a cell to the raw file, and says which link of the way is broken."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import difflib
+import itertools
+import os
+import pathlib
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+
+from cellclass_tf.cells import read_labels
+from cellclass_tf.files import InputError
+from cellclass_tf.provenance.links import (
+    CHANGED,
+    MISSING,
+    NOT_RECORDED,
+    RECORDED,
+    SAME,
+    Link,
+    Trace,
+    file_link,
+    lines,
+    places,
+    sha256_of,
+    shown,
+)
+from cellclass_tf.provenance.run_record import Run
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+# What lies in these folders, of predictions and of a study, belongs to one image.
+_FOLDERS = ("labels", "overlays", "images", "cells")
+# Joins the files of a field with one file a channel, and likewise their SHA-256.
+_SEPARATOR = "|"
+_MOST_TRIED = 200
+
+
+def trace(
+    image: str | os.PathLike,
+    *,
+    predictions: str | os.PathLike | None = None,
+    study: str | os.PathLike | None = None,
+    cell: int | None = None,
+    raw: str | os.PathLike | None = None,
+) -> Trace:
+    """Walks back from an image to its raw file, and compares the files with the records.
+
+    Args:
+      image: labels/STEM.tif or overlays/STEM.png of predictions; images/TYPE/NAME.png or
+        cells/TYPE/NAME.tif of a study; or a stem, with `predictions` or `study`.
+      predictions: what `predict` wrote; None to look above the image.
+      study: the study's folder; None to look above the image, or where the predictions
+        say that it was.
+      cell: number of a cell in the label image.
+      raw: folder in which to look for raw files that are not where they were.
+
+    Raises:
+      InputError: if the image or the cell is not known, or if a record is broken.
+    """
+    if raw is not None and not pathlib.Path(raw).is_dir():
+        raise InputError(f"--raw={raw}: expected a folder in which to look.")
+    root, name = _home(image, predictions, study)
+    if predictions or (root / "run.json").is_file():
+        run = Run.open(root)
+        entry = run.entries[stem := _known(name, run.entries, root)]
+        source = run.study(study)
+        rows = source.rows() if source else ()
+        row = next((row for row in rows if row.image == entry["image"]), None)
+        links = _prediction_links(run, stem, cell)
+    else:
+        source = Study.open(root)
+        rows = {row.stem: row for row in source.rows()}
+        row = rows[stem := _known(name, rows, root)]
+        entry = {
+            "image": row.image,
+            "sha256": row.image_sha256,
+            "raw_file": row.raw_file,
+            "raw_sha256": row.raw_sha256,
+        }
+        links = _annotation_links(source, row, cell)
+    links += [_merged_link(source, entry, row), *_conversion_links(entry, row)]
+    links += _raw_links(entry, source.root if source else root, raw)
+    subject = f"{stem} in {shown(root)}"
+    return Trace(subject if cell is None else f"Cell {cell} of {subject}", tuple(links))
+
+
+def _home(image, predictions, study) -> tuple[pathlib.Path, str]:
+    """The folder whose record tells of the image, and the image's path in it."""
+    path = pathlib.Path(os.path.abspath(image))
+    marks = ("run.json", "study.yaml")
+    above = (p for p in path.parents if any((p / mark).is_file() for mark in marks))
+    home, name = next(above, None), pathlib.Path(image)
+    if home and (path.exists() or not (predictions or study)):
+        name = path.relative_to(home)
+    is_study = home is None or not (home / "run.json").is_file()
+    root = predictions or (study if study and is_study else home)
+    if root:
+        return pathlib.Path(root), name.as_posix()
+    raise InputError(
+        f"{image}: found no run.json and no study.yaml in the folders above. Expected "
+        "labels/STEM.tif or overlays/STEM.png of predictions, images/TYPE/NAME.png or "
+        "cells/TYPE/NAME.tif of a study, or STEM with --predictions or --study."
+    )
+
+
+def _known(name: str, stems: Collection[str], root: pathlib.Path) -> str:
+    """The stem that a path or a name means."""
+    parts = name.removesuffix(".png").removesuffix(".tif").split("/")
+    tails = [i for i in range(len(parts)) if i == 0 or parts[i - 1] in _FOLDERS]
+    tried = ["/".join(parts[i:]) for i in tails]
+    name = tried[-1]
+    # Raw files that `predict` converts are called mixed in its study alone.
+    tried += [stem.removeprefix(f"{MIXED}/") for stem in tried]
+    alike = [stem for stem in sorted(stems) if stem.endswith(f"/{name}")]
+    found = [stem for stem in tried if stem in stems] or alike
+    if found and (len(alike) < 2 or found is not alike):
+        return found[0]
+    near = alike or difflib.get_close_matches(name, sorted(stems), 5, cutoff=0.5)
+    listed = f"near it are {', '.join(near[:5])}" if near else "no name is near it"
+    raise InputError(
+        f"{name} is none of the {len(stems)} images of {shown(root)}; {listed}. "
+        "Expected a name as in the column image of cells.csv or images.csv."
+    )
+
+
+def _prediction_links(run: Run, stem: str, cell: int | None) -> list[Link]:
+    path, record = run.root / "labels" / f"{stem}.tif", run.record
+    metadata = record["model_metadata"]
+    trained = {
+        "trained by": metadata.get("experiment"),
+        "steps": metadata.get("train_steps"),
+        "on data": metadata.get("dataset_fingerprint"),
+    }
+    said = lines({"finished": record["finished"], **record["versions"]})
+    said += lines(record["settings"])
+    model = places(record["model"], run.root)
+    return [
+        _predicted_link(run.root / "cells.csv", stem, _labels(path), cell),
+        file_link("label image", [path], run.entries[stem]["labels_sha256"]),
+        Link("prediction run", RECORDED, (shown(run.root / "run.json"), *said)),
+        file_link("model", model, record["model_sha256"], lines(trained)),
+    ]
+
+
+def _predicted_link(
+    table: pathlib.Path, stem: str, labels: np.ndarray | None, cell: int | None
+) -> Link:
+    """What cells.csv says of a field or a cell, and whether the label image agrees."""
+    if cell is None and not table.exists():
+        return Link("cells", MISSING, (shown(table),))
+    rows = _cell_rows(table, stem)
+    numbers = _numbers(labels)
+    if cell is None:
+        state = CHANGED if labels is None or numbers != set(rows) else SAME
+        says = f"{len(rows)} in cells.csv, {len(numbers)} in the label image"
+        return Link("cells", state, (says,))
+    _check_cell(cell, rows, f"{table}, image {stem}:")
+    row = collections.defaultdict(str, rows[cell])
+    area = row["area_px"]
+    found = int(np.count_nonzero(labels == cell)) if cell in numbers else 0
+    state = CHANGED if not found or (area and float(area) != found) else SAME
+    called = f"{row['cell_type']}, probability {row['probability'] or 'unknown'}"
+    where = f"centre at y {row['centroid_y_px']}, x {row['centroid_x_px']}"
+    sizes = f"{area or 'unknown'} px in cells.csv, {found} px in the label image"
+    says = (f"{called}, score {row['score']}, {where}", sizes)
+    return Link("cell", state if area or not found else NOT_RECORDED, says)
+
+
+def _cell_rows(table: pathlib.Path, stem: str) -> dict[int, dict[str, str]]:
+    try:
+        # A line at a time, since the table holds the cells of all images.
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["image"] == stem]
+        for row in rows:
+            float(row.get("area_px") or 0)
+        return {int(row["cell"]): row for row in rows}
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{table}: expected the table of cells that `cellclass predict` writes; "
+            f"{type(error).__name__}: {error}. Run `cellclass predict` again."
+        ) from error
+
+
+def _check_cell(cell: int, numbers: Collection[int], place: str) -> None:
+    if cell not in numbers:
+        known = f"{min(numbers)} to {max(numbers)}" if numbers else "none at all"
+        raise InputError(f"{place} there is no cell {cell}; expected {known}.")
+
+
+def _annotation_links(study: Study, row: ImageRow, cell: int | None) -> list[Link]:
+    path = study.cells_path(row)
+    links = [] if cell is None else [_annotated_link(study, row, cell)]
+    if not row.annotator and not path.exists():
+        return links
+    labels, source = _labels(path), "its " + ("labels" if row.corrected else "weights")
+    count = len(_numbers(labels))
+    says = lines(
+        {
+            "by": row.annotator,
+            f"SHA-256 of {source}": row.annotator_sha256[:12],
+            "diameter in px": row.diameter_px,
+            "corrected or imported": "yes" if row.corrected else "no",
+        }
+    )
+    cells = f"{'unknown' if row.cells is None else row.cells} cells in images.csv"
+    state = RECORDED if count == row.cells else CHANGED
+    if row.cells is None:
+        state = NOT_RECORDED
+    if labels is None:
+        state = CHANGED if path.exists() else MISSING
+    says = (shown(path), f"{cells}, {count} in the label image", *says)
+    return [*links, Link("annotation", state, says)]
+
+
+def _annotated_link(study: Study, row: ImageRow, cell: int) -> Link:
+    cells = study.read_cells(row)
+    _check_cell(cell, range(1, len(cells) + 1), f"{study.cells_path(row)}:")
+    y, x = (float(place.mean()) for place in np.nonzero(cells.labels == cell))
+    says = (
+        f"{cells.cell_types[cell - 1]}, centre at y {y:.6g}, x {x:.6g}",
+        f"{cells.areas_px[cell - 1]} px",
+    )
+    return Link("cell", RECORDED, says)
+
+
+def _merged_link(study: Study | None, entry, row: ImageRow | None) -> Link:
+    recorded = entry["sha256"] or (row.image_sha256 if row else "")
+    if study is None:
+        lost = f"{entry['image']}: its study is not there; if it moved say --study=DIR"
+        return Link("merged image", MISSING, (lost,), recorded)
+    path = study.image_path(row or ImageRow(image=entry["image"], cell_type=""))
+    return file_link("merged image", [path], recorded)
+
+
+def _conversion_links(entry: Mapping[str, str], row: ImageRow | None) -> list[Link]:
+    if row is None:
+        return [Link("conversion", NOT_RECORDED, ("images.csv has no row of it",))]
+    now = {"sha256": row.image_sha256, "raw_sha256": row.raw_sha256}
+    is_same = all(entry[key] in ("", now[key]) or not now[key] for key in now)
+    channels = {"nuclei": row.nuclei_channel, "cytoplasm": row.cytoplasm_channel}
+    place = {"scene": row.scene, "scene_name": row.scene_name, "time": row.time}
+    limits = {"nuclei": row.nuclei_limits, "cytoplasm": row.cytoplasm_limits}
+    whose = f" ({row.contrast})" if row.contrast else ""
+    says = (
+        *lines(place | {"planes": row.z, "read by": row.raw_reader}),
+        *lines(channels | {"found by": row.channels_by}, before="channels: "),
+        *lines(limits, before=f"contrast limits{whose}: "),
+        *lines({"contrast group": row.contrast_group}),
+        *lines({"pixel size in µm": row.pixel_size_um}),
+        *([] if is_same else ["images.csv tells of another conversion than run.json"]),
+    )
+    verdict = " ".join(filter(None, (row.verdict, row.reason))) or "not judged"
+    return [
+        Link("conversion", RECORDED if is_same else CHANGED, says),
+        Link("quality", RECORDED if row.verdict else NOT_RECORDED, (verdict,)),
+    ]
+
+
+def _raw_links(
+    entry: Mapping[str, str], root: pathlib.Path, raw: str | os.PathLike | None
+) -> list[Link]:
+    names = entry["raw_file"].split(_SEPARATOR)
+    digests = entry["raw_sha256"].split(_SEPARATOR)
+    if len(digests) == 1 and digests[0]:
+        # The separator may be part of a single file's name.
+        names = [entry["raw_file"]]
+    pairs = itertools.zip_longest(names, digests[: len(names)], fillvalue="")
+    return [_raw_link(name, digest, root, raw) for name, digest in pairs]
+
+
+def _raw_link(
+    name: str, recorded: str, root: pathlib.Path, raw: str | os.PathLike | None
+) -> Link:
+    link = file_link("raw file", places(name, root), recorded)
+    if not link.is_broken or not recorded:
+        return link
+    if raw is None:
+        lost = ("if it moved say --raw=DIR",) * (link.state == MISSING)
+        return dataclasses.replace(link, says=(*link.says, *lost))
+    for path in _candidates(pathlib.Path(raw), pathlib.PurePath(name)):
+        if sha256_of(path) == recorded:
+            says = (shown(path), f"moved; it was {name}")
+            return Link("raw file", SAME, says, recorded, recorded)
+    lost = f"no such file below {raw} (at most {_MOST_TRIED} are tried)"
+    return dataclasses.replace(link, says=(*link.says, lost))
+
+
+def _candidates(folder: pathlib.Path, name: pathlib.PurePath) -> Iterator[pathlib.Path]:
+    """Files that may be the one: first those of its name, then those of its ending."""
+    alike = [p for p in sorted(folder.rglob("*")) if p.suffix == name.suffix]
+    alike.sort(key=lambda path: path.name != name.name)
+    return itertools.islice(alike, _MOST_TRIED)
+
+
+def _labels(path: pathlib.Path) -> np.ndarray | None:
+    try:
+        return read_labels(path)
+    except (InputError, OSError):
+        return None
+
+
+def _numbers(labels: np.ndarray | None) -> set[int]:
+    return set() if labels is None else set(np.unique(labels).tolist()) - {0}

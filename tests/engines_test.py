@@ -1,0 +1,135 @@
+"""Every engine writes the same bytes: raw files to images, to cells, to predictions."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+import cellclass_tf as cc
+from cellclass_tf import files
+from cellclass_tf.maskrcnn import predictor
+from cellclass_tf.study import ImageRow
+
+ENGINES = {
+    "one process": {},
+    "two processes": {"processes": 2},
+    "beam": {"processes": 2, "engine": "beam"},
+}
+
+
+def field(seed):
+    """(64, 96, 3) uint8 merged image: two cells with a nucleus each, and noise."""
+    image = np.random.default_rng(seed).integers(0, 6, (64, 96, 3), np.uint8)
+    image[..., 0] = 0
+    for left in (10, 54):
+        image[20:44, left : left + 24, 1] += 100
+        image[26:38, left + 6 : left + 18, 2] += 200
+    return image
+
+
+def tree(folder: pathlib.Path) -> dict[str, bytes]:
+    """All files below a folder, but for journals and the record of the run's time."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".journal" not in path.parts and path.name != "run.json"
+    }
+
+
+def trees_of_all_engines(call, tmp_path):
+    """Calls `call(folder, **engine)` for every engine and returns what they wrote."""
+    found = []
+    for name, engine in ENGINES.items():
+        outcome = call(tmp_path / name, **engine)
+        assert not outcome.failures
+        assert len(outcome.done) == 3
+        found.append(tree(tmp_path / name))
+    return found
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = cc.Study.create(tmp_path / "study")
+    rows = [ImageRow(f"HEK/{name}.png", "HEK") for name in "abc"]
+    for seed, row in enumerate(rows):
+        files.write_png(study.image_path(row), field(seed))
+    study.update(rows)
+    return study
+
+
+def test_convert_writes_the_same_bytes_on_every_engine(tmp_path):
+    (tmp_path / "raw" / "HEK").mkdir(parents=True)
+    for seed, name in enumerate("abc"):
+        pixels = field(seed)[..., [2, 1]].transpose(2, 0, 1).astype(np.uint16) * 16
+        metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+        tifffile.imwrite(
+            tmp_path / "raw" / "HEK" / f"{name}.ome.tif",
+            pixels,
+            ome=True,
+            metadata=metadata,
+            photometric="minisblack",
+        )
+
+    def call(folder, **engine):
+        return cc.convert(tmp_path / "raw", folder, **engine)
+
+    first, *others = trees_of_all_engines(call, tmp_path)
+    assert {"images/HEK/a.png", "images.csv"} <= set(first)
+    assert all(other == first for other in others)
+
+
+def test_annotate_writes_the_same_bytes_on_every_engine(study, tmp_path):
+    def call(folder, **engine):
+        # A copy keeps the images' times, on which a row's `annotation` depends.
+        shutil.copytree(study.root, folder)
+        return cc.annotate(folder, annotator="watershed", diameter=24, **engine)
+
+    first, *others = trees_of_all_engines(call, tmp_path)
+    assert {"cells/HEK/a.tif", "images.csv"} <= set(first)
+    assert all(other == first for other in others)
+
+
+def test_predict_writes_the_same_bytes_on_every_engine(study, model, tmp_path):
+    def call(folder, **engine):
+        return cc.predict(model, study.root, folder, **engine)
+
+    first, *others = trees_of_all_engines(call, tmp_path)
+    assert {"labels/HEK/a.tif", "overlays/HEK/a.png", "cells.csv"} <= set(first)
+    assert all(other == first for other in others)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model whose one cell lies at the same place in every tile."""
+    import tensorflow as tf
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 64, 64, 3], tf.uint8, name="images")]
+    )
+    def serve(images):
+        count = tf.shape(images)[0]
+        light = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2, 3])[:, None]
+        return {
+            "num_detections": tf.ones([count], tf.int32),
+            "detection_boxes": tf.tile([[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1]),
+            "detection_scores": 0.5 + light / 512,
+            "detection_probabilities": tf.tile([[[0.25, 0.75]]], [count, 1, 1]),
+            "detection_masks": tf.ones([count, 1, 4, 4]),
+        }
+
+    folder = tmp_path_factory.mktemp("model")
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    metadata = {
+        "format": predictor.FORMAT,
+        "type_names": ["HEK", "N2a"],
+        "scale": 1.0,
+        "tile_px": 64,
+        "model_diameter_px": 8,
+    }
+    (folder / predictor.METADATA_FILE).write_text(json.dumps(metadata))
+    return folder

@@ -1,0 +1,95 @@
+"""Tests of cellclass_tf.microscopy.channel_files."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellclass_tf import files
+from cellclass_tf.microscopy import channel_files
+
+GUID = "0D36C01F-0D36-4A29-9F5A-BE62B6F7F73F"
+
+
+def group(*names, pattern=None):
+    """The sets as (name, channels), and the failures."""
+    paths = sorted(pathlib.Path("raw") / name for name in names)
+    found, failures = channel_files.group(paths, pattern)
+    return [(s.name, s.channels) for s in found], failures
+
+
+def test_the_channels_of_metaxpress_are_one_field():
+    names = ("P_E08_s2_w1.tif", "P_E08_s2_w2.tif", "P_E09_s1_w1.tif", "other.tif")
+    found, failures = group(*names)
+    assert not failures
+    assert found == [
+        ("P_E08_s2.tif", ("w1", "w2")),
+        # Alone it may hold all its channels.
+        ("P_E09_s1_w1.tif", ()),
+        ("other.tif", ()),
+    ]
+
+
+def test_the_identifier_behind_the_channel_does_not_part_a_field():
+    found, _ = group(
+        f"P_E08_s2_w1{GUID}.tif", f"P_E08_s2_w2{GUID.replace('C', '9')}.tif"
+    )
+    assert found == [("P_E08_s2.tif", ("w1", "w2"))]
+
+
+def test_a_pattern_of_ones_own():
+    found, failures = group(
+        "f1_ch-dapi.tif", "f1_ch-gfp.tif", "notes.tif", pattern=r"_ch-(?P<channel>\w+)"
+    )
+    assert found == [("f1.tif", ("dapi", "gfp"))]
+    ((path, reason),) = failures.items()
+    assert path == "raw/notes.tif" and "matches nothing" in reason
+
+
+def test_the_same_channel_twice_is_told():
+    found, failures = group(f"a_w1{GUID}.tif", "a_w1.tif", "a_w2.tif")
+    assert found == [("a.tif", ("w1", "w2"))]
+    assert "channel 'w1' of this field is in" in next(iter(failures.values()))
+
+
+@pytest.mark.parametrize("pattern", ["_w(", r"_w\d"])
+def test_a_pattern_that_names_no_channel_is_refused(pattern):
+    with pytest.raises(files.InputError, match="--channel_files="):
+        group("a.tif", pattern=pattern)
+
+
+def test_a_set_reads_as_one_field_with_a_channel_a_file(tmp_path):
+    planes = np.arange(2 * 16 * 20, dtype=np.uint16).reshape(2, 16, 20)
+    paths = [tmp_path / "a_w1.tif", tmp_path / "a_w2.tif"]
+    for path, plane in zip(paths, planes, strict=True):
+        tifffile.imwrite(path, plane)
+    (field,) = channel_files.read(paths, ("w1", "w2"), projection="max")
+    np.testing.assert_array_equal(field.pixels, planes)
+    assert field.channel_names == ("w1", "w2")
+    assert field.file == "|".join(map(str, paths))
+    assert field.sha256 == "|".join(map(files.sha256_of_file, paths))
+
+
+@pytest.mark.parametrize("second", [(16, 24), (2, 3, 16, 20)])
+def test_files_that_do_not_fit_together_are_refused(tmp_path, second):
+    paths = [tmp_path / "a_w1.tif", tmp_path / "a_w2.tif"]
+    tifffile.imwrite(paths[0], np.ones((16, 20), np.uint16))
+    metadata = {"axes": "TCYX"} if len(second) == 4 else {}
+    tifffile.imwrite(
+        paths[1], np.ones(second, np.uint16), imagej=True, metadata=metadata
+    )
+    with pytest.raises(files.InputError, match="a_w2.tif: expected one channel"):
+        list(channel_files.read(paths, ("w1", "w2"), projection="max"))
+
+
+def test_real_imagexpress_files_are_one_field_of_three_channels(assets):
+    folder = assets / "microscope_files" / "imagexpress"
+    (found,), _ = channel_files.group(sorted(folder.glob("*.tif")), None)
+    assert found.channels == ("w1", "w2", "w3")
+    assert found.name == "Projection-Mix_E08_s2.tif"
+    (field,) = channel_files.read(found.paths, found.channels, projection="max")
+    assert field.pixels.shape == (3, 512, 512)
+    for plane, path in zip(field.pixels, found.paths, strict=True):
+        np.testing.assert_array_equal(plane, tifffile.imread(path))
+    assert field.emissions_nm == (536, 536, 536)

@@ -1,0 +1,102 @@
+"""Tests of cellclass_tf.microscopy.channels."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.microscopy import channels
+
+
+def field(*names, emissions=(), pixels=None, is_rgb=False):
+    if pixels is None:
+        pixels = np.zeros((len(names), 16, 20), np.uint16)
+    return Micrograph(pixels, names, emissions, file="a.tif", is_rgb=is_rgb)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("DAPI", "GFP"), (0, 1, "name")),
+        (("FITC confocal", "Hoechst 33342"), (1, 0, "name")),
+        (("brightfield", "EGFP", "DAPI"), (2, 1, "name")),
+        (("DAPI", "Alexa Fluor 488"), (0, 1, "name")),
+        (("AF488-T1", "H2B-mCherry"), (1, 0, "name")),
+    ],
+)
+def test_channels_are_found_by_name(names, expected):
+    assert channels.choose_channels(field(*names)) == expected
+
+
+def test_where_no_name_matches_the_emission_decides():
+    stained = field("Cam1", "Cam2", "Cam3", emissions=(None, 461.0, 525.0))
+    assert channels.choose_channels(stained) == (1, 2, "emission")
+    mixed = field("DAPI", "Cam2", emissions=(None, 517.0))
+    assert channels.choose_channels(mixed) == (0, 1, "name+emission")
+
+
+def test_a_name_counts_more_than_an_emission():
+    # The second channel glows where GFP does, but the first one says that it is GFP.
+    both = field("GFP", "Hoechst", emissions=(700.0, 520.0))
+    assert channels.choose_channels(both) == (1, 0, "name")
+
+
+def test_a_range_of_ones_own_decides():
+    stained = field("a", "b", emissions=(568.0, 517.0))
+    ranges = {"nuclei": (560, 620), "cytoplasm": (500, 550)}
+    assert channels.choose_channels(stained, emission_nm=ranges) == (0, 1, "emission")
+
+
+@pytest.mark.parametrize(
+    ("names", "emissions"),
+    [
+        (("", ""), ()),
+        (("DAPI", "Hoechst"), ()),
+        (("a", "b", "DAPI"), ()),
+        # The other channel may be transmitted light: two channels are no proof.
+        (("DAPI", "Camera 2"), ()),
+        (("5-FAM", "FM 4-64"), (525.0, 700.0)),
+        (("FITC", "FITC", "FITC"), (536.0, 536.0, 536.0)),
+        (("H2B-GFP", "GFP-actin"), ()),
+        # Two channels in one range, and no name.
+        (("", "", ""), (450.0, 461.0, 520.0)),
+    ],
+)
+def test_a_doubt_is_refused_with_the_channels_listed(names, emissions):
+    with pytest.raises(
+        channels.ChannelDoubt, match="a.tif: which channel is which.*0: .*--nuclei"
+    ):
+        channels.choose_channels(field(*names, emissions=emissions))
+
+
+def test_names_and_indices_of_the_user_count_first():
+    choose = channels.choose_channels
+    dapi = field("DAPI", "GFP")
+    assert choose(dapi, nuclei="gfp", cytoplasm=0) == (1, 0, "user")
+    assert choose(field("", ""), nuclei="1", cytoplasm="0") == (1, 0, "user")
+    numbers = field("488", "405")
+    assert choose(numbers, nuclei=405, cytoplasm=488) == (1, 0, "user")
+    sets = field("w1 FITC", "w2 FITC", "w3 FITC")
+    assert choose(sets, nuclei="w3", cytoplasm="w1") == (2, 0, "user")
+    with pytest.raises(files.InputError, match="no channel 'Cy5'; it has 0: DAPI"):
+        choose(dapi, nuclei="Cy5")
+
+
+def test_of_two_channels_the_one_that_the_user_did_not_name_is_the_other_kind():
+    unnamed = field("", "")
+    assert channels.choose_channels(unnamed, nuclei=1) == (1, 0, "user+remaining")
+    with pytest.raises(channels.ChannelDoubt):
+        channels.choose_channels(field("", "", ""), nuclei=1)
+
+
+def test_one_channel_is_refused():
+    with pytest.raises(files.InputError, match="expected two channels"):
+        channels.choose_channels(field("DAPI"))
+
+
+def test_a_picture_with_red_in_it_is_refused():
+    pixels = np.ones((3, 4, 5), np.uint8)
+    with pytest.raises(channels.ChannelDoubt, match="red channel is not empty"):
+        channels.choose_channels(
+            field("red", "green", "blue", pixels=pixels, is_rgb=True)
+        )

@@ -1,0 +1,55 @@
+"""Tests of cellclass_tf.microscopy.contrast."""
+
+import numpy as np
+
+from cellclass_tf.microscopy import contrast
+from cellclass_tf.study import ImageRow
+
+
+def key(group, nuclei="DAPI"):
+    return contrast.Key(group, nuclei, "GFP", "")
+
+
+def counts_of(*values):
+    """A histogram in which both channels hold these values."""
+    return np.stack([np.bincount(values, minlength=1 << 16)] * 2)
+
+
+def test_histograms_of_a_group_add_up_and_others_stay_out(tmp_path):
+    dark, bright = counts_of(*[10] * 100), counts_of(*[900] * 100)
+    contrast.write_histograms(tmp_path / "a.npz", [dark, bright])
+    contrast.write_histograms(tmp_path / "b.npz", [bright])
+    found = contrast.measured_limits(
+        [
+            (key("dish1"), tmp_path / "a.npz", 0),
+            (key("dish1"), tmp_path / "b.npz", 0),
+            (key("dish1", "Hoechst"), tmp_path / "a.npz", 1),
+        ]
+    )
+    assert found[key("dish1")] == ((10, 900), (10, 900))
+    # All pixels are 900: white lies one above black.
+    assert found[key("dish1", "Hoechst")] == ((900, 901), (900, 901))
+
+
+def test_only_what_is_used_of_a_histogram_is_stored(tmp_path):
+    contrast.write_histograms(tmp_path / "a.npz", [counts_of(3, 4095)])
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["0"].shape == (2, 4096)
+
+
+def test_limits_come_back_from_the_manifest_where_fields_share_them():
+    shared = ImageRow(
+        "HEK/a.png",
+        "HEK",
+        z="best:3",
+        nuclei_channel="DAPI",
+        cytoplasm_channel="GFP",
+        contrast_group="dish1",
+        contrast="group",
+        nuclei_limits=contrast.limits_text((12.0, 4095.0)),
+        cytoplasm_limits=contrast.limits_text((0.0, 65535.0)),
+    )
+    own = ImageRow("HEK/b.png", "HEK", contrast_group="dish2", contrast="field")
+    assert contrast.known_limits([shared, own]) == {
+        contrast.Key("dish1", "DAPI", "GFP", "best"): ((12, 4095), (0, 65535))
+    }

@@ -1,0 +1,102 @@
+"""Tests of cellclass_tf.microscopy.formats.nd2."""
+
+from types import SimpleNamespace
+
+import nd2 as library
+import numpy as np
+import pytest
+
+from cellclass_tf.files import InputError
+from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy.formats import nd2
+
+
+@pytest.fixture
+def folder(assets):
+    return assets / "microscope_files" / "nd2"
+
+
+def test_every_plane_is_that_of_the_whole_array(folder):
+    whole = library.imread(folder / "cluster.nd2")
+    for scene in nd2.FORMAT.scenes(folder / "cluster.nd2"):
+        assert scene.size_tzc == whole.shape[:3] == (3, 10, 2)
+        for index in np.ndindex(3, 10, 2):
+            np.testing.assert_array_equal(scene.read(*index), whole[index])
+
+
+def test_names_emission_and_pixel_size(folder):
+    field = readers.read_micrograph(folder / "example-pbmc.nd2")
+    assert field.channel_names == ("Mono", "DAPI", "FITC BP", "TRITC BP")
+    assert field.emissions_nm == (None, 450, 512, 595)
+    assert field.pixel_size_um == pytest.approx(0.646781, rel=1e-5)
+    np.testing.assert_array_equal(
+        field.pixels, library.imread(folder / "example-pbmc.nd2")
+    )
+
+
+def test_time_points_are_fields(folder):
+    fields = list(readers.read_micrographs(folder / "example-timelapse.nd2"))
+    assert [field.time for field in fields] == list(range(53))
+    whole = library.imread(folder / "example-timelapse.nd2")
+    np.testing.assert_array_equal(np.concatenate([f.pixels for f in fields]), whole)
+
+
+def test_a_frame_that_is_not_there_is_named_and_a_black_one_is_not(folder, tmp_path):
+    # Frames 8 and 9 of this file are black, since the focus was above the cells.
+    list(readers.read_micrographs(folder / "cluster.nd2"))
+    content = (folder / "cluster.nd2").read_bytes()
+    before, after = content.rsplit(b"ImageDataSeq|5!", 1)
+    (tmp_path / "a.nd2").write_bytes(before + b"ImageNoneSeq|5!" + after)
+    with pytest.raises(
+        InputError, match=r"a\.nd2: frame 5 .position 0, time 0, plane 5"
+    ):
+        list(readers.read_micrographs(tmp_path / "a.nd2"))
+
+
+def test_positions_are_scenes_with_their_names(folder, monkeypatch):
+    # No file with positions is at hand: frames of another are dealt out to them.
+    frames = library.imread(folder / "example-timelapse.nd2")[:6].reshape(2, 3, 64, 64)
+    points = [SimpleNamespace(name=name) for name in ("A1", None, "A3")]
+    loop = SimpleNamespace(type="XYPosLoop", parameters=SimpleNamespace(points=points))
+    loops = [{"T": t, "P": p} for t in range(2) for p in range(3)]
+    sizes = {"T": 2, "P": 3, "Y": 64, "X": 64}
+    monkeypatch.setattr(library.ND2File, "loop_indices", loops)
+    monkeypatch.setattr(library.ND2File, "sizes", sizes)
+    monkeypatch.setattr(library.ND2File, "experiment", [loop])
+    fields = list(readers.read_micrographs(folder / "example-timelapse.nd2"))
+    assert [(f.scene, f.scene_name, f.time) for f in fields] == [
+        (scene, name, time)
+        for scene, name in enumerate(("A1", "", "A3"))
+        for time in range(2)
+    ]
+    for field in fields:
+        np.testing.assert_array_equal(field.pixels[0], frames[field.time, field.scene])
+
+
+def test_a_loop_of_no_known_meaning_is_refused(folder, monkeypatch):
+    sizes = {"U": 3, "Y": 64, "X": 64}
+    monkeypatch.setattr(library.ND2File, "sizes", sizes)
+    with pytest.raises(InputError, match="'U': 3"):
+        readers.read_micrograph(folder / "example-timelapse.nd2")
+
+
+def test_uncalibrated_pixels_have_no_size(folder, monkeypatch):
+    entry = SimpleNamespace(
+        volume=SimpleNamespace(axesCalibrated=(False, False, False)),
+        channel=SimpleNamespace(name="DAPI", emissionLambdaNm=450.0),
+    )
+    metadata = SimpleNamespace(channels=[entry])
+    monkeypatch.setattr(library.ND2File, "metadata", metadata)
+    field = readers.read_micrograph(folder / "example-zstack.nd2")
+    assert field.pixel_size_um is None
+    assert field.channel_names == ("DAPI",)
+
+
+def test_a_jpeg_2000_is_no_nd2_unless_it_is_called_so(tmp_path):
+    jpeg = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(200)
+    for name in ("a.jp2", "a.nd2"):
+        (tmp_path / name).write_bytes(jpeg)
+    with pytest.raises(InputError, match="of no known format"):
+        readers.read_micrograph(tmp_path / "a.jp2")
+    with pytest.raises(InputError, match="the Nikon ND2 file cannot be read"):
+        readers.read_micrograph(tmp_path / "a.nd2")

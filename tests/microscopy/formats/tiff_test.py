@@ -1,0 +1,181 @@
+"""Tests of cellclass_tf.microscopy.formats.tiff."""
+
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellclass_tf import files
+from cellclass_tf.files import InputError
+from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy.formats import tiff
+
+# (T, Z, C, Y, X); every plane is constant and different.
+STACK = np.broadcast_to(
+    np.arange(12, dtype=np.uint16).reshape(2, 3, 2, 1, 1) * 10, (2, 3, 2, 16, 18)
+).copy()
+
+
+def write_ome(path, pixels=STACK, axes="TZCYX", **options):
+    metadata = {
+        "axes": axes,
+        "Channel": {"Name": ["DAPI", "GFP"], "EmissionWavelength": [460.0, 0.0]},
+        "PhysicalSizeX": 250.0,
+        "PhysicalSizeXUnit": "nm",
+    }
+    options = {"photometric": "minisblack"} | options
+    tifffile.imwrite(path, pixels, ome=True, metadata=metadata, **options)
+
+
+def test_ome_tiff_gives_names_emission_and_pixel_size(tmp_path):
+    write_ome(tmp_path / "a.ome.tif")
+    field = readers.read_micrograph(tmp_path / "a.ome.tif", time=1)
+    assert field.channel_names == ("DAPI", "GFP")
+    # 0 nm stands for nothing.
+    assert field.emissions_nm == (460, None)
+    assert field.pixel_size_um == 0.25
+
+
+@pytest.mark.parametrize("axes", ["TZCYX", "CZTYX", "ZTCYX"])
+def test_planes_are_found_by_the_names_of_axes(tmp_path, axes):
+    shape = [{"T": 2, "Z": 3, "C": 2, "Y": 16, "X": 18}[axis] for axis in axes]
+    pixels = np.random.default_rng(0).integers(0, 4000, shape, np.uint16)
+    write_ome(tmp_path / "a.ome.tif", pixels, axes)
+    expected = pixels.transpose([axes.index(axis) for axis in "TZCYX"])
+    for scene in tiff.FORMAT.scenes(tmp_path / "a.ome.tif"):
+        for index in np.ndindex(2, 3, 2):
+            np.testing.assert_array_equal(scene.read(*index), expected[index])
+
+
+def test_a_stack_in_one_page_is_read_too(tmp_path):
+    # Samples that lie beside each other are one page of all planes for tifffile.
+    write_ome(tmp_path / "a.ome.tif", STACK, tile=(16, 16), compression="zlib")
+    for scene in tiff.FORMAT.scenes(tmp_path / "a.ome.tif"):
+        for index in np.ndindex(2, 3, 2):
+            np.testing.assert_array_equal(scene.read(*index), STACK[index])
+
+
+def test_imagej_hyperstack_gives_labels_and_pixel_size(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        STACK[0, 0],
+        imagej=True,
+        resolution=(4.0, 4.0),
+        metadata={"axes": "CYX", "unit": "um", "Labels": ["nuclei", "actin"]},
+    )
+    field = readers.read_micrograph(tmp_path / "a.tif")
+    assert field.channel_names == ("nuclei", "actin")
+    assert field.pixel_size_um == pytest.approx(0.25)
+
+
+def test_a_printing_resolution_is_no_pixel_size(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", STACK[0, 0, 0], resolution=(72, 72), resolutionunit=2
+    )
+    assert readers.read_micrograph(tmp_path / "a.tif").pixel_size_um is None
+
+
+def test_pages_of_no_known_meaning_are_refused(tmp_path):
+    pages = np.zeros((5, 32, 32), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pages, metadata=None, photometric="minisblack")
+    with pytest.raises(InputError, match=r"a\.tif: the axes .YX .5, 32, 32. are not"):
+        readers.read_micrograph(tmp_path / "a.tif")
+
+
+def test_colours_of_a_tiff_are_channels(tmp_path):
+    image = (np.arange(16 * 20 * 3) % 256).astype(np.uint8).reshape(16, 20, 3)
+    for planar in ("contig", "separate"):
+        pixels = image if planar == "contig" else np.moveaxis(image, -1, 0)
+        tifffile.imwrite(
+            tmp_path / "a.tif", pixels, photometric="rgb", planarconfig=planar
+        )
+        field = readers.read_micrograph(tmp_path / "a.tif")
+        assert field.is_rgb and field.channel_names == ("red", "green", "blue")
+        np.testing.assert_array_equal(field.pixels, np.moveaxis(image, -1, 0))
+
+
+def test_a_truncated_tiff_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 4000, (2, 64, 64), np.uint16)
+    path = tmp_path / "a.ome.tif"
+    write_ome(path, noise, "CYX")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"a\.ome\.tif.*truncated"):
+        next(readers.read_micrographs(path))
+
+
+def lsm(path, pixels, voxel_m):
+    """Writes a Zeiss LSM: after each image its thumbnail, and sizes in a tag."""
+    depth, count, height, width = pixels.shape
+    info = struct.pack("<I9i", 0x0400494C, 512, width, height, depth, count, 1, 2, 8, 8)
+    info += struct.pack("<6d", voxel_m, voxel_m, 1e-6, 0, 0, 0)
+    info += bytes(512 - len(info))
+    with tifffile.TiffWriter(path) as file:
+        for z in range(depth):
+            file.write(
+                pixels[z],
+                photometric="minisblack",
+                planarconfig="separate",
+                metadata=None,
+                extratags=[(34412, 1, len(info), info, True)] if z == 0 else (),
+            )
+            thumbnail = np.zeros((3, 8, 8), np.uint8)
+            file.write(
+                thumbnail,
+                photometric="rgb",
+                planarconfig="separate",
+                subfiletype=1,
+                metadata=None,
+            )
+
+
+def test_a_made_lsm_is_its_stack_without_the_thumbnails(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4000, (3, 3, 32, 40), np.uint16)
+    lsm(tmp_path / "a.lsm", pixels, 0.25e-6)
+    (field,) = readers.read_micrographs(tmp_path / "a.lsm")
+    np.testing.assert_array_equal(field.pixels, pixels.max(axis=0))
+    assert field.pixel_size_um == pytest.approx(0.25)
+
+
+def test_a_real_stk_is_its_planes(assets):
+    path = assets / "microscope_files" / "stk" / "test.stk"
+    # Five planes of 64 x 64 px begin after the first 8 bytes.
+    stored = np.fromfile(path, "<u2", 5 * 64 * 64, offset=8).reshape(5, 64, 64)
+    for scene in tiff.FORMAT.scenes(path):
+        assert scene.size_tzc == (1, 5, 1)
+        for z in range(5):
+            np.testing.assert_array_equal(scene.read(0, z, 0), stored[z])
+    field = readers.read_micrograph(path)
+    assert field.channel_names == ("Laser4054BD4BP",)
+    assert field.emissions_nm == (450,)
+    assert field.pixel_size_um == pytest.approx(3.6260623)
+
+
+@pytest.mark.parametrize("lost", ["SpatialCalibration", "XCalibration"])
+def test_an_stk_without_calibration_has_no_pixel_size(assets, monkeypatch, lost):
+    path = assets / "microscope_files" / "stk" / "test.stk"
+    with tifffile.TiffFile(path) as file:
+        metadata = dict(file.stk_metadata)
+    del metadata[lost]
+    metadata |= {"PlaneProperty": [], "Name": "DAPI", "wavelength": 0}
+    monkeypatch.setattr(tifffile.TiffFile, "stk_metadata", metadata)
+    field = readers.read_micrograph(path)
+    assert field.pixel_size_um is None
+    assert (field.channel_names, field.emissions_nm) == (("DAPI",), (None,))
+
+
+def test_a_real_file_of_metaxpress_is_one_channel(assets):
+    for path in sorted((assets / "microscope_files" / "imagexpress").glob("*.tif")):
+        (field,) = readers.read_micrographs(path)
+        np.testing.assert_array_equal(field.pixels[0], tifffile.imread(path))
+        assert field.channel_names == ("FITC_05",)
+        assert field.emissions_nm == (536,)
+        assert field.pixel_size_um == 1.3668
+
+
+def test_a_real_photograph_is_colour(assets):
+    # Exported by Nikon Camera Control: no micrograph, and its red is not empty.
+    path = assets / "microscope_files" / "tif" / "NikonTIF.tif"
+    (field,) = readers.read_micrographs(path)
+    assert field.is_rgb and field.pixels[0].any()
+    assert field.sha256 == files.sha256_of_file(path)

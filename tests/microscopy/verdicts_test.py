@@ -1,0 +1,127 @@
+"""Tests of cellclass_tf.microscopy.verdicts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tifffile
+
+import cellclass_tf as cc
+from cellclass_tf import files
+from cellclass_tf.datasets.culture import field, looks
+from cellclass_tf.manifest import Cost, costs_of_rejection
+from cellclass_tf.study import Study
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """A field with cells in it, (2, 256, 256) uint16."""
+    rng = np.random.default_rng(0)
+    dish = looks.Dish.random(rng)
+    return field.simulate_field({"HEK": 1}, size_px=256, rng=rng, dish=dish).pixels
+
+
+def write_raw(path, pixels):
+    path.parent.mkdir(exist_ok=True)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(path, pixels, ome=True, metadata=metadata)
+
+
+@pytest.fixture
+def study(tmp_path, cells):
+    """A study of one good field and one without cells, in one dish."""
+    write_raw(tmp_path / "raw" / "dish1_good.ome.tif", cells)
+    write_raw(tmp_path / "raw" / "dish1_none.ome.tif", np.full_like(cells, 100))
+    convert(tmp_path)
+    return Study.open(tmp_path / "study")
+
+
+def convert(folder):
+    outcome = cc.convert(
+        folder / "raw", folder / "study", cell_type="HEK", group=r"dish\d"
+    )
+    assert not outcome.failures
+
+
+def verdicts_of(study):
+    return {row.image: row.verdict for row in study.rows()}
+
+
+GOOD, NONE = "HEK/dish1_good.png", "HEK/dish1_none.png"
+
+
+def test_a_rejected_field_stays_in_the_manifest_and_out_of_what_is_used(study):
+    assert verdicts_of(study) == {GOOD: "accepted", NONE: "rejected"}
+    assert [row.image for row in study.accepted_rows()] == [GOOD]
+    rejected = study.rows()[1]
+    assert "empty" in rejected.reasons
+    assert study.read_image(rejected).shape == (256, 256, 3)
+
+
+def test_each_group_gets_a_contact_sheet(study):
+    (sheet,) = (study.root / "quality").iterdir()
+    assert sheet.name == "dish1.png"
+    assert files.read_png(sheet).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "verdict", "reason"),
+    [(NONE, "accepted", None), (NONE, "accepted", ""), (GOOD, "rejected", "bubbles")],
+)
+def test_a_verdict_by_hand_outlives_later_runs(
+    study, tmp_path, cells, image, verdict, reason
+):
+    (row,) = (row for row in study.rows() if row.image == image)
+    reason = row.reason if reason is None else reason
+    by_hand = dataclasses.replace(row, verdict=verdict, reason=reason)
+    study.update([by_hand])
+    # Another field of the dish has all of it judged again.
+    for number in range(2):
+        write_raw(tmp_path / "raw" / f"dish1_{number}.ome.tif", cells[:, ::-1])
+        convert(tmp_path)
+    (after,) = (row for row in study.rows() if row.image == image)
+    assert (after.verdict, after.reason) == (verdict, reason)
+
+
+def test_a_verdict_that_is_emptied_is_made_again(study, tmp_path):
+    study.update(
+        dataclasses.replace(row, verdict="", reason="") for row in study.rows()
+    )
+    convert(tmp_path)
+    assert verdicts_of(study) == {GOOD: "accepted", NONE: "rejected"}
+
+
+def test_without_its_memory_no_verdict_is_changed(study, tmp_path):
+    flipped = [
+        dataclasses.replace(row, verdict="accepted", reason="") for row in study.rows()
+    ]
+    study.update(flipped)
+    (study.root / ".journal" / "verdicts.json").unlink()
+    convert(tmp_path)
+    assert verdicts_of(study) == {GOOD: "accepted", NONE: "accepted"}
+
+
+def test_a_kill_between_memory_and_manifest_is_made_good(study, tmp_path):
+    # The memory knows both verdicts; the manifest still has the old one.
+    memory = study.root / ".journal" / "verdicts.json"
+    before = study.manifest_path.read_text()
+    files.write_json(memory, {GOOD: [["rejected", "old"], ["accepted", ""]]})
+    old = dataclasses.replace(study.rows()[0], verdict="rejected", reason="old")
+    study.update([old])
+    convert(tmp_path)
+    assert study.manifest_path.read_text() == before
+
+
+def test_what_reasons_cost_is_counted(study):
+    row = study.rows()[1]
+    rows = [
+        dataclasses.replace(row, reason="empty: 0", cells=None, nuclei_estimate=3),
+        dataclasses.replace(row, reason="empty: 0; debris: 20 %", cells=10),
+        dataclasses.replace(row, reason="", cells=5),
+        dataclasses.replace(row, verdict="accepted", reason="empty: 0", cells=50),
+    ]
+    assert costs_of_rejection(rows) == {
+        "by hand": Cost(1, 5),
+        "debris": Cost(1, 10),
+        "empty": Cost(2, 13),
+    }

@@ -1,0 +1,487 @@
+"""Tests of cellclass_tf.provenance."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+import cellclass_tf as cc
+from cellclass_tf import files
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+from cellclass_tf.provenance.tracing import trace
+from cellclass_tf.study import ImageRow, Study
+
+STEM = "mixed/d2_a"
+# Cell 1 has 2 px, cell 2 has 6 px with its middle at y 2, x 3.5.
+LABELS = np.array(
+    [[1, 1, 0, 0, 0], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2]], np.int32
+)
+TABLE = """image,cell,cell_type,probability,p_HEK,p_N2a,score,centroid_y_px,centroid_x_px,area_px
+mixed/d2_a,1,HEK,0.8,0.8,0.2,0.9,0,0.5,2
+mixed/d2_a,2,N2a,0.9,0.1,0.9,0.7,2,3.5,6
+mixed/other,1,HEK,0.8,0.8,0.2,0.9,0,0,1
+"""
+
+
+def make_study(root, raw, stems=(STEM,)):
+    """A study whose images are all of the raw files `raw`."""
+    study = Study.create(root)
+    rows = []
+    for number, stem in enumerate(stems):
+        row = ImageRow(
+            image=f"{stem}.png",
+            cell_type=stem.split("/")[0],
+            raw_file="|".join(map(str, raw)),
+            raw_sha256="|".join(map(files.sha256_of, raw)),
+            raw_reader="tifffile 2024.1",
+            scene=1,
+            scene_name="A01",
+            z="max",
+            nuclei_channel="DAPI",
+            cytoplasm_channel="GFP",
+            channels_by="name",
+            contrast_group="d2",
+            contrast="group",
+            nuclei_limits="90-4000",
+            cytoplasm_limits="100-3000",
+            pixel_size_um=0.325,
+            verdict="accepted",
+        )
+        files.write_png(study.image_path(row), np.full((4, 5, 3), number, np.uint8))
+        digest = files.sha256_of_file(study.image_path(row))
+        rows.append(dataclasses.replace(row, image_sha256=digest))
+    study.update(rows)
+    return study
+
+
+def make_model(root):
+    root.mkdir()
+    (root / "cellclass.json").write_text("{}")
+    (root / "saved_model.pb").write_bytes(b"network")
+    return root
+
+
+def make_predictions(root, study, model, source, prefix=""):
+    """What `predict` writes, with the first row's image as its only one."""
+    row = study.rows()[0]
+    labels = root / "labels" / f"{row.stem.removeprefix(prefix)}.tif"
+    Cells.from_labels(LABELS, study.cell_types, "HEK").write(labels)
+    files.write_png(
+        root / "overlays" / f"{row.stem.removeprefix(prefix)}.png",
+        np.zeros((4, 5, 3), np.uint8),
+    )
+    (root / "cells.csv").write_text(
+        TABLE.replace(f"{STEM},", STEM[len(prefix) :] + ",")
+    )
+    entry = {
+        "image": row.image,
+        "sha256": row.image_sha256,
+        "labels_sha256": files.sha256_of_file(labels),
+        "raw_file": row.raw_file,
+        "raw_sha256": row.raw_sha256,
+    }
+    record = {
+        "model": str(model),
+        "model_sha256": files.sha256_of_tree(model),
+        "model_metadata": {"experiment": "small", "dataset_fingerprint": "f00d"},
+        "settings": {"input": str(source), "score_threshold": 0.1, "nuclei": None},
+        "study": str(study.root),
+        "versions": {"cellclass_tf": "0.1.0"},
+        "finished": "2024-05-06T07:08:09+00:00",
+        "images": [entry],
+    }
+    files.write_json(root / "run.json", record)
+    return root
+
+
+@pytest.fixture
+def place(tmp_path):
+    """raw/d2_a.tif, study/, model/ and predictions/ of the study."""
+    (tmp_path / "raw").mkdir()
+    raw = tmp_path / "raw" / "d2_a.tif"
+    raw.write_bytes(b"micrograph")
+    study = make_study(tmp_path / "study", [raw])
+    model = make_model(tmp_path / "model")
+    make_predictions(tmp_path / "predictions", study, model, study.root)
+    return tmp_path
+
+
+def labels_of(place):
+    return place / "predictions" / "labels" / f"{STEM}.tif"
+
+
+def states(found):
+    return {link.name: link.state for link in found.links}
+
+
+def broken(found):
+    return {link.name: link.state for link in found.links if link.is_broken}
+
+
+def change_row(study, **values):
+    (row,) = study.rows()
+    study.update([dataclasses.replace(row, **values)])
+
+
+def change_record(place, **values):
+    path = place / "predictions" / "run.json"
+    files.write_json(path, json.loads(path.read_text()) | values)
+
+
+def entry_of(place):
+    return json.loads((place / "predictions" / "run.json").read_text())["images"][0]
+
+
+def test_a_cell_leads_back_to_its_raw_file(place):
+    found = trace(labels_of(place), cell=2)
+    assert found.is_whole
+    assert states(found) == {
+        "cell": "same",
+        "label image": "same",
+        "prediction run": "recorded",
+        "model": "same",
+        "merged image": "same",
+        "conversion": "recorded",
+        "quality": "recorded",
+        "raw file": "same",
+    }
+    shown = str(found)
+    assert f"Cell 2 of {STEM}" in shown
+    for text in (
+        "N2a, probability 0.9, score 0.7, centre at y 2, x 3.5",
+        "6 px in cells.csv, 6 px in the label image",
+        "finished 2024-05-06T07:08:09+00:00, cellclass_tf 0.1.0",
+        "score_threshold 0.1",
+        "trained by small, on data f00d",
+        "scene 1, scene_name A01, time 0, planes max, read by tifffile 2024.1",
+        "channels: nuclei DAPI, cytoplasm GFP, found by name",
+        "contrast limits (group): nuclei 90-4000, cytoplasm 100-3000",
+        "contrast group d2",
+        "pixel size in µm 0.325",
+        "accepted",
+        files.sha256_of_file(place / "raw" / "d2_a.tif")[:12],
+        "Every link that was recorded holds.",
+    ):
+        assert text in shown, text
+    assert "nuclei None" not in shown
+
+
+def test_without_a_cell_the_whole_table_is_compared(place):
+    assert states(trace(labels_of(place)))["cells"] == "same"
+    table = place / "predictions" / "cells.csv"
+    table.write_text("".join(TABLE.splitlines(keepends=True)[:2]))
+    found = trace(labels_of(place))
+    assert broken(found) == {"cells": "changed"}
+    assert "1 in cells.csv, 2 in the label image" in str(found)
+    table.unlink()
+    assert broken(trace(labels_of(place))) == {"cells": "missing"}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        f"predictions/labels/{STEM}.tif",
+        f"predictions/overlays/{STEM}.png",
+        "predictions/labels/../labels/mixed/d2_a.tif",
+    ],
+)
+def test_files_of_predictions_are_known(place, monkeypatch, image):
+    assert "model" in states(trace(place / image))
+    monkeypatch.chdir(place)
+    found = trace(image)
+    assert found.is_whole and found.subject == f"{STEM} in predictions"
+
+
+@pytest.mark.parametrize(
+    "image", [STEM, "d2_a", f"{STEM}.png", f"study/images/{STEM}.png"]
+)
+def test_names_of_predictions_and_of_a_study_are_known(place, monkeypatch, image):
+    monkeypatch.chdir(place)
+    assert "model" in states(trace(image, predictions="predictions"))
+    assert "model" not in states(trace(image, study="study"))
+
+
+def test_a_file_name_is_known_from_inside_its_folder(place, monkeypatch):
+    monkeypatch.chdir(labels_of(place).parent)
+    assert trace("d2_a.tif").is_whole
+
+
+def test_a_study_image_shows_its_annotation(place):
+    study = Study.open(place / "study")
+    (row,) = study.rows()
+    image = study.image_path(row)
+    assert "annotation" not in states(trace(image))
+    Cells.from_labels(LABELS, study.cell_types).write(study.cells_path(row))
+    assert states(trace(image))["annotation"] == "not recorded"
+    annotated = {"annotator": "cellpose", "annotator_sha256": 64 * "a", "cells": 2}
+    change_row(study, **annotated, diameter_px=31.5)
+    found = trace(study.cells_path(row), cell=2)
+    assert found.is_whole and states(found)["annotation"] == "recorded"
+    shown = str(found)
+    assert "unknown, centre at y 2, x 3.5" in shown
+    assert "2 cells in images.csv, 2 in the label image" in shown
+    assert "by cellpose, SHA-256 of its weights aaaaaaaaaaaa" in shown
+    assert "diameter in px 31.5, corrected or imported no" in shown
+    change_row(study, cells=3, corrected=True)
+    assert broken(trace(image)) == {"annotation": "changed"}
+    assert "SHA-256 of its labels" in str(trace(image))
+    study.cells_path(row).unlink()
+    assert broken(trace(image)) == {"annotation": "missing"}
+
+
+def test_a_raw_file_that_changed_shows_both_fingerprints(place):
+    before = files.sha256_of_file(place / "raw" / "d2_a.tif")
+    (place / "raw" / "d2_a.tif").write_bytes(b"another")
+    after = files.sha256_of_file(place / "raw" / "d2_a.tif")
+    found = trace(labels_of(place))
+    assert broken(found) == {"raw file": "changed"} and not found.is_whole
+    assert (found.links[-1].recorded, found.links[-1].found) == (before, after)
+    assert f"SHA-256 was {before[:12]}, is {after[:12]}" in str(found)
+    assert "Broken: raw file (changed)." in str(found)
+
+
+def test_a_raw_file_that_moved_is_found_by_its_content(place):
+    raw, archive = place / "raw" / "d2_a.tif", place / "archive" / "2024"
+    archive.mkdir(parents=True)
+    shutil.move(raw, archive / "d2_a.tif")
+    found = trace(labels_of(place))
+    assert broken(found) == {"raw file": "missing"} and "--raw=DIR" in str(found)
+    found = trace(labels_of(place), raw=place / "archive")
+    assert found.is_whole and f"moved; it was {raw}" in str(found)
+    (archive / "d2_a.tif").rename(archive / "renamed.tif")
+    (archive / "d2_a.tif").write_bytes(b"another of the same name")
+    found = trace(labels_of(place), raw=place / "archive")
+    assert found.is_whole and "renamed.tif" in str(found)
+    (archive / "renamed.tif").unlink()
+    found = trace(labels_of(place), raw=place / "archive")
+    assert broken(found) == {"raw file": "missing"} and "no such file" in str(found)
+
+
+def test_a_place_to_look_that_is_no_folder_is_an_error(place):
+    with pytest.raises(InputError, match="--raw=.*expected a folder"):
+        trace(labels_of(place), raw=place / "nowhere")
+
+
+def test_one_file_a_channel_is_a_link_each(place):
+    raw = [place / "raw" / f"d2_a_w{i}.tif" for i in (1, 2)]
+    for path in raw:
+        path.write_bytes(path.name.encode())
+    study = make_study(place / "two", raw)
+    raw[1].write_bytes(b"another")
+    found = trace(STEM, study=study.root)
+    assert [link.state for link in found.links[-2:]] == ["same", "changed"]
+    change_row(study, raw_sha256="")
+    found = trace(STEM, study=study.root)
+    assert [link.state for link in found.links[-2:]] == 2 * ["not recorded"]
+
+
+def test_one_file_may_have_the_separator_in_its_name(place):
+    raw = place / "raw" / "a|b.tif"
+    raw.write_bytes(b"odd")
+    assert trace(STEM, study=make_study(place / "odd", [raw]).root).is_whole
+
+
+def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
+    raw = place / "raw" / "d2.zarr"
+    raw.mkdir()
+    (raw / "0").write_bytes(b"chunk")
+    study = make_study(place / "zarr", [raw])
+    assert trace(STEM, study=study.root).is_whole
+    (raw / "1").write_bytes(b"more")
+    assert broken(trace(STEM, study=study.root)) == {"raw file": "changed"}
+    change_row(study, raw_file=str(place))
+    assert broken(trace(STEM, study=study.root)) == {"raw file": "missing"}
+
+
+def test_an_edited_merged_image_is_told(place):
+    image = place / "study" / "images" / f"{STEM}.png"
+    files.write_png(image, np.full((4, 5, 3), 9, np.uint8))
+    assert broken(trace(labels_of(place))) == {"merged image": "changed"}
+    assert broken(trace(image)) == {"merged image": "changed"}
+    image.unlink()
+    assert broken(trace(image)) == {"merged image": "missing"}
+
+
+def test_a_conversion_after_the_prediction_is_told(place):
+    study = Study.open(place / "study")
+    change_row(study, raw_sha256=64 * "0")
+    found = trace(labels_of(place))
+    assert broken(found) == {"conversion": "changed"}
+    assert "another conversion" in str(found)
+
+
+def test_an_edited_label_image_is_told_and_the_cell_with_it(place):
+    edited = LABELS.copy()
+    edited[1, 3] = 1
+    Cells.from_labels(edited, ("HEK",)).write(labels_of(place))
+    found = trace(labels_of(place), cell=2)
+    assert broken(found) == {"cell": "changed", "label image": "changed"}
+    assert "6 px in cells.csv, 5 px in the label image" in str(found)
+    Cells.from_labels(np.minimum(LABELS, 1), ("HEK",)).write(labels_of(place))
+    found = trace(labels_of(place), cell=2)
+    assert broken(found) == {"cell": "changed", "label image": "changed"}
+    labels_of(place).unlink()
+    found = trace(labels_of(place))
+    assert broken(found) == {"cells": "changed", "label image": "missing"}
+
+
+def test_a_changed_model_is_told_and_one_that_is_gone(place):
+    (place / "model" / "saved_model.pb").write_bytes(b"other network")
+    assert broken(trace(labels_of(place))) == {"model": "changed"}
+    shutil.rmtree(place / "model")
+    assert broken(trace(labels_of(place))) == {"model": "missing"}
+
+
+def test_only_a_folder_that_looks_like_a_model_is_read(place):
+    change_record(place, model=str(place / "study"))
+    assert broken(trace(labels_of(place))) == {"model": "missing"}
+
+
+@pytest.mark.parametrize("cell", [0, -1, 3, 70000])
+def test_a_cell_that_is_not_there_is_an_error(place, cell):
+    with pytest.raises(InputError, match=f"no cell {cell}; expected 1 to 2"):
+        trace(labels_of(place), cell=cell)
+    study = Study.open(place / "study")
+    (row,) = study.rows()
+    Cells.from_labels(LABELS, study.cell_types).write(study.cells_path(row))
+    with pytest.raises(InputError, match=f"no cell {cell}; expected 1 to 2"):
+        trace(study.cells_path(row), cell=cell)
+
+
+def test_an_unknown_image_lists_near_names(place):
+    with pytest.raises(InputError, match=f"mixed/d2_b.*near it are {STEM}"):
+        trace("mixed/d2_b", predictions=place / "predictions")
+    with pytest.raises(InputError, match="none of the 1 images"):
+        trace(place / "study" / "raw.tif")
+    with pytest.raises(InputError, match="no run.json and no study.yaml"):
+        trace(place / "raw" / "d2_a.tif")
+
+
+def test_a_name_that_two_images_have_is_not_guessed(place):
+    raw = place / "raw" / "d2_a.tif"
+    study = make_study(place / "both", [raw], ("HEK/a", "N2a/a"))
+    with pytest.raises(InputError, match="near it are HEK/a, N2a/a"):
+        trace("a", study=study.root)
+    assert trace("N2a/a", study=study.root).is_whole
+    assert trace(study.root / "images" / "HEK" / "a.png").is_whole
+
+
+def test_predictions_of_raw_files_move_with_their_study(place):
+    root = place / "of_raw"
+    study = make_study(root / "converted", [place / "raw" / "d2_a.tif"])
+    make_predictions(root, study, place / "model", place / "raw", prefix="mixed/")
+    assert trace(root / "labels" / "d2_a.tif", cell=2).is_whole
+    root.rename(place / "moved")
+    assert trace(place / "moved" / "labels" / "d2_a.tif", cell=2).is_whole
+    assert trace(STEM, predictions=place / "moved").is_whole
+    shutil.rmtree(place / "moved" / "converted")
+    found = trace(place / "moved" / "labels" / "d2_a.tif")
+    assert broken(found) == {"merged image": "missing"}
+    assert states(found)["raw file"] == "same"
+
+
+def test_a_study_that_moved_elsewhere_is_named(place):
+    (place / "study").rename(place / "elsewhere")
+    found = trace(labels_of(place))
+    assert broken(found) == {"merged image": "missing"} and "--study=DIR" in str(found)
+    assert states(found)["conversion"] == "not recorded"
+    assert trace(labels_of(place), study=place / "elsewhere").is_whole
+
+
+def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factory):
+    raw = {"raw_file": "raw/d2_a.tif"}
+    change_row(Study.open(place / "study"), **raw)
+    change_record(place, study="study", model="model", images=[entry_of(place) | raw])
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert trace(labels_of(place)).is_whole
+
+
+@pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
+def test_a_record_does_not_lead_out_of_the_study(place, image):
+    change_record(place, images=[entry_of(place) | {"image": image}])
+    with pytest.raises(InputError, match="run.json: expected what"):
+        trace(labels_of(place))
+    with pytest.raises(InputError):
+        trace("../../x", predictions=place / "predictions")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"images": {}}',
+        '{"images": ["x"]}',
+        '{"model": 1}',
+        9999 * "[",
+    ],
+)
+def test_a_broken_record_is_one_clear_error(place, text):
+    (place / "predictions" / "run.json").write_text(text)
+    with pytest.raises(InputError, match="run.json.*Run `cellclass predict` again"):
+        trace(labels_of(place))
+
+
+def test_predictions_without_a_record_are_an_error(place):
+    (place / "predictions" / "run.json").unlink()
+    with pytest.raises(InputError, match="run.json"):
+        trace(STEM, predictions=place / "predictions")
+
+
+@pytest.mark.parametrize(
+    "table", ["", "image\nmixed/d2_a\n", TABLE.replace(",2,N2a", ",two,N2a")]
+)
+def test_a_broken_table_is_one_clear_error(place, table):
+    (place / "predictions" / "cells.csv").write_text(table)
+    with pytest.raises(InputError, match="cells.csv"):
+        trace(labels_of(place), cell=1)
+
+
+def test_what_older_versions_did_not_record_is_no_break(place):
+    study = Study.open(place / "study")
+    change_row(study, image_sha256="", raw_sha256="", verdict="")
+    change_record(place, images=[{"image": f"{STEM}.png"}], model_sha256="")
+    table = place / "predictions" / "cells.csv"
+    table.write_text("".join(s.rpartition(",")[0] + "\n" for s in TABLE.splitlines()))
+    found = trace(labels_of(place), cell=2)
+    assert found.is_whole
+    assert [k for k, v in states(found).items() if v == "not recorded"] == [
+        "cell",
+        "label image",
+        "model",
+        "merged image",
+        "quality",
+        "raw file",
+    ]
+
+
+def test_a_manifest_that_is_older_than_the_run_is_no_break(place):
+    change_row(Study.open(place / "study"), image_sha256="", raw_sha256="")
+    assert trace(labels_of(place)).is_whole
+
+
+def test_records_do_not_steer_a_terminal(place):
+    change_record(place, finished="\x1b[2J")
+    assert "\x1b" not in str(trace(labels_of(place)))
+
+
+def test_a_real_conversion_is_whole_until_its_raw_file_changes(tmp_path):
+    rng = np.random.default_rng(0)
+    raw = tmp_path / "raw" / "HEK" / "d1_a.ome.tif"
+    raw.parent.mkdir(parents=True)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    pixels = rng.integers(100, 1000, (2, 32, 40), np.uint16)
+    tifffile.imwrite(raw, pixels, ome=True, metadata=metadata)
+    assert not cc.convert(tmp_path / "raw", tmp_path / "s").failures
+    image = tmp_path / "s" / "images" / "HEK" / "d1_a.png"
+    found = cc.trace(image)
+    assert found.is_whole and "nuclei DAPI, cytoplasm GFP" in str(found)
+    assert states(found)["raw file"] == states(found)["merged image"] == "same"
+    raw.write_bytes(raw.read_bytes() + b"\0")
+    assert broken(cc.trace(image)) == {"raw file": "changed"}
