@@ -134,4 +134,6 @@ def _shared_folder(
     parent = neighbour.parent if neighbour else None
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
-    return pathlib.Path(tempfile.mkdtemp(prefix=f"{files.PART_PREFIX}beam-", dir=parent))
+    return pathlib.Path(
+        tempfile.mkdtemp(prefix=f"{files.PART_PREFIX}beam-", dir=parent)
+    )

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from PIL import ImageDraw
+    from PIL import ImageDraw, ImageFont
 
 BACKGROUND = (24, 24, 24)
-_INK = (255, 255, 255)
+INK = (255, 255, 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,8 @@ def draw(
     canvas, pen = _blank(width, line * (1 + len(rows)) + unit // 2)
     middle = unit // 4 + line // 2
     bar = 0 if pixel_size_um is None else _scale_bar(pen, middle, width, pixel_size_um)
-    text = _fitted(pen, name, width - bar - 2 * unit)
-    pen.text((unit, middle), text, _INK, anchor="lm")
+    text = fitted(pen, name, width - bar - 2 * unit)
+    pen.text((unit, middle), text, INK, anchor="lm")
     for number, row in enumerate(rows, start=1):
         for left, entry in row:
             _draw_entry(pen, left, middle + number * line, unit, entry)
@@ -64,13 +64,29 @@ def title(width: int, text: str) -> np.ndarray:
     """Draws a centred line of text as (H', width, 3) uint8."""
     unit = text_height(width)
     canvas, pen = _blank(width, 2 * unit)
-    pen.text((width // 2, unit), text, _INK, anchor="mm")
+    pen.text((width // 2, unit), text, INK, anchor="mm")
     return np.asarray(canvas)
 
 
 def text_height(width: int) -> int:
     """Returns the size of the text in pixels for a picture of this width."""
     return max(16, round(width / 44))
+
+
+def font(size_px: int) -> ImageFont.FreeTypeFont:
+    """Returns the font of all pictures at a size."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(_font_path(), size_px)
+
+
+def fitted(pen: ImageDraw.ImageDraw, text: str, room: float) -> str:
+    """Cuts the start of a text that is too long: the end of a name tells more."""
+    if pen.textlength(text) <= room:
+        return text
+    while text and pen.textlength("…" + text) > room:
+        text = text[1:]
+    return "…" + text
 
 
 def round_length_um(longest_um: float) -> float:
@@ -82,11 +98,11 @@ def round_length_um(longest_um: float) -> float:
 
 
 def _blank(width: int, height: int):
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (width, height), BACKGROUND)
     pen = ImageDraw.Draw(canvas)
-    pen.font = ImageFont.truetype(_font_path(), text_height(width))
+    pen.font = font(text_height(width))
     return canvas, pen
 
 
@@ -132,7 +148,7 @@ def _draw_entry(
     for start, stop in spans:
         top = middle - thick // 2
         pen.rectangle((start, top, stop, top + thick - 1), fill=entry.colour)
-    pen.text((left + _text_start(unit), middle), entry.text, _INK, anchor="lm")
+    pen.text((left + _text_start(unit), middle), entry.text, INK, anchor="lm")
 
 
 def _scale_bar(
@@ -146,16 +162,7 @@ def _scale_bar(
     right = width - unit
     thick = max(3, unit // 4)
     top = middle - thick // 2
-    pen.rectangle((right - length_px, top, right - 1, top + thick - 1), fill=_INK)
+    pen.rectangle((right - length_px, top, right - 1, top + thick - 1), fill=INK)
     text_right = right - length_px - unit // 2
-    pen.text((text_right, middle), text, _INK, anchor="rm")
+    pen.text((text_right, middle), text, INK, anchor="rm")
     return width - text_right + math.ceil(pen.textlength(text))
-
-
-def _fitted(pen: ImageDraw.ImageDraw, text: str, room: float) -> str:
-    """Cuts the start of a text that is too long: the end of a name tells more."""
-    if pen.textlength(text) <= room:
-        return text
-    while text and pen.textlength("…" + text) > room:
-        text = text[1:]
-    return "…" + text

@@ -48,6 +48,7 @@ class ImageRow:
     saturated_share: float | None = None
     nuclei_estimate: int | None = None
     nucleus_px: float | None = None
+    specks_per_nucleus: float | None = None
     debris_share: float | None = None
     glow_share: float | None = None
     unevenness: float | None = None

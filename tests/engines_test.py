@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import pickle
 import shutil
 
 import numpy as np
@@ -99,6 +100,12 @@ def test_predict_writes_the_same_bytes_on_every_engine(study, model, tmp_path):
     first, *others = trees_of_all_engines(call, tmp_path)
     assert {"labels/HEK/a.tif", "overlays/HEK/a.png", "cells.csv"} <= set(first)
     assert all(other == first for other in others)
+
+
+def test_a_process_loads_a_model_that_comes_by_twice_once(model):
+    sent = pickle.dumps(cc.Predictor.load(model))
+    assert len(sent) < 1000
+    assert pickle.loads(sent) is pickle.loads(sent)
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,12 @@ _SHORTEST_PX, _LONGEST_PX = 6.0, 32.0
 # All but focus and saturation is read from about so many pixels a side.
 _REDUCED_PX = 256
 _BLOCKS = 8
+_SMALLEST_NUCLEUS_PX2 = 30
 _FEWEST_BLOCKS = 12
 
 # Laplacian variances (log10) of fields that are just sharp, per pixel and per nucleus of
 # 20 px. The first alone would reject what a strong objective enlarges.
-_SHARP_PER_PIXEL, _SHARP_PER_NUCLEUS = -2.75, -2.2
+_SHARP_PER_PIXEL, _SHARP_PER_NUCLEUS = -2.75, -2.0
 _NUCLEUS_PX = 20.0
 # A group tells what is usual from this many fields on; so many of its standard
 # deviations from its median is unusual.
@@ -45,6 +46,7 @@ class Figures:
       nuclei_estimate: number of bright spots in the nuclei's channel that may be nuclei.
         Touching nuclei count once: no cell count.
       nucleus_px: median diameter of these spots in pixels; 0 without any.
+      specks_per_nucleus: bright spots that are too small for a nucleus, for each one.
       debris_share: of the pixels, those more than four times as bright as the median
         cell, in [0, 1]; the worse channel.
       glow_share: how much brighter the haziest part of the background is than the
@@ -58,6 +60,7 @@ class Figures:
     saturated_share: float
     nuclei_estimate: int
     nucleus_px: float
+    specks_per_nucleus: float
     debris_share: float
     glow_share: float
     unevenness: float
@@ -73,13 +76,14 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     planes = [micrograph.pixels[channel] for channel in channels]
     reduced = [_Reduced(plane) for plane in planes]
     focus = [_focus(p, r) for p, r in zip(planes, reduced, strict=True)]
-    count, nucleus_px = reduced[0].spots()
+    areas, specks = reduced[0].spots(reduced[1])
     return Figures(
         focus_slope=round(float(np.mean([slope for slope, _ in focus])), 3),
         focus_laplacian=round(float(np.mean([ratio for _, ratio in focus])), 3),
         saturated_share=round(max(map(_saturated_share, planes)), 6),
-        nuclei_estimate=count,
-        nucleus_px=round(nucleus_px, 1),
+        nuclei_estimate=len(areas),
+        nucleus_px=round(2 * float(np.median(areas) / np.pi) ** 0.5 if areas else 0, 1),
+        specks_per_nucleus=round(specks / max(len(areas), 1), 3),
         debris_share=round(max(r.debris_share() for r in reduced), 4),
         glow_share=round(reduced[0].glow_share(), 3),
         unevenness=round(_unevenness(reduced), 3),
@@ -106,49 +110,42 @@ class _Test:
       value: what of the figures is tested.
       limit: above it a field is rejected.
       doubtful: above it, it is rejected if it is also unusual in its group.
-      text: says a value to a person.
+      what: names the value to a person.
+      number: writes the value.
     """
 
     reason: str
     value: Callable[[Figures], float]
     limit: float
     doubtful: float
-    text: Callable[[float], str]
+    what: str
+    number: Callable[[float], str] = "{:.1%}".format
 
 
 _TESTS = (
-    _Test(
-        "empty",
-        lambda f: float(f.nuclei_estimate == 0),
-        0.5,
-        0.5,
-        lambda v: "no nucleus",
-    ),
+    _Test("empty", lambda f: float(f.nuclei_estimate == 0), 0.5, 0.5, "no nucleus"),
     _Test(
         "out of focus",
         lambda f: -focus_score(f),
         0.0,
         -0.3,
-        lambda v: f"sharpness {-v:.2f}",
+        "sharpness",
+        lambda value: f"{0 - value:.2f}",
     ),
+    _Test("saturated", lambda f: f.saturated_share, 0.01, 0.003, "share of pixels"),
+    _Test("debris", lambda f: f.debris_share, 0.05, 0.02, "bright share of pixels"),
     _Test(
-        "saturated",
-        lambda f: f.saturated_share,
-        0.01,
-        0.003,
-        lambda v: f"{v:.1%} of px",
+        "debris",
+        lambda f: f.specks_per_nucleus,
+        2.0,
+        1.0,
+        "specks for each nucleus",
+        "{:.1f}".format,
     ),
-    _Test("debris", lambda f: f.debris_share, 0.05, 0.02, lambda v: f"{v:.1%} of px"),
-    _Test(
-        "glow",
-        lambda f: f.glow_share,
-        0.6,
-        0.35,
-        lambda v: f"{v:.0%} of a nucleus's light",
-    ),
-    _Test("uneven light", lambda f: f.unevenness, 0.8, 0.65, lambda v: f"{v:.0%} lost"),
+    _Test("glow", lambda f: f.glow_share, 0.6, 0.35, "share of a nucleus's light"),
+    _Test("uneven light", lambda f: f.unevenness, 0.8, 0.65, "lost in the dark part"),
 )
-REASONS = tuple(test.reason for test in _TESTS)
+REASONS = tuple(dict.fromkeys(test.reason for test in _TESTS))
 
 
 def judge(figures: Sequence[Figures]) -> list[str]:
@@ -158,6 +155,7 @@ def judge(figures: Sequence[Figures]) -> list[str]:
       The reason for each field, '' if it is good; several are joined by '; ', and each
       begins with one of REASONS.
     """
+    figures = _without_debris_for_nuclei(figures)
     texts: list[list[str]] = [[] for _ in figures]
     for test in _TESTS:
         values = np.array([test.value(f) for f in figures], float)
@@ -165,19 +163,31 @@ def judge(figures: Sequence[Figures]) -> list[str]:
         for found, value in zip(texts, values, strict=True):
             against = ""
             if value > test.limit:
-                against = f"limit {test.text(test.limit)}"
+                against = f"limit {test.number(test.limit)}"
             elif value > max(test.doubtful, usual):
-                against = f"its group reaches {test.text(usual)}"
+                against = f"its group's bound {test.number(usual)}"
             if against:
-                found.append(f"{test.reason}: {test.text(value)} ({against})")
+                number = test.number(value)
+                found.append(f"{test.reason}: {test.what} {number} ({against})")
     # In a field without cells nothing else can be measured.
     return [
-        f"{REASONS[0]}: no nucleus" if _is_empty(f) else "; ".join(f) for f in texts
+        "empty: no nucleus was found" if f.nuclei_estimate == 0 else "; ".join(found)
+        for f, found in zip(figures, texts, strict=True)
     ]
 
 
-def _is_empty(reasons: Sequence[str]) -> bool:
-    return bool(reasons) and reasons[0].startswith(REASONS[0])
+def _without_debris_for_nuclei(figures: Sequence[Figures]) -> list[Figures]:
+    """Takes a few spots that are small beside the group's nuclei for debris."""
+    sizes = [f.nucleus_px for f in figures if f.nuclei_estimate >= 5]
+    if len(sizes) < _FEWEST_OF_GROUP:
+        return list(figures)
+    smallest = 0.5 * np.median(sizes)
+    return [
+        dataclasses.replace(f, nuclei_estimate=0)
+        if f.nuclei_estimate < 5 and f.nucleus_px < smallest
+        else f
+        for f in figures
+    ]
 
 
 def severity(figures: Figures, reason: str) -> float:
@@ -205,24 +215,30 @@ class _Reduced:
         self.pixels = ndimage.gaussian_filter(small, 1)
         self.background = float(np.median(self.pixels))
         below = self.pixels[self.pixels <= self.background]
-        noise = 1.4826 * float(np.median(self.background - below))
+        self.noise = 1.4826 * float(np.median(self.background - below))
         top = float(np.percentile(self.pixels, 99.9))
-        rise = max(8 * noise, 0.3 * (top - self.background))
+        rise = max(8 * self.noise, 0.3 * (top - self.background))
         self.bright = self.pixels > self.background + rise
         # A single grey value has no bright part, and no noise to rise above.
         cells = self.pixels[self.bright]
         self.signal = float(np.median(cells)) - self.background if cells.size else 0.0
 
-    def spots(self) -> tuple[int, float]:
-        """Number of bright spots of a nucleus's size or more, and their diameter."""
+    def spots(self, cytoplasm: _Reduced) -> tuple[list[float], int]:
+        """Areas in px of spots that may be nuclei, and the number of smaller ones."""
         from scipy import ndimage
 
-        labels, _ = ndimage.label(self.bright)
+        labels, count = ndimage.label(self.bright)
+        if not count:
+            return [], 0
         areas = np.bincount(labels.ravel())[1:]
-        areas = areas[areas >= max(3, 30 / self.step**2)]
-        if not areas.size:
-            return 0, 0.0
-        return len(areas), 2 * self.step * float(np.median(areas) / np.pi) ** 0.5
+        large = areas >= max(3, _SMALLEST_NUCLEUS_PX2 / self.step**2)
+        large &= areas > 0.15 * np.median(areas[large]) if large.any() else large
+        if np.count_nonzero(large) <= 3:
+            # So few may be debris, which no cytoplasm surrounds.
+            levels = ndimage.mean(cytoplasm.pixels, labels, np.arange(1, count + 1))
+            large &= levels > cytoplasm.background + 4 * cytoplasm.noise
+        specks = count - np.count_nonzero(large)
+        return (areas[large] * float(self.step**2)).tolist(), int(specks)
 
     def debris_share(self) -> float:
         if not self.signal:

@@ -172,12 +172,20 @@ def _draw_sheet(sheet: _Sheet) -> dict:
             _read_thumbnail(sheet.study, row),
             row.verdict,
             row.reason,
-            _figures(row),
+            _shown(_figures(row)),
         )
         for row in sheet.rows
     ]
     files.write_png(sheet.path, contact_sheet.draw(sheet.group, fields, sheet.total))
     return {"fields": len(fields)}
+
+
+def _shown(figures: quality.Figures) -> str:
+    return (
+        f"sharp {quality.focus_score(figures):.2f}, {figures.nuclei_estimate} nuclei, "
+        f"saturated {figures.saturated_share:.1%}, glow {figures.glow_share:.0%}, "
+        f"uneven {figures.unevenness:.0%}"
+    )
 
 
 def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:

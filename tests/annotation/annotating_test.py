@@ -1,12 +1,14 @@
 """Annotating a study: every field once, corrections safe, the manifest whole."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 
 from cellclass_tf import files
 from cellclass_tf.annotation import annotating
+from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
 from cellclass_tf.cells import Cells, read_labels
 from cellclass_tf.files import InputError
@@ -151,6 +153,13 @@ def test_corrected_field_is_overwritten_once_where_asked(study, calls, killed):
     assert (row.corrected, row.cells) == (False, 2)
     _annotate(study)
     assert len(calls) == 5
+
+
+def test_a_network_does_not_travel_to_the_workers():
+    annotator = object.__new__(CellposeAnnotator)
+    # A lambda cannot be pickled.
+    annotator.__dict__ = {"name": "cellpose:mine", "_network": lambda image: image}
+    assert pickle.loads(pickle.dumps(annotator)).__dict__ == {"name": "cellpose:mine"}
 
 
 def test_all_corrected_needs_no_annotator(study):

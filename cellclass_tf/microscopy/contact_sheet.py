@@ -1,0 +1,166 @@
+"""One picture of many fields, the worst first, to judge them by eye."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellclass_tf import caption
+from cellclass_tf.manifest import REJECTED
+
+# More would not be looked at.
+MOST_FIELDS = 40
+
+_COLUMNS = 4
+_VIEW_PX, _GAP_PX, _TEXT_PX, _TITLE_PX = 236, 12, 15, 24
+_TILE_PX = 2 * _VIEW_PX + 4
+_REJECTED_INK, _QUIET_INK = (240, 130, 40), (170, 170, 170)
+
+
+@dataclasses.dataclass(frozen=True)
+class SheetField:
+    """One field of a sheet.
+
+    Attributes:
+      name: of the image.
+      thumbnail: what `thumbnail` made of it.
+      verdict: 'accepted' or 'rejected'.
+      reason: why it is rejected.
+      figures: a line of figures.
+    """
+
+    name: str
+    thumbnail: np.ndarray
+    verdict: str
+    reason: str
+    figures: str
+
+
+def thumbnail(merged: np.ndarray) -> np.ndarray:
+    """Makes the two views of a field: all of it, and a detail at full size.
+
+    A reduced field looks sharp always; focus shows at full size alone. The detail lies
+    where the field has most structure. Brightness is comparable between fields of one
+    contrast, lifted for the eye: 255 (v / 255)^0.7. Nuclei are light blue, since pure
+    blue is dark on a screen.
+
+    Args:
+      merged: (H, W, 3) uint8.
+
+    Returns:
+      (236, 476, 3) uint8.
+    """
+    views = np.full((_VIEW_PX, _TILE_PX, 3), caption.BACKGROUND, np.uint8)
+    whole = _reduced(merged)
+    top, left = ((_VIEW_PX - n) // 2 for n in whole.shape[:2])
+    views[top : top + whole.shape[0], left : left + whole.shape[1]] = _coloured(whole)
+    detail = _detail(merged)
+    height, width = detail.shape[:2]
+    views[:height, -_VIEW_PX : _TILE_PX - _VIEW_PX + width] = _coloured(detail)
+    return views
+
+
+def draw(title: str, fields: Sequence[SheetField], total: int) -> np.ndarray:
+    """Draws the fields in their order, rejected ones framed.
+
+    Args:
+      title: of the sheet.
+      fields: those that are shown, at most MOST_FIELDS.
+      total: how many fields the group has.
+
+    Returns:
+      (H, 1960, 3) uint8.
+    """
+    from PIL import Image, ImageDraw
+
+    rows = -(-len(fields) // _COLUMNS)
+    step_y = _VIEW_PX + 3 * (_TEXT_PX + 5) + _GAP_PX + 6
+    head = 2 * _TITLE_PX + 2 * _TEXT_PX
+    width = _COLUMNS * (_TILE_PX + _GAP_PX) + _GAP_PX
+    canvas = Image.new(
+        "RGB", (width, head + rows * step_y + _GAP_PX), caption.BACKGROUND
+    )
+    pen = ImageDraw.Draw(canvas)
+    _draw_head(pen, title, fields, total, width)
+    pen.font = caption.font(_TEXT_PX)
+    for number, field in enumerate(fields):
+        row, column = divmod(number, _COLUMNS)
+        left = _GAP_PX + column * (_TILE_PX + _GAP_PX)
+        _draw_field(canvas, pen, field, left, head + row * step_y)
+    return np.asarray(canvas)
+
+
+def _draw_head(pen, title, fields, total, width) -> None:
+    shown = (
+        f"all {total} fields"
+        if len(fields) == total
+        else f"{len(fields)} worst of {total:,} fields"
+    )
+    rejected = sum(field.verdict == REJECTED for field in fields)
+    pen.font = caption.font(_TITLE_PX)
+    name = caption.fitted(pen, title, width * 0.6)
+    text = f"{name}: {shown}, {rejected} of them rejected"
+    pen.text((_GAP_PX, _GAP_PX), text, caption.INK)
+    pen.font = caption.font(_TEXT_PX)
+    text = (
+        "Worst first. Left the whole field, right a detail at full size; cytoplasm green, "
+        "nuclei light blue. To overrule a verdict write accepted or rejected into the "
+        "column verdict of images.csv."
+    )
+    pen.text((_GAP_PX, _GAP_PX + 1.5 * _TITLE_PX), text, _QUIET_INK)
+
+
+def _draw_field(canvas, pen, field: SheetField, left: int, top: int) -> None:
+    from PIL import Image
+
+    canvas.paste(Image.fromarray(field.thumbnail), (left, top))
+    is_rejected = field.verdict == REJECTED
+    colour = _REJECTED_INK if is_rejected else (70, 70, 70)
+    around = 4 if is_rejected else 1
+    box = (left - around, top - around, left + _TILE_PX + around - 1)
+    pen.rectangle((*box, top + _VIEW_PX + around - 1), outline=colour, width=around)
+    lines = (
+        (field.name, caption.INK),
+        (field.reason or field.verdict, _REJECTED_INK if is_rejected else _QUIET_INK),
+        (field.figures, _QUIET_INK),
+    )
+    for number, (text, ink) in enumerate(lines):
+        y = top + _VIEW_PX + 6 + number * (_TEXT_PX + 5)
+        pen.text((left, y), caption.fitted(pen, text, _TILE_PX), ink)
+
+
+def _reduced(merged: np.ndarray) -> np.ndarray:
+    """The whole field in the view, by the mean over areas."""
+    from PIL import Image
+
+    height, width = merged.shape[:2]
+    scale = _VIEW_PX / max(height, width)
+    if scale >= 1:
+        return merged[:_VIEW_PX, :_VIEW_PX]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # First a coarse step over whole pixels, which is fast, and then the rest.
+    step = max(1, int(1 / scale) // 2)
+    return np.asarray(Image.fromarray(merged).reduce(step).resize(size, Image.BOX))
+
+
+def _detail(merged: np.ndarray) -> np.ndarray:
+    height, width = merged.shape[:2]
+    step = max(1, min(height, width) // 128)
+    sample = merged[::step, ::step, 1:].astype(np.float32).sum(axis=2)
+    size = max(1, _VIEW_PX // step)
+    tops, lefts = (range(0, max(1, n - size), max(1, size // 2)) for n in sample.shape)
+    places = [(y, x) for y in tops for x in lefts]
+    structure = [sample[y : y + size, x : x + size].var() for y, x in places]
+    y, x = places[int(np.argmax(structure))]
+    top = min(y * step, max(0, height - _VIEW_PX))
+    left = min(x * step, max(0, width - _VIEW_PX))
+    return merged[top : top + _VIEW_PX, left : left + _VIEW_PX]
+
+
+def _coloured(merged: np.ndarray) -> np.ndarray:
+    lifted = (255 * (np.arange(256) / 255) ** 0.7).astype(np.uint16)[merged]
+    cytoplasm, nuclei = lifted[..., 1], lifted[..., 2]
+    colours = (nuclei // 3, cytoplasm + nuclei // 2, nuclei)
+    return np.stack([np.minimum(c, 255) for c in colours], -1).astype(np.uint8)
