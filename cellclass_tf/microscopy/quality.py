@@ -23,7 +23,7 @@ _FEWEST_BLOCKS = 12
 
 # Laplacian variances (log10) of fields that are just sharp, per pixel and per nucleus of
 # 20 px. The first alone would reject what a strong objective enlarges.
-_SHARP_PER_PIXEL, _SHARP_PER_NUCLEUS = -2.75, -2.0
+_SHARP_PER_PIXEL, _SHARP_PER_NUCLEUS = -2.75, -1.8
 _NUCLEUS_PX = 20.0
 # A group tells what is usual from this many fields on; so many of its standard
 # deviations from its median is unusual.
@@ -102,7 +102,7 @@ def focus_score(figures: Figures) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Test:
+class Test:
     """One reason for rejection: what is worse is larger.
 
     Attributes:
@@ -122,9 +122,9 @@ class _Test:
     number: Callable[[float], str] = "{:.1%}".format
 
 
-_TESTS = (
-    _Test("empty", lambda f: float(f.nuclei_estimate == 0), 0.5, 0.5, "no nucleus"),
-    _Test(
+TESTS = (
+    Test("empty", lambda f: float(f.nuclei_estimate == 0), 0.5, 0.5, "no nucleus"),
+    Test(
         "out of focus",
         lambda f: -focus_score(f),
         0.0,
@@ -132,9 +132,9 @@ _TESTS = (
         "sharpness",
         lambda value: f"{0 - value:.2f}",
     ),
-    _Test("saturated", lambda f: f.saturated_share, 0.01, 0.003, "share of pixels"),
-    _Test("debris", lambda f: f.debris_share, 0.05, 0.02, "bright share of pixels"),
-    _Test(
+    Test("saturated", lambda f: f.saturated_share, 0.01, 0.003, "share of pixels"),
+    Test("debris", lambda f: f.debris_share, 0.05, 0.02, "bright share of pixels"),
+    Test(
         "debris",
         lambda f: f.specks_per_nucleus,
         2.0,
@@ -142,10 +142,10 @@ _TESTS = (
         "specks for each nucleus",
         "{:.1f}".format,
     ),
-    _Test("glow", lambda f: f.glow_share, 0.6, 0.35, "share of a nucleus's light"),
-    _Test("uneven light", lambda f: f.unevenness, 0.8, 0.65, "lost in the dark part"),
+    Test("glow", lambda f: f.glow_share, 0.6, 0.35, "share of a nucleus's light"),
+    Test("uneven light", lambda f: f.unevenness, 0.8, 0.65, "lost in the dark part"),
 )
-REASONS = tuple(dict.fromkeys(test.reason for test in _TESTS))
+REASONS = tuple(dict.fromkeys(test.reason for test in TESTS))
 
 
 def judge(figures: Sequence[Figures]) -> list[str]:
@@ -157,7 +157,7 @@ def judge(figures: Sequence[Figures]) -> list[str]:
     """
     figures = _without_debris_for_nuclei(figures)
     texts: list[list[str]] = [[] for _ in figures]
-    for test in _TESTS:
+    for test in TESTS:
         values = np.array([test.value(f) for f in figures], float)
         usual = _upper_end_of_usual(values)
         for found, value in zip(texts, values, strict=True):
@@ -192,7 +192,7 @@ def _without_debris_for_nuclei(figures: Sequence[Figures]) -> list[Figures]:
 
 def severity(figures: Figures, reason: str) -> float:
     """Orders fields for a person's look, the worst first."""
-    over = [(test.value(figures) - test.limit) for test in _TESTS]
+    over = [(test.value(figures) - test.limit) for test in TESTS]
     return 10.0 * bool(reason) + max(over)
 
 
@@ -316,7 +316,8 @@ def _focus(plane: np.ndarray, reduced: _Reduced) -> tuple[float, float]:
     # Beyond 0.4 cycles a pixel there is the camera's noise alone; the mean of its
     # exponential distribution is its median over log 2.
     noise = float(np.median(power[spectrum.frequency > 0.4])) / np.log(2)
-    signal = np.maximum(power - noise, 0)
+    # Signed, so that noise that lies above its mean is met by noise below it.
+    signal = power - noise
     total = signal[spectrum.is_real].sum()
     if not total > 0:
         return 0.0, 0.0
@@ -366,8 +367,7 @@ class _Spectrum:
         return cls(
             frequency,
             (2 * np.pi * frequency) ** 4,
-            # Finer structure than this is noise in any field.
-            frequency < 0.25,
+            frequency < 1 / _SHORTEST_PX,
             window,
             np.digitize(frequency, edges),
         )

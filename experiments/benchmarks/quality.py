@@ -1,0 +1,182 @@
+"""How well blurred, saturated, empty and otherwise bad fields are told from good ones.
+
+    python -m experiments.benchmarks.quality
+
+Simulated fields of HEK, N2a and both, each of a dish of its own (light, stain, density
+of 300 to 1500 cells a mm², focus); each kind of damage on `--fields` of them. AUC is the
+area under the ROC curve of the figure that a verdict is made of, between damaged and
+good fields; the shares are of fields that the verdict, each field judged alone, rejects
+for that reason. No field of this run was used to choose the limits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tqdm
+from absl import app, flags
+
+from cellclass_tf.datasets import simulation
+from cellclass_tf.datasets.culture import field, looks
+from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.microscopy import quality
+
+SIZE_PX = 512
+FIRST_SEED = 10_000
+CULTURES = ({"HEK": 1.0}, {"N2a": 1.0}, {"HEK": 1.0, "N2a": 1.0})
+# Of a 12-bit camera, which the simulated one is.
+TOP_COUNT = 4095
+
+_FIELDS = flags.DEFINE_integer("fields", 60, "Fields of each row.")
+
+Figures = quality.Figures
+Change = Callable[[looks.Dish], looks.Dish]
+Damage = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def nothing(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return pixels
+
+
+def figures_of(
+    first_seed: int,
+    change: Change = lambda dish: dish,
+    damage: Damage = nothing,
+    cells: int | None = None,
+) -> list[Figures]:
+    """Draws fields, damages them, and measures them."""
+    found = []
+    for number in tqdm.trange(_FIELDS.value, leave=False):
+        rng = np.random.default_rng([FIRST_SEED, first_seed, number])
+        dish = looks.Dish.random(rng)
+        dish = dataclasses.replace(dish, cells_per_mm2=float(rng.uniform(300, 1500)))
+        drawn = field.simulate_field(
+            CULTURES[number % len(CULTURES)],
+            size_px=SIZE_PX,
+            rng=rng,
+            dish=change(dish),
+            cells=cells,
+        )
+        pixels = damage(drawn.pixels, rng)
+        found.append(quality.measure(Micrograph(pixels, ("n", "c")), (0, 1)))
+    return found
+
+
+def blurred_dish(sigma_px: float) -> Change:
+    """Out of focus, as optics do it: before the camera's noise."""
+    sigma_um = sigma_px * simulation.PIXEL_SIZE_UM
+    return lambda dish: dataclasses.replace(
+        dish, blur_um=float(np.hypot(dish.blur_um, sigma_um))
+    )
+
+
+def blurred_picture(sigma_px: float) -> Damage:
+    """Blurred after the camera, noise and all."""
+    from scipy import ndimage
+
+    return lambda pixels, rng: ndimage.gaussian_filter(
+        pixels, (0, sigma_px, sigma_px), output=np.uint16
+    )
+
+
+def overexposed(share: float) -> Damage:
+    """Brightened until this share of the worse channel's pixels is at the top."""
+
+    def damage(pixels, rng):
+        levels = np.quantile(pixels, 1 - share, axis=(1, 2), keepdims=True)
+        gain = TOP_COUNT / levels.max()
+        return np.minimum(pixels * gain, TOP_COUNT).astype(np.uint16)
+
+    return damage
+
+
+def glowing(strength: float) -> Damage:
+    """With a hazy spot of a sixth of the field, in shares of a nucleus's light."""
+
+    def damage(pixels, rng):
+        y, x = np.mgrid[:SIZE_PX, :SIZE_PX]
+        centre = rng.uniform(0.2, 0.8, 2) * SIZE_PX
+        distance = np.hypot(y - centre[0], x - centre[1])
+        light = np.percentile(pixels[0], 98) - np.median(pixels[0])
+        haze = strength * light * np.exp(-0.5 * (distance / (SIZE_PX / 6)) ** 2)
+        return np.minimum(pixels + haze, TOP_COUNT).astype(np.uint16)
+
+    return damage
+
+
+def changed(**values: float) -> Change:
+    return lambda dish: dataclasses.replace(dish, **values)
+
+
+def rejected_share(figures: list[Figures], reason: str) -> float:
+    """Of fields judged each alone, the share rejected for this reason."""
+    return float(np.mean([reason in quality.judge([f])[0] for f in figures]))
+
+
+def area_under_curve(good: list[float], bad: list[float]) -> float:
+    """Chance that a bad field has the larger value; ties count half."""
+    good, bad = np.array(good), np.array(bad)
+    larger, equal = bad[:, None] > good[None], bad[:, None] == good[None]
+    return float(np.mean(larger + 0.5 * equal))
+
+
+ROWS = [
+    *[
+        (f"blur {s} px, then noise", "out of focus", {"change": blurred_dish(s)})
+        for s in (1, 2, 3, 4, 6, 8)
+    ],
+    *[
+        (f"noise, then blur {s} px", "out of focus", {"damage": blurred_picture(s)})
+        for s in (1, 2, 3, 4, 6, 8)
+    ],
+    *[
+        (
+            f"{share:.1%} of pixels at the top",
+            "saturated",
+            {"damage": overexposed(share)},
+        )
+        for share in (0.002, 0.005, 0.012, 0.02, 0.05)
+    ],
+    ("no cells", "empty", {"cells": 0}),
+    (
+        "no cells, debris",
+        "empty",
+        {"cells": 0, "change": changed(debris_per_mm2=500.0)},
+    ),
+    *[(f"{count} cells", "empty", {"cells": count}) for count in (1, 2, 3, 5)],
+    *[
+        (f"debris, {n} spots a mm²", "debris", {"change": changed(debris_per_mm2=n)})
+        for n in (1000.0, 3000.0)
+    ],
+    *[(f"haze {s:.0%}", "glow", {"damage": glowing(s)}) for s in (0.5, 1.0, 2.0)],
+    *[
+        (
+            f"{s:.0%} of light lost",
+            "uneven light",
+            {"change": changed(illumination_falloff=s)},
+        )
+        for s in (0.5, 0.7, 0.9)
+    ],
+]
+
+
+def main(_) -> None:
+    good = figures_of(0)
+    values = {test.reason: test.value for test in reversed(quality.TESTS)}
+    print("| damage | reason | AUC | rejected |\n|---|---|---|---|")
+    for reason in quality.REASONS:
+        print(f"| none | {reason} | | {rejected_share(good, reason):.1%} |")
+    for seed, (name, reason, options) in enumerate(ROWS, start=1):
+        bad = figures_of(seed, **options)
+        value = values[reason]
+        score = area_under_curve([value(f) for f in good], [value(f) for f in bad])
+        print(
+            f"| {name} | {reason} | {score:.3f} | {rejected_share(bad, reason):.1%} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    app.run(main)

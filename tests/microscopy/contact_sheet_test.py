@@ -1,0 +1,52 @@
+"""Tests of cellclass_tf.microscopy.contact_sheet."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.microscopy import contact_sheet
+
+WIDTH = 1964
+
+
+def sheet_field(name="a", verdict="accepted", reason=""):
+    merged = np.random.default_rng(0).integers(0, 99, (300, 400, 3), np.uint8)
+    return contact_sheet.SheetField(
+        name, contact_sheet.thumbnail(merged), verdict, reason, "figures"
+    )
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (300, 400), (1104, 1104), (60, 5000)])
+def test_thumbnails_have_one_size(shape):
+    picture = contact_sheet.thumbnail(np.zeros((*shape, 3), np.uint8))
+    assert picture.shape == (236, 476, 3) and picture.dtype == np.uint8
+
+
+def test_the_detail_is_at_full_size_where_the_structure_is():
+    merged = np.zeros((1000, 1000, 3), np.uint8)
+    # Stripes of one pixel, which vanish where a field is reduced.
+    merged[700:800, 600:700:2, 1] = 200
+    detail = contact_sheet.thumbnail(merged)[:, -236:, 1].astype(int)
+    assert np.abs(np.diff(detail, axis=1)).max() > 200
+
+
+def test_nuclei_can_be_seen():
+    merged = np.zeros((300, 300, 3), np.uint8)
+    merged[..., 2] = 128
+    red, green, blue = contact_sheet.thumbnail(merged)[5, 100]
+    assert blue > green > red > 20
+
+
+def test_rejected_fields_are_framed():
+    def frame_of(verdict):
+        picture = contact_sheet.draw("t", [sheet_field(verdict=verdict)], 1)
+        return np.count_nonzero((picture == (240, 130, 40)).all(axis=2))
+
+    assert frame_of("rejected") > 5000 > frame_of("accepted") == 0
+
+
+def test_rows_of_four_fields():
+    one = contact_sheet.draw("t", [sheet_field()], 1)
+    four = contact_sheet.draw("t", [sheet_field()] * 4, 4)
+    five = contact_sheet.draw("t", [sheet_field()] * 5, 1200)
+    assert one.shape == four.shape and one.shape[1] == WIDTH
+    assert five.shape[0] > four.shape[0]

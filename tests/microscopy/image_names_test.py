@@ -1,0 +1,49 @@
+"""Tests of cellclass_tf.microscopy.image_names."""
+
+import pathlib
+
+from cellclass_tf.microscopy import image_names, raw_files
+from cellclass_tf.microscopy.channel_files import FileSet
+from cellclass_tf.study import ImageRow, Study
+
+
+def raw(path):
+    path = pathlib.Path(path)
+    files = FileSet((path,), (), path.name)
+    return raw_files.RawFile(files, "HEK", "group", False)
+
+
+def test_names_differ_where_files_do(tmp_path):
+    names = image_names.Names(Study.create(tmp_path / "s"))
+    paths = ("x/a.tif", "y/a.tif", "x/a.nd2", "y/a.nd2")
+    assert [names.take(raw(path), [""]) for path in paths] == [
+        "HEK/a",
+        "HEK/y_a",
+        "HEK/x_a",
+        "HEK/a_nd2",
+    ]
+
+
+def test_every_field_of_a_file_needs_its_place(tmp_path):
+    names = image_names.Names(Study.create(tmp_path / "s"))
+    assert names.take(raw("x/a_t1.tif"), [""]) == "HEK/a_t1"
+    # The second time point would be a_t1.
+    assert names.take(raw("x/a.tif"), ["", "_t1"]) == "HEK/x_a"
+
+
+def test_a_row_keeps_its_name_and_gives_it_to_nobody_else(tmp_path):
+    study = Study.create(tmp_path / "s")
+    mine = tmp_path / "a.tif"
+    mine.write_text("mine")
+    study.update([ImageRow("HEK/a.png", "HEK", raw_file=str(mine), raw_sha256="x")])
+    other = tmp_path / "other" / "a.tif"
+    other.parent.mkdir()
+    other.write_text("other")
+    assert image_names.Names(study).take(raw(mine), [""]) == "HEK/a"
+    assert image_names.Names(study).take(raw(other), [""]) == "HEK/other_a"
+
+
+def test_where_no_name_is_left_there_is_none(tmp_path):
+    names = image_names.Names(Study.create(tmp_path / "s"))
+    found = [names.take(raw("x/a.tif"), [""]) for _ in range(5)]
+    assert found == ["HEK/a", "HEK/x_a", "HEK/a_tif", "HEK/x_a_tif", None]

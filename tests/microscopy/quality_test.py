@@ -1,0 +1,173 @@
+"""Tests of cellclass_tf.microscopy.quality; experiments/benchmarks/quality.py measures."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from cellclass_tf import files
+from cellclass_tf.datasets.culture import field, looks
+from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.microscopy import quality
+
+GOOD = quality.Figures(
+    focus_slope=-3.5,
+    focus_laplacian=-2.0,
+    saturated_share=0.0,
+    nuclei_estimate=50,
+    nucleus_px=30.0,
+    specks_per_nucleus=0.1,
+    debris_share=0.0,
+    glow_share=0.1,
+    unevenness=0.3,
+)
+
+
+def measure(pixels):
+    return quality.measure(Micrograph(pixels, ("nuclei", "cytoplasm")), (0, 1))
+
+
+def changed(**values):
+    return dataclasses.replace(GOOD, **values)
+
+
+def simulated(cells=None, **dish_values):
+    rng = np.random.default_rng(0)
+    dish = dataclasses.replace(looks.Dish.random(rng), **dish_values)
+    drawn = field.simulate_field(
+        {"HEK": 1}, size_px=400, rng=rng, dish=dish, cells=cells
+    )
+    return drawn.pixels
+
+
+def reasons(pixels):
+    return [
+        part.split(":")[0] for part in quality.judge([measure(pixels)])[0].split("; ")
+    ]
+
+
+def test_a_good_field_is_accepted_and_a_blurred_one_is_not():
+    assert reasons(simulated()) == [""]
+    assert reasons(simulated(blur_um=4 * 0.325)) == ["out of focus"]
+
+
+def test_focus_does_not_depend_on_brightness():
+    pixels = simulated()
+    dim = measure((pixels // 3).astype(np.uint16))
+    assert dim.focus_laplacian == pytest.approx(
+        measure(pixels).focus_laplacian, abs=0.1
+    )
+
+
+def test_noise_does_not_pass_for_sharpness():
+    blurred = ndimage.gaussian_filter(simulated().astype(float), (0, 4, 4))
+    noise = np.random.default_rng(1).normal(0, 20, blurred.shape)
+    noisy = np.clip(blurred + noise, 0, 65535).astype(np.uint16)
+    assert quality.focus_score(measure(noisy)) < 0
+
+
+def test_a_stronger_objective_does_not_make_a_field_blurred():
+    pixels = simulated()
+    enlarged = ndimage.zoom(pixels.astype(float), (1, 2.5, 2.5), order=1)
+    figures = measure(np.clip(enlarged, 0, 65535).astype(np.uint16))
+    assert quality.focus_score(figures) > 0
+
+
+@pytest.mark.parametrize("top", [255, 4095, 65535])
+def test_pixels_that_pile_up_at_the_top_are_saturated(top):
+    rng = np.random.default_rng(0)
+    dtype = np.uint8 if top == 255 else np.uint16
+    pixels = rng.integers(0, top // 2, (2, 100, 100)).astype(dtype)
+    assert measure(pixels).saturated_share == 0
+    # 500 of 10,000 pixels of one channel.
+    pixels[1, :5] = top
+    assert measure(pixels).saturated_share == 0.05
+
+
+def test_nuclei_are_counted_and_measured():
+    pixels = np.full((2, 256, 256), 100, np.uint16)
+    y, x = np.mgrid[:256, :256]
+    for centre in ((60, 60), (60, 180), (180, 120), (190, 210)):
+        inside = np.hypot(y - centre[0], x - centre[1]) < 12
+        pixels[:, inside] = 1000
+    figures = measure(pixels)
+    assert figures.nuclei_estimate == 4
+    # Of 24 px, and less than a pixel of smoothing to each side.
+    assert figures.nucleus_px == pytest.approx(25, abs=1.5)
+
+
+def test_a_few_specks_without_cytoplasm_are_no_nuclei():
+    assert measure(simulated(cells=0, debris_per_mm2=300.0)).nuclei_estimate == 0
+    assert measure(simulated(cells=3, debris_per_mm2=0.0)).nuclei_estimate > 0
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 16), (2, 64, 64), (2, 30, 2000)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_fields_without_anything_are_empty_and_raise_no_warning(shape, dtype):
+    noise = np.random.default_rng(0).integers(90, 110, shape).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for pixels in (noise, np.full(shape, 7, dtype), np.zeros(shape, dtype)):
+            figures = measure(pixels)
+            assert all(np.isfinite(v) for v in dataclasses.astuple(figures))
+            assert quality.judge([figures]) == ["empty: no nucleus was found"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        (changed(focus_laplacian=-3.4), "out of focus: sharpness -0.65 (limit 0.00)"),
+        (changed(saturated_share=0.02), "saturated: share of pixels 2.0% (limit 1.0%)"),
+        (changed(specks_per_nucleus=3.0), "debris: specks for each nucleus 3.0 (limit"),
+        (changed(debris_share=0.1), "debris: bright share of pixels 10.0% (limit"),
+        (changed(glow_share=0.7), "glow: "),
+        (changed(unevenness=0.9), "uneven light: "),
+        (changed(nuclei_estimate=0, nucleus_px=0.0), "empty: "),
+    ],
+)
+def test_every_reason_is_given_with_value_and_limit(figures, reason):
+    (found,) = quality.judge([figures])
+    assert found.startswith(reason)
+    assert found.split(":")[0] in quality.REASONS
+
+
+def test_several_reasons_are_joined():
+    (found,) = quality.judge([changed(saturated_share=0.02, glow_share=0.7)])
+    assert [part.split(":")[0] for part in found.split("; ")] == ["saturated", "glow"]
+
+
+def test_what_is_unusual_in_a_group_is_rejected_below_the_fixed_limit():
+    # Sharpness 0.2 is above the limit of 0, but far from the others' 0.7 or so.
+    doubtful = changed(focus_laplacian=-2.55, nucleus_px=20.0)
+    others = [changed(focus_laplacian=-2.05 + 0.01 * i) for i in range(8)]
+    assert quality.judge([doubtful]) == [""]
+    (found, *rest) = quality.judge([doubtful, *others])
+    assert found.startswith("out of focus") and "its group's bound" in found
+    assert rest == [""] * 8
+
+
+def test_a_few_spots_much_smaller_than_the_groups_nuclei_are_no_cells():
+    debris = changed(nuclei_estimate=2, nucleus_px=8.0)
+    assert quality.judge([debris]) == [""]
+    assert quality.judge([debris, *[GOOD] * 8])[0].startswith("empty")
+
+
+def test_the_worst_comes_first():
+    order = [changed(saturated_share=s) for s in (0.5, 0.02, 0.0)]
+    found = [quality.severity(f, quality.judge([f])[0]) for f in order]
+    assert found == sorted(found, reverse=True)
+
+
+def test_real_fields_are_accepted(assets):
+    hek = np.moveaxis(files.read_png(assets / "images" / "hek" / "hek_0004.png"), -1, 0)
+    u2os = tifffile.imread(assets / "images" / "bbbc022" / "IXMtest_A02_s9.tif")
+    embryo = tifffile.imread(
+        assets / "microscope_files" / "tif" / "sample_EmbryoTorax_multichannel.tif"
+    )
+    for pixels in (hek[[2, 1]], u2os[:2], embryo):
+        assert reasons(pixels) == [""]
+        blurred = ndimage.gaussian_filter(pixels, (0, 6, 6))
+        assert reasons(blurred) == ["out of focus"]
