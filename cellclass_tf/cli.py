@@ -187,7 +187,10 @@ def _demo(**values: Any) -> str:
 
 _STUDY = Flag("study", "Folder of the study.", required=True)
 _PROCESSES = Flag(
-    "processes", "Worker processes.", flags.DEFINE_integer, default=os.cpu_count() or 1
+    "processes",
+    "Worker processes; with one, a file that crashes its reader ends the run.",
+    flags.DEFINE_integer,
+    default=max(2, os.cpu_count() or 1),
 )
 _ONE_PROCESS = dataclasses.replace(_PROCESSES, default=1)
 _ENGINE = (

@@ -142,8 +142,18 @@ def sha256_of_file(path: str | os.PathLike) -> str:
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a file, or of a folder as `sha256_of_tree` has it."""
-    return sha256_of_tree(path) if os.path.isdir(path) else sha256_of_file(path)
+    """Returns the SHA-256 of a raw file, or of all that it consists of.
+
+    OME-Zarr is a folder, see `sha256_of_tree`; an OIF file keeps its pixels in the
+    folder PATH.files, whose SHA-256 is hashed together with its own.
+    """
+    if os.path.isdir(path):
+        return sha256_of_tree(path)
+    beside = f"{os.fspath(path)}.files"
+    if not os.path.isdir(beside):
+        return sha256_of_file(path)
+    both = sha256_of_file(path) + sha256_of_tree(beside)
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def sha256_of_tree(folder: str | os.PathLike) -> str:

@@ -10,11 +10,13 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 import cellclass_tf
 from cellclass_tf import batch, files
 from cellclass_tf.analysis import cell_table, overlay
 from cellclass_tf.files import InputError
+from cellclass_tf.manifest import REJECTED
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.microscopy import conversion
 from cellclass_tf.study import MIXED, ImageRow, Study, read_merged
@@ -87,31 +89,37 @@ def predict(
     runner = batch.Engine(engine, processes, beam_options)
     predictor = Predictor.load(model)
     output = pathlib.Path(output)
+    raw_options = {
+        "nuclei": nuclei,
+        "cytoplasm": cytoplasm,
+        "projection": projection,
+    }
     if (pathlib.Path(input) / "study.yaml").exists():
         study, before = Study.open(input), batch.Outcome()
-        rows = [r for r in study.accepted_rows() if cell_type in (None, r.cell_type)]
+        rows = [r for r in study.rows() if cell_type in (None, r.cell_type)]
     elif cell_type:
         raise InputError(
             f"--cell_type={cell_type} chooses images of a study, and {input} is none."
         )
     else:
         study = _study_of_raw_files(output)
+        engine_options = {
+            "processes": processes,
+            "engine": engine,
+            "beam_options": beam_options,
+        }
         before = conversion.convert(
-            input,
-            study,
-            cell_type=MIXED,
-            nuclei=nuclei,
-            cytoplasm=cytoplasm,
-            projection=projection,
-            processes=processes,
-            engine=engine,
-            beam_options=beam_options,
+            input, study, cell_type=MIXED, **raw_options, **engine_options
         )
         # Of earlier runs into this folder only what this input names is meant.
         converted = {row["image"] for rows in before.results.values() for row in rows}
         rows = [row for row in study.rows() if row.image in converted]
+    rows = _accepted(rows, study)
     if not rows and not before.failures:
-        raise InputError(f"{input}: no images to predict (cell_type={cell_type}).")
+        raise InputError(
+            f"{input}: no images to predict (cell_type={cell_type}), or all of them are "
+            f"rejected; see the column verdict of {study.manifest_path}."
+        )
     fields = [
         _field(study, row, output, pixel_size_um, is_raw=study.root.parent == output)
         for row in rows
@@ -133,14 +141,12 @@ def predict(
             "cell_type": cell_type,
             "pixel_size_um": pixel_size_um,
             "score_threshold": score_threshold,
-            "nuclei": nuclei,
-            "cytoplasm": cytoplasm,
-            "projection": projection,
+            **raw_options,
         }
-        images = {field.image for field in good}
-        _write_tables(output, good, outcome, predictor.type_names)
-        rows = [row for row in rows if study.image_path(row) in images]
-        _write_record(output, study, rows, predictor, model, settings)
+        results = {field.image: outcome.results[field.stem] for field in good}
+        _write_tables(output, good, results, predictor.type_names)
+        rows = [row for row in rows if study.image_path(row) in results]
+        _write_record(output, study, rows, results, predictor, model, settings)
     return batch.Outcome(
         outcome.done, outcome.skipped, before.failures | outcome.failures
     )
@@ -168,7 +174,26 @@ class _Work:
             image, cells, name=field.stem, pixel_size_um=field.pixel_size_um
         )
         files.write_png(field.overlay, picture)
-        return cell_table.count_row(cells, name=field.stem)
+        # Taken now: what is changed later must not pass for what was predicted.
+        sha256 = {
+            "sha256": files.sha256_of_file(field.image),
+            "labels_sha256": files.sha256_of_file(field.labels),
+        }
+        counts = cell_table.count_row(cells, name=field.stem)
+        return {"counts": counts, "sha256": sha256}
+
+
+def _accepted(rows: list[ImageRow], study: Study) -> list[ImageRow]:
+    """Leaves rejected images out, since a share of blurred cells is no share of cells."""
+    accepted = [row for row in rows if row.verdict != REJECTED]
+    if len(accepted) < len(rows):
+        logging.warning(
+            "%d of %d images are rejected in %s and not predicted.",
+            len(rows) - len(accepted),
+            len(rows),
+            study.manifest_path,
+        )
+    return accepted
 
 
 def _study_of_raw_files(output: pathlib.Path) -> Study:
@@ -197,21 +222,17 @@ def _job(field: _Field, predictor: Predictor, score_threshold: float) -> batch.J
     return batch.Job(field.stem, field, key, (field.labels, field.overlay, field.table))
 
 
-def _write_tables(output, fields, outcome: batch.Outcome, type_names) -> None:
+def _write_tables(output, fields, results, type_names) -> None:
     cell_table.join_csv(output / "cells.csv", [field.table for field in fields])
-    counts = [outcome.results[field.stem] for field in fields]
+    counts = [results[field.image]["counts"] for field in fields]
     cell_table.write_counts_csv(output / "counts.csv", counts, type_names)
 
 
-def _write_record(output, study, rows, predictor, model, settings) -> None:
-    is_raw = study.root.parent == output
+def _write_record(output, study, rows, results, predictor, model, settings) -> None:
     images = [
         {
             "image": row.image,
-            "sha256": files.sha256_of_file(study.image_path(row)),
-            "labels_sha256": files.sha256_of_file(
-                _field(study, row, output, None, is_raw=is_raw).labels
-            ),
+            **results[study.image_path(row)]["sha256"],
             "raw_file": row.raw_file,
             "raw_sha256": row.raw_sha256,
         }

@@ -82,20 +82,30 @@ def group(
 
 
 def read(
-    paths: Sequence[pathlib.Path], channels: Sequence[str], *, projection: str
+    paths: Sequence[pathlib.Path],
+    channels: Sequence[str],
+    *,
+    projection: str,
+    hashed: bool = True,
 ) -> Iterator[Micrograph]:
     """Yields the fields of view of a set, with one channel a file.
 
-    Channels are named by the files' names and what the files call them ('w1 DAPI').
+    `projection` and `hashed` are those of `readers.read_micrographs`. Channels are named
+    by the files' names and what the files call them ('w1 DAPI').
 
     Raises:
       InputError: as `readers.read_micrographs`, and if a file has more than one channel
         or the files differ in size or in number of fields.
     """
     if len(paths) == 1:
-        yield from readers.read_micrographs(paths[0], projection=projection)
+        yield from readers.read_micrographs(
+            paths[0], projection=projection, hashed=hashed
+        )
         return
-    streams = [readers.read_micrographs(path, projection=projection) for path in paths]
+    streams = [
+        readers.read_micrographs(path, projection=projection, hashed=hashed)
+        for path in paths
+    ]
     for fields in itertools.zip_longest(*streams):
         yield _joined(fields, paths, channels)
 

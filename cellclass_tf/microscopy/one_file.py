@@ -64,7 +64,7 @@ def measure(job: Measurement) -> dict:
     """Reads a file's fields; returns what is known of them, and saves histograms."""
     fields, histograms = [], []
     places: dict[contrast.Key, int] = {}
-    for micrograph, chosen in _fields(job.study, job.raw, job.options):
+    for micrograph, chosen in _fields(job.study, job.raw, job.options, hashed=False):
         field = {
             "scene": micrograph.scene,
             "time": micrograph.time,
@@ -111,10 +111,15 @@ def suffix(field: dict) -> str:
     )
 
 
-def _fields(study: Study, raw: RawFile, options: Options) -> Iterator[tuple]:
-    """Yields (field of 8- or 16-bit pixels, its channels)."""
+def _fields(
+    study: Study, raw: RawFile, options: Options, *, hashed: bool
+) -> Iterator[tuple[Micrograph, channels.Channels]]:
+    """Yields fields of 8- or 16-bit pixels, and their channels."""
     found = channel_files.read(
-        raw.files.paths, raw.files.channels, projection=options.projection
+        raw.files.paths,
+        raw.files.channels,
+        projection=options.projection,
+        hashed=hashed,
     )
     for micrograph in found:
         micrograph = merge.with_whole_numbers(micrograph)
@@ -150,7 +155,7 @@ def _channel_name(micrograph: Micrograph, channel: int) -> str:
 def convert(job: Conversion) -> list[dict]:
     """Writes the merged images of a file; returns their rows of the manifest."""
     rows = []
-    found = _fields(job.study, job.raw, job.options)
+    found = _fields(job.study, job.raw, job.options, hashed=True)
     for (micrograph, chosen), field in zip(found, job.fields, strict=True):
         rows.append(_convert_field(job, micrograph, chosen, field))
     return [dataclasses.asdict(row) for row in rows]

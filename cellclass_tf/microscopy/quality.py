@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.microscopy import focus
 
-# Focus is read from so many tiles of a channel: those with the most structure.
-_TILE_PX, _TILES = 256, 4
-# Structures of these periods tell sharp from blurred: larger than the camera's noise,
-# smaller than a cell.
-_SHORTEST_PX, _LONGEST_PX = 6.0, 32.0
 # All but focus and saturation is read from about so many pixels a side.
 _REDUCED_PX = 256
-_BLOCKS = 8
+_MOST_BLOCKS = 8
 _SMALLEST_NUCLEUS_PX2 = 30
 _FEWEST_BLOCKS = 12
 
@@ -75,18 +70,21 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     """
     planes = [micrograph.pixels[channel] for channel in channels]
     reduced = [_Reduced(plane) for plane in planes]
-    focus = [_focus(p, r) for p, r in zip(planes, reduced, strict=True)]
+    focuses = [
+        focus.measure(p, r.pixels, r.step) for p, r in zip(planes, reduced, strict=True)
+    ]
     areas, specks = reduced[0].spots(reduced[1])
+    nucleus_px = 2 * float(np.median(areas) / np.pi) ** 0.5 if areas else 0.0
     return Figures(
-        focus_slope=round(float(np.mean([slope for slope, _ in focus])), 3),
-        focus_laplacian=round(float(np.mean([ratio for _, ratio in focus])), 3),
+        focus_slope=round(float(np.mean([slope for slope, _ in focuses])), 3),
+        focus_laplacian=round(float(np.mean([ratio for _, ratio in focuses])), 3),
         saturated_share=round(max(map(_saturated_share, planes)), 6),
         nuclei_estimate=len(areas),
-        nucleus_px=round(2 * float(np.median(areas) / np.pi) ** 0.5 if areas else 0, 1),
+        nucleus_px=round(nucleus_px, 1),
         specks_per_nucleus=round(specks / max(len(areas), 1), 3),
         debris_share=round(max(r.debris_share() for r in reduced), 4),
-        glow_share=round(reduced[0].glow_share(), 3),
-        unevenness=round(_unevenness(reduced), 3),
+        glow_share=round(reduced[0].glow_share(nucleus_px), 3),
+        unevenness=round(_unevenness(reduced, nucleus_px), 3),
     )
 
 
@@ -142,7 +140,7 @@ TESTS = (
         "specks for each nucleus",
         "{:.1f}".format,
     ),
-    Test("glow", lambda f: f.glow_share, 0.6, 0.35, "share of a nucleus's light"),
+    Test("glow", lambda f: f.glow_share, 0.4, 0.2, "share of a nucleus's light"),
     Test("uneven light", lambda f: f.unevenness, 0.8, 0.65, "lost in the dark part"),
 )
 REASONS = tuple(dict.fromkeys(test.reason for test in TESTS))
@@ -245,36 +243,44 @@ class _Reduced:
             return 0.0
         return float(np.mean(self.pixels > self.background + 4 * self.signal))
 
-    def glow_share(self) -> float:
-        if not self.signal:
+    def glow_share(self, nucleus_px: float) -> float:
+        # A block has to hold more than a nucleus, or it shows no background.
+        count = self._blocks_a_side(3 * nucleus_px)
+        if not self.signal or count < 3:
             return 0.0
-        blocks = self._blocks(self.pixels)
+        blocks = _blocks(self.pixels, count)
         # Cells cover less than this much of most blocks.
         place = blocks.shape[1] // 10
         haze = np.partition(blocks, place, axis=1)[:, place]
         return float(haze.max() - np.median(haze)) / self.signal
 
-    def brightness(self) -> tuple[np.ndarray, np.ndarray]:
+    def brightness(self, nucleus_px: float) -> tuple[np.ndarray, np.ndarray]:
         """Where cells are, (N, 2) yx in [-1, 1], and the log of their brightness."""
-        blocks, bright = self._blocks(self.pixels), self._blocks(self.bright)
-        counts = np.count_nonzero(bright, axis=1)
-        there = counts >= 0.02 * bright.shape[1]
+        count = self._blocks_a_side(1.5 * nucleus_px)
+        blocks, bright = _blocks(self.pixels, count), _blocks(self.bright, count)
+        sizes = np.count_nonzero(bright, axis=1)
+        there = sizes > 0.02 * bright.shape[1]
         sums = np.sum((blocks - self.background) * bright, axis=1)[there]
-        centres = (np.arange(_BLOCKS) + 0.5) * 2 / _BLOCKS - 1
+        centres = (np.arange(count) + 0.5) * 2 / count - 1
         grid = np.stack(np.meshgrid(centres, centres, indexing="ij"), -1).reshape(-1, 2)
-        return grid[there], np.log(sums / counts[there])
+        return grid[there], np.log(sums / sizes[there])
 
-    def _blocks(self, array: np.ndarray) -> np.ndarray:
-        """Returns (64, n): the pixels of 8 x 8 blocks; a rest at the rims is left out."""
-        height, width = (n // _BLOCKS for n in array.shape)
-        cut = array[: height * _BLOCKS, : width * _BLOCKS]
-        blocks = cut.reshape(_BLOCKS, height, _BLOCKS, width).swapaxes(1, 2)
-        return blocks.reshape(_BLOCKS * _BLOCKS, -1)
+    def _blocks_a_side(self, least_px: float) -> int:
+        side_px = min(self.pixels.shape) * self.step
+        return max(1, min(_MOST_BLOCKS, int(side_px // max(least_px, 1))))
 
 
-def _unevenness(channels: Sequence[_Reduced]) -> float:
+def _blocks(array: np.ndarray, count: int) -> np.ndarray:
+    """Returns (count², n): the pixels of blocks; a rest at the rims is left out."""
+    height, width = (n // count for n in array.shape)
+    cut = array[: height * count, : width * count]
+    blocks = cut.reshape(count, height, count, width).swapaxes(1, 2)
+    return blocks.reshape(count * count, -1)
+
+
+def _unevenness(channels: Sequence[_Reduced], nucleus_px: float) -> float:
     """Fits log brightness by a surface of second order, the same for both channels."""
-    parts = [channel.brightness() for channel in channels]
+    parts = [channel.brightness(nucleus_px) for channel in channels]
     if min(len(levels) for _, levels in parts) < _FEWEST_BLOCKS:
         return 0.0
     places = np.concatenate([places for places, _ in parts])
@@ -303,83 +309,3 @@ def _saturated_share(plane: np.ndarray) -> float:
     just_below = np.count_nonzero(plane >= top - 10) - at_top
     is_pile = at_top > max(20, just_below) and plane.min() < top
     return at_top / plane.size if is_pile else 0.0
-
-
-def _focus(plane: np.ndarray, reduced: _Reduced) -> tuple[float, float]:
-    """Slope of the power spectrum, and log10 of the normalised Laplacian variance."""
-    from scipy import fft
-
-    tiles = _tiles(plane, reduced)
-    spectrum = _Spectrum.of_size(tiles.shape[1])
-    tiles = (tiles - tiles.mean((1, 2), keepdims=True)) * spectrum.window
-    power = np.mean(np.abs(fft.rfft2(tiles)) ** 2, axis=0)
-    # Beyond 0.4 cycles a pixel there is the camera's noise alone; the mean of its
-    # exponential distribution is its median over log 2.
-    noise = float(np.median(power[spectrum.frequency > 0.4])) / np.log(2)
-    # Signed, so that noise that lies above its mean is met by noise below it.
-    signal = power - noise
-    total = signal[spectrum.is_real].sum()
-    if not total > 0:
-        return 0.0, 0.0
-    laplacian = (signal * spectrum.laplacian)[spectrum.is_real].sum() / total
-    return spectrum.slope(power, noise), float(np.log10(max(laplacian, 1e-9)))
-
-
-def _tiles(plane: np.ndarray, reduced: _Reduced) -> np.ndarray:
-    """Returns (n, t, t) float32: the tiles of a plane with the most structure."""
-    side = min(_TILE_PX, *plane.shape)
-    tops, lefts = (
-        np.linspace(0, n - side, max(1, min(32, n // side))).astype(int)
-        for n in plane.shape
-    )
-    step, small = reduced.step, reduced.pixels
-    corners = [(int(y), int(x)) for y in tops for x in lefts]
-    size = max(1, side // step)
-    structure = [
-        -small[y // step : y // step + size, x // step : x // step + size].var()
-        for y, x in corners
-    ]
-    best = np.argsort(structure, kind="stable")[:_TILES]
-    tiles = [corners[i] for i in best]
-    return np.stack([plane[y : y + side, x : x + side] for y, x in tiles]).astype(
-        np.float32
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Spectrum:
-    """What the spectra of tiles of one size have in common; arrays (t, t // 2 + 1)."""
-
-    frequency: np.ndarray
-    laplacian: np.ndarray
-    is_real: np.ndarray
-    window: np.ndarray
-    band: np.ndarray
-    bands: int = 8
-
-    @classmethod
-    @functools.lru_cache(maxsize=4)
-    def of_size(cls, side: int) -> _Spectrum:
-        y, x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
-        frequency = np.hypot(y, x)
-        edges = np.geomspace(1 / _LONGEST_PX, 1 / _SHORTEST_PX, cls.bands + 1)
-        window = np.outer(np.hanning(side), np.hanning(side)).astype(np.float32)
-        return cls(
-            frequency,
-            (2 * np.pi * frequency) ** 4,
-            frequency < 1 / _SHORTEST_PX,
-            window,
-            np.digitize(frequency, edges),
-        )
-
-    def slope(self, power: np.ndarray, noise: float) -> float:
-        bands = slice(1, self.bands + 1)
-        counts = np.bincount(self.band.ravel(), minlength=self.bands + 2)[bands]
-        sums = np.bincount(self.band.ravel(), power.ravel(), self.bands + 2)[bands]
-        edges = np.geomspace(1 / _LONGEST_PX, 1 / _SHORTEST_PX, self.bands + 1)
-        middles = np.sqrt(edges[:-1] * edges[1:])
-        there = counts > 0
-        if np.count_nonzero(there) < 2:
-            return 0.0
-        means = np.maximum(sums[there] / counts[there] - noise, 0.02 * noise + 1e-9)
-        return float(np.polyfit(np.log(middles[there]), np.log(means), 1)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -47,7 +48,7 @@ _SMALLEST_PX = 16
 
 
 def read_micrographs(
-    path: str | os.PathLike, *, projection: str = "max"
+    path: str | os.PathLike, *, projection: str = "max", hashed: bool = True
 ) -> Iterator[Micrograph]:
     """Yields every field of view of a file: one a scene and time point.
 
@@ -58,6 +59,7 @@ def read_micrographs(
       projection: what to do with a Z stack: 'max' takes the brightest plane at every
         pixel, 'best' the one sharpest plane (largest variance of the Laplacian,
         Pech-Pacheco et al. 2000, summed over channels), 'none' refuses stacks.
+      hashed: whether the file's SHA-256 is taken, for which it is read once more.
 
     Raises:
       InputError: if the file is broken, of no known format, needs a library that is not
@@ -70,8 +72,8 @@ def read_micrographs(
     path = pathlib.Path(path)
     known = format_of(path)
     try:
-        library = f"{known.library} {importlib.metadata.version(known.library)}"
-        sha256 = _sha256(path)
+        library = f"{known.library} {_version(known.library)}"
+        sha256 = files.sha256_of(path) if hashed else ""
         number = -1
         for number, scene in enumerate(known.scenes(path)):
             yield from _fields(path, scene, number, projection, sha256, library)
@@ -130,8 +132,9 @@ def format_of(path: pathlib.Path) -> base.Format:
     )
 
 
-def _sha256(path: pathlib.Path) -> str:
-    return files.sha256_of_tree(path) if path.is_dir() else files.sha256_of_file(path)
+@functools.cache
+def _version(library: str) -> str:
+    return importlib.metadata.version(library)
 
 
 def _first_bytes(path: pathlib.Path) -> bytes:
