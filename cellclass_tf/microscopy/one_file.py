@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -138,10 +139,11 @@ def _fields(
 
 
 def _draw_channels(study: Study, micrograph: Micrograph) -> pathlib.Path:
-    """Draws a field's channels, once for all files that list the same ones."""
+    """Draws a field's channels, once for all files of a folder that list the same ones."""
     listing = channels.listing(micrograph)
     name = re.sub(r"[^\w+-]+", "_", listing)[:60].strip("_")
-    digest = hashlib.sha256(listing.encode()).hexdigest()[:6]
+    folder = os.path.dirname(micrograph.file)
+    digest = hashlib.sha256(f"{folder}\0{listing}".encode()).hexdigest()[:6]
     path = study.root / "channels" / f"{name}-{digest}.png"
     if not path.exists():
         files.write_png(path, channel_strip.draw(micrograph))

@@ -14,6 +14,8 @@ from cellclass_tf.microscopy import focus
 _REDUCED_PX = 256
 _MOST_BLOCKS = 8
 _SMALLEST_NUCLEUS_PX2 = 30
+# A spot of less than this share of a nucleus's area is a speck.
+_SPECK_SHARE = 0.15
 _FEWEST_BLOCKS = 12
 
 # Laplacian variances (log10) of fields that are just sharp, per pixel and per nucleus of
@@ -41,7 +43,8 @@ class Figures:
       nuclei_estimate: number of bright spots in the nuclei's channel that may be nuclei.
         Touching nuclei count once: no cell count.
       nucleus_px: median diameter of these spots in pixels; 0 without any.
-      specks_per_nucleus: bright spots that are too small for a nucleus, for each one.
+      specks_per_nucleus: spots in either channel that are too small for a nucleus, for
+        each nucleus.
       debris_share: of the pixels, those more than four times as bright as the median
         cell, in [0, 1]; the worse channel.
       glow_share: how much brighter the haziest part of the background is than the
@@ -73,7 +76,8 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     focuses = [
         focus.measure(p, r.pixels, r.step) for p, r in zip(planes, reduced, strict=True)
     ]
-    areas, specks = reduced[0].spots(reduced[1])
+    areas = reduced[0].spots(reduced[1])
+    specks = sum(r.count_specks(np.median(areas) if areas else 0.0) for r in reduced)
     nucleus_px = 2 * float(np.median(areas) / np.pi) ** 0.5 if areas else 0.0
     return Figures(
         focus_slope=round(float(np.mean([slope for slope, _ in focuses])), 3),
@@ -135,8 +139,8 @@ TESTS = (
     Test(
         "debris",
         lambda f: f.specks_per_nucleus,
-        2.0,
-        1.0,
+        1.2,
+        0.5,
         "specks for each nucleus",
         "{:.1f}".format,
     ),
@@ -213,30 +217,43 @@ class _Reduced:
         self.pixels = ndimage.gaussian_filter(small, 1)
         self.background = float(np.median(self.pixels))
         below = self.pixels[self.pixels <= self.background]
-        self.noise = 1.4826 * float(np.median(self.background - below))
+        noise = 1.4826 * float(np.median(self.background - below))
         top = float(np.percentile(self.pixels, 99.9))
-        rise = max(8 * self.noise, 0.3 * (top - self.background))
+        # What the smoothing took off, a third of which it leaves.
+        fine = np.abs(small - self.pixels)
+        self.camera_noise = 1.4826 * float(np.median(fine)) / 3
+        rise = max(8 * noise, 0.3 * (top - self.background))
         self.bright = self.pixels > self.background + rise
         # A single grey value has no bright part, and no noise to rise above.
         cells = self.pixels[self.bright]
         self.signal = float(np.median(cells)) - self.background if cells.size else 0.0
+        self.faint = max(8 * noise, 0.1 * self.signal)
 
-    def spots(self, cytoplasm: _Reduced) -> tuple[list[float], int]:
-        """Areas in px of spots that may be nuclei, and the number of smaller ones."""
+    def spots(self, cytoplasm: _Reduced) -> list[float]:
+        """Areas in px of bright spots that may be nuclei."""
         from scipy import ndimage
 
         labels, count = ndimage.label(self.bright)
         if not count:
-            return [], 0
+            return []
         areas = np.bincount(labels.ravel())[1:]
         large = areas >= max(3, _SMALLEST_NUCLEUS_PX2 / self.step**2)
-        large &= areas > 0.15 * np.median(areas[large]) if large.any() else large
+        large &= (
+            areas > _SPECK_SHARE * np.median(areas[large]) if large.any() else large
+        )
         if np.count_nonzero(large) <= 3:
             # So few may be debris, which no cytoplasm surrounds.
             levels = ndimage.mean(cytoplasm.pixels, labels, np.arange(1, count + 1))
-            large &= levels > cytoplasm.background + 4 * cytoplasm.noise
-        specks = count - np.count_nonzero(large)
-        return (areas[large] * float(self.step**2)).tolist(), int(specks)
+            large &= levels > cytoplasm.background + 8 * cytoplasm.camera_noise
+        return (areas[large] * float(self.step**2)).tolist()
+
+    def count_specks(self, nucleus_px2: float) -> int:
+        """Number of spots above the background that are too small for a nucleus."""
+        from scipy import ndimage
+
+        labels, _ = ndimage.label(self.pixels > self.background + self.faint)
+        areas = np.bincount(labels.ravel())[1:] * self.step**2
+        return int(np.count_nonzero(areas < _SPECK_SHARE * nucleus_px2))
 
     def debris_share(self) -> float:
         if not self.signal:

@@ -115,6 +115,12 @@ def rejected_share(figures: list[Figures], reason: str) -> float:
     return float(np.mean([reason in quality.judge([f])[0] for f in figures]))
 
 
+def badness(figures: Figures, reason: str) -> float:
+    """What a verdict for this reason is made of; of several tests the worst."""
+    tests = [test for test in quality.TESTS if test.reason == reason]
+    return max(test.value(figures) - test.limit for test in tests)
+
+
 def area_under_curve(good: list[float], bad: list[float]) -> float:
     """Chance that a bad field has the larger value; ties count half."""
     good, bad = np.array(good), np.array(bad)
@@ -164,14 +170,14 @@ ROWS = [
 
 def main(_) -> None:
     good = figures_of(0)
-    values = {test.reason: test.value for test in reversed(quality.TESTS)}
     print("| damage | reason | AUC | rejected |\n|---|---|---|---|")
     for reason in quality.REASONS:
         print(f"| none | {reason} | | {rejected_share(good, reason):.1%} |")
     for seed, (name, reason, options) in enumerate(ROWS, start=1):
         bad = figures_of(seed, **options)
-        value = values[reason]
-        score = area_under_curve([value(f) for f in good], [value(f) for f in bad])
+        score = area_under_curve(
+            *[[badness(f, reason) for f in fs] for fs in (good, bad)]
+        )
         print(
             f"| {name} | {reason} | {score:.3f} | {rejected_share(bad, reason):.1%} |",
             flush=True,

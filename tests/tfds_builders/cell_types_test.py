@@ -79,14 +79,15 @@ def test_a_field_that_breaks_leaves_the_old_dataset(root, info, monkeypatch):
 
 def test_simulated_needs_no_download(tmp_path):
     config = tfds_builders.CellTypes.builder_configs["simulated"]
-    small = {"images_per_type": 4, "mixed": 1, "size": 64, "seed": 1}
+    small = {"images_per_type": 4, "mixed": 1, "size": 224, "seed": 1}
     builder = tfds_builders.CellTypes(
         config=dataclasses.replace(config, name="small", simulation=small),
         data_dir=tmp_path,
     )
     builder.download_and_prepare()
     assert builder.info.splits["mixed"].num_examples == 1
-    assert builder.info.splits["train"].num_examples >= 6
+    # Fields so small may be rejected, being empty.
+    assert builder.info.splits["train"].num_examples >= 4
 
 
 def test_a_study_without_annotations_says_what_to_do(tmp_path):
