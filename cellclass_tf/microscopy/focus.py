@@ -30,7 +30,8 @@ def measure(plane: np.ndarray, reduced: np.ndarray, step: int) -> tuple[float, f
     tiles = _tiles(plane, reduced, step)
     spectrum = _Spectrum.of_size(tiles.shape[1])
     tiles = (tiles - tiles.mean((1, 2), keepdims=True)) * spectrum.window
-    power = np.mean(np.abs(fft.rfft2(tiles)) ** 2, axis=0)
+    found = fft.rfft2(tiles)
+    power = np.mean(found.real**2 + found.imag**2, axis=0)
     # Beyond 0.4 cycles a pixel there is the camera's noise alone; the mean of its
     # exponential distribution is its median over log 2.
     noise = float(np.median(power[spectrum.frequency > 0.4])) / np.log(2)

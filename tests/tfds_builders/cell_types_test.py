@@ -53,9 +53,11 @@ def test_a_study_that_changed_gets_a_new_dataset_and_an_unchanged_one_does_not(
     assert tfds_builders.dataset(root).info.metadata == info.metadata
     study = cc.Study.open(root)
     row = next(row for row in study.rows() if row.split == "train")
-    study.update([dataclasses.replace(row, verdict="rejected", reason="by hand")])
-    changed = tfds_builders.dataset(root).info
+    study.update([dataclasses.replace(row, verdict="rejected", reason="glow: 50%")])
+    prepared = tfds_builders.dataset(root)
     study.update([row])
+    changed = prepared.info
+    assert prepared.rejected == {"glow": (1, row.cells)}
     assert changed.metadata != info.metadata
     assert changed.splits.total_num_examples == info.splits.total_num_examples - 1
     assert tfds_builders.dataset(root).info.metadata == info.metadata
