@@ -11,6 +11,8 @@ _TILE_PX, _TILES = 256, 4
 # Structures of these periods tell sharp from blurred: larger than the camera's noise,
 # smaller than a cell.
 _SHORTEST_PX, _LONGEST_PX = 6.0, 32.0
+# What a channel without structure gets; a 0 would be the sharpest of all.
+NOTHING = (0.0, -9.0)
 
 
 def measure(plane: np.ndarray, reduced: np.ndarray, step: int) -> tuple[float, float]:
@@ -23,7 +25,7 @@ def measure(plane: np.ndarray, reduced: np.ndarray, step: int) -> tuple[float, f
 
     Returns:
       Slope of log power over log frequency, and log10 of the Laplacian's variance over
-      the pixels'; both without camera noise, and 0 where there is nothing else.
+      the pixels'; both without camera noise, or NOTHING where there is nothing else.
     """
     from scipy import fft
 
@@ -32,14 +34,15 @@ def measure(plane: np.ndarray, reduced: np.ndarray, step: int) -> tuple[float, f
     tiles = (tiles - tiles.mean((1, 2), keepdims=True)) * spectrum.window
     found = fft.rfft2(tiles)
     power = np.mean(found.real**2 + found.imag**2, axis=0)
-    # Beyond 0.4 cycles a pixel there is the camera's noise alone; the mean of its
-    # exponential distribution is its median over log 2.
+    # Beyond 0.4 cycles a pixel there is the camera's noise alone. Its median over log 2
+    # is its mean in a single tile, and up to a third more in the mean of several; the
+    # limits of `quality` were set with it.
     noise = float(np.median(power[spectrum.frequency > 0.4])) / np.log(2)
     # Signed, so that noise that lies above its mean is met by noise below it.
     signal = power - noise
     total = signal[spectrum.is_real].sum()
     if not total > 0:
-        return 0.0, 0.0
+        return NOTHING
     laplacian = (signal * spectrum.laplacian)[spectrum.is_real].sum() / total
     return spectrum.slope(power, noise), float(np.log10(max(laplacian, 1e-9)))
 

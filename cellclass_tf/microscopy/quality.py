@@ -76,6 +76,8 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     focuses = [
         focus.measure(p, r.pixels, r.step) for p, r in zip(planes, reduced, strict=True)
     ]
+    # A dark channel says nothing of the other one's focus.
+    focuses = [f for f in focuses if f != focus.NOTHING] or [focus.NOTHING]
     areas = reduced[0].spots(reduced[1])
     specks = sum(r.count_specks(np.median(areas) if areas else 0.0) for r in reduced)
     nucleus_px = 2 * float(np.median(areas) / np.pi) ** 0.5 if areas else 0.0
@@ -194,7 +196,12 @@ def _without_debris_for_nuclei(figures: Sequence[Figures]) -> list[Figures]:
 
 def severity(figures: Figures, reason: str) -> float:
     """Orders fields for a person's look, the worst first."""
-    over = [(test.value(figures) - test.limit) for test in TESTS]
+    # In units of the doubtful range, since shares and sharpness differ in scale.
+    over = [
+        (test.value(figures) - test.limit) / (test.limit - test.doubtful)
+        for test in TESTS
+        if test.limit > test.doubtful
+    ]
     return 10.0 * bool(reason) + max(over)
 
 
@@ -223,7 +230,10 @@ class _Reduced:
         # What the smoothing took off, a third of which it leaves.
         fine = np.abs(small - self.pixels)[::2, ::2]
         self.camera_noise = 1.4826 * float(np.median(fine)) / 3
-        rise = max(8 * noise, 0.3 * (top - self.background))
+        # In a field full of cells half the pixels are cells, whose spread is no noise: of
+        # it counts a few times the camera's, of which whole numbers bring some.
+        believed = min(noise, 4 * max(self.camera_noise, 0.1))
+        rise = max(8 * believed, 0.3 * (top - self.background))
         self.bright = self.pixels > self.background + rise
         # A single grey value has no bright part, and no noise to rise above.
         cells = self.pixels[self.bright]

@@ -171,3 +171,19 @@ def test_real_fields_are_accepted(assets):
         assert reasons(pixels) == [""]
         blurred = ndimage.gaussian_filter(pixels, (0, 6, 6))
         assert reasons(blurred) == ["out of focus"]
+
+
+def test_a_field_full_of_cells_is_not_empty():
+    assert reasons(simulated(cells_per_mm2=3500.0)) == [""]
+
+
+def test_a_dark_channel_does_not_vouch_for_the_other_ones_focus():
+    pixels = simulated(blur_um=6 * 0.325)
+    pixels[1] = 100
+    assert quality.focus_score(measure(pixels)) < 0
+
+
+def test_accepted_fields_are_ordered_by_what_is_nearest_to_its_limit():
+    hazier = quality.severity(changed(glow_share=0.39), "")
+    assert hazier > quality.severity(changed(saturated_share=0.004), "")
+    assert hazier < quality.severity(GOOD, "saturated: 2%")
