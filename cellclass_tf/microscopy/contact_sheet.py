@@ -140,23 +140,22 @@ def _reduced(merged: np.ndarray) -> np.ndarray:
     if scale >= 1:
         return merged[:_VIEW_PX, :_VIEW_PX]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # First a coarse step over whole pixels, which is fast, and then the rest.
-    step = max(1, int(1 / scale) // 2)
+    # First a step over whole pixels, which is fast, and then the rest.
+    step = max(1, int(1 / scale))
     return np.asarray(Image.fromarray(merged).reduce(step).resize(size, Image.BOX))
 
 
 def _detail(merged: np.ndarray) -> np.ndarray:
-    height, width = merged.shape[:2]
-    step = max(1, min(height, width) // 128)
-    sample = merged[::step, ::step, 1:].astype(np.float32).sum(axis=2)
-    size = max(1, _VIEW_PX // step)
-    tops, lefts = (range(0, max(1, n - size), max(1, size // 2)) for n in sample.shape)
-    places = [(y, x) for y in tops for x in lefts]
-    structure = [sample[y : y + size, x : x + size].var() for y, x in places]
-    y, x = places[int(np.argmax(structure))]
-    top = min(y * step, max(0, height - _VIEW_PX))
-    left = min(x * step, max(0, width - _VIEW_PX))
-    return merged[top : top + _VIEW_PX, left : left + _VIEW_PX]
+    """The part of the view's size, on a grid of such parts, with most structure."""
+    rows, columns = (max(1, n // _VIEW_PX) for n in merged.shape[:2])
+    height, width = (min(n, _VIEW_PX) for n in merged.shape[:2])
+    step = max(1, height // 32)
+    grid = merged[: rows * height, : columns * width, 1:]
+    parts = grid.reshape(rows, height, columns, width, 2)[:, ::step, :, ::step]
+    structure = parts.astype(np.float32).sum(axis=-1).var(axis=(1, 3))
+    row, column = np.unravel_index(int(np.argmax(structure)), structure.shape)
+    top, left = row * height, column * width
+    return merged[top : top + height, left : left + width]
 
 
 def _coloured(merged: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ _SHARP_PER_PIXEL, _SHARP_PER_NUCLEUS = -2.75, -1.8
 _NUCLEUS_PX = 20.0
 # A group tells what is usual from this many fields on; so many of its standard
 # deviations from its median is unusual.
-_FEWEST_OF_GROUP, _UNUSUAL = 6, 5.0
+_FEWEST_OF_GROUP, _UNUSUAL = 10, 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +141,8 @@ TESTS = (
     Test(
         "debris",
         lambda f: f.specks_per_nucleus,
-        1.2,
-        0.5,
+        1.5,
+        1.0,
         "specks for each nucleus",
         "{:.1f}".format,
     ),
@@ -238,7 +238,8 @@ class _Reduced:
         # A single grey value has no bright part, and no noise to rise above.
         cells = self.pixels[self.bright]
         self.signal = float(np.median(cells)) - self.background if cells.size else 0.0
-        self.faint = max(8 * noise, 0.1 * self.signal)
+        self.is_crowded = noise > 2 * believed
+        self.faint = max(8 * believed, 0.15 * self.signal)
 
     def spots(self, cytoplasm: _Reduced) -> list[float]:
         """Areas in px of bright spots that may be nuclei."""
@@ -262,9 +263,14 @@ class _Reduced:
         """Number of spots above the background that are too small for a nucleus."""
         from scipy import ndimage
 
+        if self.is_crowded:
+            # Cells are the background, and their grain is no debris.
+            return 0
         labels, _ = ndimage.label(self.pixels > self.background + self.faint)
-        areas = np.bincount(labels.ravel())[1:] * self.step**2
-        return int(np.count_nonzero(areas < _SPECK_SHARE * nucleus_px2))
+        areas = np.bincount(labels.ravel())[1:]
+        # One or two pixels may be noise.
+        small = (areas >= 3) & (areas * self.step**2 < _SPECK_SHARE * nucleus_px2)
+        return int(np.count_nonzero(small))
 
     def debris_share(self) -> float:
         if not self.signal:
