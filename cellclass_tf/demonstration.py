@@ -208,7 +208,7 @@ def _annotation_quality(output: pathlib.Path, study: Study) -> float:
             study.read_cells(row).labels,
             0.5,
         )
-        for row in study.rows()
+        for row in study.accepted_rows()
     ]
     files.write_json(path, {"average_precision_50": float(np.mean(scores))})
     return float(np.mean(scores))
