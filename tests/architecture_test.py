@@ -113,7 +113,6 @@ UNTESTED_ALONE = {
     "one_file": "conversion",
     "focus": "quality",
     "links": "tracing",
-    "run_record": "tracing",
     "demonstration": "cli",
 }
 

@@ -1,139 +1,26 @@
-"""Tests of cellclass_tf.provenance."""
+"""Tests of cellclass_tf.provenance.tracing."""
 
-import dataclasses
-import json
 import shutil
 
 import numpy as np
 import pytest
-import tifffile
 
-import cellclass_tf as cc
 from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.provenance.tracing import trace
-from cellclass_tf.study import ImageRow, Study
-
-STEM = "mixed/d2_a"
-# Cell 1 has 2 px, cell 2 has 6 px with its middle at y 2, x 3.5.
-LABELS = np.array(
-    [[1, 1, 0, 0, 0], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2]], np.int32
+from cellclass_tf.study import Study
+from tests.provenance.places import (
+    LABELS,
+    STEM,
+    TABLE,
+    broken,
+    change_record,
+    change_row,
+    labels_of,
+    make_study,
+    states,
 )
-TABLE = """image,cell,cell_type,probability,p_HEK,p_N2a,score,centroid_y_px,centroid_x_px,area_px
-mixed/d2_a,1,HEK,0.8,0.8,0.2,0.9,0,0.5,2
-mixed/d2_a,2,N2a,0.9,0.1,0.9,0.7,2,3.5,6
-mixed/other,1,HEK,0.8,0.8,0.2,0.9,0,0,1
-"""
-
-
-def make_study(root, raw, stems=(STEM,)):
-    """A study whose images are all of the raw files `raw`."""
-    study = Study.create(root)
-    rows = []
-    for number, stem in enumerate(stems):
-        row = ImageRow(
-            image=f"{stem}.png",
-            cell_type=stem.split("/")[0],
-            raw_file="|".join(map(str, raw)),
-            raw_sha256="|".join(map(files.sha256_of, raw)),
-            raw_reader="tifffile 2024.1",
-            scene=1,
-            scene_name="A01",
-            z="max",
-            nuclei_channel="DAPI",
-            cytoplasm_channel="GFP",
-            channels_by="name",
-            contrast_group="d2",
-            contrast="group",
-            nuclei_limits="90-4000",
-            cytoplasm_limits="100-3000",
-            pixel_size_um=0.325,
-            verdict="accepted",
-        )
-        files.write_png(study.image_path(row), np.full((4, 5, 3), number, np.uint8))
-        digest = files.sha256_of_file(study.image_path(row))
-        rows.append(dataclasses.replace(row, image_sha256=digest))
-    study.update(rows)
-    return study
-
-
-def make_model(root):
-    root.mkdir()
-    (root / "cellclass.json").write_text("{}")
-    (root / "saved_model.pb").write_bytes(b"network")
-    return root
-
-
-def make_predictions(root, study, model, source, prefix=""):
-    """What `predict` writes, with the first row's image as its only one."""
-    row = study.rows()[0]
-    labels = root / "labels" / f"{row.stem.removeprefix(prefix)}.tif"
-    Cells.from_labels(LABELS, study.cell_types, "HEK").write(labels)
-    files.write_png(
-        root / "overlays" / f"{row.stem.removeprefix(prefix)}.png",
-        np.zeros((4, 5, 3), np.uint8),
-    )
-    (root / "cells.csv").write_text(
-        TABLE.replace(f"{STEM},", STEM[len(prefix) :] + ",")
-    )
-    entry = {
-        "image": row.image,
-        "sha256": row.image_sha256,
-        "labels_sha256": files.sha256_of_file(labels),
-        "raw_file": row.raw_file,
-        "raw_sha256": row.raw_sha256,
-    }
-    record = {
-        "model": str(model),
-        "model_sha256": files.sha256_of_tree(model),
-        "model_metadata": {"experiment": "small", "dataset_fingerprint": "f00d"},
-        "settings": {"input": str(source), "score_threshold": 0.1, "nuclei": None},
-        "study": str(study.root),
-        "versions": {"cellclass_tf": "0.1.0"},
-        "finished": "2024-05-06T07:08:09+00:00",
-        "images": [entry],
-    }
-    files.write_json(root / "run.json", record)
-    return root
-
-
-@pytest.fixture
-def place(tmp_path):
-    """raw/d2_a.tif, study/, model/ and predictions/ of the study."""
-    (tmp_path / "raw").mkdir()
-    raw = tmp_path / "raw" / "d2_a.tif"
-    raw.write_bytes(b"micrograph")
-    study = make_study(tmp_path / "study", [raw])
-    model = make_model(tmp_path / "model")
-    make_predictions(tmp_path / "predictions", study, model, study.root)
-    return tmp_path
-
-
-def labels_of(place):
-    return place / "predictions" / "labels" / f"{STEM}.tif"
-
-
-def states(found):
-    return {link.name: link.state for link in found.links}
-
-
-def broken(found):
-    return {link.name: link.state for link in found.links if link.is_broken}
-
-
-def change_row(study, **values):
-    (row,) = study.rows()
-    study.update([dataclasses.replace(row, **values)])
-
-
-def change_record(place, **values):
-    path = place / "predictions" / "run.json"
-    files.write_json(path, json.loads(path.read_text()) | values)
-
-
-def entry_of(place):
-    return json.loads((place / "predictions" / "run.json").read_text())["images"][0]
 
 
 def test_a_cell_leads_back_to_its_raw_file(place):
@@ -368,120 +255,3 @@ def test_a_name_that_two_images_have_is_not_guessed(place):
         trace("a", study=study.root)
     assert trace("N2a/a", study=study.root).is_whole
     assert trace(study.root / "images" / "HEK" / "a.png").is_whole
-
-
-def test_predictions_of_raw_files_move_with_their_study(place):
-    root = place / "of_raw"
-    study = make_study(root / "converted", [place / "raw" / "d2_a.tif"])
-    make_predictions(root, study, place / "model", place / "raw", prefix="mixed/")
-    assert trace(root / "labels" / "d2_a.tif", cell=2).is_whole
-    root.rename(place / "moved")
-    assert trace(place / "moved" / "labels" / "d2_a.tif", cell=2).is_whole
-    assert trace(STEM, predictions=place / "moved").is_whole
-    shutil.rmtree(place / "moved" / "converted")
-    found = trace(place / "moved" / "labels" / "d2_a.tif")
-    assert broken(found) == {"merged image": "missing"}
-    assert states(found)["raw file"] == "same"
-
-
-def test_a_study_that_moved_elsewhere_is_named(place):
-    (place / "study").rename(place / "elsewhere")
-    found = trace(labels_of(place))
-    assert broken(found) == {"merged image": "missing"} and "--study=DIR" in str(found)
-    assert states(found)["conversion"] == "not recorded"
-    assert trace(labels_of(place), study=place / "elsewhere").is_whole
-
-
-def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factory):
-    raw = {"raw_file": "raw/d2_a.tif"}
-    change_row(Study.open(place / "study"), **raw)
-    change_record(place, study="study", model="model", images=[entry_of(place) | raw])
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    assert trace(labels_of(place)).is_whole
-
-
-@pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
-def test_a_record_does_not_lead_out_of_the_study(place, image):
-    change_record(place, images=[entry_of(place) | {"image": image}])
-    with pytest.raises(InputError, match="run.json: expected what"):
-        trace(labels_of(place))
-    with pytest.raises(InputError):
-        trace("../../x", predictions=place / "predictions")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "[]",
-        "7",
-        '{"images": {}}',
-        '{"images": ["x"]}',
-        '{"model": 1}',
-        9999 * "[",
-    ],
-)
-def test_a_broken_record_is_one_clear_error(place, text):
-    (place / "predictions" / "run.json").write_text(text)
-    with pytest.raises(InputError, match="run.json.*Run `cellclass predict` again"):
-        trace(labels_of(place))
-
-
-def test_predictions_without_a_record_are_an_error(place):
-    (place / "predictions" / "run.json").unlink()
-    with pytest.raises(InputError, match="run.json"):
-        trace(STEM, predictions=place / "predictions")
-
-
-@pytest.mark.parametrize(
-    "table", ["", "image\nmixed/d2_a\n", TABLE.replace(",2,N2a", ",two,N2a")]
-)
-def test_a_broken_table_is_one_clear_error(place, table):
-    (place / "predictions" / "cells.csv").write_text(table)
-    with pytest.raises(InputError, match="cells.csv"):
-        trace(labels_of(place), cell=1)
-
-
-def test_what_older_versions_did_not_record_is_no_break(place):
-    study = Study.open(place / "study")
-    change_row(study, image_sha256="", raw_sha256="", verdict="")
-    change_record(place, images=[{"image": f"{STEM}.png"}], model_sha256="")
-    table = place / "predictions" / "cells.csv"
-    table.write_text("".join(s.rpartition(",")[0] + "\n" for s in TABLE.splitlines()))
-    found = trace(labels_of(place), cell=2)
-    assert found.is_whole
-    assert [k for k, v in states(found).items() if v == "not recorded"] == [
-        "cell",
-        "label image",
-        "model",
-        "merged image",
-        "quality",
-        "raw file",
-    ]
-
-
-def test_a_manifest_that_is_older_than_the_run_is_no_break(place):
-    change_row(Study.open(place / "study"), image_sha256="", raw_sha256="")
-    assert trace(labels_of(place)).is_whole
-
-
-def test_records_do_not_steer_a_terminal(place):
-    change_record(place, finished="\x1b[2J")
-    assert "\x1b" not in str(trace(labels_of(place)))
-
-
-def test_a_real_conversion_is_whole_until_its_raw_file_changes(tmp_path):
-    rng = np.random.default_rng(0)
-    raw = tmp_path / "raw" / "HEK" / "d1_a.ome.tif"
-    raw.parent.mkdir(parents=True)
-    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
-    pixels = rng.integers(100, 1000, (2, 32, 40), np.uint16)
-    tifffile.imwrite(raw, pixels, ome=True, metadata=metadata)
-    assert not cc.convert(tmp_path / "raw", tmp_path / "s").failures
-    image = tmp_path / "s" / "images" / "HEK" / "d1_a.png"
-    found = cc.trace(image)
-    assert found.is_whole and "nuclei DAPI, cytoplasm GFP" in str(found)
-    assert states(found)["raw file"] == states(found)["merged image"] == "same"
-    raw.write_bytes(raw.read_bytes() + b"\0")
-    assert broken(cc.trace(image)) == {"raw file": "changed"}
