@@ -168,7 +168,7 @@ def test_several_workers_share_the_cores_and_one_has_them_all(
 
 
 SCRIPT = """
-    import os, pathlib, time
+    import os, pathlib, signal, time
     from cellclass_tf import batch
 
     def stay(path):
@@ -176,6 +176,8 @@ SCRIPT = """
         time.sleep(600)
 
     if __name__ == "__main__":
+        # In the background of a script a shell has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         jobs = [batch.Job(str(n), pathlib.Path(f"pid{n}")) for n in range(2)]
         batch.run(stay, jobs, description="stay", processes=2)
 """
