@@ -181,6 +181,51 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     return labels
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Piece:
+    """A cell drawn on its own, which may overlap others.
+
+    Attributes:
+      corner_yx: first row and column of its box in the field.
+      mask: (h, w) bool, the cell inside its box; it lies in the field.
+    """
+
+    corner_yx: tuple[int, int]
+    mask: np.ndarray
+
+    @classmethod
+    def cut(cls, mask: np.ndarray) -> Piece | None:
+        """Returns the box of an (H, W) bool mask and what is in it; None if it is empty."""
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        if not rows.size:
+            return None
+        box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cls((int(rows[0]), int(columns[0])), box.copy())
+
+
+def labels_of_pieces(
+    pieces: Sequence[Piece], shape_yx: tuple[int, int]
+) -> tuple[np.ndarray, int]:
+    """Puts cells that may overlap into one label image; the smaller cell wins a pixel.
+
+    Args:
+      pieces: N cells; of two of one size the earlier one wins.
+      shape_yx: height and width of the field.
+
+    Returns:
+      (H, W) int32 labels 1..N, of which one is missing where its cell lost every pixel,
+      and the number of pixels that were lost to another cell.
+    """
+    labels = np.zeros(shape_yx, np.int32)
+    areas = [int(piece.mask.sum()) for piece in pieces]
+    # Largest first, so that smaller ones stay on top.
+    for index in sorted(range(len(pieces)), key=lambda i: (-areas[i], -i)):
+        top, left = pieces[index].corner_yx
+        mask = pieces[index].mask
+        labels[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = index + 1
+    return labels, sum(areas) - int(np.count_nonzero(labels))
+
+
 def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
     import tifffile
 

@@ -196,7 +196,7 @@ def _check_settings(output: pathlib.Path, settings: dict[str, Any]) -> None:
 
 def _annotation_quality(output: pathlib.Path, study: Study) -> float:
     """Measures the annotation once, since the truth replaces it afterwards."""
-    from cellclass_tf.analysis import matching
+    from cellclass_tf import matching
     from cellclass_tf.cells import read_labels
 
     path = output / "annotation.json"

@@ -10,7 +10,17 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "cellclass_tf"
 STAGES = ("microscopy", "annotation", "datasets", "maskrcnn", "analysis")
-NOUNS = ("files", "cells", "micrograph", "manifest", "study", "caption")
+NOUNS = (
+    "files",
+    "cells",
+    "micrograph",
+    "manifest",
+    "study",
+    "caption",
+    "matching",
+    "splits",
+    "tiling",
+)
 # What runs a stage's function over many files.
 ENGINES = ("batch", "jobs", "local_engine", "beam_engine")
 # Modules that put stages together.

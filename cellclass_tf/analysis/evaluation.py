@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import files
-from cellclass_tf.analysis import coco_scores, matching
+from cellclass_tf import files, matching
+from cellclass_tf.analysis import coco_scores
 from cellclass_tf.analysis.predictions import Predictions
 from cellclass_tf.cells import UNKNOWN, Cells
 from cellclass_tf.files import InputError

@@ -16,7 +16,7 @@ from absl import logging
 
 from cellclass_tf import batch, files
 from cellclass_tf.annotation import annotating
-from cellclass_tf.cells import Cells, read_labels
+from cellclass_tf.cells import Cells, Piece, labels_of_pieces, read_labels
 from cellclass_tf.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
 
@@ -244,10 +244,7 @@ def _read_cells(study: Study, row: ImageRow, labels: _Labels) -> tuple[Cells, bo
 
 
 def _merge_single_cells(paths: Sequence[pathlib.Path]) -> np.ndarray:
-    """Puts white-on-black masks into one label image; the smaller cell wins a pixel.
-
-    Only the boxes of the masks are kept meanwhile, not a plane for each.
-    """
+    """Puts white-on-black masks into one label image."""
     shape, pieces = None, []
     for path in paths:
         mask = _read_mask(path)
@@ -257,16 +254,10 @@ def _merge_single_cells(paths: Sequence[pathlib.Path]) -> np.ndarray:
                 f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} "
                 f"with {shape}."
             )
-        if mask.any():
-            box = _box_of(mask)
-            pieces.append((int(mask.sum()), len(pieces) + 1, box, mask[box].copy()))
-        else:
+        pieces.append(Piece.cut(mask))
+        if pieces[-1] is None:
             logging.warning("%s: an empty mask is no cell.", path)
-    merged = np.zeros(shape, np.int32)
-    # Largest first; of two of one size the one with the lower number stays on top.
-    for _, number, box, piece in sorted(pieces, key=lambda p: (-p[0], -p[1])):
-        merged[box][piece] = number
-    contested = sum(piece[0] for piece in pieces) - np.count_nonzero(merged)
+    merged, contested = labels_of_pieces([p for p in pieces if p], shape)
     if contested:
         logging.info(
             "%s: %d px lay in more than one mask; the smaller cell got them.",
@@ -285,11 +276,6 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
         pixels = pixels.max(axis=2)
     # White may be 1 or 255.
     return (pixels > 0) & (pixels >= pixels.max(initial=0) / 2)
-
-
-def _box_of(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _sha256_of(paths: Sequence[pathlib.Path]) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, splits
 from cellclass_tf.cells import Cells
-from cellclass_tf.datasets import splits
+
 from cellclass_tf.files import InputError
 from cellclass_tf.study import ImageRow, Study
 

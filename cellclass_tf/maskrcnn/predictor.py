@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import pathlib
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
+from cellclass_tf import files, tiling
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.study import check_merged
@@ -148,7 +147,7 @@ class Predictor:
         size = self.metadata["tile_px"]
         margin = min(int(2 * self.metadata["model_diameter_px"]), size // 4)
         found = []
-        for batch in _batches(_tiles(scaled.shape[:2], size, margin)):
+        for batch in _batches(tiling.tiles_of(scaled.shape[:2], size, margin)):
             pixels = np.stack([_cut(scaled, tile, size) for tile in batch])
             outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
             for i, tile in enumerate(batch):
@@ -249,54 +248,23 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(resized)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tile:
-    """Top left corner, and the core [top, left, bottom, right) in the scaled field."""
-
-    corner_yx: tuple[int, int]
-    core_yxyx: tuple[float, float, float, float]
-
-
-def _tiles(shape_yx: tuple[int, int], size: int, margin: int) -> list[_Tile]:
-    rows, columns = (_starts(length, size, margin) for length in shape_yx)
-    return [
-        _Tile((top, left), (core_top, core_left, core_bottom, core_right))
-        for top, core_top, core_bottom in rows
-        for left, core_left, core_right in columns
-    ]
-
-
-def _starts(length: int, size: int, margin: int) -> list[tuple[int, float, float]]:
-    """Tiles along one axis: start, and the core's first and last position."""
-    step = size - 2 * margin
-    starts = [0]
-    while starts[-1] + size < length:
-        starts.append(min(starts[-1] + step, length - size))
-    # Cores meet in the middle of the overlap of neighbours.
-    borders = [(a + size + b) / 2 for a, b in itertools.pairwise(starts)]
-    edges = [-np.inf, *borders, np.inf]
-    return list(zip(starts, edges[:-1], edges[1:], strict=True))
-
-
-def _batches(tiles: list[_Tile]) -> Iterator[list[_Tile]]:
+def _batches(tiles: list[tiling.Tile]) -> Iterator[list[tiling.Tile]]:
     for start in range(0, len(tiles), _TILES_A_CALL):
         yield tiles[start : start + _TILES_A_CALL]
 
 
-def _cut(image: np.ndarray, tile: _Tile, size: int) -> np.ndarray:
+def _cut(image: np.ndarray, tile: tiling.Tile, size: int) -> np.ndarray:
     top, left = tile.corner_yx
     piece = image[top : top + size, left : left + size]
     missing = [(0, size - piece.shape[0]), (0, size - piece.shape[1]), (0, 0)]
     return np.pad(piece, missing)
 
 
-def _owned(outputs: dict[str, np.ndarray], tile: _Tile, threshold: float):
+def _owned(outputs: dict[str, np.ndarray], tile: tiling.Tile, threshold: float):
     """The detections whose middle lies in the tile's core, in the field's place."""
     boxes = outputs["detection_boxes"] + np.tile(tile.corner_yx, 2)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    top, left, bottom, right = tile.core_yxyx
-    keep = (middle >= (top, left)).all(1) & (middle < (bottom, right)).all(1)
-    keep &= outputs["detection_scores"] >= threshold
+    keep = tile.owns(middle) & (outputs["detection_scores"] >= threshold)
     return (
         boxes[keep].astype(np.float32),
         outputs["detection_scores"][keep],

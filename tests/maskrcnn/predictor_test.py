@@ -96,21 +96,6 @@ def test_cells_at_and_beyond_the_border_are_cut():
     assert found.areas_px.tolist() == [16, 4]
 
 
-@pytest.mark.parametrize("shape", [(50, 50), (100, 100), (101, 333), (1000, 257)])
-def test_tiles_cover_a_field_and_their_cores_part_it(shape):
-    tiles = predictor._tiles(shape, 100, 20)
-    owners = np.zeros(shape, int)
-    for tile in tiles:
-        top, left = tile.corner_yx
-        core = np.clip(tile.core_yxyx, 0, [*shape, *shape]).astype(int)
-        assert (np.array(tile.corner_yx) + 100 >= np.minimum(core[2:], shape)).all()
-        # A cell of up to 40 px whose middle is in the core is whole in the tile.
-        assert core[0] == 0 or core[0] - top >= 20
-        assert core[1] == 0 or core[1] - left >= 20
-        owners[core[0] : core[2], core[1] : core[3]] += 1
-    assert (owners == 1).all()
-
-
 class FakeNetwork:
     """Finds every white square of 10 px in tiles of 64 px; one type, full masks."""
 

@@ -1,11 +1,11 @@
-"""Tests of cellclass_tf.datasets.splits."""
+"""Tests of cellclass_tf.splits."""
 
 import collections
 import dataclasses
 
 import pytest
 
-from cellclass_tf.datasets import splits
+from cellclass_tf import splits
 from cellclass_tf.study import ImageRow
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import matching
+from cellclass_tf import matching
 from cellclass_tf.cells import Cells
 
 

@@ -1,0 +1,53 @@
+"""Overlapping tiles of a field, of which one owns each place."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A square part of a field.
+
+    Attributes:
+      corner_yx: its first row and column.
+      core_yxyx: [top, left, bottom, right) of the part that it owns, in the field; cores
+        do not overlap, and reach to infinity where the field ends.
+    """
+
+    corner_yx: tuple[int, int]
+    core_yxyx: tuple[float, float, float, float]
+
+    def owns(self, points_yx: np.ndarray) -> np.ndarray:
+        """Tells which of (N, 2) points of the field lie in the core, (N,) bool."""
+        core = self.core_yxyx
+        return ((points_yx >= core[:2]) & (points_yx < core[2:])).all(axis=1)
+
+
+def tiles_of(shape_yx: tuple[int, int], size: int, margin: int) -> list[Tile]:
+    """Covers a field with tiles of size x size px, row by row.
+
+    Neighbours overlap by at least twice the margin, so that a thing as large as the
+    margin whose middle a tile owns lies in that tile whole.
+    """
+    rows, columns = (_starts(length, size, margin) for length in shape_yx)
+    return [
+        Tile((top, left), (core_top, core_left, core_bottom, core_right))
+        for top, core_top, core_bottom in rows
+        for left, core_left, core_right in columns
+    ]
+
+
+def _starts(length: int, size: int, margin: int) -> list[tuple[int, float, float]]:
+    """Tiles along one axis: start, and the core's first and last position."""
+    step = size - 2 * margin
+    starts = [0]
+    while starts[-1] + size < length:
+        starts.append(min(starts[-1] + step, length - size))
+    # Cores meet in the middle of the overlap of neighbours.
+    borders = [(a + size + b) / 2 for a, b in itertools.pairwise(starts)]
+    edges = [-np.inf, *borders, np.inf]
+    return list(zip(starts, edges[:-1], edges[1:], strict=True))
