@@ -18,6 +18,7 @@ NOUNS = (
     "study",
     "caption",
     "matching",
+    "picture",
     "splits",
     "tiling",
 )
@@ -115,6 +116,7 @@ UNTESTED_ALONE = {
     "placement": "field",
     "coco_scores": "evaluation",
     "caption": "overlay",
+    "picture": "overlay",
     "export": "training",
     "prediction": "training",
     "micrograph": "readers",

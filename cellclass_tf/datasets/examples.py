@@ -11,7 +11,6 @@ from absl import logging
 
 from cellclass_tf import batch, files, splits
 from cellclass_tf.cells import Cells
-
 from cellclass_tf.files import InputError
 from cellclass_tf.study import ImageRow, Study
 

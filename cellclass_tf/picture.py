@@ -1,0 +1,131 @@
+"""What all pictures of fields are drawn with: brightness, outlines, panels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellclass_tf import caption
+from cellclass_tf.cells import Cells
+
+# Fields narrower than this are drawn with larger pixels, since a legend needs room.
+_MIN_WIDTH = 800
+_GAP = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Pen:
+    """How one cell is outlined; lengths in pixels of the picture.
+
+    Attributes:
+      colour: (red, green, blue), each 0 to 255.
+      width: of the outline.
+      dash: length of a dash, or None for a solid line.
+    """
+
+    colour: tuple[int, int, int]
+    width: int
+    dash: int | None = None
+
+
+def canvas_of(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """Makes the ground that outlines are drawn on.
+
+    Args:
+      image: (H, W, 3) uint8 merged image.
+
+    Returns:
+      (s * H, s * W, 3) uint8, the image `brightened`, and the enlargement s: a whole
+      number, above 1 for fields less than 800 px wide.
+    """
+    scale = max(1, -(-_MIN_WIDTH // image.shape[1]))
+    canvas = brightened(image)
+    if scale > 1:
+        canvas = canvas.repeat(scale, axis=0).repeat(scale, axis=1)
+    return canvas, scale
+
+
+def outline_cell(
+    canvas: np.ndarray, cells: Cells, index: int, scale: int, pen: Pen
+) -> None:
+    """Draws the outline of cell `index` + 1 inside its own pixels, in place.
+
+    Neighbours keep their outlines so. Only the cell's box is touched, which keeps the
+    memory small for any field.
+    """
+    top, left, bottom, right = (cells.boxes_yxyx[index] * scale).tolist()
+    mask = cells.mask(index).repeat(scale, axis=0).repeat(scale, axis=1)
+    _stroke(canvas[top:bottom, left:right], mask, pen)
+
+
+def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts (H, W, 3) uint8 panels of any heights into one row, their tops in line."""
+    height = max(panel.shape[0] for panel in panels)
+    row = []
+    for panel in panels:
+        if row:
+            row.append(np.full((height, _GAP, 3), caption.BACKGROUND, np.uint8))
+        row.append(_padded_to(panel, height))
+    return np.concatenate(row, axis=1)
+
+
+def brightened(image: np.ndarray) -> np.ndarray:
+    """Lifts the brightness of a dark field for viewing.
+
+    In each channel v becomes 255 ((v - b) / (w - b))^0.7, cut to 0 and 255. Black b is
+    the 10th percentile of the field, at most 32, so that a field full of cells keeps
+    them; white w is the 99.8th, at least 48 above b, so that noise alone stays dark.
+
+    Args:
+      image: (H, W, 3) uint8.
+
+    Returns:
+      (H, W, 3) uint8.
+    """
+    from PIL import Image
+
+    # About a million pixels are enough for a percentile.
+    step = max(1, round((image.shape[0] * image.shape[1] / 1e6) ** 0.5))
+    sample = image[::step, ::step]
+    blacks, whites = np.percentile(sample, (10, 99.8), axis=(0, 1))
+    blacks = np.minimum(blacks, 32)
+    levels = (np.arange(256)[:, None] - blacks) / np.maximum(whites - blacks, 48)
+    table = np.round(255 * np.clip(levels, 0, 1) ** 0.7).astype(np.uint8)
+    # Pillow looks up bytes by bytes; indices of NumPy take eight times the field.
+    return np.array(Image.fromarray(image).point(table.T.ravel().tolist()))
+
+
+def outline_width(size_yx: tuple[int, int]) -> int:
+    """Returns the width of outlines in pixels: at least 2, and 1 of 400."""
+    return max(2, round(max(size_yx) / 400))
+
+
+def _stroke(crop: np.ndarray, mask: np.ndarray, pen: Pen) -> None:
+    from scipy import ndimage
+
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    rim = mask & (depth <= pen.width)
+    # A dark line inside the outline sets it off from bright cells.
+    crop[mask & ~rim & (depth <= pen.width + 1)] //= 3
+    if pen.dash is not None:
+        gaps = rim & _between_dashes(mask, pen.dash)
+        crop[gaps] //= 3
+        rim &= ~gaps
+    crop[rim] = pen.colour
+
+
+def _between_dashes(mask: np.ndarray, dash: int) -> np.ndarray:
+    """Returns (h, w) bool: sectors around the cell's centre, about `dash` px long."""
+    y, x = np.nonzero(mask)
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    angle = np.arctan2(rows - y.mean(), columns - x.mean()) / (2 * np.pi)
+    around = 2 * np.sqrt(np.pi * y.size)
+    dashes = max(4, round(around / (2 * dash)))
+    return (angle * dashes) % 1 < 0.4
+
+
+def _padded_to(panel: np.ndarray, height: int) -> np.ndarray:
+    shape = (height - panel.shape[0], panel.shape[1], 3)
+    return np.concatenate([panel, np.full(shape, caption.BACKGROUND, np.uint8)])
