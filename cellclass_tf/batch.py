@@ -95,6 +95,7 @@ def run(
     journal: str | os.PathLike | None = None,
     processes: int = 1,
     engine: Engine | None = None,
+    skip_done: bool = True,
 ) -> Outcome:
     """Calls `function(job.argument)` for every job that is not done yet.
 
@@ -108,6 +109,8 @@ def run(
         goes on where it was; None to remember nothing.
       processes: short for `Engine(processes=processes)`.
       engine: what runs the jobs; what one has done, none does again.
+      skip_done: whether jobs are skipped that the journal says are done; a caller that
+        knows better what is done wants them all.
 
     Raises:
       ValueError: if two jobs have one name, since one would overwrite the other.
@@ -116,7 +119,7 @@ def run(
     """
     _check_names(jobs)
     outcome = Outcome()
-    known = _read_journal(journal)
+    known = _read_journal(journal) if skip_done else {}
     waiting = []
     for job in jobs:
         if _is_done(job, known.get(job.name)):
@@ -138,6 +141,11 @@ def run(
     # Those of worker processes that were killed.
     _remove_leftovers(job for job in waiting if job.name in outcome.failures)
     return outcome
+
+
+def results(journal: str | os.PathLike) -> dict[str, Any]:
+    """Returns the last result of every job that a journal knows, by name."""
+    return {name: entry["result"] for name, entry in _read_journal(journal).items()}
 
 
 def _check_names(jobs: Sequence[Job]) -> None:

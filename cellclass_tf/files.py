@@ -192,11 +192,10 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
     """Reads a PNG as it is stored.
 
     Returns:
-      (H, W) uint8 or uint16, or (H, W, 3) uint8. An alpha channel is dropped.
+      (H, W) or (H, W, 3), uint8 or uint16. An alpha channel is dropped.
 
     Raises:
-      InputError: if the file is no PNG, is broken, is too large, or is a 16-bit colour
-        PNG (which the reading library would quietly cut to 8 bit).
+      InputError: if the file is no PNG, is broken, or is too large.
     """
     if not os.path.exists(path):
         raise InputError(f"{path} does not exist. Make it again, or remove its row.")
@@ -209,9 +208,7 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
     width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
     check_image_size(height, width, path)
     if depth == 16 and colour not in (0, 4):
-        raise InputError(
-            f"{path}: a 16-bit colour PNG. Save it as a 16-bit TIFF, or as an 8-bit PNG."
-        )
+        return _decode_deep_png(path)
     return _decode_png(path, colour)
 
 
@@ -250,3 +247,21 @@ def _decode_png(path: str | os.PathLike, colour: int) -> np.ndarray:
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         pixels = pixels[..., :-1]
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def _decode_deep_png(path: str | os.PathLike) -> np.ndarray:
+    """16 bit a colour, which Pillow would quietly cut to 8."""
+    import cv2
+
+    with open(path, "rb") as file:
+        content = np.frombuffer(file.read(), np.uint8)
+    try:
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.ndim != 3:
+        raise InputError(
+            f"{path}: the PNG cannot be decoded. Copy it again from its source."
+        )
+    # From blue, green, red and perhaps alpha.
+    return np.ascontiguousarray(pixels[..., 2::-1])

@@ -16,10 +16,13 @@ class ImageRow:
 
     Contrast limits are 'low-high' in the raw file's numbers, `contrast` says whose
     they are ('group', 'field', or 'kept' of 8-bit colour images), and `contrast_group`
-    names the acquisition group whose images are compared with each other; shares lie in [0, 1]. Quality figures are those of
+    names the acquisition group whose images are compared with each other; shares lie in
+    [0, 1]. Quality figures are those of
     `microscopy.quality`. `verdict` is '' (not judged), 'accepted' or 'rejected';
     rejected images stay out of the dataset. `annotation` is the fingerprint of what
-    made the cells.
+    made the cells, `annotator_settings` says it in words, `cells_sha256` is that of the
+    label image, `by_hand` names the cells that a person drew ('3,17-20'), and `doubts`
+    counts the doubtful ones by reason.
     """
 
     image: str
@@ -57,9 +60,13 @@ class ImageRow:
     annotator: str = ""
     annotator_sha256: str = ""
     annotation: str = ""
+    annotator_settings: str = ""
     diameter_px: float | None = None
     cells: int | None = None
+    cells_sha256: str = ""
     corrected: bool = False
+    by_hand: str = ""
+    doubts: str = ""
     split: str = ""
 
     @property
@@ -74,6 +81,11 @@ class ImageRow:
     def stem(self) -> str:
         """TYPE/NAME, the image's path below images/ without its suffix."""
         return self.image.removesuffix(".png")
+
+    @property
+    def name(self) -> str:
+        """NAME, the image's own name without folder and suffix."""
+        return self.stem.rpartition("/")[2]
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))

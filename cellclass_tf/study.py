@@ -149,6 +149,15 @@ class Study:
         """Where the label image of a row lies."""
         return self.root / "cells" / _safe(f"{row.stem}.tif")
 
+    def review_path(self, row: ImageRow) -> pathlib.Path:
+        """Where the list of an image's doubtful cells lies; the picture is a .png."""
+        return self.root / "review" / _safe(f"{row.stem}.csv")
+
+    @property
+    def review_queue_path(self) -> pathlib.Path:
+        """The fields that are worth a person's time, best first."""
+        return self.root / "review" / "queue.csv"
+
     def folder_type(self, cell_type: str) -> str | None:
         """The type that a folder's name gives its cells; None for `mixed`."""
         return None if cell_type == MIXED else cell_type

@@ -85,3 +85,15 @@ def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
         os.utime(elsewhere, (0, 0))
         files.remove_leftovers(tmp_path)
         assert at_work.exists() and not elsewhere.exists()
+
+
+def test_colours_of_16_bit_are_read_whole(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    image = np.arange(24, dtype=np.uint16).reshape(2, 4, 3) * 2500
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    np.testing.assert_array_equal(files.read_png(path), image)
+    # A quarter of the file: the decoder gives nothing.
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(files.InputError, match=r"deep\.png: the PNG cannot be decoded"):
+        files.read_png(path)

@@ -8,6 +8,7 @@ import io
 
 import numpy as np
 
+from cellclass_tf import run_lengths
 from cellclass_tf.analysis.cell_table import called_probabilities
 from cellclass_tf.cells import Cells
 
@@ -116,42 +117,15 @@ class Scores:
         }
 
 
-def encode_cell(cells: Cells, index: int) -> dict:
-    """Returns the compressed COCO run lengths of cell `index` + 1, made from its box.
-
-    Only the cell's box is looked at, so that cost does not grow with the field.
-    """
-    from pycocotools import mask
-
-    height, width = cells.labels.shape
-    counts = _run_lengths(cells.mask(index), cells.boxes_yxyx[index], (height, width))
-    return mask.frPyObjects({"counts": counts, "size": [height, width]}, height, width)
-
-
-def _run_lengths(
-    mask: np.ndarray, box_yxyx: np.ndarray, size: tuple[int, int]
-) -> list[int]:
-    """Returns the lengths of runs down the columns, of background first."""
-    top, left = int(box_yxyx[0]), int(box_yxyx[1])
-    columns = np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8)
-    # In every column the mask begins at each rise and has ended at each fall.
-    column, row = np.nonzero(np.diff(columns, axis=1))
-    changes = (left + column) * size[0] + top + row
-    # A run that reaches the bottom and goes on at the top of the next column is one run;
-    # pycocotools stops early at a run of length 0.
-    joined = np.flatnonzero(changes[1:] == changes[:-1])
-    changes = np.delete(changes, np.concatenate([joined, joined + 1]))
-    lengths = np.diff(changes, prepend=0, append=size[0] * size[1]).tolist()
-    return lengths if lengths[-1] else lengths[:-1]
-
-
 def _annotations(cells: Cells, image: int, use_types: bool) -> list[dict]:
     return [
         {
             "index": index,
             "image_id": image,
             "category_id": int(cells.type_ids[index]) if use_types else 1,
-            "segmentation": encode_cell(cells, index),
+            "segmentation": run_lengths.encode_mask(
+                cells.mask(index), cells.boxes_yxyx[index][:2], cells.labels.shape
+            ),
             "area": int(cells.areas_px[index]),
             "iscrowd": 0,
         }

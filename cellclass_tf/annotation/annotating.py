@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from absl import logging
 
 from cellclass_tf import batch, files
+from cellclass_tf.annotation import doubts, records, review
+from cellclass_tf.annotation.annotator import Annotator
 from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
+from cellclass_tf.manifest import REJECTED
 from cellclass_tf.study import ImageRow, Study
 
-# Everything that writes cells/ shares this journal: a field's last line tells whose
-# labels lie there, so that what one wrote is never taken for the work of the other.
-JOURNAL = "annotate"
+# Fields of a group on which its cells' diameter is estimated.
+_FIELDS_TO_SIZE = 5
 
 
-class Annotator(Protocol):
-    """What finds the cells in one image."""
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What an annotator is asked for; see `annotate`."""
 
-    name: str
-    fingerprint: str
-    weights_sha256: str
-
-    def annotate(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        """Takes a merged image; returns (H, W) int32 labels and the cell diameter."""
+    model: str | os.PathLike = "cyto3"
+    diameter: float | None = None
+    flow_threshold: float = 0.4
+    cellprob_threshold: float = 0.0
+    device: str = "auto"
 
 
 def annotate(
@@ -38,7 +40,10 @@ def annotate(
     annotator: str = "cellpose",
     model: str | os.PathLike = "cyto3",
     diameter: float | None = None,
+    diameter_by: str = "group",
     flow_threshold: float = 0.4,
+    cellprob_threshold: float = 0.0,
+    device: str = "auto",
     overwrite_corrected: bool = False,
     processes: int = 1,
     engine: str = "local",
@@ -46,17 +51,23 @@ def annotate(
 ) -> batch.Outcome:
     """Finds the cells in every accepted image of a study.
 
-    Writes cells/TYPE/NAME.tif and the manifest's columns annotator, annotator_sha256,
-    annotation, diameter_px, cells and corrected. Fields that are done with the same
-    settings are not done again. The types in a mixed field stay unknown; a table of
-    types that lay beside older labels is removed, since it does not fit the new ones.
+    Writes cells/TYPE/NAME.tif, the manifest's columns from annotator to doubts, for each
+    field a list and a picture of its doubtful cells, and the queue in which fields are
+    worth a person's time (see `review`). Fields that are done with the same settings are
+    not done again. The types in a mixed field stay unknown; a table of types that lay
+    beside older labels is removed, since it does not fit the new ones.
 
     Args:
       study: the study, or its folder.
       annotator: 'cellpose', or 'watershed', which needs no weights.
       model: of cellpose, a name or a path to weights.
-      diameter: of a typical cell in pixels; None to estimate it for each image.
+      diameter: of a typical cell in pixels; None to estimate it.
+      diameter_by: whose diameter is estimated: that of an acquisition 'group' (the
+        median over a few of its fields, once and for all), since cells of one dish have
+        one size, or that of each 'field'.
       flow_threshold: of cellpose; higher finds more cells, and more bad ones.
+      cellprob_threshold: of cellpose; lower finds more and larger cells.
+      device: of cellpose; 'auto' takes a GPU where there is one, else 'cpu', 'cuda', ….
       overwrite_corrected: whether fields that were corrected by hand, or imported, are
         annotated too. Their corrections are lost.
       processes: worker processes; with 1 a crash takes this process along.
@@ -72,101 +83,134 @@ def annotate(
     """
     runner = batch.Engine(engine, processes, beam_options)
     study = study if isinstance(study, Study) else Study.open(study)
-    if annotator not in _ANNOTATORS:
-        raise InputError(
-            f"Unknown annotator {annotator!r}; known are {', '.join(_ANNOTATORS)}."
-        )
+    for name, value, known in (
+        ("annotator", annotator, _ANNOTATORS),
+        ("diameter_by", diameter_by, ("group", "field")),
+    ):
+        if value not in known:
+            raise InputError(f"Unknown {name} {value!r}; known are {', '.join(known)}.")
     rows = _accepted_rows(study)
     wanted = [row for row in rows if overwrite_corrected or not row.corrected]
     if len(wanted) < len(rows):
         logging.info("%d corrected fields are left alone.", len(rows) - len(wanted))
     if not wanted:
         return batch.Outcome()
-    finder = _ANNOTATORS[annotator](model, diameter, flow_threshold)
-    jobs = [_job(study, row, finder) for row in wanted]
-    outcome = batch.run(
+    settings = Settings(model, diameter, flow_threshold, cellprob_threshold, device)
+    finder = _ANNOTATORS[annotator](settings)
+    diameters = {}
+    if diameter is None and diameter_by == "group":
+        diameters = _diameters(study, wanted, finder, runner)
+    outcome, jobs = batch.Outcome(), []
+    for row in wanted:
+        job = _job(study, row, finder, diameters.get(row.group))
+        is_current = row.annotation == job.fingerprint and not row.corrected
+        if is_current and study.cells_path(row).exists():
+            outcome.skipped[row.image] = {}
+        else:
+            jobs.append(job)
+    done = batch.run(
         _Work(study, finder),
         jobs,
         description="annotate",
-        journal=study.journal(JOURNAL),
+        journal=study.journal(records.JOURNAL),
         engine=runner,
+        skip_done=False,
     )
-    record(study, outcome, overwrite_corrected=overwrite_corrected)
-    return outcome
-
-
-def write_cells(
-    study: Study, row: ImageRow, cells: Cells, *, types_csv: bool = False
-) -> None:
-    """Writes a field's label image, with its table of types or with none beside it."""
-    path = study.cells_path(row)
-    if not types_csv:
-        # First, since new labels beside an old table would be misread.
-        path.with_suffix(".csv").unlink(missing_ok=True)
-    cells.write(path, types_csv=types_csv)
-
-
-def record(study: Study, outcome: batch.Outcome, *, overwrite_corrected: bool) -> None:
-    """Brings results to the manifest, and to those rows alone that lack them.
-
-    The results of a run that was killed arrive with the next one. What was changed by
-    hand in a row that has its result stays.
-
-    Args:
-      study: its manifest is read anew, since it may have changed meanwhile.
-      outcome: its results are the columns of a row by name.
-      overwrite_corrected: whether corrected rows take new results.
-    """
-    rows = {row.image: row for row in study.rows()}
-    study.update(
-        dataclasses.replace(rows[image], **result)
-        for image, result in outcome.results.items()
-        if image in rows
-        and (image in outcome.done or rows[image].annotation != result["annotation"])
-        and (overwrite_corrected or not rows[image].corrected)
-    )
+    records.record(study, done)
+    review.write_queue(study)
+    return outcome.merged(done)
 
 
 def _accepted_rows(study: Study) -> Sequence[ImageRow]:
-    rows = study.accepted_rows()
-    if not rows:
+    rows = records.settled_rows(study)
+    accepted = [row for row in rows if row.verdict != REJECTED]
+    if not accepted:
         raise InputError(
             f"{study.manifest_path}: expected images to annotate; it names "
-            f"{len(study.rows())}, none of them accepted. Run `cellclass convert` on "
+            f"{len(rows)}, none of them accepted. Run `cellclass convert` on "
             "the raw files, or change their verdict."
         )
-    return rows
+    return accepted
 
 
-def _cellpose(model: Any, diameter: float | None, flow_threshold: float) -> Annotator:
+def _cellpose(settings: Settings) -> Annotator:
     from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 
-    return CellposeAnnotator(model, diameter, flow_threshold)
+    return CellposeAnnotator(
+        settings.model,
+        settings.diameter,
+        settings.flow_threshold,
+        settings.cellprob_threshold,
+        device=settings.device,
+    )
 
 
-_ANNOTATORS: Mapping[str, Callable[[Any, float | None, float], Annotator]] = {
+_ANNOTATORS: Mapping[str, Callable[[Settings], Annotator]] = {
     "cellpose": _cellpose,
-    "watershed": lambda model, diameter, flow_threshold: WatershedAnnotator(diameter),
+    "watershed": lambda settings: WatershedAnnotator(settings.diameter),
 }
 
 
-def _job(study: Study, row: ImageRow, finder: Annotator) -> batch.Job:
-    made_by = files.fingerprint(image_version(study, row), finder.fingerprint)
-    # To overwrite a correction of these very labels, the job has to look like another
-    # one; afterwards, like the one that was done.
-    other = files.fingerprint(made_by, "overwritten")
-    if (row.annotation == made_by) if row.corrected else (row.annotation == other):
-        made_by = other
-    return batch.Job(row.image, (row, made_by), made_by, (study.cells_path(row),))
+def _diameters(
+    study: Study, rows: Sequence[ImageRow], finder: Annotator, runner: batch.Engine
+) -> dict[str, float]:
+    """Returns the diameter of each group's cells, estimated when first asked for.
+
+    It then stays: a field that comes later does not have all others annotated again.
+    """
+    groups: dict[str, list[ImageRow]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    # Without groups each field has its own diameter.
+    groups.pop("", None)
+    jobs = [
+        batch.Job(group, _spread(members), finder.size_fingerprint)
+        for group, members in sorted(groups.items())
+    ]
+    outcome = batch.run(
+        _Sizing(study, finder),
+        jobs,
+        description="diameters",
+        journal=study.journal("diameters"),
+        engine=runner,
+    )
+    return outcome.results
 
 
-def image_version(study: Study, row: ImageRow) -> list:
-    """What tells that an image has changed; it survives that the study moves."""
-    path = study.image_path(row)
-    if not path.exists():
-        return [row.image]
-    status = path.stat()
-    return [row.image, status.st_size, status.st_mtime_ns]
+def _spread(rows: Sequence[ImageRow]) -> list[ImageRow]:
+    """A few rows, from the first to the last in equal steps."""
+    count = min(len(rows), _FIELDS_TO_SIZE)
+    return [rows[index * len(rows) // count] for index in range(count)]
+
+
+def _job(
+    study: Study, row: ImageRow, finder: Annotator, diameter: float | None
+) -> batch.Job:
+    made_by = files.fingerprint(
+        records.version_of_image(study, row), finder.fingerprint, diameter
+    )
+    task = (row, made_by, diameter)
+    return batch.Job(row.image, task, made_by, (study.cells_path(row),))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sizing:
+    """Estimates the diameter of a group's cells on some of its fields."""
+
+    study: Study
+    finder: Annotator
+
+    def __call__(self, rows: Sequence[ImageRow]) -> float:
+        estimates, problem = [], None
+        for row in rows:
+            try:
+                image = self.study.read_image(row)
+                estimates.append(self.finder.estimate_diameter_px(image))
+            except InputError as error:
+                problem = error
+        if not estimates:
+            raise problem
+        return round(statistics.median(estimates), 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,25 +220,32 @@ class _Work:
     study: Study
     finder: Annotator
 
-    def __call__(self, job: tuple[ImageRow, str]) -> dict[str, Any]:
-        row, made_by = job
+    def __call__(self, job: tuple[ImageRow, str, float | None]) -> dict[str, Any]:
+        row, made_by, diameter = job
         study, finder = self.study, self.finder
         if not study.image_path(row).exists():
             raise InputError(
                 f"{study.image_path(row)} does not exist, but {study.manifest_path} "
                 "names it. Convert the raw file again, or remove the row."
             )
-        labels, diameter_px = finder.annotate(study.read_image(row))
+        image = study.read_image(row)
+        found = finder.annotate(image, diameter)
         cell_type = study.folder_type(row.cell_type)
-        cells = Cells.from_labels(labels, study.cell_types, cell_type)
-        write_cells(study, row, cells)
+        cells = Cells.from_labels(found.labels, study.cell_types, cell_type)
+        doubtful = doubts.doubtful_cells(
+            image, cells, found.diameter_px, found.probabilities
+        )
+        columns = records.write_cells(study, row, cells)
+        review.write_field(study, row, image, cells, doubtful)
         if not len(cells):
             logging.warning("%s: no cell was found.", row.image)
-        return {
+        return columns | {
             "annotator": finder.name,
             "annotator_sha256": finder.weights_sha256,
             "annotation": made_by,
-            "diameter_px": round(diameter_px, 2),
-            "cells": len(cells),
+            "annotator_settings": finder.settings,
+            "diameter_px": round(found.diameter_px, 2),
             "corrected": False,
+            "by_hand": "",
+            "doubts": doubts.summary(doubtful),
         }

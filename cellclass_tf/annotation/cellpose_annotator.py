@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import http.client
 import importlib.metadata
-import logging
 import os
-import pathlib
-import pickle
-import socket
-import ssl
 import warnings
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
-from cellclass_tf.annotation import pickled_npy
+from cellclass_tf import connected, files, tiling
+from cellclass_tf.annotation import cellpose_weights
+from cellclass_tf.annotation.annotator import Found, check_diameter
+from cellclass_tf.annotation.cellpose_weights import cellpose_models
 from cellclass_tf.files import InputError
 from cellclass_tf.study import check_merged
 
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
 CHANNELS = (2, 3)
 
-_MODELS_WITH_SIZE = ("cyto3", "cyto2", "cyto", "nuclei")
-_SIZE_KEYS = {"A", "smean", "ymean", "diam_mean"}
 # Images are enlarged until a cell has the model's diameter. A smaller estimate comes
 # from specks in a field without cells, and would enlarge it beyond any memory.
 _MIN_ESTIMATE_PX = 6.0
-_NETWORK_TIMEOUT_S = 30
-# The two numbers that old weights lack; the network then keeps its defaults.
-_OPTIONAL_WEIGHTS = {"diam_mean", "diam_labels"}
+# cellpose holds some 40 float32 planes of what it sees at once: about 1.5 GB for this
+# side at the network's own scale. Larger fields are cut into overlapping tiles.
+_TILE_PX = 2560
+_SMALLEST_TILE_PX = 384
+# Channels are stretched between these percentiles of the whole field, as cellpose does.
+_PERCENTILES = (1.0, 99.0)
 
 
 class CellposeAnnotator:
@@ -44,8 +39,12 @@ class CellposeAnnotator:
 
     Attributes:
       name: 'cellpose:' and the model's name, or the name of the weights' file.
-      weights_sha256: of the weights' file.
-      fingerprint: hash of all that the labels depend on.
+      weights: their file.
+      weights_sha256: of that file.
+      fingerprint: hash of all that the labels depend on, but for image, diameter and
+        the device, on which they hardly depend.
+      size_fingerprint: hash of all that an estimate of the diameter depends on.
+      settings: versions, device and parameters in words.
     """
 
     def __init__(
@@ -56,6 +55,7 @@ class CellposeAnnotator:
         cellprob_threshold: float = 0.0,
         *,
         batch_size: int = 8,
+        device: str = "auto",
     ):
         """Finds and checks the weights, and downloads those of a named model.
 
@@ -71,76 +71,117 @@ class CellposeAnnotator:
           cellprob_threshold: logit from which a pixel belongs to a cell; lower gives
             more and larger cells.
           batch_size: tiles of 224 px that go through the network together.
+          device: 'auto' takes a GPU where there is one; else what PyTorch calls it,
+            'cpu', 'cuda', 'cuda:1', 'mps'.
 
         Raises:
           InputError: if there are no such weights, they cannot be downloaded, are not
-            for this network or are unsafe, or a number makes no sense.
+            for this network or are unsafe, a number makes no sense, or the device is
+            not there.
         """
-        if diameter_px is not None and not 0 < diameter_px < np.inf:
-            raise InputError(
-                f"Expected a cell diameter above 0 px, or none to estimate it; got "
-                f"{diameter_px}."
-            )
-        models = _cellpose_models()
+        check_diameter(diameter_px)
         self._diameter_px = diameter_px
         self._thresholds = {
             "flow_threshold": flow_threshold,
             "cellprob_threshold": cellprob_threshold,
         }
         self._batch_size = batch_size
-        self._named = str(model) in known_models()
-        self._weights = _find_weights(str(model), models)
-        self._size_path = None
+        model = str(model)
+        self._named = model in cellpose_weights.known_models()
+        self.weights = cellpose_weights.find_weights(model)
+        self._device = _device_name(device)
+        size_path = None
         if diameter_px is None:
-            self._size_path = self._find_size_model(str(model), models)
-        self._size = self._size_path and _read_size_model(self._size_path)
-        self.name = f"cellpose:{model if self._named else self._weights.name}"
-        self.weights_sha256 = files.sha256_of_file(self._weights)
-        self.fingerprint = files.fingerprint(
+            size_path = cellpose_weights.find_size_model(model)
+        self._size = size_path and cellpose_weights.read_size_model(size_path)
+        self.name = f"cellpose:{model if self._named else self.weights.name}"
+        self.weights_sha256 = files.sha256_of_file(self.weights)
+        versions = [importlib.metadata.version(n) for n in ("cellpose", "torch")]
+        self.size_fingerprint = files.fingerprint(
             "cellpose",
             # The builtin diameter of a named model is not in its file.
             self.name if self._named else "",
             self.weights_sha256,
-            self._size_path and files.sha256_of_file(self._size_path),
-            importlib.metadata.version("cellpose"),
-            importlib.metadata.version("torch"),
-            diameter_px,
-            self._thresholds,
+            size_path and files.sha256_of_file(size_path),
+            *versions,
+        )
+        self.fingerprint = files.fingerprint(
+            self.size_fingerprint, diameter_px, self._thresholds
+        )
+        self.settings = (
+            f"cellpose {versions[0]}, torch {versions[1]}, device {self._device}, "
+            f"flow_threshold {flow_threshold}, cellprob_threshold {cellprob_threshold}, "
+            f"diameter {_origin(diameter_px, size_path)}"
         )
 
-    def annotate(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        """Finds the cells in a merged image.
-
-        Args:
-          image: (H, W, 3) uint8; green is cytoplasm and blue nuclei.
+    def estimate_diameter_px(self, image: np.ndarray) -> float:
+        """Estimates the diameter of a typical cell in a merged image.
 
         Returns:
-          (H, W) int32 labels, 0 background and 1..N the cells, and the cell diameter in
-          pixels that was used.
+          Pixels, by the size model. Without one, the mean diameter of the cells that
+          the weights were trained on.
 
         Raises:
           InputError: if the image is something else.
         """
         check_merged(image)
+        if self._size is None:
+            return float(self.network.diam_labels)
+        size_model = cellpose_models().SizeModel(self.network)
+        size_model.params = self._size
+        size_model.diam_mean = float(self._size["diam_mean"])
         with warnings.catch_warnings():
-            # An empty channel, or a field without cells, is no reason to warn of means.
+            # A field without cells is no reason to warn of means.
             warnings.simplefilter("ignore")
-            diameter_px = self._diameter_of(image)
-            labels = self._eval(
-                self._network, image, diameter=diameter_px, **self._thresholds
-            )
-        return labels.reshape(image.shape[:2]).astype(np.int32), diameter_px
+            estimate = self._eval(size_model, image)[0]
+        return float(estimate) if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
+
+    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Found:
+        """Finds the cells in a merged image of any size.
+
+        Large fields go through in overlapping tiles of which one owns each cell, so
+        that memory does not grow with the field. A cell is one piece: crumbs that
+        cellpose leaves apart from it are dropped.
+
+        Args:
+          image: (H, W, 3) uint8; green is cytoplasm and blue nuclei.
+          diameter_px: of a typical cell; None for the annotator's own, or an estimate.
+
+        Returns:
+          The labels, the cell diameter that was used, and for each cell the mean over
+          its pixels of the network's probability of being in a cell.
+
+        Raises:
+          InputError: if the image is something else.
+        """
+        check_merged(image)
+        check_diameter(diameter_px)
+        diameter = float(
+            diameter_px or self._diameter_px or self.estimate_diameter_px(image)
+        )
+        side = round(_TILE_PX * diameter / float(self.network.diam_mean))
+        side = min(max(side, _SMALLEST_TILE_PX), _TILE_PX)
+        if max(image.shape[:2]) <= side:
+            labels, logits = self._segment(image, diameter, True)
+            return Found(labels, diameter, _mean_probabilities(labels, logits))
+        return self._annotate_tiles(image, diameter, side)
 
     def __getstate__(self) -> dict[str, Any]:
         # The network is large; a process that gets this loads its own when it needs it.
-        return {k: v for k, v in self.__dict__.items() if k != "_network"}
+        return {k: v for k, v in self.__dict__.items() if k != "network"}
 
     @functools.cached_property
-    def _network(self) -> Any:
+    def network(self) -> Any:
+        """The `cellpose.models.CellposeModel`, loaded when first asked for."""
+        import torch
+
         # cellpose takes a named model's diameter from its name, hence the two ways.
         key = "model_type" if self._named else "pretrained_model"
-        model = self.name.removeprefix("cellpose:") if self._named else self._weights
-        return _cellpose_models().CellposeModel(gpu=True, **{key: str(model)})
+        model = self.name.removeprefix("cellpose:") if self._named else self.weights
+        device = torch.device(self._device)
+        return cellpose_models().CellposeModel(
+            gpu=device.type != "cpu", device=device, **{key: str(model)}
+        )
 
     def _eval(self, model: Any, image: np.ndarray, **options: Any) -> Any:
         return model.eval(
@@ -149,163 +190,122 @@ class CellposeAnnotator:
             channel_axis=2,
             batch_size=self._batch_size,
             **options,
-        )[0]
-
-    def _diameter_of(self, image: np.ndarray) -> float:
-        if self._diameter_px is not None:
-            return float(self._diameter_px)
-        if self._size is None:
-            return float(self._network.diam_labels)
-        size_model = _cellpose_models().SizeModel(self._network)
-        size_model.params = self._size
-        size_model.diam_mean = float(self._size["diam_mean"])
-        estimate = self._eval(size_model, image)
-        return float(estimate) if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
-
-    def _find_size_model(self, model: str, models: Any) -> pathlib.Path | None:
-        if self._named:
-            if model not in _MODELS_WITH_SIZE:
-                return None
-            return _fetch(models.size_model_path, model, _read_size_model)
-        name = self._weights.name
-        for beside in (f"size_{name}.npy", f"{name}_size.npy"):
-            if self._weights.with_name(beside).is_file():
-                return self._weights.with_name(beside)
-        return None
-
-
-def known_models() -> list[str]:
-    """Names that cellpose knows, with those added in its own window, sorted."""
-    models = _cellpose_models()
-    names = {*models.MODEL_NAMES, *models.get_user_models()}
-    # Transformers need another network, and packages that cellpose does not bring.
-    return sorted(name for name in names if name and "transformer" not in name)
-
-
-def _cellpose_models() -> Any:
-    try:
-        version = importlib.metadata.version("cellpose")
-        from cellpose import models
-    except ImportError as error:
-        raise InputError(
-            f"cellpose cannot be loaded ({error}). Install it with `pip install "
-            "'cellpose<4'`, or use --annotator=watershed."
-        ) from error
-    if int(version.split(".")[0]) >= 4:
-        raise InputError(
-            f"cellpose {version} is installed, which has another network and ignores "
-            "these settings. Install `pip install 'cellpose<4'`."
         )
-    logger = logging.getLogger("cellpose")
-    if logger.level == logging.NOTSET:
-        # What it warns of, such as a field without cells, is told by the callers.
-        logger.setLevel(logging.ERROR)
-    return models
+
+    def _segment(
+        self, image: np.ndarray, diameter: float, normalize: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (H, W) int32 labels and the (H, W) float32 logits of being a cell."""
+        with warnings.catch_warnings():
+            # An empty channel, or a field without cells, is no reason to warn of means.
+            warnings.simplefilter("ignore")
+            labels, flows, *_ = self._eval(
+                self.network,
+                image,
+                diameter=diameter,
+                normalize=normalize,
+                **self._thresholds,
+            )
+        shape = image.shape[:2]
+        labels = labels.reshape(shape).astype(np.int32)
+        connected.keep_largest_pieces(labels)
+        return labels, flows[2].reshape(shape)
+
+    def _annotate_tiles(self, image: np.ndarray, diameter: float, side: int) -> Found:
+        import tqdm
+        from scipy import ndimage
+
+        # Named, since cellpose keeps the last word that it was told in a global.
+        normalize = {"normalize": True, "lowhigh": _stretch(image)}
+        margin = min(round(2 * diameter), side // 4)
+        tiles = tiling.tiles_of(image.shape[:2], side, margin)
+        field, probabilities = np.zeros(image.shape[:2], np.int32), []
+        for tile in tqdm.tqdm(tiles, "tiles", leave=False, dynamic_ncols=True):
+            top, left = tile.corner_yx
+            window = (slice(top, top + side), slice(left, left + side))
+            labels, logits = self._segment(image[window], diameter, normalize)
+            sure = _mean_probabilities(labels, logits)
+            boxes = ndimage.find_objects(labels)
+            for index in _owned(labels, tile):
+                mask = labels[boxes[index]] == index + 1
+                place = field[window][boxes[index]]
+                if _paste(place, mask, len(probabilities) + 1):
+                    probabilities.append(sure[index])
+        # Where two cells met, the later one may have been cut in two.
+        connected.keep_largest_pieces(field)
+        return Found(field, diameter, np.array(probabilities, np.float32))
 
 
-def _find_weights(model: str, models: Any) -> pathlib.Path:
-    names = known_models()
-    if model in names:
-        return _fetch(models.model_path, model, _check_weights)
-    path = pathlib.Path(model)
-    if not path.is_file():
-        raise InputError(
-            f"{model}: neither a file with cellpose weights nor a model that cellpose "
-            f"knows. Known are {', '.join(names)}."
-        )
-    _check_weights(path)
-    return path
-
-
-def _fetch(
-    path_of: Callable[[str], str], name: str, check: Callable[[pathlib.Path], Any]
-) -> pathlib.Path:
-    """Returns a file of a named model, downloaded by cellpose where it is not there."""
-    folder = pathlib.Path(_cellpose_models().MODEL_DIR)
-    before = set(folder.glob("*"))
-    try:
-        with _restored_network_settings():
-            path = pathlib.Path(path_of(name))
-    except (OSError, http.client.HTTPException) as error:
-        raise InputError(
-            f"The files of the cellpose model {name!r} are not in {folder} and cannot "
-            f"be downloaded ({error}). Give weights that you have with --model=PATH, "
-            "or use --annotator=watershed, which needs none."
-        ) from error
-    try:
-        check(path)
-    except InputError:
-        # A download that broke off looks complete to cellpose, and would stay for good.
-        if path not in before:
-            path.unlink(missing_ok=True)
-        raise
-    return path
-
-
-@contextlib.contextmanager
-def _restored_network_settings() -> Iterator[None]:
-    # cellpose turns certificate checks off for the whole process when it downloads,
-    # and would wait for a silent server without end.
-    context, timeout = ssl._create_default_https_context, socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_NETWORK_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        ssl._create_default_https_context = context
-        socket.setdefaulttimeout(timeout)
-
-
-def _check_weights(path: pathlib.Path) -> None:
+def _device_name(device: str) -> str:
     import torch
 
+    if device == "auto":
+        return str(_core().assign_device(gpu=True)[0])
     try:
-        # cellpose loads in the same safe way, but its network keeps random numbers
-        # where names do not fit, and does not say so.
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-    except (
-        pickle.UnpicklingError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        torch.empty(0, device=torch.device(device))
+    # PyTorch says that a device is not there in several ways.
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
         raise InputError(
-            f"{path}: expected cellpose weights, a file of tensors only; it was "
-            f"refused and nothing in it was run ({reason}). Get it again "
-            "from its source."
+            f"The device {device!r} cannot be used ({str(error).splitlines()[0]}). "
+            "Expected auto, cpu, cuda, cuda:1, … or mps."
         ) from error
-    wanted = _weight_shapes()
-    strange = [
-        name
-        for name, shape in wanted.items()
-        if found.get(name, None if name not in _OPTIONAL_WEIGHTS else shape) != shape
-    ]
-    if strange:
-        raise InputError(
-            f"{path}: not weights of the cellpose 3 U-net with two channels; "
-            f"{strange[0]} should be {wanted[strange[0]]} and is "
-            f"{found.get(strange[0], 'missing')}. Weights of cellpose 4 do not fit."
-        )
+    return device
 
 
-@functools.cache
-def _weight_shapes() -> dict[str, tuple[int, ...]]:
-    from cellpose import resnet_torch
+def _core() -> Any:
+    from cellpose import core
 
-    network = resnet_torch.CPnet([2, 32, 64, 128, 256], 3, sz=3)
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    return core
 
 
-def _read_size_model(path: pathlib.Path) -> dict[str, Any]:
-    parameters = pickled_npy.load(path)
-    if not isinstance(parameters, dict) or not _SIZE_KEYS <= set(parameters):
-        raise InputError(
-            f"{path}: expected a cellpose size model, a dictionary with "
-            f"{', '.join(sorted(_SIZE_KEYS))}. Give the diameter, or remove the file."
-        )
-    return parameters
+def _origin(diameter_px: float | None, size_path: Any) -> str:
+    if diameter_px is not None:
+        return "given"
+    return "by the size model" if size_path else "of the training images"
+
+
+def _stretch(image: np.ndarray) -> list[list[float]]:
+    """Grey levels that become 0 and 1 in each of the two channels, of the whole field."""
+    limits = []
+    for channel in (number - 1 for number in CHANNELS):
+        counts = np.bincount(image[..., channel].ravel(), minlength=256).cumsum()
+        ranks = [np.searchsorted(counts, p / 100 * counts[-1]) for p in _PERCENTILES]
+        low, high = (float(rank) for rank in ranks)
+        # A channel without any contrast stays as it is.
+        limits.append([low, high] if high > low else [0.0, 1.0])
+    return limits
+
+
+def _mean_probabilities(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Returns (N,) float32 means over each cell's pixels of the sigmoid of the logits."""
+    inside = labels > 0
+    numbers = labels[inside]
+    values = 1 / (1 + np.exp(-logits[inside]))
+    count = int(labels.max(initial=0)) + 1
+    areas = np.bincount(numbers, minlength=count)[1:]
+    return (np.bincount(numbers, values, count)[1:] / areas).astype(np.float32)
+
+
+def _owned(labels: np.ndarray, tile: tiling.Tile) -> list[int]:
+    """Indices of the cells whose middle lies in the tile's core."""
+    from scipy import ndimage
+
+    count = int(labels.max(initial=0))
+    if not count:
+        return []
+    middles = ndimage.center_of_mass(labels > 0, labels, np.arange(1, count + 1))
+    points = np.array(middles).reshape(-1, 2) + tile.corner_yx
+    return np.flatnonzero(tile.owns(points)).tolist()
+
+
+def _paste(field: np.ndarray, mask: np.ndarray, number: int) -> bool:
+    """Gives a cell those of its pixels that are free, if that is half of them or more.
+
+    Otherwise a neighbouring tile has found the same cell, with its middle across the
+    border.
+    """
+    free = mask & (field == 0)
+    if 2 * np.count_nonzero(free) < np.count_nonzero(mask):
+        return False
+    field[free] = number
+    return True

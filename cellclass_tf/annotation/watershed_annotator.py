@@ -7,6 +7,7 @@ import importlib.metadata
 import numpy as np
 
 from cellclass_tf import files
+from cellclass_tf.annotation.annotator import Found, check_diameter
 from cellclass_tf.files import InputError
 from cellclass_tf.study import check_merged
 
@@ -36,6 +37,8 @@ class WatershedAnnotator:
       name: 'watershed'.
       weights_sha256: '', since there are none.
       fingerprint: hash of the parameters and versions that the labels depend on.
+      size_fingerprint: hash of all that an estimate of the diameter depends on.
+      settings: the same in words.
     """
 
     name = "watershed"
@@ -62,11 +65,7 @@ class WatershedAnnotator:
         Raises:
           InputError: if a number makes no sense.
         """
-        if diameter_px is not None and not 0 < diameter_px < np.inf:
-            raise InputError(
-                "Expected a cell diameter above 0 px, or none to estimate it; got "
-                f"{diameter_px}."
-            )
+        check_diameter(diameter_px)
         if min(split_depth, mask_level, min_area) < 0:
             raise InputError(
                 "Expected split_depth, mask_level and min_area from 0 on; got "
@@ -76,31 +75,45 @@ class WatershedAnnotator:
         self._split_depth = split_depth
         self._mask_level = mask_level
         self._min_area = min_area
-        self.fingerprint = files.fingerprint(
-            self.name,
-            _METHOD,
-            [diameter_px, split_depth, mask_level, min_area],
-            [importlib.metadata.version(name) for name in ("scikit-image", "scipy")],
+        versions = [importlib.metadata.version(n) for n in ("scikit-image", "scipy")]
+        self.size_fingerprint = files.fingerprint(self.name, _METHOD, versions)
+        parameters = [diameter_px, split_depth, mask_level, min_area]
+        self.fingerprint = files.fingerprint(self.name, _METHOD, parameters, versions)
+        self.settings = (
+            f"scikit-image {versions[0]}, split_depth {split_depth}, mask_level "
+            f"{mask_level}, min_area {min_area}"
         )
 
-    def annotate(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        """Finds the cells in a merged image.
-
-        Args:
-          image: (H, W, 3) uint8; green is cytoplasm and blue nuclei.
-
-        Returns:
-          (H, W) int32 labels, 0 background and 1..N the cells, and the cell diameter in
-          pixels that was used.
+    def estimate_diameter_px(self, image: np.ndarray) -> float:
+        """Estimates the diameter of a typical cell from the nuclei of a merged image.
 
         Raises:
           InputError: if the image is something else.
         """
         check_merged(image)
+        return estimate_diameter_px(image[..., 2].astype(np.float32))
+
+    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Found:
+        """Finds the cells in a merged image.
+
+        Args:
+          image: (H, W, 3) uint8; green is cytoplasm and blue nuclei.
+          diameter_px: of a typical cell; None for the annotator's own, or an estimate.
+
+        Returns:
+          The labels and the cell diameter that was used. A watershed has no
+          probabilities.
+
+        Raises:
+          InputError: if the image is something else.
+        """
+        check_merged(image)
+        diameter = float(
+            diameter_px or self._diameter_px or self.estimate_diameter_px(image)
+        )
         nuclei, cytoplasm = (image[..., c].astype(np.float32) for c in (2, 1))
-        diameter = float(self._diameter_px or estimate_diameter_px(nuclei))
         if not _has_nuclei(nuclei):
-            return np.zeros(nuclei.shape, np.int32), diameter
+            return Found(np.zeros(nuclei.shape, np.int32), diameter)
         nuclei = _smooth(nuclei, diameter / 30)
         mask = _nuclei_mask(nuclei, 0.6 * diameter, max(1, round(diameter / 25)))
         seed_map = _seed_map(nuclei, cytoplasm, mask, diameter)
@@ -114,7 +127,7 @@ class WatershedAnnotator:
             _tidy(mask, diameter),
         )
         smallest = self._min_area * np.pi / 4 * diameter**2
-        return _without_small(labels, smallest), diameter
+        return Found(_without_small(labels, smallest), diameter)
 
 
 def estimate_diameter_px(nuclei: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files, tiling
+from cellclass_tf import connected, files, tiling
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.study import check_merged
@@ -192,7 +192,7 @@ def cells_from_detections(
         labels[window][wins] = index + 1
         sureness[window][wins] = pull[wins]
     del sureness
-    _keep_largest_pieces(labels)
+    connected.keep_largest_pieces(labels, fill_holes=True)
     kept = np.bincount(labels.ravel(), minlength=len(detections.scores) + 1)
     good = [number for number, area in areas.items() if kept[number] * 2 >= area]
     # Numbers run down the field as they did in the detections' order.
@@ -315,23 +315,6 @@ def _nearness(box, window: tuple[slice, slice]) -> np.ndarray:
         middle, half = (low + high) / 2, max((high - low) / 2, 1e-6)
         squares.append(((points - middle) / half) ** 2)
     return 1 - 0.25 * (squares[0][:, None] + squares[1][None])
-
-
-def _keep_largest_pieces(labels: np.ndarray) -> None:
-    """Leaves of every cell its largest piece, and fills the holes in it, in place."""
-    from scipy import ndimage
-
-    for index, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        cell = labels[box] == index
-        pieces, count = ndimage.label(cell)
-        if count > 1:
-            sizes = np.bincount(pieces.ravel())[1:]
-            cell = pieces == sizes.argmax() + 1
-            labels[box][(pieces > 0) & ~cell] = 0
-        holes = ndimage.binary_fill_holes(cell) & (labels[box] == 0)
-        labels[box][holes] = index
 
 
 def _is_known(there: np.ndarray, inside: np.ndarray, areas: dict[int, int]) -> bool:

@@ -24,25 +24,6 @@ def _scores(true, predicted, use_types=True):
     return annotations.scores()
 
 
-def test_run_lengths_are_those_of_the_whole_mask():
-    mask = pytest.importorskip("pycocotools.mask")
-    rng = np.random.default_rng(0)
-    # Few labels strewn over a small field: holes, border pixels, runs over column ends.
-    labels = rng.integers(0, 4, (7, 9)).astype(np.int32)
-    labels[:, 4:6] = 4
-    cells = Cells.from_labels(labels, TYPES)
-    for index in range(len(cells)):
-        whole = np.asfortranarray(labels == index + 1, np.uint8)
-        encoded = coco_scores.encode_cell(cells, index)
-        assert encoded == mask.encode(whole)
-
-
-def test_cell_that_fills_the_field_is_one_run():
-    mask = pytest.importorskip("pycocotools.mask")
-    cells = Cells.from_labels(np.ones((5, 4), int), TYPES)
-    assert mask.area(coco_scores.encode_cell(cells, 0)) == 20
-
-
 def test_four_hundred_cells_against_themselves_are_perfect():
     cells = _grid(20, 20)
     assert _scores(cells, cells).mean() == {"AP": 1, "AP50": 1, "AP75": 1}

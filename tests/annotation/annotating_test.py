@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import tifffile
 
 from cellclass_tf import files
 from cellclass_tf.annotation import annotating
@@ -41,9 +42,9 @@ def calls(monkeypatch):
     """Counts the images that are really annotated."""
     found, original = [], WatershedAnnotator.annotate
 
-    def counted(self, image):
+    def counted(self, image, *diameter):
         found.append(image.shape)
-        return original(self, image)
+        return original(self, image, *diameter)
 
     monkeypatch.setattr(WatershedAnnotator, "annotate", counted)
     return found
@@ -71,6 +72,8 @@ def test_every_accepted_image_gets_cells_and_a_traceable_row(study):
     assert (row.annotator, row.annotator_sha256) == ("watershed", "")
     assert (row.cells, row.diameter_px, row.corrected) == (2, 24.0, False)
     assert row.annotation
+    assert "scikit-image" in row.annotator_settings
+    assert row.cells_sha256 == files.sha256_of_file(study.cells_path(row))
     assert study.read_cells(row).cell_types == ("HEK", "HEK")
     assert _row(study, "HEK/b.png").annotator == ""
     assert not study.cells_path(_row(study, "HEK/b.png")).exists()
@@ -152,13 +155,13 @@ def test_corrected_field_is_overwritten_once_where_asked(study, calls, killed):
     row = _row(study, "HEK/a.png")
     assert (row.corrected, row.cells) == (False, 2)
     _annotate(study)
-    assert len(calls) == 5
+    assert len(calls) == 5 + killed
 
 
 def test_a_network_does_not_travel_to_the_workers():
     annotator = object.__new__(CellposeAnnotator)
     # A lambda cannot be pickled.
-    annotator.__dict__ = {"name": "cellpose:mine", "_network": lambda image: image}
+    annotator.__dict__ = {"name": "cellpose:mine", "network": lambda image: image}
     assert pickle.loads(pickle.dumps(annotator)).__dict__ == {"name": "cellpose:mine"}
 
 
@@ -211,3 +214,78 @@ def test_useless_weights_stop_the_run_before_the_first_field(study):
     with pytest.raises(InputError, match="neither a file"):
         annotating.annotate(study, model="no-such-model")
     assert not study.journal("annotate").exists()
+
+
+def test_label_image_changed_in_place_is_a_correction_from_then_on(study, calls):
+    _annotate(study)
+    row = _row(study, "HEK/a.png")
+    by_hand = np.zeros((60, 120), np.uint16)
+    by_hand[:9, :9] = 4
+    tifffile.imwrite(study.cells_path(row), by_hand)
+    outcome = _annotate(study, diameter=25)
+    assert "HEK/a.png" not in outcome.results
+    assert len(calls) == 4 + 3
+    row = _row(study, "HEK/a.png")
+    assert (row.corrected, row.cells, row.doubts) == (True, 1, "")
+    assert row.cells_sha256 == files.sha256_of_file(study.cells_path(row))
+    np.testing.assert_array_equal(read_labels(study.cells_path(row)), by_hand)
+
+
+def test_label_image_broken_in_place_is_told_and_not_overwritten(study):
+    _annotate(study)
+    path = study.cells_path(_row(study, "HEK/a.png"))
+    path.write_bytes(b"no TIFF")
+    with pytest.raises(InputError, match=r"a\.tif was changed since it was annotated"):
+        _annotate(study, diameter=25)
+    assert path.read_bytes() == b"no TIFF"
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """Estimates 20 px for HEK/a, 26 for any other image."""
+    asked = []
+
+    def estimate(self, image):
+        asked.append(int(image[0, 0, 0]))
+        return 20.0 if image[0, 0, 0] == 1 else 26.0
+
+    monkeypatch.setattr(WatershedAnnotator, "estimate_diameter_px", estimate)
+    return asked
+
+
+def _into_one_group(study):
+    for image in IMAGES[:3]:
+        _change(study, image, group="dish1")
+    _change(study, IMAGES[3], group="dish2")
+    marked = _image()
+    marked[0, 0, 0] = 1
+    files.write_png(study.image_path(_row(study, "HEK/a.png")), marked)
+
+
+def test_cells_of_a_group_have_one_diameter_estimated_once(study, sizes):
+    _into_one_group(study)
+    _annotate(study, diameter=None)
+    # The median of 20, 26 and 26.
+    assert [row.diameter_px for row in study.rows()] == [26, 26, 26, 26]
+    assert len(sizes) == 4
+    new = ImageRow("HEK/new.png", "HEK", group="dish1")
+    files.write_png(study.image_path(new), _image())
+    study.update([new])
+    assert list(_annotate(study, diameter=None).done) == ["HEK/new.png"]
+    assert len(sizes) == 4
+
+
+def test_each_field_has_its_own_diameter_where_asked(study, sizes):
+    _into_one_group(study)
+    _annotate(study, diameter=None, diameter_by="field")
+    assert [row.diameter_px for row in study.rows()] == [20, 26, 26, 26]
+    with pytest.raises(InputError, match="'dish'; known are group, field"):
+        _annotate(study, diameter_by="dish")
+
+
+def test_broken_field_of_a_group_leaves_its_diameter_to_the_others(study, sizes):
+    _into_one_group(study)
+    study.image_path(_row(study, "HEK/a.png")).write_bytes(b"no PNG")
+    outcome = _annotate(study, diameter=None)
+    assert list(outcome.failures) == ["HEK/a.png"]
+    assert _row(study, "HEK/b.png").diameter_px == 26

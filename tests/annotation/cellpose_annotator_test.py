@@ -1,52 +1,16 @@
 """cellpose: real weights find cells; strange files are refused and never run."""
 
-import pathlib
-import pickle
 import shutil
-import ssl
-import urllib.error
 
 import numpy as np
 import pytest
 
-from cellclass_tf import files
+from cellclass_tf import files, matching
 from cellclass_tf.annotation import cellpose_annotator
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.files import InputError
 
 pytest.importorskip("cellpose")
-
-
-class _Touch:
-    """Unpickled without care, it makes a file."""
-
-    def __init__(self, path):
-        self._path = path
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (self._path,)
-
-
-@pytest.fixture(scope="module")
-def own_weights(tmp_path_factory):
-    """Weights of the right shape that have learnt nothing."""
-    import torch
-    from cellpose import resnet_torch
-
-    path = tmp_path_factory.mktemp("weights") / "mine"
-    torch.manual_seed(0)
-    network = resnet_torch.CPnet([2, 32, 64, 128, 256], 3, sz=3)
-    network.diam_labels.data[:] = 24
-    torch.save(network.state_dict(), path)
-    return path
-
-
-@pytest.fixture
-def models_folder(tmp_path, monkeypatch):
-    from cellpose import models
-
-    monkeypatch.setattr(models, "MODEL_DIR", tmp_path / "models")
-    return tmp_path / "models"
 
 
 def _size_model(**changes):
@@ -75,7 +39,7 @@ def real_weights(assets):
 
 def test_real_weights_find_real_cells(real_crop, real_weights):
     annotator = CellposeAnnotator(real_weights, diameter_px=38)
-    labels, diameter_px = annotator.annotate(real_crop)
+    labels, diameter_px, _ = annotator.annotate(real_crop)
     assert labels.dtype == np.int32
     assert labels.shape == (140, 100)
     # Four cells in a column are in this crop.
@@ -87,13 +51,13 @@ def test_real_weights_find_real_cells(real_crop, real_weights):
 
 
 def test_size_model_beside_real_weights_estimates_the_diameter(real_crop, real_weights):
-    _, diameter_px = CellposeAnnotator(real_weights).annotate(real_crop)
+    _, diameter_px, _ = CellposeAnnotator(real_weights).annotate(real_crop)
     assert 30 <= diameter_px <= 50
 
 
 def test_field_without_cells_has_an_empty_label_image(own_weights):
     image = np.zeros((40, 60, 3), np.uint8)
-    labels, _ = CellposeAnnotator(own_weights, 30, cellprob_threshold=50).annotate(
+    labels, _, _ = CellposeAnnotator(own_weights, 30, cellprob_threshold=50).annotate(
         image
     )
     assert labels.shape == (40, 60)
@@ -118,94 +82,6 @@ def test_estimate_from_specks_falls_back_to_the_mean(
     assert CellposeAnnotator(tmp_path / "mine").annotate(image)[1] == 17
 
 
-def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
-    shutil.copy(own_weights, tmp_path / "mine")
-    trap = tmp_path / "trap"
-    _save_size_model(tmp_path / "size_mine.npy", _size_model(extra=_Touch(trap)))
-    with pytest.raises(InputError, match=r"size_mine\.npy.*pathlib.*Nothing of it was"):
-        CellposeAnnotator(tmp_path / "mine")
-    assert not trap.exists()
-    # With the diameter given, the file is not even looked at.
-    CellposeAnnotator(tmp_path / "mine", diameter_px=30)
-
-
-def test_size_model_without_its_numbers_is_refused(own_weights, tmp_path):
-    shutil.copy(own_weights, tmp_path / "mine")
-    _save_size_model(tmp_path / "mine_size.npy", {"A": 1})
-    with pytest.raises(InputError, match="expected a cellpose size model"):
-        CellposeAnnotator(tmp_path / "mine")
-
-
-def test_malicious_weights_are_refused_and_not_run(tmp_path):
-    import torch
-
-    trap = tmp_path / "trap"
-    torch.save({"output.2.weight": _Touch(trap)}, tmp_path / "zip")
-    (tmp_path / "pickle").write_bytes(pickle.dumps(_Touch(trap), protocol=2))
-    for name in ("zip", "pickle"):
-        with pytest.raises(InputError, match=f"{name}: expected cellpose weights"):
-            CellposeAnnotator(tmp_path / name)
-    assert not trap.exists()
-
-
-def test_weights_of_another_network_are_refused(tmp_path):
-    import torch
-
-    torch.save({"W2": torch.zeros(3)}, tmp_path / "other")
-    with pytest.raises(InputError, match="not weights of the cellpose 3 U-net"):
-        CellposeAnnotator(tmp_path / "other")
-
-
-def test_unknown_model_lists_the_known(tmp_path):
-    with pytest.raises(InputError, match=r"nothing.*neither a file.*cyto3, .*nuclei"):
-        CellposeAnnotator(tmp_path / "nothing")
-
-
-def test_no_network_names_the_folder_and_the_ways_on(models_folder, monkeypatch):
-    from cellpose import utils
-
-    calls = []
-
-    def refuse(url, *_, **__):
-        calls.append(url)
-        # As cellpose does before it opens an address.
-        ssl._create_default_https_context = ssl._create_unverified_context
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr(utils, "download_url_to_file", refuse)
-    context = ssl._create_default_https_context
-    with pytest.raises(InputError) as info:
-        CellposeAnnotator("cyto3")
-    for part in (str(models_folder), "cyto3", "--model=PATH", "--annotator=watershed"):
-        assert part in str(info.value)
-    assert len(calls) == 1
-    assert not list(models_folder.glob("*"))
-    assert ssl._create_default_https_context is context
-
-
-def test_download_that_broke_off_does_not_stay(models_folder, monkeypatch, own_weights):
-    from cellpose import utils
-
-    def half(url, path, **_):
-        content = own_weights.read_bytes()
-        pathlib.Path(path).write_bytes(content[: len(content) // 2])
-
-    monkeypatch.setattr(utils, "download_url_to_file", half)
-    with pytest.raises(InputError, match="expected cellpose weights"):
-        CellposeAnnotator("cyto3", diameter_px=30)
-    assert not list(models_folder.glob("*"))
-
-
-def test_named_weights_on_disk_are_used(models_folder, own_weights):
-    models_folder.mkdir()
-    shutil.copy(own_weights, models_folder / "cyto3")
-    _save_size_model(models_folder / "size_cyto3.npy", _size_model())
-    annotator = CellposeAnnotator("cyto3")
-    assert annotator.name == "cellpose:cyto3"
-    labels, _ = annotator.annotate(np.zeros((32, 32, 3), np.uint8))
-    assert labels.shape == (32, 32)
-
-
 def test_fingerprint_follows_weights_and_parameters(own_weights):
     def fingerprint(*args, **kwargs):
         return CellposeAnnotator(own_weights, *args, **kwargs).fingerprint
@@ -223,9 +99,101 @@ def test_numbers_and_images_without_sense_are_refused(own_weights):
         CellposeAnnotator(own_weights, 30).annotate(np.zeros((5, 5), np.uint8))
 
 
-def test_version_4_is_refused(monkeypatch, own_weights):
-    import importlib.metadata
+@pytest.fixture
+def bright_pieces(own_weights, monkeypatch):
+    """An annotator that finds every bright piece, as surely as it is bright."""
+    from scipy import ndimage
 
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "4.0.1")
-    with pytest.raises(InputError, match="cellpose 4.0.1 is installed"):
-        cellpose_annotator.known_models()
+    seen = []
+
+    def segment(self, image, diameter, normalize):
+        seen.append((image.shape[:2], normalize))
+        labels, _ = ndimage.label(image[..., 1] > 100)
+        logits = np.where(image[..., 1] > 200, 2.0, 0.0)
+        return labels.astype(np.int32), logits
+
+    monkeypatch.setattr(CellposeAnnotator, "_segment", segment)
+    annotator = CellposeAnnotator(own_weights, diameter_px=30)
+    return annotator, seen
+
+
+def test_tiles_find_the_cells_of_the_whole_field_once(bright_pieces, monkeypatch):
+    annotator, seen = bright_pieces
+    image = np.zeros((900, 700, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    for y in range(5, 860, 40):
+        for x in range(5, 660, 40):
+            height, width = rng.integers(10, 35, 2)
+            image[y : y + height, x : x + width, 1] = rng.choice([150, 250])
+    whole = annotator.annotate(image)
+    assert len(seen) == 1
+    monkeypatch.setattr(cellpose_annotator, "_TILE_PX", 400)
+    tiled = annotator.annotate(image)
+    assert len(seen) > 6
+    assert all(max(shape) <= 400 for shape, _ in seen[1:])
+    np.testing.assert_array_equal(tiled.labels > 0, whole.labels > 0)
+    pairs = np.unique(np.stack([whole.labels, tiled.labels], -1).reshape(-1, 2), axis=0)
+    assert len(pairs) == len(whole.probabilities) + 1
+    order = pairs[1:, 1] - 1
+    np.testing.assert_allclose(tiled.probabilities[order], whole.probabilities)
+
+
+def test_tiles_are_stretched_as_their_whole_field(bright_pieces, monkeypatch):
+    annotator, seen = bright_pieces
+    image = np.zeros((100, 2000, 3), np.uint8)
+    # Of each hundred columns one is 10 and one 90; blue is flat.
+    image[..., 1] = 50
+    image[:, ::50, 1] = 10
+    image[:, 1::50, 1] = 90
+    image[..., 2] = 7
+    monkeypatch.setattr(cellpose_annotator, "_TILE_PX", 400)
+    annotator.annotate(image)
+    assert {str(normalize) for _, normalize in seen} == {
+        str({"normalize": True, "lowhigh": [[10.0, 90.0], [0.0, 1.0]]})
+    }
+
+
+def test_probability_is_the_mean_over_the_cell(bright_pieces):
+    annotator, _ = bright_pieces
+    image = np.zeros((50, 60, 3), np.uint8)
+    image[5:15, 5:15, 1] = 150
+    image[5:10, 5:15, 1] = 250
+    image[30:40, 30:40, 1] = 250
+    # The sigmoid of 2 is 0.8808, that of 0 is 0.5; the first cell is half and half.
+    found = annotator.annotate(image).probabilities
+    np.testing.assert_allclose(found, [0.6904, 0.8808], atol=1e-4)
+
+
+def test_crumbs_of_cellpose_are_dropped(own_weights, monkeypatch):
+    labels = np.zeros((40, 40), np.uint16)
+    labels[5:20, 5:20] = 1
+    labels[30, 30] = 1
+    flows = [None, None, np.zeros((40, 40), np.float32)]
+    monkeypatch.setattr(CellposeAnnotator, "_eval", lambda *_, **__: (labels, flows))
+    image = np.zeros((40, 40, 3), np.uint8)
+    found = CellposeAnnotator(own_weights, 30).annotate(image).labels
+    assert found[30, 30] == 0
+    assert (found == 1).sum() == 225
+
+
+def test_device_that_is_not_there_is_refused(own_weights):
+    for device in ("cuda:99", "abacus"):
+        with pytest.raises(InputError, match=f"device '{device}' cannot be used"):
+            CellposeAnnotator(own_weights, 30, device=device)
+    assert "device cpu" in CellposeAnnotator(own_weights, 30, device="cpu").settings
+
+
+def test_settings_name_versions_and_parameters(own_weights):
+    settings = CellposeAnnotator(own_weights, 30, 0.75, -1.0).settings
+    for part in ("cellpose 3.", "torch 2.", "flow_threshold 0.75", "-1.0", "given"):
+        assert part in settings
+
+
+def test_real_weights_find_the_same_cells_in_tiles(assets, real_weights, monkeypatch):
+    image = files.read_png(assets / "images/hek/hek_0004.png")[200:600, 200:500, :3]
+    image = np.ascontiguousarray(image)
+    annotator = CellposeAnnotator(real_weights, diameter_px=38)
+    whole = annotator.annotate(image).labels
+    monkeypatch.setattr(cellpose_annotator, "_TILE_PX", 300)
+    tiled = annotator.annotate(image).labels
+    assert matching.average_precision(whole, tiled, 0.5) >= 0.85

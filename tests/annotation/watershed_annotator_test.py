@@ -30,7 +30,7 @@ def _iou(a, b):
 
 def test_separate_cells_are_found_whole():
     image, cells = _field([(30, 30), (30, 100), (85, 60)])
-    labels, _ = WatershedAnnotator(diameter_px=28).annotate(image)
+    labels, _, _ = WatershedAnnotator(diameter_px=28).annotate(image)
     assert labels.dtype == np.int32
     assert labels.shape == (120, 160)
     assert labels.max() == 3
@@ -42,7 +42,7 @@ def test_separate_cells_are_found_whole():
 def test_touching_nuclei_are_split_and_the_border_lies_between():
     # Centres 18 px apart, radius 10: the nuclei overlap by 2 px around column 71.
     image, _ = _field([(60, 62), (60, 80)])
-    labels, _ = WatershedAnnotator(diameter_px=28).annotate(image)
+    labels, _, _ = WatershedAnnotator(diameter_px=28).annotate(image)
     assert labels.max() == 2
     assert labels[60, 62] != labels[60, 80]
     assert np.all(labels[60, 50:68] == labels[60, 62])
@@ -54,7 +54,7 @@ def test_border_follows_a_bright_line_of_the_cytoplasm():
     # The middle between the nuclei is column 70; the line is off it.
     image[..., 1] //= 2
     image[40:81, 74:77, 1] = 250
-    labels, _ = WatershedAnnotator(diameter_px=40).annotate(image)
+    labels, _, _ = WatershedAnnotator(diameter_px=40).annotate(image)
     border = np.flatnonzero(np.diff(labels[60, 60:85])) + 60
     assert len(border) == 1
     assert 72 <= border[0] <= 77
@@ -64,7 +64,7 @@ def test_bits_without_nucleus_and_specks_are_dropped():
     image, _ = _field([(60, 40)])
     image[_disk(image.shape[:2], (60, 120), 14), 1] = 100
     image[_disk(image.shape[:2], (20, 120), 2), 1:] = 200
-    labels, _ = WatershedAnnotator(diameter_px=28).annotate(image)
+    labels, _, _ = WatershedAnnotator(diameter_px=28).annotate(image)
     assert labels.max() == 1
     assert not labels[:, 80:].any()
 
@@ -72,7 +72,7 @@ def test_bits_without_nucleus_and_specks_are_dropped():
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_flat_image_has_no_cells(level):
     image = np.full((40, 50, 3), level, np.uint8)
-    labels, diameter_px = WatershedAnnotator().annotate(image)
+    labels, diameter_px, _ = WatershedAnnotator().annotate(image)
     assert labels.shape == (40, 50)
     assert labels.dtype == np.int32
     assert labels.max() == 0
@@ -81,7 +81,7 @@ def test_flat_image_has_no_cells(level):
 
 def test_noise_has_no_cells():
     noise = np.random.default_rng(0).normal(60, 40, (200, 200, 3))
-    labels, _ = WatershedAnnotator().annotate(noise.clip(0, 255).astype(np.uint8))
+    labels, _, _ = WatershedAnnotator().annotate(noise.clip(0, 255).astype(np.uint8))
     assert labels.max() == 0
 
 
@@ -99,8 +99,8 @@ def test_diameter_is_estimated_from_the_nuclei(radius):
 
 def test_labels_of_shifted_images_are_shifted_labels():
     image, _ = _field([(50, 50), (50, 72), (75, 60)])
-    first, _ = WatershedAnnotator(28).annotate(image)
-    second, _ = WatershedAnnotator(28).annotate(np.roll(image, (7, 11), (0, 1)))
+    first, *_ = WatershedAnnotator(28).annotate(image)
+    second, *_ = WatershedAnnotator(28).annotate(np.roll(image, (7, 11), (0, 1)))
     np.testing.assert_array_equal(np.roll(first, (7, 11), (0, 1)) > 0, second > 0)
 
 
@@ -129,7 +129,7 @@ def test_numbers_and_images_without_sense_are_refused():
 
 def test_real_cells_of_a_packed_clump_come_apart(assets):
     image = files.read_png(assets / "images/hek/hek_0004.png")[620:, 520:720, :3]
-    labels, diameter_px = WatershedAnnotator().annotate(image)
+    labels, diameter_px, _ = WatershedAnnotator().annotate(image)
     # The reference has 24 cells here, grown over each other's borders.
     assert 18 <= labels.max() <= 30
     assert 30 <= diameter_px <= 45

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 
 from cellclass_tf import files
-from cellclass_tf.annotation import annotating, corrections
-from cellclass_tf.annotation.corrections import import_masks
+from cellclass_tf.annotation import annotating, records
+from cellclass_tf.annotation.mask_files import import_masks
 from cellclass_tf.cells import read_labels
 from cellclass_tf.files import InputError
 from cellclass_tf.study import ImageRow, Study
@@ -98,25 +98,24 @@ def test_masks_of_single_cells_are_numbered_as_numbers(study, source):
         mask = np.zeros((3, 5, 3), np.uint8)
         mask[:, column] = 255
         _write(source / f"a_mask_out_{cell}.png", mask)
-    import_masks(study, source)
+    failure = import_masks(study, source).failures["a_mask_out_1.png"]
+    assert "a_mask_out_K.png number 3 is missing, and 6 more" in failure
+    import_masks(study, source, allow_gaps=True)
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels[0], [2, 0, 3, 0, 1])
 
 
-def test_smaller_cell_wins_the_pixels_of_two_masks(study, source, monkeypatch):
-    lines = []
-    monkeypatch.setattr(
-        corrections.logging, "info", lambda text, *args: lines.append(text % args)
-    )
+def test_smaller_cell_wins_the_pixels_of_two_masks(study, source):
     large, small = np.zeros((2, 3, 5), np.uint8)
     large[:, :4] = 255
     small[1, 2:] = 255
     _write(source / "a_mask_out_0.png", large)
     _write(source / "a_mask_out_1.png", small)
-    import_masks(study, source)
+    outcome = import_masks(study, source)
     # Columns 2 and 3 of the middle row lie in both: 12 px against 3 px.
     expected = [[1, 1, 1, 1, 0], [1, 1, 2, 2, 2], [1, 1, 1, 1, 0]]
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, expected)
-    assert any("2 px lay in more than one mask" in line for line in lines)
+    notes = outcome.done["HEK/a.png"]["notes"]
+    assert notes == ["2 px lay in more than one mask; the smaller got them"]
 
 
 def test_merged_masks_are_imported_and_go_before_single_cells(study, source):
@@ -213,7 +212,7 @@ def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
     for name in ("HEK/a", "N2a/b", "mixed/m"):
         _write(source / f"{name}.tif")
     import_masks(study, source)
-    journal = study.journal(annotating.JOURNAL)
+    journal = study.journal(records.JOURNAL)
     journal.write_bytes(journal.read_bytes()[:-40])
     study.manifest_path.write_bytes(untouched)
     outcome = import_masks(study, source)
@@ -241,9 +240,20 @@ def test_import_and_annotation_take_turns_and_never_mix_up(study, source):
 def test_edits_of_an_imported_field_survive_the_next_import(study, source):
     _write(source / "HEK/a.tif")
     import_masks(study, source)
-    row = dataclasses.replace(_row(study, "HEK/a.png"), cells=1, reason="one went")
+    row = dataclasses.replace(_row(study, "HEK/a.png"), reason="one went")
     study.update([row])
     _write(study.cells_path(row), (LABELS == 1).astype(np.uint16))
     import_masks(study, source)
-    assert _row(study, "HEK/a.png") == row
+    row = _row(study, "HEK/a.png")
+    assert (row.reason, row.cells, row.corrected) == ("one went", 1, True)
     assert len(_cells(study, "HEK/a.png")) == 1
+
+
+def test_import_says_what_it_changed(study, source):
+    _write(source / "HEK/a.tif")
+    first = import_masks(study, source).done["HEK/a.png"]["changes"]
+    assert first == {"added": 2, "redrawn": 0, "removed": 0, "kept": 0}
+    assert _row(study, "HEK/a.png").by_hand == "1-2"
+    _write(source / "HEK/a.tif", (LABELS == 1).astype(np.uint16))
+    second = import_masks(study, source).done["HEK/a.png"]["changes"]
+    assert second == {"added": 0, "redrawn": 0, "removed": 1, "kept": 1}

@@ -1,33 +1,42 @@
-"""Labels that were made or corrected elsewhere, into a study."""
+"""Label images, and masks of single cells, into a study."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from absl import logging
 
 from cellclass_tf import batch, files
-from cellclass_tf.annotation import annotating
+from cellclass_tf.annotation.importing import (
+    Arrival,
+    Candidate,
+    import_cells,
+    row_named,
+)
 from cellclass_tf.cells import Cells, Piece, labels_of_pieces, read_labels
 from cellclass_tf.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
+from cellclass_tf.study import ImageRow, Study
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs put after an image's name; the longest is tried first.
 _ENDINGS = ("_mergeMasks", "_cp_masks", "_labels", "_masks")
+_EXPECTED = f"Its name should be an image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
 _ONE_CELL = re.compile(r"(?P<name>.+)_mask_out_(?P<cell>\d+)")
 
 
 def import_masks(
-    study: str | os.PathLike | Study, source: str | os.PathLike
+    study: str | os.PathLike | Study,
+    source: str | os.PathLike,
+    *,
+    allow_gaps: bool = False,
 ) -> batch.Outcome:
     """Brings label images, or masks of single cells, into a study.
 
@@ -38,20 +47,21 @@ def import_masks(
       label image, gives the types of a mixed field.
     - NAME_mergeMasks.png, which is the same, as 16-bit PNG.
     - NAME_mask_out_K.png, one white-on-black image for each cell. Where two overlap,
-      the smaller cell gets the pixel.
+      the smaller cell gets the pixel. Numbers start anywhere, and none is missing.
 
     NAME is the stem of an image of the study. A folder named after a type (or `mixed`)
     says which image is meant where two types have a NAME. Of several files for one
     image a label image with an ending goes first, then single cells, then a label image
     without an ending; two of the same kind fail.
 
-    The manifest says annotator `import`, corrected, and the SHA-256 of the label file,
-    or of all masks of the field in order. What was imported before and has not changed
-    is not imported again.
+    See `importing.import_cells` for what the manifest says of them; annotator_sha256 is
+    that of the label file, or of all masks of the field in order.
 
     Args:
       study: the study, or its folder.
       source: folder of the labels.
+      allow_gaps: whether numbers of single cells may be missing, as where a person
+        deleted files of bad cells. Otherwise a file is taken to be lost.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.
@@ -66,15 +76,8 @@ def import_masks(
         raise InputError(
             f"{study.manifest_path} names no images; run `cellclass convert` first."
         )
-    outcome = batch.run(
-        lambda task: _import_field(study, *task),
-        _jobs(study, rows, source),
-        description="import",
-        # Not a journal of its own, see there.
-        journal=study.journal(annotating.JOURNAL),
-    )
-    annotating.record(study, outcome, overwrite_corrected=True)
-    return outcome
+    candidates = _candidates(study, rows, source, allow_gaps)
+    return import_cells(study, candidates, lambda row, x: _read_field(study, row, x))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,31 +88,41 @@ class _Labels:
     name: str
     paths: tuple[pathlib.Path, ...]
     single_cells: bool = False
+    gaps: int = 0
+    first_gap: int = 0
 
     def rank(self, image_name: str) -> int:
         """What goes first where one image has several."""
         # A file with the image's very name may be the image itself beside its labels.
         return 1 if self.single_cells else 2 * (self.name == image_name)
 
+    def version(self) -> list:
+        """What tells that the files have changed."""
+        read = [*self.paths, self.paths[0].with_suffix(".csv")]
+        status = [(path.name, path.stat()) for path in read if path.exists()]
+        return [[name, s.st_size, s.st_mtime_ns] for name, s in status]
 
-def _jobs(
-    study: Study, rows: Sequence[ImageRow], source: pathlib.Path
-) -> list[batch.Job]:
+
+def _candidates(
+    study: Study, rows: Sequence[ImageRow], source: pathlib.Path, allow_gaps: bool
+) -> list[Candidate]:
     by_image = collections.defaultdict(list)
-    jobs = []
+    found = []
     for labels in _find_labels(source):
         try:
-            row = _row_of(labels, rows, {*study.cell_types, MIXED})
+            if not allow_gaps:
+                _check_numbers(labels)
+            names = dict.fromkeys((labels.name, *_without_endings(labels.name)))
+            # The name as it is goes first: an image may itself be called NAME_masks.
+            row = row_named(labels.paths[0], names, labels.folders, rows, _EXPECTED)
             by_image[row.image].append((row, labels))
         except InputError as error:
             name = labels.paths[0].relative_to(source).as_posix()
-            jobs.append(batch.Job(name, (None, None, "", str(error))))
-    for image, candidates in sorted(by_image.items()):
-        row = candidates[0][0]
-        name = _name(row)
-        ranked = sorted(
-            (labels for _, labels in candidates), key=lambda x: x.rank(name)
-        )
+            found.append(Candidate(None, None, name=name, problem=str(error)))
+    for image, matches in sorted(by_image.items()):
+        row = matches[0][0]
+        name = row.name
+        ranked = sorted((labels for _, labels in matches), key=lambda x: x.rank(name))
         problem = ""
         if len(ranked) > 1 and ranked[0].rank(name) == ranked[1].rank(name):
             problem = (
@@ -118,24 +131,9 @@ def _jobs(
             )
         for left_out in ranked[1:]:
             logging.info("%s goes before %s.", ranked[0].paths[0], left_out.paths[0])
-        jobs.append(_job(study, row, ranked[0], problem))
-    return jobs
-
-
-def _job(study: Study, row: ImageRow, labels: _Labels, problem: str) -> batch.Job:
-    read = [*labels.paths, labels.paths[0].with_suffix(".csv")]
-    made_by = files.fingerprint(
-        "import",
-        annotating.image_version(study, row),
-        [
-            [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-            for path in read
-            if path.exists()
-        ],
-    )
-    task = (row, labels, made_by, problem)
-    outputs = (study.cells_path(row),)
-    return batch.Job(row.image, task, "" if problem else made_by, outputs)
+        version = ranked[0].version()
+        found.append(Candidate(row, ranked[0], version, problem=problem))
+    return found
 
 
 def _find_labels(source: pathlib.Path) -> list[_Labels]:
@@ -152,8 +150,11 @@ def _find_labels(source: pathlib.Path) -> list[_Labels]:
         elif path.is_file():
             found.append(_Labels(_folders(path, source), path.stem, (path,)))
     for (_, name), numbered in sorted(cells.items()):
-        paths = tuple(path for _, path in sorted(numbered))
-        found.append(_Labels(_folders(paths[0], source), name, paths, True))
+        numbers, paths = zip(*sorted(numbered), strict=True)
+        gaps = numbers[-1] - numbers[0] + 1 - len(set(numbers))
+        missing = next(n for n in itertools.count(numbers[0]) if n not in set(numbers))
+        folders = _folders(paths[0], source)
+        found.append(_Labels(folders, name, paths, True, gaps, missing))
     if not found:
         raise InputError(
             f"{source}: expected label images (NAME.tif, NAME.png) or masks of single "
@@ -166,68 +167,39 @@ def _folders(path: pathlib.Path, source: pathlib.Path) -> tuple[str, ...]:
     return path.relative_to(source).parent.parts
 
 
-def _row_of(labels: _Labels, rows: Sequence[ImageRow], types: set[str]) -> ImageRow:
-    """Finds the image that labels belong to, by type where a folder names one."""
-    folder_types = [folder for folder in labels.folders if folder in types]
-    if folder_types:
-        rows = [row for row in rows if row.cell_type == folder_types[-1]]
-    # The name as it is goes first: an image may itself be called NAME_masks.
-    for name in dict.fromkeys((labels.name, *_without_endings(labels.name))):
-        matches = [row for row in rows if _name(row) == name]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise InputError(
-                f"{labels.paths[0]}: matches "
-                f"{', '.join(row.image for row in matches)}. Put it into a "
-                "folder named after its type."
-            )
-    where = f" of type {folder_types[-1]}" if folder_types else ""
-    raise InputError(
-        f"{labels.paths[0]}: matches no image{where} in the study. Its name should be "
-        f"an image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
-    )
-
-
-def _name(row: ImageRow) -> str:
-    return pathlib.PurePosixPath(row.stem).name
-
-
 def _without_endings(name: str) -> list[str]:
     return [name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)]
 
 
-def _import_field(
-    study: Study, row: ImageRow | None, labels: _Labels, made_by: str, problem: str
-) -> dict[str, Any]:
-    if problem:
-        raise InputError(problem)
-    cells, has_types = _read_cells(study, row, labels)
-    size = study.read_image(row).shape[:2]
-    if cells.labels.shape != size:
+def _check_numbers(labels: _Labels) -> None:
+    if labels.gaps:
         raise InputError(
-            f"{labels.paths[0]}: the labels have {cells.labels.shape[0]} x "
-            f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
-            "(height x width). Make them from this image, without resizing."
+            f"{labels.paths[0]}: of the masks {labels.name}_mask_out_K.png number "
+            f"{labels.first_gap} is missing, and {labels.gaps - 1} more. Copy the folder "
+            "again, or use --allow_gaps if they were deleted on purpose."
         )
-    annotating.write_cells(study, row, cells, types_csv=has_types)
-    return {
-        "annotator": "import",
-        "annotator_sha256": _sha256_of(labels.paths),
-        "annotation": made_by,
-        "diameter_px": None,
-        "cells": len(cells),
-        "corrected": True,
-    }
 
 
-def _read_cells(study: Study, row: ImageRow, labels: _Labels) -> tuple[Cells, bool]:
-    """Returns the cells, and whether the type of each is known one by one."""
+def _read_field(study: Study, row: ImageRow, labels: _Labels) -> Arrival:
+    cells, types_known, notes = _read_cells(study, row, labels)
+    return Arrival(
+        cells,
+        _sha256_of(labels.paths),
+        types_known,
+        notes=notes,
+        path=str(labels.paths[0]),
+    )
+
+
+def _read_cells(
+    study: Study, row: ImageRow, labels: _Labels
+) -> tuple[Cells, bool, tuple[str, ...]]:
+    """Returns the cells, whether the type of each is known one by one, and notes."""
     path, types = labels.paths[0], study.cell_types
     folder_type = study.folder_type(row.cell_type)
     if labels.single_cells:
-        merged = _merge_single_cells(labels.paths)
-        return Cells.from_labels(merged, types, folder_type), False
+        merged, notes = _merge_single_cells(labels.paths)
+        return Cells.from_labels(merged, types, folder_type), False, notes
     values = read_labels(path)
     if values.dtype == np.uint8 and set(np.unique(values)) in ({0, 255}, {255}):
         raise InputError(
@@ -236,16 +208,18 @@ def _read_cells(study: Study, row: ImageRow, labels: _Labels) -> tuple[Cells, bo
             "cell, named NAME_mask_out_K.png."
         )
     if folder_type is None and path.with_suffix(".csv").exists():
-        return Cells.read(path, types), True
+        return Cells.read(path, types), True, ()
     try:
-        return Cells.from_labels(values, types, folder_type), False
+        return Cells.from_labels(values, types, folder_type), False, ()
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _merge_single_cells(paths: Sequence[pathlib.Path]) -> np.ndarray:
-    """Puts white-on-black masks into one label image."""
-    shape, pieces = None, []
+def _merge_single_cells(
+    paths: Sequence[pathlib.Path],
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Puts white-on-black masks into one label image; returns it with notes."""
+    shape, pieces, notes = None, [], []
     for path in paths:
         mask = _read_mask(path)
         shape = shape or mask.shape
@@ -254,17 +228,15 @@ def _merge_single_cells(paths: Sequence[pathlib.Path]) -> np.ndarray:
                 f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} "
                 f"with {shape}."
             )
-        pieces.append(Piece.cut(mask))
-        if pieces[-1] is None:
-            logging.warning("%s: an empty mask is no cell.", path)
-    merged, contested = labels_of_pieces([p for p in pieces if p], shape)
+        piece = Piece.cut(mask)
+        if piece is None:
+            notes.append(f"{path.name} is empty")
+        else:
+            pieces.append(piece)
+    merged, contested = labels_of_pieces(pieces, shape)
     if contested:
-        logging.info(
-            "%s: %d px lay in more than one mask; the smaller cell got them.",
-            paths[0].parent / paths[0].name.rpartition("_mask_out_")[0],
-            contested,
-        )
-    return merged
+        notes.append(f"{contested} px lay in more than one mask; the smaller got them")
+    return merged, tuple(notes)
 
 
 def _read_mask(path: pathlib.Path) -> np.ndarray:

@@ -1,0 +1,57 @@
+"""What an annotator is, and what it finds in an image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from cellclass_tf.files import InputError
+
+
+class Found(NamedTuple):
+    """The cells that an annotator found in one image.
+
+    Attributes:
+      labels: (H, W) int32, 0 background and 1..N the cells.
+      diameter_px: of a typical cell, as it was used.
+      probabilities: (N,) float32 in [0, 1], how sure the annotator is of a cell's
+        pixels, on average; not a calibrated probability. None where it does not tell.
+    """
+
+    labels: np.ndarray
+    diameter_px: float
+    probabilities: np.ndarray | None = None
+
+
+class Annotator(Protocol):
+    """What finds the cells in one image.
+
+    Attributes:
+      name: 'watershed', or 'cellpose:' and the model.
+      fingerprint: hash of all that the labels depend on, but for image and diameter.
+      size_fingerprint: hash of all that an estimate of the diameter depends on.
+      weights_sha256: of the file of weights; '' where there is none.
+      settings: what `fingerprint` stands for, and on which device it runs, in words.
+    """
+
+    name: str
+    fingerprint: str
+    size_fingerprint: str
+    weights_sha256: str
+    settings: str
+
+    def estimate_diameter_px(self, image: np.ndarray) -> float:
+        """Estimates the diameter of a typical cell in a merged image."""
+
+    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Found:
+        """Finds the cells in a merged image; without a diameter it estimates one."""
+
+
+def check_diameter(diameter_px: float | None) -> None:
+    """Raises InputError unless the diameter is None or a number above 0."""
+    if diameter_px is not None and not 0 < diameter_px < np.inf:
+        raise InputError(
+            f"Expected a cell diameter above 0 px, or none to estimate it; got "
+            f"{diameter_px}."
+        )

@@ -1,0 +1,1 @@
+"""Cells to COCO instances files, and back."""

@@ -1,0 +1,201 @@
+"""Images of COCO files, each with the type and the image of the study it belongs to."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+
+from cellclass_tf import files
+from cellclass_tf.annotation.coco import image_files
+from cellclass_tf.annotation.coco.reading import CocoFile, CocoImage, read_coco
+from cellclass_tf.cells import UNKNOWN
+from cellclass_tf.files import InputError
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """One image of a COCO file: `name` is nobody else's, `sha256` that of the file."""
+
+    coco: CocoFile
+    image: CocoImage
+    name: str
+    sha256: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.coco.path}: image {self.image.file_name}"
+
+    @property
+    def version(self) -> str:
+        """What tells that the annotations of this image have changed."""
+        image = self.image
+        categories = list(self.coco.categories.items())
+        return files.fingerprint(image.record, image.annotations, categories)
+
+    def types(self, study: Study) -> list[str]:
+        """The types of its cells, sorted, `unknown` among them."""
+        annotations = (a for a in self.image.annotations if not a.get("iscrowd"))
+        names = {self.coco.categories[a["category_id"]] for a in annotations}
+        return sorted({self.type_named(study, name) for name in names})
+
+    def type_named(self, study: Study, category: str) -> str:
+        for name in (category, safe(category)):
+            if name in (*study.cell_types, UNKNOWN):
+                return name
+        raise InputError(
+            f"{self.where}: the category {category!r} is no type of the study; it has "
+            f"{', '.join(study.cell_types)} (and {UNKNOWN}). Rename the category, or add "
+            "the type to study.yaml."
+        )
+
+    def culture(self, study: Study) -> str:
+        """The folder of the image: what the file says, or the one type of its cells."""
+        types = self.types(study)
+        said = self.image.record.get("culture")
+        if said == MIXED or (
+            said in study.cell_types and set(types) <= {said, UNKNOWN}
+        ):
+            return said
+        return types[0] if len(types) == 1 and types != [UNKNOWN] else MIXED
+
+
+def json_files(source: pathlib.Path) -> tuple[list[pathlib.Path], pathlib.Path]:
+    """Returns the COCO files, sorted, and the folder that they are named from."""
+    if source.is_file():
+        return [source], source.parent
+    found = {
+        *source.glob("*.json"),
+        *source.glob("annotations/*.json"),
+        *source.rglob("_annotations.coco.json"),
+    }
+    paths = sorted(path for path in found if not path.name.startswith("."))
+    if not paths:
+        raise InputError(
+            f"{source}: expected a COCO file, or a folder with *.json in it or in its "
+            "annotations/, or with _annotations.coco.json in its folders; found none."
+        )
+    return paths, source
+
+
+def read_all(
+    paths: Sequence[pathlib.Path], root: pathlib.Path
+) -> tuple[list[CocoFile], dict[str, str]]:
+    cocos, failures = [], {}
+    for path in paths:
+        try:
+            cocos.append(read_coco(path))
+        except InputError as error:
+            name = path.relative_to(root).as_posix()
+            failures[name] = files.one_line(str(error))
+    if not cocos:
+        raise InputError("\n".join(failures.values()))
+    return cocos, failures
+
+
+def entries_of(
+    cocos: Sequence[CocoFile], root: pathlib.Path
+) -> tuple[list[Entry], dict[str, str]]:
+    """Returns the images of all files, and failures of those without a safe name.
+
+    An entry is called as its image is; where there are several COCO files, or a name is
+    there twice, with what tells it from others.
+    """
+    entries, failures = {}, {}
+    for coco in cocos:
+        sha256 = files.sha256_of_file(coco.path)
+        prefix = f"{coco.path.relative_to(root).as_posix()}: " if len(cocos) > 1 else ""
+        for image in coco.images:
+            name = files.one_line(f"{prefix}{image.file_name}")
+            if name in entries or name in failures:
+                name += f" (id {image.id})"
+            try:
+                if image.problem:
+                    raise InputError(image.problem)
+                image_files.check_name(image.file_name, coco.path)
+                entries[name] = Entry(coco, image, name, sha256)
+            except InputError as error:
+                failures[name] = files.one_line(str(error))
+    return list(entries.values()), failures
+
+
+def match(
+    study: Study, entries: Sequence[Entry]
+) -> tuple[dict[str, ImageRow], list[Entry], dict[str, str]]:
+    """Finds the images of the study that entries belong to.
+
+    Returns:
+      The row by an entry's name; the entries that have none; and failures by name, of
+      entries that have unknown types, that could be several images, or one that another
+      entry is already.
+    """
+    by_stem = {row.stem: row for row in study.rows()}
+    by_name = collections.defaultdict(list)
+    for row in by_stem.values():
+        by_name[row.name].append(row)
+    rows, strangers, failures, owners = {}, [], {}, {}
+    for entry in entries:
+        try:
+            row = _row_of(study, entry, by_stem, by_name)
+            if row is None:
+                strangers.append(entry)
+                continue
+            if row.image in owners:
+                raise InputError(
+                    f"{entry.where}: it is {row.image}, and so is {owners[row.image]}. "
+                    "Leave one of them."
+                )
+        except InputError as error:
+            failures[entry.name] = files.one_line(str(error))
+            continue
+        owners[row.image] = entry.where
+        rows[entry.name] = row
+    return rows, strangers, failures
+
+
+def _row_of(
+    study: Study,
+    entry: Entry,
+    by_stem: Mapping[str, ImageRow],
+    by_name: Mapping[str, Sequence[ImageRow]],
+) -> ImageRow | None:
+    culture = entry.culture(study)
+    matches: Sequence[ImageRow] = ()
+    for file_name in _names(entry):
+        path = pathlib.PurePosixPath(file_name)
+        exact = by_stem.get(path.with_suffix("").as_posix())
+        if exact:
+            return exact
+        matches = (
+            matches or by_name.get(path.stem) or by_name.get(name_of(path.name)) or ()
+        )
+    if len(matches) > 1:
+        of_type = [row for row in matches if row.cell_type == culture]
+        if len(of_type) != 1:
+            raise InputError(
+                f"{entry.where}: it could be {', '.join(r.image for r in matches)}. Write "
+                "its file_name as TYPE/NAME.png."
+            )
+        return of_type[0]
+    return matches[0] if matches else None
+
+
+def _names(entry: Entry) -> list[str]:
+    """What the image is called, and was called before Roboflow renamed it."""
+    extra = entry.image.record.get("extra")
+    before = extra.get("name") if isinstance(extra, Mapping) else None
+    return [entry.image.file_name, *([before] if isinstance(before, str) else [])]
+
+
+def safe(category: str) -> str:
+    """A category's name as that of a type."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", category)
+
+
+def name_of(file_name: str) -> str:
+    """NAME of an image of that file, as `convert` calls it."""
+    stem = pathlib.PurePosixPath(file_name).stem
+    return re.sub(r"[^\w.+-]+", "_", stem).lstrip(".")[:100] or "_"

@@ -1,0 +1,139 @@
+"""Images that COCO files name: found where they may lie, and made merged images."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.files import InputError
+
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_GREY_MODES = ("1", "L", "LA")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+# EXIF: how to turn the stored image to have it upright; 1 is not at all.
+_ORIENTATION = 0x0112
+
+
+def find(file_name: str, json_path: pathlib.Path) -> pathlib.Path:
+    """Finds the image that a COCO file names.
+
+    It is looked for beside the JSON file, in the folder above it, in `images` in both,
+    and above in the folder that the JSON file is named after: cells_train for
+    cells_train.json, train2017 for instances_train2017.json.
+
+    Raises:
+      InputError: if it is in none of them, or the name leads elsewhere.
+    """
+    check_name(file_name, json_path)
+    for base, folder in _folders(json_path):
+        path = folder / file_name
+        if not path.is_file():
+            continue
+        if not path.resolve().is_relative_to(base.resolve()):
+            raise InputError(
+                f"{json_path}: image {file_name}: {path} is a link that leads out of "
+                f"{base}. Put a copy of the image there."
+            )
+        return path
+    looked_in = ", ".join(dict.fromkeys(str(f) for _, f in _folders(json_path)))
+    raise InputError(
+        f"{json_path}: image {file_name}: there is no such file in {looked_in}."
+    )
+
+
+def check_name(file_name: str, json_path: pathlib.Path) -> None:
+    """Raises InputError if a name could lead out of the folders of a COCO file."""
+    path = pathlib.PurePosixPath(file_name)
+    leads_out = (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\\" in file_name
+        or not file_name.isprintable()
+        or pathlib.PureWindowsPath(file_name).drive
+    )
+    if leads_out or not path.name:
+        raise InputError(
+            f"{json_path}: image {files.one_line(file_name)}: expected a path below the "
+            "COCO file's folder, with / and without .. in it. Change it in the file."
+        )
+
+
+def _folders(json_path: pathlib.Path) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """Folders to look in, each after the one that its files may not leave."""
+    beside = json_path.parent
+    above = beside.parent
+    yield beside, beside
+    yield beside, beside / "images"
+    yield above, above / json_path.stem
+    yield above, above / json_path.stem.removeprefix("instances_")
+    yield above, above / "images"
+    yield above, above
+
+
+def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarray:
+    """Reads an 8-bit PNG, JPEG or TIFF as a merged image.
+
+    Args:
+      path: of the image.
+      shape_yx: height and width that it should have.
+
+    Returns:
+      (H, W, 3) uint8: a colour image whose red is all 0 as it is; otherwise red and blue
+      are 0 and green is the image's luminance (ITU-R BT.601).
+
+    Raises:
+      InputError: if it is no such file, of another size, or would have to be turned.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = files.MAX_IMAGE_PIXELS
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            files.check_image_size(image.height, image.width, path)
+            _check(image, path, shape_yx)
+            if image.mode in _GREY_MODES:
+                return _in_green(np.asarray(image.convert("L")))
+            colour = image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: expected {', '.join(_FORMATS)}.") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: the image cannot be decoded ({error}). Copy it again from its "
+            "source."
+        ) from error
+    pixels = np.asarray(colour)
+    if not pixels[..., 0].any():
+        return pixels
+    return _in_green(np.asarray(colour.convert("L")))
+
+
+def _check(image, path: str | os.PathLike, shape_yx: tuple[int, int]) -> None:
+    if (image.height, image.width) != shape_yx:
+        raise InputError(
+            f"{path}: the image has {image.height} x {image.width} px, but its COCO file "
+            f"says {shape_yx[0]} x {shape_yx[1]} (height x width). Outlines would not "
+            "fit; use the very image that they were drawn on."
+        )
+    if image.mode not in (*_GREY_MODES, *_COLOUR_MODES):
+        raise InputError(
+            f"{path}: expected an image of 8 bit a channel, got mode {image.mode}. "
+            "Run `cellclass convert` on it first, and import the COCO file then."
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise InputError(f"{path}: expected one plane, got {image.n_frames}.")
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation != 1:
+        raise InputError(
+            f"{path}: the image is stored turned (EXIF orientation {orientation}), and "
+            "programs differ in which way outlines are meant. Save it upright."
+        )
+
+
+def _in_green(luminance: np.ndarray) -> np.ndarray:
+    merged = np.zeros((*luminance.shape, 3), np.uint8)
+    merged[..., 1] = luminance
+    return merged

@@ -1,0 +1,148 @@
+"""COCO instances files into a study, with their images where it lacks them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+
+from cellclass_tf import batch
+from cellclass_tf.annotation.coco.entries import (
+    Entry,
+    entries_of,
+    json_files,
+    match,
+    read_all,
+)
+from cellclass_tf.annotation.coco.new_images import (
+    Adding,
+    compiled_group,
+    types_of_new_study,
+)
+from cellclass_tf.annotation.coco.reading import pieces_of_image
+from cellclass_tf.annotation.importing import Arrival, Candidate, import_cells
+from cellclass_tf.cells import UNKNOWN, Cells, labels_of_pieces
+from cellclass_tf.files import InputError
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+
+def import_coco(
+    study: str | os.PathLike | Study,
+    source: str | os.PathLike,
+    *,
+    group: str | None = None,
+) -> batch.Outcome:
+    """Brings the cells of COCO instances files into a study.
+
+    An image of a file is the study's image of the same TYPE/NAME, or else of the same
+    NAME (that of its cells' type, where several types have it); only the cells come
+    then. Their categories have to be types of the study, or `unknown`. Any other image
+    is added to the study, if its own file is there and its outlines are sound: 8-bit
+    colour whose red is all 0 is taken for a merged image, and of any other the luminance
+    becomes green, the cytoplasm, with no nuclei. It gets the one type of its cells, or
+    `mixed`.
+
+    Outlines alone count: an annotation without one fails its image, crowds are left out,
+    and where cells overlap the smaller one gets the pixel. An image without annotations
+    has no cells; if the study has some in it, it fails. What fails harms no other image.
+
+    See `importing.import_cells` for what the manifest says of the cells; annotator_sha256
+    is that of the JSON file.
+
+    Args:
+      study: the study, or its folder; where there is none, it is made, with the used
+        categories as types in the order of their ids. What is none of A-Z a-z 0-9 . _ +
+        - in a name becomes -.
+      source: a JSON file; or a folder with some, with a folder `annotations` that holds
+        some, or with folders that hold _annotations.coco.json.
+      group: regular expression; what it matches last in an added image's file_name names
+        its acquisition group (its first group, if it has one). Otherwise `group` in the
+        file does, as `export_coco` writes it, or each image is a group of its own.
+
+    Returns:
+      The outcome by image; by file_name for images that come to nothing, and by file for
+      JSON files that are no COCO.
+
+    Raises:
+      InputError: if no file is there or of use, or the categories are no use as types.
+    """
+    pattern = compiled_group(group)
+    paths, root = json_files(pathlib.Path(source))
+    cocos, failures = read_all(paths, root)
+    is_new = not isinstance(study, Study) and not _is_study(study)
+    if is_new:
+        study = Study.create(study, types_of_new_study(cocos))
+    elif not isinstance(study, Study):
+        study = Study.open(study)
+    entries, nameless = entries_of(cocos, root)
+    rows, strangers, unclear = match(study, entries)
+    added = batch.run(
+        Adding(study, root, pattern),
+        [batch.Job(entry.name, entry) for entry in strangers],
+        description="images",
+    )
+    failures |= nameless | unclear | added.failures
+    if is_new and not added.done:
+        # Of no use, and its types would bind the next attempt.
+        (study.root / "study.yaml").unlink()
+        return batch.Outcome(failures=failures)
+    rows |= {name: ImageRow(**columns) for name, columns in added.done.items()}
+    study.update(rows[name] for name in added.done)
+    candidates = [
+        Candidate(rows[entry.name], entry, [entry.version])
+        for entry in entries
+        if entry.name in rows
+    ]
+    outcome = import_cells(study, candidates, lambda row, e: _read(study, row, e))
+    return outcome.merged(batch.Outcome(failures=failures))
+
+
+def _is_study(folder: str | os.PathLike) -> bool:
+    return (pathlib.Path(folder) / "study.yaml").exists()
+
+
+def _read(study: Study, row: ImageRow, entry: Entry) -> Arrival:
+    pieces, categories, notes = pieces_of_image(entry.coco, entry.image)
+    types = [entry.type_named(study, category) for category in categories]
+    _check_culture(row, types, entry.where)
+    labels, contested = labels_of_pieces(pieces, entry.image.shape_yx)
+    present = (np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1).tolist()
+    if contested:
+        notes.append(f"{contested} px lay in more than one cell; the smaller got them")
+    if len(present) < len(pieces):
+        covered = len(pieces) - len(present)
+        notes.append(f"{covered} cells lie wholly under smaller ones and are left out")
+    if not entry.image.annotations:
+        if row.cells:
+            raise InputError(
+                f"{entry.where}: there are no annotations, and {row.image} has "
+                f"{row.cells} cells, which stay. An unfinished annotation looks so too. "
+                "If there are really none, delete its file in cells/ first."
+            )
+        notes.append("there are no annotations")
+    types = [types[label - 1] for label in present]
+    return Arrival(
+        Cells.from_labels(labels, study.cell_types, types),
+        entry.sha256,
+        types_known=_needs_table(row, types),
+        notes=tuple(notes),
+        path=entry.where,
+    )
+
+
+def _check_culture(row: ImageRow, types: list[str], where: str) -> None:
+    others = sorted(set(types) - {row.cell_type, UNKNOWN})
+    if row.cell_type != MIXED and others:
+        raise InputError(
+            f"{where}: {row.image} is a culture of {row.cell_type} alone, but "
+            f"{sum(t in others for t in types)} of its {len(types)} cells are "
+            f"{' and '.join(others)}. Correct their categories."
+        )
+
+
+def _needs_table(row: ImageRow, types: list[str]) -> bool:
+    """Whether the folder does not say the types; those of a mixed field may be open."""
+    if row.cell_type == MIXED:
+        return any(cell_type != UNKNOWN for cell_type in types)
+    return any(cell_type != row.cell_type for cell_type in types)

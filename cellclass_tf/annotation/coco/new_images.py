@@ -1,0 +1,132 @@
+"""Images that come with a COCO file, and a study for them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cellclass_tf import files, splits
+from cellclass_tf.annotation.coco import image_files
+from cellclass_tf.annotation.coco.entries import Entry, name_of, safe
+from cellclass_tf.annotation.coco.reading import CocoFile, pieces_of_image
+from cellclass_tf.cells import UNKNOWN
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study
+
+
+def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
+    """Returns the used categories as types; all, where no cell has a known one.
+
+    Raises:
+      InputError: if there is none, or two would be one type.
+    """
+    used = [name for coco in cocos for name in coco.used_categories]
+    listed = [name for coco in cocos for name in coco.categories.values()]
+    for names in (used, listed):
+        by_type = collections.defaultdict(dict)
+        for name in names:
+            if safe(name) != UNKNOWN:
+                by_type[safe(name)][name] = True
+        for cell_type, same in by_type.items():
+            if len(same) > 1:
+                raise InputError(
+                    f"{cocos[0].path}: the categories {', '.join(map(repr, same))} would "
+                    f"both be the type {cell_type}. Rename one."
+                )
+        if by_type:
+            return list(by_type)
+    raise InputError(f"{cocos[0].path}: expected categories, to be the study's types.")
+
+
+def compiled_group(group: str | None) -> re.Pattern | None:
+    """Raises InputError if `group` is no regular expression."""
+    try:
+        return re.compile(group) if group else None
+    except re.error as error:
+        raise InputError(
+            f"--group={group}: no regular expression ({error})."
+        ) from error
+
+
+class Adding:
+    """Adds images to a study's folder, one a call; its manifest stays as it is."""
+
+    def __init__(self, study: Study, root: pathlib.Path, pattern: re.Pattern | None):
+        """Takes the manifest as it is now.
+
+        Args:
+          study: the study.
+          root: the folder from which raw files are named.
+          pattern: of the acquisition group in a file_name; see `import_coco`.
+        """
+        rows = study.rows()
+        self._study, self._root, self._pattern = study, root, pattern
+        self._taken = {row.image: "in the study" for row in rows}
+        self._groups = {row.group for row in rows}
+
+    def __call__(self, entry: Entry) -> dict[str, Any]:
+        """Writes the merged image of an entry, if its outlines are sound.
+
+        Returns:
+          The columns of its row.
+
+        Raises:
+          InputError: if image or outlines are no use, or the name is taken.
+        """
+        path = image_files.find(entry.image.file_name, entry.coco.path)
+        pieces_of_image(entry.coco, entry.image)
+        row = self._row(entry, path)
+        if row.image in self._taken:
+            raise InputError(
+                f"{entry.where}: it would be {row.image}, which is "
+                f"{self._taken[row.image]} already. Rename one of the files."
+            )
+        target = self._study.image_path(row)
+        image = image_files.read_merged(path, entry.image.shape_yx)
+        files.write_png(target, image)
+        self._taken[row.image] = entry.where
+        columns = dataclasses.asdict(row)
+        return columns | {"image_sha256": files.sha256_of_file(target)}
+
+    def _row(self, entry: Entry, path: pathlib.Path) -> ImageRow:
+        culture, record = entry.culture(self._study), entry.image.record
+        group = self._group(entry)
+        split = record.get("split")
+        # A group that is there has a split, or will have one with its other images.
+        has_split = split in splits.SPLITS and group not in self._groups
+        raw_file = path.relative_to(self._root) if self._root in path.parents else path
+        return ImageRow(
+            image=f"{culture}/{name_of(path.name)}.png",
+            cell_type=culture,
+            group=group,
+            raw_file=raw_file.as_posix(),
+            raw_sha256=files.sha256_of_file(path),
+            raw_reader="pillow",
+            channels_by="coco",
+            contrast="kept",
+            pixel_size_um=_pixel_size(record.get("pixel_size_um")),
+            split=split if has_split else "",
+        )
+
+    def _group(self, entry: Entry) -> str:
+        name = entry.image.file_name
+        if self._pattern is None:
+            said = entry.image.record.get("group")
+            return said if isinstance(said, str) and said else name
+        matches = list(self._pattern.finditer(name))
+        if not matches:
+            raise InputError(
+                f"{entry.where}: --group={self._pattern.pattern} matches nothing in it."
+            )
+        return matches[-1].group(1 if self._pattern.groups else 0) or name
+
+
+def _pixel_size(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < math.inf else None

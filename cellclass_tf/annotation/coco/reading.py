@@ -1,0 +1,272 @@
+"""COCO instances files: what they say, checked, and their outlines as masks."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.annotation.coco.segmentations import piece_of, short
+from cellclass_tf.cells import Piece
+from cellclass_tf.files import InputError
+
+_SECTIONS = ("images", "annotations", "categories")
+# Boxes of cells overlap, but those of one field never sum up to this.
+_MOST_BOX_PX = 2 * files.MAX_IMAGE_PIXELS
+_AREA_TOLERANCE = 0.1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CocoImage:
+    """One image of a COCO file, and what is annotated in it.
+
+    Attributes:
+      id: of the image.
+      file_name: as the file has it; not safe to open.
+      shape_yx: height and width; (0, 0) where there is a problem.
+      record: all that the file says of the image.
+      annotations: in the order of the file, iscrowd among them.
+      problem: why the image is of no use; '' if it is.
+    """
+
+    id: int | str
+    file_name: str
+    shape_yx: tuple[int, int]
+    record: Mapping[str, Any]
+    annotations: Sequence[Mapping[str, Any]]
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CocoFile:
+    """A checked COCO instances file.
+
+    Attributes:
+      path: of the file.
+      images: in the order of the file; at the end, with a problem, those that
+        annotations name and the file does not list.
+      categories: name by id, in the order of the ids, used or not.
+    """
+
+    path: pathlib.Path
+    images: Sequence[CocoImage]
+    categories: Mapping[int | str, str]
+
+    @property
+    def used_categories(self) -> tuple[str, ...]:
+        """Names of the categories that some annotation has, in the order of the ids."""
+        used = {
+            annotation["category_id"]
+            for image in self.images
+            if not image.problem
+            for annotation in image.annotations
+            if not annotation.get("iscrowd")
+        }
+        return tuple(name for id_, name in self.categories.items() if id_ in used)
+
+
+def read_coco(path: str | os.PathLike) -> CocoFile:
+    """Reads a COCO instances file; outlines are looked at by `pieces_of_image`.
+
+    Raises:
+      InputError: if the file is no such JSON, or an id occurs twice.
+    """
+    path = pathlib.Path(path)
+    content = _load(path)
+    sections = {name: _by_id(path, name, content[name]) for name in _SECTIONS}
+    categories = {
+        id_: _category_name(path, record)
+        for id_, record in sorted(sections["categories"].items(), key=_in_order)
+    }
+    annotations = collections.defaultdict(list)
+    for annotation in sections["annotations"].values():
+        image_id = annotation.get("image_id")
+        annotations[image_id if _is_id(image_id) else str(image_id)].append(annotation)
+    images = [
+        _image(path, record, annotations.pop(id_, []), categories)
+        for id_, record in sections["images"].items()
+    ]
+    for id_, orphans in annotations.items():
+        problem = (
+            f"{path}: {len(orphans)} annotations (the first has id {orphans[0]['id']}) "
+            f"name image {id_!r}, which is not among the {len(images)} images of the "
+            "file. Write images and annotations of the same selection."
+        )
+        images.append(CocoImage(id_, f"image {id_}", (0, 0), {}, orphans, problem))
+    return CocoFile(path, images, categories)
+
+
+def pieces_of_image(
+    coco: CocoFile, image: CocoImage
+) -> tuple[list[Piece], list[str], list[str]]:
+    """Makes masks of an image's outlines.
+
+    The file's own areas and boxes are not used: they are often those of other things.
+
+    Returns:
+      N pieces in the order of the file, which may overlap, the name of the category of
+      each, and notes: a short phrase for all that was left out or does not fit.
+
+    Raises:
+      InputError: if the image has a problem, or one of its outlines is no use; it names
+        the image and the annotation.
+    """
+    if image.problem:
+        raise InputError(image.problem)
+    single = [a for a in image.annotations if not a.get("iscrowd")]
+    _check_outlines_are_there(coco, image, single)
+    pieces, names, wrong_areas, box_px = [], [], 0, 0
+    for annotation in single:
+        try:
+            piece = piece_of(annotation["segmentation"], image.shape_yx)
+        except InputError as error:
+            raise InputError(
+                f"{coco.path}: image {image.file_name}, annotation "
+                f"{annotation['id']}: {error}. Correct or delete it there."
+            ) from error
+        if piece is None:
+            continue
+        box_px += piece.mask.size
+        if box_px > _MOST_BOX_PX:
+            raise InputError(
+                f"{coco.path}: image {image.file_name}: the boxes of its annotations "
+                f"sum up to more than {_MOST_BOX_PX:,} px. These are no cells."
+            )
+        wrong_areas += _is_wrong(annotation.get("area"), np.count_nonzero(piece.mask))
+        pieces.append(piece)
+        names.append(coco.categories[annotation["category_id"]])
+    crowds, empty = len(image.annotations) - len(single), len(single) - len(pieces)
+    notes = [
+        (crowds, f"{crowds} annotations of crowds (iscrowd) were left out"),
+        (empty, f"{empty} annotations cover no pixel and were left out"),
+        (
+            wrong_areas,
+            f"{wrong_areas} areas in the file are more than {_AREA_TOLERANCE:.0%} off",
+        ),
+    ]
+    return pieces, names, [text for count, text in notes if count]
+
+
+def _load(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: expected a COCO file, which is JSON; this is none, or is cut "
+            f"short ({error}). Copy or export it again."
+        ) from error
+    if isinstance(content, list):
+        raise InputError(
+            f"{path}: a list of {len(content)} entries, as of detection results, which "
+            "name their images by number only. Expected the annotation file that belongs "
+            "to them, an object with images, annotations and categories."
+        )
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, got {short(content)}.")
+    missing = [name for name in _SECTIONS if name not in content]
+    if missing:
+        raise InputError(
+            f"{path}: expected a COCO instances file with {', '.join(_SECTIONS)}; "
+            f"{', '.join(missing)} is missing, there is {short(sorted(content))}."
+        )
+    return content
+
+
+def _by_id(path: pathlib.Path, section: str, records: Any) -> dict[Any, dict]:
+    if not isinstance(records, list):
+        raise InputError(f"{path}: expected a list of {section}, got {short(records)}.")
+    found = {}
+    for record in records:
+        if not isinstance(record, dict) or not _is_id(record.get("id")):
+            raise InputError(
+                f"{path}: expected {section} with an id each, got {short(record)}."
+            )
+        if record["id"] in found:
+            raise InputError(
+                f"{path}: two {section} have the id {record['id']!r}. Files that were "
+                "put together need new ids."
+            )
+        found[record["id"]] = record
+    return found
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _in_order(item: tuple[int | str, Any]) -> tuple[bool, int | str]:
+    return isinstance(item[0], str), item[0]
+
+
+def _category_name(path: pathlib.Path, record: Mapping[str, Any]) -> str:
+    name = record.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(
+            f"{path}: expected categories with a name each, got {short(record)}."
+        )
+    return name
+
+
+def _image(
+    path: pathlib.Path,
+    record: Mapping[str, Any],
+    annotations: Sequence[Mapping[str, Any]],
+    categories: Mapping[int | str, str],
+) -> CocoImage:
+    name = record.get("file_name")
+    shape = record.get("height"), record.get("width")
+    problem = ""
+    if not isinstance(name, str) or not name:
+        problem = f"{path}: image {record['id']!r} has no file_name."
+        name = f"image {record['id']}"
+    elif not all(isinstance(side, int) and side > 0 for side in shape):
+        problem = f"{path}: image {name}: expected height and width, got {shape}."
+    else:
+        try:
+            files.check_image_size(*shape, f"{path}: image {name}")
+        except InputError as error:
+            problem = str(error)
+    for annotation in annotations:
+        category = annotation.get("category_id")
+        if not problem and (not _is_id(category) or category not in categories):
+            problem = (
+                f"{path}: image {name}, annotation {annotation['id']}: unknown category "
+                f"{short(category)}; the file has {short(categories)}."
+            )
+    shape = (0, 0) if problem else shape
+    return CocoImage(record["id"], name, shape, record, annotations, problem)
+
+
+def _check_outlines_are_there(
+    coco: CocoFile, image: CocoImage, annotations: Sequence[Mapping[str, Any]]
+) -> None:
+    without = [a for a in annotations if _has_no_outline(a.get("segmentation"))]
+    if without:
+        raise InputError(
+            f"{coco.path}: image {image.file_name}: boxes only: {len(without)} of "
+            f"{len(annotations)} annotations have no outline (the first has id "
+            f"{without[0]['id']}). Cells need polygons or run lengths; draw them, or "
+            "find the cells with `cellclass annotate`."
+        )
+
+
+def _has_no_outline(segmentation: Any) -> bool:
+    if isinstance(segmentation, list):
+        return all(part == [] for part in segmentation)
+    return segmentation is None or segmentation in ({}, "")
+
+
+def _is_wrong(area: Any, pixels: int) -> bool:
+    if isinstance(area, bool) or not isinstance(area, int | float):
+        return False
+    # Put so that it holds for NaN, too.
+    return not abs(area - pixels) <= _AREA_TOLERANCE * pixels

@@ -1,0 +1,244 @@
+"""A study's annotated fields to COCO instances files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+import cellclass_tf
+from cellclass_tf import batch, files, splits
+from cellclass_tf.annotation.coco.segmentations import polygons_of
+from cellclass_tf.cells import UNKNOWN, Cells
+from cellclass_tf.files import InputError
+from cellclass_tf.run_lengths import encode_mask
+from cellclass_tf.study import ImageRow, Study
+
+SEGMENTATIONS = ("rle", "polygons")
+
+
+def export_coco(
+    study: str | os.PathLike | Study,
+    output: str | os.PathLike,
+    *,
+    segmentation: str = "rle",
+) -> batch.Outcome:
+    """Writes the accepted, annotated fields as COCO files, one for each split.
+
+    OUTPUT/annotations/cells_SPLIT.json names the images below OUTPUT/cells_SPLIT. The
+    categories are the study's types, in class order from 1 on, and `unknown` after them
+    where there are cells of unknown type. Splits are those of the dataset, and are
+    recorded in images.csv. A field that is broken is left out and is a failure. Files of
+    an earlier export for splits that have no field now are removed.
+
+    Args:
+      study: the study, or its folder.
+      output: folder to write to.
+      segmentation: 'rle', or 'polygons' along the edges of pixels, which pycocotools
+        makes exactly the same mask of. Cells with holes, which polygons cannot say, are
+        run lengths all the same.
+
+    Returns:
+      The outcome by image.
+
+    Raises:
+      InputError: if nothing is annotated, or the splits in images.csv leak.
+    """
+    if segmentation not in SEGMENTATIONS:
+        raise InputError(
+            f"Unknown segmentation {segmentation!r}; known are "
+            f"{', '.join(SEGMENTATIONS)}."
+        )
+    study = study if isinstance(study, Study) else Study.open(study)
+    output = pathlib.Path(output)
+    rows = _rows_with_splits(study)
+    folder = output / "annotations"
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        drafts = {
+            split: stack.enter_context(_Draft.open(folder)) for split in splits.SPLITS
+        }
+
+        def export(row: ImageRow) -> dict[str, Any]:
+            cells = _checked_cells(study, row)
+            _copy_image(study, row, output / f"cells_{row.split}")
+            drafts[row.split].add(_image_record(study, row, cells), cells, segmentation)
+            return {"split": row.split, "cells": len(cells)}
+
+        jobs = [batch.Job(row.image, row) for row in rows]
+        outcome = batch.run(export, jobs, description="export")
+        for split, draft in drafts.items():
+            draft.write(folder / f"cells_{split}.json", study, split)
+    return outcome
+
+
+def annotation_of(
+    cells: Cells, index: int, *, segmentation: str = "rle"
+) -> dict[str, Any]:
+    """Describes cell `index` + 1 as COCO does; what remains is `id` and `image_id`.
+
+    Args:
+      cells: the cells of a field.
+      index: from 0 on.
+      segmentation: see `export_coco`.
+
+    Returns:
+      category_id (1..K, or K + 1 for an unknown type), segmentation, area in pixels,
+      bbox [x, y, width, height] in pixels, iscrowd 0, and the number of the `cell`.
+    """
+    top, left, bottom, right = cells.boxes_yxyx[index].tolist()
+    mask = cells.mask(index)
+    polygons = None
+    if segmentation == "polygons":
+        polygons = polygons_of(mask, (top, left))
+    return {
+        "category_id": int(cells.type_ids[index]) or len(cells.type_names) + 1,
+        "segmentation": polygons or encode_mask(mask, (top, left), cells.labels.shape),
+        "area": int(np.count_nonzero(mask)),
+        "bbox": [left, top, right - left, bottom - top],
+        "iscrowd": 0,
+        "cell": index + 1,
+    }
+
+
+def _rows_with_splits(study: Study) -> list[ImageRow]:
+    accepted = study.accepted_rows()
+    rows = [row for row in accepted if study.cells_path(row).exists()]
+    if not rows:
+        raise InputError(
+            f"{study.root}: no annotated images ({len(accepted)} accepted images, none "
+            "with cells). Run `cellclass annotate` or `cellclass import` first."
+        )
+    try:
+        chosen = splits.assign_splits(rows)
+    except ValueError as error:
+        raise InputError(f"{study.manifest_path}: {error}") from error
+    rows = [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
+    study.update(rows)
+    return rows
+
+
+def _checked_cells(study: Study, row: ImageRow) -> Cells:
+    shape, cells = study.read_image(row).shape[:2], study.read_cells(row)
+    if cells.labels.shape != shape:
+        raise InputError(
+            f"{study.cells_path(row)}: expected the image's size {shape}, got "
+            f"{cells.labels.shape}. Annotate it again."
+        )
+    return cells
+
+
+def _copy_image(study: Study, row: ImageRow, folder: pathlib.Path) -> None:
+    source = study.image_path(row)
+    target = folder / source.relative_to(study.root / "images")
+    with files.atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _image_record(study: Study, row: ImageRow, cells: Cells) -> dict[str, Any]:
+    height, width = cells.labels.shape
+    record = {
+        "file_name": row.image,
+        "height": height,
+        "width": width,
+        "license": 1,
+        "culture": row.cell_type,
+        "group": row.group,
+        "split": row.split,
+    }
+    pixel_size_um = study.pixel_size_of(row)
+    return record | ({"pixel_size_um": pixel_size_um} if pixel_size_um else {})
+
+
+@dataclasses.dataclass
+class _Draft:
+    """Images and annotations of one split, on the disk, until all are known.
+
+    Images come first in the file, but whether one is sound is known only when its
+    annotations are made; so that memory does not grow, both wait in files of no name.
+    """
+
+    images: IO[str]
+    annotations: IO[str]
+    image_count: int = 0
+    annotation_count: int = 0
+    has_unknown: bool = False
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: pathlib.Path) -> Iterator[_Draft]:
+        with contextlib.ExitStack() as stack:
+            yield cls(
+                *(
+                    stack.enter_context(
+                        tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8")
+                    )
+                    for _ in range(2)
+                )
+            )
+
+    def add(self, record: Mapping[str, Any], cells: Cells, segmentation: str) -> None:
+        """Adds one field, whole or not at all."""
+        image_id = self.image_count + 1
+        lines = []
+        for index in range(len(cells)):
+            ids = {"id": self.annotation_count + index + 1, "image_id": image_id}
+            annotation = annotation_of(cells, index, segmentation=segmentation)
+            lines.append(json.dumps(ids | annotation) + "\n")
+        self.images.write(json.dumps({"id": image_id} | record) + "\n")
+        self.annotations.writelines(lines)
+        self.image_count += 1
+        self.annotation_count += len(cells)
+        self.has_unknown |= bool((cells.type_ids == 0).any())
+
+    def write(self, path: pathlib.Path, study: Study, split: str) -> None:
+        """Writes the COCO file; removes an old one if there is no field for it."""
+        if not self.image_count:
+            path.unlink(missing_ok=True)
+            return
+        head = {
+            "info": {
+                "description": f"Cells of the study {study.root.resolve().name}, {split}",
+                "version": cellclass_tf.__version__,
+                "contributor": "",
+                "url": "",
+            },
+            "licenses": [{"id": 1, "name": "not stated", "url": ""}],
+            "categories": _categories(study.cell_types, self.has_unknown),
+        }
+        with (
+            files.atomic_path(path) as temporary,
+            open(temporary, "w", encoding="utf-8") as file,
+        ):
+            file.write("{\n")
+            file.writelines(
+                f'"{name}": {json.dumps(value)},\n' for name, value in head.items()
+            )
+            _write_list(file, "images", self.images)
+            file.write(",\n")
+            _write_list(file, "annotations", self.annotations)
+            file.write("\n}\n")
+
+
+def _categories(cell_types: Sequence[str], has_unknown: bool) -> list[dict[str, Any]]:
+    names = (*cell_types, UNKNOWN) if has_unknown else cell_types
+    return [
+        {"id": number, "name": name, "supercategory": "cell"}
+        for number, name in enumerate(names, start=1)
+    ]
+
+
+def _write_list(file: IO[str], name: str, lines: IO[str]) -> None:
+    lines.seek(0)
+    file.write(f'"{name}": [')
+    for number, line in enumerate(lines):
+        file.write(("," if number else "") + "\n" + line.removesuffix("\n"))
+    file.write("\n]")

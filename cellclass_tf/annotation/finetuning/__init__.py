@@ -1,0 +1,1 @@
+"""cellpose, trained further on a study's corrected fields."""

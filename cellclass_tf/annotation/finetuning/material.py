@@ -1,0 +1,193 @@
+"""Corrected fields as cellpose's own training reads them: from files, one at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellclass_tf import files, splits
+from cellclass_tf.annotation import changes
+from cellclass_tf.annotation.cellpose_annotator import CHANNELS
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+if TYPE_CHECKING:
+    import torch
+
+# Where no group is left to choose the best round by, this share of each training field,
+# at its right, is kept out of training for it.
+_KEPT_OUT = 0.25
+# A window around a cell that was drawn by hand is this many times its longer side wide.
+_WINDOW = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """What each corrected field is for; no group has two.
+
+    Attributes:
+      train: fields that cellpose learns from.
+      choose: fields by which the best round is chosen; empty where the right quarter of
+        the training fields does that.
+      held_out: fields that neither training nor choice has seen, for the verdict.
+    """
+
+    train: tuple[ImageRow, ...]
+    choose: tuple[ImageRow, ...]
+    held_out: tuple[ImageRow, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A file pair that is trained on: the image, and its labels and flows.
+
+    Attributes:
+      image: TIFF, (2, H, W) float32, cytoplasm and nuclei, stretched as cellpose does.
+      flows: TIFF, (4, H, W) float32, labels, cell or not, and flows in y and x.
+      weight: how often it is drawn, in relation to the others.
+    """
+
+    image: pathlib.Path
+    flows: pathlib.Path
+    weight: float
+
+
+def roles_of(study: Study, rows: Sequence[ImageRow]) -> tuple[Roles, list[ImageRow]]:
+    """Shares corrected fields out by the splits of the dataset.
+
+    Train is trained on. Test and mixed fields are held out, and validation chooses the
+    best round; without test and mixed fields, validation is held out.
+
+    Returns:
+      The roles, and the rows with their splits, which are the dataset's too.
+
+    Raises:
+      InputError: if a hand-made split leaks, or no group can be held out.
+    """
+    try:
+        chosen = splits.assign_splits(rows)
+    except ValueError as error:
+        raise InputError(f"{study.manifest_path}: {error}") from error
+    rows = [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
+
+    def those(*names: str) -> tuple[ImageRow, ...]:
+        return tuple(row for row in rows if row.split in names)
+
+    held_out, choose = those("test", MIXED), those("validation")
+    if not held_out:
+        held_out, choose = choose, ()
+    if not those("train") or not held_out:
+        raise InputError(
+            f"{study.root}: expected corrected fields of two acquisition groups or more, "
+            "one of which is held out to judge by; got "
+            f"{len({row.group for row in rows})} group(s), {len(rows)} corrected "
+            "field(s). Correct fields of another dish, or see the columns group and "
+            "split of images.csv."
+        )
+    return Roles(those("train"), choose, held_out), rows
+
+
+def prepare(
+    study: Study,
+    roles: Roles,
+    folder: pathlib.Path,
+    hand_weight: float,
+    device: torch.device,
+) -> list[Piece]:
+    """Writes what is trained on into a folder, whole fields and windows around cells.
+
+    Args:
+      study: the study.
+      roles: which fields; without fields to choose by, a quarter of each is left out.
+      folder: to write to.
+      hand_weight: how many times as often as by chance alone a hand-drawn cell is seen;
+        with 1 there are no windows.
+      device: on which flows are computed.
+
+    Returns:
+      The pieces; weights sum to 1.
+    """
+    import tqdm
+
+    fields, windows = [], []
+    for number, row in enumerate(tqdm.tqdm(roles.train, "flows", dynamic_ncols=True)):
+        image, cells = stretched(study.read_image(row)), study.read_cells(row)
+        labels = cells.labels
+        if not roles.choose:
+            edge = first_kept_out(labels.shape[1])
+            image, labels = image[..., :edge], labels[:, :edge]
+        fields.append(_write(folder / f"{number:05d}", image, labels, device))
+        if hand_weight > 1:
+            drawn = changes.labels_of(row.by_hand, len(cells))
+            for window in _windows(cells, drawn, labels.shape):
+                name = folder / f"{number:05d}_{len(windows):06d}"
+                cut = (image[(slice(None), *window)], labels[window])
+                windows.append(_write(name, *cut, device))
+    fields = [pair for pair in fields if pair]
+    if not fields:
+        raise InputError(
+            f"{study.root}: the corrected fields hold no cells to train on."
+        )
+    share = 1 / hand_weight if windows else 1.0
+    return [
+        *_weighted(fields, share),
+        *_weighted([pair for pair in windows if pair], 1 - share),
+    ]
+
+
+def first_kept_out(width: int) -> int:
+    """Returns the first column of the part of a field that is kept out of training."""
+    return round(width * (1 - _KEPT_OUT))
+
+
+def stretched(image: np.ndarray) -> np.ndarray:
+    """Returns cytoplasm and nuclei of a merged image, (2, H, W) float32, stretched.
+
+    By cellpose's own function, between the 1st and 99th percentile of the whole field.
+    """
+    from cellpose import transforms
+
+    planes = [image[..., number - 1].astype(np.float32) for number in CHANNELS]
+    return transforms.normalize_img(np.stack(planes), axis=0)
+
+
+def _weighted(pairs: Sequence[tuple], share: float) -> Iterable[Piece]:
+    return [Piece(*pair, share / len(pairs)) for pair in pairs]
+
+
+def _write(
+    stem: pathlib.Path, image: np.ndarray, labels: np.ndarray, device: torch.device
+) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """Writes a piece; returns None if it holds no cell."""
+    import tifffile
+    from cellpose import dynamics
+
+    if not labels.any():
+        return None
+    paths = stem.with_suffix(".tif"), stem.with_name(f"{stem.name}_flows.tif")
+    if not paths[1].exists():
+        flows = dynamics.labels_to_flows([labels.astype(np.int32)], device=device)[0]
+        for path, content in zip(paths, (image, flows), strict=True):
+            with files.atomic_path(path) as temporary:
+                tifffile.imwrite(temporary, content)
+    return paths
+
+
+def _windows(
+    cells: Cells, drawn: Sequence[int], shape_yx: tuple[int, int]
+) -> list[tuple[slice, slice]]:
+    """Windows around hand-drawn cells whose middle lies in the field's first `shape`."""
+    windows = []
+    for label in drawn:
+        top, left, bottom, right = cells.boxes_yxyx[label - 1].tolist()
+        half = max(bottom - top, right - left) * _WINDOW // 2
+        y, x = (top + bottom) // 2, (left + right) // 2
+        if y < shape_yx[0] and x < shape_yx[1]:
+            rows = slice(max(0, y - half), min(shape_yx[0], y + half))
+            windows.append((rows, slice(max(0, x - half), min(shape_yx[1], x + half))))
+    return windows

@@ -1,0 +1,354 @@
+"""cellpose, trained further on corrected fields, and judged on others."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from cellclass_tf import files
+from cellclass_tf.annotation import records
+from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.annotation.finetuning import material, verdict
+from cellclass_tf.files import InputError
+from cellclass_tf.manifest import REJECTED
+from cellclass_tf.study import ImageRow, Study
+
+# cellpose's training cannot be taken up inside a call; a killed run begins its round
+# anew. The first ten epochs of each warm up.
+EPOCHS_A_ROUND = 20
+_BATCH = 8
+# Rounds without a better score after which nothing is hoped for any more.
+_PATIENCE = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """What became of fine-tuning.
+
+    Attributes:
+      weights: the tuned weights.
+      verdict: whether they are better than those they began with.
+      picture: outlines of a person, of base and of tuned weights on held-out fields.
+      scores: by which the round was chosen, of the base and after each round.
+    """
+
+    weights: pathlib.Path
+    verdict: verdict.Verdict
+    picture: pathlib.Path
+    scores: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verdict.text}\n{self.weights} holds the tuned weights, "
+            f"{self.weights.name}.json beside it the numbers, {self.picture.name} the "
+            "outlines."
+        )
+
+
+def finetune(
+    study: str | os.PathLike | Study,
+    output: str | os.PathLike,
+    *,
+    model: str | os.PathLike = "cyto3",
+    epochs: int = 100,
+    learning_rate: float = 0.05,
+    hand_weight: float = 1.0,
+    flow_threshold: float = 0.4,
+    device: str = "auto",
+) -> FineTuning:
+    """Trains cellpose further on corrected fields, with cellpose's own training.
+
+    Some groups are always held out: neither training nor the choice of the best round
+    has seen them, and both weights are scored on them in this run. Splits are those of
+    the dataset (see `material.roles_of`), and are recorded. Both are told the same
+    diameter: the mean of the training fields' cells of that type. The size model of the
+    base does not fit the tuned weights: give `annotate` a diameter with them, or they
+    take the mean diameter of the training fields.
+
+    Writes OUTPUT (the weights), OUTPUT.json and OUTPUT.png. A run that was killed goes
+    on with the round it was in; its rounds lie in OUTPUT.rounds until it is done.
+
+    Args:
+      study: the study, or its folder.
+      output: file of the tuned weights.
+      model: to begin with, a name or a path to weights.
+      epochs: how often each training field is seen, at most; in rounds of 20.
+      learning_rate: of stochastic gradient descent (momentum 0.9, weight decay 1e-5).
+      hand_weight: how many times as often cells that a person drew are seen.
+      flow_threshold: of cellpose, when it is scored.
+      device: see `CellposeAnnotator`.
+
+    Raises:
+      InputError: if there are no corrected fields, of two groups at least, or a number
+        or the weights are no use.
+    """
+    study = study if isinstance(study, Study) else Study.open(study)
+    output = pathlib.Path(output)
+    if epochs < 1 or not learning_rate > 0 or not hand_weight >= 1:
+        raise InputError(
+            "Expected epochs from 1, a learning rate above 0 and a hand weight from 1 "
+            f"on; got {epochs}, {learning_rate} and {hand_weight}."
+        )
+    rows = _corrected_rows(study)
+    roles, rows = material.roles_of(study, rows)
+    # The diameter is told in each call: this one keeps the size model away.
+    options = {"diameter_px": 30.0, "flow_threshold": flow_threshold, "device": device}
+    base = CellposeAnnotator(model, **options)
+    settings = {
+        "base": base.name,
+        "base_sha256": base.weights_sha256,
+        "base_settings": base.settings,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "hand_weight": hand_weight,
+        "train": [[r.image, r.cells_sha256, r.by_hand] for r in roles.train],
+        "choose": [[r.image, r.cells_sha256] for r in roles.choose],
+    }
+    study.update(rows)
+    rounds = _Rounds.open(output, settings)
+    diameters = _diameters(study, roles.train)
+    rounds.begin(base.weights)
+    device = base.network.device
+    pieces = material.prepare(study, roles, rounds.folder, hand_weight, device)
+    _train(study, roles, pieces, rounds, diameters, settings, options)
+    best = int(np.argmax(rounds.scores))
+    with files.atomic_path(output) as temporary:
+        shutil.copyfile(rounds.weights(best), temporary)
+    result = _judged(study, roles, model, output, diameters, options)
+    files.write_json(
+        output.with_name(f"{output.name}.json"),
+        settings
+        | {
+            "held_out": [row.image for row in roles.held_out],
+            "diameters_px": diameters,
+            "scores_of_rounds": rounds.scores,
+            "best_round": best,
+            "verdict": verdict.as_json(result),
+        },
+    )
+    shutil.rmtree(rounds.folder)
+    picture = output.with_name(f"{output.name}.png")
+    return FineTuning(output, result, picture, tuple(rounds.scores))
+
+
+def _corrected_rows(study: Study) -> list[ImageRow]:
+    rows = [
+        row
+        for row in records.settled_rows(study)
+        if row.corrected and row.verdict != REJECTED and study.cells_path(row).exists()
+    ]
+    if not rows:
+        raise InputError(
+            f"{study.manifest_path}: expected fields that were corrected by hand; there "
+            "are none. Correct some and `cellclass import` them."
+        )
+    return rows
+
+
+def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
+    """Mean diameter in px of the cells of each type's training fields; of all for others."""
+    by_type: dict[str, list[np.ndarray]] = {}
+    for row in rows:
+        areas = study.read_cells(row).areas_px
+        by_type.setdefault(row.cell_type, []).append(2 * np.sqrt(areas / np.pi))
+    means = {name: np.concatenate(found).mean() for name, found in by_type.items()}
+    rest = float(np.mean(list(means.values())))
+    names = {row.cell_type for row in study.rows()}
+    return {name: round(float(means.get(name, rest)), 2) for name in sorted(names)}
+
+
+@dataclasses.dataclass
+class _Rounds:
+    """What a run has reached: weights and score after each round, the base being 0."""
+
+    folder: pathlib.Path
+    fingerprint: str
+    scores: list[float] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def open(cls, output: pathlib.Path, settings: dict[str, Any]) -> _Rounds:
+        """Goes on with the rounds of a killed run of the same settings."""
+        folder = output.with_name(f"{output.name}.rounds")
+        rounds = cls(folder, files.fingerprint(settings))
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            content = json.loads(rounds._file.read_text(encoding="utf-8"))
+            if content["fingerprint"] == rounds.fingerprint:
+                rounds.scores = [float(score) for score in content["scores"]]
+        if not rounds.scores:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return rounds
+
+    @property
+    def _file(self) -> pathlib.Path:
+        return self.folder / "rounds.json"
+
+    def weights(self, number: int) -> pathlib.Path:
+        """Where the weights after a round lie."""
+        return self.folder / f"round_{number:03d}"
+
+    def begin(self, base: pathlib.Path) -> None:
+        """Takes the base's weights for round 0."""
+        with files.atomic_path(self.weights(0)) as temporary:
+            shutil.copyfile(base, temporary)
+
+    def save(self, network: Any) -> None:
+        """Writes the weights of the round that has just been trained."""
+        path = self.weights(len(self.scores))
+        # An open file, since PyTorch refuses names that begin with a dot.
+        with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+            network.save_model(file)
+
+    def add(self, score: float) -> None:
+        """Remembers that the round is done, and how good its weights are."""
+        self.scores.append(round(score, 6))
+        content = {"fingerprint": self.fingerprint, "scores": self.scores}
+        files.write_json(self._file, content)
+        logging.info("round %d: score %.4f", len(self.scores) - 1, score)
+
+    @property
+    def are_hopeless(self) -> bool:
+        """Whether several rounds in a row brought nothing."""
+        return len(self.scores) - 1 - int(np.argmax(self.scores)) >= _PATIENCE
+
+
+def _train(
+    study: Study,
+    roles: material.Roles,
+    pieces: Sequence[material.Piece],
+    rounds: _Rounds,
+    diameters: dict[str, float],
+    settings: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    """Trains round by round, and scores each on what training does not see."""
+    import torch
+
+    mean_px = float(np.mean([diameters[row.cell_type] for row in roles.train]))
+    rows, right_part = roles.choose or roles.train, not roles.choose
+
+    def add() -> None:
+        annotator = CellposeAnnotator(rounds.weights(len(rounds.scores)), **options)
+        part = {"right_part": right_part}
+        rounds.add(verdict.score_part(annotator, study, rows, diameters, **part))
+
+    if not rounds.scores:
+        add()
+    total = math.ceil(settings["epochs"] / EPOCHS_A_ROUND)
+    while len(rounds.scores) <= total and not rounds.are_hopeless:
+        number = len(rounds.scores)
+        # Loaded anew: cellpose leaves a network that was used unfit for training.
+        model = CellposeAnnotator(rounds.weights(number - 1), **options).network
+        done = EPOCHS_A_ROUND * (number - 1)
+        epochs = min(EPOCHS_A_ROUND, settings["epochs"] - done)
+        caption = f"round {number} of {total}"
+        _train_round(
+            model.net, pieces, rounds.folder, epochs, settings, number, caption
+        )
+        model.net.diam_labels.data = torch.tensor([mean_px], device=model.device)
+        rounds.save(model.net)
+        add()
+
+
+def _train_round(
+    network: Any,
+    pieces: Sequence[material.Piece],
+    folder: pathlib.Path,
+    epochs: int,
+    settings: dict[str, Any],
+    number: int,
+    caption: str,
+) -> None:
+    import tqdm
+    from cellpose import train
+
+    # cellpose seeds an epoch with its number: in another order other pieces meet the
+    # same random turns and scales.
+    order = np.random.default_rng(number).permutation(len(pieces))
+    pieces = [pieces[index] for index in order]
+    weights = np.array([piece.weight for piece in pieces])
+    draws = max(_BATCH, int(np.sum(weights == weights.max())))
+    if draws == len(pieces) and np.ptp(weights):
+        # cellpose would take each piece once, whatever its weight.
+        draws += 1
+    batches = epochs * math.ceil(draws / _BATCH)
+    state = np.random.get_state()
+    with tqdm.tqdm(total=batches, desc=caption, dynamic_ncols=True) as bar:
+        hook = network.register_forward_hook(lambda *_: bar.update() and None)
+        try:
+            train.train_seg(
+                network,
+                train_files=[os.fspath(piece.image) for piece in pieces],
+                train_labels_files=[os.fspath(piece.flows) for piece in pieces],
+                train_probs=weights,
+                load_files=False,
+                normalize={"normalize": False},
+                batch_size=_BATCH,
+                n_epochs=epochs,
+                nimg_per_epoch=draws,
+                min_train_masks=1,
+                SGD=True,
+                momentum=0.9,
+                learning_rate=settings["learning_rate"],
+                weight_decay=1e-5,
+                save_path=folder,
+                save_every=epochs + 1,
+                model_name="latest",
+            )
+        finally:
+            hook.remove()
+            np.random.set_state(state)
+
+
+def _judged(
+    study: Study,
+    roles: material.Roles,
+    model: str | os.PathLike,
+    output: pathlib.Path,
+    diameters: dict[str, float],
+    options: dict[str, Any],
+) -> verdict.Verdict:
+    """Scores base and tuned weights on the held-out fields, and draws two of them."""
+    import tqdm
+
+    base, tuned = (CellposeAnnotator(path, **options) for path in (model, output))
+    scores, shown = [], {}
+    for row in tqdm.tqdm(roles.held_out, "held out", dynamic_ncols=True):
+        image, true = study.read_image(row), study.read_cells(row)
+        found = {
+            "base": base.annotate(image, diameters[row.cell_type]).labels,
+            "tuned": tuned.annotate(image, diameters[row.cell_type]).labels,
+        }
+        score = verdict.score_field(true, found["base"], found["tuned"], row.image)
+        if not len(true):
+            continue
+        scores.append(score)
+        gain = score.tuned[0] - score.base[0]
+        # The fields that gained most and least.
+        for name, is_further in (("most", gain.__gt__), ("least", gain.__lt__)):
+            if name not in shown or is_further(shown[name][0]):
+                shown[name] = (gain, row, true.labels, found)
+    if not scores:
+        raise InputError(
+            f"{study.root}: the held-out fields hold no cells to judge by; correct "
+            "others, or see the column split of images.csv."
+        )
+    fields = {row.image: (row, true, found) for _, row, true, found in shown.values()}
+    rows = [
+        verdict.draw(study.read_image(row), true, found, name)
+        for name, (row, true, found) in fields.items()
+    ]
+    width = max(row.shape[1] for row in rows)
+    rows = [np.pad(r, [(0, 0), (0, width - r.shape[1]), (0, 0)]) for r in rows]
+    files.write_png(output.with_name(f"{output.name}.png"), np.concatenate(rows))
+    return verdict.judge(scores)

@@ -1,0 +1,178 @@
+"""Whether tuned weights are better than those they began with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import caption, matching, picture
+from cellclass_tf.annotation.annotator import Annotator
+from cellclass_tf.annotation.finetuning import material
+from cellclass_tf.cells import Cells
+from cellclass_tf.study import ImageRow, Study
+
+IOUS = (0.5, 0.75, 0.9)
+# Fewer fields give no interval.
+_FEWEST_FIELDS = 3
+_RESAMPLES = 10_000
+_REFERENCE = (255, 255, 255)
+# Of base and tuned: Okabe and Ito, told apart with any colour vision.
+COLOURS = ((230, 159, 0), (86, 180, 233))
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldScore:
+    """TP / (TP + FP + FN) of a held-out field at IoU 0.5, 0.75 and 0.9, by weights."""
+
+    image: str
+    cells: int
+    base: tuple[float, ...]
+    tuned: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The answer to "shall I use the tuned weights?".
+
+    Attributes:
+      is_better: whether the tuned weights are better on the held-out fields: of three
+        fields or more, they gain on average and the interval of the gain does not reach
+        below 0; of fewer, every field gains.
+      text: the same in words, with the numbers.
+      gain: mean over the held-out fields of tuned minus base, at IoU 0.5.
+      interval: 95 % interval of the gain by bootstrap over the fields; None of fewer
+        than three. It says how much the choice of these fields matters, not how other
+        dishes would do.
+      fields: score by field.
+    """
+
+    is_better: bool
+    text: str
+    gain: float
+    interval: tuple[float, float] | None
+    fields: tuple[FieldScore, ...]
+
+
+def judge(fields: Sequence[FieldScore]) -> Verdict:
+    """Compares base and tuned weights on held-out fields.
+
+    Percentile bootstrap over fields (Efron and Tibshirani 1993), since cells of one
+    field are not independent.
+
+    Args:
+      fields: one or more.
+    """
+    base, tuned = (
+        np.array([getattr(field, name)[0] for field in fields])
+        for name in ("base", "tuned")
+    )
+    gains = tuned - base
+    gain, interval = float(gains.mean()), None
+    is_better = bool((gains > 0).all())
+    if len(fields) >= _FEWEST_FIELDS:
+        rng = np.random.default_rng(0)
+        means = rng.choice(gains, (_RESAMPLES, len(gains))).mean(axis=1)
+        interval = tuple(float(x) for x in np.percentile(means, (2.5, 97.5)))
+        is_better = gain > 0 and interval[0] >= 0
+    numbers = (
+        f"AP at IoU 0.5 on {len(fields)} held-out field{'s' * (len(fields) > 1)}: base "
+        f"{base.mean():.3f}, tuned {tuned.mean():.3f}"
+    )
+    if interval:
+        numbers += f"; gain {gain:+.3f}, 95 % interval {interval[0]:+.3f} to "
+        numbers += f"{interval[1]:+.3f}"
+    head = f"better by {gain:.3f}" if is_better else "not better: keep the base"
+    return Verdict(is_better, f"{head} ({numbers})", gain, interval, tuple(fields))
+
+
+def score_field(
+    true: Cells, base: np.ndarray, tuned: np.ndarray, name: str
+) -> FieldScore:
+    """Scores the labels that both found in one field, (H, W) int32 each."""
+
+    def scores(labels: np.ndarray) -> tuple[float, ...]:
+        return tuple(
+            matching.average_precision(true.labels, labels, iou) for iou in IOUS
+        )
+
+    return FieldScore(name, len(true), scores(base), scores(tuned))
+
+
+def score_part(
+    annotator: Annotator,
+    study: Study,
+    rows: Sequence[ImageRow],
+    diameters: dict[str, float],
+    *,
+    right_part: bool,
+) -> float:
+    """Scores weights for the choice of a round: mean over IoU 0.5 and 0.75.
+
+    TP / (TP + FP + FN) over all fields together, since parts hold few cells.
+
+    Args:
+      annotator: the weights as they are now.
+      study: the study.
+      rows: fields.
+      diameters: of cells in pixels, by cell type.
+      right_part: whether only the part of each field counts that training left out.
+    """
+    matched, cells = np.zeros(2), 0
+    for row in rows:
+        image, true = study.read_image(row), study.read_cells(row).labels
+        found = annotator.annotate(image, diameters[row.cell_type]).labels
+        if right_part:
+            edge = material.first_kept_out(image.shape[1])
+            true, found = (
+                Cells.from_labels(part[:, edge:], ("cell",)).labels
+                for part in (true, found)
+            )
+        for index, iou in enumerate((0.5, 0.75)):
+            matches = matching.match_cells(true, found, iou)
+            matched[index] += len(matches.pairs)
+        cells += matches.cells_true + matches.cells_predicted
+    return float((matched / np.maximum(cells - matched, 1)).mean())
+
+
+def draw(
+    image: np.ndarray,
+    true: np.ndarray,
+    found: dict[str, np.ndarray],
+    name: str,
+) -> np.ndarray:
+    """Draws reference, base and tuned outlines of a field, side by side.
+
+    Args:
+      image: (H, W, 3) uint8 merged image.
+      true: (H, W) labels of the reference.
+      found: (H, W) labels by title, the base's and the tuned weights'.
+      name: of the field.
+
+    Returns:
+      (H', W', 3) uint8.
+    """
+    panels, colours = [], (_REFERENCE, *COLOURS)
+    for (title, labels), colour in zip(
+        {"corrected by hand": true, **found}.items(), colours, strict=True
+    ):
+        canvas, scale = picture.canvas_of(image)
+        cells = Cells.from_labels(labels, ("cell",))
+        pen = picture.Pen(colour, picture.outline_width(canvas.shape[:2]))
+        for index in range(len(cells)):
+            picture.outline_cell(canvas, cells, index, scale, pen)
+        text = f"{name}: {len(cells)} cells"
+        if labels is not true:
+            score = matching.average_precision(true, cells.labels, 0.5)
+            text += f", AP {score:.3f} at IoU 0.5"
+        entry = caption.Entry(title, colour)
+        strip = caption.draw(canvas, text, [entry])
+        panels.append(np.concatenate([canvas, strip]))
+    return picture.side_by_side(panels)
+
+
+def as_json(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as JSON-like values."""
+    return dataclasses.asdict(verdict) | {"ious": list(IOUS)}

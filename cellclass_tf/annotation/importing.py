@@ -1,0 +1,207 @@
+"""Cells made elsewhere, into a study: whatever their format, one way in."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from cellclass_tf import batch, files
+from cellclass_tf.annotation import changes, records, review
+from cellclass_tf.cells import UNKNOWN, Cells
+from cellclass_tf.files import InputError
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What is to be imported for one image, not read yet.
+
+    Attributes:
+      row: of the image; None where there is none, see `problem`.
+      source: what `read` gets.
+      version: JSON-like; changes when the source changes.
+      name: what a failure is called where there is no row.
+      problem: why it cannot be imported; becomes the failure.
+    """
+
+    row: ImageRow | None
+    source: Any
+    version: Sequence = ()
+    name: str = ""
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrival:
+    """Cells that were read for one image.
+
+    Attributes:
+      cells: the cells.
+      sha256: of the file, or files, that they were read from.
+      types_known: whether the type of each cell is known one by one.
+      by_hand: labels of the cells of which the source says that a person drew them;
+        None where a source tells nothing. A source that tells, and differs in nothing
+        from the study, was not touched, and corrects nothing.
+      notes: what was resolved on the way, a short phrase each.
+      path: of the file, for messages.
+    """
+
+    cells: Cells
+    sha256: str
+    types_known: bool = False
+    by_hand: Sequence[int] | None = None
+    notes: tuple[str, ...] = ()
+    path: str = ""
+
+
+def import_cells(
+    study: Study,
+    candidates: Sequence[Candidate],
+    read: Callable[[ImageRow, Any], Arrival],
+) -> batch.Outcome:
+    """Brings cells into a study, field by field.
+
+    The manifest says annotator `import`, corrected, and which cells a person drew: those
+    that were added or redrawn, and those of which source or manifest said so before.
+    What was imported before and has not changed is not imported again.
+
+    Args:
+      study: the study; its manifest holds the rows.
+      candidates: at most one for an image.
+      read: reads a candidate's source; raises InputError where it is no use.
+
+    Returns:
+      The outcome by image. Each result has `changes`, the numbers of cells added,
+      redrawn, removed and kept, and `notes`.
+    """
+    rows = {row.image: row for row in records.settled_rows(study)}
+    outcome, jobs = batch.Outcome(), []
+    for candidate in candidates:
+        if candidate.row is None or candidate.problem:
+            name = candidate.row.image if candidate.row else candidate.name
+            outcome.failures[name] = candidate.problem
+            continue
+        row = rows[candidate.row.image]
+        made_by = files.fingerprint(
+            "import", records.version_of_image(study, row), candidate.version
+        )
+        if row.annotation == made_by and study.cells_path(row).exists():
+            outcome.skipped[row.image] = {}
+            continue
+        task = (row, candidate.source, made_by)
+        jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
+    done = batch.run(
+        lambda task: _import_field(study, read, *task),
+        jobs,
+        description="import",
+        journal=study.journal(records.JOURNAL),
+        skip_done=False,
+    )
+    records.record(study, done)
+    review.write_queue(study)
+    return outcome.merged(done)
+
+
+def _import_field(
+    study: Study,
+    read: Callable[[ImageRow, Any], Arrival],
+    row: ImageRow,
+    source: Any,
+    made_by: str,
+) -> dict[str, Any]:
+    arrival = read(row, source)
+    cells, size = arrival.cells, study.read_image(row).shape[:2]
+    if cells.labels.shape != size:
+        raise InputError(
+            f"{arrival.path or row.image}: the labels have {cells.labels.shape[0]} x "
+            f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
+            "(height x width). Make them from this image, without resizing."
+        )
+    before = _cells_before(study, row, size)
+    found = changes.compare(before.labels, cells.labels)
+    report = {"changes": found.counts, "notes": list(arrival.notes)}
+    if arrival.by_hand is not None and not found and not arrival.by_hand:
+        return report
+    drawn = changes.labels_of(row.by_hand, len(before))
+    types_known = arrival.types_known
+    if row.cell_type == MIXED and not types_known and (before.type_ids > 0).any():
+        cells, types_known = _with_types_of(before, cells, found), True
+    columns = records.write_cells(study, row, cells, types_csv=types_known)
+    review.forget_field(study, row)
+    return (
+        report
+        | columns
+        | {
+            "annotator": "import",
+            "annotator_sha256": arrival.sha256,
+            "annotation": made_by,
+            "annotator_settings": "",
+            "diameter_px": None,
+            "corrected": True,
+            "by_hand": changes.text_of(found.drawn(drawn, arrival.by_hand or ())),
+            "doubts": "",
+        }
+    )
+
+
+def _cells_before(study: Study, row: ImageRow, size: tuple[int, int]) -> Cells:
+    """The study's own cells; none where there are none, or none that fit."""
+    if study.cells_path(row).exists():
+        try:
+            cells = study.read_cells(row)
+        except InputError as error:
+            logging.warning("%s", error)
+        else:
+            if cells.labels.shape == size:
+                return cells
+    return Cells.from_labels(np.zeros(size, np.int32), study.cell_types)
+
+
+def _with_types_of(before: Cells, cells: Cells, found: changes.Changes) -> Cells:
+    """Cells that were there before, redrawn or not, keep their types."""
+    types = [UNKNOWN] * len(cells)
+    for old, new in (*found.kept, *found.redrawn):
+        types[new - 1] = before.cell_types[old - 1]
+    return Cells.from_labels(cells.labels, cells.type_names, types)
+
+
+def row_named(
+    path: pathlib.Path,
+    names: Iterable[str],
+    folders: Sequence[str],
+    rows: Sequence[ImageRow],
+    expected: str,
+) -> ImageRow:
+    """Finds the image that a file of labels belongs to.
+
+    Args:
+      path: of the file, for messages.
+      names: what the image may be called; the first that fits counts.
+      folders: in which the file lies; the last that is a type says which image is meant
+        where two types have a name.
+      rows: of the study.
+      expected: what the file should be called, for messages.
+
+    Raises:
+      InputError: if no image fits, or several do.
+    """
+    types = {row.cell_type for row in rows}
+    folder_types = [folder for folder in folders if folder in types]
+    if folder_types:
+        rows = [row for row in rows if row.cell_type == folder_types[-1]]
+    for name in names:
+        matches = [row for row in rows if row.name == name]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise InputError(
+                f"{path}: matches {', '.join(row.image for row in matches)}. Put it "
+                "into a folder named after its type."
+            )
+    where = f" of type {folder_types[-1]}" if folder_types else ""
+    raise InputError(f"{path}: matches no image{where} in the study. {expected}")

@@ -1,0 +1,189 @@
+"""What a person should look at first: a picture a field, and a queue of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import caption, files, picture
+from cellclass_tf.annotation import doubts as doubting
+from cellclass_tf.annotation.doubts import CUT, Doubt
+from cellclass_tf.cells import Cells
+from cellclass_tf.study import ImageRow, Study
+
+# The share of such cells that were wrong, between cellpose's own thresholds and lenient
+# ones, in nine fields of three cell types with masks drawn by hand
+# (experiments/benchmarks/README.md).
+_CHANCE_OF_ERROR = {
+    doubting.LOW_PROBABILITY: 0.35,
+    doubting.TWO_NUCLEI: 0.35,
+    doubting.NO_NUCLEUS: 0.4,
+    doubting.ODD_SIZE: 0.35,
+    CUT: 0.1,
+}
+# What a person needs, roughly: to open a field, to look at a doubtful cell, to redraw one.
+_OPENING_S, _LOOKING_S, _REDRAWING_S = 20.0, 3.0, 20.0
+
+# Okabe and Ito, and the sky blue of Paul Tol: told apart with any colour vision.
+_COLOURS = {
+    doubting.LOW_PROBABILITY: (230, 159, 0),
+    doubting.TWO_NUCLEI: (204, 121, 167),
+    doubting.NO_NUCLEUS: (240, 228, 66),
+    doubting.ODD_SIZE: (213, 94, 0),
+    CUT: (153, 221, 255),
+}
+_SOUND = (150, 150, 150)
+_INK, _HALO = (255, 255, 255), (0, 0, 0)
+
+_LIST_COLUMNS = (
+    "cell",
+    "reasons",
+    "probability",
+    "centroid_y_px",
+    "centroid_x_px",
+    "area_px",
+)
+
+
+def write_field(
+    study: Study,
+    row: ImageRow,
+    image: np.ndarray,
+    cells: Cells,
+    doubts: Sequence[Doubt],
+) -> None:
+    """Writes review/TYPE/NAME.csv and NAME.png: a field's doubtful cells.
+
+    Args:
+      study: the study.
+      row: of the image.
+      image: (H, W, 3) uint8 merged image.
+      cells: the cells of the field.
+      doubts: the doubtful ones, in the order in which they are listed.
+    """
+    path = study.review_path(row)
+    files.write_csv(path, _LIST_COLUMNS, (_listed(doubt) for doubt in doubts))
+    size_um = study.pixel_size_of(row)
+    shown = draw(image, cells, doubts, name=row.image, pixel_size_um=size_um)
+    files.write_png(path.with_suffix(".png"), shown)
+
+
+def forget_field(study: Study, row: ImageRow) -> None:
+    """Removes what `write_field` wrote, since the cells are others now."""
+    path = study.review_path(row)
+    for old in (path, path.with_suffix(".png")):
+        old.unlink(missing_ok=True)
+
+
+def draw(
+    image: np.ndarray,
+    cells: Cells,
+    doubts: Sequence[Doubt],
+    *,
+    name: str = "",
+    pixel_size_um: float | None = None,
+) -> np.ndarray:
+    """Draws the doubtful cells in the colour of their first reason, with their numbers.
+
+    Sound cells are thin and grey. Cells that are only cut by the border are dashed.
+
+    Args:
+      image: (H, W, 3) uint8 merged image.
+      cells: the cells of the field.
+      doubts: the doubtful ones.
+      name: what stands in the caption.
+      pixel_size_um: width of a pixel in µm, for a scale bar; None draws none.
+
+    Returns:
+      (s * H + caption, s * W, 3) uint8 for the enlargement s of `picture.canvas_of`.
+    """
+    canvas, scale = picture.canvas_of(image)
+    width = picture.outline_width(canvas.shape[:2])
+    sound = picture.Pen(_SOUND, max(1, width // 2))
+    pens = {doubt.cell: _pen(doubt, width) for doubt in doubts}
+    for index in range(len(cells)):
+        pen = pens.get(index + 1, sound)
+        picture.outline_cell(canvas, cells, index, scale, pen)
+    canvas = _numbered(canvas, doubts, scale)
+    firsts = [doubt.reasons[0] for doubt in doubts]
+    entries = [
+        caption.Entry(
+            f"{reason} {firsts.count(reason)}", _COLOURS[reason], reason == CUT
+        )
+        for reason in doubting.REASONS
+        if reason in firsts
+    ]
+    entries.append(caption.Entry(f"no doubt {len(cells) - len(doubts)}", _SOUND))
+    size_um = None if pixel_size_um is None else pixel_size_um / scale
+    return np.concatenate([canvas, caption.draw(canvas, name, entries, size_um)])
+
+
+def write_queue(study: Study) -> None:
+    """Writes review/queue.csv: the fields that are worth a person's time, best first.
+
+    From the manifest alone: annotated, accepted and not corrected fields with doubtful
+    cells. `expected_errors` are wrong cells, by the share of such cells that were wrong
+    in measured fields; `minutes` what a person needs for the field, roughly.
+    """
+    lines = []
+    for row in study.accepted_rows():
+        counts = doubting.counts_of(row.doubts)
+        if row.corrected or not any(counts.values()):
+            continue
+        lines.append({"image": row.image, "cells": row.cells, **_worth(counts)})
+    lines.sort(key=lambda line: (-line["errors_per_minute"], line["image"]))
+    columns = ("rank", "image", "cells", "errors_per_minute", "expected_errors")
+    files.write_csv(
+        study.review_queue_path,
+        (*columns, "minutes", *map(_column, doubting.REASONS)),
+        ({"rank": rank, **line} for rank, line in enumerate(lines, start=1)),
+    )
+
+
+def _worth(counts: dict[str, int]) -> dict[str, Any]:
+    errors = sum(_CHANCE_OF_ERROR[reason] * n for reason, n in counts.items())
+    seconds = _OPENING_S + _LOOKING_S * sum(counts.values()) + _REDRAWING_S * errors
+    return {
+        "expected_errors": round(errors, 1),
+        "minutes": round(seconds / 60, 1),
+        "errors_per_minute": round(60 * errors / seconds, 2),
+        **{_column(reason): n for reason, n in counts.items()},
+    }
+
+
+def _column(reason: str) -> str:
+    return reason.replace(" ", "_")
+
+
+def _listed(doubt: Doubt) -> dict[str, Any]:
+    return {
+        "cell": doubt.cell,
+        "reasons": "; ".join(doubt.reasons),
+        "probability": doubt.probability,
+        "centroid_y_px": doubt.centroid_y_px,
+        "centroid_x_px": doubt.centroid_x_px,
+        "area_px": doubt.area_px,
+    }
+
+
+def _pen(doubt: Doubt, width: int) -> picture.Pen:
+    if doubt.reasons == (CUT,):
+        return picture.Pen(_COLOURS[CUT], max(1, width // 2), dash=6 * width)
+    return picture.Pen(_COLOURS[doubt.reasons[0]], width)
+
+
+def _numbered(canvas: np.ndarray, doubts: Sequence[Doubt], scale: int) -> np.ndarray:
+    """Writes the numbers of doubtful cells into their middles."""
+    from PIL import Image, ImageDraw
+
+    drawn = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(drawn)
+    pen.font = caption.font(round(0.75 * caption.text_height(canvas.shape[1])))
+    for doubt in doubts:
+        if doubt.reasons != (CUT,):
+            place = (doubt.centroid_x_px * scale, doubt.centroid_y_px * scale)
+            look = {"fill": _INK, "stroke_width": 2, "stroke_fill": _HALO}
+            pen.text(place, str(doubt.cell), anchor="mm", **look)
+    return np.asarray(drawn)

@@ -1,0 +1,328 @@
+"""How good the annotators are, and what annotation costs beside the network.
+
+    python -m experiments.benchmarks.annotation --folder=/tmp/annotation \
+        --weights=WEIGHTS --images=FOLDER
+
+IMAGES has a folder a cell type, with NAME_img.png (red nuclei, green cytoplasm, 16 bit a
+colour) and NAME_masks.png (label images drawn by hand). Without it only what is simulated
+is measured. Costs are measured on simulated fields of 1104 x 1104 px with some hundred
+cells. Ratios are of one run, side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import app, flags
+
+SIZE_PX = 1104
+
+_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
+_WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose 3.", required=True)
+_IMAGES = flags.DEFINE_string("images", "", "Fields with masks drawn by hand.")
+_FIELDS = flags.DEFINE_integer("fields", 4, "Simulated fields to annotate.")
+_EXPORTED = flags.DEFINE_list("exported", ["100", "1000"], "Fields of COCO exports.")
+_ONLY = flags.DEFINE_list(
+    "only", ["scores", "doubts", "overhead", "writing", "export"], "What to measure."
+)
+_TASK = flags.DEFINE_string("task", "", "Used by itself: a part to measure.")
+
+
+def simulated(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields merged images and true labels of simulated fields."""
+    import cellclass_tf as cc
+    from cellclass_tf.datasets.culture import field, looks
+
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        drawn = field.simulate_field(
+            {"HEK": 0.5, "N2a": 0.5},
+            size_px=SIZE_PX,
+            rng=rng,
+            dish=looks.Dish.random(rng),
+        )
+        micrograph = cc.Micrograph(drawn.pixels, ("DAPI", "GFP"), 0.325)
+        yield cc.merge_channels(micrograph), drawn.labels
+
+
+def drawn_by_hand(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yields names, merged images and labels of real fields."""
+    from cellclass_tf import files
+
+    for path in sorted(folder.glob("*/*_img.png")):
+        image = files.read_png(path)
+        merged = np.zeros(image.shape, np.uint8)
+        merged[..., 1], merged[..., 2] = image[..., 1] // 257, image[..., 0] // 257
+        labels = files.read_png(path.with_name(path.name.replace("_img", "_masks")))
+        yield f"{path.parent.name}/{path.stem[:-4]}", merged, contiguous(labels)
+
+
+def contiguous(labels: np.ndarray) -> np.ndarray:
+    from cellclass_tf import cells
+
+    return cells.Cells.from_labels(labels, ("cell",)).labels
+
+
+def scores() -> None:
+    """AP of both annotators, at the true diameter and at their own estimate."""
+    import cellclass_tf as cc
+    from cellclass_tf import matching
+
+    fields = [(f"simulated {n}", *pair) for n, pair in enumerate(simulated(3), start=1)]
+    if _IMAGES.value:
+        fields = [*drawn_by_hand(pathlib.Path(_IMAGES.value)), *fields]
+    finders = {
+        "cellpose": cc.CellposeAnnotator(_WEIGHTS.value),
+        "watershed": cc.WatershedAnnotator(),
+    }
+    print("| field | cells | diameter | " + " | ".join(_headers(finders)) + " |")
+    print("|---|---|---|" + "---|" * (4 * len(finders)))
+    rows = []
+    for name, image, true in fields:
+        areas = np.bincount(true.ravel())[1:]
+        diameter = float(np.mean(2 * np.sqrt(areas / np.pi)))
+        row = []
+        for finder in finders.values():
+            start = time.perf_counter()
+            found = finder.annotate(image, diameter)
+            seconds = time.perf_counter() - start
+            for iou in (0.5, 0.75):
+                row.append(matching.average_precision(true, found.labels, iou))
+            own = finder.annotate(image)
+            row += [matching.average_precision(true, own.labels, 0.5), seconds]
+        rows.append((name.split()[0].startswith("simulated"), row))
+        print(
+            f"| {name} | {true.max()} | {diameter:.1f} | {_numbers(row)} |", flush=True
+        )
+    for is_simulated, title in ((False, "by hand, mean"), (True, "simulated, mean")):
+        chosen = [row for kind, row in rows if kind == is_simulated]
+        if chosen:
+            print(f"| **{title}** | | | {_numbers(np.mean(chosen, axis=0))} |")
+
+
+# Strict, cellpose's own, and one at which bad cells come through.
+_THRESHOLDS = ((0.4, 0.0), (0.8, -2.0))
+
+
+def doubts() -> None:
+    """How often doubtful cells are wrong, by reason."""
+    import cellclass_tf as cc
+    from cellclass_tf import cells as nouns
+    from cellclass_tf import matching
+    from cellclass_tf.annotation import doubts as doubting
+
+    for thresholds in _THRESHOLDS:
+        finder = cc.CellposeAnnotator(_WEIGHTS.value, None, *thresholds)
+        table = []
+        for _, image, true in drawn_by_hand(pathlib.Path(_IMAGES.value)):
+            diameter = float(
+                np.mean(2 * np.sqrt(np.bincount(true.ravel())[1:] / np.pi))
+            )
+            labels, _, sure = finder.annotate(image, diameter)
+            found = nouns.Cells.from_labels(labels, ("cell",))
+            wrong = set(matching.match_cells(true, labels, 0.5).invented.tolist())
+            listed = doubting.doubtful_cells(image, found, diameter, sure)
+            reasons = {doubt.cell: doubt.reasons for doubt in listed}
+            for cell in range(1, len(found) + 1):
+                table.append((reasons.get(cell, ()), cell in wrong, sure[cell - 1]))
+        wrong = sum(row[1] for row in table)
+        caught = sum(row[1] for row in table if row[0])
+        print(f"\nflow_threshold {thresholds[0]}, cellprob_threshold {thresholds[1]}")
+        print("| reason | cells | wrong |\n|---|---|---|")
+        for reason in doubting.REASONS:
+            has = [row[1] for row in table if reason in row[0]]
+            print(f"| {reason} | {len(has)} | {_share(sum(has), len(has))} |")
+        rest = [row[1] for row in table if not row[0]]
+        print(f"| none | {len(rest)} | {_share(sum(rest), len(rest))} |")
+        print(f"of {wrong} wrong cells {caught} are listed; ", end="")
+        good = np.array([row[2] for row in table if not row[1]])
+        bad = np.array([row[2] for row in table if row[1]])
+        ranks = (bad[:, None] < good).mean() + 0.5 * (bad[:, None] == good).mean()
+        print(f"AUC of the probability {ranks:.3f}", flush=True)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.2f}" if whole else "–"
+
+
+def _headers(finders) -> list[str]:
+    kinds = ("AP50", "AP75", "AP50, own diameter", "s")
+    return [f"{name} {kind}" for name in finders for kind in kinds]
+
+
+def _numbers(row) -> str:
+    return " | ".join(
+        f"{x:.3f}" if n % 4 != 3 else f"{x:.1f}" for n, x in enumerate(row)
+    )
+
+
+def overhead() -> None:
+    """What `annotate` costs beside cellpose's own `eval`, in one run."""
+    import cellclass_tf as cc
+    from cellclass_tf import files
+    from cellclass_tf.manifest import ImageRow
+
+    root = pathlib.Path(_FOLDER.value) / "overhead"
+    shutil.rmtree(root, ignore_errors=True)
+    study = cc.Study.create(root)
+    rows, cells = [], 0
+    for number, (image, labels) in enumerate(simulated(_FIELDS.value)):
+        rows.append(ImageRow(f"HEK/{number}.png", "HEK", group="dish"))
+        files.write_png(study.image_path(rows[-1]), image)
+        cells += int(labels.max())
+    study.update(rows)
+    with timed_eval() as spent:
+        start = time.perf_counter()
+        outcome = cc.annotate(study, model=_WEIGHTS.value, diameter=45, device="cpu")
+        total = time.perf_counter() - start
+    if outcome.failures:
+        raise RuntimeError(str(outcome.failures))
+    around = total - spent["eval"] - spent["load"]
+    count = len(rows)
+    print(f"{count} fields, {cells / count:.0f} cells a field")
+    print(f"loading cellpose and weights, once    {spent['load']:8.2f} s")
+    print(f"cellpose's eval, a field              {spent['eval'] / count:8.2f} s")
+    print(f"everything around it, a field         {around / count:8.3f} s")
+    print(
+        f"ratio                                 {100 * around / spent['eval']:8.2f} %"
+    )
+
+
+class timed_eval:
+    """Counts the seconds inside cellpose's `eval` and in loading it."""
+
+    def __enter__(self) -> dict[str, float]:
+        self.spent = {"load": 0.0, "eval": 0.0}
+        start = time.perf_counter()
+        from cellpose import models
+
+        self.spent["load"] = 0.0
+        self._model = models.CellposeModel
+        self._kept = self._model.eval, self._model.__init__
+        self._model.eval = self._counted(self._kept[0], "eval")
+        self._model.__init__ = self._counted(self._kept[1], "load")
+        self.imported = time.perf_counter() - start
+        return self.spent
+
+    def __exit__(self, *_) -> None:
+        self._model.eval, self._model.__init__ = self._kept
+
+    def _counted(self, function: Callable, name: str) -> Callable:
+        def counted(*args, **kwargs):
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.spent[name] += time.perf_counter() - start
+
+        return counted
+
+
+def writing() -> None:
+    """One field's cells: our label image, and one PNG a cell with a label PNG."""
+    from PIL import Image
+
+    from cellclass_tf.cells import Cells
+
+    folder = pathlib.Path(_FOLDER.value) / "writing"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _, labels = next(simulated(1))
+    cells = Cells.from_labels(contiguous(labels), ("HEK",), "HEK")
+    times = {"one PNG a cell": [], "label image": []}
+    for _ in range(3):
+        start = time.perf_counter()
+        for label in range(1, len(cells) + 1):
+            mask = ((cells.labels == label) * 255).astype(np.uint8)
+            Image.fromarray(mask).save(folder / f"a_mask_out_{label}.png")
+        merged = Image.fromarray(cells.labels.astype(np.uint16))
+        merged.save(folder / "a_mergeMasks.png")
+        times["one PNG a cell"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        cells.write(folder / "a.tif")
+        times["label image"].append(time.perf_counter() - start)
+    one, ours = (float(np.median(seconds)) for seconds in times.values())
+    print(f"{len(cells)} cells: one PNG a cell {one:.3f} s, label image {ours:.4f} s")
+    print(f"ratio 1/{one / ours:.0f}")
+
+
+def export(count: int) -> None:
+    """Exports a study of many fields as COCO, in a process of its own."""
+    import cellclass_tf as cc
+    from cellclass_tf import files
+    from cellclass_tf.cells import Cells
+    from cellclass_tf.manifest import ImageRow
+
+    root = pathlib.Path(_FOLDER.value) / f"study_{count}"
+    output = root.with_name(f"coco_{count}")
+    if _TASK.value == "make":
+        study = cc.Study.create(root)
+        drawn, rows = list(simulated(4)), []
+        for number in range(count):
+            image, labels = (np.rot90(x, number // 4 % 4) for x in drawn[number % 4])
+            row = ImageRow(f"HEK/{number:05d}.png", "HEK", group=f"dish{number % 20}")
+            files.write_png(study.image_path(row), np.ascontiguousarray(image))
+            cells = Cells.from_labels(contiguous(labels), study.cell_types, "HEK")
+            cells.write(study.cells_path(row))
+            rows.append(row)
+        study.update(rows)
+        return
+    start = time.perf_counter()
+    outcome = cc.export_coco(root, output)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    size = sum(p.stat().st_size for p in output.glob("annotations/*.json")) / 1e6
+    print(json.dumps([count, len(outcome.done), seconds, peak, size]))
+
+
+def _in_a_process(*arguments: str) -> str:
+    command = [sys.executable, "-m", "experiments.benchmarks.annotation"]
+    command += [f"--{f.name}={f.value}" for f in (_FOLDER, _WEIGHTS)]
+    found = subprocess.run(
+        [*command, *arguments], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return found.stdout
+
+
+def main(_) -> None:
+    if _TASK.value:
+        export(int(_EXPORTED.value[0]))
+        return
+    for name, function in (
+        ("scores", scores),
+        ("doubts", doubts),
+        ("overhead", overhead),
+        ("writing", writing),
+    ):
+        if name in _ONLY.value:
+            print(f"\n{name}")
+            function()
+    if "export" in _ONLY.value:
+        print(
+            "\n| fields | s | ms a field | peak MB | MB of JSON |\n|---|---|---|---|---|"
+        )
+        for count in _EXPORTED.value:
+            root = pathlib.Path(_FOLDER.value)
+            for name in ("study", "coco"):
+                shutil.rmtree(root / f"{name}_{count}", ignore_errors=True)
+            _in_a_process(f"--exported={count}", "--task=make")
+            line = _in_a_process(f"--exported={count}", "--task=export").splitlines()[
+                -1
+            ]
+            count, done, seconds, peak, size = json.loads(line)
+            each = 1e3 * seconds / done
+            print(f"| {done} | {seconds:.1f} | {each:.0f} | {peak:.0f} | {size:.1f} |")
+            for name in ("study", "coco"):
+                shutil.rmtree(root / f"{name}_{count}")
+
+
+if __name__ == "__main__":
+    app.run(main)

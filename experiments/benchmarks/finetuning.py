@@ -1,0 +1,111 @@
+"""Whether fine-tuning on corrected fields helps, and whether hand-drawn cells should weigh.
+
+    python -m experiments.benchmarks.finetuning --folder=/tmp/finetuning \
+        --weights=WEIGHTS --images=FOLDER --hand_weights=1,3
+
+IMAGES is that of `experiments.benchmarks.annotation`. Every field is annotated by cellpose
+and corrected as a person would: cells that share less than half (IoU 0.5) with any cell
+drawn by hand are removed, those that share less than --good_enough are redrawn, missing
+ones are added, and the others stay as cellpose drew them. Held-out fields are those drawn
+by hand. With --all_by_hand the training fields are too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import time
+
+import numpy as np
+from absl import app, flags
+
+import cellclass_tf as cc
+from cellclass_tf import cells as nouns
+from cellclass_tf import files, matching
+from cellclass_tf.annotation import changes
+from cellclass_tf.manifest import ImageRow
+from experiments.benchmarks import annotation
+
+_WEIGHTS_OF_HAND = flags.DEFINE_list("hand_weights", ["1", "3"], "To compare.")
+_EPOCHS = flags.DEFINE_integer("epochs", 60, "Of each fine-tuning.")
+_GOOD_ENOUGH = flags.DEFINE_float("good_enough", 0.75, "IoU that nobody redraws.")
+_ALL_BY_HAND = flags.DEFINE_bool("all_by_hand", False, "Train on cells drawn by hand.")
+
+
+def make_study(root: pathlib.Path) -> cc.Study:
+    """Makes the study of corrected fields: two of each type to train, one held out."""
+    fields = list(annotation.drawn_by_hand(pathlib.Path(flags.FLAGS.images)))
+    types = sorted({name.split("/")[0] for name, *_ in fields})
+    study = cc.Study.create(root, types)
+    finder, seen = cc.CellposeAnnotator(flags.FLAGS.weights), {}
+    for name, image, true in fields:
+        cell_type = name.split("/")[0]
+        seen[cell_type] = seen.get(cell_type, 0) + 1
+        held_out = seen[cell_type] == 3
+        row = ImageRow(f"{name}.png", cell_type, group=name, corrected=True)
+        row = dataclasses.replace(row, split="validation" if held_out else "train")
+        files.write_png(study.image_path(row), image)
+        labels = true
+        if not held_out and not _ALL_BY_HAND.value:
+            diameter = float(
+                np.mean(2 * np.sqrt(np.bincount(true.ravel())[1:] / np.pi))
+            )
+            labels, drawn = corrected(true, finder.annotate(image, diameter).labels)
+            row = dataclasses.replace(row, by_hand=changes.text_of(drawn))
+        cells = nouns.Cells.from_labels(labels, types, cell_type)
+        cells.write(study.cells_path(row))
+        study.update([row])
+    return study
+
+
+def corrected(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Returns labels as a person leaves them, and those that she drew."""
+    matches = matching.match_cells(true, found, 0.5)
+    good = matches.ious >= _GOOD_ENOUGH.value
+    labels = np.zeros(true.shape, np.int32)
+    for number, (_, label) in enumerate(matches.pairs[good].tolist(), start=1):
+        labels[found == label] = number
+    count = int(good.sum())
+    for label in np.setdiff1d(np.arange(1, true.max() + 1), matches.pairs[good, 0]):
+        count += 1
+        labels[(true == label) & (labels == 0)] = count
+    cells = nouns.Cells.from_labels(labels, ("cell",))
+    return cells.labels, list(range(int(good.sum()) + 1, len(cells) + 1))
+
+
+def main(_) -> None:
+    root = pathlib.Path(flags.FLAGS.folder)
+    shutil.rmtree(root / "study", ignore_errors=True)
+    study = make_study(root / "study")
+    drawn = [len(changes.labels_of(row.by_hand, 10_000)) for row in study.rows()]
+    print(f"hand-drawn cells by field: {drawn}")
+    print("| hand weight | base | tuned | gain, 95 % | rounds chosen by | s |")
+    print("|---|---|---|---|---|---|")
+    for weight in _WEIGHTS_OF_HAND.value:
+        start = time.perf_counter()
+        result = cc.finetune(
+            study,
+            root / f"tuned_{weight}",
+            model=flags.FLAGS.weights,
+            epochs=_EPOCHS.value,
+            hand_weight=float(weight),
+        )
+        seconds = time.perf_counter() - start
+        scores = result.verdict.fields
+        means = [
+            np.mean([getattr(f, w) for f in scores], axis=0) for w in ("base", "tuned")
+        ]
+        shown = [" ".join(f"{x:.3f}" for x in mean) for mean in means]
+        print(
+            f"| {weight} | {shown[0]} | {shown[1]} | {result.verdict.gain:+.3f}, "
+            f"{json.dumps(np.round(result.verdict.interval, 3).tolist())} | "
+            f"{' '.join(f'{s:.3f}' for s in result.scores)} | {seconds:.0f} |",
+            flush=True,
+        )
+        print(result.verdict.text, flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,275 @@
+"""To cellpose's window and back, and files that are no use."""
+
+import dataclasses
+import pathlib
+import shutil
+import unittest.mock
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.annotation import cellpose_files
+from cellclass_tf.annotation.cellpose_files import export_cellpose, import_cellpose
+from cellclass_tf.annotation.mask_files import import_masks
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study
+
+IMAGES = ("HEK/a.png", "N2a/a.png", "N2a/new.png", "mixed/m.png")
+LABELS = np.zeros((40, 60), np.int32)
+LABELS[5:15, 5:15] = 1
+LABELS[5:15, 15:25] = 2
+LABELS[25:35, 40:60] = 3
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study")
+    rows = [ImageRow(image, image.split("/")[0]) for image in IMAGES]
+    for number, row in enumerate(rows):
+        image = np.zeros((40, 60, 3), np.uint8)
+        image[..., 1] = LABELS * 20 + number
+        files.write_png(study.image_path(row), image)
+        if row.name != "new":
+            kind = ["HEK", "N2a", "HEK"] if row.cell_type == "mixed" else None
+            cells = Cells.from_labels(LABELS, study.cell_types, kind)
+            cells.write(study.cells_path(row), types_csv=kind is not None)
+    study.update(rows)
+    return study
+
+
+@pytest.fixture
+def exported(study, tmp_path):
+    outcome = export_cellpose(study, tmp_path / "gui")
+    assert not outcome.failures
+    return tmp_path / "gui"
+
+
+def _row(study, image):
+    return next(row for row in study.rows() if row.image == image)
+
+
+def _edit(path, **changes):
+    content = np.load(path, allow_pickle=True).item()
+    np.save(path, content | changes, allow_pickle=True)
+
+
+def _masks(*, without=(), add=False):
+    labels = LABELS.copy()
+    labels[np.isin(labels, without)] = 0
+    if add:
+        labels[30:38, 5:15] = 9
+    return np.unique(labels, return_inverse=True)[1].reshape(LABELS.shape)
+
+
+def test_cellpose_own_functions_open_what_is_exported(exported):
+    io = pytest.importorskip("cellpose.io")
+    images, labels, names = io.load_images_labels(
+        str(exported / "HEK"), mask_filter="_seg.npy"
+    )[:3]
+    assert [pathlib.Path(name).name for name in names] == ["a.png"]
+    np.testing.assert_array_equal(labels[0], LABELS)
+    assert images[0].shape == (40, 60, 3)
+
+
+def test_cellpose_window_loads_what_is_exported(exported, monkeypatch):
+    """Its own loader, with a stand-in for the window."""
+    gui_io = pytest.importorskip("cellpose.gui.io")
+    window = unittest.mock.MagicMock()
+    window.NZ, window.restore = 1, None
+    window.colormap = np.zeros((1000, 3), np.uint8)
+    window.ncells, window.stack_filtered = 0, None
+    monkeypatch.setattr(
+        gui_io,
+        "_initialize_images",
+        lambda parent, image, load_3D: setattr(parent, "seen", image),
+    )
+    path = exported / "HEK" / "a_seg.npy"
+    gui_io._load_seg(window, str(path))
+    assert window.loaded is True
+    np.testing.assert_array_equal(window.cellpix[0], LABELS)
+    assert window.ncells == 3
+    # It found the image by the name in the file.
+    assert window.filename.endswith("HEK/a.png")
+    assert window.seen.shape == (40, 60, 3)
+    chosen = [
+        c.args for c in window.ChannelChoose.__getitem__().setCurrentIndex.mock_calls
+    ]
+    assert chosen == [(2,), (3,)]
+
+
+def test_untouched_files_change_nothing(study, exported):
+    manifest = study.manifest_path.read_bytes()
+    outcome = import_cellpose(study, exported)
+    assert sorted(outcome.done) == ["HEK/a.png", "N2a/a.png", "mixed/m.png"]
+    assert study.manifest_path.read_bytes() == manifest
+    assert outcome.done["HEK/a.png"]["changes"]["kept"] == 3
+
+
+def test_corrections_come_back_and_are_told(study, exported):
+    masks = _masks(without=[2], add=True)
+    # Cell 3 is now 2, and grows by a column.
+    masks[25:35, 39] = 2
+    _edit(exported / "N2a" / "a_seg.npy", masks=masks, ismanual=[False, False, True])
+    outcome = import_cellpose(study, exported)
+    changes = {"added": 1, "redrawn": 1, "removed": 1, "kept": 1}
+    assert outcome.done["N2a/a.png"]["changes"] == changes
+    row = _row(study, "N2a/a.png")
+    assert (row.annotator, row.corrected, row.by_hand) == ("import", True, "2-3")
+    assert row.cells_sha256 == files.sha256_of_file(study.cells_path(row))
+    cells = study.read_cells(row)
+    np.testing.assert_array_equal(cells.labels, masks)
+    assert cells.cell_types == ("N2a",) * 3
+    assert not _row(study, "HEK/a.png").corrected
+
+
+def test_hand_drawn_cells_go_out_and_come_back(study, exported, tmp_path):
+    masks = _masks(add=True)
+    _edit(exported / "HEK" / "a_seg.npy", masks=masks, ismanual=[False] * 3 + [True])
+    import_cellpose(study, exported)
+    assert _row(study, "HEK/a.png").by_hand == "4"
+    export_cellpose(study, tmp_path / "again")
+    content = np.load(tmp_path / "again/HEK/a_seg.npy", allow_pickle=True).item()
+    assert content["ismanual"].tolist() == [False, False, False, True]
+    # The second correction takes cell 1 away; the drawn one stays a drawn one.
+    masks = _masks(without=[1], add=True)
+    path = tmp_path / "again/HEK/a_seg.npy"
+    _edit(path, masks=masks, ismanual=[False, False, True])
+    import_cellpose(study, tmp_path / "again")
+    assert _row(study, "HEK/a.png").by_hand == "3"
+
+
+def test_types_of_a_mixed_field_outlive_a_correction(study, exported):
+    _edit(exported / "mixed" / "m_seg.npy", masks=_masks(without=[1], add=True))
+    import_cellpose(study, exported)
+    # Left are 2 (N2a), 3 (HEK) and a new one.
+    cells = study.read_cells(_row(study, "mixed/m.png"))
+    assert cells.cell_types == ("N2a", "HEK", "unknown")
+
+
+def test_second_import_reads_nothing_again(study, exported):
+    _edit(exported / "HEK" / "a_seg.npy", masks=_masks(without=[1]))
+    import_cellpose(study, exported)
+    assert "HEK/a.png" in import_cellpose(study, exported).skipped
+
+
+def test_corrections_in_the_folder_are_never_overwritten(study, exported):
+    path = exported / "HEK" / "a_seg.npy"
+    _edit(path, masks=_masks(without=[1]))
+    before = path.read_bytes()
+    outcome = export_cellpose(study, exported)
+    assert "is there already, with other cells" in outcome.failures["HEK/a.png"]
+    assert path.read_bytes() == before
+    import_cellpose(study, exported)
+    assert not export_cellpose(study, exported).failures
+
+
+def test_image_without_cells_is_exported_alone(exported):
+    assert (exported / "N2a" / "new.png").exists()
+    assert not (exported / "N2a" / "new_seg.npy").exists()
+
+
+def test_cells_drawn_from_nothing_are_imported(study, exported):
+    path = exported / "N2a" / "new_seg.npy"
+    shutil.copy(exported / "N2a" / "a_seg.npy", path)
+    outcome = import_cellpose(study, exported)
+    assert outcome.done["N2a/new.png"]["changes"]["added"] == 3
+    assert _row(study, "N2a/new.png").by_hand == "1-3"
+
+
+def test_crumbs_of_a_pen_are_dropped_and_told(study, exported):
+    masks = _masks()
+    masks[0, 0] = 1
+    _edit(exported / "HEK" / "a_seg.npy", masks=masks, ismanual=[True, False, False])
+    outcome = import_cellpose(study, exported)
+    notes = outcome.done["HEK/a.png"]["notes"]
+    assert notes == ["1 px apart from their cell were dropped"]
+    assert study.read_cells(_row(study, "HEK/a.png")).labels[0, 0] == 0
+
+
+class _Touch:
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self._path,)
+
+
+def _two_pieces():
+    masks = _masks()
+    masks[0:4, 40:50] = 1
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"masks": LABELS[:-1]}, "have 39 x 60 px and HEK/a.png has 40 x 60"),
+        ({"masks": np.where(LABELS == 3, 7, LABELS)}, "number 3 is missing and 7 is"),
+        (
+            {"masks": _two_pieces()},
+            "cell 1 is in pieces, of which the second has 40 px",
+        ),
+        ({"masks": LABELS / 2}, "expected a dictionary with 'masks', a label image"),
+        ({"masks": np.stack([LABELS, LABELS])}, r"masks of one plane"),
+        ({"masks": None}, "expected a dictionary with 'masks'"),
+    ],
+)
+def test_bad_files_fail_alone_and_name_themselves(study, exported, changes, message):
+    _edit(exported / "HEK" / "a_seg.npy", **changes)
+    _edit(exported / "N2a" / "a_seg.npy", masks=_masks(without=[1]))
+    before = study.cells_path(_row(study, "HEK/a.png")).read_bytes()
+    outcome = import_cellpose(study, exported)
+    assert list(outcome.failures) == ["HEK/a.png"]
+    assert message in outcome.failures["HEK/a.png"]
+    assert "a_seg.npy" in outcome.failures["HEK/a.png"]
+    assert _row(study, "N2a/a.png").corrected
+    assert study.cells_path(_row(study, "HEK/a.png")).read_bytes() == before
+
+
+def test_evil_and_torn_files_fail_alone_and_run_nothing(study, exported, tmp_path):
+    trap = tmp_path / "trap"
+    _edit(exported / "HEK" / "a_seg.npy", extra=_Touch(trap))
+    torn = exported / "N2a" / "a_seg.npy"
+    torn.write_bytes(torn.read_bytes()[:-500])
+    outcome = import_cellpose(study, exported)
+    assert "Nothing of it was run" in outcome.failures["HEK/a.png"]
+    assert "a_seg.npy: expected a .npy file" in outcome.failures["N2a/a.png"]
+    assert list(outcome.done) == ["mixed/m.png"]
+    assert not trap.exists()
+
+
+def test_strangers_fail_alone_and_an_empty_folder_is_refused(study, exported, tmp_path):
+    shutil.copy(exported / "HEK/a_seg.npy", exported / "HEK/stranger_seg.npy")
+    outcome = import_cellpose(study, exported)
+    assert list(outcome.failures) == ["HEK/stranger_seg.npy"]
+    with pytest.raises(InputError, match=r"expected a folder with files NAME_seg\.npy"):
+        import_cellpose(study, tmp_path / "nothing")
+
+
+def test_old_files_with_background_minus_one_are_read(study, exported):
+    _edit(exported / "HEK" / "a_seg.npy", masks=_masks(without=[1]).astype(int) - 1)
+    import_cellpose(study, exported)
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 2
+
+
+def test_masks_and_cellpose_files_speak_of_the_same_cells(study, exported, tmp_path):
+    """What one way in brought, the other finds unchanged."""
+    files.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
+    import_masks(study, tmp_path / "masks")
+    export_cellpose(study, tmp_path / "after")
+    outcome = import_cellpose(study, tmp_path / "after")
+    assert outcome.done["HEK/a.png"]["changes"]["kept"] == 2
+
+
+def test_rejected_images_are_not_exported(study, tmp_path):
+    study.update([dataclasses.replace(r, verdict="rejected") for r in study.rows()])
+    with pytest.raises(InputError, match="expected accepted images"):
+        export_cellpose(study, tmp_path / "gui")
+
+
+def test_rim_is_drawn_between_touching_cells():
+    rim = cellpose_files._is_rim(LABELS)
+    assert rim[10, 14] and rim[10, 15]
+    assert not rim[10, 10] and not rim[0, 0]

@@ -1,0 +1,59 @@
+"""What a person changed, and how it is written down."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.annotation import changes
+
+OLD = np.array(
+    [
+        [1, 1, 0, 2, 2, 0, 3],
+        [1, 1, 0, 2, 2, 0, 3],
+    ]
+)
+
+
+def test_every_cell_is_kept_redrawn_added_or_removed():
+    new = np.array(
+        [
+            [3, 3, 0, 1, 1, 0, 0],
+            [3, 3, 0, 1, 0, 0, 2],
+        ]
+    )
+    # Old 2 keeps 3 of its 4 px as 1 (IoU 0.75); old 3 keeps 1 of 2 (IoU 0.5) as 2.
+    found = changes.compare(OLD, new)
+    assert found.kept == ((1, 3),)
+    assert sorted(found.redrawn) == [(2, 1), (3, 2)]
+    assert not found.added and not found.removed
+    assert found
+    new[:, 6] = 0
+    new[0, 5] = 2
+    found = changes.compare(OLD, new)
+    assert (found.added, found.removed) == ((2,), (3,))
+    assert found.counts == {"added": 1, "redrawn": 1, "removed": 1, "kept": 1}
+
+
+def test_other_numbers_are_no_change():
+    assert not changes.compare(OLD, np.array([0, 3, 1, 2])[OLD])
+
+
+def test_drawn_cells_are_the_new_ones_and_those_that_were_drawn_before():
+    found = changes.Changes(added=(5,), redrawn=((2, 4),), removed=(9,), kept=((1, 3),))
+    assert found.drawn([]) == [4, 5]
+    assert found.drawn([1, 9], said=[6]) == [3, 4, 5, 6]
+
+
+def test_lists_of_labels_are_written_in_short():
+    labels = [3, 17, 18, 19, 21]
+    assert changes.text_of(labels) == "3,17-19,21"
+    assert changes.labels_of("3,17-19,21", 100) == labels
+    assert changes.text_of([]) == ""
+
+
+@pytest.mark.parametrize("text", ["", "all", "3;4", "-5", "1-2-3"])
+def test_what_is_no_list_gives_no_labels(text):
+    assert changes.labels_of(text, 10) == []
+
+
+def test_labels_beyond_the_field_are_left_out():
+    assert changes.labels_of("9-999999999999", 10) == [9, 10]

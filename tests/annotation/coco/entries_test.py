@@ -1,0 +1,167 @@
+"""Entries: every image of a COCO file has one name, and one image of the study."""
+
+import pytest
+
+from cellclass_tf.annotation.coco import entries
+from cellclass_tf.annotation.coco.reading import read_coco
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study", ("HEK", "N2a"))
+    names = ("HEK/a.png", "HEK/same.png", "N2a/same.png", "mixed/the_b.png")
+    study.update(ImageRow(name, name.split("/")[0]) for name in names)
+    return study
+
+
+def _entries(*paths, root):
+    return entries.entries_of([read_coco(path) for path in paths], root)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "image"),
+    [
+        ("a.png", "HEK/a.png"),
+        ("a.jpg", "HEK/a.png"),
+        ("deep/a.tif", "HEK/a.png"),
+        ("HEK/a.png", "HEK/a.png"),
+        ("N2a/same.png", "N2a/same.png"),
+        # Its cells are HEK.
+        ("same.png", "HEK/same.png"),
+        # As `convert` names it.
+        ("the b.png", "mixed/the_b.png"),
+        ("c.png", None),
+    ],
+)
+def test_image_of_the_study_is_found(study, write_coco, change, file_name, image):
+    path = change(write_coco(images=1), "images", 0, file_name=file_name)
+    found, failures = _entries(path, root=path.parent)
+    rows, strangers, unclear = entries.match(study, found)
+    assert not failures
+    assert not unclear
+    assert [row.image for row in rows.values()] == ([image] if image else [])
+    assert len(strangers) == (not image)
+
+
+def test_name_before_roboflow_changed_it_counts(study, write_coco, change):
+    path = change(
+        write_coco(images=1),
+        "images",
+        0,
+        file_name="a_png.rf.fd60a26391e260.jpg",
+        extra={"name": "a.png"},
+    )
+    found, _ = _entries(path, root=path.parent)
+    rows, strangers, _ = entries.match(study, found)
+    assert [row.image for row in rows.values()] == ["HEK/a.png"]
+    assert not strangers
+
+
+def test_name_of_two_images_fails_where_types_do_not_tell(study, write_coco, change):
+    path = change(write_coco(images=1), "images", 0, file_name="same.png")
+    change(path, "categories", 1, name="unknown")
+    found, _ = _entries(path, root=path.parent)
+    _, _, unclear = entries.match(study, found)
+    assert "could be HEK/same.png, N2a/same.png" in unclear["same.png"]
+
+
+def test_second_entry_for_one_image_fails(study, write_coco, change):
+    path = change(write_coco(images=2), "images", 0, file_name="a.png")
+    change(path, "images", 1, file_name="a.jpg")
+    found, _ = _entries(path, root=path.parent)
+    rows, _, unclear = entries.match(study, found)
+    assert list(rows) == ["a.png"]
+    assert "it is HEK/a.png, and so is" in unclear["a.jpg"]
+
+
+def test_unknown_category_names_the_known_types(study, write_coco, change):
+    path = change(write_coco(), "categories", 1, name="CHO cells")
+    found, _ = _entries(path, root=path.parent)
+    _, _, unclear = entries.match(study, found)
+    message = unclear["image1.png"]
+    assert (
+        "'CHO cells' is no type of the study; it has HEK, N2a (and unknown)" in message
+    )
+
+
+def test_category_is_made_safe(study, write_coco, change, tmp_path):
+    study = Study.create(tmp_path / "other", ("HEK-293",))
+    path = change(write_coco(), "categories", 1, name="HEK 293")
+    (one, _), _ = _entries(path, root=path.parent)
+    assert one.types(study) == ["HEK-293"]
+    assert one.culture(study) == "HEK-293"
+
+
+@pytest.mark.parametrize(
+    ("said", "culture"),
+    [("mixed", "mixed"), ("N2a", "HEK"), ("HEK", "HEK"), (3, "HEK")],
+)
+def test_culture_is_what_the_file_says_if_its_cells_allow_it(
+    study, write_coco, change, said, culture
+):
+    path = change(write_coco(), "images", 0, culture=said)
+    (one, _), _ = _entries(path, root=path.parent)
+    assert one.culture(study) == culture
+
+
+def test_names_tell_files_and_ids_apart(write_coco, change):
+    first, second = write_coco(name="a.json"), write_coco(name="b.json")
+    change(second, "images", 1, file_name="image1.png")
+    found, failures = _entries(first, second, root=first.parent)
+    assert [entry.name for entry in found] == [
+        "a.json: image1.png",
+        "a.json: image2.png",
+        "b.json: image1.png",
+        "b.json: image1.png (id 2)",
+    ]
+    assert not failures
+
+
+@pytest.mark.parametrize("name", ["/etc/a.png", "../../a.png", "a\\b.png", 7])
+def test_unsafe_name_is_the_failure_of_its_image(write_coco, change, name):
+    path = change(write_coco(), "images", 0, file_name=name)
+    found, failures = _entries(path, root=path.parent)
+    assert [entry.name for entry in found] == ["image2.png"]
+    assert len(failures) == 1
+
+
+def test_version_changes_with_the_annotations_of_the_image_alone(write_coco, change):
+    path = write_coco()
+    before = [e.version for e in _entries(path, root=path.parent)[0]]
+    change(path, "annotations", 1, area=3)
+    after = [e.version for e in _entries(path, root=path.parent)[0]]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]
+
+
+def test_files_are_found_in_a_folder(write_coco, tmp_path):
+    source = tmp_path / "source"
+    for folder, name in (
+        ("source", "b.json"),
+        ("source", ".hidden.json"),
+        ("source/annotations", "a.json"),
+        ("source/train", "_annotations.coco.json"),
+        ("source/train", "other.json"),
+    ):
+        write_coco(folder=folder, name=name)
+    paths, root = entries.json_files(source)
+    assert [path.relative_to(root).as_posix() for path in paths] == [
+        "annotations/a.json",
+        "b.json",
+        "train/_annotations.coco.json",
+    ]
+    assert entries.json_files(source / "b.json") == ([source / "b.json"], source)
+    for nothing in (tmp_path / "nothing", source / "train" / "image1.png" / "x"):
+        with pytest.raises(InputError, match="found none"):
+            entries.json_files(nothing)
+
+
+def test_broken_file_fails_alone_unless_it_is_all(write_coco):
+    good, bad = write_coco(), write_coco(name="bad.json")
+    bad.write_text("[]")
+    cocos, failures = entries.read_all([bad, good], good.parent)
+    assert [coco.path for coco in cocos] == [good]
+    assert list(failures) == ["bad.json"]
+    with pytest.raises(InputError, match="detection results"):
+        entries.read_all([bad], good.parent)

@@ -1,0 +1,266 @@
+"""Importing COCO: cells come back as they went, and a bad image harms nobody else."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.annotation.coco.importing import import_coco
+from cellclass_tf.annotation.coco.writing import export_coco
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study
+
+SQUARE = [[4, 4, 9, 4, 9, 9, 4, 9]]
+
+
+def _cells(study, image):
+    return study.read_cells(next(row for row in study.rows() if row.image == image))
+
+
+def _annotations(*parts):
+    common = {"image_id": 1, "category_id": 5, "segmentation": SQUARE}
+    return [{"id": n} | common | part for n, part in enumerate(parts)]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of the images that `write_coco` names."""
+    study = Study.create(tmp_path / "study", ("HEK", "N2a"))
+    rows = [ImageRow(f"HEK/image{n}.png", "HEK") for n in (1, 2, 3)]
+    for row in rows:
+        files.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
+    study.update(rows)
+    return study
+
+
+@pytest.mark.parametrize("segmentation", ["rle", "polygons"])
+def test_export_import_export_is_the_identity(make_study, tmp_path, segmentation):
+    study = make_study(fields=6)
+    export_coco(study, tmp_path / "one", segmentation=segmentation)
+    outcome = import_coco(tmp_path / "new", tmp_path / "one")
+    assert not outcome.failures
+    new = Study.open(tmp_path / "new")
+    assert new.cell_types == study.cell_types
+    rows = {row.image: row for row in new.rows()}
+    assert sorted(rows) == [row.image for row in study.rows()]
+    for row in study.rows():
+        again = rows[row.image]
+        assert (again.group, again.split) == (row.group, row.split)
+        assert again.pixel_size_um == 0.5
+        np.testing.assert_array_equal(new.read_image(again), study.read_image(row))
+        before, after = study.read_cells(row), new.read_cells(again)
+        np.testing.assert_array_equal(after.labels, before.labels)
+        assert after.cell_types == before.cell_types
+    export_coco(new, tmp_path / "two", segmentation=segmentation)
+    for path in sorted((tmp_path / "one" / "annotations").iterdir()):
+        one = json.loads(path.read_text())
+        two = json.loads((tmp_path / "two" / "annotations" / path.name).read_text())
+        assert {**two, "info": one["info"]} == one
+
+
+def test_export_of_a_study_changes_nothing_in_it(make_study, tmp_path):
+    study = make_study()
+    before = {row.image: study.read_cells(row) for row in study.rows()}
+    export_coco(study, tmp_path / "coco", segmentation="polygons")
+    outcome = import_coco(study, tmp_path / "coco")
+    for image, cells in before.items():
+        kept = {"added": 0, "redrawn": 0, "removed": 0, "kept": len(cells)}
+        assert outcome.done[image]["changes"] == kept
+        assert outcome.done[image]["notes"] == []
+        assert _cells(study, image).cell_types == cells.cell_types
+    assert set(import_coco(study, tmp_path / "coco").skipped) == set(before)
+
+
+def test_cells_come_to_images_of_the_study(study, write_coco):
+    path = write_coco()
+    outcome = import_coco(study.root, path)
+    assert sorted(outcome.done) == ["HEK/image1.png", "HEK/image2.png"]
+    expected = np.zeros((20, 30), int)
+    expected[4:9, 4:9] = 1
+    np.testing.assert_array_equal(_cells(study, "HEK/image1.png").labels, expected)
+    rows = {row.image: row for row in study.rows()}
+    row = rows["HEK/image1.png"]
+    assert (row.annotator, row.corrected, row.cells) == ("import", True, 1)
+    assert row.annotator_sha256 == files.sha256_of_file(path)
+    # Its image stays that of the study, and fields that the file does not name stay.
+    assert not study.read_image(row).any()
+    assert not study.cells_path(rows["HEK/image3.png"]).exists()
+
+
+def test_image_that_the_study_lacks_is_added(study, write_coco):
+    outcome = import_coco(study, write_coco(images=4))
+    assert len(outcome.done) == 4
+    assert len(study.rows()) == 4
+    assert len(_cells(study, "HEK/image4.png")) == 1
+
+
+def test_new_study_has_the_used_categories_alone(tmp_path, write_coco):
+    import_coco(tmp_path / "new", write_coco())
+    assert Study.open(tmp_path / "new").cell_types == ("HEK",)
+
+
+def test_smaller_cell_gets_the_pixel_and_it_is_noted(study, write_coco):
+    small = {"segmentation": [[8, 8, 10, 8, 10, 10, 8, 10]]}
+    nothing_left = {"segmentation": [[8, 8, 10, 8, 10, 10, 8, 10]], "area": 4}
+    path = write_coco(annotations=_annotations({"area": 25}, small, nothing_left))
+    outcome = import_coco(study, path)
+    labels = _cells(study, "HEK/image1.png").labels
+    # 25 px less the one that both cover; of two that are the same the first one stays.
+    assert np.bincount(labels.ravel()).tolist() == [600 - 28, 24, 4]
+    assert outcome.done["HEK/image1.png"]["notes"] == [
+        "5 px lay in more than one cell; the smaller got them",
+        "1 cells lie wholly under smaller ones and are left out",
+    ]
+
+
+def test_types_of_a_mixed_field_come_one_by_one(study, write_coco, tmp_path):
+    row = dataclasses.replace(study.rows()[0], image="mixed/m.png", cell_type="mixed")
+    files.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
+    study.update([row])
+    path = write_coco(
+        images=1,
+        categories=[{"id": n, "name": t} for n, t in ((5, "unknown"), (6, "N2a"))],
+        annotations=_annotations(
+            {}, {"category_id": 6, "segmentation": [[20, 0, 25, 0, 25, 5, 20, 5]]}
+        ),
+    )
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "m.jpg"
+    path.write_text(json.dumps(content))
+    import_coco(study, path)
+    assert _cells(study, "mixed/m.png").cell_types == ("unknown", "N2a")
+
+
+def test_other_type_in_a_pure_culture_fails(study, write_coco, change):
+    path = change(write_coco(), "images", 0, file_name="HEK/image1.png")
+    change(path, "categories", 1, name="N2a")
+    outcome = import_coco(study, path)
+    message = "is a culture of HEK alone, but 1 of its 1 cells are N2a"
+    assert message in outcome.failures["HEK/image1.png"]
+
+
+def test_unknown_cell_in_a_pure_culture_stays_unknown(study, write_coco):
+    names = [{"id": 5, "name": "HEK"}, {"id": 6, "name": "unknown"}]
+    other = {"category_id": 6, "segmentation": [[20, 0, 25, 0, 25, 5, 20, 5]]}
+    path = write_coco(categories=names, annotations=_annotations({}, other))
+    import_coco(study, path)
+    assert _cells(study, "HEK/image1.png").cell_types == ("HEK", "unknown")
+
+
+def test_image_without_annotations_has_no_cells(study, write_coco):
+    outcome = import_coco(study, write_coco(annotations=[]))
+    assert outcome.done["HEK/image1.png"]["notes"] == ["there are no annotations"]
+    assert len(_cells(study, "HEK/image1.png")) == 0
+
+
+def test_unfinished_annotation_takes_no_cells_away(study, write_coco):
+    import_coco(study, write_coco())
+    outcome = import_coco(study, write_coco(annotations=[]))
+    assert "has 1 cells, which stay" in outcome.failures["HEK/image1.png"]
+    assert len(_cells(study, "HEK/image1.png")) == 1
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("images", {"height": 21}, "21 x 30"),
+        ("images", {"file_name": "../image1.png"}, "expected a path below"),
+        ("images", {"file_name": "/image1.png"}, "expected a path below"),
+        ("annotations", {"segmentation": []}, "1 of 1 annotations have no outline"),
+        ("annotations", {"segmentation": [[1, 1, 50, 1, 3, 3]]}, "out of the image"),
+        ("annotations", {"segmentation": [[1, 1, 5, 5]]}, "2 points"),
+        (
+            "annotations",
+            {"segmentation": [[1, 1, 5, float("nan"), 4, 4]]},
+            "not finite",
+        ),
+        (
+            "annotations",
+            {"segmentation": {"size": [30, 20], "counts": [600]}},
+            "run lengths of the size",
+        ),
+        ("annotations", {"category_id": 77}, "unknown category 77"),
+    ],
+)
+def test_bad_image_fails_alone(
+    study, tmp_path, write_coco, change, section, values, message, new
+):
+    path = change(write_coco(), section, 0, **values)
+    outcome = import_coco(tmp_path / "new" if new else study, path)
+    assert list(outcome.done) == ["HEK/image2.png"]
+    (failure,) = outcome.failures.values()
+    assert message in failure
+    assert "\n" not in failure
+    if section == "annotations":
+        assert "image1.png" in failure
+        assert "annotation" in failure
+
+
+def test_missing_image_fails_alone(tmp_path, write_coco):
+    path = write_coco()
+    (path.parent / "image1.png").unlink()
+    outcome = import_coco(tmp_path / "new", path)
+    assert list(outcome.done) == ["HEK/image2.png"]
+    assert "there is no such file" in outcome.failures["image1.png"]
+    assert len(Study.open(tmp_path / "new").rows()) == 1
+
+
+def test_study_is_not_made_of_nothing(tmp_path, write_coco):
+    annotations = _annotations({"segmentation": []})
+    path = write_coco(images=1, annotations=annotations)
+    outcome = import_coco(tmp_path / "new", path)
+    assert "boxes only: 1 of 1" in outcome.failures["image1.png"]
+    assert not (tmp_path / "new" / "study.yaml").exists()
+    assert import_coco(tmp_path / "new", write_coco()).done
+
+
+def test_broken_file_of_several_fails_alone(study, write_coco):
+    path = write_coco()
+    (path.parent / "cut.json").write_text(path.read_text()[:100])
+    outcome = import_coco(study, path.parent)
+    assert len(outcome.done) == 2
+    assert "cut short" in outcome.failures["cut.json"]
+    with pytest.raises(InputError, match="cut short"):
+        import_coco(study, path.parent / "cut.json")
+
+
+def test_several_files_that_name_one_image_fail_with_the_second(study, write_coco):
+    write_coco(images=1, name="a.json")
+    path = write_coco(images=2, name="b.json")
+    outcome = import_coco(study, path.parent)
+    assert sorted(outcome.done) == ["HEK/image1.png", "HEK/image2.png"]
+    assert list(outcome.failures) == ["b.json: image1.png"]
+
+
+def test_embryos_of_roboflow_become_a_study(assets, tmp_path):
+    source = assets / "coco" / "embryos"
+    content = json.loads((source / "_annotations.coco.json").read_text())
+    # Two are enough: each has 2.7 million pixels.
+    content["images"] = content["images"][:2]
+    ids = [image["id"] for image in content["images"]]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+    files.write_json(tmp_path / "some" / "_annotations.coco.json", content)
+    for image in content["images"]:
+        shutil.copy(source / image["file_name"], tmp_path / "some")
+    outcome = import_coco(tmp_path / "new", tmp_path / "some", group=r"^\dd\d+")
+    assert not outcome.failures
+    study = Study.open(tmp_path / "new")
+    assert study.cell_types == ("correct-stage", "incorrect-stage")
+    rows = study.rows()
+    assert {row.group for row in rows} == {"5d34", "6d40"}
+    cells = [study.read_cells(row) for row in rows]
+    assert sum(map(len, cells)) == len(content["annotations"]) == 55
+    assert all((c.type_ids > 0).all() for c in cells)
+    image = study.read_image(rows[0])
+    assert image[..., 1].any()
+    assert not image[..., [0, 2]].any()
+
+
+def test_boxes_of_roboflow_are_refused(assets, tmp_path):
+    outcome = import_coco(tmp_path / "new", assets / "coco" / "rbc_wbc_boxes_only")
+    assert not outcome.done
+    assert all("boxes only" in failure for failure in outcome.failures.values())

@@ -1,0 +1,116 @@
+"""New images: rows that say where they come from, and types that are in use."""
+
+import re
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.annotation.coco.entries import entries_of
+from cellclass_tf.annotation.coco.new_images import (
+    Adding,
+    compiled_group,
+    types_of_new_study,
+)
+from cellclass_tf.annotation.coco.reading import read_coco
+from cellclass_tf.files import InputError
+from cellclass_tf.study import ImageRow, Study, read_merged
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study.create(tmp_path / "study", ("HEK", "N2a"))
+
+
+def _entries(path):
+    return entries_of([read_coco(path)], path.parent)[0]
+
+
+def _add(study, path, pattern=None):
+    adding = Adding(study, path.parent, pattern)
+    return [ImageRow(**adding(entry)) for entry in _entries(path)]
+
+
+def test_row_says_where_the_image_comes_from(study, write_coco):
+    path = write_coco(images=1)
+    (row,) = _add(study, path)
+    assert (row.image, row.cell_type) == ("HEK/image1.png", "HEK")
+    assert (row.group, row.raw_file) == ("image1.png", "image1.png")
+    assert row.raw_sha256 == files.sha256_of_file(path.parent / "image1.png")
+    assert row.image_sha256 == files.sha256_of_file(study.image_path(row))
+    assert (row.channels_by, row.pixel_size_um, row.split) == ("coco", None, "")
+    assert (read_merged(study.image_path(row)) == (0, 100, 0)).all()
+
+
+def test_what_the_file_says_of_an_image_is_kept(study, write_coco, change):
+    said = {"group": "dish 4", "pixel_size_um": 0.5, "split": "test"}
+    path = change(write_coco(images=1), "images", 0, **said)
+    (row,) = _add(study, path)
+    assert (row.group, row.pixel_size_um, row.split) == ("dish 4", 0.5, "test")
+
+
+def test_split_of_a_group_that_is_there_is_not_taken(study, write_coco, change):
+    study.update([ImageRow("HEK/old.png", "HEK", group="dish 4", split="train")])
+    said = {"group": "dish 4", "split": "test"}
+    (row,) = _add(study, change(write_coco(images=1), "images", 0, **said))
+    assert row.split == ""
+
+
+@pytest.mark.parametrize(
+    "said", [{"group": 3, "pixel_size_um": -1, "split": "x"}, {"pixel_size_um": True}]
+)
+def test_what_the_file_says_wrongly_is_passed_over(study, write_coco, change, said):
+    (row,) = _add(study, change(write_coco(images=1), "images", 0, **said))
+    assert (row.group, row.pixel_size_um, row.split) == ("image1.png", None, "")
+
+
+def test_group_is_what_the_pattern_matches(study, write_coco):
+    path = write_coco()
+    assert [r.group for r in _add(study, path, re.compile(r"e(\d)"))] == ["1", "2"]
+    adding = Adding(study, path.parent, re.compile("dish"))
+    with pytest.raises(InputError, match="--group=dish matches nothing"):
+        adding(_entries(path)[0])
+    with pytest.raises(InputError, match="no regular expression"):
+        compiled_group("(")
+    assert compiled_group(None) is None
+
+
+def test_image_without_or_of_several_types_is_mixed(study, write_coco, change):
+    path = write_coco(categories=[{"id": 5, "name": "HEK"}, {"id": 6, "name": "N2a"}])
+    change(path, "annotations", 1, image_id=1, category_id=6)
+    images = [row.image for row in _add(study, path)]
+    assert images == ["mixed/image1.png", "mixed/image2.png"]
+
+
+def test_second_file_of_a_name_fails(study, write_coco, change):
+    path = change(write_coco(), "images", 1, file_name="deep/image1.png")
+    files.write_png(path.parent / "deep/image1.png", np.zeros((20, 30), np.uint8))
+    first, second = _entries(path)
+    adding = Adding(study, path.parent, None)
+    adding(first)
+    with pytest.raises(InputError, match="would be HEK/image1.png, which is .*already"):
+        adding(second)
+
+
+def test_image_with_a_bad_outline_is_not_added(study, write_coco, change):
+    path = change(write_coco(images=1), "annotations", 0, segmentation=[[1, 1, 2, 2]])
+    with pytest.raises(InputError, match="2 points"):
+        _add(study, path)
+    assert not (study.root / "images").exists()
+
+
+def test_types_are_the_used_categories(write_coco, change):
+    path = change(write_coco(), "categories", 1, name="correct stage")
+    assert types_of_new_study([read_coco(path)]) == ["correct-stage"]
+    change(path, "categories", 1, name="unknown")
+    assert types_of_new_study([read_coco(path)]) == ["cells-of-Roboflow"]
+
+
+def test_categories_that_would_be_one_type_are_refused(write_coco, change):
+    names = [{"id": 5, "name": "a b"}, {"id": 6, "name": "a-b"}]
+    path = change(write_coco(categories=names), "annotations", 0, category_id=6)
+    with pytest.raises(InputError, match="'a b', 'a-b' would both be the type a-b"):
+        types_of_new_study([read_coco(path)])
+    path = write_coco(categories=[], annotations=[])
+    with pytest.raises(InputError, match="expected categories"):
+        types_of_new_study([read_coco(path)])

@@ -1,0 +1,167 @@
+"""Segmentations: both ways the same mask, and nothing else than pycocotools makes."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from cellclass_tf.annotation.coco.segmentations import (
+    piece_of,
+    polygons_of,
+)
+from cellclass_tf.cells import Piece
+from cellclass_tf.files import InputError
+from cellclass_tf.run_lengths import encode_mask
+
+
+def _random_masks(count=300):
+    """Masks of all densities, with pinches, holes and single pixels, at all borders."""
+    rng = np.random.default_rng(3)
+    for _ in range(count):
+        mask = rng.random(rng.integers(1, 15, 2)) < rng.choice([0.1, 0.4, 0.7, 1.0])
+        if mask.any():
+            yield mask
+
+
+def _whole(piece, shape):
+    mask = np.zeros(shape, bool)
+    if piece is not None:
+        top, left = piece.corner_yx
+        mask[top : top + piece.mask.shape[0], left : left + piece.mask.shape[1]] = (
+            piece.mask
+        )
+    return mask
+
+
+def _encoded(mask):
+    piece = Piece.cut(mask)
+    return encode_mask(piece.mask, piece.corner_yx, mask.shape)
+
+
+def test_polygons_are_filled_to_the_same_mask_by_pycocotools():
+    for mask in _random_masks():
+        piece = Piece.cut(mask)
+        polygons = polygons_of(piece.mask, piece.corner_yx)
+        if polygons is None:
+            continue
+        runs = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
+        np.testing.assert_array_equal(coco_mask.decode(runs), mask)
+
+
+def test_cell_with_a_hole_has_no_polygons():
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    assert polygons_of(ring, (0, 0)) is None
+    assert polygons_of(np.ones((1, 1), bool), (2, 7)) == [[7, 2, 8, 2, 8, 3, 7, 3]]
+
+
+def test_every_kind_of_run_lengths_becomes_the_mask_in_its_box():
+    for mask in _random_masks():
+        runs = _encoded(mask)
+        flat = mask.T.ravel()
+        steps = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+        counts = np.diff([0, *steps, flat.size]).tolist()
+        expected = Piece.cut(mask)
+        for counts_of_kind in (runs["counts"], runs["counts"].encode(), counts):
+            piece = piece_of({**runs, "counts": counts_of_kind}, mask.shape)
+            assert piece.corner_yx == expected.corner_yx
+            np.testing.assert_array_equal(piece.mask, expected.mask)
+
+
+def test_runs_of_length_zero_are_passed_over():
+    # Columns of 2 px: background 1, cell 1, background 0, cell 2, background 2.
+    runs = {"size": [2, 3], "counts": [1, 1, 0, 2, 2, 0]}
+    expected = [[0, 1, 0], [1, 1, 0]]
+    np.testing.assert_array_equal(_whole(piece_of(runs, (2, 3)), (2, 3)), expected)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (61, 33)])
+def test_polygons_are_filled_as_pycocotools_does_it(shape):
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        corners = rng.uniform(-2, np.array(shape[::-1]) + 2, (rng.integers(3, 9), 2))
+        polygons = [np.round(corners, 1).ravel().tolist()]
+        runs = coco_mask.merge(coco_mask.frPyObjects(polygons, *shape))
+        found = _whole(piece_of(polygons, shape), shape)
+        np.testing.assert_array_equal(found, coco_mask.decode(runs))
+
+
+def test_polygons_of_one_cell_are_one_mask():
+    parts = [[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]]
+    # Two squares of 4 px that share one pixel.
+    assert piece_of(parts, (5, 5)).mask.sum() == 7
+
+
+def test_what_covers_no_pixel_is_none():
+    assert piece_of([[1, 1, 3, 1, 2, 1]], (5, 5)) is None
+    assert piece_of({"size": [5, 5], "counts": [25]}, (5, 5)) is None
+    # Within the 2 px that are cut.
+    assert piece_of([[-2, 0, -1, 0, -1, 3, -2, 3]], (5, 5)) is None
+
+
+def test_large_field_costs_no_more_than_its_cells():
+    import tracemalloc
+
+    shape = (10_000, 10_000)
+    square = [[5000, 5000, 5040, 5000, 5040, 5040, 5000, 5040]]
+    tracemalloc.start()
+    piece = piece_of(square, shape)
+    assert encode_mask(piece.mask, piece.corner_yx, shape)["size"] == list(shape)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (piece.corner_yx, piece.mask.shape) == ((5000, 5000), (40, 40))
+    assert peak < 1e6
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[1, 1, 4, 4]], "has 2 points, and needs at least 3"),
+        ([[]], "has 0 points"),
+        ([[1, 1, 4, 4, 2, 1, 3]], "an odd number of coordinates, 7"),
+        ([[1, 1, 4, float("nan"), 2, 1]], "not finite"),
+        ([[1, 1, 4, float("inf"), 2, 1]], "not finite"),
+        ([[1, 1, 4, 10**400, 2, 1]], "not finite"),
+        ([[1, 1, 4, "4", 2, 1]], "has '4' as a coordinate"),
+        ([[1, 1, 4, None, 2, 1]], "has None as a coordinate"),
+        ([[1, 1, 9, 1, 9, 4]], "from x = 1 to 9, out of the image, which has 6 px"),
+        ([[1, -2.5, 4, 1, 4, 4]], "from y = -2.5 to 4, out of the image"),
+        ([1, 1, 4, 4, 2, 1], "expected polygons"),
+        ("abc", "expected a list of polygons"),
+        (
+            {"size": [6, 5], "counts": [30]},
+            r"size \[6, 5\], but the image has \[5, 6\]",
+        ),
+        ({"counts": [30]}, "size None"),
+        ({"size": [5, 6]}, "got counts None"),
+        ({"size": [5, 6], "counts": [10, 5]}, "30 px.*got a sum of 15"),
+        ({"size": [5, 6], "counts": []}, "got a sum of 0"),
+        ({"size": [5, 6], "counts": [10, -5, 25]}, "the smallest is -5"),
+        ({"size": [5, 6], "counts": [10**30, 5]}, "got a sum of 10000"),
+        ({"size": [5, 6], "counts": [10.5, 19.5]}, "expected run lengths"),
+        ({"size": [5, 6], "counts": ""}, "damaged, or cut short"),
+        ({"size": [5, 6], "counts": "é"}, "damaged, or cut short"),
+        ({"size": [5, 6], "counts": "P"}, "damaged, or cut short"),
+        ({"size": [5, 6], "counts": "PPPPPPPP0"}, "a number is too large"),
+        ({"size": [5, 6], "counts": "5"}, "got a sum of 5"),
+    ],
+)
+def test_what_is_no_segmentation_says_what_is_wrong(segmentation, message):
+    with pytest.raises(InputError, match=message):
+        piece_of(segmentation, (5, 6))
+
+
+def test_endless_outline_is_refused():
+    zigzag = [value for n in range(200) for value in (n % 2 * 9999, n % 2 * 9999)]
+    with pytest.raises(InputError, match="is 1,989,801 px long"):
+        piece_of([zigzag], (10_000, 10_000))
+
+
+def test_real_results_are_decoded_as_pycocotools_does_it(assets):
+    (path,) = sorted((assets / "coco" / "coco_results_rle").glob("*.json"))
+    results = json.loads(path.read_text())
+    for result in results[:: max(1, len(results) // 200)]:
+        runs = result["segmentation"]
+        found = _whole(piece_of(runs, tuple(runs["size"])), runs["size"])
+        np.testing.assert_array_equal(found, coco_mask.decode(runs))

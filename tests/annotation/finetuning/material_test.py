@@ -1,0 +1,97 @@
+"""What is trained on, chosen by and held out."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf.annotation.finetuning import material
+from cellclass_tf.files import InputError
+
+torch = pytest.importorskip("torch")
+CPU = torch.device("cpu")
+
+
+def _images(rows):
+    return [row.image for row in rows]
+
+
+def test_validation_is_held_out_where_there_is_no_test(study):
+    roles, _ = material.roles_of(study, study.rows())
+    assert _images(roles.held_out) == ["HEK/d2.png", "N2a/d2.png"]
+    assert not roles.choose
+    assert len(roles.train) == 4
+
+
+def test_test_and_mixed_fields_are_held_out_and_validation_chooses(study):
+    rows = study.rows()
+    rows[0] = dataclasses.replace(rows[0], split="test")
+    rows[3] = dataclasses.replace(rows[3], cell_type="mixed", split="")
+    roles, rows = material.roles_of(study, rows)
+    assert _images(roles.held_out) == ["HEK/d0.png", "N2a/d0.png"]
+    assert _images(roles.choose) == ["HEK/d2.png", "N2a/d2.png"]
+    assert _images(roles.train) == ["HEK/d1.png", "N2a/d1.png"]
+    assert rows[3].split == "mixed"
+
+
+def test_one_group_is_refused(study):
+    rows = [dataclasses.replace(r, group="one", split="") for r in study.rows()]
+    with pytest.raises(
+        InputError, match=r"two acquisition groups.*got 1 group\(s\), 6"
+    ):
+        material.roles_of(study, rows)
+
+
+def test_group_in_two_splits_is_refused(study):
+    rows = [dataclasses.replace(r, group="one") for r in study.rows()]
+    with pytest.raises(InputError, match="images would leak"):
+        material.roles_of(study, rows)
+
+
+def test_pieces_are_what_cellpose_reads_without_the_part_kept_out(study, tmp_path):
+    io = pytest.importorskip("cellpose.io")
+    roles, _ = material.roles_of(study, study.rows())
+    pieces = material.prepare(study, roles, tmp_path, 1.0, CPU)
+    assert [piece.weight for piece in pieces] == [0.25] * 4
+    image, flows = (io.imread(str(p)) for p in (pieces[0].image, pieces[0].flows))
+    # Three quarters of 80 columns; the two cells in column 66 are not there.
+    assert image.shape == (2, 40, 60)
+    assert flows.shape == (4, 40, 60)
+    assert np.unique(flows[0]).tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(flows[1] > 0.5, flows[0] > 0)
+    # Stretched by the percentiles of the whole field: from 0 to 1.
+    assert (image[0].min(), image[0].max()) == (0, 1)
+
+
+def test_whole_fields_are_trained_on_where_others_choose(study, tmp_path):
+    io = pytest.importorskip("cellpose.io")
+    rows = study.rows()
+    roles = material.Roles((rows[0],), (rows[1],), (rows[2],))
+    (piece,) = material.prepare(study, roles, tmp_path, 1.0, CPU)
+    assert io.imread(str(piece.flows)).shape == (4, 40, 80)
+
+
+def test_hand_drawn_cells_get_windows_and_their_share_of_draws(study, tmp_path):
+    import tifffile
+
+    rows = study.rows()
+    row = dataclasses.replace(rows[0], by_hand="2,6")
+    roles = material.Roles((row, rows[1]), (), (rows[2],))
+    pieces = material.prepare(study, roles, tmp_path, 3.0, CPU)
+    # Cell 6 lies in the part that is kept out. Two fields share a third of the draws.
+    assert [round(piece.weight, 4) for piece in pieces] == [0.1667, 0.1667, 0.6667]
+    labels = tifffile.imread(pieces[2].flows)[0]
+    # Around cell 2, rows 4 to 12 and columns 30 to 38, four times its width.
+    assert labels.shape == (8 + 16, 32)
+    assert labels[8, 16] > 0
+
+
+def test_fields_without_cells_are_refused(study, tmp_path):
+    import tifffile
+
+    rows = study.rows()
+    for row in rows:
+        tifffile.imwrite(study.cells_path(row), np.zeros((40, 80), np.uint16))
+    roles, _ = material.roles_of(study, rows)
+    with pytest.raises(InputError, match="hold no cells to train on"):
+        material.prepare(study, roles, tmp_path, 1.0, CPU)

@@ -1,0 +1,189 @@
+"""Fine-tuning: rounds, the best of them, resuming, and what is written."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.annotation.annotator import Found
+from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.annotation.finetuning import material, tuning, verdict
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+
+pytest.importorskip("cellpose")
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "tuned"
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    """Scores of the base and of each round, in place of those of the network."""
+    given = [0.5, 0.6, 0.7, 0.65]
+    iterator = iter(given)
+    monkeypatch.setattr(verdict, "score_part", lambda *_, **__: next(iterator))
+    return given
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """Trains nothing: round n sets the last bias to n. Returns what was trained."""
+    trained = []
+
+    def train(network, pieces, folder, epochs, settings, number, caption):
+        trained.append((number, epochs))
+        network.output[2].bias.data[:] = number
+
+    monkeypatch.setattr(tuning, "_train_round", train)
+    return trained
+
+
+def _bias(path):
+    import torch
+
+    return torch.load(path, weights_only=True)["output.2.bias"][0].item()
+
+
+def _read(output):
+    return json.loads(output.with_name("tuned.json").read_text())
+
+
+def test_best_round_is_kept_and_everything_is_written(
+    study, output, own_weights, scores, rounds
+):
+    result = tuning.finetune(study, output, model=own_weights, epochs=50)
+    assert rounds == [(1, 20), (2, 20), (3, 10)]
+    assert result.scores == tuple(scores)
+    assert _bias(output) == 2
+    content = _read(output)
+    assert content["best_round"] == 2
+    assert content["held_out"] == ["HEK/d2.png", "N2a/d2.png"]
+    assert content["base_sha256"] == files.sha256_of_file(own_weights)
+    # A square of 8 px has the area of a disc of 9.03 px.
+    assert content["diameters_px"] == {"HEK": 9.03, "N2a": 9.03}
+    assert content["verdict"]["text"] in str(result)
+    assert files.read_png(result.picture).shape[2] == 3
+    assert not output.with_name("tuned.rounds").exists()
+    # The weights' own diameter is that of the training fields.
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert CellposeAnnotator(output).estimate_diameter_px(image) == pytest.approx(9.03)
+
+
+def test_base_is_kept_where_no_round_is_better(
+    study, output, own_weights, rounds, monkeypatch
+):
+    worse = iter([0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(verdict, "score_part", lambda *_, **__: next(worse))
+    result = tuning.finetune(study, output, model=own_weights, epochs=200)
+    # After three rounds that brought nothing it stops.
+    assert len(rounds) == 3
+    assert not result.verdict.is_better
+    assert result.verdict.text.startswith("not better: keep the base")
+    assert output.read_bytes() == own_weights.read_bytes()
+
+
+def test_killed_run_goes_on_with_its_round(
+    study, output, own_weights, scores, rounds, monkeypatch
+):
+    original = tuning._train_round
+
+    def killed(*args):
+        if args[5] == 2:
+            raise KeyboardInterrupt
+        original(*args)
+
+    monkeypatch.setattr(tuning, "_train_round", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.finetune(study, output, model=own_weights, epochs=60)
+    assert not output.exists()
+    monkeypatch.setattr(tuning, "_train_round", original)
+    tuning.finetune(study, output, model=own_weights, epochs=60)
+    assert [number for number, _ in rounds] == [1, 2, 3]
+    assert _read(output)["scores_of_rounds"] == scores
+
+
+def test_killed_run_of_other_settings_begins_anew(
+    study, output, own_weights, rounds, monkeypatch
+):
+    monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)
+    opened = tuning._Rounds.open(output, {"epochs": 60})
+    opened.begin(own_weights)
+    opened.add(0.9)
+    tuning.finetune(study, output, model=own_weights, epochs=20)
+    assert _read(output)["scores_of_rounds"] == [0.5, 0.5]
+
+
+def test_splits_are_recorded_for_the_dataset_too(
+    study, output, own_weights, scores, rounds
+):
+    study.update(dataclasses.replace(row, split="") for row in study.rows())
+    tuning.finetune(study, output, model=own_weights, epochs=20)
+    found = {row.image: row.split for row in study.rows()}
+    assert set(found.values()) == {"train", "validation"}
+    held_out = [image for image, split in found.items() if split == "validation"]
+    assert _read(output)["held_out"] == held_out
+
+
+def test_cellpose_own_training_runs_and_changes_the_weights(
+    study, output, own_weights, monkeypatch
+):
+    """One epoch of one batch, and scores of the real thing."""
+    state = np.random.get_state()[1].copy()
+    original = tuning._train_round
+    trained = []
+
+    def watched(network, pieces, *rest):
+        before = network.output[2].bias.detach().clone()
+        original(network, pieces, *rest)
+        trained.append(bool((network.output[2].bias != before).all()))
+
+    monkeypatch.setattr(tuning, "_train_round", watched)
+    result = tuning.finetune(study, output, model=own_weights, epochs=1, device="cpu")
+    assert len(result.scores) == 2
+    assert [field.image for field in result.verdict.fields] == [
+        "HEK/d2.png",
+        "N2a/d2.png",
+    ]
+    # The first epoch of cellpose's warm-up has a rate of 0: batch norms alone move.
+    assert trained == [False]
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_only_corrected_fields_are_used(study, output, own_weights):
+    study.update(dataclasses.replace(row, corrected=False) for row in study.rows())
+    with pytest.raises(InputError, match="expected fields that were corrected by hand"):
+        tuning.finetune(study, output, model=own_weights)
+
+
+@pytest.mark.parametrize(
+    "options", [{"epochs": 0}, {"learning_rate": 0.0}, {"hand_weight": 0.5}]
+)
+def test_numbers_without_sense_are_refused(study, output, own_weights, options):
+    with pytest.raises(InputError, match="Expected epochs from 1"):
+        tuning.finetune(study, output, model=own_weights, **options)
+
+
+def test_part_that_training_left_out_is_what_is_scored(study):
+    row = study.rows()[0]
+
+    class Finder:
+        """Finds the cells of the right quarter alone."""
+
+        def annotate(self, image, diameter):
+            labels = study.read_cells(row).labels.copy()
+            labels[:, : material.first_kept_out(80)] = 0
+            return Found(Cells.from_labels(labels, ("HEK",)).labels, diameter)
+
+    def score(right_part):
+        return verdict.score_part(
+            Finder(), study, [row], {"HEK": 9.0}, right_part=right_part
+        )
+
+    assert score(True) == 1
+    # Two cells of six.
+    assert score(False) == pytest.approx(1 / 3)

@@ -1,0 +1,96 @@
+"""What a person looks at first: lists, pictures and the queue."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.annotation import review
+from cellclass_tf.annotation.doubts import Doubt
+from cellclass_tf.cells import Cells
+from cellclass_tf.study import ImageRow, Study
+
+LABELS = np.zeros((300, 900), np.int32)
+LABELS[50:150, 50:150] = 1
+LABELS[50:150, 300:400] = 2
+LABELS[50:150, 600:700] = 3
+IMAGE = np.zeros((300, 900, 3), np.uint8)
+DOUBTS = [
+    Doubt(2, ("two nuclei", "odd size"), 0.9, 99.5, 349.5, 10_000),
+    Doubt(3, ("cut by border",), None, 99.5, 649.5, 10_000),
+]
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study.create(tmp_path / "study")
+
+
+def _cells():
+    return Cells.from_labels(LABELS, ("HEK",))
+
+
+def _has(picture, colour, columns):
+    return (picture[:300, columns] == colour).all(axis=-1).any()
+
+
+def test_field_has_a_list_and_a_picture(study):
+    row = ImageRow("HEK/a.b.png", "HEK")
+    review.write_field(study, row, IMAGE, _cells(), DOUBTS)
+    lines = files.read_csv(study.root / "review/HEK/a.b.csv")
+    assert [line["cell"] for line in lines] == ["2", "3"]
+    assert lines[0]["reasons"] == "two nuclei; odd size"
+    assert (lines[0]["centroid_x_px"], lines[1]["probability"]) == ("349.5", "")
+    assert files.read_png(study.root / "review/HEK/a.b.png").shape[1] == 900
+    review.forget_field(study, row)
+    assert not list((study.root / "review/HEK").iterdir())
+
+
+def test_doubtful_cells_stand_out_with_their_numbers():
+    picture = review.draw(IMAGE, _cells(), DOUBTS, name="HEK/a.png")
+    grey, pink, blue = (150, 150, 150), (204, 121, 167), (153, 221, 255)
+    assert _has(picture, grey, slice(0, 200))
+    assert _has(picture, pink, slice(250, 450))
+    assert _has(picture, blue, slice(550, 750))
+    # The number of cell 2, in its middle; cell 3 is only cut, and has none.
+    middle = picture[85:115, 330:370]
+    assert (middle == 255).all(axis=-1).any()
+    assert not (picture[85:115, 630:670] == 255).all(axis=-1).any()
+
+
+def _row(name, doubts, **columns):
+    return ImageRow(f"HEK/{name}.png", "HEK", cells=50, doubts=doubts, **columns)
+
+
+def test_fields_are_queued_by_errors_a_minute(study):
+    study.update(
+        [
+            # 0.35 errors expected; 20 + 3 + 7 = 30 s.
+            _row("one", "two nuclei 1"),
+            # 3.5 errors; 20 + 30 + 70 = 120 s.
+            _row("many", "two nuclei 10"),
+            # 1 error; 20 + 30 + 20 = 70 s.
+            _row("borders", "cut by border 10"),
+            _row("corrected", "two nuclei 10", corrected=True),
+            _row("rejected", "two nuclei 10", verdict="rejected"),
+            _row("sound", ""),
+        ]
+    )
+    review.write_queue(study)
+    lines = files.read_csv(study.review_queue_path)
+    names = [line["image"] for line in lines]
+    assert names == ["HEK/many.png", "HEK/borders.png", "HEK/one.png"]
+    assert [line["errors_per_minute"] for line in lines] == ["1.75", "0.86", "0.7"]
+    assert (lines[0]["rank"], lines[0]["expected_errors"]) == ("1", "3.5")
+    assert (lines[0]["minutes"], lines[0]["two_nuclei"]) == ("2.0", "10")
+
+
+def test_corrected_field_leaves_the_queue(study):
+    row = _row("a", "no nucleus 2")
+    study.update([row])
+    review.write_queue(study)
+    assert len(files.read_csv(study.review_queue_path)) == 1
+    study.update([dataclasses.replace(row, corrected=True)])
+    review.write_queue(study)
+    assert files.read_csv(study.review_queue_path) == []

@@ -1,0 +1,32 @@
+"""Masks as run lengths: those of pycocotools, made from the box alone."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.cells import Piece
+from cellclass_tf.run_lengths import encode_mask
+
+coco_mask = pytest.importorskip("pycocotools.mask")
+
+
+def _masks():
+    rng = np.random.default_rng(0)
+    for share in (0.05, 0.3, 0.7, 1.0):
+        for shape in ((7, 9), (1, 12), (12, 1), (30, 20)):
+            mask = rng.random(shape) < share
+            mask[-1, -1] = True
+            yield mask
+    # Runs that end at the foot of a column and go on at the head of the next.
+    mask = np.zeros((5, 6), bool)
+    mask[:, 2:4] = mask[3:, 1] = True
+    yield mask
+
+
+@pytest.mark.parametrize("mask", _masks())
+def test_run_lengths_are_those_of_pycocotools(mask):
+    piece = Piece.cut(mask)
+    expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert encode_mask(piece.mask, piece.corner_yx, mask.shape) == {
+        "size": list(mask.shape),
+        "counts": expected["counts"].decode(),
+    }
