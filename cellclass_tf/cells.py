@@ -254,11 +254,19 @@ def _relabel(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "Expected labels (H, W) of whole numbers from 0 on; got shape "
             f"{labels.shape} of {labels.dtype}."
         )
-    values, inverse = np.unique(labels, return_inverse=True)
-    inverse = inverse.reshape(labels.shape).astype(np.int32)
-    if values.size and values[0] == 0:
-        return inverse, values[1:]
-    return inverse + 1, values
+    if labels.max(initial=0) > max(labels.size, np.iinfo(np.uint16).max):
+        values, inverse = np.unique(labels, return_inverse=True)
+        inverse = inverse.reshape(labels.shape).astype(np.int32)
+        if values[0] == 0:
+            return inverse, values[1:]
+        return inverse + 1, values
+    # The usual numbers need no sorting.
+    counts = np.bincount(labels.ravel())
+    counts[:1] = 0
+    present = np.flatnonzero(counts)
+    table = np.zeros(len(counts), np.int32)
+    table[present] = np.arange(1, len(present) + 1)
+    return table[labels] if labels.size else labels.astype(np.int32), present
 
 
 def _ids_of_types(cell_types: Sequence[str], type_names: Sequence[str]) -> np.ndarray:

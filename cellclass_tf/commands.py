@@ -72,12 +72,14 @@ def _changed(outcome: batch.Outcome) -> list[str]:
     return lines
 
 
-def _export(study: str, format: str, output: str, segmentation: str) -> Any:
+def _export(
+    study: str, format: str, output: str, segmentation: str, first: int | None
+) -> Any:
     import cellclass_tf
 
-    options = {"coco": {"segmentation": segmentation}}.get(format, {})
+    options = {"coco": {"segmentation": segmentation}, "cellpose": {"first": first}}
     function = getattr(cellclass_tf, f"export_{format}")
-    return function(study, output, **options)
+    return function(study, output, **options[format])
 
 
 def _dataset(study: str) -> batch.Outcome:
@@ -282,6 +284,12 @@ COMMANDS = {
                 "Of COCO; polygons cannot say holes, which stay RLE.",
                 choices=("rle", "polygons"),
                 default="rle",
+            ),
+            Flag(
+                "first",
+                "For cellpose's window: only so many of the fields that come first in "
+                "review/queue.csv.",
+                flags.DEFINE_integer,
             ),
         ),
         _export,

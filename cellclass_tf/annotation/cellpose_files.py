@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import batch, connected, files
-from cellclass_tf.annotation import changes, pickled_npy, records
+from cellclass_tf.annotation import changes, pickled_npy, records, review
 from cellclass_tf.annotation.importing import (
     Arrival,
     Candidate,
@@ -34,7 +34,10 @@ _CRUMB_SHARE = 0.05
 
 
 def export_cellpose(
-    study: str | os.PathLike | Study, output: str | os.PathLike
+    study: str | os.PathLike | Study,
+    output: str | os.PathLike,
+    *,
+    first: int | None = None,
 ) -> batch.Outcome:
     """Writes the accepted images and their cells for cellpose's window.
 
@@ -50,18 +53,29 @@ def export_cellpose(
     Args:
       study: the study, or its folder.
       output: folder to write to.
+      first: how many of the fields that are worth a person's time most (see
+        `review.write_queue`); None for all images.
 
     Returns:
       The outcome by image.
 
     Raises:
-      InputError: if the study has no accepted images.
+      InputError: if the study has no accepted images, or none in the queue.
     """
     study = study if isinstance(study, Study) else Study.open(study)
     output = pathlib.Path(output)
     rows = [row for row in records.settled_rows(study) if row.verdict != REJECTED]
     if not rows:
         raise InputError(f"{study.manifest_path}: expected accepted images to export.")
+    if first is not None:
+        queued = review.read_queue(study)[:first]
+        rows = [row for row in rows if row.image in queued]
+        if not rows:
+            raise InputError(
+                f"{study.review_queue_path}: expected fields to correct, and there are "
+                "none (corrected ones leave the queue). Run `cellclass annotate`, or "
+                "export all images."
+            )
     return batch.run(
         lambda row: _export_field(study, row, output),
         [batch.Job(row.image, row) for row in rows],

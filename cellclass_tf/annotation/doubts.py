@@ -29,6 +29,9 @@ _FEWEST_TO_COMPARE = 10
 _ODD_FACTOR_OF_DISC = 4.0
 # Radius of the smallest nucleus that counts, as a share of the cell diameter.
 _SMALLEST_NUCLEUS = 0.12
+# Against the field's median nucleus: pieces of a neighbour's nucleus are smaller, and
+# only larger ones may be two.
+_SMALLEST_SHARE, _LARGE_SHARE = 0.3, 1.2
 # Gaussians of the nuclei's channel, as shares of the cell diameter: what is smaller is
 # texture, and what is larger is glow.
 _FINE, _COARSE = 0.06, 0.6
@@ -77,9 +80,8 @@ def doubtful_cells(
       whole cells, four times the disc of the diameter, or a quarter of it.
     - cut by border: part of it lies outside the field.
 
-    Nuclei are bright spots of the blue channel against their neighbourhood; one counts
-    for the cell that it mostly lies in, and a cell that holds as much of a spot as the
-    smallest nucleus has one, too. A channel without nuclei tells nothing:
+    Nuclei are bright spots of the blue channel against their neighbourhood, as far as
+    they lie in the cell. A channel without nuclei tells nothing:
     then no cell lacks any. Cells that are cut are not blamed for lacking a nucleus, nor
     for being small.
 
@@ -119,7 +121,7 @@ def doubtful_cells(
 def nuclei_per_cell(
     channel: np.ndarray, cells: Cells, diameter_px: float
 ) -> np.ndarray | None:
-    """Counts the nuclei of every cell.
+    """Counts the nuclei of every cell: bright pieces within its outline.
 
     Args:
       channel: (H, W) uint8, the nuclei's.
@@ -130,29 +132,33 @@ def nuclei_per_cell(
       (N,) counts; None if nothing in the channel stands out of its noise.
     """
     from scipy import ndimage
-    from skimage import measure
 
     step = max(1, int(diameter_px / _WORKING_DIAMETER_PX))
     plane = _reduced(channel, step)
     labels = cells.labels[step // 2 :: step, step // 2 :: step]
     plane = plane[: labels.shape[0], : labels.shape[1]]
     diameter = diameter_px / step
-    fine = ndimage.gaussian_filter(plane, _FINE * diameter)
-    mask = _nuclei_mask(fine, plane, diameter)
+    mask = _nuclei_mask(plane, diameter)
     if mask is None:
         return None
-    nuclei = _split(mask, diameter)
-    counts = np.zeros(len(cells) + 1, int)
+    mask &= labels > 0
+    boxes = ndimage.find_objects(labels, max_label=len(cells))
+    pieces = [
+        _pieces(mask[box] & (labels[box] == index)) if box else []
+        for index, box in enumerate(boxes, start=1)
+    ]
     smallest = np.pi * (_SMALLEST_NUCLEUS * diameter) ** 2
-    for region in measure.regionprops(nuclei):
-        if region.area >= smallest:
-            owners = labels[region.slice][region.image]
-            # Most of it has to lie there; what lies outside any cell has no owner.
-            owner = int(np.bincount(owners).argmax())
-            counts[owner] += 1
-    # Blurred nuclei of neighbours may run into one, which then has one owner.
-    inside = np.bincount(labels[mask], minlength=len(cells) + 1)
-    return np.maximum(counts, inside >= smallest)[1:]
+    areas = [piece.sum() for cell in pieces for piece in cell]
+    areas = [area for area in areas if area >= smallest]
+    typical = float(np.median(areas)) if areas else 0.0
+    smallest = max(smallest, _SMALLEST_SHARE * typical)
+    counts = np.zeros(len(cells), int)
+    for index, cell in enumerate(pieces):
+        for piece in cell:
+            if (area := piece.sum()) >= smallest:
+                is_large = area > _LARGE_SHARE * typical
+                counts[index] += _parts(piece, diameter) if is_large else 1
+    return counts
 
 
 def summary(doubts: Iterable[Doubt]) -> str:
@@ -200,13 +206,12 @@ def _reduced(channel: np.ndarray, step: int) -> np.ndarray:
     return np.asarray(Image.fromarray(channel).reduce(step), np.float32)
 
 
-def _nuclei_mask(
-    fine: np.ndarray, plane: np.ndarray, diameter: float
-) -> np.ndarray | None:
+def _nuclei_mask(plane: np.ndarray, diameter: float) -> np.ndarray | None:
     """Pixels brighter than their neighbourhood and than half of Otsu's threshold."""
     from scipy import ndimage
     from skimage import filters
 
+    fine = ndimage.gaussian_filter(plane, _FINE * diameter)
     threshold = filters.threshold_otsu(fine)
     above = fine > threshold
     if not above.any():
@@ -218,19 +223,27 @@ def _nuclei_mask(
         return None
     dark = float(fine[~above].mean())
     mask = fine > (threshold + dark) / 2
-    mask &= fine > ndimage.gaussian_filter(fine, _COARSE * diameter)
-    return ndimage.binary_fill_holes(mask)
+    return mask & (fine > ndimage.gaussian_filter(fine, _COARSE * diameter))
 
 
-def _split(mask: np.ndarray, diameter: float) -> np.ndarray:
-    """Parts nuclei that touch, by the distance to their border."""
+def _pieces(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected pieces of a mask, each (h, w) bool."""
     from scipy import ndimage
-    from skimage import measure, morphology, segmentation
 
-    distance = ndimage.distance_transform_edt(mask).astype(np.float32)
+    labels, count = ndimage.label(mask)
+    return [labels == number for number in range(1, count + 1)]
+
+
+def _parts(nucleus: np.ndarray, diameter: float) -> int:
+    """In how many a large nucleus falls, by the distance to its border."""
+    from scipy import ndimage
+    from skimage import morphology
+
+    padded = ndimage.binary_fill_holes(np.pad(nucleus, 1))
+    distance = ndimage.distance_transform_edt(padded).astype(np.float32)
     distance = ndimage.gaussian_filter(distance, 0.5 * _FINE * diameter)
-    seeds = measure.label(morphology.h_maxima(distance, _SPLIT_DEPTH * diameter))
-    return segmentation.watershed(-distance, seeds, mask=mask)
+    peaks = morphology.h_maxima(distance, _SPLIT_DEPTH * diameter)
+    return max(1, ndimage.label(peaks, np.ones((3, 3)))[1])
 
 
 def _middles(cells: Cells, indices: Sequence[int]) -> list[tuple[float, float]]:

@@ -142,6 +142,13 @@ def write_queue(study: Study) -> None:
     )
 
 
+def read_queue(study: Study) -> list[str]:
+    """Returns the images of the queue, best first; none where there is no queue."""
+    if not study.review_queue_path.exists():
+        return []
+    return [line["image"] for line in files.read_csv(study.review_queue_path)]
+
+
 def _worth(counts: dict[str, int]) -> dict[str, Any]:
     errors = sum(_CHANCE_OF_ERROR[reason] * n for reason, n in counts.items())
     seconds = _OPENING_S + _LOOKING_S * sum(counts.values()) + _REDRAWING_S * errors

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import files
-from cellclass_tf.annotation import cellpose_files
+from cellclass_tf.annotation import cellpose_files, review
 from cellclass_tf.annotation.cellpose_files import export_cellpose, import_cellpose
 from cellclass_tf.annotation.mask_files import import_masks
 from cellclass_tf.cells import Cells
@@ -261,6 +261,18 @@ def test_masks_and_cellpose_files_speak_of_the_same_cells(study, exported, tmp_p
     export_cellpose(study, tmp_path / "after")
     outcome = import_cellpose(study, tmp_path / "after")
     assert outcome.done["HEK/a.png"]["changes"]["kept"] == 2
+
+
+def test_first_fields_of_the_queue_are_exported_alone(study, tmp_path):
+    with pytest.raises(InputError, match=r"queue\.csv: expected fields to correct"):
+        export_cellpose(study, tmp_path / "gui", first=1)
+    rows = [
+        dataclasses.replace(_row(study, "HEK/a.png"), doubts="two nuclei 1"),
+        dataclasses.replace(_row(study, "N2a/a.png"), doubts="two nuclei 9"),
+    ]
+    study.update(rows)
+    review.write_queue(study)
+    assert list(export_cellpose(study, tmp_path / "gui", first=1).done) == ["N2a/a.png"]
 
 
 def test_rejected_images_are_not_exported(study, tmp_path):

@@ -60,10 +60,19 @@ def test_specks_are_no_nuclei():
     assert _reasons(image, labels) == {}
 
 
-def test_nucleus_belongs_to_the_cell_that_has_most_of_it():
+def test_rim_of_a_neighbours_nucleus_is_no_nucleus():
     image, labels = _field()
-    # Cell 8 takes the left third of cell 9's nucleus at x 140.
-    labels[54:67, 112:137] = 8
+    # Cell 8 takes the first two columns of cell 9's nucleus, which begins at 134.
+    labels[54:67, 112:136] = 8
+    assert _reasons(image, labels) == {}
+
+
+def test_nuclei_that_run_into_each_other_are_each_their_cells():
+    image, labels = _field()
+    # The nuclei of two neighbours that touch become one bar.
+    labels[48:73, 112:120] = 8
+    labels[48:73, 120:134] = 9
+    image[55:66, 100:141, 2] = 150
     assert _reasons(image, labels) == {}
 
 
