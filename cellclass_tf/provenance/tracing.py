@@ -206,14 +206,18 @@ def _annotation_links(study: Study, row: ImageRow, cell: int | None) -> list[Lin
             "corrected or imported": "yes" if row.corrected else "no",
         }
     )
+    says += lines({"with": row.annotator_settings})
+    says += lines({"drawn by hand": row.by_hand}, before="cells ")
     cells = f"{'unknown' if row.cells is None else row.cells} cells in images.csv"
     state = RECORDED if count == row.cells else CHANGED
     if row.cells is None:
         state = NOT_RECORDED
     if labels is None:
         state = CHANGED if path.exists() else MISSING
-    says = (shown(path), f"{cells}, {count} in the label image", *says)
-    return [*links, Link("annotation", state, says)]
+    says = (f"{cells}, {count} in the label image", *says)
+    if row.cells_sha256:
+        return [*links, file_link("annotation", [path], row.cells_sha256, says)]
+    return [*links, Link("annotation", state, (shown(path), *says))]
 
 
 def _annotated_link(study: Study, row: ImageRow, cell: int) -> Link:

@@ -113,7 +113,16 @@ def test_a_study_image_shows_its_annotation(place):
     assert "2 cells in images.csv, 2 in the label image" in shown
     assert "by cellpose, SHA-256 of its weights aaaaaaaaaaaa" in shown
     assert "diameter in px 31.5, corrected or imported no" in shown
-    change_row(study, cells=3, corrected=True)
+    path = study.cells_path(row)
+    change_row(study, cells_sha256=files.sha256_of_file(path), by_hand="2")
+    assert states(trace(image))["annotation"] == "same"
+    assert "cells drawn by hand 2" in str(trace(image))
+    whole = path.read_bytes()
+    Cells.from_labels(LABELS[::-1], study.cell_types).write(path)
+    # As many cells as before, and others.
+    assert broken(trace(image)) == {"annotation": "changed"}
+    path.write_bytes(whole)
+    change_row(study, cells=3, cells_sha256="", corrected=True)
     assert broken(trace(image)) == {"annotation": "changed"}
     assert "SHA-256 of its labels" in str(trace(image))
     study.cells_path(row).unlink()
