@@ -18,6 +18,8 @@ CUT = "cut by border"
 # The most telling first: a cell is drawn in the colour of its first reason.
 REASONS = (LOW_PROBABILITY, TWO_NUCLEI, NO_NUCLEUS, ODD_SIZE, CUT)
 
+# Outlines may end so far before the border of the field that cuts their cell.
+_BORDER_PX = 1
 # Mean of cellpose's pixel probabilities. Sound cells lie above 0.9 in most fields.
 _LOW_PROBABILITY = 0.8
 # Areas are compared on a logarithmic scale: this many robust standard deviations, and at
@@ -180,9 +182,10 @@ def _gravity(doubt: Doubt) -> tuple:
 
 
 def _cut_by_border(cells: Cells) -> np.ndarray:
-    height, width = cells.labels.shape
+    height, width = (side - _BORDER_PX for side in cells.labels.shape)
     top, left, bottom, right = cells.boxes_yxyx.T
-    return (top == 0) | (left == 0) | (bottom == height) | (right == width)
+    near = (top <= _BORDER_PX) | (left <= _BORDER_PX)
+    return near | (bottom >= height) | (right >= width)
 
 
 def _of_odd_size(areas: np.ndarray, cut: np.ndarray, diameter_px: float) -> np.ndarray:

@@ -190,7 +190,10 @@ def _numbered(canvas: np.ndarray, doubts: Sequence[Doubt], scale: int) -> np.nda
     pen.font = caption.font(round(0.75 * caption.text_height(canvas.shape[1])))
     for doubt in doubts:
         if doubt.reasons != (CUT,):
-            place = (doubt.centroid_x_px * scale, doubt.centroid_y_px * scale)
+            number = str(doubt.cell)
+            # Not beyond the sides of the picture.
+            half = pen.textlength(number) / 2 + 2
+            x = min(max(doubt.centroid_x_px * scale, half), canvas.shape[1] - half)
             look = {"fill": _INK, "stroke_width": 2, "stroke_fill": _HALO}
-            pen.text(place, str(doubt.cell), anchor="mm", **look)
+            pen.text((x, doubt.centroid_y_px * scale), number, anchor="mm", **look)
     return np.asarray(drawn)

@@ -28,6 +28,9 @@ SIZE_PX = 1104
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose 3.", required=True)
 _IMAGES = flags.DEFINE_string("images", "", "Fields with masks drawn by hand.")
+_ALSO = flags.DEFINE_list(
+    "also", [], "More fields with reference labels: MERGED.png:LABELS.png."
+)
 _FIELDS = flags.DEFINE_integer("fields", 4, "Simulated fields to annotate.")
 _EXPORTED = flags.DEFINE_list("exported", ["100", "1000"], "Fields of COCO exports.")
 _ONLY = flags.DEFINE_list(
@@ -74,11 +77,15 @@ def contiguous(labels: np.ndarray) -> np.ndarray:
 def scores() -> None:
     """AP of both annotators, at the true diameter and at their own estimate."""
     import cellclass_tf as cc
-    from cellclass_tf import matching
+    from cellclass_tf import files, matching
 
     fields = [(f"simulated {n}", *pair) for n, pair in enumerate(simulated(3), start=1)]
     if _IMAGES.value:
         fields = [*drawn_by_hand(pathlib.Path(_IMAGES.value)), *fields]
+    for pair in _ALSO.value:
+        image, labels = (files.read_png(path) for path in pair.split(":"))
+        name = pathlib.Path(pair.split(":")[0]).stem
+        fields.append((f"reference {name}", image, contiguous(labels)))
     finders = {
         "cellpose": cc.CellposeAnnotator(_WEIGHTS.value),
         "watershed": cc.WatershedAnnotator(),
@@ -98,14 +105,14 @@ def scores() -> None:
                 row.append(matching.average_precision(true, found.labels, iou))
             own = finder.annotate(image)
             row += [matching.average_precision(true, own.labels, 0.5), seconds]
-        rows.append((name.split()[0].startswith("simulated"), row))
+        kind = name.split()[0] if " " in name else "by hand"
+        rows.append((kind, row))
         print(
             f"| {name} | {true.max()} | {diameter:.1f} | {_numbers(row)} |", flush=True
         )
-    for is_simulated, title in ((False, "by hand, mean"), (True, "simulated, mean")):
-        chosen = [row for kind, row in rows if kind == is_simulated]
-        if chosen:
-            print(f"| **{title}** | | | {_numbers(np.mean(chosen, axis=0))} |")
+    for kind in dict.fromkeys(kind for kind, _ in rows):
+        chosen = [row for found, row in rows if found == kind]
+        print(f"| **{kind}, mean** | | | {_numbers(np.mean(chosen, axis=0))} |")
 
 
 # Strict, cellpose's own, and one at which bad cells come through.

@@ -92,6 +92,14 @@ def test_cells_at_the_border_are_cut_and_not_blamed_for_the_rest():
     assert found == {cell: ("cut by border",) for cell in (1, 6, 11)}
 
 
+def test_outline_that_ends_just_before_the_border_is_cut_too():
+    image, labels = _field()
+    # The half cells come to lie at the right, and lose their last column.
+    flipped = image[:, :25:-1].copy(), labels[:, :25:-1].copy()
+    flipped[1][:, -1] = 0
+    assert _reasons(*flipped) == {cell: ("cut by border",) for cell in (1, 6, 11)}
+
+
 def test_sizes_are_compared_within_the_field():
     image, labels = _field()
     labels[(labels == 8) & ~_disk(labels.shape, (60, 100), 7)] = 0
