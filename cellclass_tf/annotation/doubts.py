@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from cellclass_tf.annotation.nuclei import nuclei_per_cell
 from cellclass_tf.cells import Cells
 
 LOW_PROBABILITY = "low probability"
@@ -29,21 +30,6 @@ _ODD_FACTOR = 2.0
 _FEWEST_TO_COMPARE = 10
 # Against the disc of the cell diameter alone, cells may differ more.
 _ODD_FACTOR_OF_DISC = 4.0
-# Radius of the smallest nucleus that counts, as a share of the cell diameter.
-_SMALLEST_NUCLEUS = 0.12
-# Against the field's median nucleus: pieces of a neighbour's nucleus are smaller, and
-# only larger ones may be two.
-_SMALLEST_SHARE, _LARGE_SHARE = 0.3, 1.2
-# Gaussians of the nuclei's channel, as shares of the cell diameter: what is smaller is
-# texture, and what is larger is glow.
-_FINE, _COARSE = 0.06, 0.6
-# Nuclei are split where the distance to their border dips by this share of the diameter.
-_SPLIT_DEPTH = 0.05
-# Nuclei stand out of the channel's noise by so many standard deviations, else there is
-# no use in looking for them.
-_FEWEST_SD = 4.0
-# Larger cells are reduced by a whole number, to this diameter or a little more.
-_WORKING_DIAMETER_PX = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +68,9 @@ def doubtful_cells(
       whole cells, four times the disc of the diameter, or a quarter of it.
     - cut by border: part of it lies outside the field.
 
-    Nuclei are bright spots of the blue channel against their neighbourhood, as far as
-    they lie in the cell. A channel without nuclei tells nothing:
+    Nuclei are bright spots of the blue channel against their neighbourhood; one counts
+    for the cell that it mostly lies in, and a cell that holds a third of a typical one
+    has one, too. A channel without nuclei tells nothing:
     then no cell lacks any. Cells that are cut are not blamed for lacking a nucleus, nor
     for being small.
 
@@ -118,49 +105,6 @@ def doubtful_cells(
         area = int(cells.areas_px[index])
         doubts.append(Doubt(index + 1, reasons, sure, y, x, area))
     return sorted(doubts, key=_gravity)
-
-
-def nuclei_per_cell(
-    channel: np.ndarray, cells: Cells, diameter_px: float
-) -> np.ndarray | None:
-    """Counts the nuclei of every cell: bright pieces within its outline.
-
-    Args:
-      channel: (H, W) uint8, the nuclei's.
-      cells: the cells of the field.
-      diameter_px: of a typical cell.
-
-    Returns:
-      (N,) counts; None if nothing in the channel stands out of its noise.
-    """
-    from scipy import ndimage
-
-    step = max(1, int(diameter_px / _WORKING_DIAMETER_PX))
-    plane = _reduced(channel, step)
-    labels = cells.labels[step // 2 :: step, step // 2 :: step]
-    plane = plane[: labels.shape[0], : labels.shape[1]]
-    diameter = diameter_px / step
-    mask = _nuclei_mask(plane, diameter)
-    if mask is None:
-        return None
-    mask &= labels > 0
-    boxes = ndimage.find_objects(labels, max_label=len(cells))
-    pieces = [
-        _pieces(mask[box] & (labels[box] == index)) if box else []
-        for index, box in enumerate(boxes, start=1)
-    ]
-    smallest = np.pi * (_SMALLEST_NUCLEUS * diameter) ** 2
-    areas = [piece.sum() for cell in pieces for piece in cell]
-    areas = [area for area in areas if area >= smallest]
-    typical = float(np.median(areas)) if areas else 0.0
-    smallest = max(smallest, _SMALLEST_SHARE * typical)
-    counts = np.zeros(len(cells), int)
-    for index, cell in enumerate(pieces):
-        for piece in cell:
-            if (area := piece.sum()) >= smallest:
-                is_large = area > _LARGE_SHARE * typical
-                counts[index] += _parts(piece, diameter) if is_large else 1
-    return counts
 
 
 def summary(doubts: Iterable[Doubt]) -> str:
@@ -198,55 +142,6 @@ def _of_odd_size(areas: np.ndarray, cut: np.ndarray, diameter_px: float) -> np.n
         typical = np.log(np.pi / 4 * diameter_px**2)
         limit = np.log(_ODD_FACTOR_OF_DISC)
     return (logs - typical > limit) | ((logs - typical < -limit) & whole)
-
-
-def _reduced(channel: np.ndarray, step: int) -> np.ndarray:
-    """Means over step x step px, float32."""
-    from PIL import Image
-
-    if step == 1:
-        return channel.astype(np.float32)
-    return np.asarray(Image.fromarray(channel).reduce(step), np.float32)
-
-
-def _nuclei_mask(plane: np.ndarray, diameter: float) -> np.ndarray | None:
-    """Pixels brighter than their neighbourhood and than half of Otsu's threshold."""
-    from scipy import ndimage
-    from skimage import filters
-
-    fine = ndimage.gaussian_filter(plane, _FINE * diameter)
-    threshold = filters.threshold_otsu(fine)
-    above = fine > threshold
-    if not above.any():
-        return None
-    steps = np.abs(np.diff(plane, axis=1))
-    noise = np.median(steps) / (0.6745 * 2**0.5) if steps.size else 0.0
-    contrast = fine[above].mean() - fine[~above].mean()
-    if contrast <= max(_FEWEST_SD * noise, _FEWEST_SD):
-        return None
-    dark = float(fine[~above].mean())
-    mask = fine > (threshold + dark) / 2
-    return mask & (fine > ndimage.gaussian_filter(fine, _COARSE * diameter))
-
-
-def _pieces(mask: np.ndarray) -> list[np.ndarray]:
-    """The connected pieces of a mask, each (h, w) bool."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask)
-    return [labels == number for number in range(1, count + 1)]
-
-
-def _parts(nucleus: np.ndarray, diameter: float) -> int:
-    """In how many a large nucleus falls, by the distance to its border."""
-    from scipy import ndimage
-    from skimage import morphology
-
-    padded = ndimage.binary_fill_holes(np.pad(nucleus, 1))
-    distance = ndimage.distance_transform_edt(padded).astype(np.float32)
-    distance = ndimage.gaussian_filter(distance, 0.5 * _FINE * diameter)
-    peaks = morphology.h_maxima(distance, _SPLIT_DEPTH * diameter)
-    return max(1, ndimage.label(peaks, np.ones((3, 3)))[1])
 
 
 def _middles(cells: Cells, indices: Sequence[int]) -> list[tuple[float, float]]:

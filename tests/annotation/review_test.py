@@ -49,14 +49,13 @@ def test_field_has_a_list_and_a_picture(study):
 
 def test_doubtful_cells_stand_out_with_their_numbers():
     picture = review.draw(IMAGE, _cells(), DOUBTS, name="HEK/a.png")
-    grey, pink, blue = (150, 150, 150), (204, 121, 167), (153, 221, 255)
+    grey, pink, blue = (130, 130, 130), (255, 110, 200), (153, 221, 255)
     assert _has(picture, grey, slice(0, 200))
     assert _has(picture, pink, slice(250, 450))
     assert _has(picture, blue, slice(550, 750))
-    # The number of cell 2, in its middle; cell 3 is only cut, and has none.
-    middle = picture[85:115, 330:370]
-    assert (middle == 255).all(axis=-1).any()
-    assert not (picture[85:115, 630:670] == 255).all(axis=-1).any()
+    # The number of cell 2, above it; cell 3 is only cut, and has none.
+    assert (picture[35:50, 330:370] == 255).all(axis=-1).any()
+    assert not (picture[35:50, 630:670] == 255).all(axis=-1).any()
 
 
 def _row(name, doubts, **columns):
@@ -66,11 +65,11 @@ def _row(name, doubts, **columns):
 def test_fields_are_queued_by_errors_a_minute(study):
     study.update(
         [
-            # 0.35 errors expected; 20 + 3 + 7 = 30 s.
+            # 0.3 errors expected; 20 + 3 + 6 = 29 s.
             _row("one", "two nuclei 1"),
-            # 3.5 errors; 20 + 30 + 70 = 120 s.
+            # 3 errors; 20 + 30 + 60 = 110 s.
             _row("many", "two nuclei 10"),
-            # 1 error; 20 + 30 + 20 = 70 s.
+            # 0.5 errors; 20 + 30 + 10 = 60 s.
             _row("borders", "cut by border 10"),
             _row("corrected", "two nuclei 10", corrected=True),
             _row("rejected", "two nuclei 10", verdict="rejected"),
@@ -80,10 +79,10 @@ def test_fields_are_queued_by_errors_a_minute(study):
     review.write_queue(study)
     lines = files.read_csv(study.review_queue_path)
     names = [line["image"] for line in lines]
-    assert names == ["HEK/many.png", "HEK/borders.png", "HEK/one.png"]
-    assert [line["errors_per_minute"] for line in lines] == ["1.75", "0.86", "0.7"]
-    assert (lines[0]["rank"], lines[0]["expected_errors"]) == ("1", "3.5")
-    assert (lines[0]["minutes"], lines[0]["two_nuclei"]) == ("2.0", "10")
+    assert names == ["HEK/many.png", "HEK/one.png", "HEK/borders.png"]
+    assert [line["errors_per_minute"] for line in lines] == ["1.64", "0.62", "0.5"]
+    assert (lines[0]["rank"], lines[0]["expected_errors"]) == ("1", "3.0")
+    assert (lines[0]["minutes"], lines[0]["two_nuclei"]) == ("1.8", "10")
 
 
 def test_corrected_field_leaves_the_queue(study):

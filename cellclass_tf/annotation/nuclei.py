@@ -1,0 +1,209 @@
+"""How many nuclei a cell has: bright spots of the blue channel, parted where they touch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellclass_tf import tiling
+from cellclass_tf.cells import Cells
+
+# Lengths are shares of the cell diameter. Larger cells are first reduced by a whole
+# number, to about this diameter, at which a nucleus still is some ten pixels wide.
+_WORKING_DIAMETER_PX = 20.0
+# Gaussians: what is smaller than the fine one is texture, what is larger than the coarse
+# one is glow of other nuclei.
+_QUIET, _FINE, _COARSE = 0.05, 0.08, 0.3
+# Nuclei are brighter than this share of the way from the background to bright nuclei.
+_LEVEL = 0.2
+# Added to the light before its logarithm, as a share of the same way: dim nuclei count
+# nearly as bright ones do, and the background's noise does not.
+_DARK = 0.15
+# What is a nucleus has somewhere this contrast (natural logarithm) to its surroundings.
+_LEAST_CONTRAST = 0.1
+# How much the distance to a nucleus's border adds to its contrast, and the dip between
+# two maxima of their sum from which they are two nuclei. Found on masks drawn by hand,
+# of which touching cells were merged.
+_SHAPE, _DIP = 2.0, 0.12
+# The smallest nucleus, as shares of the cell's disc and of the median nucleus.
+_SMALLEST_OF_DISC, _SMALLEST_OF_MEDIAN = 0.03, 0.25
+# A cell with this share of the median nucleus in it has one, even where most of a blurred
+# clump lies in its neighbour.
+_ENOUGH_OF_MEDIAN = 1 / 3
+# The channel tells nothing unless nuclei rise above the background by so many grey
+# levels and standard deviations of the noise. Otsu's method cuts pure noise 1.6 apart.
+_LEAST_RISE, _LEAST_RISE_SD = 8.0, 4.0
+# Reduced pixels along a tile, and enough pixels for a threshold.
+_TILE_PX, _SAMPLE_PIXELS = 1536, 1_000_000
+
+
+def nuclei_per_cell(
+    channel: np.ndarray, cells: Cells, diameter_px: float
+) -> np.ndarray | None:
+    """Counts the nuclei of every cell.
+
+    A nucleus counts for the cell that most of it lies in. Large fields are looked at in
+    tiles, so that memory does not grow with them, but for bytes of the channel.
+
+    Args:
+      channel: (H, W) uint8, the nuclei's.
+      cells: the cells of the field.
+      diameter_px: of a typical cell.
+
+    Returns:
+      (N,) int64 counts; None if the channel shows no nucleus at all, in cells or
+      beside them.
+    """
+    step = max(1, round(diameter_px / _WORKING_DIAMETER_PX))
+    diameter = diameter_px / step
+    light = _reduced_and_smooth(channel, step, max(0.7, _QUIET * diameter))
+    levels = _levels(channel, light)
+    if levels is None:
+        return None
+    labels = cells.labels[step // 2 :: step, step // 2 :: step]
+    light = light[: labels.shape[0], : labels.shape[1]]
+    boxes = cells.boxes_yxyx
+    middles = (boxes[:, :2] + boxes[:, 2:]) / (2 * step)
+    counts, any_nucleus = np.zeros(len(cells), np.int64), False
+    for tile in tiling.tiles_of(light.shape, _TILE_PX, min(round(3 * diameter), 500)):
+        owned = np.flatnonzero(tile.owns(middles))
+        if owned.size:
+            window = tuple(slice(start, start + _TILE_PX) for start in tile.corner_yx)
+            nuclei = _find(light[window], levels, diameter)
+            counts[owned] = _count(nuclei, labels[window], owned + 1)
+            any_nucleus |= bool(nuclei.any())
+    # Uneven light alone stands out of the noise, too.
+    return counts if any_nucleus else None
+
+
+def _reduced_and_smooth(channel: np.ndarray, step: int, sigma: float) -> np.ndarray:
+    """Means over step x step px, then a Gaussian; uint8, which Pillow does at once."""
+    from PIL import Image, ImageFilter
+
+    plane = Image.fromarray(channel)
+    plane = plane.reduce(step) if step > 1 else plane
+    return np.asarray(plane.filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def _levels(channel: np.ndarray, light: np.ndarray) -> tuple[float, float] | None:
+    """Grey levels of background and bright nuclei; None if there are no nuclei."""
+    from skimage import filters
+
+    every = max(1, round((light.size / _SAMPLE_PIXELS) ** 0.5))
+    sample = light[::every, ::every].ravel()
+    if sample.min() == sample.max():
+        return None
+    threshold = filters.threshold_otsu(sample)
+    dark = float(np.median(sample[sample <= threshold]))
+    bright = float(sample[sample > threshold].mean())
+    # Neighbouring pixels of the raw channel differ by their noise alone, in most of a
+    # field; what the smoothing left of it is less than a third.
+    every = max(1, channel.shape[0] // 200)
+    steps = np.abs(np.diff(channel[::every].astype(np.int16), axis=1))
+    noise = np.median(steps) / (0.6745 * 2**0.5) / 3 if steps.size else 0.0
+    rises = bright - dark > max(_LEAST_RISE, _LEAST_RISE_SD * noise)
+    return (dark, bright) if rises else None
+
+
+def _find(
+    light: np.ndarray, levels: tuple[float, float], diameter: float
+) -> np.ndarray:
+    """Returns (H, W) int32 labels of the nuclei; some may be missing."""
+    from scipy import ndimage
+
+    dark, bright = levels
+    rise = bright - dark
+    logs = np.arange(256, dtype=np.float32) - np.float32(dark)
+    logs = np.log(np.maximum(logs, 0) + _DARK * rise)[light]
+    contrast = ndimage.gaussian_filter(logs, _FINE * diameter, truncate=3)
+    contrast -= ndimage.gaussian_filter(logs, _COARSE * diameter, truncate=3)
+    mask = (light > dark + _LEVEL * rise) & (contrast > 0)
+    depth = ndimage.distance_transform_edt(mask).astype(np.float32)
+    depth = ndimage.gaussian_filter(depth, _QUIET * diameter, truncate=3)
+    depth *= _SHAPE / diameter
+    nuclei = _parted(depth + contrast, mask)
+    count = int(nuclei.max(initial=0))
+    best = _highest(nuclei[mask], contrast[mask], count)
+    areas = np.bincount(nuclei[mask], minlength=count + 1)
+    smallest = _SMALLEST_OF_DISC * np.pi / 4 * diameter**2
+    kept = (areas >= smallest) & (best >= _LEAST_CONTRAST)
+    kept[0] = False
+    if kept.any():
+        kept &= areas >= _SMALLEST_OF_MEDIAN * np.median(areas[kept])
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[nuclei]
+
+
+def _parted(height: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Labels the hills of a mask: one a maximum, if the dip to a higher one is deep.
+
+    Hills of all maxima are joined over their saddles, the highest saddle first, as long
+    as the lower of the two rises less than the dip above it.
+    """
+    from scipy import ndimage
+    from skimage import segmentation
+
+    maxima = (ndimage.maximum_filter(height, 3) == height) & mask
+    seeds, count = ndimage.label(maxima, np.ones((3, 3)))
+    hills = segmentation.watershed(-height, seeds, mask=mask)
+    tops = _highest(hills[mask], height[mask], count)
+    parent = list(range(count + 1))
+
+    def root(hill: int) -> int:
+        while parent[hill] != hill:
+            hill = parent[hill]
+        return hill
+
+    for one, other, saddle in _saddles(hills, height):
+        lower, higher = sorted((root(one), root(other)), key=lambda hill: tops[hill])
+        if lower != higher and tops[lower] - saddle < _DIP:
+            parent[lower] = higher
+    return np.array([root(hill) for hill in range(count + 1)], np.int32)[hills]
+
+
+def _saddles(hills: np.ndarray, height: np.ndarray) -> list[tuple[int, int, float]]:
+    """The steps between pixels of two hills, (one, other, height), highest first."""
+    found = []
+    for first, second in (
+        (np.s_[:, :-1], np.s_[:, 1:]),
+        (np.s_[:-1], np.s_[1:]),
+    ):
+        a, b = hills[first], hills[second]
+        border = (a != b) & (a > 0) & (b > 0)
+        level = np.minimum(height[first][border], height[second][border])
+        found.append((a[border], b[border], level))
+    one, other, level = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.argsort(-level, kind="stable")
+    return list(
+        zip(
+            one[order].tolist(),
+            other[order].tolist(),
+            level[order].tolist(),
+            strict=True,
+        )
+    )
+
+
+def _highest(numbers: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Returns (count + 1,) the largest of the values that go with each number."""
+    highest = np.full(count + 1, -np.inf)
+    order = np.argsort(values, kind="stable")
+    # Of several values that are put in one place the last one stays.
+    highest[numbers[order]] = values[order]
+    return highest
+
+
+def _count(nuclei: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Counts the nuclei of the wanted cells."""
+    total = int(nuclei.max(initial=0))
+    inside = nuclei > 0
+    numbers, owners = nuclei[inside].astype(np.int64), labels[inside]
+    areas = np.bincount(numbers, minlength=total + 1)
+    size = int(max(wanted.max(), owners.max(initial=0))) + 1
+    pairs, pixels = np.unique(numbers * size + owners, return_counts=True)
+    number, owner = np.divmod(pairs, size)
+    # A nucleus has one owner at most, which has more than half of it.
+    mine = 2 * pixels > areas[number]
+    counts = np.bincount(owner[mine], minlength=size)
+    if total:
+        enough = _ENOUGH_OF_MEDIAN * np.median(areas[1:])
+        counts = np.maximum(counts, np.bincount(owners, minlength=size) >= enough)
+    return counts[wanted]
