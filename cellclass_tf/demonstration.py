@@ -58,7 +58,7 @@ def demo(
       mixed: simulated fields of the mixed culture, on which the model is tested.
       steps: training steps; None for the experiment's own number.
       seed: of the simulation.
-      processes: worker processes of simulation and conversion.
+      processes: worker processes of simulation, conversion and annotation.
 
     Raises:
       InputError: if a stage failed for a file, or `output` holds another demo.
@@ -79,7 +79,7 @@ def demo(
         pattern = simulation.GROUP_PATTERN
         _check(cc.convert(root / "raw", root, group=pattern, processes=processes))
     with _stage("annotate", seconds):
-        _check(cc.annotate(root, annotator="watershed"))
+        _check(cc.annotate(root, annotator="watershed", processes=processes))
         quality = _annotation_quality(output, Study.open(root))
     with _stage("import", seconds):
         _check(cc.import_masks(root, root / "truth"))
