@@ -89,18 +89,19 @@ def annotate(
     ):
         if value not in known:
             raise InputError(f"Unknown {name} {value!r}; known are {', '.join(known)}.")
-    rows = _accepted_rows(study)
+    rows, failures = _accepted_rows(study)
     wanted = [row for row in rows if overwrite_corrected or not row.corrected]
     if len(wanted) < len(rows):
         logging.info("%d corrected fields are left alone.", len(rows) - len(wanted))
+    outcome = batch.Outcome(failures=failures)
     if not wanted:
-        return batch.Outcome()
+        return outcome
     settings = Settings(model, diameter, flow_threshold, cellprob_threshold, device)
     finder = _ANNOTATORS[annotator](settings)
     diameters = {}
     if diameter is None and diameter_by == "group":
         diameters = _diameters(study, wanted, finder, runner)
-    outcome, jobs = batch.Outcome(), []
+    jobs = []
     for row in wanted:
         job = _job(study, row, finder, diameters.get(row.group))
         is_current = row.annotation == job.fingerprint and not row.corrected
@@ -121,16 +122,16 @@ def annotate(
     return outcome.merged(done)
 
 
-def _accepted_rows(study: Study) -> Sequence[ImageRow]:
-    rows = records.settled_rows(study)
+def _accepted_rows(study: Study) -> tuple[Sequence[ImageRow], dict[str, str]]:
+    rows, failures = records.settle(study)
     accepted = [row for row in rows if row.verdict != REJECTED]
-    if not accepted:
+    if not accepted and not failures:
         raise InputError(
             f"{study.manifest_path}: expected images to annotate; it names "
             f"{len(rows)}, none of them accepted. Run `cellclass convert` on "
             "the raw files, or change their verdict."
         )
-    return accepted
+    return accepted, failures
 
 
 def _cellpose(settings: Settings) -> Annotator:

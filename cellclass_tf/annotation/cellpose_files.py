@@ -64,7 +64,8 @@ def export_cellpose(
     """
     study = study if isinstance(study, Study) else Study.open(study)
     output = pathlib.Path(output)
-    rows = [row for row in records.settled_rows(study) if row.verdict != REJECTED]
+    rows, failures = records.settle(study)
+    rows = [row for row in rows if row.verdict != REJECTED]
     if not rows:
         raise InputError(f"{study.manifest_path}: expected accepted images to export.")
     if first is not None:
@@ -76,11 +77,12 @@ def export_cellpose(
                 "none (corrected ones leave the queue). Run `cellclass annotate`, or "
                 "export all images."
             )
-    return batch.run(
+    outcome = batch.run(
         lambda row: _export_field(study, row, output),
         [batch.Job(row.image, row) for row in rows],
         description="export",
     )
+    return outcome.merged(batch.Outcome(failures=failures))
 
 
 def import_cellpose(

@@ -79,7 +79,8 @@ def import_cells(
       The outcome by image. Each result has `changes`, the numbers of cells added,
       redrawn, removed and kept, and `notes`.
     """
-    rows = {row.image: row for row in records.settled_rows(study)}
+    # What is imported may replace a label image that is broken.
+    rows = {row.image: row for row in (*study.rows(), *records.settle(study).rows)}
     outcome, jobs = batch.Outcome(), []
     for candidate in candidates:
         if candidate.row is None or candidate.problem:

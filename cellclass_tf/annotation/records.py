@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -50,42 +50,55 @@ def record(study: Study, outcome: batch.Outcome) -> None:
     )
 
 
-def settled_rows(study: Study) -> list[ImageRow]:
-    """Returns the rows, once they are true of the label images that lie there.
+class Settled(NamedTuple):
+    """The manifest, true of the label images that lie there.
+
+    Attributes:
+      rows: sorted by image, without those of `failures`.
+      failures: why a label image that was changed is no use, by image.
+    """
+
+    rows: list[ImageRow]
+    failures: dict[str, str]
+
+
+def settle(study: Study) -> Settled:
+    """Makes the manifest true of the label images that lie there, and reads it.
 
     Results of a run that was killed before it could record them are recorded now. A
     label image that someone changed without telling (by painting in it, say) is a
     correction from now on.
-
-    Raises:
-      InputError: if a changed label image cannot be read.
     """
-    rows, changed = study.rows(), []
+    rows, changed, failures = [], [], {}
     results = batch.results(study.journal(JOURNAL))
-    for index, row in enumerate(rows):
-        path = study.cells_path(row)
-        if not path.exists():
+    for row in study.rows():
+        try:
+            settled = _settled(study, row, results.get(row.image, {}))
+        except InputError as error:
+            failures[row.image] = str(error)
             continue
-        found = files.sha256_of_file(path)
-        if found == row.cells_sha256:
-            continue
-        result = results.get(row.image, {})
-        if result.get("cells_sha256") == found:
-            rows[index] = _with(row, result)
-        elif row.cells_sha256:
-            rows[index] = _edited(study, row, found)
-        else:
-            continue
-        changed.append(rows[index])
+        rows.append(settled)
+        if settled != row:
+            changed.append(settled)
     if changed:
         study.update(changed)
-    return rows
+    return Settled(rows, failures)
 
 
 def version_of_image(study: Study, row: ImageRow) -> Sequence:
     """What tells that a merged image has changed; it survives that the study moves."""
     path = study.image_path(row)
     return [row.image, files.sha256_of_file(path) if path.exists() else ""]
+
+
+def _settled(study: Study, row: ImageRow, result: dict[str, Any]) -> ImageRow:
+    path = study.cells_path(row)
+    found = files.sha256_of_file(path) if path.exists() else row.cells_sha256
+    if found == row.cells_sha256:
+        return row
+    if result.get("cells_sha256") == found:
+        return _with(row, result)
+    return _edited(study, row, found) if row.cells_sha256 else row
 
 
 def _edited(study: Study, row: ImageRow, sha256: str) -> ImageRow:

@@ -231,12 +231,15 @@ def test_label_image_changed_in_place_is_a_correction_from_then_on(study, calls)
     np.testing.assert_array_equal(read_labels(study.cells_path(row)), by_hand)
 
 
-def test_label_image_broken_in_place_is_told_and_not_overwritten(study):
+def test_label_image_broken_in_place_fails_alone_and_is_not_overwritten(study):
     _annotate(study)
     path = study.cells_path(_row(study, "HEK/a.png"))
     path.write_bytes(b"no TIFF")
-    with pytest.raises(InputError, match=r"a\.tif was changed since it was annotated"):
-        _annotate(study, diameter=25)
+    outcome = _annotate(study, diameter=25)
+    assert list(outcome.failures) == ["HEK/a.png"]
+    failure = outcome.failures["HEK/a.png"]
+    assert "a.tif was changed since it was annotated, and is no label image" in failure
+    assert len(outcome.done) == 3
     assert path.read_bytes() == b"no TIFF"
 
 

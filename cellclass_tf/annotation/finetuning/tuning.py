@@ -142,9 +142,12 @@ def finetune(
 
 
 def _corrected_rows(study: Study) -> list[ImageRow]:
+    settled, failures = records.settle(study)
+    for failure in failures.values():
+        logging.warning("Left out: %s", failure)
     rows = [
         row
-        for row in records.settled_rows(study)
+        for row in settled
         if row.corrected and row.verdict != REJECTED and study.cells_path(row).exists()
     ]
     if not rows:
