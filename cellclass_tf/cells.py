@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -109,20 +110,20 @@ class Cells:
 
         The TIFF is uint16, or uint32 for more than 65,535 cells.
         """
-        import tifffile
-
         path = pathlib.Path(path)
-        dtype = np.uint16 if len(self) <= np.iinfo(np.uint16).max else np.uint32
         if types_csv:
             # First the table: a label image without its types would be misread.
-            rows = enumerate(self.cell_types, start=1)
-            files.write_csv(
-                path.with_suffix(".csv"),
-                ("cell", "cell_type"),
-                ({"cell": cell, "cell_type": cell_type} for cell, cell_type in rows),
-            )
-        with files.atomic_path(path) as temporary:
-            tifffile.imwrite(temporary, self.labels.astype(dtype), compression="zlib")
+            write_types(path.with_suffix(".csv"), self.cell_types)
+        files.write_bytes(path, self.encoded())
+
+    def encoded(self) -> bytes:
+        """Returns the label image as the bytes of the TIFF that `write` writes."""
+        import tifffile
+
+        dtype = np.uint16 if len(self) <= np.iinfo(np.uint16).max else np.uint32
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, self.labels.astype(dtype), compression="zlib")
+        return buffer.getvalue()
 
     @classmethod
     def read(
@@ -157,6 +158,16 @@ class Cells:
             ) from error
         except ValueError as error:
             raise InputError(f"{table if table.exists() else path}: {error}") from error
+
+
+def write_types(path: str | os.PathLike, cell_types: Sequence[str]) -> None:
+    """Writes NAME.csv: the types of cells 1..N, by name."""
+    rows = enumerate(cell_types, start=1)
+    files.write_csv(
+        path,
+        ("cell", "cell_type"),
+        ({"cell": cell, "cell_type": cell_type} for cell, cell_type in rows),
+    )
 
 
 def read_labels(path: str | os.PathLike) -> np.ndarray:

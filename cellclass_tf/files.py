@@ -110,6 +110,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes `content`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
@@ -127,9 +133,18 @@ def write_csv(
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Reads a CSV file with a header into one dictionary of strings a row."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    """Reads a CSV file with a header into one dictionary of strings a row.
+
+    Raises:
+      InputError: if it is not UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected UTF-8 ({error}). Save it as 'CSV UTF-8'."
+        ) from error
 
 
 def sha256_of_file(path: str | os.PathLike) -> str:

@@ -21,7 +21,7 @@ class ImageRow:
     `microscopy.quality`. `verdict` is '' (not judged), 'accepted' or 'rejected';
     rejected images stay out of the dataset. `annotation` is the fingerprint of what
     made the cells, `annotator_settings` says it in words, `cells_sha256` is that of the
-    label image, `by_hand` names the cells that a person drew ('3,17-20'), and `doubts`
+    label image and `types_sha256` that of the table of types beside it, `by_hand` names the cells that a person drew ('3,17-20'), and `doubts`
     counts the doubtful ones by reason.
     """
 
@@ -64,6 +64,7 @@ class ImageRow:
     diameter_px: float | None = None
     cells: int | None = None
     cells_sha256: str = ""
+    types_sha256: str = ""
     corrected: bool = False
     by_hand: str = ""
     doubts: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -195,7 +196,13 @@ class Study:
                 raise InputError(
                     f"{self.manifest_path}, line {number}: {error}"
                 ) from error
-        return sorted(rows, key=lambda row: row.image)
+        rows.sort(key=lambda row: row.image)
+        for one, other in itertools.pairwise(rows):
+            if one.image == other.image:
+                raise InputError(
+                    f"{self.manifest_path}: {one.image} has two rows. Delete one of them."
+                )
+        return rows
 
     def accepted_rows(self) -> list[ImageRow]:
         """The rows that are not rejected."""

@@ -190,7 +190,7 @@ def _job(
     made_by = files.fingerprint(
         records.version_of_image(study, row), finder.fingerprint, diameter
     )
-    task = (row, made_by, diameter)
+    task = (row, made_by, diameter, records.state_of(study, row))
     return batch.Job(row.image, task, made_by, (study.cells_path(row),))
 
 
@@ -221,8 +221,10 @@ class _Work:
     study: Study
     finder: Annotator
 
-    def __call__(self, job: tuple[ImageRow, str, float | None]) -> dict[str, Any]:
-        row, made_by, diameter = job
+    def __call__(
+        self, job: tuple[ImageRow, str, float | None, list[str]]
+    ) -> dict[str, Any]:
+        row, made_by, diameter, planned = job
         study, finder = self.study, self.finder
         if not study.image_path(row).exists():
             raise InputError(
@@ -236,11 +238,7 @@ class _Work:
         doubtful = doubts.doubtful_cells(
             image, cells, found.diameter_px, found.probabilities
         )
-        columns = records.write_cells(study, row, cells)
-        review.write_field(study, row, image, cells, doubtful)
-        if not len(cells):
-            logging.warning("%s: no cell was found.", row.image)
-        return columns | {
+        result = {
             "annotator": finder.name,
             "annotator_sha256": finder.weights_sha256,
             "annotation": made_by,
@@ -250,3 +248,9 @@ class _Work:
             "by_hand": "",
             "doubts": doubts.summary(doubtful),
         }
+        # Last of all the labels: what fails before leaves the old ones as they are.
+        records.check_state(study, row, planned)
+        review.write_field(study, row, image, cells, doubtful)
+        if not len(cells):
+            logging.warning("%s: no cell was found.", row.image)
+        return records.write_cells(study, row, cells, result)

@@ -39,17 +39,21 @@ class Changes:
             for field in dataclasses.fields(self)
         }
 
-    def drawn(self, drawn_before: Iterable[int], said: Iterable[int] = ()) -> list[int]:
+    def drawn(
+        self, drawn_before: Iterable[int], said: Iterable[int] | None = None
+    ) -> list[int]:
         """Labels of the new cells that a person drew, sorted.
 
         Args:
           drawn_before: labels of old cells that a person drew.
-          said: labels of new cells of which it is known otherwise.
+          said: labels of new cells of which the source says so; of added cells, it is
+            believed that the others were not. None where a source tells nothing.
         """
         before = set(drawn_before)
         still = {new for old, new in self.kept if old in before}
         redrawn = {new for _, new in self.redrawn}
-        return sorted({*self.added, *redrawn, *still, *said})
+        added = self.added if said is None else ()
+        return sorted({*added, *redrawn, *still, *(said or ())})
 
 
 def compare(old: np.ndarray, new: np.ndarray) -> Changes:

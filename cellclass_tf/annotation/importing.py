@@ -14,7 +14,7 @@ from cellclass_tf import batch, files
 from cellclass_tf.annotation import changes, records, review
 from cellclass_tf.cells import UNKNOWN, Cells
 from cellclass_tf.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
+from cellclass_tf.study import ImageRow, Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,9 @@ def import_cells(
         made_by = files.fingerprint(
             "import", records.version_of_image(study, row), candidate.version
         )
-        if row.annotation == made_by and study.cells_path(row).exists():
+        # What was imported and then changed in place stays, too.
+        is_there = row.annotation.removesuffix(records.EDITED) == made_by
+        if is_there and study.cells_path(row).exists():
             outcome.skipped[row.image] = {}
             continue
         task = (row, candidate.source, made_by)
@@ -130,24 +132,24 @@ def _import_field(
         return report
     drawn = changes.labels_of(row.by_hand, len(before))
     types_known = arrival.types_known
-    if row.cell_type == MIXED and not types_known and (before.type_ids > 0).any():
-        cells, types_known = _with_types_of(before, cells, found), True
-    columns = records.write_cells(study, row, cells, types_csv=types_known)
+    had_types = study.cells_path(row).with_suffix(".csv").exists()
+    if not types_known and had_types and (before.type_ids > 0).any():
+        default = study.folder_type(row.cell_type) or UNKNOWN
+        cells, types_known = _with_types_of(before, cells, found, default), True
+    said = arrival.by_hand
+    result = report | {
+        "annotator": "import",
+        "annotator_sha256": arrival.sha256,
+        "annotation": made_by,
+        "annotator_settings": "",
+        "diameter_px": None,
+        "corrected": True,
+        "by_hand": changes.text_of(found.drawn(drawn, said)),
+        "doubts": "",
+    }
+    result = records.write_cells(study, row, cells, result, types_csv=types_known)
     review.forget_field(study, row)
-    return (
-        report
-        | columns
-        | {
-            "annotator": "import",
-            "annotator_sha256": arrival.sha256,
-            "annotation": made_by,
-            "annotator_settings": "",
-            "diameter_px": None,
-            "corrected": True,
-            "by_hand": changes.text_of(found.drawn(drawn, arrival.by_hand or ())),
-            "doubts": "",
-        }
-    )
+    return result
 
 
 def _cells_before(study: Study, row: ImageRow, size: tuple[int, int]) -> Cells:
@@ -163,9 +165,11 @@ def _cells_before(study: Study, row: ImageRow, size: tuple[int, int]) -> Cells:
     return Cells.from_labels(np.zeros(size, np.int32), study.cell_types)
 
 
-def _with_types_of(before: Cells, cells: Cells, found: changes.Changes) -> Cells:
+def _with_types_of(
+    before: Cells, cells: Cells, found: changes.Changes, default: str
+) -> Cells:
     """Cells that were there before, redrawn or not, keep their types."""
-    types = [UNKNOWN] * len(cells)
+    types = [default] * len(cells)
     for old, new in (*found.kept, *found.redrawn):
         types[new - 1] = before.cell_types[old - 1]
     return Cells.from_labels(cells.labels, cells.type_names, types)

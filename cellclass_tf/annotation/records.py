@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import json
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import logging
 
 from cellclass_tf import batch, files
-from cellclass_tf.cells import Cells, read_labels
+from cellclass_tf.cells import Cells, read_labels, write_types
 from cellclass_tf.files import InputError
 from cellclass_tf.manifest import COLUMNS
 from cellclass_tf.study import ImageRow, Study
@@ -18,36 +22,23 @@ from cellclass_tf.study import ImageRow, Study
 # labels that lie there.
 JOURNAL = "annotate"
 
+# Put behind the fingerprint of labels that a person changed.
+EDITED = "*"
 
-def write_cells(
-    study: Study, row: ImageRow, cells: Cells, *, types_csv: bool = False
-) -> dict[str, Any]:
-    """Writes a field's label image, with its table of types or with none beside it.
-
-    Returns:
-      The manifest's columns that describe the file: cells, cells_sha256.
-    """
-    path = study.cells_path(row)
-    if not types_csv:
-        # First, since new labels beside an old table would be misread.
-        path.with_suffix(".csv").unlink(missing_ok=True)
-    cells.write(path, types_csv=types_csv)
-    return {"cells": len(cells), "cells_sha256": files.sha256_of_file(path)}
-
-
-def record(study: Study, outcome: batch.Outcome) -> None:
-    """Brings the results of a run to the manifest, which is read anew for it.
-
-    Args:
-      study: the study.
-      outcome: what was done; its results hold columns of a row by name.
-    """
-    rows = {row.image: row for row in study.rows()}
-    study.update(
-        _with(rows[image], result)
-        for image, result in outcome.done.items()
-        if image in rows
-    )
+# A row whose label image was deleted.
+_NO_CELLS = {
+    "annotator": "",
+    "annotator_sha256": "",
+    "annotation": "",
+    "annotator_settings": "",
+    "diameter_px": None,
+    "cells": None,
+    "cells_sha256": "",
+    "types_sha256": "",
+    "corrected": False,
+    "by_hand": "",
+    "doubts": "",
+}
 
 
 class Settled(NamedTuple):
@@ -62,12 +53,73 @@ class Settled(NamedTuple):
     failures: dict[str, str]
 
 
+def write_cells(
+    study: Study,
+    row: ImageRow,
+    cells: Cells,
+    result: dict[str, Any],
+    *,
+    types_csv: bool = False,
+) -> dict[str, Any]:
+    """Writes a field's label image, with its table of types or with none beside it.
+
+    What will lie there is told to a file first: should the process be killed, the next
+    run knows whose labels they are, and does not take them for a person's.
+
+    Args:
+      study: the study.
+      row: of the image.
+      cells: the cells.
+      result: columns of the row that say what made them.
+      types_csv: whether the types are written cell by cell.
+
+    Returns:
+      The result, with the columns that describe the file: cells, cells_sha256 and
+      types_sha256.
+    """
+    path, table = study.cells_path(row), _table(study, row)
+    content = cells.encoded()
+    types = cells.cell_types if types_csv else ()
+    result = result | {
+        "cells": len(cells),
+        "cells_sha256": hashlib.sha256(content).hexdigest(),
+        "types_sha256": "",
+    }
+    files.write_json(_pending(study, row), {"result": result, "types": types})
+    # Old types beside new labels would be misread, and so would new ones beside old.
+    table.unlink(missing_ok=True)
+    files.write_bytes(path, content)
+    return _with_table(study, row, result, types)
+
+
+def record(study: Study, outcome: batch.Outcome) -> None:
+    """Brings the results of a run to the manifest, which is read anew for it.
+
+    Labels that someone changed in the meantime are not what was done any more; they
+    are left to `settle`.
+
+    Args:
+      study: the study.
+      outcome: what was done; its results hold columns of a row by name.
+    """
+    rows = {row.image: row for row in study.rows()}
+    done = {image: r for image, r in outcome.done.items() if image in rows}
+    study.update(
+        _with(rows[image], result)
+        for image, result in done.items()
+        if result.get("cells_sha256", "") == _sha256(study.cells_path(rows[image]))
+    )
+    for image in done:
+        _pending(study, rows[image]).unlink(missing_ok=True)
+
+
 def settle(study: Study) -> Settled:
     """Makes the manifest true of the label images that lie there, and reads it.
 
     Results of a run that was killed before it could record them are recorded now. A
-    label image that someone changed without telling (by painting in it, say) is a
-    correction from now on.
+    label image, or table of types, that someone changed without telling (by painting in
+    it, say), or put there, is a correction from now on. Where a label image was deleted,
+    the field has no cells and no corrections any more.
     """
     rows, changed, failures = [], [], {}
     results = batch.results(study.journal(JOURNAL))
@@ -85,23 +137,49 @@ def settle(study: Study) -> Settled:
     return Settled(rows, failures)
 
 
+def state_of(study: Study, row: ImageRow) -> list[str]:
+    """What lies there now: SHA-256 of label image and of types, '' where there is none."""
+    return [_sha256(study.cells_path(row)), _sha256(_table(study, row))]
+
+
+def check_state(study: Study, row: ImageRow, planned: Sequence[str]) -> None:
+    """Raises InputError if what lies there is not what it was when a run was planned."""
+    if state_of(study, row) != list(planned):
+        raise InputError(
+            f"{study.cells_path(row)} was changed while the run was under way, and is "
+            "left alone. It counts as corrected from the next run on."
+        )
+
+
 def version_of_image(study: Study, row: ImageRow) -> Sequence:
     """What tells that a merged image has changed; it survives that the study moves."""
-    path = study.image_path(row)
-    return [row.image, files.sha256_of_file(path) if path.exists() else ""]
+    return [row.image, _sha256(study.image_path(row))]
 
 
 def _settled(study: Study, row: ImageRow, result: dict[str, Any]) -> ImageRow:
-    path = study.cells_path(row)
-    found = files.sha256_of_file(path) if path.exists() else row.cells_sha256
-    if found == row.cells_sha256:
+    labels, types = state_of(study, row)
+    if not labels:
+        return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
+    is_known = bool(row.cells_sha256)
+    if is_known and [labels, types] == [row.cells_sha256, row.types_sha256]:
         return row
-    if result.get("cells_sha256") == found:
-        return _with(row, result)
-    return _edited(study, row, found) if row.cells_sha256 else row
+    pending = _read_pending(study, row)
+    for made, names in (
+        (pending.get("result", {}), pending.get("types")),
+        (result, ()),
+    ):
+        if labels == made.get("cells_sha256"):
+            if names and not types:
+                made = _with_table(study, row, made, names)
+                types = made["types_sha256"]
+            if types == made.get("types_sha256", ""):
+                return _with(row, made)
+    # Studies of older versions know what made their labels, and no SHA-256 of them.
+    is_old = row.annotator or row.corrected
+    return row if is_old and not is_known else _edited(study, row, labels, types)
 
 
-def _edited(study: Study, row: ImageRow, sha256: str) -> ImageRow:
+def _edited(study: Study, row: ImageRow, labels_sha256: str, types: str) -> ImageRow:
     path = study.cells_path(row)
     try:
         labels = read_labels(path)
@@ -112,15 +190,49 @@ def _edited(study: Study, row: ImageRow, sha256: str) -> ImageRow:
             f"({error}). Mend it, or delete it to have the field annotated again."
         ) from error
     logging.warning("%s was changed by hand; it counts as corrected.", path)
+    made_by = row.annotation.removesuffix(EDITED)
     return dataclasses.replace(
         row,
-        annotator_settings=f"{row.annotator}, then changed in place",
+        annotator=row.annotator or "import",
+        annotator_settings=f"{row.annotator or 'put in place'}, then changed in place",
+        annotation=f"{made_by}{EDITED}",
         cells=count,
-        cells_sha256=sha256,
+        cells_sha256=labels_sha256,
+        types_sha256=types,
         corrected=True,
-        by_hand="",
+        by_hand="" if labels_sha256 != row.cells_sha256 else row.by_hand,
         doubts="",
     )
+
+
+def _with_table(
+    study: Study, row: ImageRow, result: dict[str, Any], types: Sequence[str]
+) -> dict[str, Any]:
+    if not types:
+        return result
+    write_types(_table(study, row), types)
+    return result | {"types_sha256": _sha256(_table(study, row))}
+
+
+def _table(study: Study, row: ImageRow) -> pathlib.Path:
+    return study.cells_path(row).with_suffix(".csv")
+
+
+def _pending(study: Study, row: ImageRow) -> pathlib.Path:
+    below = study.cells_path(row).relative_to(study.root / "cells")
+    return study.journal("pending").with_suffix("") / below.with_suffix(".json")
+
+
+def _read_pending(study: Study, row: ImageRow) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(_pending(study, row).read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _sha256(path: pathlib.Path) -> str:
+    return files.sha256_of_file(path) if path.exists() else ""
 
 
 def _with(row: ImageRow, result: dict[str, Any]) -> ImageRow:

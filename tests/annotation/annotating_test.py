@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import files
-from cellclass_tf.annotation import annotating
+from cellclass_tf import batch, files
+from cellclass_tf.annotation import annotating, records, review
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
 from cellclass_tf.cells import Cells, read_labels
@@ -84,6 +84,8 @@ def test_types_of_a_mixed_field_stay_unknown_and_an_old_table_goes(study):
     old = Cells.from_labels(np.eye(3, dtype=int), study.cell_types, ["HEK"])
     old.write(study.cells_path(row), types_csv=True)
     assert study.cells_path(row).with_suffix(".csv").exists()
+    # Of a version that recorded no SHA-256; else they would be a person's.
+    _change(study, "mixed/m.png", annotator="watershed")
     _annotate(study)
     assert not study.cells_path(row).with_suffix(".csv").exists()
     assert study.read_cells(row).cell_types == ("unknown", "unknown")
@@ -107,19 +109,114 @@ def test_other_settings_and_changed_images_are_done_again(study, calls):
     assert _row(study, "N2a/a.png").cells == 1
 
 
-def test_killed_run_goes_on_and_the_manifest_gets_whole(study, calls):
-    untouched = study.manifest_path.read_bytes()
-    _annotate(study)
-    # Killed while it wrote the third line, before the manifest.
+def _kill_before(monkeypatch, name):
+    """Has the next call of a function of `records` killed before it begins."""
+    original = getattr(records, name)
+
+    def killed(*args):
+        monkeypatch.setattr(records, name, original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records, name, killed)
+
+
+def test_killed_run_goes_on_and_the_manifest_gets_whole(study, calls, monkeypatch):
+    _kill_before(monkeypatch, "record")
+    with pytest.raises(KeyboardInterrupt):
+        _annotate(study)
+    # While it wrote the third line of its journal, the label image being there.
     journal = study.journal("annotate")
     journal.write_bytes(journal.read_bytes()[: -len(journal.read_bytes()) // 3])
-    study.manifest_path.write_bytes(untouched)
     outcome = _annotate(study)
-    assert len(outcome.skipped) == 2
-    assert len(outcome.done) == 2
-    assert len(calls) == 6
+    assert len(outcome.skipped) == 4
+    assert len(calls) == 4
     assert [row.cells for row in study.rows()] == [2, 2, 2, 2]
     assert {row.annotator for row in study.rows()} == {"watershed"}
+    assert not any(row.corrected for row in study.rows())
+
+
+def test_run_killed_between_labels_and_journal_leaves_no_correction(
+    study, calls, monkeypatch
+):
+    _annotate(study)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "_append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _annotate(study, diameter=40)
+    monkeypatch.undo()
+    outcome = _annotate(study, diameter=40)
+    assert list(outcome.skipped) == ["HEK/a.png"]
+    assert {row.diameter_px for row in study.rows()} == {40}
+    assert not any(row.corrected for row in study.rows())
+
+
+def test_failure_while_the_picture_is_drawn_leaves_the_old_labels(study, monkeypatch):
+    _annotate(study)
+    before = study.cells_path(_row(study, "HEK/a.png")).read_bytes()
+
+    def full(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(review, "write_field", full)
+    outcome = _annotate(study, diameter=40)
+    assert len(outcome.failures) == 4
+    assert study.cells_path(_row(study, "HEK/a.png")).read_bytes() == before
+    monkeypatch.undo()
+    assert len(_annotate(study, diameter=40).done) == 4
+
+
+def test_labels_that_were_put_in_place_are_a_persons(study, calls):
+    row = _row(study, "HEK/a.png")
+    mine = np.zeros((60, 120), np.uint16)
+    mine[:9, :9] = 1
+    study.cells_path(row).parent.mkdir(parents=True)
+    tifffile.imwrite(study.cells_path(row), mine)
+    _annotate(study)
+    assert len(calls) == 3
+    row = _row(study, "HEK/a.png")
+    assert (row.corrected, row.cells) == (True, 1)
+
+
+def test_field_that_is_painted_during_the_run_is_left_alone(study, monkeypatch):
+    path = study.cells_path(_row(study, "N2a/a.png"))
+    original = WatershedAnnotator.annotate
+
+    def painted_meanwhile(self, image, *diameter):
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            tifffile.imwrite(path, np.eye(60, 120, dtype=np.uint16))
+        return original(self, image, *diameter)
+
+    monkeypatch.setattr(WatershedAnnotator, "annotate", painted_meanwhile)
+    outcome = _annotate(study)
+    assert "was changed while the run was under way" in outcome.failures["N2a/a.png"]
+    assert read_labels(path).sum() == 60
+    _annotate(study)
+    assert _row(study, "N2a/a.png").corrected
+
+
+def test_deleted_labels_are_annotated_again_even_of_a_corrected_field(study, calls):
+    _annotate(study)
+    path = study.cells_path(_row(study, "HEK/a.png"))
+    tifffile.imwrite(path, np.eye(60, 120, dtype=np.uint16))
+    _annotate(study)
+    path.unlink()
+    assert list(_annotate(study).done) == ["HEK/a.png"]
+    assert not _row(study, "HEK/a.png").corrected
+
+
+def test_types_that_a_person_wrote_down_are_a_correction(study, calls):
+    _annotate(study)
+    table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
+    files.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
+    _annotate(study, diameter=40)
+    assert table.exists()
+    row = _row(study, "mixed/m.png")
+    assert row.corrected
+    assert study.read_cells(row).cell_types == ("HEK", "unknown")
 
 
 def test_edits_of_the_manifest_survive_the_next_run(study):

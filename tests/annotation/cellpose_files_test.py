@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import files
-from cellclass_tf.annotation import cellpose_files, review
+from cellclass_tf.annotation import cellpose_files, records, review
 from cellclass_tf.annotation.cellpose_files import export_cellpose, import_cellpose
 from cellclass_tf.annotation.mask_files import import_masks
 from cellclass_tf.cells import Cells
@@ -26,15 +26,20 @@ LABELS[25:35, 40:60] = 3
 @pytest.fixture
 def study(tmp_path):
     study = Study.create(tmp_path / "study")
-    rows = [ImageRow(image, image.split("/")[0]) for image in IMAGES]
-    for number, row in enumerate(rows):
+    rows = []
+    for number, name in enumerate(IMAGES):
+        row = ImageRow(name, name.split("/")[0])
         image = np.zeros((40, 60, 3), np.uint8)
         image[..., 1] = LABELS * 20 + number
         files.write_png(study.image_path(row), image)
         if row.name != "new":
             kind = ["HEK", "N2a", "HEK"] if row.cell_type == "mixed" else None
             cells = Cells.from_labels(LABELS, study.cell_types, kind)
-            cells.write(study.cells_path(row), types_csv=kind is not None)
+            made = {"annotator": "watershed", "annotation": "by machine"}
+            types_csv = kind is not None
+            made = records.write_cells(study, row, cells, made, types_csv=types_csv)
+            row = dataclasses.replace(row, **made)
+        rows.append(row)
     study.update(rows)
     return study
 
@@ -173,9 +178,11 @@ def test_image_without_cells_is_exported_alone(exported):
 def test_cells_drawn_from_nothing_are_imported(study, exported):
     path = exported / "N2a" / "new_seg.npy"
     shutil.copy(exported / "N2a" / "a_seg.npy", path)
+    _edit(path, ismanual=[True, True, False])
     outcome = import_cellpose(study, exported)
     assert outcome.done["N2a/new.png"]["changes"]["added"] == 3
-    assert _row(study, "N2a/new.png").by_hand == "1-3"
+    # The third one was found by a network in cellpose's window.
+    assert _row(study, "N2a/new.png").by_hand == "1-2"
 
 
 def test_crumbs_of_a_pen_are_dropped_and_told(study, exported):

@@ -1,5 +1,6 @@
 """What tests of COCO files share."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -42,8 +43,8 @@ def make_study(tmp_path):
             if types is None:
                 names = [("HEK", "N2a", "unknown")[i % 3] for i in range(len(cells))]
                 cells = Cells.from_labels(cells.labels, study.cell_types, names)
-            study.update([row])
-            records.write_cells(study, row, cells, types_csv=types is None)
+            made = records.write_cells(study, row, cells, {}, types_csv=types is None)
+            study.update([dataclasses.replace(row, annotator="import", **made)])
         return study
 
     return make
