@@ -148,6 +148,17 @@ def results(journal: str | os.PathLike) -> dict[str, Any]:
     return {name: entry["result"] for name, entry in _read_journal(journal).items()}
 
 
+def remember(journal: str | os.PathLike, results: dict[str, Any]) -> None:
+    """Puts results into a journal, in place of those that it has by these names.
+
+    Raises:
+      InputError: if it cannot be written.
+    """
+    for name, result in results.items():
+        if error := _append(journal, Job(name, None), result):
+            raise InputError(error)
+
+
 def _check_names(jobs: Sequence[Job]) -> None:
     seen = set()
     for job in jobs:

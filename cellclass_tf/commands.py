@@ -67,7 +67,7 @@ def _changed(outcome: batch.Outcome) -> list[str]:
     lines = []
     for name, result in sorted(outcome.done.items()):
         counts = [f"{n} {what}" for what, n in result["changes"].items() if n]
-        lines.append(f"  {one_line(name)}: {', '.join(counts) or 'no cells'}")
+        lines.append(f"  {one_line(name)}: {', '.join(counts) or 'nothing'}")
         lines += [f"    {one_line(note)}" for note in result["notes"]]
     return lines
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 
+from cellclass_tf.files import InputError
 from cellclass_tf.study import MIXED, ImageRow
 
 SPLITS = ("train", "validation", "test", MIXED)
@@ -58,6 +61,26 @@ def assign_splits(
             chosen[group] = "validation"
         filled[chosen[group]].update(counts)
     return {row.image: chosen[row.group] for row in rows}
+
+
+def with_splits(
+    rows: Sequence[ImageRow], every: Sequence[ImageRow], manifest: os.PathLike
+) -> list[ImageRow]:
+    """Returns rows with their splits, which depend on all images of their groups.
+
+    Args:
+      rows: of the images that are wanted.
+      every: rows of all accepted images of the study, those among them.
+      manifest: its path, for messages.
+
+    Raises:
+      InputError: if images of one group already are in different splits.
+    """
+    try:
+        chosen = assign_splits(every)
+    except ValueError as error:
+        raise InputError(f"{manifest}: {error}") from error
+    return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
 
 
 def _lacks_validation(filled, cell_type: str) -> bool:

@@ -27,6 +27,8 @@ _MIN_ESTIMATE_PX = 6.0
 # side at the network's own scale. Larger fields are cut into overlapping tiles.
 _TILE_PX = 2560
 _SMALLEST_TILE_PX = 384
+# The side of the parts of a larger field on which its cells' diameter is estimated.
+_SAMPLE_PX = 1536
 # Channels are stretched between these percentiles of the whole field, as cellpose does.
 _PERCENTILES = (1.0, 99.0)
 
@@ -130,11 +132,16 @@ class CellposeAnnotator:
         size_model = cellpose_models().SizeModel(self.network)
         size_model.params = self._size
         size_model.diam_mean = float(self._size["diam_mean"])
+        # Of a large field a few parts do.
+        normalize = {"normalize": True, "lowhigh": _stretch(image)}
+        parts = _sample(image)
         with warnings.catch_warnings():
             # A field without cells is no reason to warn of means.
             warnings.simplefilter("ignore")
-            estimate = self._eval(size_model, image)[0]
-        return float(estimate) if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
+            options = {"normalize": normalize} if len(parts) > 1 else {}
+            found = [float(self._eval(size_model, p, **options)[0]) for p in parts]
+        estimate = float(np.median(found))
+        return estimate if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
 
     def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Found:
         """Finds the cells in a merged image of any size.
@@ -262,6 +269,21 @@ def _origin(diameter_px: float | None, size_path: Any) -> str:
     if diameter_px is not None:
         return "given"
     return "by the size model" if size_path else "of the training images"
+
+
+def _sample(image: np.ndarray) -> list[np.ndarray]:
+    """The image; or, of a large one, three parts on its diagonal."""
+    sides = [min(side, _SAMPLE_PX) for side in image.shape[:2]]
+    if max(image.shape[:2]) <= _SAMPLE_PX:
+        return [image]
+    parts = []
+    for share in (0.2, 0.5, 0.8):
+        top, left = (
+            round(share * (whole - side))
+            for whole, side in zip(image.shape[:2], sides, strict=True)
+        )
+        parts.append(image[top : top + sides[0], left : left + sides[1]])
+    return parts
 
 
 def _stretch(image: np.ndarray) -> list[list[float]]:

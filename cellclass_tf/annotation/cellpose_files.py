@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from cellclass_tf.study import ImageRow, Study
 
 _ENDING = "_seg.npy"
 _EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."
+# What was written, beside the exported folders: a line a field.
+_EXPORTED = ".exported.jsonl"
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
 _CHANNELS = [2, 3]
 # Strokes of the pen leave pixels apart from their cell. What is larger than this, or
@@ -48,7 +51,7 @@ def export_cellpose(
     brings it back.
 
     Cells that were changed in OUTPUT since an earlier export are never overwritten: they
-    fail, and say so.
+    fail, and say so. OUTPUT/.exported.jsonl remembers what was written.
 
     Args:
       study: the study, or its folder.
@@ -69,18 +72,23 @@ def export_cellpose(
     if not rows:
         raise InputError(f"{study.manifest_path}: expected accepted images to export.")
     if first is not None:
-        queued = review.read_queue(study)[:first]
-        rows = [row for row in rows if row.image in queued]
+        waiting = {row.image: row for row in rows if not row.corrected}
+        queued = [image for image in review.read_queue(study) if image in waiting]
+        rows = [waiting[image] for image in queued[:first]]
         if not rows:
             raise InputError(
                 f"{study.review_queue_path}: expected fields to correct, and there are "
                 "none (corrected ones leave the queue). Run `cellclass annotate`, or "
                 "export all images."
             )
+    journal = output / _EXPORTED
+    before = batch.results(journal)
     outcome = batch.run(
-        lambda row: _export_field(study, row, output),
+        lambda row: _export_field(study, row, output, before.get(row.image, {})),
         [batch.Job(row.image, row) for row in rows],
         description="export",
+        journal=journal,
+        skip_done=False,
     )
     return outcome.merged(batch.Outcome(failures=failures))
 
@@ -91,8 +99,9 @@ def import_cellpose(
     """Brings cells that were corrected in cellpose's window into a study.
 
     Every NAME_seg.npy below `source` belongs to the image NAME of the study; a folder
-    named after a type says which where two types have a NAME. Fields in which nothing
-    was changed or drawn stay as they are. No name that a file's pickle asks for is
+    named after a type says which where two types have a NAME. Files that are as they were
+    exported change nothing, whatever became of the study since. A file that was changed
+    fails where the study's cells were changed, too, since it would undo that. No name that a file's pickle asks for is
     looked up, beyond numpy's arrays and numbers.
 
     See `importing.import_cells` for what the manifest says of them.
@@ -113,26 +122,51 @@ def import_cellpose(
     if not paths:
         raise InputError(f"{source}: expected a folder with files NAME{_ENDING}.")
     candidates = _candidates(study, paths, source)
-    return import_cells(study, candidates, lambda row, path: _read(study, row, path))
+    exported = batch.results(source / _EXPORTED)
+
+    def read(row: ImageRow, path: pathlib.Path) -> Arrival | None:
+        return _read(study, row, path, exported.get(row.image, {}))
+
+    outcome = import_cells(study, candidates, read)
+    _remember(source, exported, candidates, outcome)
+    return outcome
 
 
-def _export_field(study: Study, row: ImageRow, output: pathlib.Path) -> dict[str, Any]:
+def _export_field(
+    study: Study, row: ImageRow, output: pathlib.Path, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes a field; returns the SHA-256 of what was written, by what it is of."""
     image = study.image_path(row)
     target = output / row.cell_type / image.name
+    seg = target.with_name(f"{row.name}{_ENDING}")
+    written = {"image": files.sha256_of_file(image)}
+    if target.exists() and files.sha256_of_file(target) not in (
+        written["image"],
+        before.get("image"),
+    ):
+        raise InputError(
+            f"{target} is there already, and is another image. Export to a new folder."
+        )
     if study.cells_path(row).exists():
         cells = study.read_cells(row)
-        seg = target.with_name(f"{row.name}{_ENDING}")
-        if not seg.exists():
-            _write(seg, cells, row)
-        elif not np.array_equal(_labels_of(seg, pickled_npy.load(seg)), cells.labels):
+        written |= {"labels": _digest(cells.labels), "study": row.cells_sha256}
+        there = seg.exists() and _digest(_labels_of(seg, pickled_npy.load(seg)))
+        if there and there not in (written["labels"], before.get("labels")):
             raise InputError(
-                f"{seg} is there already, with other cells than the study. Import it "
-                "first, or export to another folder."
+                f"{seg} is there already, and was changed since it was exported. Import "
+                "it first, or export to another folder."
             )
-    if not target.exists() or not _same_bytes(image, target):
-        with files.atomic_path(target) as temporary:
-            shutil.copyfile(image, temporary)
-    return {}
+        if there != written["labels"]:
+            _write(seg, cells, row)
+    with files.atomic_path(target) as temporary:
+        shutil.copyfile(image, temporary)
+    return written
+
+
+def _digest(labels: np.ndarray) -> str:
+    """A hash of labels, whatever their integer type."""
+    content = np.ascontiguousarray(labels, np.int64)
+    return hashlib.sha256(content.tobytes() + repr(labels.shape).encode()).hexdigest()
 
 
 def _write(path: pathlib.Path, cells: Cells, row: ImageRow) -> None:
@@ -166,14 +200,28 @@ def _is_rim(labels: np.ndarray) -> np.ndarray:
     return rim & (labels > 0)
 
 
-def _same_bytes(one: pathlib.Path, other: pathlib.Path) -> bool:
-    return files.sha256_of_file(one) == files.sha256_of_file(other)
+def _remember(
+    source: pathlib.Path,
+    exported: Mapping[str, Any],
+    candidates: Sequence[Candidate],
+    outcome: batch.Outcome,
+) -> None:
+    """Has files and study agree from here on, so that correcting can go on."""
+    news = {}
+    for candidate in candidates:
+        image = candidate.row.image if candidate.row else ""
+        result = outcome.done.get(image, {})
+        if image in exported and "cells_sha256" in result:
+            labels = _labels_of(candidate.source, pickled_npy.load(candidate.source))
+            agreed = {"labels": _digest(labels), "study": result["cells_sha256"]}
+            news[image] = exported[image] | agreed
+    batch.remember(source / _EXPORTED, news)
 
 
 def _candidates(
     study: Study, paths: list[pathlib.Path], source: pathlib.Path
 ) -> list[Candidate]:
-    rows, found, taken = study.rows(), [], {}
+    rows, found, by_image = study.rows(), [], {}
     if not rows:
         raise InputError(
             f"{study.manifest_path} names no images; run `cellclass convert` first."
@@ -183,24 +231,34 @@ def _candidates(
         try:
             names = [path.name.removesuffix(_ENDING)]
             row = row_named(path, names, name.parent.parts, rows, _EXPECTED)
-            if row.image in taken:
-                raise InputError(
-                    f"{path} and {taken[row.image]} both match {row.image}. Leave one."
-                )
+            by_image.setdefault(row.image, (row, []))[1].append(path)
         except InputError as error:
             problem = str(error)
             found.append(Candidate(None, None, name=name.as_posix(), problem=problem))
-            continue
-        taken[row.image] = path
-        status = path.stat()
-        version = [path.name, status.st_size, status.st_mtime_ns]
-        found.append(Candidate(row, path, version))
+    for image, (row, matches) in sorted(by_image.items()):
+        problem = ""
+        if len(matches) > 1:
+            both = " and ".join(map(str, matches[:2]))
+            problem = f"{image}: {both} match it. Leave one of them."
+        status = matches[0].stat()
+        version = [matches[0].name, status.st_size, status.st_mtime_ns]
+        found.append(Candidate(row, matches[0], version, problem=problem))
     return found
 
 
-def _read(study: Study, row: ImageRow, path: pathlib.Path) -> Arrival:
+def _read(
+    study: Study, row: ImageRow, path: pathlib.Path, exported: Mapping[str, Any]
+) -> Arrival | None:
     content = pickled_npy.load(path)
     labels, notes = _labels_of(path, content).astype(np.int32), []
+    if exported and _digest(labels) == exported.get("labels"):
+        return None
+    if exported.get("study", row.cells_sha256) != row.cells_sha256:
+        raise InputError(
+            f"{path} was changed, and so were the study's cells of {row.image} since the "
+            f"export; importing would undo that. Delete {_EXPORTED} beside the folders "
+            "to have the file win, or export anew and correct that."
+        )
     _check_numbers(path, labels)
     dropped = _drop_crumbs(path, labels)
     if dropped:

@@ -46,7 +46,7 @@ class Arrival:
       types_known: whether the type of each cell is known one by one.
       by_hand: labels of the cells of which the source says that a person drew them;
         None where a source tells nothing. A source that tells, and differs in nothing
-        from the study, was not touched, and corrects nothing.
+        from the study, corrects nothing.
       notes: what was resolved on the way, a short phrase each.
       path: of the file, for messages.
     """
@@ -62,7 +62,7 @@ class Arrival:
 def import_cells(
     study: Study,
     candidates: Sequence[Candidate],
-    read: Callable[[ImageRow, Any], Arrival],
+    read: Callable[[ImageRow, Any], Arrival | None],
 ) -> batch.Outcome:
     """Brings cells into a study, field by field.
 
@@ -73,7 +73,8 @@ def import_cells(
     Args:
       study: the study; its manifest holds the rows.
       candidates: at most one for an image.
-      read: reads a candidate's source; raises InputError where it is no use.
+      read: reads a candidate's source; None where nothing was changed in it. Raises
+        InputError where it is no use.
 
     Returns:
       The outcome by image. Each result has `changes`, the numbers of cells added,
@@ -112,12 +113,14 @@ def import_cells(
 
 def _import_field(
     study: Study,
-    read: Callable[[ImageRow, Any], Arrival],
+    read: Callable[[ImageRow, Any], Arrival | None],
     row: ImageRow,
     source: Any,
     made_by: str,
 ) -> dict[str, Any]:
     arrival = read(row, source)
+    if arrival is None:
+        return {"changes": {}, "notes": ["as it was exported"]}
     cells, size = arrival.cells, study.read_image(row).shape[:2]
     if cells.labels.shape != size:
         raise InputError(

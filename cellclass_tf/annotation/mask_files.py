@@ -29,6 +29,8 @@ _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs put after an image's name; the longest is tried first.
 _ENDINGS = ("_mergeMasks", "_cp_masks", "_labels", "_masks")
 _EXPECTED = f"Its name should be an image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
+# Cells of which parts were cut off are in a few pieces each.
+_MOST_PIECES = 3
 _ONE_CELL = re.compile(r"(?P<name>.+)_mask_out_(?P<cell>\d+)")
 
 
@@ -207,12 +209,26 @@ def _read_cells(
             "Expected a label image, with a number for each cell, or one mask for each "
             "cell, named NAME_mask_out_K.png."
         )
+    _check_scatter(path, values)
     if folder_type is None and path.with_suffix(".csv").exists():
         return Cells.read(path, types), True, ()
     try:
         return Cells.from_labels(values, types, folder_type), False, ()
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _check_scatter(path: pathlib.Path, values: np.ndarray) -> None:
+    """Refuses a grey image, in which each level would be a cell in hundreds of pieces."""
+    from skimage import measure
+
+    numbers = np.unique(values[values > 0]).size
+    pieces = int(measure.label(values, background=0, connectivity=2).max(initial=0))
+    if pieces > 10 + _MOST_PIECES * numbers:
+        raise InputError(
+            f"{path}: expected a label image; it has {numbers} numbers in {pieces} "
+            "pieces, as a grey image has. Leave the images themselves out of the folder."
+        )
 
 
 def _merge_single_cells(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import tokenize
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,6 +22,8 @@ _BROKEN = (
     LookupError,
     MemoryError,
     RecursionError,
+    SyntaxError,
+    tokenize.TokenError,
     TypeError,
     ValueError,
 )
@@ -109,17 +112,20 @@ class _Array:
         return flat.reshape(self.shape, order=order)
 
 
-def _plain(value: Any) -> Any:
-    """Puts arrays in place of their stand-ins."""
-    if isinstance(value, _Array):
-        return value.real
-    if isinstance(value, _Dtype):
-        return value.real
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value)
-    return value
+def _plain(value: Any, known: dict[int, Any] | None = None) -> Any:
+    """Puts arrays in place of their stand-ins; what is shared is looked at once."""
+    known = {} if known is None else known
+    if id(value) in known:
+        return known[id(value)]
+    plain = value
+    if isinstance(value, (_Array, _Dtype)):
+        plain = value.real
+    elif isinstance(value, dict):
+        plain = {key: _plain(item, known) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        plain = type(value)(_plain(item, known) for item in value)
+    known[id(value)] = plain
+    return plain
 
 
 def _encode(text: str, encoding: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Any
 
@@ -54,11 +53,7 @@ def rows_of_dataset(study: Study) -> tuple[list[ImageRow], batch.Outcome]:
         len(outcome.failures),
         len(annotated) - len(usable) - len(outcome.failures),
     )
-    try:
-        chosen = splits.assign_splits(usable)
-    except ValueError as error:
-        raise InputError(f"{study.manifest_path}: {error}") from error
-    rows = [dataclasses.replace(row, split=chosen[row.image]) for row in usable]
+    rows = splits.with_splits(usable, rows, study.manifest_path)
     study.update(rows)
     return rows, outcome
 

@@ -197,3 +197,28 @@ def test_real_weights_find_the_same_cells_in_tiles(assets, real_weights, monkeyp
     monkeypatch.setattr(cellpose_annotator, "_TILE_PX", 300)
     tiled = annotator.annotate(image).labels
     assert matching.average_precision(whole, tiled, 0.5) >= 0.85
+
+
+def test_diameter_of_a_large_field_is_estimated_on_parts(
+    own_weights, tmp_path, monkeypatch
+):
+    import shutil
+
+    from cellpose import models
+
+    shutil.copy(own_weights, tmp_path / "mine")
+    _save_size_model(tmp_path / "size_mine.npy", _size_model())
+    seen = []
+
+    def estimate(self, image, **options):
+        seen.append((image.shape, options["normalize"]["lowhigh"]))
+        return 10.0 * len(seen), 0.0
+
+    monkeypatch.setattr(models.SizeModel, "eval", estimate)
+    monkeypatch.setattr(cellpose_annotator, "_SAMPLE_PX", 100)
+    image = np.zeros((90, 400, 3), np.uint8)
+    image[:, 200:, 1] = 100
+    found = CellposeAnnotator(tmp_path / "mine").estimate_diameter_px(image)
+    # The median of 10, 20 and 30; all parts are stretched as the whole field.
+    assert found == 20
+    assert seen == [((90, 100, 3), [[0.0, 100.0], [0.0, 1.0]])] * 3

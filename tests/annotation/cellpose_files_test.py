@@ -109,7 +109,63 @@ def test_untouched_files_change_nothing(study, exported):
     outcome = import_cellpose(study, exported)
     assert sorted(outcome.done) == ["HEK/a.png", "N2a/a.png", "mixed/m.png"]
     assert study.manifest_path.read_bytes() == manifest
-    assert outcome.done["HEK/a.png"]["changes"]["kept"] == 3
+    assert outcome.done["HEK/a.png"]["notes"] == ["as it was exported"]
+
+
+def _paint(study, image):
+    labels = LABELS.copy()
+    labels[30:38, 0:8] = 4
+    Cells.from_labels(labels, study.cell_types).write(
+        study.cells_path(_row(study, image))
+    )
+
+
+def test_untouched_file_undoes_no_correction_that_was_made_elsewhere(study, exported):
+    _paint(study, "HEK/a.png")
+    outcome = import_cellpose(study, exported)
+    assert outcome.done["HEK/a.png"]["notes"] == ["as it was exported"]
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
+    # And an export brings it up to date, since nobody touched it.
+    assert not export_cellpose(study, exported).failures
+    assert not import_cellpose(study, exported).failures
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
+
+
+def test_file_and_study_that_both_changed_are_told(study, exported):
+    _paint(study, "HEK/a.png")
+    _edit(exported / "HEK" / "a_seg.npy", masks=_masks(without=[1]))
+    outcome = import_cellpose(study, exported)
+    assert "was changed, and so were the study's" in outcome.failures["HEK/a.png"]
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
+    (exported / ".exported.jsonl").unlink()
+    import_cellpose(study, exported)
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 2
+
+
+def test_correcting_goes_on_after_an_import(study, exported):
+    path = exported / "HEK" / "a_seg.npy"
+    _edit(path, masks=_masks(without=[1]), ismanual=[False, False])
+    import_cellpose(study, exported)
+    _edit(path, masks=_masks(without=[1, 2]), ismanual=[False])
+    outcome = import_cellpose(study, exported)
+    assert not outcome.failures
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 1
+    assert import_cellpose(study, exported).skipped
+
+
+def test_two_files_for_one_image_fail(study, exported):
+    shutil.copytree(exported / "HEK", exported / "old" / "HEK")
+    outcome = import_cellpose(study, exported)
+    assert "match it. Leave one of them" in outcome.failures["HEK/a.png"]
+
+
+def test_image_of_a_stranger_is_not_overwritten(study, tmp_path):
+    strange = tmp_path / "gui" / "HEK" / "a.png"
+    strange.parent.mkdir(parents=True)
+    strange.write_bytes(b"mine")
+    outcome = export_cellpose(study, tmp_path / "gui")
+    assert "is there already, and is another image" in outcome.failures["HEK/a.png"]
+    assert strange.read_bytes() == b"mine"
 
 
 def test_corrections_come_back_and_are_told(study, exported):
@@ -164,7 +220,9 @@ def test_corrections_in_the_folder_are_never_overwritten(study, exported):
     _edit(path, masks=_masks(without=[1]))
     before = path.read_bytes()
     outcome = export_cellpose(study, exported)
-    assert "is there already, with other cells" in outcome.failures["HEK/a.png"]
+    assert (
+        "was changed since it was exported. Import it" in outcome.failures["HEK/a.png"]
+    )
     assert path.read_bytes() == before
     import_cellpose(study, exported)
     assert not export_cellpose(study, exported).failures
@@ -266,6 +324,7 @@ def test_masks_and_cellpose_files_speak_of_the_same_cells(study, exported, tmp_p
     files.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
     import_masks(study, tmp_path / "masks")
     export_cellpose(study, tmp_path / "after")
+    (tmp_path / "after" / ".exported.jsonl").unlink()
     outcome = import_cellpose(study, tmp_path / "after")
     assert outcome.done["HEK/a.png"]["changes"]["kept"] == 2
 

@@ -257,3 +257,14 @@ def test_import_says_what_it_changed(study, source):
     _write(source / "HEK/a.tif", (LABELS == 1).astype(np.uint16))
     second = import_masks(study, source).done["HEK/a.png"]["changes"]
     assert second == {"added": 0, "redrawn": 0, "removed": 1, "kept": 1}
+
+
+def test_grey_image_is_no_label_image(study, source):
+    row = ImageRow("HEK/big.png", "HEK")
+    files.write_png(study.image_path(row), np.zeros((60, 60, 3), np.uint8))
+    study.update([row])
+    grey = np.random.default_rng(0).integers(90, 900, (60, 60)).astype(np.uint16)
+    _write(source / "HEK/big.tif", grey)
+    failure = import_masks(study, source).failures["HEK/big.png"]
+    assert "numbers in" in failure and "as a grey image has" in failure
+    assert not study.cells_path(row).exists()

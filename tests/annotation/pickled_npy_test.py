@@ -107,3 +107,21 @@ def test_broken_npy_names_the_file(tmp_path, content):
     (tmp_path / "broken.npy").write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.npy: expected a \.npy file"):
         pickled_npy.load(tmp_path / "broken.npy")
+
+
+def test_lists_that_share_their_parts_are_read_at_once(tmp_path):
+    shared = []
+    for _ in range(60):
+        shared = [shared, shared]
+    path = tmp_path / "shared.npy"
+    np.save(path, np.array({"masks": shared}, object), allow_pickle=True)
+    assert list(pickled_npy.load(path)) == ["masks"]
+
+
+def test_header_that_cannot_be_parsed_is_refused(tmp_path):
+    path = tmp_path / "torn.npy"
+    np.save(path, np.zeros(3))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"'descr'", b"(((((((", 1))
+    with pytest.raises(InputError, match=r"torn\.npy: expected a \.npy file"):
+        pickled_npy.load(path)

@@ -117,11 +117,7 @@ def _rows_with_splits(study: Study) -> list[ImageRow]:
             f"{study.root}: no annotated images ({len(accepted)} accepted images, none "
             "with cells). Run `cellclass annotate` or `cellclass import` first."
         )
-    try:
-        chosen = splits.assign_splits(rows)
-    except ValueError as error:
-        raise InputError(f"{study.manifest_path}: {error}") from error
-    rows = [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
+    rows = splits.with_splits(rows, accepted, study.manifest_path)
     study.update(rows)
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _KEPT_OUT = 0.25
 # A window around a cell that was drawn by hand is this many times its longer side wide.
 _WINDOW = 4
+# Eight pieces are in memory at once.
+_LARGEST_PIECE_PX = 1200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,30 +53,42 @@ class Piece:
       image: TIFF, (2, H, W) float32, cytoplasm and nuclei, stretched as cellpose does.
       flows: TIFF, (4, H, W) float32, labels, cell or not, and flows in y and x.
       weight: how often it is drawn, in relation to the others.
+      is_window: whether it surrounds a hand-drawn cell, and is no field or part of one.
     """
 
     image: pathlib.Path
     flows: pathlib.Path
     weight: float
+    is_window: bool = False
 
 
-def roles_of(study: Study, rows: Sequence[ImageRow]) -> tuple[Roles, list[ImageRow]]:
+def roles_of(
+    study: Study, corrected: Sequence[ImageRow], every: Sequence[ImageRow]
+) -> tuple[Roles, list[ImageRow]]:
     """Shares corrected fields out by the splits of the dataset.
 
     Train is trained on. Test and mixed fields are held out, and validation chooses the
-    best round; without test and mixed fields, validation is held out.
+    best round; without test and mixed fields, validation is held out. Where all groups
+    would be for training, one of those that have no split yet becomes validation.
+
+    Args:
+      study: the study.
+      corrected: rows of the fields to share out.
+      every: rows of all accepted fields, since a group's split is that of all of them.
 
     Returns:
-      The roles, and the rows with their splits, which are the dataset's too.
+      The roles, and the corrected rows with their splits, which are the dataset's too.
 
     Raises:
       InputError: if a hand-made split leaks, or no group can be held out.
     """
-    try:
-        chosen = splits.assign_splits(rows)
-    except ValueError as error:
-        raise InputError(f"{study.manifest_path}: {error}") from error
-    rows = [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
+    rows = splits.with_splits(corrected, every, study.manifest_path)
+    if all(row.split == "train" for row in rows):
+        moved = _groups_for_validation(corrected, every)
+        rows = [
+            dataclasses.replace(row, split="validation") if row.group in moved else row
+            for row in rows
+        ]
 
     def those(*names: str) -> tuple[ImageRow, ...]:
         return tuple(row for row in rows if row.split in names)
@@ -82,14 +97,28 @@ def roles_of(study: Study, rows: Sequence[ImageRow]) -> tuple[Roles, list[ImageR
     if not held_out:
         held_out, choose = choose, ()
     if not those("train") or not held_out:
+        groups = {row.group: row.split for row in rows}
         raise InputError(
-            f"{study.root}: expected corrected fields of two acquisition groups or more, "
-            "one of which is held out to judge by; got "
-            f"{len({row.group for row in rows})} group(s), {len(rows)} corrected "
-            "field(s). Correct fields of another dish, or see the columns group and "
-            "split of images.csv."
+            f"{study.root}: expected corrected fields to train on and, of another "
+            "acquisition group, corrected fields to judge by; got "
+            f"{len(rows)} field(s) of {len(groups)} group(s), of the splits "
+            f"{', '.join(sorted(set(groups.values())))}. Correct fields of another dish, "
+            "or see the columns group and split of images.csv."
         )
     return Roles(those("train"), choose, held_out), rows
+
+
+def _groups_for_validation(
+    corrected: Sequence[ImageRow], every: Sequence[ImageRow]
+) -> set[str]:
+    """One group of each type that has no split yet, if others of the type remain."""
+    fixed, moved = {row.group for row in every if row.split}, set()
+    for cell_type in sorted({row.cell_type for row in corrected}):
+        groups = sorted({row.group for row in corrected if row.cell_type == cell_type})
+        free = [group for group in groups if group not in fixed]
+        if free and len(groups) > 1:
+            moved.add(free[-1])
+    return moved
 
 
 def prepare(
@@ -121,11 +150,14 @@ def prepare(
         if not roles.choose:
             edge = first_kept_out(labels.shape[1])
             image, labels = image[..., :edge], labels[:, :edge]
-        fields.append(_write(folder / f"{number:05d}", image, labels, device))
+        for part, window in enumerate(_parts(labels.shape)):
+            name = folder / f"{number:05d}_{part:04d}"
+            cut = (image[(slice(None), *window)], labels[window])
+            fields.append(_write(name, *cut, device))
         if hand_weight > 1:
             drawn = changes.labels_of(row.by_hand, len(cells))
             for window in _windows(cells, drawn, labels.shape):
-                name = folder / f"{number:05d}_{len(windows):06d}"
+                name = folder / f"{number:05d}_hand_{len(windows):06d}"
                 cut = (image[(slice(None), *window)], labels[window])
                 windows.append(_write(name, *cut, device))
     fields = [pair for pair in fields if pair]
@@ -136,7 +168,7 @@ def prepare(
     share = 1 / hand_weight if windows else 1.0
     return [
         *_weighted(fields, share),
-        *_weighted([pair for pair in windows if pair], 1 - share),
+        *_weighted([pair for pair in windows if pair], 1 - share, is_window=True),
     ]
 
 
@@ -156,8 +188,10 @@ def stretched(image: np.ndarray) -> np.ndarray:
     return transforms.normalize_img(np.stack(planes), axis=0)
 
 
-def _weighted(pairs: Sequence[tuple], share: float) -> Iterable[Piece]:
-    return [Piece(*pair, share / len(pairs)) for pair in pairs]
+def _weighted(
+    pairs: Sequence[tuple], share: float, *, is_window: bool = False
+) -> Iterable[Piece]:
+    return [Piece(*pair, share / len(pairs), is_window) for pair in pairs]
 
 
 def _write(
@@ -176,6 +210,16 @@ def _write(
             with files.atomic_path(path) as temporary:
                 tifffile.imwrite(temporary, content)
     return paths
+
+
+def _parts(shape_yx: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Cuts a large field into parts of equal size, since cellpose reads pieces whole."""
+    axes = []
+    for side in shape_yx:
+        count = -(-side // _LARGEST_PIECE_PX)
+        edges = [round(side * n / count) for n in range(count + 1)]
+        axes.append([slice(a, b) for a, b in itertools.pairwise(edges)])
+    return list(itertools.product(*axes))
 
 
 def _windows(

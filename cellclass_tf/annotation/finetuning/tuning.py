@@ -99,11 +99,16 @@ def finetune(
             "Expected epochs from 1, a learning rate above 0 and a hand weight from 1 "
             f"on; got {epochs}, {learning_rate} and {hand_weight}."
         )
-    rows = _corrected_rows(study)
-    roles, rows = material.roles_of(study, rows)
+    rows, every = _corrected_rows(study)
+    roles, rows = material.roles_of(study, rows, every)
     # The diameter is told in each call: this one keeps the size model away.
     options = {"diameter_px": 30.0, "flow_threshold": flow_threshold, "device": device}
     base = CellposeAnnotator(model, **options)
+    if output.is_dir() or (output.exists() and output.samefile(base.weights)):
+        raise InputError(
+            f"{output}: expected a new file for the tuned weights; it is "
+            f"{'a folder' if output.is_dir() else 'the weights to begin with'}."
+        )
     settings = {
         "base": base.name,
         "base_sha256": base.weights_sha256,
@@ -122,9 +127,9 @@ def finetune(
     pieces = material.prepare(study, roles, rounds.folder, hand_weight, device)
     _train(study, roles, pieces, rounds, diameters, settings, options)
     best = int(np.argmax(rounds.scores))
+    result = _judged(study, roles, rounds, best, output, diameters, options)
     with files.atomic_path(output) as temporary:
         shutil.copyfile(rounds.weights(best), temporary)
-    result = _judged(study, roles, model, output, diameters, options)
     files.write_json(
         output.with_name(f"{output.name}.json"),
         settings
@@ -141,21 +146,29 @@ def finetune(
     return FineTuning(output, result, picture, tuple(rounds.scores))
 
 
-def _corrected_rows(study: Study) -> list[ImageRow]:
+def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
+    """Returns rows of the corrected fields that are of use, and of all accepted ones."""
     settled, failures = records.settle(study)
+    every = [row for row in settled if row.verdict != REJECTED]
+    rows = []
+    for row in every:
+        if not row.corrected or not study.cells_path(row).exists():
+            continue
+        try:
+            size = study.read_image(row).shape[:2]
+            if study.read_cells(row).labels.shape != size:
+                raise InputError(f"{study.cells_path(row)}: expected the size {size}.")
+            rows.append(row)
+        except InputError as error:
+            failures[row.image] = str(error)
     for failure in failures.values():
         logging.warning("Left out: %s", failure)
-    rows = [
-        row
-        for row in settled
-        if row.corrected and row.verdict != REJECTED and study.cells_path(row).exists()
-    ]
     if not rows:
         raise InputError(
             f"{study.manifest_path}: expected fields that were corrected by hand; there "
             "are none. Correct some and `cellclass import` them."
         )
-    return rows
+    return rows, every
 
 
 def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
@@ -163,8 +176,13 @@ def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
     by_type: dict[str, list[np.ndarray]] = {}
     for row in rows:
         areas = study.read_cells(row).areas_px
-        by_type.setdefault(row.cell_type, []).append(2 * np.sqrt(areas / np.pi))
+        if len(areas):
+            by_type.setdefault(row.cell_type, []).append(2 * np.sqrt(areas / np.pi))
     means = {name: np.concatenate(found).mean() for name, found in by_type.items()}
+    if not means:
+        raise InputError(
+            f"{study.root}: the corrected fields hold no cells to train on."
+        )
     rest = float(np.mean(list(means.values())))
     names = {row.cell_type for row in study.rows()}
     return {name: round(float(means.get(name, rest)), 2) for name in sorted(names)}
@@ -187,9 +205,14 @@ class _Rounds:
             content = json.loads(rounds._file.read_text(encoding="utf-8"))
             if content["fingerprint"] == rounds.fingerprint:
                 rounds.scores = [float(score) for score in content["scores"]]
+        if folder.exists() and not rounds._file.exists() and any(folder.iterdir()):
+            raise InputError(
+                f"{folder} is there already, and holds something else. Move it away, or "
+                "choose another output."
+            )
         if not rounds.scores:
             shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        rounds._write()
         return rounds
 
     @property
@@ -215,9 +238,12 @@ class _Rounds:
     def add(self, score: float) -> None:
         """Remembers that the round is done, and how good its weights are."""
         self.scores.append(round(score, 6))
+        self._write()
+        logging.info("round %d: score %.4f", len(self.scores) - 1, score)
+
+    def _write(self) -> None:
         content = {"fingerprint": self.fingerprint, "scores": self.scores}
         files.write_json(self._file, content)
-        logging.info("round %d: score %.4f", len(self.scores) - 1, score)
 
     @property
     def are_hopeless(self) -> bool:
@@ -280,7 +306,9 @@ def _train_round(
     order = np.random.default_rng(number).permutation(len(pieces))
     pieces = [pieces[index] for index in order]
     weights = np.array([piece.weight for piece in pieces])
-    draws = max(_BATCH, int(np.sum(weights == weights.max())))
+    # Whole fields are the first kind of piece; windows come on top of them.
+    fields = [piece for piece in pieces if not piece.is_window]
+    draws = max(_BATCH, round(len(fields) / sum(piece.weight for piece in fields)))
     if draws == len(pieces) and np.ptp(weights):
         # cellpose would take each piece once, whatever its weight.
         draws += 1
@@ -316,7 +344,8 @@ def _train_round(
 def _judged(
     study: Study,
     roles: material.Roles,
-    model: str | os.PathLike,
+    rounds: _Rounds,
+    best: int,
     output: pathlib.Path,
     diameters: dict[str, float],
     options: dict[str, Any],
@@ -324,7 +353,9 @@ def _judged(
     """Scores base and tuned weights on the held-out fields, and draws two of them."""
     import tqdm
 
-    base, tuned = (CellposeAnnotator(path, **options) for path in (model, output))
+    base, tuned = (
+        CellposeAnnotator(rounds.weights(number), **options) for number in (0, best)
+    )
     scores, shown = [], {}
     for row in tqdm.tqdm(roles.held_out, "held out", dynamic_ncols=True):
         image, true = study.read_image(row), study.read_cells(row)
@@ -333,19 +364,12 @@ def _judged(
             "tuned": tuned.annotate(image, diameters[row.cell_type]).labels,
         }
         score = verdict.score_field(true, found["base"], found["tuned"], row.image)
-        if not len(true):
-            continue
         scores.append(score)
         gain = score.tuned[0] - score.base[0]
         # The fields that gained most and least.
         for name, is_further in (("most", gain.__gt__), ("least", gain.__lt__)):
             if name not in shown or is_further(shown[name][0]):
                 shown[name] = (gain, row, true.labels, found)
-    if not scores:
-        raise InputError(
-            f"{study.root}: the held-out fields hold no cells to judge by; correct "
-            "others, or see the column split of images.csv."
-        )
     fields = {row.image: (row, true, found) for _, row, true, found in shown.values()}
     rows = [
         verdict.draw(study.read_image(row), true, found, name)

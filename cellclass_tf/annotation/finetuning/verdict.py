@@ -91,9 +91,14 @@ def judge(fields: Sequence[FieldScore]) -> Verdict:
 def score_field(
     true: Cells, base: np.ndarray, tuned: np.ndarray, name: str
 ) -> FieldScore:
-    """Scores the labels that both found in one field, (H, W) int32 each."""
+    """Scores the labels that both found in one field, (H, W) int32 each.
+
+    In a field without cells, who finds none has 1, and who finds any 0.
+    """
 
     def scores(labels: np.ndarray) -> tuple[float, ...]:
+        if not len(true):
+            return (float(not labels.any()),) * len(IOUS)
         return tuple(
             matching.average_precision(true.labels, labels, iou) for iou in IOUS
         )

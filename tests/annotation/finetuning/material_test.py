@@ -17,7 +17,7 @@ def _images(rows):
 
 
 def test_validation_is_held_out_where_there_is_no_test(study):
-    roles, _ = material.roles_of(study, study.rows())
+    roles, _ = material.roles_of(study, study.rows(), study.rows())
     assert _images(roles.held_out) == ["HEK/d2.png", "N2a/d2.png"]
     assert not roles.choose
     assert len(roles.train) == 4
@@ -27,7 +27,7 @@ def test_test_and_mixed_fields_are_held_out_and_validation_chooses(study):
     rows = study.rows()
     rows[0] = dataclasses.replace(rows[0], split="test")
     rows[3] = dataclasses.replace(rows[3], cell_type="mixed", split="")
-    roles, rows = material.roles_of(study, rows)
+    roles, rows = material.roles_of(study, rows, rows)
     assert _images(roles.held_out) == ["HEK/d0.png", "N2a/d0.png"]
     assert _images(roles.choose) == ["HEK/d2.png", "N2a/d2.png"]
     assert _images(roles.train) == ["HEK/d1.png", "N2a/d1.png"]
@@ -37,20 +37,59 @@ def test_test_and_mixed_fields_are_held_out_and_validation_chooses(study):
 def test_one_group_is_refused(study):
     rows = [dataclasses.replace(r, group="one", split="") for r in study.rows()]
     with pytest.raises(
-        InputError, match=r"two acquisition groups.*got 1 group\(s\), 6"
+        InputError, match=r"another acquisition group.*got 6 field\(s\) of 1 group"
     ):
-        material.roles_of(study, rows)
+        material.roles_of(study, rows, rows)
+
+
+def test_split_of_a_group_is_that_of_its_fields_that_are_not_corrected(study):
+    every = study.rows()
+    # A new corrected field of a dish whose other field is in test.
+    every[0] = dataclasses.replace(every[0], split="test", group="g")
+    every[1] = dataclasses.replace(every[1], split="", group="g")
+    every[4] = dataclasses.replace(every[4], split="")
+    roles, rows = material.roles_of(study, every[1:], every)
+    assert _images(roles.held_out) == ["HEK/d1.png"]
+    assert rows[0].split == "test"
+
+
+def test_of_two_dishes_one_is_held_out(study):
+    rows = [
+        dataclasses.replace(r, split="") for r in study.rows() if "d2" not in r.image
+    ]
+    roles, rows = material.roles_of(study, rows, rows)
+    assert _images(roles.held_out) == ["HEK/d1.png", "N2a/d1.png"]
+    assert _images(roles.train) == ["HEK/d0.png", "N2a/d0.png"]
+
+
+def test_split_that_was_given_stays_even_if_nothing_is_held_out(study):
+    rows = [dataclasses.replace(row, split="train") for row in study.rows()]
+    with pytest.raises(InputError, match="of 6 group.*of the splits train"):
+        material.roles_of(study, rows, rows)
+
+
+def test_large_fields_are_cut_into_pieces(study, tmp_path, monkeypatch):
+    import tifffile
+
+    monkeypatch.setattr(material, "_LARGEST_PIECE_PX", 30)
+    rows = study.rows()
+    roles = material.Roles((rows[0],), (rows[1],), (rows[2],))
+    pieces = material.prepare(study, roles, tmp_path, 1.0, CPU)
+    # 40 x 80 px: two by three, all of which hold cells.
+    shapes = {tifffile.imread(piece.image).shape for piece in pieces}
+    assert len(pieces) == 6
+    assert shapes == {(2, 20, 27), (2, 20, 26)}
 
 
 def test_group_in_two_splits_is_refused(study):
     rows = [dataclasses.replace(r, group="one") for r in study.rows()]
     with pytest.raises(InputError, match="images would leak"):
-        material.roles_of(study, rows)
+        material.roles_of(study, rows, rows)
 
 
 def test_pieces_are_what_cellpose_reads_without_the_part_kept_out(study, tmp_path):
     io = pytest.importorskip("cellpose.io")
-    roles, _ = material.roles_of(study, study.rows())
+    roles, _ = material.roles_of(study, study.rows(), study.rows())
     pieces = material.prepare(study, roles, tmp_path, 1.0, CPU)
     assert [piece.weight for piece in pieces] == [0.25] * 4
     image, flows = (io.imread(str(p)) for p in (pieces[0].image, pieces[0].flows))
@@ -92,6 +131,6 @@ def test_fields_without_cells_are_refused(study, tmp_path):
     rows = study.rows()
     for row in rows:
         tifffile.imwrite(study.cells_path(row), np.zeros((40, 80), np.uint16))
-    roles, _ = material.roles_of(study, rows)
+    roles, _ = material.roles_of(study, rows, rows)
     with pytest.raises(InputError, match="hold no cells to train on"):
         material.prepare(study, roles, tmp_path, 1.0, CPU)

@@ -118,6 +118,57 @@ def test_killed_run_of_other_settings_begins_anew(
     assert _read(output)["scores_of_rounds"] == [0.5, 0.5]
 
 
+def test_folder_of_something_else_is_left_alone(study, output, own_weights):
+    folder = output.with_name("tuned.rounds")
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"tuned\.rounds is there already, and holds"):
+        tuning.finetune(study, output, model=own_weights)
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_weights_to_begin_with_are_never_the_output(study, tmp_path, own_weights):
+    with pytest.raises(InputError, match="it is the weights to begin with"):
+        tuning.finetune(study, own_weights, model=own_weights)
+    with pytest.raises(InputError, match="it is a folder"):
+        tuning.finetune(study, tmp_path, model=own_weights)
+
+
+def test_broken_corrections_are_left_out(
+    study, output, own_weights, scores, rounds, caplog
+):
+    row = study.rows()[0]
+    Cells.from_labels(np.ones((9, 9), int), study.cell_types).write(
+        study.cells_path(row)
+    )
+    tuning.finetune(study, output, model=own_weights, epochs=20)
+    assert [image for image, *_ in _read(output)["train"]] == [
+        "HEK/d1.png",
+        "N2a/d0.png",
+        "N2a/d1.png",
+    ]
+    assert "expected the size (40, 80)" in caplog.text
+
+
+def test_epoch_sees_every_field_whatever_hand_drawn_cells_weigh(monkeypatch, tmp_path):
+    from cellpose import train
+
+    seen = {}
+    monkeypatch.setattr(train, "train_seg", lambda *_, **options: seen.update(options))
+    network = type("Net", (), {"register_forward_hook": lambda *_: _Hook()})()
+    fields = [material.Piece(tmp_path, tmp_path, 1 / 30) for _ in range(10)]
+    windows = [material.Piece(tmp_path, tmp_path, 1 / 3, True) for _ in range(2)]
+    settings = {"learning_rate": 0.1}
+    tuning._train_round(network, [*fields, *windows], tmp_path, 1, settings, 1, "")
+    # Fields have a third of the draws, and each is to be seen once.
+    assert seen["nimg_per_epoch"] == 30
+
+
+class _Hook:
+    def remove(self):
+        pass
+
+
 def test_splits_are_recorded_for_the_dataset_too(
     study, output, own_weights, scores, rounds
 ):
@@ -155,7 +206,10 @@ def test_cellpose_own_training_runs_and_changes_the_weights(
 
 
 def test_only_corrected_fields_are_used(study, output, own_weights):
-    study.update(dataclasses.replace(row, corrected=False) for row in study.rows())
+    study.update(
+        dataclasses.replace(row, corrected=False, annotator="watershed")
+        for row in study.rows()
+    )
     with pytest.raises(InputError, match="expected fields that were corrected by hand"):
         tuning.finetune(study, output, model=own_weights)
 

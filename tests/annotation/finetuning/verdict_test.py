@@ -64,6 +64,14 @@ def test_field_is_scored_at_three_overlaps():
     assert (score.image, score.cells) == ("a", 2)
 
 
+def test_field_without_cells_counts_invented_ones():
+    empty = np.zeros((4, 4), np.int32)
+    cells = Cells.from_labels(empty, ("HEK",))
+    score = verdict.score_field(cells, empty, np.eye(4, dtype=np.int32), "a")
+    assert score.base == (1.0, 1.0, 1.0)
+    assert score.tuned == (0.0, 0.0, 0.0)
+
+
 def test_picture_has_three_panels_with_their_colours():
     true = np.zeros((300, 900), np.int32)
     true[50:150, 50:150] = 1
