@@ -21,7 +21,7 @@ _CHANCE_OF_ERROR = {
     doubting.LOW_PROBABILITY: 0.35,
     doubting.TWO_NUCLEI: 0.3,
     doubting.NO_NUCLEUS: 0.8,
-    doubting.ODD_SIZE: 0.45,
+    doubting.ODD_SIZE: 0.4,
     CUT: 0.05,
 }
 # What a person needs, roughly: to open a field, to look at a doubtful cell, to redraw one.
