@@ -31,6 +31,8 @@ _ENDINGS = ("_mergeMasks", "_cp_masks", "_labels", "_masks")
 _EXPECTED = f"Its name should be an image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
 # Cells of which parts were cut off are in a few pieces each.
 _MOST_PIECES = 3
+# Boxes of single cells are held until all are there; those of cells fill no field twice.
+_MOST_FIELDS = 8
 _ONE_CELL = re.compile(r"(?P<name>.+)_mask_out_(?P<cell>\d+)")
 
 
@@ -247,8 +249,13 @@ def _merge_single_cells(
         piece = Piece.cut(mask)
         if piece is None:
             notes.append(f"{path.name} is empty")
-        else:
-            pieces.append(piece)
+            continue
+        pieces.append(piece)
+        if sum(p.mask.size for p in pieces) > _MOST_FIELDS * mask.size:
+            raise InputError(
+                f"{path}: the boxes of the masks are together larger than {_MOST_FIELDS} "
+                "fields, as where stray pixels lie far from the cells. Remove those."
+            )
     merged, contested = labels_of_pieces(pieces, shape)
     if contested:
         notes.append(f"{contested} px lay in more than one mask; the smaller got them")

@@ -268,3 +268,12 @@ def test_grey_image_is_no_label_image(study, source):
     failure = import_masks(study, source).failures["HEK/big.png"]
     assert "numbers in" in failure and "as a grey image has" in failure
     assert not study.cells_path(row).exists()
+
+
+def test_masks_with_stray_pixels_fill_no_memory(study, source):
+    for cell in range(10):
+        mask = np.zeros((3, 5), np.uint8)
+        mask[0, 0] = mask[2, 4] = 255
+        _write(source / f"a_mask_out_{cell}.png", mask)
+    failure = import_masks(study, source).failures["HEK/a.png"]
+    assert "together larger than 8 fields" in failure
