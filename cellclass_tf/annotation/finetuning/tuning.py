@@ -116,8 +116,8 @@ def finetune(
         "epochs": epochs,
         "learning_rate": learning_rate,
         "hand_weight": hand_weight,
-        "train": [[r.image, r.cells_sha256, r.by_hand] for r in roles.train],
-        "choose": [[r.image, r.cells_sha256] for r in roles.choose],
+        "train": [[*_version(study, row), row.by_hand] for row in roles.train],
+        "choose": [_version(study, row) for row in roles.choose],
     }
     study.update(rows)
     rounds = _Rounds.open(output, settings)
@@ -144,6 +144,11 @@ def finetune(
     shutil.rmtree(rounds.folder)
     picture = output.with_name(f"{output.name}.png")
     return FineTuning(output, result, picture, tuple(rounds.scores))
+
+
+def _version(study: Study, row: ImageRow) -> list[str]:
+    """Image, its SHA-256 and those of its cells and types."""
+    return [*records.version_of_image(study, row), *records.state_of(study, row)]
 
 
 def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
