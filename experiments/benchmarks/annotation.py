@@ -186,7 +186,7 @@ def overhead() -> None:
         files.write_png(study.image_path(rows[-1]), image)
         cells += int(labels.max())
     study.update(rows)
-    with timed_eval() as spent:
+    with _TimedEval() as spent:
         start = time.perf_counter()
         outcome = cc.annotate(study, model=_WEIGHTS.value, diameter=45, device="cpu")
         total = time.perf_counter() - start
@@ -195,7 +195,7 @@ def overhead() -> None:
     around = total - spent["eval"] - spent["load"]
     count = len(rows)
     print(f"{count} fields, {cells / count:.0f} cells a field")
-    print(f"loading cellpose and weights, once    {spent['load']:8.2f} s")
+    print(f"loading the weights, once             {spent['load']:8.2f} s")
     print(f"cellpose's eval, a field              {spent['eval'] / count:8.2f} s")
     print(f"everything around it, a field         {around / count:8.3f} s")
     print(
@@ -203,20 +203,17 @@ def overhead() -> None:
     )
 
 
-class timed_eval:
-    """Counts the seconds inside cellpose's `eval` and in loading it."""
+class _TimedEval:
+    """Counts the seconds inside cellpose's `eval` and in loading weights."""
 
     def __enter__(self) -> dict[str, float]:
-        self.spent = {"load": 0.0, "eval": 0.0}
-        start = time.perf_counter()
         from cellpose import models
 
-        self.spent["load"] = 0.0
+        self.spent = {"load": 0.0, "eval": 0.0}
         self._model = models.CellposeModel
         self._kept = self._model.eval, self._model.__init__
         self._model.eval = self._counted(self._kept[0], "eval")
         self._model.__init__ = self._counted(self._kept[1], "load")
-        self.imported = time.perf_counter() - start
         return self.spent
 
     def __exit__(self, *_) -> None:
