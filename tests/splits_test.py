@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from cellclass_tf import splits
+from cellclass_tf.files import InputError
 from cellclass_tf.study import ImageRow
 
 
@@ -69,3 +70,18 @@ def test_a_planted_leak_is_refused():
     rows = [dataclasses.replace(a, split="train"), dataclasses.replace(b, split="test")]
     with pytest.raises(ValueError, match="'h' is in the splits test and train"):
         splits.assign_splits(rows)
+
+
+def test_split_of_wanted_images_is_that_of_their_whole_group(tmp_path):
+    every = [
+        ImageRow("HEK/old.png", "HEK", group="g", split="test"),
+        ImageRow("HEK/new.png", "HEK", group="g"),
+        ImageRow("N2a/pure.png", "N2a", group="m"),
+        ImageRow("mixed/field.png", "mixed", group="m"),
+    ]
+    wanted = [every[1], every[2]]
+    found = splits.with_splits(wanted, every, tmp_path / "images.csv")
+    assert [row.split for row in found] == ["test", "mixed"]
+    every[1] = dataclasses.replace(every[1], split="train")
+    with pytest.raises(InputError, match=r"images\.csv: Group 'g' is in the splits"):
+        splits.with_splits(wanted, every, tmp_path / "images.csv")
