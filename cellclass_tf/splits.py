@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from cellclass_tf.files import InputError
@@ -61,6 +62,20 @@ def assign_splits(
             chosen[group] = "validation"
         filled[chosen[group]].update(counts)
     return {row.image: chosen[row.group] for row in rows}
+
+
+def compiled_group(group: str | None) -> re.Pattern | None:
+    """Compiles the regular expression that names a group in a path; None for none.
+
+    Raises:
+      InputError: if it is none.
+    """
+    try:
+        return re.compile(group) if group else None
+    except re.error as error:
+        raise InputError(
+            f"--group={group}: no regular expression ({error})."
+        ) from error
 
 
 def with_splits(

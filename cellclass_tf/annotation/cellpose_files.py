@@ -101,8 +101,8 @@ def import_cellpose(
     Every NAME_seg.npy below `source` belongs to the image NAME of the study; a folder
     named after a type says which where two types have a NAME. Files that are as they were
     exported change nothing, whatever became of the study since. A file that was changed
-    fails where the study's cells were changed, too, since it would undo that. No name that a file's pickle asks for is
-    looked up, beyond numpy's arrays and numbers.
+    fails where the study's cells were changed, too, since it would undo that. No name
+    that a file's pickle asks for is looked up, beyond numpy's arrays and numbers.
 
     See `importing.import_cells` for what the manifest says of them.
 

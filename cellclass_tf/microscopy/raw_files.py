@@ -9,6 +9,7 @@ import re
 
 from absl import logging
 
+from cellclass_tf import splits
 from cellclass_tf.files import InputError
 from cellclass_tf.microscopy import channel_files, readers
 
@@ -77,7 +78,7 @@ def find(
             f"{source}: found no image to convert; expected files ending in "
             f"{', '.join(readers.SUFFIXES)}, or sub-folders of them."
         )
-    pattern = _compiled(group)
+    pattern = splits.compiled_group(group)
     sets, alone = channel_files.group(paths, channel_pattern)
     failures |= alone
     found = []
@@ -150,15 +151,6 @@ def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:
             "sub-folders named after their types."
         )
     return parts[0]
-
-
-def _compiled(group: str | None) -> re.Pattern | None:
-    try:
-        return re.compile(group) if group else None
-    except re.error as error:
-        raise InputError(
-            f"--group={group}: no regular expression ({error})."
-        ) from error
 
 
 def _group_of(file_set, source, cell_type: str, pattern: re.Pattern | None) -> str:

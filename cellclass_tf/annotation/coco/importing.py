@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from cellclass_tf import batch
+from cellclass_tf import batch, splits
 from cellclass_tf.annotation.coco.entries import (
     Entry,
     entries_of,
@@ -17,7 +17,6 @@ from cellclass_tf.annotation.coco.entries import (
 )
 from cellclass_tf.annotation.coco.new_images import (
     Adding,
-    compiled_group,
     types_of_new_study,
 )
 from cellclass_tf.annotation.coco.reading import pieces_of_image
@@ -67,7 +66,7 @@ def import_coco(
     Raises:
       InputError: if no file is there or of use, or the categories are no use as types.
     """
-    pattern = compiled_group(group)
+    pattern = splits.compiled_group(group)
     paths, root = json_files(pathlib.Path(source))
     cocos, failures = read_all(paths, root)
     is_new = not isinstance(study, Study) and not _is_study(study)

@@ -43,16 +43,6 @@ def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
     raise InputError(f"{cocos[0].path}: expected categories, to be the study's types.")
 
 
-def compiled_group(group: str | None) -> re.Pattern | None:
-    """Raises InputError if `group` is no regular expression."""
-    try:
-        return re.compile(group) if group else None
-    except re.error as error:
-        raise InputError(
-            f"--group={group}: no regular expression ({error})."
-        ) from error
-
-
 class Adding:
     """Adds images to a study's folder, one a call; its manifest stays as it is."""
 

@@ -5,11 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from cellclass_tf import files
+from cellclass_tf import files, splits
 from cellclass_tf.annotation.coco.entries import entries_of
 from cellclass_tf.annotation.coco.new_images import (
     Adding,
-    compiled_group,
     types_of_new_study,
 )
 from cellclass_tf.annotation.coco.reading import read_coco
@@ -71,8 +70,8 @@ def test_group_is_what_the_pattern_matches(study, write_coco):
     with pytest.raises(InputError, match="--group=dish matches nothing"):
         adding(_entries(path)[0])
     with pytest.raises(InputError, match="no regular expression"):
-        compiled_group("(")
-    assert compiled_group(None) is None
+        splits.compiled_group("(")
+    assert splits.compiled_group(None) is None
 
 
 def test_image_without_or_of_several_types_is_mixed(study, write_coco, change):
