@@ -85,25 +85,43 @@ def _run_to_its_end(pipeline) -> None:
     pipeline.run().wait_until_finish()
 
 
-def _pipeline(options: Sequence[str]):
+def pipeline_options(options: Sequence[str]):
+    """Parses flags of Beam into its `PipelineOptions`, with a runner that is here.
+
+    Raises:
+      InputError: if Beam is not installed, or refuses them.
+    """
     try:
-        import apache_beam as beam
-        from apache_beam.options import pipeline_options
+        from apache_beam.options import pipeline_options as beam_options
     except ImportError as error:
         raise InputError(
             "--engine=beam needs Apache Beam, and that is not installed. Run: "
             "pip install 'cellclass_tf[beam]'"
         ) from error
     try:
-        parsed = pipeline_options.PipelineOptions(list(options))
-        standard = parsed.view_as(pipeline_options.StandardOptions)
+        parsed = beam_options.PipelineOptions(list(options))
+        standard = parsed.view_as(beam_options.StandardOptions)
         if (standard.runner or "DirectRunner").lower() in ("directrunner", "direct"):
             standard.runner = _IN_MEMORY
+        return parsed
+    except (ValueError, AttributeError, SystemExit) as error:
+        raise _refused(options, error) from error
+
+
+def _pipeline(options: Sequence[str]):
+    parsed = pipeline_options(options)
+    import apache_beam as beam
+
+    try:
         return beam.Pipeline(options=parsed)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
-        raise InputError(
-            f"--beam_options={','.join(options)}: Apache Beam refuses them ({error})."
-        ) from error
+        raise _refused(options, error) from error
+
+
+def _refused(options: Sequence[str], error: BaseException) -> InputError:
+    return InputError(
+        f"--beam_options={','.join(options)}: Apache Beam refuses them ({error})."
+    )
 
 
 def _build(pipeline, elements: list, function: Callable, folder: str) -> None:

@@ -82,16 +82,29 @@ def _export(
     return function(study, output, **options[format])
 
 
-def _dataset(study: str) -> batch.Outcome:
+def _dataset(study: str, **options: Any) -> batch.Outcome:
     import tfds_builders
 
-    prepared = tfds_builders.dataset(study)
-    splits = prepared.info.splits
-    counts = ", ".join(f"{name} {splits[name].num_examples}" for name in sorted(splits))
-    print(f"{prepared.info.full_name} in {prepared.info.data_dir}\nfields: {counts}")
+    prepared = tfds_builders.dataset(study, **options)
+    info, splits = prepared.info, prepared.info.splits
+    print(f"{info.full_name} in {info.data_dir}: {_news(prepared)}")
+    for split in sorted(splits):
+        cells = prepared.cells.get(split, {})
+        counts = ", ".join(f"{n} {name}" for name, n in sorted(cells.items()))
+        held = f", cells: {counts}" if counts else ""
+        print(f"  {split:<12}{splits[split].num_examples} fields{held}")
     for reason, cost in prepared.rejected.items():
         print(f"left out, {reason}: {cost.fields} fields, about {cost.cells} cells")
     return prepared.outcome
+
+
+def _news(prepared: Any) -> str:
+    if not prepared.is_new:
+        return "up to date"
+    if not prepared.changes:
+        return "new"
+    changes = "".join(f"\n  {one_line(change)}" for change in prepared.changes)
+    return f"new, since the version before:{changes}"
 
 
 def _evaluate(predictions: str, study: str) -> str:
@@ -315,7 +328,22 @@ COMMANDS = {
         ),
         _call("finetune"),
     ),
-    "dataset": Command("Prepares the TFDS dataset of a study.", (_STUDY,), _dataset),
+    "dataset": Command(
+        "Prepares the TFDS dataset of a study, a new version if the study has changed.",
+        (
+            _STUDY,
+            Flag("data_dir", "Folder or bucket of datasets; else STUDY/tfds."),
+            Flag(
+                "allow_no_validation",
+                "Go on where a type has no group that can be held out.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
+            _PROCESSES,
+            *_ENGINE,
+        ),
+        _dataset,
+    ),
     "predict": Command(
         "Outlines and names the cells of images, raw files or a study.",
         (

@@ -16,6 +16,12 @@ from cellclass_tf.maskrcnn import training
 _STUDY = flags.DEFINE_string(
     "study", None, "Folder of a study with a dataset; else simulated cultures."
 )
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where the study's dataset lies, if not in STUDY/tfds."
+)
+_VERSION = flags.DEFINE_string(
+    "dataset_version", None, "Such as 2.1.0; else the newest."
+)
 _STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
 
 

@@ -1,13 +1,11 @@
-"""Prepares a study's dataset, anew only where the study has changed."""
+"""Prepares a study's dataset, a new version where the study has changed."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -25,68 +23,92 @@ class Prepared:
 
     Attributes:
       info: what TFDS knows of it.
+      is_new: whether this call prepared it.
+      changes: what is different from the version before, a line each.
+      cells: number of cells by split and type, as they were annotated.
       outcome: which images were checked or failed.
       rejected: what every reason for rejection cost in fields and cells.
     """
 
     info: tfds.core.DatasetInfo
+    is_new: bool
+    changes: tuple[str, ...]
+    cells: dict[str, dict[str, int]]
     outcome: batch.Outcome
     rejected: dict[str, Cost]
 
 
-def dataset(study: str | os.PathLike | Study) -> Prepared:
-    """Prepares `cell_types/study` in STUDY/tfds.
+def dataset(
+    study: str | os.PathLike | Study,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    allow_no_validation: bool = False,
+    processes: int = 1,
+    engine: str = "local",
+    beam_options: str | Sequence[str] = (),
+) -> Prepared:
+    """Prepares `cell_types/study`.
 
     Splits are chosen by acquisition group and recorded in images.csv. A dataset made of
-    the same images, cells and splits is left as it is. Images that are broken are left
-    out and named.
+    the same images, cells and splits is left as it is; of others a new version is made,
+    and the old ones stay. Images that are broken are left out and named.
+
+    Args:
+      study: folder of the study.
+      data_dir: where datasets lie, a folder or a bucket; None for STUDY/tfds.
+      allow_no_validation: prepare it even if a type has no group to hold out.
+      processes: that check the images.
+      engine: 'local', or 'beam' to check and to write on Apache Beam.
+      beam_options: Beam's flags.
 
     Returns:
       The prepared dataset; load it with
       `tfds.load('cell_types/study', data_dir='STUDY/tfds')`.
 
     Raises:
-      InputError: if the study has no annotated images.
+      InputError: if the study has no annotated images, lacks a type or a group to hold
+        out, or the data directory cannot be written to.
     """
     study = study if isinstance(study, Study) else Study.open(study)
+    data_dir = os.fspath(data_dir or study.tfds_dir)
+    the_engine = batch.Engine(engine, processes, beam_options)
     rejected = costs_of_rejection(study.rows())
-    rows, outcome = examples.rows_of_dataset(study)
-    fingerprint = examples.fingerprint_of_dataset(study, rows)
+    cell_types_dataset_builder.check_writable(data_dir)
+    checked = examples.check_study(study, the_engine)
+    examples.refuse_gaps(
+        study, checked.contents, allow_no_validation=allow_no_validation
+    )
+    study.update(checked.rows)
     for leftover in study.tfds_dir.glob("cell_types/study/*incomplete*"):
         shutil.rmtree(leftover)
-    builder = _builder(study)
-    if (builder.info.metadata or {}).get("fingerprint") == fingerprint:
-        logging.info("%s: the dataset is up to date.", study.root)
-        return Prepared(builder.info, outcome, rejected)
-    with _set_aside(builder):
-        builder = _builder(study)
-        builder.download_and_prepare()
-    return Prepared(builder.info, outcome, rejected)
-
-
-@contextlib.contextmanager
-def _set_aside(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
-    """Keeps the old dataset until the new one is there, and puts it back otherwise."""
-    folder = pathlib.Path(builder.data_dir)
-    # Outside the folders in which TFDS looks for versions.
-    aside = folder.parents[2] / "replaced"
-    if aside.exists() and not folder.exists():
-        # A run was killed in between.
-        aside.replace(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    if folder.exists():
-        folder.replace(aside)
-    try:
-        yield
-    except BaseException:
-        if aside.exists() and not folder.exists():
-            aside.replace(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _builder(study: Study) -> tfds.core.DatasetBuilder:
-    config = cell_types_dataset_builder.Builder.builder_configs["study"]
-    return cell_types_dataset_builder.Builder(
-        config=config, data_dir=os.fspath(study.tfds_dir)
+    builder = cell_types_dataset_builder.Builder(
+        config="study",
+        data_dir=data_dir,
+        study=os.fspath(study.root),
+        allow_no_validation=allow_no_validation,
     )
+    is_new = builder.version not in builder.editions
+    if is_new:
+        builder.download_and_prepare(download_config=_download_config(the_engine))
+    else:
+        logging.info("%s: the dataset is up to date.", study.root)
+    contents = checked.contents
+    by_split = {
+        split: dict(
+            contents.cells_of(i for i, f in contents.fields.items() if f.split == split)
+        )
+        for split in sorted({field.split for field in contents.fields.values()})
+    }
+    changes = contents.changes_since(builder.previous) if builder.previous else ()
+    return Prepared(
+        builder.info, is_new, tuple(changes), by_split, checked.outcome, rejected
+    )
+
+
+def _download_config(engine: batch.Engine) -> tfds.download.DownloadConfig:
+    if engine.name != "beam":
+        return tfds.download.DownloadConfig()
+    from cellclass_tf import beam_engine
+
+    options = beam_engine.pipeline_options(engine.beam_options)
+    return tfds.download.DownloadConfig(beam_options=options)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import collections
+import dataclasses
+import hashlib
+import io
+import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,33 +15,51 @@ from absl import logging
 
 from cellclass_tf import batch, files, splits
 from cellclass_tf.cells import Cells
+from cellclass_tf.datasets.contents import Contents, Field
 from cellclass_tf.files import InputError
-from cellclass_tf.study import ImageRow, Study
+from cellclass_tf.manifest import REJECTED
+from cellclass_tf.study import MIXED, ImageRow, Study
 
 MOST_CELLS = np.iinfo(np.uint16).max
 
 
-def rows_of_dataset(study: Study) -> tuple[list[ImageRow], batch.Outcome]:
-    """Finds the images that can be examples, gives them splits and records those.
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What of a study can be a dataset.
+
+    Attributes:
+      rows: of the images that can be examples, with their splits.
+      contents: of the dataset that they make.
+      outcome: of checking the images; those that cannot be used are its failures.
+    """
+
+    rows: list[ImageRow]
+    contents: Contents
+    outcome: batch.Outcome
+
+
+def check_study(study: Study, engine: batch.Engine | None = None) -> Checked:
+    """Finds the images that can be examples and gives them splits.
 
     Rejected images, images without cells files and mixed images in which the type of a
     cell is not known stay out, and are counted in the log. So do those that are broken
-    or do not fit to their cells, which are failures.
-
-    Returns:
-      The rows, and the outcome of checking them, by image.
+    or do not fit to their cells, and labels without an image: these are failures.
+    A file that has not changed since it was last checked is not read again.
 
     Raises:
       InputError: if nothing is left, or a hand-made split leaks.
     """
-    rows = study.accepted_rows()
+    every = study.rows()
+    rows = [row for row in every if row.verdict != REJECTED]
     annotated = [row for row in rows if study.cells_path(row).exists()]
     outcome = batch.run(
-        lambda row: {"usable": _types_are_known(_checked_cells(study, row))},
+        _Check(study),
         [_check_job(study, row) for row in annotated],
         description="check",
         journal=study.journal("dataset"),
+        engine=engine,
     )
+    outcome.failures.update(_labels_without_images(study, every))
     usable = [row for row in annotated if _is_usable(outcome, row)]
     if not usable:
         reasons = "".join(f"\n  {reason}" for reason in outcome.failures.values())
@@ -45,74 +68,151 @@ def rows_of_dataset(study: Study) -> tuple[list[ImageRow], batch.Outcome]:
             "with cells, none of them usable). Run `cellclass annotate` or `cellclass "
             f"import` first.{reasons}"
         )
+    broken = sum(row.image in outcome.failures for row in annotated)
     logging.info(
         "%s: %d images, %d not annotated, %d broken, %d with cells of unknown type.",
         study.root,
         len(rows),
         len(rows) - len(annotated),
-        len(outcome.failures),
-        len(annotated) - len(usable) - len(outcome.failures),
+        broken,
+        len(annotated) - len(usable) - broken,
     )
-    rows = splits.with_splits(usable, rows, study.manifest_path)
-    study.update(rows)
-    return rows, outcome
+    usable = splits.with_splits(usable, rows, study.manifest_path)
+    contents = Contents(
+        study.cell_types,
+        {row.image: _field(study, row, outcome.results[row.image]) for row in usable},
+        {row.image: ", ".join(row.reasons) for row in every if row.reasons},
+    )
+    return Checked(usable, contents, outcome)
 
 
-def fingerprint_of_dataset(study: Study, rows: list[ImageRow]) -> str:
-    """Returns a hash of all that the dataset is made of: bytes, types and splits."""
-    parts = []
-    for row in rows:
-        path = study.cells_path(row)
-        table = path.with_suffix(".csv")
-        parts.append(
-            (
-                row.image,
-                row.cell_type,
-                row.group,
-                row.split,
-                study.pixel_size_of(row),
-                files.sha256_of_file(study.image_path(row)),
-                files.sha256_of_file(path),
-                files.sha256_of_file(table) if table.exists() else "",
-            )
+def refuse_gaps(
+    study: Study, contents: Contents, *, allow_no_validation: bool = False
+) -> None:
+    """Refuses a dataset that nothing can be learned from, or nothing judged by.
+
+    Raises:
+      InputError: if a type has no cells in pure cultures, or all its fields are of one
+        group, so that none can be held out.
+    """
+    groups = collections.defaultdict(set)
+    held_out = set()
+    for field in contents.fields.values():
+        if (
+            field.culture != MIXED
+            and field.split != MIXED
+            and sum(field.cells.values())
+        ):
+            groups[field.culture].add(field.group)
+            held_out |= {field.culture} if field.split == "validation" else set()
+    empty = [name for name in study.cell_types if name not in groups]
+    if empty:
+        raise InputError(
+            f"{study.root}: study.yaml names the types {', '.join(study.cell_types)}, but "
+            f"there is no annotated cell of a pure culture of {', '.join(empty)}. Annotate "
+            "such fields, or take the type out of study.yaml."
         )
-    return files.fingerprint(study.cell_types, parts)
+    without = [name for name in study.cell_types if name not in held_out]
+    if without and not allow_no_validation:
+        found = "; ".join(
+            f"{name} in {len(groups[name])} ({', '.join(sorted(groups[name])[:3])})"
+            for name in without
+        )
+        raise InputError(
+            f"{study.root}: no field of {', '.join(without)} can be held out for "
+            f"validation. Groups with annotated cells: {found}. Two or more a type are "
+            "needed, since a group is never parted: add another dish, tell dishes apart "
+            "with `cellclass convert --group`, or correct the column split of "
+            "images.csv. To train without validation all the same, say "
+            "--allow_no_validation."
+        )
+
+
+def keyed_example_of_row(study: Study, row: ImageRow, facts: Field):
+    """Returns an example's key and the example; see `example_of_row`.
+
+    Raises:
+      InputError: if the files have changed since they were checked.
+    """
+    example = example_of_row(study, row)
+    now = hashlib.sha256(example["image"].getbuffer()).hexdigest()
+    cells_now = files.sha256_of_file(study.cells_path(row))
+    if (now, cells_now) != (facts.image_sha256, facts.cells_sha256):
+        raise InputError(
+            f"{row.image}: the image or its cells were changed while the dataset was "
+            "being prepared. Run `cellclass dataset` again."
+        )
+    return row.image, example
 
 
 def example_of_row(study: Study, row: ImageRow) -> dict[str, Any]:
-    """Makes one example.
-
-    Returns:
-      image, the path of the merged PNG (H, W, 3) uint8; labels (H, W, 1) uint16; cells: for
-      cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the image, type and area
-      in pixels; image_name, culture, group; pixel_size_um, 0 if unknown.
+    """Makes one example of an image and its cells; see `example`.
 
     Raises:
       InputError: if image and cells do not fit together, or there are too many cells.
     """
+    return example(
+        study.image_path(row).read_bytes(),
+        _checked_cells(study, row),
+        name=row.image,
+        culture=row.cell_type,
+        group=row.group,
+        pixel_size_um=study.pixel_size_of(row),
+    )
+
+
+def example(
+    image_png: bytes,
+    cells: Cells,
+    *,
+    name: str,
+    culture: str,
+    group: str,
+    pixel_size_um: float | None,
+    sources: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Makes one example.
+
+    Args:
+      image_png: the merged image, (H, W, 3) uint8, as a PNG.
+      cells: in it, all of known type.
+      name: TYPE/NAME.png.
+      culture: the type of a pure culture, or 'mixed'.
+      group: acquisition group.
+      pixel_size_um: None if unknown.
+      sources: names of the images that a composed one was made from.
+
+    Returns:
+      image and labels, files of PNGs, (H, W, 3) uint8 and (H, W, 1) uint16; cells: for
+      cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the image, type and area
+      in pixels; image_name, culture, group, sources; pixel_size_um, 0 if unknown.
+    """
     import tensorflow_datasets as tfds
 
-    cells = _checked_cells(study, row)
     height, width = cells.labels.shape
     boxes = cells.boxes_yxyx / np.array([height, width, height, width])
     return {
-        # A path is stored as it is; pixels would be compressed a second time.
-        "image": os.fspath(study.image_path(row)),
-        "labels": cells.labels[..., np.newaxis].astype(np.uint16),
+        # Bytes are stored as they are; pixels would be compressed a second time.
+        "image": io.BytesIO(image_png),
+        "labels": io.BytesIO(
+            files.encoded_png(cells.labels.astype(np.uint16), runs=True)
+        ),
         "cells": [
-            {"box": tfds.features.BBox(*box), "type": name, "area_px": int(area)}
-            for box, name, area in zip(
+            {"box": tfds.features.BBox(*box), "type": cell_type, "area_px": int(area)}
+            for box, cell_type, area in zip(
                 boxes.tolist(), cells.cell_types, cells.areas_px, strict=True
             )
         ],
-        "image_name": row.image,
-        "culture": row.cell_type,
-        "group": row.group,
-        "pixel_size_um": study.pixel_size_of(row) or 0.0,
+        "image_name": name,
+        "culture": culture,
+        "group": group,
+        "sources": list(sources),
+        "pixel_size_um": pixel_size_um or 0.0,
     }
 
 
 def _checked_cells(study: Study, row: ImageRow) -> Cells:
+    study.check_cell_type(row.cell_type)
     shape, cells = study.read_image(row).shape[:2], study.read_cells(row)
     if shape != cells.labels.shape or len(cells) > MOST_CELLS:
         raise InputError(
@@ -123,13 +223,29 @@ def _checked_cells(study: Study, row: ImageRow) -> Cells:
     return cells
 
 
-def _types_are_known(cells: Cells) -> bool:
-    return bool((cells.type_ids > 0).all())
+@dataclasses.dataclass(frozen=True)
+class _Check:
+    """Checks one image and its cells, in any process."""
+
+    study: Study
+
+    def __call__(self, row: ImageRow) -> dict[str, Any]:
+        cells = _checked_cells(self.study, row)
+        path = self.study.cells_path(row)
+        table = path.with_suffix(".csv")
+        return {
+            "usable": bool((cells.type_ids > 0).all()),
+            "cells": dict(collections.Counter(cells.cell_types)),
+            "image_sha256": files.sha256_of_file(self.study.image_path(row)),
+            "cells_sha256": files.sha256_of_file(path),
+            "types_sha256": files.sha256_of_file(table) if table.exists() else "",
+        }
 
 
 def _check_job(study: Study, row: ImageRow) -> batch.Job:
     path = study.cells_path(row)
     key = files.fingerprint(
+        "2",
         study.image_path(row),
         path,
         path.with_suffix(".csv"),
@@ -139,5 +255,40 @@ def _check_job(study: Study, row: ImageRow) -> batch.Job:
     return batch.Job(row.image, row, key)
 
 
+def _labels_without_images(study: Study, rows: list[ImageRow]) -> dict[str, str]:
+    """Label images in cells/ that no image of the study has, and what to do."""
+    known = {study.cells_path(row) for row in rows}
+    folder = study.root / "cells"
+    strays = [p for p in sorted(folder.rglob("*.tif")) if p not in known]
+    return {
+        _below(path, study.root): (
+            f"{path}: labels without an image: images.csv has no row of "
+            f"{_below(path.with_suffix('.png'), folder)}. Convert or import the image, or "
+            "remove the labels."
+        )
+        for path in strays
+        if not path.name.startswith(files.PART_PREFIX)
+    }
+
+
+def _below(path: pathlib.Path, folder: pathlib.Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
 def _is_usable(outcome: batch.Outcome, row: ImageRow) -> bool:
     return outcome.results.get(row.image, {}).get("usable", False)
+
+
+def _field(study: Study, row: ImageRow, found: dict[str, Any]) -> Field:
+    return Field(
+        culture=row.cell_type,
+        group=row.group,
+        split=row.split,
+        pixel_size_um=study.pixel_size_of(row) or 0.0,
+        **{key: found[key] for key in ("image_sha256", "cells_sha256", "types_sha256")},
+        cells=found["cells"],
+        annotator=row.annotator,
+        annotator_sha256=row.annotator_sha256,
+        annotator_settings=row.annotator_settings,
+        corrected=row.corrected,
+    )

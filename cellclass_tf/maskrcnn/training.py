@@ -22,6 +22,7 @@ from cellclass_tf.maskrcnn import config, task  # noqa: F401 - registers the tas
 from cellclass_tf.study import Study
 
 SIMULATED = "cell_types/simulated"
+OF_STUDY = "cell_types/study"
 PARAMS_FILE = "params.yaml"
 
 
@@ -29,7 +30,8 @@ class ExperimentParser(train_utils.ExperimentParser):
     """Model Garden's order of overrides, with what the dataset decides put first.
 
     An experiment's defaults, then what follows from the data, then --config_file, then
-    --params_override. `study` and `steps` are read from the flags beside Model Garden's.
+    --params_override. `study`, `data_dir`, `dataset_version` and `steps` are read from
+    the flags beside Model Garden's.
     """
 
     def base_experiment(self) -> cfg.ExperimentConfig:
@@ -37,7 +39,7 @@ class ExperimentParser(train_utils.ExperimentParser):
         flags = self._flags_obj
         check_experiment(flags.experiment)
         params = super().base_experiment()
-        name, data_dir = _dataset(flags.study)
+        name, data_dir = _dataset(flags.study, flags.data_dir, flags.dataset_version)
         for data in (params.task.train_data, params.task.validation_data):
             data.tfds_name, data.tfds_data_dir = name, data_dir
         facts = config.facts_of_dataset(name, data_dir)
@@ -54,6 +56,8 @@ def train(
     model_dir: str | os.PathLike,
     *,
     study: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike | None = None,
+    dataset_version: str | None = None,
     mode: str = "train_and_eval",
     steps: int | None = None,
     config_file: Sequence[str] = (),
@@ -65,6 +69,9 @@ def train(
       experiment: 'cellclass_maskrcnn_small' or 'cellclass_maskrcnn'.
       model_dir: folder for checkpoints, TensorBoard logs and params.yaml.
       study: folder of a study with a prepared dataset; None for simulated cultures.
+      data_dir: where the study's dataset was prepared, a folder or a bucket; None for
+        STUDY/tfds. With it `study` may be None.
+      dataset_version: such as '2.1.0'; None for the newest.
       mode: 'train', 'train_and_eval' or 'eval'.
       steps: training steps; None for the experiment's own.
       config_file: YAML files of overrides.
@@ -74,12 +81,14 @@ def train(
       `model_dir`.
 
     Raises:
-      InputError: if the experiment is unknown, there is no dataset, or `model_dir` holds
-        checkpoints trained on another one.
+      InputError: if the experiment is unknown, there is no dataset, the study has changed
+        since it was prepared, or `model_dir` holds checkpoints trained on another one.
     """
     flags = argparse.Namespace(
         experiment=experiment,
         study=study,
+        data_dir=data_dir,
+        dataset_version=dataset_version,
         steps=steps,
         config_file=list(config_file),
         params_override=params_override,
@@ -175,11 +184,13 @@ def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> N
     path = model_dir / PARAMS_FILE
     if not path.exists() or not tf.train.latest_checkpoint(os.fspath(model_dir)):
         return
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]["fingerprint"]
-    if before != params.task.fingerprint:
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]
+    if before["fingerprint"] != params.task.fingerprint:
+        version = before["train_data"]["tfds_name"].rpartition(":")[2]
         raise InputError(
             f"{model_dir} holds checkpoints that were trained on another dataset "
-            f"(fingerprint {before}, now {params.task.fingerprint}). Choose a new folder."
+            f"(fingerprint {before['fingerprint']}, now {params.task.fingerprint}). "
+            f"Choose a new folder, or go on with --dataset_version={version}."
         )
 
 
@@ -207,22 +218,47 @@ class _Progress:
         self._bar.close()
 
 
-def _dataset(study: str | os.PathLike | None) -> tuple[str, str]:
-    """Name and data directory; without a study, the simulated cultures are prepared."""
+def _dataset(study, data_dir, version: str | None) -> tuple[str, str]:
+    """Name with version, and data directory.
+
+    Without either, the simulated cultures are prepared.
+    """
+    if study or data_dir:
+        return _dataset_of_study(study, data_dir, version)
+    builder = _builder(SIMULATED)
+    builder.download_and_prepare()
+    return f"{SIMULATED}:{builder.version}", os.fspath(builder.data_path.parents[2])
+
+
+def _dataset_of_study(study, data_dir, version: str | None) -> tuple[str, str]:
+    data_dir = os.fspath(data_dir or Study.open(study).tfds_dir)
+    told = f"--study={study}" if study else f"--data_dir={data_dir}"
+    if version:
+        name = f"{OF_STUDY}:{version}"
+        try:
+            builder = _builder(name, data_dir=data_dir)
+        except AssertionError as error:
+            raise InputError(
+                f"{data_dir} holds no version {version}: {error}"
+            ) from error
+    else:
+        # A study that is named is compared with what was made of it.
+        options = {"study": os.fspath(study)} if study else {}
+        builder = _builder(OF_STUDY, data_dir=data_dir, **options)
+    if not builder.is_prepared():
+        raise InputError(
+            f"{data_dir} holds no dataset of the study as it is now: run `cellclass "
+            f"dataset {told}`, or name an older one with --dataset_version."
+        )
+    return f"{OF_STUDY}:{builder.version}", data_dir
+
+
+def _builder(name: str, **options):
     import tensorflow_datasets as tfds
 
-    if study:
-        folder = Study.open(study).tfds_dir
-        if not (folder / "cell_types" / "study").exists():
-            raise InputError(
-                f"{folder} holds no dataset: run `cellclass dataset --study={study}`."
-            )
-        return "cell_types/study", os.fspath(folder)
     try:
-        builder = tfds.builder(SIMULATED)
+        return tfds.builder(name, **options)
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(
-            f"{SIMULATED} is not known to TFDS: name a --study, or import tfds_builders."
+            f"{name} is not known to TFDS: import tfds_builders first."
         ) from error
-    builder.download_and_prepare()
-    return SIMULATED, os.fspath(builder.data_path.parents[2])

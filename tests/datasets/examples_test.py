@@ -1,9 +1,11 @@
 """Tests of cellclass_tf.datasets.examples."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cellclass_tf import files
 from cellclass_tf.cells import Cells
@@ -17,52 +19,69 @@ LABELS[6:10, 0:5] = 2
 
 @pytest.fixture
 def study(tmp_path):
-    """One pure field and one mixed field, each with two cells."""
+    """Two dishes a type and one mixed field, each field with two cells."""
     study = Study.create(tmp_path)
-    for cell_type, types in (("HEK", "HEK"), ("mixed", ["HEK", "N2a"])):
-        row = ImageRow(f"{cell_type}/a.png", cell_type, group=cell_type)
-        files.write_png(study.image_path(row), np.ones((10, 20, 3), np.uint8))
+    for number, (cell_type, name) in enumerate(
+        [("HEK", "a"), ("HEK", "b"), ("N2a", "c"), ("N2a", "d"), ("mixed", "m")]
+    ):
+        row = ImageRow(f"{cell_type}/{name}.png", cell_type, group=name)
+        pixels = np.full((10, 20, 3), number, np.uint8)
+        files.write_png(study.image_path(row), pixels)
+        types = ["HEK", "N2a"] if cell_type == "mixed" else cell_type
         cells = Cells.from_labels(LABELS, study.cell_types, types)
         cells.write(study.cells_path(row), types_csv=cell_type == "mixed")
         study.update([row])
     return study
 
 
+def pixels_of(png: io.BytesIO) -> np.ndarray:
+    return np.asarray(Image.open(png))
+
+
+def splits_of(checked) -> dict[str, str]:
+    return {row.image: row.split for row in checked.rows}
+
+
 def test_an_example_holds_boxes_types_and_areas_of_the_labels(study):
-    example = examples.example_of_row(study, study.rows()[1])
+    example = examples.example_of_row(study, study.rows()[-1])
     first, second = example["cells"]
     # Rows 2..5 of 10 and columns 4..14 of 20.
     assert tuple(first["box"]) == (0.2, 0.2, 0.5, 0.7)
     assert (first["type"], second["type"]) == ("HEK", "N2a")
     assert (first["area_px"], second["area_px"]) == (30, 20)
-    np.testing.assert_array_equal(example["labels"][..., 0], LABELS)
+    np.testing.assert_array_equal(pixels_of(example["labels"]), LABELS)
+    assert (pixels_of(example["image"]) == 4).all()
 
 
-def test_splits_are_recorded_in_the_manifest(study):
-    examples.rows_of_dataset(study)
-    assert [row.split for row in study.rows()] == ["train", "mixed"]
+def test_rows_get_splits(study):
+    found = splits_of(examples.check_study(study))
+    assert found["mixed/m.png"] == "mixed"
+    assert set(found.values()) == {"train", "validation", "mixed"}
 
 
 def test_rejected_images_and_mixed_ones_without_types_stay_out(study):
-    study.cells_path(study.rows()[1]).with_suffix(".csv").unlink()
-    rows, _ = examples.rows_of_dataset(study)
-    assert [row.image for row in rows] == ["HEK/a.png"]
-    rejected = dataclasses.replace(study.rows()[0], verdict="rejected")
+    study.cells_path(study.rows()[-1]).with_suffix(".csv").unlink()
+    rejected = dataclasses.replace(
+        study.rows()[0], verdict="rejected", reason="glow: 9%"
+    )
     study.update([rejected])
+    checked = examples.check_study(study)
+    assert set(splits_of(checked)) == {"HEK/b.png", "N2a/c.png", "N2a/d.png"}
+    assert checked.contents.excluded == {"HEK/a.png": "glow"}
+    study.update(dataclasses.replace(row, verdict="rejected") for row in study.rows())
     with pytest.raises(files.InputError, match="no annotated images"):
-        examples.rows_of_dataset(study)
+        examples.check_study(study)
 
 
 def test_the_fingerprint_changes_with_labels_types_and_splits(study):
     def fingerprint():
-        rows, _ = examples.rows_of_dataset(study)
-        return examples.fingerprint_of_dataset(study, rows)
+        return examples.check_study(study).contents.fingerprint
 
     found = {fingerprint()}
     path = study.cells_path(study.rows()[0])
     Cells.from_labels((LABELS > 1).astype(int), study.cell_types, "HEK").write(path)
     found.add(fingerprint())
-    table = study.cells_path(study.rows()[1]).with_suffix(".csv")
+    table = study.cells_path(study.rows()[-1]).with_suffix(".csv")
     table.write_text("cell,cell_type\n1,N2a\n2,N2a\n")
     found.add(fingerprint())
     study.update([dataclasses.replace(study.rows()[0], split="test")])
@@ -70,11 +89,37 @@ def test_the_fingerprint_changes_with_labels_types_and_splits(study):
     assert len(found) == 4
 
 
+def test_an_unchanged_file_is_not_read_again(study, monkeypatch):
+    before = examples.check_study(study)
+
+    def read(*_):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(Study, "read_image", read)
+    assert examples.check_study(study).contents == before.contents
+
+
 def test_a_broken_field_fails_alone(study):
     study.image_path(study.rows()[0]).unlink()
-    rows, outcome = examples.rows_of_dataset(study)
-    assert [row.image for row in rows] == ["mixed/a.png"]
-    assert "does not exist" in outcome.failures["HEK/a.png"]
+    checked = examples.check_study(study)
+    assert "HEK/a.png" not in splits_of(checked) and len(checked.rows) == 4
+    assert "does not exist" in checked.outcome.failures["HEK/a.png"]
+
+
+def test_labels_without_an_image_are_named(study):
+    Cells.from_labels(LABELS, study.cell_types, "HEK").write(
+        study.root / "cells" / "HEK" / "stray.tif"
+    )
+    failures = examples.check_study(study).outcome.failures
+    assert list(failures) == ["cells/HEK/stray.tif"]
+    assert "no row of HEK/stray.png" in failures["cells/HEK/stray.tif"]
+
+
+def test_a_type_that_the_study_does_not_know_is_named(study):
+    study.update([dataclasses.replace(study.rows()[0], cell_type="U2OS")])
+    failures = examples.check_study(study).outcome.failures
+    assert "Unknown cell type 'U2OS'" in failures["HEK/a.png"]
+    assert "study.yaml" in failures["HEK/a.png"]
 
 
 def test_a_pixel_size_of_the_study_counts_where_an_image_has_none(study):
@@ -87,3 +132,36 @@ def test_labels_of_another_size_are_refused(study):
     files.write_png(study.image_path(row), np.ones((11, 20, 3), np.uint8))
     with pytest.raises(files.InputError, match=r"HEK/a\.tif.*\(11, 20\)"):
         examples.example_of_row(study, row)
+
+
+def test_a_file_that_changes_while_it_is_prepared_is_noticed(study):
+    checked = examples.check_study(study)
+    row = checked.rows[0]
+    facts = checked.contents.fields[row.image]
+    assert examples.keyed_example_of_row(study, row, facts)[0] == row.image
+    files.write_png(study.image_path(row), np.full((10, 20, 3), 9, np.uint8))
+    with pytest.raises(files.InputError, match="changed while"):
+        examples.keyed_example_of_row(study, row, facts)
+
+
+def test_a_type_without_cells_is_refused(study):
+    study.update(
+        dataclasses.replace(row, verdict="rejected")
+        for row in study.rows()
+        if row.cell_type == "N2a"
+    )
+    contents = examples.check_study(study).contents
+    with pytest.raises(files.InputError, match="no annotated cell.* of N2a"):
+        examples.refuse_gaps(study, contents)
+
+
+def test_a_type_of_one_group_cannot_be_held_out(study):
+    study.update(
+        dataclasses.replace(row, group="c")
+        for row in study.rows()
+        if row.cell_type == "N2a"
+    )
+    contents = examples.check_study(study).contents
+    with pytest.raises(files.InputError, match=r"N2a.*held out.*N2a in 1 \(c\)"):
+        examples.refuse_gaps(study, contents)
+    examples.refuse_gaps(study, contents, allow_no_validation=True)

@@ -1,6 +1,12 @@
 """Tests of tfds_builders: the dataset cell_types."""
 
 import dataclasses
+import os
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,22 +15,40 @@ import tensorflow_datasets as tfds
 import cellclass_tf as cc
 import tfds_builders
 from cellclass_tf.datasets import examples
+from tfds_builders.cell_types import cell_types_dataset_builder
 
 
 @pytest.fixture(scope="module")
-def root(make_simulated_study, tmp_path_factory):
-    return make_simulated_study(tmp_path_factory.mktemp("study"), size=96)
+def original(make_simulated_study, tmp_path_factory):
+    root = make_simulated_study(tmp_path_factory.mktemp("study"), size=224)
+    tfds_builders.dataset(root)
+    return root
 
 
-@pytest.fixture(scope="module")
-def info(root):
-    return tfds_builders.dataset(root).info
+@pytest.fixture
+def root(original, tmp_path):
+    """A copy of a study with a prepared dataset."""
+    return shutil.copytree(original, tmp_path / "study")
 
 
-def test_the_study_loads_as_the_readme_says(root, info):
-    loaded = tfds.load("cell_types/study", data_dir=root / "tfds", split="mixed")
-    (example,) = tfds.as_numpy(loaded)
+def load(root, version="", **options):
+    return tfds.load(f"cell_types/study{version}", data_dir=root / "tfds", **options)
+
+
+def names_in(dataset) -> set[str]:
+    return {example["image_name"].decode() for example in tfds.as_numpy(dataset)}
+
+
+def reject_first(root):
     study = cc.Study.open(root)
+    row = next(row for row in study.rows() if row.split == "train")
+    study.update([dataclasses.replace(row, verdict="rejected", reason="glow: 50%")])
+    return row
+
+
+def test_the_study_loads_as_the_readme_says(original):
+    (example,) = tfds.as_numpy(load(original, split="mixed"))
+    study = cc.Study.open(original)
     (row,) = [row for row in study.rows() if row.cell_type == "mixed"]
     cells = study.read_cells(row)
     np.testing.assert_array_equal(example["image"], study.read_image(row))
@@ -32,41 +56,121 @@ def test_the_study_loads_as_the_readme_says(root, info):
     np.testing.assert_array_equal(example["cells"]["type"], cells.type_ids - 1)
     np.testing.assert_array_equal(example["cells"]["area_px"], cells.areas_px)
     np.testing.assert_allclose(
-        example["cells"]["box"] * 96, cells.boxes_yxyx, atol=1e-4
+        example["cells"]["box"] * 224, cells.boxes_yxyx, atol=1e-4
     )
+
+
+def test_info_says_what_it_is(original):
+    info = tfds.builder("cell_types/study", data_dir=original / "tfds").info
     assert info.features["cells"]["type"].names == ["HEK", "N2a"]
+    assert info.features["culture"].names == ["HEK", "N2a", "mixed"]
+    assert set(info.splits) == {"train", "validation", "mixed", "composed"}
+    assert "cellclass" in info.citation and "outlined" in info.description
+    assert all(doc.doc.desc for doc in info.features.values())
 
 
-def test_no_group_is_in_two_splits(root, info):
+def test_metadata_hold_how_each_field_was_annotated(original):
+    metadata = tfds.builder(
+        "cell_types/study", data_dir=original / "tfds"
+    ).info.metadata
+    study = cc.Study.open(original)
+    for row in study.rows():
+        field = metadata["fields"][row.image]
+        assert field["image_sha256"] == row.image_sha256
+        assert field["annotator"] == row.annotator != ""
+        assert field["split"] == row.split
+    assert metadata["fingerprint"]
+
+
+def test_as_dataframe(original):
+    dataset, info = load(original, split="train", with_info=True)
+    frame = tfds.as_dataframe(dataset, info)
+    assert len(frame) == info.splits["train"].num_examples
+    assert {"image", "culture", "group", "cells/type"} <= set(frame.columns)
+
+
+def test_no_group_is_in_two_splits(original):
     groups = {}
-    for split in info.splits:
-        loaded = tfds.load("cell_types/study", data_dir=root / "tfds", split=split)
-        for example in tfds.as_numpy(loaded):
+    for split, dataset in load(original).items():
+        for example in tfds.as_numpy(dataset):
             groups.setdefault(example["group"], set()).add(split)
+    # Composed fields have none; their sources are of the validation's.
+    assert groups.pop(b"") == {"composed"}
     assert len(groups) == 9
     assert all(len(splits) == 1 for splits in groups.values())
 
 
-def test_a_study_that_changed_gets_a_new_dataset_and_an_unchanged_one_does_not(
-    root, info
-):
-    assert tfds_builders.dataset(root).info.metadata == info.metadata
-    study = cc.Study.open(root)
-    row = next(row for row in study.rows() if row.split == "train")
-    study.update([dataclasses.replace(row, verdict="rejected", reason="glow: 50%")])
+def test_composed_fields_are_made_of_validation_fields_of_two_types(original):
+    held_out = names_in(load(original, split="validation"))
+    for example in tfds.as_numpy(load(original, split="composed")):
+        one, other = (source.decode() for source in example["sources"])
+        assert {one, other} <= held_out
+        assert one.split("/")[0] != other.split("/")[0]
+        assert set(example["cells"]["type"].tolist()) <= {0, 1}
+
+
+def test_an_unchanged_study_keeps_its_version(root):
     prepared = tfds_builders.dataset(root)
-    study.update([row])
-    changed = prepared.info
+    assert not prepared.is_new and str(prepared.info.version) == "2.0.0"
+
+
+def test_a_changed_study_gets_a_new_version_and_the_old_one_stays(root):
+    before = names_in(load(root, split="train"))
+    row = reject_first(root)
+    prepared = tfds_builders.dataset(root)
+    assert prepared.is_new and str(prepared.info.version) == "2.1.0"
     assert prepared.rejected == {"glow": (1, row.cells)}
-    assert changed.metadata != info.metadata
-    assert changed.splits.total_num_examples == info.splits.total_num_examples - 1
-    assert tfds_builders.dataset(root).info.metadata == info.metadata
+    assert prepared.changes[0].startswith(f"1 field removed ({row.image})")
+    assert names_in(load(root, split="train")) == before - {row.image}
+    assert names_in(load(root, ":2.0.0", split="train")) == before
+    notes = tfds.builder("cell_types/study", data_dir=root / "tfds").release_notes
+    assert row.image in notes["2.1.0"] and {"1.0.0", "2.0.0"} <= set(notes)
 
 
-def test_a_field_that_breaks_leaves_the_old_dataset(root, info, monkeypatch):
+def test_a_changed_study_never_serves_the_old_data_unasked(root):
+    row = reject_first(root)
+    with pytest.raises(AssertionError, match="download_and_prepare"):
+        load(root, split="train", download=False)
+    assert row.image not in names_in(load(root, split="train"))
+
+
+def test_a_changed_file_is_a_changed_study(root):
     study = cc.Study.open(root)
     row = next(row for row in study.rows() if row.split == "train")
-    study.update([dataclasses.replace(row, verdict="rejected")])
+    cells = study.read_cells(row)
+    labels = np.where(cells.labels == 1, 0, cells.labels)
+    cc.Cells.from_labels(labels, study.cell_types, row.cell_type).write(
+        study.cells_path(row)
+    )
+    (change,) = tfds_builders.dataset(root).changes
+    assert change.startswith(f"1 field with other cells ({row.image})")
+
+
+def test_a_dataset_loads_where_there_is_no_study(root, tmp_path):
+    shutil.copytree(root / "tfds", tmp_path / "copy")
+    dataset, info = tfds.load(
+        "cell_types/study", data_dir=tmp_path / "copy", split="mixed", with_info=True
+    )
+    assert len(dataset) == 1
+    assert info.features["cells"]["type"].names == ["HEK", "N2a"]
+
+
+def test_without_study_and_dataset_it_says_what_to_do(tmp_path):
+    with pytest.raises(cc.InputError, match="cellclass dataset"):
+        tfds.builder("cell_types/study", data_dir=tmp_path)
+
+
+def test_an_older_format_stays_beside_the_new_one(root):
+    folder = root / "tfds/cell_types/study"
+    (folder / "2.0.0").rename(folder / "1.0.0")
+    for path in (folder / "1.0.0").glob("dataset_info.json"):
+        path.write_text(path.read_text().replace("2.0.0", "1.0.0"))
+    assert str(tfds_builders.dataset(root).info.version) == "2.0.0"
+    assert {path.name for path in folder.iterdir()} == {"1.0.0", "2.0.0"}
+
+
+def test_a_field_that_breaks_leaves_the_old_dataset(root, monkeypatch):
+    reject_first(root)
 
     def fail(*_):
         raise RuntimeError("the disk is full")
@@ -75,21 +179,10 @@ def test_a_field_that_breaks_leaves_the_old_dataset(root, info, monkeypatch):
     with pytest.raises(RuntimeError, match="disk is full"):
         tfds_builders.dataset(root)
     monkeypatch.undo()
-    study.update([row])
-    assert tfds.load("cell_types/study", data_dir=root / "tfds", split="train")
-
-
-def test_simulated_needs_no_download(tmp_path):
-    config = tfds_builders.CellTypes.builder_configs["simulated"]
-    small = {"images_per_type": 4, "mixed": 1, "size": 224, "seed": 1}
-    builder = tfds_builders.CellTypes(
-        config=dataclasses.replace(config, name="small", simulation=small),
-        data_dir=tmp_path,
-    )
-    builder.download_and_prepare()
-    assert builder.info.splits["mixed"].num_examples == 1
-    # Fields so small may be rejected, being empty.
-    assert builder.info.splits["train"].num_examples >= 4
+    folder = root / "tfds/cell_types/study"
+    assert (folder / "2.0.0").exists() and not (folder / "2.1.0").exists()
+    assert str(tfds_builders.dataset(root).info.version) == "2.1.0"
+    assert not list(folder.glob("*incomplete*"))
 
 
 def test_a_study_without_annotations_says_what_to_do(tmp_path):
@@ -97,3 +190,63 @@ def test_a_study_without_annotations_says_what_to_do(tmp_path):
     cc.convert(tmp_path / "raw", tmp_path)
     with pytest.raises(cc.InputError, match="cellclass annotate"):
         tfds_builders.dataset(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_first(root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+
+    def check(*_):
+        raise AssertionError("hours were spent")
+
+    monkeypatch.setattr(examples, "check_study", check)
+    with pytest.raises(cc.InputError, match="cannot be written"):
+        tfds_builders.dataset(root, data_dir=tmp_path / "file" / "tfds")
+
+
+def test_a_study_can_be_prepared_elsewhere(root, tmp_path):
+    prepared = tfds_builders.dataset(root, data_dir=tmp_path / "bucket")
+    assert pathlib.Path(prepared.info.data_dir).is_relative_to(tmp_path / "bucket")
+    assert prepared.is_new
+
+
+def test_beam_writes_the_same_examples(root, tmp_path):
+    prepared = tfds_builders.dataset(
+        root, data_dir=tmp_path / "beam", engine="beam", beam_options=""
+    )
+    for split in prepared.info.splits:
+        one, other = (
+            sorted(
+                tfds.as_numpy(
+                    tfds.load("cell_types/study:2.0.0", data_dir=d, split=split)
+                ),
+                key=lambda example: example["image_name"],
+            )
+            for d in (root / "tfds", tmp_path / "beam")
+        )
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a["image"], b["image"])
+            np.testing.assert_array_equal(a["labels"], b["labels"])
+
+
+def test_a_builder_can_be_pickled(root):
+    builder = cell_types_dataset_builder.Builder(
+        config="study", data_dir=root / "tfds", study=os.fspath(root)
+    )
+    assert pickle.loads(pickle.dumps(builder)).version == builder.version
+
+
+def test_tfds_build_and_load_in_fresh_processes(root):
+    reject_first(root)
+    folder = pathlib.Path(tfds_builders.__file__).parent / "cell_types"
+    tool = pathlib.Path(sys.executable).with_name("tfds")
+    build = [tool, "build", "--config=study", f"--data_dir={root}/tfds"]
+    subprocess.run(build, check=True, cwd=folder, capture_output=True)
+    code = (
+        "import tensorflow_datasets as tfds, tfds_builders; "
+        f"d = tfds.load('cell_types/study:2.1.0', data_dir='{root}/tfds'); "
+        "print(sorted(d))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == "['composed', 'mixed', 'train', 'validation']"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import pathlib
-import tempfile
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import constants
+from tensorflow_datasets.core.utils import version as tfds_version
 
-import cellclass_tf as cc
+from cellclass_tf import composed_fields, files, simulated_fields
 from cellclass_tf.datasets import examples, simulation
-from cellclass_tf.study import MIXED
+from cellclass_tf.datasets.contents import Contents
+from cellclass_tf.files import InputError
+from cellclass_tf.simulated_fields import SimulatedCultures
+from cellclass_tf.study import MIXED, Study
 
 
 @dataclasses.dataclass
@@ -20,35 +28,152 @@ class CellTypesConfig(tfds.core.BuilderConfig):
     """A source of annotated fields.
 
     Attributes:
-      study: folder of the study; '' for the one that holds `data_dir` as its tfds/.
-      simulation: arguments of `cellclass_tf.simulate`, for a simulated source.
+      cultures: what to draw; None for a study's own images.
     """
 
-    study: str = ""
-    simulation: dict[str, int] | None = None
+    cultures: SimulatedCultures | None = None
+
+
+_SIMULATED = CellTypesConfig(
+    name="simulated",
+    description="Simulated HEK-like and N2a-like cultures with exact truth.",
+    cultures=SimulatedCultures(images_per_type=24, mixed=8, size=512),
+)
+_SIMULATED_LARGE = CellTypesConfig(
+    name="simulated_large",
+    description="The same in fields of 1104 x 1104 px, 1,200 a type, of 24 dishes each.",
+    cultures=SimulatedCultures(images_per_type=1200, mixed=96, size=1104, dishes=24),
+)
+_STUDY = CellTypesConfig(name="study", description="The annotated images of a study.")
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Two-channel fluorescence fields with instance masks and cell types."""
+    """Two-channel fluorescence fields with instance masks and cell types.
 
-    VERSION = tfds.core.Version("1.0.0")
+    A version MAJOR.MINOR.0 has the format MAJOR of the examples. Of a study MINOR counts
+    its editions: the newest one is loaded if the study is as it was, and one more is
+    prepared if it has changed. Old ones stay, and load by their number.
+    """
+
+    VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES: ClassVar = {
-        "1.0.0": "Merged image, label image, and box, type, area by cell."
+        "1.0.0": "Merged image, label image, and box, type, area by cell.",
+        "2.0.0": "Composed fields and their sources; metadata with all contents.",
     }
-    BUILDER_CONFIGS: ClassVar = [
-        CellTypesConfig(
-            name="simulated",
-            description="Simulated HEK-like and N2a-like cultures with exact truth.",
-            simulation={"images_per_type": 24, "mixed": 8, "size": 512, "seed": 0},
-        ),
-        CellTypesConfig(name="study", description="The annotated images of a study."),
-    ]
+    # What `tfds build` makes unasked; the others are made by name.
+    BUILDER_CONFIGS: ClassVar = [_SIMULATED]
+
+    def __init__(
+        self,
+        *,
+        data_dir=None,
+        config=None,
+        version=None,
+        study: str | None = None,
+        allow_no_validation: bool = False,
+    ):
+        """Opens or plans a version of the dataset.
+
+        Args:
+          data_dir: as TFDS takes it; a path or a bucket.
+          config: 'simulated', 'simulated_large', 'study' or a `CellTypesConfig`.
+          version: None for the newest, and of a study that has changed for the next.
+          study: folder of the study; None for the one that holds `data_dir`.
+          allow_no_validation: prepare even if no group can be held out.
+
+        Raises:
+          InputError: if there is neither a study nor a dataset of one, or the study
+            cannot be a dataset.
+        """
+        self._study_root = study or _study_beside(data_dir)
+        self._given_data_dir = data_dir
+        self._allow_no_validation = allow_no_validation
+        self._beam = False
+        super().__init__(data_dir=data_dir, config=config, version=version)
+        # Of this a copy in another process is made.
+        self._original_state |= {
+            "study": study,
+            "allow_no_validation": allow_no_validation,
+        }
+
+    @tfds.core.utils.classproperty
+    @classmethod
+    def builder_configs(cls) -> dict[str, CellTypesConfig]:
+        """All configurations by name."""
+        return {c.name: c for c in (_SIMULATED, _SIMULATED_LARGE, _STUDY)}
+
+    @functools.cached_property
+    def canonical_version(self) -> tfds.core.Version:
+        """The version that is loaded if none is named."""
+        editions = self.editions
+        if self.builder_config.cultures or not (editions or self._study_root):
+            return self.VERSION
+        if not self._study_root:
+            return editions[-1]
+        newest = editions[-1] if editions else None
+        if newest and newest.major == self.VERSION.major:
+            if (
+                _fingerprint(self._config_dir / str(newest))
+                == self.contents.fingerprint
+            ):
+                return newest
+            return tfds.core.Version(f"{newest.major}.{newest.minor + 1}.0")
+        return self.VERSION
+
+    @functools.cached_property
+    def supported_versions(self) -> list[tfds.core.Version]:
+        """The other versions that lie in the data directory."""
+        return [v for v in reversed(self.editions) if v != self.canonical_version]
+
+    @property
+    def release_notes(self) -> dict[str, str]:
+        """What came with each version; of a study, what changed."""
+        notes = dict(self.RELEASE_NOTES)
+        for version in self.editions:
+            changes = _metadata(self._config_dir / str(version)).get("changes")
+            if changes:
+                notes[str(version)] = "; ".join(changes)
+        return notes
+
+    @functools.cached_property
+    def checked(self) -> examples.Checked:
+        """The study's images, checked; what a new version would be made of."""
+        return examples.check_study(Study.open(self._study_root))
+
+    @property
+    def contents(self) -> Contents:
+        """What a new version of a study's dataset would be made of."""
+        return self.checked.contents
+
+    @functools.cached_property
+    def previous(self) -> Contents | None:
+        """What the newest version in the data directory was made of, if it says so."""
+        earlier = [v for v in self.editions if v != self.version]
+        if not earlier:
+            return None
+        try:
+            return Contents.from_json(_metadata(self._config_dir / str(earlier[-1])))
+        except (KeyError, TypeError):
+            return None
+
+    def download_and_prepare(self, *, download_config=None, **options) -> None:
+        """Prepares the dataset, on Apache Beam if `download_config` has its options.
+
+        Raises:
+          InputError: if nothing can be written to the data directory, or the study
+            cannot be a dataset.
+        """
+        if not self.is_prepared():
+            check_writable(self._data_dir_root)
+        config = download_config or tfds.download.DownloadConfig()
+        self._beam = bool(config.beam_options or config.beam_runner)
+        super().download_and_prepare(download_config=config, **options)
 
     def _info(self) -> tfds.core.DatasetInfo:
         names = self._cell_types()
         cell = {
             "box": tfds.features.BBoxFeature(doc="Shares of height and width."),
-            "type": tfds.features.ClassLabel(names=names),
+            "type": tfds.features.ClassLabel(names=names, doc="Of the cell."),
             "area_px": tfds.features.Scalar(np.int64, doc="Pixels of the cell."),
         }
         return self.dataset_info_from_configs(
@@ -56,6 +181,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(
                         shape=(None, None, 3),
+                        encoding_format="png",
                         doc="Red 0, green cytoplasm, blue nuclei.",
                     ),
                     "labels": tfds.features.Image(
@@ -64,12 +190,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                         encoding_format="png",
                         doc="0 background; k is the k-th entry of cells.",
                     ),
-                    "cells": tfds.features.Sequence(cell),
-                    "image_name": tfds.features.Text(),
-                    "culture": tfds.features.ClassLabel(names=[*names, MIXED]),
+                    "cells": tfds.features.Sequence(
+                        cell, doc="Cells 1..N of the label image."
+                    ),
+                    "image_name": tfds.features.Text(doc="TYPE/NAME.png."),
+                    "culture": tfds.features.ClassLabel(
+                        names=[*names, MIXED], doc="A pure culture's type, or mixed."
+                    ),
                     "group": tfds.features.Text(doc="Dish, well or slide."),
+                    "sources": tfds.features.Sequence(
+                        tfds.features.Text(),
+                        doc="Of a composed field, the images it was made from.",
+                    ),
                     "pixel_size_um": tfds.features.Scalar(
-                        np.float32, doc="0: unknown."
+                        np.float32, doc="µm; 0: unknown."
                     ),
                 }
             ),
@@ -78,40 +212,122 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        study = self._study()
-        rows, _ = examples.rows_of_dataset(study)
-        self.info.metadata["fingerprint"] = examples.fingerprint_of_dataset(study, rows)
-        present = sorted({row.split for row in rows})
+        if self.builder_config.cultures:
+            return self._simulated_splits(self.builder_config.cultures)
+        return self._study_splits()
+
+    def _generate_examples(self, function: Callable, pieces: list):
+        """Yields the keys and examples that `function` makes of each piece."""
+        if self._beam:
+            import apache_beam as beam
+
+            # Otherwise one worker would make all of them.
+            return beam.Create(pieces) | beam.Reshuffle() | beam.FlatMap(function)
+        return (pair for piece in pieces for pair in function(piece))
+
+    def _simulated_splits(self, cultures: SimulatedCultures):
+        self.info.metadata["cultures"] = dataclasses.asdict(cultures)
+        self.info.metadata["fingerprint"] = files.fingerprint(
+            str(self.VERSION), dataclasses.asdict(cultures)
+        )
+        function = functools.partial(simulated_fields.examples_of_unit, cultures)
         return {
-            split: self._generate_examples(study, [r for r in rows if r.split == split])
-            for split in present
+            split: self._generate_examples(function, units)
+            for split, units in cultures.units().items()
         }
 
-    def _generate_examples(self, study, rows):
-        for row in rows:
-            yield row.image, examples.example_of_row(study, row)
+    def _study_splits(self):
+        study, contents = Study.open(self._study_root), self.contents
+        examples.refuse_gaps(
+            study, contents, allow_no_validation=self._allow_no_validation
+        )
+        self.info.metadata.update(contents.to_json())
+        if self.previous:
+            self.info.metadata["changes"] = contents.changes_since(self.previous)
+        rows = self.checked.rows
+        pieces = [(row, contents.fields[row.image]) for row in rows]
+        function = functools.partial(_examples_of_row, study)
+        splits = {
+            split: self._generate_examples(
+                function, [piece for piece in pieces if piece[0].split == split]
+            )
+            for split in sorted({row.split for row in rows})
+        }
+        couples = composed_fields.pairs(
+            [
+                r
+                for r in rows
+                if r.split == "validation" and contents.cells_of([r.image])
+            ]
+        )
+        if couples:
+            function = functools.partial(_examples_of_couple, study)
+            splits[composed_fields.SPLIT] = self._generate_examples(function, couples)
+        return splits
 
     def _cell_types(self) -> list[str]:
-        if self.builder_config.simulation:
+        if self.builder_config.cultures:
             return list(simulation.CELL_TYPES)
-        return list(self._study().cell_types)
+        if self._study_root:
+            return list(Study.open(self._study_root).cell_types)
+        if self.editions:
+            newest = self._config_dir / str(self.version)
+            prepared = tfds.builder_from_directory(newest)
+            return list(prepared.info.features["cells"]["type"].names)
+        raise InputError(
+            "cell_types/study is the dataset of a study: expected data_dir=STUDY/tfds, or "
+            "a folder that holds a prepared one; got "
+            f"{self._given_data_dir or 'no data_dir'}. Run `cellclass dataset`, or take "
+            "cell_types/simulated."
+        )
 
-    def _study(self) -> cc.Study:
-        config = self.builder_config
-        if config.simulation:
-            return self._simulated_study()
-        return cc.Study.open(config.study or pathlib.Path(self._data_dir_root).parent)
+    @property
+    def _config_dir(self):
+        root = self._given_data_dir or constants.DATA_DIR
+        return tfds.core.Path(root) / self.name / self.builder_config.name
 
-    def _simulated_study(self) -> cc.Study:
-        # The folder lives as long as the builder, whose generators read from it.
-        self._folder = tempfile.TemporaryDirectory(prefix="cell_types_")
-        root = pathlib.Path(self._folder.name) / "study"
-        outcomes = [
-            cc.simulate(root, **self.builder_config.simulation),
-            cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN),
-            cc.import_masks(root, root / "truth"),
-        ]
-        failures = {k: v for o in outcomes for k, v in o.failures.items()}
-        if failures:
-            raise RuntimeError(f"The simulated study could not be made: {failures}")
-        return cc.Study.open(root)
+    @functools.cached_property
+    def editions(self) -> list[tfds.core.Version]:
+        """Versions of this configuration in the data directory, oldest first."""
+        if not self._config_dir.exists():
+            return []
+        return sorted(tfds_version.list_all_versions(self._config_dir))
+
+
+def _examples_of_row(study: Study, piece: tuple):
+    yield examples.keyed_example_of_row(study, *piece)
+
+
+def _examples_of_couple(study: Study, couple: tuple):
+    yield from composed_fields.composed_examples(study, [couple])
+
+
+def _study_beside(data_dir) -> str | None:
+    """The study whose tfds/ a data directory is."""
+    if data_dir and (tfds.core.Path(data_dir).parent / "study.yaml").exists():
+        return str(pathlib.Path(data_dir).parent)
+    return None
+
+
+def _metadata(folder) -> dict[str, Any]:
+    path = folder / constants.METADATA_FILENAME
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _fingerprint(folder) -> str:
+    return _metadata(folder).get("fingerprint", "")
+
+
+def check_writable(data_dir: str) -> None:
+    """Raises InputError unless files can be written to a folder, which is made."""
+    folder = tfds.core.Path(data_dir)
+    probe = folder / f"{files.PART_PREFIX}probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(
+            f"{data_dir}: a dataset cannot be written there ({error}). Correct the "
+            "permissions, or choose another folder with --data_dir."
+        ) from error

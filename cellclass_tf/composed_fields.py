@@ -1,0 +1,140 @@
+"""Mixed fields made of two pure ones, with exact truth."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.cells import Cells
+from cellclass_tf.datasets import examples
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+SPLIT = "composed"
+
+# As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.
+_MOST_OVERLAP = 0.2
+_MIN_VISIBLE_SHARE = 0.3
+_RIM_PER_DIAMETER = 1 / 8
+
+
+def pairs(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
+    """Pairs each pure field with one of the next type, in the order of names."""
+    by_type = collections.defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.image):
+        if row.cell_type != MIXED:
+            by_type[row.cell_type].append(row)
+    types = sorted(by_type)
+    if len(types) < 2:
+        return []
+    return [
+        (row, others[i % len(others)])
+        for one, other in zip(types, [*types[1:], types[0]], strict=True)
+        for others in [by_type[other]]
+        for i, row in enumerate(by_type[one])
+    ]
+
+
+def composed_examples(
+    study: Study, couples: Sequence[tuple[ImageRow, ImageRow]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the keys and examples of pairs in which both fields hold cells."""
+    for one, other in couples:
+        found = composed_example(study, one, other)
+        if found is not None:
+            yield found["image_name"], found
+
+
+def composed_example(
+    study: Study, one: ImageRow, other: ImageRow
+) -> dict[str, Any] | None:
+    """Moves the cells of one pure field into another; None if either has no cell.
+
+    The other field is brought to the first one's pixel size, where both are known, and
+    to its frame. Moved are cells of which at most a fifth would cover cells that are
+    there; cells of which less than three tenths stay visible are no cells any more.
+
+    Returns:
+      An example as `examples.example` makes it, with both images as its sources.
+
+    Raises:
+      InputError: if an image or its cells cannot be read.
+    """
+    from cellclass_tf.maskrcnn import augmentation
+
+    image, cells = study.read_image(one), study.read_cells(one)
+    other_image, other_cells = study.read_image(other), study.read_cells(other)
+    if not len(cells) or not len(other_cells):
+        return None
+    zoom = _zoom(study, one, other)
+    other_image = _framed(_zoomed(other_image, zoom, smooth=True), image.shape[:2])
+    other_labels = _framed(
+        _zoomed(other_cells.labels, zoom, smooth=False), image.shape[:2]
+    )
+    diameter = 2 * np.sqrt(np.median(cells.areas_px) / np.pi)
+    composed, moved = augmentation.compose(
+        image,
+        cells.labels,
+        other_image,
+        other_labels,
+        most_overlap=_MOST_OVERLAP,
+        rim=max(1, round(diameter * _RIM_PER_DIAMETER)),
+    )
+    moved = np.asarray(moved)
+    labels = np.where(moved > 0, moved + len(cells), cells.labels)
+    other_areas = np.bincount(other_labels.ravel(), minlength=len(other_cells) + 1)
+    labels = _without_slivers(
+        labels, np.concatenate([[0], cells.areas_px, other_areas[1:]])
+    )
+    present = np.unique(labels[labels > 0])
+    types = (*cells.cell_types, *other_cells.cell_types)
+    both = Cells.from_labels(labels, cells.type_names, [types[i - 1] for i in present])
+    return examples.example(
+        files.encoded_png(np.asarray(composed)),
+        both,
+        name=f"{SPLIT}/{one.stem.replace('/', '-')}+{other.stem.replace('/', '-')}.png",
+        culture=MIXED,
+        group="",
+        pixel_size_um=study.pixel_size_of(one),
+        sources=(one.image, other.image),
+    )
+
+
+def _zoom(study: Study, one: ImageRow, other: ImageRow) -> float:
+    sizes = study.pixel_size_of(one), study.pixel_size_of(other)
+    return sizes[1] / sizes[0] if all(sizes) else 1.0
+
+
+def _zoomed(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
+    """An image at another scale; scales that differ by less than 1 % are one."""
+    if abs(zoom - 1) < 0.01:
+        return image
+    from skimage import transform
+
+    shape = tuple(max(1, round(side * zoom)) for side in image.shape[:2])
+    resized = transform.resize(
+        image, shape, order=int(smooth), preserve_range=True, anti_aliasing=smooth
+    )
+    return np.rint(resized).astype(image.dtype)
+
+
+def _framed(image: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
+    """The middle of an image, or the image in the middle of nothing."""
+    for axis, side in enumerate(shape_yx):
+        free = image.shape[axis] - side
+        if free > 0:
+            image = image.take(range(free // 2, free // 2 + side), axis)
+        elif free < 0:
+            padding = [(0, 0)] * image.ndim
+            padding[axis] = (-free // 2, -free - -free // 2)
+            image = np.pad(image, padding)
+    return image
+
+
+def _without_slivers(labels: np.ndarray, areas_px: np.ndarray) -> np.ndarray:
+    seen = np.bincount(labels.ravel(), minlength=len(areas_px))
+    keeps = seen >= _MIN_VISIBLE_SHARE * areas_px
+    return np.where(keeps[labels], labels, 0).astype(np.int32)

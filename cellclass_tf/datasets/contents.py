@@ -1,0 +1,178 @@
+"""What a dataset was made of, and what has changed since."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cellclass_tf import files
+
+_NAMES_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of a dataset: what it is, and how its cells came about.
+
+    Attributes:
+      culture: the type of a pure culture, or 'mixed'.
+      group: acquisition group (dish, well, slide).
+      split: of the dataset.
+      pixel_size_um: 0 if unknown.
+      image_sha256: of the merged image.
+      cells_sha256: of the label image.
+      types_sha256: of the table of types beside it; '' where there is none.
+      cells: number of cells by type.
+      annotator: who outlined them; with its fingerprint and settings.
+      corrected: whether a person changed them.
+    """
+
+    culture: str
+    group: str
+    split: str
+    pixel_size_um: float
+    image_sha256: str
+    cells_sha256: str
+    types_sha256: str
+    cells: Mapping[str, int]
+    annotator: str = ""
+    annotator_sha256: str = ""
+    annotator_settings: str = ""
+    corrected: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a dataset is made of.
+
+    Attributes:
+      cell_types: in class order.
+      fields: by image.
+      excluded: images that were rejected, with the reason.
+    """
+
+    cell_types: tuple[str, ...]
+    fields: Mapping[str, Field]
+    excluded: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of pixels, labels, types, groups, splits, scales and exclusions."""
+        parts = [
+            (
+                image,
+                field.culture,
+                field.group,
+                field.split,
+                field.pixel_size_um,
+                field.image_sha256,
+                field.cells_sha256,
+                field.types_sha256,
+            )
+            for image, field in sorted(self.fields.items())
+        ]
+        return files.fingerprint(self.cell_types, parts, dict(self.excluded))
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents as JSON-like values, with their fingerprint."""
+        return {
+            "fingerprint": self.fingerprint,
+            "cell_types": list(self.cell_types),
+            "fields": {k: dataclasses.asdict(v) for k, v in self.fields.items()},
+            "excluded": dict(self.excluded),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Contents:
+        """Reads what `to_json` made.
+
+        Raises:
+          KeyError or TypeError: if it is something else.
+        """
+        fields = {image: Field(**field) for image, field in value["fields"].items()}
+        return cls(tuple(value["cell_types"]), fields, value["excluded"])
+
+    def cells_of(self, images: Iterable[str]) -> collections.Counter:
+        """Cells of some fields by type."""
+        total = collections.Counter()
+        for image in images:
+            total.update(self.fields[image].cells)
+        return total
+
+    def changes_since(self, old: Contents) -> list[str]:
+        """Says in a line each what is different: types, fields, cells, splits."""
+        before, now = set(old.fields), set(self.fields)
+        both = sorted(before & now)
+        lines = []
+        if old.cell_types != self.cell_types:
+            names = (", ".join(types) for types in (old.cell_types, self.cell_types))
+            lines.append("cell types: {} -> {}".format(*names))
+        lines += self._said("added", sorted(now - before))
+        lines += old._said("removed", sorted(before - now))
+        lines += [
+            f"{_count(len(changed), 'field')} with {what} {_some(changed)}"
+            for what, attribute in _ATTRIBUTES.items()
+            if (changed := _differing(old, self, both, attribute))
+        ]
+        lines += self._redrawn(old, both)
+        moved = collections.Counter(
+            f"{old.fields[i].split} -> {self.fields[i].split}"
+            for i in _differing(old, self, both, "split")
+        )
+        lines += [f"{_count(n, 'field')} moved: {way}" for way, n in moved.items()]
+        if rejected := sorted(set(self.excluded) - set(old.excluded)):
+            lines.append(f"{_count(len(rejected), 'image')} rejected {_some(rejected)}")
+        if back := sorted(set(old.excluded) - set(self.excluded)):
+            lines.append(
+                f"{_count(len(back), 'image')} no longer rejected {_some(back)}"
+            )
+        return lines
+
+    def _said(self, what: str, images: list[str]) -> list[str]:
+        if not images:
+            return []
+        cells = ", ".join(f"{n} {t}" for t, n in sorted(self.cells_of(images).items()))
+        held = f", {cells} cells" if cells else ""
+        return [f"{_count(len(images), 'field')} {what} {_some(images)}{held}"]
+
+    def _redrawn(self, old: Contents, images: list[str]) -> list[str]:
+        redrawn = _differing(old, self, images, "cells_sha256")
+        renamed = _differing(old, self, images, "types_sha256")
+        changed = sorted({*redrawn, *renamed})
+        if not changed:
+            return []
+        before, now = old.cells_of(changed), self.cells_of(changed)
+        counts = ", ".join(f"{t} {before[t]} -> {now[t]}" for t in sorted(before | now))
+        return [
+            f"{_count(len(changed), 'field')} with other cells {_some(changed)}: {counts}"
+        ]
+
+
+# What of a field can change, beside its cells and its split.
+_ATTRIBUTES = {
+    "other pixels": "image_sha256",
+    "another group": "group",
+    "another culture": "culture",
+    "another pixel size": "pixel_size_um",
+}
+
+
+def _differing(old: Contents, new: Contents, images, attribute: str) -> list[str]:
+    return [
+        image
+        for image in images
+        if getattr(old.fields[image], attribute)
+        != getattr(new.fields[image], attribute)
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"({shown}{f' and {more} more' if more > 0 else ''})"

@@ -1,0 +1,98 @@
+"""Examples of simulated cultures, dish by dish, so that many workers can share them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from cellclass_tf import composed_fields, splits
+from cellclass_tf.annotation import mask_files
+from cellclass_tf.datasets import examples, simulation
+from cellclass_tf.microscopy import conversion
+from cellclass_tf.study import MIXED, ImageRow, Study
+
+Dish = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatedCultures:
+    """What `simulate` is to draw; its arguments of the same names."""
+
+    images_per_type: int
+    mixed: int
+    size: int
+    seed: int = 0
+    dishes: int = 4
+
+    def units(self) -> dict[str, list[tuple[Dish, ...]]]:
+        """What each split is made of, in pieces that know nothing of each other.
+
+        Returns:
+          By split, dishes as (culture, number); for `composed`, pairs of dishes of
+          different types, both of the split `validation`.
+        """
+        rows = [
+            _planned(culture, number % self.dishes + 1, number)
+            for culture in (*simulation.CELL_TYPES, MIXED)
+            for number in range(
+                self.mixed if culture == MIXED else self.images_per_type
+            )
+        ]
+        chosen = splits.assign_splits(rows)
+        units: dict[str, list[tuple[Dish, ...]]] = {}
+        firsts = {row.group: row for row in reversed(rows)}
+        for row in firsts.values():
+            units.setdefault(chosen[row.image], []).append((_dish(row),))
+        held_out = [r for r in firsts.values() if chosen[r.image] == "validation"]
+        couples = composed_fields.pairs(held_out)
+        if couples:
+            units[composed_fields.SPLIT] = [(_dish(a), _dish(b)) for a, b in couples]
+        return {split: sorted(found) for split, found in sorted(units.items())}
+
+
+def examples_of_unit(
+    cultures: SimulatedCultures, unit: tuple[Dish, ...]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Draws a dish, or a pair of dishes to compose, and yields keys and examples.
+
+    The fields go the way of a microscope's files: drawn, converted with one contrast a
+    dish, judged, and their truth imported.
+
+    Raises:
+      RuntimeError: if a field could not be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="cell_types_") as folder:
+        study = _study(cultures, unit, pathlib.Path(folder))
+        rows = study.accepted_rows()
+        if len(unit) == 1:
+            for row in rows:
+                yield row.image, examples.example_of_row(study, row)
+            return
+        first = [row for row in rows if row.cell_type == unit[0][0]]
+        others = [row for row in rows if row.cell_type == unit[1][0]]
+        couples = list(zip(first, others, strict=False))
+        yield from composed_fields.composed_examples(study, couples)
+
+
+def _study(cultures: SimulatedCultures, unit, root: pathlib.Path) -> Study:
+    outcomes = [
+        simulation.simulate(root, **dataclasses.asdict(cultures), only=unit),
+        conversion.convert(root / "raw", root, group=simulation.GROUP_PATTERN),
+        mask_files.import_masks(root, root / "truth"),
+    ]
+    failures = {k: v for outcome in outcomes for k, v in outcome.failures.items()}
+    if failures:
+        raise RuntimeError(f"The simulated dish could not be made: {failures}")
+    return Study.open(root)
+
+
+def _planned(culture: str, dish: int, number: int) -> ImageRow:
+    group = f"{culture}_dish{dish}"
+    return ImageRow(f"{culture}/{group}_{number + 1:04d}.png", culture, group=group)
+
+
+def _dish(row: ImageRow) -> Dish:
+    return row.cell_type, int(row.group.rpartition("_dish")[2])
