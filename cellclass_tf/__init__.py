@@ -25,6 +25,7 @@ _MODULE_OF_NAME = {
     "export_coco": "annotation.coco.writing",
     "finetune": "annotation.finetuning.tuning",
     "simulate": "datasets.simulation",
+    "check_dataset": "datasets.leaks",
     "demo": "demonstration",
     "Predictor": "maskrcnn.predictor",
     "predict": "prediction",

@@ -12,7 +12,6 @@ from absl import flags
 from cellclass_tf import batch
 from cellclass_tf.commands import COMMANDS
 from cellclass_tf.files import InputError, one_line
-from cellclass_tf.provenance.links import Trace
 
 DONE, SOME_FAILED, USAGE = 0, 1, 2
 
@@ -26,8 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command.
 
     Returns:
-      0 if all is done, 1 if some files failed or a link is broken (they are listed), 2
-      if the command could not be understood or had nothing to work on.
+      0 if all is done, 1 if some files failed or a check did not pass (they are listed),
+      2 if the command could not be understood or had nothing to work on.
     """
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print(_overview())
@@ -84,8 +83,8 @@ def _report(result: Any) -> int:
     if not isinstance(result, batch.Outcome):
         if result is not None:
             print(result)
-        is_broken = isinstance(result, Trace) and not result.is_whole
-        return SOME_FAILED if is_broken else DONE
+        # What checks something says whether it holds.
+        return DONE if getattr(result, "passed", True) else SOME_FAILED
     print(
         f"{len(result.done)} done, {len(result.skipped)} were done before, "
         f"{len(result.failures)} failed."

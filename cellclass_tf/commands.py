@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from cellclass_tf import batch, demonstration
-from cellclass_tf.files import one_line
+from cellclass_tf.files import InputError, one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +96,15 @@ def _dataset(study: str, **options: Any) -> batch.Outcome:
     for reason, cost in prepared.rejected.items():
         print(f"left out, {reason}: {cost.fields} fields, about {cost.cells} cells")
     return prepared.outcome
+
+
+def _check(study: str | None, dataset: str | None) -> Any:
+    import cellclass_tf
+    import tfds_builders
+
+    if bool(study) == bool(dataset):
+        raise InputError("Expected either --study or --dataset.")
+    return cellclass_tf.check_dataset(dataset or tfds_builders.newest_dataset(study))
 
 
 def _news(prepared: Any) -> str:
@@ -184,6 +193,13 @@ COMMANDS = {
             Flag("mixed", "Mixed fields.", flags.DEFINE_integer, default=8),
             Flag("size", "Width of a field in px.", flags.DEFINE_integer, default=512),
             Flag("seed", "Same seed, same bytes.", flags.DEFINE_integer, default=0),
+            Flag("dishes", "Of each culture.", flags.DEFINE_integer, default=4),
+            Flag(
+                "tied",
+                "What of pure dishes depends on their type, parted by commas: "
+                "illumination, stain, focus, density.",
+                default="",
+            ),
             _PROCESSES,
         ),
         _call("simulate"),
@@ -343,6 +359,14 @@ COMMANDS = {
             *_ENGINE,
         ),
         _dataset,
+    ),
+    "check": Command(
+        "Looks for leaks between the splits of a prepared dataset.",
+        (
+            Flag("study", "Folder of the study, whose newest dataset is checked."),
+            Flag("dataset", "Or the folder of one version, with dataset_info.json."),
+        ),
+        _check,
     ),
     "predict": Command(
         "Outlines and names the cells of images, raw files or a study.",

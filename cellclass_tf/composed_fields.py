@@ -11,9 +11,8 @@ import numpy as np
 from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets import examples
+from cellclass_tf.splits import COMPOSED
 from cellclass_tf.study import MIXED, ImageRow, Study
-
-SPLIT = "composed"
 
 # As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.
 _MOST_OVERLAP = 0.2
@@ -65,8 +64,8 @@ def composed_example(
     """
     from cellclass_tf.maskrcnn import augmentation
 
-    image, cells = study.read_image(one), study.read_cells(one)
-    other_image, other_cells = study.read_image(other), study.read_cells(other)
+    image, cells = study.read_field(one)
+    other_image, other_cells = study.read_field(other)
     if not len(cells) or not len(other_cells):
         return None
     zoom = _zoom(study, one, other)
@@ -95,7 +94,7 @@ def composed_example(
     return examples.example(
         files.encoded_png(np.asarray(composed)),
         both,
-        name=f"{SPLIT}/{one.stem.replace('/', '-')}+{other.stem.replace('/', '-')}.png",
+        name=f"{COMPOSED}/{one.stem.replace('/', '-')}+{other.stem.replace('/', '-')}.png",
         culture=MIXED,
         group="",
         pixel_size_um=study.pixel_size_of(one),

@@ -49,7 +49,7 @@ class SimulatedCultures:
         held_out = [r for r in firsts.values() if chosen[r.image] == "validation"]
         couples = composed_fields.pairs(held_out)
         if couples:
-            units[composed_fields.SPLIT] = [(_dish(a), _dish(b)) for a, b in couples]
+            units[splits.COMPOSED] = [(_dish(a), _dish(b)) for a, b in couples]
         return {split: sorted(found) for split, found in sorted(units.items())}
 
 

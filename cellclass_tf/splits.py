@@ -7,12 +7,16 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from cellclass_tf import scenes
 from cellclass_tf.files import InputError
+from cellclass_tf.scenes import Likeness
 from cellclass_tf.study import MIXED, ImageRow
 
 SPLITS = ("train", "validation", "test", MIXED)
+# Of mixed fields made of pure ones; no image of a study is in it.
+COMPOSED = "composed"
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
@@ -21,11 +25,12 @@ def assign_splits(
 ) -> dict[str, str]:
     """Gives every image a split.
 
-    Whole groups go to one split. A group that has a split keeps it, so a field never
-    moves when others come. New groups, in the order of a hash of their names, go where
-    most of their types' images are still wanted; but of three groups or more one is for
-    validation. Mixed fields are the split `mixed`,
-    and so is every field that shares a group with one.
+    Whole units go to one split: acquisition groups, joined where their images show the
+    same scene or come from one raw file (see `scenes.same_scene`). A unit that has a
+    split keeps it, so a field never moves when others come. New units, in the order of
+    a hash of their groups' names, go where most of their types' images are still
+    wanted; but of two units or more of a type one is for validation. Mixed fields are
+    the split `mixed`, and so is every field of a unit with one.
 
     Args:
       rows: images of the study.
@@ -35,33 +40,125 @@ def assign_splits(
       The split by image.
 
     Raises:
-      ValueError: if images of one group already are in different splits.
+      ValueError: if images of one unit already are in different splits.
     """
     shares = dict(shares or DEFAULT_SHARES)
+    units = _units(rows)
+    fixed = {name: split for name, unit in units.items() if (split := unit.split)}
+    free = {name: unit for name, unit in units.items() if fixed.get(name) != MIXED}
+    totals, units_of = collections.Counter(), collections.Counter()
+    for unit in free.values():
+        totals.update(unit.counts)
+        units_of.update(set(unit.counts))
+    filled = {split: collections.Counter() for split in SPLITS}
+    chosen = dict(fixed)
+    for name, split in fixed.items():
+        filled[split].update(units[name].counts)
+    for name in sorted(set(units) - set(fixed)):
+        counts = units[name].counts
+        # The first of equals is taken, so that a lone unit becomes `train`.
+        chosen[name] = max(
+            shares, key=lambda s: _shortfall(counts, filled[s], totals, shares[s])
+        )
+        if _is_for_validation(counts, filled, units_of):
+            chosen[name] = "validation"
+        filled[chosen[name]].update(counts)
+    return {
+        row.image: chosen[name] for name, unit in units.items() for row in unit.rows
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unit:
+    """Groups that must not part; their common split, '' if they have none yet."""
+
+    rows: list[ImageRow]
+    split: str
+
+    @property
+    def counts(self) -> collections.Counter:
+        """Images by type."""
+        return collections.Counter(row.cell_type for row in self.rows)
+
+
+def _units(rows: Sequence[ImageRow]) -> dict[str, _Unit]:
+    """The units, by the least hash of their groups' names.
+
+    Raises:
+      ValueError: if images of one unit already are in different splits.
+    """
     groups = collections.defaultdict(list)
     for row in rows:
         groups[row.group].append(row)
-    totals = collections.Counter(row.cell_type for row in rows)
-    groups_of = collections.Counter(
-        t for g in groups.values() for t in {r.cell_type for r in g}
-    )
-    filled = {split: collections.Counter() for split in SPLITS}
-    chosen: dict[str, str] = {}
+    split_of = {name: _split_so_far(name, groups[name]) for name in sorted(groups)}
+    links = collections.defaultdict(list)
+    for likeness in scenes.same_scene(
+        sorted(rows, key=lambda row: row.image), lambda row: row.group
+    ):
+        links[likeness.one.group].append(likeness)
+        links[likeness.other.group].append(likeness)
+    units, reached = {}, set()
     for group in sorted(groups):
-        split = _split_so_far(group, groups[group])
-        if split:
-            chosen[group] = split
-            filled[split].update(row.cell_type for row in groups[group])
-    for group in sorted(set(groups) - set(chosen), key=_hash):
-        counts = collections.Counter(row.cell_type for row in groups[group])
-        # The first of equals is taken, so that a lone group becomes `train`.
-        chosen[group] = max(
-            shares, key=lambda s: _shortfall(counts, filled[s], totals, shares[s])
+        if group in reached:
+            continue
+        members = sorted(_joined(group, links))
+        _check_joined(members, links, split_of)
+        reached.update(members)
+        units[min(map(_hash, members))] = _Unit(
+            [row for member in members for row in groups[member]],
+            max(split_of[member] for member in members),
         )
-        if all(groups_of[t] >= 3 and _lacks_validation(filled, t) for t in counts):
-            chosen[group] = "validation"
-        filled[chosen[group]].update(counts)
-    return {row.image: chosen[row.group] for row in rows}
+    return units
+
+
+def _joined(
+    start: str, links: Mapping[str, Sequence[Likeness]]
+) -> dict[str, Likeness | None]:
+    """The groups that hang together with one, nearest first, and what joins each."""
+    joined: dict[str, Likeness | None] = {start: None}
+    waiting = collections.deque([start])
+    while waiting:
+        group = waiting.popleft()
+        for link in links.get(group, ()):
+            other = _other_group(link, group)
+            if other not in joined:
+                joined[other] = link
+                waiting.append(other)
+    return joined
+
+
+def _other_group(link: Likeness, group: str) -> str:
+    return link.other.group if link.one.group == group else link.one.group
+
+
+def _check_joined(
+    members: Iterable[str],
+    links: Mapping[str, Sequence[Likeness]],
+    split_of: Mapping[str, str],
+) -> None:
+    """Raises ValueError if groups that hang together are in different splits."""
+    placed = [group for group in members if split_of[group]]
+    if len({split_of[group] for group in placed}) < 2:
+        return
+    joined = _joined(placed[0], links)
+    group = next(g for g in joined if split_of[g] not in ("", split_of[placed[0]]))
+    last, chain = group, []
+    while not chain or not split_of[group]:
+        chain.append(joined[group])
+        group = _other_group(chain[-1], group)
+    movable = group if split_of[last] == MIXED else last
+    why = "; ".join(
+        f"{link.one.image} and {link.other.image} have {link.why}"
+        if link.why in (scenes.SAME_BYTES, scenes.SAME_FILE)
+        else f"{link.one.image} and {link.other.image} are {link.why}"
+        for link in reversed(chain)
+    )
+    raise ValueError(
+        f"Group {group!r} is in the split {split_of[group]} and group {last!r} in "
+        f"{split_of[last]}, but they show the same: {why}. That would leak. Write "
+        "rejected into the column verdict of one of these images, or empty the column "
+        f"split of all images of group {movable!r} in images.csv."
+    )
 
 
 def compiled_group(group: str | None) -> re.Pattern | None:
@@ -98,8 +195,10 @@ def with_splits(
     return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
 
 
-def _lacks_validation(filled, cell_type: str) -> bool:
-    return bool(filled["train"][cell_type]) and not filled["validation"][cell_type]
+def _is_for_validation(counts, filled, units_of) -> bool:
+    """Whether a unit's types can spare it, and one of them lacks validation."""
+    can_spare = all(units_of[t] >= 2 and filled["train"][t] for t in counts)
+    return can_spare and not all(filled["validation"][t] for t in counts)
 
 
 def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:

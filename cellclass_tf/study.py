@@ -180,6 +180,20 @@ class Study:
             )
         return Cells.read(path, self.cell_types, self.folder_type(row.cell_type))
 
+    def read_field(self, row: ImageRow) -> tuple[np.ndarray, Cells]:
+        """Returns the merged image, (H, W, 3) uint8, and the cells in it.
+
+        Raises:
+          InputError: if either cannot be read, or they are of different size.
+        """
+        image, cells = self.read_image(row), self.read_cells(row)
+        if cells.labels.shape != image.shape[:2]:
+            raise InputError(
+                f"{self.cells_path(row)}: expected the image's size {image.shape[:2]}, "
+                f"got {cells.labels.shape}. Annotate it again."
+            )
+        return image, cells
+
     def rows(self) -> list[ImageRow]:
         """Reads the manifest, sorted by image.
 

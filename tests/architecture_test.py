@@ -19,6 +19,7 @@ NOUNS = (
     "caption",
     "matching",
     "picture",
+    "scenes",
     "splits",
     "tiling",
     "connected",
@@ -28,7 +29,14 @@ NOUNS = (
 # What runs a stage's function over many files.
 ENGINES = ("batch", "jobs", "local_engine", "beam_engine")
 # Modules that put stages together.
-ABOVE_STAGES = ("cli", "commands", "demonstration", "prediction")
+ABOVE_STAGES = (
+    "cli",
+    "commands",
+    "composed_fields",
+    "demonstration",
+    "prediction",
+    "simulated_fields",
+)
 
 
 def imports_of(path: pathlib.Path) -> set[str]:

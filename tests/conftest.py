@@ -36,3 +36,21 @@ def make_simulated_study():
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def draw_scene():
+    """Draws a merged image of cells at places of their own, one scene a seed."""
+    import numpy as np
+
+    def draw(seed: int, size: int = 64, cells: int = 25) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        rows, columns = np.mgrid[:size, :size] / size
+        image = np.full((size, size, 3), (0, 6, 4), np.uint8)
+        for row, column, radius in rng.uniform((0, 0, 0.04), (1, 1, 0.07), (cells, 3)):
+            far = np.hypot(rows - row, columns - column)
+            image[far < radius, 1] = rng.integers(60, 160)
+            image[far < radius / 2, 2] = rng.integers(90, 220)
+        return image
+
+    return draw

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import random
 
 import pytest
 
@@ -44,10 +45,11 @@ def test_a_lone_group_is_for_training():
     assert set(splits.assign_splits(rows_of("HEK", ["a"])).values()) == {"train"}
 
 
-def test_of_three_dishes_one_is_for_validation_and_of_two_none():
+def test_of_two_dishes_or_three_one_is_for_validation():
     three = splits.assign_splits(rows_of("HEK", ["a", "b", "c"]))
     assert collections.Counter(three.values()) == {"train": 8, "validation": 4}
-    assert set(splits.assign_splits(rows_of("HEK", ["a", "b"])).values()) == {"train"}
+    two = splits.assign_splits(rows_of("HEK", ["a", "b"]))
+    assert collections.Counter(two.values()) == {"train": 4, "validation": 4}
 
 
 def test_a_field_never_moves_when_others_come():
@@ -85,3 +87,108 @@ def test_split_of_wanted_images_is_that_of_their_whole_group(tmp_path):
     every[1] = dataclasses.replace(every[1], split="train")
     with pytest.raises(InputError, match=r"images\.csv: Group 'g' is in the splits"):
         splits.with_splits(wanted, every, tmp_path / "images.csv")
+
+
+def alike(rows, column="image_sha256", value="1"):
+    return [dataclasses.replace(row, **{column: value}) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("image_sha256", "1"), ("raw_sha256", "1"), ("scene_hash", "0f" * 32)],
+)
+def test_groups_that_show_the_same_never_part(column, value):
+    rows = rows_of("HEK", [f"h{i}" for i in range(20)], images=2)
+    # One image of every second group, with which these ten are one unit.
+    twins = set(range(0, 40, 4))
+    rows = [
+        alike([r], column, value)[0] if n in twins else r for n, r in enumerate(rows)
+    ]
+    chosen = splits.assign_splits(rows)
+    assert len({chosen[row.image] for row in rows if int(row.group[1:]) % 2 == 0}) == 1
+    assert set(chosen.values()) == {"train", "validation", "test"}
+
+
+def test_groups_that_show_the_same_count_as_one():
+    a, b = (rows_of("HEK", [name]) for name in "ab")
+    # One unit cannot be spared for validation.
+    chosen = splits.assign_splits(alike(a) + alike(b))
+    assert set(chosen.values()) == {"train"}
+
+
+def test_a_new_group_joins_the_split_of_the_one_that_it_shows_again():
+    old = alike(rows_of("HEK", ["a"]), "split", "test")
+    chosen = splits.assign_splits(alike(old) + alike(rows_of("HEK", ["b"])))
+    assert set(chosen.values()) == {"test"}
+
+
+def test_what_shows_a_mixed_field_again_is_mixed_too():
+    pure, mixed = rows_of("HEK", ["a"]), rows_of("mixed", ["m"])
+    chosen = splits.assign_splits(alike(pure[:1]) + pure[1:] + alike(mixed[:1]))
+    assert set(chosen.values()) == {"mixed"}
+
+
+def test_splits_that_part_one_scene_are_refused_with_the_reason():
+    (a,), (b,) = (rows_of("HEK", [name], images=1) for name in "ab")
+    a = dataclasses.replace(a, split="train", scene_hash="0f" * 32)
+    b = dataclasses.replace(b, split="test", scene_hash="0e" + "0f" * 31)
+    expected = (
+        r"Group 'a' is in the split train and group 'b' in test, .*: HEK/a_0\.png and "
+        r"HEK/b_0\.png are alike in 255 of 256 bits\..* rejected .* group 'b'"
+    )
+    with pytest.raises(ValueError, match=expected):
+        splits.assign_splits([a, b])
+    mixed = dataclasses.replace(a, image="mixed/a.png", cell_type="mixed")
+    # What is mixed cannot move.
+    with pytest.raises(ValueError, match=r"split of all images of group 'b'"):
+        splits.assign_splits([mixed, b])
+
+
+def test_splits_that_a_new_field_joins_are_refused_with_the_way_between_them():
+    (a,), (b,), (c,) = (rows_of("HEK", [name], images=1) for name in "abc")
+    a = dataclasses.replace(a, split="train", image_sha256="1")
+    b = dataclasses.replace(b, image_sha256="1", raw_sha256="2")
+    c = dataclasses.replace(c, split="validation", raw_sha256="2")
+    expected = (
+        r"HEK/a_0\.png and HEK/b_0\.png have the same bytes; HEK/b_0\.png and "
+        r"HEK/c_0\.png have the same scene of a raw file"
+    )
+    with pytest.raises(ValueError, match=expected):
+        splits.assign_splits([c, b, a])
+
+
+def test_fields_never_move_while_a_study_grows():
+    rng = random.Random(0)
+    rows: list[ImageRow] = []
+    for step in range(30):
+        cell_type = rng.choice(("HEK", "N2a"))
+        new = rows_of(cell_type, [f"{cell_type}{step}"], images=rng.randint(1, 5))
+        if rows and rng.random() < 0.3:
+            twin = rng.choice(rows)
+            new[0] = dataclasses.replace(new[0], raw_sha256=twin.raw_sha256)
+        new = [dataclasses.replace(r, raw_sha256=r.raw_sha256 or r.image) for r in new]
+        before = {row.image: row.split for row in rows}
+        chosen = splits.assign_splits(rng.sample(rows + new, len(rows) + len(new)))
+        assert before.items() <= chosen.items()
+        rows = [dataclasses.replace(r, split=chosen[r.image]) for r in rows + new]
+    files = collections.defaultdict(set)
+    for row in rows:
+        files[row.raw_sha256].add(row.split)
+    assert all(len(found) == 1 for found in files.values())
+
+
+def test_fields_among_mixed_ones_do_not_count_as_a_dish_to_learn_from():
+    rows = rows_of("HEK", ["a", "m"]) + rows_of("mixed", ["m"])
+    chosen = splits.assign_splits(rows)
+    assert {chosen[r.image] for r in rows if r.group != "m"} == {"train"}
+
+
+def test_a_dish_of_two_types_is_for_validation_if_one_of_them_lacks_it():
+    old = [
+        *alike(rows_of("HEK", ["h1"]), "split", "train"),
+        *alike(rows_of("HEK", ["h2"]), "split", "validation"),
+        *alike(rows_of("N2a", ["n1", "n2"]), "split", "train"),
+    ]
+    both = rows_of("HEK", ["b"]) + rows_of("N2a", ["b"])
+    chosen = splits.assign_splits(old + both)
+    assert {chosen[row.image] for row in both} == {"validation"}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import shutil
 from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import batch
 from cellclass_tf.datasets import examples
+from cellclass_tf.files import InputError
 from cellclass_tf.manifest import Cost, costs_of_rejection
 from cellclass_tf.study import Study
 from tfds_builders.cell_types import cell_types_dataset_builder
@@ -103,6 +106,21 @@ def dataset(
     return Prepared(
         builder.info, is_new, tuple(changes), by_split, checked.outcome, rejected
     )
+
+
+def newest_dataset(study: str | os.PathLike) -> pathlib.Path:
+    """The folder of the newest version of a study's dataset.
+
+    Raises:
+      InputError: if none is prepared.
+    """
+    folder = Study.open(study).tfds_dir / "cell_types" / "study"
+    versions = tfds_version.list_all_versions(folder)
+    if not versions:
+        raise InputError(
+            f"{folder} holds no dataset: run `cellclass dataset --study={study}`."
+        )
+    return folder / str(versions[-1])
 
 
 def _download_config(engine: batch.Engine) -> tfds.download.DownloadConfig:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch, files, splits
+from cellclass_tf import batch, files, scenes, splits
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets.contents import Contents, Field
 from cellclass_tf.files import InputError
@@ -60,7 +60,8 @@ def check_study(study: Study, engine: batch.Engine | None = None) -> Checked:
         engine=engine,
     )
     outcome.failures.update(_labels_without_images(study, every))
-    usable = [row for row in annotated if _is_usable(outcome, row)]
+    rows = [_with_scene(row, outcome) for row in rows]
+    usable = [row for row in rows if _is_usable(outcome, row)]
     if not usable:
         reasons = "".join(f"\n  {reason}" for reason in outcome.failures.values())
         raise InputError(
@@ -129,20 +130,22 @@ def refuse_gaps(
 
 
 def keyed_example_of_row(study: Study, row: ImageRow, facts: Field):
-    """Returns an example's key and the example; see `example_of_row`.
+    """Returns the key and the example of a row that `check_study` has checked.
 
     Raises:
-      InputError: if the files have changed since they were checked.
+      InputError: if the files have changed since.
     """
-    example = example_of_row(study, row)
-    now = hashlib.sha256(example["image"].getbuffer()).hexdigest()
-    cells_now = files.sha256_of_file(study.cells_path(row))
-    if (now, cells_now) != (facts.image_sha256, facts.cells_sha256):
+    image_png = study.image_path(row).read_bytes()
+    found = (
+        hashlib.sha256(image_png).hexdigest(),
+        files.sha256_of_file(study.cells_path(row)),
+    )
+    if found != (facts.image_sha256, facts.cells_sha256):
         raise InputError(
             f"{row.image}: the image or its cells were changed while the dataset was "
             "being prepared. Run `cellclass dataset` again."
         )
-    return row.image, example
+    return row.image, _example_of_row(study, row, image_png, study.read_cells(row))
 
 
 def example_of_row(study: Study, row: ImageRow) -> dict[str, Any]:
@@ -151,9 +154,16 @@ def example_of_row(study: Study, row: ImageRow) -> dict[str, Any]:
     Raises:
       InputError: if image and cells do not fit together, or there are too many cells.
     """
+    _, cells = _checked_field(study, row)
+    return _example_of_row(study, row, study.image_path(row).read_bytes(), cells)
+
+
+def _example_of_row(
+    study: Study, row: ImageRow, image_png: bytes, cells: Cells
+) -> dict[str, Any]:
     return example(
-        study.image_path(row).read_bytes(),
-        _checked_cells(study, row),
+        image_png,
+        cells,
         name=row.image,
         culture=row.cell_type,
         group=row.group,
@@ -211,16 +221,15 @@ def example(
     }
 
 
-def _checked_cells(study: Study, row: ImageRow) -> Cells:
+def _checked_field(study: Study, row: ImageRow) -> tuple[np.ndarray, Cells]:
     study.check_cell_type(row.cell_type)
-    shape, cells = study.read_image(row).shape[:2], study.read_cells(row)
-    if shape != cells.labels.shape or len(cells) > MOST_CELLS:
+    image, cells = study.read_field(row)
+    if len(cells) > MOST_CELLS:
         raise InputError(
-            f"{study.cells_path(row)}: expected at most {MOST_CELLS} cells and the "
-            f"image's size {shape}; got {len(cells)} cells, size {cells.labels.shape}. "
-            "Annotate it again."
+            f"{study.cells_path(row)}: expected at most {MOST_CELLS} cells, got "
+            f"{len(cells)}. Annotate it again."
         )
-    return cells
+    return image, cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,10 +239,11 @@ class _Check:
     study: Study
 
     def __call__(self, row: ImageRow) -> dict[str, Any]:
-        cells = _checked_cells(self.study, row)
+        image, cells = _checked_field(self.study, row)
         path = self.study.cells_path(row)
         table = path.with_suffix(".csv")
         return {
+            "scene_hash": row.scene_hash or scenes.scene_hash(image),
             "usable": bool((cells.type_ids > 0).all()),
             "cells": dict(collections.Counter(cells.cell_types)),
             "image_sha256": files.sha256_of_file(self.study.image_path(row)),
@@ -273,6 +283,12 @@ def _labels_without_images(study: Study, rows: list[ImageRow]) -> dict[str, str]
 
 def _below(path: pathlib.Path, folder: pathlib.Path) -> str:
     return path.relative_to(folder).as_posix()
+
+
+def _with_scene(row: ImageRow, outcome: batch.Outcome) -> ImageRow:
+    """Fills what studies of earlier versions do not have."""
+    known = outcome.results.get(row.image, {}).get("scene_hash", row.scene_hash)
+    return dataclasses.replace(row, scene_hash=known)
 
 
 def _is_usable(outcome: batch.Outcome, row: ImageRow) -> bool:

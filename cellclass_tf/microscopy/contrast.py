@@ -76,7 +76,7 @@ def measured_limits(
     """
     totals: dict[Key, np.ndarray] = {}
     for key, path, number in parts:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             counts = arrays[str(number)]
         total = totals.setdefault(key, np.zeros((2, 1 << 16), np.int64))
         total[:, : counts.shape[1]] += counts

@@ -9,7 +9,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from cellclass_tf import files
+from cellclass_tf import files, scenes
 from cellclass_tf.files import InputError
 from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy import (
@@ -198,7 +198,11 @@ def _convert_field(
     path = job.study.image_path(row)
     files.write_png(path, merged)
     verdicts.write_thumbnail(job.study, row, merged)
-    return dataclasses.replace(row, image_sha256=files.sha256_of_file(path))
+    return dataclasses.replace(
+        row,
+        image_sha256=files.sha256_of_file(path),
+        scene_hash=scenes.scene_hash(merged),
+    )
 
 
 def _limits_of_field(job, micrograph, chosen, field) -> tuple[contrast.Limits, str]:

@@ -56,7 +56,7 @@ class Trace:
     links: tuple[Link, ...]
 
     @property
-    def is_whole(self) -> bool:
+    def passed(self) -> bool:
         """Whether all that was recorded holds."""
         return not any(link.is_broken for link in self.links)
 

@@ -1,12 +1,13 @@
 """Tests of cellclass_tf.microscopy.conversion."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import files
+from cellclass_tf import files, manifest, scenes
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.study import Study
 
@@ -175,6 +176,38 @@ def test_a_second_run_does_nothing_and_keeps_hand_made_edits(tmp_path):
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     assert not outcome.done and len(outcome.skipped) == 1
     assert manifest.read_text() == text
+
+
+def test_rows_hold_the_hash_of_their_scene(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_raw(tmp_path / "raw" / f"{name}.ome.tif", seed=seed)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    study = Study.open(tmp_path / "s")
+    a, b, c = study.rows()
+    assert a.scene_hash == scenes.scene_hash(study.read_image(a)) != ""
+    assert a.scene_hash == b.scene_hash != c.scene_hash
+
+
+def test_a_study_from_before_the_hash_stays_as_it_is(tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    study = Study.open(tmp_path / "s")
+    # What an earlier version wrote, into the manifest and into its journal.
+    columns = [c for c in manifest.COLUMNS if c != "scene_hash"]
+    old = [{c: getattr(row, c) for c in columns} for row in study.rows()]
+    files.write_csv(study.manifest_path, columns, old)
+    journal = study.journal("convert")
+    text = re.sub(r'"scene_hash": "\w+", ', "", journal.read_text())
+    assert "scene_hash" not in text
+    journal.write_text(text)
+    outcome = convert(tmp_path / "raw", study, cell_type="HEK")
+    assert not outcome.done and len(outcome.skipped) == 1
+    (row,) = study.rows()
+    assert row.scene_hash == ""
+    assert [{c: getattr(row, c) for c in columns}] == old
+    study.manifest_path.unlink()
+    convert(tmp_path / "raw", study, cell_type="HEK")
+    assert study.rows()[0].image_sha256 == row.image_sha256
 
 
 def test_a_raw_file_that_changed_is_converted_again_and_loses_no_correction(tmp_path):

@@ -28,10 +28,10 @@ def test_predictions_of_raw_files_move_with_their_study(place):
     root = place / "of_raw"
     study = make_study(root / "converted", [place / "raw" / "d2_a.tif"])
     make_predictions(root, study, place / "model", place / "raw", prefix="mixed/")
-    assert trace(root / "labels" / "d2_a.tif", cell=2).is_whole
+    assert trace(root / "labels" / "d2_a.tif", cell=2).passed
     root.rename(place / "moved")
-    assert trace(place / "moved" / "labels" / "d2_a.tif", cell=2).is_whole
-    assert trace(STEM, predictions=place / "moved").is_whole
+    assert trace(place / "moved" / "labels" / "d2_a.tif", cell=2).passed
+    assert trace(STEM, predictions=place / "moved").passed
     shutil.rmtree(place / "moved" / "converted")
     found = trace(place / "moved" / "labels" / "d2_a.tif")
     assert broken(found) == {"merged image": "missing"}
@@ -43,7 +43,7 @@ def test_a_study_that_moved_elsewhere_is_named(place):
     found = trace(labels_of(place))
     assert broken(found) == {"merged image": "missing"} and "--study=DIR" in str(found)
     assert states(found)["conversion"] == "not recorded"
-    assert trace(labels_of(place), study=place / "elsewhere").is_whole
+    assert trace(labels_of(place), study=place / "elsewhere").passed
 
 
 def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factory):
@@ -51,7 +51,7 @@ def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factor
     change_row(Study.open(place / "study"), **raw)
     change_record(place, study="study", model="model", images=[entry_of(place) | raw])
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    assert trace(labels_of(place)).is_whole
+    assert trace(labels_of(place)).passed
 
 
 @pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
@@ -104,7 +104,7 @@ def test_what_older_versions_did_not_record_is_no_break(place):
     table = place / "predictions" / "cells.csv"
     table.write_text("".join(s.rpartition(",")[0] + "\n" for s in TABLE.splitlines()))
     found = trace(labels_of(place), cell=2)
-    assert found.is_whole
+    assert found.passed
     assert [k for k, v in states(found).items() if v == "not recorded"] == [
         "cell",
         "label image",
@@ -117,7 +117,7 @@ def test_what_older_versions_did_not_record_is_no_break(place):
 
 def test_a_manifest_that_is_older_than_the_run_is_no_break(place):
     change_row(Study.open(place / "study"), image_sha256="", raw_sha256="")
-    assert trace(labels_of(place)).is_whole
+    assert trace(labels_of(place)).passed
 
 
 def test_records_do_not_steer_a_terminal(place):
@@ -135,7 +135,7 @@ def test_a_real_conversion_is_whole_until_its_raw_file_changes(tmp_path):
     assert not cc.convert(tmp_path / "raw", tmp_path / "s").failures
     image = tmp_path / "s" / "images" / "HEK" / "d1_a.png"
     found = cc.trace(image)
-    assert found.is_whole and "nuclei DAPI, cytoplasm GFP" in str(found)
+    assert found.passed and "nuclei DAPI, cytoplasm GFP" in str(found)
     assert states(found)["raw file"] == states(found)["merged image"] == "same"
     raw.write_bytes(raw.read_bytes() + b"\0")
     assert broken(cc.trace(image)) == {"raw file": "changed"}

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import constants
+from tensorflow_datasets.core import constants, shuffle
+from tensorflow_datasets.core.utils import py_utils
 from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import composed_fields, files, simulated_fields
@@ -20,6 +21,7 @@ from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents
 from cellclass_tf.files import InputError
 from cellclass_tf.simulated_fields import SimulatedCultures
+from cellclass_tf.splits import COMPOSED
 from cellclass_tf.study import MIXED, Study
 
 
@@ -45,6 +47,8 @@ _SIMULATED_LARGE = CellTypesConfig(
     cultures=SimulatedCultures(images_per_type=1200, mixed=96, size=1104, dishes=24),
 )
 _STUDY = CellTypesConfig(name="study", description="The annotated images of a study.")
+
+_SORTED_IN_MEMORY = 64 << 20
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -167,7 +171,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             check_writable(self._data_dir_root)
         config = download_config or tfds.download.DownloadConfig()
         self._beam = bool(config.beam_options or config.beam_runner)
-        super().download_and_prepare(download_config=config, **options)
+        # TFDS would hold a gigabyte of examples before it sorts them on disk.
+        with py_utils.temporary_assignment(
+            shuffle, "MAX_MEM_BUFFER_SIZE", _SORTED_IN_MEMORY
+        ):
+            super().download_and_prepare(download_config=config, **options)
 
     def _info(self) -> tfds.core.DatasetInfo:
         names = self._cell_types()
@@ -262,7 +270,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
         if couples:
             function = functools.partial(_examples_of_couple, study)
-            splits[composed_fields.SPLIT] = self._generate_examples(function, couples)
+            splits[COMPOSED] = self._generate_examples(function, couples)
         return splits
 
     def _cell_types(self) -> list[str]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cellclass_tf import files, splits
+from cellclass_tf import files, scenes, splits
 from cellclass_tf.annotation.coco import image_files
 from cellclass_tf.annotation.coco.entries import Entry, name_of, safe
 from cellclass_tf.annotation.coco.reading import CocoFile, pieces_of_image
@@ -80,8 +80,10 @@ class Adding:
         image = image_files.read_merged(path, entry.image.shape_yx)
         files.write_png(target, image)
         self._taken[row.image] = entry.where
-        columns = dataclasses.asdict(row)
-        return columns | {"image_sha256": files.sha256_of_file(target)}
+        return dataclasses.asdict(row) | {
+            "image_sha256": files.sha256_of_file(target),
+            "scene_hash": scenes.scene_hash(image),
+        }
 
     def _row(self, entry: Entry, path: pathlib.Path) -> ImageRow:
         culture, record = entry.culture(self._study), entry.image.record

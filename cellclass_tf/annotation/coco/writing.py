@@ -68,7 +68,7 @@ def export_coco(
         }
 
         def export(row: ImageRow) -> dict[str, Any]:
-            cells = _checked_cells(study, row)
+            cells = study.read_field(row)[1]
             _copy_image(study, row, output / f"cells_{row.split}")
             drafts[row.split].add(_image_record(study, row, cells), cells, segmentation)
             return {"split": row.split, "cells": len(cells)}
@@ -120,16 +120,6 @@ def _rows_with_splits(study: Study) -> list[ImageRow]:
     rows = splits.with_splits(rows, accepted, study.manifest_path)
     study.update(rows)
     return rows
-
-
-def _checked_cells(study: Study, row: ImageRow) -> Cells:
-    shape, cells = study.read_image(row).shape[:2], study.read_cells(row)
-    if cells.labels.shape != shape:
-        raise InputError(
-            f"{study.cells_path(row)}: expected the image's size {shape}, got "
-            f"{cells.labels.shape}. Annotate it again."
-        )
-    return cells
 
 
 def _copy_image(study: Study, row: ImageRow, folder: pathlib.Path) -> None:

@@ -160,9 +160,7 @@ def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
         if not row.corrected or not study.cells_path(row).exists():
             continue
         try:
-            size = study.read_image(row).shape[:2]
-            if study.read_cells(row).labels.shape != size:
-                raise InputError(f"{study.cells_path(row)}: expected the size {size}.")
+            study.read_field(row)
             rows.append(row)
         except InputError as error:
             failures[row.image] = str(error)
@@ -363,7 +361,7 @@ def _judged(
     )
     scores, shown = [], {}
     for row in tqdm.tqdm(roles.held_out, "held out", dynamic_ncols=True):
-        image, true = study.read_image(row), study.read_cells(row)
+        image, true = study.read_field(row)
         found = {
             "base": base.annotate(image, diameters[row.cell_type]).labels,
             "tuned": tuned.annotate(image, diameters[row.cell_type]).labels,

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from cellclass_tf import files, splits
+from cellclass_tf import files, scenes, splits
 from cellclass_tf.annotation.coco.entries import entries_of
 from cellclass_tf.annotation.coco.new_images import (
     Adding,
@@ -39,6 +39,17 @@ def test_row_says_where_the_image_comes_from(study, write_coco):
     assert row.image_sha256 == files.sha256_of_file(study.image_path(row))
     assert (row.channels_by, row.pixel_size_um, row.split) == ("coco", None, "")
     assert (read_merged(study.image_path(row)) == (0, 100, 0)).all()
+
+
+def test_row_holds_the_hash_of_its_scene(study, write_coco, draw_scene):
+    path = write_coco(images=1)
+    files.write_png(path.parent / "image1.png", draw_scene(0)[:20, :30])
+    assert _add(study, path)[0].scene_hash == ""
+    content = path.read_text().replace('"height": 20', '"height": 64')
+    path.write_text(content.replace('"width": 30', '"width": 64'))
+    files.write_png(path.parent / "image1.png", draw_scene(0))
+    (row,) = _add(study, path)
+    assert row.scene_hash == scenes.scene_hash(draw_scene(0)) != ""
 
 
 def test_what_the_file_says_of_an_image_is_kept(study, write_coco, change):

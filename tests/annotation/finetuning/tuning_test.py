@@ -147,7 +147,7 @@ def test_broken_corrections_are_left_out(
         "N2a/d0.png",
         "N2a/d1.png",
     ]
-    assert "expected the size (40, 80)" in caplog.text
+    assert "expected the image's size (40, 80)" in caplog.text
 
 
 def test_epoch_sees_every_field_whatever_hand_drawn_cells_weigh(monkeypatch, tmp_path):

@@ -1,0 +1,370 @@
+"""Proves of a prepared dataset, from its records alone, that its splits do not leak."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from cellclass_tf import scenes
+from cellclass_tf.files import InputError
+from cellclass_tf.manifest import ImageRow
+from cellclass_tf.splits import COMPOSED
+from cellclass_tf.study import MIXED
+
+# Splits whose fields may be made into composed ones, which are tested on.
+_HELD_OUT = ("validation", "test")
+_FEATURES = ("image", "labels", "cells", "image_name", "culture", "group")
+_LISTED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """What a split holds of a type.
+
+    Attributes:
+      split: its name.
+      cell_type: the type.
+      fields: of the type's culture, or with a cell of it.
+      groups: of these fields.
+      cells: of the type.
+    """
+
+    split: str
+    cell_type: str
+    fields: int
+    groups: int
+    cells: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What is wrong with a dataset, a line each.
+
+    Attributes:
+      dataset: its folder.
+      fields: how many were read.
+      leaks: what lets a network be tested on what it has learned.
+      damage: records that contradict themselves.
+      remarks: what is no fault, and worth knowing.
+      table: what every split holds of every type.
+    """
+
+    dataset: str
+    fields: int
+    leaks: tuple[str, ...]
+    damage: tuple[str, ...]
+    remarks: tuple[str, ...]
+    table: tuple[Count, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are neither leaks nor damage."""
+        return not (self.leaks or self.damage)
+
+    def __str__(self) -> str:
+        """The report in words, the table first and the verdict last."""
+        head = ("split", "type", "fields", "groups", "cells")
+        rows = [head, *(tuple(map(str, dataclasses.astuple(r))) for r in self.table)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        adjust = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust)
+        lines = [
+            "  ".join(to(*cell) for to, *cell in zip(adjust, row, widths, strict=True))
+            for row in rows
+        ]
+        lines += [f"Remark: {text}" for text in self.remarks]
+        lines += [f"Damage: {text}" for text in self.damage]
+        lines += [f"Leak: {text}" for text in self.leaks]
+        verdict = f"Leaks: {len(self.leaks)}, damaged records: {len(self.damage)},"
+        lines.append(f"{verdict} in {self.fields} fields of {self.dataset}.")
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """What is remembered of a field; `row.image_sha256` is that of its pixels."""
+
+    row: ImageRow
+    sources: tuple[str, ...]
+    cells: collections.Counter
+
+
+def check_dataset(dataset_dir: str | os.PathLike) -> Report:
+    """Reads every record of a prepared dataset and looks for leaks between its splits.
+
+    Neither the study nor the code that made the dataset is asked. Found are groups and
+    image names in two splits, the same pixels and the same scene (see
+    `scenes.scene_hash`) in two, mixed cultures that would be trained on, composed fields
+    of sources that are not held out, and cells that contradict their label image.
+
+    Args:
+      dataset_dir: folder of one version of the dataset, with its dataset_info.json; of
+        one prepared by earlier versions of this library too.
+
+    Raises:
+      InputError: if it is no prepared dataset of this kind, or a record is broken.
+    """
+    builder = _open(pathlib.Path(dataset_dir))
+    damage: list[str] = []
+    fields = [
+        _field(builder, split, example, damage)
+        for split, example in _examples(builder, dataset_dir)
+    ]
+    leaks = [
+        *_groups_in_two_splits(fields),
+        *_names_twice(fields),
+        *_same_scenes(fields),
+        *_mixed_elsewhere(fields),
+        *_sources_not_held_out(fields),
+    ]
+    table = _table(fields, builder.info.features["cells"]["type"].names)
+    return Report(
+        os.fspath(dataset_dir),
+        len(fields),
+        tuple(leaks),
+        tuple(damage),
+        tuple(_remarks(table)),
+        tuple(table),
+    )
+
+
+def _open(folder: pathlib.Path) -> Any:
+    """Returns the dataset's builder."""
+    import tensorflow_datasets as tfds
+
+    if not (folder / "dataset_info.json").is_file():
+        raise InputError(
+            f"{folder}: expected a prepared dataset, with its dataset_info.json, such as "
+            "STUDY/tfds/cell_types/study/2.0.0. Make one with `cellclass dataset`."
+        )
+    try:
+        builder = tfds.builder_from_directory(folder)
+        known = set(builder.info.features or ())
+    # Each broken file of these has an error of its own kind.
+    except Exception as error:
+        raise InputError(
+            f"{folder}: the dataset's description cannot be read "
+            f"({type(error).__name__}: {error}). Prepare it again with `cellclass "
+            "dataset`."
+        ) from error
+    missing = [name for name in _FEATURES if name not in known]
+    if missing:
+        raise InputError(
+            f"{folder}: expected a dataset of cell types, but its records have no "
+            f"{', '.join(missing)}; they have {', '.join(sorted(known))}."
+        )
+    return builder
+
+
+def _examples(
+    builder: Any, folder: str | os.PathLike
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the split and the arrays of every record, in the order of the files."""
+    import tensorflow_datasets as tfds
+
+    one_file_at_a_time = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    splits = {name: builder.info.splits[name] for name in sorted(builder.info.splits)}
+    total = sum(split.num_examples for split in splits.values())
+    with tqdm.tqdm(total=total, desc="check") as bar:
+        for name, split in splits.items():
+            done = 0
+            try:
+                loaded = builder.as_dataset(
+                    split=name, shuffle_files=False, read_config=one_file_at_a_time
+                )
+                for example in tfds.as_numpy(loaded):
+                    yield name, example
+                    done += 1
+                    bar.update()
+            # TensorFlow's errors are not its own alone, and it is not imported here.
+            except Exception as error:
+                raise InputError(_where_it_broke(split, done, folder)) from error
+
+
+def _where_it_broke(split: Any, done: int, folder: str | os.PathLike) -> str:
+    ends = np.cumsum(split.shard_lengths)
+    shard = min(int(np.searchsorted(ends, done, side="right")), len(ends) - 1)
+    return (
+        f"{folder}: record {done + 1} of {split.num_examples} of the split {split.name} "
+        f"cannot be read; {sorted(split.filenames)[shard]} is broken. Delete the folder "
+        "and prepare the dataset again with `cellclass dataset`."
+    )
+
+
+def _field(
+    builder: Any, split: str, example: dict[str, Any], damage: list[str]
+) -> _Field:
+    """Keeps of a record what is compared; adds what is wrong with it to `damage`."""
+    features, image = builder.info.features, example["image"]
+    name = example["image_name"].decode()
+    faults = _faults(example, len(features["cells"]["type"].names))
+    damage += [
+        f"Split {split}, {name}: {fault}. Prepare the dataset again with `cellclass "
+        "dataset`."
+        for fault in faults
+    ]
+    shape = np.array(image.shape, np.int64).tobytes()
+    row = ImageRow(
+        image=name,
+        cell_type=_name_of(features["culture"].names, example["culture"]),
+        group=example["group"].decode(),
+        image_sha256=hashlib.sha256(shape + image.tobytes()).hexdigest(),
+        scene_hash=scenes.scene_hash(image),
+        split=split,
+    )
+    types = features["cells"]["type"].names
+    return _Field(
+        row,
+        tuple(source.decode() for source in example.get("sources", ())),
+        collections.Counter(_name_of(types, n) for n in example["cells"]["type"]),
+    )
+
+
+def _name_of(names: Sequence[str], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else f"class {number}"
+
+
+def _faults(example: dict[str, Any], types: int) -> Iterator[str]:
+    labels, cells = example["labels"][..., 0], example["cells"]
+    if labels.shape != example["image"].shape[:2]:
+        yield f"the image has {example['image'].shape[:2]} px, its labels {labels.shape}"
+    strange = sorted({int(n) for n in cells["type"] if not 0 <= n < types})
+    if strange:
+        yield f"cells have the types {strange}, but there are only 0 to {types - 1}"
+    areas = np.bincount(labels.ravel(), minlength=1)[1:]
+    if len(areas) != len(cells["area_px"]):
+        yield f"{len(cells['area_px'])} cells, but {len(areas)} in the label image"
+    elif (areas != cells["area_px"]).any():
+        cell = int(np.flatnonzero(areas != cells["area_px"])[0])
+        yield (
+            f"cell {cell + 1} has {cells['area_px'][cell]} px, but {areas[cell]} in the "
+            "label image"
+        )
+
+
+def _groups_in_two_splits(fields: Sequence[_Field]) -> Iterator[str]:
+    by_group = collections.defaultdict(lambda: collections.defaultdict(list))
+    for field in fields:
+        if not field.sources and field.row.split != COMPOSED:
+            by_group[field.row.group][field.row.split].append(field.row.image)
+    for group, by_split in sorted(by_group.items()):
+        if len(by_split) > 1:
+            where = " and ".join(
+                f"{s} ({_some(by_split[s])})" for s in sorted(by_split)
+            )
+            yield (
+                f"Group {group!r} is in the splits {where}. Empty the column split of all "
+                "its images in images.csv and prepare the dataset again."
+            )
+
+
+def _names_twice(fields: Sequence[_Field]) -> Iterator[str]:
+    splits_of = collections.defaultdict(list)
+    for field in fields:
+        splits_of[field.row.image].append(field.row.split)
+    for name, splits in sorted(splits_of.items()):
+        if len(splits) > 1:
+            yield (
+                f"{name} is there {len(splits)} times, in {' and '.join(splits)}. "
+                "Prepare the dataset again."
+            )
+
+
+def _same_scenes(fields: Sequence[_Field]) -> Iterator[str]:
+    sources = {field.row.image: field.sources for field in fields}
+    split_of = {field.row.image: field.row.split for field in fields}
+    pairs = collections.defaultdict(list)
+    found = scenes.same_scene([f.row for f in fields], lambda row: row.split)
+    for one, other, why in found:
+        # What a composed field shows is that of its sources, which have their own rule.
+        made_from = {split_of.get(s) for s in sources[one.image]}
+        made_from |= {split_of.get(s) for s in sources[other.image]}
+        if not made_from & {one.split, other.split}:
+            ends = ((one.split, one.group), (other.split, other.group))
+            pairs[ends].append((one, other, why))
+    for found in pairs.values():
+        one, other, why = found[0]
+        more = f" (and {len(found) - 1} more pairs of them)" if len(found) > 1 else ""
+        same = "have the same pixels" if why == scenes.SAME_BYTES else f"are {why}"
+        yield (
+            f"{one.image} (split {one.split}, group {one.group!r}) and {other.image} "
+            f"(split {other.split}, group {other.group!r}) {same}{more}: they show one "
+            "scene. Write rejected into the column verdict of one of them in images.csv, "
+            "or empty the column split of both groups, and prepare the dataset again."
+        )
+
+
+def _mixed_elsewhere(fields: Sequence[_Field]) -> Iterator[str]:
+    for field in fields:
+        row = field.row
+        if row.cell_type == MIXED and row.split not in (MIXED, COMPOSED):
+            yield (
+                f"{row.image} of group {row.group!r} is a mixed field in the split "
+                f"{row.split}. Empty the column split of its group in images.csv and "
+                "prepare the dataset again."
+            )
+
+
+def _sources_not_held_out(fields: Sequence[_Field]) -> Iterator[str]:
+    splits_of = collections.defaultdict(set)
+    for field in fields:
+        splits_of[field.row.image].add(field.row.split)
+    for field in fields:
+        row = field.row
+        allowed = _HELD_OUT if row.split == COMPOSED else (row.split,)
+        again = "Prepare the dataset again with `cellclass dataset`."
+        if row.split == COMPOSED and not field.sources:
+            yield f"{row.image} of the split {COMPOSED} names no sources. {again}"
+        for source in field.sources:
+            strange = sorted(splits_of[source] - set(allowed))
+            if strange or not splits_of[source]:
+                where = " and ".join(strange) or "no split"
+                yield (
+                    f"{row.image} of the split {row.split} was made from {source}, which "
+                    f"is in {where} and not in {' or '.join(allowed)}. {again}"
+                )
+
+
+def _table(fields: Sequence[_Field], types: Sequence[str]) -> list[Count]:
+    table = []
+    for split in sorted({field.row.split for field in fields}):
+        for cell_type in types:
+            of_type = [
+                field
+                for field in fields
+                if field.row.split == split
+                and (field.row.cell_type == cell_type or field.cells[cell_type])
+            ]
+            groups = {field.row.group for field in of_type} - {""}
+            cells = sum(field.cells[cell_type] for field in of_type)
+            table.append(Count(split, cell_type, len(of_type), len(groups), cells))
+    return table
+
+
+def _remarks(table: Iterable[Count]) -> Iterator[str]:
+    cells = collections.defaultdict(dict)
+    for row in table:
+        cells[row.split][row.cell_type] = row.cells
+    for split in ("train", "validation"):
+        if split not in cells:
+            yield f"There is no split {split}."
+    for split, of_split in cells.items():
+        for cell_type, number in of_split.items():
+            others = [s for s in cells if s != split and cells[s][cell_type]]
+            if not number and others:
+                yield (
+                    f"The split {split} has no cells of {cell_type}, which "
+                    f"{' and '.join(others)} have."
+                )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(sorted(names)[:_LISTED]) + more

@@ -1,0 +1,131 @@
+"""Measures how fast a study's dataset is prepared, and what memory that takes.
+
+python -m experiments.benchmarks.preparation --folder=/tmp/preparation --fields=100,1000
+
+Fields of 1104 x 1104 px with some 110 cells: a dozen are drawn, and each field of the study
+is one of them, turned and rolled in a way of its own, so that no two show one scene.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import app, flags
+
+from cellclass_tf import files, scenes
+from cellclass_tf.cells import Cells
+from cellclass_tf.datasets.culture import field as culture_field
+from cellclass_tf.study import ImageRow, Study
+
+_FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
+_FIELDS = flags.DEFINE_list("fields", ["100", "1000"], "Numbers of fields.")
+_PROCESSES = flags.DEFINE_integer("processes", 2, "That check the images.")
+_ONE = flags.DEFINE_string("one", None, "Of this program's own processes.")
+
+_SIZE_PX = 1104
+_DRAWN = 12
+_GROUPS = 10
+_SHIFTS = 11
+_FULL_COUNTS = 1800
+
+
+def main(_) -> None:
+    """Prints a table: a line a number of fields, each of a process of its own."""
+    if _ONE.value:
+        print(json.dumps(_measured(pathlib.Path(_ONE.value))))
+        return
+    folder = pathlib.Path(_FOLDER.value)
+    print(
+        "| fields | check, s | write, s | fields/s | kB a field | peak MB | again, s |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for number in map(int, _FIELDS.value):
+        root = folder / f"study_{number}"
+        shutil.rmtree(root, ignore_errors=True)
+        _make_study(root, number)
+        this = [sys.executable, "-m", __spec__.name, f"--one={root}"]
+        flag = [f"--folder={folder}", f"--processes={_PROCESSES.value}"]
+        done = subprocess.run([*this, *flag], check=True, stdout=subprocess.PIPE)
+        found = json.loads(done.stdout.splitlines()[-1])
+        total = found["check"] + found["write"]
+        print(
+            f"| {number} | {found['check']:.1f} | {found['write']:.1f} | "
+            f"{number / total:.1f} | {found['bytes'] / number / 1e3:.0f} | "
+            f"{found['peak']:.0f} | {found['again']:.1f} |"
+        )
+
+
+def _measured(root: pathlib.Path) -> dict:
+    import tfds_builders
+    from cellclass_tf import batch
+    from cellclass_tf.datasets import examples
+
+    start = time.perf_counter()
+    engine = batch.Engine(processes=_PROCESSES.value)
+    examples.check_study(Study.open(root), engine)
+    checked = time.perf_counter()
+    prepared = tfds_builders.dataset(root)
+    written = time.perf_counter()
+    tfds_builders.dataset(root)
+    return {
+        "check": checked - start,
+        "write": written - checked,
+        "again": time.perf_counter() - written,
+        "bytes": int(prepared.info.dataset_size),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+    }
+
+
+def _make_study(root: pathlib.Path, number: int) -> None:
+    study = Study.create(root)
+    drawn = [_drawn(study, i) for i in range(_DRAWN)]
+    rows = []
+    for i in range(number):
+        cell_type, image, labels = drawn[i % _DRAWN]
+        image, labels = (_changed(array, i // _DRAWN) for array in (image, labels))
+        group = f"{cell_type}_{i // 2 % _GROUPS}"
+        row = ImageRow(
+            f"{cell_type}/{i:05d}.png",
+            cell_type,
+            group=group,
+            scene_hash=scenes.scene_hash(image),
+        )
+        files.write_png(study.image_path(row), image)
+        cells = Cells.from_labels(labels, study.cell_types, cell_type)
+        cells.write(study.cells_path(row))
+        rows.append(row)
+    study.update(rows)
+
+
+def _changed(array: np.ndarray, number: int) -> np.ndarray:
+    """One of 8 turns, and of 11 x 11 shifts of a tenth of a field."""
+    turned = np.rot90(array, number % 4)
+    turned = turned[::-1] if number // 4 % 2 else turned
+    shift = np.array(divmod(number // 8, _SHIFTS)) * (_SIZE_PX // _SHIFTS)
+    return np.ascontiguousarray(np.roll(turned, shift, (0, 1)))
+
+
+def _drawn(study: Study, seed: int):
+    cell_type = study.cell_types[seed % 2]
+    rng = np.random.default_rng(seed)
+    found = culture_field.simulate_field(
+        {cell_type: 1.0},
+        size_px=_SIZE_PX,
+        rng=rng,
+        dish=culture_field.Dish.random(rng),
+        cells=110,
+    )
+    grey = (np.clip(found.pixels / _FULL_COUNTS, 0, 1) * 255).astype(np.uint8)
+    image = np.stack([np.zeros_like(grey[0]), grey[1], grey[0]], axis=-1)
+    return cell_type, image, found.labels
+
+
+if __name__ == "__main__":
+    app.run(main)
