@@ -17,7 +17,6 @@ from cellclass_tf.study import MIXED, ImageRow, Study
 # As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.
 _MOST_OVERLAP = 0.2
 _MIN_VISIBLE_SHARE = 0.3
-_RIM_PER_DIAMETER = 1 / 8
 
 
 def pairs(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
@@ -80,7 +79,7 @@ def composed_example(
         other_image,
         other_labels,
         most_overlap=_MOST_OVERLAP,
-        rim=max(1, round(diameter * _RIM_PER_DIAMETER)),
+        diameter_px=float(diameter),
     )
     moved = np.asarray(moved)
     labels = np.where(moved > 0, moved + len(cells), cells.labels)

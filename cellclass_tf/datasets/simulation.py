@@ -6,12 +6,14 @@ import dataclasses
 import os
 import pathlib
 import uuid
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from cellclass_tf import batch, files
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets.culture import field as culture_field
+from cellclass_tf.datasets.culture import looks
 from cellclass_tf.files import InputError
 from cellclass_tf.study import MIXED, Study
 
@@ -20,8 +22,6 @@ PIXEL_SIZE_UM = 0.325
 CELL_TYPES = tuple(culture_field.LOOKS)
 # What names the dish in a simulated file's name, for `convert --group`.
 GROUP_PATTERN = r"[^/]+_dish\d+"
-
-_DISHES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class _Field:
     number: int
     size_px: int
     seed: int
+    tied: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -45,6 +46,11 @@ class _Field:
     def truth_path(self) -> pathlib.Path:
         return self.study.root / "truth" / f"{self.stem}.tif"
 
+    @property
+    def culture(self) -> int:
+        """The culture's place in the seed, which keeps cultures independent."""
+        return (*self.study.cell_types, MIXED).index(self.cell_type)
+
 
 def simulate(
     study: str | os.PathLike,
@@ -53,6 +59,9 @@ def simulate(
     mixed: int = 8,
     size: int = 512,
     seed: int = 0,
+    dishes: int = 4,
+    tied: str | Sequence[str] = (),
+    only: Collection[tuple[str, int]] | None = None,
     processes: int = 1,
 ) -> batch.Outcome:
     """Simulates pure and mixed cultures of HEK-like and N2a-like cells.
@@ -60,46 +69,61 @@ def simulate(
     STUDY/raw/TYPE/NAME.ome.tif holds what a camera saw (nuclei, cytoplasm; uint16) and
     STUDY/truth/TYPE/NAME.tif the exact label image, with the type of every cell of a
     mixed field in NAME.csv: the layout that `cellclass import --format=masks` takes.
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. Dishes differ in light, stain, focus and
+    density, whatever grows in them; `tied` gives the study the flaw that real ones have.
 
     Args:
       study: folder of the study; it is made if there is none.
-      images_per_type: fields of each pure culture, over four dishes.
-      mixed: fields of the mixed culture, half and half, over four other dishes.
+      images_per_type: fields of each pure culture, over all of its dishes.
+      mixed: fields of the mixed culture, half and half, over dishes of its own.
       size: width and height of a field in pixels of 0.325 µm.
       seed: of the random numbers.
+      dishes: of each culture. Field i, from 0, is of dish i modulo `dishes` + 1.
+      tied: which of 'illumination', 'stain', 'focus' and 'density' depend on the type
+        in pure dishes, as if each culture had been photographed on a day of its own;
+        mixed dishes vary as ever. Names, or one text with commas between them.
+      only: (type or 'mixed', dish) of the dishes to draw; None draws all. A field is
+        the same whichever others are drawn, so that workers can share a large study.
       processes: worker processes.
 
     Returns:
       The outcome by field.
 
     Raises:
-      InputError: if a number makes no sense, or the study has types that cannot be
-        simulated.
+      InputError: if a number makes no sense, a quality or a dish is not known, or the
+        study has types that cannot be simulated.
     """
     if (
         min(images_per_type, mixed, seed) < 0
         or images_per_type + mixed < 1
         or size < 64
+        or dishes < 1
     ):
         raise InputError(
-            "Expected at least one field of at least 64 px and a seed from 0 on; got "
-            f"images_per_type={images_per_type}, mixed={mixed}, size={size}, seed={seed}."
+            "Expected at least one field of at least 64 px, at least one dish and a seed "
+            f"from 0 on; got images_per_type={images_per_type}, mixed={mixed}, "
+            f"size={size}, seed={seed}, dishes={dishes}."
         )
+    tied = _qualities(tied)
     study = _open_or_create(pathlib.Path(study))
     fields = [
-        _Field(study, name, i % _DISHES + 1, i + 1, size, seed)
+        _Field(
+            study,
+            name,
+            i % dishes + 1,
+            i + 1,
+            size,
+            seed,
+            () if name == MIXED else tied,
+        )
         for name in (*study.cell_types, MIXED)
         for i in range(mixed if name == MIXED else images_per_type)
     ]
     jobs = [
         batch.Job(
-            field.stem,
-            field,
-            files.fingerprint(size, seed, study.cell_types),
-            (field.raw_path, field.truth_path),
+            field.stem, field, _fingerprint(field), (field.raw_path, field.truth_path)
         )
-        for field in fields
+        for field in _chosen(fields, only)
     ]
     return batch.run(
         _write_field,
@@ -108,6 +132,42 @@ def simulate(
         journal=study.journal("simulate"),
         engine=batch.Engine(processes=processes),
     )
+
+
+def _qualities(tied: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in `tied`, each once and in the order of `looks.QUALITIES`."""
+    names = tied.split(",") if isinstance(tied, str) else tied
+    names = {name.strip() for name in names} - {""}
+    strangers = sorted(names - set(looks.QUALITIES))
+    if strangers:
+        raise InputError(
+            f"tied: {strangers[0]!r} is nothing in which dishes differ; known are "
+            f"{', '.join(sorted(looks.QUALITIES))}."
+        )
+    return tuple(name for name in looks.QUALITIES if name in names)
+
+
+def _chosen(
+    fields: list[_Field], only: Collection[tuple[str, int]] | None
+) -> list[_Field]:
+    if only is None:
+        return fields
+    wanted = {tuple(pair) for pair in only}
+    known = dict.fromkeys((field.cell_type, field.dish) for field in fields)
+    strangers = sorted(wanted - set(known), key=str)
+    if strangers:
+        raise InputError(
+            f"only: no field is of dish {strangers[0]}; dishes are "
+            f"{', '.join(map(str, known))}."
+        )
+    return [field for field in fields if (field.cell_type, field.dish) in wanted]
+
+
+def _fingerprint(field: _Field) -> str:
+    """Of all that the bytes of a field depend on, but its name."""
+    # Without `tied` as it was before there was one: older studies are not drawn again.
+    tied = [field.tied] if field.tied else []
+    return files.fingerprint(field.size_px, field.seed, field.study.cell_types, *tied)
 
 
 def _open_or_create(root: pathlib.Path) -> Study:
@@ -129,14 +189,18 @@ def _write_field(field: _Field) -> dict:
     shares = dict.fromkeys(
         types if field.cell_type == MIXED else (field.cell_type,), 1.0
     )
-    # The type's place in the seed keeps the cultures independent of each other.
-    place = (*types, MIXED).index(field.cell_type)
-    dish_rng = np.random.default_rng([field.seed, place, field.dish])
+    place = field.culture
+    dish = looks.Dish.random(
+        np.random.default_rng([field.seed, place, field.dish]),
+        tied=field.tied,
+        culture=place,
+        cultures=len(types),
+    )
     simulated = culture_field.simulate_field(
         shares,
         size_px=field.size_px,
         rng=np.random.default_rng([field.seed, place, field.dish, field.number]),
-        dish=culture_field.Dish.random(dish_rng),
+        dish=dish,
         pixel_size_um=PIXEL_SIZE_UM,
     )
     cells = Cells.from_labels(simulated.labels, types, simulated.cell_types)
@@ -148,7 +212,8 @@ def _write_field(field: _Field) -> dict:
 def _write_ome_tiff(field: _Field, pixels: np.ndarray) -> None:
     import tifffile
 
-    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{field.stem}/{field.size_px}/{field.seed}")
+    settings = [field.stem, field.size_px, field.seed, *field.tied]
+    name = uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, settings)))
     metadata = {
         "axes": "CYX",
         "Channel": {"Name": list(CHANNEL_NAMES)},

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
+
+# Masks are widened and blurred in blocks of so many pixels each way.
+_BLOCK = 4
+# Of the background every eighth pixel each way says enough.
+_BACKGROUND_STEP = 8
 
 
 def random_crop(image, labels, *, size: float, scale_range, seed):
@@ -10,7 +17,7 @@ def random_crop(image, labels, *, size: float, scale_range, seed):
 
     Args:
       image: (H, W, 3) uint8.
-      labels: (H, W) int32.
+      labels: (H, W), whole numbers of any type.
       size: the square's width in pixels at scale 1.
       scale_range: (low, high); at scale 2 the square is half as wide, so that cells
         appear twice as large.
@@ -26,15 +33,15 @@ def random_crop(image, labels, *, size: float, scale_range, seed):
     image, labels = _pad_to(image, width), _pad_to(labels[..., tf.newaxis], width)
     free = tf.cast(tf.shape(image)[:2] - width + 1, tf.float32)
     corner = tf.cast(draws[1:] * free, tf.int32)
-    return _cut(image, corner, width), _cut(labels, corner, width)[..., 0]
+    return _cut(image, corner, width), _numbers(_cut(labels, corner, width))
 
 
 def central_crop(image, labels, *, size: float):
     """Cuts the middle square out of a field; arguments as in `random_crop`."""
-    width = tf.cast(round(size), tf.int32)
+    width = tf.cast(tf.round(size), tf.int32)
     image, labels = _pad_to(image, width), _pad_to(labels[..., tf.newaxis], width)
     corner = (tf.shape(image)[:2] - width) // 2
-    return _cut(image, corner, width), _cut(labels, corner, width)[..., 0]
+    return _cut(image, corner, width), _numbers(_cut(labels, corner, width))
 
 
 def random_turn(image, labels, *, seed):
@@ -50,24 +57,28 @@ def random_turn(image, labels, *, seed):
     return image, labels
 
 
-def compose(image, labels, other_image, other_labels, *, most_overlap: float, rim: int):
+def compose(
+    image, labels, other_image, other_labels, *, most_overlap: float, diameter_px: float
+):
     """Moves the cells of one pure field into another, as if both had grown together.
 
     A network that sees only pure dishes learns to name a cell by its neighbours, which
-    fails in a mixed culture. Where both fields are background the brighter one counts,
-    so that halos and processes stay and no seam is seen; a moved cell covers what was
-    there; cells that would cover too much are not moved, nor is what lies around them.
+    fails in a mixed culture. A moved cell covers what was there. What shines around it,
+    halo and processes, is added to the background, as light adds up: as much of it as
+    the cells nearby are moved ones, and only what is brighter than the other field's
+    background, whose noise stays behind. Cells that would cover too much of others are
+    not moved, nor is what lies around them.
 
     Args:
-      image: (S, S, 3) uint8.
-      labels: (S, S) int32.
+      image: (H, W, 3) uint8.
+      labels: (H, W) int32.
       other_image: the field whose cells are moved, of the same shape.
       other_labels: its labels.
       most_overlap: a cell is moved if at most this share of it covers other cells.
-      rim: width in pixels of the background that goes with a cell.
+      diameter_px: of a typical cell; so far its processes reach at most.
 
     Returns:
-      The composed image, (S, S, 3) uint8, and the (S, S) int32 labels of the moved
+      The composed image, (H, W, 3) uint8, and the (H, W) int32 labels of the moved
       cells in it, 0 elsewhere. `labels` still holds where those are 0.
     """
     count = tf.reduce_max(other_labels) + 1
@@ -77,12 +88,50 @@ def compose(image, labels, other_image, other_labels, *, most_overlap: float, ri
     whole = tf.math.unsorted_segment_sum(tf.ones_like(covers), flat, count)
     moves = (covered <= most_overlap * whole) & (tf.range(count) > 0)
     moved = tf.gather(moves, other_labels)
-    stays = _widened((other_labels > 0) & ~moved, rim)
-    # uint8 arithmetic takes a fraction of the time of nested choices.
-    free = tf.cast(~(stays | (labels > 0)), tf.uint8)[..., tf.newaxis]
-    composed = tf.maximum(image, other_image * free)
+    stays = (other_labels > 0) & ~moved
+    near, far = _around(tf.stack([moved, stays], axis=-1), diameter_px)
+    share = near / (near + far + 1e-3)
+    free = ~(_widened(stays, max(1, round(diameter_px / 8))) | (labels > 0))
+    share = tf.where(free, share, 0.0)[..., tf.newaxis]
+    background = _background(other_image, other_labels)
+    light = other_image - tf.minimum(other_image, background)
+    light = tf.cast(share * tf.cast(light, tf.float32), tf.uint8)
+    # Numbers of 8 bit would begin anew beyond 255.
+    composed = image + tf.minimum(light, 255 - image)
     composed = tf.where(moved[..., tf.newaxis], other_image, composed)
     return composed, tf.where(moved, other_labels, 0)
+
+
+def _background(image, labels):
+    """What is hardly exceeded between the cells: (3,) uint8."""
+    step = _BACKGROUND_STEP
+    between = labels[::step, ::step] == 0
+    values = tf.boolean_mask(image[::step, ::step], between)
+    values = tf.sort(tf.cast(values, tf.int32), axis=0)
+    count = tf.shape(values)[0]
+
+    def limit():
+        middle = values[count // 2]
+        # Halos and debris are above, and nothing but noise is below.
+        low = values[count // 6]
+        return middle + 2 * (middle - low)
+
+    found = tf.cond(count > 0, limit, lambda: tf.fill([3], 255))
+    return tf.cast(tf.minimum(found, 255), tf.uint8)
+
+
+def _around(masks, diameter_px: float):
+    """How much of (H, W, 2) masks lies within a diameter: 2 x (H, W) float32, 0 to 1."""
+    blocks = tf.reduce_mean(_blocks(tf.cast(masks, tf.float32)), axis=(1, 3))
+    half = math.ceil(diameter_px / _BLOCK / 4)
+    # Two means over squares, by running sums.
+    for axis in (0, 1, 0, 1):
+        edges = [[half + 1, half] if axis == i else [0, 0] for i in range(3)]
+        sums = tf.cumsum(tf.pad(blocks, edges), axis=axis)
+        length = tf.shape(blocks)[axis]
+        ahead = _from(sums, axis, 2 * half + 1, length)
+        blocks = (ahead - _from(sums, axis, 0, length)) / (2 * half + 1)
+    return tf.unstack(_enlarged(blocks, tf.shape(masks)), axis=-1)
 
 
 def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
@@ -98,6 +147,8 @@ def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
     Returns:
       (H, W, 3) float32 in [0, 255].
     """
+    if not (gain or gamma or noise):
+        return image
     draws = tf.random.stateless_uniform([2, 3], seed + 2, -1.0, 1.0)
     values = tf.pow(tf.maximum(image / 255.0, 1e-6), tf.exp(draws[0] * gamma))
     values = values * tf.exp(draws[1] * gain)
@@ -105,23 +156,71 @@ def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
     return tf.clip_by_value(values, 0.0, 1.0) * 255.0
 
 
+def random_blur(image, *, most_px: float, seed):
+    """Blurs by a Gaussian of a random standard deviation, as if out of focus.
+
+    Args:
+      image: (H, W, 3) float32.
+      most_px: the deviation is drawn uniformly from 0 to this; 0 changes nothing.
+      seed: (2,) int64.
+
+    Returns:
+      (H, W, 3) float32.
+    """
+    if not most_px:
+        return image
+    sigma = tf.random.stateless_uniform([], seed + 5) * most_px
+    half = math.ceil(3 * most_px)
+    steps = tf.range(-half, half + 1, dtype=tf.float32)
+    weights = tf.exp(-((steps / tf.maximum(sigma, 1e-3)) ** 2) / 2)
+    weights = tf.unstack(weights / tf.reduce_sum(weights))
+    for axis in (0, 1):
+        edges = [[half * (1 - axis)] * 2, [half * axis] * 2, [0, 0]]
+        wide = tf.pad(image, edges, "SYMMETRIC")
+        # A few sums are faster than a convolution of three channels.
+        image = tf.add_n(
+            [
+                weight * _from(wide, axis, first, tf.shape(image)[axis])
+                for first, weight in enumerate(weights)
+            ]
+        )
+    return image
+
+
+def _from(image, axis: int, first: int, length):
+    if axis == 0:
+        return image[first : first + length]
+    return image[:, first : first + length]
+
+
 def _if(condition, function, value):
     return tf.cond(condition, lambda: function(value), lambda: value)
 
 
-def _widened(mask, width: int, block: int = 4):
+def _widened(mask, width: int):
     """Widens a mask by at least `width` pixels, in whole blocks, for speed."""
-    height, length = tf.shape(mask)[0], tf.shape(mask)[1]
-    rows, columns = -(-height // block), -(-length // block)
-    padding = [[0, rows * block - height], [0, columns * block - length]]
-    pixels = tf.cast(tf.pad(mask, padding), tf.uint8)
-    blocks = tf.reshape(pixels, [rows, block, columns, block])
+    blocks = _blocks(tf.cast(mask, tf.uint8)[..., tf.newaxis])
     blocks = tf.reduce_max(tf.reduce_max(blocks, axis=3), axis=1)
-    blocks = tf.cast(blocks, tf.float32)[tf.newaxis, ..., tf.newaxis]
-    window = 1 + 2 * -(-width // block)
-    wide = tf.nn.max_pool2d(blocks, window, 1, "SAME")[0, ..., 0] > 0
-    wide = tf.repeat(tf.repeat(wide, block, axis=0), block, axis=1)
-    return wide[:height, :length]
+    blocks = tf.cast(blocks, tf.float32)[tf.newaxis]
+    window = 1 + 2 * -(-width // _BLOCK)
+    wide = tf.nn.max_pool2d(blocks, window, 1, "SAME")[0] > 0
+    return _enlarged(wide, tf.shape(mask))[..., 0]
+
+
+def _blocks(values):
+    """(H, W, C) as (rows, block, columns, block, C), filled up with 0."""
+    shape = tf.shape(values)
+    rows, columns = -(-shape[0] // _BLOCK), -(-shape[1] // _BLOCK)
+    ends = [[0, rows * _BLOCK - shape[0]], [0, columns * _BLOCK - shape[1]], [0, 0]]
+    return tf.reshape(
+        tf.pad(values, ends), [rows, _BLOCK, columns, _BLOCK, values.shape[2]]
+    )
+
+
+def _enlarged(blocks, shape):
+    """(rows, columns, C) of blocks as pixels of the first two sizes in `shape`."""
+    pixels = tf.repeat(tf.repeat(blocks, _BLOCK, axis=0), _BLOCK, axis=1)
+    return pixels[: shape[0], : shape[1]]
 
 
 def _pad_to(image, width):
@@ -130,6 +229,10 @@ def _pad_to(image, width):
     paddings = tf.stack([before, missing - before], axis=1)
     padded = tf.pad(image, tf.concat([paddings, [[0, 0]]], axis=0))
     return tf.ensure_shape(padded, [None, None, image.shape[-1]])
+
+
+def _numbers(labels):
+    return tf.cast(labels[..., 0], tf.int32)
 
 
 def _cut(image, corner, width):

@@ -27,6 +27,7 @@ class DataConfig(maskrcnn.DataConfig):
       gain: brightness of each channel is multiplied by exp(±gain), at random.
       gamma: and raised to the power exp(±gamma).
       noise: standard deviation of added noise, as a share of full brightness.
+      blur: largest standard deviation of a Gaussian blur, in the network's pixels.
     """
 
     min_visible_share: float = 0.3
@@ -35,6 +36,7 @@ class DataConfig(maskrcnn.DataConfig):
     gain: float = 0.3
     gamma: float = 0.3
     noise: float = 0.01
+    blur: float = 0.5
     seed: int = 0
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from official.vision.ops import anchor, preprocess_ops
 
 from cellclass_tf.maskrcnn import augmentation
+from cellclass_tf.maskrcnn.anchor_labels import SeededAnchorLabeler
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
 
 
@@ -14,6 +15,9 @@ def build_dataset(
 ) -> tf.data.Dataset:
     """Builds batches for training (endless, random crops) or evaluation.
 
+    Fields are held as files of PNGs until they are cropped; decoded only where all of
+    them fit into memory (`data.cache`). The same seed gives the same batches.
+
     Returns:
       A dataset of (images, labels); images (B, S, S, 3) float32, normalised, labels as
       Model Garden's Mask R-CNN task takes them.
@@ -21,7 +25,7 @@ def build_dataset(
     Raises:
       ValueError: if the data directory is not set.
     """
-    fields = _fields(data, input_context)
+    fields = fields_of(data, input_context)
     parser = Parser(task, data)
     batch = data.global_batch_size
     if input_context:
@@ -56,6 +60,9 @@ class Parser:
           pair: two examples of `cell_types`; into some crops of the first, cells of
             the second are moved.
           number: the crop's number, which with the seed makes its random numbers.
+
+        Returns:
+          The image, (S, S, 3) float32, normalised, and Model Garden's labels.
         """
         seed = tf.stack([tf.cast(self._data.seed, tf.int64), number])
         image, labels, cells = self._crop(pair[0], seed)
@@ -66,22 +73,26 @@ class Parser:
                 lambda: self._composed(image, labels, cells, pair[1], seed),
                 lambda: (image, labels, cells),
             )
+        image = augmentation.random_blur(
+            self._resize(image), most_px=self._data.blur, seed=seed
+        )
         image = augmentation.random_intensity(
-            self._resize(image),
+            image,
             gain=self._data.gain,
             gamma=self._data.gamma,
             noise=self._data.noise,
             seed=seed,
         )
         boxes, classes, masks = self._targets(cells, labels)
-        return normalise(image), self._training_labels(boxes, classes, masks)
+        return normalise(image), self._training_labels(boxes, classes, masks, seed)
 
     def _crop(self, example, seed):
         parser = self._data.parser
+        image, labels = decoded(example)
         image, labels = augmentation.random_crop(
-            example["image"],
-            tf.cast(example["labels"][..., 0], tf.int32),
-            size=self._size / self._task.scale,
+            image,
+            labels,
+            size=self._width_in(example),
             scale_range=(parser.aug_scale_min, parser.aug_scale_max),
             seed=seed,
         )
@@ -89,16 +100,28 @@ class Parser:
         cells = {key: example["cells"][key] for key in ("type", "area_px")}
         return image, labels, cells
 
+    def _width_in(self, example):
+        """Pixels of a field that the network's input is wide, at the same µm."""
+        width = self._size / self._task.scale
+        if not self._task.pixel_size_um:
+            return tf.constant(width)
+        known = tf.cast(example["pixel_size_um"], tf.float32)
+        zoom = self._task.pixel_size_um / tf.maximum(known, 1e-6)
+        return width * tf.where(known > 0, zoom, 1.0)
+
     def _composed(self, image, labels, cells, other, seed):
-        # The same seed gives the same scale, without which sizes would not match.
+        # The same seed gives the same scale.
         other_image, other_labels, other_cells = self._crop(other, seed)
+        other_image, other_labels, other_cells = _as_wide(
+            other_image, other_labels, other_cells, tf.shape(labels)[0]
+        )
         image, moved = augmentation.compose(
             image,
             labels,
             other_image,
             other_labels,
             most_overlap=0.2,
-            rim=max(1, round(self._task.cell_diameter_px / 8)),
+            diameter_px=self._task.cell_diameter_px,
         )
         first = tf.shape(cells["type"])[0]
         labels = tf.where(moved > 0, moved + first, labels)
@@ -108,9 +131,7 @@ class Parser:
     def parse_for_evaluation(self, example):
         """Takes the middle of a field."""
         image, labels = augmentation.central_crop(
-            example["image"],
-            tf.cast(example["labels"][..., 0], tf.int32),
-            size=self._size / self._task.scale,
+            *decoded(example), size=self._width_in(example)
         )
         boxes, classes, masks = self._targets(example["cells"], labels)
         room = self._data.parser.max_num_instances
@@ -130,7 +151,11 @@ class Parser:
 
     def _resize(self, image):
         image = tf.cast(image, tf.float32)
-        image = tf.image.resize(image, [self._size] * 2, antialias=True)
+        image = tf.cond(
+            tf.equal(tf.shape(image)[0], self._size),
+            lambda: image,
+            lambda: tf.image.resize(image, [self._size] * 2, antialias=True),
+        )
         return tf.ensure_shape(image, [self._size, self._size, 3])
 
     def _targets(self, cells, labels):
@@ -148,9 +173,9 @@ class Parser:
         zoom = self._size / tf.cast(tf.shape(labels)[0], tf.float32)
         return boxes * zoom, classes, masks
 
-    def _training_labels(self, boxes, classes, masks):
+    def _training_labels(self, boxes, classes, masks, seed):
         parser = self._data.parser
-        labeler = anchor.RpnAnchorLabeler(
+        labeler = SeededAnchorLabeler(
             parser.rpn_match_threshold,
             parser.rpn_unmatched_threshold,
             parser.rpn_batch_size_per_im,
@@ -158,7 +183,7 @@ class Parser:
         )
         anchors, room = self._anchors(), parser.max_num_instances
         score_targets, box_targets = labeler.label_anchors(
-            anchors, boxes, tf.cast(classes[:, tf.newaxis], tf.float32)
+            anchors, boxes, classes, seed=seed
         )
         boxes = _pad(boxes, room)
         return {
@@ -178,6 +203,18 @@ class Parser:
     def _image_info(self):
         size = float(self._size)
         return tf.constant([[size, size], [size, size], [1.0, 1.0], [0.0, 0.0]])
+
+
+def decoded(example):
+    """The image, (H, W, 3) uint8, and the labels, (H, W) uint16, of an example.
+
+    They are its PNGs, or what was decoded of them before.
+    """
+    image, labels = example["image"], example["labels"]
+    if image.dtype == tf.string:
+        image = tf.io.decode_png(image, channels=3)
+        labels = tf.io.decode_png(labels, channels=1, dtype=tf.uint16)
+    return image, labels[..., 0]
 
 
 def build_anchors(model, size: int):
@@ -253,7 +290,12 @@ def masks_in_boxes(labels, ids, boxes_yxyx, size: int):
     return tf.cast(same, tf.float32)
 
 
-def _fields(data: DataConfig, input_context) -> tf.data.Dataset:
+def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
+    """Reads the fields of a split, as PNGs, or decoded and kept in memory.
+
+    Raises:
+      ValueError: if the data directory is not set.
+    """
     import tensorflow_datasets as tfds
 
     if not data.tfds_name or not data.tfds_data_dir:
@@ -262,14 +304,51 @@ def _fields(data: DataConfig, input_context) -> tf.data.Dataset:
             f"{data.tfds_name!r}, {data.tfds_data_dir!r}. Without the directory the "
             "working directory would be read."
         )
+    skip = tfds.decode.SkipDecoding()
     fields = tfds.load(
-        data.tfds_name, split=data.tfds_split, data_dir=data.tfds_data_dir
+        data.tfds_name,
+        split=data.tfds_split,
+        data_dir=data.tfds_data_dir,
+        shuffle_files=data.is_training,
+        decoders={"image": skip, "labels": skip},
+        read_config=tfds.ReadConfig(shuffle_seed=data.seed, try_autocache=False),
     )
     if input_context and input_context.num_input_pipelines > 1:
         fields = fields.shard(
             input_context.num_input_pipelines, input_context.input_pipeline_id
         )
-    return fields.cache() if data.cache else fields
+    fields = fields.map(_of_use)
+    if data.cache:
+        fields = fields.map(_with_pixels, tf.data.AUTOTUNE).cache()
+    return fields
+
+
+def _of_use(example):
+    kept = {key: example[key] for key in ("image", "labels", "pixel_size_um")}
+    return kept | {"cells": {k: example["cells"][k] for k in ("type", "area_px")}}
+
+
+def _with_pixels(example):
+    image, labels = decoded(example)
+    return example | {"image": image, "labels": labels[..., tf.newaxis]}
+
+
+def _as_wide(image, labels, cells, width):
+    """Resizes a crop of another pixel size, and the areas of its cells."""
+    own = tf.shape(labels)[0]
+    share = tf.cast(width, tf.float64) / tf.cast(own, tf.float64)
+
+    def resized():
+        areas = tf.cast(cells["area_px"], tf.float64) * share**2
+        smooth = tf.image.resize(image, [width, width], antialias=True)
+        nearest = tf.image.resize(labels[..., tf.newaxis], [width, width], "nearest")
+        return (
+            tf.cast(tf.round(smooth), tf.uint8),
+            nearest[..., 0],
+            cells | {"area_px": tf.cast(areas, tf.int64)},
+        )
+
+    return tf.cond(tf.equal(own, width), lambda: (image, labels, cells), resized)
 
 
 def _pairs(fields: tf.data.Dataset) -> tf.data.Dataset:

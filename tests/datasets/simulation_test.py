@@ -40,7 +40,9 @@ def test_files_are_as_a_microscope_writes_them_with_the_truth_beside(tmp_path):
     assert set(truth.cell_types) <= {"HEK", "N2a"}
 
 
-@pytest.mark.parametrize("wrong", [{"size": 10}, {"seed": -1}, {"mixed": -2}])
+@pytest.mark.parametrize(
+    "wrong", [{"size": 10}, {"seed": -1}, {"mixed": -2}, {"dishes": 0}]
+)
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(files.InputError, match=next(iter(wrong))):
         simulate(tmp_path, **wrong)
@@ -50,3 +52,68 @@ def test_a_study_of_other_types_cannot_be_simulated_into(tmp_path):
     Study.create(tmp_path, ("CHO", "HEK"))
     with pytest.raises(files.InputError, match="cannot simulate 'CHO'"):
         simulate(tmp_path)
+
+
+def test_fields_go_round_the_dishes(tmp_path):
+    outcome = simulate(tmp_path, images_per_type=4, mixed=1, size=64, dishes=3)
+    names = [name for name in outcome.done if name.startswith("HEK")]
+    # Field 4 is the first dish's second one.
+    assert sorted(names) == [
+        f"HEK/HEK_dish{dish}_000{number}"
+        for dish, number in ((1, 1), (1, 4), (2, 2), (3, 3))
+    ]
+
+
+def test_a_dish_drawn_alone_is_as_in_the_whole(tmp_path):
+    numbers = {"images_per_type": 3, "mixed": 2, "size": 64, "dishes": 2}
+    simulate(tmp_path / "all", **numbers, tied="stain")
+    simulate(
+        tmp_path / "some", **numbers, tied="stain", only=[("N2a", 1), ("mixed", 2)]
+    )
+    whole, part = tree(tmp_path / "all"), tree(tmp_path / "some")
+    drawn = {path for path in part if path.startswith("raw")}
+    assert drawn == {
+        "raw/N2a/N2a_dish1_0001.ome.tif",
+        "raw/N2a/N2a_dish1_0003.ome.tif",
+        "raw/mixed/mixed_dish2_0002.ome.tif",
+    }
+    assert part.items() <= whole.items()
+
+
+def test_dishes_that_are_not_there_cannot_be_drawn(tmp_path):
+    with pytest.raises(
+        files.InputError, match=r"only: no field is of dish \('HEK', 5\)"
+    ):
+        simulate(tmp_path, size=64, only=[("HEK", 1), ("HEK", 5)])
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_tied_lamp_dims_one_pure_culture_and_leaves_mixed_fields(tmp_path):
+    numbers = {"images_per_type": 2, "mixed": 2, "size": 128, "dishes": 2}
+    simulate(tmp_path / "free", **numbers)
+    simulate(tmp_path / "tied", **numbers, tied=["illumination"])
+    ratios = {"HEK": [], "N2a": [], "mixed": []}
+    for path in sorted((tmp_path / "free/raw").rglob("*.tif")):
+        same = tmp_path / "tied" / path.relative_to(tmp_path / "free")
+        # The camera's offset does not count in a spread.
+        free, tied = (read_micrograph(p).pixels[1].std() for p in (path, same))
+        ratios[path.parent.name].append(tied / free)
+    assert ratios["mixed"] == [1, 1]
+    # The lamp's strength is 0.65 to 1.05 for the first type, 1.15 to 1.55 for the other.
+    assert 0.6 < min(ratios["HEK"]) <= max(ratios["HEK"]) < 1.1
+    assert 1.1 < min(ratios["N2a"]) <= max(ratios["N2a"]) < 1.6
+
+
+def test_tying_draws_the_pure_fields_of_a_study_again_and_no_others(tmp_path):
+    numbers = {"images_per_type": 1, "mixed": 1, "size": 64}
+    simulate(tmp_path, **numbers)
+    again = simulate(tmp_path, **numbers, tied=" focus, stain,")
+    assert sorted(again.done) == ["HEK/HEK_dish1_0001", "N2a/N2a_dish1_0001"]
+    same = simulate(tmp_path, **numbers, tied=("stain", "focus"))
+    assert not same.done
+
+
+@pytest.mark.parametrize("wrong", ["colour", "stain,colour", ("stain", "colour")])
+def test_a_quality_that_no_dish_has_is_refused(tmp_path, wrong):
+    with pytest.raises(files.InputError, match="'colour'.*density, focus, illumin"):
+        simulate(tmp_path, tied=wrong)

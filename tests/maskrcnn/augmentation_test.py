@@ -68,29 +68,88 @@ def disc(size, row, column, radius):
     return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
 
 
+def composed(here, there, image, other):
+    result, moved = augmentation.compose(
+        image, here, other, there, most_overlap=0.2, diameter_px=16.0
+    )
+    return result.numpy().astype(int)[..., 1], moved.numpy()
+
+
+def grey(values):
+    return np.asarray(values)[..., np.newaxis].repeat(3, -1).astype(np.uint8)
+
+
 def test_composing_moves_whole_cells_and_leaves_those_that_would_cover_others():
     here = disc(60, 20, 20, 8).astype(np.int32)
     free, blocked = disc(60, 45, 40, 8), disc(60, 22, 24, 8)
     there = (free * 1 + blocked * 2).astype(np.int32)
-    image = np.where(here > 0, 100, 10)[..., None].repeat(3, -1).astype(np.uint8)
-    other = np.where(there > 0, 200, 12)[..., None].repeat(3, -1).astype(np.uint8)
-    composed, moved = augmentation.compose(
-        image, here, other, there, most_overlap=0.2, rim=2
-    )
+    image, other = grey(np.where(here > 0, 100, 10)), grey(np.where(there > 0, 200, 12))
+    found, moved = composed(here, there, image, other)
     np.testing.assert_array_equal(moved, free)
-    composed = composed.numpy()[..., 0]
-    assert (composed[free] == 200).all() and (composed[here > 0] == 100).all()
+    assert (found[free] == 200).all() and (found[here > 0] == 100).all()
     # What was not moved leaves no trace, and neither does its rim.
-    assert (composed[blocked & (here == 0)] == 10).all()
-    # Elsewhere the brighter background counts.
-    assert composed[0, 59] == 12
+    assert (found[blocked & (here == 0)] == 10).all()
+    # Nor does the other field's background lighten this one's.
+    assert (found[~free & (here == 0)] == 10).all()
 
 
-def test_composing_with_an_empty_field_changes_no_label():
-    empty = np.zeros((60, 60), np.int32)
-    image = np.full((60, 60, 3), 9, np.uint8)
-    composed, moved = augmentation.compose(
-        image, disc(60, 20, 20, 8).astype(np.int32), image, empty, most_overlap=0, rim=2
+def test_halos_come_with_moved_cells_and_not_with_others():
+    here = disc(120, 30, 30, 10).astype(np.int32)
+    moves, blocked = disc(120, 90, 90, 10), disc(120, 30, 34, 10)
+    there = (moves * 1 + blocked * 2).astype(np.int32)
+    rings = disc(120, 90, 90, 14) | disc(120, 30, 34, 18)
+    other = grey(np.where(there > 0, 200, np.where(rings, 60, 10)))
+    found, _ = composed(here, there, grey(np.where(here > 0, 100, 10)), other)
+    halo = disc(120, 90, 90, 14) & ~moves
+    assert (found[halo] > 50).all()
+    assert (found[disc(120, 30, 34, 18) & (here == 0)] < 15).all()
+
+
+def test_noise_of_both_backgrounds_does_not_add_up():
+    rng = np.random.default_rng(0)
+    here, there = disc(120, 30, 30, 10) * 1, disc(120, 90, 90, 10) * 1
+    image, other = (
+        grey(np.where(cells > 0, 200, 20) + rng.normal(0, 3, (120, 120)))
+        for cells in (here, there)
     )
-    assert not moved.numpy().any()
-    np.testing.assert_array_equal(composed, image)
+    found, moved = composed(here.astype(np.int32), there.astype(np.int32), image, other)
+    between = (here == 0) & (moved == 0)
+    before = image[..., 1].astype(int)[between]
+    assert abs(found[between].mean() - before.mean()) < 0.1
+    assert abs(found[between].std() - before.std()) < 0.1
+
+
+def test_light_that_adds_up_does_not_begin_anew():
+    here, there = np.zeros((60, 60), np.int32), disc(60, 30, 30, 8).astype(np.int32)
+    other = grey(np.where(disc(60, 30, 30, 14), 250, 0))
+    found, _ = composed(here, there, grey(np.full((60, 60), 200)), other)
+    assert found.min() >= 200
+
+
+def test_composing_with_an_empty_or_a_full_field_changes_nothing():
+    cell = disc(60, 20, 20, 8).astype(np.int32)
+    image = grey(np.full((60, 60), 9))
+    found, moved = composed(cell, np.zeros((60, 60), np.int32), image, image)
+    assert not moved.any()
+    np.testing.assert_array_equal(found, 9)
+    full = np.ones((60, 60), np.int32)
+    found, moved = composed(full, full, image, grey(np.full((60, 60), 90)))
+    assert not moved.any()
+    np.testing.assert_array_equal(found, 9)
+
+
+def test_blur_widens_a_point_and_keeps_its_light():
+    point = np.zeros((21, 21, 3), np.float32)
+    point[10, 10] = 90
+    blurred = augmentation.random_blur(tf.constant(point), most_px=2.0, seed=seed(1))
+    assert blurred.numpy()[10, 10, 0] < 80
+    np.testing.assert_allclose(blurred.numpy().sum(axis=(0, 1)), 90, rtol=1e-4)
+    again = augmentation.random_blur(tf.constant(point), most_px=2.0, seed=seed(1))
+    np.testing.assert_array_equal(blurred, again)
+    assert augmentation.random_blur(point, most_px=0.0, seed=seed(1)) is point
+
+
+def test_blur_leaves_even_light_as_it_is_up_to_the_border():
+    even = tf.fill([16, 16, 3], 7.0)
+    blurred = augmentation.random_blur(even, most_px=1.0, seed=seed(2))
+    np.testing.assert_allclose(blurred, even, rtol=1e-5)

@@ -6,10 +6,20 @@ import tensorflow as tf
 
 from cellclass_tf.maskrcnn import config, inputs
 
+NUMBER = tf.constant(5, tf.int64)
 # Cell 1: rows 1-2, columns 1-4. Cell 3: one pixel. Cell 2 is outside this crop.
 LABELS = np.zeros((6, 8), np.int32)
 LABELS[1:3, 1:5] = 1
 LABELS[5, 7] = 3
+
+
+@pytest.fixture(scope="module")
+def prepared(make_simulated_study, tmp_path_factory):
+    import tfds_builders
+
+    root = make_simulated_study(tmp_path_factory.mktemp("study"), size=224)
+    tfds_builders.dataset(root)
+    return root
 
 
 def facts(most_cells=20):
@@ -32,7 +42,7 @@ def parser(most_cells=20):
     return inputs.Parser(params.task, params.task.train_data)
 
 
-def field(rows, columns, size=128):
+def field(rows, columns, size=128, pixel_size_um=0.5):
     """A field with a grid of 5 x 5 px cells, types in turn."""
     labels = np.zeros((size, size, 1), np.uint16)
     for i in range(rows * columns):
@@ -47,6 +57,7 @@ def field(rows, columns, size=128):
             "area_px": np.full(count, 25, np.int64),
             "box": np.zeros((count, 4), np.float32),
         },
+        "pixel_size_um": np.float32(pixel_size_um),
     }
 
 
@@ -77,18 +88,21 @@ def test_masks_are_the_pixels_of_the_label_image():
     np.testing.assert_array_equal(masks[1], np.ones((8, 8)))
 
 
-@pytest.mark.parametrize("grid", [(0, 0), (1, 1), (20, 20)])
-def test_fields_of_no_one_and_four_hundred_cells_fit(grid):
+@pytest.mark.parametrize("grid", [(0, 0), (1, 1), (24, 25)])
+def test_fields_of_no_one_and_six_hundred_cells_fit(grid):
     count = grid[0] * grid[1]
-    image, labels = parser(max(count, 20)).parse_for_training(
-        (field(*grid), field(*grid)), tf.constant(0, tf.int64)
-    )
+    crowd, example = parser(max(count, 20)), field(*grid, size=max(128, 6 * grid[1]))
+    image, labels = crowd.parse_for_training((example, example), NUMBER)
     assert image.shape == (128, 128, 3)
     classes = labels["gt_classes"].numpy()
     real = classes > 0
     assert real.sum() <= count and (count == 0 or real.any())
     assert labels["gt_masks"].shape == (len(classes), 56, 56)
     assert np.isin(classes, [-1, 1, 2]).all()
+    scores = np.concatenate(
+        [s.numpy().ravel() for s in labels["rpn_score_targets"].values()]
+    )
+    assert (scores == 1).any() == (count > 0)
 
 
 def test_no_cell_of_a_crowded_field_is_clipped():
@@ -97,18 +111,80 @@ def test_no_cell_of_a_crowded_field_is_clipped():
     assert (labels["groundtruths"]["classes"].numpy() > 0).sum() == 400
 
 
-def test_eager_and_tf_data_agree():
+def test_eager_and_tf_data_agree_to_the_last_bit_of_the_targets():
+    the_parser, pair = parser(), (field(4, 4), field(2, 3))
+    eager = the_parser.parse_for_training(pair, NUMBER)
+    dataset = tf.data.Dataset.from_tensors((pair, NUMBER))
+    for _ in range(2):
+        (graph,) = dataset.map(the_parser.parse_for_training)
+        np.testing.assert_allclose(eager[0], graph[0], atol=1e-4)
+        tf.nest.map_structure(np.testing.assert_array_equal, eager[1], graph[1])
+    (other,) = tf.data.Dataset.from_tensors((pair, NUMBER + 1)).map(
+        the_parser.parse_for_training
+    )
+    assert not np.array_equal(eager[1]["gt_boxes"], other[1]["gt_boxes"])
+    scores = [labels["rpn_score_targets"]["2"] for _, labels in (eager, other)]
+    assert not np.array_equal(*scores)
+
+
+def test_pngs_are_decoded_when_they_are_needed():
     the_parser, example = parser(), field(4, 4)
-    pair, number = (example, field(2, 3)), tf.constant(5, tf.int64)
-    eager = the_parser.parse_for_training(pair, number)
-    dataset = tf.data.Dataset.from_tensors((pair, number))
-    (graph,) = dataset.map(the_parser.parse_for_training)
-    for a, b in zip(tf.nest.flatten(eager), tf.nest.flatten(graph), strict=True):
-        # The sampled anchors are drawn by Model Garden without a seed.
-        assert a.shape == b.shape
-    np.testing.assert_allclose(eager[0], graph[0], atol=1e-4)
-    np.testing.assert_array_equal(eager[1]["gt_boxes"], graph[1]["gt_boxes"])
-    np.testing.assert_array_equal(eager[1]["gt_masks"], graph[1]["gt_masks"])
+    encoded = example | {
+        "image": tf.io.encode_png(example["image"]),
+        "labels": tf.io.encode_png(example["labels"]),
+    }
+    found = the_parser.parse_for_evaluation(encoded)
+    expected = the_parser.parse_for_evaluation(example)
+    tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_field_of_another_pixel_size_is_cropped_at_the_same_scale():
+    the_parser = parser()
+    widths = {}
+    for pixel_size_um in (0.5, 0.25, 0.0):
+        example = field(20, 20, pixel_size_um=pixel_size_um)
+        _, labels = the_parser.parse_for_evaluation(example)
+        boxes = labels["groundtruths"]["boxes"].numpy()
+        widths[pixel_size_um] = np.median((boxes[:, 3] - boxes[:, 1])[boxes[:, 0] >= 0])
+    # Of half the pixel size, a cell of as many pixels is half as wide.
+    assert widths[0.25] == widths[0.5] / 2
+    assert widths[0.0] == widths[0.5]
+
+
+def test_composed_fields_of_other_pixel_sizes_meet_at_one_scale():
+    params = config.cellclass_maskrcnn_small()
+    config.apply_facts(params, facts(1200))
+    params.task.train_data.composed_share = 1.0
+    the_parser = inputs.Parser(params.task, params.task.train_data)
+    empty, coarse = field(0, 0, size=200), field(33, 33, size=200)
+    fine = field(33, 33, size=200, pixel_size_um=0.25)
+    widths = []
+    for other in (coarse, fine):
+        _, labels = the_parser.parse_for_training((empty, other), NUMBER)
+        boxes = labels["gt_boxes"].numpy()[labels["gt_classes"].numpy() > 0]
+        widths.append(np.median(boxes[:, 2] - boxes[:, 0]))
+    # A cell of five pixels is half as wide, up to the nearest pixel.
+    assert widths[1] == pytest.approx(widths[0] / 2, abs=0.75)
+
+
+def test_batches_have_static_shapes_and_follow_the_seed(prepared):
+    params = config.cellclass_maskrcnn_small()
+    data = params.task.train_data
+    data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
+    facts_of_study = config.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
+    for in_memory in (0, 1 << 30):
+        config.apply_facts(params, facts_of_study, cache_bytes=in_memory)
+        assert data.cache == bool(in_memory)
+        data.global_batch_size = 2
+        runs = []
+        for seed in (1, 1, 2):
+            data.seed = seed
+            dataset = inputs.build_dataset(params.task, data)
+            shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
+            assert all(shape.is_fully_defined() for shape in shapes)
+            runs.append([image.numpy() for image, _ in dataset.take(3)])
+        np.testing.assert_array_equal(runs[0], runs[1])
+        assert not np.array_equal(runs[0], runs[2])
 
 
 def test_data_without_a_directory_is_refused():

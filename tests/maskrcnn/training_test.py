@@ -1,6 +1,9 @@
 """Tests of training, export and prediction together, on a tiny study."""
 
+import argparse
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ FAST = (
 
 @pytest.fixture(scope="module")
 def study(make_simulated_study, tmp_path_factory):
-    root = make_simulated_study(tmp_path_factory.mktemp("study"), size=128)
+    root = make_simulated_study(tmp_path_factory.mktemp("study"), size=224)
     tfds_builders.dataset(root)
     return root
 
@@ -78,6 +81,22 @@ def test_checkpoints_of_another_dataset_are_not_relabelled(study, model_dir, tmp
         training.train(SMALL, tmp_path, study=study, steps=2, params_override=FAST)
 
 
+def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
+    root = shutil.copytree(study, tmp_path / "study")
+    row = next(row for row in cc.Study.open(root).rows() if row.split == "train")
+    cc.Study.open(root).update([dataclasses.replace(row, verdict="rejected")])
+    with pytest.raises(cc.InputError, match="cellclass dataset --study.*_version"):
+        training.train(SMALL, tmp_path / "m", study=root)
+    with pytest.raises(cc.InputError, match="no version 2.7.0"):
+        training.train(SMALL, tmp_path / "m", study=root, dataset_version="2.7.0")
+    for where in ({"study": root}, {"study": None, "data_dir": root / "tfds"}):
+        flags = {"experiment": SMALL, "steps": 1, "data_dir": None, **where}
+        flags |= {"dataset_version": "2.0.0", "config_file": [], "tpu": None}
+        flags |= {"params_override": None, "tf_data_service": None}
+        params = training.parse(argparse.Namespace(**flags))
+        assert params.task.train_data.tfds_name == "cell_types/study:2.0.0"
+
+
 def test_a_folder_that_is_no_model_is_not_overwritten(model_dir, tmp_path):
     (tmp_path / "thesis.txt").write_text("irreplaceable")
     with pytest.raises(cc.InputError, match="no exported model"):
@@ -102,7 +121,7 @@ def test_predict_writes_all_that_it_promises_and_goes_on(study, model, tmp_path)
     labels = cc.Cells.read(
         tmp_path / "labels/mixed/mixed_dish1_0001.tif", ("HEK", "N2a")
     )
-    assert labels.labels.shape == (128, 128)
+    assert labels.labels.shape == (224, 224)
     assert (tmp_path / "overlays/mixed/mixed_dish1_0001.png").exists()
     assert cc.predict(model, study, tmp_path, **run).done == {}
     assert json.loads((tmp_path / "run.json").read_text())["model_sha256"]

@@ -1,9 +1,25 @@
 """What makes HEK and N2a cells look different, and dishes differ."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
+
+# What can be tied to the type that grows in a dish, see `Dish.random`; in the order in
+# which they take effect, since the lamp lights what the stain has dyed.
+QUALITIES = ("stain", "illumination", "focus", "density")
+
+# A quality that is tied takes its values from these ranges, of which each type has a
+# part of its own. They are those of untied dishes; for the stain two standard deviations
+# each way. Lamps of untied dishes are of one strength.
+_LAMP_STRENGTH = (0.6, 1.6)
+_FALLOFF = (0.05, 0.3)
+_STAIN_GAIN_COUNTS = (470, 1040)
+_BLUR_UM = (0.28, 0.45)
+_HAZE = (0.2, 0.35)
+_CELLS_PER_MM2 = (600, 1000)
+# Share of its part that a type leaves free at either end, so that no two types meet.
+_GAP = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,20 +94,20 @@ HEK = CellTypeLook(
     packing=0.82,
     spread=1.12,
     cohesion=1,
-    brightness=0.72,
-    brightness_log_sd=0.33,
-    edge_gain=1.7,
+    brightness=0.76,
+    brightness_log_sd=0.36,
+    edge_gain=1.5,
     edge_width_um=0.4,
     dome=0.25,
-    granularity=0.22,
-    puncta=7,
+    granularity=0.25,
+    puncta=8,
     ruffle=0.9,
     spikes_per_um=0.5,
     neurite_odds=(0.65, 0.27, 0.08, 0),
     neurite_um=6,
     nucleus_share=0.5,
     nucleus_brightness=1,
-    nucleus_mottle=0.1,
+    nucleus_mottle=0.12,
     chromocentres=0,
     chromocentre_gain=0,
     nucleus_shadow=0.12,
@@ -159,18 +175,65 @@ class Dish:
     debris_per_mm2: float
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> "Dish":
-        """A dish as the next one on the bench might be."""
-        return cls(
+    def random(
+        cls,
+        rng: np.random.Generator,
+        *,
+        tied: Collection[str] = (),
+        culture: int = 0,
+        cultures: int = 1,
+    ) -> "Dish":
+        """A dish as the next one on the bench might be.
+
+        Args:
+          rng: the only source of randomness. What is not tied comes out the same
+            whatever is.
+          tied: those of QUALITIES that depend on what grows in the dish: strength and
+            evenness of the lamp (illumination), stain of both channels (stain), blur
+            and haze (focus), cells per mm² (density). The range of each is cut into
+            as many parts as there are cultures, with gaps between them.
+          culture: place of this dish's culture among all, from 0.
+          cultures: how many there are.
+        """
+        dish = cls(
             illumination_centre_yx=tuple(rng.uniform(0.35, 0.65, 2).tolist()),
-            illumination_falloff=rng.uniform(0.05, 0.3),
+            illumination_falloff=rng.uniform(*_FALLOFF),
             stain_gain_counts=tuple((700 * rng.lognormal(0, 0.2, 2)).tolist()),
-            background_counts=tuple(rng.uniform([8, 25], [30, 70]).tolist()),
+            background_counts=tuple(rng.uniform([4, 25], [15, 70]).tolist()),
             offset_counts=rng.uniform(90, 110),
-            read_noise_counts=rng.uniform(2, 5),
-            electrons_per_count=rng.uniform(0.5, 1.5),
-            blur_um=rng.uniform(0.28, 0.45),
-            haze=rng.uniform(0.2, 0.35),
-            cells_per_mm2=rng.uniform(600, 1000),
+            read_noise_counts=rng.uniform(1, 4),
+            electrons_per_count=rng.uniform(0.8, 3),
+            blur_um=rng.uniform(*_BLUR_UM),
+            haze=rng.uniform(*_HAZE),
+            cells_per_mm2=rng.uniform(*_CELLS_PER_MM2),
             debris_per_mm2=rng.uniform(20, 80),
         )
+        if not tied:
+            return dish
+        # One draw a quality, tied or not: tying one leaves the others as they are.
+        for quality, within in zip(QUALITIES, rng.uniform(_GAP, 1 - _GAP, 4)):
+            if quality in tied:
+                dish = dish._tied_by(quality, (culture + within) / cultures)
+        return dish
+
+    def _tied_by(self, quality: str, place: float) -> "Dish":
+        """This dish with a quality at `place`, 0 to 1, of its range."""
+        if quality == "stain":
+            changes = {"stain_gain_counts": (_at(_STAIN_GAIN_COUNTS, place),) * 2}
+        elif quality == "illumination":
+            lamp = _at(_LAMP_STRENGTH, place)
+            changes = {
+                "illumination_falloff": _at(_FALLOFF, 1 - place),
+                "stain_gain_counts": tuple(lamp * n for n in self.stain_gain_counts),
+                "background_counts": tuple(lamp * n for n in self.background_counts),
+            }
+        elif quality == "focus":
+            changes = {"blur_um": _at(_BLUR_UM, place), "haze": _at(_HAZE, place)}
+        else:
+            changes = {"cells_per_mm2": _at(_CELLS_PER_MM2, place)}
+        return dataclasses.replace(self, **changes)
+
+
+def _at(span: tuple[float, float], place: float) -> float:
+    """The value at `place`, 0 to 1, between the ends of a range."""
+    return span[0] + (span[1] - span[0]) * place
