@@ -259,7 +259,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
     """Reads a prepared `cell_types` dataset once, without decoding its pictures.
 
     Raises:
-      InputError: if it has no training split or no cells.
+      InputError: if it has no training split or no cells, or a record is broken.
     """
     import tensorflow_datasets as tfds
 
@@ -277,7 +277,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
     for split in ("train", "validation"):
         if split not in builder.info.splits:
             continue
-        for example in tfds.as_numpy(builder.as_dataset(split=split, decoders=skip)):
+        for example in _records(builder, split, skip):
             height, width = _png_size(example["image"])
             areas = example["cells"]["area_px"]
             counts.append(len(areas))
@@ -304,6 +304,22 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         ),
         fingerprint=(builder.info.metadata or {}).get("fingerprint", ""),
     )
+
+
+def _records(builder, split: str, decoders):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from cellclass_tf.files import InputError
+
+    try:
+        yield from tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"{builder.data_path}: a record of the split {split} cannot be read "
+            f"({type(error).__name__}). `cellclass check --dataset={builder.data_path}` "
+            "says which; delete the folder and run `cellclass dataset` again."
+        ) from error
 
 
 def _type_names(builder) -> tuple[str, ...]:

@@ -76,16 +76,6 @@ def main(_) -> None:
             print(f"| {cells} | {path} | " + " | ".join(shown) + " |")
 
 
-_STEPS = (
-    "decode",
-    "crop",
-    "cells and masks",
-    "anchors' targets",
-    "augmentation",
-    "all",
-)
-
-
 def _run(root: pathlib.Path, what: str) -> dict:
     this = [sys.executable, "-m", __spec__.name, f"--one={root}|{what}"]
     flag = [f"--folder={root}", f"--images={_IMAGES.value}"]

@@ -1,9 +1,11 @@
 """Tests of cellclass_tf.maskrcnn.config."""
 
 import dataclasses
+import shutil
 
 import pytest
 
+from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn import config
 from tests.maskrcnn.inputs_test import facts
 
@@ -42,3 +44,13 @@ def test_the_learning_rate_ends_with_the_steps():
     config.set_steps(params, 40)
     assert params.trainer.train_steps == 40
     assert params.trainer.optimizer_config.learning_rate.cosine.decay_steps == 40
+
+
+def test_a_broken_record_is_named_before_training_begins(prepared, tmp_path):
+    shutil.copytree(prepared / "tfds", tmp_path / "tfds")
+    (shard,) = tmp_path.glob("tfds/cell_types/study/*/*-train.tfrecord-*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 255
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=r"2\.0\.0: a record of the split train"):
+        config.facts_of_dataset("cell_types/study", str(tmp_path / "tfds"))

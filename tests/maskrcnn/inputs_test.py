@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from official.vision.dataloaders import maskrcnn_input
 
 from cellclass_tf.maskrcnn import config, inputs
 
@@ -11,15 +12,6 @@ NUMBER = tf.constant(5, tf.int64)
 LABELS = np.zeros((6, 8), np.int32)
 LABELS[1:3, 1:5] = 1
 LABELS[5, 7] = 3
-
-
-@pytest.fixture(scope="module")
-def prepared(make_simulated_study, tmp_path_factory):
-    import tfds_builders
-
-    root = make_simulated_study(tmp_path_factory.mktemp("study"), size=224)
-    tfds_builders.dataset(root)
-    return root
 
 
 def facts(most_cells=20):
@@ -62,7 +54,7 @@ def field(rows, columns, size=128, pixel_size_um=0.5):
 
 
 def test_boxes_are_those_of_the_visible_pixels():
-    ids, boxes = inputs.visible_cells(LABELS, np.array([8, 50, 1]), 0.3)
+    _, boxes = inputs.visible_cells(LABELS, np.array([8, 50, 1]), 0.3)
     np.testing.assert_array_equal(ids, [1, 3])
     np.testing.assert_array_equal(boxes, [[1, 1, 3, 5], [5, 7, 6, 8]])
 
@@ -125,6 +117,76 @@ def test_eager_and_tf_data_agree_to_the_last_bit_of_the_targets():
     assert not np.array_equal(eager[1]["gt_boxes"], other[1]["gt_boxes"])
     scores = [labels["rpn_score_targets"]["2"] for _, labels in (eager, other)]
     assert not np.array_equal(*scores)
+
+
+def test_targets_are_those_of_model_garden_for_the_same_crop():
+    params = config.cellclass_maskrcnn_small()
+    config.apply_facts(params, facts())
+    task, data = params.task, params.task.train_data
+    data.composed_share = data.gain = data.gamma = data.noise = data.blur = 0.0
+    data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
+    task.scale = 1.0
+    # As large as the network's input, so that neither cuts anything off; with discs,
+    # and no turn that would set them apart.
+    labels = np.zeros((128, 128), np.uint16)
+    for number, (row, column) in enumerate([(30, 30), (60, 90), (100, 40)], start=1):
+        rows, columns = np.ogrid[:128, :128]
+        inside = (rows - row) ** 2 + (columns - column) ** 2 <= (8 + 3 * number) ** 2
+        labels[inside] = number
+    image = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    _, boxes = inputs.visible_cells(
+        labels.astype(np.int32), np.bincount(labels.ravel())[1:], 0.3
+    )
+    stock = maskrcnn_input.Parser(
+        output_size=[128, 128],
+        min_level=task.model.min_level,
+        max_level=task.model.max_level,
+        num_scales=task.model.anchor.num_scales,
+        aspect_ratios=task.model.anchor.aspect_ratios,
+        anchor_size=task.model.anchor.anchor_size,
+        max_num_instances=data.parser.max_num_instances,
+        include_mask=True,
+        mask_crop_size=data.parser.mask_crop_size,
+        rpn_batch_size_per_im=data.parser.rpn_batch_size_per_im,
+    )
+    expected_image, expected = stock.parse_fn(is_training=True)(
+        {
+            "image": tf.constant(image),
+            "groundtruth_classes": tf.constant([1, 2, 1], tf.int64),
+            "groundtruth_boxes": boxes / 128,
+            "groundtruth_is_crowd": tf.zeros([3], tf.bool),
+            "groundtruth_instance_masks": tf.cast(
+                labels == np.arange(1, 4)[:, None, None], tf.float32
+            ),
+        }
+    )
+    example = {
+        "image": image,
+        "labels": labels[..., np.newaxis],
+        "cells": {
+            "type": np.array([0, 1, 0]),
+            "area_px": np.bincount(labels.ravel())[1:],
+        },
+        "pixel_size_um": np.float32(0.5),
+    }
+    the_parser = inputs.Parser(task, data)
+    for number in range(60):
+        found_image, found = the_parser.parse_for_training(
+            (example, example), tf.constant(number, tf.int64)
+        )
+        if np.allclose(found_image, expected_image, atol=1e-5):
+            break
+    # One turn of eight is none.
+    np.testing.assert_allclose(found_image, expected_image, atol=1e-5)
+    for key in ("gt_boxes", "gt_classes", "gt_outer_boxes"):
+        np.testing.assert_allclose(found[key], expected[key], atol=1e-4)
+    for key in ("rpn_box_targets", "anchor_boxes"):
+        for level, values in expected[key].items():
+            np.testing.assert_allclose(found[key][level], values, atol=1e-4)
+    ours, theirs = found["gt_masks"][:3] > 0.5, expected["gt_masks"][:3] > 0.5
+    common = np.sum(ours & theirs, axis=(1, 2)) / np.sum(ours | theirs, axis=(1, 2))
+    # Theirs are smoothed, from middle to middle of the outermost pixels.
+    assert (common > 0.93).all()
 
 
 def test_pngs_are_decoded_when_they_are_needed():

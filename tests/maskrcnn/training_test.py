@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 import cellclass_tf as cc
-import tfds_builders
 from cellclass_tf.maskrcnn import export, training
 
 SMALL = "cellclass_maskrcnn_small"
@@ -23,10 +22,8 @@ FAST = (
 
 
 @pytest.fixture(scope="module")
-def study(make_simulated_study, tmp_path_factory):
-    root = make_simulated_study(tmp_path_factory.mktemp("study"), size=224)
-    tfds_builders.dataset(root)
-    return root
+def study(prepared):
+    return prepared
 
 
 @pytest.fixture(scope="module")
