@@ -54,7 +54,7 @@ def field(rows, columns, size=128, pixel_size_um=0.5):
 
 
 def test_boxes_are_those_of_the_visible_pixels():
-    _, boxes = inputs.visible_cells(LABELS, np.array([8, 50, 1]), 0.3)
+    ids, boxes = inputs.visible_cells(LABELS, np.array([8, 50, 1]), 0.3)
     np.testing.assert_array_equal(ids, [1, 3])
     np.testing.assert_array_equal(boxes, [[1, 1, 3, 5], [5, 7, 6, 8]])
 

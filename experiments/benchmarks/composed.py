@@ -1,0 +1,62 @@
+"""Draws composed fields beside what they were made of, and compares backgrounds.
+
+python -m experiments.benchmarks.composed --study=STUDY --output=composed_field.png
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from absl import app, flags
+from PIL import Image
+
+from cellclass_tf import caption, composed_fields, files, picture
+from cellclass_tf.study import Study
+
+_STUDY = flags.DEFINE_string("study", None, "Annotated pure cultures.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)
+_PAIR = flags.DEFINE_integer("pair", 0, "Which pair is drawn.")
+_PAIRS = flags.DEFINE_integer("pairs", 6, "How many backgrounds are compared.")
+
+
+def main(_) -> None:
+    """Writes the picture and prints a table of grey values between the cells."""
+    study = Study.open(_STUDY.value)
+    couples = composed_fields.pairs(study.accepted_rows())
+    print("| field | nuclei: median, pure | composed | cytoplasm: pure | composed |")
+    print("|---|---|---|---|---|")
+    for one, other in couples[: _PAIRS.value]:
+        example = composed_fields.composed_example(study, one, other)
+        if example is not None:
+            image, cells = study.read_field(one)
+            before = np.median(image[cells.labels == 0], axis=0)
+            now = np.median(_array(example["image"])[_array(example["labels"]) == 0], 0)
+            print(
+                f"| {example['image_name']} | {before[2]:g} | {now[2]:g} | "
+                f"{before[1]:g} | {now[1]:g} |"
+            )
+    one, other = couples[_PAIR.value]
+    example = composed_fields.composed_example(study, one, other)
+    panels = {
+        one.cell_type: study.read_image(one),
+        f"{one.cell_type} and {other.cell_type}, composed": _array(example["image"]),
+        other.cell_type: study.read_image(other),
+    }
+    files.write_png(_OUTPUT.value, _side_by_side(panels))
+
+
+def _side_by_side(panels: dict[str, np.ndarray]) -> np.ndarray:
+    drawn = []
+    for title, image in panels.items():
+        bright = (np.sqrt(image / 255) * 255).astype(np.uint8)
+        drawn.append(np.concatenate([caption.title(image.shape[1], title), bright]))
+    return picture.side_by_side(drawn)
+
+
+def _array(png: io.BytesIO) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png.getvalue())))
+
+
+if __name__ == "__main__":
+    app.run(main)
