@@ -86,15 +86,7 @@ def _dataset(study: str, **options: Any) -> batch.Outcome:
     import tfds_builders
 
     prepared = tfds_builders.dataset(study, **options)
-    info, splits = prepared.info, prepared.info.splits
-    print(f"{info.full_name} in {info.data_dir}: {_news(prepared)}")
-    for split in sorted(splits):
-        cells = prepared.cells.get(split, {})
-        counts = ", ".join(f"{n} {name}" for name, n in sorted(cells.items()))
-        held = f", cells: {counts}" if counts else ""
-        print(f"  {split:<12}{splits[split].num_examples} fields{held}")
-    for reason, cost in prepared.rejected.items():
-        print(f"left out, {reason}: {cost.fields} fields, about {cost.cells} cells")
+    print(prepared)
     return prepared.outcome
 
 
@@ -105,15 +97,6 @@ def _check(study: str | None, dataset: str | None) -> Any:
     if bool(study) == bool(dataset):
         raise InputError("Expected either --study or --dataset.")
     return cellclass_tf.check_dataset(dataset or tfds_builders.newest_dataset(study))
-
-
-def _news(prepared: Any) -> str:
-    if not prepared.is_new:
-        return "up to date"
-    if not prepared.changes:
-        return "new"
-    changes = "".join(f"\n  {one_line(change)}" for change in prepared.changes)
-    return f"new, since the version before:{changes}"
 
 
 def _evaluate(predictions: str, study: str) -> str:

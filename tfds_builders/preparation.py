@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
@@ -14,7 +13,7 @@ from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import batch
 from cellclass_tf.datasets import examples
-from cellclass_tf.files import InputError
+from cellclass_tf.files import InputError, one_line
 from cellclass_tf.manifest import Cost, costs_of_rejection
 from cellclass_tf.study import Study
 from tfds_builders.cell_types import cell_types_dataset_builder
@@ -22,7 +21,7 @@ from tfds_builders.cell_types import cell_types_dataset_builder
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset.
+    """A prepared dataset; as `str` what it holds and what is new.
 
     Attributes:
       info: what TFDS knows of it.
@@ -39,6 +38,27 @@ class Prepared:
     cells: dict[str, dict[str, int]]
     outcome: batch.Outcome
     rejected: dict[str, Cost]
+
+    def __str__(self) -> str:
+        lines = [f"{self.info.full_name} in {self.info.data_dir}: {self._news()}"]
+        for split in sorted(self.info.splits):
+            cells = self.cells.get(split, {})
+            counts = ", ".join(f"{n} {name}" for name, n in sorted(cells.items()))
+            fields = f"{self.info.splits[split].num_examples} fields"
+            lines.append(f"  {split:<12}{fields}{counts and f', cells: {counts}'}")
+        lines += [
+            f"left out, {reason}: {cost.fields} fields, about {cost.cells} cells"
+            for reason, cost in self.rejected.items()
+        ]
+        return "\n".join(lines)
+
+    def _news(self) -> str:
+        if not self.is_new:
+            return "up to date"
+        if not self.changes:
+            return "new"
+        changes = "".join(f"\n  {one_line(change)}" for change in self.changes)
+        return f"new, since the version before:{changes}"
 
 
 def dataset(
@@ -82,8 +102,8 @@ def dataset(
         study, checked.contents, allow_no_validation=allow_no_validation
     )
     study.update(checked.rows)
-    for leftover in study.tfds_dir.glob("cell_types/study/*incomplete*"):
-        shutil.rmtree(leftover)
+    for leftover in tfds.core.Path(data_dir).glob("cell_types/study/*incomplete*"):
+        leftover.rmtree()
     builder = cell_types_dataset_builder.Builder(
         config="study",
         data_dir=data_dir,
