@@ -32,7 +32,6 @@ _SIZE_PX = 1104
 _CROP_PX = 512
 _FIELDS = 8
 _BATCH = 4
-_FULL_COUNTS = 1800
 # Cells of the usual size do not fit that often into a field.
 _PIXEL_SIZE_UM = {110: 0.325, 300: 0.45}
 _SHARDS = "stock.tfrecord"
@@ -286,6 +285,7 @@ def _make(root: pathlib.Path, cells: int) -> None:
     from cellclass_tf import files
     from cellclass_tf.cells import Cells
     from cellclass_tf.study import ImageRow, Study
+    from experiments.benchmarks import fields
 
     study = Study.create(root)
     rows = []
@@ -294,7 +294,14 @@ def _make(root: pathlib.Path, cells: int) -> None:
         for number in range(_FIELDS + 2):
             cell_type = study.cell_types[number % 2]
             held_out = number >= _FIELDS
-            image, labels = _drawn(cell_type, number, cells)
+            image, labels = fields.merged_field(
+                cell_type,
+                number,
+                # Some find no room.
+                cells=round(1.1 * cells),
+                size_px=_SIZE_PX,
+                pixel_size_um=_PIXEL_SIZE_UM.get(cells, 0.325),
+            )
             found = Cells.from_labels(labels, study.cell_types, cell_type)
             row = ImageRow(
                 f"{cell_type}/{number}.png",
@@ -311,23 +318,6 @@ def _make(root: pathlib.Path, cells: int) -> None:
     study.update(rows)
     tfds_builders.dataset(study)
     (root / f"part-{_SHARDS}").rename(root / _SHARDS)
-
-
-def _drawn(cell_type: str, seed: int, cells: int):
-    from cellclass_tf.datasets.culture import field as culture_field
-
-    rng = np.random.default_rng(seed)
-    found = culture_field.simulate_field(
-        {cell_type: 1.0},
-        size_px=_SIZE_PX,
-        rng=rng,
-        dish=culture_field.Dish.random(rng),
-        pixel_size_um=_PIXEL_SIZE_UM.get(cells, 0.325),
-        # Some find no room.
-        cells=round(1.1 * cells),
-    )
-    grey = (np.clip(found.pixels / _FULL_COUNTS, 0, 1) * 255).astype(np.uint8)
-    return np.stack([np.zeros_like(grey[0]), grey[1], grey[0]], axis=-1), found.labels
 
 
 def _tf_example(image_png: bytes, cells):

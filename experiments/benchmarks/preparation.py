@@ -21,8 +21,8 @@ from absl import app, flags
 
 from cellclass_tf import files, scenes
 from cellclass_tf.cells import Cells
-from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.study import ImageRow, Study
+from experiments.benchmarks import fields
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
 _FIELDS = flags.DEFINE_list("fields", ["100", "1000"], "Numbers of fields.")
@@ -33,7 +33,6 @@ _SIZE_PX = 1104
 _DRAWN = 12
 _GROUPS = 10
 _SHIFTS = 11
-_FULL_COUNTS = 1800
 
 
 def main(_) -> None:
@@ -114,17 +113,7 @@ def _changed(array: np.ndarray, number: int) -> np.ndarray:
 
 def _drawn(study: Study, seed: int):
     cell_type = study.cell_types[seed % 2]
-    rng = np.random.default_rng(seed)
-    found = culture_field.simulate_field(
-        {cell_type: 1.0},
-        size_px=_SIZE_PX,
-        rng=rng,
-        dish=culture_field.Dish.random(rng),
-        cells=110,
-    )
-    grey = (np.clip(found.pixels / _FULL_COUNTS, 0, 1) * 255).astype(np.uint8)
-    image = np.stack([np.zeros_like(grey[0]), grey[1], grey[0]], axis=-1)
-    return cell_type, image, found.labels
+    return cell_type, *fields.merged_field(cell_type, seed, cells=110, size_px=_SIZE_PX)
 
 
 if __name__ == "__main__":
