@@ -92,15 +92,16 @@ def pipeline_options(options: Sequence[str]):
       InputError: if Beam is not installed, or refuses them.
     """
     try:
-        from apache_beam.options import pipeline_options as beam_options
+        import apache_beam as beam
     except ImportError as error:
         raise InputError(
             "--engine=beam needs Apache Beam, and that is not installed. Run: "
             "pip install 'cellclass_tf[beam]'"
         ) from error
+    known = beam.options.pipeline_options
     try:
-        parsed = beam_options.PipelineOptions(list(options))
-        standard = parsed.view_as(beam_options.StandardOptions)
+        parsed = known.PipelineOptions(list(options))
+        standard = parsed.view_as(known.StandardOptions)
         if (standard.runner or "DirectRunner").lower() in ("directrunner", "direct"):
             standard.runner = _IN_MEMORY
         return parsed

@@ -25,7 +25,7 @@ from tests.provenance.places import (
 
 def test_a_cell_leads_back_to_its_raw_file(place):
     found = trace(labels_of(place), cell=2)
-    assert found.is_whole
+    assert found.passed
     assert states(found) == {
         "cell": "same",
         "label image": "same",
@@ -80,7 +80,7 @@ def test_files_of_predictions_are_known(place, monkeypatch, image):
     assert "model" in states(trace(place / image))
     monkeypatch.chdir(place)
     found = trace(image)
-    assert found.is_whole and found.subject == f"{STEM} in predictions"
+    assert found.passed and found.subject == f"{STEM} in predictions"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_names_of_predictions_and_of_a_study_are_known(place, monkeypatch, image
 
 def test_a_file_name_is_known_from_inside_its_folder(place, monkeypatch):
     monkeypatch.chdir(labels_of(place).parent)
-    assert trace("d2_a.tif").is_whole
+    assert trace("d2_a.tif").passed
 
 
 def test_a_study_image_shows_its_annotation(place):
@@ -107,7 +107,7 @@ def test_a_study_image_shows_its_annotation(place):
     annotated = {"annotator": "cellpose", "annotator_sha256": 64 * "a", "cells": 2}
     change_row(study, **annotated, diameter_px=31.5)
     found = trace(study.cells_path(row), cell=2)
-    assert found.is_whole and states(found)["annotation"] == "recorded"
+    assert found.passed and states(found)["annotation"] == "recorded"
     shown = str(found)
     assert "unknown, centre at y 2, x 3.5" in shown
     assert "2 cells in images.csv, 2 in the label image" in shown
@@ -134,7 +134,7 @@ def test_a_raw_file_that_changed_shows_both_fingerprints(place):
     (place / "raw" / "d2_a.tif").write_bytes(b"another")
     after = files.sha256_of_file(place / "raw" / "d2_a.tif")
     found = trace(labels_of(place))
-    assert broken(found) == {"raw file": "changed"} and not found.is_whole
+    assert broken(found) == {"raw file": "changed"} and not found.passed
     assert (found.links[-1].recorded, found.links[-1].found) == (before, after)
     assert f"SHA-256 was {before[:12]}, is {after[:12]}" in str(found)
     assert "Broken: raw file (changed)." in str(found)
@@ -147,11 +147,11 @@ def test_a_raw_file_that_moved_is_found_by_its_content(place):
     found = trace(labels_of(place))
     assert broken(found) == {"raw file": "missing"} and "--raw=DIR" in str(found)
     found = trace(labels_of(place), raw=place / "archive")
-    assert found.is_whole and f"moved; it was {raw}" in str(found)
+    assert found.passed and f"moved; it was {raw}" in str(found)
     (archive / "d2_a.tif").rename(archive / "renamed.tif")
     (archive / "d2_a.tif").write_bytes(b"another of the same name")
     found = trace(labels_of(place), raw=place / "archive")
-    assert found.is_whole and "renamed.tif" in str(found)
+    assert found.passed and "renamed.tif" in str(found)
     (archive / "renamed.tif").unlink()
     found = trace(labels_of(place), raw=place / "archive")
     assert broken(found) == {"raw file": "missing"} and "no such file" in str(found)
@@ -178,7 +178,7 @@ def test_one_file_a_channel_is_a_link_each(place):
 def test_one_file_may_have_the_separator_in_its_name(place):
     raw = place / "raw" / "a|b.tif"
     raw.write_bytes(b"odd")
-    assert trace(STEM, study=make_study(place / "odd", [raw]).root).is_whole
+    assert trace(STEM, study=make_study(place / "odd", [raw]).root).passed
 
 
 def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
@@ -186,7 +186,7 @@ def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
     raw.mkdir()
     (raw / "0").write_bytes(b"chunk")
     study = make_study(place / "zarr", [raw])
-    assert trace(STEM, study=study.root).is_whole
+    assert trace(STEM, study=study.root).passed
     (raw / "1").write_bytes(b"more")
     assert broken(trace(STEM, study=study.root)) == {"raw file": "changed"}
     change_row(study, raw_file=str(place))
@@ -262,5 +262,5 @@ def test_a_name_that_two_images_have_is_not_guessed(place):
     study = make_study(place / "both", [raw], ("HEK/a", "N2a/a"))
     with pytest.raises(InputError, match="near it are HEK/a, N2a/a"):
         trace("a", study=study.root)
-    assert trace("N2a/a", study=study.root).is_whole
-    assert trace(study.root / "images" / "HEK" / "a.png").is_whole
+    assert trace("N2a/a", study=study.root).passed
+    assert trace(study.root / "images" / "HEK" / "a.png").passed

@@ -198,7 +198,7 @@ def test_a_field_that_breaks_leaves_the_old_dataset(root, monkeypatch):
     def fail(*_):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(examples, "example_of_row", fail)
+    monkeypatch.setattr(examples, "keyed_example_of_row", fail)
     with pytest.raises(RuntimeError, match="disk is full"):
         tfds_builders.dataset(root)
     monkeypatch.undo()
