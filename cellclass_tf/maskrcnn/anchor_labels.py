@@ -81,10 +81,10 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
         """Draws at most so many positives, and fills up with negatives."""
         room = self._rpn_batch_size_per_im
         positives = _drawn(
-            indicators > -1, int(self._rpn_fg_fraction * room), seed + [0, 1]
+            indicators > -1, int(self._rpn_fg_fraction * room), seed + 6
         )
         free = room - tf.reduce_sum(tf.cast(positives, tf.int32))
-        negatives = _drawn(tf.equal(indicators, -1), free, seed + [0, 2])
+        negatives = _drawn(tf.equal(indicators, -1), free, seed + 7)
         return tf.where(positives, 1, tf.where(negatives, 0, -1))
 
 
