@@ -86,6 +86,12 @@ class Cells:
         names = (UNKNOWN, *self.type_names)
         return tuple(names[i] for i in self.type_ids)
 
+    @property
+    def called_probabilities(self) -> np.ndarray:
+        """(N,) float32, the probability of each cell's type; NaN where it has none."""
+        padded = np.pad(self.probabilities, ((0, 0), (1, 0)), constant_values=np.nan)
+        return padded[np.arange(len(self)), self.type_ids]
+
     @functools.cached_property
     def boxes_yxyx(self) -> np.ndarray:
         """(N, 4) int32 boxes [top, left, bottom, right) of cell 1..N, in pixels."""

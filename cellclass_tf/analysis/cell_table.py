@@ -112,15 +112,6 @@ def cell_table(
     ]
 
 
-def called_probabilities(cells: Cells) -> np.ndarray:
-    """Returns (N,) float32, the probability of each cell's called type.
-
-    NaN where no type was called.
-    """
-    padded = np.pad(cells.probabilities, ((0, 0), (1, 0)), constant_values=np.nan)
-    return padded[np.arange(len(cells)), cells.type_ids]
-
-
 def count_row(cells: Cells, *, name: str) -> dict[str, Any]:
     """Counts the types of one field.
 
@@ -139,7 +130,7 @@ def count_row(cells: Cells, *, name: str) -> dict[str, Any]:
     row = {"image": name, "cells": len(cells)}
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]
-    row["uncertain"] = int((called_probabilities(cells) < UNCERTAIN_BELOW).sum())
+    row["uncertain"] = int((cells.called_probabilities < UNCERTAIN_BELOW).sum())
     shares = [_rounded(n / typed) if typed else None for n in counts[1:]]
     return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
 
@@ -209,7 +200,7 @@ def _type_values(cells: Cells, name: str) -> dict[str, Sequence]:
         "image": [name] * len(cells),
         "cell": range(1, len(cells) + 1),
         "cell_type": cells.cell_types,
-        "probability": called_probabilities(cells),
+        "probability": cells.called_probabilities,
     }
     values |= {f"p_{k}": p for k, p in zip(cells.type_names, cells.probabilities.T)}
     return values | {"score": cells.scores}

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import files, matching
-from cellclass_tf.analysis import coco_scores
+from cellclass_tf import average_precision, files, matching
 from cellclass_tf.analysis.predictions import Predictions
 from cellclass_tf.cells import UNKNOWN, Cells
 from cellclass_tf.files import InputError
@@ -48,7 +47,7 @@ def evaluate(
         images_without_truth: predicted images left out, since the study has no cells.
         images_partly_typed: images with true cells of unknown type; they count only
           where types are ignored, and in type_accuracy and confusion.
-        AP, AP50, AP75: COCO mask average precision over types (see `coco_scores`).
+        AP, AP50, AP75: COCO mask average precision over types (see `average_precision`).
         AP_cells, AP50_cells, AP75_cells: the same with types ignored.
         per_type: of each type AP, AP50, AP75, cells_true, cells_predicted.
         type_accuracy: share of the matched cells of known type that got their type.
@@ -92,8 +91,8 @@ class _Tally:
     type_names: tuple[str, ...]
     splits: Counter = dataclasses.field(default_factory=Counter)
     partly_typed: int = 0
-    typed: coco_scores.Annotations = dataclasses.field(init=False)
-    untyped: coco_scores.Annotations = dataclasses.field(init=False)
+    typed: average_precision.AveragePrecision = dataclasses.field(init=False)
+    untyped: average_precision.AveragePrecision = dataclasses.field(init=False)
     ious: list[np.ndarray] = dataclasses.field(default_factory=list)
     same_type_ious: dict[int, list[float]] = dataclasses.field(init=False)
     confusion: np.ndarray = dataclasses.field(init=False)
@@ -102,8 +101,8 @@ class _Tally:
 
     def __post_init__(self):
         types = len(self.type_names)
-        self.typed = coco_scores.Annotations(types)
-        self.untyped = coco_scores.Annotations(1)
+        self.typed = average_precision.AveragePrecision(types)
+        self.untyped = average_precision.AveragePrecision(1)
         self.same_type_ious = {i: [] for i in range(1, types + 1)}
         # Row 0 and column 0 are cells of no type; the last are invented and missed.
         self.confusion = np.zeros((types + 2, types + 2), np.int64)
@@ -164,7 +163,7 @@ class _Tally:
             **self._shares(),
         }
 
-    def _per_type(self, scores: coco_scores.Scores) -> dict[str, dict]:
+    def _per_type(self, scores: average_precision.Scores) -> dict[str, dict]:
         return {
             name: {
                 **scores.of_type(i),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf import caption, picture
-from cellclass_tf.analysis.cell_table import UNCERTAIN_BELOW, called_probabilities
+from cellclass_tf.analysis.cell_table import UNCERTAIN_BELOW
 from cellclass_tf.cells import UNKNOWN, Cells
 
 # Okabe and Ito (https://jfly.uni-koeln.de/color), told apart with any colour vision.
@@ -108,7 +108,7 @@ def colour_of_type(type_id: int) -> tuple[int, int, int]:
 
 def _draw_outlines(canvas: np.ndarray, cells: Cells, scale: int) -> None:
     width = picture.outline_width(canvas.shape[:2])
-    probabilities = called_probabilities(cells)
+    probabilities = cells.called_probabilities
     for index, type_id in enumerate(cells.type_ids.tolist()):
         dash = 6 * width if probabilities[index] < UNCERTAIN_BELOW else None
         pen = picture.Pen(colour_of_type(type_id), width, dash)
@@ -123,7 +123,7 @@ def _legend(cells: Cells) -> list[caption.Entry]:
     ]
     if counts[0]:
         entries.append(caption.Entry(f"{UNKNOWN} {counts[0]}", UNKNOWN_COLOUR))
-    uncertain = int((called_probabilities(cells) < UNCERTAIN_BELOW).sum())
+    uncertain = int((cells.called_probabilities < UNCERTAIN_BELOW).sum())
     if uncertain:
         text = f"probability below {UNCERTAIN_BELOW}: {uncertain}"
         entries.append(caption.Entry(text, (255, 255, 255), dashed=True))

@@ -80,9 +80,7 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
     def _sampled(self, indicators, seed):
         """Draws at most so many positives, and fills up with negatives."""
         room = self._rpn_batch_size_per_im
-        positives = _drawn(
-            indicators > -1, int(self._rpn_fg_fraction * room), seed + 6
-        )
+        positives = _drawn(indicators > -1, int(self._rpn_fg_fraction * room), seed + 6)
         free = room - tf.reduce_sum(tf.cast(positives, tf.int32))
         negatives = _drawn(tf.equal(indicators, -1), free, seed + 7)
         return tf.where(positives, 1, tf.where(negatives, 0, -1))
