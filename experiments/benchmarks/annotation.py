@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import app, flags
 
+from experiments.benchmarks.fields import contiguous, drawn_by_hand
+
 SIZE_PX = 1104
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
@@ -54,24 +56,6 @@ def simulated(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         )
         micrograph = cc.Micrograph(drawn.pixels, ("DAPI", "GFP"), 0.325)
         yield cc.merge_channels(micrograph), drawn.labels
-
-
-def drawn_by_hand(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yields names, merged images and labels of real fields."""
-    from cellclass_tf import files
-
-    for path in sorted(folder.glob("*/*_img.png")):
-        image = files.read_png(path)
-        merged = np.zeros(image.shape, np.uint8)
-        merged[..., 1], merged[..., 2] = image[..., 1] // 257, image[..., 0] // 257
-        labels = files.read_png(path.with_name(path.name.replace("_img", "_masks")))
-        yield f"{path.parent.name}/{path.stem[:-4]}", merged, contiguous(labels)
-
-
-def contiguous(labels: np.ndarray) -> np.ndarray:
-    from cellclass_tf import cells
-
-    return cells.Cells.from_labels(labels, ("cell",)).labels
 
 
 def scores() -> None:

@@ -1,9 +1,13 @@
-"""Fields that benchmarks draw."""
+"""Fields that benchmarks draw or read."""
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Iterator
+
 import numpy as np
 
+from cellclass_tf import cells, files
 from cellclass_tf.datasets.culture import field as culture_field
 
 _FULL_COUNTS = 1800
@@ -29,3 +33,22 @@ def merged_field(
     grey = (np.clip(found.pixels / _FULL_COUNTS, 0, 1) * 255).astype(np.uint8)
     image = np.stack([np.zeros_like(grey[0]), grey[1], grey[0]], axis=-1)
     return image, found.labels
+
+
+def drawn_by_hand(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yields names, merged images and labels of real fields.
+
+    The folder has one a cell type, with NAME_img.png (red nuclei, green cytoplasm, 16 bit
+    a colour) and NAME_masks.png (label images drawn by hand).
+    """
+    for path in sorted(folder.glob("*/*_img.png")):
+        image = files.read_png(path)
+        merged = np.zeros(image.shape, np.uint8)
+        merged[..., 1], merged[..., 2] = image[..., 1] // 257, image[..., 0] // 257
+        labels = files.read_png(path.with_name(path.name.replace("_img", "_masks")))
+        yield f"{path.parent.name}/{path.stem[:-4]}", merged, contiguous(labels)
+
+
+def contiguous(labels: np.ndarray) -> np.ndarray:
+    """Numbers the cells of a label image anew, from 1 on."""
+    return cells.Cells.from_labels(labels, ("cell",)).labels

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.finetuning --folder=/tmp/finetuning \
         --weights=WEIGHTS --images=FOLDER --hand_weights=1,3
 
-IMAGES is that of `experiments.benchmarks.annotation`. Every field is annotated by cellpose
+IMAGES is a folder as `fields.drawn_by_hand` takes it. Every field is annotated by cellpose
 and corrected as a person would: cells that share less than half (IoU 0.5) with any cell
 drawn by hand are removed, those that share less than --good_enough are redrawn, missing
 ones are added, and the others stay as cellpose drew them. Held-out fields are those drawn
@@ -26,8 +26,11 @@ from cellclass_tf import cells as nouns
 from cellclass_tf import files, matching
 from cellclass_tf.annotation import changes
 from cellclass_tf.manifest import ImageRow
-from experiments.benchmarks import annotation
+from experiments.benchmarks.fields import drawn_by_hand
 
+_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
+_WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose 3.", required=True)
+_IMAGES = flags.DEFINE_string("images", None, "Drawn by hand.", required=True)
 _WEIGHTS_OF_HAND = flags.DEFINE_list("hand_weights", ["1", "3"], "To compare.")
 _EPOCHS = flags.DEFINE_integer("epochs", 60, "Of each fine-tuning.")
 _GOOD_ENOUGH = flags.DEFINE_float("good_enough", 0.75, "IoU that nobody redraws.")
@@ -36,10 +39,10 @@ _ALL_BY_HAND = flags.DEFINE_bool("all_by_hand", False, "Train on cells drawn by 
 
 def make_study(root: pathlib.Path) -> cc.Study:
     """Makes the study of corrected fields: two of each type to train, one held out."""
-    fields = list(annotation.drawn_by_hand(pathlib.Path(flags.FLAGS.images)))
+    fields = list(drawn_by_hand(pathlib.Path(_IMAGES.value)))
     types = sorted({name.split("/")[0] for name, *_ in fields})
     study = cc.Study.create(root, types)
-    finder, seen = cc.CellposeAnnotator(flags.FLAGS.weights), {}
+    finder, seen = cc.CellposeAnnotator(_WEIGHTS.value), {}
     for name, image, true in fields:
         cell_type = name.split("/")[0]
         seen[cell_type] = seen.get(cell_type, 0) + 1
@@ -76,7 +79,7 @@ def corrected(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, list[int
 
 
 def main(_) -> None:
-    root = pathlib.Path(flags.FLAGS.folder)
+    root = pathlib.Path(_FOLDER.value)
     shutil.rmtree(root / "study", ignore_errors=True)
     study = make_study(root / "study")
     drawn = [len(changes.labels_of(row.by_hand, 10_000)) for row in study.rows()]
@@ -88,7 +91,7 @@ def main(_) -> None:
         result = cc.finetune(
             study,
             root / f"tuned_{weight}",
-            model=flags.FLAGS.weights,
+            model=_WEIGHTS.value,
             epochs=_EPOCHS.value,
             hand_weight=float(weight),
         )

@@ -21,8 +21,9 @@ from PIL import Image
 from scipy import ndimage
 
 import cellclass_tf as cc
-from cellclass_tf import caption, cells, files, matching, picture
+from cellclass_tf import caption, files, matching, picture
 from cellclass_tf.datasets import simulation
+from experiments.benchmarks.fields import contiguous
 
 SIZE_PX, SHRUNK_PX = 1104, 844
 PIXEL_SIZE_UM = simulation.PIXEL_SIZE_UM * SIZE_PX / SHRUNK_PX
@@ -67,10 +68,6 @@ def shrunk(plane: np.ndarray) -> np.ndarray:
     how = Image.Resampling.BICUBIC if plane.ndim == 3 else Image.Resampling.NEAREST
     small = Image.fromarray(plane).resize((SHRUNK_PX, SHRUNK_PX), how)
     return np.asarray(small) if plane.ndim == 3 else contiguous(np.asarray(small))
-
-
-def contiguous(labels: np.ndarray) -> np.ndarray:
-    return cells.Cells.from_labels(labels, ("cell",)).labels
 
 
 def mean_diameter_px(labels: np.ndarray) -> float:
