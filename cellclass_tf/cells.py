@@ -15,6 +15,9 @@ from cellclass_tf import files
 from cellclass_tf.files import InputError
 
 UNKNOWN = "unknown"
+# A call with less than this probability for its own type is counted, and drawn, as
+# uncertain. It changes no type.
+UNCERTAIN_BELOW = 0.7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

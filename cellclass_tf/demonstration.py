@@ -165,7 +165,8 @@ def _check(outcome: batch.Outcome) -> None:
 
 
 def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
-    from cellclass_tf.analysis import overlay, predictions
+    from cellclass_tf import overlay
+    from cellclass_tf.analysis import predictions
 
     found = predictions.Predictions(output / "predictions")
     paths = []

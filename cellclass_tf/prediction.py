@@ -13,8 +13,8 @@ import numpy as np
 from absl import logging
 
 import cellclass_tf
-from cellclass_tf import batch, files
-from cellclass_tf.analysis import cell_table, overlay
+from cellclass_tf import batch, files, overlay
+from cellclass_tf.analysis import cell_table
 from cellclass_tf.files import InputError
 from cellclass_tf.manifest import REJECTED
 from cellclass_tf.maskrcnn.predictor import Predictor

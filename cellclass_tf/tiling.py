@@ -41,6 +41,11 @@ def tiles_of(shape_yx: tuple[int, int], size: int, margin: int) -> list[Tile]:
     ]
 
 
+def margin_for(diameter_px: float, size: int) -> int:
+    """The margin of tiles of `size` px that shows cells of a median diameter whole."""
+    return min(int(2 * diameter_px), size // 4)
+
+
 def _starts(length: int, size: int, margin: int) -> list[tuple[int, float, float]]:
     """Tiles along one axis: start, and the core's first and last position."""
     step = size - 2 * margin

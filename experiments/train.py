@@ -23,13 +23,22 @@ _VERSION = flags.DEFINE_string(
     "dataset_version", None, "Such as 2.1.0; else the newest."
 )
 _STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
+_INIT = flags.DEFINE_string(
+    "init", None, "Starting weights: imagenet, an .h5 file, a run or a checkpoint."
+)
+_HEADS = flags.DEFINE_integer(
+    "heads_steps", None, "First so many steps for the heads alone; then all, slowly."
+)
+_SEED = flags.DEFINE_integer("seed", None, "Of crops and new weights; else 0.")
 
 
 def main(_) -> int:
     """Trains with the parameters that flags and data give."""
     try:
         params = training.parse(flags.FLAGS)
-        training.run(params, flags.FLAGS.model_dir, flags.FLAGS.mode)
+        training.run(
+            flags.FLAGS.experiment, params, flags.FLAGS.model_dir, flags.FLAGS.mode
+        )
     except InputError as error:
         print(f"train: {error}", file=sys.stderr)
         return 2

@@ -25,6 +25,7 @@ NOUNS = (
     "tiling",
     "connected",
     "outlines",
+    "overlay",
     "run_lengths",
 )
 # What runs a stage's function over many files.

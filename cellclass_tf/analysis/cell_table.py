@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import files
-from cellclass_tf.cells import Cells
+from cellclass_tf.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.files import InputError
-
-# A call with less than this probability for its own type is counted, and drawn, as
-# uncertain. It changes no type.
-UNCERTAIN_BELOW = 0.7
 
 _SHAPE_COLUMNS = (
     "centroid_y_px",

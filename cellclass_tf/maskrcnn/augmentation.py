@@ -36,14 +36,6 @@ def random_crop(image, labels, *, size: float, scale_range, seed):
     return _cut(image, corner, width), _numbers(_cut(labels, corner, width))
 
 
-def central_crop(image, labels, *, size: float):
-    """Cuts the middle square out of a field; arguments as in `random_crop`."""
-    width = tf.cast(tf.round(size), tf.int32)
-    image, labels = _pad_to(image, width), _pad_to(labels[..., tf.newaxis], width)
-    corner = (tf.shape(image)[:2] - width) // 2
-    return _cut(image, corner, width), _numbers(_cut(labels, corner, width))
-
-
 def random_turn(image, labels, *, seed):
     """Turns and flips a square to one of its eight positions."""
     draws = tf.random.stateless_uniform([3], seed + 1) < 0.5

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
 
 import cellclass_tf
 from cellclass_tf import files
+from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import inputs, predictor, task, training
+from cellclass_tf.maskrcnn import calibration, config, inputs, network, predictor, runs
+from cellclass_tf.splits import COMPOSED
 
-_OUTPUTS = {
-    "detection_boxes": tf.float32,
-    "detection_scores": tf.float32,
-    "detection_probabilities": tf.float32,
-    "detection_masks": tf.float32,
-    "num_detections": tf.int32,
-}
+RELIABILITY_FILE = "reliability.png"
 
 
 def export(
@@ -31,12 +32,17 @@ def export(
     Its signature takes `images` (B, S, S, 3) uint8, tiles of the merged image resized
     by the `scale` in cellclass.json, and gives, for D detections a tile:
     detection_boxes (B, D, 4) float32 [top, left, bottom, right) in the tile's pixels,
-    detection_scores (B, D), detection_probabilities (B, D, K), detection_masks
-    (B, D, m, m) in [0, 1] inside the boxes, and num_detections (B,).
+    detection_outer_boxes (B, D, 4), somewhat wider, detection_scores (B, D),
+    detection_probabilities (B, D, K), detection_masks (B, D, m, m) in [0, 1] inside the
+    outer boxes, and num_detections (B,).
+
+    Where masks end and how sure calls are is fitted on the splits validation and
+    composed (see `calibration.Calibrator`), and drawn in reliability.png.
 
     Args:
       experiment: the experiment that was trained.
-      checkpoint: its folder, or one checkpoint in it.
+      checkpoint: its folder, of which the best checkpoint by validation is taken, or
+        else the last; or one checkpoint in it.
       output: folder of the SavedModel; an earlier one in it is replaced.
 
     Returns:
@@ -45,23 +51,19 @@ def export(
     Raises:
       InputError: if there is no such checkpoint, or `output` holds something else.
     """
-    checkpoint = pathlib.Path(checkpoint)
-    found = checkpoint.is_dir() and tf.train.latest_checkpoint(os.fspath(checkpoint))
-    path = found or os.fspath(checkpoint)
-    if not pathlib.Path(f"{path}.index").exists():
-        raise InputError(f"{checkpoint}: no checkpoint there. Train a model first.")
+    path = runs.checkpoint_in(checkpoint)
     output = pathlib.Path(output)
     _check_output(output)
-    params = training.load_params(experiment, pathlib.Path(path).parent)
-    model = task.build_model(params.task, params.task.export_size_px)
-    status = tf.train.Checkpoint(model=model).restore(path)
-    status.expect_partial().assert_existing_objects_matched()
+    params = runs.load_params(experiment, runs.folder_of(path))
+    model = network.build_model(params.task, params.task.export_size_px)
+    runs.restore(model, path)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
         tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX)
     )
     try:
         _save(model, params, experiment, path, temporary)
+        _calibrate(temporary, params.task)
         temporary.chmod(0o755)
         _swap(temporary, output)
     finally:
@@ -101,6 +103,9 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         "model_diameter_px": facts.model_diameter_px,
         "cell_diameter_px": facts.cell_diameter_px,
         "pixel_size_um": facts.pixel_size_um or None,
+        "mask_threshold": predictor.MASK_THRESHOLD,
+        "temperature": 1.0,
+        "calibration": None,
         "experiment": experiment,
         "checkpoint": pathlib.Path(checkpoint).name,
         "train_steps": params.trainer.train_steps,
@@ -109,6 +114,60 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         "tensorflow": tf.__version__,
     }
     files.write_json(pathlib.Path(folder) / predictor.METADATA_FILE, content)
+
+
+def _calibrate(folder: pathlib.Path, task_config: config.CellMaskRCNNTask) -> None:
+    """Fits mask threshold and temperature on the held-out splits, where there are any."""
+    model = predictor.Predictor.load(folder)
+    calibrator = calibration.Calibrator(model.type_names)
+    data = task_config.validation_data
+    for split in (data.tfds_split, COMPOSED):
+        for image, true, pixel_size_um in _fields(task_config, split):
+            detections = model.detect(
+                image, scale=model.scale_for(pixel_size_um), score_threshold=0.1
+            )
+            calibrator.add(detections, true)
+    found = calibrator.fit()
+    if found is None:
+        logging.warning(
+            "Not calibrated: in the validation fields no cell was found again, or there "
+            "are none. Probabilities are the network's own."
+        )
+        return
+    path = folder / predictor.METADATA_FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content |= {
+        "mask_threshold": found.mask_threshold,
+        "temperature": found.temperature,
+        "calibration": found.to_json(),
+    }
+    files.write_json(path, content)
+    (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
+    logging.info(
+        "Calibrated on %d cells of %d held-out fields: masks end at %.2f, temperature "
+        "%.2f; expected calibration error %.3f (before %.3f).",
+        found.cells,
+        found.fields,
+        found.mask_threshold,
+        found.temperature,
+        found.after.expected_error,
+        found.before.expected_error,
+    )
+
+
+def _fields(
+    task_config: config.CellMaskRCNNTask, split: str
+) -> Iterator[tuple[np.ndarray, Cells, float]]:
+    """Images, cells and pixel sizes of a split; none if it is not there."""
+    data = task_config.validation_data.replace(tfds_split=split, cache=False)
+    try:
+        fields = inputs.fields_of(data) if split else ()
+    except (ValueError, tfds.core.DatasetNotFoundError):
+        return
+    for field in fields:
+        image = inputs.decoded(field)[0].numpy()
+        true = inputs.cells_of(field, task_config.type_names)
+        yield image, true, float(field["pixel_size_um"])
 
 
 def _module(model, task_config) -> tf.Module:
@@ -127,7 +186,10 @@ def _module(model, task_config) -> tf.Module:
             anchor_boxes=anchors,
             training=False,
         )
-        return {name: tf.cast(outputs[name], dtype) for name, dtype in _OUTPUTS.items()}
+        return {
+            name: tf.cast(outputs[name], dtype)
+            for name, dtype in network.OUTPUTS.items()
+        }
 
     # Keras, given the model itself, would save its training calls too, and they need
     # targets that a served model does not have.

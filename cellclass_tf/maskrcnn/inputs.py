@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-from official.vision.ops import anchor, preprocess_ops
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+import tensorflow as tf
+from official.vision.ops import anchor, box_ops, preprocess_ops
+
+from cellclass_tf.cells import Cells
 from cellclass_tf.maskrcnn import augmentation
 from cellclass_tf.maskrcnn.anchor_labels import SeededAnchorLabeler
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
@@ -13,37 +18,52 @@ from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
 def build_dataset(
     task: CellMaskRCNNTask, data: DataConfig, input_context=None
 ) -> tf.data.Dataset:
-    """Builds batches for training (endless, random crops) or evaluation.
+    """Builds endless batches of random crops for training.
 
     Fields are held as files of PNGs until they are cropped; decoded only where all of
     them fit into memory (`data.cache`). The same seed gives the same batches.
 
     Returns:
-      A dataset of (images, labels); images (B, S, S, 3) float32, normalised, labels as
-      Model Garden's Mask R-CNN task takes them.
+      A dataset of (images, labels); images (B, S, S, 3) float32, normalised; labels
+      as Model Garden's Mask R-CNN task takes them, and `fields`, (B, 2) int64: the
+      `fingerprint` of a crop's image, and of the one whose cells may have come in.
 
     Raises:
       ValueError: if the data directory is not set.
     """
     fields = fields_of(data, input_context)
-    parser = Parser(task, data)
-    batch = data.global_batch_size
-    if input_context:
-        batch = input_context.get_per_replica_batch_size(batch)
-    if data.is_training:
-        fields = fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
-        fields = tf.data.Dataset.zip(_pairs(fields), tf.data.Dataset.counter())
-        parse = parser.parse_for_training
-    else:
-        parse = parser.parse_for_evaluation
+    fields = fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
+    fields = tf.data.Dataset.zip(_pairs(fields), tf.data.Dataset.counter())
+    parse = Parser(task, data).parse_for_training
     dataset = fields.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    batch = batch_size(data, input_context)
     dataset = dataset.batch(batch, drop_remainder=data.drop_remainder)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def batch_size(data: DataConfig, input_context=None) -> int:
+    """Examples of one batch of one replica."""
+    if input_context:
+        return input_context.get_per_replica_batch_size(data.global_batch_size)
+    return data.global_batch_size
 
 
 def normalise(image: tf.Tensor) -> tf.Tensor:
     """Turns uint8 grey values, or the same as float, into the network's input."""
     return preprocess_ops.normalize_image(tf.cast(image, tf.float32) / 255.0)
+
+
+class _Targets(NamedTuple):
+    """Cells of a crop: N boxes and outer boxes (N, 4), classes from 1 on (N,), masks.
+
+    The masks, (N, m, m) float32, fill the outer boxes, so that a box which is a little
+    small does not cut the cell's outline.
+    """
+
+    boxes: tf.Tensor
+    outer_boxes: tf.Tensor
+    classes: tf.Tensor
+    masks: tf.Tensor
 
 
 class Parser:
@@ -66,6 +86,7 @@ class Parser:
         """
         seed = tf.stack([tf.cast(self._data.seed, tf.int64), number])
         image, labels, cells = self._crop(pair[0], seed)
+        names = tf.stack([field["image_name"] for field in pair])
         if self._data.composed_share:
             chance = tf.random.stateless_uniform([], seed + 4)
             image, labels, cells = tf.cond(
@@ -83,8 +104,9 @@ class Parser:
             noise=self._data.noise,
             seed=seed,
         )
-        boxes, classes, masks = self._targets(cells, labels)
-        return normalise(image), self._training_labels(boxes, classes, masks, seed)
+        targets = self._targets(cells, labels)
+        labels = self._training_labels(targets, seed)
+        return normalise(image), labels | {"fields": fingerprint(names)}
 
     def _crop(self, example, seed):
         parser = self._data.parser
@@ -102,12 +124,7 @@ class Parser:
 
     def _width_in(self, example):
         """Pixels of a field that the network's input is wide, at the same µm."""
-        width = self._size / self._task.scale
-        if not self._task.pixel_size_um:
-            return tf.constant(width)
-        known = tf.cast(example["pixel_size_um"], tf.float32)
-        zoom = self._task.pixel_size_um / tf.maximum(known, 1e-6)
-        return width * tf.where(known > 0, zoom, 1.0)
+        return self._size / scale_of(self._task, example)
 
     def _composed(self, image, labels, cells, other, seed):
         # The same seed gives the same scale.
@@ -128,27 +145,6 @@ class Parser:
         both = {k: tf.concat([cells[k], other_cells[k]], axis=0) for k in cells}
         return image, labels, both
 
-    def parse_for_evaluation(self, example):
-        """Takes the middle of a field."""
-        image, labels = augmentation.central_crop(
-            *decoded(example), size=self._width_in(example)
-        )
-        boxes, classes, masks = self._targets(example["cells"], labels)
-        room = self._data.parser.max_num_instances
-        truth = {
-            "boxes": _pad(boxes, room),
-            "classes": _pad(classes, room),
-            "is_crowds": tf.zeros([room], tf.int32),
-            "masks": _pad(masks, room),
-            "source_id": tf.zeros([], tf.int64),
-        }
-        labels = {
-            "image_info": self._image_info(),
-            "anchor_boxes": self._anchors(),
-            "groundtruths": truth,
-        }
-        return normalise(self._resize(image)), labels
-
     def _resize(self, image):
         image = tf.cast(image, tf.float32)
         image = tf.cond(
@@ -162,18 +158,19 @@ class Parser:
         """Cuts the cells out of a crop's label image, one at a time.
 
         Returns:
-          boxes (N, 4) float32 in the network's pixels, classes (N,) int32 from 1 on,
-          masks (N, m, m) float32 inside their boxes.
+          Boxes in the network's pixels.
         """
         ids, boxes = visible_cells(
             labels, cells["area_px"], self._data.min_visible_share
         )
         classes = tf.cast(tf.gather(cells["type"], ids - 1), tf.int32) + 1
-        masks = masks_in_boxes(labels, ids, boxes, self._data.parser.mask_crop_size)
-        zoom = self._size / tf.cast(tf.shape(labels)[0], tf.float32)
-        return boxes * zoom, classes, masks
+        shape = tf.cast(tf.shape(labels), tf.float32)
+        outer = box_ops.compute_outer_boxes(boxes, shape, self._model.outer_boxes_scale)
+        masks = masks_in_boxes(labels, ids, outer, self._data.parser.mask_crop_size)
+        zoom = self._size / shape[0]
+        return _Targets(boxes * zoom, outer * zoom, classes, masks)
 
-    def _training_labels(self, boxes, classes, masks, seed):
+    def _training_labels(self, targets: _Targets, seed):
         parser = self._data.parser
         labeler = SeededAnchorLabeler(
             parser.rpn_match_threshold,
@@ -183,26 +180,40 @@ class Parser:
         )
         anchors, room = self._anchors(), parser.max_num_instances
         score_targets, box_targets = labeler.label_anchors(
-            anchors, boxes, classes, seed=seed
+            anchors, targets.boxes, targets.classes, seed=seed
         )
-        boxes = _pad(boxes, room)
         return {
             "anchor_boxes": anchors,
-            "image_info": self._image_info(),
+            "image_info": image_info(self._size),
             "rpn_score_targets": score_targets,
             "rpn_box_targets": box_targets,
-            "gt_boxes": boxes,
-            "gt_outer_boxes": boxes,
-            "gt_classes": _pad(classes, room),
-            "gt_masks": _pad(masks, room),
+            "gt_boxes": _pad(targets.boxes, room),
+            "gt_outer_boxes": _pad(targets.outer_boxes, room),
+            "gt_classes": _pad(targets.classes, room),
+            "gt_masks": _pad(targets.masks, room),
         }
 
     def _anchors(self):
         return build_anchors(self._model, self._size)
 
-    def _image_info(self):
-        size = float(self._size)
-        return tf.constant([[size, size], [size, size], [1.0, 1.0], [0.0, 0.0]])
+
+def scale_of(task: CellMaskRCNNTask, field):
+    """Pixels of the network's input per pixel of a field, () float32."""
+    if not task.pixel_size_um:
+        return tf.constant(task.scale)
+    known = tf.cast(field["pixel_size_um"], tf.float32)
+    return task.scale * tf.where(known > 0, known / task.pixel_size_um, 1.0)
+
+
+def image_info(size: int):
+    """What Model Garden tells of an image that was not resized, (4, 2) float32."""
+    size = float(size)
+    return tf.constant([[size, size], [size, size], [1.0, 1.0], [0.0, 0.0]])
+
+
+def fingerprint(names):
+    """Numbers that stand for image names where no text can go, int64."""
+    return tf.strings.to_hash_bucket_fast(names, (1 << 63) - 1)
 
 
 def decoded(example):
@@ -215,6 +226,13 @@ def decoded(example):
         image = tf.io.decode_png(image, channels=3)
         labels = tf.io.decode_png(labels, channels=1, dtype=tf.uint16)
     return image, labels[..., 0]
+
+
+def cells_of(example, type_names: Sequence[str]) -> Cells:
+    """The annotated cells of an example, read eagerly."""
+    labels = decoded(example)[1].numpy().astype(np.int32)
+    types = [type_names[i] for i in example["cells"]["type"]]
+    return Cells.from_labels(labels, tuple(type_names), types)
 
 
 def build_anchors(model, size: int):
@@ -324,7 +342,8 @@ def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
 
 
 def _of_use(example):
-    kept = {key: example[key] for key in ("image", "labels", "pixel_size_um")}
+    used = ("image", "labels", "pixel_size_um", "image_name")
+    kept = {key: example[key] for key in used}
     return kept | {"cells": {k: example["cells"][k] for k in ("type", "area_px")}}
 
 

@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,15 @@ from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.study import check_merged
 
-FORMAT = "cellclass_tf Mask R-CNN 1"
+FORMAT = "cellclass_tf Mask R-CNN 2"
 METADATA_FILE = "cellclass.json"
 
 # A cell that shares more than this with one that is already there is the same cell.
 _SAME_CELL_SHARE = 0.5
 _TILES_A_CALL = 4
+# Where an unsure mask ends. Masks are surer inside than outside, more so after a short
+# training, so that one half would draw cells too small; see `calibration`.
+MASK_THRESHOLD = 0.45
 # Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
 _LARGEST_RATIO = 8
 
@@ -32,7 +35,7 @@ class Detections:
     """Cells before they share out the pixels.
 
     Attributes:
-      boxes_yxyx: (N, 4) float32 in pixels of the field.
+      boxes_yxyx: (N, 4) float32 in pixels of the field, somewhat wider than the cells.
       scores: (N,) float32, of being a cell.
       probabilities: (N, K) float32, of each type.
       masks: (N, m, m) float16 in [0, 1], inside the boxes.
@@ -119,7 +122,13 @@ class Predictor:
         detections = self.detect(
             image, scale=self.scale_for(pixel_size_um), score_threshold=score_threshold
         )
-        return cells_from_detections(detections, image.shape[:2], self.type_names)
+        return cells_from_detections(
+            detections,
+            image.shape[:2],
+            self.type_names,
+            mask_threshold=self.metadata["mask_threshold"],
+            temperature=self.metadata["temperature"],
+        )
 
     def scale_for(self, pixel_size_um: float | None) -> float:
         """Network pixels per image pixel, for images of a pixel size.
@@ -145,7 +154,7 @@ class Predictor:
         """
         scaled = _resized(image, scale)
         size = self.metadata["tile_px"]
-        margin = min(int(2 * self.metadata["model_diameter_px"]), size // 4)
+        margin = tiling.margin_for(self.metadata["model_diameter_px"], size)
         found = []
         for batch in _batches(tiling.tiles_of(scaled.shape[:2], size, margin)):
             pixels = np.stack([_cut(scaled, tile, size) for tile in batch])
@@ -153,14 +162,17 @@ class Predictor:
             for i, tile in enumerate(batch):
                 count = outputs["num_detections"][i]
                 one = {k: v[i][:count] for k, v in outputs.items() if v[i].ndim}
-                found.append(_owned(one, tile, score_threshold))
-        merged = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        zoom = np.array(image.shape[:2]) / np.array(scaled.shape[:2])
-        return Detections(merged[0] * np.tile(zoom, 2), *merged[1:])
+                found.append(owned(one, tile, score_threshold))
+        return joined(found, scaled.shape[:2], image.shape[:2])
 
 
 def cells_from_detections(
-    detections: Detections, shape_yx: tuple[int, int], type_names: tuple[str, ...]
+    detections: Detections,
+    shape_yx: tuple[int, int],
+    type_names: tuple[str, ...],
+    *,
+    mask_threshold: float = MASK_THRESHOLD,
+    temperature: float = 1.0,
 ) -> Cells:
     """Shares the pixels out: each goes to the cell whose mask is surest there.
 
@@ -172,6 +184,8 @@ def cells_from_detections(
       detections: N cells.
       shape_yx: height and width of the field.
       type_names: names of the K types.
+      mask_threshold: a mask holds the pixels where it is at least so sure.
+      temperature: of the types' probabilities; see `at_temperature`.
     """
     labels = np.zeros(shape_yx, np.int32)
     sureness = np.zeros(shape_yx, np.float32)
@@ -180,7 +194,7 @@ def cells_from_detections(
         window, mask = _pasted(
             detections.boxes_yxyx[index], detections.masks[index], shape_yx
         )
-        inside = mask >= 0.5
+        inside = mask >= mask_threshold
         area = int(inside.sum())
         if not area or _is_known(labels[window], inside, areas):
             continue
@@ -200,7 +214,7 @@ def cells_from_detections(
     table = np.zeros(len(detections.scores) + 1, np.int32)
     table[good] = np.arange(1, len(good) + 1)
     chosen = good - 1
-    probabilities = detections.probabilities[chosen].astype(np.float32)
+    probabilities = at_temperature(detections.probabilities[chosen], temperature)
     return Cells(
         table[labels],
         tuple(type_names),
@@ -208,6 +222,23 @@ def cells_from_detections(
         detections.scores[chosen].astype(np.float32),
         probabilities,
     )
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Makes probabilities less sure (T > 1) or surer (T < 1), without changing a call.
+
+    softmax(log p / T), temperature scaling (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+      probabilities: (N, K), rows summing to 1.
+      temperature: T, above 0.
+
+    Returns:
+      (N, K) float32, rows summing to 1.
+    """
+    logits = np.log(np.maximum(probabilities, 1e-9)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)
@@ -260,16 +291,46 @@ def _cut(image: np.ndarray, tile: tiling.Tile, size: int) -> np.ndarray:
     return np.pad(piece, missing)
 
 
-def _owned(outputs: dict[str, np.ndarray], tile: tiling.Tile, threshold: float):
-    """The detections whose middle lies in the tile's core, in the field's place."""
-    boxes = outputs["detection_boxes"] + np.tile(tile.corner_yx, 2)
+def owned(
+    outputs: Mapping[str, np.ndarray], tile: tiling.Tile, threshold: float
+) -> Detections:
+    """Takes the detections whose middle lies in the tile's core, in the field's place.
+
+    Args:
+      outputs: of the network for this tile; see `export.export`.
+      tile: where it lies.
+      threshold: detections of a lower score are left out.
+    """
+    corner = np.tile(tile.corner_yx, 2)
+    boxes = outputs["detection_boxes"] + corner
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     keep = tile.owns(middle) & (outputs["detection_scores"] >= threshold)
-    return (
-        boxes[keep].astype(np.float32),
+    return Detections(
+        (outputs["detection_outer_boxes"][keep] + corner).astype(np.float32),
         outputs["detection_scores"][keep],
         outputs["detection_probabilities"][keep],
         outputs["detection_masks"][keep].astype(np.float16),
+    )
+
+
+def joined(
+    tiles: Sequence[Detections],
+    scaled_yx: tuple[int, int],
+    shape_yx: tuple[int, int],
+) -> Detections:
+    """Puts the tiles' detections together, and their boxes into the field's pixels.
+
+    Args:
+      tiles: the detections of all tiles of the scaled field.
+      scaled_yx: height and width of the field as the network saw it.
+      shape_yx: height and width of the field.
+    """
+    zoom = np.tile(np.array(shape_yx) / np.array(scaled_yx), 2).astype(np.float32)
+    return Detections(
+        np.concatenate([part.boxes_yxyx for part in tiles]) * zoom,
+        np.concatenate([part.scores for part in tiles]),
+        np.concatenate([part.probabilities for part in tiles]),
+        np.concatenate([part.masks for part in tiles]),
     )
 
 

@@ -1,110 +1,20 @@
-"""The task: Model Garden's Mask R-CNN, fed by label images, one call a cell."""
+"""The task: trains the network on label images, and scores whole fields."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 import tf_keras
 from official.core import task_factory
-from official.vision.modeling import backbones, factory, maskrcnn_model
 from official.vision.tasks import maskrcnn
 
-from cellclass_tf.maskrcnn import config, inputs
-
-
-class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
-    """A Mask R-CNN in which a cell is found once, whatever its type.
-
-    Model Garden suppresses double detections type by type, so that one cell can come
-    back as two types. Here suppression runs on the probability of being any cell, and
-    the probabilities of all types come along as `detection_probabilities` (B, D, K),
-    rows summing to 1.
-    """
-
-    def _call_box_outputs(self, *args, **kwargs):
-        outputs, between = super()._call_box_outputs(*args, **kwargs)
-        if "decoded_boxes" in outputs:
-            options = self.detection_generator.get_config()
-            outputs.update(
-                one_call_a_cell(
-                    outputs.pop("decoded_boxes")[:, :, 0],
-                    outputs.pop("decoded_box_scores"),
-                    most=options["max_num_detections"],
-                    iou_threshold=options["nms_iou_threshold"],
-                    score_threshold=options["pre_nms_score_threshold"],
-                )
-            )
-        return outputs, between
-
-
-def one_call_a_cell(
-    boxes, probabilities, *, most: int, iou_threshold: float, score_threshold: float
-):
-    """Suppresses double detections across types.
-
-    Args:
-      boxes: (B, R, 4) float.
-      probabilities: (B, R, K) float, of each type; what is missing to 1 is background.
-      most: D, the number of detections returned.
-      iou_threshold: of two boxes that overlap more, the surer one stays.
-      score_threshold: what is less sure to be a cell is no detection.
-
-    Returns:
-      A dictionary of detection_boxes (B, D, 4), detection_scores (B, D; the
-      probability of being a cell of any type), detection_classes (B, D; from 1 on),
-      detection_probabilities (B, D, K) and num_detections (B,); rest 0.
-    """
-    boxes = tf.cast(boxes, tf.float32)
-    probabilities = tf.cast(probabilities, tf.float32)
-    scores = tf.reduce_sum(probabilities, axis=-1)
-    chosen, valid = tf.image.non_max_suppression_padded(
-        boxes,
-        scores,
-        most,
-        iou_threshold=iou_threshold,
-        score_threshold=score_threshold,
-        pad_to_max_output_size=True,
-        canonicalized_coordinates=True,
-    )
-    real = tf.cast(tf.sequence_mask(valid, most), tf.float32)
-    scores = tf.gather(scores, chosen, batch_dims=1) * real
-    types = tf.gather(probabilities, chosen, batch_dims=1) * real[..., tf.newaxis]
-    return {
-        "detection_boxes": tf.gather(boxes, chosen, batch_dims=1) * real[..., None],
-        "detection_scores": scores,
-        "detection_classes": tf.argmax(types, axis=-1, output_type=tf.int32) + 1,
-        "detection_probabilities": tf.math.divide_no_nan(types, scores[..., None]),
-        "num_detections": valid,
-    }
-
-
-def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
-    """Builds the network for (size, size, 3) inputs; weights fit any size."""
-    spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
-    options = task.model.replace()
-    options.detection_generator.apply_nms = False
-    backbone = _truncated(
-        backbones.factory.build_backbone(
-            spec, options.backbone, options.norm_activation, l2_regularizer
-        ),
-        options.max_level,
-    )
-    plain = factory.build_maskrcnn(spec, options, l2_regularizer, backbone=backbone)
-    model = CellMaskRCNN(**plain.get_config())
-    # A call with symbolic inputs makes the weights.
-    model(
-        tf_keras.Input([size, size, 3]),
-        image_shape=tf_keras.Input([2]),
-        training=False,
-    )
-    return model
-
-
-def _truncated(backbone: tf_keras.Model, max_level: int) -> tf_keras.Model:
-    """Drops the stages beyond `max_level`, which would be computed for nothing."""
-    kept = {k: v for k, v in backbone.output.items() if int(k) <= max_level}
-    model = tf_keras.Model(backbone.input, kept, name="backbone")
-    model.output_specs = {level: tensor.shape for level, tensor in kept.items()}
-    return model
+from cellclass_tf.maskrcnn import (
+    config,
+    inputs,
+    network,
+    starting_weights,
+    tiles,
+    validation,
+)
 
 
 @task_factory.register_task_cls(config.CellMaskRCNNTask)
@@ -113,15 +23,113 @@ class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
 
     def build_model(self):
         """Builds the network for the size of the training crops."""
-        decay = self.task_config.losses.l2_weight_decay
+        task = self.task_config
+        decay = task.losses.l2_weight_decay
         regularizer = tf_keras.regularizers.l2(decay / 2) if decay else None
-        model = build_model(
-            self.task_config, self.task_config.model.input_size[0], regularizer
-        )
-        model.backbone.trainable = not self.task_config.freeze_backbone
+        model = network.build_model(task, task.model.input_size[0], regularizer)
+        model.backbone.trainable = not task.freeze_backbone
+        self._first_bad = _FirstBad(task.train_data.global_batch_size)
+        self._backbone = {v.ref() for v in model.backbone.trainable_variables}
         return model
 
+    def initialize(self, model: tf_keras.Model):
+        """Gives a new run its starting weights; see `starting_weights.load`."""
+        if self.task_config.init_checkpoint:
+            starting_weights.load(self.task_config, model)
+
+    def create_optimizer(self, *args, **kwargs):
+        """Builds the optimizer; for `heads_steps` it leaves the backbone alone."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        steps = self.task_config.heads_steps
+        if not steps:
+            return optimizer
+
+        def without_backbone(gradients):
+            share = tf.cast(optimizer.iterations >= steps, tf.float32)
+            return [
+                (tf.cast(share, g.dtype) * g if v.ref() in self._backbone else g, v)
+                for g, v in gradients
+            ]
+
+        # What averages weights or scales the loss holds the optimizer proper.
+        inner = getattr(optimizer, "_optimizer", optimizer)
+        inner.gradient_transformers.append(without_backbone)
+        return optimizer
+
     def build_inputs(self, params, input_context=None, dataset_fn=None):
-        """Builds batches of crops; see `inputs.build_dataset`."""
+        """Builds batches of crops to train on, or of tiles to evaluate."""
         del dataset_fn
-        return inputs.build_dataset(self.task_config, params, input_context)
+        build = inputs.build_dataset if params.is_training else tiles.build_dataset
+        return build(self.task_config, params, input_context)
+
+    def build_metrics(self, training: bool = True):
+        """Means of the losses; scores are not Keras metrics but `FieldScores`."""
+        return super().build_metrics(training) if training else []
+
+    def train_step(self, inputs, model, optimizer, metrics=None):
+        """Does one step; remembers the first batch whose loss is no number."""
+        step = tf.identity(optimizer.iterations)
+        logs = super().train_step(inputs, model, optimizer, metrics)
+        self._first_bad.note(step, inputs[1]["fields"], logs[self.loss])
+        return logs
+
+    def first_bad_batch(self) -> tuple[int, list[int]] | None:
+        """The step, and the fingerprints of its fields, of the first loss that is NaN."""
+        return self._first_bad.read()
+
+    def validation_step(self, inputs, model, metrics=None):
+        """Finds the cells of a batch of tiles."""
+        images, labels = inputs
+        outputs = model(
+            images,
+            anchor_boxes=labels["anchor_boxes"],
+            image_shape=labels["image_info"][:, 1, :],
+            training=False,
+        )
+        found = {name: outputs[name] for name in network.OUTPUTS}
+        return found | {"tile": labels["tile"]}
+
+    def aggregate_logs(self, state=None, step_outputs=None):
+        """Gathers the tiles of all replicas on the host."""
+        state = state or validation.FieldScores(self.task_config)
+        state.add(step_outputs)
+        return state
+
+    def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
+        """Scores the validation fields, and writes pictures of some."""
+        scores = aggregated_logs.result()
+        validation.write_pictures(aggregated_logs.pictures)
+        return scores
+
+
+class _FirstBad:
+    """Remembers, on the device, the first batch whose loss is no number."""
+
+    def __init__(self, batch: int):
+        self._fields = tf.Variable(
+            tf.zeros([batch, 2], tf.int64), **_PER_REPLICA, name="first_bad_fields"
+        )
+        self._step = tf.Variable(
+            tf.constant(-1, tf.int64), **_PER_REPLICA, name="first_bad_step"
+        )
+
+    def note(self, step, fields, loss) -> None:
+        is_first = ~tf.math.is_finite(loss) & (self._step < 0)
+        missing = tf.shape(self._fields)[0] - tf.shape(fields)[0]
+        fields = tf.pad(fields, [[0, missing], [0, 0]])
+        self._fields.assign(tf.where(is_first, fields, self._fields))
+        self._step.assign(tf.where(is_first, step, self._step))
+
+    def read(self) -> tuple[int, list[int]] | None:
+        step = int(self._step.read_value())
+        if step < 0:
+            return None
+        fields = self._fields.read_value().numpy().ravel().tolist()
+        return step, sorted(set(fields) - {0})
+
+
+_PER_REPLICA = {
+    "trainable": False,
+    "synchronization": tf.VariableSynchronization.ON_READ,
+    "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
+}

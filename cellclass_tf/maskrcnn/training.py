@@ -3,51 +3,53 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tqdm
-import yaml
 from absl import logging
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
-from official.core import exp_factory, task_factory, train_lib, train_utils
-from official.modeling import hyperparams, performance
+from official.core import task_factory, train_utils
+from official.modeling import performance
 
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import config, task  # noqa: F401 - registers the task.
+from cellclass_tf.maskrcnn import config, data_facts, loop, runs, starting_weights, task  # noqa: F401 - registers the task.
 from cellclass_tf.study import Study
 
 SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"
-PARAMS_FILE = "params.yaml"
 
 
 class ExperimentParser(train_utils.ExperimentParser):
     """Model Garden's order of overrides, with what the dataset decides put first.
 
     An experiment's defaults, then what follows from the data, then --config_file, then
-    --params_override. `study`, `data_dir`, `dataset_version` and `steps` are read from
-    the flags beside Model Garden's.
+    --params_override. What `train` takes is read from the flags beside Model Garden's.
     """
 
     def base_experiment(self) -> cfg.ExperimentConfig:
         """Returns the experiment with all that follows from its dataset."""
         flags = self._flags_obj
-        check_experiment(flags.experiment)
+        runs.check_experiment(flags.experiment)
         params = super().base_experiment()
         name, data_dir = _dataset(flags.study, flags.data_dir, flags.dataset_version)
         for data in (params.task.train_data, params.task.validation_data):
             data.tfds_name, data.tfds_data_dir = name, data_dir
-        facts = config.facts_of_dataset(name, data_dir)
-        config.apply_facts(params, facts)
+        facts = data_facts.facts_of_dataset(name, data_dir)
+        data_facts.apply_facts(params, facts)
         if not facts.validation_fields:
             params.task.validation_data.tfds_split = ""
-        if flags.steps:
-            config.set_steps(params, flags.steps)
+        params.task.init_checkpoint = flags.init or ""
+        params.task.keras_strides = (
+            starting_weights.is_keras(params.task.init_checkpoint)
+            and params.task.model.backbone.type == "resnet"
+        )
+        params.task.heads_steps = flags.heads_steps or 0
+        config.set_steps(params, flags.steps or params.trainer.train_steps)
+        if flags.seed is not None:
+            params.task.train_data.seed = flags.seed
         return params
 
 
@@ -60,6 +62,9 @@ def train(
     dataset_version: str | None = None,
     mode: str = "train_and_eval",
     steps: int | None = None,
+    init: str | os.PathLike | None = None,
+    heads_steps: int | None = None,
+    seed: int | None = None,
     config_file: Sequence[str] = (),
     params_override: str | None = None,
 ) -> pathlib.Path:
@@ -74,6 +79,10 @@ def train(
       dataset_version: such as '2.1.0'; None for the newest.
       mode: 'train', 'train_and_eval' or 'eval'.
       steps: training steps; None for the experiment's own.
+      init: weights that a new run starts from; see `starting_weights.load`.
+      heads_steps: first so many steps for the heads alone, at the full learning rate,
+        then all layers at a tenth of it.
+      seed: of crops, augmentation and new weights; None for 0.
       config_file: YAML files of overrides.
       params_override: YAML or 'a.b=c,d=e' overrides, applied last.
 
@@ -90,12 +99,15 @@ def train(
         data_dir=data_dir,
         dataset_version=dataset_version,
         steps=steps,
+        init=None if init is None else os.fspath(init),
+        heads_steps=heads_steps,
+        seed=seed,
         config_file=list(config_file),
         params_override=params_override,
         tpu=None,
         tf_data_service=None,
     )
-    return run(parse(flags), model_dir, mode)
+    return run(experiment, parse(flags), model_dir, mode)
 
 
 def parse(flags_obj) -> cfg.ExperimentConfig:
@@ -117,13 +129,16 @@ def parse(flags_obj) -> cfg.ExperimentConfig:
 
 
 def run(
-    params: cfg.ExperimentConfig, model_dir: str | os.PathLike, mode: str
+    experiment: str,
+    params: cfg.ExperimentConfig,
+    model_dir: str | os.PathLike,
+    mode: str,
 ) -> pathlib.Path:
     """Trains or evaluates with parameters made by `parse`; see `train`."""
     mode = _mode_with_data(params, mode)
     if "train" in mode:
-        _check_same_data(params, pathlib.Path(model_dir))
-        train_utils.serialize_config(params, os.fspath(model_dir))
+        runs.begin(model_dir, experiment, params)
+    tf.random.set_seed(params.task.train_data.seed)
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     strategy = distribute_utils.get_distribution_strategy(
@@ -134,40 +149,8 @@ def run(
     )
     with strategy.scope():
         the_task = task_factory.get_task(params.task, logging_dir=os.fspath(model_dir))
-    progress = _Progress(params, model_dir)
-    # The controller prints every loop's losses; the log has them too, and the bar shows.
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        train_lib.run_experiment(
-            distribution_strategy=strategy,
-            task=the_task,
-            mode=mode,
-            params=params,
-            model_dir=os.fspath(model_dir),
-            train_actions=[progress],
-        )
-    progress.close()
+    loop.run(strategy, the_task, mode, params, model_dir)
     return pathlib.Path(model_dir)
-
-
-def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.ExperimentConfig:
-    """Reads the parameters with which a model was trained.
-
-    Raises:
-      InputError: if the folder holds no training run.
-    """
-    check_experiment(experiment)
-    path = pathlib.Path(model_dir) / PARAMS_FILE
-    if not path.exists():
-        raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
-    params = exp_factory.get_exp_config(experiment)
-    return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
-
-
-def check_experiment(name: str) -> None:
-    """Raises InputError unless the experiment is one of this package's."""
-    if name not in config.EXPERIMENTS:
-        known = ", ".join(config.EXPERIMENTS)
-        raise InputError(f"Unknown experiment {name!r}; known are {known}.")
 
 
 def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:
@@ -177,45 +160,6 @@ def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:
         raise InputError("The dataset has no validation split to evaluate on.")
     logging.warning("The dataset has no validation split: training without evaluation.")
     return "train"
-
-
-def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:
-    """Raises InputError if checkpoints there were trained on another dataset."""
-    path = model_dir / PARAMS_FILE
-    if not path.exists() or not tf.train.latest_checkpoint(os.fspath(model_dir)):
-        return
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]
-    if before["fingerprint"] != params.task.fingerprint:
-        version = before["train_data"]["tfds_name"].rpartition(":")[2]
-        raise InputError(
-            f"{model_dir} holds checkpoints that were trained on another dataset "
-            f"(fingerprint {before['fingerprint']}, now {params.task.fingerprint}). "
-            f"Choose a new folder, or go on with --dataset_version={version}."
-        )
-
-
-class _Progress:
-    """A progress bar that moves after every loop of training steps."""
-
-    def __init__(self, params: cfg.ExperimentConfig, model_dir: str | os.PathLike):
-        checkpoint = tf.train.latest_checkpoint(os.fspath(model_dir))
-        done = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
-        self._loop = params.trainer.steps_per_loop
-        self._bar = tqdm.tqdm(
-            total=params.trainer.train_steps,
-            initial=done,
-            desc="train",
-            dynamic_ncols=True,
-        )
-
-    def __call__(self, output) -> None:
-        """Is called by Model Garden's controller with a loop's mean losses."""
-        self._bar.set_postfix(loss=f"{float(output['total_loss']):.3f}", refresh=False)
-        self._bar.update(min(self._loop, self._bar.total - self._bar.n))
-
-    def close(self) -> None:
-        """Leaves the bar as it is."""
-        self._bar.close()
 
 
 def _dataset(study, data_dir, version: str | None) -> tuple[str, str]:

@@ -206,13 +206,13 @@ _KEPT: dict = {}
 def _params(root: pathlib.Path):
     """The large experiment at the fields' own scale."""
     import tfds_builders  # noqa: F401 - registers cell_types with TFDS.
-    from cellclass_tf.maskrcnn import config, task  # noqa: F401 - registers the task.
+    from cellclass_tf.maskrcnn import config, data_facts, task  # noqa: F401 - registers the task.
 
     params = config.cellclass_maskrcnn()
     data_dir = str(root / "tfds")
-    facts = config.facts_of_dataset("cell_types/study", data_dir)
+    facts = data_facts.facts_of_dataset("cell_types/study", data_dir)
     # Both hold nothing but what is in flight.
-    config.apply_facts(params, facts, cache_bytes=0)
+    data_facts.apply_facts(params, facts, cache_bytes=0)
     params.task.scale = 1.0
     data = params.task.train_data
     data.tfds_name, data.tfds_data_dir = "cell_types/study", data_dir
@@ -272,6 +272,7 @@ def _stock(params):
         aug_scale_min=native,
         aug_scale_max=native,
         max_num_instances=parser.max_num_instances,
+        outer_boxes_scale=params.task.model.outer_boxes_scale,
         include_mask=True,
         mask_crop_size=parser.mask_crop_size,
     )

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from official.vision.dataloaders import maskrcnn_input
 
-from cellclass_tf.maskrcnn import config, inputs
+from cellclass_tf.maskrcnn import config, data_facts, inputs
 
 NUMBER = tf.constant(5, tf.int64)
 # Cell 1: rows 1-2, columns 1-4. Cell 3: one pixel. Cell 2 is outside this crop.
@@ -15,7 +15,7 @@ LABELS[5, 7] = 3
 
 
 def facts(most_cells=20):
-    return config.DataFacts(
+    return data_facts.DataFacts(
         type_names=("HEK", "N2a"),
         cell_diameter_px=24.0,
         most_cells=most_cells,
@@ -30,7 +30,7 @@ def facts(most_cells=20):
 
 def parser(most_cells=20):
     params = config.cellclass_maskrcnn_small()
-    config.apply_facts(params, facts(most_cells))
+    data_facts.apply_facts(params, facts(most_cells))
     return inputs.Parser(params.task, params.task.train_data)
 
 
@@ -50,7 +50,18 @@ def field(rows, columns, size=128, pixel_size_um=0.5):
             "box": np.zeros((count, 4), np.float32),
         },
         "pixel_size_um": np.float32(pixel_size_um),
+        "image_name": "HEK/a.png",
     }
+
+
+def plain_parser(most_cells=20):
+    """A parser that turns crops, and does nothing else to them."""
+    params = config.cellclass_maskrcnn_small()
+    data_facts.apply_facts(params, facts(most_cells))
+    data = params.task.train_data
+    data.composed_share = data.gain = data.gamma = data.noise = data.blur = 0.0
+    data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
+    return inputs.Parser(params.task, data)
 
 
 def test_boxes_are_those_of_the_visible_pixels():
@@ -98,9 +109,9 @@ def test_fields_of_no_one_and_six_hundred_cells_fit(grid):
 
 
 def test_no_cell_of_a_crowded_field_is_clipped():
-    crowd = parser(400)
-    _, labels = crowd.parse_for_evaluation(field(20, 20))
-    assert (labels["groundtruths"]["classes"].numpy() > 0).sum() == 400
+    crowd = plain_parser(400)
+    _, labels = crowd.parse_for_training((field(20, 20), field(0, 0)), NUMBER)
+    assert (labels["gt_classes"].numpy() > 0).sum() == 400
 
 
 def test_eager_and_tf_data_agree_to_the_last_bit_of_the_targets():
@@ -121,7 +132,7 @@ def test_eager_and_tf_data_agree_to_the_last_bit_of_the_targets():
 
 def test_targets_are_those_of_model_garden_for_the_same_crop():
     params = config.cellclass_maskrcnn_small()
-    config.apply_facts(params, facts())
+    data_facts.apply_facts(params, facts())
     task, data = params.task, params.task.train_data
     data.composed_share = data.gain = data.gamma = data.noise = data.blur = 0.0
     data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
@@ -145,6 +156,7 @@ def test_targets_are_those_of_model_garden_for_the_same_crop():
         aspect_ratios=task.model.anchor.aspect_ratios,
         anchor_size=task.model.anchor.anchor_size,
         max_num_instances=data.parser.max_num_instances,
+        outer_boxes_scale=task.model.outer_boxes_scale,
         include_mask=True,
         mask_crop_size=data.parser.mask_crop_size,
         rpn_batch_size_per_im=data.parser.rpn_batch_size_per_im,
@@ -168,6 +180,7 @@ def test_targets_are_those_of_model_garden_for_the_same_crop():
             "area_px": np.bincount(labels.ravel())[1:],
         },
         "pixel_size_um": np.float32(0.5),
+        "image_name": "HEK/a.png",
     }
     the_parser = inputs.Parser(task, data)
     for number in range(60):
@@ -190,23 +203,23 @@ def test_targets_are_those_of_model_garden_for_the_same_crop():
 
 
 def test_pngs_are_decoded_when_they_are_needed():
-    the_parser, example = parser(), field(4, 4)
+    the_parser, example = plain_parser(), field(4, 4)
     encoded = example | {
         "image": tf.io.encode_png(example["image"]),
         "labels": tf.io.encode_png(example["labels"]),
     }
-    found = the_parser.parse_for_evaluation(encoded)
-    expected = the_parser.parse_for_evaluation(example)
+    found = the_parser.parse_for_training((encoded, encoded), NUMBER)
+    expected = the_parser.parse_for_training((example, example), NUMBER)
     tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
 
 
 def test_a_field_of_another_pixel_size_is_cropped_at_the_same_scale():
-    the_parser = parser()
+    the_parser = plain_parser(400)
     widths = {}
     for pixel_size_um in (0.5, 0.25, 0.0):
         example = field(20, 20, pixel_size_um=pixel_size_um)
-        _, labels = the_parser.parse_for_evaluation(example)
-        boxes = labels["groundtruths"]["boxes"].numpy()
+        _, labels = the_parser.parse_for_training((example, example), NUMBER)
+        boxes = labels["gt_boxes"].numpy()
         widths[pixel_size_um] = np.median((boxes[:, 3] - boxes[:, 1])[boxes[:, 0] >= 0])
     # Of half the pixel size, a cell of as many pixels is half as wide.
     assert widths[0.25] == widths[0.5] / 2
@@ -215,7 +228,7 @@ def test_a_field_of_another_pixel_size_is_cropped_at_the_same_scale():
 
 def test_composed_fields_of_other_pixel_sizes_meet_at_one_scale():
     params = config.cellclass_maskrcnn_small()
-    config.apply_facts(params, facts(1200))
+    data_facts.apply_facts(params, facts(1200))
     params.task.train_data.composed_share = 1.0
     the_parser = inputs.Parser(params.task, params.task.train_data)
     empty, coarse = field(0, 0, size=200), field(33, 33, size=200)
@@ -233,9 +246,9 @@ def test_batches_have_static_shapes_and_follow_the_seed(prepared):
     params = config.cellclass_maskrcnn_small()
     data = params.task.train_data
     data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
-    facts_of_study = config.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
+    facts_of_study = data_facts.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
     for in_memory in (0, 1 << 30):
-        config.apply_facts(params, facts_of_study, cache_bytes=in_memory)
+        data_facts.apply_facts(params, facts_of_study, cache_bytes=in_memory)
         assert data.cache == bool(in_memory)
         data.global_batch_size = 2
         runs = []

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import caption, picture
-from cellclass_tf.analysis import overlay
+from cellclass_tf import caption, overlay, picture
 from cellclass_tf.cells import Cells
 
 TYPES = ("HEK", "N2a")

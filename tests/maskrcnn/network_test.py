@@ -1,14 +1,16 @@
-"""Tests of cellclass_tf.maskrcnn.task."""
+"""Tests of cellclass_tf.maskrcnn.network."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
+from official.vision.modeling.layers.mask_sampler import MaskSampler
 
-from cellclass_tf.maskrcnn import config, inputs, task
+from cellclass_tf.maskrcnn import config, data_facts, inputs, network
 from tests.maskrcnn.inputs_test import facts
 
 
 def call(boxes, probabilities, most=4):
-    return task.one_call_a_cell(
+    return network.one_call_a_cell(
         tf.constant([boxes], tf.float32),
         tf.constant([probabilities], tf.float32),
         most=most,
@@ -46,8 +48,8 @@ def test_four_hundred_cells_are_all_found():
 
 def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
     params = config.cellclass_maskrcnn_small()
-    config.apply_facts(params, facts())
-    model = task.build_model(params.task, 64)
+    data_facts.apply_facts(params, facts())
+    model = network.build_model(params.task, 64)
     anchors = inputs.build_anchors(params.task.model, 64)
     outputs = model(
         tf.zeros([2, 64, 64, 3]),
@@ -60,3 +62,18 @@ def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
     assert outputs["detection_masks"].shape == (2, most, 28, 28)
     # The unused last stage of the backbone is not there.
     assert sorted(model.backbone.output) == ["2", "3", "4"]
+
+
+def test_masks_are_learned_where_they_are():
+    # A cell fills the left half of its box; the proposal is the box's middle third.
+    masks = np.zeros((1, 1, 56, 56), np.float32)
+    masks[..., :28] = 1
+    boxes = tf.constant([[[0.0, 0.0, 56.0, 56.0]]])
+    rois = tf.constant([[[14.0, 14.0, 42.0, 42.0]]])
+    sampler = MaskSampler(mask_target_size=28, num_sampled_masks=1)
+    moved = network.moved_by_half_a_pixel(boxes, masks)
+    ones = tf.ones([1, 1], tf.int32)
+    for cut, first_half in ((moved, 14), (boxes, 13.5)):
+        _, _, target = sampler(rois, cut, ones, 0 * ones, tf.constant(masks))
+        # Of 28 px, 14 lie in the cell; without the move the border is half a pixel off.
+        assert float(tf.reduce_sum(target[0, 0, 5])) == pytest.approx(first_half)

@@ -1,0 +1,241 @@
+"""How sure a trained network may be: fitted on fields that it did not learn from."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+from scipy import optimize
+
+from cellclass_tf import matching
+from cellclass_tf.cells import Cells
+from cellclass_tf.maskrcnn import predictor
+
+_BINS = 10
+_TEMPERATURES = (0.25, 8.0)
+_THRESHOLDS = (0.25, 0.65)
+# Enough to fit two numbers; more would only take memory.
+_MOST_FIELDS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """Of calls in bins of equal width by their probability, how many were right.
+
+    Attributes:
+      edges: (B + 1,) of the bins.
+      counts: (B,) calls.
+      confidence: (B,) their mean probability; NaN in an empty bin.
+      accuracy: (B,) share of right calls; NaN in an empty bin.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, right: np.ndarray) -> Reliability:
+        """Bins calls of probability (N,), of which `right` (N,) bool were."""
+        edges = np.linspace(0, 1, _BINS + 1)
+        where = np.clip(np.digitize(probabilities, edges) - 1, 0, _BINS - 1)
+        counts = np.bincount(where, minlength=_BINS)
+        with np.errstate(invalid="ignore"):
+            confidence = np.bincount(where, probabilities, _BINS) / counts
+            accuracy = np.bincount(where, right, _BINS) / counts
+        return cls(edges, counts, confidence, accuracy)
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error (Naeini et al. 2015): mean |accuracy - confidence|."""
+        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
+        return float(gaps @ self.counts / self.counts.sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What was fitted, and how good it is.
+
+    Attributes:
+      mask_threshold: with it cells are as large, in the median, as the annotated ones.
+      temperature: of the types' probabilities.
+      fields: number of fields.
+      cells: number of matched cells of known type.
+      accuracy: share of them that got their type.
+      before: reliability at temperature 1.
+      after: reliability at the fitted one.
+    """
+
+    mask_threshold: float
+    temperature: float
+    fields: int
+    cells: int
+    accuracy: float
+    before: Reliability
+    after: Reliability
+
+    def to_json(self) -> dict:
+        """Returns what cellclass.json holds."""
+        return {
+            "fields": self.fields,
+            "cells": self.cells,
+            "type_accuracy": self.accuracy,
+            "expected_calibration_error_before": self.before.expected_error,
+            "expected_calibration_error": self.after.expected_error,
+            "bins": [
+                {"from": low, "to": high, "calls": int(n), "right": share, "mean": mean}
+                for low, high, n, share, mean in zip(
+                    self.after.edges[:-1].tolist(),
+                    self.after.edges[1:].tolist(),
+                    self.after.counts,
+                    self.after.accuracy.tolist(),
+                    self.after.confidence.tolist(),
+                    strict=True,
+                )
+                if n
+            ],
+        }
+
+
+class Calibrator:
+    """Gathers fields with known cells, and fits what turns masks and scores into cells."""
+
+    def __init__(self, type_names: Sequence[str]):
+        self._type_names = tuple(type_names)
+        self._fields: list[tuple[predictor.Detections, Cells]] = []
+
+    def add(self, detections: predictor.Detections, true: Cells) -> None:
+        """Takes in one field; beyond the first hundred they are not needed."""
+        if len(self._fields) < _MOST_FIELDS:
+            self._fields.append((detections, true))
+
+    def fit(self) -> Calibration | None:
+        """Fits both numbers; None if no cell was found again.
+
+        The threshold is where the median of the found cells' diameters over their true
+        ones is 1. The temperature is that of the greatest likelihood of the true types
+        (Guo et al. 2017, arXiv:1706.04599), one call more of each outcome added so that
+        a network without a mistake does not become boundlessly sure (as in Platt 1999).
+        """
+        threshold = self._mask_threshold()
+        if threshold is None:
+            return None
+        probabilities, true_ids = self._matched(threshold)
+        if not len(true_ids):
+            return None
+        temperature = fitted_temperature(probabilities, true_ids)
+        right = probabilities.argmax(axis=1) + 1 == true_ids
+        after = predictor.at_temperature(probabilities, temperature)
+        return Calibration(
+            mask_threshold=round(threshold, 3),
+            temperature=round(temperature, 3),
+            fields=len(self._fields),
+            cells=len(true_ids),
+            accuracy=float(right.mean()),
+            before=Reliability.of(probabilities.max(axis=1), right),
+            after=Reliability.of(after.max(axis=1), right),
+        )
+
+    def _mask_threshold(self) -> float | None:
+        low, high = _THRESHOLDS
+        if self._median_ratio((low + high) / 2) is None:
+            return None
+        for _ in range(6):
+            middle = (low + high) / 2
+            # Cells shrink as the threshold rises.
+            if (self._median_ratio(middle) or 0) > 1:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
+
+    def _median_ratio(self, threshold: float) -> float | None:
+        ratios = []
+        for true, found, pairs in self._pairs(threshold):
+            i, j = (pairs - 1).T
+            ratios.append(np.sqrt(found.areas_px[j] / true.areas_px[i]))
+        ratios = np.concatenate(ratios) if ratios else np.zeros(0)
+        return float(np.median(ratios)) if ratios.size else None
+
+    def _matched(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (N, K) and true types (N,) of the cells that were found again."""
+        probabilities, ids = [np.zeros((0, len(self._type_names)))], [np.zeros(0, int)]
+        for true, found, pairs in self._pairs(threshold):
+            i, j = (pairs - 1).T
+            known = true.type_ids[i] > 0
+            probabilities.append(found.probabilities[j][known])
+            ids.append(true.type_ids[i][known])
+        return np.concatenate(probabilities), np.concatenate(ids)
+
+    def _pairs(self, threshold: float):
+        for detections, true in self._fields:
+            found = predictor.cells_from_detections(
+                detections,
+                true.labels.shape,
+                self._type_names,
+                mask_threshold=threshold,
+            )
+            yield true, found, matching.match_cells(true.labels, found.labels).pairs
+
+
+def fitted_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
+    """Returns the temperature of the greatest likelihood.
+
+    Args:
+      probabilities: (N, K) of each type.
+      true_ids: (N,) true types from 1 on.
+    """
+    count, types = probabilities.shape
+    wanted = np.full((count, types), 1 / (count + types))
+    wanted[np.arange(count), true_ids - 1] = (count + 1) / (count + types)
+    wanted /= wanted.sum(axis=1, keepdims=True)
+
+    def loss(log_temperature: float) -> float:
+        scaled = predictor.at_temperature(probabilities, np.exp(log_temperature))
+        return -float((wanted * np.log(np.maximum(scaled, 1e-12))).sum(axis=1).mean())
+
+    found = optimize.minimize_scalar(
+        loss, bounds=np.log(_TEMPERATURES), method="bounded"
+    )
+    if np.isclose(np.exp(found.x), _TEMPERATURES, rtol=0.01).any():
+        logging.warning("The temperature is at its limit: %.2f.", np.exp(found.x))
+    return float(np.exp(found.x))
+
+
+def reliability_png(calibration: Calibration) -> bytes:
+    """Draws accuracy against confidence, before and after, and how many calls there are."""
+    from matplotlib import figure
+
+    page = figure.Figure(figsize=(5, 5.6), dpi=150, layout="constrained")
+    upper, lower = page.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect")
+    sides = (
+        (calibration.before, "#CC79A7", "o", "as trained"),
+        (calibration.after, "#0072B2", "s", f"at T = {calibration.temperature:.2f}"),
+    )
+    for side, colour, marker, name in sides:
+        label = f"{name}: error {side.expected_error:.3f}"
+        full = side.counts > 0
+        upper.plot(
+            side.confidence[full],
+            side.accuracy[full],
+            marker,
+            ls="-",
+            c=colour,
+            label=label,
+        )
+        middles = (side.edges[:-1] + side.edges[1:]) / 2
+        lower.step(middles, side.counts, where="mid", color=colour)
+    upper.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="share of right calls")
+    upper.set_title(
+        f"{calibration.cells} matched cells of {calibration.fields} validation fields",
+        fontsize="medium",
+    )
+    upper.legend(loc="lower right")
+    lower.set(xlabel="probability of the called type", ylabel="calls", yscale="symlog")
+    drawn = io.BytesIO()
+    page.savefig(drawn, format="png")
+    return drawn.getvalue()

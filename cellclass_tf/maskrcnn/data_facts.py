@@ -1,0 +1,157 @@
+"""What a dataset decides of an experiment: types, scale, room for all cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from official.core import config_definitions as cfg
+
+from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFacts:
+    """What a dataset says of its cells.
+
+    Attributes:
+      type_names: in class order.
+      cell_diameter_px: median over the training cells of the diameter of a disc of the
+        same area.
+      most_cells: the largest number of cells in one field.
+      densest: the largest number of cells per pixel of a field.
+      pixel_size_um: median of the fields' pixel sizes; 0 if unknown.
+      decoded_bytes: size of all training fields in memory.
+      fields: number of training fields.
+      validation_fields: number of validation fields.
+      fingerprint: of the dataset.
+    """
+
+    type_names: tuple[str, ...]
+    cell_diameter_px: float
+    most_cells: int
+    densest: float
+    pixel_size_um: float
+    decoded_bytes: int
+    fields: int
+    validation_fields: int
+    fingerprint: str
+
+
+def apply_facts(
+    params: cfg.ExperimentConfig, facts: DataFacts, cache_bytes: int = 2 << 30
+) -> None:
+    """Sets what follows from the data: types, scale, room for all cells, caching."""
+    task, model = params.task, params.task.model
+    task.type_names = list(facts.type_names)
+    task.cell_diameter_px = round(facts.cell_diameter_px, 2)
+    task.pixel_size_um = round(facts.pixel_size_um, 6)
+    task.scale = round(task.model_diameter_px / facts.cell_diameter_px, 4)
+    task.fingerprint = facts.fingerprint
+    model.num_classes = len(facts.type_names) + 1
+    # Three anchors' levels: half a median cell, one, and two, for 2^min_level pixels.
+    model.anchor.anchor_size = round(
+        task.model_diameter_px / 2 ** (model.min_level + 0.5), 3
+    )
+    # A composed crop can hold the cells of two.
+    crop = 2 * _room(facts, model.input_size[0] / task.scale * _largest_crop(task))
+    tile = _room(facts, task.export_size_px / task.scale)
+    for data in (task.train_data, task.validation_data):
+        data.parser.max_num_instances = crop
+        data.cache = facts.decoded_bytes <= cache_bytes
+        # The buffer holds decoded fields too.
+        fields = facts.fields * cache_bytes // max(facts.decoded_bytes, 1)
+        data.shuffle_buffer_size = max(2, min(facts.fields, fields, 1000))
+    model.detection_generator.max_num_detections = max(tile, 100)
+    model.roi_generator.test_num_proposals = max(2 * tile, 200)
+    model.roi_generator.test_pre_nms_top_k = max(4 * tile, 1000)
+
+
+def _largest_crop(task: CellMaskRCNNTask) -> float:
+    return 1 / task.train_data.parser.aug_scale_min
+
+
+def _room(facts: DataFacts, width_px: float) -> int:
+    """Most cells that a square of the field can hold, with half as many to spare."""
+    most = min(facts.most_cells, math.ceil(facts.densest * width_px**2 * 1.5) + 10)
+    return int(math.ceil(most * 1.5 / 8) * 8)
+
+
+def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
+    """Reads a prepared `cell_types` dataset once, without decoding its pictures.
+
+    Raises:
+      InputError: if it has no training split or no cells, or a record is broken.
+    """
+    import tensorflow_datasets as tfds
+
+    from cellclass_tf.files import InputError
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    skip = {"image": tfds.decode.SkipDecoding(), "labels": tfds.decode.SkipDecoding()}
+    if "train" not in builder.info.splits:
+        raise InputError(
+            f"{name} in {data_dir} has no split 'train' (it has "
+            f"{sorted(builder.info.splits)}). Run `cellclass dataset` on a study with "
+            "annotated pure cultures."
+        )
+    diameters, counts, densities, sizes, decoded = [], [], [], [], 0
+    for split in ("train", "validation"):
+        if split not in builder.info.splits:
+            continue
+        for example in _records(builder, split, skip):
+            height, width = _png_size(example["image"])
+            areas = example["cells"]["area_px"]
+            counts.append(len(areas))
+            densities.append(len(areas) / (height * width))
+            if split == "train":
+                diameters.append(2 * np.sqrt(areas / np.pi))
+                sizes.append(float(example["pixel_size_um"]))
+                decoded += height * width * 5
+    diameters = np.concatenate(diameters)
+    if not diameters.size:
+        raise InputError(f"{name} in {data_dir}: the training split holds no cell.")
+    splits = builder.info.splits
+    return DataFacts(
+        type_names=_type_names(builder),
+        cell_diameter_px=float(np.median(diameters)),
+        most_cells=max(counts),
+        densest=max(densities),
+        # With some unknown, no size would be true of all.
+        pixel_size_um=float(np.median(sizes)) if all(sizes) else 0.0,
+        decoded_bytes=decoded,
+        fields=splits["train"].num_examples,
+        validation_fields=(
+            splits["validation"].num_examples if "validation" in splits else 0
+        ),
+        fingerprint=(builder.info.metadata or {}).get("fingerprint", ""),
+    )
+
+
+def _records(builder, split: str, decoders):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from cellclass_tf.files import InputError
+
+    try:
+        yield from tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"{builder.data_path}: a record of the split {split} cannot be read "
+            f"({type(error).__name__}). `cellclass check --dataset={builder.data_path}` "
+            "says which; delete the folder and run `cellclass dataset` again."
+        ) from error
+
+
+def _type_names(builder) -> tuple[str, ...]:
+    """The names with which the dataset was prepared, whatever the study says now."""
+    import tensorflow_datasets as tfds
+
+    prepared = tfds.builder_from_directory(builder.data_path)
+    return tuple(prepared.info.features["cells"]["type"].names)
+
+
+def _png_size(png: bytes) -> tuple[int, int]:
+    return int.from_bytes(png[20:24], "big"), int.from_bytes(png[16:20], "big")

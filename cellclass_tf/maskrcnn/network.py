@@ -1,0 +1,154 @@
+"""The network: Model Garden's Mask R-CNN, with one call a cell."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+from official.vision.modeling import backbones, factory, maskrcnn_model
+from official.vision.modeling.layers import nn_blocks
+from official.vision.ops import box_ops
+
+from cellclass_tf.maskrcnn import config
+
+OUTPUTS = {
+    "detection_boxes": tf.float32,
+    "detection_outer_boxes": tf.float32,
+    "detection_scores": tf.float32,
+    "detection_probabilities": tf.float32,
+    "detection_masks": tf.float32,
+    "num_detections": tf.int32,
+}
+
+
+class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
+    """A Mask R-CNN in which a cell is found once, whatever its type.
+
+    Model Garden suppresses double detections type by type, so that one cell can come
+    back as two types. Here suppression runs on the probability of being any cell, and
+    the probabilities of all types come along as `detection_probabilities` (B, D, K),
+    rows summing to 1.
+    """
+
+    def _call_box_outputs(self, images, image_shape, **kwargs):
+        outputs, between = super()._call_box_outputs(
+            images=images, image_shape=image_shape, **kwargs
+        )
+        if "decoded_boxes" in outputs:
+            options = self.detection_generator.get_config()
+            outputs.update(
+                one_call_a_cell(
+                    outputs.pop("decoded_boxes")[:, :, 0],
+                    outputs.pop("decoded_box_scores"),
+                    most=options["max_num_detections"],
+                    iou_threshold=options["nms_iou_threshold"],
+                    score_threshold=options["pre_nms_score_threshold"],
+                )
+            )
+            # What the mask branch reads, and what its masks fill.
+            outputs["detection_outer_boxes"] = box_ops.compute_outer_boxes(
+                outputs["detection_boxes"],
+                image_shape[:, tf.newaxis],
+                self.outer_boxes_scale,
+            )
+        return outputs, between
+
+    def _call_mask_outputs(self, *args, matched_gt_boxes, gt_masks, **kwargs):
+        # Model Garden reads a cell's mask between its pixels as if their middles lay on
+        # whole numbers, which they miss by half a pixel: every mask would be learned
+        # that much up and to the left. The boxes are moved by as much.
+        if gt_masks is not None:
+            matched_gt_boxes = moved_by_half_a_pixel(matched_gt_boxes, gt_masks)
+        return super()._call_mask_outputs(
+            *args, matched_gt_boxes=matched_gt_boxes, gt_masks=gt_masks, **kwargs
+        )
+
+
+def moved_by_half_a_pixel(boxes, masks):
+    """Moves (B, R, 4) boxes by half a pixel of the (B, N, m, m) masks in them."""
+    half = (boxes[..., 2:] - boxes[..., :2]) / (2 * masks.shape[-1])
+    return boxes + tf.concat([half, half], axis=-1)
+
+
+def one_call_a_cell(
+    boxes, probabilities, *, most: int, iou_threshold: float, score_threshold: float
+):
+    """Suppresses double detections across types.
+
+    Args:
+      boxes: (B, R, 4) float.
+      probabilities: (B, R, K) float, of each type; what is missing to 1 is background.
+      most: D, the number of detections returned.
+      iou_threshold: of two boxes that overlap more, the surer one stays.
+      score_threshold: what is less sure to be a cell is no detection.
+
+    Returns:
+      A dictionary of detection_boxes (B, D, 4), detection_scores (B, D; the
+      probability of being a cell of any type), detection_classes (B, D; from 1 on),
+      detection_probabilities (B, D, K) and num_detections (B,); rest 0.
+    """
+    boxes = tf.cast(boxes, tf.float32)
+    probabilities = tf.cast(probabilities, tf.float32)
+    scores = tf.reduce_sum(probabilities, axis=-1)
+    chosen, valid = tf.image.non_max_suppression_padded(
+        boxes,
+        scores,
+        most,
+        iou_threshold=iou_threshold,
+        score_threshold=score_threshold,
+        pad_to_max_output_size=True,
+        canonicalized_coordinates=True,
+    )
+    real = tf.cast(tf.sequence_mask(valid, most), tf.float32)
+    scores = tf.gather(scores, chosen, batch_dims=1) * real
+    types = tf.gather(probabilities, chosen, batch_dims=1) * real[..., tf.newaxis]
+    return {
+        "detection_boxes": tf.gather(boxes, chosen, batch_dims=1) * real[..., None],
+        "detection_scores": scores,
+        "detection_classes": tf.argmax(types, axis=-1, output_type=tf.int32) + 1,
+        "detection_probabilities": tf.math.divide_no_nan(types, scores[..., None]),
+        "num_detections": valid,
+    }
+
+
+def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
+    """Builds the network for (size, size, 3) inputs; weights fit any size."""
+    spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
+    options = task.model.replace()
+    options.detection_generator.apply_nms = False
+    backbone = _truncated(
+        backbones.factory.build_backbone(
+            spec, options.backbone, options.norm_activation, l2_regularizer
+        ),
+        options.max_level,
+    )
+    if task.keras_strides:
+        _stride_as_keras(backbone)
+    plain = factory.build_maskrcnn(spec, options, l2_regularizer, backbone=backbone)
+    model = CellMaskRCNN(**plain.get_config())
+    # A call with symbolic inputs makes the weights.
+    model(
+        tf_keras.Input([size, size, 3]),
+        image_shape=tf_keras.Input([2]),
+        training=False,
+    )
+    return model
+
+
+def _stride_as_keras(resnet: tf_keras.Model) -> None:
+    """Lets the first convolution of a bottleneck stride, as the weights of Keras expect.
+
+    Model Garden's ResNet-50 strides in the second (it is "v1.5").
+    """
+    for layer in resnet.layers:
+        if isinstance(layer, nn_blocks.BottleneckBlock):
+            first, second = layer._conv1, layer._conv2
+            strides = max(first.strides, second.strides)
+            first.strides, second.strides = strides, (1, 1)
+
+
+def _truncated(backbone: tf_keras.Model, max_level: int) -> tf_keras.Model:
+    """Drops the stages beyond `max_level`, which would be computed for nothing."""
+    kept = {k: v for k, v in backbone.output.items() if int(k) <= max_level}
+    model = tf_keras.Model(backbone.input, kept, name="backbone")
+    model.output_specs = {level: tensor.shape for level, tensor in kept.items()}
+    return model

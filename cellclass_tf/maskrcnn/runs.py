@@ -1,0 +1,155 @@
+"""The folder of a training run: what was run, with what, and its checkpoints."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+
+import tensorflow as tf
+import tf_keras
+import yaml
+from official.core import config_definitions as cfg
+from official.core import exp_factory, train_utils
+from official.modeling import hyperparams
+
+from cellclass_tf import files
+from cellclass_tf.files import InputError
+from cellclass_tf.maskrcnn import config
+
+PARAMS_FILE = "params.yaml"
+RECORD_FILE = "run.json"
+_PACKAGES = ("cellclass_tf", "tensorflow", "tf-models-official", "tf_keras", "numpy")
+
+
+def begin(
+    model_dir: str | os.PathLike, experiment: str, params: cfg.ExperimentConfig
+) -> None:
+    """Writes params.yaml and run.json: experiment, seed, versions, kind of machine.
+
+    Raises:
+      InputError: if the folder holds checkpoints trained on another dataset, or of
+        other types.
+    """
+    model_dir = pathlib.Path(model_dir)
+    _check_same_data(params, model_dir)
+    train_utils.serialize_config(params, os.fspath(model_dir))
+    runtime = params.runtime
+    record = {
+        "experiment": experiment,
+        "seed": params.task.train_data.seed,
+        "steps": params.trainer.train_steps,
+        "dataset": params.task.train_data.tfds_name,
+        "dataset_fingerprint": params.task.fingerprint,
+        "starting_weights": params.task.init_checkpoint or None,
+        "distribution_strategy": runtime.distribution_strategy,
+        "mixed_precision": runtime.mixed_precision_dtype,
+        "processor": platform.machine(),
+        "processors": os.cpu_count(),
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+    files.write_json(model_dir / RECORD_FILE, record)
+
+
+def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.ExperimentConfig:
+    """Reads the parameters with which a model was trained.
+
+    Raises:
+      InputError: if the folder holds no training run.
+    """
+    check_experiment(experiment)
+    path = pathlib.Path(model_dir) / PARAMS_FILE
+    if not path.exists():
+        raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
+    params = exp_factory.get_exp_config(experiment)
+    return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
+
+
+def experiment_of(model_dir: str | os.PathLike) -> str:
+    """Reads which experiment a run is of.
+
+    Raises:
+      InputError: if the folder holds no training run.
+    """
+    path = pathlib.Path(model_dir) / RECORD_FILE
+    if not path.exists():
+        raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
+    return json.loads(path.read_text(encoding="utf-8"))["experiment"]
+
+
+def folder_of(checkpoint: str | os.PathLike) -> pathlib.Path:
+    """The folder of the run that a checkpoint, or the folder itself, belongs to."""
+    path = pathlib.Path(checkpoint)
+    folder = path if path.is_dir() else path.parent
+    return folder.parent if folder.name == config.BEST_FOLDER else folder
+
+
+def checkpoint_in(place: str | os.PathLike) -> str:
+    """Finds the checkpoint to use: the best by validation, else the last.
+
+    Args:
+      place: the folder of a run, or one checkpoint in it.
+
+    Raises:
+      InputError: if there is none.
+    """
+    place = pathlib.Path(place)
+    found = None
+    if place.is_dir():
+        folders = (place / config.BEST_FOLDER, place)
+        found = next(filter(None, map(_latest, folders)), None)
+    path = found or os.fspath(place)
+    if not pathlib.Path(f"{path}.index").exists():
+        raise InputError(f"{place}: no checkpoint there. Train a model first.")
+    return path
+
+
+def restore(model: tf_keras.Model, checkpoint: str) -> None:
+    """Gives a network the weights of a checkpoint of its own kind.
+
+    Raises:
+      InputError: if the checkpoint is of another network, such as of more types.
+    """
+    try:
+        status = tf.train.Checkpoint(model=model).restore(checkpoint)
+        status.expect_partial().assert_existing_objects_matched()
+    except (AssertionError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint}: a checkpoint of another network than {PARAMS_FILE} beside it "
+            f"says, for example of another number of types ({error})."
+        ) from error
+
+
+def check_experiment(name: str) -> None:
+    """Raises InputError unless the experiment is one of this package's."""
+    if name not in config.EXPERIMENTS:
+        known = ", ".join(config.EXPERIMENTS)
+        raise InputError(f"Unknown experiment {name!r}; known are {known}.")
+
+
+def _latest(folder: pathlib.Path) -> str | None:
+    if not folder.is_dir():
+        return None
+    # The best one has no index of checkpoints, only itself.
+    return tf.train.latest_checkpoint(os.fspath(folder)) or next(
+        (os.fspath(p.with_suffix("")) for p in sorted(folder.glob("*.index"))), None
+    )
+
+
+def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:
+    """Raises InputError if checkpoints there were trained on another dataset."""
+    path = model_dir / PARAMS_FILE
+    if not path.exists() or not tf.train.latest_checkpoint(os.fspath(model_dir)):
+        return
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]
+    if before["fingerprint"] != params.task.fingerprint:
+        version = before["train_data"]["tfds_name"].rpartition(":")[2]
+        raise InputError(
+            f"{model_dir} holds checkpoints that were trained on another dataset "
+            f"(fingerprint {before['fingerprint']}, now {params.task.fingerprint}). "
+            f"Choose a new folder, or go on with --dataset_version={version}."
+        )

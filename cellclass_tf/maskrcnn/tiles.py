@@ -1,0 +1,69 @@
+"""Whole fields as tiles, for the evaluation of a network while it trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from cellclass_tf import tiling
+from cellclass_tf.maskrcnn import inputs
+from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
+
+
+def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
+    """Cuts every field into the overlapping tiles in which `Predictor` sees it.
+
+    Every worker gets all fields, in the order of `inputs.fields_of`. Empty tiles of no
+    field fill the last batch.
+
+    Returns:
+      A dataset of (images, labels); images (B, S, S, 3) float32, normalised; labels
+      `image_info`, `anchor_boxes`, and `tile`, (B, 7) float32: the field's number, or
+      -1, the tile's first row and column, and its core; see `tiling.Tile`.
+    """
+    batch = inputs.batch_size(data, input_context)
+    size = task.model.input_size[0]
+    margin = tiling.margin_for(task.model_diameter_px, size)
+
+    def tiles(shape):
+        found = tiling.tiles_of(tuple(shape), size, margin)
+        places = [(*tile.corner_yx, *tile.core_yxyx) for tile in found]
+        return np.array(places, np.float32)
+
+    def of_field(number, field):
+        shape = scaled_shape(task, field)
+        image = tf.image.resize(inputs.decoded(field)[0], shape, antialias=True)
+        image = tf.pad(image, [[0, size], [0, size], [0, 0]])
+        places = tf.ensure_shape(
+            tf.numpy_function(tiles, [shape], tf.float32), [None, 6]
+        )
+        number = tf.fill([tf.shape(places)[0], 1], tf.cast(number, tf.float32))
+        places = tf.concat([number, places], axis=1)
+        return tf.data.Dataset.from_tensor_slices(places).map(
+            lambda place: (_tile_of(image, place, size), place)
+        )
+
+    tiles_of_fields = inputs.fields_of(data).enumerate().flat_map(of_field)
+    nothing = tf.data.Dataset.from_tensors((tf.zeros([size, size, 3]), -tf.ones([7])))
+    anchors = inputs.build_anchors(task.model, size)
+    fixed = {"image_info": inputs.image_info(size), "anchor_boxes": anchors}
+    return (
+        tiles_of_fields.concatenate(nothing.repeat(batch - 1))
+        .map(lambda image, place: (inputs.normalise(image), fixed | {"tile": place}))
+        .batch(batch, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def scaled_shape(task: CellMaskRCNNTask, field):
+    """Height and width of a field as the network sees it, (2,) int32."""
+    shape = tf.cast(tf.shape(inputs.decoded(field)[1]), tf.float32)
+    return tf.cast(
+        tf.maximum(tf.round(shape * inputs.scale_of(task, field)), 1), tf.int32
+    )
+
+
+def _tile_of(image, place, size: int):
+    corner = tf.cast(place[1:3], tf.int32)
+    tile = image[corner[0] : corner[0] + size, corner[1] : corner[1] + size]
+    return tf.ensure_shape(tile, [size, size, 3])

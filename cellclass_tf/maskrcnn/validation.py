@@ -1,0 +1,94 @@
+"""Scores of whole fields while a network trains, by the same code as `evaluate`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cellclass_tf import matching, overlay, tiling
+from cellclass_tf.average_precision import AveragePrecision
+from cellclass_tf.maskrcnn import inputs, predictor, tiles
+from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
+
+_PICTURES = 3
+_SCORE_THRESHOLD = 0.1
+
+
+class FieldScores:
+    """Puts tiles together to fields, in the order in which `tiles` cuts them.
+
+    Of a field that is done a few numbers are kept, and of the first ones a picture.
+    """
+
+    def __init__(self, task: CellMaskRCNNTask):
+        self._task = task
+        self._fields = enumerate(iter(inputs.fields_of(task.validation_data)))
+        self._number, self._parts = -1, []
+        self._typed = AveragePrecision(len(task.type_names))
+        self._untyped = AveragePrecision(1)
+        self._matched, self._right = 0, 0
+        self.pictures: list[np.ndarray] = []
+
+    def add(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Takes in one batch of tiles.
+
+        Args:
+          outputs: the network's outputs and `tile` of `tiles.build_dataset`, each a list
+            of one array (B, …) a replica.
+        """
+        whole = {
+            k: np.concatenate(list(map(np.asarray, v))) for k, v in outputs.items()
+        }
+        for i, (number, top, left, *core) in enumerate(whole["tile"].tolist()):
+            if number != self._number:
+                self._finish_field()
+                self._number = number
+            if number < 0:
+                continue
+            count = whole["num_detections"][i]
+            one = {k: v[i][:count] for k, v in whole.items() if v[i].ndim}
+            tile = tiling.Tile((int(top), int(left)), tuple(core))
+            self._parts.append(predictor.owned(one, tile, _SCORE_THRESHOLD))
+
+    def result(self) -> dict[str, float]:
+        """Returns AP, AP50, AP75, AP_cells, AP50_cells and type_accuracy.
+
+        What has no basis, without a true or without a matched cell, is 0.
+        """
+        self._finish_field()
+        cells = {f"{k}_cells": v for k, v in self._untyped.scores().mean().items()}
+        scores = self._typed.scores().mean() | cells
+        scores["type_accuracy"] = self._right / max(self._matched, 1)
+        return {key: value or 0.0 for key, value in scores.items()}
+
+    def _finish_field(self) -> None:
+        if not self._parts:
+            return
+        number, field = next(self._fields)
+        while number < self._number:
+            number, field = next(self._fields)
+        true = inputs.cells_of(field, self._task.type_names)
+        scaled = tiles.scaled_shape(self._task, field).numpy()
+        found = predictor.cells_from_detections(
+            predictor.joined(self._parts, scaled, true.labels.shape),
+            true.labels.shape,
+            true.type_names,
+        )
+        self._parts = []
+        self._typed.add(true, found, use_types=True)
+        self._untyped.add(true, found, use_types=False)
+        i, j = (matching.match_cells(true.labels, found.labels).pairs - 1).T
+        self._matched += len(i)
+        self._right += int((true.type_ids[i] == found.type_ids[j]).sum())
+        if len(self.pictures) < _PICTURES:
+            image = inputs.decoded(field)[0].numpy()
+            name = field["image_name"].numpy().decode()
+            self.pictures.append(overlay.comparison(image, true, found, name=name))
+
+
+def write_pictures(pictures: Sequence[np.ndarray]) -> None:
+    """Writes pictures for TensorBoard, of whatever sizes."""
+    for number, drawn in enumerate(pictures, start=1):
+        tf.summary.image(f"validation_field_{number}", drawn[np.newaxis])

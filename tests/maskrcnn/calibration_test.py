@@ -1,0 +1,101 @@
+"""Calibration: what is known of a made-up network is found again."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellclass_tf.cells import Cells
+from cellclass_tf.maskrcnn import calibration, predictor
+
+TYPES = ("HEK", "N2a")
+
+
+def sure_calls(rng, count, temperature):
+    """Calls whose true probabilities are known, made surer by a temperature below 1."""
+    honest = rng.uniform(0.02, 0.98, count)
+    probabilities = np.stack([honest, 1 - honest], axis=1)
+    true_ids = np.where(rng.random(count) < honest, 1, 2)
+    return predictor.at_temperature(probabilities, temperature), true_ids
+
+
+@pytest.mark.parametrize("made", [0.4, 1.0, 2.5])
+def test_the_temperature_that_was_applied_is_undone(made):
+    probabilities, true_ids = sure_calls(np.random.default_rng(0), 20_000, made)
+    assert calibration.fitted_temperature(probabilities, true_ids) == pytest.approx(
+        1 / made, rel=0.05
+    )
+
+
+def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
+    probabilities = np.tile([[0.8, 0.2]], (50, 1))
+    temperature = calibration.fitted_temperature(probabilities, np.ones(50, int))
+    (sure, _) = predictor.at_temperature(probabilities[:1], temperature)[0]
+    # 50 of 50 says no more than this.
+    assert sure == pytest.approx(51 / 52, abs=0.005)
+
+
+def test_the_expected_error_is_the_gap_between_confidence_and_accuracy():
+    probabilities = np.repeat([0.95, 0.65], [80, 20])
+    right = np.concatenate([np.arange(80) < 60, np.arange(20) < 13])
+    found = calibration.Reliability.of(probabilities, right)
+    # 80 calls 0.20 too sure, 20 calls just right.
+    assert found.expected_error == pytest.approx(0.16)
+    assert found.counts.tolist() == [0, 0, 0, 0, 0, 0, 20, 0, 0, 80]
+
+
+def test_a_temperature_changes_no_call_and_keeps_the_sum():
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(4), 30)
+    for temperature in (0.3, 3.0):
+        scaled = predictor.at_temperature(probabilities, temperature)
+        assert (scaled.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+        np.testing.assert_allclose(scaled.sum(axis=1), 1, rtol=1e-6)
+    assert predictor.at_temperature(np.zeros((0, 3)), 2.0).shape == (0, 3)
+
+
+def discs(sharpness):
+    """A field of nine discs, and detections whose masks fade across the outline."""
+    y, x = np.mgrid[:120, :120]
+    labels, boxes, masks = np.zeros((120, 120), np.int32), [], []
+    for number in range(9):
+        top, left = 40 * (number // 3), 40 * (number % 3)
+        far = np.hypot(y - top - 19.5, x - left - 19.5)
+        labels[far < 15] = number + 1
+        # Half sure at 13 px: a threshold of one half would draw too small.
+        place = (np.arange(28) + 0.5) / 28 * 40 - 20
+        from_middle = np.hypot(place[:, None], place[None])
+        masks.append(1 / (1 + np.exp((from_middle - 13) * sharpness)))
+        boxes.append((top, left, top + 40, left + 40))
+    detections = predictor.Detections(
+        np.array(boxes, np.float32),
+        np.full(9, 0.9, np.float32),
+        np.tile(np.array([[0.7, 0.3]], np.float32), (9, 1)),
+        np.array(masks, np.float16),
+    )
+    return detections, Cells.from_labels(labels, TYPES, "HEK")
+
+
+def test_with_the_fitted_threshold_cells_have_their_size():
+    detections, true = discs(sharpness=0.35)
+    calibrator = calibration.Calibrator(TYPES)
+    calibrator.add(detections, true)
+    found = calibrator.fit()
+    # 2 px beyond the place where the masks are half sure.
+    assert found.mask_threshold == pytest.approx(1 / (1 + np.exp(0.7)), abs=0.03)
+    cells = predictor.cells_from_detections(
+        detections, (120, 120), TYPES, mask_threshold=found.mask_threshold
+    )
+    np.testing.assert_allclose(cells.areas_px, true.areas_px, rtol=0.05)
+    assert found.accuracy == 1 and found.cells == 9
+    assert found.after.expected_error < found.before.expected_error
+    picture = Image.open(io.BytesIO(calibration.reliability_png(found)))
+    assert picture.size[0] > 500
+
+
+def test_without_a_cell_found_again_there_is_nothing_to_fit():
+    assert calibration.Calibrator(TYPES).fit() is None
+    detections, _ = discs(sharpness=1.0)
+    calibrator = calibration.Calibrator(TYPES)
+    calibrator.add(detections, Cells.from_labels(np.zeros((120, 120), int), TYPES))
+    assert calibrator.fit() is None

@@ -1,0 +1,51 @@
+"""Tests of cellclass_tf.maskrcnn.data_facts."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from cellclass_tf.files import InputError
+from cellclass_tf.maskrcnn import config, data_facts
+from tests.maskrcnn.inputs_test import facts
+
+
+@pytest.mark.parametrize("name", config.EXPERIMENTS)
+def test_the_data_decides_types_scale_and_room(name):
+    params = getattr(config, name)()
+    data_facts.apply_facts(
+        params, dataclasses.replace(facts(), type_names=tuple("ABCDE"))
+    )
+    task = params.task
+    assert task.model.num_classes == 6
+    assert task.scale * 24.0 == pytest.approx(task.model_diameter_px)
+    params.validate()
+
+
+def test_a_crowd_has_room_everywhere():
+    params = config.cellclass_maskrcnn_small()
+    crowd = dataclasses.replace(facts(most_cells=600), densest=600 / 256**2)
+    data_facts.apply_facts(params, crowd)
+    model = params.task.model
+    assert params.task.train_data.parser.max_num_instances > 200
+    assert model.detection_generator.max_num_detections >= 600
+    assert model.roi_generator.test_num_proposals >= 1200
+
+
+def test_fields_that_do_not_fit_into_memory_are_not_cached():
+    params = config.cellclass_maskrcnn_small()
+    data_facts.apply_facts(params, dataclasses.replace(facts(), decoded_bytes=1 << 40))
+    assert not params.task.train_data.cache
+    assert params.task.train_data.shuffle_buffer_size == 2
+    data_facts.apply_facts(params, facts())
+    assert params.task.train_data.cache
+
+
+def test_a_broken_record_is_named_before_training_begins(prepared, tmp_path):
+    shutil.copytree(prepared / "tfds", tmp_path / "tfds")
+    (shard,) = tmp_path.glob("tfds/cell_types/study/*/*-train.tfrecord-*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 255
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=r"2\.0\.0: a record of the split train"):
+        data_facts.facts_of_dataset("cell_types/study", str(tmp_path / "tfds"))
