@@ -96,6 +96,7 @@ def run(
     processes: int = 1,
     engine: Engine | None = None,
     skip_done: bool = True,
+    must_record: bool = True,
 ) -> Outcome:
     """Calls `function(job.argument)` for every job that is not done yet.
 
@@ -111,6 +112,8 @@ def run(
       engine: what runs the jobs; what one has done, none does again.
       skip_done: whether jobs are skipped that the journal says are done; a caller that
         knows better what is done wants them all.
+      must_record: whether a job that cannot be recorded has failed; without outputs it
+        has only to be done again.
 
     Raises:
       ValueError: if two jobs have one name, since one would overwrite the other.
@@ -132,7 +135,11 @@ def run(
     # What Ctrl-C or an error leaves at work has to end now.
     with contextlib.closing(attempts):
         for job, result, error in _progress(attempts, len(waiting), description):
-            error = error or _append(journal, job, result)
+            unrecorded = None if error else _append(journal, job, result)
+            if unrecorded and not must_record:
+                logging.log_first_n(logging.WARNING, "%s", 1, unrecorded)
+            elif unrecorded:
+                error = unrecorded
             if error:
                 outcome.failures[job.name] = error
                 logging.info("%s failed: %s", files.one_line(job.name), error)

@@ -90,13 +90,14 @@ def _dataset(study: str, **options: Any) -> batch.Outcome:
     return prepared.outcome
 
 
-def _check(study: str | None, dataset: str | None) -> Any:
+def _check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
     import cellclass_tf
     import tfds_builders
 
     if bool(study) == bool(dataset):
         raise InputError("Expected either --study or --dataset.")
-    return cellclass_tf.check_dataset(dataset or tfds_builders.newest_dataset(study))
+    newest = dataset or tfds_builders.newest_dataset(study, data_dir)
+    return cellclass_tf.check_dataset(newest)
 
 
 def _evaluate(predictions: str, study: str) -> str:
@@ -113,6 +114,7 @@ def _demo(**values: Any) -> str:
 
 
 _STUDY = Flag("study", "Folder of the study.", required=True)
+_DATA_DIR = Flag("data_dir", "Folder or bucket of datasets; else STUDY/tfds.")
 _PROCESSES = Flag(
     "processes",
     "Worker processes; with one, a file that crashes its reader ends the run.",
@@ -331,7 +333,7 @@ COMMANDS = {
         "Prepares the TFDS dataset of a study, a new version if the study has changed.",
         (
             _STUDY,
-            Flag("data_dir", "Folder or bucket of datasets; else STUDY/tfds."),
+            _DATA_DIR,
             Flag(
                 "allow_no_validation",
                 "Go on where a type has no group that can be held out.",
@@ -347,6 +349,7 @@ COMMANDS = {
         "Looks for leaks between the splits of a prepared dataset.",
         (
             Flag("study", "Folder of the study, whose newest dataset is checked."),
+            _DATA_DIR,
             Flag("dataset", "Or the folder of one version, with dataset_info.json."),
         ),
         _check,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets import examples
+from cellclass_tf.datasets.contents import Field
 from cellclass_tf.splits import COMPOSED
 from cellclass_tf.study import MIXED, ImageRow, Study
 
@@ -37,10 +38,23 @@ def pairs(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
 
 
 def composed_examples(
-    study: Study, couples: Sequence[tuple[ImageRow, ImageRow]]
+    study: Study,
+    couples: Sequence[tuple[ImageRow, ImageRow]],
+    fields: Mapping[str, Field] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the keys and examples of pairs in which both fields hold cells."""
+    """Yields the keys and examples of pairs in which both fields hold cells.
+
+    Args:
+      study: the study of the fields.
+      couples: pure fields of two types.
+      fields: what is known of their files, by image; None compares nothing.
+
+    Raises:
+      InputError: if a file is not as `fields` has it, or cannot be read.
+    """
     for one, other in couples:
+        for row in (one, other) if fields else ():
+            examples.check_unchanged(study, row, fields[row.image])
         found = composed_example(study, one, other)
         if found is not None:
             yield found["image_name"], found

@@ -27,7 +27,7 @@ MAX_IMAGE_PIXELS = 200_000_000
 # What a half-written file's name begins with.
 PART_PREFIX = ".part-"
 
-_ABANDONED_AFTER_S = 3600
+ABANDONED_AFTER_S = 3600
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PALETTE = 3
@@ -91,7 +91,7 @@ def _is_abandoned(leftover: pathlib.Path) -> bool:
         pid = int(host_and_pid[1])
         if "-".join(host_and_pid) == _writer(pid):
             return not _is_alive(pid)
-    return time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_S
+    return time.time() - leftover.stat().st_mtime > ABANDONED_AFTER_S
 
 
 def _is_alive(pid: int) -> bool:

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cellclass_tf import scenes
 from cellclass_tf.files import InputError
@@ -21,7 +21,9 @@ DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 def assign_splits(
-    rows: Sequence[ImageRow], shares: Mapping[str, float] | None = None
+    rows: Sequence[ImageRow],
+    shares: Mapping[str, float] | None = None,
+    counted: Collection[str] | None = None,
 ) -> dict[str, str]:
     """Gives every image a split.
 
@@ -35,15 +37,17 @@ def assign_splits(
     Args:
       rows: images of the study.
       shares: the wished-for share of each type's images in train, validation and test.
+      counted: names of the images that a split is for; the others only join groups. A
+        unit without any of them gets no split. None counts all.
 
     Returns:
-      The split by image.
+      The split by image, '' for those of a unit without one.
 
     Raises:
       ValueError: if images of one unit already are in different splits.
     """
     shares = dict(shares or DEFAULT_SHARES)
-    units = _units(rows)
+    units = _units(rows, {row.image for row in rows} if counted is None else counted)
     fixed = {name: split for name, unit in units.items() if (split := unit.split)}
     free = {name: unit for name, unit in units.items() if fixed.get(name) != MIXED}
     totals, units_of = collections.Counter(), collections.Counter()
@@ -56,6 +60,9 @@ def assign_splits(
         filled[split].update(units[name].counts)
     for name in sorted(set(units) - set(fixed)):
         counts = units[name].counts
+        if not counts:
+            chosen[name] = ""
+            continue
         # The first of equals is taken, so that a lone unit becomes `train`.
         chosen[name] = max(
             shares, key=lambda s: _shortfall(counts, filled[s], totals, shares[s])
@@ -74,14 +81,17 @@ class _Unit:
 
     rows: list[ImageRow]
     split: str
+    counted: Collection[str]
 
     @property
     def counts(self) -> collections.Counter:
         """Images by type."""
-        return collections.Counter(row.cell_type for row in self.rows)
+        return collections.Counter(
+            row.cell_type for row in self.rows if row.image in self.counted
+        )
 
 
-def _units(rows: Sequence[ImageRow]) -> dict[str, _Unit]:
+def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Unit]:
     """The units, by the least hash of their groups' names.
 
     Raises:
@@ -107,6 +117,7 @@ def _units(rows: Sequence[ImageRow]) -> dict[str, _Unit]:
         units[min(map(_hash, members))] = _Unit(
             [row for member in members for row in groups[member]],
             max(split_of[member] for member in members),
+            counted,
         )
     return units
 
@@ -175,6 +186,25 @@ def compiled_group(group: str | None) -> re.Pattern | None:
         ) from error
 
 
+def splits_of(
+    rows: Sequence[ImageRow], counted: Collection[str], manifest: os.PathLike
+) -> dict[str, str]:
+    """Returns the split by image; see `assign_splits`.
+
+    Args:
+      rows: of all accepted images of the study.
+      counted: names of those that a split is for.
+      manifest: its path, for messages.
+
+    Raises:
+      InputError: if images of one group already are in different splits.
+    """
+    try:
+        return assign_splits(rows, counted=counted)
+    except ValueError as error:
+        raise InputError(f"{manifest}: {error}") from error
+
+
 def with_splits(
     rows: Sequence[ImageRow], every: Sequence[ImageRow], manifest: os.PathLike
 ) -> list[ImageRow]:
@@ -188,10 +218,7 @@ def with_splits(
     Raises:
       InputError: if images of one group already are in different splits.
     """
-    try:
-        chosen = assign_splits(every)
-    except ValueError as error:
-        raise InputError(f"{manifest}: {error}") from error
+    chosen = splits_of(every, {row.image for row in rows}, manifest)
     return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
 
 
@@ -202,9 +229,16 @@ def _is_for_validation(counts, filled, units_of) -> bool:
 
 
 def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:
-    if any(row.cell_type == MIXED for row in rows):
-        return MIXED
     found = sorted({row.split for row in rows} - {""})
+    if any(row.cell_type == MIXED for row in rows):
+        if set(found) - {MIXED}:
+            raise ValueError(
+                f"A mixed field has joined the group {group!r}, which is in the split "
+                f"{found[0]}: networks have seen it, and mixed fields are to test them. "
+                "Give the mixed field a group of its own, or empty the column split of "
+                "all images of the group to move it to mixed."
+            )
+        return MIXED
     if len(found) > 1:
         raise ValueError(
             f"Group {group!r} is in the splits {' and '.join(found)}: its images would "

@@ -138,7 +138,9 @@ def test_splits_that_part_one_scene_are_refused_with_the_reason():
     )
     with pytest.raises(ValueError, match=expected):
         splits.assign_splits([a, b])
-    mixed = dataclasses.replace(a, image="mixed/a.png", cell_type="mixed")
+    mixed = dataclasses.replace(
+        a, image="mixed/a.png", cell_type="mixed", split="mixed"
+    )
     # What is mixed cannot move.
     with pytest.raises(ValueError, match=r"split of all images of group 'b'"):
         splits.assign_splits([mixed, b])
@@ -192,3 +194,25 @@ def test_a_dish_of_two_types_is_for_validation_if_one_of_them_lacks_it():
     both = rows_of("HEK", ["b"]) + rows_of("N2a", ["b"])
     chosen = splits.assign_splits(old + both)
     assert {chosen[row.image] for row in both} == {"validation"}
+
+
+def test_a_group_that_nothing_is_annotated_of_takes_no_place():
+    rows = rows_of("HEK", ["h0", "h1", "h2"])
+    for left_out in ("h0", "h1", "h2"):
+        counted = {row.image for row in rows if row.group != left_out}
+        chosen = splits.assign_splits(rows, counted=counted)
+        found = {row.group: chosen[row.image] for row in rows}
+        assert found.pop(left_out) == ""
+        # Of the two others one is held out, whichever it is.
+        assert sorted(found.values()) == ["train", "validation"]
+
+
+def test_a_mixed_field_does_not_turn_what_was_learned_into_a_test():
+    rows = rows_of("HEK", ["h0", "h1"])
+    chosen = splits.assign_splits(rows)
+    rows = [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
+    joined = [*rows, *rows_of("mixed", ["h0"])]
+    with pytest.raises(ValueError, match="mixed field has joined the group 'h0'"):
+        splits.assign_splits(joined)
+    emptied = [dataclasses.replace(row, split="") for row in joined]
+    assert "mixed" in splits.assign_splits(emptied).values()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
+import time
 from collections.abc import Sequence
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.utils import version as tfds_version
 
-from cellclass_tf import batch
+from cellclass_tf import batch, files
 from cellclass_tf.datasets import examples
 from cellclass_tf.files import InputError, one_line
 from cellclass_tf.manifest import Cost, costs_of_rejection
@@ -102,8 +103,7 @@ def dataset(
         study, checked.contents, allow_no_validation=allow_no_validation
     )
     study.update(checked.rows)
-    for leftover in tfds.core.Path(data_dir).glob("cell_types/study/*incomplete*"):
-        leftover.rmtree()
+    _remove_leftovers(data_dir)
     builder = cell_types_dataset_builder.Builder(
         config="study",
         data_dir=data_dir,
@@ -128,19 +128,34 @@ def dataset(
     )
 
 
-def newest_dataset(study: str | os.PathLike) -> pathlib.Path:
+def newest_dataset(
+    study: str | os.PathLike, data_dir: str | os.PathLike | None = None
+) -> tfds.core.Path:
     """The folder of the newest version of a study's dataset.
+
+    Args:
+      study: folder of the study.
+      data_dir: where datasets lie, a folder or a bucket; None for STUDY/tfds.
 
     Raises:
       InputError: if none is prepared.
     """
-    folder = Study.open(study).tfds_dir / "cell_types" / "study"
-    versions = tfds_version.list_all_versions(folder)
+    root = tfds.core.Path(os.fspath(data_dir or Study.open(study).tfds_dir))
+    folder = root / "cell_types" / "study"
+    versions = tfds_version.list_all_versions(folder) if folder.exists() else []
     if not versions:
         raise InputError(
             f"{folder} holds no dataset: run `cellclass dataset --study={study}`."
         )
     return folder / str(versions[-1])
+
+
+def _remove_leftovers(data_dir: str) -> None:
+    """Removes what runs left that were killed; another may be at work on a younger one."""
+    for folder in tfds.core.Path(data_dir).glob("cell_types/study/*incomplete*"):
+        begun_s = tf.io.gfile.stat(os.fspath(folder)).mtime_nsec / 1e9
+        if time.time() - begun_s > files.ABANDONED_AFTER_S:
+            folder.rmtree()
 
 
 def _download_config(engine: batch.Engine) -> tfds.download.DownloadConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import io
 import pathlib
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from cellclass_tf.manifest import REJECTED
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 MOST_CELLS = np.iinfo(np.uint16).max
+_LARGEST_RATIO = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +58,9 @@ def check_study(study: Study, engine: batch.Engine | None = None) -> Checked:
         description="check",
         journal=study.journal("dataset"),
         engine=engine,
+        must_record=False,
     )
     outcome.failures.update(_labels_without_images(study, every))
-    rows = [_with_scene(row, outcome) for row in rows]
     usable = [row for row in rows if _is_usable(outcome, row)]
     if not usable:
         reasons = "".join(f"\n  {reason}" for reason in outcome.failures.values())
@@ -78,7 +78,20 @@ def check_study(study: Study, engine: batch.Engine | None = None) -> Checked:
         broken,
         len(annotated) - len(usable) - broken,
     )
-    usable = splits.with_splits(usable, rows, study.manifest_path)
+    chosen = splits.splits_of(
+        [_as_it_is(row, outcome) for row in rows],
+        _counted(usable, outcome),
+        study.manifest_path,
+    )
+    usable = [
+        dataclasses.replace(
+            row,
+            # A field without cells, alone in its group, teaches what is background.
+            split=chosen[row.image] or "train",
+            scene_hash=outcome.results[row.image]["scene_hash"],
+        )
+        for row in usable
+    ]
     contents = Contents(
         study.cell_types,
         {row.image: _field(study, row, outcome.results[row.image]) for row in usable},
@@ -113,6 +126,7 @@ def refuse_gaps(
             f"there is no annotated cell of a pure culture of {', '.join(empty)}. Annotate "
             "such fields, or take the type out of study.yaml."
         )
+    _refuse_odd_pixel_sizes(study, contents)
     without = [name for name in study.cell_types if name not in held_out]
     if without and not allow_no_validation:
         found = "; ".join(
@@ -129,23 +143,52 @@ def refuse_gaps(
         )
 
 
+def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
+    known = {i: f.pixel_size_um for i, f in contents.fields.items() if f.pixel_size_um}
+    middle = float(np.median(list(known.values()))) if known else 0.0
+    odd = [
+        f"{image} ({size} µm)"
+        for image, size in known.items()
+        if not middle / _LARGEST_RATIO <= size <= middle * _LARGEST_RATIO
+    ]
+    if odd:
+        raise InputError(
+            f"{study.root}: pixel sizes more than {_LARGEST_RATIO} times off the median "
+            f"of {middle} µm: {', '.join(odd[:5])}{', …' if odd[5:] else ''}. Is the "
+            "unit µm? Correct the column pixel_size_um of images.csv."
+        )
+
+
 def keyed_example_of_row(study: Study, row: ImageRow, facts: Field):
     """Returns the key and the example of a row that `check_study` has checked.
 
     Raises:
       InputError: if the files have changed since.
     """
+    check_unchanged(study, row, facts)
     image_png = study.image_path(row).read_bytes()
-    found = (
-        hashlib.sha256(image_png).hexdigest(),
-        files.sha256_of_file(study.cells_path(row)),
-    )
-    if found != (facts.image_sha256, facts.cells_sha256):
-        raise InputError(
-            f"{row.image}: the image or its cells were changed while the dataset was "
-            "being prepared. Run `cellclass dataset` again."
-        )
     return row.image, _example_of_row(study, row, image_png, study.read_cells(row))
+
+
+def check_unchanged(study: Study, row: ImageRow, facts: Field) -> None:
+    """Raises InputError if image, cells or their types are not as they were checked."""
+    known = (facts.image_sha256, facts.cells_sha256, facts.types_sha256)
+    if _sha256_of_files(study, row) != known:
+        raise InputError(
+            f"{row.image}: the image, its cells or their types were changed while the "
+            "dataset was being prepared. Run `cellclass dataset` again."
+        )
+
+
+def _sha256_of_files(study: Study, row: ImageRow) -> tuple[str, str, str]:
+    """Of the image, its label image, and the table of types, '' without one."""
+    path = study.cells_path(row)
+    table = path.with_suffix(".csv")
+    return (
+        files.sha256_of_file(study.image_path(row)),
+        files.sha256_of_file(path),
+        files.sha256_of_file(table) if table.exists() else "",
+    )
 
 
 def example_of_row(study: Study, row: ImageRow) -> dict[str, Any]:
@@ -240,22 +283,19 @@ class _Check:
 
     def __call__(self, row: ImageRow) -> dict[str, Any]:
         image, cells = _checked_field(self.study, row)
-        path = self.study.cells_path(row)
-        table = path.with_suffix(".csv")
+        names = ("image_sha256", "cells_sha256", "types_sha256")
         return {
-            "scene_hash": row.scene_hash or scenes.scene_hash(image),
+            "scene_hash": scenes.scene_hash(image),
             "usable": bool((cells.type_ids > 0).all()),
             "cells": dict(collections.Counter(cells.cell_types)),
-            "image_sha256": files.sha256_of_file(self.study.image_path(row)),
-            "cells_sha256": files.sha256_of_file(path),
-            "types_sha256": files.sha256_of_file(table) if table.exists() else "",
+            **dict(zip(names, _sha256_of_files(self.study, row), strict=True)),
         }
 
 
 def _check_job(study: Study, row: ImageRow) -> batch.Job:
     path = study.cells_path(row)
     key = files.fingerprint(
-        "2",
+        "3",
         study.image_path(row),
         path,
         path.with_suffix(".csv"),
@@ -285,10 +325,20 @@ def _below(path: pathlib.Path, folder: pathlib.Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _with_scene(row: ImageRow, outcome: batch.Outcome) -> ImageRow:
-    """Fills what studies of earlier versions do not have."""
-    known = outcome.results.get(row.image, {}).get("scene_hash", row.scene_hash)
-    return dataclasses.replace(row, scene_hash=known)
+def _as_it_is(row: ImageRow, outcome: batch.Outcome) -> ImageRow:
+    """The row with what its image shows now, whatever images.csv says."""
+    found = outcome.results.get(row.image)
+    if not found:
+        return row
+    now = {key: found[key] for key in ("scene_hash", "image_sha256")}
+    return dataclasses.replace(row, **now)
+
+
+def _counted(usable: Iterable[ImageRow], outcome: batch.Outcome) -> set[str]:
+    """The images with cells, which splits are shared out by."""
+    return {
+        row.image for row in usable if sum(outcome.results[row.image]["cells"].values())
+    }
 
 
 def _is_usable(outcome: batch.Outcome, row: ImageRow) -> bool:

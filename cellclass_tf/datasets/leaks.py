@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import hashlib
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import tqdm
 
 from cellclass_tf import scenes
+from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.manifest import ImageRow
 from cellclass_tf.splits import COMPOSED
@@ -111,7 +111,7 @@ def check_dataset(dataset_dir: str | os.PathLike) -> Report:
     Raises:
       InputError: if it is no prepared dataset of this kind, or a record is broken.
     """
-    builder = _open(pathlib.Path(dataset_dir))
+    builder = _open(dataset_dir)
     damage: list[str] = []
     fields = [
         _field(builder, split, example, damage)
@@ -135,11 +135,13 @@ def check_dataset(dataset_dir: str | os.PathLike) -> Report:
     )
 
 
-def _open(folder: pathlib.Path) -> Any:
+def _open(dataset_dir: str | os.PathLike) -> Any:
     """Returns the dataset's builder."""
     import tensorflow_datasets as tfds
 
-    if not (folder / "dataset_info.json").is_file():
+    # It may be a bucket's.
+    folder = tfds.core.Path(os.fspath(dataset_dir))
+    if not (folder / "dataset_info.json").exists():
         raise InputError(
             f"{folder}: expected a prepared dataset, with its dataset_info.json, such as "
             "STUDY/tfds/cell_types/study/2.0.0. Make one with `cellclass dataset`."
@@ -247,6 +249,17 @@ def _faults(example: dict[str, Any], types: int) -> Iterator[str]:
             f"cell {cell + 1} has {cells['area_px'][cell]} px, but {areas[cell]} in the "
             "label image"
         )
+    elif len(areas) and areas.all():
+        yield from _wrong_boxes(labels.astype(np.int32), cells["box"])
+
+
+def _wrong_boxes(labels: np.ndarray, boxes: np.ndarray) -> Iterator[str]:
+    height, width = labels.shape
+    found = Cells.from_labels(labels, ()).boxes_yxyx
+    wrong = np.abs(boxes * (height, width, height, width) - found).max(axis=1) > 0.5
+    if wrong.any():
+        cell = int(np.flatnonzero(wrong)[0])
+        yield f"cell {cell + 1} has another box than in the label image"
 
 
 def _groups_in_two_splits(fields: Sequence[_Field]) -> Iterator[str]:

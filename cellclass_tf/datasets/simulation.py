@@ -19,6 +19,8 @@ from cellclass_tf.study import MIXED, Study
 
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325
+# Of how cells are drawn; a study that was drawn in another way is drawn anew.
+_DRAWING = 2
 CELL_TYPES = tuple(culture_field.LOOKS)
 # What names the dish in a simulated file's name, for `convert --group`.
 GROUP_PATTERN = r"[^/]+_dish\d+"
@@ -165,9 +167,9 @@ def _chosen(
 
 def _fingerprint(field: _Field) -> str:
     """Of all that the bytes of a field depend on, but its name."""
-    # Without `tied` as it was before there was one: older studies are not drawn again.
-    tied = [field.tied] if field.tied else []
-    return files.fingerprint(field.size_px, field.seed, field.study.cell_types, *tied)
+    return files.fingerprint(
+        _DRAWING, field.size_px, field.seed, field.study.cell_types, field.tied
+    )
 
 
 def _open_or_create(root: pathlib.Path) -> Study:

@@ -97,7 +97,10 @@ def compose(
 def _background(image, labels):
     """What is hardly exceeded between the cells: (3,) uint8."""
     step = _BACKGROUND_STEP
-    between = labels[::step, ::step] == 0
+    # Beyond a small field there is nothing, which is darker than any background.
+    shines = tf.reduce_any(image > 0, axis=-1)
+    rows, columns = (tf.reduce_any(shines, axis=a, keepdims=True) for a in (1, 0))
+    between = ((labels == 0) & rows & columns)[::step, ::step]
     values = tf.boolean_mask(image[::step, ::step], between)
     values = tf.sort(tf.cast(values, tf.int32), axis=0)
     count = tf.shape(values)[0]

@@ -18,7 +18,7 @@ class DataFacts:
     Attributes:
       type_names: in class order.
       cell_diameter_px: median over the training cells of the diameter of a disc of the
-        same area.
+        same area, in pixels of `pixel_size_um` where that is known.
       most_cells: the largest number of cells in one field.
       densest: the largest number of cells per pixel of a field.
       pixel_size_um: median of the fields' pixel sizes; 0 if unknown.
@@ -109,6 +109,11 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
                 diameters.append(2 * np.sqrt(areas / np.pi))
                 sizes.append(float(example["pixel_size_um"]))
                 decoded += height * width * 5
+    # With some unknown, no size would be true of all.
+    pixel_size_um = float(np.median(sizes)) if all(sizes) else 0.0
+    if pixel_size_um:
+        zooms = np.array(sizes) / pixel_size_um
+        diameters = [d * zoom for d, zoom in zip(diameters, zooms, strict=True)]
     diameters = np.concatenate(diameters)
     if not diameters.size:
         raise InputError(f"{name} in {data_dir}: the training split holds no cell.")
@@ -118,8 +123,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         cell_diameter_px=float(np.median(diameters)),
         most_cells=max(counts),
         densest=max(densities),
-        # With some unknown, no size would be true of all.
-        pixel_size_um=float(np.median(sizes)) if all(sizes) else 0.0,
+        pixel_size_um=pixel_size_um,
         decoded_bytes=decoded,
         fields=splits["train"].num_examples,
         validation_fields=(

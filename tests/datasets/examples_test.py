@@ -10,6 +10,7 @@ from PIL import Image
 from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets import examples
+from cellclass_tf.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 LABELS = np.zeros((10, 20), np.int32)
@@ -165,3 +166,62 @@ def test_a_type_of_one_group_cannot_be_held_out(study):
     with pytest.raises(files.InputError, match=r"N2a.*held out.*N2a in 1 \(c\)"):
         examples.refuse_gaps(study, contents)
     examples.refuse_gaps(study, contents, allow_no_validation=True)
+
+
+def test_the_same_image_is_seen_whatever_images_csv_says(study):
+    study.update(examples.check_study(study).rows)
+    one, other = (row for row in study.rows() if row.cell_type == "HEK")
+    study.image_path(other).write_bytes(study.image_path(one).read_bytes())
+    # Both have splits from before; the columns still tell of the old image.
+    with pytest.raises(InputError, match="have the same bytes"):
+        examples.check_study(study)
+    study.update([dataclasses.replace(row, split="") for row in (one, other)])
+    found = splits_of(examples.check_study(study))
+    assert found[one.image] == found[other.image]
+
+
+def test_a_hash_of_the_scene_that_is_none_is_made_anew(study):
+    row = study.rows()[0]
+    study.update([dataclasses.replace(row, scene_hash="no hash")])
+    checked = examples.check_study(study)
+    (found,) = (r.scene_hash for r in checked.rows if r.image == row.image)
+    # An even picture has none.
+    assert found == ""
+
+
+def test_a_dish_that_is_not_annotated_takes_no_place(study):
+    for name in ("a", "b"):
+        row = ImageRow(f"HEK/new_{name}.png", "HEK", group=f"new {name}")
+        files.write_png(study.image_path(row), np.zeros((10, 20, 3), np.uint8))
+        study.update([row])
+    checked = examples.check_study(study)
+    examples.refuse_gaps(study, checked.contents)
+    assert {"train", "validation"} <= {
+        row.split for row in checked.rows if row.cell_type == "HEK"
+    }
+
+
+def test_what_cannot_be_remembered_is_checked_all_the_same(study):
+    study.journal("dataset").parent.write_text("no folder")
+    checked = examples.check_study(study)
+    assert len(checked.rows) == 5 and not checked.outcome.failures
+
+
+def test_types_that_change_while_they_are_prepared_are_noticed(study):
+    checked = examples.check_study(study)
+    row = next(row for row in checked.rows if row.cell_type == "mixed")
+    facts = checked.contents.fields[row.image]
+    examples.keyed_example_of_row(study, row, facts)
+    table = study.cells_path(row).with_suffix(".csv")
+    table.write_text(table.read_text().replace("HEK", "N2a"))
+    with pytest.raises(InputError, match="or their types were changed"):
+        examples.keyed_example_of_row(study, row, facts)
+
+
+def test_a_pixel_size_of_another_unit_is_named(study):
+    rows = [dataclasses.replace(row, pixel_size_um=0.325) for row in study.rows()]
+    rows[1] = dataclasses.replace(rows[1], pixel_size_um=325.0)
+    study.update(rows)
+    contents = examples.check_study(study).contents
+    with pytest.raises(InputError, match=r"HEK/b\.png \(325\.0 µm\).*unit"):
+        examples.refuse_gaps(study, contents)

@@ -26,6 +26,7 @@ class Planted:
     sources: Sequence[str] = ()
     area_px: int = 16
     extra_cells: int = 0
+    box_off: int = 0
     shift: int = 0
 
 
@@ -89,8 +90,10 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         labels = np.zeros((SIZE, SIZE, 1), np.uint16)
         cells = []
         for place, kind in enumerate(TYPES if culture == "mixed" else (culture,)):
-            labels[8:12, 8 + 8 * place : 12 + 8 * place] = place + 1
-            box = tfds.features.BBox(0.125, 0.125, 0.1875, 0.1875)
+            left = 8 + 8 * place
+            labels[8:12, left : left + 4] = place + 1
+            first, last = (left + field.box_off) / SIZE, (left + 4) / SIZE
+            box = tfds.features.BBox(8 / SIZE, first, 12 / SIZE, last)
             cells.append({"box": box, "type": kind, "area_px": field.area_px})
         image = np.roll(self._draw(field.seed, SIZE), field.shift, axis=1)
         example = {
@@ -225,6 +228,7 @@ def test_sources_of_training_fields_are_of_training(prepare):
     ("change", "expected"),
     [
         ({"area_px": 15}, "cell 1 has 15 px, but 16 in the label image"),
+        ({"box_off": 1}, "cell 1 has another box than in the label image"),
         ({"extra_cells": 1}, "2 cells, but 1 in the label image"),
     ],
 )

@@ -146,3 +146,18 @@ def test_blur_leaves_even_light_as_it_is_up_to_the_border():
     even = tf.fill([16, 16, 3], 7.0)
     blurred = augmentation.random_blur(even, most_px=1.0, seed=seed(2))
     np.testing.assert_allclose(blurred, even, rtol=1e-5)
+
+
+def test_what_lies_beyond_a_small_field_is_no_background():
+    rng = np.random.default_rng(0)
+    image = rng.integers(10, 14, (96, 96, 3)).astype(np.uint8)
+    other = np.zeros((96, 96, 3), np.uint8)
+    other[24:72, 24:72] = rng.integers(30, 34, (48, 48, 3))
+    labels = np.zeros((96, 96), np.int32)
+    labels[40:56, 40:56] = 1
+    composed, moved = augmentation.compose(
+        image, 0 * labels, other, labels, most_overlap=0.2, diameter_px=16.0
+    )
+    around = (moved.numpy() == 0)[..., np.newaxis] & np.ones((1, 1, 3), bool)
+    # Nothing shines around the cell: its field's background stays where it was.
+    np.testing.assert_allclose(composed.numpy()[around], image[around], atol=2)

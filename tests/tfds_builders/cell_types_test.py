@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -273,3 +274,23 @@ def test_tfds_build_and_load_in_fresh_processes(root):
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert found.stdout.strip() == "['composed', 'mixed', 'train', 'validation']"
+
+
+def test_splits_are_kept_however_the_dataset_was_made(root):
+    study = cc.Study.open(root)
+    study.update([dataclasses.replace(row, split="") for row in study.rows()])
+    shutil.rmtree(study.tfds_dir)
+    tfds.load("cell_types/study", data_dir=str(study.tfds_dir))
+    recorded = {row.image: row.split for row in study.rows()}
+    assert set(recorded.values()) == {"train", "validation", "mixed"}
+
+
+def test_a_dataset_that_another_run_is_making_is_left_alone(root):
+    folder = root / "tfds" / "cell_types" / "study" / "2.9.0.incompleteABC_x"
+    folder.mkdir()
+    tfds_builders.dataset(root)
+    assert folder.exists()
+    hours_ago = time.time() - 2 * 3600
+    os.utime(folder, (hours_ago, hours_ago))
+    tfds_builders.dataset(root)
+    assert not folder.exists()

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,11 +18,11 @@ from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import composed_fields, files, simulated_fields
 from cellclass_tf.datasets import examples, simulation
-from cellclass_tf.datasets.contents import Contents
+from cellclass_tf.datasets.contents import Contents, Field
 from cellclass_tf.files import InputError
 from cellclass_tf.simulated_fields import SimulatedCultures
 from cellclass_tf.splits import COMPOSED
-from cellclass_tf.study import MIXED, Study
+from cellclass_tf.study import MIXED, ImageRow, Study
 
 
 @dataclasses.dataclass
@@ -254,6 +254,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self.previous:
             self.info.metadata["changes"] = contents.changes_since(self.previous)
         rows = self.checked.rows
+        _record_splits(study, rows)
         pieces = [(row, contents.fields[row.image]) for row in rows]
         function = functools.partial(_examples_of_row, study)
         splits = {
@@ -270,7 +271,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             ]
         )
         if couples:
-            function = functools.partial(_examples_of_couple, study)
+            sources = {
+                row.image: contents.fields[row.image]
+                for pair in couples
+                for row in pair
+            }
+            function = functools.partial(_examples_of_couple, study, sources)
             splits[COMPOSED] = self._generate_examples(function, couples)
         return splits
 
@@ -307,8 +313,20 @@ def _examples_of_row(study: Study, piece: tuple):
     yield examples.keyed_example_of_row(study, *piece)
 
 
-def _examples_of_couple(study: Study, couple: tuple):
-    yield from composed_fields.composed_examples(study, [couple])
+def _examples_of_couple(study: Study, fields: dict[str, Field], couple: tuple):
+    yield from composed_fields.composed_examples(study, [couple], fields)
+
+
+def _record_splits(study: Study, rows: Sequence[ImageRow]) -> None:
+    """Writes the splits into images.csv: a field never moves when others come."""
+    try:
+        study.update(rows)
+    except OSError as error:
+        raise InputError(
+            f"{study.manifest_path}: the splits of the new version cannot be recorded "
+            f"({error}), and without that the next one could move fields. Correct the "
+            "permissions, or prepare a copy of the study."
+        ) from error
 
 
 def _study_beside(data_dir) -> str | None:
