@@ -31,7 +31,7 @@ _MODULE_OF_NAME = {
     "predict": "prediction",
     "cell_table": "analysis.cell_table",
     "evaluate": "analysis.evaluation",
-    "draw_overlay": "analysis.overlay",
+    "draw_overlay": "overlay",
     "trace": "provenance.tracing",
 }
 

@@ -107,7 +107,7 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
         ),
     )
     return _experiment(
-        CellMaskRCNNTask(model=model), batch_size=8, steps=700, rate=2e-3
+        CellMaskRCNNTask(model=model), batch_size=8, steps=700, rate=7e-3
     )
 
 

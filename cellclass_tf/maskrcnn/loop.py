@@ -54,7 +54,7 @@ def run(
 def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
     steps, patience = params.trainer.train_steps, params.task.patience
     best, since = -math.inf, 0
-    while (step := int(controller.global_step)) < steps:
+    while (step := int(controller.global_step.numpy())) < steps:
         until = min(steps, step + params.trainer.validation_interval)
         controller.train(until, checkpoint_at_completion=False)
         scores = controller.evaluate(steps=-1)

@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import tensorflow as tf
+import tf_keras
 from absl import logging
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
@@ -138,7 +138,7 @@ def run(
     mode = _mode_with_data(params, mode)
     if "train" in mode:
         runs.begin(model_dir, experiment, params)
-    tf.random.set_seed(params.task.train_data.seed)
+    tf_keras.utils.set_random_seed(params.task.train_data.seed)
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     strategy = distribute_utils.get_distribution_strategy(

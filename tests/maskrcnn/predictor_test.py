@@ -115,6 +115,7 @@ class FakeNetwork:
         count = len(tiles)
         outputs = {
             "detection_boxes": np.stack(padded),
+            "detection_outer_boxes": np.stack(padded),
             "detection_scores": np.ones((count, most), np.float32),
             "detection_probabilities": np.tile([0.3, 0.7], (count, most, 1)),
             "detection_masks": np.ones((count, most, 28, 28), np.float32),
@@ -136,6 +137,8 @@ def fake(scale=1.0, pixel_size_um=0.5):
         "type_names": list(TYPES),
         "tile_px": 64,
         "scale": scale,
+        "mask_threshold": 0.5,
+        "temperature": 1.0,
         "model_diameter_px": 10,
         "pixel_size_um": pixel_size_um,
     }
