@@ -15,8 +15,9 @@ from cellclass_tf import files
 from cellclass_tf.files import InputError
 
 UNKNOWN = "unknown"
-# A call with less than this probability for its own type is counted, and drawn, as
-# uncertain. It changes no type.
+UNCERTAIN = "uncertain"
+# A call with less than this probability for its own type is uncertain, unless another
+# limit is asked for.
 UNCERTAIN_BELOW = 0.7
 
 
@@ -94,6 +95,14 @@ class Cells:
         """(N,) float32, the probability of each cell's type; NaN where it has none."""
         padded = np.pad(self.probabilities, ((0, 0), (1, 0)), constant_values=np.nan)
         return padded[np.arange(len(self)), self.type_ids]
+
+    def calls(self, min_probability: float) -> tuple[str, ...]:
+        """The type of cell 1..N; 'uncertain' where it is less probable than asked."""
+        doubtful = self.called_probabilities < min_probability
+        return tuple(
+            UNCERTAIN if doubt else name
+            for name, doubt in zip(self.cell_types, doubtful, strict=True)
+        )
 
     @functools.cached_property
     def boxes_yxyx(self) -> np.ndarray:

@@ -368,6 +368,12 @@ COMMANDS = {
                 flags.DEFINE_float,
                 default=0.1,
             ),
+            Flag(
+                "min_probability",
+                "Calls of a lower probability are uncertain.",
+                flags.DEFINE_float,
+                default=0.7,
+            ),
             *_CHANNELS,
             _ONE_PROCESS,
             *_ENGINE,

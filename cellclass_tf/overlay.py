@@ -33,11 +33,12 @@ def draw_overlay(
     *,
     name: str = "",
     pixel_size_um: float | None = None,
+    min_probability: float = UNCERTAIN_BELOW,
 ) -> np.ndarray:
     """Draws the outlines of the cells on the image, and a caption below it.
 
     The picture is for looking, not for measuring: its brightness is
-    `picture.brightened`. Solid outlines are calls of at least 0.7 probability, dashed
+    `picture.brightened`. Solid outlines are calls of at least `min_probability`, dashed
     ones are below. A field less than 800 px wide is enlarged by a whole number.
 
     Args:
@@ -45,6 +46,7 @@ def draw_overlay(
       cells: the cells of the field.
       name: what stands in the caption.
       pixel_size_um: width of a pixel in µm, for a scale bar; None draws none.
+      min_probability: of a call that is not drawn as doubtful.
 
     Returns:
       (s * H + caption, s * W, 3) uint8 for the enlargement s.
@@ -58,9 +60,10 @@ def draw_overlay(
             f"these cells; got {image.shape} of {image.dtype}."
         )
     canvas, scale = picture.canvas_of(image)
-    _draw_outlines(canvas, cells, scale)
+    _draw_outlines(canvas, cells, scale, min_probability)
     size_um = None if pixel_size_um is None else pixel_size_um / scale
-    return np.concatenate([canvas, caption.draw(canvas, name, _legend(cells), size_um)])
+    legend = _legend(cells, min_probability)
+    return np.concatenate([canvas, caption.draw(canvas, name, legend, size_um)])
 
 
 def comparison(
@@ -105,16 +108,18 @@ def colour_of_type(type_id: int) -> tuple[int, int, int]:
     return PALETTE[(type_id - 1) % len(PALETTE)] if type_id else UNKNOWN_COLOUR
 
 
-def _draw_outlines(canvas: np.ndarray, cells: Cells, scale: int) -> None:
+def _draw_outlines(
+    canvas: np.ndarray, cells: Cells, scale: int, min_probability: float
+) -> None:
     width = picture.outline_width(canvas.shape[:2])
     probabilities = cells.called_probabilities
     for index, type_id in enumerate(cells.type_ids.tolist()):
-        dash = 6 * width if probabilities[index] < UNCERTAIN_BELOW else None
+        dash = 6 * width if probabilities[index] < min_probability else None
         pen = picture.Pen(colour_of_type(type_id), width, dash)
         picture.outline_cell(canvas, cells, index, scale, pen)
 
 
-def _legend(cells: Cells) -> list[caption.Entry]:
+def _legend(cells: Cells, min_probability: float) -> list[caption.Entry]:
     counts = np.bincount(cells.type_ids, minlength=len(cells.type_names) + 1)
     named = enumerate(cells.type_names, start=1)
     entries = [
@@ -122,8 +127,8 @@ def _legend(cells: Cells) -> list[caption.Entry]:
     ]
     if counts[0]:
         entries.append(caption.Entry(f"{UNKNOWN} {counts[0]}", UNKNOWN_COLOUR))
-    uncertain = int((cells.called_probabilities < UNCERTAIN_BELOW).sum())
+    uncertain = int((cells.called_probabilities < min_probability).sum())
     if uncertain:
-        text = f"probability below {UNCERTAIN_BELOW}: {uncertain}"
+        text = f"probability below {min_probability:g}: {uncertain}"
         entries.append(caption.Entry(text, (255, 255, 255), dashed=True))
     return entries

@@ -15,6 +15,7 @@ from absl import logging
 import cellclass_tf
 from cellclass_tf import batch, files, overlay
 from cellclass_tf.analysis import cell_table
+from cellclass_tf.cells import UNCERTAIN_BELOW
 from cellclass_tf.files import InputError
 from cellclass_tf.manifest import REJECTED
 from cellclass_tf.maskrcnn.predictor import Predictor
@@ -52,6 +53,7 @@ def predict(
     cell_type: str | None = None,
     pixel_size_um: float | None = None,
     score_threshold: float = 0.1,
+    min_probability: float = UNCERTAIN_BELOW,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
     projection: str = "max",
@@ -72,6 +74,8 @@ def predict(
       cell_type: of a study, only the images of this folder (for example 'mixed').
       pixel_size_um: of the images; overrides what is known of them.
       score_threshold: cells of a lower score are left out.
+      min_probability: calls of a lower probability are 'uncertain': in the column
+        `call` of cells.csv, counted in counts.csv, and drawn dashed.
       nuclei: channel of raw files, as in `convert`.
       cytoplasm: the same.
       projection: of raw stacks, as in `convert`.
@@ -125,8 +129,8 @@ def predict(
         for row in rows
     ]
     outcome = batch.run(
-        _Work(predictor, score_threshold),
-        [_job(field, predictor, score_threshold) for field in fields],
+        _Work(predictor, score_threshold, min_probability),
+        [_job(field, predictor, score_threshold, min_probability) for field in fields],
         description="predict",
         journal=output / ".journal" / "predict.jsonl",
         engine=runner,
@@ -141,6 +145,7 @@ def predict(
             "cell_type": cell_type,
             "pixel_size_um": pixel_size_um,
             "score_threshold": score_threshold,
+            "min_probability": min_probability,
             **raw_options,
         }
         results = {field.image: outcome.results[field.stem] for field in good}
@@ -155,8 +160,11 @@ def predict(
 class _Work:
     """Predicts one field and writes all that belongs to it."""
 
-    def __init__(self, predictor: Predictor, score_threshold: float):
+    def __init__(
+        self, predictor: Predictor, score_threshold: float, min_probability: float
+    ):
         self._predictor, self._score_threshold = predictor, score_threshold
+        self._min_probability = min_probability
 
     def __call__(self, field: _Field) -> dict:
         image = read_merged(field.image)
@@ -165,21 +173,19 @@ class _Work:
             pixel_size_um=field.pixel_size_um,
             score_threshold=self._score_threshold,
         )
-        rows = cell_table.cell_table(
-            cells, image, name=field.stem, pixel_size_um=field.pixel_size_um
-        )
+        told = {"name": field.stem, "min_probability": self._min_probability}
+        size_um = field.pixel_size_um
+        rows = cell_table.cell_table(cells, image, pixel_size_um=size_um, **told)
         cells.write(field.labels)
         cell_table.write_cells_csv(field.table, [rows], cells.type_names)
-        picture = overlay.draw_overlay(
-            image, cells, name=field.stem, pixel_size_um=field.pixel_size_um
-        )
+        picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
         files.write_png(field.overlay, picture)
         # Taken now: what is changed later must not pass for what was predicted.
         sha256 = {
             "sha256": files.sha256_of_file(field.image),
             "labels_sha256": files.sha256_of_file(field.labels),
         }
-        counts = cell_table.count_row(cells, name=field.stem)
+        counts = cell_table.count_row(cells, **told)
         return {"counts": counts, "sha256": sha256}
 
 
@@ -215,9 +221,9 @@ def _field(
     return _Field(stem, study.image_path(row), size, output)
 
 
-def _job(field: _Field, predictor: Predictor, score_threshold: float) -> batch.Job:
+def _job(field: _Field, predictor: Predictor, *limits: float) -> batch.Job:
     key = files.fingerprint(
-        field.image, field.pixel_size_um, predictor.fingerprint, score_threshold
+        field.image, field.pixel_size_um, predictor.fingerprint, *limits
     )
     return batch.Job(field.stem, field, key, (field.labels, field.overlay, field.table))
 

@@ -39,7 +39,7 @@ _PROPERTIES = (
 def columns(type_names: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns of cells.csv for these types, in order."""
     probabilities = (f"p_{name}" for name in type_names)
-    head = ("image", "cell", "cell_type", "probability")
+    head = ("image", "cell", "cell_type", "call", "probability")
     return (*head, *probabilities, "score", *_SHAPE_COLUMNS)
 
 
@@ -56,6 +56,7 @@ def cell_table(
     *,
     name: str,
     pixel_size_um: float | None = None,
+    min_probability: float = UNCERTAIN_BELOW,
 ) -> list[dict[str, Any]]:
     """Describes every cell of a field in one row.
 
@@ -67,14 +68,16 @@ def cell_table(
       image: (H, W, 3) uint8 merged image (0, cytoplasm, nuclei), for the brightness.
       name: the image's stem: 'TYPE/NAME', or 'NAME'.
       pixel_size_um: width of a pixel in the specimen in µm; None if unknown.
+      min_probability: a call of a lower probability is 'uncertain'.
 
     Returns:
       N rows with the keys of `columns(cells.type_names)`:
         image: `name`.
         cell: 1..N, the cell's number in the label image.
-        cell_type: the type called, or 'unknown'.
-        probability: of the type called; None where it is unknown. As the model gives
-          it, not calibrated.
+        cell_type: the most probable type, or 'unknown'.
+        call: the same, or 'uncertain' if its probability is less than asked.
+        probability: of the most probable type; None where it is unknown. Calibrated on
+          held-out fields when the model was exported, if there were any.
         p_TYPE: probability of each type.
         score: how sure it is that this is a cell at all, in [0, 1].
         centroid_y_px, centroid_x_px: centre of mass; 0 is the first pixel's centre.
@@ -100,7 +103,7 @@ def cell_table(
         )
     if not len(cells):
         return []
-    called = _type_values(cells, name)
+    called = _type_values(cells, name, min_probability)
     shapes = _shape_values(cells, image, pixel_size_um)
     return [
         {key: _rounded(values[i]) for key, values in (called | shapes).items()}
@@ -108,16 +111,18 @@ def cell_table(
     ]
 
 
-def count_row(cells: Cells, *, name: str) -> dict[str, Any]:
+def count_row(
+    cells: Cells, *, name: str, min_probability: float = UNCERTAIN_BELOW
+) -> dict[str, Any]:
     """Counts the types of one field.
 
     Returns:
       A row with the keys of `count_columns(cells.type_names)`:
         image: `name`.
         cells: number of cells.
-        n_TYPE: cells called TYPE.
+        n_TYPE: cells of which TYPE is the most probable.
         unknown: cells without a type.
-        uncertain: cells with a type of less than 0.7 probability; n_TYPE has them too.
+        uncertain: cells with a type of less than `min_probability`; n_TYPE has them too.
         share_TYPE: n_TYPE over all cells with a type; None if there are none.
     """
     names = cells.type_names
@@ -126,7 +131,7 @@ def count_row(cells: Cells, *, name: str) -> dict[str, Any]:
     row = {"image": name, "cells": len(cells)}
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]
-    row["uncertain"] = int((cells.called_probabilities < UNCERTAIN_BELOW).sum())
+    row["uncertain"] = int((cells.called_probabilities < min_probability).sum())
     shares = [_rounded(n / typed) if typed else None for n in counts[1:]]
     return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
 
@@ -191,11 +196,14 @@ def join_csv(path: str | os.PathLike, parts: Iterable[str | os.PathLike]) -> Non
             raise InputError(f"{path}: there are no parts to join.")
 
 
-def _type_values(cells: Cells, name: str) -> dict[str, Sequence]:
+def _type_values(
+    cells: Cells, name: str, min_probability: float
+) -> dict[str, Sequence]:
     values = {
         "image": [name] * len(cells),
         "cell": range(1, len(cells) + 1),
         "cell_type": cells.cell_types,
+        "call": cells.calls(min_probability),
         "probability": cells.called_probabilities,
     }
     values |= {f"p_{k}": p for k, p in zip(cells.type_names, cells.probabilities.T)}

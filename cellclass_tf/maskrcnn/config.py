@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+import tensorflow as tf
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 from official.modeling import optimization
@@ -48,6 +49,7 @@ class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
       heads_steps: for so many steps the backbone keeps its starting weights.
       balance_types: types of few cells weigh more in the loss.
       patience: training stops after so many evaluations without a better AP; 0: never.
+      grayscale: the network sees the cytoplasm alone, for cells without stained nuclei.
       keras_strides: a ResNet-50 strides where that of Keras Applications does.
       model_diameter_px: how large a median cell shall appear to the network.
       export_size_px: width of the tiles that the exported model takes.
@@ -67,6 +69,7 @@ class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
     heads_steps: int = 0
     balance_types: bool = True
     patience: int = 0
+    grayscale: bool = False
     keras_strides: bool = False
     model_diameter_px: float = 24.0
     export_size_px: int = 256
@@ -202,7 +205,15 @@ def set_steps(params: cfg.ExperimentConfig, steps: int) -> None:
 
 
 def _mixed_precision() -> str | None:
-    """bfloat16 where the processor multiplies it in hardware (AMX), else None."""
+    """bfloat16 or float16 where the device multiplies it in hardware, else None.
+
+    GPUs have bfloat16 from compute capability 8.0 on and float16 from 7.0 on; processors
+    have bfloat16 with AMX.
+    """
+    for device in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(device)
+        major = details.get("compute_capability", (0, 0))[0]
+        return "bfloat16" if major >= 8 else "float16" if major == 7 else None
     try:
         flags = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

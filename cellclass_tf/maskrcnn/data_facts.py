@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from official.core import config_definitions as cfg
@@ -19,6 +20,7 @@ class DataFacts:
       type_names: in class order.
       cell_diameter_px: median over the training cells of the diameter of a disc of the
         same area, in pixels of `pixel_size_um` where that is known.
+      cells_by_type: training cells of each type, in class order.
       most_cells: the largest number of cells in one field.
       densest: the largest number of cells per pixel of a field.
       pixel_size_um: median of the fields' pixel sizes; 0 if unknown.
@@ -30,6 +32,7 @@ class DataFacts:
 
     type_names: tuple[str, ...]
     cell_diameter_px: float
+    cells_by_type: tuple[int, ...]
     most_cells: int
     densest: float
     pixel_size_um: float
@@ -50,6 +53,8 @@ def apply_facts(
     task.scale = round(task.model_diameter_px / facts.cell_diameter_px, 4)
     task.fingerprint = facts.fingerprint
     model.num_classes = len(facts.type_names) + 1
+    if task.balance_types:
+        task.losses.class_weights = class_weights(facts.cells_by_type)
     # Three anchors' levels: half a median cell, one, and two, for 2^min_level pixels.
     model.anchor.anchor_size = round(
         task.model_diameter_px / 2 ** (model.min_level + 0.5), 3
@@ -66,6 +71,17 @@ def apply_facts(
     model.detection_generator.max_num_detections = max(tile, 100)
     model.roi_generator.test_num_proposals = max(2 * tile, 200)
     model.roi_generator.test_pre_nms_top_k = max(4 * tile, 1000)
+
+
+def class_weights(cells_by_type: Sequence[int]) -> list[float]:
+    """Weights of background, 1, and of the types: the rarer the heavier.
+
+    Every type's cells weigh as much together, and all of them as much as without
+    weights; but no cell weighs more than four times, or less than a quarter of, itself.
+    """
+    cells, types = sum(cells_by_type), len(cells_by_type)
+    weights = (cells / (types * max(n, 1)) for n in cells_by_type)
+    return [1.0, *(round(min(max(weight, 0.25), 4.0), 3) for weight in weights)]
 
 
 def _largest_crop(task: CellMaskRCNNTask) -> float:
@@ -97,6 +113,8 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
             "annotated pure cultures."
         )
     diameters, counts, densities, sizes, decoded = [], [], [], [], 0
+    names = _type_names(builder)
+    by_type = np.zeros(len(names), np.int64)
     for split in ("train", "validation"):
         if split not in builder.info.splits:
             continue
@@ -106,6 +124,8 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
             counts.append(len(areas))
             densities.append(len(areas) / (height * width))
             if split == "train":
+                types = example["cells"]["type"]
+                by_type += np.bincount(types, minlength=len(names))
                 diameters.append(2 * np.sqrt(areas / np.pi))
                 sizes.append(float(example["pixel_size_um"]))
                 decoded += height * width * 5
@@ -119,8 +139,9 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         raise InputError(f"{name} in {data_dir}: the training split holds no cell.")
     splits = builder.info.splits
     return DataFacts(
-        type_names=_type_names(builder),
+        type_names=names,
         cell_diameter_px=float(np.median(diameters)),
+        cells_by_type=tuple(by_type.tolist()),
         most_cells=max(counts),
         densest=max(densities),
         pixel_size_um=pixel_size_um,

@@ -103,6 +103,7 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         "model_diameter_px": facts.model_diameter_px,
         "cell_diameter_px": facts.cell_diameter_px,
         "pixel_size_um": facts.pixel_size_um or None,
+        "grayscale": facts.grayscale,
         "mask_threshold": predictor.MASK_THRESHOLD,
         "temperature": 1.0,
         "calibration": None,
@@ -181,7 +182,7 @@ def _module(model, task_config) -> tf.Module:
             for level, boxes in inputs.build_anchors(options, size).items()
         }
         outputs = model(
-            inputs.normalise(images),
+            inputs.normalise(images, grayscale=task_config.grayscale),
             image_shape=tf.fill([batch, 2], float(size)),
             anchor_boxes=anchors,
             training=False,

@@ -48,8 +48,15 @@ def batch_size(data: DataConfig, input_context=None) -> int:
     return data.global_batch_size
 
 
-def normalise(image: tf.Tensor) -> tf.Tensor:
-    """Turns uint8 grey values, or the same as float, into the network's input."""
+def normalise(image: tf.Tensor, *, grayscale: bool = False) -> tf.Tensor:
+    """Turns uint8 grey values, or the same as float, into the network's input.
+
+    Args:
+      image: (..., 3): 0, cytoplasm, nuclei.
+      grayscale: let the network see the cytoplasm alone, three times.
+    """
+    if grayscale:
+        image = tf.repeat(image[..., 1:2], 3, axis=-1)
     return preprocess_ops.normalize_image(tf.cast(image, tf.float32) / 255.0)
 
 
@@ -106,7 +113,8 @@ class Parser:
         )
         targets = self._targets(cells, labels)
         labels = self._training_labels(targets, seed)
-        return normalise(image), labels | {"fields": fingerprint(names)}
+        image = normalise(image, grayscale=self._task.grayscale)
+        return image, labels | {"fields": fingerprint(names)}
 
     def _crop(self, example, seed):
         parser = self._data.parser

@@ -116,9 +116,16 @@ class Predictor:
           The cells; one type a cell, the most probable.
 
         Raises:
-          InputError: if the image has another shape or type.
+          InputError: if the image has another shape or type, or lacks the nuclei that
+            the model was trained with.
         """
         check_merged(image)
+        if not self.metadata["grayscale"] and _has_no_nuclei(image):
+            raise InputError(
+                "The image has no nuclei (its blue channel is all 0), and the model was "
+                "trained with them. Convert the field with --nuclei=..., or train a "
+                "model with --params_override=task.grayscale=true."
+            )
         detections = self.detect(
             image, scale=self.scale_for(pixel_size_um), score_threshold=score_threshold
         )
@@ -268,6 +275,11 @@ def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
             f"{file}: expected format {FORMAT!r}, got {metadata.get('format')!r}."
         )
     return metadata
+
+
+def _has_no_nuclei(image: np.ndarray) -> bool:
+    """Whether there is cytoplasm and no grain of blue; a black field is just empty."""
+    return bool(image[..., 1].any()) and not image[..., 2].any()
 
 
 def _resized(image: np.ndarray, scale: float) -> np.ndarray:

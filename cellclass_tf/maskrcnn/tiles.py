@@ -49,7 +49,12 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
     fixed = {"image_info": inputs.image_info(size), "anchor_boxes": anchors}
     return (
         tiles_of_fields.concatenate(nothing.repeat(batch - 1))
-        .map(lambda image, place: (inputs.normalise(image), fixed | {"tile": place}))
+        .map(
+            lambda image, place: (
+                inputs.normalise(image, grayscale=task.grayscale),
+                fixed | {"tile": place},
+            )
+        )
         .batch(batch, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )

@@ -7,6 +7,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import tensorflow as tf
 import tf_keras
 from absl import logging
 from official.common import distribute_utils
@@ -48,6 +49,10 @@ class ExperimentParser(train_utils.ExperimentParser):
         )
         params.task.heads_steps = flags.heads_steps or 0
         config.set_steps(params, flags.steps or params.trainer.train_steps)
+        params.runtime.num_gpus = len(tf.config.list_physical_devices("GPU"))
+        if flags.tpu:
+            params.runtime.distribution_strategy = "tpu"
+            params.runtime.mixed_precision_dtype = "bfloat16"
         if flags.seed is not None:
             params.task.train_data.seed = flags.seed
         return params
@@ -141,16 +146,29 @@ def run(
     tf_keras.utils.set_random_seed(params.task.train_data.seed)
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
-    strategy = distribute_utils.get_distribution_strategy(
-        distribution_strategy=params.runtime.distribution_strategy,
-        all_reduce_alg=params.runtime.all_reduce_alg,
-        num_gpus=params.runtime.num_gpus,
-        tpu_address=params.runtime.tpu,
-    )
+    strategy = _strategy(params.runtime)
     with strategy.scope():
         the_task = task_factory.get_task(params.task, logging_dir=os.fspath(model_dir))
     loop.run(strategy, the_task, mode, params, model_dir)
     return pathlib.Path(model_dir)
+
+
+def _strategy(runtime: cfg.RuntimeConfig) -> tf.distribute.Strategy:
+    """One device, all GPUs, several workers or a TPU, as the parameters say.
+
+    Logical processors, of which TensorFlow makes several if told to, count as devices.
+    """
+    distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
+    processors = tf.config.list_logical_devices("CPU")
+    is_mirrored = runtime.distribution_strategy == "mirrored"
+    if is_mirrored and not runtime.num_gpus and len(processors) > 1:
+        return tf.distribute.MirroredStrategy([device.name for device in processors])
+    return distribute_utils.get_distribution_strategy(
+        distribution_strategy=runtime.distribution_strategy,
+        all_reduce_alg=runtime.all_reduce_alg,
+        num_gpus=runtime.num_gpus,
+        tpu_address=runtime.tpu,
+    )
 
 
 def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:

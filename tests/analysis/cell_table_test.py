@@ -32,8 +32,8 @@ def _image():
 def test_row_has_the_columns_in_order():
     rows = cell_table.cell_table(_cells(), name="mixed/a")
     assert all(tuple(row) == cell_table.columns(TYPES) for row in rows)
-    assert cell_table.columns(TYPES)[:7] == (
-        *("image", "cell", "cell_type", "probability"),
+    assert cell_table.columns(TYPES)[:8] == (
+        *("image", "cell", "cell_type", "call", "probability"),
         *("p_HEK", "p_N2a", "score"),
     )
 
@@ -67,6 +67,17 @@ def test_unknown_values_are_none():
     assert row["cell_type"] == "unknown"
     assert row["probability"] is None and row["area_um2"] is None
     assert row["mean_cytoplasm"] is None and row["mean_nuclei"] is None
+
+
+def test_below_the_chosen_confidence_a_call_is_uncertain():
+    # N2a's probability is 0.6, and that of the unknown cell is none.
+    for limit, calls in ((0.5, ["HEK", "N2a", "unknown"]), (0.7, ["HEK", "uncertain"])):
+        rows = cell_table.cell_table(_cells(), name="a", min_probability=limit)
+        assert [row["call"] for row in rows][: len(calls)] == calls
+        assert [row["cell_type"] for row in rows] == ["HEK", "N2a", "unknown"]
+    assert (
+        cell_table.count_row(_cells(), name="a", min_probability=0.5)["uncertain"] == 0
+    )
 
 
 def test_field_without_cells_has_no_rows():

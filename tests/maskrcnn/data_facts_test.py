@@ -14,7 +14,8 @@ from tests.maskrcnn.inputs_test import facts
 def test_the_data_decides_types_scale_and_room(name):
     params = getattr(config, name)()
     data_facts.apply_facts(
-        params, dataclasses.replace(facts(), type_names=tuple("ABCDE"))
+        params,
+        dataclasses.replace(facts(), type_names=tuple("ABCDE"), cells_by_type=(9,) * 5),
     )
     task = params.task
     assert task.model.num_classes == 6
@@ -49,3 +50,14 @@ def test_a_broken_record_is_named_before_training_begins(prepared, tmp_path):
     shard.write_bytes(content)
     with pytest.raises(InputError, match=r"2\.0\.0: a record of the split train"):
         data_facts.facts_of_dataset("cell_types/study", str(tmp_path / "tfds"))
+
+
+def test_types_of_few_cells_weigh_more_in_the_loss():
+    assert data_facts.class_weights((50, 50)) == [1.0, 1.0, 1.0]
+    weights = data_facts.class_weights((90, 30))
+    assert 90 * weights[1] == pytest.approx(30 * weights[2], rel=1e-2)
+    assert data_facts.class_weights((9999, 1))[2] == 4.0
+    params = config.cellclass_maskrcnn_small()
+    rare = dataclasses.replace(facts(), cells_by_type=(90, 30))
+    data_facts.apply_facts(params, rare)
+    assert params.task.losses.class_weights == weights

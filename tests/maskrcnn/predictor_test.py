@@ -137,6 +137,7 @@ def fake(scale=1.0, pixel_size_um=0.5):
         "type_names": list(TYPES),
         "tile_px": 64,
         "scale": scale,
+        "grayscale": False,
         "mask_threshold": 0.5,
         "temperature": 1.0,
         "model_diameter_px": 10,
@@ -175,6 +176,16 @@ def test_cells_are_shown_at_the_size_that_the_network_learned():
     # Pixels twice as large as in training: the field is shown at twice the scale.
     found = fake().predict(squares(4), pixel_size_um=1.0)
     assert len(found) == 16 and found.labels.shape == (80, 80)
+
+
+def test_a_field_without_nuclei_is_refused_unless_the_model_needs_none():
+    image = squares(2)
+    image[..., 2] = 0
+    with pytest.raises(files.InputError, match="no nuclei"):
+        fake().predict(image)
+    predictor = fake()
+    predictor.metadata["grayscale"] = True
+    assert len(predictor.predict(image)) == 4
 
 
 def test_what_is_no_merged_image_is_refused():

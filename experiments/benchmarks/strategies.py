@@ -1,0 +1,134 @@
+"""Whether one device, two replicas and two workers train and evaluate alike.
+
+    python -m experiments.benchmarks.strategies --folder=/tmp/strategies --study=STUDY
+
+STUDY has a prepared dataset. On one machine: one process, one process with two logical
+processors (`mirrored`), and two processes on localhost (`multi_worker_mirrored`). Crops
+differ, since every worker reads its own, and norms count each replica's own batch; so
+losses are compared in the mean of the last steps. All three then evaluate the weights of
+the first: these scores have to be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+from absl import app, flags
+
+_FOLDER = flags.DEFINE_string("folder", None, "Where runs are made.", required=True)
+_STUDY = flags.DEFINE_string("study", None, "With a dataset.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 120, "Of each training.")
+_TASK = flags.DEFINE_string("task", "", "Used by itself: a run, as JSON.")
+_LAST = 40
+_KINDS = {"one device": 1, "mirrored, 2 replicas": 2, "2 workers": 1}
+
+
+def run(kind: str, model_dir: str, mode: str) -> None:
+    """Trains or evaluates in this process."""
+    import tensorflow as tf
+
+    import tfds_builders  # registers cell_types.
+    from cellclass_tf.maskrcnn import training
+
+    assert tfds_builders
+    processors = [tf.config.LogicalDeviceConfiguration()] * _KINDS[kind]
+    (processor,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(processor, processors)
+    strategy = "multi_worker_mirrored" if kind == "2 workers" else "mirrored"
+    override = (
+        f"runtime.distribution_strategy={strategy},trainer.steps_per_loop=10,"
+        f"trainer.summary_interval=10,trainer.checkpoint_interval={_STEPS.value}"
+    )
+    training.train(
+        "cellclass_maskrcnn_small",
+        model_dir,
+        study=_STUDY.value,
+        mode=mode,
+        steps=_STEPS.value,
+        params_override=override,
+    )
+
+
+def run_apart(kind: str, model_dir: pathlib.Path, mode: str) -> None:
+    """Trains or evaluates in new processes, one a worker."""
+    workers = 2 if kind == "2 workers" else 1
+    hosts = [f"localhost:{_free_port()}" for _ in range(workers)]
+    task = json.dumps([kind, os.fspath(model_dir), mode])
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.benchmarks.strategies",
+        f"--task={task}",
+    ]
+    command += [f"--{k}={flags.FLAGS[k].value}" for k in ("folder", "study", "steps")]
+    processes = []
+    for index in range(workers):
+        environment = dict(os.environ)
+        if workers > 1:
+            environment["TF_CONFIG"] = json.dumps(
+                {
+                    "cluster": {"worker": hosts},
+                    "task": {"type": "worker", "index": index},
+                }
+            )
+        processes.append(subprocess.Popen(command, env=environment))
+    if any([process.wait() for process in processes]):
+        raise RuntimeError(f"{kind}: a worker failed.")
+
+
+def scalars(folder: pathlib.Path) -> dict[str, list[float]]:
+    """Reads TensorBoard's scalars of a folder, by name, in order."""
+    import tensorflow as tf
+
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("events.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                number = tf.make_ndarray(value.tensor)
+                if not number.shape:
+                    found.setdefault(value.tag, []).append(float(number))
+    return found
+
+
+def main(_) -> None:
+    """Prints a row for each kind."""
+    if _TASK.value:
+        run(*json.loads(_TASK.value))
+        return
+    root = pathlib.Path(_FOLDER.value)
+    first = root / next(iter(_KINDS)).replace(" ", "_")
+    print(
+        f"| | loss of the last {_LAST} steps | against one | AP | AP50 | type accuracy |"
+    )
+    print("|---|---|---|---|---|---|")
+    one = None
+    for kind in _KINDS:
+        folder = root / kind.replace(" ", "_")
+        shutil.rmtree(folder, ignore_errors=True)
+        run_apart(kind, folder, "train")
+        loss = np.mean(scalars(folder / "train")["total_loss"][-_LAST // 10 :])
+        one = one or loss
+        evaluated = root / f"{folder.name}_evaluated"
+        shutil.rmtree(evaluated, ignore_errors=True)
+        shutil.copytree(first, evaluated)
+        run_apart(kind, evaluated, "eval")
+        scores = scalars(evaluated / "validation")
+        shown = [f"{scores[key][-1]:.6f}" for key in ("AP", "AP50", "type_accuracy")]
+        print(f"| {kind} | {loss:.3f} | {loss / one:.3f} | " + " | ".join(shown) + " |")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    app.run(main)
