@@ -79,7 +79,9 @@ def run_apart(kind: str, model_dir: pathlib.Path, mode: str) -> None:
                 }
             )
         processes.append(subprocess.Popen(command, env=environment))
-    if any([process.wait() for process in processes]):
+    # Every one is waited for.
+    codes = [process.wait() for process in processes]
+    if any(codes):
         raise RuntimeError(f"{kind}: a worker failed.")
 
 
