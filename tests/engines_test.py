@@ -122,6 +122,9 @@ def model(tmp_path_factory):
         return {
             "num_detections": tf.ones([count], tf.int32),
             "detection_boxes": tf.tile([[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1]),
+            "detection_outer_boxes": tf.tile(
+                [[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1]
+            ),
             "detection_scores": 0.5 + light / 512,
             "detection_probabilities": tf.tile([[[0.25, 0.75]]], [count, 1, 1]),
             "detection_masks": tf.ones([count, 1, 4, 4]),
@@ -136,6 +139,9 @@ def model(tmp_path_factory):
         "type_names": ["HEK", "N2a"],
         "scale": 1.0,
         "tile_px": 64,
+        "grayscale": False,
+        "mask_threshold": 0.5,
+        "temperature": 1.0,
         "model_diameter_px": 8,
     }
     (folder / predictor.METADATA_FILE).write_text(json.dumps(metadata))

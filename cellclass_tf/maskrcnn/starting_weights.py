@@ -114,7 +114,8 @@ def carry(donor: tf_keras.Model, backbone: tf_keras.Model, epsilon: float) -> No
       InputError: if a weight has no counterpart of its shape.
     """
     layers = sorted(donor.layers, key=_place_in_resnet)
-    convolutions = [x for x in layers if isinstance(x, tf_keras.layers.Conv2D)]
+    kinds = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D)
+    convolutions = [x for x in layers if isinstance(x, kinds)]
     norms = [x for x in layers if isinstance(x, tf_keras.layers.BatchNormalization)]
     wanted = _by_kind(backbone.weights)
     for number, kernel in enumerate(wanted["kernel"]):

@@ -1,0 +1,184 @@
+"""Accuracy on simulated mixed fields after training on pure ones; and StarDist's.
+
+    cellclass demo --output=/tmp/demo          # makes the study
+    python -m experiments.benchmarks.accuracy --study=/tmp/demo/study --folder=/tmp/accuracy \
+        --steps=560 --seeds=0,1,2 --stardist=true
+
+Seconds are those of training, with reading data and building the network. StarDist with
+classes (Schmidt et al. 2018; `pip install stardist==0.9.2`, which is no dependency of this
+package) is trained in the same run, on the same fields, for as many seconds as the slowest
+of ours, by its own defaults with flips, turns and changes of brightness.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import time
+
+import numpy as np
+from absl import app, flags
+
+import cellclass_tf as cc
+import tfds_builders  # noqa: F401 - registers cell_types.
+from cellclass_tf.average_precision import AveragePrecision
+from cellclass_tf.cells import Cells
+from cellclass_tf.study import MIXED
+
+_STUDY = flags.DEFINE_string("study", None, "Of the demo.", required=True)
+_FOLDER = flags.DEFINE_string("folder", None, "Where runs are made.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 560, "Training steps.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "")
+_STARDIST = flags.DEFINE_bool("stardist", False, "Train StarDist too.")
+_OVERRIDE = flags.DEFINE_string("override", "", "Of the experiment's parameters.")
+_EXPERIMENT = "cellclass_maskrcnn_small"
+
+
+def ours(seed: int) -> dict[str, float]:
+    """Trains and tests one network of this package."""
+    from cellclass_tf.maskrcnn import export, training
+
+    folder = pathlib.Path(_FOLDER.value) / f"seed_{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    start = time.monotonic()
+    training.train(
+        _EXPERIMENT,
+        folder / "training",
+        study=_STUDY.value,
+        mode="train",
+        steps=_STEPS.value,
+        seed=seed,
+        params_override=_OVERRIDE.value or None,
+    )
+    seconds = time.monotonic() - start
+    export.export(_EXPERIMENT, folder / "training", folder / "model")
+    predictor = cc.Predictor.load(folder / "model")
+    return scores(lambda image: predictor.predict(image)) | {"seconds": seconds}
+
+
+def scores(predict) -> dict[str, float]:
+    """Scores a function from images to cells on the mixed fields."""
+    study = cc.Study.open(_STUDY.value)
+    typed, right, matched = AveragePrecision(len(study.cell_types)), 0, 0
+    for row in study.rows():
+        if row.cell_type != MIXED:
+            continue
+        true, found = study.read_cells(row), predict(study.read_image(row))
+        typed.add(true, found, use_types=True)
+        i, j = (cc.match_cells(true.labels, found.labels).pairs - 1).T
+        matched, right = (
+            matched + len(i),
+            right + (true.type_ids[i] == found.type_ids[j]).sum(),
+        )
+    return typed.scores().mean() | {"type_accuracy": float(right / max(matched, 1))}
+
+
+def stardist(seconds: float) -> dict[str, float]:
+    """Trains and tests StarDist with classes."""
+    import tensorflow as tf
+    from csbdeep.utils import normalize
+    from stardist import fill_label_holes
+    from stardist.models import Config2D, StarDist2D
+
+    study = cc.Study.open(_STUDY.value)
+    parts = {"train": ([], [], []), "validation": ([], [], [])}
+    for row in study.rows():
+        if row.split in parts:
+            cells = study.read_cells(row)
+            images, labels, classes = parts[row.split]
+            images.append(
+                normalize(study.read_image(row)[..., 1:], 1, 99.8, axis=(0, 1))
+            )
+            labels.append(fill_label_holes(cells.labels))
+            classes.append({n + 1: int(t) for n, t in enumerate(cells.type_ids)})
+    config = Config2D(
+        n_rays=32,
+        grid=(2, 2),
+        n_channel_in=2,
+        n_classes=len(study.cell_types),
+        train_patch_size=(256, 256),
+        train_batch_size=4,
+        train_steps_per_epoch=20,
+        train_epochs=10_000,
+    )
+    model = StarDist2D(config, name="stardist", basedir=_FOLDER.value)
+    model.prepare_for_training()
+    start = time.monotonic()
+
+    class Stop(tf.keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if time.monotonic() - start > seconds:
+                raise TimeoutError
+
+    model.callbacks.append(Stop())
+    images, labels, classes = parts["train"]
+    held = parts["validation"]
+    try:
+        model.train(
+            images,
+            labels,
+            classes=classes,
+            validation_data=(held[0], held[1], held[2]),
+            augmenter=_augmented,
+        )
+    except TimeoutError:
+        pass
+    spent = time.monotonic() - start
+    model.optimize_thresholds(held[0][:4], held[1][:4])
+
+    def predict(image: np.ndarray) -> Cells:
+        grey = normalize(image[..., 1:], 1, 99.8, axis=(0, 1))
+        found, details = model.predict_instances(grey)
+        ids = np.asarray(details["class_id"], int)
+        return _cells(found, ids, np.asarray(details["prob"]), study.cell_types)
+
+    return scores(predict) | {"seconds": spent}
+
+
+def _cells(labels, ids, probabilities, names) -> Cells:
+    order = np.unique(labels)[1:] - 1
+    types = ["unknown" if not i else names[i - 1] for i in ids[order]]
+    cells = Cells.from_labels(labels, names, types)
+    return Cells(
+        cells.labels,
+        cells.type_names,
+        cells.type_ids,
+        probabilities[order].astype(np.float32),
+        cells.probabilities,
+    )
+
+
+def _augmented(image: np.ndarray, labels: np.ndarray):
+    """Turns, flips and changes brightness, as StarDist's example does."""
+    turns = np.random.randint(4)
+    image, labels = np.rot90(image, turns), np.rot90(labels, turns)
+    if np.random.random() < 0.5:
+        image, labels = image[:, ::-1], labels[:, ::-1]
+    image = image * np.random.uniform(0.6, 2) + np.random.uniform(-0.2, 0.2)
+    return image, labels
+
+
+def main(_) -> None:
+    """Prints a row for each run."""
+    keys = ("AP", "AP50", "AP75", "type_accuracy", "seconds")
+    print("| | " + " | ".join(keys) + " |\n" + "|---" * (len(keys) + 1) + "|")
+    rows = []
+    for seed in map(int, _SEEDS.value):
+        rows.append([ours(seed)[key] for key in keys])
+        print(
+            f"| seed {seed} |",
+            " | ".join(f"{v:.3f}" for v in rows[-1]),
+            "|",
+            flush=True,
+        )
+    for name, value in (("mean", np.mean(rows, 0)), ("spread", np.ptp(rows, 0))):
+        print(f"| {name} |", " | ".join(f"{v:.3f}" for v in value), "|", flush=True)
+    if _STARDIST.value:
+        found = stardist(max(row[-1] for row in rows))
+        print("| StarDist |", " | ".join(f"{found[key]:.3f}" for key in keys), "|")
+        print(json.dumps({"AP over StarDist's": np.mean(rows, 0)[0] / found["AP"]}))
+
+
+if __name__ == "__main__":
+    app.run(main)
