@@ -132,7 +132,6 @@ UNTESTED_ALONE = {
     "export": "training",
     "loop": "training",
     "runs": "training",
-    "task": "training",
     "validation": "tiles",
     "prediction": "training",
     "micrograph": "readers",

@@ -115,14 +115,7 @@ def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
     spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
     options = task.model.replace()
     options.detection_generator.apply_nms = False
-    backbone = _truncated(
-        backbones.factory.build_backbone(
-            spec, options.backbone, options.norm_activation, l2_regularizer
-        ),
-        options.max_level,
-    )
-    if task.keras_strides:
-        _stride_as_keras(backbone)
+    backbone = build_backbone(task, size, l2_regularizer)
     plain = factory.build_maskrcnn(spec, options, l2_regularizer, backbone=backbone)
     model = CellMaskRCNN(**plain.get_config())
     # A call with symbolic inputs makes the weights.
@@ -132,6 +125,18 @@ def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
         training=False,
     )
     return model
+
+
+def build_backbone(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
+    """Builds the stages of the backbone that the network uses."""
+    spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
+    options = task.model
+    backbone = backbones.factory.build_backbone(
+        spec, options.backbone, options.norm_activation, l2_regularizer
+    )
+    if task.keras_strides:
+        _stride_as_keras(backbone)
+    return _truncated(backbone, options.max_level)
 
 
 def _stride_as_keras(resnet: tf_keras.Model) -> None:
