@@ -39,6 +39,8 @@ def run(arguments: Sequence[str]) -> int:
         return DONE
     # TensorFlow's start-up notes would bury the answer; errors come as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # As in `experiments`: without AVX-512 TensorFlow leaves it off.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         values = _parse(name, rest)
         return _report(COMMANDS[name].execute(**values))

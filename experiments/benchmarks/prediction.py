@@ -1,0 +1,91 @@
+"""What predicting costs: beside cellpose on one field, and the memory of a large one.
+
+    python -m experiments.benchmarks.prediction --model=MODEL --weights=WEIGHTS
+
+MODEL is an exported one of simulated cultures, WEIGHTS are cellpose's. One field of
+1104 x 1104 px with some 60 cells is predicted from its pixels to `Cells` by ours, and to
+masks by cellpose's `eval` at its diameter, in turns in one process; the first turn of each
+does not count. The peak memory is that of a new process that predicts a field of SIZE px,
+made of copies of the first.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import app, flags
+
+_MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)
+_WEIGHTS = flags.DEFINE_string("weights", "", "Of cellpose 3; '' leaves it out.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of each.")
+_SIZE = flags.DEFINE_integer("size", 10_000, "Width of the large field in px.")
+_TASK = flags.DEFINE_bool("task", False, "Used by itself: predict the large field.")
+_PIXEL_SIZE_UM = 0.325
+
+
+def field() -> tuple[np.ndarray, np.ndarray]:
+    """The image and the labels of the field."""
+    from experiments.benchmarks.fields import merged_field
+
+    return merged_field(
+        "HEK", seed=1, cells=60, size_px=1104, pixel_size_um=_PIXEL_SIZE_UM
+    )
+
+
+def large() -> None:
+    """Predicts a large field, and prints its cells and this process's peak memory."""
+    import cellclass_tf as cc
+
+    image, _ = field()
+    repeats = -(-_SIZE.value // image.shape[0])
+    whole = np.tile(image, (repeats, repeats, 1))[: _SIZE.value, : _SIZE.value]
+    predictor = cc.Predictor.load(_MODEL.value)
+    start = time.monotonic()
+    cells = predictor.predict(np.ascontiguousarray(whole), pixel_size_um=_PIXEL_SIZE_UM)
+    seconds = time.monotonic() - start
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"| {_SIZE.value} px | {len(cells)} | {seconds:.0f} | {peak_mb:.0f} |")
+
+
+def main(_) -> None:
+    """Prints both tables."""
+    if _TASK.value:
+        large()
+        return
+    import cellclass_tf as cc
+
+    image, labels = field()
+    predictor = cc.Predictor.load(_MODEL.value)
+    runs = {"ours": lambda: predictor.predict(image, pixel_size_um=_PIXEL_SIZE_UM)}
+    if _WEIGHTS.value:
+        from cellpose import models
+
+        model = models.CellposeModel(gpu=False, pretrained_model=_WEIGHTS.value)
+        diameter = float(
+            np.median(2 * np.sqrt(np.bincount(labels.ravel())[1:] / np.pi))
+        )
+        runs["cellpose"] = lambda: model.eval(
+            image, channels=[2, 3], diameter=diameter, flow_threshold=0.4
+        )
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(_ROUNDS.value + 1):
+        for name, run in runs.items():
+            start = time.monotonic()
+            run()
+            seconds[name].append(time.monotonic() - start)
+    medians = {name: float(np.median(times[1:])) for name, times in seconds.items()}
+    print(f"| one field, {labels.max()} cells | s | over ours |\n|---|---|---|")
+    for name, value in medians.items():
+        print(f"| {name} | {value:.2f} | {value / medians['ours']:.2f} |")
+    print("\n| field | cells | s | peak MB |\n|---|---|---|---|", flush=True)
+    command = [sys.executable, "-m", "experiments.benchmarks.prediction", "--task"]
+    values = [f"--model={_MODEL.value}", f"--size={_SIZE.value}"]
+    subprocess.run(command + values, check=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
