@@ -206,8 +206,11 @@ def fitted_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float
 
 
 def reliability_png(calibration: Calibration) -> bytes:
-    """Draws accuracy against confidence, before and after, and how many calls there are."""
-    from matplotlib import figure
+    """Draws accuracy against confidence, before and after, and how many calls there are.
+
+    Bars are Wilson's 95 % intervals: a bin of few calls says little.
+    """
+    from matplotlib import figure, ticker
 
     page = figure.Figure(figsize=(5, 5.6), dpi=150, layout="constrained")
     upper, lower = page.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -217,25 +220,37 @@ def reliability_png(calibration: Calibration) -> bytes:
         (calibration.after, "#0072B2", "s", f"at T = {calibration.temperature:.2f}"),
     )
     for side, colour, marker, name in sides:
-        label = f"{name}: error {side.expected_error:.3f}"
         full = side.counts > 0
-        upper.plot(
+        low, high = wilson_interval(side.accuracy[full], side.counts[full])
+        middle = side.accuracy[full]
+        upper.errorbar(
             side.confidence[full],
-            side.accuracy[full],
-            marker,
-            ls="-",
-            c=colour,
-            label=label,
+            middle,
+            np.maximum(0, [middle - low, high - middle]),
+            marker=marker,
+            color=colour,
+            elinewidth=0.8,
+            label=f"{name}: error {side.expected_error:.3f}",
         )
-        middles = (side.edges[:-1] + side.edges[1:]) / 2
-        lower.step(middles, side.counts, where="mid", color=colour)
+        lower.stairs(side.counts, side.edges, color=colour)
     upper.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="share of right calls")
     upper.set_title(
-        f"{calibration.cells} matched cells of {calibration.fields} validation fields",
+        f"{calibration.cells} matched cells of {calibration.fields} held-out fields",
         fontsize="medium",
     )
-    upper.legend(loc="lower right")
+    upper.legend(loc="upper left")
     lower.set(xlabel="probability of the called type", ylabel="calls", yscale="symlog")
+    lower.set_ylim(0, 2 * calibration.cells)
+    lower.yaxis.set_major_formatter(ticker.ScalarFormatter())
     drawn = io.BytesIO()
     page.savefig(drawn, format="png")
     return drawn.getvalue()
+
+
+def wilson_interval(shares: np.ndarray, counts: np.ndarray) -> tuple:
+    """The 95 % intervals of shares (B,) of counts (B,) (Wilson 1927): low, high."""
+    z = 1.96
+    middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    variance = shares * (1 - shares) / counts + z**2 / (4 * counts**2)
+    half = z / (1 + z**2 / counts) * np.sqrt(variance)
+    return middle - half, middle + half

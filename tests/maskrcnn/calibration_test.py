@@ -99,3 +99,10 @@ def test_without_a_cell_found_again_there_is_nothing_to_fit():
     calibrator = calibration.Calibrator(TYPES)
     calibrator.add(detections, Cells.from_labels(np.zeros((120, 120), int), TYPES))
     assert calibrator.fit() is None
+
+
+def test_intervals_of_shares_are_wilsons():
+    low, high = calibration.wilson_interval(np.array([0.8, 1.0]), np.array([10, 10]))
+    # As R's prop.test(c(8, 10), c(10, 10), correct = FALSE), one by one.
+    np.testing.assert_allclose(low, [0.4902, 0.7225], atol=2e-4)
+    np.testing.assert_allclose(high, [0.9433, 1.0], atol=2e-4)
