@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 import cellclass_tf as cc
-import tfds_builders  # noqa: F401 - registers cell_types.
+import tfds_builders
 from cellclass_tf.average_precision import AveragePrecision
 from cellclass_tf.cells import Cells
 from cellclass_tf.study import MIXED
@@ -161,6 +161,7 @@ def _augmented(image: np.ndarray, labels: np.ndarray):
 
 def main(_) -> None:
     """Prints a row for each run."""
+    tfds_builders.dataset(_STUDY.value)
     keys = ("AP", "AP50", "AP75", "type_accuracy", "seconds")
     print("| | " + " | ".join(keys) + " |\n" + "|---" * (len(keys) + 1) + "|")
     rows = []

@@ -34,10 +34,11 @@ def run(kind: str, model_dir: str, mode: str) -> None:
     """Trains or evaluates in this process."""
     import tensorflow as tf
 
-    import tfds_builders  # registers cell_types.
+    import tfds_builders
     from cellclass_tf.maskrcnn import training
 
-    assert tfds_builders
+    if mode == "train" and kind != "2 workers":
+        tfds_builders.dataset(_STUDY.value)
     processors = [tf.config.LogicalDeviceConfiguration()] * _KINDS[kind]
     (processor,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(processor, processors)
