@@ -12,7 +12,7 @@ from scipy import optimize
 
 from cellclass_tf import matching
 from cellclass_tf.cells import Cells
-from cellclass_tf.maskrcnn import predictor
+from cellclass_tf.maskrcnn import outlining
 
 _BINS = 10
 _TEMPERATURES = (0.25, 8.0)
@@ -105,9 +105,9 @@ class Calibrator:
 
     def __init__(self, type_names: Sequence[str]):
         self._type_names = tuple(type_names)
-        self._fields: list[tuple[predictor.Detections, Cells]] = []
+        self._fields: list[tuple[outlining.Detections, Cells]] = []
 
-    def add(self, detections: predictor.Detections, true: Cells) -> None:
+    def add(self, detections: outlining.Detections, true: Cells) -> None:
         """Takes in one field; beyond the first hundred they are not needed."""
         if len(self._fields) < _MOST_FIELDS:
             self._fields.append((detections, true))
@@ -128,7 +128,7 @@ class Calibrator:
             return None
         temperature = fitted_temperature(probabilities, true_ids)
         right = probabilities.argmax(axis=1) + 1 == true_ids
-        after = predictor.at_temperature(probabilities, temperature)
+        after = outlining.at_temperature(probabilities, temperature)
         return Calibration(
             mask_threshold=round(threshold, 3),
             temperature=round(temperature, 3),
@@ -172,7 +172,7 @@ class Calibrator:
 
     def _pairs(self, threshold: float):
         for detections, true in self._fields:
-            found = predictor.cells_from_detections(
+            found = outlining.cells_from_detections(
                 detections,
                 true.labels.shape,
                 self._type_names,
@@ -194,7 +194,7 @@ def fitted_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float
     wanted /= wanted.sum(axis=1, keepdims=True)
 
     def loss(log_temperature: float) -> float:
-        scaled = predictor.at_temperature(probabilities, np.exp(log_temperature))
+        scaled = outlining.at_temperature(probabilities, np.exp(log_temperature))
         return -float((wanted * np.log(np.maximum(scaled, 1e-12))).sum(axis=1).mean())
 
     found = optimize.minimize_scalar(

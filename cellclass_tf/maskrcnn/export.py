@@ -18,7 +18,15 @@ import cellclass_tf
 from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import calibration, config, inputs, network, predictor, runs
+from cellclass_tf.maskrcnn import (
+    calibration,
+    config,
+    inputs,
+    network,
+    outlining,
+    predictor,
+    runs,
+)
 from cellclass_tf.splits import COMPOSED
 
 RELIABILITY_FILE = "reliability.png"
@@ -104,7 +112,7 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         "cell_diameter_px": facts.cell_diameter_px,
         "pixel_size_um": facts.pixel_size_um or None,
         "grayscale": facts.grayscale,
-        "mask_threshold": predictor.MASK_THRESHOLD,
+        "mask_threshold": outlining.MASK_THRESHOLD,
         "temperature": 1.0,
         "calibration": None,
         "experiment": experiment,

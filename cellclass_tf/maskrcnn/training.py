@@ -16,7 +16,7 @@ from official.core import task_factory, train_utils
 from official.modeling import performance
 
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import config, data_facts, loop, runs, starting_weights, task  # noqa: F401 - registers the task.
+from cellclass_tf.maskrcnn import config, data_facts, loop, runs, starting_weights
 from cellclass_tf.study import Study
 
 SIMULATED = "cell_types/simulated"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from cellclass_tf import matching, overlay, tiling
 from cellclass_tf.average_precision import AveragePrecision
-from cellclass_tf.maskrcnn import inputs, predictor, tiles
+from cellclass_tf.maskrcnn import inputs, outlining, tiles
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
 
 _PICTURES = 3
@@ -50,7 +50,7 @@ class FieldScores:
             count = whole["num_detections"][i]
             one = {k: v[i][:count] for k, v in whole.items() if v[i].ndim}
             tile = tiling.Tile((int(top), int(left)), tuple(core))
-            self._parts.append(predictor.owned(one, tile, _SCORE_THRESHOLD))
+            self._parts.append(outlining.owned(one, tile, _SCORE_THRESHOLD))
 
     def result(self) -> dict[str, float]:
         """Returns AP, AP50, AP75, AP_cells, AP50_cells and type_accuracy.
@@ -71,8 +71,8 @@ class FieldScores:
             number, field = next(self._fields)
         true = inputs.cells_of(field, self._task.type_names)
         scaled = tiles.scaled_shape(self._task, field).numpy()
-        found = predictor.cells_from_detections(
-            predictor.joined(self._parts, scaled, true.labels.shape),
+        found = outlining.cells_from_detections(
+            outlining.joined(self._parts, scaled, true.labels.shape),
             true.labels.shape,
             true.type_names,
         )

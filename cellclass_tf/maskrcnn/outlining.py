@@ -1,0 +1,207 @@
+"""From what the network detects to cells that share out the pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cellclass_tf import connected, tiling
+from cellclass_tf.cells import Cells
+
+# A cell that shares more than this with one that is already there is the same cell.
+_SAME_CELL_SHARE = 0.5
+# Where an unsure mask ends. Masks are surer inside than outside, more so after a short
+# training, so that one half would draw cells too small; see `calibration`.
+MASK_THRESHOLD = 0.45
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """Cells before they share out the pixels.
+
+    Attributes:
+      boxes_yxyx: (N, 4) float32 in pixels of the field, somewhat wider than the cells.
+      scores: (N,) float32, of being a cell.
+      probabilities: (N, K) float32, of each type.
+      masks: (N, m, m) float16 in [0, 1], inside the boxes.
+    """
+
+    boxes_yxyx: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
+    masks: np.ndarray
+
+
+def owned(
+    outputs: Mapping[str, np.ndarray], tile: tiling.Tile, threshold: float
+) -> Detections:
+    """Takes the detections whose middle lies in the tile's core, in the field's place.
+
+    Args:
+      outputs: of the network for this tile; see `export.export`.
+      tile: where it lies.
+      threshold: detections of a lower score are left out.
+    """
+    corner = np.tile(tile.corner_yx, 2)
+    boxes = outputs["detection_boxes"] + corner
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    keep = tile.owns(middle) & (outputs["detection_scores"] >= threshold)
+    return Detections(
+        (outputs["detection_outer_boxes"][keep] + corner).astype(np.float32),
+        outputs["detection_scores"][keep],
+        outputs["detection_probabilities"][keep],
+        outputs["detection_masks"][keep].astype(np.float16),
+    )
+
+
+def joined(
+    tiles: Sequence[Detections],
+    scaled_yx: tuple[int, int],
+    shape_yx: tuple[int, int],
+) -> Detections:
+    """Puts the tiles' detections together, and their boxes into the field's pixels.
+
+    Args:
+      tiles: the detections of all tiles of the scaled field.
+      scaled_yx: height and width of the field as the network saw it.
+      shape_yx: height and width of the field.
+    """
+    zoom = np.tile(np.array(shape_yx) / np.array(scaled_yx), 2).astype(np.float32)
+    return Detections(
+        np.concatenate([part.boxes_yxyx for part in tiles]) * zoom,
+        np.concatenate([part.scores for part in tiles]),
+        np.concatenate([part.probabilities for part in tiles]),
+        np.concatenate([part.masks for part in tiles]),
+    )
+
+
+def cells_from_detections(
+    detections: Detections,
+    shape_yx: tuple[int, int],
+    type_names: tuple[str, ...],
+    *,
+    mask_threshold: float = MASK_THRESHOLD,
+    temperature: float = 1.0,
+) -> Cells:
+    """Shares the pixels out: each goes to the cell whose mask is surest there.
+
+    A cell is one piece without holes. Surer cells come first; one that mostly covers, or is covered by, a cell that is
+    there already is that same cell. A cell that keeps less than half of its pixels
+    against its neighbours is dropped.
+
+    Args:
+      detections: N cells.
+      shape_yx: height and width of the field.
+      type_names: names of the K types.
+      mask_threshold: a mask holds the pixels where it is at least so sure.
+      temperature: of the types' probabilities; see `at_temperature`.
+    """
+    labels = np.zeros(shape_yx, np.int32)
+    sureness = np.zeros(shape_yx, np.float32)
+    areas = {}
+    for index in np.argsort(-detections.scores, kind="stable"):
+        window, mask = _pasted(
+            detections.boxes_yxyx[index], detections.masks[index], shape_yx
+        )
+        inside = mask >= mask_threshold
+        area = int(inside.sum())
+        if not area or _is_known(labels[window], inside, areas):
+            continue
+        areas[index + 1] = area
+        # Where two masks are both sure, the nearer middle counts: without it the border
+        # between them would follow their noise.
+        pull = mask * _nearness(detections.boxes_yxyx[index], window)
+        wins = inside & (pull > sureness[window])
+        labels[window][wins] = index + 1
+        sureness[window][wins] = pull[wins]
+    del sureness
+    connected.keep_largest_pieces(labels, fill_holes=True)
+    kept = np.bincount(labels.ravel(), minlength=len(detections.scores) + 1)
+    good = [number for number, area in areas.items() if kept[number] * 2 >= area]
+    # Numbers run down the field as they did in the detections' order.
+    good = np.array(sorted(good), np.int64)
+    table = np.zeros(len(detections.scores) + 1, np.int32)
+    table[good] = np.arange(1, len(good) + 1)
+    chosen = good - 1
+    probabilities = at_temperature(detections.probabilities[chosen], temperature)
+    return Cells(
+        table[labels],
+        tuple(type_names),
+        (probabilities.argmax(axis=1) + 1).astype(np.int32),
+        detections.scores[chosen].astype(np.float32),
+        probabilities,
+    )
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Makes probabilities less sure (T > 1) or surer (T < 1), without changing a call.
+
+    softmax(log p / T), temperature scaling (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+      probabilities: (N, K), rows summing to 1.
+      temperature: T, above 0.
+
+    Returns:
+      (N, K) float32, rows summing to 1.
+    """
+    logits = np.log(np.maximum(probabilities, 1e-9)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _pasted(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Draws a box's mask at the field's pixels.
+
+    Returns:
+      The window of the field, and the mask's values at the middles of its pixels.
+    """
+    first = np.clip(np.floor(box[:2]), 0, shape_yx).astype(int)
+    last = np.clip(np.ceil(box[2:]), 0, shape_yx).astype(int)
+    weights = [
+        _interpolation(np.arange(a, b) + 0.5, low, high, mask.shape[0])
+        for a, b, low, high in zip(first, last, box[:2], box[2:], strict=True)
+    ]
+    values = weights[0] @ _smoothed(mask.astype(np.float32)) @ weights[1].T
+    return (slice(first[0], last[0]), slice(first[1], last[1])), values
+
+
+def _smoothed(mask: np.ndarray) -> np.ndarray:
+    """Evens out the checkerboard that up-convolution leaves (Odena et al. 2016)."""
+    for _ in range(2):
+        padded = np.pad(mask, [(1, 1), (0, 0)], mode="edge")
+        mask = (padded[:-2] + 2 * padded[1:-1] + padded[2:]).T / 4
+    return mask
+
+
+def _interpolation(points, low: float, high: float, count: int) -> np.ndarray:
+    """Linear interpolation from `count` samples in [low, high) to points, 0 outside."""
+    place = (points - low) / max(high - low, 1e-6) * count - 0.5
+    weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count)[None]))
+    # Between a box's edge and its outermost samples these hold on.
+    weights[(place < 0) & (points >= low), 0] = 1
+    weights[(place > count - 1) & (points <= high), -1] = 1
+    return weights.astype(np.float32)
+
+
+def _nearness(box, window: tuple[slice, slice]) -> np.ndarray:
+    """1 in the middle of a box, 0.75 at the middles of its sides, 0.5 in its corners."""
+    squares = []
+    for part, low, high in zip(window, box[:2], box[2:], strict=True):
+        points = np.arange(part.start, part.stop) + 0.5
+        middle, half = (low + high) / 2, max((high - low) / 2, 1e-6)
+        squares.append(((points - middle) / half) ** 2)
+    return 1 - 0.25 * (squares[0][:, None] + squares[1][None])
+
+
+def _is_known(there: np.ndarray, inside: np.ndarray, areas: dict[int, int]) -> bool:
+    """Whether a mask mostly overlaps one cell that is painted already."""
+    numbers, counts = np.unique(there[inside], return_counts=True)
+    area = int(inside.sum())
+    return any(
+        count > _SAME_CELL_SHARE * min(area, areas[number])
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+        if number
+    )

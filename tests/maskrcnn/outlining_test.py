@@ -1,0 +1,93 @@
+"""Tests of cellclass_tf.maskrcnn.outlining."""
+
+import numpy as np
+
+from cellclass_tf.maskrcnn import outlining
+
+TYPES = ("HEK", "N2a")
+
+
+def detections(boxes, scores, masks=None, probabilities=None):
+    count = len(boxes)
+    if masks is None:
+        masks = np.ones((count, 4, 4))
+    if probabilities is None:
+        probabilities = np.tile([0.9, 0.1], (count, 1))
+    return outlining.Detections(
+        np.array(boxes, np.float32),
+        np.array(scores, np.float32),
+        np.array(probabilities, np.float32),
+        np.array(masks, np.float16),
+    )
+
+
+def test_a_full_mask_fills_its_box_and_no_more():
+    found = outlining.cells_from_detections(
+        detections([[1, 2, 4, 6]], [0.9]), (6, 8), TYPES
+    )
+    expected = np.zeros((6, 8))
+    expected[1:4, 2:6] = 1
+    np.testing.assert_array_equal(found.labels, expected)
+    assert found.cell_types == ("HEK",)
+
+
+def test_a_disc_comes_back_from_its_mask():
+    rows, columns = np.mgrid[:40, :40] + 0.5
+    disc = (rows - 20) ** 2 + (columns - 20) ** 2 <= 15**2
+    samples = (np.arange(28) + 0.5) / 28 * 30 + 5
+    mask = (samples[:, None] - 20) ** 2 + (samples[None] - 20) ** 2 <= 15**2
+    found = outlining.cells_from_detections(
+        detections([[5, 5, 35, 35]], [1], mask[None]), (40, 40), TYPES
+    )
+    both = np.sum(disc & (found.labels == 1))
+    # Smoothing costs a few pixels where the disc touches its box.
+    assert both / np.sum(disc | (found.labels == 1)) > 0.95
+
+
+def test_the_same_cell_found_twice_is_one_cell_of_the_surer_call():
+    found = outlining.cells_from_detections(
+        detections(
+            [[0, 0, 10, 10], [0, 1, 10, 11]],
+            [0.6, 0.9],
+            probabilities=[[0.9, 0.1], [0.2, 0.8]],
+        ),
+        (12, 12),
+        TYPES,
+    )
+    assert found.cell_types == ("N2a",)
+    assert found.areas_px.tolist() == [100]
+
+
+def test_neighbours_share_the_pixels_out_by_sureness():
+    # Two boxes overlap in columns 8 and 9; the right one is surer there.
+    masks = np.stack([np.full((4, 4), 0.6), np.full((4, 4), 0.9)])
+    found = outlining.cells_from_detections(
+        detections([[0, 0, 10, 10], [0, 8, 10, 20]], [0.9, 0.8], masks), (10, 20), TYPES
+    )
+    assert found.areas_px.tolist() == [80, 120]
+
+
+def test_equally_sure_neighbours_part_half_way_and_every_cell_is_one_piece():
+    # Both masks are full; the boxes share columns 8 to 11 of 20.
+    found = outlining.cells_from_detections(
+        detections([[0, 0, 10, 12], [0, 8, 10, 20]], [0.9, 0.8]), (10, 20), TYPES
+    )
+    np.testing.assert_array_equal(found.labels[5], [1] * 10 + [2] * 10)
+
+
+def test_loose_pixels_are_dropped_and_holes_filled():
+    mask = np.ones((20, 20))
+    mask[:8, 4:8] = mask[4:8, :8] = 0  # cuts off the corner
+    mask[12:16, 12:16] = 0  # a hole
+    found = outlining.cells_from_detections(
+        detections([[0, 0, 20, 20]], [1], mask[None]), (20, 20), TYPES
+    )
+    assert (found.labels[12:16, 12:16] == 1).all()
+    assert not found.labels[:4, :4].any()
+
+
+def test_cells_at_and_beyond_the_border_are_cut():
+    found = outlining.cells_from_detections(
+        detections([[-3, -3, 4, 4], [8, 8, 14, 14]], [0.9, 0.9]), (10, 10), TYPES
+    )
+    assert found.areas_px.tolist() == [16, 4]
