@@ -108,7 +108,7 @@ def test_heavy_libraries_stay_in_their_rooms():
             assert not names & {"cellpose", "torch"}, path
         if path.parent.name != "maskrcnn":
             assert not names & {"official", "tf_keras", "tensorflow"}, path
-        if path.stem == "predictor":
+        if path.stem in ("predictor", "outlining"):
             assert "official" not in names
 
 

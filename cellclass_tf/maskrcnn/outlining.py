@@ -12,7 +12,7 @@ from cellclass_tf.cells import Cells
 
 # A cell that shares more than this with one that is already there is the same cell.
 _SAME_CELL_SHARE = 0.5
-# Where an unsure mask ends. Masks are surer inside than outside, more so after a short
+# Where an unsure mask ends. Masks fade before the outline is reached, more so after a short
 # training, so that one half would draw cells too small; see `calibration`.
 MASK_THRESHOLD = 0.45
 
