@@ -17,8 +17,10 @@ from cellclass_tf.maskrcnn import outlining
 _BINS = 10
 _TEMPERATURES = (0.25, 8.0)
 _THRESHOLDS = (0.25, 0.65)
-# Enough to fit two numbers; more would only take memory.
+# Enough to fit two numbers; more would only take memory, and time for the threshold,
+# with which all cells are drawn again and again.
 _MOST_FIELDS = 100
+_FIELDS_FOR_THRESHOLD = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +156,8 @@ class Calibrator:
 
     def _median_ratio(self, threshold: float) -> float | None:
         ratios = []
-        for true, found, pairs in self._pairs(threshold):
+        step = -(-len(self._fields) // _FIELDS_FOR_THRESHOLD) or 1
+        for true, found, pairs in self._pairs(self._fields[::step], threshold):
             i, j = (pairs - 1).T
             ratios.append(np.sqrt(found.areas_px[j] / true.areas_px[i]))
         ratios = np.concatenate(ratios) if ratios else np.zeros(0)
@@ -163,15 +166,15 @@ class Calibrator:
     def _matched(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (N, K) and true types (N,) of the cells that were found again."""
         probabilities, ids = [np.zeros((0, len(self._type_names)))], [np.zeros(0, int)]
-        for true, found, pairs in self._pairs(threshold):
+        for true, found, pairs in self._pairs(self._fields, threshold):
             i, j = (pairs - 1).T
             known = true.type_ids[i] > 0
             probabilities.append(found.probabilities[j][known])
             ids.append(true.type_ids[i][known])
         return np.concatenate(probabilities), np.concatenate(ids)
 
-    def _pairs(self, threshold: float):
-        for detections, true in self._fields:
+    def _pairs(self, fields, threshold: float):
+        for detections, true in fields:
             found = outlining.cells_from_detections(
                 detections,
                 true.labels.shape,

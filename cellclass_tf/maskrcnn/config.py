@@ -110,7 +110,7 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
         ),
     )
     return _experiment(
-        CellMaskRCNNTask(model=model), batch_size=8, steps=700, rate=7e-3
+        CellMaskRCNNTask(model=model), batch_size=8, steps=560, rate=7e-3
     )
 
 
