@@ -61,3 +61,23 @@ def test_types_of_few_cells_weigh_more_in_the_loss():
     rare = dataclasses.replace(facts(), cells_by_type=(90, 30))
     data_facts.apply_facts(params, rare)
     assert params.task.losses.class_weights == weights
+
+
+def test_cells_of_fields_of_two_pixel_sizes_are_measured_in_one(prepared, monkeypatch):
+    where = ("cell_types/study", str(prepared / "tfds"))
+    plain, real = data_facts.facts_of_dataset(*where), data_facts._records
+
+    def coarse_ones(*arguments):
+        """Every second field as with half the magnification."""
+        for number, example in enumerate(real(*arguments)):
+            zoom = 1 + number % 2
+            cells = dict(example["cells"])
+            cells["area_px"] = cells["area_px"] / zoom**2
+            size = example["pixel_size_um"] * zoom
+            yield example | {"cells": cells, "pixel_size_um": size}
+
+    monkeypatch.setattr(data_facts, "_records", coarse_ones)
+    found = data_facts.facts_of_dataset(*where)
+    in_um = plain.cell_diameter_px * plain.pixel_size_um
+    assert found.pixel_size_um > plain.pixel_size_um
+    assert found.cell_diameter_px * found.pixel_size_um == pytest.approx(in_um)
