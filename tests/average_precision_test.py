@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from pycocotools import coco, cocoeval
 
 from cellclass_tf import run_lengths
 from cellclass_tf.average_precision import AveragePrecision
@@ -117,7 +118,6 @@ def _random_pair(rng, size=96, cells=14):
 
 
 def _pycocotools_scores(pairs, use_types):
-    coco, cocoeval = _coco_modules()
     images, annotations, found = [], [], []
     for number, (true, predicted) in enumerate(pairs, start=1):
         shape = true.labels.shape
@@ -155,12 +155,6 @@ def _pycocotools_scores(pairs, use_types):
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval["precision"][:, :, :, 0, 0]
-
-
-def _coco_modules():
-    return pytest.importorskip("pycocotools.coco"), pytest.importorskip(
-        "pycocotools.cocoeval"
-    )
 
 
 @pytest.mark.parametrize("use_types", [True, False])

@@ -19,7 +19,7 @@ _TEMPERATURES = (0.25, 8.0)
 _THRESHOLDS = (0.25, 0.65)
 # Enough to fit two numbers; more would only take memory, and time for the threshold,
 # with which all cells are drawn again and again.
-_MOST_FIELDS = 100
+MOST_FIELDS = 100
 _FIELDS_FOR_THRESHOLD = 12
 
 
@@ -110,9 +110,8 @@ class Calibrator:
         self._fields: list[tuple[outlining.Detections, Cells]] = []
 
     def add(self, detections: outlining.Detections, true: Cells) -> None:
-        """Takes in one field; beyond the first hundred they are not needed."""
-        if len(self._fields) < _MOST_FIELDS:
-            self._fields.append((detections, true))
+        """Takes in one field, of which `MOST_FIELDS` are enough."""
+        self._fields.append((detections, true))
 
     def fit(self) -> Calibration | None:
         """Fits both numbers; None if no cell was found again.
@@ -123,8 +122,6 @@ class Calibrator:
         a network without a mistake does not become boundlessly sure (as in Platt 1999).
         """
         threshold = self._mask_threshold()
-        if threshold is None:
-            return None
         probabilities, true_ids = self._matched(threshold)
         if not len(true_ids):
             return None
@@ -141,10 +138,8 @@ class Calibrator:
             after=Reliability.of(after.max(axis=1), right),
         )
 
-    def _mask_threshold(self) -> float | None:
+    def _mask_threshold(self) -> float:
         low, high = _THRESHOLDS
-        if self._median_ratio((low + high) / 2) is None:
-            return None
         for _ in range(6):
             middle = (low + high) / 2
             # Cells shrink as the threshold rises.

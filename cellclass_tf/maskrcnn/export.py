@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -130,12 +131,15 @@ def _calibrate(folder: pathlib.Path, task_config: config.CellMaskRCNNTask) -> No
     model = predictor.Predictor.load(folder)
     calibrator = calibration.Calibrator(model.type_names)
     data = task_config.validation_data
-    for split in (data.tfds_split, COMPOSED):
-        for image, true, pixel_size_um in _fields(task_config, split):
-            detections = model.detect(
-                image, scale=model.scale_for(pixel_size_um), score_threshold=0.1
-            )
-            calibrator.add(detections, true)
+    splits = (data.tfds_split, COMPOSED)
+    fields = itertools.chain.from_iterable(_fields(task_config, s) for s in splits)
+    for image, true, pixel_size_um in itertools.islice(fields, calibration.MOST_FIELDS):
+        detections = model.detect(
+            image,
+            scale=model.scale_for(pixel_size_um),
+            score_threshold=outlining.SCORE_THRESHOLD,
+        )
+        calibrator.add(detections, true)
     found = calibrator.fit()
     if found is None:
         logging.warning(

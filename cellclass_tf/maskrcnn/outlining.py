@@ -15,6 +15,8 @@ _SAME_CELL_SHARE = 0.5
 # Where an unsure mask ends. Masks fade before the outline is reached, more so after a short
 # training, so that one half would draw cells too small; see `calibration`.
 MASK_THRESHOLD = 0.45
+# What is less sure to be a cell is left out, unless another limit is asked for.
+SCORE_THRESHOLD = 0.1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Predictor:
         image: np.ndarray,
         *,
         pixel_size_um: float | None = None,
-        score_threshold: float = 0.1,
+        score_threshold: float = outlining.SCORE_THRESHOLD,
     ) -> Cells:
         """Outlines and names the cells of one field.
 

@@ -30,8 +30,7 @@ def begin(
     """Writes params.yaml and run.json: experiment, seed, versions, kind of machine.
 
     Raises:
-      InputError: if the folder holds checkpoints trained on another dataset, or of
-        other types.
+      InputError: if the folder holds checkpoints trained on another dataset.
     """
     model_dir = pathlib.Path(model_dir)
     _check_same_data(params, model_dir)

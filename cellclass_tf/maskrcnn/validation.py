@@ -13,7 +13,6 @@ from cellclass_tf.maskrcnn import inputs, outlining, tiles
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
 
 _PICTURES = 3
-_SCORE_THRESHOLD = 0.1
 
 
 class FieldScores:
@@ -50,7 +49,7 @@ class FieldScores:
             count = whole["num_detections"][i]
             one = {k: v[i][:count] for k, v in whole.items() if v[i].ndim}
             tile = tiling.Tile((int(top), int(left)), tuple(core))
-            self._parts.append(outlining.owned(one, tile, _SCORE_THRESHOLD))
+            self._parts.append(outlining.owned(one, tile, outlining.SCORE_THRESHOLD))
 
     def result(self) -> dict[str, float]:
         """Returns AP, AP50, AP75, AP_cells, AP50_cells and type_accuracy.
