@@ -171,13 +171,13 @@ def _calibrate(folder: pathlib.Path, task_config: config.CellMaskRCNNTask) -> No
 def _fields(
     task_config: config.CellMaskRCNNTask, split: str
 ) -> Iterator[tuple[np.ndarray, Cells, float]]:
-    """Images, cells and pixel sizes of a split; none if it is not there."""
+    """Images, cells and pixel sizes of a split; none if it is not there (any more)."""
     data = task_config.validation_data.replace(tfds_split=split, cache=False)
-    try:
-        fields = inputs.fields_of(data) if split else ()
-    except (ValueError, tfds.core.DatasetNotFoundError):
+    folder = tfds.core.Path(data.tfds_data_dir) / data.tfds_name.replace(":", "/")
+    prepared = (folder / "dataset_info.json").exists()
+    if not prepared or split not in tfds.builder_from_directory(folder).info.splits:
         return
-    for field in fields:
+    for field in inputs.fields_of(data):
         image = inputs.decoded(field)[0].numpy()
         true = inputs.cells_of(field, task_config.type_names)
         yield image, true, float(field["pixel_size_um"])

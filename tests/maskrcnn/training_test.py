@@ -118,6 +118,24 @@ def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
         assert params.task.train_data.tfds_name == "cell_types/study:2.0.0"
 
 
+def test_where_the_dataset_is_gone_a_model_is_exported_uncalibrated(
+    model_dir, tmp_path
+):
+    training_dir = shutil.copytree(model_dir, tmp_path / "training")
+    params = training_dir / "params.yaml"
+    lines = params.read_text().splitlines()
+    gone = [
+        f"{line.partition(':')[0]}: {tmp_path / 'gone'}"
+        if "tfds_data_dir" in line
+        else line
+        for line in lines
+    ]
+    params.write_text("\n".join(gone))
+    exported = export.export(SMALL, training_dir, tmp_path / "model")
+    metadata = json.loads((exported / "cellclass.json").read_text())
+    assert metadata["calibration"] is None and metadata["temperature"] == 1.0
+
+
 def test_a_folder_that_is_no_model_is_not_overwritten(model_dir, tmp_path):
     (tmp_path / "thesis.txt").write_text("irreplaceable")
     with pytest.raises(cc.InputError, match="no exported model"):
