@@ -23,8 +23,9 @@ from absl import app, flags
 import cellclass_tf as cc
 import tfds_builders
 from cellclass_tf.average_precision import AveragePrecision
-from cellclass_tf.cells import Cells
+from cellclass_tf.matching import match_cells
 from cellclass_tf.study import MIXED
+from experiments.benchmarks import stardist_classes
 
 _STUDY = flags.DEFINE_string("study", None, "Of the demo.", required=True)
 _FOLDER = flags.DEFINE_string("folder", None, "Where runs are made.", required=True)
@@ -66,97 +67,12 @@ def scores(predict) -> dict[str, float]:
             continue
         true, found = study.read_cells(row), predict(study.read_image(row))
         typed.add(true, found, use_types=True)
-        i, j = (cc.match_cells(true.labels, found.labels).pairs - 1).T
+        i, j = (match_cells(true.labels, found.labels).pairs - 1).T
         matched, right = (
             matched + len(i),
             right + (true.type_ids[i] == found.type_ids[j]).sum(),
         )
     return typed.scores().mean() | {"type_accuracy": float(right / max(matched, 1))}
-
-
-def stardist(seconds: float) -> dict[str, float]:
-    """Trains and tests StarDist with classes."""
-    import tensorflow as tf
-    from csbdeep.utils import normalize
-    from stardist import fill_label_holes
-    from stardist.models import Config2D, StarDist2D
-
-    study = cc.Study.open(_STUDY.value)
-    parts = {"train": ([], [], []), "validation": ([], [], [])}
-    for row in study.rows():
-        if row.split in parts:
-            cells = study.read_cells(row)
-            images, labels, classes = parts[row.split]
-            images.append(
-                normalize(study.read_image(row)[..., 1:], 1, 99.8, axis=(0, 1))
-            )
-            labels.append(fill_label_holes(cells.labels))
-            classes.append({n + 1: int(t) for n, t in enumerate(cells.type_ids)})
-    config = Config2D(
-        n_rays=32,
-        grid=(2, 2),
-        n_channel_in=2,
-        n_classes=len(study.cell_types),
-        train_patch_size=(256, 256),
-        train_batch_size=4,
-        train_steps_per_epoch=20,
-        train_epochs=10_000,
-    )
-    model = StarDist2D(config, name="stardist", basedir=_FOLDER.value)
-    model.prepare_for_training()
-    start = time.monotonic()
-
-    class Stop(tf.keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if time.monotonic() - start > seconds:
-                raise TimeoutError
-
-    model.callbacks.append(Stop())
-    images, labels, classes = parts["train"]
-    held = parts["validation"]
-    try:
-        model.train(
-            images,
-            labels,
-            classes=classes,
-            validation_data=(held[0], held[1], held[2]),
-            augmenter=_augmented,
-        )
-    except TimeoutError:
-        pass
-    spent = time.monotonic() - start
-    model.optimize_thresholds(held[0][:4], held[1][:4])
-
-    def predict(image: np.ndarray) -> Cells:
-        grey = normalize(image[..., 1:], 1, 99.8, axis=(0, 1))
-        found, details = model.predict_instances(grey)
-        ids = np.asarray(details["class_id"], int)
-        return _cells(found, ids, np.asarray(details["prob"]), study.cell_types)
-
-    return scores(predict) | {"seconds": spent}
-
-
-def _cells(labels, ids, probabilities, names) -> Cells:
-    order = np.unique(labels)[1:] - 1
-    types = ["unknown" if not i else names[i - 1] for i in ids[order]]
-    cells = Cells.from_labels(labels, names, types)
-    return Cells(
-        cells.labels,
-        cells.type_names,
-        cells.type_ids,
-        probabilities[order].astype(np.float32),
-        cells.probabilities,
-    )
-
-
-def _augmented(image: np.ndarray, labels: np.ndarray):
-    """Turns, flips and changes brightness, as StarDist's example does."""
-    turns = np.random.randint(4)
-    image, labels = np.rot90(image, turns), np.rot90(labels, turns)
-    if np.random.random() < 0.5:
-        image, labels = image[:, ::-1], labels[:, ::-1]
-    image = image * np.random.uniform(0.6, 2) + np.random.uniform(-0.2, 0.2)
-    return image, labels
 
 
 def main(_) -> None:
@@ -176,7 +92,9 @@ def main(_) -> None:
     for name, value in (("mean", np.mean(rows, 0)), ("spread", np.ptp(rows, 0))):
         print(f"| {name} |", " | ".join(f"{v:.3f}" for v in value), "|", flush=True)
     if _STARDIST.value:
-        found = stardist(max(row[-1] for row in rows))
+        most = max(row[-1] for row in rows)
+        predict, seconds = stardist_classes.train(_STUDY.value, _FOLDER.value, most)
+        found = scores(predict) | {"seconds": seconds}
         print("| StarDist |", " | ".join(f"{found[key]:.3f}" for key in keys), "|")
         print(json.dumps({"AP over StarDist's": np.mean(rows, 0)[0] / found["AP"]}))
 

@@ -8,22 +8,32 @@ from collections.abc import Iterator
 import numpy as np
 
 from cellclass_tf import cells, files
+from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field as culture_field
+
+# The real HEK field has been shrunk from the one width to the other.
+SIZE_PX, SHRUNK_PX = 1104, 844
+REAL_HEK_PIXEL_SIZE_UM = simulation.PIXEL_SIZE_UM * SIZE_PX / SHRUNK_PX
 
 _FULL_COUNTS = 1800
 
 
 def merged_field(
-    cell_type: str, seed: int, *, cells: int, size_px: int, pixel_size_um: float = 0.325
+    types: str | dict[str, float],
+    seed: int,
+    *,
+    cells: int,
+    size_px: int,
+    pixel_size_um: float = 0.325,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a pure field, as it would be merged.
+    """Draws a field, of one type or of shares of several, as it would be merged.
 
     Returns:
       The image, (H, W, 3) uint8, and its labels, (H, W) int32.
     """
     rng = np.random.default_rng(seed)
     found = culture_field.simulate_field(
-        {cell_type: 1.0},
+        {types: 1.0} if isinstance(types, str) else types,
         size_px=size_px,
         rng=rng,
         dish=culture_field.Dish.random(rng),

@@ -1,8 +1,10 @@
 """What predicting costs: beside cellpose on one field, and the memory of a large one.
 
-    python -m experiments.benchmarks.prediction --model=MODEL --weights=WEIGHTS
+    python -m experiments.benchmarks.prediction --model=MODEL --weights=WEIGHTS \
+        --stardist=FOLDER
 
-MODEL is an exported one of simulated cultures, WEIGHTS are cellpose's. One field of
+MODEL is an exported one of simulated cultures, WEIGHTS are cellpose's, FOLDER is where
+`accuracy` trained StarDist. One field of
 1104 x 1104 px with some 60 cells is predicted from its pixels to `Cells` by ours, and to
 masks by cellpose's `eval` at its diameter, in turns in one process; the first turn of each
 does not count. The peak memory is that of a new process that predicts a field of SIZE px,
@@ -21,6 +23,7 @@ from absl import app, flags
 
 _MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "", "Of cellpose 3; '' leaves it out.")
+_STARDIST = flags.DEFINE_string("stardist", "", "Of `accuracy`; '' leaves it out.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Of each.")
 _SIZE = flags.DEFINE_integer("size", 10_000, "Width of the large field in px.")
 _TASK = flags.DEFINE_bool("task", False, "Used by itself: predict the large field.")
@@ -71,6 +74,11 @@ def main(_) -> None:
         runs["cellpose"] = lambda: model.eval(
             image, channels=[2, 3], diameter=diameter, flow_threshold=0.4
         )
+    if _STARDIST.value:
+        from experiments.benchmarks import stardist_classes
+
+        stardist = stardist_classes.load(_STARDIST.value, predictor.type_names)
+        runs["StarDist"] = lambda: stardist(image)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(_ROUNDS.value + 1):
         for name, run in runs.items():

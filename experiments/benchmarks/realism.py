@@ -23,10 +23,13 @@ from scipy import ndimage
 import cellclass_tf as cc
 from cellclass_tf import caption, files, matching, picture
 from cellclass_tf.datasets import simulation
-from experiments.benchmarks.fields import contiguous
+from experiments.benchmarks.fields import (
+    REAL_HEK_PIXEL_SIZE_UM,
+    SHRUNK_PX,
+    SIZE_PX,
+    contiguous,
+)
 
-SIZE_PX, SHRUNK_PX = 1104, 844
-PIXEL_SIZE_UM = simulation.PIXEL_SIZE_UM * SIZE_PX / SHRUNK_PX
 CROP_PX = 400
 GREEN, BLUE = 1, 2
 # Cells that so few pixels part are neighbours.
@@ -307,7 +310,7 @@ def panel(image: np.ndarray, corner: tuple[int, int], name: str) -> np.ndarray:
     """A crop with its caption, every pixel twice as wide."""
     crop = np.s_[corner[0] : corner[0] + CROP_PX, corner[1] : corner[1] + CROP_PX]
     shown = picture.brightened(image)[crop].repeat(2, axis=0).repeat(2, axis=1)
-    below = caption.draw(shown, name, (), PIXEL_SIZE_UM / 2)
+    below = caption.draw(shown, name, (), REAL_HEK_PIXEL_SIZE_UM / 2)
     return np.concatenate([shown, below])
 
 

@@ -1,0 +1,112 @@
+"""Whether a field gives the same cells however its tiles lie, and all of a crowd.
+
+    python -m experiments.benchmarks.seams --model=MODEL
+
+MODEL is an exported one of simulated cultures. A mixed field is predicted whole, and again
+without its first rows and columns, so that all tiles lie elsewhere. Cells of both are
+matched; those within a cell's width of the new border, where cells are cut, do not count.
+A cell is near a seam if its middle is within a cell's width of where, in either tiling, one
+tile hands over to the next. What differs away from seams is what the network makes of the
+same cell at another place of its grid.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from absl import app, flags
+
+import cellclass_tf as cc
+from cellclass_tf import tiling
+from cellclass_tf.cells import Cells
+from cellclass_tf.matching import match_cells
+from experiments.benchmarks.fields import merged_field
+
+_MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)
+_CELLS = flags.DEFINE_integer("cells", 400, "In the field.")
+_SIZE = flags.DEFINE_integer("size", 1104, "Of the field, px.")
+_SHIFTS = ((0, 0), (7, 3), (64, 32), (101, 37), (150, 211))
+_PIXEL_SIZE_UM = 0.325
+
+
+def seams(predictor: cc.Predictor, shape_yx: tuple[int, int], first_yx) -> list:
+    """Where tiles of a field hand over: positions by axis, in px of the whole field."""
+    scale = predictor.scale_for(_PIXEL_SIZE_UM)
+    size = predictor.metadata["tile_px"]
+    margin = tiling.margin_for(predictor.metadata["model_diameter_px"], size)
+    scaled = tuple(max(1, round(length * scale)) for length in shape_yx)
+    cores = np.array([t.core_yxyx for t in tiling.tiles_of(scaled, size, margin)])
+    ends = [np.unique(cores[:, axis + 2]) for axis in (0, 1)]
+    return [
+        end[np.isfinite(end)] / scale + first
+        for end, first in zip(ends, first_yx, strict=True)
+    ]
+
+
+def near(middles: np.ndarray, places: list, distance: float) -> np.ndarray:
+    """Which of (N, 2) middles are within a distance of a seam, (N,) bool."""
+    return np.any(
+        [
+            np.abs(middles[:, axis, None] - places[axis]).min(1, initial=np.inf)
+            < distance
+            for axis in (0, 1)
+        ],
+        axis=0,
+    )
+
+
+def compare(predictor: cc.Predictor, image: np.ndarray, whole: Cells, shift) -> list:
+    """Counts cells that are the same without the first rows and columns."""
+    top, left = shift
+    cut = predictor.predict(
+        np.ascontiguousarray(image[top:, left:]), pixel_size_um=_PIXEL_SIZE_UM
+    )
+    width = float(np.median(2 * np.sqrt(whole.areas_px / np.pi)))
+    labels = np.zeros(image.shape[:2], np.int32)
+    labels[top:, left:] = cut.labels
+    middles = (whole.boxes_yxyx[:, :2] + whole.boxes_yxyx[:, 2:]) / 2
+    places = [
+        np.concatenate(pair)
+        for pair in zip(
+            seams(predictor, image.shape[:2], (0, 0)),
+            seams(predictor, cut.labels.shape, shift),
+            strict=True,
+        )
+    ]
+    inside = ((middles >= np.add(shift, width)) | (np.array(shift) == 0)).all(1)
+    pairs = match_cells(whole.labels, labels).pairs - 1
+    same = np.zeros(len(whole), bool)
+    same[pairs[:, 0]] = whole.type_ids[pairs[:, 0]] == cut.type_ids[pairs[:, 1]]
+    alike = np.zeros(len(whole), bool)
+    alike[match_cells(whole.labels, labels, iou=0.9).pairs[:, 0] - 1] = True
+    by_seam = near(middles, places, width)
+    row = [f"{top}, {left}", int(inside.sum())]
+    for group in (inside & by_seam, inside & ~by_seam):
+        row += [int(group.sum()), f"{same[group].mean():.3f}"]
+        row.append(f"{alike[group].mean():.3f}")
+    return row
+
+
+def main(_) -> None:
+    """Prints what is found of the crowd, and a row for each shift."""
+    image, labels = merged_field(
+        {"HEK": 1, "N2a": 1},
+        seed=5,
+        cells=_CELLS.value,
+        size_px=_SIZE.value,
+        pixel_size_um=_PIXEL_SIZE_UM,
+    )
+    predictor = cc.Predictor.load(_MODEL.value)
+    whole = predictor.predict(image, pixel_size_um=_PIXEL_SIZE_UM)
+    matched = len(match_cells(labels, whole.labels).pairs)
+    print(f"{labels.max()} cells, {len(whole)} found, {matched} of them at IoU 0.5\n")
+    print(
+        "| shift y, x | cells | near a seam | same cell and type | IoU ≥ 0.9 "
+        "| elsewhere | same cell and type | IoU ≥ 0.9 |\n" + "|---" * 8 + "|"
+    )
+    for shift in _SHIFTS:
+        row = compare(predictor, image, whole, shift)
+        print("| " + " | ".join(map(str, row)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

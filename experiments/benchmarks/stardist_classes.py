@@ -1,0 +1,125 @@
+"""StarDist with classes, which benchmarks compare with.
+
+Schmidt et al. 2018 (arXiv:1806.03535). `pip install --no-deps stardist==0.9.2 csbdeep`; it is
+no dependency of this package. It runs on Keras 2: set TF_USE_LEGACY_KERAS=1.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import cellclass_tf as cc
+from cellclass_tf.cells import Cells
+
+_NAME = "stardist"
+
+Predict = Callable[[np.ndarray], Cells]
+
+
+def train(
+    study: str | os.PathLike, folder: str | os.PathLike, seconds: float
+) -> tuple[Predict, float]:
+    """Trains it on a study by its own defaults, with flips, turns and brightness.
+
+    Returns:
+      A function from merged images to cells, and the seconds that training took.
+    """
+    import tensorflow as tf
+    from stardist import fill_label_holes
+    from stardist.models import Config2D, StarDist2D
+
+    study = cc.Study.open(study)
+    parts = {"train": ([], [], []), "validation": ([], [], [])}
+    for row in study.rows():
+        if row.split in parts:
+            cells = study.read_cells(row)
+            images, labels, classes = parts[row.split]
+            images.append(_normalised(study.read_image(row)))
+            labels.append(fill_label_holes(cells.labels))
+            classes.append({n + 1: int(t) for n, t in enumerate(cells.type_ids)})
+    config = Config2D(
+        n_rays=32,
+        grid=(2, 2),
+        n_channel_in=2,
+        n_classes=len(study.cell_types),
+        train_patch_size=(256, 256),
+        train_batch_size=4,
+        train_steps_per_epoch=50,
+        train_epochs=10_000,
+    )
+    model = StarDist2D(config, name=_NAME, basedir=os.fspath(folder))
+    model.prepare_for_training()
+    start = time.monotonic()
+
+    class Stop(tf.keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if time.monotonic() - start > seconds:
+                raise TimeoutError
+
+    model.callbacks.append(Stop())
+    images, labels, classes = parts["train"]
+    held = parts["validation"]
+    try:
+        model.train(
+            images,
+            labels,
+            classes=classes,
+            validation_data=(held[0], held[1], held[2]),
+            augmenter=_augmented,
+        )
+    except TimeoutError:
+        pass
+    spent = time.monotonic() - start
+    model.optimize_thresholds(held[0][:4], held[1][:4])
+
+    return _predict(model, study.cell_types), spent
+
+
+def load(folder: str | os.PathLike, type_names: tuple[str, ...]) -> Predict:
+    """Reads what `train` left in a folder."""
+    from stardist.models import StarDist2D
+
+    model = StarDist2D(None, name=_NAME, basedir=os.fspath(folder))
+    return _predict(model, type_names)
+
+
+def _predict(model, type_names: tuple[str, ...]) -> Predict:
+    def predict(image: np.ndarray) -> Cells:
+        found, details = model.predict_instances(_normalised(image))
+        ids = np.asarray(details["class_id"], int)
+        return _cells(found, ids, np.asarray(details["prob"]), type_names)
+
+    return predict
+
+
+def _normalised(image: np.ndarray) -> np.ndarray:
+    from csbdeep.utils import normalize
+
+    return normalize(image[..., 1:], 1, 99.8, axis=(0, 1))
+
+
+def _cells(labels, ids, probabilities, names) -> Cells:
+    order = np.unique(labels)[1:] - 1
+    types = ["unknown" if not i else names[i - 1] for i in ids[order]]
+    cells = Cells.from_labels(labels, names, types)
+    return Cells(
+        cells.labels,
+        cells.type_names,
+        cells.type_ids,
+        probabilities[order].astype(np.float32),
+        cells.probabilities,
+    )
+
+
+def _augmented(image: np.ndarray, labels: np.ndarray):
+    """Turns, flips and changes brightness, as StarDist's example does."""
+    turns = np.random.randint(4)
+    image, labels = np.rot90(image, turns), np.rot90(labels, turns)
+    if np.random.random() < 0.5:
+        image, labels = image[:, ::-1], labels[:, ::-1]
+    image = image * np.random.uniform(0.6, 2) + np.random.uniform(-0.2, 0.2)
+    return image, labels

@@ -1,0 +1,73 @@
+"""A training step beside that of the stock Model Garden task, on the same batches.
+
+    python -m experiments.benchmarks.training_step --study=STUDY
+
+STUDY has a prepared dataset. Both tasks build the model that `cellclass_maskrcnn_small`
+describes, and take steps on the same batches in turns in one process, so that what differs is
+the network and the step, not the reading. The input path has a benchmark of its own,
+`input_path.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+from absl import app, flags
+
+_STUDY = flags.DEFINE_string("study", None, "With a dataset.", required=True)
+_ROUNDS = flags.DEFINE_integer("rounds", 8, "Turns of each.")
+_STEPS = flags.DEFINE_integer("steps", 5, "A turn.")
+
+
+def main(_) -> None:
+    """Prints seconds a step of both, and their ratio."""
+    import tensorflow as tf
+    from official.core import exp_factory
+    from official.modeling import optimization
+    from official.vision.tasks import maskrcnn
+
+    from cellclass_tf.maskrcnn import data_facts, training
+    from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
+
+    params = exp_factory.get_exp_config("cellclass_maskrcnn_small")
+    data = params.task.train_data
+    data.tfds_name, data.tfds_data_dir = training.OF_STUDY, f"{_STUDY.value}/tfds"
+    found = data_facts.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
+    data_facts.apply_facts(params, found)
+    batches = list(
+        itertools.islice(CellMaskRCNNTask(params.task).build_inputs(data), 8)
+    )
+
+    def stepper(kind):
+        task = kind(params.task)
+        model = task.build_model()
+        factory = optimization.OptimizerFactory(params.trainer.optimizer_config)
+        optimizer = factory.build_optimizer(factory.build_learning_rate())
+
+        @tf.function
+        def step(images, labels):
+            return task.train_step((images, labels), model, optimizer)["total_loss"]
+
+        return lambda batch: float(step(*batch))
+
+    steps = {
+        "ours": stepper(CellMaskRCNNTask),
+        "stock": stepper(maskrcnn.MaskRCNNTask),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(_ROUNDS.value + 1):
+        for name, step in steps.items():
+            start = time.monotonic()
+            for number in range(_STEPS.value):
+                step(batches[(turn + number) % len(batches)])
+            seconds[name].append((time.monotonic() - start) / _STEPS.value)
+    medians = {name: np.median(times[1:]) for name, times in seconds.items()}
+    print("| task | s a step | over stock |\n|---|---|---|")
+    for name, value in medians.items():
+        print(f"| {name} | {value:.3f} | {value / medians['stock']:.3f} |")
+
+
+if __name__ == "__main__":
+    app.run(main)
