@@ -82,7 +82,8 @@ def main(_) -> None:
     print("| | " + " | ".join(keys) + " |\n" + "|---" * (len(keys) + 1) + "|")
     rows = []
     for seed in map(int, _SEEDS.value):
-        rows.append([ours(seed)[key] for key in keys])
+        found = ours(seed)
+        rows.append([found[key] for key in keys])
         print(
             f"| seed {seed} |",
             " | ".join(f"{v:.3f}" for v in rows[-1]),
