@@ -30,6 +30,7 @@ _MODULE_OF_NAME = {
     "Predictor": "maskrcnn.predictor",
     "predict": "prediction",
     "cell_table": "analysis.cell_table",
+    "mixture": "analysis.mixture",
     "evaluate": "analysis.evaluation",
     "draw_overlay": "overlay",
     "trace": "provenance.tracing",

@@ -30,6 +30,7 @@ class _Field:
     stem: str
     image: pathlib.Path
     pixel_size_um: float | None
+    group: str
     output: pathlib.Path
 
     @property
@@ -185,7 +186,7 @@ class _Work:
             "sha256": files.sha256_of_file(field.image),
             "labels_sha256": files.sha256_of_file(field.labels),
         }
-        counts = cell_table.count_row(cells, **told)
+        counts = cell_table.count_row(cells, group=field.group, **told)
         return {"counts": counts, "sha256": sha256}
 
 
@@ -218,12 +219,12 @@ def _field(
     # The type of raw files is not known, so their folder's name says nothing.
     stem = row.stem.removeprefix(f"{MIXED}/") if is_raw else row.stem
     size = pixel_size_um or study.pixel_size_of(row)
-    return _Field(stem, study.image_path(row), size, output)
+    return _Field(stem, study.image_path(row), size, row.group, output)
 
 
 def _job(field: _Field, predictor: Predictor, *limits: float) -> batch.Job:
     key = files.fingerprint(
-        field.image, field.pixel_size_um, predictor.fingerprint, *limits
+        field.image, field.pixel_size_um, field.group, predictor.fingerprint, *limits
     )
     return batch.Job(field.stem, field, key, (field.labels, field.overlay, field.table))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
+import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,10 +54,11 @@ class Predictions:
         self.type_names: tuple[str, ...] = tuple(types)
 
     @functools.cached_property
-    def stems(self) -> tuple[str, ...]:
-        """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those of 0 cells.
+    def count_rows(self) -> list[dict[str, str]]:
+        """The rows of counts.csv, one a predicted image, sorted by it.
 
-        They are the rows of counts.csv: label images of other runs may lie about.
+        Raises:
+          InputError: if there is none, or if it lacks columns or numbers.
         """
         path = self.folder / "counts.csv"
         if not path.exists():
@@ -63,7 +66,35 @@ class Predictions:
                 f"{path} does not exist, so the images cannot be told. Run `cellclass "
                 "predict` again."
             )
-        return tuple(sorted(row["image"] for row in files.read_csv(path)))
+        rows = sorted(files.read_csv(path), key=lambda row: row["image"])
+        counts = ("cells", *(f"n_{n}" for n in self.type_names), "unknown", "uncertain")
+        for number, row in enumerate(rows, start=2):
+            if not all((row.get(key) or "").isdecimal() for key in counts):
+                raise InputError(
+                    f"{path}, line {number}: expected whole numbers in "
+                    f"{', '.join(counts)}. Run `cellclass predict` again."
+                )
+        return rows
+
+    @functools.cached_property
+    def run(self) -> dict[str, Any]:
+        """run.json, what `predict` recorded; empty if there is none."""
+        path = self.folder / "run.json"
+        if not path.exists():
+            return {}
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: no JSON ({error}). Predict again.") from error
+        return record if isinstance(record, dict) else {}
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those of 0 cells.
+
+        They are the rows of counts.csv: label images of other runs may lie about.
+        """
+        return tuple(row["image"] for row in self.count_rows)
 
     def labels_path(self, stem: str) -> pathlib.Path:
         """Where the label image of a field lies."""

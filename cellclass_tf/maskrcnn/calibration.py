@@ -64,20 +64,32 @@ class Calibration:
     Attributes:
       mask_threshold: with it cells are as large, in the median, as the annotated ones.
       temperature: of the types' probabilities.
-      fields: number of fields.
-      cells: number of matched cells of known type.
-      accuracy: share of them that got their type.
+      confusions: (V, K, K) int64, matched cells by field, true type
+        and called type.
       before: reliability at temperature 1.
       after: reliability at the fitted one.
     """
 
     mask_threshold: float
     temperature: float
-    fields: int
-    cells: int
-    accuracy: float
+    confusions: np.ndarray
     before: Reliability
     after: Reliability
+
+    @property
+    def fields(self) -> int:
+        """Number of fields."""
+        return len(self.confusions)
+
+    @property
+    def cells(self) -> int:
+        """Number of matched cells of known type."""
+        return int(self.confusions.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the matched cells that got their type."""
+        return float(self.confusions.trace(axis1=1, axis2=2).sum() / self.cells)
 
     def to_json(self) -> dict:
         """Returns what cellclass.json holds."""
@@ -85,6 +97,7 @@ class Calibration:
             "fields": self.fields,
             "cells": self.cells,
             "type_accuracy": self.accuracy,
+            "confusions": self.confusions.tolist(),
             "expected_calibration_error_before": self.before.expected_error,
             "expected_calibration_error": self.after.expected_error,
             "bins": [
@@ -121,8 +134,11 @@ class Calibrator:
         (Guo et al. 2017, arXiv:1706.04599), one call more of each outcome added so that
         a network without a mistake does not become boundlessly sure (as in Platt 1999).
         """
+        if not self._fields:
+            return None
         threshold = self._mask_threshold()
-        probabilities, true_ids = self._matched(threshold)
+        matched = self._matched(threshold)
+        probabilities, true_ids = (np.concatenate(part) for part in zip(*matched))
         if not len(true_ids):
             return None
         temperature = fitted_temperature(probabilities, true_ids)
@@ -131,9 +147,7 @@ class Calibrator:
         return Calibration(
             mask_threshold=round(threshold, 3),
             temperature=round(temperature, 3),
-            fields=len(self._fields),
-            cells=len(true_ids),
-            accuracy=float(right.mean()),
+            confusions=np.stack([self._confusion(*field) for field in matched]),
             before=Reliability.of(probabilities.max(axis=1), right),
             after=Reliability.of(after.max(axis=1), right),
         )
@@ -158,15 +172,20 @@ class Calibrator:
         ratios = np.concatenate(ratios) if ratios else np.zeros(0)
         return float(np.median(ratios)) if ratios.size else None
 
-    def _matched(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (N, K) and true types (N,) of the cells that were found again."""
-        probabilities, ids = [np.zeros((0, len(self._type_names)))], [np.zeros(0, int)]
+    def _matched(self, threshold: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        """By field: probabilities (N, K), true types (N,) of the cells found again."""
+        matched = []
         for true, found, pairs in self._pairs(self._fields, threshold):
             i, j = (pairs - 1).T
             known = true.type_ids[i] > 0
-            probabilities.append(found.probabilities[j][known])
-            ids.append(true.type_ids[i][known])
-        return np.concatenate(probabilities), np.concatenate(ids)
+            matched.append((found.probabilities[j][known], true.type_ids[i][known]))
+        return matched
+
+    def _confusion(self, probabilities: np.ndarray, true_ids: np.ndarray) -> np.ndarray:
+        types = len(self._type_names)
+        confusion = np.zeros((types, types), np.int64)
+        np.add.at(confusion, (true_ids - 1, probabilities.argmax(axis=1)), 1)
+        return confusion
 
     def _pairs(self, fields, threshold: float):
         for detections, true in fields:
