@@ -11,36 +11,50 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import files
+from cellclass_tf.analysis import neighbours, nuclei
 from cellclass_tf.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.files import InputError
 
-_SHAPE_COLUMNS = (
-    "centroid_y_px",
-    "centroid_x_px",
-    "area_px",
-    "area_um2",
-    "equivalent_diameter_px",
-    "eccentricity",
-    "solidity",
-    "perimeter_px",
-    "mean_cytoplasm",
-    "mean_nuclei",
-    "on_border",
-)
 _PROPERTIES = (
     "centroid",
     "equivalent_diameter_area",
     "eccentricity",
+    "orientation",
     "solidity",
     "perimeter",
 )
+_CHANNELS = ("cytoplasm", "nuclei")
 
 
 def columns(type_names: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns of cells.csv for these types, in order."""
     probabilities = (f"p_{name}" for name in type_names)
     head = ("image", "cell", "cell_type", "call", "probability")
-    return (*head, *probabilities, "score", *_SHAPE_COLUMNS)
+    beside = (f"neighbours_{name}" for name in type_names)
+    return (
+        *head,
+        *probabilities,
+        "score",
+        "centroid_y_px",
+        "centroid_x_px",
+        "area_px",
+        "area_um2",
+        "equivalent_diameter_px",
+        "equivalent_diameter_um",
+        "eccentricity",
+        "orientation_deg",
+        "solidity",
+        "perimeter_px",
+        *(f"mean_{channel}_grey" for channel in _CHANNELS),
+        "nucleus_area_px",
+        "nucleus_area_um2",
+        "nucleus_share_of_area",
+        *(f"mean_{channel}_in_nucleus_grey" for channel in _CHANNELS),
+        "neighbours",
+        *beside,
+        "nearest_px",
+        "on_border",
+    )
 
 
 def count_columns(type_names: Sequence[str]) -> tuple[str, ...]:
@@ -84,12 +98,23 @@ def cell_table(
         area_px: number of pixels.
         area_um2: area in µm²; None if the pixel size is unknown.
         equivalent_diameter_px: diameter of the circle of the same area.
+        equivalent_diameter_um: the same in µm; None if the pixel size is unknown.
         eccentricity: of the ellipse of the same moments; 0 is a circle, 1 a line.
+        orientation_deg: of that ellipse's long axis, in (-90, 90]: 0 is along x, and
+          positive angles rise to the right.
         solidity: area over the area of the convex hull; 1 is convex.
         perimeter_px: length of the outline, through the centres of its pixels.
-        mean_cytoplasm, mean_nuclei: mean 8-bit brightness (0 to 255) in the cell of the
-          merged image's two channels. Contrast was set when the image was merged, so
-          they compare within a set merged together. None without an image.
+        mean_cytoplasm_grey, mean_nuclei_grey: mean 8-bit brightness (0 to 255) in the
+          cell of the merged image's two channels. Contrast was set when the image was
+          merged, so they compare within a set merged together. None without an image.
+        nucleus_area_px, nucleus_area_um2: of the cell's nucleus (see `nuclei_of`); 0
+          where it has none. None without an image.
+        nucleus_share_of_area: nucleus_area_px over area_px.
+        mean_cytoplasm_in_nucleus_grey, mean_nuclei_in_nucleus_grey: mean brightness in
+          the nucleus; None where there is none.
+        neighbours: cells with at most 2 px between them and this one.
+        neighbours_TYPE: of them, those of which TYPE is the most probable.
+        nearest_px: distance to the nearest other cell's centroid; None of a cell alone.
         on_border: whether the cell touches the image's edge and may be cut by it.
 
     Raises:
@@ -105,10 +130,10 @@ def cell_table(
         return []
     called = _type_values(cells, name, min_probability)
     shapes = _shape_values(cells, image, pixel_size_um)
-    return [
-        {key: _rounded(values[i]) for key, values in (called | shapes).items()}
-        for i in range(len(cells))
-    ]
+    values = called | shapes | _nucleus_values(cells, image, pixel_size_um)
+    values |= _neighbour_values(cells, shapes)
+    keys = columns(cells.type_names)
+    return [{key: _rounded(values[key][i]) for key in keys} for i in range(len(cells))]
 
 
 def count_row(
@@ -224,21 +249,59 @@ def _shape_values(
     channels = None if image is None else image[..., 1:]
     properties = _PROPERTIES if image is None else (*_PROPERTIES, "intensity_mean")
     found = measure.regionprops_table(cells.labels, channels, properties=properties)
-    area_um2 = nothing if pixel_size_um is None else cells.areas_px * pixel_size_um**2
-    values = (
-        found["centroid-0"],
-        found["centroid-1"],
-        cells.areas_px,
-        area_um2,
-        found["equivalent_diameter_area"],
-        found["eccentricity"],
-        found["solidity"],
-        found["perimeter"],
-        found.get("intensity_mean-0", nothing),
-        found.get("intensity_mean-1", nothing),
-        _on_border(cells),
-    )
-    return dict(zip(_SHAPE_COLUMNS, values, strict=True))
+    diameters = found["equivalent_diameter_area"]
+    known = pixel_size_um is not None
+    means = {
+        f"mean_{channel}_grey": found.get(f"intensity_mean-{i}", nothing)
+        for i, channel in enumerate(_CHANNELS)
+    }
+    return means | {
+        "centroid_y_px": found["centroid-0"],
+        "centroid_x_px": found["centroid-1"],
+        "area_px": cells.areas_px,
+        "area_um2": cells.areas_px * pixel_size_um**2 if known else nothing,
+        "equivalent_diameter_px": diameters,
+        "equivalent_diameter_um": diameters * pixel_size_um if known else nothing,
+        "eccentricity": found["eccentricity"],
+        # scikit-image's is the angle from the rows' axis, which points down, in radians.
+        "orientation_deg": 90 - np.degrees(-found["orientation"]) % 180,
+        "solidity": found["solidity"],
+        "perimeter_px": found["perimeter"],
+        "on_border": _on_border(cells),
+    }
+
+
+def _nucleus_values(
+    cells: Cells, image: np.ndarray | None, pixel_size_um: float | None
+) -> dict[str, Sequence]:
+    nothing = [None] * len(cells)
+    keys = ["nucleus_area_px", "nucleus_area_um2", "nucleus_share_of_area"]
+    keys += [f"mean_{channel}_in_nucleus_grey" for channel in _CHANNELS]
+    if image is None:
+        return dict.fromkeys(keys, nothing)
+    pixels = nuclei.nuclei_of(image[..., 2], cells)
+    areas = np.array([len(rows) for rows, _ in pixels])
+    means = [
+        image[rows, columns, 1:].mean(axis=0) if len(rows) else (np.nan, np.nan)
+        for rows, columns in pixels
+    ]
+    um2 = nothing if pixel_size_um is None else areas * pixel_size_um**2
+    values = (areas, um2, areas / cells.areas_px, *np.transpose(means))
+    return dict(zip(keys, values, strict=True))
+
+
+def _neighbour_values(
+    cells: Cells, shapes: Mapping[str, Sequence]
+) -> dict[str, Sequence]:
+    pairs = neighbours.neighbours(cells.labels) - 1
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    counts = np.zeros((len(cells), len(cells.type_names) + 1), np.int64)
+    np.add.at(counts, (both[:, 0], cells.type_ids[both[:, 1]]), 1)
+    middles = np.stack([shapes["centroid_y_px"], shapes["centroid_x_px"]], axis=1)
+    values = {"neighbours": counts.sum(axis=1)}
+    for i, name in enumerate(cells.type_names, start=1):
+        values[f"neighbours_{name}"] = counts[:, i]
+    return values | {"nearest_px": neighbours.nearest_px(middles)}
 
 
 def _on_border(cells: Cells) -> np.ndarray:

@@ -58,15 +58,28 @@ def test_values_of_hand_drawn_cells():
     # Through the centres of the outer pixels: 4 sides of 2 px.
     assert square["perimeter_px"] == 8
     # 8 pixels of 200 and one of 110: 1710 / 9.
-    assert (square["mean_cytoplasm"], square["mean_nuclei"]) == (10, 190)
+    assert (square["mean_cytoplasm_grey"], square["mean_nuclei_grey"]) == (10, 190)
+    assert square["equivalent_diameter_um"] == 1.69257
+    # The bar lies along x, and is 4 px away from the square's middle at least.
+    assert bar["orientation_deg"] == 0
+    assert [row["neighbours"] for row in (square, bar, dot)] == [1, 1, 0]
+    assert (square["neighbours_HEK"], square["neighbours_N2a"]) == (0, 1)
+    assert square["nearest_px"] == pytest.approx(np.hypot(4, 2.5), abs=1e-4)
     assert [row["on_border"] for row in (square, bar, dot)] == [False, True, True]
+
+
+def test_a_cell_that_rises_to_the_right_has_a_positive_angle():
+    labels = np.flipud(np.eye(9, dtype=np.int32))
+    (row,) = cell_table.cell_table(Cells.from_labels(labels, TYPES), name="a")
+    assert row["orientation_deg"] == pytest.approx(45, abs=1e-3)
 
 
 def test_unknown_values_are_none():
     row = cell_table.cell_table(_cells(), name="a")[2]
     assert row["cell_type"] == "unknown"
     assert row["probability"] is None and row["area_um2"] is None
-    assert row["mean_cytoplasm"] is None and row["mean_nuclei"] is None
+    assert row["mean_cytoplasm_grey"] is None and row["mean_nuclei_grey"] is None
+    assert row["nucleus_area_px"] is None and row["equivalent_diameter_um"] is None
 
 
 def test_below_the_chosen_confidence_a_call_is_uncertain():

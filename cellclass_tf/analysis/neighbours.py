@@ -1,0 +1,63 @@
+"""Which cells lie beside each other."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+# Cells between which so few pixels lie are neighbours: they touch, as far as outlines tell.
+GAP_PX = 2
+# Pixels that are compared at once, so that a large field stays cheap.
+_STRIP_PIXELS = 1 << 22
+
+
+def neighbours(labels: np.ndarray) -> np.ndarray:
+    """Finds pairs of cells with at most GAP_PX pixels between them.
+
+    Args:
+      labels: (H, W) label image, 0 background.
+
+    Returns:
+      (P, 2) int64 pairs of labels, the smaller first, in ascending order.
+    """
+    reach = GAP_PX + 1
+    # Half a disc: the other half meets the same pairs.
+    steps = [
+        (y, x)
+        for y, x in itertools.product(range(reach + 1), range(-reach, reach + 1))
+        if 0 < y * y + x * x <= reach * reach and (y > 0 or x > 0)
+    ]
+    found = [np.zeros((0, 2), np.int64)]
+    height, width = labels.shape
+    rows = max(1, _STRIP_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        # The strip, and as many rows below it as the steps reach.
+        strip = labels[top : min(height, top + rows + reach)]
+        found.append(_touching(strip, steps))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _touching(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
+    width = labels.shape[1]
+    pairs = [np.zeros((0, 2), np.int64)]
+    for y, x in steps:
+        here = labels[: labels.shape[0] - y, max(0, -x) : width - max(0, x)]
+        there = labels[y:, max(0, x) : width + min(0, x)]
+        border = (here != there) & (here > 0) & (there > 0)
+        both = np.stack([here[border], there[border]], axis=1).astype(np.int64)
+        pairs.append(np.unique(np.sort(both, axis=1), axis=0))
+    return np.concatenate(pairs)
+
+
+def nearest_px(centroids_yx: np.ndarray) -> np.ndarray:
+    """(N,) float64 distance from each of (N, 2) centroids to the nearest other one, px.
+
+    NaN of a cell that is alone.
+    """
+    from scipy import spatial
+
+    if len(centroids_yx) < 2:
+        return np.full(len(centroids_yx), np.nan)
+    distances, _ = spatial.KDTree(centroids_yx).query(centroids_yx, k=2)
+    return distances[:, 1]

@@ -1,0 +1,50 @@
+"""Tests of cellclass_tf.analysis.nuclei."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.analysis import nuclei
+from cellclass_tf.cells import Cells
+
+
+def field(seed=0):
+    """Cells of 40 px; nuclei of 10 px radius, dim and bright, and a cell without one."""
+    y, x = np.mgrid[:60, :180]
+    labels, light = np.zeros((60, 180), np.int32), np.full((60, 180), 20.0)
+    for number, brightness in enumerate((200, 60, 0)):
+        far = np.hypot(y - 30, x - 30 - 60 * number)
+        labels[far < 25] = number + 1
+        light[far < 10] += brightness
+    light += np.random.default_rng(seed).normal(0, 2, light.shape)
+    return np.clip(light, 0, 255).astype(np.uint8), labels
+
+
+def test_a_nucleus_is_as_large_as_it_is_however_bright():
+    light, labels = field()
+    found = nuclei.nuclei_of(light, Cells.from_labels(labels, ("HEK",)))
+    areas = [len(rows) for rows, _ in found]
+    assert areas[:2] == pytest.approx([314, 314], rel=0.06) and areas[2] == 0
+    rows, columns = found[1]
+    assert (rows.mean(), columns.mean()) == pytest.approx((30, 90), abs=0.3)
+
+
+def test_a_neighbours_nucleus_is_not_the_cells_own():
+    light, labels = field()
+    # The cell without a nucleus reaches over the bright one's rim, a pixel wide.
+    labels[:, 120:] = np.where(labels[:, 120:] == 3, 3, 0)
+    found = nuclei.nuclei_of(light, Cells.from_labels(labels, ("HEK",)))
+    for number, (rows, columns) in enumerate(found, start=1):
+        assert (labels[rows, columns] == number).all()
+
+
+def test_a_black_channel_and_a_field_that_is_all_cell_are_fine():
+    labels = np.ones((30, 30), np.int32)
+    cells = Cells.from_labels(labels, ("HEK",))
+    ((rows, _),) = nuclei.nuclei_of(np.zeros((30, 30), np.uint8), cells)
+    assert not len(rows)
+    assert (
+        nuclei.nuclei_of(
+            np.zeros((9, 9), np.uint8), Cells.from_labels(0 * labels[:9, :9], ("HEK",))
+        )
+        == []
+    )
