@@ -32,6 +32,8 @@ _MODULE_OF_NAME = {
     "cell_table": "analysis.cell_table",
     "mixture": "analysis.mixture",
     "evaluate": "analysis.evaluation",
+    "report": "analysis.report",
+    "export_cells": "analysis.interchange.exporting",
     "draw_overlay": "overlay",
     "trace": "provenance.tracing",
 }

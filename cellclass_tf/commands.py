@@ -9,8 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from cellclass_tf import batch, demonstration
-from cellclass_tf.files import InputError, one_line
+from cellclass_tf import command_calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,70 +46,6 @@ def _call(function: str) -> Callable[..., Any]:
         return getattr(cellclass_tf, function)(**values)
 
     return execute
-
-
-def _import(
-    study: str, format: str, source: str, allow_gaps: bool, group: str | None
-) -> Any:
-    import cellclass_tf
-
-    options = {"masks": {"allow_gaps": allow_gaps}, "coco": {"group": group}}
-    function = getattr(cellclass_tf, f"import_{format}")
-    outcome = function(study, source, **options.get(format, {}))
-    for line in _changed(outcome):
-        print(line)
-    return outcome
-
-
-def _changed(outcome: batch.Outcome) -> list[str]:
-    """A line for each field that was read: what changed, and what was resolved."""
-    lines = []
-    for name, result in sorted(outcome.done.items()):
-        counts = [f"{n} {what}" for what, n in result["changes"].items() if n]
-        lines.append(f"  {one_line(name)}: {', '.join(counts) or 'nothing'}")
-        lines += [f"    {one_line(note)}" for note in result["notes"]]
-    return lines
-
-
-def _export(
-    study: str, format: str, output: str, segmentation: str, first: int | None
-) -> Any:
-    import cellclass_tf
-
-    options = {"coco": {"segmentation": segmentation}, "cellpose": {"first": first}}
-    function = getattr(cellclass_tf, f"export_{format}")
-    return function(study, output, **options[format])
-
-
-def _dataset(study: str, **options: Any) -> batch.Outcome:
-    import tfds_builders
-
-    prepared = tfds_builders.dataset(study, **options)
-    print(prepared)
-    return prepared.outcome
-
-
-def _check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
-    import cellclass_tf
-    import tfds_builders
-
-    if bool(study) == bool(dataset):
-        raise InputError("Expected either --study or --dataset.")
-    newest = dataset or tfds_builders.newest_dataset(study, data_dir)
-    return cellclass_tf.check_dataset(newest)
-
-
-def _evaluate(predictions: str, study: str) -> str:
-    import cellclass_tf
-
-    scores = cellclass_tf.evaluate(predictions, study)
-    names = ("AP", "AP50", "AP75", "PQ", "type_accuracy", "images", "cells_true")
-    lines = [f"{name:<14}{demonstration.shown(scores[name])}" for name in names]
-    return "\n".join([*lines, f"All of it is in {predictions}/evaluation.json"])
-
-
-def _demo(**values: Any) -> str:
-    return demonstration.summary(demonstration.demo(**values))
 
 
 _STUDY = Flag("study", "Folder of the study.", required=True)
@@ -163,7 +98,7 @@ COMMANDS = {
             Flag("seed", "Of the simulation.", flags.DEFINE_integer, default=0),
             _PROCESSES,
         ),
-        _demo,
+        command_calls.demo,
     ),
     "simulate": Command(
         "Simulated cultures as a microscope would write them, with the truth.",
@@ -280,16 +215,17 @@ COMMANDS = {
                 "Of new COCO images: regular expression that names dish or slide.",
             ),
         ),
-        _import,
+        command_calls.import_,
     ),
     "export": Command(
-        "Images and cells for cellpose's window, or as COCO files.",
+        "Cells for ImageJ, QuPath, OME, COCO, or cellpose's window.",
         (
-            _STUDY,
+            Flag("study", "Folder of the study, whose annotated cells are written."),
+            Flag("predictions", "Or what `predict` wrote."),
             Flag(
                 "format",
                 "To write.",
-                choices=("cellpose", "coco"),
+                choices=("cellpose", "coco", "imagej", "geojson", "ome", "zarr"),
                 default="cellpose",
             ),
             Flag("output", "Folder to write to.", required=True),
@@ -306,7 +242,7 @@ COMMANDS = {
                 flags.DEFINE_integer,
             ),
         ),
-        _export,
+        command_calls.export,
     ),
     "finetune": Command(
         "Trains cellpose further on corrected fields, and says whether it helped.",
@@ -343,7 +279,7 @@ COMMANDS = {
             _PROCESSES,
             *_ENGINE,
         ),
-        _dataset,
+        command_calls.dataset,
     ),
     "check": Command(
         "Looks for leaks between the splits of a prepared dataset.",
@@ -352,7 +288,7 @@ COMMANDS = {
             _DATA_DIR,
             Flag("dataset", "Or the folder of one version, with dataset_info.json."),
         ),
-        _check,
+        command_calls.check,
     ),
     "predict": Command(
         "Outlines and names the cells of images, raw files or a study.",
@@ -383,7 +319,22 @@ COMMANDS = {
     "evaluate": Command(
         "Scores predictions against a study's known cells.",
         (Flag("predictions", "Folder of `predict`.", required=True), _STUDY),
-        _evaluate,
+        command_calls.evaluate,
+    ),
+    "report": Command(
+        "Writes report.html and mixture.json of predictions anew.",
+        (
+            Flag("predictions", "Folder of `predict`.", required=True),
+            Flag("expected", "Shares to test against: HEK=0.5,N2a=0.5."),
+            Flag(
+                "width",
+                "Of an interval, for which the number of fields is told.",
+                flags.DEFINE_float,
+                default=0.1,
+            ),
+            Flag("gallery", "Overlays to show.", flags.DEFINE_integer, default=12),
+        ),
+        command_calls.report,
     ),
     "trace": Command(
         "From an image or a cell back to the raw file: does every link still hold?",

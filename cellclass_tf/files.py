@@ -194,6 +194,18 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def inside(name: str, source: str | os.PathLike) -> pathlib.PurePosixPath:
+    """Returns a relative path that a file names, if it stays in the folder it is of.
+
+    Raises:
+      InputError: if it is absolute or leads out; `source` is the file that names it.
+    """
+    path = pathlib.PurePosixPath(name)
+    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise InputError(f"{source} names {name!r}, a path out of its folder.")
+    return path
+
+
 def check_image_size(height: int, width: int, path: str | os.PathLike) -> None:
     """Raises InputError if an image's header claims more pixels than a field has."""
     if height * width > MAX_IMAGE_PIXELS:

@@ -14,7 +14,7 @@ from absl import logging
 
 import cellclass_tf
 from cellclass_tf import batch, files, overlay
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import cell_table, mixture, report
 from cellclass_tf.cells import UNCERTAIN_BELOW
 from cellclass_tf.files import InputError
 from cellclass_tf.manifest import REJECTED
@@ -64,8 +64,9 @@ def predict(
 ) -> batch.Outcome:
     """Outlines and names the cells of many fields.
 
-    Writes labels/STEM.tif, overlays/STEM.png, cells.csv (see `cell_table`), counts.csv
-    (see `count_row`) and run.json into `output`.
+    Writes labels/STEM.tif, overlays/STEM.png, cells.csv and cells.parquet (see
+    `cell_table`), counts.csv (see `count_row`), mixture.json (see `mixture`), report.html
+    (see `report`) and run.json into `output`.
 
     Args:
       model: folder of an exported model.
@@ -119,6 +120,7 @@ def predict(
         # Of earlier runs into this folder only what this input names is meant.
         converted = {row["image"] for rows in before.results.values() for row in rows}
         rows = [row for row in study.rows() if row.image in converted]
+    rejected = [row for row in rows if row.verdict == REJECTED]
     rows = _accepted(rows, study)
     if not rows and not before.failures:
         raise InputError(
@@ -138,7 +140,7 @@ def predict(
     )
     good = [field for field in fields if field.stem in outcome.results]
     # Tables of an earlier run beside none of this one would be taken for its own.
-    for name in ("cells.csv", "counts.csv", "run.json"):
+    for name in _RESULTS:
         (output / name).unlink(missing_ok=True)
     if good:
         settings = {
@@ -152,10 +154,25 @@ def predict(
         results = {field.image: outcome.results[field.stem] for field in good}
         _write_tables(output, good, results, predictor.type_names)
         rows = [row for row in rows if study.image_path(row) in results]
-        _write_record(output, study, rows, results, predictor, model, settings)
+        sizes = {field.image: field.pixel_size_um for field in good}
+        _write_record(
+            output, study, rows, results, sizes, rejected, predictor, model, settings
+        )
+        report.report(output)
     return batch.Outcome(
         outcome.done, outcome.skipped, before.failures | outcome.failures
     )
+
+
+# What a run writes for all its fields together.
+_RESULTS = (
+    "cells.csv",
+    cell_table.PARQUET_FILE,
+    "counts.csv",
+    "run.json",
+    mixture.MIXTURE_FILE,
+    report.REPORT_FILE,
+)
 
 
 class _Work:
@@ -231,15 +248,19 @@ def _job(field: _Field, predictor: Predictor, *limits: float) -> batch.Job:
 
 def _write_tables(output, fields, results, type_names) -> None:
     cell_table.join_csv(output / "cells.csv", [field.table for field in fields])
+    cell_table.write_parquet(output / cell_table.PARQUET_FILE, output / "cells.csv")
     counts = [results[field.image]["counts"] for field in fields]
     cell_table.write_counts_csv(output / "counts.csv", counts, type_names)
 
 
-def _write_record(output, study, rows, results, predictor, model, settings) -> None:
+def _write_record(
+    output, study, rows, results, sizes, rejected, predictor, model, settings
+) -> None:
     images = [
         {
             "image": row.image,
             **results[study.image_path(row)]["sha256"],
+            "pixel_size_um": sizes[study.image_path(row)],
             "raw_file": row.raw_file,
             "raw_sha256": row.raw_sha256,
         }
@@ -260,5 +281,6 @@ def _write_record(output, study, rows, results, predictor, model, settings) -> N
             "T", "seconds"
         ),
         "images": images,
+        "rejected": [{"image": row.image, "reason": row.reason} for row in rejected],
     }
     files.write_json(output / "run.json", record)

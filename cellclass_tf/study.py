@@ -144,15 +144,17 @@ class Study:
 
     def image_path(self, row: ImageRow) -> pathlib.Path:
         """Where the merged image of a row lies."""
-        return self.root / "images" / _safe(row.image)
+        return self.root / "images" / files.inside(row.image, self.manifest_path)
 
     def cells_path(self, row: ImageRow) -> pathlib.Path:
         """Where the label image of a row lies."""
-        return self.root / "cells" / _safe(f"{row.stem}.tif")
+        return self.root / "cells" / files.inside(f"{row.stem}.tif", self.manifest_path)
 
     def review_path(self, row: ImageRow) -> pathlib.Path:
         """Where the list of an image's doubtful cells lies; the picture is a .png."""
-        return self.root / "review" / _safe(f"{row.stem}.csv")
+        return (
+            self.root / "review" / files.inside(f"{row.stem}.csv", self.manifest_path)
+        )
 
     @property
     def review_queue_path(self) -> pathlib.Path:
@@ -317,10 +319,3 @@ def _checked_ranges(ranges: Mapping) -> dict[str, tuple[float, float]]:
         low, high = ranges[kind]
         checked[kind] = (float(low), float(high))
     return checked
-
-
-def _safe(relative: str) -> pathlib.PurePosixPath:
-    path = pathlib.PurePosixPath(relative)
-    if path.is_absolute() or ".." in path.parts or "\\" in relative:
-        raise InputError(f"images.csv names {relative!r}, a path out of the study.")
-    return path

@@ -15,6 +15,7 @@ from cellclass_tf.analysis import neighbours, nuclei
 from cellclass_tf.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.files import InputError
 
+PARQUET_FILE = "cells.parquet"
 _PROPERTIES = (
     "centroid",
     "equivalent_diameter_area",
@@ -224,6 +225,45 @@ def join_csv(path: str | os.PathLike, parts: Iterable[str | os.PathLike]) -> Non
                 joined.writelines(file)
         if header is None:
             raise InputError(f"{path}: there are no parts to join.")
+
+
+def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None:
+    """Writes cells.csv as Parquet, a block at a time, whole or not at all.
+
+    Numbers are float64, numbers of cells and pixels int64, on_border bool, the others
+    text; an empty cell is null.
+    """
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+    from pyarrow import parquet
+
+    with open(cells_csv, encoding="utf-8", newline="") as file:
+        header = next(csv.reader(file))
+    kinds = {name: _arrow_kind(pyarrow, name) for name in header}
+    # Without strings_can_be_null an empty text stays text, and an empty number is null.
+    options = arrow_csv.ConvertOptions(
+        column_types=kinds, true_values=["True"], false_values=["False"]
+    )
+    with (
+        files.atomic_path(path) as temporary,
+        arrow_csv.open_csv(cells_csv, convert_options=options) as blocks,
+        parquet.ParquetWriter(temporary, blocks.schema) as writer,
+    ):
+        for block in blocks:
+            writer.write_batch(block)
+
+
+def _arrow_kind(pyarrow, column: str):
+    if column in ("image", "cell_type", "call"):
+        return pyarrow.string()
+    if column == "on_border":
+        return pyarrow.bool_()
+    whole = column in ("cell", "area_px", "nucleus_area_px")
+    return (
+        pyarrow.int64()
+        if whole or column.startswith("neighbours")
+        else pyarrow.float64()
+    )
 
 
 def _type_values(

@@ -69,6 +69,7 @@ class Predictions:
         rows = sorted(files.read_csv(path), key=lambda row: row["image"])
         counts = ("cells", *(f"n_{n}" for n in self.type_names), "unknown", "uncertain")
         for number, row in enumerate(rows, start=2):
+            files.inside(row["image"], path)
             if not all((row.get(key) or "").isdecimal() for key in counts):
                 raise InputError(
                     f"{path}, line {number}: expected whole numbers in "
@@ -87,6 +88,27 @@ class Predictions:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: no JSON ({error}). Predict again.") from error
         return record if isinstance(record, dict) else {}
+
+    @functools.cached_property
+    def images(self) -> dict[str, tuple[pathlib.Path, float | None]]:
+        """By stem where the image lay when it was predicted, and its pixel size in µm.
+
+        Only those that run.json tells of. What `predict` converted is looked for beside
+        the predictions, which may have been moved since.
+        """
+        path, stems = self.folder / "run.json", set(self.stems)
+        converted = self.folder / "converted"
+        root = (
+            converted if converted.exists() else pathlib.Path(self.run.get("study", ""))
+        )
+        found = {}
+        for entry in self.run.get("images", []):
+            image = files.inside(str(entry["image"]), path)
+            stem = os.fspath(image.with_suffix(""))
+            if stem not in stems:
+                stem = stem.partition("/")[2]
+            found[stem] = root / "images" / image, entry.get("pixel_size_um")
+        return found
 
     @property
     def stems(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from cellclass_tf import files
 from cellclass_tf.files import InputError
 from cellclass_tf.provenance import links
 from cellclass_tf.study import MIXED, Study
@@ -29,7 +30,7 @@ class Run:
             record = {key: _of_kind(record, key, kind) for key, kind in _KINDS.items()}
             for entry in record["images"]:
                 entry |= {key: _of_kind(entry, key, str) for key in _IMAGE_KEYS}
-                _check_inside(entry["image"])
+                files.inside(entry["image"], path)
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}: expected what `cellclass predict` records of a run; "
@@ -82,9 +83,3 @@ def _of_kind(record: Mapping[str, Any], key: str, kind: type) -> Any:
     if not isinstance(record, dict) or not isinstance(record.get(key, kind()), kind):
         raise TypeError(f"no {key} of type {kind.__name__} in {str(record)[:60]}")
     return record.get(key, kind())
-
-
-def _check_inside(image: str) -> None:
-    path = pathlib.PurePosixPath(image)
-    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in image:
-        raise ValueError(f"{image!r} is not the path of an image in a study")

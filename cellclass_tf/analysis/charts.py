@@ -1,0 +1,133 @@
+"""Charts of the report, as SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf.overlay import colour_of_type
+
+_BINS = 30
+
+
+def shares_svg(estimate: Mapping[str, Any]) -> str:
+    """Draws each type's share with its interval, as counted and as corrected.
+
+    Args:
+      estimate: one of those of `mixture`.
+    """
+    types = estimate["types"]
+    page, axes = _page(7, 0.9 + 0.62 * len(types))
+    for row, (name, told) in enumerate(types.items()):
+        kinds = (
+            ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
+            (
+                *("corrected", "corrected_low", "corrected_high", row + 0.14),
+                *(_hex(row + 1), "D", "corrected"),
+            ),
+        )
+        for middle, low, high, y, colour, marker, label in kinds:
+            if told[middle] is None:
+                continue
+            if told[low] is not None:
+                axes.plot([told[low], told[high]], [y, y], color=colour, linewidth=3)
+            axes.plot(told[middle], y, marker, color=colour, markeredgecolor="0.2")
+            place = told[high] if told[high] is not None else told[middle]
+            axes.annotate(
+                label,
+                (min(place, 0.86), y),
+                xytext=(6, -3),
+                textcoords="offset points",
+                fontsize="small",
+                color="0.35",
+            )
+        if told["expected"] is not None:
+            ends = [row - 0.35, row + 0.35]
+            axes.plot([told["expected"]] * 2, ends, color="black", linestyle=":")
+    axes.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="share of the cells")
+    axes.set_yticks(range(len(types)), list(types))
+    axes.grid(axis="x", color="0.9")
+    return _svg(page, "shares")
+
+
+def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
+    """Draws how a measurement is spread in each type.
+
+    Args:
+      values: {type: (N,) float}, without NaN, types in class order.
+      label: of the axis, with its unit.
+    """
+    page, axes = _page(3.6, 2.6)
+    every = np.concatenate([np.zeros(0), *values.values()])
+    if not every.size:
+        axes.text(0.5, 0.5, "no cells", ha="center", transform=axes.transAxes)
+        return _svg(page, label)
+    low, high = np.percentile(every, [0.5, 99.5])
+    edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
+    for i, (name, found) in enumerate(values.items(), start=1):
+        if not found.size:
+            continue
+        # The few beyond the ends stand in the outermost bins.
+        counts, _ = np.histogram(np.clip(found, edges[0], edges[-1]), edges)
+        parts = counts / counts.sum()
+        axes.stairs(parts, edges, color=_hex(i), fill=True, alpha=0.25)
+        # Another dash for each, for who does not tell the colours apart.
+        dashes = ("-", "--", ":", "-.")[(i - 1) % 4]
+        axes.stairs(parts, edges, color=_dark(i), linestyle=dashes, label=name)
+    axes.set(xlabel=label, ylabel="share of the type's cells")
+    axes.legend(fontsize="small", frameon=False)
+    return _svg(page, label)
+
+
+def reliability_svg(bins: Sequence[Mapping[str, float]]) -> str:
+    """Draws how often calls of each probability were right.
+
+    Args:
+      bins: those of `calibration` in a model's metadata: mean, right, calls.
+    """
+    from scipy import stats
+
+    page, axes = _page(3.6, 3.2)
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--")
+    for told in bins:
+        right = round(told["right"] * told["calls"])
+        ends = stats.binomtest(right, int(told["calls"])).proportion_ci(method="wilson")
+        axes.plot([told["mean"]] * 2, [ends.low, ends.high], color="0.5", linewidth=1)
+        axes.plot(told["mean"], told["right"], "o", color="#0072B2")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the called type")
+    axes.set_ylabel("share of right calls")
+    return _svg(page, "reliability")
+
+
+def _page(width: float, height: float):
+    from matplotlib import figure
+
+    page = figure.Figure(figsize=(width, height), layout="constrained")
+    axes = page.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return page, axes
+
+
+def _svg(page, salt: str) -> str:
+    import matplotlib
+
+    drawn = io.StringIO()
+    # Text stays text, and the same data gives the same bytes.
+    settings = {"svg.fonttype": "none", "svg.hashsalt": salt}
+    with matplotlib.rc_context(settings):
+        page.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
+
+
+def _hex(type_id: int) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour_of_type(type_id))
+
+
+def _dark(type_id: int) -> str:
+    """A colour that stands out from paper."""
+    return "#{:02x}{:02x}{:02x}".format(
+        *tuple(round(0.7 * c) for c in colour_of_type(type_id))
+    )

@@ -1,0 +1,1 @@
+"""Cells for other programs: ImageJ, QuPath, OME, COCO."""

@@ -1,0 +1,174 @@
+"""Cells as label images of OME: OME-TIFF and OME-Zarr."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+from cellclass_tf.overlay import colour_of_type
+
+_CHUNK_PX = 1024
+# A coarser level is made as long as the finest is wider than this.
+_COARSEST_PX = 512
+
+
+def write_ome_tiff(
+    path: str | os.PathLike, cells: Cells, *, pixel_size_um: float | None = None
+) -> None:
+    """Writes the label image as OME-TIFF, whole or not at all.
+
+    uint16, or uint32 of more than 65,535 cells. A map annotation holds each cell's type
+    by its number.
+
+    Args:
+      path: of the file, NAME.ome.tif.
+      cells: of one field.
+      pixel_size_um: None if unknown.
+    """
+    import tifffile
+
+    metadata: dict[str, Any] = {"axes": "YX", "Name": "cells"}
+    if pixel_size_um:
+        for axis in "XY":
+            metadata[f"PhysicalSize{axis}"] = pixel_size_um
+            metadata[f"PhysicalSize{axis}Unit"] = "µm"
+    types = {str(i): name for i, name in enumerate(cells.cell_types, start=1)}
+    if types:
+        metadata["MapAnnotation"] = {"Namespace": "cell types", **types}
+    with files.atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            _small(cells),
+            ome=True,
+            metadata=metadata,
+            compression="zlib",
+            tile=(256, 256) if min(cells.labels.shape) > 512 else None,
+        )
+
+
+def write_ome_zarr(
+    path: str | os.PathLike,
+    cells: Cells,
+    image: np.ndarray,
+    *,
+    pixel_size_um: float | None = None,
+) -> None:
+    """Writes image and labels as OME-Zarr 0.4, whole or not at all.
+
+    The image is a group with two channels, cytoplasm and nuclei; `labels/cells` holds the
+    label image, with the colour and the type of every cell. Levels halve: means of the
+    image, every second pixel of the labels.
+
+    Args:
+      path: of the folder, NAME.ome.zarr.
+      cells: of one field.
+      image: (H, W, 3) uint8 merged image.
+      pixel_size_um: None if unknown.
+
+    Raises:
+      InputError: if zarr is not installed.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(
+            f"Writing {path} needs zarr, for Python 3.11 or newer: "
+            "pip install 'cellclass_tf[zarr]'."
+        ) from error
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(dir=path.parent, prefix=files.PART_PREFIX)
+    )
+    try:
+        root = zarr.open_group(temporary, mode="w", zarr_format=2)
+        channels = np.moveaxis(image[..., 1:], -1, 0)
+        _write_levels(root, channels, pixel_size_um, "image")
+        root.attrs["omero"] = {
+            "channels": [
+                {"label": name, "color": colour, "window": _WINDOW, "active": True}
+                for name, colour in (("cytoplasm", "00FF00"), ("nuclei", "0000FF"))
+            ]
+        }
+        labels = root.create_group("labels")
+        labels.attrs["labels"] = ["cells"]
+        group = labels.create_group("cells")
+        _write_levels(group, cells.labels, pixel_size_um, "cells")
+        group.attrs["image-label"] = _image_label(cells)
+        temporary.chmod(0o755)
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+_WINDOW = {"min": 0, "max": 255, "start": 0, "end": 255}
+
+
+def _write_levels(group, array: np.ndarray, pixel_size_um: float | None, name) -> None:
+    """Writes a pyramid of (H, W) labels or (C, H, W) channels."""
+    axes = [{"name": axis, "type": "space"} for axis in "yx"]
+    if pixel_size_um:
+        axes = [axis | {"unit": "micrometer"} for axis in axes]
+    if array.ndim == 3:
+        axes.insert(0, {"name": "c", "type": "channel"})
+    datasets, step = [], 1
+    while True:
+        level = group.create_array(
+            str(len(datasets)),
+            shape=array.shape,
+            chunks=(1,) * (array.ndim - 2) + (_CHUNK_PX, _CHUNK_PX),
+            dtype=array.dtype,
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+        )
+        level[...] = array
+        scale = [1.0] * (array.ndim - 2) + [step * (pixel_size_um or 1.0)] * 2
+        datasets.append(
+            {
+                "path": level.basename,
+                "coordinateTransformations": [{"type": "scale", "scale": scale}],
+            }
+        )
+        if max(array.shape[-2:]) <= _COARSEST_PX:
+            break
+        array, step = _halved(array), 2 * step
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "name": name, "axes": axes, "datasets": datasets}
+    ]
+
+
+def _halved(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 2:
+        # The mean of two labels is no label.
+        return array[::2, ::2]
+    from PIL import Image
+
+    return np.stack([np.asarray(Image.fromarray(plane).reduce(2)) for plane in array])
+
+
+def _image_label(cells: Cells) -> dict[str, Any]:
+    numbered = list(enumerate(cells.type_ids.tolist(), start=1))
+    return {
+        "version": "0.4",
+        "colors": [
+            {"label-value": i, "rgba": [*colour_of_type(type_id), 255]}
+            for i, type_id in numbered
+        ],
+        "properties": [
+            {"label-value": i, "cell_type": name}
+            for i, name in enumerate(cells.cell_types, start=1)
+        ],
+        "source": {"image": "../../"},
+    }
+
+
+def _small(cells: Cells) -> np.ndarray:
+    return cells.labels.astype(np.uint16 if len(cells) < 2**16 else np.uint32)

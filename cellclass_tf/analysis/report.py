@@ -1,0 +1,191 @@
+"""report.html: what a run of predictions found, on one page that opens anywhere."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import pathlib
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import files
+from cellclass_tf.analysis import charts
+from cellclass_tf.analysis.mixture import mixture
+from cellclass_tf.analysis.predictions import Predictions
+from cellclass_tf.overlay import colour_of_type
+
+REPORT_FILE = "report.html"
+_TEMPLATE = "report.html.jinja"
+# What histograms are drawn from: columns of cells.csv and words for them. Those in µm are
+# taken where pixel sizes are known.
+_FEATURES = (
+    ("area_um2", "area (µm²)"),
+    ("area_px", "area (px)"),
+    ("eccentricity", "eccentricity"),
+    ("solidity", "solidity"),
+    ("nucleus_share_of_area", "nucleus, share of the area"),
+    ("mean_cytoplasm_grey", "cytoplasm, mean grey level"),
+    ("mean_nuclei_grey", "nuclei, mean grey level"),
+    ("neighbours", "neighbours"),
+)
+# A study of thousands of fields makes the page no larger.
+_SAMPLE_CELLS = 20_000
+_PICTURE_PX = 1400
+
+
+def report(
+    predictions: str | os.PathLike | Predictions,
+    *,
+    expected: Mapping[str, float] | str | None = None,
+    width: float = 0.1,
+    gallery: int = 12,
+) -> pathlib.Path:
+    """Writes report.html, and mixture.json anew.
+
+    The page holds its pictures and needs no network: shares with intervals, counts by
+    field and group, overlays, histograms of what tells the types apart, the confusion and
+    the reliability of the calls on held-out fields, what was rejected, and what was run.
+
+    Args:
+      predictions: what `predict` wrote; the page is put there.
+      expected: shares to test against; see `mixture`.
+      width: of an interval for which the number of fields is wanted; see `mixture`.
+      gallery: overlays to show: the first half are the fields with the largest share of
+        uncertain calls, the others are spread over the rest.
+
+    Returns:
+      The page's path.
+
+    Raises:
+      InputError: if there are no predictions, or `expected` does not fit the types.
+    """
+    import jinja2
+
+    if not isinstance(predictions, Predictions):
+        predictions = Predictions(predictions)
+    shares = mixture(predictions, expected=expected, width=width)
+    names = predictions.type_names
+    run = predictions.run
+    metadata = run.get("model_metadata") or {}
+    calibration = metadata.get("calibration") or {}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cellclass_tf.analysis", "pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["image"] = _svg_source
+    page = environment.get_template(_TEMPLATE).render(
+        title=predictions.folder.resolve().name,
+        types=[(name, _css(i)) for i, name in enumerate(names, start=1)],
+        shares=shares,
+        estimate=shares["estimates"][0],
+        groups=shares["estimates"][1:],
+        share_chart=charts.shares_svg(shares["estimates"][0]),
+        rows=predictions.count_rows,
+        gallery=_gallery(predictions, gallery),
+        histograms=_histograms(predictions),
+        sample=_SAMPLE_CELLS,
+        calibration=calibration,
+        reliability=charts.reliability_svg(calibration["bins"]) if calibration else "",
+        evaluation=_evaluation(predictions.folder / "evaluation.json"),
+        rejected=run.get("rejected") or [],
+        run=run,
+        metadata=metadata,
+        settings=run.get("settings") or {},
+        versions=run.get("versions") or {},
+    )
+    path = predictions.folder / REPORT_FILE
+    files.write_text(path, page)
+    return path
+
+
+def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
+    """The fields to show, most doubtful first, with their overlays as JPEG."""
+    rows = [row for row in predictions.count_rows if int(row["cells"])]
+    rows = rows or predictions.count_rows
+    by_doubt = sorted(
+        rows, key=lambda r: -int(r["uncertain"]) / max(1, int(r["cells"]))
+    )
+    doubtful = by_doubt[: (count + 1) // 2]
+    rest = [row for row in rows if row not in doubtful]
+    step = max(1, -(-len(rest) // max(1, count - len(doubtful))))
+    shown = []
+    for row in [*doubtful, *rest[::step]][:count]:
+        path = predictions.folder / "overlays" / f"{row['image']}.png"
+        if path.exists():
+            shown.append({**row, "picture": _jpeg_source(files.read_png(path))})
+    return shown
+
+
+def _jpeg_source(image: np.ndarray) -> str:
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((_PICTURE_PX, _PICTURE_PX))
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=85, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+
+
+def _svg_source(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
+    """(words, SVG) of each measurement, over a sample of all cells."""
+    keys = ("cell_type", *(key for key, _ in _FEATURES))
+    sample: list[tuple[str, ...]] = []
+    generator = random.Random(0)
+    with open(predictions.cells_path, encoding="utf-8-sig", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file)):
+            kept = number
+            if number >= _SAMPLE_CELLS:
+                # Every cell is as likely to stay (Vitter 1985, algorithm R).
+                kept = generator.randrange(number + 1)
+            if kept < len(sample):
+                sample[kept] = tuple(row.get(key) or "" for key in keys)
+            elif kept == len(sample) < _SAMPLE_CELLS:
+                sample.append(tuple(row.get(key) or "" for key in keys))
+    found = []
+    has_um = any(row[1] for row in sample)
+    for place, (key, words) in enumerate(_FEATURES, start=1):
+        if key == ("area_px" if has_um else "area_um2"):
+            continue
+        values = {
+            name: np.array(
+                [float(r[place]) for r in sample if r[0] == name and r[place]]
+            )
+            for name in predictions.type_names
+        }
+        if any(part.size for part in values.values()):
+            found.append((words, charts.histogram_svg(values, words)))
+    return found
+
+
+def _evaluation(path: pathlib.Path) -> dict[str, Any] | None:
+    """What `evaluate` found of these predictions, if it was run."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise files.InputError(
+            f"{path}: no JSON ({error}). Run `cellclass evaluate` again, or remove it."
+        ) from error
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _css(type_id: int) -> str:
+    return f"rgb{colour_of_type(type_id)}"

@@ -1,0 +1,89 @@
+"""Commands that do more than call the public function of their name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellclass_tf import batch, demonstration
+from cellclass_tf.files import InputError, one_line
+
+
+def import_(
+    study: str, format: str, source: str, allow_gaps: bool, group: str | None
+) -> Any:
+    import cellclass_tf
+
+    options = {"masks": {"allow_gaps": allow_gaps}, "coco": {"group": group}}
+    function = getattr(cellclass_tf, f"import_{format}")
+    outcome = function(study, source, **options.get(format, {}))
+    for line in _changed(outcome):
+        print(line)
+    return outcome
+
+
+def _changed(outcome: batch.Outcome) -> list[str]:
+    """A line for each field that was read: what changed, and what was resolved."""
+    lines = []
+    for name, result in sorted(outcome.done.items()):
+        counts = [f"{n} {what}" for what, n in result["changes"].items() if n]
+        lines.append(f"  {one_line(name)}: {', '.join(counts) or 'nothing'}")
+        lines += [f"    {one_line(note)}" for note in result["notes"]]
+    return lines
+
+
+def export(
+    study: str | None,
+    predictions: str | None,
+    format: str,
+    output: str,
+    segmentation: str,
+    first: int | None,
+) -> Any:
+    import cellclass_tf
+
+    if bool(study) == bool(predictions):
+        raise InputError("Expected either --study or --predictions.")
+    if study and format == "coco":
+        return cellclass_tf.export_coco(study, output, segmentation=segmentation)
+    if format == "cellpose":
+        if not study:
+            raise InputError("--format=cellpose is for correcting a --study.")
+        return cellclass_tf.export_cellpose(study, output, first=first)
+    return cellclass_tf.export_cells(study or predictions, output, format=format)
+
+
+def dataset(study: str, **options: Any) -> batch.Outcome:
+    import tfds_builders
+
+    prepared = tfds_builders.dataset(study, **options)
+    print(prepared)
+    return prepared.outcome
+
+
+def check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
+    import cellclass_tf
+    import tfds_builders
+
+    if bool(study) == bool(dataset):
+        raise InputError("Expected either --study or --dataset.")
+    newest = dataset or tfds_builders.newest_dataset(study, data_dir)
+    return cellclass_tf.check_dataset(newest)
+
+
+def evaluate(predictions: str, study: str) -> str:
+    import cellclass_tf
+
+    scores = cellclass_tf.evaluate(predictions, study)
+    names = ("AP", "AP50", "AP75", "PQ", "type_accuracy", "images", "cells_true")
+    lines = [f"{name:<14}{demonstration.shown(scores[name])}" for name in names]
+    return "\n".join([*lines, f"All of it is in {predictions}/evaluation.json"])
+
+
+def report(predictions: str, **options: Any) -> str:
+    import cellclass_tf
+
+    return f"Written: {cellclass_tf.report(predictions, **options)}"
+
+
+def demo(**values: Any) -> str:
+    return demonstration.summary(demonstration.demo(**values))

@@ -1,0 +1,47 @@
+"""ROIs, read again by roifile and filled as ImageJ fills them."""
+
+import numpy as np
+import roifile
+from skimage import draw
+
+from cellclass_tf.analysis.interchange import imagej
+from cellclass_tf.overlay import colour_of_type
+
+
+def filled(roi, shape_yx):
+    """The pixels whose middles lie in a ROI: ImageJ's rule for polygons."""
+    corners = roi.coordinates() - 0.5
+    return draw.polygon2mask(shape_yx, corners[:, ::-1])
+
+
+def test_every_roi_is_its_cell_to_the_pixel(tmp_path, cells):
+    imagej.write_rois(tmp_path / "a.zip", cells)
+    rois = roifile.roiread(tmp_path / "a.zip")
+    assert [roi.name for roi in rois] == [
+        "HEK 1",
+        "N2a 2",
+        "unknown 3",
+        "HEK 4",
+        "N2a 5",
+    ]
+    for number, roi in enumerate(rois, start=1):
+        # At the far borders corners lie on the last pixel's far side.
+        np.testing.assert_array_equal(
+            filled(roi, cells.labels.shape), cells.labels == number
+        )
+        type_id = int(cells.type_ids[number - 1])
+        assert tuple(roi.stroke_color) == (255, *colour_of_type(type_id))
+        assert roi.group == type_id
+
+
+def test_pieces_are_rois_of_their_own_and_holes_are_filled(tmp_path, odd_cells):
+    imagej.write_rois(tmp_path / "a.zip", odd_cells)
+    rois = {roi.name: roi for roi in roifile.roiread(tmp_path / "a.zip")}
+    assert list(rois) == ["HEK 1", "N2a 2", "HEK 3-1", "HEK 3-2"]
+    assert filled(rois["HEK 1"], odd_cells.labels.shape).sum() == 25 * 25
+
+
+def test_a_field_without_cells_is_an_empty_archive(tmp_path, cells):
+    empty = type(cells).from_labels(0 * cells.labels, cells.type_names)
+    imagej.write_rois(tmp_path / "a.zip", empty)
+    assert roifile.roiread(tmp_path / "a.zip") == []

@@ -1,0 +1,54 @@
+"""OME-TIFF and OME-Zarr, read again by tifffile, zarr and ome-zarr-models."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellclass_tf.analysis.interchange import ome
+from cellclass_tf.cells import Cells
+
+
+def test_an_ome_tiff_has_labels_pixel_size_and_types(tmp_path, cells):
+    path = tmp_path / "a.ome.tif"
+    ome.write_ome_tiff(path, cells, pixel_size_um=0.325)
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome
+        np.testing.assert_array_equal(file.asarray(), cells.labels)
+        told = tifffile.xml2dict(file.ome_metadata)["OME"]
+    pixels = told["Image"]["Pixels"]
+    assert pixels["PhysicalSizeX"] == 0.325 and pixels["PhysicalSizeYUnit"] == "µm"
+    entries = told["StructuredAnnotations"]["MapAnnotation"]["Value"]["M"]
+    assert {entry["K"]: entry["value"] for entry in entries} == {
+        i: name for i, name in enumerate(cells.cell_types, start=1)
+    }
+
+
+def test_numbers_beyond_16_bits_survive(tmp_path):
+    labels = np.arange(70_000, dtype=np.int32).reshape(200, 350)
+    ome.write_ome_tiff(tmp_path / "a.ome.tif", Cells.from_labels(labels, ("HEK",)))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.ome.tif"), labels)
+
+
+def test_an_ome_zarr_is_valid_and_has_image_labels_and_types(tmp_path):
+    zarr = pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    from ome_zarr_models.v04 import image as model
+
+    labels = np.zeros((700, 1300), np.int32)
+    labels[10:60, 1200:1290], labels[600:690, 5:99] = 1, 2
+    cells = Cells.from_labels(labels, ("HEK", "N2a"), ["N2a", "HEK"])
+    image = np.random.default_rng(0).integers(0, 255, (700, 1300, 3), np.uint8)
+    for _ in range(2):
+        # The second replaces the first.
+        ome.write_ome_zarr(tmp_path / "a.ome.zarr", cells, image, pixel_size_um=0.5)
+    group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
+    checked = model.Image.from_zarr(group)
+    assert checked.labels.attributes.labels == ["cells"]
+    np.testing.assert_array_equal(group["0"][...], np.moveaxis(image[..., 1:], -1, 0))
+    np.testing.assert_array_equal(group["labels/cells/0"][...], labels)
+    # Half as wide, of whole labels, and twice the pixel size.
+    np.testing.assert_array_equal(group["labels/cells/1"][...], labels[::2, ::2])
+    (scales,) = group["labels/cells"].attrs["multiscales"]
+    assert scales["datasets"][1]["coordinateTransformations"][0]["scale"] == [1.0, 1.0]
+    told = group["labels/cells"].attrs["image-label"]["properties"]
+    assert [entry["cell_type"] for entry in told] == ["N2a", "HEK"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
