@@ -20,7 +20,7 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
       estimate: one of those of `mixture`.
     """
     types = estimate["types"]
-    page, axes = _page(7, 0.9 + 0.62 * len(types))
+    page, axes = _page(5.2, 0.9 + 0.62 * len(types))
     for row, (name, told) in enumerate(types.items()):
         kinds = (
             ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
@@ -38,7 +38,7 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
             place = told[high] if told[high] is not None else told[middle]
             axes.annotate(
                 label,
-                (min(place, 0.86), y),
+                (min(place, 0.8), y),
                 xytext=(6, -3),
                 textcoords="offset points",
                 fontsize="small",

@@ -18,6 +18,7 @@ from cellclass_tf import files
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.analysis.predictions import Predictions
+from cellclass_tf.cells import UNCERTAIN_BELOW
 from cellclass_tf.overlay import colour_of_type
 
 REPORT_FILE = "report.html"
@@ -34,6 +35,8 @@ _FEATURES = (
     ("mean_nuclei_grey", "nuclei, mean grey level"),
     ("neighbours", "neighbours"),
 )
+# What the page tells of the model.
+_OF_MODEL = ("experiment", "train_steps", "checkpoint", "dataset_fingerprint")
 # A study of thousands of fields makes the page no larger.
 _SAMPLE_CELLS = 20_000
 _PICTURE_PX = 1400
@@ -98,9 +101,9 @@ def report(
         reliability=charts.reliability_svg(calibration["bins"]) if calibration else "",
         evaluation=_evaluation(predictions.folder / "evaluation.json"),
         rejected=run.get("rejected") or [],
-        run=run,
-        metadata=metadata,
-        settings=run.get("settings") or {},
+        run=dict.fromkeys(("finished", "model", "model_sha256", "study"), "") | run,
+        metadata=dict.fromkeys(_OF_MODEL, "not recorded") | metadata,
+        settings={"min_probability": UNCERTAIN_BELOW} | (run.get("settings") or {}),
         versions=run.get("versions") or {},
     )
     path = predictions.folder / REPORT_FILE

@@ -1,0 +1,173 @@
+"""Tests of the report: what is on the page, and that it works in a browser."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf import files
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.cells import Cells
+
+TYPES = ("HEK", "N2a")
+STRANGE = "mixed/<b>&'x' 10 %"
+
+
+def field(seed, count):
+    """An image and so many cells of both types."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((100, 120), np.int32)
+    for number in range(count):
+        top, left = 5 + 20 * (number // 5), 5 + 22 * (number % 5)
+        labels[top : top + 15, left : left + rng.integers(9, 18)] = number + 1
+    sure = rng.uniform(0.6, 1, count)
+    ids = rng.integers(1, 3, count).astype(np.int32)
+    probabilities = np.where(
+        np.arange(1, 3) == ids[:, None], sure[:, None], 1 - sure[:, None]
+    )
+    image = np.zeros((100, 120, 3), np.uint8)
+    image[..., 1], image[..., 2] = 20 + 100 * (labels > 0), 5
+    image[7:12:1, 8:12, 2] = 200
+    cells = Cells(
+        labels, TYPES, ids, np.ones(count, np.float32), probabilities.astype(np.float32)
+    )
+    return image, cells
+
+
+def predictions(folder, names, *, counts=None, calibrated=True):
+    """What `predict` writes of some fields."""
+    tables, rows = [], []
+    for i, name in enumerate(names):
+        image, cells = field(i, counts[i] if counts else 4 + i)
+        files.write_png(
+            folder / "overlays" / f"{name}.png", cc.draw_overlay(image, cells)
+        )
+        cells.write(folder / "labels" / f"{name}.tif")
+        tables.append(cell_table.cell_table(cells, image, name=name, pixel_size_um=0.5))
+        rows.append(cell_table.count_row(cells, name=name, group=f"dish {i % 2}"))
+    cell_table.write_cells_csv(folder / "cells.csv", tables, TYPES)
+    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    calibration = {
+        "confusions": [[[40, 2], [3, 35]]] * 4,
+        "bins": [{"mean": 0.9, "right": 0.9, "calls": 100}],
+        "expected_calibration_error": 0.012,
+    }
+    metadata = {
+        "experiment": "e",
+        "train_steps": 5,
+        "checkpoint": "ckpt-5",
+        "dataset_fingerprint": "f" * 16,
+        "calibration": calibration if calibrated else None,
+    }
+    record = {
+        "model": "model",
+        "model_metadata": metadata,
+        "rejected": [{"image": "mixed/blurred.png", "reason": "blurred: slope -9"}],
+    }
+    files.write_json(folder / "run.json", record)
+    return folder
+
+
+def test_the_page_holds_all_and_needs_nothing_from_outside(tmp_path):
+    folder = predictions(tmp_path, [f"mixed/{i}" for i in range(5)] + [STRANGE])
+    page = cc.report(folder, expected="HEK=1,N2a=1").read_text(encoding="utf-8")
+    share = cc.mixture(folder)["estimates"][0]["types"]["HEK"]["corrected"]
+    assert f"{100 * share:.1f} %" in page
+    for words in ("Rogan", "blurred: slope -9", "dish 1", "called N2a", "area (µm²)"):
+        assert words in page
+    # Names are text, never mark-up.
+    assert "<b>&" not in page and "&lt;b&gt;&amp;" in page
+    assert "http://" not in page and "https://" not in page
+    assert page.count("data:image/jpeg") == 6
+
+
+def test_the_page_does_not_grow_pictures_with_the_fields(tmp_path):
+    folder = predictions(tmp_path, [f"mixed/{i}" for i in range(9)], counts=[3] * 9)
+    page = cc.report(folder, gallery=4).read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 4 and "4 of 9 fields are shown" in page
+
+
+@pytest.mark.parametrize("counts", [[0], [0, 0], [20], [1, 0]])
+def test_few_cells_or_none_give_a_page_that_says_why(tmp_path, counts):
+    names = [f"mixed/{i}" for i in range(len(counts))]
+    folder = predictions(tmp_path, names, counts=counts, calibrated=False)
+    page = cc.report(folder).read_text(encoding="utf-8")
+    assert "No interval:" in page
+    told = re.sub(r"base64,[^\"]*", "", page.partition("<script>")[0])
+    assert not re.search(r"\bnan\b", told, re.IGNORECASE)
+    assert "Not corrected:" in page or "no cells" in page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, with what it says on its console."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs chromium and chromedriver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(driver)
+    opened = webdriver.Chrome(options=options, service=service)
+    yield opened
+    opened.quit()
+
+
+def at_width(browser, width):
+    metrics = {
+        "width": width,
+        "height": 800,
+        "deviceScaleFactor": 1,
+        "mobile": width < 600,
+    }
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def test_tables_sort_pictures_zoom_and_nothing_complains(browser, tmp_path):
+    folder = predictions(tmp_path, [f"mixed/{i}" for i in range(17)])
+    browser.get(cc.report(folder).as_uri())
+    for width in (1280, 390):
+        at_width(browser, width)
+        # Wide tables scroll in themselves, not the page.
+        page = "return document.documentElement.scrollWidth"
+        assert browser.execute_script(page) <= width
+    at_width(browser, 1280)
+
+    def first_column(number):
+        cells = browser.find_elements("css selector", f"#counts td:nth-child({number})")
+        return [cell.text for cell in cells]
+
+    heads = browser.find_elements("css selector", "#counts th button")
+    heads[2].click()
+    assert first_column(3) == sorted(first_column(3), key=int)
+    heads[2].click()
+    assert first_column(3)[0] == "20"
+    # 'mixed/10' comes after 'mixed/9'.
+    heads[0].click()
+    assert first_column(1) == [f"mixed/{i}" for i in range(17)]
+
+    browser.find_element("css selector", "input[type=search]").send_keys("16")
+    assert [name for name in first_column(1) if name] == ["mixed/16"]
+
+    from selenium.webdriver.common.keys import Keys
+
+    picture = browser.find_element("css selector", "[data-picture]")
+    picture.send_keys(Keys.ENTER)
+    view = browser.find_element("css selector", "dialog .view")
+    large = view.find_element("tag name", "img")
+    settled = "return arguments[0].decode().then(() => 1)"
+    browser.execute_script(settled, large)
+    before = large.size["width"]
+    view.send_keys("+")
+    assert large.size["width"] == pytest.approx(1.3 * before, rel=0.02)
+    words = browser.find_element("css selector", "dialog span").text
+    view.send_keys("n")
+    assert browser.find_element("css selector", "dialog span").text != words
+    view.send_keys(Keys.ESCAPE)
+    assert not browser.find_elements("css selector", "dialog[open]")
+    assert browser.get_log("browser") == []
