@@ -30,6 +30,7 @@ _MODULE_OF_NAME = {
     "Predictor": "maskrcnn.predictor",
     "predict": "prediction",
     "cell_table": "analysis.cell_table",
+    "compare_cells": "analysis.tally",
     "mixture": "analysis.mixture",
     "evaluate": "analysis.evaluation",
     "report": "analysis.report",

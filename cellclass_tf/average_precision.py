@@ -22,7 +22,9 @@ class AveragePrecision:
     """
 
     def __init__(self, types: int):
-        self._true = np.zeros(types + 1, np.int64)
+        # (types + 1,) true cells of each field.
+        self._true: list[np.ndarray] = []
+        self._types = types
         self._found = [_Found() for _ in range(types + 1)]
 
     def add(self, true: Cells, predicted: Cells, *, use_types: bool) -> None:
@@ -43,23 +45,45 @@ class AveragePrecision:
         if use_types:
             scores = scores * predicted.called_probabilities
             true_ids, ids = true.type_ids, predicted.type_ids
-        for type_id in range(1, len(self._found)):
+        self._true.append(np.bincount(true_ids, minlength=self._types + 1))
+        for type_id in range(1, self._types + 1):
             wanted, called = true_ids == type_id, np.flatnonzero(ids == type_id)
             order = called[np.argsort(-scores[called], kind="stable")]
-            self._true[type_id] += wanted.sum()
             self._found[type_id].scores.append(scores[order])
             matched = _matched(ious[:, order].tocsc(), wanted)
             self._found[type_id].matched.append(matched)
 
+    @property
+    def fields(self) -> int:
+        """Number of fields that were added."""
+        return len(self._true)
+
     def scores(self) -> Scores:
         """Ranks what was gathered."""
-        types = len(self._found) - 1
-        precision = np.full((len(IOU_THRESHOLDS), len(_RECALLS), types), -1.0)
-        for type_id in range(1, types + 1):
-            if self._true[type_id]:
-                precision[:, :, type_id - 1] = self._found[type_id].precision(
-                    self._true[type_id]
-                )
+        return self._scores(np.ones(self.fields, np.int64))
+
+    def drawn(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """AP and AP50 as they would be of other fields, for a bootstrap.
+
+        Args:
+          weights: (B, F) int64, how often each field is drawn.
+
+        Returns:
+          (B,) AP and AP50; NaN of a draw without true cells.
+        """
+        means = [self._scores(row).mean() for row in weights]
+        return tuple(
+            np.array([mean[key] for mean in means], float) for key in ("AP", "AP50")
+        )
+
+    def _scores(self, weights: np.ndarray) -> Scores:
+        precision = np.full((len(IOU_THRESHOLDS), len(_RECALLS), self._types), -1.0)
+        nothing = np.zeros(self._types + 1, np.int64)
+        true = weights @ np.stack(self._true) if self._true else nothing
+        for type_id in range(1, self._types + 1):
+            if true[type_id]:
+                found = self._found[type_id]
+                precision[:, :, type_id - 1] = found.precision(true[type_id], weights)
         return Scores(precision)
 
 
@@ -70,11 +94,19 @@ class _Found:
     scores: list[np.ndarray] = dataclasses.field(default_factory=list)
     matched: list[np.ndarray] = dataclasses.field(default_factory=list)
 
-    def precision(self, cells: int) -> np.ndarray:
-        """Returns (T, R), the best precision at each recall or beyond."""
+    def precision(self, cells: int, weights: np.ndarray) -> np.ndarray:
+        """Returns (T, R), the best precision at each recall or beyond.
+
+        Args:
+          cells: true ones, each as often as its field counts.
+          weights: (F,) how often each field counts.
+        """
         order = np.argsort(-np.concatenate(self.scores), kind="stable")
-        right = np.cumsum(np.concatenate(self.matched)[order], axis=0)
-        ranks = np.arange(1, len(order) + 1)[:, np.newaxis]
+        times = np.repeat(weights, [len(scores) for scores in self.scores])[order]
+        order, times = order[times > 0], times[times > 0]
+        matched = np.concatenate(self.matched)[order]
+        right = np.cumsum(matched * times[:, np.newaxis], axis=0)
+        ranks = np.cumsum(times)[:, np.newaxis]
         # COCO divides by a hair more than the count.
         precision = right / (ranks + np.spacing(1))
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]

@@ -54,7 +54,7 @@ def iou_matrix(true: np.ndarray, predicted: np.ndarray) -> sparse.csr_array:
     Raises:
       ValueError: if the shapes differ.
     """
-    overlap = _overlaps(true, predicted).tocoo()
+    overlap = shared_pixels(true, predicted).tocoo()
     rows, columns = overlap.coords
     inside = (rows > 0) & (columns > 0)
     areas_true = np.bincount(rows, overlap.data, minlength=overlap.shape[0])
@@ -133,8 +133,19 @@ def panoptic_quality_of(
     return float(ious[ious > 0.5].sum() / cells) if cells else float("nan")
 
 
-def _overlaps(true: np.ndarray, predicted: np.ndarray) -> sparse.csr_array:
-    """Returns (N + 1, M + 1) sparse pixel counts of label pairs, background included."""
+def shared_pixels(true: np.ndarray, predicted: np.ndarray) -> sparse.csr_array:
+    """Counts the pixels of every pair of labels, background (0) included.
+
+    Args:
+      true: (H, W) label image, labels 1..N.
+      predicted: (H, W) label image, labels 1..M.
+
+    Returns:
+      (N + 1, M + 1) sparse int64.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
     from scipy import sparse
 
     if true.shape != predicted.shape or true.ndim != 2:

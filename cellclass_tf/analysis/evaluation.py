@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import average_precision, files, matching
+from cellclass_tf import files
 from cellclass_tf.analysis.predictions import Predictions
-from cellclass_tf.cells import UNKNOWN, Cells
+from cellclass_tf.analysis.tally import Tally
+from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
-
-MISSED = "missed"
-INVENTED = "invented"
 
 
 def evaluate(
@@ -36,7 +34,8 @@ def evaluate(
     `images_by_split`.
 
     Args:
-      predictions: what `predict` wrote; evaluation.json is put there.
+      predictions: what `predict` wrote; evaluation.json is put there, and
+        evaluation_fields.csv with a row a field: cells, errors, errors of the shares.
       study: the study that has the truth.
       split: the only split of images.csv to evaluate; None takes all.
 
@@ -51,12 +50,18 @@ def evaluate(
         AP_cells, AP50_cells, AP75_cells: the same with types ignored.
         per_type: of each type AP, AP50, AP75, cells_true, cells_predicted.
         type_accuracy: share of the matched cells of known type that got their type.
+        balanced_accuracy: mean over types of that share.
         confusion: {true type: {called type: cells}}, with the column 'missed' and the
           row 'invented'.
-        PQ, PQ_per_type: panoptic quality, types ignored and for each type alone.
-        precision, recall: with types ignored, over the cells of all fields.
-        average_precision_50: TP / (TP + FP + FN), as in cellpose and StarDist, over the
-          cells of all fields.
+        confusion_rates: {true type: {called type: share of its matched cells}}.
+        PQ, SQ, RQ, PQ_per_type, panoptic_per_type: panoptic quality and its factors,
+          segmentation and recognition, types ignored and for each type alone.
+        precision, recall, F1: with types ignored, over the cells of all fields.
+        average_precision_50, _75, _90: TP / (TP + FP + FN) at these IoU, as in cellpose
+          and StarDist, over the cells of all fields.
+        errors: cells that are wrong by kind; see `tally.Errors`.
+        intervals: {score: [low, high]}, 95 %, by bootstrap over fields; of one field
+          None. AP's are of 200 draws.
         share_true, share_predicted: {type: share of the typed cells} in the fields that
           `share_fields` names: 'mixed', or 'all' if no mixed field has typed cells.
         share_error_points: {type: predicted minus true share, in percentage points}.
@@ -69,10 +74,20 @@ def evaluate(
     if not isinstance(study, Study):
         study = Study.open(study)
     fields, without_truth = _fields_with_truth(predictions, study, split)
-    tally = _Tally(_all_types(study, predictions))
+    tally, partly_typed = Tally(_all_types(study, predictions)), 0
     for stem, row in fields:
-        tally.add(row, *_read_pair(predictions, stem, study, row, tally.type_names))
-    result = tally.result() | {"images_without_truth": without_truth}
+        true, predicted = _read_pair(predictions, stem, study, row, tally.type_names)
+        is_mixed = row.cell_type == MIXED
+        tally.add(true, predicted, name=stem, split=row.split, is_mixed=is_mixed)
+        partly_typed += not true.type_ids.all()
+    splits = Counter(row.split for _, row in fields)
+    result = {
+        "images": len(fields),
+        "images_by_split": dict(sorted(splits.items())),
+        "images_partly_typed": partly_typed,
+        "images_without_truth": without_truth,
+        **tally.result(),
+    }
     if result["images_by_split"].get("train"):
         logging.warning(
             "%d of the %d images evaluated are of the training split; their scores say "
@@ -80,136 +95,13 @@ def evaluate(
             result["images_by_split"]["train"],
             result["images"],
         )
+    files.write_csv(
+        predictions.folder / "evaluation_fields.csv",
+        list(tally.fields[0]),
+        tally.fields,
+    )
     files.write_json(predictions.folder / "evaluation.json", result)
     return result
-
-
-@dataclasses.dataclass
-class _Tally:
-    """What is kept of each field after its label images are let go."""
-
-    type_names: tuple[str, ...]
-    splits: Counter = dataclasses.field(default_factory=Counter)
-    partly_typed: int = 0
-    typed: average_precision.AveragePrecision = dataclasses.field(init=False)
-    untyped: average_precision.AveragePrecision = dataclasses.field(init=False)
-    ious: list[np.ndarray] = dataclasses.field(default_factory=list)
-    same_type_ious: dict[int, list[float]] = dataclasses.field(init=False)
-    confusion: np.ndarray = dataclasses.field(init=False)
-    typed_counts: np.ndarray = dataclasses.field(init=False)
-    mixed_counts: np.ndarray = dataclasses.field(init=False)
-
-    def __post_init__(self):
-        types = len(self.type_names)
-        self.typed = average_precision.AveragePrecision(types)
-        self.untyped = average_precision.AveragePrecision(1)
-        self.same_type_ious = {i: [] for i in range(1, types + 1)}
-        # Row 0 and column 0 are cells of no type; the last are invented and missed.
-        self.confusion = np.zeros((types + 2, types + 2), np.int64)
-        # (true or predicted, type id) of the fields whose true types are all known.
-        self.typed_counts = np.zeros((2, types + 1), np.int64)
-        self.mixed_counts = np.zeros((2, types + 1), np.int64)
-
-    def add(self, row: ImageRow, true: Cells, predicted: Cells) -> None:
-        """Takes in one field."""
-        self.splits[row.split] += 1
-        matches = matching.match_cells(true.labels, predicted.labels)
-        self._add_matches(matches, true.type_ids, predicted.type_ids)
-        self.untyped.add(true, predicted, use_types=False)
-        if not true.type_ids.all():
-            self.partly_typed += 1
-            return
-        self.typed.add(true, predicted, use_types=True)
-        counts = np.stack(
-            [
-                np.bincount(cells.type_ids, minlength=len(self.type_names) + 1)
-                for cells in (true, predicted)
-            ]
-        )
-        self.typed_counts += counts
-        self.mixed_counts += counts * (row.cell_type == MIXED)
-        pairs = zip(matches.pairs - 1, matches.ious, strict=True)
-        for (i, j), iou in pairs:
-            if true.type_ids[i] == predicted.type_ids[j]:
-                self.same_type_ious[int(true.type_ids[i])].append(float(iou))
-
-    def _add_matches(
-        self, matches: matching.Matches, true_ids: np.ndarray, called_ids: np.ndarray
-    ) -> None:
-        self.ious.append(matches.ious)
-        i, j = (matches.pairs - 1).T
-        np.add.at(self.confusion, (true_ids[i], called_ids[j]), 1)
-        np.add.at(self.confusion, (true_ids[matches.missed - 1], -1), 1)
-        np.add.at(self.confusion, (-1, called_ids[matches.invented - 1]), 1)
-
-    def result(self) -> dict[str, Any]:
-        """Turns the sums into scores."""
-        typed, untyped = self.typed.scores(), self.untyped.scores()
-        matched = self.confusion[1:-1, :-1]
-        right = np.trace(matched[:, 1:])
-        return {
-            "images": sum(self.splits.values()),
-            "images_by_split": dict(sorted(self.splits.items())),
-            "images_partly_typed": self.partly_typed,
-            "cells_true": int(self.confusion[:-1].sum()),
-            "cells_predicted": int(self.confusion[:, :-1].sum()),
-            **typed.mean(),
-            **{f"{key}_cells": value for key, value in untyped.mean().items()},
-            "per_type": self._per_type(typed),
-            "type_accuracy": _ratio(right, matched.sum()),
-            "confusion": _named(self.confusion, self.type_names),
-            **self._detection(),
-            "PQ_per_type": self._panoptic_per_type(),
-            **self._shares(),
-        }
-
-    def _per_type(self, scores: average_precision.Scores) -> dict[str, dict]:
-        return {
-            name: {
-                **scores.of_type(i),
-                "cells_true": int(self.typed_counts[0, i]),
-                "cells_predicted": int(self.typed_counts[1, i]),
-            }
-            for i, name in enumerate(self.type_names, start=1)
-        }
-
-    def _detection(self) -> dict[str, float | None]:
-        ious = np.concatenate(self.ious)
-        true, predicted = self.confusion[:-1].sum(), self.confusion[:, :-1].sum()
-        return {
-            "PQ": _number(matching.panoptic_quality_of(ious, true, predicted)),
-            "precision": _ratio(len(ious), predicted),
-            "recall": _ratio(len(ious), true),
-            "average_precision_50": _ratio(len(ious), true + predicted - len(ious)),
-        }
-
-    def _panoptic_per_type(self) -> dict[str, float | None]:
-        return {
-            name: _number(
-                matching.panoptic_quality_of(
-                    self.same_type_ious[i], *self.typed_counts[:, i]
-                )
-            )
-            for i, name in enumerate(self.type_names, start=1)
-        }
-
-    def _shares(self) -> dict[str, Any]:
-        mixed = self.mixed_counts[0].any()
-        counts = (self.mixed_counts if mixed else self.typed_counts)[:, 1:]
-        true, predicted = (
-            {name: _ratio(n, side.sum()) for name, n in zip(self.type_names, side)}
-            for side in counts
-        )
-        known = counts.sum(axis=1).all()
-        return {
-            "share_fields": MIXED if mixed else "all",
-            "share_true": true,
-            "share_predicted": predicted,
-            "share_error_points": {
-                name: 100 * (predicted[name] - true[name]) if known else None
-                for name in self.type_names
-            },
-        }
 
 
 def _fields_with_truth(
@@ -288,27 +180,3 @@ def _with_types(cells: Cells, type_names: Sequence[str]) -> Cells:
     return dataclasses.replace(
         cells, type_names=tuple(type_names), type_ids=ids, probabilities=probabilities
     )
-
-
-def _named(confusion: np.ndarray, type_names: Sequence[str]) -> dict[str, dict]:
-    """Gives the rows and columns their names; 'unknown' only where there are any."""
-    order = [*range(1, len(type_names) + 1), 0, -1]
-    rows = dict(zip(order, (*type_names, UNKNOWN, INVENTED)))
-    columns = dict(zip(order, (*type_names, UNKNOWN, MISSED)))
-    return {
-        row: {
-            column: int(confusion[i, j])
-            for j, column in columns.items()
-            if (i, j) != (-1, -1) and (j != 0 or confusion[:, 0].any())
-        }
-        for i, row in rows.items()
-        if i != 0 or confusion[0].any()
-    }
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value

@@ -1,0 +1,363 @@
+"""All that true and predicted cells of many fields say of each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import average_precision, matching
+from cellclass_tf.cells import UNKNOWN, Cells
+
+MISSED = "missed"
+INVENTED = "invented"
+# At which TP / (TP + FP + FN) is told.
+_IOUS = (0.5, 0.75, 0.9)
+# A cell lies in another if more than this share of it does.
+_INSIDE = 0.5
+_DRAWS, _DRAWS_OF_AP = 2000, 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """Cells of one field that are wrong, each counted once.
+
+    Attributes:
+      merged: true cells without a match that lie in a predicted cell in which another
+        true cell lies too.
+      split: true cells without a match in which two predicted cells or more lie.
+      missed: other true cells without a match.
+      invented: predicted cells without a match that lie in no split cell and hold no
+        merged ones.
+      wrong_type: matched cells of known type that got another.
+    """
+
+    merged: int = 0
+    split: int = 0
+    missed: int = 0
+    invented: int = 0
+    wrong_type: int = 0
+
+
+def errors_of(true: Cells, predicted: Cells, matches: matching.Matches) -> Errors:
+    """Sorts the errors of one field by kind.
+
+    Args:
+      true: N cells.
+      predicted: M cells, of the same types.
+      matches: of both, at the IoU from which they count as the same.
+    """
+    shared = matching.shared_pixels(true.labels, predicted.labels).tocsr()
+    shared = shared[: len(true) + 1, : len(predicted) + 1]
+    inner = shared[1:, 1:].tocoo()
+    rows, columns = inner.coords
+    in_predicted = inner.data > _INSIDE * true.areas_px[rows]
+    in_true = inner.data > _INSIDE * predicted.areas_px[columns]
+    held = np.bincount(columns[in_predicted], minlength=len(predicted))
+    pieces = np.bincount(rows[in_true], minlength=len(true))
+    lost = np.zeros(len(true), bool)
+    lost[matches.missed - 1] = True
+    stray = np.zeros(len(predicted), bool)
+    stray[matches.invented - 1] = True
+    merged = np.zeros(len(true), bool)
+    merged[rows[in_predicted & (held[columns] > 1)]] = True
+    merged &= lost
+    split = lost & ~merged & (pieces > 1)
+    explained = np.zeros(len(predicted), bool)
+    explained[columns[in_true & split[rows]]] = True
+    explained[columns[in_predicted & merged[rows]]] = True
+    i, j = (matches.pairs - 1).T
+    known = true.type_ids[i] > 0
+    return Errors(
+        merged=int(merged.sum()),
+        split=int(split.sum()),
+        missed=int((lost & ~merged & ~split).sum()),
+        invented=int((stray & ~explained).sum()),
+        wrong_type=int((known & (true.type_ids[i] != predicted.type_ids[j])).sum()),
+    )
+
+
+def compare_cells(true: Cells, predicted: Cells) -> dict[str, Any]:
+    """Scores the predicted cells of one field against the true ones.
+
+    Args:
+      true: N cells.
+      predicted: M cells of the same types, in a label image of the same size.
+
+    Returns:
+      What `Tally.result` tells; without intervals, which need more fields.
+
+    Raises:
+      ValueError: if types or sizes differ.
+    """
+    tally = Tally(true.type_names)
+    tally.add(true, predicted)
+    return tally.result()
+
+
+class Tally:
+    """Adds up fields; keeps a few numbers of each, and a score and ten bits a cell."""
+
+    def __init__(self, type_names: Sequence[str]):
+        self.type_names = tuple(type_names)
+        types = len(self.type_names)
+        self._typed = average_precision.AveragePrecision(types)
+        self._untyped = average_precision.AveragePrecision(1)
+        self._sums: list[dict[str, np.ndarray]] = []
+        self.fields: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        true: Cells,
+        predicted: Cells,
+        *,
+        name: str = "",
+        split: str = "",
+        is_mixed: bool = False,
+    ) -> None:
+        """Takes in one field.
+
+        Args:
+          true: the annotated cells, of the types of this tally.
+          predicted: the predicted ones.
+          name: of the field.
+          split: that the field is of.
+          is_mixed: whether the field is of a mixed culture, so that its shares count.
+
+        Raises:
+          ValueError: if types or sizes differ.
+        """
+        if not true.type_names == predicted.type_names == self.type_names:
+            raise ValueError(
+                f"{name}: expected the types {self.type_names} on both sides; got "
+                f"{true.type_names} and {predicted.type_names}."
+            )
+        matches = matching.match_cells(true.labels, predicted.labels)
+        self._untyped.add(true, predicted, use_types=False)
+        fully = bool(true.type_ids.all())
+        if fully:
+            self._typed.add(true, predicted, use_types=True)
+        errors = errors_of(true, predicted, matches)
+        sums = self._sums_of(true, predicted, matches, errors)
+        counts = np.stack([self._counts(true), self._counts(predicted)])
+        sums["typed_counts"] = counts * fully
+        sums["mixed_counts"] = counts * (fully and is_mixed)
+        self._sums.append(sums)
+        self.fields.append(
+            {
+                "image": name,
+                "split": split,
+                "cells_true": len(true),
+                "cells_predicted": len(predicted),
+                "matched": len(matches.pairs),
+                **dataclasses.asdict(errors),
+                **self._share_errors(counts, fully),
+            }
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Turns what was added into scores; see `evaluate` for what they are."""
+        total = {key: sum(s[key] for s in self._sums) for key in self._sums[0]}
+        typed, untyped = self._typed.scores(), self._untyped.scores()
+        confusion = total["confusion"]
+        return {
+            "cells_true": int(confusion[:-1].sum()),
+            "cells_predicted": int(confusion[:, :-1].sum()),
+            **typed.mean(),
+            **{f"{key}_cells": value for key, value in untyped.mean().items()},
+            "per_type": self._per_type(typed, total),
+            "confusion": _named(confusion, self.type_names),
+            "confusion_rates": self._rates(confusion),
+            **{key: _number(value) for key, value in _scores(total).items()},
+            "PQ_per_type": {
+                name: told["PQ"] for name, told in self._panoptic(total).items()
+            },
+            "panoptic_per_type": self._panoptic(total),
+            "errors": {
+                field.name: sum(told[field.name] for told in self.fields)
+                for field in dataclasses.fields(Errors)
+            },
+            **self._shares(total),
+            "intervals": self._intervals(),
+        }
+
+    def _sums_of(self, true, predicted, matches, errors) -> dict[str, np.ndarray]:
+        types = len(self.type_names)
+        # Row 0 and column 0 are cells of no type; the last are invented and missed.
+        confusion = np.zeros((types + 2, types + 2), np.int64)
+        i, j = (matches.pairs - 1).T
+        np.add.at(confusion, (true.type_ids[i], predicted.type_ids[j]), 1)
+        np.add.at(confusion, (true.type_ids[matches.missed - 1], -1), 1)
+        np.add.at(confusion, (-1, predicted.type_ids[matches.invented - 1]), 1)
+        # Panoptic quality counts pairs above 0.5: all types in 0, then each alone.
+        above = matches.ious > 0.5
+        pairs, ious = np.zeros(types + 1, np.int64), np.zeros(types + 1)
+        pairs[0], ious[0] = above.sum(), matches.ious[above].sum()
+        same = above & (true.type_ids[i] == predicted.type_ids[j])
+        same &= bool(true.type_ids.all()) & (true.type_ids[i] > 0)
+        np.add.at(pairs, true.type_ids[i[same]], 1)
+        np.add.at(ious, true.type_ids[i[same]], matches.ious[same])
+        found = [
+            len(matching.match_cells(true.labels, predicted.labels, iou).pairs)
+            for iou in _IOUS[1:]
+        ]
+        return {
+            "confusion": confusion,
+            "pairs": pairs,
+            "ious": ious,
+            "found": np.array([len(matches.pairs), *found]),
+        }
+
+    def _counts(self, cells: Cells) -> np.ndarray:
+        return np.bincount(cells.type_ids, minlength=len(self.type_names) + 1)
+
+    def _share_errors(self, counts: np.ndarray, fully: bool) -> dict[str, float | None]:
+        totals = counts[:, 1:].sum(axis=1)
+        known = fully and totals.all()
+        shares = counts[:, 1:] / np.maximum(totals, 1)[:, np.newaxis]
+        return {
+            f"share_error_points_{name}": 100 * float(shares[1, i] - shares[0, i])
+            if known
+            else None
+            for i, name in enumerate(self.type_names)
+        }
+
+    def _per_type(self, scores, total) -> dict[str, dict]:
+        return {
+            name: {
+                **scores.of_type(i),
+                "cells_true": int(total["typed_counts"][0, i]),
+                "cells_predicted": int(total["typed_counts"][1, i]),
+            }
+            for i, name in enumerate(self.type_names, start=1)
+        }
+
+    def _rates(self, confusion: np.ndarray) -> dict[str, dict[str, float | None]]:
+        """Of the matched cells of each type, the share that was called each type."""
+        matched = confusion[1:-1, 1:-1]
+        return {
+            name: {
+                called: _ratio(matched[i, j], matched[i].sum())
+                for j, called in enumerate(self.type_names)
+            }
+            for i, name in enumerate(self.type_names)
+        }
+
+    def _panoptic(self, total) -> dict[str, dict[str, float | None]]:
+        return {
+            name: {
+                key: _number(value)
+                for key, value in _panoptic(
+                    total["pairs"][i],
+                    total["ious"][i],
+                    total["typed_counts"][0, i],
+                    total["typed_counts"][1, i],
+                ).items()
+            }
+            for i, name in enumerate(self.type_names, start=1)
+        }
+
+    def _shares(self, total) -> dict[str, Any]:
+        mixed = total["mixed_counts"][0].any()
+        counts = total["mixed_counts" if mixed else "typed_counts"][:, 1:]
+        true, predicted = (
+            {name: _ratio(n, side.sum()) for name, n in zip(self.type_names, side)}
+            for side in counts
+        )
+        known = counts.sum(axis=1).all()
+        return {
+            "share_fields": "mixed" if mixed else "all",
+            "share_true": true,
+            "share_predicted": predicted,
+            "share_error_points": {
+                name: 100 * (predicted[name] - true[name]) if known else None
+                for name in self.type_names
+            },
+        }
+
+    def _intervals(self) -> dict[str, list[float | None]] | None:
+        """95 % intervals by bootstrap over fields; None of fewer than two."""
+        fields = len(self._sums)
+        if fields < 2:
+            return None
+        rng = np.random.default_rng(0)
+        weights = rng.multinomial(fields, np.full(fields, 1 / fields), _DRAWS)
+        drawn = {
+            key: np.tensordot(weights, np.stack([s[key] for s in self._sums]), axes=1)
+            for key in self._sums[0]
+        }
+        found = dict(_scores(drawn))
+        of_ap = weights[:_DRAWS_OF_AP]
+        found["AP_cells"], found["AP50_cells"] = self._untyped.drawn(of_ap)
+        if self._typed.fields == fields:
+            found["AP"], found["AP50"] = self._typed.drawn(of_ap)
+        return {key: _ends(values) for key, values in found.items()}
+
+
+def _scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores of sums, each with any number of leading dimensions, NaN without basis."""
+    confusion = sums["confusion"]
+    true = confusion[..., :-1, :].sum(axis=(-2, -1))
+    predicted = confusion[..., :-1].sum(axis=(-2, -1))
+    found, known = sums["found"], confusion[..., 1:-1, :-1]
+    types = confusion[..., 1:-1, 1:-1]
+    right = np.trace(types, axis1=-2, axis2=-1)
+    diagonal = np.diagonal(types, axis1=-2, axis2=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recalls = diagonal / known.sum(axis=-1)
+        seen = np.isfinite(recalls)
+        balanced = np.where(seen, recalls, 0).sum(axis=-1) / seen.sum(axis=-1)
+        scores = {
+            "type_accuracy": right / known.sum(axis=(-2, -1)),
+            "balanced_accuracy": balanced,
+            **_panoptic(sums["pairs"][..., 0], sums["ious"][..., 0], true, predicted),
+            "precision": found[..., 0] / predicted,
+            "recall": found[..., 0] / true,
+            "F1": 2 * found[..., 0] / (true + predicted),
+        }
+        for place, iou in enumerate(_IOUS):
+            hits = found[..., place]
+            key = f"average_precision_{round(100 * iou)}"
+            scores[key] = hits / (true + predicted - hits)
+    return scores
+
+
+def _panoptic(pairs, ious, true, predicted) -> dict[str, np.ndarray]:
+    """PQ = SQ * RQ (Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pairs, ious = np.asarray(pairs, float), np.asarray(ious, float)
+        cells = (np.asarray(true) + np.asarray(predicted)) / 2
+        return {"PQ": ious / cells, "SQ": ious / pairs, "RQ": pairs / cells}
+
+
+def _named(confusion: np.ndarray, type_names: Sequence[str]) -> dict[str, dict]:
+    """Gives the rows and columns their names; 'unknown' only where there are any."""
+    order = [*range(1, len(type_names) + 1), 0, -1]
+    rows = dict(zip(order, (*type_names, UNKNOWN, INVENTED)))
+    columns = dict(zip(order, (*type_names, UNKNOWN, MISSED)))
+    return {
+        row: {
+            column: int(confusion[i, j])
+            for j, column in columns.items()
+            if (i, j) != (-1, -1) and (j != 0 or confusion[:, 0].any())
+        }
+        for i, row in rows.items()
+        if i != 0 or confusion[0].any()
+    }
+
+
+def _ends(values: np.ndarray) -> list[float | None]:
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return [None, None]
+    return [round(float(v), 6) for v in np.quantile(values, [0.025, 0.975])]
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
