@@ -34,6 +34,7 @@ _MODULE_OF_NAME = {
     "mixture": "analysis.mixture",
     "evaluate": "analysis.evaluation",
     "report": "analysis.report",
+    "compare": "analysis.comparison",
     "export_cells": "analysis.interchange.exporting",
     "draw_overlay": "overlay",
     "trace": "provenance.tracing",

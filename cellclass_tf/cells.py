@@ -123,6 +123,26 @@ class Cells:
         top, left, bottom, right = self.boxes_yxyx[index]
         return self.labels[top:bottom, left:right] == index + 1
 
+    def with_types(self, type_names: Sequence[str]) -> Cells:
+        """Returns the cells with their types numbered as in `type_names`.
+
+        Args:
+          type_names: all of this one's types, and maybe others, in class order.
+
+        Raises:
+          ValueError: if a type is missing.
+        """
+        type_names = tuple(type_names)
+        if self.type_names == type_names:
+            return self
+        where = [type_names.index(name) for name in self.type_names]
+        probabilities = np.zeros((len(self), len(type_names)), np.float32)
+        probabilities[:, where] = self.probabilities
+        ids = np.array([0, *(i + 1 for i in where)], np.int32)[self.type_ids]
+        return dataclasses.replace(
+            self, type_names=type_names, type_ids=ids, probabilities=probabilities
+        )
+
     def write(self, path: str | os.PathLike, *, types_csv: bool = False) -> None:
         """Writes the label image, and with `types_csv` NAME.csv (cell, cell_type).
 

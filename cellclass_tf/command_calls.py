@@ -74,9 +74,21 @@ def evaluate(predictions: str, study: str) -> str:
     import cellclass_tf
 
     scores = cellclass_tf.evaluate(predictions, study)
-    names = ("AP", "AP50", "AP75", "PQ", "type_accuracy", "images", "cells_true")
-    lines = [f"{name:<14}{demonstration.shown(scores[name])}" for name in names]
+    names = ("AP", "AP50", "AP75", "PQ", "F1", "type_accuracy", "balanced_accuracy")
+    lines = [f"{name:<18}{_with_interval(scores, name)}" for name in names]
+    told = ", ".join(f"{n} {kind}" for kind, n in scores["errors"].items())
+    lines.append(
+        f"{scores['images']} fields, {scores['cells_true']} true cells: {told}"
+    )
     return "\n".join([*lines, f"All of it is in {predictions}/evaluation.json"])
+
+
+def _with_interval(scores: dict[str, Any], name: str) -> str:
+    ends = (scores["intervals"] or {}).get(name) or [None]
+    shown = demonstration.shown(scores[name])
+    if None in ends:
+        return shown
+    return f"{shown}  ({ends[0]:.3f} to {ends[1]:.3f})"
 
 
 def report(predictions: str, **options: Any) -> str:

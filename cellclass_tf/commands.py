@@ -321,6 +321,16 @@ COMMANDS = {
         (Flag("predictions", "Folder of `predict`.", required=True), _STUDY),
         command_calls.evaluate,
     ),
+    "compare": Command(
+        "What changed, cell by cell, between two runs, or a run and the truth.",
+        (
+            Flag("a", "Folder of `predict`, or a study.", required=True),
+            Flag("b", "The same.", required=True),
+            Flag("output", "Folder of tables and pictures.", required=True),
+            Flag("pictures", "At most so many.", flags.DEFINE_integer, default=20),
+        ),
+        _call("compare"),
+    ),
     "report": Command(
         "Writes report.html and mixture.json of predictions anew.",
         (

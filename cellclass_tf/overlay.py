@@ -25,6 +25,7 @@ PALETTE = (
     (0, 114, 178),
 )
 UNKNOWN_COLOUR = (211, 211, 211)
+UNMARKED_COLOUR = (96, 96, 96)
 
 
 def draw_overlay(
@@ -34,6 +35,7 @@ def draw_overlay(
     name: str = "",
     pixel_size_um: float | None = None,
     min_probability: float = UNCERTAIN_BELOW,
+    marked: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws the outlines of the cells on the image, and a caption below it.
 
@@ -47,6 +49,8 @@ def draw_overlay(
       name: what stands in the caption.
       pixel_size_um: width of a pixel in µm, for a scale bar; None draws none.
       min_probability: of a call that is not drawn as doubtful.
+      marked: (N,) bool, the cells to look at; others are outlined in dark grey. None
+        marks all.
 
     Returns:
       (s * H + caption, s * W, 3) uint8 for the enlargement s.
@@ -60,7 +64,7 @@ def draw_overlay(
             f"these cells; got {image.shape} of {image.dtype}."
         )
     canvas, scale = picture.canvas_of(image)
-    _draw_outlines(canvas, cells, scale, min_probability)
+    _draw_outlines(canvas, cells, scale, min_probability, marked)
     size_um = None if pixel_size_um is None else pixel_size_um / scale
     legend = _legend(cells, min_probability)
     return np.concatenate([canvas, caption.draw(canvas, name, legend, size_um)])
@@ -74,6 +78,7 @@ def comparison(
     name: str = "",
     pixel_size_um: float | None = None,
     titles: Sequence[str] = ("truth", "prediction"),
+    marked: Sequence[np.ndarray | None] = (None, None),
 ) -> np.ndarray:
     """Draws the annotated cells and, to the right of them, the predicted ones.
 
@@ -84,6 +89,7 @@ def comparison(
       name: what stands in the captions.
       pixel_size_um: width of a pixel in µm, for a scale bar; None draws none.
       titles: what stands above the two.
+      marked: of each side the cells to look at; see `draw_overlay`.
 
     Returns:
       (H', W', 3) uint8.
@@ -97,8 +103,11 @@ def comparison(
             f"colours; got {true.type_names} and {predicted.type_names}."
         )
     panels = []
-    for title, cells in zip(titles, (true, predicted), strict=True):
-        panel = draw_overlay(image, cells, name=name, pixel_size_um=pixel_size_um)
+    sides = zip(titles, (true, predicted), marked, strict=True)
+    for title, cells, few in sides:
+        panel = draw_overlay(
+            image, cells, name=name, pixel_size_um=pixel_size_um, marked=few
+        )
         panels.append(np.concatenate([caption.title(panel.shape[1], title), panel]))
     return picture.side_by_side(panels)
 
@@ -109,13 +118,20 @@ def colour_of_type(type_id: int) -> tuple[int, int, int]:
 
 
 def _draw_outlines(
-    canvas: np.ndarray, cells: Cells, scale: int, min_probability: float
+    canvas: np.ndarray,
+    cells: Cells,
+    scale: int,
+    min_probability: float,
+    marked: np.ndarray | None,
 ) -> None:
     width = picture.outline_width(canvas.shape[:2])
     probabilities = cells.called_probabilities
     for index, type_id in enumerate(cells.type_ids.tolist()):
         dash = 6 * width if probabilities[index] < min_probability else None
-        pen = picture.Pen(colour_of_type(type_id), width, dash)
+        colour = colour_of_type(type_id)
+        if marked is not None and not marked[index]:
+            colour, dash = UNMARKED_COLOUR, None
+        pen = picture.Pen(colour, width, dash)
         picture.outline_cell(canvas, cells, index, scale, pen)
 
 

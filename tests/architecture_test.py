@@ -145,6 +145,7 @@ UNTESTED_ALONE = {
     "commands": "cli",
     "command_calls": "cli",
     "charts": "report",
+    "sources": "comparison",
     "records": "annotating",
     "importing": "mask_files",
     "annotator": "watershed_annotator",

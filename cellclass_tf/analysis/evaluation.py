@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from cellclass_tf import files
@@ -158,8 +156,8 @@ def _read_pair(
     row: ImageRow,
     type_names: Sequence[str],
 ) -> tuple[Cells, Cells]:
-    true = _with_types(study.read_cells(row), type_names)
-    predicted = _with_types(predictions.read(stem), type_names)
+    true = study.read_cells(row).with_types(type_names)
+    predicted = predictions.read(stem).with_types(type_names)
     if true.labels.shape != predicted.labels.shape:
         raise InputError(
             f"{predictions.labels_path(stem)} has {predicted.labels.shape} px, but its "
@@ -167,16 +165,3 @@ def _read_pair(
             "study's own image."
         )
     return true, predicted
-
-
-def _with_types(cells: Cells, type_names: Sequence[str]) -> Cells:
-    """Returns the cells with their types numbered as in `type_names`."""
-    if cells.type_names == tuple(type_names):
-        return cells
-    where = [type_names.index(name) for name in cells.type_names]
-    probabilities = np.zeros((len(cells), len(type_names)), np.float32)
-    probabilities[:, where] = cells.probabilities
-    ids = np.array([0, *(i + 1 for i in where)], np.int32)[cells.type_ids]
-    return dataclasses.replace(
-        cells, type_names=tuple(type_names), type_ids=ids, probabilities=probabilities
-    )

@@ -100,17 +100,17 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
             num_convs=0, num_filters=filters, fc_dims=256, class_agnostic_bbox_pred=True
         ),
         roi_generator=maskrcnn.ROIGenerator(pre_nms_top_k=300, num_proposals=100),
-        roi_sampler=maskrcnn.ROISampler(num_sampled_rois=32, foreground_fraction=0.5),
+        roi_sampler=maskrcnn.ROISampler(num_sampled_rois=64, foreground_fraction=0.5),
         mask_head=maskrcnn.MaskHead(
             num_convs=2, num_filters=filters, class_agnostic=True
         ),
-        mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=12),
+        mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=8),
         norm_activation=common.NormActivation(
             norm_momentum=0.95, norm_epsilon=1e-3, use_sync_bn=False
         ),
     )
     return _experiment(
-        CellMaskRCNNTask(model=model), batch_size=8, steps=560, rate=7e-3
+        CellMaskRCNNTask(model=model), batch_size=8, steps=600, rate=7e-3
     )
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
-
-import numpy as np
-from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import cell_table, sources
 from cellclass_tf.analysis.interchange import coco_results, imagej, ome, qupath
-from cellclass_tf.analysis.predictions import Predictions
-from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
-from cellclass_tf.study import Study, read_merged
 
 SUFFIXES = {
     "imagej": ".zip",
@@ -25,28 +17,6 @@ SUFFIXES = {
     "zarr": ".ome.zarr",
 }
 FORMATS = (*SUFFIXES, "coco")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Field:
-    """One field to export.
-
-    Attributes:
-      stem: 'TYPE/NAME' or 'NAME'.
-      read: gives its cells.
-      image: the merged image's path; None if it is not known.
-      pixel_size_um: None if unknown.
-    """
-
-    stem: str
-    read: Callable[[], Cells]
-    image: pathlib.Path | None
-    pixel_size_um: float | None
-
-    def pixels(self) -> np.ndarray | None:
-        """The merged image, if it is there."""
-        known = self.image is not None and self.image.exists()
-        return read_merged(self.image) if known else None
 
 
 def export_cells(
@@ -70,17 +40,16 @@ def export_cells(
     if format not in FORMATS:
         raise InputError(f"Unknown format {format!r}; known are {', '.join(FORMATS)}.")
     source, output = pathlib.Path(source), pathlib.Path(output)
-    is_study = (source / "study.yaml").exists()
-    fields = _of_study(Study.open(source)) if is_study else _of_run(Predictions(source))
+    fields = sources.fields_of(source)
     if not fields:
         raise InputError(
             f"{source}: no fields with cells. Run `cellclass annotate` or `cellclass "
             "predict` first."
         )
     if format == "coco":
-        return _export_coco(source, output, fields)
+        return _export_coco(output, fields)
 
-    def export(field: _Field) -> dict[str, int]:
+    def export(field: sources.Field) -> dict[str, int]:
         cells, path = field.read(), output / f"{field.stem}{SUFFIXES[format]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         if format == "imagej":
@@ -109,8 +78,8 @@ def export_cells(
     return batch.run(export, jobs, description=f"export {format}")
 
 
-def _export_coco(source, output, fields: list[_Field]) -> batch.Outcome:
-    outcome, names = batch.Outcome(), fields[0].read().type_names
+def _export_coco(output, fields: list[sources.Field]) -> batch.Outcome:
+    outcome, names = batch.Outcome(), fields[0].type_names
 
     def readable():
         for field in fields:
@@ -124,36 +93,3 @@ def _export_coco(source, output, fields: list[_Field]) -> batch.Outcome:
 
     coco_results.write_results(output, readable(), names)
     return outcome
-
-
-def _of_study(study: Study) -> list[_Field]:
-    return [
-        _Field(
-            row.stem,
-            lambda row=row: study.read_cells(row),
-            study.image_path(row),
-            study.pixel_size_of(row),
-        )
-        for row in study.accepted_rows()
-        if study.cells_path(row).exists()
-    ]
-
-
-def _of_run(predictions: Predictions) -> list[_Field]:
-    images = predictions.images
-    lost = sum(not path.exists() for path, _ in images.values())
-    if lost:
-        logging.warning(
-            "%d of %d images are not where `predict` found them; what needs them is left "
-            "out.",
-            lost,
-            len(images),
-        )
-    return [
-        _Field(
-            stem,
-            lambda stem=stem: predictions.read(stem),
-            *images.get(stem, (None, None)),
-        )
-        for stem in predictions.stems
-    ]

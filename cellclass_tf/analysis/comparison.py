@@ -1,0 +1,204 @@
+"""What changed, cell by cell, between two runs, or between a run and the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from cellclass_tf import files, matching, overlay
+from cellclass_tf.analysis import sources
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+
+SAME, OTHER_TYPE, OTHER_OUTLINE = "same", "other type", "other outline"
+ONLY_A, ONLY_B = "only in A", "only in B"
+CHANGES = (OTHER_TYPE, ONLY_A, ONLY_B, OTHER_OUTLINE)
+_COLUMNS = ("image", "change", "cell_a", "cell_b", "type_a", "type_b", "iou")
+_FIELD_COLUMNS = ("image", "cells_a", "cells_b", SAME, *CHANGES, "picture")
+# Cells that share less are not the same; those that share more have the same outline.
+_SAME_CELL_IOU, _SAME_OUTLINE_IOU = 0.5, 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What was compared.
+
+    Attributes:
+      fields: number of fields that both have.
+      counts: cells by kind of change.
+      only_a, only_b: fields that one of them lacks.
+      folder: where tables and pictures are.
+    """
+
+    fields: int
+    counts: dict[str, int]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    folder: pathlib.Path
+
+    def __str__(self) -> str:
+        lines = [f"{self.fields} fields in both."]
+        lines += [f"  {key:<14}{self.counts[key]}" for key in (SAME, *CHANGES)]
+        for name, stems in (("A", self.only_a), ("B", self.only_b)):
+            if stems:
+                some = ", ".join(stems[:3]) + (", …" if len(stems) > 3 else "")
+                lines.append(f"{len(stems)} fields are in {name} alone: {some}")
+        return "\n".join([*lines, f"Tables and pictures, worst first: {self.folder}"])
+
+
+def compare(
+    a: str | os.PathLike,
+    b: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    pictures: int = 20,
+) -> Comparison:
+    """Compares the cells of two folders field by field.
+
+    Cells are the same from an IoU of 0.5 on, one to one; from 0.75 on they have the same
+    outline. Writes changes.csv (a row a cell that is not the same), fields.csv (a row a
+    field) and pictures of the fields with the most changes, A beside B, in which cells
+    that did not change are grey.
+
+    Args:
+      a: what `predict` wrote, or a study (its annotated fields).
+      b: the same; 'TYPE/NAME' and 'NAME' are the same field if no other has that name.
+      output: folder of tables and pictures; those of an earlier comparison are replaced.
+      pictures: at most so many.
+
+    Raises:
+      InputError: if there are no fields that both have, or label images differ in size.
+    """
+    output = pathlib.Path(output)
+    sides = [sources.fields_of(folder) for folder in (a, b)]
+    pairs, only_a, only_b = _pairs(*sides)
+    if not pairs:
+        names = [", ".join(field.stem for field in side[:3]) for side in sides]
+        raise InputError(
+            f"{a} and {b} have no field in common: {names[0] or 'none'} …, and "
+            f"{names[1] or 'none'} …."
+        )
+    changes, rows, total = [], [], Counter()
+    for one, other in tqdm(pairs, desc="compare"):
+        found = _changes(one, *_read(one, other))
+        told = Counter(change["change"] for change in found)
+        total += told
+        changes += [change for change in found if change["change"] != SAME]
+        rows.append(
+            {
+                "image": one.stem,
+                "cells_a": len(found) - told[ONLY_B],
+                "cells_b": len(found) - told[ONLY_A],
+                **{key: told[key] for key in (SAME, *CHANGES)},
+                "picture": "",
+            }
+        )
+    order = sorted(
+        range(len(rows)), key=lambda i: (-_badness(rows[i]), rows[i]["image"])
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output / "pictures", ignore_errors=True)
+    worst = [i for i in order if _badness(rows[i])][:pictures]
+    for rank, i in enumerate(worst, start=1):
+        rows[i]["picture"] = _draw(output, rank, *pairs[i])
+    files.write_csv(output / "changes.csv", _COLUMNS, changes)
+    files.write_csv(output / "fields.csv", _FIELD_COLUMNS, [rows[i] for i in order])
+    counts = {key: total[key] for key in (SAME, *CHANGES)}
+    return Comparison(len(pairs), counts, only_a, only_b, output)
+
+
+def _pairs(
+    a: Sequence[sources.Field], b: Sequence[sources.Field]
+) -> tuple[list, tuple[str, ...], tuple[str, ...]]:
+    """Fields of both, and the stems that one of them lacks."""
+    by_stem = {field.stem: field for field in b}
+    names = Counter(_name(field) for field in b)
+    by_name = {_name(field): field for field in b if names[_name(field)] == 1}
+    alone = Counter(_name(field) for field in a)
+    pairs, only_a = [], []
+    for field in a:
+        other = by_stem.get(field.stem)
+        # A folder is missing on one side alone: those of two types are two fields.
+        if other is None and alone[_name(field)] == 1:
+            other = by_name.get(_name(field))
+            both = other is not None and "/" in field.stem and "/" in other.stem
+            other = None if both else other
+        if other is None:
+            only_a.append(field.stem)
+        else:
+            pairs.append((field, other))
+    known = {id(other) for _, other in pairs}
+    return pairs, tuple(only_a), tuple(f.stem for f in b if id(f) not in known)
+
+
+def _name(field: sources.Field) -> str:
+    return field.stem.rpartition("/")[2]
+
+
+def _read(one: sources.Field, other: sources.Field) -> tuple[Cells, Cells]:
+    cells = one.read(), other.read()
+    shapes = [side.labels.shape for side in cells]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{one.stem}: label images of {shapes[0]} and {shapes[1]} px cannot be "
+            "compared; both have to be of the same image."
+        )
+    return cells
+
+
+def _changes(field: sources.Field, a: Cells, b: Cells) -> list[dict[str, Any]]:
+    """One row a cell of either side."""
+    matches = matching.match_cells(a.labels, b.labels, _SAME_CELL_IOU)
+    rows = []
+    for (i, j), iou in zip(matches.pairs.tolist(), matches.ious.tolist(), strict=True):
+        types = a.cell_types[i - 1], b.cell_types[j - 1]
+        change = SAME if iou >= _SAME_OUTLINE_IOU else OTHER_OUTLINE
+        change = change if types[0] == types[1] else OTHER_TYPE
+        values = (field.stem, change, i, j, *types, round(iou, 4))
+        rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    for i in matches.missed.tolist():
+        values = (field.stem, ONLY_A, i, None, a.cell_types[i - 1], None, None)
+        rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    for j in matches.invented.tolist():
+        values = (field.stem, ONLY_B, None, j, None, b.cell_types[j - 1], None)
+        rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    return rows
+
+
+def _badness(row: dict[str, Any]) -> int:
+    return sum(row[key] for key in CHANGES)
+
+
+def _draw(output: pathlib.Path, rank: int, one, other) -> str:
+    """Draws a field's two sides; returns the picture's name, '' without an image."""
+    pixels = one.pixels()
+    pixels = other.pixels() if pixels is None else pixels
+    if pixels is None:
+        return ""
+    a, b = _read(one, other)
+    marked = [np.zeros(len(side), bool) for side in (a, b)]
+    for change in _changes(one, a, b):
+        for side, key in zip(marked, ("cell_a", "cell_b"), strict=True):
+            if change["change"] != SAME and change[key]:
+                side[change[key] - 1] = True
+    names = tuple(dict.fromkeys(a.type_names + b.type_names))
+    name = f"{rank:03d}_{one.stem.replace('/', '_')}.png"
+    drawn = overlay.comparison(
+        pixels,
+        a.with_types(names),
+        b.with_types(names),
+        name=one.stem,
+        pixel_size_um=one.pixel_size_um or other.pixel_size_um,
+        titles=("A", "B"),
+        marked=marked,
+    )
+    files.write_png(output / "pictures" / name, drawn)
+    return f"pictures/{name}"

@@ -1,0 +1,86 @@
+"""Fields with cells, whether a study's annotated ones or those of a run of predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from absl import logging
+
+from cellclass_tf.analysis.predictions import Predictions
+from cellclass_tf.cells import Cells
+from cellclass_tf.study import Study, read_merged
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field.
+
+    Attributes:
+      stem: 'TYPE/NAME' or 'NAME'.
+      read: gives its cells.
+      image: the merged image's path; None if it is not known.
+      pixel_size_um: None if unknown.
+      type_names: names of the types, in class order.
+    """
+
+    stem: str
+    read: Callable[[], Cells]
+    image: pathlib.Path | None
+    pixel_size_um: float | None
+    type_names: tuple[str, ...]
+
+    def pixels(self) -> np.ndarray | None:
+        """The merged image, if it is there."""
+        known = self.image is not None and self.image.exists()
+        return read_merged(self.image) if known else None
+
+
+def fields_of(source: str | os.PathLike) -> list[Field]:
+    """The fields of a study (accepted and annotated) or of what `predict` wrote.
+
+    Raises:
+      InputError: if the folder is neither.
+    """
+    source = pathlib.Path(source)
+    if (source / "study.yaml").exists():
+        return _of_study(Study.open(source))
+    return _of_run(Predictions(source))
+
+
+def _of_study(study: Study) -> list[Field]:
+    return [
+        Field(
+            row.stem,
+            lambda row=row: study.read_cells(row),
+            study.image_path(row),
+            study.pixel_size_of(row),
+            tuple(study.cell_types),
+        )
+        for row in study.accepted_rows()
+        if study.cells_path(row).exists()
+    ]
+
+
+def _of_run(predictions: Predictions) -> list[Field]:
+    images = predictions.images
+    lost = sum(not path.exists() for path, _ in images.values())
+    if lost:
+        logging.warning(
+            "%d of %d images are not where `predict` found them; what needs them is left "
+            "out.",
+            lost,
+            len(images),
+        )
+    return [
+        Field(
+            stem,
+            lambda stem=stem: predictions.read(stem),
+            *images.get(stem, (None, None)),
+            predictions.type_names,
+        )
+        for stem in predictions.stems
+    ]

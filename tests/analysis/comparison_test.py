@@ -1,0 +1,106 @@
+"""Tests of cellclass_tf.analysis.comparison."""
+
+import numpy as np
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf import files
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.cells import Cells
+from cellclass_tf.study import ImageRow, Study
+
+TYPES = ("HEK", "N2a")
+BOXES = ((0, 0, 10, 10), (0, 20, 10, 30), (20, 0, 30, 10), (20, 20, 30, 30))
+
+
+def cells_of(boxes, types, names=TYPES):
+    labels = np.zeros((40, 40), np.int32)
+    for number, (top, left, bottom, right) in enumerate(boxes, start=1):
+        labels[top:bottom, left:right] = number
+    return Cells.from_labels(labels, names, types)
+
+
+TRUE = cells_of(BOXES, ["HEK", "HEK", "N2a", "N2a"])
+# The 1st is the same, the 2nd smaller, the 3rd of another type, the 4th gone, a 5th new.
+CHANGED = cells_of(
+    [(0, 0, 10, 10), (0, 20, 10, 26), (20, 0, 30, 10), (35, 35, 40, 40)],
+    ["HEK", "HEK", "HEK", "N2a"],
+)
+
+
+def study(root, fields):
+    made = Study.create(root, TYPES)
+    for stem, cells in fields.items():
+        row = ImageRow(f"{stem}.png", "mixed", verdict="accepted", pixel_size_um=0.5)
+        image = np.zeros((40, 40, 3), np.uint8)
+        image[..., 1:] = 80 * (cells.labels > 0)[..., np.newaxis]
+        made.update([row])
+        files.write_png(made.image_path(row), image)
+        cells.write(made.cells_path(row), types_csv=True)
+    return root
+
+
+def predictions(folder, fields):
+    tables = [cell_table.cell_table(cells, name=stem) for stem, cells in fields.items()]
+    for stem, cells in fields.items():
+        cells.write(folder / "labels" / f"{stem}.tif")
+    names = next(iter(fields.values())).type_names
+    cell_table.write_cells_csv(folder / "cells.csv", tables, names)
+    counts = cell_table.count_table(fields.items())
+    cell_table.write_counts_csv(folder / "counts.csv", counts, names)
+    return folder
+
+
+def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
+    truth = study(tmp_path / "a", {"mixed/good": TRUE, "mixed/bad": TRUE})
+    run = predictions(tmp_path / "b", {"mixed/good": TRUE, "mixed/bad": CHANGED})
+    found = cc.compare(truth, run, tmp_path / "out")
+    assert found.counts == {
+        "same": 5,
+        "other type": 1,
+        "only in A": 1,
+        "only in B": 1,
+        "other outline": 1,
+    }
+    rows = files.read_csv(tmp_path / "out" / "changes.csv")
+    told = [
+        (r["change"], r["cell_a"], r["cell_b"], r["type_a"], r["type_b"]) for r in rows
+    ]
+    assert told == [
+        ("other outline", "2", "2", "HEK", "HEK"),
+        ("other type", "3", "3", "N2a", "HEK"),
+        ("only in A", "4", "", "N2a", ""),
+        ("only in B", "", "4", "", "N2a"),
+    ]
+    fields = files.read_csv(tmp_path / "out" / "fields.csv")
+    assert [row["image"] for row in fields] == ["mixed/bad", "mixed/good"]
+    assert [(row["cells_a"], row["cells_b"]) for row in fields] == [("4", "4")] * 2
+    # Nothing to see where nothing changed.
+    pictures = sorted(path.name for path in (tmp_path / "out/pictures").iterdir())
+    assert pictures == ["001_mixed_bad.png"] and fields[0]["picture"]
+
+
+def test_a_run_against_itself_is_the_same(tmp_path):
+    run = predictions(tmp_path / "a", {"mixed/x": TRUE})
+    found = cc.compare(run, run, tmp_path / "out")
+    assert found.counts["same"] == 4 and sum(found.counts.values()) == 4
+    assert not (tmp_path / "out" / "pictures").exists()
+
+
+def test_types_are_compared_by_name_and_folders_may_lack_on_one_side(tmp_path):
+    names = ("N2a", "HEK")
+    other = cells_of(BOXES, ["HEK", "HEK", "N2a", "N2a"], names)
+    a = predictions(tmp_path / "a", {"mixed/x": TRUE, "mixed/y": TRUE})
+    b = predictions(tmp_path / "b", {"x": other, "z": other})
+    found = cc.compare(a, b, tmp_path / "out")
+    assert found.counts["same"] == 4 and found.fields == 1
+    assert found.only_a == ("mixed/y",) and found.only_b == ("z",)
+
+
+def test_fields_of_another_study_and_of_another_size_are_refused(tmp_path):
+    a = predictions(tmp_path / "a", {"mixed/x": TRUE})
+    with pytest.raises(files.InputError, match="no field in common"):
+        cc.compare(a, predictions(tmp_path / "b", {"mixed/y": TRUE}), tmp_path / "out")
+    small = Cells.from_labels(np.ones((5, 5), np.int32), TYPES, "HEK")
+    with pytest.raises(files.InputError, match=r"mixed/x: .*\(40, 40\) and \(5, 5\)"):
+        cc.compare(a, predictions(tmp_path / "c", {"mixed/x": small}), tmp_path / "out")

@@ -1,0 +1,79 @@
+"""Tests of exporting: which fields, where to, and what fails alone."""
+
+import json
+
+import numpy as np
+import pytest
+import roifile
+import tifffile
+
+import cellclass_tf as cc
+from cellclass_tf import files
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis.interchange import exporting
+from cellclass_tf.study import ImageRow, Study
+
+
+@pytest.fixture
+def study(tmp_path, cells):
+    made = Study.create(tmp_path / "study", cells.type_names)
+    for name in ("a", "b"):
+        row = ImageRow(f"mixed/{name}.png", "mixed", pixel_size_um=0.5)
+        made.update([row])
+        files.write_png(made.image_path(row), np.full((90, 120, 3), 40, np.uint8))
+        cells.write(made.cells_path(row), types_csv=True)
+    return made
+
+
+def test_every_format_of_a_study_has_a_file_a_field(study, cells, tmp_path):
+    for format, suffix in exporting.SUFFIXES.items():
+        outcome = cc.export_cells(study.root, tmp_path / format, format=format)
+        assert sorted(outcome.done) == ["mixed/a", "mixed/b"]
+        assert (tmp_path / format / f"mixed/b{suffix}").exists()
+    told = json.loads((tmp_path / "geojson/mixed/a.geojson").read_text())
+    first = told["features"][0]["properties"]["measurements"]
+    assert first["mean_cytoplasm_grey"] == 40
+    assert first["area_um2"] == pytest.approx(cells.areas_px[0] / 4)
+    with tifffile.TiffFile(tmp_path / "ome/mixed/a.ome.tif") as file:
+        assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+
+
+def test_of_predictions_a_broken_field_harms_no_other(tmp_path, cells):
+    folder = tmp_path / "run"
+    fields = {"mixed/a": cells, "mixed/b": cells}
+    for stem, found in fields.items():
+        found.write(folder / "labels" / f"{stem}.tif")
+    tables = [cell_table.cell_table(c, name=stem) for stem, c in fields.items()]
+    cell_table.write_cells_csv(folder / "cells.csv", tables, cells.type_names)
+    rows = cell_table.count_table(fields.items())
+    cell_table.write_counts_csv(folder / "counts.csv", rows, cells.type_names)
+    (folder / "labels/mixed/a.tif").write_bytes(b"broken")
+    for format in ("imagej", "coco"):
+        outcome = cc.export_cells(folder, tmp_path / format, format=format)
+        assert (
+            list(outcome.done) == ["mixed/b"] and "a.tif" in outcome.failures["mixed/a"]
+        )
+    rois = roifile.roiread(tmp_path / "imagej/mixed/b.zip")
+    assert len(rois) == len(cells)
+    # Without a record of where the images are there is none to put into OME-Zarr.
+    outcome = cc.export_cells(folder, tmp_path / "zarr", format="zarr")
+    assert "holds the image too" in outcome.failures["mixed/b"]
+
+
+def test_what_leads_out_of_the_folder_is_not_followed(tmp_path, cells):
+    folder = tmp_path / "run"
+    cell_table.write_cells_csv(folder / "cells.csv", [], cells.type_names)
+    rows = cell_table.count_table([("../../x", cells)])
+    cell_table.write_counts_csv(folder / "counts.csv", rows, cells.type_names)
+    with pytest.raises(files.InputError, match="out of its folder"):
+        cc.export_cells(folder, tmp_path / "out", format="imagej")
+
+
+def test_unknown_formats_and_folders_without_cells_are_refused(study, tmp_path):
+    with pytest.raises(
+        files.InputError, match="Unknown format 'xml'; known are imagej"
+    ):
+        cc.export_cells(study.root, tmp_path, format="xml")
+    empty = Study.create(tmp_path / "empty", ("HEK",))
+    with pytest.raises(files.InputError, match="no fields with cells"):
+        cc.export_cells(empty.root, tmp_path / "out", format="ome")
