@@ -37,6 +37,7 @@ ABOVE_STAGES = (
     "commands",
     "composed_fields",
     "demonstration",
+    "napari_plugin",
     "prediction",
     "simulated_fields",
 )

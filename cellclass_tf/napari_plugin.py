@@ -1,0 +1,212 @@
+"""napari plug-in: a reader for studies and predictions, and a widget that predicts.
+
+Open a study's folder, what `predict` wrote, or one field's `labels/STEM.tif` of it. Layers are
+the two channels, in their colours, and the cells in the colours of their types, with the table
+of cells as features.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf.analysis import cell_table, sources
+from cellclass_tf.cells import Cells
+from cellclass_tf.files import InputError
+from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.microscopy import merge
+from cellclass_tf.overlay import colour_of_type
+
+# A study may have thousands of fields; napari would open them all.
+MOST_FIELDS = 20
+
+Layer = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Layer]] | None:
+    """napari's hook: a function that reads a path, or None if it is not ours."""
+    if not isinstance(path, str | os.PathLike):
+        return None
+    folder = pathlib.Path(path)
+    marks = ("study.yaml", "cells.csv")
+    found = any((folder / mark).is_file() for mark in marks)
+    return read_layers if found or _run_of(folder) else None
+
+
+def read_layers(path: str | os.PathLike) -> list[Layer]:
+    """Layers of the fields of a study or of predictions, the first MOST_FIELDS of them.
+
+    Args:
+      path: the folder, or a label image `labels/STEM.tif` of predictions.
+
+    Raises:
+      InputError: if there are no fields with cells.
+    """
+    path = pathlib.Path(path)
+    run = _run_of(path)
+    fields = sources.fields_of(run or path)
+    if run:
+        stem = path.relative_to(run / "labels").with_suffix("").as_posix()
+        fields = [field for field in fields if field.stem == stem]
+    if not fields:
+        raise InputError(f"{path}: no fields with cells.")
+    layers = []
+    for number, field in enumerate(fields[:MOST_FIELDS]):
+        image, cells = field.pixels(), field.read()
+        shown = {"visible": number == 0}
+        size_um = field.pixel_size_um
+        if image is not None:
+            layers += image_layers(image, field.stem, size_um, **shown)
+        layers.append(cells_layer(cells, field.stem, size_um, image, **shown))
+    return layers
+
+
+def image_layers(
+    image: np.ndarray, name: str, pixel_size_um: float | None, **options: Any
+) -> list[Layer]:
+    """The two channels of a merged image (H, W, 3) uint8, as additive layers."""
+    return [
+        (
+            image[..., channel],
+            {
+                "name": f"{name} {words}",
+                "colormap": colour,
+                "blending": "additive",
+                **_scale(pixel_size_um),
+                **options,
+            },
+            "image",
+        )
+        for channel, words, colour in ((1, "cytoplasm", "green"), (2, "nuclei", "blue"))
+    ]
+
+
+def cells_layer(
+    cells: Cells,
+    name: str,
+    pixel_size_um: float | None,
+    image: np.ndarray | None = None,
+    **options: Any,
+) -> Layer:
+    """The cells as labels in the colours of their types, with `cell_table` as features."""
+    import pandas
+    from napari.utils.colormaps import DirectLabelColormap
+
+    rows = cell_table.cell_table(cells, image, name=name, pixel_size_um=pixel_size_um)
+    columns = cell_table.columns(cells.type_names)
+    # Features of labels begin with those of the background.
+    features = pandas.DataFrame([{}, *rows], columns=columns)
+    features["index"] = np.arange(len(cells) + 1)
+    colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+    for number, type_id in enumerate(cells.type_ids.tolist(), start=1):
+        colours[number] = (*(c / 255 for c in colour_of_type(type_id)), 1)
+    settings = {
+        "name": f"{name} cells",
+        "features": features,
+        "colormap": DirectLabelColormap(color_dict=colours),
+        "opacity": 0.6,
+        **_scale(pixel_size_um),
+        **options,
+    }
+    return cells.labels, settings, "labels"
+
+
+def predict_widget():
+    """Makes a magicgui container that runs an exported model on the open image."""
+    import napari
+    from magicgui import magicgui
+    from napari.qt.threading import create_worker
+    from napari.utils.notifications import show_error
+
+    viewer = napari.current_viewer()
+
+    @magicgui(
+        call_button="Outline and name cells",
+        model={"label": "model (folder)", "mode": "d"},
+        pixel_size_um={
+            "label": "pixel size, µm (0: as in training)",
+            "min": 0.0,
+            "step": 0.001,
+        },
+    )
+    def widget(
+        model: pathlib.Path,
+        cytoplasm: napari.layers.Image,
+        nuclei: napari.layers.Image,
+        pixel_size_um: float = 0.0,
+    ):
+        def finished(layer: Layer) -> None:
+            pixels, settings, _ = layer
+            viewer.add_labels(pixels, **settings)
+
+        merged = merged_of(np.asarray(cytoplasm.data), np.asarray(nuclei.data))
+        return create_worker(
+            predict_layer,
+            model,
+            merged,
+            cytoplasm.name,
+            pixel_size_um or None,
+            # One step that napari cannot count: a bar that moves until it is done.
+            _progress={"desc": "outline and name cells"},
+            _connect={
+                "returned": finished,
+                "errored": lambda error: show_error(str(error)),
+            },
+        )
+
+    return widget
+
+
+def merged_of(cytoplasm: np.ndarray, nuclei: np.ndarray) -> np.ndarray:
+    """Merges two planes: 8-bit ones as they are, others by their own contrast.
+
+    Args:
+      cytoplasm: (H, W) grey levels.
+      nuclei: (H, W), of the same type.
+
+    Returns:
+      (H, W, 3) uint8: 0, cytoplasm, nuclei.
+
+    Raises:
+      InputError: if they are no two planes of one size, or hold no grey levels.
+    """
+    if cytoplasm.ndim != 2 or cytoplasm.shape != nuclei.shape:
+        raise InputError(
+            f"Expected two planes (H, W) of one size; got {cytoplasm.shape} and "
+            f"{nuclei.shape}. Choose single planes of a stack first."
+        )
+    if cytoplasm.dtype == nuclei.dtype == np.uint8:
+        return np.stack([np.zeros_like(cytoplasm), cytoplasm, nuclei], axis=-1)
+    both = np.stack([nuclei, cytoplasm])
+    field = Micrograph(both, ("nuclei", "cytoplasm"), file="the open image")
+    return merge.merge_channels(field, nuclei=0, cytoplasm=1)
+
+
+def predict_layer(
+    model: str | os.PathLike, image: np.ndarray, name: str, pixel_size_um: float | None
+) -> Layer:
+    """Predicts a merged image, and returns its layer of cells."""
+    from cellclass_tf.maskrcnn.predictor import Predictor
+
+    cells = Predictor.load(model).predict(image, pixel_size_um=pixel_size_um)
+    return cells_layer(cells, name, pixel_size_um, image)
+
+
+def _scale(pixel_size_um: float | None) -> dict[str, Any]:
+    if not pixel_size_um:
+        return {}
+    return {"scale": (pixel_size_um, pixel_size_um), "units": ("µm", "µm")}
+
+
+def _run_of(path: pathlib.Path) -> pathlib.Path | None:
+    """The predictions folder that a label image is of; None if it is of none."""
+    if path.suffix != ".tif":
+        return None
+    for parent in path.parents:
+        if parent.name == "labels" and (parent.parent / "cells.csv").is_file():
+            return parent.parent
+    return None

@@ -1,0 +1,102 @@
+"""Tests of the napari plug-in: layers, the manifest, and the widget without a window."""
+
+import os
+
+import numpy as np
+import pytest
+
+from cellclass_tf import files
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.cells import Cells
+from cellclass_tf.study import ImageRow, Study
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+pytest.importorskip("napari")
+
+from cellclass_tf import napari_plugin
+
+TYPES = ("HEK", "N2a")
+
+
+@pytest.fixture
+def study(tmp_path):
+    made = Study.create(tmp_path / "study", TYPES)
+    for name in ("a", "b"):
+        row = ImageRow(f"mixed/{name}.png", "mixed", pixel_size_um=0.5)
+        made.update([row])
+        image = np.zeros((40, 50, 3), np.uint8)
+        image[5:15, 5:15, 1], image[8:12, 8:12, 2] = 90, 200
+        files.write_png(made.image_path(row), image)
+        labels = np.zeros((40, 50), np.int32)
+        labels[5:15, 5:15], labels[20:30, 20:40] = 1, 2
+        cells = Cells.from_labels(labels, TYPES, ["HEK", "N2a"])
+        cells.write(made.cells_path(row), types_csv=True)
+    return made
+
+
+def test_a_study_opens_as_channels_and_cells_with_features(study):
+    layers = napari_plugin.get_reader(str(study.root))(str(study.root))
+    names = [settings["name"] for _, settings, _ in layers]
+    assert names[:3] == ["mixed/a cytoplasm", "mixed/a nuclei", "mixed/a cells"]
+    assert (
+        len(layers) == 6
+        and [s["visible"] for _, s, _ in layers] == [True] * 3 + [False] * 3
+    )
+    labels, settings, kind = layers[2]
+    assert kind == "labels" and labels.max() == 2 and settings["scale"] == (0.5, 0.5)
+    features = settings["features"]
+    assert features["cell_type"].tolist()[1:] == ["HEK", "N2a"]
+    assert features["nucleus_area_px"][1] > 0 and features["index"].tolist() == [
+        0,
+        1,
+        2,
+    ]
+    # napari itself takes them.
+    from napari.layers import Layer
+
+    for layer in layers:
+        assert Layer.create(*layer).name in names
+
+
+def test_one_field_of_predictions_opens_by_its_label_image(tmp_path):
+    cells = Cells.from_labels(np.eye(30, dtype=np.int32), TYPES, "HEK")
+    for stem in ("mixed/a", "b"):
+        cells.write(tmp_path / "labels" / f"{stem}.tif")
+    tables = [cell_table.cell_table(cells, name=stem) for stem in ("mixed/a", "b")]
+    cell_table.write_cells_csv(tmp_path / "cells.csv", tables, TYPES)
+    rows = cell_table.count_table([("mixed/a", cells), ("b", cells)])
+    cell_table.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
+    path = tmp_path / "labels/mixed/a.tif"
+    (layer,) = napari_plugin.get_reader(path)(path)
+    assert layer[1]["name"] == "mixed/a cells"
+
+
+def test_what_is_not_ours_is_left_to_others(tmp_path):
+    other = tmp_path / "x.tif"
+    other.write_bytes(b"")
+    assert napari_plugin.get_reader(str(other)) is None
+    assert napari_plugin.get_reader(str(tmp_path)) is None
+    assert napari_plugin.get_reader([str(other)]) is None
+
+
+def test_napari_finds_reader_and_widget():
+    from npe2 import PluginManifest
+
+    manifest = PluginManifest.from_distribution("cellclass_tf")
+    for command in manifest.contributions.commands:
+        module, _, name = str(command.python_name).partition(":")
+        assert module == "cellclass_tf.napari_plugin"
+        assert callable(getattr(napari_plugin, name))
+    assert manifest.contributions.readers[0].accepts_directories
+    assert manifest.contributions.widgets[0].display_name == "Outline and name cells"
+
+
+def test_planes_merge_as_the_product_merges_them():
+    plane = np.arange(400, dtype=np.uint16).reshape(20, 20)
+    merged = napari_plugin.merged_of(plane, plane[::-1])
+    assert merged.dtype == np.uint8 and not merged[..., 0].any()
+    assert merged[-1, -1, 1] == 255 and merged[0, -1, 2] == 255
+    small = plane.astype(np.uint8)
+    np.testing.assert_array_equal(napari_plugin.merged_of(small, small)[..., 1], small)
+    with pytest.raises(files.InputError, match="two planes"):
+        napari_plugin.merged_of(np.stack([plane]), np.stack([plane]))
