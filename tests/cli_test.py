@@ -27,6 +27,10 @@ def test_help_names_every_command_and_its_flags(capsys):
         (["dataset", "x"], "expected only --flag=value, got 'x'"),
         (["simulate", "--study=x", "--mixed=many"], "many"),
         (["import", "--study=x", "--source=y", "--format=jpeg"], "jpeg"),
+        (["export", "--output=x"], "either --study or --predictions"),
+        (["export", "--predictions=x", "--output=x"], "for correcting a --study"),
+        (["report", "--predictions=x"], "holds no predictions"),
+        (["compare", "--a=x", "--b=y", "--output=z"], "holds no predictions"),
     ],
 )
 def test_what_cannot_be_understood_is_usage(capsys, arguments, message):
@@ -41,6 +45,8 @@ def test_flags_reach_the_function_of_the_same_name_and_parameters():
         ("annotate", cellclass_tf.annotate),
         ("predict", cellclass_tf.predict),
         ("evaluate", cellclass_tf.evaluate),
+        ("report", cellclass_tf.report),
+        ("compare", cellclass_tf.compare),
         ("demo", cellclass_tf.demo),
     ):
         parameters = set(inspect.signature(function).parameters)

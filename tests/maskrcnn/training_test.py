@@ -8,8 +8,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from pyarrow import parquet
 
 import cellclass_tf as cc
+from cellclass_tf.analysis.predictions import Predictions
 from cellclass_tf.maskrcnn import export, runs, training
 
 SMALL = "cellclass_maskrcnn_small"
@@ -155,8 +157,11 @@ def test_predict_writes_all_that_it_promises_and_goes_on(study, model, tmp_path)
     run = {"cell_type": "mixed", "score_threshold": 0.0}
     outcome = cc.predict(model, study, tmp_path, **run)
     assert list(outcome.done) == ["mixed/mixed_dish1_0001"]
-    for name in ("cells.csv", "counts.csv", "run.json"):
+    for name in ("cells.csv", "counts.csv", "run.json", "mixture.json", "report.html"):
         assert (tmp_path / name).exists()
+    with open(tmp_path / "cells.csv", encoding="utf-8") as file:
+        cells = len(file.readlines()) - 1
+    assert parquet.read_table(tmp_path / "cells.parquet").num_rows == cells
     labels = cc.Cells.read(
         tmp_path / "labels/mixed/mixed_dish1_0001.tif", ("HEK", "N2a")
     )
@@ -175,6 +180,10 @@ def test_predict_takes_raw_files_and_names_those_that_fail(study, model, tmp_pat
     outcome = cc.predict(model, raw, tmp_path / "out")
     assert list(outcome.failures) == [str(raw / "bad.tif")]
     assert (tmp_path / "out" / "labels" / "good.tif").exists()
+    # The images are found again for whoever wants them, also after a move.
+    (tmp_path / "out").rename(tmp_path / "moved")
+    ((path, size_um),) = Predictions(tmp_path / "moved").images.values()
+    assert path.exists() and size_um == 0.325
 
 
 def test_a_run_without_a_dataset_or_checkpoint_says_what_to_do(tmp_path):
