@@ -7,9 +7,11 @@ of cells as features.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,9 @@ def predict_widget():
     from napari.utils.notifications import show_error
 
     viewer = napari.current_viewer()
+    images = [
+        layer for layer in viewer.layers if isinstance(layer, napari.layers.Image)
+    ]
 
     @magicgui(
         call_button="Outline and name cells",
@@ -158,6 +163,10 @@ def predict_widget():
             },
         )
 
+    for choice, word in ((widget.cytoplasm, "cyto"), (widget.nuclei, "nucle")):
+        named = [layer for layer in images if word in layer.name.lower()]
+        if named:
+            choice.value = named[0]
     return widget
 
 
@@ -190,10 +199,18 @@ def predict_layer(
     model: str | os.PathLike, image: np.ndarray, name: str, pixel_size_um: float | None
 ) -> Layer:
     """Predicts a merged image, and returns its layer of cells."""
+    # In a process of its own: TensorFlow and what draws napari's window without a graphics
+    # card both bring LLVM, and wait for each other for ever.
+    context = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(1, context) as pool:
+        cells = pool.submit(_predicted, os.fspath(model), image, pixel_size_um).result()
+    return cells_layer(cells, name, pixel_size_um, image)
+
+
+def _predicted(model: str, image: np.ndarray, pixel_size_um: float | None) -> Cells:
     from cellclass_tf.maskrcnn.predictor import Predictor
 
-    cells = Predictor.load(model).predict(image, pixel_size_um=pixel_size_um)
-    return cells_layer(cells, name, pixel_size_um, image)
+    return Predictor.load(model).predict(image, pixel_size_um=pixel_size_um)
 
 
 def _scale(pixel_size_um: float | None) -> dict[str, Any]:
