@@ -32,11 +32,12 @@ def field(seed):
 
 
 def tree(folder: pathlib.Path) -> dict[str, bytes]:
-    """All files below a folder, but for journals and the record of the run's time."""
+    """All files below a folder, but for journals and what tells the run's own name."""
+    own = {"run.json", "report.html"}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".journal" not in path.parts and path.name != "run.json"
+        if path.is_file() and ".journal" not in path.parts and path.name not in own
     }
 
 

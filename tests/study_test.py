@@ -63,7 +63,7 @@ def test_a_rejected_row_is_not_accepted(tmp_path):
 @pytest.mark.parametrize("image", ["../../etc/a.png", "/etc/a.png"])
 def test_a_manifest_that_points_out_of_the_study_is_refused(tmp_path, image):
     study = Study.create(tmp_path)
-    with pytest.raises(files.InputError, match="out of the study"):
+    with pytest.raises(files.InputError, match="out of its folder"):
         study.image_path(dataclasses.replace(ROW, image=image))
 
 
