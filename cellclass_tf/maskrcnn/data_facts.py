@@ -61,7 +61,10 @@ def apply_facts(
     )
     # A composed crop can hold the cells of two.
     crop = 2 * _room(facts, model.input_size[0] / task.scale * _largest_crop(task))
-    tile = _room(facts, task.export_size_px / task.scale)
+    # A mixed field may be denser than the cultures: twice what a tile holds of cells
+    # lying side by side.
+    packed = 2 * (task.export_size_px / task.model_diameter_px) ** 2
+    tile = max(_room(facts, task.export_size_px / task.scale), math.ceil(packed))
     for data in (task.train_data, task.validation_data):
         data.parser.max_num_instances = crop
         data.cache = facts.decoded_bytes <= cache_bytes
@@ -69,8 +72,9 @@ def apply_facts(
         fields = facts.fields * cache_bytes // max(facts.decoded_bytes, 1)
         data.shuffle_buffer_size = max(2, min(facts.fields, fields, 1000))
     model.detection_generator.max_num_detections = max(tile, 100)
-    model.roi_generator.test_num_proposals = max(2 * tile, 200)
-    model.roi_generator.test_pre_nms_top_k = max(4 * tile, 1000)
+    # Around each cell several proposals outlive their suppression.
+    model.roi_generator.test_num_proposals = max(4 * tile, 1000)
+    model.roi_generator.test_pre_nms_top_k = 2 * model.roi_generator.test_num_proposals
 
 
 def class_weights(cells_by_type: Sequence[int]) -> list[float]:

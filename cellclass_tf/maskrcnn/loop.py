@@ -41,6 +41,7 @@ def run(
             train_actions=[progress],
         )
         with strategy.scope(), contextlib.closing(progress):
+            _make_moments(runner.trainer)
             if mode == "train":
                 runner.controller.train(params.trainer.train_steps)
             elif mode == "eval":
@@ -49,6 +50,16 @@ def run(
                 _train_and_evaluate(runner.controller, params)
             else:
                 runner.run()
+
+
+def _make_moments(trainer) -> None:
+    """Makes the optimizer's variables before the first step.
+
+    A first step that makes them is traced within a condition, whose branches TensorFlow
+    2.20 cannot run on several replicas of a processor.
+    """
+    # Keras' old optimizers, which Model Garden uses, have no public name for it.
+    trainer.optimizer._create_all_weights(trainer.model.trainable_variables)
 
 
 def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:

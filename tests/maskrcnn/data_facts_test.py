@@ -33,6 +33,18 @@ def test_a_crowd_has_room_everywhere():
     assert model.roi_generator.test_num_proposals >= 1200
 
 
+@pytest.mark.parametrize("name", config.EXPERIMENTS)
+def test_mixed_fields_may_be_denser_than_the_cultures(name):
+    params = getattr(config, name)()
+    data_facts.apply_facts(params, facts(most_cells=5))
+    task = params.task
+    side_by_side = (task.export_size_px / task.model_diameter_px) ** 2
+    found, proposed = task.model.detection_generator, task.model.roi_generator
+    assert found.max_num_detections >= 1.5 * side_by_side
+    assert proposed.test_num_proposals >= 4 * found.max_num_detections
+    assert proposed.test_pre_nms_top_k >= proposed.test_num_proposals
+
+
 def test_fields_that_do_not_fit_into_memory_are_not_cached():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, dataclasses.replace(facts(), decoded_bytes=1 << 40))
