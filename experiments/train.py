@@ -35,10 +35,7 @@ _SEED = flags.DEFINE_integer("seed", None, "Of crops and new weights; else 0.")
 def main(_) -> int:
     """Trains with the parameters that flags and data give."""
     try:
-        params = training.parse(flags.FLAGS)
-        training.run(
-            flags.FLAGS.experiment, params, flags.FLAGS.model_dir, flags.FLAGS.mode
-        )
+        training.run(flags.FLAGS, flags.FLAGS.model_dir, flags.FLAGS.mode)
     except InputError as error:
         print(f"train: {error}", file=sys.stderr)
         return 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
+import tempfile
 
 import tensorflow as tf
 import tqdm
@@ -32,14 +34,18 @@ def run(
     # The controller prints every loop's losses; the log has them too, and the bar shows.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         progress = _Progress(task, params, model_dir)
+        folder = _own_folder(strategy, params, model_dir)
         runner = train_lib.OrbitExperimentRunner(
             distribution_strategy=strategy,
             task=task,
             mode=mode,
             params=params,
-            model_dir=os.fspath(model_dir),
+            model_dir=os.fspath(folder),
             train_actions=[progress],
         )
+        checkpoint = tf.train.latest_checkpoint(os.fspath(model_dir))
+        if checkpoint and folder != model_dir:
+            runner.trainer.checkpoint.restore(checkpoint)
         with strategy.scope(), contextlib.closing(progress):
             _make_moments(runner.trainer)
             if mode == "train":
@@ -50,6 +56,25 @@ def run(
                 _train_and_evaluate(runner.controller, params)
             else:
                 runner.run()
+
+
+def _own_folder(
+    strategy: tf.distribute.Strategy, params: cfg.ExperimentConfig, model_dir
+):
+    """Where this worker writes: the first into the run, any other where it is lost.
+
+    All have to write, as norms are averaged over the workers while they are written; and
+    so all have to know the best score.
+    """
+    if strategy.extended.should_checkpoint:
+        return model_dir
+    folder = tempfile.mkdtemp()
+    best = params.trainer.best_checkpoint_export_subdir
+    known = os.path.join(model_dir, best or "", "best_ckpt_info.json")
+    if best and os.path.exists(known):
+        os.makedirs(os.path.join(folder, best))
+        shutil.copy(known, os.path.join(folder, best))
+    return folder
 
 
 def _make_moments(trainer) -> None:

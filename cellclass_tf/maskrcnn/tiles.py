@@ -14,7 +14,8 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
     """Cuts every field into the overlapping tiles in which `Predictor` sees it.
 
     Every worker gets all fields, in the order of `inputs.fields_of`. Empty tiles of no
-    field fill the last batch.
+    field fill the last batches, so that no replica goes without one: TensorFlow leaves
+    out a step for which not all have one.
 
     Returns:
       A dataset of (images, labels); images (B, S, S, 3) float32, normalised; labels
@@ -22,6 +23,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
       -1, the tile's first row and column, and its core; see `tiling.Tile`.
     """
     batch = inputs.batch_size(data, input_context)
+    replicas = _replicas(input_context)
     size = task.model.input_size[0]
     margin = tiling.margin_for(task.model_diameter_px, size)
 
@@ -48,7 +50,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
     anchors = inputs.build_anchors(task.model, size)
     fixed = {"image_info": inputs.image_info(size), "anchor_boxes": anchors}
     return (
-        tiles_of_fields.concatenate(nothing.repeat(batch - 1))
+        tiles_of_fields.concatenate(nothing.repeat(batch * replicas - 1))
         .map(
             lambda image, place: (
                 inputs.normalise(image, grayscale=task.grayscale),
@@ -66,6 +68,13 @@ def scaled_shape(task: CellMaskRCNNTask, field):
     return tf.cast(
         tf.maximum(tf.round(shape * inputs.scale_of(task, field)), 1), tf.int32
     )
+
+
+def _replicas(input_context) -> int:
+    """Replicas that take turns at this worker's batches."""
+    if input_context is None:
+        return 1
+    return input_context.num_replicas_in_sync // input_context.num_input_pipelines
 
 
 def _tile_of(image, place, size: int):

@@ -23,17 +23,32 @@ SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"
 
 
-class ExperimentParser(train_utils.ExperimentParser):
+class _RuntimeParser(train_utils.ExperimentParser):
+    """Model Garden's order of overrides, without what a dataset decides."""
+
+    def base_experiment(self) -> cfg.ExperimentConfig:
+        """Returns the experiment with what follows from the machine."""
+        flags = self._flags_obj
+        runs.check_experiment(flags.experiment)
+        params = super().base_experiment()
+        params.runtime.num_gpus = len(tf.config.list_physical_devices("GPU"))
+        if flags.tpu:
+            params.runtime.distribution_strategy = "tpu"
+            params.runtime.mixed_precision_dtype = "bfloat16"
+        return params
+
+
+class ExperimentParser(_RuntimeParser):
     """Model Garden's order of overrides, with what the dataset decides put first.
 
-    An experiment's defaults, then what follows from the data, then --config_file, then
-    --params_override. What `train` takes is read from the flags beside Model Garden's.
+    An experiment's defaults, then what follows from machine and data, then
+    --config_file, then --params_override. What `train` takes is read from the flags
+    beside Model Garden's.
     """
 
     def base_experiment(self) -> cfg.ExperimentConfig:
         """Returns the experiment with all that follows from its dataset."""
         flags = self._flags_obj
-        runs.check_experiment(flags.experiment)
         params = super().base_experiment()
         name, data_dir = _dataset(flags.study, flags.data_dir, flags.dataset_version)
         for data in (params.task.train_data, params.task.validation_data):
@@ -49,10 +64,6 @@ class ExperimentParser(train_utils.ExperimentParser):
         )
         params.task.heads_steps = flags.heads_steps or 0
         config.set_steps(params, flags.steps or params.trainer.train_steps)
-        params.runtime.num_gpus = len(tf.config.list_physical_devices("GPU"))
-        if flags.tpu:
-            params.runtime.distribution_strategy = "tpu"
-            params.runtime.mixed_precision_dtype = "bfloat16"
         if flags.seed is not None:
             params.task.train_data.seed = flags.seed
         return params
@@ -112,7 +123,7 @@ def train(
         tpu=None,
         tf_data_service=None,
     )
-    return run(experiment, parse(flags), model_dir, mode)
+    return run(flags, model_dir, mode)
 
 
 def parse(flags_obj) -> cfg.ExperimentConfig:
@@ -133,20 +144,17 @@ def parse(flags_obj) -> cfg.ExperimentConfig:
     return params
 
 
-def run(
-    experiment: str,
-    params: cfg.ExperimentConfig,
-    model_dir: str | os.PathLike,
-    mode: str,
-) -> pathlib.Path:
-    """Trains or evaluates with parameters made by `parse`; see `train`."""
+def run(flags_obj, model_dir: str | os.PathLike, mode: str) -> pathlib.Path:
+    """Trains or evaluates with flags that have the names of `train`'s arguments."""
+    # First of all: workers can only be joined before TensorFlow has read anything.
+    strategy = _strategy(_RuntimeParser(flags_obj).parse().runtime)
+    params = parse(flags_obj)
     mode = _mode_with_data(params, mode)
-    if "train" in mode:
-        runs.begin(model_dir, experiment, params)
+    if "train" in mode and strategy.extended.should_checkpoint:
+        runs.begin(model_dir, flags_obj.experiment, params)
     tf_keras.utils.set_random_seed(params.task.train_data.seed)
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
-    strategy = _strategy(params.runtime)
     with strategy.scope():
         the_task = task_factory.get_task(params.task, logging_dir=os.fspath(model_dir))
     loop.run(strategy, the_task, mode, params, model_dir)

@@ -97,3 +97,17 @@ def test_every_field_is_cut_as_the_predictor_cuts_it(task):
         )
         covered[top : top + size, left : left + size] += 1
     assert covered.min() >= 1
+
+
+def test_no_replica_goes_without_a_batch(task):
+    def numbers(context):
+        dataset = tiles.build_dataset(task, task.validation_data, context)
+        return [labels["tile"].numpy()[:, 0] for _, labels in dataset]
+
+    task.validation_data.global_batch_size = 6
+    alone = np.concatenate(numbers(None))
+    workers_with_three_replicas = tf.distribute.InputContext(2, 1, 6)
+    shared = numbers(workers_with_three_replicas)
+    # TensorFlow leaves out a step for which not all three have a batch.
+    taken = np.concatenate(shared[: len(shared) // 3 * 3])
+    np.testing.assert_array_equal(taken[taken >= 0], alone[alone >= 0])
