@@ -35,12 +35,15 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
             if told[low] is not None:
                 axes.plot([told[low], told[high]], [y, y], color=colour, linewidth=3)
             axes.plot(told[middle], y, marker, color=colour, markeredgecolor="0.2")
-            place = told[high] if told[high] is not None else told[middle]
+            ends = [told[end] for end in (low, middle, high) if told[end] is not None]
+            # To the right of the interval if there is room, else to its left.
+            is_left = max(ends) > 0.8
             axes.annotate(
                 label,
-                (min(place, 0.8), y),
-                xytext=(6, -3),
+                (min(ends) if is_left else max(ends), y),
+                xytext=(-7 if is_left else 7, -3),
                 textcoords="offset points",
+                ha="right" if is_left else "left",
                 fontsize="small",
                 color="0.35",
             )
