@@ -38,6 +38,10 @@ def build_dataset(
     dataset = fields.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     batch = batch_size(data, input_context)
     dataset = dataset.batch(batch, drop_remainder=data.drop_remainder)
+    # Of a dataset that may end, several workers would not know the size of a batch.
+    dataset = dataset.apply(
+        tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    )
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 

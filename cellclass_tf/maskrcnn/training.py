@@ -167,10 +167,11 @@ def _strategy(runtime: cfg.RuntimeConfig) -> tf.distribute.Strategy:
     Logical processors, of which TensorFlow makes several if told to, count as devices.
     """
     distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
-    processors = tf.config.list_logical_devices("CPU")
-    is_mirrored = runtime.distribution_strategy == "mirrored"
-    if is_mirrored and not runtime.num_gpus and len(processors) > 1:
-        return tf.distribute.MirroredStrategy([device.name for device in processors])
+    if runtime.distribution_strategy == "mirrored" and not runtime.num_gpus:
+        # Asked for no sooner, since TensorFlow then starts, and no worker can join it.
+        processors = tf.config.list_logical_devices("CPU")
+        if len(processors) > 1:
+            return tf.distribute.MirroredStrategy([p.name for p in processors])
     return distribute_utils.get_distribution_strategy(
         distribution_strategy=runtime.distribution_strategy,
         all_reduce_alg=runtime.all_reduce_alg,

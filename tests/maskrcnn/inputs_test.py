@@ -258,6 +258,8 @@ def test_batches_have_static_shapes_and_follow_the_seed(prepared):
             dataset = inputs.build_dataset(params.task, data)
             shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
             assert all(shape.is_fully_defined() for shape in shapes)
+            # Without this, workers would get batches of unknown size.
+            assert dataset.cardinality() == tf.data.INFINITE_CARDINALITY
             runs.append([image.numpy() for image, _ in dataset.take(3)])
         np.testing.assert_array_equal(runs[0], runs[1])
         assert not np.array_equal(runs[0], runs[2])
