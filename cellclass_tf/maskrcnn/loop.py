@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import tensorflow as tf
 import tqdm
@@ -32,22 +34,21 @@ def run(
       InputError: if the loss is no number any more. Checkpoints from before stay.
     """
     # The controller prints every loop's losses; the log has them too, and the bar shows.
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        _own_folder(strategy, params, os.fspath(model_dir)) as folder,
+    ):
         progress = _Progress(task, params, model_dir)
-        folder = _own_folder(strategy, params, model_dir)
-        runner = train_lib.OrbitExperimentRunner(
+        runner = _Runner(
             distribution_strategy=strategy,
             task=task,
             mode=mode,
             params=params,
-            model_dir=os.fspath(folder),
+            model_dir=folder,
             train_actions=[progress],
         )
-        checkpoint = tf.train.latest_checkpoint(os.fspath(model_dir))
-        if checkpoint and folder != model_dir:
-            runner.trainer.checkpoint.restore(checkpoint)
         with strategy.scope(), contextlib.closing(progress):
-            _make_moments(runner.trainer)
             if mode == "train":
                 runner.controller.train(params.trainer.train_steps)
             elif mode == "eval":
@@ -58,33 +59,62 @@ def run(
                 runner.run()
 
 
+@contextlib.contextmanager
 def _own_folder(
-    strategy: tf.distribute.Strategy, params: cfg.ExperimentConfig, model_dir
-):
+    strategy: tf.distribute.Strategy, params: cfg.ExperimentConfig, model_dir: str
+) -> Iterator[str]:
     """Where this worker writes: the first into the run, any other where it is lost.
 
     All have to write, as norms are averaged over the workers while they are written; and
-    so all have to know the best score.
+    so all have to know the best score, and the checkpoint to go on from.
     """
     if strategy.extended.should_checkpoint:
-        return model_dir
-    folder = tempfile.mkdtemp()
-    best = params.trainer.best_checkpoint_export_subdir
-    known = os.path.join(model_dir, best or "", "best_ckpt_info.json")
-    if best and os.path.exists(known):
+        yield model_dir
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _copy_state(model_dir, folder, params.trainer.best_checkpoint_export_subdir)
+        yield folder
+
+
+def _copy_state(model_dir: str, folder: str, best: str) -> None:
+    known = os.path.join(model_dir, best, "best_ckpt_info.json") if best else ""
+    if os.path.exists(known):
         os.makedirs(os.path.join(folder, best))
         shutil.copy(known, os.path.join(folder, best))
-    return folder
+    checkpoint = tf.train.latest_checkpoint(model_dir)
+    if checkpoint:
+        for path in glob.glob(f"{glob.escape(checkpoint)}.*"):
+            shutil.copy(path, folder)
+        own = os.path.join(folder, os.path.basename(checkpoint))
+        tf.compat.v1.train.update_checkpoint_state(folder, own)
 
 
-def _make_moments(trainer) -> None:
-    """Makes the optimizer's variables before the first step.
+class _Runner(train_lib.OrbitExperimentRunner):
+    """Makes the optimizer's variables before the first step, and before any is restored.
 
     A first step that makes them is traced within a condition, whose branches TensorFlow
-    2.20 cannot run on several replicas of a processor.
+    2.20 cannot run on several replicas of a processor; and all workers have to make the
+    same variables in the same order.
     """
-    # Keras' old optimizers, which Model Garden uses, have no public name for it.
-    trainer.optimizer._create_all_weights(trainer.model.trainable_variables)
+
+    def _build_trainer(self, task, train: bool, evaluate: bool):
+        trainer = super()._build_trainer(task, train, evaluate)
+        with self.strategy.scope():
+            # Keras' old optimizers, Model Garden's, have no public name for it.
+            trainer.optimizer._create_all_weights(trainer.model.trainable_variables)
+        return trainer
+
+    def _maybe_build_checkpoint_manager(self) -> tf.train.CheckpointManager:
+        """Model Garden's, but every worker's is in the folder that it was given."""
+        trainer = self.params.trainer
+        return tf.train.CheckpointManager(
+            self.trainer.checkpoint,
+            directory=self.model_dir,
+            max_to_keep=trainer.max_to_keep,
+            step_counter=self.trainer.global_step,
+            checkpoint_interval=trainer.checkpoint_interval,
+            init_fn=self.trainer.initialize,
+        )
 
 
 def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
