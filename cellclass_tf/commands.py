@@ -300,9 +300,8 @@ COMMANDS = {
             Flag("pixel_size_um", "Overrides what is known.", flags.DEFINE_float),
             Flag(
                 "score_threshold",
-                "Cells of a lower score are left out.",
+                "Cells of a lower score are left out; else as held-out fields say.",
                 flags.DEFINE_float,
-                default=0.1,
             ),
             Flag(
                 "min_probability",

@@ -53,7 +53,7 @@ def predict(
     *,
     cell_type: str | None = None,
     pixel_size_um: float | None = None,
-    score_threshold: float = 0.1,
+    score_threshold: float | None = None,
     min_probability: float = UNCERTAIN_BELOW,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
@@ -75,7 +75,8 @@ def predict(
       output: folder of the results; a run that was killed goes on there.
       cell_type: of a study, only the images of this folder (for example 'mixed').
       pixel_size_um: of the images; overrides what is known of them.
-      score_threshold: cells of a lower score are left out.
+      score_threshold: cells of a lower score are left out; None for that with which the
+        model missed and invented the fewest cells of its held-out fields.
       min_probability: calls of a lower probability are 'uncertain': in the column
         `call` of cells.csv, counted in counts.csv, and drawn dashed.
       nuclei: channel of raw files, as in `convert`.
@@ -94,6 +95,8 @@ def predict(
     """
     runner = batch.Engine(engine, processes, beam_options)
     predictor = Predictor.load(model)
+    if score_threshold is None:
+        score_threshold = predictor.score_threshold
     output = pathlib.Path(output)
     raw_options = {
         "nuclei": nuclei,

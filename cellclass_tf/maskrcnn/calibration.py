@@ -21,6 +21,8 @@ _THRESHOLDS = (0.25, 0.65)
 # with which all cells are drawn again and again.
 MOST_FIELDS = 100
 _FIELDS_FOR_THRESHOLD = 12
+# Scores between which F1 is no worse than this do equally well.
+_EQUAL_F1 = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Calibration:
 
     Attributes:
       mask_threshold: with it cells are as large, in the median, as the annotated ones.
+      score_threshold: with it cells missed and cells invented are fewest (F1 at IoU 0.5).
       temperature: of the types' probabilities.
       confusions: (V, K, K) int64, matched cells by field, true type
         and called type.
@@ -71,6 +74,7 @@ class Calibration:
     """
 
     mask_threshold: float
+    score_threshold: float
     temperature: float
     confusions: np.ndarray
     before: Reliability
@@ -127,17 +131,19 @@ class Calibrator:
         self._fields.append((detections, true))
 
     def fit(self) -> Calibration | None:
-        """Fits both numbers; None if no cell was found again.
+        """Fits the three numbers; None if no cell was found again.
 
-        The threshold is where the median of the found cells' diameters over their true
-        ones is 1. The temperature is that of the greatest likelihood of the true types
+        Masks end where the median of the found cells' diameters over their true ones is
+        1. The score is the middle of those with which F1 is best. The temperature is that of the greatest likelihood of the true types
         (Guo et al. 2017, arXiv:1706.04599), one call more of each outcome added so that
         a network without a mistake does not become boundlessly sure (as in Platt 1999).
         """
         if not self._fields:
             return None
         threshold = self._mask_threshold()
-        matched = self._matched(threshold)
+        fields = list(self._pairs(self._fields, threshold))
+        least = best_score_threshold(fields)
+        matched = [_matched(*field, least) for field in fields]
         probabilities, true_ids = (np.concatenate(part) for part in zip(*matched))
         if not len(true_ids):
             return None
@@ -146,6 +152,7 @@ class Calibrator:
         after = outlining.at_temperature(probabilities, temperature)
         return Calibration(
             mask_threshold=round(threshold, 3),
+            score_threshold=round(least, 3),
             temperature=round(temperature, 3),
             confusions=np.stack([self._confusion(*field) for field in matched]),
             before=Reliability.of(probabilities.max(axis=1), right),
@@ -172,15 +179,6 @@ class Calibrator:
         ratios = np.concatenate(ratios) if ratios else np.zeros(0)
         return float(np.median(ratios)) if ratios.size else None
 
-    def _matched(self, threshold: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        """By field: probabilities (N, K), true types (N,) of the cells found again."""
-        matched = []
-        for true, found, pairs in self._pairs(self._fields, threshold):
-            i, j = (pairs - 1).T
-            known = true.type_ids[i] > 0
-            matched.append((found.probabilities[j][known], true.type_ids[i][known]))
-        return matched
-
     def _confusion(self, probabilities: np.ndarray, true_ids: np.ndarray) -> np.ndarray:
         types = len(self._type_names)
         confusion = np.zeros((types, types), np.int64)
@@ -196,6 +194,44 @@ class Calibrator:
                 mask_threshold=threshold,
             )
             yield true, found, matching.match_cells(true.labels, found.labels).pairs
+
+
+def best_score_threshold(
+    fields: Sequence[tuple[Cells, Cells, np.ndarray]],
+) -> float:
+    """The score below which cells are better left out: the middle of where F1 is best.
+
+    Args:
+      fields: true and found cells, and their pairs (P, 2) of `matching.match_cells`.
+
+    Returns:
+      A score; the lowest that is looked at if no cell was found again.
+    """
+    scores = np.concatenate([found.scores for _, found, _ in fields])
+    right = np.concatenate(
+        [np.isin(np.arange(len(found)) + 1, pairs[:, 1]) for _, found, pairs in fields]
+    )
+    true = sum(len(true) for true, _, _ in fields)
+    if not right.any():
+        return outlining.SCORE_THRESHOLD
+    least = np.linspace(outlining.SCORE_THRESHOLD, 0.9, 81)
+    kept = scores[None] >= least[:, None]
+    f1 = 2 * (kept & right).sum(axis=1) / (kept.sum(axis=1) + true)
+    best = first = last = int(f1.argmax())
+    while first and f1[first - 1] >= f1[best] - _EQUAL_F1:
+        first -= 1
+    while last + 1 < len(f1) and f1[last + 1] >= f1[best] - _EQUAL_F1:
+        last += 1
+    return float((least[first] + least[last]) / 2)
+
+
+def _matched(
+    true: Cells, found: Cells, pairs: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, K) and true types (N,) of the cells found again."""
+    i, j = (pairs - 1).T
+    known = (true.type_ids[i] > 0) & (found.scores[j] >= least)
+    return found.probabilities[j][known], true.type_ids[i][known]
 
 
 def fitted_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:

@@ -99,7 +99,9 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
         detection_head=maskrcnn.DetectionHead(
             num_convs=0, num_filters=filters, fc_dims=256, class_agnostic_bbox_pred=True
         ),
-        roi_generator=maskrcnn.ROIGenerator(pre_nms_top_k=300, num_proposals=100),
+        roi_generator=maskrcnn.ROIGenerator(
+            pre_nms_top_k=300, num_proposals=100, test_pre_nms_score_threshold=0.05
+        ),
         roi_sampler=maskrcnn.ROISampler(num_sampled_rois=64, foreground_fraction=0.5),
         mask_head=maskrcnn.MaskHead(
             num_convs=2, num_filters=filters, class_agnostic=True

@@ -66,6 +66,7 @@ def export(
     params = runs.load_params(experiment, runs.folder_of(path))
     model = network.build_model(params.task, params.task.export_size_px)
     runs.restore(model, path)
+    network.leave_out_padding(model)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
         tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX)
@@ -114,6 +115,7 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         "pixel_size_um": facts.pixel_size_um or None,
         "grayscale": facts.grayscale,
         "mask_threshold": outlining.MASK_THRESHOLD,
+        "score_threshold": outlining.UNCALIBRATED_SCORE_THRESHOLD,
         "temperature": 1.0,
         "calibration": None,
         "experiment": experiment,
@@ -127,7 +129,7 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
 
 
 def _calibrate(folder: pathlib.Path, task_config: config.CellMaskRCNNTask) -> None:
-    """Fits mask threshold and temperature on the held-out splits, where there are any."""
+    """Fits thresholds and temperature on the held-out splits, where there are any."""
     model = predictor.Predictor.load(folder)
     calibrator = calibration.Calibrator(model.type_names)
     data = task_config.validation_data
@@ -151,17 +153,20 @@ def _calibrate(folder: pathlib.Path, task_config: config.CellMaskRCNNTask) -> No
     content = json.loads(path.read_text(encoding="utf-8"))
     content |= {
         "mask_threshold": found.mask_threshold,
+        "score_threshold": found.score_threshold,
         "temperature": found.temperature,
         "calibration": found.to_json(),
     }
     files.write_json(path, content)
     (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
     logging.info(
-        "Calibrated on %d cells of %d held-out fields: masks end at %.2f, temperature "
-        "%.2f; expected calibration error %.3f (before %.3f).",
+        "Calibrated on %d cells of %d held-out fields: masks end at %.2f, cells have "
+        "scores from %.2f on, temperature %.2f; expected calibration error %.3f (before "
+        "%.3f).",
         found.cells,
         found.fields,
         found.mask_threshold,
+        found.score_threshold,
         found.temperature,
         found.after.expected_error,
         found.before.expected_error,

@@ -27,7 +27,13 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
     back as two types. Here suppression runs on the probability of being any cell, and
     the probabilities of all types come along as `detection_probabilities` (B, D, K),
     rows summing to 1.
+
+    Attributes:
+      leaves_out_padding: whether D is the most that a field of the batch holds, and not
+        the most that there is room for; see `leave_out_padding`.
     """
+
+    leaves_out_padding = False
 
     def _call_box_outputs(self, images, image_shape, **kwargs):
         outputs, between = super()._call_box_outputs(
@@ -35,15 +41,17 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
         )
         if "decoded_boxes" in outputs:
             options = self.detection_generator.get_config()
-            outputs.update(
-                one_call_a_cell(
-                    outputs.pop("decoded_boxes")[:, :, 0],
-                    outputs.pop("decoded_box_scores"),
-                    most=options["max_num_detections"],
-                    iou_threshold=options["nms_iou_threshold"],
-                    score_threshold=options["pre_nms_score_threshold"],
-                )
+            found = one_call_a_cell(
+                outputs.pop("decoded_boxes")[:, :, 0],
+                outputs.pop("decoded_box_scores"),
+                most=options["max_num_detections"],
+                iou_threshold=options["nms_iou_threshold"],
+                score_threshold=options["pre_nms_score_threshold"],
             )
+            if self.leaves_out_padding:
+                most = tf.maximum(tf.reduce_max(found["num_detections"]), 1)
+                found = {k: v[:, :most] if v.ndim > 1 else v for k, v in found.items()}
+            outputs.update(found)
             # What the mask branch reads, and what its masks fill.
             outputs["detection_outer_boxes"] = box_ops.compute_outer_boxes(
                 outputs["detection_boxes"],
@@ -60,6 +68,52 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             matched_gt_boxes = moved_by_half_a_pixel(matched_gt_boxes, gt_masks)
         return super()._call_mask_outputs(
             *args, matched_gt_boxes=matched_gt_boxes, gt_masks=gt_masks, **kwargs
+        )
+
+
+def leave_out_padding(model: CellMaskRCNN) -> None:
+    """Lets a trained network work on the proposals and cells that there are, in place.
+
+    Accelerators want shapes that stand still, and Model Garden fills proposals and cells
+    up to the most that there may be. On a processor most of the time would go there.
+    """
+    model.leaves_out_padding = True
+    model.roi_generator = _RealProposals(model.roi_generator)
+    model.detection_head = [_AnyNumber(head) for head in model.detection_head]
+    model.mask_head = _AnyNumber(model.mask_head)
+
+
+class _RealProposals(tf_keras.layers.Layer):
+    """Model Garden's proposals without the empty ones that come last."""
+
+    def __init__(self, generator: tf_keras.layers.Layer):
+        super().__init__()
+        self._generator = generator
+
+    def call(self, *args):
+        boxes, scores = self._generator(*args)
+        counts = tf.math.count_nonzero(scores > 0, axis=1, dtype=tf.int32)
+        most = tf.maximum(tf.reduce_max(counts), 1)
+        return boxes[:, :most], scores[:, :most]
+
+
+class _AnyNumber(tf_keras.layers.Layer):
+    """A head for (B, R, ...) regions, of which R need not be known in advance."""
+
+    def __init__(self, head: tf_keras.layers.Layer):
+        super().__init__()
+        self._head = head
+
+    def call(self, inputs):
+        shape = tf.shape(tf.nest.flatten(inputs)[0])[:2]
+        outputs = self._head(
+            tf.nest.map_structure(
+                lambda x: tf.reshape(x, tf.concat([[-1, 1], tf.shape(x)[2:]], 0)),
+                inputs,
+            )
+        )
+        return tf.nest.map_structure(
+            lambda x: tf.reshape(x, tf.concat([shape, tf.shape(x)[2:]], 0)), outputs
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,11 +13,15 @@ from cellclass_tf.cells import Cells
 
 # A cell that shares more than this with one that is already there is the same cell.
 _SAME_CELL_SHARE = 0.5
+# Width of the Gaussian that smooths outlines, over the cell's diameter.
+_SMOOTHING = 0.05
 # Where an unsure mask ends. Masks fade before the outline is reached, more so after a short
 # training, so that one half would draw cells too small; see `calibration`.
 MASK_THRESHOLD = 0.45
-# What is less sure to be a cell is left out, unless another limit is asked for.
+# What is less sure to be a cell is not looked at.
 SCORE_THRESHOLD = 0.1
+# And is left out, unless held-out fields gave a better limit; see `calibration`.
+UNCALIBRATED_SCORE_THRESHOLD = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +94,10 @@ def cells_from_detections(
 ) -> Cells:
     """Shares the pixels out: each goes to the cell whose mask is surest there.
 
-    A cell is one piece without holes. Surer cells come first; one that mostly covers, or is covered by, a cell that is
-    there already is that same cell. A cell that keeps less than half of its pixels
-    against its neighbours is dropped.
+    A cell is one piece without holes, with a smooth outline. Surer cells come first;
+    one that mostly covers, or is covered by, a cell that is there already is that same
+    cell. A cell that keeps less than half of its pixels against its neighbours is
+    dropped.
 
     Args:
       detections: N cells.
@@ -119,6 +125,7 @@ def cells_from_detections(
         labels[window][wins] = index + 1
         sureness[window][wins] = pull[wins]
     del sureness
+    labels = _with_smooth_outlines(labels)
     connected.keep_largest_pieces(labels, fill_holes=True)
     kept = np.bincount(labels.ravel(), minlength=len(detections.scores) + 1)
     good = [number for number, area in areas.items() if kept[number] * 2 >= area]
@@ -168,6 +175,36 @@ def _pasted(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
     ]
     values = weights[0] @ _smoothed(mask.astype(np.float32)) @ weights[1].T
     return (slice(first[0], last[0]), slice(first[1], last[1])), values
+
+
+def _with_smooth_outlines(labels: np.ndarray) -> np.ndarray:
+    """Gives each pixel to the cell, or the background, of which there is most around it.
+
+    Around is a Gaussian of a twentieth of the cell's diameter: where two masks overlap
+    the border between them follows their noise, and leaves tongues in the neighbour.
+    """
+    from scipy import ndimage
+
+    smooth = np.zeros_like(labels)
+    most = np.zeros(labels.shape, np.float32)
+    background = np.ones(labels.shape, np.float32)
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        width = _SMOOTHING * 2 * math.sqrt((labels[box] == number).sum() / math.pi)
+        reach = math.ceil(4 * width)
+        box = tuple(
+            slice(max(part.start - reach, 0), min(part.stop + reach, end))
+            for part, end in zip(box, labels.shape, strict=True)
+        )
+        cell = (labels[box] == number).astype(np.float32)
+        share = ndimage.gaussian_filter(cell, width, mode="nearest")
+        wins = share > most[box]
+        smooth[box][wins] = number
+        most[box][wins] = share[wins]
+        background[box] -= share
+    smooth[background > most] = 0
+    return smooth
 
 
 def _smoothed(mask: np.ndarray) -> np.ndarray:

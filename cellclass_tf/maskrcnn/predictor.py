@@ -79,7 +79,7 @@ class Predictor:
         image: np.ndarray,
         *,
         pixel_size_um: float | None = None,
-        score_threshold: float = outlining.SCORE_THRESHOLD,
+        score_threshold: float | None = None,
     ) -> Cells:
         """Outlines and names the cells of one field.
 
@@ -88,7 +88,8 @@ class Predictor:
           pixel_size_um: of the image. Where this and the training images' are known,
             cells are shown to the network at the size that it learned; otherwise the
             image is taken to be at the training images' scale.
-          score_threshold: cells of a lower score are left out.
+          score_threshold: cells of a lower score are left out; None for `score_threshold`
+            of the model.
 
         Returns:
           The cells; one type a cell, the most probable.
@@ -104,6 +105,8 @@ class Predictor:
                 "trained with them. Convert the field with --nuclei=..., or train a "
                 "model with --params_override=task.grayscale=true."
             )
+        if score_threshold is None:
+            score_threshold = self.score_threshold
         detections = self.detect(
             image, scale=self.scale_for(pixel_size_um), score_threshold=score_threshold
         )
@@ -113,6 +116,13 @@ class Predictor:
             self.type_names,
             mask_threshold=self.metadata["mask_threshold"],
             temperature=self.metadata["temperature"],
+        )
+
+    @property
+    def score_threshold(self) -> float:
+        """The score from which on held-out fields say that there is a cell."""
+        return self.metadata.get(
+            "score_threshold", outlining.UNCALIBRATED_SCORE_THRESHOLD
         )
 
     def scale_for(self, pixel_size_um: float | None) -> float:

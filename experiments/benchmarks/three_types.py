@@ -74,7 +74,7 @@ def run_turn(root: pathlib.Path, turn: int) -> dict:
     seconds = time.monotonic() - start
     export.export(_EXPERIMENT.value, place / "training", place / "model")
     shutil.rmtree(place / "predictions", ignore_errors=True)
-    cc.predict(place / "model", test.root, place / "predictions")
+    cc.predict(place / "model", test.root, place / "predictions", score_threshold=0.1)
     result = cc.evaluate(place / "predictions", test)
     kept = {key: result[key] for key in _SCORES} | {"train_s": round(seconds)}
     per_type = {name: scores["AP50"] for name, scores in result["per_type"].items()}

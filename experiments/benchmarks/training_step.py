@@ -48,7 +48,7 @@ def main(_) -> None:
 
         @tf.function
         def step(images, labels):
-            return task.train_step((images, labels), model, optimizer)["total_loss"]
+            return task.train_step((images, labels), model, optimizer)[task.loss]
 
         return lambda batch: float(step(*batch))
 

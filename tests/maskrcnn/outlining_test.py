@@ -91,3 +91,15 @@ def test_cells_at_and_beyond_the_border_are_cut():
         detections([[-3, -3, 4, 4], [8, 8, 14, 14]], [0.9, 0.9]), (10, 10), TYPES
     )
     assert found.areas_px.tolist() == [16, 4]
+
+
+def test_outlines_are_smooth_and_leave_no_gap_between_neighbours():
+    labels = np.zeros((60, 90), np.int32)
+    labels[10:50, 10:45], labels[10:50, 45:80] = 1, 2
+    labels[28:30, 45:56] = 1  # a tongue into the neighbour
+    labels[28:30, 80:88] = 2  # and one into the background
+    smooth = outlining._with_smooth_outlines(labels)
+    assert (smooth[28:30, 50:56] == 2).all() and not smooth[28:30, 84:].any()
+    assert (smooth[14:46, 14:76] > 0).all()
+    before, after = np.bincount(labels.ravel()), np.bincount(smooth.ravel())
+    np.testing.assert_allclose(after[1:], before[1:], rtol=0.03)
