@@ -110,7 +110,7 @@ def test_intervals_of_shares_are_wilsons():
 
 def test_the_score_threshold_lies_between_inventions_and_cells():
     _, true = discs(sharpness=0.35)
-    scores = np.concatenate([np.full(9, 0.9), np.full(4, 0.2)]).astype(np.float32)
+    scores = np.concatenate([np.full(9, 0.9), np.full(4, 0.4)]).astype(np.float32)
     pairs = np.stack([np.arange(9), np.arange(9)], axis=1) + 1
     # Nine cells found again, and four inventions of a low score.
     labels = np.pad(true.labels, [(0, 20), (0, 0)])
@@ -120,6 +120,6 @@ def test_the_score_threshold_lies_between_inventions_and_cells():
         labels, TYPES, np.ones(13, np.int32), scores, np.tile([1.0, 0], (13, 1))
     )
     least = calibration.best_score_threshold([(true, found, pairs)])
-    assert least == pytest.approx((0.2 + 0.9) / 2, abs=0.02)
+    assert least == pytest.approx((0.4 + 0.9) / 2, abs=0.02)
     nothing = np.zeros((0, 2), int)
-    assert calibration.best_score_threshold([(true, found, nothing)]) == 0.1
+    assert calibration.best_score_threshold([(true, found, nothing)]) == 0.3
