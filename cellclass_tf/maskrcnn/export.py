@@ -27,6 +27,7 @@ from cellclass_tf.maskrcnn import (
     outlining,
     predictor,
     runs,
+    serving,
 )
 from cellclass_tf.splits import COMPOSED
 
@@ -66,7 +67,7 @@ def export(
     params = runs.load_params(experiment, runs.folder_of(path))
     model = network.build_model(params.task, params.task.export_size_px)
     runs.restore(model, path)
-    network.leave_out_padding(model)
+    serving.for_serving(model)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
         tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX)

@@ -30,7 +30,7 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
 
     Attributes:
       leaves_out_padding: whether D is the most that a field of the batch holds, and not
-        the most that there is room for; see `leave_out_padding`.
+        the most that there is room for; see `serving.for_serving`.
     """
 
     leaves_out_padding = False
@@ -68,52 +68,6 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             matched_gt_boxes = moved_by_half_a_pixel(matched_gt_boxes, gt_masks)
         return super()._call_mask_outputs(
             *args, matched_gt_boxes=matched_gt_boxes, gt_masks=gt_masks, **kwargs
-        )
-
-
-def leave_out_padding(model: CellMaskRCNN) -> None:
-    """Lets a trained network work on the proposals and cells that there are, in place.
-
-    Accelerators want shapes that stand still, and Model Garden fills proposals and cells
-    up to the most that there may be. On a processor most of the time would go there.
-    """
-    model.leaves_out_padding = True
-    model.roi_generator = _RealProposals(model.roi_generator)
-    model.detection_head = [_AnyNumber(head) for head in model.detection_head]
-    model.mask_head = _AnyNumber(model.mask_head)
-
-
-class _RealProposals(tf_keras.layers.Layer):
-    """Model Garden's proposals without the empty ones that come last."""
-
-    def __init__(self, generator: tf_keras.layers.Layer):
-        super().__init__()
-        self._generator = generator
-
-    def call(self, *args):
-        boxes, scores = self._generator(*args)
-        counts = tf.math.count_nonzero(scores > 0, axis=1, dtype=tf.int32)
-        most = tf.maximum(tf.reduce_max(counts), 1)
-        return boxes[:, :most], scores[:, :most]
-
-
-class _AnyNumber(tf_keras.layers.Layer):
-    """A head for (B, R, ...) regions, of which R need not be known in advance."""
-
-    def __init__(self, head: tf_keras.layers.Layer):
-        super().__init__()
-        self._head = head
-
-    def call(self, inputs):
-        shape = tf.shape(tf.nest.flatten(inputs)[0])[:2]
-        outputs = self._head(
-            tf.nest.map_structure(
-                lambda x: tf.reshape(x, tf.concat([[-1, 1], tf.shape(x)[2:]], 0)),
-                inputs,
-            )
-        )
-        return tf.nest.map_structure(
-            lambda x: tf.reshape(x, tf.concat([shape, tf.shape(x)[2:]], 0)), outputs
         )
 
 

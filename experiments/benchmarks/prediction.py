@@ -77,8 +77,11 @@ def main(_) -> None:
     if _STARDIST.value:
         from experiments.benchmarks import stardist_classes
 
-        stardist = stardist_classes.load(_STARDIST.value, predictor.type_names)
-        runs["StarDist"] = lambda: stardist(image)
+        names = predictor.type_names
+        small = stardist_classes.load(_STARDIST.value, names)
+        whole = stardist_classes.load(_STARDIST.value, names, shrink=False)
+        runs["StarDist, shrunk as ours"] = lambda: small(image)
+        runs["StarDist, full size"] = lambda: whole(image)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(_ROUNDS.value + 1):
         for name, run in runs.items():

@@ -92,13 +92,22 @@ def train(
     return _predict(model, study.cell_types, scale), spent
 
 
-def load(folder: str | os.PathLike, type_names: tuple[str, ...]) -> Predict:
-    """Reads what `train` left in a folder."""
+def load(
+    folder: str | os.PathLike, type_names: tuple[str, ...], shrink: bool = True
+) -> Predict:
+    """Reads what `train` left in a folder.
+
+    Args:
+      folder: as `train` got it.
+      type_names: of the study.
+      shrink: whether fields are shrunk to the scale of training; without it they are
+        predicted at full size, as StarDist's users do: that tells its speed, no more.
+    """
     from stardist.models import StarDist2D
 
     model = StarDist2D(None, name=_NAME, basedir=os.fspath(folder))
     scale = json.loads((pathlib.Path(folder) / _NAME / "scale.json").read_text())
-    return _predict(model, type_names, scale)
+    return _predict(model, type_names, scale if shrink else 1.0)
 
 
 def _predict(model, type_names: tuple[str, ...], scale: float) -> Predict:

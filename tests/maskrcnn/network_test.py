@@ -64,41 +64,6 @@ def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
     assert sorted(model.backbone.output) == ["2", "3", "4"]
 
 
-def test_without_padding_the_same_cells_are_found():
-    params = config.cellclass_maskrcnn_small()
-    data_facts.apply_facts(params, facts())
-    # Untrained, so that every score is near one half.
-    params.task.model.detection_generator.pre_nms_score_threshold = 0.0
-    model = network.build_model(params.task, 64)
-    anchors = inputs.build_anchors(params.task.model, 64)
-
-    @tf.function
-    def call(images):
-        return model(
-            images,
-            image_shape=tf.fill([2, 2], 64.0),
-            anchor_boxes={
-                k: tf.tile(v[None], [2, 1, 1, 1]) for k, v in anchors.items()
-            },
-            training=False,
-        )
-
-    images = tf.random.stateless_normal([2, 64, 64, 3], [0, 1])
-    padded = {k: call(images)[k].numpy() for k in network.OUTPUTS}
-    network.leave_out_padding(model)
-    call = tf.function(call.python_function)
-    found = {k: call(images)[k].numpy() for k in network.OUTPUTS}
-    most = found["num_detections"].max()
-    assert 0 < most == padded["num_detections"].max()
-    room = params.task.model.detection_generator.max_num_detections
-    assert found["detection_masks"].shape[1] == most < room
-    for name in ("detection_boxes", "detection_probabilities", "detection_masks"):
-        for b, count in enumerate(padded["num_detections"]):
-            np.testing.assert_allclose(
-                found[name][b, :count], padded[name][b, :count], atol=1e-4
-            )
-
-
 def test_masks_are_learned_where_they_are():
     # A cell fills the left half of its box; the proposal is the box's middle third.
     masks = np.zeros((1, 1, 56, 56), np.float32)
