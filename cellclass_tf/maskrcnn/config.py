@@ -12,6 +12,9 @@ from official.modeling import optimization
 from official.vision.configs import backbones, common, decoders, maskrcnn
 
 BEST_FOLDER = "best"
+# In a tile, however small.
+LEAST_DETECTIONS = 100
+LEAST_PROPOSALS = 1000
 EXPERIMENTS = ("cellclass_maskrcnn", "cellclass_maskrcnn_small")
 
 
@@ -52,7 +55,8 @@ class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
       grayscale: the network sees the cytoplasm alone, for cells without stained nuclei.
       keras_strides: a ResNet-50 strides where that of Keras Applications does.
       model_diameter_px: how large a median cell shall appear to the network.
-      export_size_px: width of the tiles that the exported model takes.
+      export_size_px: width of the tiles that the exported model takes; the room for
+        detections and proposals in testing is that of such a tile.
       type_names: names of the cell types, in class order.
       scale: pixels of the network's input per pixel of the merged image.
       cell_diameter_px: median diameter of a cell in the merged images.
@@ -72,7 +76,7 @@ class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
     grayscale: bool = False
     keras_strides: bool = False
     model_diameter_px: float = 24.0
-    export_size_px: int = 256
+    export_size_px: int = 512
     type_names: list[str] = dataclasses.field(default_factory=list)
     scale: float = 0.0
     cell_diameter_px: float = 0.0
@@ -133,7 +137,7 @@ def cellclass_maskrcnn() -> cfg.ExperimentConfig:
             norm_momentum=0.99, norm_epsilon=1e-3, use_sync_bn=True
         ),
     )
-    task = CellMaskRCNNTask(model=model, model_diameter_px=48.0, export_size_px=512)
+    task = CellMaskRCNNTask(model=model, model_diameter_px=48.0)
     return _experiment(task, batch_size=16, steps=20_000, rate=1e-3)
 
 

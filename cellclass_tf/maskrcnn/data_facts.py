@@ -9,7 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from official.core import config_definitions as cfg
 
-from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
+from cellclass_tf.maskrcnn.config import (
+    LEAST_DETECTIONS,
+    LEAST_PROPOSALS,
+    CellMaskRCNNTask,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +75,9 @@ def apply_facts(
         # The buffer holds decoded fields too.
         fields = facts.fields * cache_bytes // max(facts.decoded_bytes, 1)
         data.shuffle_buffer_size = max(2, min(facts.fields, fields, 1000))
-    model.detection_generator.max_num_detections = max(tile, 100)
+    model.detection_generator.max_num_detections = max(tile, LEAST_DETECTIONS)
     # Around each cell several proposals outlive their suppression.
-    model.roi_generator.test_num_proposals = max(4 * tile, 1000)
+    model.roi_generator.test_num_proposals = max(4 * tile, LEAST_PROPOSALS)
     model.roi_generator.test_pre_nms_top_k = 2 * model.roi_generator.test_num_proposals
 
 

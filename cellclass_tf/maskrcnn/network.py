@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 import tf_keras
 from official.vision.modeling import backbones, factory, maskrcnn_model
@@ -121,7 +123,7 @@ def one_call_a_cell(
 def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
     """Builds the network for (size, size, 3) inputs; weights fit any size."""
     spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
-    options = task.model.replace()
+    options = _with_room_for(task, size)
     options.detection_generator.apply_nms = False
     backbone = build_backbone(task, size, l2_regularizer)
     plain = factory.build_maskrcnn(spec, options, l2_regularizer, backbone=backbone)
@@ -133,6 +135,24 @@ def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
         training=False,
     )
     return model
+
+
+def _with_room_for(task: config.CellMaskRCNNTask, size: int):
+    """The network's options, with the room of an exported tile cut for a smaller one.
+
+    It is cut as the width, not as the area: a smaller tile can be denser.
+    """
+    options = task.model.replace()
+    share = min(1.0, size / task.export_size_px)
+    detections, proposals = options.detection_generator, options.roi_generator
+    for part, name, least in (
+        (detections, "max_num_detections", config.LEAST_DETECTIONS),
+        (proposals, "test_num_proposals", config.LEAST_PROPOSALS),
+        (proposals, "test_pre_nms_top_k", 2 * config.LEAST_PROPOSALS),
+    ):
+        room = getattr(part, name)
+        setattr(part, name, min(room, max(math.ceil(share * room), least)))
+    return options
 
 
 def build_backbone(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):

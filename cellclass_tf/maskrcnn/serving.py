@@ -35,8 +35,11 @@ class _RealProposals(tf_keras.layers.Layer):
 
     def __init__(self, generator: tf_keras.layers.Layer):
         super().__init__()
-        options = generator.get_config() | {"use_batched_nms": True}
-        self._generator = type(generator)(**options)
+        options = generator.get_config()
+        # This kernel looks at all boxes; a level needs to give no more than all levels.
+        most = options["test_num_proposals"]
+        fast = {"use_batched_nms": True, "test_pre_nms_top_k": most}
+        self._generator = type(generator)(**options | fast)
 
     def call(self, *args):
         boxes, scores = self._generator(*args)

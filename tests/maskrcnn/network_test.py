@@ -57,7 +57,10 @@ def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
         anchor_boxes={k: tf.tile(v[None], [2, 1, 1, 1]) for k, v in anchors.items()},
         training=False,
     )
-    most = params.task.model.detection_generator.max_num_detections
+    # Less room than in an exported tile, and still more than would fit side by side.
+    most = model.detection_generator.get_config()["max_num_detections"]
+    whole = params.task.model.detection_generator.max_num_detections
+    assert 4 * (64 / params.task.model_diameter_px) ** 2 < most < whole
     assert outputs["detection_probabilities"].shape == (2, most, 2)
     assert outputs["detection_masks"].shape == (2, most, 28, 28)
     # The unused last stage of the backbone is not there.
