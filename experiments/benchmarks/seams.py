@@ -22,8 +22,8 @@ from cellclass_tf.matching import match_cells
 from experiments.benchmarks.fields import merged_field
 
 _MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)
-_CELLS = flags.DEFINE_integer("cells", 400, "In the field.")
-_SIZE = flags.DEFINE_integer("size", 1104, "Of the field, px.")
+_CELLS = flags.DEFINE_integer("cells", 1600, "In the field.")
+_SIZE = flags.DEFINE_integer("size", 2208, "Of the field, px.")
 _SHIFTS = ((0, 0), (7, 3), (64, 32), (101, 37), (150, 211))
 _PIXEL_SIZE_UM = 0.325
 
