@@ -88,7 +88,8 @@ def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
 
 
 def test_colours_of_16_bit_are_read_whole(tmp_path):
-    cv2 = pytest.importorskip("cv2")
+    import cv2
+
     image = np.arange(24, dtype=np.uint16).reshape(2, 4, 3) * 2500
     path = tmp_path / "deep.png"
     cv2.imwrite(str(path), image[..., ::-1])

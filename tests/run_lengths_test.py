@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from cellclass_tf.cells import Piece
 from cellclass_tf.run_lengths import encode_mask
-
-coco_mask = pytest.importorskip("pycocotools.mask")
 
 
 def _masks():

@@ -134,9 +134,10 @@ class Calibrator:
         """Fits the three numbers; None if no cell was found again.
 
         Masks end where the median of the found cells' diameters over their true ones is
-        1. The score is the middle of those with which F1 is best. The temperature is that of the greatest likelihood of the true types
-        (Guo et al. 2017, arXiv:1706.04599), one call more of each outcome added so that
-        a network without a mistake does not become boundlessly sure (as in Platt 1999).
+        1. The score is the middle of those with which F1 is best. The temperature is
+        that of the greatest likelihood of the true types (Guo et al. 2017,
+        arXiv:1706.04599), one call more of each outcome added so that a network without
+        a mistake does not become boundlessly sure (as in Platt 1999).
         """
         if not self._fields:
             return None

@@ -1,8 +1,8 @@
 """The trained network as it is served: the same cells, in a fraction of the time.
 
 Accelerators want shapes that stand still, so Model Garden fills proposals and cells up to
-the most that there may be, and writes suppression and cropping as operations that a TPU has.
-On a processor most of the time would go there.
+the most that there may be, and writes suppression and cropping as operations that a TPU
+has. On a processor most of the time would go there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _RealProposals(tf_keras.layers.Layer):
 
 
 class _CroppingAligner(tf_keras.layers.Layer):
-    """Model Garden's `MultilevelROIAligner`, by one call of `tf.image.crop_and_resize`.
+    """Model Garden's `MultilevelROIAligner`, by `tf.image.crop_and_resize`.
 
     Each box is read at the middles of crop x crop bins on the level that goes with its
     size (Lin et al. 2017, arXiv:1612.03144, eq. 1).
@@ -77,7 +77,7 @@ class _CroppingAligner(tf_keras.layers.Layer):
         points = tf.concat([first, first + size * (self._crop_size - 1)], axis=1)
         last = [sheet.shape[1] - 1.0, sheet.shape[2] - 1.0] * 2
         shape = [self._crop_size] * 2
-        # TensorFlow warns at length of boxes whose number it cannot tell in advance.
+        # In parts, since TensorFlow warns of boxes whose number it cannot tell ahead.
         crops = tf.map_fn(
             lambda part: tf.image.crop_and_resize(sheet, *part, shape),
             (_in_parts(points / last), _in_parts(field)),

@@ -40,7 +40,7 @@ _EXPERIMENT = "cellclass_maskrcnn_small"
 
 def ours(seed: int) -> dict[str, float]:
     """Trains and tests one network of this package."""
-    from cellclass_tf.maskrcnn import export, training
+    from cellclass_tf.maskrcnn import export, outlining, training
 
     folder = pathlib.Path(_FOLDER.value) / f"seed_{seed}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -57,9 +57,9 @@ def ours(seed: int) -> dict[str, float]:
     seconds = time.monotonic() - start
     export.export(_EXPERIMENT, folder / "training", folder / "model")
     predictor = cc.Predictor.load(folder / "model")
-    return scores(lambda image: predictor.predict(image, score_threshold=0.1)) | {
-        "seconds": seconds
-    }
+    least = outlining.SCORE_THRESHOLD
+    found = scores(lambda image: predictor.predict(image, score_threshold=least))
+    return found | {"seconds": seconds}
 
 
 def scores(predict) -> dict[str, float]:

@@ -23,7 +23,7 @@ import tfds_builders
 from cellclass_tf import cells as nouns
 from cellclass_tf import files
 from cellclass_tf.manifest import ImageRow
-from cellclass_tf.maskrcnn import export, training
+from cellclass_tf.maskrcnn import export, outlining, training
 from experiments.benchmarks.fields import drawn_by_hand
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
@@ -74,7 +74,12 @@ def run_turn(root: pathlib.Path, turn: int) -> dict:
     seconds = time.monotonic() - start
     export.export(_EXPERIMENT.value, place / "training", place / "model")
     shutil.rmtree(place / "predictions", ignore_errors=True)
-    cc.predict(place / "model", test.root, place / "predictions", score_threshold=0.1)
+    cc.predict(
+        place / "model",
+        test.root,
+        place / "predictions",
+        score_threshold=outlining.SCORE_THRESHOLD,
+    )
     result = cc.evaluate(place / "predictions", test)
     kept = {key: result[key] for key in _SCORES} | {"train_s": round(seconds)}
     per_type = {name: scores["AP50"] for name, scores in result["per_type"].items()}

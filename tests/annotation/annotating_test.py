@@ -307,7 +307,6 @@ def test_study_without_accepted_images_is_refused(study, tmp_path):
 
 
 def test_useless_weights_stop_the_run_before_the_first_field(study):
-    pytest.importorskip("cellpose")
     with pytest.raises(InputError, match="neither a file"):
         annotating.annotate(study, model="no-such-model")
     assert not study.journal("annotate").exists()

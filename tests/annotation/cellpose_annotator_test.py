@@ -10,8 +10,6 @@ from cellclass_tf.annotation import cellpose_annotator
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.files import InputError
 
-pytest.importorskip("cellpose")
-
 
 def _size_model(**changes):
     return {

@@ -69,7 +69,8 @@ def _masks(*, without=(), add=False):
 
 
 def test_cellpose_own_functions_open_what_is_exported(exported):
-    io = pytest.importorskip("cellpose.io")
+    from cellpose import io
+
     images, labels, names = io.load_images_labels(
         str(exported / "HEK"), mask_filter="_seg.npy"
     )[:3]
@@ -80,7 +81,8 @@ def test_cellpose_own_functions_open_what_is_exported(exported):
 
 def test_cellpose_window_loads_what_is_exported(exported, monkeypatch):
     """Its own loader, with a stand-in for the window."""
-    gui_io = pytest.importorskip("cellpose.gui.io")
+    from cellpose.gui import io as gui_io
+
     window = unittest.mock.MagicMock()
     window.NZ, window.restore = 1, None
     window.colormap = np.zeros((1000, 3), np.uint8)

@@ -13,8 +13,6 @@ from cellclass_tf.annotation import cellpose_weights
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.files import InputError
 
-pytest.importorskip("cellpose")
-
 
 class _Touch:
     """Unpickled without care, it makes a file."""

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
+from cellpose import io
 
 from cellclass_tf.annotation.finetuning import material
 from cellclass_tf.files import InputError
 
-torch = pytest.importorskip("torch")
 CPU = torch.device("cpu")
 
 
@@ -89,7 +90,6 @@ def test_group_in_two_splits_is_refused(study):
 
 
 def test_pieces_are_what_cellpose_reads_without_the_part_kept_out(study, tmp_path):
-    io = pytest.importorskip("cellpose.io")
     roles, _ = material.roles_of(study, study.rows(), study.rows())
     pieces = material.prepare(study, roles, tmp_path, 1.0, CPU)
     assert [piece.weight for piece in pieces] == [0.25] * 4
@@ -104,7 +104,6 @@ def test_pieces_are_what_cellpose_reads_without_the_part_kept_out(study, tmp_pat
 
 
 def test_whole_fields_are_trained_on_where_others_choose(study, tmp_path):
-    io = pytest.importorskip("cellpose.io")
     rows = study.rows()
     roles = material.Roles((rows[0],), (rows[1],), (rows[2],))
     (piece,) = material.prepare(study, roles, tmp_path, 1.0, CPU)

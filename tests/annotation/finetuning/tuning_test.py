@@ -13,8 +13,6 @@ from cellclass_tf.annotation.finetuning import material, tuning, verdict
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 
-pytest.importorskip("cellpose")
-
 
 @pytest.fixture
 def output(tmp_path):
