@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, process_state
 from cellclass_tf.files import InputError
 
 # Beam's own choice for DirectRunner may fetch a program from the network.
@@ -92,7 +92,8 @@ def pipeline_options(options: Sequence[str]):
       InputError: if Beam is not installed, or refuses them.
     """
     try:
-        import apache_beam as beam
+        with process_state.logging_kept():
+            import apache_beam as beam
     except ImportError as error:
         raise InputError(
             "--engine=beam needs Apache Beam, and that is not installed. Run: "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from cellclass_tf import batch
+from cellclass_tf import batch, process_state
 from cellclass_tf.commands import COMMANDS
 from cellclass_tf.files import InputError, one_line
 
@@ -18,6 +17,7 @@ DONE, SOME_FAILED, USAGE = 0, 1, 2
 
 def main() -> None:
     """Runs the command that the process's arguments name."""
+    process_state.begin_program()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -37,10 +37,6 @@ def run(arguments: Sequence[str]) -> int:
     if {"--help", "-help", "-h", "--helpshort", "--helpfull"} & set(rest):
         print(_usage(name))
         return DONE
-    # TensorFlow's start-up notes would bury the answer; errors come as exceptions.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # As in `experiments`: without AVX-512 TensorFlow leaves it off.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         values = _parse(name, rest)
         return _report(COMMANDS[name].execute(**values))

@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 
 from cellclass_tf import command_calls
+from cellclass_tf.maskrcnn import hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +90,32 @@ _FLOW_THRESHOLD = Flag(
 )
 _DEVICE = Flag("device", "cellpose's: auto, cpu, cuda, cuda:1, mps.", default="auto")
 
+_CULTURES = (
+    Flag(
+        "images_per_type",
+        "Fields of each pure culture.",
+        flags.DEFINE_integer,
+        default=24,
+    ),
+    Flag("mixed", "Mixed fields.", flags.DEFINE_integer, default=8),
+    Flag("size", "Width of a field in px.", flags.DEFINE_integer, default=512),
+)
+
 COMMANDS = {
     "demo": Command(
         "The whole way on simulated cultures, without a network.",
         (
             Flag("output", "Folder for everything.", required=True),
+            *_CULTURES,
             Flag("steps", "Training steps.", flags.DEFINE_integer),
             Flag("seed", "Of the simulation.", flags.DEFINE_integer, default=0),
+            Flag(
+                "precision",
+                "In which the network is trained; auto takes the fastest that the "
+                "machine multiplies in hardware.",
+                choices=(hardware.AUTO, *hardware.PRECISIONS),
+                default=hardware.AUTO,
+            ),
             _PROCESSES,
         ),
         command_calls.demo,
@@ -104,14 +124,7 @@ COMMANDS = {
         "Simulated cultures as a microscope would write them, with the truth.",
         (
             Flag("study", "Folder of the new study.", required=True),
-            Flag(
-                "images_per_type",
-                "Fields of each pure culture.",
-                flags.DEFINE_integer,
-                default=24,
-            ),
-            Flag("mixed", "Mixed fields.", flags.DEFINE_integer, default=8),
-            Flag("size", "Width of a field in px.", flags.DEFINE_integer, default=512),
+            *_CULTURES,
             Flag("seed", "Same seed, same bytes.", flags.DEFINE_integer, default=0),
             Flag("dishes", "Of each culture.", flags.DEFINE_integer, default=4),
             Flag(

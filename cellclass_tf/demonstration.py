@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, process_state
 from cellclass_tf.study import MIXED, Study
 
 EXPERIMENT = "cellclass_maskrcnn_small"
@@ -38,13 +38,16 @@ class Demo:
     pictures: tuple[pathlib.Path, ...]
 
 
+@process_state.kept()
 def demo(
     output: str | os.PathLike,
     *,
     images_per_type: int = 24,
     mixed: int = 8,
+    size: int = 512,
     steps: int | None = None,
     seed: int = 0,
+    precision: str = "auto",
     processes: int = 1,
 ) -> Demo:
     """Runs every stage in order on simulated cultures, without a network.
@@ -56,8 +59,10 @@ def demo(
       output: folder for study, training, model and predictions.
       images_per_type: simulated fields of each pure culture.
       mixed: simulated fields of the mixed culture, on which the model is tested.
+      size: width of a field in px.
       steps: training steps; None for the experiment's own number.
       seed: of the simulation.
+      precision: of training, see `maskrcnn.training.train`.
       processes: worker processes of simulation, conversion and annotation.
 
     Raises:
@@ -71,7 +76,8 @@ def demo(
     output = pathlib.Path(output)
     root, model = output / "study", output / "model"
     numbers = {"images_per_type": images_per_type, "mixed": mixed, "seed": seed}
-    _check_settings(output, numbers | {"steps": steps})
+    numbers |= {"size": size}
+    _check_settings(output, numbers | {"steps": steps, "precision": precision})
     seconds: dict[str, float] = {}
     with _stage("simulate", seconds):
         _check(cc.simulate(root, **numbers, processes=processes))
@@ -87,7 +93,12 @@ def demo(
         tfds_builders.dataset(root)
     with _stage("train", seconds):
         training.train(
-            EXPERIMENT, output / "training", study=root, mode="train", steps=steps
+            EXPERIMENT,
+            output / "training",
+            study=root,
+            mode="train",
+            steps=steps,
+            precision=precision,
         )
     with _stage("export", seconds):
         export.export(EXPERIMENT, output / "training", model)
@@ -189,7 +200,10 @@ def _check_settings(output: pathlib.Path, settings: dict[str, Any]) -> None:
     path = output / "demo.json"
     if not path.exists():
         files.write_json(path, settings)
-    elif json.loads(path.read_text(encoding="utf-8")) != settings:
+        return
+    # What earlier versions did not record was always so.
+    before = {"size": 512, "precision": "auto"}
+    if before | json.loads(path.read_text(encoding="utf-8")) != settings:
         raise files.InputError(
             f"{output} holds a demo of other settings ({path.name}); choose a new folder."
         )

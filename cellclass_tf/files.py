@@ -15,10 +15,12 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from cellclass_tf import process_state
 
 # Twice the 10,000 x 10,000 px field that the library is made for. A header that claims
 # more is taken for a decompression bomb and is refused before a pixel is read.
@@ -194,6 +196,36 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def recorded_path(path: str | os.PathLike) -> str:
+    """Returns a path as it is recorded: absolute, or the address of a bucket."""
+    text = os.fspath(path)
+    return text if "://" in text else os.path.abspath(text)
+
+
+def places_of(
+    recorded: str, folder: str | os.PathLike, folder_then: str = ""
+) -> list[pathlib.Path]:
+    """Returns the places where a recorded path may be now, the likeliest first.
+
+    Args:
+      recorded: as the record holds it, see `recorded_path`; '' if it holds none. A
+        relative one, of an older version, does not say from which folder.
+      folder: of the record.
+      folder_then: where that folder was when the record was written, '' if unknown:
+        what was moved together with it is found again.
+    """
+    path, folder = pathlib.Path(recorded), pathlib.Path(os.path.abspath(folder))
+    if not recorded:
+        return []
+    if path.is_absolute() and folder_then:
+        between = os.path.relpath(path, folder_then)
+        moved = pathlib.Path(os.path.normpath(folder / between))
+        return list(dict.fromkeys([path, moved]))
+    if path.is_absolute() or ".." in path.parts:
+        return [path]
+    return [*(parent / path for parent in (folder, *folder.parents)), path]
+
+
 def inside(name: str, source: str | os.PathLike) -> pathlib.PurePosixPath:
     """Returns a relative path that a file names, if it stays in the folder it is of.
 
@@ -213,6 +245,24 @@ def check_image_size(height: int, width: int, path: str | os.PathLike) -> None:
             f"{path}: the header claims {height} x {width} px, more than the "
             f"{MAX_IMAGE_PIXELS:,} px that are opened. Split the field into tiles."
         )
+
+
+@contextlib.contextmanager
+def opened_image(
+    path: str | os.PathLike, formats: Sequence[str] | None = None
+) -> Iterator[Any]:
+    """Yields an image that Pillow has opened, of up to `MAX_IMAGE_PIXELS`.
+
+    Raises:
+      PIL.Image.DecompressionBombError: if the header claims far more pixels.
+    """
+    from PIL import Image
+
+    # Pillow compares with its limit when it opens a file, not when it reads the pixels.
+    with process_state.pillow_pixel_limit(MAX_IMAGE_PIXELS):
+        image = Image.open(path, formats=formats)
+    with image:
+        yield image
 
 
 def read_png(path: str | os.PathLike) -> np.ndarray:
@@ -268,9 +318,8 @@ def encoded_png(image: np.ndarray, *, runs: bool = False) -> bytes:
 def _decode_png(path: str | os.PathLike, colour: int) -> np.ndarray:
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = MAX_IMAGE_PIXELS
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             if colour == _PNG_PALETTE:
                 return np.asarray(image.convert("RGB"))
             pixels = np.asarray(image)

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 import cellclass_tf
-from cellclass_tf import batch, files, overlay
+from cellclass_tf import batch, files, overlay, process_state
 from cellclass_tf.analysis import cell_table, mixture, report
 from cellclass_tf.cells import UNCERTAIN_BELOW
 from cellclass_tf.files import InputError
@@ -46,6 +46,7 @@ class _Field:
         return self.output / ".parts" / f"{self.stem}.csv"
 
 
+@process_state.kept()
 def predict(
     model: str | os.PathLike,
     input: str | os.PathLike,
@@ -147,7 +148,7 @@ def predict(
         (output / name).unlink(missing_ok=True)
     if good:
         settings = {
-            "input": os.fspath(input),
+            "input": files.recorded_path(input),
             "cell_type": cell_type,
             "pixel_size_um": pixel_size_um,
             "score_threshold": score_threshold,
@@ -270,11 +271,12 @@ def _write_record(
         for row in rows
     ]
     record = {
-        "model": os.fspath(model),
+        "folder": files.recorded_path(output),
+        "model": files.recorded_path(model),
         "model_sha256": predictor.fingerprint,
         "model_metadata": predictor.metadata,
         "settings": settings,
-        "study": os.fspath(study.root),
+        "study": files.recorded_path(study.root),
         "versions": {
             "cellclass_tf": cellclass_tf.__version__,
             "numpy": np.__version__,

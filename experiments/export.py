@@ -8,18 +8,36 @@ import sys
 
 from absl import app, flags
 
+from cellclass_tf import process_state
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import export
 
 _EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment trained.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Its model_dir, or a checkpoint.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the SavedModel.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where the dataset of the training is now, if it has moved."
+)
+_NO_CALIBRATION = flags.DEFINE_bool(
+    "no-calibration",
+    False,
+    "Export without the dataset; scores and probabilities stay the network's own.",
+)
 
 
 def main(_) -> int:
     """Exports what the flags name."""
+    # TensorFlow loads only now, with the settings made below.
+    from cellclass_tf.maskrcnn import export
+
     try:
-        print(export.export(_EXPERIMENT.value, _CHECKPOINT.value, _OUTPUT.value))
+        exported = export.export(
+            _EXPERIMENT.value,
+            _CHECKPOINT.value,
+            _OUTPUT.value,
+            data_dir=_DATA_DIR.value,
+            calibrate=not _NO_CALIBRATION.value,
+        )
+        print(exported)
     except InputError as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
@@ -27,5 +45,6 @@ def main(_) -> int:
 
 
 if __name__ == "__main__":
+    process_state.begin_program()
     flags.mark_flags_as_required(["experiment", "checkpoint", "output"])
     app.run(main)

@@ -9,9 +9,9 @@ import sys
 from absl import app, flags
 from official.common import flags as model_garden_flags
 
-import tfds_builders  # noqa: F401 - registers cell_types with TFDS.
+from cellclass_tf import process_state
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import training
+from cellclass_tf.maskrcnn import hardware
 
 _STUDY = flags.DEFINE_string(
     "study", None, "Folder of a study with a dataset; else simulated cultures."
@@ -30,10 +30,21 @@ _HEADS = flags.DEFINE_integer(
     "heads_steps", None, "First so many steps for the heads alone; then all, slowly."
 )
 _SEED = flags.DEFINE_integer("seed", None, "Of crops and new weights; else 0.")
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    hardware.AUTO,
+    [hardware.AUTO, *hardware.PRECISIONS],
+    "In which the network computes while it trains; auto takes the fastest that the "
+    "devices multiply in hardware. The same as runtime.mixed_precision_dtype.",
+)
 
 
 def main(_) -> int:
     """Trains with the parameters that flags and data give."""
+    # TensorFlow loads only now, with the settings made below.
+    import tfds_builders  # noqa: F401 - registers cell_types with TFDS.
+    from cellclass_tf.maskrcnn import training
+
     try:
         training.run(flags.FLAGS, flags.FLAGS.model_dir, flags.FLAGS.mode)
     except InputError as error:
@@ -43,6 +54,7 @@ def main(_) -> int:
 
 
 if __name__ == "__main__":
+    process_state.begin_program()
     model_garden_flags.define_flags()
     flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
     app.run(main)

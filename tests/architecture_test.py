@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "cellclass_tf"
 STAGES = ("microscopy", "annotation", "datasets", "maskrcnn", "analysis")
 NOUNS = (
+    "process_state",
     "files",
     "cells",
     "micrograph",
@@ -114,6 +115,34 @@ def test_heavy_libraries_stay_in_their_rooms():
             assert "official" not in names
 
 
+def test_what_a_process_shares_is_changed_in_one_place_alone():
+    # What changes it, and the modules that put it back.
+    owners = {
+        "os.environ": ("process_state", "hardware", "local_engine"),
+        "MAX_IMAGE_PIXELS =": ("process_state", "files"),
+        "redirect_stdout": (),
+        "set_global_policy": ("keras_state",),
+        "set_random_seed": ("keras_state",),
+        "np.random.seed": (),
+        "matplotlib.use": ("process_state",),
+        "simplefilter": ("cellpose_annotator",),
+        "setLevel": ("process_state",),
+        "addHandler": ("tiff",),
+        "list_physical_devices": ("hardware",),
+    }
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for what, modules in owners.items():
+            assert what not in text or path.stem in modules, (path, what)
+
+
+def test_model_garden_is_imported_where_it_cannot_choose_a_backend():
+    for path in PACKAGE.rglob("*.py"):
+        names = imports_of(path)
+        if path.stem != "model_garden":
+            assert not any(n.startswith("official.vision") for n in names), path
+
+
 def test_every_public_module_has_a_test():
     for path in PACKAGE.rglob("*.py"):
         if path.stem.startswith("_") or path.stem in UNTESTED_ALONE:
@@ -133,6 +162,7 @@ UNTESTED_ALONE = {
     "picture": "overlay",
     "export": "training",
     "loop": "training",
+    "model_garden": "network",
     "runs": "training",
     "validation": "tiles",
     "prediction": "training",

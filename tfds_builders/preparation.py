@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.utils import version as tfds_version
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, process_state
 from cellclass_tf.datasets import examples
 from cellclass_tf.files import InputError, one_line
 from cellclass_tf.manifest import Cost, costs_of_rejection
@@ -62,6 +62,7 @@ class Prepared:
         return f"new, since the version before:{changes}"
 
 
+@process_state.kept()
 def dataset(
     study: str | os.PathLike | Study,
     *,

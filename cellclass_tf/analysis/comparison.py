@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cellclass_tf import files, matching, overlay
+from cellclass_tf import files, matching, overlay, process_state
 from cellclass_tf.analysis import sources
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
@@ -54,6 +54,7 @@ class Comparison:
         return "\n".join([*lines, f"Tables and pictures, worst first: {self.folder}"])
 
 
+@process_state.kept()
 def compare(
     a: str | os.PathLike,
     b: str | os.PathLike,

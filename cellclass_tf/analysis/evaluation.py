@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import logging
 
-from cellclass_tf import files
+from cellclass_tf import files, process_state
 from cellclass_tf.analysis.predictions import Predictions
 from cellclass_tf.analysis.tally import Tally
 from cellclass_tf.cells import Cells
@@ -17,6 +17,7 @@ from cellclass_tf.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 
+@process_state.kept()
 def evaluate(
     predictions: str | os.PathLike | Predictions,
     study: str | os.PathLike | Study,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
+from cellclass_tf import files, process_state
 from cellclass_tf.analysis import shares
 from cellclass_tf.analysis.predictions import Predictions
 from cellclass_tf.files import InputError
@@ -17,6 +17,7 @@ MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
 
 
+@process_state.kept()
 def mixture(
     predictions: str | os.PathLike | Predictions,
     *,

@@ -94,13 +94,15 @@ class Predictions:
         """By stem where the image lay when it was predicted, and its pixel size in µm.
 
         Only those that run.json tells of. What `predict` converted is looked for beside
-        the predictions, which may have been moved since.
+        the predictions; a study where it was, or where it is now if it was moved together
+        with the predictions.
         """
         path, stems = self.folder / "run.json", set(self.stems)
-        converted = self.folder / "converted"
-        root = (
-            converted if converted.exists() else pathlib.Path(self.run.get("study", ""))
+        converted, recorded = self.folder / "converted", self.run.get("study", "")
+        places = [converted] + files.places_of(
+            recorded, self.folder, self.run.get("folder", "")
         )
+        root = next((p for p in places if p.is_dir()), pathlib.Path(recorded))
         found = {}
         for entry in self.run.get("images", []):
             image = files.inside(str(entry["image"]), path)

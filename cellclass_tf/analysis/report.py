@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
+from cellclass_tf import files, process_state
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.analysis.predictions import Predictions
@@ -42,6 +42,7 @@ _SAMPLE_CELLS = 20_000
 _PICTURE_PX = 1400
 
 
+@process_state.kept()
 def report(
     predictions: str | os.PathLike | Predictions,
     *,

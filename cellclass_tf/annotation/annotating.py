@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import logging
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, process_state
 from cellclass_tf.annotation import doubts, records, review
 from cellclass_tf.annotation.annotator import Annotator
 from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
@@ -34,6 +34,7 @@ class Settings:
     device: str = "auto"
 
 
+@process_state.kept()
 def annotate(
     study: str | os.PathLike | Study,
     *,

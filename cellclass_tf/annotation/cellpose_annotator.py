@@ -186,18 +186,20 @@ class CellposeAnnotator:
         key = "model_type" if self._named else "pretrained_model"
         model = self.name.removeprefix("cellpose:") if self._named else self.weights
         device = torch.device(self._device)
-        return cellpose_models().CellposeModel(
-            gpu=device.type != "cpu", device=device, **{key: str(model)}
-        )
+        with cellpose_weights.contained():
+            return cellpose_models().CellposeModel(
+                gpu=device.type != "cpu", device=device, **{key: str(model)}
+            )
 
     def _eval(self, model: Any, image: np.ndarray, **options: Any) -> Any:
-        return model.eval(
-            image,
-            channels=list(CHANNELS),
-            channel_axis=2,
-            batch_size=self._batch_size,
-            **options,
-        )
+        with cellpose_weights.contained():
+            return model.eval(
+                image,
+                channels=list(CHANNELS),
+                channel_axis=2,
+                batch_size=self._batch_size,
+                **options,
+            )
 
     def _segment(
         self, image: np.ndarray, diameter: float, normalize: Any
@@ -247,7 +249,8 @@ def _device_name(device: str) -> str:
     import torch
 
     if device == "auto":
-        return str(_core().assign_device(gpu=True)[0])
+        with cellpose_weights.contained():
+            return str(_core().assign_device(gpu=True)[0])
     try:
         torch.empty(0, device=torch.device(device))
     # PyTorch says that a device is not there in several ways.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import batch, connected, files
+from cellclass_tf import batch, connected, files, process_state
 from cellclass_tf.annotation import changes, pickled_npy, records, review
 from cellclass_tf.annotation.importing import (
     Arrival,
@@ -36,6 +36,7 @@ _CRUMB_PX = 15
 _CRUMB_SHARE = 0.05
 
 
+@process_state.kept()
 def export_cellpose(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,
@@ -93,6 +94,7 @@ def export_cellpose(
     return outcome.merged(batch.Outcome(failures=failures))
 
 
+@process_state.kept()
 def import_cellpose(
     study: str | os.PathLike | Study, source: str | os.PathLike
 ) -> batch.Outcome:

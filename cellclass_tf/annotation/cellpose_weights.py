@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cellclass_tf import process_state
 from cellclass_tf.annotation import pickled_npy
 from cellclass_tf.files import InputError
 
@@ -51,11 +52,21 @@ def cellpose_models() -> Any:
             f"cellpose {version} is installed, which has another network and ignores "
             "these settings. Install `pip install 'cellpose<4'`."
         )
-    logger = logging.getLogger("cellpose")
-    if logger.level == logging.NOTSET:
-        # What it warns of, such as a field without cells, is told by the callers.
-        logger.setLevel(logging.ERROR)
     return models
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Runs cellpose and PyTorch in the block without effects on the rest of the process.
+
+    cellpose's warnings, such as of a field without cells, stay off the terminal: the
+    callers report the same in their own words.
+    """
+    with (
+        process_state.log_level("cellpose", logging.ERROR),
+        process_state.triton_hidden(),
+    ):
+        yield
 
 
 def find_weights(model: str) -> pathlib.Path:
@@ -86,7 +97,7 @@ def _fetch(
     folder = pathlib.Path(cellpose_models().MODEL_DIR)
     before = set(folder.glob("*"))
     try:
-        with _restored_network_settings():
+        with _restored_network_settings(), contained():
             path = pathlib.Path(path_of(name))
     except (OSError, http.client.HTTPException) as error:
         raise InputError(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, process_state
 from cellclass_tf.annotation.importing import (
     Arrival,
     Candidate,
@@ -36,6 +36,7 @@ _MOST_FIELDS = 8
 _ONE_CELL = re.compile(r"(?P<name>.+)_mask_out_(?P<cell>\d+)")
 
 
+@process_state.kept()
 def import_masks(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,

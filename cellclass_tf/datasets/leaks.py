@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from cellclass_tf import scenes
+from cellclass_tf import process_state, scenes
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.manifest import ImageRow
@@ -96,6 +96,7 @@ class _Field:
     cells: collections.Counter
 
 
+@process_state.kept()
 def check_dataset(dataset_dir: str | os.PathLike) -> Report:
     """Reads every record of a prepared dataset and looks for leaks between its splits.
 

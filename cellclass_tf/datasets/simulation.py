@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, process_state
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.datasets.culture import looks
@@ -54,6 +54,7 @@ class _Field:
         return (*self.study.cell_types, MIXED).index(self.cell_type)
 
 
+@process_state.kept()
 def simulate(
     study: str | os.PathLike,
     *,

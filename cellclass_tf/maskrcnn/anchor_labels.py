@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import tensorflow as tf
-from official.vision.ops import anchor
-from official.vision.utils.object_detection import box_list
+
+from cellclass_tf.maskrcnn.model_garden import anchor, box_list
 
 
 class SeededAnchorLabeler(anchor.RpnAnchorLabeler):

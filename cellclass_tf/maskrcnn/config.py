@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 
-import tensorflow as tf
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 from official.modeling import optimization
-from official.vision.configs import backbones, common, decoders, maskrcnn
+
+from cellclass_tf.maskrcnn.model_garden import (
+    backbone_configs,
+    common_configs,
+    configs,
+    decoder_configs,
+)
 
 BEST_FOLDER = "best"
 # In a tile, however small.
@@ -19,7 +23,7 @@ EXPERIMENTS = ("cellclass_maskrcnn", "cellclass_maskrcnn_small")
 
 
 @dataclasses.dataclass
-class DataConfig(maskrcnn.DataConfig):
+class DataConfig(configs.DataConfig):
     """Crops of TFDS examples `cell_types`.
 
     Attributes:
@@ -44,7 +48,7 @@ class DataConfig(maskrcnn.DataConfig):
 
 
 @dataclasses.dataclass
-class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
+class CellMaskRCNNTask(configs.MaskRCNNTask):
     """Mask R-CNN of cells; the last five are set from the dataset.
 
     Attributes:
@@ -88,30 +92,32 @@ class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
 def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
     """A network for a processor without an accelerator, and for small studies."""
     filters = 48
-    model = maskrcnn.MaskRCNN(
+    model = configs.MaskRCNN(
         input_size=[128, 128, 3],
         min_level=2,
         max_level=4,
         outer_boxes_scale=1.15,
-        anchor=maskrcnn.Anchor(aspect_ratios=[0.6, 1.0, 1.7]),
-        backbone=backbones.Backbone(
+        anchor=configs.Anchor(aspect_ratios=[0.6, 1.0, 1.7]),
+        backbone=backbone_configs.Backbone(
             type="resnet",
-            resnet=backbones.ResNet(model_id=18, depth_multiplier=0.5),
+            resnet=backbone_configs.ResNet(model_id=18, depth_multiplier=0.5),
         ),
-        decoder=decoders.Decoder(type="fpn", fpn=decoders.FPN(num_filters=filters)),
-        rpn_head=maskrcnn.RPNHead(num_convs=1, num_filters=filters),
-        detection_head=maskrcnn.DetectionHead(
+        decoder=decoder_configs.Decoder(
+            type="fpn", fpn=decoder_configs.FPN(num_filters=filters)
+        ),
+        rpn_head=configs.RPNHead(num_convs=1, num_filters=filters),
+        detection_head=configs.DetectionHead(
             num_convs=0, num_filters=filters, fc_dims=256, class_agnostic_bbox_pred=True
         ),
-        roi_generator=maskrcnn.ROIGenerator(
+        roi_generator=configs.ROIGenerator(
             pre_nms_top_k=300, num_proposals=100, test_pre_nms_score_threshold=0.05
         ),
-        roi_sampler=maskrcnn.ROISampler(num_sampled_rois=64, foreground_fraction=0.5),
-        mask_head=maskrcnn.MaskHead(
+        roi_sampler=configs.ROISampler(num_sampled_rois=64, foreground_fraction=0.5),
+        mask_head=configs.MaskHead(
             num_convs=2, num_filters=filters, class_agnostic=True
         ),
-        mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=8),
-        norm_activation=common.NormActivation(
+        mask_sampler=configs.MaskSampler(num_sampled_masks=8),
+        norm_activation=common_configs.NormActivation(
             norm_momentum=0.95, norm_epsilon=1e-3, use_sync_bn=False
         ),
     )
@@ -123,17 +129,17 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
 @exp_factory.register_config_factory("cellclass_maskrcnn")
 def cellclass_maskrcnn() -> cfg.ExperimentConfig:
     """ResNet-50 FPN on 512 px crops at native scale, for GPUs and TPUs."""
-    model = maskrcnn.MaskRCNN(
+    model = configs.MaskRCNN(
         input_size=[512, 512, 3],
         min_level=2,
         max_level=5,
         outer_boxes_scale=1.15,
-        backbone=backbones.Backbone(
-            type="resnet", resnet=backbones.ResNet(model_id=50)
+        backbone=backbone_configs.Backbone(
+            type="resnet", resnet=backbone_configs.ResNet(model_id=50)
         ),
-        detection_head=maskrcnn.DetectionHead(class_agnostic_bbox_pred=True),
-        mask_head=maskrcnn.MaskHead(class_agnostic=True),
-        norm_activation=common.NormActivation(
+        detection_head=configs.DetectionHead(class_agnostic_bbox_pred=True),
+        mask_head=configs.MaskHead(class_agnostic=True),
+        norm_activation=common_configs.NormActivation(
             norm_momentum=0.99, norm_epsilon=1e-3, use_sync_bn=True
         ),
     )
@@ -158,7 +164,7 @@ def _experiment(
     task.validation_data.tfds_split = "validation"
     return cfg.ExperimentConfig(
         task=task,
-        runtime=cfg.RuntimeConfig(mixed_precision_dtype=_mixed_precision()),
+        runtime=cfg.RuntimeConfig(mixed_precision_dtype="float32"),
         trainer=cfg.TrainerConfig(
             train_steps=steps,
             steps_per_loop=20,
@@ -208,20 +214,3 @@ def set_steps(params: cfg.ExperimentConfig, steps: int) -> None:
     params.trainer.train_steps = steps
     params.trainer.validation_interval = max(loop, -(-steps // 5 // loop) * loop)
     params.trainer.optimizer_config = _adam(steps, rate, params.task.heads_steps)
-
-
-def _mixed_precision() -> str | None:
-    """bfloat16 or float16 where the device multiplies it in hardware, else None.
-
-    GPUs have bfloat16 from compute capability 8.0 on and float16 from 7.0 on; processors
-    have bfloat16 with AMX.
-    """
-    for device in tf.config.list_physical_devices("GPU"):
-        details = tf.config.experimental.get_device_details(device)
-        major = details.get("compute_capability", (0, 0))[0]
-        return "bfloat16" if major >= 8 else "float16" if major == 7 else None
-    try:
-        flags = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return "bfloat16" if "amx_bf16" in flags else None

@@ -16,13 +16,14 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 import cellclass_tf
-from cellclass_tf import files
+from cellclass_tf import files, process_state
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn import (
     calibration,
     config,
     inputs,
+    keras_state,
     network,
     outlining,
     predictor,
@@ -34,8 +35,14 @@ from cellclass_tf.splits import COMPOSED
 RELIABILITY_FILE = "reliability.png"
 
 
+@process_state.kept()
 def export(
-    experiment: str, checkpoint: str | os.PathLike, output: str | os.PathLike
+    experiment: str,
+    checkpoint: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    calibrate: bool = True,
 ) -> pathlib.Path:
     """Writes a SavedModel of a training run, whole or not at all.
 
@@ -49,32 +56,44 @@ def export(
     Where masks end and how sure calls are is fitted on the splits validation and
     composed (see `calibration.Calibrator`), and drawn in reliability.png.
 
+    The model computes in float32, whatever precision it was trained in.
+
     Args:
       experiment: the experiment that was trained.
       checkpoint: its folder, of which the best checkpoint by validation is taken, or
         else the last; or one checkpoint in it.
       output: folder of the SavedModel; an earlier one in it is replaced.
+      data_dir: where the dataset of the training is now; None to look where it was, and
+        where it is if it was moved together with the training run.
+      calibrate: False to export without the dataset: masks end at one half, and scores
+        and probabilities stay the network's own.
 
     Returns:
       `output`.
 
     Raises:
-      InputError: if there is no such checkpoint, or `output` holds something else.
+      InputError: if there is no such checkpoint, `output` holds something else, or the
+        dataset of the training is not found.
     """
     path = runs.checkpoint_in(checkpoint)
     output = pathlib.Path(output)
     _check_output(output)
-    params = runs.load_params(experiment, runs.folder_of(path))
-    model = network.build_model(params.task, params.task.export_size_px)
-    runs.restore(model, path)
-    serving.for_serving(model)
+    run = runs.folder_of(path)
+    params = runs.load_params(experiment, run)
+    dataset = runs.find_dataset(run, params.task, data_dir) if calibrate else None
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
         tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX)
     )
     try:
-        _save(model, params, experiment, path, temporary)
-        _calibrate(temporary, params.task)
+        # New layers draw random weights before they get those of the checkpoint.
+        with keras_state.precision("float32"), keras_state.random_seed(0):
+            model = network.build_model(params.task, params.task.export_size_px)
+            runs.restore(model, path)
+            serving.for_serving(model)
+            _save(model, params, experiment, path, temporary)
+        if dataset is not None:
+            _calibrate(temporary, params.task, dataset)
         temporary.chmod(0o755)
         _swap(temporary, output)
     finally:
@@ -129,13 +148,17 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
     files.write_json(pathlib.Path(folder) / predictor.METADATA_FILE, content)
 
 
-def _calibrate(folder: pathlib.Path, task_config: config.CellMaskRCNNTask) -> None:
+def _calibrate(
+    folder: pathlib.Path, task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path
+) -> None:
     """Fits thresholds and temperature on the held-out splits, where there are any."""
     model = predictor.Predictor.load(folder)
     calibrator = calibration.Calibrator(model.type_names)
     data = task_config.validation_data
     splits = (data.tfds_split, COMPOSED)
-    fields = itertools.chain.from_iterable(_fields(task_config, s) for s in splits)
+    fields = itertools.chain.from_iterable(
+        _fields(task_config, dataset, split) for split in splits
+    )
     for image, true, pixel_size_um in itertools.islice(fields, calibration.MOST_FIELDS):
         detections = model.detect(
             image,
@@ -175,14 +198,17 @@ def _calibrate(folder: pathlib.Path, task_config: config.CellMaskRCNNTask) -> No
 
 
 def _fields(
-    task_config: config.CellMaskRCNNTask, split: str
+    task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path, split: str
 ) -> Iterator[tuple[np.ndarray, Cells, float]]:
-    """Images, cells and pixel sizes of a split; none if it is not there (any more)."""
-    data = task_config.validation_data.replace(tfds_split=split, cache=False)
-    folder = tfds.core.Path(data.tfds_data_dir) / data.tfds_name.replace(":", "/")
-    prepared = (folder / "dataset_info.json").exists()
-    if not prepared or split not in tfds.builder_from_directory(folder).info.splits:
+    """Yields image, cells and pixel size of each field of a split, if there is one."""
+    builder = tfds.builder_from_directory(dataset)
+    if split not in builder.info.splits:
         return
+    # DATA_DIR/NAME/CONFIG/VERSION
+    data_dir = os.fspath(dataset.parents[2])
+    data = task_config.validation_data.replace(
+        tfds_split=split, tfds_data_dir=data_dir, cache=False
+    )
     for field in inputs.fields_of(data):
         image = inputs.decoded(field)[0].numpy()
         true = inputs.cells_of(field, task_config.type_names)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from official.vision.ops import anchor, box_ops, preprocess_ops
 
 from cellclass_tf.cells import Cells
 from cellclass_tf.maskrcnn import augmentation
 from cellclass_tf.maskrcnn.anchor_labels import SeededAnchorLabeler
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
+from cellclass_tf.maskrcnn.model_garden import anchor, box_ops, preprocess_ops
 
 
 def build_dataset(

@@ -15,9 +15,10 @@ import tqdm
 from absl import logging
 from official.core import config_definitions as cfg
 from official.core import train_lib
+from orbit import controller as orbit_controller
 
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import inputs
+from cellclass_tf.maskrcnn import inputs, keras_state
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
 
 
@@ -33,10 +34,9 @@ def run(
     Raises:
       InputError: if the loss is no number any more. Checkpoints from before stay.
     """
-    # The controller prints every loop's losses; the log has them too, and the bar shows.
     with (
-        open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
+        _silent_controller(),
+        keras_state.summary_step_kept(),
         _own_folder(strategy, params, os.fspath(model_dir)) as folder,
     ):
         progress = _Progress(task, params, model_dir)
@@ -60,6 +60,17 @@ def run(
 
 
 @contextlib.contextmanager
+def _silent_controller() -> Iterator[None]:
+    """Lets the controller log the losses of every loop, which it also prints."""
+    log_and_print = orbit_controller._log
+    orbit_controller._log = logging.info
+    try:
+        yield
+    finally:
+        orbit_controller._log = log_and_print
+
+
+@contextlib.contextmanager
 def _own_folder(
     strategy: tf.distribute.Strategy, params: cfg.ExperimentConfig, model_dir: str
 ) -> Iterator[str]:
@@ -77,7 +88,7 @@ def _own_folder(
 
 
 def _copy_state(model_dir: str, folder: str, best: str) -> None:
-    known = os.path.join(model_dir, best, "best_ckpt_info.json") if best else ""
+    known = os.path.join(model_dir, best, "info.json") if best else ""
     if os.path.exists(known):
         os.makedirs(os.path.join(folder, best))
         shutil.copy(known, os.path.join(folder, best))

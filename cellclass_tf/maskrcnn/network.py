@@ -6,11 +6,16 @@ import math
 
 import tensorflow as tf
 import tf_keras
-from official.vision.modeling import backbones, factory, maskrcnn_model
-from official.vision.modeling.layers import nn_blocks
-from official.vision.ops import box_ops
 
 from cellclass_tf.maskrcnn import config
+from cellclass_tf.maskrcnn.model_garden import (
+    backbones,
+    box_ops,
+    factory,
+    maskrcnn_model,
+    nn_blocks,
+    roi_generator,
+)
 
 OUTPUTS = {
     "detection_boxes": tf.float32,
@@ -29,6 +34,9 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
     back as two types. Here suppression runs on the probability of being any cell, and
     the probabilities of all types come along as `detection_probabilities` (B, D, K),
     rows summing to 1.
+
+    Whatever precision the network is trained in, boxes, scores and masks are float32: in
+    bfloat16 a box at 300 px would end on even pixels only.
 
     Attributes:
       leaves_out_padding: whether D is the most that a field of the batch holds, and not
@@ -62,6 +70,14 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             )
         return outputs, between
 
+    def _run_frcnn_head(self, *args, **kwargs):
+        classes, boxes, *rest = super()._run_frcnn_head(*args, **kwargs)
+        return tf.cast(classes, tf.float32), tf.cast(boxes, tf.float32), *rest
+
+    def _features_to_mask_outputs(self, *args):
+        logits = tf.cast(super()._features_to_mask_outputs(*args)[0], tf.float32)
+        return logits, tf.sigmoid(logits)
+
     def _call_mask_outputs(self, *args, matched_gt_boxes, gt_masks, **kwargs):
         # Model Garden reads a cell's mask between its pixels as if their middles lay on
         # whole numbers, which they miss by half a pixel: every mask would be learned
@@ -71,6 +87,16 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
         return super()._call_mask_outputs(
             *args, matched_gt_boxes=matched_gt_boxes, gt_masks=gt_masks, **kwargs
         )
+
+
+@tf_keras.utils.register_keras_serializable(package="cellclass_tf")
+class ROIGenerator(roi_generator.MultilevelROIGenerator):
+    """Model Garden's, which decodes boxes in the type of the scores, in float32."""
+
+    def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape, training=None):
+        """Proposes boxes, (B, P, 4) float32, with their scores, (B, P) float32."""
+        scores = {k: tf.cast(v, tf.float32) for k, v in raw_scores.items()}
+        return super().call(raw_boxes, scores, anchor_boxes, image_shape, training)
 
 
 def moved_by_half_a_pixel(boxes, masks):
@@ -127,7 +153,7 @@ def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
     options.detection_generator.apply_nms = False
     backbone = build_backbone(task, size, l2_regularizer)
     plain = factory.build_maskrcnn(spec, options, l2_regularizer, backbone=backbone)
-    model = CellMaskRCNN(**plain.get_config())
+    model = CellMaskRCNN(**_with_boxes_in_float32(plain.get_config()))
     # A call with symbolic inputs makes the weights.
     model(
         tf_keras.Input([size, size, 3]),
@@ -135,6 +161,23 @@ def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
         training=False,
     )
     return model
+
+
+# The layers that work on boxes.
+_ON_BOXES = ("roi_sampler", "roi_aligner", "mask_sampler", "mask_roi_aligner")
+
+
+def _with_boxes_in_float32(parts: dict) -> dict:
+    """Replaces layers without weights; Keras would cast boxes to the type of features."""
+
+    def in_float32(layer, kind=None):
+        if isinstance(layer, (list, tuple)):
+            return [in_float32(one) for one in layer]
+        return (kind or type(layer))(**layer.get_config(), dtype="float32")
+
+    new = {name: in_float32(parts[name]) for name in _ON_BOXES}
+    new["roi_generator"] = in_float32(parts["roi_generator"], ROIGenerator)
+    return {**parts, **new}
 
 
 def _with_room_for(task: config.CellMaskRCNNTask, size: int):

@@ -9,6 +9,7 @@ import pathlib
 import platform
 
 import tensorflow as tf
+import tensorflow_datasets as tfds
 import tf_keras
 import yaml
 from official.core import config_definitions as cfg
@@ -37,6 +38,8 @@ def begin(
     train_utils.serialize_config(params, os.fspath(model_dir))
     runtime = params.runtime
     record = {
+        # Where the dataset is found from here if both are moved.
+        "folder": files.recorded_path(model_dir),
         "experiment": experiment,
         "seed": params.task.train_data.seed,
         "steps": params.trainer.train_steps,
@@ -44,10 +47,10 @@ def begin(
         "dataset_fingerprint": params.task.fingerprint,
         "starting_weights": params.task.init_checkpoint or None,
         "distribution_strategy": runtime.distribution_strategy,
-        "mixed_precision": runtime.mixed_precision_dtype,
+        "precision": runtime.mixed_precision_dtype,
         "processor": platform.machine(),
         "processors": os.cpu_count(),
-        "gpus": len(tf.config.list_physical_devices("GPU")),
+        "gpus": runtime.num_gpus,
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
@@ -66,6 +69,62 @@ def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.Experiment
         raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
     params = exp_factory.get_exp_config(experiment)
     return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
+
+
+def find_dataset(
+    model_dir: pathlib.Path,
+    task: config.CellMaskRCNNTask,
+    data_dir: str | os.PathLike | None = None,
+) -> tfds.core.Path:
+    """Finds the prepared dataset with which a run was trained.
+
+    Args:
+      model_dir: folder of the run.
+      task: its parameters.
+      data_dir: where the dataset is; None for where it was during training, and for
+        where it is if it was moved together with the run.
+
+    Returns:
+      The folder with dataset_info.json.
+
+    Raises:
+      InputError: if it is not there, or is another one than the run was trained on.
+    """
+    data = task.validation_data
+    recorded = data.tfds_data_dir
+    if data_dir is not None:
+        places = [data_dir]
+    elif "://" in recorded:
+        places = [recorded]
+    else:
+        places = files.places_of(recorded, model_dir, _folder_then(model_dir))
+    name = data.tfds_name.replace(":", "/")
+    folders = [tfds.core.Path(os.fspath(place)) / name for place in places]
+    found = next((f for f in folders if (f / "dataset_info.json").exists()), None)
+    if found is None:
+        listed = " and ".join(str(folder) for folder in folders[:3])
+        raise InputError(
+            f"The dataset {data.tfds_name}, with which {model_dir} was trained, is not "
+            f"there (looked in {listed}). Probabilities are calibrated on its held-out "
+            "fields. Name its folder with --data_dir, or export without calibration "
+            "with --no-calibration."
+        )
+    metadata = tfds.builder_from_directory(found).info.metadata or {}
+    if task.fingerprint and metadata.get("fingerprint") != task.fingerprint:
+        raise InputError(
+            f"{found} is another dataset than {model_dir} was trained on (fingerprint "
+            f"{metadata.get('fingerprint')}, expected {task.fingerprint}). Name the "
+            "folder of the right one with --data_dir, or export with --no-calibration."
+        )
+    return found
+
+
+def _folder_then(model_dir: pathlib.Path) -> str:
+    """Where a run's folder was when it was trained; '' if that is not recorded."""
+    path = model_dir / RECORD_FILE
+    if not path.exists():
+        return ""
+    return json.loads(path.read_text(encoding="utf-8")).get("folder", "")
 
 
 def experiment_of(model_dir: str | os.PathLike) -> str:

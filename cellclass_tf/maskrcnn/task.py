@@ -5,11 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 from official.core import task_factory
-from official.vision.tasks import maskrcnn
 
 from cellclass_tf.maskrcnn import (
     config,
     inputs,
+    model_garden,
     network,
     starting_weights,
     tiles,
@@ -18,7 +18,7 @@ from cellclass_tf.maskrcnn import (
 
 
 @task_factory.register_task_cls(config.CellMaskRCNNTask)
-class CellMaskRCNNTask(maskrcnn.MaskRCNNTask):
+class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     """Trains and evaluates the Mask R-CNN on `cell_types`."""
 
     def build_model(self):

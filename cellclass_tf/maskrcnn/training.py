@@ -5,18 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tf_keras
 from absl import logging
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory, train_utils
-from official.modeling import performance
 
+from cellclass_tf import files, process_state
 from cellclass_tf.files import InputError
-from cellclass_tf.maskrcnn import config, data_facts, loop, runs, starting_weights
+from cellclass_tf.maskrcnn import (
+    config,
+    data_facts,
+    hardware,
+    keras_state,
+    loop,
+    runs,
+    starting_weights,
+)
 from cellclass_tf.study import Study
 
 SIMULATED = "cell_types/simulated"
@@ -26,15 +34,22 @@ OF_STUDY = "cell_types/study"
 class _RuntimeParser(train_utils.ExperimentParser):
     """Model Garden's order of overrides, without what a dataset decides."""
 
+    def __init__(self, flags_obj, machine: hardware.Hardware):
+        super().__init__(flags_obj)
+        self._machine = machine
+
     def base_experiment(self) -> cfg.ExperimentConfig:
         """Returns the experiment with what follows from the machine."""
         flags = self._flags_obj
         runs.check_experiment(flags.experiment)
         params = super().base_experiment()
-        params.runtime.num_gpus = len(tf.config.list_physical_devices("GPU"))
+        params.runtime.num_gpus = len(self._machine.gpus)
+        params.runtime.mixed_precision_dtype = self._machine.precision
         if flags.tpu:
             params.runtime.distribution_strategy = "tpu"
             params.runtime.mixed_precision_dtype = "bfloat16"
+        if flags.precision != hardware.AUTO:
+            params.runtime.mixed_precision_dtype = flags.precision
         return params
 
 
@@ -81,6 +96,7 @@ def train(
     init: str | os.PathLike | None = None,
     heads_steps: int | None = None,
     seed: int | None = None,
+    precision: str = hardware.AUTO,
     config_file: Sequence[str] = (),
     params_override: str | None = None,
 ) -> pathlib.Path:
@@ -99,6 +115,9 @@ def train(
       heads_steps: first so many steps for the heads alone, at the full learning rate,
         then all layers at a tenth of it.
       seed: of crops, augmentation and new weights; None for 0.
+      precision: 'float32', 'bfloat16' or 'float16', in which the network computes while
+        it trains (its weights are float32), or 'auto' for the fastest that the devices
+        multiply in hardware. Exported models compute in float32.
       config_file: YAML files of overrides.
       params_override: YAML or 'a.b=c,d=e' overrides, applied last.
 
@@ -106,8 +125,9 @@ def train(
       `model_dir`.
 
     Raises:
-      InputError: if the experiment is unknown, there is no dataset, the study has changed
-        since it was prepared, or `model_dir` holds checkpoints trained on another one.
+      InputError: if the experiment or the precision is unknown, there is no dataset, the
+        study has changed since it was prepared, or `model_dir` holds checkpoints trained
+        on another one.
     """
     flags = argparse.Namespace(
         experiment=experiment,
@@ -118,6 +138,7 @@ def train(
         init=None if init is None else os.fspath(init),
         heads_steps=heads_steps,
         seed=seed,
+        precision=precision,
         config_file=list(config_file),
         params_override=params_override,
         tpu=None,
@@ -126,9 +147,11 @@ def train(
     return run(flags, model_dir, mode)
 
 
-def parse(flags_obj) -> cfg.ExperimentConfig:
-    """Makes an experiment's parameters of flags and data, prints and locks them."""
-    params = ExperimentParser(flags_obj).parse()
+def parse(flags_obj, machine: hardware.Hardware) -> cfg.ExperimentConfig:
+    """Makes an experiment's parameters of flags, machine and data, and locks them."""
+    params = ExperimentParser(flags_obj, machine).parse()
+    _check_precision(params.runtime)
+    _record_whole_paths(params.task)
     params.validate()
     params.lock()
     facts = params.task
@@ -144,21 +167,70 @@ def parse(flags_obj) -> cfg.ExperimentConfig:
     return params
 
 
+@process_state.kept()
 def run(flags_obj, model_dir: str | os.PathLike, mode: str) -> pathlib.Path:
     """Trains or evaluates with flags that have the names of `train`'s arguments."""
-    # First of all: workers can only be joined before TensorFlow has read anything.
-    strategy = _strategy(_RuntimeParser(flags_obj).parse().runtime)
-    params = parse(flags_obj)
-    mode = _mode_with_data(params, mode)
-    if "train" in mode and strategy.extended.should_checkpoint:
-        runs.begin(model_dir, flags_obj.experiment, params)
-    tf_keras.utils.set_random_seed(params.task.train_data.seed)
-    if params.runtime.mixed_precision_dtype:
-        performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
-    with strategy.scope():
-        the_task = task_factory.get_task(params.task, logging_dir=os.fspath(model_dir))
-    loop.run(strategy, the_task, mode, params, model_dir)
+    machine = hardware.detect()
+    # Model Garden writes the variable from the parameters.
+    with process_state.environment_kept("TF_CONFIG"):
+        # First of all: workers can only be joined before TensorFlow has read anything.
+        strategy = _strategy(_RuntimeParser(flags_obj, machine).parse().runtime)
+        params = parse(flags_obj, machine)
+        mode = _mode_with_data(params, mode)
+        if "train" in mode and strategy.extended.should_checkpoint:
+            runs.begin(model_dir, flags_obj.experiment, params)
+        _print_devices(strategy, params.runtime, machine)
+        with (
+            keras_state.random_seed(params.task.train_data.seed),
+            keras_state.precision(params.runtime.mixed_precision_dtype),
+        ):
+            with strategy.scope():
+                task = task_factory.get_task(
+                    params.task, logging_dir=os.fspath(model_dir)
+                )
+            loop.run(strategy, task, mode, params, model_dir)
     return pathlib.Path(model_dir)
+
+
+def _check_precision(runtime: cfg.RuntimeConfig) -> None:
+    """Raises InputError unless the precision is one of those that exist."""
+    # Model Garden's own name for it is no precision at all.
+    runtime.mixed_precision_dtype = runtime.mixed_precision_dtype or "float32"
+    if runtime.mixed_precision_dtype not in hardware.PRECISIONS:
+        raise InputError(
+            f"Unknown precision {runtime.mixed_precision_dtype!r}; expected "
+            f"{hardware.AUTO} or one of {', '.join(hardware.PRECISIONS)}."
+        )
+
+
+def _record_whole_paths(task: config.CellMaskRCNNTask) -> None:
+    """Makes the paths in params.yaml independent of the working directory."""
+    for data in (task.train_data, task.validation_data):
+        if data.tfds_data_dir:
+            data.tfds_data_dir = files.recorded_path(data.tfds_data_dir)
+    if task.init_checkpoint and task.init_checkpoint != starting_weights.IMAGENET:
+        task.init_checkpoint = files.recorded_path(task.init_checkpoint)
+
+
+def _print_devices(
+    strategy: tf.distribute.Strategy,
+    runtime: cfg.RuntimeConfig,
+    machine: hardware.Hardware,
+) -> None:
+    """Says on what is trained, and warns of GPUs that stay idle."""
+    devices = strategy.extended.worker_devices
+    kind = tf.DeviceSpec.from_string(devices[0]).device_type
+    if runtime.distribution_strategy == "off" and machine.gpus:
+        kind = "GPU"
+    used = machine.in_use(kind, len(devices))
+    print(
+        f"Training on {used}, precision {runtime.mixed_precision_dtype}.",
+        file=sys.stderr,
+        flush=True,
+    )
+    idle = machine.unused_gpus(len(devices) if kind == "GPU" else 0)
+    if idle and kind != "TPU":
+        logging.warning(idle)
 
 
 def _strategy(runtime: cfg.RuntimeConfig) -> tf.distribute.Strategy:

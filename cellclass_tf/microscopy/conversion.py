@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch, files, process_state
 from cellclass_tf.files import InputError
 from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import image_names, one_file, raw_files, verdicts
@@ -31,6 +31,7 @@ _LATER_COLUMNS = (
 )
 
 
+@process_state.kept()
 def convert(
     input: str | os.PathLike,
     study: str | os.PathLike | Study,

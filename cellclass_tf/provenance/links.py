@@ -98,16 +98,6 @@ def file_link(
     return Link(name, state, (shown(path), *says), recorded, found[path])
 
 
-def places(recorded: str, root: pathlib.Path) -> list[pathlib.Path]:
-    """Where a recorded path may be; a relative one tells not from which folder."""
-    path, root = pathlib.Path(recorded), pathlib.Path(os.path.abspath(root))
-    if not recorded:
-        return []
-    if path.is_absolute() or ".." in path.parts:
-        return [path]
-    return [*(folder / path for folder in (root, *root.parents)), path]
-
-
 def sha256_of(path: pathlib.Path) -> str:
     """SHA-256 of a file, an OME-Zarr or a model; '' if there is none to be read."""
     try:

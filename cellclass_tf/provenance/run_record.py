@@ -11,7 +11,6 @@ from typing import Any
 
 from cellclass_tf import files
 from cellclass_tf.files import InputError
-from cellclass_tf.provenance import links
 from cellclass_tf.study import MIXED, Study
 
 
@@ -59,13 +58,16 @@ class Run:
         if folder is not None:
             return Study.open(folder)
         found_at = [self.root / "converted"] if self.is_of_raw_files else []
-        found_at += links.places(self.record["study"], self.root)
+        found_at += files.places_of(
+            self.record["study"], self.root, self.record["folder"]
+        )
         found = (place for place in found_at if (place / "study.yaml").is_file())
         place = next(found, None)
         return place and Study.open(place)
 
 
 _KINDS = {
+    "folder": str,
     "model": str,
     "model_sha256": str,
     "model_metadata": dict,

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
+from cellclass_tf import files, process_state
 from cellclass_tf.cells import read_labels
 from cellclass_tf.files import InputError
 from cellclass_tf.provenance.links import (
@@ -25,7 +26,6 @@ from cellclass_tf.provenance.links import (
     Trace,
     file_link,
     lines,
-    places,
     sha256_of,
     shown,
 )
@@ -39,6 +39,7 @@ _SEPARATOR = "|"
 _MOST_TRIED = 200
 
 
+@process_state.kept()
 def trace(
     image: str | os.PathLike,
     *,
@@ -136,8 +137,11 @@ def _prediction_links(run: Run, stem: str, cell: int | None) -> list[Link]:
         "on data": metadata.get("dataset_fingerprint"),
     }
     said = lines({"finished": record["finished"], **record["versions"]})
-    said += lines(record["settings"])
-    model = places(record["model"], run.root)
+    settings = dict(record["settings"])
+    if isinstance(settings.get("input"), str):
+        settings["input"] = shown(pathlib.Path(settings["input"]))
+    said += lines(settings)
+    model = files.places_of(record["model"], run.root, record["folder"])
     return [
         _predicted_link(run.root / "cells.csv", stem, _labels(path), cell),
         file_link("label image", [path], run.entries[stem]["labels_sha256"]),
@@ -279,7 +283,7 @@ def _raw_links(
 def _raw_link(
     name: str, recorded: str, root: pathlib.Path, raw: str | os.PathLike | None
 ) -> Link:
-    link = file_link("raw file", places(name, root), recorded)
+    link = file_link("raw file", files.places_of(name, root), recorded)
     if not link.is_broken or not recorded:
         return link
     if raw is None:

@@ -1,1 +1,5 @@
-"""Measurements that take longer than a test may; README.md has their results."""
+"""What takes longer than a test may: programs, with their results in README.md."""
+
+from cellclass_tf import process_state
+
+process_state.begin_program()

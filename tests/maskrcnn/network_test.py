@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from official.vision.modeling.layers.mask_sampler import MaskSampler
 
-from cellclass_tf.maskrcnn import config, data_facts, inputs, network
+from cellclass_tf.maskrcnn import config, data_facts, inputs, keras_state, network
 from tests.maskrcnn.inputs_test import facts
 
 
@@ -80,3 +80,44 @@ def test_masks_are_learned_where_they_are():
         _, _, target = sampler(rois, cut, ones, 0 * ones, tf.constant(masks))
         # Of 28 px, 14 lie in the cell; without the move the border is half a pixel off.
         assert float(tf.reduce_sum(target[0, 0, 5])) == pytest.approx(first_half)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_boxes_scores_and_masks_are_float32_in_every_precision(precision):
+    params = config.cellclass_maskrcnn_small()
+    data_facts.apply_facts(params, facts())
+    size = 256
+    images = tf.random.stateless_normal([1, size, size, 3], [0, 1])
+    anchors = inputs.build_anchors(params.task.model, size)
+    # A cell far from the origin, where bfloat16 has every second number only.
+    true = tf.constant([[[200.4, 201.3, 225.2, 219.7]]])
+    call = {
+        "image_shape": tf.fill([1, 2], float(size)),
+        "anchor_boxes": {k: v[None] for k, v in anchors.items()},
+    }
+    targets = {
+        "gt_boxes": true,
+        "gt_outer_boxes": true,
+        "gt_classes": tf.ones([1, 1], tf.int32),
+        "gt_masks": tf.ones([1, 1, 56, 56]),
+    }
+    with keras_state.precision(precision):
+        model = network.build_model(params.task, size)
+        outputs = model(images, training=False, **call)
+        trained = model(images, training=True, **call, **targets)
+    kernels = [layer.compute_dtype for layer in model.backbone.layers]
+    assert precision in kernels
+    for name, dtype in network.OUTPUTS.items():
+        assert outputs[name].dtype == dtype
+    boxes = outputs["detection_boxes"].numpy()[boxes_of(outputs)]
+    assert len(boxes) and np.any(boxes % 1 > 0)
+    # The true box is among the regions of training; its offset from itself is 0.
+    found = trained["class_targets"][0] > 0
+    assert trained["box_targets"].dtype == tf.float32
+    assert np.abs(trained["box_targets"][0][found]).min() < 1e-5
+    assert trained["mask_targets"].dtype == tf.float32
+
+
+def boxes_of(outputs):
+    """Which of the boxes (B, D, 4) are detections, and lie far from the origin."""
+    return outputs["detection_boxes"].numpy().min(axis=-1) > 128

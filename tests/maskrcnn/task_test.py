@@ -1,7 +1,9 @@
 """Tests of the task: a training step as an accelerator takes it."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
+import tf_keras
 from official.modeling import optimization
 
 from cellclass_tf.maskrcnn import config, data_facts
@@ -34,3 +36,20 @@ def test_a_training_step_compiles_under_xla_with_static_shapes(prepared):
     assert np.isfinite(losses).all() and int(optimizer.iterations) == 3
     assert not np.array_equal(before, model.trainable_variables[0].numpy())
     assert the_task.first_bad_batch() is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_training_in_float16_scales_its_loss_and_skips_a_step_that_overflows(precision):
+    params = config.cellclass_maskrcnn_small()
+    params.runtime.mixed_precision_dtype = precision
+    the_task = CellMaskRCNNTask(params.task)
+    optimizer = the_task.create_optimizer(
+        params.trainer.optimizer_config, params.runtime
+    )
+    scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+    assert scales == (precision == "float16")
+    if scales:
+        variable, before = tf.Variable([1.0]), float(optimizer.loss_scale)
+        optimizer.apply_gradients([(tf.constant([np.inf]), variable)])
+        assert optimizer.dynamic and float(optimizer.loss_scale) < before
+        assert variable.numpy() == [1.0]

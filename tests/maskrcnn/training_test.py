@@ -3,7 +3,10 @@
 import argparse
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from pyarrow import parquet
 
 import cellclass_tf as cc
 from cellclass_tf.analysis.predictions import Predictions
-from cellclass_tf.maskrcnn import export, runs, training
+from cellclass_tf.maskrcnn import export, hardware, runs, training
 
 SMALL = "cellclass_maskrcnn_small"
 # One step is enough to see that every part fits; what is learned, the demo shows.
@@ -113,18 +116,18 @@ def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
         training.train(SMALL, tmp_path / "m", study=root, dataset_version="2.7.0")
     for where in ({"study": root}, {"study": None, "data_dir": root / "tfds"}):
         flags = {"experiment": SMALL, "steps": 1, "data_dir": None, **where}
-        flags |= {"init": None, "heads_steps": None, "seed": None}
+        flags |= {"init": None, "heads_steps": None, "seed": None, "precision": "auto"}
         flags |= {"dataset_version": "2.0.0", "config_file": [], "tpu": None}
         flags |= {"params_override": None, "tf_data_service": None}
-        params = training.parse(argparse.Namespace(**flags))
+        params = training.parse(argparse.Namespace(**flags), hardware.Hardware())
         assert params.task.train_data.tfds_name == "cell_types/study:2.0.0"
 
 
-def test_where_the_dataset_is_gone_a_model_is_exported_uncalibrated(
+def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
     model_dir, tmp_path
 ):
     training_dir = shutil.copytree(model_dir, tmp_path / "training")
-    params = training_dir / "params.yaml"
+    params, run = training_dir / "params.yaml", training_dir / "run.json"
     lines = params.read_text().splitlines()
     gone = [
         f"{line.partition(':')[0]}: {tmp_path / 'gone'}"
@@ -133,9 +136,100 @@ def test_where_the_dataset_is_gone_a_model_is_exported_uncalibrated(
         for line in lines
     ]
     params.write_text("\n".join(gone))
-    exported = export.export(SMALL, training_dir, tmp_path / "model")
+    with pytest.raises(cc.InputError, match="not there .*gone.*--no-calibration"):
+        export.export(SMALL, training_dir, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    exported = export.export(SMALL, training_dir, tmp_path / "model", calibrate=False)
     metadata = json.loads((exported / "cellclass.json").read_text())
     assert metadata["calibration"] is None and metadata["temperature"] == 1.0
+    # An older run does not say where it was.
+    run.write_text(json.dumps({"experiment": SMALL}))
+    with pytest.raises(cc.InputError, match="not there"):
+        export.export(SMALL, training_dir, tmp_path / "model2")
+
+
+def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = runs.load_params(SMALL, model_dir).task
+    here = study / "tfds" / "cell_types" / "study" / "2.0.0"
+    assert str(runs.find_dataset(model_dir, task)) == str(here)
+    # Moved, both together: where they were there is nothing, or another dataset.
+    shutil.copytree(study / "tfds", tmp_path / "new" / "study" / "tfds")
+    moved = shutil.copytree(model_dir, tmp_path / "new" / "training")
+    record = json.loads((moved / "run.json").read_text())
+    record["folder"] = str(tmp_path / "old" / "training")
+    (moved / "run.json").write_text(json.dumps(record))
+    task.validation_data.tfds_data_dir = str(tmp_path / "old" / "study" / "tfds")
+    place = tmp_path / "new" / "study" / "tfds" / "cell_types" / "study" / "2.0.0"
+    assert str(runs.find_dataset(moved, task)) == str(place)
+    # Moved apart: the user says where it is.
+    (tmp_path / "new" / "study").rename(tmp_path / "elsewhere")
+    with pytest.raises(cc.InputError, match="--data_dir"):
+        runs.find_dataset(moved, task)
+    place = tmp_path / "elsewhere" / "tfds"
+    assert runs.find_dataset(moved, task, place).parts[-4:] == (
+        "tfds",
+        "cell_types",
+        "study",
+        "2.0.0",
+    )
+    task.fingerprint = "another"
+    with pytest.raises(cc.InputError, match="another dataset .*--no-calibration"):
+        runs.find_dataset(moved, task, place)
+
+
+def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
+    study, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(study.parent)
+    flags = {"experiment": SMALL, "study": study.name, "data_dir": None}
+    flags |= {"steps": 1, "init": "weights.h5", "heads_steps": None, "seed": None}
+    flags |= {"dataset_version": None, "config_file": [], "params_override": None}
+    flags |= {"precision": "auto", "tpu": None, "tf_data_service": None}
+    params = training.parse(argparse.Namespace(**flags), hardware.Hardware())
+    assert params.task.validation_data.tfds_data_dir == str(study / "tfds")
+    assert params.task.train_data.tfds_data_dir == str(study / "tfds")
+    assert params.task.init_checkpoint == str(study.parent / "weights.h5")
+
+
+@pytest.mark.parametrize(
+    ("machine", "given", "expected"),
+    [
+        (hardware.Hardware(), {}, (0, "float32")),
+        (hardware.Hardware(processor_flags={"amx_bf16"}), {}, (0, "bfloat16")),
+        (hardware.Hardware(gpus=(hardware.Gpu("T4", (7, 5)),) * 2), {}, (2, "float16")),
+        (
+            hardware.Hardware(processor_flags={"amx_bf16"}),
+            {"precision": "float32"},
+            (0, "float32"),
+        ),
+        (
+            hardware.Hardware(),
+            {"params_override": "runtime.mixed_precision_dtype=float16"},
+            (0, "float16"),
+        ),
+        (
+            hardware.Hardware(processor_flags={"amx_bf16"}),
+            {"params_override": "runtime.mixed_precision_dtype=null"},
+            (0, "float32"),
+        ),
+        (hardware.Hardware(), {"tpu": "local"}, (0, "bfloat16")),
+        (hardware.Hardware(), {"tpu": "local", "precision": "float32"}, (0, "float32")),
+    ],
+)
+def test_what_follows_from_the_machine_is_a_parameter(study, machine, given, expected):
+    flags = {"experiment": SMALL, "study": study, "data_dir": None, "steps": 1}
+    flags |= {"init": None, "heads_steps": None, "seed": None, "config_file": []}
+    flags |= {"dataset_version": None, "params_override": None, "tf_data_service": None}
+    flags |= {"precision": "auto", "tpu": None} | given
+    runtime = training.parse(argparse.Namespace(**flags), machine).runtime
+    assert (runtime.num_gpus, runtime.mixed_precision_dtype) == expected
+    assert (runtime.distribution_strategy == "tpu") == bool(flags["tpu"])
+
+
+def test_an_unknown_precision_lists_the_known_ones(study, tmp_path):
+    with pytest.raises(cc.InputError, match="'half'; expected auto or .*bfloat16"):
+        training.train(SMALL, tmp_path, study=study, precision="half")
 
 
 def test_a_folder_that_is_no_model_is_not_overwritten(model_dir, tmp_path):
@@ -169,6 +263,68 @@ def test_predict_writes_all_that_it_promises_and_goes_on(study, model, tmp_path)
     assert (tmp_path / "overlays/mixed/mixed_dish1_0001.png").exists()
     assert cc.predict(model, study, tmp_path, **run).done == {}
     assert json.loads((tmp_path / "run.json").read_text())["model_sha256"]
+
+
+ALL_COMMANDS = """
+import pathlib, sys
+from cellclass_tf import cli, process_state
+
+process_state.begin_program()
+raw, model, out = sys.argv[1:]
+study, out = f"--study={out}/study", pathlib.Path(out)
+ran = {}
+def run(name, *flags, status=0):
+    ran[name] = cli.run([name, *map(str, flags)])
+    assert ran[name] == status, (name, ran[name])
+for name in cli.COMMANDS:
+    run(name, "--help")
+run("simulate", f"--study={out}/drawn", "--images_per_type=1", "--mixed=0", "--size=160")
+run("convert", f"--input={raw}", study, "--group=[^/]+_dish[0-9]+", "--processes=1")
+run("annotate", study, "--annotator=watershed")
+run("export", study, "--format=cellpose", f"--output={out}/gui")
+run("import", study, "--format=cellpose", f"--source={out}/gui")
+run("export", study, "--format=coco", f"--output={out}/coco")
+run("import", study, "--format=coco", f"--source={out}/coco")
+for form in ("imagej", "geojson", "ome", "zarr"):
+    run("export", study, f"--format={form}", f"--output={out}/{form}")
+run("dataset", study, "--processes=1", "--allow_no_validation")
+run("check", study)
+run("predict", f"--model={model}", f"--input={raw}/mixed", f"--output={out}/found")
+run("predict", f"--model={model}", f"--input={out}/study", f"--output={out}/found2")
+run("evaluate", f"--predictions={out}/found2", study)
+run("report", f"--predictions={out}/found2")
+run("compare", f"--a={out}/found2", f"--b={out}/study", f"--output={out}/compared")
+(label,) = (out / "found2" / "labels" / "mixed").glob("*.tif")
+run("trace", label)
+run("finetune", study, "--model=none", f"--output={out}/w", status=2)
+assert set(ran) == set(cli.COMMANDS)
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_every_command_runs_on_a_terminal_without_utf_8(study, model, tmp_path, locale):
+    raw = tmp_path / "Zellen ä µ"
+    for path in sorted((study / "raw").rglob("*_000[12].ome.tif")):
+        name = path.name.replace("_000", "_ü_000")
+        (raw / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, raw / path.parent.name / name)
+    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0"}
+    environment.pop("PYTHONIOENCODING", None)
+    found = subprocess.run(
+        [sys.executable, "-c", ALL_COMMANDS, raw, model, tmp_path / "ö"],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    encoding = "ascii" if locale == "C" else "utf-8"
+    printed = found.stdout.decode(encoding) + found.stderr.decode(encoding)
+    assert found.returncode == 0, printed
+    assert ("pixel size in \\xb5m" in printed) == (locale == "C")
+    assert ("pixel size in µm" in printed) == (locale != "C")
+    # Whatever the locale, tables and names on disk are UTF-8.
+    manifest = (tmp_path / "ö" / "study" / "images.csv").read_text(encoding="utf-8")
+    assert "_ü_0001" in manifest
+    assert list((tmp_path / "ö" / "study" / "images" / "HEK").glob("*_ü_0001.png"))
 
 
 def test_predict_takes_raw_files_and_names_those_that_fail(study, model, tmp_path):

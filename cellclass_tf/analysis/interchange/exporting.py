@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from cellclass_tf import batch
+from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, sources
 from cellclass_tf.analysis.interchange import coco_results, imagej, ome, qupath
 from cellclass_tf.files import InputError
@@ -19,6 +19,7 @@ SUFFIXES = {
 FORMATS = (*SUFFIXES, "coco")
 
 
+@process_state.kept()
 def export_cells(
     source: str | os.PathLike, output: str | os.PathLike, *, format: str
 ) -> batch.Outcome:

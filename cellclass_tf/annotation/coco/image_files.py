@@ -90,9 +90,8 @@ def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarra
     """
     from PIL import Image, UnidentifiedImageError
 
-    Image.MAX_IMAGE_PIXELS = files.MAX_IMAGE_PIXELS
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with files.opened_image(path, _FORMATS) as image:
             files.check_image_size(image.height, image.width, path)
             _check(image, path, shape_yx)
             if image.mode in _GREY_MODES:

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from cellclass_tf import batch, splits
+from cellclass_tf import batch, process_state, splits
 from cellclass_tf.annotation.coco.entries import (
     Entry,
     entries_of,
@@ -26,6 +26,7 @@ from cellclass_tf.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 
+@process_state.kept()
 def import_coco(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,

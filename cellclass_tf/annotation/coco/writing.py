@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 import cellclass_tf
-from cellclass_tf import batch, files, splits
+from cellclass_tf import batch, files, process_state, splits
 from cellclass_tf.annotation.coco.segmentations import polygons_of
 from cellclass_tf.cells import UNKNOWN, Cells
 from cellclass_tf.files import InputError
@@ -25,6 +25,7 @@ from cellclass_tf.study import ImageRow, Study
 SEGMENTATIONS = ("rle", "polygons")
 
 
+@process_state.kept()
 def export_coco(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellclass_tf import files, splits
-from cellclass_tf.annotation import changes
+from cellclass_tf.annotation import cellpose_weights, changes
 from cellclass_tf.annotation.cellpose_annotator import CHANNELS
 from cellclass_tf.cells import Cells
 from cellclass_tf.files import InputError
@@ -205,8 +205,9 @@ def _write(
         return None
     paths = stem.with_suffix(".tif"), stem.with_name(f"{stem.name}_flows.tif")
     if not paths[1].exists():
-        flows = dynamics.labels_to_flows([labels.astype(np.int32)], device=device)[0]
-        for path, content in zip(paths, (image, flows), strict=True):
+        with cellpose_weights.contained():
+            flows = dynamics.labels_to_flows([labels.astype(np.int32)], device=device)
+        for path, content in zip(paths, (image, flows[0]), strict=True):
             with files.atomic_path(path) as temporary:
                 tifffile.imwrite(temporary, content)
     return paths

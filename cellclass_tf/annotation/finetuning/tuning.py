@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import files
-from cellclass_tf.annotation import records
+from cellclass_tf import files, process_state
+from cellclass_tf.annotation import cellpose_weights, records
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
 from cellclass_tf.files import InputError
@@ -55,6 +55,7 @@ class FineTuning:
         )
 
 
+@process_state.kept()
 def finetune(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,
@@ -316,8 +317,11 @@ def _train_round(
         # cellpose would take each piece once, whatever its weight.
         draws += 1
     batches = epochs * math.ceil(draws / _BATCH)
-    state = np.random.get_state()
-    with tqdm.tqdm(total=batches, desc=caption, dynamic_ncols=True) as bar:
+    with (
+        process_state.random_numbers_kept(),
+        cellpose_weights.contained(),
+        tqdm.tqdm(total=batches, desc=caption, dynamic_ncols=True) as bar,
+    ):
         hook = network.register_forward_hook(lambda *_: bar.update() and None)
         try:
             train.train_seg(
@@ -341,7 +345,6 @@ def _train_round(
             )
         finally:
             hook.remove()
-            np.random.set_state(state)
 
 
 def _judged(

@@ -1,0 +1,35 @@
+"""The parts of Model Garden's `official.vision` that this package uses.
+
+Only this module imports them: `official.vision` sets matplotlib's backend when it loads,
+after which a notebook no longer shows figures.
+"""
+
+from cellclass_tf import process_state
+
+with process_state.matplotlib_backend_kept():
+    from official.vision.configs import backbones as backbone_configs
+    from official.vision.configs import common as common_configs
+    from official.vision.configs import decoders as decoder_configs
+    from official.vision.configs import maskrcnn as configs
+    from official.vision.modeling import backbones, factory, maskrcnn_model
+    from official.vision.modeling.layers import nn_blocks, roi_generator
+    from official.vision.ops import anchor, box_ops, preprocess_ops
+    from official.vision.tasks import maskrcnn as tasks
+    from official.vision.utils.object_detection import box_list
+
+__all__ = [
+    "anchor",
+    "backbone_configs",
+    "backbones",
+    "box_list",
+    "box_ops",
+    "common_configs",
+    "configs",
+    "decoder_configs",
+    "factory",
+    "maskrcnn_model",
+    "nn_blocks",
+    "preprocess_ops",
+    "roi_generator",
+    "tasks",
+]

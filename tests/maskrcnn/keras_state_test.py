@@ -1,0 +1,73 @@
+"""Tests of cellclass_tf.maskrcnn.keras_state."""
+
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from cellclass_tf.maskrcnn import keras_state
+
+
+@pytest.mark.parametrize(
+    ("precision", "compute"),
+    [("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")],
+)
+@pytest.mark.parametrize("outside", ["float32", "mixed_bfloat16"])
+def test_a_precision_ends_with_its_block(precision, compute, outside):
+    tf_keras.mixed_precision.set_global_policy(outside)
+    try:
+        with pytest.raises(KeyError), keras_state.precision(precision):
+            layer = tf_keras.layers.Dense(1)
+            raise KeyError
+        assert tf_keras.mixed_precision.global_policy().name == outside
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    assert (layer.compute_dtype, layer.dtype) == (compute, "float32")
+
+
+def draw():
+    """One number of each library, and Keras's first weight."""
+    return (
+        random.random(),
+        float(np.random.random()),
+        float(tf.random.uniform([])),
+        float(tf_keras.initializers.GlorotUniform()([1, 1])[0, 0]),
+    )
+
+
+def test_a_seed_gives_the_same_numbers_and_leaves_the_callers_alone():
+    with keras_state.random_seed(7):
+        first = draw()
+    tf_keras.utils.set_random_seed(3)
+    expected = [draw() for _ in range(4)]
+    tf_keras.utils.set_random_seed(3)
+    found = [draw()]
+    with keras_state.random_seed(7):
+        assert draw() == first
+    found.append(draw())
+    with pytest.raises(KeyError), keras_state.random_seed(8):
+        assert draw() != first
+        raise KeyError
+    assert [*found, draw(), draw()] == expected
+
+
+def test_numbers_stay_random_where_no_seed_was_set():
+    tf.random.set_seed(None)
+    found = set()
+    for _ in range(3):
+        with keras_state.random_seed(7):
+            draw()
+        found.add(float(tf.random.uniform([])))
+    assert len(found) == 3
+
+
+def test_the_step_of_summaries_is_the_callers_again():
+    tf.summary.experimental.set_step(12)
+    try:
+        with keras_state.summary_step_kept():
+            tf.summary.experimental.set_step(tf.Variable(3, dtype=tf.int64))
+        assert tf.summary.experimental.get_step() == 12
+    finally:
+        tf.summary.experimental.set_step(None)

@@ -1,0 +1,97 @@
+"""Stages follow each other in one process, as in a notebook, in every precision."""
+
+import json
+
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import cellclass_tf as cc
+from cellclass_tf import matching
+from cellclass_tf.maskrcnn import export, inputs, network, runs, training
+from tests import process_state_of
+
+SMALL = "cellclass_maskrcnn_small"
+TINY = (
+    "task.train_data.global_batch_size=2,task.export_size_px=64,"
+    "trainer.steps_per_loop=10,trainer.summary_interval=10,"
+    "task.model.input_size=[64,64,3],task.model.backbone.resnet.model_id=10,"
+    "task.model.max_level=3,task.model.mask_head.num_convs=1,"
+    "task.train_data.composed_share=0"
+)
+
+
+def predictor_of(checkpoint, model_dir, precision):
+    """The trained network as it is, without what export does to it."""
+    metadata = json.loads((model_dir / "cellclass.json").read_text())
+    task = runs.load_params(SMALL, checkpoint).task
+    size = task.export_size_px
+    before = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy(precision)
+    try:
+        model = network.build_model(task, size)
+        runs.restore(model, runs.checkpoint_in(checkpoint))
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
+    anchors = inputs.build_anchors(task.model, size)
+
+    def serve(images):
+        count = len(images)
+        outputs = model(
+            inputs.normalise(images),
+            image_shape=tf.fill([count, 2], float(size)),
+            anchor_boxes={
+                k: tf.tile(v[None], [count, 1, 1, 1]) for k, v in anchors.items()
+            },
+            training=False,
+        )
+        return {name: outputs[name] for name in network.OUTPUTS}
+
+    return cc.Predictor(serve, metadata, "")
+
+
+def share_found_again(cells, others, iou):
+    """The share of cells that others have with this IoU and the same type."""
+    pairs = matching.match_cells(cells.labels, others.labels, iou).pairs - 1
+    same = [cells.type_ids[i] == others.type_ids[j] for i, j in pairs]
+    return sum(same) / max(len(cells), 1)
+
+
+@pytest.fixture(scope="module")
+def taught(prepared, tmp_path_factory):
+    """A network that finds some cells, from which the runs below start."""
+    folder = tmp_path_factory.mktemp("taught")
+    return training.train(
+        SMALL, folder, study=prepared, mode="train", steps=80, params_override=TINY
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_stages_follow_each_other_in_one_process(
+    taught, prepared, tmp_path, precision, capsys
+):
+    study = cc.Study.open(prepared)
+    (row,) = (row for row in study.rows() if row.cell_type == "mixed")
+    image = study.read_image(row)
+    override = (
+        f"{TINY},runtime.mixed_precision_dtype={precision},"
+        "trainer.optimizer_config.learning_rate.cosine.initial_learning_rate=1e-5"
+    )
+    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    for number in (1, 2):
+        before = process_state_of.process_state()
+        run, model = tmp_path / f"training{number}", tmp_path / f"model{number}"
+        options = {"mode": "train", "steps": 5, "seed": number, "init": taught}
+        training.train(SMALL, run, study=prepared, params_override=override, **options)
+        export.export(SMALL, run, model)
+        cc.predict(model, prepared, tmp_path / f"out{number}", cell_type="mixed")
+        assert process_state_of.changed(before, process_state_of.process_state()) == {}
+        cells = cc.Predictor.load(model).predict(image)
+        assert len(cells) >= 4
+        # In the precision of training a cell at the threshold may come or go.
+        for dtype, iou, least in (("float32", 0.95, 1.0), (policy, 0.5, 0.75))[:number]:
+            trained = predictor_of(run, model, dtype).predict(image)
+            assert share_found_again(cells, trained, iou) >= least
+            assert share_found_again(trained, cells, iou) >= least
+    # Nothing was printed but by those who were asked to.
+    assert capsys.readouterr().out == ""

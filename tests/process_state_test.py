@@ -1,0 +1,134 @@
+"""Tests of cellclass_tf.process_state."""
+
+import inspect
+import io
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+import cellclass_tf as cc
+from cellclass_tf import process_state
+
+# These change nothing, and are called once for each image.
+LIGHT = ("read_micrograph", "read_micrographs", "merge_channels", "cell_table")
+LIGHT += ("compare_cells", "draw_overlay")
+
+
+def test_every_public_stage_restores_the_state():
+    stages = {name: getattr(cc, name) for name in cc.__all__ if name not in LIGHT}
+    for name, stage in stages.items():
+        assert not inspect.isfunction(stage) or hasattr(stage, "__wrapped__"), name
+
+
+def test_a_stage_leaves_random_numbers_and_loggers_alone():
+    @process_state.kept()
+    def stage(value):
+        random.seed(1)
+        np.random.seed(1)
+        logging.root.addHandler(logging.NullHandler())
+        logging.getLogger("absl").setLevel(logging.FATAL)
+        return value
+
+    states = random.getstate(), np.random.get_state()[1].tolist()
+    handlers, level = list(logging.root.handlers), logging.getLogger("absl").level
+    assert stage(5) == 5
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states
+    assert logging.root.handlers == handlers
+    assert logging.getLogger("absl").level == level
+
+
+def test_environment_variables_are_restored(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "mine")
+    monkeypatch.delenv("OTHER", raising=False)
+    with process_state.environment_kept("TF_CONFIG", "OTHER"):
+        os.environ.update(TF_CONFIG="theirs", OTHER="theirs")
+    assert os.environ["TF_CONFIG"] == "mine" and "OTHER" not in os.environ
+
+
+def test_a_library_does_not_choose_the_backend():
+    before = dict.__getitem__(matplotlib.rcParams, "backend")
+    with process_state.matplotlib_backend_kept():
+        matplotlib.use("svg")
+    assert dict.__getitem__(matplotlib.rcParams, "backend") == before
+
+
+@pytest.mark.parametrize("own", [logging.NOTSET, logging.DEBUG])
+def test_a_level_that_the_user_set_stays(own):
+    logger = logging.getLogger("a_library")
+    logger.setLevel(own)
+    with process_state.log_level("a_library", logging.ERROR):
+        assert logger.level == (own or logging.ERROR)
+    assert logger.level == own
+
+
+def test_pillow_keeps_its_limit_though_threads_read_together():
+    before, seen = Image.MAX_IMAGE_PIXELS, []
+
+    def read(pixels):
+        for _ in range(200):
+            with process_state.pillow_pixel_limit(pixels):
+                seen.append(Image.MAX_IMAGE_PIXELS == pixels)
+
+    threads = [threading.Thread(target=read, args=(n,)) for n in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(seen) and len(seen) == 600
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_triton_is_hidden_from_pytorch_where_tensorflow_was_first(monkeypatch, loaded):
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    if loaded:
+        monkeypatch.setitem(sys.modules, "tensorflow", object())
+    with process_state.triton_hidden():
+        assert ("triton" in sys.modules) == loaded
+        if loaded:
+            with pytest.raises(ImportError):
+                import triton  # noqa: F401
+    assert "triton" not in sys.modules
+
+
+def test_settings_of_the_user_come_before_those_of_the_program(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"TF_ENABLE_ONEDNN_OPTS": "0"})
+    process_state.begin_program()
+    assert os.environ == {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_terminal_shows_what_it_can(monkeypatch, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    process_state.begin_program()
+    print("5 µm \u2192 細胞 \udcff", flush=True)
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert shown.startswith("5 ") and shown.endswith("\\udcff\n")
+
+
+def test_importing_the_package_changes_nothing_but_sys_modules():
+    code = """
+import os, warnings, matplotlib
+from PIL import Image
+state = lambda: (dict(os.environ), list(warnings.filters), Image.MAX_IMAGE_PIXELS,
+                 dict.__getitem__(matplotlib.rcParams, "backend"))
+before = state()
+import cellclass_tf, cellclass_tf.cli, experiments
+assert state() == before
+# TensorFlow sets variables and warning filters of its own.
+from cellclass_tf.maskrcnn import training
+assert state()[2:] == before[2:]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
