@@ -430,3 +430,14 @@ def test_the_same_seed_gives_the_same_weights(study, model_dir, tmp_path):
         np.testing.assert_allclose(
             first.get_tensor(key), second.get_tensor(key), atol=1e-6
         )
+
+
+def test_prediction_loads_neither_pytorch_nor_model_garden(study, model, tmp_path):
+    code = (
+        "import sys, cellclass_tf as cc; cc.predict(*sys.argv[1:], cell_type='mixed'); "
+        "loaded = {'torch', 'cellpose', 'official', 'orbit', 'tf_keras'}; "
+        "loaded &= set(sys.modules); assert not loaded, loaded"
+    )
+    arguments = [sys.executable, "-c", code, model, study, tmp_path / "out"]
+    subprocess.run(arguments, check=True)
+    assert (tmp_path / "out" / "report.html").exists()
