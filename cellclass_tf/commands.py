@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
-from cellclass_tf import command_calls
+from cellclass_tf import command_calls, process_state
 from cellclass_tf.maskrcnn import hardware
 
 
@@ -55,7 +54,7 @@ _PROCESSES = Flag(
     "processes",
     "Worker processes; with one, a file that crashes its reader ends the run.",
     flags.DEFINE_integer,
-    default=max(2, os.cpu_count() or 1),
+    default=max(2, process_state.processors()),
 )
 _ONE_PROCESS = dataclasses.replace(_PROCESSES, default=1)
 _ENGINE = (

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellclass_tf import files
+from cellclass_tf import files, process_state
 from cellclass_tf.jobs import Attempt, Job, attempt
 
 _END_S = 5
@@ -44,7 +44,9 @@ class Workers:
         """
         self._function = pickle.dumps(function)
         self._processes = processes
-        self._threads = max(1, _cores() // processes) if processes > 1 else None
+        self._threads = (
+            max(1, process_state.processors() // processes) if processes > 1 else None
+        )
         self._workers: list[_Worker] = []
         self._false_starts = 0
 
@@ -215,12 +217,6 @@ def _end_with_parent() -> None:
     """A process that was killed cannot end its workers, which may be at a long job."""
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _too_long(job: Job) -> str:

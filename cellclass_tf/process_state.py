@@ -28,7 +28,8 @@ def begin_program() -> None:
       on two cores with AVX2. It reads both variables when it loads. What the user has
       set stays.
     """
-    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+    is_refused = {"utf8=0", "-Xutf8=0"} & set(sys.orig_argv)
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8") and not is_refused:
         terminal = f"{sys.stdout.encoding}:backslashreplace"
         os.environ.setdefault("PYTHONIOENCODING", terminal)
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
@@ -37,6 +38,16 @@ def begin_program() -> None:
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def processors() -> int:
+    """Returns how many logical processors this process may use.
+
+    A job scheduler gives a process a part of its machine; not every system tells which.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -98,3 +98,26 @@ def test_colours_of_16_bit_are_read_whole(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(files.InputError, match=r"deep\.png: the PNG cannot be decoded"):
         files.read_png(path)
+
+
+def test_paths_are_recorded_whole_and_buckets_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert files.recorded_path("study") == str(tmp_path / "study")
+    assert files.recorded_path("../b/./c") == str(tmp_path.parent / "b" / "c")
+    assert files.recorded_path("gs://bucket/study") == "gs://bucket/study"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "then", "places"),
+    [
+        ("", "", []),
+        ("/old/study", "", ["/old/study"]),
+        ("/old/study", "/old/out", ["/old/study", "/new/study"]),
+        ("/old/out", "/old/out", ["/old/out", "/new/out"]),
+        ("study", "", ["/new/out/study", "/new/study", "/study", "study"]),
+        ("../study", "", ["../study"]),
+    ],
+)
+def test_what_was_moved_with_its_record_is_looked_for_beside_it(recorded, then, places):
+    found = files.places_of(recorded, "/new/out", then)
+    assert list(map(str, found)) == places

@@ -50,9 +50,8 @@ def process_state() -> dict:
         },
         "root handlers": list(logging.root.handlers),
         "log levels": {
-            name: loggers[name].level
+            name: logging.getLogger(name).level
             for name in ("cellpose", "tifffile", "tensorflow", "absl", "PIL")
-            if isinstance(loggers.get(name), logging.Logger)
         },
         "locale": locale.setlocale(locale.LC_ALL),
         "SIGINT": signal.getsignal(signal.SIGINT),

@@ -16,6 +16,7 @@ from PIL import Image
 
 import cellclass_tf as cc
 from cellclass_tf import process_state
+from tests import process_state_of
 
 # These change nothing, and are called once for each image.
 LIGHT = ("read_micrograph", "read_micrographs", "merge_channels", "cell_table")
@@ -43,6 +44,55 @@ def test_a_stage_leaves_random_numbers_and_loggers_alone():
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states
     assert logging.root.handlers == handlers
     assert logging.getLogger("absl").level == level
+
+
+@pytest.mark.parametrize("engine", ["local", "beam"])
+def test_stages_without_a_network_change_nothing(tmp_path, engine):
+    # Libraries that load now keep what they set for themselves.
+    import apache_beam.runners.worker.operations  # noqa: F401
+    import zarr  # noqa: F401
+
+    before = process_state_of.process_state()
+
+    def check(outcome):
+        assert process_state_of.changed(before, process_state_of.process_state()) == {}
+        return outcome
+
+    check(cc.simulate(tmp_path, images_per_type=1, mixed=0, size=160))
+    check(cc.convert(tmp_path / "raw", tmp_path, engine=engine))
+    check(cc.annotate(tmp_path, annotator="watershed", engine=engine))
+    check(cc.import_masks(tmp_path, tmp_path / "truth"))
+    check(cc.export_coco(tmp_path, tmp_path / "coco"))
+    check(cc.import_coco(tmp_path, tmp_path / "coco"))
+    check(cc.export_cellpose(tmp_path, tmp_path / "gui"))
+    check(cc.compare(tmp_path, tmp_path, tmp_path / "compared"))
+    for name in ("imagej", "geojson", "ome", "zarr"):
+        check(cc.export_cells(tmp_path, tmp_path / name, format=name))
+    with pytest.raises(cc.InputError):
+        cc.finetune(tmp_path, tmp_path / "weights", model="none")
+    check(None)
+
+
+def test_cellpose_changes_nothing(tmp_path, assets):
+    import cellpose.models  # noqa: F401
+
+    cc.simulate(tmp_path, images_per_type=1, mixed=0, size=160)
+    cc.convert(tmp_path / "raw", tmp_path)
+    weights = assets / "weights" / "cellpose_unet_scellseg"
+    before = process_state_of.process_state()
+    outcome = cc.annotate(tmp_path, model=weights, diameter=40)
+    assert outcome.done and not outcome.failures
+    assert process_state_of.changed(before, process_state_of.process_state()) == {}
+
+
+def test_processors_are_those_that_a_scheduler_grants(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 7}, raising=False)
+    assert process_state.processors() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert process_state.processors() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert process_state.processors() == 1
 
 
 def test_environment_variables_are_restored(monkeypatch):
@@ -132,3 +182,29 @@ from cellclass_tf.maskrcnn import training
 assert state()[2:] == before[2:]
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ([], "utf-8 ascii backslashreplace"),
+        (["-X", "utf8"], "utf-8 utf-8 backslashreplace"),
+        # Who asks for it in so many words gets the locale's encoding.
+        (["-X", "utf8=0"], "ascii ascii backslashreplace"),
+    ],
+)
+def test_a_program_has_utf_8_file_names_in_any_locale(options, shown):
+    code = (
+        "import sys; from cellclass_tf import process_state as p; p.begin_program(); "
+        "print(sys.getfilesystemencoding(), sys.stdout.encoding, sys.stdout.errors)"
+    )
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    environment.pop("PYTHONIOENCODING", None)
+    found = subprocess.run(
+        [sys.executable, *options, "-c", code],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.replace("us-ascii", "ascii").split() == shown.split()

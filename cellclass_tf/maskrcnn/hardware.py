@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from typing import Any
 
+from cellclass_tf import process_state
+
 AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -38,7 +40,7 @@ class Hardware:
       gpus: those that TensorFlow can use.
       driver_gpus: names of the NVIDIA GPUs that the driver lists and TensorFlow does
         not know.
-      processors: number of logical processors.
+      processors: number of logical processors that this process may use.
       processor_flags: instruction sets as in /proc/cpuinfo; empty where unknown.
     """
 
@@ -97,7 +99,7 @@ def detect() -> Hardware:
     return Hardware(
         gpus=tuple(_gpu(d) for d in tf.config.get_visible_devices("GPU")),
         driver_gpus=() if is_known else _driver_gpus(),
-        processors=os.cpu_count() or 1,
+        processors=process_state.processors(),
         processor_flags=_processor_flags(),
     )
 

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from cellclass_tf import files, matching
 from cellclass_tf.annotation import cellpose_annotator
@@ -172,6 +173,18 @@ def test_crumbs_of_cellpose_are_dropped(own_weights, monkeypatch):
     found = CellposeAnnotator(own_weights, 30).annotate(image).labels
     assert found[30, 30] == 0
     assert (found == 1).sum() == 225
+
+
+@pytest.mark.parametrize("found", ["cpu", "cuda:0", "mps"])
+def test_the_device_is_the_one_that_cellpose_finds(own_weights, monkeypatch, found):
+    class Core:
+        @staticmethod
+        def assign_device(gpu):
+            assert gpu
+            return torch.device(found), found != "cpu"
+
+    monkeypatch.setattr(cellpose_annotator, "_core", lambda: Core)
+    assert f"device {found}" in CellposeAnnotator(own_weights, 30).settings
 
 
 def test_device_that_is_not_there_is_refused(own_weights):

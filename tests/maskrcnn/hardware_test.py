@@ -5,6 +5,7 @@ import stat
 import pytest
 import tensorflow as tf
 
+from cellclass_tf import process_state
 from cellclass_tf.maskrcnn import hardware
 from cellclass_tf.maskrcnn.hardware import Gpu, Hardware
 
@@ -68,8 +69,8 @@ def bare_machine(tmp_path, monkeypatch):
 
 
 def test_a_machine_without_proc_has_nothing_but_processors(bare_machine, monkeypatch):
-    monkeypatch.setattr(hardware.os, "cpu_count", lambda: None)
-    assert hardware.detect() == Hardware(processors=1)
+    monkeypatch.setattr(process_state, "processors", lambda: 3)
+    assert hardware.detect() == Hardware(processors=3)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -72,7 +73,8 @@ def test_stages_follow_each_other_in_one_process(
 ):
     study = cc.Study.open(prepared)
     (row,) = (row for row in study.rows() if row.cell_type == "mixed")
-    image = study.read_image(row)
+    # One tile, so that the network as it was trained, which is slow, is called once.
+    image = np.ascontiguousarray(study.read_image(row)[30:170, 30:170])
     override = (
         f"{TINY},runtime.mixed_precision_dtype={precision},"
         "trainer.optimizer_config.learning_rate.cosine.initial_learning_rate=1e-5"
@@ -87,7 +89,7 @@ def test_stages_follow_each_other_in_one_process(
         cc.predict(model, prepared, tmp_path / f"out{number}", cell_type="mixed")
         assert process_state_of.changed(before, process_state_of.process_state()) == {}
         cells = cc.Predictor.load(model).predict(image)
-        assert len(cells) >= 4
+        assert len(cells) >= 2
         # In the precision of training a cell at the threshold may come or go.
         for dtype, iou, least in (("float32", 0.95, 1.0), (policy, 0.5, 0.75))[:number]:
             trained = predictor_of(run, model, dtype).predict(image)

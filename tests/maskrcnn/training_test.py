@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pyarrow import parquet
 
 import cellclass_tf as cc
 from cellclass_tf.analysis.predictions import Predictions
-from cellclass_tf.maskrcnn import export, hardware, runs, training
+from cellclass_tf.maskrcnn import config, export, hardware, runs, training
 
 SMALL = "cellclass_maskrcnn_small"
 # One step is enough to see that every part fits; what is learned, the demo shows.
@@ -225,6 +226,38 @@ def test_what_follows_from_the_machine_is_a_parameter(study, machine, given, exp
     runtime = training.parse(argparse.Namespace(**flags), machine).runtime
     assert (runtime.num_gpus, runtime.mixed_precision_dtype) == expected
     assert (runtime.distribution_strategy == "tpu") == bool(flags["tpu"])
+
+
+@pytest.mark.parametrize("name", ["off", "one_device", "mirrored"])
+def test_training_says_on_what_it_runs_and_which_gpus_stay_idle(name, capsys, caplog):
+    params = config.cellclass_maskrcnn_small()
+    params.runtime.distribution_strategy = name
+    machine = hardware.Hardware(driver_gpus=("NVIDIA H100",), processors=8)
+    strategy = training._strategy(params.runtime)
+    training._print_devices(strategy, params.runtime, machine)
+    said = "Training on CPU (8 logical processors), precision float32.\n"
+    assert capsys.readouterr().err.startswith(said)
+    assert "GPU not used: NVIDIA H100" in caplog.text
+    caplog.clear()
+    training._print_devices(strategy, params.runtime, hardware.Hardware())
+    assert caplog.text == ""
+
+
+def test_a_model_is_exported_from_any_directory_and_terminal(model_dir, tmp_path):
+    arguments = [f"--experiment={SMALL}", f"--checkpoint={model_dir}"]
+    arguments += [f"--output={tmp_path / 'Modell ä'}", "--no-calibration"]
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    found = subprocess.run(
+        [sys.executable, "-m", "experiments.export", *arguments],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.decode("ascii").endswith("Modell \\xe4\n")
+    metadata = json.loads((tmp_path / "Modell ä" / "cellclass.json").read_text())
+    assert metadata["calibration"] is None
 
 
 def test_an_unknown_precision_lists_the_known_ones(study, tmp_path):
