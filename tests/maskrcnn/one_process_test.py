@@ -62,8 +62,9 @@ def share_found_again(cells, others, iou):
 def taught(prepared, tmp_path_factory):
     """A network that finds some cells, from which the runs below start."""
     folder = tmp_path_factory.mktemp("taught")
+    options = {"mode": "train", "steps": 80, "precision": "float32"}
     return training.train(
-        SMALL, folder, study=prepared, mode="train", steps=80, params_override=TINY
+        SMALL, folder, study=prepared, params_override=TINY, **options
     )
 
 
