@@ -100,8 +100,8 @@ def find_dataset(
         places = files.places_of(recorded, model_dir, _folder_then(model_dir))
     name = data.tfds_name.replace(":", "/")
     folders = [tfds.core.Path(os.fspath(place)) / name for place in places]
-    found = next((f for f in folders if (f / "dataset_info.json").exists()), None)
-    if found is None:
+    found = [f for f in folders if (f / "dataset_info.json").exists()]
+    if not found:
         listed = " and ".join(str(folder) for folder in folders[:3])
         raise InputError(
             f"The dataset {data.tfds_name}, with which {model_dir} was trained, is not "
@@ -109,14 +109,19 @@ def find_dataset(
             "fields. Name its folder with --data_dir, or export without calibration "
             "with --no-calibration."
         )
-    metadata = tfds.builder_from_directory(found).info.metadata or {}
-    if task.fingerprint and metadata.get("fingerprint") != task.fingerprint:
+    same = [f for f in found if _fingerprint_of(f) == task.fingerprint]
+    if task.fingerprint and not same:
         raise InputError(
-            f"{found} is another dataset than {model_dir} was trained on (fingerprint "
-            f"{metadata.get('fingerprint')}, expected {task.fingerprint}). Name the "
-            "folder of the right one with --data_dir, or export with --no-calibration."
+            f"{found[0]} is another dataset than {model_dir} was trained on (fingerprint "
+            f"{_fingerprint_of(found[0])}, expected {task.fingerprint}). Name the folder "
+            "of the right one with --data_dir, or export with --no-calibration."
         )
-    return found
+    return (same or found)[0]
+
+
+def _fingerprint_of(dataset: tfds.core.Path) -> str | None:
+    metadata = tfds.builder_from_directory(dataset).info.metadata or {}
+    return metadata.get("fingerprint")
 
 
 def _folder_then(model_dir: pathlib.Path) -> str:

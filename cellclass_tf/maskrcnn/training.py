@@ -218,17 +218,20 @@ def _print_devices(
     machine: hardware.Hardware,
 ) -> None:
     """Says on what is trained, and warns of GPUs that stay idle."""
-    devices = strategy.extended.worker_devices
-    kind = tf.DeviceSpec.from_string(devices[0]).device_type
-    if runtime.distribution_strategy == "off" and machine.gpus:
-        kind = "GPU"
-    used = machine.in_use(kind, len(devices))
+    if runtime.distribution_strategy == "off":
+        # TensorFlow's default, which does not list devices, is the first GPU.
+        kind, count = "GPU" if machine.gpus else "CPU", 1
+    else:
+        devices = strategy.extended.worker_devices
+        kind = tf.DeviceSpec.from_string(devices[0]).device_type
+        count = len(devices)
     print(
-        f"Training on {used}, precision {runtime.mixed_precision_dtype}.",
+        f"Training on {machine.in_use(kind, count)}, "
+        f"precision {runtime.mixed_precision_dtype}.",
         file=sys.stderr,
         flush=True,
     )
-    idle = machine.unused_gpus(len(devices) if kind == "GPU" else 0)
+    idle = machine.unused_gpus(count if kind == "GPU" else 0)
     if idle and kind != "TPU":
         logging.warning(idle)
 

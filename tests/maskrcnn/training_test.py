@@ -163,6 +163,14 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
     task.validation_data.tfds_data_dir = str(tmp_path / "old" / "study" / "tfds")
     place = tmp_path / "new" / "study" / "tfds" / "cell_types" / "study" / "2.0.0"
     assert str(runs.find_dataset(moved, task)) == str(place)
+    # Another one has taken its place.
+    other = pathlib.Path(task.validation_data.tfds_data_dir) / place.relative_to(
+        tmp_path / "new" / "study" / "tfds"
+    )
+    shutil.copytree(place, other)
+    (other / "metadata.json").write_text('{"fingerprint": "another"}')
+    assert str(runs.find_dataset(moved, task)) == str(place)
+    shutil.rmtree(tmp_path / "old")
     # Moved apart: the user says where it is.
     (tmp_path / "new" / "study").rename(tmp_path / "elsewhere")
     with pytest.raises(cc.InputError, match="--data_dir"):
