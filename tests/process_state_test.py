@@ -189,7 +189,7 @@ assert state()[2:] == before[2:]
     [
         ([], "utf-8 ascii backslashreplace"),
         (["-X", "utf8"], "utf-8 utf-8 backslashreplace"),
-        # Who asks for it in so many words gets the locale's encoding.
+        # An explicit -X utf8=0 is respected.
         (["-X", "utf8=0"], "ascii ascii backslashreplace"),
     ],
 )
