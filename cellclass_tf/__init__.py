@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 # importing the package stays light.
 _MODULE_OF_NAME = {
     "Cells": "cells",
-    "InputError": "files",
+    "InputError": "storage.files",
     "Micrograph": "micrograph",
     "Study": "study",
     "read_micrograph": "microscopy.readers",

@@ -13,10 +13,10 @@ from typing import Any
 
 from absl import logging
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
 from cellclass_tf.jobs import Attempt, Job, attempt
 from cellclass_tf.local_engine import Workers
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 __all__ = ["Attempt", "Engine", "Job", "Outcome", "attempt", "run"]
 

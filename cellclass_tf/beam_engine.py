@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellclass_tf import batch, files, process_state
-from cellclass_tf.files import InputError
+from cellclass_tf import batch, process_state
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 # Beam's own choice for DirectRunner may fetch a program from the network.
 _IN_MEMORY = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 UNKNOWN = "unknown"
 UNCERTAIN = "uncertain"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets import examples
 from cellclass_tf.datasets.contents import Field
 from cellclass_tf.splits import COMPOSED
+from cellclass_tf.storage import files
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 # As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import batch, files, process_state
+from cellclass_tf import batch, process_state
+from cellclass_tf.storage import files
 from cellclass_tf.study import MIXED, Study
 
 EXPERIMENT = "cellclass_maskrcnn_small"

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from cellclass_tf import files
+from cellclass_tf.storage import files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellclass_tf import files, process_state
+from cellclass_tf import process_state
 from cellclass_tf.jobs import Attempt, Job, attempt
+from cellclass_tf.storage import files
 
 _END_S = 5
 _MAX_FALSE_STARTS = 3

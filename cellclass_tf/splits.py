@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cellclass_tf import scenes
-from cellclass_tf.files import InputError
 from cellclass_tf.scenes import Likeness
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import MIXED, ImageRow
 
 SPLITS = ("train", "validation", "test", MIXED)

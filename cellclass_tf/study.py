@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf import files, manifest
+from cellclass_tf import manifest
 from cellclass_tf.cells import UNKNOWN, Cells
-from cellclass_tf.files import InputError
 from cellclass_tf.manifest import COLUMNS, REJECTED, ImageRow
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 MIXED = "mixed"
 # Names that mean something else in folders and in tables.

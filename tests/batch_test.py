@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch
+from cellclass_tf.storage import files
 
 
 def write_double(argument):

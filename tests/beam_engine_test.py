@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from cellclass_tf import batch, beam_engine, files
+from cellclass_tf import batch, beam_engine
+from cellclass_tf.storage import files
 
 
 def double(number):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import cells, files
+from cellclass_tf import cells
 from cellclass_tf.cells import Cells, Piece, labels_of_pieces
+from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")
 # Cell 1 is the 7s: rows 0-1, columns 0-1 without a corner; cell 2 is the 9s.

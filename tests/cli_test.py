@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import cellclass_tf
-from cellclass_tf import cli, files
+from cellclass_tf import cli
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 

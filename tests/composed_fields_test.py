@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellclass_tf import composed_fields, files
+from cellclass_tf import composed_fields
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 

@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
-from cellclass_tf import files
 from cellclass_tf.maskrcnn import predictor
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow
 
 ENGINES = {

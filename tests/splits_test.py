@@ -7,7 +7,7 @@ import random
 import pytest
 
 from cellclass_tf import splits
-from cellclass_tf.files import InputError
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow
 
 

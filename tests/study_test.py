@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cellclass_tf import files
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 ROW = ImageRow(

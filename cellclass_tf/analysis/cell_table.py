@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.analysis import neighbours, nuclei
 from cellclass_tf.cells import UNCERTAIN_BELOW, Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 PARQUET_FILE = "cells.parquet"
 _PROPERTIES = (

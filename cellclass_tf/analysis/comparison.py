@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cellclass_tf import files, matching, overlay, process_state
+from cellclass_tf import matching, overlay, process_state
 from cellclass_tf.analysis import sources
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 SAME, OTHER_TYPE, OTHER_OUTLINE = "same", "other type", "other outline"
 ONLY_A, ONLY_B = "only in A", "only in B"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files, process_state
+from cellclass_tf import process_state
 from cellclass_tf.analysis import shares
 from cellclass_tf.analysis.predictions import Predictions
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.cells import UNKNOWN, Cells, read_labels
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 
 class Predictions:

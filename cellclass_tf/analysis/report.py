@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files, process_state
+from cellclass_tf import process_state
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.analysis.predictions import Predictions
 from cellclass_tf.cells import UNCERTAIN_BELOW
 from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.storage import files
 
 REPORT_FILE = "report.html"
 _TEMPLATE = "report.html.jinja"

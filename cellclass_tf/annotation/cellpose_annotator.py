@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import connected, files, tiling
+from cellclass_tf import connected, tiling
 from cellclass_tf.annotation import cellpose_weights
 from cellclass_tf.annotation.annotator import Found, check_diameter
 from cellclass_tf.annotation.cellpose_weights import cellpose_models
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import check_merged
 
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import batch, connected, files, process_state
-from cellclass_tf.annotation import changes, pickled_npy, records, review
+from cellclass_tf import batch, connected, process_state
+from cellclass_tf.annotation import changes, records, review
 from cellclass_tf.annotation.importing import (
     Arrival,
     Candidate,
@@ -20,8 +20,9 @@ from cellclass_tf.annotation.importing import (
     row_named,
 )
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
 from cellclass_tf.manifest import REJECTED
+from cellclass_tf.storage import files, pickled_npy
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 _ENDING = "_seg.npy"

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch
 from cellclass_tf.annotation import changes, records, review
 from cellclass_tf.cells import UNKNOWN, Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch, files, process_state
+from cellclass_tf import batch, process_state
 from cellclass_tf.annotation.importing import (
     Arrival,
     Candidate,
@@ -22,7 +22,8 @@ from cellclass_tf.annotation.importing import (
     row_named,
 )
 from cellclass_tf.cells import Cells, Piece, labels_of_pieces, read_labels
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import caption, files, picture
+from cellclass_tf import caption, picture
 from cellclass_tf.annotation import doubts as doubting
 from cellclass_tf.annotation.doubts import CUT, Doubt
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 # The share of such cells that were wrong, between cellpose's own thresholds and lenient

@@ -6,9 +6,9 @@ import importlib.metadata
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.annotation.annotator import Found, check_diameter
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import check_merged
 
 _METHOD = 1

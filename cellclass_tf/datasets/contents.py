@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cellclass_tf import files
+from cellclass_tf.storage import files
 
 _NAMES_SHOWN = 3
 

@@ -14,9 +14,9 @@ import tqdm
 
 from cellclass_tf import process_state, scenes
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
 from cellclass_tf.manifest import ImageRow
 from cellclass_tf.splits import COMPOSED
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import MIXED
 
 # Splits whose fields may be made into composed ones, which are tested on.

@@ -16,9 +16,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 import cellclass_tf
-from cellclass_tf import files, process_state
+from cellclass_tf import process_state
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn import (
     calibration,
     config,
@@ -31,6 +30,8 @@ from cellclass_tf.maskrcnn import (
     serving,
 )
 from cellclass_tf.splits import COMPOSED
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 RELIABILITY_FILE = "reliability.png"
 

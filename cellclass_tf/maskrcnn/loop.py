@@ -17,9 +17,9 @@ from official.core import config_definitions as cfg
 from official.core import train_lib
 from orbit import controller as orbit_controller
 
-from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn import inputs, keras_state
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
+from cellclass_tf.storage.files import InputError
 
 
 def run(

@@ -16,9 +16,9 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory, train_utils
 from official.modeling import hyperparams
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn import config
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 PARAMS_FILE = "params.yaml"
 RECORD_FILE = "run.json"

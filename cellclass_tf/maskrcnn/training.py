@@ -14,8 +14,7 @@ from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory, train_utils
 
-from cellclass_tf import files, process_state
-from cellclass_tf.files import InputError
+from cellclass_tf import process_state
 from cellclass_tf.maskrcnn import (
     config,
     data_facts,
@@ -25,6 +24,8 @@ from cellclass_tf.maskrcnn import (
     runs,
     starting_weights,
 )
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import Study
 
 SIMULATED = "cell_types/simulated"

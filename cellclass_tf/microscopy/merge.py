@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf.files import InputError
 from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy.channels import Channels, choose_channels
+from cellclass_tf.storage.files import InputError
 
 # Shares of the group's pixels below and above the contrast limits. So few may clip
 # above that a bright bit of debris does not darken the cells.

@@ -9,8 +9,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from cellclass_tf import files, scenes
-from cellclass_tf.files import InputError
+from cellclass_tf import scenes
 from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy import (
     channel_files,
@@ -22,6 +21,8 @@ from cellclass_tf.microscopy import (
     verdicts,
 )
 from cellclass_tf.microscopy.raw_files import RawFile
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 # Raise it when what is measured changes, so that fields are measured again.

@@ -10,8 +10,8 @@ import re
 from absl import logging
 
 from cellclass_tf import splits
-from cellclass_tf.files import InputError
 from cellclass_tf.microscopy import channel_files, readers
+from cellclass_tf.storage.files import InputError
 
 _FOLDER_SUFFIX = ".zarr"
 _METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)

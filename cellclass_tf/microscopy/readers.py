@@ -11,8 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
 from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy.formats import (
     base,
@@ -25,6 +23,8 @@ from cellclass_tf.microscopy.formats import (
     png,
     tiff,
 )
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 PROJECTIONS = ("max", "best", "none")
 # In the order in which they are asked; none claims what another does.

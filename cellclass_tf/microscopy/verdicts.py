@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch, files
+from cellclass_tf import batch
 from cellclass_tf.manifest import ACCEPTED, REJECTED, costs_of_rejection
 from cellclass_tf.microscopy import contact_sheet, quality
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 _FIGURES = tuple(field.name for field in dataclasses.fields(quality.Figures))

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cellclass_tf import files
+from cellclass_tf.storage import files
 
 SAME, CHANGED, MISSING = "same", "changed", "missing"
 NOT_RECORDED, RECORDED = "not recorded", "recorded"

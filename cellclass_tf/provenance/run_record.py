@@ -9,8 +9,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import MIXED, Study
 
 

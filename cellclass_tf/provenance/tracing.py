@@ -13,9 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from cellclass_tf import files, process_state
+from cellclass_tf import process_state
 from cellclass_tf.cells import read_labels
-from cellclass_tf.files import InputError
 from cellclass_tf.provenance.links import (
     CHANGED,
     MISSING,
@@ -30,6 +29,8 @@ from cellclass_tf.provenance.links import (
     shown,
 )
 from cellclass_tf.provenance.run_record import Run
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 # What lies in these folders, of predictions and of a study, belongs to one image.

@@ -61,7 +61,8 @@ def simulated(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def scores() -> None:
     """AP of both annotators, at the true diameter and at their own estimate."""
     import cellclass_tf as cc
-    from cellclass_tf import files, matching
+    from cellclass_tf import matching
+    from cellclass_tf.storage import files
 
     fields = [(f"simulated {n}", *pair) for n, pair in enumerate(simulated(3), start=1)]
     if _IMAGES.value:
@@ -158,8 +159,8 @@ def _numbers(row) -> str:
 def overhead() -> None:
     """What `annotate` costs beside cellpose's own `eval`, in one run."""
     import cellclass_tf as cc
-    from cellclass_tf import files
     from cellclass_tf.manifest import ImageRow
+    from cellclass_tf.storage import files
 
     root = pathlib.Path(_FOLDER.value) / "overhead"
     shutil.rmtree(root, ignore_errors=True)
@@ -245,9 +246,9 @@ def writing() -> None:
 def export(count: int) -> None:
     """Exports a study of many fields as COCO, in a process of its own."""
     import cellclass_tf as cc
-    from cellclass_tf import files
     from cellclass_tf.cells import Cells
     from cellclass_tf.manifest import ImageRow
+    from cellclass_tf.storage import files
 
     root = pathlib.Path(_FOLDER.value) / f"study_{count}"
     output = root.with_name(f"coco_{count}")

@@ -11,7 +11,8 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from cellclass_tf import caption, composed_fields, files, picture
+from cellclass_tf import caption, composed_fields, picture
+from cellclass_tf.storage import files
 from cellclass_tf.study import Study
 
 _STUDY = flags.DEFINE_string("study", None, "Annotated pure cultures.", required=True)

@@ -63,7 +63,7 @@ def bare(folder: pathlib.Path, study: pathlib.Path, default_png: bool) -> float:
     import tifffile
     from PIL import Image
 
-    from cellclass_tf import files
+    from cellclass_tf.storage import files
 
     seconds, target = 0.0, study / "bare.png"
     for path in sorted(folder.glob("*.tif")):

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cellclass_tf import cells, files
+from cellclass_tf import cells
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field as culture_field
+from cellclass_tf.storage import files
 
 # The real HEK field has been shrunk from the one width to the other.
 SIZE_PX, SHRUNK_PX = 1104, 844

@@ -23,9 +23,10 @@ from absl import app, flags
 
 import cellclass_tf as cc
 from cellclass_tf import cells as nouns
-from cellclass_tf import files, matching
+from cellclass_tf import matching
 from cellclass_tf.annotation import changes
 from cellclass_tf.manifest import ImageRow
+from cellclass_tf.storage import files
 from experiments.benchmarks.fields import drawn_by_hand
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)

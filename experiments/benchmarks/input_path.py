@@ -283,8 +283,8 @@ def _make(root: pathlib.Path, cells: int) -> None:
     import tensorflow as tf
 
     import tfds_builders
-    from cellclass_tf import files
     from cellclass_tf.cells import Cells
+    from cellclass_tf.storage import files
     from cellclass_tf.study import ImageRow, Study
     from experiments.benchmarks import fields
 
@@ -324,7 +324,7 @@ def _make(root: pathlib.Path, cells: int) -> None:
 def _tf_example(image_png: bytes, cells):
     import tensorflow as tf
 
-    from cellclass_tf import files
+    from cellclass_tf.storage import files
 
     def floats(values):
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))

@@ -19,8 +19,9 @@ import time
 import numpy as np
 from absl import app, flags
 
-from cellclass_tf import files, scenes
+from cellclass_tf import scenes
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 from experiments.benchmarks import fields
 

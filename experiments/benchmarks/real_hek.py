@@ -21,11 +21,11 @@ from absl import app, flags
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf import files
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.manifest import ImageRow
 from cellclass_tf.maskrcnn import export, training
 from cellclass_tf.matching import match_cells
+from cellclass_tf.storage import files
 from experiments.benchmarks.fields import REAL_HEK_PIXEL_SIZE_UM, contiguous
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 import cellclass_tf as cc
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 
 _NAME = "stardist"
 # As wide as `cellclass_maskrcnn_small` shows a median cell to its network: at full size

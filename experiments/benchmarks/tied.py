@@ -17,9 +17,9 @@ from absl import app, flags
 from scipy import ndimage
 
 import cellclass_tf as cc
-from cellclass_tf import files
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import looks
+from cellclass_tf.storage import files
 
 SIZE_PX = 512
 TYPES = simulation.CELL_TYPES

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf import files
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 TYPES = ("HEK", "N2a")

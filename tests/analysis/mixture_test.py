@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf import files
 from cellclass_tf.analysis import cell_table, mixture
+from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")
 CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1))

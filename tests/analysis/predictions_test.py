@@ -5,7 +5,7 @@ import pytest
 
 from cellclass_tf.analysis import cell_table, predictions
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage.files import InputError
 
 TYPES = ("HEK", "N2a")
 

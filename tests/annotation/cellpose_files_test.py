@@ -8,12 +8,12 @@ import unittest.mock
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.annotation import cellpose_files, records, review
 from cellclass_tf.annotation.cellpose_files import export_cellpose, import_cellpose
 from cellclass_tf.annotation.mask_files import import_masks
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 IMAGES = ("HEK/a.png", "N2a/a.png", "N2a/new.png", "mixed/m.png")

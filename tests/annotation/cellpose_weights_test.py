@@ -11,7 +11,7 @@ import pytest
 
 from cellclass_tf.annotation import cellpose_weights
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
-from cellclass_tf.files import InputError
+from cellclass_tf.storage.files import InputError
 
 
 class _Touch:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import files
 from cellclass_tf.annotation import annotating, records
 from cellclass_tf.annotation.mask_files import import_masks
 from cellclass_tf.cells import read_labels
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 IMAGES = ("HEK/a.png", "HEK/same.png", "N2a/b.png", "N2a/same.png", "mixed/m.png")

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.annotation import review
 from cellclass_tf.annotation.doubts import Doubt
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 LABELS = np.zeros((300, 900), np.int32)

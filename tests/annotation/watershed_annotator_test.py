@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.annotation import watershed_annotator
 from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 
 def _disk(shape, center_yx, radius):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.datasets import examples
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 LABELS = np.zeros((10, 20), np.int32)

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn import config, data_facts
+from cellclass_tf.storage.files import InputError
 from tests.maskrcnn.inputs_test import facts
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.maskrcnn.predictor import Predictor
+from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 import tf_keras
 from official.vision.modeling import backbones
 
-from cellclass_tf.files import InputError
 from cellclass_tf.maskrcnn import config, data_facts, network, runs, starting_weights
+from cellclass_tf.storage.files import InputError
 from tests.maskrcnn.inputs_test import facts
 
 

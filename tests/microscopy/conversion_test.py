@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import files, manifest, scenes
+from cellclass_tf import manifest, scenes
 from cellclass_tf.microscopy.conversion import convert
+from cellclass_tf.storage import files
 from cellclass_tf.study import Study
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf import files
+from cellclass_tf.storage import files
 from cellclass_tf.study import Study
 
 FILES, BATCHES = 2000, 4

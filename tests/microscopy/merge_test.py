@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy import merge
+from cellclass_tf.storage import files
 
 
 def field(*names, pixels=None, is_rgb=False):

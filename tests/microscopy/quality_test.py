@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from cellclass_tf import files
 from cellclass_tf.datasets.culture import field, looks
 from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy import quality
+from cellclass_tf.storage import files
 
 GOOD = quality.Figures(
     focus_slope=-3.5,

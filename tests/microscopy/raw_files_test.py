@@ -2,8 +2,8 @@
 
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.microscopy import raw_files
+from cellclass_tf.storage import files
 
 
 def touch(*paths):

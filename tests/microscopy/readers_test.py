@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import files
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import tiff
+from cellclass_tf.storage import files
 
 # (T, Z, C, Y, X); every plane is constant and different.
 STACK = np.broadcast_to(

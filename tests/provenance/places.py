@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 STEM = "mixed/d2_a"

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
 from cellclass_tf.provenance.tracing import trace
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import Study
 from tests.provenance.places import (
     LABELS,

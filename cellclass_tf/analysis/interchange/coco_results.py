@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cellclass_tf import files
 from cellclass_tf.cells import UNKNOWN, Cells
 from cellclass_tf.run_lengths import encode_mask
+from cellclass_tf.storage import files
 
 IMAGES_FILE, RESULTS_FILE = "images.json", "results.json"
 

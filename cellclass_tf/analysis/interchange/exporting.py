@@ -8,7 +8,7 @@ import pathlib
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, sources
 from cellclass_tf.analysis.interchange import coco_results, imagej, ome, qupath
-from cellclass_tf.files import InputError
+from cellclass_tf.storage.files import InputError
 
 SUFFIXES = {
     "imagej": ".zip",

@@ -7,10 +7,10 @@ import pathlib
 
 from absl import logging
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.outlines import outlines_of, signed_area
 from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.storage import files
 
 # ImageJ's groups.
 _MOST_GROUPS = 255

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
 from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 _CHUNK_PX = 1024
 # A coarser level is made as long as the finest is wider than this.

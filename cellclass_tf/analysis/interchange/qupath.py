@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
 from cellclass_tf.outlines import outlines_of, signed_area
 from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.storage import files
 
 # Made once, so that the same cell of the same field has the same identity.
 _NAMESPACE = uuid.UUID("6d0b3c5e-5a53-4a2e-9a41-51b7a3f6f1c2")

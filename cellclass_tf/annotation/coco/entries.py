@@ -8,11 +8,11 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from cellclass_tf import files
 from cellclass_tf.annotation.coco import image_files
 from cellclass_tf.annotation.coco.reading import CocoFile, CocoImage, read_coco
 from cellclass_tf.cells import UNKNOWN
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 

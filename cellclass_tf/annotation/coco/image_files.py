@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _GREY_MODES = ("1", "L", "LA")

@@ -22,7 +22,7 @@ from cellclass_tf.annotation.coco.new_images import (
 from cellclass_tf.annotation.coco.reading import pieces_of_image
 from cellclass_tf.annotation.importing import Arrival, Candidate, import_cells
 from cellclass_tf.cells import UNKNOWN, Cells, labels_of_pieces
-from cellclass_tf.files import InputError
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 

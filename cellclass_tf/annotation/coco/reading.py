@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
 from cellclass_tf.annotation.coco.segmentations import piece_of, short
 from cellclass_tf.cells import Piece
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 _SECTIONS = ("images", "annotations", "categories")
 # Boxes of cells overlap, but those of one field never sum up to this.

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellclass_tf import files, splits
+from cellclass_tf import splits
 from cellclass_tf.annotation import cellpose_weights, changes
 from cellclass_tf.annotation.cellpose_annotator import CHANNELS
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import MIXED, ImageRow, Study
 
 if TYPE_CHECKING:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import files, process_state
+from cellclass_tf import process_state
 from cellclass_tf.annotation import cellpose_weights, records
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
-from cellclass_tf.files import InputError
 from cellclass_tf.manifest import REJECTED
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 # cellpose's training cannot be taken up inside a call; a killed run begins its round

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
 from cellclass_tf.microscopy.formats import base
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 _MARKS = (".zattrs", ".zgroup", "zarr.json")
 _METADATA = (*_MARKS, ".zarray", ".zmetadata")

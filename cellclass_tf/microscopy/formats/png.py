@@ -5,8 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from cellclass_tf import files
 from cellclass_tf.microscopy.formats import base
+from cellclass_tf.storage import files
 
 
 def _claims(path: pathlib.Path, head: bytes) -> bool:

@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
 from cellclass_tf.microscopy.formats import base
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # A page beyond these axes would be a guess at what it means.

@@ -8,9 +8,9 @@ import roifile
 import tifffile
 
 import cellclass_tf as cc
-from cellclass_tf import files
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.analysis.interchange import exporting
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.annotation import records
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 

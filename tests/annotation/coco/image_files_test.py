@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellclass_tf import files
 from cellclass_tf.annotation.coco import image_files
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 
 @pytest.mark.parametrize(

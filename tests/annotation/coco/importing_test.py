@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.annotation.coco.importing import import_coco
 from cellclass_tf.annotation.coco.writing import export_coco
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study
 
 SQUARE = [[4, 4, 9, 4, 9, 9, 4, 9]]

@@ -5,14 +5,15 @@ import re
 import numpy as np
 import pytest
 
-from cellclass_tf import files, scenes, splits
+from cellclass_tf import scenes, splits
 from cellclass_tf.annotation.coco.entries import entries_of
 from cellclass_tf.annotation.coco.new_images import (
     Adding,
     types_of_new_study,
 )
 from cellclass_tf.annotation.coco.reading import read_coco
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 from cellclass_tf.study import ImageRow, Study, read_merged
 
 

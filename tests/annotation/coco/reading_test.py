@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.annotation.coco import reading
 from cellclass_tf.annotation.coco.reading import pieces_of_image, read_coco
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 
 def test_file_is_read_image_by_image(write_coco):

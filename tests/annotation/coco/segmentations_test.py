@@ -11,8 +11,8 @@ from cellclass_tf.annotation.coco.segmentations import (
     polygons_of,
 )
 from cellclass_tf.cells import Piece
-from cellclass_tf.files import InputError
 from cellclass_tf.run_lengths import encode_mask
+from cellclass_tf.storage.files import InputError
 
 
 def _random_masks(count=300):

@@ -12,11 +12,11 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cellclass_tf import files
 from cellclass_tf.annotation.coco import writing
 from cellclass_tf.annotation.coco.writing import annotation_of, export_coco
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 CELLS = Cells.from_labels(
     np.array([[0, 1, 1, 1], [2, 1, 0, 1], [0, 1, 1, 1]]),

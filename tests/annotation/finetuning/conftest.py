@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.cells import Cells
+from cellclass_tf.storage import files
 from cellclass_tf.study import ImageRow, Study
 
 # Six cells of 8 x 8 px in a field of 40 x 80.

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from cellclass_tf import files
 from cellclass_tf.annotation.annotator import Found
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, tuning, verdict
 from cellclass_tf.cells import Cells
-from cellclass_tf.files import InputError
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 
 @pytest.fixture

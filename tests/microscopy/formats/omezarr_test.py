@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import zarr
 
-from cellclass_tf import files
-from cellclass_tf.files import InputError
 from cellclass_tf.microscopy import readers
+from cellclass_tf.storage import files
+from cellclass_tf.storage.files import InputError
 
 SIZES = {"t": 2, "c": 2, "z": 3, "y": 32, "x": 40}
 # Zarr's own version by that of OME-NGFF.

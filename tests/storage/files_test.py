@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from cellclass_tf import files
+from cellclass_tf.storage import files
 
 
 def test_a_block_that_raises_leaves_the_old_file(tmp_path):

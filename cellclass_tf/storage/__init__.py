@@ -1,0 +1,1 @@
+"""Files that appear whole or not at all, their digests, and what is safe to open."""
