@@ -7,10 +7,10 @@ __version__ = "0.1.0"
 # Public names and the modules that hold them. They load when first used, so that
 # importing the package stays light.
 _MODULE_OF_NAME = {
-    "Cells": "cells",
+    "Cells": "core.cells",
     "InputError": "storage.files",
-    "Micrograph": "micrograph",
-    "Study": "study",
+    "Micrograph": "core.micrograph",
+    "Study": "core.study",
     "read_micrograph": "microscopy.readers",
     "read_micrographs": "microscopy.readers",
     "merge_channels": "microscopy.merge",

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.datasets.contents import Field
 from cellclass_tf.splits import COMPOSED
 from cellclass_tf.storage import files
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 # As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.
 _MOST_OVERLAP = 0.2

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import batch, process_state
+from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import MIXED, Study
 
 EXPERIMENT = "cellclass_maskrcnn_small"
 
@@ -178,7 +178,7 @@ def _check(outcome: batch.Outcome) -> None:
 
 def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
     from cellclass_tf import overlay
-    from cellclass_tf.analysis import predictions
+    from cellclass_tf.core import predictions
 
     found = predictions.Predictions(output / "predictions")
     paths = []
@@ -213,7 +213,7 @@ def _check_settings(output: pathlib.Path, settings: dict[str, Any]) -> None:
 def _annotation_quality(output: pathlib.Path, study: Study) -> float:
     """Measures the annotation once, since the truth replaces it afterwards."""
     from cellclass_tf import matching
-    from cellclass_tf.cells import read_labels
+    from cellclass_tf.core.cells import read_labels
 
     path = output / "annotation.json"
     if path.exists():

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.analysis import cell_table, sources
-from cellclass_tf.cells import Cells
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import merge
 from cellclass_tf.overlay import colour_of_type
 from cellclass_tf.storage.files import InputError

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellclass_tf.manifest import ImageRow
+from cellclass_tf.core.manifest import ImageRow
 
 BITS = 256
 # Hashes that differ in at most so many bits are of one scene. Those of different fields

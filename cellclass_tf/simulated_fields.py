@@ -10,9 +10,9 @@ from typing import Any
 
 from cellclass_tf import composed_fields, splits
 from cellclass_tf.annotation import mask_files
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.microscopy import conversion
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 Dish = tuple[str, int]
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cellclass_tf import scenes
+from cellclass_tf.core.study import MIXED, ImageRow
 from cellclass_tf.scenes import Likeness
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, ImageRow
 
 SPLITS = ("train", "validation", "test", MIXED)
 # Of mixed fields made of pure ones; no image of a study is in it.

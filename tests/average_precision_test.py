@@ -8,7 +8,7 @@ from pycocotools import coco, cocoeval
 
 from cellclass_tf import run_lengths
 from cellclass_tf.average_precision import AveragePrecision
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 TYPES = ("HEK", "N2a")
 

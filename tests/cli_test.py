@@ -7,8 +7,8 @@ import pytest
 
 import cellclass_tf
 from cellclass_tf import cli
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 
 def test_help_names_every_command_and_its_flags(capsys):

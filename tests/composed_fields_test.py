@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from cellclass_tf import composed_fields
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 
 def disc(shape, row, column, radius):

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
+from cellclass_tf.core.study import ImageRow
 from cellclass_tf.maskrcnn import predictor
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow
 
 ENGINES = {
     "one process": {},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import matching
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 
 def _random_labels(rng, count=25, side=48):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import caption, overlay, picture
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 TYPES = ("HEK", "N2a")
 ORANGE, PINK = overlay.PALETTE[:2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellclass_tf.cells import Piece
+from cellclass_tf.core.cells import Piece
 from cellclass_tf.run_lengths import encode_mask
 
 

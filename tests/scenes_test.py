@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import scenes
-from cellclass_tf.manifest import ImageRow
+from cellclass_tf.core.manifest import ImageRow
 
 
 def bits_between(one: str, other: str) -> int:

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from cellclass_tf import splits
+from cellclass_tf.core.study import ImageRow
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow
 
 
 def rows_of(cell_type, groups, images=4):

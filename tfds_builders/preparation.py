@@ -13,11 +13,11 @@ from absl import logging
 from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import batch, process_state
+from cellclass_tf.core.manifest import Cost, costs_of_rejection
+from cellclass_tf.core.study import Study
 from cellclass_tf.datasets import examples
-from cellclass_tf.manifest import Cost, costs_of_rejection
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError, one_line
-from cellclass_tf.study import Study
 from tfds_builders.cell_types import cell_types_dataset_builder
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.analysis import neighbours, nuclei
-from cellclass_tf.cells import UNCERTAIN_BELOW, Cells
+from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cellclass_tf import matching, overlay, process_state
 from cellclass_tf.analysis import sources
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -10,12 +10,12 @@ from typing import Any
 from absl import logging
 
 from cellclass_tf import process_state
-from cellclass_tf.analysis.predictions import Predictions
 from cellclass_tf.analysis.tally import Tally
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 
 @process_state.kept()

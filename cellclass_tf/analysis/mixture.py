@@ -10,7 +10,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import shares
-from cellclass_tf.analysis.predictions import Predictions
+from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

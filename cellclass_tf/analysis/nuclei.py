@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 # A cell has a nucleus if its bright part rises above the background by so many grey levels
 # and so many standard deviations of the noise.

@@ -17,8 +17,8 @@ import numpy as np
 from cellclass_tf import process_state
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
-from cellclass_tf.analysis.predictions import Predictions
-from cellclass_tf.cells import UNCERTAIN_BELOW
+from cellclass_tf.core.cells import UNCERTAIN_BELOW
+from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.overlay import colour_of_type
 from cellclass_tf.storage import files
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from cellclass_tf.analysis.predictions import Predictions
-from cellclass_tf.cells import Cells
-from cellclass_tf.study import Study, read_merged
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.study import Study, read_merged
 
 
 @dataclasses.dataclass(frozen=True)

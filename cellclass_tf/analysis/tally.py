@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import average_precision, matching
-from cellclass_tf.cells import UNKNOWN, Cells
+from cellclass_tf.core.cells import UNKNOWN, Cells
 
 MISSED = "missed"
 INVENTED = "invented"

@@ -14,11 +14,11 @@ from cellclass_tf import batch, process_state
 from cellclass_tf.annotation import doubts, records, review
 from cellclass_tf.annotation.annotator import Annotator
 from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
-from cellclass_tf.cells import Cells
-from cellclass_tf.manifest import REJECTED
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 # Fields of a group on which its cells' diameter is estimated.
 _FIELDS_TO_SIZE = 5

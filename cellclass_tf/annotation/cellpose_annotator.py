@@ -14,9 +14,9 @@ from cellclass_tf import connected, tiling
 from cellclass_tf.annotation import cellpose_weights
 from cellclass_tf.annotation.annotator import Found, check_diameter
 from cellclass_tf.annotation.cellpose_weights import cellpose_models
+from cellclass_tf.core.study import check_merged
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import check_merged
 
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
 CHANNELS = (2, 3)

@@ -19,11 +19,11 @@ from cellclass_tf.annotation.importing import (
     import_cells,
     row_named,
 )
-from cellclass_tf.cells import Cells
-from cellclass_tf.manifest import REJECTED
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files, pickled_npy
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 _ENDING = "_seg.npy"
 _EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."

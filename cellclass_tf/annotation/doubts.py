@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cellclass_tf.annotation.nuclei import nuclei_per_cell
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 LOW_PROBABILITY = "low probability"
 TWO_NUCLEI = "two nuclei"

@@ -12,10 +12,10 @@ from absl import logging
 
 from cellclass_tf import batch
 from cellclass_tf.annotation import changes, records, review
-from cellclass_tf.cells import UNKNOWN, Cells
+from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 
 @dataclasses.dataclass(frozen=True)

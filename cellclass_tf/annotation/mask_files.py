@@ -21,10 +21,10 @@ from cellclass_tf.annotation.importing import (
     import_cells,
     row_named,
 )
-from cellclass_tf.cells import Cells, Piece, labels_of_pieces, read_labels
+from cellclass_tf.core.cells import Cells, Piece, labels_of_pieces, read_labels
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs put after an image's name; the longest is tried first.

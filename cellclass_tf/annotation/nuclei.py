@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellclass_tf import tiling
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 # Lengths are shares of the cell diameter. Larger cells are first reduced by a whole
 # number, to about this diameter, at which a nucleus still is some ten pixels wide.

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.cells import Cells, read_labels, write_types
-from cellclass_tf.manifest import COLUMNS
+from cellclass_tf.core.cells import Cells, read_labels, write_types
+from cellclass_tf.core.manifest import COLUMNS
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 # Everything that writes cells/ shares this journal: after a kill it tells what made the
 # labels that lie there.

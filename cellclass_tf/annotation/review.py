@@ -10,9 +10,9 @@ import numpy as np
 from cellclass_tf import caption, picture
 from cellclass_tf.annotation import doubts as doubting
 from cellclass_tf.annotation.doubts import CUT, Doubt
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 # The share of such cells that were wrong, between cellpose's own thresholds and lenient
 # ones, in nine fields of three cell types with masks drawn by hand

@@ -7,9 +7,9 @@ import importlib.metadata
 import numpy as np
 
 from cellclass_tf.annotation.annotator import Found, check_diameter
+from cellclass_tf.core.study import check_merged
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import check_merged
 
 _METHOD = 1
 _DEFAULT_DIAMETER_PX = 30.0

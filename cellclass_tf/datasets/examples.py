@@ -13,12 +13,12 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch, scenes, splits
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets.contents import Contents, Field
-from cellclass_tf.manifest import REJECTED
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 MOST_CELLS = np.iinfo(np.uint16).max
 _LARGEST_RATIO = 8

@@ -13,11 +13,11 @@ import numpy as np
 import tqdm
 
 from cellclass_tf import process_state, scenes
-from cellclass_tf.cells import Cells
-from cellclass_tf.manifest import ImageRow
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import ImageRow
+from cellclass_tf.core.study import MIXED
 from cellclass_tf.splits import COMPOSED
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED
 
 # Splits whose fields may be made into composed ones, which are tested on.
 _HELD_OUT = ("validation", "test")

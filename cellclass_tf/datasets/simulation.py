@@ -11,12 +11,12 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.datasets.culture import looks
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, Study
 
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325

@@ -11,7 +11,7 @@ from absl import logging
 from scipy import optimize
 
 from cellclass_tf import matching
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.maskrcnn import outlining
 
 _BINS = 10

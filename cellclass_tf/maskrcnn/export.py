@@ -17,7 +17,7 @@ from absl import logging
 
 import cellclass_tf
 from cellclass_tf import process_state
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.maskrcnn import (
     calibration,
     config,

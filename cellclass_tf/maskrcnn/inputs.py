@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.maskrcnn import augmentation
 from cellclass_tf.maskrcnn.anchor_labels import SeededAnchorLabeler
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig

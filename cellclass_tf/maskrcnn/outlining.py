@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cellclass_tf import connected, tiling
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 # A cell that shares more than this with one that is already there is the same cell.
 _SAME_CELL_SHARE = 0.5

@@ -15,6 +15,7 @@ from official.core import config_definitions as cfg
 from official.core import task_factory, train_utils
 
 from cellclass_tf import process_state
+from cellclass_tf.core.study import Study
 from cellclass_tf.maskrcnn import (
     config,
     data_facts,
@@ -26,7 +27,6 @@ from cellclass_tf.maskrcnn import (
 )
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import Study
 
 SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import readers
 from cellclass_tf.storage.files import InputError
 

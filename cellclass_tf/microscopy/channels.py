@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.core.study import DEFAULT_CHANNEL_RULES, DEFAULT_EMISSION_NM
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import DEFAULT_CHANNEL_RULES, DEFAULT_EMISSION_NM
 
 KINDS = ("nuclei", "cytoplasm")
 

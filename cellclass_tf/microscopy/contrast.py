@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cellclass_tf.core.study import ImageRow
 from cellclass_tf.microscopy import merge
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow
 
 # A group's limits stay once they are set; are measured again; or each field has its own.
 CHOICES = ("group", "anew", "field")

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from absl import logging
 
 from cellclass_tf import batch, process_state
+from cellclass_tf.core.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
 from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import image_names, one_file, raw_files, verdicts
 from cellclass_tf.microscopy.raw_files import RawFile
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
 
 # Columns of the manifest that are not this step's.
 _LATER_COLUMNS = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy.channels import Channels, choose_channels
 from cellclass_tf.storage.files import InputError
 

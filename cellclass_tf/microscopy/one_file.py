@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from cellclass_tf import scenes
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy import (
     channel_files,
     channel_strip,
@@ -23,7 +24,6 @@ from cellclass_tf.microscopy import (
 from cellclass_tf.microscopy.raw_files import RawFile
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 # Raise it when what is measured changes, so that fields are measured again.
 MEASURES = 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import focus
 
 # All but focus and saturation is read from about so many pixels a side.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy.formats import (
     base,
     czi,

@@ -14,10 +14,10 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.manifest import ACCEPTED, REJECTED, costs_of_rejection
+from cellclass_tf.core.manifest import ACCEPTED, REJECTED, costs_of_rejection
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy import contact_sheet, quality
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 _FIGURES = tuple(field.name for field in dataclasses.fields(quality.Figures))
 

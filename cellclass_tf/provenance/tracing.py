@@ -14,7 +14,9 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 
 from cellclass_tf import process_state
-from cellclass_tf.cells import read_labels
+from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.run_record import Run
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.provenance.links import (
     CHANGED,
     MISSING,
@@ -28,10 +30,8 @@ from cellclass_tf.provenance.links import (
     sha256_of,
     shown,
 )
-from cellclass_tf.provenance.run_record import Run
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 # What lies in these folders, of predictions and of a study, belongs to one image.
 _FOLDERS = ("labels", "overlays", "images", "cells")

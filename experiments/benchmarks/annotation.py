@@ -107,9 +107,9 @@ _THRESHOLDS = ((0.4, 0.0), (0.8, -2.0))
 def doubts() -> None:
     """How often doubtful cells are wrong, by reason."""
     import cellclass_tf as cc
-    from cellclass_tf import cells as nouns
     from cellclass_tf import matching
     from cellclass_tf.annotation import doubts as doubting
+    from cellclass_tf.core import cells as nouns
 
     for thresholds in _THRESHOLDS:
         finder = cc.CellposeAnnotator(_WEIGHTS.value, None, *thresholds)
@@ -159,7 +159,7 @@ def _numbers(row) -> str:
 def overhead() -> None:
     """What `annotate` costs beside cellpose's own `eval`, in one run."""
     import cellclass_tf as cc
-    from cellclass_tf.manifest import ImageRow
+    from cellclass_tf.core.manifest import ImageRow
     from cellclass_tf.storage import files
 
     root = pathlib.Path(_FOLDER.value) / "overhead"
@@ -219,7 +219,7 @@ def writing() -> None:
     """One field's cells: our label image, and one PNG a cell with a label PNG."""
     from PIL import Image
 
-    from cellclass_tf.cells import Cells
+    from cellclass_tf.core.cells import Cells
 
     folder = pathlib.Path(_FOLDER.value) / "writing"
     shutil.rmtree(folder, ignore_errors=True)
@@ -246,8 +246,8 @@ def writing() -> None:
 def export(count: int) -> None:
     """Exports a study of many fields as COCO, in a process of its own."""
     import cellclass_tf as cc
-    from cellclass_tf.cells import Cells
-    from cellclass_tf.manifest import ImageRow
+    from cellclass_tf.core.cells import Cells
+    from cellclass_tf.core.manifest import ImageRow
     from cellclass_tf.storage import files
 
     root = pathlib.Path(_FOLDER.value) / f"study_{count}"

@@ -12,8 +12,8 @@ from absl import app, flags
 from PIL import Image
 
 from cellclass_tf import caption, composed_fields, picture
+from cellclass_tf.core.study import Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import Study
 
 _STUDY = flags.DEFINE_string("study", None, "Annotated pure cultures.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cellclass_tf import cells
+from cellclass_tf.core import cells
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.storage import files

@@ -283,9 +283,9 @@ def _make(root: pathlib.Path, cells: int) -> None:
     import tensorflow as tf
 
     import tfds_builders
-    from cellclass_tf.cells import Cells
+    from cellclass_tf.core.cells import Cells
+    from cellclass_tf.core.study import ImageRow, Study
     from cellclass_tf.storage import files
-    from cellclass_tf.study import ImageRow, Study
     from experiments.benchmarks import fields
 
     study = Study.create(root)

@@ -20,9 +20,9 @@ import numpy as np
 from absl import app, flags
 
 from cellclass_tf import scenes
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 from experiments.benchmarks import fields
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)

@@ -18,9 +18,9 @@ import numpy as np
 import tqdm
 from absl import app, flags
 
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field, looks
-from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy import quality
 
 SIZE_PX = 512

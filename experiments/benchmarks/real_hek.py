@@ -22,7 +22,7 @@ from absl import app, flags
 import cellclass_tf as cc
 import tfds_builders
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
-from cellclass_tf.manifest import ImageRow
+from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.maskrcnn import export, training
 from cellclass_tf.matching import match_cells
 from cellclass_tf.storage import files

@@ -18,7 +18,7 @@ import tqdm
 from absl import app, flags
 
 from cellclass_tf import scenes
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import merge
 from cellclass_tf.microscopy.channels import Channels
 
@@ -191,7 +191,7 @@ def simulated() -> None:
 
 
 def real() -> None:
-    from cellclass_tf.study import read_merged
+    from cellclass_tf.core.study import read_merged
 
     rng = np.random.default_rng(0)
     images = [read_merged(path) for path in _IMAGES.value]

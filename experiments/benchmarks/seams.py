@@ -17,7 +17,7 @@ from absl import app, flags
 
 import cellclass_tf as cc
 from cellclass_tf import tiling
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.matching import match_cells
 from experiments.benchmarks.fields import merged_field
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import cellclass_tf as cc
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import files
 
 _NAME = "stardist"

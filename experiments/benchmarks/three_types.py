@@ -20,8 +20,8 @@ from absl import app, flags
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf import cells as nouns
-from cellclass_tf.manifest import ImageRow
+from cellclass_tf.core import cells as nouns
+from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.maskrcnn import export, outlining, training
 from cellclass_tf.storage import files
 from experiments.benchmarks.fields import drawn_by_hand

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf.analysis import cell_table
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")

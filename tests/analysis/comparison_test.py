@@ -5,9 +5,9 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 TYPES = ("HEK", "N2a")
 BOXES = ((0, 0, 10, 10), (0, 20, 10, 30), (20, 0, 30, 10), (20, 20, 30, 30))

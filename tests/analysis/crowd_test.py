@@ -5,9 +5,9 @@ import roifile
 
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 CELLS, ACROSS, SIDE = 2000, 50, 12
 SHAPE = (CELLS // ACROSS * SIDE, ACROSS * SIDE)

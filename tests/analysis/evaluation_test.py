@@ -7,9 +7,9 @@ import pytest
 
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.analysis.evaluation import evaluate
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 TYPES = ("HEK", "N2a")
 

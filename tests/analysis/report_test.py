@@ -8,7 +8,7 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")

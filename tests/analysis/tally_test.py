@@ -8,7 +8,7 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf import matching
 from cellclass_tf.analysis import tally
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 TYPES = ("HEK", "N2a")
 

@@ -11,10 +11,10 @@ from cellclass_tf import batch
 from cellclass_tf.annotation import annotating, records, review
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
-from cellclass_tf.cells import Cells, read_labels
+from cellclass_tf.core.cells import Cells, read_labels
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 IMAGES = ("HEK/a.png", "HEK/b.png", "N2a/a.png", "mixed/m.png")
 

@@ -11,10 +11,10 @@ import pytest
 from cellclass_tf.annotation import cellpose_files, records, review
 from cellclass_tf.annotation.cellpose_files import export_cellpose, import_cellpose
 from cellclass_tf.annotation.mask_files import import_masks
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 IMAGES = ("HEK/a.png", "N2a/a.png", "N2a/new.png", "mixed/m.png")
 LABELS = np.zeros((40, 60), np.int32)

@@ -5,7 +5,7 @@ import pytest
 
 from cellclass_tf.annotation import doubts
 from cellclass_tf.annotation.doubts import Doubt, doubtful_cells
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 DIAMETER = 24
 

@@ -8,10 +8,10 @@ import tifffile
 
 from cellclass_tf.annotation import annotating, records
 from cellclass_tf.annotation.mask_files import import_masks
-from cellclass_tf.cells import read_labels
+from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 IMAGES = ("HEK/a.png", "HEK/same.png", "N2a/b.png", "N2a/same.png", "mixed/m.png")
 # Two cells of 4 and 2 pixels.

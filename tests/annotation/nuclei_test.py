@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf.annotation import nuclei
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 DIAMETER = 24
 

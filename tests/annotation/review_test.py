@@ -7,9 +7,9 @@ import pytest
 
 from cellclass_tf.annotation import review
 from cellclass_tf.annotation.doubts import Doubt
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 LABELS = np.zeros((300, 900), np.int32)
 LABELS[50:150, 50:150] = 1

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 LABELS = np.zeros((10, 20), np.int32)
 LABELS[2:5, 4:14] = 1

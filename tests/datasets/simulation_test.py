@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import Study
 from cellclass_tf.datasets.simulation import simulate
 from cellclass_tf.microscopy.readers import read_micrograph
 from cellclass_tf.storage import files
-from cellclass_tf.study import Study
 
 
 def tree(folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.maskrcnn import calibration, outlining
 
 TYPES = ("HEK", "N2a")

@@ -15,7 +15,7 @@ import tensorflow as tf
 from pyarrow import parquet
 
 import cellclass_tf as cc
-from cellclass_tf.analysis.predictions import Predictions
+from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.maskrcnn import config, export, hardware, runs, training
 
 SMALL = "cellclass_maskrcnn_small"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.storage import files
-from cellclass_tf.study import Study
 
 SIZE = (2, 64, 72)
 

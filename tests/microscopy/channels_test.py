@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import channels
 from cellclass_tf.storage import files
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from cellclass_tf.core.study import ImageRow
 from cellclass_tf.microscopy import contrast
-from cellclass_tf.study import ImageRow
 
 
 def key(group, nuclei="DAPI"):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import manifest, scenes
+from cellclass_tf import scenes
+from cellclass_tf.core import manifest
+from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.storage import files
-from cellclass_tf.study import Study
 
 
 def write_raw(path, brightness=1000, names=("DAPI", "GFP"), times=1, seed=0):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
+from cellclass_tf.core.study import Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import Study
 
 FILES, BATCHES = 2000, 4
 LIMIT_S = 20

@@ -2,9 +2,9 @@
 
 import pathlib
 
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy import image_names, raw_files
 from cellclass_tf.microscopy.channel_files import FileSet
-from cellclass_tf.study import ImageRow, Study
 
 
 def raw(path):

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.datasets.culture import field, looks
-from cellclass_tf.micrograph import Micrograph
 from cellclass_tf.microscopy import quality
 from cellclass_tf.storage import files
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
-from cellclass_tf.study import Study
+from cellclass_tf.core.study import Study
 
 ONE, DOUBT, RED = "expected two channels", "which channel is which", "red channel"
 # Without flags: how many fields, or why not.

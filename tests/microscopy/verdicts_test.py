@@ -7,10 +7,10 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
+from cellclass_tf.core.manifest import Cost, costs_of_rejection
+from cellclass_tf.core.study import Study
 from cellclass_tf.datasets.culture import field, looks
-from cellclass_tf.manifest import Cost, costs_of_rejection
 from cellclass_tf.storage import files
-from cellclass_tf.study import Study
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 STEM = "mixed/d2_a"
 # Cell 1 has 2 px, cell 2 has 6 px with its middle at y 2, x 3.5.

@@ -17,13 +17,13 @@ from tensorflow_datasets.core.utils import py_utils
 from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import composed_fields, simulated_fields
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, Field
 from cellclass_tf.simulated_fields import SimulatedCultures
 from cellclass_tf.splits import COMPOSED
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cellclass_tf.cells import UNKNOWN, Cells
+from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.run_lengths import encode_mask
 from cellclass_tf.storage import files
 

@@ -21,9 +21,9 @@ from cellclass_tf.annotation.coco.new_images import (
 )
 from cellclass_tf.annotation.coco.reading import pieces_of_image
 from cellclass_tf.annotation.importing import Arrival, Candidate, import_cells
-from cellclass_tf.cells import UNKNOWN, Cells, labels_of_pieces
+from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_pieces
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 
 @process_state.kept()

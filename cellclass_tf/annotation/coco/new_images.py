@@ -14,10 +14,10 @@ from cellclass_tf import scenes, splits
 from cellclass_tf.annotation.coco import image_files
 from cellclass_tf.annotation.coco.entries import Entry, name_of, safe
 from cellclass_tf.annotation.coco.reading import CocoFile, pieces_of_image
-from cellclass_tf.cells import UNKNOWN
+from cellclass_tf.core.cells import UNKNOWN
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 
 def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:

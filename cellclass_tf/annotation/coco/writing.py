@@ -17,11 +17,11 @@ import numpy as np
 import cellclass_tf
 from cellclass_tf import batch, process_state, splits
 from cellclass_tf.annotation.coco.segmentations import polygons_of
-from cellclass_tf.cells import UNKNOWN, Cells
+from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.run_lengths import encode_mask
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 SEGMENTATIONS = ("rle", "polygons")
 

@@ -13,10 +13,10 @@ import numpy as np
 from cellclass_tf import splits
 from cellclass_tf.annotation import cellpose_weights, changes
 from cellclass_tf.annotation.cellpose_annotator import CHANNELS
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, ImageRow, Study
 
 if TYPE_CHECKING:
     import torch

@@ -19,10 +19,10 @@ from cellclass_tf import process_state
 from cellclass_tf.annotation import cellpose_weights, records
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
-from cellclass_tf.manifest import REJECTED
+from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 # cellpose's training cannot be taken up inside a call; a killed run begins its round
 # anew. The first ten epochs of each warm up.

@@ -11,8 +11,8 @@ import numpy as np
 from cellclass_tf import caption, matching, picture
 from cellclass_tf.annotation.annotator import Annotator
 from cellclass_tf.annotation.finetuning import material
-from cellclass_tf.cells import Cells
-from cellclass_tf.study import ImageRow, Study
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 
 IOUS = (0.5, 0.75, 0.9)
 # Fewer fields give no interval.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 TYPES = ("HEK", "N2a")
 

@@ -10,8 +10,8 @@ import tifffile
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.analysis.interchange import exporting
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 
 @pytest.fixture

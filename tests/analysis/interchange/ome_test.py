@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from cellclass_tf.analysis.interchange import ome
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 
 def test_an_ome_tiff_has_labels_pixel_size_and_types(tmp_path, cells):

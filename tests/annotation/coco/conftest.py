@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cellclass_tf.annotation import records
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 
 def blobs(rng, shape=(40, 48), count=9):

@@ -4,8 +4,8 @@ import pytest
 
 from cellclass_tf.annotation.coco import entries
 from cellclass_tf.annotation.coco.reading import read_coco
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 from cellclass_tf.annotation.coco.importing import import_coco
 from cellclass_tf.annotation.coco.writing import export_coco
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study
 
 SQUARE = [[4, 4, 9, 4, 9, 9, 4, 9]]
 

@@ -12,9 +12,9 @@ from cellclass_tf.annotation.coco.new_images import (
     types_of_new_study,
 )
 from cellclass_tf.annotation.coco.reading import read_coco
+from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import ImageRow, Study, read_merged
 
 
 @pytest.fixture

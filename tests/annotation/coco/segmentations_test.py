@@ -10,7 +10,7 @@ from cellclass_tf.annotation.coco.segmentations import (
     piece_of,
     polygons_of,
 )
-from cellclass_tf.cells import Piece
+from cellclass_tf.core.cells import Piece
 from cellclass_tf.run_lengths import encode_mask
 from cellclass_tf.storage.files import InputError
 

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from cellclass_tf.annotation.coco import writing
 from cellclass_tf.annotation.coco.writing import annotation_of, export_coco
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

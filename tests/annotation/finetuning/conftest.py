@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 # Six cells of 8 x 8 px in a field of 40 x 80.
 LABELS = np.zeros((40, 80), np.int32)

@@ -9,7 +9,7 @@ import pytest
 from cellclass_tf.annotation.annotator import Found
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, tuning, verdict
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

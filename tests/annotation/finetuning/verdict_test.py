@@ -5,7 +5,7 @@ import pytest
 
 from cellclass_tf.annotation.finetuning import verdict
 from cellclass_tf.annotation.finetuning.verdict import FieldScore, judge
-from cellclass_tf.cells import Cells
+from cellclass_tf.core.cells import Cells
 
 
 def _field(base, tuned):

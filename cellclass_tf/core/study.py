@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf import manifest
-from cellclass_tf.cells import UNKNOWN, Cells
-from cellclass_tf.manifest import COLUMNS, REJECTED, ImageRow
+from cellclass_tf.core import manifest
+from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.manifest import COLUMNS, REJECTED, ImageRow
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

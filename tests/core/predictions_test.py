@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import cell_table, predictions
-from cellclass_tf.cells import Cells
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.core import predictions
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage.files import InputError
 
 TYPES = ("HEK", "N2a")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.cells import UNKNOWN, Cells, read_labels
+from cellclass_tf.core.cells import UNKNOWN, Cells, read_labels
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

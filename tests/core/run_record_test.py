@@ -7,9 +7,9 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
+from cellclass_tf.core.study import Study
 from cellclass_tf.provenance.tracing import trace
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import Study
 from tests.provenance.places import (
     STEM,
     TABLE,

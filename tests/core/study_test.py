@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
-from cellclass_tf.study import ImageRow, Study
 
 ROW = ImageRow(
     image="HEK/a.png",

@@ -9,9 +9,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
-from cellclass_tf.study import MIXED, Study
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import cells
-from cellclass_tf.cells import Cells, Piece, labels_of_pieces
+from cellclass_tf.core import cells
+from cellclass_tf.core.cells import Cells, Piece, labels_of_pieces
 from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")

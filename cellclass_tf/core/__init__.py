@@ -1,0 +1,1 @@
+"""The nouns that everything speaks: cells, micrographs, a study and its manifest, predictions."""
