@@ -12,7 +12,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.datasets.contents import Field
-from cellclass_tf.splits import COMPOSED
+from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import files
 
 # As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.

@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from cellclass_tf import composed_fields, splits
+from cellclass_tf import composed_fields
 from cellclass_tf.annotation import mask_files
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.microscopy import conversion
+from cellclass_tf.splits import assignment
 
 Dish = tuple[str, int]
 
@@ -41,7 +42,7 @@ class SimulatedCultures:
                 self.mixed if culture == MIXED else self.images_per_type
             )
         ]
-        chosen = splits.assign_splits(rows)
+        chosen = assignment.assign_splits(rows)
         units: dict[str, list[tuple[Dish, ...]]] = {}
         firsts = {row.group: row for row in reversed(rows)}
         for row in firsts.values():
@@ -49,7 +50,7 @@ class SimulatedCultures:
         held_out = [r for r in firsts.values() if chosen[r.image] == "validation"]
         couples = composed_fields.pairs(held_out)
         if couples:
-            units[splits.COMPOSED] = [(_dish(a), _dish(b)) for a, b in couples]
+            units[assignment.COMPOSED] = [(_dish(a), _dish(b)) for a, b in couples]
         return {split: sorted(found) for split, found in sorted(units.items())}
 
 

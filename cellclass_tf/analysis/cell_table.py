@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.analysis import neighbours, nuclei
+from cellclass_tf.analysis import nuclei
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
+from cellclass_tf.labels import neighbours
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import average_precision, matching
 from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.labels import coco_ap, matching
 
 MISSED = "missed"
 INVENTED = "invented"
@@ -103,8 +103,8 @@ class Tally:
     def __init__(self, type_names: Sequence[str]):
         self.type_names = tuple(type_names)
         types = len(self.type_names)
-        self._typed = average_precision.AveragePrecision(types)
-        self._untyped = average_precision.AveragePrecision(1)
+        self._typed = coco_ap.AveragePrecision(types)
+        self._untyped = coco_ap.AveragePrecision(1)
         self._sums: list[dict[str, np.ndarray]] = []
         self.fields: list[dict[str, Any]] = []
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import connected, tiling
 from cellclass_tf.annotation import cellpose_weights
 from cellclass_tf.annotation.annotator import Found, check_diameter
 from cellclass_tf.annotation.cellpose_weights import cellpose_models
 from cellclass_tf.core.study import check_merged
+from cellclass_tf.labels import components, tiling
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -218,7 +218,7 @@ class CellposeAnnotator:
             )
         shape = image.shape[:2]
         labels = labels.reshape(shape).astype(np.int32)
-        connected.keep_largest_pieces(labels)
+        components.keep_largest_pieces(labels)
         return labels, flows[2].reshape(shape)
 
     def _annotate_tiles(self, image: np.ndarray, diameter: float, side: int) -> Found:
@@ -242,7 +242,7 @@ class CellposeAnnotator:
                 if _paste(place, mask, len(probabilities) + 1):
                     probabilities.append(sure[index])
         # Where two cells met, the later one may have been cut in two.
-        connected.keep_largest_pieces(field)
+        components.keep_largest_pieces(field)
         return Found(field, diameter, np.array(probabilities, np.float32))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import batch, connected, process_state
+from cellclass_tf import batch, process_state
 from cellclass_tf.annotation import changes, records, review
 from cellclass_tf.annotation.importing import (
     Arrival,
@@ -22,6 +22,7 @@ from cellclass_tf.annotation.importing import (
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.labels import components
 from cellclass_tf.storage import files, pickled_npy
 from cellclass_tf.storage.files import InputError
 
@@ -313,7 +314,7 @@ def _check_numbers(path: pathlib.Path, labels: np.ndarray) -> None:
 
 def _drop_crumbs(path: pathlib.Path, labels: np.ndarray) -> int:
     """Drops pixels that a pen left apart from their cell; refuses cells in two pieces."""
-    pieces = connected.second_largest_pieces(labels)
+    pieces = components.second_largest_pieces(labels)
     areas = np.bincount(labels.ravel())
     for cell, size in pieces.items():
         if size > min(_CRUMB_PX, _CRUMB_SHARE * areas[cell]):
@@ -321,4 +322,4 @@ def _drop_crumbs(path: pathlib.Path, labels: np.ndarray) -> int:
                 f"{path}: cell {cell} is in pieces, of which the second has {size} px. "
                 "Delete or redraw one of them in cellpose, and save."
             )
-    return connected.keep_largest_pieces(labels) if pieces else 0
+    return components.keep_largest_pieces(labels) if pieces else 0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cellclass_tf import matching
+from cellclass_tf.labels import matching
 
 
 @dataclasses.dataclass(frozen=True)

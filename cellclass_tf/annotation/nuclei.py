@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellclass_tf import tiling
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import tiling
 
 # Lengths are shares of the cell diameter. Larger cells are first reduced by a whole
 # number, to about this diameter, at which a nucleus still is some ten pixels wide.

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch, scenes, splits
+from cellclass_tf import batch
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets.contents import Contents, Field
+from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -79,7 +80,7 @@ def check_study(study: Study, engine: batch.Engine | None = None) -> Checked:
         broken,
         len(annotated) - len(usable) - broken,
     )
-    chosen = splits.splits_of(
+    chosen = assignment.splits_of(
         [_as_it_is(row, outcome) for row in rows],
         _counted(usable, outcome),
         study.manifest_path,
@@ -286,7 +287,7 @@ class _Check:
         image, cells = _checked_field(self.study, row)
         names = ("image_sha256", "cells_sha256", "types_sha256")
         return {
-            "scene_hash": scenes.scene_hash(image),
+            "scene_hash": near_duplicates.scene_hash(image),
             "usable": bool((cells.type_ids > 0).all()),
             "cells": dict(collections.Counter(cells.cell_types)),
             **dict(zip(names, _sha256_of_files(self.study, row), strict=True)),

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from cellclass_tf import process_state, scenes
+from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.core.study import MIXED
-from cellclass_tf.splits import COMPOSED
+from cellclass_tf.splits import near_duplicates
+from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage.files import InputError
 
 # Splits whose fields may be made into composed ones, which are tested on.
@@ -219,7 +220,7 @@ def _field(
         cell_type=_name_of(features["culture"].names, example["culture"]),
         group=example["group"].decode(),
         image_sha256=hashlib.sha256(shape + image.tobytes()).hexdigest(),
-        scene_hash=scenes.scene_hash(image),
+        scene_hash=near_duplicates.scene_hash(image),
         split=split,
     )
     types = features["cells"]["type"].names
@@ -295,7 +296,7 @@ def _same_scenes(fields: Sequence[_Field]) -> Iterator[str]:
     sources = {field.row.image: field.sources for field in fields}
     split_of = {field.row.image: field.row.split for field in fields}
     pairs = collections.defaultdict(list)
-    found = scenes.same_scene([f.row for f in fields], lambda row: row.split)
+    found = near_duplicates.same_scene([f.row for f in fields], lambda row: row.split)
     for one, other, why in found:
         # What a composed field shows is that of its sources, which have their own rule.
         made_from = {split_of.get(s) for s in sources[one.image]}
@@ -306,7 +307,11 @@ def _same_scenes(fields: Sequence[_Field]) -> Iterator[str]:
     for found in pairs.values():
         one, other, why = found[0]
         more = f" (and {len(found) - 1} more pairs of them)" if len(found) > 1 else ""
-        same = "have the same pixels" if why == scenes.SAME_BYTES else f"are {why}"
+        same = (
+            "have the same pixels"
+            if why == near_duplicates.SAME_BYTES
+            else f"are {why}"
+        )
         yield (
             f"{one.image} (split {one.split}, group {one.group!r}) and {other.image} "
             f"(split {other.split}, group {other.group!r}) {same}{more}: they show one "

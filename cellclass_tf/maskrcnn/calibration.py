@@ -10,8 +10,8 @@ import numpy as np
 from absl import logging
 from scipy import optimize
 
-from cellclass_tf import matching
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import outlining
 
 _BINS = 10

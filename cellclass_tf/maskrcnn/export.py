@@ -29,7 +29,7 @@ from cellclass_tf.maskrcnn import (
     runs,
     serving,
 )
-from cellclass_tf.splits import COMPOSED
+from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf import connected, tiling
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import components, tiling
 
 # A cell that shares more than this with one that is already there is the same cell.
 _SAME_CELL_SHARE = 0.5
@@ -126,7 +126,7 @@ def cells_from_detections(
         sureness[window][wins] = pull[wins]
     del sureness
     labels = _with_smooth_outlines(labels)
-    connected.keep_largest_pieces(labels, fill_holes=True)
+    components.keep_largest_pieces(labels, fill_holes=True)
     kept = np.bincount(labels.ravel(), minlength=len(detections.scores) + 1)
     good = [number for number, area in areas.items() if kept[number] * 2 >= area]
     # Numbers run down the field as they did in the detections' order.

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import tiling
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import check_merged
+from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import outlining
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from cellclass_tf import tiling
+from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import inputs
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
 

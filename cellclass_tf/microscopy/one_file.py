@@ -9,7 +9,6 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from cellclass_tf import scenes
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy import (
@@ -22,6 +21,7 @@ from cellclass_tf.microscopy import (
     verdicts,
 )
 from cellclass_tf.microscopy.raw_files import RawFile
+from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -202,7 +202,7 @@ def _convert_field(
     return dataclasses.replace(
         row,
         image_sha256=files.sha256_of_file(path),
-        scene_hash=scenes.scene_hash(merged),
+        scene_hash=near_duplicates.scene_hash(merged),
     )
 
 

@@ -9,8 +9,8 @@ import re
 
 from absl import logging
 
-from cellclass_tf import splits
 from cellclass_tf.microscopy import channel_files, readers
+from cellclass_tf.splits import assignment
 from cellclass_tf.storage.files import InputError
 
 _FOLDER_SUFFIX = ".zarr"
@@ -78,7 +78,7 @@ def find(
             f"{source}: found no image to convert; expected files ending in "
             f"{', '.join(readers.SUFFIXES)}, or sub-folders of them."
         )
-    pattern = splits.compiled_group(group)
+    pattern = assignment.compiled_group(group)
     sets, alone = channel_files.group(paths, channel_pattern)
     failures |= alone
     found = []

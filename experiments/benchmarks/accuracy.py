@@ -22,9 +22,9 @@ from absl import app, flags
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf.average_precision import AveragePrecision
 from cellclass_tf.core.study import MIXED
-from cellclass_tf.matching import match_cells
+from cellclass_tf.labels.coco_ap import AveragePrecision
+from cellclass_tf.labels.matching import match_cells
 from experiments.benchmarks import stardist_classes
 
 _STUDY = flags.DEFINE_string("study", None, "Of the demo.", required=True)

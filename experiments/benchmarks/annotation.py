@@ -61,7 +61,7 @@ def simulated(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def scores() -> None:
     """AP of both annotators, at the true diameter and at their own estimate."""
     import cellclass_tf as cc
-    from cellclass_tf import matching
+    from cellclass_tf.labels import matching
     from cellclass_tf.storage import files
 
     fields = [(f"simulated {n}", *pair) for n, pair in enumerate(simulated(3), start=1)]
@@ -107,9 +107,9 @@ _THRESHOLDS = ((0.4, 0.0), (0.8, -2.0))
 def doubts() -> None:
     """How often doubtful cells are wrong, by reason."""
     import cellclass_tf as cc
-    from cellclass_tf import matching
     from cellclass_tf.annotation import doubts as doubting
     from cellclass_tf.core import cells as nouns
+    from cellclass_tf.labels import matching
 
     for thresholds in _THRESHOLDS:
         finder = cc.CellposeAnnotator(_WEIGHTS.value, None, *thresholds)

@@ -22,10 +22,10 @@ import numpy as np
 from absl import app, flags
 
 import cellclass_tf as cc
-from cellclass_tf import matching
 from cellclass_tf.annotation import changes
 from cellclass_tf.core import cells as nouns
 from cellclass_tf.core.manifest import ImageRow
+from cellclass_tf.labels import matching
 from cellclass_tf.storage import files
 from experiments.benchmarks.fields import drawn_by_hand
 

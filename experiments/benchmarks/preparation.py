@@ -19,9 +19,9 @@ import time
 import numpy as np
 from absl import app, flags
 
-from cellclass_tf import scenes
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import files
 from experiments.benchmarks import fields
 
@@ -95,7 +95,7 @@ def _make_study(root: pathlib.Path, number: int) -> None:
             f"{cell_type}/{i:05d}.png",
             cell_type,
             group=group,
-            scene_hash=scenes.scene_hash(image),
+            scene_hash=near_duplicates.scene_hash(image),
         )
         files.write_png(study.image_path(row), image)
         cells = Cells.from_labels(labels, study.cell_types, cell_type)

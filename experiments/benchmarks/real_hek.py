@@ -23,8 +23,8 @@ import cellclass_tf as cc
 import tfds_builders
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
 from cellclass_tf.core.manifest import ImageRow
+from cellclass_tf.labels.matching import match_cells
 from cellclass_tf.maskrcnn import export, training
-from cellclass_tf.matching import match_cells
 from cellclass_tf.storage import files
 from experiments.benchmarks.fields import REAL_HEK_PIXEL_SIZE_UM, contiguous
 

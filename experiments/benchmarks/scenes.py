@@ -17,10 +17,10 @@ import numpy as np
 import tqdm
 from absl import app, flags
 
-from cellclass_tf import scenes
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import merge
 from cellclass_tf.microscopy.channels import Channels
+from cellclass_tf.splits import near_duplicates
 
 SIZE_PX = 512
 MARGIN_PX = 40
@@ -139,12 +139,12 @@ def distance(one: str, other: str) -> int:
 def distances(hashes: list[str]) -> np.ndarray:
     """(N, N) bits that differ."""
     values = np.stack([signs(text) for text in hashes]) * 2 - 1
-    return (scenes.BITS - values @ values.T) // 2
+    return (near_duplicates.BITS - values @ values.T) // 2
 
 
 def report(name: str, bits: np.ndarray) -> None:
     bits, near = np.asarray(bits), np.asarray(bits)[np.asarray(bits) >= 0]
-    share = ((bits >= 0) & (bits <= scenes.LIMIT)).mean()
+    share = ((bits >= 0) & (bits <= near_duplicates.LIMIT)).mean()
     if near.size:
         low, middle, high = np.percentile(near, (0, 50, 100))
         print(
@@ -161,14 +161,14 @@ def simulated() -> None:
         limits = limits_of(fields)
         for place, pixels in enumerate(fields):
             image = merged(pixels, limits)
-            hashes.append(scenes.scene_hash(image))
+            hashes.append(near_duplicates.scene_hash(image))
             dish_of.append(number)
             if place % 10:
                 continue
             for name, retake in retakes().items():
                 taken = merged(retake(pixels.astype(float), rng), limits)
                 again.setdefault(name, []).append(
-                    distance(hashes[-1], scenes.scene_hash(taken))
+                    distance(hashes[-1], near_duplicates.scene_hash(taken))
                 )
             others = {
                 "the field's own contrast": merged(pixels, limits_of([pixels])),
@@ -177,7 +177,7 @@ def simulated() -> None:
             }
             for name, taken in others.items():
                 again.setdefault(name, []).append(
-                    distance(hashes[-1], scenes.scene_hash(taken))
+                    distance(hashes[-1], near_duplicates.scene_hash(taken))
                 )
     known = np.array([bool(text) for text in hashes])
     print(f"{len(hashes)} fields, {np.sum(~known)} without a hash")
@@ -195,7 +195,7 @@ def real() -> None:
 
     rng = np.random.default_rng(0)
     images = [read_merged(path) for path in _IMAGES.value]
-    hashes = [scenes.scene_hash(image) for image in images]
+    hashes = [near_duplicates.scene_hash(image) for image in images]
     print(f"{len(images)} real fields, {hashes.count('')} without a hash")
     known = [text for text in hashes if text]
     report("two real fields", distances(known)[np.triu_indices(len(known), 1)])
@@ -204,10 +204,10 @@ def real() -> None:
         found = []
         for image in images:
             pixels = image[..., (2, 1)].transpose(2, 0, 1).astype(float)
-            first = scenes.scene_hash(merged(pixels, kept))
+            first = near_duplicates.scene_hash(merged(pixels, kept))
             # These have no margin, and no counts of a camera below the grey values.
             taken = merged(retake(pixels + OFFSET, rng) - OFFSET, kept)
-            found.append(distance(first, scenes.scene_hash(taken)))
+            found.append(distance(first, near_duplicates.scene_hash(taken)))
         report(f"real: {name}", found)
 
 
@@ -222,7 +222,7 @@ def sparse() -> None:
             for row, column in rng.uniform(0, 128, (cells, 2)):
                 far = np.hypot(rows - row, columns - column)
                 image[far < 5, 1], image[far < 3, 2] = 90, 120
-            hashes.append(scenes.scene_hash(image))
+            hashes.append(near_duplicates.scene_hash(image))
         known = [text for text in hashes if text]
         print(f"{cells} discs: {len(known)} of {len(hashes)} have a hash")
         if len(known) > 1:

@@ -16,9 +16,9 @@ import numpy as np
 from absl import app, flags
 
 import cellclass_tf as cc
-from cellclass_tf import tiling
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.matching import match_cells
+from cellclass_tf.labels import tiling
+from cellclass_tf.labels.matching import match_cells
 from experiments.benchmarks.fields import merged_field
 
 _MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)

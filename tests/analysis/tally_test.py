@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf import matching
 from cellclass_tf.analysis import tally
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import matching
 
 TYPES = ("HEK", "N2a")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cellclass_tf import matching
 from cellclass_tf.annotation import cellpose_annotator
 from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.labels import matching
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

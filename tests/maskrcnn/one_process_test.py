@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 import cellclass_tf as cc
-from cellclass_tf import matching
+from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import export, inputs, network, runs, training
 from tests import process_state_of
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import scenes
 from cellclass_tf.core import manifest
 from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy.conversion import convert
+from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import files
 
 
@@ -186,7 +186,7 @@ def test_rows_hold_the_hash_of_their_scene(tmp_path):
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     study = Study.open(tmp_path / "s")
     a, b, c = study.rows()
-    assert a.scene_hash == scenes.scene_hash(study.read_image(a)) != ""
+    assert a.scene_hash == near_duplicates.scene_hash(study.read_image(a)) != ""
     assert a.scene_hash == b.scene_hash != c.scene_hash
 
 

@@ -21,7 +21,7 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, Field
 from cellclass_tf.simulated_fields import SimulatedCultures
-from cellclass_tf.splits import COMPOSED
+from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
-from cellclass_tf.run_lengths import encode_mask
+from cellclass_tf.labels.rle import encode_mask
 from cellclass_tf.storage import files
 
 IMAGES_FILE, RESULTS_FILE = "images.json", "results.json"

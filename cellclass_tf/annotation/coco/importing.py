@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from cellclass_tf import batch, process_state, splits
+from cellclass_tf import batch, process_state
 from cellclass_tf.annotation.coco.entries import (
     Entry,
     entries_of,
@@ -23,6 +23,7 @@ from cellclass_tf.annotation.coco.reading import pieces_of_image
 from cellclass_tf.annotation.importing import Arrival, Candidate, import_cells
 from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_pieces
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.splits import assignment
 from cellclass_tf.storage.files import InputError
 
 
@@ -67,7 +68,7 @@ def import_coco(
     Raises:
       InputError: if no file is there or of use, or the categories are no use as types.
     """
-    pattern = splits.compiled_group(group)
+    pattern = assignment.compiled_group(group)
     paths, root = json_files(pathlib.Path(source))
     cocos, failures = read_all(paths, root)
     is_new = not isinstance(study, Study) and not _is_study(study)

@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cellclass_tf import scenes, splits
 from cellclass_tf.annotation.coco import image_files
 from cellclass_tf.annotation.coco.entries import Entry, name_of, safe
 from cellclass_tf.annotation.coco.reading import CocoFile, pieces_of_image
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -83,7 +83,7 @@ class Adding:
         self._taken[row.image] = entry.where
         return dataclasses.asdict(row) | {
             "image_sha256": files.sha256_of_file(target),
-            "scene_hash": scenes.scene_hash(image),
+            "scene_hash": near_duplicates.scene_hash(image),
         }
 
     def _row(self, entry: Entry, path: pathlib.Path) -> ImageRow:
@@ -91,7 +91,7 @@ class Adding:
         group = self._group(entry)
         split = record.get("split")
         # A group that is there has a split, or will have one with its other images.
-        has_split = split in splits.SPLITS and group not in self._groups
+        has_split = split in assignment.SPLITS and group not in self._groups
         raw_file = path.relative_to(self._root) if self._root in path.parents else path
         return ImageRow(
             image=f"{culture}/{name_of(path.name)}.png",

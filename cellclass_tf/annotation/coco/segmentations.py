@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.core.cells import Piece
-from cellclass_tf.outlines import outlines_of, signed_area
+from cellclass_tf.labels.outlines import outlines_of, signed_area
 from cellclass_tf.storage.files import InputError
 
 # What a polygon may reach out of its image; so far it is cut.

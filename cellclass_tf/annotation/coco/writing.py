@@ -15,11 +15,12 @@ from typing import IO, Any
 import numpy as np
 
 import cellclass_tf
-from cellclass_tf import batch, process_state, splits
+from cellclass_tf import batch, process_state
 from cellclass_tf.annotation.coco.segmentations import polygons_of
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.run_lengths import encode_mask
+from cellclass_tf.labels.rle import encode_mask
+from cellclass_tf.splits import assignment
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -66,7 +67,8 @@ def export_coco(
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         drafts = {
-            split: stack.enter_context(_Draft.open(folder)) for split in splits.SPLITS
+            split: stack.enter_context(_Draft.open(folder))
+            for split in assignment.SPLITS
         }
 
         def export(row: ImageRow) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def _rows_with_splits(study: Study) -> list[ImageRow]:
             f"{study.root}: no annotated images ({len(accepted)} accepted images, none "
             "with cells). Run `cellclass annotate` or `cellclass import` first."
         )
-    rows = splits.with_splits(rows, accepted, study.manifest_path)
+    rows = assignment.with_splits(rows, accepted, study.manifest_path)
     study.update(rows)
     return rows
 

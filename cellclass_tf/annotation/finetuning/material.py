@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellclass_tf import splits
 from cellclass_tf.annotation import cellpose_weights, changes
 from cellclass_tf.annotation.cellpose_annotator import CHANNELS
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.splits import assignment
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -83,7 +83,7 @@ def roles_of(
     Raises:
       InputError: if a hand-made split leaks, or no group can be held out.
     """
-    rows = splits.with_splits(corrected, every, study.manifest_path)
+    rows = assignment.with_splits(corrected, every, study.manifest_path)
     if all(row.split == "train" for row in rows):
         moved = _groups_for_validation(corrected, every)
         rows = [

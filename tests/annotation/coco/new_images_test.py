@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 
-from cellclass_tf import scenes, splits
 from cellclass_tf.annotation.coco.entries import entries_of
 from cellclass_tf.annotation.coco.new_images import (
     Adding,
@@ -13,6 +12,7 @@ from cellclass_tf.annotation.coco.new_images import (
 )
 from cellclass_tf.annotation.coco.reading import read_coco
 from cellclass_tf.core.study import ImageRow, Study, read_merged
+from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -50,7 +50,7 @@ def test_row_holds_the_hash_of_its_scene(study, write_coco, draw_scene):
     path.write_text(content.replace('"width": 30', '"width": 64'))
     files.write_png(path.parent / "image1.png", draw_scene(0))
     (row,) = _add(study, path)
-    assert row.scene_hash == scenes.scene_hash(draw_scene(0)) != ""
+    assert row.scene_hash == near_duplicates.scene_hash(draw_scene(0)) != ""
 
 
 def test_what_the_file_says_of_an_image_is_kept(study, write_coco, change):
@@ -82,8 +82,8 @@ def test_group_is_what_the_pattern_matches(study, write_coco):
     with pytest.raises(InputError, match="--group=dish matches nothing"):
         adding(_entries(path)[0])
     with pytest.raises(InputError, match="no regular expression"):
-        splits.compiled_group("(")
-    assert splits.compiled_group(None) is None
+        assignment.compiled_group("(")
+    assert assignment.compiled_group(None) is None
 
 
 def test_image_without_or_of_several_types_is_mixed(study, write_coco, change):

@@ -11,7 +11,7 @@ from cellclass_tf.annotation.coco.segmentations import (
     polygons_of,
 )
 from cellclass_tf.core.cells import Piece
-from cellclass_tf.run_lengths import encode_mask
+from cellclass_tf.labels.rle import encode_mask
 from cellclass_tf.storage.files import InputError
 
 

@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from cellclass_tf import scenes
 from cellclass_tf.core.study import MIXED, ImageRow
-from cellclass_tf.scenes import Likeness
+from cellclass_tf.splits import near_duplicates
+from cellclass_tf.splits.near_duplicates import Likeness
 from cellclass_tf.storage.files import InputError
 
 SPLITS = ("train", "validation", "test", MIXED)
@@ -102,7 +102,7 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
         groups[row.group].append(row)
     split_of = {name: _split_so_far(name, groups[name]) for name in sorted(groups)}
     links = collections.defaultdict(list)
-    for likeness in scenes.same_scene(
+    for likeness in near_duplicates.same_scene(
         sorted(rows, key=lambda row: row.image), lambda row: row.group
     ):
         links[likeness.one.group].append(likeness)
@@ -160,7 +160,7 @@ def _check_joined(
     movable = group if split_of[last] == MIXED else last
     why = "; ".join(
         f"{link.one.image} and {link.other.image} have {link.why}"
-        if link.why in (scenes.SAME_BYTES, scenes.SAME_FILE)
+        if link.why in (near_duplicates.SAME_BYTES, near_duplicates.SAME_FILE)
         else f"{link.one.image} and {link.other.image} are {link.why}"
         for link in reversed(chain)
     )

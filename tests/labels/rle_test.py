@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from cellclass_tf.core.cells import Piece
-from cellclass_tf.run_lengths import encode_mask
+from cellclass_tf.labels.rle import encode_mask
 
 
 def _masks():

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from cellclass_tf import splits
 from cellclass_tf.core.study import ImageRow
+from cellclass_tf.splits import assignment
 from cellclass_tf.storage.files import InputError
 
 
@@ -23,7 +23,7 @@ def test_no_group_is_in_two_splits():
     rows = rows_of("HEK", [f"h{i}" for i in range(20)]) + rows_of(
         "N2a", [f"n{i}" for i in range(20)]
     )
-    chosen = splits.assign_splits(rows)
+    chosen = assignment.assign_splits(rows)
     by_group = collections.defaultdict(set)
     for row in rows:
         by_group[row.group].add(chosen[row.image])
@@ -34,7 +34,7 @@ def test_each_type_is_parted_by_the_shares():
     rows = rows_of("HEK", [f"h{i}" for i in range(20)]) + rows_of(
         "N2a", [f"n{i}" for i in range(10)]
     )
-    chosen = splits.assign_splits(rows)
+    chosen = assignment.assign_splits(rows)
     counts = collections.Counter((r.cell_type, chosen[r.image]) for r in rows)
     # Shares of 0.8, 0.1, 0.1 of 80 and 40 images in groups of 4.
     assert counts["HEK", "train"] == 64 and counts["N2a", "train"] == 32
@@ -42,27 +42,29 @@ def test_each_type_is_parted_by_the_shares():
 
 
 def test_a_lone_group_is_for_training():
-    assert set(splits.assign_splits(rows_of("HEK", ["a"])).values()) == {"train"}
+    assert set(assignment.assign_splits(rows_of("HEK", ["a"])).values()) == {"train"}
 
 
 def test_of_two_dishes_or_three_one_is_for_validation():
-    three = splits.assign_splits(rows_of("HEK", ["a", "b", "c"]))
+    three = assignment.assign_splits(rows_of("HEK", ["a", "b", "c"]))
     assert collections.Counter(three.values()) == {"train": 8, "validation": 4}
-    two = splits.assign_splits(rows_of("HEK", ["a", "b"]))
+    two = assignment.assign_splits(rows_of("HEK", ["a", "b"]))
     assert collections.Counter(two.values()) == {"train": 4, "validation": 4}
 
 
 def test_a_field_never_moves_when_others_come():
     rows = rows_of("HEK", [f"h{i}" for i in range(10)])
-    first = splits.assign_splits(rows)
+    first = assignment.assign_splits(rows)
     kept = [dataclasses.replace(r, split=first[r.image]) for r in rows]
-    second = splits.assign_splits(kept + rows_of("HEK", [f"x{i}" for i in range(30)]))
+    second = assignment.assign_splits(
+        kept + rows_of("HEK", [f"x{i}" for i in range(30)])
+    )
     assert all(second[image] == split for image, split in first.items())
 
 
 def test_mixed_fields_and_all_of_their_group_are_the_split_mixed():
     rows = rows_of("mixed", ["m"]) + rows_of("HEK", ["m", "h"])
-    chosen = splits.assign_splits(rows)
+    chosen = assignment.assign_splits(rows)
     assert {chosen[r.image] for r in rows if r.group == "m"} == {"mixed"}
     assert {chosen[r.image] for r in rows if r.group == "h"} == {"train"}
 
@@ -71,7 +73,7 @@ def test_a_planted_leak_is_refused():
     a, b = rows_of("HEK", ["h"], images=2)
     rows = [dataclasses.replace(a, split="train"), dataclasses.replace(b, split="test")]
     with pytest.raises(ValueError, match="'h' is in the splits test and train"):
-        splits.assign_splits(rows)
+        assignment.assign_splits(rows)
 
 
 def test_split_of_wanted_images_is_that_of_their_whole_group(tmp_path):
@@ -82,11 +84,11 @@ def test_split_of_wanted_images_is_that_of_their_whole_group(tmp_path):
         ImageRow("mixed/field.png", "mixed", group="m"),
     ]
     wanted = [every[1], every[2]]
-    found = splits.with_splits(wanted, every, tmp_path / "images.csv")
+    found = assignment.with_splits(wanted, every, tmp_path / "images.csv")
     assert [row.split for row in found] == ["test", "mixed"]
     every[1] = dataclasses.replace(every[1], split="train")
     with pytest.raises(InputError, match=r"images\.csv: Group 'g' is in the splits"):
-        splits.with_splits(wanted, every, tmp_path / "images.csv")
+        assignment.with_splits(wanted, every, tmp_path / "images.csv")
 
 
 def alike(rows, column="image_sha256", value="1"):
@@ -104,7 +106,7 @@ def test_groups_that_show_the_same_never_part(column, value):
     rows = [
         alike([r], column, value)[0] if n in twins else r for n, r in enumerate(rows)
     ]
-    chosen = splits.assign_splits(rows)
+    chosen = assignment.assign_splits(rows)
     assert len({chosen[row.image] for row in rows if int(row.group[1:]) % 2 == 0}) == 1
     assert set(chosen.values()) == {"train", "validation", "test"}
 
@@ -112,19 +114,19 @@ def test_groups_that_show_the_same_never_part(column, value):
 def test_groups_that_show_the_same_count_as_one():
     a, b = (rows_of("HEK", [name]) for name in "ab")
     # One unit cannot be spared for validation.
-    chosen = splits.assign_splits(alike(a) + alike(b))
+    chosen = assignment.assign_splits(alike(a) + alike(b))
     assert set(chosen.values()) == {"train"}
 
 
 def test_a_new_group_joins_the_split_of_the_one_that_it_shows_again():
     old = alike(rows_of("HEK", ["a"]), "split", "test")
-    chosen = splits.assign_splits(alike(old) + alike(rows_of("HEK", ["b"])))
+    chosen = assignment.assign_splits(alike(old) + alike(rows_of("HEK", ["b"])))
     assert set(chosen.values()) == {"test"}
 
 
 def test_what_shows_a_mixed_field_again_is_mixed_too():
     pure, mixed = rows_of("HEK", ["a"]), rows_of("mixed", ["m"])
-    chosen = splits.assign_splits(alike(pure[:1]) + pure[1:] + alike(mixed[:1]))
+    chosen = assignment.assign_splits(alike(pure[:1]) + pure[1:] + alike(mixed[:1]))
     assert set(chosen.values()) == {"mixed"}
 
 
@@ -137,13 +139,13 @@ def test_splits_that_part_one_scene_are_refused_with_the_reason():
         r"HEK/b_0\.png are alike in 255 of 256 bits\..* rejected .* group 'b'"
     )
     with pytest.raises(ValueError, match=expected):
-        splits.assign_splits([a, b])
+        assignment.assign_splits([a, b])
     mixed = dataclasses.replace(
         a, image="mixed/a.png", cell_type="mixed", split="mixed"
     )
     # What is mixed cannot move.
     with pytest.raises(ValueError, match=r"split of all images of group 'b'"):
-        splits.assign_splits([mixed, b])
+        assignment.assign_splits([mixed, b])
 
 
 def test_splits_that_a_new_field_joins_are_refused_with_the_way_between_them():
@@ -156,7 +158,7 @@ def test_splits_that_a_new_field_joins_are_refused_with_the_way_between_them():
         r"HEK/c_0\.png have the same scene of a raw file"
     )
     with pytest.raises(ValueError, match=expected):
-        splits.assign_splits([c, b, a])
+        assignment.assign_splits([c, b, a])
 
 
 def test_fields_never_move_while_a_study_grows():
@@ -170,7 +172,7 @@ def test_fields_never_move_while_a_study_grows():
             new[0] = dataclasses.replace(new[0], raw_sha256=twin.raw_sha256)
         new = [dataclasses.replace(r, raw_sha256=r.raw_sha256 or r.image) for r in new]
         before = {row.image: row.split for row in rows}
-        chosen = splits.assign_splits(rng.sample(rows + new, len(rows) + len(new)))
+        chosen = assignment.assign_splits(rng.sample(rows + new, len(rows) + len(new)))
         assert before.items() <= chosen.items()
         rows = [dataclasses.replace(r, split=chosen[r.image]) for r in rows + new]
     files = collections.defaultdict(set)
@@ -181,7 +183,7 @@ def test_fields_never_move_while_a_study_grows():
 
 def test_fields_among_mixed_ones_do_not_count_as_a_dish_to_learn_from():
     rows = rows_of("HEK", ["a", "m"]) + rows_of("mixed", ["m"])
-    chosen = splits.assign_splits(rows)
+    chosen = assignment.assign_splits(rows)
     assert {chosen[r.image] for r in rows if r.group != "m"} == {"train"}
 
 
@@ -192,7 +194,7 @@ def test_a_dish_of_two_types_is_for_validation_if_one_of_them_lacks_it():
         *alike(rows_of("N2a", ["n1", "n2"]), "split", "train"),
     ]
     both = rows_of("HEK", ["b"]) + rows_of("N2a", ["b"])
-    chosen = splits.assign_splits(old + both)
+    chosen = assignment.assign_splits(old + both)
     assert {chosen[row.image] for row in both} == {"validation"}
 
 
@@ -200,7 +202,7 @@ def test_a_group_that_nothing_is_annotated_of_takes_no_place():
     rows = rows_of("HEK", ["h0", "h1", "h2"])
     for left_out in ("h0", "h1", "h2"):
         counted = {row.image for row in rows if row.group != left_out}
-        chosen = splits.assign_splits(rows, counted=counted)
+        chosen = assignment.assign_splits(rows, counted=counted)
         found = {row.group: chosen[row.image] for row in rows}
         assert found.pop(left_out) == ""
         # Of the two others one is held out, whichever it is.
@@ -209,10 +211,10 @@ def test_a_group_that_nothing_is_annotated_of_takes_no_place():
 
 def test_a_mixed_field_does_not_turn_what_was_learned_into_a_test():
     rows = rows_of("HEK", ["h0", "h1"])
-    chosen = splits.assign_splits(rows)
+    chosen = assignment.assign_splits(rows)
     rows = [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
     joined = [*rows, *rows_of("mixed", ["h0"])]
     with pytest.raises(ValueError, match="mixed field has joined the group 'h0'"):
-        splits.assign_splits(joined)
+        assignment.assign_splits(joined)
     emptied = [dataclasses.replace(row, split="") for row in joined]
-    assert "mixed" in splits.assign_splits(emptied).values()
+    assert "mixed" in assignment.assign_splits(emptied).values()

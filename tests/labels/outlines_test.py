@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from cellclass_tf.outlines import outlines_of, signed_area
+from cellclass_tf.labels.outlines import outlines_of, signed_area
 
 
 def _fill(outlines, shape):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellclass_tf.analysis import neighbours
+from cellclass_tf.labels import neighbours
 
 
 def test_cells_with_two_pixels_between_them_are_neighbours_and_with_three_not():

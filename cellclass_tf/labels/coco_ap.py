@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from cellclass_tf import matching
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import matching
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pycocotools import coco, cocoeval
 
-from cellclass_tf import run_lengths
-from cellclass_tf.average_precision import AveragePrecision
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import rle
+from cellclass_tf.labels.coco_ap import AveragePrecision
 
 TYPES = ("HEK", "N2a")
 
@@ -131,7 +131,7 @@ def _pycocotools_scores(pairs, use_types):
                         "id": len(target) + 1,
                         "image_id": number,
                         "category_id": int(cells.type_ids[i]) if use_types else 1,
-                        "segmentation": run_lengths.encode_mask(
+                        "segmentation": rle.encode_mask(
                             cells.mask(i), cells.boxes_yxyx[i][:2], shape
                         ),
                         "area": int(cells.areas_px[i]),

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from cellclass_tf import scenes
 from cellclass_tf.core.manifest import ImageRow
+from cellclass_tf.splits import near_duplicates
 
 
 def bits_between(one: str, other: str) -> int:
@@ -20,17 +20,17 @@ def row_of(name, **columns):
 def hash_of(rng, flipped=0, of=None):
     """A random hash; or one that differs from another in so many bits."""
     number = int.from_bytes(rng.bytes(32), "big") if of is None else int(of, 16)
-    for place in rng.choice(scenes.BITS, flipped, replace=False):
+    for place in rng.choice(near_duplicates.BITS, flipped, replace=False):
         number ^= 1 << int(place)
     return f"{number:064x}"
 
 
 def test_different_scenes_differ_in_half_of_the_bits(draw_scene):
-    hashes = [scenes.scene_hash(draw_scene(seed, 128)) for seed in range(40)]
+    hashes = [near_duplicates.scene_hash(draw_scene(seed, 128)) for seed in range(40)]
     assert all(len(text) == 64 for text in hashes)
     bits = [bits_between(a, b) for n, a in enumerate(hashes) for b in hashes[:n]]
     assert 120 < np.mean(bits) < 136
-    assert min(bits) > scenes.LIMIT
+    assert min(bits) > near_duplicates.LIMIT
 
 
 def noisy(image, rng):
@@ -62,8 +62,11 @@ def test_the_same_scene_once_more_is_near(draw_scene, retake):
     rng = np.random.default_rng(0)
     for seed in range(5):
         image = draw_scene(seed, 128)
-        again = scenes.scene_hash(retake(image, rng).astype(np.uint8))
-        assert bits_between(scenes.scene_hash(image), again) <= scenes.LIMIT
+        again = near_duplicates.scene_hash(retake(image, rng).astype(np.uint8))
+        assert (
+            bits_between(near_duplicates.scene_hash(image), again)
+            <= near_duplicates.LIMIT
+        )
 
 
 def test_uneven_light_does_not_make_fields_alike(draw_scene):
@@ -72,9 +75,9 @@ def test_uneven_light_does_not_make_fields_alike(draw_scene):
     for seed in range(30):
         dim = draw_scene(seed, 128) // 2 + 60
         lit = in_light_that_falls_off(dim, rng).astype(np.uint8)
-        hashes.append(scenes.scene_hash(lit))
+        hashes.append(near_duplicates.scene_hash(lit))
     bits = [bits_between(a, b) for n, a in enumerate(hashes) for b in hashes[:n]]
-    assert min(bits) > scenes.LIMIT
+    assert min(bits) > near_duplicates.LIMIT
 
 
 @pytest.mark.parametrize("cells", [0, 1, 3])
@@ -83,8 +86,8 @@ def test_nearly_empty_fields_have_no_hash(draw_scene, cells):
     for seed in range(10):
         image = draw_scene(seed, 128, cells)
         noise = rng.integers(0, 6, image.shape, np.uint8)
-        assert scenes.scene_hash(image + noise) == ""
-    assert scenes.scene_hash(np.zeros((40, 31, 3), np.uint8)) == ""
+        assert near_duplicates.scene_hash(image + noise) == ""
+    assert near_duplicates.scene_hash(np.zeros((40, 31, 3), np.uint8)) == ""
 
 
 @pytest.mark.parametrize("channels", [(1,), (2,), (1, 2)])
@@ -93,10 +96,10 @@ def test_one_channel_alone_or_twice_tells_scenes_apart_as_well(draw_scene, chann
     for seed in range(40):
         image = np.zeros((128, 128, 3), np.uint8)
         image[..., channels] = draw_scene(seed, 128)[..., 1:2]
-        hashes.append(scenes.scene_hash(image))
+        hashes.append(near_duplicates.scene_hash(image))
     bits = [bits_between(a, b) for n, a in enumerate(hashes) for b in hashes[:n]]
     assert 120 < np.mean(bits) < 136
-    assert min(bits) > scenes.LIMIT
+    assert min(bits) > near_duplicates.LIMIT
 
 
 def test_rows_of_one_content_or_file_or_scene_are_found():
@@ -116,7 +119,7 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         row_of("g"),
         row_of("h"),
     ]
-    found = [(a.name, b.name, why) for a, b, why in scenes.same_scene(rows)]
+    found = [(a.name, b.name, why) for a, b, why in near_duplicates.same_scene(rows)]
     # 64 of 256 bits differ, the most that one scene may.
     assert found == [
         ("a", "b", "the same bytes"),
@@ -125,7 +128,7 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         ("a", "e", "alike in 192 of 256 bits"),
         ("b", "e", "alike in 192 of 256 bits"),
     ]
-    assert len(scenes.same_scene(rows, limit=63)) == 3
+    assert len(near_duplicates.same_scene(rows, limit=63)) == 3
 
 
 def test_only_rows_that_are_apart_are_compared():
@@ -134,7 +137,7 @@ def test_only_rows_that_are_apart_are_compared():
         row_of(name, group=group, scene_hash=one, raw_sha256="1")
         for name, group in zip("abcd", ("x", "x", "y", "z"), strict=True)
     ]
-    found = scenes.same_scene(rows, lambda row: row.group)
+    found = near_duplicates.same_scene(rows, lambda row: row.group)
     # Enough to join the groups: y and z with x by the file, z with y by the scene.
     assert [(a.name, b.name) for a, b, _ in found] == [
         ("a", "c"),
@@ -145,7 +148,7 @@ def test_only_rows_that_are_apart_are_compared():
 
 def test_a_broken_hash_is_named():
     with pytest.raises(ValueError, match=r"HEK/a\.png: expected 64 hex.*got 'xyz'"):
-        scenes.same_scene([row_of("a", scene_hash="xyz"), row_of("b")])
+        near_duplicates.same_scene([row_of("a", scene_hash="xyz"), row_of("b")])
 
 
 def test_a_large_study_takes_seconds():
@@ -153,7 +156,7 @@ def test_a_large_study_takes_seconds():
     rows = [row_of(str(n), scene_hash=hash_of(rng)) for n in range(5000)]
     rows.append(row_of("again", scene_hash=hash_of(rng, 40, of=rows[1234].scene_hash)))
     start = time.perf_counter()
-    ((one, other, _),) = scenes.same_scene(rows)
+    ((one, other, _),) = near_duplicates.same_scene(rows)
     # It takes some 0.5 s; a comparison of pairs one by one takes a minute.
     assert time.perf_counter() - start < 20
     assert (one.name, other.name) == ("1234", "again")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import matching
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import matching
 
 
 def _random_labels(rng, count=25, side=48):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import tiling
+from cellclass_tf.labels import tiling
 
 
 @pytest.mark.parametrize("shape", [(50, 50), (100, 100), (101, 333), (1000, 257)])

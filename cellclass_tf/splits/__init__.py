@@ -1,0 +1,1 @@
+"""Which fields belong together, and which split each of them is in."""
