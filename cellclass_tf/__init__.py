@@ -36,7 +36,7 @@ _MODULE_OF_NAME = {
     "report": "analysis.report",
     "compare": "analysis.comparison",
     "export_cells": "analysis.interchange.exporting",
-    "draw_overlay": "overlay",
+    "draw_overlay": "drawing.overlay",
     "trace": "provenance.tracing",
 }
 

@@ -177,8 +177,8 @@ def _check(outcome: batch.Outcome) -> None:
 
 
 def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
-    from cellclass_tf import overlay
     from cellclass_tf.core import predictions
+    from cellclass_tf.drawing import overlay
 
     found = predictions.Predictions(output / "predictions")
     paths = []

@@ -13,11 +13,12 @@ import numpy as np
 from absl import logging
 
 import cellclass_tf
-from cellclass_tf import batch, overlay, process_state
+from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, mixture, report
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import MIXED, ImageRow, Study, read_merged
+from cellclass_tf.drawing import overlay
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.microscopy import conversion
 from cellclass_tf.storage import files

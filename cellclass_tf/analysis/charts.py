@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.drawing.overlay import colour_of_type
 
 _BINS = 30
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cellclass_tf import overlay, process_state
+from cellclass_tf import process_state
 from cellclass_tf.analysis import sources
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.drawing import overlay
 from cellclass_tf.labels import matching
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError

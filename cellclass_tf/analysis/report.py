@@ -19,7 +19,7 @@ from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions
-from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.storage import files
 
 REPORT_FILE = "report.html"

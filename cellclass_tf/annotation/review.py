@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import caption, picture
 from cellclass_tf.annotation import doubts as doubting
 from cellclass_tf.annotation.doubts import CUT, Doubt
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.drawing import caption, picture
 from cellclass_tf.storage import files
 
 # The share of such cells that were wrong, between cellpose's own thresholds and lenient

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from cellclass_tf import overlay
+from cellclass_tf.drawing import overlay
 from cellclass_tf.labels import matching, tiling
 from cellclass_tf.labels.coco_ap import AveragePrecision
 from cellclass_tf.maskrcnn import inputs, outlining, tiles

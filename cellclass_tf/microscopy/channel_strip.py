@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellclass_tf import caption
 from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.drawing import caption
 
 _VIEW_PX, _GAP_PX, _TEXT_PX, _COLUMNS = 360, 14, 18, 5
 _MOST_CHANNELS = 20

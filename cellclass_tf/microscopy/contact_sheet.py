@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf import caption
 from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.drawing import caption
 
 # More would not be looked at.
 MOST_FIELDS = 40

@@ -11,8 +11,9 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from cellclass_tf import caption, composed_fields, picture
+from cellclass_tf import composed_fields
 from cellclass_tf.core.study import Study
+from cellclass_tf.drawing import caption, picture
 from cellclass_tf.storage import files
 
 _STUDY = flags.DEFINE_string("study", None, "Annotated pure cultures.", required=True)

@@ -21,8 +21,8 @@ from PIL import Image
 from scipy import ndimage
 
 import cellclass_tf as cc
-from cellclass_tf import caption, picture
 from cellclass_tf.datasets import simulation
+from cellclass_tf.drawing import caption, picture
 from cellclass_tf.labels import matching
 from cellclass_tf.storage import files
 from experiments.benchmarks.fields import (

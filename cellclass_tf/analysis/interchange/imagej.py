@@ -8,8 +8,8 @@ import pathlib
 from absl import logging
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of, signed_area
-from cellclass_tf.overlay import colour_of_type
 from cellclass_tf.storage import files
 
 # ImageJ's groups.

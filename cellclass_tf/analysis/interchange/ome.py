@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import caption, picture
 from cellclass_tf.annotation.annotator import Annotator
 from cellclass_tf.annotation.finetuning import material
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.drawing import caption, picture
 from cellclass_tf.labels import matching
 
 IOUS = (0.5, 0.75, 0.9)

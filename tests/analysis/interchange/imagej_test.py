@@ -5,7 +5,7 @@ import roifile
 from skimage import draw
 
 from cellclass_tf.analysis.interchange import imagej
-from cellclass_tf.overlay import colour_of_type
+from cellclass_tf.drawing.overlay import colour_of_type
 
 
 def filled(roi, shape_yx):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import caption, overlay, picture
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.drawing import caption, overlay, picture
 
 TYPES = ("HEK", "N2a")
 ORANGE, PINK = overlay.PALETTE[:2]

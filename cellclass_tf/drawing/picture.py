@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf import caption
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.drawing import caption
 
 # Fields narrower than this are drawn with larger pixels, since a legend needs room.
 _MIN_WIDTH = 800

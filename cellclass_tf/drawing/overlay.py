@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf import caption, picture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, UNKNOWN, Cells
+from cellclass_tf.drawing import caption, picture
 
 # Okabe and Ito (https://jfly.uni-koeln.de/color), told apart with any colour vision.
 # First those that stand out from green and blue cells; black would vanish. Three of Paul

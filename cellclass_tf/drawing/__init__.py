@@ -1,0 +1,1 @@
+"""Pictures: text, canvas, and cells drawn over a field."""
