@@ -13,8 +13,10 @@ from absl import logging
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
 from cellclass_tf.microscopy import contrast as contrasts
-from cellclass_tf.microscopy import image_names, one_file, raw_files, verdicts
-from cellclass_tf.microscopy.raw_files import RawFile
+from cellclass_tf.microscopy import one_file
+from cellclass_tf.microscopy.files import image_names, raw_files
+from cellclass_tf.microscopy.files.raw_files import RawFile
+from cellclass_tf.microscopy.quality import verdicts
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

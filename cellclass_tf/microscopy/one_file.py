@@ -11,16 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.microscopy import (
-    channel_files,
-    channel_strip,
-    channels,
-    contrast,
-    merge,
-    quality,
-    verdicts,
-)
-from cellclass_tf.microscopy.raw_files import RawFile
+from cellclass_tf.microscopy import channel_strip, channels, contrast, merge
+from cellclass_tf.microscopy.files import channel_files
+from cellclass_tf.microscopy.files.raw_files import RawFile
+from cellclass_tf.microscopy.quality import criteria, verdicts
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
@@ -73,7 +67,7 @@ def measure(job: Measurement) -> dict:
             "z": micrograph.z,
             "nuclei_channel": _channel_name(micrograph, chosen.nuclei),
             "cytoplasm_channel": _channel_name(micrograph, chosen.cytoplasm),
-            "figures": dataclasses.asdict(quality.measure(micrograph, chosen[:2])),
+            "figures": dataclasses.asdict(criteria.measure(micrograph, chosen[:2])),
             "histogram": None,
         }
         if not merge.is_merged(micrograph):

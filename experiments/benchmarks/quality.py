@@ -21,7 +21,7 @@ from absl import app, flags
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field, looks
-from cellclass_tf.microscopy import quality
+from cellclass_tf.microscopy.quality import criteria
 
 SIZE_PX = 512
 FIRST_SEED = 10_000
@@ -31,7 +31,7 @@ TOP_COUNT = 4095
 
 _FIELDS = flags.DEFINE_integer("fields", 60, "Fields of each row.")
 
-Figures = quality.Figures
+Figures = criteria.Figures
 Change = Callable[[looks.Dish], looks.Dish]
 Damage = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -60,7 +60,7 @@ def figures_of(
             cells=cells,
         )
         pixels = damage(drawn.pixels, rng)
-        found.append(quality.measure(Micrograph(pixels, ("n", "c")), (0, 1)))
+        found.append(criteria.measure(Micrograph(pixels, ("n", "c")), (0, 1)))
     return found
 
 
@@ -112,12 +112,12 @@ def changed(**values: float) -> Change:
 
 def rejected_share(figures: list[Figures], reason: str) -> float:
     """Of fields judged each alone, the share rejected for this reason."""
-    return float(np.mean([reason in quality.judge([f])[0] for f in figures]))
+    return float(np.mean([reason in criteria.judge([f])[0] for f in figures]))
 
 
 def badness(figures: Figures, reason: str) -> float:
     """What a verdict for this reason is made of; of several tests the worst."""
-    tests = [test for test in quality.TESTS if test.reason == reason]
+    tests = [test for test in criteria.TESTS if test.reason == reason]
     return max(test.value(figures) - test.limit for test in tests)
 
 
@@ -171,7 +171,7 @@ ROWS = [
 def main(_) -> None:
     good = figures_of(0)
     print("| damage | reason | AUC | rejected |\n|---|---|---|---|")
-    for reason in quality.REASONS:
+    for reason in criteria.REASONS:
         print(f"| none | {reason} | | {rejected_share(good, reason):.1%} |")
     for seed, (name, reason, options) in enumerate(ROWS, start=1):
         bad = figures_of(seed, **options)

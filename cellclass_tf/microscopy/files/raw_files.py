@@ -9,7 +9,8 @@ import re
 
 from absl import logging
 
-from cellclass_tf.microscopy import channel_files, readers
+from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.splits import assignment
 from cellclass_tf.storage.files import InputError
 

@@ -3,8 +3,8 @@
 import pathlib
 
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.microscopy import image_names, raw_files
-from cellclass_tf.microscopy.channel_files import FileSet
+from cellclass_tf.microscopy.files import image_names, raw_files
+from cellclass_tf.microscopy.files.channel_files import FileSet
 
 
 def raw(path):

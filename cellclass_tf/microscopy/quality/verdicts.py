@@ -16,10 +16,10 @@ from absl import logging
 from cellclass_tf import batch
 from cellclass_tf.core.manifest import ACCEPTED, REJECTED, costs_of_rejection
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.microscopy import contact_sheet, quality
+from cellclass_tf.microscopy.quality import contact_sheet, criteria
 from cellclass_tf.storage import files
 
-_FIGURES = tuple(field.name for field in dataclasses.fields(quality.Figures))
+_FIGURES = tuple(field.name for field in dataclasses.fields(criteria.Figures))
 
 
 def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
@@ -43,7 +43,7 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
     remembered = _remembered(study)
     judged = {}
     for name, members in sorted(groups.items()):
-        reasons = quality.judge([_figures(row) for row in members])
+        reasons = criteria.judge([_figures(row) for row in members])
         judged[name] = [
             _with_verdict(row, reason, remembered.get(row.image))
             for row, reason in zip(members, reasons, strict=True)
@@ -76,8 +76,8 @@ def _read_thumbnail(study: Study, row: ImageRow) -> np.ndarray:
         return np.asarray(picture)
 
 
-def _figures(row: ImageRow) -> quality.Figures:
-    return quality.Figures(**{name: getattr(row, name) for name in _FIGURES})
+def _figures(row: ImageRow) -> criteria.Figures:
+    return criteria.Figures(**{name: getattr(row, name) for name in _FIGURES})
 
 
 def _with_verdict(row: ImageRow, reason: str, earlier: list | None) -> ImageRow:
@@ -163,7 +163,7 @@ def _slug(group: str) -> str:
 
 def _badness(row: ImageRow) -> tuple:
     figures = _figures(row)
-    return row.verdict == REJECTED, quality.severity(figures, row.reason), row.image
+    return row.verdict == REJECTED, criteria.severity(figures, row.reason), row.image
 
 
 def _draw_sheet(sheet: _Sheet) -> dict:
@@ -181,9 +181,9 @@ def _draw_sheet(sheet: _Sheet) -> dict:
     return {"fields": len(fields)}
 
 
-def _shown(figures: quality.Figures) -> str:
+def _shown(figures: criteria.Figures) -> str:
     return (
-        f"sharp {quality.focus_score(figures):.2f}, {figures.nuclei_estimate} nuclei, "
+        f"sharp {criteria.focus_score(figures):.2f}, {figures.nuclei_estimate} nuclei, "
         f"saturated {figures.saturated_share:.1%}, glow {figures.glow_share:.0%}, "
         f"uneven {figures.unevenness:.0%}"
     )

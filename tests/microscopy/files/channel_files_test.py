@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf.microscopy import channel_files
+from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.storage import files
 
 GUID = "0D36C01F-0D36-4A29-9F5A-BE62B6F7F73F"

@@ -10,10 +10,10 @@ from scipy import ndimage
 
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.datasets.culture import field, looks
-from cellclass_tf.microscopy import quality
+from cellclass_tf.microscopy.quality import criteria
 from cellclass_tf.storage import files
 
-GOOD = quality.Figures(
+GOOD = criteria.Figures(
     focus_slope=-3.5,
     focus_laplacian=-2.0,
     saturated_share=0.0,
@@ -27,7 +27,7 @@ GOOD = quality.Figures(
 
 
 def measure(pixels):
-    return quality.measure(Micrograph(pixels, ("nuclei", "cytoplasm")), (0, 1))
+    return criteria.measure(Micrograph(pixels, ("nuclei", "cytoplasm")), (0, 1))
 
 
 def changed(**values):
@@ -45,7 +45,7 @@ def simulated(cells=None, **dish_values):
 
 def reasons(pixels):
     return [
-        part.split(":")[0] for part in quality.judge([measure(pixels)])[0].split("; ")
+        part.split(":")[0] for part in criteria.judge([measure(pixels)])[0].split("; ")
     ]
 
 
@@ -66,14 +66,14 @@ def test_noise_does_not_pass_for_sharpness():
     blurred = ndimage.gaussian_filter(simulated().astype(float), (0, 4, 4))
     noise = np.random.default_rng(1).normal(0, 20, blurred.shape)
     noisy = np.clip(blurred + noise, 0, 65535).astype(np.uint16)
-    assert quality.focus_score(measure(noisy)) < 0
+    assert criteria.focus_score(measure(noisy)) < 0
 
 
 def test_a_stronger_objective_does_not_make_a_field_blurred():
     pixels = simulated()
     enlarged = ndimage.zoom(pixels.astype(float), (1, 2.5, 2.5), order=1)
     figures = measure(np.clip(enlarged, 0, 65535).astype(np.uint16))
-    assert quality.focus_score(figures) > 0
+    assert criteria.focus_score(figures) > 0
 
 
 @pytest.mark.parametrize("top", [255, 4095, 65535])
@@ -113,7 +113,7 @@ def test_fields_without_anything_are_empty_and_raise_no_warning(shape, dtype):
         for pixels in (noise, np.full(shape, 7, dtype), np.zeros(shape, dtype)):
             figures = measure(pixels)
             assert all(np.isfinite(v) for v in dataclasses.astuple(figures))
-            assert quality.judge([figures]) == ["empty: no nucleus was found"]
+            assert criteria.judge([figures]) == ["empty: no nucleus was found"]
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,13 @@ def test_fields_without_anything_are_empty_and_raise_no_warning(shape, dtype):
     ],
 )
 def test_every_reason_is_given_with_value_and_limit(figures, reason):
-    (found,) = quality.judge([figures])
+    (found,) = criteria.judge([figures])
     assert found.startswith(reason)
-    assert found.split(":")[0] in quality.REASONS
+    assert found.split(":")[0] in criteria.REASONS
 
 
 def test_several_reasons_are_joined():
-    (found,) = quality.judge([changed(saturated_share=0.02, glow_share=0.7)])
+    (found,) = criteria.judge([changed(saturated_share=0.02, glow_share=0.7)])
     assert [part.split(":")[0] for part in found.split("; ")] == ["saturated", "glow"]
 
 
@@ -143,21 +143,21 @@ def test_what_is_unusual_in_a_group_is_rejected_below_the_fixed_limit():
     # Sharpness 0.2 is above the limit of 0, but far from the others' 0.7 or so.
     doubtful = changed(focus_laplacian=-2.55, nucleus_px=20.0)
     others = [changed(focus_laplacian=-2.05 + 0.01 * i) for i in range(12)]
-    assert quality.judge([doubtful]) == [""]
-    (found, *rest) = quality.judge([doubtful, *others])
+    assert criteria.judge([doubtful]) == [""]
+    (found, *rest) = criteria.judge([doubtful, *others])
     assert found.startswith("out of focus") and "its group's bound" in found
     assert rest == [""] * 12
 
 
 def test_a_few_spots_much_smaller_than_the_groups_nuclei_are_no_cells():
     debris = changed(nuclei_estimate=2, nucleus_px=8.0)
-    assert quality.judge([debris]) == [""]
-    assert quality.judge([debris, *[GOOD] * 12])[0].startswith("empty")
+    assert criteria.judge([debris]) == [""]
+    assert criteria.judge([debris, *[GOOD] * 12])[0].startswith("empty")
 
 
 def test_the_worst_comes_first():
     order = [changed(saturated_share=s) for s in (0.5, 0.02, 0.0)]
-    found = [quality.severity(f, quality.judge([f])[0]) for f in order]
+    found = [criteria.severity(f, criteria.judge([f])[0]) for f in order]
     assert found == sorted(found, reverse=True)
 
 
@@ -180,10 +180,10 @@ def test_a_field_full_of_cells_is_not_empty():
 def test_a_dark_channel_does_not_vouch_for_the_other_ones_focus():
     pixels = simulated(blur_um=6 * 0.325)
     pixels[1] = 100
-    assert quality.focus_score(measure(pixels)) < 0
+    assert criteria.focus_score(measure(pixels)) < 0
 
 
 def test_accepted_fields_are_ordered_by_what_is_nearest_to_its_limit():
-    hazier = quality.severity(changed(glow_share=0.39), "")
-    assert hazier > quality.severity(changed(saturated_share=0.004), "")
-    assert hazier < quality.severity(GOOD, "saturated: 2%")
+    hazier = criteria.severity(changed(glow_share=0.39), "")
+    assert hazier > criteria.severity(changed(saturated_share=0.004), "")
+    assert hazier < criteria.severity(GOOD, "saturated: 2%")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.microscopy import channel_files, raw_files
-from cellclass_tf.microscopy.raw_files import RawFile
+from cellclass_tf.microscopy.files import channel_files, raw_files
+from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.storage import files
 
 

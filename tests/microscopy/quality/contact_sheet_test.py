@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.microscopy import contact_sheet
+from cellclass_tf.microscopy.quality import contact_sheet
 
 WIDTH = 1964
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellclass_tf.microscopy import raw_files
+from cellclass_tf.microscopy.files import raw_files
 from cellclass_tf.storage import files
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cellclass_tf.core.micrograph import Micrograph
-from cellclass_tf.microscopy import focus
+from cellclass_tf.microscopy.quality import focus
 
 # All but focus and saturation is read from about so many pixels a side.
 _REDUCED_PX = 256

@@ -1,0 +1,1 @@
+"""Which raw files there are, and what their images are called."""

@@ -1,0 +1,1 @@
+"""Which fields are good enough."""
