@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.annotation import changes, records, review
+from cellclass_tf.annotation import changes, records
 from cellclass_tf.annotation.importing import (
     Arrival,
     Candidate,
     import_cells,
     row_named,
 )
+from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
@@ -76,7 +77,7 @@ def export_cellpose(
         raise InputError(f"{study.manifest_path}: expected accepted images to export.")
     if first is not None:
         waiting = {row.image: row for row in rows if not row.corrected}
-        queued = [image for image in review.read_queue(study) if image in waiting]
+        queued = [image for image in queue.read_queue(study) if image in waiting]
         rows = [waiting[image] for image in queued[:first]]
         if not rows:
             raise InputError(

@@ -11,7 +11,8 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.annotation import changes, records, review
+from cellclass_tf.annotation import changes, records
+from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
@@ -108,7 +109,7 @@ def import_cells(
         skip_done=False,
     )
     records.record(study, done)
-    review.write_queue(study)
+    queue.write_queue(study)
     return outcome.merged(done)
 
 
@@ -152,7 +153,7 @@ def _import_field(
         "doubts": "",
     }
     result = records.write_cells(study, row, cells, result, types_csv=types_known)
-    review.forget_field(study, row)
+    queue.forget_field(study, row)
     return result
 
 

@@ -107,7 +107,7 @@ _THRESHOLDS = ((0.4, 0.0), (0.8, -2.0))
 def doubts() -> None:
     """How often doubtful cells are wrong, by reason."""
     import cellclass_tf as cc
-    from cellclass_tf.annotation import doubts as doubting
+    from cellclass_tf.annotation.review import doubts as doubting
     from cellclass_tf.core import cells as nouns
     from cellclass_tf.labels import matching
 

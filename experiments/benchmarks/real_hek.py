@@ -21,7 +21,7 @@ from absl import app, flags
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.labels.matching import match_cells
 from cellclass_tf.maskrcnn import export, training

@@ -8,9 +8,10 @@ import unittest.mock
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import cellpose_files, records, review
+from cellclass_tf.annotation import cellpose_files, records
 from cellclass_tf.annotation.cellpose_files import export_cellpose, import_cellpose
 from cellclass_tf.annotation.mask_files import import_masks
+from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
@@ -339,7 +340,7 @@ def test_first_fields_of_the_queue_are_exported_alone(study, tmp_path):
         dataclasses.replace(_row(study, "N2a/a.png"), doubts="two nuclei 9"),
     ]
     study.update(rows)
-    review.write_queue(study)
+    queue.write_queue(study)
     assert list(export_cellpose(study, tmp_path / "gui", first=1).done) == ["N2a/a.png"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf.annotation import annotating, records
+from cellclass_tf.annotation import annotate, records
 from cellclass_tf.annotation.mask_files import import_masks
 from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.study import ImageRow, Study
@@ -224,10 +224,10 @@ def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
 def test_import_and_annotation_take_turns_and_never_mix_up(study, source):
     _write(source / "HEK/a.tif")
     import_masks(study, source)
-    annotating.annotate(study, annotator="watershed")
+    annotate.annotate(study, annotator="watershed")
     assert _row(study, "HEK/a.png").annotator == "import"
     for _ in range(2):
-        annotating.annotate(study, annotator="watershed", overwrite_corrected=True)
+        annotate.annotate(study, annotator="watershed", overwrite_corrected=True)
         row = _row(study, "HEK/a.png")
         assert (row.annotator, row.cells, row.corrected) == ("watershed", 0, False)
         assert read_labels(study.cells_path(row)).max() == 0

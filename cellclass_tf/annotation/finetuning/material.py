@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellclass_tf.annotation import cellpose_weights, changes
-from cellclass_tf.annotation.cellpose_annotator import CHANNELS
+from cellclass_tf.annotation import changes
+from cellclass_tf.annotation.annotators import cellpose_weights
+from cellclass_tf.annotation.annotators.cellpose import CHANNELS
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.splits import assignment

@@ -16,8 +16,9 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import process_state
-from cellclass_tf.annotation import cellpose_weights, records
-from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.annotation import records
+from cellclass_tf.annotation.annotators import cellpose_weights
+from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.annotation.annotator import Annotator
+from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.annotation.finetuning import material
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study

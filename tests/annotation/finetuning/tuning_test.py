@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation.annotator import Found
-from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
+from cellclass_tf.annotation.annotators.protocol import Found
 from cellclass_tf.annotation.finetuning import material, tuning, verdict
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import files

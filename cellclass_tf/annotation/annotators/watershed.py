@@ -6,7 +6,7 @@ import importlib.metadata
 
 import numpy as np
 
-from cellclass_tf.annotation.annotator import Found, check_diameter
+from cellclass_tf.annotation.annotators.protocol import Found, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError

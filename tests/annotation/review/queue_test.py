@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import review
-from cellclass_tf.annotation.doubts import Doubt
+from cellclass_tf.annotation.review import queue
+from cellclass_tf.annotation.review.doubts import Doubt
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
@@ -37,18 +37,18 @@ def _has(picture, colour, columns):
 
 def test_field_has_a_list_and_a_picture(study):
     row = ImageRow("HEK/a.b.png", "HEK")
-    review.write_field(study, row, IMAGE, _cells(), DOUBTS)
+    queue.write_field(study, row, IMAGE, _cells(), DOUBTS)
     lines = files.read_csv(study.root / "review/HEK/a.b.csv")
     assert [line["cell"] for line in lines] == ["2", "3"]
     assert lines[0]["reasons"] == "two nuclei; odd size"
     assert (lines[0]["centroid_x_px"], lines[1]["probability"]) == ("349.5", "")
     assert files.read_png(study.root / "review/HEK/a.b.png").shape[1] == 900
-    review.forget_field(study, row)
+    queue.forget_field(study, row)
     assert not list((study.root / "review/HEK").iterdir())
 
 
 def test_doubtful_cells_stand_out_with_their_numbers():
-    picture = review.draw(IMAGE, _cells(), DOUBTS, name="HEK/a.png")
+    picture = queue.draw(IMAGE, _cells(), DOUBTS, name="HEK/a.png")
     grey, pink, blue = (130, 130, 130), (255, 110, 200), (153, 221, 255)
     assert _has(picture, grey, slice(0, 200))
     assert _has(picture, pink, slice(250, 450))
@@ -76,7 +76,7 @@ def test_fields_are_queued_by_errors_a_minute(study):
             _row("sound", ""),
         ]
     )
-    review.write_queue(study)
+    queue.write_queue(study)
     lines = files.read_csv(study.review_queue_path)
     names = [line["image"] for line in lines]
     assert names == ["HEK/many.png", "HEK/one.png", "HEK/borders.png"]
@@ -88,8 +88,8 @@ def test_fields_are_queued_by_errors_a_minute(study):
 def test_corrected_field_leaves_the_queue(study):
     row = _row("a", "no nucleus 2")
     study.update([row])
-    review.write_queue(study)
+    queue.write_queue(study)
     assert len(files.read_csv(study.review_queue_path)) == 1
     study.update([dataclasses.replace(row, corrected=True)])
-    review.write_queue(study)
+    queue.write_queue(study)
     assert files.read_csv(study.review_queue_path) == []

@@ -8,9 +8,10 @@ import pytest
 import tifffile
 
 from cellclass_tf import batch
-from cellclass_tf.annotation import annotating, records, review
-from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
-from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
+from cellclass_tf.annotation import annotate, records
+from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
+from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
+from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells, read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
@@ -53,7 +54,7 @@ def calls(monkeypatch):
 
 def _annotate(study, **options):
     options = {"annotator": "watershed", "diameter": 24} | options
-    return annotating.annotate(study, **options)
+    return annotate.annotate(study, **options)
 
 
 def _row(study, image):
@@ -161,7 +162,7 @@ def test_failure_while_the_picture_is_drawn_leaves_the_old_labels(study, monkeyp
     def full(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(review, "write_field", full)
+    monkeypatch.setattr(queue, "write_field", full)
     outcome = _annotate(study, diameter=40)
     assert len(outcome.failures) == 4
     assert study.cells_path(_row(study, "HEK/a.png")).read_bytes() == before
@@ -265,7 +266,7 @@ def test_a_network_does_not_travel_to_the_workers():
 
 def test_all_corrected_needs_no_annotator(study):
     study.update([dataclasses.replace(row, corrected=True) for row in study.rows()])
-    outcome = annotating.annotate(study, model="no-such-model")
+    outcome = annotate.annotate(study, model="no-such-model")
     assert not outcome.results
     assert not outcome.failures
 
@@ -273,7 +274,7 @@ def test_all_corrected_needs_no_annotator(study):
 def test_field_without_cells_is_no_failure(study, monkeypatch):
     warnings = []
     monkeypatch.setattr(
-        annotating.logging, "warning", lambda text, *args: warnings.append(text % args)
+        annotate.logging, "warning", lambda text, *args: warnings.append(text % args)
     )
     row = _row(study, "HEK/b.png")
     files.write_png(study.image_path(row), _image(0))
@@ -309,7 +310,7 @@ def test_study_without_accepted_images_is_refused(study, tmp_path):
 
 def test_useless_weights_stop_the_run_before_the_first_field(study):
     with pytest.raises(InputError, match="neither a file"):
-        annotating.annotate(study, model="no-such-model")
+        annotate.annotate(study, model="no-such-model")
     assert not study.journal("annotate").exists()
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cellclass_tf.annotation import cellpose_annotator
-from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.annotation.annotators import cellpose
+from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.labels import matching
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
@@ -127,7 +127,7 @@ def test_tiles_find_the_cells_of_the_whole_field_once(bright_pieces, monkeypatch
             image[y : y + height, x : x + width, 1] = rng.choice([150, 250])
     whole = annotator.annotate(image)
     assert len(seen) == 1
-    monkeypatch.setattr(cellpose_annotator, "_TILE_PX", 400)
+    monkeypatch.setattr(cellpose, "_TILE_PX", 400)
     tiled = annotator.annotate(image)
     assert len(seen) > 6
     assert all(max(shape) <= 400 for shape, _ in seen[1:])
@@ -146,7 +146,7 @@ def test_tiles_are_stretched_as_their_whole_field(bright_pieces, monkeypatch):
     image[:, ::50, 1] = 10
     image[:, 1::50, 1] = 90
     image[..., 2] = 7
-    monkeypatch.setattr(cellpose_annotator, "_TILE_PX", 400)
+    monkeypatch.setattr(cellpose, "_TILE_PX", 400)
     annotator.annotate(image)
     assert {str(normalize) for _, normalize in seen} == {
         str({"normalize": True, "lowhigh": [[10.0, 90.0], [0.0, 1.0]]})
@@ -184,7 +184,7 @@ def test_the_device_is_the_one_that_cellpose_finds(own_weights, monkeypatch, fou
             assert gpu
             return torch.device(found), found != "cpu"
 
-    monkeypatch.setattr(cellpose_annotator, "_core", lambda: Core)
+    monkeypatch.setattr(cellpose, "_core", lambda: Core)
     assert f"device {found}" in CellposeAnnotator(own_weights, 30).settings
 
 
@@ -206,7 +206,7 @@ def test_real_weights_find_the_same_cells_in_tiles(assets, real_weights, monkeyp
     image = np.ascontiguousarray(image)
     annotator = CellposeAnnotator(real_weights, diameter_px=38)
     whole = annotator.annotate(image).labels
-    monkeypatch.setattr(cellpose_annotator, "_TILE_PX", 300)
+    monkeypatch.setattr(cellpose, "_TILE_PX", 300)
     tiled = annotator.annotate(image).labels
     assert matching.average_precision(whole, tiled, 0.5) >= 0.85
 
@@ -227,7 +227,7 @@ def test_diameter_of_a_large_field_is_estimated_on_parts(
         return 10.0 * len(seen), 0.0
 
     monkeypatch.setattr(models.SizeModel, "eval", estimate)
-    monkeypatch.setattr(cellpose_annotator, "_SAMPLE_PX", 100)
+    monkeypatch.setattr(cellpose, "_SAMPLE_PX", 100)
     image = np.zeros((90, 400, 3), np.uint8)
     image[:, 200:, 1] = 100
     found = CellposeAnnotator(tmp_path / "mine").estimate_diameter_px(image)

@@ -9,8 +9,8 @@ import urllib.error
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import cellpose_weights
-from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+from cellclass_tf.annotation.annotators import cellpose_weights
+from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.storage.files import InputError
 
 

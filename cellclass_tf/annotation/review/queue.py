@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.annotation import doubts as doubting
-from cellclass_tf.annotation.doubts import CUT, Doubt
+from cellclass_tf.annotation.review import doubts as doubting
+from cellclass_tf.annotation.review.doubts import CUT, Doubt
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.drawing import caption, picture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import doubts
-from cellclass_tf.annotation.doubts import Doubt, doubtful_cells
+from cellclass_tf.annotation.review import doubts
+from cellclass_tf.annotation.review.doubts import Doubt, doubtful_cells
 from cellclass_tf.core.cells import Cells
 
 DIAMETER = 24

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.annotation import cellpose_weights
-from cellclass_tf.annotation.annotator import Found, check_diameter
-from cellclass_tf.annotation.cellpose_weights import cellpose_models
+from cellclass_tf.annotation.annotators import cellpose_weights
+from cellclass_tf.annotation.annotators.cellpose_weights import cellpose_models
+from cellclass_tf.annotation.annotators.protocol import Found, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.labels import components, tiling
 from cellclass_tf.storage import files

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import watershed_annotator
-from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
+from cellclass_tf.annotation.annotators import watershed
+from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -93,7 +93,7 @@ def test_diameter_is_estimated_from_the_nuclei(radius):
         nuclei[_disk(shape, (radius * 4, radius * x), radius)] = 200
     # A cell is 1.4 times as wide as its nucleus.
     expected = 1.4 * 2 * radius
-    estimate = watershed_annotator.estimate_diameter_px(nuclei)
+    estimate = watershed.estimate_diameter_px(nuclei)
     assert estimate == pytest.approx(expected, rel=0.15)
 
 

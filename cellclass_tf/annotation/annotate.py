@@ -11,9 +11,10 @@ from typing import Any
 from absl import logging
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.annotation import doubts, records, review
-from cellclass_tf.annotation.annotator import Annotator
-from cellclass_tf.annotation.watershed_annotator import WatershedAnnotator
+from cellclass_tf.annotation import records
+from cellclass_tf.annotation.annotators.protocol import Annotator
+from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
+from cellclass_tf.annotation.review import doubts, queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
@@ -120,7 +121,7 @@ def annotate(
         skip_done=False,
     )
     records.record(study, done)
-    review.write_queue(study)
+    queue.write_queue(study)
     return outcome.merged(done)
 
 
@@ -137,7 +138,7 @@ def _accepted_rows(study: Study) -> tuple[Sequence[ImageRow], dict[str, str]]:
 
 
 def _cellpose(settings: Settings) -> Annotator:
-    from cellclass_tf.annotation.cellpose_annotator import CellposeAnnotator
+    from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 
     return CellposeAnnotator(
         settings.model,
@@ -252,7 +253,7 @@ class _Work:
         }
         # Last of all the labels: what fails before leaves the old ones as they are.
         records.check_state(study, row, planned)
-        review.write_field(study, row, image, cells, doubtful)
+        queue.write_field(study, row, image, cells, doubtful)
         if not len(cells):
             logging.warning("%s: no cell was found.", row.image)
         return records.write_cells(study, row, cells, result)

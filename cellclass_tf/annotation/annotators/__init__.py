@@ -1,0 +1,1 @@
+"""What outlines cells: a watershed, and cellpose."""
