@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from cellclass_tf import composed_fields
-from cellclass_tf.annotation import mask_files
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
+from cellclass_tf.interchange import masks
 from cellclass_tf.microscopy import conversion
 from cellclass_tf.splits import assignment
 
@@ -82,7 +82,7 @@ def _study(cultures: SimulatedCultures, unit, root: pathlib.Path) -> Study:
     outcomes = [
         simulation.simulate(root, **dataclasses.asdict(cultures), only=unit),
         conversion.convert(root / "raw", root, group=simulation.GROUP_PATTERN),
-        mask_files.import_masks(root, root / "truth"),
+        masks.import_masks(root, root / "truth"),
     ]
     failures = {k: v for outcome in outcomes for k, v in outcome.failures.items()}
     if failures:

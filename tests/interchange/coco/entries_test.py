@@ -2,9 +2,9 @@
 
 import pytest
 
-from cellclass_tf.annotation.coco import entries
-from cellclass_tf.annotation.coco.reading import read_coco
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange.coco import entries
+from cellclass_tf.interchange.coco.reading import read_coco
 from cellclass_tf.storage.files import InputError
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 from pycocotools.coco import COCO
 
-from cellclass_tf.analysis.interchange import coco_results
+from cellclass_tf.interchange.coco import results
 
 
 def test_pycocotools_reads_the_same_masks(tmp_path, cells, odd_cells):
     fields = {"mixed/a": cells, "mixed/b": odd_cells}
-    coco_results.write_results(tmp_path, iter(fields.items()), cells.type_names)
-    truth = COCO(str(tmp_path / coco_results.IMAGES_FILE))
-    found = truth.loadRes(str(tmp_path / coco_results.RESULTS_FILE))
+    results.write_results(tmp_path, iter(fields.items()), cells.type_names)
+    truth = COCO(str(tmp_path / results.IMAGES_FILE))
+    found = truth.loadRes(str(tmp_path / results.RESULTS_FILE))
     assert [image["file_name"] for image in truth.dataset["images"]] == [
         "mixed/a.png",
         "mixed/b.png",

@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cellclass_tf.annotation.coco import image_files
-from cellclass_tf.annotation.coco.entries import Entry, name_of, safe
-from cellclass_tf.annotation.coco.reading import CocoFile, pieces_of_image
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange.coco import image_files
+from cellclass_tf.interchange.coco.entries import Entry, name_of, safe
+from cellclass_tf.interchange.coco.reading import CocoFile, pieces_of_image
 from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError

@@ -16,9 +16,9 @@ import numpy as np
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
-from cellclass_tf.annotation.coco.segmentations import polygons_of
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange.coco.segmentations import polygons_of
 from cellclass_tf.labels.rle import encode_mask
 from cellclass_tf.splits import assignment
 from cellclass_tf.storage import files

@@ -7,7 +7,8 @@ import pathlib
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, sources
-from cellclass_tf.analysis.interchange import coco_results, imagej, ome, qupath
+from cellclass_tf.interchange import imagej, ome, qupath
+from cellclass_tf.interchange.coco import results
 from cellclass_tf.storage.files import InputError
 
 SUFFIXES = {
@@ -92,5 +93,5 @@ def _export_coco(output, fields: list[sources.Field]) -> batch.Outcome:
             outcome.done[field.stem] = {"cells": len(cells)}
             yield field.stem, cells
 
-    coco_results.write_results(output, readable(), names)
+    results.write_results(output, readable(), names)
     return outcome

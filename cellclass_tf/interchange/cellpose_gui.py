@@ -13,16 +13,16 @@ import numpy as np
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.annotation import changes, records
-from cellclass_tf.annotation.importing import (
+from cellclass_tf.annotation.review import queue
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange.importing import (
     Arrival,
     Candidate,
     import_cells,
     row_named,
 )
-from cellclass_tf.annotation.review import queue
-from cellclass_tf.core.cells import Cells
-from cellclass_tf.core.manifest import REJECTED
-from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.labels import components
 from cellclass_tf.storage import files, pickled_npy
 from cellclass_tf.storage.files import InputError

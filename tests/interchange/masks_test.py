@@ -7,9 +7,9 @@ import pytest
 import tifffile
 
 from cellclass_tf.annotation import annotate, records
-from cellclass_tf.annotation.mask_files import import_masks
 from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange.masks import import_masks
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

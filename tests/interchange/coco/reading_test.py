@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation.coco import reading
-from cellclass_tf.annotation.coco.reading import pieces_of_image, read_coco
+from cellclass_tf.interchange.coco import reading
+from cellclass_tf.interchange.coco.reading import pieces_of_image, read_coco
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf.analysis.interchange import ome
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.interchange import ome
 
 
 def test_an_ome_tiff_has_labels_pixel_size_and_types(tmp_path, cells):

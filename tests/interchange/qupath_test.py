@@ -8,7 +8,7 @@ import shapely
 from shapely import geometry
 
 from cellclass_tf.analysis import cell_table
-from cellclass_tf.analysis.interchange import qupath
+from cellclass_tf.interchange import qupath
 
 
 def written(path, cells):

@@ -5,13 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation.coco.entries import entries_of
-from cellclass_tf.annotation.coco.new_images import (
-    Adding,
-    types_of_new_study,
-)
-from cellclass_tf.annotation.coco.reading import read_coco
 from cellclass_tf.core.study import ImageRow, Study, read_merged
+from cellclass_tf.interchange.coco.entries import entries_of
+from cellclass_tf.interchange.coco.new_images import Adding, types_of_new_study
+from cellclass_tf.interchange.coco.reading import read_coco
 from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError

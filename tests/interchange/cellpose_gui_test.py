@@ -8,12 +8,13 @@ import unittest.mock
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import cellpose_files, records
-from cellclass_tf.annotation.cellpose_files import export_cellpose, import_cellpose
-from cellclass_tf.annotation.mask_files import import_masks
+from cellclass_tf.annotation import records
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange import cellpose_gui
+from cellclass_tf.interchange.cellpose_gui import export_cellpose, import_cellpose
+from cellclass_tf.interchange.masks import import_masks
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -351,6 +352,6 @@ def test_rejected_images_are_not_exported(study, tmp_path):
 
 
 def test_rim_is_drawn_between_touching_cells():
-    rim = cellpose_files._is_rim(LABELS)
+    rim = cellpose_gui._is_rim(LABELS)
     assert rim[10, 14] and rim[10, 15]
     assert not rim[10, 10] and not rim[0, 0]

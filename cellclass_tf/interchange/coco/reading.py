@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.annotation.coco.segmentations import piece_of, short
 from cellclass_tf.core.cells import Piece
+from cellclass_tf.interchange.coco.segmentations import piece_of, short
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

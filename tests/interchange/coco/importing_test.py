@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation.coco.importing import import_coco
-from cellclass_tf.annotation.coco.writing import export_coco
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange.coco.importing import import_coco
+from cellclass_tf.interchange.coco.writing import export_coco
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -9,8 +9,8 @@ import tifffile
 
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
-from cellclass_tf.analysis.interchange import exporting
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange import exporting
 from cellclass_tf.storage import files
 
 

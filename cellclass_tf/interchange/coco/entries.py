@@ -8,10 +8,10 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from cellclass_tf.annotation.coco import image_files
-from cellclass_tf.annotation.coco.reading import CocoFile, CocoImage, read_coco
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.interchange.coco import image_files
+from cellclass_tf.interchange.coco.reading import CocoFile, CocoImage, read_coco
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -4,8 +4,8 @@ import numpy as np
 import roifile
 from skimage import draw
 
-from cellclass_tf.analysis.interchange import imagej
 from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.interchange import imagej
 
 
 def filled(roi, shape_yx):

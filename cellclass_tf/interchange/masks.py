@@ -15,14 +15,14 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.annotation.importing import (
+from cellclass_tf.core.cells import Cells, Piece, labels_of_pieces, read_labels
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.interchange.importing import (
     Arrival,
     Candidate,
     import_cells,
     row_named,
 )
-from cellclass_tf.core.cells import Cells, Piece, labels_of_pieces, read_labels
-from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -12,9 +12,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cellclass_tf.annotation.coco import writing
-from cellclass_tf.annotation.coco.writing import annotation_of, export_coco
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.interchange.coco import writing
+from cellclass_tf.interchange.coco.writing import annotation_of, export_coco
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellclass_tf.annotation.coco import image_files
+from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 

@@ -1,0 +1,1 @@
+"""Cells in other programs' formats, a module each."""
