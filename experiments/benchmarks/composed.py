@@ -11,10 +11,10 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from cellclass_tf import composed_fields
 from cellclass_tf.core.study import Study
 from cellclass_tf.drawing import caption, picture
 from cellclass_tf.storage import files
+from cellclass_tf.workflows import copy_paste
 
 _STUDY = flags.DEFINE_string("study", None, "Annotated pure cultures.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)
@@ -25,11 +25,11 @@ _PAIRS = flags.DEFINE_integer("pairs", 6, "How many backgrounds are compared.")
 def main(_) -> None:
     """Writes the picture and prints a table of grey values between the cells."""
     study = Study.open(_STUDY.value)
-    couples = composed_fields.pairs(study.accepted_rows())
+    couples = copy_paste.pairs(study.accepted_rows())
     print("| field | nuclei: median, pure | composed | cytoplasm: pure | composed |")
     print("|---|---|---|---|---|")
     for one, other in couples[: _PAIRS.value]:
-        example = composed_fields.composed_example(study, one, other)
+        example = copy_paste.composed_example(study, one, other)
         if example is not None:
             image, cells = study.read_field(one)
             before = np.median(image[cells.labels == 0], axis=0)
@@ -39,7 +39,7 @@ def main(_) -> None:
                 f"{before[1]:g} | {now[1]:g} |"
             )
     one, other = couples[_PAIR.value]
-    example = composed_fields.composed_example(study, one, other)
+    example = copy_paste.composed_example(study, one, other)
     panels = {
         one.cell_type: study.read_image(one),
         f"{one.cell_type} and {other.cell_type}, composed": _array(example["image"]),

@@ -6,7 +6,7 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 import tfds_builders
-from cellclass_tf.simulated_fields import SimulatedCultures
+from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
 from tfds_builders.cell_types import cell_types_dataset_builder
 
 _CULTURES = SimulatedCultures(images_per_type=4, mixed=2, size=224, dishes=2)

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 import cellclass_tf as cc
 import tfds_builders
-from cellclass_tf import cli
+from cellclass_tf.cli import main
 from cellclass_tf.datasets import examples
 from tfds_builders.cell_types import cell_types_dataset_builder
 
@@ -103,22 +103,22 @@ def test_no_group_is_in_two_splits(original):
 
 
 def test_the_command_finds_no_leak_and_says_so_if_there_is_one(root, capsys):
-    assert cli.run(["check", f"--study={root}"]) == 0
+    assert main.run(["check", f"--study={root}"]) == 0
     assert "Leaks: 0, damaged records: 0" in capsys.readouterr().out
     (held_out,) = root.glob("tfds/cell_types/study/2.0.0/*-validation.tfrecord*")
     (composed,) = root.glob("tfds/cell_types/study/2.0.0/*-composed.tfrecord*")
     shutil.copy(held_out, composed)
     folder = composed.parent
-    assert cli.run(["check", f"--dataset={folder}"]) == 1
+    assert main.run(["check", f"--dataset={folder}"]) == 1
     assert "is there 2 times, in composed and validation" in capsys.readouterr().out
-    assert cli.run(["check"]) == 2
+    assert main.run(["check"]) == 2
 
 
 def test_the_command_says_what_was_prepared_and_what_changed(root, capsys):
-    assert cli.run(["dataset", f"--study={root}", "--processes=1"]) == 0
+    assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     assert "cell_types/study/2.0.0" in capsys.readouterr().out
     reject_first(root)
-    assert cli.run(["dataset", f"--study={root}", "--processes=1"]) == 0
+    assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     said = capsys.readouterr().out
     assert "new, since the version before:\n  1 field removed" in said
     assert "left out, glow: 1 fields" in said

@@ -16,14 +16,14 @@ from tensorflow_datasets.core import constants, shuffle
 from tensorflow_datasets.core.utils import py_utils
 from tensorflow_datasets.core.utils import version as tfds_version
 
-from cellclass_tf import composed_fields, simulated_fields
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, Field
-from cellclass_tf.simulated_fields import SimulatedCultures
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
+from cellclass_tf.workflows import copy_paste, simulated_cultures
+from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
 
 
 @dataclasses.dataclass
@@ -240,7 +240,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self.info.metadata["fingerprint"] = files.fingerprint(
             str(self.VERSION), dataclasses.asdict(cultures)
         )
-        function = functools.partial(simulated_fields.examples_of_unit, cultures)
+        function = functools.partial(simulated_cultures.examples_of_unit, cultures)
         return {
             split: self._generate_examples(function, units)
             for split, units in cultures.units().items()
@@ -264,7 +264,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
             for split in sorted({row.split for row in rows})
         }
-        couples = composed_fields.pairs(
+        couples = copy_paste.pairs(
             [
                 r
                 for r in rows
@@ -315,7 +315,7 @@ def _examples_of_row(study: Study, piece: tuple):
 
 
 def _examples_of_couple(study: Study, fields: dict[str, Field], couple: tuple):
-    yield from composed_fields.composed_examples(study, [couple], fields)
+    yield from copy_paste.composed_examples(study, [couple], fields)
 
 
 def _record_splits(study: Study, rows: Sequence[ImageRow]) -> None:

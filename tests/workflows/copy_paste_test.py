@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellclass_tf import composed_fields
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
+from cellclass_tf.workflows import copy_paste
 
 
 def disc(shape, row, column, radius):
@@ -52,20 +52,20 @@ def test_each_pure_field_is_paired_with_one_of_the_next_type():
         ImageRow(f"{t}/{n}.png", t)
         for t, n in [("N2a", 1), ("HEK", 1), ("HEK", 2), ("U2OS", 1), ("mixed", 1)]
     ]
-    names = [(a.stem, b.stem) for a, b in composed_fields.pairs(rows)]
+    names = [(a.stem, b.stem) for a, b in copy_paste.pairs(rows)]
     assert names == [
         ("HEK/1", "N2a/1"),
         ("HEK/2", "N2a/1"),
         ("N2a/1", "U2OS/1"),
         ("U2OS/1", "HEK/1"),
     ]
-    assert composed_fields.pairs(rows[1:3]) == []
+    assert copy_paste.pairs(rows[1:3]) == []
 
 
 def test_moved_cells_keep_their_pixels_their_type_and_their_source(study):
     one = add(study, "a", "HEK", [(20, 20, 8)])
     other = add(study, "b", "N2a", [(40, 60, 6), (20, 22, 8)])
-    example = composed_fields.composed_example(study, one, other)
+    example = copy_paste.composed_example(study, one, other)
     image, labels = arrays(example)
     moved = disc((60, 80), 40, 60, 6)
     # The second cell would have covered the one that is there.
@@ -81,18 +81,18 @@ def test_moved_cells_keep_their_pixels_their_type_and_their_source(study):
 def test_scales_are_matched_where_both_are_known(study):
     one = add(study, "a", "HEK", [(20, 20, 8)], pixel_size_um=0.5)
     other = add(study, "b", "N2a", [(30, 60, 5)], pixel_size_um=1.0)
-    example = composed_fields.composed_example(study, one, other)
+    example = copy_paste.composed_example(study, one, other)
     areas = [cell["area_px"] for cell in example["cells"]]
     # Of the doubled field the middle 60 x 80 px are seen: the cell is at row 30,
     # column 80, and cut in half.
     assert areas[1] == pytest.approx(np.pi * 10**2 / 2, rel=0.15)
-    assert composed_fields.composed_example(study, other, one)["pixel_size_um"] == 1.0
+    assert copy_paste.composed_example(study, other, one)["pixel_size_um"] == 1.0
 
 
 def test_fields_of_other_sizes_are_centred(study):
     one = add(study, "a", "HEK", [(20, 20, 8)])
     other = add(study, "b", "N2a", [(20, 60, 6)], shape=(40, 100))
-    example = composed_fields.composed_example(study, one, other)
+    example = copy_paste.composed_example(study, one, other)
     _, labels = arrays(example)
     # Ten rows are put above, ten columns are cut off on the left.
     assert labels.shape == (60, 80)
@@ -104,7 +104,7 @@ def test_fields_of_other_sizes_are_centred(study):
 def test_a_cell_that_is_covered_is_none_any_more(study):
     one = add(study, "a", "HEK", [(30, 40, 4), (10, 10, 5)])
     other = add(study, "b", "N2a", [(30, 40, 12)])
-    example = composed_fields.composed_example(study, one, other)
+    example = copy_paste.composed_example(study, one, other)
     assert [cell["type"] for cell in example["cells"]] == ["HEK", "N2a"]
     _, labels = arrays(example)
     assert labels.max() == 2 and labels[30, 40] == 2 and labels[10, 10] == 1
@@ -112,5 +112,5 @@ def test_a_cell_that_is_covered_is_none_any_more(study):
 
 def test_a_field_without_cells_is_not_composed(study):
     one, empty = add(study, "a", "HEK", [(20, 20, 8)]), add(study, "b", "N2a", [])
-    found = composed_fields.composed_examples(study, [(one, empty), (empty, one)])
+    found = copy_paste.composed_examples(study, [(one, empty), (empty, one)])
     assert list(found) == []

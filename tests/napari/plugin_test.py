@@ -13,7 +13,7 @@ from cellclass_tf.storage import files
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("napari")
 
-from cellclass_tf import napari_plugin
+from cellclass_tf.napari import plugin
 
 TYPES = ("HEK", "N2a")
 
@@ -35,7 +35,7 @@ def study(tmp_path):
 
 
 def test_a_study_opens_as_channels_and_cells_with_features(study):
-    layers = napari_plugin.get_reader(str(study.root))(str(study.root))
+    layers = plugin.get_reader(str(study.root))(str(study.root))
     names = [settings["name"] for _, settings, _ in layers]
     assert names[:3] == ["mixed/a cytoplasm", "mixed/a nuclei", "mixed/a cells"]
     assert (
@@ -67,16 +67,16 @@ def test_one_field_of_predictions_opens_by_its_label_image(tmp_path):
     rows = cell_table.count_table([("mixed/a", cells), ("b", cells)])
     cell_table.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
     path = tmp_path / "labels/mixed/a.tif"
-    (layer,) = napari_plugin.get_reader(path)(path)
+    (layer,) = plugin.get_reader(path)(path)
     assert layer[1]["name"] == "mixed/a cells"
 
 
 def test_what_is_not_ours_is_left_to_others(tmp_path):
     other = tmp_path / "x.tif"
     other.write_bytes(b"")
-    assert napari_plugin.get_reader(str(other)) is None
-    assert napari_plugin.get_reader(str(tmp_path)) is None
-    assert napari_plugin.get_reader([str(other)]) is None
+    assert plugin.get_reader(str(other)) is None
+    assert plugin.get_reader(str(tmp_path)) is None
+    assert plugin.get_reader([str(other)]) is None
 
 
 def test_napari_finds_reader_and_widget():
@@ -85,18 +85,18 @@ def test_napari_finds_reader_and_widget():
     manifest = PluginManifest.from_distribution("cellclass_tf")
     for command in manifest.contributions.commands:
         module, _, name = str(command.python_name).partition(":")
-        assert module == "cellclass_tf.napari_plugin"
-        assert callable(getattr(napari_plugin, name))
+        assert module == "cellclass_tf.napari.plugin"
+        assert callable(getattr(plugin, name))
     assert manifest.contributions.readers[0].accepts_directories
     assert manifest.contributions.widgets[0].display_name == "Outline and name cells"
 
 
 def test_planes_merge_as_the_product_merges_them():
     plane = np.arange(400, dtype=np.uint16).reshape(20, 20)
-    merged = napari_plugin.merged_of(plane, plane[::-1])
+    merged = plugin.merged_of(plane, plane[::-1])
     assert merged.dtype == np.uint8 and not merged[..., 0].any()
     assert merged[-1, -1, 1] == 255 and merged[0, -1, 2] == 255
     small = plane.astype(np.uint8)
-    np.testing.assert_array_equal(napari_plugin.merged_of(small, small)[..., 1], small)
+    np.testing.assert_array_equal(plugin.merged_of(small, small)[..., 1], small)
     with pytest.raises(files.InputError, match="two planes"):
-        napari_plugin.merged_of(np.stack([plane]), np.stack([plane]))
+        plugin.merged_of(np.stack([plane]), np.stack([plane]))

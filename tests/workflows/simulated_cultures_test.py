@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf import simulated_fields
-from cellclass_tf.simulated_fields import SimulatedCultures
+from cellclass_tf.workflows import simulated_cultures
+from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
 
 SMALL = SimulatedCultures(images_per_type=4, mixed=2, size=224, dishes=2)
 
@@ -22,9 +22,9 @@ def test_units_are_dishes_and_composed_ones_pairs_of_held_out_dishes():
 
 def test_fields_of_a_dish_do_not_depend_on_other_dishes():
     (unit,) = [u for u in SMALL.units()["validation"] if u[0][0] == "HEK"]
-    once = dict(simulated_fields.examples_of_unit(SMALL, unit))
+    once = dict(simulated_cultures.examples_of_unit(SMALL, unit))
     other = SimulatedCultures(images_per_type=4, mixed=0, size=224, dishes=2)
-    again = dict(simulated_fields.examples_of_unit(other, unit))
+    again = dict(simulated_cultures.examples_of_unit(other, unit))
     assert list(once) == list(again) and len(once) == 2
     for name, example in once.items():
         assert example["image"].getvalue() == again[name]["image"].getvalue()
@@ -33,7 +33,7 @@ def test_fields_of_a_dish_do_not_depend_on_other_dishes():
 
 def test_a_pair_of_dishes_gives_mixed_fields():
     (unit, *_) = SMALL.units()["composed"]
-    for _, example in simulated_fields.examples_of_unit(SMALL, unit):
+    for _, example in simulated_cultures.examples_of_unit(SMALL, unit):
         assert len(example["sources"]) == 2
         assert {cell["type"] for cell in example["cells"]} <= {"HEK", "N2a"}
         assert np.sum([cell["area_px"] for cell in example["cells"]]) > 0
@@ -46,10 +46,10 @@ def test_a_failure_is_not_left_out(monkeypatch):
     failed = batch.Outcome(failures={"HEK/a": "the disk is full"})
     monkeypatch.setattr(simulation, "simulate", lambda *_, **__: failed)
     monkeypatch.setattr(
-        simulated_fields.conversion, "convert", lambda *_, **__: batch.Outcome()
+        simulated_cultures.conversion, "convert", lambda *_, **__: batch.Outcome()
     )
     monkeypatch.setattr(
-        simulated_fields.mask_files, "import_masks", lambda *_, **__: batch.Outcome()
+        simulated_cultures.mask_files, "import_masks", lambda *_, **__: batch.Outcome()
     )
     with pytest.raises(RuntimeError, match="disk is full"):
-        list(simulated_fields.examples_of_unit(SMALL, (("HEK", 1),)))
+        list(simulated_cultures.examples_of_unit(SMALL, (("HEK", 1),)))

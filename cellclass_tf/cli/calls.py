@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellclass_tf import batch, demonstration
+from cellclass_tf import batch
 from cellclass_tf.storage.files import InputError, one_line
+from cellclass_tf.workflows import demo
 
 
 def import_(
@@ -85,7 +86,7 @@ def evaluate(predictions: str, study: str) -> str:
 
 def _with_interval(scores: dict[str, Any], name: str) -> str:
     ends = (scores["intervals"] or {}).get(name) or [None]
-    shown = demonstration.shown(scores[name])
+    shown = demo.shown(scores[name])
     if None in ends:
         return shown
     return f"{shown}  ({ends[0]:.3f} to {ends[1]:.3f})"
@@ -98,4 +99,4 @@ def report(predictions: str, **options: Any) -> str:
 
 
 def demo(**values: Any) -> str:
-    return demonstration.summary(demonstration.demo(**values))
+    return demo.summary(demo.demo(**values))

@@ -8,7 +8,8 @@ from typing import Any
 
 from absl import flags
 
-from cellclass_tf import command_calls, process_state
+from cellclass_tf import process_state
+from cellclass_tf.cli import calls
 from cellclass_tf.maskrcnn import hardware
 
 
@@ -117,7 +118,7 @@ COMMANDS = {
             ),
             _PROCESSES,
         ),
-        command_calls.demo,
+        calls.demo,
     ),
     "simulate": Command(
         "Simulated cultures as a microscope would write them, with the truth.",
@@ -227,7 +228,7 @@ COMMANDS = {
                 "Of new COCO images: regular expression that names dish or slide.",
             ),
         ),
-        command_calls.import_,
+        calls.import_,
     ),
     "export": Command(
         "Cells for ImageJ, QuPath, OME, COCO, or cellpose's window.",
@@ -254,7 +255,7 @@ COMMANDS = {
                 flags.DEFINE_integer,
             ),
         ),
-        command_calls.export,
+        calls.export,
     ),
     "finetune": Command(
         "Trains cellpose further on corrected fields, and says whether it helped.",
@@ -291,7 +292,7 @@ COMMANDS = {
             _PROCESSES,
             *_ENGINE,
         ),
-        command_calls.dataset,
+        calls.dataset,
     ),
     "check": Command(
         "Looks for leaks between the splits of a prepared dataset.",
@@ -300,7 +301,7 @@ COMMANDS = {
             _DATA_DIR,
             Flag("dataset", "Or the folder of one version, with dataset_info.json."),
         ),
-        command_calls.check,
+        calls.check,
     ),
     "predict": Command(
         "Outlines and names the cells of images, raw files or a study.",
@@ -330,7 +331,7 @@ COMMANDS = {
     "evaluate": Command(
         "Scores predictions against a study's known cells.",
         (Flag("predictions", "Folder of `predict`.", required=True), _STUDY),
-        command_calls.evaluate,
+        calls.evaluate,
     ),
     "compare": Command(
         "What changed, cell by cell, between two runs, or a run and the truth.",
@@ -355,7 +356,7 @@ COMMANDS = {
             ),
             Flag("gallery", "Overlays to show.", flags.DEFINE_integer, default=12),
         ),
-        command_calls.report,
+        calls.report,
     ),
     "trace": Command(
         "From an image or a cell back to the raw file: does every link still hold?",

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 import cellclass_tf
-from cellclass_tf import cli
+from cellclass_tf.cli import main
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import files
 
 
 def test_help_names_every_command_and_its_flags(capsys):
-    assert cli.run(["--help"]) == cli.DONE
+    assert main.run(["--help"]) == main.DONE
     shown = capsys.readouterr().out
-    assert all(name in shown for name in cli.COMMANDS)
-    assert cli.run(["convert", "--help"]) == cli.DONE
+    assert all(name in shown for name in main.COMMANDS)
+    assert main.run(["convert", "--help"]) == main.DONE
     assert "--cell_type" in capsys.readouterr().out
 
 
@@ -35,7 +35,7 @@ def test_help_names_every_command_and_its_flags(capsys):
     ],
 )
 def test_what_cannot_be_understood_is_usage(capsys, arguments, message):
-    assert cli.run(arguments) == cli.USAGE
+    assert main.run(arguments) == main.USAGE
     assert message in capsys.readouterr().err
 
 
@@ -51,7 +51,7 @@ def test_flags_reach_the_function_of_the_same_name_and_parameters():
         ("demo", cellclass_tf.demo),
     ):
         parameters = set(inspect.signature(function).parameters)
-        assert {flag.name for flag in cli.COMMANDS[name].flags} <= parameters
+        assert {flag.name for flag in main.COMMANDS[name].flags} <= parameters
 
 
 def test_some_failures_are_listed_and_make_status_1(tmp_path, capsys):
@@ -59,7 +59,7 @@ def test_some_failures_are_listed_and_make_status_1(tmp_path, capsys):
     raw.mkdir(parents=True)
     (raw / "a.tif").write_text("no picture")
     arguments = [f"--input={tmp_path / 'raw'}", f"--study={tmp_path / 's'}"]
-    assert cli.run(["convert", *arguments]) == cli.SOME_FAILED
+    assert main.run(["convert", *arguments]) == main.SOME_FAILED
     shown = capsys.readouterr().out
     assert "1 failed" in shown and "a.tif: of no known format" in shown
 
@@ -67,10 +67,10 @@ def test_some_failures_are_listed_and_make_status_1(tmp_path, capsys):
 def test_an_empty_folder_and_an_empty_study_are_one_clear_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     arguments = [f"--input={tmp_path / 'empty'}", f"--study={tmp_path / 's'}"]
-    assert cli.run(["convert", *arguments]) == cli.USAGE
+    assert main.run(["convert", *arguments]) == main.USAGE
     assert capsys.readouterr().err.count("\n") == 1
     Study.create(tmp_path / "s")
-    assert cli.run(["dataset", f"--study={tmp_path / 's'}"]) == cli.USAGE
+    assert main.run(["dataset", f"--study={tmp_path / 's'}"]) == main.USAGE
     assert "no annotated images" in capsys.readouterr().err
 
 
@@ -86,12 +86,12 @@ def test_trace_says_by_its_status_whether_the_chain_holds(tmp_path, capsys):
     files.write_png(study.image_path(row), np.zeros((4, 4, 3), np.uint8))
     study.update([row])
     image = str(study.image_path(row))
-    assert cli.run(["trace", image]) == cli.DONE
+    assert main.run(["trace", image]) == main.DONE
     assert "= same          raw file" in capsys.readouterr().out
     raw.write_bytes(b"another")
-    assert cli.run(["trace", "a", f"--study={tmp_path / 's'}"]) == cli.SOME_FAILED
+    assert main.run(["trace", "a", f"--study={tmp_path / 's'}"]) == main.SOME_FAILED
     assert "X changed       raw file" in capsys.readouterr().out
-    assert cli.run(["trace", image.replace("a.png", "b.png")]) == cli.USAGE
+    assert main.run(["trace", image.replace("a.png", "b.png")]) == main.USAGE
     assert "near it are HEK/a" in capsys.readouterr().err
 
 
@@ -104,11 +104,11 @@ def test_trace_says_by_its_status_whether_the_chain_holds(tmp_path, capsys):
     ],
 )
 def test_trace_takes_one_image_and_flags_before_or_after_it(capsys, arguments, message):
-    assert cli.run(arguments) == cli.USAGE
+    assert main.run(arguments) == main.USAGE
     assert message in capsys.readouterr().err
 
 
 def test_flags_of_trace_reach_its_function():
     parameters = set(inspect.signature(cellclass_tf.trace).parameters)
-    command = cli.COMMANDS["trace"]
+    command = main.COMMANDS["trace"]
     assert {command.argument, *(flag.name for flag in command.flags)} == parameters

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from cellclass_tf import composed_fields
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.interchange import masks
 from cellclass_tf.microscopy import conversion
 from cellclass_tf.splits import assignment
+from cellclass_tf.workflows import copy_paste
 
 Dish = tuple[str, int]
 
@@ -48,7 +48,7 @@ class SimulatedCultures:
         for row in firsts.values():
             units.setdefault(chosen[row.image], []).append((_dish(row),))
         held_out = [r for r in firsts.values() if chosen[r.image] == "validation"]
-        couples = composed_fields.pairs(held_out)
+        couples = copy_paste.pairs(held_out)
         if couples:
             units[assignment.COMPOSED] = [(_dish(a), _dish(b)) for a, b in couples]
         return {split: sorted(found) for split, found in sorted(units.items())}
@@ -75,7 +75,7 @@ def examples_of_unit(
         first = [row for row in rows if row.cell_type == unit[0][0]]
         others = [row for row in rows if row.cell_type == unit[1][0]]
         couples = list(zip(first, others, strict=False))
-        yield from composed_fields.composed_examples(study, couples)
+        yield from copy_paste.composed_examples(study, couples)
 
 
 def _study(cultures: SimulatedCultures, unit, root: pathlib.Path) -> Study:
