@@ -30,7 +30,7 @@ _MODULE_OF_NAME = {
     "Predictor": "maskrcnn.predictor",
     "predict": "workflows.predict",
     "cell_table": "analysis.cell_table",
-    "compare_cells": "analysis.tally",
+    "compare_cells": "analysis.metrics",
     "mixture": "analysis.mixture",
     "evaluate": "analysis.evaluation",
     "report": "analysis.report",

@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 
 from cellclass_tf import process_state
-from cellclass_tf.analysis.tally import Tally
+from cellclass_tf.analysis.metrics import Tally
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study

@@ -12,7 +12,7 @@ from scipy import optimize
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.labels import matching
-from cellclass_tf.maskrcnn import outlining
+from cellclass_tf.maskrcnn import postprocessing
 
 _BINS = 10
 _TEMPERATURES = (0.25, 8.0)
@@ -124,9 +124,9 @@ class Calibrator:
 
     def __init__(self, type_names: Sequence[str]):
         self._type_names = tuple(type_names)
-        self._fields: list[tuple[outlining.Detections, Cells]] = []
+        self._fields: list[tuple[postprocessing.Detections, Cells]] = []
 
-    def add(self, detections: outlining.Detections, true: Cells) -> None:
+    def add(self, detections: postprocessing.Detections, true: Cells) -> None:
         """Takes in one field, of which `MOST_FIELDS` are enough."""
         self._fields.append((detections, true))
 
@@ -150,7 +150,7 @@ class Calibrator:
             return None
         temperature = fitted_temperature(probabilities, true_ids)
         right = probabilities.argmax(axis=1) + 1 == true_ids
-        after = outlining.at_temperature(probabilities, temperature)
+        after = postprocessing.at_temperature(probabilities, temperature)
         return Calibration(
             mask_threshold=round(threshold, 3),
             score_threshold=round(least, 3),
@@ -188,7 +188,7 @@ class Calibrator:
 
     def _pairs(self, fields, threshold: float):
         for detections, true in fields:
-            found = outlining.cells_from_detections(
+            found = postprocessing.cells_from_detections(
                 detections,
                 true.labels.shape,
                 self._type_names,
@@ -217,8 +217,8 @@ def best_score_threshold(
     )
     true = sum(len(true) for true, _, _ in fields)
     if not right.any():
-        return outlining.UNCALIBRATED_SCORE_THRESHOLD
-    least = np.linspace(outlining.UNCALIBRATED_SCORE_THRESHOLD, 0.9, 61)
+        return postprocessing.UNCALIBRATED_SCORE_THRESHOLD
+    least = np.linspace(postprocessing.UNCALIBRATED_SCORE_THRESHOLD, 0.9, 61)
     kept = scores[None] >= least[:, None]
     f1 = 2 * (kept & right).sum(axis=1) / (kept.sum(axis=1) + true)
     best = first = last = int(f1.argmax())
@@ -251,7 +251,7 @@ def fitted_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float
     wanted /= wanted.sum(axis=1, keepdims=True)
 
     def loss(log_temperature: float) -> float:
-        scaled = outlining.at_temperature(probabilities, np.exp(log_temperature))
+        scaled = postprocessing.at_temperature(probabilities, np.exp(log_temperature))
         return -float((wanted * np.log(np.maximum(scaled, 1e-12))).sum(axis=1).mean())
 
     found = optimize.minimize_scalar(

@@ -21,14 +21,14 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.maskrcnn import (
     calibration,
     config,
-    inputs,
     keras_state,
     network,
-    outlining,
+    postprocessing,
     predictor,
     runs,
     serving,
 )
+from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
@@ -135,8 +135,8 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         "cell_diameter_px": facts.cell_diameter_px,
         "pixel_size_um": facts.pixel_size_um or None,
         "grayscale": facts.grayscale,
-        "mask_threshold": outlining.MASK_THRESHOLD,
-        "score_threshold": outlining.UNCALIBRATED_SCORE_THRESHOLD,
+        "mask_threshold": postprocessing.MASK_THRESHOLD,
+        "score_threshold": postprocessing.UNCALIBRATED_SCORE_THRESHOLD,
         "temperature": 1.0,
         "calibration": None,
         "experiment": experiment,
@@ -164,7 +164,7 @@ def _calibrate(
         detections = model.detect(
             image,
             scale=model.scale_for(pixel_size_um),
-            score_threshold=outlining.SCORE_THRESHOLD,
+            score_threshold=postprocessing.SCORE_THRESHOLD,
         )
         calibrator.add(detections, true)
     found = calibrator.fit()
@@ -210,9 +210,9 @@ def _fields(
     data = task_config.validation_data.replace(
         tfds_split=split, tfds_data_dir=data_dir, cache=False
     )
-    for field in inputs.fields_of(data):
-        image = inputs.decoded(field)[0].numpy()
-        true = inputs.cells_of(field, task_config.type_names)
+    for field in reading.fields_of(data):
+        image = reading.decoded(field)[0].numpy()
+        true = reading.cells_of(field, task_config.type_names)
         yield image, true, float(field["pixel_size_um"])
 
 
@@ -224,10 +224,10 @@ def _module(model, task_config) -> tf.Module:
         batch = tf.shape(images)[0]
         anchors = {
             level: tf.tile(boxes[tf.newaxis], [batch, 1, 1, 1])
-            for level, boxes in inputs.build_anchors(options, size).items()
+            for level, boxes in reading.build_anchors(options, size).items()
         }
         outputs = model(
-            inputs.normalise(images, grayscale=task_config.grayscale),
+            reading.normalise(images, grayscale=task_config.grayscale),
             image_shape=tf.fill([batch, 2], float(size)),
             anchor_boxes=anchors,
             training=False,

@@ -17,7 +17,8 @@ from official.core import config_definitions as cfg
 from official.core import train_lib
 from orbit import controller as orbit_controller
 
-from cellclass_tf.maskrcnn import inputs, keras_state
+from cellclass_tf.maskrcnn import keras_state
+from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
 from cellclass_tf.storage.files import InputError
 
@@ -199,8 +200,8 @@ class _Progress:
 
 
 def _names_of(data, fingerprints) -> list[str]:
-    names = [f["image_name"] for f in inputs.fields_of(data.replace(cache=False))]
-    found = inputs.fingerprint(tf.stack(names)).numpy().tolist()
+    names = [f["image_name"] for f in reading.fields_of(data.replace(cache=False))]
+    found = reading.fingerprint(tf.stack(names)).numpy().tolist()
     return [
         name.numpy().decode()
         for name, number in zip(names, found, strict=True)

@@ -14,7 +14,7 @@ import numpy as np
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.labels import tiling
-from cellclass_tf.maskrcnn import outlining
+from cellclass_tf.maskrcnn import postprocessing
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -111,7 +111,7 @@ class Predictor:
         detections = self.detect(
             image, scale=self.scale_for(pixel_size_um), score_threshold=score_threshold
         )
-        return outlining.cells_from_detections(
+        return postprocessing.cells_from_detections(
             detections,
             image.shape[:2],
             self.type_names,
@@ -123,7 +123,7 @@ class Predictor:
     def score_threshold(self) -> float:
         """The score from which on held-out fields say that there is a cell."""
         return self.metadata.get(
-            "score_threshold", outlining.UNCALIBRATED_SCORE_THRESHOLD
+            "score_threshold", postprocessing.UNCALIBRATED_SCORE_THRESHOLD
         )
 
     def scale_for(self, pixel_size_um: float | None) -> float:
@@ -143,7 +143,7 @@ class Predictor:
 
     def detect(
         self, image: np.ndarray, *, scale: float, score_threshold: float
-    ) -> outlining.Detections:
+    ) -> postprocessing.Detections:
         """Runs the network over overlapping tiles; each cell is owned by one tile.
 
         A tile owns the cells whose middle lies in its core; cores part the field.
@@ -158,8 +158,8 @@ class Predictor:
             for i, tile in enumerate(batch):
                 count = outputs["num_detections"][i]
                 one = {k: v[i][:count] for k, v in outputs.items() if v[i].ndim}
-                found.append(outlining.owned(one, tile, score_threshold))
-        return outlining.joined(found, scaled.shape[:2], image.shape[:2])
+                found.append(postprocessing.owned(one, tile, score_threshold))
+        return postprocessing.joined(found, scaled.shape[:2], image.shape[:2])
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,13 +8,13 @@ from official.core import task_factory
 
 from cellclass_tf.maskrcnn import (
     config,
-    inputs,
     model_garden,
     network,
-    starting_weights,
     tiles,
     validation,
+    weights,
 )
+from cellclass_tf.maskrcnn.input import reading
 
 
 @task_factory.register_task_cls(config.CellMaskRCNNTask)
@@ -35,7 +35,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     def initialize(self, model: tf_keras.Model):
         """Gives a new run its starting weights; see `starting_weights.load`."""
         if self.task_config.init_checkpoint:
-            starting_weights.load(self.task_config, model)
+            weights.load(self.task_config, model)
 
     def create_optimizer(self, *args, **kwargs):
         """Builds the optimizer; for `heads_steps` it leaves the backbone alone."""
@@ -59,7 +59,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     def build_inputs(self, params, input_context=None, dataset_fn=None):
         """Builds batches of crops to train on, or of tiles to evaluate."""
         del dataset_fn
-        build = inputs.build_dataset if params.is_training else tiles.build_dataset
+        build = reading.build_dataset if params.is_training else tiles.build_dataset
         return build(self.task_config, params, input_context)
 
     def build_metrics(self, training: bool = True):
@@ -69,8 +69,8 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     def train_step(self, inputs, model, optimizer, metrics=None):
         """Does one step; remembers the first batch whose loss is no number."""
         step = tf.identity(optimizer.iterations)
-        logs = super().train_step(inputs, model, optimizer, metrics)
-        self._first_bad.note(step, inputs[1]["fields"], logs[self.loss])
+        logs = super().train_step(reading, model, optimizer, metrics)
+        self._first_bad.note(step, reading[1]["fields"], logs[self.loss])
         return logs
 
     def first_bad_batch(self) -> tuple[int, list[int]] | None:
@@ -79,7 +79,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
 
     def validation_step(self, inputs, model, metrics=None):
         """Finds the cells of a batch of tiles."""
-        images, labels = inputs
+        images, labels = reading
         outputs = model(
             images,
             anchor_boxes=labels["anchor_boxes"],

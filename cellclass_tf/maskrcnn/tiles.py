@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from cellclass_tf.labels import tiling
-from cellclass_tf.maskrcnn import inputs
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
+from cellclass_tf.maskrcnn.input import reading
 
 
 def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
@@ -22,7 +22,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
       `image_info`, `anchor_boxes`, and `tile`, (B, 7) float32: the field's number, or
       -1, the tile's first row and column, and its core; see `tiling.Tile`.
     """
-    batch = inputs.batch_size(data, input_context)
+    batch = reading.batch_size(data, input_context)
     replicas = _replicas(input_context)
     size = task.model.input_size[0]
     margin = tiling.margin_for(task.model_diameter_px, size)
@@ -34,7 +34,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
 
     def of_field(number, field):
         shape = scaled_shape(task, field)
-        image = tf.image.resize(inputs.decoded(field)[0], shape, antialias=True)
+        image = tf.image.resize(reading.decoded(field)[0], shape, antialias=True)
         image = tf.pad(image, [[0, size], [0, size], [0, 0]])
         places = tf.ensure_shape(
             tf.numpy_function(tiles, [shape], tf.float32), [None, 6]
@@ -45,15 +45,15 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
             lambda place: (_tile_of(image, place, size), place)
         )
 
-    tiles_of_fields = inputs.fields_of(data).enumerate().flat_map(of_field)
+    tiles_of_fields = reading.fields_of(data).enumerate().flat_map(of_field)
     nothing = tf.data.Dataset.from_tensors((tf.zeros([size, size, 3]), -tf.ones([7])))
-    anchors = inputs.build_anchors(task.model, size)
-    fixed = {"image_info": inputs.image_info(size), "anchor_boxes": anchors}
+    anchors = reading.build_anchors(task.model, size)
+    fixed = {"image_info": reading.image_info(size), "anchor_boxes": anchors}
     return (
         tiles_of_fields.concatenate(nothing.repeat(batch * replicas - 1))
         .map(
             lambda image, place: (
-                inputs.normalise(image, grayscale=task.grayscale),
+                reading.normalise(image, grayscale=task.grayscale),
                 fixed | {"tile": place},
             )
         )
@@ -64,9 +64,9 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
 
 def scaled_shape(task: CellMaskRCNNTask, field):
     """Height and width of a field as the network sees it, (2,) int32."""
-    shape = tf.cast(tf.shape(inputs.decoded(field)[1]), tf.float32)
+    shape = tf.cast(tf.shape(reading.decoded(field)[1]), tf.float32)
     return tf.cast(
-        tf.maximum(tf.round(shape * inputs.scale_of(task, field)), 1), tf.int32
+        tf.maximum(tf.round(shape * reading.scale_of(task, field)), 1), tf.int32
     )
 
 

@@ -23,7 +23,7 @@ from cellclass_tf.maskrcnn import (
     keras_state,
     loop,
     runs,
-    starting_weights,
+    weights,
 )
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
@@ -75,7 +75,7 @@ class ExperimentParser(_RuntimeParser):
             params.task.validation_data.tfds_split = ""
         params.task.init_checkpoint = flags.init or ""
         params.task.keras_strides = (
-            starting_weights.is_keras(params.task.init_checkpoint)
+            weights.is_keras(params.task.init_checkpoint)
             and params.task.model.backbone.type == "resnet"
         )
         params.task.heads_steps = flags.heads_steps or 0
@@ -209,7 +209,7 @@ def _record_whole_paths(task: config.CellMaskRCNNTask) -> None:
     for data in (task.train_data, task.validation_data):
         if data.tfds_data_dir:
             data.tfds_data_dir = files.recorded_path(data.tfds_data_dir)
-    if task.init_checkpoint and task.init_checkpoint != starting_weights.IMAGENET:
+    if task.init_checkpoint and task.init_checkpoint != weights.IMAGENET:
         task.init_checkpoint = files.recorded_path(task.init_checkpoint)
 
 

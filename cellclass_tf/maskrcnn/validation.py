@@ -10,8 +10,9 @@ import tensorflow as tf
 from cellclass_tf.drawing import overlay
 from cellclass_tf.labels import matching, tiling
 from cellclass_tf.labels.coco_ap import AveragePrecision
-from cellclass_tf.maskrcnn import inputs, outlining, tiles
+from cellclass_tf.maskrcnn import postprocessing, tiles
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
+from cellclass_tf.maskrcnn.input import reading
 
 _PICTURES = 3
 
@@ -24,7 +25,7 @@ class FieldScores:
 
     def __init__(self, task: CellMaskRCNNTask):
         self._task = task
-        self._fields = enumerate(iter(inputs.fields_of(task.validation_data)))
+        self._fields = enumerate(iter(reading.fields_of(task.validation_data)))
         self._number, self._parts = -1, []
         self._typed = AveragePrecision(len(task.type_names))
         self._untyped = AveragePrecision(1)
@@ -50,7 +51,9 @@ class FieldScores:
             count = whole["num_detections"][i]
             one = {k: v[i][:count] for k, v in whole.items() if v[i].ndim}
             tile = tiling.Tile((int(top), int(left)), tuple(core))
-            self._parts.append(outlining.owned(one, tile, outlining.SCORE_THRESHOLD))
+            self._parts.append(
+                postprocessing.owned(one, tile, postprocessing.SCORE_THRESHOLD)
+            )
 
     def result(self) -> dict[str, float]:
         """Returns AP, AP50, AP75, AP_cells, AP50_cells and type_accuracy.
@@ -69,10 +72,10 @@ class FieldScores:
         number, field = next(self._fields)
         while number < self._number:
             number, field = next(self._fields)
-        true = inputs.cells_of(field, self._task.type_names)
+        true = reading.cells_of(field, self._task.type_names)
         scaled = tiles.scaled_shape(self._task, field).numpy()
-        found = outlining.cells_from_detections(
-            outlining.joined(self._parts, scaled, true.labels.shape),
+        found = postprocessing.cells_from_detections(
+            postprocessing.joined(self._parts, scaled, true.labels.shape),
             true.labels.shape,
             true.type_names,
         )
@@ -83,7 +86,7 @@ class FieldScores:
         self._matched += len(i)
         self._right += int((true.type_ids[i] == found.type_ids[j]).sum())
         if len(self.pictures) < _PICTURES:
-            image = inputs.decoded(field)[0].numpy()
+            image = reading.decoded(field)[0].numpy()
             name = field["image_name"].numpy().decode()
             self.pictures.append(overlay.comparison(image, true, found, name=name))
 

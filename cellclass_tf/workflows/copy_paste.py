@@ -75,7 +75,7 @@ def composed_example(
     Raises:
       InputError: if an image or its cells cannot be read.
     """
-    from cellclass_tf.maskrcnn import augmentation
+    from cellclass_tf.maskrcnn.input import augmentation
 
     image, cells = study.read_field(one)
     other_image, other_cells = study.read_field(other)

@@ -40,7 +40,7 @@ _EXPERIMENT = "cellclass_maskrcnn_small"
 
 def ours(seed: int) -> dict[str, float]:
     """Trains and tests one network of this package."""
-    from cellclass_tf.maskrcnn import export, outlining, training
+    from cellclass_tf.maskrcnn import export, postprocessing, training
 
     folder = pathlib.Path(_FOLDER.value) / f"seed_{seed}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -57,7 +57,7 @@ def ours(seed: int) -> dict[str, float]:
     seconds = time.monotonic() - start
     export.export(_EXPERIMENT, folder / "training", folder / "model")
     predictor = cc.Predictor.load(folder / "model")
-    least = outlining.SCORE_THRESHOLD
+    least = postprocessing.SCORE_THRESHOLD
     found = scores(lambda image: predictor.predict(image, score_threshold=least))
     return found | {"seconds": seconds}
 

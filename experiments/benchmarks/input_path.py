@@ -155,19 +155,19 @@ def _stock_steps(root: pathlib.Path, params, number: int) -> dict:
 def _our_steps(root: pathlib.Path, params, number: int) -> dict:
     import tensorflow as tf
 
-    from cellclass_tf.maskrcnn import inputs
+    from cellclass_tf.maskrcnn.input import reading
 
     data = params.task.train_data
     if "ours" not in _KEPT:
-        _KEPT["ours"] = inputs.Parser(params.task, data), list(inputs.fields_of(data))
+        _KEPT["ours"] = reading.Parser(params.task, data), list(reading.fields_of(data))
     parser, fields = _KEPT["ours"]
     field, other = fields[number], fields[number - 1]
     at = tf.constant(number, tf.int64)
-    (image, labels), decoding = _timed(inputs.decoded, field)
+    (image, labels), decoding = _timed(reading.decoded, field)
     pixels = field | {"image": image, "labels": labels[..., tf.newaxis]}
     (_, targets), plain = _timed(parser.parse_for_training, (pixels, pixels), at)
     if "all" not in _KEPT:
-        _KEPT["all"] = inputs.Parser(_params(root).task, _params(root).task.train_data)
+        _KEPT["all"] = reading.Parser(_params(root).task, _params(root).task.train_data)
     _, everything = _timed(_KEPT["all"].parse_for_training, (pixels, other), at)
     return {
         "decode": decoding,
@@ -182,7 +182,7 @@ def _anchor_seconds(params, labels, *, seeded: bool) -> float:
     import tensorflow as tf
     from official.vision.ops import anchor
 
-    from cellclass_tf.maskrcnn import anchor_labels
+    from cellclass_tf.maskrcnn.input import anchor_labels
 
     parser = params.task.train_data.parser
     kind = anchor_labels.SeededAnchorLabeler if seeded else anchor.RpnAnchorLabeler
@@ -231,13 +231,13 @@ def _plain(params) -> None:
 def _batches(root: pathlib.Path, what: str):
     import tensorflow as tf
 
-    from cellclass_tf.maskrcnn import inputs
+    from cellclass_tf.maskrcnn.input import reading
 
     params = _params(root)
     if what != "stock":
         if what == "ours":
             _plain(params)
-        return inputs.build_dataset(params.task, params.task.train_data)
+        return reading.build_dataset(params.task, params.task.train_data)
     decode, parse = _stock(params)
     return (
         tf.data.TFRecordDataset(str(root / _SHARDS))

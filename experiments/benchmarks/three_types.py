@@ -22,7 +22,7 @@ import cellclass_tf as cc
 import tfds_builders
 from cellclass_tf.core import cells as nouns
 from cellclass_tf.core.manifest import ImageRow
-from cellclass_tf.maskrcnn import export, outlining, training
+from cellclass_tf.maskrcnn import export, postprocessing, training
 from cellclass_tf.storage import files
 from experiments.benchmarks.fields import drawn_by_hand
 
@@ -78,7 +78,7 @@ def run_turn(root: pathlib.Path, turn: int) -> dict:
         place / "model",
         test.root,
         place / "predictions",
-        score_threshold=outlining.SCORE_THRESHOLD,
+        score_threshold=postprocessing.SCORE_THRESHOLD,
     )
     result = cc.evaluate(place / "predictions", test)
     kept = {key: result[key] for key in _SCORES} | {"train_s": round(seconds)}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.maskrcnn import calibration, outlining
+from cellclass_tf.maskrcnn import calibration, postprocessing
 
 TYPES = ("HEK", "N2a")
 
@@ -17,7 +17,7 @@ def sure_calls(rng, count, temperature):
     honest = rng.uniform(0.02, 0.98, count)
     probabilities = np.stack([honest, 1 - honest], axis=1)
     true_ids = np.where(rng.random(count) < honest, 1, 2)
-    return outlining.at_temperature(probabilities, temperature), true_ids
+    return postprocessing.at_temperature(probabilities, temperature), true_ids
 
 
 @pytest.mark.parametrize("made", [0.4, 1.0, 2.5])
@@ -31,7 +31,7 @@ def test_the_temperature_that_was_applied_is_undone(made):
 def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
     probabilities = np.tile([[0.8, 0.2]], (50, 1))
     temperature = calibration.fitted_temperature(probabilities, np.ones(50, int))
-    (sure, _) = outlining.at_temperature(probabilities[:1], temperature)[0]
+    (sure, _) = postprocessing.at_temperature(probabilities[:1], temperature)[0]
     # 50 of 50 says no more than this.
     assert sure == pytest.approx(51 / 52, abs=0.005)
 
@@ -48,10 +48,10 @@ def test_the_expected_error_is_the_gap_between_confidence_and_accuracy():
 def test_a_temperature_changes_no_call_and_keeps_the_sum():
     probabilities = np.random.default_rng(1).dirichlet(np.ones(4), 30)
     for temperature in (0.3, 3.0):
-        scaled = outlining.at_temperature(probabilities, temperature)
+        scaled = postprocessing.at_temperature(probabilities, temperature)
         assert (scaled.argmax(axis=1) == probabilities.argmax(axis=1)).all()
         np.testing.assert_allclose(scaled.sum(axis=1), 1, rtol=1e-6)
-    assert outlining.at_temperature(np.zeros((0, 3)), 2.0).shape == (0, 3)
+    assert postprocessing.at_temperature(np.zeros((0, 3)), 2.0).shape == (0, 3)
 
 
 def discs(sharpness):
@@ -67,7 +67,7 @@ def discs(sharpness):
         from_middle = np.hypot(place[:, None], place[None])
         masks.append(1 / (1 + np.exp((from_middle - 13) * sharpness)))
         boxes.append((top, left, top + 40, left + 40))
-    detections = outlining.Detections(
+    detections = postprocessing.Detections(
         np.array(boxes, np.float32),
         np.full(9, 0.9, np.float32),
         np.tile(np.array([[0.7, 0.3]], np.float32), (9, 1)),
@@ -83,7 +83,7 @@ def test_with_the_fitted_threshold_cells_have_their_size():
     found = calibrator.fit()
     # 2 px beyond the place where the masks are half sure.
     assert found.mask_threshold == pytest.approx(1 / (1 + np.exp(0.7)), abs=0.03)
-    cells = outlining.cells_from_detections(
+    cells = postprocessing.cells_from_detections(
         detections, (120, 120), TYPES, mask_threshold=found.mask_threshold
     )
     np.testing.assert_allclose(cells.areas_px, true.areas_px, rtol=0.05)

@@ -9,7 +9,8 @@ import tf_keras
 
 import cellclass_tf as cc
 from cellclass_tf.labels import matching
-from cellclass_tf.maskrcnn import export, inputs, network, runs, training
+from cellclass_tf.maskrcnn import export, network, runs, training
+from cellclass_tf.maskrcnn.input import reading
 from tests import process_state_of
 
 SMALL = "cellclass_maskrcnn_small"
@@ -34,12 +35,12 @@ def predictor_of(checkpoint, model_dir, precision):
         runs.restore(model, runs.checkpoint_in(checkpoint))
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
-    anchors = inputs.build_anchors(task.model, size)
+    anchors = reading.build_anchors(task.model, size)
 
     def serve(images):
         count = len(images)
         outputs = model(
-            inputs.normalise(images),
+            reading.normalise(images),
             image_shape=tf.fill([count, 2], float(size)),
             anchor_boxes={
                 k: tf.tile(v[None], [count, 1, 1, 1]) for k, v in anchors.items()

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from official.vision.modeling.layers import roi_aligner
-
-from cellclass_tf.maskrcnn import config, data_facts, inputs, network, serving
 from tests.maskrcnn.inputs_test import facts
+
+from cellclass_tf.maskrcnn import config, data_facts, network, serving
+from cellclass_tf.maskrcnn.input import reading
 
 _BOXES = "detection_boxes"
 _PER_CELL = (_BOXES, "detection_scores", "detection_probabilities", "detection_masks")
@@ -23,7 +24,7 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
     for variable in model.rpn_head.trainable_variables:
         if "rpn-scores" in variable.name:
             variable.assign(20 * variable)
-    anchors = inputs.build_anchors(params.task.model, 64)
+    anchors = reading.build_anchors(params.task.model, 64)
     images = tf.random.stateless_normal([2, 64, 64, 3], [0, 1])
     before_suppression, suppress = [], network.one_call_a_cell
 

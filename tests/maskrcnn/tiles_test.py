@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cellclass_tf.maskrcnn import config, data_facts, inputs, tiles, validation
+from cellclass_tf.maskrcnn import config, data_facts, tiles, validation
+from cellclass_tf.maskrcnn.input import reading
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def perfect(task, places, labels_of):
             continue
         labels, types = labels_of[int(number)]
         tile = labels[int(top) : int(top) + size, int(left) : int(left) + size]
-        ids, boxes = inputs.visible_cells(tile, np.bincount(labels.ravel())[1:], 0.05)
-        masks = inputs.masks_in_boxes(tile, ids, boxes, 28)
+        ids, boxes = reading.visible_cells(tile, np.bincount(labels.ravel())[1:], 0.05)
+        masks = reading.masks_in_boxes(tile, ids, boxes, 28)
         outputs["num_detections"][b] = len(ids)
         outputs["detection_boxes"][b, : len(ids)] = boxes
         outputs["detection_scores"][b, : len(ids)] = 0.9
@@ -48,11 +49,11 @@ def perfect(task, places, labels_of):
 
 
 def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
-    fields = list(inputs.fields_of(task.validation_data))
+    fields = list(reading.fields_of(task.validation_data))
     labels_of = []
     for field in fields:
         shape = tiles.scaled_shape(task, field)
-        labels = inputs.decoded(field)[1][..., tf.newaxis]
+        labels = reading.decoded(field)[1][..., tf.newaxis]
         small = tf.image.resize(labels, shape, "nearest")[..., 0]
         labels_of.append(
             (small.numpy().astype(np.int32), field["cells"]["type"].numpy())
@@ -83,10 +84,10 @@ def test_every_field_is_cut_as_the_predictor_cuts_it(task):
         for image, place in zip(images, labels["tile"].numpy(), strict=True):
             if place[0] == number:
                 corners.append((place[1:3], image))
-    field = next(iter(inputs.fields_of(task.validation_data)))
+    field = next(iter(reading.fields_of(task.validation_data)))
     shape = tiles.scaled_shape(task, field)
-    whole = inputs.normalise(
-        tf.image.resize(inputs.decoded(field)[0], shape, antialias=True)
+    whole = reading.normalise(
+        tf.image.resize(reading.decoded(field)[0], shape, antialias=True)
     )
     covered = np.zeros(shape)
     for (top, left), image in corners:

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from official.vision.modeling import backbones
-
-from cellclass_tf.maskrcnn import config, data_facts, network, runs, starting_weights
-from cellclass_tf.storage.files import InputError
 from tests.maskrcnn.inputs_test import facts
+
+from cellclass_tf.maskrcnn import config, data_facts, network, runs, weights
+from cellclass_tf.storage.files import InputError
 
 
 def task_of():
@@ -80,7 +80,7 @@ def test_every_end_point_of_keras_is_found_again(given):
     kind, donor, _ = given
     task = keras_task(kind)
     backbone = network.build_backbone(task, 224)
-    starting_weights.carry(donor, backbone, task.model.norm_activation.norm_epsilon)
+    weights.carry(donor, backbone, task.model.norm_activation.norm_epsilon)
     image = np.random.default_rng(1).random((1, 224, 224, 3)).astype(np.float32)
     expected = features(kind, donor, image)
     # ResNet's of Keras pads three pixels more at the top and the left.
@@ -98,7 +98,7 @@ def test_the_donors_scaling_of_images_goes_into_the_first_layers(given):
     task = keras_task(kind)
     backbone = network.build_backbone(task, 224)
     task.init_checkpoint = path
-    starting_weights.from_keras(task, backbone, path)
+    weights.from_keras(task, backbone, path)
     image = np.random.default_rng(1).random((1, 224, 224, 3)).astype(np.float32)
     mean, spread = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     moved = np.roll(image, (3, 3), (1, 2)) if kind == "resnet" else image
@@ -117,15 +117,15 @@ def test_weights_that_do_not_fit_are_refused(given, tmp_path):
     kind, _, path = given
     task = task_of()
     with pytest.raises(InputError, match="resnet 10"):
-        starting_weights.from_keras(task, None, path)
+        weights.from_keras(task, None, path)
     other = keras_task({"mobilenet": "resnet", "resnet": "mobilenet"}[kind])
     with pytest.raises(InputError, match="expected weights of"):
-        starting_weights.from_keras(other, None, path)
+        weights.from_keras(other, None, path)
     with pytest.raises(InputError, match="does not exist"):
-        starting_weights.from_keras(other, None, str(tmp_path / "none.h5"))
+        weights.from_keras(other, None, str(tmp_path / "none.h5"))
     task.init_checkpoint = str(tmp_path)
     with pytest.raises(InputError, match="no checkpoint to start from"):
-        starting_weights.load(task, None)
+        weights.load(task, None)
 
 
 def test_a_backbone_of_model_garden_goes_over_whole(tmp_path):
@@ -138,7 +138,7 @@ def test_a_backbone_of_model_garden_goes_over_whole(tmp_path):
     path = tf.train.Checkpoint(backbone=whole).write(str(tmp_path / "ckpt"))
     model = network.build_model(task, 64)
     task.init_checkpoint = path
-    starting_weights.load(task, model)
+    weights.load(task, model)
     image = tf.random.stateless_uniform([1, 64, 64, 3], [0, 1])
     for level, values in model.backbone(image, training=False).items():
         np.testing.assert_array_equal(values, whole(image, training=False)[level])
@@ -166,7 +166,7 @@ def test_all_but_the_type_layer_comes_from_an_earlier_run(earlier, types):
     data_facts.apply_facts(smallest(params), changed)
     params.task.init_checkpoint = str(folder)
     model = network.build_model(params.task, 128)
-    starting_weights.load(params.task, model)
+    weights.load(params.task, model)
     other = [
         variable.name
         for variable, given in zip(model.variables, donor.variables, strict=True)
@@ -186,7 +186,7 @@ def test_a_run_of_another_network_is_refused(earlier):
     task = task_of()
     task.init_checkpoint, task.model.decoder.fpn.num_filters = str(folder), 32
     with pytest.raises(InputError, match="weights of other shapes"):
-        starting_weights.load(task, network.build_model(task, 64))
+        weights.load(task, network.build_model(task, 64))
 
 
 def test_a_checkpoint_of_other_types_is_no_checkpoint_of_this_run(earlier, tmp_path):

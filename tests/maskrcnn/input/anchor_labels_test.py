@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from official.vision.ops import anchor
 
-from cellclass_tf.maskrcnn import anchor_labels
+from cellclass_tf.maskrcnn.input import anchor_labels
 
 ANCHORS = anchor.build_anchor_generator(2, 4, 1, [0.6, 1.0, 1.7], 4.24)(
     image_size=(128, 128)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellclass_tf.maskrcnn import outlining
+from cellclass_tf.maskrcnn import postprocessing
 
 TYPES = ("HEK", "N2a")
 
@@ -13,7 +13,7 @@ def detections(boxes, scores, masks=None, probabilities=None):
         masks = np.ones((count, 4, 4))
     if probabilities is None:
         probabilities = np.tile([0.9, 0.1], (count, 1))
-    return outlining.Detections(
+    return postprocessing.Detections(
         np.array(boxes, np.float32),
         np.array(scores, np.float32),
         np.array(probabilities, np.float32),
@@ -22,7 +22,7 @@ def detections(boxes, scores, masks=None, probabilities=None):
 
 
 def test_a_full_mask_fills_its_box_and_no_more():
-    found = outlining.cells_from_detections(
+    found = postprocessing.cells_from_detections(
         detections([[1, 2, 4, 6]], [0.9]), (6, 8), TYPES
     )
     expected = np.zeros((6, 8))
@@ -36,7 +36,7 @@ def test_a_disc_comes_back_from_its_mask():
     disc = (rows - 20) ** 2 + (columns - 20) ** 2 <= 15**2
     samples = (np.arange(28) + 0.5) / 28 * 30 + 5
     mask = (samples[:, None] - 20) ** 2 + (samples[None] - 20) ** 2 <= 15**2
-    found = outlining.cells_from_detections(
+    found = postprocessing.cells_from_detections(
         detections([[5, 5, 35, 35]], [1], mask[None]), (40, 40), TYPES
     )
     both = np.sum(disc & (found.labels == 1))
@@ -45,7 +45,7 @@ def test_a_disc_comes_back_from_its_mask():
 
 
 def test_the_same_cell_found_twice_is_one_cell_of_the_surer_call():
-    found = outlining.cells_from_detections(
+    found = postprocessing.cells_from_detections(
         detections(
             [[0, 0, 10, 10], [0, 1, 10, 11]],
             [0.6, 0.9],
@@ -61,7 +61,7 @@ def test_the_same_cell_found_twice_is_one_cell_of_the_surer_call():
 def test_neighbours_share_the_pixels_out_by_sureness():
     # Two boxes overlap in columns 8 and 9; the right one is surer there.
     masks = np.stack([np.full((4, 4), 0.6), np.full((4, 4), 0.9)])
-    found = outlining.cells_from_detections(
+    found = postprocessing.cells_from_detections(
         detections([[0, 0, 10, 10], [0, 8, 10, 20]], [0.9, 0.8], masks), (10, 20), TYPES
     )
     assert found.areas_px.tolist() == [80, 120]
@@ -69,7 +69,7 @@ def test_neighbours_share_the_pixels_out_by_sureness():
 
 def test_equally_sure_neighbours_part_half_way_and_every_cell_is_one_piece():
     # Both masks are full; the boxes share columns 8 to 11 of 20.
-    found = outlining.cells_from_detections(
+    found = postprocessing.cells_from_detections(
         detections([[0, 0, 10, 12], [0, 8, 10, 20]], [0.9, 0.8]), (10, 20), TYPES
     )
     np.testing.assert_array_equal(found.labels[5], [1] * 10 + [2] * 10)
@@ -79,7 +79,7 @@ def test_loose_pixels_are_dropped_and_holes_filled():
     mask = np.ones((20, 20))
     mask[:8, 4:8] = mask[4:8, :8] = 0  # cuts off the corner
     mask[12:16, 12:16] = 0  # a hole
-    found = outlining.cells_from_detections(
+    found = postprocessing.cells_from_detections(
         detections([[0, 0, 20, 20]], [1], mask[None]), (20, 20), TYPES
     )
     assert (found.labels[12:16, 12:16] == 1).all()
@@ -87,7 +87,7 @@ def test_loose_pixels_are_dropped_and_holes_filled():
 
 
 def test_cells_at_and_beyond_the_border_are_cut():
-    found = outlining.cells_from_detections(
+    found = postprocessing.cells_from_detections(
         detections([[-3, -3, 4, 4], [8, 8, 14, 14]], [0.9, 0.9]), (10, 10), TYPES
     )
     assert found.areas_px.tolist() == [16, 4]
@@ -98,7 +98,7 @@ def test_outlines_are_smooth_and_leave_no_gap_between_neighbours():
     labels[10:50, 10:45], labels[10:50, 45:80] = 1, 2
     labels[28:30, 45:56] = 1  # a tongue into the neighbour
     labels[28:30, 80:88] = 2  # and one into the background
-    smooth = outlining._with_smooth_outlines(labels)
+    smooth = postprocessing._with_smooth_outlines(labels)
     assert (smooth[28:30, 50:56] == 2).all() and not smooth[28:30, 84:].any()
     assert (smooth[14:46, 14:76] > 0).all()
     before, after = np.bincount(labels.ravel()), np.bincount(smooth.ravel())

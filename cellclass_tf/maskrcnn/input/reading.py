@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.maskrcnn import augmentation
-from cellclass_tf.maskrcnn.anchor_labels import SeededAnchorLabeler
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
+from cellclass_tf.maskrcnn.input import augmentation
+from cellclass_tf.maskrcnn.input.anchor_labels import SeededAnchorLabeler
 from cellclass_tf.maskrcnn.model_garden import anchor, box_ops, preprocess_ops
 
 

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from official.vision.dataloaders import maskrcnn_input
 
-from cellclass_tf.maskrcnn import config, data_facts, inputs
+from cellclass_tf.maskrcnn import config, data_facts
+from cellclass_tf.maskrcnn.input import reading
 
 NUMBER = tf.constant(5, tf.int64)
 # Cell 1: rows 1-2, columns 1-4. Cell 3: one pixel. Cell 2 is outside this crop.
@@ -32,7 +33,7 @@ def facts(most_cells=20):
 def parser(most_cells=20):
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts(most_cells))
-    return inputs.Parser(params.task, params.task.train_data)
+    return reading.Parser(params.task, params.task.train_data)
 
 
 def field(rows, columns, size=128, pixel_size_um=0.5):
@@ -62,20 +63,20 @@ def plain_parser(most_cells=20):
     data = params.task.train_data
     data.composed_share = data.gain = data.gamma = data.noise = data.blur = 0.0
     data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
-    return inputs.Parser(params.task, data)
+    return reading.Parser(params.task, data)
 
 
 def test_boxes_are_those_of_the_visible_pixels():
-    ids, boxes = inputs.visible_cells(LABELS, np.array([8, 50, 1]), 0.3)
+    ids, boxes = reading.visible_cells(LABELS, np.array([8, 50, 1]), 0.3)
     np.testing.assert_array_equal(ids, [1, 3])
     np.testing.assert_array_equal(boxes, [[1, 1, 3, 5], [5, 7, 6, 8]])
 
 
 def test_a_cell_cut_to_a_sliver_is_no_target():
     # 8 of 27 pixels are seen: less than 0.3 of them; 8 of 26 are more.
-    assert inputs.visible_cells(LABELS, np.array([27, 50, 9]), 0.3)[0].shape == 0
+    assert reading.visible_cells(LABELS, np.array([27, 50, 9]), 0.3)[0].shape == 0
     np.testing.assert_array_equal(
-        inputs.visible_cells(LABELS, np.array([26, 50, 9]), 0.3)[0], [1]
+        reading.visible_cells(LABELS, np.array([26, 50, 9]), 0.3)[0], [1]
     )
 
 
@@ -83,7 +84,7 @@ def test_masks_are_the_pixels_of_the_label_image():
     labels = np.zeros((6, 8), np.int32)
     labels[1:5, 2:6] = 2
     labels[2, 3] = 1
-    masks = inputs.masks_in_boxes(
+    masks = reading.masks_in_boxes(
         labels, tf.constant([2, 1]), tf.constant([[1.0, 2, 5, 6], [2.0, 3, 3, 4]]), 8
     )
     # A box of 4 x 4 px seen at 8 x 8: every pixel is four samples.
@@ -146,7 +147,7 @@ def test_targets_are_those_of_model_garden_for_the_same_crop():
         inside = (rows - row) ** 2 + (columns - column) ** 2 <= (8 + 3 * number) ** 2
         labels[inside] = number
     image = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
-    _, boxes = inputs.visible_cells(
+    _, boxes = reading.visible_cells(
         labels.astype(np.int32), np.bincount(labels.ravel())[1:], 0.3
     )
     stock = maskrcnn_input.Parser(
@@ -183,7 +184,7 @@ def test_targets_are_those_of_model_garden_for_the_same_crop():
         "pixel_size_um": np.float32(0.5),
         "image_name": "HEK/a.png",
     }
-    the_parser = inputs.Parser(task, data)
+    the_parser = reading.Parser(task, data)
     for number in range(60):
         found_image, found = the_parser.parse_for_training(
             (example, example), tf.constant(number, tf.int64)
@@ -231,7 +232,7 @@ def test_composed_fields_of_other_pixel_sizes_meet_at_one_scale():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts(1200))
     params.task.train_data.composed_share = 1.0
-    the_parser = inputs.Parser(params.task, params.task.train_data)
+    the_parser = reading.Parser(params.task, params.task.train_data)
     empty, coarse = field(0, 0, size=200), field(33, 33, size=200)
     fine = field(33, 33, size=200, pixel_size_um=0.25)
     widths = []
@@ -255,7 +256,7 @@ def test_batches_have_static_shapes_and_follow_the_seed(prepared):
         runs = []
         for seed in (1, 1, 2):
             data.seed = seed
-            dataset = inputs.build_dataset(params.task, data)
+            dataset = reading.build_dataset(params.task, data)
             shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
             assert all(shape.is_fully_defined() for shape in shapes)
             # Without this, workers would get batches of unknown size.
@@ -269,4 +270,4 @@ def test_data_without_a_directory_is_refused():
     params = config.cellclass_maskrcnn_small()
     params.task.train_data.tfds_name = "cell_types/study"
     with pytest.raises(ValueError, match="tfds_data_dir"):
-        inputs.build_dataset(params.task, params.task.train_data)
+        reading.build_dataset(params.task, params.task.train_data)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf.analysis import tally
+from cellclass_tf.analysis import metrics
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.labels import matching
 
@@ -60,9 +60,13 @@ def test_every_error_has_its_kind():
         ["HEK", "HEK", "HEK", "HEK", "N2a", "HEK"],
     )
     matches = matching.match_cells(true.labels, predicted.labels, 0.6)
-    found = tally.errors_of(true, predicted, matches)
-    assert found == tally.Errors(merged=2, split=1, missed=1, invented=1, wrong_type=1)
-    assert cc.compare_cells(true, true)["errors"] == dataclasses.asdict(tally.Errors())
+    found = metrics.errors_of(true, predicted, matches)
+    assert found == metrics.Errors(
+        merged=2, split=1, missed=1, invented=1, wrong_type=1
+    )
+    assert cc.compare_cells(true, true)["errors"] == dataclasses.asdict(
+        metrics.Errors()
+    )
 
 
 def test_a_cell_with_a_crumb_in_it_is_matched_and_the_crumb_invented():
@@ -111,7 +115,7 @@ def test_scores_agree_with_stardists(seed):
 def test_intervals_hold_the_score_and_narrow_with_more_fields():
     widths = []
     for fields in (6, 24):
-        summed = tally.Tally(TYPES)
+        summed = metrics.Tally(TYPES)
         for seed in range(fields):
             summed.add(*random_pair(seed), name=f"{seed}")
         found = summed.result()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cellclass_tf.maskrcnn import augmentation
+from cellclass_tf.maskrcnn.input import augmentation
 
 LABELS = np.arange(30 * 40, dtype=np.int32).reshape(30, 40)
 # The image says of every pixel what the labels say of it.
