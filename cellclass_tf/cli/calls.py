@@ -6,7 +6,7 @@ from typing import Any
 
 from cellclass_tf import batch
 from cellclass_tf.storage.files import InputError, one_line
-from cellclass_tf.workflows import demo
+from cellclass_tf.workflows import demo as demonstration
 
 
 def import_(
@@ -86,7 +86,7 @@ def evaluate(predictions: str, study: str) -> str:
 
 def _with_interval(scores: dict[str, Any], name: str) -> str:
     ends = (scores["intervals"] or {}).get(name) or [None]
-    shown = demo.shown(scores[name])
+    shown = demonstration.shown(scores[name])
     if None in ends:
         return shown
     return f"{shown}  ({ends[0]:.3f} to {ends[1]:.3f})"
@@ -99,4 +99,4 @@ def report(predictions: str, **options: Any) -> str:
 
 
 def demo(**values: Any) -> str:
-    return demo.summary(demo.demo(**values))
+    return demonstration.summary(demonstration.demo(**values))

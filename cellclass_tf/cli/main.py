@@ -114,6 +114,3 @@ def _usage(name: str) -> str:
         lines.append(f"  --{flag.name}: {flag.help}{choices} ({note})")
     return "\n".join(lines)
 
-
-if __name__ == "__main__":
-    main()

@@ -69,8 +69,8 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     def train_step(self, inputs, model, optimizer, metrics=None):
         """Does one step; remembers the first batch whose loss is no number."""
         step = tf.identity(optimizer.iterations)
-        logs = super().train_step(reading, model, optimizer, metrics)
-        self._first_bad.note(step, reading[1]["fields"], logs[self.loss])
+        logs = super().train_step(inputs, model, optimizer, metrics)
+        self._first_bad.note(step, inputs[1]["fields"], logs[self.loss])
         return logs
 
     def first_bad_batch(self) -> tuple[int, list[int]] | None:
@@ -79,7 +79,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
 
     def validation_step(self, inputs, model, metrics=None):
         """Finds the cells of a batch of tiles."""
-        images, labels = reading
+        images, labels = inputs
         outputs = model(
             images,
             anchor_boxes=labels["anchor_boxes"],

@@ -1,1 +1,0 @@
-"""Cells for other programs: ImageJ, QuPath, OME, COCO."""

@@ -1,0 +1,6 @@
+"""`python -m cellclass_tf.cli`: the same as `cellclass`."""
+
+from cellclass_tf.cli.main import main
+
+if __name__ == "__main__":
+    main()
