@@ -163,7 +163,7 @@ def _remove_leftovers(data_dir: str) -> None:
 def _download_config(engine: batch.Engine) -> tfds.download.DownloadConfig:
     if engine.name != "beam":
         return tfds.download.DownloadConfig()
-    from cellclass_tf import beam_engine
+    from cellclass_tf.batch import beam
 
-    options = beam_engine.pipeline_options(engine.beam_options)
+    options = beam.pipeline_options(engine.beam_options)
     return tfds.download.DownloadConfig(beam_options=options)

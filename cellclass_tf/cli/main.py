@@ -113,4 +113,3 @@ def _usage(name: str) -> str:
         choices = f" One of {', '.join(flag.choices)}." if flag.choices else ""
         lines.append(f"  --{flag.name}: {flag.help}{choices} ({note})")
     return "\n".join(lines)
-

@@ -13,8 +13,8 @@ from typing import Any
 
 from absl import logging
 
-from cellclass_tf.jobs import Attempt, Job, attempt
-from cellclass_tf.local_engine import Workers
+from cellclass_tf.batch.jobs import Attempt, Job, attempt
+from cellclass_tf.batch.local import Workers
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -204,10 +204,10 @@ def _local(function, jobs, engine: Engine, journal) -> Iterator[Attempt]:
 
 
 def _beam(function, jobs, engine: Engine, journal) -> Iterator[Attempt]:
-    from cellclass_tf import beam_engine
+    from cellclass_tf.batch import beam
 
     beside = None if journal is None else pathlib.Path(journal)
-    yield from beam_engine.execute(function, jobs, engine.beam_options, beside)
+    yield from beam.execute(function, jobs, engine.beam_options, beside)
 
 
 _ENGINES = {"local": _local, "beam": _beam}

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from cellclass_tf.jobs import Job
-from cellclass_tf.local_engine import Workers
+from cellclass_tf.batch.jobs import Job
+from cellclass_tf.batch.local import Workers
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellclass_tf import batch, process_state
+from cellclass_tf import process_state
+from cellclass_tf.batch.jobs import Attempt, Job, attempt
 from cellclass_tf.storage import files
 from cellclass_tf.storage.files import InputError
 
@@ -21,10 +22,10 @@ _POLL_S = 0.5
 
 def execute(
     function: Callable,
-    jobs: Sequence[batch.Job],
+    jobs: Sequence[Job],
     options: Sequence[str],
     beside: pathlib.Path | None,
-) -> Iterator[batch.Attempt]:
+) -> Iterator[Attempt]:
     """Yields what became of each job, as soon as its worker has written it.
 
     Results come through files, one a job, so that a run whose caller is killed leaves
@@ -79,7 +80,7 @@ class _Runner(threading.Thread):
 
     def run(self) -> None:
         # The caller's thread tells it.
-        _, self.error = batch.attempt(_run_to_its_end, self._pipeline)
+        _, self.error = attempt(_run_to_its_end, self._pipeline)
 
 
 def _run_to_its_end(pipeline) -> None:
@@ -143,13 +144,11 @@ def _attempt_and_write(
     element: tuple[str, Any], function: Callable, folder: str
 ) -> None:
     number, argument = element
-    found = batch.attempt(function, argument)
+    found = attempt(function, argument)
     files.write_text(pathlib.Path(folder) / number, json.dumps(found))
 
 
-def _shared_folder(
-    jobs: Sequence[batch.Job], beside: pathlib.Path | None
-) -> pathlib.Path:
+def _shared_folder(jobs: Sequence[Job], beside: pathlib.Path | None) -> pathlib.Path:
     outputs = [path for job in jobs for path in job.outputs]
     neighbour = beside or (outputs[0] if outputs else None)
     parent = neighbour.parent if neighbour else None

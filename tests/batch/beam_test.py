@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from cellclass_tf import batch, beam_engine
+from cellclass_tf import batch
+from cellclass_tf.batch import beam
 from cellclass_tf.storage import files
 
 
@@ -17,7 +18,7 @@ def double(number):
 
 def execute(numbers, options=()):
     jobs = [batch.Job(str(n), n) for n in numbers]
-    found = beam_engine.execute(double, jobs, options, None)
+    found = beam.execute(double, jobs, options, None)
     return sorted((job.name, result, error) for job, result, error in found)
 
 
@@ -47,5 +48,5 @@ def test_without_beam_the_extra_is_named(monkeypatch):
 
 def test_results_leave_nothing_behind(tmp_path):
     jobs = [batch.Job("1", 1)]
-    list(beam_engine.execute(double, jobs, (), tmp_path / "journal.jsonl"))
+    list(beam.execute(double, jobs, (), tmp_path / "journal.jsonl"))
     assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cellclass_tf import process_state
-from cellclass_tf.jobs import Attempt, Job, attempt
+from cellclass_tf.batch.jobs import Attempt, Job, attempt
 from cellclass_tf.storage import files
 
 _END_S = 5
