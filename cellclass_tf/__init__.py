@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 # importing the package stays light.
 _MODULE_OF_NAME = {
     "Cells": "core.cells",
-    "InputError": "storage.files",
+    "InputError": "errors",
     "Micrograph": "core.micrograph",
     "Study": "core.study",
     "read_micrograph": "microscopy.readers",

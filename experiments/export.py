@@ -9,7 +9,7 @@ import sys
 from absl import app, flags
 
 from cellclass_tf import process_state
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 _EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment trained.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Its model_dir, or a checkpoint.")

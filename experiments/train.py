@@ -10,8 +10,8 @@ from absl import app, flags
 from official.common import flags as model_garden_flags
 
 from cellclass_tf import process_state
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import hardware
-from cellclass_tf.storage.files import InputError
 
 _STUDY = flags.DEFINE_string(
     "study", None, "Folder of a study with a dataset; else simulated cultures."

@@ -16,8 +16,8 @@ from cellclass_tf import batch, process_state
 from cellclass_tf.core.manifest import Cost, costs_of_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets import examples
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError, one_line
+from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.storage import atomic
 from tfds_builders.cell_types import cell_types_dataset_builder
 
 
@@ -156,7 +156,7 @@ def _remove_leftovers(data_dir: str) -> None:
     """Removes what runs left that were killed; another may be at work on a younger one."""
     for folder in tfds.core.Path(data_dir).glob("cell_types/study/*incomplete*"):
         begun_s = tf.io.gfile.stat(os.fspath(folder)).mtime_nsec / 1e9
-        if time.time() - begun_s > files.ABANDONED_AFTER_S:
+        if time.time() - begun_s > atomic.ABANDONED_AFTER_S:
             folder.rmtree()
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from cellclass_tf.analysis import nuclei
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
+from cellclass_tf.errors import InputError
 from cellclass_tf.labels import neighbours
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import atomic, csv_json
 
 PARQUET_FILE = "cells.parquet"
 _PROPERTIES = (
@@ -183,7 +183,7 @@ def write_cells_csv(
     Tables are drawn one at a time, so they may come from a generator.
     """
     with (
-        files.atomic_path(path) as temporary,
+        atomic.atomic_path(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.DictWriter(file, columns(type_names), lineterminator="\n")
@@ -198,7 +198,7 @@ def write_counts_csv(
     type_names: Sequence[str],
 ) -> None:
     """Writes the rows of `count_row`, whole or not at all."""
-    files.write_csv(path, count_columns(type_names), rows)
+    csv_json.write_csv(path, count_columns(type_names), rows)
 
 
 def join_csv(path: str | os.PathLike, parts: Iterable[str | os.PathLike]) -> None:
@@ -209,7 +209,7 @@ def join_csv(path: str | os.PathLike, parts: Iterable[str | os.PathLike]) -> Non
     """
     header = None
     with (
-        files.atomic_path(path) as temporary,
+        atomic.atomic_path(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as joined,
     ):
         for part in parts:
@@ -246,7 +246,7 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
         column_types=kinds, true_values=["True"], false_values=["False"]
     )
     with (
-        files.atomic_path(path) as temporary,
+        atomic.atomic_path(path) as temporary,
         arrow_csv.open_csv(cells_csv, convert_options=options) as blocks,
         parquet.ParquetWriter(temporary, blocks.schema) as writer,
     ):

@@ -17,9 +17,9 @@ from cellclass_tf import process_state
 from cellclass_tf.analysis import sources
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import overlay
+from cellclass_tf.errors import InputError
 from cellclass_tf.labels import matching
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import csv_json, png
 
 SAME, OTHER_TYPE, OTHER_OUTLINE = "same", "other type", "other outline"
 ONLY_A, ONLY_B = "only in A", "only in B"
@@ -113,8 +113,8 @@ def compare(
     worst = [i for i in order if _badness(rows[i])][:pictures]
     for rank, i in enumerate(worst, start=1):
         rows[i]["picture"] = _draw(output, rank, *pairs[i])
-    files.write_csv(output / "changes.csv", _COLUMNS, changes)
-    files.write_csv(output / "fields.csv", _FIELD_COLUMNS, [rows[i] for i in order])
+    csv_json.write_csv(output / "changes.csv", _COLUMNS, changes)
+    csv_json.write_csv(output / "fields.csv", _FIELD_COLUMNS, [rows[i] for i in order])
     counts = {key: total[key] for key in (SAME, *CHANGES)}
     return Comparison(len(pairs), counts, only_a, only_b, output)
 
@@ -204,5 +204,5 @@ def _draw(output: pathlib.Path, rank: int, one, other) -> str:
         titles=("A", "B"),
         marked=marked,
     )
-    files.write_png(output / "pictures" / name, drawn)
+    png.write_png(output / "pictures" / name, drawn)
     return f"pictures/{name}"

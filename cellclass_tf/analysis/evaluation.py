@@ -14,8 +14,8 @@ from cellclass_tf.analysis.metrics import Tally
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json
 
 
 @process_state.kept()
@@ -95,12 +95,12 @@ def evaluate(
             result["images_by_split"]["train"],
             result["images"],
         )
-    files.write_csv(
+    csv_json.write_csv(
         predictions.folder / "evaluation_fields.csv",
         list(tally.fields[0]),
         tally.fields,
     )
-    files.write_json(predictions.folder / "evaluation.json", result)
+    csv_json.write_json(predictions.folder / "evaluation.json", result)
     return result
 
 

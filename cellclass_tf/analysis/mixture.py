@@ -11,8 +11,8 @@ import numpy as np
 from cellclass_tf import process_state
 from cellclass_tf.analysis import shares
 from cellclass_tf.core.predictions import Predictions
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
@@ -77,7 +77,7 @@ def mixture(
         "confusion": None if held_out is None else _named(held_out.sum(0), names),
         "confusion_fields": 0 if held_out is None else len(held_out),
     }
-    files.write_json(predictions.folder / MIXTURE_FILE, result)
+    csv_json.write_json(predictions.folder / MIXTURE_FILE, result)
     return result
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import process_state
+from cellclass_tf import errors, process_state
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.drawing.overlay import colour_of_type
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic, png
 
 REPORT_FILE = "report.html"
 _TEMPLATE = "report.html.jinja"
@@ -109,7 +109,7 @@ def report(
         versions=run.get("versions") or {},
     )
     path = predictions.folder / REPORT_FILE
-    files.write_text(path, page)
+    atomic.write_text(path, page)
     return path
 
 
@@ -127,7 +127,7 @@ def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
     for row in [*doubtful, *rest[::step]][:count]:
         path = predictions.folder / "overlays" / f"{row['image']}.png"
         if path.exists():
-            shown.append({**row, "picture": _jpeg_source(files.read_png(path))})
+            shown.append({**row, "picture": _jpeg_source(png.read_png(path))})
     return shown
 
 
@@ -183,7 +183,7 @@ def _evaluation(path: pathlib.Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise files.InputError(
+        raise errors.InputError(
             f"{path}: no JSON ({error}). Run `cellclass evaluate` again, or remove it."
         ) from error
 

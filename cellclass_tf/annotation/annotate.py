@@ -18,8 +18,8 @@ from cellclass_tf.annotation.review import doubts, queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
 
 # Fields of a group on which its cells' diameter is estimated.
 _FIELDS_TO_SIZE = 5
@@ -190,7 +190,7 @@ def _spread(rows: Sequence[ImageRow]) -> list[ImageRow]:
 def _job(
     study: Study, row: ImageRow, finder: Annotator, diameter: float | None
 ) -> batch.Job:
-    made_by = files.fingerprint(
+    made_by = digests.fingerprint(
         records.version_of_image(study, row), finder.fingerprint, diameter
     )
     task = (row, made_by, diameter, records.state_of(study, row))

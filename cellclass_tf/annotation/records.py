@@ -16,8 +16,8 @@ from cellclass_tf import batch
 from cellclass_tf.core.cells import Cells, read_labels, write_types
 from cellclass_tf.core.manifest import COLUMNS
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic, csv_json, digests
 
 # Everything that writes cells/ shares this journal: after a kill it tells what made the
 # labels that lie there.
@@ -86,10 +86,10 @@ def write_cells(
         "cells_sha256": hashlib.sha256(content).hexdigest(),
         "types_sha256": "",
     }
-    files.write_json(_pending(study, row), {"result": result, "types": types})
+    csv_json.write_json(_pending(study, row), {"result": result, "types": types})
     # Old types beside new labels would be misread, and so would new ones beside old.
     table.unlink(missing_ok=True)
-    files.write_bytes(path, content)
+    atomic.write_bytes(path, content)
     return _with_table(study, row, result, types)
 
 
@@ -233,7 +233,7 @@ def _read_pending(study: Study, row: ImageRow) -> dict[str, Any]:
 
 
 def _sha256(path: pathlib.Path) -> str:
-    return files.sha256_of_file(path) if path.exists() else ""
+    return digests.sha256_of_file(path) if path.exists() else ""
 
 
 def _with(row: ImageRow, result: dict[str, Any]) -> ImageRow:

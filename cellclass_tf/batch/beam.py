@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellclass_tf import process_state
+from cellclass_tf import errors, process_state
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic
 
 # Beam's own choice for DirectRunner may fetch a program from the network.
 _IN_MEMORY = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -63,7 +63,7 @@ def execute(
             runner.join(_POLL_S)
         runner.join()
         if runner.error is not None:
-            raise InputError(f"Apache Beam failed: {files.one_line(runner.error)}")
+            raise InputError(f"Apache Beam failed: {errors.one_line(runner.error)}")
         for job in waiting.values():
             yield job, None, f"{job.name}: the pipeline ended without its result."
     finally:
@@ -145,7 +145,7 @@ def _attempt_and_write(
 ) -> None:
     number, argument = element
     found = attempt(function, argument)
-    files.write_text(pathlib.Path(folder) / number, json.dumps(found))
+    atomic.write_text(pathlib.Path(folder) / number, json.dumps(found))
 
 
 def _shared_folder(jobs: Sequence[Job], beside: pathlib.Path | None) -> pathlib.Path:
@@ -155,5 +155,5 @@ def _shared_folder(jobs: Sequence[Job], beside: pathlib.Path | None) -> pathlib.
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
     return pathlib.Path(
-        tempfile.mkdtemp(prefix=f"{files.PART_PREFIX}beam-", dir=parent)
+        tempfile.mkdtemp(prefix=f"{atomic.PART_PREFIX}beam-", dir=parent)
     )

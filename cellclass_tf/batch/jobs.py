@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from cellclass_tf.storage import files
+from cellclass_tf import errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,4 +46,4 @@ def attempt(function: Callable[[Any], Any], argument: Any) -> tuple[Any, str | N
         return json.loads(json.dumps(function(argument))), None
     # Whatever goes wrong with one file is that file's failure and nobody else's.
     except (Exception, SystemExit) as error:  # noqa: BLE001
-        return None, files.one_line(str(error) or type(error).__name__)
+        return None, errors.one_line(str(error) or type(error).__name__)

@@ -19,9 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellclass_tf import process_state
+from cellclass_tf import errors, process_state
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
-from cellclass_tf.storage import files
 
 _END_S = 5
 _MAX_FALSE_STARTS = 3
@@ -89,7 +88,7 @@ class Workers:
                     self._count_false_start(self._end(worker))
                     break
                 except (pickle.PicklingError, AttributeError, TypeError) as error:
-                    yield job, None, files.one_line(f"{job.name}: {error}")
+                    yield job, None, errors.one_line(f"{job.name}: {error}")
 
     def _collect(self, waiting: collections.deque[Job]) -> Iterator[Attempt]:
         """Waits until something has happened, and yields what is done or has failed."""
@@ -221,14 +220,14 @@ def _end_with_parent() -> None:
 
 
 def _too_long(job: Job) -> str:
-    return files.one_line(
+    return errors.one_line(
         f"{job.name}: given up after {job.limit_s:g} s. Is the file damaged? If it is "
         "only large, raise the limit (limit_s)."
     )
 
 
 def _crashed(job: Job, how: str) -> str:
-    return files.one_line(
+    return errors.one_line(
         f"{job.name}: its process died ({how}). Is memory out? Run again with fewer "
         "processes. If it fails alone too, the file may be damaged."
     )

@@ -13,10 +13,11 @@ from typing import Any
 
 from absl import logging
 
+from cellclass_tf import errors
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
 from cellclass_tf.batch.local import Workers
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic
 
 __all__ = ["Attempt", "Engine", "Job", "Outcome", "attempt", "run"]
 
@@ -142,7 +143,7 @@ def run(
                 error = unrecorded
             if error:
                 outcome.failures[job.name] = error
-                logging.info("%s failed: %s", files.one_line(job.name), error)
+                logging.info("%s failed: %s", errors.one_line(job.name), error)
             else:
                 outcome.done[job.name] = result
     # Those of worker processes that were killed.
@@ -184,7 +185,7 @@ def _is_done(job: Job, entry: dict | None) -> bool:
 
 def _remove_leftovers(jobs: Iterable[Job]) -> None:
     for folder in {path.parent for job in jobs for path in job.outputs}:
-        files.remove_leftovers(folder)
+        atomic.remove_leftovers(folder)
 
 
 def _attempts(
@@ -247,7 +248,7 @@ def _append(journal: str | os.PathLike | None, job: Job, result: Any) -> str | N
             # A leading line break ends a torn line of a killed run.
             file.write("\n" + json.dumps(entry))
     except OSError as error:
-        return files.one_line(
+        return errors.one_line(
             f"{job.name}: done, but that cannot be recorded ({error}); the next run "
             "does it again. Make room on the disk, or see to its permissions."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellclass_tf import batch
-from cellclass_tf.storage.files import InputError, one_line
+from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.workflows import demo as demonstration
 
 

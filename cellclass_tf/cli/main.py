@@ -10,7 +10,7 @@ from absl import flags
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.cli.commands import COMMANDS
-from cellclass_tf.storage.files import InputError, one_line
+from cellclass_tf.errors import InputError, one_line
 
 DONE, SOME_FAILED, USAGE = 0, 1, 2
 

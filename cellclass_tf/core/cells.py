@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic, csv_json, png
 
 UNKNOWN = "unknown"
 UNCERTAIN = "uncertain"
@@ -152,7 +152,7 @@ class Cells:
         if types_csv:
             # First the table: a label image without its types would be misread.
             write_types(path.with_suffix(".csv"), self.cell_types)
-        files.write_bytes(path, self.encoded())
+        atomic.write_bytes(path, self.encoded())
 
     def encoded(self) -> bytes:
         """Returns the label image as the bytes of the TIFF that `write` writes."""
@@ -186,7 +186,7 @@ class Cells:
         try:
             if not table.exists():
                 return cls.from_labels(labels, type_names, cell_type)
-            by_cell = {int(r["cell"]): r["cell_type"] for r in files.read_csv(table)}
+            by_cell = {int(r["cell"]): r["cell_type"] for r in csv_json.read_csv(table)}
             present = np.unique(labels[labels > 0]).tolist()
             types = [by_cell.get(cell, UNKNOWN) for cell in present]
             return cls.from_labels(labels, type_names, types)
@@ -201,7 +201,7 @@ class Cells:
 def write_types(path: str | os.PathLike, cell_types: Sequence[str]) -> None:
     """Writes NAME.csv: the types of cells 1..N, by name."""
     rows = enumerate(cell_types, start=1)
-    files.write_csv(
+    csv_json.write_csv(
         path,
         ("cell", "cell_type"),
         ({"cell": cell, "cell_type": cell_type} for cell, cell_type in rows),
@@ -219,7 +219,7 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     """
     path = pathlib.Path(path)
     if path.suffix.lower() == ".png":
-        labels = files.read_png(path)
+        labels = png.read_png(path)
     else:
         labels = _read_label_tiff(path)
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
@@ -281,7 +281,7 @@ def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0]
-            files.check_image_size(page.imagelength, page.imagewidth, path)
+            png.check_image_size(page.imagelength, page.imagewidth, path)
             if len(tiff.pages) > 1:
                 raise InputError(
                     f"{path}: expected a label image of one plane, got "

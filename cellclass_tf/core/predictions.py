@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells, read_labels
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json, paths
 
 
 class Predictions:
@@ -66,10 +66,10 @@ class Predictions:
                 f"{path} does not exist, so the images cannot be told. Run `cellclass "
                 "predict` again."
             )
-        rows = sorted(files.read_csv(path), key=lambda row: row["image"])
+        rows = sorted(csv_json.read_csv(path), key=lambda row: row["image"])
         counts = ("cells", *(f"n_{n}" for n in self.type_names), "unknown", "uncertain")
         for number, row in enumerate(rows, start=2):
-            files.inside(row["image"], path)
+            paths.inside(row["image"], path)
             if not all((row.get(key) or "").isdecimal() for key in counts):
                 raise InputError(
                     f"{path}, line {number}: expected whole numbers in "
@@ -99,13 +99,13 @@ class Predictions:
         """
         path, stems = self.folder / "run.json", set(self.stems)
         converted, recorded = self.folder / "converted", self.run.get("study", "")
-        places = [converted] + files.places_of(
+        places = [converted] + paths.places_of(
             recorded, self.folder, self.run.get("folder", "")
         )
         root = next((p for p in places if p.is_dir()), pathlib.Path(recorded))
         found = {}
         for entry in self.run.get("images", []):
-            image = files.inside(str(entry["image"]), path)
+            image = paths.inside(str(entry["image"]), path)
             stem = os.fspath(image.with_suffix(""))
             if stem not in stems:
                 stem = stem.partition("/")[2]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellclass_tf.core.study import MIXED, Study
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Run:
             record = {key: _of_kind(record, key, kind) for key, kind in _KINDS.items()}
             for entry in record["images"]:
                 entry |= {key: _of_kind(entry, key, str) for key in _IMAGE_KEYS}
-                files.inside(entry["image"], path)
+                paths.inside(entry["image"], path)
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}: expected what `cellclass predict` records of a run; "
@@ -58,7 +58,7 @@ class Run:
         if folder is not None:
             return Study.open(folder)
         found_at = [self.root / "converted"] if self.is_of_raw_files else []
-        found_at += files.places_of(
+        found_at += paths.places_of(
             self.record["study"], self.root, self.record["folder"]
         )
         found = (place for place in found_at if (place / "study.yaml").is_file())

@@ -14,8 +14,8 @@ import numpy as np
 from cellclass_tf.core import manifest
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.manifest import COLUMNS, REJECTED, ImageRow
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic, csv_json, paths, png
 
 MIXED = "mixed"
 # Names that mean something else in folders and in tables.
@@ -86,7 +86,7 @@ class Study:
             "emission_nm": {key: list(nm) for key, nm in study.emission_nm.items()},
             "pixel_size_um": pixel_size_um,
         }
-        files.write_text(study._file, yaml.safe_dump(content, sort_keys=False))
+        atomic.write_text(study._file, yaml.safe_dump(content, sort_keys=False))
         return study
 
     @classmethod
@@ -145,16 +145,16 @@ class Study:
 
     def image_path(self, row: ImageRow) -> pathlib.Path:
         """Where the merged image of a row lies."""
-        return self.root / "images" / files.inside(row.image, self.manifest_path)
+        return self.root / "images" / paths.inside(row.image, self.manifest_path)
 
     def cells_path(self, row: ImageRow) -> pathlib.Path:
         """Where the label image of a row lies."""
-        return self.root / "cells" / files.inside(f"{row.stem}.tif", self.manifest_path)
+        return self.root / "cells" / paths.inside(f"{row.stem}.tif", self.manifest_path)
 
     def review_path(self, row: ImageRow) -> pathlib.Path:
         """Where the list of an image's doubtful cells lies; the picture is a .png."""
         return (
-            self.root / "review" / files.inside(f"{row.stem}.csv", self.manifest_path)
+            self.root / "review" / paths.inside(f"{row.stem}.csv", self.manifest_path)
         )
 
     @property
@@ -206,7 +206,7 @@ class Study:
         if not self.manifest_path.exists():
             return []
         rows = []
-        for number, line in enumerate(files.read_csv(self.manifest_path), start=2):
+        for number, line in enumerate(csv_json.read_csv(self.manifest_path), start=2):
             try:
                 rows.append(manifest.row_from_strings(line))
             except (KeyError, TypeError, ValueError) as error:
@@ -233,7 +233,7 @@ class Study:
         by_image = {row.image: row for row in self.rows()}
         by_image.update((row.image, row) for row in rows)
         columns, extra = self._columns_of_users()
-        files.write_csv(
+        csv_json.write_csv(
             self.manifest_path,
             (*COLUMNS, *columns),
             (
@@ -250,7 +250,7 @@ class Study:
         """Columns that people added to the manifest, and their values by image."""
         if not self.manifest_path.exists():
             return [], {}
-        lines = files.read_csv(self.manifest_path)
+        lines = csv_json.read_csv(self.manifest_path)
         columns = [c for c in (lines[0] if lines else ()) if c and c not in COLUMNS]
         return columns, {
             line["image"]: {column: line[column] for column in columns}
@@ -277,7 +277,7 @@ def read_merged(path: str | os.PathLike) -> np.ndarray:
     Raises:
       InputError: if the file is no 8-bit colour PNG.
     """
-    image = files.read_png(path)
+    image = png.read_png(path)
     check_merged(image, os.fspath(path))
     return image
 

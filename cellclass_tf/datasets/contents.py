@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cellclass_tf.storage import files
+from cellclass_tf.storage import digests
 
 _NAMES_SHOWN = 3
 
@@ -73,7 +73,7 @@ class Contents:
             )
             for image, field in sorted(self.fields.items())
         ]
-        return files.fingerprint(self.cell_types, parts, dict(self.excluded))
+        return digests.fingerprint(self.cell_types, parts, dict(self.excluded))
 
     def to_json(self) -> dict[str, Any]:
         """The contents as JSON-like values, with their fingerprint."""

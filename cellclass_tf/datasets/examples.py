@@ -17,9 +17,9 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets.contents import Contents, Field
+from cellclass_tf.errors import InputError
 from cellclass_tf.splits import assignment, near_duplicates
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import atomic, digests, png
 
 MOST_CELLS = np.iinfo(np.uint16).max
 _LARGEST_RATIO = 8
@@ -187,9 +187,9 @@ def _sha256_of_files(study: Study, row: ImageRow) -> tuple[str, str, str]:
     path = study.cells_path(row)
     table = path.with_suffix(".csv")
     return (
-        files.sha256_of_file(study.image_path(row)),
-        files.sha256_of_file(path),
-        files.sha256_of_file(table) if table.exists() else "",
+        digests.sha256_of_file(study.image_path(row)),
+        digests.sha256_of_file(path),
+        digests.sha256_of_file(table) if table.exists() else "",
     )
 
 
@@ -250,7 +250,7 @@ def example(
         # Bytes are stored as they are; pixels would be compressed a second time.
         "image": io.BytesIO(image_png),
         "labels": io.BytesIO(
-            files.encoded_png(cells.labels.astype(np.uint16), runs=True)
+            png.encoded_png(cells.labels.astype(np.uint16), runs=True)
         ),
         "cells": [
             {"box": tfds.features.BBox(*box), "type": cell_type, "area_px": int(area)}
@@ -296,7 +296,7 @@ class _Check:
 
 def _check_job(study: Study, row: ImageRow) -> batch.Job:
     path = study.cells_path(row)
-    key = files.fingerprint(
+    key = digests.fingerprint(
         "3",
         study.image_path(row),
         path,
@@ -319,7 +319,7 @@ def _labels_without_images(study: Study, rows: list[ImageRow]) -> dict[str, str]
             "remove the labels."
         )
         for path in strays
-        if not path.name.startswith(files.PART_PREFIX)
+        if not path.name.startswith(atomic.PART_PREFIX)
     }
 
 

@@ -16,9 +16,9 @@ from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.core.study import MIXED
+from cellclass_tf.errors import InputError
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.splits.assignment import COMPOSED
-from cellclass_tf.storage.files import InputError
 
 # Splits whose fields may be made into composed ones, which are tested on.
 _HELD_OUT = ("validation", "test")

@@ -15,8 +15,8 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.datasets.culture import looks
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic, digests
 
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325
@@ -169,7 +169,7 @@ def _chosen(
 
 def _fingerprint(field: _Field) -> str:
     """Of all that the bytes of a field depend on, but its name."""
-    return files.fingerprint(
+    return digests.fingerprint(
         _DRAWING, field.size_px, field.seed, field.study.cell_types, field.tied
     )
 
@@ -229,7 +229,7 @@ def _write_ome_tiff(field: _Field, pixels: np.ndarray) -> None:
         "UUID": f"urn:uuid:{name}",
         "Name": field.stem,
     }
-    with files.atomic_path(field.raw_path) as temporary:
+    with atomic.atomic_path(field.raw_path) as temporary:
         tifffile.imwrite(
             temporary,
             pixels,

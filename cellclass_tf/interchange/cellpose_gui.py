@@ -17,6 +17,7 @@ from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
     Arrival,
     Candidate,
@@ -24,8 +25,7 @@ from cellclass_tf.interchange.importing import (
     row_named,
 )
 from cellclass_tf.labels import components
-from cellclass_tf.storage import files, pickled_npy
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import atomic, digests, pickled_npy
 
 _ENDING = "_seg.npy"
 _EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."
@@ -144,8 +144,8 @@ def _export_field(
     image = study.image_path(row)
     target = output / row.cell_type / image.name
     seg = target.with_name(f"{row.name}{_ENDING}")
-    written = {"image": files.sha256_of_file(image)}
-    if target.exists() and files.sha256_of_file(target) not in (
+    written = {"image": digests.sha256_of_file(image)}
+    if target.exists() and digests.sha256_of_file(target) not in (
         written["image"],
         before.get("image"),
     ):
@@ -163,7 +163,7 @@ def _export_field(
             )
         if there != written["labels"]:
             _write(seg, cells, row)
-    with files.atomic_path(target) as temporary:
+    with atomic.atomic_path(target) as temporary:
         shutil.copyfile(image, temporary)
     return written
 
@@ -190,7 +190,7 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow) -> None:
     }
     if row.diameter_px:
         content |= {"diameter": row.diameter_px, "est_diam": row.diameter_px}
-    with files.atomic_path(path) as temporary:
+    with atomic.atomic_path(path) as temporary:
         np.save(temporary, content, allow_pickle=True)
 
 
@@ -277,7 +277,7 @@ def _read(
         drawn = np.zeros(0)
     return Arrival(
         cells,
-        files.sha256_of_file(path),
+        digests.sha256_of_file(path),
         by_hand=(np.flatnonzero(drawn) + 1).tolist(),
         notes=tuple(notes),
         path=str(path),

@@ -7,9 +7,9 @@ import pathlib
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, sources
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import imagej, ome, qupath
 from cellclass_tf.interchange.coco import results
-from cellclass_tf.storage.files import InputError
 
 SUFFIXES = {
     "imagej": ".zip",

@@ -10,7 +10,7 @@ from absl import logging
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of, signed_area
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic
 
 # ImageJ's groups.
 _MOST_GROUPS = 255
@@ -46,7 +46,7 @@ def write_rois(path: str | os.PathLike, cells: Cells) -> None:
             rois.append(roi)
     if holes:
         logging.warning("%s: holes of %d cells are filled.", path, holes)
-    with files.atomic_path(path) as temporary:
+    with atomic.atomic_path(path) as temporary:
         # What it appends to must not be there.
         whole = pathlib.Path(temporary)
         whole.unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from cellclass_tf.annotation import changes, records
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def import_cells(
             outcome.failures[name] = candidate.problem
             continue
         row = rows[candidate.row.image]
-        made_by = files.fingerprint(
+        made_by = digests.fingerprint(
             "import", records.version_of_image(study, row), candidate.version
         )
         # What was imported and then changed in place stays, too.

@@ -17,14 +17,14 @@ from absl import logging
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.cells import Cells, Piece, labels_of_pieces, read_labels
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
     Arrival,
     Candidate,
     import_cells,
     row_named,
 )
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests, png
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs put after an image's name; the longest is tried first.
@@ -266,9 +266,7 @@ def _merge_single_cells(
 
 def _read_mask(path: pathlib.Path) -> np.ndarray:
     """Returns (H, W) bool, true where the image is at least half as bright as white."""
-    pixels = (
-        read_labels(path) if path.suffix.lower() != ".png" else files.read_png(path)
-    )
+    pixels = read_labels(path) if path.suffix.lower() != ".png" else png.read_png(path)
     if pixels.ndim == 3:
         pixels = pixels.max(axis=2)
     # White may be 1 or 255.
@@ -277,9 +275,9 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
 
 def _sha256_of(paths: Sequence[pathlib.Path]) -> str:
     if len(paths) == 1:
-        return files.sha256_of_file(paths[0])
+        return digests.sha256_of_file(paths[0])
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode() + b"\0")
-        digest.update(files.sha256_of_file(path).encode())
+        digest.update(digests.sha256_of_file(path).encode())
     return digest.hexdigest()

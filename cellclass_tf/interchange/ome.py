@@ -12,8 +12,8 @@ import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing.overlay import colour_of_type
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic
 
 _CHUNK_PX = 1024
 # A coarser level is made as long as the finest is wider than this.
@@ -43,7 +43,7 @@ def write_ome_tiff(
     types = {str(i): name for i, name in enumerate(cells.cell_types, start=1)}
     if types:
         metadata["MapAnnotation"] = {"Namespace": "cell types", **types}
-    with files.atomic_path(path) as temporary:
+    with atomic.atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,
             _small(cells),
@@ -86,7 +86,7 @@ def write_ome_zarr(
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
-        tempfile.mkdtemp(dir=path.parent, prefix=files.PART_PREFIX)
+        tempfile.mkdtemp(dir=path.parent, prefix=atomic.PART_PREFIX)
     )
     try:
         root = zarr.open_group(temporary, mode="w", zarr_format=2)

@@ -13,7 +13,7 @@ import numpy as np
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of, signed_area
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic
 
 # Made once, so that the same cell of the same field has the same identity.
 _NAMESPACE = uuid.UUID("6d0b3c5e-5a53-4a2e-9a41-51b7a3f6f1c2")
@@ -55,7 +55,7 @@ def write_geojson(
         for index, cell_type in enumerate(cells.cell_types)
     ]
     collection = {"type": "FeatureCollection", "features": features}
-    files.write_text(path, json.dumps(collection, allow_nan=False))
+    atomic.write_text(path, json.dumps(collection, allow_nan=False))
 
 
 def _geometry(cells: Cells, index: int) -> dict[str, Any]:

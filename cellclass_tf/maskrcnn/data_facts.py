@@ -110,7 +110,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
     """
     import tensorflow_datasets as tfds
 
-    from cellclass_tf.storage.files import InputError
+    from cellclass_tf.errors import InputError
 
     builder = tfds.builder(name, data_dir=data_dir)
     skip = {"image": tfds.decode.SkipDecoding(), "labels": tfds.decode.SkipDecoding()}
@@ -166,7 +166,7 @@ def _records(builder, split: str, decoders):
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    from cellclass_tf.storage.files import InputError
+    from cellclass_tf.errors import InputError
 
     try:
         yield from tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))

@@ -18,6 +18,7 @@ from absl import logging
 import cellclass_tf
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import (
     calibration,
     config,
@@ -30,8 +31,7 @@ from cellclass_tf.maskrcnn import (
 )
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.splits.assignment import COMPOSED
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import atomic, csv_json
 
 RELIABILITY_FILE = "reliability.png"
 
@@ -84,7 +84,7 @@ def export(
     dataset = runs.find_dataset(run, params.task, data_dir) if calibrate else None
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
-        tempfile.mkdtemp(dir=output.parent, prefix=files.PART_PREFIX)
+        tempfile.mkdtemp(dir=output.parent, prefix=atomic.PART_PREFIX)
     )
     try:
         # New layers draw random weights before they get those of the checkpoint.
@@ -146,7 +146,7 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         "cellclass_tf": cellclass_tf.__version__,
         "tensorflow": tf.__version__,
     }
-    files.write_json(pathlib.Path(folder) / predictor.METADATA_FILE, content)
+    csv_json.write_json(pathlib.Path(folder) / predictor.METADATA_FILE, content)
 
 
 def _calibrate(
@@ -182,7 +182,7 @@ def _calibrate(
         "temperature": found.temperature,
         "calibration": found.to_json(),
     }
-    files.write_json(path, content)
+    csv_json.write_json(path, content)
     (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
     logging.info(
         "Calibrated on %d cells of %d held-out fields: masks end at %.2f, cells have "

@@ -17,10 +17,10 @@ from official.core import config_definitions as cfg
 from official.core import train_lib
 from orbit import controller as orbit_controller
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import keras_state
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
-from cellclass_tf.storage.files import InputError
 
 
 def run(

@@ -13,10 +13,10 @@ import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import check_merged
+from cellclass_tf.errors import InputError
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import postprocessing
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests
 
 FORMAT = "cellclass_tf Mask R-CNN 2"
 METADATA_FILE = "cellclass.json"
@@ -60,7 +60,7 @@ class Predictor:
                 f"{path}: the SavedModel cannot be loaded ({error})."
             ) from error
         predictor = cls(
-            model.signatures["serving_default"], metadata, files.sha256_of_tree(path)
+            model.signatures["serving_default"], metadata, digests.sha256_of_tree(path)
         )
         # The signature's variables live only as long as the model that owns them.
         predictor._model = model

@@ -16,9 +16,9 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory, train_utils
 from official.modeling import hyperparams
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import csv_json, paths
 
 PARAMS_FILE = "params.yaml"
 RECORD_FILE = "run.json"
@@ -39,7 +39,7 @@ def begin(
     runtime = params.runtime
     record = {
         # Where the dataset is found from here if both are moved.
-        "folder": files.recorded_path(model_dir),
+        "folder": paths.recorded_path(model_dir),
         "experiment": experiment,
         "seed": params.task.train_data.seed,
         "steps": params.trainer.train_steps,
@@ -54,7 +54,7 @@ def begin(
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
-    files.write_json(model_dir / RECORD_FILE, record)
+    csv_json.write_json(model_dir / RECORD_FILE, record)
 
 
 def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.ExperimentConfig:
@@ -97,7 +97,7 @@ def find_dataset(
     elif "://" in recorded:
         places = [recorded]
     else:
-        places = files.places_of(recorded, model_dir, _folder_then(model_dir))
+        places = paths.places_of(recorded, model_dir, _folder_then(model_dir))
     name = data.tfds_name.replace(":", "/")
     folders = [tfds.core.Path(os.fspath(place)) / name for place in places]
     found = [f for f in folders if (f / "dataset_info.json").exists()]

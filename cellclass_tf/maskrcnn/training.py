@@ -16,6 +16,7 @@ from official.core import task_factory, train_utils
 
 from cellclass_tf import process_state
 from cellclass_tf.core.study import Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import (
     config,
     data_facts,
@@ -25,8 +26,7 @@ from cellclass_tf.maskrcnn import (
     runs,
     weights,
 )
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import paths
 
 SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"
@@ -208,9 +208,9 @@ def _record_whole_paths(task: config.CellMaskRCNNTask) -> None:
     """Makes the paths in params.yaml independent of the working directory."""
     for data in (task.train_data, task.validation_data):
         if data.tfds_data_dir:
-            data.tfds_data_dir = files.recorded_path(data.tfds_data_dir)
+            data.tfds_data_dir = paths.recorded_path(data.tfds_data_dir)
     if task.init_checkpoint and task.init_checkpoint != weights.IMAGENET:
-        task.init_checkpoint = files.recorded_path(task.init_checkpoint)
+        task.init_checkpoint = paths.recorded_path(task.init_checkpoint)
 
 
 def _print_devices(

@@ -12,8 +12,8 @@ import tensorflow as tf
 import tf_keras
 from absl import logging
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, network, runs
-from cellclass_tf.storage.files import InputError
 
 IMAGENET = "imagenet"
 _TYPE_LAYER = "/detection-scores/"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import DEFAULT_CHANNEL_RULES, DEFAULT_EMISSION_NM
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 KINDS = ("nuclei", "cytoplasm")
 

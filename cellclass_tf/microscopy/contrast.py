@@ -10,7 +10,7 @@ import numpy as np
 
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.microscopy import merge
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic
 
 # A group's limits stay once they are set; are measured again; or each field has its own.
 CHOICES = ("group", "anew", "field")
@@ -59,7 +59,7 @@ def write_histograms(path: pathlib.Path, histograms: Sequence[np.ndarray]) -> No
         used = np.flatnonzero(counts.any(axis=0))
         top = used[-1] + 1 if used.size else 1
         arrays[str(number)] = counts[:, :top]
-    with files.atomic_path(path) as temporary:
+    with atomic.atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
 

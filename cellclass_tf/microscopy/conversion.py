@@ -12,13 +12,13 @@ from absl import logging
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import one_file
 from cellclass_tf.microscopy.files import image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.quality import verdicts
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests
 
 # Columns of the manifest that are not this step's.
 _LATER_COLUMNS = (
@@ -169,7 +169,9 @@ class _Step:
         jobs = []
         for raw in raws:
             # The histograms' file carries the fingerprint: a changed one is new.
-            key = files.fingerprint(*raw.files.paths, one_file.MEASURES, self._settings)
+            key = digests.fingerprint(
+                *raw.files.paths, one_file.MEASURES, self._settings
+            )
             output = self._histograms / f"{key}.npz"
             argument = one_file.Measurement(self.study, raw, self.options, output)
             jobs.append(self._job(raw, argument, key, [output]))
@@ -200,7 +202,7 @@ class _Step:
             )
             depends = [self._settings, sorted(of_raw.items()), stem]
             depends += [group, raw.group, raw.cell_type, fields]
-            key = files.fingerprint(*raw.files.paths, depends)
+            key = digests.fingerprint(*raw.files.paths, depends)
             outputs = [
                 self.study.root / "images" / f"{stem}{one_file.suffix(f)}.png"
                 for f in fields

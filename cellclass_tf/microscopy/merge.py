@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.channels import Channels, choose_channels
-from cellclass_tf.storage.files import InputError
 
 # Shares of the group's pixels below and above the contrast limits. So few may clip
 # above that a bright bit of debris does not darken the cells.

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import channel_strip, channels, contrast, merge
 from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.quality import criteria, verdicts
 from cellclass_tf.splits import near_duplicates
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests, png
 
 # Raise it when what is measured changes, so that fields are measured again.
 MEASURES = 1
@@ -141,7 +141,7 @@ def _draw_channels(study: Study, micrograph: Micrograph) -> pathlib.Path:
     digest = hashlib.sha256(f"{folder}\0{listing}".encode()).hexdigest()[:6]
     path = study.root / "channels" / f"{name}-{digest}.png"
     if not path.exists():
-        files.write_png(path, channel_strip.draw(micrograph))
+        png.write_png(path, channel_strip.draw(micrograph))
     return path
 
 
@@ -191,11 +191,11 @@ def _convert_field(
         **field["figures"],
     )
     path = job.study.image_path(row)
-    files.write_png(path, merged)
+    png.write_png(path, merged)
     verdicts.write_thumbnail(job.study, row, merged)
     return dataclasses.replace(
         row,
-        image_sha256=files.sha256_of_file(path),
+        image_sha256=digests.sha256_of_file(path),
         scene_hash=near_duplicates.scene_hash(merged),
     )
 

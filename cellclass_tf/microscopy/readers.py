@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import (
     base,
     czi,
@@ -23,8 +24,8 @@ from cellclass_tf.microscopy.formats import (
     png,
     tiff,
 )
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests
+from cellclass_tf.storage.png import check_image_size
 
 PROJECTIONS = ("max", "best", "none")
 # In the order in which they are asked; none claims what another does.
@@ -73,7 +74,7 @@ def read_micrographs(
     known = format_of(path)
     try:
         library = f"{known.library} {_version(known.library)}"
-        sha256 = files.sha256_of(path) if hashed else ""
+        sha256 = digests.sha256_of(path) if hashed else ""
         number = -1
         for number, scene in enumerate(known.scenes(path)):
             yield from _fields(path, scene, number, projection, sha256, library)
@@ -160,7 +161,7 @@ def _one_line(error: Exception) -> str:
 
 def _fields(path, scene: base.Scene, number, projection, sha256, library):
     """Yields a scene's time points."""
-    files.check_image_size(*scene.size_yx, path)
+    check_image_size(*scene.size_yx, path)
     times, depth, count = scene.size_tzc
     if min(scene.size_yx) < _SMALLEST_PX or min(scene.size_tzc) < 1:
         raise InputError(

@@ -20,8 +20,8 @@ from cellclass_tf.analysis import cell_table, sources
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import merge
-from cellclass_tf.storage.files import InputError
 
 # A study may have thousands of fields; napari would open them all.
 MOST_FIELDS = 20

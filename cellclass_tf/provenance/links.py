@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cellclass_tf.storage import files
+from cellclass_tf.storage import digests
 
 SAME, CHANGED, MISSING = "same", "changed", "missing"
 NOT_RECORDED, RECORDED = "not recorded", "recorded"
@@ -104,7 +104,7 @@ def sha256_of(path: pathlib.Path) -> str:
         is_tree = path.suffix.lower() == ".zarr" or any(
             (path / name).is_file() for name in _MODEL_FILES
         )
-        return files.sha256_of(path) if path.is_file() or is_tree else ""
+        return digests.sha256_of(path) if path.is_file() or is_tree else ""
     except OSError:
         return ""
 

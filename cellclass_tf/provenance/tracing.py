@@ -17,6 +17,7 @@ from cellclass_tf import process_state
 from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.run_record import Run
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.provenance.links import (
     CHANGED,
     MISSING,
@@ -30,8 +31,7 @@ from cellclass_tf.provenance.links import (
     sha256_of,
     shown,
 )
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import paths
 
 # What lies in these folders, of predictions and of a study, belongs to one image.
 _FOLDERS = ("labels", "overlays", "images", "cells")
@@ -142,7 +142,7 @@ def _prediction_links(run: Run, stem: str, cell: int | None) -> list[Link]:
     if isinstance(settings.get("input"), str):
         settings["input"] = shown(pathlib.Path(settings["input"]))
     said += lines(settings)
-    model = files.places_of(record["model"], run.root, record["folder"])
+    model = paths.places_of(record["model"], run.root, record["folder"])
     return [
         _predicted_link(run.root / "cells.csv", stem, _labels(path), cell),
         file_link("label image", [path], run.entries[stem]["labels_sha256"]),
@@ -284,7 +284,7 @@ def _raw_links(
 def _raw_link(
     name: str, recorded: str, root: pathlib.Path, raw: str | os.PathLike | None
 ) -> Link:
-    link = file_link("raw file", files.places_of(name, root), recorded)
+    link = file_link("raw file", paths.places_of(name, root), recorded)
     if not link.is_broken or not recorded:
         return link
     if raw is None:

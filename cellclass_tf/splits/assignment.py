@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cellclass_tf.core.study import MIXED, ImageRow
+from cellclass_tf.errors import InputError
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.splits.near_duplicates import Likeness
-from cellclass_tf.storage.files import InputError
 
 SPLITS = ("train", "validation", "test", MIXED)
 # Of mixed fields made of pure ones; no image of a study is in it.

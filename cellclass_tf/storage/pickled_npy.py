@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 _PLAIN_DTYPE = re.compile(r"[biufcSUO]\d*")
 _BROKEN = (

@@ -13,7 +13,7 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.datasets.contents import Field
 from cellclass_tf.splits.assignment import COMPOSED
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 # As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.
 _MOST_OVERLAP = 0.2
@@ -105,7 +105,7 @@ def composed_example(
     types = (*cells.cell_types, *other_cells.cell_types)
     both = Cells.from_labels(labels, cells.type_names, [types[i - 1] for i in present])
     return examples.example(
-        files.encoded_png(np.asarray(composed)),
+        png.encoded_png(np.asarray(composed)),
         both,
         name=f"{COMPOSED}/{one.stem.replace('/', '-')}+{other.stem.replace('/', '-')}.png",
         culture=MIXED,

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import batch, process_state
+from cellclass_tf import batch, errors, process_state
 from cellclass_tf.core.study import MIXED, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 EXPERIMENT = "cellclass_maskrcnn_small"
 
@@ -171,7 +171,7 @@ def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 def _check(outcome: batch.Outcome) -> None:
     if outcome.failures:
         name, reason = next(iter(sorted(outcome.failures.items())))
-        raise files.InputError(
+        raise errors.InputError(
             f"{len(outcome.failures)} files failed, the first is {name}: {reason}"
         )
 
@@ -191,7 +191,7 @@ def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
             name=row.stem,
             pixel_size_um=row.pixel_size_um,
         )
-        files.write_png(path, picture)
+        png.write_png(path, picture)
         paths.append(path)
     return tuple(paths)
 
@@ -200,12 +200,12 @@ def _check_settings(output: pathlib.Path, settings: dict[str, Any]) -> None:
     """A killed demo goes on; one of other settings would mix two."""
     path = output / "demo.json"
     if not path.exists():
-        files.write_json(path, settings)
+        csv_json.write_json(path, settings)
         return
     # What earlier versions did not record was always so.
     before = {"size": 512, "precision": "auto"}
     if before | json.loads(path.read_text(encoding="utf-8")) != settings:
-        raise files.InputError(
+        raise errors.InputError(
             f"{output} holds a demo of other settings ({path.name}); choose a new folder."
         )
 
@@ -226,5 +226,5 @@ def _annotation_quality(output: pathlib.Path, study: Study) -> float:
         )
         for row in study.accepted_rows()
     ]
-    files.write_json(path, {"average_precision_50": float(np.mean(scores))})
+    csv_json.write_json(path, {"average_precision_50": float(np.mean(scores))})
     return float(np.mean(scores))

@@ -19,10 +19,10 @@ from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import MIXED, ImageRow, Study, read_merged
 from cellclass_tf.drawing import overlay
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.microscopy import conversion
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import csv_json, digests, paths, png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ def predict(
         (output / name).unlink(missing_ok=True)
     if good:
         settings = {
-            "input": files.recorded_path(input),
+            "input": paths.recorded_path(input),
             "cell_type": cell_type,
             "pixel_size_um": pixel_size_um,
             "score_threshold": score_threshold,
@@ -203,11 +203,11 @@ class _Work:
         cells.write(field.labels)
         cell_table.write_cells_csv(field.table, [rows], cells.type_names)
         picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
-        files.write_png(field.overlay, picture)
+        png.write_png(field.overlay, picture)
         # Taken now: what is changed later must not pass for what was predicted.
         sha256 = {
-            "sha256": files.sha256_of_file(field.image),
-            "labels_sha256": files.sha256_of_file(field.labels),
+            "sha256": digests.sha256_of_file(field.image),
+            "labels_sha256": digests.sha256_of_file(field.labels),
         }
         counts = cell_table.count_row(cells, group=field.group, **told)
         return {"counts": counts, "sha256": sha256}
@@ -246,7 +246,7 @@ def _field(
 
 
 def _job(field: _Field, predictor: Predictor, *limits: float) -> batch.Job:
-    key = files.fingerprint(
+    key = digests.fingerprint(
         field.image, field.pixel_size_um, field.group, predictor.fingerprint, *limits
     )
     return batch.Job(field.stem, field, key, (field.labels, field.overlay, field.table))
@@ -273,12 +273,12 @@ def _write_record(
         for row in rows
     ]
     record = {
-        "folder": files.recorded_path(output),
-        "model": files.recorded_path(model),
+        "folder": paths.recorded_path(output),
+        "model": paths.recorded_path(model),
         "model_sha256": predictor.fingerprint,
         "model_metadata": predictor.metadata,
         "settings": settings,
-        "study": files.recorded_path(study.root),
+        "study": paths.recorded_path(study.root),
         "versions": {
             "cellclass_tf": cellclass_tf.__version__,
             "numpy": np.__version__,
@@ -290,4 +290,4 @@ def _write_record(
         "images": images,
         "rejected": [{"image": row.image, "reason": row.reason} for row in rejected],
     }
-    files.write_json(output / "run.json", record)
+    csv_json.write_json(output / "run.json", record)

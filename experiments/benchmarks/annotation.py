@@ -62,13 +62,13 @@ def scores() -> None:
     """AP of both annotators, at the true diameter and at their own estimate."""
     import cellclass_tf as cc
     from cellclass_tf.labels import matching
-    from cellclass_tf.storage import files
+    from cellclass_tf.storage import png
 
     fields = [(f"simulated {n}", *pair) for n, pair in enumerate(simulated(3), start=1)]
     if _IMAGES.value:
         fields = [*drawn_by_hand(pathlib.Path(_IMAGES.value)), *fields]
     for pair in _ALSO.value:
-        image, labels = (files.read_png(path) for path in pair.split(":"))
+        image, labels = (png.read_png(path) for path in pair.split(":"))
         name = pathlib.Path(pair.split(":")[0]).stem
         fields.append((f"reference {name}", image, contiguous(labels)))
     finders = {
@@ -160,7 +160,7 @@ def overhead() -> None:
     """What `annotate` costs beside cellpose's own `eval`, in one run."""
     import cellclass_tf as cc
     from cellclass_tf.core.manifest import ImageRow
-    from cellclass_tf.storage import files
+    from cellclass_tf.storage import png
 
     root = pathlib.Path(_FOLDER.value) / "overhead"
     shutil.rmtree(root, ignore_errors=True)
@@ -168,7 +168,7 @@ def overhead() -> None:
     rows, cells = [], 0
     for number, (image, labels) in enumerate(simulated(_FIELDS.value)):
         rows.append(ImageRow(f"HEK/{number}.png", "HEK", group="dish"))
-        files.write_png(study.image_path(rows[-1]), image)
+        png.write_png(study.image_path(rows[-1]), image)
         cells += int(labels.max())
     study.update(rows)
     with _TimedEval() as spent:
@@ -248,7 +248,7 @@ def export(count: int) -> None:
     import cellclass_tf as cc
     from cellclass_tf.core.cells import Cells
     from cellclass_tf.core.manifest import ImageRow
-    from cellclass_tf.storage import files
+    from cellclass_tf.storage import png
 
     root = pathlib.Path(_FOLDER.value) / f"study_{count}"
     output = root.with_name(f"coco_{count}")
@@ -258,7 +258,7 @@ def export(count: int) -> None:
         for number in range(count):
             image, labels = (np.rot90(x, number // 4 % 4) for x in drawn[number % 4])
             row = ImageRow(f"HEK/{number:05d}.png", "HEK", group=f"dish{number % 20}")
-            files.write_png(study.image_path(row), np.ascontiguousarray(image))
+            png.write_png(study.image_path(row), np.ascontiguousarray(image))
             cells = Cells.from_labels(contiguous(labels), study.cell_types, "HEK")
             cells.write(study.cells_path(row))
             rows.append(row)

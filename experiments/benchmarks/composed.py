@@ -13,7 +13,7 @@ from PIL import Image
 
 from cellclass_tf.core.study import Study
 from cellclass_tf.drawing import caption, picture
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 from cellclass_tf.workflows import copy_paste
 
 _STUDY = flags.DEFINE_string("study", None, "Annotated pure cultures.", required=True)
@@ -45,7 +45,7 @@ def main(_) -> None:
         f"{one.cell_type} and {other.cell_type}, composed": _array(example["image"]),
         other.cell_type: study.read_image(other),
     }
-    files.write_png(_OUTPUT.value, _side_by_side(panels))
+    png.write_png(_OUTPUT.value, _side_by_side(panels))
 
 
 def _side_by_side(panels: dict[str, np.ndarray]) -> np.ndarray:
@@ -56,8 +56,8 @@ def _side_by_side(panels: dict[str, np.ndarray]) -> np.ndarray:
     return picture.side_by_side(drawn)
 
 
-def _array(png: io.BytesIO) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png.getvalue())))
+def _array(encoded: io.BytesIO) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(encoded.getvalue())))
 
 
 if __name__ == "__main__":

@@ -63,18 +63,18 @@ def bare(folder: pathlib.Path, study: pathlib.Path, default_png: bool) -> float:
     import tifffile
     from PIL import Image
 
-    from cellclass_tf.storage import files
+    from cellclass_tf.storage import png
 
     seconds, target = 0.0, study / "bare.png"
     for path in sorted(folder.glob("*.tif")):
         name = path.name.removesuffix(".ome.tif")
-        merged = files.read_png(study / "images" / "HEK" / f"{name}.png")
+        merged = png.read_png(study / "images" / "HEK" / f"{name}.png")
         start = time.perf_counter()
         tifffile.imread(path)
         if default_png:
             Image.fromarray(merged).save(target)
         else:
-            files.write_png(target, merged)
+            png.write_png(target, merged)
         seconds += time.perf_counter() - start
     return seconds
 

@@ -10,7 +10,7 @@ import numpy as np
 from cellclass_tf.core import cells
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field as culture_field
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 # The real HEK field has been shrunk from the one width to the other.
 SIZE_PX, SHRUNK_PX = 1104, 844
@@ -53,10 +53,10 @@ def drawn_by_hand(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, np.nd
     a colour) and NAME_masks.png (label images drawn by hand).
     """
     for path in sorted(folder.glob("*/*_img.png")):
-        image = files.read_png(path)
+        image = png.read_png(path)
         merged = np.zeros(image.shape, np.uint8)
         merged[..., 1], merged[..., 2] = image[..., 1] // 257, image[..., 0] // 257
-        labels = files.read_png(path.with_name(path.name.replace("_img", "_masks")))
+        labels = png.read_png(path.with_name(path.name.replace("_img", "_masks")))
         yield f"{path.parent.name}/{path.stem[:-4]}", merged, contiguous(labels)
 
 

@@ -26,7 +26,7 @@ from cellclass_tf.annotation import changes
 from cellclass_tf.core import cells as nouns
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.labels import matching
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 from experiments.benchmarks.fields import drawn_by_hand
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
@@ -50,7 +50,7 @@ def make_study(root: pathlib.Path) -> cc.Study:
         held_out = seen[cell_type] == 3
         row = ImageRow(f"{name}.png", cell_type, group=name, corrected=True)
         row = dataclasses.replace(row, split="validation" if held_out else "train")
-        files.write_png(study.image_path(row), image)
+        png.write_png(study.image_path(row), image)
         labels = true
         if not held_out and not _ALL_BY_HAND.value:
             diameter = float(

@@ -285,7 +285,7 @@ def _make(root: pathlib.Path, cells: int) -> None:
     import tfds_builders
     from cellclass_tf.core.cells import Cells
     from cellclass_tf.core.study import ImageRow, Study
-    from cellclass_tf.storage import files
+    from cellclass_tf.storage import png
     from experiments.benchmarks import fields
 
     study = Study.create(root)
@@ -311,11 +311,11 @@ def _make(root: pathlib.Path, cells: int) -> None:
                 split="validation" if held_out else "train",
             )
             rows.append(row)
-            files.write_png(study.image_path(row), image)
+            png.write_png(study.image_path(row), image)
             found.write(study.cells_path(row))
             if not held_out:
-                png = study.image_path(row).read_bytes()
-                writer.write(_tf_example(png, found).SerializeToString())
+                encoded = study.image_path(row).read_bytes()
+                writer.write(_tf_example(encoded, found).SerializeToString())
     study.update(rows)
     tfds_builders.dataset(study)
     (root / f"part-{_SHARDS}").rename(root / _SHARDS)
@@ -324,7 +324,7 @@ def _make(root: pathlib.Path, cells: int) -> None:
 def _tf_example(image_png: bytes, cells):
     import tensorflow as tf
 
-    from cellclass_tf.storage import files
+    from cellclass_tf.storage import png
 
     def floats(values):
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
@@ -336,7 +336,7 @@ def _tf_example(image_png: bytes, cells):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
     masks = [
-        files.encoded_png((cells.labels == i + 1).astype(np.uint8), runs=True)
+        png.encoded_png((cells.labels == i + 1).astype(np.uint8), runs=True)
         for i in range(len(cells))
     ]
     height, width = cells.labels.shape

@@ -22,7 +22,7 @@ from absl import app, flags
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.splits import near_duplicates
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 from experiments.benchmarks import fields
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
@@ -97,7 +97,7 @@ def _make_study(root: pathlib.Path, number: int) -> None:
             group=group,
             scene_hash=near_duplicates.scene_hash(image),
         )
-        files.write_png(study.image_path(row), image)
+        png.write_png(study.image_path(row), image)
         cells = Cells.from_labels(labels, study.cell_types, cell_type)
         cells.write(study.cells_path(row))
         rows.append(row)

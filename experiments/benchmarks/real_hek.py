@@ -25,7 +25,7 @@ from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.labels.matching import match_cells
 from cellclass_tf.maskrcnn import export, training
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 from experiments.benchmarks.fields import REAL_HEK_PIXEL_SIZE_UM, contiguous
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
@@ -54,7 +54,7 @@ def joined_study(root: pathlib.Path, image: np.ndarray, labels: np.ndarray) -> c
             split="train",
             pixel_size_um=REAL_HEK_PIXEL_SIZE_UM,
         )
-        files.write_png(study.image_path(row), image)
+        png.write_png(study.image_path(row), image)
         cells.write(study.cells_path(row))
         study.update([row])
     return study
@@ -90,8 +90,8 @@ def row(name: str, true: np.ndarray, found: np.ndarray, types=()) -> str:
 def main(_) -> None:
     """Prints a row for each half and each way to find its cells."""
     folder = pathlib.Path(_FOLDER.value)
-    image = files.read_png(_HEK.value)
-    reference = files.read_png(_LABELS.value)
+    image = png.read_png(_HEK.value)
+    reference = png.read_png(_LABELS.value)
     middle = image.shape[1] // 2
     halves = (np.s_[:, :middle], np.s_[:, middle:])
     annotator = CellposeAnnotator(_WEIGHTS.value)
@@ -110,7 +110,7 @@ def main(_) -> None:
         for name, predictor in ways.items():
             cells = predictor.predict(tested, pixel_size_um=REAL_HEK_PIXEL_SIZE_UM)
             picture = place / f"{name.replace(' ', '_')}.png"
-            files.write_png(picture, cc.draw_overlay(tested, cells))
+            png.write_png(picture, cc.draw_overlay(tested, cells))
             print(row(name, true, cells.labels, cells.cell_types), flush=True)
         print(row("cellpose", true, annotator.annotate(tested).labels), flush=True)
 

@@ -24,7 +24,7 @@ import cellclass_tf as cc
 from cellclass_tf.datasets import simulation
 from cellclass_tf.drawing import caption, picture
 from cellclass_tf.labels import matching
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 from experiments.benchmarks.fields import (
     REAL_HEK_PIXEL_SIZE_UM,
     SHRUNK_PX,
@@ -64,7 +64,7 @@ def simulated(folder: pathlib.Path, count: int, seed: int) -> list[Field]:
     fields = []
     for path in sorted((folder / "images/HEK").glob("*.png")):
         truth = cc.Cells.read(folder / f"truth/HEK/{path.stem}.tif", ("HEK", "N2a"))
-        fields.append((shrunk(files.read_png(path)), shrunk(truth.labels)))
+        fields.append((shrunk(png.read_png(path)), shrunk(truth.labels)))
     return fields
 
 
@@ -317,8 +317,8 @@ def panel(image: np.ndarray, corner: tuple[int, int], name: str) -> np.ndarray:
 
 
 def main(_: list[str]) -> None:
-    real = files.read_png(_HEK.value)
-    reference = contiguous(files.read_png(_LABELS.value))
+    real = png.read_png(_HEK.value)
+    reference = contiguous(png.read_png(_LABELS.value))
     with tempfile.TemporaryDirectory() as folder:
         drawn = simulated(pathlib.Path(folder), _FIELDS.value, _SEED.value)
     finder = cc.CellposeAnnotator(_WEIGHTS.value)
@@ -352,7 +352,7 @@ def main(_: list[str]) -> None:
             panel(image, crowded_corner(true), "simulated HEK cells"),
             panel(real, corner, "real HEK cells"),
         ]
-        files.write_png(_OUTPUT.value, picture.side_by_side(panels))
+        png.write_png(_OUTPUT.value, picture.side_by_side(panels))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from PIL import Image
 
 import cellclass_tf as cc
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json
 
 _NAME = "stardist"
 # As wide as `cellclass_maskrcnn_small` shows a median cell to its network: at full size
@@ -88,7 +88,7 @@ def train(
         pass
     spent = time.monotonic() - start
     model.optimize_thresholds(held[0][:4], held[1][:4])
-    files.write_json(pathlib.Path(folder) / _NAME / "scale.json", scale)
+    csv_json.write_json(pathlib.Path(folder) / _NAME / "scale.json", scale)
     return _predict(model, study.cell_types, scale), spent
 
 

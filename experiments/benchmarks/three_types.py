@@ -23,7 +23,7 @@ import tfds_builders
 from cellclass_tf.core import cells as nouns
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.maskrcnn import export, postprocessing, training
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 from experiments.benchmarks.fields import drawn_by_hand
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
@@ -51,7 +51,7 @@ def make_studies(root: pathlib.Path, turn: int) -> tuple[cc.Study, cc.Study]:
         study = studies[place == turn]
         split = "test" if place == turn else "train"
         row = ImageRow(f"{name}.png", cell_type, group=name, split=split)
-        files.write_png(study.image_path(row), image)
+        png.write_png(study.image_path(row), image)
         nouns.Cells.from_labels(true, types, cell_type).write(study.cells_path(row))
         study.update([row])
     return tuple(studies)
@@ -83,7 +83,7 @@ def run_turn(root: pathlib.Path, turn: int) -> dict:
     result = cc.evaluate(place / "predictions", test)
     kept = {key: result[key] for key in _SCORES} | {"train_s": round(seconds)}
     per_type = {name: scores["AP50"] for name, scores in result["per_type"].items()}
-    files.write_json(place / "scores.json", kept | {"AP50_per_type": per_type})
+    csv_json.write_json(place / "scores.json", kept | {"AP50_per_type": per_type})
     return kept
 
 

@@ -19,7 +19,7 @@ from scipy import ndimage
 import cellclass_tf as cc
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import looks
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 SIZE_PX = 512
 TYPES = simulation.CELL_TYPES
@@ -65,7 +65,7 @@ def measured(folder: pathlib.Path, tied: str) -> dict[str, dict[str, np.ndarray]
     for name in TYPES:
         for path in sorted((folder / "truth" / name).glob("*.tif")):
             raw = cc.read_micrograph(folder / f"raw/{name}/{path.stem}.ome.tif")
-            merged = files.read_png(folder / f"images/{name}/{path.stem}.png")
+            merged = png.read_png(folder / f"images/{name}/{path.stem}.png")
             labels = cc.Cells.read(path, TYPES).labels
             for key, value in figures(raw.pixels, merged, labels).items():
                 found.setdefault(key, {n: [] for n in TYPES})[name].append(value)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json
 
 TYPES = ("HEK", "N2a")
 
@@ -123,13 +124,13 @@ def test_parts_join_to_the_table_written_at_once(tmp_path):
     cell_table.join_csv(tmp_path / "joined.csv", parts)
     whole = (tmp_path / "whole.csv").read_text()
     assert (tmp_path / "joined.csv").read_text() == whole
-    assert len(files.read_csv(tmp_path / "whole.csv")) == 6
+    assert len(csv_json.read_csv(tmp_path / "whole.csv")) == 6
 
 
 def test_parts_of_other_types_are_refused(tmp_path):
     cell_table.write_cells_csv(tmp_path / "0.csv", [], TYPES)
     cell_table.write_cells_csv(tmp_path / "1.csv", [], ("CHO",))
-    with pytest.raises(files.InputError, match="1.csv: expected the header"):
+    with pytest.raises(errors.InputError, match="1.csv: expected the header"):
         cell_table.join_csv(
             tmp_path / "j.csv", [tmp_path / "0.csv", tmp_path / "1.csv"]
         )
@@ -140,4 +141,4 @@ def test_counts_are_written_with_empty_cells_for_none(tmp_path):
     cells = Cells.from_labels(np.zeros((4, 5), np.int32), TYPES)
     rows = cell_table.count_table([("a", cells)])
     cell_table.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
-    assert files.read_csv(tmp_path / "counts.csv")[0]["share_N2a"] == ""
+    assert csv_json.read_csv(tmp_path / "counts.csv")[0]["share_N2a"] == ""

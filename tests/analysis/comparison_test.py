@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
+from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 TYPES = ("HEK", "N2a")
 BOXES = ((0, 0, 10, 10), (0, 20, 10, 30), (20, 0, 30, 10), (20, 20, 30, 30))
@@ -35,7 +36,7 @@ def study(root, fields):
         image = np.zeros((40, 40, 3), np.uint8)
         image[..., 1:] = 80 * (cells.labels > 0)[..., np.newaxis]
         made.update([row])
-        files.write_png(made.image_path(row), image)
+        png.write_png(made.image_path(row), image)
         cells.write(made.cells_path(row), types_csv=True)
     return root
 
@@ -62,7 +63,7 @@ def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
         "only in B": 1,
         "other outline": 1,
     }
-    rows = files.read_csv(tmp_path / "out" / "changes.csv")
+    rows = csv_json.read_csv(tmp_path / "out" / "changes.csv")
     told = [
         (r["change"], r["cell_a"], r["cell_b"], r["type_a"], r["type_b"]) for r in rows
     ]
@@ -72,7 +73,7 @@ def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
         ("only in A", "4", "", "N2a", ""),
         ("only in B", "", "4", "", "N2a"),
     ]
-    fields = files.read_csv(tmp_path / "out" / "fields.csv")
+    fields = csv_json.read_csv(tmp_path / "out" / "fields.csv")
     assert [row["image"] for row in fields] == ["mixed/bad", "mixed/good"]
     assert [(row["cells_a"], row["cells_b"]) for row in fields] == [("4", "4")] * 2
     # Nothing to see where nothing changed.
@@ -99,8 +100,8 @@ def test_types_are_compared_by_name_and_folders_may_lack_on_one_side(tmp_path):
 
 def test_fields_of_another_study_and_of_another_size_are_refused(tmp_path):
     a = predictions(tmp_path / "a", {"mixed/x": TRUE})
-    with pytest.raises(files.InputError, match="no field in common"):
+    with pytest.raises(errors.InputError, match="no field in common"):
         cc.compare(a, predictions(tmp_path / "b", {"mixed/y": TRUE}), tmp_path / "out")
     small = Cells.from_labels(np.ones((5, 5), np.int32), TYPES, "HEK")
-    with pytest.raises(files.InputError, match=r"mixed/x: .*\(40, 40\) and \(5, 5\)"):
+    with pytest.raises(errors.InputError, match=r"mixed/x: .*\(40, 40\) and \(5, 5\)"):
         cc.compare(a, predictions(tmp_path / "c", {"mixed/x": small}), tmp_path / "out")

@@ -7,7 +7,7 @@ import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 CELLS, ACROSS, SIDE = 2000, 50, 12
 SHAPE = (CELLS // ACROSS * SIDE, ACROSS * SIDE)
@@ -35,7 +35,7 @@ def run_and_study(tmp_path, found, true):
     cell_table.write_counts_csv(run / "counts.csv", counts, found.type_names)
     row = ImageRow("mixed/a.png", "mixed")
     study.update([row])
-    files.write_png(study.image_path(row), image)
+    png.write_png(study.image_path(row), image)
     true.write(study.cells_path(row), types_csv=True)
     return run, study
 

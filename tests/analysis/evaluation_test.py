@@ -9,7 +9,7 @@ from cellclass_tf.analysis import cell_table
 from cellclass_tf.analysis.evaluation import evaluate
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 TYPES = ("HEK", "N2a")
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
+from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table, mixture
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json
 
 TYPES = ("HEK", "N2a")
 CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1))
@@ -35,7 +36,7 @@ def predictions(folder, counts, *, groups=None, confusions=CONFUSIONS):
     if confusions is not None:
         calibration = {"confusions": np.asarray(confusions).tolist()}
     record = {"model_metadata": {"calibration": calibration}}
-    files.write_json(folder / "run.json", record)
+    csv_json.write_json(folder / "run.json", record)
     return folder
 
 
@@ -82,7 +83,7 @@ def test_no_cells_and_one_field_say_why_there_is_no_interval(tmp_path):
 )
 def test_expected_shares_that_do_not_fit_are_refused(tmp_path, expected):
     folder = predictions(tmp_path, [(3, 4)])
-    with pytest.raises(files.InputError, match="expected"):
+    with pytest.raises(errors.InputError, match="expected"):
         cc.mixture(folder, expected=expected)
     assert not (folder / mixture.MIXTURE_FILE).exists()
 
@@ -91,5 +92,5 @@ def test_what_is_no_count_is_named_with_its_line(tmp_path):
     folder = predictions(tmp_path, [(3, 4), (5, 6)])
     path = folder / "counts.csv"
     path.write_text(path.read_text().replace(",5,6,", ",5,many,"))
-    with pytest.raises(files.InputError, match="counts.csv, line 3"):
+    with pytest.raises(errors.InputError, match="counts.csv, line 3"):
         cc.mixture(folder)

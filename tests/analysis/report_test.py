@@ -9,7 +9,7 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 TYPES = ("HEK", "N2a")
 STRANGE = "mixed/<b>&'x' 10 %"
@@ -41,7 +41,7 @@ def predictions(folder, names, *, counts=None, calibrated=True):
     tables, rows = [], []
     for i, name in enumerate(names):
         image, cells = field(i, counts[i] if counts else 4 + i)
-        files.write_png(
+        png.write_png(
             folder / "overlays" / f"{name}.png", cc.draw_overlay(image, cells)
         )
         cells.write(folder / "labels" / f"{name}.tif")
@@ -66,7 +66,7 @@ def predictions(folder, names, *, counts=None, calibrated=True):
         "model_metadata": metadata,
         "rejected": [{"image": "mixed/blurred.png", "reason": "blurred: slope -9"}],
     }
-    files.write_json(folder / "run.json", record)
+    csv_json.write_json(folder / "run.json", record)
     return folder
 
 

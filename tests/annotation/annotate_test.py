@@ -14,8 +14,8 @@ from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells, read_labels
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json, digests, png
 
 IMAGES = ("HEK/a.png", "HEK/b.png", "N2a/a.png", "mixed/m.png")
 
@@ -34,7 +34,7 @@ def study(tmp_path):
     study = Study.create(tmp_path / "study")
     rows = [ImageRow(image, image.split("/")[0]) for image in IMAGES]
     for row in rows:
-        files.write_png(study.image_path(row), _image())
+        png.write_png(study.image_path(row), _image())
     study.update(rows)
     return study
 
@@ -75,7 +75,7 @@ def test_every_accepted_image_gets_cells_and_a_traceable_row(study):
     assert (row.cells, row.diameter_px, row.corrected) == (2, 24.0, False)
     assert row.annotation
     assert "scikit-image" in row.annotator_settings
-    assert row.cells_sha256 == files.sha256_of_file(study.cells_path(row))
+    assert row.cells_sha256 == digests.sha256_of_file(study.cells_path(row))
     assert study.read_cells(row).cell_types == ("HEK", "HEK")
     assert _row(study, "HEK/b.png").annotator == ""
     assert not study.cells_path(_row(study, "HEK/b.png")).exists()
@@ -106,7 +106,7 @@ def test_other_settings_and_changed_images_are_done_again(study, calls):
     _annotate(study)
     _annotate(study, diameter=25)
     assert len(calls) == 8
-    files.write_png(study.image_path(_row(study, "N2a/a.png")), _image(1))
+    png.write_png(study.image_path(_row(study, "N2a/a.png")), _image(1))
     assert list(_annotate(study, diameter=25).done) == ["N2a/a.png"]
     assert _row(study, "N2a/a.png").cells == 1
 
@@ -213,7 +213,7 @@ def test_deleted_labels_are_annotated_again_even_of_a_corrected_field(study, cal
 def test_types_that_a_person_wrote_down_are_a_correction(study, calls):
     _annotate(study)
     table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
-    files.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
+    csv_json.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
     _annotate(study, diameter=40)
     assert table.exists()
     row = _row(study, "mixed/m.png")
@@ -277,7 +277,7 @@ def test_field_without_cells_is_no_failure(study, monkeypatch):
         annotate.logging, "warning", lambda text, *args: warnings.append(text % args)
     )
     row = _row(study, "HEK/b.png")
-    files.write_png(study.image_path(row), _image(0))
+    png.write_png(study.image_path(row), _image(0))
     outcome = _annotate(study)
     assert not outcome.failures
     assert _row(study, "HEK/b.png").cells == 0
@@ -325,7 +325,7 @@ def test_label_image_changed_in_place_is_a_correction_from_then_on(study, calls)
     assert len(calls) == 4 + 3
     row = _row(study, "HEK/a.png")
     assert (row.corrected, row.cells, row.doubts) == (True, 1, "")
-    assert row.cells_sha256 == files.sha256_of_file(study.cells_path(row))
+    assert row.cells_sha256 == digests.sha256_of_file(study.cells_path(row))
     np.testing.assert_array_equal(read_labels(study.cells_path(row)), by_hand)
 
 
@@ -360,7 +360,7 @@ def _into_one_group(study):
     _change(study, IMAGES[3], group="dish2")
     marked = _image()
     marked[0, 0, 0] = 1
-    files.write_png(study.image_path(_row(study, "HEK/a.png")), marked)
+    png.write_png(study.image_path(_row(study, "HEK/a.png")), marked)
 
 
 def test_cells_of_a_group_have_one_diameter_estimated_once(study, sizes):
@@ -370,7 +370,7 @@ def test_cells_of_a_group_have_one_diameter_estimated_once(study, sizes):
     assert [row.diameter_px for row in study.rows()] == [26, 26, 26, 26]
     assert len(sizes) == 4
     new = ImageRow("HEK/new.png", "HEK", group="dish1")
-    files.write_png(study.image_path(new), _image())
+    png.write_png(study.image_path(new), _image())
     study.update([new])
     assert list(_annotate(study, diameter=None).done) == ["HEK/new.png"]
     assert len(sizes) == 4

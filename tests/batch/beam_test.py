@@ -4,9 +4,8 @@ import sys
 
 import pytest
 
-from cellclass_tf import batch
+from cellclass_tf import batch, errors
 from cellclass_tf.batch import beam
-from cellclass_tf.storage import files
 
 
 def double(number):
@@ -36,13 +35,13 @@ def test_options_reach_the_runner():
 
 
 def test_a_runner_that_is_not_there_is_one_clear_error():
-    with pytest.raises(files.InputError, match="--runner=NoSuch: Apache Beam"):
+    with pytest.raises(errors.InputError, match="--runner=NoSuch: Apache Beam"):
         execute([1], ["--runner=NoSuch"])
 
 
 def test_without_beam_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(files.InputError, match=r"pip install 'cellclass_tf\[beam\]'"):
+    with pytest.raises(errors.InputError, match=r"pip install 'cellclass_tf\[beam\]'"):
         execute([1])
 
 

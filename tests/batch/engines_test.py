@@ -12,7 +12,7 @@ import tifffile
 import cellclass_tf as cc
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.maskrcnn import predictor
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 ENGINES = {
     "one process": {},
@@ -57,7 +57,7 @@ def study(tmp_path):
     study = cc.Study.create(tmp_path / "study")
     rows = [ImageRow(f"HEK/{name}.png", "HEK") for name in "abc"]
     for seed, row in enumerate(rows):
-        files.write_png(study.image_path(row), field(seed))
+        png.write_png(study.image_path(row), field(seed))
     study.update(rows)
     return study
 

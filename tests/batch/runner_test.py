@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from cellclass_tf import batch
-from cellclass_tf.storage import files
+from cellclass_tf import batch, errors
+from cellclass_tf.storage import atomic
 
 
 def write_double(argument):
@@ -16,7 +16,7 @@ def write_double(argument):
     number, path = argument
     if number == 13:
         raise ValueError("13 is bad luck")
-    files.write_text(path, str(2 * number))
+    atomic.write_text(path, str(2 * number))
     return {"double": 2 * number}
 
 
@@ -77,7 +77,7 @@ def test_a_torn_last_line_of_a_killed_run_costs_only_that_job(tmp_path):
 
 
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path):
-    old = tmp_path / f"{files.PART_PREFIX}old"
+    old = tmp_path / f"{atomic.PART_PREFIX}old"
     old.write_text("half")
     os.utime(old, (0, 0))
     run(tmp_path, [1])
@@ -89,7 +89,7 @@ def misbehave(argument):
     number, path = argument
     if number % 3:
         return write_double(argument)
-    with files.atomic_path(path) as temporary:
+    with atomic.atomic_path(path) as temporary:
         temporary.write_text("half")
         if number % 2:
             time.sleep(60)
@@ -135,9 +135,9 @@ def test_engines_go_on_where_another_stopped(tmp_path):
 
 
 def test_an_unknown_engine_and_useless_options_are_refused():
-    with pytest.raises(files.InputError, match="'spark'; known are local, beam"):
+    with pytest.raises(errors.InputError, match="'spark'; known are local, beam"):
         batch.Engine("spark")
-    with pytest.raises(files.InputError, match="without engine=beam"):
+    with pytest.raises(errors.InputError, match="without engine=beam"):
         batch.Engine(beam_options="--runner=FlinkRunner")
 
 

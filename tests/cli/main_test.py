@@ -8,7 +8,7 @@ import pytest
 import cellclass_tf
 from cellclass_tf.cli import main
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import digests, png
 
 
 def test_help_names_every_command_and_its_flags(capsys):
@@ -81,9 +81,9 @@ def test_trace_says_by_its_status_whether_the_chain_holds(tmp_path, capsys):
         image="HEK/a.png",
         cell_type="HEK",
         raw_file=str(raw),
-        raw_sha256=files.sha256_of_file(raw),
+        raw_sha256=digests.sha256_of_file(raw),
     )
-    files.write_png(study.image_path(row), np.zeros((4, 4, 3), np.uint8))
+    png.write_png(study.image_path(row), np.zeros((4, 4, 3), np.uint8))
     study.update([row])
     image = str(study.image_path(row))
     assert main.run(["trace", image]) == main.DONE

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellclass_tf import errors
 from cellclass_tf.core import cells
 from cellclass_tf.core.cells import Cells, Piece, labels_of_pieces
-from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")
 # Cell 1 is the 7s: rows 0-1, columns 0-1 without a corner; cell 2 is the 9s.
@@ -72,7 +72,7 @@ def test_a_table_that_misses_a_cell_leaves_its_type_unknown(tmp_path):
 def test_a_table_without_its_columns_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", LABELS)
     (tmp_path / "a.csv").write_text("number,kind\n9,HEK\n")
-    with pytest.raises(files.InputError, match=r"a\.csv: expected the columns"):
+    with pytest.raises(errors.InputError, match=r"a\.csv: expected the columns"):
         Cells.read(tmp_path / "a.tif", TYPES)
 
 
@@ -81,13 +81,13 @@ def test_a_table_without_its_columns_is_named(tmp_path):
 )
 def test_what_is_no_label_image_is_refused(tmp_path, pixels):
     tifffile.imwrite(tmp_path / "a.tif", pixels)
-    with pytest.raises(files.InputError, match="expected a label image"):
+    with pytest.raises(errors.InputError, match="expected a label image"):
         cells.read_labels(tmp_path / "a.tif")
 
 
 def test_a_broken_label_file_is_named(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II*\0 and no more")
-    with pytest.raises(files.InputError, match=r"a\.tif"):
+    with pytest.raises(errors.InputError, match=r"a\.tif"):
         cells.read_labels(tmp_path / "a.tif")
 
 

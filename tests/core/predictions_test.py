@@ -6,7 +6,7 @@ import pytest
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core import predictions
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 TYPES = ("HEK", "N2a")
 

@@ -8,8 +8,8 @@ import tifffile
 
 import cellclass_tf as cc
 from cellclass_tf.core.study import Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.provenance.tracing import trace
-from cellclass_tf.storage.files import InputError
 from tests.provenance.places import (
     STEM,
     TABLE,

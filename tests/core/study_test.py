@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 ROW = ImageRow(
     image="HEK/a.png",
@@ -50,7 +51,7 @@ def test_columns_that_people_added_stay(tmp_path):
     lines = study.manifest_path.read_text().splitlines()
     study.manifest_path.write_text(f"{lines[0]},note\n{lines[1]},look again\n")
     study.update([dataclasses.replace(ROW, cells=9)])
-    (line,) = files.read_csv(study.manifest_path)
+    (line,) = csv_json.read_csv(study.manifest_path)
     assert (line["cells"], line["note"]) == ("9", "look again")
 
 
@@ -63,7 +64,7 @@ def test_a_rejected_row_is_not_accepted(tmp_path):
 @pytest.mark.parametrize("image", ["../../etc/a.png", "/etc/a.png"])
 def test_a_manifest_that_points_out_of_the_study_is_refused(tmp_path, image):
     study = Study.create(tmp_path)
-    with pytest.raises(files.InputError, match="out of its folder"):
+    with pytest.raises(errors.InputError, match="out of its folder"):
         study.image_path(dataclasses.replace(ROW, image=image))
 
 
@@ -71,12 +72,12 @@ def test_a_manifest_that_points_out_of_the_study_is_refused(tmp_path, image):
     "types", [("mixed",), ("unknown",), ("a/b",), ("A", "A"), ("..",), ()]
 )
 def test_types_that_are_no_folder_names_are_refused(tmp_path, types):
-    with pytest.raises(files.InputError):
+    with pytest.raises(errors.InputError):
         Study.create(tmp_path, types)
 
 
 def test_a_folder_that_is_no_study_says_what_to_do(tmp_path):
-    with pytest.raises(files.InputError, match="cellclass convert"):
+    with pytest.raises(errors.InputError, match="cellclass convert"):
         Study.open(tmp_path)
 
 
@@ -85,12 +86,12 @@ def test_a_broken_line_of_the_manifest_is_named(tmp_path):
     study.update([ROW])
     text = study.manifest_path.read_text().replace(",2,", ",two,", 1)
     study.manifest_path.write_text(text)
-    with pytest.raises(files.InputError, match="line 2"):
+    with pytest.raises(errors.InputError, match="line 2"):
         study.rows()
 
 
 def test_a_merged_image_must_be_in_colour(tmp_path):
     study = Study.create(tmp_path)
-    files.write_png(study.image_path(ROW), np.zeros((4, 4), np.uint8))
-    with pytest.raises(files.InputError, match="expected a merged image"):
+    png.write_png(study.image_path(ROW), np.zeros((4, 4), np.uint8))
+    with pytest.raises(errors.InputError, match="expected a merged image"):
         study.read_image(ROW)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cellclass_tf import errors
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.datasets import examples
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import png
 
 LABELS = np.zeros((10, 20), np.int32)
 LABELS[2:5, 4:14] = 1
@@ -27,7 +28,7 @@ def study(tmp_path):
     ):
         row = ImageRow(f"{cell_type}/{name}.png", cell_type, group=name)
         pixels = np.full((10, 20, 3), number, np.uint8)
-        files.write_png(study.image_path(row), pixels)
+        png.write_png(study.image_path(row), pixels)
         types = ["HEK", "N2a"] if cell_type == "mixed" else cell_type
         cells = Cells.from_labels(LABELS, study.cell_types, types)
         cells.write(study.cells_path(row), types_csv=cell_type == "mixed")
@@ -35,8 +36,8 @@ def study(tmp_path):
     return study
 
 
-def pixels_of(png: io.BytesIO) -> np.ndarray:
-    return np.asarray(Image.open(png))
+def pixels_of(encoded: io.BytesIO) -> np.ndarray:
+    return np.asarray(Image.open(encoded))
 
 
 def splits_of(checked) -> dict[str, str]:
@@ -70,7 +71,7 @@ def test_rejected_images_and_mixed_ones_without_types_stay_out(study):
     assert set(splits_of(checked)) == {"HEK/b.png", "N2a/c.png", "N2a/d.png"}
     assert checked.contents.excluded == {"HEK/a.png": "glow"}
     study.update(dataclasses.replace(row, verdict="rejected") for row in study.rows())
-    with pytest.raises(files.InputError, match="no annotated images"):
+    with pytest.raises(errors.InputError, match="no annotated images"):
         examples.check_study(study)
 
 
@@ -130,8 +131,8 @@ def test_a_pixel_size_of_the_study_counts_where_an_image_has_none(study):
 
 def test_labels_of_another_size_are_refused(study):
     row = study.rows()[0]
-    files.write_png(study.image_path(row), np.ones((11, 20, 3), np.uint8))
-    with pytest.raises(files.InputError, match=r"HEK/a\.tif.*\(11, 20\)"):
+    png.write_png(study.image_path(row), np.ones((11, 20, 3), np.uint8))
+    with pytest.raises(errors.InputError, match=r"HEK/a\.tif.*\(11, 20\)"):
         examples.example_of_row(study, row)
 
 
@@ -140,8 +141,8 @@ def test_a_file_that_changes_while_it_is_prepared_is_noticed(study):
     row = checked.rows[0]
     facts = checked.contents.fields[row.image]
     assert examples.keyed_example_of_row(study, row, facts)[0] == row.image
-    files.write_png(study.image_path(row), np.full((10, 20, 3), 9, np.uint8))
-    with pytest.raises(files.InputError, match="changed while"):
+    png.write_png(study.image_path(row), np.full((10, 20, 3), 9, np.uint8))
+    with pytest.raises(errors.InputError, match="changed while"):
         examples.keyed_example_of_row(study, row, facts)
 
 
@@ -152,7 +153,7 @@ def test_a_type_without_cells_is_refused(study):
         if row.cell_type == "N2a"
     )
     contents = examples.check_study(study).contents
-    with pytest.raises(files.InputError, match="no annotated cell.* of N2a"):
+    with pytest.raises(errors.InputError, match="no annotated cell.* of N2a"):
         examples.refuse_gaps(study, contents)
 
 
@@ -163,7 +164,7 @@ def test_a_type_of_one_group_cannot_be_held_out(study):
         if row.cell_type == "N2a"
     )
     contents = examples.check_study(study).contents
-    with pytest.raises(files.InputError, match=r"N2a.*held out.*N2a in 1 \(c\)"):
+    with pytest.raises(errors.InputError, match=r"N2a.*held out.*N2a in 1 \(c\)"):
         examples.refuse_gaps(study, contents)
     examples.refuse_gaps(study, contents, allow_no_validation=True)
 
@@ -192,7 +193,7 @@ def test_a_hash_of_the_scene_that_is_none_is_made_anew(study):
 def test_a_dish_that_is_not_annotated_takes_no_place(study):
     for name in ("a", "b"):
         row = ImageRow(f"HEK/new_{name}.png", "HEK", group=f"new {name}")
-        files.write_png(study.image_path(row), np.zeros((10, 20, 3), np.uint8))
+        png.write_png(study.image_path(row), np.zeros((10, 20, 3), np.uint8))
         study.update([row])
     checked = examples.check_study(study)
     examples.refuse_gaps(study, checked.contents)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cellclass_tf.datasets import leaks
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 TYPES = ("HEK", "N2a")
 SIZE = 64

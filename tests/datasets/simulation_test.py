@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets.simulation import simulate
 from cellclass_tf.microscopy.readers import read_micrograph
-from cellclass_tf.storage import files
 
 
 def tree(folder):
@@ -44,13 +44,13 @@ def test_files_are_as_a_microscope_writes_them_with_the_truth_beside(tmp_path):
     "wrong", [{"size": 10}, {"seed": -1}, {"mixed": -2}, {"dishes": 0}]
 )
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
-    with pytest.raises(files.InputError, match=next(iter(wrong))):
+    with pytest.raises(errors.InputError, match=next(iter(wrong))):
         simulate(tmp_path, **wrong)
 
 
 def test_a_study_of_other_types_cannot_be_simulated_into(tmp_path):
     Study.create(tmp_path, ("CHO", "HEK"))
-    with pytest.raises(files.InputError, match="cannot simulate 'CHO'"):
+    with pytest.raises(errors.InputError, match="cannot simulate 'CHO'"):
         simulate(tmp_path)
 
 
@@ -82,7 +82,7 @@ def test_a_dish_drawn_alone_is_as_in_the_whole(tmp_path):
 
 def test_dishes_that_are_not_there_cannot_be_drawn(tmp_path):
     with pytest.raises(
-        files.InputError, match=r"only: no field is of dish \('HEK', 5\)"
+        errors.InputError, match=r"only: no field is of dish \('HEK', 5\)"
     ):
         simulate(tmp_path, size=64, only=[("HEK", 1), ("HEK", 5)])
     assert not (tmp_path / "raw").exists()
@@ -115,5 +115,5 @@ def test_tying_draws_the_pure_fields_of_a_study_again_and_no_others(tmp_path):
 
 @pytest.mark.parametrize("wrong", ["colour", "stain,colour", ("stain", "colour")])
 def test_a_quality_that_no_dish_has_is_refused(tmp_path, wrong):
-    with pytest.raises(files.InputError, match="'colour'.*density, focus, illumin"):
+    with pytest.raises(errors.InputError, match="'colour'.*density, focus, illumin"):
         simulate(tmp_path, tied=wrong)

@@ -12,11 +12,11 @@ from cellclass_tf.annotation import records
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import cellpose_gui
 from cellclass_tf.interchange.cellpose_gui import export_cellpose, import_cellpose
 from cellclass_tf.interchange.masks import import_masks
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests, png
 
 IMAGES = ("HEK/a.png", "N2a/a.png", "N2a/new.png", "mixed/m.png")
 LABELS = np.zeros((40, 60), np.int32)
@@ -33,7 +33,7 @@ def study(tmp_path):
         row = ImageRow(name, name.split("/")[0])
         image = np.zeros((40, 60, 3), np.uint8)
         image[..., 1] = LABELS * 20 + number
-        files.write_png(study.image_path(row), image)
+        png.write_png(study.image_path(row), image)
         if row.name != "new":
             kind = ["HEK", "N2a", "HEK"] if row.cell_type == "mixed" else None
             cells = Cells.from_labels(LABELS, study.cell_types, kind)
@@ -182,7 +182,7 @@ def test_corrections_come_back_and_are_told(study, exported):
     assert outcome.done["N2a/a.png"]["changes"] == changes
     row = _row(study, "N2a/a.png")
     assert (row.annotator, row.corrected, row.by_hand) == ("import", True, "2-3")
-    assert row.cells_sha256 == files.sha256_of_file(study.cells_path(row))
+    assert row.cells_sha256 == digests.sha256_of_file(study.cells_path(row))
     cells = study.read_cells(row)
     np.testing.assert_array_equal(cells.labels, masks)
     assert cells.cell_types == ("N2a",) * 3
@@ -325,7 +325,7 @@ def test_old_files_with_background_minus_one_are_read(study, exported):
 
 def test_masks_and_cellpose_files_speak_of_the_same_cells(study, exported, tmp_path):
     """What one way in brought, the other finds unchanged."""
-    files.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
+    png.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
     import_masks(study, tmp_path / "masks")
     export_cellpose(study, tmp_path / "after")
     (tmp_path / "after" / ".exported.jsonl").unlink()

@@ -8,10 +8,11 @@ import roifile
 import tifffile
 
 import cellclass_tf as cc
+from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.interchange import exporting
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def study(tmp_path, cells):
     for name in ("a", "b"):
         row = ImageRow(f"mixed/{name}.png", "mixed", pixel_size_um=0.5)
         made.update([row])
-        files.write_png(made.image_path(row), np.full((90, 120, 3), 40, np.uint8))
+        png.write_png(made.image_path(row), np.full((90, 120, 3), 40, np.uint8))
         cells.write(made.cells_path(row), types_csv=True)
     return made
 
@@ -65,15 +66,15 @@ def test_what_leads_out_of_the_folder_is_not_followed(tmp_path, cells):
     cell_table.write_cells_csv(folder / "cells.csv", [], cells.type_names)
     rows = cell_table.count_table([("../../x", cells)])
     cell_table.write_counts_csv(folder / "counts.csv", rows, cells.type_names)
-    with pytest.raises(files.InputError, match="out of its folder"):
+    with pytest.raises(errors.InputError, match="out of its folder"):
         cc.export_cells(folder, tmp_path / "out", format="imagej")
 
 
 def test_unknown_formats_and_folders_without_cells_are_refused(study, tmp_path):
     with pytest.raises(
-        files.InputError, match="Unknown format 'xml'; known are imagej"
+        errors.InputError, match="Unknown format 'xml'; known are imagej"
     ):
         cc.export_cells(study.root, tmp_path, format="xml")
     empty = Study.create(tmp_path / "empty", ("HEK",))
-    with pytest.raises(files.InputError, match="no fields with cells"):
+    with pytest.raises(errors.InputError, match="no fields with cells"):
         cc.export_cells(empty.root, tmp_path / "out", format="ome")

@@ -9,9 +9,9 @@ import tifffile
 from cellclass_tf.annotation import annotate, records
 from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.masks import import_masks
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import csv_json, digests, png
 
 IMAGES = ("HEK/a.png", "HEK/same.png", "N2a/b.png", "N2a/same.png", "mixed/m.png")
 # Two cells of 4 and 2 pixels.
@@ -23,7 +23,7 @@ def study(tmp_path):
     study = Study.create(tmp_path / "study")
     rows = [ImageRow(image, image.split("/")[0]) for image in IMAGES]
     for row in rows:
-        files.write_png(study.image_path(row), np.zeros((3, 5, 3), np.uint8))
+        png.write_png(study.image_path(row), np.zeros((3, 5, 3), np.uint8))
     study.update(rows)
     return study
 
@@ -36,7 +36,7 @@ def source(tmp_path):
 def _write(path, labels=LABELS):
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".png":
-        files.write_png(path, labels)
+        png.write_png(path, labels)
     else:
         tifffile.imwrite(path, labels)
 
@@ -58,7 +58,7 @@ def test_folder_like_cells_is_imported(study, source):
     assert _cells(study, "N2a/same.png").cell_types == ("N2a", "N2a")
     row = _row(study, "HEK/a.png")
     assert (row.annotator, row.cells, row.corrected) == ("import", 2, True)
-    assert row.annotator_sha256 == files.sha256_of_file(source / "HEK/a.tif")
+    assert row.annotator_sha256 == digests.sha256_of_file(source / "HEK/a.tif")
     assert row.annotation
     assert row.diameter_px is None
     assert not _row(study, "HEK/same.png").corrected
@@ -68,7 +68,7 @@ def test_types_of_a_mixed_field_come_from_its_table(study, source):
     # Labels with a gap: 5 and 9.
     _write(source / "mixed/m.tif", np.array([0, 5, 9], np.uint16)[LABELS])
     rows = [{"cell": 5, "cell_type": "N2a"}, {"cell": 9, "cell_type": "HEK"}]
-    files.write_csv(source / "mixed/m.csv", ("cell", "cell_type"), rows)
+    csv_json.write_csv(source / "mixed/m.csv", ("cell", "cell_type"), rows)
     import_masks(study, source)
     assert _cells(study, "mixed/m.png").cell_types == ("N2a", "HEK")
     np.testing.assert_array_equal(_cells(study, "mixed/m.png").labels, LABELS)
@@ -76,7 +76,7 @@ def test_types_of_a_mixed_field_come_from_its_table(study, source):
 
 def test_labels_without_table_take_an_old_table_away(study, source):
     table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
-    files.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
+    csv_json.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
     _write(source / "mixed/m.tif")
     import_masks(study, source)
     assert not table.exists()
@@ -136,7 +136,7 @@ def test_endings_of_other_programs_are_understood(study, source, ending):
 
 def test_image_whose_own_name_ends_in_masks_is_found(study, source):
     row = ImageRow("HEK/a_masks.png", "HEK")
-    files.write_png(study.image_path(row), np.zeros((3, 5, 3), np.uint8))
+    png.write_png(study.image_path(row), np.zeros((3, 5, 3), np.uint8))
     study.update([row])
     _write(source / "a_masks.tif")
     assert list(import_masks(study, source).done) == ["HEK/a_masks.png"]
@@ -261,7 +261,7 @@ def test_import_says_what_it_changed(study, source):
 
 def test_grey_image_is_no_label_image(study, source):
     row = ImageRow("HEK/big.png", "HEK")
-    files.write_png(study.image_path(row), np.zeros((60, 60, 3), np.uint8))
+    png.write_png(study.image_path(row), np.zeros((60, 60, 3), np.uint8))
     study.update([row])
     grey = np.random.default_rng(0).integers(90, 900, (60, 60)).astype(np.uint16)
     _write(source / "HEK/big.tif", grey)

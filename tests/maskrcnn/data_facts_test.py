@@ -4,10 +4,10 @@ import dataclasses
 import shutil
 
 import pytest
-
-from cellclass_tf.maskrcnn import config, data_facts
-from cellclass_tf.storage.files import InputError
 from tests.maskrcnn.inputs_test import facts
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import config, data_facts
 
 
 @pytest.mark.parametrize("name", config.EXPERIMENTS)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.maskrcnn.predictor import Predictor
-from cellclass_tf.storage import files
 
 TYPES = ("HEK", "N2a")
 
@@ -84,7 +84,7 @@ def test_cells_are_shown_at_the_size_that_the_network_learned():
     assert fake(scale=0.4).scale_for(None) == 0.4
     assert fake(scale=0.4, pixel_size_um=None).scale_for(1.0) == 0.4
     for wrong in (325.0, -1.0, float("inf")):
-        with pytest.raises(files.InputError, match="Is the unit"):
+        with pytest.raises(errors.InputError, match="Is the unit"):
             fake().scale_for(wrong)
     # Pixels twice as large as in training: the field is shown at twice the scale.
     found = fake().predict(squares(4), pixel_size_um=1.0)
@@ -94,7 +94,7 @@ def test_cells_are_shown_at_the_size_that_the_network_learned():
 def test_a_field_without_nuclei_is_refused_unless_the_model_needs_none():
     image = squares(2)
     image[..., 2] = 0
-    with pytest.raises(files.InputError, match="no nuclei"):
+    with pytest.raises(errors.InputError, match="no nuclei"):
         fake().predict(image)
     predictor = fake()
     predictor.metadata["grayscale"] = True
@@ -102,13 +102,13 @@ def test_a_field_without_nuclei_is_refused_unless_the_model_needs_none():
 
 
 def test_what_is_no_merged_image_is_refused():
-    with pytest.raises(files.InputError, match=r"\(H, W, 3\) uint8; got \(8, 8\)"):
+    with pytest.raises(errors.InputError, match=r"\(H, W, 3\) uint8; got \(8, 8\)"):
         fake().predict(np.zeros((8, 8), np.uint8))
 
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path):
-    with pytest.raises(files.InputError, match="experiments.export"):
+    with pytest.raises(errors.InputError, match="experiments.export"):
         Predictor.load(tmp_path)
     (tmp_path / "cellclass.json").write_text('{"format": "another"}')
-    with pytest.raises(files.InputError, match="'another'"):
+    with pytest.raises(errors.InputError, match="'another'"):
         Predictor.load(tmp_path)

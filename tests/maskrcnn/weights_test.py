@@ -9,8 +9,8 @@ import tf_keras
 from official.vision.modeling import backbones
 from tests.maskrcnn.inputs_test import facts
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, data_facts, network, runs, weights
-from cellclass_tf.storage.files import InputError
 
 
 def task_of():

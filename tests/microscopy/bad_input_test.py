@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellclass_tf import errors
 from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy.conversion import convert
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic, png
 
 SIZE = (2, 64, 72)
 
@@ -123,8 +124,8 @@ def assert_only_this_fails(folder, name, message):
     assert path.endswith(name)
     assert str(folder / name) in reason
     assert "\n" not in reason
-    with pytest.raises(files.InputError, match=message):
-        raise files.InputError(reason)
+    with pytest.raises(errors.InputError, match=message):
+        raise errors.InputError(reason)
     assert [row.image for row in Study.open(folder / "study").rows()] == [
         "HEK/good.png"
     ]
@@ -261,8 +262,8 @@ def attempt(raw, study: pathlib.Path) -> list[str]:
 
 
 def whole_images(study: pathlib.Path) -> list[pathlib.Path]:
-    assert not list(study.rglob(f"{files.PART_PREFIX}*"))
+    assert not list(study.rglob(f"{atomic.PART_PREFIX}*"))
     images = sorted((study / "images").rglob("*.png"))
     for path in images:
-        files.read_png(path)
+        png.read_png(path)
     return images

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import channels
-from cellclass_tf.storage import files
 
 
 def field(*names, emissions=(), pixels=None, is_rgb=False):
@@ -78,7 +78,7 @@ def test_names_and_indices_of_the_user_count_first():
     assert choose(numbers, nuclei=405, cytoplasm=488) == (1, 0, "user")
     sets = field("w1 FITC", "w2 FITC", "w3 FITC")
     assert choose(sets, nuclei="w3", cytoplasm="w1") == (2, 0, "user")
-    with pytest.raises(files.InputError, match="no channel 'Cy5'; it has 0: DAPI"):
+    with pytest.raises(errors.InputError, match="no channel 'Cy5'; it has 0: DAPI"):
         choose(dapi, nuclei="Cy5")
 
 
@@ -90,7 +90,7 @@ def test_of_two_channels_the_one_that_the_user_did_not_name_is_the_other_kind():
 
 
 def test_one_channel_is_refused():
-    with pytest.raises(files.InputError, match="expected two channels"):
+    with pytest.raises(errors.InputError, match="expected two channels"):
         channels.choose_channels(field("DAPI"))
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellclass_tf import errors
 from cellclass_tf.core import manifest
 from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.splits import near_duplicates
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, digests, png
 
 
 def write_raw(path, brightness=1000, names=("DAPI", "GFP"), times=1, seed=0):
@@ -34,7 +35,7 @@ def test_folders_give_the_types_and_rows_trace_the_files(tmp_path):
     row, mixed = study.rows()
     assert (row.image, row.cell_type, row.group) == ("HEK/d1_a.png", "HEK", "d1")
     assert (mixed.image, mixed.cell_type) == ("mixed/d2_a.png", "mixed")
-    assert row.raw_sha256 == files.sha256_of_file(row.raw_file)
+    assert row.raw_sha256 == digests.sha256_of_file(row.raw_file)
     assert (row.nuclei_channel, row.cytoplasm_channel) == ("DAPI", "GFP")
     assert row.pixel_size_um == 0.5
     low, high = (float(x) for x in row.nuclei_limits.split("-"))
@@ -100,7 +101,7 @@ def test_channels_in_doubt_are_shown_once_and_flags_settle_it(tmp_path):
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     (picture,) = (tmp_path / "s" / "channels").iterdir()
     assert all(str(picture) in reason for reason in outcome.failures.values())
-    assert files.read_png(picture).ndim == 3
+    assert png.read_png(picture).ndim == 3
     arguments = {"cell_type": "HEK", "nuclei": "Cam2"}
     assert not convert(tmp_path / "raw", tmp_path / "s", **arguments).failures
     row = Study.open(tmp_path / "s").rows()[0]
@@ -131,7 +132,7 @@ def test_one_file_a_channel_makes_one_image(tmp_path):
     assert row.image == "HEK/P_A01_s1.png"
     paths = row.raw_file.split("|")
     assert [p.rsplit("_", 1)[1] for p in paths] == ["w1.tif", "w2.tif"]
-    assert row.raw_sha256.split("|") == [files.sha256_of_file(p) for p in paths]
+    assert row.raw_sha256.split("|") == [digests.sha256_of_file(p) for p in paths]
 
 
 def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tmp_path):
@@ -197,7 +198,7 @@ def test_a_study_from_before_the_hash_stays_as_it_is(tmp_path):
     # What an earlier version wrote, into the manifest and into its journal.
     columns = [c for c in manifest.COLUMNS if c != "scene_hash"]
     old = [{c: getattr(row, c) for c in columns} for row in study.rows()]
-    files.write_csv(study.manifest_path, columns, old)
+    csv_json.write_csv(study.manifest_path, columns, old)
     journal = study.journal("convert")
     text = re.sub(r'"scene_hash": "\w+", ', "", journal.read_text())
     assert "scene_hash" not in text
@@ -288,17 +289,17 @@ def test_one_stray_file_fails_alone(tmp_path):
 
 def test_an_empty_folder_and_a_type_nobody_named_say_what_to_do(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(files.InputError, match="no image to convert"):
+    with pytest.raises(errors.InputError, match="no image to convert"):
         convert(tmp_path / "empty", tmp_path / "s", cell_type="HEK")
     write_raw(tmp_path / "raw" / "a.ome.tif")
-    with pytest.raises(files.InputError, match="--cell_type"):
+    with pytest.raises(errors.InputError, match="--cell_type"):
         convert(tmp_path / "raw", tmp_path / "s")
 
 
 def test_a_misspelt_type_lists_those_of_the_study(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     Study.create(tmp_path / "s")
-    with pytest.raises(files.InputError, match="'Hek'.*HEK, N2a"):
+    with pytest.raises(errors.InputError, match="'Hek'.*HEK, N2a"):
         convert(tmp_path / "raw", tmp_path / "s", cell_type="Hek")
 
 
@@ -307,4 +308,4 @@ def test_a_real_merged_picture_keeps_its_pixels(assets, tmp_path):
     convert(source, tmp_path / "s", cell_type="HEK")
     study = Study.open(tmp_path / "s")
     (row,) = study.rows()
-    np.testing.assert_array_equal(study.read_image(row), files.read_png(source))
+    np.testing.assert_array_equal(study.read_image(row), png.read_png(source))

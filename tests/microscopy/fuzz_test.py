@@ -5,7 +5,7 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf.core.study import Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic, digests
 
 FILES, BATCHES = 2000, 4
 LIMIT_S = 20
@@ -69,9 +69,9 @@ def test_broken_files_are_failures_of_one_line(sources, tmp_path, batch):
 
 
 def assert_whole(study: Study, converted: set[str]) -> None:
-    assert not list(study.root.rglob(f"{files.PART_PREFIX}*"))
+    assert not list(study.root.rglob(f"{atomic.PART_PREFIX}*"))
     rows = study.rows()
     assert {row.raw_file for row in rows} == converted
     for row in rows:
-        assert files.sha256_of_file(study.image_path(row)) == row.image_sha256
+        assert digests.sha256_of_file(study.image_path(row)) == row.image_sha256
         study.read_image(row)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.microscopy import merge
-from cellclass_tf.storage import files
 
 
 def field(*names, pixels=None, is_rgb=False):
@@ -67,5 +67,5 @@ def test_whole_numbers_of_any_type_keep_their_values(dtype):
 def test_other_numbers_are_refused(value, message):
     pixels = np.ones((2, 1, 3), np.float32)
     pixels[1, 0, 2] = value
-    with pytest.raises(files.InputError, match=f"a.tif: .*{message}"):
+    with pytest.raises(errors.InputError, match=f"a.tif: .*{message}"):
         merge.merge_channels(field("DAPI", "GFP", pixels=pixels))

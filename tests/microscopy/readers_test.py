@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellclass_tf import errors
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import tiff
-from cellclass_tf.storage import files
+from cellclass_tf.storage import digests, png
 
 # (T, Z, C, Y, X); every plane is constant and different.
 STACK = np.broadcast_to(
@@ -38,7 +39,7 @@ def test_ome_tiff_gives_names_pixel_size_and_every_time_point(tmp_path):
     assert [(f.scene, f.time, f.z) for f in fields] == [(0, 0, "max"), (0, 1, "max")]
     assert fields[0].channel_names == ("DAPI", "GFP")
     assert fields[0].pixel_size_um == 0.25
-    assert fields[0].sha256 == files.sha256_of_file(tmp_path / "a.ome.tif")
+    assert fields[0].sha256 == digests.sha256_of_file(tmp_path / "a.ome.tif")
     # Time 1: planes 6..11; the brightest of channel 0 is plane 10, of channel 1 plane 11.
     np.testing.assert_array_equal(fields[1].pixels[:, 0, 0], [100, 110])
 
@@ -54,13 +55,13 @@ def test_the_best_plane_is_the_sharpest(tmp_path):
 
 def test_a_stack_is_refused_if_so_asked(tmp_path):
     write_ome(tmp_path / "a.ome.tif")
-    with pytest.raises(files.InputError, match="stack of 3 planes"):
+    with pytest.raises(errors.InputError, match="stack of 3 planes"):
         readers.read_micrograph(tmp_path / "a.ome.tif", projection="none")
 
 
 def test_colour_png_and_tiff_have_colours_for_channels(tmp_path):
     image = (np.arange(16 * 20 * 3) % 256).astype(np.uint8).reshape(16, 20, 3)
-    files.write_png(tmp_path / "a.png", image)
+    png.write_png(tmp_path / "a.png", image)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
     for name in ("a.png", "a.tif"):
         field = readers.read_micrograph(tmp_path / name)
@@ -70,20 +71,20 @@ def test_colour_png_and_tiff_have_colours_for_channels(tmp_path):
 
 def test_a_text_file_named_tif_shows_its_first_bytes(tmp_path):
     (tmp_path / "a.tif").write_text("dear diary")
-    with pytest.raises(files.InputError, match="a.tif.*dear dia"):
+    with pytest.raises(errors.InputError, match="a.tif.*dear dia"):
         next(readers.read_micrographs(tmp_path / "a.tif"))
 
 
 def test_a_scene_that_is_not_there_lists_those_that_are(tmp_path):
     write_ome(tmp_path / "a.ome.tif")
-    with pytest.raises(files.InputError, match="no scene 3"):
+    with pytest.raises(errors.InputError, match="no scene 3"):
         readers.read_micrograph(tmp_path / "a.ome.tif", scene=3)
 
 
 def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE" + bytes(200))
     monkeypatch.setitem(sys.modules, "pylibCZIrw", None)
-    with pytest.raises(files.InputError, match=r"a\.czi.*'cellclass_tf\[czi\]'"):
+    with pytest.raises(errors.InputError, match=r"a\.czi.*'cellclass_tf\[czi\]'"):
         readers.read_micrograph(tmp_path / "a.czi")
 
 
@@ -91,7 +92,7 @@ def test_a_file_without_an_image_is_no_silence(tmp_path, monkeypatch):
     write_ome(tmp_path / "a.ome.tif")
     empty = dataclasses.replace(tiff.FORMAT, scenes=lambda path: iter(()))
     monkeypatch.setattr(readers, "FORMATS", (empty,))
-    with pytest.raises(files.InputError, match="file without an image"):
+    with pytest.raises(errors.InputError, match="file without an image"):
         readers.read_micrograph(tmp_path / "a.ome.tif")
 
 
@@ -102,7 +103,7 @@ def test_what_a_library_says_becomes_one_short_line(tmp_path, monkeypatch):
     write_ome(tmp_path / "a.ome.tif")
     failing = dataclasses.replace(tiff.FORMAT, scenes=broken)
     monkeypatch.setattr(readers, "FORMATS", (failing,))
-    with pytest.raises(files.InputError, match=r"a\.ome\.tif.*KeyError") as caught:
+    with pytest.raises(errors.InputError, match=r"a\.ome\.tif.*KeyError") as caught:
         readers.read_micrograph(tmp_path / "a.ome.tif")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600

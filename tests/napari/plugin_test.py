@@ -5,10 +5,11 @@ import os
 import numpy as np
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("napari")
@@ -26,7 +27,7 @@ def study(tmp_path):
         made.update([row])
         image = np.zeros((40, 50, 3), np.uint8)
         image[5:15, 5:15, 1], image[8:12, 8:12, 2] = 90, 200
-        files.write_png(made.image_path(row), image)
+        png.write_png(made.image_path(row), image)
         labels = np.zeros((40, 50), np.int32)
         labels[5:15, 5:15], labels[20:30, 20:40] = 1, 2
         cells = Cells.from_labels(labels, TYPES, ["HEK", "N2a"])
@@ -98,5 +99,5 @@ def test_planes_merge_as_the_product_merges_them():
     assert merged[-1, -1, 1] == 255 and merged[0, -1, 2] == 255
     small = plane.astype(np.uint8)
     np.testing.assert_array_equal(plugin.merged_of(small, small)[..., 1], small)
-    with pytest.raises(files.InputError, match="two planes"):
+    with pytest.raises(errors.InputError, match="two planes"):
         plugin.merged_of(np.stack([plane]), np.stack([plane]))

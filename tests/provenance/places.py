@@ -7,7 +7,7 @@ import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, digests, png
 
 STEM = "mixed/d2_a"
 # Cell 1 has 2 px, cell 2 has 6 px with its middle at y 2, x 3.5.
@@ -30,7 +30,7 @@ def make_study(root, raw, stems=(STEM,)):
             image=f"{stem}.png",
             cell_type=stem.split("/")[0],
             raw_file="|".join(map(str, raw)),
-            raw_sha256="|".join(map(files.sha256_of, raw)),
+            raw_sha256="|".join(map(digests.sha256_of, raw)),
             raw_reader="tifffile 2024.1",
             scene=1,
             scene_name="A01",
@@ -45,8 +45,8 @@ def make_study(root, raw, stems=(STEM,)):
             pixel_size_um=0.325,
             verdict="accepted",
         )
-        files.write_png(study.image_path(row), np.full((4, 5, 3), number, np.uint8))
-        digest = files.sha256_of_file(study.image_path(row))
+        png.write_png(study.image_path(row), np.full((4, 5, 3), number, np.uint8))
+        digest = digests.sha256_of_file(study.image_path(row))
         rows.append(dataclasses.replace(row, image_sha256=digest))
     study.update(rows)
     return study
@@ -64,7 +64,7 @@ def make_predictions(root, study, model, source, prefix=""):
     row = study.rows()[0]
     labels = root / "labels" / f"{row.stem.removeprefix(prefix)}.tif"
     Cells.from_labels(LABELS, study.cell_types, "HEK").write(labels)
-    files.write_png(
+    png.write_png(
         root / "overlays" / f"{row.stem.removeprefix(prefix)}.png",
         np.zeros((4, 5, 3), np.uint8),
     )
@@ -74,13 +74,13 @@ def make_predictions(root, study, model, source, prefix=""):
     entry = {
         "image": row.image,
         "sha256": row.image_sha256,
-        "labels_sha256": files.sha256_of_file(labels),
+        "labels_sha256": digests.sha256_of_file(labels),
         "raw_file": row.raw_file,
         "raw_sha256": row.raw_sha256,
     }
     record = {
         "model": str(model),
-        "model_sha256": files.sha256_of_tree(model),
+        "model_sha256": digests.sha256_of_tree(model),
         "model_metadata": {"experiment": "small", "dataset_fingerprint": "f00d"},
         "settings": {"input": str(source), "score_threshold": 0.1, "nuclei": None},
         "study": str(study.root),
@@ -88,7 +88,7 @@ def make_predictions(root, study, model, source, prefix=""):
         "finished": "2024-05-06T07:08:09+00:00",
         "images": [entry],
     }
-    files.write_json(root / "run.json", record)
+    csv_json.write_json(root / "run.json", record)
     return root
 
 
@@ -111,7 +111,7 @@ def change_row(study, **values):
 
 def change_record(place, **values):
     path = place / "predictions" / "run.json"
-    files.write_json(path, json.loads(path.read_text()) | values)
+    csv_json.write_json(path, json.loads(path.read_text()) | values)
 
 
 def entry_of(place):

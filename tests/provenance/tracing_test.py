@@ -7,9 +7,9 @@ import pytest
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.provenance.tracing import trace
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests, png
 from tests.provenance.places import (
     LABELS,
     STEM,
@@ -50,7 +50,7 @@ def test_a_cell_leads_back_to_its_raw_file(place):
         "contrast group d2",
         "pixel size in µm 0.325",
         "accepted",
-        files.sha256_of_file(place / "raw" / "d2_a.tif")[:12],
+        digests.sha256_of_file(place / "raw" / "d2_a.tif")[:12],
         "Every link that was recorded holds.",
     ):
         assert text in shown, text
@@ -114,7 +114,7 @@ def test_a_study_image_shows_its_annotation(place):
     assert "by cellpose, SHA-256 of its weights aaaaaaaaaaaa" in shown
     assert "diameter in px 31.5, corrected or imported no" in shown
     path = study.cells_path(row)
-    change_row(study, cells_sha256=files.sha256_of_file(path), by_hand="2")
+    change_row(study, cells_sha256=digests.sha256_of_file(path), by_hand="2")
     assert states(trace(image))["annotation"] == "same"
     assert "cells drawn by hand 2" in str(trace(image))
     whole = path.read_bytes()
@@ -130,9 +130,9 @@ def test_a_study_image_shows_its_annotation(place):
 
 
 def test_a_raw_file_that_changed_shows_both_fingerprints(place):
-    before = files.sha256_of_file(place / "raw" / "d2_a.tif")
+    before = digests.sha256_of_file(place / "raw" / "d2_a.tif")
     (place / "raw" / "d2_a.tif").write_bytes(b"another")
-    after = files.sha256_of_file(place / "raw" / "d2_a.tif")
+    after = digests.sha256_of_file(place / "raw" / "d2_a.tif")
     found = trace(labels_of(place))
     assert broken(found) == {"raw file": "changed"} and not found.passed
     assert (found.links[-1].recorded, found.links[-1].found) == (before, after)
@@ -195,7 +195,7 @@ def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
 
 def test_an_edited_merged_image_is_told(place):
     image = place / "study" / "images" / f"{STEM}.png"
-    files.write_png(image, np.full((4, 5, 3), 9, np.uint8))
+    png.write_png(image, np.full((4, 5, 3), 9, np.uint8))
     assert broken(trace(labels_of(place))) == {"merged image": "changed"}
     assert broken(trace(image)) == {"merged image": "changed"}
     image.unlink()

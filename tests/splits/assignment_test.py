@@ -7,8 +7,8 @@ import random
 import pytest
 
 from cellclass_tf.core.study import ImageRow
+from cellclass_tf.errors import InputError
 from cellclass_tf.splits import assignment
-from cellclass_tf.storage.files import InputError
 
 
 def rows_of(cell_type, groups, images=4):

@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.storage import pickled_npy
-from cellclass_tf.storage.files import InputError
 
 
 def _save(path, value):

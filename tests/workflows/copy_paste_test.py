@@ -8,7 +8,7 @@ from PIL import Image
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 from cellclass_tf.workflows import copy_paste
 
 
@@ -34,7 +34,7 @@ def add(study, name, cell_type, discs, *, shape=(60, 80), pixel_size_um=None):
         pixel_size_um=pixel_size_um,
     )
     image = np.where(labels > 0, 200, 10)[..., None].repeat(3, -1).astype(np.uint8)
-    files.write_png(study.image_path(row), image)
+    png.write_png(study.image_path(row), image)
     Cells.from_labels(labels, study.cell_types, cell_type).write(study.cells_path(row))
     study.update([row])
     return row

@@ -19,9 +19,9 @@ from tensorflow_datasets.core.utils import version as tfds_version
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, Field
+from cellclass_tf.errors import InputError
 from cellclass_tf.splits.assignment import COMPOSED
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import atomic, digests
 from cellclass_tf.workflows import copy_paste, simulated_cultures
 from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
 
@@ -237,7 +237,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _simulated_splits(self, cultures: SimulatedCultures):
         self.info.metadata["cultures"] = dataclasses.asdict(cultures)
-        self.info.metadata["fingerprint"] = files.fingerprint(
+        self.info.metadata["fingerprint"] = digests.fingerprint(
             str(self.VERSION), dataclasses.asdict(cultures)
         )
         function = functools.partial(simulated_cultures.examples_of_unit, cultures)
@@ -349,7 +349,7 @@ def _fingerprint(folder) -> str:
 def check_writable(data_dir: str) -> None:
     """Raises InputError unless files can be written to a folder, which is made."""
     folder = tfds.core.Path(data_dir)
-    probe = folder / f"{files.PART_PREFIX}probe"
+    probe = folder / f"{atomic.PART_PREFIX}probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("")

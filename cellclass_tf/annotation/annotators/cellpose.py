@@ -14,9 +14,9 @@ from cellclass_tf.annotation.annotators import cellpose_weights
 from cellclass_tf.annotation.annotators.cellpose_weights import cellpose_models
 from cellclass_tf.annotation.annotators.protocol import Found, check_diameter
 from cellclass_tf.core.study import check_merged
+from cellclass_tf.errors import InputError
 from cellclass_tf.labels import components, tiling
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests
 
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
 CHANNELS = (2, 3)
@@ -98,17 +98,17 @@ class CellposeAnnotator:
             size_path = cellpose_weights.find_size_model(model)
         self._size = size_path and cellpose_weights.read_size_model(size_path)
         self.name = f"cellpose:{model if self._named else self.weights.name}"
-        self.weights_sha256 = files.sha256_of_file(self.weights)
+        self.weights_sha256 = digests.sha256_of_file(self.weights)
         versions = [importlib.metadata.version(n) for n in ("cellpose", "torch")]
-        self.size_fingerprint = files.fingerprint(
+        self.size_fingerprint = digests.fingerprint(
             "cellpose",
             # The builtin diameter of a named model is not in its file.
             self.name if self._named else "",
             self.weights_sha256,
-            size_path and files.sha256_of_file(size_path),
+            size_path and digests.sha256_of_file(size_path),
             *versions,
         )
-        self.fingerprint = files.fingerprint(
+        self.fingerprint = digests.fingerprint(
             self.size_fingerprint, diameter_px, self._thresholds
         )
         self.settings = (

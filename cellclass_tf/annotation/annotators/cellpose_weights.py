@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cellclass_tf import process_state
+from cellclass_tf.errors import InputError
 from cellclass_tf.storage import pickled_npy
-from cellclass_tf.storage.files import InputError
 
 _MODELS_WITH_SIZE = ("cyto3", "cyto2", "cyto", "nuclei")
 _SIZE_KEYS = {"A", "smean", "ymean", "diam_mean"}

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 
 class Found(NamedTuple):

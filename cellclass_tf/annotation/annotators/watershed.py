@@ -8,8 +8,8 @@ import numpy as np
 
 from cellclass_tf.annotation.annotators.protocol import Found, check_diameter
 from cellclass_tf.core.study import check_merged
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
 
 _METHOD = 1
 _DEFAULT_DIAMETER_PX = 30.0
@@ -76,9 +76,9 @@ class WatershedAnnotator:
         self._mask_level = mask_level
         self._min_area = min_area
         versions = [importlib.metadata.version(n) for n in ("scikit-image", "scipy")]
-        self.size_fingerprint = files.fingerprint(self.name, _METHOD, versions)
+        self.size_fingerprint = digests.fingerprint(self.name, _METHOD, versions)
         parameters = [diameter_px, split_depth, mask_level, min_area]
-        self.fingerprint = files.fingerprint(self.name, _METHOD, parameters, versions)
+        self.fingerprint = digests.fingerprint(self.name, _METHOD, parameters, versions)
         self.settings = (
             f"scikit-image {versions[0]}, split_depth {split_depth}, mask_level "
             f"{mask_level}, min_area {min_area}"

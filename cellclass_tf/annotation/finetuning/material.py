@@ -15,9 +15,9 @@ from cellclass_tf.annotation.annotators import cellpose_weights
 from cellclass_tf.annotation.annotators.cellpose import CHANNELS
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.splits import assignment
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import atomic
 
 if TYPE_CHECKING:
     import torch
@@ -210,7 +210,7 @@ def _write(
         with cellpose_weights.contained():
             flows = dynamics.labels_to_flows([labels.astype(np.int32)], device=device)
         for path, content in zip(paths, (image, flows[0]), strict=True):
-            with files.atomic_path(path) as temporary:
+            with atomic.atomic_path(path) as temporary:
                 tifffile.imwrite(temporary, content)
     return paths
 

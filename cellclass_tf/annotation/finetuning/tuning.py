@@ -22,8 +22,8 @@ from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic, csv_json, digests, png
 
 # cellpose's training cannot be taken up inside a call; a killed run begins its round
 # anew. The first ten epochs of each warm up.
@@ -131,9 +131,9 @@ def finetune(
     _train(study, roles, pieces, rounds, diameters, settings, options)
     best = int(np.argmax(rounds.scores))
     result = _judged(study, roles, rounds, best, output, diameters, options)
-    with files.atomic_path(output) as temporary:
+    with atomic.atomic_path(output) as temporary:
         shutil.copyfile(rounds.weights(best), temporary)
-    files.write_json(
+    csv_json.write_json(
         output.with_name(f"{output.name}.json"),
         settings
         | {
@@ -206,7 +206,7 @@ class _Rounds:
     def open(cls, output: pathlib.Path, settings: dict[str, Any]) -> _Rounds:
         """Goes on with the rounds of a killed run of the same settings."""
         folder = output.with_name(f"{output.name}.rounds")
-        rounds = cls(folder, files.fingerprint(settings))
+        rounds = cls(folder, digests.fingerprint(settings))
         with contextlib.suppress(OSError, ValueError, KeyError):
             content = json.loads(rounds._file.read_text(encoding="utf-8"))
             if content["fingerprint"] == rounds.fingerprint:
@@ -231,14 +231,14 @@ class _Rounds:
 
     def begin(self, base: pathlib.Path) -> None:
         """Takes the base's weights for round 0."""
-        with files.atomic_path(self.weights(0)) as temporary:
+        with atomic.atomic_path(self.weights(0)) as temporary:
             shutil.copyfile(base, temporary)
 
     def save(self, network: Any) -> None:
         """Writes the weights of the round that has just been trained."""
         path = self.weights(len(self.scores))
         # An open file, since PyTorch refuses names that begin with a dot.
-        with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+        with atomic.atomic_path(path) as temporary, open(temporary, "wb") as file:
             network.save_model(file)
 
     def add(self, score: float) -> None:
@@ -249,7 +249,7 @@ class _Rounds:
 
     def _write(self) -> None:
         content = {"fingerprint": self.fingerprint, "scores": self.scores}
-        files.write_json(self._file, content)
+        csv_json.write_json(self._file, content)
 
     @property
     def are_hopeless(self) -> bool:
@@ -385,5 +385,5 @@ def _judged(
     ]
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(r, [(0, 0), (0, width - r.shape[1]), (0, 0)]) for r in rows]
-    files.write_png(output.with_name(f"{output.name}.png"), np.concatenate(rows))
+    png.write_png(output.with_name(f"{output.name}.png"), np.concatenate(rows))
     return verdict.judge(scores)

@@ -12,7 +12,7 @@ from cellclass_tf.annotation.review.doubts import CUT, Doubt
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.drawing import caption, picture
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 # The share of such cells that were wrong, between cellpose's own thresholds and lenient
 # ones, in nine fields of three cell types with masks drawn by hand
@@ -67,10 +67,10 @@ def write_field(
       doubts: the doubtful ones, in the order in which they are listed.
     """
     path = study.review_path(row)
-    files.write_csv(path, _LIST_COLUMNS, (_listed(doubt) for doubt in doubts))
+    csv_json.write_csv(path, _LIST_COLUMNS, (_listed(doubt) for doubt in doubts))
     size_um = study.pixel_size_of(row)
     shown = draw(image, cells, doubts, name=row.image, pixel_size_um=size_um)
-    files.write_png(path.with_suffix(".png"), shown)
+    png.write_png(path.with_suffix(".png"), shown)
 
 
 def forget_field(study: Study, row: ImageRow) -> None:
@@ -136,7 +136,7 @@ def write_queue(study: Study) -> None:
         lines.append({"image": row.image, "cells": row.cells, **_worth(counts)})
     lines.sort(key=lambda line: (-line["errors_per_minute"], line["image"]))
     columns = ("rank", "image", "cells", "errors_per_minute", "expected_errors")
-    files.write_csv(
+    csv_json.write_csv(
         study.review_queue_path,
         (*columns, "minutes", *map(_column, doubting.REASONS)),
         ({"rank": rank, **line} for rank, line in enumerate(lines, start=1)),
@@ -147,7 +147,7 @@ def read_queue(study: Study) -> list[str]:
     """Returns the images of the queue, best first; none where there is no queue."""
     if not study.review_queue_path.exists():
         return []
-    return [line["image"] for line in files.read_csv(study.review_queue_path)]
+    return [line["image"] for line in csv_json.read_csv(study.review_queue_path)]
 
 
 def _worth(counts: dict[str, int]) -> dict[str, Any]:

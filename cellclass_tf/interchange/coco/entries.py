@@ -8,12 +8,13 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from cellclass_tf import errors
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.reading import CocoFile, CocoImage, read_coco
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Entry:
         """What tells that the annotations of this image have changed."""
         image = self.image
         categories = list(self.coco.categories.items())
-        return files.fingerprint(image.record, image.annotations, categories)
+        return digests.fingerprint(image.record, image.annotations, categories)
 
     def types(self, study: Study) -> list[str]:
         """The types of its cells, sorted, `unknown` among them."""
@@ -90,7 +91,7 @@ def read_all(
             cocos.append(read_coco(path))
         except InputError as error:
             name = path.relative_to(root).as_posix()
-            failures[name] = files.one_line(str(error))
+            failures[name] = errors.one_line(str(error))
     if not cocos:
         raise InputError("\n".join(failures.values()))
     return cocos, failures
@@ -106,10 +107,10 @@ def entries_of(
     """
     entries, failures = {}, {}
     for coco in cocos:
-        sha256 = files.sha256_of_file(coco.path)
+        sha256 = digests.sha256_of_file(coco.path)
         prefix = f"{coco.path.relative_to(root).as_posix()}: " if len(cocos) > 1 else ""
         for image in coco.images:
-            name = files.one_line(f"{prefix}{image.file_name}")
+            name = errors.one_line(f"{prefix}{image.file_name}")
             if name in entries or name in failures:
                 name += f" (id {image.id})"
             try:
@@ -118,7 +119,7 @@ def entries_of(
                 image_files.check_name(image.file_name, coco.path)
                 entries[name] = Entry(coco, image, name, sha256)
             except InputError as error:
-                failures[name] = files.one_line(str(error))
+                failures[name] = errors.one_line(str(error))
     return list(entries.values()), failures
 
 
@@ -149,7 +150,7 @@ def match(
                     "Leave one of them."
                 )
         except InputError as error:
-            failures[entry.name] = files.one_line(str(error))
+            failures[entry.name] = errors.one_line(str(error))
             continue
         owners[row.image] = entry.where
         rows[entry.name] = row

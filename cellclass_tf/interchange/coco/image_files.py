@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf import errors
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import png
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _GREY_MODES = ("1", "L", "LA")
@@ -57,7 +58,7 @@ def check_name(file_name: str, json_path: pathlib.Path) -> None:
     )
     if leads_out or not path.name:
         raise InputError(
-            f"{json_path}: image {files.one_line(file_name)}: expected a path below the "
+            f"{json_path}: image {errors.one_line(file_name)}: expected a path below the "
             "COCO file's folder, with / and without .. in it. Change it in the file."
         )
 
@@ -91,8 +92,8 @@ def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarra
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with files.opened_image(path, _FORMATS) as image:
-            files.check_image_size(image.height, image.width, path)
+        with png.opened_image(path, _FORMATS) as image:
+            png.check_image_size(image.height, image.width, path)
             _check(image, path, shape_yx)
             if image.mode in _GREY_MODES:
                 return _in_green(np.asarray(image.convert("L")))

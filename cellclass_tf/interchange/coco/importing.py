@@ -10,6 +10,7 @@ import numpy as np
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_pieces
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.entries import (
     Entry,
     entries_of,
@@ -21,7 +22,6 @@ from cellclass_tf.interchange.coco.new_images import Adding, types_of_new_study
 from cellclass_tf.interchange.coco.reading import pieces_of_image
 from cellclass_tf.interchange.importing import Arrival, Candidate, import_cells
 from cellclass_tf.splits import assignment
-from cellclass_tf.storage.files import InputError
 
 
 @process_state.kept()

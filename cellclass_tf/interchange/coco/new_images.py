@@ -12,12 +12,12 @@ from typing import Any
 
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.entries import Entry, name_of, safe
 from cellclass_tf.interchange.coco.reading import CocoFile, pieces_of_image
 from cellclass_tf.splits import assignment, near_duplicates
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests, png
 
 
 def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
@@ -79,10 +79,10 @@ class Adding:
             )
         target = self._study.image_path(row)
         image = image_files.read_merged(path, entry.image.shape_yx)
-        files.write_png(target, image)
+        png.write_png(target, image)
         self._taken[row.image] = entry.where
         return dataclasses.asdict(row) | {
-            "image_sha256": files.sha256_of_file(target),
+            "image_sha256": digests.sha256_of_file(target),
             "scene_hash": near_duplicates.scene_hash(image),
         }
 
@@ -98,7 +98,7 @@ class Adding:
             cell_type=culture,
             group=group,
             raw_file=raw_file.as_posix(),
-            raw_sha256=files.sha256_of_file(path),
+            raw_sha256=digests.sha256_of_file(path),
             raw_reader="pillow",
             channels_by="coco",
             contrast="kept",

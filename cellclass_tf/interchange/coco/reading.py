@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.core.cells import Piece
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import piece_of, short
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import png
 
 _SECTIONS = ("images", "annotations", "categories")
 # Boxes of cells overlap, but those of one field never sum up to this.
-_MOST_BOX_PX = 2 * files.MAX_IMAGE_PIXELS
+_MOST_BOX_PX = 2 * png.MAX_IMAGE_PIXELS
 _AREA_TOLERANCE = 0.1
 
 
@@ -232,7 +232,7 @@ def _image(
         problem = f"{path}: image {name}: expected height and width, got {shape}."
     else:
         try:
-            files.check_image_size(*shape, f"{path}: image {name}")
+            png.check_image_size(*shape, f"{path}: image {name}")
         except InputError as error:
             problem = str(error)
     for annotation in annotations:

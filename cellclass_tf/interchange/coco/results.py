@@ -9,7 +9,7 @@ from typing import Any
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.labels.rle import encode_mask
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic, csv_json
 
 IMAGES_FILE, RESULTS_FILE = "images.json", "results.json"
 
@@ -32,7 +32,7 @@ def write_results(
     images, first = [], True
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        files.atomic_path(folder / RESULTS_FILE) as temporary,
+        atomic.atomic_path(folder / RESULTS_FILE) as temporary,
         open(temporary, "w", encoding="utf-8") as file,
     ):
         file.write("[")
@@ -50,7 +50,7 @@ def write_results(
         for number, name in enumerate([*type_names, UNKNOWN], start=1)
     ]
     told = {"images": images, "categories": categories, "annotations": []}
-    files.write_json(folder / IMAGES_FILE, {"info": {}, **told})
+    csv_json.write_json(folder / IMAGES_FILE, {"info": {}, **told})
 
 
 def _result(cells: Cells, index: int) -> dict[str, Any]:

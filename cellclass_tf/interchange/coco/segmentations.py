@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.core.cells import Piece
+from cellclass_tf.errors import InputError
 from cellclass_tf.labels.outlines import outlines_of, signed_area
-from cellclass_tf.storage.files import InputError
 
 # What a polygon may reach out of its image; so far it is cut.
 _OUTSIDE_PX = 2

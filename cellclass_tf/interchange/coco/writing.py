@@ -18,11 +18,11 @@ import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import polygons_of
 from cellclass_tf.labels.rle import encode_mask
 from cellclass_tf.splits import assignment
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import atomic
 
 SEGMENTATIONS = ("rle", "polygons")
 
@@ -129,7 +129,7 @@ def _rows_with_splits(study: Study) -> list[ImageRow]:
 def _copy_image(study: Study, row: ImageRow, folder: pathlib.Path) -> None:
     source = study.image_path(row)
     target = folder / source.relative_to(study.root / "images")
-    with files.atomic_path(target) as temporary:
+    with atomic.atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
@@ -205,7 +205,7 @@ class _Draft:
             "categories": _categories(study.cell_types, self.has_unknown),
         }
         with (
-            files.atomic_path(path) as temporary,
+            atomic.atomic_path(path) as temporary,
             open(temporary, "w", encoding="utf-8") as file,
         ):
             file.write("{\n")

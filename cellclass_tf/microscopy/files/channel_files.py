@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
-from cellclass_tf.storage.files import InputError
 
 # Plate_B02_s1_w1.TIF, with or without the identifier that the software puts behind w1.
 METAXPRESS = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy.files import channel_files, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
-from cellclass_tf.storage import files
+from cellclass_tf.storage import digests
 
 
 class Names:
@@ -42,5 +42,5 @@ def _is_of(row: ImageRow, raw: RawFile) -> bool:
     """Whether a row came from this file, which may have changed, or moved."""
     if row.raw_file == raw.name:
         return True
-    digests = (files.sha256_of(path) for path in raw.files.paths)
-    return row.raw_sha256 == channel_files.SEPARATOR.join(digests)
+    found = (digests.sha256_of(path) for path in raw.files.paths)
+    return row.raw_sha256 == channel_files.SEPARATOR.join(found)

@@ -9,10 +9,10 @@ import re
 
 from absl import logging
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.splits import assignment
-from cellclass_tf.storage.files import InputError
 
 _FOLDER_SUFFIX = ".zarr"
 _METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)

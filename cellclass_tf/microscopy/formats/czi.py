@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage.files import InputError
 
 _SIGNATURE = b"ZISRAWFILE"
 _KNOWN_AXES = "TZCS"

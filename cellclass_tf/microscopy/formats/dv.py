@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage.files import InputError
 
 # The number -16224 as 16 bits, little and big endian, which tells DV from other MRC.
 _MAGIC_OFFSET, _MAGICS = 96, (b"\xa0\xc0", b"\xc0\xa0")

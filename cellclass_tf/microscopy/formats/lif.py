@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage.files import InputError
 
 _MARK, _SECOND_MARK = b"\x70\x00\x00\x00", b"\x2a"
 # M numbers the tiles of a mosaic, S the samples of a colour.

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage.files import InputError
 
 _SIGNATURE = b"\xda\xce\xbe\x0a"
 # Files of NIS-Elements before 3.0 begin like any JPEG 2000, so that only the ending

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage.files import InputError
 
 # Of every compound document, of which OIB is one and old Office files are others.
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

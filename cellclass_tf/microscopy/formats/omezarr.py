@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import png
 
 _MARKS = (".zattrs", ".zgroup", "zarr.json")
 _METADATA = (*_MARKS, ".zarray", ".zmetadata")
@@ -107,7 +107,7 @@ def _scene(root: pathlib.Path, place: str) -> base.Scene:
             "among t, c, z, y, x."
         )
     size_yx = sizes["y"], sizes["x"]
-    files.check_image_size(*size_yx, root)
+    png.check_image_size(*size_yx, root)
     count = sizes.get("c", 1)
     return base.Scene(
         (sizes.get("t", 1), sizes.get("z", 1), count),
@@ -145,15 +145,15 @@ def _array(root: pathlib.Path, place: str):
             "expected grey values. Export it again."
         )
     chunk = math.prod(array.chunks)
-    if chunk > max(_USUAL_CHUNK_PX, 4 * min(array.size, files.MAX_IMAGE_PIXELS)):
+    if chunk > max(_USUAL_CHUNK_PX, 4 * min(array.size, png.MAX_IMAGE_PIXELS)):
         raise InputError(
             f"{root}: {place} has {array.shape} px in chunks of {array.chunks}, far more "
             "than there is to hold. Store it again with chunks of about a plane."
         )
-    if chunk > files.MAX_IMAGE_PIXELS:
+    if chunk > png.MAX_IMAGE_PIXELS:
         raise InputError(
             f"{root}: {place} has chunks of {array.chunks}, more than the "
-            f"{files.MAX_IMAGE_PIXELS:,} px that are opened. Store it again with chunks "
+            f"{png.MAX_IMAGE_PIXELS:,} px that are opened. Store it again with chunks "
             "of about a plane."
         )
     _check_chunks(root, array, _inside(root, place))

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 
 def _claims(path: pathlib.Path, head: bytes) -> bool:
@@ -14,7 +14,7 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 
 
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
-    image = files.read_png(path)
+    image = png.read_png(path)
     is_rgb = image.ndim == 3
     channels = base.RGB if is_rgb else (base.Channel(),)
     yield base.Scene(

@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import png
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # A page beyond these axes would be a guess at what it means.
@@ -135,7 +135,7 @@ def _one_page_a_plane(series, inner: str, outer: list[tuple[str, int]]) -> bool:
 
 def _whole(path: pathlib.Path, series) -> np.ndarray:
     """Reads a series whose planes cannot be read one by one; (..., Y, X [, S]) order."""
-    files.check_image_size(series.size, 1, path)
+    png.check_image_size(series.size, 1, path)
     array, axes = series.asarray(), series.axes
     order = [i for i, a in enumerate(axes) if a not in "YXS"]
     order += [i for i, a in enumerate(axes) if a in "YXS"]

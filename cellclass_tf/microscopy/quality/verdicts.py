@@ -17,7 +17,7 @@ from cellclass_tf import batch
 from cellclass_tf.core.manifest import ACCEPTED, REJECTED, costs_of_rejection
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
-from cellclass_tf.storage import files
+from cellclass_tf.storage import atomic, csv_json, digests, png
 
 _FIGURES = tuple(field.name for field in dataclasses.fields(criteria.Figures))
 
@@ -57,7 +57,7 @@ def write_thumbnail(study: Study, row: ImageRow, merged: np.ndarray) -> None:
     """Keeps what a contact sheet shows of a merged image, (H, W, 3) uint8."""
     from PIL import Image
 
-    with files.atomic_path(_thumbnail_path(study, row)) as temporary:
+    with atomic.atomic_path(_thumbnail_path(study, row)) as temporary:
         picture = contact_sheet.thumbnail(merged)
         Image.fromarray(picture).save(temporary, format="JPEG", quality=90)
 
@@ -106,9 +106,9 @@ def _save(study: Study, rows: Sequence[ImageRow], remembered: dict) -> None:
         own[row.image] = [verdict]
         both[row.image] = [*known, verdict]
     path = _memory(study)
-    files.write_json(path, both)
+    csv_json.write_json(path, both)
     study.update(rows)
-    files.write_json(path, own)
+    csv_json.write_json(path, own)
 
 
 def _memory(study: Study) -> pathlib.Path:
@@ -140,7 +140,7 @@ def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) ->
         path = study.root / "quality" / f"{_slug(group)}.png"
         worst = sorted(rows, key=_badness, reverse=True)[: contact_sheet.MOST_FIELDS]
         shown = [(row.image_sha256, row.verdict, row.reason) for row in worst]
-        key = files.fingerprint(len(rows), shown)
+        key = digests.fingerprint(len(rows), shown)
         sheet = _Sheet(study, group, worst, len(rows), path)
         jobs.append(batch.Job(group or "-", sheet, key, (path,)))
     outcome = batch.run(
@@ -177,7 +177,7 @@ def _draw_sheet(sheet: _Sheet) -> dict:
         )
         for row in sheet.rows
     ]
-    files.write_png(sheet.path, contact_sheet.draw(sheet.group, fields, sheet.total))
+    png.write_png(sheet.path, contact_sheet.draw(sheet.group, fields, sheet.total))
     return {"fields": len(fields)}
 
 

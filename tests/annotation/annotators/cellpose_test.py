@@ -8,9 +8,9 @@ import torch
 
 from cellclass_tf.annotation.annotators import cellpose
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
+from cellclass_tf.errors import InputError
 from cellclass_tf.labels import matching
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests, png
 
 
 def _size_model(**changes):
@@ -28,7 +28,7 @@ def _save_size_model(path, value):
 
 @pytest.fixture(scope="module")
 def real_crop(assets):
-    image = files.read_png(assets / "images/hek/hek_0004.png")
+    image = png.read_png(assets / "images/hek/hek_0004.png")
     return np.ascontiguousarray(image[430:570, 380:480, :3])
 
 
@@ -47,7 +47,7 @@ def test_real_weights_find_real_cells(real_crop, real_weights):
     assert set(np.unique(labels)) == set(range(labels.max() + 1))
     assert diameter_px == 38
     assert annotator.name == "cellpose:cellpose_unet_scellseg"
-    assert annotator.weights_sha256 == files.sha256_of_file(real_weights)
+    assert annotator.weights_sha256 == digests.sha256_of_file(real_weights)
 
 
 def test_size_model_beside_real_weights_estimates_the_diameter(real_crop, real_weights):
@@ -202,7 +202,7 @@ def test_settings_name_versions_and_parameters(own_weights):
 
 
 def test_real_weights_find_the_same_cells_in_tiles(assets, real_weights, monkeypatch):
-    image = files.read_png(assets / "images/hek/hek_0004.png")[200:600, 200:500, :3]
+    image = png.read_png(assets / "images/hek/hek_0004.png")[200:600, 200:500, :3]
     image = np.ascontiguousarray(image)
     annotator = CellposeAnnotator(real_weights, diameter_px=38)
     whole = annotator.annotate(image).labels

@@ -11,7 +11,7 @@ import pytest
 
 from cellclass_tf.annotation.annotators import cellpose_weights
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 
 class _Touch:

@@ -5,8 +5,8 @@ import pytest
 
 from cellclass_tf.annotation.annotators import watershed
 from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import png
 
 
 def _disk(shape, center_yx, radius):
@@ -128,7 +128,7 @@ def test_numbers_and_images_without_sense_are_refused():
 
 
 def test_real_cells_of_a_packed_clump_come_apart(assets):
-    image = files.read_png(assets / "images/hek/hek_0004.png")[620:, 520:720, :3]
+    image = png.read_png(assets / "images/hek/hek_0004.png")[620:, 520:720, :3]
     labels, diameter_px, _ = WatershedAnnotator().annotate(image)
     # The reference has 24 cells here, grown over each other's borders.
     assert 18 <= labels.max() <= 30

@@ -5,7 +5,7 @@ import pytest
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 # Six cells of 8 x 8 px in a field of 40 x 80.
 LABELS = np.zeros((40, 80), np.int32)
@@ -30,7 +30,7 @@ def study(tmp_path):
             )
             image = np.zeros((40, 80, 3), np.uint8)
             image[..., 1] = np.where(LABELS > 0, 150 + dish, 20)
-            files.write_png(study.image_path(row), image)
+            png.write_png(study.image_path(row), image)
             cells = Cells.from_labels(LABELS, study.cell_types, cell_type)
             cells.write(study.cells_path(row))
             rows.append(row)

@@ -8,7 +8,7 @@ import torch
 from cellpose import io
 
 from cellclass_tf.annotation.finetuning import material
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
 
 CPU = torch.device("cpu")
 

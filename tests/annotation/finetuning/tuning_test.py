@@ -10,8 +10,8 @@ from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.annotators.protocol import Found
 from cellclass_tf.annotation.finetuning import material, tuning, verdict
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests, png
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def test_best_round_is_kept_and_everything_is_written(
     content = _read(output)
     assert content["best_round"] == 2
     assert content["held_out"] == ["HEK/d2.png", "N2a/d2.png"]
-    assert content["base_sha256"] == files.sha256_of_file(own_weights)
+    assert content["base_sha256"] == digests.sha256_of_file(own_weights)
     # A square of 8 px has the area of a disc of 9.03 px.
     assert content["diameters_px"] == {"HEK": 9.03, "N2a": 9.03}
     assert content["verdict"]["text"] in str(result)
-    assert files.read_png(result.picture).shape[2] == 3
+    assert png.read_png(result.picture).shape[2] == 3
     assert not output.with_name("tuned.rounds").exists()
     # The weights' own diameter is that of the training fields.
     image = np.zeros((20, 20, 3), np.uint8)

@@ -9,7 +9,7 @@ from cellclass_tf.annotation.review import queue
 from cellclass_tf.annotation.review.doubts import Doubt
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 LABELS = np.zeros((300, 900), np.int32)
 LABELS[50:150, 50:150] = 1
@@ -38,11 +38,11 @@ def _has(picture, colour, columns):
 def test_field_has_a_list_and_a_picture(study):
     row = ImageRow("HEK/a.b.png", "HEK")
     queue.write_field(study, row, IMAGE, _cells(), DOUBTS)
-    lines = files.read_csv(study.root / "review/HEK/a.b.csv")
+    lines = csv_json.read_csv(study.root / "review/HEK/a.b.csv")
     assert [line["cell"] for line in lines] == ["2", "3"]
     assert lines[0]["reasons"] == "two nuclei; odd size"
     assert (lines[0]["centroid_x_px"], lines[1]["probability"]) == ("349.5", "")
-    assert files.read_png(study.root / "review/HEK/a.b.png").shape[1] == 900
+    assert png.read_png(study.root / "review/HEK/a.b.png").shape[1] == 900
     queue.forget_field(study, row)
     assert not list((study.root / "review/HEK").iterdir())
 
@@ -77,7 +77,7 @@ def test_fields_are_queued_by_errors_a_minute(study):
         ]
     )
     queue.write_queue(study)
-    lines = files.read_csv(study.review_queue_path)
+    lines = csv_json.read_csv(study.review_queue_path)
     names = [line["image"] for line in lines]
     assert names == ["HEK/many.png", "HEK/one.png", "HEK/borders.png"]
     assert [line["errors_per_minute"] for line in lines] == ["1.64", "0.62", "0.5"]
@@ -89,7 +89,7 @@ def test_corrected_field_leaves_the_queue(study):
     row = _row("a", "no nucleus 2")
     study.update([row])
     queue.write_queue(study)
-    assert len(files.read_csv(study.review_queue_path)) == 1
+    assert len(csv_json.read_csv(study.review_queue_path)) == 1
     study.update([dataclasses.replace(row, corrected=True)])
     queue.write_queue(study)
-    assert files.read_csv(study.review_queue_path) == []
+    assert csv_json.read_csv(study.review_queue_path) == []

@@ -9,7 +9,7 @@ import pytest
 from cellclass_tf.annotation import records
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 
 def blobs(rng, shape=(40, 48), count=9):
@@ -37,7 +37,7 @@ def make_study(tmp_path):
             row = ImageRow(f"{stem}.png", cell_type, group=f"dish {number}")
             image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
             image[..., 0] = 0
-            files.write_png(study.image_path(row), image)
+            png.write_png(study.image_path(row), image)
             types = study.folder_type(cell_type)
             cells = Cells.from_labels(blobs(rng, shape), study.cell_types, types)
             if types is None:
@@ -79,12 +79,12 @@ def write_coco(tmp_path):
         }
         content |= changes
         path = tmp_path / folder / name
-        files.write_json(path, content)
+        csv_json.write_json(path, content)
         for image in content["images"]:
             target = path.parent / str(image.get("file_name"))
             if target.parent == path.parent:
                 pixels = np.full((20, 30, 3), 100, np.uint8)
-                files.write_png(target, pixels)
+                png.write_png(target, pixels)
         return path
 
     return write

@@ -3,9 +3,9 @@
 import pytest
 
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import entries
 from cellclass_tf.interchange.coco.reading import read_coco
-from cellclass_tf.storage.files import InputError
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import png
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,6 @@ def test_image_of_no_use_says_why(tmp_path, monkeypatch):
 def test_bomb_is_not_decoded(tmp_path, monkeypatch):
     path = _saved(tmp_path / "a.png", np.zeros((30, 50), np.uint8))
     for limit in (1000, 100):
-        monkeypatch.setattr(files, "MAX_IMAGE_PIXELS", limit)
+        monkeypatch.setattr(png, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(InputError, match="claims 30 x 50 px|cannot be decoded"):
             image_files.read_merged(path, (30, 50))

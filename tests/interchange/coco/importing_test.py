@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.importing import import_coco
 from cellclass_tf.interchange.coco.writing import export_coco
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import csv_json, digests, png
 
 SQUARE = [[4, 4, 9, 4, 9, 9, 4, 9]]
 
@@ -31,7 +31,7 @@ def study(tmp_path):
     study = Study.create(tmp_path / "study", ("HEK", "N2a"))
     rows = [ImageRow(f"HEK/image{n}.png", "HEK") for n in (1, 2, 3)]
     for row in rows:
-        files.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
+        png.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
     study.update(rows)
     return study
 
@@ -84,7 +84,7 @@ def test_cells_come_to_images_of_the_study(study, write_coco):
     rows = {row.image: row for row in study.rows()}
     row = rows["HEK/image1.png"]
     assert (row.annotator, row.corrected, row.cells) == ("import", True, 1)
-    assert row.annotator_sha256 == files.sha256_of_file(path)
+    assert row.annotator_sha256 == digests.sha256_of_file(path)
     # Its image stays that of the study, and fields that the file does not name stay.
     assert not study.read_image(row).any()
     assert not study.cells_path(rows["HEK/image3.png"]).exists()
@@ -118,7 +118,7 @@ def test_smaller_cell_gets_the_pixel_and_it_is_noted(study, write_coco):
 
 def test_types_of_a_mixed_field_come_one_by_one(study, write_coco, tmp_path):
     row = dataclasses.replace(study.rows()[0], image="mixed/m.png", cell_type="mixed")
-    files.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
+    png.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
     study.update([row])
     path = write_coco(
         images=1,
@@ -243,7 +243,7 @@ def test_embryos_of_roboflow_become_a_study(assets, tmp_path):
     content["images"] = content["images"][:2]
     ids = [image["id"] for image in content["images"]]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
-    files.write_json(tmp_path / "some" / "_annotations.coco.json", content)
+    csv_json.write_json(tmp_path / "some" / "_annotations.coco.json", content)
     for image in content["images"]:
         shutil.copy(source / image["file_name"], tmp_path / "some")
     outcome = import_coco(tmp_path / "new", tmp_path / "some", group=r"^\dd\d+")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cellclass_tf.core.study import ImageRow, Study, read_merged
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.entries import entries_of
 from cellclass_tf.interchange.coco.new_images import Adding, types_of_new_study
 from cellclass_tf.interchange.coco.reading import read_coco
 from cellclass_tf.splits import assignment, near_duplicates
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests, png
 
 
 @pytest.fixture
@@ -33,19 +33,19 @@ def test_row_says_where_the_image_comes_from(study, write_coco):
     (row,) = _add(study, path)
     assert (row.image, row.cell_type) == ("HEK/image1.png", "HEK")
     assert (row.group, row.raw_file) == ("image1.png", "image1.png")
-    assert row.raw_sha256 == files.sha256_of_file(path.parent / "image1.png")
-    assert row.image_sha256 == files.sha256_of_file(study.image_path(row))
+    assert row.raw_sha256 == digests.sha256_of_file(path.parent / "image1.png")
+    assert row.image_sha256 == digests.sha256_of_file(study.image_path(row))
     assert (row.channels_by, row.pixel_size_um, row.split) == ("coco", None, "")
     assert (read_merged(study.image_path(row)) == (0, 100, 0)).all()
 
 
 def test_row_holds_the_hash_of_its_scene(study, write_coco, draw_scene):
     path = write_coco(images=1)
-    files.write_png(path.parent / "image1.png", draw_scene(0)[:20, :30])
+    png.write_png(path.parent / "image1.png", draw_scene(0)[:20, :30])
     assert _add(study, path)[0].scene_hash == ""
     content = path.read_text().replace('"height": 20', '"height": 64')
     path.write_text(content.replace('"width": 30', '"width": 64'))
-    files.write_png(path.parent / "image1.png", draw_scene(0))
+    png.write_png(path.parent / "image1.png", draw_scene(0))
     (row,) = _add(study, path)
     assert row.scene_hash == near_duplicates.scene_hash(draw_scene(0)) != ""
 
@@ -92,7 +92,7 @@ def test_image_without_or_of_several_types_is_mixed(study, write_coco, change):
 
 def test_second_file_of_a_name_fails(study, write_coco, change):
     path = change(write_coco(), "images", 1, file_name="deep/image1.png")
-    files.write_png(path.parent / "deep/image1.png", np.zeros((20, 30), np.uint8))
+    png.write_png(path.parent / "deep/image1.png", np.zeros((20, 30), np.uint8))
     first, second = _entries(path)
     adding = Adding(study, path.parent, None)
     adding(first)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import reading
 from cellclass_tf.interchange.coco.reading import pieces_of_image, read_coco
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import csv_json
 
 
 def test_file_is_read_image_by_image(write_coco):
@@ -183,5 +183,5 @@ def test_what_is_written_can_hold_ids_of_text(write_coco, tmp_path):
     path = write_coco(images=1)
     content = json.loads(path.read_text())
     content["images"][0]["id"] = content["annotations"][0]["image_id"] = "a"
-    files.write_json(path, content)
+    csv_json.write_json(path, content)
     assert len(read_coco(path).images[0].annotations) == 1

@@ -7,9 +7,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from cellclass_tf.core.cells import Piece
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import piece_of, polygons_of
 from cellclass_tf.labels.rle import encode_mask
-from cellclass_tf.storage.files import InputError
 
 
 def _random_masks(count=300):

@@ -13,10 +13,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import writing
 from cellclass_tf.interchange.coco.writing import annotation_of, export_coco
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import png
 
 CELLS = Cells.from_labels(
     np.array([[0, 1, 1, 1], [2, 1, 0, 1], [0, 1, 1, 1]]),
@@ -150,7 +150,7 @@ def test_broken_field_is_left_out_alone(make_study, tmp_path):
     study = make_study(fields=6)
     broken, other, cut, *_ = study.rows()
     study.cells_path(broken).write_bytes(b"II*\0 no tiff")
-    files.write_png(study.image_path(other), np.zeros((40, 40, 3), np.uint8))
+    png.write_png(study.image_path(other), np.zeros((40, 40, 3), np.uint8))
     study.image_path(cut).write_bytes(study.image_path(cut).read_bytes()[:300])
     outcome = export_coco(study, tmp_path / "coco")
     assert set(outcome.failures) == {broken.image, other.image, cut.image}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellclass_tf import errors
 from cellclass_tf.microscopy.files import channel_files
-from cellclass_tf.storage import files
+from cellclass_tf.storage import digests
 
 GUID = "0D36C01F-0D36-4A29-9F5A-BE62B6F7F73F"
 
@@ -55,7 +56,7 @@ def test_the_same_channel_twice_is_told():
 
 @pytest.mark.parametrize("pattern", ["_w(", r"_w\d"])
 def test_a_pattern_that_names_no_channel_is_refused(pattern):
-    with pytest.raises(files.InputError, match="--channel_files="):
+    with pytest.raises(errors.InputError, match="--channel_files="):
         group("a.tif", pattern=pattern)
 
 
@@ -68,7 +69,7 @@ def test_a_set_reads_as_one_field_with_a_channel_a_file(tmp_path):
     np.testing.assert_array_equal(field.pixels, planes)
     assert field.channel_names == ("w1", "w2")
     assert field.file == "|".join(map(str, paths))
-    assert field.sha256 == "|".join(map(files.sha256_of_file, paths))
+    assert field.sha256 == "|".join(map(digests.sha256_of_file, paths))
 
 
 @pytest.mark.parametrize("second", [(16, 24), (2, 3, 16, 20)])
@@ -79,7 +80,7 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path, second):
     tifffile.imwrite(
         paths[1], np.ones(second, np.uint16), imagej=True, metadata=metadata
     )
-    with pytest.raises(files.InputError, match="a_w2.tif: expected one channel"):
+    with pytest.raises(errors.InputError, match="a_w2.tif: expected one channel"):
         list(channel_files.read(paths, ("w1", "w2"), projection="max"))
 
 

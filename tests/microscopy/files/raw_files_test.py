@@ -2,8 +2,8 @@
 
 import pytest
 
+from cellclass_tf import errors
 from cellclass_tf.microscopy.files import raw_files
-from cellclass_tf.storage import files
 
 
 def touch(*paths):
@@ -44,5 +44,5 @@ def test_odd_characters_do_not_reach_an_images_name(tmp_path):
 
 def test_a_broken_pattern_is_refused(tmp_path):
     touch(tmp_path / "a.tif")
-    with pytest.raises(files.InputError, match="no regular expression"):
+    with pytest.raises(errors.InputError, match="no regular expression"):
         raw_files.find(tmp_path, "HEK", "dish(")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pylibCZIrw import czi as library
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import czi
-from cellclass_tf.storage.files import InputError
 
 MOSAIC = "S3_1Pos_2Mosaic_T2_Z3_CH2_sm.czi"
 

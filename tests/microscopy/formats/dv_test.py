@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import dv
-from cellclass_tf.storage.files import InputError
 
 # Where the header has the number of planes and their order.
 PLACES = {"n_sections": (8, "<i4"), "order": (182, "<i2")}

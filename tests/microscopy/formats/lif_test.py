@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from absl import logging
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
-from cellclass_tf.storage.files import InputError
 
 DIMENSIONS = {"X": 1, "Y": 2, "Z": 3, "T": 4, "λ": 5, "M": 10}
 # 40 pixels reach over 39 steps of 0.5 µm.

@@ -6,9 +6,9 @@ import nd2 as library
 import numpy as np
 import pytest
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import nd2
-from cellclass_tf.storage.files import InputError
 
 
 @pytest.fixture

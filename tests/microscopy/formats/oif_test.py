@@ -8,8 +8,8 @@ import oiffile
 import pytest
 import tifffile
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
-from cellclass_tf.storage.files import InputError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import zarr
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests
 
 SIZES = {"t": 2, "c": 2, "z": 3, "y": 32, "x": 40}
 # Zarr's own version by that of OME-NGFF.
@@ -79,7 +79,7 @@ def test_an_image_of_times_channels_and_planes(tmp_path, version):
     assert fields[0].channel_names == ("DAPI", "GFP")
     # Half a µm, and half of that for all levels.
     assert fields[0].pixel_size_um == 0.25
-    assert fields[0].sha256 == files.sha256_of_tree(path)
+    assert fields[0].sha256 == digests.sha256_of_tree(path)
     assert fields[0].reader == f"zarr {zarr.__version__}"
 
 

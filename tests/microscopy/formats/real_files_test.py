@@ -2,8 +2,8 @@
 
 import pytest
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
-from cellclass_tf.storage.files import InputError
 
 ALEXA = ("LED555 Alexa Fluor 555", "LED470 Alexa Fluor 488")
 EMBRYO = tuple(f"c:{c}/3 - EmbryoTorax2D-HR #1" for c in (1, 2))

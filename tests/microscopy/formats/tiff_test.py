@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import tiff
-from cellclass_tf.storage import files
-from cellclass_tf.storage.files import InputError
+from cellclass_tf.storage import digests
 
 # (T, Z, C, Y, X); every plane is constant and different.
 STACK = np.broadcast_to(
@@ -178,4 +178,4 @@ def test_a_real_photograph_is_colour(assets):
     path = assets / "microscope_files" / "tif" / "NikonTIF.tif"
     (field,) = readers.read_micrographs(path)
     assert field.is_rgb and field.pixels[0].any()
-    assert field.sha256 == files.sha256_of_file(path)
+    assert field.sha256 == digests.sha256_of_file(path)

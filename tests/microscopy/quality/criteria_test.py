@@ -11,7 +11,7 @@ from scipy import ndimage
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.datasets.culture import field, looks
 from cellclass_tf.microscopy.quality import criteria
-from cellclass_tf.storage import files
+from cellclass_tf.storage import png
 
 GOOD = criteria.Figures(
     focus_slope=-3.5,
@@ -162,7 +162,7 @@ def test_the_worst_comes_first():
 
 
 def test_real_fields_are_accepted(assets):
-    hek = np.moveaxis(files.read_png(assets / "images" / "hek" / "hek_0004.png"), -1, 0)
+    hek = np.moveaxis(png.read_png(assets / "images" / "hek" / "hek_0004.png"), -1, 0)
     u2os = tifffile.imread(assets / "images" / "bbbc022" / "IXMtest_A02_s9.tif")
     embryo = tifffile.imread(
         assets / "microscope_files" / "tif" / "sample_EmbryoTorax_multichannel.tif"

@@ -10,7 +10,7 @@ import cellclass_tf as cc
 from cellclass_tf.core.manifest import Cost, costs_of_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets.culture import field, looks
-from cellclass_tf.storage import files
+from cellclass_tf.storage import csv_json, png
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_rejected_field_stays_in_the_manifest_and_out_of_what_is_used(study):
 def test_each_group_gets_a_contact_sheet(study):
     (sheet,) = (study.root / "quality").iterdir()
     assert sheet.name == "dish1.png"
-    assert files.read_png(sheet).ndim == 3
+    assert png.read_png(sheet).ndim == 3
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_kill_between_memory_and_manifest_is_made_good(study, tmp_path):
     # The memory knows both verdicts; the manifest still has the old one.
     memory = study.root / ".journal" / "verdicts.json"
     before = study.manifest_path.read_text()
-    files.write_json(memory, {GOOD: [["rejected", "old"], ["accepted", ""]]})
+    csv_json.write_json(memory, {GOOD: [["rejected", "old"], ["accepted", ""]]})
     old = dataclasses.replace(study.rows()[0], verdict="rejected", reason="old")
     study.update([old])
     convert(tmp_path)

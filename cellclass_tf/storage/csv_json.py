@@ -1,0 +1,44 @@
+"""Tables and records: CSV and JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    atomic.write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def write_csv(
+    path: str | os.PathLike, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Writes `rows` under `columns`, whole or not at all; None becomes an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic.write_text(path, buffer.getvalue())
+
+
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Reads a CSV file with a header into one dictionary of strings a row.
+
+    Raises:
+      InputError: if it is not UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected UTF-8 ({error}). Save it as 'CSV UTF-8'."
+        ) from error

@@ -1,0 +1,56 @@
+"""What tells that a file, or what was made of it, has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+
+def sha256_of_file(path: str | os.PathLike) -> str:
+    """Returns the hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a raw file, or of all that it consists of.
+
+    OME-Zarr is a folder, see `sha256_of_tree`; an OIF file keeps its pixels in the
+    folder PATH.files, whose SHA-256 is hashed together with its own.
+    """
+    if os.path.isdir(path):
+        return sha256_of_tree(path)
+    beside = f"{os.fspath(path)}.files"
+    if not os.path.isdir(beside):
+        return sha256_of_file(path)
+    both = sha256_of_file(path) + sha256_of_tree(beside)
+    return hashlib.sha256(both.encode()).hexdigest()
+
+
+def sha256_of_tree(folder: str | os.PathLike) -> str:
+    """Returns one SHA-256 over the names and bytes of all files below `folder`."""
+    folder = pathlib.Path(folder)
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(sha256_of_file(path).encode())
+    return digest.hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Returns a short hash of JSON-like values; a path counts with its size and time."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, pathlib.Path):
+            # A file that is missing is for the one who opens it to complain of.
+            status = part.stat() if part.exists() else None
+            part = [str(part), status and (status.st_size, status.st_mtime_ns)]
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,141 @@
+"""Images that are safe to open, and PNG files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import process_state
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic
+
+# Twice the 10,000 x 10,000 px field that the library is made for. A header that claims
+# more is taken for a decompression bomb and is refused before a pixel is read.
+MAX_IMAGE_PIXELS = 200_000_000
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_PNG_PALETTE = 3
+
+
+def check_image_size(height: int, width: int, path: str | os.PathLike) -> None:
+    """Raises InputError if an image's header claims more pixels than a field has."""
+    if height * width > MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"{path}: the header claims {height} x {width} px, more than the "
+            f"{MAX_IMAGE_PIXELS:,} px that are opened. Split the field into tiles."
+        )
+
+
+@contextlib.contextmanager
+def opened_image(
+    path: str | os.PathLike, formats: Sequence[str] | None = None
+) -> Iterator[Any]:
+    """Yields an image that Pillow has opened, of up to `MAX_IMAGE_PIXELS`.
+
+    Raises:
+      PIL.Image.DecompressionBombError: if the header claims far more pixels.
+    """
+    from PIL import Image
+
+    # Pillow compares with its limit when it opens a file, not when it reads the pixels.
+    with process_state.pillow_pixel_limit(MAX_IMAGE_PIXELS):
+        image = Image.open(path, formats=formats)
+    with image:
+        yield image
+
+
+def read_png(path: str | os.PathLike) -> np.ndarray:
+    """Reads a PNG as it is stored.
+
+    Returns:
+      (H, W) or (H, W, 3), uint8 or uint16. An alpha channel is dropped.
+
+    Raises:
+      InputError: if the file is no PNG, is broken, or is too large.
+    """
+    if not os.path.exists(path):
+        raise InputError(f"{path} does not exist. Make it again, or remove its row.")
+    with open(path, "rb") as file:
+        head = file.read(26)
+    if head[:8] != _PNG_SIGNATURE or len(head) < 26:
+        raise InputError(
+            f"{path}: expected a PNG, but the first bytes are {head[:8]!r}."
+        )
+    width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
+    check_image_size(height, width, path)
+    if depth == 16 and colour not in (0, 4):
+        return _decode_deep_png(path)
+    return _decode_png(path, colour)
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes (H, W) uint8 or uint16, or (H, W, 3) uint8, whole or not at all."""
+    atomic.write_bytes(path, encoded_png(image))
+
+
+def encoded_png(image: np.ndarray, *, runs: bool = False) -> bytes:
+    """Returns an image as the bytes of a PNG.
+
+    Args:
+      image: (H, W) uint8 or uint16, or (H, W, 3) uint8.
+      runs: whether neighbours are often the same, as in label images. They are rare in
+        micrographs: without the search for them a field is written in two thirds of
+        the time, and comes out smaller.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(
+        buffer,
+        format="PNG",
+        compress_level=1,
+        compress_type=zlib.Z_RLE if runs else zlib.Z_HUFFMAN_ONLY,
+    )
+    return buffer.getvalue()
+
+
+def _decode_png(path: str | os.PathLike, colour: int) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with opened_image(path) as image:
+            if colour == _PNG_PALETTE:
+                return np.asarray(image.convert("RGB"))
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: the PNG cannot be decoded ({error}). Copy it again from its source."
+        ) from error
+    if pixels.dtype == np.int32:
+        pixels = pixels.astype(np.uint16)
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * 255
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        pixels = pixels[..., :-1]
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def _decode_deep_png(path: str | os.PathLike) -> np.ndarray:
+    """16 bit a colour, which Pillow would quietly cut to 8."""
+    import cv2
+
+    with open(path, "rb") as file:
+        content = np.frombuffer(file.read(), np.uint8)
+    try:
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.ndim != 3:
+        raise InputError(
+            f"{path}: the PNG cannot be decoded. Copy it again from its source."
+        )
+    # From blue, green, red and perhaps alpha.
+    return np.ascontiguousarray(pixels[..., 2::-1])

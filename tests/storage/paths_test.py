@@ -1,0 +1,28 @@
+"""Tests of cellclass_tf.storage.paths."""
+
+import pytest
+
+from cellclass_tf.storage import paths
+
+
+def test_paths_are_recorded_whole_and_buckets_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert paths.recorded_path("study") == str(tmp_path / "study")
+    assert paths.recorded_path("../b/./c") == str(tmp_path.parent / "b" / "c")
+    assert paths.recorded_path("gs://bucket/study") == "gs://bucket/study"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "then", "places"),
+    [
+        ("", "", []),
+        ("/old/study", "", ["/old/study"]),
+        ("/old/study", "/old/out", ["/old/study", "/new/study"]),
+        ("/old/out", "/old/out", ["/old/out", "/new/out"]),
+        ("study", "", ["/new/out/study", "/new/study", "/study", "study"]),
+        ("../study", "", ["../study"]),
+    ],
+)
+def test_what_was_moved_with_its_record_is_looked_for_beside_it(recorded, then, places):
+    found = paths.places_of(recorded, "/new/out", then)
+    assert list(map(str, found)) == places

@@ -1,0 +1,60 @@
+"""Tests of cellclass_tf.storage.png."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import png
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.arange(12, dtype=np.uint8).reshape(3, 4),
+        np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000,
+        np.arange(36, dtype=np.uint8).reshape(3, 4, 3),
+    ],
+)
+def test_a_png_comes_back_as_it_was(tmp_path, image):
+    png.write_png(tmp_path / "a.png", image)
+    back = png.read_png(tmp_path / "a.png")
+    assert back.dtype == image.dtype
+    np.testing.assert_array_equal(back, image)
+
+
+def test_a_header_that_claims_too_many_pixels_is_refused_unread(tmp_path):
+    header = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    path = tmp_path / "bomb.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", len(header))
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+    )
+    with pytest.raises(InputError, match="200000 x 200000"):
+        png.read_png(path)
+
+
+def test_a_truncated_png_names_the_file(tmp_path):
+    path = tmp_path / "a.png"
+    png.write_png(path, np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"a\.png"):
+        png.read_png(path)
+
+
+def test_colours_of_16_bit_are_read_whole(tmp_path):
+    import cv2
+
+    image = np.arange(24, dtype=np.uint16).reshape(2, 4, 3) * 2500
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    np.testing.assert_array_equal(png.read_png(path), image)
+    # A quarter of the file: the decoder gives nothing.
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"deep\.png: the PNG cannot be decoded"):
+        png.read_png(path)
