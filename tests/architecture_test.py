@@ -1,131 +1,102 @@
-"""The rules that keep the rooms apart, and importing light."""
+"""The rules that keep the subpackages apart, and importing light."""
 
-import ast
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
+from tests import structure
+from tests.structure import imports_of
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "cellclass_tf"
-STAGES = ("microscopy", "annotation", "datasets", "maskrcnn", "analysis")
-NOUNS = (
-    "process_state",
-    "files",
-    "cells",
-    "micrograph",
-    "manifest",
-    "study",
-    "average_precision",
-    "caption",
-    "matching",
-    "picture",
-    "scenes",
-    "splits",
-    "tiling",
-    "connected",
-    "outlines",
-    "overlay",
-    "run_lengths",
-)
-# What runs a stage's function over many files.
-ENGINES = ("batch", "jobs", "local_engine", "beam_engine")
-# Modules that put stages together.
-ABOVE_STAGES = (
-    "cli",
-    "command_calls",
-    "commands",
-    "composed_fields",
-    "demonstration",
-    "napari_plugin",
-    "prediction",
-    "simulated_fields",
+# A unit imports units of the layers above its own line; README.md lists the same.
+LAYERS = (
+    ("errors", "process_state", "versions"),
+    ("storage",),
+    ("core",),
+    ("labels", "splits", "drawing", "batch"),
+    ("microscopy", "annotation", "datasets", "maskrcnn", "analysis", "provenance"),
+    ("interchange",),
+    ("workflows",),
+    ("cli", "napari"),
 )
 
 
-def imports_of(path: pathlib.Path) -> set[str]:
-    """Every module that a file names in an import, at its top or in a function."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    return found
+def test_every_unit_has_a_layer():
+    units = structure.unit_graph(ROOT)
+    assert sorted(units) == sorted(unit for layer in LAYERS for unit in layer)
 
 
-def rooms(path: pathlib.Path) -> set[str]:
-    """The rooms of the package that a file imports from."""
-    return {
-        name.split(".")[1]
-        for name in imports_of(path)
-        if name.startswith("cellclass_tf.")
-    } - {"__version__"}
+@pytest.mark.parametrize("unit", [unit for layer in LAYERS for unit in layer])
+def test_imports_point_to_lower_layers(unit):
+    place = next(i for i, layer in enumerate(LAYERS) if unit in layer)
+    lower = {other for layer in LAYERS[:place] for other in layer}
+    assert structure.unit_graph(ROOT)[unit] <= lower
 
 
-def files_of(*names: str) -> list[pathlib.Path]:
-    return [
-        path
-        for name in names
-        for path in (
-            [PACKAGE / f"{name}.py"] if (PACKAGE / f"{name}.py").exists() else []
-        )
-        + sorted((PACKAGE / name).rglob("*.py"))
+def test_no_modules_import_each_other_in_a_circle():
+    assert not structure.cycles_of(structure.unit_graph(ROOT))
+    assert not structure.cycles_of(structure.module_graph(ROOT))
+
+
+def test_the_readme_lists_the_layers():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    listed = " ← ".join(", ".join(f"`{unit}`" for unit in layer) for layer in LAYERS)
+    assert listed in text
+
+
+def test_imports_inside_functions_count(tmp_path):
+    package = tmp_path / "cellclass_tf"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text("def f():\n    from cellclass_tf import b\n")
+    (package / "b.py").write_text("import cellclass_tf.c\n")
+    (package / "c.py").write_text("from cellclass_tf.a import f\n")
+    assert structure.cycles_of(structure.module_graph(tmp_path)) == [
+        {f"cellclass_tf.{name}" for name in "abc"}
     ]
-
-
-@pytest.mark.parametrize("path", files_of(*NOUNS), ids=lambda p: p.stem)
-def test_nouns_know_no_stage(path):
-    assert rooms(path) <= set(NOUNS)
-
-
-@pytest.mark.parametrize("path", files_of("provenance"), ids=lambda p: p.stem)
-def test_provenance_reads_records_alone(path):
-    assert rooms(path) <= {*NOUNS, "provenance"}
-
-
-@pytest.mark.parametrize("path", files_of(*ENGINES), ids=lambda p: p.stem)
-def test_engines_know_no_stage(path):
-    assert rooms(path) <= {*NOUNS, *ENGINES}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_stages_do_not_know_each_other(stage):
-    for path in files_of(stage):
-        assert rooms(path) <= {*NOUNS, "batch", stage}, path
+    assert structure.levels_of({"x": {"y"}, "y": {"z"}, "z": set()}) == {
+        "x": 3,
+        "y": 2,
+        "z": 1,
+    }
 
 
 def test_only_the_command_line_imports_the_builders_and_nothing_the_experiments():
     for path in PACKAGE.rglob("*.py"):
         names = {name.split(".")[0] for name in imports_of(path)}
         assert "experiments" not in names
-        if path.stem not in ("command_calls", "demonstration"):
+        if path not in (
+            PACKAGE / "cli" / "calls.py",
+            PACKAGE / "workflows" / "demo.py",
+        ):
             assert "tfds_builders" not in names, path
 
 
 def test_heavy_libraries_stay_in_their_rooms():
     for path in PACKAGE.rglob("*.py"):
         names = {name.split(".")[0] for name in imports_of(path)}
-        if path.parent.name != "finetuning" and not path.stem.startswith("cellpose_"):
+        if path.parent.name != "finetuning" and not path.stem.startswith("cellpose"):
             assert not names & {"cellpose", "torch"}, path
-        if path.parent.name != "maskrcnn":
+        if PACKAGE / "maskrcnn" not in path.parents:
             assert not names & {"official", "tf_keras", "tensorflow"}, path
-        if path.stem in ("predictor", "outlining"):
+        if path.stem in ("predictor", "postprocessing"):
             assert "official" not in names
 
 
 def test_what_a_process_shares_is_changed_in_one_place_alone():
     # What changes it, and the modules that put it back.
     owners = {
-        "os.environ": ("process_state", "hardware", "local_engine"),
-        "MAX_IMAGE_PIXELS =": ("process_state", "files"),
+        "os.environ": ("process_state", "hardware", "local"),
+        "MAX_IMAGE_PIXELS =": ("process_state", "png"),
         "redirect_stdout": (),
         "set_global_policy": ("keras_state",),
         "set_random_seed": ("keras_state",),
         "np.random.seed": (),
         "matplotlib.use": ("process_state",),
-        "simplefilter": ("cellpose_annotator",),
+        "simplefilter": ("cellpose",),
         "setLevel": ("process_state",),
         "addHandler": ("tiff",),
         "list_physical_devices": ("hardware",),

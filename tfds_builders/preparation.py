@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -64,14 +63,13 @@ class Prepared:
 
 
 @process_state.kept()
+@batch.takes_engine
 def dataset(
     study: str | os.PathLike | Study,
     *,
     data_dir: str | os.PathLike | None = None,
     allow_no_validation: bool = False,
-    processes: int = 1,
-    engine: str = "local",
-    beam_options: str | Sequence[str] = (),
+    engine: batch.Engine,
 ) -> Prepared:
     """Prepares `cell_types/study`.
 
@@ -84,7 +82,8 @@ def dataset(
       data_dir: where datasets lie, a folder or a bucket; None for STUDY/tfds.
       allow_no_validation: prepare it even if a type has no group to hold out.
       processes: that check the images.
-      engine: 'local', or 'beam' to check and to write on Apache Beam.
+      engine: 'local', or 'beam' to check and to write on Apache Beam; or a
+        `batch.Engine`.
       beam_options: Beam's flags.
 
     Returns:
@@ -95,12 +94,11 @@ def dataset(
       InputError: if the study has no annotated images, lacks a type or a group to hold
         out, or the data directory cannot be written to.
     """
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     data_dir = os.fspath(data_dir or study.tfds_dir)
-    the_engine = batch.Engine(engine, processes, beam_options)
     rejected = costs_of_rejection(study.rows())
     cell_types_dataset_builder.check_writable(data_dir)
-    checked = examples.check_study(study, the_engine)
+    checked = examples.check_study(study, engine)
     examples.refuse_gaps(
         study, checked.contents, allow_no_validation=allow_no_validation
     )
@@ -114,7 +112,7 @@ def dataset(
     )
     is_new = builder.version not in builder.editions
     if is_new:
-        builder.download_and_prepare(download_config=_download_config(the_engine))
+        builder.download_and_prepare(download_config=_download_config(engine))
     else:
         logging.info("%s: the dataset is up to date.", study.root)
     contents = checked.contents

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cellclass_tf.core.model_metadata import Bin
 from cellclass_tf.drawing.overlay import colour_of_type
 
 _BINS = 30
@@ -85,21 +86,21 @@ def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
     return _svg(page, label)
 
 
-def reliability_svg(bins: Sequence[Mapping[str, float]]) -> str:
+def reliability_svg(bins: Sequence[Bin]) -> str:
     """Draws how often calls of each probability were right.
 
     Args:
-      bins: those of `calibration` in a model's metadata: mean, right, calls.
+      bins: those of `calibration` in a model's metadata.
     """
     from scipy import stats
 
     page, axes = _page(3.6, 3.2)
     axes.plot([0, 1], [0, 1], color="0.6", linestyle="--")
     for told in bins:
-        right = round(told["right"] * told["calls"])
-        ends = stats.binomtest(right, int(told["calls"])).proportion_ci(method="wilson")
-        axes.plot([told["mean"]] * 2, [ends.low, ends.high], color="0.5", linewidth=1)
-        axes.plot(told["mean"], told["right"], "o", color="#0072B2")
+        right = round(told.right * told.calls)
+        ends = stats.binomtest(right, told.calls).proportion_ci(method="wilson")
+        axes.plot([told.mean] * 2, [ends.low, ends.high], color="0.5", linewidth=1)
+        axes.plot(told.mean, told.right, "o", color="#0072B2")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the called type")
     axes.set_ylabel("share of right calls")
     return _svg(page, "reliability")

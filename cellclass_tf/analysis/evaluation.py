@@ -71,8 +71,7 @@ def evaluate(
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
-    if not isinstance(study, Study):
-        study = Study.open(study)
+    study = Study.open(study)
     fields, without_truth = _fields_with_truth(predictions, study, split)
     tally, partly_typed = Tally(_all_types(study, predictions)), 0
     for stem, row in fields:

@@ -11,6 +11,7 @@ import numpy as np
 from cellclass_tf import process_state
 from cellclass_tf.analysis import shares
 from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
 
@@ -63,7 +64,7 @@ def mixture(
     if not 0 < width < 1:
         raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
     rows = predictions.count_rows
-    held_out = _confusions(predictions.run, names)
+    held_out = _confusions(predictions.record_if_any, names)
     groups = _groups(rows)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
     result = {
@@ -132,13 +133,12 @@ def _ends(estimate: shares.Estimate | None, low: str, high: str) -> dict[str, An
     return dict(zip((low, high), (None, None) if ends is None else ends, strict=True))
 
 
-def _confusions(run: Mapping[str, Any], names: Sequence[str]) -> np.ndarray | None:
+def _confusions(record: RunRecord, names: Sequence[str]) -> np.ndarray | None:
     """(V, K, K) held-out cells by field, of the model that predicted; None if unknown."""
-    found = (run.get("model_metadata") or {}).get("calibration") or {}
-    fields = found.get("confusions")
-    if not fields:
+    calibration = record.model_metadata and record.model_metadata.calibration
+    if not calibration or not calibration.confusions:
         return None
-    confusions = np.array(fields, np.int64)
+    confusions = np.array(calibration.confusions, np.int64)
     if confusions.shape[1:] != (len(names), len(names)):
         raise InputError(
             f"run.json: expected confusions of {len(names)} types, got the shape "

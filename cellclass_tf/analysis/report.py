@@ -36,8 +36,6 @@ _FEATURES = (
     ("mean_nuclei_grey", "nuclei, mean grey level"),
     ("neighbours", "neighbours"),
 )
-# What the page tells of the model.
-_OF_MODEL = ("experiment", "train_steps", "checkpoint", "dataset_fingerprint")
 # A study of thousands of fields makes the page no larger.
 _SAMPLE_CELLS = 20_000
 _PICTURE_PX = 1400
@@ -76,9 +74,8 @@ def report(
         predictions = Predictions(predictions)
     shares = mixture(predictions, expected=expected, width=width)
     names = predictions.type_names
-    run = predictions.run
-    metadata = run.get("model_metadata") or {}
-    calibration = metadata.get("calibration") or {}
+    record = predictions.record_if_any
+    calibration = record.model_metadata and record.model_metadata.calibration
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cellclass_tf.analysis", "pages"),
         autoescape=True,
@@ -100,13 +97,10 @@ def report(
         histograms=_histograms(predictions),
         sample=_SAMPLE_CELLS,
         calibration=calibration,
-        reliability=charts.reliability_svg(calibration["bins"]) if calibration else "",
+        reliability=charts.reliability_svg(calibration.bins) if calibration else "",
         evaluation=_evaluation(predictions.folder / "evaluation.json"),
-        rejected=run.get("rejected") or [],
-        run=dict.fromkeys(("finished", "model", "model_sha256", "study"), "") | run,
-        metadata=dict.fromkeys(_OF_MODEL, "not recorded") | metadata,
-        settings={"min_probability": UNCERTAIN_BELOW} | (run.get("settings") or {}),
-        versions=run.get("versions") or {},
+        record=record,
+        settings={"min_probability": UNCERTAIN_BELOW} | dict(record.settings),
     )
     path = predictions.folder / REPORT_FILE
     atomic.write_text(path, page)

@@ -46,7 +46,7 @@ def fields_of(source: str | os.PathLike) -> list[Field]:
       InputError: if the folder is neither.
     """
     source = pathlib.Path(source)
-    if (source / "study.yaml").exists():
+    if Study.exists(source):
         return _of_study(Study.open(source))
     return _of_run(Predictions(source))
 
@@ -66,7 +66,7 @@ def _of_study(study: Study) -> list[Field]:
 
 
 def _of_run(predictions: Predictions) -> list[Field]:
-    images = predictions.images
+    images = predictions.images()
     lost = sum(not path.exists() for path, _ in images.values())
     if lost:
         logging.warning(

@@ -37,6 +37,7 @@ class Settings:
 
 
 @process_state.kept()
+@batch.takes_engine
 def annotate(
     study: str | os.PathLike | Study,
     *,
@@ -48,9 +49,7 @@ def annotate(
     cellprob_threshold: float = 0.0,
     device: str = "auto",
     overwrite_corrected: bool = False,
-    processes: int = 1,
-    engine: str = "local",
-    beam_options: str | Sequence[str] = (),
+    engine: batch.Engine,
 ) -> batch.Outcome:
     """Finds the cells in every accepted image of a study.
 
@@ -74,7 +73,7 @@ def annotate(
       overwrite_corrected: whether fields that were corrected by hand, or imported, are
         annotated too. Their corrections are lost.
       processes: worker processes; with 1 a crash takes this process along.
-      engine: 'local' or 'beam'; see `batch.Engine`.
+      engine: 'local' or 'beam', or a `batch.Engine`.
       beam_options: flags of Apache Beam.
 
     Returns:
@@ -84,8 +83,7 @@ def annotate(
       InputError: if the study has no images to annotate, the annotator is not known,
         or its settings or weights are no use.
     """
-    runner = batch.Engine(engine, processes, beam_options)
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     for name, value, known in (
         ("annotator", annotator, _ANNOTATORS),
         ("diameter_by", diameter_by, ("group", "field")),
@@ -103,7 +101,7 @@ def annotate(
     finder = _ANNOTATORS[annotator](settings)
     diameters = {}
     if diameter is None and diameter_by == "group":
-        diameters = _diameters(study, wanted, finder, runner)
+        diameters = _diameters(study, wanted, finder, engine)
     jobs = []
     for row in wanted:
         job = _job(study, row, finder, diameters.get(row.group))
@@ -116,9 +114,8 @@ def annotate(
         _Work(study, finder),
         jobs,
         description="annotate",
-        journal=study.journal(records.JOURNAL),
-        engine=runner,
-        skip_done=False,
+        journal=records.journal(study),
+        engine=engine,
     )
     records.record(study, done)
     queue.write_queue(study)
@@ -156,7 +153,7 @@ _ANNOTATORS: Mapping[str, Callable[[Settings], Annotator]] = {
 
 
 def _diameters(
-    study: Study, rows: Sequence[ImageRow], finder: Annotator, runner: batch.Engine
+    study: Study, rows: Sequence[ImageRow], finder: Annotator, engine: batch.Engine
 ) -> dict[str, float]:
     """Returns the diameter of each group's cells, estimated when first asked for.
 
@@ -175,8 +172,8 @@ def _diameters(
         _Sizing(study, finder),
         jobs,
         description="diameters",
-        journal=study.journal("diameters"),
-        engine=runner,
+        journal=batch.Journal(study.journal("diameters")),
+        engine=engine,
     )
     return outcome.results
 

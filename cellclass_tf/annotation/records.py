@@ -19,10 +19,6 @@ from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, digests
 
-# Everything that writes cells/ shares this journal: after a kill it tells what made the
-# labels that lie there.
-JOURNAL = "annotate"
-
 # Put behind the fingerprint of labels that a person changed.
 EDITED = "*"
 
@@ -52,6 +48,15 @@ class Settled(NamedTuple):
 
     rows: list[ImageRow]
     failures: dict[str, str]
+
+
+def journal(study: Study) -> batch.Journal:
+    """The journal that everything shares that writes cells/.
+
+    After a kill it tells what made the labels that lie there. What is done, the manifest
+    knows better.
+    """
+    return batch.Journal(study.journal("annotate"), skips_done=False)
 
 
 def write_cells(
@@ -123,7 +128,7 @@ def settle(study: Study) -> Settled:
     the field has no cells and no corrections any more.
     """
     rows, changed, failures = [], [], {}
-    results = batch.results(study.journal(JOURNAL))
+    results = journal(study).results()
     for row in study.rows():
         try:
             settled = _settled(study, row, results.get(row.image, {}))

@@ -1,15 +1,18 @@
 """One function over many files: progress, resume, and failures that harm nobody else."""
 
+from cellclass_tf.batch.engine import IN_THIS_PROCESS, Engine, takes_engine
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
-from cellclass_tf.batch.runner import Engine, Outcome, remember, results, run
+from cellclass_tf.batch.journal import Journal
+from cellclass_tf.batch.runner import Outcome, run
 
 __all__ = [
+    "IN_THIS_PROCESS",
     "Attempt",
     "Engine",
     "Job",
+    "Journal",
     "Outcome",
     "attempt",
-    "remember",
-    "results",
     "run",
+    "takes_engine",
 ]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
-import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells, read_labels
+from cellclass_tf.core.run_record import RUN_FILE, RunRecord
+from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, paths
+
+CELLS_FILE, COUNTS_FILE = "cells.csv", "counts.csv"
 
 
 class Predictions:
@@ -35,7 +37,7 @@ class Predictions:
           InputError: if it does not, or if cells.csv lacks columns.
         """
         self.folder = pathlib.Path(folder)
-        self.cells_path = self.folder / "cells.csv"
+        self.cells_path = self.folder / CELLS_FILE
         if not self.cells_path.exists():
             raise InputError(
                 f"{self.cells_path} does not exist: {self.folder} holds no predictions. "
@@ -53,6 +55,11 @@ class Predictions:
             )
         self.type_names: tuple[str, ...] = tuple(types)
 
+    @classmethod
+    def exist(cls, folder: str | os.PathLike) -> bool:
+        """Whether a folder holds predictions."""
+        return (pathlib.Path(folder) / CELLS_FILE).is_file()
+
     @functools.cached_property
     def count_rows(self) -> list[dict[str, str]]:
         """The rows of counts.csv, one a predicted image, sorted by it.
@@ -60,7 +67,7 @@ class Predictions:
         Raises:
           InputError: if there is none, or if it lacks columns or numbers.
         """
-        path = self.folder / "counts.csv"
+        path = self.folder / COUNTS_FILE
         if not path.exists():
             raise InputError(
                 f"{path} does not exist, so the images cannot be told. Run `cellclass "
@@ -78,39 +85,36 @@ class Predictions:
         return rows
 
     @functools.cached_property
-    def run(self) -> dict[str, Any]:
-        """run.json, what `predict` recorded; empty if there is none."""
-        path = self.folder / "run.json"
-        if not path.exists():
-            return {}
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: no JSON ({error}). Predict again.") from error
-        return record if isinstance(record, dict) else {}
+    def record(self) -> RunRecord:
+        """What `predict` recorded of the run.
 
-    @functools.cached_property
-    def images(self) -> dict[str, tuple[pathlib.Path, float | None]]:
-        """By stem where the image lay when it was predicted, and its pixel size in µm.
-
-        Only those that run.json tells of. What `predict` converted is looked for beside
-        the predictions; a study where it was, or where it is now if it was moved together
-        with the predictions.
+        Raises:
+          InputError: if there is no run.json, or it is broken.
         """
-        path, stems = self.folder / "run.json", set(self.stems)
-        converted, recorded = self.folder / "converted", self.run.get("study", "")
-        places = [converted] + paths.places_of(
-            recorded, self.folder, self.run.get("folder", "")
-        )
-        root = next((p for p in places if p.is_dir()), pathlib.Path(recorded))
-        found = {}
-        for entry in self.run.get("images", []):
-            image = paths.inside(str(entry["image"]), path)
-            stem = os.fspath(image.with_suffix(""))
-            if stem not in stems:
-                stem = stem.partition("/")[2]
-            found[stem] = root / "images" / image, entry.get("pixel_size_um")
-        return found
+        return RunRecord.read(self.folder / RUN_FILE)
+
+    @property
+    def record_if_any(self) -> RunRecord:
+        """The same; an empty one if there is no run.json.
+
+        Raises:
+          InputError: if run.json is broken.
+        """
+        is_there = (self.folder / RUN_FILE).exists()
+        return self.record if is_there else RunRecord()
+
+    def images(self) -> dict[str, tuple[pathlib.Path, float | None]]:
+        """Returns by stem where the image may be, and its pixel size in µm if known.
+
+        Only those that run.json tells of.
+        """
+        record = self.record_if_any
+        places = record.places_of_study(self.folder) or [pathlib.Path()]
+        root = next(filter(Study.exists, places), places[-1])
+        return {
+            entry.stem: (root / "images" / entry.image, entry.pixel_size_um)
+            for entry in record.images
+        }
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -173,28 +177,6 @@ class Predictions:
                     f"{type(error).__name__}: {error}. Run `cellclass predict` again."
                 ) from error
         return index
-
-
-def read_cells(
-    folder: str | os.PathLike, stem: str, type_names: Sequence[str] | None = None
-) -> Cells:
-    """Reads the cells of one field; for many fields open `Predictions` once.
-
-    Args:
-      folder: what `predict` wrote.
-      stem: 'TYPE/NAME' or 'NAME'.
-      type_names: the types that are expected, in class order; None takes what is there.
-
-    Raises:
-      InputError: if they cannot be read, or if the types are others.
-    """
-    predictions = Predictions(folder)
-    if type_names is not None and tuple(type_names) != predictions.type_names:
-        raise InputError(
-            f"{predictions.cells_path}: expected the types {', '.join(type_names)}; got "
-            f"{', '.join(predictions.type_names)}."
-        )
-    return predictions.read(stem)
 
 
 def _numbers(

@@ -1,87 +1,146 @@
-"""run.json: what `predict` recorded of a run, read with care."""
+"""run.json: what `predict` recorded of a run."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+from cellclass_tf.core.model_metadata import ModelMetadata
 from cellclass_tf.core.study import MIXED, Study
-from cellclass_tf.errors import InputError
 from cellclass_tf.storage import paths
+from cellclass_tf.storage.records import Record
+
+RUN_FILE = "run.json"
+# Where `predict` converts raw files to, below its output.
+CONVERTED_FOLDER = "converted"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A predictions folder and its run.json."""
+class PredictedImage:
+    """One image that was predicted.
 
-    root: pathlib.Path
-    record: Mapping[str, Any]
+    Attributes:
+      stem: what cells.csv calls it: 'TYPE/NAME', or 'NAME' of a raw file.
+      image: path of the merged image below images/ of its study.
+      sha256: of the merged image.
+      labels_sha256: of the label image that was written.
+      pixel_size_um: with which it was predicted; None if unknown.
+      raw_file: as in the study's manifest.
+      raw_sha256: the same.
+    """
+
+    stem: str
+    image: str
+    sha256: str = ""
+    labels_sha256: str = ""
+    pixel_size_um: float | None = None
+    raw_file: str = ""
+    raw_sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectedImage:
+    """One image that was left out, and why."""
+
+    image: str
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord(Record):
+    """What `predict` recorded of a run; '' or empty where an older version did not.
+
+    Attributes:
+      folder: of the results, as it was then.
+      study: folder of the images' study.
+      model: folder of the model.
+      model_sha256: of its files.
+      model_metadata: the model's cellclass.json; None if it is not known.
+      settings: the arguments of `predict`, by name.
+      versions: of cellclass_tf and libraries, by name.
+      finished: when, in ISO 8601.
+      images: that were predicted.
+      rejected: that were left out since the study rejects them.
+    """
+
+    NAME: ClassVar[str] = "cellclass_tf predictions"
+    VERSION: ClassVar[int] = 2
+    EXPECTED: ClassVar[str] = "what `cellclass predict` records of a run"
+    REMEDY: ClassVar[str] = "Run `cellclass predict` again."
+
+    folder: str = ""
+    study: str = ""
+    model: str = ""
+    model_sha256: str = ""
+    model_metadata: ModelMetadata | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    finished: str = ""
+    images: tuple[PredictedImage, ...] = ()
+    rejected: tuple[RejectedImage, ...] = ()
 
     @classmethod
-    def open(cls, root: pathlib.Path) -> Run:
-        path = root / "run.json"
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            record = {key: _of_kind(record, key, kind) for key, kind in _KINDS.items()}
-            for entry in record["images"]:
-                entry |= {key: _of_kind(entry, key, str) for key in _IMAGE_KEYS}
-                paths.inside(entry["image"], path)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise InputError(
-                f"{path}: expected what `cellclass predict` records of a run; "
-                f"{type(error).__name__}: {error}. Run `cellclass predict` again."
-            ) from error
-        return cls(root, record)
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Gives the images of version 1 their stems."""
+        if not content.get("model_metadata"):
+            content["model_metadata"] = None
+        else:
+            metadata = content["model_metadata"]
+            content["model_metadata"] = ModelMetadata.upgraded(dict(metadata), 2)
+        images = content.get("images", [])
+        if not isinstance(images, list):
+            raise TypeError("images is no list")
+        images = [dict(entry) for entry in images]
+        for entry in images:
+            if version < 2:
+                entry["stem"] = _stem_of_version_1(content, str(entry["image"]))
+            for name in (entry["image"], entry["stem"]):
+                paths.inside(str(name), RUN_FILE)
+        return content | {"images": images}
 
-    @property
-    def is_of_raw_files(self) -> bool:
-        """Whether `predict` converted its input to PREDICTIONS/converted."""
-        study = pathlib.PurePath(self.record["study"])
-        given = self.record["settings"].get("input")
-        return study.name == "converted" and study != pathlib.PurePath(str(given))
+    def as_content(self) -> dict[str, Any]:
+        """Returns what the file holds."""
+        content = super().as_content()
+        if self.model_metadata:
+            content["model_metadata"] = self.model_metadata.as_content()
+        return content
 
-    @property
-    def entries(self) -> dict[str, dict[str, str]]:
-        """The images by stem, as cells.csv names them."""
-        prefix = f"{MIXED}/" if self.is_of_raw_files else ""
-        return {
-            entry["image"].removesuffix(".png").removeprefix(prefix): entry
-            for entry in self.record["images"]
-        }
+    def places_of_study(self, folder: pathlib.Path) -> list[pathlib.Path]:
+        """Returns where the images' study may be now, the likeliest place first.
 
-    def study(self, folder: str | os.PathLike | None) -> Study | None:
-        """The study of the images; None if it is not to be found."""
-        if folder is not None:
-            return Study.open(folder)
-        found_at = [self.root / "converted"] if self.is_of_raw_files else []
-        found_at += paths.places_of(
-            self.record["study"], self.root, self.record["folder"]
-        )
-        found = (place for place in found_at if (place / "study.yaml").is_file())
-        place = next(found, None)
+        Args:
+          folder: of the predictions, now.
+        """
+        found = paths.places_of(self.study, folder, self.folder)
+        if _is_converted(self.study, self.settings):
+            return [folder / CONVERTED_FOLDER, *found]
+        return found
+
+    def find_study(self, folder: pathlib.Path) -> Study | None:
+        """Opens the study of the predicted images; None if it is not to be found.
+
+        Raises:
+          InputError: if its study.yaml is broken.
+        """
+        place = next(filter(Study.exists, self.places_of_study(folder)), None)
         return place and Study.open(place)
 
-
-_KINDS = {
-    "folder": str,
-    "model": str,
-    "model_sha256": str,
-    "model_metadata": dict,
-    "settings": dict,
-    "study": str,
-    "versions": dict,
-    "finished": str,
-    "images": list,
-}
-_IMAGE_KEYS = ("image", "sha256", "labels_sha256", "raw_file", "raw_sha256")
+    def places_of_model(self, folder: pathlib.Path) -> list[pathlib.Path]:
+        """Returns where the model may be now, the likeliest place first."""
+        return paths.places_of(self.model, folder, self.folder)
 
 
-def _of_kind(record: Mapping[str, Any], key: str, kind: type) -> Any:
-    """A value of a record, empty where an older version did not write it."""
-    if not isinstance(record, dict) or not isinstance(record.get(key, kind()), kind):
-        raise TypeError(f"no {key} of type {kind.__name__} in {str(record)[:60]}")
-    return record.get(key, kind())
+def _is_converted(study: str, settings: Mapping[str, Any]) -> bool:
+    """Whether `predict` made the study itself, from raw files."""
+    path, given = pathlib.PurePath(study), settings.get("input")
+    return path.name == CONVERTED_FOLDER and path != pathlib.PurePath(str(given))
+
+
+def _stem_of_version_1(content: Mapping[str, Any], image: str) -> str:
+    """What cells.csv calls an image, of which version 1 recorded the path alone."""
+    stem = image.removesuffix(".png")
+    if _is_converted(content.get("study", ""), content.get("settings", {})):
+        return stem.removeprefix(f"{MIXED}/")
+    return stem

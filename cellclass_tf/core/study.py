@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -14,29 +15,19 @@ import numpy as np
 from cellclass_tf.core import manifest
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.manifest import COLUMNS, REJECTED, ImageRow
+from cellclass_tf.core.study_settings import (
+    DEFAULT_CELL_TYPES,
+    SETTINGS_FILE,
+    ChannelRules,
+    EmissionRanges,
+    StudySettings,
+)
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, paths, png
 
 MIXED = "mixed"
 # Names that mean something else in folders and in tables.
 _RESERVED = (MIXED, UNKNOWN, "missed", "invented")
-DEFAULT_CELL_TYPES = ("HEK", "N2a")
-
-# Patterns that name a stain or its colour, matched anywhere in a channel's name.
-DEFAULT_CHANNEL_RULES = {
-    "nuclei": ["dapi", "hoechst", "nucle", "h2b", "draq5", "blue"],
-    "cytoplasm": [
-        "gfp",
-        "fitc",
-        "cyto",
-        "actin",
-        "phalloidin",
-        r"(alexa|af)\s*(fluor)?\W*488",
-        "green",
-    ],
-}
-# Where no name matches: peak emission of the stains that are usual, in nm.
-DEFAULT_EMISSION_NM = {"nuclei": (420.0, 480.0), "cytoplasm": (500.0, 550.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +46,18 @@ class Study:
     root: pathlib.Path
     cell_types: tuple[str, ...] = DEFAULT_CELL_TYPES
     channel_rules: Mapping[str, Sequence[str]] = dataclasses.field(
-        default_factory=lambda: DEFAULT_CHANNEL_RULES
+        default_factory=lambda: dataclasses.asdict(ChannelRules())
     )
     emission_nm: Mapping[str, Sequence[float]] = dataclasses.field(
-        default_factory=lambda: DEFAULT_EMISSION_NM
+        default_factory=lambda: dataclasses.asdict(EmissionRanges())
     )
     pixel_size_um: float | None = None
+
+    @classmethod
+    def exists(cls, study: str | os.PathLike | Study) -> bool:
+        """Whether a folder is a study."""
+        root = study.root if isinstance(study, Study) else pathlib.Path(study)
+        return (root / SETTINGS_FILE).is_file()
 
     @classmethod
     def create(
@@ -76,58 +73,79 @@ class Study:
         """
         import yaml
 
-        study = cls(pathlib.Path(root), tuple(cell_types), pixel_size_um=pixel_size_um)
-        if study._file.exists():
-            raise InputError(f"{study._file} exists already; open the study instead.")
-        _check_cell_types(study.cell_types, study._file)
-        content = {
-            "cell_types": list(study.cell_types),
-            "channels": {key: list(rule) for key, rule in study.channel_rules.items()},
-            "emission_nm": {key: list(nm) for key, nm in study.emission_nm.items()},
-            "pixel_size_um": pixel_size_um,
-        }
-        atomic.write_text(study._file, yaml.safe_dump(content, sort_keys=False))
+        path = pathlib.Path(root) / SETTINGS_FILE
+        if path.exists():
+            raise InputError(f"{path} exists already; open the study instead.")
+        settings = StudySettings(tuple(cell_types), pixel_size_um=pixel_size_um)
+        study = cls._of(root, settings)
+        # From a text, so that no tuple is written as Python's own.
+        content = json.loads(json.dumps(settings.as_content()))
+        atomic.write_text(path, yaml.safe_dump(content, sort_keys=False))
         return study
 
     @classmethod
-    def open(cls, root: str | os.PathLike) -> Study:
-        """Opens the study in a folder.
+    def open(cls, study: str | os.PathLike | Study) -> Study:
+        """Opens the study in a folder; a study is returned as it is.
 
         Raises:
           InputError: if there is no study.yaml, or it says something unusable.
         """
         import yaml
 
-        root = pathlib.Path(root)
-        path = root / "study.yaml"
-        if not path.exists():
+        if isinstance(study, Study):
+            return study
+        path = pathlib.Path(study) / SETTINGS_FILE
+        if not path.is_file():
             raise InputError(
-                f"{path} does not exist: {root} is not a study. Make one with "
+                f"{path} does not exist: {study} is not a study. Make one with "
                 "`cellclass convert` or `cellclass simulate`."
             )
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if not isinstance(content["cell_types"], list):
-                raise TypeError("cell_types is no list")
-            study = cls(
-                root,
-                tuple(str(name) for name in content["cell_types"]),
-                _checked_rules(content.get("channels") or DEFAULT_CHANNEL_RULES),
-                _checked_ranges(content.get("emission_nm") or DEFAULT_EMISSION_NM),
-                manifest.to_float(str(content.get("pixel_size_um") or "")),
-            )
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, re.error) as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise InputError(
-                f"{path}: expected cell_types (a list), channels and emission_nm (each "
-                "for nuclei and cytoplasm) and pixel_size_um; "
-                f"{type(error).__name__}: {error}"
+                f"{path}: expected {StudySettings.EXPECTED}; {error}"
             ) from error
-        _check_cell_types(study.cell_types, path)
+        return cls._of(study, StudySettings.parse(content, path, strict=False))
+
+    @classmethod
+    def open_or_create(
+        cls,
+        study: str | os.PathLike | Study,
+        cell_types: Sequence[str] = DEFAULT_CELL_TYPES,
+        pixel_size_um: float | None = None,
+    ) -> Study:
+        """Opens the study in a folder; where there is none, one is made.
+
+        Args:
+          study: the folder; a study is returned as it is.
+          cell_types: of a study that is made.
+          pixel_size_um: the same.
+
+        Raises:
+          InputError: as `open` and `create` do.
+        """
+        if cls.exists(study):
+            return cls.open(study)
+        return cls.create(study, cell_types, pixel_size_um)
+
+    @classmethod
+    def _of(cls, root: str | os.PathLike, settings: StudySettings) -> Study:
+        study = cls(
+            pathlib.Path(root),
+            settings.cell_types,
+            dataclasses.asdict(settings.channels),
+            dataclasses.asdict(settings.emission_nm),
+            settings.pixel_size_um,
+        )
+        _check_cell_types(study.cell_types, study.settings_path)
+        _check_patterns(study.channel_rules, study.settings_path)
         return study
 
     @property
-    def _file(self) -> pathlib.Path:
-        return self.root / "study.yaml"
+    def settings_path(self) -> pathlib.Path:
+        """study.yaml."""
+        return self.root / SETTINGS_FILE
 
     @property
     def manifest_path(self) -> pathlib.Path:
@@ -265,7 +283,7 @@ class Study:
         """
         if cell_type not in (*self.cell_types, MIXED):
             raise InputError(
-                f"Unknown cell type {cell_type!r}; {self._file} has "
+                f"Unknown cell type {cell_type!r}; {self.settings_path} has "
                 f"{', '.join(self.cell_types)} (and {MIXED}). Add it there if it is right."
             )
         return cell_type
@@ -303,20 +321,11 @@ def _check_cell_types(cell_types: Sequence[str], path: pathlib.Path) -> None:
         raise InputError(f"{path}: expected at least one cell type.")
 
 
-def _checked_rules(rules: Mapping) -> dict[str, list[str]]:
-    """Raises KeyError, TypeError or re.error unless both kinds have good patterns."""
-    for kind in DEFAULT_CHANNEL_RULES:
-        if isinstance(rules[kind], str):
-            raise TypeError(f"channels: {kind} is no list of patterns")
-        for pattern in rules[kind]:
+def _check_patterns(rules: Mapping[str, Sequence[str]], path: pathlib.Path) -> None:
+    for pattern in itertools.chain.from_iterable(rules.values()):
+        try:
             re.compile(pattern)
-    return {kind: list(rules[kind]) for kind in DEFAULT_CHANNEL_RULES}
-
-
-def _checked_ranges(ranges: Mapping) -> dict[str, tuple[float, float]]:
-    """Raises KeyError, TypeError or ValueError unless both kinds have a range."""
-    checked = {}
-    for kind in DEFAULT_EMISSION_NM:
-        low, high = ranges[kind]
-        checked[kind] = (float(low), float(high))
-    return checked
+        except re.error as error:
+            raise InputError(
+                f"{path}: channels: {pattern!r} is no regular expression ({error})."
+            ) from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cellclass_tf import batch
+from cellclass_tf import batch, versions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import MIXED, ImageRow, Study
@@ -40,7 +40,7 @@ class Checked:
     outcome: batch.Outcome
 
 
-def check_study(study: Study, engine: batch.Engine | None = None) -> Checked:
+def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> Checked:
     """Finds the images that can be examples and gives them splits.
 
     Rejected images, images without cells files and mixed images in which the type of a
@@ -58,9 +58,8 @@ def check_study(study: Study, engine: batch.Engine | None = None) -> Checked:
         _Check(study),
         [_check_job(study, row) for row in annotated],
         description="check",
-        journal=study.journal("dataset"),
+        journal=batch.Journal(study.journal("dataset"), must_record=False),
         engine=engine,
-        must_record=False,
     )
     outcome.failures.update(_labels_without_images(study, every))
     usable = [row for row in rows if _is_usable(outcome, row)]
@@ -297,7 +296,7 @@ class _Check:
 def _check_job(study: Study, row: ImageRow) -> batch.Job:
     path = study.cells_path(row)
     key = digests.fingerprint(
-        "3",
+        versions.FIELD_CHECK,
         study.image_path(row),
         path,
         path.with_suffix(".csv"),

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from cellclass_tf import batch, process_state
+from cellclass_tf import batch, process_state, versions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets.culture import field as culture_field
@@ -20,8 +20,6 @@ from cellclass_tf.storage import atomic, digests
 
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325
-# Of how cells are drawn; a study that was drawn in another way is drawn anew.
-_DRAWING = 2
 CELL_TYPES = tuple(culture_field.LOOKS)
 # What names the dish in a simulated file's name, for `convert --group`.
 GROUP_PATTERN = r"[^/]+_dish\d+"
@@ -133,7 +131,7 @@ def simulate(
         _write_field,
         jobs,
         description="simulate",
-        journal=study.journal("simulate"),
+        journal=batch.Journal(study.journal("simulate")),
         engine=batch.Engine(processes=processes),
     )
 
@@ -170,19 +168,20 @@ def _chosen(
 def _fingerprint(field: _Field) -> str:
     """Of all that the bytes of a field depend on, but its name."""
     return digests.fingerprint(
-        _DRAWING, field.size_px, field.seed, field.study.cell_types, field.tied
+        versions.SIMULATION,
+        field.size_px,
+        field.seed,
+        field.study.cell_types,
+        field.tied,
     )
 
 
 def _open_or_create(root: pathlib.Path) -> Study:
-    known = CELL_TYPES
-    if not (root / "study.yaml").exists():
-        return Study.create(root, known, pixel_size_um=PIXEL_SIZE_UM)
-    study = Study.open(root)
-    strangers = sorted(set(study.cell_types) - set(known))
+    study = Study.open_or_create(root, CELL_TYPES, PIXEL_SIZE_UM)
+    strangers = sorted(set(study.cell_types) - set(CELL_TYPES))
     if strangers:
         raise InputError(
-            f"{root}: cannot simulate {strangers[0]!r}; known are {', '.join(known)}. "
+            f"{root}: cannot simulate {strangers[0]!r}; known are {', '.join(CELL_TYPES)}. "
             "Simulate into a new folder."
         )
     return study

@@ -69,7 +69,7 @@ def export_cellpose(
     Raises:
       InputError: if the study has no accepted images, or none in the queue.
     """
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     output = pathlib.Path(output)
     rows, failures = records.settle(study)
     rows = [row for row in rows if row.verdict != REJECTED]
@@ -85,14 +85,13 @@ def export_cellpose(
                 "none (corrected ones leave the queue). Run `cellclass annotate`, or "
                 "export all images."
             )
-    journal = output / _EXPORTED
-    before = batch.results(journal)
+    journal = batch.Journal(output / _EXPORTED, skips_done=False)
+    before = journal.results()
     outcome = batch.run(
         lambda row: _export_field(study, row, output, before.get(row.image, {})),
         [batch.Job(row.image, row) for row in rows],
         description="export",
         journal=journal,
-        skip_done=False,
     )
     return outcome.merged(batch.Outcome(failures=failures))
 
@@ -121,13 +120,13 @@ def import_cellpose(
     Raises:
       InputError: if the study has no images, or the folder no such files.
     """
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     source = pathlib.Path(source)
     paths = sorted(source.rglob(f"*{_ENDING}")) if source.is_dir() else []
     if not paths:
         raise InputError(f"{source}: expected a folder with files NAME{_ENDING}.")
     candidates = _candidates(study, paths, source)
-    exported = batch.results(source / _EXPORTED)
+    exported = batch.Journal(source / _EXPORTED).results()
 
     def read(row: ImageRow, path: pathlib.Path) -> Arrival | None:
         return _read(study, row, path, exported.get(row.image, {}))
@@ -220,7 +219,7 @@ def _remember(
             labels = _labels_of(candidate.source, pickled_npy.load(candidate.source))
             agreed = {"labels": _digest(labels), "study": result["cells_sha256"]}
             news[image] = exported[image] | agreed
-    batch.remember(source / _EXPORTED, news)
+    batch.Journal(source / _EXPORTED).remember(news)
 
 
 def _candidates(

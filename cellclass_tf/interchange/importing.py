@@ -105,8 +105,7 @@ def import_cells(
         lambda task: _import_field(study, read, *task),
         jobs,
         description="import",
-        journal=study.journal(records.JOURNAL),
-        skip_done=False,
+        journal=records.journal(study),
     )
     records.record(study, done)
     queue.write_queue(study)

@@ -75,7 +75,7 @@ def import_masks(
     Raises:
       InputError: if the study has no images, or the folder no label file.
     """
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     source = pathlib.Path(source)
     rows = study.rows()
     if not rows:

@@ -11,6 +11,11 @@ from absl import logging
 from scipy import optimize
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.model_metadata import (
+    UNCALIBRATED_SCORE_THRESHOLD,
+    Bin,
+    CalibrationRecord,
+)
 from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import postprocessing
 
@@ -95,28 +100,25 @@ class Calibration:
         """Share of the matched cells that got their type."""
         return float(self.confusions.trace(axis1=1, axis2=2).sum() / self.cells)
 
-    def to_json(self) -> dict:
+    def record(self) -> CalibrationRecord:
         """Returns what cellclass.json holds."""
-        return {
-            "fields": self.fields,
-            "cells": self.cells,
-            "type_accuracy": self.accuracy,
-            "confusions": self.confusions.tolist(),
-            "expected_calibration_error_before": self.before.expected_error,
-            "expected_calibration_error": self.after.expected_error,
-            "bins": [
-                {"from": low, "to": high, "calls": int(n), "right": share, "mean": mean}
-                for low, high, n, share, mean in zip(
-                    self.after.edges[:-1].tolist(),
-                    self.after.edges[1:].tolist(),
-                    self.after.counts,
-                    self.after.accuracy.tolist(),
-                    self.after.confidence.tolist(),
-                    strict=True,
-                )
-                if n
-            ],
-        }
+        bins = zip(
+            self.after.edges[:-1].tolist(),
+            self.after.edges[1:].tolist(),
+            self.after.confidence.tolist(),
+            self.after.accuracy.tolist(),
+            self.after.counts,
+            strict=True,
+        )
+        return CalibrationRecord(
+            fields=self.fields,
+            cells=self.cells,
+            type_accuracy=self.accuracy,
+            confusions=self.confusions.tolist(),
+            expected_calibration_error_before=self.before.expected_error,
+            expected_calibration_error=self.after.expected_error,
+            bins=tuple(Bin(*found, int(n)) for *found, n in bins if n),
+        )
 
 
 class Calibrator:
@@ -203,7 +205,7 @@ def best_score_threshold(
     """The score below which cells are better left out: the middle of where F1 is best.
 
     Held-out fields are mostly crowded, and where there is more empty ground there is more
-    to invent: it is never below `outlining.UNCALIBRATED_SCORE_THRESHOLD`.
+    to invent: it is never below `UNCALIBRATED_SCORE_THRESHOLD`.
 
     Args:
       fields: true and found cells, and their pairs (P, 2) of `matching.match_cells`.
@@ -217,8 +219,8 @@ def best_score_threshold(
     )
     true = sum(len(true) for true, _, _ in fields)
     if not right.any():
-        return postprocessing.UNCALIBRATED_SCORE_THRESHOLD
-    least = np.linspace(postprocessing.UNCALIBRATED_SCORE_THRESHOLD, 0.9, 61)
+        return UNCALIBRATED_SCORE_THRESHOLD
+    least = np.linspace(UNCALIBRATED_SCORE_THRESHOLD, 0.9, 61)
     kept = scores[None] >= least[:, None]
     f1 = 2 * (kept & right).sum(axis=1) / (kept.sum(axis=1) + true)
     best = first = last = int(f1.argmax())

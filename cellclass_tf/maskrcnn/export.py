@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -18,6 +18,7 @@ from absl import logging
 import cellclass_tf
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.model_metadata import METADATA_FILE, ModelMetadata
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import (
     calibration,
@@ -31,7 +32,7 @@ from cellclass_tf.maskrcnn import (
 )
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.splits.assignment import COMPOSED
-from cellclass_tf.storage import atomic, csv_json
+from cellclass_tf.storage import atomic
 
 RELIABILITY_FILE = "reliability.png"
 
@@ -104,7 +105,7 @@ def export(
 
 def _check_output(output: pathlib.Path) -> None:
     """Raises InputError if the folder holds anything but an earlier model."""
-    is_model = (output / predictor.METADATA_FILE).exists()
+    is_model = (output / METADATA_FILE).exists()
     if output.exists() and not is_model and (output.is_file() or any(output.iterdir())):
         raise InputError(
             f"{output} exists and is no exported model; choose a folder for the model."
@@ -126,27 +127,22 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         module, os.fspath(folder), signatures={"serving_default": module.serve}
     )
     facts = params.task
-    content = {
-        "format": predictor.FORMAT,
-        "type_names": list(facts.type_names),
-        "tile_px": facts.export_size_px,
-        "scale": facts.scale,
-        "model_diameter_px": facts.model_diameter_px,
-        "cell_diameter_px": facts.cell_diameter_px,
-        "pixel_size_um": facts.pixel_size_um or None,
-        "grayscale": facts.grayscale,
-        "mask_threshold": postprocessing.MASK_THRESHOLD,
-        "score_threshold": postprocessing.UNCALIBRATED_SCORE_THRESHOLD,
-        "temperature": 1.0,
-        "calibration": None,
-        "experiment": experiment,
-        "checkpoint": pathlib.Path(checkpoint).name,
-        "train_steps": params.trainer.train_steps,
-        "dataset_fingerprint": facts.fingerprint,
-        "cellclass_tf": cellclass_tf.__version__,
-        "tensorflow": tf.__version__,
-    }
-    csv_json.write_json(pathlib.Path(folder) / predictor.METADATA_FILE, content)
+    metadata = ModelMetadata(
+        type_names=tuple(facts.type_names),
+        tile_px=facts.export_size_px,
+        scale=facts.scale,
+        model_diameter_px=facts.model_diameter_px,
+        cell_diameter_px=facts.cell_diameter_px,
+        pixel_size_um=facts.pixel_size_um or None,
+        grayscale=facts.grayscale,
+        experiment=experiment,
+        checkpoint=pathlib.Path(checkpoint).name,
+        train_steps=params.trainer.train_steps,
+        dataset_fingerprint=facts.fingerprint,
+        cellclass_tf=cellclass_tf.__version__,
+        tensorflow=tf.__version__,
+    )
+    metadata.write(pathlib.Path(folder) / METADATA_FILE)
 
 
 def _calibrate(
@@ -174,15 +170,14 @@ def _calibrate(
             "are none. Probabilities are the network's own."
         )
         return
-    path = folder / predictor.METADATA_FILE
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content |= {
-        "mask_threshold": found.mask_threshold,
-        "score_threshold": found.score_threshold,
-        "temperature": found.temperature,
-        "calibration": found.to_json(),
-    }
-    csv_json.write_json(path, content)
+    metadata = dataclasses.replace(
+        model.metadata,
+        mask_threshold=found.mask_threshold,
+        score_threshold=found.score_threshold,
+        temperature=found.temperature,
+        calibration=found.record(),
+    )
+    metadata.write(folder / METADATA_FILE)
     (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
     logging.info(
         "Calibrated on %d cells of %d held-out fields: masks end at %.2f, cells have "

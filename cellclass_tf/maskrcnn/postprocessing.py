@@ -9,19 +9,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.model_metadata import UNCALIBRATED_MASK_THRESHOLD
 from cellclass_tf.labels import components, tiling
 
 # A cell that shares more than this with one that is already there is the same cell.
 _SAME_CELL_SHARE = 0.5
 # Width of the Gaussian that smooths outlines, over the cell's diameter.
 _SMOOTHING = 0.05
-# Where an unsure mask ends. Masks fade before the outline is reached, more so after a short
-# training, so that one half would draw cells too small; see `calibration`.
-MASK_THRESHOLD = 0.45
 # What is less sure to be a cell is not looked at.
 SCORE_THRESHOLD = 0.1
-# And is left out, unless held-out fields gave a better limit; see `calibration`.
-UNCALIBRATED_SCORE_THRESHOLD = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +85,7 @@ def cells_from_detections(
     shape_yx: tuple[int, int],
     type_names: tuple[str, ...],
     *,
-    mask_threshold: float = MASK_THRESHOLD,
+    mask_threshold: float = UNCALIBRATED_MASK_THRESHOLD,
     temperature: float = 1.0,
 ) -> Cells:
     """Shares the pixels out: each goes to the cell whose mask is surest there.

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.model_metadata import METADATA_FILE, ModelMetadata
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import postprocessing
 from cellclass_tf.storage import digests
-
-FORMAT = "cellclass_tf Mask R-CNN 2"
-METADATA_FILE = "cellclass.json"
 
 _TILES_A_CALL = 4
 # Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
@@ -30,15 +26,15 @@ class Predictor:
     """A trained model, ready for merged images.
 
     Attributes:
-      metadata: what the model was trained on; see METADATA_FILE beside the SavedModel.
+      metadata: what the model was trained on; from cellclass.json beside the SavedModel.
       type_names: names of the cell types, in class order.
       fingerprint: SHA-256 of the SavedModel's files.
     """
 
-    def __init__(self, serve, metadata: dict[str, Any], fingerprint: str):
+    def __init__(self, serve, metadata: ModelMetadata, fingerprint: str):
         self._serve = serve
         self.metadata = metadata
-        self.type_names = tuple(metadata["type_names"])
+        self.type_names = metadata.type_names
         self.fingerprint = fingerprint
         self._path: pathlib.Path | None = None
 
@@ -100,7 +96,7 @@ class Predictor:
             the model was trained with.
         """
         check_merged(image)
-        if not self.metadata["grayscale"] and _has_no_nuclei(image):
+        if not self.metadata.grayscale and _has_no_nuclei(image):
             raise InputError(
                 "The image has no nuclei (its blue channel is all 0), and the model was "
                 "trained with them. Convert the field with --nuclei=..., or train a "
@@ -115,16 +111,14 @@ class Predictor:
             detections,
             image.shape[:2],
             self.type_names,
-            mask_threshold=self.metadata["mask_threshold"],
-            temperature=self.metadata["temperature"],
+            mask_threshold=self.metadata.mask_threshold,
+            temperature=self.metadata.temperature,
         )
 
     @property
     def score_threshold(self) -> float:
         """The score from which on held-out fields say that there is a cell."""
-        return self.metadata.get(
-            "score_threshold", postprocessing.UNCALIBRATED_SCORE_THRESHOLD
-        )
+        return self.metadata.score_threshold
 
     def scale_for(self, pixel_size_um: float | None) -> float:
         """Network pixels per image pixel, for images of a pixel size.
@@ -132,14 +126,14 @@ class Predictor:
         Raises:
           InputError: if the size is far from that of the training images.
         """
-        trained = self.metadata.get("pixel_size_um")
+        trained = self.metadata.pixel_size_um
         ratio = pixel_size_um / trained if pixel_size_um and trained else 1.0
         if not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
             raise InputError(
                 f"A pixel size of {pixel_size_um} µm, against {trained} µm in training, "
                 f"is more than {_LARGEST_RATIO} times another. Is the unit µm?"
             )
-        return self.metadata["scale"] * ratio
+        return self.metadata.scale * ratio
 
     def detect(
         self, image: np.ndarray, *, scale: float, score_threshold: float
@@ -149,8 +143,8 @@ class Predictor:
         A tile owns the cells whose middle lies in its core; cores part the field.
         """
         scaled = _resized(image, scale)
-        size = self.metadata["tile_px"]
-        margin = tiling.margin_for(self.metadata["model_diameter_px"], size)
+        size = self.metadata.tile_px
+        margin = tiling.margin_for(self.metadata.model_diameter_px, size)
         found = []
         for batch in _batches(tiling.tiles_of(scaled.shape[:2], size, margin)):
             pixels = _stacked([_cut(scaled, tile, size) for tile in batch])
@@ -171,24 +165,14 @@ def _loaded(path: pathlib.Path, fingerprint: str) -> Predictor:
     return predictor
 
 
-def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
+def _read_metadata(path: pathlib.Path) -> ModelMetadata:
     file = path / METADATA_FILE
     if not file.exists():
         raise InputError(
             f"{file} does not exist: {path} is no exported model. Make one with "
             "`python -m experiments.export`."
         )
-    try:
-        metadata = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{file}: no JSON ({error}). Export the model again."
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise InputError(
-            f"{file}: expected format {FORMAT!r}, got {metadata.get('format')!r}."
-        )
-    return metadata
+    return ModelMetadata.read(file)
 
 
 def _has_no_nuclei(image: np.ndarray) -> bool:

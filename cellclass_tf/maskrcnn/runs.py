@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
+from collections.abc import Mapping
+from typing import ClassVar
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -18,11 +20,54 @@ from official.modeling import hyperparams
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config
-from cellclass_tf.storage import csv_json, paths
+from cellclass_tf.storage import paths
+from cellclass_tf.storage.records import Record
 
 PARAMS_FILE = "params.yaml"
 RECORD_FILE = "run.json"
 _PACKAGES = ("cellclass_tf", "tensorflow", "tf-models-official", "tf_keras", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRecord(Record):
+    """run.json of a training run: what was run, with what, and where.
+
+    Attributes:
+      experiment: name of the experiment.
+      folder: of the run, as it was then: where the dataset is found from here if both
+        are moved; '' where an older version did not record it.
+      seed: of the training.
+      steps: of the training.
+      dataset: name and version of the dataset.
+      dataset_fingerprint: of the dataset.
+      starting_weights: checkpoint from which the run started; None for random weights.
+      distribution_strategy: as in Model Garden's runtime.
+      precision: in which the network computed.
+      processor: kind of the processor.
+      processors: number of them.
+      gpus: number of them.
+      python: its version.
+      versions: of packages, by name.
+    """
+
+    NAME: ClassVar[str] = "cellclass_tf training"
+    EXPECTED: ClassVar[str] = "what `python -m experiments.train` records of a run"
+    REMEDY: ClassVar[str] = "Copy it again from its source, or train again."
+
+    experiment: str
+    folder: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    dataset: str = ""
+    dataset_fingerprint: str = ""
+    starting_weights: str | None = None
+    distribution_strategy: str = ""
+    precision: str = ""
+    processor: str = ""
+    processors: int | None = None
+    gpus: int | None = None
+    python: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def begin(
@@ -37,24 +82,23 @@ def begin(
     _check_same_data(params, model_dir)
     train_utils.serialize_config(params, os.fspath(model_dir))
     runtime = params.runtime
-    record = {
-        # Where the dataset is found from here if both are moved.
-        "folder": paths.recorded_path(model_dir),
-        "experiment": experiment,
-        "seed": params.task.train_data.seed,
-        "steps": params.trainer.train_steps,
-        "dataset": params.task.train_data.tfds_name,
-        "dataset_fingerprint": params.task.fingerprint,
-        "starting_weights": params.task.init_checkpoint or None,
-        "distribution_strategy": runtime.distribution_strategy,
-        "precision": runtime.mixed_precision_dtype,
-        "processor": platform.machine(),
-        "processors": os.cpu_count(),
-        "gpus": runtime.num_gpus,
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
-    csv_json.write_json(model_dir / RECORD_FILE, record)
+    record = TrainingRecord(
+        folder=paths.recorded_path(model_dir),
+        experiment=experiment,
+        seed=params.task.train_data.seed,
+        steps=params.trainer.train_steps,
+        dataset=params.task.train_data.tfds_name,
+        dataset_fingerprint=params.task.fingerprint,
+        starting_weights=params.task.init_checkpoint or None,
+        distribution_strategy=runtime.distribution_strategy,
+        precision=runtime.mixed_precision_dtype or "",
+        processor=platform.machine(),
+        processors=os.cpu_count(),
+        gpus=runtime.num_gpus,
+        python=platform.python_version(),
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+    )
+    record.write(model_dir / RECORD_FILE)
 
 
 def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.ExperimentConfig:
@@ -127,9 +171,7 @@ def _fingerprint_of(dataset: tfds.core.Path) -> str | None:
 def _folder_then(model_dir: pathlib.Path) -> str:
     """Where a run's folder was when it was trained; '' if that is not recorded."""
     path = model_dir / RECORD_FILE
-    if not path.exists():
-        return ""
-    return json.loads(path.read_text(encoding="utf-8")).get("folder", "")
+    return TrainingRecord.read(path).folder if path.exists() else ""
 
 
 def experiment_of(model_dir: str | os.PathLike) -> str:
@@ -141,7 +183,7 @@ def experiment_of(model_dir: str | os.PathLike) -> str:
     path = pathlib.Path(model_dir) / RECORD_FILE
     if not path.exists():
         raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
-    return json.loads(path.read_text(encoding="utf-8"))["experiment"]
+    return TrainingRecord.read(path).experiment
 
 
 def folder_of(checkpoint: str | os.PathLike) -> pathlib.Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cellclass_tf.core.micrograph import Micrograph
-from cellclass_tf.core.study import DEFAULT_CHANNEL_RULES, DEFAULT_EMISSION_NM
+from cellclass_tf.core.study_settings import ChannelRules, EmissionRanges
 from cellclass_tf.errors import InputError
 
 KINDS = ("nuclei", "cytoplasm")
@@ -51,9 +52,10 @@ def choose_channels(
       nuclei: name or index of the nuclei's channel; None to find it.
       cytoplasm: the same for the cytoplasm's channel.
       rules: patterns of names for 'nuclei' and 'cytoplasm', matched anywhere in a name
-        and ignoring case; None for DEFAULT_CHANNEL_RULES.
-      emission_nm: ranges (lowest, highest) of emission for both; None for
-        DEFAULT_EMISSION_NM.
+        and ignoring case; None for those of
+        `ChannelRules`.
+      emission_nm: ranges (lowest, highest) of emission for both; None for those
+        of `EmissionRanges`.
 
     Raises:
       ChannelDoubt: if none or more than one fits, or one fits both; it lists the
@@ -68,8 +70,8 @@ def choose_channels(
         )
     if micrograph.is_rgb and nuclei is None and cytoplasm is None:
         return _channels_of_merged(micrograph)
-    rules = rules or DEFAULT_CHANNEL_RULES
-    emission_nm = emission_nm or DEFAULT_EMISSION_NM
+    rules = rules or dataclasses.asdict(ChannelRules())
+    emission_nm = emission_nm or dataclasses.asdict(EmissionRanges())
     found = [
         _find(micrograph, wanted, rules[kind], emission_nm[kind])
         for kind, wanted in zip(KINDS, (nuclei, cytoplasm), strict=True)

@@ -6,19 +6,21 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import logging
 
-from cellclass_tf import batch, process_state
-from cellclass_tf.core.study import DEFAULT_CELL_TYPES, MIXED, ImageRow, Study
+from cellclass_tf import batch, process_state, versions
+from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import one_file
 from cellclass_tf.microscopy.files import image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
+from cellclass_tf.microscopy.measurement import FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
-from cellclass_tf.storage import digests
+from cellclass_tf.storage import digests, paths
 
 # Columns of the manifest that are not this step's.
 _LATER_COLUMNS = (
@@ -35,6 +37,7 @@ _LATER_COLUMNS = (
 
 
 @process_state.kept()
+@batch.takes_engine
 def convert(
     input: str | os.PathLike,
     study: str | os.PathLike | Study,
@@ -47,9 +50,7 @@ def convert(
     channel_files: str | None = None,
     contrast: str = "group",
     limit_s: float = 120.0,
-    processes: int = 1,
-    engine: str = "local",
-    beam_options: str | Sequence[str] = (),
+    engine: batch.Engine,
 ) -> batch.Outcome:
     """Converts raw files to the study's merged images, and judges their quality.
 
@@ -80,7 +81,7 @@ def convert(
       limit_s: seconds that a file may take, and one more for each megabyte. Holds in
         worker processes.
       processes: worker processes; with 1 a reader that crashes takes this process along.
-      engine: 'local' or 'beam'; see `batch.Engine`.
+      engine: 'local' or 'beam', or a `batch.Engine`.
       beam_options: flags of Apache Beam.
 
     Returns:
@@ -104,11 +105,15 @@ def convert(
         options,
         os.fspath(source.resolve()),
         limit_s,
-        batch.Engine(engine, processes, beam_options),
+        engine,
     )
     measured = step.measure(raws)
-    readable = [raw for raw in raws if raw.name in measured.results]
-    converted = step.convert(readable, measured.results)
+    found = {
+        name: FileMeasurement.parse(result, study.journal("measure"))
+        for name, result in measured.results.items()
+    }
+    readable = [raw for raw in raws if raw.name in found]
+    converted = step.convert(readable, found)
     _record(study, converted)
     images = [row["image"] for rows in converted.results.values() for row in rows]
     verdicts.judge(study, images, step.engine)
@@ -117,14 +122,10 @@ def convert(
 
 
 def _open_or_create(study, raws: Sequence[RawFile]) -> Study:
-    if isinstance(study, Study):
-        return study
-    if (pathlib.Path(study) / "study.yaml").exists():
-        return Study.open(study)
     found = sorted({raw.cell_type for raw in raws} - {MIXED})
     if set(found) <= set(DEFAULT_CELL_TYPES):
         found = list(DEFAULT_CELL_TYPES)
-    return Study.create(study, found)
+    return Study.open_or_create(study, found)
 
 
 def _of_known_types(study: Study, raws) -> tuple[list[RawFile], dict[str, str]]:
@@ -170,21 +171,23 @@ class _Step:
         for raw in raws:
             # The histograms' file carries the fingerprint: a changed one is new.
             key = digests.fingerprint(
-                *raw.files.paths, one_file.MEASURES, self._settings
+                *raw.files.paths, versions.MEASUREMENT, self._settings
             )
             output = self._histograms / f"{key}.npz"
             argument = one_file.Measurement(self.study, raw, self.options, output)
             jobs.append(self._job(raw, argument, key, [output]))
         return self._run(one_file.measure, jobs, "measure")
 
-    def convert(self, raws: Sequence[RawFile], measured: dict) -> batch.Outcome:
+    def convert(
+        self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
+    ) -> batch.Outcome:
         """Second pass: writes the merged images of what could be measured."""
         limits = self._limits(raws, measured)
         names = image_names.Names(self.study)
         jobs, failures = [], {}
         for raw in raws:
-            fields = measured[raw.name]["fields"]
-            stem = names.take(raw, [one_file.suffix(field) for field in fields])
+            fields = measured[raw.name].fields
+            stem = names.take(raw, [field.suffix for field in fields])
             if stem is None:
                 failures[raw.name] = (
                     f"{raw.path}: the study has another image of this name already; "
@@ -192,20 +195,18 @@ class _Step:
                 )
                 continue
             group = self._contrast_group(raw)
-            of_raw = {
-                key: limits[key]
-                for key in one_file.keys(group, fields)
-                if key in limits
-            }
+            keys = [field.contrast_key(group) for field in fields]
+            of_raw = {key: limits[key] for key in keys if key in limits}
             argument = one_file.Conversion(
                 self.study, raw, self.options, stem, group, of_raw, fields
             )
             depends = [self._settings, sorted(of_raw.items()), stem]
-            depends += [group, raw.group, raw.cell_type, fields]
+            depends += [group, raw.group, raw.cell_type]
+            depends += [[dataclasses.asdict(field) for field in fields]]
             key = digests.fingerprint(*raw.files.paths, depends)
             outputs = [
-                self.study.root / "images" / f"{stem}{one_file.suffix(f)}.png"
-                for f in fields
+                self.study.root / "images" / f"{stem}{field.suffix}.png"
+                for field in fields
             ]
             jobs.append(self._job(raw, argument, key, outputs))
         outcome = self._run(one_file.convert, jobs, "convert")
@@ -235,26 +236,26 @@ class _Step:
             function,
             jobs,
             description=name,
-            journal=self.study.journal(name),
+            journal=batch.Journal(self.study.journal(name)),
             engine=self.engine,
         )
 
     def _contrast_group(self, raw: RawFile) -> str:
         return raw.group if raw.grouped else self.source
 
-    def _limits(self, raws: Sequence[RawFile], measured: dict) -> dict:
+    def _limits(
+        self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
+    ) -> dict[contrasts.Key, contrasts.Limits]:
         """The limits of all fields that share theirs."""
         if self.options.contrast == "field":
             return {}
         parts = []
         for raw in raws:
-            result = measured[raw.name]
-            path = self._histograms / result["histograms"]
-            keys = one_file.keys(self._contrast_group(raw), result["fields"])
-            places = [field["histogram"] for field in result["fields"]]
-            found = dict(zip(keys, places, strict=True))
+            found, group = measured[raw.name], self._contrast_group(raw)
+            path = self._histograms / paths.inside(found.histograms, raw.name)
+            places = {f.contrast_key(group): f.histogram for f in found.fields}
             parts += [
-                (k, path, place) for k, place in found.items() if place is not None
+                (key, path, place) for key, place in places.items() if place is not None
             ]
         known = {}
         if self.options.contrast == "group":

@@ -7,7 +7,8 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import ImageRow, Study
@@ -15,12 +16,10 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import channel_strip, channels, contrast, merge
 from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
-from cellclass_tf.microscopy.quality import criteria, verdicts
+from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
+from cellclass_tf.microscopy.quality import figures, verdicts
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import digests, png
-
-# Raise it when what is measured changes, so that fields are measured again.
-MEASURES = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,58 +52,39 @@ class Conversion:
     stem: str
     contrast_group: str
     limits: dict[contrast.Key, contrast.Limits]
-    fields: list[dict]
+    fields: tuple[FieldMeasurement, ...]
 
 
-def measure(job: Measurement) -> dict:
-    """Reads a file's fields; returns what is known of them, and saves histograms."""
+def measure(job: Measurement) -> dict[str, Any]:
+    """Reads a file's fields, and saves their histograms.
+
+    Returns:
+      A `FileMeasurement` as JSON has it.
+    """
     fields, histograms = [], []
     places: dict[contrast.Key, int] = {}
     for micrograph, chosen in _fields(job.study, job.raw, job.options, hashed=False):
-        field = {
-            "scene": micrograph.scene,
-            "time": micrograph.time,
-            "z": micrograph.z,
-            "nuclei_channel": _channel_name(micrograph, chosen.nuclei),
-            "cytoplasm_channel": _channel_name(micrograph, chosen.cytoplasm),
-            "figures": dataclasses.asdict(criteria.measure(micrograph, chosen[:2])),
-            "histogram": None,
-        }
+        field = FieldMeasurement(
+            scene=micrograph.scene,
+            time=micrograph.time,
+            z=micrograph.z,
+            nuclei_channel=_channel_name(micrograph, chosen.nuclei),
+            cytoplasm_channel=_channel_name(micrograph, chosen.cytoplasm),
+            figures=figures.measure(micrograph, chosen[:2]),
+        )
         if not merge.is_merged(micrograph):
-            (key,) = keys("", [field])
-            field["histogram"] = places.setdefault(key, len(places))
+            place = places.setdefault(field.contrast_key(""), len(places))
             counts = merge.histograms(micrograph, chosen)
-            if field["histogram"] == len(histograms):
+            if place == len(histograms):
                 histograms.append(counts)
             else:
-                histograms[field["histogram"]] += counts
+                histograms[place] += counts
+            field = dataclasses.replace(field, histogram=place)
         fields.append(field)
     if not fields:
         raise InputError(f"{job.raw.path}: the file holds no field.")
     contrast.write_histograms(job.histograms, histograms)
-    return {"histograms": job.histograms.name, "fields": fields}
-
-
-def keys(group: str, fields: Sequence[dict]) -> list[contrast.Key]:
-    """The contrast keys of measured fields."""
-    return [
-        contrast.Key(
-            group,
-            field["nuclei_channel"],
-            field["cytoplasm_channel"],
-            field["z"].split(":")[0],
-        )
-        for field in fields
-    ]
-
-
-def suffix(field: dict) -> str:
-    """What tells the fields of one file apart in their images' names."""
-    return "".join(
-        f"_{letter}{field[name]}"
-        for letter, name in (("s", "scene"), ("t", "time"))
-        if field[name]
-    )
+    return FileMeasurement(job.histograms.name, tuple(fields)).as_content()
 
 
 def _fields(
@@ -159,7 +139,10 @@ def convert(job: Conversion) -> list[dict]:
 
 
 def _convert_field(
-    job: Conversion, micrograph: Micrograph, chosen: channels.Channels, field: dict
+    job: Conversion,
+    micrograph: Micrograph,
+    chosen: channels.Channels,
+    field: FieldMeasurement,
 ) -> ImageRow:
     limits, contrast_by = _limits_of_field(job, micrograph, chosen, field)
     merged = merge.merged_image(micrograph, chosen, limits)
@@ -168,7 +151,7 @@ def _convert_field(
         for channel, limit in zip(chosen[:2], limits, strict=True)
     ]
     row = ImageRow(
-        image=f"{job.stem}{suffix(field)}.png",
+        image=f"{job.stem}{field.suffix}.png",
         cell_type=job.raw.cell_type,
         group=job.raw.group,
         raw_file=job.raw.name,
@@ -178,8 +161,8 @@ def _convert_field(
         scene_name=micrograph.scene_name,
         time=micrograph.time,
         z=micrograph.z,
-        nuclei_channel=field["nuclei_channel"],
-        cytoplasm_channel=field["cytoplasm_channel"],
+        nuclei_channel=field.nuclei_channel,
+        cytoplasm_channel=field.cytoplasm_channel,
         channels_by=chosen.by,
         contrast_group=job.contrast_group,
         contrast=contrast_by,
@@ -188,7 +171,7 @@ def _convert_field(
         nuclei_clipped=clipped[0],
         cytoplasm_clipped=clipped[1],
         pixel_size_um=micrograph.pixel_size_um or job.study.pixel_size_um,
-        **field["figures"],
+        **dataclasses.asdict(field.figures),
     )
     path = job.study.image_path(row)
     png.write_png(path, merged)
@@ -204,7 +187,7 @@ def _limits_of_field(job, micrograph, chosen, field) -> tuple[contrast.Limits, s
     """The limits, and whose they are."""
     if merge.is_merged(micrograph):
         return contrast.KEPT, "kept"
-    (key,) = keys(job.contrast_group, [field])
+    key = field.contrast_key(job.contrast_group)
     if key in job.limits:
         return job.limits[key], "group"
     return merge.contrast_limits([merge.histograms(micrograph, chosen)]), "field"

@@ -19,6 +19,8 @@ import numpy as np
 from cellclass_tf.analysis import cell_table, sources
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.study import Study
 from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import merge
@@ -34,9 +36,8 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Layer]] | None
     if not isinstance(path, str | os.PathLike):
         return None
     folder = pathlib.Path(path)
-    marks = ("study.yaml", "cells.csv")
-    found = any((folder / mark).is_file() for mark in marks)
-    return read_layers if found or _run_of(folder) else None
+    found = Study.exists(folder) or Predictions.exist(folder) or _run_of(folder)
+    return read_layers if found else None
 
 
 def read_layers(path: str | os.PathLike) -> list[Layer]:

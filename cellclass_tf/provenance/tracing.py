@@ -15,8 +15,8 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import read_labels
-from cellclass_tf.core.run_record import Run
-from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.core.run_record import RUN_FILE, PredictedImage, RunRecord
+from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.provenance.links import (
     CHANGED,
@@ -66,23 +66,27 @@ def trace(
     if raw is not None and not pathlib.Path(raw).is_dir():
         raise InputError(f"--raw={raw}: expected a folder in which to look.")
     root, name = _home(image, predictions, study)
-    if predictions or (root / "run.json").is_file():
-        run = Run.open(root)
-        entry = run.entries[stem := _known(name, run.entries, root)]
-        source = run.study(study)
+    if predictions or (root / RUN_FILE).is_file():
+        record = RunRecord.read(root / RUN_FILE)
+        entries = {entry.stem: entry for entry in record.images}
+        # Their study may call them otherwise.
+        stems = {entry.image.removesuffix(".png"): s for s, entry in entries.items()}
+        entry = entries[stem := _known(name, stems | {s: s for s in entries}, root)]
+        source = Study.open(study) if study else record.find_study(root)
         rows = source.rows() if source else ()
-        row = next((row for row in rows if row.image == entry["image"]), None)
-        links = _prediction_links(run, stem, cell)
+        row = next((row for row in rows if row.image == entry.image), None)
+        links = _prediction_links(root, record, entry, cell)
     else:
         source = Study.open(root)
         rows = {row.stem: row for row in source.rows()}
-        row = rows[stem := _known(name, rows, root)]
-        entry = {
-            "image": row.image,
-            "sha256": row.image_sha256,
-            "raw_file": row.raw_file,
-            "raw_sha256": row.raw_sha256,
-        }
+        row = rows[stem := _known(name, {s: s for s in rows}, root)]
+        entry = PredictedImage(
+            stem,
+            row.image,
+            row.image_sha256,
+            raw_file=row.raw_file,
+            raw_sha256=row.raw_sha256,
+        )
         links = _annotation_links(source, row, cell)
     links += [_merged_link(source, entry, row), *_conversion_links(entry, row)]
     links += _raw_links(entry, source.root if source else root, raw)
@@ -93,12 +97,11 @@ def trace(
 def _home(image, predictions, study) -> tuple[pathlib.Path, str]:
     """The folder whose record tells of the image, and the image's path in it."""
     path = pathlib.Path(os.path.abspath(image))
-    marks = ("run.json", "study.yaml")
-    above = (p for p in path.parents if any((p / mark).is_file() for mark in marks))
+    above = (p for p in path.parents if (p / RUN_FILE).is_file() or Study.exists(p))
     home, name = next(above, None), pathlib.Path(image)
     if home and (path.exists() or not (predictions or study)):
         name = path.relative_to(home)
-    is_study = home is None or not (home / "run.json").is_file()
+    is_study = home is None or not (home / RUN_FILE).is_file()
     root = predictions or (study if study and is_study else home)
     if root:
         return pathlib.Path(root), name.as_posix()
@@ -109,18 +112,16 @@ def _home(image, predictions, study) -> tuple[pathlib.Path, str]:
     )
 
 
-def _known(name: str, stems: Collection[str], root: pathlib.Path) -> str:
-    """The stem that a path or a name means."""
+def _known(name: str, stems: Mapping[str, str], root: pathlib.Path) -> str:
+    """The stem that a path or a name means, of names and the stems that they mean."""
     parts = name.removesuffix(".png").removesuffix(".tif").split("/")
     tails = [i for i in range(len(parts)) if i == 0 or parts[i - 1] in _FOLDERS]
     tried = ["/".join(parts[i:]) for i in tails]
     name = tried[-1]
-    # Raw files that `predict` converts are called mixed in its study alone.
-    tried += [stem.removeprefix(f"{MIXED}/") for stem in tried]
     alike = [stem for stem in sorted(stems) if stem.endswith(f"/{name}")]
     found = [stem for stem in tried if stem in stems] or alike
     if found and (len(alike) < 2 or found is not alike):
-        return found[0]
+        return stems[found[0]]
     near = alike or difflib.get_close_matches(name, sorted(stems), 5, cutoff=0.5)
     listed = f"near it are {', '.join(near[:5])}" if near else "no name is near it"
     raise InputError(
@@ -129,25 +130,30 @@ def _known(name: str, stems: Collection[str], root: pathlib.Path) -> str:
     )
 
 
-def _prediction_links(run: Run, stem: str, cell: int | None) -> list[Link]:
-    path, record = run.root / "labels" / f"{stem}.tif", run.record
-    metadata = record["model_metadata"]
-    trained = {
-        "trained by": metadata.get("experiment"),
-        "steps": metadata.get("train_steps"),
-        "on data": metadata.get("dataset_fingerprint"),
-    }
-    said = lines({"finished": record["finished"], **record["versions"]})
-    settings = dict(record["settings"])
+def _prediction_links(
+    root: pathlib.Path, record: RunRecord, entry: PredictedImage, cell: int | None
+) -> list[Link]:
+    path, metadata = root / "labels" / f"{entry.stem}.tif", record.model_metadata
+    trained = (
+        {}
+        if metadata is None
+        else {
+            "trained by": metadata.experiment,
+            "steps": metadata.train_steps,
+            "on data": metadata.dataset_fingerprint,
+        }
+    )
+    said = lines({"finished": record.finished, **record.versions})
+    settings = dict(record.settings)
     if isinstance(settings.get("input"), str):
         settings["input"] = shown(pathlib.Path(settings["input"]))
     said += lines(settings)
-    model = paths.places_of(record["model"], run.root, record["folder"])
+    model = record.places_of_model(root)
     return [
-        _predicted_link(run.root / "cells.csv", stem, _labels(path), cell),
-        file_link("label image", [path], run.entries[stem]["labels_sha256"]),
-        Link("prediction run", RECORDED, (shown(run.root / "run.json"), *said)),
-        file_link("model", model, record["model_sha256"], lines(trained)),
+        _predicted_link(root / "cells.csv", entry.stem, _labels(path), cell),
+        file_link("label image", [path], entry.labels_sha256),
+        Link("prediction run", RECORDED, (shown(root / RUN_FILE), *said)),
+        file_link("model", model, record.model_sha256, lines(trained)),
     ]
 
 
@@ -236,20 +242,22 @@ def _annotated_link(study: Study, row: ImageRow, cell: int) -> Link:
     return Link("cell", RECORDED, says)
 
 
-def _merged_link(study: Study | None, entry, row: ImageRow | None) -> Link:
-    recorded = entry["sha256"] or (row.image_sha256 if row else "")
+def _merged_link(
+    study: Study | None, entry: PredictedImage, row: ImageRow | None
+) -> Link:
+    recorded = entry.sha256 or (row.image_sha256 if row else "")
     if study is None:
-        lost = f"{entry['image']}: its study is not there; if it moved say --study=DIR"
+        lost = f"{entry.image}: its study is not there; if it moved say --study=DIR"
         return Link("merged image", MISSING, (lost,), recorded)
-    path = study.image_path(row or ImageRow(image=entry["image"], cell_type=""))
+    path = study.image_path(row or ImageRow(image=entry.image, cell_type=""))
     return file_link("merged image", [path], recorded)
 
 
-def _conversion_links(entry: Mapping[str, str], row: ImageRow | None) -> list[Link]:
+def _conversion_links(entry: PredictedImage, row: ImageRow | None) -> list[Link]:
     if row is None:
         return [Link("conversion", NOT_RECORDED, ("images.csv has no row of it",))]
-    now = {"sha256": row.image_sha256, "raw_sha256": row.raw_sha256}
-    is_same = all(entry[key] in ("", now[key]) or not now[key] for key in now)
+    pairs = (entry.sha256, row.image_sha256), (entry.raw_sha256, row.raw_sha256)
+    is_same = all(then == now or not (then and now) for then, now in pairs)
     channels = {"nuclei": row.nuclei_channel, "cytoplasm": row.cytoplasm_channel}
     place = {"scene": row.scene, "scene_name": row.scene_name, "time": row.time}
     limits = {"nuclei": row.nuclei_limits, "cytoplasm": row.cytoplasm_limits}
@@ -270,13 +278,13 @@ def _conversion_links(entry: Mapping[str, str], row: ImageRow | None) -> list[Li
 
 
 def _raw_links(
-    entry: Mapping[str, str], root: pathlib.Path, raw: str | os.PathLike | None
+    entry: PredictedImage, root: pathlib.Path, raw: str | os.PathLike | None
 ) -> list[Link]:
-    names = entry["raw_file"].split(_SEPARATOR)
-    digests = entry["raw_sha256"].split(_SEPARATOR)
+    names = entry.raw_file.split(_SEPARATOR)
+    digests = entry.raw_sha256.split(_SEPARATOR)
     if len(digests) == 1 and digests[0]:
         # The separator may be part of a single file's name.
-        names = [entry["raw_file"]]
+        names = [entry.raw_file]
     pairs = itertools.zip_longest(names, digests[: len(names)], fillvalue="")
     return [_raw_link(name, digest, root, raw) for name, digest in pairs]
 

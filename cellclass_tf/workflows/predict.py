@@ -7,48 +7,40 @@ import datetime
 import importlib.metadata
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from absl import logging
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, mixture, report
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
-from cellclass_tf.core.manifest import REJECTED
-from cellclass_tf.core.study import MIXED, ImageRow, Study, read_merged
+from cellclass_tf.core.run_record import (
+    RUN_FILE,
+    PredictedImage,
+    RejectedImage,
+    RunRecord,
+)
+from cellclass_tf.core.study import read_merged
 from cellclass_tf.drawing import overlay
-from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
-from cellclass_tf.microscopy import conversion
-from cellclass_tf.storage import csv_json, digests, paths, png
+from cellclass_tf.storage import digests, paths, png
+from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
 
-
-@dataclasses.dataclass(frozen=True)
-class _Field:
-    """One image to predict, and where its results go."""
-
-    stem: str
-    image: pathlib.Path
-    pixel_size_um: float | None
-    group: str
-    output: pathlib.Path
-
-    @property
-    def labels(self) -> pathlib.Path:
-        return self.output / "labels" / f"{self.stem}.tif"
-
-    @property
-    def overlay(self) -> pathlib.Path:
-        return self.output / "overlays" / f"{self.stem}.png"
-
-    @property
-    def table(self) -> pathlib.Path:
-        return self.output / ".parts" / f"{self.stem}.csv"
+# What a run writes for all its fields together.
+_RESULTS = (
+    "cells.csv",
+    cell_table.PARQUET_FILE,
+    "counts.csv",
+    RUN_FILE,
+    mixture.MIXTURE_FILE,
+    report.REPORT_FILE,
+)
 
 
 @process_state.kept()
+@batch.takes_engine
 def predict(
     model: str | os.PathLike,
     input: str | os.PathLike,
@@ -61,9 +53,7 @@ def predict(
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
     projection: str = "max",
-    processes: int = 1,
-    engine: str = "local",
-    beam_options: str | Sequence[str] = (),
+    engine: batch.Engine,
 ) -> batch.Outcome:
     """Outlines and names the cells of many fields.
 
@@ -87,7 +77,7 @@ def predict(
       projection: of raw stacks, as in `convert`.
       processes: worker processes, each with a model of its own; with 1
         a crash takes this process along.
-      engine: 'local' or 'beam'; see `batch.Engine`.
+      engine: 'local' or 'beam', or a `batch.Engine`.
       beam_options: flags of Apache Beam.
 
     Returns:
@@ -96,58 +86,35 @@ def predict(
     Raises:
       InputError: if there is no model or no image.
     """
-    runner = batch.Engine(engine, processes, beam_options)
     predictor = Predictor.load(model)
     if score_threshold is None:
         score_threshold = predictor.score_threshold
     output = pathlib.Path(output)
-    raw_options = {
+    conversion_options = {
         "nuclei": nuclei,
         "cytoplasm": cytoplasm,
         "projection": projection,
     }
-    if (pathlib.Path(input) / "study.yaml").exists():
-        study, before = Study.open(input), batch.Outcome()
-        rows = [r for r in study.rows() if cell_type in (None, r.cell_type)]
-    elif cell_type:
-        raise InputError(
-            f"--cell_type={cell_type} chooses images of a study, and {input} is none."
-        )
-    else:
-        study = _study_of_raw_files(output)
-        engine_options = {
-            "processes": processes,
-            "engine": engine,
-            "beam_options": beam_options,
-        }
-        before = conversion.convert(
-            input, study, cell_type=MIXED, **raw_options, **engine_options
-        )
-        # Of earlier runs into this folder only what this input names is meant.
-        converted = {row["image"] for rows in before.results.values() for row in rows}
-        rows = [row for row in study.rows() if row.image in converted]
-    rejected = [row for row in rows if row.verdict == REJECTED]
-    rows = _accepted(rows, study)
-    if not rows and not before.failures:
-        raise InputError(
-            f"{input}: no images to predict (cell_type={cell_type}), or all of them are "
-            f"rejected; see the column verdict of {study.manifest_path}."
-        )
-    fields = [
-        _field(study, row, output, pixel_size_um, is_raw=study.root.parent == output)
-        for row in rows
-    ]
-    outcome = batch.run(
-        _Work(predictor, score_threshold, min_probability),
-        [_job(field, predictor, score_threshold, min_probability) for field in fields],
-        description="predict",
-        journal=output / ".journal" / "predict.jsonl",
-        engine=runner,
+    chosen = choose_fields(
+        input,
+        output,
+        cell_type=cell_type,
+        pixel_size_um=pixel_size_um,
+        conversion_options=conversion_options,
+        engine=engine,
     )
-    good = [field for field in fields if field.stem in outcome.results]
+    work = _FieldPrediction(predictor, output, score_threshold, min_probability)
+    outcome = batch.run(
+        work,
+        [work.job(field) for field in chosen.fields],
+        description="predict",
+        journal=batch.Journal(output / ".journal" / "predict.jsonl"),
+        engine=engine,
+    )
     # Tables of an earlier run beside none of this one would be taken for its own.
     for name in _RESULTS:
         (output / name).unlink(missing_ok=True)
+    good = [field for field in chosen.fields if field.stem in outcome.results]
     if good:
         settings = {
             "input": paths.recorded_path(input),
@@ -155,139 +122,112 @@ def predict(
             "pixel_size_um": pixel_size_um,
             "score_threshold": score_threshold,
             "min_probability": min_probability,
-            **raw_options,
+            **conversion_options,
         }
-        results = {field.image: outcome.results[field.stem] for field in good}
-        _write_tables(output, good, results, predictor.type_names)
-        rows = [row for row in rows if study.image_path(row) in results]
-        sizes = {field.image: field.pixel_size_um for field in good}
-        _write_record(
-            output, study, rows, results, sizes, rejected, predictor, model, settings
-        )
+        work.write_tables(good, outcome.results)
+        record = _record(predictor, model, output, chosen, outcome.results, settings)
+        record.write(output / RUN_FILE)
         report.report(output)
     return batch.Outcome(
-        outcome.done, outcome.skipped, before.failures | outcome.failures
+        outcome.done, outcome.skipped, chosen.failures | outcome.failures
     )
 
 
-# What a run writes for all its fields together.
-_RESULTS = (
-    "cells.csv",
-    cell_table.PARQUET_FILE,
-    "counts.csv",
-    "run.json",
-    mixture.MIXTURE_FILE,
-    report.REPORT_FILE,
-)
+@dataclasses.dataclass(frozen=True)
+class _FieldPrediction:
+    """Predicts fields one by one, and writes all that belongs to each."""
 
+    predictor: Predictor
+    output: pathlib.Path
+    score_threshold: float
+    min_probability: float
 
-class _Work:
-    """Predicts one field and writes all that belongs to it."""
-
-    def __init__(
-        self, predictor: Predictor, score_threshold: float, min_probability: float
-    ):
-        self._predictor, self._score_threshold = predictor, score_threshold
-        self._min_probability = min_probability
-
-    def __call__(self, field: _Field) -> dict:
-        image = read_merged(field.image)
-        cells = self._predictor.predict(
-            image,
-            pixel_size_um=field.pixel_size_um,
-            score_threshold=self._score_threshold,
+    def job(self, field: ChosenField) -> batch.Job:
+        key = digests.fingerprint(
+            field.image,
+            field.pixel_size_um,
+            field.row.group,
+            self.predictor.fingerprint,
+            self.score_threshold,
+            self.min_probability,
         )
-        told = {"name": field.stem, "min_probability": self._min_probability}
-        size_um = field.pixel_size_um
+        outputs = (self._labels(field), self._overlay(field), self._table(field))
+        return batch.Job(field.stem, field, key, outputs)
+
+    def __call__(self, field: ChosenField) -> dict[str, Any]:
+        image, size_um = read_merged(field.image), field.pixel_size_um
+        cells = self.predictor.predict(
+            image, pixel_size_um=size_um, score_threshold=self.score_threshold
+        )
+        told = {"name": field.stem, "min_probability": self.min_probability}
         rows = cell_table.cell_table(cells, image, pixel_size_um=size_um, **told)
-        cells.write(field.labels)
-        cell_table.write_cells_csv(field.table, [rows], cells.type_names)
+        cells.write(self._labels(field))
+        cell_table.write_cells_csv(self._table(field), [rows], cells.type_names)
         picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
-        png.write_png(field.overlay, picture)
+        png.write_png(self._overlay(field), picture)
         # Taken now: what is changed later must not pass for what was predicted.
         sha256 = {
             "sha256": digests.sha256_of_file(field.image),
-            "labels_sha256": digests.sha256_of_file(field.labels),
+            "labels_sha256": digests.sha256_of_file(self._labels(field)),
         }
-        counts = cell_table.count_row(cells, group=field.group, **told)
+        counts = cell_table.count_row(cells, group=field.row.group, **told)
         return {"counts": counts, "sha256": sha256}
 
-
-def _accepted(rows: list[ImageRow], study: Study) -> list[ImageRow]:
-    """Leaves rejected images out, since a share of blurred cells is no share of cells."""
-    accepted = [row for row in rows if row.verdict != REJECTED]
-    if len(accepted) < len(rows):
-        logging.warning(
-            "%d of %d images are rejected in %s and not predicted.",
-            len(rows) - len(accepted),
-            len(rows),
-            study.manifest_path,
+    def write_tables(
+        self, fields: Sequence[ChosenField], results: Mapping[str, Any]
+    ) -> None:
+        """Writes the tables of all fields, from those of each."""
+        cells_csv = self.output / "cells.csv"
+        cell_table.join_csv(cells_csv, [self._table(field) for field in fields])
+        cell_table.write_parquet(self.output / cell_table.PARQUET_FILE, cells_csv)
+        counts = [results[field.stem]["counts"] for field in fields]
+        cell_table.write_counts_csv(
+            self.output / "counts.csv", counts, self.predictor.type_names
         )
-    return accepted
+
+    def _labels(self, field: ChosenField) -> pathlib.Path:
+        return self.output / "labels" / f"{field.stem}.tif"
+
+    def _overlay(self, field: ChosenField) -> pathlib.Path:
+        return self.output / "overlays" / f"{field.stem}.png"
+
+    def _table(self, field: ChosenField) -> pathlib.Path:
+        return self.output / ".parts" / f"{field.stem}.csv"
 
 
-def _study_of_raw_files(output: pathlib.Path) -> Study:
-    root = output / "converted"
-    return Study.open(root) if (root / "study.yaml").exists() else Study.create(root)
-
-
-def _field(
-    study: Study,
-    row: ImageRow,
+def _record(
+    predictor: Predictor,
+    model: str | os.PathLike,
     output: pathlib.Path,
-    pixel_size_um: float | None,
-    *,
-    is_raw: bool,
-) -> _Field:
-    # The type of raw files is not known, so their folder's name says nothing.
-    stem = row.stem.removeprefix(f"{MIXED}/") if is_raw else row.stem
-    size = pixel_size_um or study.pixel_size_of(row)
-    return _Field(stem, study.image_path(row), size, row.group, output)
-
-
-def _job(field: _Field, predictor: Predictor, *limits: float) -> batch.Job:
-    key = digests.fingerprint(
-        field.image, field.pixel_size_um, field.group, predictor.fingerprint, *limits
-    )
-    return batch.Job(field.stem, field, key, (field.labels, field.overlay, field.table))
-
-
-def _write_tables(output, fields, results, type_names) -> None:
-    cell_table.join_csv(output / "cells.csv", [field.table for field in fields])
-    cell_table.write_parquet(output / cell_table.PARQUET_FILE, output / "cells.csv")
-    counts = [results[field.image]["counts"] for field in fields]
-    cell_table.write_counts_csv(output / "counts.csv", counts, type_names)
-
-
-def _write_record(
-    output, study, rows, results, sizes, rejected, predictor, model, settings
-) -> None:
-    images = [
-        {
-            "image": row.image,
-            **results[study.image_path(row)]["sha256"],
-            "pixel_size_um": sizes[study.image_path(row)],
-            "raw_file": row.raw_file,
-            "raw_sha256": row.raw_sha256,
-        }
-        for row in rows
-    ]
-    record = {
-        "folder": paths.recorded_path(output),
-        "model": paths.recorded_path(model),
-        "model_sha256": predictor.fingerprint,
-        "model_metadata": predictor.metadata,
-        "settings": settings,
-        "study": paths.recorded_path(study.root),
-        "versions": {
+    chosen: Chosen,
+    results: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> RunRecord:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return RunRecord(
+        folder=paths.recorded_path(output),
+        study=paths.recorded_path(chosen.study.root),
+        model=paths.recorded_path(model),
+        model_sha256=predictor.fingerprint,
+        model_metadata=predictor.metadata,
+        settings=settings,
+        versions={
             "cellclass_tf": cellclass_tf.__version__,
             "numpy": np.__version__,
             "tensorflow": importlib.metadata.version("tensorflow"),
         },
-        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(
-            "T", "seconds"
+        finished=now.isoformat("T", "seconds"),
+        images=tuple(
+            PredictedImage(
+                field.stem,
+                field.row.image,
+                **results[field.stem]["sha256"],
+                pixel_size_um=field.pixel_size_um,
+                raw_file=field.row.raw_file,
+                raw_sha256=field.row.raw_sha256,
+            )
+            for field in chosen.fields
+            if field.stem in results
         ),
-        "images": images,
-        "rejected": [{"image": row.image, "reason": row.reason} for row in rejected],
-    }
-    csv_json.write_json(output / "run.json", record)
+        rejected=tuple(RejectedImage(row.image, row.reason) for row in chosen.rejected),
+    )

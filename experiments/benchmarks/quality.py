@@ -22,6 +22,7 @@ from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field, looks
 from cellclass_tf.microscopy.quality import criteria
+from cellclass_tf.microscopy.quality.figures import Figures
 
 SIZE_PX = 512
 FIRST_SEED = 10_000
@@ -31,7 +32,6 @@ TOP_COUNT = 4095
 
 _FIELDS = flags.DEFINE_integer("fields", 60, "Fields of each row.")
 
-Figures = criteria.Figures
 Change = Callable[[looks.Dish], looks.Dish]
 Damage = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -60,7 +60,7 @@ def figures_of(
             cells=cells,
         )
         pixels = damage(drawn.pixels, rng)
-        found.append(criteria.measure(Micrograph(pixels, ("n", "c")), (0, 1)))
+        found.append(figures_of(Micrograph(pixels, ("n", "c")), (0, 1)))
     return found
 
 
@@ -117,7 +117,7 @@ def rejected_share(figures: list[Figures], reason: str) -> float:
 
 def badness(figures: Figures, reason: str) -> float:
     """What a verdict for this reason is made of; of several tests the worst."""
-    tests = [test for test in criteria.TESTS if test.reason == reason]
+    tests = [test for test in criteria.CRITERIA if test.reason == reason]
     return max(test.value(figures) - test.limit for test in tests)
 
 

@@ -31,8 +31,8 @@ _PIXEL_SIZE_UM = 0.325
 def seams(predictor: cc.Predictor, shape_yx: tuple[int, int], first_yx) -> list:
     """Where tiles of a field hand over: positions by axis, in px of the whole field."""
     scale = predictor.scale_for(_PIXEL_SIZE_UM)
-    size = predictor.metadata["tile_px"]
-    margin = tiling.margin_for(predictor.metadata["model_diameter_px"], size)
+    size = predictor.metadata.tile_px
+    margin = tiling.margin_for(predictor.metadata.model_diameter_px, size)
     scaled = tuple(max(1, round(length * scale)) for length in shape_yx)
     cores = np.array([t.core_yxyx for t in tiling.tiles_of(scaled, size, margin)])
     ends = [np.unique(cores[:, axis + 2]) for axis in (0, 1)]

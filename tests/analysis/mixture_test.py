@@ -8,7 +8,8 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table, mixture
-from cellclass_tf.storage import csv_json
+from cellclass_tf.core.run_record import RunRecord
+from tests.metadata import model_metadata
 
 TYPES = ("HEK", "N2a")
 CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1))
@@ -32,11 +33,9 @@ def predictions(folder, counts, *, groups=None, confusions=CONFUSIONS):
         for i, row in enumerate(counts)
     ]
     cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
-    calibration = None
     if confusions is not None:
-        calibration = {"confusions": np.asarray(confusions).tolist()}
-    record = {"model_metadata": {"calibration": calibration}}
-    csv_json.write_json(folder / "run.json", record)
+        confusions = np.asarray(confusions).tolist()
+    RunRecord(model_metadata=model_metadata(confusions)).write(folder / "run.json")
     return folder
 
 

@@ -9,7 +9,9 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.storage import csv_json, png
+from cellclass_tf.core.run_record import RejectedImage, RunRecord
+from cellclass_tf.storage import png
+from tests.metadata import model_metadata
 
 TYPES = ("HEK", "N2a")
 STRANGE = "mixed/<b>&'x' 10 %"
@@ -49,24 +51,13 @@ def predictions(folder, names, *, counts=None, calibrated=True):
         rows.append(cell_table.count_row(cells, name=name, group=f"dish {i % 2}"))
     cell_table.write_cells_csv(folder / "cells.csv", tables, TYPES)
     cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
-    calibration = {
-        "confusions": [[[40, 2], [3, 35]]] * 4,
-        "bins": [{"mean": 0.9, "right": 0.9, "calls": 100}],
-        "expected_calibration_error": 0.012,
-    }
-    metadata = {
-        "experiment": "e",
-        "train_steps": 5,
-        "checkpoint": "ckpt-5",
-        "dataset_fingerprint": "f" * 16,
-        "calibration": calibration if calibrated else None,
-    }
-    record = {
-        "model": "model",
-        "model_metadata": metadata,
-        "rejected": [{"image": "mixed/blurred.png", "reason": "blurred: slope -9"}],
-    }
-    csv_json.write_json(folder / "run.json", record)
+    confusions = [[[40, 2], [3, 35]]] * 4 if calibrated else None
+    record = RunRecord(
+        model="model",
+        model_metadata=model_metadata(confusions),
+        rejected=(RejectedImage("mixed/blurred.png", "blurred: slope -9"),),
+    )
+    record.write(folder / "run.json")
     return folder
 
 

@@ -145,7 +145,7 @@ def test_run_killed_between_labels_and_journal_leaves_no_correction(
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch, "_append", killed)
+    monkeypatch.setattr(batch.Journal, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         _annotate(study, diameter=40)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.beam_engine; see also batch_test."""
+"""Tests of cellclass_tf.batch.beam; see also engines_test."""
 
 import sys
 

@@ -1,6 +1,5 @@
 """Every engine writes the same bytes: raw files to images, to cells, to predictions."""
 
-import json
 import pathlib
 import pickle
 import shutil
@@ -10,9 +9,10 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
+from cellclass_tf.core.model_metadata import METADATA_FILE
 from cellclass_tf.core.study import ImageRow
-from cellclass_tf.maskrcnn import predictor
 from cellclass_tf.storage import png
+from tests.metadata import model_metadata
 
 ENGINES = {
     "one process": {},
@@ -135,15 +135,5 @@ def model(tmp_path_factory):
     module = tf.Module()
     module.serve = serve
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
-    metadata = {
-        "format": predictor.FORMAT,
-        "type_names": ["HEK", "N2a"],
-        "scale": 1.0,
-        "tile_px": 64,
-        "grayscale": False,
-        "mask_threshold": 0.5,
-        "temperature": 1.0,
-        "model_diameter_px": 8,
-    }
-    (folder / predictor.METADATA_FILE).write_text(json.dumps(metadata))
+    model_metadata().write(folder / METADATA_FILE)
     return folder

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.local_engine: workers that crash, hang or outlive their use."""
+"""Tests of cellclass_tf.batch.local: workers that crash, hang or outlive their use."""
 
 import os
 import pathlib
@@ -179,7 +179,7 @@ SCRIPT = """
         # In the background of a script a shell has it ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         jobs = [batch.Job(str(n), pathlib.Path(f"pid{n}")) for n in range(2)]
-        batch.run(stay, jobs, description="stay", processes=2)
+        batch.run(stay, jobs, description="stay", engine=batch.Engine(processes=2))
 """
 
 

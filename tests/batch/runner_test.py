@@ -27,12 +27,12 @@ def jobs(folder: pathlib.Path, numbers, fingerprint="a"):
     ]
 
 
-def run(folder, numbers, fingerprint="a", engine=None):
+def run(folder, numbers, fingerprint="a", engine=batch.IN_THIS_PROCESS):
     return batch.run(
         write_double,
         jobs(folder, numbers, fingerprint),
         description="double",
-        journal=folder / "journal.jsonl",
+        journal=batch.Journal(folder / "journal.jsonl"),
         engine=engine,
     )
 
@@ -123,7 +123,9 @@ def test_what_cannot_be_recorded_is_a_failure_and_the_rest_goes_on(tmp_path):
     (tmp_path / "journal.jsonl").mkdir()
     some = jobs(tmp_path, [1, 2])
     journal = tmp_path / "journal.jsonl" / "x" / ".."
-    outcome = batch.run(write_double, some, description="double", journal=journal)
+    outcome = batch.run(
+        write_double, some, description="double", journal=batch.Journal(journal)
+    )
     assert sorted(outcome.failures) == ["1", "2"]
     assert all("cannot be recorded" in reason for reason in outcome.failures.values())
 

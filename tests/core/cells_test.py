@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.cells."""
+"""Tests of cellclass_tf.core.cells."""
 
 import numpy as np
 import pytest

@@ -51,7 +51,7 @@ def test_rows_of_one_image_may_lie_apart(tmp_path):
     lines = (tmp_path / "cells.csv").read_text().splitlines()
     shuffled = [lines[i] for i in (0, 3, 4, 2, 5, 1)]
     (tmp_path / "cells.csv").write_text("\n".join(shuffled))
-    again = predictions.read_cells(tmp_path, "a", TYPES)
+    again = predictions.Predictions(tmp_path).read("a")
     np.testing.assert_array_equal(again.type_ids, _cells(3).type_ids)
 
 
@@ -65,13 +65,13 @@ def test_table_that_does_not_fit_the_labels_is_refused(tmp_path):
     _write(tmp_path, {"a": _cells(3)})
     _cells(4).write(tmp_path / "labels" / "a.tif")
     with pytest.raises(InputError, match=r"a.tif: .*got 4 cells .* 3 rows for 'a'"):
-        predictions.read_cells(tmp_path, "a")
+        predictions.Predictions(tmp_path).read("a")
 
 
 def test_image_that_was_not_predicted_is_named(tmp_path):
     _write(tmp_path, {"a": _cells(3)})
     with pytest.raises(InputError, match="'b' was not predicted"):
-        predictions.read_cells(tmp_path, "b")
+        predictions.Predictions(tmp_path).read("b")
 
 
 def test_folder_without_predictions_is_refused(tmp_path):
@@ -90,10 +90,4 @@ def test_broken_row_is_named_by_its_line(tmp_path):
     with open(tmp_path / "cells.csv", "a") as file:
         file.write("b,one,HEK\n")
     with pytest.raises(InputError, match="cells.csv, line 5: .*'one'"):
-        predictions.read_cells(tmp_path, "a")
-
-
-def test_other_types_than_expected_are_refused(tmp_path):
-    _write(tmp_path, {"a": _cells(3)})
-    with pytest.raises(InputError, match="expected the types CHO; got HEK, N2a"):
-        predictions.read_cells(tmp_path, "a", ("CHO",))
+        predictions.Predictions(tmp_path).read("a")

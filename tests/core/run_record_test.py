@@ -1,141 +1,82 @@
-"""Tests of cellclass_tf.provenance.run_record, and of studies and records that moved."""
+"""Tests of cellclass_tf.core.run_record."""
 
-import shutil
+import json
+import pathlib
 
-import numpy as np
 import pytest
-import tifffile
 
-import cellclass_tf as cc
+from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.provenance.tracing import trace
-from tests.provenance.places import (
-    STEM,
-    TABLE,
-    broken,
-    change_record,
-    change_row,
-    entry_of,
-    labels_of,
-    make_predictions,
-    make_study,
-    states,
+from tests.metadata import model_metadata
+
+RECORD = RunRecord(
+    folder="/then/out",
+    study="/then/out/converted",
+    model="/models/m",
+    model_sha256="f",
+    model_metadata=model_metadata((((3, 1), (0, 4)),)),
+    settings={"input": "/then/raw", "nuclei": None},
+    versions={"numpy": "2.0"},
+    finished="2026-01-01",
+    images=(PredictedImage("a", "mixed/a.png", pixel_size_um=0.5),),
 )
 
 
-def test_predictions_of_raw_files_move_with_their_study(place):
-    root = place / "of_raw"
-    study = make_study(root / "converted", [place / "raw" / "d2_a.tif"])
-    make_predictions(root, study, place / "model", place / "raw", prefix="mixed/")
-    assert trace(root / "labels" / "d2_a.tif", cell=2).passed
-    root.rename(place / "moved")
-    assert trace(place / "moved" / "labels" / "d2_a.tif", cell=2).passed
-    assert trace(STEM, predictions=place / "moved").passed
-    shutil.rmtree(place / "moved" / "converted")
-    found = trace(place / "moved" / "labels" / "d2_a.tif")
-    assert broken(found) == {"merged image": "missing"}
-    assert states(found)["raw file"] == "same"
+def content_of_version_1(image="mixed/a.png", **changes):
+    content = RECORD.as_content()
+    del content["format"]
+    content["images"] = [{"image": image, "sha256": "s"}]
+    return content | changes
 
 
-def test_a_study_that_moved_elsewhere_is_named(place):
-    (place / "study").rename(place / "elsewhere")
-    found = trace(labels_of(place))
-    assert broken(found) == {"merged image": "missing"} and "--study=DIR" in str(found)
-    assert states(found)["conversion"] == "not recorded"
-    assert trace(labels_of(place), study=place / "elsewhere").passed
+def test_a_record_comes_back_as_it_was(tmp_path):
+    RECORD.write(tmp_path / "run.json")
+    assert RunRecord.read(tmp_path / "run.json") == RECORD
 
 
-def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factory):
-    raw = {"raw_file": "raw/d2_a.tif"}
-    change_row(Study.open(place / "study"), **raw)
-    change_record(place, study="study", model="model", images=[entry_of(place) | raw])
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    assert trace(labels_of(place)).passed
+@pytest.mark.parametrize(
+    ("changes", "stem"),
+    [
+        ({}, "a"),
+        # A study that happens to be called so.
+        ({"settings": {"input": "/then/out/converted"}}, "mixed/a"),
+        ({"study": "/then/study"}, "mixed/a"),
+    ],
+)
+def test_images_of_version_1_get_their_stems(changes, stem):
+    record = RunRecord.parse(content_of_version_1(**changes), "run.json")
+    assert record.images == (PredictedImage(stem, "mixed/a.png", "s"),)
+
+
+def test_what_an_older_version_did_not_record_is_empty():
+    assert RunRecord.parse({}, "run.json") == RunRecord()
+    assert RunRecord.parse({"model_metadata": {}}, "r").model_metadata is None
 
 
 @pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
-def test_a_record_does_not_lead_out_of_the_study(place, image):
-    change_record(place, images=[entry_of(place) | {"image": image}])
-    with pytest.raises(InputError, match="run.json: expected what"):
-        trace(labels_of(place))
-    with pytest.raises(InputError):
-        trace("../../x", predictions=place / "predictions")
+def test_a_record_does_not_lead_out_of_the_study(image):
+    for content in (
+        content_of_version_1(image),
+        RECORD.as_content() | {"images": [{"stem": "x", "image": image}]},
+        RECORD.as_content() | {"images": [{"stem": image, "image": "x"}]},
+    ):
+        with pytest.raises(InputError, match="run.json"):
+            RunRecord.parse(content, "run.json")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "[]",
-        "7",
-        '{"images": {}}',
-        '{"images": ["x"]}',
-        '{"model": 1}',
-        9999 * "[",
-    ],
-)
-def test_a_broken_record_is_one_clear_error(place, text):
-    (place / "predictions" / "run.json").write_text(text)
-    with pytest.raises(InputError, match="run.json.*Run `cellclass predict` again"):
-        trace(labels_of(place))
+def test_a_converted_study_is_looked_for_beside_the_predictions(tmp_path):
+    places = RECORD.places_of_study(tmp_path)
+    assert places[0] == tmp_path / "converted"
+    assert pathlib.Path("/then/out/converted") in places
+    assert RECORD.find_study(tmp_path) is None
+    made = Study.create(tmp_path / "converted")
+    assert RECORD.find_study(tmp_path) == made
 
 
-def test_predictions_without_a_record_are_an_error(place):
-    (place / "predictions" / "run.json").unlink()
-    with pytest.raises(InputError, match="run.json"):
-        trace(STEM, predictions=place / "predictions")
-
-
-@pytest.mark.parametrize(
-    "table", ["", "image\nmixed/d2_a\n", TABLE.replace(",2,N2a", ",two,N2a")]
-)
-def test_a_broken_table_is_one_clear_error(place, table):
-    (place / "predictions" / "cells.csv").write_text(table)
-    with pytest.raises(InputError, match="cells.csv"):
-        trace(labels_of(place), cell=1)
-
-
-def test_what_older_versions_did_not_record_is_no_break(place):
-    study = Study.open(place / "study")
-    change_row(study, image_sha256="", raw_sha256="", verdict="")
-    change_record(place, images=[{"image": f"{STEM}.png"}], model_sha256="")
-    table = place / "predictions" / "cells.csv"
-    table.write_text("".join(s.rpartition(",")[0] + "\n" for s in TABLE.splitlines()))
-    found = trace(labels_of(place), cell=2)
-    assert found.passed
-    assert [k for k, v in states(found).items() if v == "not recorded"] == [
-        "cell",
-        "label image",
-        "model",
-        "merged image",
-        "quality",
-        "raw file",
-    ]
-
-
-def test_a_manifest_that_is_older_than_the_run_is_no_break(place):
-    change_row(Study.open(place / "study"), image_sha256="", raw_sha256="")
-    assert trace(labels_of(place)).passed
-
-
-def test_records_do_not_steer_a_terminal(place):
-    change_record(place, finished="\x1b[2J")
-    assert "\x1b" not in str(trace(labels_of(place)))
-
-
-def test_a_real_conversion_is_whole_until_its_raw_file_changes(tmp_path):
-    rng = np.random.default_rng(0)
-    raw = tmp_path / "raw" / "HEK" / "d1_a.ome.tif"
-    raw.parent.mkdir(parents=True)
-    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
-    pixels = rng.integers(100, 1000, (2, 32, 40), np.uint16)
-    tifffile.imwrite(raw, pixels, ome=True, metadata=metadata)
-    assert not cc.convert(tmp_path / "raw", tmp_path / "s").failures
-    image = tmp_path / "s" / "images" / "HEK" / "d1_a.png"
-    found = cc.trace(image)
-    assert found.passed and "nuclei DAPI, cytoplasm GFP" in str(found)
-    assert states(found)["raw file"] == states(found)["merged image"] == "same"
-    raw.write_bytes(raw.read_bytes() + b"\0")
-    assert broken(cc.trace(image)) == {"raw file": "changed"}
+def test_what_is_written_is_json_that_others_read(tmp_path):
+    RECORD.write(tmp_path / "run.json")
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert content["format"] == "cellclass_tf predictions 2"
+    assert content["model_metadata"]["format"] == "cellclass_tf Mask R-CNN 2"
+    assert content["images"][0]["stem"] == "a"

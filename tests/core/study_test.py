@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.study."""
+"""Tests of cellclass_tf.core.study."""
 
 import dataclasses
 

@@ -212,7 +212,7 @@ def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
     for name in ("HEK/a", "N2a/b", "mixed/m"):
         _write(source / f"{name}.tif")
     import_masks(study, source)
-    journal = study.journal(records.JOURNAL)
+    journal = records.journal(study).path
     journal.write_bytes(journal.read_bytes()[:-40])
     study.manifest_path.write_bytes(untouched)
     outcome = import_masks(study, source)

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.connected."""
+"""Tests of cellclass_tf.labels.components."""
 
 import numpy as np
 

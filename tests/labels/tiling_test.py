@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.tiling."""
+"""Tests of cellclass_tf.labels.tiling."""
 
 import numpy as np
 import pytest

@@ -4,10 +4,10 @@ import dataclasses
 import shutil
 
 import pytest
-from tests.maskrcnn.inputs_test import facts
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, data_facts
+from tests.maskrcnn.facts import facts
 
 
 @pytest.mark.parametrize("name", config.EXPERIMENTS)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from official.vision.modeling.layers.mask_sampler import MaskSampler
-from tests.maskrcnn.inputs_test import facts
 
 from cellclass_tf.maskrcnn import config, data_facts, keras_state, network
 from cellclass_tf.maskrcnn.input import reading
+from tests.maskrcnn.facts import facts
 
 
 def call(boxes, probabilities, most=4):

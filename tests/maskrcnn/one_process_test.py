@@ -1,13 +1,12 @@
 """Stages follow each other in one process, as in a notebook, in every precision."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
 import cellclass_tf as cc
+from cellclass_tf.core.model_metadata import METADATA_FILE, ModelMetadata
 from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import export, network, runs, training
 from cellclass_tf.maskrcnn.input import reading
@@ -25,7 +24,7 @@ TINY = (
 
 def predictor_of(checkpoint, model_dir, precision):
     """The trained network as it is, without what export does to it."""
-    metadata = json.loads((model_dir / "cellclass.json").read_text())
+    metadata = ModelMetadata.read(model_dir / METADATA_FILE)
     task = runs.load_params(SMALL, checkpoint).task
     size = task.export_size_px
     before = tf_keras.mixed_precision.global_policy()

@@ -1,10 +1,13 @@
 """Tests of cellclass_tf.maskrcnn.predictor."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cellclass_tf import errors
 from cellclass_tf.maskrcnn.predictor import Predictor
+from tests.metadata import model_metadata
 
 TYPES = ("HEK", "N2a")
 
@@ -46,16 +49,12 @@ class _Tensor:
 
 
 def fake(scale=1.0, pixel_size_um=0.5):
-    metadata = {
-        "type_names": list(TYPES),
-        "tile_px": 64,
-        "scale": scale,
-        "grayscale": False,
-        "mask_threshold": 0.5,
-        "temperature": 1.0,
-        "model_diameter_px": 10,
-        "pixel_size_um": pixel_size_um,
-    }
+    metadata = model_metadata(
+        type_names=TYPES,
+        scale=scale,
+        model_diameter_px=10.0,
+        pixel_size_um=pixel_size_um,
+    )
     return Predictor(FakeNetwork(), metadata, "f")
 
 
@@ -97,7 +96,7 @@ def test_a_field_without_nuclei_is_refused_unless_the_model_needs_none():
     with pytest.raises(errors.InputError, match="no nuclei"):
         fake().predict(image)
     predictor = fake()
-    predictor.metadata["grayscale"] = True
+    predictor.metadata = dataclasses.replace(predictor.metadata, grayscale=True)
     assert len(predictor.predict(image)) == 4
 
 

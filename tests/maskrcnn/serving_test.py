@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from official.vision.modeling.layers import roi_aligner
-from tests.maskrcnn.inputs_test import facts
 
 from cellclass_tf.maskrcnn import config, data_facts, network, serving
 from cellclass_tf.maskrcnn.input import reading
+from tests.maskrcnn.facts import facts
 
 _BOXES = "detection_boxes"
 _PER_CELL = (_BOXES, "detection_scores", "detection_probabilities", "detection_masks")

@@ -308,7 +308,8 @@ def test_predict_writes_all_that_it_promises_and_goes_on(study, model, tmp_path)
 
 ALL_COMMANDS = """
 import pathlib, sys
-from cellclass_tf import cli, process_state
+from cellclass_tf import process_state
+from cellclass_tf.cli import main as cli
 
 process_state.begin_program()
 raw, model, out = sys.argv[1:]

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from official.vision.modeling import backbones
-from tests.maskrcnn.inputs_test import facts
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, data_facts, network, runs, weights
+from tests.maskrcnn.facts import facts
 
 
 def task_of():

@@ -6,8 +6,10 @@ import json
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import csv_json, digests, png
+from tests.metadata import model_metadata
 
 STEM = "mixed/d2_a"
 # Cell 1 has 2 px, cell 2 has 6 px with its middle at y 2, x 3.5.
@@ -54,7 +56,7 @@ def make_study(root, raw, stems=(STEM,)):
 
 def make_model(root):
     root.mkdir()
-    (root / "cellclass.json").write_text("{}")
+    model_metadata().write(root / "cellclass.json")
     (root / "saved_model.pb").write_bytes(b"network")
     return root
 
@@ -71,24 +73,25 @@ def make_predictions(root, study, model, source, prefix=""):
     (root / "cells.csv").write_text(
         TABLE.replace(f"{STEM},", STEM[len(prefix) :] + ",")
     )
-    entry = {
-        "image": row.image,
-        "sha256": row.image_sha256,
-        "labels_sha256": digests.sha256_of_file(labels),
-        "raw_file": row.raw_file,
-        "raw_sha256": row.raw_sha256,
-    }
-    record = {
-        "model": str(model),
-        "model_sha256": digests.sha256_of_tree(model),
-        "model_metadata": {"experiment": "small", "dataset_fingerprint": "f00d"},
-        "settings": {"input": str(source), "score_threshold": 0.1, "nuclei": None},
-        "study": str(study.root),
-        "versions": {"cellclass_tf": "0.1.0"},
-        "finished": "2024-05-06T07:08:09+00:00",
-        "images": [entry],
-    }
-    csv_json.write_json(root / "run.json", record)
+    entry = PredictedImage(
+        stem=row.stem.removeprefix(prefix),
+        image=row.image,
+        sha256=row.image_sha256,
+        labels_sha256=digests.sha256_of_file(labels),
+        raw_file=row.raw_file,
+        raw_sha256=row.raw_sha256,
+    )
+    record = RunRecord(
+        model=str(model),
+        model_sha256=digests.sha256_of_tree(model),
+        model_metadata=model_metadata(),
+        settings={"input": str(source), "score_threshold": 0.1, "nuclei": None},
+        study=str(study.root),
+        versions={"cellclass_tf": "0.1.0"},
+        finished="2024-05-06T07:08:09+00:00",
+        images=(entry,),
+    )
+    record.write(root / "run.json")
     return root
 
 
@@ -111,7 +114,8 @@ def change_row(study, **values):
 
 def change_record(place, **values):
     path = place / "predictions" / "run.json"
-    csv_json.write_json(path, json.loads(path.read_text()) | values)
+    content = json.loads(path.read_text()) | values
+    csv_json.write_json(path, {k: v for k, v in content.items() if v is not None})
 
 
 def entry_of(place):

@@ -43,7 +43,7 @@ def test_a_cell_leads_back_to_its_raw_file(place):
         "6 px in cells.csv, 6 px in the label image",
         "finished 2024-05-06T07:08:09+00:00, cellclass_tf 0.1.0",
         "score_threshold 0.1",
-        "trained by small, on data f00d",
+        "trained by small, steps 5, on data f00d",
         "scene 1, scene_name A01, time 0, planes max, read by tifffile 2024.1",
         "channels: nuclei DAPI, cytoplasm GFP, found by name",
         "contrast limits (group): nuclei 90-4000, cytoplasm 100-3000",

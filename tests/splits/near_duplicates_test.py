@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.scenes."""
+"""Tests of cellclass_tf.splits.near_duplicates."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.composed_fields."""
+"""Tests of cellclass_tf.workflows.copy_paste."""
 
 import io
 

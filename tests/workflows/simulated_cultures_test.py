@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.simulated_fields."""
+"""Tests of cellclass_tf.workflows.simulated_cultures."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_a_failure_is_not_left_out(monkeypatch):
         simulated_cultures.conversion, "convert", lambda *_, **__: batch.Outcome()
     )
     monkeypatch.setattr(
-        simulated_cultures.mask_files, "import_masks", lambda *_, **__: batch.Outcome()
+        simulated_cultures.masks, "import_masks", lambda *_, **__: batch.Outcome()
     )
     with pytest.raises(RuntimeError, match="disk is full"):
         list(simulated_cultures.examples_of_unit(SMALL, (("HEK", 1),)))

@@ -6,12 +6,12 @@ import importlib.metadata
 
 import numpy as np
 
+from cellclass_tf import versions
 from cellclass_tf.annotation.annotators.protocol import Found, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests
 
-_METHOD = 1
 _DEFAULT_DIAMETER_PX = 30.0
 # A cell is this much wider than its nucleus: the median of hand-drawn cells.
 _CELL_TO_NUCLEUS = 1.4
@@ -75,12 +75,16 @@ class WatershedAnnotator:
         self._split_depth = split_depth
         self._mask_level = mask_level
         self._min_area = min_area
-        versions = [importlib.metadata.version(n) for n in ("scikit-image", "scipy")]
-        self.size_fingerprint = digests.fingerprint(self.name, _METHOD, versions)
+        libraries = [importlib.metadata.version(n) for n in ("scikit-image", "scipy")]
+        self.size_fingerprint = digests.fingerprint(
+            self.name, versions.WATERSHED, libraries
+        )
         parameters = [diameter_px, split_depth, mask_level, min_area]
-        self.fingerprint = digests.fingerprint(self.name, _METHOD, parameters, versions)
+        self.fingerprint = digests.fingerprint(
+            self.name, versions.WATERSHED, parameters, libraries
+        )
         self.settings = (
-            f"scikit-image {versions[0]}, split_depth {split_depth}, mask_level "
+            f"scikit-image {libraries[0]}, split_depth {split_depth}, mask_level "
             f"{mask_level}, min_area {min_area}"
         )
 

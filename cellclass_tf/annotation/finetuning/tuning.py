@@ -95,7 +95,7 @@ def finetune(
       InputError: if there are no corrected fields, of two groups at least, or a number
         or the weights are no use.
     """
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     output = pathlib.Path(output)
     if epochs < 1 or not learning_rate > 0 or not hand_weight >= 1:
         raise InputError(

@@ -68,11 +68,9 @@ def import_coco(
     pattern = assignment.compiled_group(group)
     paths, root = json_files(pathlib.Path(source))
     cocos, failures = read_all(paths, root)
-    is_new = not isinstance(study, Study) and not _is_study(study)
-    if is_new:
-        study = Study.create(study, types_of_new_study(cocos))
-    elif not isinstance(study, Study):
-        study = Study.open(study)
+    is_new = not Study.exists(study)
+    types = types_of_new_study(cocos) if is_new else ()
+    study = Study.open_or_create(study, types)
     entries, nameless = entries_of(cocos, root)
     rows, strangers, unclear = match(study, entries)
     added = batch.run(
@@ -83,7 +81,7 @@ def import_coco(
     failures |= nameless | unclear | added.failures
     if is_new and not added.done:
         # Of no use, and its types would bind the next attempt.
-        (study.root / "study.yaml").unlink()
+        study.settings_path.unlink()
         return batch.Outcome(failures=failures)
     rows |= {name: ImageRow(**columns) for name, columns in added.done.items()}
     study.update(rows[name] for name in added.done)
@@ -94,10 +92,6 @@ def import_coco(
     ]
     outcome = import_cells(study, candidates, lambda row, e: _read(study, row, e))
     return outcome.merged(batch.Outcome(failures=failures))
-
-
-def _is_study(folder: str | os.PathLike) -> bool:
-    return (pathlib.Path(folder) / "study.yaml").exists()
 
 
 def _read(study: Study, row: ImageRow, entry: Entry) -> Arrival:

@@ -60,7 +60,7 @@ def export_coco(
             f"Unknown segmentation {segmentation!r}; known are "
             f"{', '.join(SEGMENTATIONS)}."
         )
-    study = study if isinstance(study, Study) else Study.open(study)
+    study = Study.open(study)
     output = pathlib.Path(output)
     rows = _rows_with_splits(study)
     folder = output / "annotations"

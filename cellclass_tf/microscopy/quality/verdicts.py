@@ -17,9 +17,10 @@ from cellclass_tf import batch
 from cellclass_tf.core.manifest import ACCEPTED, REJECTED, costs_of_rejection
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
+from cellclass_tf.microscopy.quality.figures import Figures
 from cellclass_tf.storage import atomic, csv_json, digests, png
 
-_FIGURES = tuple(field.name for field in dataclasses.fields(criteria.Figures))
+_FIGURES = tuple(field.name for field in dataclasses.fields(Figures))
 
 
 def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
@@ -76,8 +77,8 @@ def _read_thumbnail(study: Study, row: ImageRow) -> np.ndarray:
         return np.asarray(picture)
 
 
-def _figures(row: ImageRow) -> criteria.Figures:
-    return criteria.Figures(**{name: getattr(row, name) for name in _FIGURES})
+def _figures(row: ImageRow) -> Figures:
+    return Figures(**{name: getattr(row, name) for name in _FIGURES})
 
 
 def _with_verdict(row: ImageRow, reason: str, earlier: list | None) -> ImageRow:
@@ -147,7 +148,7 @@ def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) ->
         _draw_sheet,
         jobs,
         description="contact sheets",
-        journal=study.journal("contact_sheets"),
+        journal=batch.Journal(study.journal("contact_sheets")),
         engine=engine,
     )
     for name, reason in outcome.failures.items():
@@ -181,7 +182,7 @@ def _draw_sheet(sheet: _Sheet) -> dict:
     return {"fields": len(fields)}
 
 
-def _shown(figures: criteria.Figures) -> str:
+def _shown(figures: Figures) -> str:
     return (
         f"sharp {criteria.focus_score(figures):.2f}, {figures.nuclei_estimate} nuclei, "
         f"saturated {figures.saturated_share:.1%}, glow {figures.glow_share:.0%}, "

@@ -7,27 +7,13 @@ from official.vision.dataloaders import maskrcnn_input
 
 from cellclass_tf.maskrcnn import config, data_facts
 from cellclass_tf.maskrcnn.input import reading
+from tests.maskrcnn.facts import facts
 
 NUMBER = tf.constant(5, tf.int64)
 # Cell 1: rows 1-2, columns 1-4. Cell 3: one pixel. Cell 2 is outside this crop.
 LABELS = np.zeros((6, 8), np.int32)
 LABELS[1:3, 1:5] = 1
 LABELS[5, 7] = 3
-
-
-def facts(most_cells=20):
-    return data_facts.DataFacts(
-        type_names=("HEK", "N2a"),
-        cell_diameter_px=24.0,
-        most_cells=most_cells,
-        densest=most_cells / 128**2,
-        cells_by_type=(30, 30),
-        pixel_size_um=0.5,
-        decoded_bytes=1,
-        fields=1,
-        validation_fields=1,
-        fingerprint="f",
-    )
 
 
 def parser(most_cells=20):

@@ -8,7 +8,7 @@ import pytest
 # In a process of its own, since the libraries' C code meets broken files here.
 READ_DAMAGED = """
 import pathlib, random, sys
-from cellclass_tf import files
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 
 source, folder = map(pathlib.Path, sys.argv[1:])
@@ -20,7 +20,7 @@ def outcome(content):
     path.write_bytes(content)
     try:
         return str(len(list(readers.read_micrographs(path))))
-    except files.InputError as error:
+    except InputError as error:
         assert str(path) in str(error) and "\\n" not in str(error), error
         return "refused"
 

@@ -1,0 +1,120 @@
+"""cellclass.json: what an exported model was trained on, and how its output is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from cellclass_tf.storage.records import Record
+
+# Beside the SavedModel.
+METADATA_FILE = "cellclass.json"
+# Of models that were not calibrated. Where a mask ends: masks fade before the outline is
+# reached, more so after a short training, so that one half would draw cells too small.
+UNCALIBRATED_MASK_THRESHOLD = 0.45
+# The score from which on a detection is a cell.
+UNCALIBRATED_SCORE_THRESHOLD = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """Calls of about one probability on held-out fields.
+
+    Attributes:
+      low: lowest probability of the bin.
+      high: highest one.
+      mean: their mean probability.
+      right: the share of them that is right.
+      calls: their number.
+    """
+
+    low: float
+    high: float
+    mean: float
+    right: float
+    calls: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationRecord:
+    """What was measured on held-out fields when the model was exported.
+
+    Attributes:
+      fields: number of the fields.
+      cells: number of the cells that were matched with true ones.
+      type_accuracy: share of these that got their type.
+      confusions: (V, K, K) cells by field, true type and called type.
+      expected_calibration_error_before: of the probabilities as the network gives them.
+      expected_calibration_error: of the calibrated ones.
+      bins: the calls by their probability.
+    """
+
+    confusions: tuple[tuple[tuple[int, ...], ...], ...]
+    bins: tuple[Bin, ...]
+    expected_calibration_error: float
+    expected_calibration_error_before: float | None = None
+    fields: int | None = None
+    cells: int | None = None
+    type_accuracy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMetadata(Record):
+    """What belongs to an exported model.
+
+    Attributes:
+      type_names: names of the cell types, in class order.
+      tile_px: side of the square tiles that the network takes.
+      scale: network pixels per pixel of the training images.
+      model_diameter_px: of a median cell, in the network's pixels.
+      cell_diameter_px: the same in pixels of the training images.
+      pixel_size_um: of the training images; None if unknown.
+      grayscale: whether the network was trained without nuclei.
+      mask_threshold: the height at which masks end.
+      score_threshold: the score from which on held-out fields say that there is a cell.
+      temperature: by which the logarithms of probabilities are divided.
+      calibration: what was measured on held-out fields; None if nothing was.
+      experiment: name of the experiment that was trained.
+      checkpoint: name of the exported checkpoint.
+      train_steps: of the training.
+      dataset_fingerprint: of the training's dataset.
+      cellclass_tf: version with which it was exported.
+      tensorflow: the same.
+    """
+
+    NAME: ClassVar[str] = "cellclass_tf Mask R-CNN"
+    VERSION: ClassVar[int] = 2
+    EXPECTED: ClassVar[str] = "what `python -m experiments.export` writes of a model"
+    REMEDY: ClassVar[str] = "Export the model again."
+
+    type_names: tuple[str, ...]
+    tile_px: int
+    scale: float
+    model_diameter_px: float
+    grayscale: bool
+    cell_diameter_px: float | None = None
+    pixel_size_um: float | None = None
+    mask_threshold: float = UNCALIBRATED_MASK_THRESHOLD
+    score_threshold: float = UNCALIBRATED_SCORE_THRESHOLD
+    temperature: float = 1.0
+    calibration: CalibrationRecord | None = None
+    experiment: str = ""
+    checkpoint: str = ""
+    train_steps: int | None = None
+    dataset_fingerprint: str = ""
+    cellclass_tf: str = ""
+    tensorflow: str = ""
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Refuses models of version 1, whose network gives other outputs."""
+        if version < 2:
+            raise ValueError(f"its format is {content.get('format', 'not named')!r}")
+        calibration = content.get("calibration")
+        if calibration:
+            bins = [
+                {"low": part.get("from"), "high": part.get("to")} | part
+                for part in calibration["bins"]
+            ]
+            content["calibration"] = calibration | {"bins": bins}
+        return content

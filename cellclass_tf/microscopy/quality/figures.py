@@ -1,0 +1,218 @@
+"""What is measured of a field: focus, saturation, emptiness, debris, glow, uneven light."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.microscopy.quality import focus
+
+# All but focus and saturation is read from about so many pixels a side.
+_REDUCED_PX = 256
+_MOST_BLOCKS = 8
+_SMALLEST_NUCLEUS_PX2 = 30
+# A spot of less than this share of a nucleus's area is a speck.
+_SPECK_SHARE = 0.15
+_FEWEST_BLOCKS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What is measured of a field; docs/quality.md explains it with pictures in mind.
+
+    Attributes:
+      focus_slope: slope of log power over log frequency (periods of 6 to 32 px, camera
+        noise taken off), mean of both channels; sharp fields have -2 to -5. Field 1987,
+        J Opt Soc Am A 4:2379; for screens Bray et al. 2012, J Biomol Screen 17:266.
+      focus_laplacian: log10 of the Laplacian's variance over the pixels' variance
+        (camera noise taken off), mean of both channels; higher is sharper. Pech-Pacheco
+        et al. 2000, ICPR 3:314.
+      saturated_share: of the pixels, those at the camera's upper end, in [0, 1]; the
+        worse channel.
+      nuclei_estimate: number of bright spots in the nuclei's channel that may be nuclei.
+        Touching nuclei count once: no cell count.
+      nucleus_px: median diameter of these spots in pixels; 0 without any.
+      specks_per_nucleus: spots in either channel that are too small for a nucleus, for
+        each nucleus.
+      debris_share: of the pixels, those more than four times as bright as the median
+        cell, in [0, 1]; the worse channel.
+      glow_share: how much brighter the haziest part of the background is than the
+        middling one, over the nuclei's brightness; 0 is none.
+      unevenness: 1 - darkest / brightest of a smooth surface through the cells'
+        brightness, in [0, 1]; 0 where too few cells tell.
+    """
+
+    focus_slope: float
+    focus_laplacian: float
+    saturated_share: float
+    nuclei_estimate: int
+    nucleus_px: float
+    specks_per_nucleus: float
+    debris_share: float
+    glow_share: float
+    unevenness: float
+
+
+def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
+    """Measures a field on its raw numbers.
+
+    Args:
+      micrograph: pixels (C, Y, X) uint8 or uint16.
+      channels: indices of nuclei and cytoplasm.
+    """
+    planes = [micrograph.pixels[channel] for channel in channels]
+    reduced = [_Reduced(plane) for plane in planes]
+    focuses = [
+        focus.measure(p, r.pixels, r.step) for p, r in zip(planes, reduced, strict=True)
+    ]
+    # A dark channel says nothing of the other one's focus.
+    focuses = [f for f in focuses if f != focus.NOTHING] or [focus.NOTHING]
+    areas = reduced[0].spots(reduced[1])
+    specks = sum(r.count_specks(np.median(areas) if areas else 0.0) for r in reduced)
+    nucleus_px = 2 * float(np.median(areas) / np.pi) ** 0.5 if areas else 0.0
+    return Figures(
+        focus_slope=round(float(np.mean([slope for slope, _ in focuses])), 3),
+        focus_laplacian=round(float(np.mean([ratio for _, ratio in focuses])), 3),
+        saturated_share=round(max(map(_saturated_share, planes)), 6),
+        nuclei_estimate=len(areas),
+        nucleus_px=round(nucleus_px, 1),
+        specks_per_nucleus=round(specks / max(len(areas), 1), 3),
+        debris_share=round(max(r.debris_share() for r in reduced), 4),
+        glow_share=round(reduced[0].glow_share(nucleus_px), 3),
+        unevenness=round(_unevenness(reduced, nucleus_px), 3),
+    )
+
+
+class _Reduced:
+    """A plane at few pixels, smoothed, with its background and what is brighter."""
+
+    def __init__(self, plane: np.ndarray):
+        from scipy import ndimage
+
+        self.step = max(1, round(plane.size**0.5 / _REDUCED_PX))
+        small = plane[:: self.step, :: self.step].astype(np.float32)
+        self.pixels = ndimage.gaussian_filter(small, 1)
+        in_order = np.sort(self.pixels, axis=None)
+        self.background = float(in_order[in_order.size // 2])
+        # Of what lies below the median, the median deviation from it.
+        noise = 1.4826 * (self.background - float(in_order[in_order.size // 4]))
+        top = float(in_order[int(0.999 * (in_order.size - 1))])
+        # What the smoothing took off, a third of which it leaves.
+        fine = np.abs(small - self.pixels)[::2, ::2]
+        self.camera_noise = 1.4826 * float(np.median(fine)) / 3
+        # In a field full of cells half the pixels are cells, whose spread is no noise: of
+        # it counts a few times the camera's, of which whole numbers bring some.
+        believed = min(noise, 4 * max(self.camera_noise, 0.1))
+        rise = max(8 * believed, 0.3 * (top - self.background))
+        self.bright = self.pixels > self.background + rise
+        # A single grey value has no bright part, and no noise to rise above.
+        cells = self.pixels[self.bright]
+        self.signal = float(np.median(cells)) - self.background if cells.size else 0.0
+        self.is_crowded = noise > 2 * believed
+        self.faint = max(8 * believed, 0.15 * self.signal)
+
+    def spots(self, cytoplasm: _Reduced) -> list[float]:
+        """Areas in px of bright spots that may be nuclei."""
+        from scipy import ndimage
+
+        labels, count = ndimage.label(self.bright)
+        if not count:
+            return []
+        areas = np.bincount(labels.ravel())[1:]
+        large = areas >= max(3, _SMALLEST_NUCLEUS_PX2 / self.step**2)
+        large &= (
+            areas > _SPECK_SHARE * np.median(areas[large]) if large.any() else large
+        )
+        if np.count_nonzero(large) <= 3:
+            # So few may be debris, which no cytoplasm surrounds.
+            levels = ndimage.mean(cytoplasm.pixels, labels, np.arange(1, count + 1))
+            large &= levels > cytoplasm.background + 8 * cytoplasm.camera_noise
+        return (areas[large] * float(self.step**2)).tolist()
+
+    def count_specks(self, nucleus_px2: float) -> int:
+        """Number of spots above the background that are too small for a nucleus."""
+        from scipy import ndimage
+
+        if self.is_crowded:
+            # Cells are the background, and their grain is no debris.
+            return 0
+        labels, _ = ndimage.label(self.pixels > self.background + self.faint)
+        areas = np.bincount(labels.ravel())[1:]
+        # One or two pixels may be noise.
+        small = (areas >= 3) & (areas * self.step**2 < _SPECK_SHARE * nucleus_px2)
+        return int(np.count_nonzero(small))
+
+    def debris_share(self) -> float:
+        if not self.signal:
+            return 0.0
+        return float(np.mean(self.pixels > self.background + 4 * self.signal))
+
+    def glow_share(self, nucleus_px: float) -> float:
+        # A block has to hold more than a nucleus, or it shows no background.
+        count = self._blocks_a_side(3 * nucleus_px)
+        if not self.signal or count < 3:
+            return 0.0
+        blocks = _blocks(self.pixels, count)
+        # Cells cover less than this much of most blocks.
+        place = blocks.shape[1] // 10
+        haze = np.partition(blocks, place, axis=1)[:, place]
+        return float(haze.max() - np.median(haze)) / self.signal
+
+    def brightness(self, nucleus_px: float) -> tuple[np.ndarray, np.ndarray]:
+        """Where cells are, (N, 2) yx in [-1, 1], and the log of their brightness."""
+        count = self._blocks_a_side(1.5 * nucleus_px)
+        blocks, bright = _blocks(self.pixels, count), _blocks(self.bright, count)
+        sizes = np.count_nonzero(bright, axis=1)
+        there = sizes > 0.02 * bright.shape[1]
+        sums = np.sum((blocks - self.background) * bright, axis=1)[there]
+        centres = (np.arange(count) + 0.5) * 2 / count - 1
+        grid = np.stack(np.meshgrid(centres, centres, indexing="ij"), -1).reshape(-1, 2)
+        return grid[there], np.log(sums / sizes[there])
+
+    def _blocks_a_side(self, least_px: float) -> int:
+        side_px = min(self.pixels.shape) * self.step
+        return max(1, min(_MOST_BLOCKS, int(side_px // max(least_px, 1))))
+
+
+def _blocks(array: np.ndarray, count: int) -> np.ndarray:
+    """Returns (count², n): the pixels of blocks; a rest at the rims is left out."""
+    height, width = (n // count for n in array.shape)
+    cut = array[: height * count, : width * count]
+    blocks = cut.reshape(count, height, count, width).swapaxes(1, 2)
+    return blocks.reshape(count * count, -1)
+
+
+def _unevenness(channels: Sequence[_Reduced], nucleus_px: float) -> float:
+    """Fits log brightness by a surface of second order, the same for both channels."""
+    parts = [channel.brightness(nucleus_px) for channel in channels]
+    if min(len(levels) for _, levels in parts) < _FEWEST_BLOCKS:
+        return 0.0
+    places = np.concatenate([places for places, _ in parts])
+    levels = np.concatenate([levels - np.median(levels) for _, levels in parts])
+    terms = _surface(places)
+    # A little weight on flat keeps corners without cells from running away.
+    ridge = 0.5 * np.diag([0.0, 1, 1, 1, 1, 1])
+    fit = np.linalg.solve(terms.T @ terms + ridge, terms.T @ levels)
+    corners = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 2), -1).reshape(-1, 2)
+    surface = _surface(corners) @ fit
+    return float(1 - np.exp(surface.min() - surface.max()))
+
+
+def _surface(yx: np.ndarray) -> np.ndarray:
+    y, x = yx.T
+    return np.stack([np.ones_like(y), y, x, y * y, x * x, x * y], axis=1)
+
+
+def _saturated_share(plane: np.ndarray) -> float:
+    """Share of pixels at the type's end, or piled up at the plane's own maximum."""
+    top = int(plane.max())
+    at_top = np.count_nonzero(plane == top)
+    if top == np.iinfo(plane.dtype).max:
+        return at_top / plane.size
+    # A camera of 12 bit ends at 4095: there the histogram does not fade out.
+    just_below = np.count_nonzero(plane >= top - 10) - at_top
+    is_pile = at_top > max(20, just_below) and plane.min() < top
+    return at_top / plane.size if is_pile else 0.0

@@ -1,0 +1,28 @@
+"""What belongs to a model, for tests that need no network."""
+
+from cellclass_tf.core.model_metadata import Bin, CalibrationRecord, ModelMetadata
+
+
+def model_metadata(confusions=None, **changes):
+    """Metadata of a model of HEK and N2a, calibrated if there are confusions."""
+    calibration = None
+    if confusions is not None:
+        calibration = CalibrationRecord(
+            confusions=confusions,
+            bins=(Bin(0.8, 1.0, 0.9, 0.9, 100),),
+            expected_calibration_error=0.012,
+        )
+    values = {
+        "type_names": ("HEK", "N2a"),
+        "tile_px": 64,
+        "scale": 1.0,
+        "model_diameter_px": 8.0,
+        "grayscale": False,
+        "mask_threshold": 0.5,
+        "experiment": "small",
+        "checkpoint": "ckpt-5",
+        "train_steps": 5,
+        "dataset_fingerprint": "f00d",
+        "calibration": calibration,
+    }
+    return ModelMetadata(**values | changes)

@@ -1,0 +1,36 @@
+"""Tests of cellclass_tf.microscopy.measurement."""
+
+import dataclasses
+
+from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
+from cellclass_tf.microscopy.quality.figures import Figures
+
+FIELD = FieldMeasurement(
+    scene=2,
+    time=0,
+    z="best:3",
+    nuclei_channel="DAPI",
+    cytoplasm_channel="1",
+    figures=Figures(-3.5, -2.0, 0.0, 50, 30.0, 0.1, 0.0, 0.1, 0.3),
+    histogram=0,
+)
+
+
+def test_a_measurement_comes_back_from_a_journal():
+    found = FileMeasurement(
+        "a.npz", (FIELD, dataclasses.replace(FIELD, histogram=None))
+    )
+    assert FileMeasurement.parse(found.as_content(), "measure.jsonl") == found
+
+
+def test_fields_of_one_file_are_told_apart():
+    later = dataclasses.replace(FIELD, scene=0, time=7)
+    first = dataclasses.replace(FIELD, scene=0)
+    assert [f.suffix for f in (first, FIELD, later)] == ["", "_s2", "_t7"]
+
+
+def test_planes_that_were_chosen_otherwise_share_no_contrast():
+    assert FIELD.contrast_key("dish") == ("dish", "DAPI", "1", "best")
+    other = dataclasses.replace(FIELD, z="best:4")
+    assert other.contrast_key("dish") == FIELD.contrast_key("dish")
+    assert dataclasses.replace(FIELD, z="max").contrast_key("dish")[3] == "max"
