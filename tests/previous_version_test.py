@@ -69,8 +69,8 @@ def test_predictions_are_read_reported_and_traced(place, folder, stem):
         "cell": "same",
         "label image": "same",
         "prediction run": "recorded",
-        # It was made of files that do not lie here.
-        "model": "missing",
+        # Its network does not lie here.
+        "model": "changed",
         "merged image": "same",
         "conversion": "recorded",
         "quality": "recorded",
