@@ -51,7 +51,7 @@ def processors() -> int:
 
 
 @contextlib.contextmanager
-def environment_kept(*names: str) -> Iterator[None]:
+def keep_environment(*names: str) -> Iterator[None]:
     """Restores environment variables when the block ends."""
     before = {name: os.environ.get(name) for name in names}
     try:
@@ -65,7 +65,7 @@ def environment_kept(*names: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def random_numbers_kept() -> Iterator[None]:
+def keep_random_numbers() -> Iterator[None]:
     """Restores the random numbers of Python and NumPy when the block ends."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
@@ -76,7 +76,7 @@ def random_numbers_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def matplotlib_backend_kept() -> Iterator[None]:
+def keep_matplotlib_backend() -> Iterator[None]:
     """Ignores `matplotlib.use` in the block: some libraries call it when imported.
 
     In a notebook figures would no longer be shown.
@@ -92,7 +92,7 @@ def matplotlib_backend_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def logging_kept() -> Iterator[None]:
+def keep_logging() -> Iterator[None]:
     """Removes the handlers that the block adds to the root logger.
 
     absl and other libraries add one with their first message; afterwards it prints the
@@ -109,13 +109,13 @@ def logging_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
+def keep() -> Iterator[None]:
     """Decorates a stage: restores what the libraries that it calls change.
 
     A notebook calls one stage after the other in one process. What only some stages
     change, they restore themselves, with the other functions of this module.
     """
-    with random_numbers_kept(), logging_kept():
+    with keep_random_numbers(), keep_logging():
         yield
 
 
@@ -133,7 +133,7 @@ def log_level(name: str, level: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def triton_hidden() -> Iterator[None]:
+def hide_triton() -> Iterator[None]:
     """Lets PyTorch do without Triton in the block, if TensorFlow has been loaded.
 
     PyTorch imports Triton with its first optimizer. Both TensorFlow and Triton bring

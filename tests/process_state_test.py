@@ -30,7 +30,7 @@ def test_every_public_stage_restores_the_state():
 
 
 def test_a_stage_leaves_random_numbers_and_loggers_alone():
-    @process_state.kept()
+    @process_state.keep()
     def stage(value):
         random.seed(1)
         np.random.seed(1)
@@ -98,14 +98,14 @@ def test_processors_are_those_that_a_scheduler_grants(monkeypatch):
 def test_environment_variables_are_restored(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "mine")
     monkeypatch.delenv("OTHER", raising=False)
-    with process_state.environment_kept("TF_CONFIG", "OTHER"):
+    with process_state.keep_environment("TF_CONFIG", "OTHER"):
         os.environ.update(TF_CONFIG="theirs", OTHER="theirs")
     assert os.environ["TF_CONFIG"] == "mine" and "OTHER" not in os.environ
 
 
 def test_a_library_does_not_choose_the_backend():
     before = dict.__getitem__(matplotlib.rcParams, "backend")
-    with process_state.matplotlib_backend_kept():
+    with process_state.keep_matplotlib_backend():
         matplotlib.use("svg")
     assert dict.__getitem__(matplotlib.rcParams, "backend") == before
 
@@ -142,7 +142,7 @@ def test_triton_is_hidden_from_pytorch_where_tensorflow_was_first(monkeypatch, l
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     if loaded:
         monkeypatch.setitem(sys.modules, "tensorflow", object())
-    with process_state.triton_hidden():
+    with process_state.hide_triton():
         assert ("triton" in sys.modules) == loaded
         if loaded:
             with pytest.raises(ImportError):

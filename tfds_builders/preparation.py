@@ -62,7 +62,7 @@ class Prepared:
         return f"new, since the version before:{changes}"
 
 
-@process_state.kept()
+@process_state.keep()
 @batch.takes_engine
 def dataset(
     study: str | os.PathLike | Study,

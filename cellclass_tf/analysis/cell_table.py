@@ -135,7 +135,7 @@ def cell_table(
     values = called | shapes | _nucleus_values(cells, image, pixel_size_um)
     values |= _neighbour_values(cells, shapes)
     keys = columns(cells.type_names)
-    return [{key: _rounded(values[key][i]) for key in keys} for i in range(len(cells))]
+    return [{key: _round(values[key][i]) for key in keys} for i in range(len(cells))]
 
 
 def count_row(
@@ -164,7 +164,7 @@ def count_row(
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]
     row["uncertain"] = int((cells.called_probabilities < min_probability).sum())
-    shares = [_rounded(n / typed) if typed else None for n in counts[1:]]
+    shares = [_round(n / typed) if typed else None for n in counts[1:]]
     return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
 
 
@@ -351,7 +351,7 @@ def _on_border(cells: Cells) -> np.ndarray:
     return first | (boxes[:, 2:] == cells.labels.shape).any(axis=1)
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
     """Returns a plain Python value that prints short; None in place of NaN."""
     if isinstance(value, np.generic):
         value = value.item()

@@ -57,7 +57,7 @@ class Comparison:
         return "\n".join([*lines, f"Tables and pictures, worst first: {self.folder}"])
 
 
-@process_state.kept()
+@process_state.keep()
 def compare(
     a: str | os.PathLike,
     b: str | os.PathLike,
@@ -120,7 +120,7 @@ def compare(
 
 
 def _pairs(
-    a: Sequence[sources.Field], b: Sequence[sources.Field]
+    a: Sequence[sources.FieldOfCells], b: Sequence[sources.FieldOfCells]
 ) -> tuple[list, tuple[str, ...], tuple[str, ...]]:
     """Fields of both, and the stems that one of them lacks."""
     by_stem = {field.stem: field for field in b}
@@ -143,11 +143,13 @@ def _pairs(
     return pairs, tuple(only_a), tuple(f.stem for f in b if id(f) not in known)
 
 
-def _name(field: sources.Field) -> str:
+def _name(field: sources.FieldOfCells) -> str:
     return field.stem.rpartition("/")[2]
 
 
-def _read(one: sources.Field, other: sources.Field) -> tuple[Cells, Cells]:
+def _read(
+    one: sources.FieldOfCells, other: sources.FieldOfCells
+) -> tuple[Cells, Cells]:
     cells = one.read(), other.read()
     shapes = [side.labels.shape for side in cells]
     if shapes[0] != shapes[1]:
@@ -158,7 +160,7 @@ def _read(one: sources.Field, other: sources.Field) -> tuple[Cells, Cells]:
     return cells
 
 
-def _changes(field: sources.Field, a: Cells, b: Cells) -> list[dict[str, Any]]:
+def _changes(field: sources.FieldOfCells, a: Cells, b: Cells) -> list[dict[str, Any]]:
     """One row a cell of either side."""
     matches = matching.match_cells(a.labels, b.labels, _SAME_CELL_IOU)
     rows = []

@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 
 from cellclass_tf import process_state
-from cellclass_tf.analysis.metrics import Tally
+from cellclass_tf.analysis.metrics import Metrics
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study
@@ -18,7 +18,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
 
 
-@process_state.kept()
+@process_state.keep()
 def evaluate(
     predictions: str | os.PathLike | Predictions,
     study: str | os.PathLike | Study,
@@ -46,7 +46,7 @@ def evaluate(
         images_without_truth: predicted images left out, since the study has no cells.
         images_partly_typed: images with true cells of unknown type; they count only
           where types are ignored, and in type_accuracy and confusion.
-        AP, AP50, AP75: COCO mask average precision over types (see `average_precision`).
+        AP, AP50, AP75: COCO mask average precision over types (see `coco_ap`).
         AP_cells, AP50_cells, AP75_cells: the same with types ignored.
         per_type: of each type AP, AP50, AP75, cells_true, cells_predicted.
         type_accuracy: share of the matched cells of known type that got their type.
@@ -59,7 +59,7 @@ def evaluate(
         precision, recall, F1: with types ignored, over the cells of all fields.
         average_precision_50, _75, _90: TP / (TP + FP + FN) at these IoU, as in cellpose
           and StarDist, over the cells of all fields.
-        errors: cells that are wrong by kind; see `tally.Errors`.
+        errors: cells that are wrong by kind; see `metrics.CellErrors`.
         intervals: {score: [low, high]}, 95 %, by bootstrap over fields; of one field
           None. AP's are of 200 draws.
         share_true, share_predicted: {type: share of the typed cells} in the fields that
@@ -73,11 +73,11 @@ def evaluate(
         predictions = Predictions(predictions)
     study = Study.open(study)
     fields, without_truth = _fields_with_truth(predictions, study, split)
-    tally, partly_typed = Tally(_all_types(study, predictions)), 0
+    metrics, partly_typed = Metrics(_all_types(study, predictions)), 0
     for stem, row in fields:
-        true, predicted = _read_pair(predictions, stem, study, row, tally.type_names)
+        true, predicted = _read_pair(predictions, stem, study, row, metrics.type_names)
         is_mixed = row.cell_type == MIXED
-        tally.add(true, predicted, name=stem, split=row.split, is_mixed=is_mixed)
+        metrics.add(true, predicted, name=stem, split=row.split, is_mixed=is_mixed)
         partly_typed += not true.type_ids.all()
     splits = Counter(row.split for _, row in fields)
     result = {
@@ -85,7 +85,7 @@ def evaluate(
         "images_by_split": dict(sorted(splits.items())),
         "images_partly_typed": partly_typed,
         "images_without_truth": without_truth,
-        **tally.result(),
+        **metrics.result(),
     }
     if result["images_by_split"].get("train"):
         logging.warning(
@@ -96,8 +96,8 @@ def evaluate(
         )
     csv_json.write_csv(
         predictions.folder / "evaluation_fields.csv",
-        list(tally.fields[0]),
-        tally.fields,
+        list(metrics.fields[0]),
+        metrics.fields,
     )
     csv_json.write_json(predictions.folder / "evaluation.json", result)
     return result

@@ -21,7 +21,7 @@ _DRAWS, _DRAWS_OF_AP = 2000, 200
 
 
 @dataclasses.dataclass(frozen=True)
-class Errors:
+class CellErrors:
     """Cells of one field that are wrong, each counted once.
 
     Attributes:
@@ -41,7 +41,7 @@ class Errors:
     wrong_type: int = 0
 
 
-def errors_of(true: Cells, predicted: Cells, matches: matching.Matches) -> Errors:
+def errors_of(true: Cells, predicted: Cells, matches: matching.Matches) -> CellErrors:
     """Sorts the errors of one field by kind.
 
     Args:
@@ -70,7 +70,7 @@ def errors_of(true: Cells, predicted: Cells, matches: matching.Matches) -> Error
     explained[columns[in_predicted & merged[rows]]] = True
     i, j = (matches.pairs - 1).T
     known = true.type_ids[i] > 0
-    return Errors(
+    return CellErrors(
         merged=int(merged.sum()),
         split=int(split.sum()),
         missed=int((lost & ~merged & ~split).sum()),
@@ -87,17 +87,17 @@ def compare_cells(true: Cells, predicted: Cells) -> dict[str, Any]:
       predicted: M cells of the same types, in a label image of the same size.
 
     Returns:
-      What `Tally.result` tells; without intervals, which need more fields.
+      What `Metrics.result` tells; without intervals, which need more fields.
 
     Raises:
       ValueError: if types or sizes differ.
     """
-    tally = Tally(true.type_names)
-    tally.add(true, predicted)
-    return tally.result()
+    metrics = Metrics(true.type_names)
+    metrics.add(true, predicted)
+    return metrics.result()
 
 
-class Tally:
+class Metrics:
     """Adds up fields; keeps a few numbers of each, and a score and ten bits a cell."""
 
     def __init__(self, type_names: Sequence[str]):
@@ -120,7 +120,7 @@ class Tally:
         """Takes in one field.
 
         Args:
-          true: the annotated cells, of the types of this tally.
+          true: the annotated cells, of the types of these metrics.
           predicted: the predicted ones.
           name: of the field.
           split: that the field is of.
@@ -177,7 +177,7 @@ class Tally:
             "panoptic_per_type": self._panoptic(total),
             "errors": {
                 field.name: sum(told[field.name] for told in self.fields)
-                for field in dataclasses.fields(Errors)
+                for field in dataclasses.fields(CellErrors)
             },
             **self._shares(total),
             "intervals": self._intervals(),
@@ -290,9 +290,9 @@ class Tally:
         }
         found = dict(_scores(drawn))
         of_ap = weights[:_DRAWS_OF_AP]
-        found["AP_cells"], found["AP50_cells"] = self._untyped.drawn(of_ap)
+        found["AP_cells"], found["AP50_cells"] = self._untyped.resample(of_ap)
         if self._typed.fields == fields:
-            found["AP"], found["AP50"] = self._typed.drawn(of_ap)
+            found["AP"], found["AP50"] = self._typed.resample(of_ap)
         return {key: _ends(values) for key, values in found.items()}
 
 

@@ -19,7 +19,7 @@ MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
 
 
-@process_state.kept()
+@process_state.keep()
 def mixture(
     predictions: str | os.PathLike | Predictions,
     *,
@@ -30,7 +30,8 @@ def mixture(
     """Estimates the share of each type, with 95 % intervals, and writes mixture.json.
 
     Shares are those of the cells with a type, uncertain calls among them. See
-    `shares.counted` and `shares.corrected` for the methods and their sources. The
+    `shares.estimate_shares` and
+    `shares.correct_shares` for the methods and their sources. The
     confusion is that of the model's held-out fields, as its export measured it; it
     corrects for calls of the wrong type, not for cells that are missed or invented.
 
@@ -60,7 +61,7 @@ def mixture(
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
     names = predictions.type_names
-    wanted = _expected(expected, names)
+    wanted = _parse_expected(expected, names)
     if not 0 < width < 1:
         raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
     rows = predictions.count_rows
@@ -92,11 +93,11 @@ def _estimate(
     seed: int,
 ) -> dict[str, Any]:
     counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows])
-    raw = shares.counted(counts, seed=seed)
+    raw = shares.estimate_shares(counts, seed=seed)
     if held_out is None:
         better, reason = None, "the model has no held-out fields with known cells"
     else:
-        better = shares.corrected(raw, held_out, seed=seed)
+        better = shares.correct_shares(raw, held_out, seed=seed)
         reason = better.reason
     best = raw if better is None or not len(better.draws) else better
     columns = {
@@ -154,7 +155,7 @@ def _groups(rows: Sequence[Mapping[str, str]]) -> dict[str, list[Mapping[str, st
     return dict(sorted(groups.items()))
 
 
-def _expected(
+def _parse_expected(
     expected: Mapping[str, float] | str | None, names: Sequence[str]
 ) -> np.ndarray | None:
     if not expected:

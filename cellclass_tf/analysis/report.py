@@ -41,7 +41,7 @@ _SAMPLE_CELLS = 20_000
 _PICTURE_PX = 1400
 
 
-@process_state.kept()
+@process_state.keep()
 def report(
     predictions: str | os.PathLike | Predictions,
     *,

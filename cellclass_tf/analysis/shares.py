@@ -58,7 +58,9 @@ class Estimate:
         return np.minimum(1, 2 * np.maximum(np.minimum(below, above), 1 / _DRAWS))
 
 
-def counted(counts: np.ndarray, *, seed: int = 0, level: float = LEVEL) -> Estimate:
+def estimate_shares(
+    counts: np.ndarray, *, seed: int = 0, level: float = LEVEL
+) -> Estimate:
     """Estimates the shares as they were called, by bootstrap over fields.
 
     Cells of one field are not independent, so that whole fields are drawn (cluster
@@ -103,7 +105,9 @@ def counted(counts: np.ndarray, *, seed: int = 0, level: float = LEVEL) -> Estim
     return Estimate(fields, total, shares, draws, effect, variance)
 
 
-def corrected(estimate: Estimate, confusions: np.ndarray, *, seed: int = 0) -> Estimate:
+def correct_shares(
+    estimate: Estimate, confusions: np.ndarray, *, seed: int = 0
+) -> Estimate:
     """Corrects shares for misclassification, and widens their intervals for it.
 
     Of two types this is the estimator of Rogan & Gladen (1978,
@@ -116,7 +120,7 @@ def corrected(estimate: Estimate, confusions: np.ndarray, *, seed: int = 0) -> E
     doi:10.2307/2532311).
 
     Args:
-      estimate: what `counted` gave.
+      estimate: what `estimate_shares` gave.
       confusions: (V, K, K) held-out cells by field, true type and called type.
       seed: of the draws.
 
@@ -185,7 +189,7 @@ def fields_for(estimate: Estimate, width: float, level: float = LEVEL) -> np.nda
     leaves open.
 
     Args:
-      estimate: what `counted` or `corrected` gave.
+      estimate: what `estimate_shares` or `correct_shares` gave.
       width: from end to end of the interval.
       level: of the interval.
 

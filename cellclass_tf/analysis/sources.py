@@ -16,7 +16,7 @@ from cellclass_tf.core.study import Study, read_merged
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class FieldOfCells:
     """One field.
 
     Attributes:
@@ -39,7 +39,7 @@ class Field:
         return read_merged(self.image) if known else None
 
 
-def fields_of(source: str | os.PathLike) -> list[Field]:
+def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
     """The fields of a study (accepted and annotated) or of what `predict` wrote.
 
     Raises:
@@ -51,9 +51,9 @@ def fields_of(source: str | os.PathLike) -> list[Field]:
     return _of_run(Predictions(source))
 
 
-def _of_study(study: Study) -> list[Field]:
+def _of_study(study: Study) -> list[FieldOfCells]:
     return [
-        Field(
+        FieldOfCells(
             row.stem,
             lambda row=row: study.read_cells(row),
             study.image_path(row),
@@ -65,7 +65,7 @@ def _of_study(study: Study) -> list[Field]:
     ]
 
 
-def _of_run(predictions: Predictions) -> list[Field]:
+def _of_run(predictions: Predictions) -> list[FieldOfCells]:
     images = predictions.images()
     lost = sum(not path.exists() for path, _ in images.values())
     if lost:
@@ -76,7 +76,7 @@ def _of_run(predictions: Predictions) -> list[Field]:
             len(images),
         )
     return [
-        Field(
+        FieldOfCells(
             stem,
             lambda stem=stem: predictions.read(stem),
             *images.get(stem, (None, None)),

@@ -36,7 +36,7 @@ class Settings:
     device: str = "auto"
 
 
-@process_state.kept()
+@process_state.keep()
 @batch.takes_engine
 def annotate(
     study: str | os.PathLike | Study,
@@ -111,7 +111,7 @@ def annotate(
         else:
             jobs.append(job)
     done = batch.run(
-        _Work(study, finder),
+        _FieldAnnotation(study, finder),
         jobs,
         description="annotate",
         journal=records.journal(study),
@@ -119,7 +119,7 @@ def annotate(
     )
     records.record(study, done)
     queue.write_queue(study)
-    return outcome.merged(done)
+    return outcome.merge(done)
 
 
 def _accepted_rows(study: Study) -> tuple[Sequence[ImageRow], dict[str, str]]:
@@ -169,7 +169,7 @@ def _diameters(
         for group, members in sorted(groups.items())
     ]
     outcome = batch.run(
-        _Sizing(study, finder),
+        _DiameterEstimate(study, finder),
         jobs,
         description="diameters",
         journal=batch.Journal(study.journal("diameters")),
@@ -195,7 +195,7 @@ def _job(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sizing:
+class _DiameterEstimate:
     """Estimates the diameter of a group's cells on some of its fields."""
 
     study: Study
@@ -215,7 +215,7 @@ class _Sizing:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class _FieldAnnotation:
     """Finds the cells of one field and writes them, in whatever process it is."""
 
     study: Study

@@ -39,7 +39,7 @@ class Changes:
             for field in dataclasses.fields(self)
         }
 
-    def drawn(
+    def labels_drawn(
         self, drawn_before: Iterable[int], said: Iterable[int] | None = None
     ) -> list[int]:
         """Labels of the new cells that a person drew, sorted.

@@ -120,7 +120,7 @@ def _find(
     depth = ndimage.distance_transform_edt(mask).astype(np.float32)
     depth = ndimage.gaussian_filter(depth, _QUIET * diameter, truncate=3)
     depth *= _SHAPE / diameter
-    nuclei = _parted(depth + contrast, mask)
+    nuclei = _part_hills(depth + contrast, mask)
     count = int(nuclei.max(initial=0))
     best = _highest(nuclei[mask], contrast[mask], count)
     areas = np.bincount(nuclei[mask], minlength=count + 1)
@@ -132,7 +132,7 @@ def _find(
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[nuclei]
 
 
-def _parted(height: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _part_hills(height: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Labels the hills of a mask: one a maximum, if the dip to a higher one is deep.
 
     Hills of all maxima are joined over their saddles, the highest saddle first, as long

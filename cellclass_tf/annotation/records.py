@@ -84,7 +84,7 @@ def write_cells(
       types_sha256.
     """
     path, table = study.cells_path(row), _table(study, row)
-    content = cells.encoded()
+    content = cells.encode()
     types = cells.cell_types if types_csv else ()
     result = result | {
         "cells": len(cells),
@@ -131,7 +131,7 @@ def settle(study: Study) -> Settled:
     results = journal(study).results()
     for row in study.rows():
         try:
-            settled = _settled(study, row, results.get(row.image, {}))
+            settled = _settle_row(study, row, results.get(row.image, {}))
         except InputError as error:
             failures[row.image] = str(error)
             continue
@@ -162,7 +162,7 @@ def version_of_image(study: Study, row: ImageRow) -> Sequence:
     return [row.image, _sha256(study.image_path(row))]
 
 
-def _settled(study: Study, row: ImageRow, result: dict[str, Any]) -> ImageRow:
+def _settle_row(study: Study, row: ImageRow, result: dict[str, Any]) -> ImageRow:
     labels, types = state_of(study, row)
     if not labels:
         return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
@@ -182,10 +182,12 @@ def _settled(study: Study, row: ImageRow, result: dict[str, Any]) -> ImageRow:
                 return _with(row, made)
     # Studies of older versions know what made their labels, and no SHA-256 of them.
     is_old = row.annotator or row.corrected
-    return row if is_old and not is_known else _edited(study, row, labels, types)
+    return row if is_old and not is_known else _mark_edited(study, row, labels, types)
 
 
-def _edited(study: Study, row: ImageRow, labels_sha256: str, types: str) -> ImageRow:
+def _mark_edited(
+    study: Study, row: ImageRow, labels_sha256: str, types: str
+) -> ImageRow:
     path = study.cells_path(row)
     try:
         labels = read_labels(path)

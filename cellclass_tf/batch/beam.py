@@ -94,7 +94,7 @@ def pipeline_options(options: Sequence[str]):
       InputError: if Beam is not installed, or refuses them.
     """
     try:
-        with process_state.logging_kept():
+        with process_state.keep_logging():
             import apache_beam as beam
     except ImportError as error:
         raise InputError(
@@ -109,7 +109,7 @@ def pipeline_options(options: Sequence[str]):
             standard.runner = _IN_MEMORY
         return parsed
     except (ValueError, AttributeError, SystemExit) as error:
-        raise _refused(options, error) from error
+        raise _refusal(options, error) from error
 
 
 def _pipeline(options: Sequence[str]):
@@ -119,10 +119,10 @@ def _pipeline(options: Sequence[str]):
     try:
         return beam.Pipeline(options=parsed)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
-        raise _refused(options, error) from error
+        raise _refusal(options, error) from error
 
 
-def _refused(options: Sequence[str], error: BaseException) -> InputError:
+def _refusal(options: Sequence[str], error: BaseException) -> InputError:
     return InputError(
         f"--beam_options={','.join(options)}: Apache Beam refuses them ({error})."
     )

@@ -113,7 +113,7 @@ class Workers:
         except (EOFError, OSError):
             how = self._end(worker)
             if worker.has_begun:
-                yield job, None, _crashed(job, how)
+                yield job, None, _crash_message(job, how)
             elif job is not None or not worker.is_ready:
                 waiting.extendleft([job] if job is not None else [])
                 self._count_false_start(how)
@@ -226,7 +226,7 @@ def _too_long(job: Job) -> str:
     )
 
 
-def _crashed(job: Job, how: str) -> str:
+def _crash_message(job: Job, how: str) -> str:
     return errors.one_line(
         f"{job.name}: its process died ({how}). Is memory out? Run again with fewer "
         "processes. If it fails alone too, the file may be damaged."

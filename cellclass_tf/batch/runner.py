@@ -30,7 +30,7 @@ class Outcome:
         """Results of this run and of earlier ones, sorted by name."""
         return dict(sorted((self.skipped | self.done).items()))
 
-    def merged(self, other: Outcome) -> Outcome:
+    def merge(self, other: Outcome) -> Outcome:
         """Returns the outcome of both runs together."""
         return Outcome(
             self.done | other.done,

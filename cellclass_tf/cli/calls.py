@@ -17,12 +17,12 @@ def import_(
     options = {"masks": {"allow_gaps": allow_gaps}, "coco": {"group": group}}
     function = getattr(cellclass_tf, f"import_{format}")
     outcome = function(study, source, **options.get(format, {}))
-    for line in _changed(outcome):
+    for line in _change_lines(outcome):
         print(line)
     return outcome
 
 
-def _changed(outcome: batch.Outcome) -> list[str]:
+def _change_lines(outcome: batch.Outcome) -> list[str]:
     """A line for each field that was read: what changed, and what was resolved."""
     lines = []
     for name, result in sorted(outcome.done.items()):
@@ -86,7 +86,7 @@ def evaluate(predictions: str, study: str) -> str:
 
 def _with_interval(scores: dict[str, Any], name: str) -> str:
     ends = (scores["intervals"] or {}).get(name) or [None]
-    shown = demonstration.shown(scores[name])
+    shown = demonstration.format_score(scores[name])
     if None in ends:
         return shown
     return f"{shown}  ({ends[0]:.3f} to {ends[1]:.3f})"

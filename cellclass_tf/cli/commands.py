@@ -15,7 +15,10 @@ from cellclass_tf.maskrcnn import hardware
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """One flag of a command; its default is that of the function's parameter."""
+    """One flag of a command; its default is that of the function's parameter.
+
+    What it was called by earlier versions, `former`, is still understood.
+    """
 
     name: str
     help: str
@@ -23,6 +26,7 @@ class Flag:
     choices: tuple[str, ...] = ()
     default: Any = None
     required: bool = False
+    former: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +132,11 @@ COMMANDS = {
             Flag("seed", "Same seed, same bytes.", flags.DEFINE_integer, default=0),
             Flag("dishes", "Of each culture.", flags.DEFINE_integer, default=4),
             Flag(
-                "tied",
+                "confounded",
                 "What of pure dishes depends on their type, parted by commas: "
                 "illumination, stain, focus, density.",
                 default="",
+                former="tied",
             ),
             _PROCESSES,
         ),

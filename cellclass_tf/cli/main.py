@@ -56,6 +56,8 @@ def _parse(name: str, arguments: Sequence[str]) -> dict[str, Any]:
             )
         else:
             flag.define(flag.name, flag.default, flag.help, **options)
+        if flag.former:
+            flags.DEFINE_alias(flag.former, flag.name, **options)
     rest = values([f"cellclass {name}", *arguments])[1:]
     given = _arguments(name, rest)
     missing = [

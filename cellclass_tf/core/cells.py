@@ -152,9 +152,9 @@ class Cells:
         if types_csv:
             # First the table: a label image without its types would be misread.
             write_types(path.with_suffix(".csv"), self.cell_types)
-        atomic.write_bytes(path, self.encoded())
+        atomic.write_bytes(path, self.encode())
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         """Returns the label image as the bytes of the TIFF that `write` writes."""
         import tifffile
 
@@ -231,7 +231,7 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Piece:
+class DrawnCell:
     """A cell drawn on its own, which may overlap others.
 
     Attributes:
@@ -243,7 +243,7 @@ class Piece:
     mask: np.ndarray
 
     @classmethod
-    def cut(cls, mask: np.ndarray) -> Piece | None:
+    def cut(cls, mask: np.ndarray) -> DrawnCell | None:
         """Returns the box of an (H, W) bool mask and what is in it; None if it is empty."""
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         if not rows.size:
@@ -253,7 +253,7 @@ class Piece:
 
 
 def labels_of_pieces(
-    pieces: Sequence[Piece], shape_yx: tuple[int, int]
+    pieces: Sequence[DrawnCell], shape_yx: tuple[int, int]
 ) -> tuple[np.ndarray, int]:
     """Puts cells that may overlap into one label image; the smaller cell wins a pixel.
 

@@ -17,8 +17,8 @@ class ImageRow:
     Contrast limits are 'low-high' in the raw file's numbers, `contrast` says whose
     they are ('group', 'field', or 'kept' of 8-bit colour images), and `contrast_group`
     names the acquisition group whose images are compared with each other; shares lie in
-    [0, 1]. `scene_hash` is that of `scenes`, '' where it is not known or the field has
-    too little in it. Quality figures are those of `microscopy.quality`. `verdict` is '' (not judged), 'accepted' or 'rejected';
+    [0, 1]. `scene_hash` is that of `near_duplicates`, '' where it is not known or the field has
+    too little in it. Quality figures are those of `quality.figures`. `verdict` is '' (not judged), 'accepted' or 'rejected';
     rejected images stay out of the dataset. `annotation` is the fingerprint of what
     made the cells, `annotator_settings` says it in words, `cells_sha256` is that of the
     label image and `types_sha256` that of the table of types beside it, `by_hand` names the cells that a person drew ('3,17-20'), and `doubts`

@@ -13,7 +13,7 @@ _NAMES_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class FieldFacts:
     """One field of a dataset: what it is, and how its cells came about.
 
     Attributes:
@@ -54,7 +54,7 @@ class Contents:
     """
 
     cell_types: tuple[str, ...]
-    fields: Mapping[str, Field]
+    fields: Mapping[str, FieldFacts]
     excluded: Mapping[str, str]
 
     @property
@@ -91,7 +91,9 @@ class Contents:
         Raises:
           KeyError or TypeError: if it is something else.
         """
-        fields = {image: Field(**field) for image, field in value["fields"].items()}
+        fields = {
+            image: FieldFacts(**field) for image, field in value["fields"].items()
+        }
         return cls(tuple(value["cell_types"]), fields, value["excluded"])
 
     def cells_of(self, images: Iterable[str]) -> collections.Counter:

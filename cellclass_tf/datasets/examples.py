@@ -16,7 +16,7 @@ from cellclass_tf import batch, versions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import MIXED, ImageRow, Study
-from cellclass_tf.datasets.contents import Contents, Field
+from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
 from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import atomic, digests, png
@@ -81,7 +81,7 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     )
     chosen = assignment.splits_of(
         [_as_it_is(row, outcome) for row in rows],
-        _counted(usable, outcome),
+        _images_with_cells(usable, outcome),
         study.manifest_path,
     )
     usable = [
@@ -160,7 +160,7 @@ def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
         )
 
 
-def keyed_example_of_row(study: Study, row: ImageRow, facts: Field):
+def keyed_example_of_row(study: Study, row: ImageRow, facts: FieldFacts):
     """Returns the key and the example of a row that `check_study` has checked.
 
     Raises:
@@ -171,7 +171,7 @@ def keyed_example_of_row(study: Study, row: ImageRow, facts: Field):
     return row.image, _example_of_row(study, row, image_png, study.read_cells(row))
 
 
-def check_unchanged(study: Study, row: ImageRow, facts: Field) -> None:
+def check_unchanged(study: Study, row: ImageRow, facts: FieldFacts) -> None:
     """Raises InputError if image, cells or their types are not as they were checked."""
     known = (facts.image_sha256, facts.cells_sha256, facts.types_sha256)
     if _sha256_of_files(study, row) != known:
@@ -248,9 +248,7 @@ def example(
     return {
         # Bytes are stored as they are; pixels would be compressed a second time.
         "image": io.BytesIO(image_png),
-        "labels": io.BytesIO(
-            png.encoded_png(cells.labels.astype(np.uint16), runs=True)
-        ),
+        "labels": io.BytesIO(png.encode_png(cells.labels.astype(np.uint16), runs=True)),
         "cells": [
             {"box": tfds.features.BBox(*box), "type": cell_type, "area_px": int(area)}
             for box, cell_type, area in zip(
@@ -335,7 +333,7 @@ def _as_it_is(row: ImageRow, outcome: batch.Outcome) -> ImageRow:
     return dataclasses.replace(row, **now)
 
 
-def _counted(usable: Iterable[ImageRow], outcome: batch.Outcome) -> set[str]:
+def _images_with_cells(usable: Iterable[ImageRow], outcome: batch.Outcome) -> set[str]:
     """The images with cells, which splits are shared out by."""
     return {
         row.image for row in usable if sum(outcome.results[row.image]["cells"].values())
@@ -346,8 +344,8 @@ def _is_usable(outcome: batch.Outcome, row: ImageRow) -> bool:
     return outcome.results.get(row.image, {}).get("usable", False)
 
 
-def _field(study: Study, row: ImageRow, found: dict[str, Any]) -> Field:
-    return Field(
+def _field(study: Study, row: ImageRow, found: dict[str, Any]) -> FieldFacts:
+    return FieldFacts(
         culture=row.cell_type,
         group=row.group,
         split=row.split,

@@ -89,7 +89,7 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Field:
+class _RecordedField:
     """What is remembered of a field; `row.image_sha256` is that of its pixels."""
 
     row: ImageRow
@@ -97,13 +97,13 @@ class _Field:
     cells: collections.Counter
 
 
-@process_state.kept()
+@process_state.keep()
 def check_dataset(dataset_dir: str | os.PathLike) -> Report:
     """Reads every record of a prepared dataset and looks for leaks between its splits.
 
     Neither the study nor the code that made the dataset is asked. Found are groups and
     image names in two splits, the same pixels and the same scene (see
-    `scenes.scene_hash`) in two, mixed cultures that would be trained on, composed fields
+    `near_duplicates.scene_hash`) in two, mixed cultures that would be trained on, composed fields
     of sources that are not held out, and cells that contradict their label image.
 
     Args:
@@ -122,7 +122,7 @@ def check_dataset(dataset_dir: str | os.PathLike) -> Report:
     leaks = [
         *_groups_in_two_splits(fields),
         *_names_twice(fields),
-        *_same_scenes(fields),
+        *_near_duplicates(fields),
         *_mixed_elsewhere(fields),
         *_sources_not_held_out(fields),
     ]
@@ -204,7 +204,7 @@ def _where_it_broke(split: Any, done: int, folder: str | os.PathLike) -> str:
 
 def _field(
     builder: Any, split: str, example: dict[str, Any], damage: list[str]
-) -> _Field:
+) -> _RecordedField:
     """Keeps of a record what is compared; adds what is wrong with it to `damage`."""
     features, image = builder.info.features, example["image"]
     name = example["image_name"].decode()
@@ -224,7 +224,7 @@ def _field(
         split=split,
     )
     types = features["cells"]["type"].names
-    return _Field(
+    return _RecordedField(
         row,
         tuple(source.decode() for source in example.get("sources", ())),
         collections.Counter(_name_of(types, n) for n in example["cells"]["type"]),
@@ -264,7 +264,7 @@ def _wrong_boxes(labels: np.ndarray, boxes: np.ndarray) -> Iterator[str]:
         yield f"cell {cell + 1} has another box than in the label image"
 
 
-def _groups_in_two_splits(fields: Sequence[_Field]) -> Iterator[str]:
+def _groups_in_two_splits(fields: Sequence[_RecordedField]) -> Iterator[str]:
     by_group = collections.defaultdict(lambda: collections.defaultdict(list))
     for field in fields:
         if not field.sources and field.row.split != COMPOSED:
@@ -280,7 +280,7 @@ def _groups_in_two_splits(fields: Sequence[_Field]) -> Iterator[str]:
             )
 
 
-def _names_twice(fields: Sequence[_Field]) -> Iterator[str]:
+def _names_twice(fields: Sequence[_RecordedField]) -> Iterator[str]:
     splits_of = collections.defaultdict(list)
     for field in fields:
         splits_of[field.row.image].append(field.row.split)
@@ -292,11 +292,13 @@ def _names_twice(fields: Sequence[_Field]) -> Iterator[str]:
             )
 
 
-def _same_scenes(fields: Sequence[_Field]) -> Iterator[str]:
+def _near_duplicates(fields: Sequence[_RecordedField]) -> Iterator[str]:
     sources = {field.row.image: field.sources for field in fields}
     split_of = {field.row.image: field.row.split for field in fields}
     pairs = collections.defaultdict(list)
-    found = near_duplicates.same_scene([f.row for f in fields], lambda row: row.split)
+    found = near_duplicates.find_near_duplicates(
+        [f.row for f in fields], lambda row: row.split
+    )
     for one, other, why in found:
         # What a composed field shows is that of its sources, which have their own rule.
         made_from = {split_of.get(s) for s in sources[one.image]}
@@ -320,7 +322,7 @@ def _same_scenes(fields: Sequence[_Field]) -> Iterator[str]:
         )
 
 
-def _mixed_elsewhere(fields: Sequence[_Field]) -> Iterator[str]:
+def _mixed_elsewhere(fields: Sequence[_RecordedField]) -> Iterator[str]:
     for field in fields:
         row = field.row
         if row.cell_type == MIXED and row.split not in (MIXED, COMPOSED):
@@ -331,7 +333,7 @@ def _mixed_elsewhere(fields: Sequence[_Field]) -> Iterator[str]:
             )
 
 
-def _sources_not_held_out(fields: Sequence[_Field]) -> Iterator[str]:
+def _sources_not_held_out(fields: Sequence[_RecordedField]) -> Iterator[str]:
     splits_of = collections.defaultdict(set)
     for field in fields:
         splits_of[field.row.image].add(field.row.split)
@@ -351,7 +353,7 @@ def _sources_not_held_out(fields: Sequence[_Field]) -> Iterator[str]:
                 )
 
 
-def _table(fields: Sequence[_Field], types: Sequence[str]) -> list[Count]:
+def _table(fields: Sequence[_RecordedField], types: Sequence[str]) -> list[Count]:
     table = []
     for split in sorted({field.row.split for field in fields}):
         for cell_type in types:

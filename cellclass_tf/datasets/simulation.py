@@ -26,14 +26,14 @@ GROUP_PATTERN = r"[^/]+_dish\d+"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Field:
+class _PlannedField:
     study: Study
     cell_type: str
     dish: int
     number: int
     size_px: int
     seed: int
-    tied: tuple[str, ...] = ()
+    confounded: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -53,7 +53,7 @@ class _Field:
         return (*self.study.cell_types, MIXED).index(self.cell_type)
 
 
-@process_state.kept()
+@process_state.keep()
 def simulate(
     study: str | os.PathLike,
     *,
@@ -62,6 +62,7 @@ def simulate(
     size: int = 512,
     seed: int = 0,
     dishes: int = 4,
+    confounded: str | Sequence[str] = (),
     tied: str | Sequence[str] = (),
     only: Collection[tuple[str, int]] | None = None,
     processes: int = 1,
@@ -72,7 +73,7 @@ def simulate(
     STUDY/truth/TYPE/NAME.tif the exact label image, with the type of every cell of a
     mixed field in NAME.csv: the layout that `cellclass import --format=masks` takes.
     The same arguments give the same bytes. Dishes differ in light, stain, focus and
-    density, whatever grows in them; `tied` gives the study the flaw that real ones have.
+    density, whatever grows in them; `confounded` gives the study the flaw that real ones have.
 
     Args:
       study: folder of the study; it is made if there is none.
@@ -81,9 +82,10 @@ def simulate(
       size: width and height of a field in pixels of 0.325 µm.
       seed: of the random numbers.
       dishes: of each culture. Field i, from 0, is of dish i modulo `dishes` + 1.
-      tied: which of 'illumination', 'stain', 'focus' and 'density' depend on the type
+      confounded: which of 'illumination', 'stain', 'focus' and 'density' depend on the type
         in pure dishes, as if each culture had been photographed on a day of its own;
         mixed dishes vary as ever. Names, or one text with commas between them.
+      tied: former name of `confounded`.
       only: (type or 'mixed', dish) of the dishes to draw; None draws all. A field is
         the same whichever others are drawn, so that workers can share a large study.
       processes: worker processes.
@@ -106,17 +108,17 @@ def simulate(
             f"from 0 on; got images_per_type={images_per_type}, mixed={mixed}, "
             f"size={size}, seed={seed}, dishes={dishes}."
         )
-    tied = _qualities(tied)
+    confounded = _qualities(confounded or tied)
     study = _open_or_create(pathlib.Path(study))
     fields = [
-        _Field(
+        _PlannedField(
             study,
             name,
             i % dishes + 1,
             i + 1,
             size,
             seed,
-            () if name == MIXED else tied,
+            () if name == MIXED else confounded,
         )
         for name in (*study.cell_types, MIXED)
         for i in range(mixed if name == MIXED else images_per_type)
@@ -136,22 +138,22 @@ def simulate(
     )
 
 
-def _qualities(tied: str | Sequence[str]) -> tuple[str, ...]:
-    """The names in `tied`, each once and in the order of `looks.QUALITIES`."""
-    names = tied.split(",") if isinstance(tied, str) else tied
+def _qualities(confounded: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in `confounded`, each once and in the order of `looks.QUALITIES`."""
+    names = confounded.split(",") if isinstance(confounded, str) else confounded
     names = {name.strip() for name in names} - {""}
     strangers = sorted(names - set(looks.QUALITIES))
     if strangers:
         raise InputError(
-            f"tied: {strangers[0]!r} is nothing in which dishes differ; known are "
+            f"confounded: {strangers[0]!r} is nothing in which dishes differ; known are "
             f"{', '.join(sorted(looks.QUALITIES))}."
         )
     return tuple(name for name in looks.QUALITIES if name in names)
 
 
 def _chosen(
-    fields: list[_Field], only: Collection[tuple[str, int]] | None
-) -> list[_Field]:
+    fields: list[_PlannedField], only: Collection[tuple[str, int]] | None
+) -> list[_PlannedField]:
     if only is None:
         return fields
     wanted = {tuple(pair) for pair in only}
@@ -165,14 +167,14 @@ def _chosen(
     return [field for field in fields if (field.cell_type, field.dish) in wanted]
 
 
-def _fingerprint(field: _Field) -> str:
+def _fingerprint(field: _PlannedField) -> str:
     """Of all that the bytes of a field depend on, but its name."""
     return digests.fingerprint(
         versions.SIMULATION,
         field.size_px,
         field.seed,
         field.study.cell_types,
-        field.tied,
+        field.confounded,
     )
 
 
@@ -187,7 +189,7 @@ def _open_or_create(root: pathlib.Path) -> Study:
     return study
 
 
-def _write_field(field: _Field) -> dict:
+def _write_field(field: _PlannedField) -> dict:
     types = field.study.cell_types
     shares = dict.fromkeys(
         types if field.cell_type == MIXED else (field.cell_type,), 1.0
@@ -195,7 +197,7 @@ def _write_field(field: _Field) -> dict:
     place = field.culture
     dish = looks.Dish.random(
         np.random.default_rng([field.seed, place, field.dish]),
-        tied=field.tied,
+        confounded=field.confounded,
         culture=place,
         cultures=len(types),
     )
@@ -212,10 +214,10 @@ def _write_field(field: _Field) -> dict:
     return {"cells": len(cells)}
 
 
-def _write_ome_tiff(field: _Field, pixels: np.ndarray) -> None:
+def _write_ome_tiff(field: _PlannedField, pixels: np.ndarray) -> None:
     import tifffile
 
-    settings = [field.stem, field.size_px, field.seed, *field.tied]
+    settings = [field.stem, field.size_px, field.seed, *field.confounded]
     name = uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, settings)))
     metadata = {
         "axes": "CYX",

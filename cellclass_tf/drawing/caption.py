@@ -19,7 +19,7 @@ INK = (255, 255, 255)
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class LegendEntry:
     """One line of the legend: a sample of the outline, and what it means."""
 
     text: str
@@ -30,7 +30,7 @@ class Entry:
 def draw(
     picture: np.ndarray,
     name: str,
-    entries: Sequence[Entry],
+    entries: Sequence[LegendEntry],
     pixel_size_um: float | None = None,
 ) -> np.ndarray:
     """Draws the caption of a picture.
@@ -52,7 +52,7 @@ def draw(
     canvas, pen = _blank(width, line * (1 + len(rows)) + unit // 2)
     middle = unit // 4 + line // 2
     bar = 0 if pixel_size_um is None else _scale_bar(pen, middle, width, pixel_size_um)
-    text = fitted(pen, name, width - bar - 2 * unit)
+    text = fit_text(pen, name, width - bar - 2 * unit)
     pen.text((unit, middle), text, INK, anchor="lm")
     for number, row in enumerate(rows, start=1):
         for left, entry in row:
@@ -80,7 +80,7 @@ def font(size_px: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_font_path(), size_px)
 
 
-def fitted(pen: ImageDraw.ImageDraw, text: str, room: float) -> str:
+def fit_text(pen: ImageDraw.ImageDraw, text: str, room: float) -> str:
     """Cuts the start of a text that is too long: the end of a name tells more."""
     if pen.textlength(text) <= room:
         return text
@@ -119,8 +119,8 @@ def _font_path() -> str:
 
 
 def _rows(
-    pen: ImageDraw.ImageDraw, entries: Sequence[Entry], width: int, unit: int
-) -> list[list[tuple[int, Entry]]]:
+    pen: ImageDraw.ImageDraw, entries: Sequence[LegendEntry], width: int, unit: int
+) -> list[list[tuple[int, LegendEntry]]]:
     """Lays the entries out as rows of (left edge, entry)."""
     rows, left = [[]], unit
     for entry in entries:
@@ -137,7 +137,7 @@ def _text_start(unit: int) -> int:
 
 
 def _draw_entry(
-    pen: ImageDraw.ImageDraw, left: int, middle: int, unit: int, entry: Entry
+    pen: ImageDraw.ImageDraw, left: int, middle: int, unit: int, entry: LegendEntry
 ) -> None:
     thick = max(3, unit // 4)
     right = left + round(1.6 * unit)

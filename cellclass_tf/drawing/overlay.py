@@ -40,7 +40,7 @@ def draw_overlay(
     """Draws the outlines of the cells on the image, and a caption below it.
 
     The picture is for looking, not for measuring: its brightness is
-    `picture.brightened`. Solid outlines are calls of at least `min_probability`, dashed
+    `picture.brighten`. Solid outlines are calls of at least `min_probability`, dashed
     ones are below. A field less than 800 px wide is enlarged by a whole number.
 
     Args:
@@ -135,16 +135,17 @@ def _draw_outlines(
         picture.outline_cell(canvas, cells, index, scale, pen)
 
 
-def _legend(cells: Cells, min_probability: float) -> list[caption.Entry]:
+def _legend(cells: Cells, min_probability: float) -> list[caption.LegendEntry]:
     counts = np.bincount(cells.type_ids, minlength=len(cells.type_names) + 1)
     named = enumerate(cells.type_names, start=1)
     entries = [
-        caption.Entry(f"{name} {counts[i]}", colour_of_type(i)) for i, name in named
+        caption.LegendEntry(f"{name} {counts[i]}", colour_of_type(i))
+        for i, name in named
     ]
     if counts[0]:
-        entries.append(caption.Entry(f"{UNKNOWN} {counts[0]}", UNKNOWN_COLOUR))
+        entries.append(caption.LegendEntry(f"{UNKNOWN} {counts[0]}", UNKNOWN_COLOUR))
     uncertain = int((cells.called_probabilities < min_probability).sum())
     if uncertain:
         text = f"probability below {min_probability:g}: {uncertain}"
-        entries.append(caption.Entry(text, (255, 255, 255), dashed=True))
+        entries.append(caption.LegendEntry(text, (255, 255, 255), dashed=True))
     return entries

@@ -41,7 +41,7 @@ def canvas_of(image: np.ndarray) -> tuple[np.ndarray, int]:
       number, above 1 for fields less than 800 px wide.
     """
     scale = max(1, -(-_MIN_WIDTH // image.shape[1]))
-    canvas = brightened(image)
+    canvas = brighten(image)
     if scale > 1:
         canvas = canvas.repeat(scale, axis=0).repeat(scale, axis=1)
     return canvas, scale
@@ -71,7 +71,7 @@ def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(row, axis=1)
 
 
-def brightened(image: np.ndarray) -> np.ndarray:
+def brighten(image: np.ndarray) -> np.ndarray:
     """Lifts the brightness of a dark field for viewing.
 
     In each channel v becomes 255 ((v - b) / (w - b))^0.7, cut to 0 and 255. Black b is

@@ -19,10 +19,10 @@ from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
-    Arrival,
-    Candidate,
+    CellsToImport,
+    ImportedCells,
+    find_row,
     import_cells,
-    row_named,
 )
 from cellclass_tf.labels import components
 from cellclass_tf.storage import atomic, digests, pickled_npy
@@ -39,7 +39,7 @@ _CRUMB_PX = 15
 _CRUMB_SHARE = 0.05
 
 
-@process_state.kept()
+@process_state.keep()
 def export_cellpose(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,
@@ -61,7 +61,7 @@ def export_cellpose(
       study: the study, or its folder.
       output: folder to write to.
       first: how many of the fields that are worth a person's time most (see
-        `review.write_queue`); None for all images.
+        `queue.write_queue`); None for all images.
 
     Returns:
       The outcome by image.
@@ -93,10 +93,10 @@ def export_cellpose(
         description="export",
         journal=journal,
     )
-    return outcome.merged(batch.Outcome(failures=failures))
+    return outcome.merge(batch.Outcome(failures=failures))
 
 
-@process_state.kept()
+@process_state.keep()
 def import_cellpose(
     study: str | os.PathLike | Study, source: str | os.PathLike
 ) -> batch.Outcome:
@@ -128,7 +128,7 @@ def import_cellpose(
     candidates = _candidates(study, paths, source)
     exported = batch.Journal(source / _EXPORTED).results()
 
-    def read(row: ImageRow, path: pathlib.Path) -> Arrival | None:
+    def read(row: ImageRow, path: pathlib.Path) -> ImportedCells | None:
         return _read(study, row, path, exported.get(row.image, {}))
 
     outcome = import_cells(study, candidates, read)
@@ -207,7 +207,7 @@ def _is_rim(labels: np.ndarray) -> np.ndarray:
 def _remember(
     source: pathlib.Path,
     exported: Mapping[str, Any],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[CellsToImport],
     outcome: batch.Outcome,
 ) -> None:
     """Has files and study agree from here on, so that correcting can go on."""
@@ -224,7 +224,7 @@ def _remember(
 
 def _candidates(
     study: Study, paths: list[pathlib.Path], source: pathlib.Path
-) -> list[Candidate]:
+) -> list[CellsToImport]:
     rows, found, by_image = study.rows(), [], {}
     if not rows:
         raise InputError(
@@ -234,11 +234,13 @@ def _candidates(
         name = path.relative_to(source)
         try:
             names = [path.name.removesuffix(_ENDING)]
-            row = row_named(path, names, name.parent.parts, rows, _EXPECTED)
+            row = find_row(path, names, name.parent.parts, rows, _EXPECTED)
             by_image.setdefault(row.image, (row, []))[1].append(path)
         except InputError as error:
             problem = str(error)
-            found.append(Candidate(None, None, name=name.as_posix(), problem=problem))
+            found.append(
+                CellsToImport(None, None, name=name.as_posix(), problem=problem)
+            )
     for image, (row, matches) in sorted(by_image.items()):
         problem = ""
         if len(matches) > 1:
@@ -246,13 +248,13 @@ def _candidates(
             problem = f"{image}: {both} match it. Leave one of them."
         status = matches[0].stat()
         version = [matches[0].name, status.st_size, status.st_mtime_ns]
-        found.append(Candidate(row, matches[0], version, problem=problem))
+        found.append(CellsToImport(row, matches[0], version, problem=problem))
     return found
 
 
 def _read(
     study: Study, row: ImageRow, path: pathlib.Path, exported: Mapping[str, Any]
-) -> Arrival | None:
+) -> ImportedCells | None:
     content = pickled_npy.load(path)
     labels, notes = _labels_of(path, content).astype(np.int32), []
     if exported and _digest(labels) == exported.get("labels"):
@@ -274,7 +276,7 @@ def _read(
     if drawn.size not in (0, len(cells)):
         notes.append("which cells were drawn by hand is not of these cells")
         drawn = np.zeros(0)
-    return Arrival(
+    return ImportedCells(
         cells,
         digests.sha256_of_file(path),
         by_hand=(np.flatnonzero(drawn) + 1).tolist(),

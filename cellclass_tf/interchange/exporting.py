@@ -20,7 +20,7 @@ SUFFIXES = {
 FORMATS = (*SUFFIXES, "coco")
 
 
-@process_state.kept()
+@process_state.keep()
 def export_cells(
     source: str | os.PathLike, output: str | os.PathLike, *, format: str
 ) -> batch.Outcome:
@@ -51,7 +51,7 @@ def export_cells(
     if format == "coco":
         return _export_coco(output, fields)
 
-    def export(field: sources.Field) -> dict[str, int]:
+    def export(field: sources.FieldOfCells) -> dict[str, int]:
         cells, path = field.read(), output / f"{field.stem}{SUFFIXES[format]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         if format == "imagej":
@@ -80,7 +80,7 @@ def export_cells(
     return batch.run(export, jobs, description=f"export {format}")
 
 
-def _export_coco(output, fields: list[sources.Field]) -> batch.Outcome:
+def _export_coco(output, fields: list[sources.FieldOfCells]) -> batch.Outcome:
     outcome, names = batch.Outcome(), fields[0].type_names
 
     def readable():

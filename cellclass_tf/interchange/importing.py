@@ -20,7 +20,7 @@ from cellclass_tf.storage import digests
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class CellsToImport:
     """What is to be imported for one image, not read yet.
 
     Attributes:
@@ -39,7 +39,7 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Arrival:
+class ImportedCells:
     """Cells that were read for one image.
 
     Attributes:
@@ -63,8 +63,8 @@ class Arrival:
 
 def import_cells(
     study: Study,
-    candidates: Sequence[Candidate],
-    read: Callable[[ImageRow, Any], Arrival | None],
+    candidates: Sequence[CellsToImport],
+    read: Callable[[ImageRow, Any], ImportedCells | None],
 ) -> batch.Outcome:
     """Brings cells into a study, field by field.
 
@@ -109,12 +109,12 @@ def import_cells(
     )
     records.record(study, done)
     queue.write_queue(study)
-    return outcome.merged(done)
+    return outcome.merge(done)
 
 
 def _import_field(
     study: Study,
-    read: Callable[[ImageRow, Any], Arrival | None],
+    read: Callable[[ImageRow, Any], ImportedCells | None],
     row: ImageRow,
     source: Any,
     made_by: str,
@@ -148,7 +148,7 @@ def _import_field(
         "annotator_settings": "",
         "diameter_px": None,
         "corrected": True,
-        "by_hand": changes.text_of(found.drawn(drawn, said)),
+        "by_hand": changes.text_of(found.labels_drawn(drawn, said)),
         "doubts": "",
     }
     result = records.write_cells(study, row, cells, result, types_csv=types_known)
@@ -179,7 +179,7 @@ def _with_types_of(
     return Cells.from_labels(cells.labels, cells.type_names, types)
 
 
-def row_named(
+def find_row(
     path: pathlib.Path,
     names: Iterable[str],
     folders: Sequence[str],

@@ -15,14 +15,14 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.cells import Cells, Piece, labels_of_pieces, read_labels
+from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_pieces, read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
-    Arrival,
-    Candidate,
+    CellsToImport,
+    ImportedCells,
+    find_row,
     import_cells,
-    row_named,
 )
 from cellclass_tf.storage import digests, png
 
@@ -37,7 +37,7 @@ _MOST_FIELDS = 8
 _ONE_CELL = re.compile(r"(?P<name>.+)_mask_out_(?P<cell>\d+)")
 
 
-@process_state.kept()
+@process_state.keep()
 def import_masks(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,
@@ -111,7 +111,7 @@ class _Labels:
 
 def _candidates(
     study: Study, rows: Sequence[ImageRow], source: pathlib.Path, allow_gaps: bool
-) -> list[Candidate]:
+) -> list[CellsToImport]:
     by_image = collections.defaultdict(list)
     found = []
     for labels in _find_labels(source):
@@ -120,11 +120,11 @@ def _candidates(
                 _check_numbers(labels)
             names = dict.fromkeys((labels.name, *_without_endings(labels.name)))
             # The name as it is goes first: an image may itself be called NAME_masks.
-            row = row_named(labels.paths[0], names, labels.folders, rows, _EXPECTED)
+            row = find_row(labels.paths[0], names, labels.folders, rows, _EXPECTED)
             by_image[row.image].append((row, labels))
         except InputError as error:
             name = labels.paths[0].relative_to(source).as_posix()
-            found.append(Candidate(None, None, name=name, problem=str(error)))
+            found.append(CellsToImport(None, None, name=name, problem=str(error)))
     for image, matches in sorted(by_image.items()):
         row = matches[0][0]
         name = row.name
@@ -138,7 +138,7 @@ def _candidates(
         for left_out in ranked[1:]:
             logging.info("%s goes before %s.", ranked[0].paths[0], left_out.paths[0])
         version = ranked[0].version()
-        found.append(Candidate(row, ranked[0], version, problem=problem))
+        found.append(CellsToImport(row, ranked[0], version, problem=problem))
     return found
 
 
@@ -186,9 +186,9 @@ def _check_numbers(labels: _Labels) -> None:
         )
 
 
-def _read_field(study: Study, row: ImageRow, labels: _Labels) -> Arrival:
+def _read_field(study: Study, row: ImageRow, labels: _Labels) -> ImportedCells:
     cells, types_known, notes = _read_cells(study, row, labels)
-    return Arrival(
+    return ImportedCells(
         cells,
         _sha256_of(labels.paths),
         types_known,
@@ -248,7 +248,7 @@ def _merge_single_cells(
                 f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} "
                 f"with {shape}."
             )
-        piece = Piece.cut(mask)
+        piece = DrawnCell.cut(mask)
         if piece is None:
             notes.append(f"{path.name} is empty")
             continue

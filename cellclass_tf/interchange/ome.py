@@ -139,13 +139,13 @@ def _write_levels(group, array: np.ndarray, pixel_size_um: float | None, name) -
         )
         if max(array.shape[-2:]) <= _COARSEST_PX:
             break
-        array, step = _halved(array), 2 * step
+        array, step = _halve(array), 2 * step
     group.attrs["multiscales"] = [
         {"version": "0.4", "name": name, "axes": axes, "datasets": datasets}
     ]
 
 
-def _halved(array: np.ndarray) -> np.ndarray:
+def _halve(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
         # The mean of two labels is no label.
         return array[::2, ::2]

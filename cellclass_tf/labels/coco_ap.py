@@ -25,7 +25,7 @@ class AveragePrecision:
         # (types + 1,) true cells of each field.
         self._true: list[np.ndarray] = []
         self._types = types
-        self._found = [_Found() for _ in range(types + 1)]
+        self._found = [_Detections() for _ in range(types + 1)]
 
     def add(self, true: Cells, predicted: Cells, *, use_types: bool) -> None:
         """Adds one field.
@@ -50,7 +50,7 @@ class AveragePrecision:
             wanted, called = true_ids == type_id, np.flatnonzero(ids == type_id)
             order = called[np.argsort(-scores[called], kind="stable")]
             self._found[type_id].scores.append(scores[order])
-            matched = _matched(ious[:, order].tocsc(), wanted)
+            matched = _match(ious[:, order].tocsc(), wanted)
             self._found[type_id].matched.append(matched)
 
     @property
@@ -62,7 +62,7 @@ class AveragePrecision:
         """Ranks what was gathered."""
         return self._scores(np.ones(self.fields, np.int64))
 
-    def drawn(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def resample(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """AP and AP50 as they would be of other fields, for a bootstrap.
 
         Args:
@@ -88,7 +88,7 @@ class AveragePrecision:
 
 
 @dataclasses.dataclass
-class _Found:
+class _Detections:
     """Detections of one type: scores, and at which thresholds each was right."""
 
     scores: list[np.ndarray] = dataclasses.field(default_factory=list)
@@ -148,7 +148,7 @@ class Scores:
         }
 
 
-def _matched(ious, wanted: np.ndarray) -> np.ndarray:
+def _match(ious, wanted: np.ndarray) -> np.ndarray:
     """Gives each detection, in order, the best true cell that is left.
 
     Args:

@@ -91,9 +91,7 @@ def match_cells(true: np.ndarray, predicted: np.ndarray, iou: float = 0.5) -> Ma
     return Matches(pairs[kept] + 1, candidates.data[near][kept], *ious.shape)
 
 
-def average_precision(
-    true: np.ndarray, predicted: np.ndarray, iou: float = 0.5
-) -> float:
+def threat_score(true: np.ndarray, predicted: np.ndarray, iou: float = 0.5) -> float:
     """Returns TP / (TP + FP + FN) of one field, types ignored; NaN without any cell.
 
     It is what StarDist and cellpose call average precision (Schmidt et al. 2018,

@@ -146,11 +146,11 @@ class Calibrator:
         threshold = self._mask_threshold()
         fields = list(self._pairs(self._fields, threshold))
         least = best_score_threshold(fields)
-        matched = [_matched(*field, least) for field in fields]
+        matched = [_known_matches(*field, least) for field in fields]
         probabilities, true_ids = (np.concatenate(part) for part in zip(*matched))
         if not len(true_ids):
             return None
-        temperature = fitted_temperature(probabilities, true_ids)
+        temperature = fit_temperature(probabilities, true_ids)
         right = probabilities.argmax(axis=1) + 1 == true_ids
         after = postprocessing.at_temperature(probabilities, temperature)
         return Calibration(
@@ -231,7 +231,7 @@ def best_score_threshold(
     return float((least[first] + least[last]) / 2)
 
 
-def _matched(
+def _known_matches(
     true: Cells, found: Cells, pairs: np.ndarray, least: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, K) and true types (N,) of the cells found again."""
@@ -240,7 +240,7 @@ def _matched(
     return found.probabilities[j][known], true.type_ids[i][known]
 
 
-def fitted_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
+def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
     """Returns the temperature of the greatest likelihood.
 
     Args:

@@ -52,7 +52,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
     """Mask R-CNN of cells; the last five are set from the dataset.
 
     Attributes:
-      init_checkpoint: what a new run starts from; see `starting_weights.load`.
+      init_checkpoint: what a new run starts from; see `weights.load`.
       heads_steps: for so many steps the backbone keeps its starting weights.
       balance_types: types of few cells weigh more in the loss.
       patience: training stops after so many evaluations without a better AP; 0: never.

@@ -37,7 +37,7 @@ from cellclass_tf.storage import atomic
 RELIABILITY_FILE = "reliability.png"
 
 
-@process_state.kept()
+@process_state.keep()
 def export(
     experiment: str,
     checkpoint: str | os.PathLike,
@@ -206,7 +206,7 @@ def _fields(
         tfds_split=split, tfds_data_dir=data_dir, cache=False
     )
     for field in reading.fields_of(data):
-        image = reading.decoded(field)[0].numpy()
+        image = reading.decode(field)[0].numpy()
         true = reading.cells_of(field, task_config.type_names)
         yield image, true, float(field["pixel_size_um"])
 

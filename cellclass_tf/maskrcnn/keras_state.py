@@ -42,7 +42,7 @@ def random_seed(seed: int) -> Iterator[None]:
     seed_before = tensorflow._seed
     # Each is there once a seed has been set.
     drawing = getattr(tensorflow, "_rng", None), getattr(keras, "generator", None)
-    with process_state.random_numbers_kept():
+    with process_state.keep_random_numbers():
         tf_keras.utils.set_random_seed(seed)
         try:
             yield
@@ -55,7 +55,7 @@ def random_seed(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def summary_step_kept() -> Iterator[None]:
+def keep_summary_step() -> Iterator[None]:
     """Restores the default step of `tf.summary`, which Model Garden's controller sets."""
     before = tf.summary.experimental.get_step()
     try:

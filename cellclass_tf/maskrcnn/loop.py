@@ -37,7 +37,7 @@ def run(
     """
     with (
         _silent_controller(),
-        keras_state.summary_step_kept(),
+        keras_state.keep_summary_step(),
         _own_folder(strategy, params, os.fspath(model_dir)) as folder,
     ):
         progress = _Progress(task, params, model_dir)

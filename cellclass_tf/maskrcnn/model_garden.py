@@ -6,7 +6,7 @@ after which a notebook no longer shows figures.
 
 from cellclass_tf import process_state
 
-with process_state.matplotlib_backend_kept():
+with process_state.keep_matplotlib_backend():
     from official.vision.configs import backbones as backbone_configs
     from official.vision.configs import common as common_configs
     from official.vision.configs import decoders as decoder_configs

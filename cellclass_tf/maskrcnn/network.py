@@ -51,7 +51,7 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
         )
         if "decoded_boxes" in outputs:
             options = self.detection_generator.get_config()
-            found = one_call_a_cell(
+            found = class_agnostic_nms(
                 outputs.pop("decoded_boxes")[:, :, 0],
                 outputs.pop("decoded_box_scores"),
                 most=options["max_num_detections"],
@@ -105,7 +105,7 @@ def moved_by_half_a_pixel(boxes, masks):
     return boxes + tf.concat([half, half], axis=-1)
 
 
-def one_call_a_cell(
+def class_agnostic_nms(
     boxes, probabilities, *, most: int, iou_threshold: float, score_threshold: float
 ):
     """Suppresses double detections across types.
@@ -207,7 +207,7 @@ def build_backbone(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None
     )
     if task.keras_strides:
         _stride_as_keras(backbone)
-    return _truncated(backbone, options.max_level)
+    return _truncate(backbone, options.max_level)
 
 
 def _stride_as_keras(resnet: tf_keras.Model) -> None:
@@ -222,7 +222,7 @@ def _stride_as_keras(resnet: tf_keras.Model) -> None:
             first.strides, second.strides = strides, (1, 1)
 
 
-def _truncated(backbone: tf_keras.Model, max_level: int) -> tf_keras.Model:
+def _truncate(backbone: tf_keras.Model, max_level: int) -> tf_keras.Model:
     """Drops the stages beyond `max_level`, which would be computed for nothing."""
     kept = {k: v for k, v in backbone.output.items() if int(k) <= max_level}
     model = tf_keras.Model(backbone.input, kept, name="backbone")

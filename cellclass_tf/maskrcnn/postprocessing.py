@@ -37,7 +37,7 @@ class Detections:
     masks: np.ndarray
 
 
-def owned(
+def keep_owned(
     outputs: Mapping[str, np.ndarray], tile: tiling.Tile, threshold: float
 ) -> Detections:
     """Takes the detections whose middle lies in the tile's core, in the field's place.
@@ -59,7 +59,7 @@ def owned(
     )
 
 
-def joined(
+def join_tiles(
     tiles: Sequence[Detections],
     scaled_yx: tuple[int, int],
     shape_yx: tuple[int, int],
@@ -106,7 +106,7 @@ def cells_from_detections(
     sureness = np.zeros(shape_yx, np.float32)
     areas = {}
     for index in np.argsort(-detections.scores, kind="stable"):
-        window, mask = _pasted(
+        window, mask = _paste(
             detections.boxes_yxyx[index], detections.masks[index], shape_yx
         )
         inside = mask >= mask_threshold
@@ -157,7 +157,7 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _pasted(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
+def _paste(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
     """Draws a box's mask at the field's pixels.
 
     Returns:
@@ -169,7 +169,7 @@ def _pasted(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
         _interpolation(np.arange(a, b) + 0.5, low, high, mask.shape[0])
         for a, b, low, high in zip(first, last, box[:2], box[2:], strict=True)
     ]
-    values = weights[0] @ _smoothed(mask.astype(np.float32)) @ weights[1].T
+    values = weights[0] @ _smooth(mask.astype(np.float32)) @ weights[1].T
     return (slice(first[0], last[0]), slice(first[1], last[1])), values
 
 
@@ -203,7 +203,7 @@ def _with_smooth_outlines(labels: np.ndarray) -> np.ndarray:
     return smooth
 
 
-def _smoothed(mask: np.ndarray) -> np.ndarray:
+def _smooth(mask: np.ndarray) -> np.ndarray:
     """Evens out the checkerboard that up-convolution leaves (Odena et al. 2016)."""
     for _ in range(2):
         padded = np.pad(mask, [(1, 1), (0, 0)], mode="edge")

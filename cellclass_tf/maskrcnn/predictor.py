@@ -69,7 +69,7 @@ class Predictor:
             raise TypeError(
                 "Only a predictor that was loaded from a folder is pickled."
             )
-        return _loaded, (self._path.absolute(), self.fingerprint)
+        return _load_once, (self._path.absolute(), self.fingerprint)
 
     def predict(
         self,
@@ -142,22 +142,22 @@ class Predictor:
 
         A tile owns the cells whose middle lies in its core; cores part the field.
         """
-        scaled = _resized(image, scale)
+        scaled = _resize(image, scale)
         size = self.metadata.tile_px
         margin = tiling.margin_for(self.metadata.model_diameter_px, size)
         found = []
         for batch in _batches(tiling.tiles_of(scaled.shape[:2], size, margin)):
-            pixels = _stacked([_cut(scaled, tile, size) for tile in batch])
+            pixels = _stack([_cut(scaled, tile, size) for tile in batch])
             outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
             for i, tile in enumerate(batch):
                 count = outputs["num_detections"][i]
                 one = {k: v[i][:count] for k, v in outputs.items() if v[i].ndim}
-                found.append(postprocessing.owned(one, tile, score_threshold))
-        return postprocessing.joined(found, scaled.shape[:2], image.shape[:2])
+                found.append(postprocessing.keep_owned(one, tile, score_threshold))
+        return postprocessing.join_tiles(found, scaled.shape[:2], image.shape[:2])
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(path: pathlib.Path, fingerprint: str) -> Predictor:
+def _load_once(path: pathlib.Path, fingerprint: str) -> Predictor:
     """Loads a model once a process, however often it comes by."""
     predictor = Predictor.load(path)
     if predictor.fingerprint != fingerprint:
@@ -180,7 +180,7 @@ def _has_no_nuclei(image: np.ndarray) -> bool:
     return bool(image[..., 1].any()) and not image[..., 2].any()
 
 
-def _resized(image: np.ndarray, scale: float) -> np.ndarray:
+def _resize(image: np.ndarray, scale: float) -> np.ndarray:
     from PIL import Image
 
     size = [max(1, round(length * scale)) for length in image.shape[:2]]
@@ -196,7 +196,7 @@ def _batches(tiles: list[tiling.Tile]) -> Iterator[list[tiling.Tile]]:
         yield tiles[n * len(tiles) // count : (n + 1) * len(tiles) // count]
 
 
-def _stacked(pieces: list[np.ndarray]) -> np.ndarray:
+def _stack(pieces: list[np.ndarray]) -> np.ndarray:
     """Makes a batch; of one piece, with a black one: oneDNN is slow for a batch of one."""
     if len(pieces) == 1:
         pieces = [*pieces, np.zeros_like(pieces[0])]

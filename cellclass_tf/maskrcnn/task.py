@@ -33,7 +33,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         return model
 
     def initialize(self, model: tf_keras.Model):
-        """Gives a new run its starting weights; see `starting_weights.load`."""
+        """Gives a new run its starting weights; see `weights.load`."""
         if self.task_config.init_checkpoint:
             weights.load(self.task_config, model)
 

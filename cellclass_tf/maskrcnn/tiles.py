@@ -13,7 +13,7 @@ from cellclass_tf.maskrcnn.input import reading
 def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
     """Cuts every field into the overlapping tiles in which `Predictor` sees it.
 
-    Every worker gets all fields, in the order of `inputs.fields_of`. Empty tiles of no
+    Every worker gets all fields, in the order of `reading.fields_of`. Empty tiles of no
     field fill the last batches, so that no replica goes without one: TensorFlow leaves
     out a step for which not all have one.
 
@@ -34,7 +34,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
 
     def of_field(number, field):
         shape = scaled_shape(task, field)
-        image = tf.image.resize(reading.decoded(field)[0], shape, antialias=True)
+        image = tf.image.resize(reading.decode(field)[0], shape, antialias=True)
         image = tf.pad(image, [[0, size], [0, size], [0, 0]])
         places = tf.ensure_shape(
             tf.numpy_function(tiles, [shape], tf.float32), [None, 6]
@@ -64,7 +64,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
 
 def scaled_shape(task: CellMaskRCNNTask, field):
     """Height and width of a field as the network sees it, (2,) int32."""
-    shape = tf.cast(tf.shape(reading.decoded(field)[1]), tf.float32)
+    shape = tf.cast(tf.shape(reading.decode(field)[1]), tf.float32)
     return tf.cast(
         tf.maximum(tf.round(shape * reading.scale_of(task, field)), 1), tf.int32
     )

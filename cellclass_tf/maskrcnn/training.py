@@ -112,7 +112,7 @@ def train(
       dataset_version: such as '2.1.0'; None for the newest.
       mode: 'train', 'train_and_eval' or 'eval'.
       steps: training steps; None for the experiment's own.
-      init: weights that a new run starts from; see `starting_weights.load`.
+      init: weights that a new run starts from; see `weights.load`.
       heads_steps: first so many steps for the heads alone, at the full learning rate,
         then all layers at a tenth of it.
       seed: of crops, augmentation and new weights; None for 0.
@@ -168,12 +168,12 @@ def parse(flags_obj, machine: hardware.Hardware) -> cfg.ExperimentConfig:
     return params
 
 
-@process_state.kept()
+@process_state.keep()
 def run(flags_obj, model_dir: str | os.PathLike, mode: str) -> pathlib.Path:
     """Trains or evaluates with flags that have the names of `train`'s arguments."""
     machine = hardware.detect()
     # Model Garden writes the variable from the parameters.
-    with process_state.environment_kept("TF_CONFIG"):
+    with process_state.keep_environment("TF_CONFIG"):
         # First of all: workers can only be joined before TensorFlow has read anything.
         strategy = _strategy(_RuntimeParser(flags_obj, machine).parse().runtime)
         params = parse(flags_obj, machine)

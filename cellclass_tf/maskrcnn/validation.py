@@ -52,7 +52,7 @@ class FieldScores:
             one = {k: v[i][:count] for k, v in whole.items() if v[i].ndim}
             tile = tiling.Tile((int(top), int(left)), tuple(core))
             self._parts.append(
-                postprocessing.owned(one, tile, postprocessing.SCORE_THRESHOLD)
+                postprocessing.keep_owned(one, tile, postprocessing.SCORE_THRESHOLD)
             )
 
     def result(self) -> dict[str, float]:
@@ -75,7 +75,7 @@ class FieldScores:
         true = reading.cells_of(field, self._task.type_names)
         scaled = tiles.scaled_shape(self._task, field).numpy()
         found = postprocessing.cells_from_detections(
-            postprocessing.joined(self._parts, scaled, true.labels.shape),
+            postprocessing.join_tiles(self._parts, scaled, true.labels.shape),
             true.labels.shape,
             true.type_names,
         )
@@ -86,7 +86,7 @@ class FieldScores:
         self._matched += len(i)
         self._right += int((true.type_ids[i] == found.type_ids[j]).sum())
         if len(self.pictures) < _PICTURES:
-            image = reading.decoded(field)[0].numpy()
+            image = reading.decode(field)[0].numpy()
             name = field["image_name"].numpy().decode()
             self.pictures.append(overlay.comparison(image, true, found, name=name))
 

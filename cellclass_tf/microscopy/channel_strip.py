@@ -35,12 +35,14 @@ def draw(micrograph: Micrograph) -> np.ndarray:
         row, column = divmod(index, columns)
         left, top = _GAP_PX + column * step_x, _GAP_PX + row * step_y
         name = micrograph.channel_names[index] or "(no name)"
-        pen.text((left, top), f"{index}: {caption.fitted(pen, name, 0.85 * _VIEW_PX)}")
+        pen.text(
+            (left, top), f"{index}: {caption.fit_text(pen, name, 0.85 * _VIEW_PX)}"
+        )
         pen.text((left, top + 1.4 * _TEXT_PX), _emission(micrograph, index), _QUIET_INK)
         view = Image.fromarray(_view(micrograph.pixels[index]))
         canvas.paste(view, (left, top + 3 * _TEXT_PX))
     lines = (
-        caption.fitted(pen, micrograph.file, width - 2 * _GAP_PX),
+        caption.fit_text(pen, micrograph.file, width - 2 * _GAP_PX),
         "Say which is which: --nuclei=INDEX --cytoplasm=INDEX",
     )
     for number, text in enumerate(lines, start=1):

@@ -41,7 +41,10 @@ def key_of_row(row: ImageRow) -> Key:
 def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
     """The limits of the fields that share theirs."""
     return {
-        key_of_row(row): (_parsed(row.nuclei_limits), _parsed(row.cytoplasm_limits))
+        key_of_row(row): (
+            _parse_limits(row.nuclei_limits),
+            _parse_limits(row.cytoplasm_limits),
+        )
         for row in rows
         if row.contrast == "group"
     }
@@ -63,7 +66,7 @@ def write_histograms(path: pathlib.Path, histograms: Sequence[np.ndarray]) -> No
         np.savez_compressed(temporary, **arrays)
 
 
-def measured_limits(
+def measure_limits(
     parts: Iterable[tuple[Key, pathlib.Path, int]],
 ) -> dict[Key, Limits]:
     """Finds limits from histograms, of which one file's are held at a time.
@@ -83,6 +86,6 @@ def measured_limits(
     return {key: merge.contrast_limits([total]) for key, total in totals.items()}
 
 
-def _parsed(text: str) -> merge.Limits:
+def _parse_limits(text: str) -> merge.Limits:
     low, high = text.split("-")
     return float(low), float(high)

@@ -36,7 +36,7 @@ _LATER_COLUMNS = (
 )
 
 
-@process_state.kept()
+@process_state.keep()
 @batch.takes_engine
 def convert(
     input: str | os.PathLike,
@@ -55,7 +55,7 @@ def convert(
     """Converts raw files to the study's merged images, and judges their quality.
 
     Fields are read twice: once for contrast and quality, once to be merged. A field that
-    `quality.judge` rejects stays in the manifest with its reason and out of the dataset;
+    `criteria.judge` rejects stays in the manifest with its reason and out of the dataset;
     STUDY/quality holds a contact sheet of each group. Where channels are in doubt the
     file is refused, and STUDY/channels shows them.
 
@@ -100,7 +100,7 @@ def convert(
     raws, unknown = _of_known_types(study, raws)
     _warn_of_groups_of_many_types(raws)
     options = one_file.Options(nuclei, cytoplasm, projection, contrast)
-    step = _Step(
+    step = _Conversion(
         study,
         options,
         os.fspath(source.resolve()),
@@ -156,7 +156,7 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Step:
+class _Conversion:
     """One call of `convert`: what all its jobs have in common."""
 
     study: Study
@@ -174,7 +174,7 @@ class _Step:
                 *raw.files.paths, versions.MEASUREMENT, self._settings
             )
             output = self._histograms / f"{key}.npz"
-            argument = one_file.Measurement(self.study, raw, self.options, output)
+            argument = one_file.MeasuringTask(self.study, raw, self.options, output)
             jobs.append(self._job(raw, argument, key, [output]))
         return self._run(one_file.measure, jobs, "measure")
 
@@ -197,7 +197,7 @@ class _Step:
             group = self._contrast_group(raw)
             keys = [field.contrast_key(group) for field in fields]
             of_raw = {key: limits[key] for key in keys if key in limits}
-            argument = one_file.Conversion(
+            argument = one_file.ConvertingTask(
                 self.study, raw, self.options, stem, group, of_raw, fields
             )
             depends = [self._settings, sorted(of_raw.items()), stem]
@@ -210,7 +210,7 @@ class _Step:
             ]
             jobs.append(self._job(raw, argument, key, outputs))
         outcome = self._run(one_file.convert, jobs, "convert")
-        return outcome.merged(batch.Outcome(failures=failures))
+        return outcome.merge(batch.Outcome(failures=failures))
 
     @property
     def _settings(self) -> list:
@@ -261,7 +261,7 @@ class _Step:
         if self.options.contrast == "group":
             known = contrasts.known_limits(self.study.rows())
         missing = [part for part in parts if part[0] not in known]
-        return known | contrasts.measured_limits(missing)
+        return known | contrasts.measure_limits(missing)
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:

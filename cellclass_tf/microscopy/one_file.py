@@ -33,7 +33,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurement:
+class MeasuringTask:
     """What one worker needs to measure one raw file."""
 
     study: Study
@@ -43,7 +43,7 @@ class Measurement:
 
 
 @dataclasses.dataclass(frozen=True)
-class Conversion:
+class ConvertingTask:
     """What one worker needs to convert one raw file."""
 
     study: Study
@@ -55,7 +55,7 @@ class Conversion:
     fields: tuple[FieldMeasurement, ...]
 
 
-def measure(job: Measurement) -> dict[str, Any]:
+def measure(job: MeasuringTask) -> dict[str, Any]:
     """Reads a file's fields, and saves their histograms.
 
     Returns:
@@ -129,7 +129,7 @@ def _channel_name(micrograph: Micrograph, channel: int) -> str:
     return micrograph.channel_names[channel] or str(channel)
 
 
-def convert(job: Conversion) -> list[dict]:
+def convert(job: ConvertingTask) -> list[dict]:
     """Writes the merged images of a file; returns their rows of the manifest."""
     rows = []
     found = _fields(job.study, job.raw, job.options, hashed=True)
@@ -139,7 +139,7 @@ def convert(job: Conversion) -> list[dict]:
 
 
 def _convert_field(
-    job: Conversion,
+    job: ConvertingTask,
     micrograph: Micrograph,
     chosen: channels.Channels,
     field: FieldMeasurement,

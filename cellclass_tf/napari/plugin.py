@@ -204,11 +204,11 @@ def predict_layer(
     # card both bring LLVM, and wait for each other for ever.
     context = multiprocessing.get_context("spawn")
     with futures.ProcessPoolExecutor(1, context) as pool:
-        cells = pool.submit(_predicted, os.fspath(model), image, pixel_size_um).result()
+        cells = pool.submit(_predict, os.fspath(model), image, pixel_size_um).result()
     return cells_layer(cells, name, pixel_size_um, image)
 
 
-def _predicted(model: str, image: np.ndarray, pixel_size_um: float | None) -> Cells:
+def _predict(model: str, image: np.ndarray, pixel_size_um: float | None) -> Cells:
     from cellclass_tf.maskrcnn.predictor import Predictor
 
     return Predictor.load(model).predict(image, pixel_size_um=pixel_size_um)

@@ -95,7 +95,7 @@ def file_link(
         state = NOT_RECORDED
     if not found[path]:
         state = MISSING
-    return Link(name, state, (shown(path), *says), recorded, found[path])
+    return Link(name, state, (shorten(path), *says), recorded, found[path])
 
 
 def sha256_of(path: pathlib.Path) -> str:
@@ -123,7 +123,7 @@ def _digests(link: Link) -> tuple[str, ...]:
     return (f"SHA-256 {recorded or found}",) if recorded or found else ()
 
 
-def shown(path: pathlib.Path) -> str:
+def shorten(path: pathlib.Path) -> str:
     """A path as short as it can be from where the command runs."""
     path, here = pathlib.Path(os.path.abspath(path)), pathlib.Path.cwd()
     return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)

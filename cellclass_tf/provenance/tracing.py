@@ -29,7 +29,7 @@ from cellclass_tf.provenance.links import (
     file_link,
     lines,
     sha256_of,
-    shown,
+    shorten,
 )
 from cellclass_tf.storage import paths
 
@@ -40,7 +40,7 @@ _SEPARATOR = "|"
 _MOST_TRIED = 200
 
 
-@process_state.kept()
+@process_state.keep()
 def trace(
     image: str | os.PathLike,
     *,
@@ -90,7 +90,7 @@ def trace(
         links = _annotation_links(source, row, cell)
     links += [_merged_link(source, entry, row), *_conversion_links(entry, row)]
     links += _raw_links(entry, source.root if source else root, raw)
-    subject = f"{stem} in {shown(root)}"
+    subject = f"{stem} in {shorten(root)}"
     return Trace(subject if cell is None else f"Cell {cell} of {subject}", tuple(links))
 
 
@@ -125,7 +125,7 @@ def _known(name: str, stems: Mapping[str, str], root: pathlib.Path) -> str:
     near = alike or difflib.get_close_matches(name, sorted(stems), 5, cutoff=0.5)
     listed = f"near it are {', '.join(near[:5])}" if near else "no name is near it"
     raise InputError(
-        f"{name} is none of the {len(stems)} images of {shown(root)}; {listed}. "
+        f"{name} is none of the {len(stems)} images of {shorten(root)}; {listed}. "
         "Expected a name as in the column image of cells.csv or images.csv."
     )
 
@@ -146,13 +146,13 @@ def _prediction_links(
     said = lines({"finished": record.finished, **record.versions})
     settings = dict(record.settings)
     if isinstance(settings.get("input"), str):
-        settings["input"] = shown(pathlib.Path(settings["input"]))
+        settings["input"] = shorten(pathlib.Path(settings["input"]))
     said += lines(settings)
     model = record.places_of_model(root)
     return [
         _predicted_link(root / "cells.csv", entry.stem, _labels(path), cell),
         file_link("label image", [path], entry.labels_sha256),
-        Link("prediction run", RECORDED, (shown(root / RUN_FILE), *said)),
+        Link("prediction run", RECORDED, (shorten(root / RUN_FILE), *said)),
         file_link("model", model, record.model_sha256, lines(trained)),
     ]
 
@@ -162,7 +162,7 @@ def _predicted_link(
 ) -> Link:
     """What cells.csv says of a field or a cell, and whether the label image agrees."""
     if cell is None and not table.exists():
-        return Link("cells", MISSING, (shown(table),))
+        return Link("cells", MISSING, (shorten(table),))
     rows = _cell_rows(table, stem)
     numbers = _numbers(labels)
     if cell is None:
@@ -228,7 +228,7 @@ def _annotation_links(study: Study, row: ImageRow, cell: int | None) -> list[Lin
     says = (f"{cells}, {count} in the label image", *says)
     if row.cells_sha256:
         return [*links, file_link("annotation", [path], row.cells_sha256, says)]
-    return [*links, Link("annotation", state, (shown(path), *says))]
+    return [*links, Link("annotation", state, (shorten(path), *says))]
 
 
 def _annotated_link(study: Study, row: ImageRow, cell: int) -> Link:
@@ -300,7 +300,7 @@ def _raw_link(
         return dataclasses.replace(link, says=(*link.says, *lost))
     for path in _candidates(pathlib.Path(raw), pathlib.PurePath(name)):
         if sha256_of(path) == recorded:
-            says = (shown(path), f"moved; it was {name}")
+            says = (shorten(path), f"moved; it was {name}")
             return Link("raw file", SAME, says, recorded, recorded)
     lost = f"no such file below {raw} (at most {_MOST_TRIED} are tried)"
     return dataclasses.replace(link, says=(*link.says, lost))

@@ -28,7 +28,7 @@ def assign_splits(
     """Gives every image a split.
 
     Whole units go to one split: acquisition groups, joined where their images show the
-    same scene or come from one raw file (see `scenes.same_scene`). A unit that has a
+    same scene or come from one raw file (see `near_duplicates.find_near_duplicates`). A unit that has a
     split keeps it, so a field never moves when others come. New units, in the order of
     a hash of their groups' names, go where most of their types' images are still
     wanted; but of two units or more of a type one is for validation. Mixed fields are
@@ -102,7 +102,7 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
         groups[row.group].append(row)
     split_of = {name: _split_so_far(name, groups[name]) for name in sorted(groups)}
     links = collections.defaultdict(list)
-    for likeness in near_duplicates.same_scene(
+    for likeness in near_duplicates.find_near_duplicates(
         sorted(rows, key=lambda row: row.image), lambda row: row.group
     ):
         links[likeness.one.group].append(likeness)
@@ -111,8 +111,8 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
     for group in sorted(groups):
         if group in reached:
             continue
-        members = sorted(_joined(group, links))
-        _check_joined(members, links, split_of)
+        members = sorted(_linked_groups(group, links))
+        _check_links(members, links, split_of)
         reached.update(members)
         units[min(map(_hash, members))] = _Unit(
             [row for member in members for row in groups[member]],
@@ -122,7 +122,7 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
     return units
 
 
-def _joined(
+def _linked_groups(
     start: str, links: Mapping[str, Sequence[Likeness]]
 ) -> dict[str, Likeness | None]:
     """The groups that hang together with one, nearest first, and what joins each."""
@@ -142,7 +142,7 @@ def _other_group(link: Likeness, group: str) -> str:
     return link.other.group if link.one.group == group else link.one.group
 
 
-def _check_joined(
+def _check_links(
     members: Iterable[str],
     links: Mapping[str, Sequence[Likeness]],
     split_of: Mapping[str, str],
@@ -151,7 +151,7 @@ def _check_joined(
     placed = [group for group in members if split_of[group]]
     if len({split_of[group] for group in placed}) < 2:
         return
-    joined = _joined(placed[0], links)
+    joined = _linked_groups(placed[0], links)
     group = next(g for g in joined if split_of[g] not in ("", split_of[placed[0]]))
     last, chain = group, []
     while not chain or not split_of[group]:

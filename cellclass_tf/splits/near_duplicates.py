@@ -86,7 +86,7 @@ def scene_hash(image: np.ndarray) -> str:
     return np.packbits(signs).tobytes().hex()
 
 
-def same_scene(
+def find_near_duplicates(
     rows: Sequence[ImageRow],
     apart: Callable[[ImageRow], Hashable] | None = None,
     limit: int = LIMIT,

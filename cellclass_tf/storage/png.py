@@ -35,7 +35,7 @@ def check_image_size(height: int, width: int, path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def opened_image(
+def open_image(
     path: str | os.PathLike, formats: Sequence[str] | None = None
 ) -> Iterator[Any]:
     """Yields an image that Pillow has opened, of up to `MAX_IMAGE_PIXELS`.
@@ -78,10 +78,10 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes (H, W) uint8 or uint16, or (H, W, 3) uint8, whole or not at all."""
-    atomic.write_bytes(path, encoded_png(image))
+    atomic.write_bytes(path, encode_png(image))
 
 
-def encoded_png(image: np.ndarray, *, runs: bool = False) -> bytes:
+def encode_png(image: np.ndarray, *, runs: bool = False) -> bytes:
     """Returns an image as the bytes of a PNG.
 
     Args:
@@ -106,7 +106,7 @@ def _decode_png(path: str | os.PathLike, colour: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with opened_image(path) as image:
+        with open_image(path) as image:
             if colour == _PNG_PALETTE:
                 return np.asarray(image.convert("RGB"))
             pixels = np.asarray(image)

@@ -11,7 +11,7 @@ import numpy as np
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples
-from cellclass_tf.datasets.contents import Field
+from cellclass_tf.datasets.contents import FieldFacts
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import png
 
@@ -40,7 +40,7 @@ def pairs(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
 def composed_examples(
     study: Study,
     couples: Sequence[tuple[ImageRow, ImageRow]],
-    fields: Mapping[str, Field] | None = None,
+    fields: Mapping[str, FieldFacts] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the keys and examples of pairs in which both fields hold cells.
 
@@ -82,12 +82,12 @@ def composed_example(
     if not len(cells) or not len(other_cells):
         return None
     zoom = _zoom(study, one, other)
-    other_image = _framed(_zoomed(other_image, zoom, smooth=True), image.shape[:2])
-    other_labels = _framed(
-        _zoomed(other_cells.labels, zoom, smooth=False), image.shape[:2]
+    other_image = _frame(_zoom_by(other_image, zoom, smooth=True), image.shape[:2])
+    other_labels = _frame(
+        _zoom_by(other_cells.labels, zoom, smooth=False), image.shape[:2]
     )
     diameter = 2 * np.sqrt(np.median(cells.areas_px) / np.pi)
-    composed, moved = augmentation.compose(
+    composed, moved = augmentation.copy_paste(
         image,
         cells.labels,
         other_image,
@@ -105,7 +105,7 @@ def composed_example(
     types = (*cells.cell_types, *other_cells.cell_types)
     both = Cells.from_labels(labels, cells.type_names, [types[i - 1] for i in present])
     return examples.example(
-        png.encoded_png(np.asarray(composed)),
+        png.encode_png(np.asarray(composed)),
         both,
         name=f"{COMPOSED}/{one.stem.replace('/', '-')}+{other.stem.replace('/', '-')}.png",
         culture=MIXED,
@@ -120,7 +120,7 @@ def _zoom(study: Study, one: ImageRow, other: ImageRow) -> float:
     return sizes[1] / sizes[0] if all(sizes) else 1.0
 
 
-def _zoomed(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
+def _zoom_by(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
     """An image at another scale; scales that differ by less than 1 % are one."""
     if abs(zoom - 1) < 0.01:
         return image
@@ -133,7 +133,7 @@ def _zoomed(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
     return np.rint(resized).astype(image.dtype)
 
 
-def _framed(image: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
+def _frame(image: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
     """The middle of an image, or the image in the middle of nothing."""
     for axis, side in enumerate(shape_yx):
         free = image.shape[axis] - side

@@ -39,7 +39,7 @@ class Demo:
     pictures: tuple[pathlib.Path, ...]
 
 
-@process_state.kept()
+@process_state.keep()
 def demo(
     output: str | os.PathLike,
     *,
@@ -115,12 +115,12 @@ def summary(result: Demo) -> str:
     scores, lines = result.evaluation, []
     true, found = scores["share_true"], scores["share_predicted"]
     lines.append("Mixed fields, of which the network saw none in training:")
-    lines.append(f"  mask AP (COCO)        {shown(scores['AP'])}")
-    lines.append(f"  mask AP50             {shown(scores['AP50'])}")
-    lines.append(f"  type accuracy         {shown(scores['type_accuracy'])}")
+    lines.append(f"  mask AP (COCO)        {format_score(scores['AP'])}")
+    lines.append(f"  mask AP50             {format_score(scores['AP50'])}")
+    lines.append(f"  type accuracy         {format_score(scores['type_accuracy'])}")
     for name in true:
         lines.append(
-            f"  share of {name:<12} {shown(found[name])}  (true {shown(true[name])})"
+            f"  share of {name:<12} {format_score(found[name])}  (true {format_score(true[name])})"
         )
     lines.append(
         f"  cells                 {scores['cells_predicted']} "
@@ -152,7 +152,7 @@ _SAYINGS = {
 }
 
 
-def shown(score: float | None) -> str:
+def format_score(score: float | None) -> str:
     """A score as a person reads it; '-' where there was nothing to score."""
     if score is None:
         return "-"
@@ -219,7 +219,7 @@ def _annotation_quality(output: pathlib.Path, study: Study) -> float:
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))["average_precision_50"]
     scores = [
-        matching.average_precision(
+        matching.threat_score(
             read_labels(study.root / "truth" / f"{row.stem}.tif").astype(np.int32),
             study.read_cells(row).labels,
             0.5,

@@ -39,7 +39,7 @@ _RESULTS = (
 )
 
 
-@process_state.kept()
+@process_state.keep()
 @batch.takes_engine
 def predict(
     model: str | os.PathLike,

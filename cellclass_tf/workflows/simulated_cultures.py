@@ -36,7 +36,7 @@ class SimulatedCultures:
           different types, both of the split `validation`.
         """
         rows = [
-            _planned(culture, number % self.dishes + 1, number)
+            _plan_row(culture, number % self.dishes + 1, number)
             for culture in (*simulation.CELL_TYPES, MIXED)
             for number in range(
                 self.mixed if culture == MIXED else self.images_per_type
@@ -90,7 +90,7 @@ def _study(cultures: SimulatedCultures, unit, root: pathlib.Path) -> Study:
     return Study.open(root)
 
 
-def _planned(culture: str, dish: int, number: int) -> ImageRow:
+def _plan_row(culture: str, dish: int, number: int) -> ImageRow:
     group = f"{culture}_dish{dish}"
     return ImageRow(f"{culture}/{group}_{number + 1:04d}.png", culture, group=group)
 

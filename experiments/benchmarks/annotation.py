@@ -87,9 +87,9 @@ def scores() -> None:
             found = finder.annotate(image, diameter)
             seconds = time.perf_counter() - start
             for iou in (0.5, 0.75):
-                row.append(matching.average_precision(true, found.labels, iou))
+                row.append(matching.threat_score(true, found.labels, iou))
             own = finder.annotate(image)
-            row += [matching.average_precision(true, own.labels, 0.5), seconds]
+            row += [matching.threat_score(true, own.labels, 0.5), seconds]
         kind = name.split()[0] if " " in name else "by hand"
         rows.append((kind, row))
         print(

@@ -65,10 +65,10 @@ def coverage(drawn) -> dict[str, tuple[float, float]]:
     """Share of the intervals that hold the truth, and their mean width, by kind."""
     held = {"raw": [], "corrected": []}
     for true, called, held_out in drawn:
-        raw = shares.counted(called)
+        raw = shares.estimate_shares(called)
         for name, estimate in (
             ("raw", raw),
-            ("corrected", shares.corrected(raw, held_out)),
+            ("corrected", shares.correct_shares(raw, held_out)),
         ):
             low, high = estimate.interval()[:, 0]
             held[name].append((low <= true[0] <= high, high - low))

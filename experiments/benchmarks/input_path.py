@@ -163,7 +163,7 @@ def _our_steps(root: pathlib.Path, params, number: int) -> dict:
     parser, fields = _KEPT["ours"]
     field, other = fields[number], fields[number - 1]
     at = tf.constant(number, tf.int64)
-    (image, labels), decoding = _timed(reading.decoded, field)
+    (image, labels), decoding = _timed(reading.decode, field)
     pixels = field | {"image": image, "labels": labels[..., tf.newaxis]}
     (_, targets), plain = _timed(parser.parse_for_training, (pixels, pixels), at)
     if "all" not in _KEPT:
@@ -336,7 +336,7 @@ def _tf_example(image_png: bytes, cells):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
     masks = [
-        png.encoded_png((cells.labels == i + 1).astype(np.uint8), runs=True)
+        png.encode_png((cells.labels == i + 1).astype(np.uint8), runs=True)
         for i in range(len(cells))
     ]
     height, width = cells.labels.shape

@@ -311,7 +311,7 @@ def crowded_corner(labels: np.ndarray) -> tuple[int, int]:
 def panel(image: np.ndarray, corner: tuple[int, int], name: str) -> np.ndarray:
     """A crop with its caption, every pixel twice as wide."""
     crop = np.s_[corner[0] : corner[0] + CROP_PX, corner[1] : corner[1] + CROP_PX]
-    shown = picture.brightened(image)[crop].repeat(2, axis=0).repeat(2, axis=1)
+    shown = picture.brighten(image)[crop].repeat(2, axis=0).repeat(2, axis=1)
     below = caption.draw(shown, name, (), REAL_HEK_PIXEL_SIZE_UM / 2)
     return np.concatenate([shown, below])
 
@@ -336,10 +336,10 @@ def main(_: list[str]) -> None:
     print(table(columns))
     for iou in (0.5, 0.75):
         scores = [
-            matching.average_precision(true, labels, iou)
+            matching.threat_score(true, labels, iou)
             for (_, true), labels in zip(drawn, found, strict=True)
         ]
-        on_real = matching.average_precision(reference, of_real, iou)
+        on_real = matching.threat_score(reference, of_real, iou)
         print(
             f"cellpose, AP at IoU {iou}: simulated {np.mean(scores):.3f} "
             f"({min(scores):.3f} to {max(scores):.3f}), real against the reference "

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.analysis.tally."""
+"""Tests of cellclass_tf.analysis.metrics."""
 
 import dataclasses
 
@@ -61,11 +61,11 @@ def test_every_error_has_its_kind():
     )
     matches = matching.match_cells(true.labels, predicted.labels, 0.6)
     found = metrics.errors_of(true, predicted, matches)
-    assert found == metrics.Errors(
+    assert found == metrics.CellErrors(
         merged=2, split=1, missed=1, invented=1, wrong_type=1
     )
     assert cc.compare_cells(true, true)["errors"] == dataclasses.asdict(
-        metrics.Errors()
+        metrics.CellErrors()
     )
 
 
@@ -115,7 +115,7 @@ def test_scores_agree_with_stardists(seed):
 def test_intervals_hold_the_score_and_narrow_with_more_fields():
     widths = []
     for fields in (6, 24):
-        summed = metrics.Tally(TYPES)
+        summed = metrics.Metrics(TYPES)
         for seed in range(fields):
             summed.add(*random_pair(seed), name=f"{seed}")
         found = summed.result()

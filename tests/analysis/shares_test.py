@@ -11,8 +11,8 @@ CONFUSIONS = np.tile([[90, 10], [20, 80]], (20, 1, 1))
 
 
 def test_the_correction_is_rogan_and_gladens():
-    raw = shares.counted(np.array([[40, 60], [42, 58], [38, 62]]))
-    found = shares.corrected(raw, CONFUSIONS)
+    raw = shares.estimate_shares(np.array([[40, 60], [42, 58], [38, 62]]))
+    found = shares.correct_shares(raw, CONFUSIONS)
     # (share + specificity - 1) / (sensitivity + specificity - 1)
     assert found.shares[0] == pytest.approx((0.4 + 0.8 - 1) / (0.9 + 0.8 - 1))
     low, high = found.interval()
@@ -31,16 +31,16 @@ def test_three_types_are_corrected_together():
 
 def test_no_corrected_share_leaves_0_to_1():
     # Fewer are called type 1 than are called so by mistake.
-    raw = shares.counted(np.array([[5, 95], [8, 92], [2, 98]]))
-    found = shares.corrected(raw, CONFUSIONS)
+    raw = shares.estimate_shares(np.array([[5, 95], [8, 92], [2, 98]]))
+    found = shares.correct_shares(raw, CONFUSIONS)
     assert found.shares.tolist() == [0, 1]
     assert found.draws.min() == 0 and found.draws.max() == 1
     np.testing.assert_allclose(found.draws.sum(axis=1), 1)
 
 
 def test_fields_that_differ_give_wider_intervals_than_their_cells_alone():
-    alike = shares.counted(np.array([[20, 20]] * 10))
-    apart = shares.counted(np.array([[36, 4], [4, 36]] * 5))
+    alike = shares.estimate_shares(np.array([[20, 20]] * 10))
+    apart = shares.estimate_shares(np.array([[36, 4], [4, 36]] * 5))
     widths = [np.ptp(found.interval()[:, 0]) for found in (alike, apart)]
     assert widths[1] > 2 * widths[0]
     # 200 of 400 independent cells.
@@ -49,7 +49,7 @@ def test_fields_that_differ_give_wider_intervals_than_their_cells_alone():
 
 
 def test_pure_fields_do_not_make_us_certain():
-    found = shares.counted(np.array([[30, 0], [40, 0], [30, 0]]))
+    found = shares.estimate_shares(np.array([[30, 0], [40, 0], [30, 0]]))
     low, high = found.interval()
     assert found.shares[0] == 1 and 0.94 < low[0] < 0.99 and high[0] <= 1
 
@@ -63,16 +63,18 @@ def test_pure_fields_do_not_make_us_certain():
     ],
 )
 def test_where_there_is_no_interval_the_reason_is_told(counts, reason):
-    found = shares.counted(np.array(counts))
+    found = shares.estimate_shares(np.array(counts))
     assert found.interval() is None and reason in found.reason
     assert found.p_values(np.array([0.5, 0.5])) is None
     assert np.isnan(shares.fields_for(found, 0.1)).all()
-    better = shares.corrected(found, CONFUSIONS)
+    better = shares.correct_shares(found, CONFUSIONS)
     assert better.interval() is None and reason in better.reason
 
 
 def test_one_field_is_corrected_without_an_interval():
-    found = shares.corrected(shares.counted(np.array([[40, 60]])), CONFUSIONS)
+    found = shares.correct_shares(
+        shares.estimate_shares(np.array([[40, 60]])), CONFUSIONS
+    )
     assert found.shares[0] == pytest.approx(2 / 7)
 
 
@@ -84,14 +86,16 @@ def test_one_field_is_corrected_without_an_interval():
     ],
 )
 def test_a_confusion_that_cannot_correct_is_not_used(confusions, reason):
-    raw = shares.counted(np.array([[40, 60], [42, 58]]))
-    found = shares.corrected(raw, np.array(confusions))
+    raw = shares.estimate_shares(np.array([[40, 60], [42, 58]]))
+    found = shares.correct_shares(raw, np.array(confusions))
     assert reason in found.reason and np.isnan(found.shares).all()
     assert raw.interval() is not None
 
 
 def test_the_test_against_an_expected_share_agrees_with_the_interval():
-    found = shares.counted(np.array([[12, 20], [15, 22], [9, 18], [14, 19], [11, 25]]))
+    found = shares.estimate_shares(
+        np.array([[12, 20], [15, 22], [9, 18], [14, 19], [11, 25]])
+    )
     low, high = found.interval()[:, 0]
     for expected in np.linspace(low - 0.02, high + 0.02, 9):
         p = found.p_values(np.array([expected, 1 - expected]))[0]
@@ -101,12 +105,16 @@ def test_the_test_against_an_expected_share_agrees_with_the_interval():
 def test_so_many_fields_as_are_told_give_the_width():
     rng = np.random.default_rng(0)
     few = rng.multinomial(40, [0.3, 0.7], 8)
-    needed = shares.fields_for(shares.counted(few), 0.08)[0]
+    needed = shares.fields_for(shares.estimate_shares(few), 0.08)[0]
     assert 8 < needed < 40
     many = rng.multinomial(40, [0.3, 0.7], int(needed))
-    assert np.ptp(shares.counted(many).interval()[:, 0]) == pytest.approx(0.08, rel=0.3)
+    assert np.ptp(shares.estimate_shares(many).interval()[:, 0]) == pytest.approx(
+        0.08, rel=0.3
+    )
     # Of a confusion of 30 cells no number of fields makes up for.
-    poor = shares.corrected(shares.counted(few), np.array([[[12, 3], [3, 12]]]))
+    poor = shares.correct_shares(
+        shares.estimate_shares(few), np.array([[[12, 3], [3, 12]]])
+    )
     assert np.isinf(shares.fields_for(poor, 0.08)).all()
 
 

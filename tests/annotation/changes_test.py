@@ -39,9 +39,9 @@ def test_other_numbers_are_no_change():
 
 def test_drawn_cells_are_the_new_ones_and_those_that_were_drawn_before():
     found = changes.Changes(added=(5,), redrawn=((2, 4),), removed=(9,), kept=((1, 3),))
-    assert found.drawn([]) == [4, 5]
-    assert found.drawn([1, 9], said=[6]) == [3, 4, 6]
-    assert found.drawn([1, 9], said=[]) == [3, 4]
+    assert found.labels_drawn([]) == [4, 5]
+    assert found.labels_drawn([1, 9], said=[6]) == [3, 4, 6]
+    assert found.labels_drawn([1, 9], said=[]) == [3, 4]
 
 
 def test_lists_of_labels_are_written_in_short():

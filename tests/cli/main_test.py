@@ -27,6 +27,8 @@ def test_help_names_every_command_and_its_flags(capsys):
         (["dataset", "--stdy=x"], "stdy"),
         (["dataset", "x"], "expected only --flag=value, got 'x'"),
         (["simulate", "--study=x", "--mixed=many"], "many"),
+        # What the flag was called before.
+        (["simulate", "--study=x", "--tied=colour"], "'colour' is nothing"),
         (["import", "--study=x", "--source=y", "--format=jpeg"], "jpeg"),
         (["export", "--output=x"], "either --study or --predictions"),
         (["export", "--predictions=x", "--output=x"], "for correcting a --study"),

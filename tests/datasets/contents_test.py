@@ -5,9 +5,11 @@ import json
 
 import pytest
 
-from cellclass_tf.datasets.contents import Contents, Field
+from cellclass_tf.datasets.contents import Contents, FieldFacts
 
-FIELD = Field("HEK", "d1", "train", 0.5, "i", "c", "", {"HEK": 4}, annotator="cellpose")
+FIELD = FieldFacts(
+    "HEK", "d1", "train", 0.5, "i", "c", "", {"HEK": 4}, annotator="cellpose"
+)
 
 
 def contents(**fields):

@@ -66,9 +66,12 @@ def test_fields_go_round_the_dishes(tmp_path):
 
 def test_a_dish_drawn_alone_is_as_in_the_whole(tmp_path):
     numbers = {"images_per_type": 3, "mixed": 2, "size": 64, "dishes": 2}
-    simulate(tmp_path / "all", **numbers, tied="stain")
+    simulate(tmp_path / "all", **numbers, confounded="stain")
     simulate(
-        tmp_path / "some", **numbers, tied="stain", only=[("N2a", 1), ("mixed", 2)]
+        tmp_path / "some",
+        **numbers,
+        confounded="stain",
+        only=[("N2a", 1), ("mixed", 2)],
     )
     whole, part = tree(tmp_path / "all"), tree(tmp_path / "some")
     drawn = {path for path in part if path.startswith("raw")}
@@ -88,32 +91,32 @@ def test_dishes_that_are_not_there_cannot_be_drawn(tmp_path):
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_tied_lamp_dims_one_pure_culture_and_leaves_mixed_fields(tmp_path):
+def test_a_confounded_lamp_dims_one_pure_culture_and_leaves_mixed_fields(tmp_path):
     numbers = {"images_per_type": 2, "mixed": 2, "size": 128, "dishes": 2}
     simulate(tmp_path / "free", **numbers)
-    simulate(tmp_path / "tied", **numbers, tied=["illumination"])
+    simulate(tmp_path / "confounded", **numbers, confounded=["illumination"])
     ratios = {"HEK": [], "N2a": [], "mixed": []}
     for path in sorted((tmp_path / "free/raw").rglob("*.tif")):
-        same = tmp_path / "tied" / path.relative_to(tmp_path / "free")
+        same = tmp_path / "confounded" / path.relative_to(tmp_path / "free")
         # The camera's offset does not count in a spread.
-        free, tied = (read_micrograph(p).pixels[1].std() for p in (path, same))
-        ratios[path.parent.name].append(tied / free)
+        free, confounded = (read_micrograph(p).pixels[1].std() for p in (path, same))
+        ratios[path.parent.name].append(confounded / free)
     assert ratios["mixed"] == [1, 1]
     # The lamp's strength is 0.65 to 1.05 for the first type, 1.15 to 1.55 for the other.
     assert 0.6 < min(ratios["HEK"]) <= max(ratios["HEK"]) < 1.1
     assert 1.1 < min(ratios["N2a"]) <= max(ratios["N2a"]) < 1.6
 
 
-def test_tying_draws_the_pure_fields_of_a_study_again_and_no_others(tmp_path):
+def test_confounding_draws_the_pure_fields_of_a_study_again_and_no_others(tmp_path):
     numbers = {"images_per_type": 1, "mixed": 1, "size": 64}
     simulate(tmp_path, **numbers)
-    again = simulate(tmp_path, **numbers, tied=" focus, stain,")
+    again = simulate(tmp_path, **numbers, confounded=" focus, stain,")
     assert sorted(again.done) == ["HEK/HEK_dish1_0001", "N2a/N2a_dish1_0001"]
-    same = simulate(tmp_path, **numbers, tied=("stain", "focus"))
+    same = simulate(tmp_path, **numbers, confounded=("stain", "focus"))
     assert not same.done
 
 
 @pytest.mark.parametrize("wrong", ["colour", "stain,colour", ("stain", "colour")])
 def test_a_quality_that_no_dish_has_is_refused(tmp_path, wrong):
     with pytest.raises(errors.InputError, match="'colour'.*density, focus, illumin"):
-        simulate(tmp_path, tied=wrong)
+        simulate(tmp_path, confounded=wrong)

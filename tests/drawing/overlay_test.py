@@ -117,13 +117,13 @@ def test_dark_fields_are_brightened_and_noise_is_not():
     dark = np.zeros((100, 100, 3), np.uint8)
     dark[..., 1] = 5
     dark[40:60, 40:60, 1] = 100
-    bright = picture.brightened(dark)
+    bright = picture.brighten(dark)
     # The background is black and the 99.8th percentile white.
     assert bright[0, 0, 1] == 0 and bright[50, 50, 1] == 255
     noise = np.zeros((100, 100, 3), np.uint8)
     noise[::2, ::2, 1] = 6
     # White is 48 at least: 255 (6 / 48)^0.7 = 59.5.
-    assert picture.brightened(noise).max() == 59
+    assert picture.brighten(noise).max() == 59
 
 
 def test_comparison_puts_truth_left_and_prediction_right():

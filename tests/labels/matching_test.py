@@ -86,7 +86,7 @@ def test_average_precision_is_that_of_cellpose(seed):
     predicted = _disturbed(rng, true)
     thresholds = [0.2, 0.5, 0.75, 0.9]
     theirs = metrics.average_precision([true], [predicted], thresholds)[0][0]
-    ours = [matching.average_precision(true, predicted, iou) for iou in thresholds]
+    ours = [matching.threat_score(true, predicted, iou) for iou in thresholds]
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
@@ -99,15 +99,15 @@ def test_panoptic_quality_of_hand_drawn_cells():
 
 def test_field_against_itself_is_perfect():
     labels = _random_labels(np.random.default_rng(3))
-    assert matching.average_precision(labels, labels, 1) == 1
+    assert matching.threat_score(labels, labels, 1) == 1
     assert matching.panoptic_quality(labels, labels) == 1
 
 
 def test_empty_fields():
     empty, one = np.zeros((3, 3), int), np.ones((3, 3), int)
-    assert np.isnan(matching.average_precision(empty, empty))
+    assert np.isnan(matching.threat_score(empty, empty))
     assert np.isnan(matching.panoptic_quality(empty, empty))
-    assert matching.average_precision(one, empty) == 0
+    assert matching.threat_score(one, empty) == 0
     np.testing.assert_array_equal(matching.match_cells(empty, one).invented, [1])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellclass_tf.core.cells import Piece
+from cellclass_tf.core.cells import DrawnCell
 from cellclass_tf.labels.rle import encode_mask
 
 
@@ -23,7 +23,7 @@ def _masks():
 
 @pytest.mark.parametrize("mask", _masks())
 def test_run_lengths_are_those_of_pycocotools(mask):
-    piece = Piece.cut(mask)
+    piece = DrawnCell.cut(mask)
     expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert encode_mask(piece.mask, piece.corner_yx, mask.shape) == {
         "size": list(mask.shape),

@@ -23,14 +23,14 @@ def sure_calls(rng, count, temperature):
 @pytest.mark.parametrize("made", [0.4, 1.0, 2.5])
 def test_the_temperature_that_was_applied_is_undone(made):
     probabilities, true_ids = sure_calls(np.random.default_rng(0), 20_000, made)
-    assert calibration.fitted_temperature(probabilities, true_ids) == pytest.approx(
+    assert calibration.fit_temperature(probabilities, true_ids) == pytest.approx(
         1 / made, rel=0.05
     )
 
 
 def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
     probabilities = np.tile([[0.8, 0.2]], (50, 1))
-    temperature = calibration.fitted_temperature(probabilities, np.ones(50, int))
+    temperature = calibration.fit_temperature(probabilities, np.ones(50, int))
     (sure, _) = postprocessing.at_temperature(probabilities[:1], temperature)[0]
     # 50 of 50 says no more than this.
     assert sure == pytest.approx(51 / 52, abs=0.005)

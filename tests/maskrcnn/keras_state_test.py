@@ -66,7 +66,7 @@ def test_numbers_stay_random_where_no_seed_was_set():
 def test_the_step_of_summaries_is_the_callers_again():
     tf.summary.experimental.set_step(12)
     try:
-        with keras_state.summary_step_kept():
+        with keras_state.keep_summary_step():
             tf.summary.experimental.set_step(tf.Variable(3, dtype=tf.int64))
         assert tf.summary.experimental.get_step() == 12
     finally:

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.maskrcnn.outlining."""
+"""Tests of cellclass_tf.maskrcnn.postprocessing."""
 
 import numpy as np
 

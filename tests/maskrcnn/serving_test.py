@@ -26,13 +26,13 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
             variable.assign(20 * variable)
     anchors = reading.build_anchors(params.task.model, 64)
     images = tf.random.stateless_normal([2, 64, 64, 3], [0, 1])
-    before_suppression, suppress = [], network.one_call_a_cell
+    before_suppression, suppress = [], network.class_agnostic_nms
 
     def noted(boxes, probabilities, **options):
         before_suppression.append((boxes.numpy(), probabilities.numpy()))
         return suppress(boxes, probabilities, **options)
 
-    monkeypatch.setattr(network, "one_call_a_cell", noted)
+    monkeypatch.setattr(network, "class_agnostic_nms", noted)
 
     def call():
         outputs = model(

@@ -53,7 +53,7 @@ def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
     labels_of = []
     for field in fields:
         shape = tiles.scaled_shape(task, field)
-        labels = reading.decoded(field)[1][..., tf.newaxis]
+        labels = reading.decode(field)[1][..., tf.newaxis]
         small = tf.image.resize(labels, shape, "nearest")[..., 0]
         labels_of.append(
             (small.numpy().astype(np.int32), field["cells"]["type"].numpy())
@@ -87,7 +87,7 @@ def test_every_field_is_cut_as_the_predictor_cuts_it(task):
     field = next(iter(reading.fields_of(task.validation_data)))
     shape = tiles.scaled_shape(task, field)
     whole = reading.normalise(
-        tf.image.resize(reading.decoded(field)[0], shape, antialias=True)
+        tf.image.resize(reading.decode(field)[0], shape, antialias=True)
     )
     covered = np.zeros(shape)
     for (top, left), image in corners:

@@ -19,7 +19,7 @@ def test_histograms_of_a_group_add_up_and_others_stay_out(tmp_path):
     dark, bright = counts_of(*[10] * 100), counts_of(*[900] * 100)
     contrast.write_histograms(tmp_path / "a.npz", [dark, bright])
     contrast.write_histograms(tmp_path / "b.npz", [bright])
-    found = contrast.measured_limits(
+    found = contrast.measure_limits(
         [
             (key("dish1"), tmp_path / "a.npz", 0),
             (key("dish1"), tmp_path / "b.npz", 0),

@@ -119,7 +119,10 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         row_of("g"),
         row_of("h"),
     ]
-    found = [(a.name, b.name, why) for a, b, why in near_duplicates.same_scene(rows)]
+    found = [
+        (a.name, b.name, why)
+        for a, b, why in near_duplicates.find_near_duplicates(rows)
+    ]
     # 64 of 256 bits differ, the most that one scene may.
     assert found == [
         ("a", "b", "the same bytes"),
@@ -128,7 +131,7 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         ("a", "e", "alike in 192 of 256 bits"),
         ("b", "e", "alike in 192 of 256 bits"),
     ]
-    assert len(near_duplicates.same_scene(rows, limit=63)) == 3
+    assert len(near_duplicates.find_near_duplicates(rows, limit=63)) == 3
 
 
 def test_only_rows_that_are_apart_are_compared():
@@ -137,7 +140,7 @@ def test_only_rows_that_are_apart_are_compared():
         row_of(name, group=group, scene_hash=one, raw_sha256="1")
         for name, group in zip("abcd", ("x", "x", "y", "z"), strict=True)
     ]
-    found = near_duplicates.same_scene(rows, lambda row: row.group)
+    found = near_duplicates.find_near_duplicates(rows, lambda row: row.group)
     # Enough to join the groups: y and z with x by the file, z with y by the scene.
     assert [(a.name, b.name) for a, b, _ in found] == [
         ("a", "c"),
@@ -148,7 +151,9 @@ def test_only_rows_that_are_apart_are_compared():
 
 def test_a_broken_hash_is_named():
     with pytest.raises(ValueError, match=r"HEK/a\.png: expected 64 hex.*got 'xyz'"):
-        near_duplicates.same_scene([row_of("a", scene_hash="xyz"), row_of("b")])
+        near_duplicates.find_near_duplicates(
+            [row_of("a", scene_hash="xyz"), row_of("b")]
+        )
 
 
 def test_a_large_study_takes_seconds():
@@ -156,7 +161,7 @@ def test_a_large_study_takes_seconds():
     rows = [row_of(str(n), scene_hash=hash_of(rng)) for n in range(5000)]
     rows.append(row_of("again", scene_hash=hash_of(rng, 40, of=rows[1234].scene_hash)))
     start = time.perf_counter()
-    ((one, other, _),) = near_duplicates.same_scene(rows)
+    ((one, other, _),) = near_duplicates.find_near_duplicates(rows)
     # It takes some 0.5 s; a comparison of pairs one by one takes a minute.
     assert time.perf_counter() - start < 20
     assert (one.name, other.name) == ("1234", "again")

@@ -18,7 +18,7 @@ from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
-from cellclass_tf.datasets.contents import Contents, Field
+from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import atomic, digests
@@ -314,7 +314,7 @@ def _examples_of_row(study: Study, piece: tuple):
     yield examples.keyed_example_of_row(study, *piece)
 
 
-def _examples_of_couple(study: Study, fields: dict[str, Field], couple: tuple):
+def _examples_of_couple(study: Study, fields: dict[str, FieldFacts], couple: tuple):
     yield from copy_paste.composed_examples(study, [couple], fields)
 
 

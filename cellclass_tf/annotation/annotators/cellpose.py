@@ -12,7 +12,7 @@ import numpy as np
 
 from cellclass_tf.annotation.annotators import cellpose_weights
 from cellclass_tf.annotation.annotators.cellpose_weights import cellpose_models
-from cellclass_tf.annotation.annotators.protocol import Found, check_diameter
+from cellclass_tf.annotation.annotators.protocol import Outlines, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import components, tiling
@@ -144,7 +144,7 @@ class CellposeAnnotator:
         estimate = float(np.median(found))
         return estimate if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
 
-    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Found:
+    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
         """Finds the cells in a merged image of any size.
 
         Large fields go through in overlapping tiles of which one owns each cell, so
@@ -171,7 +171,7 @@ class CellposeAnnotator:
         side = min(max(side, _SMALLEST_TILE_PX), _TILE_PX)
         if max(image.shape[:2]) <= side:
             labels, logits = self._segment(image, diameter, True)
-            return Found(labels, diameter, _mean_probabilities(labels, logits))
+            return Outlines(labels, diameter, _mean_probabilities(labels, logits))
         return self._annotate_tiles(image, diameter, side)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,13 +187,13 @@ class CellposeAnnotator:
         key = "model_type" if self._named else "pretrained_model"
         model = self.name.removeprefix("cellpose:") if self._named else self.weights
         device = torch.device(self._device)
-        with cellpose_weights.contained():
+        with cellpose_weights.contain_effects():
             return cellpose_models().CellposeModel(
                 gpu=device.type != "cpu", device=device, **{key: str(model)}
             )
 
     def _eval(self, model: Any, image: np.ndarray, **options: Any) -> Any:
-        with cellpose_weights.contained():
+        with cellpose_weights.contain_effects():
             return model.eval(
                 image,
                 channels=list(CHANNELS),
@@ -221,7 +221,9 @@ class CellposeAnnotator:
         components.keep_largest_pieces(labels)
         return labels, flows[2].reshape(shape)
 
-    def _annotate_tiles(self, image: np.ndarray, diameter: float, side: int) -> Found:
+    def _annotate_tiles(
+        self, image: np.ndarray, diameter: float, side: int
+    ) -> Outlines:
         import tqdm
         from scipy import ndimage
 
@@ -236,21 +238,21 @@ class CellposeAnnotator:
             labels, logits = self._segment(image[window], diameter, normalize)
             sure = _mean_probabilities(labels, logits)
             boxes = ndimage.find_objects(labels)
-            for index in _owned(labels, tile):
+            for index in _find_owned(labels, tile):
                 mask = labels[boxes[index]] == index + 1
                 place = field[window][boxes[index]]
                 if _paste(place, mask, len(probabilities) + 1):
                     probabilities.append(sure[index])
         # Where two cells met, the later one may have been cut in two.
         components.keep_largest_pieces(field)
-        return Found(field, diameter, np.array(probabilities, np.float32))
+        return Outlines(field, diameter, np.array(probabilities, np.float32))
 
 
 def _device_name(device: str) -> str:
     import torch
 
     if device == "auto":
-        with cellpose_weights.contained():
+        with cellpose_weights.contain_effects():
             return str(_core().assign_device(gpu=True)[0])
     try:
         torch.empty(0, device=torch.device(device))
@@ -312,7 +314,7 @@ def _mean_probabilities(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return (np.bincount(numbers, values, count)[1:] / areas).astype(np.float32)
 
 
-def _owned(labels: np.ndarray, tile: tiling.Tile) -> list[int]:
+def _find_owned(labels: np.ndarray, tile: tiling.Tile) -> list[int]:
     """Indices of the cells whose middle lies in the tile's core."""
     from scipy import ndimage
 

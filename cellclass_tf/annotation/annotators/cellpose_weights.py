@@ -56,7 +56,7 @@ def cellpose_models() -> Any:
 
 
 @contextlib.contextmanager
-def contained() -> Iterator[None]:
+def contain_effects() -> Iterator[None]:
     """Runs cellpose and PyTorch in the block without effects on the rest of the process.
 
     cellpose's warnings, such as of a field without cells, stay off the terminal: the
@@ -64,7 +64,7 @@ def contained() -> Iterator[None]:
     """
     with (
         process_state.log_level("cellpose", logging.ERROR),
-        process_state.triton_hidden(),
+        process_state.hide_triton(),
     ):
         yield
 
@@ -97,7 +97,7 @@ def _fetch(
     folder = pathlib.Path(cellpose_models().MODEL_DIR)
     before = set(folder.glob("*"))
     try:
-        with _restored_network_settings(), contained():
+        with _restored_network_settings(), contain_effects():
             path = pathlib.Path(path_of(name))
     except (OSError, http.client.HTTPException) as error:
         raise InputError(

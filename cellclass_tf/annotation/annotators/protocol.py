@@ -9,7 +9,7 @@ import numpy as np
 from cellclass_tf.errors import InputError
 
 
-class Found(NamedTuple):
+class Outlines(NamedTuple):
     """The cells that an annotator found in one image.
 
     Attributes:
@@ -44,7 +44,7 @@ class Annotator(Protocol):
     def estimate_diameter_px(self, image: np.ndarray) -> float:
         """Estimates the diameter of a typical cell in a merged image."""
 
-    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Found:
+    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
         """Finds the cells in a merged image; without a diameter it estimates one."""
 
 

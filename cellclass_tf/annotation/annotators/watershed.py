@@ -7,7 +7,7 @@ import importlib.metadata
 import numpy as np
 
 from cellclass_tf import versions
-from cellclass_tf.annotation.annotators.protocol import Found, check_diameter
+from cellclass_tf.annotation.annotators.protocol import Outlines, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests
@@ -97,7 +97,7 @@ class WatershedAnnotator:
         check_merged(image)
         return estimate_diameter_px(image[..., 2].astype(np.float32))
 
-    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Found:
+    def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
         """Finds the cells in a merged image.
 
         Args:
@@ -117,7 +117,7 @@ class WatershedAnnotator:
         )
         nuclei, cytoplasm = (image[..., c].astype(np.float32) for c in (2, 1))
         if not _has_nuclei(nuclei):
-            return Found(np.zeros(nuclei.shape, np.int32), diameter)
+            return Outlines(np.zeros(nuclei.shape, np.int32), diameter)
         nuclei = _smooth(nuclei, diameter / 30)
         mask = _nuclei_mask(nuclei, 0.6 * diameter, max(1, round(diameter / 25)))
         seed_map = _seed_map(nuclei, cytoplasm, mask, diameter)
@@ -131,7 +131,7 @@ class WatershedAnnotator:
             _tidy(mask, diameter),
         )
         smallest = self._min_area * np.pi / 4 * diameter**2
-        return Found(_without_small(labels, smallest), diameter)
+        return Outlines(_without_small(labels, smallest), diameter)
 
 
 def estimate_diameter_px(nuclei: np.ndarray) -> float:

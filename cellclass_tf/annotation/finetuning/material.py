@@ -48,7 +48,7 @@ class Roles:
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class TrainingImage:
     """A file pair that is trained on: the image, and its labels and flows.
 
     Attributes:
@@ -129,7 +129,7 @@ def prepare(
     folder: pathlib.Path,
     hand_weight: float,
     device: torch.device,
-) -> list[Piece]:
+) -> list[TrainingImage]:
     """Writes what is trained on into a folder, whole fields and windows around cells.
 
     Args:
@@ -147,7 +147,7 @@ def prepare(
 
     fields, windows = [], []
     for number, row in enumerate(tqdm.tqdm(roles.train, "flows", dynamic_ncols=True)):
-        image, cells = stretched(study.read_image(row)), study.read_cells(row)
+        image, cells = stretch_contrast(study.read_image(row)), study.read_cells(row)
         labels = cells.labels
         if not roles.choose:
             edge = first_kept_out(labels.shape[1])
@@ -169,8 +169,8 @@ def prepare(
         )
     share = 1 / hand_weight if windows else 1.0
     return [
-        *_weighted(fields, share),
-        *_weighted([pair for pair in windows if pair], 1 - share, is_window=True),
+        *_share_weight(fields, share),
+        *_share_weight([pair for pair in windows if pair], 1 - share, is_window=True),
     ]
 
 
@@ -179,7 +179,7 @@ def first_kept_out(width: int) -> int:
     return round(width * (1 - _KEPT_OUT))
 
 
-def stretched(image: np.ndarray) -> np.ndarray:
+def stretch_contrast(image: np.ndarray) -> np.ndarray:
     """Returns cytoplasm and nuclei of a merged image, (2, H, W) float32, stretched.
 
     By cellpose's own function, between the 1st and 99th percentile of the whole field.
@@ -190,10 +190,10 @@ def stretched(image: np.ndarray) -> np.ndarray:
     return transforms.normalize_img(np.stack(planes), axis=0)
 
 
-def _weighted(
+def _share_weight(
     pairs: Sequence[tuple], share: float, *, is_window: bool = False
-) -> Iterable[Piece]:
-    return [Piece(*pair, share / len(pairs), is_window) for pair in pairs]
+) -> Iterable[TrainingImage]:
+    return [TrainingImage(*pair, share / len(pairs), is_window) for pair in pairs]
 
 
 def _write(
@@ -207,7 +207,7 @@ def _write(
         return None
     paths = stem.with_suffix(".tif"), stem.with_name(f"{stem.name}_flows.tif")
     if not paths[1].exists():
-        with cellpose_weights.contained():
+        with cellpose_weights.contain_effects():
             flows = dynamics.labels_to_flows([labels.astype(np.int32)], device=device)
         for path, content in zip(paths, (image, flows[0]), strict=True):
             with atomic.atomic_path(path) as temporary:

@@ -57,7 +57,7 @@ class FineTuning:
         )
 
 
-@process_state.kept()
+@process_state.keep()
 def finetune(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,
@@ -130,7 +130,7 @@ def finetune(
     pieces = material.prepare(study, roles, rounds.folder, hand_weight, device)
     _train(study, roles, pieces, rounds, diameters, settings, options)
     best = int(np.argmax(rounds.scores))
-    result = _judged(study, roles, rounds, best, output, diameters, options)
+    result = _judge(study, roles, rounds, best, output, diameters, options)
     with atomic.atomic_path(output) as temporary:
         shutil.copyfile(rounds.weights(best), temporary)
     csv_json.write_json(
@@ -260,7 +260,7 @@ class _Rounds:
 def _train(
     study: Study,
     roles: material.Roles,
-    pieces: Sequence[material.Piece],
+    pieces: Sequence[material.TrainingImage],
     rounds: _Rounds,
     diameters: dict[str, float],
     settings: dict[str, Any],
@@ -297,7 +297,7 @@ def _train(
 
 def _train_round(
     network: Any,
-    pieces: Sequence[material.Piece],
+    pieces: Sequence[material.TrainingImage],
     folder: pathlib.Path,
     epochs: int,
     settings: dict[str, Any],
@@ -320,8 +320,8 @@ def _train_round(
         draws += 1
     batches = epochs * math.ceil(draws / _BATCH)
     with (
-        process_state.random_numbers_kept(),
-        cellpose_weights.contained(),
+        process_state.keep_random_numbers(),
+        cellpose_weights.contain_effects(),
         tqdm.tqdm(total=batches, desc=caption, dynamic_ncols=True) as bar,
     ):
         hook = network.register_forward_hook(lambda *_: bar.update() and None)
@@ -349,7 +349,7 @@ def _train_round(
             hook.remove()
 
 
-def _judged(
+def _judge(
     study: Study,
     roles: material.Roles,
     rounds: _Rounds,

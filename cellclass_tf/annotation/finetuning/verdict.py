@@ -100,9 +100,7 @@ def score_field(
     def scores(labels: np.ndarray) -> tuple[float, ...]:
         if not len(true):
             return (float(not labels.any()),) * len(IOUS)
-        return tuple(
-            matching.average_precision(true.labels, labels, iou) for iou in IOUS
-        )
+        return tuple(matching.threat_score(true.labels, labels, iou) for iou in IOUS)
 
     return FieldScore(name, len(true), scores(base), scores(tuned))
 
@@ -171,9 +169,9 @@ def draw(
             picture.outline_cell(canvas, cells, index, scale, pen)
         text = f"{name}: {len(cells)} cells"
         if labels is not true:
-            score = matching.average_precision(true, cells.labels, 0.5)
+            score = matching.threat_score(true, cells.labels, 0.5)
             text += f", AP {score:.3f} at IoU 0.5"
-        entry = caption.Entry(title, colour)
+        entry = caption.LegendEntry(title, colour)
         strip = caption.draw(canvas, text, [entry])
         panels.append(np.concatenate([canvas, strip]))
     return picture.side_by_side(panels)

@@ -78,7 +78,7 @@ def doubtful_cells(
       image: (H, W, 3) uint8 merged image; blue is nuclei.
       cells: the cells of the field.
       diameter_px: of a typical cell.
-      probabilities: (N,) of each cell, see `annotator.Found`; None if there are none.
+      probabilities: (N,) of each cell, see `protocol.Outlines`; None if there are none.
 
     Returns:
       The doubtful cells, those with the gravest reasons first.

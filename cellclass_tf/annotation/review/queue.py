@@ -67,7 +67,7 @@ def write_field(
       doubts: the doubtful ones, in the order in which they are listed.
     """
     path = study.review_path(row)
-    csv_json.write_csv(path, _LIST_COLUMNS, (_listed(doubt) for doubt in doubts))
+    csv_json.write_csv(path, _LIST_COLUMNS, (_line(doubt) for doubt in doubts))
     size_um = study.pixel_size_of(row)
     shown = draw(image, cells, doubts, name=row.image, pixel_size_um=size_um)
     png.write_png(path.with_suffix(".png"), shown)
@@ -109,14 +109,14 @@ def draw(
     for index in range(len(cells)):
         pen = pens.get(index + 1, sound)
         picture.outline_cell(canvas, cells, index, scale, pen)
-    canvas = _numbered(canvas, cells, doubts, scale)
+    canvas = _write_numbers(canvas, cells, doubts, scale)
     counts = doubting.counts_of(doubting.summary(doubts))
     entries = [
-        caption.Entry(f"{reason} {n}", _COLOURS[reason], reason == CUT)
+        caption.LegendEntry(f"{reason} {n}", _COLOURS[reason], reason == CUT)
         for reason, n in counts.items()
         if n
     ]
-    entries.append(caption.Entry(f"no doubt {len(cells) - len(doubts)}", _SOUND))
+    entries.append(caption.LegendEntry(f"no doubt {len(cells) - len(doubts)}", _SOUND))
     size_um = None if pixel_size_um is None else pixel_size_um / scale
     return np.concatenate([canvas, caption.draw(canvas, name, entries, size_um)])
 
@@ -165,7 +165,7 @@ def _column(reason: str) -> str:
     return reason.replace(" ", "_")
 
 
-def _listed(doubt: Doubt) -> dict[str, Any]:
+def _line(doubt: Doubt) -> dict[str, Any]:
     return {
         "cell": doubt.cell,
         "reasons": "; ".join(doubt.reasons),
@@ -182,7 +182,7 @@ def _pen(doubt: Doubt, width: int) -> picture.Pen:
     return picture.Pen(_COLOURS[doubt.reasons[0]], width)
 
 
-def _numbered(
+def _write_numbers(
     canvas: np.ndarray, cells: Cells, doubts: Sequence[Doubt], scale: int
 ) -> np.ndarray:
     """Writes the numbers of doubtful cells above them, where no nucleus is hidden."""

@@ -5,13 +5,13 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-# What can be tied to the type that grows in a dish, see `Dish.random`; in the order in
+# What can be confounded with the type that grows in a dish, see `Dish.random`; in the order in
 # which they take effect, since the lamp lights what the stain has dyed.
 QUALITIES = ("stain", "illumination", "focus", "density")
 
-# A quality that is tied takes its values from these ranges, of which each type has a
-# part of its own. They are those of untied dishes; for the stain two standard deviations
-# each way. Lamps of untied dishes are of one strength.
+# A quality that is confounded takes its values from these ranges, of which each type has a
+# part of its own. They are those of unconfounded dishes; for the stain two standard deviations
+# each way. Lamps of unconfounded dishes are of one strength.
 _LAMP_STRENGTH = (0.6, 1.6)
 _FALLOFF = (0.05, 0.3)
 _STAIN_GAIN_COUNTS = (470, 1040)
@@ -179,16 +179,16 @@ class Dish:
         cls,
         rng: np.random.Generator,
         *,
-        tied: Collection[str] = (),
+        confounded: Collection[str] = (),
         culture: int = 0,
         cultures: int = 1,
     ) -> "Dish":
         """A dish as the next one on the bench might be.
 
         Args:
-          rng: the only source of randomness. What is not tied comes out the same
+          rng: the only source of randomness. What is not confounded comes out the same
             whatever is.
-          tied: those of QUALITIES that depend on what grows in the dish: strength and
+          confounded: those of QUALITIES that depend on what grows in the dish: strength and
             evenness of the lamp (illumination), stain of both channels (stain), blur
             and haze (focus), cells per mm² (density). The range of each is cut into
             as many parts as there are cultures, with gaps between them.
@@ -208,15 +208,15 @@ class Dish:
             cells_per_mm2=rng.uniform(*_CELLS_PER_MM2),
             debris_per_mm2=rng.uniform(20, 80),
         )
-        if not tied:
+        if not confounded:
             return dish
-        # One draw a quality, tied or not: tying one leaves the others as they are.
+        # One draw a quality, confounded or not: confounding one leaves the others as they are.
         for quality, within in zip(QUALITIES, rng.uniform(_GAP, 1 - _GAP, 4)):
-            if quality in tied:
-                dish = dish._tied_by(quality, (culture + within) / cultures)
+            if quality in confounded:
+                dish = dish._confounded_by(quality, (culture + within) / cultures)
         return dish
 
-    def _tied_by(self, quality: str, place: float) -> "Dish":
+    def _confounded_by(self, quality: str, place: float) -> "Dish":
         """This dish with a quality at `place`, 0 to 1, of its range."""
         if quality == "stain":
             changes = {"stain_gain_counts": (_at(_STAIN_GAIN_COUNTS, place),) * 2}

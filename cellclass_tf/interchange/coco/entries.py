@@ -18,7 +18,7 @@ from cellclass_tf.storage import digests
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Entry:
+class ListedImage:
     """One image of a COCO file: `name` is nobody else's, `sha256` that of the file."""
 
     coco: CocoFile
@@ -99,7 +99,7 @@ def read_all(
 
 def entries_of(
     cocos: Sequence[CocoFile], root: pathlib.Path
-) -> tuple[list[Entry], dict[str, str]]:
+) -> tuple[list[ListedImage], dict[str, str]]:
     """Returns the images of all files, and failures of those without a safe name.
 
     An entry is called as its image is; where there are several COCO files, or a name is
@@ -117,15 +117,15 @@ def entries_of(
                 if image.problem:
                     raise InputError(image.problem)
                 image_files.check_name(image.file_name, coco.path)
-                entries[name] = Entry(coco, image, name, sha256)
+                entries[name] = ListedImage(coco, image, name, sha256)
             except InputError as error:
                 failures[name] = errors.one_line(str(error))
     return list(entries.values()), failures
 
 
 def match(
-    study: Study, entries: Sequence[Entry]
-) -> tuple[dict[str, ImageRow], list[Entry], dict[str, str]]:
+    study: Study, entries: Sequence[ListedImage]
+) -> tuple[dict[str, ImageRow], list[ListedImage], dict[str, str]]:
     """Finds the images of the study that entries belong to.
 
     Returns:
@@ -159,7 +159,7 @@ def match(
 
 def _row_of(
     study: Study,
-    entry: Entry,
+    entry: ListedImage,
     by_stem: Mapping[str, ImageRow],
     by_name: Mapping[str, Sequence[ImageRow]],
 ) -> ImageRow | None:
@@ -184,7 +184,7 @@ def _row_of(
     return matches[0] if matches else None
 
 
-def _names(entry: Entry) -> list[str]:
+def _names(entry: ListedImage) -> list[str]:
     """What the image is called, and was called before Roboflow renamed it."""
     extra = entry.image.record.get("extra")
     before = extra.get("name") if isinstance(extra, Mapping) else None

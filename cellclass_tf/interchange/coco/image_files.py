@@ -92,7 +92,7 @@ def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarra
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with png.opened_image(path, _FORMATS) as image:
+        with png.open_image(path, _FORMATS) as image:
             png.check_image_size(image.height, image.width, path)
             _check(image, path, shape_yx)
             if image.mode in _GREY_MODES:

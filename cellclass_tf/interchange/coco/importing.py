@@ -12,7 +12,7 @@ from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_pieces
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.entries import (
-    Entry,
+    ListedImage,
     entries_of,
     json_files,
     match,
@@ -20,11 +20,15 @@ from cellclass_tf.interchange.coco.entries import (
 )
 from cellclass_tf.interchange.coco.new_images import Adding, types_of_new_study
 from cellclass_tf.interchange.coco.reading import pieces_of_image
-from cellclass_tf.interchange.importing import Arrival, Candidate, import_cells
+from cellclass_tf.interchange.importing import (
+    CellsToImport,
+    ImportedCells,
+    import_cells,
+)
 from cellclass_tf.splits import assignment
 
 
-@process_state.kept()
+@process_state.keep()
 def import_coco(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,
@@ -86,15 +90,15 @@ def import_coco(
     rows |= {name: ImageRow(**columns) for name, columns in added.done.items()}
     study.update(rows[name] for name in added.done)
     candidates = [
-        Candidate(rows[entry.name], entry, [entry.version])
+        CellsToImport(rows[entry.name], entry, [entry.version])
         for entry in entries
         if entry.name in rows
     ]
     outcome = import_cells(study, candidates, lambda row, e: _read(study, row, e))
-    return outcome.merged(batch.Outcome(failures=failures))
+    return outcome.merge(batch.Outcome(failures=failures))
 
 
-def _read(study: Study, row: ImageRow, entry: Entry) -> Arrival:
+def _read(study: Study, row: ImageRow, entry: ListedImage) -> ImportedCells:
     pieces, categories, notes = pieces_of_image(entry.coco, entry.image)
     types = [entry.type_named(study, category) for category in categories]
     _check_culture(row, types, entry.where)
@@ -114,7 +118,7 @@ def _read(study: Study, row: ImageRow, entry: Entry) -> Arrival:
             )
         notes.append("there are no annotations")
     types = [types[label - 1] for label in present]
-    return Arrival(
+    return ImportedCells(
         Cells.from_labels(labels, study.cell_types, types),
         entry.sha256,
         types_known=_needs_table(row, types),

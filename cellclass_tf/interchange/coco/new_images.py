@@ -14,7 +14,7 @@ from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
-from cellclass_tf.interchange.coco.entries import Entry, name_of, safe
+from cellclass_tf.interchange.coco.entries import ListedImage, name_of, safe
 from cellclass_tf.interchange.coco.reading import CocoFile, pieces_of_image
 from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.storage import digests, png
@@ -60,7 +60,7 @@ class Adding:
         self._taken = {row.image: "in the study" for row in rows}
         self._groups = {row.group for row in rows}
 
-    def __call__(self, entry: Entry) -> dict[str, Any]:
+    def __call__(self, entry: ListedImage) -> dict[str, Any]:
         """Writes the merged image of an entry, if its outlines are sound.
 
         Returns:
@@ -86,7 +86,7 @@ class Adding:
             "scene_hash": near_duplicates.scene_hash(image),
         }
 
-    def _row(self, entry: Entry, path: pathlib.Path) -> ImageRow:
+    def _row(self, entry: ListedImage, path: pathlib.Path) -> ImageRow:
         culture, record = entry.culture(self._study), entry.image.record
         group = self._group(entry)
         split = record.get("split")
@@ -106,7 +106,7 @@ class Adding:
             split=split if has_split else "",
         )
 
-    def _group(self, entry: Entry) -> str:
+    def _group(self, entry: ListedImage) -> str:
         name = entry.image.file_name
         if self._pattern is None:
             said = entry.image.record.get("group")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.core.cells import Piece
+from cellclass_tf.core.cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import piece_of, short
 from cellclass_tf.storage import png
@@ -105,7 +105,7 @@ def read_coco(path: str | os.PathLike) -> CocoFile:
 
 def pieces_of_image(
     coco: CocoFile, image: CocoImage
-) -> tuple[list[Piece], list[str], list[str]]:
+) -> tuple[list[DrawnCell], list[str], list[str]]:
     """Makes masks of an image's outlines.
 
     The file's own areas and boxes are not used: they are often those of other things.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.core.cells import Piece
+from cellclass_tf.core.cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels.outlines import outlines_of, signed_area
 
@@ -33,7 +33,7 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def piece_of(segmentation: Any, shape_yx: tuple[int, int]) -> Piece | None:
+def piece_of(segmentation: Any, shape_yx: tuple[int, int]) -> DrawnCell | None:
     """Makes a mask of polygons, or of run lengths (compressed or not).
 
     Polygons are filled as pycocotools does it, and all of one segmentation are one cell.
@@ -70,7 +70,7 @@ def _counts_of_polygons(polygons: Sequence, shape_yx: tuple[int, int]) -> np.nda
         raise InputError(f"an outline is {length:,.0f} px long, which is no cell's")
     # Only outlines are walked: no array of the image's size is made.
     parts = coco_mask.frPyObjects([xy.tolist() for xy in corners], *shape_yx)
-    return _decompressed(coco_mask.merge(parts)["counts"])
+    return _decompress(coco_mask.merge(parts)["counts"])
 
 
 def _checked_polygon(polygon: Any, shape_yx: tuple[int, int]) -> np.ndarray:
@@ -110,7 +110,7 @@ def _checked_counts(runs: Mapping[str, Any], shape_yx: tuple[int, int]) -> np.nd
         )
     counts = runs.get("counts")
     if isinstance(counts, str | bytes):
-        counts = _decompressed(counts)
+        counts = _decompress(counts)
     elif not isinstance(counts, list) or not all(type(n) is int for n in counts):
         raise InputError(f"expected run lengths, got counts {short(counts)}")
     height, width = shape_yx
@@ -124,7 +124,7 @@ def _checked_counts(runs: Mapping[str, Any], shape_yx: tuple[int, int]) -> np.nd
     return np.array(counts, np.int64)
 
 
-def _decompressed(counts: str | bytes) -> np.ndarray:
+def _decompress(counts: str | bytes) -> np.ndarray:
     """Undoes pycocotools' compression of run lengths.
 
     Numbers are written in digits of 5 bits, the lowest first, 48 added to each and 32 to
@@ -150,7 +150,7 @@ def _decompressed(counts: str | bytes) -> np.ndarray:
     return values
 
 
-def _piece_of_counts(counts: np.ndarray, height: int) -> Piece | None:
+def _piece_of_counts(counts: np.ndarray, height: int) -> DrawnCell | None:
     """Draws runs in their box alone."""
     ends = np.cumsum(counts)
     start, stop = ends[: ends.size // 2 * 2 : 2], ends[1::2]
@@ -171,4 +171,4 @@ def _piece_of_counts(counts: np.ndarray, height: int) -> Piece | None:
     steps[first + stop - start] -= 1
     drawn = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
     mask = np.ascontiguousarray(drawn.reshape(right - left, bottom - top).T)
-    return Piece((top, left), mask)
+    return DrawnCell((top, left), mask)

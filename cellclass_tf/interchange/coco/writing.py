@@ -27,7 +27,7 @@ from cellclass_tf.storage import atomic
 SEGMENTATIONS = ("rle", "polygons")
 
 
-@process_state.kept()
+@process_state.keep()
 def export_coco(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,

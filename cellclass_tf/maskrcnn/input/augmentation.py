@@ -49,7 +49,7 @@ def random_turn(image, labels, *, seed):
     return image, labels
 
 
-def compose(
+def copy_paste(
     image, labels, other_image, other_labels, *, most_overlap: float, diameter_px: float
 ):
     """Moves the cells of one pure field into another, as if both had grown together.
@@ -83,7 +83,7 @@ def compose(
     stays = (other_labels > 0) & ~moved
     near, far = _around(tf.stack([moved, stays], axis=-1), diameter_px)
     share = near / (near + far + 1e-3)
-    free = ~(_widened(stays, max(1, round(diameter_px / 8))) | (labels > 0))
+    free = ~(_widen(stays, max(1, round(diameter_px / 8))) | (labels > 0))
     share = tf.where(free, share, 0.0)[..., tf.newaxis]
     background = _background(other_image, other_labels)
     light = other_image - tf.minimum(other_image, background)
@@ -126,7 +126,7 @@ def _around(masks, diameter_px: float):
         length = tf.shape(blocks)[axis]
         ahead = _from(sums, axis, 2 * half + 1, length)
         blocks = (ahead - _from(sums, axis, 0, length)) / (2 * half + 1)
-    return tf.unstack(_enlarged(blocks, tf.shape(masks)), axis=-1)
+    return tf.unstack(_enlarge(blocks, tf.shape(masks)), axis=-1)
 
 
 def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
@@ -192,14 +192,14 @@ def _if(condition, function, value):
     return tf.cond(condition, lambda: function(value), lambda: value)
 
 
-def _widened(mask, width: int):
+def _widen(mask, width: int):
     """Widens a mask by at least `width` pixels, in whole blocks, for speed."""
     blocks = _blocks(tf.cast(mask, tf.uint8)[..., tf.newaxis])
     blocks = tf.reduce_max(tf.reduce_max(blocks, axis=3), axis=1)
     blocks = tf.cast(blocks, tf.float32)[tf.newaxis]
     window = 1 + 2 * -(-width // _BLOCK)
     wide = tf.nn.max_pool2d(blocks, window, 1, "SAME")[0] > 0
-    return _enlarged(wide, tf.shape(mask))[..., 0]
+    return _enlarge(wide, tf.shape(mask))[..., 0]
 
 
 def _blocks(values):
@@ -212,7 +212,7 @@ def _blocks(values):
     )
 
 
-def _enlarged(blocks, shape):
+def _enlarge(blocks, shape):
     """(rows, columns, C) of blocks as pixels of the first two sizes in `shape`."""
     pixels = tf.repeat(tf.repeat(blocks, _BLOCK, axis=0), _BLOCK, axis=1)
     return pixels[: shape[0], : shape[1]]

@@ -122,7 +122,7 @@ class Parser:
 
     def _crop(self, example, seed):
         parser = self._data.parser
-        image, labels = decoded(example)
+        image, labels = decode(example)
         image, labels = augmentation.random_crop(
             image,
             labels,
@@ -144,7 +144,7 @@ class Parser:
         other_image, other_labels, other_cells = _as_wide(
             other_image, other_labels, other_cells, tf.shape(labels)[0]
         )
-        image, moved = augmentation.compose(
+        image, moved = augmentation.copy_paste(
             image,
             labels,
             other_image,
@@ -228,7 +228,7 @@ def fingerprint(names):
     return tf.strings.to_hash_bucket_fast(names, (1 << 63) - 1)
 
 
-def decoded(example):
+def decode(example):
     """The image, (H, W, 3) uint8, and the labels, (H, W) uint16, of an example.
 
     They are its PNGs, or what was decoded of them before.
@@ -242,7 +242,7 @@ def decoded(example):
 
 def cells_of(example, type_names: Sequence[str]) -> Cells:
     """The annotated cells of an example, read eagerly."""
-    labels = decoded(example)[1].numpy().astype(np.int32)
+    labels = decode(example)[1].numpy().astype(np.int32)
     types = [type_names[i] for i in example["cells"]["type"]]
     return Cells.from_labels(labels, tuple(type_names), types)
 
@@ -360,7 +360,7 @@ def _of_use(example):
 
 
 def _with_pixels(example):
-    image, labels = decoded(example)
+    image, labels = decode(example)
     return example | {"image": image, "labels": labels[..., tf.newaxis]}
 
 

@@ -58,7 +58,7 @@ def group(
     Raises:
       InputError: if the pattern is no regular expression or has no group `channel`.
     """
-    expression = _compiled(pattern)
+    expression = _compile(pattern)
     sets = collections.defaultdict(dict)
     failures = {}
     for path in paths:
@@ -107,10 +107,10 @@ def read(
         for path in paths
     ]
     for fields in itertools.zip_longest(*streams):
-        yield _joined(fields, paths, channels)
+        yield _join_channels(fields, paths, channels)
 
 
-def _joined(fields, paths, channels) -> Micrograph:
+def _join_channels(fields, paths, channels) -> Micrograph:
     for field, path in zip(fields, paths, strict=True):
         shape = None if field is None else field.pixels.shape
         expected = (1, *fields[0].size_yx) if fields[0] is not None else None
@@ -134,7 +134,7 @@ def _joined(fields, paths, channels) -> Micrograph:
     )
 
 
-def _compiled(pattern: str | None) -> re.Pattern:
+def _compile(pattern: str | None) -> re.Pattern:
     try:
         expression = re.compile(pattern or METAXPRESS, re.IGNORECASE)
     except re.error as error:

@@ -53,12 +53,12 @@ def thumbnail(merged: np.ndarray) -> np.ndarray:
       (236, 476, 3) uint8.
     """
     views = np.full((_VIEW_PX, _TILE_PX, 3), caption.BACKGROUND, np.uint8)
-    whole = _reduced(merged)
+    whole = _reduce(merged)
     top, left = ((_VIEW_PX - n) // 2 for n in whole.shape[:2])
-    views[top : top + whole.shape[0], left : left + whole.shape[1]] = _coloured(whole)
+    views[top : top + whole.shape[0], left : left + whole.shape[1]] = _colour(whole)
     detail = _detail(merged)
     height, width = detail.shape[:2]
-    views[:height, -_VIEW_PX : _TILE_PX - _VIEW_PX + width] = _coloured(detail)
+    views[:height, -_VIEW_PX : _TILE_PX - _VIEW_PX + width] = _colour(detail)
     return views
 
 
@@ -100,7 +100,7 @@ def _draw_head(pen, title, fields, total, width) -> None:
     )
     rejected = sum(field.verdict == REJECTED for field in fields)
     pen.font = caption.font(_TITLE_PX)
-    name = caption.fitted(pen, title, width * 0.6)
+    name = caption.fit_text(pen, title, width * 0.6)
     text = f"{name}: {shown}, {rejected} of them rejected"
     pen.text((_GAP_PX, _GAP_PX), text, caption.INK)
     pen.font = caption.font(_TEXT_PX)
@@ -128,10 +128,10 @@ def _draw_field(canvas, pen, field: SheetField, left: int, top: int) -> None:
     )
     for number, (text, ink) in enumerate(lines):
         y = top + _VIEW_PX + 6 + number * (_TEXT_PX + 5)
-        pen.text((left, y), caption.fitted(pen, text, _TILE_PX), ink)
+        pen.text((left, y), caption.fit_text(pen, text, _TILE_PX), ink)
 
 
-def _reduced(merged: np.ndarray) -> np.ndarray:
+def _reduce(merged: np.ndarray) -> np.ndarray:
     """The whole field in the view, by the mean over areas."""
     from PIL import Image
 
@@ -158,7 +158,7 @@ def _detail(merged: np.ndarray) -> np.ndarray:
     return merged[top : top + height, left : left + width]
 
 
-def _coloured(merged: np.ndarray) -> np.ndarray:
+def _colour(merged: np.ndarray) -> np.ndarray:
     lifted = (255 * (np.arange(256) / 255) ** 0.7).astype(np.uint16)[merged]
     cytoplasm, nuclei = lifted[..., 1], lifted[..., 2]
     colours = (nuclei // 3, cytoplasm + nuclei // 2, nuclei)

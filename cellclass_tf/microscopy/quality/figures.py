@@ -64,7 +64,7 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
       channels: indices of nuclei and cytoplasm.
     """
     planes = [micrograph.pixels[channel] for channel in channels]
-    reduced = [_Reduced(plane) for plane in planes]
+    reduced = [_SmallPlane(plane) for plane in planes]
     focuses = [
         focus.measure(p, r.pixels, r.step) for p, r in zip(planes, reduced, strict=True)
     ]
@@ -86,7 +86,7 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     )
 
 
-class _Reduced:
+class _SmallPlane:
     """A plane at few pixels, smoothed, with its background and what is brighter."""
 
     def __init__(self, plane: np.ndarray):
@@ -114,7 +114,7 @@ class _Reduced:
         self.is_crowded = noise > 2 * believed
         self.faint = max(8 * believed, 0.15 * self.signal)
 
-    def spots(self, cytoplasm: _Reduced) -> list[float]:
+    def spots(self, cytoplasm: _SmallPlane) -> list[float]:
         """Areas in px of bright spots that may be nuclei."""
         from scipy import ndimage
 
@@ -185,7 +185,7 @@ def _blocks(array: np.ndarray, count: int) -> np.ndarray:
     return blocks.reshape(count * count, -1)
 
 
-def _unevenness(channels: Sequence[_Reduced], nucleus_px: float) -> float:
+def _unevenness(channels: Sequence[_SmallPlane], nucleus_px: float) -> float:
     """Fits log brightness by a surface of second order, the same for both channels."""
     parts = [channel.brightness(nucleus_px) for channel in channels]
     if min(len(levels) for _, levels in parts) < _FEWEST_BLOCKS:

@@ -36,7 +36,7 @@ def measure(plane: np.ndarray, reduced: np.ndarray, step: int) -> tuple[float, f
     power = np.mean(found.real**2 + found.imag**2, axis=0)
     # Beyond 0.4 cycles a pixel there is the camera's noise alone. Its median over log 2
     # is its mean in a single tile, and up to a third more in the mean of several; the
-    # limits of `quality` were set with it.
+    # limits of `criteria` were set with it.
     noise = float(np.median(power[spectrum.frequency > 0.4])) / np.log(2)
     # Signed, so that noise that lies above its mean is met by noise below it.
     signal = power - noise

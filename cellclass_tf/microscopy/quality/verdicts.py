@@ -41,7 +41,7 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
     for row in rows:
         if row.contrast_group in touched and row.focus_slope is not None:
             groups[row.contrast_group].append(row)
-    remembered = _remembered(study)
+    remembered = _read_memory(study)
     judged = {}
     for name, members in sorted(groups.items()):
         reasons = criteria.judge([_figures(row) for row in members])
@@ -116,7 +116,7 @@ def _memory(study: Study) -> pathlib.Path:
     return study.root / ".journal" / "verdicts.json"
 
 
-def _remembered(study: Study) -> dict[str, list]:
+def _read_memory(study: Study) -> dict[str, list]:
     """By image the [verdict, reason] that this module wrote."""
     try:
         found = json.loads(_memory(study).read_text(encoding="utf-8"))

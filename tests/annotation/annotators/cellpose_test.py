@@ -208,7 +208,7 @@ def test_real_weights_find_the_same_cells_in_tiles(assets, real_weights, monkeyp
     whole = annotator.annotate(image).labels
     monkeypatch.setattr(cellpose, "_TILE_PX", 300)
     tiled = annotator.annotate(image).labels
-    assert matching.average_precision(whole, tiled, 0.5) >= 0.85
+    assert matching.threat_score(whole, tiled, 0.5) >= 0.85
 
 
 def test_diameter_of_a_large_field_is_estimated_on_parts(

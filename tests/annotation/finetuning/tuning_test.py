@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
-from cellclass_tf.annotation.annotators.protocol import Found
+from cellclass_tf.annotation.annotators.protocol import Outlines
 from cellclass_tf.annotation.finetuning import material, tuning, verdict
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
@@ -154,8 +154,10 @@ def test_epoch_sees_every_field_whatever_hand_drawn_cells_weigh(monkeypatch, tmp
     seen = {}
     monkeypatch.setattr(train, "train_seg", lambda *_, **options: seen.update(options))
     network = type("Net", (), {"register_forward_hook": lambda *_: _Hook()})()
-    fields = [material.Piece(tmp_path, tmp_path, 1 / 30) for _ in range(10)]
-    windows = [material.Piece(tmp_path, tmp_path, 1 / 3, True) for _ in range(2)]
+    fields = [material.TrainingImage(tmp_path, tmp_path, 1 / 30) for _ in range(10)]
+    windows = [
+        material.TrainingImage(tmp_path, tmp_path, 1 / 3, True) for _ in range(2)
+    ]
     settings = {"learning_rate": 0.1}
     tuning._train_round(network, [*fields, *windows], tmp_path, 1, settings, 1, "")
     # Fields have a third of the draws, and each is to be seen once.
@@ -229,7 +231,7 @@ def test_part_that_training_left_out_is_what_is_scored(study):
         def annotate(self, image, diameter):
             labels = study.read_cells(row).labels.copy()
             labels[:, : material.first_kept_out(80)] = 0
-            return Found(Cells.from_labels(labels, ("HEK",)).labels, diameter)
+            return Outlines(Cells.from_labels(labels, ("HEK",)).labels, diameter)
 
     def score(right_part):
         return verdict.score_part(

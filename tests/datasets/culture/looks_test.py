@@ -17,11 +17,11 @@ FIGURES = {
 }
 
 
-def dishes(tied=(), culture=0, cultures=2, count=40):
+def dishes(confounded=(), culture=0, cultures=2, count=40):
     return [
         Dish.random(
             np.random.default_rng([culture, seed]),
-            tied=tied,
+            confounded=confounded,
             culture=culture,
             cultures=cultures,
         )
@@ -44,7 +44,7 @@ def values(found, figure):
     ],
 )
 @pytest.mark.parametrize("cultures", [2, 3])
-def test_cultures_do_not_share_values_of_what_is_tied(quality, figure, cultures):
+def test_cultures_do_not_share_values_of_what_is_confounded(quality, figure, cultures):
     ranges = []
     for culture in range(cultures):
         found = values(dishes((quality,), culture, cultures), figure)
@@ -55,7 +55,7 @@ def test_cultures_do_not_share_values_of_what_is_tied(quality, figure, cultures)
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_what_is_tied_stays_near_what_dishes_are_like(quality):
+def test_what_is_confounded_stays_near_what_dishes_are_like(quality):
     free = dishes(count=200)
     for figure in FIGURES[quality]:
         usual = values(free, figure)
@@ -74,17 +74,17 @@ def test_a_dim_lamp_darkens_stain_and_background_alike():
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_what_is_not_tied_is_as_ever(quality):
-    for free, tied in zip(dishes(), dishes((quality,))):
+def test_what_is_not_confounded_is_as_ever(quality):
+    for free, confounded in zip(dishes(), dishes((quality,))):
         differ = {
             field.name
             for field in dataclasses.fields(Dish)
-            if getattr(free, field.name) != getattr(tied, field.name)
+            if getattr(free, field.name) != getattr(confounded, field.name)
         }
         assert differ == FIGURES[quality]
 
 
-def test_dishes_of_different_cultures_are_alike_unless_tied():
+def test_dishes_of_different_cultures_are_alike_unless_confounded():
     for figure in ("illumination_falloff", "blur_um", "cells_per_mm2"):
         hek, n2a = (values(dishes(culture=c, count=200), figure) for c in (0, 1))
         # The chance that one exceeds the other; its standard error is 0.03.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellclass_tf.core.cells import Piece
+from cellclass_tf.core.cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import piece_of, polygons_of
 from cellclass_tf.labels.rle import encode_mask
@@ -32,13 +32,13 @@ def _whole(piece, shape):
 
 
 def _encoded(mask):
-    piece = Piece.cut(mask)
+    piece = DrawnCell.cut(mask)
     return encode_mask(piece.mask, piece.corner_yx, mask.shape)
 
 
 def test_polygons_are_filled_to_the_same_mask_by_pycocotools():
     for mask in _random_masks():
-        piece = Piece.cut(mask)
+        piece = DrawnCell.cut(mask)
         polygons = polygons_of(piece.mask, piece.corner_yx)
         if polygons is None:
             continue
@@ -59,7 +59,7 @@ def test_every_kind_of_run_lengths_becomes_the_mask_in_its_box():
         flat = mask.T.ravel()
         steps = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
         counts = np.diff([0, *steps, flat.size]).tolist()
-        expected = Piece.cut(mask)
+        expected = DrawnCell.cut(mask)
         for counts_of_kind in (runs["counts"], runs["counts"].encode(), counts):
             piece = piece_of({**runs, "counts": counts_of_kind}, mask.shape)
             assert piece.corner_yx == expected.corner_yx

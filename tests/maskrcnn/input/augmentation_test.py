@@ -62,7 +62,7 @@ def disc(size, row, column, radius):
 
 
 def composed(here, there, image, other):
-    result, moved = augmentation.compose(
+    result, moved = augmentation.copy_paste(
         image, here, other, there, most_overlap=0.2, diameter_px=16.0
     )
     return result.numpy().astype(int)[..., 1], moved.numpy()
@@ -155,7 +155,7 @@ def test_what_lies_beyond_a_small_field_is_no_background():
     other[24:72, 24:72] = rng.integers(30, 34, (48, 48, 3))
     labels = np.zeros((96, 96), np.int32)
     labels[40:56, 40:56] = 1
-    composed, moved = augmentation.compose(
+    composed, moved = augmentation.copy_paste(
         image, 0 * labels, other, labels, most_overlap=0.2, diameter_px=16.0
     )
     around = (moved.numpy() == 0)[..., np.newaxis] & np.ones((1, 1, 3), bool)

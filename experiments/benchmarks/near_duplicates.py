@@ -1,6 +1,6 @@
 """How well a field that was photographed twice is told from two different fields.
 
-    python -m experiments.benchmarks.scenes --images=MERGED.png,MORE.png
+    python -m experiments.benchmarks.near_duplicates --images=MERGED.png,MORE.png
 
 Simulated fields of 512 x 512 px of dishes of their own light and stain, merged with
 their dish's contrast; every tenth is photographed again in other ways, which are applied

@@ -1,8 +1,8 @@
-"""What `simulate --tied` does to pure fields, before and after they are converted.
+"""What `simulate --confounded` does to pure fields, before and after they are converted.
 
-    python -m experiments.benchmarks.tied
+    python -m experiments.benchmarks.confounded
 
-Fields of 512 px, one a dish. For each tied quality, and for none, means over the dishes
+Fields of 512 px, one a dish. For each confounded quality, and for none, means over the dishes
 of HEK and of N2a, and the chance that a HEK dish has more of the figure than an N2a dish:
 0.5 tells nothing of the type, 0 or 1 all of it.
 """
@@ -55,11 +55,13 @@ def noise(plane: np.ndarray) -> np.ndarray:
     return plane - ndimage.gaussian_filter(plane, 2)
 
 
-def measured(folder: pathlib.Path, tied: str) -> dict[str, dict[str, np.ndarray]]:
+def measured(folder: pathlib.Path, confounded: str) -> dict[str, dict[str, np.ndarray]]:
     """By figure and type, the values of all dishes."""
     count = _DISHES.value
     numbers = {"images_per_type": count, "mixed": 0, "dishes": count}
-    cc.simulate(folder, size=SIZE_PX, seed=_SEED.value, tied=tied, **numbers)
+    cc.simulate(
+        folder, size=SIZE_PX, seed=_SEED.value, confounded=confounded, **numbers
+    )
     cc.convert(folder / "raw", folder, group=simulation.GROUP_PATTERN)
     found: dict[str, dict[str, list]] = {}
     for name in TYPES:
@@ -79,14 +81,14 @@ def cell(values: dict[str, np.ndarray]) -> str:
 
 
 def main(_: list[str]) -> None:
-    for tied in ("", *looks.QUALITIES):
+    for confounded in ("", *looks.QUALITIES):
         with tempfile.TemporaryDirectory() as folder:
-            found = measured(pathlib.Path(folder), tied)
-        if not tied:
-            print(f"| tied ({', '.join(TYPES)}) | " + " | ".join(found) + " |")
+            found = measured(pathlib.Path(folder), confounded)
+        if not confounded:
+            print(f"| confounded ({', '.join(TYPES)}) | " + " | ".join(found) + " |")
             print("|---" * (len(found) + 1) + "|")
         row = " | ".join(cell(values) for values in found.values())
-        print(f"| {tied or 'nothing'} | {row} |", flush=True)
+        print(f"| {confounded or 'nothing'} | {row} |", flush=True)
 
 
 if __name__ == "__main__":
