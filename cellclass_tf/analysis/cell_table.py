@@ -168,11 +168,6 @@ def count_row(
     return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
 
 
-def count_table(fields: Iterable[tuple[str, Cells]]) -> list[dict[str, Any]]:
-    """Counts the types of many fields, given as (name, cells); see `count_row`."""
-    return [count_row(cells, name=name) for name, cells in fields]
-
-
 def write_cells_csv(
     path: str | os.PathLike,
     tables: Iterable[Sequence[Mapping[str, Any]]],

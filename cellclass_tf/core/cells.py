@@ -118,6 +118,12 @@ class Cells:
         """(N,) int64 number of pixels of cell 1..N."""
         return np.bincount(self.labels.ravel(), minlength=len(self) + 1)[1:]
 
+    @property
+    def stored_labels(self) -> np.ndarray:
+        """(H, W) labels as files hold them: uint16, or uint32 of over 65,535 cells."""
+        most = np.iinfo(np.uint16).max
+        return self.labels.astype(np.uint16 if len(self) <= most else np.uint32)
+
     def mask(self, index: int) -> np.ndarray:
         """Returns cell `index` + 1 as a (h, w) bool mask inside its box."""
         top, left, bottom, right = self.boxes_yxyx[index]
@@ -158,9 +164,8 @@ class Cells:
         """Returns the label image as the bytes of the TIFF that `write` writes."""
         import tifffile
 
-        dtype = np.uint16 if len(self) <= np.iinfo(np.uint16).max else np.uint32
         buffer = io.BytesIO()
-        tifffile.imwrite(buffer, self.labels.astype(dtype), compression="zlib")
+        tifffile.imwrite(buffer, self.stored_labels, compression="zlib")
         return buffer.getvalue()
 
     @classmethod

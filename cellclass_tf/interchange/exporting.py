@@ -7,17 +7,52 @@ import pathlib
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, sources
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange import imagej, ome, qupath
-from cellclass_tf.interchange.coco import results
+from cellclass_tf.interchange import imagej, ome_tiff, ome_zarr, qupath
+from cellclass_tf.interchange.coco import results as coco_results
 
-SUFFIXES = {
-    "imagej": ".zip",
-    "geojson": ".geojson",
-    "ome": ".ome.tif",
-    "zarr": ".ome.zarr",
+
+def _write_imagej(
+    path: pathlib.Path, cells: Cells, field: sources.FieldOfCells
+) -> None:
+    imagej.write_rois(path, cells)
+
+
+def _write_geojson(
+    path: pathlib.Path, cells: Cells, field: sources.FieldOfCells
+) -> None:
+    rows = cell_table.cell_table(
+        cells, field.pixels(), name=field.stem, pixel_size_um=field.pixel_size_um
+    )
+    qupath.write_geojson(path, cells, rows, name=field.stem)
+
+
+def _write_ome_tiff(
+    path: pathlib.Path, cells: Cells, field: sources.FieldOfCells
+) -> None:
+    ome_tiff.write_ome_tiff(path, cells, pixel_size_um=field.pixel_size_um)
+
+
+def _write_ome_zarr(
+    path: pathlib.Path, cells: Cells, field: sources.FieldOfCells
+) -> None:
+    image = field.pixels()
+    if image is None:
+        raise InputError(
+            f"{field.stem}: OME-Zarr holds the image too, and {field.image} is not there."
+        )
+    ome_zarr.write_ome_zarr(path, cells, image, pixel_size_um=field.pixel_size_um)
+
+
+# By format the ending of its files, and what writes one.
+_WRITERS = {
+    "imagej": (".zip", _write_imagej),
+    "geojson": (".geojson", _write_geojson),
+    "ome": (".ome.tif", _write_ome_tiff),
+    "zarr": (".ome.zarr", _write_ome_zarr),
 }
-FORMATS = (*SUFFIXES, "coco")
+FORMATS = (*_WRITERS, "coco")
 
 
 @process_state.keep()
@@ -51,29 +86,12 @@ def export_cells(
     if format == "coco":
         return _export_coco(output, fields)
 
+    suffix, write = _WRITERS[format]
+
     def export(field: sources.FieldOfCells) -> dict[str, int]:
-        cells, path = field.read(), output / f"{field.stem}{SUFFIXES[format]}"
+        cells, path = field.read(), output / f"{field.stem}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if format == "imagej":
-            imagej.write_rois(path, cells)
-        elif format == "geojson":
-            rows = cell_table.cell_table(
-                cells,
-                field.pixels(),
-                name=field.stem,
-                pixel_size_um=field.pixel_size_um,
-            )
-            qupath.write_geojson(path, cells, rows, name=field.stem)
-        elif format == "ome":
-            ome.write_ome_tiff(path, cells, pixel_size_um=field.pixel_size_um)
-        else:
-            image = field.pixels()
-            if image is None:
-                raise InputError(
-                    f"{field.stem}: OME-Zarr holds the image too, and {field.image} is "
-                    "not there."
-                )
-            ome.write_ome_zarr(path, cells, image, pixel_size_um=field.pixel_size_um)
+        write(path, cells, field)
         return {"cells": len(cells)}
 
     jobs = [batch.Job(field.stem, field) for field in fields]
@@ -93,5 +111,5 @@ def _export_coco(output, fields: list[sources.FieldOfCells]) -> batch.Outcome:
             outcome.done[field.stem] = {"cells": len(cells)}
             yield field.stem, cells
 
-    results.write_results(output, readable(), names)
+    coco_results.write_results(output, readable(), names)
     return outcome

@@ -103,34 +103,6 @@ def threat_score(true: np.ndarray, predicted: np.ndarray, iou: float = 0.5) -> f
     return len(matches.pairs) / either if either else float("nan")
 
 
-def panoptic_quality(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Returns the panoptic quality of one field, types ignored; NaN without any cell.
-
-    PQ = sum of the IoU of the pairs above 0.5, over TP + FP / 2 + FN / 2 (Kirillov et
-    al. 2019, doi:10.1109/CVPR.2019.00963).
-    """
-    matches = match_cells(true, predicted, 0.5)
-    return panoptic_quality_of(
-        matches.ious, matches.cells_true, matches.cells_predicted
-    )
-
-
-def panoptic_quality_of(
-    ious: np.ndarray, cells_true: int, cells_predicted: int
-) -> float:
-    """Returns the panoptic quality of cells matched before, of any number of fields.
-
-    Args:
-      ious: (M,) IoU of the matched pairs; those of 0.5 or less do not count.
-      cells_true: number of true cells.
-      cells_predicted: number of predicted cells.
-    """
-    ious = np.asarray(ious, np.float64)
-    # TP + FP / 2 + FN / 2 is half of all cells, true and predicted.
-    cells = (cells_true + cells_predicted) / 2
-    return float(ious[ious > 0.5].sum() / cells) if cells else float("nan")
-
-
 def shared_pixels(true: np.ndarray, predicted: np.ndarray) -> sparse.csr_array:
     """Counts the pixels of every pair of labels, background (0) included.
 

@@ -109,7 +109,7 @@ def test_image_of_another_size_is_refused():
 
 
 def test_counts_and_shares():
-    (row,) = cell_table.count_table([("mixed/a", _cells())])
+    row = cell_table.count_row(_cells(), name="mixed/a")
     assert tuple(row) == cell_table.count_columns(TYPES)
     # One cell each; N2a's 0.6 is below 0.7; shares leave the unknown cell out.
     assert list(row.values()) == ["mixed/a", "", 3, 1, 1, 1, 1, 0.5, 0.5]
@@ -139,6 +139,6 @@ def test_parts_of_other_types_are_refused(tmp_path):
 
 def test_counts_are_written_with_empty_cells_for_none(tmp_path):
     cells = Cells.from_labels(np.zeros((4, 5), np.int32), TYPES)
-    rows = cell_table.count_table([("a", cells)])
+    rows = [cell_table.count_row(cells, name="a")]
     cell_table.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
     assert csv_json.read_csv(tmp_path / "counts.csv")[0]["share_N2a"] == ""

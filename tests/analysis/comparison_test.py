@@ -5,10 +5,10 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf import errors
-from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import csv_json, png
+from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
 BOXES = ((0, 0, 10, 10), (0, 20, 10, 30), (20, 0, 30, 10), (20, 20, 30, 30))
@@ -41,20 +41,9 @@ def study(root, fields):
     return root
 
 
-def predictions(folder, fields):
-    tables = [cell_table.cell_table(cells, name=stem) for stem, cells in fields.items()]
-    for stem, cells in fields.items():
-        cells.write(folder / "labels" / f"{stem}.tif")
-    names = next(iter(fields.values())).type_names
-    cell_table.write_cells_csv(folder / "cells.csv", tables, names)
-    counts = cell_table.count_table(fields.items())
-    cell_table.write_counts_csv(folder / "counts.csv", counts, names)
-    return folder
-
-
 def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
     truth = study(tmp_path / "a", {"mixed/good": TRUE, "mixed/bad": TRUE})
-    run = predictions(tmp_path / "b", {"mixed/good": TRUE, "mixed/bad": CHANGED})
+    run = write_predictions(tmp_path / "b", {"mixed/good": TRUE, "mixed/bad": CHANGED})
     found = cc.compare(truth, run, tmp_path / "out")
     assert found.counts == {
         "same": 5,
@@ -82,7 +71,7 @@ def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
 
 
 def test_a_run_against_itself_is_the_same(tmp_path):
-    run = predictions(tmp_path / "a", {"mixed/x": TRUE})
+    run = write_predictions(tmp_path / "a", {"mixed/x": TRUE})
     found = cc.compare(run, run, tmp_path / "out")
     assert found.counts["same"] == 4 and sum(found.counts.values()) == 4
     assert not (tmp_path / "out" / "pictures").exists()
@@ -91,17 +80,21 @@ def test_a_run_against_itself_is_the_same(tmp_path):
 def test_types_are_compared_by_name_and_folders_may_lack_on_one_side(tmp_path):
     names = ("N2a", "HEK")
     other = cells_of(BOXES, ["HEK", "HEK", "N2a", "N2a"], names)
-    a = predictions(tmp_path / "a", {"mixed/x": TRUE, "mixed/y": TRUE})
-    b = predictions(tmp_path / "b", {"x": other, "z": other})
+    a = write_predictions(tmp_path / "a", {"mixed/x": TRUE, "mixed/y": TRUE})
+    b = write_predictions(tmp_path / "b", {"x": other, "z": other})
     found = cc.compare(a, b, tmp_path / "out")
     assert found.counts["same"] == 4 and found.fields == 1
     assert found.only_a == ("mixed/y",) and found.only_b == ("z",)
 
 
 def test_fields_of_another_study_and_of_another_size_are_refused(tmp_path):
-    a = predictions(tmp_path / "a", {"mixed/x": TRUE})
+    a = write_predictions(tmp_path / "a", {"mixed/x": TRUE})
     with pytest.raises(errors.InputError, match="no field in common"):
-        cc.compare(a, predictions(tmp_path / "b", {"mixed/y": TRUE}), tmp_path / "out")
+        cc.compare(
+            a, write_predictions(tmp_path / "b", {"mixed/y": TRUE}), tmp_path / "out"
+        )
     small = Cells.from_labels(np.ones((5, 5), np.int32), TYPES, "HEK")
     with pytest.raises(errors.InputError, match=r"mixed/x: .*\(40, 40\) and \(5, 5\)"):
-        cc.compare(a, predictions(tmp_path / "c", {"mixed/x": small}), tmp_path / "out")
+        cc.compare(
+            a, write_predictions(tmp_path / "c", {"mixed/x": small}), tmp_path / "out"
+        )

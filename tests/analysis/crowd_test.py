@@ -4,10 +4,10 @@ import numpy as np
 import roifile
 
 import cellclass_tf as cc
-from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import png
+from tests.predictions import write_predictions
 
 CELLS, ACROSS, SIDE = 2000, 50, 12
 SHAPE = (CELLS // ACROSS * SIDE, ACROSS * SIDE)
@@ -27,12 +27,8 @@ def crowd(*, wrong=0):
 
 def run_and_study(tmp_path, found, true):
     run, study = tmp_path / "run", Study.create(tmp_path / "study", found.type_names)
-    found.write(run / "labels/mixed/a.tif")
     image = np.full((*SHAPE, 3), 90, np.uint8)
-    table = cell_table.cell_table(found, image=image, name="mixed/a")
-    cell_table.write_cells_csv(run / "cells.csv", [table], found.type_names)
-    counts = cell_table.count_table([("mixed/a", found)])
-    cell_table.write_counts_csv(run / "counts.csv", counts, found.type_names)
+    write_predictions(run, {"mixed/a": found}, {"mixed/a": image})
     row = ImageRow("mixed/a.png", "mixed")
     study.update([row])
     png.write_png(study.image_path(row), image)

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import cell_table
 from cellclass_tf.analysis.evaluation import evaluate
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
+from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
 
@@ -33,21 +33,9 @@ def _study(root, fields, **details):
     return study
 
 
-def _predictions(folder, fields):
-    tables = []
-    for stem, cells in fields.items():
-        cells.write(folder / "labels" / f"{stem}.tif")
-        tables.append(cell_table.cell_table(cells, name=stem))
-    names = next(iter(fields.values())).type_names
-    cell_table.write_cells_csv(folder / "cells.csv", tables, names)
-    counts = cell_table.count_table(fields.items())
-    cell_table.write_counts_csv(folder / "counts.csv", counts, names)
-    return folder
-
-
 def _evaluate(tmp_path, true, predicted, **details):
     study = _study(tmp_path / "study", true, **details)
-    return evaluate(_predictions(tmp_path / "predictions", predicted), study.root)
+    return evaluate(write_predictions(tmp_path / "predictions", predicted), study.root)
 
 
 def test_truth_against_itself_is_perfect(tmp_path):
@@ -162,7 +150,7 @@ def test_one_split_can_be_evaluated_alone(tmp_path):
     cells = _blocks(["HEK"])
     study = _study(tmp_path / "study", {"HEK/a": cells, "HEK/b": cells}, split="train")
     study.update([ImageRow("HEK/b.png", "HEK", split="test")])
-    folder = _predictions(tmp_path / "p", {"HEK/a": cells, "HEK/b": cells})
+    folder = write_predictions(tmp_path / "p", {"HEK/a": cells, "HEK/b": cells})
     assert evaluate(folder, study, split="test")["images_by_split"] == {"test": 1}
     assert evaluate(folder, study)["images_by_split"] == {"test": 1, "train": 1}
     with pytest.raises(InputError, match="in the split 'validation'"):

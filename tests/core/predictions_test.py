@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import cell_table
 from cellclass_tf.core import predictions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
+from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
 
@@ -22,19 +22,9 @@ def _cells(count, seed=0):
     return Cells(labels, TYPES, ids, rng.random(count, np.float32), probabilities)
 
 
-def _write(folder, fields):
-    tables = []
-    for stem, cells in fields.items():
-        cells.write(folder / "labels" / f"{stem}.tif")
-        tables.append(cell_table.cell_table(cells, name=stem))
-    cell_table.write_cells_csv(folder / "cells.csv", tables, TYPES)
-    counts = cell_table.count_table(fields.items())
-    cell_table.write_counts_csv(folder / "counts.csv", counts, TYPES)
-
-
 def test_cells_come_back_as_written(tmp_path):
     fields = {"mixed/b": _cells(5), "HEK/a": _cells(40, 1), "c.d": _cells(0)}
-    _write(tmp_path, fields)
+    write_predictions(tmp_path, fields)
     found = predictions.Predictions(tmp_path)
     assert found.type_names == TYPES
     assert found.stems == ("HEK/a", "c.d", "mixed/b")
@@ -47,7 +37,7 @@ def test_cells_come_back_as_written(tmp_path):
 
 
 def test_rows_of_one_image_may_lie_apart(tmp_path):
-    _write(tmp_path, {"a": _cells(3), "b": _cells(2)})
+    write_predictions(tmp_path, {"a": _cells(3), "b": _cells(2)})
     lines = (tmp_path / "cells.csv").read_text().splitlines()
     shuffled = [lines[i] for i in (0, 3, 4, 2, 5, 1)]
     (tmp_path / "cells.csv").write_text("\n".join(shuffled))
@@ -56,20 +46,20 @@ def test_rows_of_one_image_may_lie_apart(tmp_path):
 
 
 def test_label_images_of_other_runs_are_no_fields(tmp_path):
-    _write(tmp_path, {"a": _cells(3)})
+    write_predictions(tmp_path, {"a": _cells(3)})
     _cells(5).write(tmp_path / "labels" / "earlier.tif")
     assert predictions.Predictions(tmp_path).stems == ("a",)
 
 
 def test_table_that_does_not_fit_the_labels_is_refused(tmp_path):
-    _write(tmp_path, {"a": _cells(3)})
+    write_predictions(tmp_path, {"a": _cells(3)})
     _cells(4).write(tmp_path / "labels" / "a.tif")
     with pytest.raises(InputError, match=r"a.tif: .*got 4 cells .* 3 rows for 'a'"):
         predictions.Predictions(tmp_path).read("a")
 
 
 def test_image_that_was_not_predicted_is_named(tmp_path):
-    _write(tmp_path, {"a": _cells(3)})
+    write_predictions(tmp_path, {"a": _cells(3)})
     with pytest.raises(InputError, match="'b' was not predicted"):
         predictions.Predictions(tmp_path).read("b")
 
@@ -86,7 +76,7 @@ def test_table_of_other_columns_is_refused(tmp_path):
 
 
 def test_broken_row_is_named_by_its_line(tmp_path):
-    _write(tmp_path, {"a": _cells(3)})
+    write_predictions(tmp_path, {"a": _cells(3)})
     with open(tmp_path / "cells.csv", "a") as file:
         file.write("b,one,HEK\n")
     with pytest.raises(InputError, match="cells.csv, line 5: .*'one'"):

@@ -13,6 +13,7 @@ from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.interchange import exporting
 from cellclass_tf.storage import png
+from tests.predictions import write_predictions
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def study(tmp_path, cells):
 
 
 def test_every_format_of_a_study_has_a_file_a_field(study, cells, tmp_path):
-    for format, suffix in exporting.SUFFIXES.items():
+    for format, (suffix, _) in exporting._WRITERS.items():
         outcome = cc.export_cells(study.root, tmp_path / format, format=format)
         assert sorted(outcome.done) == ["mixed/a", "mixed/b"]
         assert (tmp_path / format / f"mixed/b{suffix}").exists()
@@ -42,12 +43,7 @@ def test_every_format_of_a_study_has_a_file_a_field(study, cells, tmp_path):
 def test_of_predictions_a_broken_field_harms_no_other(tmp_path, cells):
     folder = tmp_path / "run"
     fields = {"mixed/a": cells, "mixed/b": cells}
-    for stem, found in fields.items():
-        found.write(folder / "labels" / f"{stem}.tif")
-    tables = [cell_table.cell_table(c, name=stem) for stem, c in fields.items()]
-    cell_table.write_cells_csv(folder / "cells.csv", tables, cells.type_names)
-    rows = cell_table.count_table(fields.items())
-    cell_table.write_counts_csv(folder / "counts.csv", rows, cells.type_names)
+    write_predictions(folder, fields)
     (folder / "labels/mixed/a.tif").write_bytes(b"broken")
     for format in ("imagej", "coco"):
         outcome = cc.export_cells(folder, tmp_path / format, format=format)
@@ -64,7 +60,7 @@ def test_of_predictions_a_broken_field_harms_no_other(tmp_path, cells):
 def test_what_leads_out_of_the_folder_is_not_followed(tmp_path, cells):
     folder = tmp_path / "run"
     cell_table.write_cells_csv(folder / "cells.csv", [], cells.type_names)
-    rows = cell_table.count_table([("../../x", cells)])
+    rows = [cell_table.count_row(cells, name="../../x")]
     cell_table.write_counts_csv(folder / "counts.csv", rows, cells.type_names)
     with pytest.raises(errors.InputError, match="out of its folder"):
         cc.export_cells(folder, tmp_path / "out", format="imagej")

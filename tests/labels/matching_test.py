@@ -90,23 +90,14 @@ def test_average_precision_is_that_of_cellpose(seed):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_panoptic_quality_of_hand_drawn_cells():
-    true = np.array([[1, 1, 1, 1, 0, 2, 2, 3]])
-    predicted = np.array([[2, 2, 2, 0, 0, 1, 0, 0]])
-    # Only 1-2 is above 0.5: 0.75 / (1 + 1 / 2 + 2 / 2).
-    assert matching.panoptic_quality(true, predicted) == 0.3
-
-
 def test_field_against_itself_is_perfect():
     labels = _random_labels(np.random.default_rng(3))
     assert matching.threat_score(labels, labels, 1) == 1
-    assert matching.panoptic_quality(labels, labels) == 1
 
 
 def test_empty_fields():
     empty, one = np.zeros((3, 3), int), np.ones((3, 3), int)
     assert np.isnan(matching.threat_score(empty, empty))
-    assert np.isnan(matching.panoptic_quality(empty, empty))
     assert matching.threat_score(one, empty) == 0
     np.testing.assert_array_equal(matching.match_cells(empty, one).invented, [1])
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cellclass_tf import errors
-from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import png
+from tests.predictions import write_predictions
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("napari")
@@ -61,12 +61,7 @@ def test_a_study_opens_as_channels_and_cells_with_features(study):
 
 def test_one_field_of_predictions_opens_by_its_label_image(tmp_path):
     cells = Cells.from_labels(np.eye(30, dtype=np.int32), TYPES, "HEK")
-    for stem in ("mixed/a", "b"):
-        cells.write(tmp_path / "labels" / f"{stem}.tif")
-    tables = [cell_table.cell_table(cells, name=stem) for stem in ("mixed/a", "b")]
-    cell_table.write_cells_csv(tmp_path / "cells.csv", tables, TYPES)
-    rows = cell_table.count_table([("mixed/a", cells), ("b", cells)])
-    cell_table.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
+    write_predictions(tmp_path, {"mixed/a": cells, "b": cells})
     path = tmp_path / "labels/mixed/a.tif"
     (layer,) = plugin.get_reader(path)(path)
     assert layer[1]["name"] == "mixed/a cells"

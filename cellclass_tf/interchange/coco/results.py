@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from cellclass_tf.core.cells import UNKNOWN, Cells
-from cellclass_tf.labels.rle import encode_mask
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.interchange.coco.records import categories_of, image_of, result_of
 from cellclass_tf.storage import atomic, csv_json
 
 IMAGES_FILE, RESULTS_FILE = "images.json", "results.json"
@@ -37,28 +36,12 @@ def write_results(
     ):
         file.write("[")
         for image_id, (name, cells) in enumerate(fields, start=1):
-            height, width = cells.labels.shape
-            told = {"id": image_id, "file_name": f"{name}.png"}
-            images.append(told | {"height": height, "width": width})
+            images.append({"id": image_id} | image_of(f"{name}.png", cells))
             for index in range(len(cells)):
-                record = {"image_id": image_id, **_result(cells, index)}
+                record = {"image_id": image_id, **result_of(cells, index)}
                 file.write(("" if first else ",\n") + json.dumps(record))
                 first = False
         file.write("]\n")
-    categories = [
-        {"id": number, "name": name, "supercategory": "cell"}
-        for number, name in enumerate([*type_names, UNKNOWN], start=1)
-    ]
+    categories = categories_of(type_names, has_unknown=True)
     told = {"images": images, "categories": categories, "annotations": []}
     csv_json.write_json(folder / IMAGES_FILE, {"info": {}, **told})
-
-
-def _result(cells: Cells, index: int) -> dict[str, Any]:
-    top, left, bottom, right = cells.boxes_yxyx[index].tolist()
-    runs = encode_mask(cells.mask(index), (top, left), cells.labels.shape)
-    return {
-        "category_id": int(cells.type_ids[index]) or len(cells.type_names) + 1,
-        "segmentation": runs,
-        "bbox": [left, top, right - left, bottom - top],
-        "score": float(cells.scores[index]),
-    }

@@ -9,22 +9,22 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
-
-import numpy as np
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange.coco.segmentations import polygons_of
-from cellclass_tf.labels.rle import encode_mask
+from cellclass_tf.interchange.coco.records import (
+    SEGMENTATIONS,
+    annotation_of,
+    categories_of,
+    image_of,
+)
 from cellclass_tf.splits import assignment
 from cellclass_tf.storage import atomic
-
-SEGMENTATIONS = ("rle", "polygons")
 
 
 @process_state.keep()
@@ -84,35 +84,6 @@ def export_coco(
     return outcome
 
 
-def annotation_of(
-    cells: Cells, index: int, *, segmentation: str = "rle"
-) -> dict[str, Any]:
-    """Describes cell `index` + 1 as COCO does; what remains is `id` and `image_id`.
-
-    Args:
-      cells: the cells of a field.
-      index: from 0 on.
-      segmentation: see `export_coco`.
-
-    Returns:
-      category_id (1..K, or K + 1 for an unknown type), segmentation, area in pixels,
-      bbox [x, y, width, height] in pixels, iscrowd 0, and the number of the `cell`.
-    """
-    top, left, bottom, right = cells.boxes_yxyx[index].tolist()
-    mask = cells.mask(index)
-    polygons = None
-    if segmentation == "polygons":
-        polygons = polygons_of(mask, (top, left))
-    return {
-        "category_id": int(cells.type_ids[index]) or len(cells.type_names) + 1,
-        "segmentation": polygons or encode_mask(mask, (top, left), cells.labels.shape),
-        "area": int(np.count_nonzero(mask)),
-        "bbox": [left, top, right - left, bottom - top],
-        "iscrowd": 0,
-        "cell": index + 1,
-    }
-
-
 def _rows_with_splits(study: Study) -> list[ImageRow]:
     accepted = study.accepted_rows()
     rows = [row for row in accepted if study.cells_path(row).exists()]
@@ -134,11 +105,7 @@ def _copy_image(study: Study, row: ImageRow, folder: pathlib.Path) -> None:
 
 
 def _image_record(study: Study, row: ImageRow, cells: Cells) -> dict[str, Any]:
-    height, width = cells.labels.shape
-    record = {
-        "file_name": row.image,
-        "height": height,
-        "width": width,
+    record = image_of(row.image, cells) | {
         "license": 1,
         "culture": row.cell_type,
         "group": row.group,
@@ -202,7 +169,7 @@ class _Draft:
                 "url": "",
             },
             "licenses": [{"id": 1, "name": "not stated", "url": ""}],
-            "categories": _categories(study.cell_types, self.has_unknown),
+            "categories": categories_of(study.cell_types, has_unknown=self.has_unknown),
         }
         with (
             atomic.atomic_path(path) as temporary,
@@ -216,14 +183,6 @@ class _Draft:
             file.write(",\n")
             _write_list(file, "annotations", self.annotations)
             file.write("\n}\n")
-
-
-def _categories(cell_types: Sequence[str], has_unknown: bool) -> list[dict[str, Any]]:
-    names = (*cell_types, UNKNOWN) if has_unknown else cell_types
-    return [
-        {"id": number, "name": name, "supercategory": "cell"}
-        for number, name in enumerate(names, start=1)
-    ]
 
 
 def _write_list(file: IO[str], name: str, lines: IO[str]) -> None:

@@ -12,17 +12,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import writing
-from cellclass_tf.interchange.coco.writing import annotation_of, export_coco
+from cellclass_tf.interchange.coco.writing import export_coco
 from cellclass_tf.storage import png
-
-CELLS = Cells.from_labels(
-    np.array([[0, 1, 1, 1], [2, 1, 0, 1], [0, 1, 1, 1]]),
-    ("HEK", "N2a"),
-    ["N2a", "unknown"],
-)
 
 
 def _contents(output):
@@ -33,35 +26,6 @@ def _contents(output):
 def _coco(path):
     with contextlib.redirect_stdout(io.StringIO()):
         return COCO(str(path))
-
-
-def test_annotation_says_what_the_cell_is():
-    ring, pixel = (annotation_of(CELLS, i, segmentation="polygons") for i in (0, 1))
-    # Columns of 3 px: column 1 is full, column 2 has a hole, column 3 is full.
-    assert ring == {
-        "category_id": 2,
-        "segmentation": {"size": [3, 4], "counts": _compressed()},
-        "area": 8,
-        "bbox": [1, 0, 3, 3],
-        "iscrowd": 0,
-        "cell": 1,
-    }
-    assert pixel == {
-        "category_id": 3,
-        "segmentation": [[0, 1, 1, 1, 1, 2, 0, 2]],
-        "area": 1,
-        "bbox": [0, 1, 1, 1],
-        "iscrowd": 0,
-        "cell": 2,
-    }
-
-
-def _compressed():
-    from pycocotools import mask
-
-    # Background 3 (column 0), cell 4, the hole, cell 4.
-    runs = {"size": [3, 4], "counts": [3, 4, 1, 4]}
-    return mask.frPyObjects(runs, 3, 4)["counts"].decode()
 
 
 @pytest.mark.parametrize("segmentation", ["rle", "polygons"])

@@ -1,4 +1,4 @@
-"""Cells as label images of OME: OME-TIFF and OME-Zarr."""
+"""Image and cells as OME-Zarr."""
 
 from __future__ import annotations
 
@@ -18,40 +18,6 @@ from cellclass_tf.storage import atomic
 _CHUNK_PX = 1024
 # A coarser level is made as long as the finest is wider than this.
 _COARSEST_PX = 512
-
-
-def write_ome_tiff(
-    path: str | os.PathLike, cells: Cells, *, pixel_size_um: float | None = None
-) -> None:
-    """Writes the label image as OME-TIFF, whole or not at all.
-
-    uint16, or uint32 of more than 65,535 cells. A map annotation holds each cell's type
-    by its number.
-
-    Args:
-      path: of the file, NAME.ome.tif.
-      cells: of one field.
-      pixel_size_um: None if unknown.
-    """
-    import tifffile
-
-    metadata: dict[str, Any] = {"axes": "YX", "Name": "cells"}
-    if pixel_size_um:
-        for axis in "XY":
-            metadata[f"PhysicalSize{axis}"] = pixel_size_um
-            metadata[f"PhysicalSize{axis}Unit"] = "µm"
-    types = {str(i): name for i, name in enumerate(cells.cell_types, start=1)}
-    if types:
-        metadata["MapAnnotation"] = {"Namespace": "cell types", **types}
-    with atomic.atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            _small(cells),
-            ome=True,
-            metadata=metadata,
-            compression="zlib",
-            tile=(256, 256) if min(cells.labels.shape) > 512 else None,
-        )
 
 
 def write_ome_zarr(
@@ -168,7 +134,3 @@ def _image_label(cells: Cells) -> dict[str, Any]:
         ],
         "source": {"image": "../../"},
     }
-
-
-def _small(cells: Cells) -> np.ndarray:
-    return cells.labels.astype(np.uint16 if len(cells) < 2**16 else np.uint32)

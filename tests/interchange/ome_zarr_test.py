@@ -1,32 +1,10 @@
-"""OME-TIFF and OME-Zarr, read again by tifffile and zarr."""
+"""OME-Zarr, read again by zarr."""
 
 import numpy as np
 import pytest
-import tifffile
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.interchange import ome
-
-
-def test_an_ome_tiff_has_labels_pixel_size_and_types(tmp_path, cells):
-    path = tmp_path / "a.ome.tif"
-    ome.write_ome_tiff(path, cells, pixel_size_um=0.325)
-    with tifffile.TiffFile(path) as file:
-        assert file.is_ome
-        np.testing.assert_array_equal(file.asarray(), cells.labels)
-        told = tifffile.xml2dict(file.ome_metadata)["OME"]
-    pixels = told["Image"]["Pixels"]
-    assert pixels["PhysicalSizeX"] == 0.325 and pixels["PhysicalSizeYUnit"] == "µm"
-    entries = told["StructuredAnnotations"]["MapAnnotation"]["Value"]["M"]
-    assert {entry["K"]: entry["value"] for entry in entries} == {
-        i: name for i, name in enumerate(cells.cell_types, start=1)
-    }
-
-
-def test_numbers_beyond_16_bits_survive(tmp_path):
-    labels = np.arange(70_000, dtype=np.int32).reshape(200, 350)
-    ome.write_ome_tiff(tmp_path / "a.ome.tif", Cells.from_labels(labels, ("HEK",)))
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.ome.tif"), labels)
+from cellclass_tf.interchange import ome_zarr
 
 
 def test_an_ome_zarr_has_image_labels_and_types(tmp_path):
@@ -37,7 +15,9 @@ def test_an_ome_zarr_has_image_labels_and_types(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (700, 1300, 3), np.uint8)
     for _ in range(2):
         # The second replaces the first.
-        ome.write_ome_zarr(tmp_path / "a.ome.zarr", cells, image, pixel_size_um=0.5)
+        ome_zarr.write_ome_zarr(
+            tmp_path / "a.ome.zarr", cells, image, pixel_size_um=0.5
+        )
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
     assert group["labels"].attrs["labels"] == ["cells"]
     np.testing.assert_array_equal(group["0"][...], np.moveaxis(image[..., 1:], -1, 0))
@@ -55,7 +35,7 @@ def test_an_ome_zarr_is_valid(tmp_path, cells):
     model = pytest.importorskip("ome_zarr_models.v04.image")
     zarr = pytest.importorskip("zarr")
     image = np.zeros((90, 120, 3), np.uint8)
-    ome.write_ome_zarr(tmp_path / "a.ome.zarr", cells, image)
+    ome_zarr.write_ome_zarr(tmp_path / "a.ome.zarr", cells, image)
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
     checked = model.Image.from_zarr(group)
     assert checked.labels.attributes.labels == ["cells"]

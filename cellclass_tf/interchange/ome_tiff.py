@@ -1,0 +1,43 @@
+"""Cells as a label image of OME-TIFF."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.storage import atomic
+
+
+def write_ome_tiff(
+    path: str | os.PathLike, cells: Cells, *, pixel_size_um: float | None = None
+) -> None:
+    """Writes the label image as OME-TIFF, whole or not at all.
+
+    uint16, or uint32 of more than 65,535 cells. A map annotation holds each cell's type
+    by its number.
+
+    Args:
+      path: of the file, NAME.ome.tif.
+      cells: of one field.
+      pixel_size_um: None if unknown.
+    """
+    import tifffile
+
+    metadata: dict[str, Any] = {"axes": "YX", "Name": "cells"}
+    if pixel_size_um:
+        for axis in "XY":
+            metadata[f"PhysicalSize{axis}"] = pixel_size_um
+            metadata[f"PhysicalSize{axis}Unit"] = "µm"
+    types = {str(i): name for i, name in enumerate(cells.cell_types, start=1)}
+    if types:
+        metadata["MapAnnotation"] = {"Namespace": "cell types", **types}
+    with atomic.atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            cells.stored_labels,
+            ome=True,
+            metadata=metadata,
+            compression="zlib",
+            tile=(256, 256) if min(cells.labels.shape) > 512 else None,
+        )

@@ -1,0 +1,28 @@
+"""OME-TIFF, read again by tifffile."""
+
+import numpy as np
+import tifffile
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.interchange import ome_tiff
+
+
+def test_an_ome_tiff_has_labels_pixel_size_and_types(tmp_path, cells):
+    path = tmp_path / "a.ome.tif"
+    ome_tiff.write_ome_tiff(path, cells, pixel_size_um=0.325)
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome
+        np.testing.assert_array_equal(file.asarray(), cells.labels)
+        told = tifffile.xml2dict(file.ome_metadata)["OME"]
+    pixels = told["Image"]["Pixels"]
+    assert pixels["PhysicalSizeX"] == 0.325 and pixels["PhysicalSizeYUnit"] == "µm"
+    entries = told["StructuredAnnotations"]["MapAnnotation"]["Value"]["M"]
+    assert {entry["K"]: entry["value"] for entry in entries} == {
+        i: name for i, name in enumerate(cells.cell_types, start=1)
+    }
+
+
+def test_numbers_beyond_16_bits_survive(tmp_path):
+    labels = np.arange(70_000, dtype=np.int32).reshape(200, 350)
+    ome_tiff.write_ome_tiff(tmp_path / "a.ome.tif", Cells.from_labels(labels, ("HEK",)))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.ome.tif"), labels)
