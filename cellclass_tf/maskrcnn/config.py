@@ -8,6 +8,7 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory
 from official.modeling import optimization
 
+from cellclass_tf.maskrcnn.input import augmentation
 from cellclass_tf.maskrcnn.model_garden import (
     backbone_configs,
     common_configs,
@@ -37,7 +38,7 @@ class DataConfig(configs.DataConfig):
       blur: largest standard deviation of a Gaussian blur, in the network's pixels.
     """
 
-    min_visible_share: float = 0.3
+    min_visible_share: float = augmentation.MIN_VISIBLE_SHARE
     composed_share: float = 0.6
     cache: bool = False
     gain: float = 0.3

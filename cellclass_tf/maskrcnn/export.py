@@ -30,7 +30,7 @@ from cellclass_tf.maskrcnn import (
     runs,
     serving,
 )
-from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.maskrcnn.input import network_input, reading
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import atomic
 
@@ -219,10 +219,10 @@ def _module(model, task_config) -> tf.Module:
         batch = tf.shape(images)[0]
         anchors = {
             level: tf.tile(boxes[tf.newaxis], [batch, 1, 1, 1])
-            for level, boxes in reading.build_anchors(options, size).items()
+            for level, boxes in network_input.build_anchors(options, size).items()
         }
         outputs = model(
-            reading.normalise(images, grayscale=task_config.grayscale),
+            network_input.normalise(images, grayscale=task_config.grayscale),
             image_shape=tf.fill([batch, 2], float(size)),
             anchor_boxes=anchors,
             training=False,

@@ -14,7 +14,7 @@ from cellclass_tf.maskrcnn import (
     validation,
     weights,
 )
-from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.maskrcnn.input import pipeline
 
 
 @task_factory.register_task_cls(config.CellMaskRCNNTask)
@@ -59,7 +59,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     def build_inputs(self, params, input_context=None, dataset_fn=None):
         """Builds batches of crops to train on, or of tiles to evaluate."""
         del dataset_fn
-        build = reading.build_dataset if params.is_training else tiles.build_dataset
+        build = pipeline.build_dataset if params.is_training else tiles.build_dataset
         return build(self.task_config, params, input_context)
 
     def build_metrics(self, training: bool = True):

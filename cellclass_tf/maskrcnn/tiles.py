@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
-from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.maskrcnn.input import crops, network_input, pipeline, reading
 
 
 def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
@@ -22,7 +22,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
       `image_info`, `anchor_boxes`, and `tile`, (B, 7) float32: the field's number, or
       -1, the tile's first row and column, and its core; see `tiling.Tile`.
     """
-    batch = reading.batch_size(data, input_context)
+    batch = pipeline.batch_size(data, input_context)
     replicas = _replicas(input_context)
     size = task.model.input_size[0]
     margin = tiling.margin_for(task.model_diameter_px, size)
@@ -47,13 +47,13 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
 
     tiles_of_fields = reading.fields_of(data).enumerate().flat_map(of_field)
     nothing = tf.data.Dataset.from_tensors((tf.zeros([size, size, 3]), -tf.ones([7])))
-    anchors = reading.build_anchors(task.model, size)
-    fixed = {"image_info": reading.image_info(size), "anchor_boxes": anchors}
+    anchors = network_input.build_anchors(task.model, size)
+    fixed = {"image_info": network_input.image_info(size), "anchor_boxes": anchors}
     return (
         tiles_of_fields.concatenate(nothing.repeat(batch * replicas - 1))
         .map(
             lambda image, place: (
-                reading.normalise(image, grayscale=task.grayscale),
+                network_input.normalise(image, grayscale=task.grayscale),
                 fixed | {"tile": place},
             )
         )
@@ -66,7 +66,7 @@ def scaled_shape(task: CellMaskRCNNTask, field):
     """Height and width of a field as the network sees it, (2,) int32."""
     shape = tf.cast(tf.shape(reading.decode(field)[1]), tf.float32)
     return tf.cast(
-        tf.maximum(tf.round(shape * reading.scale_of(task, field)), 1), tf.int32
+        tf.maximum(tf.round(shape * crops.scale_of(task, field)), 1), tf.int32
     )
 
 

@@ -15,10 +15,6 @@ from cellclass_tf.datasets.contents import FieldFacts
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import png
 
-# As in training: see `maskrcnn.config.DataConfig` and `maskrcnn.inputs`.
-_MOST_OVERLAP = 0.2
-_MIN_VISIBLE_SHARE = 0.3
-
 
 def pairs(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
     """Pairs each pure field with one of the next type, in the order of names."""
@@ -92,15 +88,16 @@ def composed_example(
         cells.labels,
         other_image,
         other_labels,
-        most_overlap=_MOST_OVERLAP,
+        most_overlap=augmentation.MOST_OVERLAP,
         diameter_px=float(diameter),
     )
     moved = np.asarray(moved)
     labels = np.where(moved > 0, moved + len(cells), cells.labels)
     other_areas = np.bincount(other_labels.ravel(), minlength=len(other_cells) + 1)
-    labels = _without_slivers(
-        labels, np.concatenate([[0], cells.areas_px, other_areas[1:]])
-    )
+    areas = np.concatenate([[0], cells.areas_px, other_areas[1:]])
+    seen = np.bincount(labels.ravel(), minlength=len(areas))
+    keeps = seen >= augmentation.MIN_VISIBLE_SHARE * areas
+    labels = np.where(keeps[labels], labels, 0).astype(np.int32)
     present = np.unique(labels[labels > 0])
     types = (*cells.cell_types, *other_cells.cell_types)
     both = Cells.from_labels(labels, cells.type_names, [types[i - 1] for i in present])
@@ -144,9 +141,3 @@ def _frame(image: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
             padding[axis] = (-free // 2, -free - -free // 2)
             image = np.pad(image, padding)
     return image
-
-
-def _without_slivers(labels: np.ndarray, areas_px: np.ndarray) -> np.ndarray:
-    seen = np.bincount(labels.ravel(), minlength=len(areas_px))
-    keeps = seen >= _MIN_VISIBLE_SHARE * areas_px
-    return np.where(keeps[labels], labels, 0).astype(np.int32)

@@ -155,11 +155,14 @@ def _stock_steps(root: pathlib.Path, params, number: int) -> dict:
 def _our_steps(root: pathlib.Path, params, number: int) -> dict:
     import tensorflow as tf
 
-    from cellclass_tf.maskrcnn.input import reading
+    from cellclass_tf.maskrcnn.input import pipeline, reading
 
     data = params.task.train_data
     if "ours" not in _KEPT:
-        _KEPT["ours"] = reading.Parser(params.task, data), list(reading.fields_of(data))
+        _KEPT["ours"] = (
+            pipeline.Parser(params.task, data),
+            list(reading.fields_of(data)),
+        )
     parser, fields = _KEPT["ours"]
     field, other = fields[number], fields[number - 1]
     at = tf.constant(number, tf.int64)
@@ -167,7 +170,9 @@ def _our_steps(root: pathlib.Path, params, number: int) -> dict:
     pixels = field | {"image": image, "labels": labels[..., tf.newaxis]}
     (_, targets), plain = _timed(parser.parse_for_training, (pixels, pixels), at)
     if "all" not in _KEPT:
-        _KEPT["all"] = reading.Parser(_params(root).task, _params(root).task.train_data)
+        _KEPT["all"] = pipeline.Parser(
+            _params(root).task, _params(root).task.train_data
+        )
     _, everything = _timed(_KEPT["all"].parse_for_training, (pixels, other), at)
     return {
         "decode": decoding,
@@ -231,13 +236,13 @@ def _plain(params) -> None:
 def _batches(root: pathlib.Path, what: str):
     import tensorflow as tf
 
-    from cellclass_tf.maskrcnn.input import reading
+    from cellclass_tf.maskrcnn.input import pipeline
 
     params = _params(root)
     if what != "stock":
         if what == "ours":
             _plain(params)
-        return reading.build_dataset(params.task, params.task.train_data)
+        return pipeline.build_dataset(params.task, params.task.train_data)
     decode, parse = _stock(params)
     return (
         tf.data.TFRecordDataset(str(root / _SHARDS))

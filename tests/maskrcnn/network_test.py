@@ -6,7 +6,7 @@ import tensorflow as tf
 from official.vision.modeling.layers.mask_sampler import MaskSampler
 
 from cellclass_tf.maskrcnn import config, data_facts, keras_state, network
-from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.maskrcnn.input import network_input
 from tests.maskrcnn.facts import facts
 
 
@@ -51,7 +51,7 @@ def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())
     model = network.build_model(params.task, 64)
-    anchors = reading.build_anchors(params.task.model, 64)
+    anchors = network_input.build_anchors(params.task.model, 64)
     outputs = model(
         tf.zeros([2, 64, 64, 3]),
         image_shape=tf.fill([2, 2], 64.0),
@@ -89,7 +89,7 @@ def test_boxes_scores_and_masks_are_float32_in_every_precision(precision):
     data_facts.apply_facts(params, facts())
     size = 256
     images = tf.random.stateless_normal([1, size, size, 3], [0, 1])
-    anchors = reading.build_anchors(params.task.model, size)
+    anchors = network_input.build_anchors(params.task.model, size)
     # A cell far from the origin, where bfloat16 has every second number only.
     true = tf.constant([[[200.4, 201.3, 225.2, 219.7]]])
     call = {

@@ -9,7 +9,7 @@ import cellclass_tf as cc
 from cellclass_tf.core.model_metadata import METADATA_FILE, ModelMetadata
 from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import export, network, runs, training
-from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.maskrcnn.input import network_input
 from tests import process_state_of
 
 SMALL = "cellclass_maskrcnn_small"
@@ -34,12 +34,12 @@ def predictor_of(checkpoint, model_dir, precision):
         runs.restore(model, runs.checkpoint_in(checkpoint))
     finally:
         tf_keras.mixed_precision.set_global_policy(before)
-    anchors = reading.build_anchors(task.model, size)
+    anchors = network_input.build_anchors(task.model, size)
 
     def serve(images):
         count = len(images)
         outputs = model(
-            reading.normalise(images),
+            network_input.normalise(images),
             image_shape=tf.fill([count, 2], float(size)),
             anchor_boxes={
                 k: tf.tile(v[None], [count, 1, 1, 1]) for k, v in anchors.items()

@@ -7,7 +7,7 @@ import tf_keras
 from official.vision.modeling.layers import roi_aligner
 
 from cellclass_tf.maskrcnn import config, data_facts, network, serving
-from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.maskrcnn.input import network_input
 from tests.maskrcnn.facts import facts
 
 _BOXES = "detection_boxes"
@@ -24,7 +24,7 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
     for variable in model.rpn_head.trainable_variables:
         if "rpn-scores" in variable.name:
             variable.assign(20 * variable)
-    anchors = reading.build_anchors(params.task.model, 64)
+    anchors = network_input.build_anchors(params.task.model, 64)
     images = tf.random.stateless_normal([2, 64, 64, 3], [0, 1])
     before_suppression, suppress = [], network.class_agnostic_nms
 

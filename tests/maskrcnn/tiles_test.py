@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cellclass_tf.maskrcnn import config, data_facts, tiles, validation
-from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.maskrcnn.input import network_input, reading, targets
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def perfect(task, places, labels_of):
             continue
         labels, types = labels_of[int(number)]
         tile = labels[int(top) : int(top) + size, int(left) : int(left) + size]
-        ids, boxes = reading.visible_cells(tile, np.bincount(labels.ravel())[1:], 0.05)
-        masks = reading.masks_in_boxes(tile, ids, boxes, 28)
+        ids, boxes = targets.visible_cells(tile, np.bincount(labels.ravel())[1:], 0.05)
+        masks = targets.masks_in_boxes(tile, ids, boxes, 28)
         outputs["num_detections"][b] = len(ids)
         outputs["detection_boxes"][b, : len(ids)] = boxes
         outputs["detection_scores"][b, : len(ids)] = 0.9
@@ -86,7 +86,7 @@ def test_every_field_is_cut_as_the_predictor_cuts_it(task):
                 corners.append((place[1:3], image))
     field = next(iter(reading.fields_of(task.validation_data)))
     shape = tiles.scaled_shape(task, field)
-    whole = reading.normalise(
+    whole = network_input.normalise(
         tf.image.resize(reading.decode(field)[0], shape, antialias=True)
     )
     covered = np.zeros(shape)

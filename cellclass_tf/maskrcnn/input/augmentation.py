@@ -1,4 +1,4 @@
-"""Random crops, turns, mixtures and intensities of fields and their label images."""
+"""Mixtures of fields, and random intensities and blur of crops."""
 
 from __future__ import annotations
 
@@ -10,43 +10,10 @@ import tensorflow as tf
 _BLOCK = 4
 # Of the background every eighth pixel each way says enough.
 _BACKGROUND_STEP = 8
-
-
-def random_crop(image, labels, *, size: float, scale_range, seed):
-    """Cuts a random square out of a field, at a random scale.
-
-    Args:
-      image: (H, W, 3) uint8.
-      labels: (H, W), whole numbers of any type.
-      size: the square's width in pixels at scale 1.
-      scale_range: (low, high); at scale 2 the square is half as wide, so that cells
-        appear twice as large.
-      seed: (2,) int64 for stateless random numbers.
-
-    Returns:
-      image (s, s, 3) uint8 and labels (s, s) int32; beyond a small field they are 0.
-    """
-    draws = tf.random.stateless_uniform([3], seed)
-    low, high = (tf.math.log(tf.cast(limit, tf.float32)) for limit in scale_range)
-    scale = tf.exp(low + draws[0] * (high - low))
-    width = tf.cast(tf.round(size / scale), tf.int32)
-    image, labels = _pad_to(image, width), _pad_to(labels[..., tf.newaxis], width)
-    free = tf.cast(tf.shape(image)[:2] - width + 1, tf.float32)
-    corner = tf.cast(draws[1:] * free, tf.int32)
-    return _cut(image, corner, width), _numbers(_cut(labels, corner, width))
-
-
-def random_turn(image, labels, *, seed):
-    """Turns and flips a square to one of its eight positions."""
-    draws = tf.random.stateless_uniform([3], seed + 1) < 0.5
-    turns = (
-        lambda x: tf.transpose(x, [1, 0, *range(2, len(x.shape))]),
-        lambda x: tf.reverse(x, [0]),
-        lambda x: tf.reverse(x, [1]),
-    )
-    for draw, turn in zip(tf.unstack(draws), turns, strict=True):
-        image, labels = _if(draw, turn, image), _if(draw, turn, labels)
-    return image, labels
+# Cells are moved of which at most this share would cover cells that are there.
+MOST_OVERLAP = 0.2
+# Cells of which less than this share can be seen are cells no more.
+MIN_VISIBLE_SHARE = 0.3
 
 
 def copy_paste(
@@ -188,10 +155,6 @@ def _from(image, axis: int, first: int, length):
     return image[:, first : first + length]
 
 
-def _if(condition, function, value):
-    return tf.cond(condition, lambda: function(value), lambda: value)
-
-
 def _widen(mask, width: int):
     """Widens a mask by at least `width` pixels, in whole blocks, for speed."""
     blocks = _blocks(tf.cast(mask, tf.uint8)[..., tf.newaxis])
@@ -216,20 +179,3 @@ def _enlarge(blocks, shape):
     """(rows, columns, C) of blocks as pixels of the first two sizes in `shape`."""
     pixels = tf.repeat(tf.repeat(blocks, _BLOCK, axis=0), _BLOCK, axis=1)
     return pixels[: shape[0], : shape[1]]
-
-
-def _pad_to(image, width):
-    missing = tf.maximum(width - tf.shape(image)[:2], 0)
-    before = missing // 2
-    paddings = tf.stack([before, missing - before], axis=1)
-    padded = tf.pad(image, tf.concat([paddings, [[0, 0]]], axis=0))
-    return tf.ensure_shape(padded, [None, None, image.shape[-1]])
-
-
-def _numbers(labels):
-    return tf.cast(labels[..., 0], tf.int32)
-
-
-def _cut(image, corner, width):
-    top, left = corner[0], corner[1]
-    return image[top : top + width, left : left + width]

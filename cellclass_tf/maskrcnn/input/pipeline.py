@@ -1,0 +1,151 @@
+"""The input path of training: fields to endless batches of random crops."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
+from cellclass_tf.maskrcnn.input import (
+    augmentation,
+    crops,
+    network_input,
+    reading,
+    targets,
+)
+
+
+def build_dataset(
+    task: CellMaskRCNNTask, data: DataConfig, input_context=None
+) -> tf.data.Dataset:
+    """Builds endless batches of random crops for training.
+
+    Fields are held as files of PNGs until they are cropped; decoded only where all of
+    them fit into memory (`data.cache`). The same seed gives the same batches.
+
+    Returns:
+      A dataset of (images, labels); images (B, S, S, 3) float32, normalised; labels
+      as Model Garden's Mask R-CNN task takes them, and `fields`, (B, 2) int64: the
+      `reading.fingerprint` of a crop's image, and of the one whose cells may have come in.
+
+    Raises:
+      ValueError: if the data directory is not set.
+    """
+    fields = reading.fields_of(data, input_context)
+    fields = fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
+    fields = tf.data.Dataset.zip(_pairs(fields), tf.data.Dataset.counter())
+    parse = Parser(task, data).parse_for_training
+    dataset = fields.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    batch = batch_size(data, input_context)
+    dataset = dataset.batch(batch, drop_remainder=data.drop_remainder)
+    # Of a dataset that may end, several workers would not know the size of a batch.
+    dataset = dataset.apply(
+        tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    )
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def batch_size(data: DataConfig, input_context=None) -> int:
+    """Examples of one batch of one replica."""
+    if input_context:
+        return input_context.get_per_replica_batch_size(data.global_batch_size)
+    return data.global_batch_size
+
+
+class Parser:
+    """Makes the network's input and targets of a field's image and label image."""
+
+    def __init__(self, task: CellMaskRCNNTask, data: DataConfig):
+        self._task, self._data = task, data
+        self._size = task.model.input_size[0]
+
+    def parse_for_training(self, pair, number):
+        """Takes a random crop of a field; see `augmentation`.
+
+        Args:
+          pair: two examples of `cell_types`; into some crops of the first, cells of
+            the second are moved.
+          number: the crop's number, which with the seed makes its random numbers.
+
+        Returns:
+          The image, (S, S, 3) float32, normalised, and Model Garden's labels.
+        """
+        seed = tf.stack([tf.cast(self._data.seed, tf.int64), number])
+        image, labels, cells = self._crop(pair[0], seed)
+        names = tf.stack([field["image_name"] for field in pair])
+        if self._data.composed_share:
+            chance = tf.random.stateless_uniform([], seed + 4)
+            image, labels, cells = tf.cond(
+                chance < self._data.composed_share,
+                lambda: self._composed(image, labels, cells, pair[1], seed),
+                lambda: (image, labels, cells),
+            )
+        image = augmentation.random_blur(
+            self._resize(image), most_px=self._data.blur, seed=seed
+        )
+        image = augmentation.random_intensity(
+            image,
+            gain=self._data.gain,
+            gamma=self._data.gamma,
+            noise=self._data.noise,
+            seed=seed,
+        )
+        found = targets.cut_targets(self._task, self._data, labels, cells)
+        labels = targets.training_labels(self._task, self._data, found, seed)
+        image = network_input.normalise(image, grayscale=self._task.grayscale)
+        return image, labels | {"fields": reading.fingerprint(names)}
+
+    def _crop(self, example, seed):
+        parser = self._data.parser
+        image, labels = reading.decode(example)
+        image, labels = crops.random_crop(
+            image,
+            labels,
+            size=self._width_in(example),
+            scale_range=(parser.aug_scale_min, parser.aug_scale_max),
+            seed=seed,
+        )
+        image, labels = crops.random_turn(image, labels, seed=seed)
+        cells = {key: example["cells"][key] for key in ("type", "area_px")}
+        return image, labels, cells
+
+    def _width_in(self, example):
+        """Pixels of a field that the network's input is wide, at the same µm."""
+        return self._size / crops.scale_of(self._task, example)
+
+    def _composed(self, image, labels, cells, other, seed):
+        # The same seed gives the same scale.
+        other_image, other_labels, other_cells = self._crop(other, seed)
+        other_image, other_labels, other_cells = crops.resize_crop(
+            other_image, other_labels, other_cells, tf.shape(labels)[0]
+        )
+        image, moved = augmentation.copy_paste(
+            image,
+            labels,
+            other_image,
+            other_labels,
+            most_overlap=augmentation.MOST_OVERLAP,
+            diameter_px=self._task.cell_diameter_px,
+        )
+        first = tf.shape(cells["type"])[0]
+        labels = tf.where(moved > 0, moved + first, labels)
+        both = {k: tf.concat([cells[k], other_cells[k]], axis=0) for k in cells}
+        return image, labels, both
+
+    def _resize(self, image):
+        image = tf.cast(image, tf.float32)
+        image = tf.cond(
+            tf.equal(tf.shape(image)[0], self._size),
+            lambda: image,
+            lambda: tf.image.resize(image, [self._size] * 2, antialias=True),
+        )
+        return tf.ensure_shape(image, [self._size, self._size, 3])
+
+
+def _pairs(fields: tf.data.Dataset) -> tf.data.Dataset:
+    """Pairs each field with the one after it."""
+
+    def pair(window):
+        both = tf.data.Dataset.zip(window)
+        return tf.data.Dataset.zip(both.take(1), both.skip(1))
+
+    return fields.window(2, shift=1, drop_remainder=True).flat_map(pair)
