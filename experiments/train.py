@@ -46,7 +46,8 @@ def main(_) -> int:
     from cellclass_tf.maskrcnn import training
 
     try:
-        training.run(flags.FLAGS, flags.FLAGS.model_dir, flags.FLAGS.mode)
+        settings = training.Settings.of_flags(flags.FLAGS)
+        training.run(settings, flags.FLAGS.model_dir, flags.FLAGS.mode)
     except InputError as error:
         print(f"train: {error}", file=sys.stderr)
         return 2

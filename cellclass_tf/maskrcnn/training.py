@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -32,25 +33,56 @@ SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a training is asked for; see `train`.
+
+    Model Garden reads its own flags from it, `tpu` and `tf_data_service` among them.
+    """
+
+    experiment: str
+    study: str | os.PathLike | None = None
+    data_dir: str | os.PathLike | None = None
+    dataset_version: str | None = None
+    steps: int | None = None
+    init: str | None = None
+    heads_steps: int | None = None
+    seed: int | None = None
+    precision: str = hardware.AUTO
+    config_file: Sequence[str] = ()
+    params_override: str | None = None
+    tpu: str | None = None
+    tf_data_service: str | None = None
+
+    @classmethod
+    def of_flags(cls, flags: Any) -> Settings:
+        """Takes the settings from parsed flags of their names."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: getattr(flags, name) for name in names})
+
+    def __contains__(self, name: str) -> bool:
+        return hasattr(self, name)
+
+
 class _RuntimeParser(train_utils.ExperimentParser):
     """Model Garden's order of overrides, without what a dataset decides."""
 
-    def __init__(self, flags_obj, machine: hardware.Hardware):
-        super().__init__(flags_obj)
+    def __init__(self, settings: Settings, machine: hardware.Hardware):
+        super().__init__(settings)
         self._machine = machine
 
     def base_experiment(self) -> cfg.ExperimentConfig:
         """Returns the experiment with what follows from the machine."""
-        flags = self._flags_obj
-        runs.check_experiment(flags.experiment)
+        settings = self._flags_obj
+        runs.check_experiment(settings.experiment)
         params = super().base_experiment()
         params.runtime.num_gpus = len(self._machine.gpus)
         params.runtime.mixed_precision_dtype = self._machine.precision
-        if flags.tpu:
+        if settings.tpu:
             params.runtime.distribution_strategy = "tpu"
             params.runtime.mixed_precision_dtype = "bfloat16"
-        if flags.precision != hardware.AUTO:
-            params.runtime.mixed_precision_dtype = flags.precision
+        if settings.precision != hardware.AUTO:
+            params.runtime.mixed_precision_dtype = settings.precision
         return params
 
 
@@ -58,30 +90,32 @@ class ExperimentParser(_RuntimeParser):
     """Model Garden's order of overrides, with what the dataset decides put first.
 
     An experiment's defaults, then what follows from machine and data, then
-    --config_file, then --params_override. What `train` takes is read from the flags
-    beside Model Garden's.
+    --config_file, then --params_override. What `train` takes comes before these
+    two.
     """
 
     def base_experiment(self) -> cfg.ExperimentConfig:
         """Returns the experiment with all that follows from its dataset."""
-        flags = self._flags_obj
+        settings = self._flags_obj
         params = super().base_experiment()
-        name, data_dir = _dataset(flags.study, flags.data_dir, flags.dataset_version)
+        name, data_dir = _dataset(
+            settings.study, settings.data_dir, settings.dataset_version
+        )
         for data in (params.task.train_data, params.task.validation_data):
             data.tfds_name, data.tfds_data_dir = name, data_dir
         facts = data_facts.facts_of_dataset(name, data_dir)
         data_facts.apply_facts(params, facts)
         if not facts.validation_fields:
             params.task.validation_data.tfds_split = ""
-        params.task.init_checkpoint = flags.init or ""
+        params.task.init_checkpoint = settings.init or ""
         params.task.keras_strides = (
             weights.is_keras(params.task.init_checkpoint)
             and params.task.model.backbone.type == "resnet"
         )
-        params.task.heads_steps = flags.heads_steps or 0
-        config.set_steps(params, flags.steps or params.trainer.train_steps)
-        if flags.seed is not None:
-            params.task.train_data.seed = flags.seed
+        params.task.heads_steps = settings.heads_steps or 0
+        config.set_steps(params, settings.steps or params.trainer.train_steps)
+        if settings.seed is not None:
+            params.task.train_data.seed = settings.seed
         return params
 
 
@@ -130,27 +164,25 @@ def train(
         study has changed since it was prepared, or `model_dir` holds checkpoints trained
         on another one.
     """
-    flags = argparse.Namespace(
-        experiment=experiment,
-        study=study,
-        data_dir=data_dir,
-        dataset_version=dataset_version,
-        steps=steps,
-        init=None if init is None else os.fspath(init),
-        heads_steps=heads_steps,
-        seed=seed,
-        precision=precision,
-        config_file=list(config_file),
-        params_override=params_override,
-        tpu=None,
-        tf_data_service=None,
+    settings = Settings(
+        experiment,
+        study,
+        data_dir,
+        dataset_version,
+        steps,
+        None if init is None else os.fspath(init),
+        heads_steps,
+        seed,
+        precision,
+        config_file,
+        params_override,
     )
-    return run(flags, model_dir, mode)
+    return run(settings, model_dir, mode)
 
 
-def parse(flags_obj, machine: hardware.Hardware) -> cfg.ExperimentConfig:
-    """Makes an experiment's parameters of flags, machine and data, and locks them."""
-    params = ExperimentParser(flags_obj, machine).parse()
+def parse(settings: Settings, machine: hardware.Hardware) -> cfg.ExperimentConfig:
+    """Makes an experiment's parameters of settings, machine and data, and locks them."""
+    params = ExperimentParser(settings, machine).parse()
     _check_precision(params.runtime)
     _record_whole_paths(params.task)
     params.validate()
@@ -169,17 +201,17 @@ def parse(flags_obj, machine: hardware.Hardware) -> cfg.ExperimentConfig:
 
 
 @process_state.keep()
-def run(flags_obj, model_dir: str | os.PathLike, mode: str) -> pathlib.Path:
-    """Trains or evaluates with flags that have the names of `train`'s arguments."""
+def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.Path:
+    """Trains or evaluates; see `train`."""
     machine = hardware.detect()
     # Model Garden writes the variable from the parameters.
     with process_state.keep_environment("TF_CONFIG"):
         # First of all: workers can only be joined before TensorFlow has read anything.
-        strategy = _strategy(_RuntimeParser(flags_obj, machine).parse().runtime)
-        params = parse(flags_obj, machine)
+        strategy = _strategy(_RuntimeParser(settings, machine).parse().runtime)
+        params = parse(settings, machine)
         mode = _mode_with_data(params, mode)
         if "train" in mode and strategy.extended.should_checkpoint:
-            runs.begin(model_dir, flags_obj.experiment, params)
+            runs.begin(model_dir, settings.experiment, params)
         _print_devices(strategy, params.runtime, machine)
         with (
             keras_state.random_seed(params.task.train_data.seed),

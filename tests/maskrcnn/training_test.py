@@ -1,6 +1,5 @@
 """Tests of training, export and prediction together, on a tiny study."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -116,11 +115,8 @@ def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
     with pytest.raises(cc.InputError, match="no version 2.7.0"):
         training.train(SMALL, tmp_path / "m", study=root, dataset_version="2.7.0")
     for where in ({"study": root}, {"study": None, "data_dir": root / "tfds"}):
-        flags = {"experiment": SMALL, "steps": 1, "data_dir": None, **where}
-        flags |= {"init": None, "heads_steps": None, "seed": None, "precision": "auto"}
-        flags |= {"dataset_version": "2.0.0", "config_file": [], "tpu": None}
-        flags |= {"params_override": None, "tf_data_service": None}
-        params = training.parse(argparse.Namespace(**flags), hardware.Hardware())
+        settings = training.Settings(SMALL, **where, dataset_version="2.0.0", steps=1)
+        params = training.parse(settings, hardware.Hardware())
         assert params.task.train_data.tfds_name == "cell_types/study:2.0.0"
 
 
@@ -191,11 +187,8 @@ def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
     study, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(study.parent)
-    flags = {"experiment": SMALL, "study": study.name, "data_dir": None}
-    flags |= {"steps": 1, "init": "weights.h5", "heads_steps": None, "seed": None}
-    flags |= {"dataset_version": None, "config_file": [], "params_override": None}
-    flags |= {"precision": "auto", "tpu": None, "tf_data_service": None}
-    params = training.parse(argparse.Namespace(**flags), hardware.Hardware())
+    settings = training.Settings(SMALL, study.name, steps=1, init="weights.h5")
+    params = training.parse(settings, hardware.Hardware())
     assert params.task.validation_data.tfds_data_dir == str(study / "tfds")
     assert params.task.train_data.tfds_data_dir == str(study / "tfds")
     assert params.task.init_checkpoint == str(study.parent / "weights.h5")
@@ -227,13 +220,10 @@ def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
     ],
 )
 def test_what_follows_from_the_machine_is_a_parameter(study, machine, given, expected):
-    flags = {"experiment": SMALL, "study": study, "data_dir": None, "steps": 1}
-    flags |= {"init": None, "heads_steps": None, "seed": None, "config_file": []}
-    flags |= {"dataset_version": None, "params_override": None, "tf_data_service": None}
-    flags |= {"precision": "auto", "tpu": None} | given
-    runtime = training.parse(argparse.Namespace(**flags), machine).runtime
+    settings = training.Settings(SMALL, study, steps=1, **given)
+    runtime = training.parse(settings, machine).runtime
     assert (runtime.num_gpus, runtime.mixed_precision_dtype) == expected
-    assert (runtime.distribution_strategy == "tpu") == bool(flags["tpu"])
+    assert (runtime.distribution_strategy == "tpu") == bool(settings.tpu)
 
 
 @pytest.mark.parametrize("name", ["off", "one_device", "mirrored"])
@@ -380,7 +370,7 @@ def test_predict_takes_raw_files_and_names_those_that_fail(study, model, tmp_pat
     assert (tmp_path / "out" / "labels" / "good.tif").exists()
     # The images are found again for whoever wants them, also after a move.
     (tmp_path / "out").rename(tmp_path / "moved")
-    ((path, size_um),) = Predictions(tmp_path / "moved").images.values()
+    ((path, size_um),) = Predictions(tmp_path / "moved").images().values()
     assert path.exists() and size_um == 0.325
 
 
