@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.analysis import nuclei
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.errors import InputError
-from cellclass_tf.labels import neighbours
+from cellclass_tf.labels import neighbours, nuclei
 from cellclass_tf.storage import atomic, csv_json
 
 PARQUET_FILE = "cells.parquet"
@@ -303,7 +302,7 @@ def _shape_values(
         "orientation_deg": 90 - np.degrees(-found["orientation"]) % 180,
         "solidity": found["solidity"],
         "perimeter_px": found["perimeter"],
-        "on_border": _on_border(cells),
+        "on_border": cells.touch_border(),
     }
 
 
@@ -338,12 +337,6 @@ def _neighbour_values(
     for i, name in enumerate(cells.type_names, start=1):
         values[f"neighbours_{name}"] = counts[:, i]
     return values | {"nearest_px": neighbours.nearest_px(middles)}
-
-
-def _on_border(cells: Cells) -> np.ndarray:
-    boxes = cells.boxes_yxyx
-    first = (boxes[:, :2] == 0).any(axis=1)
-    return first | (boxes[:, 2:] == cells.labels.shape).any(axis=1)
 
 
 def _round(value: Any) -> Any:

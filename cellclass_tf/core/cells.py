@@ -124,6 +124,18 @@ class Cells:
         most = np.iinfo(np.uint16).max
         return self.labels.astype(np.uint16 if len(self) <= most else np.uint32)
 
+    @property
+    def diameters_px(self) -> np.ndarray:
+        """(N,) float64 diameters of discs as large as cell 1..N, in pixels."""
+        return 2 * np.sqrt(self.areas_px / np.pi)
+
+    def touch_border(self, margin_px: int = 0) -> np.ndarray:
+        """(N,) bool, whether cell 1..N comes within a margin of the image's border."""
+        top, left, bottom, right = self.boxes_yxyx.T
+        height, width = (side - margin_px for side in self.labels.shape)
+        first = np.minimum(top, left) <= margin_px
+        return first | (bottom >= height) | (right >= width)
+
     def mask(self, index: int) -> np.ndarray:
         """Returns cell `index` + 1 as a (h, w) bool mask inside its box."""
         top, left, bottom, right = self.boxes_yxyx[index]
@@ -308,19 +320,15 @@ def _relabel(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             "Expected labels (H, W) of whole numbers from 0 on; got shape "
             f"{labels.shape} of {labels.dtype}."
         )
-    if labels.max(initial=0) > max(labels.size, np.iinfo(np.uint16).max):
-        values, inverse = np.unique(labels, return_inverse=True)
-        inverse = inverse.reshape(labels.shape).astype(np.int32)
-        if values[0] == 0:
-            return inverse, values[1:]
-        return inverse + 1, values
-    # The usual numbers need no sorting.
-    counts = np.bincount(labels.ravel())
-    counts[:1] = 0
-    present = np.flatnonzero(counts)
-    table = np.zeros(len(counts), np.int32)
-    table[present] = np.arange(1, len(present) + 1)
-    return table[labels] if labels.size else labels.astype(np.int32), present
+    if not labels.size:
+        return labels.astype(np.int32), np.empty(0, np.int64)
+    from skimage import segmentation
+
+    # It does not take what is read-only, as images of Pillow are.
+    writeable = np.require(labels, requirements="W")
+    contiguous, _, before = segmentation.relabel_sequential(writeable)
+    present = before.out_values
+    return contiguous.astype(np.int32), present[present > 0]
 
 
 def _ids_of_types(cell_types: Sequence[str], type_names: Sequence[str]) -> np.ndarray:

@@ -174,11 +174,15 @@ def _digest(labels: np.ndarray) -> str:
 
 
 def _write(path: pathlib.Path, cells: Cells, row: ImageRow) -> None:
+    from skimage.segmentation import find_boundaries
+
     labels = cells.labels.astype(np.uint16 if len(cells) < 2**16 - 1 else np.uint32)
     drawn = np.zeros(len(cells), bool)
     drawn[np.array(changes.labels_of(row.by_hand, len(cells)), int) - 1] = True
+    # Padded, so that a cell has a rim at the image's border, too.
+    rims = find_boundaries(np.pad(cells.labels, 1), mode="inner")[1:-1, 1:-1]
     content = {
-        "outlines": labels * _is_rim(cells.labels),
+        "outlines": labels * rims,
         "masks": labels,
         "chan_choose": _CHANNELS,
         "ismanual": drawn,
@@ -191,17 +195,6 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow) -> None:
         content |= {"diameter": row.diameter_px, "est_diam": row.diameter_px}
     with atomic.atomic_path(path) as temporary:
         np.save(temporary, content, allow_pickle=True)
-
-
-def _is_rim(labels: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of cells with a neighbour above, below or beside of another."""
-    padded = np.pad(labels, 1, constant_values=-1)
-    inner = padded[1:-1, 1:-1]
-    rim = np.zeros(labels.shape, bool)
-    for rows, columns in ((0, 1), (2, 1), (1, 0), (1, 2)):
-        height, width = labels.shape
-        rim |= inner != padded[rows : rows + height, columns : columns + width]
-    return rim & (labels > 0)
 
 
 def _remember(

@@ -1,4 +1,4 @@
-"""Cells that are one piece."""
+"""Cells and their pieces."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import numpy as np
 
 # Pixels that touch at a corner are of one piece.
 _NEIGHBOURS = np.ones((3, 3), int)
+
+
+def keep_labels(labels: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Returns (H, W) int32 labels 1..M of the cells that are kept, in their order.
+
+    Args:
+      labels: (H, W) label image, labels up to N.
+      kept: (N + 1,) bool by label; background is none of them.
+    """
+    from skimage import segmentation
+
+    chosen = np.where(kept[labels], labels, 0)
+    return segmentation.relabel_sequential(chosen)[0].astype(np.int32)
 
 
 def keep_largest_pieces(labels: np.ndarray, *, fill_holes: bool = False) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
-from scipy import optimize
+from scipy import optimize, stats
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import (
@@ -306,10 +306,12 @@ def reliability_png(calibration: Calibration) -> bytes:
     return drawn.getvalue()
 
 
-def wilson_interval(shares: np.ndarray, counts: np.ndarray) -> tuple:
+def wilson_interval(
+    shares: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The 95 % intervals of shares (B,) of counts (B,) (Wilson 1927): low, high."""
-    z = 1.96
-    middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
-    variance = shares * (1 - shares) / counts + z**2 / (4 * counts**2)
-    half = z / (1 + z**2 / counts) * np.sqrt(variance)
-    return middle - half, middle + half
+    ends = [
+        stats.binomtest(round(share * count), int(count)).proportion_ci(method="wilson")
+        for share, count in zip(shares, counts, strict=True)
+    ]
+    return np.array([end.low for end in ends]), np.array([end.high for end in ends])

@@ -134,7 +134,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
             if split == "train":
                 types = example["cells"]["type"]
                 by_type += np.bincount(types, minlength=len(names))
-                diameters.append(2 * np.sqrt(areas / np.pi))
+                diameters.append(sizes.diameters_of(areas))
                 sizes.append(float(example["pixel_size_um"]))
                 decoded += height * width * 5
     # With some unknown, no size would be true of all.

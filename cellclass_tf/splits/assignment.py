@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import hashlib
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cellclass_tf.core.study import MIXED, ImageRow
@@ -170,20 +169,6 @@ def _check_links(
         "rejected into the column verdict of one of these images, or empty the column "
         f"split of all images of group {movable!r} in images.csv."
     )
-
-
-def compiled_group(group: str | None) -> re.Pattern | None:
-    """Compiles the regular expression that names a group in a path; None for none.
-
-    Raises:
-      InputError: if it is none.
-    """
-    try:
-        return re.compile(group) if group else None
-    except re.error as error:
-        raise InputError(
-            f"--group={group}: no regular expression ({error})."
-        ) from error
 
 
 def splits_of(

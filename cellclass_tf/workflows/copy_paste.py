@@ -82,7 +82,7 @@ def composed_example(
     other_labels = _frame(
         _zoom_by(other_cells.labels, zoom, smooth=False), image.shape[:2]
     )
-    diameter = 2 * np.sqrt(np.median(cells.areas_px) / np.pi)
+    diameter = np.median(cells.diameters_px)
     composed, moved = augmentation.copy_paste(
         image,
         cells.labels,

@@ -13,7 +13,6 @@ from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange import cellpose_gui
 from cellclass_tf.interchange.cellpose_gui import export_cellpose, import_cellpose
 from cellclass_tf.interchange.masks import import_masks
 from cellclass_tf.storage import digests, png
@@ -351,7 +350,11 @@ def test_rejected_images_are_not_exported(study, tmp_path):
         export_cellpose(study, tmp_path / "gui")
 
 
-def test_rim_is_drawn_between_touching_cells():
-    rim = cellpose_gui._is_rim(LABELS)
-    assert rim[10, 14] and rim[10, 15]
-    assert not rim[10, 10] and not rim[0, 0]
+def test_outlines_lie_in_their_cells_also_where_cells_touch(exported):
+    path = exported / "HEK" / "a_seg.npy"
+    outlines = np.load(path, allow_pickle=True).item()["outlines"]
+    assert (outlines[10, 14], outlines[10, 15]) == (1, 2)
+    assert outlines[10, 10] == outlines[0, 0] == 0
+    # And at the image's border.
+    assert outlines[30, 59] == 3
+    np.testing.assert_array_equal(outlines[outlines > 0], LABELS[outlines > 0])

@@ -10,15 +10,12 @@ from cellclass_tf import versions
 from cellclass_tf.annotation.annotators.protocol import Outlines, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
+from cellclass_tf.labels import components, noise, sizes
 from cellclass_tf.storage import digests
 
 _DEFAULT_DIAMETER_PX = 30.0
 # A cell is this much wider than its nucleus: the median of hand-drawn cells.
 _CELL_TO_NUCLEUS = 1.4
-# Grey levels, and standard deviations of the noise, that nuclei rise above the
-# background. Otsu's method cuts pure noise 1.6 standard deviations apart.
-_MIN_CONTRAST = 8.0
-_MIN_CONTRAST_SD = 4.0
 # Width in pixels of the Gaussian that quiets the noise before the scale is known.
 _FIRST_SIGMA_PX = 2.0
 # Keeps the logarithm of dark pixels from magnifying their noise.
@@ -130,7 +127,7 @@ class WatershedAnnotator:
             nuclei_labels,
             _tidy(mask, diameter),
         )
-        smallest = self._min_area * np.pi / 4 * diameter**2
+        smallest = self._min_area * sizes.disc_area(diameter)
         return Outlines(_without_small(labels, smallest), diameter)
 
 
@@ -181,13 +178,10 @@ def _has_nuclei(nuclei: np.ndarray) -> bool:
     above = smooth > filters.threshold_otsu(smooth)
     if not above.any():
         return False
-    # Neighbouring pixels differ by their noise alone, in most of a field.
-    steps = np.abs(np.diff(nuclei, axis=1))
-    noise = np.median(steps) / (0.6745 * 2**0.5) if steps.size else 0.0
-    # A Gaussian leaves this share of white noise.
-    noise /= 2 * np.pi**0.5 * _FIRST_SIGMA_PX
     contrast = smooth[above].mean() - smooth[~above].mean()
-    return bool(contrast > max(_MIN_CONTRAST, _MIN_CONTRAST_SD * noise))
+    # A Gaussian leaves this share of white noise.
+    share = 1 / (2 * np.pi**0.5 * _FIRST_SIGMA_PX)
+    return noise.stands_out(contrast, share * noise.noise_sd(nuclei))
 
 
 def _nuclei_mask(
@@ -276,10 +270,7 @@ def _landscape(
 
 
 def _without_small(labels: np.ndarray, smallest_px: float) -> np.ndarray:
-    areas = np.bincount(labels.ravel())
-    kept = areas >= smallest_px
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+    return components.keep_labels(labels, np.bincount(labels.ravel()) >= smallest_px)
 
 
 def _flood(landscape: np.ndarray, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:

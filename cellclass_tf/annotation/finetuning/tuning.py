@@ -181,9 +181,9 @@ def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
     """Mean diameter in px of the cells of each type's training fields; of all for others."""
     by_type: dict[str, list[np.ndarray]] = {}
     for row in rows:
-        areas = study.read_cells(row).areas_px
-        if len(areas):
-            by_type.setdefault(row.cell_type, []).append(2 * np.sqrt(areas / np.pi))
+        diameters = study.read_cells(row).diameters_px
+        if len(diameters):
+            by_type.setdefault(row.cell_type, []).append(diameters)
     means = {name: np.concatenate(found).mean() for name, found in by_type.items()}
     if not means:
         raise InputError(

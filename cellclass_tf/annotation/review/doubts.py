@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cellclass_tf.annotation.nuclei import nuclei_per_cell
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import noise, sizes
+from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
 
 LOW_PROBABILITY = "low probability"
 TWO_NUCLEI = "two nuclei"
@@ -85,7 +86,7 @@ def doubtful_cells(
     """
     if not len(cells):
         return []
-    cut = _cut_by_border(cells)
+    cut = cells.touch_border(_BORDER_PX)
     found = {
         CUT: cut,
         ODD_SIZE: _of_odd_size(cells.areas_px, cut, diameter_px),
@@ -125,21 +126,14 @@ def _gravity(doubt: Doubt) -> tuple:
     return -len(grave), REASONS.index(doubt.reasons[0]), sure, doubt.cell
 
 
-def _cut_by_border(cells: Cells) -> np.ndarray:
-    height, width = (side - _BORDER_PX for side in cells.labels.shape)
-    top, left, bottom, right = cells.boxes_yxyx.T
-    near = (top <= _BORDER_PX) | (left <= _BORDER_PX)
-    return near | (bottom >= height) | (right >= width)
-
-
 def _of_odd_size(areas: np.ndarray, cut: np.ndarray, diameter_px: float) -> np.ndarray:
     logs, whole = np.log(areas), ~cut
     if np.count_nonzero(whole) >= _FEWEST_TO_COMPARE:
         typical = np.median(logs[whole])
-        spread = 1.4826 * np.median(np.abs(logs[whole] - typical))
+        spread = noise.robust_sd(logs[whole] - typical)
         limit = max(_ODD_SD * spread, np.log(_ODD_FACTOR))
     else:
-        typical = np.log(np.pi / 4 * diameter_px**2)
+        typical = np.log(sizes.disc_area(diameter_px))
         limit = np.log(_ODD_FACTOR_OF_DISC)
     return (logs - typical > limit) | ((logs - typical < -limit) & whole)
 

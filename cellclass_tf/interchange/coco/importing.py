@@ -25,7 +25,7 @@ from cellclass_tf.interchange.importing import (
     ImportedCells,
     import_cells,
 )
-from cellclass_tf.splits import assignment
+from cellclass_tf.splits import groups
 
 
 @process_state.keep()
@@ -69,7 +69,7 @@ def import_coco(
     Raises:
       InputError: if no file is there or of use, or the categories are no use as types.
     """
-    pattern = assignment.compiled_group(group)
+    pattern = groups.pattern_of(group)
     paths, root = json_files(pathlib.Path(source))
     cocos, failures = read_all(paths, root)
     is_new = not Study.exists(study)

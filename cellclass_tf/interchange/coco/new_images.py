@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import math
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.entries import ListedImage, name_of, safe
 from cellclass_tf.interchange.coco.reading import CocoFile, pieces_of_image
-from cellclass_tf.splits import assignment, near_duplicates
+from cellclass_tf.splits import assignment, groups, near_duplicates
 from cellclass_tf.storage import digests, png
 
 
@@ -47,7 +46,9 @@ def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
 class Adding:
     """Adds images to a study's folder, one a call; its manifest stays as it is."""
 
-    def __init__(self, study: Study, root: pathlib.Path, pattern: re.Pattern | None):
+    def __init__(
+        self, study: Study, root: pathlib.Path, pattern: groups.GroupPattern | None
+    ):
         """Takes the manifest as it is now.
 
         Args:
@@ -111,12 +112,7 @@ class Adding:
         if self._pattern is None:
             said = entry.image.record.get("group")
             return said if isinstance(said, str) and said else name
-        matches = list(self._pattern.finditer(name))
-        if not matches:
-            raise InputError(
-                f"{entry.where}: --group={self._pattern.pattern} matches nothing in it."
-            )
-        return matches[-1].group(1 if self._pattern.groups else 0) or name
+        return self._pattern.group_in(name, entry.where)
 
 
 def _pixel_size(value: Any) -> float | None:

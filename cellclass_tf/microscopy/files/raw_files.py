@@ -12,7 +12,7 @@ from absl import logging
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files
-from cellclass_tf.splits import assignment
+from cellclass_tf.splits import groups
 
 _FOLDER_SUFFIX = ".zarr"
 _METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)
@@ -79,7 +79,7 @@ def find(
             f"{source}: found no image to convert; expected files ending in "
             f"{', '.join(readers.SUFFIXES)}, or sub-folders of them."
         )
-    pattern = assignment.compiled_group(group)
+    pattern = groups.pattern_of(group)
     sets, alone = channel_files.group(paths, channel_pattern)
     failures |= alone
     found = []
@@ -154,12 +154,11 @@ def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:
     return parts[0]
 
 
-def _group_of(file_set, source, cell_type: str, pattern: re.Pattern | None) -> str:
+def _group_of(
+    file_set, source, cell_type: str, pattern: groups.GroupPattern | None
+) -> str:
     path = file_set.paths[0]
     if pattern is None:
         return f"{cell_type}/{stem_of(file_set.name)}"
     # Folders above the source, and the last match, so that nothing above misleads.
-    matches = list(pattern.finditer(path.relative_to(source.parent).as_posix()))
-    if not matches:
-        raise InputError(f"{path}: --group={pattern.pattern} matches nothing in it.")
-    return matches[-1].group(1) if pattern.groups else matches[-1].group(0)
+    return pattern.group_in(path.relative_to(source.parent).as_posix(), str(path))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cellclass_tf.labels import noise
 from cellclass_tf.microscopy.quality.figures import Figures
 
 # Laplacian variances (log10) of fields that are just sharp, per pixel and per nucleus of
@@ -139,4 +140,4 @@ def _upper_end_of_usual(values: np.ndarray) -> float:
     if len(values) < _FEWEST_OF_GROUP:
         return np.inf
     median = np.median(values)
-    return float(median + _UNUSUAL * 1.4826 * np.median(np.abs(values - median)))
+    return float(median + _UNUSUAL * noise.robust_sd(values - median))

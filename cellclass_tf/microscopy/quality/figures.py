@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.labels.noise import robust_sd
+from cellclass_tf.labels.sizes import diameters_of
 from cellclass_tf.microscopy.quality import focus
 
 # All but focus and saturation is read from about so many pixels a side.
@@ -72,7 +74,7 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     focuses = [f for f in focuses if f != focus.NOTHING] or [focus.NOTHING]
     areas = reduced[0].spots(reduced[1])
     specks = sum(r.count_specks(np.median(areas) if areas else 0.0) for r in reduced)
-    nucleus_px = 2 * float(np.median(areas) / np.pi) ** 0.5 if areas else 0.0
+    nucleus_px = float(diameters_of(np.median(areas))) if areas else 0.0
     return Figures(
         focus_slope=round(float(np.mean([slope for slope, _ in focuses])), 3),
         focus_laplacian=round(float(np.mean([ratio for _, ratio in focuses])), 3),
@@ -101,8 +103,7 @@ class _SmallPlane:
         noise = 1.4826 * (self.background - float(in_order[in_order.size // 4]))
         top = float(in_order[int(0.999 * (in_order.size - 1))])
         # What the smoothing took off, a third of which it leaves.
-        fine = np.abs(small - self.pixels)[::2, ::2]
-        self.camera_noise = 1.4826 * float(np.median(fine)) / 3
+        self.camera_noise = robust_sd((small - self.pixels)[::2, ::2]) / 3
         # In a field full of cells half the pixels are cells, whose spread is no noise: of
         # it counts a few times the camera's, of which whole numbers bring some.
         believed = min(noise, 4 * max(self.camera_noise, 0.1))

@@ -1,7 +1,5 @@
 """New images: rows that say where they come from, and types that are in use."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.entries import entries_of
 from cellclass_tf.interchange.coco.new_images import Adding, types_of_new_study
 from cellclass_tf.interchange.coco.reading import read_coco
-from cellclass_tf.splits import assignment, near_duplicates
+from cellclass_tf.splits import groups, near_duplicates
 from cellclass_tf.storage import digests, png
 
 
@@ -74,13 +72,13 @@ def test_what_the_file_says_wrongly_is_passed_over(study, write_coco, change, sa
 
 def test_group_is_what_the_pattern_matches(study, write_coco):
     path = write_coco()
-    assert [r.group for r in _add(study, path, re.compile(r"e(\d)"))] == ["1", "2"]
-    adding = Adding(study, path.parent, re.compile("dish"))
+    assert [r.group for r in _add(study, path, groups.pattern_of(r"e(\d)"))] == [
+        "1",
+        "2",
+    ]
+    adding = Adding(study, path.parent, groups.pattern_of("dish"))
     with pytest.raises(InputError, match="--group=dish matches nothing"):
         adding(_entries(path)[0])
-    with pytest.raises(InputError, match="no regular expression"):
-        assignment.compiled_group("(")
-    assert assignment.compiled_group(None) is None
 
 
 def test_image_without_or_of_several_types_is_mixed(study, write_coco, change):

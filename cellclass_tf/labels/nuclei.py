@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import noise
 
-# A cell has a nucleus if its bright part rises above the background by so many grey levels
-# and so many standard deviations of the noise.
-_LEAST_RISE, _LEAST_RISE_SD = 8.0, 4.0
 _SMOOTH_PX = 1.0
 _BRIGHT_PERCENTILE = 95
 _SAMPLE_PIXELS = 1_000_000
@@ -32,8 +30,7 @@ def nuclei_of(channel: np.ndarray, cells: Cells) -> list[tuple[np.ndarray, np.nd
     """
     from scipy import ndimage
 
-    dark, noise = _background(channel, cells.labels)
-    least = max(_LEAST_RISE, _LEAST_RISE_SD * noise)
+    dark, sd = _background(channel, cells.labels), noise.noise_sd(channel)
     found = []
     reach = int(4 * _SMOOTH_PX)
     for index, box in enumerate(cells.boxes_yxyx.tolist()):
@@ -45,8 +42,11 @@ def nuclei_of(channel: np.ndarray, cells: Cells) -> list[tuple[np.ndarray, np.nd
         window = window[: bottom - top, : right - left]
         mask = cells.mask(index)
         bright = np.percentile(window[mask], _BRIGHT_PERCENTILE)
-        nucleus = mask & (window > (dark + bright) / 2) & (bright - dark > least)
-        nucleus = _largest_piece(nucleus) & mask
+        nucleus = mask & (window > (dark + bright) / 2)
+        if noise.stands_out(bright - dark, sd):
+            nucleus = _largest_piece(nucleus) & mask
+        else:
+            nucleus[:] = False
         rows, columns = np.nonzero(nucleus)
         found.append((rows + top, columns + left))
     return found
@@ -61,12 +61,8 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(mask)
 
 
-def _background(channel: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Median grey level outside the cells, and the noise's standard deviation there."""
+def _background(channel: np.ndarray, labels: np.ndarray) -> float:
+    """Median grey level outside the cells."""
     every = max(1, round((channel.size / _SAMPLE_PIXELS) ** 0.5))
     sample, outside = channel[::every, ::every], labels[::every, ::every] == 0
-    dark = float(np.median(sample[outside])) if outside.any() else float(sample.min())
-    # Neighbours differ by their noise; in most of a field by nothing else.
-    every = max(1, channel.shape[0] // 200)
-    steps = np.abs(np.diff(channel[::every].astype(np.int16), axis=1))
-    return dark, float(np.median(steps) / (0.6745 * 2**0.5)) if steps.size else 0.0
+    return float(np.median(sample[outside])) if outside.any() else float(sample.min())

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import nuclei
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import nuclei_per_cell as nuclei
 
 DIAMETER = 24
 

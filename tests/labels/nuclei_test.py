@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import nuclei
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import nuclei
 
 
 def field(seed=0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.labels import tiling
+from cellclass_tf.labels import components, noise, sizes, tiling
 
 # Lengths are shares of the cell diameter. Larger cells are first reduced by a whole
 # number, to about this diameter, at which a nucleus still is some ten pixels wide.
@@ -29,9 +29,6 @@ _SMALLEST_OF_DISC, _SMALLEST_OF_MEDIAN = 0.03, 0.25
 # A cell with this share of the median nucleus in it has one, even where most of a blurred
 # clump lies in its neighbour.
 _ENOUGH_OF_MEDIAN = 1 / 3
-# The channel tells nothing unless nuclei rise above the background by so many grey
-# levels and standard deviations of the noise. Otsu's method cuts pure noise 1.6 apart.
-_LEAST_RISE, _LEAST_RISE_SD = 8.0, 4.0
 # Reduced pixels along a tile, and enough pixels for a threshold.
 _TILE_PX, _SAMPLE_PIXELS = 1536, 1_000_000
 
@@ -95,13 +92,9 @@ def _levels(channel: np.ndarray, light: np.ndarray) -> tuple[float, float] | Non
     threshold = filters.threshold_otsu(sample)
     dark = float(np.median(sample[sample <= threshold]))
     bright = float(sample[sample > threshold].mean())
-    # Neighbouring pixels of the raw channel differ by their noise alone, in most of a
-    # field; what the smoothing left of it is less than a third.
-    every = max(1, channel.shape[0] // 200)
-    steps = np.abs(np.diff(channel[::every].astype(np.int16), axis=1))
-    noise = np.median(steps) / (0.6745 * 2**0.5) / 3 if steps.size else 0.0
-    rises = bright - dark > max(_LEAST_RISE, _LEAST_RISE_SD * noise)
-    return (dark, bright) if rises else None
+    # What the smoothing leaves of the channel's noise is less than a third.
+    is_there = noise.stands_out(bright - dark, noise.noise_sd(channel) / 3)
+    return (dark, bright) if is_there else None
 
 
 def _find(
@@ -124,12 +117,12 @@ def _find(
     count = int(nuclei.max(initial=0))
     best = _highest(nuclei[mask], contrast[mask], count)
     areas = np.bincount(nuclei[mask], minlength=count + 1)
-    smallest = _SMALLEST_OF_DISC * np.pi / 4 * diameter**2
+    smallest = _SMALLEST_OF_DISC * sizes.disc_area(diameter)
     kept = (areas >= smallest) & (best >= _LEAST_CONTRAST)
     kept[0] = False
     if kept.any():
         kept &= areas >= _SMALLEST_OF_MEDIAN * np.median(areas[kept])
-    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[nuclei]
+    return components.keep_labels(nuclei, kept)
 
 
 def _part_hills(height: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,0 +1,31 @@
+"""Tests of cellclass_tf.splits.groups."""
+
+import pytest
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.splits import groups
+
+
+@pytest.mark.parametrize(
+    ("pattern", "group"),
+    [
+        (r"dish\d+", "dish2"),
+        (r"(dish\d+)_", "dish2"),
+        (r"(?P<well>[A-H]\d\d)", "B07"),
+    ],
+)
+def test_the_last_match_names_the_group(pattern, group):
+    found = groups.pattern_of(pattern)
+    assert found.group_in("dish1/dish2_B07.tif", "x.tif") == group
+
+
+@pytest.mark.parametrize("pattern", ["slide", "(slide)?"])
+def test_a_name_without_a_group_is_refused(pattern):
+    with pytest.raises(InputError, match=r"x.tif: --group=.* matches nothing in it"):
+        groups.pattern_of(pattern).group_in("dish1.tif", "x.tif")
+
+
+def test_what_is_no_expression_is_refused_and_none_is_none():
+    with pytest.raises(InputError, match="no regular expression"):
+        groups.pattern_of("(")
+    assert groups.pattern_of(None) is groups.pattern_of("") is None
