@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -91,6 +92,21 @@ class ImageRow:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))
+
+
+def image_name(file_name: str, endings: Iterable[str] | None = None) -> str:
+    """Returns the NAME of the image of a file: without its ending, odd characters as '_'.
+
+    It never begins with a dot, and is neither empty nor longer than names may be.
+
+    Args:
+      file_name: without folders.
+      endings: those that are taken away, in any case, with an '.ome' before them; None
+        for whatever ending there is.
+    """
+    known = r"\.[^.]*" if endings is None else "|".join(map(re.escape, endings))
+    stem = re.sub(rf"(?<=.)(\.ome)?({known})$", "", file_name, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.+-]+", "_", stem).lstrip(".")[:100] or "_"
 
 
 class Cost(NamedTuple):

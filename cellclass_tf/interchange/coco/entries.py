@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from cellclass_tf import errors
 from cellclass_tf.core.cells import UNKNOWN
+from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
@@ -171,7 +172,10 @@ def _row_of(
         if exact:
             return exact
         matches = (
-            matches or by_name.get(path.stem) or by_name.get(name_of(path.name)) or ()
+            matches
+            or by_name.get(path.stem)
+            or by_name.get(image_name(path.name))
+            or ()
         )
     if len(matches) > 1:
         of_type = [row for row in matches if row.cell_type == culture]
@@ -194,9 +198,3 @@ def _names(entry: ListedImage) -> list[str]:
 def safe(category: str) -> str:
     """A category's name as that of a type."""
     return re.sub(r"[^A-Za-z0-9._+-]", "-", category)
-
-
-def name_of(file_name: str) -> str:
-    """NAME of an image of that file, as `convert` calls it."""
-    stem = pathlib.PurePosixPath(file_name).stem
-    return re.sub(r"[^\w.+-]+", "_", stem).lstrip(".")[:100] or "_"

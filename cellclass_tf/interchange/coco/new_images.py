@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellclass_tf.core.cells import UNKNOWN
+from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
-from cellclass_tf.interchange.coco.entries import ListedImage, name_of, safe
+from cellclass_tf.interchange.coco.entries import ListedImage, safe
 from cellclass_tf.interchange.coco.reading import CocoFile, pieces_of_image
 from cellclass_tf.splits import assignment, groups, near_duplicates
 from cellclass_tf.storage import digests, png
@@ -95,7 +96,7 @@ class Adding:
         has_split = split in assignment.SPLITS and group not in self._groups
         raw_file = path.relative_to(self._root) if self._root in path.parents else path
         return ImageRow(
-            image=f"{culture}/{name_of(path.name)}.png",
+            image=f"{culture}/{image_name(path.name)}.png",
             cell_type=culture,
             group=group,
             raw_file=raw_file.as_posix(),

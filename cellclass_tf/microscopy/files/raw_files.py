@@ -9,6 +9,7 @@ import re
 
 from absl import logging
 
+from cellclass_tf.core.manifest import image_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files
@@ -97,13 +98,8 @@ def find(
 
 
 def stem_of(name: str) -> str:
-    """A file's name without an image's ending; odd characters become '_'.
-
-    It never begins with a dot, and is neither empty nor longer than names may be.
-    """
-    endings = "|".join(re.escape(suffix) for suffix in readers.SUFFIXES)
-    name = re.sub(rf"(\.ome)?({endings})$", "", name, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.+-]+", "_", name).lstrip(".")[:100] or "_"
+    """A file's name without an image's ending; see `manifest.image_name`."""
+    return image_name(name, readers.SUFFIXES)
 
 
 def _paths_below(source: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, str]]:
