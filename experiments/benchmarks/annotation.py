@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import json
 import pathlib
-import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from absl import app, flags
 
+from cellclass_tf.labels import sizes
+from experiments.benchmarks import processes
 from experiments.benchmarks.fields import contiguous, drawn_by_hand
 
 SIZE_PX = 1104
@@ -80,7 +79,7 @@ def scores() -> None:
     rows = []
     for name, image, true in fields:
         areas = np.bincount(true.ravel())[1:]
-        diameter = float(np.mean(2 * np.sqrt(areas / np.pi)))
+        diameter = float(np.mean(sizes.diameters_of(areas)))
         row = []
         for finder in finders.values():
             start = time.perf_counter()
@@ -115,9 +114,7 @@ def doubts() -> None:
         finder = cc.CellposeAnnotator(_WEIGHTS.value, None, *thresholds)
         table = []
         for _, image, true in drawn_by_hand(pathlib.Path(_IMAGES.value)):
-            diameter = float(
-                np.mean(2 * np.sqrt(np.bincount(true.ravel())[1:] / np.pi))
-            )
+            diameter = float(np.mean(sizes.diameters_of(sizes.areas_of(true))))
             labels, _, sure = finder.annotate(image, diameter)
             found = nouns.Cells.from_labels(labels, ("cell",))
             wrong = set(matching.match_cells(true, labels, 0.5).invented.tolist())
@@ -267,18 +264,8 @@ def export(count: int) -> None:
     start = time.perf_counter()
     outcome = cc.export_coco(root, output)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = sum(p.stat().st_size for p in output.glob("annotations/*.json")) / 1e6
-    print(json.dumps([count, len(outcome.done), seconds, peak, size]))
-
-
-def _in_a_process(*arguments: str) -> str:
-    command = [sys.executable, "-m", "experiments.benchmarks.annotation"]
-    command += [f"--{f.name}={f.value}" for f in (_FOLDER, _WEIGHTS)]
-    found = subprocess.run(
-        [*command, *arguments], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return found.stdout
+    print(json.dumps([count, len(outcome.done), seconds, processes.peak_mb(), size]))
 
 
 def main(_) -> None:
@@ -302,11 +289,11 @@ def main(_) -> None:
             root = pathlib.Path(_FOLDER.value)
             for name in ("study", "coco"):
                 shutil.rmtree(root / f"{name}_{count}", ignore_errors=True)
-            _in_a_process(f"--exported={count}", "--task=make")
-            line = _in_a_process(f"--exported={count}", "--task=export").splitlines()[
-                -1
-            ]
-            count, done, seconds, peak, size = json.loads(line)
+            flags = {flag.name: flag.value for flag in (_FOLDER, _WEIGHTS)}
+            flags["exported"] = count
+            processes.run_again(__spec__.name, task="make", **flags)
+            found = processes.run_again(__spec__.name, task="export", **flags)
+            count, done, seconds, peak, size = found
             each = 1e3 * seconds / done
             print(f"| {done} | {seconds:.1f} | {each:.0f} | {peak:.0f} | {size:.1f} |")
             for name in ("study", "coco"):

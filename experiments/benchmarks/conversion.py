@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import resource
 import shutil
-import subprocess
 import sys
 import time
 
 import numpy as np
 from absl import app, flags
+
+from experiments.benchmarks import processes
 
 SIZE_PX = 1104
 # Fields that differ; the others are these, turned and shifted.
@@ -94,13 +94,9 @@ def converted(folder: pathlib.Path, study: pathlib.Path, processes: int) -> floa
 
 def measure(task: str) -> dict:
     """Runs one row in a process of its own."""
-    command = [sys.executable, "-m", "experiments.benchmarks.conversion"]
-    command += [f"--{f.name}={f.value}" for f in (_FOLDER, _FIELDS, _MANY)]
     print(task, file=sys.stderr, flush=True)
-    found = subprocess.run(
-        [*command, f"--task={task}"], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return json.loads(found.stdout.splitlines()[-1])
+    flags = {flag.name: flag.value for flag in (_FOLDER, _FIELDS, _MANY)}
+    return processes.run_again(__spec__.name, task=task, **flags)
 
 
 def run_task(task: str) -> dict:
@@ -117,9 +113,7 @@ def run_task(task: str) -> dict:
         seconds = converted(raw, study, int(task[-1]))
     else:
         seconds = bare(raw, study, task == "bare, Pillow's defaults")
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(kind).ru_maxrss for kind in kinds)
-    return {"seconds": seconds, "peak_mb": peak / 1024}
+    return {"seconds": seconds, "peak_mb": processes.peak_mb(children=True)}
 
 
 def main(_) -> None:

@@ -25,7 +25,7 @@ import cellclass_tf as cc
 from cellclass_tf.annotation import changes
 from cellclass_tf.core import cells as nouns
 from cellclass_tf.core.manifest import ImageRow
-from cellclass_tf.labels import matching
+from cellclass_tf.labels import matching, sizes
 from cellclass_tf.storage import png
 from experiments.benchmarks.fields import drawn_by_hand
 
@@ -53,9 +53,7 @@ def make_study(root: pathlib.Path) -> cc.Study:
         png.write_png(study.image_path(row), image)
         labels = true
         if not held_out and not _ALL_BY_HAND.value:
-            diameter = float(
-                np.mean(2 * np.sqrt(np.bincount(true.ravel())[1:] / np.pi))
-            )
+            diameter = float(np.mean(sizes.diameters_of(sizes.areas_of(true))))
             labels, drawn = corrected(true, finder.annotate(image, diameter).labels)
             row = dataclasses.replace(row, by_hand=changes.text_of(drawn))
         cells = nouns.Cells.from_labels(labels, types, cell_type)

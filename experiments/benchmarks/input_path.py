@@ -13,14 +13,13 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
-import resource
 import statistics
-import subprocess
-import sys
 import time
 
 import numpy as np
 from absl import app, flags
+
+from experiments.benchmarks import processes
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
 _CELLS = flags.DEFINE_list("cells", ["110", "300"], "Cells of a field.")
@@ -76,10 +75,8 @@ def main(_) -> None:
 
 
 def _run(root: pathlib.Path, what: str) -> dict:
-    this = [sys.executable, "-m", __spec__.name, f"--one={root}|{what}"]
-    flag = [f"--folder={root}", f"--images={_IMAGES.value}"]
-    done = subprocess.run([*this, *flag], check=True, stdout=subprocess.PIPE)
-    return json.loads(done.stdout.splitlines()[-1])
+    flags = {"folder": root, "images": _IMAGES.value, "one": f"{root}|{what}"}
+    return processes.run_again(__spec__.name, **flags)
 
 
 def _measured(root: str, what: str) -> dict:
@@ -101,8 +98,7 @@ def _measured(root: str, what: str) -> dict:
         for _ in range(_IMAGES.value // _BATCH):
             next(batches)
         rate = _IMAGES.value / (time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"rate": rate, "peak": peak}
+    return {"rate": rate, "peak": processes.peak_mb()}
 
 
 def _steps(root: pathlib.Path, path: str) -> dict:

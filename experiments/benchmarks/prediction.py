@@ -13,13 +13,14 @@ made of copies of the first.
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
+import json
 import time
 
 import numpy as np
 from absl import app, flags
+
+from cellclass_tf.labels import sizes
+from experiments.benchmarks import processes
 
 _MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "", "Of cellpose 3; '' leaves it out.")
@@ -50,8 +51,7 @@ def large() -> None:
     start = time.monotonic()
     cells = predictor.predict(np.ascontiguousarray(whole), pixel_size_um=_PIXEL_SIZE_UM)
     seconds = time.monotonic() - start
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"| {_SIZE.value} px | {len(cells)} | {seconds:.0f} | {peak_mb:.0f} |")
+    print(json.dumps([len(cells), seconds, processes.peak_mb()]))
 
 
 def main(_) -> None:
@@ -68,9 +68,7 @@ def main(_) -> None:
         from cellpose import models
 
         model = models.CellposeModel(gpu=False, pretrained_model=_WEIGHTS.value)
-        diameter = float(
-            np.median(2 * np.sqrt(np.bincount(labels.ravel())[1:] / np.pi))
-        )
+        diameter = float(np.median(sizes.diameters_of(sizes.areas_of(labels))))
         runs["cellpose"] = lambda: model.eval(
             image, channels=[2, 3], diameter=diameter, flow_threshold=0.4
         )
@@ -93,9 +91,10 @@ def main(_) -> None:
     for name, value in medians.items():
         print(f"| {name} | {value:.2f} | {value / medians['ours']:.2f} |")
     print("\n| field | cells | s | peak MB |\n|---|---|---|---|", flush=True)
-    command = [sys.executable, "-m", "experiments.benchmarks.prediction", "--task"]
-    values = [f"--model={_MODEL.value}", f"--size={_SIZE.value}"]
-    subprocess.run(command + values, check=True)
+    count, seconds_large, peak = processes.run_again(
+        __spec__.name, task=True, model=_MODEL.value, size=_SIZE.value
+    )
+    print(f"| {_SIZE.value} px | {count} | {seconds_large:.0f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

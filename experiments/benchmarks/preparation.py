@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-import resource
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -23,7 +20,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import png
-from experiments.benchmarks import fields
+from experiments.benchmarks import fields, processes
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
 _FIELDS = flags.DEFINE_list("fields", ["100", "1000"], "Numbers of fields.")
@@ -50,10 +47,9 @@ def main(_) -> None:
         root = folder / f"study_{number}"
         shutil.rmtree(root, ignore_errors=True)
         _make_study(root, number)
-        this = [sys.executable, "-m", __spec__.name, f"--one={root}"]
-        flag = [f"--folder={folder}", f"--processes={_PROCESSES.value}"]
-        done = subprocess.run([*this, *flag], check=True, stdout=subprocess.PIPE)
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = processes.run_again(
+            __spec__.name, folder=folder, processes=_PROCESSES.value, one=root
+        )
         total = found["check"] + found["write"]
         print(
             f"| {number} | {found['check']:.1f} | {found['write']:.1f} | "
@@ -79,7 +75,7 @@ def _measured(root: pathlib.Path) -> dict:
         "write": written - checked,
         "again": time.perf_counter() - written,
         "bytes": int(prepared.info.dataset_size),
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "peak": processes.peak_mb(),
     }
 
 

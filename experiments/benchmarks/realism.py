@@ -23,7 +23,7 @@ from scipy import ndimage
 import cellclass_tf as cc
 from cellclass_tf.datasets import simulation
 from cellclass_tf.drawing import caption, picture
-from cellclass_tf.labels import matching
+from cellclass_tf.labels import matching, sizes
 from cellclass_tf.storage import png
 from experiments.benchmarks.fields import (
     REAL_HEK_PIXEL_SIZE_UM,
@@ -76,7 +76,7 @@ def shrunk(plane: np.ndarray) -> np.ndarray:
 
 
 def mean_diameter_px(labels: np.ndarray) -> float:
-    return float(np.mean(2 * np.sqrt(np.bincount(labels.ravel())[1:] / np.pi)))
+    return float(np.mean(sizes.diameters_of(sizes.areas_of(labels))))
 
 
 def figures(image: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -112,7 +112,7 @@ def figures(image: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def shapes(labels: np.ndarray) -> dict[str, float]:
     """Diameters of whole cells, and neighbours of all of them."""
-    diameters = 2 * np.sqrt(areas_px(labels, labels.max())[whole_cells(labels)] / np.pi)
+    diameters = sizes.diameters_of(areas_px(labels, labels.max())[whole_cells(labels)])
     low, high = quartiles(diameters)
     near = neighbours(labels)
     return {

@@ -60,7 +60,7 @@ def compare(predictor: cc.Predictor, image: np.ndarray, whole: Cells, shift) -> 
     cut = predictor.predict(
         np.ascontiguousarray(image[top:, left:]), pixel_size_um=_PIXEL_SIZE_UM
     )
-    width = float(np.median(2 * np.sqrt(whole.areas_px / np.pi)))
+    width = float(np.median(whole.diameters_px))
     labels = np.zeros(image.shape[:2], np.int32)
     labels[top:, left:] = cut.labels
     middles = (whole.boxes_yxyx[:, :2] + whole.boxes_yxyx[:, 2:]) / 2

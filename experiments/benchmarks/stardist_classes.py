@@ -17,6 +17,7 @@ from PIL import Image
 
 import cellclass_tf as cc
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import sizes
 from cellclass_tf.storage import csv_json
 
 _NAME = "stardist"
@@ -124,7 +125,7 @@ def _predict(model, type_names: tuple[str, ...], scale: float) -> Predict:
 def _scale(study: cc.Study) -> float:
     rows = [row for row in study.rows() if row.split == "train"]
     areas = np.concatenate([study.read_cells(row).areas_px for row in rows])
-    return float(_DIAMETER_PX / np.median(2 * np.sqrt(areas / np.pi)))
+    return float(_DIAMETER_PX / np.median(sizes.diameters_of(areas)))
 
 
 def _shrunk(image: np.ndarray, scale: float) -> np.ndarray:
