@@ -11,6 +11,7 @@ from tests.structure import imports_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "cellclass_tf"
+UNITS = structure.unit_graph(ROOT)
 # A unit imports units of the layers above its own line; README.md lists the same.
 LAYERS = (
     ("errors", "process_state", "versions"),
@@ -25,19 +26,18 @@ LAYERS = (
 
 
 def test_every_unit_has_a_layer():
-    units = structure.unit_graph(ROOT)
-    assert sorted(units) == sorted(unit for layer in LAYERS for unit in layer)
+    assert sorted(UNITS) == sorted(unit for layer in LAYERS for unit in layer)
 
 
 @pytest.mark.parametrize("unit", [unit for layer in LAYERS for unit in layer])
 def test_imports_point_to_lower_layers(unit):
     place = next(i for i, layer in enumerate(LAYERS) if unit in layer)
     lower = {other for layer in LAYERS[:place] for other in layer}
-    assert structure.unit_graph(ROOT)[unit] <= lower
+    assert UNITS[unit] <= lower
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert not structure.cycles_of(structure.unit_graph(ROOT))
+    assert not structure.cycles_of(UNITS)
     assert not structure.cycles_of(structure.module_graph(ROOT))
 
 

@@ -332,7 +332,7 @@ def _record_splits(study: Study, rows: Sequence[ImageRow]) -> None:
 
 def _study_beside(data_dir) -> str | None:
     """The study whose tfds/ a data directory is."""
-    if data_dir and (tfds.core.Path(data_dir).parent / "study.yaml").exists():
+    if data_dir and Study.exists(pathlib.Path(data_dir).parent):
         return str(pathlib.Path(data_dir).parent)
     return None
 
