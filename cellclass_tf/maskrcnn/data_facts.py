@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from official.core import config_definitions as cfg
 
+from cellclass_tf.errors import InputError
+from cellclass_tf.labels.sizes import diameters_of
 from cellclass_tf.maskrcnn.config import (
     LEAST_DETECTIONS,
     LEAST_PROPOSALS,
@@ -110,8 +112,6 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
     """
     import tensorflow_datasets as tfds
 
-    from cellclass_tf.errors import InputError
-
     builder = tfds.builder(name, data_dir=data_dir)
     skip = {"image": tfds.decode.SkipDecoding(), "labels": tfds.decode.SkipDecoding()}
     if "train" not in builder.info.splits:
@@ -134,7 +134,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
             if split == "train":
                 types = example["cells"]["type"]
                 by_type += np.bincount(types, minlength=len(names))
-                diameters.append(sizes.diameters_of(areas))
+                diameters.append(diameters_of(areas))
                 sizes.append(float(example["pixel_size_um"]))
                 decoded += height * width * 5
     # With some unknown, no size would be true of all.
@@ -165,8 +165,6 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
 def _records(builder, split: str, decoders):
     import tensorflow as tf
     import tensorflow_datasets as tfds
-
-    from cellclass_tf.errors import InputError
 
     try:
         yield from tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))

@@ -1,0 +1,40 @@
+"""Tests of cellclass_tf.maskrcnn.export; training_test and one_process_test export."""
+
+import pytest
+
+from cellclass_tf.core.model_metadata import METADATA_FILE
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import export
+from tests.metadata import model_metadata
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(InputError, match="is no exported model"):
+            export._check_output(place)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_new_an_empty_and_a_models_folder_may_be_written(tmp_path):
+    export._check_output(tmp_path / "new")
+    export._check_output(tmp_path)
+    model_metadata().write(tmp_path / METADATA_FILE)
+    export._check_output(tmp_path)
+
+
+def test_a_new_model_takes_the_place_of_the_old_one(tmp_path):
+    old, new = tmp_path / "model", tmp_path / ".part-model"
+    for folder, text in ((old, "old"), (new, "new")):
+        folder.mkdir()
+        (folder / f"{text}.txt").write_text(text)
+    export._swap(new, old)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in old.iterdir()] == ["new.txt"]
+
+
+def test_a_run_without_checkpoints_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match="no checkpoint there"):
+        export.export("cellclass_maskrcnn_small", tmp_path / "run", tmp_path / "model")
+    assert not (tmp_path / "model").exists()

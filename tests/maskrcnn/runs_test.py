@@ -1,0 +1,108 @@
+"""Tests of cellclass_tf.maskrcnn.runs."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import runs
+
+SMALL = "cellclass_maskrcnn_small"
+# What version 0.1.0 wrote beside its checkpoints.
+PREVIOUS = pathlib.Path(__file__).parents[1] / "previous_version" / "training"
+
+
+def write_checkpoints(folder, *names, last=None):
+    """Makes empty checkpoints, and the file that says which of them is the last."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / f"{name}.index").touch()
+    if last:
+        (folder / "checkpoint").write_text(f'model_checkpoint_path: "{last}"\n')
+
+
+def test_a_run_that_begins_leaves_its_parameters_and_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = runs.load_params(SMALL, PREVIOUS)
+    params.task.train_data.seed = 5
+    params.trainer.train_steps = 70
+    params.task.init_checkpoint = ""
+    runs.begin("training", SMALL, params)
+    assert runs.experiment_of("training") == SMALL
+    assert runs.load_params(SMALL, "training").as_dict() == params.as_dict()
+    record = runs.TrainingRecord.read("training/run.json")
+    assert record.folder == str(tmp_path / "training")
+    assert (record.seed, record.steps, record.starting_weights) == (5, 70, None)
+    assert record.dataset_fingerprint == params.task.fingerprint
+    assert record.versions["numpy"] == np.__version__
+
+
+def test_the_record_of_the_version_before_is_read_and_written_in_the_new_format(
+    tmp_path,
+):
+    record = runs.TrainingRecord.read(PREVIOUS / "run.json")
+    assert (record.experiment, record.steps, record.gpus) == (SMALL, 600, 0)
+    assert (record.folder, record.seed) == ("/tmp/previous/training", 0)
+    assert record.versions["cellclass_tf"] == "0.1.0"
+    changed = dataclasses.replace(record, starting_weights="weights.h5", seed=None)
+    changed.write(tmp_path / "run.json")
+    assert runs.TrainingRecord.read(tmp_path / "run.json") == changed
+    content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert content["format"] == "cellclass_tf training 1"
+
+
+def test_a_folder_without_a_run_and_an_experiment_nobody_knows_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"run\.json does not exist: .* no training"):
+        runs.experiment_of(tmp_path)
+    with pytest.raises(InputError, match=r"params\.yaml does not exist: .* no train"):
+        runs.load_params(SMALL, tmp_path)
+    known = "'resnet'; known are cellclass_maskrcnn, cellclass_maskrcnn_small"
+    for call in (runs.check_experiment, lambda name: runs.load_params(name, PREVIOUS)):
+        with pytest.raises(InputError, match=known):
+            call("resnet")
+    (tmp_path / "run.json").write_text('{"experiment": 3}')
+    with pytest.raises(InputError, match=r"run\.json: .*experiment: .*train again"):
+        runs.experiment_of(tmp_path)
+
+
+def test_checkpoints_and_folders_in_a_run_belong_to_it(tmp_path):
+    write_checkpoints(tmp_path, "ckpt-5")
+    write_checkpoints(tmp_path / "best", "best_ckpt-3")
+    for place in ("", "ckpt-5", "best", "best/best_ckpt-3"):
+        assert runs.folder_of(tmp_path / place) == tmp_path
+
+
+def test_the_best_checkpoint_is_found_or_else_the_last_or_the_one_named(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint there. Train a model first"):
+        runs.checkpoint_in(tmp_path)
+    write_checkpoints(tmp_path, "ckpt-5", "ckpt-10", "ckpt-15", last="ckpt-10")
+    assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-10")
+    # A run that has not been evaluated yet.
+    write_checkpoints(tmp_path / "best")
+    assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-10")
+    write_checkpoints(tmp_path / "best", "best_ckpt-5")
+    best = str(tmp_path / "best" / "best_ckpt-5")
+    assert runs.checkpoint_in(tmp_path) == runs.checkpoint_in(best) == best
+    assert runs.checkpoint_in(tmp_path / "ckpt-15") == str(tmp_path / "ckpt-15")
+    with pytest.raises(InputError, match="ckpt-20: no checkpoint there"):
+        runs.checkpoint_in(tmp_path / "ckpt-20")
+
+
+def test_a_network_gets_the_weights_of_its_own_kind_alone(tmp_path):
+    def network(outputs):
+        return tf_keras.Sequential([tf_keras.layers.Dense(outputs, input_shape=(3,))])
+
+    trained, same = network(2), network(2)
+    checkpoint = tf.train.Checkpoint(model=trained).save(str(tmp_path / "ckpt"))
+    runs.restore(same, checkpoint)
+    np.testing.assert_array_equal(same.get_weights()[0], trained.get_weights()[0])
+    larger = tf_keras.Sequential([*network(2).layers, tf_keras.layers.Dense(1)])
+    larger.build((None, 3))
+    for other in (network(4), larger):
+        with pytest.raises(InputError, match="another network than params.yaml"):
+            runs.restore(other, checkpoint)
