@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellclass_tf.errors import one_line
+
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
 
@@ -48,11 +50,12 @@ def draw(
     unit = text_height(width)
     line = round(1.6 * unit)
     canvas, pen = _blank(width, line)
+    entries = [dataclasses.replace(e, text=one_line(e.text)) for e in entries]
     rows = _rows(pen, entries, width, unit)
     canvas, pen = _blank(width, line * (1 + len(rows)) + unit // 2)
     middle = unit // 4 + line // 2
     bar = 0 if pixel_size_um is None else _scale_bar(pen, middle, width, pixel_size_um)
-    text = fit_text(pen, name, width - bar - 2 * unit)
+    text = fit_text(pen, one_line(name), width - bar - 2 * unit)
     pen.text((unit, middle), text, INK, anchor="lm")
     for number, row in enumerate(rows, start=1):
         for left, entry in row:

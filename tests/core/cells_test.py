@@ -107,3 +107,14 @@ def test_piece_is_cut_out_of_a_mask():
     assert piece.corner_yx == (1, 2)
     np.testing.assert_array_equal(piece.mask, [[1, 0, 0], [1, 0, 1]])
     assert DrawnCell.cut(np.zeros((2, 2), bool)) is None
+
+
+@pytest.mark.parametrize(
+    "table", ["cell_type,cell\nHEK,1\nHEK\n", "cell,cell_type\n1,HEK\n2\n"]
+)
+def test_a_table_of_types_that_is_cut_is_refused_by_name(tmp_path, table):
+    cells = Cells.from_labels(np.array([[1, 2]]), ("HEK",), "HEK")
+    cells.write(tmp_path / "a.tif")
+    (tmp_path / "a.csv").write_text(table)
+    with pytest.raises(errors.InputError, match=r"a\.csv"):
+        Cells.read(tmp_path / "a.tif", ("HEK",))

@@ -1,0 +1,46 @@
+"""Tests of cellclass_tf.batch.jobs."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.batch import jobs
+
+
+def fail_with(error):
+    raise error
+
+
+def test_a_result_comes_back_as_a_journal_would_give_it():
+    def count(argument):
+        return {argument: (1, 2), 3: None}
+
+    assert jobs.attempt(count, "a") == ({"a": [1, 2], "3": None}, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("one\ntwo\x07"), r"one\ntwo\x07"),
+        # Some errors say nothing.
+        (MemoryError(), "MemoryError"),
+        # Libraries may want to end the program.
+        (SystemExit("no licence"), "no licence"),
+        (SystemExit(), "SystemExit"),
+    ],
+    ids=repr,
+)
+def test_what_a_function_raises_becomes_a_reason_of_one_line(error, reason):
+    result, found = jobs.attempt(fail_with, error)
+    assert result is None
+    assert found == reason
+
+
+def test_a_result_that_no_journal_can_hold_is_a_failure():
+    result, reason = jobs.attempt(np.zeros, 2)
+    assert result is None
+    assert "ndarray is not JSON serializable" in reason
+
+
+def test_ctrl_c_is_nobodys_failure():
+    with pytest.raises(KeyboardInterrupt):
+        jobs.attempt(fail_with, KeyboardInterrupt())

@@ -1,0 +1,41 @@
+"""Tests of cellclass_tf.core.micrograph."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf.core.micrograph import Micrograph
+
+PIXELS = np.arange(30, dtype=np.uint16).reshape(2, 3, 5)
+
+
+def test_the_size_is_that_of_one_plane():
+    assert Micrograph(PIXELS, ("DAPI", "GFP")).size_yx == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "names", "told"),
+    [
+        (PIXELS, ("DAPI",), r"\(2, 3, 5\) and 1 names"),
+        (PIXELS[0], ("a", "b", "c"), r"\(3, 5\) and 3 names"),
+        (PIXELS[None], ("a",), r"\(1, 2, 3, 5\) and 1 names"),
+    ],
+)
+def test_pixels_without_a_name_for_each_plane_are_refused(pixels, names, told):
+    with pytest.raises(ValueError, match=told):
+        Micrograph(pixels, names)
+
+
+def test_a_copy_with_other_pixels_is_checked_too():
+    one = Micrograph(PIXELS, ("DAPI", "GFP"), file="a.tif")
+    half = dataclasses.replace(one, pixels=PIXELS[:, :2])
+    assert (half.size_yx, half.file) == ((2, 5), "a.tif")
+    with pytest.raises(ValueError, match="C channel names"):
+        dataclasses.replace(one, pixels=PIXELS[:1])
+
+
+def test_micrographs_are_compared_as_objects_not_pixel_by_pixel():
+    one, same = (Micrograph(PIXELS, ("DAPI", "GFP")) for _ in range(2))
+    assert one != same
+    assert len({one, same, one}) == 2

@@ -1,0 +1,30 @@
+"""Tests of cellclass_tf.errors."""
+
+import pytest
+
+from cellclass_tf import errors
+
+
+def test_an_input_error_is_caught_as_a_value_error():
+    with pytest.raises(ValueError, match=r"^a\.png: no pixels\.$"):
+        raise errors.InputError("a.png: no pixels.")
+
+
+@pytest.mark.parametrize("text", ["", "HEK/d2 a.tif", "µm, Zelle ä, 細胞", r"C:\new"])
+def test_text_of_one_line_stays_as_it_is(text):
+    assert errors.one_line(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one\ntwo\r\n", r"one\ntwo\r\n"),
+        ("a\tb\x1b[31m\x00", r"a\tb\x1b[31m\x00"),
+        # Line breaks of Unicode, and a sign that turns the direction of writing.
+        ("a\x85b\u2028c\u202ed", r"a\x85b\u2028c\u202ed"),
+        # What is no UTF-8 in the name of a file.
+        (b"a\xff.png".decode("utf-8", "surrogateescape"), r"a\udcff.png"),
+    ],
+)
+def test_line_breaks_and_control_characters_are_spelt_out(text, expected):
+    assert errors.one_line(text) == expected

@@ -1,0 +1,92 @@
+"""Tests of cellclass_tf.provenance.links."""
+
+import hashlib
+
+import pytest
+
+from cellclass_tf.provenance import links
+from cellclass_tf.provenance.links import Link, Trace
+
+DIGEST = hashlib.sha256(b"new").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "file", "state"),
+    [
+        (DIGEST, "a.tif", "same"),
+        ("0" * 64, "a.tif", "changed"),
+        ("", "a.tif", "not recorded"),
+        (DIGEST, "lost.tif", "missing"),
+        # Nothing to compare with, and no file either.
+        ("", "lost.tif", "missing"),
+    ],
+)
+def test_a_file_is_compared_with_its_record(tmp_path, recorded, file, state):
+    (tmp_path / "a.tif").write_bytes(b"new")
+    link = links.file_link("raw file", [tmp_path / file], recorded, ("scene 1",))
+    assert link.state == state
+    assert link.is_broken == (state in ("changed", "missing"))
+    assert link.says == (str(tmp_path / file), "scene 1")
+    found = DIGEST if file == "a.tif" else ""
+    assert (link.recorded, link.found) == (recorded, found)
+
+
+def test_the_place_that_fits_the_record_is_taken_before_the_first(tmp_path):
+    places = [tmp_path / name for name in ("lost", "old", "new")]
+    places[1].write_bytes(b"old")
+    places[2].write_bytes(b"new")
+    fits = links.file_link("raw file", places, DIGEST)
+    assert (fits.state, fits.says) == ("same", (str(places[2]),))
+    # Where none fits, it is the first that is there.
+    other = links.file_link("raw file", places, "0" * 64)
+    assert (other.state, other.says) == ("changed", (str(places[1]),))
+    nowhere = links.file_link("raw file", [], DIGEST)
+    assert (nowhere.state, nowhere.is_broken) == ("not recorded", False)
+
+
+def test_only_folders_that_look_like_data_are_read(tmp_path):
+    for name in ("a.zarr", "model", "home"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "b").write_text("1")
+    (tmp_path / "model" / "saved_model.pb").write_text("network")
+    assert len(links.sha256_of(tmp_path / "a.zarr")) == 64
+    assert len(links.sha256_of(tmp_path / "model")) == 64
+    assert links.sha256_of(tmp_path / "home") == ""
+
+
+def test_a_trace_is_a_table_that_ends_with_what_is_broken():
+    changed = Link("raw file", "changed", ("a.tif", "scene 1"), "1" * 64, "2" * 64)
+    good = Link("model", "same", ("m",), "3" * 64, "3" * 64)
+    trace = Trace("Cell 2 of a", (good, changed, Link("cells", "missing", ("c",))))
+    assert not trace.passed
+    assert str(trace).splitlines() == [
+        "Cell 2 of a",
+        "",
+        "= same          model           m",
+        " " * 32 + "SHA-256 333333333333",
+        "X changed       raw file        a.tif",
+        " " * 32 + "scene 1",
+        " " * 32 + "SHA-256 was 111111111111, is 222222222222",
+        "! missing       cells           c",
+        "",
+        "Broken: raw file (changed), cells (missing).",
+    ]
+
+
+def test_links_that_nothing_can_confirm_do_not_break_a_trace():
+    stated = Link("quality", "recorded", ("accepted\x1b[2J\nX changed",))
+    trace = Trace("a", (stated, Link("raw file", "not recorded", ("b",))))
+    assert trace.passed
+    # Records are other people's, and draw no lines of their own.
+    assert str(trace).splitlines()[2:] == [
+        "- recorded      quality         accepted?[2J?X changed",
+        "? not recorded  raw file        b",
+        "",
+        "Every link that was recorded holds.",
+    ]
+
+
+def test_paths_below_the_working_folder_are_told_from_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert links.shorten(tmp_path / "raw" / ".." / "a.tif") == "a.tif"
+    assert links.shorten(tmp_path.parent / "b.tif") == str(tmp_path.parent / "b.tif")

@@ -1,0 +1,66 @@
+"""Tests of cellclass_tf.storage.csv_json."""
+
+import json
+
+import pytest
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json
+
+
+def test_texts_come_back_from_a_table_as_they_were(tmp_path):
+    texts = ["a,b", 'say "a"', "two\nlines", "a\r\nb", "a\rb", "µm", " a ", ""]
+    csv_json.write_csv(tmp_path / "a.csv", ["text"], ({"text": t} for t in texts))
+    assert [row["text"] for row in csv_json.read_csv(tmp_path / "a.csv")] == texts
+
+
+def test_columns_keep_their_order_and_what_is_not_known_is_empty(tmp_path):
+    rows = [{"a": None, "b": 2}, {"b": 0.5, "a": False}]
+    csv_json.write_csv(tmp_path / "a.csv", ("b", "a"), rows)
+    assert (tmp_path / "a.csv").read_bytes() == b"b,a\n2,\n0.5,False\n"
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path):
+    # Byte order mark and line ends of Windows.
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfa,b\r\n1,\xc2\xb5\r\n")
+    assert csv_json.read_csv(tmp_path / "a.csv") == [{"a": "1", "b": "µ"}]
+
+
+def test_a_table_in_another_encoding_is_refused_by_name(tmp_path):
+    (tmp_path / "a.csv").write_bytes("a\nµ\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"a\.csv: expected UTF-8.*as 'CSV UTF-8'"):
+        csv_json.read_csv(tmp_path / "a.csv")
+
+
+def test_a_row_that_cannot_be_written_leaves_the_old_table(tmp_path):
+    csv_json.write_csv(tmp_path / "a.csv", ["a"], [{"a": 1}])
+    with pytest.raises(ValueError, match="'b'"):
+        csv_json.write_csv(tmp_path / "a.csv", ["a"], [{"a": 2}, {"b": 3}])
+    assert csv_json.read_csv(tmp_path / "a.csv") == [{"a": "1"}]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_json_keeps_the_order_of_keys_and_ends_its_last_line(tmp_path):
+    value = {"b": [1, None], "a": {"name": "µ"}}
+    csv_json.write_json(tmp_path / "new" / "a.json", value)
+    text = (tmp_path / "new" / "a.json").read_text(encoding="utf-8")
+    assert text.startswith('{\n  "b": [') and text.endswith("}\n")
+    assert json.loads(text) == value
+    with pytest.raises(TypeError, match="set"):
+        csv_json.write_json(tmp_path / "new" / "a.json", {"a": {1}})
+    assert (tmp_path / "new" / "a.json").read_text(encoding="utf-8") == text
+
+
+def test_cells_that_a_row_lacks_are_empty_and_those_too_many_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1\n2,3,\n")
+    assert csv_json.read_csv(path) == [{"a": "1", "b": ""}, {"a": "2", "b": "3"}]
+    path.write_text("a,b\n1,2\n3,4,5\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 3: expected at most 2 cells"):
+        csv_json.read_csv(path)
+
+
+def test_what_is_no_table_is_refused_by_name(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n" + "x" * 200_000)
+    with pytest.raises(InputError, match=r"a\.csv: expected a CSV table"):
+        csv_json.read_csv(tmp_path / "a.csv")
