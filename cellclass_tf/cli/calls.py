@@ -62,11 +62,12 @@ def dataset(study: str, **options: Any) -> batch.Outcome:
 
 
 def check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
+    if bool(study) == bool(dataset):
+        raise InputError("Expected either --study or --dataset.")
+    # They load TensorFlow.
     import cellclass_tf
     import tfds_builders
 
-    if bool(study) == bool(dataset):
-        raise InputError("Expected either --study or --dataset.")
     newest = dataset or tfds_builders.newest_dataset(study, data_dir)
     return cellclass_tf.check_dataset(newest)
 

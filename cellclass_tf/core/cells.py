@@ -269,13 +269,13 @@ class DrawnCell:
         return cls((int(rows[0]), int(columns[0])), box.copy())
 
 
-def labels_of_pieces(
-    pieces: Sequence[DrawnCell], shape_yx: tuple[int, int]
+def labels_of_drawn(
+    drawn: Sequence[DrawnCell], shape_yx: tuple[int, int]
 ) -> tuple[np.ndarray, int]:
     """Puts cells that may overlap into one label image; the smaller cell wins a pixel.
 
     Args:
-      pieces: N cells; of two of one size the earlier one wins.
+      drawn: N cells; of two of one size the earlier one wins.
       shape_yx: height and width of the field.
 
     Returns:
@@ -283,11 +283,11 @@ def labels_of_pieces(
       and the number of pixels that were lost to another cell.
     """
     labels = np.zeros(shape_yx, np.int32)
-    areas = [int(piece.mask.sum()) for piece in pieces]
+    areas = [int(cell.mask.sum()) for cell in drawn]
     # Largest first, so that smaller ones stay on top.
-    for index in sorted(range(len(pieces)), key=lambda i: (-areas[i], -i)):
-        top, left = pieces[index].corner_yx
-        mask = pieces[index].mask
+    for index in sorted(range(len(drawn)), key=lambda i: (-areas[i], -i)):
+        top, left = drawn[index].corner_yx
+        mask = drawn[index].mask
         labels[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = index + 1
     return labels, sum(areas) - int(np.count_nonzero(labels))
 

@@ -119,31 +119,31 @@ def _import_field(
     source: Any,
     made_by: str,
 ) -> dict[str, Any]:
-    arrival = read(row, source)
-    if arrival is None:
+    imported = read(row, source)
+    if imported is None:
         return {"changes": {}, "notes": ["as it was exported"]}
-    cells, size = arrival.cells, study.read_image(row).shape[:2]
+    cells, size = imported.cells, study.read_image(row).shape[:2]
     if cells.labels.shape != size:
         raise InputError(
-            f"{arrival.path or row.image}: the labels have {cells.labels.shape[0]} x "
+            f"{imported.path or row.image}: the labels have {cells.labels.shape[0]} x "
             f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
             "(height x width). Make them from this image, without resizing."
         )
     before = _cells_before(study, row, size)
     found = changes.compare(before.labels, cells.labels)
-    report = {"changes": found.counts, "notes": list(arrival.notes)}
-    if arrival.by_hand is not None and not found and not arrival.by_hand:
+    report = {"changes": found.counts, "notes": list(imported.notes)}
+    if imported.by_hand is not None and not found and not imported.by_hand:
         return report
     drawn = changes.labels_of(row.by_hand, len(before))
-    types_known = arrival.types_known
+    types_known = imported.types_known
     had_types = study.cells_path(row).with_suffix(".csv").exists()
     if not types_known and had_types and (before.type_ids > 0).any():
         default = study.folder_type(row.cell_type) or UNKNOWN
         cells, types_known = _with_types_of(before, cells, found, default), True
-    said = arrival.by_hand
+    said = imported.by_hand
     result = report | {
         "annotator": "import",
-        "annotator_sha256": arrival.sha256,
+        "annotator_sha256": imported.sha256,
         "annotation": made_by,
         "annotator_settings": "",
         "diameter_px": None,

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_pieces, read_labels
+from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_drawn, read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
@@ -239,7 +239,7 @@ def _merge_single_cells(
     paths: Sequence[pathlib.Path],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Puts white-on-black masks into one label image; returns it with notes."""
-    shape, pieces, notes = None, [], []
+    shape, drawn, notes = None, [], []
     for path in paths:
         mask = _read_mask(path)
         shape = shape or mask.shape
@@ -248,17 +248,17 @@ def _merge_single_cells(
                 f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} "
                 f"with {shape}."
             )
-        piece = DrawnCell.cut(mask)
-        if piece is None:
+        cell = DrawnCell.cut(mask)
+        if cell is None:
             notes.append(f"{path.name} is empty")
             continue
-        pieces.append(piece)
-        if sum(p.mask.size for p in pieces) > _MOST_FIELDS * mask.size:
+        drawn.append(cell)
+        if sum(p.mask.size for p in drawn) > _MOST_FIELDS * mask.size:
             raise InputError(
                 f"{path}: the boxes of the masks are together larger than {_MOST_FIELDS} "
                 "fields, as where stray pixels lie far from the cells. Remove those."
             )
-    merged, contested = labels_of_pieces(pieces, shape)
+    merged, contested = labels_of_drawn(drawn, shape)
     if contested:
         notes.append(f"{contested} px lay in more than one mask; the smaller got them")
     return merged, tuple(notes)

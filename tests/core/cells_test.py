@@ -6,7 +6,7 @@ import tifffile
 
 from cellclass_tf import errors
 from cellclass_tf.core import cells
-from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_pieces
+from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_drawn
 
 TYPES = ("HEK", "N2a")
 # Cell 1 is the 7s: rows 0-1, columns 0-1 without a corner; cell 2 is the 9s.
@@ -94,7 +94,7 @@ def test_a_broken_label_file_is_named(tmp_path):
 def test_smaller_of_two_overlapping_pieces_wins_the_pixel():
     large = DrawnCell((0, 0), np.ones((2, 4), bool))
     small = DrawnCell((1, 3), np.ones((2, 1), bool))
-    labels, contested = labels_of_pieces([small, large], (3, 5))
+    labels, contested = labels_of_drawn([small, large], (3, 5))
     expected = [[2, 2, 2, 2, 0], [2, 2, 2, 1, 0], [0, 0, 0, 1, 0]]
     np.testing.assert_array_equal(labels, expected)
     assert contested == 1
@@ -103,9 +103,9 @@ def test_smaller_of_two_overlapping_pieces_wins_the_pixel():
 def test_piece_is_cut_out_of_a_mask():
     mask = np.zeros((4, 6), bool)
     mask[1:3, 2] = mask[2, 4] = True
-    piece = DrawnCell.cut(mask)
-    assert piece.corner_yx == (1, 2)
-    np.testing.assert_array_equal(piece.mask, [[1, 0, 0], [1, 0, 1]])
+    cell = DrawnCell.cut(mask)
+    assert cell.corner_yx == (1, 2)
+    np.testing.assert_array_equal(cell.mask, [[1, 0, 0], [1, 0, 1]])
     assert DrawnCell.cut(np.zeros((2, 2), bool)) is None
 
 

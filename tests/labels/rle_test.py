@@ -23,9 +23,9 @@ def _masks():
 
 @pytest.mark.parametrize("mask", _masks())
 def test_run_lengths_are_those_of_pycocotools(mask):
-    piece = DrawnCell.cut(mask)
+    cell = DrawnCell.cut(mask)
     expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    assert encode_mask(piece.mask, piece.corner_yx, mask.shape) == {
+    assert encode_mask(cell.mask, cell.corner_yx, mask.shape) == {
         "size": list(mask.shape),
         "counts": expected["counts"].decode(),
     }

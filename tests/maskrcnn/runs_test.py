@@ -80,15 +80,15 @@ def test_checkpoints_and_folders_in_a_run_belong_to_it(tmp_path):
 def test_the_best_checkpoint_is_found_or_else_the_last_or_the_one_named(tmp_path):
     with pytest.raises(InputError, match="no checkpoint there. Train a model first"):
         runs.checkpoint_in(tmp_path)
-    write_checkpoints(tmp_path, "ckpt-5", "ckpt-10", "ckpt-15", last="ckpt-10")
-    assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-10")
+    write_checkpoints(tmp_path, "ckpt-5", "ckpt-10", "ckpt-15", last="ckpt-15")
+    assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-15")
     # A run that has not been evaluated yet.
     write_checkpoints(tmp_path / "best")
-    assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-10")
+    assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-15")
     write_checkpoints(tmp_path / "best", "best_ckpt-5")
     best = str(tmp_path / "best" / "best_ckpt-5")
     assert runs.checkpoint_in(tmp_path) == runs.checkpoint_in(best) == best
-    assert runs.checkpoint_in(tmp_path / "ckpt-15") == str(tmp_path / "ckpt-15")
+    assert runs.checkpoint_in(tmp_path / "ckpt-5") == str(tmp_path / "ckpt-5")
     with pytest.raises(InputError, match="ckpt-20: no checkpoint there"):
         runs.checkpoint_in(tmp_path / "ckpt-20")
 

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_pieces
+from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_drawn
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.entries import (
@@ -19,7 +19,7 @@ from cellclass_tf.interchange.coco.entries import (
     read_all,
 )
 from cellclass_tf.interchange.coco.new_images import Adding, types_of_new_study
-from cellclass_tf.interchange.coco.reading import pieces_of_image
+from cellclass_tf.interchange.coco.reading import drawn_cells_of
 from cellclass_tf.interchange.importing import (
     CellsToImport,
     ImportedCells,
@@ -99,15 +99,15 @@ def import_coco(
 
 
 def _read(study: Study, row: ImageRow, entry: ListedImage) -> ImportedCells:
-    pieces, categories, notes = pieces_of_image(entry.coco, entry.image)
+    drawn, categories, notes = drawn_cells_of(entry.coco, entry.image)
     types = [entry.type_named(study, category) for category in categories]
     _check_culture(row, types, entry.where)
-    labels, contested = labels_of_pieces(pieces, entry.image.shape_yx)
+    labels, contested = labels_of_drawn(drawn, entry.image.shape_yx)
     present = (np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1).tolist()
     if contested:
         notes.append(f"{contested} px lay in more than one cell; the smaller got them")
-    if len(present) < len(pieces):
-        covered = len(pieces) - len(present)
+    if len(present) < len(drawn):
+        covered = len(drawn) - len(present)
         notes.append(f"{covered} cells lie wholly under smaller ones and are left out")
     if not entry.image.annotations:
         if row.cells:

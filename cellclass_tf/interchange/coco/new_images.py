@@ -15,7 +15,7 @@ from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.entries import ListedImage, safe
-from cellclass_tf.interchange.coco.reading import CocoFile, pieces_of_image
+from cellclass_tf.interchange.coco.reading import CocoFile, drawn_cells_of
 from cellclass_tf.splits import assignment, groups, near_duplicates
 from cellclass_tf.storage import digests, png
 
@@ -72,7 +72,7 @@ class Adding:
           InputError: if image or outlines are no use, or the name is taken.
         """
         path = image_files.find(entry.image.file_name, entry.coco.path)
-        pieces_of_image(entry.coco, entry.image)
+        drawn_cells_of(entry.coco, entry.image)
         row = self._row(entry, path)
         if row.image in self._taken:
             raise InputError(

@@ -14,7 +14,7 @@ import numpy as np
 
 from cellclass_tf.core.cells import DrawnCell
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange.coco.segmentations import piece_of, short
+from cellclass_tf.interchange.coco.segmentations import drawn_cell_of, short
 from cellclass_tf.storage import png
 
 _SECTIONS = ("images", "annotations", "categories")
@@ -103,7 +103,7 @@ def read_coco(path: str | os.PathLike) -> CocoFile:
     return CocoFile(path, images, categories)
 
 
-def pieces_of_image(
+def drawn_cells_of(
     coco: CocoFile, image: CocoImage
 ) -> tuple[list[DrawnCell], list[str], list[str]]:
     """Makes masks of an image's outlines.
@@ -111,7 +111,7 @@ def pieces_of_image(
     The file's own areas and boxes are not used: they are often those of other things.
 
     Returns:
-      N pieces in the order of the file, which may overlap, the name of the category of
+      N cells in the order of the file, which may overlap, the name of the category of
       each, and notes: a short phrase for all that was left out or does not fit.
 
     Raises:
@@ -122,27 +122,27 @@ def pieces_of_image(
         raise InputError(image.problem)
     single = [a for a in image.annotations if not a.get("iscrowd")]
     _check_outlines_are_there(coco, image, single)
-    pieces, names, wrong_areas, box_px = [], [], 0, 0
+    drawn, names, wrong_areas, box_px = [], [], 0, 0
     for annotation in single:
         try:
-            piece = piece_of(annotation["segmentation"], image.shape_yx)
+            cell = drawn_cell_of(annotation["segmentation"], image.shape_yx)
         except InputError as error:
             raise InputError(
                 f"{coco.path}: image {image.file_name}, annotation "
                 f"{annotation['id']}: {error}. Correct or delete it there."
             ) from error
-        if piece is None:
+        if cell is None:
             continue
-        box_px += piece.mask.size
+        box_px += cell.mask.size
         if box_px > _MOST_BOX_PX:
             raise InputError(
                 f"{coco.path}: image {image.file_name}: the boxes of its annotations "
                 f"sum up to more than {_MOST_BOX_PX:,} px. These are no cells."
             )
-        wrong_areas += _is_wrong(annotation.get("area"), np.count_nonzero(piece.mask))
-        pieces.append(piece)
+        wrong_areas += _is_wrong(annotation.get("area"), np.count_nonzero(cell.mask))
+        drawn.append(cell)
         names.append(coco.categories[annotation["category_id"]])
-    crowds, empty = len(image.annotations) - len(single), len(single) - len(pieces)
+    crowds, empty = len(image.annotations) - len(single), len(single) - len(drawn)
     notes = [
         (crowds, f"{crowds} annotations of crowds (iscrowd) were left out"),
         (empty, f"{empty} annotations cover no pixel and were left out"),
@@ -151,7 +151,7 @@ def pieces_of_image(
             f"{wrong_areas} areas in the file are more than {_AREA_TOLERANCE:.0%} off",
         ),
     ]
-    return pieces, names, [text for count, text in notes if count]
+    return drawn, names, [text for count, text in notes if count]
 
 
 def _load(path: pathlib.Path) -> dict[str, Any]:

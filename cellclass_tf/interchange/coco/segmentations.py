@@ -33,7 +33,7 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def piece_of(segmentation: Any, shape_yx: tuple[int, int]) -> DrawnCell | None:
+def drawn_cell_of(segmentation: Any, shape_yx: tuple[int, int]) -> DrawnCell | None:
     """Makes a mask of polygons, or of run lengths (compressed or not).
 
     Polygons are filled as pycocotools does it, and all of one segmentation are one cell.

@@ -7,7 +7,7 @@ import pytest
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import reading
-from cellclass_tf.interchange.coco.reading import pieces_of_image, read_coco
+from cellclass_tf.interchange.coco.reading import drawn_cells_of, read_coco
 from cellclass_tf.storage import csv_json
 
 
@@ -19,9 +19,9 @@ def test_file_is_read_image_by_image(write_coco):
         [10],
         [20],
     ]
-    pieces, names, notes = pieces_of_image(coco, coco.images[1])
-    assert [piece.corner_yx for piece in pieces] == [(4, 4)]
-    assert pieces[0].mask.tolist() == [[True] * 5] * 5
+    drawn, names, notes = drawn_cells_of(coco, coco.images[1])
+    assert [cell.corner_yx for cell in drawn] == [(4, 4)]
+    assert drawn[0].mask.tolist() == [[True] * 5] * 5
     assert (names, notes) == (["HEK"], [])
 
 
@@ -98,8 +98,8 @@ def test_bad_entry_is_the_problem_of_its_image(
 ):
     coco = read_coco(change(write_coco(), section, 0, **values))
     with pytest.raises(InputError, match=message):
-        pieces_of_image(coco, coco.images[0])
-    assert len(pieces_of_image(coco, coco.images[1])[0]) == 1
+        drawn_cells_of(coco, coco.images[0])
+    assert len(drawn_cells_of(coco, coco.images[1])[0]) == 1
 
 
 def test_annotations_of_an_image_that_is_not_listed_are_a_problem(write_coco, change):
@@ -114,15 +114,15 @@ def test_boxes_without_outlines_are_refused(write_coco, change, empty):
     coco = read_coco(change(write_coco(), "annotations", 0, segmentation=empty))
     message = "image1.png: boxes only: 1 of 1 annotations have no outline"
     with pytest.raises(InputError, match=message):
-        pieces_of_image(coco, coco.images[0])
+        drawn_cells_of(coco, coco.images[0])
 
 
 def test_area_of_the_box_is_not_believed(write_coco, change):
     # A triangle of about half its box of 100 px.
     triangle = {"segmentation": [[0, 0, 10, 0, 0, 10]], "area": 100}
     coco = read_coco(change(write_coco(), "annotations", 0, **triangle))
-    pieces, _, notes = pieces_of_image(coco, coco.images[0])
-    assert pieces[0].mask.sum() < 60
+    drawn, _, notes = drawn_cells_of(coco, coco.images[0])
+    assert drawn[0].mask.sum() < 60
     assert notes == ["1 areas in the file are more than 10% off"]
 
 
@@ -135,8 +135,8 @@ def test_crowds_and_what_covers_nothing_are_left_out_with_a_note(write_coco):
         for number, part in enumerate((crowd, nothing, square))
     ]
     coco = read_coco(write_coco(annotations=annotations))
-    pieces, names, notes = pieces_of_image(coco, coco.images[0])
-    assert (len(pieces), names) == (1, ["HEK"])
+    drawn, names, notes = drawn_cells_of(coco, coco.images[0])
+    assert (len(drawn), names) == (1, ["HEK"])
     assert notes == [
         "1 annotations of crowds (iscrowd) were left out",
         "1 annotations cover no pixel and were left out",
@@ -146,20 +146,20 @@ def test_crowds_and_what_covers_nothing_are_left_out_with_a_note(write_coco):
 def test_masks_without_end_are_refused(write_coco, monkeypatch):
     monkeypatch.setattr(reading, "_MOST_BOX_PX", 40)
     coco = read_coco(write_coco())
-    assert len(pieces_of_image(coco, coco.images[0])[0]) == 1
+    assert len(drawn_cells_of(coco, coco.images[0])[0]) == 1
     monkeypatch.setattr(reading, "_MOST_BOX_PX", 24)
     with pytest.raises(InputError, match="sum up to more than 24 px"):
-        pieces_of_image(coco, coco.images[0])
+        drawn_cells_of(coco, coco.images[0])
 
 
 def test_polygons_of_roboflow_are_read(assets):
     coco = read_coco(assets / "coco" / "embryos" / "_annotations.coco.json")
     assert coco.used_categories == ("correct stage", "incorrect stage")
-    read = [pieces_of_image(coco, image) for image in coco.images]
-    assert sum(len(pieces) for pieces, _, _ in read) == 560
+    read = [drawn_cells_of(coco, image) for image in coco.images]
+    assert sum(len(drawn) for drawn, _, _ in read) == 560
     # The file's areas are those of the boxes.
     assert all("areas in the file" in notes[0] for _, _, notes in read)
-    areas = [np.count_nonzero(piece.mask) for pieces, _, _ in read for piece in pieces]
+    areas = [np.count_nonzero(cell.mask) for drawn, _, _ in read for cell in drawn]
     said = [a["area"] for image in coco.images for a in image.annotations]
     assert np.median(np.divide(areas, said)) < 0.9
 
@@ -170,7 +170,7 @@ def test_boxes_of_roboflow_are_refused_for_each_image(assets):
     for image in coco.images:
         count = len(image.annotations)
         with pytest.raises(InputError, match=f"boxes only: {count} of {count}"):
-            pieces_of_image(coco, image)
+            drawn_cells_of(coco, image)
 
 
 def test_results_of_coco_are_refused_with_what_they_lack(assets):

@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 from cellclass_tf.core.cells import DrawnCell
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange.coco.segmentations import piece_of, polygons_of
+from cellclass_tf.interchange.coco.segmentations import drawn_cell_of, polygons_of
 from cellclass_tf.labels.rle import encode_mask
 
 
@@ -21,25 +21,25 @@ def _random_masks(count=300):
             yield mask
 
 
-def _whole(piece, shape):
+def _whole(cell, shape):
     mask = np.zeros(shape, bool)
-    if piece is not None:
-        top, left = piece.corner_yx
-        mask[top : top + piece.mask.shape[0], left : left + piece.mask.shape[1]] = (
-            piece.mask
+    if cell is not None:
+        top, left = cell.corner_yx
+        mask[top : top + cell.mask.shape[0], left : left + cell.mask.shape[1]] = (
+            cell.mask
         )
     return mask
 
 
 def _encoded(mask):
-    piece = DrawnCell.cut(mask)
-    return encode_mask(piece.mask, piece.corner_yx, mask.shape)
+    cell = DrawnCell.cut(mask)
+    return encode_mask(cell.mask, cell.corner_yx, mask.shape)
 
 
 def test_polygons_are_filled_to_the_same_mask_by_pycocotools():
     for mask in _random_masks():
-        piece = DrawnCell.cut(mask)
-        polygons = polygons_of(piece.mask, piece.corner_yx)
+        cell = DrawnCell.cut(mask)
+        polygons = polygons_of(cell.mask, cell.corner_yx)
         if polygons is None:
             continue
         runs = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
@@ -61,16 +61,16 @@ def test_every_kind_of_run_lengths_becomes_the_mask_in_its_box():
         counts = np.diff([0, *steps, flat.size]).tolist()
         expected = DrawnCell.cut(mask)
         for counts_of_kind in (runs["counts"], runs["counts"].encode(), counts):
-            piece = piece_of({**runs, "counts": counts_of_kind}, mask.shape)
-            assert piece.corner_yx == expected.corner_yx
-            np.testing.assert_array_equal(piece.mask, expected.mask)
+            cell = drawn_cell_of({**runs, "counts": counts_of_kind}, mask.shape)
+            assert cell.corner_yx == expected.corner_yx
+            np.testing.assert_array_equal(cell.mask, expected.mask)
 
 
 def test_runs_of_length_zero_are_passed_over():
     # Columns of 2 px: background 1, cell 1, background 0, cell 2, background 2.
     runs = {"size": [2, 3], "counts": [1, 1, 0, 2, 2, 0]}
     expected = [[0, 1, 0], [1, 1, 0]]
-    np.testing.assert_array_equal(_whole(piece_of(runs, (2, 3)), (2, 3)), expected)
+    np.testing.assert_array_equal(_whole(drawn_cell_of(runs, (2, 3)), (2, 3)), expected)
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (61, 33)])
@@ -80,21 +80,21 @@ def test_polygons_are_filled_as_pycocotools_does_it(shape):
         corners = rng.uniform(-2, np.array(shape[::-1]) + 2, (rng.integers(3, 9), 2))
         polygons = [np.round(corners, 1).ravel().tolist()]
         runs = coco_mask.merge(coco_mask.frPyObjects(polygons, *shape))
-        found = _whole(piece_of(polygons, shape), shape)
+        found = _whole(drawn_cell_of(polygons, shape), shape)
         np.testing.assert_array_equal(found, coco_mask.decode(runs))
 
 
 def test_polygons_of_one_cell_are_one_mask():
     parts = [[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]]
     # Two squares of 4 px that share one pixel.
-    assert piece_of(parts, (5, 5)).mask.sum() == 7
+    assert drawn_cell_of(parts, (5, 5)).mask.sum() == 7
 
 
 def test_what_covers_no_pixel_is_none():
-    assert piece_of([[1, 1, 3, 1, 2, 1]], (5, 5)) is None
-    assert piece_of({"size": [5, 5], "counts": [25]}, (5, 5)) is None
+    assert drawn_cell_of([[1, 1, 3, 1, 2, 1]], (5, 5)) is None
+    assert drawn_cell_of({"size": [5, 5], "counts": [25]}, (5, 5)) is None
     # Within the 2 px that are cut.
-    assert piece_of([[-2, 0, -1, 0, -1, 3, -2, 3]], (5, 5)) is None
+    assert drawn_cell_of([[-2, 0, -1, 0, -1, 3, -2, 3]], (5, 5)) is None
 
 
 def test_large_field_costs_no_more_than_its_cells():
@@ -103,11 +103,11 @@ def test_large_field_costs_no_more_than_its_cells():
     shape = (10_000, 10_000)
     square = [[5000, 5000, 5040, 5000, 5040, 5040, 5000, 5040]]
     tracemalloc.start()
-    piece = piece_of(square, shape)
-    assert encode_mask(piece.mask, piece.corner_yx, shape)["size"] == list(shape)
+    cell = drawn_cell_of(square, shape)
+    assert encode_mask(cell.mask, cell.corner_yx, shape)["size"] == list(shape)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (piece.corner_yx, piece.mask.shape) == ((5000, 5000), (40, 40))
+    assert (cell.corner_yx, cell.mask.shape) == ((5000, 5000), (40, 40))
     assert peak < 1e6
 
 
@@ -146,13 +146,13 @@ def test_large_field_costs_no_more_than_its_cells():
 )
 def test_what_is_no_segmentation_says_what_is_wrong(segmentation, message):
     with pytest.raises(InputError, match=message):
-        piece_of(segmentation, (5, 6))
+        drawn_cell_of(segmentation, (5, 6))
 
 
 def test_endless_outline_is_refused():
     zigzag = [value for n in range(200) for value in (n % 2 * 9999, n % 2 * 9999)]
     with pytest.raises(InputError, match="is 1,989,801 px long"):
-        piece_of([zigzag], (10_000, 10_000))
+        drawn_cell_of([zigzag], (10_000, 10_000))
 
 
 def test_real_results_are_decoded_as_pycocotools_does_it(assets):
@@ -160,5 +160,5 @@ def test_real_results_are_decoded_as_pycocotools_does_it(assets):
     results = json.loads(path.read_text())
     for result in results[:: max(1, len(results) // 200)]:
         runs = result["segmentation"]
-        found = _whole(piece_of(runs, tuple(runs["size"])), runs["size"])
+        found = _whole(drawn_cell_of(runs, tuple(runs["size"])), runs["size"])
         np.testing.assert_array_equal(found, coco_mask.decode(runs))

@@ -1,0 +1,127 @@
+"""Tests of cellclass_tf.analysis.charts."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from cellclass_tf.analysis import charts
+from cellclass_tf.core.model_metadata import Bin
+from cellclass_tf.drawing.overlay import colour_of_type
+
+SVG = "{http://www.w3.org/2000/svg}"
+HEK = {
+    "share": 0.4,
+    "low": 0.3,
+    "high": 0.55,
+    "corrected": 0.45,
+    "corrected_low": 0.25,
+    "corrected_high": 0.6,
+    "expected": 0.5,
+}
+N2A = {name: round(1 - share, 6) for name, share in HEK.items()}
+# Their colours in a histogram, which stand out from paper.
+DARK_HEK, DARK_N2A = "#a16f00", "#8f5575"
+NOT_KNOWN = dict.fromkeys(HEK) | {"share": 0.4}
+
+
+def shares_svg(**types):
+    return charts.shares_svg({"types": types})
+
+
+def texts_of(svg):
+    return [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def lines_of(svg, stroke):
+    """The (N, 2) points of every path of a colour, as shares of the axes' box."""
+    root = ElementTree.fromstring(svg)
+    box = root.find(f".//{SVG}clipPath/{SVG}rect")
+    x, y, width, height = (float(box.get(n)) for n in ("x", "y", "width", "height"))
+    found = []
+    for path in root.iter(f"{SVG}path"):
+        if f"stroke: {stroke};" in path.get("style", ""):
+            numbers = np.array(re.findall(r"-?[\d.]+", path.get("d")), float)
+            points = numbers.reshape(-1, 2) - (x, y + height)
+            found.append(points / (width, -height))
+    return found
+
+
+def hex_of(type_id):
+    return "#{:02x}{:02x}{:02x}".format(*colour_of_type(type_id))
+
+
+def test_intervals_of_shares_lie_on_the_axis_in_the_colours_of_the_overlays():
+    svg = shares_svg(HEK=HEK, N2a=N2A)
+    for type_id, told in ((1, HEK), (2, N2A)):
+        (corrected,) = lines_of(svg, hex_of(type_id))
+        ends = [told["corrected_low"], told["corrected_high"]]
+        np.testing.assert_allclose(corrected[:, 0], ends, atol=1e-4)
+    counted = lines_of(svg, "#8c8c8c")
+    np.testing.assert_allclose(counted[0][:, 0], [0.3, 0.55], atol=1e-4)
+    np.testing.assert_allclose(counted[1][:, 0], [0.7, 0.45], atol=1e-4)
+    # The first type stands above the second.
+    assert counted[0][0, 1] > counted[1][0, 1]
+    texts = texts_of(svg)
+    assert texts.count("HEK") == 1 and texts.count("N2a") == 1
+    assert texts.count("as counted") == 2 and texts.count("corrected") == 2
+
+
+def test_what_could_not_be_estimated_is_not_drawn():
+    svg = shares_svg(HEK=NOT_KNOWN)
+    assert texts_of(svg).count("as counted") == 1
+    assert "corrected" not in texts_of(svg)
+    assert not lines_of(svg, hex_of(1)) and not lines_of(svg, "#8c8c8c")
+    dots = "stroke-dasharray"
+    assert dots not in svg and dots in shares_svg(HEK=HEK)
+
+
+@pytest.mark.parametrize(("share", "side"), [(0.79, "start"), (0.81, "end")])
+def test_the_words_beside_a_share_stay_on_the_page(share, side):
+    svg = shares_svg(HEK=NOT_KNOWN | {"share": share})
+    (beside,) = (
+        text
+        for text in ElementTree.fromstring(svg).iter(f"{SVG}text")
+        if text.text == "as counted"
+    )
+    assert f"text-anchor: {side}" in beside.get("style")
+
+
+def test_one_far_cell_does_not_squeeze_the_histogram():
+    values = np.linspace(100, 200, 1000)
+    svg = charts.histogram_svg({"HEK": np.append(values, 1e6)}, "area (px)")
+    numbers = [float(text) for text in texts_of(svg) if re.fullmatch(r"[\d.]+", text)]
+    assert 190 < max(numbers) < 250
+    # It is counted all the same, in the last bin.
+    heights = lines_of(svg, DARK_HEK)[0][1:-1, 1]
+    assert heights[-1] > 1.1 * np.median(heights)
+
+
+def test_types_of_few_and_of_many_cells_are_equally_high():
+    few = np.arange(30.0)
+    values = {"HEK": few, "N2a": np.repeat(few, 7), "none": np.zeros(0)}
+    svg = charts.histogram_svg(values, "area (px)")
+    one, other = (lines_of(svg, colour)[0] for colour in (DARK_HEK, DARK_N2A))
+    np.testing.assert_allclose(one, other)
+    # Who sees no colours tells them by their dashes; without cells is no entry.
+    assert {"HEK", "N2a"} < set(texts_of(svg)) and "none" not in texts_of(svg)
+    dashed = [line for line in svg.splitlines() if f"stroke: {DARK_N2A};" in line]
+    assert dashed and all("stroke-dasharray" in line for line in dashed)
+
+
+def test_bins_of_more_calls_have_shorter_whiskers_around_what_was_right():
+    bins = [Bin(0.9, 1.0, 0.95, 0.9, 1000), Bin(0.7, 0.9, 0.8, 0.9, 10)]
+    many, few = lines_of(charts.reliability_svg(bins), "#808080")
+    for line, mean in ((many, 0.95), (few, 0.8)):
+        np.testing.assert_allclose(line[:, 0] * 1.02, mean, atol=1e-4)
+        assert line[0, 1] * 1.02 < 0.9 < line[1, 1] * 1.02
+    # Wilson's interval for 9 of 10 and for 900 of 1000.
+    np.testing.assert_allclose(few[:, 1] * 1.02, [0.5958, 0.9821], atol=1e-3)
+    np.testing.assert_allclose(many[:, 1] * 1.02, [0.8799, 0.9171], atol=1e-3)
+
+
+def test_the_same_numbers_give_the_same_bytes():
+    first = shares_svg(HEK=HEK)
+    assert first == shares_svg(HEK=HEK)
+    assert "dc:date" not in first

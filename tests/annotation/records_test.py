@@ -1,0 +1,145 @@
+"""Tests of cellclass_tf.annotation.records."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf import batch
+from cellclass_tf.annotation import records
+from cellclass_tf.core.cells import Cells, read_labels
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json, digests, png
+
+TYPES = ("HEK", "N2a")
+MADE_BY = {"annotator": "watershed", "annotation": "f00d", "diameter_px": 24.0}
+
+
+def cells_of(count):
+    """So many cells of one pixel each, of both types in turn."""
+    labels = np.zeros((4, 5), np.int32)
+    labels[0, :count] = np.arange(1, count + 1)
+    return Cells.from_labels(labels, TYPES, [TYPES[i % 2] for i in range(count)])
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study", TYPES)
+    rows = [ImageRow("HEK/a.png", "HEK"), ImageRow("mixed/m.png", "mixed")]
+    for row in rows:
+        png.write_png(study.image_path(row), np.zeros((4, 5, 3), np.uint8))
+    study.update(rows)
+    return study
+
+
+def row_of(study, image="mixed/m.png"):
+    return next(row for row in study.rows() if row.image == image)
+
+
+def annotated(study, count=2, image="mixed/m.png"):
+    """Writes and records so many cells with their types; returns the row."""
+    row = row_of(study, image)
+    result = records.write_cells(study, row, cells_of(count), MADE_BY, types_csv=True)
+    records.record(study, batch.Outcome(done={image: result}))
+    return row_of(study, image)
+
+
+def test_what_is_written_is_told_by_its_hashes_and_read_back(study):
+    row = row_of(study)
+    result = records.write_cells(study, row, cells_of(3), MADE_BY, types_csv=True)
+    assert [result["cells_sha256"], result["types_sha256"]] == records.state_of(
+        study, row
+    )
+    assert (result["cells"], result["annotator"]) == (3, "watershed")
+    assert study.read_cells(row).cell_types == ("HEK", "N2a", "HEK")
+    # Types that are not known cell by cell leave no table of others behind.
+    result = records.write_cells(study, row, cells_of(1), MADE_BY)
+    assert records.state_of(study, row) == [result["cells_sha256"], ""]
+    assert study.read_cells(row).cell_types == ("unknown",)
+
+
+def test_labels_that_changed_meanwhile_are_not_recorded(study):
+    row, other = row_of(study), row_of(study, "HEK/a.png")
+    done = {
+        r.image: records.write_cells(study, r, cells_of(2), MADE_BY)
+        for r in (row, other)
+    }
+    cells_of(3).write(study.cells_path(row))
+    # Of an image whose row is gone there is nothing to record.
+    records.record(study, batch.Outcome(done=done | {"HEK/gone.png": {}}))
+    assert row_of(study) == row
+    assert row_of(study, "HEK/a.png").cells == 2
+    # What was told for the case of a kill has had its day.
+    assert not list(study.root.rglob("pending/*/*.json"))
+    settled = next(r for r in records.settle(study).rows if r.image == row.image)
+    assert (settled.corrected, settled.cells) == (True, 3)
+
+
+@pytest.mark.parametrize("types_csv", [True, False])
+def test_labels_of_a_killed_run_are_not_taken_for_a_persons(study, types_csv):
+    row = annotated(study, 1)
+    told = MADE_BY | {"annotation": "beef"}
+    result = records.write_cells(study, row, cells_of(2), told, types_csv=types_csv)
+    # Killed before the table, if there was to be one, and before the manifest.
+    study.cells_path(row).with_suffix(".csv").unlink(missing_ok=True)
+    settled = records.settle(study)
+    assert not settled.failures
+    row = row_of(study)
+    assert settled.rows[1] == row
+    assert (row.annotation, row.cells, row.corrected) == ("beef", 2, False)
+    assert row.types_sha256 == result["types_sha256"]
+    assert records.state_of(study, row) == [row.cells_sha256, row.types_sha256]
+    types = TYPES if types_csv else ("unknown", "unknown")
+    assert study.read_cells(row).cell_types == types
+
+
+def test_labels_changed_in_place_are_a_correction_once(study):
+    study.update([dataclasses.replace(annotated(study), by_hand="1", doubts="cut 1")])
+    before = row_of(study)
+    # First the types alone, then the labels.
+    table = study.cells_path(before).with_suffix(".csv")
+    csv_json.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "N2a"}])
+    for count, by_hand in ((2, "1"), (3, "")):
+        if count != 2:
+            cells_of(count).write(study.cells_path(before))
+        for _ in range(2):
+            assert not records.settle(study).failures
+            row = row_of(study)
+            assert (row.annotator, row.annotation) == ("watershed", "f00d*")
+            assert (row.corrected, row.cells, row.by_hand) == (True, count, by_hand)
+            assert row.annotator_settings == "watershed, then changed in place"
+            hashes = [row.cells_sha256, row.types_sha256]
+            assert row.doubts == "" and hashes == records.state_of(study, row)
+
+
+def test_a_field_whose_labels_were_deleted_is_as_never_annotated(study):
+    row = annotated(study)
+    assert row.annotator == "watershed"
+    study.update([dataclasses.replace(row, corrected=True, by_hand="1", reason="mine")])
+    study.cells_path(row_of(study)).unlink()
+    records.settle(study)
+    assert row_of(study) == ImageRow("mixed/m.png", "mixed", reason="mine")
+
+
+def test_labels_that_are_none_any_more_fail_alone_and_keep_their_row(study):
+    before, _ = annotated(study), annotated(study, 1, "HEK/a.png")
+    path = study.cells_path(before)
+    path.write_bytes(b"no TIFF")
+    cells_of(4).write(study.cells_path(row_of(study, "HEK/a.png")))
+    rows, failures = records.settle(study)
+    assert list(failures) == ["mixed/m.png"]
+    assert f"{path} was changed since it was annotated" in failures["mixed/m.png"]
+    assert [(row.image, row.cells) for row in rows] == [("HEK/a.png", 4)]
+    assert row_of(study) == before
+
+
+def test_a_field_that_changed_since_the_plan_is_left_alone(study):
+    row = annotated(study)
+    planned = records.state_of(study, row)
+    assert planned[0] == digests.sha256_of_file(study.cells_path(row))
+    records.check_state(study, row, tuple(planned))
+    study.cells_path(row).with_suffix(".csv").unlink()
+    with pytest.raises(InputError, match="m.tif was changed while the run was under"):
+        records.check_state(study, row, planned)
+    assert read_labels(study.cells_path(row)).max() == 2

@@ -1,0 +1,146 @@
+"""Tests of cellclass_tf.cli.calls."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import cellclass_tf
+from cellclass_tf import batch
+from cellclass_tf.cli import calls
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json, png
+from tests.predictions import write_predictions
+
+TYPES = ("HEK", "N2a")
+
+
+def cells_of(count):
+    """So many cells of 3 x 3 pixels, of both types in turn."""
+    labels = np.zeros((20, 24), np.int32)
+    for i in range(count):
+        labels[4:7, 2 + 5 * i : 5 + 5 * i] = i + 1
+    return Cells.from_labels(labels, TYPES, [TYPES[i % 2] for i in range(count)])
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Fields mixed/a and mixed/b of one and of two cells."""
+    study = Study.create(tmp_path / "study", TYPES)
+    for count, name in enumerate("ab", start=1):
+        row = ImageRow(f"mixed/{name}.png", "mixed", annotator="watershed")
+        study.update([row])
+        png.write_png(study.image_path(row), np.full((20, 24, 3), 40, np.uint8))
+        cells_of(count).write(study.cells_path(row), types_csv=True)
+    return study
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Predictions of mixed/a and mixed/b."""
+    fields = {"mixed/a": cells_of(1), "mixed/b": cells_of(2)}
+    return write_predictions(tmp_path / "run", fields)
+
+
+def export(output, **given):
+    values = dict.fromkeys(("study", "predictions", "first")) | {"segmentation": "rle"}
+    return calls.export(output=output, **values | given)
+
+
+def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
+    source = tmp_path / "masks"
+    cells_of(3).write(source / "mixed" / "a.tif")
+    for number, rows in ((0, slice(0, 9)), (2, slice(8, 12))):
+        mask = np.zeros((20, 24), np.uint8)
+        mask[rows] = 255
+        png.write_png(source / "mixed" / f"b_mask_out_{number}.png", mask)
+    outcome = calls.import_(str(study.root), "masks", str(source), True, None)
+    assert sorted(outcome.done) == ["mixed/a.png", "mixed/b.png"]
+    assert capsys.readouterr().out.splitlines() == [
+        "  mixed/a.png: 2 added, 1 kept",
+        "  mixed/b.png: 2 added, 2 removed",
+        "    24 px lay in more than one mask; the smaller got them",
+    ]
+    # A number is missing, which not everyone allows.
+    png.write_png(source / "mixed" / "b_mask_out_5.png", mask)
+    outcome = calls.import_(str(study.root), "masks", str(source), False, None)
+    assert "number 1 is missing" in str(outcome.failures)
+
+
+@pytest.mark.parametrize("format", ["imagej", "coco", "cellpose"])
+def test_export_takes_a_study_or_predictions_and_not_both(study, run, format):
+    for given in ({}, {"study": study.root, "predictions": run}):
+        with pytest.raises(InputError, match="either --study or --predictions"):
+            export("out", format=format, **given)
+
+
+def test_each_format_of_a_study_is_written_with_its_own_flags(study, tmp_path):
+    for segmentation, kind in (("polygons", list), ("rle", dict)):
+        out = tmp_path / segmentation
+        export(out, study=study.root, format="coco", segmentation=segmentation)
+        (file,) = (out / "annotations").iterdir()
+        told = json.loads(file.read_text(encoding="utf-8"))
+        assert isinstance(told["annotations"][0]["segmentation"], kind)
+    queue = [{"image": "mixed/b.png"}, {"image": "mixed/a.png"}]
+    csv_json.write_csv(study.review_queue_path, ("image",), queue)
+    export(tmp_path / "window", study=study.root, format="cellpose", first=1)
+    (file,) = (tmp_path / "window").rglob("*_seg.npy")
+    assert file.name == "b_seg.npy"
+    export(tmp_path / "rois", study=study.root, format="imagej")
+    assert len(list((tmp_path / "rois").rglob("*.zip"))) == 2
+
+
+def test_predictions_are_exported_but_not_to_be_corrected(run, tmp_path):
+    assert export(tmp_path / "coco", predictions=run, format="coco").done
+    assert (tmp_path / "coco" / "results.json").exists()
+    with pytest.raises(InputError, match="cellpose is for correcting a --study"):
+        export(tmp_path / "window", predictions=run, format="cellpose")
+
+
+def test_check_opens_the_dataset_that_is_named_or_else_the_newest(monkeypatch):
+    # The real ones load TensorFlow.
+    builders = types.SimpleNamespace(newest_dataset=lambda *names: ("newest", *names))
+    monkeypatch.setitem(sys.modules, "tfds_builders", builders)
+    monkeypatch.setattr(cellclass_tf, "check_dataset", lambda folder: folder)
+    assert calls.check(None, "1.0.0", "bucket") == "1.0.0"
+    assert calls.check("study", None, "bucket") == ("newest", "study", "bucket")
+    for given in ((None, None), ("study", "1.0.0")):
+        with pytest.raises(InputError, match="either --study or --dataset"):
+            calls.check(*given, None)
+
+
+def test_dataset_prints_what_it_holds_and_gives_the_outcome(monkeypatch, capsys):
+    class Prepared:
+        outcome = batch.Outcome(failures={"HEK/a.png": "broken"})
+
+        def __str__(self):
+            return "cell_types/study: new"
+
+    def dataset(study, *, data_dir):
+        assert (study, data_dir) == ("study", "bucket")
+        return Prepared()
+
+    builders = types.SimpleNamespace(dataset=dataset)
+    monkeypatch.setitem(sys.modules, "tfds_builders", builders)
+    assert calls.dataset("study", data_dir="bucket") is Prepared.outcome
+    assert capsys.readouterr().out == "cell_types/study: new\n"
+
+
+def test_evaluation_is_told_score_by_score_with_its_interval(study, run):
+    lines = calls.evaluate(str(run), str(study.root)).splitlines()
+    shown = {line.split()[0]: line.split()[1:] for line in lines}
+    assert shown["F1"] == ["1.000", "(1.000", "to", "1.000)"]
+    assert shown["type_accuracy"][0] == "1.000"
+    assert lines[-2].startswith("2 fields, 3 true cells: 0 ")
+    assert lines[-1] == f"All of it is in {run}/evaluation.json"
+    # One field has no interval, and what has no basis has no score.
+    (run / "counts.csv").write_text(
+        "".join((run / "counts.csv").read_text().splitlines(keepends=True)[:2])
+    )
+    lines = calls.evaluate(str(run), str(study.root)).splitlines()
+    shown = {line.split()[0]: line.split()[1:] for line in lines}
+    assert shown["F1"] == ["1.000"]

@@ -1,0 +1,149 @@
+"""Tests of cellclass_tf.interchange.importing."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.interchange import importing
+from cellclass_tf.interchange.importing import CellsToImport, ImportedCells
+from cellclass_tf.storage import png
+
+TYPES = ("HEK", "N2a")
+IMAGES = ("HEK/a.png", "HEK/same.png", "N2a/same.png", "mixed/m.png")
+# Three cells of 4, 2 and 1 pixels.
+LABELS = np.array([[0, 1, 1, 0, 0], [0, 1, 1, 0, 2], [3, 0, 0, 0, 2]], np.int32)
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study", TYPES)
+    rows = [ImageRow(image, image.split("/")[0]) for image in IMAGES]
+    for row in rows:
+        png.write_png(study.image_path(row), np.zeros((3, 5, 3), np.uint8))
+    study.update(rows)
+    return study
+
+
+def row_of(study, image):
+    return next(row for row in study.rows() if row.image == image)
+
+
+def imported(labels=LABELS, types=None, **said):
+    cells = Cells.from_labels(labels, TYPES, types)
+    return ImportedCells(cells, "5ha", types_known=types is not None, **said)
+
+
+def import_one(study, source, image="mixed/m.png", version=(1,)):
+    """Imports what `source` holds, or raises it if it is an error."""
+
+    def read(row, source):
+        assert row.image == image
+        if isinstance(source, Exception):
+            raise source
+        return source
+
+    candidates = [CellsToImport(row_of(study, image), source, version)]
+    return importing.import_cells(study, candidates, read)
+
+
+def test_what_cannot_be_imported_is_named_and_harms_no_other(study):
+    # Too narrow for its image.
+    narrow = imported(LABELS[:, :4], path="m.coco")
+    candidates = [
+        CellsToImport(row_of(study, "HEK/a.png"), imported()),
+        CellsToImport(row_of(study, "HEK/same.png"), None, problem="two files"),
+        CellsToImport(row_of(study, "mixed/m.png"), narrow),
+        CellsToImport(None, None, name="x.tif", problem="matches no image"),
+    ]
+    outcome = importing.import_cells(study, candidates, lambda row, source: source)
+    assert list(outcome.done) == ["HEK/a.png"]
+    assert outcome.failures["HEK/same.png"] == "two files"
+    assert outcome.failures["x.tif"] == "matches no image"
+    failure = outcome.failures["mixed/m.png"]
+    assert "m.coco: the labels have 3 x 4 px and mixed/m.png has 3 x 5" in failure
+    assert [row.cells for row in study.rows()] == [3, None, None, None]
+
+
+def test_a_source_is_read_again_only_when_it_or_the_image_has_changed(study):
+    assert import_one(study, imported(), version=(1,)).done
+    unread = InputError("was read")
+    assert list(import_one(study, unread, version=(1,)).skipped) == ["mixed/m.png"]
+    assert "was read" in import_one(study, unread, version=(2,)).failures["mixed/m.png"]
+    # What a person corrected in place since is not undone.
+    row = row_of(study, "mixed/m.png")
+    corrected = Cells.from_labels((LABELS == 1).astype(np.int32), TYPES)
+    corrected.write(study.cells_path(row))
+    assert list(import_one(study, unread, version=(1,)).skipped) == ["mixed/m.png"]
+    assert len(study.read_cells(row)) == 1
+    png.write_png(study.image_path(row), np.ones((3, 5, 3), np.uint8))
+    assert "was read" in import_one(study, unread, version=(1,)).failures["mixed/m.png"]
+
+
+def test_a_source_that_changes_nothing_corrects_nothing(study):
+    import_one(study, imported(by_hand=[2]))
+    row = row_of(study, "mixed/m.png")
+    outcome = import_one(study, None, version=(2,))
+    assert outcome.done["mixed/m.png"]["notes"] == ["as it was exported"]
+    assert row_of(study, "mixed/m.png") == row
+    outcome = import_one(study, imported(by_hand=[]), version=(3,))
+    assert outcome.done["mixed/m.png"]["changes"]["kept"] == 3
+    assert row_of(study, "mixed/m.png") == row
+    # One that tells nothing of a person's hand is a person's word all the same.
+    import_one(study, imported(), version=(4,))
+    assert row_of(study, "mixed/m.png").annotation != row.annotation
+
+
+def test_cells_are_drawn_by_hand_if_source_or_manifest_says_so(study):
+    import_one(study, imported(by_hand=[2]))
+    assert row_of(study, "mixed/m.png").by_hand == "2"
+    # The first cell grows, the second stays, and the third goes.
+    labels = LABELS.copy()
+    labels[2, 0], labels[0, 3] = 0, 1
+    outcome = import_one(study, imported(labels), version=(2,))
+    changes = {"added": 0, "redrawn": 1, "removed": 1, "kept": 1}
+    assert outcome.done["mixed/m.png"]["changes"] == changes
+    assert row_of(study, "mixed/m.png").by_hand == "1-2"
+    # A source that tells who drew what tells it of the new cell, too.
+    labels[2, 0] = 3
+    import_one(study, imported(labels, by_hand=[]), version=(3,))
+    assert row_of(study, "mixed/m.png").by_hand == "1-2"
+
+
+def test_cells_that_were_there_keep_their_types_if_a_source_knows_none(study):
+    import_one(study, imported(types=("HEK", "N2a", "HEK")))
+    # They have other numbers now, and the cell of 4 pixels made way for another.
+    labels = np.array([0, 0, 1, 2], np.int32)[LABELS]
+    labels[0, 0] = 3
+    import_one(study, imported(labels), version=(2,))
+    cells = study.read_cells(row_of(study, "mixed/m.png"))
+    assert cells.cell_types == ("N2a", "HEK", "unknown")
+
+
+def test_a_broken_label_image_can_be_replaced(study):
+    row = row_of(study, "mixed/m.png")
+    study.cells_path(row).parent.mkdir(parents=True)
+    study.cells_path(row).write_bytes(b"no TIFF")
+    outcome = import_one(study, imported())
+    assert outcome.done["mixed/m.png"]["changes"]["added"] == 3
+    row = row_of(study, "mixed/m.png")
+    assert (row.annotator, row.annotator_sha256) == ("import", "5ha")
+    assert (row.cells, row.corrected, row.by_hand) == (3, True, "1-3")
+
+
+def test_a_file_belongs_to_the_first_name_that_fits_in_its_types_folder(study):
+    path, rows = pathlib.Path("x.tif"), study.rows()
+
+    def find(names, *folders):
+        return importing.find_row(path, names, folders, rows, "Call it y.").image
+
+    assert find(["m", "a"]) == "mixed/m.png"
+    assert find(["nobody", "a"]) == "HEK/a.png"
+    assert find(["same"], "HEK", "results", "N2a", "2024") == "N2a/same.png"
+    with pytest.raises(InputError, match="x.tif: matches HEK/same.png, N2a/same.png"):
+        find(["same"], "results")
+    with pytest.raises(InputError, match="no image of type N2a in .* Call it y."):
+        find(["a"], "N2a")

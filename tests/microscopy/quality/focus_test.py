@@ -1,0 +1,72 @@
+"""Tests of cellclass_tf.microscopy.quality.focus."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cellclass_tf.microscopy.quality import focus
+
+
+def measure(plane, step=2):
+    reduced = plane[::step, ::step].astype(np.float32)
+    return focus.measure(plane, ndimage.gaussian_filter(reduced, 1), step)
+
+
+def speckles(shape, sigma, contrast=3000, seed=0):
+    """Structures about as large as `sigma` pixels, without any noise of a camera."""
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    smooth = ndimage.gaussian_filter(noise, sigma, mode="wrap")
+    return 20_000 + contrast * smooth / smooth.std()
+
+
+def camera(plane, read_noise=0.0):
+    noise = np.random.default_rng(1).normal(0, read_noise, plane.shape)
+    return np.rint(plane + noise).astype(np.uint16)
+
+
+@pytest.mark.parametrize("period", [8, 16, 32])
+def test_the_laplacian_of_a_wave_is_that_of_its_period(period):
+    wave = 1000 + 500 * np.sin(2 * np.pi * np.arange(256) / period)
+    _, laplacian = measure(camera(np.tile(wave, (256, 1))))
+    # The second derivative of a wave is its square of frequency times the wave.
+    assert laplacian == pytest.approx(4 * np.log10(2 * np.pi / period), abs=0.05)
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.0])
+def test_the_slope_is_the_exponent_of_the_power(exponent):
+    y, x = np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)[None]
+    frequency = np.maximum(np.hypot(y, x), 1 / 512)
+    # The power of what is above a period of 3 px is left out, as an objective does.
+    amplitude = frequency ** (-exponent / 2) * (frequency < 1 / 3)
+    white = np.fft.rfft2(np.random.default_rng(0).standard_normal((512, 512)))
+    plane = np.fft.irfft2(white * amplitude)
+    slope, _ = measure(camera(20_000 + 3000 * plane / plane.std()))
+    assert slope == pytest.approx(-exponent, abs=0.3)
+
+
+def test_the_noise_of_the_camera_does_not_count():
+    plane = speckles((256, 256), 6)
+    clean, noisy = measure(camera(plane)), measure(camera(plane, read_noise=1000))
+    # With the noise it would be 0.5 more.
+    assert noisy[1] == pytest.approx(clean[1], abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_plane_of_noise_alone_and_one_of_one_grey_value_say_nothing(seed):
+    noise = np.random.default_rng(seed).normal(1000, 30, (512, 512))
+    assert measure(camera(noise)) == focus.NOTHING
+    assert measure(np.full((512, 512), 7, np.uint8)) == focus.NOTHING
+
+
+def test_only_the_tiles_with_most_structure_count():
+    sharp = speckles((512, 512), 2)
+    plane = np.concatenate([speckles((512, 512), 8, contrast=500), sharp], axis=1)
+    assert measure(camera(plane)) == pytest.approx(measure(camera(sharp)), rel=1e-4)
+
+
+def test_a_plane_too_small_for_a_slope_has_a_sharpness_still():
+    # Of 8 px, where a single frequency lies between those that are measured.
+    wave = 1000 + 500 * np.sin(2 * np.pi * np.arange(8) / 8)
+    slope, laplacian = measure(camera(np.tile(wave, (8, 1))))
+    assert slope == 0
+    assert -3 < laplacian < 0

@@ -1,0 +1,133 @@
+"""Tests of cellclass_tf.workflows.chosen_fields."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellclass_tf import batch
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.microscopy import conversion
+from cellclass_tf.storage import png
+from cellclass_tf.workflows import chosen_fields
+
+
+def write_raw(path, seed=0):
+    """Writes a raw file of 32 x 40 px and two channels, 0.5 µm a pixel."""
+    pixels = np.random.default_rng(seed).integers(100, 999, (2, 32, 40), np.uint16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {"Name": ["DAPI", "GFP"]}
+    metadata = {"axes": "CYX", "Channel": names, "PhysicalSizeX": 0.5}
+    tifffile.imwrite(
+        path, pixels, ome=True, metadata=metadata, photometric="minisblack"
+    )
+
+
+def choose(source, output, **options):
+    """Chooses fields; options of `convert` among them."""
+    given = {n: options.pop(n, None) for n in ("cell_type", "pixel_size_um")}
+    return chosen_fields.choose_fields(
+        source,
+        output,
+        **given,
+        conversion_options=options,
+        engine=batch.IN_THIS_PROCESS,
+    )
+
+
+def convert_and_accept(source, output):
+    """Converts as `choose` does, and takes fields of noise for good ones."""
+    study = Study.open_or_create(output / "converted")
+    conversion.convert(source, study, cell_type="mixed")
+    study.update(dataclasses.replace(r, verdict="accepted") for r in study.rows())
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study", pixel_size_um=0.3)
+    rows = [
+        ImageRow("HEK/a.png", "HEK", pixel_size_um=0.2),
+        ImageRow("HEK/b.png", "HEK", verdict="rejected", reason="blurred"),
+        ImageRow("mixed/m.png", "mixed", verdict="accepted"),
+    ]
+    study.update(rows)
+    return study
+
+
+def test_all_fields_of_a_study_are_chosen_but_the_rejected(study, tmp_path):
+    chosen = choose(study.root, tmp_path / "out")
+    assert [field.stem for field in chosen.fields] == ["HEK/a", "mixed/m"]
+    assert [row.image for row in chosen.rejected] == ["HEK/b.png"]
+    assert [field.pixel_size_um for field in chosen.fields] == [0.2, 0.3]
+    first = chosen.fields[0]
+    assert first.image == study.image_path(first.row)
+    assert chosen.study.root == study.root and not chosen.failures
+    # A study needs no conversion.
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_a_study_is_chosen_alone_with_what_it_rejects(study, tmp_path):
+    chosen = choose(study.root, tmp_path, cell_type="mixed", pixel_size_um=0.7)
+    (field,) = chosen.fields
+    assert (field.stem, field.pixel_size_um) == ("mixed/m", 0.7)
+    assert not chosen.rejected
+    chosen = choose(study.root, tmp_path, cell_type="HEK")
+    assert [field.stem for field in chosen.fields] == ["HEK/a"]
+    assert [row.image for row in chosen.rejected] == ["HEK/b.png"]
+
+
+def test_a_study_without_fields_to_predict_is_refused(study, tmp_path):
+    with pytest.raises(InputError, match=r"no images to predict \(cell_type=N2a\)"):
+        choose(study.root, tmp_path, cell_type="N2a")
+    study.update(dataclasses.replace(r, verdict="rejected") for r in study.rows())
+    with pytest.raises(InputError, match="or all of them are rejected; see .*images"):
+        choose(study.root, tmp_path)
+
+
+def test_types_choose_no_raw_files(tmp_path):
+    write_raw(tmp_path / "raw" / "HEK" / "a.ome.tif")
+    with pytest.raises(InputError, match="--cell_type=HEK chooses images of a study"):
+        choose(tmp_path / "raw", tmp_path / "out", cell_type="HEK")
+    assert not (tmp_path / "out").exists()
+
+
+def test_raw_files_become_fields_of_no_folder_and_broken_ones_are_told(tmp_path):
+    write_raw(tmp_path / "raw" / "HEK" / "a.ome.tif")
+    write_raw(tmp_path / "raw" / "b.ome.tif", seed=1)
+    (tmp_path / "raw" / "c.tif").write_text("no picture")
+    out = tmp_path / "out"
+    convert_and_accept(tmp_path / "raw", out)
+    chosen = choose(tmp_path / "raw", out)
+    # The name of the folder says nothing of the type.
+    assert sorted(field.stem for field in chosen.fields) == ["a", "b"]
+    assert {field.row.cell_type for field in chosen.fields} == {"mixed"}
+    assert {field.pixel_size_um for field in chosen.fields} == {0.5}
+    assert chosen.study.root == out / "converted"
+    for field in chosen.fields:
+        assert png.read_png(field.image).shape == (32, 40, 3)
+    ((name, reason),) = chosen.failures.items()
+    assert name.endswith("c.tif") and "of no known format" in reason
+    chosen = choose(tmp_path / "raw", out, pixel_size_um=0.7)
+    assert {field.pixel_size_um for field in chosen.fields} == {0.7}
+
+
+def test_other_raw_files_of_earlier_runs_are_not_predicted_again(tmp_path):
+    for seed, name in enumerate("ab"):
+        write_raw(tmp_path / name / f"{name}.ome.tif", seed)
+        convert_and_accept(tmp_path / name, tmp_path / "out")
+    chosen = choose(tmp_path / "a", tmp_path / "out")
+    assert [field.stem for field in chosen.fields] == ["a"]
+    assert len(chosen.study.rows()) == 2
+    # Options of the conversion reach it.
+    chosen = choose(tmp_path / "a", tmp_path / "out", nuclei="GFP", cytoplasm="DAPI")
+    assert [field.row.nuclei_channel for field in chosen.fields] == ["GFP"]
+
+
+def test_failures_alone_are_an_answer(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.tif").write_text("no picture")
+    chosen = choose(tmp_path / "raw", tmp_path / "out")
+    assert not chosen.fields and not chosen.rejected
+    assert len(chosen.failures) == 1

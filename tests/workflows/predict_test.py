@@ -1,0 +1,218 @@
+"""Tests of cellclass_tf.workflows.predict."""
+
+import csv
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf.analysis import report
+from cellclass_tf.core.model_metadata import METADATA_FILE
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.study import ImageRow
+from cellclass_tf.storage import digests, png
+from tests.metadata import model_metadata
+
+PAGE = "report.html"
+RESULTS = {"cells.csv", "cells.parquet", "counts.csv", "run.json", PAGE}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_report():
+    """A list of what is there in place of the report, whose charts take seconds."""
+
+    def write(out):
+        (out / PAGE).write_text(" ".join(path.name for path in out.iterdir()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "report", write)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model that sees one N2a cell of 24 px in every tile of 64 px."""
+    import tensorflow as tf
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 64, 64, 3], tf.uint8, name="images")]
+    )
+    def serve(images):
+        count = tf.shape(images)[0]
+        boxes = tf.tile([[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1])
+        return {
+            "num_detections": tf.ones([count], tf.int32),
+            "detection_boxes": boxes,
+            "detection_outer_boxes": boxes,
+            "detection_scores": tf.fill([count, 1], 0.9),
+            "detection_probabilities": tf.tile([[[0.25, 0.75]]], [count, 1, 1]),
+            "detection_masks": tf.ones([count, 1, 4, 4]),
+        }
+
+    folder = tmp_path_factory.mktemp("model")
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    model_metadata().write(folder / METADATA_FILE)
+    return folder
+
+
+def image(seed):
+    """(64, 64, 3) uint8 merged image: a cell with a nucleus, and noise."""
+    pixels = np.random.default_rng(seed).integers(0, 9, (64, 64, 3), np.uint8)
+    pixels[..., 0] = 0
+    pixels[20:44, 20:44, 1] += 100
+    pixels[26:38, 26:38, 2] += 200
+    return pixels
+
+
+def make_study(root):
+    study = cc.Study.create(root, pixel_size_um=0.5)
+    rows = [
+        ImageRow("HEK/a.png", "HEK", group="dish1", raw_file="a.czi", raw_sha256="5a"),
+        ImageRow("N2a/b.png", "N2a", group="dish1"),
+    ]
+    for seed, row in enumerate(rows):
+        png.write_png(study.image_path(row), image(seed))
+    study.update(rows)
+    return study
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path / "study")
+
+
+@pytest.fixture(scope="module")
+def predicted(model, tmp_path_factory):
+    """A study and its predictions, whose calls of 0.75 are all uncertain."""
+    folder = tmp_path_factory.mktemp("predicted")
+    study = make_study(folder / "study")
+    outcome = cc.predict(model, study.root, folder / "out", min_probability=0.8)
+    assert list(outcome.done) == ["HEK/a", "N2a/b"] and not outcome.failures
+    return study, folder / "out"
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_field_gets_labels_and_an_overlay_and_all_together_tables(predicted):
+    _, out = predicted
+    shown = {path.name for path in out.iterdir()}
+    assert shown >= RESULTS | {"labels", "overlays"}
+    # It is written last, from all the others.
+    assert set((out / PAGE).read_text().split()) >= RESULTS - {PAGE}
+    predictions = Predictions(out)
+    assert predictions.stems == ("HEK/a", "N2a/b")
+    cells = read_csv(out / "cells.csv")
+    for stem, row in zip(predictions.stems, cells, strict=True):
+        found = predictions.read(stem)
+        (middle,) = np.unique(found.labels[24:40, 24:40])
+        assert middle == 1 and found.cell_types == ("N2a",)
+        assert png.read_png(out / "overlays" / f"{stem}.png").ndim == 3
+        assert (row["image"], row["cell_type"], row["call"]) == (
+            *(stem, "N2a"),
+            "uncertain",
+        )
+        # A pixel has 0.25 µm².
+        assert float(row["area_um2"]) == (found.labels > 0).sum() / 4
+    assert [
+        (row["image"], row["group"], row["n_N2a"], row["uncertain"])
+        for row in read_csv(out / "counts.csv")
+    ] == [("HEK/a", "dish1", "1", "1"), ("N2a/b", "dish1", "1", "1")]
+
+
+def test_the_record_names_images_by_their_stems_and_what_made_them(predicted, model):
+    study, out = predicted
+    record = Predictions(out).record
+    found, second = record.images
+    assert (found.stem, found.image) == ("HEK/a", "HEK/a.png")
+    assert (second.stem, second.image) == ("N2a/b", "N2a/b.png")
+    assert found.sha256 == digests.sha256_of_file(study.root / "images/HEK/a.png")
+    assert found.labels_sha256 == digests.sha256_of_file(out / "labels/HEK/a.tif")
+    assert (found.raw_file, found.raw_sha256) == ("a.czi", "5a")
+    assert found.pixel_size_um == 0.5
+    assert record.settings["min_probability"] == 0.8
+    assert record.settings["score_threshold"] == model_metadata().score_threshold
+    assert (record.folder, record.study) == (str(out), str(study.root))
+    assert record.model == str(model) and not record.rejected
+    assert record.model_sha256 == digests.sha256_of_tree(model)
+    assert record.model_metadata == model_metadata()
+
+
+def test_a_second_call_skips_what_is_done_and_only_that(model, study, tmp_path):
+    out = tmp_path / "out"
+    cc.predict(model, study.root, out)
+    before = read_csv(out / "cells.csv")
+    brighter = image(1)
+    brighter[..., 1] += 50
+    png.write_png(study.root / "images" / "N2a" / "b.png", brighter)
+    outcome = cc.predict(model, study.root, out)
+    assert (list(outcome.skipped), list(outcome.done)) == (["HEK/a"], ["N2a/b"])
+    after = read_csv(out / "cells.csv")
+    assert after[0] == before[0]
+    rise = [float(rows[1]["mean_cytoplasm_grey"]) for rows in (before, after)]
+    assert rise[1] - rise[0] == pytest.approx(50, abs=0.01)
+    assert not cc.predict(model, study.root, out).done
+    assert read_csv(out / "cells.csv") == after
+    # Another threshold changes what is called and drawn, another model everything.
+    assert len(cc.predict(model, study.root, out, min_probability=0.8).done) == 2
+    other = shutil.copytree(model, tmp_path / "other")
+    model_metadata(train_steps=9).write(other / METADATA_FILE)
+    assert len(cc.predict(other, study.root, out, min_probability=0.8).done) == 2
+
+
+def test_rejected_images_are_named_in_the_record_and_not_predicted(
+    model, study, tmp_path
+):
+    first, second = study.rows()
+    study.update([dataclasses.replace(first, verdict="rejected", reason="blurred")])
+    outcome = cc.predict(model, study.root, tmp_path / "out")
+    assert list(outcome.done) == ["N2a/b"]
+    record = Predictions(tmp_path / "out").record
+    assert [(r.image, r.reason) for r in record.rejected] == [("HEK/a.png", "blurred")]
+    assert [i.stem for i in record.images] == ["N2a/b"]
+    assert not (tmp_path / "out" / "labels" / "HEK").exists()
+    study.update([dataclasses.replace(second, verdict="rejected")])
+    with pytest.raises(cc.InputError, match="all of them are rejected"):
+        cc.predict(model, study.root, tmp_path / "out")
+
+
+def test_a_broken_image_fails_alone_and_no_old_tables_stay_where_all_fail(
+    model, study, tmp_path
+):
+    out = tmp_path / "out"
+    cc.predict(model, study.root, out)
+    first, second = (study.image_path(row) for row in study.rows())
+    first.write_bytes(first.read_bytes()[:500])
+    outcome = cc.predict(model, study.root, out)
+    assert list(outcome.failures) == ["HEK/a"] and list(outcome.skipped) == ["N2a/b"]
+    assert "a.png: the PNG cannot be decoded" in outcome.failures["HEK/a"]
+    assert Predictions(out).stems == ("N2a/b",)
+    assert [image.stem for image in Predictions(out).record.images] == ["N2a/b"]
+    assert {path.name for path in out.iterdir()} >= RESULTS
+    second.write_text("no picture")
+    assert len(cc.predict(model, study.root, out).failures) == 2
+    assert not RESULTS & {path.name for path in out.iterdir()}
+
+
+def test_pictures_outside_a_study_are_converted_first_and_have_no_type(model, tmp_path):
+    for seed in range(2):
+        png.write_png(tmp_path / "in" / f"{seed}.png", image(seed))
+    (tmp_path / "in" / "broken.png").write_text("no picture")
+    outcome = cc.predict(model, tmp_path / "in", tmp_path / "out", pixel_size_um=0.25)
+    assert list(outcome.done) == ["0", "1"]
+    assert [path.rpartition("/")[2] for path in outcome.failures] == ["broken.png"]
+    record = Predictions(tmp_path / "out").record
+    assert record.study == str(tmp_path / "out" / "converted")
+    assert [(i.stem, i.image, i.pixel_size_um) for i in record.images] == [
+        ("0", "mixed/0.png", 0.25),
+        ("1", "mixed/1.png", 0.25),
+    ]
+    assert (tmp_path / "out" / "labels" / "0.tif").exists()
+    with pytest.raises(cc.InputError, match="--cell_type=HEK chooses images of a st"):
+        cc.predict(model, tmp_path / "in", tmp_path / "out", cell_type="HEK")
