@@ -11,7 +11,7 @@ from typing import Any
 from absl import logging
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.annotation import records
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.annotation.review import doubts, queue
@@ -114,16 +114,16 @@ def annotate(
         _FieldAnnotation(study, finder),
         jobs,
         description="annotate",
-        journal=records.journal(study),
+        journal=cell_files.journal(study),
         engine=engine,
     )
-    records.record(study, done)
+    cell_files.record(study, done)
     queue.write_queue(study)
     return outcome.merge(done)
 
 
 def _accepted_rows(study: Study) -> tuple[Sequence[ImageRow], dict[str, str]]:
-    rows, failures = records.settle(study)
+    rows, failures = cell_files.settle(study)
     accepted = [row for row in rows if row.verdict != REJECTED]
     if not accepted and not failures:
         raise InputError(
@@ -188,9 +188,9 @@ def _job(
     study: Study, row: ImageRow, finder: Annotator, diameter: float | None
 ) -> batch.Job:
     made_by = digests.fingerprint(
-        records.version_of_image(study, row), finder.fingerprint, diameter
+        cell_files.version_of_image(study, row), finder.fingerprint, diameter
     )
-    task = (row, made_by, diameter, records.state_of(study, row))
+    task = (row, made_by, diameter, cell_files.state_of(study, row))
     return batch.Job(row.image, task, made_by, (study.cells_path(row),))
 
 
@@ -249,8 +249,8 @@ class _FieldAnnotation:
             "doubts": doubts.summary(doubtful),
         }
         # Last of all the labels: what fails before leaves the old ones as they are.
-        records.check_state(study, row, planned)
+        cell_files.check_state(study, row, planned)
         queue.write_field(study, row, image, cells, doubtful)
         if not len(cells):
             logging.warning("%s: no cell was found.", row.image)
-        return records.write_cells(study, row, cells, result)
+        return cell_files.write_cells(study, row, cells, result)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.annotation import changes, records
+from cellclass_tf.annotation import cell_files, changes
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
@@ -71,7 +71,7 @@ def export_cellpose(
     """
     study = Study.open(study)
     output = pathlib.Path(output)
-    rows, failures = records.settle(study)
+    rows, failures = cell_files.settle(study)
     rows = [row for row in rows if row.verdict != REJECTED]
     if not rows:
         raise InputError(f"{study.manifest_path}: expected accepted images to export.")

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.annotation import changes, records
+from cellclass_tf.annotation import cell_files, changes
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.study import ImageRow, Study
@@ -83,7 +83,7 @@ def import_cells(
       redrawn, removed and kept, and `notes`.
     """
     # What is imported may replace a label image that is broken.
-    rows = {row.image: row for row in (*study.rows(), *records.settle(study).rows)}
+    rows = {row.image: row for row in (*study.rows(), *cell_files.settle(study).rows)}
     outcome, jobs = batch.Outcome(), []
     for candidate in candidates:
         if candidate.row is None or candidate.problem:
@@ -92,10 +92,10 @@ def import_cells(
             continue
         row = rows[candidate.row.image]
         made_by = digests.fingerprint(
-            "import", records.version_of_image(study, row), candidate.version
+            "import", cell_files.version_of_image(study, row), candidate.version
         )
         # What was imported and then changed in place stays, too.
-        is_there = row.annotation.removesuffix(records.EDITED) == made_by
+        is_there = row.annotation.removesuffix(cell_files.EDITED) == made_by
         if is_there and study.cells_path(row).exists():
             outcome.skipped[row.image] = {}
             continue
@@ -105,9 +105,9 @@ def import_cells(
         lambda task: _import_field(study, read, *task),
         jobs,
         description="import",
-        journal=records.journal(study),
+        journal=cell_files.journal(study),
     )
-    records.record(study, done)
+    cell_files.record(study, done)
     queue.write_queue(study)
     return outcome.merge(done)
 
@@ -151,7 +151,7 @@ def _import_field(
         "by_hand": changes.text_of(found.labels_drawn(drawn, said)),
         "doubts": "",
     }
-    result = records.write_cells(study, row, cells, result, types_csv=types_known)
+    result = cell_files.write_cells(study, row, cells, result, types_csv=types_known)
     queue.forget_field(study, row)
     return result
 

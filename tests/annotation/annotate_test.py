@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from cellclass_tf import batch
-from cellclass_tf.annotation import annotate, records
+from cellclass_tf.annotation import annotate, cell_files
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.annotation.review import queue
@@ -113,13 +113,13 @@ def test_other_settings_and_changed_images_are_done_again(study, calls):
 
 def _kill_before(monkeypatch, name):
     """Has the next call of a function of `records` killed before it begins."""
-    original = getattr(records, name)
+    original = getattr(cell_files, name)
 
     def killed(*args):
-        monkeypatch.setattr(records, name, original)
+        monkeypatch.setattr(cell_files, name, original)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(records, name, killed)
+    monkeypatch.setattr(cell_files, name, killed)
 
 
 def test_killed_run_goes_on_and_the_manifest_gets_whole(study, calls, monkeypatch):

@@ -8,7 +8,7 @@ import unittest.mock
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import records
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
@@ -38,7 +38,7 @@ def study(tmp_path):
             cells = Cells.from_labels(LABELS, study.cell_types, kind)
             made = {"annotator": "watershed", "annotation": "by machine"}
             types_csv = kind is not None
-            made = records.write_cells(study, row, cells, made, types_csv=types_csv)
+            made = cell_files.write_cells(study, row, cells, made, types_csv=types_csv)
             row = dataclasses.replace(row, **made)
         rows.append(row)
     study.update(rows)

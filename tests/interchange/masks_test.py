@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf.annotation import annotate, records
+from cellclass_tf.annotation import annotate, cell_files
 from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -212,7 +212,7 @@ def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
     for name in ("HEK/a", "N2a/b", "mixed/m"):
         _write(source / f"{name}.tif")
     import_masks(study, source)
-    journal = records.journal(study).path
+    journal = cell_files.journal(study).path
     journal.write_bytes(journal.read_bytes()[:-40])
     study.manifest_path.write_bytes(untouched)
     outcome = import_masks(study, source)

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import process_state
-from cellclass_tf.annotation import records
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.annotation.annotators import cellpose_weights
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
@@ -151,12 +151,12 @@ def finetune(
 
 def _version(study: Study, row: ImageRow) -> list[str]:
     """Image, its SHA-256 and those of its cells and types."""
-    return [*records.version_of_image(study, row), *records.state_of(study, row)]
+    return [*cell_files.version_of_image(study, row), *cell_files.state_of(study, row)]
 
 
 def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
     """Returns rows of the corrected fields that are of use, and of all accepted ones."""
-    settled, failures = records.settle(study)
+    settled, failures = cell_files.settle(study)
     every = [row for row in settled if row.verdict != REJECTED]
     rows = []
     for row in every:

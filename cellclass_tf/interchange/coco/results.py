@@ -7,7 +7,11 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.interchange.coco.records import categories_of, image_of, result_of
+from cellclass_tf.interchange.coco.descriptions import (
+    categories_of,
+    image_of,
+    result_of,
+)
 from cellclass_tf.storage import atomic, csv_json
 
 IMAGES_FILE, RESULTS_FILE = "images.json", "results.json"

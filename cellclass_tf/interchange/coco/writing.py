@@ -17,7 +17,7 @@ from cellclass_tf import batch, process_state
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange.coco.records import (
+from cellclass_tf.interchange.coco.descriptions import (
     SEGMENTATIONS,
     annotation_of,
     categories_of,

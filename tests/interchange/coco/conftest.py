@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cellclass_tf.annotation import records
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import csv_json, png
@@ -43,7 +43,9 @@ def make_study(tmp_path):
             if types is None:
                 names = [("HEK", "N2a", "unknown")[i % 3] for i in range(len(cells))]
                 cells = Cells.from_labels(cells.labels, study.cell_types, names)
-            made = records.write_cells(study, row, cells, {}, types_csv=types is None)
+            made = cell_files.write_cells(
+                study, row, cells, {}, types_csv=types is None
+            )
             study.update([dataclasses.replace(row, annotator="import", **made)])
         return study
 

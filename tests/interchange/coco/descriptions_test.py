@@ -3,7 +3,7 @@
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.interchange.coco.records import (
+from cellclass_tf.interchange.coco.descriptions import (
     annotation_of,
     categories_of,
     image_of,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import batch
-from cellclass_tf.annotation import records
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.core.cells import Cells, read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -40,39 +40,41 @@ def row_of(study, image="mixed/m.png"):
 def annotated(study, count=2, image="mixed/m.png"):
     """Writes and records so many cells with their types; returns the row."""
     row = row_of(study, image)
-    result = records.write_cells(study, row, cells_of(count), MADE_BY, types_csv=True)
-    records.record(study, batch.Outcome(done={image: result}))
+    result = cell_files.write_cells(
+        study, row, cells_of(count), MADE_BY, types_csv=True
+    )
+    cell_files.record(study, batch.Outcome(done={image: result}))
     return row_of(study, image)
 
 
 def test_what_is_written_is_told_by_its_hashes_and_read_back(study):
     row = row_of(study)
-    result = records.write_cells(study, row, cells_of(3), MADE_BY, types_csv=True)
-    assert [result["cells_sha256"], result["types_sha256"]] == records.state_of(
+    result = cell_files.write_cells(study, row, cells_of(3), MADE_BY, types_csv=True)
+    assert [result["cells_sha256"], result["types_sha256"]] == cell_files.state_of(
         study, row
     )
     assert (result["cells"], result["annotator"]) == (3, "watershed")
     assert study.read_cells(row).cell_types == ("HEK", "N2a", "HEK")
     # Types that are not known cell by cell leave no table of others behind.
-    result = records.write_cells(study, row, cells_of(1), MADE_BY)
-    assert records.state_of(study, row) == [result["cells_sha256"], ""]
+    result = cell_files.write_cells(study, row, cells_of(1), MADE_BY)
+    assert cell_files.state_of(study, row) == [result["cells_sha256"], ""]
     assert study.read_cells(row).cell_types == ("unknown",)
 
 
 def test_labels_that_changed_meanwhile_are_not_recorded(study):
     row, other = row_of(study), row_of(study, "HEK/a.png")
     done = {
-        r.image: records.write_cells(study, r, cells_of(2), MADE_BY)
+        r.image: cell_files.write_cells(study, r, cells_of(2), MADE_BY)
         for r in (row, other)
     }
     cells_of(3).write(study.cells_path(row))
     # Of an image whose row is gone there is nothing to record.
-    records.record(study, batch.Outcome(done=done | {"HEK/gone.png": {}}))
+    cell_files.record(study, batch.Outcome(done=done | {"HEK/gone.png": {}}))
     assert row_of(study) == row
     assert row_of(study, "HEK/a.png").cells == 2
     # What was told for the case of a kill has had its day.
     assert not list(study.root.rglob("pending/*/*.json"))
-    settled = next(r for r in records.settle(study).rows if r.image == row.image)
+    settled = next(r for r in cell_files.settle(study).rows if r.image == row.image)
     assert (settled.corrected, settled.cells) == (True, 3)
 
 
@@ -80,16 +82,16 @@ def test_labels_that_changed_meanwhile_are_not_recorded(study):
 def test_labels_of_a_killed_run_are_not_taken_for_a_persons(study, types_csv):
     row = annotated(study, 1)
     told = MADE_BY | {"annotation": "beef"}
-    result = records.write_cells(study, row, cells_of(2), told, types_csv=types_csv)
+    result = cell_files.write_cells(study, row, cells_of(2), told, types_csv=types_csv)
     # Killed before the table, if there was to be one, and before the manifest.
     study.cells_path(row).with_suffix(".csv").unlink(missing_ok=True)
-    settled = records.settle(study)
+    settled = cell_files.settle(study)
     assert not settled.failures
     row = row_of(study)
     assert settled.rows[1] == row
     assert (row.annotation, row.cells, row.corrected) == ("beef", 2, False)
     assert row.types_sha256 == result["types_sha256"]
-    assert records.state_of(study, row) == [row.cells_sha256, row.types_sha256]
+    assert cell_files.state_of(study, row) == [row.cells_sha256, row.types_sha256]
     types = TYPES if types_csv else ("unknown", "unknown")
     assert study.read_cells(row).cell_types == types
 
@@ -104,13 +106,13 @@ def test_labels_changed_in_place_are_a_correction_once(study):
         if count != 2:
             cells_of(count).write(study.cells_path(before))
         for _ in range(2):
-            assert not records.settle(study).failures
+            assert not cell_files.settle(study).failures
             row = row_of(study)
             assert (row.annotator, row.annotation) == ("watershed", "f00d*")
             assert (row.corrected, row.cells, row.by_hand) == (True, count, by_hand)
             assert row.annotator_settings == "watershed, then changed in place"
             hashes = [row.cells_sha256, row.types_sha256]
-            assert row.doubts == "" and hashes == records.state_of(study, row)
+            assert row.doubts == "" and hashes == cell_files.state_of(study, row)
 
 
 def test_a_field_whose_labels_were_deleted_is_as_never_annotated(study):
@@ -118,7 +120,7 @@ def test_a_field_whose_labels_were_deleted_is_as_never_annotated(study):
     assert row.annotator == "watershed"
     study.update([dataclasses.replace(row, corrected=True, by_hand="1", reason="mine")])
     study.cells_path(row_of(study)).unlink()
-    records.settle(study)
+    cell_files.settle(study)
     assert row_of(study) == ImageRow("mixed/m.png", "mixed", reason="mine")
 
 
@@ -127,7 +129,7 @@ def test_labels_that_are_none_any_more_fail_alone_and_keep_their_row(study):
     path = study.cells_path(before)
     path.write_bytes(b"no TIFF")
     cells_of(4).write(study.cells_path(row_of(study, "HEK/a.png")))
-    rows, failures = records.settle(study)
+    rows, failures = cell_files.settle(study)
     assert list(failures) == ["mixed/m.png"]
     assert f"{path} was changed since it was annotated" in failures["mixed/m.png"]
     assert [(row.image, row.cells) for row in rows] == [("HEK/a.png", 4)]
@@ -136,10 +138,10 @@ def test_labels_that_are_none_any_more_fail_alone_and_keep_their_row(study):
 
 def test_a_field_that_changed_since_the_plan_is_left_alone(study):
     row = annotated(study)
-    planned = records.state_of(study, row)
+    planned = cell_files.state_of(study, row)
     assert planned[0] == digests.sha256_of_file(study.cells_path(row))
-    records.check_state(study, row, tuple(planned))
+    cell_files.check_state(study, row, tuple(planned))
     study.cells_path(row).with_suffix(".csv").unlink()
     with pytest.raises(InputError, match="m.tif was changed while the run was under"):
-        records.check_state(study, row, planned)
+        cell_files.check_state(study, row, planned)
     assert read_labels(study.cells_path(row)).max() == 2
