@@ -239,10 +239,17 @@ def check_experiment(name: str) -> None:
 def _latest(folder: pathlib.Path) -> str | None:
     if not folder.is_dir():
         return None
-    # The best one has no index of checkpoints, only itself.
-    return tf.train.latest_checkpoint(os.fspath(folder)) or next(
-        (os.fspath(p.with_suffix("")) for p in sorted(folder.glob("*.index"))), None
-    )
+    listed = tf.train.latest_checkpoint(os.fspath(folder))
+    # The best one has no index of checkpoints, only itself, and an index may be lost.
+    found = [path.with_suffix("") for path in folder.glob("*-*.index")]
+    last = max(found, key=lambda path: _step_of(path.name), default=None)
+    return listed or (last and os.fspath(last))
+
+
+def _step_of(checkpoint: str) -> int:
+    """The step in a name such as ckpt-200; -1 if there is none."""
+    step = checkpoint.rpartition("-")[2]
+    return int(step) if step.isdecimal() else -1
 
 
 def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:

@@ -93,6 +93,11 @@ def test_the_best_checkpoint_is_found_or_else_the_last_or_the_one_named(tmp_path
         runs.checkpoint_in(tmp_path / "ckpt-20")
 
 
+def test_without_an_index_the_checkpoint_of_the_last_step_is_found(tmp_path):
+    write_checkpoints(tmp_path, "ckpt-1000", "ckpt-200", "ckpt-90")
+    assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-1000")
+
+
 def test_a_network_gets_the_weights_of_its_own_kind_alone(tmp_path):
     def network(outputs):
         return tf_keras.Sequential([tf_keras.layers.Dense(outputs, input_shape=(3,))])
