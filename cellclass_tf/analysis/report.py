@@ -18,7 +18,7 @@ from cellclass_tf import errors, process_state
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
-from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.predictions import Predictions, overlay_path
 from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.storage import atomic, png
 
@@ -119,7 +119,7 @@ def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
     step = max(1, -(-len(rest) // max(1, count - len(doubtful))))
     shown = []
     for row in [*doubtful, *rest[::step]][:count]:
-        path = predictions.folder / "overlays" / f"{row['image']}.png"
+        path = overlay_path(predictions.folder, row["image"])
         if path.exists():
             shown.append({**row, "picture": _jpeg_source(png.read_png(path))})
     return shown

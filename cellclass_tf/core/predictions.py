@@ -18,6 +18,17 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, paths
 
 CELLS_FILE, COUNTS_FILE = "cells.csv", "counts.csv"
+LABELS_FOLDER, OVERLAYS_FOLDER = "labels", "overlays"
+
+
+def labels_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
+    """Where the label image of a field lies in predictions."""
+    return folder / LABELS_FOLDER / f"{stem}.tif"
+
+
+def overlay_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
+    """Where the picture of a field lies in predictions."""
+    return folder / OVERLAYS_FOLDER / f"{stem}.png"
 
 
 class Predictions:
@@ -126,7 +137,7 @@ class Predictions:
 
     def labels_path(self, stem: str) -> pathlib.Path:
         """Where the label image of a field lies."""
-        return self.folder / "labels" / f"{stem}.tif"
+        return labels_path(self.folder, stem)
 
     def read(self, stem: str) -> Cells:
         """Returns the cells of a field, with types, scores and probabilities.

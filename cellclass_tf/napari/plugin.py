@@ -19,7 +19,7 @@ import numpy as np
 from cellclass_tf.analysis import cell_table, sources
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.micrograph import Micrograph
-from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.predictions import LABELS_FOLDER, Predictions
 from cellclass_tf.core.study import Study
 from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.errors import InputError
@@ -53,7 +53,7 @@ def read_layers(path: str | os.PathLike) -> list[Layer]:
     run = _run_of(path)
     fields = sources.fields_of(run or path)
     if run:
-        stem = path.relative_to(run / "labels").with_suffix("").as_posix()
+        stem = path.relative_to(run / LABELS_FOLDER).with_suffix("").as_posix()
         fields = [field for field in fields if field.stem == stem]
     if not fields:
         raise InputError(f"{path}: no fields with cells.")
@@ -225,6 +225,6 @@ def _run_of(path: pathlib.Path) -> pathlib.Path | None:
     if path.suffix != ".tif":
         return None
     for parent in path.parents:
-        if parent.name == "labels" and (parent.parent / "cells.csv").is_file():
+        if parent.name == LABELS_FOLDER and Predictions.exist(parent.parent):
             return parent.parent
     return None

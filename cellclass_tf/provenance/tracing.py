@@ -15,6 +15,12 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.predictions import (
+    CELLS_FILE,
+    LABELS_FOLDER,
+    OVERLAYS_FOLDER,
+    labels_path,
+)
 from cellclass_tf.core.run_record import RUN_FILE, PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -34,7 +40,7 @@ from cellclass_tf.provenance.links import (
 from cellclass_tf.storage import paths
 
 # What lies in these folders, of predictions and of a study, belongs to one image.
-_FOLDERS = ("labels", "overlays", "images", "cells")
+_FOLDERS = (LABELS_FOLDER, OVERLAYS_FOLDER, "images", "cells")
 # Joins the files of a field with one file a channel, and likewise their SHA-256.
 _SEPARATOR = "|"
 _MOST_TRIED = 200
@@ -133,7 +139,7 @@ def _known(name: str, stems: Mapping[str, str], root: pathlib.Path) -> str:
 def _prediction_links(
     root: pathlib.Path, record: RunRecord, entry: PredictedImage, cell: int | None
 ) -> list[Link]:
-    path, metadata = root / "labels" / f"{entry.stem}.tif", record.model_metadata
+    path, metadata = labels_path(root, entry.stem), record.model_metadata
     trained = (
         {}
         if metadata is None
@@ -150,7 +156,7 @@ def _prediction_links(
     said += lines(settings)
     model = record.places_of_model(root)
     return [
-        _predicted_link(root / "cells.csv", entry.stem, _labels(path), cell),
+        _predicted_link(root / CELLS_FILE, entry.stem, _labels(path), cell),
         file_link("label image", [path], entry.labels_sha256),
         Link("prediction run", RECORDED, (shorten(root / RUN_FILE), *said)),
         file_link("model", model, record.model_sha256, lines(trained)),

@@ -16,6 +16,12 @@ import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, mixture, report
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
+from cellclass_tf.core.predictions import (
+    CELLS_FILE,
+    COUNTS_FILE,
+    labels_path,
+    overlay_path,
+)
 from cellclass_tf.core.run_record import (
     RUN_FILE,
     PredictedImage,
@@ -30,9 +36,9 @@ from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fie
 
 # What a run writes for all its fields together.
 _RESULTS = (
-    "cells.csv",
+    CELLS_FILE,
     cell_table.PARQUET_FILE,
-    "counts.csv",
+    COUNTS_FILE,
     RUN_FILE,
     mixture.MIXTURE_FILE,
     report.REPORT_FILE,
@@ -177,19 +183,19 @@ class _FieldPrediction:
         self, fields: Sequence[ChosenField], results: Mapping[str, Any]
     ) -> None:
         """Writes the tables of all fields, from those of each."""
-        cells_csv = self.output / "cells.csv"
+        cells_csv = self.output / CELLS_FILE
         cell_table.join_csv(cells_csv, [self._table(field) for field in fields])
         cell_table.write_parquet(self.output / cell_table.PARQUET_FILE, cells_csv)
         counts = [results[field.stem]["counts"] for field in fields]
         cell_table.write_counts_csv(
-            self.output / "counts.csv", counts, self.predictor.type_names
+            self.output / COUNTS_FILE, counts, self.predictor.type_names
         )
 
     def _labels(self, field: ChosenField) -> pathlib.Path:
-        return self.output / "labels" / f"{field.stem}.tif"
+        return labels_path(self.output, field.stem)
 
     def _overlay(self, field: ChosenField) -> pathlib.Path:
-        return self.output / "overlays" / f"{field.stem}.png"
+        return overlay_path(self.output, field.stem)
 
     def _table(self, field: ChosenField) -> pathlib.Path:
         return self.output / ".parts" / f"{field.stem}.csv"
