@@ -1,5 +1,6 @@
 """The rules that keep the subpackages apart, and importing light."""
 
+import ast
 import pathlib
 import subprocess
 import sys
@@ -140,3 +141,16 @@ def test_importing_is_light():
 def test_every_public_name_loads():
     code = "import cellclass_tf as cc; [getattr(cc, name) for name in cc.__all__]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_stages_replace_their_own_columns_of_the_manifest_alone():
+    calls = []
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tfds_builders").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_update = isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                "study.update"
+            )
+            if is_update:
+                calls.append(node)
+                assert len(node.args) > 1, (path, ast.unparse(node))
+    assert len(calls) > 5

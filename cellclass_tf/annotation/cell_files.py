@@ -14,7 +14,7 @@ from absl import logging
 
 from cellclass_tf import batch
 from cellclass_tf.core.cells import Cells, read_labels, write_types
-from cellclass_tf.core.manifest import COLUMNS
+from cellclass_tf.core.manifest import ANNOTATION, columns_of
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, digests
@@ -110,11 +110,12 @@ def record(study: Study, outcome: batch.Outcome) -> None:
     """
     rows = {row.image: row for row in study.rows()}
     done = {image: r for image, r in outcome.done.items() if image in rows}
-    study.update(
+    ours = [
         _with(rows[image], result)
         for image, result in done.items()
         if result.get("cells_sha256", "") == _sha256(study.cells_path(rows[image]))
-    )
+    ]
+    study.update(ours, ANNOTATION)
     for image in done:
         _pending(study, rows[image]).unlink(missing_ok=True)
 
@@ -139,7 +140,7 @@ def settle(study: Study) -> Settled:
         if settled != row:
             changed.append(settled)
     if changed:
-        study.update(changed)
+        study.update(changed, ANNOTATION)
     return Settled(rows, failures)
 
 
@@ -244,5 +245,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _with(row: ImageRow, result: dict[str, Any]) -> ImageRow:
-    columns = {name: value for name, value in result.items() if name in COLUMNS}
+    columns = {
+        name: value for name, value in result.items() if name in columns_of(ANNOTATION)
+    }
     return dataclasses.replace(row, **columns)

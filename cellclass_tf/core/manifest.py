@@ -5,72 +5,89 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 ACCEPTED, REJECTED = "accepted", "rejected"
+# Of fields with more than one type: their folder, their type, and their split.
+MIXED = "mixed"
+SPLITS = ("train", "validation", "test", MIXED)
+
+# The parts of a row, each of which one stage writes: convert (three of them), the judge
+# of quality, whoever makes or imports cells, and whoever assigns splits.
+ORIGIN, LIKENESS, QUALITY = "origin", "likeness", "quality"
+VERDICT, ANNOTATION, SPLIT = "verdict", "annotation", "split"
+PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
+
+
+def _of(part: str, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"part": part})
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageRow:
     """One row of images.csv: one merged image and all that is known of it.
 
-    Contrast limits are 'low-high' in the raw file's numbers, `contrast` says whose
-    they are ('group', 'field', or 'kept' of 8-bit colour images), and `contrast_group`
-    names the acquisition group whose images are compared with each other; shares lie in
-    [0, 1]. `scene_hash` is that of `near_duplicates`, '' where it is not known or the field has
-    too little in it. Quality figures are those of `quality.figures`. `verdict` is '' (not judged), 'accepted' or 'rejected';
-    rejected images stay out of the dataset. `annotation` is the fingerprint of what
-    made the cells, `annotator_settings` says it in words, `cells_sha256` is that of the
-    label image and `types_sha256` that of the table of types beside it, `by_hand` names the cells that a person drew ('3,17-20'), and `doubts`
-    counts the doubtful ones by reason.
+    First come the columns that people edit. Each column belongs to one of PARTS, and is
+    replaced by the stage of that part alone; see `Study.update`.
+
+    `verdict` is '' (not judged), 'accepted' or 'rejected'; rejected images stay out of
+    the dataset. Contrast limits are 'low-high' in the raw file's numbers, `contrast` says
+    whose they are ('group', 'field', or 'kept' of 8-bit colour images), and
+    `contrast_group` names the acquisition group whose images are compared with each
+    other; shares lie in [0, 1]. `scene_hash` is that of `near_duplicates`, '' where it is
+    not known or the field has too little in it. Quality figures are those of
+    `quality.figures`. `annotation` is the fingerprint of what made the cells,
+    `annotator_settings` says it in words, `cells_sha256` is that of the label image and
+    `types_sha256` that of the table of types beside it, `by_hand` names the cells that a
+    person drew ('3,17-20'), and `doubts` counts the doubtful ones by reason.
     """
 
-    image: str
-    cell_type: str
-    group: str = ""
-    raw_file: str = ""
-    raw_sha256: str = ""
-    raw_reader: str = ""
-    scene: int = 0
-    scene_name: str = ""
-    time: int = 0
-    z: str = ""
-    nuclei_channel: str = ""
-    cytoplasm_channel: str = ""
-    channels_by: str = ""
-    contrast_group: str = ""
-    contrast: str = ""
-    nuclei_limits: str = ""
-    cytoplasm_limits: str = ""
-    nuclei_clipped: float | None = None
-    cytoplasm_clipped: float | None = None
-    pixel_size_um: float | None = None
-    image_sha256: str = ""
-    scene_hash: str = ""
-    focus_slope: float | None = None
-    focus_laplacian: float | None = None
-    saturated_share: float | None = None
-    nuclei_estimate: int | None = None
-    nucleus_px: float | None = None
-    specks_per_nucleus: float | None = None
-    debris_share: float | None = None
-    glow_share: float | None = None
-    unevenness: float | None = None
-    verdict: str = ""
-    reason: str = ""
-    annotator: str = ""
-    annotator_sha256: str = ""
-    annotation: str = ""
-    annotator_settings: str = ""
-    diameter_px: float | None = None
-    cells: int | None = None
-    cells_sha256: str = ""
-    types_sha256: str = ""
-    corrected: bool = False
-    by_hand: str = ""
-    doubts: str = ""
-    split: str = ""
+    image: str = _of(ORIGIN)
+    cell_type: str = _of(ORIGIN)
+    group: str = _of(ORIGIN, "")
+    verdict: str = _of(VERDICT, "")
+    reason: str = _of(VERDICT, "")
+    corrected: bool = _of(ANNOTATION, False)
+    split: str = _of(SPLIT, "")
+    raw_file: str = _of(ORIGIN, "")
+    raw_sha256: str = _of(ORIGIN, "")
+    raw_reader: str = _of(ORIGIN, "")
+    scene: int = _of(ORIGIN, 0)
+    scene_name: str = _of(ORIGIN, "")
+    time: int = _of(ORIGIN, 0)
+    z: str = _of(ORIGIN, "")
+    nuclei_channel: str = _of(ORIGIN, "")
+    cytoplasm_channel: str = _of(ORIGIN, "")
+    channels_by: str = _of(ORIGIN, "")
+    contrast_group: str = _of(ORIGIN, "")
+    contrast: str = _of(ORIGIN, "")
+    nuclei_limits: str = _of(ORIGIN, "")
+    cytoplasm_limits: str = _of(ORIGIN, "")
+    nuclei_clipped: float | None = _of(ORIGIN, None)
+    cytoplasm_clipped: float | None = _of(ORIGIN, None)
+    pixel_size_um: float | None = _of(ORIGIN, None)
+    image_sha256: str = _of(ORIGIN, "")
+    scene_hash: str = _of(LIKENESS, "")
+    focus_slope: float | None = _of(QUALITY, None)
+    focus_laplacian: float | None = _of(QUALITY, None)
+    saturated_share: float | None = _of(QUALITY, None)
+    nuclei_estimate: int | None = _of(QUALITY, None)
+    nucleus_px: float | None = _of(QUALITY, None)
+    specks_per_nucleus: float | None = _of(QUALITY, None)
+    debris_share: float | None = _of(QUALITY, None)
+    glow_share: float | None = _of(QUALITY, None)
+    unevenness: float | None = _of(QUALITY, None)
+    annotator: str = _of(ANNOTATION, "")
+    annotator_sha256: str = _of(ANNOTATION, "")
+    annotation: str = _of(ANNOTATION, "")
+    annotator_settings: str = _of(ANNOTATION, "")
+    diameter_px: float | None = _of(ANNOTATION, None)
+    cells: int | None = _of(ANNOTATION, None)
+    cells_sha256: str = _of(ANNOTATION, "")
+    types_sha256: str = _of(ANNOTATION, "")
+    by_hand: str = _of(ANNOTATION, "")
+    doubts: str = _of(ANNOTATION, "")
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -92,6 +109,12 @@ class ImageRow:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))
+
+
+def columns_of(*parts: str) -> tuple[str, ...]:
+    """The columns that belong to some of PARTS."""
+    fields = dataclasses.fields(ImageRow)
+    return tuple(field.name for field in fields if field.metadata["part"] in parts)
 
 
 def image_name(file_name: str, endings: Iterable[str] | None = None) -> str:
@@ -133,29 +156,125 @@ def costs_of_rejection(rows: Iterable[ImageRow]) -> dict[str, Cost]:
 
 
 def row_from_strings(line: Mapping[str, str]) -> ImageRow:
-    """Parses a line of images.csv.
+    """Parses a line of images.csv, as programs and spreadsheets write it.
 
     Raises:
-      KeyError, TypeError or ValueError: if it is none.
+      ValueError: if it is none; it names the column and what may stand there. Nothing
+        that is not understood becomes a default.
     """
     values = {}
     for field in dataclasses.fields(ImageRow):
         text = (line.get(field.name) or "").strip()
-        values[field.name] = _PARSERS.get(field.type, str)(text)
+        parse = _PARSER_OF_COLUMN.get(field.name) or _PARSERS[field.type]
+        try:
+            values[field.name] = parse(text)
+        except ValueError as error:
+            raise ValueError(
+                f"column {field.name}: expected {error}; got {text!r}"
+            ) from error
     if not values["image"] or not values["cell_type"]:
         raise ValueError("expected at least the columns image and cell_type, filled")
     return ImageRow(**values)
 
 
 def to_float(text: str) -> float | None:
-    """Returns a number; None for ''."""
-    return float(text) if text else None
+    """Returns a number, whose decimals a spreadsheet may part by a comma; None for ''.
+
+    Raises:
+      ValueError: if it is none.
+    """
+    try:
+        return float(text.replace(",", ".")) if text else None
+    except ValueError as error:
+        raise ValueError("a number, or nothing") from error
 
 
+def _to_int(text: str) -> int | None:
+    number = to_float(text)
+    if number is not None and not number.is_integer():
+        raise ValueError("a whole number, or nothing")
+    return None if number is None else int(number)
+
+
+def _to_bool(text: str) -> bool:
+    for value, words in ((True, _YES), (False, _NO)):
+        if text.casefold() in words:
+            return value
+    raise ValueError("true or false (or yes, no, 1, 0, WAHR, FALSCH, VRAI, FAUX …)")
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text and text.casefold() not in words:
+            raise ValueError(f"{', '.join(words)}, or nothing")
+        return text.casefold()
+
+    return parse
+
+
+def _matching(pattern: str, what: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text and not re.fullmatch(pattern, text):
+            raise ValueError(
+                f"{what}, or nothing (did a spreadsheet make a date of it?)"
+            )
+        return text
+
+    return parse
+
+
+# As spreadsheets of several languages, and people, write it.
+_YES = [
+    "true",
+    "1",
+    "1.0",
+    "1,0",
+    "yes",
+    "y",
+    "x",
+    "wahr",
+    "ja",
+    "j",
+    "vrai",
+    "oui",
+    "o",
+    "verdadero",
+    "si",
+    "sí",
+    "s",
+    "vero",
+    "sim",
+]
+_NO = [
+    "false",
+    "0",
+    "0.0",
+    "0,0",
+    "no",
+    "n",
+    "falsch",
+    "nein",
+    "faux",
+    "non",
+    "falso",
+    "não",
+] + [""]
+_NUMBER = r"[\d.,]+(e[+-]?\d+)?"
+_LIMITS = _matching(rf"-?{_NUMBER}--?{_NUMBER}", "two numbers such as 90-4000")
+_PARSER_OF_COLUMN = {
+    "verdict": _one_of(ACCEPTED, REJECTED),
+    "split": _one_of(*SPLITS),
+    "nuclei_limits": _LIMITS,
+    "cytoplasm_limits": _LIMITS,
+    "by_hand": _matching(
+        r"\d+(-\d+)?(,\d+(-\d+)?)*", "numbers of cells such as 3,17-20"
+    ),
+}
 # Annotations are strings here (see the __future__ import), which makes them keys.
 _PARSERS = {
-    "int": lambda text: int(text or 0),
-    "int | None": lambda text: int(text) if text else None,
+    "str": str,
+    "int": lambda text: _to_int(text) or 0,
+    "int | None": _to_int,
     "float | None": to_float,
-    "bool": lambda text: text.lower() in ("true", "1", "yes"),
+    "bool": _to_bool,
 }

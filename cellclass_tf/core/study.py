@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -14,7 +15,7 @@ import numpy as np
 
 from cellclass_tf.core import manifest
 from cellclass_tf.core.cells import UNKNOWN, Cells
-from cellclass_tf.core.manifest import COLUMNS, REJECTED, ImageRow
+from cellclass_tf.core.manifest import COLUMNS, MIXED, REJECTED, ImageRow
 from cellclass_tf.core.study_settings import (
     DEFAULT_CELL_TYPES,
     SETTINGS_FILE,
@@ -25,7 +26,6 @@ from cellclass_tf.core.study_settings import (
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, paths, png
 
-MIXED = "mixed"
 # Names that mean something else in folders and in tables.
 _RESERVED = (MIXED, UNKNOWN, "missed", "invented")
 
@@ -219,8 +219,12 @@ class Study:
         """Reads the manifest, sorted by image.
 
         Raises:
-          InputError: if images.csv is broken.
+          InputError: if images.csv is broken: it names line and column.
         """
+        return sorted(self._rows_in_order(), key=lambda row: row.image)
+
+    def _rows_in_order(self) -> list[ImageRow]:
+        """Reads the manifest, in its own order."""
         if not self.manifest_path.exists():
             return []
         rows = []
@@ -231,11 +235,10 @@ class Study:
                 raise InputError(
                     f"{self.manifest_path}, line {number}: {error}"
                 ) from error
-        rows.sort(key=lambda row: row.image)
-        for one, other in itertools.pairwise(rows):
-            if one.image == other.image:
+        for image, count in collections.Counter(row.image for row in rows).items():
+            if count > 1:
                 raise InputError(
-                    f"{self.manifest_path}: {one.image} has two rows. Delete one of them."
+                    f"{self.manifest_path}: {image} has two rows. Delete one of them."
                 )
         return rows
 
@@ -243,20 +246,30 @@ class Study:
         """The rows that are not rejected."""
         return [row for row in self.rows() if row.verdict != REJECTED]
 
-    def update(self, rows: Iterable[ImageRow]) -> None:
-        """Puts rows into the manifest, in place of those of the same image.
+    def update(self, rows: Iterable[ImageRow], *parts: str) -> None:
+        """Brings rows to the manifest, which is read anew for it.
 
-        Columns that are not of `ImageRow` stay as they are.
+        Of images that it has, the columns of some parts are replaced, so that what
+        others wrote meanwhile stays. Others come behind them, whole. Rows keep their
+        order, and columns that are not of `ImageRow` stay as they are.
+
+        Args:
+          rows: of the images.
+          parts: of `manifest.PARTS`, that are the caller's to write; none for whole rows.
         """
-        by_image = {row.image: row for row in self.rows()}
-        by_image.update((row.image, row) for row in rows)
+        own = manifest.columns_of(*(parts or manifest.PARTS))
+        by_image = {row.image: row for row in self._rows_in_order()}
+        for row in sorted(rows, key=lambda row: row.image):
+            old = by_image.get(row.image, row)
+            values = {name: getattr(row, name) for name in own}
+            by_image[row.image] = dataclasses.replace(old, **values)
         columns, extra = self._columns_of_users()
         csv_json.write_csv(
             self.manifest_path,
             (*COLUMNS, *columns),
             (
-                extra.get(image, {}) | dataclasses.asdict(by_image[image])
-                for image in sorted(by_image)
+                extra.get(image, {}) | dataclasses.asdict(row)
+                for image, row in by_image.items()
             ),
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from absl import logging
 
 from cellclass_tf import batch, process_state, versions
+from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
@@ -21,19 +22,6 @@ from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
 from cellclass_tf.storage import digests, paths
-
-# Columns of the manifest that are not this step's.
-_LATER_COLUMNS = (
-    "verdict",
-    "reason",
-    "annotator",
-    "annotator_sha256",
-    "annotation",
-    "diameter_px",
-    "cells",
-    "corrected",
-    "split",
-)
 
 
 @process_state.keep()
@@ -265,20 +253,9 @@ class _Conversion:
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:
-    """New rows replace old ones; rows of earlier runs return only where they lack.
-
-    What later steps and people wrote into an old row stays: its cells are judged by the
-    step that made them, and hand-made corrections are never lost.
-    """
-    present = {row.image: row for row in study.rows()}
+    """Brings new rows to the manifest; of earlier runs those that it lacks."""
+    present = {row.image for row in study.rows()}
     fresh = [ImageRow(**r) for rows in outcome.done.values() for r in rows]
     earlier = [ImageRow(**r) for rows in outcome.skipped.values() for r in rows]
-    kept = [
-        dataclasses.replace(
-            row, **{name: getattr(present[row.image], name) for name in _LATER_COLUMNS}
-        )
-        if row.image in present
-        else row
-        for row in fresh
-    ]
-    study.update(kept + [row for row in earlier if row.image not in present])
+    lacking = [row for row in earlier if row.image not in present]
+    study.update(fresh + lacking, ORIGIN, LIKENESS, QUALITY)

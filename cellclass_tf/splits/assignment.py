@@ -8,12 +8,11 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from cellclass_tf.core.study import MIXED, ImageRow
+from cellclass_tf.core.manifest import MIXED, SPLITS, ImageRow
 from cellclass_tf.errors import InputError
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.splits.near_duplicates import Likeness
 
-SPLITS = ("train", "validation", "test", MIXED)
 # Of mixed fields made of pure ones; no image of a study is in it.
 COMPOSED = "composed"
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from absl import logging
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic
@@ -34,29 +39,55 @@ def write_csv(
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Reads a CSV file with a header into one dictionary of strings a row.
+    """Reads a table with a header into one dictionary of strings a row.
 
-    Cells that a short row lacks are empty.
+    As programs and spreadsheets write it: parted by commas, semicolons or tabs; in UTF-8
+    or UTF-16 with a byte order mark or without, or else in Windows-1252; with any line
+    ends. Cells that a short row lacks are empty.
 
     Raises:
-      InputError: if it is not UTF-8, or no table: a row has more cells than the header.
+      InputError: if it is no table: a row has more cells than the header.
     """
+    with open(path, "rb") as file:
+        text = _decoded(file.read(), path)
+    first = text.partition("\n")[0]
+    # A hint that Excel understands, and writes.
+    hint = re.fullmatch(r"sep=(.)\s*", first)
+    delimiter = hint[1] if hint else _delimiter_of(first)
+    lines = io.StringIO(text[len(first) + 1 :] if hint else text, newline="")
+    reader = csv.DictReader(lines, restval="", delimiter=delimiter)
+    rows = []
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            rows = []
-            for row in reader:
-                if any(row.pop(None, ())):
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: expected at most "
-                        f"{len(reader.fieldnames)} cells, as the header has. Is a comma "
-                        "in a cell that is not quoted?"
-                    )
-                rows.append(row)
-            return rows
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: expected UTF-8 ({error}). Save it as 'CSV UTF-8'."
-        ) from error
+        for row in reader:
+            if any(row.pop(None, ())):
+                raise InputError(
+                    f"{path}, line {reader.line_num}: expected at most "
+                    f"{len(reader.fieldnames)} cells, as the header has. Is a comma in a "
+                    "cell that is not quoted?"
+                )
+            rows.append(row)
     except csv.Error as error:
         raise InputError(f"{path}: expected a CSV table ({error}).") from error
+    return rows
+
+
+def _decoded(content: bytes, path: str | os.PathLike) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ("utf-16",)
+    else:
+        encodings = ("utf-8-sig", "cp1252")
+    for encoding in encodings:
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            if encoding == "cp1252":
+                logging.warning("%s is not in UTF-8; read as Windows-1252.", path)
+            return text
+    raise InputError(
+        f"{path}: expected UTF-8, UTF-16 or Windows-1252. Save it as 'CSV UTF-8'."
+    )
+
+
+def _delimiter_of(header: str) -> str:
+    """The one of comma, semicolon and tab that a header has most of."""
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t", key=unquoted.count)

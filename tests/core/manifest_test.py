@@ -6,7 +6,9 @@ import pytest
 
 from cellclass_tf.core.manifest import (
     COLUMNS,
+    PARTS,
     ImageRow,
+    columns_of,
     costs_of_rejection,
     image_name,
     row_from_strings,
@@ -48,11 +50,64 @@ def test_a_row_comes_back_from_its_strings():
 
 
 @pytest.mark.parametrize(
-    "line", [{}, {"image": "a.png"}, {"image": "a.png", "cell_type": "A", "cells": "x"}]
+    ("column", "text", "value"),
+    [
+        *(("corrected", t, True) for t in ("WAHR", "VRAI", "ja", "1.0", "X", "True")),
+        *(("corrected", t, False) for t in ("FALSCH", "FAUX", "nein", "0,0", "", "No")),
+        ("verdict", "Rejected", "rejected"),
+        ("verdict", " ACCEPTED ", "accepted"),
+        ("split", "Validation", "validation"),
+        ("cells", "8.0", 8),
+        ("cells", "8,0", 8),
+        ("scene", "", 0),
+        ("pixel_size_um", "0,325", 0.325),
+        ("by_hand", "3,17-20", "3,17-20"),
+        ("nuclei_limits", "90-1e+04", "90-1e+04"),
+    ],
 )
-def test_what_is_no_row_is_refused(line):
-    with pytest.raises((KeyError, TypeError, ValueError)):
+def test_what_spreadsheets_make_of_values_is_understood(column, text, value):
+    line = {"image": "HEK/a.png", "cell_type": "HEK", column: text}
+    assert getattr(row_from_strings(line), column) == value
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "expected"),
+    [
+        ("corrected", "maybe", "true or false"),
+        ("verdict", "good", "accepted, rejected, or nothing"),
+        ("split", "training", "train, validation, test, mixed"),
+        ("cells", "8.5", "a whole number"),
+        ("cells", "many", "a number"),
+        ("pixel_size_um", "0.325 µm", "a number"),
+        ("by_hand", "03. Apr", "numbers of cells such as 3,17-20"),
+        ("nuclei_limits", "Sep 90", "two numbers such as 90-4000"),
+    ],
+)
+def test_what_is_not_understood_never_becomes_a_default(column, text, expected):
+    line = {"image": "HEK/a.png", "cell_type": "HEK", column: text}
+    with pytest.raises(ValueError, match=rf"column {column}: expected {expected}") as e:
         row_from_strings(line)
+    assert repr(text) in str(e.value)
+
+
+@pytest.mark.parametrize("line", [{}, {"image": "a.png"}])
+def test_a_row_needs_an_image_and_a_type(line):
+    with pytest.raises(ValueError, match="image and cell_type"):
+        row_from_strings(line)
+
+
+def test_every_column_has_one_owner_and_those_that_people_edit_come_first():
+    owned = [name for part in PARTS for name in columns_of(part)]
+    assert sorted(owned) == sorted(COLUMNS)
+    assert COLUMNS[:7] == (
+        "image",
+        "cell_type",
+        "group",
+        "verdict",
+        "reason",
+        "corrected",
+        "split",
+    )
 
 
 def test_every_reason_costs_its_fields_and_cells():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import errors
+from cellclass_tf.core.manifest import ANNOTATION, ORIGIN, SPLIT
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import csv_json, png
 
@@ -34,15 +35,51 @@ def test_rows_come_back_with_their_types(tmp_path):
     assert study.rows() == [ROW]
 
 
-def test_updating_a_row_keeps_the_others_in_order(tmp_path):
+def test_updating_a_row_keeps_the_others_in_their_order(tmp_path):
     study = Study.create(tmp_path)
-    other = dataclasses.replace(ROW, image="A/z.png")
-    study.update([ROW, other])
+    other, last = (dataclasses.replace(ROW, image=i) for i in ("A/z.png", "B/a.png"))
+    study.update([ROW])
+    study.update([last, other])
     study.update([dataclasses.replace(ROW, cells=8)])
-    assert [(row.image, row.cells) for row in study.rows()] == [
-        ("A/z.png", 7),
-        ("HEK/a.png", 8),
+    lines = csv_json.read_csv(study.manifest_path)
+    assert [(line["image"], line["cells"]) for line in lines] == [
+        ("HEK/a.png", "8"),
+        ("A/z.png", "7"),
+        ("B/a.png", "7"),
     ]
+    # Whoever works on them gets them sorted.
+    assert [row.image for row in study.rows()] == ["A/z.png", "B/a.png", "HEK/a.png"]
+
+
+def test_a_stage_replaces_its_own_part_alone(tmp_path):
+    study = Study.create(tmp_path)
+    study.update([dataclasses.replace(ROW, by_hand="1", verdict="rejected")])
+    planned = dataclasses.replace(
+        ROW, cells=9, by_hand="", verdict="accepted", split="test", raw_file="new.tif"
+    )
+    study.update([planned], SPLIT)
+    (row,) = study.rows()
+    assert (row.split, row.cells, row.by_hand, row.verdict) == (
+        "test",
+        7,
+        "1",
+        "rejected",
+    )
+    study.update([planned], ORIGIN, ANNOTATION)
+    (row,) = study.rows()
+    assert (row.raw_file, row.cells, row.by_hand) == ("new.tif", 9, "")
+    assert row.verdict == "rejected"
+
+
+def test_a_manifest_that_a_spreadsheet_saved_is_read_and_goes_on(tmp_path):
+    study = Study.create(tmp_path)
+    study.update([ROW])
+    text = study.manifest_path.read_text().replace(",True,", ",WAHR,")
+    text = text.replace("0.325", "0,325x").replace(",", ";").replace("0;325x", "0,325")
+    study.manifest_path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert study.rows() == [ROW]
+    study.update([ROW])
+    assert study.manifest_path.read_text().count(";") == 0 and study.rows() == [ROW]
 
 
 def test_columns_that_people_added_stay(tmp_path):
@@ -86,7 +123,7 @@ def test_a_broken_line_of_the_manifest_is_named(tmp_path):
     study.update([ROW])
     text = study.manifest_path.read_text().replace(",2,", ",two,", 1)
     study.manifest_path.write_text(text)
-    with pytest.raises(errors.InputError, match="line 2"):
+    with pytest.raises(errors.InputError, match="line 2: column scene: expected a num"):
         study.rows()
 
 

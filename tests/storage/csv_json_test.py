@@ -26,8 +26,26 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path):
     assert csv_json.read_csv(tmp_path / "a.csv") == [{"a": "1", "b": "µ"}]
 
 
-def test_a_table_in_another_encoding_is_refused_by_name(tmp_path):
-    (tmp_path / "a.csv").write_bytes("a\nµ\n".encode("latin-1"))
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tables_of_any_spreadsheet_are_read(tmp_path, delimiter, encoding, end):
+    lines = ["a,b", 'µ,"0,5"', ",x"]
+    text = "".join(line.replace(",", delimiter, 1) + end for line in lines)
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    assert csv_json.read_csv(tmp_path / "a.csv") == [
+        {"a": "µ", "b": "0,5"},
+        {"a": "", "b": "x"},
+    ]
+
+
+def test_the_hint_that_excel_writes_is_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\na,b;c\n1;2\n")
+    assert csv_json.read_csv(tmp_path / "a.csv") == [{"a,b": "1", "c": "2"}]
+
+
+def test_bytes_of_no_known_encoding_are_refused_by_name(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a\n\x81\x8d\n")
     with pytest.raises(InputError, match=r"a\.csv: expected UTF-8.*as 'CSV UTF-8'"):
         csv_json.read_csv(tmp_path / "a.csv")
 

@@ -16,6 +16,7 @@ from tensorflow_datasets.core import constants, shuffle
 from tensorflow_datasets.core.utils import py_utils
 from tensorflow_datasets.core.utils import version as tfds_version
 
+from cellclass_tf.core.manifest import LIKENESS, SPLIT
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, FieldFacts
@@ -321,7 +322,7 @@ def _examples_of_couple(study: Study, fields: dict[str, FieldFacts], couple: tup
 def _record_splits(study: Study, rows: Sequence[ImageRow]) -> None:
     """Writes the splits into images.csv: a field never moves when others come."""
     try:
-        study.update(rows)
+        study.update(rows, LIKENESS, SPLIT)
     except OSError as error:
         raise InputError(
             f"{study.manifest_path}: the splits of the new version cannot be recorded "

@@ -20,7 +20,7 @@ from cellclass_tf.annotation import cell_files
 from cellclass_tf.annotation.annotators import cellpose_weights
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
-from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.manifest import REJECTED, SPLIT
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, digests, png
@@ -122,7 +122,7 @@ def finetune(
         "train": [[*_version(study, row), row.by_hand] for row in roles.train],
         "choose": [_version(study, row) for row in roles.choose],
     }
-    study.update(rows)
+    study.update(rows, SPLIT)
     rounds = _Rounds.open(output, settings)
     diameters = _diameters(study, roles.train)
     rounds.begin(base.weights)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_drawn
+from cellclass_tf.core.manifest import LIKENESS, ORIGIN
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.entries import (
@@ -88,7 +89,8 @@ def import_coco(
         study.settings_path.unlink()
         return batch.Outcome(failures=failures)
     rows |= {name: ImageRow(**columns) for name, columns in added.done.items()}
-    study.update(rows[name] for name in added.done)
+    # They have no rows yet, so that these come whole.
+    study.update((rows[name] for name in added.done), ORIGIN, LIKENESS)
     candidates = [
         CellsToImport(rows[entry.name], entry, [entry.version])
         for entry in entries

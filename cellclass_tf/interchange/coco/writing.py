@@ -15,6 +15,7 @@ from typing import IO, Any
 import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import SPLIT
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.descriptions import (
@@ -93,7 +94,7 @@ def _rows_with_splits(study: Study) -> list[ImageRow]:
             "with cells). Run `cellclass annotate` or `cellclass import` first."
         )
     rows = assignment.with_splits(rows, accepted, study.manifest_path)
-    study.update(rows)
+    study.update(rows, SPLIT)
     return rows
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.core.manifest import ACCEPTED, REJECTED, costs_of_rejection
+from cellclass_tf.core.manifest import ACCEPTED, REJECTED, VERDICT, costs_of_rejection
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
 from cellclass_tf.microscopy.quality.figures import Figures
@@ -108,7 +108,7 @@ def _save(study: Study, rows: Sequence[ImageRow], remembered: dict) -> None:
         both[row.image] = [*known, verdict]
     path = _memory(study)
     csv_json.write_json(path, both)
-    study.update(rows)
+    study.update(rows, VERDICT)
     csv_json.write_json(path, own)
 
 

@@ -1,0 +1,77 @@
+"""What a person made is never lost: whole stages, one after the other, as people use them."""
+
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.datasets import simulation
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A converted and annotated study of one field of each type, and a mixed one."""
+    root = tmp_path / "study"
+    cc.simulate(root, images_per_type=1, mixed=1, size=160, dishes=1)
+    cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
+    cc.annotate(root, annotator="watershed")
+    return root
+
+
+def row_of(root, cell_type):
+    return next(r for r in cc.Study.open(root).rows() if r.cell_type == cell_type)
+
+
+def paint(root, cell_type):
+    """Adds a cell to a field by hand, and returns the label image's bytes."""
+    study, row = cc.Study.open(root), row_of(root, cell_type)
+    cells = study.read_cells(row)
+    labels = cells.labels.copy()
+    labels[:6, :6] = labels.max() + 1
+    path = study.cells_path(row)
+    Cells.from_labels(labels, study.cell_types).write(path)
+    return path.read_bytes()
+
+
+def cells_of(root, cell_type):
+    return cc.Study.open(root).cells_path(row_of(root, cell_type)).read_bytes()
+
+
+def test_a_conversion_in_between_does_not_hide_an_edit(root):
+    cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN, contrast="field")
+    painted = paint(root, "HEK")
+    cc.annotate(root, annotator="watershed")
+    assert cells_of(root, "HEK") == painted
+    row = row_of(root, "HEK")
+    assert row.corrected and row.annotator == "watershed"
+
+
+@pytest.mark.parametrize("word", ["WAHR", "VRAI", "ja", "1.0", "x"])
+def test_corrections_survive_a_spreadsheet_of_another_language(root, word):
+    painted = paint(root, "HEK")
+    cc.annotate(root, annotator="watershed")
+    manifest = cc.Study.open(root).manifest_path
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("True", word).replace("False", ""))
+    cc.annotate(root, annotator="watershed", diameter=40)
+    assert cells_of(root, "HEK") == painted
+    assert row_of(root, "HEK").corrected and not row_of(root, "N2a").corrected
+
+
+def test_a_rejection_in_capitals_counts(root):
+    study = cc.Study.open(root)
+    text = study.manifest_path.read_text(encoding="utf-8")
+    study.manifest_path.write_text(text.replace(",accepted,", ",Rejected,"))
+    assert study.accepted_rows() == []
+    study.manifest_path.write_text(text.replace(",accepted,", ",bad,"))
+    with pytest.raises(cc.InputError, match=r"images.csv, line 2: column verdict: exp"):
+        cc.annotate(root, annotator="watershed")
+
+
+def test_a_verdict_that_is_written_meanwhile_stays(root):
+    study = cc.Study.open(root)
+    planned = study.rows()
+    text = study.manifest_path.read_text(encoding="utf-8")
+    study.manifest_path.write_text(text.replace(",accepted,", ",rejected,"))
+    # As a stage that has read the manifest minutes ago and now writes its part.
+    study.update(planned, "split", "likeness")
+    assert study.accepted_rows() == []
