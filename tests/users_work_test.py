@@ -1,5 +1,7 @@
 """What a person made is never lost: whole stages, one after the other, as people use them."""
 
+import dataclasses
+
 import pytest
 
 import cellclass_tf as cc
@@ -75,3 +77,25 @@ def test_a_verdict_that_is_written_meanwhile_stays(root):
     # As a stage that has read the manifest minutes ago and now writes its part.
     study.update(planned, "split", "likeness")
     assert study.accepted_rows() == []
+
+
+def test_an_edit_that_is_saved_while_diameters_are_estimated_stays(root, monkeypatch):
+    painted = []
+    estimate = cc.WatershedAnnotator.estimate_diameter_px
+
+    def slow(self, image):
+        if not painted:
+            painted.append(paint(root, "HEK"))
+        return estimate(self, image)
+
+    monkeypatch.setattr(cc.WatershedAnnotator, "estimate_diameter_px", slow)
+    (root / ".journal" / "diameters.jsonl").unlink()
+    # As if another version had annotated all of them.
+    study = cc.Study.open(root)
+    rows = [dataclasses.replace(row, annotation="old") for row in study.rows()]
+    study.update(rows, "annotation")
+    outcome = cc.annotate(root, annotator="watershed")
+    assert "changed while" in outcome.failures[row_of(root, "HEK").image]
+    assert cells_of(root, "HEK") == painted[0]
+    cc.annotate(root, annotator="watershed")
+    assert cells_of(root, "HEK") == painted[0] and row_of(root, "HEK").corrected

@@ -90,7 +90,7 @@ def annotate(
     ):
         if value not in known:
             raise InputError(f"Unknown {name} {value!r}; known are {', '.join(known)}.")
-    rows, failures = _accepted_rows(study)
+    rows, failures, states = _accepted_rows(study)
     wanted = [row for row in rows if overwrite_corrected or not row.corrected]
     if len(wanted) < len(rows):
         logging.info("%d corrected fields are left alone.", len(rows) - len(wanted))
@@ -104,7 +104,8 @@ def annotate(
         diameters = _diameters(study, wanted, finder, engine)
     jobs = []
     for row in wanted:
-        job = _job(study, row, finder, diameters.get(row.group))
+        diameter_px = diameters.get(row.group)
+        job = _job(study, row, finder, diameter_px, states[row.image])
         is_current = row.annotation == job.fingerprint and not row.corrected
         if is_current and study.cells_path(row).exists():
             outcome.skipped[row.image] = {}
@@ -122,8 +123,8 @@ def annotate(
     return outcome.merge(done)
 
 
-def _accepted_rows(study: Study) -> tuple[Sequence[ImageRow], dict[str, str]]:
-    rows, failures = cell_files.settle(study)
+def _accepted_rows(study: Study) -> cell_files.Settled:
+    rows, failures, states = cell_files.settle(study)
     accepted = [row for row in rows if row.verdict != REJECTED]
     if not accepted and not failures:
         raise InputError(
@@ -131,7 +132,7 @@ def _accepted_rows(study: Study) -> tuple[Sequence[ImageRow], dict[str, str]]:
             f"{len(rows)}, none of them accepted. Run `cellclass convert` on "
             "the raw files, or change their verdict."
         )
-    return accepted, failures
+    return cell_files.Settled(accepted, failures, states)
 
 
 def _cellpose(settings: Settings) -> Annotator:
@@ -185,12 +186,17 @@ def _spread(rows: Sequence[ImageRow]) -> list[ImageRow]:
 
 
 def _job(
-    study: Study, row: ImageRow, finder: Annotator, diameter: float | None
+    study: Study,
+    row: ImageRow,
+    finder: Annotator,
+    diameter: float | None,
+    state: Sequence[str],
 ) -> batch.Job:
+    """What is to be done for a field, if its labels are still in this state by then."""
     made_by = digests.fingerprint(
         cell_files.version_of_image(study, row), finder.fingerprint, diameter
     )
-    task = (row, made_by, diameter, cell_files.state_of(study, row))
+    task = (row, made_by, diameter, state)
     return batch.Job(row.image, task, made_by, (study.cells_path(row),))
 
 

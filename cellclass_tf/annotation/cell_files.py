@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.core.cells import Cells, read_labels, write_types
+from cellclass_tf.core.cells import Cells, read_labels, types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -44,10 +44,12 @@ class Settled(NamedTuple):
     Attributes:
       rows: sorted by image, without those of `failures`.
       failures: why a label image that was changed is no use, by image.
+      states: `state_of` each of the rows, as it was found.
     """
 
     rows: list[ImageRow]
     failures: dict[str, str]
+    states: dict[str, list[str]]
 
 
 def journal(study: Study) -> batch.Journal:
@@ -84,39 +86,46 @@ def write_cells(
       types_sha256.
     """
     path, table = study.cells_path(row), _table(study, row)
-    content = cells.encode()
-    types = cells.cell_types if types_csv else ()
+    content, types = cells.encode(), types_text(cells.cell_types) if types_csv else ""
     result = result | {
         "cells": len(cells),
         "cells_sha256": hashlib.sha256(content).hexdigest(),
-        "types_sha256": "",
+        "types_sha256": _sha256_of_text(types) if types else "",
     }
-    csv_json.write_json(_pending(study, row), {"result": result, "types": types})
+    before = table.read_text(encoding="utf-8") if table.exists() else ""
+    pending = {"result": result, "types": types, "types_before": before}
+    csv_json.write_json(_pending(study, row), pending)
     # Old types beside new labels would be misread, and so would new ones beside old.
     table.unlink(missing_ok=True)
     atomic.write_bytes(path, content)
-    return _with_table(study, row, result, types)
+    if types:
+        atomic.write_text(table, types)
+    return result
 
 
 def record(study: Study, outcome: batch.Outcome) -> None:
     """Brings the results of a run to the manifest, which is read anew for it.
 
-    Labels that someone changed in the meantime are not what was done any more; they
-    are left to `settle`.
+    Labels that someone changed in the meantime are not what was done any more: they are
+    failures, and are left to `settle`.
 
     Args:
       study: the study.
       outcome: what was done; its results hold columns of a row by name.
     """
-    rows = {row.image: row for row in study.rows()}
-    done = {image: r for image, r in outcome.done.items() if image in rows}
-    ours = [
-        _with(rows[image], result)
-        for image, result in done.items()
-        if result.get("cells_sha256", "") == _sha256(study.cells_path(rows[image]))
-    ]
+    rows, ours = {row.image: row for row in study.rows()}, []
+    written = outcome.done.keys() & rows.keys()
+    for image, result in list(outcome.done.items()):
+        row = rows.get(image)
+        if row is None:
+            continue
+        if result.get("cells_sha256", "") == _sha256(study.cells_path(row)):
+            ours.append(_with(row, result))
+        elif "cells_sha256" in result:
+            del outcome.done[image]
+            outcome.failures[image] = _changed_meanwhile(study, row)
     study.update(ours, ANNOTATION)
-    for image in done:
+    for image in written:
         _pending(study, rows[image]).unlink(missing_ok=True)
 
 
@@ -128,20 +137,24 @@ def settle(study: Study) -> Settled:
     it, say), or put there, is a correction from now on. Where a label image was deleted,
     the field has no cells and no corrections any more.
     """
-    rows, changed, failures = [], [], {}
+    rows, changed, failures, states = [], [], {}, {}
     results = journal(study).results()
     for row in study.rows():
+        state = state_of(study, row)
         try:
-            settled = _settle_row(study, row, results.get(row.image, {}))
+            settled = _settle_row(study, row, results.get(row.image, {}), state)
         except InputError as error:
             failures[row.image] = str(error)
             continue
         rows.append(settled)
+        # A table of types may just have been brought back.
+        known = settled.cells_sha256 == state[0] != ""
+        states[row.image] = [state[0], settled.types_sha256 if known else state[1]]
         if settled != row:
             changed.append(settled)
     if changed:
         study.update(changed, ANNOTATION)
-    return Settled(rows, failures)
+    return Settled(rows, failures, states)
 
 
 def state_of(study: Study, row: ImageRow) -> list[str]:
@@ -152,10 +165,14 @@ def state_of(study: Study, row: ImageRow) -> list[str]:
 def check_state(study: Study, row: ImageRow, planned: Sequence[str]) -> None:
     """Raises InputError if what lies there is not what it was when a run was planned."""
     if state_of(study, row) != list(planned):
-        raise InputError(
-            f"{study.cells_path(row)} was changed while the run was under way, and is "
-            "left alone. It counts as corrected from the next run on."
-        )
+        raise InputError(_changed_meanwhile(study, row))
+
+
+def _changed_meanwhile(study: Study, row: ImageRow) -> str:
+    return (
+        f"{study.cells_path(row)} was changed while the run was under way, and is left "
+        "alone. It counts as corrected from the next run on."
+    )
 
 
 def version_of_image(study: Study, row: ImageRow) -> Sequence:
@@ -163,24 +180,32 @@ def version_of_image(study: Study, row: ImageRow) -> Sequence:
     return [row.image, _sha256(study.image_path(row))]
 
 
-def _settle_row(study: Study, row: ImageRow, result: dict[str, Any]) -> ImageRow:
-    labels, types = state_of(study, row)
+def _settle_row(
+    study: Study, row: ImageRow, result: dict[str, Any], state: Sequence[str]
+) -> ImageRow:
+    labels, types = state
     if not labels:
         return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
     is_known = bool(row.cells_sha256)
     if is_known and [labels, types] == [row.cells_sha256, row.types_sha256]:
         return row
     pending = _read_pending(study, row)
-    for made, names in (
+    known = {"cells_sha256": row.cells_sha256, "types_sha256": row.types_sha256}
+    for made, table in (
+        # What was about to be written; and, with its old types, what it was to replace.
         (pending.get("result", {}), pending.get("types")),
-        (result, ()),
+        (known, pending.get("types_before")),
+        (result, None),
     ):
-        if labels == made.get("cells_sha256"):
-            if names and not types:
-                made = _with_table(study, row, made, names)
-                types = made["types_sha256"]
-            if types == made.get("types_sha256", ""):
-                return _with(row, made)
+        if not labels == made.get("cells_sha256") != "":
+            continue
+        wanted = made.get("types_sha256", "")
+        if not types and table and _sha256_of_text(table) == wanted:
+            # The process was killed between a label image and its table.
+            atomic.write_text(_table(study, row), table)
+            types = wanted
+        if types == wanted:
+            return _with(row, made)
     # Studies of older versions know what made their labels, and no SHA-256 of them.
     is_old = row.annotator or row.corrected
     return row if is_old and not is_known else _mark_edited(study, row, labels, types)
@@ -214,15 +239,6 @@ def _mark_edited(
     )
 
 
-def _with_table(
-    study: Study, row: ImageRow, result: dict[str, Any], types: Sequence[str]
-) -> dict[str, Any]:
-    if not types:
-        return result
-    write_types(_table(study, row), types)
-    return result | {"types_sha256": _sha256(_table(study, row))}
-
-
 def _table(study: Study, row: ImageRow) -> pathlib.Path:
     return study.cells_path(row).with_suffix(".csv")
 
@@ -238,6 +254,10 @@ def _read_pending(study: Study, row: ImageRow) -> dict[str, Any]:
         if isinstance(content, dict):
             return content
     return {}
+
+
+def _sha256_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sha256(path: pathlib.Path) -> str:

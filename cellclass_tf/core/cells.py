@@ -217,9 +217,13 @@ class Cells:
 
 def write_types(path: str | os.PathLike, cell_types: Sequence[str]) -> None:
     """Writes NAME.csv: the types of cells 1..N, by name."""
+    atomic.write_text(path, types_text(cell_types))
+
+
+def types_text(cell_types: Sequence[str]) -> str:
+    """Returns what `write_types` writes."""
     rows = enumerate(cell_types, start=1)
-    csv_json.write_csv(
-        path,
+    return csv_json.csv_text(
         ("cell", "cell_type"),
         ({"cell": cell, "cell_type": cell_type} for cell, cell_type in rows),
     )

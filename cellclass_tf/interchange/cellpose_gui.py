@@ -71,7 +71,7 @@ def export_cellpose(
     """
     study = Study.open(study)
     output = pathlib.Path(output)
-    rows, failures = cell_files.settle(study)
+    rows, failures, _ = cell_files.settle(study)
     rows = [row for row in rows if row.verdict != REJECTED]
     if not rows:
         raise InputError(f"{study.manifest_path}: expected accepted images to export.")

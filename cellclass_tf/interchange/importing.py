@@ -83,7 +83,8 @@ def import_cells(
       redrawn, removed and kept, and `notes`.
     """
     # What is imported may replace a label image that is broken.
-    rows = {row.image: row for row in (*study.rows(), *cell_files.settle(study).rows)}
+    settled = cell_files.settle(study)
+    rows = {row.image: row for row in (*study.rows(), *settled.rows)}
     outcome, jobs = batch.Outcome(), []
     for candidate in candidates:
         if candidate.row is None or candidate.problem:
@@ -99,7 +100,8 @@ def import_cells(
         if is_there and study.cells_path(row).exists():
             outcome.skipped[row.image] = {}
             continue
-        task = (row, candidate.source, made_by)
+        state = settled.states.get(row.image) or cell_files.state_of(study, row)
+        task = (row, candidate.source, made_by, state)
         jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
     done = batch.run(
         lambda task: _import_field(study, read, *task),
@@ -118,6 +120,7 @@ def _import_field(
     row: ImageRow,
     source: Any,
     made_by: str,
+    state: Sequence[str],
 ) -> dict[str, Any]:
     imported = read(row, source)
     if imported is None:
@@ -151,6 +154,7 @@ def _import_field(
         "by_hand": changes.text_of(found.labels_drawn(drawn, said)),
         "doubts": "",
     }
+    cell_files.check_state(study, row, state)
     result = cell_files.write_cells(study, row, cells, result, types_csv=types_known)
     queue.forget_field(study, row)
     return result

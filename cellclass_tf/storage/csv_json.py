@@ -27,6 +27,11 @@ def write_csv(
     path: str | os.PathLike, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:
     """Writes `rows` under `columns`, whole or not at all; None becomes an empty cell."""
+    atomic.write_text(path, csv_text(columns, rows))
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns what `write_csv` writes."""
     rows = list(rows)
     # Of line breaks, Python before 3.13 quotes those alone that end its own lines.
     has_returns = any("\r" in str(value) for row in rows for value in row.values())
@@ -35,7 +40,7 @@ def write_csv(
     writer = csv.DictWriter(buffer, list(columns), lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
-    atomic.write_text(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:

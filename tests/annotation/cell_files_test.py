@@ -1,6 +1,8 @@
-"""Tests of cellclass_tf.annotation.records."""
+"""Tests of cellclass_tf.annotation.cell_files."""
 
+import contextlib
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from cellclass_tf.annotation import cell_files
 from cellclass_tf.core.cells import Cells, read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import csv_json, digests, png
+from cellclass_tf.storage import atomic, csv_json, digests, png
 
 TYPES = ("HEK", "N2a")
 MADE_BY = {"annotator": "watershed", "annotation": "f00d", "diameter_px": 24.0}
@@ -61,7 +63,7 @@ def test_what_is_written_is_told_by_its_hashes_and_read_back(study):
     assert study.read_cells(row).cell_types == ("unknown",)
 
 
-def test_labels_that_changed_meanwhile_are_not_recorded(study):
+def test_labels_that_changed_meanwhile_are_failures_and_not_recorded(study):
     row, other = row_of(study), row_of(study, "HEK/a.png")
     done = {
         r.image: cell_files.write_cells(study, r, cells_of(2), MADE_BY)
@@ -69,8 +71,13 @@ def test_labels_that_changed_meanwhile_are_not_recorded(study):
     }
     cells_of(3).write(study.cells_path(row))
     # Of an image whose row is gone there is nothing to record.
-    cell_files.record(study, batch.Outcome(done=done | {"HEK/gone.png": {}}))
+    outcome = batch.Outcome(done=done | {"HEK/gone.png": {}})
+    cell_files.record(study, outcome)
     assert row_of(study) == row
+    # It was not done, and says so.
+    assert list(outcome.failures) == ["mixed/m.png"]
+    assert "changed while the run was under way" in outcome.failures["mixed/m.png"]
+    assert list(outcome.done) == ["HEK/a.png", "HEK/gone.png"]
     assert row_of(study, "HEK/a.png").cells == 2
     # What was told for the case of a kill has had its day.
     assert not list(study.root.rglob("pending/*/*.json"))
@@ -94,6 +101,46 @@ def test_labels_of_a_killed_run_are_not_taken_for_a_persons(study, types_csv):
     assert cell_files.state_of(study, row) == [row.cells_sha256, row.types_sha256]
     types = TYPES if types_csv else ("unknown", "unknown")
     assert study.read_cells(row).cell_types == types
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("types_csv", [True, False])
+def test_a_kill_at_any_write_loses_no_types_and_makes_no_correction(
+    study, monkeypatch, number, after, types_csv
+):
+    old = annotated(study, 3)
+    calls = []
+
+    def killing(function):
+        def call(*args, **options):
+            calls.append(function)
+            is_last = len(calls) == number + 1
+            if is_last and not after:
+                raise KeyboardInterrupt
+            function(*args, **options)
+            if is_last:
+                raise KeyboardInterrupt
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(csv_json, "write_json", killing(csv_json.write_json))
+        patch.setattr(pathlib.Path, "unlink", killing(pathlib.Path.unlink))
+        patch.setattr(atomic, "write_bytes", killing(atomic.write_bytes))
+        patch.setattr(atomic, "write_text", killing(atomic.write_text))
+        with contextlib.suppress(KeyboardInterrupt):
+            told = MADE_BY | {"annotation": "beef"}
+            cell_files.write_cells(study, old, cells_of(2), told, types_csv=types_csv)
+    assert not cell_files.settle(study).failures
+    row = row_of(study)
+    assert not row.corrected and row.annotation in ("f00d", "beef")
+    assert cell_files.state_of(study, row) == [row.cells_sha256, row.types_sha256]
+    if row.annotation == "f00d":
+        assert row == old and study.read_cells(row).cell_types == ("HEK", "N2a", "HEK")
+    else:
+        types = TYPES if types_csv else ("unknown", "unknown")
+        assert study.read_cells(row).cell_types == types
 
 
 def test_labels_changed_in_place_are_a_correction_once(study):
@@ -129,7 +176,7 @@ def test_labels_that_are_none_any_more_fail_alone_and_keep_their_row(study):
     path = study.cells_path(before)
     path.write_bytes(b"no TIFF")
     cells_of(4).write(study.cells_path(row_of(study, "HEK/a.png")))
-    rows, failures = cell_files.settle(study)
+    rows, failures, _ = cell_files.settle(study)
     assert list(failures) == ["mixed/m.png"]
     assert f"{path} was changed since it was annotated" in failures["mixed/m.png"]
     assert [(row.image, row.cells) for row in rows] == [("HEK/a.png", 4)]

@@ -147,3 +147,19 @@ def test_a_file_belongs_to_the_first_name_that_fits_in_its_types_folder(study):
         find(["same"], "results")
     with pytest.raises(InputError, match="no image of type N2a in .* Call it y."):
         find(["a"], "N2a")
+
+
+def test_an_edit_that_is_saved_while_the_source_is_read_stays(study):
+    import_one(study, imported())
+    row = row_of(study, "mixed/m.png")
+    edited = np.where(LABELS == 3, 0, LABELS)
+
+    def read(row, source):
+        Cells.from_labels(edited, TYPES).write(study.cells_path(row))
+        return source
+
+    candidates = [CellsToImport(row, imported(LABELS * 0), (2,))]
+    outcome = importing.import_cells(study, candidates, read)
+    assert not outcome.done
+    assert "changed while the run was under way" in outcome.failures["mixed/m.png"]
+    np.testing.assert_array_equal(study.read_cells(row).labels, edited)

@@ -156,7 +156,7 @@ def _version(study: Study, row: ImageRow) -> list[str]:
 
 def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
     """Returns rows of the corrected fields that are of use, and of all accepted ones."""
-    settled, failures = cell_files.settle(study)
+    settled, failures, _ = cell_files.settle(study)
     every = [row for row in settled if row.verdict != REJECTED]
     rows = []
     for row in every:
