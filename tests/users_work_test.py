@@ -99,3 +99,25 @@ def test_an_edit_that_is_saved_while_diameters_are_estimated_stays(root, monkeyp
     assert cells_of(root, "HEK") == painted[0]
     cc.annotate(root, annotator="watershed")
     assert cells_of(root, "HEK") == painted[0] and row_of(root, "HEK").corrected
+
+
+def test_a_script_that_runs_twice_does_not_undo_corrections(root):
+    def script():
+        cc.import_masks(root, root / "truth")
+        return cc.import_masks(root, root / "corrected")
+
+    study, row = cc.Study.open(root), row_of(root, "HEK")
+    cells = Cells.read(root / "truth" / f"{row.stem}.tif", study.cell_types)
+    labels = cells.labels.copy()
+    labels[:6, :6] = labels.max() + 1
+    corrected = root / "corrected" / f"{row.stem}.tif"
+    Cells.from_labels(labels, study.cell_types).write(corrected)
+    assert list(script().done) == [row.image]
+    first = cells_of(root, "HEK")
+    assert not script().done and cells_of(root, "HEK") == first
+    # Unless it is asked for, or the cells are gone.
+    assert cc.import_masks(root, root / "truth", again=True).done
+    assert cells_of(root, "HEK") != first
+    study.cells_path(row).unlink()
+    assert list(cc.import_masks(root, root / "corrected").done) == [row.image]
+    assert cells_of(root, "HEK") == first

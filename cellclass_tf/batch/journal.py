@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from cellclass_tf.batch.jobs import Job
@@ -34,6 +35,13 @@ class Journal:
         """Returns the last result of every job that it knows, by name."""
         return {name: entry["result"] for name, entry in self.read().items()}
 
+    def fingerprints(self) -> dict[str, set[str]]:
+        """Returns the fingerprints with which every job was ever done, by name."""
+        found: dict[str, set[str]] = {}
+        for entry in self._entries():
+            found.setdefault(entry["name"], set()).add(entry["fingerprint"])
+        return found
+
     def remember(self, results: dict[str, Any]) -> None:
         """Adds results, in place of those that it has by these names.
 
@@ -46,10 +54,12 @@ class Journal:
 
     def read(self) -> dict[str, dict[str, Any]]:
         """Returns the last entry of every job by name: name, fingerprint, result."""
+        return {entry["name"]: entry for entry in self._entries()}
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
         path = pathlib.Path(self.path)
         if not path.exists():
-            return {}
-        entries = {}
+            return
         text = path.read_text(encoding="utf-8", errors="replace")
         for line in text.splitlines():
             try:
@@ -58,8 +68,7 @@ class Journal:
                 # A killed run can leave its last line torn; that job is done again.
                 continue
             if isinstance(entry, dict) and entry.keys() >= _ENTRY_KEYS:
-                entries[entry["name"]] = entry
-        return entries
+                yield entry
 
     def append(self, job: Job, result: Any) -> str | None:
         """Writes that a job is done; returns why that failed, or None."""

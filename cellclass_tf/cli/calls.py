@@ -10,13 +10,18 @@ from cellclass_tf.workflows import demo as demonstration
 
 
 def import_(
-    study: str, format: str, source: str, allow_gaps: bool, group: str | None
+    study: str,
+    format: str,
+    source: str,
+    allow_gaps: bool,
+    group: str | None,
+    again: bool,
 ) -> Any:
     import cellclass_tf
 
     options = {"masks": {"allow_gaps": allow_gaps}, "coco": {"group": group}}
     function = getattr(cellclass_tf, f"import_{format}")
-    outcome = function(study, source, **options.get(format, {}))
+    outcome = function(study, source, again=again, **options.get(format, {}))
     for line in _change_lines(outcome):
         print(line)
     return outcome

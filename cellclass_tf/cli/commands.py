@@ -232,6 +232,12 @@ COMMANDS = {
                 "group",
                 "Of new COCO images: regular expression that names dish or slide.",
             ),
+            Flag(
+                "again",
+                "Also what was imported before and has not changed since.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
         ),
         calls.import_,
     ),

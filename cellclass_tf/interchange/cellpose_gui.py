@@ -98,7 +98,10 @@ def export_cellpose(
 
 @process_state.keep()
 def import_cellpose(
-    study: str | os.PathLike | Study, source: str | os.PathLike
+    study: str | os.PathLike | Study,
+    source: str | os.PathLike,
+    *,
+    again: bool = False,
 ) -> batch.Outcome:
     """Brings cells that were corrected in cellpose's window into a study.
 
@@ -113,6 +116,8 @@ def import_cellpose(
     Args:
       study: the study, or its folder.
       source: folder with the files.
+      again: whether files that were imported before, and have not changed since, are
+        imported all the same; that undoes what was corrected in between.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.
@@ -131,7 +136,7 @@ def import_cellpose(
     def read(row: ImageRow, path: pathlib.Path) -> ImportedCells | None:
         return _read(study, row, path, exported.get(row.image, {}))
 
-    outcome = import_cells(study, candidates, read)
+    outcome = import_cells(study, candidates, read, again=again)
     _remember(source, exported, candidates, outcome)
     return outcome
 

@@ -65,18 +65,22 @@ def import_cells(
     study: Study,
     candidates: Sequence[CellsToImport],
     read: Callable[[ImageRow, Any], ImportedCells | None],
+    *,
+    again: bool = False,
 ) -> batch.Outcome:
     """Brings cells into a study, field by field.
 
     The manifest says annotator `import`, corrected, and which cells a person drew: those
     that were added or redrawn, and those of which source or manifest said so before.
-    What was imported before and has not changed is not imported again.
+    What was imported before and has not changed is not imported again into a field that
+    was corrected since: a script that runs twice does not undo corrections.
 
     Args:
       study: the study; its manifest holds the rows.
       candidates: at most one for an image.
       read: reads a candidate's source; None where nothing was changed in it. Raises
         InputError where it is no use.
+      again: whether sources that were imported before are imported all the same.
 
     Returns:
       The outcome by image. Each result has `changes`, the numbers of cells added,
@@ -85,6 +89,7 @@ def import_cells(
     # What is imported may replace a label image that is broken.
     settled = cell_files.settle(study)
     rows = {row.image: row for row in (*study.rows(), *settled.rows)}
+    known, overtaken = cell_files.journal(study).fingerprints(), 0
     outcome, jobs = batch.Outcome(), []
     for candidate in candidates:
         if candidate.row is None or candidate.problem:
@@ -95,14 +100,22 @@ def import_cells(
         made_by = digests.fingerprint(
             "import", cell_files.version_of_image(study, row), candidate.version
         )
-        # What was imported and then changed in place stays, too.
-        is_there = row.annotation.removesuffix(cell_files.EDITED) == made_by
-        if is_there and study.cells_path(row).exists():
+        current = row.annotation.removesuffix(cell_files.EDITED) == made_by
+        before = row.corrected and made_by in known.get(row.image, ())
+        before = before or current
+        if before and not again and study.cells_path(row).exists():
             outcome.skipped[row.image] = {}
+            overtaken += not current
             continue
         state = settled.states.get(row.image) or cell_files.state_of(study, row)
         task = (row, candidate.source, made_by, state)
         jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
+    if overtaken:
+        logging.warning(
+            "%d of the sources were imported before, and the cells of their fields are "
+            "others since; they stay. To import the sources once more say --again.",
+            overtaken,
+        )
     done = batch.run(
         lambda task: _import_field(study, read, *task),
         jobs,

@@ -43,6 +43,7 @@ def import_masks(
     source: str | os.PathLike,
     *,
     allow_gaps: bool = False,
+    again: bool = False,
 ) -> batch.Outcome:
     """Brings label images, or masks of single cells, into a study.
 
@@ -68,6 +69,8 @@ def import_masks(
       source: folder of the labels.
       allow_gaps: whether numbers of single cells may be missing, as where a person
         deleted files of bad cells. Otherwise a file is taken to be lost.
+      again: whether files that were imported before, and have not changed since, are
+        imported all the same; that undoes what was corrected in between.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.
@@ -83,7 +86,9 @@ def import_masks(
             f"{study.manifest_path} names no images; run `cellclass convert` first."
         )
     candidates = _candidates(study, rows, source, allow_gaps)
-    return import_cells(study, candidates, lambda row, x: _read_field(study, row, x))
+    return import_cells(
+        study, candidates, lambda row, x: _read_field(study, row, x), again=again
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ def import_coco(
     source: str | os.PathLike,
     *,
     group: str | None = None,
+    again: bool = False,
 ) -> batch.Outcome:
     """Brings the cells of COCO instances files into a study.
 
@@ -62,6 +63,8 @@ def import_coco(
       group: regular expression; what it matches last in an added image's file_name names
         its acquisition group (its first group, if it has one). Otherwise `group` in the
         file does, as `export_coco` writes it, or each image is a group of its own.
+      again: whether files that were imported before, and have not changed since, are
+        imported all the same; that undoes what was corrected in between.
 
     Returns:
       The outcome by image; by file_name for images that come to nothing, and by file for
@@ -96,7 +99,9 @@ def import_coco(
         for entry in entries
         if entry.name in rows
     ]
-    outcome = import_cells(study, candidates, lambda row, e: _read(study, row, e))
+    outcome = import_cells(
+        study, candidates, lambda row, e: _read(study, row, e), again=again
+    )
     return outcome.merge(batch.Outcome(failures=failures))
 
 

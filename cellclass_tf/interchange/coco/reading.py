@@ -115,8 +115,8 @@ def drawn_cells_of(
       each, and notes: a short phrase for all that was left out or does not fit.
 
     Raises:
-      InputError: if the image has a problem, or one of its outlines is no use; it names
-        the image and the annotation.
+      InputError: if the image has a problem, one of its outlines is no use, or none of
+        its annotations is left; it names the image and the annotation.
     """
     if image.problem:
         raise InputError(image.problem)
@@ -143,6 +143,13 @@ def drawn_cells_of(
         drawn.append(cell)
         names.append(coco.categories[annotation["category_id"]])
     crowds, empty = len(image.annotations) - len(single), len(single) - len(drawn)
+    if image.annotations and not drawn:
+        raise InputError(
+            f"{coco.path}: image {image.file_name}: of its {len(image.annotations)} "
+            f"annotations none is left ({crowds} are of crowds, iscrowd 1, as CVAT writes "
+            f"masks; {empty} cover no pixel), and that is no field without cells. Export "
+            "them as polygons, or set iscrowd to 0."
+        )
     notes = [
         (crowds, f"{crowds} annotations of crowds (iscrowd) were left out"),
         (empty, f"{empty} annotations cover no pixel and were left out"),

@@ -185,3 +185,15 @@ def test_what_is_written_can_hold_ids_of_text(write_coco, tmp_path):
     content["images"][0]["id"] = content["annotations"][0]["image_id"] = "a"
     csv_json.write_json(path, content)
     assert len(read_coco(path).images[0].annotations) == 1
+
+
+@pytest.mark.parametrize(
+    "said", [{"iscrowd": 1}, {"segmentation": [[1, 1, 1, 1, 1, 1]]}]
+)
+def test_an_image_of_which_nothing_is_left_is_no_field_without_cells(
+    write_coco, change, said
+):
+    path = change(write_coco(), "annotations", 0, **said)
+    coco = read_coco(path)
+    with pytest.raises(InputError, match="of its 1 annotations none is left"):
+        drawn_cells_of(coco, coco.images[0])
