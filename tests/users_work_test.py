@@ -6,7 +6,7 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.datasets import simulation
+from cellclass_tf.datasets import examples, simulation
 
 
 @pytest.fixture
@@ -121,3 +121,30 @@ def test_a_script_that_runs_twice_does_not_undo_corrections(root):
     study.cells_path(row).unlink()
     assert list(cc.import_masks(root, root / "corrected").done) == [row.image]
     assert cells_of(root, "HEK") == first
+
+
+def test_cells_do_not_stay_with_another_picture(root, tmp_path):
+    paint(root, "HEK")
+    cc.annotate(root, annotator="watershed")
+    row, study = row_of(root, "HEK"), cc.Study.open(root)
+    painted = cells_of(root, "HEK")
+    # A mere change of contrast keeps them.
+    options = {"group": simulation.GROUP_PATTERN}
+    cc.convert(root / "raw", root, contrast="field", **options)
+    cc.annotate(root, annotator="watershed")
+    assert cells_of(root, "HEK") == painted and row_of(root, "HEK").corrected
+    # Another raw file under the same name.
+    cc.simulate(tmp_path / "other", images_per_type=1, mixed=0, size=160, seed=9)
+    (raw,) = (root / "raw" / "HEK").iterdir()
+    (other,) = (tmp_path / "other" / "raw" / "HEK").iterdir()
+    raw.write_bytes(other.read_bytes())
+    cc.convert(root / "raw", root, **options)
+    failures = examples.check_study(study).outcome.failures
+    assert "its raw file was replaced since" in failures[row.image]
+    cc.annotate(root, annotator="watershed")
+    (kept,) = (root / ".trash").rglob("*.tif")
+    assert kept.read_bytes() == painted
+    assert kept.relative_to(root).parts[2:] == ("cells", "HEK", f"{row.name}.tif")
+    now = row_of(root, "HEK")
+    assert (now.corrected, now.annotator) == (False, "watershed")
+    assert study.read_cells(now).labels.shape == study.read_image(now).shape[:2]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
+import itertools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -32,6 +34,7 @@ _NO_CELLS = {
     "cells": None,
     "cells_sha256": "",
     "types_sha256": "",
+    "cells_source": "",
     "corrected": False,
     "by_hand": "",
     "doubts": "",
@@ -91,6 +94,7 @@ def write_cells(
         "cells": len(cells),
         "cells_sha256": hashlib.sha256(content).hexdigest(),
         "types_sha256": _sha256_of_text(types) if types else "",
+        "cells_source": row.source,
     }
     before = table.read_text(encoding="utf-8") if table.exists() else ""
     pending = {"result": result, "types": types, "types_before": before}
@@ -135,7 +139,9 @@ def settle(study: Study) -> Settled:
     Results of a run that was killed before it could record them are recorded now. A
     label image, or table of types, that someone changed without telling (by painting in
     it, say), or put there, is a correction from now on. Where a label image was deleted,
-    the field has no cells and no corrections any more.
+    the field has no cells and no corrections any more. Cells that were made on another
+    raw file, or on another scene or time of it, than the image shows now are set aside
+    into STUDY/.trash/DATE.
     """
     rows, changed, failures, states = [], [], {}, {}
     results = journal(study).results()
@@ -147,9 +153,13 @@ def settle(study: Study) -> Settled:
             failures[row.image] = str(error)
             continue
         rows.append(settled)
-        # A table of types may just have been brought back.
-        known = settled.cells_sha256 == state[0] != ""
-        states[row.image] = [state[0], settled.types_sha256 if known else state[1]]
+        if state[0] and row.has_cells_of_another_source:
+            # They were set aside.
+            state = ["", ""]
+        elif settled.cells_sha256 == state[0] != "":
+            # A table of types may just have been brought back.
+            state = [state[0], settled.types_sha256]
+        states[row.image] = state
         if settled != row:
             changed.append(settled)
     if changed:
@@ -184,6 +194,9 @@ def _settle_row(
     study: Study, row: ImageRow, result: dict[str, Any], state: Sequence[str]
 ) -> ImageRow:
     labels, types = state
+    if labels and row.has_cells_of_another_source:
+        _set_aside(study, row)
+        return dataclasses.replace(row, **_NO_CELLS)
     if not labels:
         return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
     is_known = bool(row.cells_sha256)
@@ -233,9 +246,28 @@ def _mark_edited(
         cells=count,
         cells_sha256=labels_sha256,
         types_sha256=types,
+        cells_source=row.source,
         corrected=True,
         by_hand="" if labels_sha256 != row.cells_sha256 else row.by_hand,
         doubts="",
+    )
+
+
+def _set_aside(study: Study, row: ImageRow) -> None:
+    """Moves a field's cells out of the way, to where a person finds them again."""
+    folder = study.trash_path / datetime.date.today().isoformat()
+    for path in (study.cells_path(row), _table(study, row)):
+        if path.exists():
+            target = folder / path.relative_to(study.root)
+            number = itertools.count(2)
+            while target.exists():
+                target = target.with_stem(f"{path.stem}-{next(number)}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    logging.warning(
+        "%s was made of another raw file than its cells: they are set aside into %s.",
+        row.image,
+        folder,
     )
 
 

@@ -39,8 +39,9 @@ class ImageRow:
     not known or the field has too little in it. Quality figures are those of
     `quality.figures`. `annotation` is the fingerprint of what made the cells,
     `annotator_settings` says it in words, `cells_sha256` is that of the label image and
-    `types_sha256` that of the table of types beside it, `by_hand` names the cells that a
-    person drew ('3,17-20'), and `doubts` counts the doubtful ones by reason.
+    `types_sha256` that of the table of types beside it, `cells_source` is the `source` on
+    which the cells were made, `by_hand` names the cells that a person drew ('3,17-20'),
+    and `doubts` counts the doubtful ones by reason.
     """
 
     image: str = _of(ORIGIN)
@@ -86,8 +87,19 @@ class ImageRow:
     cells: int | None = _of(ANNOTATION, None)
     cells_sha256: str = _of(ANNOTATION, "")
     types_sha256: str = _of(ANNOTATION, "")
+    cells_source: str = _of(ANNOTATION, "")
     by_hand: str = _of(ANNOTATION, "")
     doubts: str = _of(ANNOTATION, "")
+
+    @property
+    def source(self) -> str:
+        """What of which raw file the image shows, whatever its contrast; '' if unknown."""
+        return f"{self.raw_sha256}/{self.scene}/{self.time}" if self.raw_sha256 else ""
+
+    @property
+    def has_cells_of_another_source(self) -> bool:
+        """Whether the cells were made on another image than there is now."""
+        return bool(self.cells_source) and self.source not in ("", self.cells_source)
 
     @property
     def reasons(self) -> tuple[str, ...]:

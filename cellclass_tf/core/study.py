@@ -157,6 +157,11 @@ class Study:
         """The prepared TFDS dataset."""
         return self.root / "tfds"
 
+    @property
+    def trash_path(self) -> pathlib.Path:
+        """Where a person's files are put that had to make room, a folder a day."""
+        return self.root / ".trash"
+
     def journal(self, stage: str) -> pathlib.Path:
         """The file in which a stage remembers what it has done."""
         return self.root / ".journal" / f"{stage}.jsonl"

@@ -265,6 +265,11 @@ def example(
 
 def _checked_field(study: Study, row: ImageRow) -> tuple[np.ndarray, Cells]:
     study.check_cell_type(row.cell_type)
+    if row.has_cells_of_another_source:
+        raise InputError(
+            f"{study.cells_path(row)}: expected cells that were made on this image; its raw "
+            "file was replaced since. `cellclass annotate` sets them aside."
+        )
     image, cells = study.read_field(row)
     if len(cells) > MOST_CELLS:
         raise InputError(
@@ -300,6 +305,8 @@ def _check_job(study: Study, row: ImageRow) -> batch.Job:
         path.with_suffix(".csv"),
         study.cell_types,
         row.cell_type,
+        row.source,
+        row.cells_source,
     )
     return batch.Job(row.image, row, key)
 
