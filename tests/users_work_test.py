@@ -1,6 +1,8 @@
 """What a person made is never lost: whole stages, one after the other, as people use them."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -148,3 +150,37 @@ def test_cells_do_not_stay_with_another_picture(root, tmp_path):
     now = row_of(root, "HEK")
     assert (now.corrected, now.annotator) == (False, "watershed")
     assert study.read_cells(now).labels.shape == study.read_image(now).shape[:2]
+
+
+HOLD = """
+import pathlib, sys, time
+from cellclass_tf.storage import lock
+with lock.one_writer(pathlib.Path(sys.argv[1]), "annotate"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, root], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    before = cc.Study.open(root).manifest_path.read_bytes()
+    try:
+        for write in (
+            lambda: cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN),
+            lambda: cc.annotate(root, annotator="watershed", diameter=40),
+            lambda: cc.import_masks(root, root / "truth"),
+            lambda: cc.export_coco(root, tmp_path / "coco"),
+        ):
+            with pytest.raises(cc.InputError, match=r"by `annotate` \(process \d+ on"):
+                write()
+        assert cc.Study.open(root).manifest_path.read_bytes() == before
+        assert cc.trace(root / "images" / row_of(root, "HEK").image).passed
+        assert cc.export_cells(root, tmp_path / "rois", format="imagej").done
+    finally:
+        process.kill()
+        process.wait()
+    # What was killed holds nothing.
+    assert cc.import_masks(root, root / "truth").done

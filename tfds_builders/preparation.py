@@ -16,7 +16,7 @@ from cellclass_tf.core.manifest import LIKENESS, SPLIT, Cost, costs_of_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.errors import InputError, one_line
-from cellclass_tf.storage import atomic
+from cellclass_tf.storage import atomic, lock
 from tfds_builders.cell_types import cell_types_dataset_builder
 
 
@@ -63,6 +63,7 @@ class Prepared:
 
 
 @process_state.keep()
+@lock.writes("study")
 @batch.takes_engine
 def dataset(
     study: str | os.PathLike | Study,

@@ -19,7 +19,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import digests
+from cellclass_tf.storage import digests, lock
 
 # Fields of a group on which its cells' diameter is estimated.
 _FIELDS_TO_SIZE = 5
@@ -37,6 +37,7 @@ class Settings:
 
 
 @process_state.keep()
+@lock.writes("study")
 @batch.takes_engine
 def annotate(
     study: str | os.PathLike | Study,

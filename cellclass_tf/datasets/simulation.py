@@ -16,7 +16,7 @@ from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.datasets.culture import looks
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, digests
+from cellclass_tf.storage import atomic, digests, lock
 
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325
@@ -54,6 +54,7 @@ class _PlannedField:
 
 
 @process_state.keep()
+@lock.writes("study", creates=True)
 def simulate(
     study: str | os.PathLike,
     *,

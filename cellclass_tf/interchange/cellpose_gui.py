@@ -25,7 +25,7 @@ from cellclass_tf.interchange.importing import (
     import_cells,
 )
 from cellclass_tf.labels import components
-from cellclass_tf.storage import atomic, digests, pickled_npy
+from cellclass_tf.storage import atomic, digests, lock, pickled_npy
 
 _ENDING = "_seg.npy"
 _EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."
@@ -40,6 +40,7 @@ _CRUMB_SHARE = 0.05
 
 
 @process_state.keep()
+@lock.writes("study")
 def export_cellpose(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,
@@ -97,6 +98,7 @@ def export_cellpose(
 
 
 @process_state.keep()
+@lock.writes("study")
 def import_cellpose(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,

@@ -24,7 +24,7 @@ from cellclass_tf.interchange.importing import (
     find_row,
     import_cells,
 )
-from cellclass_tf.storage import digests, png
+from cellclass_tf.storage import digests, lock, png
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs put after an image's name; the longest is tried first.
@@ -38,6 +38,7 @@ _ONE_CELL = re.compile(r"(?P<name>.+)_mask_out_(?P<cell>\d+)")
 
 
 @process_state.keep()
+@lock.writes("study")
 def import_masks(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,

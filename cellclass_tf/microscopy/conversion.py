@@ -21,10 +21,11 @@ from cellclass_tf.microscopy.files import image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
-from cellclass_tf.storage import digests, paths
+from cellclass_tf.storage import digests, lock, paths
 
 
 @process_state.keep()
+@lock.writes("study", creates=True)
 @batch.takes_engine
 def convert(
     input: str | os.PathLike,

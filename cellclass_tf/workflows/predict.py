@@ -31,7 +31,7 @@ from cellclass_tf.core.run_record import (
 from cellclass_tf.core.study import read_merged
 from cellclass_tf.drawing import overlay
 from cellclass_tf.maskrcnn.predictor import Predictor
-from cellclass_tf.storage import digests, paths, png
+from cellclass_tf.storage import digests, lock, paths, png
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
 
 # What a run writes for all its fields together.
@@ -46,6 +46,7 @@ _RESULTS = (
 
 
 @process_state.keep()
+@lock.writes("output", creates=True)
 @batch.takes_engine
 def predict(
     model: str | os.PathLike,

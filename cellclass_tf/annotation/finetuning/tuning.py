@@ -23,7 +23,7 @@ from cellclass_tf.annotation.finetuning import material, verdict
 from cellclass_tf.core.manifest import REJECTED, SPLIT
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, csv_json, digests, png
+from cellclass_tf.storage import atomic, csv_json, digests, lock, png
 
 # cellpose's training cannot be taken up inside a call; a killed run begins its round
 # anew. The first ten epochs of each warm up.
@@ -58,6 +58,7 @@ class FineTuning:
 
 
 @process_state.keep()
+@lock.writes("study")
 def finetune(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,

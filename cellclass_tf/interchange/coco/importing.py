@@ -27,9 +27,11 @@ from cellclass_tf.interchange.importing import (
     import_cells,
 )
 from cellclass_tf.splits import groups
+from cellclass_tf.storage import lock
 
 
 @process_state.keep()
+@lock.writes("study", creates=True)
 def import_coco(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,

@@ -25,10 +25,11 @@ from cellclass_tf.interchange.coco.descriptions import (
     image_of,
 )
 from cellclass_tf.splits import assignment
-from cellclass_tf.storage import atomic
+from cellclass_tf.storage import atomic, lock
 
 
 @process_state.keep()
+@lock.writes("study")
 def export_coco(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,

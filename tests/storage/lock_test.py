@@ -1,0 +1,101 @@
+"""Tests of cellclass_tf.storage.lock."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import lock
+
+HOLD = """
+import pathlib, sys, time
+from cellclass_tf.storage import lock
+with lock.one_writer(pathlib.Path(sys.argv[1]), "convert"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_second_process_is_told_who_writes_and_since_when(holder, tmp_path):
+    with (
+        pytest.raises(
+            InputError,
+            match=rf"written to by `convert` \(process {holder.pid} on .*, since 20",
+        ),
+        lock.one_writer(tmp_path, "annotate"),
+    ):
+        pass
+
+
+def test_a_killed_holder_holds_nothing(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    with lock.one_writer(tmp_path, "annotate"):
+        told = (tmp_path / ".journal" / "lock.json").read_text()
+        assert "annotate" in told and str(os.getpid()) in told
+    # Nobody is named who does not write any more.
+    assert not (tmp_path / ".journal" / "lock.json").exists()
+
+
+def test_who_holds_it_may_take_it_again_and_another_thread_may_not(tmp_path):
+    failures = []
+
+    def other():
+        try:
+            with lock.one_writer(tmp_path, "other"):
+                pass
+        except InputError as error:
+            failures.append(str(error))
+
+    with lock.one_writer(tmp_path, "outer"):
+        with lock.one_writer(tmp_path, "inner"):
+            pass
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert len(failures) == 1 and "`outer`" in failures[0]
+    other()
+    assert len(failures) == 1
+
+
+def test_a_function_that_writes_holds_the_lock_of_its_folder(tmp_path):
+    @lock.writes("study")
+    def import_things(source, study):
+        return (tmp_path / ".journal" / "lock.json").exists()
+
+    assert import_things("x", tmp_path) and import_things("x", study=str(tmp_path))
+    # What is not there cannot be locked.
+    assert not import_things("x", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_function_that_makes_its_folder_leaves_none_if_it_fails(tmp_path):
+    @lock.writes("study", creates=True)
+    def convert(study, fails):
+        if fails:
+            raise InputError("nothing to convert")
+        (study / "study.yaml").touch()
+        return (study / ".journal" / "lock.json").exists()
+
+    with pytest.raises(InputError, match="nothing to convert"):
+        convert(tmp_path / "new", True)
+    assert not (tmp_path / "new").exists()
+    assert convert(tmp_path / "new", False)
+    with pytest.raises(InputError, match="nothing to convert"):
+        convert(tmp_path / "new", True)
+    assert (tmp_path / "new" / "study.yaml").exists()
