@@ -1,6 +1,7 @@
 """What a person made is never lost: whole stages, one after the other, as people use them."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 
@@ -9,16 +10,23 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.datasets import examples, simulation
+from cellclass_tf.storage import lock
 
 
-@pytest.fixture
-def root(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A converted and annotated study of one field of each type, and a mixed one."""
-    root = tmp_path / "study"
+    root = tmp_path_factory.mktemp("made") / "study"
     cc.simulate(root, images_per_type=1, mixed=1, size=160, dishes=1)
     cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
     cc.annotate(root, annotator="watershed")
     return root
+
+
+@pytest.fixture
+def root(made, tmp_path):
+    """A copy of it, to be worked in."""
+    return shutil.copytree(made, tmp_path / "study")
 
 
 def row_of(root, cell_type):
@@ -161,7 +169,8 @@ with lock.one_writer(pathlib.Path(sys.argv[1]), "annotate"):
 """
 
 
-def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path):
+def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_GRACE_S", 0.1)
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, root], stdout=subprocess.PIPE, text=True
     )

@@ -19,6 +19,12 @@ with lock.one_writer(pathlib.Path(sys.argv[1]), "convert"):
 """
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Nobody is waited for."""
+    monkeypatch.setattr(lock, "_GRACE_S", 0.1)
+
+
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the lock."""
