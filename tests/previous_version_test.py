@@ -1,7 +1,7 @@
 """What version 0.1.0 wrote before files had formats is opened by this one.
 
 previous_version/ holds a study, predictions of it and of its raw file, and the records of
-the model and its training. They were written in /tmp/previous, which is nowhere now.
+the model and its training. They were written in /data/previous, which is nowhere now.
 """
 
 import pathlib

@@ -9,10 +9,9 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
-from cellclass_tf.core.model_metadata import METADATA_FILE
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.storage import png
-from tests.metadata import model_metadata
+from tests.fake_model import save_model
 
 ENGINES = {
     "one process": {},
@@ -112,28 +111,4 @@ def test_a_process_loads_a_model_that_comes_by_twice_once(model):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model whose one cell lies at the same place in every tile."""
-    import tensorflow as tf
-
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, 64, 64, 3], tf.uint8, name="images")]
-    )
-    def serve(images):
-        count = tf.shape(images)[0]
-        light = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2, 3])[:, None]
-        return {
-            "num_detections": tf.ones([count], tf.int32),
-            "detection_boxes": tf.tile([[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1]),
-            "detection_outer_boxes": tf.tile(
-                [[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1]
-            ),
-            "detection_scores": 0.5 + light / 512,
-            "detection_probabilities": tf.tile([[[0.25, 0.75]]], [count, 1, 1]),
-            "detection_masks": tf.ones([count, 1, 4, 4]),
-        }
-
-    folder = tmp_path_factory.mktemp("model")
-    module = tf.Module()
-    module.serve = serve
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
-    model_metadata().write(folder / METADATA_FILE)
-    return folder
+    return save_model(tmp_path_factory.mktemp("model"))

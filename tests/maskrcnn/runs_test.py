@@ -47,7 +47,7 @@ def test_the_record_of_the_version_before_is_read_and_written_in_the_new_format(
 ):
     record = runs.TrainingRecord.read(PREVIOUS / "run.json")
     assert (record.experiment, record.steps, record.gpus) == (SMALL, 600, 0)
-    assert (record.folder, record.seed) == ("/tmp/previous/training", 0)
+    assert (record.folder, record.seed) == ("/data/previous/training", 0)
     assert record.versions["cellclass_tf"] == "0.1.0"
     changed = dataclasses.replace(record, starting_weights="weights.h5", seed=None)
     changed.write(tmp_path / "run.json")

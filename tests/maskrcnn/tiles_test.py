@@ -1,23 +1,10 @@
 """Tiles of whole fields, and the scores that are put together of them."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
-from cellclass_tf.maskrcnn import config, data_facts, tiles, validation
+from cellclass_tf.maskrcnn import tiles, validation
 from cellclass_tf.maskrcnn.input import network_input, reading, targets
-
-
-@pytest.fixture
-def task(prepared):
-    params = config.cellclass_maskrcnn_small()
-    for data in (params.task.train_data, params.task.validation_data):
-        data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
-    found = data_facts.facts_of_dataset("cell_types/study", str(prepared / "tfds"))
-    data_facts.apply_facts(params, found)
-    params.task.model.input_size = [64, 64, 3]
-    params.task.validation_data.global_batch_size = 4
-    return params.task
 
 
 def perfect(task, places, labels_of):

@@ -1,20 +1,9 @@
 """Tests of cellclass_tf.maskrcnn.validation; tiles_test scores fields with it."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
-from cellclass_tf.maskrcnn import config, data_facts, validation
-
-
-@pytest.fixture
-def task(prepared):
-    params = config.cellclass_maskrcnn_small()
-    for data in (params.task.train_data, params.task.validation_data):
-        data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
-    found = data_facts.facts_of_dataset("cell_types/study", str(prepared / "tfds"))
-    data_facts.apply_facts(params, found)
-    return params.task
+from cellclass_tf.maskrcnn import validation
 
 
 def outputs(number):

@@ -13,6 +13,7 @@ from cellclass_tf.core.model_metadata import METADATA_FILE
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.storage import digests, png
+from tests.fake_model import save_model
 from tests.metadata import model_metadata
 
 PAGE = "report.html"
@@ -34,29 +35,7 @@ def short_report():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model that sees one N2a cell of 24 px in every tile of 64 px."""
-    import tensorflow as tf
-
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, 64, 64, 3], tf.uint8, name="images")]
-    )
-    def serve(images):
-        count = tf.shape(images)[0]
-        boxes = tf.tile([[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1])
-        return {
-            "num_detections": tf.ones([count], tf.int32),
-            "detection_boxes": boxes,
-            "detection_outer_boxes": boxes,
-            "detection_scores": tf.fill([count, 1], 0.9),
-            "detection_probabilities": tf.tile([[[0.25, 0.75]]], [count, 1, 1]),
-            "detection_masks": tf.ones([count, 1, 4, 4]),
-        }
-
-    folder = tmp_path_factory.mktemp("model")
-    module = tf.Module()
-    module.serve = serve
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
-    model_metadata().write(folder / METADATA_FILE)
-    return folder
+    return save_model(tmp_path_factory.mktemp("model"), score=0.9)
 
 
 def image(seed):

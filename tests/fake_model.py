@@ -1,0 +1,41 @@
+"""A SavedModel that takes no training, for tests of what is done with one."""
+
+from cellclass_tf.core.model_metadata import METADATA_FILE
+from tests.metadata import model_metadata
+
+
+def save_model(folder, score=None):
+    """Saves a model that sees one N2a cell of 24 px in every tile of 64 px.
+
+    Args:
+      folder: to write to.
+      score: of the cell; None for one that rises with the tile's brightness.
+
+    Returns:
+      The folder.
+    """
+    import tensorflow as tf
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 64, 64, 3], tf.uint8, name="images")]
+    )
+    def serve(images):
+        count = tf.shape(images)[0]
+        light = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2, 3])[:, None]
+        boxes = tf.tile([[[20.0, 20.0, 44.0, 44.0]]], [count, 1, 1])
+        return {
+            "num_detections": tf.ones([count], tf.int32),
+            "detection_boxes": boxes,
+            "detection_outer_boxes": boxes,
+            "detection_scores": 0.5 + light / 512
+            if score is None
+            else 0 * light + score,
+            "detection_probabilities": tf.tile([[[0.25, 0.75]]], [count, 1, 1]),
+            "detection_masks": tf.ones([count, 1, 4, 4]),
+        }
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    model_metadata().write(folder / METADATA_FILE)
+    return folder
