@@ -38,6 +38,7 @@ _MODULE_OF_NAME = {
     "export_cells": "interchange.exporting",
     "draw_overlay": "drawing.overlay",
     "trace": "provenance.tracing",
+    "restore": "workflows.restore",
 }
 
 __all__ = list(_MODULE_OF_NAME)

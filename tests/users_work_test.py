@@ -11,6 +11,7 @@ import cellclass_tf as cc
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.storage import lock
+from tests import by_hand
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_a_script_that_runs_twice_does_not_undo_corrections(root):
     first = cells_of(root, "HEK")
     assert not script().done and cells_of(root, "HEK") == first
     # Unless it is asked for, or the cells are gone.
-    assert cc.import_masks(root, root / "truth", again=True).done
+    assert cc.import_masks(root, root / "truth", overwrite_corrected=True).done
     assert cells_of(root, "HEK") != first
     study.cells_path(row).unlink()
     assert list(cc.import_masks(root, root / "corrected").done) == [row.image]
@@ -193,3 +194,90 @@ def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path, monkeypat
         process.wait()
     # What was killed holds nothing.
     assert cc.import_masks(root, root / "truth").done
+
+
+def files_of(root):
+    """The bytes of the images, and the manifest."""
+    paths = [*(root / "images").rglob("*.png"), root / "images.csv"]
+    return {path.relative_to(root): path.read_bytes() for path in paths}
+
+
+def test_a_study_keeps_its_settings_unless_a_flag_changes_them(root):
+    cc.convert(root / "raw", root)
+    before = files_of(root)
+    assert row_of(root, "HEK").group == "HEK_dish1"
+    cc.convert(root / "raw", root)
+    assert files_of(root) == before
+    cc.convert(root / "raw", root, contrast="field")
+    other = files_of(root)
+    assert other != before
+    cc.convert(root / "raw" / "HEK", root, cell_type="HEK")
+    assert files_of(root) == other
+    cc.convert(root / "raw", root, contrast="group")
+    assert row_of(root, "HEK").group == "HEK_dish1"
+    cc.convert(root / "raw", root, group="")
+    assert row_of(root, "HEK").group == "HEK/HEK_dish1_0001"
+
+
+def test_an_earlier_versions_study_keeps_its_groups(root):
+    cc.convert(root / "raw", root)
+    before = files_of(root)
+    (root / ".journal" / "conversions.json").unlink()
+    cc.convert(root / "raw", root)
+    assert files_of(root) == before
+
+
+def test_groups_and_sizes_that_a_person_wrote_stay(root):
+    image = row_of(root, "HEK").image
+    by_hand.edit(root, image, group="monday", pixel_size_um="0,5", note="mine")
+    for contrast in ("field", "group"):
+        options = {"group": simulation.GROUP_PATTERN, "contrast": contrast}
+        cc.convert(root / "raw", root, **options)
+        row = row_of(root, "HEK")
+        assert (row.group, row.pixel_size_um) == ("monday", 0.5)
+        assert row.contrast_group == "monday" and row.contrast == contrast
+    assert "note" in (root / "images.csv").read_text().splitlines()[0]
+
+
+def test_a_field_that_is_marked_as_corrected_meanwhile_keeps_its_cells(
+    root, monkeypatch
+):
+    before, images = cells_of(root, "HEK"), []
+    annotate = cc.WatershedAnnotator.annotate
+
+    def slow(self, image, diameter=None):
+        if not images:
+            images.append(row_of(root, "HEK").image)
+            by_hand.edit(root, images[0], corrected="WAHR")
+        return annotate(self, image, diameter)
+
+    monkeypatch.setattr(cc.WatershedAnnotator, "annotate", slow)
+    outcome = cc.annotate(root, annotator="watershed", diameter=90)
+    assert "was marked as corrected while" in outcome.failures[images[0]]
+    assert cells_of(root, "HEK") == before and row_of(root, "HEK").corrected
+    assert row_of(root, "N2a").cells is not None and len(outcome.done) == 2
+
+
+def test_corrected_cells_are_kept_when_a_flag_overwrites_them(root):
+    painted = paint(root, "HEK")
+    cc.annotate(root, annotator="watershed")
+    cc.annotate(root, annotator="watershed", overwrite_corrected=True)
+    assert cells_of(root, "HEK") != painted and not row_of(root, "HEK").corrected
+    (kept,) = cc.restore(root)
+    assert kept.endswith(f"cells/{row_of(root, 'HEK').stem}.tif")
+    cc.restore(root, kept)
+    assert cells_of(root, "HEK") == painted
+    cc.annotate(root, annotator="watershed")
+    assert cells_of(root, "HEK") == painted and row_of(root, "HEK").corrected
+
+
+def test_an_import_that_lacks_corrected_cells_stops_for_that_field(root):
+    painted = paint(root, "HEK")
+    outcome = cc.import_masks(root, root / "truth")
+    image = row_of(root, "HEK").image
+    assert "cells of HEK/" in outcome.failures[image] and len(outcome.done) == 2
+    assert cells_of(root, "HEK") == painted
+    assert cc.import_masks(root, root / "truth", overwrite_corrected=True).done
+    assert cells_of(root, "HEK") != painted
+    cc.restore(root, cc.restore(root)[-1])
+    assert cells_of(root, "HEK") == painted

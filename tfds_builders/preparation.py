@@ -12,7 +12,7 @@ from absl import logging
 from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.manifest import LIKENESS, SPLIT, Cost, costs_of_rejection
+from cellclass_tf.core.manifest import Cost, costs_of_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.errors import InputError, one_line
@@ -103,7 +103,7 @@ def dataset(
     examples.refuse_gaps(
         study, checked.contents, allow_no_validation=allow_no_validation
     )
-    study.update(checked.rows, LIKENESS, SPLIT)
+    checked.record(study)
     _remove_leftovers(data_dir)
     builder = cell_types_dataset_builder.Builder(
         config="study",

@@ -72,7 +72,7 @@ def annotate(
       cellprob_threshold: of cellpose; lower finds more and larger cells.
       device: of cellpose; 'auto' takes a GPU where there is one, else 'cpu', 'cuda', ….
       overwrite_corrected: whether fields that were corrected by hand, or imported, are
-        annotated too. Their corrections are lost.
+        annotated too. Their old cells are kept in STUDY/.trash/DATE.
       processes: worker processes; with 1 a crash takes this process along.
       engine: 'local' or 'beam', or a `batch.Engine`.
       beam_options: flags of Apache Beam.
@@ -119,7 +119,7 @@ def annotate(
         journal=cell_files.journal(study),
         engine=engine,
     )
-    cell_files.record(study, done)
+    cell_files.record(study, done, wanted)
     queue.write_queue(study)
     return outcome.merge(done)
 
@@ -256,8 +256,8 @@ class _FieldAnnotation:
             "doubts": doubts.summary(doubtful),
         }
         # Last of all the labels: what fails before leaves the old ones as they are.
-        cell_files.check_state(study, row, planned)
+        cell_files.check_unchanged(study, row, planned)
         queue.write_field(study, row, image, cells, doubtful)
         if not len(cells):
             logging.warning("%s: no cell was found.", row.image)
-        return cell_files.write_cells(study, row, cells, result)
+        return cell_files.write_cells(study, row, cells, result, planned=planned)

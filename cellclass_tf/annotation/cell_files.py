@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
+import functools
 import hashlib
-import itertools
-import json
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -19,10 +17,14 @@ from cellclass_tf.core.cells import Cells, read_labels, types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, csv_json, digests
+from cellclass_tf.storage import atomic, digests, trash
+from cellclass_tf.storage.ledger import Written, ledger_of
 
 # Put behind the fingerprint of labels that a person changed.
 EDITED = "*"
+
+# What the ledger of a field calls its cells, with their types.
+_CELLS = "cells"
 
 # A row whose label image was deleted.
 _NO_CELLS = {
@@ -70,23 +72,32 @@ def write_cells(
     cells: Cells,
     result: dict[str, Any],
     *,
+    planned: Sequence[str] | None = None,
     types_csv: bool = False,
+    source: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Writes a field's label image, with its table of types or with none beside it.
 
-    What will lie there is told to a file first: should the process be killed, the next
-    run knows whose labels they are, and does not take them for a person's.
+    What will lie there is recorded first: should the process be killed, the next run
+    finishes its work, and does not take it for a person's. Cells that a person made are
+    set aside into STUDY/.trash/DATE.
 
     Args:
       study: the study.
       row: of the image.
       cells: the cells.
       result: columns of the row that say what made them.
+      planned: `state_of` the row when the run was planned; None if that is now.
       types_csv: whether the types are written cell by cell.
+      source: what `source_of` is to tell of them.
 
     Returns:
-      The result, with the columns that describe the file: cells, cells_sha256 and
-      types_sha256.
+      The result, with the columns that describe the file: cells, cells_sha256,
+      types_sha256 and cells_source.
+
+    Raises:
+      InputError: if a person changed cells, types or the column corrected since the run
+        was planned.
     """
     path, table = study.cells_path(row), _table(study, row)
     content, types = cells.encode(), types_text(cells.cell_types) if types_csv else ""
@@ -96,18 +107,36 @@ def write_cells(
         "types_sha256": _sha256_of_text(types) if types else "",
         "cells_source": row.source,
     }
-    before = table.read_text(encoding="utf-8") if table.exists() else ""
-    pending = {"result": result, "types": types, "types_before": before}
-    csv_json.write_json(_pending(study, row), pending)
-    # Old types beside new labels would be misread, and so would new ones beside old.
-    table.unlink(missing_ok=True)
-    atomic.write_bytes(path, content)
-    if types:
-        atomic.write_text(table, types)
+    there, book = state_of(study, row), ledger_of(study.root, path)
+    check_unchanged(study, row, there if planned is None else planned)
+    if there == [row.cells_sha256, row.types_sha256] and not row.corrected:
+        # Of studies that an earlier version wrote, the manifest alone remembers.
+        before = table.read_text(encoding="utf-8") if table.exists() else ""
+        book.add(_CELLS, Written(there, _facts(_annotation_of(row), before)))
+    state = [result["cells_sha256"], result["types_sha256"]]
+    made = Written(state, _facts(result, types) | {"source": dict(source or {})})
+    is_own = not row.corrected and book.facts_of(_CELLS, there) is not None
+    with book.recording({_CELLS: made}):
+        if any(there) and not is_own and there != made.state:
+            _set_aside(study, row)
+        # Old types beside new labels would be misread, and so would new ones beside old.
+        table.unlink(missing_ok=True)
+        atomic.write_bytes(path, content)
+        if types:
+            atomic.write_text(table, types)
     return result
 
 
-def record(study: Study, outcome: batch.Outcome) -> None:
+def source_of(study: Study, row: ImageRow) -> Mapping[str, str]:
+    """Returns what was recorded of the file that a field's cells were imported from."""
+    book = ledger_of(study.root, study.cells_path(row))
+    facts = book.facts_of(_CELLS, [row.cells_sha256, row.types_sha256])
+    return (facts or {}).get("source", {})
+
+
+def record(
+    study: Study, outcome: batch.Outcome, seen: Iterable[ImageRow] | None = None
+) -> None:
     """Brings the results of a run to the manifest, which is read anew for it.
 
     Labels that someone changed in the meantime are not what was done any more: they are
@@ -116,9 +145,9 @@ def record(study: Study, outcome: batch.Outcome) -> None:
     Args:
       study: the study.
       outcome: what was done; its results hold columns of a row by name.
+      seen: the rows for which it was done; None for those that there are.
     """
     rows, ours = {row.image: row for row in study.rows()}, []
-    written = outcome.done.keys() & rows.keys()
     for image, result in list(outcome.done.items()):
         row = rows.get(image)
         if row is None:
@@ -128,9 +157,7 @@ def record(study: Study, outcome: batch.Outcome) -> None:
         elif "cells_sha256" in result:
             del outcome.done[image]
             outcome.failures[image] = _changed_meanwhile(study, row)
-    study.update(ours, ANNOTATION)
-    for image in written:
-        _pending(study, rows[image]).unlink(missing_ok=True)
+    study.update(ours, ANNOTATION, seen=seen)
 
 
 def settle(study: Study) -> Settled:
@@ -144,10 +171,10 @@ def settle(study: Study) -> Settled:
     into STUDY/.trash/DATE.
     """
     rows, changed, failures, states = [], [], {}, {}
-    results = journal(study).results()
-    for row in study.rows():
-        state = state_of(study, row)
+    results, seen = journal(study).results(), study.rows()
+    for row in seen:
         try:
+            state = state_of(study, row)
             settled = _settle_row(study, row, results.get(row.image, {}), state)
         except InputError as error:
             failures[row.image] = str(error)
@@ -163,7 +190,7 @@ def settle(study: Study) -> Settled:
         if settled != row:
             changed.append(settled)
     if changed:
-        study.update(changed, ANNOTATION)
+        study.update(changed, ANNOTATION, seen=seen)
     return Settled(rows, failures, states)
 
 
@@ -172,10 +199,29 @@ def state_of(study: Study, row: ImageRow) -> list[str]:
     return [_sha256(study.cells_path(row)), _sha256(_table(study, row))]
 
 
-def check_state(study: Study, row: ImageRow, planned: Sequence[str]) -> None:
-    """Raises InputError if what lies there is not what it was when a run was planned."""
+def check_unchanged(study: Study, row: ImageRow, planned: Sequence[str]) -> None:
+    """Raises InputError if a person changed a field since a run was planned."""
     if state_of(study, row) != list(planned):
         raise InputError(_changed_meanwhile(study, row))
+    now = _rows_now(study).get(row.image)
+    if now is not None and now.corrected and not row.corrected:
+        raise InputError(
+            f"{row.image} was marked as corrected while the run was under way; its cells "
+            "are left alone."
+        )
+
+
+def _rows_now(study: Study) -> Mapping[str, ImageRow]:
+    """The manifest's rows by image, which are read again if the file has changed."""
+    if not study.manifest_path.exists():
+        return {}
+    status = study.manifest_path.stat()
+    return _rows_at(study.root, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _rows_at(root: pathlib.Path, mtime_ns: int, size: int) -> Mapping[str, ImageRow]:
+    return {row.image: row for row in Study.open(root).rows()}
 
 
 def _changed_meanwhile(study: Study, row: ImageRow) -> str:
@@ -195,6 +241,10 @@ def _settle_row(
 ) -> ImageRow:
     labels, types = state
     if labels and row.has_cells_of_another_source:
+        logging.warning(
+            "%s was made of another raw file than its cells, which are set aside.",
+            row.image,
+        )
         _set_aside(study, row)
         return dataclasses.replace(row, **_NO_CELLS)
     if not labels:
@@ -202,23 +252,23 @@ def _settle_row(
     is_known = bool(row.cells_sha256)
     if is_known and [labels, types] == [row.cells_sha256, row.types_sha256]:
         return row
-    pending = _read_pending(study, row)
-    known = {"cells_sha256": row.cells_sha256, "types_sha256": row.types_sha256}
-    for made, table in (
-        # What was about to be written; and, with its old types, what it was to replace.
-        (pending.get("result", {}), pending.get("types")),
-        (known, pending.get("types_before")),
-        (result, None),
-    ):
-        if not labels == made.get("cells_sha256") != "":
+    book = ledger_of(study.root, study.cells_path(row))
+    is_pending = book.is_pending(_CELLS)
+    for written in book.known(_CELLS):
+        made, table = written.facts.get("row", {}), written.facts.get("types", "")
+        if labels != written.state[0]:
             continue
-        wanted = made.get("types_sha256", "")
-        if not types and table and _sha256_of_text(table) == wanted:
+        if is_pending and table and not types:
             # The process was killed between a label image and its table.
             atomic.write_text(_table(study, row), table)
-            types = wanted
-        if types == wanted:
+            types = _sha256_of_text(table)
+        if types == written.state[1]:
+            if is_pending:
+                book.settle(_CELLS, written.state)
             return _with(row, made)
+    # As versions remember it that knew no ledger.
+    if [labels, types] == [result.get("cells_sha256"), result.get("types_sha256")]:
+        return _with(row, result)
     # Studies of older versions know what made their labels, and no SHA-256 of them.
     is_old = row.annotator or row.corrected
     return row if is_old and not is_known else _mark_edited(study, row, labels, types)
@@ -255,37 +305,22 @@ def _mark_edited(
 
 def _set_aside(study: Study, row: ImageRow) -> None:
     """Moves a field's cells out of the way, to where a person finds them again."""
-    folder = study.trash_path / datetime.date.today().isoformat()
-    for path in (study.cells_path(row), _table(study, row)):
-        if path.exists():
-            target = folder / path.relative_to(study.root)
-            number = itertools.count(2)
-            while target.exists():
-                target = target.with_stem(f"{path.stem}-{next(number)}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-    logging.warning(
-        "%s was made of another raw file than its cells: they are set aside into %s.",
-        row.image,
-        folder,
-    )
+    files = (study.cells_path(row), _table(study, row))
+    trash.set_aside(study.root, [path for path in files if os.path.lexists(path)])
 
 
 def _table(study: Study, row: ImageRow) -> pathlib.Path:
     return study.cells_path(row).with_suffix(".csv")
 
 
-def _pending(study: Study, row: ImageRow) -> pathlib.Path:
-    below = study.cells_path(row).relative_to(study.root / "cells")
-    return study.journal("pending").with_suffix("") / below.with_suffix(".json")
+def _annotation_of(row: ImageRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in columns_of(ANNOTATION)}
 
 
-def _read_pending(study: Study, row: ImageRow) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(_pending(study, row).read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+def _facts(result: dict[str, Any], types: str) -> dict[str, Any]:
+    """What the ledger keeps of cells: their columns, and the text of their table."""
+    names = columns_of(ANNOTATION)
+    return {"row": {k: v for k, v in result.items() if k in names}, "types": types}
 
 
 def _sha256_of_text(text: str) -> str:

@@ -15,13 +15,18 @@ def import_(
     source: str,
     allow_gaps: bool,
     group: str | None,
-    again: bool,
+    overwrite_corrected: bool,
 ) -> Any:
     import cellclass_tf
 
     options = {"masks": {"allow_gaps": allow_gaps}, "coco": {"group": group}}
     function = getattr(cellclass_tf, f"import_{format}")
-    outcome = function(study, source, again=again, **options.get(format, {}))
+    outcome = function(
+        study,
+        source,
+        overwrite_corrected=overwrite_corrected,
+        **options.get(format, {}),
+    )
     for line in _change_lines(outcome):
         print(line)
     return outcome
@@ -102,6 +107,14 @@ def report(predictions: str, **options: Any) -> str:
     import cellclass_tf
 
     return f"Written: {cellclass_tf.report(predictions, **options)}"
+
+
+def restore(folder: str, file: str | None) -> str:
+    import cellclass_tf
+
+    found = cellclass_tf.restore(folder, file)
+    told = f"{len(found)} files are kept." if file is None else "brought back."
+    return "\n".join([*map(one_line, found), told])
 
 
 def demo(**values: Any) -> str:

@@ -85,6 +85,15 @@ _CHANNELS = (
         default="max",
     ),
 )
+# A study keeps what it was converted with.
+_CHANNELS_KEPT = (
+    *_CHANNELS[:2],
+    Flag(
+        "projection",
+        "What to do with Z stacks; else as at the last conversion, or max.",
+        choices=("max", "best", "none"),
+    ),
+)
 
 _FLOW_THRESHOLD = Flag(
     "flow_threshold",
@@ -148,8 +157,12 @@ COMMANDS = {
             Flag("input", "A file, or a folder of them.", required=True),
             Flag("study", "Folder of the study, made if new.", required=True),
             Flag("cell_type", "Type of all files; else the sub-folders name it."),
-            *_CHANNELS,
-            Flag("group", "Regular expression that names dish or slide in a path."),
+            *_CHANNELS_KEPT,
+            Flag(
+                "group",
+                "Regular expression that names dish or slide in a path; else as at the "
+                "last conversion.",
+            ),
             Flag(
                 "channel_files",
                 "Of one-file-a-channel folders: regular expression with a group "
@@ -157,9 +170,9 @@ COMMANDS = {
             ),
             Flag(
                 "contrast",
-                "Whose limits: the group's, set once; measured anew; each field's own.",
+                "Whose limits: the group's, set once; measured anew; each field's own. "
+                "Else as at the last conversion, or group.",
                 choices=("group", "anew", "field"),
-                default="group",
             ),
             Flag(
                 "limit_s",
@@ -202,7 +215,7 @@ COMMANDS = {
             _DEVICE,
             Flag(
                 "overwrite_corrected",
-                "Annotate corrected fields too; their corrections are lost.",
+                "Annotate corrected fields too; STUDY/.trash keeps their old cells.",
                 flags.DEFINE_bool,
                 default=False,
             ),
@@ -233,8 +246,9 @@ COMMANDS = {
                 "Of new COCO images: regular expression that names dish or slide.",
             ),
             Flag(
-                "again",
-                "Also what was imported before and has not changed since.",
+                "overwrite_corrected",
+                "Import also what was imported before, and what removes cells from "
+                "corrected fields; STUDY/.trash keeps the old ones.",
                 flags.DEFINE_bool,
                 default=False,
             ),
@@ -379,5 +393,13 @@ COMMANDS = {
         ),
         _call("trace"),
         argument="image",
+    ),
+    "restore": Command(
+        "Lists what people made and had to make room, or brings a file of it back.",
+        (
+            Flag("folder", "A study, or the results of a command.", required=True),
+            Flag("file", "To bring back, as it is listed; else the list."),
+        ),
+        calls.restore,
     ),
 }

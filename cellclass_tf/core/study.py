@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import itertools
 import json
@@ -13,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf.core import manifest
 from cellclass_tf.core.cells import UNKNOWN, Cells
-from cellclass_tf.core.manifest import COLUMNS, MIXED, REJECTED, ImageRow
+from cellclass_tf.core.manifest import MIXED, REJECTED, ImageRow
+from cellclass_tf.core.manifest_file import ManifestFile
 from cellclass_tf.core.study_settings import (
     DEFAULT_CELL_TYPES,
     SETTINGS_FILE,
@@ -24,7 +23,7 @@ from cellclass_tf.core.study_settings import (
     StudySettings,
 )
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, csv_json, paths, png
+from cellclass_tf.storage import atomic, paths, png, trash
 
 # Names that mean something else in folders and in tables.
 _RESERVED = (MIXED, UNKNOWN, "missed", "invented")
@@ -160,7 +159,7 @@ class Study:
     @property
     def trash_path(self) -> pathlib.Path:
         """Where a person's files are put that had to make room, a folder a day."""
-        return self.root / ".trash"
+        return self.root / trash.TRASH_FOLDER
 
     def journal(self, stage: str) -> pathlib.Path:
         """The file in which a stage remembers what it has done."""
@@ -226,72 +225,32 @@ class Study:
         Raises:
           InputError: if images.csv is broken: it names line and column.
         """
-        return sorted(self._rows_in_order(), key=lambda row: row.image)
-
-    def _rows_in_order(self) -> list[ImageRow]:
-        """Reads the manifest, in its own order."""
-        if not self.manifest_path.exists():
-            return []
-        rows = []
-        for number, line in enumerate(csv_json.read_csv(self.manifest_path), start=2):
-            try:
-                rows.append(manifest.row_from_strings(line))
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(
-                    f"{self.manifest_path}, line {number}: {error}"
-                ) from error
-        for image, count in collections.Counter(row.image for row in rows).items():
-            if count > 1:
-                raise InputError(
-                    f"{self.manifest_path}: {image} has two rows. Delete one of them."
-                )
-        return rows
+        return sorted(self._manifest.rows(), key=lambda row: row.image)
 
     def accepted_rows(self) -> list[ImageRow]:
         """The rows that are not rejected."""
         return [row for row in self.rows() if row.verdict != REJECTED]
 
-    def update(self, rows: Iterable[ImageRow], *parts: str) -> None:
-        """Brings rows to the manifest, which is read anew for it.
+    def update(
+        self,
+        rows: Iterable[ImageRow],
+        *parts: str,
+        seen: Iterable[ImageRow] | None = None,
+    ) -> None:
+        """Brings rows to the manifest; see `ManifestFile.update`."""
+        self._manifest.update(rows, *parts, seen=seen)
 
-        Of images that it has, the columns of some parts are replaced, so that what
-        others wrote meanwhile stays. Others come behind them, whole. Rows keep their
-        order, and columns that are not of `ImageRow` stay as they are.
+    def edited_columns(self) -> dict[str, set[str]]:
+        """Returns the columns whose value a person wrote, and which stay, by image."""
+        return self._manifest.edited()
 
-        Args:
-          rows: of the images.
-          parts: of `manifest.PARTS`, that are the caller's to write; none for whole rows.
-        """
-        own = manifest.columns_of(*(parts or manifest.PARTS))
-        by_image = {row.image: row for row in self._rows_in_order()}
-        for row in sorted(rows, key=lambda row: row.image):
-            old = by_image.get(row.image, row)
-            values = {name: getattr(row, name) for name in own}
-            by_image[row.image] = dataclasses.replace(old, **values)
-        columns, extra = self._columns_of_users()
-        csv_json.write_csv(
-            self.manifest_path,
-            (*COLUMNS, *columns),
-            (
-                extra.get(image, {}) | dataclasses.asdict(row)
-                for image, row in by_image.items()
-            ),
-        )
+    @property
+    def _manifest(self) -> ManifestFile:
+        return ManifestFile(self.manifest_path)
 
     def pixel_size_of(self, row: ImageRow) -> float | None:
         """An image's pixel size in µm: its own, else the study's, else None."""
         return row.pixel_size_um or self.pixel_size_um
-
-    def _columns_of_users(self) -> tuple[list[str], dict[str, dict[str, str]]]:
-        """Columns that people added to the manifest, and their values by image."""
-        if not self.manifest_path.exists():
-            return [], {}
-        lines = csv_json.read_csv(self.manifest_path)
-        columns = [c for c in (lines[0] if lines else ()) if c and c not in COLUMNS]
-        return columns, {
-            line["image"]: {column: line[column] for column in columns}
-            for line in lines
-        }
 
     def check_cell_type(self, cell_type: str) -> str:
         """Returns the name if the study has it (or it is `mixed`).

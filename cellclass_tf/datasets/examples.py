@@ -14,7 +14,7 @@ from absl import logging
 
 from cellclass_tf import batch, versions
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.manifest import LIKENESS, REJECTED, SPLIT
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
@@ -31,13 +31,19 @@ class Checked:
 
     Attributes:
       rows: of the images that can be examples, with their splits.
+      seen: rows of all images, as they were read.
       contents: of the dataset that they make.
       outcome: of checking the images; those that cannot be used are its failures.
     """
 
     rows: list[ImageRow]
+    seen: list[ImageRow]
     contents: Contents
     outcome: batch.Outcome
+
+    def record(self, study: Study) -> None:
+        """Brings the splits to the manifest, so that no field moves when others come."""
+        study.update(self.rows, LIKENESS, SPLIT, seen=self.seen)
 
 
 def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> Checked:
@@ -98,7 +104,7 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
         {row.image: _field(study, row, outcome.results[row.image]) for row in usable},
         {row.image: ", ".join(row.reasons) for row in every if row.reasons},
     )
-    return Checked(usable, contents, outcome)
+    return Checked(usable, every, contents, outcome)
 
 
 def refuse_gaps(

@@ -6,7 +6,7 @@ import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,14 @@ from cellclass_tf.interchange.importing import (
     import_cells,
 )
 from cellclass_tf.labels import components
-from cellclass_tf.storage import atomic, digests, lock, pickled_npy
+from cellclass_tf.storage import atomic, digests, ledger, lock, pickled_npy
+from cellclass_tf.storage.paths import recorded_path
 
 _ENDING = "_seg.npy"
 _EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."
-# What was written, beside the exported folders: a line a field.
+# What the ledger of a file calls its cells.
+_LABELS = "labels"
+# In which earlier versions remembered what they wrote, beside the exported folders.
 _EXPORTED = ".exported.jsonl"
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
 _CHANNELS = [2, 3]
@@ -56,7 +59,7 @@ def export_cellpose(
     brings it back.
 
     Cells that were changed in OUTPUT since an earlier export are never overwritten: they
-    fail, and say so. OUTPUT/.exported.jsonl remembers what was written.
+    fail, and say so. OUTPUT/.journal remembers what was written.
 
     Args:
       study: the study, or its folder.
@@ -86,13 +89,11 @@ def export_cellpose(
                 "none (corrected ones leave the queue). Run `cellclass annotate`, or "
                 "export all images."
             )
-    journal = batch.Journal(output / _EXPORTED, skips_done=False)
-    before = journal.results()
+    before = batch.Journal(output / _EXPORTED).results()
     outcome = batch.run(
         lambda row: _export_field(study, row, output, before.get(row.image, {})),
         [batch.Job(row.image, row) for row in rows],
         description="export",
-        journal=journal,
     )
     return outcome.merge(batch.Outcome(failures=failures))
 
@@ -103,7 +104,7 @@ def import_cellpose(
     study: str | os.PathLike | Study,
     source: str | os.PathLike,
     *,
-    again: bool = False,
+    overwrite_corrected: bool = False,
 ) -> batch.Outcome:
     """Brings cells that were corrected in cellpose's window into a study.
 
@@ -118,8 +119,9 @@ def import_cellpose(
     Args:
       study: the study, or its folder.
       source: folder with the files.
-      again: whether files that were imported before, and have not changed since, are
-        imported all the same; that undoes what was corrected in between.
+      overwrite_corrected: whether files that were imported before, and have not changed
+        since, are imported all the same, and those that remove cells from corrected
+        fields. The old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.
@@ -132,46 +134,63 @@ def import_cellpose(
     paths = sorted(source.rglob(f"*{_ENDING}")) if source.is_dir() else []
     if not paths:
         raise InputError(f"{source}: expected a folder with files NAME{_ENDING}.")
-    candidates = _candidates(study, paths, source)
-    exported = batch.Journal(source / _EXPORTED).results()
+    before = batch.Journal(source / _EXPORTED).results()
 
     def read(row: ImageRow, path: pathlib.Path) -> ImportedCells | None:
-        return _read(study, row, path, exported.get(row.image, {}))
+        exported = _exported(source, path, before.get(row.image, {}))
+        return _read(study, row, path, exported, overwrite_corrected)
 
-    outcome = import_cells(study, candidates, read, again=again)
-    _remember(source, exported, candidates, outcome)
-    return outcome
+    return import_cells(
+        study,
+        _candidates(study, paths, source),
+        read,
+        overwrite_corrected=overwrite_corrected,
+    )
+
+
+def _exported(
+    folder: pathlib.Path, seg: pathlib.Path, before: Mapping[str, Any]
+) -> ledger.Ledger:
+    """The ledger of a file, also of one that an earlier version exported."""
+    book = ledger.ledger_of(folder, seg)
+    if before.get("labels") and not book.known(_LABELS):
+        facts = {"study": before.get("study", "")}
+        book.add(_LABELS, ledger.Written(before["labels"], facts))
+    return book
 
 
 def _export_field(
     study: Study, row: ImageRow, output: pathlib.Path, before: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes a field; returns the SHA-256 of what was written, by what it is of."""
     image = study.image_path(row)
     target = output / row.cell_type / image.name
     seg = target.with_name(f"{row.name}{_ENDING}")
-    written = {"image": digests.sha256_of_file(image)}
-    if target.exists() and digests.sha256_of_file(target) not in (
-        written["image"],
-        before.get("image"),
-    ):
-        raise InputError(
-            f"{target} is there already, and is another image. Export to a new folder."
-        )
     if study.cells_path(row).exists():
-        cells = study.read_cells(row)
-        written |= {"labels": _digest(cells.labels), "study": row.cells_sha256}
-        there = seg.exists() and _digest(_labels_of(seg, pickled_npy.load(seg)))
-        if there and there not in (written["labels"], before.get("labels")):
-            raise InputError(
-                f"{seg} is there already, and was changed since it was exported. Import "
-                "it first, or export to another folder."
-            )
-        if there != written["labels"]:
-            _write(seg, cells, row)
-    with atomic.atomic_path(target) as temporary:
+        _export_cells(study, row, seg, _exported(output, seg, before))
+    own = (digests.sha256_of_file(image), before.get("image", ""))
+    with ledger.replace_file(output, target, own=own) as temporary:
         shutil.copyfile(image, temporary)
-    return written
+    return {}
+
+
+def _export_cells(
+    study: Study, row: ImageRow, seg: pathlib.Path, exported: ledger.Ledger
+) -> None:
+    cells = study.read_cells(row)
+    digest = _digest(cells.labels)
+    there = _digest(_labels_of(seg, pickled_npy.load(seg))) if seg.exists() else ""
+    imported = {"path": recorded_path(seg), "state": there}
+    is_imported = cell_files.source_of(study, row) == imported
+    is_own = is_imported or exported.facts_of(_LABELS, there) is not None
+    if there and there != digest and not is_own:
+        raise InputError(
+            f"{seg} is there already, and was changed since it was exported. Import it "
+            "first, or export to another folder."
+        )
+    written = ledger.Written(digest, {"study": row.cells_sha256})
+    with exported.recording({_LABELS: written}):
+        if there != digest:
+            _write(seg, cells, row)
 
 
 def _digest(labels: np.ndarray) -> str:
@@ -202,24 +221,6 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow) -> None:
         content |= {"diameter": row.diameter_px, "est_diam": row.diameter_px}
     with atomic.atomic_path(path) as temporary:
         np.save(temporary, content, allow_pickle=True)
-
-
-def _remember(
-    source: pathlib.Path,
-    exported: Mapping[str, Any],
-    candidates: Sequence[CellsToImport],
-    outcome: batch.Outcome,
-) -> None:
-    """Has files and study agree from here on, so that correcting can go on."""
-    news = {}
-    for candidate in candidates:
-        image = candidate.row.image if candidate.row else ""
-        result = outcome.done.get(image, {})
-        if image in exported and "cells_sha256" in result:
-            labels = _labels_of(candidate.source, pickled_npy.load(candidate.source))
-            agreed = {"labels": _digest(labels), "study": result["cells_sha256"]}
-            news[image] = exported[image] | agreed
-    batch.Journal(source / _EXPORTED).remember(news)
 
 
 def _candidates(
@@ -253,17 +254,27 @@ def _candidates(
 
 
 def _read(
-    study: Study, row: ImageRow, path: pathlib.Path, exported: Mapping[str, Any]
+    study: Study,
+    row: ImageRow,
+    path: pathlib.Path,
+    exported: ledger.Ledger,
+    overwrite_corrected: bool,
 ) -> ImportedCells | None:
     content = pickled_npy.load(path)
     labels, notes = _labels_of(path, content).astype(np.int32), []
-    if exported and _digest(labels) == exported.get("labels"):
+    state, before = _digest(labels), cell_files.source_of(study, row)
+    # Whether the study's cells are those that were in this file once.
+    is_of_file = before.get("path") == recorded_path(path)
+    known = exported.known(_LABELS)
+    is_as_exported = state in [written.state for written in known]
+    if (before["state"] == state) if is_of_file else is_as_exported:
         return None
-    if exported.get("study", row.cells_sha256) != row.cells_sha256:
+    knows_study = is_of_file or row.cells_sha256 in [w.facts["study"] for w in known]
+    if known and not knows_study and not overwrite_corrected:
         raise InputError(
             f"{path} was changed, and so were the study's cells of {row.image} since the "
-            f"export; importing would undo that. Delete {_EXPORTED} beside the folders "
-            "to have the file win, or export anew and correct that."
+            "export; importing would undo that. Export anew and correct that, or have "
+            "the file win with --overwrite_corrected."
         )
     _check_numbers(path, labels)
     dropped = _drop_crumbs(path, labels)
@@ -282,6 +293,8 @@ def _read(
         by_hand=(np.flatnonzero(drawn) + 1).tolist(),
         notes=tuple(notes),
         path=str(path),
+        knows_study=knows_study,
+        state=state,
     )
 
 

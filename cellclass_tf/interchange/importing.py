@@ -16,7 +16,7 @@ from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import digests
+from cellclass_tf.storage import digests, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,10 @@ class ImportedCells:
         None where a source tells nothing. A source that tells, and differs in nothing
         from the study, corrects nothing.
       notes: what was resolved on the way, a short phrase each.
-      path: of the file, for messages.
+      path: of the file, for messages, and to know it again.
+      state: of the cells in the file, which `cell_files.source_of` tells of later.
+      knows_study: whether it was made from the study's cells as they are now, so that
+        what it lacks was removed on purpose.
     """
 
     cells: Cells
@@ -59,6 +62,13 @@ class ImportedCells:
     by_hand: Sequence[int] | None = None
     notes: tuple[str, ...] = ()
     path: str = ""
+    state: str = ""
+    knows_study: bool = False
+
+    @property
+    def source(self) -> dict[str, str]:
+        """What a study remembers of the file that its cells came from."""
+        return {"path": paths.recorded_path(self.path), "state": self.state}
 
 
 def import_cells(
@@ -66,21 +76,24 @@ def import_cells(
     candidates: Sequence[CellsToImport],
     read: Callable[[ImageRow, Any], ImportedCells | None],
     *,
-    again: bool = False,
+    overwrite_corrected: bool = False,
 ) -> batch.Outcome:
     """Brings cells into a study, field by field.
 
     The manifest says annotator `import`, corrected, and which cells a person drew: those
     that were added or redrawn, and those of which source or manifest said so before.
     What was imported before and has not changed is not imported again into a field that
-    was corrected since: a script that runs twice does not undo corrections.
+    was corrected since: a script that runs twice does not undo corrections. What would
+    remove cells from a corrected field fails, unless the source was made from them. The
+    old cells of a corrected field are kept in STUDY/.trash/DATE.
 
     Args:
       study: the study; its manifest holds the rows.
       candidates: at most one for an image.
       read: reads a candidate's source; None where nothing was changed in it. Raises
         InputError where it is no use.
-      again: whether sources that were imported before are imported all the same.
+      overwrite_corrected: whether what was imported before is imported all the same, and
+        what removes cells from corrected fields.
 
     Returns:
       The outcome by image. Each result has `changes`, the numbers of cells added,
@@ -103,7 +116,12 @@ def import_cells(
         current = row.annotation.removesuffix(cell_files.EDITED) == made_by
         before = row.corrected and made_by in known.get(row.image, ())
         before = before or current
-        if before and not again and study.cells_path(row).exists():
+        is_there = row.annotation == made_by
+        if (
+            before
+            and (is_there or not overwrite_corrected)
+            and study.cells_path(row).exists()
+        ):
             outcome.skipped[row.image] = {}
             overtaken += not current
             continue
@@ -113,16 +131,17 @@ def import_cells(
     if overtaken:
         logging.warning(
             "%d of the sources were imported before, and the cells of their fields are "
-            "others since; they stay. To import the sources once more say --again.",
+            "others since; they stay. To import the sources once more say "
+            "--overwrite_corrected.",
             overtaken,
         )
     done = batch.run(
-        lambda task: _import_field(study, read, *task),
+        lambda task: _import_field(study, read, *task, overwrite_corrected),
         jobs,
         description="import",
         journal=cell_files.journal(study),
     )
-    cell_files.record(study, done)
+    cell_files.record(study, done, rows.values())
     queue.write_queue(study)
     return outcome.merge(done)
 
@@ -134,6 +153,7 @@ def _import_field(
     source: Any,
     made_by: str,
     state: Sequence[str],
+    overwrite_corrected: bool,
 ) -> dict[str, Any]:
     imported = read(row, source)
     if imported is None:
@@ -150,6 +170,16 @@ def _import_field(
     report = {"changes": found.counts, "notes": list(imported.notes)}
     if imported.by_hand is not None and not found and not imported.by_hand:
         return report
+    before_path = cell_files.source_of(study, row).get("path")
+    is_newer = bool(imported.path) and before_path == imported.source["path"]
+    is_wanted = overwrite_corrected or imported.knows_study or is_newer
+    if row.corrected and found.removed and not is_wanted:
+        raise InputError(
+            f"{imported.path or row.image}: it lacks {len(found.removed)} of the "
+            f"{len(before)} cells of {row.image}, which were corrected; they stay. To "
+            "import it all the same say --overwrite_corrected: the old cells are then "
+            f"kept in {study.trash_path}."
+        )
     drawn = changes.labels_of(row.by_hand, len(before))
     types_known = imported.types_known
     had_types = study.cells_path(row).with_suffix(".csv").exists()
@@ -167,8 +197,15 @@ def _import_field(
         "by_hand": changes.text_of(found.labels_drawn(drawn, said)),
         "doubts": "",
     }
-    cell_files.check_state(study, row, state)
-    result = cell_files.write_cells(study, row, cells, result, types_csv=types_known)
+    result = cell_files.write_cells(
+        study,
+        row,
+        cells,
+        result,
+        planned=state,
+        types_csv=types_known,
+        source=imported.source,
+    )
     queue.forget_field(study, row)
     return result
 

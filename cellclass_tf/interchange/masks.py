@@ -44,7 +44,7 @@ def import_masks(
     source: str | os.PathLike,
     *,
     allow_gaps: bool = False,
-    again: bool = False,
+    overwrite_corrected: bool = False,
 ) -> batch.Outcome:
     """Brings label images, or masks of single cells, into a study.
 
@@ -70,8 +70,9 @@ def import_masks(
       source: folder of the labels.
       allow_gaps: whether numbers of single cells may be missing, as where a person
         deleted files of bad cells. Otherwise a file is taken to be lost.
-      again: whether files that were imported before, and have not changed since, are
-        imported all the same; that undoes what was corrected in between.
+      overwrite_corrected: whether files that were imported before, and have not changed
+        since, are imported all the same, and those that remove cells from corrected
+        fields. The old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.
@@ -88,7 +89,10 @@ def import_masks(
         )
     candidates = _candidates(study, rows, source, allow_gaps)
     return import_cells(
-        study, candidates, lambda row, x: _read_field(study, row, x), again=again
+        study,
+        candidates,
+        lambda row, x: _read_field(study, row, x),
+        overwrite_corrected=overwrite_corrected,
     )
 
 

@@ -16,7 +16,7 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import contrast as contrasts
-from cellclass_tf.microscopy import one_file
+from cellclass_tf.microscopy import conversion_settings, one_file
 from cellclass_tf.microscopy.files import image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FileMeasurement
@@ -34,10 +34,10 @@ def convert(
     cell_type: str | None = None,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
-    projection: str = "max",
+    projection: str | None = None,
     group: str | None = None,
     channel_files: str | None = None,
-    contrast: str = "group",
+    contrast: str | None = None,
     limit_s: float = 120.0,
     engine: batch.Engine,
 ) -> batch.Outcome:
@@ -48,6 +48,10 @@ def convert(
     STUDY/quality holds a contact sheet of each group. Where channels are in doubt the
     file is refused, and STUDY/channels shows them.
 
+    A study keeps its settings: those that are None are as at its last conversion (of this
+    input, as to channels), and '' says that there are none. A type, group, pixel size or
+    verdict that a person wrote into the manifest stays, too.
+
     Args:
       input: a file, or a folder whose sub-folders are named after cell types (or
         `mixed`), or a folder of one type with `cell_type`.
@@ -56,14 +60,14 @@ def convert(
       nuclei: name or index of the nuclei's channel; None to find it, see
         `channels.choose_channels`.
       cytoplasm: the same for the cytoplasm's.
-      projection: 'max', 'best' or 'none', for Z stacks.
+      projection: 'max' (if nothing was said yet), 'best' or 'none', for Z stacks.
       group: regular expression; what it matches in a file's path names the dish or
         slide (its first group, if it has one). Files of one group never part in the
         splits and share one contrast. Without it each file is a group of its own, and
         all files of this input share one contrast.
       channel_files: regular expression for folders with one file a channel, with a group
-        `channel`; None knows the names that MetaXpress gives.
-      contrast: 'group' gives a group limits at its first conversion (see
+        `channel`; without it the names that MetaXpress gives are known.
+      contrast: 'group' (if nothing was said yet) gives a group limits at its first conversion (see
         `merge.contrast_limits`) and keeps them for what is added later; 'anew' measures
         them again over this call's files; 'field' stretches each field on its own, with
         which brightness means nothing between fields.
@@ -79,22 +83,39 @@ def convert(
     Raises:
       InputError: if there is nothing to convert, or it is not clear of which type.
     """
-    if contrast not in contrasts.CHOICES:
+    if contrast and contrast not in contrasts.CHOICES:
         raise InputError(
             f"Unknown contrast {contrast!r}; known are {', '.join(contrasts.CHOICES)}."
         )
     source = pathlib.Path(input)
-    raws, failures = raw_files.find(source, cell_type, group, channel_files)
+    root = study.root if isinstance(study, Study) else pathlib.Path(study)
+    given = {
+        "nuclei": nuclei,
+        "cytoplasm": cytoplasm,
+        "projection": projection,
+        "group": group,
+        "channel_files": channel_files,
+        "contrast": contrast,
+    }
+    asked = conversion_settings.recall(root, source, given)
+    raws, failures = raw_files.find(source, cell_type, asked.group, asked.channel_files)
     study = _open_or_create(study, raws)
     raws, unknown = _of_known_types(study, raws)
     _warn_of_groups_of_many_types(raws)
-    options = one_file.Options(nuclei, cytoplasm, projection, contrast)
+    options = one_file.Options(
+        asked.nuclei,
+        asked.cytoplasm,
+        asked.projection or "max",
+        asked.contrast or "group",
+    )
+    conversion_settings.remember(study.root, source, asked)
     step = _Conversion(
         study,
         options,
         os.fspath(source.resolve()),
         limit_s,
         engine,
+        keeps_groups=asked.group is group is None,
     )
     measured = step.measure(raws)
     found = {
@@ -146,13 +167,18 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Conversion:
-    """One call of `convert`: what all its jobs have in common."""
+    """One call of `convert`: what all its jobs have in common.
+
+    With `keeps_groups` files keep the groups that they have, since nothing was ever said
+    of groups: an earlier version did not remember it.
+    """
 
     study: Study
     options: one_file.Options
     source: str
     limit_s: float
     engine: batch.Engine
+    keeps_groups: bool
 
     def measure(self, raws: Sequence[RawFile]) -> batch.Outcome:
         """First pass: which channels, which grey values, how good; refuses the rest."""
@@ -171,19 +197,14 @@ class _Conversion:
         self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
     ) -> batch.Outcome:
         """Second pass: writes the merged images of what could be measured."""
-        limits = self._limits(raws, measured)
-        names = image_names.Names(self.study)
-        jobs, failures = [], {}
+        stems, failures = self._stems(raws, measured)
+        raws = [raw for raw in raws if raw.name in stems]
+        raws, groups = self._with_groups(raws, stems, measured)
+        limits = self._limits(raws, measured, groups)
+        jobs = []
         for raw in raws:
-            fields = measured[raw.name].fields
-            stem = names.take(raw, [field.suffix for field in fields])
-            if stem is None:
-                failures[raw.name] = (
-                    f"{raw.path}: the study has another image of this name already; "
-                    "rename the file, or its folder."
-                )
-                continue
-            group = self._contrast_group(raw)
+            fields, stem = measured[raw.name].fields, stems[raw.name]
+            group = groups[raw.name]
             keys = [field.contrast_key(group) for field in fields]
             of_raw = {key: limits[key] for key in keys if key in limits}
             argument = one_file.ConvertingTask(
@@ -200,6 +221,46 @@ class _Conversion:
             jobs.append(self._job(raw, argument, key, outputs))
         outcome = self._run(one_file.convert, jobs, "convert")
         return outcome.merge(batch.Outcome(failures=failures))
+
+    def _stems(
+        self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """What the images of the files are called, and why some cannot be, by file."""
+        names, stems, failures = image_names.Names(self.study), {}, {}
+        for raw in raws:
+            suffixes = [field.suffix for field in measured[raw.name].fields]
+            stem = names.take(raw, suffixes)
+            if stem is None:
+                failures[raw.name] = (
+                    f"{raw.path}: the study has another image of this name already; "
+                    "rename the file, or its folder."
+                )
+            else:
+                stems[raw.name] = stem
+        return stems, failures
+
+    def _with_groups(
+        self,
+        raws: Sequence[RawFile],
+        stems: Mapping[str, str],
+        measured: Mapping[str, FileMeasurement],
+    ) -> tuple[list[RawFile], dict[str, str]]:
+        """Returns the files with their groups, and by file who shares its contrast.
+
+        The group that a person wrote into the manifest decides with whom.
+        """
+        edited = self.study.edited_columns()
+        rows = {row.stem: row for row in self.study.rows()}
+        found, groups = [], {}
+        for raw in raws:
+            row = rows.get(f"{stems[raw.name]}{measured[raw.name].fields[0].suffix}")
+            if row and self.keeps_groups and row.contrast_group == row.group:
+                raw = dataclasses.replace(raw, group=row.group, grouped=True)
+            found.append(raw)
+            is_said = row is not None and "group" in edited[row.image]
+            own = raw.group if raw.grouped else self.source
+            groups[raw.name] = row.group if is_said else own
+        return found, groups
 
     @property
     def _settings(self) -> list:
@@ -229,18 +290,18 @@ class _Conversion:
             engine=self.engine,
         )
 
-    def _contrast_group(self, raw: RawFile) -> str:
-        return raw.group if raw.grouped else self.source
-
     def _limits(
-        self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
+        self,
+        raws: Sequence[RawFile],
+        measured: Mapping[str, FileMeasurement],
+        groups: Mapping[str, str],
     ) -> dict[contrasts.Key, contrasts.Limits]:
         """The limits of all fields that share theirs."""
         if self.options.contrast == "field":
             return {}
         parts = []
         for raw in raws:
-            found, group = measured[raw.name], self._contrast_group(raw)
+            found, group = measured[raw.name], groups[raw.name]
             path = self._histograms / paths.inside(found.histograms, raw.name)
             places = {f.contrast_key(group): f.histogram for f in found.fields}
             parts += [
@@ -254,9 +315,13 @@ class _Conversion:
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:
-    """Brings new rows to the manifest; of earlier runs those that it lacks."""
-    present = {row.image for row in study.rows()}
+    """Brings new rows to the manifest; of earlier runs those of which it does not know.
+
+    A run may have been killed before it could record them, and a spreadsheet may have
+    saved an older table.
+    """
+    known = {row.image: row.image_sha256 for row in study.rows()}
     fresh = [ImageRow(**r) for rows in outcome.done.values() for r in rows]
     earlier = [ImageRow(**r) for rows in outcome.skipped.values() for r in rows]
-    lacking = [row for row in earlier if row.image not in present]
+    lacking = [row for row in earlier if known.get(row.image) != row.image_sha256]
     study.update(fresh + lacking, ORIGIN, LIKENESS, QUALITY)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,49 +7,111 @@ import os
 import pathlib
 import platform
 import re
-import tempfile
+import shutil
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 
-# What a half-written file's name begins with.
+# What a half-written file's name begins with, and a folder's that is being replaced.
 PART_PREFIX = ".part-"
+_OLD_PREFIX = ".old-"
 
 ABANDONED_AFTER_S = 3600
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_path(
+    path: str | os.PathLike,
+    around: Callable[[pathlib.Path], contextlib.AbstractContextManager] | None = None,
+) -> Iterator[pathlib.Path]:
     """Yields a temporary sibling of `path` that replaces it when the block succeeds.
 
     A block that raises, or a process that is killed, leaves `path` as it was.
+
+    Args:
+      path: of the file.
+      around: gets the whole temporary file, and returns a context in which it is put in
+        the place of `path`; None for none.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, since image writers choose the format by it.
-    handle, name = tempfile.mkstemp(
-        dir=path.parent,
-        prefix=f"{PART_PREFIX}{_writer(os.getpid())}-",
-        suffix="".join(path.suffixes[-2:]),
-    )
-    os.close(handle)
-    temporary = pathlib.Path(name)
+    temporary = _new_part(path.parent, "".join(path.suffixes[-2:]), _create_file)
     try:
         yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with around(temporary) if around else contextlib.nullcontext():
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a new folder beside `path` that replaces it when the block succeeds.
+
+    Should the process be killed while the two change places, `recover_folder` brings the
+    old one back.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    remove_leftovers(path.parent)
+    old = path.with_name(f"{_OLD_PREFIX}{path.name}")
+    with temporary_folder(path.parent) as new:
+        yield new
+        if path.exists():
+            path.replace(old)
+        new.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(path: pathlib.Path) -> None:
+    """Brings back a folder that a killed process was about to replace."""
+    old = path.with_name(f"{_OLD_PREFIX}{path.name}")
+    with contextlib.suppress(OSError):
+        if old.is_dir() and path.exists():
+            shutil.rmtree(old)
+        elif old.is_dir():
+            old.replace(path)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a new folder that is removed in the end, unless it was moved away."""
+    temporary = _new_part(parent, "", pathlib.Path.mkdir)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes half-written files of processes that are gone.
+    """Removes half-written files and folders of processes that are gone.
 
     Those of another machine, which may share the folder, go after an hour.
     """
     for leftover in folder.glob(f"{PART_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if leftover.is_file() and _is_abandoned(leftover):
+            if not _is_abandoned(leftover):
+                continue
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
+            else:
                 leftover.unlink()
+
+
+def _new_part(
+    parent: pathlib.Path, suffix: str, create: Callable[[pathlib.Path], object]
+) -> pathlib.Path:
+    """Makes a file or folder of which the user's umask says who may read it."""
+    name = f"{PART_PREFIX}{_writer(os.getpid())}-{uuid.uuid4().hex[:12]}{suffix}"
+    create(parent / name)
+    return parent / name
+
+
+def _create_file(path: pathlib.Path) -> None:
+    with open(path, "xb"):
+        pass
 
 
 def _writer(pid: int) -> str:
@@ -63,7 +125,7 @@ def _is_abandoned(leftover: pathlib.Path) -> bool:
         pid = int(host_and_pid[1])
         if "-".join(host_and_pid) == _writer(pid):
             return not _is_alive(pid)
-    return time.time() - leftover.stat().st_mtime > ABANDONED_AFTER_S
+    return time.time() - leftover.lstat().st_mtime > ABANDONED_AFTER_S
 
 
 def _is_alive(pid: int) -> bool:

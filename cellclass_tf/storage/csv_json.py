@@ -51,10 +51,34 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     ends. Cells that a short row lacks are empty.
 
     Raises:
-      InputError: if it is no table: a row has more cells than the header.
+      InputError: if it cannot be read, or is no table: a row has more cells than the
+        header.
     """
-    with open(path, "rb") as file:
-        text = _decoded(file.read(), path)
+    return parse_csv(read_bytes(path), path)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Returns what a file holds, if it is one: a pipe would be waited for, for ever.
+
+    Raises:
+      InputError: if it is none, or cannot be read.
+    """
+    try:
+        if not os.path.isfile(path):
+            raise InputError(f"{path}: expected a file. Look what lies there.")
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}).") from error
+
+
+def parse_csv(content: bytes, path: str | os.PathLike) -> list[dict[str, str]]:
+    """Reads the content of a table, as `read_csv` does; `path` is for messages.
+
+    Raises:
+      InputError: if it is no table.
+    """
+    text = _decoded(content, path)
     first = text.partition("\n")[0]
     # A hint that Excel understands, and writes.
     hint = re.fullmatch(r"sep=(.)\s*", first)

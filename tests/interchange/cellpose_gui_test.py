@@ -140,8 +140,7 @@ def test_file_and_study_that_both_changed_are_told(study, exported):
     outcome = import_cellpose(study, exported)
     assert "was changed, and so were the study's" in outcome.failures["HEK/a.png"]
     assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
-    (exported / ".exported.jsonl").unlink()
-    import_cellpose(study, exported)
+    import_cellpose(study, exported, overwrite_corrected=True)
     assert len(study.read_cells(_row(study, "HEK/a.png"))) == 2
 
 
@@ -167,7 +166,7 @@ def test_image_of_a_stranger_is_not_overwritten(study, tmp_path):
     strange.parent.mkdir(parents=True)
     strange.write_bytes(b"mine")
     outcome = export_cellpose(study, tmp_path / "gui")
-    assert "is there already, and is another image" in outcome.failures["HEK/a.png"]
+    assert "a.png is there already, and was changed" in outcome.failures["HEK/a.png"]
     assert strange.read_bytes() == b"mine"
 
 
@@ -327,7 +326,7 @@ def test_masks_and_cellpose_files_speak_of_the_same_cells(study, exported, tmp_p
     png.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
     import_masks(study, tmp_path / "masks")
     export_cellpose(study, tmp_path / "after")
-    (tmp_path / "after" / ".exported.jsonl").unlink()
+    shutil.rmtree(tmp_path / "after" / ".journal")
     outcome = import_cellpose(study, tmp_path / "after")
     assert outcome.done["HEK/a.png"]["changes"]["kept"] == 2
 

@@ -34,7 +34,8 @@ def row_of(study, image):
 
 def imported(labels=LABELS, types=None, **said):
     cells = Cells.from_labels(labels, TYPES, types)
-    return ImportedCells(cells, "5ha", types_known=types is not None, **said)
+    told = {"types_known": types is not None, "path": "m.coco"} | said
+    return ImportedCells(cells, "5ha", **told)
 
 
 def import_one(study, source, image="mixed/m.png", version=(1,)):

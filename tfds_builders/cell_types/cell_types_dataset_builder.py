@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,8 +16,7 @@ from tensorflow_datasets.core import constants, shuffle
 from tensorflow_datasets.core.utils import py_utils
 from tensorflow_datasets.core.utils import version as tfds_version
 
-from cellclass_tf.core.manifest import LIKENESS, SPLIT
-from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
@@ -256,7 +255,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self.previous:
             self.info.metadata["changes"] = contents.changes_since(self.previous)
         rows = self.checked.rows
-        _record_splits(study, rows)
+        _record_splits(study, self.checked)
         pieces = [(row, contents.fields[row.image]) for row in rows]
         function = functools.partial(_examples_of_row, study)
         splits = {
@@ -319,10 +318,9 @@ def _examples_of_couple(study: Study, fields: dict[str, FieldFacts], couple: tup
     yield from copy_paste.composed_examples(study, [couple], fields)
 
 
-def _record_splits(study: Study, rows: Sequence[ImageRow]) -> None:
-    """Writes the splits into images.csv: a field never moves when others come."""
+def _record_splits(study: Study, checked: examples.Checked) -> None:
     try:
-        study.update(rows, LIKENESS, SPLIT)
+        checked.record(study)
     except OSError as error:
         raise InputError(
             f"{study.manifest_path}: the splits of the new version cannot be recorded "

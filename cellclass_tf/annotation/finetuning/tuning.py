@@ -123,7 +123,7 @@ def finetune(
         "train": [[*_version(study, row), row.by_hand] for row in roles.train],
         "choose": [_version(study, row) for row in roles.choose],
     }
-    study.update(rows, SPLIT)
+    study.update(rows, SPLIT, seen=every)
     rounds = _Rounds.open(output, settings)
     diameters = _diameters(study, roles.train)
     rounds.begin(base.weights)

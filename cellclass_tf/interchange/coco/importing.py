@@ -37,7 +37,7 @@ def import_coco(
     source: str | os.PathLike,
     *,
     group: str | None = None,
-    again: bool = False,
+    overwrite_corrected: bool = False,
 ) -> batch.Outcome:
     """Brings the cells of COCO instances files into a study.
 
@@ -65,8 +65,9 @@ def import_coco(
       group: regular expression; what it matches last in an added image's file_name names
         its acquisition group (its first group, if it has one). Otherwise `group` in the
         file does, as `export_coco` writes it, or each image is a group of its own.
-      again: whether files that were imported before, and have not changed since, are
-        imported all the same; that undoes what was corrected in between.
+      overwrite_corrected: whether files that were imported before, and have not changed
+        since, are imported all the same, and those that remove cells from corrected
+        fields. The old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file_name for images that come to nothing, and by file for
@@ -102,7 +103,10 @@ def import_coco(
         if entry.name in rows
     ]
     outcome = import_cells(
-        study, candidates, lambda row, e: _read(study, row, e), again=again
+        study,
+        candidates,
+        lambda row, e: _read(study, row, e),
+        overwrite_corrected=overwrite_corrected,
     )
     return outcome.merge(batch.Outcome(failures=failures))
 

@@ -95,7 +95,7 @@ def _rows_with_splits(study: Study) -> list[ImageRow]:
             "with cells). Run `cellclass annotate` or `cellclass import` first."
         )
     rows = assignment.with_splits(rows, accepted, study.manifest_path)
-    study.update(rows, SPLIT)
+    study.update(rows, SPLIT, seen=accepted)
     return rows
 
 

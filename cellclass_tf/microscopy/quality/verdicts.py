@@ -5,10 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from absl import logging
@@ -18,7 +17,7 @@ from cellclass_tf.core.manifest import ACCEPTED, REJECTED, VERDICT, costs_of_rej
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
 from cellclass_tf.microscopy.quality.figures import Figures
-from cellclass_tf.storage import atomic, csv_json, digests, png
+from cellclass_tf.storage import atomic, digests, png
 
 _FIGURES = tuple(field.name for field in dataclasses.fields(Figures))
 
@@ -41,15 +40,17 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
     for row in rows:
         if row.contrast_group in touched and row.focus_slope is not None:
             groups[row.contrast_group].append(row)
-    remembered = _read_memory(study)
-    judged = {}
-    for name, members in sorted(groups.items()):
+    found = []
+    for members in groups.values():
         reasons = criteria.judge([_figures(row) for row in members])
-        judged[name] = [
-            _with_verdict(row, reason, remembered.get(row.image))
-            for row, reason in zip(members, reasons, strict=True)
-        ]
-    _save(study, [row for members in judged.values() for row in members], remembered)
+        found += map(_with_verdict, members, reasons)
+    study.update(found, VERDICT)
+    # With the verdicts of people.
+    now = {row.image: row for row in study.rows()}
+    judged = {
+        name: [now[row.image] for row in members if row.image in now]
+        for name, members in sorted(groups.items())
+    }
     _draw_sheets(study, judged, engine)
     _tell(study, judged)
 
@@ -81,49 +82,9 @@ def _figures(row: ImageRow) -> Figures:
     return Figures(**{name: getattr(row, name) for name in _FIGURES})
 
 
-def _with_verdict(row: ImageRow, reason: str, earlier: list | None) -> ImageRow:
-    """The row with this verdict, unless a person wrote another one into it."""
-    is_own = row.verdict == "" or [row.verdict, row.reason] in (earlier or [])
-    if not is_own:
-        return row
+def _with_verdict(row: ImageRow, reason: str) -> ImageRow:
     verdict = REJECTED if reason else ACCEPTED
     return dataclasses.replace(row, verdict=verdict, reason=reason)
-
-
-def _save(study: Study, rows: Sequence[ImageRow], remembered: dict) -> None:
-    """Brings verdicts to the manifest; what a person changes later shows by contrast.
-
-    While the manifest is written both the old and the new verdict count as this
-    module's own, so that a kill in between makes neither of them look like a person's.
-    """
-    before = {row.image: [row.verdict, row.reason] for row in study.rows()}
-    own, both = dict(remembered), dict(remembered)
-    for row in rows:
-        verdict = [row.verdict, row.reason]
-        known = remembered.get(row.image, [])
-        if before[row.image] == verdict and verdict not in known:
-            # It came from a person.
-            continue
-        own[row.image] = [verdict]
-        both[row.image] = [*known, verdict]
-    path = _memory(study)
-    csv_json.write_json(path, both)
-    study.update(rows, VERDICT)
-    csv_json.write_json(path, own)
-
-
-def _memory(study: Study) -> pathlib.Path:
-    return study.root / ".journal" / "verdicts.json"
-
-
-def _read_memory(study: Study) -> dict[str, list]:
-    """By image the [verdict, reason] that this module wrote."""
-    try:
-        found = json.loads(_memory(study).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # Without it every verdict counts as a person's, which loses nothing.
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @dataclasses.dataclass(frozen=True)

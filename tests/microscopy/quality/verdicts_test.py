@@ -1,6 +1,8 @@
 """Tests of cellclass_tf.microscopy.verdicts."""
 
 import dataclasses
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from cellclass_tf.core.manifest import Cost, costs_of_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets.culture import field, looks
 from cellclass_tf.storage import csv_json, png
+from cellclass_tf.storage.ledger import ledger_of
+from tests import by_hand
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,17 @@ def convert(folder):
     assert not outcome.failures
 
 
+def killing(last, replace):
+    """A function that replaces files, and is killed at one of them."""
+
+    def call(source, target):
+        if pathlib.Path(target) == last:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    return call
+
+
 def verdicts_of(study):
     return {row.image: row.verdict for row in study.rows()}
 
@@ -73,8 +88,7 @@ def test_a_verdict_by_hand_outlives_later_runs(
 ):
     (row,) = (row for row in study.rows() if row.image == image)
     reason = row.reason if reason is None else reason
-    by_hand = dataclasses.replace(row, verdict=verdict, reason=reason)
-    study.update([by_hand])
+    by_hand.edit(study, image, verdict=verdict, reason=reason)
     # Another field of the dish has all of it judged again.
     for number in range(2):
         write_raw(tmp_path / "raw" / f"dish1_{number}.ome.tif", cells[:, ::-1])
@@ -84,32 +98,43 @@ def test_a_verdict_by_hand_outlives_later_runs(
 
 
 def test_a_verdict_that_is_emptied_is_made_again(study, tmp_path):
-    study.update(
-        dataclasses.replace(row, verdict="", reason="") for row in study.rows()
-    )
+    for row in study.rows():
+        by_hand.edit(study, row.image, verdict="", reason="")
     convert(tmp_path)
     assert verdicts_of(study) == {GOOD: "accepted", NONE: "rejected"}
 
 
 def test_without_its_memory_no_verdict_is_changed(study, tmp_path):
-    flipped = [
-        dataclasses.replace(row, verdict="accepted", reason="") for row in study.rows()
-    ]
-    study.update(flipped)
-    (study.root / ".journal" / "verdicts.json").unlink()
+    for row in study.rows():
+        by_hand.edit(study, row.image, verdict="accepted", reason="")
+    ledger_of(study.root, study.manifest_path).path.unlink()
     convert(tmp_path)
     assert verdicts_of(study) == {GOOD: "accepted", NONE: "accepted"}
 
 
 def test_a_kill_between_memory_and_manifest_is_made_good(study, tmp_path):
     # The memory knows both verdicts; the manifest still has the old one.
-    memory = study.root / ".journal" / "verdicts.json"
-    before = study.manifest_path.read_text()
-    csv_json.write_json(memory, {GOOD: [["rejected", "old"], ["accepted", ""]]})
-    old = dataclasses.replace(study.rows()[0], verdict="rejected", reason="old")
+    before = study.rows()
+    old = dataclasses.replace(before[0], verdict="rejected", reason="old")
     study.update([old])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", killing(study.manifest_path, os.replace))
+        patch.setattr(pathlib.Path, "replace", lambda path, new: os.replace(path, new))
+        with pytest.raises(KeyboardInterrupt):
+            convert(tmp_path)
+    assert study.rows()[0].verdict == "rejected"
     convert(tmp_path)
-    assert study.manifest_path.read_text() == before
+    assert study.rows() == before
+
+
+def test_verdicts_of_earlier_versions_are_known(study, tmp_path):
+    ledger_of(study.root, study.manifest_path).path.unlink()
+    memory = study.root / ".journal" / "verdicts.json"
+    csv_json.write_json(memory, {GOOD: [["rejected", "old"], ["accepted", ""]]})
+    by_hand.edit(study, GOOD, verdict="rejected", reason="old")
+    by_hand.edit(study, NONE, verdict="accepted", reason="")
+    convert(tmp_path)
+    assert verdicts_of(study) == {GOOD: "accepted", NONE: "accepted"}
 
 
 def test_what_reasons_cost_is_counted(study):

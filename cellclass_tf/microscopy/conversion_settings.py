@@ -1,0 +1,98 @@
+"""What a conversion was asked for: a study keeps it, unless a later one is told otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from absl import logging
+
+from cellclass_tf.storage import paths
+from cellclass_tf.storage.records import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversionSettings:
+    """The settings of `conversion.convert` that stay; None where nothing was asked for."""
+
+    nuclei: str | int | None = None
+    cytoplasm: str | int | None = None
+    projection: str | None = None
+    group: str | None = None
+    channel_files: str | None = None
+    contrast: str | None = None
+
+
+# Channels are those of the files: another input may have others.
+_OF_THE_STUDY = ("projection", "group", "channel_files", "contrast")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Memory(Record):
+    """The settings of a study's conversions.
+
+    Attributes:
+      inputs: by what was converted, the last one at the end.
+    """
+
+    NAME: ClassVar[str] = "cellclass_tf conversions"
+    EXPECTED: ClassVar[str] = "what `cellclass convert` was asked for"
+    REMEDY: ClassVar[str] = "Delete it, and say all flags of `cellclass convert` again."
+
+    inputs: Mapping[str, ConversionSettings] = dataclasses.field(default_factory=dict)
+
+
+def recall(
+    root: pathlib.Path, source: str | os.PathLike, given: Mapping[str, Any]
+) -> ConversionSettings:
+    """Returns the settings of a conversion, those that are not given from before.
+
+    Channels are those of the last conversion of the same input, or of a folder around
+    it; the rest is that of the study's last conversion.
+
+    Args:
+      root: folder of the study.
+      source: what is to be converted.
+      given: by name; None to leave a setting as it was, '' to have none.
+
+    Raises:
+      InputError: if the record of earlier conversions is broken.
+    """
+    inputs = _read(root).inputs
+    place = pathlib.Path(source).resolve()
+    around = [os.fspath(path) for path in (place, *place.parents)]
+    before = next((inputs[name] for name in around if name in inputs), None)
+    last = list(inputs.values())[-1:]
+    found = {name: getattr(x, name) for x in last for name in _OF_THE_STUDY}
+    found |= dataclasses.asdict(before) if before else {}
+    told = {name: value for name, value in given.items() if value is not None}
+    kept = {k: v for k, v in found.items() if v is not None and k not in told}
+    if kept:
+        shown = ", ".join(f"{name}={value}" for name, value in sorted(kept.items()))
+        logging.info("As at the last conversion: %s.", shown)
+    # What is said to be nothing is nothing.
+    settings = {k: None if v == "" else v for k, v in (found | told).items()}
+    return ConversionSettings(**settings)
+
+
+def remember(
+    root: pathlib.Path, source: str | os.PathLike, settings: ConversionSettings
+) -> None:
+    """Keeps the settings for the next conversion."""
+    place = paths.recorded_path(pathlib.Path(source).resolve())
+    before = {k: v for k, v in _read(root).inputs.items() if k != place}
+    if settings.contrast == "anew":
+        # It was meant for that once.
+        settings = dataclasses.replace(settings, contrast="group")
+    _Memory({**before, place: settings}).write(_path(root))
+
+
+def _read(root: pathlib.Path) -> _Memory:
+    return _Memory.read(_path(root)) if _path(root).exists() else _Memory()
+
+
+def _path(root: pathlib.Path) -> pathlib.Path:
+    return root / ".journal" / "conversions.json"

@@ -1,0 +1,111 @@
+"""Tests of cellclass_tf.core.manifest_file."""
+
+import dataclasses
+
+import pytest
+
+from cellclass_tf.core import manifest_file
+from cellclass_tf.core.manifest import ANNOTATION, ORIGIN, QUALITY, SPLIT, VERDICT
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from tests import by_hand
+
+ROW = ImageRow("HEK/a.png", "HEK", group="dish1", verdict="accepted", cells=3)
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = Study.create(tmp_path / "study")
+    study.update([ROW, dataclasses.replace(ROW, image="HEK/b.png")])
+    return study
+
+
+def update(study, *parts, seen=None, **values):
+    study.update([dataclasses.replace(ROW, **values)], *parts, seen=seen)
+    return study.rows()[0]
+
+
+@pytest.mark.parametrize(
+    ("part", "column", "by_person", "by_program"),
+    [
+        (VERDICT, "verdict", "rejected", "accepted"),
+        (VERDICT, "reason", "bubbles", "glow"),
+        (ORIGIN, "group", "dish9", "dish2"),
+        (ORIGIN, "cell_type", "N2a", "HEK"),
+        (ORIGIN, "pixel_size_um", 0.5, 0.325),
+    ],
+)
+def test_what_a_person_says_outlives_what_the_program_finds(
+    study, part, column, by_person, by_program
+):
+    update(study, part, **{column: by_program})
+    by_hand.edit(study, ROW.image, **{column: by_person})
+    assert column in study.edited_columns()[ROW.image]
+    assert study.edited_columns()["HEK/b.png"] == set()
+    for _ in range(2):
+        assert getattr(update(study, part, **{column: by_program}), column) == by_person
+    # Of other images, and other columns, nobody said anything.
+    other = dataclasses.replace(ROW, image="HEK/b.png", **{column: by_program})
+    study.update([other], part)
+    assert getattr(study.rows()[1], column) == by_program
+    assert update(study, QUALITY, glow_share=0.5).glow_share == 0.5
+
+
+def test_a_verdict_and_its_reason_are_one_thing_to_say(study):
+    update(study, VERDICT, verdict="rejected", reason="glow")
+    by_hand.edit(study, ROW.image, verdict="accepted")
+    row = update(study, VERDICT, verdict="rejected", reason="debris")
+    assert (row.verdict, row.reason) == ("accepted", "glow")
+    by_hand.edit(study, ROW.image, verdict="", reason="")
+    row = update(study, VERDICT, verdict="rejected", reason="debris")
+    assert (row.verdict, row.reason) == ("rejected", "debris")
+
+
+@pytest.mark.parametrize(
+    ("part", "values"), [(SPLIT, {"split": "train"}), (ANNOTATION, {"cells": 9})]
+)
+def test_what_changed_since_it_was_seen_stays(study, part, values):
+    seen, ((column, value),) = study.rows(), values.items()
+    # What was seen may be replaced by what was decided from it.
+    assert getattr(update(study, part, seen=seen, **values), column) == value
+    by_hand.edit(study, ROW.image, **{column: "test" if part == SPLIT else 5})
+    other = {column: "validation" if part == SPLIT else 7}
+    kept = getattr(update(study, part, seen=seen, **other), column)
+    assert kept == ("test" if part == SPLIT else 5)
+    assert getattr(update(study, part, seen=study.rows(), **other), column) in (
+        *other.values(),
+    )
+
+
+def test_a_table_that_is_saved_while_it_is_written_is_read_again(study, monkeypatch):
+    parse, saved = manifest_file._parse, []
+
+    def parse_and_save(path, content):
+        found = parse(path, content)
+        if len(saved) < 2:
+            # As a spreadsheet that is open meanwhile.
+            saved.append(len(saved))
+            note = f"note {len(saved)}"
+            by_hand.edit(study, "HEK/b.png", verdict="rejected", mine=note)
+        return found
+
+    monkeypatch.setattr(manifest_file, "_parse", parse_and_save)
+    row = update(study, QUALITY, glow_share=0.5)
+    assert row.glow_share == 0.5
+    assert study.rows()[1].verdict == "rejected"
+    assert "note 2" in study.manifest_path.read_text() and len(saved) == 2
+
+
+def test_a_table_that_never_stays_as_it_is_is_refused(study, monkeypatch):
+    parse = manifest_file._parse
+
+    def parse_and_save(path, content):
+        found = parse(path, content)
+        path.write_bytes(content + b"HEK/%d.png,HEK\n" % len(content))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest_file, "_parse", parse_and_save)
+        with pytest.raises(InputError, match=r"images.csv is changed all the time"):
+            update(study, QUALITY, glow_share=0.5)
+    assert study.rows()[0].glow_share is None and len(study.rows()) > 10

@@ -1,0 +1,103 @@
+"""Tests of cellclass_tf.storage.ledger."""
+
+import pytest
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import ledger
+from cellclass_tf.storage.ledger import Ledger, Written
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / ".journal" / "ledger.json"
+
+
+def test_what_was_written_is_known_and_nothing_else(path):
+    book = Ledger(path)
+    assert book.facts_of("a", "old") is None
+    for state in ("old", "new"):
+        with book.recording({"a": Written(state, {"of": state})}):
+            pass
+        book = Ledger(path)
+    assert book.facts_of("a", "new") == {"of": "new"}
+    # Whoever brings the old one back made it, by that, a person's.
+    assert book.facts_of("a", "old") is None and book.facts_of("b", "new") is None
+    assert not book.is_pending("a")
+
+
+def test_after_a_kill_both_states_are_known_until_one_is_found(path):
+    with Ledger(path).recording({"a": Written(1), "b": Written("x")}):
+        pass
+    for state in (2, 3):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            Ledger(path).recording({"a": Written(state)}),
+        ):
+            raise KeyboardInterrupt
+    book = Ledger(path)
+    assert [written.state for written in book.known("a")] == [3, 2, 1]
+    assert book.is_pending("a") and not book.is_pending("b")
+    book.settle("a", 1)
+    book = Ledger(path)
+    assert [written.state for written in book.known("a")] == [1]
+    assert not book.is_pending("a") and book.facts_of("b", "x") == {}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": [1]}', b"\xff"])
+def test_a_broken_ledger_knows_nothing_and_is_written_anew(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    book = Ledger(path)
+    assert book.known("a") == []
+    with book.recording({"a": Written(["1", ""])}):
+        pass
+    assert Ledger(path).facts_of("a", ["1", ""]) == {}
+
+
+def write(root, text, **options):
+    with ledger.replace_file(root, root / "out" / "a.txt", **options) as temporary:
+        temporary.write_text(text)
+
+
+def test_a_result_is_replaced_unless_a_person_changed_it(tmp_path):
+    path = tmp_path / "out" / "a.txt"
+    write(tmp_path, "one")
+    write(tmp_path, "two")
+    assert path.read_text() == "two" and ledger.is_own(tmp_path, path)
+    path.write_text("mine")
+    with pytest.raises(InputError, match=r"a.txt is there already, and was changed"):
+        write(tmp_path, "three")
+    assert path.read_text() == "mine"
+    write(tmp_path, "three", overwrite=True)
+    assert path.read_text() == "three"
+    (kept,) = (tmp_path / ".trash").rglob("a.txt")
+    assert kept.read_text() == "mine"
+    ledger.remove_file(tmp_path, path)
+    assert not path.exists()
+
+
+def test_what_a_person_saves_while_a_result_is_made_stays(tmp_path):
+    write(tmp_path, "one")
+    path = tmp_path / "out" / "a.txt"
+    with (
+        pytest.raises(InputError, match="is there already, and was changed"),
+        ledger.replace_file(tmp_path, path) as temporary,
+    ):
+        temporary.write_text("two")
+        path.write_text("mine")
+    assert path.read_text() == "mine"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_links_and_folders_in_the_way_are_a_persons(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").write_text("mine")
+    path = tmp_path / "out" / "a.txt"
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is there already"):
+        write(tmp_path, "two")
+    ledger.remove_file(tmp_path, path)
+    path.mkdir()
+    with pytest.raises(InputError, match="is there already"):
+        write(tmp_path, "two")
+    assert (tmp_path / "elsewhere").read_text() == "mine"

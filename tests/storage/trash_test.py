@@ -1,0 +1,53 @@
+"""Tests of cellclass_tf.storage.trash."""
+
+import re
+
+import pytest
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import trash
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_what_is_set_aside_comes_back_and_what_lay_there_is_kept(tmp_path):
+    path = tmp_path / "cells" / "HEK" / "a.tif"
+    for number in range(12):
+        trash.set_aside(tmp_path, [write(path, f"version {number}")])
+    write(path, "now")
+    names = trash.names(tmp_path)
+    assert len(names) == 12
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\d(-\d+)?/cells/HEK/a.tif", n) for n in names
+    )
+    # The last that was kept; and any by its whole name.
+    assert trash.bring_back(tmp_path, "cells/HEK/a.tif") == [path]
+    assert path.read_text() == "version 11"
+    trash.bring_back(tmp_path, names[0])
+    assert path.read_text() == "version 0"
+    trash.bring_back(tmp_path, "cells/HEK/a.tif")
+    assert path.read_text() == "version 11"
+
+
+def test_files_that_belong_together_stay_so(tmp_path):
+    labels, table = tmp_path / "a.tif", tmp_path / "a.csv"
+    trash.set_aside(tmp_path, [write(labels, "old"), write(table, "old types")])
+    trash.set_aside(tmp_path, [write(labels, "new")])
+    trash.bring_back(tmp_path, "a.tif", (".csv",))
+    assert labels.read_text() == "new" and not table.exists()
+    write(table, "newer types")
+    trash.bring_back(tmp_path, trash.names(tmp_path)[1], (".csv",))
+    assert (labels.read_text(), table.read_text()) == ("old", "old types")
+    trash.bring_back(tmp_path, "a.tif", (".csv",))
+    assert (labels.read_text(), table.read_text()) == ("new", "newer types")
+
+
+@pytest.mark.parametrize("name", ["b.tif", "../a.tif", "", "/etc/passwd"])
+def test_what_is_not_kept_cannot_come_back(tmp_path, name):
+    trash.set_aside(tmp_path, [write(tmp_path / "a.tif", "old")])
+    with pytest.raises(InputError, match=r"holds no .*; it holds 2\d{3}-.*/a.tif"):
+        trash.bring_back(tmp_path, name)
