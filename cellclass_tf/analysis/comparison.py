@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import overlay
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import matching
-from cellclass_tf.storage import csv_json, png
+from cellclass_tf.storage import csv_json, ledger, lock, png
 
 SAME, OTHER_TYPE, OTHER_OUTLINE = "same", "other type", "other outline"
 ONLY_A, ONLY_B = "only in A", "only in B"
@@ -58,6 +57,7 @@ class Comparison:
 
 
 @process_state.keep()
+@lock.writes("output", creates=True)
 def compare(
     a: str | os.PathLike,
     b: str | os.PathLike,
@@ -109,12 +109,18 @@ def compare(
         range(len(rows)), key=lambda i: (-_badness(rows[i]), rows[i]["image"])
     )
     output.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(output / "pictures", ignore_errors=True)
+    for old in (output / "pictures").glob("*.png"):
+        if ledger.is_own(output, old):
+            old.unlink()
     worst = [i for i in order if _badness(rows[i])][:pictures]
     for rank, i in enumerate(worst, start=1):
         rows[i]["picture"] = _draw(output, rank, *pairs[i])
-    csv_json.write_csv(output / "changes.csv", _COLUMNS, changes)
-    csv_json.write_csv(output / "fields.csv", _FIELD_COLUMNS, [rows[i] for i in order])
+    fields = [rows[i] for i in order]
+    for name, columns, lines in (
+        ("changes.csv", _COLUMNS, changes),
+        ("fields.csv", _FIELD_COLUMNS, fields),
+    ):
+        ledger.write_text(output, output / name, csv_json.csv_text(columns, lines))
     counts = {key: total[key] for key in (SAME, *CHANGES)}
     return Comparison(len(pairs), counts, only_a, only_b, output)
 
@@ -206,5 +212,7 @@ def _draw(output: pathlib.Path, rank: int, one, other) -> str:
         titles=("A", "B"),
         marked=marked,
     )
-    png.write_png(output / "pictures" / name, drawn)
+    path = output / "pictures" / name
+    with ledger.replace(output, path, overwrite=True) as temporary:
+        temporary.write_bytes(png.encode_png(drawn))
     return f"pictures/{name}"

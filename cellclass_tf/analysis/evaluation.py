@@ -15,10 +15,11 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import csv_json
+from cellclass_tf.storage import csv_json, ledger, lock
 
 
 @process_state.keep()
+@lock.writes("predictions")
 def evaluate(
     predictions: str | os.PathLike | Predictions,
     study: str | os.PathLike | Study,
@@ -94,12 +95,10 @@ def evaluate(
             result["images_by_split"]["train"],
             result["images"],
         )
-    csv_json.write_csv(
-        predictions.folder / "evaluation_fields.csv",
-        list(metrics.fields[0]),
-        metrics.fields,
-    )
-    csv_json.write_json(predictions.folder / "evaluation.json", result)
+    folder, columns = predictions.folder, list(metrics.fields[0])
+    table = csv_json.csv_text(columns, metrics.fields)
+    ledger.write_text(folder, folder / "evaluation_fields.csv", table)
+    ledger.write_text(folder, folder / "evaluation.json", csv_json.json_text(result))
     return result
 
 

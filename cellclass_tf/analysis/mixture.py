@@ -13,13 +13,14 @@ from cellclass_tf.analysis import shares
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import csv_json
+from cellclass_tf.storage import csv_json, ledger, lock
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
 
 
 @process_state.keep()
+@lock.writes("predictions")
 def mixture(
     predictions: str | os.PathLike | Predictions,
     *,
@@ -79,7 +80,8 @@ def mixture(
         "confusion": None if held_out is None else _named(held_out.sum(0), names),
         "confusion_fields": 0 if held_out is None else len(held_out),
     }
-    csv_json.write_json(predictions.folder / MIXTURE_FILE, result)
+    folder = predictions.folder
+    ledger.write_text(folder, folder / MIXTURE_FILE, csv_json.json_text(result))
     return result
 
 

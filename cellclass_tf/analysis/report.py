@@ -20,7 +20,7 @@ from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions, overlay_path
 from cellclass_tf.drawing.overlay import colour_of_type
-from cellclass_tf.storage import atomic, png
+from cellclass_tf.storage import ledger, lock, png
 
 REPORT_FILE = "report.html"
 _TEMPLATE = "report.html.jinja"
@@ -42,6 +42,7 @@ _PICTURE_PX = 1400
 
 
 @process_state.keep()
+@lock.writes("predictions")
 def report(
     predictions: str | os.PathLike | Predictions,
     *,
@@ -103,7 +104,7 @@ def report(
         settings={"min_probability": UNCERTAIN_BELOW} | dict(record.settings),
     )
     path = predictions.folder / REPORT_FILE
-    atomic.write_text(path, page)
+    ledger.write_text(predictions.folder, path, page)
     return path
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cellclass_tf.batch.jobs import Job
 from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.storage import csv_json
 
 _ENTRY_KEYS = {"name", "fingerprint", "result"}
 
@@ -32,7 +33,11 @@ class Journal:
     must_record: bool = True
 
     def results(self) -> dict[str, Any]:
-        """Returns the last result of every job that it knows, by name."""
+        """Returns the last result of every job that it knows, by name.
+
+        Raises:
+          InputError: if the file cannot be read, and must be; so for all that read it.
+        """
         return {name: entry["result"] for name, entry in self.read().items()}
 
     def fingerprints(self) -> dict[str, set[str]]:
@@ -57,11 +62,15 @@ class Journal:
         return {entry["name"]: entry for entry in self._entries()}
 
     def _entries(self) -> Iterator[dict[str, Any]]:
-        path = pathlib.Path(self.path)
-        if not path.exists():
+        if not os.path.lexists(self.path):
             return
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for line in text.splitlines():
+        try:
+            content = csv_json.read_bytes(self.path)
+        except InputError:
+            if self.must_record:
+                raise
+            return
+        for line in content.decode(errors="replace").splitlines():
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:

@@ -11,12 +11,12 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from cellclass_tf import batch, process_state, versions
-from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.cells import Cells, write_types
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.datasets.culture import looks
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, digests, lock
+from cellclass_tf.storage import digests, ledger, lock
 
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325
@@ -210,12 +210,19 @@ def _write_field(field: _PlannedField) -> dict:
         pixel_size_um=PIXEL_SIZE_UM,
     )
     cells = Cells.from_labels(simulated.labels, types, simulated.cell_types)
-    cells.write(field.truth_path, types_csv=field.cell_type == MIXED)
-    _write_ome_tiff(field, simulated.pixels)
+    root, truth = field.study.root, field.truth_path
+    if field.cell_type == MIXED:
+        # First the table: a label image without its types would be misread.
+        with ledger.replace(root, truth.with_suffix(".csv")) as temporary:
+            write_types(temporary, cells.cell_types)
+    with ledger.replace(root, truth) as temporary:
+        temporary.write_bytes(cells.encode())
+    with ledger.replace(root, field.raw_path) as temporary:
+        _write_ome_tiff(field, simulated.pixels, temporary)
     return {"cells": len(cells)}
 
 
-def _write_ome_tiff(field: _PlannedField, pixels: np.ndarray) -> None:
+def _write_ome_tiff(field: _PlannedField, pixels: np.ndarray, path) -> None:
     import tifffile
 
     settings = [field.stem, field.size_px, field.seed, *field.confounded]
@@ -231,12 +238,11 @@ def _write_ome_tiff(field: _PlannedField, pixels: np.ndarray) -> None:
         "UUID": f"urn:uuid:{name}",
         "Name": field.stem,
     }
-    with atomic.atomic_path(field.raw_path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            pixels,
-            ome=True,
-            metadata=metadata,
-            photometric="minisblack",
-            compression="zlib",
-        )
+    tifffile.imwrite(
+        path,
+        pixels,
+        ome=True,
+        metadata=metadata,
+        photometric="minisblack",
+        compression="zlib",
+    )

@@ -168,7 +168,7 @@ def _export_field(
     if study.cells_path(row).exists():
         _export_cells(study, row, seg, _exported(output, seg, before))
     own = (digests.sha256_of_file(image), before.get("image", ""))
-    with ledger.replace_file(output, target, own=own) as temporary:
+    with ledger.replace(output, target, own=own) as temporary:
         shutil.copyfile(image, temporary)
     return {}
 

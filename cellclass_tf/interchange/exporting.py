@@ -11,6 +11,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import imagej, ome_tiff, ome_zarr, qupath
 from cellclass_tf.interchange.coco import results as coco_results
+from cellclass_tf.storage import ledger, lock
 
 
 def _write_imagej(
@@ -56,10 +57,13 @@ FORMATS = (*_WRITERS, "coco")
 
 
 @process_state.keep()
+@lock.writes("output", creates=True)
 def export_cells(
     source: str | os.PathLike, output: str | os.PathLike, *, format: str
 ) -> batch.Outcome:
     """Writes the cells of every field in another program's format.
+
+    What was changed in `output` since an earlier export is left alone, and fails.
 
     Args:
       source: a study (its accepted, annotated fields) or what `predict` wrote.
@@ -90,8 +94,8 @@ def export_cells(
 
     def export(field: sources.FieldOfCells) -> dict[str, int]:
         cells, path = field.read(), output / f"{field.stem}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, cells, field)
+        with ledger.replace(output, path, folder=format == "zarr") as temporary:
+            write(temporary, cells, field)
         return {"cells": len(cells)}
 
     jobs = [batch.Job(field.stem, field) for field in fields]

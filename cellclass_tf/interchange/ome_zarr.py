@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -49,12 +46,7 @@ def write_ome_zarr(
             f"Writing {path} needs zarr, for Python 3.11 or newer: "
             "pip install 'cellclass_tf[zarr]'."
         ) from error
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(dir=path.parent, prefix=atomic.PART_PREFIX)
-    )
-    try:
+    with atomic.atomic_folder(path) as temporary:
         root = zarr.open_group(temporary, mode="w", zarr_format=2)
         channels = np.moveaxis(image[..., 1:], -1, 0)
         _write_levels(root, channels, pixel_size_um, "image")
@@ -69,11 +61,6 @@ def write_ome_zarr(
         group = labels.create_group("cells")
         _write_levels(group, cells.labels, pixel_size_um, "cells")
         group.attrs["image-label"] = _image_label(cells)
-        temporary.chmod(0o755)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 _WINDOW = {"min": 0, "max": 255, "start": 0, "end": 255}

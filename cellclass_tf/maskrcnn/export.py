@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -79,15 +77,12 @@ def export(
     """
     path = runs.checkpoint_in(checkpoint)
     output = pathlib.Path(output)
+    atomic.recover_folder(output)
     _check_output(output)
     run = runs.folder_of(path)
     params = runs.load_params(experiment, run)
     dataset = runs.find_dataset(run, params.task, data_dir) if calibrate else None
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(dir=output.parent, prefix=atomic.PART_PREFIX)
-    )
-    try:
+    with atomic.atomic_folder(output) as temporary:
         # New layers draw random weights before they get those of the checkpoint.
         with keras_state.precision("float32"), keras_state.random_seed(0):
             model = network.build_model(params.task, params.task.export_size_px)
@@ -96,10 +91,6 @@ def export(
             _save(model, params, experiment, path, temporary)
         if dataset is not None:
             _calibrate(temporary, params.task, dataset)
-        temporary.chmod(0o755)
-        _swap(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return output
 
 
@@ -110,15 +101,6 @@ def _check_output(output: pathlib.Path) -> None:
         raise InputError(
             f"{output} exists and is no exported model; choose a folder for the model."
         )
-
-
-def _swap(new: pathlib.Path, output: pathlib.Path) -> None:
-    """Puts the new folder in the place of the old one, which goes last."""
-    old = new.with_name(f"{new.name}-old")
-    if output.exists():
-        output.replace(old)
-    new.replace(output)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _save(model, params, experiment: str, checkpoint: str, folder) -> None:

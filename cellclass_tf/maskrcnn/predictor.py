@@ -15,7 +15,7 @@ from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import postprocessing
-from cellclass_tf.storage import digests
+from cellclass_tf.storage import atomic, digests
 
 _TILES_A_CALL = 4
 # Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
@@ -46,6 +46,8 @@ class Predictor:
           InputError: if the folder holds no such model.
         """
         path = pathlib.Path(path)
+        # An export that was killed may have left the model half replaced.
+        atomic.recover_folder(path)
         metadata = _read_metadata(path)
         import tensorflow as tf
 

@@ -19,10 +19,12 @@ _OLD_PREFIX = ".old-"
 ABANDONED_AFTER_S = 3600
 
 
+_Around = Callable[[pathlib.Path], contextlib.AbstractContextManager]
+
+
 @contextlib.contextmanager
 def atomic_path(
-    path: str | os.PathLike,
-    around: Callable[[pathlib.Path], contextlib.AbstractContextManager] | None = None,
+    path: str | os.PathLike, around: _Around | None = None
 ) -> Iterator[pathlib.Path]:
     """Yields a temporary sibling of `path` that replaces it when the block succeeds.
 
@@ -46,11 +48,17 @@ def atomic_path(
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_folder(
+    path: str | os.PathLike, around: _Around | None = None
+) -> Iterator[pathlib.Path]:
     """Yields a new folder beside `path` that replaces it when the block succeeds.
 
     Should the process be killed while the two change places, `recover_folder` brings the
     old one back.
+
+    Args:
+      path: of the folder.
+      around: as in `atomic_path`.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,9 +67,10 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     old = path.with_name(f"{_OLD_PREFIX}{path.name}")
     with temporary_folder(path.parent) as new:
         yield new
-        if path.exists():
-            path.replace(old)
-        new.replace(path)
+        with around(new) if around else contextlib.nullcontext():
+            if path.exists():
+                path.replace(old)
+            new.replace(path)
     shutil.rmtree(old, ignore_errors=True)
 
 

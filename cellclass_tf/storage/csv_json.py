@@ -20,7 +20,12 @@ from cellclass_tf.storage import atomic
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
-    atomic.write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+    atomic.write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Returns what `write_json` writes."""
+    return json.dumps(value, indent=2, sort_keys=False) + "\n"
 
 
 def write_csv(

@@ -110,12 +110,13 @@ def _is_entry(value: Any) -> bool:
     )
 
 
-def replace_file(
+def replace(
     root: pathlib.Path,
     path: pathlib.Path,
     *,
     overwrite: bool = False,
     own: Collection[str] = (),
+    folder: bool = False,
 ) -> contextlib.AbstractContextManager[pathlib.Path]:
     """`atomic.atomic_path` for a result that a person may change, or put there.
 
@@ -124,6 +125,7 @@ def replace_file(
       path: of the file, below it.
       overwrite: whether a file that a person changed is set aside into ROOT/.trash/DATE.
       own: SHA-256s that are the program's own, beyond those that the folder remembers.
+      folder: whether the result is a folder.
 
     Raises:
       InputError: if a person changed it, and it is not to be overwritten; on entering
@@ -137,14 +139,20 @@ def replace_file(
         check_own(root, path, **options)
         if os.path.lexists(path) and not is_own(root, path, own):
             trash.set_aside(root, [path])
-        written = Written(digests.sha256_of_file(temporary))
+        written = Written(digests.sha256_of(temporary))
         with ledger_of(root, path).recording({path.name: written}):
             yield
 
-    return atomic.atomic_path(path, record)
+    return (atomic.atomic_folder if folder else atomic.atomic_path)(path, record)
 
 
-def remove_file(root: pathlib.Path, path: pathlib.Path) -> None:
+def write_text(root: pathlib.Path, path: pathlib.Path, text: str) -> None:
+    """Writes a result as UTF-8; one that a person changed is set aside."""
+    with replace(root, path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def remove(root: pathlib.Path, path: pathlib.Path) -> None:
     """Removes a result; one that a person changed is set aside into ROOT/.trash/DATE."""
     if is_own(root, path):
         path.unlink()
@@ -170,11 +178,10 @@ def check_own(
 
 def is_own(root: pathlib.Path, path: pathlib.Path, own: Collection[str] = ()) -> bool:
     """Whether a result is there as the program wrote it."""
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink() or not (path.is_file() or path.is_dir()):
         return False
-    state = digests.sha256_of_file(path)
-    facts = ledger_of(root, path).facts_of(path.name, state)
-    return state in own or facts is not None
+    state = digests.sha256_of(path)
+    return state in own or ledger_of(root, path).facts_of(path.name, state) is not None
 
 
 def ledger_of(root: pathlib.Path, path: pathlib.Path) -> Ledger:

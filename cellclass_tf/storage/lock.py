@@ -70,7 +70,7 @@ def writes(argument: str, *, creates: bool = False) -> Callable[[Callable], Call
     """Decorates a function that writes to the folder that one of its arguments names.
 
     Args:
-      argument: its name; a path, or an object with the path `root`.
+      argument: its name; a path, or an object with the path `root` or `folder`.
       creates: whether the function makes a folder that is not there. Otherwise such a
         folder is left to the function, to complain of.
     """
@@ -81,8 +81,9 @@ def writes(argument: str, *, creates: bool = False) -> Callable[[Callable], Call
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             given = signature.bind(*args, **options).arguments[argument]
-            is_path = isinstance(given, str | os.PathLike)
-            folder = pathlib.Path(given if is_path else given.root)
+            if not isinstance(given, str | os.PathLike):
+                given = given.root if hasattr(given, "root") else given.folder
+            folder = pathlib.Path(given)
             is_new = not folder.exists()
             if not (folder.is_dir() or (is_new and creates)):
                 return function(*args, **options)

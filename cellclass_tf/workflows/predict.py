@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -31,7 +32,7 @@ from cellclass_tf.core.run_record import (
 from cellclass_tf.core.study import read_merged
 from cellclass_tf.drawing import overlay
 from cellclass_tf.maskrcnn.predictor import Predictor
-from cellclass_tf.storage import digests, lock, paths, png
+from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
 
 # What a run writes for all its fields together.
@@ -110,17 +111,24 @@ def predict(
         conversion_options=conversion_options,
         engine=engine,
     )
-    work = _FieldPrediction(predictor, output, score_threshold, min_probability)
+    journal = batch.Journal(output / ".journal" / "predict.jsonl")
+    before = {
+        stem: result.get("sha256", {}).get("labels_sha256", "")
+        for stem, result in journal.results().items()
+    }
+    work = _FieldPrediction(predictor, output, score_threshold, min_probability, before)
     outcome = batch.run(
         work,
         [work.job(field) for field in chosen.fields],
         description="predict",
-        journal=batch.Journal(output / ".journal" / "predict.jsonl"),
+        journal=journal,
         engine=engine,
     )
-    # Tables of an earlier run beside none of this one would be taken for its own.
+    # What an earlier run wrote would be taken for what this one did.
     for name in _RESULTS:
-        (output / name).unlink(missing_ok=True)
+        ledger.remove(output, output / name)
+    for stem in outcome.failures:
+        work.forget(stem)
     good = [field for field in chosen.fields if field.stem in outcome.results]
     if good:
         settings = {
@@ -133,7 +141,8 @@ def predict(
         }
         work.write_tables(good, outcome.results)
         record = _record(predictor, model, output, chosen, outcome.results, settings)
-        record.write(output / RUN_FILE)
+        text = csv_json.json_text(record.as_content())
+        ledger.write_text(output, output / RUN_FILE, text)
         report.report(output)
     return batch.Outcome(
         outcome.done, outcome.skipped, chosen.failures | outcome.failures
@@ -148,6 +157,8 @@ class _FieldPrediction:
     output: pathlib.Path
     score_threshold: float
     min_probability: float
+    # SHA-256 of the label images that an earlier version wrote, by field.
+    before: Mapping[str, str]
 
     def job(self, field: ChosenField) -> batch.Job:
         key = digests.fingerprint(
@@ -158,24 +169,30 @@ class _FieldPrediction:
             self.score_threshold,
             self.min_probability,
         )
-        outputs = (self._labels(field), self._overlay(field), self._table(field))
+        outputs = self._files(field.stem)
         return batch.Job(field.stem, field, key, outputs)
 
     def __call__(self, field: ChosenField) -> dict[str, Any]:
+        labels, picture_path, table = self._files(field.stem)
+        own = (self.before.get(field.stem, ""),)
+        # Before the network has its minutes, and again when the file is replaced.
+        ledger.check_own(self.output, labels, own=own)
         image, size_um = read_merged(field.image), field.pixel_size_um
         cells = self.predictor.predict(
             image, pixel_size_um=size_um, score_threshold=self.score_threshold
         )
         told = {"name": field.stem, "min_probability": self.min_probability}
         rows = cell_table.cell_table(cells, image, pixel_size_um=size_um, **told)
-        cells.write(self._labels(field))
-        cell_table.write_cells_csv(self._table(field), [rows], cells.type_names)
+        content = cells.encode()
+        with ledger.replace(self.output, labels, own=own) as temporary:
+            temporary.write_bytes(content)
+        cell_table.write_cells_csv(table, [rows], cells.type_names)
         picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
-        png.write_png(self._overlay(field), picture)
+        png.write_png(picture_path, picture)
         # Taken now: what is changed later must not pass for what was predicted.
         sha256 = {
             "sha256": digests.sha256_of_file(field.image),
-            "labels_sha256": digests.sha256_of_file(self._labels(field)),
+            "labels_sha256": hashlib.sha256(content).hexdigest(),
         }
         counts = cell_table.count_row(cells, group=field.row.group, **told)
         return {"counts": counts, "sha256": sha256}
@@ -185,21 +202,29 @@ class _FieldPrediction:
     ) -> None:
         """Writes the tables of all fields, from those of each."""
         cells_csv = self.output / CELLS_FILE
-        cell_table.join_csv(cells_csv, [self._table(field) for field in fields])
-        cell_table.write_parquet(self.output / cell_table.PARQUET_FILE, cells_csv)
+        parts = [self._files(field.stem)[2] for field in fields]
+        with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
+            cell_table.join_csv(temporary, parts)
+        parquet = self.output / cell_table.PARQUET_FILE
+        with ledger.replace(self.output, parquet, overwrite=True) as temporary:
+            cell_table.write_parquet(temporary, cells_csv)
         counts = [results[field.stem]["counts"] for field in fields]
-        cell_table.write_counts_csv(
-            self.output / COUNTS_FILE, counts, self.predictor.type_names
-        )
+        counts_csv = self.output / COUNTS_FILE
+        with ledger.replace(self.output, counts_csv, overwrite=True) as temporary:
+            cell_table.write_counts_csv(temporary, counts, self.predictor.type_names)
 
-    def _labels(self, field: ChosenField) -> pathlib.Path:
-        return labels_path(self.output, field.stem)
+    def forget(self, stem: str) -> None:
+        """Removes what an earlier run wrote for a field; not what a person changed."""
+        labels, picture, table = self._files(stem)
+        if ledger.is_own(self.output, labels, (self.before.get(stem, ""),)):
+            labels.unlink()
+            picture.unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
 
-    def _overlay(self, field: ChosenField) -> pathlib.Path:
-        return overlay_path(self.output, field.stem)
-
-    def _table(self, field: ChosenField) -> pathlib.Path:
-        return self.output / ".parts" / f"{field.stem}.csv"
+    def _files(self, stem: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
+        """Label image, overlay, and the field's part of cells.csv."""
+        table = self.output / ".parts" / f"{stem}.csv"
+        return labels_path(self.output, stem), overlay_path(self.output, stem), table
 
 
 def _record(

@@ -58,3 +58,10 @@ def test_why_nothing_can_be_recorded_is_told_in_one_line(tmp_path):
     assert "\n" not in reason
     with pytest.raises(InputError, match="c: done, but that cannot be recorded"):
         journal.remember({"c": 1})
+
+
+def test_a_journal_that_is_no_file_is_refused_or_known_nothing_of(tmp_path):
+    (tmp_path / "j.jsonl").mkdir()
+    with pytest.raises(InputError, match="j.jsonl: expected a file"):
+        Journal(tmp_path / "j.jsonl").read()
+    assert Journal(tmp_path / "j.jsonl", must_record=False).read() == {}

@@ -203,7 +203,7 @@ def test_a_dish_that_is_not_annotated_takes_no_place(study):
 
 
 def test_what_cannot_be_remembered_is_checked_all_the_same(study):
-    study.journal("dataset").parent.write_text("no folder")
+    study.journal("dataset").mkdir()
     checked = examples.check_study(study)
     assert len(checked.rows) == 5 and not checked.outcome.failures
 

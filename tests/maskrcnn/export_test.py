@@ -23,16 +23,6 @@ def test_a_new_an_empty_and_a_models_folder_may_be_written(tmp_path):
     export._check_output(tmp_path)
 
 
-def test_a_new_model_takes_the_place_of_the_old_one(tmp_path):
-    old, new = tmp_path / "model", tmp_path / ".part-model"
-    for folder, text in ((old, "old"), (new, "new")):
-        folder.mkdir()
-        (folder / f"{text}.txt").write_text(text)
-    export._swap(new, old)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert [path.name for path in old.iterdir()] == ["new.txt"]
-
-
 def test_a_run_without_checkpoints_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(InputError, match="no checkpoint there"):

@@ -19,7 +19,7 @@ def asked(tmp_path, source="raw", **given):
 
 
 def test_what_is_not_said_stays_and_empty_is_nothing(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "absl")
     assert asked(tmp_path) == ConversionSettings()
     first = asked(tmp_path, nuclei=0, cytoplasm="GFP", group="dish.", contrast="field")
     assert not caplog.messages

@@ -1,6 +1,8 @@
 """Tests of cellclass_tf.storage.atomic."""
 
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -36,3 +38,78 @@ def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
         os.utime(elsewhere, (0, 0))
         atomic.remove_leftovers(tmp_path)
         assert at_work.exists() and not elsewhere.exists()
+
+
+def test_folders_of_dead_processes_go_too(tmp_path):
+    code = (
+        "import os, sys, pathlib; from cellclass_tf.storage import atomic\n"
+        "with atomic.temporary_folder(pathlib.Path(sys.argv[1])) as part:\n"
+        "    (part / 'half').touch(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert list(tmp_path.glob(f"{atomic.PART_PREFIX}*/half"))
+    with atomic.temporary_folder(tmp_path) as at_work:
+        atomic.remove_leftovers(tmp_path)
+        assert list(tmp_path.iterdir()) == [at_work]
+    assert not list(tmp_path.iterdir())
+
+
+def fill(folder, text):
+    (folder / f"{text}.txt").write_text(text)
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path):
+    for text in ("old", "new"):
+        with atomic.atomic_folder(tmp_path / "model") as folder:
+            fill(folder, text)
+    with (
+        pytest.raises(RuntimeError),
+        atomic.atomic_folder(tmp_path / "model") as folder,
+    ):
+        fill(folder, "half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["new.txt"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_folder_outlives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, number):
+    model, calls = tmp_path / "model", []
+    with atomic.atomic_folder(model) as folder:
+        fill(folder, "old")
+
+    def killed(function):
+        def call(*args, **options):
+            calls.append(function)
+            if len(calls) > number:
+                # Nothing at all is done from here on, as after SIGKILL.
+                raise KeyboardInterrupt
+            return function(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pathlib.Path, "replace", killed(pathlib.Path.replace))
+        patch.setattr(shutil, "rmtree", killed(shutil.rmtree))
+        with atomic.atomic_folder(model) as folder:
+            fill(folder, "new")
+    atomic.recover_folder(model)
+    (content,) = model.iterdir()
+    assert content.name == ("new.txt" if number == 2 else "old.txt")
+    with atomic.atomic_folder(model) as folder:
+        fill(folder, "newer")
+    assert [path.name for path in model.iterdir()] == ["newer.txt"]
+    assert not list(tmp_path.glob(".old-*"))
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o002, 0o027])
+def test_the_umask_says_who_may_read(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        atomic.write_text(tmp_path / "a.txt", "a")
+        with atomic.atomic_folder(tmp_path / "model"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o777 & ~umask

@@ -55,7 +55,7 @@ def test_a_broken_ledger_knows_nothing_and_is_written_anew(path, content):
 
 
 def write(root, text, **options):
-    with ledger.replace_file(root, root / "out" / "a.txt", **options) as temporary:
+    with ledger.replace(root, root / "out" / "a.txt", **options) as temporary:
         temporary.write_text(text)
 
 
@@ -72,7 +72,7 @@ def test_a_result_is_replaced_unless_a_person_changed_it(tmp_path):
     assert path.read_text() == "three"
     (kept,) = (tmp_path / ".trash").rglob("a.txt")
     assert kept.read_text() == "mine"
-    ledger.remove_file(tmp_path, path)
+    ledger.remove(tmp_path, path)
     assert not path.exists()
 
 
@@ -81,7 +81,7 @@ def test_what_a_person_saves_while_a_result_is_made_stays(tmp_path):
     path = tmp_path / "out" / "a.txt"
     with (
         pytest.raises(InputError, match="is there already, and was changed"),
-        ledger.replace_file(tmp_path, path) as temporary,
+        ledger.replace(tmp_path, path) as temporary,
     ):
         temporary.write_text("two")
         path.write_text("mine")
@@ -96,7 +96,7 @@ def test_links_and_folders_in_the_way_are_a_persons(tmp_path):
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is there already"):
         write(tmp_path, "two")
-    ledger.remove_file(tmp_path, path)
+    ledger.remove(tmp_path, path)
     path.mkdir()
     with pytest.raises(InputError, match="is there already"):
         write(tmp_path, "two")

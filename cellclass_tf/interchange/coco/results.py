@@ -12,7 +12,7 @@ from cellclass_tf.interchange.coco.descriptions import (
     image_of,
     result_of,
 )
-from cellclass_tf.storage import atomic, csv_json
+from cellclass_tf.storage import csv_json, ledger
 
 IMAGES_FILE, RESULTS_FILE = "images.json", "results.json"
 
@@ -31,11 +31,14 @@ def write_results(
       folder: where to.
       fields: (name, cells), in the order of their ids from 1 on.
       type_names: categories from 1 on; 'unknown' comes after them.
+
+    Raises:
+      InputError: if one of the files was changed since it was written.
     """
     images, first = [], True
-    folder.mkdir(parents=True, exist_ok=True)
+    ledger.check_own(folder, folder / IMAGES_FILE)
     with (
-        atomic.atomic_path(folder / RESULTS_FILE) as temporary,
+        ledger.replace(folder, folder / RESULTS_FILE) as temporary,
         open(temporary, "w", encoding="utf-8") as file,
     ):
         file.write("[")
@@ -48,4 +51,5 @@ def write_results(
         file.write("]\n")
     categories = categories_of(type_names, has_unknown=True)
     told = {"images": images, "categories": categories, "annotations": []}
-    csv_json.write_json(folder / IMAGES_FILE, {"info": {}, **told})
+    with ledger.replace(folder, folder / IMAGES_FILE) as temporary:
+        csv_json.write_json(temporary, {"info": {}, **told})

@@ -25,7 +25,7 @@ from cellclass_tf.interchange.coco.descriptions import (
     image_of,
 )
 from cellclass_tf.splits import assignment
-from cellclass_tf.storage import atomic, lock
+from cellclass_tf.storage import digests, ledger, lock
 
 
 @process_state.keep()
@@ -42,7 +42,8 @@ def export_coco(
     categories are the study's types, in class order from 1 on, and `unknown` after them
     where there are cells of unknown type. Splits are those of the dataset, and are
     recorded in images.csv. A field that is broken is left out and is a failure. Files of
-    an earlier export for splits that have no field now are removed.
+    an earlier export for splits that have no field now are removed, and a file that was
+    changed since is set aside into OUTPUT/.trash/DATE.
 
     Args:
       study: the study, or its folder.
@@ -75,14 +76,14 @@ def export_coco(
 
         def export(row: ImageRow) -> dict[str, Any]:
             cells = study.read_field(row)[1]
-            _copy_image(study, row, output / f"cells_{row.split}")
+            _copy_image(study, row, output)
             drafts[row.split].add(_image_record(study, row, cells), cells, segmentation)
             return {"split": row.split, "cells": len(cells)}
 
         jobs = [batch.Job(row.image, row) for row in rows]
         outcome = batch.run(export, jobs, description="export")
         for split, draft in drafts.items():
-            draft.write(folder / f"cells_{split}.json", study, split)
+            draft.write(output, folder / f"cells_{split}.json", study, split)
     return outcome
 
 
@@ -99,10 +100,12 @@ def _rows_with_splits(study: Study) -> list[ImageRow]:
     return rows
 
 
-def _copy_image(study: Study, row: ImageRow, folder: pathlib.Path) -> None:
+def _copy_image(study: Study, row: ImageRow, output: pathlib.Path) -> None:
     source = study.image_path(row)
-    target = folder / source.relative_to(study.root / "images")
-    with atomic.atomic_path(target) as temporary:
+    below = source.relative_to(study.root / "images")
+    target = output / f"cells_{row.split}" / below
+    own = (digests.sha256_of_file(source),)
+    with ledger.replace(output, target, own=own) as temporary:
         shutil.copyfile(source, temporary)
 
 
@@ -158,10 +161,12 @@ class _Draft:
         self.annotation_count += len(cells)
         self.has_unknown |= bool((cells.type_ids == 0).any())
 
-    def write(self, path: pathlib.Path, study: Study, split: str) -> None:
+    def write(
+        self, root: pathlib.Path, path: pathlib.Path, study: Study, split: str
+    ) -> None:
         """Writes the COCO file; removes an old one if there is no field for it."""
         if not self.image_count:
-            path.unlink(missing_ok=True)
+            ledger.remove(root, path)
             return
         head = {
             "info": {
@@ -174,7 +179,7 @@ class _Draft:
             "categories": categories_of(study.cell_types, has_unknown=self.has_unknown),
         }
         with (
-            atomic.atomic_path(path) as temporary,
+            ledger.replace(root, path, overwrite=True) as temporary,
             open(temporary, "w", encoding="utf-8") as file,
         ):
             file.write("{\n")
