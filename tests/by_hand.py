@@ -6,7 +6,7 @@ import io
 from cellclass_tf.core.study import Study
 
 
-def edit(study, image, **values):
+def edit(study, image, /, **values):
     """Writes values into the row of an image, and saves images.csv, as a spreadsheet does.
 
     Args:

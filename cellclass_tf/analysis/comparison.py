@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from tqdm import tqdm
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import sources
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import overlay
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.labels import matching
 from cellclass_tf.storage import csv_json, ledger, lock, png
 
@@ -34,10 +35,11 @@ class Comparison:
     """What was compared.
 
     Attributes:
-      fields: number of fields that both have.
+      fields: number of fields that were compared.
       counts: cells by kind of change.
       only_a, only_b: fields that one of them lacks.
       folder: where tables and pictures are.
+      failures: why fields that both have could not be compared.
     """
 
     fields: int
@@ -45,9 +47,16 @@ class Comparison:
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     folder: pathlib.Path
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all fields that both have were compared."""
+        return not self.failures
 
     def __str__(self) -> str:
         lines = [f"{self.fields} fields in both."]
+        lines += [f"  left out: {one_line(why)}" for why in self.failures.values()]
         lines += [f"  {key:<14}{self.counts[key]}" for key in (SAME, *CHANGES)]
         for name, stems in (("A", self.only_a), ("B", self.only_b)):
             if stems:
@@ -79,7 +88,7 @@ def compare(
       pictures: at most so many.
 
     Raises:
-      InputError: if there are no fields that both have, or label images differ in size.
+      InputError: if there are no fields that both have, or none that can be compared.
     """
     output = pathlib.Path(output)
     sides = [sources.fields_of(folder) for folder in (a, b)]
@@ -90,9 +99,14 @@ def compare(
             f"{a} and {b} have no field in common: {names[0] or 'none'} …, and "
             f"{names[1] or 'none'} …."
         )
-    changes, rows, total = [], [], Counter()
+    changes, rows, total, compared, failures = [], [], Counter(), [], {}
     for one, other in tqdm(pairs, desc="compare"):
-        found = _changes(one, *_read(one, other))
+        try:
+            found = _changes(one, *_read(one, other))
+        except InputError as error:
+            failures[one.stem] = str(error)
+            continue
+        compared.append((one, other))
         told = Counter(change["change"] for change in found)
         total += told
         changes += [change for change in found if change["change"] != SAME]
@@ -105,6 +119,8 @@ def compare(
                 "picture": "",
             }
         )
+    if not compared:
+        raise InputError(next(iter(failures.values())))
     order = sorted(
         range(len(rows)), key=lambda i: (-_badness(rows[i]), rows[i]["image"])
     )
@@ -114,7 +130,7 @@ def compare(
             old.unlink()
     worst = [i for i in order if _badness(rows[i])][:pictures]
     for rank, i in enumerate(worst, start=1):
-        rows[i]["picture"] = _draw(output, rank, *pairs[i])
+        rows[i]["picture"] = _draw(output, rank, *compared[i])
     fields = [rows[i] for i in order]
     for name, columns, lines in (
         ("changes.csv", _COLUMNS, changes),
@@ -122,7 +138,7 @@ def compare(
     ):
         ledger.write_text(output, output / name, csv_json.csv_text(columns, lines))
     counts = {key: total[key] for key in (SAME, *CHANGES)}
-    return Comparison(len(pairs), counts, only_a, only_b, output)
+    return Comparison(len(compared), counts, only_a, only_b, output, failures)
 
 
 def _pairs(
@@ -191,8 +207,12 @@ def _badness(row: dict[str, Any]) -> int:
 
 def _draw(output: pathlib.Path, rank: int, one, other) -> str:
     """Draws a field's two sides; returns the picture's name, '' without an image."""
-    pixels = one.pixels()
-    pixels = other.pixels() if pixels is None else pixels
+    try:
+        pixels = one.pixels()
+        pixels = other.pixels() if pixels is None else pixels
+    except InputError as error:
+        logging.warning("%s is not drawn: %s", one.stem, error)
+        return ""
     if pixels is None:
         return ""
     a, b = _read(one, other)

@@ -45,6 +45,8 @@ def evaluate(
         images, cells_true, cells_predicted: what was evaluated.
         images_by_split: number of images of each split; '' has none.
         images_without_truth: predicted images left out, since the study has no cells.
+        failures: {predicted image: why}, left out since one of the label images cannot be
+          read, or they differ in size.
         images_partly_typed: images with true cells of unknown type; they count only
           where types are ignored, and in type_accuracy and confusion.
         AP, AP50, AP75: COCO mask average precision over types (see `coco_ap`).
@@ -68,24 +70,34 @@ def evaluate(
         share_error_points: {type: predicted minus true share, in percentage points}.
 
     Raises:
-      InputError: if no predicted image has truth, or label images differ in size.
+      InputError: if no predicted image has truth, or none that can be compared.
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
     study = Study.open(study)
     fields, without_truth = _fields_with_truth(predictions, study, split)
     metrics, partly_typed = Metrics(_all_types(study, predictions)), 0
+    failures = {}
     for stem, row in fields:
-        true, predicted = _read_pair(predictions, stem, study, row, metrics.type_names)
+        try:
+            pair = _read_pair(predictions, stem, study, row, metrics.type_names)
+        except InputError as error:
+            failures[stem] = str(error)
+            logging.error("%s is left out: %s", stem, error)
+            continue
+        true, predicted = pair
         is_mixed = row.cell_type == MIXED
         metrics.add(true, predicted, name=stem, split=row.split, is_mixed=is_mixed)
         partly_typed += not true.type_ids.all()
-    splits = Counter(row.split for _, row in fields)
+    if len(failures) == len(fields):
+        raise InputError(next(iter(failures.values())))
+    splits = Counter(row.split for stem, row in fields if stem not in failures)
     result = {
-        "images": len(fields),
+        "images": len(fields) - len(failures),
         "images_by_split": dict(sorted(splits.items())),
         "images_partly_typed": partly_typed,
         "images_without_truth": without_truth,
+        "failures": failures,
         **metrics.result(),
     }
     if result["images_by_split"].get("train"):
@@ -107,7 +119,7 @@ def _fields_with_truth(
 ) -> tuple[list[tuple[str, ImageRow]], int]:
     """Returns the (stem, row) to evaluate, and how many predicted fields have no truth."""
     rows = study.rows()
-    annotated = [row for row in rows if study.cells_path(row).exists()]
+    annotated = [row for row in rows if study.has_cells(row)]
     by_stem = {row.stem: row for row in annotated}
     # A name that two folders share does not tell which of them is meant, even if only
     # one of them has cells.

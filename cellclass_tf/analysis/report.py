@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from cellclass_tf import errors, process_state
 from cellclass_tf.analysis import charts
@@ -121,8 +122,12 @@ def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
     shown = []
     for row in [*doubtful, *rest[::step]][:count]:
         path = overlay_path(predictions.folder, row["image"])
-        if path.exists():
+        if not os.path.lexists(path):
+            continue
+        try:
             shown.append({**row, "picture": _jpeg_source(png.read_png(path))})
+        except errors.InputError as error:
+            logging.warning("An overlay is not shown: %s", error)
     return shown
 
 

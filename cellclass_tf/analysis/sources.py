@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -12,7 +13,8 @@ from absl import logging
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
-from cellclass_tf.core.study import Study, read_merged
+from cellclass_tf.core.study import ImageRow, Study, read_merged
+from cellclass_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +36,12 @@ class FieldOfCells:
     type_names: tuple[str, ...]
 
     def pixels(self) -> np.ndarray | None:
-        """The merged image, if it is there."""
-        known = self.image is not None and self.image.exists()
+        """The merged image, if it is there.
+
+        Raises:
+          InputError: if it is no image.
+        """
+        known = self.image is not None and os.path.lexists(self.image)
         return read_merged(self.image) if known else None
 
 
@@ -56,13 +62,20 @@ def _of_study(study: Study) -> list[FieldOfCells]:
         FieldOfCells(
             row.stem,
             lambda row=row: study.read_cells(row),
-            study.image_path(row),
+            _image_path(study, row),
             study.pixel_size_of(row),
             tuple(study.cell_types),
         )
         for row in study.accepted_rows()
-        if study.cells_path(row).exists()
+        if study.has_cells(row)
     ]
+
+
+def _image_path(study: Study, row: ImageRow) -> pathlib.Path | None:
+    """None of a row whose image's name is no use, which its cells' reader tells."""
+    with contextlib.suppress(InputError):
+        return study.image_path(row)
+    return None
 
 
 def _of_run(predictions: Predictions) -> list[FieldOfCells]:

@@ -106,9 +106,13 @@ def annotate(
     jobs = []
     for row in wanted:
         diameter_px = diameters.get(row.group)
-        job = _job(study, row, finder, diameter_px, states[row.image])
+        try:
+            job = _job(study, row, finder, diameter_px, states[row.image])
+        except InputError as error:
+            outcome.failures[row.image] = str(error)
+            continue
         is_current = row.annotation == job.fingerprint and not row.corrected
-        if is_current and study.cells_path(row).exists():
+        if is_current and study.has_cells(row):
             outcome.skipped[row.image] = {}
         else:
             jobs.append(job)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.core.cells import Cells, read_labels, types_text
+from cellclass_tf.core.cells import Cells, types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -279,12 +279,11 @@ def _mark_edited(
 ) -> ImageRow:
     path = study.cells_path(row)
     try:
-        labels = read_labels(path)
-        count = len(Cells.from_labels(labels, study.cell_types))
-    except (InputError, ValueError) as error:
+        count = len(study.read_cells(row))
+    except InputError as error:
         raise InputError(
-            f"{path} was changed since it was annotated, and is no label image now "
-            f"({error}). Mend it, or delete it to have the field annotated again."
+            f"{path} was changed since it was annotated, and is no use now: {error} "
+            "Mend it, or delete it to have the field annotated again."
         ) from error
     logging.warning("%s was changed by hand; it counts as corrected.", path)
     made_by = row.annotation.removesuffix(EDITED)
@@ -328,7 +327,7 @@ def _sha256_of_text(text: str) -> str:
 
 
 def _sha256(path: pathlib.Path) -> str:
-    return digests.sha256_of_file(path) if path.exists() else ""
+    return digests.sha256_of_file(path) if os.path.lexists(path) else ""
 
 
 def _with(row: ImageRow, result: dict[str, Any]) -> ImageRow:

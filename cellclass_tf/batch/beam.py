@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -44,8 +43,7 @@ def execute(
     if not jobs:
         return
     pipeline = _pipeline(options)
-    folder = _shared_folder(jobs, beside)
-    try:
+    with atomic.temporary_folder(_shared_folder(jobs, beside)) as folder:
         elements = [(str(i), job.argument) for i, job in enumerate(jobs)]
         _build(pipeline, elements, function, str(folder))
         runner = _Runner(pipeline)
@@ -66,8 +64,6 @@ def execute(
             raise InputError(f"Apache Beam failed: {errors.one_line(runner.error)}")
         for job in waiting.values():
             yield job, None, f"{job.name}: the pipeline ended without its result."
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Runner(threading.Thread):
@@ -151,9 +147,4 @@ def _attempt_and_write(
 def _shared_folder(jobs: Sequence[Job], beside: pathlib.Path | None) -> pathlib.Path:
     outputs = [path for job in jobs for path in job.outputs]
     neighbour = beside or (outputs[0] if outputs else None)
-    parent = neighbour.parent if neighbour else None
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    return pathlib.Path(
-        tempfile.mkdtemp(prefix=f"{atomic.PART_PREFIX}beam-", dir=parent)
-    )
+    return neighbour.parent if neighbour else pathlib.Path(tempfile.gettempdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from cellclass_tf import batch
@@ -82,7 +83,18 @@ def check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
     return cellclass_tf.check_dataset(newest)
 
 
-def evaluate(predictions: str, study: str) -> str:
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """What a command found, in words, and whether nothing failed."""
+
+    text: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def evaluate(predictions: str, study: str) -> _Told:
     import cellclass_tf
 
     scores = cellclass_tf.evaluate(predictions, study)
@@ -92,7 +104,10 @@ def evaluate(predictions: str, study: str) -> str:
     lines.append(
         f"{scores['images']} fields, {scores['cells_true']} true cells: {told}"
     )
-    return "\n".join([*lines, f"All of it is in {predictions}/evaluation.json"])
+    failures = scores["failures"]
+    lines += [f"left out: {one_line(why)}" for why in failures.values()]
+    lines.append(f"All of it is in {predictions}/evaluation.json")
+    return _Told("\n".join(lines), not failures)
 
 
 def _with_interval(scores: dict[str, Any], name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, csv_json, png
+from cellclass_tf.storage import atomic, csv_json, paths, png
 
 UNKNOWN = "unknown"
 UNCERTAIN = "uncertain"
@@ -201,18 +201,26 @@ class Cells:
         labels = read_labels(path)
         table = path.with_suffix(".csv")
         try:
-            if not table.exists():
+            if not os.path.lexists(table):
                 return cls.from_labels(labels, type_names, cell_type)
             by_cell = {int(r["cell"]): r["cell_type"] for r in csv_json.read_csv(table)}
             present = np.unique(labels[labels > 0]).tolist()
+            if present and not by_cell:
+                raise InputError(
+                    f"{table}: expected the columns cell, cell_type and a line for each "
+                    "cell; there is none. Mend it, or delete it."
+                )
             types = [by_cell.get(cell, UNKNOWN) for cell in present]
             return cls.from_labels(labels, type_names, types)
+        except InputError:
+            raise
         except KeyError as error:
             raise InputError(
                 f"{table}: expected the columns cell, cell_type; {error} is missing."
             ) from error
         except ValueError as error:
-            raise InputError(f"{table if table.exists() else path}: {error}") from error
+            source = table if os.path.lexists(table) else path
+            raise InputError(f"{source}: {error}") from error
 
 
 def write_types(path: str | os.PathLike, cell_types: Sequence[str]) -> None:
@@ -299,6 +307,7 @@ def labels_of_drawn(
 def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
     import tifffile
 
+    paths.check_is_file(path)
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0]
@@ -309,7 +318,7 @@ def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
                     f"{len(tiff.pages)} planes."
                 )
             return page.asarray()
-    except (InputError, FileNotFoundError):
+    except InputError:
         raise
     # The reader and its codecs meet broken files with errors of many kinds.
     except Exception as error:

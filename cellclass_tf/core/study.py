@@ -167,17 +167,19 @@ class Study:
 
     def image_path(self, row: ImageRow) -> pathlib.Path:
         """Where the merged image of a row lies."""
-        return self.root / "images" / paths.inside(row.image, self.manifest_path)
+        return self._path("images", row, row.image)
 
     def cells_path(self, row: ImageRow) -> pathlib.Path:
         """Where the label image of a row lies."""
-        return self.root / "cells" / paths.inside(f"{row.stem}.tif", self.manifest_path)
+        return self._path("cells", row, f"{row.stem}.tif")
 
     def review_path(self, row: ImageRow) -> pathlib.Path:
         """Where the list of an image's doubtful cells lies; the picture is a .png."""
-        return (
-            self.root / "review" / paths.inside(f"{row.stem}.csv", self.manifest_path)
-        )
+        return self._path("review", row, f"{row.stem}.csv")
+
+    def _path(self, folder: str, row: ImageRow, name: str) -> pathlib.Path:
+        paths.inside(row.image, self.manifest_path)
+        return paths.check_below(self.root, self.root / folder / name)
 
     @property
     def review_queue_path(self) -> pathlib.Path:
@@ -187,6 +189,17 @@ class Study:
     def folder_type(self, cell_type: str) -> str | None:
         """The type that a folder's name gives its cells; None for `mixed`."""
         return None if cell_type == MIXED else cell_type
+
+    def has_cells(self, row: ImageRow) -> bool:
+        """Whether something lies where the cells of an image belong.
+
+        That it is no label image, or that there can be none by that name, is for whoever
+        reads it to complain of.
+        """
+        try:
+            return os.path.lexists(self.cells_path(row))
+        except InputError:
+            return True
 
     def read_image(self, row: ImageRow) -> np.ndarray:
         """Returns the merged image, (H, W, 3) uint8: 0, cytoplasm, nuclei."""
@@ -199,7 +212,7 @@ class Study:
           InputError: if there are none, or they do not fit.
         """
         path = self.cells_path(row)
-        if not path.exists():
+        if not os.path.lexists(path):
             raise InputError(
                 f"{path} does not exist: annotate or import the cells first."
             )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import io
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -59,14 +61,21 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     """
     every = study.rows()
     rows = [row for row in every if row.verdict != REJECTED]
-    annotated = [row for row in rows if study.cells_path(row).exists()]
+    annotated = [row for row in rows if study.has_cells(row)]
+    jobs, failures = [], {}
+    for row in annotated:
+        try:
+            jobs.append(_check_job(study, row))
+        except InputError as error:
+            failures[row.image] = str(error)
     outcome = batch.run(
         _Check(study),
-        [_check_job(study, row) for row in annotated],
+        jobs,
         description="check",
         journal=batch.Journal(study.journal("dataset"), must_record=False),
         engine=engine,
     )
+    outcome.failures.update(failures)
     outcome.failures.update(_labels_without_images(study, every))
     usable = [row for row in rows if _is_usable(outcome, row)]
     if not usable:
@@ -194,7 +203,7 @@ def _sha256_of_files(study: Study, row: ImageRow) -> tuple[str, str, str]:
     return (
         digests.sha256_of_file(study.image_path(row)),
         digests.sha256_of_file(path),
-        digests.sha256_of_file(table) if table.exists() else "",
+        digests.sha256_of_file(table) if os.path.lexists(table) else "",
     )
 
 
@@ -319,7 +328,11 @@ def _check_job(study: Study, row: ImageRow) -> batch.Job:
 
 def _labels_without_images(study: Study, rows: list[ImageRow]) -> dict[str, str]:
     """Label images in cells/ that no image of the study has, and what to do."""
-    known = {study.cells_path(row) for row in rows}
+    known = set()
+    for row in rows:
+        # A row that names none is told of elsewhere.
+        with contextlib.suppress(InputError):
+            known.add(study.cells_path(row))
     folder = study.root / "cells"
     strays = [p for p in sorted(folder.rglob("*.tif")) if p not in known]
     return {

@@ -165,7 +165,7 @@ def _export_field(
     image = study.image_path(row)
     target = output / row.cell_type / image.name
     seg = target.with_name(f"{row.name}{_ENDING}")
-    if study.cells_path(row).exists():
+    if study.has_cells(row):
         _export_cells(study, row, seg, _exported(output, seg, before))
     own = (digests.sha256_of_file(image), before.get("image", ""))
     with ledger.replace(output, target, own=own) as temporary:

@@ -110,22 +110,21 @@ def import_cells(
             outcome.failures[name] = candidate.problem
             continue
         row = rows[candidate.row.image]
-        made_by = digests.fingerprint(
-            "import", cell_files.version_of_image(study, row), candidate.version
-        )
+        try:
+            version = cell_files.version_of_image(study, row)
+            state = settled.states.get(row.image) or cell_files.state_of(study, row)
+        except InputError as error:
+            outcome.failures[row.image] = str(error)
+            continue
+        made_by = digests.fingerprint("import", version, candidate.version)
         current = row.annotation.removesuffix(cell_files.EDITED) == made_by
         before = row.corrected and made_by in known.get(row.image, ())
         before = before or current
         is_there = row.annotation == made_by
-        if (
-            before
-            and (is_there or not overwrite_corrected)
-            and study.cells_path(row).exists()
-        ):
+        if before and (is_there or not overwrite_corrected) and study.has_cells(row):
             outcome.skipped[row.image] = {}
             overtaken += not current
             continue
-        state = settled.states.get(row.image) or cell_files.state_of(study, row)
         task = (row, candidate.source, made_by, state)
         jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
     if overtaken:
@@ -197,7 +196,7 @@ def _import_field(
         "by_hand": changes.text_of(found.labels_drawn(drawn, said)),
         "doubts": "",
     }
-    result = cell_files.write_cells(
+    return cell_files.write_cells(
         study,
         row,
         cells,
@@ -206,13 +205,11 @@ def _import_field(
         types_csv=types_known,
         source=imported.source,
     )
-    queue.forget_field(study, row)
-    return result
 
 
 def _cells_before(study: Study, row: ImageRow, size: tuple[int, int]) -> Cells:
     """The study's own cells; none where there are none, or none that fit."""
-    if study.cells_path(row).exists():
+    if study.has_cells(row):
         try:
             cells = study.read_cells(row)
         except InputError as error:

@@ -201,23 +201,29 @@ class _Conversion:
         raws = [raw for raw in raws if raw.name in stems]
         raws, groups = self._with_groups(raws, stems, measured)
         limits = self._limits(raws, measured, groups)
+        images = {row.stem: row.image_sha256 for row in self.study.rows()}
         jobs = []
         for raw in raws:
             fields, stem = measured[raw.name].fields, stems[raw.name]
             group = groups[raw.name]
             keys = [field.contrast_key(group) for field in fields]
             of_raw = {key: limits[key] for key in keys if key in limits}
+            named = [f"{stem}{field.suffix}" for field in fields]
             argument = one_file.ConvertingTask(
-                self.study, raw, self.options, stem, group, of_raw, fields
+                self.study,
+                raw,
+                self.options,
+                stem,
+                group,
+                of_raw,
+                fields,
+                frozenset(images[name] for name in named if name in images),
             )
             depends = [self._settings, sorted(of_raw.items()), stem]
             depends += [group, raw.group, raw.cell_type]
             depends += [[dataclasses.asdict(field) for field in fields]]
             key = digests.fingerprint(*raw.files.paths, depends)
-            outputs = [
-                self.study.root / "images" / f"{stem}{field.suffix}.png"
-                for field in fields
-            ]
+            outputs = [self.study.root / "images" / f"{name}.png" for name in named]
             jobs.append(self._job(raw, argument, key, outputs))
         outcome = self._run(one_file.convert, jobs, "convert")
         return outcome.merge(batch.Outcome(failures=failures))

@@ -19,7 +19,7 @@ from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
 from cellclass_tf.microscopy.quality import figures, verdicts
 from cellclass_tf.splits import near_duplicates
-from cellclass_tf.storage import digests, png
+from cellclass_tf.storage import ledger, paths, png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,8 @@ class ConvertingTask:
     contrast_group: str
     limits: dict[contrast.Key, contrast.Limits]
     fields: tuple[FieldMeasurement, ...]
+    # SHA-256s of its images that the manifest knows.
+    images: frozenset[str] = frozenset()
 
 
 def measure(job: MeasuringTask) -> dict[str, Any]:
@@ -121,7 +123,8 @@ def _draw_channels(study: Study, micrograph: Micrograph) -> pathlib.Path:
     digest = hashlib.sha256(f"{folder}\0{listing}".encode()).hexdigest()[:6]
     path = study.root / "channels" / f"{name}-{digest}.png"
     if not path.exists():
-        png.write_png(path, channel_strip.draw(micrograph))
+        drawn = png.encode_png(channel_strip.draw(micrograph))
+        ledger.write_picture(study.root, path, drawn)
     return path
 
 
@@ -173,12 +176,14 @@ def _convert_field(
         pixel_size_um=micrograph.pixel_size_um or job.study.pixel_size_um,
         **dataclasses.asdict(field.figures),
     )
-    path = job.study.image_path(row)
-    png.write_png(path, merged)
+    for text in (row.scene_name, row.nuclei_channel, row.cytoplasm_channel):
+        paths.check_name(text)
+    path, content = job.study.image_path(row), png.encode_png(merged)
+    ledger.write_bytes(job.study.root, path, content, own=job.images)
     verdicts.write_thumbnail(job.study, row, merged)
     return dataclasses.replace(
         row,
-        image_sha256=digests.sha256_of_file(path),
+        image_sha256=hashlib.sha256(content).hexdigest(),
         scene_hash=near_duplicates.scene_hash(merged),
     )
 

@@ -25,6 +25,7 @@ from cellclass_tf.microscopy.formats import (
     tiff,
 )
 from cellclass_tf.storage import digests
+from cellclass_tf.storage.paths import check_is_file
 from cellclass_tf.storage.png import check_image_size
 
 PROJECTIONS = ("max", "best", "none")
@@ -142,6 +143,7 @@ def _first_bytes(path: pathlib.Path) -> bytes:
     """Returns what a file begins with; nothing for a folder, which OME-Zarr is."""
     if path.is_dir():
         return b""
+    check_is_file(path)
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)

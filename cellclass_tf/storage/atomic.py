@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 PART_PREFIX = ".part-"
 _OLD_PREFIX = ".old-"
 
-ABANDONED_AFTER_S = 3600
+# Of another machine; and of a process that lives, which may have the number of one that
+# is gone.
+ABANDONED_AFTER_S, _ABANDONED_BY_LIVING_AFTER_S = 3600, 24 * 3600
 
 
 _Around = Callable[[pathlib.Path], contextlib.AbstractContextManager]
@@ -87,6 +89,7 @@ def recover_folder(path: pathlib.Path) -> None:
 @contextlib.contextmanager
 def temporary_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a new folder that is removed in the end, unless it was moved away."""
+    parent.mkdir(parents=True, exist_ok=True)
     temporary = _new_part(parent, "", pathlib.Path.mkdir)
     try:
         yield temporary
@@ -129,12 +132,13 @@ def _writer(pid: int) -> str:
 
 
 def _is_abandoned(leftover: pathlib.Path) -> bool:
+    age_s = time.time() - leftover.lstat().st_mtime
     host_and_pid = leftover.name.removeprefix(PART_PREFIX).split("-")[:2]
     if len(host_and_pid) == 2 and host_and_pid[1].isdecimal():
         pid = int(host_and_pid[1])
         if "-".join(host_and_pid) == _writer(pid):
-            return not _is_alive(pid)
-    return time.time() - leftover.lstat().st_mtime > ABANDONED_AFTER_S
+            return not _is_alive(pid) or age_s > _ABANDONED_BY_LIVING_AFTER_S
+    return age_s > ABANDONED_AFTER_S
 
 
 def _is_alive(pid: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic
+from cellclass_tf.storage import atomic, paths
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -63,14 +63,13 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """Returns what a file holds, if it is one: a pipe would be waited for, for ever.
+    """Returns what a file holds.
 
     Raises:
       InputError: if it is none, or cannot be read.
     """
     try:
-        if not os.path.isfile(path):
-            raise InputError(f"{path}: expected a file. Look what lies there.")
+        paths.check_is_file(path)
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:

@@ -8,13 +8,24 @@ import os
 import pathlib
 from typing import Any
 
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import paths
+
 
 def sha256_of_file(path: str | os.PathLike) -> str:
-    """Returns the hexadecimal SHA-256 of a file's bytes."""
+    """Returns the hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+      InputError: if no file lies there, or it cannot be read.
+    """
+    paths.check_is_file(path)
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}).") from error
     return digest.hexdigest()
 
 

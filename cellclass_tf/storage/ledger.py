@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, digests, trash
+from cellclass_tf.storage import atomic, digests, paths, trash
 
 
 class Written(NamedTuple):
@@ -132,7 +132,9 @@ def replace(
         the context, and again before the file is replaced.
     """
     options = {"overwrite": overwrite, "own": own}
+    paths.check_below(root, path)
     check_own(root, path, **options)
+    _remember_place(root, path)
 
     @contextlib.contextmanager
     def record(temporary: pathlib.Path) -> Iterator[None]:
@@ -148,8 +150,32 @@ def replace(
 
 def write_text(root: pathlib.Path, path: pathlib.Path, text: str) -> None:
     """Writes a result as UTF-8; one that a person changed is set aside."""
-    with replace(root, path, overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    write_bytes(root, path, text.encode(), overwrite=True)
+
+
+def write_bytes(
+    root: pathlib.Path,
+    path: pathlib.Path,
+    content: bytes,
+    *,
+    overwrite: bool = False,
+    own: Collection[str] = (),
+) -> None:
+    """Writes a result; see `replace`."""
+    with replace(root, path, overwrite=overwrite, own=own) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_picture(root: pathlib.Path, path: pathlib.Path, content: bytes) -> None:
+    """Writes what is only looked at: nobody edits it, and it is simply replaced."""
+    paths.check_below(root, path)
+    _remember_place(root, path)
+    atomic.write_bytes(path, content)
+
+
+def _remember_place(root: pathlib.Path, path: pathlib.Path) -> None:
+    """Tells `remove_leftovers` where to look, whatever happens now."""
+    ledger_of(root, path).path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def remove(root: pathlib.Path, path: pathlib.Path) -> None:
@@ -187,4 +213,22 @@ def is_own(root: pathlib.Path, path: pathlib.Path, own: Collection[str] = ()) ->
 def ledger_of(root: pathlib.Path, path: pathlib.Path) -> Ledger:
     """Returns the ledger of a file below `root`; whoever writes the file writes both."""
     below = path.relative_to(root)
-    return Ledger(root / ".journal" / "ledger" / below.with_name(f"{path.name}.json"))
+    return Ledger(_ledgers(root) / below.with_name(f"{path.name}.json"))
+
+
+def remove_leftovers(root: pathlib.Path) -> None:
+    """Removes what killed processes left half-written below a folder of results.
+
+    That is in the folder itself, where it keeps its journals, and wherever results were
+    written that it remembers; files of people may fill the rest.
+    """
+    atomic.remove_leftovers(root)
+    for name, _, _ in os.walk(root / ".journal"):
+        folder = pathlib.Path(name)
+        atomic.remove_leftovers(folder)
+        if folder.is_relative_to(_ledgers(root)):
+            atomic.remove_leftovers(root / folder.relative_to(_ledgers(root)))
+
+
+def _ledgers(root: pathlib.Path) -> pathlib.Path:
+    return root / ".journal" / "ledger"

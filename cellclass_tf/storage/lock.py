@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import csv_json
+from cellclass_tf.storage import csv_json, ledger, paths
 
 LOCK_FILE, _HOLDER_FILE = "lock", "lock.json"
 # A command that is just ending is waited for.
@@ -25,7 +25,8 @@ _GRACE_S = 2.0
 def one_writer(folder: pathlib.Path, what: str) -> Iterator[None]:
     """Keeps every other process from writing to a folder, on all machines that share it.
 
-    Whoever holds the lock may take it again. It ends with its process, however that ends.
+    Whoever holds the lock may take it again. It ends with its process, however that ends;
+    what that left half-written, the next holder removes.
 
     Args:
       folder: that is there.
@@ -33,10 +34,11 @@ def one_writer(folder: pathlib.Path, what: str) -> Iterator[None]:
 
     Raises:
       InputError: if another process, or thread, writes to it: it says which, and since
-        when; or if the folder cannot be written to.
+        when; or if the folder cannot be written to, or its path cannot be recorded.
     """
     import filelock
 
+    paths.check_name(folder.absolute())
     path = folder / ".journal" / LOCK_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +61,7 @@ def one_writer(folder: pathlib.Path, what: str) -> Iterator[None]:
             now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
             told = {"what": what, "process": os.getpid(), "host": platform.node()}
             csv_json.write_json(holder, told | {"since": now})
+            ledger.remove_leftovers(folder)
         yield
     finally:
         if is_first:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, one_line
 
 
 def recorded_path(path: str | os.PathLike) -> str:
@@ -36,6 +36,48 @@ def places_of(
     if path.is_absolute() or ".." in path.parts:
         return [path]
     return [*(parent / path for parent in (folder, *folder.parents)), path]
+
+
+def check_below(root: str | os.PathLike, path: pathlib.Path) -> pathlib.Path:
+    """Returns a path below a folder, if no link on the way to it leads elsewhere.
+
+    Raises:
+      InputError: if one does.
+    """
+    folder = pathlib.Path(os.path.realpath(path.parent))
+    if not folder.is_relative_to(os.path.realpath(root)):
+        raise InputError(
+            f"{path.parent} leads out of {root}, to {folder}, by a link. Put a folder in "
+            f"its place; {root} as a whole may be a link."
+        )
+    return path
+
+
+def check_name(name: str | os.PathLike) -> None:
+    """Raises InputError if a name cannot be recorded, since it is not in UTF-8."""
+    text = os.fspath(name)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{one_line(text)}: the name is not in UTF-8, and cannot be recorded. Rename "
+            "it. If it is right, tell Python of UTF-8: export LC_ALL=C.UTF-8"
+        ) from error
+
+
+def check_is_file(path: str | os.PathLike) -> None:
+    """Raises InputError unless a file lies there: a pipe would be waited for, for ever."""
+    if os.path.isfile(path):
+        return
+    if os.path.isdir(path):
+        found = "a folder"
+    elif os.path.exists(path):
+        found = "a pipe or a device"
+    elif os.path.islink(path):
+        found = f"a link to {os.readlink(path)}, where nothing is"
+    else:
+        found = "nothing"
+    raise InputError(f"{path}: expected a file, found {found}.")
 
 
 def inside(name: str, source: str | os.PathLike) -> pathlib.PurePosixPath:

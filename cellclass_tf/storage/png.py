@@ -14,7 +14,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic
+from cellclass_tf.storage import atomic, paths
 
 # Twice the 10,000 x 10,000 px field that the library is made for. A header that claims
 # more is taken for a decompression bomb and is refused before a pixel is read.
@@ -61,10 +61,14 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
     Raises:
       InputError: if the file is no PNG, is broken, or is too large.
     """
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         raise InputError(f"{path} does not exist. Make it again, or remove its row.")
-    with open(path, "rb") as file:
-        head = file.read(26)
+    paths.check_is_file(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(26)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}).") from error
     if head[:8] != _PNG_SIGNATURE or len(head) < 26:
         raise InputError(
             f"{path}: expected a PNG, but the first bytes are {head[:8]!r}."

@@ -44,7 +44,7 @@ class Chosen:
       fields: to predict, sorted by image.
       rejected: rows that are left out, since a share of blurred cells is no share of
         cells.
-      failures: why raw files could not be converted, by file.
+      failures: why raw files could not be converted, and rows are no use, by name.
     """
 
     study: Study
@@ -106,15 +106,14 @@ def choose_fields(
             f"{input}: no images to predict (cell_type={cell_type}), or all of them are "
             f"rejected; see the column verdict of {study.manifest_path}."
         )
-    fields = [
-        ChosenField(
-            # The type of raw files is not known, so their folder's name says nothing.
-            row.stem if is_study else row.name,
-            row,
-            study.image_path(row),
-            pixel_size_um or study.pixel_size_of(row),
-        )
-        for row in accepted
-    ]
+    fields = []
+    for row in accepted:
+        # The type of raw files is not known, so their folder's name says nothing.
+        stem = row.stem if is_study else row.name
+        size_um = pixel_size_um or study.pixel_size_of(row)
+        try:
+            fields.append(ChosenField(stem, row, study.image_path(row), size_um))
+        except InputError as error:
+            failures[row.image] = str(error)
     rejected = [row for row in rows if row.verdict == REJECTED]
     return Chosen(study, fields, rejected, failures)

@@ -188,7 +188,7 @@ class _FieldPrediction:
             temporary.write_bytes(content)
         cell_table.write_cells_csv(table, [rows], cells.type_names)
         picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
-        png.write_png(picture_path, picture)
+        ledger.write_picture(self.output, picture_path, png.encode_png(picture))
         # Taken now: what is changed later must not pass for what was predicted.
         sha256 = {
             "sha256": digests.sha256_of_file(field.image),

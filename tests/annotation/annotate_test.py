@@ -336,7 +336,7 @@ def test_label_image_broken_in_place_fails_alone_and_is_not_overwritten(study):
     outcome = _annotate(study, diameter=25)
     assert list(outcome.failures) == ["HEK/a.png"]
     failure = outcome.failures["HEK/a.png"]
-    assert "a.tif was changed since it was annotated, and is no label image" in failure
+    assert "a.tif was changed since it was annotated, and is no use now" in failure
     assert len(outcome.done) == 3
     assert path.read_bytes() == b"no TIFF"
 

@@ -131,7 +131,7 @@ def test_dataset_prints_what_it_holds_and_gives_the_outcome(monkeypatch, capsys)
 
 
 def test_evaluation_is_told_score_by_score_with_its_interval(study, run):
-    lines = calls.evaluate(str(run), str(study.root)).splitlines()
+    lines = str(calls.evaluate(str(run), str(study.root))).splitlines()
     shown = {line.split()[0]: line.split()[1:] for line in lines}
     assert shown["F1"] == ["1.000", "(1.000", "to", "1.000)"]
     assert shown["type_accuracy"][0] == "1.000"
@@ -141,6 +141,6 @@ def test_evaluation_is_told_score_by_score_with_its_interval(study, run):
     (run / "counts.csv").write_text(
         "".join((run / "counts.csv").read_text().splitlines(keepends=True)[:2])
     )
-    lines = calls.evaluate(str(run), str(study.root)).splitlines()
+    lines = str(calls.evaluate(str(run), str(study.root))).splitlines()
     shown = {line.split()[0]: line.split()[1:] for line in lines}
     assert shown["F1"] == ["1.000"]

@@ -161,7 +161,7 @@ def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
     every = [row for row in settled if row.verdict != REJECTED]
     rows = []
     for row in every:
-        if not row.corrected or not study.cells_path(row).exists():
+        if not row.corrected or not study.has_cells(row):
             continue
         try:
             study.read_field(row)

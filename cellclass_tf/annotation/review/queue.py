@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from cellclass_tf.annotation.review import doubts as doubting
 from cellclass_tf.annotation.review.doubts import CUT, Doubt
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.drawing import caption, picture
-from cellclass_tf.storage import csv_json, png
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json, ledger, png
 
 # The share of such cells that were wrong, between cellpose's own thresholds and lenient
 # ones, in nine fields of three cell types with masks drawn by hand
@@ -67,13 +70,15 @@ def write_field(
       doubts: the doubtful ones, in the order in which they are listed.
     """
     path = study.review_path(row)
-    csv_json.write_csv(path, _LIST_COLUMNS, (_line(doubt) for doubt in doubts))
+    table = csv_json.csv_text(_LIST_COLUMNS, map(_line, doubts))
+    ledger.write_picture(study.root, path, table.encode())
     size_um = study.pixel_size_of(row)
     shown = draw(image, cells, doubts, name=row.image, pixel_size_um=size_um)
-    png.write_png(path.with_suffix(".png"), shown)
+    content = png.encode_png(shown)
+    ledger.write_picture(study.root, path.with_suffix(".png"), content)
 
 
-def forget_field(study: Study, row: ImageRow) -> None:
+def _forget_field(study: Study, row: ImageRow) -> None:
     """Removes what `write_field` wrote, since the cells are others now."""
     path = study.review_path(row)
     for old in (path, path.with_suffix(".png")):
@@ -127,20 +132,26 @@ def write_queue(study: Study) -> None:
     From the manifest alone: annotated, accepted and not corrected fields with doubtful
     cells. `expected_errors` are wrong cells, by the share of such cells that were wrong
     in measured fields; `minutes` what a person needs for the field, roughly.
+
+    Fields that were corrected since they were reviewed, or lost their cells, also lose
+    their lists and pictures: those show cells that are no more.
     """
     lines = []
-    for row in study.accepted_rows():
+    for row in study.rows():
+        if row.corrected or row.cells is None:
+            with contextlib.suppress(InputError):
+                _forget_field(study, row)
         counts = doubting.counts_of(row.doubts)
-        if row.corrected or not any(counts.values()):
+        if row.verdict == REJECTED or row.corrected or not any(counts.values()):
             continue
         lines.append({"image": row.image, "cells": row.cells, **_worth(counts)})
     lines.sort(key=lambda line: (-line["errors_per_minute"], line["image"]))
     columns = ("rank", "image", "cells", "errors_per_minute", "expected_errors")
-    csv_json.write_csv(
-        study.review_queue_path,
+    table = csv_json.csv_text(
         (*columns, "minutes", *map(_column, doubting.REASONS)),
         ({"rank": rank, **line} for rank, line in enumerate(lines, start=1)),
     )
+    ledger.write_text(study.root, study.review_queue_path, table)
 
 
 def read_queue(study: Study) -> list[str]:

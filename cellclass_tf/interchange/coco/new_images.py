@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import math
 import pathlib
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.entries import ListedImage, safe
 from cellclass_tf.interchange.coco.reading import CocoFile, drawn_cells_of
 from cellclass_tf.splits import assignment, groups, near_duplicates
-from cellclass_tf.storage import digests, png
+from cellclass_tf.storage import digests, ledger, paths, png
 
 
 def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
@@ -79,12 +80,15 @@ class Adding:
                 f"{entry.where}: it would be {row.image}, which is "
                 f"{self._taken[row.image]} already. Rename one of the files."
             )
+        for text in (row.image, row.group, row.raw_file):
+            paths.check_name(text)
         target = self._study.image_path(row)
         image = image_files.read_merged(path, entry.image.shape_yx)
-        png.write_png(target, image)
+        content = png.encode_png(image)
+        ledger.write_bytes(self._study.root, target, content)
         self._taken[row.image] = entry.where
         return dataclasses.asdict(row) | {
-            "image_sha256": digests.sha256_of_file(target),
+            "image_sha256": hashlib.sha256(content).hexdigest(),
             "scene_hash": near_duplicates.scene_hash(image),
         }
 

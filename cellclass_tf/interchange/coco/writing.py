@@ -89,7 +89,7 @@ def export_coco(
 
 def _rows_with_splits(study: Study) -> list[ImageRow]:
     accepted = study.accepted_rows()
-    rows = [row for row in accepted if study.cells_path(row).exists()]
+    rows = [row for row in accepted if study.has_cells(row)]
     if not rows:
         raise InputError(
             f"{study.root}: no annotated images ({len(accepted)} accepted images, none "

@@ -10,10 +10,11 @@ import re
 from absl import logging
 
 from cellclass_tf.core.manifest import image_name
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.splits import groups
+from cellclass_tf.storage.paths import check_is_file, check_name
 
 _FOLDER_SUFFIX = ".zarr"
 _METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)
@@ -124,7 +125,13 @@ def _paths_below(source: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, st
             folders.remove(name)
         shown = [folder / name for name in names if not name.startswith(".")]
         images = [path for path in shown if _is_image(path)]
-        paths += images
+        for path in images:
+            try:
+                check_name(path)
+                check_is_file(path)
+                paths.append(path)
+            except InputError as error:
+                failures[one_line(str(path))] = str(error)
         others += len(shown) - len(images)
     if others:
         logging.info("%s: %d files that are no images are left out.", source, others)
@@ -132,12 +139,9 @@ def _paths_below(source: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, st
 
 
 def _is_image(path: pathlib.Path) -> bool:
-    """Whether a file ends like an image; pipes and devices are none."""
-    return (
-        path.suffix.lower() in readers.SUFFIXES
-        and not _METAXPRESS_THUMBNAIL.search(path.name)
-        and path.is_file()
-    )
+    """Whether a file ends like an image."""
+    is_thumbnail = _METAXPRESS_THUMBNAIL.search(path.name)
+    return path.suffix.lower() in readers.SUFFIXES and not is_thumbnail
 
 
 def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:

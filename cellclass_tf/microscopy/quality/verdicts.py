@@ -15,9 +15,10 @@ from absl import logging
 from cellclass_tf import batch
 from cellclass_tf.core.manifest import ACCEPTED, REJECTED, VERDICT, costs_of_rejection
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
 from cellclass_tf.microscopy.quality.figures import Figures
-from cellclass_tf.storage import atomic, digests, png
+from cellclass_tf.storage import atomic, digests, ledger, png
 
 _FIGURES = tuple(field.name for field in dataclasses.fields(Figures))
 
@@ -129,17 +130,19 @@ def _badness(row: ImageRow) -> tuple:
 
 
 def _draw_sheet(sheet: _Sheet) -> dict:
-    fields = [
-        contact_sheet.SheetField(
-            row.stem,
-            _read_thumbnail(sheet.study, row),
-            row.verdict,
-            row.reason,
-            _shown(_figures(row)),
-        )
-        for row in sheet.rows
-    ]
-    png.write_png(sheet.path, contact_sheet.draw(sheet.group, fields, sheet.total))
+    fields = []
+    for row in sheet.rows:
+        try:
+            thumbnail = _read_thumbnail(sheet.study, row)
+        except InputError as error:
+            logging.warning("It is missing on %s: %s", sheet.path, error)
+            continue
+        shown = row.verdict, row.reason, _shown(_figures(row))
+        fields.append(contact_sheet.SheetField(row.stem, thumbnail, *shown))
+    if not fields:
+        raise InputError("none of its images can be read.")
+    drawn = contact_sheet.draw(sheet.group, fields, sheet.total)
+    ledger.write_picture(sheet.study.root, sheet.path, png.encode_png(drawn))
     return {"fields": len(fields)}
 
 

@@ -36,14 +36,19 @@ def _has(picture, colour, columns):
 
 
 def test_field_has_a_list_and_a_picture(study):
-    row = ImageRow("HEK/a.b.png", "HEK")
+    row = ImageRow("HEK/a.b.png", "HEK", cells=3)
     queue.write_field(study, row, IMAGE, _cells(), DOUBTS)
     lines = csv_json.read_csv(study.root / "review/HEK/a.b.csv")
     assert [line["cell"] for line in lines] == ["2", "3"]
     assert lines[0]["reasons"] == "two nuclei; odd size"
     assert (lines[0]["centroid_x_px"], lines[1]["probability"]) == ("349.5", "")
     assert png.read_png(study.root / "review/HEK/a.b.png").shape[1] == 900
-    queue.forget_field(study, row)
+    study.update([row])
+    queue.write_queue(study)
+    assert len(list((study.root / "review/HEK").iterdir())) == 2
+    study.update([dataclasses.replace(row, corrected=True)])
+    queue.write_queue(study)
+    # They show cells that are no more.
     assert not list((study.root / "review/HEK").iterdir())
 
 

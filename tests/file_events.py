@@ -1,0 +1,43 @@
+"""What a process does with files, watched and interrupted, for tests of all commands."""
+
+import contextlib
+import os
+import sys
+
+_watchers = []
+
+
+def _hook(event, args):
+    # Audit hooks cannot be taken away: this one asks who is watching now.
+    for watch in tuple(_watchers):
+        watch(event, args)
+
+
+@contextlib.contextmanager
+def watching(watch):
+    """Calls `watch(event, arguments)` for every audit event of Python in the block."""
+    if not _hook_is_there:
+        sys.addaudithook(_hook)
+        _hook_is_there.append(True)
+    _watchers.append(watch)
+    try:
+        yield
+    finally:
+        _watchers.remove(watch)
+
+
+_hook_is_there = []
+
+
+@contextlib.contextmanager
+def unreadable(path):
+    """Refuses to open a file, as its permissions would to anybody but root."""
+    path = os.fspath(path)
+
+    def refuse(event, args):
+        names_a_file = event == "open" and isinstance(args[0], str | os.PathLike)
+        if names_a_file and os.path.abspath(args[0]) == path:
+            raise PermissionError(13, "Permission denied", path)
+
+    with watching(refuse):
+        yield
