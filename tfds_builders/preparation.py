@@ -104,7 +104,9 @@ def dataset(
         study, checked.contents, allow_no_validation=allow_no_validation
     )
     checked.record(study)
-    _remove_leftovers(data_dir)
+    # Of the study's own folder this command holds the lock.
+    is_shared = os.path.realpath(data_dir) != os.path.realpath(study.tfds_dir)
+    _remove_leftovers(data_dir, atomic.ABANDONED_AFTER_S if is_shared else 0)
     builder = cell_types_dataset_builder.Builder(
         config="study",
         data_dir=data_dir,
@@ -151,11 +153,11 @@ def newest_dataset(
     return folder / str(versions[-1])
 
 
-def _remove_leftovers(data_dir: str) -> None:
+def _remove_leftovers(data_dir: str, after_s: float) -> None:
     """Removes what runs left that were killed; another may be at work on a younger one."""
     for folder in tfds.core.Path(data_dir).glob("cell_types/study/*incomplete*"):
         begun_s = tf.io.gfile.stat(os.fspath(folder)).mtime_nsec / 1e9
-        if time.time() - begun_s > atomic.ABANDONED_AFTER_S:
+        if time.time() - begun_s >= after_s:
             folder.rmtree()
 
 

@@ -285,12 +285,36 @@ def test_splits_are_kept_however_the_dataset_was_made(root):
     assert set(recorded.values()) == {"train", "validation", "mixed"}
 
 
-def test_a_dataset_that_another_run_is_making_is_left_alone(root):
-    folder = root / "tfds" / "cell_types" / "study" / "2.9.0.incompleteABC_x"
-    folder.mkdir()
+def test_what_a_killed_run_left_goes_and_that_of_one_at_work_elsewhere_stays(
+    root, tmp_path
+):
+    left = root / "tfds" / "cell_types" / "study" / "2.9.0.incompleteABC_x"
+    shared = tmp_path / "shared" / "cell_types" / "study" / left.name
+    for folder in (left, shared):
+        folder.mkdir(parents=True)
     tfds_builders.dataset(root)
-    assert folder.exists()
+    # Whoever writes to a study's own folder holds its lock.
+    assert not left.exists()
+    tfds_builders.dataset(root, data_dir=tmp_path / "shared")
+    assert shared.exists()
     hours_ago = time.time() - 2 * 3600
-    os.utime(folder, (hours_ago, hours_ago))
-    tfds_builders.dataset(root)
-    assert not folder.exists()
+    os.utime(shared, (hours_ago, hours_ago))
+    tfds_builders.dataset(root, data_dir=tmp_path / "shared")
+    assert not shared.exists()
+
+
+def test_one_process_prepares_a_study_at_a_time(root):
+    shutil.rmtree(root / "tfds")
+    script = (
+        "import pathlib, sys; from cellclass_tf.storage import lock\n"
+        f"with lock.one_writer(pathlib.Path({str(root)!r}), 'annotate'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(cc.InputError, match="being written to by `annotate`"):
+            tfds.load("cell_types/study", data_dir=str(root / "tfds"))
+        holder.communicate()
+    tfds.load("cell_types/study", data_dir=str(root / "tfds"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -21,7 +22,7 @@ from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
 from cellclass_tf.splits.assignment import COMPOSED
-from cellclass_tf.storage import atomic, digests
+from cellclass_tf.storage import atomic, digests, lock
 from cellclass_tf.workflows import copy_paste, simulated_cultures
 from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
 
@@ -166,17 +167,21 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Prepares the dataset, on Apache Beam if `download_config` has its options.
 
         Raises:
-          InputError: if nothing can be written to the data directory, or the study
-            cannot be a dataset.
+          InputError: if nothing can be written to the data directory, the study cannot be
+            a dataset, or another process writes to it.
         """
+        held = contextlib.nullcontext()
         if not self.is_prepared():
             check_writable(self._data_dir_root)
+            if self._study_root and not self.builder_config.cultures:
+                held = lock.one_writer(pathlib.Path(self._study_root), "tfds.load")
         config = download_config or tfds.download.DownloadConfig()
         self._beam = bool(config.beam_options or config.beam_runner)
         # TFDS would hold a gigabyte of examples before it sorts them on disk.
-        with py_utils.temporary_assignment(
+        sorted_on_disk = py_utils.temporary_assignment(
             shuffle, "MAX_MEM_BUFFER_SIZE", _SORTED_IN_MEMORY
-        ):
+        )
+        with held, sorted_on_disk:
             super().download_and_prepare(download_config=config, **options)
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -10,7 +10,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from absl import logging
@@ -108,11 +108,7 @@ def finetune(
     # The diameter is told in each call: this one keeps the size model away.
     options = {"diameter_px": 30.0, "flow_threshold": flow_threshold, "device": device}
     base = CellposeAnnotator(model, **options)
-    if output.is_dir() or (output.exists() and output.samefile(base.weights)):
-        raise InputError(
-            f"{output}: expected a new file for the tuned weights; it is "
-            f"{'a folder' if output.is_dir() else 'the weights to begin with'}."
-        )
+    _check_output(output, base.weights)
     settings = {
         "base": base.name,
         "base_sha256": base.weights_sha256,
@@ -132,12 +128,15 @@ def finetune(
     _train(study, roles, pieces, rounds, diameters, settings, options)
     best = int(np.argmax(rounds.scores))
     result = _judge(study, roles, rounds, best, output, diameters, options)
+    # Training took hours, in which somebody may have put another file there.
+    _check_output(output, base.weights)
     with atomic.atomic_path(output) as temporary:
         shutil.copyfile(rounds.weights(best), temporary)
     csv_json.write_json(
-        output.with_name(f"{output.name}.json"),
+        _record_path(output),
         settings
         | {
+            "sha256": digests.sha256_of_file(rounds.weights(best)),
             "held_out": [row.image for row in roles.held_out],
             "diameters_px": diameters,
             "scores_of_rounds": rounds.scores,
@@ -146,8 +145,52 @@ def finetune(
         },
     )
     shutil.rmtree(rounds.folder)
-    picture = output.with_name(f"{output.name}.png")
+    picture = _picture_path(output)
     return FineTuning(output, result, picture, tuple(rounds.scores))
+
+
+def _record_path(output: pathlib.Path) -> pathlib.Path:
+    return output.with_name(f"{output.name}.json")
+
+
+def _picture_path(output: pathlib.Path) -> pathlib.Path:
+    return output.with_name(f"{output.name}.png")
+
+
+def _check_output(output: pathlib.Path, base: pathlib.Path) -> None:
+    """Raises InputError if what lies there is not of an earlier run."""
+    if output.is_dir() or (output.exists() and output.samefile(base)):
+        raise InputError(
+            f"{output}: expected a new file for the tuned weights; it is "
+            f"{'a folder' if output.is_dir() else 'the weights to begin with'}."
+        )
+    files = (output, _record_path(output), _picture_path(output))
+    there = [path for path in files if os.path.lexists(path)]
+    rounds, record = _rounds_folder(output), _read_json(_record_path(output))
+    known = {record.get("sha256"), _read_json(rounds / _Rounds.FILE).get("replaces")}
+    known |= {digests.sha256_of_file(path) for path in rounds.glob("round_*")}
+    # Earlier versions did not record the SHA-256.
+    is_own = "best_round" in record and "sha256" not in record
+    if os.path.lexists(output):
+        is_own = is_own or digests.sha256_of_file(output) in known
+    else:
+        is_own = "best_round" in record or rounds.exists()
+    if there and not is_own:
+        raise InputError(
+            f"{there[0]} is there already, and is not as fine-tuning wrote it. Move it "
+            "away, or choose another output."
+        )
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def _rounds_folder(output: pathlib.Path) -> pathlib.Path:
+    return output.with_name(f"{output.name}.rounds")
 
 
 def _version(study: Study, row: ImageRow) -> list[str]:
@@ -197,19 +240,26 @@ def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
 
 @dataclasses.dataclass
 class _Rounds:
-    """What a run has reached: weights and score after each round, the base being 0."""
+    """What a run has reached: weights and score after each round, the base being 0.
+
+    `replaces` is the SHA-256 of the weights that lay there when it began, '' for none.
+    """
+
+    FILE: ClassVar[str] = "rounds.json"
 
     folder: pathlib.Path
     fingerprint: str
+    replaces: str = ""
     scores: list[float] = dataclasses.field(default_factory=list)
 
     @classmethod
     def open(cls, output: pathlib.Path, settings: dict[str, Any]) -> _Rounds:
         """Goes on with the rounds of a killed run of the same settings."""
-        folder = output.with_name(f"{output.name}.rounds")
-        rounds = cls(folder, digests.fingerprint(settings))
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            content = json.loads(rounds._file.read_text(encoding="utf-8"))
+        folder = _rounds_folder(output)
+        replaces = digests.sha256_of_file(output) if output.exists() else ""
+        rounds = cls(folder, digests.fingerprint(settings), replaces)
+        content = _read_json(rounds._file)
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             if content["fingerprint"] == rounds.fingerprint:
                 rounds.scores = [float(score) for score in content["scores"]]
         if folder.exists() and not rounds._file.exists() and any(folder.iterdir()):
@@ -219,12 +269,14 @@ class _Rounds:
             )
         if not rounds.scores:
             shutil.rmtree(folder, ignore_errors=True)
+        for place in (folder, folder.parent):
+            atomic.remove_leftovers(place)
         rounds._write()
         return rounds
 
     @property
     def _file(self) -> pathlib.Path:
-        return self.folder / "rounds.json"
+        return self.folder / self.FILE
 
     def weights(self, number: int) -> pathlib.Path:
         """Where the weights after a round lie."""
@@ -249,8 +301,14 @@ class _Rounds:
         logging.info("round %d: score %.4f", len(self.scores) - 1, score)
 
     def _write(self) -> None:
-        content = {"fingerprint": self.fingerprint, "scores": self.scores}
-        csv_json.write_json(self._file, content)
+        csv_json.write_json(
+            self._file,
+            {
+                "fingerprint": self.fingerprint,
+                "replaces": self.replaces,
+                "scores": self.scores,
+            },
+        )
 
     @property
     def are_hopeless(self) -> bool:
@@ -386,5 +444,5 @@ def _judge(
     ]
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(r, [(0, 0), (0, width - r.shape[1]), (0, 0)]) for r in rows]
-    png.write_png(output.with_name(f"{output.name}.png"), np.concatenate(rows))
+    png.write_png(_picture_path(output), np.concatenate(rows))
     return verdict.judge(scores)

@@ -241,3 +241,52 @@ def test_part_that_training_left_out_is_what_is_scored(study):
     assert score(True) == 1
     # Two cells of six.
     assert score(False) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("name", ["tuned", "tuned.json", "tuned.png"])
+def test_what_a_person_put_there_is_left_alone(
+    study, output, own_weights, rounds, name
+):
+    path = output.with_name(name)
+    path.write_text("mine")
+    with pytest.raises(InputError, match=f"{name} is there already, and is not as"):
+        tuning.finetune(study, output, model=own_weights)
+    assert path.read_text() == "mine" and not rounds
+
+
+def test_own_weights_are_replaced_unless_they_were_changed(
+    study, output, own_weights, rounds, monkeypatch
+):
+    monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)
+    for epochs in (20, 40):
+        tuning.finetune(study, output, model=own_weights, epochs=epochs)
+    record = _read(output)
+    assert record["sha256"] == digests.sha256_of_file(output)
+    # As an earlier version left it.
+    del record["sha256"]
+    output.with_name("tuned.json").write_text(json.dumps(record))
+    tuning.finetune(study, output, model=own_weights, epochs=20)
+    output.write_bytes(b"mine")
+    with pytest.raises(InputError, match="tuned is there already"):
+        tuning.finetune(study, output, model=own_weights)
+
+
+def test_what_comes_there_during_training_is_left_alone(
+    study, output, own_weights, rounds, monkeypatch
+):
+    monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)
+    judge = tuning._judge
+
+    def slow(*args):
+        output.write_text("mine")
+        return judge(*args)
+
+    monkeypatch.setattr(tuning, "_judge", slow)
+    with pytest.raises(InputError, match="Move it away"):
+        tuning.finetune(study, output, model=own_weights, epochs=20)
+    assert output.read_text() == "mine"
+    output.unlink()
+    monkeypatch.setattr(tuning, "_judge", judge)
+    tuning.finetune(study, output, model=own_weights, epochs=20)
+    # The rounds were not trained again.
+    assert [number for number, _ in rounds] == [1]
