@@ -196,6 +196,31 @@ def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path, monkeypat
     assert cc.import_masks(root, root / "truth").done
 
 
+def test_one_command_writes_to_a_folder_of_results_at_a_time(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(lock, "_GRACE_S", 0.1)
+    out = tmp_path / "out"
+    out.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, out], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    try:
+        for write in (
+            lambda: cc.export_coco(root, out),
+            lambda: cc.export_cellpose(root, out),
+            lambda: cc.export_cells(root, out, format="imagej"),
+            lambda: cc.compare(root, root, out),
+        ):
+            with pytest.raises(cc.InputError, match="out is being written to by"):
+                write()
+        assert [path.name for path in out.iterdir()] == [".journal"]
+    finally:
+        process.kill()
+        process.wait()
+
+
 def files_of(root):
     """The bytes of the images, and the manifest."""
     paths = [*(root / "images").rglob("*.png"), root / "images.csv"]

@@ -109,8 +109,8 @@ def write_cells(
     }
     there, book = state_of(study, row), ledger_of(study.root, path)
     check_unchanged(study, row, there if planned is None else planned)
-    if there == [row.cells_sha256, row.types_sha256] and not row.corrected:
-        # Of studies that an earlier version wrote, the manifest alone remembers.
+    if there == [row.cells_sha256, row.types_sha256]:
+        # What is to be brought back, should the process be killed halfway.
         before = table.read_text(encoding="utf-8") if table.exists() else ""
         book.add(_CELLS, Written(there, _facts(_annotation_of(row), before)))
     state = [result["cells_sha256"], result["types_sha256"]]
@@ -118,7 +118,7 @@ def write_cells(
     is_own = not row.corrected and book.facts_of(_CELLS, there) is not None
     with book.recording({_CELLS: made}):
         if any(there) and not is_own and there != made.state:
-            _set_aside(study, row)
+            trash.keep(study.root, _files(study, row))
         # Old types beside new labels would be misread, and so would new ones beside old.
         table.unlink(missing_ok=True)
         atomic.write_bytes(path, content)
@@ -245,7 +245,7 @@ def _settle_row(
             "%s was made of another raw file than its cells, which are set aside.",
             row.image,
         )
-        _set_aside(study, row)
+        trash.set_aside(study.root, _files(study, row))
         return dataclasses.replace(row, **_NO_CELLS)
     if not labels:
         return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
@@ -302,10 +302,10 @@ def _mark_edited(
     )
 
 
-def _set_aside(study: Study, row: ImageRow) -> None:
-    """Moves a field's cells out of the way, to where a person finds them again."""
+def _files(study: Study, row: ImageRow) -> list[pathlib.Path]:
+    """What lies there of a field's cells."""
     files = (study.cells_path(row), _table(study, row))
-    trash.set_aside(study.root, [path for path in files if os.path.lexists(path)])
+    return [path for path in files if os.path.lexists(path)]
 
 
 def _table(study: Study, row: ImageRow) -> pathlib.Path:

@@ -44,6 +44,7 @@ _CRUMB_SHARE = 0.05
 
 @process_state.keep()
 @lock.writes("study")
+@lock.writes("output", creates=True)
 def export_cellpose(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import uuid
 from typing import Any
 
 from cellclass_tf.core.cells import Cells
@@ -24,7 +26,14 @@ def write_ome_tiff(
     """
     import tifffile
 
-    metadata: dict[str, Any] = {"axes": "YX", "Name": "cells"}
+    labels = cells.stored_labels
+    # Without one, the file gets a random number, and no two of the same cells are alike.
+    name = uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(labels.tobytes()).hexdigest())
+    metadata: dict[str, Any] = {
+        "axes": "YX",
+        "Name": "cells",
+        "UUID": f"urn:uuid:{name}",
+    }
     if pixel_size_um:
         for axis in "XY":
             metadata[f"PhysicalSize{axis}"] = pixel_size_um
@@ -35,7 +44,7 @@ def write_ome_tiff(
     with atomic.atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,
-            cells.stored_labels,
+            labels,
             ome=True,
             metadata=metadata,
             compression="zlib",

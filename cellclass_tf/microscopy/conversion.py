@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from absl import logging
 
 from cellclass_tf import batch, process_state, versions
-from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY
+from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY, columns_of
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
@@ -321,13 +321,18 @@ class _Conversion:
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:
-    """Brings new rows to the manifest; of earlier runs those of which it does not know.
+    """Brings new rows to the manifest; of earlier runs those that it has otherwise.
 
     A run may have been killed before it could record them, and a spreadsheet may have
     saved an older table.
     """
-    known = {row.image: row.image_sha256 for row in study.rows()}
+    own = columns_of(ORIGIN, LIKENESS, QUALITY)
+    known, edited = {row.image: row for row in study.rows()}, study.edited_columns()
     fresh = [ImageRow(**r) for rows in outcome.done.values() for r in rows]
-    earlier = [ImageRow(**r) for rows in outcome.skipped.values() for r in rows]
-    lacking = [row for row in earlier if known.get(row.image) != row.image_sha256]
+    lacking = []
+    for row in (ImageRow(**r) for rows in outcome.skipped.values() for r in rows):
+        names = [name for name in own if name not in edited.get(row.image, ())]
+        there = known.get(row.image)
+        if there is None or any(getattr(row, n) != getattr(there, n) for n in names):
+            lacking.append(row)
     study.update(fresh + lacking, ORIGIN, LIKENESS, QUALITY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -140,7 +141,7 @@ def replace(
     def record(temporary: pathlib.Path) -> Iterator[None]:
         check_own(root, path, **options)
         if os.path.lexists(path) and not is_own(root, path, own):
-            trash.set_aside(root, [path])
+            trash.keep(root, [path])
         written = Written(digests.sha256_of(temporary))
         with ledger_of(root, path).recording({path.name: written}):
             yield
@@ -219,11 +220,12 @@ def ledger_of(root: pathlib.Path, path: pathlib.Path) -> Ledger:
 def remove_leftovers(root: pathlib.Path) -> None:
     """Removes what killed processes left half-written below a folder of results.
 
-    That is in the folder itself, where it keeps its journals, and wherever results were
-    written that it remembers; files of people may fill the rest.
+    That is in the folder itself, where it keeps journals and what was set aside, and
+    wherever results were written that it remembers; files of people may fill the rest.
     """
     atomic.remove_leftovers(root)
-    for name, _, _ in os.walk(root / ".journal"):
+    walks = (os.walk(root / name) for name in (".journal", trash.TRASH_FOLDER))
+    for name, _, _ in itertools.chain(*walks):
         folder = pathlib.Path(name)
         atomic.remove_leftovers(folder)
         if folder.is_relative_to(_ledgers(root)):

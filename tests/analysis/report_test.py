@@ -91,6 +91,14 @@ def test_few_cells_or_none_give_a_page_that_says_why(tmp_path, counts):
     assert "Not corrected:" in page or "no cells" in page
 
 
+def test_tables_without_a_record_of_their_run_give_a_page(tmp_path):
+    folder = predictions(tmp_path, ["mixed/a"])
+    (folder / "run.json").unlink()
+    (folder / "overlays" / "mixed" / "a.png").write_text("no picture")
+    page = cc.report(folder).read_text(encoding="utf-8")
+    assert page.count("not recorded") >= 4
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, with what it says on its console."""

@@ -30,6 +30,7 @@ from cellclass_tf.storage import digests, ledger, lock
 
 @process_state.keep()
 @lock.writes("study")
+@lock.writes("output", creates=True)
 def export_coco(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,

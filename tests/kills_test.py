@@ -1,0 +1,33 @@
+"""A command that is killed while it writes does no harm, and the next run goes on.
+
+A few writes of each command; `experiments.benchmarks.kills` takes all of them.
+"""
+
+import pytest
+
+from experiments.benchmarks import kills
+
+SCENARIOS = {scenario.name: scenario for scenario in kills.SCENARIOS}
+KILLS = 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "simulate",
+        "convert",
+        "annotate",
+        "annotate overwriting",
+        "import masks",
+        "import cellpose",
+        "import coco",
+        "export coco of a study",
+        "export cellpose",
+        "export ome",
+        "restore",
+    ],
+)
+def test_kills_while_a_command_writes_do_no_harm(name, tmp_path):
+    found = kills.kill_everywhere(SCENARIOS[name], tmp_path, most=KILLS)
+    assert not found.harm
+    assert found.writes > found.kills == KILLS
