@@ -134,7 +134,8 @@ def _path_of(name: str) -> str:
 
 
 def _place(root: pathlib.Path, name: str) -> pathlib.Path:
-    return root.joinpath(*pathlib.PurePosixPath(name).parts[1:])
+    below = pathlib.PurePosixPath(name).parts[1:]
+    return paths.check_below(root, root.joinpath(*below))
 
 
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:

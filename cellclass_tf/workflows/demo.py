@@ -16,7 +16,7 @@ import numpy as np
 
 from cellclass_tf import batch, errors, process_state
 from cellclass_tf.core.study import MIXED, Study
-from cellclass_tf.storage import csv_json, png
+from cellclass_tf.storage import csv_json, ledger, lock, png
 
 EXPERIMENT = "cellclass_maskrcnn_small"
 
@@ -40,6 +40,7 @@ class Demo:
 
 
 @process_state.keep()
+@lock.writes("output", creates=True)
 def demo(
     output: str | os.PathLike,
     *,
@@ -191,7 +192,7 @@ def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
             name=row.stem,
             pixel_size_um=row.pixel_size_um,
         )
-        png.write_png(path, picture)
+        ledger.write_bytes(output, path, png.encode_png(picture), overwrite=True)
         paths.append(path)
     return tuple(paths)
 
