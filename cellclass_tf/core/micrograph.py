@@ -6,6 +6,11 @@ import dataclasses
 
 import numpy as np
 
+# Widths of a pixel that a light microscope may have: from scanning far beyond the limit
+# of resolution to a stereo microscope with a coarse camera. Print resolutions lie above
+# (300 dots an inch are 85 µm).
+PIXEL_SIZES_UM = (0.005, 50.0)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Micrograph:
@@ -17,6 +22,8 @@ class Micrograph:
       emissions_nm: C peak wavelengths of the recorded light, None where not stated; or
         nothing at all.
       pixel_size_um: width of a pixel in the specimen in µm; None if not recorded.
+      pixel_size_problem: why the width that the file records is no use; '' if it is of
+        use, or the file records none.
       file: path of the raw file.
       sha256: of the raw file.
       reader: library that read it, with its version.
@@ -31,6 +38,7 @@ class Micrograph:
     channel_names: tuple[str, ...]
     emissions_nm: tuple[float | None, ...] = ()
     pixel_size_um: float | None = None
+    pixel_size_problem: str = ""
     file: str = ""
     sha256: str = ""
     reader: str = ""

@@ -15,6 +15,7 @@ import numpy as np
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.manifest import MIXED, REJECTED, ImageRow
 from cellclass_tf.core.manifest_file import ManifestFile
+from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
 from cellclass_tf.core.study_settings import (
     DEFAULT_CELL_TYPES,
     SETTINGS_FILE,
@@ -138,6 +139,7 @@ class Study:
             settings.pixel_size_um,
         )
         _check_cell_types(study.cell_types, study.settings_path)
+        _check_pixel_size(study.pixel_size_um, study.settings_path)
         _check_patterns(study.channel_rules, study.settings_path)
         return study
 
@@ -309,6 +311,15 @@ def _check_cell_types(cell_types: Sequence[str], path: pathlib.Path) -> None:
         )
     if not cell_types:
         raise InputError(f"{path}: expected at least one cell type.")
+
+
+def _check_pixel_size(size_um: float | None, path: pathlib.Path) -> None:
+    least, most = PIXEL_SIZES_UM
+    if size_um is not None and not least <= size_um <= most:
+        raise InputError(
+            f"{path}: pixel_size_um: expected the width of a pixel in the specimen, "
+            f"{least} to {most:.0f} µm; got {size_um}. Is the unit µm?"
+        )
 
 
 def _check_patterns(rules: Mapping[str, Sequence[str]], path: pathlib.Path) -> None:

@@ -122,6 +122,7 @@ def convert(
         name: FileMeasurement.parse(result, study.journal("measure"))
         for name, result in measured.results.items()
     }
+    _warn_of_pixel_sizes(study, found)
     readable = [raw for raw in raws if raw.name in found]
     converted = step.convert(readable, found)
     _record(study, converted)
@@ -163,6 +164,26 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
                 group,
                 ", ".join(sorted(names)),
             )
+
+
+def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> None:
+    """Says where files record a size that is no use, and what is taken in its place."""
+    places = collections.defaultdict(list)
+    for name, measurement in found.items():
+        for field in measurement.fields:
+            if field.pixel_size_problem:
+                places[field.pixel_size_problem].append(name)
+    for problem, names in sorted(places.items()):
+        logging.warning(
+            "The pixel size of %d fields is left out: %s. The first is %s. %s",
+            len(names),
+            problem,
+            names[0],
+            f"That of {study.settings_path} is taken."
+            if study.pixel_size_um
+            else "Write the right one into the column pixel_size_um of "
+            f"{study.manifest_path}, or into {study.settings_path.name}.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

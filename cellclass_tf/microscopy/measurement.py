@@ -23,6 +23,7 @@ class FieldMeasurement:
       figures: of its quality.
       histogram: place of its histogram in the file of histograms; None of an 8-bit
         colour image, which keeps its contrast.
+      pixel_size_problem: see `Micrograph`.
     """
 
     scene: int
@@ -32,6 +33,7 @@ class FieldMeasurement:
     cytoplasm_channel: str
     figures: Figures
     histogram: int | None = None
+    pixel_size_problem: str = ""
 
     def contrast_key(self, group: str) -> Key:
         """What the field has in common with those that share its contrast limits."""

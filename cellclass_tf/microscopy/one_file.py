@@ -73,6 +73,7 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
             nuclei_channel=_channel_name(micrograph, chosen.nuclei),
             cytoplasm_channel=_channel_name(micrograph, chosen.cytoplasm),
             figures=figures.measure(micrograph, chosen[:2]),
+            pixel_size_problem=micrograph.pixel_size_problem,
         )
         if not merge.is_merged(micrograph):
             place = places.setdefault(field.contrast_key(""), len(places))

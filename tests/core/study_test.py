@@ -132,3 +132,11 @@ def test_a_merged_image_must_be_in_colour(tmp_path):
     png.write_png(study.image_path(ROW), np.zeros((4, 4), np.uint8))
     with pytest.raises(errors.InputError, match="expected a merged image"):
         study.read_image(ROW)
+
+
+@pytest.mark.parametrize("size_um", [325, 0.0001, 352.8])
+def test_a_pixel_size_of_another_unit_is_refused(tmp_path, size_um):
+    with pytest.raises(
+        errors.InputError, match=r"pixel_size_um: expected .* Is the unit µm"
+    ):
+        Study.create(tmp_path / "s", pixel_size_um=size_um)

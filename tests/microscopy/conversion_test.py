@@ -279,6 +279,23 @@ def test_a_pixel_size_put_into_the_study_later_arrives(tmp_path):
     assert Study.open(tmp_path / "s").rows()[0].pixel_size_um == 0.65
 
 
+def test_a_pixel_size_of_no_use_is_told_and_left_out(tmp_path, caplog):
+    for name, value, unit in (("a", 300, "nm"), ("b", 0.0033, "inch"), ("c", 3, "ell")):
+        write_raw(tmp_path / "raw" / f"{name}.ome.tif")
+        xml = tifffile.tiffcomment(tmp_path / "raw" / f"{name}.ome.tif")
+        size = f'PhysicalSizeX="{value}" PhysicalSizeXUnit="{unit}"'
+        xml = xml.replace('PhysicalSizeX="0.5"', size)
+        tifffile.tiffcomment(tmp_path / "raw" / f"{name}.ome.tif", xml.encode())
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    sizes = [row.pixel_size_um for row in Study.open(tmp_path / "s").rows()]
+    assert sizes == [0.3, None, None]
+    told = [m for m in caplog.messages if m.startswith("The pixel size of 1 fields")]
+    assert len(told) == 2
+    assert "3 ell, a unit that is not known. The first is " in told[0]
+    assert "83.82 µm, which no light microscope has (0.0033 inch" in told[1]
+    assert "into the column pixel_size_um of" in told[1]
+
+
 def test_one_stray_file_fails_alone(tmp_path):
     write_raw(tmp_path / "raw" / "HEK" / "d1_a.ome.tif")
     write_raw(tmp_path / "raw" / "HEK" / "other.ome.tif")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
+
+from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
+from cellclass_tf.errors import one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +26,21 @@ class Channel:
     emission_nm: float | None = None
 
 
+class PixelSize(NamedTuple):
+    """What a file says of the width of its pixels.
+
+    Attributes:
+      um: in the specimen, in µm; None if it is not recorded, or no use.
+      problem: why what is recorded is no use; '' if it is, or if nothing is recorded.
+    """
+
+    um: float | None = None
+    problem: str = ""
+
+
+NO_PIXEL_SIZE = PixelSize()
+
+
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """One position in a file: T x Z x C planes of one size.
@@ -31,7 +50,7 @@ class Scene:
       size_yx: height and width in pixels, as the header claims them.
       channels: C channels.
       read: takes (t, z, c) and returns that plane, (Y, X), in the file's own numbers.
-      pixel_size_um: width of a pixel in the specimen in µm; None if not recorded.
+      pixel_size: width of a pixel in the specimen.
       name: of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
     """
@@ -40,7 +59,7 @@ class Scene:
     size_yx: tuple[int, int]
     channels: tuple[Channel, ...]
     read: Callable[[int, int, int], np.ndarray]
-    pixel_size_um: float | None = None
+    pixel_size: PixelSize = NO_PIXEL_SIZE
     name: str = ""
     is_rgb: bool = False
 
@@ -70,36 +89,90 @@ class Format:
 
 RGB = tuple(Channel(name) for name in ("red", "green", "blue"))
 
-_MICROMETRES = {
-    "m": 1e6,
-    "meter": 1e6,
-    "cm": 1e4,
-    "centimeter": 1e4,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "µm": 1.0,
-    "um": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
+# SI prefixes by symbol and name, with their powers of ten; those of OME's UnitsLength.
+_PREFIXES = {
+    ("Y", "yotta"): 24,
+    ("Z", "zetta"): 21,
+    ("E", "exa"): 18,
+    ("P", "peta"): 15,
+    ("T", "tera"): 12,
+    ("G", "giga"): 9,
+    ("M", "mega"): 6,
+    ("k", "kilo"): 3,
+    ("h", "hecto"): 2,
+    ("da", "deca"): 1,
+    ("", ""): 0,
+    ("d", "deci"): -1,
+    ("c", "centi"): -2,
+    ("m", "milli"): -3,
+    ("µ", "micro"): -6,
+    ("u", "micro"): -6,
+    ("n", "nano"): -9,
+    ("p", "pico"): -12,
+    ("f", "femto"): -15,
+    ("a", "atto"): -18,
+    ("z", "zepto"): -21,
+    ("y", "yocto"): -24,
 }
+_INCH_UM = 25_400.0
+_MICROMETRES = {
+    **{f"{symbol}m": 10.0 ** (power + 6) for (symbol, _), power in _PREFIXES.items()},
+    **{
+        f"{name}{metre}": 10.0 ** (power + 6)
+        for (_, name), power in _PREFIXES.items()
+        for metre in ("meter", "metre", "meters", "metres")
+    },
+    **dict.fromkeys(("µ", "micron", "microns", "micra"), 1.0),
+    **dict.fromkeys(("Å", "A", "angstrom", "angstroms", "ångström", "ångströms"), 1e-4),
+    **dict.fromkeys(("thou", "mil", "mils", "thous"), _INCH_UM / 1000),
+    **dict.fromkeys(("li", "line", "lines"), _INCH_UM / 12),
+    **dict.fromkeys(("in", "inch", "inches", '"'), _INCH_UM),
+    **dict.fromkeys(("ft", "foot", "feet"), 12 * _INCH_UM),
+    **dict.fromkeys(("yd", "yard", "yards"), 36 * _INCH_UM),
+    **dict.fromkeys(("mi", "mile", "miles"), 63_360 * _INCH_UM),
+    **dict.fromkeys(("pt", "point", "points"), _INCH_UM / 72),
+    **dict.fromkeys(("ua", "au", "astronomical unit"), 149_597_870_700e6),
+    **dict.fromkeys(("ly", "light year", "light years"), 9_460_730_472_580_800e6),
+    **dict.fromkeys(("pc", "parsec", "parsecs"), 3.085_677_581_491_367e22),
+}
+# What stands where nothing was calibrated.
+_NO_UNITS = ("", "pixel", "pixels", "px", "reference frame", "none", "null", "unknown")
 
 
-def size_um(value: float | str | None, unit: str) -> float | None:
-    """Returns a pixel's width in µm; None if it is no positive length.
+def pixel_size(value: float | str | None, unit: str) -> PixelSize:
+    """Reads a pixel's width with its unit.
 
-    Some microscopes write 0 or 1 pixel where nothing was calibrated.
+    Units are those of OME (https://www.openmicroscopy.org, UnitsLength), by symbol or by
+    English name. Some microscopes write 0 where nothing was calibrated, and programs for
+    pictures write what a printer is to do: a size that no light microscope has is no use.
+
+    Args:
+      value: the width.
+      unit: of it.
     """
     # Greek mu and the micro sign look alike; ImageJ escapes the latter.
-    unit = unit.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip()
-    scale = _MICROMETRES.get(unit) or _MICROMETRES.get(unit.lower())
+    name = unit.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().rstrip(".")
+    name = name.replace("\u212b", "Å")
+    # Mm is a megametre, and MM none.
+    scale = _MICROMETRES.get(name) or _MICROMETRES.get(name.lower())
     try:
-        width = float(value) * scale if scale else 0.0
+        width = float(value)
     except (TypeError, ValueError):
-        return None
-    return width if 0 < width < float("inf") else None
+        return NO_PIXEL_SIZE
+    if not 0 < width < float("inf") or name.lower() in _NO_UNITS:
+        return NO_PIXEL_SIZE
+    if scale is None:
+        return PixelSize(
+            None, f"{width:.6g} {one_line(name)}, a unit that is not known"
+        )
+    least, most = PIXEL_SIZES_UM
+    if not least <= width * scale <= most:
+        return PixelSize(
+            None,
+            f"{width * scale:.4g} µm, which no light microscope has ({width:.6g} "
+            f"{one_line(name)}; expected {least} to {most:.0f} µm)",
+        )
+    return PixelSize(width * scale)
 
 
 def wavelength_nm(value: float | str | None) -> float | None:

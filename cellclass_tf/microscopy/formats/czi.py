@@ -56,7 +56,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     _check_counts(path)
     with czi.open_czi(str(path)) as file:
         tiles = _tiles(path, file)
-        channels, names, pixel_size_um = _metadata(file.raw_metadata)
+        channels, names, pixel_size = _metadata(file.raw_metadata)
         several = {tile.scene: 0 for tile in tiles}
         for tile in tiles:
             several[tile.scene] += 1
@@ -66,7 +66,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             if several[tile.scene] > 1:
                 name = f"{name or f'scene {tile.scene or 0}'} tile {number[tile.scene]}"
             number[tile.scene] += 1
-            yield _scene(path, file, tile, channels, pixel_size_um, name)
+            yield _scene(path, file, tile, channels, pixel_size, name)
 
 
 def _check_counts(path: pathlib.Path) -> None:
@@ -139,7 +139,7 @@ def _check_axes(path: pathlib.Path, coordinates: list[dict[str, int]]) -> None:
 
 
 def _scene(
-    path: pathlib.Path, file, tile: _Tile, channels, pixel_size_um, name: str
+    path: pathlib.Path, file, tile: _Tile, channels, pixel_size, name: str
 ) -> base.Scene:
     times, depths, colours = (
         sorted(set(values)) for values in zip(*tile.planes, strict=True)
@@ -165,7 +165,7 @@ def _scene(
         (height, width),
         base.RGB if is_rgb else tuple(known),
         read,
-        pixel_size_um,
+        pixel_size,
         name=name,
         is_rgb=is_rgb,
     )
@@ -193,8 +193,8 @@ def _check_tile(path: pathlib.Path, tile: _Tile, expected: int, name: str) -> No
 
 def _metadata(
     xml: str,
-) -> tuple[list[base.Channel], dict[int | None, str], float | None]:
-    """Returns channels, names of scenes by number and the pixel's width in µm."""
+) -> tuple[list[base.Channel], dict[int | None, str], base.PixelSize]:
+    """Returns channels, names of scenes by number and the pixel's width."""
     root = ElementTree.fromstring(xml)
     dimensions = "./Metadata/Information/Image/Dimensions"
     channels = [
@@ -210,7 +210,7 @@ def _metadata(
         if (entry.get("Index") or "").isdecimal()
     }
     distance = root.findtext("./Metadata/Scaling/Items/Distance[@Id='X']/Value")
-    return channels, names, base.size_um(distance, "m")
+    return channels, names, base.pixel_size(distance, "m")
 
 
 FORMAT = base.Format("Zeiss CZI", "pylibCZIrw", "czi", (".czi",), _claims, _scenes)

@@ -48,7 +48,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             (sizes["Y"], sizes["X"]),
             _channels(header),
             read,
-            base.size_um(header.dx, "µm"),
+            base.pixel_size(header.dx, "µm"),
         )
 
 

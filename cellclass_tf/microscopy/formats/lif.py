@@ -89,7 +89,7 @@ def _tiles(image) -> Iterator[base.Scene]:
             (sizes["Y"], sizes["X"]),
             base.RGB if is_rgb else _channels(image.xml_element, count),
             _plane_reader(image, tile),
-            _pixel_size_um(image.xml_element),
+            _pixel_size(image.xml_element),
             name=f"{image.name} tile {tile}" if "M" in sizes else image.name,
             is_rgb=is_rgb,
         )
@@ -107,14 +107,17 @@ def _plane_reader(image, tile: int):
     return read
 
 
-def _pixel_size_um(xml) -> float | None:
+def _pixel_size(xml) -> base.PixelSize:
     # The length reaches from the middle of the first pixel to that of the last.
     found = xml.find(
         "./Data/Image/ImageDescription/Dimensions/DimensionDescription[@DimID='1']"
     )
     steps = int(found.get("NumberOfElements")) - 1
-    width = base.size_um(found.get("Length"), found.get("Unit") or "")
-    return width / steps if width and steps else None
+    try:
+        width = float(found.get("Length")) / steps
+    except (TypeError, ValueError, ZeroDivisionError):
+        return base.NO_PIXEL_SIZE
+    return base.pixel_size(width, found.get("Unit") or "")
 
 
 def _channels(xml, count: int) -> tuple[base.Channel, ...]:

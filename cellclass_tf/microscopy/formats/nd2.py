@@ -77,7 +77,7 @@ def _scene(path: pathlib.Path, file, frames, position: int, name: str) -> base.S
         (sizes["Y"], sizes["X"]),
         base.RGB if is_rgb else _channels(file, count),
         read,
-        _pixel_size_um(file),
+        _pixel_size(file),
         name=name,
         is_rgb=is_rgb,
     )
@@ -104,12 +104,12 @@ def _channels(file, count: int) -> tuple[base.Channel, ...]:
     return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
 
 
-def _pixel_size_um(file) -> float | None:
+def _pixel_size(file) -> base.PixelSize:
     """The width of a pixel; an uncalibrated file says 1 µm and that it is none."""
     for entry in file.metadata.channels or ():
         if not entry.volume.axesCalibrated[0]:
-            return None
-    return base.size_um(file.voxel_size().x, "µm")
+            return base.NO_PIXEL_SIZE
+    return base.pixel_size(file.voxel_size().x, "µm")
 
 
 def _position_names(file) -> list[str]:

@@ -47,7 +47,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             size_yx,
             tuple(_channel(file.mainfile, c) for c in range(count)),
             lambda t, z, c: _read(file, planes[t, z, c], size_yx),
-            _pixel_size_um(file.mainfile),
+            _pixel_size(file.mainfile),
         )
 
 
@@ -105,11 +105,11 @@ def _channel(settings, number: int) -> base.Channel:
     )
 
 
-def _pixel_size_um(settings) -> float | None:
+def _pixel_size(settings) -> base.PixelSize:
     # The axis says where it ends, but versions differ in whether that is the middle of
     # the last pixel or its edge.
     found = settings.get("Reference Image Parameter", {})
-    return base.size_um(
+    return base.pixel_size(
         found.get("WidthConvertValue"), str(found.get("WidthUnit") or "")
     )
 

@@ -114,7 +114,7 @@ def _scene(root: pathlib.Path, place: str) -> base.Scene:
         size_yx,
         _channels(attributes, count),
         _plane_reader(array, names),
-        _pixel_size_um(image, level, axes),
+        _pixel_size(image, level, axes),
         name=place or str(image.get("name") or ""),
     )
 
@@ -196,7 +196,7 @@ def _plane_reader(array, names: list[str]):
     return read
 
 
-def _pixel_size_um(image, level, axes) -> float | None:
+def _pixel_size(image, level, axes) -> base.PixelSize:
     """The scale of the level, times the one of all levels."""
     at = next(i for i, axis in enumerate(axes) if axis["name"].lower() == "x")
     factor, is_known = 1.0, False
@@ -205,7 +205,7 @@ def _pixel_size_um(image, level, axes) -> float | None:
             if change.get("type") == "scale" and "scale" in change:
                 factor, is_known = factor * change["scale"][at], True
     unit = str(axes[at].get("unit") or "")
-    return base.size_um(factor, unit) if is_known else None
+    return base.pixel_size(factor, unit) if is_known else base.NO_PIXEL_SIZE
 
 
 def _channels(attributes: dict[str, Any], count: int) -> tuple[base.Channel, ...]:

@@ -89,7 +89,7 @@ def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
         (sizes["Y"], sizes["X"]),
         base.RGB if is_rgb else channels,
         _plane_reader(path, series, samples),
-        _pixel_size_um(tiff, number),
+        _pixel_size(tiff, number),
         name=str(series.name or "") if tiff.is_ome else "",
         is_rgb=is_rgb,
     )
@@ -179,31 +179,31 @@ def _illumination(stk_metadata) -> str:
     return str(next(values, ""))
 
 
-def _pixel_size_um(tiff, scene: int) -> float | None:
+def _pixel_size(tiff, scene: int) -> base.PixelSize:
     pixels = _ome_pixels(tiff, scene)
     if pixels is not None:
         unit = pixels.get("PhysicalSizeXUnit", "µm")
-        return base.size_um(pixels.get("PhysicalSizeX"), unit)
+        return base.pixel_size(pixels.get("PhysicalSizeX"), unit)
     if tiff.is_imagej:
         tag = tiff.pages[0].tags.get("XResolution")
         if tag is None or not tag.value[0]:
-            return None
+            return base.NO_PIXEL_SIZE
         unit = str((tiff.imagej_metadata or {}).get("unit", ""))
-        return base.size_um(tag.value[1] / tag.value[0], unit)
+        return base.pixel_size(tag.value[1] / tag.value[0], unit)
     plane = (
         (tiff.metaseries_metadata or {}).get("PlaneInfo") if tiff.is_metaseries else 0
     )
     if plane and plane.get("spatial-calibration-state"):
         unit = str(plane.get("spatial-calibration-units", ""))
-        return base.size_um(plane.get("spatial-calibration-x"), unit)
+        return base.pixel_size(plane.get("spatial-calibration-x"), unit)
     if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
         found = tiff.stk_metadata
         unit = str(found.get("CalibrationUnits") or "")
-        return base.size_um(found.get("XCalibration"), unit)
+        return base.pixel_size(found.get("XCalibration"), unit)
     if tiff.is_lsm:
-        return base.size_um((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
+        return base.pixel_size((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
     # A plain TIFF's resolution is for printing and says nothing of the specimen.
-    return None
+    return base.NO_PIXEL_SIZE
 
 
 def _ome_pixels(tiff, scene: int) -> ElementTree.Element | None:

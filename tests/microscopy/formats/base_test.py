@@ -15,15 +15,56 @@ from cellclass_tf.microscopy.formats import base
         (250, "nm", 0.25),
         ("0.25", "um", 0.25),
         (0.25, " Micrometer ", 0.25),
+        (0.25, "micrometers", 0.25),
+        (0.25, "micrometre", 0.25),
+        (250, "nanometre", 0.25),
+        (250, "nanometres", 0.25),
+        (2500, "Å", 0.25),
+        (2500, "\u212b", 0.25),
+        (250_000, "pm", 0.25),
+        (0.0001, "inch", 2.54),
+        (0.0001, "in.", 2.54),
+        (0.1, "mil", 2.54),
+        (0.1, "thou", 2.54),
+        (0.001, "li", 25.4 / 12),
+        (0.00025, "MM", 0.25),
+        (2.5e-13, "Mm", 0.25),
+        (2.5e-10, "kilometres", 0.25),
+        (0.01, "pt", 25_400 / 7200),
+        (1e-6, "yd", 0.9144),
     ],
 )
 def test_a_length_of_any_unit_is_given_in_micrometres(value, unit, expected):
-    assert base.size_um(value, unit) == pytest.approx(expected)
+    found = base.pixel_size(value, unit)
+    assert found.um == pytest.approx(expected) and not found.problem
+
+
+@pytest.mark.parametrize("unit", ["furlong", "µm/px", "microm", "mikrometer"])
+def test_an_unknown_unit_is_told(unit):
+    found = base.pixel_size(0.25, unit)
+    assert found == (None, f"0.25 {unit}, a unit that is not known")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "um"),
+    [
+        # 72 and 300 dots an inch; a nanometre; what was meant as nm; kilometres.
+        (1 / 72, "inch", "352.8"),
+        (1 / 300, "in", "84.67"),
+        (1, "nm", "0.001"),
+        (325, "µm", "325"),
+        (1, "km", "1e+09"),
+    ],
+)
+def test_a_size_that_no_light_microscope_has_is_told(value, unit, um):
+    found = base.pixel_size(value, unit)
+    assert found.um is None
+    assert found.problem.startswith(f"{um} µm, which no light microscope has")
 
 
 @pytest.mark.parametrize("unit", ["\u00b5m", "\u03bcm", "\\u00B5m"])
 def test_every_mu_is_one(unit):
-    assert base.size_um(0.25, unit) == 0.25
+    assert base.pixel_size(0.25, unit).um == 0.25
 
 
 @pytest.mark.parametrize(
@@ -37,10 +78,12 @@ def test_every_mu_is_one(unit):
         ("wide", "µm"),
         (1.0, "pixel"),
         (1.0, ""),
+        (1.0, "Pixels"),
+        (0.25, "reference frame"),
     ],
 )
 def test_what_is_no_length_is_unknown(value, unit):
-    assert base.size_um(value, unit) is None
+    assert base.pixel_size(value, unit) == (None, "")
 
 
 def test_light_that_no_microscope_records_is_unknown():
