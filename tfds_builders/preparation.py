@@ -155,10 +155,15 @@ def newest_dataset(
 
 def _remove_leftovers(data_dir: str, after_s: float) -> None:
     """Removes what runs left that were killed; another may be at work on a younger one."""
-    for folder in tfds.core.Path(data_dir).glob("cell_types/study/*incomplete*"):
-        begun_s = tf.io.gfile.stat(os.fspath(folder)).mtime_nsec / 1e9
-        if time.time() - begun_s >= after_s:
-            folder.rmtree()
+    root = tfds.core.Path(data_dir) / "cell_types"
+    for path in (*root.glob("study/*incomplete*"), *root.glob(".config/*incomplete*")):
+        begun_s = tf.io.gfile.stat(os.fspath(path)).mtime_nsec / 1e9
+        if time.time() - begun_s < after_s:
+            continue
+        if path.is_dir():
+            path.rmtree()
+        else:
+            path.unlink()
 
 
 def _download_config(engine: batch.Engine) -> tfds.download.DownloadConfig:

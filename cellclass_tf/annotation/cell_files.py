@@ -17,6 +17,7 @@ from cellclass_tf.core.cells import Cells, types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.labels import components
 from cellclass_tf.storage import atomic, digests, trash
 from cellclass_tf.storage.ledger import Written, ledger_of
 
@@ -170,6 +171,7 @@ def settle(study: Study) -> Settled:
     raw file, or on another scene or time of it, than the image shows now are set aside
     into STUDY/.trash/DATE.
     """
+    trash.finish(study.root)
     rows, changed, failures, states = [], [], {}, {}
     results, seen = journal(study).results(), study.rows()
     for row in seen:
@@ -279,11 +281,12 @@ def _mark_edited(
 ) -> ImageRow:
     path = study.cells_path(row)
     try:
-        count = len(study.read_cells(row))
-    except InputError as error:
+        cells = study.read_cells(row)
+        components.mend_pieces(cells.labels.copy())
+    except ValueError as error:
         raise InputError(
-            f"{path} was changed since it was annotated, and is no use now: {error} "
-            "Mend it, or delete it to have the field annotated again."
+            f"{path} was changed since it was annotated, and is no use now: "
+            f"{str(error).rstrip('.')}. Mend it, or delete it to have the field annotated again."
         ) from error
     logging.warning("%s was changed by hand; it counts as corrected.", path)
     made_by = row.annotation.removesuffix(EDITED)
@@ -292,7 +295,7 @@ def _mark_edited(
         annotator=row.annotator or "import",
         annotator_settings=f"{row.annotator or 'put in place'}, then changed in place",
         annotation=f"{made_by}{EDITED}",
-        cells=count,
+        cells=len(cells),
         cells_sha256=labels_sha256,
         types_sha256=types,
         cells_source=row.source,

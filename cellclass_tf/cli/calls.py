@@ -15,12 +15,16 @@ def import_(
     format: str,
     source: str,
     allow_gaps: bool,
+    label_components: bool,
     group: str | None,
     overwrite_corrected: bool,
 ) -> Any:
     import cellclass_tf
 
-    options = {"masks": {"allow_gaps": allow_gaps}, "coco": {"group": group}}
+    options = {
+        "masks": {"allow_gaps": allow_gaps, "label_components": label_components},
+        "coco": {"group": group},
+    }
     function = getattr(cellclass_tf, f"import_{format}")
     outcome = function(
         study,

@@ -242,6 +242,12 @@ COMMANDS = {
                 default=False,
             ),
             Flag(
+                "label_components",
+                "Each piece of a label image is a cell, as in black-and-white masks.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
+            Flag(
                 "group",
                 "Of new COCO images: regular expression that names dish or slide.",
             ),

@@ -190,7 +190,8 @@ class Cells:
         """Reads a label image (TIFF or PNG) and its types.
 
         Args:
-          path: label image; NAME.csv beside it (cell, cell_type) gives types by cell.
+          path: label image; NAME.csv beside it (cell, cell_type) gives types by cell, a
+            line for each; `unknown` is a type, too.
           type_names: names of the study's types, in class order.
           cell_type: the type of all cells where there is no NAME.csv.
 
@@ -203,14 +204,9 @@ class Cells:
         try:
             if not os.path.lexists(table):
                 return cls.from_labels(labels, type_names, cell_type)
-            by_cell = {int(r["cell"]): r["cell_type"] for r in csv_json.read_csv(table)}
             present = np.unique(labels[labels > 0]).tolist()
-            if present and not by_cell:
-                raise InputError(
-                    f"{table}: expected the columns cell, cell_type and a line for each "
-                    "cell; there is none. Mend it, or delete it."
-                )
-            types = [by_cell.get(cell, UNKNOWN) for cell in present]
+            by_cell = _types_by_cell(table, present)
+            types = [by_cell[cell] for cell in present]
             return cls.from_labels(labels, type_names, types)
         except InputError:
             raise
@@ -221,6 +217,30 @@ class Cells:
         except ValueError as error:
             source = table if os.path.lexists(table) else path
             raise InputError(f"{source}: {error}") from error
+
+
+def _types_by_cell(table: pathlib.Path, present: Sequence[int]) -> dict[int, str]:
+    """Reads a table of types; every cell has to have one line, and every line a cell."""
+    found: dict[int, str] = {}
+    for line, row in enumerate(csv_json.read_csv(table), start=2):
+        number = float(row["cell"])
+        if not number.is_integer():
+            raise ValueError(f"line {line}: {row['cell']!r} is no number of a cell")
+        if int(number) in found:
+            raise ValueError(f"line {line}: cell {int(number)} has a line already")
+        found[int(number)] = row["cell_type"].strip()
+    missing, strange = (
+        sorted(set(present) - set(found)),
+        sorted(set(found) - set(present)),
+    )
+    if missing or strange:
+        told = [f"cell {missing[0]} of the label image has no line"] if missing else []
+        told += [f"it names cell {strange[0]}, which is not there"] if strange else []
+        raise ValueError(
+            f"{' and '.join(told)} ({len(present)} cells, {len(found)} lines). Expected "
+            "a line (cell, cell_type) for each cell, under its number in the label image"
+        )
+    return found
 
 
 def write_types(path: str | os.PathLike, cell_types: Sequence[str]) -> None:
@@ -241,7 +261,7 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     """Reads a label image.
 
     Returns:
-      (H, W) integer array as stored.
+      (H, W) integer array as stored; ImageJ's whole numbers of 32-bit float as int32.
 
     Raises:
       InputError: if the file cannot be read or is not one plane of whole numbers.
@@ -251,12 +271,23 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
         labels = png.read_png(path)
     else:
         labels = _read_label_tiff(path)
+    if labels.dtype.kind == "f":
+        labels = _whole_numbers(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "ui":
         raise InputError(
             f"{path}: expected a label image, (H, W) of whole numbers; got shape "
             f"{labels.shape} of {labels.dtype}."
         )
     return labels
+
+
+def _whole_numbers(labels: np.ndarray) -> np.ndarray:
+    """Numbers that a program stored as fractions of nothing; others as they are."""
+    # Beyond, not every whole number is one in single precision.
+    if not np.isfinite(labels).all() or np.abs(labels).max(initial=0) >= 2**24:
+        return labels
+    whole = labels.astype(np.int32)
+    return whole if (whole == labels).all() else labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

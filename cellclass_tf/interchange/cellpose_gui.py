@@ -36,10 +36,6 @@ _LABELS = "labels"
 _EXPORTED = ".exported.jsonl"
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
 _CHANNELS = [2, 3]
-# Strokes of the pen leave pixels apart from their cell. What is larger than this, or
-# than a twentieth of the cell, is no slip.
-_CRUMB_PX = 15
-_CRUMB_SHARE = 0.05
 
 
 @process_state.keep()
@@ -262,7 +258,7 @@ def _read(
     overwrite_corrected: bool,
 ) -> ImportedCells | None:
     content = pickled_npy.load(path)
-    labels, notes = _labels_of(path, content).astype(np.int32), []
+    labels, notes = _labels_of(path, content), []
     state, before = _digest(labels), cell_files.source_of(study, row)
     # Whether the study's cells are those that were in this file once.
     is_of_file = before.get("path") == recorded_path(path)
@@ -278,7 +274,11 @@ def _read(
             "the file win with --overwrite_corrected."
         )
     _check_numbers(path, labels)
-    dropped = _drop_crumbs(path, labels)
+    labels = labels.astype(np.int32)
+    try:
+        dropped = components.mend_pieces(labels)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}, or delete one, and save.") from error
     if dropped:
         notes.append(f"{dropped} px apart from their cell were dropped")
     cells = Cells.from_labels(
@@ -326,16 +326,3 @@ def _check_numbers(path: pathlib.Path, labels: np.ndarray) -> None:
             f"is missing and {present[-1]} is there. Open the image in cellpose and "
             "save it again, which numbers them anew."
         )
-
-
-def _drop_crumbs(path: pathlib.Path, labels: np.ndarray) -> int:
-    """Drops pixels that a pen left apart from their cell; refuses cells in two pieces."""
-    pieces = components.second_largest_pieces(labels)
-    areas = np.bincount(labels.ravel())
-    for cell, size in pieces.items():
-        if size > min(_CRUMB_PX, _CRUMB_SHARE * areas[cell]):
-            raise InputError(
-                f"{path}: cell {cell} is in pieces, of which the second has {size} px. "
-                "Delete or redraw one of them in cellpose, and save."
-            )
-    return components.keep_largest_pieces(labels) if pieces else 0

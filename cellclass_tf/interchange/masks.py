@@ -24,12 +24,17 @@ from cellclass_tf.interchange.importing import (
     find_row,
     import_cells,
 )
+from cellclass_tf.labels import components
 from cellclass_tf.storage import digests, lock, png
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs put after an image's name; the longest is tried first.
 _ENDINGS = ("_mergeMasks", "_cp_masks", "_labels", "_masks")
 _EXPECTED = f"Its name should be an image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
+# What stands for white.
+_WHITE = ({2**8 - 1}, {2**16 - 1}, {2**32 - 1})
+# A mask of one cell that covers more of the field is one of all that is no cell.
+_LARGEST_CELL = 0.5
 # Cells of which parts were cut off are in a few pieces each.
 _MOST_PIECES = 3
 # Boxes of single cells are held until all are there; those of cells fill no field twice.
@@ -44,6 +49,7 @@ def import_masks(
     source: str | os.PathLike,
     *,
     allow_gaps: bool = False,
+    label_components: bool = False,
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
     """Brings label images, or masks of single cells, into a study.
@@ -70,6 +76,9 @@ def import_masks(
       source: folder of the labels.
       allow_gaps: whether numbers of single cells may be missing, as where a person
         deleted files of bad cells. Otherwise a file is taken to be lost.
+      label_components: whether each piece of a label image (what touches, corners
+        included, and has one number) is a cell of its own, as in black-and-white masks.
+        Otherwise a number in several pieces is refused, see `components.mend_pieces`.
       overwrite_corrected: whether files that were imported before, and have not changed
         since, are imported all the same, and those that remove cells from corrected
         fields. The old cells are kept in STUDY/.trash/DATE.
@@ -87,11 +96,11 @@ def import_masks(
         raise InputError(
             f"{study.manifest_path} names no images; run `cellclass convert` first."
         )
-    candidates = _candidates(study, rows, source, allow_gaps)
+    candidates = _candidates(study, rows, source, allow_gaps, label_components)
     return import_cells(
         study,
         candidates,
-        lambda row, x: _read_field(study, row, x),
+        lambda row, x: _read_field(study, row, x, label_components),
         overwrite_corrected=overwrite_corrected,
     )
 
@@ -120,7 +129,11 @@ class _Labels:
 
 
 def _candidates(
-    study: Study, rows: Sequence[ImageRow], source: pathlib.Path, allow_gaps: bool
+    study: Study,
+    rows: Sequence[ImageRow],
+    source: pathlib.Path,
+    allow_gaps: bool,
+    label_components: bool,
 ) -> list[CellsToImport]:
     by_image = collections.defaultdict(list)
     found = []
@@ -147,7 +160,7 @@ def _candidates(
             )
         for left_out in ranked[1:]:
             logging.info("%s goes before %s.", ranked[0].paths[0], left_out.paths[0])
-        version = ranked[0].version()
+        version = ranked[0].version() + ["components"] * label_components
         found.append(CellsToImport(row, ranked[0], version, problem=problem))
     return found
 
@@ -196,8 +209,10 @@ def _check_numbers(labels: _Labels) -> None:
         )
 
 
-def _read_field(study: Study, row: ImageRow, labels: _Labels) -> ImportedCells:
-    cells, types_known, notes = _read_cells(study, row, labels)
+def _read_field(
+    study: Study, row: ImageRow, labels: _Labels, label_components: bool
+) -> ImportedCells:
+    cells, types_known, notes = _read_cells(study, row, labels, label_components)
     return ImportedCells(
         cells,
         _sha256_of(labels.paths),
@@ -208,7 +223,7 @@ def _read_field(study: Study, row: ImageRow, labels: _Labels) -> ImportedCells:
 
 
 def _read_cells(
-    study: Study, row: ImageRow, labels: _Labels
+    study: Study, row: ImageRow, labels: _Labels, label_components: bool
 ) -> tuple[Cells, bool, tuple[str, ...]]:
     """Returns the cells, whether the type of each is known one by one, and notes."""
     path, types = labels.paths[0], study.cell_types
@@ -216,20 +231,46 @@ def _read_cells(
     if labels.single_cells:
         merged, notes = _merge_single_cells(labels.paths)
         return Cells.from_labels(merged, types, folder_type), False, notes
-    values = read_labels(path)
-    if values.dtype == np.uint8 and set(np.unique(values)) in ({0, 255}, {255}):
+    values, notes = read_labels(path), ()
+    has_table = folder_type is None and os.path.lexists(path.with_suffix(".csv"))
+    if label_components:
+        if has_table:
+            raise InputError(
+                f"{path.with_suffix('.csv')} names cells by number, and with "
+                "--label_components they get others. Leave out one of the two."
+            )
+        values, notes = _label_components(values)
+    elif set(np.unique(values).tolist()) - {0} in _WHITE:
         raise InputError(
             f"{path}: a black-and-white mask, in which cells cannot be told apart. "
             "Expected a label image, with a number for each cell, or one mask for each "
-            "cell, named NAME_mask_out_K.png."
+            "cell, named NAME_mask_out_K.png. If no two cells touch, say "
+            "--label_components."
         )
     _check_scatter(path, values)
-    if folder_type is None and path.with_suffix(".csv").exists():
-        return Cells.read(path, types), True, ()
     try:
-        return Cells.from_labels(values, types, folder_type), False, ()
+        values = values.copy()
+        dropped = components.mend_pieces(values)
+        if has_table:
+            return Cells.read(path, types), True, notes
+        if dropped:
+            notes = (*notes, f"{dropped} px apart from their cell were dropped")
+        return Cells.from_labels(values, types, folder_type), False, notes
+    except InputError:
+        raise
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(
+            f"{path}: {error}. --label_components makes each piece a cell."
+        ) from error
+
+
+def _label_components(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers the pieces; returns them with a note."""
+    from skimage import measure
+
+    numbers = np.unique(values[values > 0]).size
+    labels = measure.label(values, background=0, connectivity=2)
+    return labels, (f"{numbers} numbers became {labels.max(initial=0)} cells",)
 
 
 def _check_scatter(path: pathlib.Path, values: np.ndarray) -> None:
@@ -249,7 +290,7 @@ def _merge_single_cells(
     paths: Sequence[pathlib.Path],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Puts white-on-black masks into one label image; returns it with notes."""
-    shape, drawn, notes = None, [], []
+    shape, drawn, names, notes = None, [], [], []
     for path in paths:
         mask = _read_mask(path)
         shape = shape or mask.shape
@@ -262,7 +303,13 @@ def _merge_single_cells(
         if cell is None:
             notes.append(f"{path.name} is empty")
             continue
+        if mask.mean() > _LARGEST_CELL:
+            raise InputError(
+                f"{path}: white are {mask.mean():.0%} of the field, and a mask of one "
+                "cell is white where the cell is. Invert it, if it is the other way round."
+            )
         drawn.append(cell)
+        names.append(path.name)
         if sum(p.mask.size for p in drawn) > _MOST_FIELDS * mask.size:
             raise InputError(
                 f"{path}: the boxes of the masks are together larger than {_MOST_FIELDS} "
@@ -271,6 +318,12 @@ def _merge_single_cells(
     merged, contested = labels_of_drawn(drawn, shape)
     if contested:
         notes.append(f"{contested} px lay in more than one mask; the smaller got them")
+    left = np.bincount(merged.ravel(), minlength=len(drawn) + 1)[1:]
+    lost = [name for name, pixels in zip(names, left, strict=True) if not pixels]
+    if lost:
+        notes.append(
+            f"{', '.join(lost)} lay under others wholly: no cell is left of it"
+        )
     return merged, tuple(notes)
 
 
@@ -279,6 +332,15 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
     pixels = read_labels(path) if path.suffix.lower() != ".png" else png.read_png(path)
     if pixels.ndim == 3:
         pixels = pixels.max(axis=2)
+    if (
+        path.suffix.lower() == ".png"
+        and np.ptp(pixels) == 0
+        and png.is_transparent(path)
+    ):
+        raise InputError(
+            f"{path}: one colour all over, since the mask is in the transparency. Save it "
+            "white on black, without an alpha channel."
+        )
     # White may be 1 or 255.
     return (pixels > 0) & (pixels >= pixels.max(initial=0) / 2)
 

@@ -6,6 +6,10 @@ import numpy as np
 
 # Pixels that touch at a corner are of one piece.
 _NEIGHBOURS = np.ones((3, 3), int)
+# Of `mend_pieces`. In nine fields of three types with masks drawn by hand two of 561 cells
+# are in pieces beyond slips: of 27 and 6 % of the largest, 0.3 and 0.03 diameters off.
+_SLIP_PX, _SLIP_SHARE = 15, 0.05
+_NEAR_DIAMETERS, _SMALLER = 0.5, 0.5
 
 
 def keep_labels(labels: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -50,15 +54,48 @@ def keep_largest_pieces(labels: np.ndarray, *, fill_holes: bool = False) -> int:
     return dropped
 
 
-def second_largest_pieces(labels: np.ndarray) -> dict[int, int]:
-    """Returns, by label, the pixels of the second largest piece of cells in pieces."""
+def mend_pieces(labels: np.ndarray) -> int:
+    """Drops slips of the pen, in place, and refuses numbers that several cells have.
+
+    Up to 15 px, and a twentieth of the cell, that lie apart from it are a slip. What is
+    larger belongs to the cell if it is at most half as large as the largest piece, and
+    at most half the cell's diameter away, as where another cell lies across it.
+
+    Args:
+      labels: (H, W) label image of any integer type.
+
+    Returns:
+      The number of pixels that became background.
+
+    Raises:
+      ValueError: if a number stands for several cells: it says which.
+    """
     from scipy import ndimage
 
-    found = {}
-    for index, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
+    dropped, present = 0, np.unique(labels[labels > 0])
+    # Numbers may be as large as they like.
+    compact = np.where(labels > 0, np.searchsorted(present, labels) + 1, 0)
+    for index, box in enumerate(ndimage.find_objects(compact), start=1):
+        pieces, count = ndimage.label(compact[box] == index, _NEIGHBOURS)
+        if count < 2:
             continue
-        pieces, count = ndimage.label(labels[box] == index, _NEIGHBOURS)
-        if count > 1:
-            found[index] = int(np.sort(np.bincount(pieces.ravel())[1:])[-2])
-    return found
+        sizes = np.bincount(pieces.ravel())[1:]
+        main = int(sizes.argmax()) + 1
+        gaps = ndimage.distance_transform_edt(pieces != main)
+        near = _NEAR_DIAMETERS * 2 * np.sqrt(sizes.sum() / np.pi)
+        for piece in range(1, count + 1):
+            size, there = int(sizes[piece - 1]), pieces == piece
+            if piece == main:
+                continue
+            if size <= min(_SLIP_PX, _SLIP_SHARE * sizes.sum()):
+                labels[box][there] = 0
+                dropped += size
+                continue
+            gap = float(gaps[there].min()) - 1
+            if size > _SMALLER * sizes[main - 1] or gap > near:
+                raise ValueError(
+                    f"number {present[index - 1]} is in {count} pieces, of {sizes[main - 1]} and "
+                    f"{size} px, {gap:.0f} px apart, as where several cells have one "
+                    "number. Give each cell a number of its own"
+                )
+    return dropped

@@ -80,6 +80,16 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
     return _decode_png(path, colour)
 
 
+def is_transparent(path: str | os.PathLike) -> bool:
+    """Whether pixels of a PNG differ in their transparency, which `read_png` drops."""
+    with open_image(path) as image:
+        bands = image.getbands()
+        if "A" not in bands:
+            return False
+        least, most = image.getextrema()[bands.index("A")]
+    return least < most
+
+
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes (H, W) uint8 or uint16, or (H, W, 3) uint8, whole or not at all."""
     atomic.write_bytes(path, encode_png(image))

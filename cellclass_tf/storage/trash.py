@@ -77,11 +77,9 @@ def bring_back(
       InputError: if no such file is kept.
     """
     plan = _read_plan(root)
-    if plan:
-        # A killed process began it.
-        back = _carry_out(root, plan)
-        if name in (plan[0], _path_of(plan[0])):
-            return back
+    back = finish(root)
+    if plan and name in (plan[0], _path_of(plan[0])):
+        return back
     kept = names(root)
     found = [n for n in kept if name in (n, _path_of(n))]
     # What is there already need not come back.
@@ -104,6 +102,12 @@ def bring_back(
     for target in targets[1:]:
         _remove(target)
     return _carry_out(root, plan)
+
+
+def finish(root: pathlib.Path) -> list[pathlib.Path]:
+    """Brings back what a killed process was about to, and returns it."""
+    plan = _read_plan(root)
+    return _carry_out(root, plan) if plan else []
 
 
 def _plan_path(root: pathlib.Path) -> pathlib.Path:

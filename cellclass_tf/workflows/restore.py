@@ -35,6 +35,7 @@ def restore(folder: str | os.PathLike, file: str | None = None) -> list[str]:
     if not root.is_dir():
         raise InputError(f"{root} is no folder.")
     if file is None:
+        trash.finish(root)
         return trash.names(root)
     path = pathlib.PurePosixPath(file)
     is_labels = Study.exists(root) and "cells" in path.parts and path.suffix == ".tif"

@@ -213,7 +213,8 @@ def test_deleted_labels_are_annotated_again_even_of_a_corrected_field(study, cal
 def test_types_that_a_person_wrote_down_are_a_correction(study, calls):
     _annotate(study)
     table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
-    csv_json.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
+    lines = [{"cell": 1, "cell_type": "HEK"}, {"cell": 2, "cell_type": "unknown"}]
+    csv_json.write_csv(table, ("cell", "cell_type"), lines)
     _annotate(study, diameter=40)
     assert table.exists()
     row = _row(study, "mixed/m.png")

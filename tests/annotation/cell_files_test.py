@@ -144,10 +144,11 @@ def test_labels_changed_in_place_are_a_correction_once(study):
     before = row_of(study)
     # First the types alone, then the labels.
     table = study.cells_path(before).with_suffix(".csv")
-    csv_json.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "N2a"}])
+    lines = [{"cell": cell, "cell_type": "N2a"} for cell in (1, 2)]
+    csv_json.write_csv(table, ("cell", "cell_type"), lines)
     for count, by_hand in ((2, "1"), (3, "")):
         if count != 2:
-            cells_of(count).write(study.cells_path(before))
+            cells_of(count).write(study.cells_path(before), types_csv=True)
         for _ in range(2):
             assert not cell_files.settle(study).failures
             row = row_of(study)
@@ -171,7 +172,8 @@ def test_labels_that_are_none_any_more_fail_alone_and_keep_their_row(study):
     before, _ = annotated(study), annotated(study, 1, "HEK/a.png")
     path = study.cells_path(before)
     path.write_bytes(b"no TIFF")
-    cells_of(4).write(study.cells_path(row_of(study, "HEK/a.png")))
+    path_of_hek = study.cells_path(row_of(study, "HEK/a.png"))
+    cells_of(4).write(path_of_hek, types_csv=True)
     rows, failures, _ = cell_files.settle(study)
     assert list(failures) == ["mixed/m.png"]
     assert f"{path} was changed since it was annotated" in failures["mixed/m.png"]

@@ -58,7 +58,9 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
         mask = np.zeros((20, 24), np.uint8)
         mask[rows] = 255
         png.write_png(source / "mixed" / f"b_mask_out_{number}.png", mask)
-    outcome = calls.import_(str(study.root), "masks", str(source), True, None, False)
+    outcome = calls.import_(
+        str(study.root), "masks", str(source), True, False, None, False
+    )
     assert sorted(outcome.done) == ["mixed/a.png", "mixed/b.png"]
     assert capsys.readouterr().out.splitlines() == [
         "  mixed/a.png: 2 added, 1 kept",
@@ -67,7 +69,9 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
     ]
     # A number is missing, which not everyone allows.
     png.write_png(source / "mixed" / "b_mask_out_5.png", mask)
-    outcome = calls.import_(str(study.root), "masks", str(source), False, None, False)
+    outcome = calls.import_(
+        str(study.root), "masks", str(source), False, False, None, False
+    )
     assert "number 1 is missing" in str(outcome.failures)
 
 

@@ -63,9 +63,14 @@ def test_more_cells_than_16_bit_holds_survive_a_round_trip(tmp_path):
     np.testing.assert_array_equal(after.labels, labels)
 
 
-def test_a_table_that_misses_a_cell_leaves_its_type_unknown(tmp_path):
+def test_a_table_that_misses_a_cell_is_refused_and_a_type_may_be_unknown(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", LABELS)
     (tmp_path / "a.csv").write_text("cell,cell_type\n9,HEK\n")
+    with pytest.raises(
+        errors.InputError, match=r"a\.csv: cell 7 of the label image has"
+    ):
+        Cells.read(tmp_path / "a.tif", TYPES)
+    (tmp_path / "a.csv").write_text("cell,cell_type\n9,HEK\n7,unknown\n")
     assert Cells.read(tmp_path / "a.tif", TYPES).cell_types == ("unknown", "HEK")
 
 
@@ -77,7 +82,7 @@ def test_a_table_without_its_columns_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "pixels", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8)]
+    "pixels", [np.full((4, 4), 0.5, np.float32), np.zeros((4, 4, 3), np.uint8)]
 )
 def test_what_is_no_label_image_is_refused(tmp_path, pixels):
     tifffile.imwrite(tmp_path / "a.tif", pixels)

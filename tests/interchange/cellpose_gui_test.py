@@ -276,7 +276,7 @@ def _two_pieces():
         ({"masks": np.where(LABELS == 3, 7, LABELS)}, "number 3 is missing and 7 is"),
         (
             {"masks": _two_pieces()},
-            "cell 1 is in pieces, of which the second has 40 px",
+            "number 1 is in 2 pieces",
         ),
         ({"masks": LABELS / 2}, "expected a dictionary with 'masks', a label image"),
         ({"masks": np.stack([LABELS, LABELS])}, r"masks of one plane"),

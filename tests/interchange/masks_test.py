@@ -1,10 +1,12 @@
 """Importing masks: three layouts, and a bad file harms nobody else."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cellclass_tf.annotation import annotate, cell_files
 from cellclass_tf.core.cells import read_labels
@@ -106,16 +108,16 @@ def test_masks_of_single_cells_are_numbered_as_numbers(study, source):
 
 def test_smaller_cell_wins_the_pixels_of_two_masks(study, source):
     large, small = np.zeros((2, 3, 5), np.uint8)
-    large[:, :4] = 255
-    small[1, 2:] = 255
+    large[:, :2] = 255
+    small[1, 1:4] = 255
     _write(source / "a_mask_out_0.png", large)
     _write(source / "a_mask_out_1.png", small)
     outcome = import_masks(study, source)
-    # Columns 2 and 3 of the middle row lie in both: 12 px against 3 px.
-    expected = [[1, 1, 1, 1, 0], [1, 1, 2, 2, 2], [1, 1, 1, 1, 0]]
+    # Column 1 of the middle row lies in both: 6 px against 3 px.
+    expected = [[1, 1, 0, 0, 0], [1, 2, 2, 2, 0], [1, 1, 0, 0, 0]]
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, expected)
     notes = outcome.done["HEK/a.png"]["notes"]
-    assert notes == ["2 px lay in more than one mask; the smaller got them"]
+    assert notes == ["1 px lay in more than one mask; the smaller got them"]
 
 
 def test_merged_masks_are_imported_and_go_before_single_cells(study, source):
@@ -175,7 +177,7 @@ def test_two_label_files_for_one_image_fail(study, source):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (LABELS.astype(np.float32), "expected a label image"),
+        (LABELS / np.float32(2), "expected a label image"),
         (LABELS.astype(np.int16) - 1, "whole numbers from 0 on"),
         ((LABELS > 0).astype(np.uint8) * 255, "cells cannot be told apart"),
     ],
@@ -276,3 +278,117 @@ def test_masks_with_stray_pixels_fill_no_memory(study, source):
         _write(source / f"a_mask_out_{cell}.png", mask)
     failure = import_masks(study, source).failures["HEK/a.png"]
     assert "together larger than 8 fields" in failure
+
+
+def _squares(values, dtype):
+    """Squares of 20 px with these numbers, 20 px apart."""
+    labels = np.zeros((20, 40 * len(values)), dtype)
+    for at, value in enumerate(values):
+        labels[:, 40 * at : 40 * at + 20] = value
+    return labels
+
+
+def _image_of(study, labels):
+    row = ImageRow("HEK/wide.png", "HEK")
+    png.write_png(study.image_path(row), np.zeros((*labels.shape, 3), np.uint8))
+    study.update([row])
+    return row.image
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "reason"),
+    [
+        (1, np.uint8, "number 1 is in 3 pieces"),
+        (255, np.uint8, "a black-and-white mask"),
+        (255, np.uint16, "a black-and-white mask"),
+        (65535, np.uint16, "a black-and-white mask"),
+        (7, np.uint32, "number 7 is in 3 pieces"),
+    ],
+)
+def test_masks_without_numbers_are_refused_or_their_pieces_are_cells(
+    study, source, value, dtype, reason
+):
+    labels = _squares([value] * 3, dtype)
+    image = _image_of(study, labels)
+    _write(source / "HEK" / "wide.tif", labels)
+    failure = import_masks(study, source).failures[image]
+    assert reason in failure and "--label_components" in failure
+    outcome = import_masks(study, source, label_components=True)
+    assert outcome.done[image]["notes"] == ["1 numbers became 3 cells"]
+    np.testing.assert_array_equal(
+        _cells(study, image).labels, _squares([1, 2, 3], np.int32)
+    )
+
+
+def test_two_distant_cells_of_one_number_are_refused(study, source):
+    labels = _squares([1, 2, 1], np.uint16)
+    image = _image_of(study, labels)
+    _write(source / "HEK" / "wide.tif", labels)
+    assert "number 1 is in 2 pieces" in import_masks(study, source).failures[image]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint64, np.int64])
+def test_numbers_of_any_type_are_read(study, source, dtype):
+    large = 2**33 if np.dtype(dtype).kind in "ui" else 2**20
+    image = _image_of(study, labels := _squares([3, large, 2], dtype))
+    _write(source / "HEK" / "wide.tif", labels)
+    assert not import_masks(study, source).failures
+    np.testing.assert_array_equal(
+        _cells(study, image).labels, _squares([2, 3, 1], np.int32)
+    )
+
+
+def test_fractions_are_no_numbers_of_cells(study, source):
+    _write(source / "HEK" / "a.tif", LABELS.astype(np.float32) / 2)
+    assert "of whole numbers" in import_masks(study, source).failures["HEK/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ((0, 1), "cell 2 of the label image has no line and it names cell 0"),
+        ((1,), r"cell 2 of the label image has no line \(2 cells, 1 lines\)"),
+        ((1, 2, 3), r"it names cell 3, which is not there"),
+        ((1, 2, 2), "line 4: cell 2 has a line already"),
+        ((1, 2.5), "line 3: '2.5' is no number of a cell"),
+    ],
+)
+def test_a_table_of_types_has_a_line_for_each_cell(study, source, numbers, reason):
+    _write(source / "mixed" / "m.tif")
+    rows = [{"cell": number, "cell_type": "HEK"} for number in numbers]
+    csv_json.write_csv(source / "mixed" / "m.csv", ("cell", "cell_type"), rows)
+    failure = import_masks(study, source).failures["mixed/m.png"]
+    assert re.search(reason, failure) and "m.csv" in failure
+
+
+def test_a_table_that_a_spreadsheet_saved_is_read(study, source):
+    _write(source / "mixed" / "m.tif")
+    (source / "mixed" / "m.csv").write_text("cell;cell_type\n2.0;HEK\n1.0;unknown\n")
+    assert not import_masks(study, source).failures
+    assert _cells(study, "mixed/m.png").cell_types == ("unknown", "HEK")
+
+
+def test_masks_of_single_cells_that_are_none_are_refused_or_told(study, source):
+    inverted = np.full((3, 5), 255, np.uint8)
+    inverted[1, 1] = 0
+    _write(source / "a_mask_out_1.png", inverted)
+    failure = import_masks(study, source).failures["HEK/a.png"]
+    assert "white are 93% of the field" in failure and "Invert it" in failure
+    seen = np.zeros((3, 5, 4), np.uint8)
+    seen[1, 1, 3] = 255
+    Image.fromarray(seen).save(source / "a_mask_out_1.png")
+    failure = import_masks(study, source).failures["HEK/a.png"]
+    assert "since the mask is in the transparency" in failure
+
+
+def test_a_mask_of_which_nothing_is_left_is_told(study, source):
+    large, small = np.zeros((2, 3, 5), np.uint8)
+    large[0, :3] = 255
+    small[0, :2] = 255
+    _write(source / "a_mask_out_1.png", large)
+    _write(source / "a_mask_out_2.png", small)
+    third = np.zeros((3, 5), np.uint8)
+    third[0, 2] = 255
+    _write(source / "a_mask_out_3.png", third)
+    notes = import_masks(study, source).done["HEK/a.png"]["notes"]
+    assert "a_mask_out_1.png lay under others wholly: no cell is left of it" in notes

@@ -1,6 +1,7 @@
 """Tests of cellclass_tf.labels.components."""
 
 import numpy as np
+import pytest
 
 from cellclass_tf.labels import components
 
@@ -23,10 +24,6 @@ def test_crumbs_go_and_corners_hold():
     assert (labels == 2).sum() == 2
 
 
-def test_second_largest_piece_is_measured():
-    assert components.second_largest_pieces(LABELS) == {1: 1}
-
-
 def test_holes_are_filled_where_asked_but_never_with_another_cell():
     labels = np.ones((3, 5), int)
     labels[1, 1], labels[1, 3] = 0, 2
@@ -39,6 +36,41 @@ def test_holes_are_filled_where_asked_but_never_with_another_cell():
 
 def test_numbers_that_are_missing_do_not_matter():
     labels = np.array([[0, 7, 0, 7, 7]])
-    assert components.second_largest_pieces(labels) == {7: 1}
     assert components.keep_largest_pieces(labels) == 1
     assert labels.tolist() == [[0, 0, 0, 7, 7]]
+
+
+def pieces(*boxes, size=100):
+    """Label 5 in squares of (top, left, width)."""
+    labels = np.zeros((size, size), np.uint64)
+    for top, left, width in boxes:
+        labels[top : top + width, left : left + width] = 2**40
+    return labels
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, np.int64])
+def test_slips_of_the_pen_are_dropped_and_the_rest_stays(dtype):
+    # 400 px, and 9 apart from them.
+    labels = (pieces((10, 10, 20), (70, 70, 3)) > 0).astype(dtype) * dtype(200)
+    assert components.mend_pieces(labels) == 9
+    assert (labels == 200).sum() == 400
+
+
+def test_what_another_cell_cut_off_belongs_to_its_cell():
+    labels = pieces((10, 10, 20), (15, 33, 10))
+    before = labels.copy()
+    assert components.mend_pieces(labels) == 0
+    np.testing.assert_array_equal(labels, before)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        # Far off; and as large, however near.
+        [(10, 10, 20), (15, 60, 10)],
+        [(10, 10, 20), (10, 32, 20)],
+    ],
+)
+def test_several_cells_of_one_number_are_refused(boxes):
+    with pytest.raises(ValueError, match=rf"number {2**40} is in 2 pieces, of 400 and"):
+        components.mend_pieces(pieces(*boxes))

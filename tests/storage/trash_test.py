@@ -1,5 +1,6 @@
 """Tests of cellclass_tf.storage.trash."""
 
+import pathlib
 import re
 
 import pytest
@@ -51,3 +52,26 @@ def test_what_is_not_kept_cannot_come_back(tmp_path, name):
     trash.set_aside(tmp_path, [write(tmp_path / "a.tif", "old")])
     with pytest.raises(InputError, match=r"holds no .*; it holds 2\d{3}-.*/a.tif"):
         trash.bring_back(tmp_path, name)
+
+
+def test_what_was_killed_halfway_is_finished(tmp_path, monkeypatch):
+    labels, table = tmp_path / "a.tif", tmp_path / "a.csv"
+    trash.set_aside(tmp_path, [write(labels, "old"), write(table, "old types")])
+    write(labels, "new")
+    (name,) = (name for name in trash.names(tmp_path) if name.endswith(".tif"))
+    replace = pathlib.Path.replace
+
+    def killed(path, target):
+        if path.name == "a.csv":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trash.bring_back(tmp_path, name, (".csv",))
+    assert labels.read_text() == "old" and not table.exists()
+    # Whoever asks next; and to ask for the same again brings nothing else back.
+    assert trash.bring_back(tmp_path, "a.tif", (".csv",)) == [labels, table]
+    assert (labels.read_text(), table.read_text()) == ("old", "old types")
+    assert not trash.finish(tmp_path)

@@ -292,9 +292,12 @@ def test_what_a_killed_run_left_goes_and_that_of_one_at_work_elsewhere_stays(
     shared = tmp_path / "shared" / "cell_types" / "study" / left.name
     for folder in (left, shared):
         folder.mkdir(parents=True)
+    config = root / "tfds" / "cell_types" / ".config" / "incomplete.0123.metadata.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text("{")
     tfds_builders.dataset(root)
     # Whoever writes to a study's own folder holds its lock.
-    assert not left.exists()
+    assert not left.exists() and not config.exists()
     tfds_builders.dataset(root, data_dir=tmp_path / "shared")
     assert shared.exists()
     hours_ago = time.time() - 2 * 3600
