@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import drawn_cell_of, short
 from cellclass_tf.storage import png
 
+_REFERENCES = ("image_id", "category_id")
 _SECTIONS = ("images", "annotations", "categories")
 # Boxes of cells overlap, but those of one field never sum up to this.
 _MOST_BOX_PX = 2 * png.MAX_IMAGE_PIXELS
@@ -50,8 +52,7 @@ class CocoFile:
 
     Attributes:
       path: of the file.
-      images: in the order of the file; at the end, with a problem, those that
-        annotations name and the file does not list.
+      images: in the order of the file.
       categories: name by id, in the order of the ids, used or not.
     """
 
@@ -73,10 +74,14 @@ class CocoFile:
 
 
 def read_coco(path: str | os.PathLike) -> CocoFile:
-    """Reads a COCO instances file; outlines are looked at by `pieces_of_image`.
+    """Reads a COCO instances file; outlines are looked at by `drawn_cells_of`.
+
+    Ids are numbers or texts; 1.0 and "1" are 1, as programs write that save a table in
+    between.
 
     Raises:
-      InputError: if the file is no such JSON, or an id occurs twice.
+      InputError: if the file is no such JSON, an id occurs twice, or an annotation names
+        an image that the file does not list.
     """
     path = pathlib.Path(path)
     content = _load(path)
@@ -87,19 +92,19 @@ def read_coco(path: str | os.PathLike) -> CocoFile:
     }
     annotations = collections.defaultdict(list)
     for annotation in sections["annotations"].values():
-        image_id = annotation.get("image_id")
-        annotations[image_id if _is_id(image_id) else str(image_id)].append(annotation)
+        image_id = _id_of(annotation.get("image_id"))
+        if image_id not in sections["images"]:
+            raise InputError(
+                f"{path}: annotation {annotation['id']} names image "
+                f"{short(annotation.get('image_id'))}, which is not among the "
+                f"{len(sections['images'])} images of the file. Write images and "
+                "annotations of the same selection."
+            )
+        annotations[image_id].append(annotation)
     images = [
         _image(path, record, annotations.pop(id_, []), categories)
         for id_, record in sections["images"].items()
     ]
-    for id_, orphans in annotations.items():
-        problem = (
-            f"{path}: {len(orphans)} annotations (the first has id {orphans[0]['id']}) "
-            f"name image {id_!r}, which is not among the {len(images)} images of the "
-            "file. Write images and annotations of the same selection."
-        )
-        images.append(CocoImage(id_, f"image {id_}", (0, 0), {}, orphans, problem))
     return CocoFile(path, images, categories)
 
 
@@ -193,21 +198,31 @@ def _by_id(path: pathlib.Path, section: str, records: Any) -> dict[Any, dict]:
         raise InputError(f"{path}: expected a list of {section}, got {short(records)}.")
     found = {}
     for record in records:
-        if not isinstance(record, dict) or not _is_id(record.get("id")):
+        id_ = _id_of(record.get("id")) if isinstance(record, dict) else None
+        if id_ is None:
             raise InputError(
                 f"{path}: expected {section} with an id each, got {short(record)}."
             )
-        if record["id"] in found:
+        if id_ in found:
             raise InputError(
-                f"{path}: two {section} have the id {record['id']!r}. Files that were "
-                "put together need new ids."
+                f"{path}: two {section} have the id {id_!r}. Files that were put "
+                "together need new ids."
             )
-        found[record["id"]] = record
+        # As they are named from elsewhere.
+        ids = {key: _id_of(record.get(key)) for key in _REFERENCES}
+        known = {key: value for key, value in ids.items() if value is not None}
+        found[id_] = record | {"id": id_} | known
     return found
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
+def _id_of(value: Any) -> int | str | None:
+    """An id, however a program wrote it; None if it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"0|[1-9]\d{0,17}", value):
+        return int(value)
+    is_id = isinstance(value, int | str) and not isinstance(value, bool)
+    return value if is_id else None
 
 
 def _in_order(item: tuple[int | str, Any]) -> tuple[bool, int | str]:
@@ -244,7 +259,7 @@ def _image(
             problem = str(error)
     for annotation in annotations:
         category = annotation.get("category_id")
-        if not problem and (not _is_id(category) or category not in categories):
+        if not problem and (_id_of(category) is None or category not in categories):
             problem = (
                 f"{path}: image {name}, annotation {annotation['id']}: unknown category "
                 f"{short(category)}; the file has {short(categories)}."

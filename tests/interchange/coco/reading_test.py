@@ -102,11 +102,34 @@ def test_bad_entry_is_the_problem_of_its_image(
     assert len(drawn_cells_of(coco, coco.images[1])[0]) == 1
 
 
-def test_annotations_of_an_image_that_is_not_listed_are_a_problem(write_coco, change):
-    coco = read_coco(change(write_coco(), "annotations", 1, image_id=99))
-    assert [image.file_name for image in coco.images][2:] == ["image 99"]
-    assert "1 annotations (the first has id 20)" in coco.images[2].problem
-    assert not coco.images[1].annotations
+@pytest.mark.parametrize("image_id", [99, 1.5, "x", None, True, [1]])
+def test_annotations_of_an_image_that_is_not_listed_are_refused(
+    write_coco, change, image_id
+):
+    # Otherwise the image that was meant would pass for one without cells.
+    path = change(write_coco(), "annotations", 1, image_id=image_id)
+    with pytest.raises(InputError, match="annotation 20 names image .*not among the 2"):
+        read_coco(path)
+
+
+@pytest.mark.parametrize("written", [float, str])
+def test_ids_are_the_same_however_they_are_written(write_coco, written):
+    path = write_coco()
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["image_id"] = written(annotation["image_id"])
+    for category in content["categories"]:
+        category["id"] = written(category["id"])
+    plain = read_coco(path)
+    path.write_text(json.dumps(content))
+    coco = read_coco(path)
+    assert coco.categories == plain.categories
+    counts = [len(image.annotations) for image in coco.images]
+    assert counts == [len(image.annotations) for image in plain.images] and all(counts)
+    content["images"].append(content["images"][0] | {"id": written(1)})
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="two images have the id 1"):
+        read_coco(path)
 
 
 @pytest.mark.parametrize("empty", [[], [[]], None, {}, ""])
