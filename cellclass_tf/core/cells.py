@@ -342,7 +342,9 @@ def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0]
-            png.check_image_size(page.imagelength, page.imagewidth, path)
+            # All that a page may hold: colours, and depth.
+            width = page.imagewidth * page.samplesperpixel * page.imagedepth
+            png.check_image_size(page.imagelength, width, path)
             if len(tiff.pages) > 1:
                 raise InputError(
                     f"{path}: expected a label image of one plane, got "

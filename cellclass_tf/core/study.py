@@ -24,7 +24,7 @@ from cellclass_tf.core.study_settings import (
     StudySettings,
 )
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, paths, png, trash
+from cellclass_tf.storage import atomic, paths, png, safe_yaml, trash
 
 # Names that mean something else in folders and in tables.
 _RESERVED = (MIXED, UNKNOWN, "missed", "invented")
@@ -90,8 +90,6 @@ class Study:
         Raises:
           InputError: if there is no study.yaml, or it says something unusable.
         """
-        import yaml
-
         if isinstance(study, Study):
             return study
         path = pathlib.Path(study) / SETTINGS_FILE
@@ -100,12 +98,7 @@ class Study:
                 f"{path} does not exist: {study} is not a study. Make one with "
                 "`cellclass convert` or `cellclass simulate`."
             )
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError) as error:
-            raise InputError(
-                f"{path}: expected {StudySettings.EXPECTED}; {error}"
-            ) from error
+        content = safe_yaml.read_yaml(path)
         return cls._of(study, StudySettings.parse(content, path, strict=False))
 
     @classmethod

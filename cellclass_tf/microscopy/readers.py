@@ -26,7 +26,7 @@ from cellclass_tf.microscopy.formats import (
 )
 from cellclass_tf.storage import digests
 from cellclass_tf.storage.paths import check_is_file
-from cellclass_tf.storage.png import check_image_size
+from cellclass_tf.storage.png import MAX_IMAGE_PIXELS, check_image_size
 
 PROJECTIONS = ("max", "best", "none")
 # In the order in which they are asked; none claims what another does.
@@ -47,6 +47,8 @@ SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 _HEAD_BYTES = 128
 # A cell would not fit into less.
 _SMALLEST_PX = 16
+# All channels of a field are held at a time.
+_MOST_VALUES = 4 * MAX_IMAGE_PIXELS
 
 
 def read_micrographs(
@@ -165,6 +167,12 @@ def _fields(path, scene: base.Scene, number, projection, sha256, library):
     """Yields a scene's time points."""
     check_image_size(*scene.size_yx, path)
     times, depth, count = scene.size_tzc
+    if count * scene.size_yx[0] * scene.size_yx[1] > _MOST_VALUES:
+        raise InputError(
+            f"{path}: the header claims {count} channels of {scene.size_yx[0]} x "
+            f"{scene.size_yx[1]} px, more than the {_MOST_VALUES:,} values that are held "
+            "at a time. Split the field into tiles, or leave out channels."
+        )
     if min(scene.size_yx) < _SMALLEST_PX or min(scene.size_tzc) < 1:
         raise InputError(
             f"{path}: expected a field of at least {_SMALLEST_PX} x {_SMALLEST_PX} px; "

@@ -10,7 +10,9 @@ import pytest
 import tifffile
 
 from cellclass_tf import errors
+from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.study import Study
+from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.storage import atomic, png
 
@@ -267,3 +269,16 @@ def whole_images(study: pathlib.Path) -> list[pathlib.Path]:
     for path in images:
         png.read_png(path)
     return images
+
+
+def test_samples_and_channels_count_among_what_a_file_claims(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    pixels = np.zeros((20, 20, 32), np.uint8)
+    tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+    with monkeypatch.context() as patch:
+        patch.setattr(readers, "_MOST_VALUES", 12_000)
+        with pytest.raises(errors.InputError, match="claims 32 channels of 20 x 20 px"):
+            next(readers.read_micrographs(path))
+    monkeypatch.setattr(png, "MAX_IMAGE_PIXELS", 12_000)
+    with pytest.raises(errors.InputError, match="claims 20 x 640 px"):
+        read_labels(path)
