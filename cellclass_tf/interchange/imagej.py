@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 
-from absl import logging
+import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing.overlay import colour_of_type
-from cellclass_tf.labels.outlines import outlines_of, signed_area
+from cellclass_tf.labels.outlines import outlines_of
 from cellclass_tf.storage import atomic
 
 # ImageJ's groups.
 _MOST_GROUPS = 255
+# Steps of a composite ROI's path, as in java.awt.geom.PathIterator.
+_MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
 
 
 def write_rois(path: str | os.PathLike, cells: Cells) -> None:
@@ -21,8 +24,8 @@ def write_rois(path: str | os.PathLike, cells: Cells) -> None:
 
     One ROI a cell, 'TYPE NUMBER', with the colour of its type, which is also the ROI's
     group. ROIs go along the edges of pixels, as the wand tool's do, so that ImageJ makes
-    the same mask of them. Of a cell in pieces each is a ROI, 'TYPE NUMBER-PIECE'; holes,
-    which such ROIs cannot say, are filled.
+    the same mask of them. A cell of several pieces (which may touch at a corner), or with
+    holes, is one composite ROI.
 
     Args:
       path: of the file, NAME.zip.
@@ -30,27 +33,49 @@ def write_rois(path: str | os.PathLike, cells: Cells) -> None:
     """
     import roifile
 
-    rois, holes = [], 0
+    rois = []
     for index, cell_type in enumerate(cells.cell_types):
         type_id = int(cells.type_ids[index])
-        top, left = cells.boxes_yxyx[index, :2].tolist()
-        outlines = outlines_of(cells.mask(index))
-        outer = [outline for outline in outlines if signed_area(outline) > 0]
-        holes += len(outer) < len(outlines)
-        for piece, outline in enumerate(outer, start=1):
-            name = f"{cell_type} {index + 1}" + (f"-{piece}" if len(outer) > 1 else "")
-            roi = roifile.ImagejRoi.frompoints(outline + (left, top), name=name)
+        box = cells.boxes_yxyx[index].tolist()
+        corner, name = np.array(box[1::-1]), f"{cell_type} {index + 1}"
+        outlines = [outline + corner for outline in outlines_of(cells.mask(index))]
+        if len(outlines) == 1:
+            roi = roifile.ImagejRoi.frompoints(outlines[0], name=name)
             roi.roitype = roifile.ROI_TYPE.TRACED
-            roi.stroke_color = bytes((255, *colour_of_type(type_id)))
-            roi.group = min(type_id, _MOST_GROUPS)
-            rois.append(roi)
-    if holes:
-        logging.warning("%s: holes of %d cells are filled.", path, holes)
+        else:
+            roi = _composite(outlines, box, name)
+        roi.stroke_color = bytes((255, *colour_of_type(type_id)))
+        roi.group = min(type_id, _MOST_GROUPS)
+        rois.append(roi)
     with atomic.atomic_path(path) as temporary:
         # What it appends to must not be there.
         whole = pathlib.Path(temporary)
         whole.unlink(missing_ok=True)
         roifile.roiwrite(whole, rois, mode="w") if rois else _write_empty(whole)
+
+
+def _composite(outlines: Sequence[np.ndarray], box: Sequence[int], name: str):
+    """A ROI of several outlines, which ImageJ fills by the even-odd rule."""
+    import roifile
+
+    path: list[float] = []
+    for outline in outlines:
+        for step, (x, y) in zip(
+            (_MOVE, *[_LINE] * len(outline)), outline, strict=False
+        ):
+            path += (step, x, y)
+        path.append(_CLOSE)
+    top, left, bottom, right = box
+    return roifile.ImagejRoi(
+        roitype=roifile.ROI_TYPE.RECT,
+        top=top,
+        left=left,
+        bottom=bottom,
+        right=right,
+        name=name,
+        shape_roi_size=len(path),
+        multi_coordinates=np.array(path, np.float32),
+    )
 
 
 def _write_empty(path: pathlib.Path) -> None:

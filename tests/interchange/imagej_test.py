@@ -4,6 +4,7 @@ import numpy as np
 import roifile
 from skimage import draw
 
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.interchange import imagej
 
@@ -34,11 +35,30 @@ def test_every_roi_is_its_cell_to_the_pixel(tmp_path, cells):
         assert roi.group == type_id
 
 
-def test_pieces_are_rois_of_their_own_and_holes_are_filled(tmp_path, odd_cells):
+def test_a_cell_is_one_roi_with_its_pieces_and_holes(tmp_path, odd_cells):
     imagej.write_rois(tmp_path / "a.zip", odd_cells)
-    rois = {roi.name: roi for roi in roifile.roiread(tmp_path / "a.zip")}
-    assert list(rois) == ["HEK 1", "N2a 2", "HEK 3-1", "HEK 3-2"]
-    assert filled(rois["HEK 1"], odd_cells.labels.shape).sum() == 25 * 25
+    rois = roifile.roiread(tmp_path / "a.zip")
+    assert [roi.name for roi in rois] == ["HEK 1", "N2a 2", "HEK 3"]
+    for number, roi in enumerate(rois, start=1):
+        mask = np.zeros(odd_cells.labels.shape, bool)
+        for outline in roi.coordinates(multi=True):
+            # Filled by the even-odd rule.
+            corners = outline[:, ::-1] - 0.5
+            mask ^= draw.polygon2mask(mask.shape, corners)
+        np.testing.assert_array_equal(mask, odd_cells.labels == number)
+        top, left, bottom, right = odd_cells.boxes_yxyx[number - 1]
+        box = (roi.top, roi.left, roi.bottom, roi.right)
+        assert box == (top, left, bottom, right) or not roi.composite
+        assert roi.group == odd_cells.type_ids[number - 1]
+
+
+def test_a_cell_whose_pixels_touch_at_a_corner_is_one_roi(tmp_path):
+    labels = np.zeros((9, 9), np.int32)
+    labels[1:4, 1:4] = labels[4:7, 4:7] = 1
+    cells = Cells.from_labels(labels, ("HEK",), "HEK")
+    imagej.write_rois(tmp_path / "a.zip", cells)
+    (roi,) = roifile.roiread(tmp_path / "a.zip")
+    assert roi.name == "HEK 1" and len(roi.coordinates(multi=True)) == 2
 
 
 def test_a_field_without_cells_is_an_empty_archive(tmp_path, cells):
