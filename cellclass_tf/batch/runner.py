@@ -19,11 +19,15 @@ from cellclass_tf.storage import atomic
 
 @dataclasses.dataclass
 class Outcome:
-    """What became of the jobs: results by name, and reasons of those that failed."""
+    """What became of the jobs: results by name, and reasons of those that failed.
+
+    `notes` say, a line each, what else there was.
+    """
 
     done: dict[str, Any] = dataclasses.field(default_factory=dict)
     skipped: dict[str, Any] = dataclasses.field(default_factory=dict)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def results(self) -> dict[str, Any]:
@@ -36,6 +40,7 @@ class Outcome:
             self.done | other.done,
             self.skipped | other.skipped,
             self.failures | other.failures,
+            self.notes + other.notes,
         )
 
 

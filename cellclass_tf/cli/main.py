@@ -89,6 +89,8 @@ def _report(result: Any) -> int:
         f"{len(result.done)} done, {len(result.skipped)} were done before, "
         f"{len(result.failures)} failed."
     )
+    for note in result.notes:
+        print(f"  {one_line(note)}")
     for name, reason in sorted(result.failures.items()):
         # Names may hold line breaks, and each failure has one line.
         name, reason = one_line(name), one_line(reason)

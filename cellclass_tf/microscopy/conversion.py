@@ -98,7 +98,9 @@ def convert(
         "contrast": contrast,
     }
     asked = conversion_settings.recall(root, source, given)
-    raws, failures = raw_files.find(source, cell_type, asked.group, asked.channel_files)
+    raws, failures, notes = raw_files.find(
+        source, cell_type, asked.group, asked.channel_files
+    )
     study = _open_or_create(study, raws)
     raws, unknown = _of_known_types(study, raws)
     _warn_of_groups_of_many_types(raws)
@@ -129,7 +131,7 @@ def convert(
     images = [row["image"] for rows in converted.results.values() for row in rows]
     verdicts.judge(study, images, step.engine)
     failures |= unknown | measured.failures | converted.failures
-    return batch.Outcome(converted.done, converted.skipped, failures)
+    return batch.Outcome(converted.done, converted.skipped, failures, notes)
 
 
 def _open_or_create(study, raws: Sequence[RawFile]) -> Study:

@@ -45,12 +45,14 @@ class Chosen:
       rejected: rows that are left out, since a share of blurred cells is no share of
         cells.
       failures: why raw files could not be converted, and rows are no use, by name.
+      notes: what files there were, a line for each kind.
     """
 
     study: Study
     fields: list[ChosenField]
     rejected: list[ImageRow]
     failures: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def choose_fields(
@@ -78,7 +80,7 @@ def choose_fields(
     """
     is_study = Study.exists(input)
     if is_study:
-        study, failures = Study.open(input), {}
+        study, failures, notes = Study.open(input), {}, ()
         rows = [row for row in study.rows() if cell_type in (None, row.cell_type)]
     elif cell_type:
         raise InputError(
@@ -89,7 +91,7 @@ def choose_fields(
         converted = conversion.convert(
             input, study, cell_type=MIXED, engine=engine, **conversion_options
         )
-        failures = converted.failures
+        failures, notes = converted.failures, converted.notes
         # Of earlier runs into this folder only what this input names is meant.
         images = {row["image"] for rows in converted.results.values() for row in rows}
         rows = [row for row in study.rows() if row.image in images]
@@ -116,4 +118,4 @@ def choose_fields(
         except InputError as error:
             failures[row.image] = str(error)
     rejected = [row for row in rows if row.verdict == REJECTED]
-    return Chosen(study, fields, rejected, failures)
+    return Chosen(study, fields, rejected, failures, notes)

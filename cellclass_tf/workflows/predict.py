@@ -145,7 +145,10 @@ def predict(
         ledger.write_text(output, output / RUN_FILE, text)
         report.report(output)
     return batch.Outcome(
-        outcome.done, outcome.skipped, chosen.failures | outcome.failures
+        outcome.done,
+        outcome.skipped,
+        chosen.failures | outcome.failures,
+        chosen.notes,
     )
 
 

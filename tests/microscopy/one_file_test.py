@@ -39,7 +39,7 @@ def write_raw(path, pixels, names=(STAINS,)):
 
 
 def raw_of(path):
-    (raw,), _ = raw_files.find(path, "HEK", None)
+    (raw,), _, _ = raw_files.find(path, "HEK", None)
     return raw
 
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
-import re
-
-from absl import logging
+from typing import NamedTuple
 
 from cellclass_tf.core.manifest import image_name
-from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
-from cellclass_tf.microscopy.files import channel_files
+from cellclass_tf.microscopy.files import channel_files, inventory
 from cellclass_tf.splits import groups
-from cellclass_tf.storage.paths import check_is_file, check_name
-
-_FOLDER_SUFFIX = ".zarr"
-_METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +45,20 @@ class RawFile:
         return stem_of(self.files.name)
 
 
+class Found(NamedTuple):
+    """The files to read, why others cannot be, and a line for each kind of files."""
+
+    files: list[RawFile]
+    failures: dict[str, str]
+    notes: tuple[str, ...]
+
+
 def find(
     source: pathlib.Path,
     cell_type: str | None,
     group: str | None,
     channel_pattern: str | None = None,
-) -> tuple[list[RawFile], dict[str, str]]:
+) -> Found:
     """Finds the raw files in a folder, or takes one file.
 
     Args:
@@ -68,14 +69,16 @@ def find(
       channel_pattern: see `channel_files.group`.
 
     Returns:
-      The files, sorted, and by path the reason why a file cannot be taken.
+      The files, sorted; by path or kind the reason why files cannot be taken; and notes,
+      see `inventory.Inventory`.
 
     Raises:
       InputError: if nothing is left, or an expression is none.
     """
     if not source.exists():
         raise InputError(f"{source} does not exist.")
-    paths, failures = _paths_below(source)
+    listed = inventory.take(source, readers.SUFFIXES)
+    paths, failures = list(listed.images), dict(listed.failures)
     if not paths and not failures:
         raise InputError(
             f"{source}: found no image to convert; expected files ending in "
@@ -95,53 +98,12 @@ def find(
             failures[str(path)] = str(error)
     if not found:
         raise InputError(next(iter(failures.values())))
-    return found, failures
+    return Found(found, failures, listed.notes)
 
 
 def stem_of(name: str) -> str:
     """A file's name without an image's ending; see `manifest.image_name`."""
     return image_name(name, readers.SUFFIXES)
-
-
-def _paths_below(source: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, str]]:
-    """Finds the images in a folder; other folders with an image's ending are failures."""
-    if source.is_file() or source.suffix.lower() == _FOLDER_SUFFIX:
-        return [source], {}
-    paths, failures, others = [], {}, 0
-    for folder, folders, names in os.walk(source):
-        folder = pathlib.Path(folder)
-        for name in list(folders):
-            suffix = pathlib.Path(name).suffix.lower()
-            if suffix == _FOLDER_SUFFIX:
-                paths.append(folder / name)
-            elif suffix in readers.SUFFIXES:
-                failures[str(folder / name)] = (
-                    f"{folder / name}: a folder, but its name ends like a file's. "
-                    "Rename it, or give the files in it another place."
-                )
-            # An OIF file keeps its planes in a folder beside it.
-            elif suffix != ".files" and not name.startswith("."):
-                continue
-            folders.remove(name)
-        shown = [folder / name for name in names if not name.startswith(".")]
-        images = [path for path in shown if _is_image(path)]
-        for path in images:
-            try:
-                check_name(path)
-                check_is_file(path)
-                paths.append(path)
-            except InputError as error:
-                failures[one_line(str(path))] = str(error)
-        others += len(shown) - len(images)
-    if others:
-        logging.info("%s: %d files that are no images are left out.", source, others)
-    return sorted(paths), failures
-
-
-def _is_image(path: pathlib.Path) -> bool:
-    """Whether a file ends like an image."""
-    is_thumbnail = _METAXPRESS_THUMBNAIL.search(path.name)
-    return path.suffix.lower() in readers.SUFFIXES and not is_thumbnail
 
 
 def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:

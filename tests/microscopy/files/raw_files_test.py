@@ -16,7 +16,7 @@ def test_folders_give_types_and_the_pattern_groups(tmp_path):
     # The folder above the source would match too, and must not.
     source = tmp_path / "dish9" / "raw"
     touch(source / "HEK" / "dish1_a.tif", source / "N2a" / "dish1_a.ome.tif")
-    found, failures = raw_files.find(source, None, r"[^/]+/dish\d+")
+    found, failures, _ = raw_files.find(source, None, r"[^/]+/dish\d+")
     assert not failures
     assert [(f.cell_type, f.group, f.stem) for f in found] == [
         ("HEK", "HEK/dish1", "dish1_a"),
@@ -26,19 +26,19 @@ def test_folders_give_types_and_the_pattern_groups(tmp_path):
 
 def test_the_first_group_of_a_pattern_names_the_group(tmp_path):
     touch(tmp_path / "a_well-B7_f1.tif")
-    (found,), _ = raw_files.find(tmp_path, "HEK", r"well-(\w\d)")
+    (found,), _, _ = raw_files.find(tmp_path, "HEK", r"well-(\w\d)")
     assert found.group == "B7" and found.grouped
 
 
 def test_hidden_files_and_other_endings_are_no_raw_files(tmp_path):
     touch(tmp_path / ".hidden.tif", tmp_path / "notes.txt", tmp_path / "a.TIF")
-    found, _ = raw_files.find(tmp_path, "HEK", None)
+    found, _, _ = raw_files.find(tmp_path, "HEK", None)
     assert [f.path.name for f in found] == ["a.TIF"]
 
 
 def test_odd_characters_do_not_reach_an_images_name(tmp_path):
     touch(tmp_path / "day 1 (HEK).ome.tiff")
-    (found,), _ = raw_files.find(tmp_path, "HEK", None)
+    (found,), _, _ = raw_files.find(tmp_path, "HEK", None)
     assert found.stem == "day_1_HEK_"
 
 

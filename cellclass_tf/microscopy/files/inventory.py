@@ -1,0 +1,155 @@
+"""What lies in a folder of images: each file is read, or accounted for."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from cellclass_tf.core.study import Study
+from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.storage.paths import check_is_file, check_name
+
+_FOLDER_SUFFIX = ".zarr"
+_METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".jpf", ".jpx")
+_PICTURES = (".bmp", ".gif", ".webp", ".heic", ".avi", ".mp4", ".mov")
+_VENDORS = (
+    *(".oir", ".vsi", ".ims", ".zvi", ".mvd2", ".ics", ".ids", ".lei", ".scn", ".svs"),
+    *(".ndpi", ".qptiff", ".mrxs", ".bif", ".dcm", ".flex", ".sld", ".sldy", ".obf"),
+    *(".msr", ".ipw", ".pcoraw", ".btf", ".c01", ".dib", ".nrrd", ".nii", ".mrc"),
+)
+# Endings of images that are not read, and what to do.
+FOREIGN = (
+    dict.fromkeys(_JPEG, "JPEG changes pixels to save room. Take the original files")
+    | dict.fromkeys(_PICTURES, "Export them as TIFF or PNG, without loss")
+    | dict.fromkeys(_VENDORS, "Export them as OME-TIFF from the microscope's software")
+)
+_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Inventory:
+    """What was found.
+
+    Attributes:
+      images: to be read, sorted.
+      failures: what looks like an image and is not read, and why: a line for each
+        ending, and for each file of which something else is wrong.
+      notes: a line for each kind of files that are read, and that are left out.
+    """
+
+    images: tuple[pathlib.Path, ...]
+    failures: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def take(
+    source: pathlib.Path, suffixes: Collection[str], folders: bool = True
+) -> Inventory:
+    """Goes through a folder; linked folders in it count as folders.
+
+    Args:
+      source: the folder, or a file, which is taken as it is.
+      suffixes: endings of images, in lower case.
+      folders: whether images may be folders (OME-Zarr).
+    """
+    if not source.is_dir() or (folders and source.suffix.lower() == _FOLDER_SUFFIX):
+        return Inventory((source,), {}, ())
+    images: list[pathlib.Path] = []
+    failures: dict[str, str] = {}
+    left_out = collections.defaultdict(list)
+    foreign = collections.defaultdict(list)
+    endings = {*suffixes, *FOREIGN} - (set() if folders else {_FOLDER_SUFFIX})
+    for path in _walk(source, left_out, endings):
+        suffix = path.suffix.lower()
+        if suffix in FOREIGN and suffix not in suffixes:
+            foreign[suffix].append(path)
+        elif suffix not in suffixes:
+            left_out["of other kinds"].append(path)
+        elif path.name.startswith("."):
+            left_out["hidden"].append(path)
+        elif _METAXPRESS_THUMBNAIL.search(path.name):
+            left_out["thumbnails"].append(path)
+        else:
+            try:
+                check_name(path)
+                if not (folders and suffix == _FOLDER_SUFFIX and path.is_dir()):
+                    _check_file(path)
+                images.append(path)
+            except InputError as error:
+                failures[one_line(str(path))] = str(error)
+    for suffix, paths in sorted(foreign.items()):
+        failures[one_line(f"{source}: *{suffix}")] = (
+            f"{source}: {len(paths)} files ending in {suffix} are not read "
+            f"({_named(paths)}). {FOREIGN[suffix]}."
+        )
+    failures |= _empty_folders(source, images, foreign)
+    counts = collections.Counter(path.suffix.lower() for path in images)
+    told = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items()))
+    notes = [f"read: {told}"] if told else []
+    notes += [
+        f"left out: {len(paths)} {kind} ({_named(paths)})"
+        for kind, paths in sorted(left_out.items())
+    ]
+    return Inventory(tuple(sorted(images)), failures, tuple(notes))
+
+
+def _walk(
+    source: pathlib.Path, left_out: dict[str, list], endings: Collection[str]
+) -> Iterator[pathlib.Path]:
+    """Yields files, and folders with an image's ending; each folder once, links or not."""
+    seen: set[str] = set()
+    for name, folders, files in os.walk(source, followlinks=True):
+        folder = pathlib.Path(name)
+        real = os.path.realpath(folder)
+        if real in seen:
+            left_out["folders that were there before, by a link"].append(folder)
+            folders.clear()
+            continue
+        seen.add(real)
+        for inner in sorted(folders):
+            path = folder / inner
+            suffix = path.suffix.lower()
+            # An OIF file keeps its planes in a folder beside it.
+            if inner.startswith(".") or suffix == ".files":
+                folders.remove(inner)
+            elif Study.exists(path):
+                left_out["studies"].append(path)
+                folders.remove(inner)
+            elif suffix in endings:
+                folders.remove(inner)
+                yield path
+        yield from (folder / name for name in sorted(files))
+
+
+def _check_file(path: pathlib.Path) -> None:
+    if path.is_dir():
+        raise InputError(
+            f"{path}: a folder, but its name ends like a file's. Rename it, or give the "
+            "files in it another place."
+        )
+    check_is_file(path)
+
+
+def _empty_folders(
+    source: pathlib.Path, images: Iterable[pathlib.Path], foreign: dict[str, list]
+) -> dict[str, str]:
+    """Folders right below the source, as types have them, of which nothing is read."""
+    skipped = [path for paths in foreign.values() for path in paths]
+    read = {path.relative_to(source).parts[0] for path in images}
+    empty = {p.relative_to(source).parts[0] for p in skipped if p.parent != source}
+    return {
+        one_line(f"{source / name}"): (
+            f"{source / name}: none of its files is read, and so nothing of {name}."
+        )
+        for name in sorted(empty - read)
+    }
+
+
+def _named(paths: Collection[pathlib.Path]) -> str:
+    shown = [one_line(path.name) for path in sorted(paths)[:_SHOWN]]
+    return ", ".join([*shown, "…"] if len(paths) > _SHOWN else shown)
