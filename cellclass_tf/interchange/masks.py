@@ -25,6 +25,7 @@ from cellclass_tf.interchange.importing import (
     import_cells,
 )
 from cellclass_tf.labels import components
+from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.storage import digests, lock, png
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
@@ -96,13 +97,18 @@ def import_masks(
         raise InputError(
             f"{study.manifest_path} names no images; run `cellclass convert` first."
         )
-    candidates = _candidates(study, rows, source, allow_gaps, label_components)
-    return import_cells(
+    if not source.is_dir():
+        raise InputError(f"{source}: expected a folder with label images.")
+    listed = inventory.take(source, _LABEL_SUFFIXES, folders=False)
+    found = _find_labels(source, listed)
+    candidates = _candidates(study, rows, source, found, allow_gaps, label_components)
+    outcome = import_cells(
         study,
         candidates,
         lambda row, x: _read_field(study, row, x, label_components),
         overwrite_corrected=overwrite_corrected,
     )
+    return outcome.merge(batch.Outcome(failures=listed.failures, notes=listed.notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +138,13 @@ def _candidates(
     study: Study,
     rows: Sequence[ImageRow],
     source: pathlib.Path,
+    all_labels: Sequence[_Labels],
     allow_gaps: bool,
     label_components: bool,
 ) -> list[CellsToImport]:
     by_image = collections.defaultdict(list)
     found = []
-    for labels in _find_labels(source):
+    for labels in all_labels:
         try:
             if not allow_gaps:
                 _check_numbers(labels)
@@ -165,18 +172,14 @@ def _candidates(
     return found
 
 
-def _find_labels(source: pathlib.Path) -> list[_Labels]:
-    """Finds label files below a folder, sorted; masks of single cells by field."""
-    if not source.is_dir():
-        raise InputError(f"{source}: expected a folder with label images.")
+def _find_labels(source: pathlib.Path, listed: inventory.Inventory) -> list[_Labels]:
+    """Finds label files, sorted; masks of single cells by field."""
     found, cells = [], collections.defaultdict(list)
-    for path in sorted(source.rglob("*")):
-        if path.suffix.lower() not in _LABEL_SUFFIXES or path.name.startswith("."):
-            continue
+    for path in listed.images:
         match = _ONE_CELL.fullmatch(path.stem)
         if match:
             cells[path.parent, match["name"]].append((int(match["cell"]), path))
-        elif path.is_file():
+        else:
             found.append(_Labels(_folders(path, source), path.stem, (path,)))
     for (_, name), numbered in sorted(cells.items()):
         numbers, paths = zip(*sorted(numbered), strict=True)
@@ -185,9 +188,11 @@ def _find_labels(source: pathlib.Path) -> list[_Labels]:
         folders = _folders(paths[0], source)
         found.append(_Labels(folders, name, paths, True, gaps, missing))
     if not found:
+        reasons = "".join(f"\n  {reason}" for reason in listed.failures.values())
         raise InputError(
             f"{source}: expected label images (NAME.tif, NAME.png) or masks of single "
             "cells (NAME_mask_out_K.png), in folders named after the types; found none."
+            f"{reasons}"
         )
     return found
 

@@ -392,3 +392,19 @@ def test_a_mask_of_which_nothing_is_left_is_told(study, source):
     _write(source / "a_mask_out_3.png", third)
     notes = import_masks(study, source).done["HEK/a.png"]["notes"]
     assert "a_mask_out_1.png lay under others wholly: no cell is left of it" in notes
+
+
+def test_every_file_of_the_source_is_accounted_for(study, source):
+    _write(source / "HEK" / "a.tif")
+    _write(source / "N2a" / "b.jpg", np.zeros((3, 5), np.uint8))
+    (source / "notes.txt").write_text("mine")
+    (source / "gone.png").symlink_to("nowhere")
+    outcome = import_masks(study, source)
+    assert list(outcome.done) == ["HEK/a.png"]
+    told = " ".join(outcome.failures.values())
+    assert "1 files ending in .jpg are not read (b.jpg)" in told
+    assert "so nothing of N2a" in told and "found a link to nowhere" in told
+    assert outcome.notes == (
+        "read: 1 .tif",
+        "left out: 1 of other kinds (notes.txt)",
+    )

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from cellclass_tf import errors
+from cellclass_tf.cli import main
 from cellclass_tf.core import manifest
 from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy.conversion import convert
@@ -294,6 +295,22 @@ def test_a_pixel_size_of_no_use_is_told_and_left_out(tmp_path, caplog):
     assert "3 ell, a unit that is not known. The first is " in told[0]
     assert "83.82 µm, which no light microscope has (0.0033 inch" in told[1]
     assert "into the column pixel_size_um of" in told[1]
+
+
+def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, capsys):
+    write_raw(tmp_path / "raw" / "HEK" / "a.ome.tif")
+    write_raw(tmp_path / "server" / "b.ome.tif", seed=1)
+    (tmp_path / "raw" / "N2a").symlink_to(tmp_path / "server")
+    (tmp_path / "raw" / "HEK" / "preview.jpg").write_bytes(b"")
+    (tmp_path / "raw" / "HEK" / "notes.txt").write_bytes(b"")
+    flags = [f"--input={tmp_path / 'raw'}", f"--study={tmp_path / 's'}"]
+    assert main.run(["convert", *flags, "--processes=1"]) == main.SOME_FAILED
+    told = capsys.readouterr().out
+    assert "2 done, 0 were done before, 1 failed." in told
+    assert "\n  read: 2 .tif\n  left out: 1 of other kinds (notes.txt)\n" in told
+    assert "1 files ending in .jpg are not read (preview.jpg). JPEG changes" in told
+    rows = Study.open(tmp_path / "s").rows()
+    assert [row.image for row in rows] == ["HEK/a.png", "N2a/b.png"]
 
 
 def test_one_stray_file_fails_alone(tmp_path):
