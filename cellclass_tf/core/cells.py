@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, paths, png
 
-UNKNOWN = "unknown"
 UNCERTAIN = "uncertain"
 # A call with less than this probability for its own type is uncertain, unless another
 # limit is asked for.

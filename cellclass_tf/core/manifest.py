@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from cellclass_tf.core.type_names import MIXED
+
 ACCEPTED, REJECTED = "accepted", "rejected"
-# Of fields with more than one type: their folder, their type, and their split.
-MIXED = "mixed"
 SPLITS = ("train", "validation", "test", MIXED)
 
 # The parts of a row, each of which one stage writes: convert (three of them), the judge

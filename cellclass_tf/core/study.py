@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core import type_names
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import MIXED, REJECTED, ImageRow
 from cellclass_tf.core.manifest_file import ManifestFile
 from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
@@ -25,9 +26,6 @@ from cellclass_tf.core.study_settings import (
 )
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, paths, png, safe_yaml, trash
-
-# Names that mean something else in folders and in tables.
-_RESERVED = (MIXED, UNKNOWN, "missed", "invented")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Study:
     def _of(cls, root: str | os.PathLike, settings: StudySettings) -> Study:
         study = cls(
             pathlib.Path(root),
-            settings.cell_types,
+            tuple(map(type_names.type_name, settings.cell_types)),
             dataclasses.asdict(settings.channels),
             dataclasses.asdict(settings.emission_nm),
             settings.pixel_size_um,
@@ -261,11 +259,12 @@ class Study:
         return row.pixel_size_um or self.pixel_size_um
 
     def check_cell_type(self, cell_type: str) -> str:
-        """Returns the name if the study has it (or it is `mixed`).
+        """Returns the name as the study has it (or `mixed`, however it is written).
 
         Raises:
           InputError: if the study does not know the type.
         """
+        cell_type = type_names.type_name(cell_type)
         if cell_type not in (*self.cell_types, MIXED):
             raise InputError(
                 f"Unknown cell type {cell_type!r}; {self.settings_path} has "
@@ -295,15 +294,10 @@ def check_merged(image: np.ndarray, name: str = "the image") -> None:
 
 
 def _check_cell_types(cell_types: Sequence[str], path: pathlib.Path) -> None:
-    bad = [n for n in cell_types if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", n)]
-    taken = set(cell_types) & set(_RESERVED)
-    if bad or taken or len(set(cell_types)) != len(cell_types):
+    if problem := type_names.problem_of(cell_types):
         raise InputError(
-            f"{path}: cell types must be different names of letters, digits and . + - _, "
-            f"none of them {', '.join(_RESERVED)}; got {list(cell_types)}."
+            f"{path}: {problem}. It has {', '.join(cell_types) or 'none'}."
         )
-    if not cell_types:
-        raise InputError(f"{path}: expected at least one cell type.")
 
 
 def _check_pixel_size(size_um: float | None, path: pathlib.Path) -> None:

@@ -14,7 +14,9 @@ from cellclass_tf import batch
 from cellclass_tf.annotation import cell_files, changes
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests, paths
 
@@ -251,10 +253,12 @@ def find_row(
       InputError: if no image fits, or several do.
     """
     types = {row.cell_type for row in rows}
-    folder_types = [folder for folder in folders if folder in types]
+    folder_types = [name for name in map(type_name, folders) if name in types]
     if folder_types:
         rows = [row for row in rows if row.cell_type == folder_types[-1]]
-    for name in names:
+    names = list(names)
+    # Images have no odd characters in their names, as spaces, and raw files may.
+    for name in dict.fromkeys([*names, *(image_name(name, ()) for name in names)]):
         matches = [row for row in rows if row.name == name]
         if len(matches) == 1:
             return matches[0]

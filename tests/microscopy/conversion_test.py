@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from cellclass_tf import errors
 from cellclass_tf.cli import main
 from cellclass_tf.core import manifest
 from cellclass_tf.core.study import Study
+from cellclass_tf.interchange.masks import import_masks
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import csv_json, digests, png
@@ -311,6 +313,26 @@ def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, capsy
     assert "1 files ending in .jpg are not read (preview.jpg). JPEG changes" in told
     rows = Study.open(tmp_path / "s").rows()
     assert [row.image for row in rows] == ["HEK/a.png", "N2a/b.png"]
+
+
+def test_types_are_called_as_people_call_them(tmp_path):
+    folders = ("HEK 293", unicodedata.normalize("NFD", "Zellen ä"), "N2a(2)", "MIXED")
+    for seed, folder in enumerate(folders):
+        write_raw(tmp_path / "raw" / folder / "day 1 (ü).ome.tif", seed=seed)
+    assert not convert(tmp_path / "raw", tmp_path / "s").failures
+    study = Study.open(tmp_path / "s")
+    assert study.cell_types == ("HEK 293", "N2a(2)", "Zellen ä")
+    images = [row.image for row in study.rows()]
+    assert images == [f"{name}/day_1_ü_.png" for name in (*study.cell_types, "mixed")]
+    labels = np.zeros((32, 40), np.uint16)
+    labels[5:20, 5:20] = 1
+    for folder in folders:
+        path = tmp_path / "masks" / folder / "day 1 (ü)_masks.tif"
+        path.parent.mkdir(parents=True)
+        tifffile.imwrite(path, labels)
+    outcome = import_masks(study, tmp_path / "masks")
+    assert not outcome.failures and len(outcome.done) == 4
+    assert study.read_cells(study.rows()[0]).cell_types == ("HEK 293",)
 
 
 def test_one_stray_file_fails_alone(tmp_path):

@@ -12,6 +12,7 @@ from cellclass_tf import errors
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.core.type_names import safe_type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.reading import CocoFile, CocoImage, read_coco
@@ -45,7 +46,11 @@ class ListedImage:
         return sorted({self.type_named(study, name) for name in names})
 
     def type_named(self, study: Study, category: str) -> str:
-        for name in (category, safe(category)):
+        for name in (
+            category,
+            safe_type_name(category),
+            _as_earlier_versions(category),
+        ):
             if name in (*study.cell_types, UNKNOWN):
                 return name
         raise InputError(
@@ -195,6 +200,6 @@ def _names(entry: ListedImage) -> list[str]:
     return [entry.image.file_name, *([before] if isinstance(before, str) else [])]
 
 
-def safe(category: str) -> str:
-    """A category's name as that of a type."""
+def _as_earlier_versions(category: str) -> str:
+    """What a category's name became as that of a type, before types had spaces."""
     return re.sub(r"[^A-Za-z0-9._+-]", "-", category)

@@ -58,8 +58,8 @@ def import_coco(
 
     Args:
       study: the study, or its folder; where there is none, it is made, with the used
-        categories as types in the order of their ids. What is none of A-Z a-z 0-9 . _ +
-        - in a name becomes -.
+        categories as types in the order of their ids. What types cannot have in their
+        names (see `type_names`) becomes -.
       source: a JSON file; or a folder with some, with a folder `annotations` that holds
         some, or with folders that hold _annotations.coco.json.
       group: regular expression; what it matches last in an added image's file_name names

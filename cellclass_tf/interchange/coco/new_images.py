@@ -13,9 +13,10 @@ from typing import Any
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.core.type_names import safe_type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
-from cellclass_tf.interchange.coco.entries import ListedImage, safe
+from cellclass_tf.interchange.coco.entries import ListedImage
 from cellclass_tf.interchange.coco.reading import CocoFile, drawn_cells_of
 from cellclass_tf.splits import assignment, groups, near_duplicates
 from cellclass_tf.storage import digests, ledger, paths, png
@@ -32,8 +33,8 @@ def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
     for names in (used, listed):
         by_type = collections.defaultdict(dict)
         for name in names:
-            if safe(name) != UNKNOWN:
-                by_type[safe(name)][name] = True
+            if safe_type_name(name) != UNKNOWN:
+                by_type[safe_type_name(name)][name] = True
         for cell_type, same in by_type.items():
             if len(same) > 1:
                 raise InputError(

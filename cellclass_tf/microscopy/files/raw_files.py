@@ -7,6 +7,7 @@ import pathlib
 from typing import NamedTuple
 
 from cellclass_tf.core.manifest import image_name
+from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files, inventory
@@ -91,7 +92,7 @@ def find(
     for file_set in sets:
         path = file_set.paths[0]
         try:
-            name = cell_type or _type_from_folder(path, source)
+            name = type_name(cell_type or _type_from_folder(path, source))
             group_name = _group_of(file_set, source, name, pattern)
             found.append(RawFile(file_set, name, group_name, bool(pattern)))
         except InputError as error:

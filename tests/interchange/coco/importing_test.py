@@ -249,7 +249,7 @@ def test_embryos_of_roboflow_become_a_study(assets, tmp_path):
     outcome = import_coco(tmp_path / "new", tmp_path / "some", group=r"^\dd\d+")
     assert not outcome.failures
     study = Study.open(tmp_path / "new")
-    assert study.cell_types == ("correct-stage", "incorrect-stage")
+    assert study.cell_types == ("correct stage", "incorrect stage")
     rows = study.rows()
     assert {row.group for row in rows} == {"5d34", "6d40"}
     cells = [study.read_cells(row) for row in rows]

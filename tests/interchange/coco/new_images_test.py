@@ -107,15 +107,15 @@ def test_image_with_a_bad_outline_is_not_added(study, write_coco, change):
 
 def test_types_are_the_used_categories(write_coco, change):
     path = change(write_coco(), "categories", 1, name="correct stage")
-    assert types_of_new_study([read_coco(path)]) == ["correct-stage"]
+    assert types_of_new_study([read_coco(path)]) == ["correct stage"]
     change(path, "categories", 1, name="unknown")
-    assert types_of_new_study([read_coco(path)]) == ["cells-of-Roboflow"]
+    assert types_of_new_study([read_coco(path)]) == ["cells of Roboflow"]
 
 
 def test_categories_that_would_be_one_type_are_refused(write_coco, change):
-    names = [{"id": 5, "name": "a b"}, {"id": 6, "name": "a-b"}]
+    names = [{"id": 5, "name": "a:b"}, {"id": 6, "name": "a|b"}]
     path = change(write_coco(categories=names), "annotations", 0, category_id=6)
-    with pytest.raises(InputError, match="'a b', 'a-b' would both be the type a-b"):
+    with pytest.raises(InputError, match="'a:b', 'a.b' would both be the type a-b"):
         types_of_new_study([read_coco(path)])
     path = write_coco(categories=[], annotations=[])
     with pytest.raises(InputError, match="expected categories"):
