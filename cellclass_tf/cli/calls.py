@@ -25,6 +25,10 @@ def import_(
         "masks": {"allow_gaps": allow_gaps, "label_components": label_components},
         "coco": {"group": group},
     }
+    for of_format, named in options.items():
+        given = [name for name, value in named.items() if value]
+        if given and of_format != format:
+            raise InputError(f"--{given[0]} is for --format={of_format}, not {format}.")
     function = getattr(cellclass_tf, f"import_{format}")
     outcome = function(
         study,
@@ -59,6 +63,10 @@ def export(
 
     if bool(study) == bool(predictions):
         raise InputError("Expected either --study or --predictions.")
+    if first is not None and format != "cellpose":
+        raise InputError(f"--first is for --format=cellpose, not {format}.")
+    if segmentation != "rle" and not (study and format == "coco"):
+        raise InputError("--segmentation is for --format=coco of a --study.")
     if study and format == "coco":
         return cellclass_tf.export_coco(study, output, segmentation=segmentation)
     if format == "cellpose":

@@ -75,6 +75,19 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
     assert "number 1 is missing" in str(outcome.failures)
 
 
+def test_flags_of_another_format_are_refused(study, run):
+    for values, reason in (
+        (("coco", "x", True, False, None, False), "--allow_gaps is for --format=masks"),
+        (("masks", "x", False, False, "d", False), "--group is for --format=coco"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            calls.import_(str(study.root), *values)
+    with pytest.raises(InputError, match="--first is for --format=cellpose"):
+        export("out", format="coco", study=study.root, first=3)
+    with pytest.raises(InputError, match="--segmentation is for --format=coco of"):
+        export("out", format="coco", predictions=run, segmentation="polygons")
+
+
 @pytest.mark.parametrize("format", ["imagej", "coco", "cellpose"])
 def test_export_takes_a_study_or_predictions_and_not_both(study, run, format):
     for given in ({}, {"study": study.root, "predictions": run}):
