@@ -9,6 +9,9 @@ from cellclass_tf import batch
 from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.workflows import demo as demonstration
 
+# What a flag is that nobody gave.
+_UNSAID = (None, False, "left_out")
+
 
 def import_(
     study: str,
@@ -16,6 +19,7 @@ def import_(
     source: str,
     allow_gaps: bool,
     label_components: bool,
+    crowds: str,
     group: str | None,
     overwrite_corrected: bool,
 ) -> Any:
@@ -23,10 +27,10 @@ def import_(
 
     options = {
         "masks": {"allow_gaps": allow_gaps, "label_components": label_components},
-        "coco": {"group": group},
+        "coco": {"group": group, "crowds": crowds},
     }
     for of_format, named in options.items():
-        given = [name for name, value in named.items() if value]
+        given = [name for name, value in named.items() if value not in _UNSAID]
         if given and of_format != format:
             raise InputError(f"--{given[0]} is for --format={of_format}, not {format}.")
     function = getattr(cellclass_tf, f"import_{format}")

@@ -248,6 +248,12 @@ COMMANDS = {
                 default=False,
             ),
             Flag(
+                "crowds",
+                "What COCO's annotations with iscrowd are; cells, as CVAT writes masks.",
+                choices=("left_out", "cells"),
+                default="left_out",
+            ),
+            Flag(
                 "group",
                 "Of new COCO images: regular expression that names dish or slide.",
             ),

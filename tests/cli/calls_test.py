@@ -59,7 +59,7 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
         mask[rows] = 255
         png.write_png(source / "mixed" / f"b_mask_out_{number}.png", mask)
     outcome = calls.import_(
-        str(study.root), "masks", str(source), True, False, None, False
+        str(study.root), "masks", str(source), True, False, "left_out", None, False
     )
     assert sorted(outcome.done) == ["mixed/a.png", "mixed/b.png"]
     assert capsys.readouterr().out.splitlines() == [
@@ -70,15 +70,21 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
     # A number is missing, which not everyone allows.
     png.write_png(source / "mixed" / "b_mask_out_5.png", mask)
     outcome = calls.import_(
-        str(study.root), "masks", str(source), False, False, None, False
+        str(study.root), "masks", str(source), False, False, "left_out", None, False
     )
     assert "number 1 is missing" in str(outcome.failures)
 
 
 def test_flags_of_another_format_are_refused(study, run):
     for values, reason in (
-        (("coco", "x", True, False, None, False), "--allow_gaps is for --format=masks"),
-        (("masks", "x", False, False, "d", False), "--group is for --format=coco"),
+        (
+            ("coco", "x", True, False, "left_out", None, False),
+            "--allow_gaps is for --format=masks",
+        ),
+        (
+            ("masks", "x", False, False, "left_out", "d", False),
+            "--group is for --format=coco",
+        ),
     ):
         with pytest.raises(InputError, match=reason):
             calls.import_(str(study.root), *values)

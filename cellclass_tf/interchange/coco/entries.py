@@ -89,12 +89,13 @@ def json_files(source: pathlib.Path) -> tuple[list[pathlib.Path], pathlib.Path]:
 
 
 def read_all(
-    paths: Sequence[pathlib.Path], root: pathlib.Path
+    paths: Sequence[pathlib.Path], root: pathlib.Path, *, crowds_are_cells: bool = False
 ) -> tuple[list[CocoFile], dict[str, str]]:
+    """Returns the files that are COCO, and why others are none, by name."""
     cocos, failures = [], {}
     for path in paths:
         try:
-            cocos.append(read_coco(path))
+            cocos.append(read_coco(path, crowds_are_cells=crowds_are_cells))
         except InputError as error:
             name = path.relative_to(root).as_posix()
             failures[name] = errors.one_line(str(error))

@@ -29,6 +29,8 @@ from cellclass_tf.interchange.importing import (
 from cellclass_tf.splits import groups
 from cellclass_tf.storage import lock
 
+CROWDS = ("left_out", "cells")
+
 
 @process_state.keep()
 @lock.writes("study", creates=True)
@@ -37,6 +39,7 @@ def import_coco(
     source: str | os.PathLike,
     *,
     group: str | None = None,
+    crowds: str = "left_out",
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
     """Brings the cells of COCO instances files into a study.
@@ -49,8 +52,7 @@ def import_coco(
     becomes green, the cytoplasm, with no nuclei. It gets the one type of its cells, or
     `mixed`.
 
-    Outlines alone count: an annotation without one fails its image, crowds are left out,
-    and where cells overlap the smaller one gets the pixel. An image without annotations
+    Outlines alone count: an annotation without one fails its image, and where cells overlap the smaller one gets the pixel. An image without annotations
     has no cells; if the study has some in it, it fails. What fails harms no other image.
 
     See `importing.import_cells` for what the manifest says of the cells; annotator_sha256
@@ -65,6 +67,8 @@ def import_coco(
       group: regular expression; what it matches last in an added image's file_name names
         its acquisition group (its first group, if it has one). Otherwise `group` in the
         file does, as `export_coco` writes it, or each image is a group of its own.
+      crowds: what annotations with `iscrowd` 1 are: 'left_out', since each stands for
+        several cells, or 'cells', as CVAT writes masks.
       overwrite_corrected: whether files that were imported before, and have not changed
         since, are imported all the same, and those that remove cells from corrected
         fields. The old cells are kept in STUDY/.trash/DATE.
@@ -78,7 +82,9 @@ def import_coco(
     """
     pattern = groups.pattern_of(group)
     paths, root = json_files(pathlib.Path(source))
-    cocos, failures = read_all(paths, root)
+    if crowds not in CROWDS:
+        raise InputError(f"Unknown crowds {crowds!r}; known are {', '.join(CROWDS)}.")
+    cocos, failures = read_all(paths, root, crowds_are_cells=crowds == "cells")
     is_new = not Study.exists(study)
     types = types_of_new_study(cocos) if is_new else ()
     study = Study.open_or_create(study, types)

@@ -73,11 +73,16 @@ class CocoFile:
         return tuple(name for id_, name in self.categories.items() if id_ in used)
 
 
-def read_coco(path: str | os.PathLike) -> CocoFile:
+def read_coco(path: str | os.PathLike, *, crowds_are_cells: bool = False) -> CocoFile:
     """Reads a COCO instances file; outlines are looked at by `drawn_cells_of`.
 
     Ids are numbers or texts; 1.0 and "1" are 1, as programs write that save a table in
     between.
+
+    Args:
+      path: of the file.
+      crowds_are_cells: whether annotations with `iscrowd` 1 are cells as others are, as
+        CVAT writes masks; otherwise each stands for several cells, and is left out.
 
     Raises:
       InputError: if the file is no such JSON, an id occurs twice, or an annotation names
@@ -92,6 +97,8 @@ def read_coco(path: str | os.PathLike) -> CocoFile:
     }
     annotations = collections.defaultdict(list)
     for annotation in sections["annotations"].values():
+        if crowds_are_cells:
+            annotation["iscrowd"] = 0
         image_id = _id_of(annotation.get("image_id"))
         if image_id not in sections["images"]:
             raise InputError(
@@ -152,8 +159,8 @@ def drawn_cells_of(
         raise InputError(
             f"{coco.path}: image {image.file_name}: of its {len(image.annotations)} "
             f"annotations none is left ({crowds} are of crowds, iscrowd 1, as CVAT writes "
-            f"masks; {empty} cover no pixel), and that is no field without cells. Export "
-            "them as polygons, or set iscrowd to 0."
+            f"masks; {empty} cover no pixel), and that is no field without cells. If each "
+            "is a cell, say --crowds=cells."
         )
     notes = [
         (crowds, f"{crowds} annotations of crowds (iscrowd) were left out"),

@@ -264,3 +264,17 @@ def test_boxes_of_roboflow_are_refused(assets, tmp_path):
     outcome = import_coco(tmp_path / "new", assets / "coco" / "rbc_wbc_boxes_only")
     assert not outcome.done
     assert all("boxes only" in failure for failure in outcome.failures.values())
+
+
+def test_masks_of_cvat_are_cells_where_the_user_says_so(write_coco, change, tmp_path):
+    path = write_coco()
+    for number in (0, 1):
+        path = change(path, "annotations", number, iscrowd=1)
+    failures = import_coco(tmp_path / "new", path).failures
+    assert all("--crowds=cells" in reason for reason in failures.values())
+    outcome = import_coco(tmp_path / "new", path, crowds="cells")
+    assert len(outcome.done) == 2 and not outcome.failures
+    study = Study.open(tmp_path / "new")
+    assert [len(study.read_cells(row)) for row in study.rows()] == [1, 1]
+    with pytest.raises(InputError, match="Unknown crowds 'all'"):
+        import_coco(tmp_path / "new", path, crowds="all")
