@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cellclass_tf.core.type_names import MIXED
+from cellclass_tf.core.type_names import MIXED, is_of_windows, type_name
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 SPLITS = ("train", "validation", "test", MIXED)
@@ -132,7 +132,8 @@ def columns_of(*parts: str) -> tuple[str, ...]:
 def image_name(file_name: str, endings: Iterable[str] | None = None) -> str:
     """Returns the NAME of the image of a file: without its ending, odd characters as '_'.
 
-    It never begins with a dot, and is neither empty nor longer than names may be.
+    It never begins with a dot, is neither empty nor longer than names may be, and none
+    that Windows keeps for itself.
 
     Args:
       file_name: without folders.
@@ -141,7 +142,8 @@ def image_name(file_name: str, endings: Iterable[str] | None = None) -> str:
     """
     known = r"\.[^.]*" if endings is None else "|".join(map(re.escape, endings))
     stem = re.sub(rf"(?<=.)(\.ome)?({known})$", "", file_name, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.+-]+", "_", stem).lstrip(".")[:100] or "_"
+    name = re.sub(r"[^\w.+-]+", "_", stem).lstrip(".")[:100] or "_"
+    return f"_{name}" if is_of_windows(name) else name
 
 
 class Cost(NamedTuple):
@@ -274,6 +276,7 @@ _NO = [
 _NUMBER = r"[\d.,]+(e[+-]?\d+)?"
 _LIMITS = _matching(rf"-?{_NUMBER}--?{_NUMBER}", "two numbers such as 90-4000")
 _PARSER_OF_COLUMN = {
+    "cell_type": type_name,
     "verdict": _one_of(ACCEPTED, REJECTED),
     "split": _one_of(*SPLITS),
     "nuclei_limits": _LIMITS,

@@ -34,6 +34,11 @@ def safe_type_name(text: str) -> str:
     return name if re.match(r"[^\W_]", name) else f"type {name}".strip()
 
 
+def is_of_windows(name: str) -> bool:
+    """Whether Windows keeps a name of a file or folder for itself, as con or nul.txt."""
+    return bool(_OF_WINDOWS.fullmatch(name))
+
+
 def problem_of(names: Sequence[str]) -> str:
     """Returns why names cannot be those of a study's types; '' if they can."""
     if not names:
@@ -54,7 +59,7 @@ def problem_of(names: Sequence[str]) -> str:
 def _problem_of_one(name: str) -> str:
     if name.casefold() in _RESERVED:
         return f"means something else; so do {', '.join(_RESERVED)}"
-    if _OF_WINDOWS.fullmatch(name):
+    if is_of_windows(name):
         return "is no name of a folder on Windows"
     if type_name(name) != name:
         return "has spaces around it, or letters that are not composed (NFC)"

@@ -37,6 +37,17 @@ def test_only_known_endings_go_where_they_are_named():
     assert image_name("plate.1.tif", [".tif"]) == "plate.1"
     assert image_name("plate.1", [".tif"]) == "plate.1"
     assert image_name("plate.1") == "plate"
+    # Windows keeps these for itself.
+    assert (
+        image_name("con.tif") == "_con"
+        and image_name("NUL.ome.tif", [".tif"]) == "_NUL"
+    )
+
+
+@pytest.mark.parametrize("text", ["Mixed", "MIXED", "mixed "])
+def test_mixed_is_understood_however_it_is_written(text):
+    row = manifest.row_from_strings({"image": "mixed/a.png", "cell_type": text})
+    assert row.cell_type == "mixed"
 
 
 def test_a_row_comes_back_from_its_strings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from cellclass_tf.core.study import ImageRow, Study
@@ -16,6 +17,8 @@ class Names:
     def __init__(self, study: Study):
         self._owners: dict[str, ImageRow] = {row.stem: row for row in study.rows()}
         self._taken: set[str] = set()
+        # Some file systems do not tell capitals apart, or how letters are composed.
+        self._folded = set(map(_folded, self._owners))
 
     def take(self, raw: RawFile, suffixes: Sequence[str]) -> str | None:
         """TYPE/NAME; where that is taken, with the ending, or the folder before it."""
@@ -30,12 +33,19 @@ class Names:
             stems = [f"{raw.cell_type}/{name}{suffix}" for suffix in suffixes]
             if all(self._is_free(stem, raw) for stem in stems):
                 self._taken.update(stems)
+                self._folded.update(map(_folded, stems))
                 return f"{raw.cell_type}/{name}"
         return None
 
     def _is_free(self, stem: str, raw: RawFile) -> bool:
         owner = self._owners.get(stem)
-        return stem not in self._taken and (owner is None or _is_of(owner, raw))
+        if owner is None:
+            return _folded(stem) not in self._folded
+        return stem not in self._taken and _is_of(owner, raw)
+
+
+def _folded(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _is_of(row: ImageRow, raw: RawFile) -> bool:

@@ -47,3 +47,25 @@ def test_where_no_name_is_left_there_is_none(tmp_path):
     names = image_names.Names(Study.create(tmp_path / "s"))
     found = [names.take(raw("x/a.tif"), [""]) for _ in range(5)]
     assert found == ["HEK/a", "HEK/x_a", "HEK/a_tif", "HEK/x_a_tif", None]
+
+
+def test_names_that_differ_in_capitals_alone_are_kept_apart(tmp_path):
+    study = Study.create(tmp_path / "s")
+    study.update([ImageRow("HEK/B.png", "HEK", raw_file="z/B.tif", raw_sha256="x")])
+    names = image_names.Names(study)
+    paths = (
+        "x/Dish.tif",
+        "x/dish.tif",
+        "y/b.tif",
+        "z/B.tif",
+        "x/ü.tif",
+        "x/u\u0308.tif",
+    )
+    assert [names.take(raw(path), [""]) for path in paths] == [
+        "HEK/Dish",
+        "HEK/x_dish",
+        "HEK/y_b",
+        "HEK/B",
+        "HEK/ü",
+        "HEK/x_u_",
+    ]
