@@ -46,7 +46,7 @@ def test_only_known_endings_go_where_they_are_named():
 
 @pytest.mark.parametrize("text", ["Mixed", "MIXED", "mixed "])
 def test_mixed_is_understood_however_it_is_written(text):
-    row = manifest.row_from_strings({"image": "mixed/a.png", "cell_type": text})
+    row = row_from_strings({"image": "mixed/a.png", "cell_type": text})
     assert row.cell_type == "mixed"
 
 

@@ -59,7 +59,7 @@ def test_names_that_differ_in_capitals_alone_are_kept_apart(tmp_path):
         "y/b.tif",
         "z/B.tif",
         "x/ü.tif",
-        "x/u\u0308.tif",
+        "x/Ü.tif",
     )
     assert [names.take(raw(path), [""]) for path in paths] == [
         "HEK/Dish",
@@ -67,5 +67,5 @@ def test_names_that_differ_in_capitals_alone_are_kept_apart(tmp_path):
         "HEK/y_b",
         "HEK/B",
         "HEK/ü",
-        "HEK/x_u_",
+        "HEK/x_Ü",
     ]
