@@ -86,6 +86,12 @@ def recover_folder(path: pathlib.Path) -> None:
             old.replace(path)
 
 
+def recover_folders(parent: pathlib.Path) -> None:
+    """Recovers every folder in `parent`; nobody else may be replacing one there."""
+    for old in parent.glob(f"{_OLD_PREFIX}*"):
+        recover_folder(old.with_name(old.name.removeprefix(_OLD_PREFIX)))
+
+
 @contextlib.contextmanager
 def temporary_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a new folder that is removed in the end, unless it was moved away."""

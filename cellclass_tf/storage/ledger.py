@@ -220,16 +220,21 @@ def ledger_of(root: pathlib.Path, path: pathlib.Path) -> Ledger:
 def remove_leftovers(root: pathlib.Path) -> None:
     """Removes what killed processes left half-written below a folder of results.
 
+    A folder that one of them was about to replace is brought back. Call it with the lock.
     That is in the folder itself, where it keeps journals and what was set aside, and
     wherever results were written that it remembers; files of people may fill the rest.
     """
-    atomic.remove_leftovers(root)
+    folders = [root]
     walks = (os.walk(root / name) for name in (".journal", trash.TRASH_FOLDER))
     for name, _, _ in itertools.chain(*walks):
         folder = pathlib.Path(name)
-        atomic.remove_leftovers(folder)
+        folders.append(folder)
         if folder.is_relative_to(_ledgers(root)):
-            atomic.remove_leftovers(root / folder.relative_to(_ledgers(root)))
+            folders.append(root / folder.relative_to(_ledgers(root)))
+    for folder in folders:
+        # First, as one may itself be a leftover.
+        atomic.recover_folders(folder)
+        atomic.remove_leftovers(folder)
 
 
 def _ledgers(root: pathlib.Path) -> pathlib.Path:

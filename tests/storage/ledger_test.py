@@ -3,7 +3,7 @@
 import pytest
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import ledger
+from cellclass_tf.storage import atomic, ledger
 from cellclass_tf.storage.ledger import Ledger, Written
 
 
@@ -101,3 +101,18 @@ def test_links_and_folders_in_the_way_are_a_persons(tmp_path):
     with pytest.raises(InputError, match="is there already"):
         write(tmp_path, "two")
     assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+def test_folders_that_were_being_replaced_come_back(tmp_path):
+    path = tmp_path / "HEK" / "a.ome.zarr"
+    with ledger.replace(tmp_path, path, folder=True) as temporary:
+        (temporary / "whole").touch()
+    # As a process leaves them that is killed between two steps of a change of places,
+    # once of the folder itself and once of one half-written; no process has that number.
+    path.rename(path.with_name(".old-a.ome.zarr"))
+    writer = atomic._writer(2**22 + 1)
+    (path.parent / f".old-.part-{writer}-1").mkdir()
+    (path.parent / f".part-{writer}-2").mkdir()
+    ledger.remove_leftovers(tmp_path)
+    assert [file.name for file in path.parent.iterdir()] == ["a.ome.zarr"]
+    assert (path / "whole").exists() and ledger.is_own(tmp_path, path)
