@@ -11,6 +11,9 @@ import numpy as np
 # (300 dots an inch are 85 µm).
 PIXEL_SIZES_UM = (0.005, 50.0)
 
+# What joins the files of one field, and their SHA-256s, in records of where it is from.
+FILE_SEPARATOR = "|"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Micrograph:
@@ -24,8 +27,8 @@ class Micrograph:
       pixel_size_um: width of a pixel in the specimen in µm; None if not recorded.
       pixel_size_problem: why the width that the file records is no use; '' if it is of
         use, or the file records none.
-      file: path of the raw file.
-      sha256: of the raw file.
+      file: path of the raw file; of several, joined by FILE_SEPARATOR.
+      sha256: of the raw file, or files in the same order.
       reader: library that read it, with its version.
       scene: position in a file that holds several fields, from 0.
       scene_name: what the file calls that position, such as a well.

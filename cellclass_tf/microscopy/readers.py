@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
 import pathlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.core.micrograph import FILE_SEPARATOR, Micrograph
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import (
     base,
@@ -75,17 +76,49 @@ def read_micrographs(
         )
     path = pathlib.Path(path)
     known = format_of(path)
-    try:
+    with _clear_errors(path, known):
         library = f"{known.library} {_version(known.library)}"
-        sha256 = digests.sha256_of(path) if hashed else ""
+        origin = _origin(known.files(path), library, hashed)
         number = -1
         for number, scene in enumerate(known.scenes(path)):
-            yield from _fields(path, scene, number, projection, sha256, library)
+            yield from _fields(path, scene, number, projection, origin)
         if number < 0:
             raise InputError(
                 f"{path}: a {known.name} file without an image. It may be truncated: "
                 "copy it again from the microscope."
             )
+
+
+def files_of(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
+    """Returns the files that hold a part of the images of a file, itself first.
+
+    Raises:
+      PartOfAnother: if all that it holds is a part of another's image.
+      InputError: as `read_micrographs`.
+    """
+    path = pathlib.Path(path)
+    known = format_of(path)
+    with _clear_errors(path, known):
+        return known.files(path)
+
+
+def _origin(
+    paths: Sequence[pathlib.Path], library: str, hashed: bool
+) -> dict[str, str]:
+    """What every field tells of the files that it came from."""
+    hashes = (digests.sha256_of(path) for path in paths) if hashed else ()
+    return {
+        "file": FILE_SEPARATOR.join(map(str, paths)),
+        "sha256": FILE_SEPARATOR.join(hashes),
+        "reader": library,
+    }
+
+
+@contextlib.contextmanager
+def _clear_errors(path: pathlib.Path, known: base.Format) -> Iterator[None]:
+    """Makes an InputError of whatever a library says."""
+    try:
+        yield
     except InputError:
         raise
     except (ImportError, importlib.metadata.PackageNotFoundError) as error:
@@ -163,7 +196,7 @@ def _one_line(error: Exception) -> str:
     return textwrap.shorten(str(error), 200)
 
 
-def _fields(path, scene: base.Scene, number, projection, sha256, library):
+def _fields(path, scene: base.Scene, number, projection, origin: dict[str, str]):
     """Yields a scene's time points."""
     check_image_size(*scene.size_yx, path)
     times, depth, count = scene.size_tzc
@@ -192,9 +225,7 @@ def _fields(path, scene: base.Scene, number, projection, sha256, library):
             tuple(channel.emission_nm for channel in scene.channels),
             pixel_size_um=scene.pixel_size.um,
             pixel_size_problem=scene.pixel_size.problem,
-            file=str(path),
-            sha256=sha256,
-            reader=library,
+            **origin,
             scene=number,
             scene_name=scene.name,
             time=time,

@@ -15,6 +15,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.predictions import (
     CELLS_FILE,
     LABELS_FOLDER,
@@ -41,8 +42,6 @@ from cellclass_tf.storage import paths
 
 # What lies in these folders, of predictions and of a study, belongs to one image.
 _FOLDERS = (LABELS_FOLDER, OVERLAYS_FOLDER, "images", "cells")
-# Joins the files of a field with one file a channel, and likewise their SHA-256.
-_SEPARATOR = "|"
 _MOST_TRIED = 200
 
 
@@ -286,8 +285,8 @@ def _conversion_links(entry: PredictedImage, row: ImageRow | None) -> list[Link]
 def _raw_links(
     entry: PredictedImage, root: pathlib.Path, raw: str | os.PathLike | None
 ) -> list[Link]:
-    names = entry.raw_file.split(_SEPARATOR)
-    digests = entry.raw_sha256.split(_SEPARATOR)
+    names = entry.raw_file.split(FILE_SEPARATOR)
+    digests = entry.raw_sha256.split(FILE_SEPARATOR)
     if len(digests) == 1 and digests[0]:
         # The separator may be part of a single file's name.
         names = [entry.raw_file]

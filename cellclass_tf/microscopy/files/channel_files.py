@@ -8,20 +8,20 @@ import itertools
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.core.micrograph import FILE_SEPARATOR, Micrograph
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy.formats import base
 
 # Plate_B02_s1_w1.TIF, with or without the identifier that the software puts behind w1.
 METAXPRESS = (
     r"_(?P<channel>w\d)"
     r"([0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12})?(?=\.tiff?$)"
 )
-# What joins the parts of a set in the manifest's columns raw_file and raw_sha256.
-SEPARATOR = "|"
 
 _MOST_CHANNELS = 16
 
@@ -31,8 +31,9 @@ class FileSet:
     """The files of one field, or of one file with all its channels.
 
     Attributes:
-      paths: one a channel; a single one if the file holds all channels.
-      channels: what the names call the channels; empty for a single file.
+      paths: one a channel; or a single one, with whatever else holds a part of what it
+        holds, see `readers.files_of`.
+      channels: what the names call the channels; empty if the first file tells.
       name: the file's name without the channel's part.
     """
 
@@ -41,10 +42,24 @@ class FileSet:
     name: str
 
 
-def group(
-    paths: Sequence[pathlib.Path], pattern: str | None
-) -> tuple[list[FileSet], dict[str, str]]:
-    """Puts files together that are the channels of one field.
+class Grouped(NamedTuple):
+    """Sets of files.
+
+    Attributes:
+      sets: in the order of their first files.
+      failures: by path why a file belongs to none.
+      parts: files that are read with the set of another, since they say so.
+    """
+
+    sets: list[FileSet]
+    failures: dict[str, str]
+    parts: list[pathlib.Path]
+
+
+def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
+    """Puts files together that are parts of one field.
+
+    What the files themselves say (OME-TIFF) holds before what their names say.
 
     Args:
       paths: of all files, sorted.
@@ -52,16 +67,28 @@ def group(
         names that are alike without what it matches are one field. None knows
         MetaXpress's names and leaves every other file alone.
 
-    Returns:
-      The sets in the order of their first files, and by path why a file belongs to none.
-
     Raises:
       InputError: if the pattern is no regular expression or has no group `channel`.
     """
     expression = _compile(pattern)
-    sets = collections.defaultdict(dict)
-    failures = {}
+    sets: dict[tuple[pathlib.Path, str], dict[str, pathlib.Path]]
+    sets, whole = collections.defaultdict(dict), []
+    failures, parts = {}, []
     for path in paths:
+        try:
+            files = readers.files_of(path)
+        except base.PartOfAnother as error:
+            if error.whole in paths:
+                parts.append(path)
+            else:
+                failures[str(path)] = str(error)
+            continue
+        # Whoever reads it tells what is wrong, and of no other file.
+        except InputError:
+            files = (path,)
+        if len(files) > 1:
+            whole.append(FileSet(files, (), path.name))
+            continue
         match = expression.search(path.name)
         channel = match["channel"] if match else ""
         if pattern and not channel:
@@ -78,7 +105,9 @@ def group(
             )
             continue
         of_set[channel] = path
-    return [_file_set(name, found) for (_, name), found in sets.items()], failures
+    found = [_file_set(name, of_set) for (_, name), of_set in sets.items()]
+    found = sorted([*found, *whole], key=lambda file_set: file_set.paths[0])
+    return Grouped(found, failures, parts)
 
 
 def read(
@@ -97,7 +126,7 @@ def read(
       InputError: as `readers.read_micrographs`, and if a file has more than one channel
         or the files differ in size or in number of fields.
     """
-    if len(paths) == 1:
+    if not channels:
         yield from readers.read_micrographs(
             paths[0], projection=projection, hashed=hashed
         )
@@ -129,8 +158,8 @@ def _join_channels(fields, paths, channels) -> Micrograph:
         pixels=np.concatenate([field.pixels for field in fields]),
         channel_names=tuple(names),
         emissions_nm=tuple((field.emissions_nm or (None,))[0] for field in fields),
-        file=SEPARATOR.join(field.file for field in fields),
-        sha256=SEPARATOR.join(field.sha256 for field in fields),
+        file=FILE_SEPARATOR.join(field.file for field in fields),
+        sha256=FILE_SEPARATOR.join(field.sha256 for field in fields),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.microscopy.files import channel_files, raw_files
+from cellclass_tf.microscopy.files import raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.storage import digests
 
@@ -53,4 +54,4 @@ def _is_of(row: ImageRow, raw: RawFile) -> bool:
     if row.raw_file == raw.name:
         return True
     found = (digests.sha256_of(path) for path in raw.files.paths)
-    return row.raw_sha256 == channel_files.SEPARATOR.join(found)
+    return row.raw_sha256 == FILE_SEPARATOR.join(found)

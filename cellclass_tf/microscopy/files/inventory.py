@@ -85,14 +85,14 @@ def take(
     for suffix, paths in sorted(foreign.items()):
         failures[one_line(f"{source}: *{suffix}")] = (
             f"{source}: {len(paths)} files ending in {suffix} are not read "
-            f"({_named(paths)}). {FOREIGN[suffix]}."
+            f"({named(paths)}). {FOREIGN[suffix]}."
         )
     failures |= _empty_folders(source, images, foreign)
     counts = collections.Counter(path.suffix.lower() for path in images)
     told = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items()))
     notes = [f"read: {told}"] if told else []
     notes += [
-        f"left out: {len(paths)} {kind} ({_named(paths)})"
+        f"left out: {len(paths)} {kind} ({named(paths)})"
         for kind, paths in sorted(left_out.items())
     ]
     return Inventory(tuple(sorted(images)), failures, tuple(notes))
@@ -150,6 +150,7 @@ def _empty_folders(
     }
 
 
-def _named(paths: Collection[pathlib.Path]) -> str:
+def named(paths: Collection[pathlib.Path]) -> str:
+    """The first of some files, as a note tells of them."""
     shown = [one_line(path.name) for path in sorted(paths)[:_SHOWN]]
     return ", ".join([*shown, "…"] if len(paths) > _SHOWN else shown)

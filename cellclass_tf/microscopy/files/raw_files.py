@@ -7,6 +7,7 @@ import pathlib
 from typing import NamedTuple
 
 from cellclass_tf.core.manifest import image_name
+from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
@@ -38,7 +39,7 @@ class RawFile:
     @property
     def name(self) -> str:
         """The paths, as the manifest's column raw_file has them."""
-        return channel_files.SEPARATOR.join(map(str, self.files.paths))
+        return FILE_SEPARATOR.join(map(str, self.files.paths))
 
     @property
     def stem(self) -> str:
@@ -86,10 +87,13 @@ def find(
             f"{', '.join(readers.SUFFIXES)}, or sub-folders of them."
         )
     pattern = groups.pattern_of(group)
-    sets, alone = channel_files.group(paths, channel_pattern)
-    failures |= alone
-    found = []
-    for file_set in sets:
+    grouped = channel_files.group(paths, channel_pattern)
+    failures |= grouped.failures
+    found, notes = [], listed.notes
+    if grouped.parts:
+        told = f"{len(grouped.parts)} ({inventory.named(grouped.parts)})"
+        notes += (f"read with the file in which their image begins: {told}",)
+    for file_set in grouped.sets:
         path = file_set.paths[0]
         try:
             name = type_name(cell_type or _type_from_folder(path, source))
@@ -99,7 +103,7 @@ def find(
             failures[str(path)] = str(error)
     if not found:
         raise InputError(next(iter(failures.values())))
-    return Found(found, failures, listed.notes)
+    return Found(found, failures, notes)
 
 
 def stem_of(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
-from cellclass_tf.errors import one_line
+from cellclass_tf.errors import InputError, one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,21 @@ class Scene:
     is_rgb: bool = False
 
 
+class PartOfAnother(InputError):
+    """A file that holds only a part of an image that begins in another.
+
+    Attributes:
+      whole: the file in which it begins.
+    """
+
+    def __init__(self, path: pathlib.Path, whole: pathlib.Path):
+        super().__init__(
+            f"{path}: holds a part of the image that begins in {whole.name}. Read that "
+            "file: what lies here is read with it."
+        )
+        self.whole = whole
+
+
 @dataclasses.dataclass(frozen=True)
 class Format:
     """A family of files that one library reads.
@@ -77,6 +92,8 @@ class Format:
         format. It needs no library.
       scenes: takes a path and yields its scenes; the file stays open while they are
         drawn. It may raise anything, which `readers` makes one clear error.
+      files: takes a path and says which files hold what `scenes` reads, itself first; it
+        raises PartOfAnother if that is nothing.
     """
 
     name: str
@@ -85,6 +102,7 @@ class Format:
     suffixes: tuple[str, ...]
     claims: Callable[[pathlib.Path, bytes], bool]
     scenes: Callable[[pathlib.Path], Iterator[Scene]]
+    files: Callable[[pathlib.Path], tuple[pathlib.Path, ...]] = lambda path: (path,)
 
 
 RGB = tuple(Channel(name) for name in ("red", "green", "blue"))

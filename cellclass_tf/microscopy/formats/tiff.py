@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from xml.etree import ElementTree
 
 import numpy as np
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy.formats import base
+from cellclass_tf.microscopy.formats import base, ome_files
 from cellclass_tf.storage import png
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -27,12 +28,30 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     import tifffile
 
-    with _collected_errors() as errors, tifffile.TiffFile(path) as tiff:
+    with _collected_errors() as errors, contextlib.ExitStack() as stack:
+        parts = ome_files.look(path)
+        xml = {} if parts is None else {"omexml": parts.xml}
+        tiff = stack.enter_context(tifffile.TiffFile(path, **xml))
         # An LSM's other series holds thumbnails.
         found = tiff.series[:1] if tiff.is_lsm else tiff.series
+        images = len(_ome_images(tiff.ome_metadata)) if tiff.is_ome else len(found)
+        if len(found) != images:
+            reason = (
+                errors[0] if errors else "tifffile cannot tell where the planes are"
+            )
+            raise InputError(
+                f"{path}: its metadata tell of {images} images, of which {len(found)} "
+                f"can be read ({reason}). Export it again as OME-TIFF."
+            )
         for number, series in enumerate(found):
             _check_whole(path, series, errors)
             yield _scene(path, tiff, series, number)
+
+
+def _files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    with _collected_errors():
+        parts = ome_files.look(path)
+    return (path,) if parts is None else parts.paths
 
 
 @contextlib.contextmanager
@@ -53,20 +72,21 @@ def _collected_errors() -> Iterator[list[str]]:
 
 def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
     """Raises InputError if the pixels are not all there; tifffile would go on."""
-    size = path.stat().st_size
-    ends = [
-        offset + count
-        for page in series.pages
-        if page is not None
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
-    ]
+    ends: dict[str, int] = {}
+    for page in filter(None, series.pages):
+        parts = zip(page.dataoffsets, page.databytecounts, strict=False)
+        file = page.parent.filehandle.path
+        ends[file] = max(ends.get(file, 0), *(sum(part) for part in parts), 0)
     missing = sum(page is None for page in series.pages)
     if missing:
         errors.append(f"{missing} of {len(series.pages)} planes are not there")
-    if errors or max(ends, default=0) > size:
-        reason = errors[0] if errors else f"{max(ends)} bytes expected, {size} there"
+    for file, end in ends.items():
+        if end > os.path.getsize(file):
+            there = f"{os.path.getsize(file)} there"
+            errors.append(f"{os.path.basename(file)}: {end} bytes expected, {there}")
+    if errors:
         raise InputError(
-            f"{path}: the TIFF is broken or truncated ({reason}). Copy it again from the "
+            f"{path}: the TIFF is broken or truncated ({errors[0]}). Copy it again from the "
             "microscope."
         )
 
@@ -110,11 +130,11 @@ def _plane_reader(
         if whole is not None:
             return whole[index]
         number = np.ravel_multi_index(index, [n for _, n in outer]) if outer else 0
-        return (
-            series.pages[int(number)]
-            .asarray()
-            .reshape([n for a, n in zip(axes, series.shape, strict=True) if a in inner])
-        )
+        found = series.pages[int(number)]
+        with _opened([found]):
+            plane = found.asarray()
+        sizes = [n for a, n in zip(axes, series.shape, strict=True) if a in inner]
+        return plane.reshape(sizes)
 
     def read(t: int, z: int, c: int) -> np.ndarray:
         wanted = {"T": t, "Z": z, "C": c // samples}
@@ -124,6 +144,18 @@ def _plane_reader(
         return plane
 
     return read
+
+
+@contextlib.contextmanager
+def _opened(pages: Iterable) -> Iterator[None]:
+    """Opens the files of pages that tifffile closed: those of other files' parts."""
+    with contextlib.ExitStack() as stack:
+        for page in pages:
+            handle = page.parent.filehandle
+            if handle.closed:
+                handle.open()
+                stack.callback(handle.close)
+        yield
 
 
 def _one_page_a_plane(series, inner: str, outer: list[tuple[str, int]]) -> bool:
@@ -136,7 +168,8 @@ def _one_page_a_plane(series, inner: str, outer: list[tuple[str, int]]) -> bool:
 def _whole(path: pathlib.Path, series) -> np.ndarray:
     """Reads a series whose planes cannot be read one by one; (..., Y, X [, S]) order."""
     png.check_image_size(series.size, 1, path)
-    array, axes = series.asarray(), series.axes
+    with _opened(series.pages):
+        array, axes = series.asarray(), series.axes
     order = [i for i, a in enumerate(axes) if a not in "YXS"]
     order += [i for i, a in enumerate(axes) if a in "YXS"]
     return array.transpose(order)
@@ -225,4 +258,5 @@ FORMAT = base.Format(
     (".tif", ".tiff", ".stk", ".lsm"),
     _claims,
     _scenes,
+    _files,
 )

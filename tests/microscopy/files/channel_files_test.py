@@ -16,7 +16,7 @@ GUID = "0D36C01F-0D36-4A29-9F5A-BE62B6F7F73F"
 def group(*names, pattern=None):
     """The sets as (name, channels), and the failures."""
     paths = sorted(pathlib.Path("raw") / name for name in names)
-    found, failures = channel_files.group(paths, pattern)
+    found, failures, _ = channel_files.group(paths, pattern)
     return [(s.name, s.channels) for s in found], failures
 
 
@@ -86,7 +86,7 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path, second):
 
 def test_real_imagexpress_files_are_one_field_of_three_channels(assets):
     folder = assets / "microscope_files" / "imagexpress"
-    (found,), _ = channel_files.group(sorted(folder.glob("*.tif")), None)
+    (found,), _, _ = channel_files.group(sorted(folder.glob("*.tif")), None)
     assert found.channels == ("w1", "w2", "w3")
     assert found.name == "Projection-Mix_E08_s2.tif"
     (field,) = channel_files.read(found.paths, found.channels, projection="max")
