@@ -13,7 +13,7 @@ import numpy as np
 
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, csv_json, paths, png
+from cellclass_tf.storage import atomic, csv_json, paths, png, tiff_log
 
 UNCERTAIN = "uncertain"
 # A call with less than this probability for its own type is uncertain, unless another
@@ -340,7 +340,7 @@ def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
 
     paths.check_is_file(path)
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with tiff_log.errors() as errors, tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0]
             # All that a page may hold: colours, and depth.
             width = page.imagewidth * page.samplesperpixel * page.imagedepth
@@ -350,7 +350,10 @@ def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
                     f"{path}: expected a label image of one plane, got "
                     f"{len(tiff.pages)} planes."
                 )
-            return page.asarray()
+            labels = page.asarray()
+            if errors:
+                raise ValueError(errors[0])
+            return labels
     except InputError:
         raise
     # The reader and its codecs meet broken files with errors of many kinds.

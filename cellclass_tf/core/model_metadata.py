@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
+from cellclass_tf.core.type_names import problem_of
 from cellclass_tf.storage.records import Record
 
 # Beside the SavedModel.
@@ -14,6 +16,13 @@ METADATA_FILE = "cellclass.json"
 UNCALIBRATED_MASK_THRESHOLD = 0.45
 # The score from which on a detection is a cell.
 UNCALIBRATED_SCORE_THRESHOLD = 0.3
+
+# What a network may have: tiles that fit a GPU, cells that are neither grains nor more
+# than a tile, and the temperatures that calibration tries with room to spare.
+_TILES_PX = (16, 4096)
+_SCALES = (0.01, 20.0)
+_DIAMETERS_PX = (1, 10_000)
+_TEMPERATURES = (0.001, 1000.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +113,34 @@ class ModelMetadata(Record):
     dataset_fingerprint: str = ""
     cellclass_tf: str = ""
     tensorflow: str = ""
+
+    def __post_init__(self):
+        """Raises ValueError for a number that no network has; NaN is none."""
+        if problem := problem_of(self.type_names):
+            raise ValueError(f"type_names: {problem}")
+        checked = {
+            "tile_px": (self.tile_px, _TILES_PX),
+            "scale": (self.scale, _SCALES),
+            "mask_threshold": (self.mask_threshold, (0, 1)),
+            "score_threshold": (self.score_threshold, (0, 1)),
+            "temperature": (self.temperature, _TEMPERATURES),
+            "model_diameter_px": (self.model_diameter_px, (1, self.tile_px)),
+        }
+        if self.cell_diameter_px is not None:
+            checked["cell_diameter_px"] = (self.cell_diameter_px, _DIAMETERS_PX)
+        if self.pixel_size_um is not None:
+            checked["pixel_size_um"] = (self.pixel_size_um, PIXEL_SIZES_UM)
+        for name, (value, (least, most)) in checked.items():
+            if not least <= value <= most:
+                raise ValueError(f"{name}: expected {least} to {most}, got {value}")
+        count = len(self.type_names)
+        for field in self.calibration.confusions if self.calibration else ():
+            if [len(row) for row in field] != [count] * count or min(
+                map(min, field)
+            ) < 0:
+                raise ValueError(
+                    f"calibration.confusions: expected {count} x {count} numbers of cells"
+                )
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:

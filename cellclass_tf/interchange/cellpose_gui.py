@@ -284,7 +284,8 @@ def _read(
     cells = Cells.from_labels(
         labels, study.cell_types, study.folder_type(row.cell_type)
     )
-    drawn = np.asarray(content.get("ismanual", ())).ravel()
+    drawn = content.get("ismanual", ())
+    drawn = np.asarray(drawn if _is_flat(drawn) else [None] * (len(cells) + 1)).ravel()
     if drawn.size not in (0, len(cells)):
         notes.append("which cells were drawn by hand is not of these cells")
         drawn = np.zeros(0)
@@ -297,6 +298,14 @@ def _read(
         knows_study=knows_study,
         state=state,
     )
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it is an array, or a list of single values."""
+    if isinstance(value, np.ndarray):
+        return value.dtype != object
+    is_list = isinstance(value, (list, tuple))
+    return is_list and not any(isinstance(v, (list, tuple, dict)) for v in value)
 
 
 def _labels_of(path: pathlib.Path, content: Any) -> np.ndarray:

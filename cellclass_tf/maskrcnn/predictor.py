@@ -57,9 +57,9 @@ class Predictor:
             raise InputError(
                 f"{path}: the SavedModel cannot be loaded ({error})."
             ) from error
-        predictor = cls(
-            model.signatures["serving_default"], metadata, digests.sha256_of_tree(path)
-        )
+        serve = model.signatures.get("serving_default")
+        _check_fits(path, serve, metadata)
+        predictor = cls(serve, metadata, digests.sha256_of_tree(path))
         # The signature's variables live only as long as the model that owns them.
         predictor._model = model
         predictor._path = path
@@ -175,6 +175,26 @@ def _read_metadata(path: pathlib.Path) -> ModelMetadata:
             "`python -m experiments.export`."
         )
     return ModelMetadata.read(file)
+
+
+def _check_fits(path: pathlib.Path, serve, metadata: ModelMetadata) -> None:
+    """Raises InputError if a network is not the one that its metadata describe."""
+    side, count = metadata.tile_px, len(metadata.type_names)
+    wanted = {"images": [None, side, side, 3]}
+    wanted["detection_probabilities"] = [None, None, count]
+    found = {}
+    if serve is not None:
+        of_network = serve.structured_input_signature[1] | serve.structured_outputs
+        found = {name: spec.shape for name, spec in of_network.items()}
+    for name, shape in wanted.items():
+        there = found.get(name)
+        if there is None or not there.is_compatible_with(shape):
+            raise InputError(
+                f"{path}: {METADATA_FILE} tells of tiles of {side} px and {count} cell "
+                f"types, so {name} should be {shape}; the network has "
+                f"{None if there is None else there.as_list()}. The two are not of one "
+                "export: export the model again."
+            )
 
 
 def _has_no_nuclei(image: np.ndarray) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import pathlib
 import pickle
+import pickletools
 import re
 import tokenize
 from typing import Any, BinaryIO
@@ -12,6 +16,18 @@ import numpy as np
 
 from cellclass_tf.errors import InputError
 
+# Of a dictionary: the hash of nested tuples may take for ever.
+_KINDS_OF_KEYS = (
+    pickletools.pyunicode,
+    pickletools.pystring,
+    pickletools.pybytes,
+    pickletools.pybytes_or_str,
+    pickletools.pyint,
+    pickletools.pyinteger_or_bool,
+    pickletools.pybool,
+    pickletools.pyfloat,
+    pickletools.pynone,
+)
 _PLAIN_DTYPE = re.compile(r"[biufcSUO]\d*")
 _BROKEN = (
     pickle.UnpicklingError,
@@ -33,7 +49,8 @@ def load(path: str | os.PathLike) -> Any:
     """Reads a .npy file that may hold Python objects, such as cellpose writes.
 
     Only numbers, texts, lists, tuples, dictionaries and numpy arrays and scalars of
-    them come back; no name that a pickle asks for is ever looked up.
+    them come back, and a path as its text; no name that a pickle asks for is ever looked
+    up. Room and time are in proportion to the size of the file, whatever it claims.
 
     Returns:
       The array, or the one object in it where the array has no dimension.
@@ -67,15 +84,62 @@ class _Refused(Exception):
 def _read(file: BinaryIO) -> Any:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
-        dtype = np.lib.format.read_array_header_1_0(file)[2]
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
-        dtype = np.lib.format.read_array_header_2_0(file)[2]
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     else:
         raise ValueError(f"version {version} of the format is not read")
     if dtype.hasobject:
-        return _plain(_Unpickler(file, encoding="latin1").load())
+        content = file.read()
+        _check_bounds(content)
+        return _plain(_Unpickler(io.BytesIO(content), encoding="latin1").load(), {})
+    claimed, there = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
+    if claimed > there:
+        raise ValueError(f"{claimed} bytes are claimed, and {there} are there")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _check_bounds(pickled: bytes) -> None:
+    """Raises _Refused if loading would take room or time beyond the size of a pickle.
+
+    A number of the memo makes pickle reserve room for all numbers below it, and the key
+    of a dictionary is hashed. It follows the kinds of values on pickle's stack, as
+    `pickletools.dis` does.
+    """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
+        name = opcode.name
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            number = len(memo) if name == "MEMOIZE" else argument
+            if number > count:
+                raise _Refused(f"the memo's place {number} as its value {count}")
+            memo[number] = stack[-1]
+            continue
+        if name == "MARK":
+            marks.append(len(stack))
+            continue
+        if name == "POP" and marks and marks[-1] == len(stack):
+            # Which takes a mark away as well as a value.
+            marks.pop()
+            continue
+        if name in ("SETITEMS", "DICT"):
+            keys = stack[marks[-1] :: 2]
+        else:
+            keys = stack[-2:-1] if name == "SETITEM" else []
+        if any(kind not in _KINDS_OF_KEYS for kind in keys):
+            raise _Refused("a key of a dictionary that is neither text nor number")
+        if "SET" in name and "ITEM" not in name or name == "ADDITEMS":
+            raise _Refused("a set")
+        before, after = opcode.stack_before, opcode.stack_after
+        if pickletools.markobject in before:
+            del stack[marks.pop() :]
+            before = before[: before.index(pickletools.markobject)]
+        if before:
+            del stack[-len(before) :]
+        stack += [memo[argument]] if name.endswith("GET") else after
 
 
 # Stand-ins take the place of numpy's classes while a pickle loads: numpy's own dtype
@@ -99,8 +163,7 @@ class _Array:
     def __setstate__(self, state):
         _, self.shape, self.dtype, self.is_fortran, self.data = state
 
-    @property
-    def real(self) -> np.ndarray:
+    def real(self, known: dict[int, Any]) -> np.ndarray:
         dtype, order = self.dtype.real, "F" if self.is_fortran else "C"
         if dtype != object:
             return (
@@ -108,17 +171,18 @@ class _Array:
             )
         flat = np.empty(len(self.data), object)
         for index, item in enumerate(self.data):
-            flat[index] = _plain(item)
+            flat[index] = _plain(item, known)
         return flat.reshape(self.shape, order=order)
 
 
-def _plain(value: Any, known: dict[int, Any] | None = None) -> Any:
+def _plain(value: Any, known: dict[int, Any]) -> Any:
     """Puts arrays in place of their stand-ins; what is shared is looked at once."""
-    known = {} if known is None else known
     if id(value) in known:
         return known[id(value)]
     plain = value
-    if isinstance(value, (_Array, _Dtype)):
+    if isinstance(value, _Array):
+        plain = value.real(known)
+    elif isinstance(value, _Dtype):
         plain = value.real
     elif isinstance(value, dict):
         plain = {key: _plain(item, known) for key, item in value.items()}
@@ -142,6 +206,16 @@ def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
 
 
 _STAND_INS = {
+    **{
+        (module, f"{pure}{system}Path"): stand_in
+        # Where Python 3.13 keeps its own.
+        for module in ("pathlib", "pathlib._local")
+        for pure in ("", "Pure")
+        for system, stand_in in (
+            ("Posix", lambda *parts: str(pathlib.PurePosixPath(*parts))),
+            ("Windows", lambda *parts: str(pathlib.PureWindowsPath(*parts))),
+        )
+    },
     ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,

@@ -80,8 +80,11 @@ class Record:
             return _adapter(cls).validate_json(json.dumps(content), strict=True)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "it"
-            raise cls._refusal(source, f"{place}: {first['msg']}") from error
+            place = ".".join(map(str, first["loc"]))
+            # Of what a record checks of itself, which names its field.
+            told = first["msg"].removeprefix("Value error, ")
+            why = ": ".join(filter(None, (place, told)))
+            raise cls._refusal(source, why) from error
         except InputError as error:
             raise cls._refusal(source, str(error).rstrip(".")) from error
         except (KeyError, TypeError, ValueError) as error:

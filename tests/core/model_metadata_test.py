@@ -1,5 +1,7 @@
 """Tests of cellclass_tf.core.model_metadata."""
 
+import json
+
 import pytest
 
 from cellclass_tf.core.model_metadata import Bin, ModelMetadata
@@ -32,3 +34,40 @@ def test_bins_of_earlier_models_are_read():
     content["calibration"]["bins"] = [old]
     found = ModelMetadata.parse(content, "cellclass.json")
     assert found.calibration.bins == (Bin(0.8, 0.9, 0.86, 1.0, 8),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type_names": ()}, "at least one cell type"),
+        ({"type_names": ("HEK", "HEK")}, "are one"),
+        ({"type_names": ("HEK", "../../N2a")}, "begins with no letter"),
+        ({"type_names": ("mixed", "N2a")}, "means something else"),
+        ({"tile_px": 0}, "tile_px: expected 16 to 4096, got 0"),
+        ({"tile_px": 10**9}, "tile_px"),
+        ({"scale": 0.0}, r"scale: expected 0\.01 to 20"),
+        ({"scale": 1e9}, "scale"),
+        ({"scale": float("nan")}, "scale: .*got nan"),
+        ({"model_diameter_px": 65.0}, "model_diameter_px: expected 1 to 64"),
+        ({"model_diameter_px": float("inf")}, "model_diameter_px"),
+        ({"cell_diameter_px": -1.0}, "cell_diameter_px"),
+        ({"pixel_size_um": 0.0}, "pixel_size_um"),
+        ({"mask_threshold": 1.5}, "mask_threshold: expected 0 to 1"),
+        ({"score_threshold": float("nan")}, "score_threshold"),
+        ({"temperature": 0.0}, "temperature"),
+    ],
+)
+def test_numbers_that_no_network_has_are_refused(tmp_path, changes, message):
+    path = tmp_path / "cellclass.json"
+    content = model_metadata().as_content() | changes
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"cellclass\.json: .*{message}"):
+        ModelMetadata.read(path)
+
+
+@pytest.mark.parametrize("field", [[[1, 0]], [[1], [1]], [[1, 2], [3, -1]]])
+def test_confusions_are_of_the_types(field):
+    content = model_metadata([[[1, 0], [0, 1]]]).as_content()
+    content["calibration"]["confusions"] = [field]
+    with pytest.raises(InputError, match="expected 2 x 2 numbers of cells"):
+        ModelMetadata.parse(content, "cellclass.json")

@@ -357,3 +357,16 @@ def test_outlines_lie_in_their_cells_also_where_cells_touch(exported):
     # And at the image's border.
     assert outlines[30, 59] == 3
     np.testing.assert_array_equal(outlines[outlines > 0], LABELS[outlines > 0])
+
+
+def test_lists_that_hold_each_other_are_no_flags(study, exported):
+    shared = []
+    for _ in range(60):
+        shared = [shared, shared]
+    path = exported / "HEK" / "a_seg.npy"
+    _edit(path, masks=_masks(without=[1]), ismanual=shared)
+    outcome = import_cellpose(study, exported)
+    assert not outcome.failures
+    _edit(path, masks=shared)
+    (problem,) = import_cellpose(study, exported).failures.values()
+    assert "expected a dictionary with 'masks', a label image" in problem

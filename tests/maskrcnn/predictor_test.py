@@ -7,6 +7,7 @@ import pytest
 
 from cellclass_tf import errors
 from cellclass_tf.maskrcnn.predictor import Predictor
+from tests.fake_model import save_model
 from tests.metadata import model_metadata
 
 TYPES = ("HEK", "N2a")
@@ -111,3 +112,20 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path):
     (tmp_path / "cellclass.json").write_text('{"format": "another"}')
     with pytest.raises(errors.InputError, match="'another'"):
         Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"tile_px": 128},
+            r"images should be \[None, 128, 128, 3\]; the network has \[",
+        ),
+        ({"type_names": ("A", "B", "C")}, "3 cell types, so detection_probabilities"),
+    ],
+)
+def test_a_network_that_is_not_of_its_metadata_is_refused(tmp_path, changes, message):
+    save_model(tmp_path / "model")
+    model_metadata(**changes).write(tmp_path / "model" / "cellclass.json")
+    with pytest.raises(errors.InputError, match=message):
+        Predictor.load(tmp_path / "model")

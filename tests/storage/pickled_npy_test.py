@@ -3,6 +3,7 @@
 import builtins
 import os
 import pathlib
+import pickle
 
 import numpy as np
 import pytest
@@ -125,3 +126,98 @@ def test_header_that_cannot_be_parsed_is_refused(tmp_path):
     path.write_bytes(content.replace(b"'descr'", b"(((((((", 1))
     with pytest.raises(InputError, match=r"torn\.npy: expected a \.npy file"):
         pickled_npy.load(path)
+
+
+def _npy_of(path, pickled):
+    """A file of one object with this pickle."""
+    np.save(path, np.array({}, object), allow_pickle=True)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"\n") + 1] + pickled)
+
+
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483646\n"])
+def test_the_memo_takes_no_more_room_than_there_are_values(tmp_path, put):
+    path = tmp_path / "memo_seg.npy"
+    _npy_of(path, b"\x80\x02}" + put + b".")
+    assert path.stat().st_size < 200
+    with pytest.raises(InputError, match="asks for the memo's place 214748364"):
+        pickled_npy.load(path)
+
+
+def _nested(make, depth=60):
+    shared = make(())
+    for _ in range(depth):
+        shared = make((shared, shared))
+    return shared
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 3])
+def test_a_key_whose_hash_takes_for_ever_is_not_hashed(tmp_path, protocol):
+    # A dictionary with such a key cannot even be made here.
+    pickled = pickle.dumps(_nested(tuple), protocol)
+    head = pickled[: 2 * (protocol >= 2)]
+    pickled = head + b"(d" + pickled[len(head) : -1] + b"Ns."
+    _npy_of(tmp_path / "a.npy", pickled)
+    with pytest.raises(InputError, match="a key of a dictionary that is neither"):
+        pickled_npy.load(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("value", [{"a": 1, (1, 2): 3}, {(1,): 3}, {"a": {(2, 3): 1}}])
+def test_keys_are_texts_and_numbers(tmp_path, value, protocol):
+    _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
+    with pytest.raises(InputError, match="a key of a dictionary"):
+        pickled_npy.load(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("value", [{"a": {1, 2}}, {"a": frozenset([1])}])
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_set_is_no_plain_data(tmp_path, value, protocol):
+    _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
+    with pytest.raises(InputError, match="asks for .*set, which is no plain data"):
+        pickled_npy.load(tmp_path / "a.npy")
+
+
+def test_a_mark_that_is_taken_away_hides_no_key(tmp_path):
+    # What is set is ((), 1), where one who forgets that the mark went sees another key.
+    _npy_of(tmp_path / "a.npy", b"\x80\x02}(0)K\x01s.")
+    with pytest.raises(InputError, match="a key of a dictionary"):
+        pickled_npy.load(tmp_path / "a.npy")
+
+
+def test_arrays_that_share_their_parts_are_read_at_once(tmp_path):
+    def array(parts):
+        made = np.empty(2, object)
+        made[:] = [*parts, None, None][:2]
+        return made
+
+    _save(tmp_path / "shared.npy", {"extra": _nested(array)})
+    assert list(pickled_npy.load(tmp_path / "shared.npy")) == ["extra"]
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(10))
+    content = (tmp_path / "a.npy").read_bytes()
+    # As long as it was, so that the header's length stays.
+    claimed = content.replace(b"(10,), }      ", b"(9999999999,)}", 1)
+    assert claimed != content
+    (tmp_path / "a.npy").write_bytes(claimed)
+    with pytest.raises(InputError, match="79999999992 bytes are claimed, and 208 are"):
+        pickled_npy.load(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_path_is_its_text(tmp_path, protocol):
+    value = {"filename": pathlib.PurePosixPath("/data/a b.png"), "masks": 1}
+    _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
+    found = pickled_npy.load(tmp_path / "a.npy")
+    assert pathlib.PurePosixPath(found["filename"]) == value["filename"]
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_pickles_of_all_protocols_are_read(tmp_path, protocol):
+    value = {"a": [1, 2.5, None, "ä", (1,) * 300], 7: {"b": b"x" * 300}, None: True}
+    value["again"] = value["a"]
+    value["many"] = {str(i): [i] for i in range(3000)}
+    _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
+    assert pickled_npy.load(tmp_path / "a.npy") == value

@@ -14,6 +14,8 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from cellclass_tf import process_state
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import pickled_npy
@@ -136,6 +138,7 @@ def _check_weights(path: pathlib.Path) -> None:
         # where names do not fit, and does not say so.
         weights = torch.load(path, map_location="cpu", weights_only=True)
         found = {name: tuple(value.shape) for name, value in weights.items()}
+        broken = [n for n, value in weights.items() if not torch.isfinite(value).all()]
     except (
         pickle.UnpicklingError,
         AttributeError,
@@ -152,6 +155,11 @@ def _check_weights(path: pathlib.Path) -> None:
             f"refused and nothing in it was run ({reason}). Get it again "
             "from its source."
         ) from error
+    if broken:
+        raise InputError(
+            f"{path}: expected finite numbers in weights; {broken[0]} holds others. The "
+            "training that wrote them went wrong, or the file is damaged: get it again."
+        )
     wanted = _weight_shapes()
     strange = [
         name
@@ -203,4 +211,14 @@ def read_size_model(path: pathlib.Path) -> dict[str, Any]:
             f"{path}: expected a cellpose size model, a dictionary with "
             f"{', '.join(sorted(_SIZE_KEYS))}. Give the diameter, or remove the file."
         )
+    for name in sorted(_SIZE_KEYS):
+        value = parameters[name]
+        # Of lists that hold each other numpy would never make an array.
+        is_number = isinstance(value, (int, float, np.number, np.ndarray))
+        is_number &= np.asarray(value).dtype.kind in "iuf" if is_number else False
+        if not is_number or not np.isfinite(value).all():
+            raise InputError(
+                f"{path}: expected finite numbers as {name} of a cellpose size model. "
+                "Give the diameter, or remove the file."
+            )
     return parameters

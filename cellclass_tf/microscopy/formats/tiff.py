@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +13,7 @@ import numpy as np
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base, ome_files
-from cellclass_tf.storage import png
+from cellclass_tf.storage import png, tiff_log
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # A page beyond these axes would be a guess at what it means.
@@ -28,7 +27,7 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     import tifffile
 
-    with _collected_errors() as errors, contextlib.ExitStack() as stack:
+    with tiff_log.errors() as errors, contextlib.ExitStack() as stack:
         parts = ome_files.look(path)
         xml = {} if parts is None else {"omexml": parts.xml}
         tiff = stack.enter_context(tifffile.TiffFile(path, **xml))
@@ -49,25 +48,9 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
 
 
 def _files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    with _collected_errors():
+    with tiff_log.errors():
         parts = ome_files.look(path)
     return (path,) if parts is None else parts.paths
-
-
-@contextlib.contextmanager
-def _collected_errors() -> Iterator[list[str]]:
-    """Collects what tifffile only logs, such as pages that lie beyond the file's end."""
-    errors: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: errors.append(record.getMessage())
-    logger = logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield errors
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
 
 
 def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:

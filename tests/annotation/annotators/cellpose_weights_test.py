@@ -56,6 +56,44 @@ def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
     CellposeAnnotator(tmp_path / "mine", diameter_px=30)
 
 
+def _sharing(depth=60):
+    """A list that would take for ever to be made an array."""
+    shared = []
+    for _ in range(depth):
+        shared = [shared, shared]
+    return shared
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"A": np.full(256, np.nan, np.float32)},
+        {"ymean": np.inf},
+        {"diam_mean": "30"},
+        {"smean": _sharing()},
+        {"smean": np.array([None])},
+    ],
+)
+def test_a_size_model_of_no_numbers_is_refused(own_weights, tmp_path, changes):
+    shutil.copy(own_weights, tmp_path / "mine")
+    _save_size_model(tmp_path / "size_mine.npy", _size_model(**changes))
+    with pytest.raises(
+        InputError, match=f"finite numbers as {next(iter(changes))} of a"
+    ):
+        CellposeAnnotator(tmp_path / "mine")
+
+
+def test_weights_that_are_no_numbers_are_refused(own_weights, tmp_path):
+    import torch
+
+    weights = torch.load(own_weights, weights_only=True)
+    name = next(name for name, value in weights.items() if value.ndim == 4)
+    weights[name][0, 0, 0, 0] = np.nan
+    torch.save(weights, tmp_path / "mine")
+    with pytest.raises(InputError, match=f"finite numbers in weights; {name}"):
+        CellposeAnnotator(tmp_path / "mine", diameter_px=30)
+
+
 def test_size_model_without_its_numbers_is_refused(own_weights, tmp_path):
     shutil.copy(own_weights, tmp_path / "mine")
     _save_size_model(tmp_path / "mine_size.npy", {"A": 1})
