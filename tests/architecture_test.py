@@ -99,7 +99,7 @@ def test_what_a_process_shares_is_changed_in_one_place_alone():
         "matplotlib.use": ("process_state",),
         "simplefilter": ("cellpose",),
         "setLevel": ("process_state",),
-        "addHandler": ("tiff",),
+        "addHandler": ("tiff_log",),
         "list_physical_devices": ("hardware",),
     }
     for path in PACKAGE.rglob("*.py"):
