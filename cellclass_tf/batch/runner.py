@@ -78,7 +78,8 @@ def run(
             outcome.skipped[job.name] = known[job.name]["result"]
         else:
             waiting.append(job)
-    _remove_leftovers(waiting)
+    # Of all jobs: one may have been killed that is done since an earlier run.
+    _remove_leftovers(jobs)
     beside = None if journal is None else pathlib.Path(journal.path)
     attempts = engine.execute(function, waiting, beside)
     # What Ctrl-C or an error leaves at work has to end now.

@@ -146,3 +146,12 @@ def test_an_unknown_engine_and_useless_options_are_refused():
 def test_two_jobs_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'1'"):
         run(tmp_path, [1, 1])
+
+
+def test_what_a_killed_run_left_of_a_job_that_is_done_is_removed_too(tmp_path):
+    run(tmp_path, [1])
+    # Of a run that was killed while it did the job again; no process has that number.
+    left = tmp_path / f".part-{atomic._writer(2**22 + 1)}-1.txt"
+    left.touch()
+    assert run(tmp_path, [1]).skipped
+    assert not left.exists()
