@@ -30,6 +30,8 @@ _LEAST_SPREAD = 48
 # Length of the difference of the channels' spectra over that of their sum.
 _LEAST_DIFFERENCE = 0.05
 _BLOCK = 512
+# What two images of one view have in common, and from how many parts it is told.
+_SAME_VIEW, _VIEW_PX = 0.8, 64
 
 
 class Likeness(NamedTuple):
@@ -38,7 +40,8 @@ class Likeness(NamedTuple):
     Attributes:
       one: the row that comes first.
       other: the row that comes later.
-      why: SAME_BYTES, SAME_FILE or 'alike in N of 256 bits'.
+      why: SAME_BYTES, SAME_FILE, 'alike in N of 256 bits', or that it is so after the
+        other was mirrored or turned.
     """
 
     one: ImageRow
@@ -54,7 +57,7 @@ def scene_hash(image: np.ndarray) -> str:
     lowest, which are those of uneven light; 128 of the sum and 128 of the difference of
     both channels, which are independent however alike the channels are. Brightness,
     noise, blur and size hardly matter. It bears shifts of up to 2 % of a field's width,
-    and neither turns nor crops.
+    and no crops; `find_near_duplicates` knows the hashes of mirrored and turned copies.
 
     Args:
       image: (H, W, 3) uint8, green cytoplasm, blue nuclei.
@@ -93,6 +96,9 @@ def find_near_duplicates(
 ) -> list[Likeness]:
     """Finds fields of the same bytes or raw scene, or with hashes that are alike.
 
+    A hash counts for the eight ways to mirror and turn a field, too: a flip changes the
+    sign of every second frequency, and a transposition exchanges them.
+
     Of many that are all alike not every pair is listed, but enough to join them: those
     of one content follow from their first, and of those with like hashes each row has
     its nearest earlier one of every group.
@@ -118,8 +124,11 @@ def find_near_duplicates(
     for pair in _equal([_scenes_of_files(row) for row in rows], codes):
         found.setdefault(pair, SAME_FILE)
     known = [n for n, row in enumerate(rows) if row.scene_hash]
-    for one, other, differ in _near([rows[n] for n in known], codes[known], limit):
+    for one, other, differ, turned in _near(
+        [rows[n] for n in known], codes[known], limit
+    ):
         why = f"alike in {BITS - differ} of {BITS} bits"
+        why += ", mirrored or turned" if turned else ""
         found.setdefault((known[one], known[other]), why)
     ordered = sorted(found, key=lambda pair: pair[::-1])
     return [Likeness(rows[i], rows[j], found[i, j]) for i, j in ordered]
@@ -186,28 +195,64 @@ def _equal(values: Sequence[Sequence[str]], codes: np.ndarray) -> list[tuple[int
 
 def _near(
     rows: Sequence[ImageRow], codes: np.ndarray, limit: int
-) -> list[tuple[int, int, int]]:
-    """Earlier row, later row and bits that differ; the nearest of every group."""
+) -> list[tuple[int, int, int, bool]]:
+    """Earlier row, later row, bits that differ, and whether one was mirrored or turned.
+
+    It is the nearest of every group.
+    """
     # The product of signs counts bits that agree less those that differ, faster than
     # anything that works on bits.
     signs = np.array([_signs(row) for row in rows], np.float32).reshape(-1, BITS)
     pairs = []
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
-        differ = (BITS - signs[start:stop] @ signs[:stop].T) / 2
+        agree = upright = signs[start:stop] @ signs[:stop].T
+        for places, factors in _turns():
+            turned = signs[start:stop, places] * factors
+            agree = np.maximum(agree, turned @ signs[:stop].T)
+        differ = (BITS - agree) / 2
         later, earlier = np.nonzero(differ <= limit)
-        bits = differ[later, earlier].astype(int)
+        bits = np.ceil(differ[later, earlier]).astype(int)
+        is_turned = (agree > upright)[later, earlier]
         later += start
         keep = (earlier < later) & (codes[earlier] != codes[later])
-        later, earlier, bits = later[keep], earlier[keep], bits[keep]
         order = np.lexsort((earlier, bits, codes[earlier], later))
+        order = order[keep[order]]
         later, earlier, bits = later[order], earlier[order], bits[order]
+        is_turned = is_turned[order]
         of_group = np.stack((later, codes[earlier]))
         is_first = np.ones(len(later), bool)
         is_first[1:] = (of_group[:, 1:] != of_group[:, :-1]).any(axis=0)
-        found = (earlier[is_first], later[is_first], bits[is_first])
+        found = (part[is_first] for part in (earlier, later, bits, is_turned))
         pairs += zip(*(column.tolist() for column in found), strict=True)
     return pairs
+
+
+@functools.cache
+def _turns() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """What makes the signs of a field those of the field mirrored or turned.
+
+    Each is the (256,) places of the signs to take, and (256,) factors, 0 for the few that
+    are not known. Nothing says whether a hash has the second channel in its second half,
+    so both are tried.
+    """
+    half = BITS // 2
+    found = []
+    for indices in (np.arange(BITS), np.tile(np.arange(half), 2)):
+        chosen = _frequencies()[indices]
+        part = np.arange(BITS) // half if len(set(indices)) < BITS else 0 * indices
+        place_of = {key: n for n, key in enumerate(zip(part, chosen, strict=True))}
+        height, width = np.divmod(chosen, _GRID)
+        transposed = width * _GRID + height
+        for turn in range(1, 8):
+            sources = transposed if turn & 4 else chosen
+            keys = zip(part, sources, strict=True)
+            places = np.array([place_of.get(key, -1) for key in keys])
+            factors = np.where(places < 0, 0.0, 1.0)
+            factors *= np.where(turn & 1, (-1.0) ** width, 1.0)
+            factors *= np.where(turn & 2, (-1.0) ** height, 1.0)
+            found.append((np.maximum(places, 0), factors.astype(np.float32)))
+    return tuple(found)
 
 
 def _signs(row: ImageRow) -> np.ndarray:
@@ -221,3 +266,40 @@ def _signs(row: ImageRow) -> np.ndarray:
             f"scene_hash, got {row.scene_hash!r}. Empty it."
         )
     return np.unpackbits(packed) * 2.0 - 1
+
+
+def is_same_view(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two images show the same, upright and whole, in whatever contrast.
+
+    The correlation of square roots of grey values, from 64 parts a side, of any channel
+    or the sum of one with the sum of the other; it bears another contrast, blur, noise
+    and the losses of JPEG.
+
+    Args:
+      one: (H, W, 3) uint8.
+      other: (H, W, 3) uint8.
+    """
+    if one.shape[:2] != other.shape[:2]:
+        return False
+    (total, *channels), whole = _reduced(one), _reduced(other)[0]
+    likeness = [_correlation(total, whole)]
+    likeness += [_correlation(c, whole) for c in channels if c.any()]
+    return max(likeness) >= _SAME_VIEW
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two pictures; those without any structure are alike."""
+    flat = [part.std() < _LEAST_STRUCTURE / _GRID for part in (one, other)]
+    if any(flat):
+        return float(all(flat))
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def _reduced(image: np.ndarray) -> list[np.ndarray]:
+    """The sum of the channels, and each of them."""
+    from PIL import Image
+
+    size = [min(_VIEW_PX, side) for side in image.shape[1::-1]]
+    reduced = Image.fromarray(np.ascontiguousarray(image))
+    small = np.asarray(reduced.resize(size, Image.Resampling.BOX), np.float64)
+    return [np.sqrt(small.sum(axis=2)), *np.sqrt(np.moveaxis(small, -1, 0))]

@@ -165,3 +165,62 @@ def test_a_large_study_takes_seconds():
     # It takes some 0.5 s; a comparison of pairs one by one takes a minute.
     assert time.perf_counter() - start < 20
     assert (one.name, other.name) == ("1234", "again")
+
+
+TURNS = {
+    "left to right": lambda image: image[:, ::-1],
+    "upside down": lambda image: image[::-1],
+    "by 90": np.rot90,
+    "by 180": lambda image: np.rot90(image, 2),
+    "by 270": lambda image: np.rot90(image, 3),
+    "transposed": lambda image: image.transpose(1, 0, 2),
+    "about the other diagonal": lambda image: np.rot90(image, 2).transpose(1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("channels", ["both", "cytoplasm alone"])
+@pytest.mark.parametrize("retake", [noisy, brighter])
+def test_mirrored_and_turned_copies_are_found(draw_scene, turn, channels, retake):
+    rng = np.random.default_rng(0)
+    images = [draw_scene(seed, 128) for seed in range(12)]
+    if channels != "both":
+        images = [image * np.array([0, 1, 0], np.uint8) for image in images]
+    rows = [
+        row_of(str(n), scene_hash=near_duplicates.scene_hash(image))
+        for n, image in enumerate(images)
+    ]
+    copy = retake(TURNS[turn](images[5]).astype(float), rng).astype(np.uint8)
+    rows.append(row_of("copy", scene_hash=near_duplicates.scene_hash(copy)))
+    (found,) = near_duplicates.find_near_duplicates(rows)
+    assert (found.one.name, found.other.name) == ("5", "copy")
+    assert found.why.endswith("of 256 bits, mirrored or turned")
+
+
+def test_turned_fields_of_another_shape_are_found(draw_scene):
+    image = draw_scene(0, 128)[:90]
+    rows = [
+        row_of(
+            str(n), scene_hash=near_duplicates.scene_hash(np.ascontiguousarray(view))
+        )
+        for n, view in enumerate((image, np.rot90(image), image[:, ::-1]))
+    ]
+    found = near_duplicates.find_near_duplicates(rows)
+    assert {row.other.name for row in found} == {"1", "2"}
+
+
+def test_a_view_is_the_same_in_another_contrast_and_never_turned(draw_scene):
+    rng = np.random.default_rng(0)
+    for seed in range(10):
+        image = draw_scene(seed, 128)
+        for retake in (noisy, brighter, in_light_that_falls_off):
+            again = retake(image.astype(float), rng).astype(np.uint8)
+            assert near_duplicates.is_same_view(image, again)
+        for turn in TURNS.values():
+            other = np.ascontiguousarray(turn(image))
+            assert not near_duplicates.is_same_view(image, other)
+        assert not near_duplicates.is_same_view(image, draw_scene(seed + 100, 128))
+        assert not near_duplicates.is_same_view(image, image[:64])
+    empty = np.zeros((64, 64, 3), np.uint8)
+    assert near_duplicates.is_same_view(empty, empty)
+    assert not near_duplicates.is_same_view(empty, draw_scene(0, 64))

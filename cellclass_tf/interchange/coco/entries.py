@@ -16,7 +16,16 @@ from cellclass_tf.core.type_names import safe_type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.reading import CocoFile, CocoImage, read_coco
+from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import digests
+
+_SPLIT_OF_FOLDER = {
+    "train": "train",
+    "valid": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +40,18 @@ class ListedImage:
     @property
     def where(self) -> str:
         return f"{self.coco.path}: image {self.image.file_name}"
+
+    @property
+    def name_before(self) -> str:
+        """What Roboflow says the photograph was called of which this is a copy, or ''."""
+        extra = self.image.record.get("extra")
+        before = extra.get("name") if isinstance(extra, Mapping) else None
+        return before if isinstance(before, str) else ""
+
+    @property
+    def folder_split(self) -> str:
+        """The split whose folder the JSON file lies in, as Roboflow has them, or ''."""
+        return _SPLIT_OF_FOLDER.get(self.coco.path.parent.name.casefold(), "")
 
     @property
     def version(self) -> str:
@@ -138,7 +159,7 @@ def match(
     Returns:
       The row by an entry's name; the entries that have none; and failures by name, of
       entries that have unknown types, that could be several images, or one that another
-      entry is already.
+      entry is already, or whose own image shows something else.
     """
     by_stem = {row.stem: row for row in study.rows()}
     by_name = collections.defaultdict(list)
@@ -151,6 +172,7 @@ def match(
             if row is None:
                 strangers.append(entry)
                 continue
+            _check_view(study, entry, row)
             if row.image in owners:
                 raise InputError(
                     f"{entry.where}: it is {row.image}, and so is {owners[row.image]}. "
@@ -194,11 +216,36 @@ def _row_of(
     return matches[0] if matches else None
 
 
+def _check_view(study: Study, entry: ListedImage, row: ImageRow) -> None:
+    """Raises InputError if the image beside the JSON file is not the study's.
+
+    A name is no proof: Roboflow's augmented copies of a photograph keep its name.
+    """
+    try:
+        path = image_files.find(entry.image.file_name, entry.coco.path)
+        if digests.sha256_of_file(path) == row.image_sha256:
+            return
+        there = image_files.read_colours(path, entry.image.shape_yx)
+    except InputError as error:
+        if not entry.name_before:
+            # Only the outlines came, as from a program that shows the study's images.
+            return
+        raise InputError(
+            f"{entry.where}: it is said to be a copy of {row.image}, and cannot be "
+            f"compared with it ({error}). Outlines of a mirrored copy would not fit."
+        ) from error
+    if not near_duplicates.is_same_view(study.read_image(row), there):
+        raise InputError(
+            f"{entry.where}: {path} does not show what {row.image} of the study shows: "
+            "it is another image, or was mirrored, turned, cropped or resized. Outlines "
+            "would not fit. Export the dataset without augmentation and resizing, or "
+            "import it into a study of its own."
+        )
+
+
 def _names(entry: ListedImage) -> list[str]:
     """What the image is called, and was called before Roboflow renamed it."""
-    extra = entry.image.record.get("extra")
-    before = extra.get("name") if isinstance(extra, Mapping) else None
-    return [entry.image.file_name, *([before] if isinstance(before, str) else [])]
+    return [*filter(None, (entry.image.file_name, entry.name_before))]
 
 
 def _as_earlier_versions(category: str) -> str:

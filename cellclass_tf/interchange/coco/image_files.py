@@ -75,6 +75,14 @@ def _folders(json_path: pathlib.Path) -> Iterator[tuple[pathlib.Path, pathlib.Pa
     yield above, above
 
 
+def read_colours(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarray:
+    """Reads an 8-bit PNG, JPEG or TIFF as it looks, (H, W, 3) uint8; see `read_merged`."""
+    grey_or_colour = _read(path, shape_yx)
+    if grey_or_colour.ndim == 3:
+        return grey_or_colour
+    return np.repeat(grey_or_colour[..., np.newaxis], 3, axis=2)
+
+
 def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarray:
     """Reads an 8-bit PNG, JPEG or TIFF as a merged image.
 
@@ -89,15 +97,26 @@ def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarra
     Raises:
       InputError: if it is no such file, of another size, or would have to be turned.
     """
+    pixels = _read(path, shape_yx)
+    if pixels.ndim == 2:
+        return _in_green(pixels)
+    if not pixels[..., 0].any():
+        return pixels
+    from PIL import Image
+
+    return _in_green(np.asarray(Image.fromarray(pixels).convert("L")))
+
+
+def _read(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarray:
+    """Returns (H, W) or (H, W, 3) uint8."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with png.open_image(path, _FORMATS) as image:
             png.check_image_size(image.height, image.width, path)
             _check(image, path, shape_yx)
-            if image.mode in _GREY_MODES:
-                return _in_green(np.asarray(image.convert("L")))
-            colour = image.convert("RGB")
+            is_grey = image.mode in _GREY_MODES
+            return np.asarray(image.convert("L" if is_grey else "RGB"))
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: expected {', '.join(_FORMATS)}.") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -105,10 +124,6 @@ def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarra
             f"{path}: the image cannot be decoded ({error}). Copy it again from its "
             "source."
         ) from error
-    pixels = np.asarray(colour)
-    if not pixels[..., 0].any():
-        return pixels
-    return _in_green(np.asarray(colour.convert("L")))
 
 
 def _check(image, path: str | os.PathLike, shape_yx: tuple[int, int]) -> None:

@@ -46,7 +46,8 @@ def import_coco(
 
     An image of a file is the study's image of the same TYPE/NAME, or else of the same
     NAME (that of its cells' type, where several types have it); only the cells come
-    then. Their categories have to be types of the study, or `unknown`. Any other image
+    then. Where the image's own file is there, it has to show the same, upright: augmented
+    copies are refused. Their categories have to be types of the study, or `unknown`. Any other image
     is added to the study, if its own file is there and its outlines are sound: 8-bit
     colour whose red is all 0 is taken for a merged image, and of any other the luminance
     becomes green, the cytoplasm, with no nuclei. It gets the one type of its cells, or
@@ -66,7 +67,10 @@ def import_coco(
         some, or with folders that hold _annotations.coco.json.
       group: regular expression; what it matches last in an added image's file_name names
         its acquisition group (its first group, if it has one). Otherwise `group` in the
-        file does, as `export_coco` writes it, or each image is a group of its own.
+        file does, as `export_coco` writes it, or the photograph of which it is a copy
+        (`extra.name`, as Roboflow writes it), or each image is a group of its own. An
+        added image of one type gets the split whose folder (train, valid, test) its JSON
+        file lies in; a group in two of them is refused.
       crowds: what annotations with `iscrowd` 1 are: 'left_out', since each stands for
         several cells, or 'cells', as CVAT writes masks.
       overwrite_corrected: whether files that were imported before, and have not changed

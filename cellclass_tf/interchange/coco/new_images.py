@@ -12,7 +12,7 @@ from typing import Any
 
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.manifest import image_name
-from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.type_names import safe_type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
@@ -63,6 +63,7 @@ class Adding:
         self._study, self._root, self._pattern = study, root, pattern
         self._taken = {row.image: "in the study" for row in rows}
         self._groups = {row.group for row in rows}
+        self._split_of_group: dict[str, str] = {}
 
     def __call__(self, entry: ListedImage) -> dict[str, Any]:
         """Writes the merged image of an entry, if its outlines are sound.
@@ -76,6 +77,14 @@ class Adding:
         path = image_files.find(entry.image.file_name, entry.coco.path)
         drawn_cells_of(entry.coco, entry.image)
         row = self._row(entry, path)
+        placed = self._split_of_group.setdefault(row.group, entry.folder_split)
+        if placed != entry.folder_split:
+            raise InputError(
+                f"{entry.where}: it lies in the folder of the split "
+                f"{entry.folder_split or 'of none'}, and others of its group "
+                f"{row.group!r} in that of {placed or 'none'}. A network would be tested "
+                "on what it has learned. Leave copies of one photograph in one folder."
+            )
         if row.image in self._taken:
             raise InputError(
                 f"{entry.where}: it would be {row.image}, which is "
@@ -96,7 +105,7 @@ class Adding:
     def _row(self, entry: ListedImage, path: pathlib.Path) -> ImageRow:
         culture, record = entry.culture(self._study), entry.image.record
         group = self._group(entry)
-        split = record.get("split")
+        split = record.get("split") or (culture != MIXED and entry.folder_split)
         # A group that is there has a split, or will have one with its other images.
         has_split = split in assignment.SPLITS and group not in self._groups
         raw_file = path.relative_to(self._root) if self._root in path.parents else path
@@ -117,7 +126,8 @@ class Adding:
         name = entry.image.file_name
         if self._pattern is None:
             said = entry.image.record.get("group")
-            return said if isinstance(said, str) and said else name
+            # Copies of one photograph, however it was augmented, may not part.
+            return said if isinstance(said, str) and said else entry.name_before or name
         return self._pattern.group_in(name, entry.where)
 
 

@@ -1,11 +1,14 @@
 """Entries: every image of a COCO file has one name, and one image of the study."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import entries
 from cellclass_tf.interchange.coco.reading import read_coco
+from cellclass_tf.storage import png
 
 
 @pytest.fixture
@@ -45,18 +48,72 @@ def test_image_of_the_study_is_found(study, write_coco, change, file_name, image
     assert len(strangers) == (not image)
 
 
-def test_name_before_roboflow_changed_it_counts(study, write_coco, change):
-    path = change(
-        write_coco(images=1),
-        "images",
-        0,
-        file_name="a_png.rf.fd60a26391e260.jpg",
-        extra={"name": "a.png"},
-    )
-    found, _ = _entries(path, root=path.parent)
-    rows, strangers, _ = entries.match(study, found)
+@pytest.fixture
+def copy_of_roboflow(study, write_coco, change, draw_scene, tmp_path):
+    """Writes a JPEG that is said to be a copy of HEK/a.png, and returns the entries."""
+    scene = draw_scene(0, 64)
+    png.write_png(study.root / "images" / "HEK" / "a.png", scene)
+
+    def write(make=lambda image: image):
+        name = "a_png.rf.fd60a26391e260.jpg"
+        record = {"file_name": name, "height": 64, "width": 64}
+        path = change(
+            write_coco(images=1), "images", 0, **record, extra={"name": "a.png"}
+        )
+        if make is not None:
+            copy = np.ascontiguousarray(make(scene))
+            Image.fromarray(copy).save(path.parent / name, quality=80)
+        return _entries(path, root=path.parent)[0]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda image: image, lambda image: np.minimum(image * 1.4, 255).astype("u1")],
+)
+def test_name_before_roboflow_changed_it_counts(study, copy_of_roboflow, make):
+    rows, strangers, _ = entries.match(study, copy_of_roboflow(make))
     assert [row.image for row in rows.values()] == ["HEK/a.png"]
     assert not strangers
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda image: image[:, ::-1],
+        lambda image: np.rot90(image),
+        lambda image: np.roll(image, 16, axis=0),
+        lambda image: np.zeros_like(image),
+    ],
+)
+def test_an_augmented_copy_does_not_take_the_place_of_its_image(
+    study, copy_of_roboflow, make
+):
+    rows, strangers, failures = entries.match(study, copy_of_roboflow(make))
+    assert not rows and not strangers
+    (problem,) = failures.values()
+    assert "does not show what HEK/a.png of the study shows" in problem
+
+
+def test_a_copy_that_cannot_be_compared_is_refused(study, copy_of_roboflow):
+    rows, strangers, failures = entries.match(study, copy_of_roboflow(None))
+    assert not rows and not strangers
+    (problem,) = failures.values()
+    assert "said to be a copy of HEK/a.png, and cannot be compared" in problem
+
+
+def test_an_image_that_has_another_ones_name_is_refused(
+    study, write_coco, change, draw_scene
+):
+    # The name alone counted, although its own image lay beside the file.
+    record = {"file_name": "a.png", "height": 64, "width": 64}
+    path = change(write_coco(images=1), "images", 0, **record)
+    png.write_png(study.root / "images" / "HEK" / "a.png", draw_scene(0, 64))
+    png.write_png(path.parent / "a.png", draw_scene(1, 64))
+    _, _, failures = entries.match(study, _entries(path, root=path.parent)[0])
+    (problem,) = failures.values()
+    assert "does not show what HEK/a.png of the study shows" in problem
 
 
 def test_name_of_two_images_fails_where_types_do_not_tell(study, write_coco, change):

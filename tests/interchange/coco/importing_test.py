@@ -11,6 +11,7 @@ from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.importing import import_coco
 from cellclass_tf.interchange.coco.writing import export_coco
+from cellclass_tf.splits import assignment
 from cellclass_tf.storage import csv_json, digests, png
 
 SQUARE = [[4, 4, 9, 4, 9, 9, 4, 9]]
@@ -278,3 +279,79 @@ def test_masks_of_cvat_are_cells_where_the_user_says_so(write_coco, change, tmp_
     assert [len(study.read_cells(row)) for row in study.rows()] == [1, 1]
     with pytest.raises(InputError, match="Unknown crowds 'all'"):
         import_coco(tmp_path / "new", path, crowds="all")
+
+
+AUGMENTED = {
+    "train": [("a", 0, lambda image: image), ("a", 0, lambda image: image[:, ::-1])],
+    "valid": [("b", 1, lambda image: image)],
+    "test": [("c", 2, lambda image: image), ("c", 2, np.rot90)],
+}
+
+
+def _write_roboflow(folder, draw_scene, content):
+    """Folders as Roboflow has them, with several copies of a photograph."""
+    for split, copies in content.items():
+        (folder / split).mkdir(parents=True)
+        images = []
+        for n, (name, seed, make) in enumerate(copies, start=1):
+            file_name = f"{name}_png.rf.{n:08x}.png"
+            image = np.ascontiguousarray(make(draw_scene(seed, 64)))
+            png.write_png(folder / split / file_name, image)
+            record = {"id": n, "file_name": file_name, "height": 64, "width": 64}
+            images.append(record | {"extra": {"name": f"{name}.png"}})
+        annotations = [
+            {"id": n, "image_id": n, "category_id": 1, "segmentation": SQUARE}
+            for n in range(1, len(images) + 1)
+        ]
+        csv_json.write_json(
+            folder / split / "_annotations.coco.json",
+            {
+                "images": images,
+                "annotations": annotations,
+                "categories": [{"id": 1, "name": "HEK"}],
+            },
+        )
+
+
+def test_copies_of_a_photograph_stay_together_in_the_folders_split(
+    tmp_path, draw_scene
+):
+    _write_roboflow(tmp_path / "dataset", draw_scene, AUGMENTED)
+    outcome = import_coco(tmp_path / "study", tmp_path / "dataset")
+    assert not outcome.failures
+    rows = Study.open(tmp_path / "study").rows()
+    found = sorted((row.group, row.split) for row in rows)
+    assert found == [
+        ("a.png", "train"),
+        ("a.png", "train"),
+        ("b.png", "validation"),
+        ("c.png", "test"),
+        ("c.png", "test"),
+    ]
+
+
+def test_copies_of_a_photograph_in_two_folders_are_refused(tmp_path, draw_scene):
+    content = AUGMENTED | {"valid": [("a", 0, lambda image: image[::-1])]}
+    _write_roboflow(tmp_path / "dataset", draw_scene, content)
+    outcome = import_coco(tmp_path / "study", tmp_path / "dataset")
+    (problem,) = outcome.failures.values()
+    assert (
+        "folder of the split validation, and others of its group 'a.png' in" in problem
+    )
+    rows = Study.open(tmp_path / "study").rows()
+    assert {row.split for row in rows if row.group == "a.png"} == {"train"}
+    assert len(rows) == 4
+
+
+def test_copies_with_names_of_their_own_are_found_as_the_same_scene(
+    tmp_path, draw_scene
+):
+    # Nothing but the pixels says that they are of one photograph.
+    content = {
+        "train": [("a", 0, lambda image: image)],
+        "valid": [("b", 0, lambda image: image[:, ::-1])],
+    }
+    _write_roboflow(tmp_path / "dataset", draw_scene, content)
+    import_coco(tmp_path / "study", tmp_path / "dataset")
+    with pytest.raises(InputError, match="mirrored or turned.*That would leak"):
+        assignment.splits_of(Study.open(tmp_path / "study").rows(), None, "images.csv")
