@@ -8,7 +8,7 @@ versions of their own, see `storage.records`; a dataset's is that of TFDS.
 # Outlines of the annotator `watershed`, and diameters that it estimates.
 WATERSHED = 1
 # What the first pass of `convert` measures of a raw file.
-MEASUREMENT = 2
+MEASUREMENT = 3
 # Fields that `simulate` draws; a study that was drawn in another way is drawn again.
 SIMULATION = 2
 # What `dataset` finds when it checks a field.

@@ -12,7 +12,7 @@ from absl import logging
 from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.manifest import Cost, costs_of_rejection
+from cellclass_tf.core.manifest import Cost, costs_of_rejection, uneven_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.errors import InputError, one_line
@@ -31,6 +31,7 @@ class Prepared:
       cells: number of cells by split and type, as they were annotated.
       outcome: which images were checked or failed.
       rejected: what every reason for rejection cost in fields and cells.
+      uneven: which type is rejected more or less than others; '' if none is.
     """
 
     info: tfds.core.DatasetInfo
@@ -39,6 +40,7 @@ class Prepared:
     cells: dict[str, dict[str, int]]
     outcome: batch.Outcome
     rejected: dict[str, Cost]
+    uneven: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.info.full_name} in {self.info.data_dir}: {self._news()}"]
@@ -51,6 +53,7 @@ class Prepared:
             f"left out, {reason}: {cost.fields} fields, about {cost.cells} cells"
             for reason, cost in self.rejected.items()
         ]
+        lines += [self.uneven] if self.uneven else []
         return "\n".join(lines)
 
     def _news(self) -> str:
@@ -97,7 +100,8 @@ def dataset(
     """
     study = Study.open(study)
     data_dir = os.fspath(data_dir or study.tfds_dir)
-    rejected = costs_of_rejection(study.rows())
+    rows = study.rows()
+    rejected, uneven = costs_of_rejection(rows), uneven_rejection(rows)
     cell_types_dataset_builder.check_writable(data_dir)
     checked = examples.check_study(study, engine)
     examples.refuse_gaps(
@@ -127,7 +131,13 @@ def dataset(
     }
     changes = contents.changes_since(builder.previous) if builder.previous else ()
     return Prepared(
-        builder.info, is_new, tuple(changes), by_split, checked.outcome, rejected
+        builder.info,
+        is_new,
+        tuple(changes),
+        by_split,
+        checked.outcome,
+        rejected,
+        uneven,
     )
 
 

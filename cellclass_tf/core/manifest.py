@@ -17,6 +17,8 @@ SPLITS = ("train", "validation", "test", MIXED)
 # of quality, whoever makes or imports cells, and whoever assigns splits.
 ORIGIN, LIKENESS, QUALITY = "origin", "likeness", "quality"
 VERDICT, ANNOTATION, SPLIT = "verdict", "annotation", "split"
+# Fisher's p from which on types are not rejected alike.
+_UNEVEN_P = 0.01
 PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
 
 
@@ -79,6 +81,11 @@ class ImageRow:
     debris_share: float | None = _of(QUALITY, None)
     glow_share: float | None = _of(QUALITY, None)
     unevenness: float | None = _of(QUALITY, None)
+    display_clipped_share: float | None = _of(QUALITY, None)
+    bare_share: float | None = _of(QUALITY, None)
+    channel_likeness: float | None = _of(QUALITY, None)
+    cut_off_share: float | None = _of(QUALITY, None)
+    scale_bar_px: int | None = _of(QUALITY, None)
     annotator: str = _of(ANNOTATION, "")
     annotator_sha256: str = _of(ANNOTATION, "")
     annotation: str = _of(ANNOTATION, "")
@@ -167,6 +174,45 @@ def costs_of_rejection(rows: Iterable[ImageRow]) -> dict[str, Cost]:
             fields, total = costs[reason]
             costs[reason] = Cost(fields + 1, total + (cells or 0))
     return dict(sorted(costs.items()))
+
+
+def uneven_rejection(rows: Iterable[ImageRow]) -> str:
+    """Says which type loses more or less images to the verdicts than chance explains.
+
+    Each type against all others, by Fisher's exact test; the smallest p counts, times
+    the number of types (Bonferroni), from 0.01 down. Images of mixed cultures are a type
+    of their own here.
+
+    Returns:
+      A sentence; '' if there is nothing to tell.
+    """
+    counts = collections.defaultdict(lambda: [0, 0])
+    for row in rows:
+        if row.verdict:
+            counts[row.cell_type][row.verdict == REJECTED] += 1
+    if len(counts) < 2 or not any(rejected for _, rejected in counts.values()):
+        return ""
+    from scipy import stats
+
+    totals = [sum(column) for column in zip(*counts.values(), strict=True)]
+    found = {
+        name: stats.fisher_exact(
+            [own, [total - n for total, n in zip(totals, own, strict=True)]]
+        )[1]
+        for name, own in sorted(counts.items())
+    }
+    p = min(min(found.values()) * (len(found) if len(found) > 2 else 1), 1.0)
+    if p > _UNEVEN_P:
+        return ""
+    shares = ", ".join(
+        f"{rejected} of {accepted + rejected} {name}"
+        for name, (accepted, rejected) in sorted(counts.items())
+    )
+    return (
+        f"The share of rejected images differs between types beyond chance ({shares}; "
+        f"p = {p:.2g}). What a type looks like may decide, and not how good the images "
+        "are: look at the contact sheets, and accept or reject by hand."
+    )
 
 
 def row_from_strings(line: Mapping[str, str]) -> ImageRow:

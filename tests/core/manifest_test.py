@@ -5,13 +5,16 @@ import dataclasses
 import pytest
 
 from cellclass_tf.core.manifest import (
+    ACCEPTED,
     COLUMNS,
     PARTS,
+    REJECTED,
     ImageRow,
     columns_of,
     costs_of_rejection,
     image_name,
     row_from_strings,
+    uneven_rejection,
 )
 
 ROW = ImageRow("HEK/a.b.png", "HEK", cells=7, pixel_size_um=0.325, corrected=True)
@@ -127,3 +130,40 @@ def test_every_reason_costs_its_fields_and_cells():
     by_hand = dataclasses.replace(rejected, reason="")
     costs = costs_of_rejection([ROW, rejected, other, by_hand])
     assert costs == {"by hand": (1, 7), "debris": (1, 7), "glow": (2, 37)}
+
+
+def _judged(**counts):
+    """Rows by type of so many accepted and rejected images."""
+    return [
+        ImageRow(f"{name}/{i}.png", name, verdict=REJECTED if i < bad else ACCEPTED)
+        for name, (bad, total) in counts.items()
+        for i in range(total)
+    ]
+
+
+def test_types_that_are_not_rejected_alike_are_told():
+    told = uneven_rejection(_judged(HEK=(16, 21), N2a=(3, 20)))
+    assert "16 of 21 HEK, 3 of 20 N2a; p = 0.00013" in told
+    # Of three types only one has to be another.
+    assert "p = " in uneven_rejection(_judged(A=(15, 20), B=(3, 20), C=(2, 20)))
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"HEK": (3, 20), "N2a": (6, 20)},
+        {"HEK": (2, 2), "N2a": (0, 3)},
+        {"HEK": (0, 20), "N2a": (0, 20)},
+        {"HEK": (20, 20), "N2a": (20, 20)},
+        {"HEK": (5, 20)},
+        {},
+    ],
+)
+def test_what_chance_explains_is_not_told(counts):
+    assert uneven_rejection(_judged(**counts)) == ""
+
+
+def test_images_that_were_not_judged_do_not_count():
+    rows = _judged(HEK=(16, 21), N2a=(3, 20))
+    rows = [dataclasses.replace(row, verdict="") for row in rows]
+    assert uneven_rejection(rows) == ""

@@ -75,8 +75,37 @@ CRITERIA = (
     Criterion(
         "uneven light", lambda f: f.unevenness, 0.8, 0.65, "lost in the dark part"
     ),
+    Criterion(
+        "no cytoplasm", lambda f: f.bare_share, 0.5, 0.25, "share of nuclei without"
+    ),
+    Criterion(
+        "one channel twice",
+        lambda f: f.channel_likeness,
+        0.98,
+        0.95,
+        "likeness of the channels",
+        "{:.3f}".format,
+    ),
+    Criterion(
+        "cut off", lambda f: f.cut_off_share, 0.1, 0.05, "part without one channel"
+    ),
+    Criterion(
+        "scale bar",
+        lambda f: float(f.scale_bar_px),
+        0.0,
+        0.0,
+        "length in px",
+        "{:.0f}".format,
+    ),
 )
+# Of pixels at the end of 8 bit: not rejected for it, and told.
+CLIPPED_SHARE = 0.003
 REASONS = tuple(dict.fromkeys(criterion.reason for criterion in CRITERIA))
+
+
+def is_clipped(figures: Figures) -> bool:
+    """Whether a field of 8 bit was clipped, which is a doubt and no reason."""
+    return figures.display_clipped_share > CLIPPED_SHARE
 
 
 def judge(figures: Sequence[Figures]) -> list[str]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core.micrograph import Micrograph
-from cellclass_tf.labels.noise import robust_sd
+from cellclass_tf.labels.noise import noise_sd, robust_sd
 from cellclass_tf.labels.sizes import diameters_of
-from cellclass_tf.microscopy.quality import focus
+from cellclass_tf.microscopy.quality import channels_apart, focus
 
 # All but focus and saturation is read from about so many pixels a side.
 _REDUCED_PX = 256
@@ -33,7 +33,7 @@ class Figures:
         (camera noise taken off), mean of both channels; higher is sharper. Pech-Pacheco
         et al. 2000, ICPR 3:314.
       saturated_share: of the pixels, those at the camera's upper end, in [0, 1]; the
-        worse channel.
+        worse channel. 0 for pixels of 8 bit, see `display_clipped_share`.
       nuclei_estimate: number of bright spots in the nuclei's channel that may be nuclei.
         Touching nuclei count once: no cell count.
       nucleus_px: median diameter of these spots in pixels; 0 without any.
@@ -45,6 +45,13 @@ class Figures:
         middling one, over the nuclei's brightness; 0 is none.
       unevenness: 1 - darkest / brightest of a smooth surface through the cells'
         brightness, in [0, 1]; 0 where too few cells tell.
+      display_clipped_share: of the pixels of 8 bit, those at 255, in [0, 1]; the worse
+        channel. Programs that show a picture put them there, and a camera may have.
+      bare_share: of the nuclei, those without cytoplasm, see `channels_apart`.
+      channel_likeness: 1 if both channels are the same, see `channels_apart`.
+      cut_off_share: of a channel, the part that is of one value beside cells in the
+        other, see `channels_apart`.
+      scale_bar_px: length of a bar that was drawn into a channel; 0 is none.
     """
 
     focus_slope: float
@@ -56,6 +63,12 @@ class Figures:
     debris_share: float
     glow_share: float
     unevenness: float
+    # Of fields that were measured before there were these.
+    display_clipped_share: float = 0.0
+    bare_share: float = 0.0
+    channel_likeness: float = 0.0
+    cut_off_share: float = 0.0
+    scale_bar_px: int = 0
 
 
 def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
@@ -72,19 +85,36 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     ]
     # A dark channel says nothing of the other one's focus.
     focuses = [f for f in focuses if f != focus.NOTHING] or [focus.NOTHING]
-    areas = reduced[0].spots(reduced[1])
-    specks = sum(r.count_specks(np.median(areas) if areas else 0.0) for r in reduced)
-    nucleus_px = float(diameters_of(np.median(areas))) if areas else 0.0
+    areas, centres = reduced[0].spots(reduced[1])
+    specks = sum(
+        r.count_specks(np.median(areas) if len(areas) else 0.0) for r in reduced
+    )
+    nucleus_px = float(diameters_of(np.median(areas))) if len(areas) else 0.0
+    is_8_bit = planes[0].dtype == np.uint8
+    at_top = max(map(_saturated_share, planes))
+    raw = [r.raw for r in reduced]
     return Figures(
         focus_slope=round(float(np.mean([slope for slope, _ in focuses])), 3),
         focus_laplacian=round(float(np.mean([ratio for _, ratio in focuses])), 3),
-        saturated_share=round(max(map(_saturated_share, planes)), 6),
+        saturated_share=0.0 if is_8_bit else round(at_top, 6),
         nuclei_estimate=len(areas),
         nucleus_px=round(nucleus_px, 1),
         specks_per_nucleus=round(specks / max(len(areas), 1), 3),
         debris_share=round(max(r.debris_share() for r in reduced), 4),
         glow_share=round(reduced[0].glow_share(nucleus_px), 3),
         unevenness=round(_unevenness(reduced, nucleus_px), 3),
+        display_clipped_share=round(at_top, 6) if is_8_bit else 0.0,
+        bare_share=round(
+            channels_apart.bare_share(
+                centres, nucleus_px / reduced[1].step, raw[1], noise_sd(planes[1])
+            ),
+            3,
+        ),
+        channel_likeness=round(channels_apart.likeness(*raw), 4),
+        cut_off_share=round(
+            channels_apart.cut_off_share(planes, [r.bright for r in reduced]), 3
+        ),
+        scale_bar_px=max(map(channels_apart.scale_bar_px, planes)),
     )
 
 
@@ -95,7 +125,8 @@ class _SmallPlane:
         from scipy import ndimage
 
         self.step = max(1, round(plane.size**0.5 / _REDUCED_PX))
-        small = plane[:: self.step, :: self.step].astype(np.float32)
+        self.raw = plane[:: self.step, :: self.step]
+        small = self.raw.astype(np.float32)
         self.pixels = ndimage.gaussian_filter(small, 1)
         in_order = np.sort(self.pixels, axis=None)
         self.background = float(in_order[in_order.size // 2])
@@ -115,13 +146,13 @@ class _SmallPlane:
         self.is_crowded = noise > 2 * believed
         self.faint = max(8 * believed, 0.15 * self.signal)
 
-    def spots(self, cytoplasm: _SmallPlane) -> list[float]:
-        """Areas in px of bright spots that may be nuclei."""
+    def spots(self, cytoplasm: _SmallPlane) -> tuple[np.ndarray, np.ndarray]:
+        """Bright spots that may be nuclei: areas in px, and (N, 2) centres in reduced px."""
         from scipy import ndimage
 
         labels, count = ndimage.label(self.bright)
         if not count:
-            return []
+            return np.zeros(0), np.zeros((0, 2))
         areas = np.bincount(labels.ravel())[1:]
         large = areas >= max(3, _SMALLEST_NUCLEUS_PX2 / self.step**2)
         large &= (
@@ -131,7 +162,9 @@ class _SmallPlane:
             # So few may be debris, which no cytoplasm surrounds.
             levels = ndimage.mean(cytoplasm.pixels, labels, np.arange(1, count + 1))
             large &= levels > cytoplasm.background + 8 * cytoplasm.camera_noise
-        return (areas[large] * float(self.step**2)).tolist()
+        found = np.flatnonzero(large) + 1
+        centres = ndimage.center_of_mass(self.bright, labels, found)
+        return areas[large] * float(self.step**2), np.reshape(centres, (-1, 2))
 
     def count_specks(self, nucleus_px2: float) -> int:
         """Number of spots above the background that are too small for a nucleus."""

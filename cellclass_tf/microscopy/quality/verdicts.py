@@ -13,7 +13,13 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import batch
-from cellclass_tf.core.manifest import ACCEPTED, REJECTED, VERDICT, costs_of_rejection
+from cellclass_tf.core.manifest import (
+    ACCEPTED,
+    REJECTED,
+    VERDICT,
+    costs_of_rejection,
+    uneven_rejection,
+)
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
@@ -80,7 +86,10 @@ def _read_thumbnail(study: Study, row: ImageRow) -> np.ndarray:
 
 
 def _figures(row: ImageRow) -> Figures:
-    return Figures(**{name: getattr(row, name) for name in _FIGURES})
+    found = {name: getattr(row, name) for name in _FIGURES}
+    return Figures(
+        **{name: value for name, value in found.items() if value is not None}
+    )
 
 
 def _with_verdict(row: ImageRow, reason: str) -> ImageRow:
@@ -147,9 +156,11 @@ def _draw_sheet(sheet: _Sheet) -> dict:
 
 
 def _shown(figures: Figures) -> str:
+    at_top = figures.saturated_share or figures.display_clipped_share
+    word = "clipped" if figures.display_clipped_share else "saturated"
     return (
         f"sharp {criteria.focus_score(figures):.2f}, {figures.nuclei_estimate} nuclei, "
-        f"saturated {figures.saturated_share:.1%}, glow {figures.glow_share:.0%}, "
+        f"{word} {at_top:.1%}, glow {figures.glow_share:.0%}, "
         f"uneven {figures.unevenness:.0%}"
     )
 
@@ -157,6 +168,17 @@ def _shown(figures: Figures) -> str:
 def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
     rows = [row for members in judged.values() for row in members]
     rejected = [row for row in rows if row.verdict == REJECTED]
+    accepted = [row for row in rows if row.verdict != REJECTED]
+    clipped = [r.image for r in accepted if criteria.is_clipped(_figures(r))]
+    if clipped:
+        logging.warning(
+            "%d fields of 8 bit have more than %.1g%% of their pixels at 255 (%s). Most "
+            "often a program that shows pictures put them there, and the camera did not. "
+            "They are accepted; what is brighter than that is lost.",
+            len(clipped),
+            100 * criteria.CLIPPED_SHARE,
+            ", ".join([*clipped[:3], *["…"][: len(clipped) > 3]]),
+        )
     if not rejected:
         return
     costs = costs_of_rejection(rejected).items()
@@ -169,3 +191,6 @@ def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
         study.root / "quality",
         study.manifest_path,
     )
+    # Of the whole study, which its dataset is made of.
+    if uneven := uneven_rejection(study.rows()):
+        logging.warning("%s", uneven)

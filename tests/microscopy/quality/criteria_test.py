@@ -104,6 +104,13 @@ def test_fields_without_anything_are_empty_and_raise_no_warning(shape, dtype):
         (changed(glow_share=0.7), "glow: "),
         (changed(unevenness=0.9), "uneven light: "),
         (changed(nuclei_estimate=0, nucleus_px=0.0), "empty: "),
+        (changed(bare_share=0.9), "no cytoplasm: share of nuclei without 90.0% (limit"),
+        (
+            changed(channel_likeness=0.99),
+            "one channel twice: likeness of the channels 0.990",
+        ),
+        (changed(cut_off_share=0.5), "cut off: part without one channel 50.0% (limit"),
+        (changed(scale_bar_px=60), "scale bar: length in px 60 (limit 0)"),
     ],
 )
 def test_every_reason_is_given_with_value_and_limit(measured, reason):

@@ -11,15 +11,18 @@ def measure(pixels):
     return figures.measure(Micrograph(pixels, ("nuclei", "cytoplasm")), (0, 1))
 
 
-@pytest.mark.parametrize("top", [255, 4095, 65535])
+@pytest.mark.parametrize("top", [255, 1023, 4095, 65535])
 def test_pixels_that_pile_up_at_the_top_are_saturated(top):
     rng = np.random.default_rng(0)
     dtype = np.uint8 if top == 255 else np.uint16
     pixels = rng.integers(0, top // 2, (2, 100, 100)).astype(dtype)
-    assert measure(pixels).saturated_share == 0
+    before = measure(pixels)
+    assert before.saturated_share == before.display_clipped_share == 0
     # 500 of 10,000 pixels of one channel.
     pixels[1, :5] = top
-    assert measure(pixels).saturated_share == 0.05
+    found = measure(pixels)
+    shares = (found.saturated_share, found.display_clipped_share)
+    assert shares == ((0.0, 0.05) if top == 255 else (0.05, 0.0))
 
 
 def test_nuclei_are_counted_and_measured():

@@ -26,7 +26,7 @@ def cells():
 
 
 def write_raw(path, pixels):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
     tifffile.imwrite(path, pixels, ome=True, metadata=metadata)
 
@@ -150,3 +150,29 @@ def test_what_reasons_cost_is_counted(study):
         "debris": Cost(1, 10),
         "empty": Cost(2, 13),
     }
+
+
+def test_a_type_that_is_rejected_more_often_is_told(tmp_path, cells, caplog):
+    blank = np.stack([cells[0], np.full_like(cells[0], 100)])
+    for i in range(8):
+        write_raw(tmp_path / "raw" / "HEK" / f"h{i}.tif", blank + np.uint16(i))
+        write_raw(tmp_path / "raw" / "N2a" / f"n{i}.tif", cells + np.uint16(i))
+    with caplog.at_level("WARNING"):
+        cc.convert(tmp_path / "raw", tmp_path / "study")
+    assert "8 no cytoplasm" in caplog.text
+    assert "(8 of 8 HEK, 0 of 8 N2a; p = 0.00016)" in caplog.text
+
+
+def test_fields_of_8_bit_that_are_clipped_are_accepted_and_told(
+    tmp_path, cells, caplog
+):
+    # As Fiji's Auto leaves them when it saves 8 bit: 0.35 % of the pixels at the end.
+    tops = [np.quantile(plane, 0.99) for plane in cells]
+    stretched = [np.clip(p / t * 255, 0, 255) for p, t in zip(cells, tops, strict=True)]
+    write_raw(tmp_path / "raw" / "HEK" / "a.tif", np.stack(stretched).astype(np.uint8))
+    with caplog.at_level("WARNING"):
+        cc.convert(tmp_path / "raw", tmp_path / "study")
+    (row,) = Study.open(tmp_path / "study").rows()
+    assert row.verdict == "accepted" and row.display_clipped_share > 0.009
+    assert "1 fields of 8 bit have more than 0.3% of their pixels at 255" in caplog.text
+    assert "HEK/a.png" in caplog.text
