@@ -95,6 +95,12 @@ _CHANNELS_KEPT = (
     ),
 )
 
+_ALLOW_LOSSY = Flag(
+    "allow_lossy",
+    "Read JPEG too, which changed pixels to save room.",
+    flags.DEFINE_bool,
+    default=False,
+)
 _FLOW_THRESHOLD = Flag(
     "flow_threshold",
     "cellpose's; larger keeps more cells.",
@@ -174,6 +180,7 @@ COMMANDS = {
                 "Else as at the last conversion, or group.",
                 choices=("group", "anew", "field"),
             ),
+            _ALLOW_LOSSY,
             Flag(
                 "limit_s",
                 "Seconds that a file may take, and one more for each megabyte.",
@@ -360,6 +367,7 @@ COMMANDS = {
                 default=0.7,
             ),
             *_CHANNELS,
+            _ALLOW_LOSSY,
             _ONE_PROCESS,
             *_ENGINE,
         ),

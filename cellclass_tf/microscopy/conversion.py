@@ -38,6 +38,7 @@ def convert(
     group: str | None = None,
     channel_files: str | None = None,
     contrast: str | None = None,
+    allow_lossy: bool = False,
     limit_s: float = 120.0,
     engine: batch.Engine,
 ) -> batch.Outcome:
@@ -71,6 +72,7 @@ def convert(
         `merge.contrast_limits`) and keeps them for what is added later; 'anew' measures
         them again over this call's files; 'field' stretches each field on its own, with
         which brightness means nothing between fields.
+      allow_lossy: whether JPEG, which changed pixels to save room, is read too.
       limit_s: seconds that a file may take, and one more for each megabyte. Holds in
         worker processes.
       processes: worker processes; with 1 a reader that crashes takes this process along.
@@ -99,7 +101,11 @@ def convert(
     }
     asked = conversion_settings.recall(root, source, given)
     raws, failures, notes = raw_files.find(
-        source, cell_type, asked.group, asked.channel_files
+        source,
+        cell_type,
+        asked.group,
+        asked.channel_files,
+        allow_lossy=allow_lossy,
     )
     study = _open_or_create(study, raws)
     raws, unknown = _of_known_types(study, raws)
@@ -109,6 +115,7 @@ def convert(
         asked.cytoplasm,
         asked.projection or "max",
         asked.contrast or "group",
+        allow_lossy,
     )
     conversion_settings.remember(study.root, source, asked)
     step = _Conversion(
@@ -125,6 +132,7 @@ def convert(
         for name, result in measured.results.items()
     }
     _warn_of_pixel_sizes(study, found)
+    notes += _notes_of_colour_scenes(found)
     readable = [raw for raw in raws if raw.name in found]
     converted = step.convert(readable, found)
     _record(study, converted)
@@ -166,6 +174,20 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
                 group,
                 ", ".join(sorted(names)),
             )
+
+
+def _notes_of_colour_scenes(found: Mapping[str, FileMeasurement]) -> tuple[str, ...]:
+    named = {name: file.colour_scenes for name, file in found.items()}
+    named = {name: scenes for name, scenes in named.items() if scenes}
+    if not named:
+        return ()
+    first, scenes = next(iter(sorted(named.items())))
+    count = sum(map(len, named.values()))
+    told = (
+        f"left out: {count} colour pictures beside fields, in {len(named)} files (scene "
+        f"{scenes[0]} of {first})"
+    )
+    return (told,)
 
 
 def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> None:
@@ -297,6 +319,8 @@ class _Conversion:
         rules = {key: list(rule) for key, rule in self.study.channel_rules.items()}
         ranges = {key: list(nm) for key, nm in self.study.emission_nm.items()}
         options = dataclasses.asdict(self.options)
+        # Of what can be read without it the result is the same.
+        options.pop("allow_lossy")
         # To measure a group's limits again is no other setting than to keep them.
         options["contrast"] = self.options.contrast == "field"
         return [options, rules, ranges, self.study.pixel_size_um]

@@ -54,6 +54,7 @@ class FileMeasurement(Record):
     Attributes:
       histograms: name of the file that holds their histograms.
       fields: in the file's order.
+      colour_scenes: those that are left out, see `readers.colour_scenes`.
     """
 
     NAME: ClassVar[str] = "cellclass_tf measurement"
@@ -62,3 +63,4 @@ class FileMeasurement(Record):
 
     histograms: str
     fields: tuple[FieldMeasurement, ...]
+    colour_scenes: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from typing import Any
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy import channel_strip, channels, contrast, merge
+from cellclass_tf.microscopy import channel_strip, channels, contrast, merge, readers
 from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
@@ -30,6 +30,7 @@ class Options:
     cytoplasm: str | int | None
     projection: str
     contrast: str
+    allow_lossy: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,9 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
     if not fields:
         raise InputError(f"{job.raw.path}: the file holds no field.")
     contrast.write_histograms(job.histograms, histograms)
-    return FileMeasurement(job.histograms.name, tuple(fields)).as_content()
+    left_out = readers.colour_scenes(job.raw.path)
+    found = FileMeasurement(job.histograms.name, tuple(fields), left_out)
+    return found.as_content()
 
 
 def _fields(
@@ -99,6 +102,7 @@ def _fields(
         raw.files.channels,
         projection=options.projection,
         hashed=hashed,
+        allow_lossy=options.allow_lossy,
     )
     for micrograph in found:
         micrograph = merge.with_whole_numbers(micrograph)

@@ -18,6 +18,7 @@ from cellclass_tf.microscopy.formats import (
     base,
     czi,
     dv,
+    jpeg,
     lif,
     nd2,
     oif,
@@ -33,6 +34,7 @@ PROJECTIONS = ("max", "best", "none")
 # In the order in which they are asked; none claims what another does.
 FORMATS: tuple[base.Format, ...] = (
     png.FORMAT,
+    jpeg.FORMAT,
     tiff.FORMAT,
     czi.FORMAT,
     lif.FORMAT,
@@ -42,7 +44,10 @@ FORMATS: tuple[base.Format, ...] = (
     # The last, since its mark is two bytes in the midst of the header.
     dv.FORMAT,
 )
-SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+LOSSY_SUFFIXES = jpeg.FORMAT.suffixes
+ALL_SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+# Of what is looked for unless the user allows loss.
+SUFFIXES = tuple(suffix for suffix in ALL_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 # As much as any format's mark is within.
 _HEAD_BYTES = 128
@@ -53,11 +58,16 @@ _MOST_VALUES = 4 * MAX_IMAGE_PIXELS
 
 
 def read_micrographs(
-    path: str | os.PathLike, *, projection: str = "max", hashed: bool = True
+    path: str | os.PathLike,
+    *,
+    projection: str = "max",
+    hashed: bool = True,
+    allow_lossy: bool = False,
 ) -> Iterator[Micrograph]:
     """Yields every field of view of a file: one a scene and time point.
 
-    No more than one plane of each channel is held at a time.
+    No more than one plane of each channel is held at a time. A colour picture beside
+    fields, such as one of the slide, is left out; see `colour_scenes`.
 
     Args:
       path: a file of any of FORMATS; which one is told by its content.
@@ -65,6 +75,7 @@ def read_micrographs(
         pixel, 'best' the one sharpest plane (largest variance of the Laplacian,
         Pech-Pacheco et al. 2000, summed over channels), 'none' refuses stacks.
       hashed: whether the file's SHA-256 is taken, for which it is read once more.
+      allow_lossy: whether pixels may have been changed to save room, as JPEG does.
 
     Raises:
       InputError: if the file is broken, of no known format, needs a library that is not
@@ -79,8 +90,18 @@ def read_micrographs(
     with _clear_errors(path, known):
         library = f"{known.library} {_version(known.library)}"
         origin = _origin(known.files(path), library, hashed)
-        number = -1
+        number, left_out = -1, None
         for number, scene in enumerate(known.scenes(path)):
+            if scene.is_rgb and left_out is None:
+                left_out = _colour_scenes(path, known)
+            if scene.is_rgb and number in left_out:
+                continue
+            if scene.loss and not allow_lossy:
+                raise InputError(
+                    f"{path}: compressed as {scene.loss}, which changed its pixels to "
+                    "save room: edges have shadows, and faint parts are gone. Take the "
+                    "original file; if there is none, say --allow_lossy."
+                )
             yield from _fields(path, scene, number, projection, origin)
         if number < 0:
             raise InputError(
@@ -100,6 +121,31 @@ def files_of(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
     known = format_of(path)
     with _clear_errors(path, known):
         return known.files(path)
+
+
+def colour_scenes(path: str | os.PathLike) -> tuple[str, ...]:
+    """Names the scenes of a file that `read_micrographs` leaves out: '1 (label)'.
+
+    Beside its fields a file may hold a colour picture of the slide, or of its label.
+
+    Raises:
+      InputError: as `read_micrographs`.
+    """
+    path = pathlib.Path(path)
+    known = format_of(path)
+    with _clear_errors(path, known):
+        found = _colour_scenes(path, known)
+    return tuple(f"{n} ({name})" if name else str(n) for n, name in found.items())
+
+
+def _colour_scenes(path: pathlib.Path, known: base.Format) -> dict[int, str]:
+    """Colour pictures of a file whose other scenes are none: names by number."""
+    if known.holds_one:
+        return {}
+    scenes = [(scene.is_rgb, scene.name) for scene in known.scenes(path)]
+    if all(is_rgb for is_rgb, _ in scenes):
+        return {}
+    return {n: name for n, (is_rgb, name) in enumerate(scenes) if is_rgb}
 
 
 def _origin(

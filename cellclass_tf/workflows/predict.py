@@ -61,6 +61,7 @@ def predict(
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
     projection: str = "max",
+    allow_lossy: bool = False,
     engine: batch.Engine,
 ) -> batch.Outcome:
     """Outlines and names the cells of many fields.
@@ -83,6 +84,7 @@ def predict(
       nuclei: channel of raw files, as in `convert`.
       cytoplasm: the same.
       projection: of raw stacks, as in `convert`.
+      allow_lossy: of raw files, as in `convert`.
       processes: worker processes, each with a model of its own; with 1
         a crash takes this process along.
       engine: 'local' or 'beam', or a `batch.Engine`.
@@ -102,6 +104,7 @@ def predict(
         "nuclei": nuclei,
         "cytoplasm": cytoplasm,
         "projection": projection,
+        "allow_lossy": allow_lossy,
     }
     chosen = choose_fields(
         input,

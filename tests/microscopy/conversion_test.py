@@ -315,6 +315,38 @@ def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, capsy
     assert [row.image for row in rows] == ["HEK/a.png", "N2a/b.png"]
 
 
+def test_a_colour_picture_beside_fields_costs_itself_alone(tmp_path):
+    path = tmp_path / "raw" / "HEK" / "a.ome.tif"
+    path.parent.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    with tifffile.TiffWriter(path, ome=True) as file:
+        plane = rng.integers(100, 1000, (2, 32, 40), np.uint16)
+        file.write(plane, photometric="minisblack", metadata=metadata)
+        label = rng.integers(0, 255, (40, 30, 3), np.uint8)
+        file.write(label, photometric="rgb", metadata={"Name": "label"})
+    outcome = convert(tmp_path / "raw", tmp_path / "s")
+    assert not outcome.failures
+    assert [row.image for row in Study.open(tmp_path / "s").rows()] == ["HEK/a.png"]
+    (note,) = (note for note in outcome.notes if "colour" in note)
+    assert "1 colour pictures beside fields, in 1 files (scene 1 (label) of " in note
+
+
+def test_a_doubt_names_a_file_that_is_there(tmp_path):
+    # Two pages of which nothing is said, and the two flags that settle it.
+    (tmp_path / "raw" / "HEK").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(100, 1000, (2, 32, 40), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "raw" / "HEK" / "a.tif") as file:
+        for plane in pixels:
+            file.write(plane, metadata=None, contiguous=False)
+    (doubt,) = convert(tmp_path / "raw", tmp_path / "s").failures.values()
+    assert "which channel is which?" in doubt and "study.yaml" in doubt
+    assert (tmp_path / "s" / "study.yaml").exists()
+    outcome = convert(tmp_path / "raw", tmp_path / "s", nuclei=1, cytoplasm=0)
+    assert not outcome.failures
+    assert len(Study.open(tmp_path / "s").rows()) == 1
+
+
 def test_types_are_called_as_people_call_them(tmp_path):
     folders = ("HEK 293", unicodedata.normalize("NFD", "Zellen ä"), "N2a(2)", "MIXED")
     for seed, folder in enumerate(folders):

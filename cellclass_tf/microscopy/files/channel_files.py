@@ -116,30 +116,32 @@ def read(
     *,
     projection: str,
     hashed: bool = True,
+    allow_lossy: bool = False,
 ) -> Iterator[Micrograph]:
     """Yields the fields of view of a set, with one channel a file.
 
-    `projection` and `hashed` are those of `readers.read_micrographs`. Channels are named
+    The options are those of `readers.read_micrographs`. Channels are named
     by the files' names and what the files call them ('w1 DAPI').
 
     Raises:
       InputError: as `readers.read_micrographs`, and if a file has more than one channel
         or the files differ in size or in number of fields.
     """
+    options = {
+        "projection": projection,
+        "hashed": hashed,
+        "allow_lossy": allow_lossy,
+    }
     if not channels:
-        yield from readers.read_micrographs(
-            paths[0], projection=projection, hashed=hashed
-        )
+        yield from readers.read_micrographs(paths[0], **options)
         return
-    streams = [
-        readers.read_micrographs(path, projection=projection, hashed=hashed)
-        for path in paths
-    ]
+    streams = [readers.read_micrographs(path, **options) for path in paths]
     for fields in itertools.zip_longest(*streams):
         yield _join_channels(fields, paths, channels)
 
 
 def _join_channels(fields, paths, channels) -> Micrograph:
+    fields = [field and _without_colour(field) for field in fields]
     for field, path in zip(fields, paths, strict=True):
         shape = None if field is None else field.pixels.shape
         expected = (1, *fields[0].size_yx) if fields[0] is not None else None
@@ -160,6 +162,30 @@ def _join_channels(fields, paths, channels) -> Micrograph:
         emissions_nm=tuple((field.emissions_nm or (None,))[0] for field in fields),
         file=FILE_SEPARATOR.join(field.file for field in fields),
         sha256=FILE_SEPARATOR.join(field.sha256 for field in fields),
+    )
+
+
+def _without_colour(field: Micrograph) -> Micrograph:
+    """A channel that was saved as a colour picture: grey, or in a single colour."""
+    if not field.is_rgb:
+        return field
+    pixels = field.pixels
+    shown = [n for n, plane in enumerate(pixels) if plane.any()]
+    if len(shown) > 1 and all((plane == pixels[0]).all() for plane in pixels[1:]):
+        shown = shown[:1]
+    if len(shown) > 1:
+        colours = " and ".join(field.channel_names[n] for n in shown)
+        raise InputError(
+            f"{field.file}: expected one channel, and this colour picture has {colours} "
+            "that differ. Export the channels in grey."
+        )
+    place = shown[0] if shown else 0
+    return dataclasses.replace(
+        field,
+        pixels=pixels[[place]],
+        channel_names=("",),
+        emissions_nm=(),
+        is_rgb=False,
     )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError, one_line
@@ -15,8 +15,19 @@ from cellclass_tf.storage.paths import check_is_file, check_name
 
 _FOLDER_SUFFIX = ".zarr"
 _METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)
-_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".jpf", ".jpx")
-_PICTURES = (".bmp", ".gif", ".webp", ".heic", ".avi", ".mp4", ".mov")
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+_PICTURES = (
+    ".jp2",
+    ".jpf",
+    ".jpx",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".heic",
+    ".avi",
+    ".mp4",
+    ".mov",
+)
 _VENDORS = (
     *(".oir", ".vsi", ".ims", ".zvi", ".mvd2", ".ics", ".ids", ".lei", ".scn", ".svs"),
     *(".ndpi", ".qptiff", ".mrxs", ".bif", ".dcm", ".flex", ".sld", ".sldy", ".obf"),
@@ -48,7 +59,10 @@ class Inventory:
 
 
 def take(
-    source: pathlib.Path, suffixes: Collection[str], folders: bool = True
+    source: pathlib.Path,
+    suffixes: Collection[str],
+    folders: bool = True,
+    advice: Mapping[str, str] | None = None,
 ) -> Inventory:
     """Goes through a folder; linked folders in it count as folders.
 
@@ -56,6 +70,7 @@ def take(
       source: the folder, or a file, which is taken as it is.
       suffixes: endings of images, in lower case.
       folders: whether images may be folders (OME-Zarr).
+      advice: by ending of images that are not read, what else may be done.
     """
     if not source.is_dir() or (folders and source.suffix.lower() == _FOLDER_SUFFIX):
         return Inventory((source,), {}, ())
@@ -85,7 +100,7 @@ def take(
     for suffix, paths in sorted(foreign.items()):
         failures[one_line(f"{source}: *{suffix}")] = (
             f"{source}: {len(paths)} files ending in {suffix} are not read "
-            f"({named(paths)}). {FOREIGN[suffix]}."
+            f"({named(paths)}). {FOREIGN[suffix]}{(advice or {}).get(suffix, '')}."
         )
     failures |= _empty_folders(source, images, foreign)
     counts = collections.Counter(path.suffix.lower() for path in images)

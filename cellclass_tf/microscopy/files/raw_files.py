@@ -60,6 +60,8 @@ def find(
     cell_type: str | None,
     group: str | None,
     channel_pattern: str | None = None,
+    *,
+    allow_lossy: bool = False,
 ) -> Found:
     """Finds the raw files in a folder, or takes one file.
 
@@ -69,6 +71,7 @@ def find(
       group: regular expression; what it matches last in the path from `source` on names
         the group (its first group, if it has one). None makes each file a group.
       channel_pattern: see `channel_files.group`.
+      allow_lossy: whether JPEG is taken, too.
 
     Returns:
       The files, sorted; by path or kind the reason why files cannot be taken; and notes,
@@ -79,7 +82,9 @@ def find(
     """
     if not source.exists():
         raise InputError(f"{source} does not exist.")
-    listed = inventory.take(source, readers.SUFFIXES)
+    suffixes = readers.ALL_SUFFIXES if allow_lossy else readers.SUFFIXES
+    advice = dict.fromkeys(readers.LOSSY_SUFFIXES, ", or say --allow_lossy")
+    listed = inventory.take(source, suffixes, advice=advice)
     paths, failures = list(listed.images), dict(listed.failures)
     if not paths and not failures:
         raise InputError(
@@ -108,7 +113,7 @@ def find(
 
 def stem_of(name: str) -> str:
     """A file's name without an image's ending; see `manifest.image_name`."""
-    return image_name(name, readers.SUFFIXES)
+    return image_name(name, readers.ALL_SUFFIXES)
 
 
 def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:

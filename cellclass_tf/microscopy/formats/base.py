@@ -53,6 +53,7 @@ class Scene:
       pixel_size: width of a pixel in the specimen.
       name: of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
+      loss: what changed pixels to save room, such as 'JPEG'; '' if nothing did.
     """
 
     size_tzc: tuple[int, int, int]
@@ -62,6 +63,7 @@ class Scene:
     pixel_size: PixelSize = NO_PIXEL_SIZE
     name: str = ""
     is_rgb: bool = False
+    loss: str = ""
 
 
 class PartOfAnother(InputError):
@@ -94,6 +96,7 @@ class Format:
         drawn. It may raise anything, which `readers` makes one clear error.
       files: takes a path and says which files hold what `scenes` reads, itself first; it
         raises PartOfAnother if that is nothing.
+      holds_one: whether a file never holds more than one scene.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Format:
     claims: Callable[[pathlib.Path, bytes], bool]
     scenes: Callable[[pathlib.Path], Iterator[Scene]]
     files: Callable[[pathlib.Path], tuple[pathlib.Path, ...]] = lambda path: (path,)
+    holds_one: bool = False
 
 
 RGB = tuple(Channel(name) for name in ("red", "green", "blue"))

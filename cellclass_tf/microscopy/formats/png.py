@@ -26,4 +26,4 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     )
 
 
-FORMAT = base.Format("PNG", "pillow", "", (".png",), _claims, _scenes)
+FORMAT = base.Format("PNG", "pillow", "", (".png",), _claims, _scenes, holds_one=True)

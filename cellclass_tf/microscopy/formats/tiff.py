@@ -15,9 +15,14 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base, ome_files
 from cellclass_tf.storage import png, tiff_log
 
+# TIFF's numbers of lossy compression: old and new JPEG, and Adobe's.
+_JPEG = (6, 7, 34892)
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # A page beyond these axes would be a guess at what it means.
 _KNOWN_AXES = "TZCYXS"
+# What tifffile calls the axis of pages that nothing is said of. So few are the channels
+# of a field; more of them may be a stack, or a film.
+_UNKNOWN_AXES, _MOST_UNKNOWN = "IQ", 4
 
 
 def _claims(path: pathlib.Path, head: bytes) -> bool:
@@ -75,13 +80,14 @@ def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
 
 
 def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
-    axes, shape = series.axes, series.shape
+    axes, shape = _axes_of(series), series.shape
     sizes = dict(zip(axes, shape, strict=True))
     strange = [a for a, n in sizes.items() if n > 1 and a not in _KNOWN_AXES]
     if strange or "Y" not in axes or "X" not in axes:
         raise InputError(
             f"{path}: the axes {axes} {shape} are not among T, Z, C, Y, X (and RGB "
-            "samples). Export it as OME-TIFF, which names its axes."
+            f"samples); up to {_MOST_UNKNOWN} pages of which nothing is said are taken "
+            "for channels. Export it as OME-TIFF, which names its axes."
         )
     times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
     is_rgb = samples in (3, 4) and count == 1
@@ -95,17 +101,30 @@ def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
         _pixel_size(tiff, number),
         name=str(series.name or "") if tiff.is_ome else "",
         is_rgb=is_rgb,
+        loss="JPEG" if int(series.keyframe.compression) in _JPEG else "",
     )
+
+
+def _axes_of(series) -> str:
+    """The axes as letters, with a few pages that nothing is said of as channels."""
+    unknown = [a for a in series.axes if a in _UNKNOWN_AXES]
+    if len(unknown) != 1 or "C" in series.axes:
+        return series.axes
+    if series.shape[series.axes.index(unknown[0])] > _MOST_UNKNOWN:
+        return series.axes
+    return series.axes.replace(unknown[0], "C")
 
 
 def _plane_reader(
     path: pathlib.Path, series, samples: int
 ) -> Callable[[int, int, int], np.ndarray]:
     """Returns what reads a plane; colour samples count as channels."""
-    axes = series.axes
+    axes = _axes_of(series)
     inner = "".join(axis for axis in axes if axis in "YXS")
     outer = [(a, n) for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
     whole = None if _one_page_a_plane(series, inner, outer) else _whole(path, series)
+
+    top = _white(series)
 
     # The colours of a pixel lie together: three calls need one page.
     @functools.lru_cache(maxsize=1)
@@ -124,9 +143,21 @@ def _plane_reader(
         plane = page(tuple(wanted.get(axis, 0) for axis, _ in outer))
         if "S" in inner:
             plane = np.take(plane, c % samples, axis=inner.index("S"))
-        return plane
+        return plane if top is None else top - plane
 
     return read
+
+
+def _white(series) -> np.ndarray | None:
+    """The number of what is darkest, where 0 is white; None where 0 is black.
+
+    ImageJ says so of images that it shows inverted, whose numbers are not.
+    """
+    page = series.keyframe
+    is_white_zero = page.photometric == 0 and page.dtype.kind == "u"
+    if not is_white_zero or page.parent.is_imagej:
+        return None
+    return page.dtype.type(2**page.bitspersample - 1)
 
 
 @contextlib.contextmanager
@@ -163,7 +194,8 @@ def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
     if pixels is not None:
         return tuple(
             base.Channel(
-                c.get("Name") or "", base.wavelength_nm(c.get("EmissionWavelength"))
+                base.channel_name(c.get("Name"), c.get("Fluor")),
+                base.wavelength_nm(c.get("EmissionWavelength")),
             )
             for c in pixels.iterfind("{*}Channel")
         )

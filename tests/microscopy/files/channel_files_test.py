@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from cellclass_tf import errors
+from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.files import channel_files
 from cellclass_tf.storage import digests
 
@@ -94,3 +95,30 @@ def test_real_imagexpress_files_are_one_field_of_three_channels(assets):
     for plane, path in zip(field.pixels, found.paths, strict=True):
         np.testing.assert_array_equal(plane, tifffile.imread(path))
     assert field.emissions_nm == (536, 536, 536)
+
+
+def write_colour(path, plane, places):
+    picture = np.zeros((*plane.shape, 3), plane.dtype)
+    picture[..., places] = plane[..., np.newaxis]
+    tifffile.imwrite(path, picture, photometric="rgb")
+
+
+def test_channels_that_were_saved_as_colour_pictures_are_one_field(tmp_path):
+    planes = np.random.default_rng(0).integers(1, 255, (3, 20, 24), np.uint8)
+    paths = [tmp_path / f"a_{name}.tif" for name in ("DAPI", "FITC", "grey")]
+    for path, plane, places in zip(paths, planes, ([2], [1], [0, 1, 2]), strict=True):
+        write_colour(path, plane, places)
+    pattern = r"_(?P<channel>DAPI|FITC|grey)"
+    (found,), _, _ = channel_files.group(paths, pattern)
+    (field,) = channel_files.read(found.paths, found.channels, projection="max")
+    np.testing.assert_array_equal(field.pixels, planes)
+    assert field.channel_names == ("DAPI", "FITC", "grey") and not field.is_rgb
+
+
+def test_a_channel_of_several_colours_is_refused(tmp_path):
+    planes = np.random.default_rng(0).integers(1, 255, (20, 24, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a_w1.tif", planes, photometric="rgb")
+    write_colour(tmp_path / "a_w2.tif", planes[..., 0], [1])
+    paths = [tmp_path / "a_w1.tif", tmp_path / "a_w2.tif"]
+    with pytest.raises(InputError, match=r"a_w1\.tif: .* red and green and blue that"):
+        list(channel_files.read(paths, ("w1", "w2"), projection="max"))

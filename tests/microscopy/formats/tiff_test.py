@@ -179,3 +179,88 @@ def test_a_real_photograph_is_colour(assets):
     (field,) = readers.read_micrographs(path)
     assert field.is_rgb and field.pixels[0].any()
     assert field.sha256 == digests.sha256_of_file(path)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_few_pages_of_which_nothing_is_said_are_channels(tmp_path, count):
+    pixels = np.random.default_rng(0).integers(0, 4000, (count, 20, 24), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for plane in pixels:
+            file.write(plane, metadata=None, contiguous=False)
+    (field,) = readers.read_micrographs(tmp_path / "a.tif")
+    np.testing.assert_array_equal(field.pixels, pixels)
+    assert field.channel_names == ("",) * count
+
+
+def test_more_pages_of_which_nothing_is_said_may_be_anything(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(5):
+            file.write(np.ones((20, 24), np.uint16), metadata=None, contiguous=False)
+    with pytest.raises(InputError, match="up to 4 pages of which nothing is said"):
+        list(readers.read_micrographs(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_that_is_zero_is_turned_round(tmp_path, dtype):
+    top = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(dtype)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for plane in top - pixels:
+            file.write(plane, photometric="miniswhite", metadata=None, contiguous=False)
+    (field,) = readers.read_micrographs(tmp_path / "a.tif")
+    np.testing.assert_array_equal(field.pixels, pixels)
+    assert field.pixels.dtype == dtype
+
+
+def test_numbers_of_imagej_stay_however_it_shows_them(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(np.uint16)
+    options = {"imagej": True, "metadata": {"axes": "CYX"}}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", **options)
+    (field,) = readers.read_micrographs(tmp_path / "a.tif")
+    np.testing.assert_array_equal(field.pixels, pixels)
+
+
+def test_the_dye_of_an_ome_channel_names_it(tmp_path):
+    metadata = {
+        "axes": "CYX",
+        "Channel": [{"Fluor": "DAPI"}, {"Name": "Channel 1", "Fluor": "GFP"}],
+    }
+    options = {"ome": True, "photometric": "minisblack"}
+    pixels = np.zeros((2, 20, 24), np.uint16)
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata=metadata, **options)
+    description = tifffile.TiffFile(tmp_path / "a.ome.tif").ome_metadata
+    if "Fluor" not in description:
+        # tifffile writes some attributes alone.
+        for name, dye in (('Channel ID="Channel:0:0"', "DAPI"), ('"Channel 1"', "GFP")):
+            description = description.replace(name, f'{name} Fluor="{dye}"', 1)
+        tifffile.tiffcomment(tmp_path / "a.ome.tif", description.encode())
+    (field,) = readers.read_micrographs(tmp_path / "a.ome.tif")
+    assert field.channel_names == ("DAPI", "Channel 1 GFP")
+
+
+def test_a_colour_picture_beside_fields_is_left_out(tmp_path):
+    fields = np.random.default_rng(0).integers(0, 4000, (2, 2, 20, 24), np.uint16)
+    label = np.random.default_rng(1).integers(0, 255, (40, 30, 3), np.uint8)
+    names = {"Channel": {"Name": ["DAPI", "GFP"]}}
+    for order in ("first", "last", "between"):
+        path = tmp_path / f"{order}.ome.tif"
+        with tifffile.TiffWriter(path, ome=True) as file:
+            for n in range(3):
+                if n == ("first", "between", "last").index(order):
+                    file.write(label, photometric="rgb", metadata={"Name": "label"})
+                else:
+                    plane = fields[n % 2]
+                    metadata = {"axes": "CYX"} | names
+                    file.write(plane, photometric="minisblack", metadata=metadata)
+        found = list(readers.read_micrographs(path))
+        assert len(found) == 2 and not any(field.is_rgb for field in found)
+        place = ("first", "between", "last").index(order)
+        assert readers.colour_scenes(path) == (f"{place} (label)",)
+        assert [field.scene for field in found] == [n for n in range(3) if n != place]
+
+
+def test_a_colour_picture_alone_is_a_field(tmp_path):
+    picture = np.random.default_rng(1).integers(0, 255, (40, 30, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb")
+    (found,) = readers.read_micrographs(tmp_path / "a.tif")
+    assert found.is_rgb and readers.colour_scenes(tmp_path / "a.tif") == ()
