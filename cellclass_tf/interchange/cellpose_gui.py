@@ -6,7 +6,7 @@ import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,12 @@ from cellclass_tf.interchange.importing import (
     import_cells,
 )
 from cellclass_tf.labels import components
+from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.storage import atomic, digests, ledger, lock, pickled_npy
 from cellclass_tf.storage.paths import recorded_path
 
 _ENDING = "_seg.npy"
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."
 # What the ledger of a file calls its cells.
 _LABELS = "labels"
@@ -128,7 +130,8 @@ def import_cellpose(
     """
     study = Study.open(study)
     source = pathlib.Path(source)
-    paths = sorted(source.rglob(f"*{_ENDING}")) if source.is_dir() else []
+    files = inventory.files_below(source) if source.is_dir() else []
+    paths = [path for path in files if path.name.endswith(_ENDING)]
     if not paths:
         raise InputError(f"{source}: expected a folder with files NAME{_ENDING}.")
     before = batch.Journal(source / _EXPORTED).results()
@@ -137,11 +140,28 @@ def import_cellpose(
         exported = _exported(source, path, before.get(row.image, {}))
         return _read(study, row, path, exported, overwrite_corrected)
 
-    return import_cells(
+    outcome = import_cells(
         study,
         _candidates(study, paths, source),
         read,
         overwrite_corrected=overwrite_corrected,
+    )
+    return outcome.merge(batch.Outcome(notes=_notes(files, paths)))
+
+
+def _notes(
+    files: Sequence[pathlib.Path], read: Sequence[pathlib.Path]
+) -> tuple[str, ...]:
+    """What was read; a picture without cells may be one that nobody saved."""
+    with_cells = {path.with_name(path.name.removesuffix(_ENDING)) for path in read}
+    others = [path for path in files if path not in read]
+    pictures = [path for path in others if path.suffix.lower() in _PICTURES]
+    bare = [path for path in pictures if path.with_suffix("") not in with_cells]
+    rest = [path for path in others if path not in pictures]
+    return (
+        *inventory.note("read", read, f"*{_ENDING}"),
+        *inventory.note("left out", bare, f"images without *{_ENDING}"),
+        *inventory.note("left out", rest, "of other kinds"),
     )
 
 

@@ -370,3 +370,20 @@ def test_lists_that_hold_each_other_are_no_flags(study, exported):
     _edit(path, masks=shared)
     (problem,) = import_cellpose(study, exported).failures.values()
     assert "expected a dictionary with 'masks', a label image" in problem
+
+
+def test_every_file_is_accounted_for_and_linked_folders_are_read(
+    study, exported, tmp_path
+):
+    (exported / "N2a").rename(tmp_path / "server")
+    (exported / "N2a").symlink_to(tmp_path / "server")
+    png.write_png(exported / "HEK" / "unsaved.png", np.zeros((8, 8), np.uint8))
+    (exported / "notes.txt").touch()
+    _edit(exported / "N2a" / "a_seg.npy", masks=_masks(without=[1]))
+    outcome = import_cellpose(study, exported)
+    assert not outcome.failures
+    assert len(study.read_cells(_row(study, "N2a/a.png"))) == 2
+    read, bare, rest = outcome.notes
+    assert read.startswith("read: ") and "*_seg.npy (" in read
+    assert bare == "left out: 2 images without *_seg.npy (unsaved.png, new.png)"
+    assert rest == "left out: 1 of other kinds (notes.txt)"

@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cellclass_tf import errors
 from cellclass_tf.core.cells import UNKNOWN
@@ -16,9 +17,11 @@ from cellclass_tf.core.type_names import safe_type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.reading import CocoFile, CocoImage, read_coco
+from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import digests
 
+_OF_ROBOFLOW = "_annotations.coco.json"
 _SPLIT_OF_FOLDER = {
     "train": "train",
     "valid": "validation",
@@ -91,22 +94,47 @@ class ListedImage:
         return types[0] if len(types) == 1 and types != [UNKNOWN] else MIXED
 
 
-def json_files(source: pathlib.Path) -> tuple[list[pathlib.Path], pathlib.Path]:
-    """Returns the COCO files, sorted, and the folder that they are named from."""
+class Found(NamedTuple):
+    """COCO files, sorted; the folder that they are named from; and the other files."""
+
+    paths: list[pathlib.Path]
+    root: pathlib.Path
+    others: list[pathlib.Path]
+
+
+def json_files(source: pathlib.Path) -> Found:
+    """Finds the COCO files, or takes one."""
     if source.is_file():
-        return [source], source.parent
-    found = {
-        *source.glob("*.json"),
-        *source.glob("annotations/*.json"),
-        *source.rglob("_annotations.coco.json"),
-    }
-    paths = sorted(path for path in found if not path.name.startswith("."))
+        return Found([source], source.parent, [])
+    files = inventory.files_below(source) if source.is_dir() else []
+    paths = [
+        path
+        for path in files
+        if path.name == _OF_ROBOFLOW
+        or (path.suffix == ".json" and path.parent in (source, source / "annotations"))
+    ]
     if not paths:
         raise InputError(
             f"{source}: expected a COCO file, or a folder with *.json in it or in its "
-            "annotations/, or with _annotations.coco.json in its folders; found none."
+            f"annotations/, or with {_OF_ROBOFLOW} in its folders; found none."
         )
-    return paths, source
+    return Found(paths, source, [path for path in files if path not in paths])
+
+
+def notes_on(found: Found, entries: Sequence[ListedImage]) -> tuple[str, ...]:
+    """What was read, and what lies there that no COCO file tells of."""
+    listed = {pathlib.PurePosixPath(entry.image.file_name).name for entry in entries}
+    tables = [path for path in found.others if path.suffix.lower() == ".json"]
+    pictures = [
+        path
+        for path in found.others
+        if path.suffix.lower() in image_files.SUFFIXES and path.name not in listed
+    ]
+    return (
+        *inventory.note("read", found.paths, "COCO files"),
+        *inventory.note("left out", tables, "JSON files in other folders"),
+        *inventory.note("left out", pictures, "images that no COCO file names"),
+    )
 
 
 def read_all(

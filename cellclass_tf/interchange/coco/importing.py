@@ -17,6 +17,7 @@ from cellclass_tf.interchange.coco.entries import (
     entries_of,
     json_files,
     match,
+    notes_on,
     read_all,
 )
 from cellclass_tf.interchange.coco.new_images import Adding, types_of_new_study
@@ -85,14 +86,16 @@ def import_coco(
       InputError: if no file is there or of use, or the categories are no use as types.
     """
     pattern = groups.pattern_of(group)
-    paths, root = json_files(pathlib.Path(source))
+    found = json_files(pathlib.Path(source))
+    root = found.root
     if crowds not in CROWDS:
         raise InputError(f"Unknown crowds {crowds!r}; known are {', '.join(CROWDS)}.")
-    cocos, failures = read_all(paths, root, crowds_are_cells=crowds == "cells")
+    cocos, failures = read_all(found.paths, root, crowds_are_cells=crowds == "cells")
     is_new = not Study.exists(study)
     types = types_of_new_study(cocos) if is_new else ()
     study = Study.open_or_create(study, types)
     entries, nameless = entries_of(cocos, root)
+    notes = notes_on(found, entries)
     rows, strangers, unclear = match(study, entries)
     added = batch.run(
         Adding(study, root, pattern),
@@ -103,7 +106,7 @@ def import_coco(
     if is_new and not added.done:
         # Of no use, and its types would bind the next attempt.
         study.settings_path.unlink()
-        return batch.Outcome(failures=failures)
+        return batch.Outcome(failures=failures, notes=notes)
     rows |= {name: ImageRow(**columns) for name, columns in added.done.items()}
     # They have no rows yet, so that these come whole.
     study.update((rows[name] for name in added.done), ORIGIN, LIKENESS)
@@ -118,7 +121,7 @@ def import_coco(
         lambda row, e: _read(study, row, e),
         overwrite_corrected=overwrite_corrected,
     )
-    return outcome.merge(batch.Outcome(failures=failures))
+    return outcome.merge(batch.Outcome(failures=failures, notes=notes))
 
 
 def _read(study: Study, row: ImageRow, entry: ListedImage) -> ImportedCells:

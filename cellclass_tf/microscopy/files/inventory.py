@@ -113,6 +113,20 @@ def take(
     return Inventory(tuple(sorted(images)), failures, tuple(notes))
 
 
+def files_below(source: pathlib.Path) -> list[pathlib.Path]:
+    """All files below a folder, sorted, also through links; hidden ones are left out.
+
+    A study in it is no part of it, and neither is what the folder's journal holds.
+    """
+    found = _walk(source, collections.defaultdict(list), ())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def note(word: str, paths: Collection[pathlib.Path], what: str) -> tuple[str, ...]:
+    """A line on some files, as `Inventory.notes` has them; none if there are none."""
+    return (f"{word}: {len(paths)} {what} ({named(paths)})",) if paths else ()
+
+
 def _walk(
     source: pathlib.Path, left_out: dict[str, list], endings: Collection[str]
 ) -> Iterator[pathlib.Path]:

@@ -355,3 +355,19 @@ def test_copies_with_names_of_their_own_are_found_as_the_same_scene(
     import_coco(tmp_path / "study", tmp_path / "dataset")
     with pytest.raises(InputError, match="mirrored or turned.*That would leak"):
         assignment.splits_of(Study.open(tmp_path / "study").rows(), None, "images.csv")
+
+
+def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, draw_scene):
+    _write_roboflow(tmp_path / "dataset", draw_scene, AUGMENTED)
+    (tmp_path / "dataset" / "train").rename(tmp_path / "server")
+    (tmp_path / "dataset" / "train").symlink_to(tmp_path / "server")
+    png.write_png(tmp_path / "dataset" / "test" / "new.png", draw_scene(7, 64))
+    (tmp_path / "dataset" / "test" / "other.json").write_text("{}")
+    outcome = import_coco(tmp_path / "study", tmp_path / "dataset")
+    assert len(Study.open(tmp_path / "study").rows()) == 5
+    names = ", ".join(["_annotations.coco.json"] * 3)
+    assert outcome.notes == (
+        f"read: 3 COCO files ({names})",
+        "left out: 1 JSON files in other folders (other.json)",
+        "left out: 1 images that no COCO file names (new.png)",
+    )
