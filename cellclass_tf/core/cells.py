@@ -198,8 +198,28 @@ class Cells:
         Raises:
           InputError: if a file is broken, is no label image, or names unknown types.
         """
+        return cls.of_file(read_labels(path), path, type_names, cell_type)
+
+    @classmethod
+    def of_file(
+        cls,
+        labels: np.ndarray,
+        path: str | os.PathLike,
+        type_names: Sequence[str],
+        cell_type: str | None = None,
+    ) -> Cells:
+        """Gives labels that were read from a file the types beside it; see `read`.
+
+        Args:
+          labels: (H, W) of whole numbers.
+          path: the label image.
+          type_names: names of the study's types, in class order.
+          cell_type: the type of all cells where there is no NAME.csv.
+
+        Raises:
+          InputError: as `read`.
+        """
         path = pathlib.Path(path)
-        labels = read_labels(path)
         table = path.with_suffix(".csv")
         try:
             if not os.path.lexists(table):

@@ -256,10 +256,10 @@ def _read_cells(
     try:
         values = values.copy()
         dropped = components.mend_pieces(values)
-        if has_table:
-            return Cells.read(path, types), True, notes
         if dropped:
             notes = (*notes, f"{dropped} px apart from their cell were dropped")
+        if has_table:
+            return Cells.of_file(values, path, types), True, notes
         return Cells.from_labels(values, types, folder_type), False, notes
     except InputError:
         raise

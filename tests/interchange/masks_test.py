@@ -327,6 +327,25 @@ def test_two_distant_cells_of_one_number_are_refused(study, source):
     assert "number 1 is in 2 pieces" in import_masks(study, source).failures[image]
 
 
+def test_slips_are_dropped_whether_a_table_names_the_types_or_not(study, source):
+    labels = _squares([1, 2], np.uint16)
+    labels[5, 70] = 1
+    for image in ("mixed/wide.png", "HEK/wide.png"):
+        row = ImageRow(image, image.split("/")[0])
+        png.write_png(study.image_path(row), np.zeros((*labels.shape, 3), np.uint8))
+        study.update([row])
+        _write(source / row.cell_type / "wide.tif", labels)
+    table = "cell,cell_type\n1,N2a\n2,HEK\n"
+    (source / "mixed" / "wide.csv").write_text(table)
+    outcome = import_masks(study, source)
+    for image in ("mixed/wide.png", "HEK/wide.png"):
+        told = outcome.done[image]["notes"]
+        assert told == ["1 px apart from their cell were dropped"]
+        cells = _cells(study, image)
+        np.testing.assert_array_equal(cells.labels, _squares([1, 2], np.int32))
+    assert _cells(study, "mixed/wide.png").cell_types == ("N2a", "HEK")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint64, np.int64])
 def test_numbers_of_any_type_are_read(study, source, dtype):
     large = 2**33 if np.dtype(dtype).kind in "ui" else 2**20
