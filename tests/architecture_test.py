@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from tests.structure import imports_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "cellclass_tf"
+DOCS = ROOT / "docs"
 UNITS = structure.unit_graph(ROOT)
 # A unit imports units of the layers above its own line; README.md lists the same.
 LAYERS = (
@@ -154,3 +156,13 @@ def test_stages_replace_their_own_columns_of_the_manifest_alone():
                 calls.append(node)
                 assert len(node.args) > 1, (path, ast.unparse(node))
     assert len(calls) > 5
+
+
+def test_every_test_that_the_documentation_names_is_there():
+    named = re.findall(
+        r"\[(test_\w+)\]\(\.\./(tests/[\w/]+\.py)\)",
+        "".join(path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")),
+    )
+    assert len(named) > 50
+    for test, path in named:
+        assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), (path, test)
