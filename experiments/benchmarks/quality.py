@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -21,7 +22,7 @@ from absl import app, flags
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field, looks
-from cellclass_tf.microscopy.quality import criteria
+from cellclass_tf.microscopy.quality import criteria, figures
 from cellclass_tf.microscopy.quality.figures import Figures
 
 SIZE_PX = 512
@@ -59,8 +60,8 @@ def figures_of(
             dish=change(dish),
             cells=cells,
         )
-        pixels = damage(drawn.pixels, rng)
-        found.append(figures_of(Micrograph(pixels, ("n", "c")), (0, 1)))
+        pixels = damage(drawn.pixels.astype(np.uint16), rng)
+        found.append(figures.measure(Micrograph(pixels, ("n", "c")), (0, 1)))
     return found
 
 
@@ -104,6 +105,35 @@ def glowing(strength: float) -> Damage:
         return np.minimum(pixels + haze, TOP_COUNT).astype(np.uint16)
 
     return damage
+
+
+def with_cytoplasm(make: Callable[[np.ndarray, np.random.Generator], Any]) -> Damage:
+    """With another cytoplasm, made of both channels, (2, H, W)."""
+
+    def damage(pixels, rng):
+        cytoplasm = np.clip(make(pixels, rng), 0, TOP_COUNT).astype(np.uint16)
+        return np.stack([pixels[0], cytoplasm])
+
+    return damage
+
+
+def noise(level: float) -> Damage:
+    """Nothing but the noise of photons that a camera counts."""
+    return with_cytoplasm(lambda pixels, rng: rng.poisson(level, pixels[1].shape))
+
+
+def black_from(share: float) -> Damage:
+    def make(pixels, rng):
+        rows = np.arange(len(pixels[1]))[:, np.newaxis]
+        return pixels[1] * (rows < share * len(rows))
+
+    return with_cytoplasm(make)
+
+
+def with_bar(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    drawn = pixels.copy()
+    drawn[:, -30:-24, -100:-20] = np.iinfo(pixels.dtype).max
+    return drawn
 
 
 def changed(**values: float) -> Change:
@@ -165,6 +195,30 @@ ROWS = [
         )
         for s in (0.5, 0.7, 0.9)
     ],
+    (
+        "cytoplasm of one value",
+        "no cytoplasm",
+        {"damage": with_cytoplasm(lambda pixels, rng: 0 * pixels[1] + 100)},
+    ),
+    *[
+        (f"cytoplasm of noise, {n} counts", "no cytoplasm", {"damage": noise(n)})
+        for n in (10, 100, 1000)
+    ],
+    (
+        "nuclei twice",
+        "one channel twice",
+        {"damage": with_cytoplasm(lambda pixels, rng: pixels[0])},
+    ),
+    (
+        "nuclei twice, in another contrast",
+        "one channel twice",
+        {"damage": with_cytoplasm(lambda pixels, rng: 40 * np.sqrt(pixels[0]))},
+    ),
+    *[
+        (f"cytoplasm black from {s:.0%} on", "cut off", {"damage": black_from(s)})
+        for s in (0.5, 0.8)
+    ],
+    ("a scale bar of 80 x 6 px", "scale bar", {"damage": with_bar}),
 ]
 
 
