@@ -123,12 +123,22 @@ def _draw_field(canvas, pen, field: SheetField, left: int, top: int) -> None:
     pen.rectangle((*box, top + _VIEW_PX + around - 1), outline=colour, width=around)
     lines = (
         (field.name, caption.INK),
-        (field.reason or field.verdict, _REJECTED_INK if is_rejected else _QUIET_INK),
+        (
+            _fit_reason(pen, field.reason or field.verdict),
+            _REJECTED_INK if is_rejected else _QUIET_INK,
+        ),
         (field.figures, _QUIET_INK),
     )
     for number, (text, ink) in enumerate(lines):
         y = top + _VIEW_PX + 6 + number * (_TEXT_PX + 5)
         pen.text((left, y), caption.fit_text(pen, text, _TILE_PX), ink)
+
+
+def _fit_reason(pen, reason: str) -> str:
+    """Several reasons without their numbers, if there is no room for these."""
+    if pen.textlength(reason) <= _TILE_PX:
+        return reason
+    return "; ".join(part.split(":")[0].strip() for part in reason.split(";"))
 
 
 def _reduce(merged: np.ndarray) -> np.ndarray:

@@ -51,7 +51,8 @@ def _tiles(plane: np.ndarray, reduced: np.ndarray, step: int) -> np.ndarray:
     """Returns (n, t, t) float32: the tiles of a plane with the most structure."""
     side = min(_TILE_PX, *plane.shape)
     tops, lefts = (
-        np.linspace(0, n - side, max(1, min(32, n // side))).astype(int)
+        # As many as cover it all: those of a field that is no multiple overlap.
+        np.linspace(0, n - side, min(32, -(-n // side))).astype(int)
         for n in plane.shape
     )
     corners = [(int(y), int(x)) for y in tops for x in lefts]

@@ -50,3 +50,17 @@ def test_rows_of_four_fields():
     five = contact_sheet.draw("t", [sheet_field()] * 5, 1200)
     assert one.shape == four.shape and one.shape[1] == WIDTH
     assert five.shape[0] > four.shape[0]
+
+
+def test_the_names_of_all_reasons_have_room():
+    from PIL import Image, ImageDraw
+
+    from cellclass_tf.drawing import caption
+
+    pen = ImageDraw.Draw(Image.new("RGB", (9, 9)))
+    pen.font = caption.font(16)
+    one = "out of focus: sharpness -0.65 (limit 0.00)"
+    assert contact_sheet._fit_reason(pen, one) == one
+    several = f"{one}; no cytoplasm: share of nuclei without 90.0% (limit 50.0%)"
+    found = contact_sheet._fit_reason(pen, several)
+    assert found == "out of focus; no cytoplasm"

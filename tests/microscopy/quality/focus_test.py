@@ -64,6 +64,18 @@ def test_only_the_tiles_with_most_structure_count():
     assert measure(camera(plane)) == pytest.approx(measure(camera(sharp)), rel=1e-4)
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("shape", [(400, 400), (511, 300), (300, 1000)])
+def test_structure_is_found_wherever_it_is(shape, corner):
+    # A field of 400 px was measured in its first 256 px alone.
+    part = speckles((128, 128), 2)
+    plane = np.full(shape, part.mean())
+    top, left = (c * (n - 128) for c, n in zip(corner, shape, strict=True))
+    plane[top : top + 128, left : left + 128] = part
+    sharpness = measure(camera(plane))[1]
+    assert sharpness == pytest.approx(measure(camera(part))[1], abs=0.3)
+
+
 def test_a_plane_too_small_for_a_slope_has_a_sharpness_still():
     # Of 8 px, where a single frequency lies between those that are measured.
     wave = 1000 + 500 * np.sin(2 * np.pi * np.arange(8) / 8)
