@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ SPLITS = ("train", "validation", "test", MIXED)
 # of quality, whoever makes or imports cells, and whoever assigns splits.
 ORIGIN, LIKENESS, QUALITY = "origin", "likeness", "quality"
 VERDICT, ANNOTATION, SPLIT = "verdict", "annotation", "split"
+LONGEST_NAME = 100
 # Fisher's p from which on types are not rejected alike.
 _UNEVEN_P = 0.01
 PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
@@ -136,20 +138,29 @@ def columns_of(*parts: str) -> tuple[str, ...]:
     return tuple(field.name for field in fields if field.metadata["part"] in parts)
 
 
-def image_name(file_name: str, endings: Iterable[str] | None = None) -> str:
+def image_name(
+    file_name: str, endings: Iterable[str] | None = None, *, as_before: bool = False
+) -> str:
     """Returns the NAME of the image of a file: without its ending, odd characters as '_'.
 
-    It never begins with a dot, is neither empty nor longer than names may be, and none
-    that Windows keeps for itself.
+    It never begins with a dot, is neither empty nor longer than LONGEST_NAME (then it
+    ends with a hash of what it was), and none that Windows keeps for itself.
 
     Args:
       file_name: without folders.
       endings: those that are taken away, in any case, with an '.ome' before them; None
         for whatever ending there is.
+      as_before: whether a long name is only cut, as earlier versions did it.
     """
     known = r"\.[^.]*" if endings is None else "|".join(map(re.escape, endings))
     stem = re.sub(rf"(?<=.)(\.ome)?({known})$", "", file_name, flags=re.IGNORECASE)
-    name = re.sub(r"[^\w.+-]+", "_", stem).lstrip(".")[:100] or "_"
+    name = re.sub(r"[^\w.+-]+", "_", stem).lstrip(".") or "_"
+    if len(name) > LONGEST_NAME and as_before:
+        name = name[:LONGEST_NAME]
+    elif len(name) > LONGEST_NAME:
+        # What is cut off may be all that tells two files apart.
+        digest = hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:8]
+        name = f"{name[: LONGEST_NAME - 9]}_{digest}"
     return f"_{name}" if is_of_windows(name) else name
 
 

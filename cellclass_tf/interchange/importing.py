@@ -258,7 +258,8 @@ def find_row(
         rows = [row for row in rows if row.cell_type == folder_types[-1]]
     names = list(names)
     # Images have no odd characters in their names, as spaces, and raw files may.
-    for name in dict.fromkeys([*names, *(image_name(name, ()) for name in names)]):
+    names += [image_name(n, (), as_before=old) for old in (False, True) for n in names]
+    for name in dict.fromkeys(names):
         matches = [row for row in rows if row.name == name]
         if len(matches) == 1:
             return matches[0]

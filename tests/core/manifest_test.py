@@ -29,7 +29,7 @@ ROW = ImageRow("HEK/a.b.png", "HEK", cells=7, pixel_size_um=0.325, corrected=Tru
         ("well.A01.nd2", "well.A01"),
         ("..x.png", "x"),
         ("%%%.png", "_"),
-        ("n" * 300 + ".png", "n" * 100),
+        ("n" * 300 + ".png", "n" * 91 + "_230b0774"),
     ],
 )
 def test_names_of_files_become_names_of_images(file_name, name):

@@ -315,6 +315,24 @@ def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, capsy
     assert [row.image for row in rows] == ["HEK/a.png", "N2a/b.png"]
 
 
+def test_masks_of_long_names_belong_to_their_images(tmp_path):
+    stems = [f"{'dish ' * 30}{number}" for number in range(3)]
+    for seed, stem in enumerate(stems):
+        write_raw(tmp_path / "raw" / "HEK" / f"{stem}.ome.tif", seed=seed)
+    assert not convert(tmp_path / "raw", tmp_path / "s").failures
+    study = Study.open(tmp_path / "s")
+    for number, stem in enumerate(stems):
+        labels = np.zeros((32, 40), np.uint16)
+        labels[5 : 10 + number, 5:20] = 1
+        path = tmp_path / "masks" / "HEK" / f"{stem}_masks.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, labels)
+    assert not import_masks(study, tmp_path / "masks").failures
+    found = {row.raw_file[-9:]: study.read_cells(row).areas_px for row in study.rows()}
+    areas = {name: int(sizes[0]) for name, sizes in found.items()}
+    assert areas == {f"{n}.ome.tif": 15 * (5 + n) for n in range(3)}
+
+
 def test_a_colour_picture_beside_fields_costs_itself_alone(tmp_path):
     path = tmp_path / "raw" / "HEK" / "a.ome.tif"
     path.parent.mkdir(parents=True)

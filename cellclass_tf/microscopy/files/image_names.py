@@ -26,6 +26,7 @@ class Names:
         folder = raw_files.stem_of(raw.path.parent.name)
         ending = raw.path.suffix.lower().lstrip(".")
         for name in (
+            *self._as_before(raw, suffixes),
             raw.stem,
             f"{folder}_{raw.stem}",
             f"{raw.stem}_{ending}",
@@ -37,6 +38,12 @@ class Names:
                 self._folded.update(map(_folded, stems))
                 return f"{raw.cell_type}/{name}"
         return None
+
+    def _as_before(self, raw: RawFile, suffixes: Sequence[str]) -> list[str]:
+        """The cut name that an earlier version gave to this file, if it did."""
+        name = raw.stem_of_earlier_versions
+        owner = self._owners.get(f"{raw.cell_type}/{name}{suffixes[0]}")
+        return [name] if owner and name != raw.stem and _is_of(owner, raw) else []
 
     def _is_free(self, stem: str, raw: RawFile) -> bool:
         owner = self._owners.get(stem)

@@ -46,6 +46,11 @@ class RawFile:
         """The file's name without its ending, fit for an image's name."""
         return stem_of(self.files.name)
 
+    @property
+    def stem_of_earlier_versions(self) -> str:
+        """The same, as it was cut before names that are too long ended with a hash."""
+        return image_name(self.files.name, readers.ALL_SUFFIXES, as_before=True)
+
 
 class Found(NamedTuple):
     """The files to read, why others cannot be, and a line for each kind of files."""

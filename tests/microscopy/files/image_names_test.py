@@ -49,6 +49,30 @@ def test_where_no_name_is_left_there_is_none(tmp_path):
     assert found == ["HEK/a", "HEK/x_a", "HEK/a_tif", "HEK/x_a_tif", None]
 
 
+def test_long_names_are_not_cut_to_one(tmp_path):
+    study = Study.create(tmp_path / "s")
+    paths = [f"x/{'n' * 120}{number}.ome.tif" for number in range(6)]
+    names = image_names.Names(study)
+    found = [names.take(raw(path), [""]) for path in paths]
+    assert len({name.casefold() for name in found}) == 6
+    assert all(len(name) == len("HEK/") + 100 for name in found)
+    # Whatever the order, and however many there are.
+    names = image_names.Names(study)
+    assert [names.take(raw(path), [""]) for path in paths[::-1]] == found[::-1]
+
+
+def test_a_long_name_of_an_earlier_version_stays(tmp_path):
+    study = Study.create(tmp_path / "s")
+    other, mine = (tmp_path / f"{'n' * 120}{number}.ome.tif" for number in (0, 1))
+    for path in (other, mine):
+        path.write_text(path.name)
+    image = f"HEK/{'n' * 100}.png"
+    study.update([ImageRow(image, "HEK", raw_file=str(mine), raw_sha256="x")])
+    names = image_names.Names(study)
+    assert names.take(raw(other), [""]) != f"HEK/{'n' * 100}"
+    assert names.take(raw(mine), [""]) == f"HEK/{'n' * 100}"
+
+
 def test_names_that_differ_in_capitals_alone_are_kept_apart(tmp_path):
     study = Study.create(tmp_path / "s")
     study.update([ImageRow("HEK/B.png", "HEK", raw_file="z/B.tif", raw_sha256="x")])
