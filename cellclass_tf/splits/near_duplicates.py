@@ -31,7 +31,9 @@ _LEAST_SPREAD = 48
 _LEAST_DIFFERENCE = 0.05
 _BLOCK = 512
 # What two images of one view have in common, and from how many parts it is told.
-_SAME_VIEW, _VIEW_PX = 0.8, 64
+_SAME_VIEW, _VIEW_PX = 0.78, 64
+# Of these parts, what light that falls off is smoother than.
+_LIGHT_PARTS = 4
 
 
 class Likeness(NamedTuple):
@@ -271,9 +273,10 @@ def _signs(row: ImageRow) -> np.ndarray:
 def is_same_view(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two images show the same, upright and whole, in whatever contrast.
 
-    The correlation of square roots of grey values, from 64 parts a side, of any channel
-    or the sum of one with the sum of the other; it bears another contrast, blur, noise
-    and the losses of JPEG.
+    The correlation of square roots of grey values, from 64 parts a side and without what
+    is smoother than that of uneven light, of any channel or the sum of one with the sum of
+    the other; it bears another contrast, blur, noise and the losses of JPEG. Of 14 fields
+    (8 real ones) in five contrasts it was 0.84 or more upright, and 0.70 or less mirrored.
 
     Args:
       one: (H, W, 3) uint8.
@@ -296,10 +299,12 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _reduced(image: np.ndarray) -> list[np.ndarray]:
-    """The sum of the channels, and each of them."""
+    """The sum of the channels, and each of them, without what is smooth."""
     from PIL import Image
+    from scipy import ndimage
 
     size = [min(_VIEW_PX, side) for side in image.shape[1::-1]]
     reduced = Image.fromarray(np.ascontiguousarray(image))
     small = np.asarray(reduced.resize(size, Image.Resampling.BOX), np.float64)
-    return [np.sqrt(small.sum(axis=2)), *np.sqrt(np.moveaxis(small, -1, 0))]
+    planes = [np.sqrt(small.sum(axis=2)), *np.sqrt(np.moveaxis(small, -1, 0))]
+    return [plane - ndimage.gaussian_filter(plane, _LIGHT_PARTS) for plane in planes]

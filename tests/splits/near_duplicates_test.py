@@ -216,9 +216,13 @@ def test_a_view_is_the_same_in_another_contrast_and_never_turned(draw_scene):
         for retake in (noisy, brighter, in_light_that_falls_off):
             again = retake(image.astype(float), rng).astype(np.uint8)
             assert near_duplicates.is_same_view(image, again)
+        # Light that falls off looks the same in a mirror.
+        lit = in_light_that_falls_off(image.astype(float) + 60, rng).astype(np.uint8)
         for turn in TURNS.values():
             other = np.ascontiguousarray(turn(image))
             assert not near_duplicates.is_same_view(image, other)
+            other = np.ascontiguousarray(turn(lit))
+            assert not near_duplicates.is_same_view(lit, other)
         assert not near_duplicates.is_same_view(image, draw_scene(seed + 100, 128))
         assert not near_duplicates.is_same_view(image, image[:64])
     empty = np.zeros((64, 64, 3), np.uint8)
