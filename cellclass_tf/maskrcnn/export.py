@@ -106,7 +106,9 @@ def _check_output(output: pathlib.Path) -> None:
 def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
     module = _module(model, params.task)
     tf.saved_model.save(
-        module, os.fspath(folder), signatures={"serving_default": module.serve}
+        module,
+        os.fspath(folder),
+        signatures={"serving_default": module.serve, "name": module.name_cells},
     )
     facts = params.task
     metadata = ModelMetadata(
@@ -194,7 +196,11 @@ def _fields(
 
 
 def _module(model, task_config) -> tf.Module:
-    """What the SavedModel holds: the network's variables and one function."""
+    """What the SavedModel holds: the network's variables and two functions.
+
+    `serve` outlines and names the cells of tiles; `name_cells` names what lies in given
+    boxes, any number of them.
+    """
     options, size = task_config.model, task_config.export_size_px
 
     def serve(images):
@@ -214,10 +220,18 @@ def _module(model, task_config) -> tf.Module:
             for name, dtype in network.OUTPUTS.items()
         }
 
+    def name_cells(images, boxes):
+        scores, probabilities = model.types_at(
+            network_input.normalise(images, grayscale=task_config.grayscale), boxes
+        )
+        return {"scores": scores, "probabilities": probabilities}
+
     # Keras, given the model itself, would save its training calls too, and they need
     # targets that a served model does not have.
     module = tf.Module()
     module.model_variables = model.variables
     spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
     module.serve = tf.function(serve, input_signature=[spec])
+    boxes = tf.TensorSpec([None, None, 4], tf.float32, name="boxes")
+    module.name_cells = tf.function(name_cells, input_signature=[spec, boxes])
     return module

@@ -70,6 +70,23 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             )
         return outputs, between
 
+    def types_at(self, images, boxes):
+        """Says of what is in given boxes how likely each type is; no masks are made.
+
+        Args:
+          images: (B, H, W, 3) float, normalised.
+          boxes: (B, N, 4) float32, [top, left, bottom, right] in pixels.
+
+        Returns:
+          (B, N) float32, the probability of being a cell of any type, and (B, N, K)
+          float32, those of the types, rows summing to 1.
+        """
+        _, features = self._get_backbone_and_decoder_features(images)
+        logits, _ = self.detection_head[-1](self.roi_aligner(features, boxes))
+        types = tf.nn.softmax(tf.cast(logits, tf.float32))[..., 1:]
+        scores = tf.reduce_sum(types, axis=-1)
+        return scores, tf.math.divide_no_nan(types, scores[..., tf.newaxis])
+
     def _run_frcnn_head(self, *args, **kwargs):
         classes, boxes, *rest = super()._run_frcnn_head(*args, **kwargs)
         return tf.cast(classes, tf.float32), tf.cast(boxes, tf.float32), *rest

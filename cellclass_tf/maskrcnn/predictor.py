@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 
-from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.model_metadata import METADATA_FILE, ModelMetadata
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import postprocessing
 from cellclass_tf.storage import atomic, digests
+
+_T = TypeVar("_T")
 
 _TILES_A_CALL = 4
 # Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
@@ -31,8 +35,11 @@ class Predictor:
       fingerprint: SHA-256 of the SavedModel's files.
     """
 
-    def __init__(self, serve, metadata: ModelMetadata, fingerprint: str):
+    def __init__(
+        self, serve, metadata: ModelMetadata, fingerprint: str, name_cells=None
+    ):
         self._serve = serve
+        self._name_cells = name_cells
         self.metadata = metadata
         self.type_names = metadata.type_names
         self.fingerprint = fingerprint
@@ -59,7 +66,9 @@ class Predictor:
             ) from error
         serve = model.signatures.get("serving_default")
         _check_fits(path, serve, metadata)
-        predictor = cls(serve, metadata, digests.sha256_of_tree(path))
+        # Models of earlier versions do not have it.
+        name_cells = model.signatures.get("name")
+        predictor = cls(serve, metadata, digests.sha256_of_tree(path), name_cells)
         # The signature's variables live only as long as the model that owns them.
         predictor._model = model
         predictor._path = path
@@ -97,13 +106,7 @@ class Predictor:
           InputError: if the image has another shape or type, or lacks the nuclei that
             the model was trained with.
         """
-        check_merged(image)
-        if not self.metadata.grayscale and _has_no_nuclei(image):
-            raise InputError(
-                "The image has no nuclei (its blue channel is all 0), and the model was "
-                "trained with them. Convert the field with --nuclei=..., or train a "
-                "model with --params_override=task.grayscale=true."
-            )
+        self._check(image)
         if score_threshold is None:
             score_threshold = self.score_threshold
         detections = self.detect(
@@ -116,6 +119,95 @@ class Predictor:
             mask_threshold=self.metadata.mask_threshold,
             temperature=self.metadata.temperature,
         )
+
+    def name(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        *,
+        pixel_size_um: float | None = None,
+    ) -> Cells:
+        """Names cells that somebody, or another program, outlined.
+
+        Args:
+          image: (H, W, 3) uint8 merged image of any size: 0, cytoplasm, nuclei.
+          labels: (H, W) of whole numbers, one a cell; 0 is background.
+          pixel_size_um: as in `predict`.
+
+        Returns:
+          The cells with the outlines as they are, numbered 1 to N in their order; the
+          score of each is how sure the network is that there is a cell of any type. The
+          temperature of the probabilities is that which was fitted on the network's own
+          outlines.
+
+        Raises:
+          InputError: as `predict`, and if the labels are of another size, or the model
+            was exported by a version that could not name outlines.
+        """
+        self._check(image)
+        labels = np.asarray(labels)
+        is_whole = labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
+        if labels.shape != image.shape[:2] or not is_whole:
+            raise InputError(
+                f"Expected labels of whole numbers from 0 on, with {image.shape[:2]} px "
+                f"like the image; got {labels.shape} of {labels.dtype}. Outlines have to "
+                "be of this very image, neither cropped nor resized."
+            )
+        if self._name_cells is None:
+            raise InputError(
+                "The model was exported by a version of cellclass_tf that could not name "
+                "outlines of other programs. Export it again."
+            )
+        cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
+        scale = self.scale_for(pixel_size_um)
+        scores, probabilities = self._types_at(image, cells.boxes_yxyx, scale)
+        probabilities = postprocessing.at_temperature(
+            probabilities, self.metadata.temperature
+        )
+        ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
+        return dataclasses.replace(
+            cells, type_ids=ids, scores=scores, probabilities=probabilities
+        )
+
+    def _types_at(
+        self, image: np.ndarray, boxes_yxyx: np.ndarray, scale: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (N,) and probabilities (N, K) of what lies in (N, 4) boxes in pixels."""
+        scaled = _resize(image, scale)
+        zoom = np.array(scaled.shape[:2]) / np.array(image.shape[:2])
+        boxes = boxes_yxyx * np.tile(zoom, 2)
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        scores = np.zeros(len(boxes), np.float32)
+        probabilities = np.zeros((len(boxes), len(self.type_names)), np.float32)
+        size = self.metadata.tile_px
+        margin = tiling.margin_for(self.metadata.model_diameter_px, size)
+        tiles = tiling.tiles_of(scaled.shape[:2], size, margin)
+        owned = [(tile, np.flatnonzero(tile.owns(middles))) for tile in tiles]
+        owned = [(tile, numbers) for tile, numbers in owned if len(numbers)]
+        for batch in _batches(owned):
+            pixels = _stack([_cut(scaled, tile, size) for tile, _ in batch])
+            most = max(len(numbers) for _, numbers in batch)
+            # What is not filled is a box that is read, and forgotten.
+            inside = np.tile(np.float32([0, 0, size, size]), (len(pixels), most, 1))
+            for n, (tile, numbers) in enumerate(batch):
+                # Of a cell that is larger than the tile the part in it counts.
+                moved = boxes[numbers] - np.tile(tile.corner_yx, 2)
+                inside[n, : len(numbers)] = np.clip(moved, 0, size)
+            found = self._name_cells(images=pixels, boxes=inside)
+            found = {name: values.numpy() for name, values in found.items()}
+            for n, (_, numbers) in enumerate(batch):
+                scores[numbers] = found["scores"][n, : len(numbers)]
+                probabilities[numbers] = found["probabilities"][n, : len(numbers)]
+        return scores, probabilities
+
+    def _check(self, image: np.ndarray) -> None:
+        check_merged(image)
+        if not self.metadata.grayscale and _has_no_nuclei(image):
+            raise InputError(
+                "The image has no nuclei (its blue channel is all 0), and the model was "
+                "trained with them. Convert the field with --nuclei=..., or train a "
+                "model with --params_override=task.grayscale=true."
+            )
 
     @property
     def score_threshold(self) -> float:
@@ -211,7 +303,7 @@ def _resize(image: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(resized)
 
 
-def _batches(tiles: list[tiling.Tile]) -> Iterator[list[tiling.Tile]]:
+def _batches(tiles: list[_T]) -> Iterator[list[_T]]:
     """Parts the tiles evenly: one by itself takes longer than two, see `_stacked`."""
     count = -(-len(tiles) // _TILES_A_CALL)
     for n in range(count):

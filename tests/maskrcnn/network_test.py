@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from official.vision.modeling.layers.mask_sampler import MaskSampler
 
-from cellclass_tf.maskrcnn import config, data_facts, keras_state, network
+from cellclass_tf.maskrcnn import config, data_facts, keras_state, network, serving
 from cellclass_tf.maskrcnn.input import network_input
 from tests.maskrcnn.facts import facts
 
@@ -122,3 +123,30 @@ def test_boxes_scores_and_masks_are_float32_in_every_precision(precision):
 def boxes_of(outputs):
     """Which of the boxes (B, D, 4) are detections, and lie far from the origin."""
     return outputs["detection_boxes"].numpy().min(axis=-1) > 128
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_given_boxes_are_named_as_the_network_names_its_own(served):
+    tf_keras.utils.set_random_seed(0)
+    params = config.cellclass_maskrcnn_small()
+    data_facts.apply_facts(params, facts())
+    model = network.build_model(params.task, 64)
+    if served:
+        serving.for_serving(model)
+    anchors = network_input.build_anchors(params.task.model, 64)
+    images = tf.random.stateless_normal([2, 64, 64, 3], [0, 1])
+    outputs, between = model._call_box_outputs(
+        images,
+        tf.fill([2, 2], 64.0),
+        anchor_boxes={k: tf.tile(v[None], [2, 1, 1, 1]) for k, v in anchors.items()},
+        training=False,
+    )
+    own = tf.nn.softmax(outputs["cls_outputs"])[..., 1:].numpy()
+    boxes = between["current_rois"]
+    scores, probabilities = (v.numpy() for v in model.types_at(images, boxes))
+    np.testing.assert_allclose(scores, own.sum(-1), atol=1e-5)
+    np.testing.assert_allclose(probabilities * scores[..., None], own, atol=1e-5)
+    # Any number of boxes, and in any order.
+    some = tf.gather(boxes, [5, 2, 2], axis=1)
+    again = model.types_at(images, some)[0].numpy()
+    np.testing.assert_allclose(again, scores[:, [5, 2, 2]], atol=1e-5)

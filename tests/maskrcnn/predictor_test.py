@@ -129,3 +129,79 @@ def test_a_network_that_is_not_of_its_metadata_is_refused(tmp_path, changes, mes
     model_metadata(**changes).write(tmp_path / "model" / "cellclass.json")
     with pytest.raises(errors.InputError, match=message):
         Predictor.load(tmp_path / "model")
+
+
+def name_by_green(images, boxes):
+    """Reads what a box is of in its middle: green of 255 is surely N2a."""
+    y, x = np.moveaxis((boxes[..., :2] + boxes[..., 2:]) / 2, -1, 0).astype(int)
+    tiles = np.arange(len(images))[:, np.newaxis]
+    green = np.asarray(images)[tiles, y, x, 1] / np.float32(255)
+    sizes = (boxes[..., 2] - boxes[..., 0]) / np.float32(64)
+    probabilities = np.stack([1 - green, green], -1)
+    return {"scores": _Tensor(sizes), "probabilities": _Tensor(probabilities)}
+
+
+def namer(scale=1.0):
+    predictor = fake(scale=scale)
+    return Predictor(None, predictor.metadata, "f", name_by_green)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
+@pytest.mark.parametrize("numbers", [np.arange(1, 101), np.arange(1, 101)[::-1] * 7])
+def test_given_outlines_are_named_each_in_its_place(scale, numbers):
+    # 100 cells over many tiles, each of a green of its own.
+    image, labels = squares(10), np.zeros((200, 200), np.uint16)
+    green = np.random.default_rng(0).integers(1, 255, 100)
+    for n, number in enumerate(numbers):
+        box = (slice(20 * (n // 10) + 5, 20 * (n // 10) + 15),)
+        box = (*box, slice(20 * (n % 10) + 5, 20 * (n % 10) + 15))
+        image[box] = (0, green[n], 255)
+        labels[box] = number
+    cells = namer(scale).name(image, labels)
+    order = np.argsort(numbers)
+    np.testing.assert_allclose(cells.probabilities[:, 1], green[order] / 255, atol=0.02)
+    np.testing.assert_allclose(cells.scores, scale * 10 / 64, atol=0.01)
+    # The outlines stay as they are, numbered anew.
+    assert len(cells) == 100 and cells.type_names == TYPES
+    np.testing.assert_array_equal(cells.labels > 0, labels > 0)
+    assert cells.type_ids[0] == (cells.probabilities[0, 1] > 0.5) + 1
+
+
+def test_a_cell_larger_than_a_tile_is_named_by_its_part_in_it():
+    image, labels = np.full((300, 300, 3), 200, np.uint8), np.ones((300, 300), np.int32)
+    cells = namer().name(image, labels)
+    assert len(cells) == 1 and cells.scores[0] == 1
+    assert cells.probabilities[0, 1] == pytest.approx(200 / 255)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (64, 64), (200, 90)])
+def test_no_outlines_are_no_cells(shape):
+    cells = namer().name(np.full((*shape, 3), 9, np.uint8), np.zeros(shape, np.uint8))
+    assert len(cells) == 0 and cells.probabilities.shape == (0, 2)
+
+
+def test_many_outlines_are_named():
+    labels = np.arange(1, 10_001, dtype=np.int64).reshape(100, 100).repeat(8, 0)
+    labels = labels.repeat(8, 1)
+    cells = namer().name(np.full((800, 800, 3), 51, np.uint8), labels)
+    assert len(cells) == 10_000
+    np.testing.assert_allclose(cells.probabilities[:, 1], 0.2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.zeros((64, 63), np.int32),
+        np.zeros((64, 64, 1), np.int32),
+        np.zeros((64, 64), np.float32),
+        np.full((64, 64), -1, np.int32),
+    ],
+)
+def test_what_are_no_outlines_of_the_image_is_refused(labels):
+    with pytest.raises(errors.InputError, match=r"from 0 on, with \(64, 64\) px"):
+        namer().name(np.full((64, 64, 3), 9, np.uint8), labels)
+
+
+def test_a_model_that_cannot_name_outlines_says_to_export_it_again():
+    with pytest.raises(errors.InputError, match="Export it again"):
+        fake().name(np.full((64, 64, 3), 9, np.uint8), np.ones((64, 64), np.uint8))
