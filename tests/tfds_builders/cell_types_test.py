@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 import cellclass_tf as cc
 import tfds_builders
 from cellclass_tf.cli import main
+from cellclass_tf.core import manifest
 from cellclass_tf.datasets import examples
 from tfds_builders.cell_types import cell_types_dataset_builder
 
@@ -122,6 +123,16 @@ def test_the_command_says_what_was_prepared_and_what_changed(root, capsys):
     said = capsys.readouterr().out
     assert "new, since the version before:\n  1 field removed" in said
     assert "left out, glow: 1 fields" in said
+
+
+def test_the_command_says_if_types_are_not_rejected_alike(root, capsys, monkeypatch):
+    reject_first(root)
+    assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
+    assert "differs between types" not in capsys.readouterr().out
+    # One field is what chance explains, unless everything is to be told.
+    monkeypatch.setattr(manifest, "_UNEVEN_P", 1.0)
+    assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
+    assert "share of rejected images differs between types" in capsys.readouterr().out
 
 
 def test_composed_fields_are_made_of_validation_fields_of_two_types(original):
