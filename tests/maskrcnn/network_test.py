@@ -125,14 +125,12 @@ def boxes_of(outputs):
     return outputs["detection_boxes"].numpy().min(axis=-1) > 128
 
 
-@pytest.mark.parametrize("served", [False, True])
-def test_given_boxes_are_named_as_the_network_names_its_own(served):
+def test_given_boxes_are_named_as_the_network_names_its_own():
     tf_keras.utils.set_random_seed(0)
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())
     model = network.build_model(params.task, 64)
-    if served:
-        serving.for_serving(model)
+    serving.for_serving(model)
     anchors = network_input.build_anchors(params.task.model, 64)
     images = tf.random.stateless_normal([2, 64, 64, 3], [0, 1])
     outputs, between = model._call_box_outputs(

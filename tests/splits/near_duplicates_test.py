@@ -183,7 +183,7 @@ TURNS = {
 @pytest.mark.parametrize("retake", [noisy, brighter])
 def test_mirrored_and_turned_copies_are_found(draw_scene, turn, channels, retake):
     rng = np.random.default_rng(0)
-    images = [draw_scene(seed, 128) for seed in range(12)]
+    images = [draw_scene(seed, 96) for seed in range(8)]
     if channels != "both":
         images = [image * np.array([0, 1, 0], np.uint8) for image in images]
     rows = [
