@@ -1,4 +1,4 @@
-"""Sets of files that hold one channel each, such as MetaXpress writes them."""
+"""Files that hold one field together: as their names say (MetaXpress), or they do (OME)."""
 
 from __future__ import annotations
 
