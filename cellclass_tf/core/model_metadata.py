@@ -115,7 +115,7 @@ class ModelMetadata(Record):
     tensorflow: str = ""
 
     def __post_init__(self):
-        """Raises ValueError for a number that no network has; NaN is none."""
+        """Raises ValueError if a number is out of the range of any network, or is NaN."""
         if problem := problem_of(self.type_names):
             raise ValueError(f"type_names: {problem}")
         checked = {

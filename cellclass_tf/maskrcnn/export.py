@@ -198,8 +198,8 @@ def _fields(
 def _module(model, task_config) -> tf.Module:
     """What the SavedModel holds: the network's variables and two functions.
 
-    `serve` outlines and names the cells of tiles; `name_cells` names what lies in given
-    boxes, any number of them.
+    `serve` outlines and names the cells of tiles; `name_cells` names the cells in
+    any number of given boxes.
     """
     options, size = task_config.model, task_config.export_size_px
 

@@ -172,7 +172,7 @@ class Predictor:
     def _types_at(
         self, image: np.ndarray, boxes_yxyx: np.ndarray, scale: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (N,) and probabilities (N, K) of what lies in (N, 4) boxes in pixels."""
+        """Scores (N,) and probabilities (N, K) of the cells in (N, 4) boxes in pixels."""
         scaled = _resize(image, scale)
         zoom = np.array(scaled.shape[:2]) / np.array(image.shape[:2])
         boxes = boxes_yxyx * np.tile(zoom, 2)

@@ -53,7 +53,7 @@ class ListedImage:
 
     @property
     def folder_split(self) -> str:
-        """The split whose folder the JSON file lies in, as Roboflow has them, or ''."""
+        """The split after which the JSON file's folder is named (Roboflow), or ''."""
         return _SPLIT_OF_FOLDER.get(self.coco.path.parent.name.casefold(), "")
 
     @property
@@ -122,7 +122,7 @@ def json_files(source: pathlib.Path) -> Found:
 
 
 def notes_on(found: Found, entries: Sequence[ListedImage]) -> tuple[str, ...]:
-    """What was read, and what lies there that no COCO file tells of."""
+    """Notes on the files that were read, and on those that no COCO file names."""
     listed = {pathlib.PurePosixPath(entry.image.file_name).name for entry in entries}
     tables = [path for path in found.others if path.suffix.lower() == ".json"]
     pictures = [

@@ -70,8 +70,8 @@ def import_coco(
         its acquisition group (its first group, if it has one). Otherwise `group` in the
         file does, as `export_coco` writes it, or the photograph of which it is a copy
         (`extra.name`, as Roboflow writes it), or each image is a group of its own. An
-        added image of one type gets the split whose folder (train, valid, test) its JSON
-        file lies in; a group in two of them is refused.
+        added image of one type gets the split after which the folder of its JSON file is
+        named (train, valid, test); images of one group in two splits are refused.
       crowds: what annotations with `iscrowd` 1 are: 'left_out', since each stands for
         several cells, or 'cells', as CVAT writes masks.
       overwrite_corrected: whether files that were imported before, and have not changed

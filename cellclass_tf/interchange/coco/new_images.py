@@ -80,7 +80,7 @@ class Adding:
         placed = self._split_of_group.setdefault(row.group, entry.folder_split)
         if placed != entry.folder_split:
             raise InputError(
-                f"{entry.where}: it lies in the folder of the split "
+                f"{entry.where}: it is in the folder of the split "
                 f"{entry.folder_split or 'of none'}, and others of its group "
                 f"{row.group!r} in that of {placed or 'none'}. A network would be tested "
                 "on what it has learned. Leave copies of one photograph in one folder."
