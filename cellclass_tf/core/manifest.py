@@ -18,10 +18,11 @@ SPLITS = ("train", "validation", "test", MIXED)
 # of quality, whoever makes or imports cells, and whoever assigns splits.
 ORIGIN, LIKENESS, QUALITY = "origin", "likeness", "quality"
 VERDICT, ANNOTATION, SPLIT = "verdict", "annotation", "split"
+PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
+
 LONGEST_NAME = 100
 # Fisher's p from which on types are not rejected alike.
 _UNEVEN_P = 0.01
-PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
 
 
 def _of(part: str, default: Any = dataclasses.MISSING) -> Any:
@@ -115,8 +116,7 @@ class ImageRow:
         """Why the image is rejected, in short words; empty if it is not."""
         if self.verdict != REJECTED:
             return ()
-        words = (part.split(":")[0].strip() for part in self.reason.split(";"))
-        return tuple(dict.fromkeys(filter(None, words))) or ("by hand",)
+        return words_of_reason(self.reason) or ("by hand",)
 
     @property
     def stem(self) -> str:
@@ -127,6 +127,12 @@ class ImageRow:
     def name(self) -> str:
         """NAME, the image's own name without folder and suffix."""
         return self.stem.rpartition("/")[2]
+
+
+def words_of_reason(reason: str) -> tuple[str, ...]:
+    """The reasons that a row's text names, without their numbers, each once."""
+    words = (part.split(":")[0].strip() for part in reason.split(";"))
+    return tuple(dict.fromkeys(filter(None, words)))
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))

@@ -30,7 +30,6 @@ from cellclass_tf.storage import atomic, digests, ledger, lock, pickled_npy
 from cellclass_tf.storage.paths import recorded_path
 
 _ENDING = "_seg.npy"
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."
 # What the ledger of a file calls its cells.
 _LABELS = "labels"
@@ -154,10 +153,9 @@ def _notes(
 ) -> tuple[str, ...]:
     """What was read; a picture without cells may be one that nobody saved."""
     with_cells = {path.with_name(path.name.removesuffix(_ENDING)) for path in read}
-    others = [path for path in files if path not in read]
-    pictures = [path for path in others if path.suffix.lower() in _PICTURES]
-    bare = [path for path in pictures if path.with_suffix("") not in with_cells]
-    rest = [path for path in others if path not in pictures]
+    pictures = {p for p in files if p.suffix.lower() in inventory.BESIDE_CELLS}
+    bare = sorted(path for path in pictures if path.with_suffix("") not in with_cells)
+    rest = sorted(set(files) - set(read) - pictures)
     return (
         *inventory.note("read", read, f"*{_ENDING}"),
         *inventory.note("left out", bare, f"images without *{_ENDING}"),
@@ -304,9 +302,9 @@ def _read(
     cells = Cells.from_labels(
         labels, study.cell_types, study.folder_type(row.cell_type)
     )
-    drawn = content.get("ismanual", ())
-    drawn = np.asarray(drawn if _is_flat(drawn) else [None] * (len(cells) + 1)).ravel()
-    if drawn.size not in (0, len(cells)):
+    flags = content.get("ismanual", ())
+    drawn = np.asarray(flags if _is_flat(flags) else ()).ravel()
+    if drawn.size not in (0, len(cells)) or not _is_flat(flags):
         notes.append("which cells were drawn by hand is not of these cells")
         drawn = np.zeros(0)
     return ImportedCells(

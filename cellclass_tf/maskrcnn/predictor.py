@@ -179,9 +179,7 @@ class Predictor:
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2
         scores = np.zeros(len(boxes), np.float32)
         probabilities = np.zeros((len(boxes), len(self.type_names)), np.float32)
-        size = self.metadata.tile_px
-        margin = tiling.margin_for(self.metadata.model_diameter_px, size)
-        tiles = tiling.tiles_of(scaled.shape[:2], size, margin)
+        size, tiles = self.metadata.tile_px, self._tiles_of(scaled)
         owned = [(tile, np.flatnonzero(tile.owns(middles))) for tile in tiles]
         owned = [(tile, numbers) for tile, numbers in owned if len(numbers)]
         for batch in _batches(owned):
@@ -199,6 +197,11 @@ class Predictor:
                 scores[numbers] = found["scores"][n, : len(numbers)]
                 probabilities[numbers] = found["probabilities"][n, : len(numbers)]
         return scores, probabilities
+
+    def _tiles_of(self, scaled: np.ndarray) -> list[tiling.Tile]:
+        size = self.metadata.tile_px
+        margin = tiling.margin_for(self.metadata.model_diameter_px, size)
+        return tiling.tiles_of(scaled.shape[:2], size, margin)
 
     def _check(self, image: np.ndarray) -> None:
         check_merged(image)
@@ -237,10 +240,8 @@ class Predictor:
         A tile owns the cells whose middle lies in its core; cores part the field.
         """
         scaled = _resize(image, scale)
-        size = self.metadata.tile_px
-        margin = tiling.margin_for(self.metadata.model_diameter_px, size)
-        found = []
-        for batch in _batches(tiling.tiles_of(scaled.shape[:2], size, margin)):
+        size, found = self.metadata.tile_px, []
+        for batch in _batches(self._tiles_of(scaled)):
             pixels = _stack([_cut(scaled, tile, size) for tile in batch])
             outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
             for i, tile in enumerate(batch):

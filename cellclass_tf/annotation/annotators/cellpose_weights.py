@@ -214,8 +214,8 @@ def read_size_model(path: pathlib.Path) -> dict[str, Any]:
     for name in sorted(_SIZE_KEYS):
         value = parameters[name]
         # Of lists that hold each other numpy would never make an array.
-        is_number = isinstance(value, (int, float, np.number, np.ndarray))
-        is_number &= np.asarray(value).dtype.kind in "iuf" if is_number else False
+        is_array = isinstance(value, (int, float, np.number, np.ndarray))
+        is_number = is_array and np.asarray(value).dtype.kind in "iuf"
         if not is_number or not np.isfinite(value).all():
             raise InputError(
                 f"{path}: expected finite numbers as {name} of a cellpose size model. "

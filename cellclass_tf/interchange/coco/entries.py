@@ -118,7 +118,7 @@ def json_files(source: pathlib.Path) -> Found:
             f"{source}: expected a COCO file, or a folder with *.json in it or in its "
             f"annotations/, or with {_OF_ROBOFLOW} in its folders; found none."
         )
-    return Found(paths, source, [path for path in files if path not in paths])
+    return Found(paths, source, sorted(set(files) - set(paths)))
 
 
 def notes_on(found: Found, entries: Sequence[ListedImage]) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def notes_on(found: Found, entries: Sequence[ListedImage]) -> tuple[str, ...]:
     pictures = [
         path
         for path in found.others
-        if path.suffix.lower() in image_files.SUFFIXES and path.name not in listed
+        if path.suffix.lower() in inventory.BESIDE_CELLS and path.name not in listed
     ]
     return (
         *inventory.note("read", found.paths, "COCO files"),

@@ -12,7 +12,6 @@ from cellclass_tf import errors
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import png
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _GREY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")

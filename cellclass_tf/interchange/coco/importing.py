@@ -46,16 +46,17 @@ def import_coco(
     """Brings the cells of COCO instances files into a study.
 
     An image of a file is the study's image of the same TYPE/NAME, or else of the same
-    NAME (that of its cells' type, where several types have it); only the cells come
-    then. Where the image's own file is there, it has to show the same, upright: augmented
-    copies are refused. Their categories have to be types of the study, or `unknown`. Any other image
-    is added to the study, if its own file is there and its outlines are sound: 8-bit
-    colour whose red is all 0 is taken for a merged image, and of any other the luminance
-    becomes green, the cytoplasm, with no nuclei. It gets the one type of its cells, or
-    `mixed`.
+    NAME (that of its cells' type, where several types have it); only the cells come then.
+    Where the image's own file is there, it has to show the same, upright: augmented
+    copies are refused. Their categories have to be types of the study, or `unknown`. Any
+    other image is added to the study, if its own file is there and its outlines are
+    sound: 8-bit colour whose red is all 0 is taken for a merged image, and of any other
+    the luminance becomes green, the cytoplasm, with no nuclei. It gets the one type of
+    its cells, or `mixed`.
 
-    Outlines alone count: an annotation without one fails its image, and where cells overlap the smaller one gets the pixel. An image without annotations
-    has no cells; if the study has some in it, it fails. What fails harms no other image.
+    Outlines alone count: an annotation without one fails its image, and where cells
+    overlap the smaller one gets the pixel. An image without annotations has no cells; if
+    the study has some in it, it fails. What fails harms no other image.
 
     See `importing.import_cells` for what the manifest says of the cells; annotator_sha256
     is that of the JSON file.

@@ -73,12 +73,12 @@ def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
     expression = _compile(pattern)
     sets: dict[tuple[pathlib.Path, str], dict[str, pathlib.Path]]
     sets, whole = collections.defaultdict(dict), []
-    failures, parts = {}, []
+    failures, parts, known = {}, [], set(paths)
     for path in paths:
         try:
             files = readers.files_of(path)
         except base.PartOfAnother as error:
-            if error.whole in paths:
+            if error.whole in known:
                 parts.append(path)
             else:
                 failures[str(path)] = str(error)

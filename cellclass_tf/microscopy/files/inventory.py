@@ -39,6 +39,8 @@ FOREIGN = (
     | dict.fromkeys(_PICTURES, "Export them as TIFF or PNG, without loss")
     | dict.fromkeys(_VENDORS, "Export them as OME-TIFF from the microscope's software")
 )
+# Endings of images that other programs keep beside their cells.
+BESIDE_CELLS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _SHOWN = 3
 
 
@@ -106,10 +108,8 @@ def take(
     counts = collections.Counter(path.suffix.lower() for path in images)
     told = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items()))
     notes = [f"read: {told}"] if told else []
-    notes += [
-        f"left out: {len(paths)} {kind} ({named(paths)})"
-        for kind, paths in sorted(left_out.items())
-    ]
+    for kind, paths in sorted(left_out.items()):
+        notes += note("left out", paths, kind)
     return Inventory(tuple(sorted(images)), failures, tuple(notes))
 
 

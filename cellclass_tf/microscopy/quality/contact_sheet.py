@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf.core.manifest import REJECTED
+from cellclass_tf.core.manifest import REJECTED, words_of_reason
 from cellclass_tf.drawing import caption
 
 # More would not be looked at.
@@ -138,7 +138,7 @@ def _fit_reason(pen, reason: str) -> str:
     """Several reasons without their numbers, if there is no room for these."""
     if pen.textlength(reason) <= _TILE_PX:
         return reason
-    return "; ".join(part.split(":")[0].strip() for part in reason.split(";"))
+    return "; ".join(words_of_reason(reason))
 
 
 def _reduce(merged: np.ndarray) -> np.ndarray:
