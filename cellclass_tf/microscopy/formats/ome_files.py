@@ -1,4 +1,4 @@
-"""OME-TIFF whose images lie in several files: which files hold what.
+"""OME-TIFF whose images span several files: which files hold what.
 
 Each file has the metadata of all images, or names the file that has it (BinaryOnly; see
 https://ome-model.readthedocs.io, "OME-TIFF specification"). Every image is read once,
@@ -133,14 +133,14 @@ def _beside(path: pathlib.Path, name: str | None) -> pathlib.Path:
     told = one_line(name or "")
     if not name or not _is_inside(name):
         raise InputError(
-            f"{path}: its metadata name {told!r} as a part of the image, which is not a "
+            f"{path}: its metadata names {told!r} as a part of the image, which is not a "
             "file in its folder or below. Nothing outside is read. Export the field as "
             "one OME-TIFF."
         )
     found = path.parent / name
     if not os.path.lexists(found):
         raise InputError(
-            f"{path}: the image lies in several files, and {told} is not there. Copy all "
+            f"{path}: the image spans several files, and {told} is not there. Copy all "
             "files of the image into one folder, under the names that the microscope "
             "gave them."
         )
