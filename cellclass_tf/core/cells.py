@@ -141,6 +141,18 @@ class Cells:
         top, left, bottom, right = self.boxes_yxyx[index]
         return self.labels[top:bottom, left:right] == index + 1
 
+    def kept(self, keep: np.ndarray) -> Cells:
+        """Returns the cells for which (N,) bool `keep` holds, numbered 1, 2, … again."""
+        numbers = np.zeros(len(self) + 1, np.int32)
+        numbers[1:][keep] = np.arange(1, np.count_nonzero(keep) + 1)
+        return Cells(
+            numbers[self.labels],
+            self.type_names,
+            self.type_ids[keep],
+            self.scores[keep],
+            self.probabilities[keep],
+        )
+
     def with_types(self, type_names: Sequence[str]) -> Cells:
         """Returns the cells with their types numbered as in `type_names`.
 

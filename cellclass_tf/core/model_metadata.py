@@ -67,6 +67,31 @@ class CalibrationRecord:
     type_accuracy: float | None = None
 
 
+# Outlines as the fields of the dataset have them: annotated, and maybe corrected.
+OF_DATASET = "dataset"
+
+
+@dataclasses.dataclass(frozen=True)
+class NamingRecord:
+    """What was measured of naming cells that something else outlined.
+
+    Attributes:
+      outlines: who outlined the held-out cells: 'dataset', or an annotator's name.
+      sha256: of that annotator's weights; '' where it has none.
+      settings: of that annotator, in words.
+      score_threshold: the score from which on held-out fields say that there is a cell.
+      temperature: by which the logarithms of probabilities are divided.
+      calibration: the figures.
+    """
+
+    outlines: str
+    score_threshold: float
+    temperature: float
+    calibration: CalibrationRecord
+    sha256: str = ""
+    settings: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelMetadata(Record):
     """What belongs to an exported model.
@@ -82,7 +107,10 @@ class ModelMetadata(Record):
       mask_threshold: the height at which masks end.
       score_threshold: the score from which on held-out fields say that there is a cell.
       temperature: by which the logarithms of probabilities are divided.
-      calibration: what was measured on held-out fields; None if nothing was.
+      calibration: what was measured on held-out fields, with the network's outlines; None
+        if nothing was.
+      naming: the same with outlines of others, one for each kind of them.
+      networks: number of networks whose types are averaged.
       experiment: name of the experiment that was trained.
       checkpoint: name of the exported checkpoint.
       train_steps: of the training.
@@ -107,6 +135,8 @@ class ModelMetadata(Record):
     score_threshold: float = UNCALIBRATED_SCORE_THRESHOLD
     temperature: float = 1.0
     calibration: CalibrationRecord | None = None
+    naming: tuple[NamingRecord, ...] = ()
+    networks: int = 1
     experiment: str = ""
     checkpoint: str = ""
     train_steps: int | None = None
@@ -130,17 +160,31 @@ class ModelMetadata(Record):
             checked["cell_diameter_px"] = (self.cell_diameter_px, _DIAMETERS_PX)
         if self.pixel_size_um is not None:
             checked["pixel_size_um"] = (self.pixel_size_um, PIXEL_SIZES_UM)
+        for i, naming in enumerate(self.naming):
+            checked |= {
+                f"naming.{i}.score_threshold": (naming.score_threshold, (0, 1)),
+                f"naming.{i}.temperature": (naming.temperature, _TEMPERATURES),
+            }
         for name, (value, (least, most)) in checked.items():
             if not least <= value <= most:
                 raise ValueError(f"{name}: expected {least} to {most}, got {value}")
-        count = len(self.type_names)
-        for field in self.calibration.confusions if self.calibration else ():
-            if [len(row) for row in field] != [count] * count or min(
-                map(min, field)
-            ) < 0:
-                raise ValueError(
-                    f"calibration.confusions: expected {count} x {count} numbers of cells"
-                )
+        for record in (self.calibration, *(n.calibration for n in self.naming)):
+            _check_confusions(record, len(self.type_names))
+
+    def naming_of(self, outlines: str, sha256: str = "") -> NamingRecord | None:
+        """What was measured with the outlines of an annotator, by its weights.
+
+        Args:
+          outlines: an annotator's name, or 'dataset'.
+          sha256: of its weights; where it is given, the name is of no matter.
+
+        Returns:
+          The record; None if the model was not exported with such outlines.
+        """
+        for record in self.naming:
+            if (record.sha256 == sha256) if sha256 else (record.outlines == outlines):
+                return record
+        return None
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
@@ -155,3 +199,12 @@ class ModelMetadata(Record):
             ]
             content["calibration"] = calibration | {"bins": bins}
         return content
+
+
+def _check_confusions(record: CalibrationRecord | None, count: int) -> None:
+    """Raises ValueError unless a record counts the cells of so many types."""
+    for field in record.confusions if record else ():
+        if [len(row) for row in field] != [count] * count or min(map(min, field)) < 0:
+            raise ValueError(
+                f"calibration.confusions: expected {count} x {count} numbers of cells"
+            )

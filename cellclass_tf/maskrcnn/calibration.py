@@ -69,21 +69,22 @@ class Calibration:
     """What was fitted, and how good it is.
 
     Attributes:
-      mask_threshold: with it cells are as large, in the median, as the annotated ones.
       score_threshold: with it cells missed and cells invented are fewest (F1 at IoU 0.5).
       temperature: of the types' probabilities.
       confusions: (V, K, K) int64, matched cells by field, true type
         and called type.
       before: reliability at temperature 1.
       after: reliability at the fitted one.
+      mask_threshold: with it cells are as large, in the median, as the annotated ones;
+        None for outlines that are not the network's.
     """
 
-    mask_threshold: float
     score_threshold: float
     temperature: float
     confusions: np.ndarray
     before: Reliability
     after: Reliability
+    mask_threshold: float | None = None
 
     @property
     def fields(self) -> int:
@@ -121,6 +122,35 @@ class Calibration:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Matched:
+    """The cells found in one field, beside the true ones.
+
+    Attributes:
+      scores: (F,) of the found cells.
+      probabilities: (F, K) of their types, at temperature 1.
+      right: (F,) bool, whether a true cell was found again.
+      true_ids: (F,) type of that cell; 0 if it is unknown, or there is none.
+      true_cells: number of true cells.
+    """
+
+    scores: np.ndarray
+    probabilities: np.ndarray
+    right: np.ndarray
+    true_ids: np.ndarray
+    true_cells: int
+
+    @classmethod
+    def of(cls, true: Cells, found: Cells, pairs: np.ndarray | None = None) -> Matched:
+        """Matches cells at IoU 0.5, unless (P, 2) pairs of their numbers are given."""
+        if pairs is None:
+            pairs = matching.match_cells(true.labels, found.labels).pairs
+        i, j = (pairs - 1).T
+        right, ids = np.zeros(len(found), bool), np.zeros(len(found), np.int64)
+        right[j], ids[j] = True, true.type_ids[i]
+        return cls(found.scores, found.probabilities, right, ids, len(true))
+
+
 class Calibrator:
     """Gathers fields with known cells, and fits what turns masks and scores into cells."""
 
@@ -144,23 +174,9 @@ class Calibrator:
         if not self._fields:
             return None
         threshold = self._mask_threshold()
-        fields = list(self._pairs(self._fields, threshold))
-        least = best_score_threshold(fields)
-        matched = [_known_matches(*field, least) for field in fields]
-        probabilities, true_ids = (np.concatenate(part) for part in zip(*matched))
-        if not len(true_ids):
-            return None
-        temperature = fit_temperature(probabilities, true_ids)
-        right = probabilities.argmax(axis=1) + 1 == true_ids
-        after = postprocessing.at_temperature(probabilities, temperature)
-        return Calibration(
-            mask_threshold=round(threshold, 3),
-            score_threshold=round(least, 3),
-            temperature=round(temperature, 3),
-            confusions=np.stack([self._confusion(*field) for field in matched]),
-            before=Reliability.of(probabilities.max(axis=1), right),
-            after=Reliability.of(after.max(axis=1), right),
-        )
+        fields = [Matched.of(*f) for f in self._pairs(self._fields, threshold)]
+        found = fit_types(fields, best_score_threshold(fields))
+        return found and dataclasses.replace(found, mask_threshold=round(threshold, 3))
 
     def _mask_threshold(self) -> float:
         low, high = _THRESHOLDS
@@ -182,12 +198,6 @@ class Calibrator:
         ratios = np.concatenate(ratios) if ratios else np.zeros(0)
         return float(np.median(ratios)) if ratios.size else None
 
-    def _confusion(self, probabilities: np.ndarray, true_ids: np.ndarray) -> np.ndarray:
-        types = len(self._type_names)
-        confusion = np.zeros((types, types), np.int64)
-        np.add.at(confusion, (true_ids - 1, probabilities.argmax(axis=1)), 1)
-        return confusion
-
     def _pairs(self, fields, threshold: float):
         for detections, true in fields:
             found = postprocessing.cells_from_detections(
@@ -199,28 +209,60 @@ class Calibrator:
             yield true, found, matching.match_cells(true.labels, found.labels).pairs
 
 
-def best_score_threshold(
-    fields: Sequence[tuple[Cells, Cells, np.ndarray]],
-) -> float:
-    """The score below which cells are better left out: the middle of where F1 is best.
+def calibrate_named(fields: Sequence[Matched]) -> Calibration | None:
+    """Fits what turns scores of given outlines into cells; None without a match.
 
-    Held-out fields are mostly crowded, and where there is more empty ground there is more
-    to invent: it is never below `UNCALIBRATED_SCORE_THRESHOLD`.
+    Whoever outlined a cell thought that it is one: only those are left out whose score is
+    so low that the held-out fields say otherwise.
+    """
+    if not fields:
+        return None
+    return fit_types(fields, best_score_threshold(fields, of_network=False))
+
+
+def fit_types(fields: Sequence[Matched], least: float) -> Calibration | None:
+    """Fits the temperature on the cells of known type with a score of `least` or more."""
+    kept = [(f.true_ids > 0) & (f.scores >= least) for f in fields]
+    matched = [
+        (f.probabilities[k], f.true_ids[k]) for f, k in zip(fields, kept, strict=True)
+    ]
+    probabilities, true_ids = (np.concatenate(part) for part in zip(*matched))
+    if not len(true_ids):
+        return None
+    temperature = fit_temperature(probabilities, true_ids)
+    right = probabilities.argmax(axis=1) + 1 == true_ids
+    after = postprocessing.at_temperature(probabilities, temperature)
+    return Calibration(
+        score_threshold=round(least, 3),
+        temperature=round(temperature, 3),
+        confusions=np.stack([_confusion(*field) for field in matched]),
+        before=Reliability.of(probabilities.max(axis=1), right),
+        after=Reliability.of(after.max(axis=1), right),
+    )
+
+
+def best_score_threshold(
+    fields: Sequence[Matched], *, of_network: bool = True
+) -> float:
+    """The score below which cells are better left out, by F1 at IoU 0.5.
 
     Args:
-      fields: true and found cells, and their pairs (P, 2) of `matching.match_cells`.
+      fields: found cells beside the true ones.
+      of_network: whether the network outlined the cells. Then the score is the middle of
+        those that do best, and never below `UNCALIBRATED_SCORE_THRESHOLD`: held-out
+        fields are mostly crowded, and where there is more empty ground there is more to
+        invent. For outlines of others it is the lowest of those that do best.
 
     Returns:
       A score; the lowest that it can be if no cell was found again.
     """
-    scores = np.concatenate([found.scores for _, found, _ in fields])
-    right = np.concatenate(
-        [np.isin(np.arange(len(found)) + 1, pairs[:, 1]) for _, found, pairs in fields]
-    )
-    true = sum(len(true) for true, _, _ in fields)
+    scores = np.concatenate([field.scores for field in fields])
+    right = np.concatenate([field.right for field in fields])
+    true = sum(field.true_cells for field in fields)
+    lowest = UNCALIBRATED_SCORE_THRESHOLD if of_network else 0.0
     if not right.any():
-        return UNCALIBRATED_SCORE_THRESHOLD
-    least = np.linspace(UNCALIBRATED_SCORE_THRESHOLD, 0.9, 61)
+        return lowest
+    least = np.linspace(lowest, 0.9, 61)
     kept = scores[None] >= least[:, None]
     f1 = 2 * (kept & right).sum(axis=1) / (kept.sum(axis=1) + true)
     best = first = last = int(f1.argmax())
@@ -228,16 +270,14 @@ def best_score_threshold(
         first -= 1
     while last + 1 < len(f1) and f1[last + 1] >= f1[best] - _EQUAL_F1:
         last += 1
-    return float((least[first] + least[last]) / 2)
+    return float((least[first] + least[last if of_network else first]) / 2)
 
 
-def _known_matches(
-    true: Cells, found: Cells, pairs: np.ndarray, least: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, K) and true types (N,) of the cells found again."""
-    i, j = (pairs - 1).T
-    known = (true.type_ids[i] > 0) & (found.scores[j] >= least)
-    return found.probabilities[j][known], true.type_ids[i][known]
+def _confusion(probabilities: np.ndarray, true_ids: np.ndarray) -> np.ndarray:
+    types = probabilities.shape[1]
+    confusion = np.zeros((types, types), np.int64)
+    np.add.at(confusion, (true_ids - 1, probabilities.argmax(axis=1)), 1)
+    return confusion
 
 
 def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:

@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +17,12 @@ from absl import logging
 import cellclass_tf
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.core.model_metadata import METADATA_FILE, ModelMetadata
+from cellclass_tf.core.model_metadata import (
+    METADATA_FILE,
+    OF_DATASET,
+    ModelMetadata,
+    NamingRecord,
+)
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import (
     calibration,
@@ -38,13 +44,14 @@ RELIABILITY_FILE = "reliability.png"
 @process_state.keep()
 def export(
     experiment: str,
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike,
     *,
     data_dir: str | os.PathLike | None = None,
     calibrate: bool = True,
+    annotators: Sequence[HeldOutAnnotator] = (),
 ) -> pathlib.Path:
-    """Writes a SavedModel of a training run, whole or not at all.
+    """Writes a SavedModel of one or several training runs, whole or not at all.
 
     Its signature takes `images` (B, S, S, 3) uint8, tiles of the merged image resized
     by the `scale` in cellclass.json, and gives, for D detections a tile:
@@ -53,45 +60,92 @@ def export(
     detection_probabilities (B, D, K), detection_masks (B, D, m, m) in [0, 1] inside the
     outer boxes, and num_detections (B,).
 
+    A second signature, `name`, takes `images` and `boxes` (B, N, 4) float32, [top, left,
+    bottom, right) in the tile's pixels, any number of them, and gives `scores` (B, N),
+    `probabilities` (B, N, K), and `features` (B, N, F), what the network sees in a box,
+    averaged over it.
+
+    Of several runs the first one outlines the cells, and all name them: probabilities are
+    the geometric mean of theirs, and scores the mean.
+
     Where masks end and how sure calls are is fitted on the splits validation and
-    composed (see `calibration.Calibrator`), and drawn in reliability.png.
+    composed (see `calibration.Calibrator`), and drawn in reliability.png. How sure calls
+    are in given outlines is measured in those of the dataset, and in those that each of
+    `annotators` draws.
 
     The model computes in float32, whatever precision it was trained in.
 
     Args:
       experiment: the experiment that was trained.
       checkpoint: its folder, of which the best checkpoint by validation is taken, or
-        else the last; or one checkpoint in it.
+        else the last; or one checkpoint in it; or several of these, of one dataset.
       output: folder of the SavedModel; an earlier one in it is replaced.
       data_dir: where the dataset of the training is now; None to look where it was, and
         where it is if it was moved together with the training run.
       calibrate: False to export without the dataset: masks end at one half, and scores
         and probabilities stay the network's own.
+      annotators: whose outlines are to be named, such as `annotation.annotators`'s.
 
     Returns:
       `output`.
 
     Raises:
-      InputError: if there is no such checkpoint, `output` holds something else, or the
-        dataset of the training is not found.
+      InputError: if there is no such checkpoint, `output` holds something else, the
+        dataset of the training is not found, or networks do not go together.
     """
-    path = runs.checkpoint_in(checkpoint)
+    if isinstance(checkpoint, (str, os.PathLike)):
+        checkpoint = [checkpoint]
+    paths = [runs.checkpoint_in(place) for place in checkpoint]
     output = pathlib.Path(output)
     atomic.recover_folder(output)
     _check_output(output)
-    run = runs.folder_of(path)
-    params = runs.load_params(experiment, run)
-    dataset = runs.find_dataset(run, params.task, data_dir) if calibrate else None
+    folders = [runs.folder_of(path) for path in paths]
+    params = [runs.load_params(experiment, folder) for folder in folders]
+    _check_go_together(folders, params)
+    task = params[0].task
+    dataset = runs.find_dataset(folders[0], task, data_dir) if calibrate else None
     with atomic.atomic_folder(output) as temporary:
         # New layers draw random weights before they get those of the checkpoint.
         with keras_state.precision("float32"), keras_state.random_seed(0):
-            model = network.build_model(params.task, params.task.export_size_px)
-            runs.restore(model, path)
-            serving.for_serving(model)
-            _save(model, params, experiment, path, temporary)
+            models = [
+                _load(each.task, path) for each, path in zip(params, paths, strict=True)
+            ]
+            _save(models, params[0], experiment, paths, temporary)
         if dataset is not None:
-            _calibrate(temporary, params.task, dataset)
+            _calibrate(temporary, task, dataset, annotators)
     return output
+
+
+class HeldOutAnnotator(Protocol):
+    """Who outlines the cells of held-out fields; see `annotators.protocol.Annotator`."""
+
+    name: str
+    weights_sha256: str
+    settings: str
+
+    def annotate(self, image: np.ndarray) -> Any:
+        """Returns something with the attribute `labels`, (H, W) int32."""
+
+
+def _check_go_together(folders, params) -> None:
+    """Raises InputError if networks were not trained to see the same in the same way."""
+    told = ("fingerprint", "type_names", "scale", "export_size_px", "grayscale")
+    for folder, other in zip(folders, params, strict=True):
+        for name in told:
+            first, found = (getattr(p.task, name) for p in (params[0], other))
+            if first != found:
+                raise InputError(
+                    f"{folder}: {name} is {found}, and {first} in {folders[0]}. Networks "
+                    "that name cells together are trained on one dataset, with the same "
+                    "size of cells and tiles."
+                )
+
+
+def _load(task: config.CellMaskRCNNTask, path: str) -> network.CellMaskRCNN:
+    model = network.build_model(task, task.export_size_px)
+    runs.restore(model, path)
+    serving.for_serving(model)
+    return model
 
 
 def _check_output(output: pathlib.Path) -> None:
@@ -103,8 +157,8 @@ def _check_output(output: pathlib.Path) -> None:
         )
 
 
-def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
-    module = _module(model, params.task)
+def _save(models, params, experiment: str, checkpoints, folder) -> None:
+    module = _module(models, params.task)
     tf.saved_model.save(
         module,
         os.fspath(folder),
@@ -120,7 +174,8 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
         pixel_size_um=facts.pixel_size_um or None,
         grayscale=facts.grayscale,
         experiment=experiment,
-        checkpoint=pathlib.Path(checkpoint).name,
+        checkpoint=", ".join(pathlib.Path(path).name for path in checkpoints),
+        networks=len(models),
         train_steps=params.trainer.train_steps,
         dataset_fingerprint=facts.fingerprint,
         cellclass_tf=cellclass_tf.__version__,
@@ -130,11 +185,15 @@ def _save(model, params, experiment: str, checkpoint: str, folder) -> None:
 
 
 def _calibrate(
-    folder: pathlib.Path, task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path
+    folder: pathlib.Path,
+    task_config: config.CellMaskRCNNTask,
+    dataset: tfds.core.Path,
+    annotators: Sequence[HeldOutAnnotator],
 ) -> None:
     """Fits thresholds and temperature on the held-out splits, where there are any."""
     model = predictor.Predictor.load(folder)
     calibrator = calibration.Calibrator(model.type_names)
+    named = [[] for _ in range(1 + len(annotators))]
     data = task_config.validation_data
     splits = (data.tfds_split, COMPOSED)
     fields = itertools.chain.from_iterable(
@@ -147,7 +206,15 @@ def _calibrate(
             score_threshold=postprocessing.SCORE_THRESHOLD,
         )
         calibrator.add(detections, true)
+        drawn = [true.labels, *(a.annotate(image).labels for a in annotators)]
+        for fields, labels in zip(named, drawn, strict=True):
+            cells = model.name_uncalibrated(image, labels, pixel_size_um=pixel_size_um)
+            fields.append(calibration.Matched.of(true, cells))
     found = calibrator.fit()
+    metadata = dataclasses.replace(
+        model.metadata, naming=tuple(_naming_records(named, annotators))
+    )
+    metadata.write(folder / METADATA_FILE)
     if found is None:
         logging.warning(
             "Not calibrated: in the validation fields no cell was found again, or there "
@@ -155,7 +222,7 @@ def _calibrate(
         )
         return
     metadata = dataclasses.replace(
-        model.metadata,
+        metadata,
         mask_threshold=found.mask_threshold,
         score_threshold=found.score_threshold,
         temperature=found.temperature,
@@ -177,6 +244,36 @@ def _calibrate(
     )
 
 
+def _naming_records(
+    named: Sequence[Sequence[calibration.Matched]],
+    annotators: Sequence[HeldOutAnnotator],
+) -> Iterator[NamingRecord]:
+    """Yields what was measured in the dataset's outlines, and in each annotator's."""
+    for fields, annotator in zip(named, (None, *annotators), strict=True):
+        found = calibration.calibrate_named(fields)
+        if found is None:
+            continue
+        record = NamingRecord(
+            annotator.name if annotator else OF_DATASET,
+            found.score_threshold,
+            found.temperature,
+            found.record(),
+            annotator.weights_sha256 if annotator else "",
+            annotator.settings if annotator else "",
+        )
+        logging.info(
+            "Named in outlines of %s: %d cells of %d held-out fields, type accuracy "
+            "%.3f, temperature %.2f, expected calibration error %.3f.",
+            record.outlines,
+            found.cells,
+            found.fields,
+            found.accuracy,
+            found.temperature,
+            found.after.expected_error,
+        )
+        yield record
+
+
 def _fields(
     task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path, split: str
 ) -> Iterator[tuple[np.ndarray, Cells, float]]:
@@ -195,12 +292,13 @@ def _fields(
         yield image, true, float(field["pixel_size_um"])
 
 
-def _module(model, task_config) -> tf.Module:
-    """What the SavedModel holds: the network's variables and two functions.
+def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
+    """What the SavedModel holds: the networks' variables and two functions.
 
     `serve` outlines and names the cells of tiles; `name_cells` names the cells in
     any number of given boxes.
     """
+    first, *others = models
     options, size = task_config.model, task_config.export_size_px
 
     def serve(images):
@@ -209,29 +307,52 @@ def _module(model, task_config) -> tf.Module:
             level: tf.tile(boxes[tf.newaxis], [batch, 1, 1, 1])
             for level, boxes in network_input.build_anchors(options, size).items()
         }
-        outputs = model(
-            network_input.normalise(images, grayscale=task_config.grayscale),
+        seen = network_input.normalise(images, grayscale=task_config.grayscale)
+        outputs = first(
+            seen,
             image_shape=tf.fill([batch, 2], float(size)),
             anchor_boxes=anchors,
             training=False,
         )
-        return {
+        outputs = {
             name: tf.cast(outputs[name], dtype)
             for name, dtype in network.OUTPUTS.items()
         }
+        boxes = outputs["detection_boxes"]
+        named = [other.types_at(seen, boxes) for other in others]
+        own = {name: outputs[f"detection_{name}"] for name in _MEANS}
+        for name, mean in _MEANS.items():
+            outputs[f"detection_{name}"] = mean([own[name], *(n[name] for n in named)])
+        return outputs
 
     def name_cells(images, boxes):
-        scores, probabilities = model.types_at(
-            network_input.normalise(images, grayscale=task_config.grayscale), boxes
-        )
-        return {"scores": scores, "probabilities": probabilities}
+        seen = network_input.normalise(images, grayscale=task_config.grayscale)
+        named = [model.types_at(seen, boxes) for model in models]
+        means = {name: mean([n[name] for n in named]) for name, mean in _MEANS.items()}
+        # What a cell looks like is told by one.
+        return means | {"features": named[0]["features"]}
 
     # Keras, given the model itself, would save its training calls too, and they need
     # targets that a served model does not have.
     module = tf.Module()
-    module.model_variables = model.variables
+    module.model_variables = [model.variables for model in models]
     spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
     module.serve = tf.function(serve, input_signature=[spec])
     boxes = tf.TensorSpec([None, None, 4], tf.float32, name="boxes")
     module.name_cells = tf.function(name_cells, input_signature=[spec, boxes])
     return module
+
+
+def _mean(values):
+    return values[0] if len(values) == 1 else tf.reduce_mean(tf.stack(values), axis=0)
+
+
+def _geometric_mean(probabilities):
+    """Of several networks' (B, N, K) probabilities, the mean whose rows sum to 1."""
+    if len(probabilities) == 1:
+        return probabilities[0]
+    logs = [tf.math.log(tf.maximum(values, 1e-12)) for values in probabilities]
+    return tf.nn.softmax(_mean(logs))
+
+
+_MEANS = {"scores": _mean, "probabilities": _geometric_mean}

@@ -78,14 +78,20 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
           boxes: (B, N, 4) float32, [top, left, bottom, right] in pixels.
 
         Returns:
-          (B, N) float32, the probability of being a cell of any type, and (B, N, K)
-          float32, those of the types, rows summing to 1.
+          A dictionary of float32: `scores` (B, N), the probability of being a cell of any
+          type; `probabilities` (B, N, K), those of the types, rows summing to 1; and
+          `features` (B, N, F), the mean over the box of what the network sees in it.
         """
         _, features = self._get_backbone_and_decoder_features(images)
-        logits, _ = self.detection_head[-1](self.roi_aligner(features, boxes))
+        inside = self.roi_aligner(features, boxes)
+        logits, _ = self.detection_head[-1](inside)
         types = tf.nn.softmax(tf.cast(logits, tf.float32))[..., 1:]
         scores = tf.reduce_sum(types, axis=-1)
-        return scores, tf.math.divide_no_nan(types, scores[..., tf.newaxis])
+        return {
+            "scores": scores,
+            "probabilities": tf.math.divide_no_nan(types, scores[..., tf.newaxis]),
+            "features": tf.reduce_mean(tf.cast(inside, tf.float32), axis=[2, 3]),
+        }
 
     def _run_frcnn_head(self, *args, **kwargs):
         classes, boxes, *rest = super()._run_frcnn_head(*args, **kwargs)

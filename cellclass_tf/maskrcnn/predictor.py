@@ -12,7 +12,12 @@ from typing import TypeVar
 import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
-from cellclass_tf.core.model_metadata import METADATA_FILE, ModelMetadata
+from cellclass_tf.core.model_metadata import (
+    METADATA_FILE,
+    OF_DATASET,
+    ModelMetadata,
+    NamingRecord,
+)
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import tiling
@@ -126,6 +131,8 @@ class Predictor:
         labels: np.ndarray,
         *,
         pixel_size_um: float | None = None,
+        score_threshold: float | None = None,
+        measured: NamingRecord | None = None,
     ) -> Cells:
         """Names cells that somebody, or another program, outlined.
 
@@ -133,17 +140,36 @@ class Predictor:
           image: (H, W, 3) uint8 merged image of any size: 0, cytoplasm, nuclei.
           labels: (H, W) of whole numbers, one a cell; 0 is background.
           pixel_size_um: as in `predict`.
+          score_threshold: cells of a lower score are left out; None for that of
+            `measured`.
+          measured: of such outlines on held-out fields, of `metadata.naming`; None for
+            what was measured in the outlines of the dataset.
 
         Returns:
           The cells with the outlines as they are, numbered 1 to N in their order; the
-          score of each is how sure the network is that there is a cell of any type. The
-          temperature of the probabilities is that which was fitted on the network's own
-          outlines.
+          score of each is how sure the network is that there is a cell of any type.
 
         Raises:
           InputError: as `predict`, and if the labels are of another size, or the model
             was exported by a version that could not name outlines.
         """
+        measured = measured or self.metadata.naming_of(OF_DATASET)
+        cells = self.name_uncalibrated(image, labels, pixel_size_um=pixel_size_um)
+        if score_threshold is None:
+            score_threshold = measured.score_threshold if measured else 0.0
+        cells = cells.kept(cells.scores >= score_threshold)
+        temperature = measured.temperature if measured else self.metadata.temperature
+        probabilities = postprocessing.at_temperature(cells.probabilities, temperature)
+        return dataclasses.replace(cells, probabilities=probabilities)
+
+    def name_uncalibrated(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        *,
+        pixel_size_um: float | None = None,
+    ) -> Cells:
+        """Names all cells in given outlines, with the network's own probabilities."""
         self._check(image)
         labels = np.asarray(labels)
         is_whole = labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
@@ -161,9 +187,6 @@ class Predictor:
         cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
         scale = self.scale_for(pixel_size_um)
         scores, probabilities = self._types_at(image, cells.boxes_yxyx, scale)
-        probabilities = postprocessing.at_temperature(
-            probabilities, self.metadata.temperature
-        )
         ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
         return dataclasses.replace(
             cells, type_ids=ids, scores=scores, probabilities=probabilities

@@ -119,7 +119,24 @@ def test_the_score_threshold_lies_between_inventions_and_cells():
     found = Cells(
         labels, TYPES, np.ones(13, np.int32), scores, np.tile([1.0, 0], (13, 1))
     )
-    least = calibration.best_score_threshold([(true, found, pairs)])
+    field = calibration.Matched.of(true, found, pairs)
+    least = calibration.best_score_threshold([field])
     assert least == pytest.approx((0.4 + 0.9) / 2, abs=0.02)
-    nothing = np.zeros((0, 2), int)
-    assert calibration.best_score_threshold([(true, found, nothing)]) == 0.3
+    # Of what others outlined, as little as possible is left out.
+    named = calibration.best_score_threshold([field], of_network=False)
+    assert named == pytest.approx(0.4, abs=0.02) and named > 0.4
+    none = calibration.Matched.of(true, found, np.zeros((0, 2), int))
+    assert calibration.best_score_threshold([none]) == 0.3
+    assert calibration.best_score_threshold([none], of_network=False) == 0
+
+
+def test_cells_in_the_annotated_outlines_are_all_kept():
+    _, true = discs(sharpness=0.35)
+    calls = np.tile([[0.9, 0.1]], (9, 1)).astype(np.float32)
+    calls[0] = (0.2, 0.8)
+    scores = np.linspace(0.05, 0.9, 9, dtype=np.float32)
+    found = Cells(true.labels, TYPES, np.ones(9, np.int32), scores, calls)
+    measured = calibration.calibrate_named([calibration.Matched.of(true, found)])
+    assert measured.score_threshold == 0 and measured.mask_threshold is None
+    assert measured.confusions.tolist() == [[[8, 1], [0, 0]]]
+    assert calibration.calibrate_named([]) is None

@@ -141,10 +141,12 @@ def test_given_boxes_are_named_as_the_network_names_its_own():
     )
     own = tf.nn.softmax(outputs["cls_outputs"])[..., 1:].numpy()
     boxes = between["current_rois"]
-    scores, probabilities = (v.numpy() for v in model.types_at(images, boxes))
+    named = {name: v.numpy() for name, v in model.types_at(images, boxes).items()}
+    scores, probabilities = named["scores"], named["probabilities"]
+    assert named["features"].shape == (2, boxes.shape[1], 48)
     np.testing.assert_allclose(scores, own.sum(-1), atol=1e-5)
     np.testing.assert_allclose(probabilities * scores[..., None], own, atol=1e-5)
     # Any number of boxes, and in any order.
     some = tf.gather(boxes, [5, 2, 2], axis=1)
-    again = model.types_at(images, some)[0].numpy()
+    again = model.types_at(images, some)["scores"].numpy()
     np.testing.assert_allclose(again, scores[:, [5, 2, 2]], atol=1e-5)

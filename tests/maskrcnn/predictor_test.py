@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cellclass_tf import errors
+from cellclass_tf.core.model_metadata import CalibrationRecord, NamingRecord
 from cellclass_tf.maskrcnn.predictor import Predictor
 from tests.fake_model import save_model
 from tests.metadata import model_metadata
@@ -165,6 +166,26 @@ def test_given_outlines_are_named_each_in_its_place(scale, numbers):
     assert len(cells) == 100 and cells.type_names == TYPES
     np.testing.assert_array_equal(cells.labels > 0, labels > 0)
     assert cells.type_ids[0] == (cells.probabilities[0, 1] > 0.5) + 1
+
+
+def test_given_outlines_are_named_as_measured_in_outlines_of_their_kind():
+    image, labels = squares(2), np.zeros((40, 40), np.int32)
+    labels[5:15, 5:15], labels[25:30, 25:30] = 3, 8
+    image[5:15, 5:15, 1] = image[25:35, 25:35, 1] = 204
+    predictor = namer()
+    own = predictor.name(image, labels)
+    assert own.probabilities[:, 1] == pytest.approx(0.8, abs=0.01) and len(own) == 2
+    figures = CalibrationRecord((), (), 0.1)
+    of_dataset = NamingRecord("dataset", 0.1, 2.0, figures)
+    predictor.metadata = dataclasses.replace(predictor.metadata, naming=(of_dataset,))
+    # The smaller one has a score of 5 / 64; odds of 4 to 1 become 2 to 1.
+    kept = predictor.name(image, labels)
+    assert len(kept) == 1 and kept.labels.max() == 1 and kept.labels[10, 10] == 1
+    assert kept.probabilities[0, 1] == pytest.approx(2 / 3, abs=0.01)
+    of_cellpose = NamingRecord("cellpose:w", 0.0, 0.5, figures, "abc")
+    again = predictor.name(image, labels, measured=of_cellpose)
+    assert again.probabilities[:, 1] == pytest.approx(16 / 17, abs=0.01)
+    assert len(predictor.name(image, labels, score_threshold=0)) == 2
 
 
 def test_a_cell_larger_than_a_tile_is_named_by_its_part_in_it():
