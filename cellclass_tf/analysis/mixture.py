@@ -138,7 +138,7 @@ def _ends(estimate: shares.Estimate | None, low: str, high: str) -> dict[str, An
 
 def _confusions(record: RunRecord, names: Sequence[str]) -> np.ndarray | None:
     """(V, K, K) held-out cells by field, of the model that predicted; None if unknown."""
-    calibration = record.model_metadata and record.model_metadata.calibration
+    calibration = record.calibration
     if not calibration or not calibration.confusions:
         return None
     confusions = np.array(calibration.confusions, np.int64)

@@ -77,7 +77,7 @@ def report(
     shares = mixture(predictions, expected=expected, width=width)
     names = predictions.type_names
     record = predictions.record_if_any
-    calibration = record.model_metadata and record.model_metadata.calibration
+    calibration = record.calibration
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cellclass_tf.analysis", "pages"),
         autoescape=True,

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.annotation import cell_files
+from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.annotation.annotators.protocol import Annotator
-from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
+from cellclass_tf.annotation.group_diameters import estimate_diameters
 from cellclass_tf.annotation.review import doubts, queue
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests, lock
-
-# Fields of a group on which its cells' diameter is estimated.
-_FIELDS_TO_SIZE = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What an annotator is asked for; see `annotate`."""
-
-    model: str | os.PathLike = "cyto3"
-    diameter: float | None = None
-    flow_threshold: float = 0.4
-    cellprob_threshold: float = 0.0
-    device: str = "auto"
 
 
 @process_state.keep()
@@ -86,7 +72,7 @@ def annotate(
     """
     study = Study.open(study)
     for name, value, known in (
-        ("annotator", annotator, _ANNOTATORS),
+        ("annotator", annotator, by_name.NAMES),
         ("diameter_by", diameter_by, ("group", "field")),
     ):
         if value not in known:
@@ -98,11 +84,14 @@ def annotate(
     outcome = batch.Outcome(failures=failures)
     if not wanted:
         return outcome
-    settings = Settings(model, diameter, flow_threshold, cellprob_threshold, device)
-    finder = _ANNOTATORS[annotator](settings)
+    settings = by_name.Settings(
+        model, diameter, flow_threshold, cellprob_threshold, device
+    )
+    finder = by_name.make_annotator(annotator, settings)
     diameters = {}
     if diameter is None and diameter_by == "group":
-        diameters = _diameters(study, wanted, finder, engine)
+        journal = batch.Journal(study.journal("diameters"))
+        diameters = estimate_diameters(study, wanted, finder, journal, engine)
     jobs = []
     for row in wanted:
         diameter_px = diameters.get(row.group)
@@ -140,56 +129,6 @@ def _accepted_rows(study: Study) -> cell_files.Settled:
     return cell_files.Settled(accepted, failures, states)
 
 
-def _cellpose(settings: Settings) -> Annotator:
-    from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
-
-    return CellposeAnnotator(
-        settings.model,
-        settings.diameter,
-        settings.flow_threshold,
-        settings.cellprob_threshold,
-        device=settings.device,
-    )
-
-
-_ANNOTATORS: Mapping[str, Callable[[Settings], Annotator]] = {
-    "cellpose": _cellpose,
-    "watershed": lambda settings: WatershedAnnotator(settings.diameter),
-}
-
-
-def _diameters(
-    study: Study, rows: Sequence[ImageRow], finder: Annotator, engine: batch.Engine
-) -> dict[str, float]:
-    """Returns the diameter of each group's cells, estimated when first asked for.
-
-    It then stays: a field that comes later does not have all others annotated again.
-    """
-    groups: dict[str, list[ImageRow]] = {}
-    for row in rows:
-        groups.setdefault(row.group, []).append(row)
-    # Without groups each field has its own diameter.
-    groups.pop("", None)
-    jobs = [
-        batch.Job(group, _spread(members), finder.size_fingerprint)
-        for group, members in sorted(groups.items())
-    ]
-    outcome = batch.run(
-        _DiameterEstimate(study, finder),
-        jobs,
-        description="diameters",
-        journal=batch.Journal(study.journal("diameters")),
-        engine=engine,
-    )
-    return outcome.results
-
-
-def _spread(rows: Sequence[ImageRow]) -> list[ImageRow]:
-    """A few rows, from the first to the last in equal steps."""
-    count = min(len(rows), _FIELDS_TO_SIZE)
-    return [rows[index * len(rows) // count] for index in range(count)]
-
-
 def _job(
     study: Study,
     row: ImageRow,
@@ -203,26 +142,6 @@ def _job(
     )
     task = (row, made_by, diameter, state)
     return batch.Job(row.image, task, made_by, (study.cells_path(row),))
-
-
-@dataclasses.dataclass(frozen=True)
-class _DiameterEstimate:
-    """Estimates the diameter of a group's cells on some of its fields."""
-
-    study: Study
-    finder: Annotator
-
-    def __call__(self, rows: Sequence[ImageRow]) -> float:
-        estimates, problem = [], None
-        for row in rows:
-            try:
-                image = self.study.read_image(row)
-                estimates.append(self.finder.estimate_diameter_px(image))
-            except InputError as error:
-                problem = error
-        if not estimates:
-            raise problem
-        return round(statistics.median(estimates), 2)
 
 
 @dataclasses.dataclass(frozen=True)

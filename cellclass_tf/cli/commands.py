@@ -107,6 +107,19 @@ _FLOW_THRESHOLD = Flag(
     flags.DEFINE_float,
     default=0.4,
 )
+_CELLPROB_THRESHOLD = Flag(
+    "cellprob_threshold",
+    "cellpose's; smaller finds more and larger cells.",
+    flags.DEFINE_float,
+    default=0.0,
+)
+_DIAMETER = Flag("diameter", "Of a cell in px; else estimated.", flags.DEFINE_float)
+_LABEL_COMPONENTS = Flag(
+    "label_components",
+    "Each piece of a label image is a cell, as in black-and-white masks.",
+    flags.DEFINE_bool,
+    default=False,
+)
 _DEVICE = Flag("device", "cellpose's: auto, cpu, cuda, cuda:1, mps.", default="auto")
 
 _CULTURES = (
@@ -205,7 +218,7 @@ COMMANDS = {
             Flag(
                 "model", "cellpose model by name, or path to weights.", default="cyto3"
             ),
-            Flag("diameter", "Of a cell in px; else estimated.", flags.DEFINE_float),
+            _DIAMETER,
             Flag(
                 "diameter_by",
                 "Whose diameter is estimated.",
@@ -213,12 +226,7 @@ COMMANDS = {
                 default="group",
             ),
             _FLOW_THRESHOLD,
-            Flag(
-                "cellprob_threshold",
-                "cellpose's; smaller finds more and larger cells.",
-                flags.DEFINE_float,
-                default=0.0,
-            ),
+            _CELLPROB_THRESHOLD,
             _DEVICE,
             Flag(
                 "overwrite_corrected",
@@ -248,12 +256,7 @@ COMMANDS = {
                 flags.DEFINE_bool,
                 default=False,
             ),
-            Flag(
-                "label_components",
-                "Each piece of a label image is a cell, as in black-and-white masks.",
-                flags.DEFINE_bool,
-                default=False,
-            ),
+            _LABEL_COMPONENTS,
             Flag(
                 "crowds",
                 "What COCO's annotations with iscrowd are; cells, as CVAT writes masks.",
@@ -366,6 +369,21 @@ COMMANDS = {
                 flags.DEFINE_float,
                 default=0.7,
             ),
+            Flag(
+                "outlines",
+                "Who outlines: network, cellpose, watershed, or a folder of label images.",
+                default="network",
+            ),
+            Flag(
+                "weights",
+                "cellpose model by name, or path to weights.",
+                default="cyto3",
+            ),
+            _DIAMETER,
+            _FLOW_THRESHOLD,
+            _CELLPROB_THRESHOLD,
+            _DEVICE,
+            _LABEL_COMPONENTS,
             *_CHANNELS,
             _ALLOW_LOSSY,
             _ONE_PROCESS,

@@ -181,10 +181,15 @@ class ModelMetadata(Record):
         Returns:
           The record; None if the model was not exported with such outlines.
         """
+        # One that has weights is known by them alone.
         for record in self.naming:
             if (record.sha256 == sha256) if sha256 else (record.outlines == outlines):
                 return record
         return None
+
+    def naming_for(self, outlines: str, sha256: str = "") -> NamingRecord | None:
+        """What was measured with such outlines, or else with those of the dataset."""
+        return self.naming_of(outlines, sha256) or self.naming_of(OF_DATASET)
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:

@@ -7,7 +7,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cellclass_tf.core.model_metadata import ModelMetadata
+from cellclass_tf.core.model_metadata import (
+    CalibrationRecord,
+    ModelMetadata,
+    NamingRecord,
+)
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.storage import paths
 from cellclass_tf.storage.records import Record
@@ -15,6 +19,28 @@ from cellclass_tf.storage.records import Record
 RUN_FILE = "run.json"
 # Where `predict` converts raw files to, below its output.
 CONVERTED_FOLDER = "converted"
+
+
+# Who outlined the cells, where no annotator did.
+BY_NETWORK = "network"
+BY_FILES = "files"
+
+
+@dataclasses.dataclass(frozen=True)
+class OutlinesRecord:
+    """Who outlined the cells of a run.
+
+    Attributes:
+      source: 'network', 'files' of another program, or an annotator's name.
+      folder: of the files.
+      sha256: of the annotator's weights.
+      settings: of the annotator, in words.
+    """
+
+    source: str = BY_NETWORK
+    folder: str = ""
+    sha256: str = ""
+    settings: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +55,8 @@ class PredictedImage:
       pixel_size_um: with which it was predicted; None if unknown.
       raw_file: as in the study's manifest.
       raw_sha256: the same.
+      outlines_file: the label image of another program that was named.
+      outlines_sha256: of that file.
     """
 
     stem: str
@@ -38,6 +66,8 @@ class PredictedImage:
     pixel_size_um: float | None = None
     raw_file: str = ""
     raw_sha256: str = ""
+    outlines_file: str = ""
+    outlines_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +88,7 @@ class RunRecord(Record):
       model: folder of the model.
       model_sha256: of its files.
       model_metadata: the model's cellclass.json; None if it is not known.
+      outlines: who outlined the cells.
       settings: the arguments of `predict`, by name.
       versions: of cellclass_tf and libraries, by name.
       finished: when, in ISO 8601.
@@ -75,6 +106,7 @@ class RunRecord(Record):
     model: str = ""
     model_sha256: str = ""
     model_metadata: ModelMetadata | None = None
+    outlines: OutlinesRecord = OutlinesRecord()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     finished: str = ""
@@ -106,6 +138,25 @@ class RunRecord(Record):
         if self.model_metadata:
             content["model_metadata"] = self.model_metadata.as_content()
         return content
+
+    @property
+    def naming(self) -> NamingRecord | None:
+        """What was measured in outlines that are not the network's.
+
+        If the model was not measured with outlines of this kind, in those of its dataset;
+        None if the network outlined the cells, or nothing was measured.
+        """
+        model, outlines = self.model_metadata, self.outlines
+        if model is None or outlines.source == BY_NETWORK:
+            return None
+        return model.naming_for(outlines.source, outlines.sha256)
+
+    @property
+    def calibration(self) -> CalibrationRecord | None:
+        """How often calls were right on held-out fields, in such outlines."""
+        if self.outlines.source == BY_NETWORK:
+            return self.model_metadata and self.model_metadata.calibration
+        return self.naming and self.naming.calibration
 
     def places_of_study(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Returns where the images' study may be now, the likeliest place first.

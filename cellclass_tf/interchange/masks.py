@@ -97,11 +97,8 @@ def import_masks(
         raise InputError(
             f"{study.manifest_path} names no images; run `cellclass convert` first."
         )
-    if not source.is_dir():
-        raise InputError(f"{source}: expected a folder with label images.")
-    listed = inventory.take(source, _LABEL_SUFFIXES, folders=False)
-    found = _find_labels(source, listed)
-    candidates = _candidates(study, rows, source, found, allow_gaps, label_components)
+    listed, found = find_labels(source)
+    candidates = match_labels(rows, source, found, allow_gaps, label_components)
     outcome = import_cells(
         study,
         candidates,
@@ -112,7 +109,7 @@ def import_masks(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Labels:
+class LabelFiles:
     """The file, or the files of single cells, with the labels of one field."""
 
     folders: tuple[str, ...]
@@ -134,14 +131,19 @@ class _Labels:
         return [[name, s.st_size, s.st_mtime_ns] for name, s in status]
 
 
-def _candidates(
-    study: Study,
+def match_labels(
     rows: Sequence[ImageRow],
     source: pathlib.Path,
-    all_labels: Sequence[_Labels],
+    all_labels: Sequence[LabelFiles],
     allow_gaps: bool,
     label_components: bool,
 ) -> list[CellsToImport]:
+    """Finds the image of each label file; of several for one image the first counts.
+
+    Returns:
+      For each image that has labels one candidate, whose source are its `LabelFiles`;
+      and one without a row for each file that matches no image.
+    """
     by_image = collections.defaultdict(list)
     found = []
     for labels in all_labels:
@@ -172,21 +174,30 @@ def _candidates(
     return found
 
 
-def _find_labels(source: pathlib.Path, listed: inventory.Inventory) -> list[_Labels]:
-    """Finds label files, sorted; masks of single cells by field."""
+def find_labels(
+    source: pathlib.Path,
+) -> tuple[inventory.Inventory, list[LabelFiles]]:
+    """Finds label files below a folder, sorted; masks of single cells by field.
+
+    Raises:
+      InputError: if it is no folder, or there are none.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source}: expected a folder with label images.")
+    listed = inventory.take(source, _LABEL_SUFFIXES, folders=False)
     found, cells = [], collections.defaultdict(list)
     for path in listed.images:
         match = _ONE_CELL.fullmatch(path.stem)
         if match:
             cells[path.parent, match["name"]].append((int(match["cell"]), path))
         else:
-            found.append(_Labels(_folders(path, source), path.stem, (path,)))
+            found.append(LabelFiles(_folders(path, source), path.stem, (path,)))
     for (_, name), numbered in sorted(cells.items()):
         numbers, paths = zip(*sorted(numbered), strict=True)
         gaps = numbers[-1] - numbers[0] + 1 - len(set(numbers))
         missing = next(n for n in itertools.count(numbers[0]) if n not in set(numbers))
         folders = _folders(paths[0], source)
-        found.append(_Labels(folders, name, paths, True, gaps, missing))
+        found.append(LabelFiles(folders, name, paths, True, gaps, missing))
     if not found:
         reasons = "".join(f"\n  {reason}" for reason in listed.failures.values())
         raise InputError(
@@ -194,7 +205,7 @@ def _find_labels(source: pathlib.Path, listed: inventory.Inventory) -> list[_Lab
             "cells (NAME_mask_out_K.png), in folders named after the types; found none."
             f"{reasons}"
         )
-    return found
+    return listed, found
 
 
 def _folders(path: pathlib.Path, source: pathlib.Path) -> tuple[str, ...]:
@@ -205,7 +216,7 @@ def _without_endings(name: str) -> list[str]:
     return [name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)]
 
 
-def _check_numbers(labels: _Labels) -> None:
+def _check_numbers(labels: LabelFiles) -> None:
     if labels.gaps:
         raise InputError(
             f"{labels.paths[0]}: of the masks {labels.name}_mask_out_K.png number "
@@ -215,12 +226,12 @@ def _check_numbers(labels: _Labels) -> None:
 
 
 def _read_field(
-    study: Study, row: ImageRow, labels: _Labels, label_components: bool
+    study: Study, row: ImageRow, labels: LabelFiles, label_components: bool
 ) -> ImportedCells:
     cells, types_known, notes = _read_cells(study, row, labels, label_components)
     return ImportedCells(
         cells,
-        _sha256_of(labels.paths),
+        sha256_of(labels.paths),
         types_known,
         notes=notes,
         path=str(labels.paths[0]),
@@ -228,22 +239,42 @@ def _read_field(
 
 
 def _read_cells(
-    study: Study, row: ImageRow, labels: _Labels, label_components: bool
+    study: Study, row: ImageRow, labels: LabelFiles, label_components: bool
 ) -> tuple[Cells, bool, tuple[str, ...]]:
     """Returns the cells, whether the type of each is known one by one, and notes."""
     path, types = labels.paths[0], study.cell_types
     folder_type = study.folder_type(row.cell_type)
-    if labels.single_cells:
-        merged, notes = _merge_single_cells(labels.paths)
-        return Cells.from_labels(merged, types, folder_type), False, notes
-    values, notes = read_labels(path), ()
     has_table = folder_type is None and os.path.lexists(path.with_suffix(".csv"))
-    if label_components:
+    has_table &= not labels.single_cells
+    if has_table and label_components:
+        raise InputError(
+            f"{path.with_suffix('.csv')} names cells by number, and with "
+            "--label_components they get others. Leave out one of the two."
+        )
+    values, notes = read_outlines(labels, label_components)
+    try:
         if has_table:
-            raise InputError(
-                f"{path.with_suffix('.csv')} names cells by number, and with "
-                "--label_components they get others. Leave out one of the two."
-            )
+            return Cells.of_file(values, path, types), True, notes
+        return Cells.from_labels(values, types, folder_type), False, notes
+    except InputError:
+        raise
+    except ValueError as error:
+        raise _in_pieces(path, error) from error
+
+
+def read_outlines(
+    labels: LabelFiles, label_components: bool
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Reads the labels of one field, each number in one piece, and notes.
+
+    Raises:
+      InputError: if the files are no label image, or numbers are in pieces.
+    """
+    if labels.single_cells:
+        return _merge_single_cells(labels.paths)
+    path = labels.paths[0]
+    values, notes = read_labels(path), ()
+    if label_components:
         values, notes = _label_components(values)
     elif set(np.unique(values).tolist()) - {0} in _WHITE:
         raise InputError(
@@ -253,20 +284,20 @@ def _read_cells(
             "--label_components."
         )
     _check_scatter(path, values)
+    values = values.copy()
     try:
-        values = values.copy()
         dropped = components.mend_pieces(values)
-        if dropped:
-            notes = (*notes, f"{dropped} px apart from their cell were dropped")
-        if has_table:
-            return Cells.of_file(values, path, types), True, notes
-        return Cells.from_labels(values, types, folder_type), False, notes
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(
-            f"{path}: {error}. --label_components makes each piece a cell."
-        ) from error
+        raise _in_pieces(path, error) from error
+    if dropped:
+        notes = (*notes, f"{dropped} px apart from their cell were dropped")
+    return values, notes
+
+
+def _in_pieces(path: pathlib.Path, error: ValueError) -> InputError:
+    return InputError(f"{path}: {error}. --label_components makes each piece a cell.")
 
 
 def _label_components(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -350,7 +381,7 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
     return (pixels > 0) & (pixels >= pixels.max(initial=0) / 2)
 
 
-def _sha256_of(paths: Sequence[pathlib.Path]) -> str:
+def sha256_of(paths: Sequence[pathlib.Path]) -> str:
     if len(paths) == 1:
         return digests.sha256_of_file(paths[0])
     digest = hashlib.sha256()

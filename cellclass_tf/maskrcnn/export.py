@@ -124,7 +124,7 @@ class HeldOutAnnotator(Protocol):
     settings: str
 
     def annotate(self, image: np.ndarray) -> Any:
-        """Returns something with the attribute `labels`, (H, W) int32."""
+        """Returns `labels`, (H, W) int32, and `probabilities`, (N,) or None."""
 
 
 def _check_go_together(folders, params) -> None:
@@ -206,9 +206,14 @@ def _calibrate(
             score_threshold=postprocessing.SCORE_THRESHOLD,
         )
         calibrator.add(detections, true)
-        drawn = [true.labels, *(a.annotate(image).labels for a in annotators)]
-        for fields, labels in zip(named, drawn, strict=True):
-            cells = model.name_uncalibrated(image, labels, pixel_size_um=pixel_size_um)
+        drawn = [(true.labels, None)]
+        for annotator in annotators:
+            outlines = annotator.annotate(image)
+            drawn.append((outlines.labels, outlines.probabilities))
+        for fields, (labels, sure) in zip(named, drawn, strict=True):
+            cells = model.name_uncalibrated(
+                image, labels, sure=sure, pixel_size_um=pixel_size_um
+            )
             fields.append(calibration.Matched.of(true, cells))
     found = calibrator.fit()
     metadata = dataclasses.replace(

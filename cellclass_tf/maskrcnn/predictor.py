@@ -130,6 +130,7 @@ class Predictor:
         image: np.ndarray,
         labels: np.ndarray,
         *,
+        sure: np.ndarray | None = None,
         pixel_size_um: float | None = None,
         score_threshold: float | None = None,
         measured: NamingRecord | None = None,
@@ -139,6 +140,7 @@ class Predictor:
         Args:
           image: (H, W, 3) uint8 merged image of any size: 0, cytoplasm, nuclei.
           labels: (H, W) of whole numbers, one a cell; 0 is background.
+          sure: (N,) in [0, 1], how sure that program is of each cell, if it tells.
           pixel_size_um: as in `predict`.
           score_threshold: cells of a lower score are left out; None for that of
             `measured`.
@@ -147,14 +149,17 @@ class Predictor:
 
         Returns:
           The cells with the outlines as they are, numbered 1 to N in their order; the
-          score of each is how sure the network is that there is a cell of any type.
+          score of each is how sure the network is that there is a cell of any type; with
+          `sure`, the geometric mean of both.
 
         Raises:
           InputError: as `predict`, and if the labels are of another size, or the model
             was exported by a version that could not name outlines.
         """
         measured = measured or self.metadata.naming_of(OF_DATASET)
-        cells = self.name_uncalibrated(image, labels, pixel_size_um=pixel_size_um)
+        cells = self.name_uncalibrated(
+            image, labels, sure=sure, pixel_size_um=pixel_size_um
+        )
         if score_threshold is None:
             score_threshold = measured.score_threshold if measured else 0.0
         cells = cells.kept(cells.scores >= score_threshold)
@@ -167,6 +172,7 @@ class Predictor:
         image: np.ndarray,
         labels: np.ndarray,
         *,
+        sure: np.ndarray | None = None,
         pixel_size_um: float | None = None,
     ) -> Cells:
         """Names all cells in given outlines, with the network's own probabilities."""
@@ -179,18 +185,24 @@ class Predictor:
                 f"like the image; got {labels.shape} of {labels.dtype}. Outlines have to "
                 "be of this very image, neither cropped nor resized."
             )
+        self.check_can_name()
+        cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
+        scale = self.scale_for(pixel_size_um)
+        scores, probabilities = self._types_at(image, cells.boxes_yxyx, scale)
+        if sure is not None:
+            scores = np.sqrt(scores * sure).astype(np.float32)
+        ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
+        return dataclasses.replace(
+            cells, type_ids=ids, scores=scores, probabilities=probabilities
+        )
+
+    def check_can_name(self) -> None:
+        """Raises InputError if the model was exported by a version that could not name."""
         if self._name_cells is None:
             raise InputError(
                 "The model was exported by a version of cellclass_tf that could not name "
                 "outlines of other programs. Export it again."
             )
-        cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
-        scale = self.scale_for(pixel_size_um)
-        scores, probabilities = self._types_at(image, cells.boxes_yxyx, scale)
-        ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
-        return dataclasses.replace(
-            cells, type_ids=ids, scores=scores, probabilities=probabilities
-        )
 
     def _types_at(
         self, image: np.ndarray, boxes_yxyx: np.ndarray, scale: float

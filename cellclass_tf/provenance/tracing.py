@@ -22,7 +22,12 @@ from cellclass_tf.core.predictions import (
     OVERLAYS_FOLDER,
     labels_path,
 )
-from cellclass_tf.core.run_record import RUN_FILE, PredictedImage, RunRecord
+from cellclass_tf.core.run_record import (
+    BY_NETWORK,
+    RUN_FILE,
+    PredictedImage,
+    RunRecord,
+)
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.provenance.links import (
@@ -157,9 +162,22 @@ def _prediction_links(
     return [
         _predicted_link(root / CELLS_FILE, entry.stem, _labels(path), cell),
         file_link("label image", [path], entry.labels_sha256),
+        *_outlines_link(record, entry),
         Link("prediction run", RECORDED, (shorten(root / RUN_FILE), *said)),
         file_link("model", model, record.model_sha256, lines(trained)),
     ]
+
+
+def _outlines_link(record: RunRecord, entry: PredictedImage) -> list[Link]:
+    """Who outlined the cells, if the network did not."""
+    outlines = record.outlines
+    if outlines.source == BY_NETWORK:
+        return []
+    if entry.outlines_file:
+        places = [pathlib.Path(entry.outlines_file)]
+        return [file_link("outlines", places, entry.outlines_sha256)]
+    said = lines({"by": outlines.source, "weights": outlines.sha256})
+    return [Link("outlines", RECORDED, (*said, outlines.settings))]
 
 
 def _predicted_link(

@@ -16,6 +16,7 @@ import numpy as np
 import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, mixture, report
+from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import (
     CELLS_FILE,
@@ -24,6 +25,7 @@ from cellclass_tf.core.predictions import (
     overlay_path,
 )
 from cellclass_tf.core.run_record import (
+    BY_NETWORK,
     RUN_FILE,
     PredictedImage,
     RejectedImage,
@@ -31,9 +33,11 @@ from cellclass_tf.core.run_record import (
 )
 from cellclass_tf.core.study import read_merged
 from cellclass_tf.drawing import overlay
+from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
+from cellclass_tf.workflows.outlining import Outlining, make_outlining
 
 # What a run writes for all its fields together.
 _RESULTS = (
@@ -58,6 +62,13 @@ def predict(
     pixel_size_um: float | None = None,
     score_threshold: float | None = None,
     min_probability: float = UNCERTAIN_BELOW,
+    outlines: str | os.PathLike = BY_NETWORK,
+    weights: str | os.PathLike = "cyto3",
+    diameter: float | None = None,
+    flow_threshold: float = 0.4,
+    cellprob_threshold: float = 0.0,
+    device: str = "auto",
+    label_components: bool = False,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
     projection: str = "max",
@@ -81,6 +92,16 @@ def predict(
         model missed and invented the fewest cells of its held-out fields.
       min_probability: calls of a lower probability are 'uncertain': in the column
         `call` of cells.csv, counted in counts.csv, and drawn dashed.
+      outlines: who outlines the cells, which the network then names: 'network' itself,
+        an annotator ('cellpose' or 'watershed'), or a folder of label images that any
+        program made, as `import_masks` finds and reads them.
+      weights: of cellpose, as `model` of `annotate`.
+      diameter: of the annotator: of a typical cell in pixels; None to estimate it for
+        each acquisition group.
+      flow_threshold: of cellpose.
+      cellprob_threshold: of cellpose.
+      device: of cellpose.
+      label_components: of a folder: whether each piece of a label image is a cell.
       nuclei: channel of raw files, as in `convert`.
       cytoplasm: the same.
       projection: of raw stacks, as in `convert`.
@@ -97,8 +118,6 @@ def predict(
       InputError: if there is no model or no image.
     """
     predictor = Predictor.load(model)
-    if score_threshold is None:
-        score_threshold = predictor.score_threshold
     output = pathlib.Path(output)
     conversion_options = {
         "nuclei": nuclei,
@@ -114,19 +133,32 @@ def predict(
         conversion_options=conversion_options,
         engine=engine,
     )
+    outlining = make_outlining(
+        outlines,
+        predictor,
+        chosen,
+        by_name.Settings(weights, diameter, flow_threshold, cellprob_threshold, device),
+        score_threshold=score_threshold,
+        label_components=label_components,
+        journal=batch.Journal(output / ".journal" / "diameters.jsonl"),
+        engine=engine,
+    )
     journal = batch.Journal(output / ".journal" / "predict.jsonl")
     before = {
         stem: result.get("sha256", {}).get("labels_sha256", "")
         for stem, result in journal.results().items()
     }
-    work = _FieldPrediction(predictor, output, score_threshold, min_probability, before)
+    work = _FieldPrediction(predictor, outlining, output, min_probability, before)
+    jobs, without_outlines = [], {}
+    for field in chosen.fields:
+        try:
+            jobs.append(work.job(field))
+        except InputError as error:
+            without_outlines[field.stem] = str(error)
     outcome = batch.run(
-        work,
-        [work.job(field) for field in chosen.fields],
-        description="predict",
-        journal=journal,
-        engine=engine,
+        work, jobs, description="predict", journal=journal, engine=engine
     )
+    outcome.failures.update(without_outlines)
     # What an earlier run wrote would be taken for what this one did.
     for name in _RESULTS:
         ledger.remove(output, output / name)
@@ -138,12 +170,14 @@ def predict(
             "input": paths.recorded_path(input),
             "cell_type": cell_type,
             "pixel_size_um": pixel_size_um,
-            "score_threshold": score_threshold,
+            "score_threshold": outlining.score_threshold,
             "min_probability": min_probability,
             **conversion_options,
         }
         work.write_tables(good, outcome.results)
-        record = _record(predictor, model, output, chosen, outcome.results, settings)
+        record = _record(
+            predictor, model, output, outlining, chosen, outcome.results, settings
+        )
         text = csv_json.json_text(record.as_content())
         ledger.write_text(output, output / RUN_FILE, text)
         report.report(output)
@@ -151,7 +185,7 @@ def predict(
         outcome.done,
         outcome.skipped,
         chosen.failures | outcome.failures,
-        chosen.notes,
+        (*chosen.notes, *outlining.notes),
     )
 
 
@@ -160,8 +194,8 @@ class _FieldPrediction:
     """Predicts fields one by one, and writes all that belongs to each."""
 
     predictor: Predictor
+    outlining: Outlining
     output: pathlib.Path
-    score_threshold: float
     min_probability: float
     # SHA-256 of the label images that an earlier version wrote, by field.
     before: Mapping[str, str]
@@ -172,8 +206,9 @@ class _FieldPrediction:
             field.pixel_size_um,
             field.row.group,
             self.predictor.fingerprint,
-            self.score_threshold,
+            self.outlining.score_threshold,
             self.min_probability,
+            *self.outlining.version(field),
         )
         outputs = self._files(field.stem)
         return batch.Job(field.stem, field, key, outputs)
@@ -184,9 +219,7 @@ class _FieldPrediction:
         # Before the network has its minutes, and again when the file is replaced.
         ledger.check_own(self.output, labels, own=own)
         image, size_um = read_merged(field.image), field.pixel_size_um
-        cells = self.predictor.predict(
-            image, pixel_size_um=size_um, score_threshold=self.score_threshold
-        )
+        cells, outlined = self.outlining.find(self.predictor, field, image)
         told = {"name": field.stem, "min_probability": self.min_probability}
         rows = cell_table.cell_table(cells, image, pixel_size_um=size_um, **told)
         content = cells.encode()
@@ -199,6 +232,7 @@ class _FieldPrediction:
         sha256 = {
             "sha256": digests.sha256_of_file(field.image),
             "labels_sha256": hashlib.sha256(content).hexdigest(),
+            **outlined,
         }
         counts = cell_table.count_row(cells, group=field.row.group, **told)
         return {"counts": counts, "sha256": sha256}
@@ -237,6 +271,7 @@ def _record(
     predictor: Predictor,
     model: str | os.PathLike,
     output: pathlib.Path,
+    outlining: Outlining,
     chosen: Chosen,
     results: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -248,6 +283,7 @@ def _record(
         model=paths.recorded_path(model),
         model_sha256=predictor.fingerprint,
         model_metadata=predictor.metadata,
+        outlines=outlining.record,
         settings=settings,
         versions={
             "cellclass_tf": cellclass_tf.__version__,

@@ -145,6 +145,38 @@ def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
         export.export(SMALL, training_dir, tmp_path / "model2")
 
 
+def test_several_runs_name_cells_together(model_dir, model, study, tmp_path):
+    two = export.export(SMALL, [model_dir, model_dir], tmp_path / "two")
+    alone, both = cc.Predictor.load(model), cc.Predictor.load(two)
+    assert (alone.metadata.networks, both.metadata.networks) == (1, 2)
+    row = study.rows()[0]
+    image, labels = study.read_image(row), study.read_cells(row).labels
+    # Of two that are alike the mean is what one says.
+    for cells in (
+        [p.name_uncalibrated(image, labels) for p in (alone, both)],
+        [p.predict(image, score_threshold=0.05) for p in (alone, both)],
+    ):
+        first, second = cells
+        assert len(first) == len(second) > 0
+        np.testing.assert_allclose(first.probabilities, second.probabilities, atol=1e-5)
+        np.testing.assert_allclose(first.scores, second.scores, atol=1e-5)
+    run = shutil.copytree(model_dir, tmp_path / "other")
+    text = (run / "params.yaml").read_text()
+    (run / "params.yaml").write_text(
+        text.replace("grayscale: false", "grayscale: true")
+    )
+    with pytest.raises(cc.InputError, match="other: grayscale is True, and False in"):
+        export.export(SMALL, [model_dir, run], tmp_path / "not")
+
+
+def test_the_means_of_networks():
+    odds = tf.constant([[[0.8, 0.2]]]), tf.constant([[[0.5, 0.5]]])
+    # Odds of 4 and of 1 have the geometric mean of 2.
+    mean = export._MEANS["probabilities"](list(odds)).numpy()
+    np.testing.assert_allclose(mean, [[[2 / 3, 1 / 3]]], atol=1e-6)
+    assert export._MEANS["scores"]([tf.constant(0.4), tf.constant(0.8)]) == 0.6
+
+
 def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     task = runs.load_params(SMALL, model_dir).task

@@ -1,0 +1,54 @@
+"""Annotators by their names, with the settings that commands ask them for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+
+from cellclass_tf.annotation.annotators.protocol import Annotator
+from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
+from cellclass_tf.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What an annotator is asked for; see `annotate.annotate`."""
+
+    model: str | os.PathLike = "cyto3"
+    diameter: float | None = None
+    flow_threshold: float = 0.4
+    cellprob_threshold: float = 0.0
+    device: str = "auto"
+
+
+def make_annotator(name: str, settings: Settings) -> Annotator:
+    """Makes the annotator 'cellpose' or 'watershed'.
+
+    Raises:
+      InputError: if there is no such annotator, or its settings or weights are no use.
+    """
+    if name not in _ANNOTATORS:
+        known = ", ".join(_ANNOTATORS)
+        raise InputError(f"Unknown annotator {name!r}; known are {known}.")
+    return _ANNOTATORS[name](settings)
+
+
+def _cellpose(settings: Settings) -> Annotator:
+    # It imports PyTorch.
+    from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
+
+    return CellposeAnnotator(
+        settings.model,
+        settings.diameter,
+        settings.flow_threshold,
+        settings.cellprob_threshold,
+        device=settings.device,
+    )
+
+
+_ANNOTATORS: Mapping[str, Callable[[Settings], Annotator]] = {
+    "cellpose": _cellpose,
+    "watershed": lambda settings: WatershedAnnotator(settings.diameter),
+}
+NAMES = tuple(_ANNOTATORS)

@@ -1,0 +1,24 @@
+"""Tests of cellclass_tf.annotation.annotators.by_name."""
+
+import pytest
+
+from cellclass_tf.annotation.annotators import by_name
+from cellclass_tf.errors import InputError
+
+
+def test_the_watershed_is_made_with_its_diameter():
+    annotator = by_name.make_annotator("watershed", by_name.Settings(diameter=33))
+    assert annotator.name == "watershed"
+    other = by_name.make_annotator("watershed", by_name.Settings(diameter=34))
+    assert annotator.fingerprint != other.fingerprint
+
+
+def test_who_is_no_annotator_is_refused_with_those_that_are():
+    with pytest.raises(InputError, match="'stardist'; known are cellpose, watershed"):
+        by_name.make_annotator("stardist", by_name.Settings())
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    missing = tmp_path / "weights"
+    with pytest.raises(InputError, match=str(missing)):
+        by_name.make_annotator("cellpose", by_name.Settings(missing))
