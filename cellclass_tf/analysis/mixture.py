@@ -17,6 +17,8 @@ from cellclass_tf.storage import csv_json, ledger, lock
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
+# Of more unlike fields than this no share is told.
+MOST_UNLIKE = 0.1
 
 
 @process_state.keep()
@@ -26,6 +28,7 @@ def mixture(
     *,
     expected: Mapping[str, float] | str | None = None,
     width: float = 0.1,
+    answer_anyway: bool | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Estimates the share of each type, with 95 % intervals, and writes mixture.json.
@@ -40,6 +43,8 @@ def mixture(
       predictions: what `predict` wrote; mixture.json is put there.
       expected: shares to test against, {type: share} or 'HEK=0.5,N2a=0.5'.
       width: of an interval, end to end, for which the number of fields is wanted.
+      answer_anyway: whether shares are told of fields that do not resemble the model's
+        training fields; None for what `predict` was asked for.
       seed: of the bootstrap.
 
     Returns:
@@ -48,6 +53,7 @@ def mixture(
         estimates: one for 'all fields', and one for each group where there are several:
           name, fields (that have cells with a type), cells, unknown, uncertain,
           design_effect,
+          withheld: why there are no shares, or ''; see `MOST_UNLIKE`.
           interval_reason, corrected_reason: why there is no interval or correction, or ''.
           types: {type: cells, share, low, high, corrected, corrected_low,
             corrected_high, fields_for_width (of the corrected interval if there is one;
@@ -67,6 +73,11 @@ def mixture(
         raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
     rows = predictions.count_rows
     held_out = _confusions(predictions.record_if_any, names)
+    record = predictions.record_if_any
+    if answer_anyway is None:
+        answer_anyway = bool(record.settings.get("answer_anyway"))
+    images = () if answer_anyway else record.images
+    unlike = {image.stem: bool(image.unlike) for image in images if image.compared}
     groups = _groups(rows)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
     result = {
@@ -74,8 +85,11 @@ def mixture(
         "level": shares.LEVEL,
         "width": width,
         "estimates": [
-            _estimate(name, part, names, held_out, wanted, width, seed)
+            _withheld(estimate, part, unlike)
             for name, part in tables.items()
+            for estimate in [
+                _estimate(name, part, names, held_out, wanted, width, seed)
+            ]
         ],
         "confusion": None if held_out is None else _named(held_out.sum(0), names),
         "confusion_fields": 0 if held_out is None else len(held_out),
@@ -129,6 +143,27 @@ def _estimate(
             for i, type_name in enumerate(names)
         },
     }
+
+
+def _withheld(
+    estimate: dict[str, Any],
+    rows: Sequence[Mapping[str, str]],
+    unlike: Mapping[str, bool],
+) -> dict[str, Any]:
+    """Takes the shares out of an estimate whose fields the model does not know."""
+    compared = [unlike[row["image"]] for row in rows if row["image"] in unlike]
+    strange = sum(compared)
+    if strange <= MOST_UNLIKE * len(compared):
+        return estimate | {"withheld": ""}
+    types = {
+        name: {key: None for key in told} | {"cells": told["cells"]}
+        for name, told in estimate["types"].items()
+    }
+    why = (
+        f"{strange} of {len(compared)} fields do not resemble the fields that the model "
+        "was trained on"
+    )
+    return estimate | {"withheld": why, "types": types}
 
 
 def _ends(estimate: shares.Estimate | None, low: str, high: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from cellclass_tf import errors, process_state
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
-from cellclass_tf.core.predictions import Predictions, overlay_path
+from cellclass_tf.core.predictions import Predictions, overlay_path, unlike_path
+from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.drawing.overlay import colour_of_type
 from cellclass_tf.storage import ledger, lock, png
 
@@ -40,6 +41,8 @@ _FEATURES = (
 # A study of thousands of fields makes the page no larger.
 _SAMPLE_CELLS = 20_000
 _PICTURE_PX = 1400
+# Fields of which cells are shown that look unlike the training cells.
+_SHOWN_UNLIKE = 6
 
 
 @process_state.keep()
@@ -50,6 +53,7 @@ def report(
     expected: Mapping[str, float] | str | None = None,
     width: float = 0.1,
     gallery: int = 12,
+    answer_anyway: bool | None = None,
 ) -> pathlib.Path:
     """Writes report.html, and mixture.json anew.
 
@@ -63,6 +67,8 @@ def report(
       width: of an interval for which the number of fields is wanted; see `mixture`.
       gallery: overlays to show: the first half are the fields with the largest share of
         uncertain calls, the others are spread over the rest.
+      answer_anyway: whether shares are told of fields that do not resemble the model's
+        training fields; see `mixture`.
 
     Returns:
       The page's path.
@@ -74,7 +80,9 @@ def report(
 
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
-    shares = mixture(predictions, expected=expected, width=width)
+    shares = mixture(
+        predictions, expected=expected, width=width, answer_anyway=answer_anyway
+    )
     names = predictions.type_names
     record = predictions.record_if_any
     calibration = record.calibration
@@ -94,6 +102,7 @@ def report(
         estimate=shares["estimates"][0],
         groups=shares["estimates"][1:],
         share_chart=charts.shares_svg(shares["estimates"][0]),
+        unlike=_unlike(predictions, record),
         rows=predictions.count_rows,
         gallery=_gallery(predictions, gallery),
         histograms=_histograms(predictions),
@@ -107,6 +116,22 @@ def report(
     path = predictions.folder / REPORT_FILE
     ledger.write_text(predictions.folder, path, page)
     return path
+
+
+def _unlike(predictions: Predictions, record: RunRecord) -> list[dict[str, Any]]:
+    """The fields that do not resemble the training fields, why, and pictures of some."""
+    found = []
+    for image in record.images:
+        if not image.unlike:
+            continue
+        path, shown = unlike_path(predictions.folder, image.stem), ""
+        if len(found) < _SHOWN_UNLIKE and os.path.lexists(path):
+            try:
+                shown = _jpeg_source(png.read_png(path))
+            except errors.InputError as error:
+                logging.warning("A picture is not shown: %s", error)
+        found.append({"stem": image.stem, "why": image.unlike, "picture": shown})
+    return found
 
 
 def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:

@@ -33,6 +33,8 @@ class Cells:
         annotations. Not a calibrated probability.
       probabilities: (N, K) float32, the probability of each type; rows sum to 1, and
         are 0 where the type is unknown.
+      features: (N, F) float32, what a network saw in each cell; None of cells that none
+        has named, and of cells that were read from files.
     """
 
     labels: np.ndarray
@@ -40,6 +42,7 @@ class Cells:
     type_ids: np.ndarray
     scores: np.ndarray
     probabilities: np.ndarray
+    features: np.ndarray | None = None
 
     def __post_init__(self):
         count, types = int(self.labels.max(initial=0)), len(self.type_names)
@@ -151,6 +154,7 @@ class Cells:
             self.type_ids[keep],
             self.scores[keep],
             self.probabilities[keep],
+            None if self.features is None else self.features[keep],
         )
 
     def with_types(self, type_names: Sequence[str]) -> Cells:

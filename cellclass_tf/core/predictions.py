@@ -19,6 +19,7 @@ from cellclass_tf.storage import csv_json, paths
 
 CELLS_FILE, COUNTS_FILE = "cells.csv", "counts.csv"
 LABELS_FOLDER, OVERLAYS_FOLDER = "labels", "overlays"
+UNLIKE_FOLDER = "unlike"
 
 
 def labels_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
@@ -29,6 +30,11 @@ def labels_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
 def overlay_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
     """Where the picture of a field lies in predictions."""
     return folder / OVERLAYS_FOLDER / f"{stem}.png"
+
+
+def unlike_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
+    """Where the picture of a field's cells lies that look unlike the training cells."""
+    return folder / UNLIKE_FOLDER / f"{stem}.png"
 
 
 class Predictions:

@@ -57,6 +57,8 @@ class PredictedImage:
       raw_sha256: the same.
       outlines_file: the label image of another program that was named.
       outlines_sha256: of that file.
+      compared: whether the field was compared with the model's training fields.
+      unlike: why it does not resemble them, in words; empty if it does.
     """
 
     stem: str
@@ -68,6 +70,8 @@ class PredictedImage:
     raw_sha256: str = ""
     outlines_file: str = ""
     outlines_sha256: str = ""
+    compared: bool = False
+    unlike: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

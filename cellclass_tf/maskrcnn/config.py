@@ -20,7 +20,8 @@ BEST_FOLDER = "best"
 # In a tile, however small.
 LEAST_DETECTIONS = 100
 LEAST_PROPOSALS = 1000
-EXPERIMENTS = ("cellclass_maskrcnn", "cellclass_maskrcnn_small")
+SMALL = "cellclass_maskrcnn_small"
+EXPERIMENTS = ("cellclass_maskrcnn", SMALL)
 
 
 @dataclasses.dataclass
@@ -89,7 +90,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
     fingerprint: str = ""
 
 
-@exp_factory.register_config_factory("cellclass_maskrcnn_small")
+@exp_factory.register_config_factory(SMALL)
 def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
     """A network for a processor without an accelerator, and for small studies."""
     filters = 48

@@ -27,6 +27,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import (
     calibration,
     config,
+    familiarity,
     keras_state,
     network,
     postprocessing,
@@ -39,6 +40,8 @@ from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import atomic
 
 RELIABILITY_FILE = "reliability.png"
+# Fields of a split whose cells the model keeps in mind.
+_MOST_LOOKED_AT = 100
 
 
 @process_state.keep()
@@ -58,12 +61,12 @@ def export(
     detection_boxes (B, D, 4) float32 [top, left, bottom, right) in the tile's pixels,
     detection_outer_boxes (B, D, 4), somewhat wider, detection_scores (B, D),
     detection_probabilities (B, D, K), detection_masks (B, D, m, m) in [0, 1] inside the
-    outer boxes, and num_detections (B,).
+    outer boxes, detection_features (B, D, F), what the network sees in a box, averaged
+    over it, and num_detections (B,).
 
     A second signature, `name`, takes `images` and `boxes` (B, N, 4) float32, [top, left,
     bottom, right) in the tile's pixels, any number of them, and gives `scores` (B, N),
-    `probabilities` (B, N, K), and `features` (B, N, F), what the network sees in a box,
-    averaged over it.
+    `probabilities` (B, N, K) and `features` (B, N, F).
 
     Of several runs the first one outlines the cells, and all name them: probabilities are
     the geometric mean of theirs, and scores the mean.
@@ -192,6 +195,7 @@ def _calibrate(
 ) -> None:
     """Fits thresholds and temperature on the held-out splits, where there are any."""
     model = predictor.Predictor.load(folder)
+    _familiarize(model, folder, task_config, dataset)
     calibrator = calibration.Calibrator(model.type_names)
     named = [[] for _ in range(1 + len(annotators))]
     data = task_config.validation_data
@@ -199,7 +203,8 @@ def _calibrate(
     fields = itertools.chain.from_iterable(
         _fields(task_config, dataset, split) for split in splits
     )
-    for image, true, pixel_size_um in itertools.islice(fields, calibration.MOST_FIELDS):
+    fields = itertools.islice(fields, calibration.MOST_FIELDS)
+    for image, true, pixel_size_um, _ in fields:
         detections = model.detect(
             image,
             scale=model.scale_for(pixel_size_um),
@@ -249,6 +254,30 @@ def _calibrate(
     )
 
 
+def _familiarize(
+    model: predictor.Predictor,
+    folder: pathlib.Path,
+    task_config: config.CellMaskRCNNTask,
+    dataset: tfds.core.Path,
+) -> None:
+    """Keeps what the dataset's own cells look like to the network."""
+    gathered = familiarity.Familiarizer()
+    splits = task_config.validation_data.tfds_split, task_config.train_data.tfds_split
+    for split in filter(None, splits):
+        fields = _fields(task_config, dataset, split)
+        for image, true, pixel_size_um, group in itertools.islice(
+            fields, _MOST_LOOKED_AT
+        ):
+            cells = model.name_uncalibrated(
+                image, true.labels, pixel_size_um=pixel_size_um
+            )
+            cells = dataclasses.replace(cells, type_ids=true.type_ids)
+            gathered.add(image, cells, group, model.scale_for(pixel_size_um))
+    found = gathered.fit()
+    if found is not None:
+        found.write(folder / familiarity.FAMILIARITY_FILE)
+
+
 def _naming_records(
     named: Sequence[Sequence[calibration.Matched]],
     annotators: Sequence[HeldOutAnnotator],
@@ -281,8 +310,8 @@ def _naming_records(
 
 def _fields(
     task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path, split: str
-) -> Iterator[tuple[np.ndarray, Cells, float]]:
-    """Yields image, cells and pixel size of each field of a split, if there is one."""
+) -> Iterator[tuple[np.ndarray, Cells, float, str]]:
+    """Yields image, cells, pixel size and group of each field of a split, if any."""
     builder = tfds.builder_from_directory(dataset)
     if split not in builder.info.splits:
         return
@@ -294,7 +323,8 @@ def _fields(
     for field in reading.fields_of(data):
         image = reading.decode(field)[0].numpy()
         true = reading.cells_of(field, task_config.type_names)
-        yield image, true, float(field["pixel_size_um"])
+        group = field["group"].numpy().decode() or field["image_name"].numpy().decode()
+        yield image, true, float(field["pixel_size_um"]), group
 
 
 def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
@@ -319,11 +349,12 @@ def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
             anchor_boxes=anchors,
             training=False,
         )
+        boxes = outputs["detection_boxes"]
+        features = first.features_in(outputs["decoder_features"], boxes)
         outputs = {
             name: tf.cast(outputs[name], dtype)
             for name, dtype in network.OUTPUTS.items()
-        }
-        boxes = outputs["detection_boxes"]
+        } | {"detection_features": features}
         named = [other.types_at(seen, boxes) for other in others]
         own = {name: outputs[f"detection_{name}"] for name in _MEANS}
         for name, mean in _MEANS.items():

@@ -90,8 +90,12 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
         return {
             "scores": scores,
             "probabilities": tf.math.divide_no_nan(types, scores[..., tf.newaxis]),
-            "features": tf.reduce_mean(tf.cast(inside, tf.float32), axis=[2, 3]),
+            "features": _mean_over_boxes(inside),
         }
+
+    def features_in(self, decoder_features, boxes):
+        """What the network sees in (B, N, 4) boxes, on average: (B, N, F) float32."""
+        return _mean_over_boxes(self.roi_aligner(decoder_features, boxes))
 
     def _run_frcnn_head(self, *args, **kwargs):
         classes, boxes, *rest = super()._run_frcnn_head(*args, **kwargs)
@@ -110,6 +114,10 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
         return super()._call_mask_outputs(
             *args, matched_gt_boxes=matched_gt_boxes, gt_masks=gt_masks, **kwargs
         )
+
+
+def _mean_over_boxes(inside):
+    return tf.reduce_mean(tf.cast(inside, tf.float32), axis=[2, 3])
 
 
 @tf_keras.utils.register_keras_serializable(package="cellclass_tf")

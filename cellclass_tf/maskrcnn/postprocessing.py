@@ -29,12 +29,14 @@ class Detections:
       scores: (N,) float32, of being a cell.
       probabilities: (N, K) float32, of each type.
       masks: (N, m, m) float16 in [0, 1], inside the boxes.
+      features: (N, F) float32, what the network saw; F is 0 of models of before.
     """
 
     boxes_yxyx: np.ndarray
     scores: np.ndarray
     probabilities: np.ndarray
     masks: np.ndarray
+    features: np.ndarray
 
 
 def keep_owned(
@@ -51,11 +53,13 @@ def keep_owned(
     boxes = outputs["detection_boxes"] + corner
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     keep = tile.owns(middle) & (outputs["detection_scores"] >= threshold)
+    features = outputs.get("detection_features", np.zeros((len(keep), 0), np.float32))
     return Detections(
         (outputs["detection_outer_boxes"][keep] + corner).astype(np.float32),
         outputs["detection_scores"][keep],
         outputs["detection_probabilities"][keep],
         outputs["detection_masks"][keep].astype(np.float16),
+        features[keep],
     )
 
 
@@ -77,6 +81,7 @@ def join_tiles(
         np.concatenate([part.scores for part in tiles]),
         np.concatenate([part.probabilities for part in tiles]),
         np.concatenate([part.masks for part in tiles]),
+        np.concatenate([part.features for part in tiles]),
     )
 
 
@@ -137,6 +142,7 @@ def cells_from_detections(
         (probabilities.argmax(axis=1) + 1).astype(np.int32),
         detections.scores[chosen].astype(np.float32),
         probabilities,
+        detections.features[chosen],
     )
 
 

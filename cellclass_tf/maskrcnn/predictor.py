@@ -21,7 +21,7 @@ from cellclass_tf.core.model_metadata import (
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import tiling
-from cellclass_tf.maskrcnn import postprocessing
+from cellclass_tf.maskrcnn import familiarity, postprocessing
 from cellclass_tf.storage import atomic, digests
 
 _T = TypeVar("_T")
@@ -38,7 +38,10 @@ class Predictor:
       metadata: what the model was trained on; from cellclass.json beside the SavedModel.
       type_names: names of the cell types, in class order.
       fingerprint: SHA-256 of the SavedModel's files.
+      familiarity: what its training cells look like; None if that was not kept.
     """
+
+    familiarity: familiarity.Familiarity | None = None
 
     def __init__(
         self, serve, metadata: ModelMetadata, fingerprint: str, name_cells=None
@@ -77,6 +80,9 @@ class Predictor:
         # The signature's variables live only as long as the model that owns them.
         predictor._model = model
         predictor._path = path
+        known = path / familiarity.FAMILIARITY_FILE
+        if known.exists():
+            predictor.familiarity = familiarity.Familiarity.read(known)
         return predictor
 
     def __reduce__(self) -> tuple:
@@ -188,13 +194,39 @@ class Predictor:
         self.check_can_name()
         cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
         scale = self.scale_for(pixel_size_um)
-        scores, probabilities = self._types_at(image, cells.boxes_yxyx, scale)
+        found = self._types_at(image, cells.boxes_yxyx, scale)
+        scores, probabilities = found["scores"], found["probabilities"]
         if sure is not None:
             scores = np.sqrt(scores * sure).astype(np.float32)
         ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
         return dataclasses.replace(
-            cells, type_ids=ids, scores=scores, probabilities=probabilities
+            cells,
+            type_ids=ids,
+            scores=scores,
+            probabilities=probabilities,
+            features=found["features"],
         )
+
+    def judge(
+        self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
+    ) -> familiarity.Judgement | None:
+        """Says whether a field resembles the fields that the model was trained on.
+
+        Args:
+          image: as `predict` got it.
+          cells: as `predict` or `name` gave them.
+          pixel_size_um: as in `predict`.
+
+        Returns:
+          The comparison; None if the model was exported without its dataset, or by a
+          version that did not compare.
+        """
+        if self.familiarity is None or cells.features is None:
+            return None
+        if cells.features.shape[1] != len(self.familiarity.mean):
+            return None
+        scale = self.scale_for(pixel_size_um)
+        return self.familiarity.judge(familiarity.Look.of(image, cells, scale))
 
     def check_can_name(self) -> None:
         """Raises InputError if the model was exported by a version that could not name."""
@@ -206,14 +238,16 @@ class Predictor:
 
     def _types_at(
         self, image: np.ndarray, boxes_yxyx: np.ndarray, scale: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (N,) and probabilities (N, K) of the cells in (N, 4) boxes in pixels."""
+    ) -> dict[str, np.ndarray]:
+        """What the network says of the cells in (N, 4) boxes in pixels, by name."""
         scaled = _resize(image, scale)
         zoom = np.array(scaled.shape[:2]) / np.array(image.shape[:2])
         boxes = boxes_yxyx * np.tile(zoom, 2)
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-        scores = np.zeros(len(boxes), np.float32)
-        probabilities = np.zeros((len(boxes), len(self.type_names)), np.float32)
+        named = {
+            "scores": np.zeros(len(boxes), np.float32),
+            "probabilities": np.zeros((len(boxes), len(self.type_names)), np.float32),
+        }
         size, tiles = self.metadata.tile_px, self._tiles_of(scaled)
         owned = [(tile, np.flatnonzero(tile.owns(middles))) for tile in tiles]
         owned = [(tile, numbers) for tile, numbers in owned if len(numbers)]
@@ -228,10 +262,13 @@ class Predictor:
                 inside[n, : len(numbers)] = np.clip(moved, 0, size)
             found = self._name_cells(images=pixels, boxes=inside)
             found = {name: values.numpy() for name, values in found.items()}
-            for n, (_, numbers) in enumerate(batch):
-                scores[numbers] = found["scores"][n, : len(numbers)]
-                probabilities[numbers] = found["probabilities"][n, : len(numbers)]
-        return scores, probabilities
+            for name, values in found.items():
+                shape = (len(boxes), *values.shape[2:])
+                whole = named.setdefault(name, np.zeros(shape, np.float32))
+                for n, (_, numbers) in enumerate(batch):
+                    whole[numbers] = values[n, : len(numbers)]
+        named.setdefault("features", np.zeros((len(boxes), 0), np.float32))
+        return named
 
     def _tiles_of(self, scaled: np.ndarray) -> list[tiling.Tile]:
         size = self.metadata.tile_px

@@ -16,7 +16,7 @@ from official.core import config_definitions as cfg
 from official.core import task_factory, train_utils
 
 from cellclass_tf import process_state
-from cellclass_tf.core.study import Study
+from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import (
     config,
@@ -24,6 +24,7 @@ from cellclass_tf.maskrcnn import (
     hardware,
     keras_state,
     loop,
+    planning,
     runs,
     weights,
 )
@@ -92,7 +93,12 @@ class ExperimentParser(_RuntimeParser):
     An experiment's defaults, then what follows from machine and data, then
     --config_file, then --params_override. What `train` takes comes before these
     two.
+
+    Attributes:
+      choices: what was derived from the data.
     """
+
+    choices: tuple[planning.Choice, ...] = ()
 
     def base_experiment(self) -> cfg.ExperimentConfig:
         """Returns the experiment with all that follows from its dataset."""
@@ -104,6 +110,11 @@ class ExperimentParser(_RuntimeParser):
         for data in (params.task.train_data, params.task.validation_data):
             data.tfds_name, data.tfds_data_dir = name, data_dir
         facts = data_facts.facts_of_dataset(name, data_dir)
+        if settings.experiment == config.SMALL:
+            self.choices = planning.plan(facts, _mixed_fields(settings.study))
+            planning.apply(params, self.choices)
+        # What a person asks for decides what follows from it, such as the scale.
+        params = self.parse_params_override(self.parse_config_file(params))
         data_facts.apply_facts(params, facts)
         if not facts.validation_fields:
             params.task.validation_data.tfds_split = ""
@@ -182,7 +193,8 @@ def train(
 
 def parse(settings: Settings, machine: hardware.Hardware) -> cfg.ExperimentConfig:
     """Makes an experiment's parameters of settings, machine and data, and locks them."""
-    params = ExperimentParser(settings, machine).parse()
+    parser = ExperimentParser(settings, machine)
+    params = parser.parse()
     _check_precision(params.runtime)
     _record_whole_paths(params.task)
     params.validate()
@@ -197,6 +209,8 @@ def parse(settings: Settings, machine: hardware.Hardware) -> cfg.ExperimentConfi
         facts.train_data.parser.max_num_instances,
         facts.model.detection_generator.max_num_detections,
     )
+    for line in planning.describe(params, parser.choices):
+        logging.info("%s", line)
     return params
 
 
@@ -295,6 +309,14 @@ def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:
         raise InputError("The dataset has no validation split to evaluate on.")
     logging.warning("The dataset has no validation split: training without evaluation.")
     return "train"
+
+
+def _mixed_fields(study) -> int | None:
+    """Number of accepted mixed fields of a study; None if there is no study."""
+    if study is None:
+        return None
+    rows = Study.open(study).accepted_rows()
+    return sum(row.cell_type == MIXED for row in rows)
 
 
 def _dataset(study, data_dir, version: str | None) -> tuple[str, str]:

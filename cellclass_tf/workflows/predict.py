@@ -17,12 +17,13 @@ import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, mixture, report
 from cellclass_tf.annotation.annotators import by_name
-from cellclass_tf.core.cells import UNCERTAIN_BELOW
+from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.core.predictions import (
     CELLS_FILE,
     COUNTS_FILE,
     labels_path,
     overlay_path,
+    unlike_path,
 )
 from cellclass_tf.core.run_record import (
     BY_NETWORK,
@@ -36,6 +37,7 @@ from cellclass_tf.drawing import overlay
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
+from cellclass_tf.workflows import unlike_cells
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
 from cellclass_tf.workflows.outlining import Outlining, make_outlining
 
@@ -69,6 +71,7 @@ def predict(
     cellprob_threshold: float = 0.0,
     device: str = "auto",
     label_components: bool = False,
+    answer_anyway: bool = False,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
     projection: str = "max",
@@ -102,6 +105,8 @@ def predict(
       cellprob_threshold: of cellpose.
       device: of cellpose.
       label_components: of a folder: whether each piece of a label image is a cell.
+      answer_anyway: whether shares are told of fields that do not resemble the fields
+        that the model was trained on.
       nuclei: channel of raw files, as in `convert`.
       cytoplasm: the same.
       projection: of raw stacks, as in `convert`.
@@ -145,7 +150,7 @@ def predict(
     )
     journal = batch.Journal(output / ".journal" / "predict.jsonl")
     before = {
-        stem: result.get("sha256", {}).get("labels_sha256", "")
+        stem: _told_of_image(result).get("labels_sha256", "")
         for stem, result in journal.results().items()
     }
     work = _FieldPrediction(predictor, outlining, output, min_probability, before)
@@ -164,6 +169,7 @@ def predict(
         ledger.remove(output, output / name)
     for stem in outcome.failures:
         work.forget(stem)
+    notes = outlining.notes
     good = [field for field in chosen.fields if field.stem in outcome.results]
     if good:
         settings = {
@@ -172,6 +178,7 @@ def predict(
             "pixel_size_um": pixel_size_um,
             "score_threshold": outlining.score_threshold,
             "min_probability": min_probability,
+            "answer_anyway": answer_anyway,
             **conversion_options,
         }
         work.write_tables(good, outcome.results)
@@ -181,11 +188,12 @@ def predict(
         text = csv_json.json_text(record.as_content())
         ledger.write_text(output, output / RUN_FILE, text)
         report.report(output)
+        notes = (*outlining.notes, *_told_of_unlike(record, answer_anyway))
     return batch.Outcome(
         outcome.done,
         outcome.skipped,
         chosen.failures | outcome.failures,
-        (*chosen.notes, *outlining.notes),
+        (*chosen.notes, *notes),
     )
 
 
@@ -235,7 +243,25 @@ class _FieldPrediction:
             **outlined,
         }
         counts = cell_table.count_row(cells, group=field.row.group, **told)
-        return {"counts": counts, "sha256": sha256}
+        judgement = self._compare(field, image, cells)
+        return {"counts": counts, "image": sha256 | judgement}
+
+    def _compare(self, field: ChosenField, image, cells: Cells) -> dict[str, Any]:
+        """Says whether the field resembles the training fields, and shows why not."""
+        predictor, size_um = self.predictor, field.pixel_size_um
+        found = predictor.judge(image, cells, pixel_size_um=size_um)
+        path = unlike_path(self.output, field.stem)
+        if found is None or not (found.reasons and len(cells)):
+            path.unlink(missing_ok=True)
+        else:
+            scale, known = predictor.scale_for(size_um), predictor.familiarity
+            shown = unlike_cells.draw(
+                image, cells, found.distances, known, scale, field.stem
+            )
+            ledger.write_picture(self.output, path, png.encode_png(shown))
+        if found is None:
+            return {}
+        return {"compared": True, "unlike": list(found.reasons)}
 
     def write_tables(
         self, fields: Sequence[ChosenField], results: Mapping[str, Any]
@@ -259,12 +285,34 @@ class _FieldPrediction:
         if ledger.is_own(self.output, labels, (self.before.get(stem, ""),)):
             labels.unlink()
             picture.unlink(missing_ok=True)
+        unlike_path(self.output, stem).unlink(missing_ok=True)
         table.unlink(missing_ok=True)
 
     def _files(self, stem: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
         """Label image, overlay, and the field's part of cells.csv."""
         table = self.output / ".parts" / f"{stem}.csv"
         return labels_path(self.output, stem), overlay_path(self.output, stem), table
+
+
+def _told_of_image(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a field's result holds for run.json; earlier versions had hashes alone."""
+    return result.get("image") or result.get("sha256", {})
+
+
+def _told_of_unlike(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
+    unlike = [image for image in record.images if image.unlike]
+    if not unlike:
+        return ()
+    shown = "; ".join(f"{image.stem} ({image.unlike[0]})" for image in unlike[:3])
+    more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
+    told = (
+        f"{len(unlike)} of {len(record.images)} fields do not resemble the training "
+        f"fields: {shown}{more}."
+    )
+    share = len(unlike) / sum(image.compared for image in record.images)
+    if share > mixture.MOST_UNLIKE and not answer_anyway:
+        told += " Their shares are withheld; see report.html, or use --answer_anyway."
+    return (told,)
 
 
 def _record(
@@ -295,7 +343,7 @@ def _record(
             PredictedImage(
                 field.stem,
                 field.row.image,
-                **results[field.stem]["sha256"],
+                **_told_of_image(results[field.stem]),
                 pixel_size_um=field.pixel_size_um,
                 raw_file=field.row.raw_file,
                 raw_sha256=field.row.raw_sha256,

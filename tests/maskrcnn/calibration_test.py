@@ -72,6 +72,7 @@ def discs(sharpness):
         np.full(9, 0.9, np.float32),
         np.tile(np.array([[0.7, 0.3]], np.float32), (9, 1)),
         np.array(masks, np.float16),
+        np.zeros((9, 0), np.float32),
     )
     return detections, Cells.from_labels(labels, TYPES, "HEK")
 

@@ -18,6 +18,7 @@ def detections(boxes, scores, masks=None, probabilities=None):
         np.array(scores, np.float32),
         np.array(probabilities, np.float32),
         np.array(masks, np.float16),
+        np.zeros((count, 0), np.float32),
     )
 
 

@@ -69,7 +69,7 @@ def fingerprint(names):
 
 
 def _of_use(example):
-    used = ("image", "labels", "pixel_size_um", "image_name")
+    used = ("image", "labels", "pixel_size_um", "image_name", "group")
     kept = {key: example[key] for key in used}
     return kept | {"cells": {k: example["cells"][k] for k in ("type", "area_px")}}
 

@@ -1,0 +1,354 @@
+"""Whether fields resemble those that a network was trained on.
+
+A network calls every cell one of its types, and is often sure of it where it has never seen
+the like. So a model keeps what its training cells look like to it, and fields are compared
+with that: cells by the Mahalanobis distance of the network's features (Lee et al. 2018,
+arXiv:1807.03888, with one Gaussian for all types), and fields by the size and brightness of
+their cells and by nuclei that no cell covers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.errors import InputError
+from cellclass_tf.labels import noise
+
+FAMILIARITY_FILE = "familiarity.npz"
+# Held-out cells that lie nearer than the limit from which on a cell is strange.
+_NEARER = 0.95
+# At least so many strange cells, and so large a share of a field's cells, tell anything.
+_FEWEST_STRANGE = 3
+_LEAST_SHARE = 0.2
+# What the range of the training fields' medians is widened by, each way.
+_SIZE_MARGIN, _LIGHT_MARGIN = 1.4, 2.0
+# Nuclei outside of all cells, as a share; where the training fields have fewer.
+_LEAST_OUTSIDE, _FEWEST_OUTSIDE = 0.2, 3
+# A nucleus that is smaller than this share of a cell's area is debris.
+_SMALLEST_NUCLEUS = 0.05
+_NUMBERS = ("limit", "share_limit", "outside_limit")
+PICTURE_PX = 48
+_MOST_EXAMPLES = 400
+# A file of more than this was not written here.
+_MOST_NUMBERS = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Look:
+    """What one field looks like.
+
+    Attributes:
+      features: (N, F) float32, what the network sees in each cell.
+      diameter_px: median of the cells, in the network's pixels; NaN without cells.
+      light: (2,) median grey level in the cells of cytoplasm, and of the brightest part of
+        the nuclei; NaN without cells.
+      nuclei_outside: nuclei that no cell covers.
+      nuclei: all nuclei.
+    """
+
+    features: np.ndarray
+    diameter_px: float
+    light: np.ndarray
+    nuclei_outside: int
+    nuclei: int
+
+    @classmethod
+    def of(cls, image: np.ndarray, cells: Cells, scale: float) -> Look:
+        """Looks at a field.
+
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          cells: with features.
+          scale: the network's pixels per pixel of the image.
+        """
+        inside = cells.labels > 0
+        diameter, light = np.nan, np.full(2, np.nan)
+        if len(cells):
+            diameter = float(np.median(cells.diameters_px) * scale)
+            light[0] = np.median(image[..., 1][inside])
+            light[1] = np.percentile(image[..., 2][inside], 80)
+        outside, nuclei = _count_nuclei(image[..., 2], inside, cells)
+        return cls(cells.features, diameter, light, outside, nuclei)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judgement:
+    """How a field compares with the training fields.
+
+    Attributes:
+      reasons: why it does not resemble them, in words; empty if it does.
+      strange_share: share of its cells beyond the limit; 0 without cells.
+      distances: (N,) float32 of its cells, 1 is the limit.
+    """
+
+    reasons: tuple[str, ...]
+    strange_share: float
+    distances: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Familiarity:
+    """What a model's training cells look like.
+
+    Attributes:
+      mean: (F,) of the features.
+      whitening: (F, F); of whitened features the length is the Mahalanobis distance.
+      limit: distance that 95 % of held-out cells do not reach.
+      share_limit: largest share of cells beyond it in a field that resembles others.
+      diameters_px: (2,) lowest and highest median of a training field.
+      lights: (2, 2) the same of cytoplasm and of nuclei.
+      outside_limit: largest share of nuclei that no cell covers.
+      features: (E, F) float16 of example cells.
+      type_ids: (E,) their types, from 1 on.
+      pictures: (E, P, P, 2) uint8, cytoplasm and nuclei of them.
+    """
+
+    mean: np.ndarray
+    whitening: np.ndarray
+    limit: float
+    share_limit: float
+    diameters_px: np.ndarray
+    lights: np.ndarray
+    outside_limit: float
+    features: np.ndarray
+    type_ids: np.ndarray
+    pictures: np.ndarray
+
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """(N,) float32 Mahalanobis distances of (N, F) features; 1 is the limit."""
+        return _lengths(features, self.mean, self.whitening) / np.float32(self.limit)
+
+    def nearest(self, features: np.ndarray, count: int) -> np.ndarray:
+        """(N, count) numbers of the example cells nearest to (N, F) features."""
+        own = self.features.astype(np.float32) @ self.whitening
+        apart = ((features @ self.whitening)[:, np.newaxis] - own) ** 2
+        return np.argsort(apart.sum(axis=-1), axis=1, kind="stable")[:, :count]
+
+    def judge(self, look: Look) -> Judgement:
+        """Compares a field with the training fields."""
+        distances, reasons = self.distances(look.features), []
+        strange = int((distances > 1).sum())
+        share = strange / max(len(distances), 1)
+        if strange >= _FEWEST_STRANGE and share > self.share_limit:
+            reasons.append(
+                f"{share:.0%} of the cells look unlike the training cells (up to "
+                f"{self.share_limit:.0%} are expected)"
+            )
+        reasons += _out_of_range(
+            "cells are {:.0f} px wide to the network",
+            look.diameter_px,
+            self.diameters_px,
+            _SIZE_MARGIN,
+        )
+        for name, light, lights in zip(
+            ("cytoplasm", "nuclei"), look.light, self.lights.T, strict=True
+        ):
+            what = f"{name} in the cells has a grey level of {{:.0f}}"
+            reasons += _out_of_range(what, light, lights, _LIGHT_MARGIN)
+        outside, nuclei = look.nuclei_outside, look.nuclei
+        if outside >= _FEWEST_OUTSIDE and outside / nuclei > self.outside_limit:
+            reasons.append(
+                f"{outside} of {nuclei} nuclei lie outside the outlined cells"
+            )
+        return Judgement(tuple(reasons), share, distances)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes a NumPy archive."""
+        np.savez_compressed(path, **dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Familiarity:
+        """Reads what `write` wrote.
+
+        Raises:
+          InputError: if the file is something else.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                found = {name: archive[name] for name in names}
+            for name in _NUMBERS:
+                found[name] = found[name].reshape(1)
+            read = cls(**found | {name: float(found[name][0]) for name in _NUMBERS})
+            features = read.mean.shape[0]
+            fits = (
+                sum(values.size for values in found.values()) < _MOST_NUMBERS
+                and read.whitening.shape == (features, features)
+                and read.features.shape[1:] == (features,)
+                and read.pictures.shape
+                == (len(read.features), PICTURE_PX, PICTURE_PX, 2)
+                and read.type_ids.shape == read.features.shape[:1]
+                and read.diameters_px.shape == (2,)
+                and read.lights.shape == (2, 2)
+                and all(np.isfinite(found[name]).all() for name in _NUMBERS)
+            )
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(
+                _refusal(path, f"{type(error).__name__}: {error}")
+            ) from error
+        if not fits:
+            raise InputError(_refusal(path, "its arrays do not go together"))
+        return read
+
+
+class Familiarizer:
+    """Gathers the training cells of a model, field by field."""
+
+    def __init__(self):
+        self._looks: list[tuple[str, Look, np.ndarray]] = []
+        self._pictures: list[tuple[np.ndarray, int, np.ndarray]] = []
+
+    def add(self, image: np.ndarray, cells: Cells, group: str, scale: float) -> None:
+        """Takes in a field with known cells.
+
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          cells: with features.
+          group: fields of one group are judged by the others.
+          scale: the network's pixels per pixel of the image.
+        """
+        look = Look.of(image, cells, scale)
+        self._looks.append((group, look, cells.type_ids))
+        # Few of each field: hardly any two are of one colony then.
+        for index in np.linspace(0, len(cells) - 1, min(len(cells), 12)).astype(int):
+            shown = picture_of(image, cells, index, scale)
+            self._pictures.append(
+                (look.features[index], int(cells.type_ids[index]), shown)
+            )
+
+    def fit(self) -> Familiarity | None:
+        """Fits the limits on groups that are held out in turn; None of too few cells."""
+        features = np.concatenate([look.features for _, look, _ in self._looks] or [[]])
+        if features.ndim != 2 or len(features) < 2 * _FEWEST_STRANGE:
+            return None
+        mean, whitening = _gaussian(features)
+        held_out = self._distances_held_out()
+        limit = float(np.quantile(np.concatenate(held_out), _NEARER))
+        shares = [float((d > limit).mean()) for d in held_out if len(d)]
+        looks = [look for _, look, _ in self._looks if len(look.features)]
+        outside = [x.nuclei_outside / x.nuclei for x in looks if x.nuclei]
+        step = -(-len(self._pictures) // _MOST_EXAMPLES) or 1
+        examples = self._pictures[::step]
+        lights = np.stack([look.light for look in looks])
+        diameters = [look.diameter_px for look in looks]
+        return Familiarity(
+            mean,
+            whitening,
+            limit,
+            max(_LEAST_SHARE, 1.5 * max(shares)),
+            np.array([min(diameters), max(diameters)]),
+            np.stack([lights.min(axis=0), lights.max(axis=0)]),
+            max(_LEAST_OUTSIDE, 1.5 * max(outside, default=0.0)),
+            np.stack([f for f, _, _ in examples]).astype(np.float16),
+            np.array([t for _, t, _ in examples], np.int32),
+            np.stack([p for _, _, p in examples]),
+        )
+
+    def _distances_held_out(self) -> list[np.ndarray]:
+        """Of each field the distances of its cells from those of other groups.
+
+        Where a type has one group alone, half of its cells are held out at a time, since
+        the other types do not say what it looks like.
+        """
+        parts, types = [], {}
+        for number, (group, look, ids) in enumerate(self._looks):
+            for cell_type in np.unique(ids):
+                where = np.flatnonzero(ids == cell_type)
+                types.setdefault(int(cell_type), set()).add(group)
+                parts.append((number, int(cell_type), group, look.features[where]))
+        found: list[list[np.ndarray]] = [[] for _ in self._looks]
+        for number, cell_type, group, features in parts:
+            others = [p for p in parts if p[2] != group]
+            if len(types[cell_type]) > 1:
+                known = np.concatenate([p[3] for p in others])
+                found[number].append(_lengths(features, *_gaussian(known)))
+                continue
+            own = [p[3] for p in parts if p[1] == cell_type]
+            for half in (0, 1):
+                known = [p[3] for p in others if p[1] != cell_type]
+                known = np.concatenate([*known, *(f[1 - half :: 2] for f in own)])
+                if len(known) > 1:
+                    lengths = _lengths(features[half::2], *_gaussian(known))
+                    found[number].append(lengths)
+        empty = np.zeros(0, np.float32)
+        return [np.concatenate(some) if some else empty for some in found]
+
+
+def picture_of(image: np.ndarray, cells: Cells, index: int, scale: float) -> np.ndarray:
+    """Cuts (P, P, 2) uint8 of cytoplasm and nuclei around a cell, as the network sees it."""
+    from PIL import Image
+
+    top, left, bottom, right = cells.boxes_yxyx[index].tolist()
+    half = max(1, round(PICTURE_PX / scale / 2))
+    y, x = (top + bottom) // 2, (left + right) // 2
+    padded = np.pad(image[..., 1:], [(half, half), (half, half), (0, 0)])
+    piece = padded[y : y + 2 * half, x : x + 2 * half]
+    planes = [
+        Image.fromarray(piece[..., c]).resize(
+            (PICTURE_PX, PICTURE_PX), Image.Resampling.BILINEAR
+        )
+        for c in (0, 1)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (F,) of (N, F) features, and what whitens them, (F, F).
+
+    The covariance of few cells is drawn towards that of independent features.
+    """
+    count, size = features.shape
+    features = features.astype(np.float64)
+    mean = features.mean(axis=0)
+    covariance = np.cov(features, rowvar=False).reshape(size, size)
+    weight = size / (count + size)
+    even = np.diag(np.diag(covariance)) + 1e-6 * np.eye(size)
+    values, vectors = np.linalg.eigh((1 - weight) * covariance + weight * even)
+    whitening = vectors / np.sqrt(np.maximum(values, 1e-9))
+    return mean.astype(np.float32), whitening.astype(np.float32)
+
+
+def _lengths(features, mean, whitening) -> np.ndarray:
+    white = (features - mean) @ whitening
+    return np.sqrt((white**2).mean(axis=1))
+
+
+def _count_nuclei(
+    channel: np.ndarray, inside: np.ndarray, cells: Cells
+) -> tuple[int, int]:
+    """Nuclei of which no cell covers half, and all nuclei, by Otsu's threshold."""
+    from scipy import ndimage
+    from skimage import filters
+
+    smooth = ndimage.gaussian_filter(channel.astype(np.float32), 1)
+    if smooth.max() - smooth.min() < 1:
+        return 0, 0
+    limit = filters.threshold_otsu(smooth)
+    if not noise.stands_out(limit - np.median(smooth), noise.noise_sd(channel)):
+        return 0, 0
+    blobs, count = ndimage.label(smooth > limit)
+    areas = np.bincount(blobs.ravel(), minlength=count + 1)[1:]
+    covered = np.bincount(blobs[inside], minlength=count + 1)[1:]
+    typical = np.median(cells.areas_px) if len(cells) else np.median(areas)
+    real = areas >= _SMALLEST_NUCLEUS * typical
+    return int((real & (2 * covered < areas)).sum()), int(real.sum())
+
+
+def _out_of_range(
+    what: str, value: float, span: np.ndarray, margin: float
+) -> list[str]:
+    low, high = span.tolist()
+    if not np.isfinite(value) or low / margin <= value <= high * margin:
+        return []
+    return [f"{what.format(value)}, and {low:.0f} to {high:.0f} in the training fields"]
+
+
+def _refusal(path: str | os.PathLike, why: str) -> str:
+    return (
+        f"{path}: expected what `python -m experiments.export` writes of a model's "
+        f"training cells; {why}. Export the model again."
+    )

@@ -1,0 +1,102 @@
+"""Settings of the small experiment that follow from the data, each with its reason.
+
+As nnU-Net does (Isensee et al. 2021, Nature Methods 18, 203), what suits a dataset is
+derived from its facts by a few rules, and everything else is fixed. Whatever a person sets
+goes before the plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from official.core import config_definitions as cfg
+
+from cellclass_tf.maskrcnn.data_facts import DataFacts
+
+# Cells are never shown larger than they are, nor so small that nothing of them is left.
+_DIAMETERS_PX = (16.0, 32.0)
+# Cells that a crop is wide.
+_CELLS_ACROSS = 5
+# Of fewer training cells, crops vary more in size.
+_FEW_CELLS = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One setting that the data decide.
+
+    Attributes:
+      name: of the parameter, with dots.
+      value: of the parameter.
+      reason: why, in words.
+    """
+
+    name: str
+    value: Any
+    reason: str
+
+
+def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
+    """Returns what the data suggest for `cellclass_maskrcnn_small`.
+
+    Args:
+      facts: of the dataset.
+      mixed_fields: number of mixed fields in its study; None if it is not known.
+    """
+    native, cells = facts.cell_diameter_px, sum(facts.cells_by_type)
+    least, most = _DIAMETERS_PX
+    diameter = round(min(max(native, least), most), 1)
+    crop = 32 * max(3, round(_CELLS_ACROSS * diameter / 32))
+    few = cells < _FEW_CELLS
+    scales = (0.7, 1.4) if few else (0.8, 1.25)
+    said = f"{cells} training cells" + (", which are few" if few else "")
+    return (
+        Choice(
+            "task.model_diameter_px",
+            diameter,
+            f"a median cell is {native:.0f} px wide, and at most {most:.0f} are needed",
+        ),
+        Choice(
+            "task.model.input_size",
+            [crop, crop, 3],
+            f"a crop shows about {crop / diameter:.0f} cells side by side",
+        ),
+        Choice("task.train_data.parser.aug_scale_min", scales[0], said),
+        Choice("task.train_data.parser.aug_scale_max", scales[1], said),
+        Choice(
+            "task.train_data.composed_share",
+            0.3 if mixed_fields == 0 else 0.6,
+            "whether there are mixed fields is not known"
+            if mixed_fields is None
+            else f"the study has {mixed_fields or 'no'} mixed fields",
+        ),
+    )
+
+
+def apply(params: cfg.ExperimentConfig, choices: tuple[Choice, ...]) -> None:
+    """Puts the choices into an experiment's parameters."""
+    for choice in choices:
+        params.override(_nested(choice.name, choice.value), is_strict=True)
+
+
+def describe(params: cfg.ExperimentConfig, choices: tuple[Choice, ...]) -> list[str]:
+    """Returns a line a setting: its value, and the reason or that a person gave it."""
+    lines = []
+    for choice in choices:
+        value = params.task if choice.name.startswith("task.") else params
+        for part in choice.name.removeprefix("task.").split("."):
+            value = getattr(value, part)
+        reason = choice.reason if _same(value, choice.value) else "as given"
+        lines.append(f"{choice.name} = {value}: {reason}")
+    return lines
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
+
+
+def _same(found: Any, chosen: Any) -> bool:
+    return list(found) == chosen if isinstance(chosen, list) else found == chosen

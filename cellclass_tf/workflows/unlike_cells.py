@@ -1,0 +1,71 @@
+"""Pictures of cells that look unlike the training cells, beside the nearest of those."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.drawing import caption, picture
+from cellclass_tf.maskrcnn import familiarity
+
+_SHOWN_CELLS, _NEAREST = 6, 3
+_ENLARGED = 3
+_GAP_PX = 12
+
+
+def draw(
+    image: np.ndarray,
+    cells: Cells,
+    distances: np.ndarray,
+    known: familiarity.Familiarity,
+    scale: float,
+    name: str,
+) -> np.ndarray:
+    """Draws the strangest cells of a field, each with the training cells nearest to it.
+
+    Args:
+      image: (H, W, 3) uint8 merged image.
+      cells: with features.
+      distances: (N,) of them, 1 is the limit.
+      known: the model's training cells.
+      scale: the network's pixels per pixel of the image.
+      name: of the field.
+
+    Returns:
+      (H', W', 3) uint8; all cells in the same contrast, cytoplasm green and nuclei blue.
+    """
+    from PIL import Image, ImageDraw
+
+    shown = np.argsort(-distances, kind="stable")[:_SHOWN_CELLS]
+    nearest = known.nearest(cells.features[shown], _NEAREST)
+    side = familiarity.PICTURE_PX * _ENLARGED
+    step, unit = side + _GAP_PX, 16
+    width = _GAP_PX + (1 + _NEAREST) * step + _GAP_PX
+    head = 4 * unit
+    canvas = Image.new(
+        "RGB", (width, head + len(shown) * (step + unit)), caption.BACKGROUND
+    )
+    pen = ImageDraw.Draw(canvas)
+    pen.font = caption.font(unit - 3)
+    title = caption.fit_text(pen, name, width - 2 * _GAP_PX)
+    pen.text((_GAP_PX, _GAP_PX // 2), title, caption.INK)
+    pen.text((_GAP_PX, 2 * unit), "this field", caption.INK)
+    pen.text((2 * _GAP_PX + step, 2 * unit), "nearest training cells", caption.INK)
+    for row, (index, known_cells) in enumerate(zip(shown, nearest, strict=True)):
+        top = head + row * (step + unit)
+        own = familiarity.picture_of(image, cells, index, scale)
+        told = f"cell {index + 1}, {distances[index]:.1f} × limit"
+        panels = [(own, told)]
+        for number in known_cells:
+            of_type = cells.type_names[known.type_ids[number] - 1]
+            panels.append((known.pictures[number], of_type))
+        for column, (planes, text) in enumerate(panels):
+            left = _GAP_PX + column * step + (_GAP_PX if column else 0)
+            merged = np.concatenate([np.zeros_like(planes[..., :1]), planes], axis=-1)
+            pixels = picture.brighten(merged)
+            pixels = pixels.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+            canvas.paste(Image.fromarray(pixels), (left, top))
+            pen.text(
+                (left, top + side + 2), caption.fit_text(pen, text, side), caption.INK
+            )
+    return np.asarray(canvas)

@@ -1,0 +1,126 @@
+"""Tests of cellclass_tf.maskrcnn.familiarity."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import familiarity
+
+TYPES = ("HEK", "N2a")
+
+
+def field(seed, count=12, *, shift=0.0, size=20, light=100, cell_type="HEK"):
+    """An image of discs with nuclei, and its cells with features about a type's mean."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((200, 40 * count), np.int32)
+    image = rng.integers(0, 5, (*labels.shape, 3), np.uint8)
+    y, x = np.mgrid[: labels.shape[0], : labels.shape[1]]
+    for n in range(count):
+        far = np.hypot(y - 100, x - 40 * n - 20)
+        labels[far < size / 2] = n + 1
+        image[far < size / 2, 1], image[far < size / 4, 2] = light, 200
+    cells = Cells.from_labels(labels, TYPES, cell_type)
+    mean = np.full(6, 3.0 * (cell_type == "N2a") + shift)
+    features = rng.normal(mean, 1, (count, 6)).astype(np.float32)
+    return image, dataclasses.replace(cells, features=features)
+
+
+@pytest.fixture(scope="module")
+def known():
+    gathered = familiarity.Familiarizer()
+    for seed in range(8):
+        cell_type = TYPES[seed % 2]
+        gathered.add(*field(seed, cell_type=cell_type), f"dish{seed}", 1.0)
+    return gathered.fit()
+
+
+def judged(known, image, cells, scale=1.0):
+    return known.judge(familiarity.Look.of(image, cells, scale))
+
+
+def test_fields_like_those_of_the_training_pass(known):
+    for seed in range(20, 30):
+        found = judged(known, *field(seed, cell_type=TYPES[seed % 2]))
+        assert not found.reasons and found.strange_share <= known.share_limit
+        assert found.distances.shape == (12,)
+
+
+def test_cells_that_the_network_sees_as_others_are_told(known):
+    (reason,) = judged(known, *field(50, shift=-6.0)).reasons
+    assert reason.startswith("100% of the cells look unlike the training cells")
+
+
+def test_size_and_light_are_told_with_those_of_the_training(known):
+    (reason,) = judged(known, *field(50, size=38)).reasons
+    assert "cells are 38 px wide to the network, and 20 to 20 in" in reason
+    # The scale at which the network sees them counts.
+    assert not judged(known, *field(50, size=38), scale=0.53).reasons
+    (reason,) = judged(known, *field(50, light=40)).reasons
+    assert "cytoplasm in the cells has a grey level of 40, and 100 to 100" in reason
+
+
+def test_nuclei_that_no_cell_covers_are_told(known):
+    image, cells = field(50)
+    few = cells.kept(np.arange(12) < 5)
+    (reason,) = judged(known, image, few).reasons
+    assert reason == "7 of 12 nuclei lie outside the outlined cells"
+    none = judged(known, image, cells.kept(np.zeros(12, bool)))
+    assert none.reasons == ("12 of 12 nuclei lie outside the outlined cells",)
+
+
+def test_an_empty_field_is_no_stranger(known):
+    image, cells = field(50)
+    nothing = cells.kept(np.zeros(12, bool))
+    found = judged(known, np.zeros_like(image), nothing)
+    assert not found.reasons and found.distances.shape == (0,)
+
+
+def test_a_type_of_one_dish_is_held_out_by_halves():
+    gathered = familiarity.Familiarizer()
+    for seed in range(4):
+        gathered.add(*field(seed), f"dish{seed}", 1.0)
+    gathered.add(*field(9, 40, cell_type="N2a"), "other", 1.0)
+    found = gathered.fit()
+    # Were it left out as a whole, all of it would be strange.
+    assert found.share_limit < 0.5
+    assert judged(found, *field(70, shift=20.0)).reasons
+
+
+def test_the_nearest_training_cells_are_of_the_like(known):
+    _, cells = field(60, cell_type="N2a")
+    nearest = known.nearest(cells.features, 3)
+    assert nearest.shape == (12, 3)
+    assert (known.type_ids[nearest] == 2).mean() > 0.9
+    assert known.pictures.shape[1:] == (48, 48, 2)
+
+
+def test_too_few_cells_tell_nothing():
+    assert familiarity.Familiarizer().fit() is None
+    gathered = familiarity.Familiarizer()
+    gathered.add(*field(0, 3), "dish", 1.0)
+    assert gathered.fit() is None
+
+
+def test_it_is_read_as_it_was_written_and_nothing_else_is(known, tmp_path):
+    path = tmp_path / "familiarity.npz"
+    known.write(path)
+    again = familiarity.Familiarity.read(path)
+    for item in dataclasses.fields(known):
+        np.testing.assert_array_equal(
+            getattr(again, item.name), getattr(known, item.name)
+        )
+    np.savez(path, mean=np.zeros(3))
+    with pytest.raises(InputError, match="Export the model again"):
+        familiarity.Familiarity.read(path)
+    dataclasses.replace(known, whitening=np.eye(5)).write(path)
+    with pytest.raises(InputError, match="do not go together"):
+        familiarity.Familiarity.read(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="Export the model again"):
+        familiarity.Familiarity.read(path)
+    np.savez(path, **{n: np.array([{}]) for n in ("mean", "whitening", "limit")})
+    with pytest.raises(InputError, match="Export the model again"):
+        familiarity.Familiarity.read(path)

@@ -1,0 +1,63 @@
+"""Tests of cellclass_tf.maskrcnn.planning."""
+
+import dataclasses
+
+import pytest
+
+from cellclass_tf.maskrcnn import config, hardware, planning, training
+from tests.maskrcnn.facts import facts
+
+
+def chosen(mixed_fields=None, **changes):
+    choices = planning.plan(dataclasses.replace(facts(), **changes), mixed_fields)
+    return {choice.name: choice for choice in choices}
+
+
+@pytest.mark.parametrize(
+    ("native", "shown", "crop"), [(55.0, 32.0, 160), (20.0, 20.0, 96), (3.0, 16.0, 96)]
+)
+def test_cells_are_shown_as_large_as_they_are_within_limits(native, shown, crop):
+    found = chosen(cell_diameter_px=native)
+    assert found["task.model_diameter_px"].value == shown
+    assert found["task.model.input_size"].value == [crop, crop, 3]
+
+
+def test_few_cells_are_shown_in_more_sizes():
+    name = "task.train_data.parser.aug_scale_min"
+    assert chosen(cells_by_type=(90, 30))[name].value == 0.7
+    assert chosen(cells_by_type=(900, 300))[name].value == 0.8
+
+
+@pytest.mark.parametrize(
+    ("mixed", "share", "said"),
+    [(None, 0.6, "is not known"), (4, 0.6, "has 4 mixed"), (0, 0.3, "has no mixed")],
+)
+def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
+    choice = chosen(mixed)["task.train_data.composed_share"]
+    assert choice.value == share and said in choice.reason
+
+
+def test_every_choice_is_applied_and_told_with_its_reason():
+    params = config.cellclass_maskrcnn_small()
+    choices = planning.plan(facts(), 0)
+    planning.apply(params, choices)
+    params.override({"task": {"model_diameter_px": 28.0}})
+    lines = planning.describe(params, choices)
+    assert lines[0] == "task.model_diameter_px = 28.0: as given"
+    assert "task.train_data.composed_share = 0.3: the study has no mixed" in lines[-1]
+
+
+def test_what_a_person_sets_decides_what_follows_from_it(prepared):
+    def parsed(override):
+        settings = training.Settings(
+            config.SMALL, study=prepared, params_override=override
+        )
+        return training.parse(settings, hardware.Hardware((), "float32")).task
+
+    own, wide = parsed(None), parsed("task.model_diameter_px=16")
+    assert own.model_diameter_px > 16 and wide.model_diameter_px == 16
+    for task in (own, wide):
+        shown = task.scale * task.cell_diameter_px
+        assert shown == pytest.approx(task.model_diameter_px, rel=1e-3)
+    assert wide.model.anchor.anchor_size < own.model.anchor.anchor_size
+    assert parsed("task.scale=0.5").scale == 0.5
