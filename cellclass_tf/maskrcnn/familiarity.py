@@ -21,16 +21,17 @@ from cellclass_tf.labels import noise
 FAMILIARITY_FILE = "familiarity.npz"
 # Held-out cells that lie nearer than the limit from which on a cell is strange.
 _NEARER = 0.95
-# At least so many strange cells, and so large a share of a field's cells, tell anything.
-_FEWEST_STRANGE = 3
-_LEAST_SHARE = 0.2
+# Of fewer cells the median says little.
+_FEWEST_CELLS = 5
+# What the largest median of a held-out field's distances is widened by.
+_DISTANCE_MARGIN = 1.1
 # What the range of the training fields' medians is widened by, each way.
 _SIZE_MARGIN, _LIGHT_MARGIN = 1.4, 2.0
 # Nuclei outside of all cells, as a share; where the training fields have fewer.
 _LEAST_OUTSIDE, _FEWEST_OUTSIDE = 0.2, 3
 # A nucleus that is smaller than this share of a cell's area is debris.
 _SMALLEST_NUCLEUS = 0.05
-_NUMBERS = ("limit", "share_limit", "outside_limit")
+_NUMBERS = ("limit", "field_limit", "outside_limit")
 PICTURE_PX = 48
 _MOST_EXAMPLES = 400
 # A file of more than this was not written here.
@@ -81,12 +82,12 @@ class Judgement:
 
     Attributes:
       reasons: why it does not resemble them, in words; empty if it does.
-      strange_share: share of its cells beyond the limit; 0 without cells.
+      distance: median of its cells' distances; 0 of too few cells.
       distances: (N,) float32 of its cells, 1 is the limit.
     """
 
     reasons: tuple[str, ...]
-    strange_share: float
+    distance: float
     distances: np.ndarray
 
 
@@ -98,7 +99,8 @@ class Familiarity:
       mean: (F,) of the features.
       whitening: (F, F); of whitened features the length is the Mahalanobis distance.
       limit: distance that 95 % of held-out cells do not reach.
-      share_limit: largest share of cells beyond it in a field that resembles others.
+      field_limit: largest median of a field's distances, in `limit`, if it resembles
+        the training fields.
       diameters_px: (2,) lowest and highest median of a training field.
       lights: (2, 2) the same of cytoplasm and of nuclei.
       outside_limit: largest share of nuclei that no cell covers.
@@ -110,7 +112,7 @@ class Familiarity:
     mean: np.ndarray
     whitening: np.ndarray
     limit: float
-    share_limit: float
+    field_limit: float
     diameters_px: np.ndarray
     lights: np.ndarray
     outside_limit: float
@@ -131,12 +133,11 @@ class Familiarity:
     def judge(self, look: Look) -> Judgement:
         """Compares a field with the training fields."""
         distances, reasons = self.distances(look.features), []
-        strange = int((distances > 1).sum())
-        share = strange / max(len(distances), 1)
-        if strange >= _FEWEST_STRANGE and share > self.share_limit:
+        distance = _median_distance(distances)
+        if distance > self.field_limit:
             reasons.append(
-                f"{share:.0%} of the cells look unlike the training cells (up to "
-                f"{self.share_limit:.0%} are expected)"
+                f"cells look unlike the training cells (distance {distance:.2f}, and at "
+                f"most {self.field_limit:.2f} in fields like those)"
             )
         reasons += _out_of_range(
             "cells are {:.0f} px wide to the network",
@@ -154,7 +155,7 @@ class Familiarity:
             reasons.append(
                 f"{outside} of {nuclei} nuclei lie outside the outlined cells"
             )
-        return Judgement(tuple(reasons), share, distances)
+        return Judgement(tuple(reasons), distance, distances)
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes a NumPy archive."""
@@ -223,12 +224,12 @@ class Familiarizer:
     def fit(self) -> Familiarity | None:
         """Fits the limits on groups that are held out in turn; None of too few cells."""
         features = np.concatenate([look.features for _, look, _ in self._looks] or [[]])
-        if features.ndim != 2 or len(features) < 2 * _FEWEST_STRANGE:
+        if features.ndim != 2 or len(features) < 2 * _FEWEST_CELLS:
             return None
         mean, whitening = _gaussian(features)
         held_out = self._distances_held_out()
         limit = float(np.quantile(np.concatenate(held_out), _NEARER))
-        shares = [float((d > limit).mean()) for d in held_out if len(d)]
+        medians = [_median_distance(found / limit) for found in held_out]
         looks = [look for _, look, _ in self._looks if len(look.features)]
         outside = [x.nuclei_outside / x.nuclei for x in looks if x.nuclei]
         step = -(-len(self._pictures) // _MOST_EXAMPLES) or 1
@@ -239,7 +240,7 @@ class Familiarizer:
             mean,
             whitening,
             limit,
-            max(_LEAST_SHARE, 1.5 * max(shares)),
+            _DISTANCE_MARGIN * max(medians),
             np.array([min(diameters), max(diameters)]),
             np.stack([lights.min(axis=0), lights.max(axis=0)]),
             max(_LEAST_OUTSIDE, 1.5 * max(outside, default=0.0)),
@@ -315,6 +316,10 @@ def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _lengths(features, mean, whitening) -> np.ndarray:
     white = (features - mean) @ whitening
     return np.sqrt((white**2).mean(axis=1))
+
+
+def _median_distance(distances: np.ndarray) -> float:
+    return float(np.median(distances)) if len(distances) >= _FEWEST_CELLS else 0.0
 
 
 def _count_nuclei(

@@ -44,13 +44,13 @@ def judged(known, image, cells, scale=1.0):
 def test_fields_like_those_of_the_training_pass(known):
     for seed in range(20, 30):
         found = judged(known, *field(seed, cell_type=TYPES[seed % 2]))
-        assert not found.reasons and found.strange_share <= known.share_limit
+        assert not found.reasons and 0 < found.distance <= known.field_limit
         assert found.distances.shape == (12,)
 
 
 def test_cells_that_the_network_sees_as_others_are_told(known):
     (reason,) = judged(known, *field(50, shift=-6.0)).reasons
-    assert reason.startswith("100% of the cells look unlike the training cells")
+    assert reason.startswith("cells look unlike the training cells (distance ")
 
 
 def test_size_and_light_are_told_with_those_of_the_training(known):
@@ -85,7 +85,7 @@ def test_a_type_of_one_dish_is_held_out_by_halves():
     gathered.add(*field(9, 40, cell_type="N2a"), "other", 1.0)
     found = gathered.fit()
     # Were it left out as a whole, all of it would be strange.
-    assert found.share_limit < 0.5
+    assert found.field_limit < 2
     assert judged(found, *field(70, shift=20.0)).reasons
 
 
