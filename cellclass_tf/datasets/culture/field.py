@@ -1,4 +1,4 @@
-"""Simulate two-channel fluorescence fields of HEK and N2a cells with exact labels."""
+"""Simulate two-channel fluorescence fields of cultured cells with exact labels."""
 
 import dataclasses
 import math
@@ -46,6 +46,7 @@ def simulate_field(
     dish: Dish,
     pixel_size_um: float = 0.325,
     cells: int | None = None,
+    looks: Mapping[str, CellTypeLook] = LOOKS,
 ) -> SimulatedField:
     """Simulate one square field of view.
 
@@ -62,18 +63,20 @@ def simulate_field(
       cells: number of cells to place, by default drawn from the dish's density.
         Fewer come back where they do not fit, or where the frame leaves only a
         sliver of a cell.
+      looks: how each type looks by study name; by default HEK and N2a.
 
     Raises:
       ValueError: unknown type, shares without a positive sum, size or count out
         of range.
     """
-    _check(shares, size_px, pixel_size_um, cells)
+    _check(shares, looks, size_px, pixel_size_um, cells)
     if cells is None:
         cells = rng.poisson(dish.cells_per_mm2 * (size_px * pixel_size_um / 1e3) ** 2)
     names = sorted(shares)
     odds = np.array([shares[name] for name in names], float)
     drawn = rng.choice(len(names), size=cells, p=odds / odds.sum())
-    placed = placement.place([names[i] for i in drawn], size_px, pixel_size_um, rng)
+    drawn = [names[i] for i in drawn]
+    placed = placement.place(drawn, looks, size_px, pixel_size_um, rng)
     # The margin lets a cut cell keep the nucleus that lies outside the frame.
     margin_px = math.ceil(14 / pixel_size_um)
     labels, kept = placement.grow(placed, size_px, margin_px, pixel_size_um, rng)
@@ -90,10 +93,10 @@ def simulate_field(
     )
 
 
-def _check(shares, size_px, pixel_size_um, cells):
-    unknown = sorted(set(shares) - set(LOOKS))
+def _check(shares, looks, size_px, pixel_size_um, cells):
+    unknown = sorted(set(shares) - set(looks))
     if unknown:
-        raise ValueError(f"Unknown cell types {unknown}; known are {sorted(LOOKS)}.")
+        raise ValueError(f"Unknown cell types {unknown}; known are {sorted(looks)}.")
     if not sum(shares.values()) > 0 or min(shares.values()) < 0:
         raise ValueError(f"Shares must be >= 0 with a positive sum, got {shares}.")
     if size_px < 64:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from cellclass_tf.datasets.culture.looks import LOOKS, CellTypeLook
+from cellclass_tf.datasets.culture.looks import CellTypeLook
 
 _FRAME_OVERHANG = 0.35  # a centre may lie this many radii outside the frame
 
@@ -14,6 +14,7 @@ _FRAME_OVERHANG = 0.35  # a centre may lie this many radii outside the frame
 @dataclasses.dataclass(frozen=True)
 class PlacedCell:
     name: str
+    look: CellTypeLook
     centre_yx: np.ndarray  # px, origin at the frame's corner
     radius_px: float
     aspect: float
@@ -21,35 +22,40 @@ class PlacedCell:
     harmonics: np.ndarray  # (4, 2) cosine and sine amplitudes, orders 2-5
     branch_angles: np.ndarray
 
-    @property
-    def look(self) -> CellTypeLook:
-        return LOOKS[self.name]
 
+def place(names, looks, size_px, pixel_size_um, rng):
+    """Settle cells colony by colony; a cell that finds no room is left out.
 
-def place(names, size_px, pixel_size_um, rng):
-    """Settle cells colony by colony; a cell that finds no room is left out."""
+    Args:
+      names: the type of each cell.
+      looks: the look of each type by name.
+      size_px: height and width of the frame.
+      pixel_size_um: edge of a pixel in the sample.
+      rng: the only source of randomness.
+    """
     placed = []
-    for colony in _colonies(names, rng):
+    for colony in _colonies(names, looks, rng):
         members = []
         for name in colony:
-            area_um2 = LOOKS[name].area_um2 * rng.lognormal(0, LOOKS[name].area_log_sd)
+            look = looks[name]
+            area_um2 = look.area_um2 * rng.lognormal(0, look.area_log_sd)
             radius_px = math.sqrt(area_um2 / math.pi) / pixel_size_um
-            centre = _beside(members, placed, name, radius_px, size_px, rng)
+            centre = _beside(members, placed, look, radius_px, size_px, rng)
             if centre is None:
                 continue
-            cell = _new_cell(name, centre, radius_px, rng)
+            cell = _new_cell(name, look, centre, radius_px, rng)
             members.append(cell)
             placed.append(cell)
     return placed
 
 
-def _colonies(names, rng):
+def _colonies(names, looks, rng):
     """Group names into colonies; some colonies of two types grow into one."""
     groups = []
     for name in sorted(set(names)):
         left = names.count(name)
         while left:
-            size = min(left, int(rng.geometric(1 / LOOKS[name].colony_cells)))
+            size = min(left, int(rng.geometric(1 / looks[name].colony_cells)))
             groups.append([name] * size)
             left -= size
     order = rng.permutation(len(groups))
@@ -63,14 +69,14 @@ def _colonies(names, rng):
     return colonies
 
 
-def _beside(members, placed, name, radius_px, size_px, rng):
+def _beside(members, placed, look, radius_px, size_px, rng):
     """A free centre touching the colony, else anywhere free, else None."""
-    packing = LOOKS[name].packing
+    packing = look.packing
     low, high = -_FRAME_OVERHANG * radius_px, size_px + _FRAME_OVERHANG * radius_px
     if members:
         angles = rng.uniform(0, 2 * math.pi, (len(members), 12, 1))
         reach = [
-            max(packing, LOOKS[m.name].packing) * (m.radius_px + radius_px) * 1.02
+            max(packing, m.look.packing) * (m.radius_px + radius_px) * 1.02
             for m in members
         ]
         around = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
@@ -102,10 +108,10 @@ def _first_free(spots, placed, packing, radius_px, low, high):
     return spots[free.argmax()] if free.any() else None
 
 
-def _new_cell(name, centre_yx, radius_px, rng):
-    look = LOOKS[name]
+def _new_cell(name, look, centre_yx, radius_px, rng):
     return PlacedCell(
         name=name,
+        look=look,
         centre_yx=centre_yx,
         radius_px=radius_px,
         aspect=rng.uniform(1, look.aspect_max),

@@ -41,6 +41,7 @@ def cell_of(name, branch_angles=()):
     """A round cell of the usual size in the middle of the frame."""
     return placement.PlacedCell(
         name=name,
+        look=LOOKS[name],
         centre_yx=np.array([SIZE / 2, SIZE / 2]),
         radius_px=np.sqrt(LOOKS[name].area_um2 / np.pi) / UM,
         aspect=1.0,

@@ -13,7 +13,7 @@ UM = 0.5
 
 
 def place(names, size_px=400, seed=0):
-    return placement.place(names, size_px, UM, np.random.default_rng(seed))
+    return placement.place(names, LOOKS, size_px, UM, np.random.default_rng(seed))
 
 
 def grow(placed, size_px, margin_px=20, seed=0):
@@ -27,6 +27,7 @@ def grow(placed, size_px, margin_px=20, seed=0):
 def round_cell(centre_yx, radius_px, name="N2a"):
     return placement.PlacedCell(
         name=name,
+        look=LOOKS[name],
         centre_yx=np.array(centre_yx, float),
         radius_px=radius_px,
         aspect=1.0,
