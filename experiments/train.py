@@ -24,7 +24,10 @@ _VERSION = flags.DEFINE_string(
 )
 _STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
 _INIT = flags.DEFINE_string(
-    "init", None, "Starting weights: imagenet, an .h5 file, a run or a checkpoint."
+    "init",
+    None,
+    "Starting weights: simulated, random, imagenet, an .h5 file, a run or a checkpoint; "
+    "else the experiment's.",
 )
 _HEADS = flags.DEFINE_integer(
     "heads_steps", None, "First so many steps for the heads alone; then all, slowly."

@@ -22,6 +22,10 @@ LEAST_DETECTIONS = 100
 LEAST_PROPOSALS = 1000
 SMALL = "cellclass_maskrcnn_small"
 EXPERIMENTS = ("cellclass_maskrcnn", SMALL)
+# The starting weights that come with the package; see `weights.load`.
+SIMULATED = "simulated"
+# What the small experiment starts from unless --init says otherwise; "" for random weights.
+SMALL_START = SIMULATED
 
 
 @dataclasses.dataclass
@@ -54,7 +58,8 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
     """Mask R-CNN of cells; the last five are set from the dataset.
 
     Attributes:
-      init_checkpoint: what a new run starts from; see `weights.load`.
+      init_checkpoint: what a new run starts from, see `weights.load`; '' for random
+        weights.
       heads_steps: for so many steps the backbone keeps its starting weights.
       balance_types: types of few cells weigh more in the loss.
       patience: training stops after so many evaluations without a better AP; 0: never.
@@ -123,9 +128,8 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
             norm_momentum=0.95, norm_epsilon=1e-3, use_sync_bn=False
         ),
     )
-    return _experiment(
-        CellMaskRCNNTask(model=model), batch_size=8, steps=600, rate=7e-3
-    )
+    task = CellMaskRCNNTask(model=model, init_checkpoint=SMALL_START)
+    return _experiment(task, batch_size=8, steps=600, rate=7e-3)
 
 
 @exp_factory.register_config_factory("cellclass_maskrcnn")

@@ -118,7 +118,7 @@ class ExperimentParser(_RuntimeParser):
         data_facts.apply_facts(params, facts)
         if not facts.validation_fields:
             params.task.validation_data.tfds_split = ""
-        params.task.init_checkpoint = settings.init or ""
+        params.task.init_checkpoint = _starting_weights(params.task, settings.init)
         params.task.keras_strides = (
             weights.is_keras(params.task.init_checkpoint)
             and params.task.model.backbone.type == "resnet"
@@ -157,7 +157,8 @@ def train(
       dataset_version: such as '2.1.0'; None for the newest.
       mode: 'train', 'train_and_eval' or 'eval'.
       steps: training steps; None for the experiment's own.
-      init: weights that a new run starts from; see `weights.load`.
+      init: weights that a new run starts from, see `weights.load`, or 'random'; None for
+        the experiment's own, or random ones if those are of another network.
       heads_steps: first so many steps for the heads alone, at the full learning rate,
         then all layers at a tenth of it.
       seed: of crops, augmentation and new weights; None for 0.
@@ -196,6 +197,8 @@ def parse(settings: Settings, machine: hardware.Hardware) -> cfg.ExperimentConfi
     parser = ExperimentParser(settings, machine)
     params = parser.parse()
     _check_precision(params.runtime)
+    if settings.init is None:
+        _drop_weights_of_another_network(params.task)
     _record_whole_paths(params.task)
     params.validate()
     params.lock()
@@ -250,12 +253,30 @@ def _check_precision(runtime: cfg.RuntimeConfig) -> None:
         )
 
 
+def _starting_weights(task: config.CellMaskRCNNTask, init: str | None) -> str:
+    """Returns what --init names, or else the experiment's own; '' for random weights."""
+    if init is None:
+        return task.init_checkpoint or ""
+    return "" if init == weights.RANDOM else init
+
+
+def _drop_weights_of_another_network(task: config.CellMaskRCNNTask) -> None:
+    """Lets a run start from random weights if the experiment's own do not fit."""
+    if task.init_checkpoint == config.SIMULATED and not weights.simulated_fit(task):
+        logging.warning(
+            "The network is not the one whose weights come with the package: training "
+            "starts from random weights."
+        )
+        task.init_checkpoint = ""
+
+
 def _record_whole_paths(task: config.CellMaskRCNNTask) -> None:
     """Makes the paths in params.yaml independent of the working directory."""
     for data in (task.train_data, task.validation_data):
         if data.tfds_data_dir:
             data.tfds_data_dir = paths.recorded_path(data.tfds_data_dir)
-    if task.init_checkpoint and task.init_checkpoint != weights.IMAGENET:
+    names = (config.SIMULATED, weights.IMAGENET)
+    if task.init_checkpoint and task.init_checkpoint not in names:
         task.init_checkpoint = paths.recorded_path(task.init_checkpoint)
 
 

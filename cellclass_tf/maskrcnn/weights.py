@@ -1,4 +1,4 @@
-"""Weights that a new run starts from: an earlier run, Model Garden's, or Keras'."""
+"""Weights that a new run starts from: shipped ones, an earlier run's, or a library's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,24 @@ import tf_keras
 from absl import logging
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import config, network, runs
+from cellclass_tf.maskrcnn import config, named_weights, network, runs
+from cellclass_tf.maskrcnn.named_weights import TYPE_LAYER
 
+RANDOM = "random"
 IMAGENET = "imagenet"
-_TYPE_LAYER = "/detection-scores/"
+# Trained on simulated cultures of varied appearance by `experiments.starting_weights`.
+SIMULATED_FILE = pathlib.Path(__file__).with_name("starting_weights.npz")
+# The options that decide which weights the network has, or what they mean.
+_OPTIONS_OF_WEIGHTS = (
+    "min_level",
+    "max_level",
+    "backbone",
+    "decoder",
+    "rpn_head",
+    "detection_head",
+    "mask_head",
+    "norm_activation",
+)
 # What normalize_image of Model Garden subtracts, and divides by.
 _MEAN = np.array([0.485, 0.456, 0.406])
 _SPREAD = np.array([0.229, 0.224, 0.225])
@@ -25,6 +39,8 @@ _SPREAD = np.array([0.229, 0.224, 0.225])
 def load(task: config.CellMaskRCNNTask, model: network.CellMaskRCNN) -> None:
     """Gives a network the weights that `task.init_checkpoint` names.
 
+    - 'simulated': the weights that come with the package, for the small experiment; all
+      but the layer that tells the types. They were trained on simulated cultures.
     - 'imagenet', or the path of an .h5 file of Keras Applications without top: the
       backbone gets ImageNet weights, layer by layer, adapted to the network's input.
       'imagenet' downloads them.
@@ -36,13 +52,22 @@ def load(task: config.CellMaskRCNNTask, model: network.CellMaskRCNN) -> None:
       InputError: if there is nothing of that kind, or it does not fit.
     """
     source = task.init_checkpoint
-    if is_keras(source):
+    if source == config.SIMULATED:
+        named_weights.assign(model, SIMULATED_FILE)
+    elif is_keras(source):
         from_keras(task, model.backbone, None if source == IMAGENET else source)
     elif (runs.folder_of(source) / runs.PARAMS_FILE).exists():
         _from_run(task, model, source)
     else:
         _from_backbone(model, source)
     logging.info("The run starts from the weights of %s.", source)
+
+
+def simulated_fit(task: config.CellMaskRCNNTask) -> bool:
+    """Whether a task has the network whose weights come with the package."""
+    own = config.cellclass_maskrcnn_small().task.model.as_dict()
+    given = task.model.as_dict()
+    return all(given[name] == own[name] for name in _OPTIONS_OF_WEIGHTS)
 
 
 def is_keras(source: str) -> bool:
@@ -117,7 +142,7 @@ def carry(donor: tf_keras.Model, backbone: tf_keras.Model, epsilon: float) -> No
     kinds = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D)
     convolutions = [x for x in layers if isinstance(x, kinds)]
     norms = [x for x in layers if isinstance(x, tf_keras.layers.BatchNormalization)]
-    wanted = _by_kind(backbone.weights)
+    wanted = named_weights.by_kind(backbone.weights)
     for number, kernel in enumerate(wanted["kernel"]):
         given = convolutions[number].get_weights()
         if given[0].shape != kernel.shape:
@@ -141,7 +166,7 @@ def _take_our_input(backbone: tf_keras.Model, donor: _Donor) -> None:
     Ours are (image - mean) / spread. Only at the border, where 0 is another grey, do
     features then differ.
     """
-    wanted = _by_kind(backbone.weights)
+    wanted = named_weights.by_kind(backbone.weights)
     kernel = wanted["kernel"][0].numpy()
     order = slice(None, None, -1) if donor.blue_first else slice(None)
     kernel, offset = kernel[:, :, order], donor.offset[order]
@@ -154,16 +179,6 @@ def _place_in_resnet(layer) -> tuple[int, ...]:
     """Stage, block and number: Model Garden makes the shortcut first, Keras third."""
     found = re.match(r"conv(\d+)_block(\d+)_(\d)_", layer.name)
     return tuple(map(int, found.groups())) if found else (0,)
-
-
-def _by_kind(weights) -> dict[str, list]:
-    """Variables by the last part of their name: kernels in order, gammas in order …"""
-    kinds: dict[str, list] = {}
-    for variable in weights:
-        kind = variable.name.rpartition("/")[2].partition(":")[0]
-        kind = "kernel" if kind.endswith("kernel") else kind
-        kinds.setdefault(kind, []).append(variable)
-    return kinds
 
 
 def _read_h5(donor: tf_keras.Model, path: str) -> None:
@@ -199,12 +214,12 @@ def _from_run(
     left = []
     for variable, given in zip(new, donor.variables, strict=True):
         if variable.shape == given.shape and (
-            same_types or _TYPE_LAYER not in given.name
+            same_types or TYPE_LAYER not in given.name
         ):
             variable.assign(given)
         else:
             left.append(variable)
-    if any(_TYPE_LAYER not in variable.name for variable in left):
+    if any(TYPE_LAYER not in variable.name for variable in left):
         raise InputError(
             f"{source}: weights of other shapes, such as {left[0].name}. Start from a "
             "run with the same backbone and heads."

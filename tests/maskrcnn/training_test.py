@@ -227,6 +227,28 @@ def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "simulated"),
+        ({"init": "random"}, ""),
+        ({"init": "simulated"}, "simulated"),
+        # Weights of another network are asked for by name, or not at all.
+        ({"params_override": FAST}, ""),
+        ({"params_override": FAST, "init": "simulated"}, "simulated"),
+        ({"params_override": "task.init_checkpoint=''"}, ""),
+        ({"experiment": "cellclass_maskrcnn"}, ""),
+    ],
+)
+def test_the_small_experiment_starts_from_its_own_weights_unless_told(
+    study, monkeypatch, given, expected
+):
+    monkeypatch.setattr(config, "SMALL_START", config.SIMULATED)
+    settings = training.Settings(**{"experiment": SMALL, "study": study} | given)
+    params = training.parse(settings, hardware.Hardware())
+    assert params.task.init_checkpoint == expected
+
+
+@pytest.mark.parametrize(
     ("machine", "given", "expected"),
     [
         (hardware.Hardware(), {}, (0, "float32")),

@@ -1,0 +1,83 @@
+"""A file of a network's weights by name, without the layer that tells the types."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import network
+from cellclass_tf.storage import atomic
+
+TYPE_LAYER = "/detection-scores/"
+_PARTS = ("backbone", "decoder", "rpn_head", "detection_head", "mask_head")
+
+
+def write(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
+    """Writes the weights as an .npz file of float16 arrays."""
+    arrays = {
+        name: variable.numpy().astype(np.float16)
+        for name, variable in named(model).items()
+    }
+    with atomic.atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def assign(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
+    """Gives a network the weights of a file that `write` wrote.
+
+    The size of the input, the anchors' size and the types may be others.
+
+    Raises:
+      InputError: if the file cannot be read, or is of another network.
+    """
+    arrays, variables = _read(path), named(model)
+    other = arrays.keys() ^ variables.keys() or {
+        name for name, v in variables.items() if v.shape != arrays[name].shape
+    }
+    if other:
+        raise InputError(
+            f"{path}: weights of another network; {min(other)} differs. Start from a run "
+            "of the same experiment, or with --init=random."
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name].astype(np.float32))
+
+
+def named(model: network.CellMaskRCNN) -> dict[str, tf.Variable]:
+    """Names a network's weights by part, kind and number, such as 'backbone/kernel/3'.
+
+    Keras' own names depend on how many networks a process has made. Weights of the layer
+    that tells the types are left out.
+    """
+    found = {}
+    for part in _PARTS:
+        layers = getattr(model, part)
+        layers = layers if isinstance(layers, Sequence) else [layers]
+        kept = [v for x in layers for v in x.weights if TYPE_LAYER not in v.name]
+        for kind, variables in by_kind(kept).items():
+            for number, variable in enumerate(variables):
+                found[f"{part}/{kind}/{number}"] = variable
+    return found
+
+
+def by_kind(variables: Sequence[tf.Variable]) -> dict[str, list[tf.Variable]]:
+    """Groups variables by the last part of their name: kernels, gammas …, in order."""
+    kinds: dict[str, list[tf.Variable]] = {}
+    for variable in variables:
+        kind = variable.name.rpartition("/")[2].partition(":")[0]
+        kind = "kernel" if kind.endswith("kernel") else kind
+        kinds.setdefault(kind, []).append(variable)
+    return kinds
+
+
+def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: the weights cannot be read ({error}).") from error

@@ -1,0 +1,193 @@
+"""Makes the weights that `--init=simulated` starts from.
+
+    python -m experiments.starting_weights --folder=/tmp/starting_weights \
+        --output=cellclass_tf/maskrcnn/starting_weights.npz --steps=2000
+
+The small experiment is trained on simulated fields of cell types with random looks, and
+of HEK and N2a, under conditions that differ from field to field. A run that was killed
+goes on. On the same machine the same arguments give nearly the same weights: the order in
+which threads add numbers is not fixed.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import numpy as np
+from absl import app, flags
+
+import cellclass_tf as cc
+import tfds_builders
+from cellclass_tf import process_state
+from cellclass_tf.core import cells as nouns
+from cellclass_tf.core.manifest import ImageRow
+from cellclass_tf.datasets import simulation
+from cellclass_tf.datasets.culture import field, looks, variety
+from cellclass_tf.maskrcnn import named_weights, network, runs, training, weights
+from cellclass_tf.storage import png
+
+_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "File of the weights.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 2000, "Training steps.")
+_TYPES = flags.DEFINE_integer("types", 12, "Cell types of random looks.")
+_FIELDS = flags.DEFINE_integer("fields", 16, "Fields of each type; one is held out.")
+_SIZE = flags.DEFINE_integer("size", 448, "Width of a field in px.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of looks, fields and training.")
+_OVERRIDE = flags.DEFINE_string("override", "", "Of the experiment's parameters.")
+
+EXPERIMENT = "cellclass_maskrcnn_small"
+# Fields already differ much; augmentation adds what a microscope and its user would.
+_AUGMENTATION = (
+    "task.train_data.parser.aug_scale_min=0.6,task.train_data.parser.aug_scale_max=1.6,"
+    "task.train_data.gain=0.8,task.train_data.gamma=0.6,task.train_data.blur=1.5,"
+    "task.train_data.noise=0.03,task.train_data.composed_share=0.4"
+)
+
+
+def make_study(
+    root: pathlib.Path, *, types: int, fields: int, size_px: int, seed: int
+) -> cc.Study:
+    """Makes a study of simulated fields; the last field of each type is for validation.
+
+    Args:
+      root: folder of the study; one that is complete is opened.
+      types: number of cell types of random looks.
+      fields: number of fields of each type.
+      size_px: width and height of a field.
+      seed: of the random numbers.
+    """
+    known = {
+        f"random{i + 1:02d}": variety.random_look(np.random.default_rng([seed, i]))
+        for i in range(types)
+    } | dict(field.LOOKS)
+    study = cc.Study.open_or_create(root, list(known), simulation.PIXEL_SIZE_UM)
+    if len(study.rows()) == len(known) * fields:
+        return study
+    rows = []
+    for place, (name, look) in enumerate(known.items()):
+        for number in range(fields):
+            rng = np.random.default_rng([seed, place, number, 1])
+            image, labels = draw_field(name, look, size_px, rng)
+            stem = f"{name}_{number + 1:04d}"
+            split = "validation" if number == fields - 1 else "train"
+            row = ImageRow(f"{name}/{stem}.png", name, group=stem, split=split)
+            png.write_png(study.image_path(row), image)
+            cells = nouns.Cells.from_labels(labels, study.cell_types, name)
+            cells.write(study.cells_path(row))
+            rows.append(row)
+    study.update(rows)
+    return study
+
+
+def draw_field(
+    name: str, look: looks.CellTypeLook, size_px: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a field that holds cells, under random conditions.
+
+    Returns:
+      The merged image, (H, W, 3) uint8, and its labels, (H, W) int32.
+    """
+    while True:
+        found = field.simulate_field(
+            {name: 1.0},
+            size_px=size_px,
+            rng=rng,
+            dish=variety.random_dish(rng, look.area_um2),
+            pixel_size_um=simulation.PIXEL_SIZE_UM,
+            looks={name: look},
+        )
+        if found.cell_types:
+            return merge(found.pixels, rng), found.labels
+
+
+def merge(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Merges two channels with random contrast limits, and at times an unusual look.
+
+    In one of ten fields the cytoplasm is dark on a bright ground, in one of ten it is
+    grey with bright and dark edges as in phase contrast, in one of twenty the nuclei are
+    missing, and in one of ten the channels are swapped.
+
+    Args:
+      pixels: (2, H, W) camera counts; nuclei, then cytoplasm.
+      rng: the only source of randomness.
+
+    Returns:
+      (H, W, 3) uint8; red 0, green cytoplasm, blue nuclei.
+    """
+    nuclei, cytoplasm = (_stretched(plane, rng) for plane in pixels)
+    kind = rng.random()
+    if kind < 0.1:
+        cytoplasm = rng.uniform(0.6, 1) - rng.uniform(0.3, 0.6) * cytoplasm
+    elif kind < 0.2:
+        cytoplasm = _as_phase_contrast(cytoplasm, rng)
+    if rng.random() < 0.05:
+        nuclei = np.zeros_like(nuclei)
+    if rng.random() < 0.1:
+        nuclei, cytoplasm = cytoplasm, nuclei
+    image = np.stack([np.zeros_like(nuclei), cytoplasm, nuclei], axis=-1)
+    return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+
+
+def _stretched(plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns a plane between random contrast limits as float64, 0 to 1."""
+    low, high = np.quantile(plane, [rng.uniform(0, 0.05), rng.uniform(0.98, 0.9995)])
+    return np.clip((plane - low) / max(high - low, 1), 0, 1)
+
+
+def _as_phase_contrast(plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns a grey plane of what is brighter or darker than its surroundings."""
+    from scipy import ndimage
+
+    relief = plane - ndimage.gaussian_filter(plane, rng.uniform(3, 9))
+    return rng.uniform(0.3, 0.55) + rng.choice([-1, 1]) * rng.uniform(0.5, 1) * relief
+
+
+def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
+    """Trains the small experiment from random weights; returns the run's folder."""
+    tfds_builders.dataset(study)
+    # The learning rate ends at nothing, so that the last weights are the best ones.
+    once = f"trainer.validation_interval={_STEPS.value}"
+    override = ",".join(filter(None, (_AUGMENTATION, once, _OVERRIDE.value)))
+    return training.train(
+        EXPERIMENT,
+        folder / "training",
+        study=study.root,
+        steps=_STEPS.value,
+        init=weights.RANDOM,
+        seed=_SEED.value,
+        params_override=override,
+    )
+
+
+def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
+    """Writes the best weights of a run to the file that is shipped."""
+    task = runs.load_params(EXPERIMENT, run).task
+    model = network.build_model(task, task.model.input_size[0])
+    runs.restore(model, runs.checkpoint_in(run))
+    named_weights.write(model, output)
+
+
+def main(_) -> int:
+    """Makes fields, trains on them, and writes the weights."""
+    folder = pathlib.Path(_FOLDER.value)
+    try:
+        study = make_study(
+            folder / "study",
+            types=_TYPES.value,
+            fields=_FIELDS.value,
+            size_px=_SIZE.value,
+            seed=_SEED.value,
+        )
+        run = train(folder, study)
+        write_weights(run, pathlib.Path(_OUTPUT.value))
+    except cc.InputError as error:
+        print(f"starting_weights: {error}", file=sys.stderr)
+        return 2
+    print(_OUTPUT.value)
+    return 0
+
+
+if __name__ == "__main__":
+    process_state.begin_program()
+    app.run(main)
