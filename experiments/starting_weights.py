@@ -18,13 +18,11 @@ import numpy as np
 from absl import app, flags
 
 import cellclass_tf as cc
-import tfds_builders
 from cellclass_tf import process_state
 from cellclass_tf.core import cells as nouns
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field, looks, variety
-from cellclass_tf.maskrcnn import named_weights, network, runs, training, weights
 from cellclass_tf.storage import png
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
@@ -145,6 +143,10 @@ def _as_phase_contrast(plane: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
     """Trains the small experiment from random weights; returns the run's folder."""
+    # TensorFlow loads only now, with the settings made below.
+    import tfds_builders
+    from cellclass_tf.maskrcnn import training, weights
+
     tfds_builders.dataset(study)
     # The learning rate ends at nothing, so that the last weights are the best ones.
     once = f"trainer.validation_interval={_STEPS.value}"
@@ -162,6 +164,8 @@ def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
 
 def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
     """Writes the best weights of a run to the file that is shipped."""
+    from cellclass_tf.maskrcnn import named_weights, network, runs
+
     task = runs.load_params(EXPERIMENT, run).task
     model = network.build_model(task, task.model.input_size[0])
     runs.restore(model, runs.checkpoint_in(run))

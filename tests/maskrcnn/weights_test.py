@@ -9,7 +9,14 @@ import tf_keras
 from official.vision.modeling import backbones
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import config, data_facts, network, runs, weights
+from cellclass_tf.maskrcnn import (
+    config,
+    data_facts,
+    named_weights,
+    network,
+    runs,
+    weights,
+)
 from tests.maskrcnn.facts import facts
 
 
@@ -144,6 +151,26 @@ def test_a_backbone_of_model_garden_goes_over_whole(tmp_path):
         np.testing.assert_array_equal(values, whole(image, training=False)[level])
 
 
+def test_the_weights_that_come_with_the_package_fit_the_small_experiment():
+    params = config.cellclass_maskrcnn_small()
+    changed = dataclasses.replace(
+        facts(), type_names=("a", "b", "c"), cells_by_type=(9, 9, 9)
+    )
+    data_facts.apply_facts(params, changed)
+    # Neither changes the weights.
+    params.task.model_diameter_px, params.task.grayscale = 32.0, True
+    assert weights.simulated_fit(params.task)
+    params.task.init_checkpoint = config.SIMULATED
+    model = network.build_model(params.task, 64)
+    weights.load(params.task, model)
+    with np.load(weights.SIMULATED_FILE, allow_pickle=False) as arrays:
+        # The layer that tells the types is not among them.
+        assert named_weights.named(model).keys() == arrays.keys()
+        for name, variable in named_weights.named(model).items():
+            np.testing.assert_array_equal(variable, arrays[name].astype(np.float32))
+    assert weights.SIMULATED_FILE.stat().st_size < 7e6
+
+
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
     """A run of this package with two types, as `training` leaves it."""
@@ -179,6 +206,15 @@ def test_all_but_the_type_layer_comes_from_an_earlier_run(earlier, types):
         set() if types == ("HEK", "N2a") else expected
     )
     assert all("detection-scores" in name for name in other)
+
+
+def test_the_weights_that_come_with_the_package_fit_no_other_network(earlier):
+    task = task_of()
+    assert not weights.simulated_fit(task)
+    assert not weights.simulated_fit(config.cellclass_maskrcnn().task)
+    task.init_checkpoint = config.SIMULATED
+    with pytest.raises(InputError, match="weights of another network.*--init=random"):
+        weights.load(task, earlier[1])
 
 
 def test_a_run_of_another_network_is_refused(earlier):
