@@ -62,6 +62,7 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
             [crop, crop, 3],
             f"a crop shows about {crop / diameter:.0f} cells side by side",
         ),
+        Choice("trainer.train_steps", 800 if few else 400, said),
         Choice("task.train_data.parser.aug_scale_min", scales[0], said),
         Choice("task.train_data.parser.aug_scale_max", scales[1], said),
         Choice(
@@ -84,8 +85,8 @@ def describe(params: cfg.ExperimentConfig, choices: tuple[Choice, ...]) -> list[
     """Returns a line a setting: its value, and the reason or that a person gave it."""
     lines = []
     for choice in choices:
-        value = params.task if choice.name.startswith("task.") else params
-        for part in choice.name.removeprefix("task.").split("."):
+        value = params
+        for part in choice.name.split("."):
             value = getattr(value, part)
         reason = choice.reason if _same(value, choice.value) else "as given"
         lines.append(f"{choice.name} = {value}: {reason}")

@@ -43,7 +43,11 @@ def unknown_fields() -> Iterator[tuple[str, np.ndarray, float | None]]:
         yield name, image, None
     for path in _RAW.value:
         micrograph = cc.read_micrograph(path)
-        yield pathlib.Path(path).name, cc.merge_channels(micrograph, 0, 1), None
+        yield (
+            pathlib.Path(path).name,
+            cc.merge_channels(micrograph, nuclei=0, cytoplasm=1),
+            None,
+        )
 
 
 def measured(predictor: cc.Predictor, image, size_um) -> tuple[dict[str, float], str]:

@@ -23,9 +23,10 @@ def test_cells_are_shown_as_large_as_they_are_within_limits(native, shown, crop)
 
 
 def test_few_cells_are_shown_in_more_sizes():
+    few, many = chosen(cells_by_type=(90, 30)), chosen(cells_by_type=(900, 300))
     name = "task.train_data.parser.aug_scale_min"
-    assert chosen(cells_by_type=(90, 30))[name].value == 0.7
-    assert chosen(cells_by_type=(900, 300))[name].value == 0.8
+    assert (few[name].value, many[name].value) == (0.7, 0.8)
+    assert few["trainer.train_steps"].value > many["trainer.train_steps"].value
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -89,6 +89,42 @@ def draw(title: str, fields: Sequence[SheetField], total: int) -> np.ndarray:
         row, column = divmod(number, _COLUMNS)
         left = _GAP_PX + column * (_TILE_PX + _GAP_PX)
         _draw_field(canvas, pen, field, left, head + row * step_y)
+    return np.asarray(canvas)
+
+
+def draw_beside(cultures: Mapping[str, Sequence[SheetField]]) -> np.ndarray:
+    """Draws fields of each culture in a column of its own, all in the same contrast.
+
+    Args:
+      cultures: a few fields of each, by the name of the culture.
+
+    Returns:
+      (H, W, 3) uint8.
+    """
+    from PIL import Image, ImageDraw
+
+    rows = max(len(fields) for fields in cultures.values())
+    step_y = _VIEW_PX + 2 * (_TEXT_PX + 5) + _GAP_PX
+    head = 3 * _TITLE_PX + _TEXT_PX
+    width = len(cultures) * (_TILE_PX + _GAP_PX) + _GAP_PX
+    canvas = Image.new("RGB", (width, head + rows * step_y), caption.BACKGROUND)
+    pen = ImageDraw.Draw(canvas)
+    for column, (name, fields) in enumerate(cultures.items()):
+        left = _GAP_PX + column * (_TILE_PX + _GAP_PX)
+        pen.font = caption.font(_TITLE_PX)
+        pen.text((left, _GAP_PX), caption.fit_text(pen, name, _TILE_PX), caption.INK)
+        pen.font = caption.font(_TEXT_PX)
+        if not column:
+            text = "The same contrast everywhere: dishes should look alike."
+            text = caption.fit_text(pen, text, width - 2 * _GAP_PX)
+            pen.text((left, _GAP_PX + 1.5 * _TITLE_PX), text, _QUIET_INK)
+        for row, field in enumerate(fields):
+            top = head + row * step_y
+            canvas.paste(Image.fromarray(field.thumbnail), (left, top))
+            for number, text in enumerate((field.name, field.figures)):
+                y = top + _VIEW_PX + 4 + number * (_TEXT_PX + 5)
+                ink = _QUIET_INK if number else caption.INK
+                pen.text((left, y), caption.fit_text(pen, text, _TILE_PX), ink)
     return np.asarray(canvas)
 
 

@@ -20,20 +20,24 @@ from cellclass_tf.core.manifest import (
     costs_of_rejection,
     uneven_rejection,
 )
-from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
 from cellclass_tf.microscopy.quality.figures import Figures
 from cellclass_tf.storage import atomic, digests, ledger, png
 
+CULTURES_SHEET = "pure_and_mixed.png"
+# Fields of each culture that are shown beside those of the others.
+_FIELDS_BESIDE = 5
 _FIGURES = tuple(field.name for field in dataclasses.fields(Figures))
 
 
 def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
     """Judges the groups that some images belong to, in the manifest.
 
-    Writes the columns verdict and reason, and STUDY/quality/GROUP.png. A verdict that a
-    person changed stays as it is.
+    Writes the columns verdict and reason, STUDY/quality/GROUP.png and, where there are
+    pure and mixed cultures, pure_and_mixed.png. A verdict that a person changed stays as
+    it is.
 
     Args:
       study: its manifest has the figures of every image.
@@ -59,6 +63,8 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
         for name, members in sorted(groups.items())
     }
     _draw_sheets(study, judged, engine)
+    if judged:
+        _draw_cultures(study)
     _tell(study, judged)
 
 
@@ -124,6 +130,41 @@ def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) ->
     )
     for name, reason in outcome.failures.items():
         logging.warning("The contact sheet of %s was not drawn: %s", name, reason)
+
+
+def _draw_cultures(study: Study) -> None:
+    """Draws pure and mixed cultures side by side, where a study has both."""
+    cultures: dict[str, list[ImageRow]] = {}
+    for row in study.accepted_rows():
+        cultures.setdefault(row.cell_type, []).append(row)
+    path = study.root / "quality" / CULTURES_SHEET
+    if MIXED not in cultures or len(cultures) < 2:
+        path.unlink(missing_ok=True)
+        return
+    shown = {}
+    for name, rows in sorted(cultures.items(), key=lambda item: item[0] == MIXED):
+        step = -(-len(rows) // _FIELDS_BESIDE)
+        drawn = []
+        for row in rows[::step]:
+            try:
+                told = f"median grey level {_medians(study.read_image(row))}"
+                picture = _read_thumbnail(study, row)
+            except InputError as error:
+                logging.warning("It is missing on %s: %s", path, error)
+                continue
+            drawn.append(
+                contact_sheet.SheetField(row.stem, picture, row.verdict, "", told)
+            )
+        if drawn:
+            shown[name] = drawn
+    if shown:
+        picture = contact_sheet.draw_beside(shown)
+        ledger.write_picture(study.root, path, png.encode_png(picture))
+
+
+def _medians(merged: np.ndarray) -> str:
+    cytoplasm, nuclei = (int(np.median(merged[..., c])) for c in (1, 2))
+    return f"{cytoplasm} cytoplasm, {nuclei} nuclei"
 
 
 def _slug(group: str) -> str:

@@ -176,3 +176,18 @@ def test_fields_of_8_bit_that_are_clipped_are_accepted_and_told(
     assert row.verdict == "accepted" and row.display_clipped_share > 0.009
     assert "1 fields of 8 bit have more than 0.3% of their pixels at 255" in caplog.text
     assert "HEK/a.png" in caplog.text
+
+
+def test_pure_and_mixed_cultures_are_shown_side_by_side(tmp_path, cells):
+    for folder in ("HEK", "N2a", "mixed"):
+        write_raw(tmp_path / "raw" / folder / f"{folder}_a.ome.tif", cells)
+    study = tmp_path / "study"
+    cc.convert(tmp_path / "raw" / "HEK", study, cell_type="HEK")
+    sheet = study / "quality" / "pure_and_mixed.png"
+    assert not sheet.exists()
+    cc.convert(tmp_path / "raw" / "mixed", study, cell_type="mixed")
+    two = png.read_png(sheet).shape
+    cc.convert(tmp_path / "raw" / "N2a", study, cell_type="N2a")
+    three = png.read_png(sheet).shape
+    # A column each, in rows of as many fields.
+    assert three[1] > 1.4 * two[1] and three[0] == two[0]
