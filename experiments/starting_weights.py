@@ -159,6 +159,7 @@ def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
         init=weights.RANDOM,
         seed=_SEED.value,
         params_override=override,
+        namer=False,
     )
 
 

@@ -33,6 +33,11 @@ _HEADS = flags.DEFINE_integer(
     "heads_steps", None, "First so many steps for the heads alone; then all, slowly."
 )
 _SEED = flags.DEFINE_integer("seed", None, "Of crops and new weights; else 0.")
+_NAMER = flags.DEFINE_bool(
+    "namer",
+    True,
+    "Train a second network too, which names cells by crops around their nuclei.",
+)
 _PRECISION = flags.DEFINE_enum(
     "precision",
     hardware.AUTO,

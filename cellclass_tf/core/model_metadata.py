@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
@@ -92,6 +93,27 @@ class NamingRecord:
     settings: str = ""
 
 
+# Who names the cells: the detector's own head, the namer, or both together, by the
+# geometric mean of their probabilities.
+BY_DETECTOR, BY_NAMER, BY_BOTH = NAMED_BY = ("detector", "namer", "both")
+
+
+@dataclasses.dataclass(frozen=True)
+class NamerRecord:
+    """How cells are named by crops around their nuclei.
+
+    Attributes:
+      scale: pixels of a crop per pixel of the training images.
+      named_by: who names the cells: 'detector', 'namer' or 'both'.
+      log_likelihoods: mean logarithm of the probability of the true type on held-out
+        fields, for each of these three; None if there were no such fields.
+    """
+
+    scale: float
+    named_by: str = BY_BOTH
+    log_likelihoods: Mapping[str, float] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelMetadata(Record):
     """What belongs to an exported model.
@@ -110,6 +132,7 @@ class ModelMetadata(Record):
       calibration: what was measured on held-out fields, with the network's outlines; None
         if nothing was.
       naming: the same with outlines of others, one for each kind of them.
+      namer: how cells are named by crops; None of models that lack a namer.
       networks: number of networks whose types are averaged.
       experiment: name of the experiment that was trained.
       checkpoint: name of the exported checkpoint.
@@ -120,7 +143,7 @@ class ModelMetadata(Record):
     """
 
     NAME: ClassVar[str] = "cellclass_tf Mask R-CNN"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     EXPECTED: ClassVar[str] = "what `python -m experiments.export` writes of a model"
     REMEDY: ClassVar[str] = "Export the model again."
 
@@ -136,6 +159,7 @@ class ModelMetadata(Record):
     temperature: float = 1.0
     calibration: CalibrationRecord | None = None
     naming: tuple[NamingRecord, ...] = ()
+    namer: NamerRecord | None = None
     networks: int = 1
     experiment: str = ""
     checkpoint: str = ""
@@ -165,6 +189,13 @@ class ModelMetadata(Record):
                 f"naming.{i}.score_threshold": (naming.score_threshold, (0, 1)),
                 f"naming.{i}.temperature": (naming.temperature, _TEMPERATURES),
             }
+        if self.namer is not None:
+            checked["namer.scale"] = (self.namer.scale, _SCALES)
+            if self.namer.named_by not in NAMED_BY:
+                raise ValueError(
+                    f"namer.named_by: expected one of {', '.join(NAMED_BY)}, got "
+                    f"{self.namer.named_by!r}"
+                )
         for name, (value, (least, most)) in checked.items():
             if not least <= value <= most:
                 raise ValueError(f"{name}: expected {least} to {most}, got {value}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
@@ -12,12 +12,16 @@ from scipy import optimize, stats
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import (
+    BY_BOTH,
+    BY_DETECTOR,
+    BY_NAMER,
     UNCALIBRATED_SCORE_THRESHOLD,
     Bin,
     CalibrationRecord,
 )
 from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import postprocessing
+from cellclass_tf.maskrcnn.cell_namer import combining
 
 _BINS = 10
 _TEMPERATURES = (0.25, 8.0)
@@ -162,8 +166,12 @@ class Calibrator:
         """Takes in one field, of which `MOST_FIELDS` are enough."""
         self._fields.append((detections, true))
 
-    def fit(self) -> Calibration | None:
+    def fit(self, rename: Callable[[Cells], Cells] | None = None) -> Calibration | None:
         """Fits the three numbers; None if no cell was found again.
+
+        Args:
+          rename: names the found cells of a field anew, before calibration; called once
+            a field, in the order in which they were added. None keeps the detector's.
 
         Masks end where the median of the found cells' diameters over their true ones is
         1. The score is the middle of those with which F1 is best. The temperature is
@@ -174,7 +182,10 @@ class Calibrator:
         if not self._fields:
             return None
         threshold = self._mask_threshold()
-        fields = [Matched.of(*f) for f in self._pairs(self._fields, threshold)]
+        fields = [
+            Matched.of(true, rename(found) if rename else found, pairs)
+            for true, found, pairs in self._pairs(self._fields, threshold)
+        ]
         found = fit_types(fields, best_score_threshold(fields))
         return found and dataclasses.replace(found, mask_threshold=round(threshold, 3))
 
@@ -302,6 +313,30 @@ def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
     if np.isclose(np.exp(found.x), _TEMPERATURES, rtol=0.01).any():
         logging.warning("The temperature is at its limit: %.2f.", np.exp(found.x))
     return float(np.exp(found.x))
+
+
+def choose_naming(
+    detector: np.ndarray, namer: np.ndarray, true_ids: np.ndarray
+) -> tuple[str, dict[str, float]]:
+    """Chooses who names the cells: detector, namer, or both together.
+
+    Args:
+      detector: (N, K) probabilities of the detector on held-out fields.
+      namer: the same of the namer.
+      true_ids: (N,) true types from 1 on.
+
+    Returns:
+      The one of the greatest likelihood, each at its own best temperature, and the mean
+      log-likelihood of each. Both together if they are equal.
+    """
+    found = {}
+    for named_by in (BY_BOTH, BY_NAMER, BY_DETECTOR):
+        combined = combining.combine(detector, namer, named_by)
+        temperature = fit_temperature(combined, true_ids)
+        scaled = postprocessing.at_temperature(combined, temperature)
+        true = scaled[np.arange(len(true_ids)), true_ids - 1]
+        found[named_by] = round(float(np.log(np.maximum(true, 1e-9)).mean()), 5)
+    return max(found, key=found.__getitem__), found
 
 
 def reliability_png(calibration: Calibration) -> bytes:

@@ -62,6 +62,8 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
         weights.
       heads_steps: for so many steps the backbone keeps its starting weights.
       balance_types: types of few cells weigh more in the loss.
+      namer_steps: training steps of the namer, a network that names cells by small crops
+        around their nuclei; 0 trains none.
       patience: training stops after so many evaluations without a better AP; 0: never.
       grayscale: the network sees the cytoplasm alone, for cells without stained nuclei.
       keras_strides: a ResNet-50 strides where that of Keras Applications does.
@@ -83,6 +85,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
     )
     heads_steps: int = 0
     balance_types: bool = True
+    namer_steps: int = 600
     patience: int = 0
     grayscale: bool = False
     keras_strides: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -12,15 +13,18 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tf_keras
 from absl import logging
 
 import cellclass_tf
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import (
+    BY_DETECTOR,
     METADATA_FILE,
     OF_DATASET,
     ModelMetadata,
+    NamerRecord,
     NamingRecord,
 )
 from cellclass_tf.errors import InputError
@@ -35,6 +39,8 @@ from cellclass_tf.maskrcnn import (
     runs,
     serving,
 )
+from cellclass_tf.maskrcnn.cell_namer import crops
+from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from cellclass_tf.maskrcnn.input import network_input, reading
 from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import atomic
@@ -67,6 +73,11 @@ def export(
     A second signature, `name`, takes `images` and `boxes` (B, N, 4) float32, [top, left,
     bottom, right) in the tile's pixels, any number of them, and gives `scores` (B, N),
     `probabilities` (B, N, K) and `features` (B, N, F).
+
+    If the runs have namers, a third signature, `name_crops`, takes `crops` (N, 64, 64, 2)
+    uint8, as `cell_namer.crops.crops_of` cuts them, and gives `probabilities` (N, K) and
+    `features` (N, F). Detector, namer or both together name the cells, whichever gives
+    the types of the held-out cells the greatest likelihood; without such cells, both.
 
     Of several runs the first one outlines the cells, and all name them: probabilities are
     the geometric mean of theirs, and scores the mean.
@@ -113,7 +124,8 @@ def export(
             models = [
                 _load(each.task, path) for each, path in zip(params, paths, strict=True)
             ]
-            _save(models, params[0], experiment, paths, temporary)
+            namers = _load_namers(folders, params)
+            _save(models, namers, params[0], experiment, paths, temporary)
         if dataset is not None:
             _calibrate(temporary, task, dataset, annotators)
     return output
@@ -151,6 +163,23 @@ def _load(task: config.CellMaskRCNNTask, path: str) -> network.CellMaskRCNN:
     return model
 
 
+def _load_namers(folders, params) -> list[tf_keras.Model]:
+    """Loads the namers that the runs have."""
+    namers = []
+    for folder, each in zip(folders, params, strict=True):
+        found = cell_namer.load(folder)
+        if found is None:
+            continue
+        model, record = found
+        if record.dataset_fingerprint == each.task.fingerprint:
+            namers.append(model)
+        else:
+            logging.warning(
+                "%s: its namer was trained on another dataset, and is left out.", folder
+            )
+    return namers
+
+
 def _check_output(output: pathlib.Path) -> None:
     """Raises InputError if the folder holds anything but an earlier model."""
     is_model = (output / METADATA_FILE).exists()
@@ -160,13 +189,13 @@ def _check_output(output: pathlib.Path) -> None:
         )
 
 
-def _save(models, params, experiment: str, checkpoints, folder) -> None:
+def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
     module = _module(models, params.task)
-    tf.saved_model.save(
-        module,
-        os.fspath(folder),
-        signatures={"serving_default": module.serve, "name": module.name_cells},
-    )
+    signatures = {"serving_default": module.serve, "name": module.name_cells}
+    if namers:
+        _add_namers(module, namers)
+        signatures["name_crops"] = module.name_crops
+    tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
     facts = params.task
     metadata = ModelMetadata(
         type_names=tuple(facts.type_names),
@@ -179,6 +208,7 @@ def _save(models, params, experiment: str, checkpoints, folder) -> None:
         experiment=experiment,
         checkpoint=", ".join(pathlib.Path(path).name for path in checkpoints),
         networks=len(models),
+        namer=NamerRecord(crops.scale_for(facts.cell_diameter_px)) if namers else None,
         train_steps=params.trainer.train_steps,
         dataset_fingerprint=facts.fingerprint,
         cellclass_tf=cellclass_tf.__version__,
@@ -195,16 +225,17 @@ def _calibrate(
 ) -> None:
     """Fits thresholds and temperature on the held-out splits, where there are any."""
     model = predictor.Predictor.load(folder)
+    data = task_config.validation_data
+    splits = (data.tfds_split, COMPOSED)
+    held_out = functools.partial(_held_out, task_config, dataset, splits)
+    if model.metadata.namer is not None:
+        namer = _choose_naming(model, held_out())
+        model.metadata = dataclasses.replace(model.metadata, namer=namer)
+        model.metadata.write(folder / METADATA_FILE)
     _familiarize(model, folder, task_config, dataset)
     calibrator = calibration.Calibrator(model.type_names)
     named = [[] for _ in range(1 + len(annotators))]
-    data = task_config.validation_data
-    splits = (data.tfds_split, COMPOSED)
-    fields = itertools.chain.from_iterable(
-        _fields(task_config, dataset, split) for split in splits
-    )
-    fields = itertools.islice(fields, calibration.MOST_FIELDS)
-    for image, true, pixel_size_um, _ in fields:
+    for image, true, pixel_size_um, _ in held_out():
         detections = model.detect(
             image,
             scale=model.scale_for(pixel_size_um),
@@ -220,7 +251,14 @@ def _calibrate(
                 image, labels, sure=sure, pixel_size_um=pixel_size_um
             )
             fields.append(calibration.Matched.of(true, cells))
-    found = calibrator.fit()
+    # Read again, rather than kept in memory.
+    again = held_out()
+
+    def rename(cells: Cells) -> Cells:
+        image, _, pixel_size_um, _ = next(again)
+        return model.with_namer(image, cells, pixel_size_um=pixel_size_um)
+
+    found = calibrator.fit(rename if model.metadata.namer else None)
     metadata = dataclasses.replace(
         model.metadata, naming=tuple(_naming_records(named, annotators))
     )
@@ -252,6 +290,46 @@ def _calibrate(
         found.after.expected_error,
         found.before.expected_error,
     )
+
+
+def _held_out(
+    task_config: config.CellMaskRCNNTask,
+    dataset: tfds.core.Path,
+    splits: Sequence[str],
+) -> Iterator[tuple[np.ndarray, Cells, float, str]]:
+    """Yields the fields on which is calibrated, as `_fields` does."""
+    fields = itertools.chain.from_iterable(
+        _fields(task_config, dataset, split) for split in splits
+    )
+    return itertools.islice(fields, calibration.MOST_FIELDS)
+
+
+def _choose_naming(
+    model: predictor.Predictor,
+    fields: Iterator[tuple[np.ndarray, Cells, float, str]],
+) -> NamerRecord:
+    """Chooses who names the cells, in the annotated outlines of held-out fields."""
+    namer = model.metadata.namer
+    alone = dataclasses.replace(namer, named_by=BY_DETECTOR)
+    model.metadata = dataclasses.replace(model.metadata, namer=alone)
+    named = []
+    for image, true, pixel_size_um, _ in fields:
+        size, known = {"pixel_size_um": pixel_size_um}, true.type_ids > 0
+        by_detector = model.name_uncalibrated(image, true.labels, **size).probabilities
+        by_namer = model.namer_probabilities(image, true.labels, **size)
+        named.append((by_detector[known], by_namer[known], true.type_ids[known]))
+    if not sum(len(types) for *_, types in named):
+        return namer
+    chosen, found = calibration.choose_naming(
+        *(np.concatenate(part) for part in zip(*named, strict=True))
+    )
+    told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+    logging.info(
+        "Cells are named by %s (mean log-likelihood of the held-out types: %s).",
+        chosen,
+        told,
+    )
+    return dataclasses.replace(namer, named_by=chosen, log_likelihoods=found)
 
 
 def _familiarize(
@@ -377,6 +455,25 @@ def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
     boxes = tf.TensorSpec([None, None, 4], tf.float32, name="boxes")
     module.name_cells = tf.function(name_cells, input_signature=[spec, boxes])
     return module
+
+
+def _add_namers(module: tf.Module, namers: Sequence[tf_keras.Model]) -> None:
+    """Adds the function that names crops, by the geometric mean of the namers."""
+
+    def name_crops(crops):
+        named = [namer(cell_namer.normalise(crops), training=False) for namer in namers]
+        return {
+            "probabilities": _geometric_mean(
+                [tf.nn.softmax(n["logits"]) for n in named]
+            ),
+            # What a cell looks like is told by one.
+            "features": named[0]["features"],
+        }
+
+    module.namer_variables = [namer.variables for namer in namers]
+    shape = [None, crops.CROP_PX, crops.CROP_PX, 2]
+    spec = tf.TensorSpec(shape, tf.uint8, name="crops")
+    module.name_crops = tf.function(name_crops, input_signature=[spec])
 
 
 def _mean(values):

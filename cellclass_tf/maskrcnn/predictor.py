@@ -13,6 +13,7 @@ import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.model_metadata import (
+    BY_DETECTOR,
     METADATA_FILE,
     OF_DATASET,
     ModelMetadata,
@@ -22,11 +23,13 @@ from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import familiarity, postprocessing
+from cellclass_tf.maskrcnn.cell_namer import combining, crops
 from cellclass_tf.storage import atomic, digests
 
 _T = TypeVar("_T")
 
 _TILES_A_CALL = 4
+_CROPS_A_CALL = 256
 # Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
 _LARGEST_RATIO = 8
 
@@ -44,10 +47,16 @@ class Predictor:
     familiarity: familiarity.Familiarity | None = None
 
     def __init__(
-        self, serve, metadata: ModelMetadata, fingerprint: str, name_cells=None
+        self,
+        serve,
+        metadata: ModelMetadata,
+        fingerprint: str,
+        name_cells=None,
+        name_crops=None,
     ):
         self._serve = serve
         self._name_cells = name_cells
+        self._name_crops = name_crops
         self.metadata = metadata
         self.type_names = metadata.type_names
         self.fingerprint = fingerprint
@@ -76,7 +85,14 @@ class Predictor:
         _check_fits(path, serve, metadata)
         # Models of earlier versions do not have it.
         name_cells = model.signatures.get("name")
-        predictor = cls(serve, metadata, digests.sha256_of_tree(path), name_cells)
+        name_crops = model.signatures.get("name_crops")
+        if metadata.namer is not None and name_crops is None:
+            raise InputError(
+                f"{path}: {METADATA_FILE} tells of a namer, which the network lacks. The "
+                "two are not of one export: export the model again."
+            )
+        fingerprint = digests.sha256_of_tree(path)
+        predictor = cls(serve, metadata, fingerprint, name_cells, name_crops)
         # The signature's variables live only as long as the model that owns them.
         predictor._model = model
         predictor._path = path
@@ -123,13 +139,14 @@ class Predictor:
         detections = self.detect(
             image, scale=self.scale_for(pixel_size_um), score_threshold=score_threshold
         )
-        return postprocessing.cells_from_detections(
+        cells = postprocessing.cells_from_detections(
             detections,
             image.shape[:2],
             self.type_names,
             mask_threshold=self.metadata.mask_threshold,
-            temperature=self.metadata.temperature,
         )
+        cells = self.with_namer(image, cells, pixel_size_um=pixel_size_um)
+        return _at_temperature(cells, self.metadata.temperature)
 
     def name(
         self,
@@ -170,8 +187,7 @@ class Predictor:
             score_threshold = measured.score_threshold if measured else 0.0
         cells = cells.kept(cells.scores >= score_threshold)
         temperature = measured.temperature if measured else self.metadata.temperature
-        probabilities = postprocessing.at_temperature(cells.probabilities, temperature)
-        return dataclasses.replace(cells, probabilities=probabilities)
+        return _at_temperature(cells, temperature)
 
     def name_uncalibrated(
         self,
@@ -181,7 +197,7 @@ class Predictor:
         sure: np.ndarray | None = None,
         pixel_size_um: float | None = None,
     ) -> Cells:
-        """Names all cells in given outlines, with the network's own probabilities."""
+        """Names all cells in given outlines, with the networks' own probabilities."""
         self._check(image)
         labels = np.asarray(labels)
         is_whole = labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
@@ -199,13 +215,65 @@ class Predictor:
         if sure is not None:
             scores = np.sqrt(scores * sure).astype(np.float32)
         ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
-        return dataclasses.replace(
+        cells = dataclasses.replace(
             cells,
             type_ids=ids,
             scores=scores,
             probabilities=probabilities,
             features=found["features"],
         )
+        return self.with_namer(image, cells, pixel_size_um=pixel_size_um)
+
+    def with_namer(
+        self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
+    ) -> Cells:
+        """Names cells anew as the model's metadata say: by the namer, or with its help.
+
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          cells: with the detector's own probabilities.
+          pixel_size_um: as in `predict`.
+
+        Returns:
+          The cells with their new types and probabilities, before calibration; as they
+          are if the model has no namer, or the detector alone does better.
+        """
+        namer = self.metadata.namer
+        if namer is None or namer.named_by == BY_DETECTOR:
+            return cells
+        probabilities = combining.combine(
+            cells.probabilities,
+            self.namer_probabilities(image, cells.labels, pixel_size_um=pixel_size_um),
+            namer.named_by,
+        )
+        ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
+        return dataclasses.replace(cells, type_ids=ids, probabilities=probabilities)
+
+    def namer_probabilities(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        *,
+        pixel_size_um: float | None = None,
+    ) -> np.ndarray:
+        """Returns what the namer alone says of cells, (N, K) float32.
+
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          labels: (H, W) of whole numbers; 0 is background.
+          pixel_size_um: as in `predict`.
+        """
+        cut = crops.crops_of(
+            image,
+            labels,
+            zoom=self.metadata.namer.scale * self._ratio_of(pixel_size_um),
+            grayscale=self.metadata.grayscale,
+        )
+        parts = [np.zeros((0, len(self.type_names)), np.float32)]
+        for first in range(0, len(cut), _CROPS_A_CALL):
+            found = self._name_crops(crops=cut[first : first + _CROPS_A_CALL])
+            parts.append(found["probabilities"].numpy())
+        return np.concatenate(parts)
 
     def judge(
         self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
@@ -295,6 +363,10 @@ class Predictor:
         Raises:
           InputError: if the size is far from that of the training images.
         """
+        return self.metadata.scale * self._ratio_of(pixel_size_um)
+
+    def _ratio_of(self, pixel_size_um: float | None) -> float:
+        """Returns an image's pixel size over that of the training images, or 1."""
         trained = self.metadata.pixel_size_um
         ratio = pixel_size_um / trained if pixel_size_um and trained else 1.0
         if not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
@@ -302,7 +374,7 @@ class Predictor:
                 f"A pixel size of {pixel_size_um} µm, against {trained} µm in training, "
                 f"is more than {_LARGEST_RATIO} times another. Is the unit µm?"
             )
-        return self.metadata.scale * ratio
+        return ratio
 
     def detect(
         self, image: np.ndarray, *, scale: float, score_threshold: float
@@ -330,6 +402,11 @@ def _load_once(path: pathlib.Path, fingerprint: str) -> Predictor:
     if predictor.fingerprint != fingerprint:
         raise InputError(f"{path}: the model has changed while it was in use.")
     return predictor
+
+
+def _at_temperature(cells: Cells, temperature: float) -> Cells:
+    probabilities = postprocessing.at_temperature(cells.probabilities, temperature)
+    return dataclasses.replace(cells, probabilities=probabilities)
 
 
 def _read_metadata(path: pathlib.Path) -> ModelMetadata:

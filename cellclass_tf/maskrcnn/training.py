@@ -28,6 +28,7 @@ from cellclass_tf.maskrcnn import (
     runs,
     weights,
 )
+from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from cellclass_tf.storage import paths
 
 SIMULATED = "cell_types/simulated"
@@ -52,6 +53,7 @@ class Settings:
     precision: str = hardware.AUTO
     config_file: Sequence[str] = ()
     params_override: str | None = None
+    namer: bool = True
     tpu: str | None = None
     tf_data_service: str | None = None
 
@@ -125,6 +127,9 @@ class ExperimentParser(_RuntimeParser):
         )
         params.task.heads_steps = settings.heads_steps or 0
         config.set_steps(params, settings.steps or params.trainer.train_steps)
+        # A short trial is short in both.
+        most = params.trainer.train_steps if settings.namer else 0
+        params.task.namer_steps = min(params.task.namer_steps, most)
         if settings.seed is not None:
             params.task.train_data.seed = settings.seed
         return params
@@ -145,6 +150,7 @@ def train(
     precision: str = hardware.AUTO,
     config_file: Sequence[str] = (),
     params_override: str | None = None,
+    namer: bool = True,
 ) -> pathlib.Path:
     """Trains an experiment; a run that was killed goes on from its last checkpoint.
 
@@ -167,6 +173,8 @@ def train(
         multiply in hardware. Exported models compute in float32.
       config_file: YAML files of overrides.
       params_override: YAML or 'a.b=c,d=e' overrides, applied last.
+      namer: whether a second network is trained too, into MODEL_DIR/namer, which names
+        cells by small crops around their nuclei.
 
     Returns:
       `model_dir`.
@@ -188,6 +196,7 @@ def train(
         precision,
         config_file,
         params_override,
+        namer,
     )
     return run(settings, model_dir, mode)
 
@@ -239,6 +248,9 @@ def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.
                     params.task, logging_dir=os.fspath(model_dir)
                 )
             loop.run(strategy, task, mode, params, model_dir)
+        is_first = strategy.extended.should_checkpoint
+        if "train" in mode and is_first and params.task.namer_steps:
+            cell_namer.train(model_dir, params.task)
     return pathlib.Path(model_dir)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cellclass_tf.core.model_metadata import Bin, ModelMetadata
+from cellclass_tf.core.model_metadata import Bin, ModelMetadata, NamerRecord
 from cellclass_tf.errors import InputError
 from tests.metadata import model_metadata
 
@@ -26,6 +26,15 @@ def test_models_of_version_1_have_to_be_exported_again():
     del content["format"]
     with pytest.raises(InputError, match="Export the model again"):
         ModelMetadata.parse(content, "cellclass.json")
+
+
+def test_models_of_version_2_have_no_namer(tmp_path):
+    content = model_metadata().as_content() | {"format": "cellclass_tf Mask R-CNN 2"}
+    del content["namer"]
+    assert ModelMetadata.parse(content, "cellclass.json").namer is None
+    named = model_metadata(namer=NamerRecord(0.5, "namer", {"namer": -0.1}))
+    named.write(tmp_path / "cellclass.json")
+    assert ModelMetadata.read(tmp_path / "cellclass.json") == named
 
 
 def test_bins_of_earlier_models_are_read():
@@ -55,6 +64,8 @@ def test_bins_of_earlier_models_are_read():
         ({"mask_threshold": 1.5}, "mask_threshold: expected 0 to 1"),
         ({"score_threshold": float("nan")}, "score_threshold"),
         ({"temperature": 0.0}, "temperature"),
+        ({"namer": {"scale": 0.0}}, "namer.scale: expected"),
+        ({"namer": {"scale": 1.0, "named_by": "nobody"}}, "namer.named_by: .*'nobody'"),
     ],
 )
 def test_numbers_that_no_network_has_are_refused(tmp_path, changes, message):

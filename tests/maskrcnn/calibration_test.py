@@ -1,5 +1,6 @@
 """Calibration: what is known of a made-up network is found again."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -34,6 +35,45 @@ def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
     (sure, _) = postprocessing.at_temperature(probabilities[:1], temperature)[0]
     # 50 of 50 says no more than this.
     assert sure == pytest.approx(51 / 52, abs=0.005)
+
+
+def test_who_names_the_cells_is_chosen_by_the_likelihood_of_the_true_types():
+    rng = np.random.default_rng(0)
+    good, true_ids = sure_calls(rng, 2000, 1.0)
+    poor = np.full_like(good, 0.5)
+    wrong = good[:, ::-1]
+    assert calibration.choose_naming(good, wrong, true_ids)[0] == "detector"
+    assert calibration.choose_naming(wrong, good, true_ids)[0] == "namer"
+    # Each says something that the other does not.
+    first, second = (
+        np.stack([odds, 1 - odds], axis=1)
+        for odds in np.clip(
+            0.5 + 0.3 * (true_ids == 1) + rng.normal(0, 0.2, (2, 2000)) - 0.15,
+            0.02,
+            0.98,
+        )
+    )
+    chosen, found = calibration.choose_naming(first, second, true_ids)
+    assert chosen == "both" and found["both"] > max(found["namer"], found["detector"])
+    # Of equals, both.
+    assert calibration.choose_naming(poor, poor, true_ids)[0] == "both"
+
+
+def test_cells_that_the_namer_names_anew_are_calibrated_as_it_names_them():
+    detections, true = discs(1.0)
+    calibrator = calibration.Calibrator(TYPES)
+    calibrator.add(detections, true)
+    plain = calibrator.fit()
+
+    def rename(cells):
+        swapped = cells.probabilities[:, ::-1]
+        return dataclasses.replace(
+            cells, probabilities=swapped, type_ids=3 - cells.type_ids
+        )
+
+    renamed = calibrator.fit(rename)
+    assert renamed.mask_threshold == plain.mask_threshold
+    assert (renamed.confusions == plain.confusions[..., ::-1]).all()
 
 
 def test_the_expected_error_is_the_gap_between_confidence_and_accuracy():

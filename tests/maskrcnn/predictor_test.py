@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from cellclass_tf import errors
-from cellclass_tf.core.model_metadata import CalibrationRecord, NamingRecord
+from cellclass_tf.core.model_metadata import (
+    CalibrationRecord,
+    NamerRecord,
+    NamingRecord,
+)
 from cellclass_tf.maskrcnn.predictor import Predictor
 from tests.fake_model import save_model
 from tests.metadata import model_metadata
@@ -130,6 +134,32 @@ def test_a_network_that_is_not_of_its_metadata_is_refused(tmp_path, changes, mes
     model_metadata(**changes).write(tmp_path / "model" / "cellclass.json")
     with pytest.raises(errors.InputError, match=message):
         Predictor.load(tmp_path / "model")
+
+
+def test_a_model_whose_namer_is_gone_is_refused(tmp_path):
+    save_model(tmp_path / "model")
+    metadata = model_metadata(namer=NamerRecord(1.0))
+    metadata.write(tmp_path / "model" / "cellclass.json")
+    with pytest.raises(errors.InputError, match="tells of a namer"):
+        Predictor.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("named_by", "expected"), [("detector", 0.7), ("namer", 0.1), ("both", 0.337)]
+)
+def test_the_namer_has_its_say_as_the_metadata_tell(named_by, expected):
+    predictor = fake()
+    predictor._name_crops = lambda crops: {
+        "probabilities": _Tensor(np.tile(np.float32([[0.9, 0.1]]), (len(crops), 1)))
+    }
+    namer = NamerRecord(1.0, named_by)
+    predictor.metadata = dataclasses.replace(predictor.metadata, namer=namer)
+    found = predictor.predict(squares(20))
+    assert found.probabilities.shape == (400, 2)
+    assert found.probabilities[:, 1] == pytest.approx(expected, abs=0.001)
+    assert set(found.cell_types) == {"HEK" if expected < 0.5 else "N2a"}
+    assert (found.scores == 1).all()
+    assert len(predictor.predict(np.zeros((30, 50, 3), np.uint8))) == 0
 
 
 def name_by_green(images, boxes):

@@ -16,6 +16,8 @@ from pyarrow import parquet
 import cellclass_tf as cc
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.maskrcnn import config, export, hardware, runs, training
+from cellclass_tf.maskrcnn.cell_namer import crops
+from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 
 SMALL = "cellclass_maskrcnn_small"
 # One step is enough to see that every part fits; what is learned, the demo shows.
@@ -24,7 +26,7 @@ FAST = (
     "task.export_size_px=64,trainer.steps_per_loop=1,trainer.checkpoint_interval=1,"
     "trainer.summary_interval=1,task.model.input_size=[64,64,3],"
     "task.model.backbone.resnet.model_id=10,task.model.max_level=3,"
-    "task.model.mask_head.num_convs=1"
+    "task.model.mask_head.num_convs=1,task.namer_steps=0"
 )
 
 
@@ -36,7 +38,7 @@ def study(prepared):
 @pytest.fixture(scope="module")
 def model_dir(study, tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
-    override = f"{FAST},task.train_data.seed=3"
+    override = f"{FAST},task.train_data.seed=3,task.namer_steps=1"
     training.train(
         SMALL, folder, study=study, mode="train", steps=1, params_override=override
     )
@@ -139,6 +141,7 @@ def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
     exported = export.export(SMALL, training_dir, tmp_path / "model", calibrate=False)
     metadata = json.loads((exported / "cellclass.json").read_text())
     assert metadata["calibration"] is None and metadata["temperature"] == 1.0
+    assert metadata["namer"]["named_by"] == "both"
     # An older run does not say where it was.
     run.write_text(json.dumps({"experiment": SMALL}))
     with pytest.raises(cc.InputError, match="not there"):
@@ -149,17 +152,14 @@ def test_several_runs_name_cells_together(model_dir, model, study, tmp_path):
     two = export.export(SMALL, [model_dir, model_dir], tmp_path / "two")
     alone, both = cc.Predictor.load(model), cc.Predictor.load(two)
     assert (alone.metadata.networks, both.metadata.networks) == (1, 2)
-    row = study.rows()[0]
-    image, labels = study.read_image(row), study.read_cells(row).labels
+    image, labels = field_of(study)
     # Of two that are alike the mean is what one says.
-    for cells in (
-        [p.name_uncalibrated(image, labels) for p in (alone, both)],
-        [p.predict(image, score_threshold=0.05) for p in (alone, both)],
-    ):
-        first, second = cells
-        assert len(first) == len(second) > 0
-        np.testing.assert_allclose(first.probabilities, second.probabilities, atol=1e-5)
-        np.testing.assert_allclose(first.scores, second.scores, atol=1e-5)
+    first, second = (p.name_uncalibrated(image, labels) for p in (alone, both))
+    assert len(first) == len(second) > 0
+    np.testing.assert_allclose(first.probabilities, second.probabilities, atol=1e-5)
+    np.testing.assert_allclose(first.scores, second.scores, atol=1e-5)
+    # Of cells that it outlines the second one reads the final boxes, not the proposals.
+    assert all(len(p.predict(image, score_threshold=0.05)) for p in (alone, both))
     run = shutil.copytree(model_dir, tmp_path / "other")
     text = (run / "params.yaml").read_text()
     (run / "params.yaml").write_text(
@@ -167,6 +167,48 @@ def test_several_runs_name_cells_together(model_dir, model, study, tmp_path):
     )
     with pytest.raises(cc.InputError, match="other: grayscale is True, and False in"):
         export.export(SMALL, [model_dir, run], tmp_path / "not")
+
+
+def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study):
+    trained, record = cell_namer.load(model_dir)
+    predictor = cc.Predictor.load(model)
+    namer = predictor.metadata.namer
+    assert namer.named_by in ("detector", "namer", "both")
+    assert set(namer.log_likelihoods) == {"detector", "namer", "both"}
+    assert namer.scale == record.scale == 1.0
+    image, labels = field_of(study)
+    cut = crops.crops_of(image, labels)
+    expected = cell_namer.probabilities_of(trained, cut)
+    found = predictor.namer_probabilities(image, labels)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    signature = tf.saved_model.load(str(model)).signatures["name_crops"]
+    assert signature(crops=cut)["features"].shape == (len(cut), 256)
+    # What is named is combined as the metadata say.
+    means = {}
+    for named_by in ("detector", "namer", "both"):
+        predictor.metadata = dataclasses.replace(
+            predictor.metadata, namer=dataclasses.replace(namer, named_by=named_by)
+        )
+        means[named_by] = predictor.name_uncalibrated(image, labels)
+    np.testing.assert_allclose(means["namer"].probabilities, expected, atol=1e-5)
+    both = means["detector"].probabilities * expected
+    both = np.sqrt(both) / np.sqrt(both).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(means["both"].probabilities, both, atol=1e-5)
+    assert (means["both"].scores == means["detector"].scores).all()
+
+
+def field_of(study):
+    """The image and the labels of a field."""
+    opened = cc.Study.open(study)
+    row = opened.rows()[0]
+    return opened.read_image(row), opened.read_cells(row).labels
+
+
+def test_a_namer_is_trained_unless_it_is_not_wanted(study):
+    for given, steps in (({}, 5), ({"namer": False}, 0), ({"steps": 900}, 600)):
+        settings = training.Settings(SMALL, study, **{"steps": 5, **given})
+        params = training.parse(settings, hardware.Hardware())
+        assert params.task.namer_steps == steps
 
 
 def test_the_means_of_networks():

@@ -1,0 +1,1 @@
+"""A second network that names cells by small crops around their nuclei."""

@@ -1,0 +1,338 @@
+"""Trains the namer on the cells of a prepared dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+import tqdm
+from absl import logging
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import config, keras_state
+from cellclass_tf.maskrcnn.cell_namer import batches, crops, network
+from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.storage import atomic
+from cellclass_tf.storage.records import Record
+
+FOLDER = "namer"
+RECORD_FILE = "namer.json"
+_WEIGHTS_FILE = "namer.weights.h5"
+_RATE = 7e-3
+_WARM_UP_STEPS = 20
+# In memory at once: with their surroundings about 300 MB.
+MOST_EXAMPLES = 6000
+_MOST_VALIDATED = 1000
+_STEPS_BETWEEN_REPORTS = 200
+_CROPS_A_CALL = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class NamerTraining(Record):
+    """namer.json: how a finished namer was trained, and on what.
+
+    Attributes:
+      type_names: names of the cell types, in class order.
+      scale: pixels of a crop per pixel of the training images.
+      grayscale: whether it was trained without nuclei.
+      steps: of the training.
+      seed: of the training.
+      dataset_fingerprint: of the dataset.
+      cells: number of training cells.
+      validation_accuracy: share of the validation cells that got their type, in
+        annotated outlines; None without validation fields.
+    """
+
+    NAME: ClassVar[str] = "cellclass_tf namer"
+    EXPECTED: ClassVar[str] = "what `python -m experiments.train` records of a namer"
+    REMEDY: ClassVar[str] = "Train again."
+
+    type_names: tuple[str, ...]
+    scale: float
+    grayscale: bool
+    steps: int
+    seed: int
+    dataset_fingerprint: str = ""
+    cells: int | None = None
+    validation_accuracy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field with cells of known types.
+
+    Attributes:
+      image: (H, W, 3) uint8 merged image.
+      cells: its cells.
+      pixel_size_um: of the image; 0 if unknown.
+    """
+
+    image: np.ndarray
+    cells: Cells
+    pixel_size_um: float
+
+
+def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
+    """Trains the namer of a run into MODEL_DIR/namer.
+
+    One that is finished is kept; one that was not is trained again from the start.
+
+    Args:
+      model_dir: folder of the run.
+      task: parameters of the run, with the dataset's facts.
+
+    Raises:
+      InputError: if the loss is no number any more.
+    """
+    folder = pathlib.Path(model_dir) / FOLDER
+    atomic.recover_folder(folder)
+    wanted = NamerTraining(
+        type_names=tuple(task.type_names),
+        scale=crops.scale_for(task.cell_diameter_px),
+        grayscale=task.grayscale,
+        steps=task.namer_steps,
+        seed=task.train_data.seed,
+        dataset_fingerprint=task.fingerprint,
+    )
+    if _is_finished(folder, wanted):
+        return
+    trained_px_um = task.pixel_size_um
+    validation = None
+    if task.validation_data.tfds_split:
+        fields = _fields(task, task.validation_data.tfds_split)
+        validation = gather(fields, wanted, trained_px_um, most=_MOST_VALIDATED)
+    fields = _fields(task, task.train_data.tfds_split)
+    examples = gather(fields, wanted, trained_px_um)
+    if not len(examples.own):
+        logging.warning("No namer is trained: no training cell has a type.")
+        return
+    model, accuracy = fit(examples, wanted, validation)
+    with atomic.atomic_folder(folder) as temporary:
+        model.save_weights(os.fspath(temporary / _WEIGHTS_FILE))
+        done = dataclasses.replace(
+            wanted, cells=len(examples.own), validation_accuracy=accuracy
+        )
+        done.write(temporary / RECORD_FILE)
+
+
+def load(
+    model_dir: str | os.PathLike,
+) -> tuple[tf_keras.Model, NamerTraining] | None:
+    """Loads the finished namer of a run; None if it has none."""
+    folder = pathlib.Path(model_dir) / FOLDER
+    atomic.recover_folder(folder)
+    if not (folder / RECORD_FILE).exists():
+        return None
+    record = NamerTraining.read(folder / RECORD_FILE)
+    model = network.build(len(record.type_names))
+    model.load_weights(os.fspath(folder / _WEIGHTS_FILE))
+    return model, record
+
+
+def zoom_for(record: NamerTraining, pixel_size_um: float, trained_um: float) -> float:
+    """Returns pixels of a crop per pixel of an image; sizes are 0 where not known."""
+    known = pixel_size_um and trained_um
+    return record.scale * (pixel_size_um / trained_um if known else 1.0)
+
+
+def gather(
+    fields: Iterable[Field],
+    record: NamerTraining,
+    trained_um: float = 0.0,
+    most: int = MOST_EXAMPLES,
+) -> batches.Examples:
+    """Cuts windows around cells of known type, as many of each type as there is room for.
+
+    Args:
+      fields: to cut from; read once.
+      record: how crops are cut.
+      trained_um: pixel size of the training images; 0 if unknown.
+      most: number of cells; more of a type than its share are thinned out at random.
+    """
+    rng = np.random.default_rng(record.seed)
+    room = max(1, most // len(record.type_names))
+    kept: list[list[tuple]] = [[] for _ in record.type_names]
+    seen = [0] * len(kept)
+    for field in fields:
+        known = np.flatnonzero(field.cells.type_ids > 0)
+        found = crops.windows_of(
+            field.image,
+            field.cells,
+            known,
+            batches.WINDOW_PX,
+            zoom=zoom_for(record, field.pixel_size_um, trained_um),
+            grayscale=record.grayscale,
+        )
+        for n, index in enumerate(known):
+            kind = field.cells.type_ids[index] - 1
+            # Each cell of a type is as likely to stay (reservoir sampling).
+            seen[kind] += 1
+            place = len(kept[kind])
+            if place == room:
+                place = int(rng.integers(seen[kind]))
+            if place < room:
+                kept[kind][place : place + 1] = [
+                    (
+                        found.pixels[n].copy(),
+                        found.levels[n],
+                        found.labels[n].copy(),
+                        found.centres[n],
+                        index + 1,
+                    )
+                ]
+    chosen = [cell for cells in kept for cell in cells]
+    size = batches.WINDOW_PX
+    windows = crops.Windows(
+        np.array([cell[0] for cell in chosen], np.uint8).reshape(-1, size, size, 2),
+        np.array([cell[1] for cell in chosen], np.float32),
+        np.array([cell[2] for cell in chosen], np.int32).reshape(-1, size, size),
+        np.array([cell[3] for cell in chosen], np.float32).reshape(-1, 2),
+    )
+    own = np.array([cell[4] for cell in chosen], np.int32)
+    type_ids = np.repeat(np.arange(len(kept), dtype=np.int32), [len(k) for k in kept])
+    return batches.Examples(windows, own, type_ids)
+
+
+def fit(
+    examples: batches.Examples,
+    record: NamerTraining,
+    validation: batches.Examples | None = None,
+) -> tuple[tf_keras.Model, float | None]:
+    """Trains a namer.
+
+    Args:
+      examples: to learn from.
+      record: types, steps and seed.
+      validation: cells on which it is scored now and then, and at the end; nothing is
+        chosen by them.
+
+    Returns:
+      The trained network, and its accuracy on the validation cells, if there are any.
+
+    Raises:
+      InputError: if the loss is no number any more.
+    """
+    if validation is not None and not len(validation.own):
+        validation = None
+    with keras_state.precision("float32"), keras_state.random_seed(record.seed):
+        model = network.build(len(record.type_names))
+        step = _make_step(model, record.steps)
+        accuracy = None
+        data = _dataset(examples, record.seed)
+        bar = tqdm.tqdm(
+            data.take(record.steps), "namer", record.steps, dynamic_ncols=True
+        )
+        for number, (seen, types) in enumerate(bar, start=1):
+            loss = float(step(seen, types))
+            if not np.isfinite(loss):
+                raise InputError(
+                    f"The namer's loss is no number any more (at step {number}). Train "
+                    "without it: --namer=false."
+                )
+            last = number == record.steps
+            if validation is not None and (last or not number % _STEPS_BETWEEN_REPORTS):
+                accuracy = _accuracy(model, validation)
+            told = {} if accuracy is None else {"validation": f"{accuracy:.3f}"}
+            bar.set_postfix(loss=f"{loss:.3f}", **told, refresh=False)
+    if accuracy is not None:
+        logging.info(
+            "Namer: %.3f of %d validation cells got their type.",
+            accuracy,
+            len(validation.own),
+        )
+    return model, accuracy
+
+
+def probabilities_of(model: tf_keras.Model, cut: np.ndarray) -> np.ndarray:
+    """Names (N, 64, 64, 2) uint8 crops: (N, K) float32 probabilities."""
+    parts = [
+        tf.nn.softmax(model(normalise(cut[i : i + _CROPS_A_CALL]))["logits"]).numpy()
+        for i in range(0, len(cut), _CROPS_A_CALL)
+    ]
+    return np.concatenate(parts or [np.zeros((0, model.output["logits"].shape[1]))])
+
+
+def normalise(cut):
+    """Brings crops of uint8 to [0, 1], float32."""
+    return tf.cast(cut, tf.float32) / 255
+
+
+def _is_finished(folder: pathlib.Path, wanted: NamerTraining) -> bool:
+    path = folder / RECORD_FILE
+    if not path.exists():
+        return False
+    found = NamerTraining.read(path)
+    told = ("dataset_fingerprint", "type_names", "grayscale")
+    return all(getattr(found, name) == getattr(wanted, name) for name in told)
+
+
+def _fields(task: config.CellMaskRCNNTask, split: str) -> Iterable[Field]:
+    data = task.validation_data.replace(
+        tfds_name=task.train_data.tfds_name,
+        tfds_data_dir=task.train_data.tfds_data_dir,
+        tfds_split=split,
+        cache=False,
+    )
+    for example in reading.fields_of(data):
+        yield Field(
+            reading.decode(example)[0].numpy(),
+            reading.cells_of(example, task.type_names),
+            float(example["pixel_size_um"]),
+        )
+
+
+def _dataset(examples: batches.Examples, seed: int) -> tf.data.Dataset:
+    size = crops.CROP_PX
+    return tf.data.Dataset.from_generator(
+        lambda: batches.draw_batches(examples, seed),
+        output_signature=(
+            tf.TensorSpec([None, size, size, 2], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+        ),
+    ).prefetch(2)
+
+
+def _make_step(model: tf_keras.Model, steps: int):
+    """Makes the function of a training step, which returns the loss."""
+    warm_up = min(_WARM_UP_STEPS, steps // 10)
+    rate = tf_keras.optimizers.schedules.CosineDecay(
+        0.0 if warm_up else _RATE,
+        max(1, steps - warm_up),
+        warmup_target=_RATE if warm_up else None,
+        warmup_steps=warm_up,
+    )
+    optimizer = tf_keras.optimizers.Adam(rate, global_clipnorm=5.0)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(seen, types):
+        with tf.GradientTape() as tape:
+            logits = model(seen, training=True)["logits"]
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(types, logits)
+            )
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(
+            zip(gradients, model.trainable_variables, strict=True)
+        )
+        return loss
+
+    return step
+
+
+def _accuracy(model: tf_keras.Model, examples: batches.Examples) -> float:
+    windows = examples.windows
+    cut = [
+        crops.cut(window, centre)
+        for window, centre in zip(windows.pixels, windows.centres, strict=True)
+    ]
+    seen = crops.scale_nuclei(np.stack(cut), windows.levels)
+    called = probabilities_of(model, seen).argmax(axis=1)
+    return float((called == examples.type_ids).mean())

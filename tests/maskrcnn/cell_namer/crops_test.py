@@ -1,0 +1,93 @@
+"""Tests of cellclass_tf.maskrcnn.cell_namer.crops."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.maskrcnn.cell_namer import crops
+
+
+def field(size=200, nuclei=((100, 80),), brightness=150):
+    """Draws cells of 40 px with nuclei of 20 px that lie 6 px below their middles."""
+    image = np.zeros((size, size, 3), np.uint8)
+    image[..., 1], image[..., 2] = 100, 10
+    labels = np.zeros((size, size), np.int32)
+    rows, columns = np.mgrid[:size, :size]
+    for number, (row, column) in enumerate(nuclei, start=1):
+        labels[np.hypot(rows - row + 6, columns - column) < 20] = number
+        image[np.hypot(rows - row, columns - column) < 10, 2] = brightness
+    return image, labels
+
+
+def test_a_crop_is_centred_on_the_nucleus_at_the_images_pixels():
+    image, labels = field()
+    (crop,) = crops.crops_of(image, labels)
+    assert crop.shape == (64, 64, 2) and crop.dtype == np.uint8
+    rows, columns = np.nonzero(crop[..., 1] > 60)
+    assert abs(rows.mean() - 31.5) <= 0.75 and abs(columns.mean() - 31.5) <= 0.75
+    assert 18 <= np.ptp(rows) + 1 <= 20
+
+
+def test_nuclei_are_as_bright_in_every_dish_and_outline():
+    for brightness in (60, 150, 250):
+        image, labels = field(brightness=brightness)
+        nucleus = np.where(image[..., 2] == brightness, labels, 0)
+        for outlines in (labels, nucleus):
+            (crop,) = crops.crops_of(image, outlines)
+            assert crop[32, 32, 1] == pytest.approx(0.45 * 255, abs=2)
+            assert crop[2, 2, 1] == 0
+
+
+def test_cytoplasm_is_shown_around_the_median_of_the_field():
+    image, labels = field()
+    rng = np.random.default_rng(0)
+    blocks = np.kron(rng.normal(100, 10, (50, 50)), np.ones((4, 4)))
+    image[..., 1] = np.clip(blocks, 0, 255)
+    seen = crops.crops_of(image, labels)[0, ..., 0] / 255
+    assert np.median(seen) == pytest.approx(0.5, abs=0.02)
+    # Ten standard deviations fill the range; what is between two pixels is smoother.
+    assert np.std(seen) == pytest.approx(0.09, abs=0.02)
+    # Cells are rare and bright in many fluorescence images.
+    image[..., 1] = np.where(labels > 0, 180, 4)
+    seen = crops.crops_of(image, labels)[0, ..., 0] / 255
+    assert seen[32, 32] > 0.9 and seen[2, 2] == pytest.approx(0.5, abs=0.01)
+
+
+def test_wide_cells_are_shown_smaller_and_none_is_enlarged():
+    assert crops.scale_for(140.0) == 0.5
+    assert crops.scale_for(20.0) == crops.scale_for(70.0) == 1.0
+    image, labels = field()
+    (crop,) = crops.crops_of(image, labels, zoom=0.5)
+    rows, columns = np.nonzero(crop[..., 1] > 60)
+    assert np.ptp(rows) + 1 in (9, 10, 11)
+    assert abs(rows.mean() - 31.5) <= 1 and abs(columns.mean() - 31.5) <= 1
+
+
+def test_a_field_without_cells_has_no_crops():
+    image, labels = field(nuclei=())
+    assert crops.crops_of(image, labels).shape == (0, 64, 64, 2)
+
+
+def test_cells_at_the_border_of_one_pixel_and_without_a_nucleus_have_crops():
+    image, labels = field(nuclei=((3, 3), (100, 199)))
+    labels[150, 20] = 3
+    labels[160:190, 100:130] = 4
+    found = crops.crops_of(image, labels)
+    assert found.shape == (4, 64, 64, 2)
+    assert (found[:2, 32, 32, 1] > 100).all()
+    for zoom in (0.3, 0.01):
+        assert crops.crops_of(image, labels, zoom=zoom).shape == (4, 64, 64, 2)
+    # An image that is smaller than a crop.
+    assert crops.crops_of(image[:20, :9], labels[:20, :9]).shape == (1, 64, 64, 2)
+
+
+def test_without_nuclei_crops_show_the_cytoplasm_alone():
+    image, labels = field()
+    (crop,) = crops.crops_of(image, labels, grayscale=True)
+    assert not crop[..., 1].any() and crop[..., 0].any()
+
+
+def test_thousands_of_cells_have_crops():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (710, 710, 3)).astype(np.uint8)
+    labels = np.kron(np.arange(1, 5042).reshape(71, 71), np.ones((10, 10), int))
+    assert crops.crops_of(image, labels).shape == (5041, 64, 64, 2)

@@ -1,0 +1,89 @@
+"""Tests of cellclass_tf.maskrcnn.cell_namer.training."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.maskrcnn.cell_namer import batches, crops, network, training
+
+TYPES = ("even", "grainy")
+
+
+def textured(cell_type, seed, size=128):
+    """Draws nuclei that are even, or have grains."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:size, :size]
+    image = np.full((size, size, 3), (0, 100, 10), np.uint8)
+    labels = np.zeros((size, size), np.int32)
+    grains = 90 * (rows // 3 % 2 ^ columns // 3 % 2) if cell_type == "grainy" else 45
+    middles = [(row, column) for row in (32, 96) for column in (32, 96)]
+    for number, (row, column) in enumerate(middles, start=1):
+        inside = np.hypot(rows - row, columns - column) < rng.uniform(10, 14)
+        labels[inside] = number
+        image[..., 2] = np.where(inside, 120 + grains, image[..., 2])
+    return training.Field(image, Cells.from_labels(labels, TYPES, cell_type), 0.0)
+
+
+@pytest.fixture
+def record():
+    return training.NamerTraining(TYPES, 1.0, False, steps=40, seed=0)
+
+
+def test_two_textures_are_told_apart_after_a_few_steps(record, monkeypatch):
+    monkeypatch.setattr(batches.draw_batches, "__defaults__", (16,))
+    monkeypatch.setattr(batches, "_COMPOSED_SHARE", 0)
+    monkeypatch.setattr(network, "_FILTERS", (16, 32))
+    given = training.gather([textured(name, n) for n, name in enumerate(TYPES)], record)
+    model, accuracy = training.fit(given, record)
+    assert accuracy is None
+    for seed, name in ((7, "even"), (8, "grainy")):
+        field = textured(name, seed)
+        cut = crops.crops_of(field.image, field.cells.labels)
+        found = training.probabilities_of(model, cut)
+        assert (found.argmax(axis=1) == TYPES.index(name)).all()
+
+
+def test_more_cells_than_there_is_room_for_are_thinned_out_by_type(record):
+    fields = [textured("even", n) for n in range(5)] + [textured("grainy", 9)]
+    given = training.gather(fields, record, most=10)
+    assert np.bincount(given.type_ids).tolist() == [5, 4]
+    border = (batches.WINDOW_PX - 1) // 2
+    assert (given.windows.labels[:, border, border] == given.own).all()
+
+
+def test_cells_of_unknown_type_are_left_out(record):
+    field = textured("even", 0)
+    ids = np.int32([0, 1, 0, 2])
+    field = dataclasses.replace(
+        field, cells=dataclasses.replace(field.cells, type_ids=ids)
+    )
+    given = training.gather([field], record)
+    assert given.own.tolist() == [2, 4] and given.type_ids.tolist() == [0, 1]
+
+
+def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path):
+    assert training.load(tmp_path) is None
+    task.namer_steps = 1
+    training.train(tmp_path, task)
+    model, record = training.load(tmp_path)
+    assert record.type_names == ("HEK", "N2a") and record.cells > 4
+    assert 0 <= record.validation_accuracy <= 1
+    written = tmp_path / training.FOLDER / training.RECORD_FILE
+    before = written.stat().st_mtime_ns
+    training.train(tmp_path, task)
+    assert written.stat().st_mtime_ns == before
+    cut = np.zeros((2, 64, 64, 2), np.uint8)
+    assert training.probabilities_of(model, cut).shape == (2, 2)
+    # Of another dataset it is trained anew.
+    (dataclasses.replace(record, dataset_fingerprint="another")).write(written)
+    assert not training._is_finished(tmp_path / training.FOLDER, record)
+
+
+def test_a_record_that_is_broken_is_named(tmp_path):
+    (tmp_path / training.FOLDER).mkdir()
+    (tmp_path / training.FOLDER / training.RECORD_FILE).write_text("{}")
+    with pytest.raises(cc.InputError, match="namer.json.*Train again"):
+        training.load(tmp_path)
