@@ -101,6 +101,8 @@ def demo(
             mode="train",
             steps=steps,
             precision=precision,
+            # Drawn cells are told apart without it, and it would take minutes.
+            namer=False,
         )
     with _stage("export", seconds):
         export.export(EXPERIMENT, output / "training", model)
