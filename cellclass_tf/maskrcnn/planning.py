@@ -65,7 +65,6 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
             [crop, crop, 3],
             f"{said}: a crop shows about {crop / diameter:.0f} side by side",
         ),
-        Choice("task.model.roi_sampler.num_sampled_rois", 128 if few else 64, said),
         Choice("task.model.mask_sampler.num_sampled_masks", 12 if few else 8, said),
         Choice("trainer.train_steps", 1200 if few else 600, said),
         Choice(_RATE, 0.005 if few else 0.007, said),
@@ -73,7 +72,7 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
         Choice("task.train_data.parser.aug_scale_max", scales[1], said),
         Choice(
             "task.train_data.composed_share",
-            0.3 if mixed_fields == 0 else 0.6,
+            0.1 if mixed_fields == 0 else 0.6,
             "whether there are mixed fields is not known"
             if mixed_fields is None
             else f"the study has {mixed_fields or 'no'} mixed fields",
