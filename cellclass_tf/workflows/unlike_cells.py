@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.drawing import caption, picture
+from cellclass_tf.drawing import caption
 from cellclass_tf.maskrcnn import familiarity
 
 _SHOWN_CELLS, _NEAREST = 6, 3
 _ENLARGED = 3
 _GAP_PX = 12
+_GAMMA = 0.6
 
 
 def draw(
@@ -32,7 +33,8 @@ def draw(
       name: of the field.
 
     Returns:
-      (H', W', 3) uint8; all cells in the same contrast, cytoplasm green and nuclei blue.
+      (H', W', 3) uint8; each cell in the middle, all in the same contrast, cytoplasm
+      green and nuclei blue.
     """
     from PIL import Image, ImageDraw
 
@@ -62,7 +64,8 @@ def draw(
         for column, (planes, text) in enumerate(panels):
             left = _GAP_PX + column * step + (_GAP_PX if column else 0)
             merged = np.concatenate([np.zeros_like(planes[..., :1]), planes], axis=-1)
-            pixels = picture.brighten(merged)
+            # The same for all, so that brightness can be compared.
+            pixels = np.round(255 * (merged / 255) ** _GAMMA).astype(np.uint8)
             pixels = pixels.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
             canvas.paste(Image.fromarray(pixels), (left, top))
             pen.text(
