@@ -64,7 +64,8 @@ def test_cells_of_unknown_type_are_left_out(record):
     assert given.own.tolist() == [2, 4] and given.type_ids.tolist() == [0, 1]
 
 
-def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path):
+def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "_FILTERS", (8,))
     assert training.load(tmp_path) is None
     task.namer_steps = 1
     training.train(tmp_path, task)
