@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zipfile
 
 import numpy as np
 
@@ -35,7 +36,9 @@ _NUMBERS = ("limit", "field_limit", "outside_limit")
 PICTURE_PX = 48
 _MOST_EXAMPLES = 400
 # A file of more than this was not written here.
-_MOST_NUMBERS = 1 << 24
+_MOST_BYTES = 1 << 26
+# Nuclei are counted where a cell is about so wide, or a field without cells.
+_COUNTED_CELL_PX, _COUNTED_FIELD_PX = 20, 2048
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,6 +173,12 @@ class Familiarity:
         """
         names = [field.name for field in dataclasses.fields(cls)]
         try:
+            # Before anything is unpacked.
+            with zipfile.ZipFile(path) as packed:
+                if sum(part.file_size for part in packed.infolist()) > _MOST_BYTES:
+                    raise InputError(
+                        _refusal(path, f"it holds over {_MOST_BYTES} bytes")
+                    )
             with np.load(path, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in names}
             for name in _NUMBERS:
@@ -177,8 +186,7 @@ class Familiarity:
             read = cls(**found | {name: float(found[name][0]) for name in _NUMBERS})
             features = read.mean.shape[0]
             fits = (
-                sum(values.size for values in found.values()) < _MOST_NUMBERS
-                and read.whitening.shape == (features, features)
+                read.whitening.shape == (features, features)
                 and read.features.shape[1:] == (features,)
                 and read.pictures.shape
                 == (len(read.features), PICTURE_PX, PICTURE_PX, 2)
@@ -187,7 +195,12 @@ class Familiarity:
                 and read.lights.shape == (2, 2)
                 and all(np.isfinite(found[name]).all() for name in _NUMBERS)
             )
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except InputError:
+            raise
+        except (
+            *(OSError, ValueError, KeyError, TypeError, IndexError),
+            zipfile.BadZipFile,
+        ) as error:
             raise InputError(
                 _refusal(path, f"{type(error).__name__}: {error}")
             ) from error
@@ -326,9 +339,16 @@ def _count_nuclei(
     channel: np.ndarray, inside: np.ndarray, cells: Cells
 ) -> tuple[int, int]:
     """Nuclei of which no cell covers half, and all nuclei, by Otsu's threshold."""
+    from PIL import Image
     from scipy import ndimage
     from skimage import filters
 
+    wide = max(channel.shape) / _COUNTED_FIELD_PX
+    if len(cells):
+        wide = float(np.median(cells.diameters_px)) / _COUNTED_CELL_PX
+    step = max(1, int(wide))
+    channel = np.asarray(Image.fromarray(channel).reduce(step))
+    inside = inside[::step, ::step]
     smooth = ndimage.gaussian_filter(channel.astype(np.float32), 1)
     if smooth.max() - smooth.min() < 1:
         return 0, 0
@@ -338,7 +358,9 @@ def _count_nuclei(
     blobs, count = ndimage.label(smooth > limit)
     areas = np.bincount(blobs.ravel(), minlength=count + 1)[1:]
     covered = np.bincount(blobs[inside], minlength=count + 1)[1:]
-    typical = np.median(cells.areas_px) if len(cells) else np.median(areas)
+    typical = np.median(areas)
+    if len(cells):
+        typical = np.median(cells.areas_px) / step**2
     real = areas >= _SMALLEST_NUCLEUS * typical
     return int((real & (2 * covered < areas)).sum()), int(real.sum())
 

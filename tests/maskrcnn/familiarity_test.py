@@ -71,6 +71,15 @@ def test_nuclei_that_no_cell_covers_are_told(known):
     assert none.reasons == ("12 of 12 nuclei lie outside the outlined cells",)
 
 
+def test_nuclei_of_a_large_scan_are_counted_in_a_reduced_one(known):
+    image, cells = field(50, size=38)
+    large = image.repeat(6, axis=0).repeat(6, axis=1)
+    labels = cells.kept(np.arange(12) < 5).labels.repeat(6, axis=0).repeat(6, axis=1)
+    some = dataclasses.replace(cells.kept(np.arange(12) < 5), labels=labels)
+    look = familiarity.Look.of(large, some, 1 / 6)
+    assert (look.nuclei_outside, look.nuclei) == (7, 12)
+
+
 def test_an_empty_field_is_no_stranger(known):
     image, cells = field(50)
     nothing = cells.kept(np.zeros(12, bool))
@@ -118,6 +127,10 @@ def test_it_is_read_as_it_was_written_and_nothing_else_is(known, tmp_path):
     dataclasses.replace(known, whitening=np.eye(5)).write(path)
     with pytest.raises(InputError, match="do not go together"):
         familiarity.Familiarity.read(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(familiarity, "_MOST_BYTES", 1000)
+        with pytest.raises(InputError, match="it holds over 1000 bytes"):
+            familiarity.Familiarity.read(path)
     path.write_bytes(b"no archive")
     with pytest.raises(InputError, match="Export the model again"):
         familiarity.Familiarity.read(path)
