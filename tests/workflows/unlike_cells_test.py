@@ -81,6 +81,8 @@ def test_shares_of_fields_that_the_model_does_not_know_are_withheld(model, tmp_p
     assert told["share"] is None and told["corrected"] is None and told["cells"] == 192
     page = (out / "report.html").read_text()
     assert "No shares are told" in page and "mixed/1" in page
+    # Of the fields that it knows a share each is told.
+    assert page.count("100.0 %") == 2
     # Whoever wants them all the same gets them.
     cc.report(out, answer_anyway=True)
     estimate = json.loads((out / "mixture.json").read_text())["estimates"][0]
