@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cellclass_tf.core.study import ImageRow
+from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import masks
 
@@ -42,13 +43,16 @@ class OutlineFiles:
         source: str | os.PathLike,
         rows: Sequence[ImageRow],
         *,
+        chosen: Sequence[ImageRow] = (),
         label_components: bool = False,
     ):
         """Finds the labels of images.
 
         Args:
           source: the folder.
-          rows: of the images.
+          rows: of all images of the study.
+          chosen: of those that are asked for. A file outside of the types' folders, whose
+            name two images have, is that of the one that is asked for.
           label_components: as in `masks.import_masks`.
 
         Raises:
@@ -59,12 +63,26 @@ class OutlineFiles:
         listed, found = masks.find_labels(self._source)
         matches = masks.match_labels(rows, self._source, found, False, label_components)
         self._by_image = {c.row.image: c for c in matches if c.row is not None}
-        strangers = [c.name for c in matches if c.row is None]
+        strangers = {c.name: None for c in matches if c.row is None}
+        missing = [row for row in chosen if row.image not in self._by_image]
+        types = {row.cell_type for row in rows}
+        apart = [
+            files
+            for files in found
+            if self._name_of(files) in strangers
+            and not types & set(map(type_name, files.folders))
+        ]
+        for match in masks.match_labels(
+            missing, self._source, apart, False, label_components
+        ):
+            if match.row is not None:
+                self._by_image[match.row.image] = match
+                strangers.pop(self._name_of(match.source), None)
         self.notes = tuple(listed.notes)
         if strangers:
-            self.notes += (
-                f"label images of no image here: {len(strangers)}, such as {strangers[0]}",
-            )
+            first = next(iter(strangers))
+            told = f"label images of no image here: {len(strangers)}, such as {first}"
+            self.notes += (told,)
 
     def version(self, row: ImageRow) -> list:
         """What tells that the labels of a field have changed, as JSON has it.
@@ -84,6 +102,9 @@ class OutlineFiles:
         labels, notes = masks.read_outlines(files, self._label_components)
         sha256 = masks.sha256_of(files.paths)
         return Outlines(labels, str(files.paths[0]), sha256, notes)
+
+    def _name_of(self, files: masks.LabelFiles) -> str:
+        return files.paths[0].relative_to(self._source).as_posix()
 
     def _of(self, row: ImageRow):
         found = self._by_image.get(row.image)

@@ -87,7 +87,10 @@ def make_outlining(
                 f"{', '.join(by_name.NAMES)} or a folder of label images."
             )
         files = OutlineFiles(
-            outlines, chosen.study.rows(), label_components=label_components
+            outlines,
+            chosen.study.rows(),
+            chosen=[field.row for field in chosen.fields],
+            label_components=label_components,
         )
         record = OutlinesRecord(BY_FILES, paths.recorded_path(outlines))
         measured, notes = _measured(metadata, record)

@@ -56,6 +56,20 @@ def test_a_field_without_labels_and_one_with_two_say_so(folder):
         OutlineFiles(folder, ROWS).read(ROWS[2])
 
 
+def test_a_name_of_two_images_means_the_one_that_is_asked_for(tmp_path):
+    both = [ImageRow("HEK/b.png", "HEK"), ImageRow("mixed/b.png", "mixed")]
+    png.write_png(tmp_path / "b.png", labels(1, 2))
+    files = OutlineFiles(tmp_path, both, chosen=both[1:])
+    assert files.read(both[1]).labels.max() == 2 and len(files.notes) == 1
+    # Without a wish nobody knows; and in the folder of a type it is that one's.
+    with pytest.raises(InputError, match="expected a label image of mixed/b.png"):
+        OutlineFiles(tmp_path, both, chosen=both).read(both[1])
+    (tmp_path / "HEK").mkdir()
+    (tmp_path / "b.png").rename(tmp_path / "HEK" / "b.png")
+    with pytest.raises(InputError, match="expected a label image of mixed/b.png"):
+        OutlineFiles(tmp_path, both, chosen=both[1:]).read(both[1])
+
+
 def test_labels_that_were_changed_have_another_version(folder):
     before = OutlineFiles(folder, ROWS).version(ROWS[0])
     assert OutlineFiles(folder, ROWS).version(ROWS[0]) == before
