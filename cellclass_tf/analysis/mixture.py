@@ -17,7 +17,7 @@ from cellclass_tf.storage import csv_json, ledger, lock
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
-# Of more unlike fields than this no share is told.
+# Where a larger part of the fields is unlike the training fields, shares are withheld.
 MOST_UNLIKE = 0.1
 
 
@@ -85,11 +85,12 @@ def mixture(
         "level": shares.LEVEL,
         "width": width,
         "estimates": [
-            _withheld(estimate, part, unlike)
+            _withheld(
+                _estimate(name, part, names, held_out, wanted, width, seed),
+                part,
+                unlike,
+            )
             for name, part in tables.items()
-            for estimate in [
-                _estimate(name, part, names, held_out, wanted, width, seed)
-            ]
         ],
         "confusion": None if held_out is None else _named(held_out.sum(0), names),
         "confusion_fields": 0 if held_out is None else len(held_out),
@@ -145,6 +146,11 @@ def _estimate(
     }
 
 
+def too_many_unlike(unlike: Sequence[bool]) -> bool:
+    """Whether the shares of fields are withheld, of which some are unlike those known."""
+    return sum(unlike) > MOST_UNLIKE * len(unlike)
+
+
 def _withheld(
     estimate: dict[str, Any],
     rows: Sequence[Mapping[str, str]],
@@ -152,15 +158,14 @@ def _withheld(
 ) -> dict[str, Any]:
     """Takes the shares out of an estimate whose fields the model does not know."""
     compared = [unlike[row["image"]] for row in rows if row["image"] in unlike]
-    strange = sum(compared)
-    if strange <= MOST_UNLIKE * len(compared):
+    if not too_many_unlike(compared):
         return estimate | {"withheld": ""}
     types = {
         name: {key: None for key in told} | {"cells": told["cells"]}
         for name, told in estimate["types"].items()
     }
     why = (
-        f"{strange} of {len(compared)} fields do not resemble the fields that the model "
+        f"{sum(compared)} of {len(compared)} fields do not resemble the fields that the model "
         "was trained on"
     )
     return estimate | {"withheld": why, "types": types}

@@ -309,8 +309,8 @@ def _told_of_unlike(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
         f"{len(unlike)} of {len(record.images)} fields do not resemble the training "
         f"fields: {shown}{more}."
     )
-    share = len(unlike) / sum(image.compared for image in record.images)
-    if share > mixture.MOST_UNLIKE and not answer_anyway:
+    compared = [bool(image.unlike) for image in record.images if image.compared]
+    if mixture.too_many_unlike(compared) and not answer_anyway:
         told += " Their shares are withheld; see report.html, or use --answer_anyway."
     return (told,)
 
