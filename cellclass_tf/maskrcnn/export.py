@@ -20,7 +20,6 @@ import cellclass_tf
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import (
-    BY_DETECTOR,
     METADATA_FILE,
     OF_DATASET,
     ModelMetadata,
@@ -234,7 +233,6 @@ def _calibrate(
     if model.metadata.namer is not None:
         namer = _choose_naming(model, held_out())
         model.metadata = dataclasses.replace(model.metadata, namer=namer)
-        model.metadata.write(folder / METADATA_FILE)
     _familiarize(model, folder, task_config, dataset)
     calibrator = calibration.Calibrator(model.type_names)
     named = [[] for _ in range(1 + len(annotators))]
@@ -318,14 +316,12 @@ def _choose_naming(
     gains of either channel, too.
     """
     namer = model.metadata.namer
-    alone = dataclasses.replace(namer, named_by=BY_DETECTOR)
-    model.metadata = dataclasses.replace(model.metadata, namer=alone)
     named = []
     for image, true, pixel_size_um, _ in itertools.islice(fields, _MOST_TRIED):
         size, known = {"pixel_size_um": pixel_size_um}, true.type_ids > 0
         for gains in _GAINS:
             seen = np.clip(image * np.float32((1, *gains)), 0, 255).astype(np.uint8)
-            by_detector = model.name_uncalibrated(seen, true.labels, **size)
+            by_detector = model.name_by_detector(seen, true.labels, **size)
             by_namer = model.namer_probabilities(seen, true.labels, **size)
             named.append(
                 (
@@ -362,7 +358,8 @@ def _familiarize(
         for image, true, pixel_size_um, group in itertools.islice(
             fields, _MOST_LOOKED_AT
         ):
-            cells = model.name_uncalibrated(
+            # Features are the detector's.
+            cells = model.name_by_detector(
                 image, true.labels, pixel_size_um=pixel_size_um
             )
             cells = dataclasses.replace(cells, type_ids=true.type_ids)

@@ -198,6 +198,20 @@ class Predictor:
         pixel_size_um: float | None = None,
     ) -> Cells:
         """Names all cells in given outlines, with the networks' own probabilities."""
+        cells = self.name_by_detector(
+            image, labels, sure=sure, pixel_size_um=pixel_size_um
+        )
+        return self.with_namer(image, cells, pixel_size_um=pixel_size_um)
+
+    def name_by_detector(
+        self,
+        image: np.ndarray,
+        labels: np.ndarray,
+        *,
+        sure: np.ndarray | None = None,
+        pixel_size_um: float | None = None,
+    ) -> Cells:
+        """The same without a namer, whether the model has one or not."""
         self._check(image)
         labels = np.asarray(labels)
         is_whole = labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
@@ -215,14 +229,13 @@ class Predictor:
         if sure is not None:
             scores = np.sqrt(scores * sure).astype(np.float32)
         ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
-        cells = dataclasses.replace(
+        return dataclasses.replace(
             cells,
             type_ids=ids,
             scores=scores,
             probabilities=probabilities,
             features=found["features"],
         )
-        return self.with_namer(image, cells, pixel_size_um=pixel_size_um)
 
     def with_namer(
         self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
