@@ -12,4 +12,4 @@ MEASUREMENT = 3
 # Fields that `simulate` draws; a study that was drawn in another way is drawn again.
 SIMULATION = 2
 # What `dataset` finds when it checks a field.
-FIELD_CHECK = 3
+FIELD_CHECK = 4

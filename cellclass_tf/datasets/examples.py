@@ -18,9 +18,11 @@ from cellclass_tf import batch, versions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import LIKENESS, REJECTED, SPLIT
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
 from cellclass_tf.splits import assignment, near_duplicates
+from cellclass_tf.splits.assignment import UNTYPED
 from cellclass_tf.storage import atomic, digests, png
 
 MOST_CELLS = np.iinfo(np.uint16).max
@@ -32,7 +34,7 @@ class Checked:
     """What of a study can be a dataset.
 
     Attributes:
-      rows: of the images that can be examples, with their splits.
+      rows: of the images that can be examples, with their splits in images.csv.
       seen: rows of all images, as they were read.
       contents: of the dataset that they make.
       outcome: of checking the images; those that cannot be used are its failures.
@@ -51,9 +53,10 @@ class Checked:
 def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> Checked:
     """Finds the images that can be examples and gives them splits.
 
-    Rejected images, images without cells files and mixed images in which the type of a
-    cell is not known stay out, and are counted in the log. So do those that are broken
-    or do not fit to their cells, and labels without an image: these are failures.
+    Rejected images and images without cells files stay out, and are counted in the log.
+    Those with a cell whose type is not known are of the split `untyped`, or stay out if
+    they belong to a group that is tested on. Images that are broken or do not fit to
+    their cells, and labels without an image, are failures.
     A file that has not changed since it was last checked is not read again.
 
     Raises:
@@ -77,27 +80,31 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     )
     outcome.failures.update(failures)
     outcome.failures.update(_labels_without_images(study, every))
-    usable = [row for row in rows if _is_usable(outcome, row)]
-    if not usable:
+    typed = [row for row in rows if _has_types(outcome, row, known=True)]
+    if not typed:
         reasons = "".join(f"\n  {reason}" for reason in outcome.failures.values())
         raise InputError(
             f"{study.root}: no annotated images ({len(rows)} images, {len(annotated)} "
-            "with cells, none of them usable). Run `cellclass annotate` or `cellclass "
+            "with cells, none of them with types). Run `cellclass annotate` or `cellclass "
             f"import` first.{reasons}"
         )
-    broken = sum(row.image in outcome.failures for row in annotated)
+    now = [_as_it_is(row, outcome) for row in rows]
+    with_cells = _images_with_cells(typed, outcome)
+    chosen = assignment.splits_of(now, with_cells, study.manifest_path)
+    untyped = [row for row in rows if _has_types(outcome, row, known=False)]
+    outlined = assignment.outlines_to_learn(
+        now, chosen, with_cells, {row.image for row in untyped}
+    )
     logging.info(
-        "%s: %d images, %d not annotated, %d broken, %d with cells of unknown type.",
+        "%s: %d images, %d not annotated, %d broken, %d of which only outlines are "
+        "learned, since the types of cells are unknown, %d without types in groups that "
+        "are tested on.",
         study.root,
         len(rows),
         len(rows) - len(annotated),
-        broken,
-        len(annotated) - len(usable) - broken,
-    )
-    chosen = assignment.splits_of(
-        [_as_it_is(row, outcome) for row in rows],
-        _images_with_cells(usable, outcome),
-        study.manifest_path,
+        sum(row.image in outcome.failures for row in annotated),
+        len(outlined),
+        len(untyped) - len(outlined),
     )
     usable = [
         dataclasses.replace(
@@ -106,11 +113,17 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
             split=chosen[row.image] or "train",
             scene_hash=outcome.results[row.image]["scene_hash"],
         )
-        for row in usable
+        for row in rows
+        if _has_types(outcome, row, known=True) or row.image in outlined
     ]
+    fields = {
+        row.image: _field(study, row, outcome.results[row.image]) for row in usable
+    }
+    for image in outlined:
+        fields[image] = dataclasses.replace(fields[image], split=UNTYPED)
     contents = Contents(
         study.cell_types,
-        {row.image: _field(study, row, outcome.results[row.image]) for row in usable},
+        fields,
         {row.image: ", ".join(row.reasons) for row in every if row.reasons},
     )
     return Checked(usable, every, contents, outcome)
@@ -130,7 +143,7 @@ def refuse_gaps(
     for field in contents.fields.values():
         if (
             field.culture != MIXED
-            and field.split != MIXED
+            and field.split not in (MIXED, UNTYPED)
             and sum(field.cells.values())
         ):
             groups[field.culture].add(field.group)
@@ -244,7 +257,7 @@ def example(
 
     Args:
       image_png: the merged image, (H, W, 3) uint8, as a PNG.
-      cells: in it, all of known type.
+      cells: in it.
       name: TYPE/NAME.png.
       culture: the type of a pure culture, or 'mixed'.
       group: acquisition group.
@@ -253,8 +266,8 @@ def example(
 
     Returns:
       image and labels, files of PNGs, (H, W, 3) uint8 and (H, W, 1) uint16; cells: for
-      cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the image, type and area
-      in pixels; image_name, culture, group, sources; pixel_size_um, 0 if unknown.
+      cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the image, type (-1 where it
+      is unknown) and area in pixels; image_name, culture, group, sources; pixel_size_um, 0 if unknown.
     """
     import tensorflow_datasets as tfds
 
@@ -265,7 +278,11 @@ def example(
         "image": io.BytesIO(image_png),
         "labels": io.BytesIO(png.encode_png(cells.labels.astype(np.uint16), runs=True)),
         "cells": [
-            {"box": tfds.features.BBox(*box), "type": cell_type, "area_px": int(area)}
+            {
+                "box": tfds.features.BBox(*box),
+                "type": -1 if cell_type == UNKNOWN else cell_type,
+                "area_px": int(area),
+            }
             for box, cell_type, area in zip(
                 boxes.tolist(), cells.cell_types, cells.areas_px, strict=True
             )
@@ -305,7 +322,7 @@ class _Check:
         names = ("image_sha256", "cells_sha256", "types_sha256")
         return {
             "scene_hash": near_duplicates.scene_hash(image),
-            "usable": bool((cells.type_ids > 0).all()),
+            "typed": bool((cells.type_ids > 0).all()),
             "cells": dict(collections.Counter(cells.cell_types)),
             **dict(zip(names, _sha256_of_files(self.study, row), strict=True)),
         }
@@ -366,8 +383,9 @@ def _images_with_cells(usable: Iterable[ImageRow], outcome: batch.Outcome) -> se
     }
 
 
-def _is_usable(outcome: batch.Outcome, row: ImageRow) -> bool:
-    return outcome.results.get(row.image, {}).get("usable", False)
+def _has_types(outcome: batch.Outcome, row: ImageRow, *, known: bool) -> bool:
+    """Whether an image could be read, and the types of its cells are known, or not."""
+    return outcome.results.get(row.image, {}).get("typed") is known
 
 
 def _field(study: Study, row: ImageRow, found: dict[str, Any]) -> FieldFacts:

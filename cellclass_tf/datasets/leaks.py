@@ -16,9 +16,10 @@ from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.core.study import MIXED
+from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
 from cellclass_tf.splits import near_duplicates
-from cellclass_tf.splits.assignment import COMPOSED
+from cellclass_tf.splits.assignment import COMPOSED, UNTYPED
 
 # Splits whose fields may be made into composed ones, which are tested on.
 _HELD_OUT = ("validation", "test")
@@ -208,7 +209,8 @@ def _field(
     """Keeps of a record what is compared; adds what is wrong with it to `damage`."""
     features, image = builder.info.features, example["image"]
     name = example["image_name"].decode()
-    faults = _faults(example, len(features["cells"]["type"].names))
+    least = -1 if split == UNTYPED else 0
+    faults = _faults(example, least, len(features["cells"]["type"].names))
     damage += [
         f"Split {split}, {name}: {fault}. Prepare the dataset again with `cellclass "
         "dataset`."
@@ -227,7 +229,9 @@ def _field(
     return _RecordedField(
         row,
         tuple(source.decode() for source in example.get("sources", ())),
-        collections.Counter(_name_of(types, n) for n in example["cells"]["type"]),
+        collections.Counter(
+            UNKNOWN if n == -1 else _name_of(types, n) for n in example["cells"]["type"]
+        ),
     )
 
 
@@ -235,13 +239,13 @@ def _name_of(names: Sequence[str], number: int) -> str:
     return names[number] if 0 <= number < len(names) else f"class {number}"
 
 
-def _faults(example: dict[str, Any], types: int) -> Iterator[str]:
+def _faults(example: dict[str, Any], least: int, types: int) -> Iterator[str]:
     labels, cells = example["labels"][..., 0], example["cells"]
     if labels.shape != example["image"].shape[:2]:
         yield f"the image has {example['image'].shape[:2]} px, its labels {labels.shape}"
-    strange = sorted({int(n) for n in cells["type"] if not 0 <= n < types})
+    strange = sorted({int(n) for n in cells["type"] if not least <= n < types})
     if strange:
-        yield f"cells have the types {strange}, but there are only 0 to {types - 1}"
+        yield f"cells have the types {strange}, but there are only {least} to {types - 1}"
     areas = np.bincount(labels.ravel(), minlength=1)[1:]
     if len(areas) != len(cells["area_px"]):
         yield f"{len(cells['area_px'])} cells, but {len(areas)} in the label image"
@@ -264,11 +268,17 @@ def _wrong_boxes(labels: np.ndarray, boxes: np.ndarray) -> Iterator[str]:
         yield f"cell {cell + 1} has another box than in the label image"
 
 
+def _role(split: str) -> str:
+    """The split, or `train` of both that are trained on."""
+    return "train" if split == UNTYPED else split
+
+
 def _groups_in_two_splits(fields: Sequence[_RecordedField]) -> Iterator[str]:
     by_group = collections.defaultdict(lambda: collections.defaultdict(list))
     for field in fields:
         if not field.sources and field.row.split != COMPOSED:
-            by_group[field.row.group][field.row.split].append(field.row.image)
+            split = _role(field.row.split)
+            by_group[field.row.group][split].append(field.row.image)
     for group, by_split in sorted(by_group.items()):
         if len(by_split) > 1:
             where = " and ".join(
@@ -297,7 +307,7 @@ def _near_duplicates(fields: Sequence[_RecordedField]) -> Iterator[str]:
     split_of = {field.row.image: field.row.split for field in fields}
     pairs = collections.defaultdict(list)
     found = near_duplicates.find_near_duplicates(
-        [f.row for f in fields], lambda row: row.split
+        [f.row for f in fields], lambda row: _role(row.split)
     )
     for one, other, why in found:
         # What a composed field shows is that of its sources, which have their own rule.
@@ -325,7 +335,7 @@ def _near_duplicates(fields: Sequence[_RecordedField]) -> Iterator[str]:
 def _mixed_elsewhere(fields: Sequence[_RecordedField]) -> Iterator[str]:
     for field in fields:
         row = field.row
-        if row.cell_type == MIXED and row.split not in (MIXED, COMPOSED):
+        if row.cell_type == MIXED and row.split not in (MIXED, COMPOSED, UNTYPED):
             yield (
                 f"{row.image} of group {row.group!r} is a mixed field in the split "
                 f"{row.split}. Empty the column split of its group in images.csv and "
@@ -356,7 +366,7 @@ def _sources_not_held_out(fields: Sequence[_RecordedField]) -> Iterator[str]:
 def _table(fields: Sequence[_RecordedField], types: Sequence[str]) -> list[Count]:
     table = []
     for split in sorted({field.row.split for field in fields}):
-        for cell_type in types:
+        for cell_type in (UNKNOWN,) if split == UNTYPED else types:
             of_type = [
                 field
                 for field in fields
@@ -372,7 +382,8 @@ def _table(fields: Sequence[_RecordedField], types: Sequence[str]) -> list[Count
 def _remarks(table: Iterable[Count]) -> Iterator[str]:
     cells = collections.defaultdict(dict)
     for row in table:
-        cells[row.split][row.cell_type] = row.cells
+        if row.split != UNTYPED:
+            cells[row.split][row.cell_type] = row.cells
     for split in ("train", "validation"):
         if split not in cells:
             yield f"There is no split {split}."

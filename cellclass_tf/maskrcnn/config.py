@@ -36,6 +36,9 @@ class DataConfig(configs.DataConfig):
       min_visible_share: a cell that a crop cuts to less than this share of its area is
         no target.
       composed_share: into this share of the crops, cells of another field are moved.
+      untyped_split: of fields with cells of unknown type, whose outlines are learned; ''
+        for none. Set from the dataset.
+      untyped_share: so many of the fields are taken from it.
       cache: keep decoded fields in memory; set from the dataset's size.
       gain: brightness of each channel is multiplied by exp(±gain), at random.
       gamma: and raised to the power exp(±gamma).
@@ -45,6 +48,8 @@ class DataConfig(configs.DataConfig):
 
     min_visible_share: float = augmentation.MIN_VISIBLE_SHARE
     composed_share: float = 0.6
+    untyped_split: str = ""
+    untyped_share: float = 0.25
     cache: bool = False
     gain: float = 0.3
     gamma: float = 0.3

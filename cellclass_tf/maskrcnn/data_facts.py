@@ -16,6 +16,7 @@ from cellclass_tf.maskrcnn.config import (
     LEAST_PROPOSALS,
     CellMaskRCNNTask,
 )
+from cellclass_tf.splits.assignment import UNTYPED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class DataFacts:
       decoded_bytes: size of all training fields in memory.
       fields: number of training fields.
       validation_fields: number of validation fields.
+      untyped_fields: number of fields with cells of unknown type.
       fingerprint: of the dataset.
     """
 
@@ -45,6 +47,7 @@ class DataFacts:
     decoded_bytes: int
     fields: int
     validation_fields: int
+    untyped_fields: int
     fingerprint: str
 
 
@@ -59,6 +62,7 @@ def apply_facts(
     task.scale = round(task.model_diameter_px / facts.cell_diameter_px, 4)
     task.fingerprint = facts.fingerprint
     model.num_classes = len(facts.type_names) + 1
+    task.train_data.untyped_split = UNTYPED if facts.untyped_fields else ""
     if task.balance_types:
         task.losses.class_weights = class_weights(facts.cells_by_type)
     # Three anchors' levels: half a median cell, one, and two, for 2^min_level pixels.
@@ -123,7 +127,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
     diameters, counts, densities, sizes, decoded = [], [], [], [], 0
     names = _type_names(builder)
     by_type = np.zeros(len(names), np.int64)
-    for split in ("train", "validation"):
+    for split in ("train", "validation", UNTYPED):
         if split not in builder.info.splits:
             continue
         for example in _records(builder, split, skip):
@@ -136,6 +140,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
                 by_type += np.bincount(types, minlength=len(names))
                 diameters.append(diameters_of(areas))
                 sizes.append(float(example["pixel_size_um"]))
+            if split != "validation":
                 decoded += height * width * 5
     # With some unknown, no size would be true of all.
     pixel_size_um = float(np.median(sizes)) if all(sizes) else 0.0
@@ -155,11 +160,14 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         pixel_size_um=pixel_size_um,
         decoded_bytes=decoded,
         fields=splits["train"].num_examples,
-        validation_fields=(
-            splits["validation"].num_examples if "validation" in splits else 0
-        ),
+        validation_fields=_count(splits, "validation"),
+        untyped_fields=_count(splits, UNTYPED),
         fingerprint=(builder.info.metadata or {}).get("fingerprint", ""),
     )
+
+
+def _count(splits, name: str) -> int:
+    return splits[name].num_examples if name in splits else 0
 
 
 def _records(builder, split: str, decoders):

@@ -22,6 +22,9 @@ _DIAMETERS_PX = (16.0, 24.0)
 _FEW_CELLS = 600
 
 
+# The types are learned from the other fields.
+_MOST_UNTYPED = 0.33
+
 _RATE = "trainer.optimizer_config.learning_rate.cosine.initial_learning_rate"
 
 
@@ -76,6 +79,22 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
             "whether there are mixed fields is not known"
             if mixed_fields is None
             else f"the study has {mixed_fields or 'no'} mixed fields",
+        ),
+        *_untyped(facts),
+    )
+
+
+def _untyped(facts: DataFacts) -> tuple[Choice, ...]:
+    """How often fields with cells of unknown type are seen, where there are any."""
+    if not facts.untyped_fields:
+        return ()
+    share = facts.untyped_fields / (facts.fields + facts.untyped_fields)
+    return (
+        Choice(
+            "task.train_data.untyped_share",
+            round(min(share, _MOST_UNTYPED), 2),
+            f"of {facts.untyped_fields} fields only the outlines are learned, of "
+            f"{facts.fields} the types too",
         ),
     )
 

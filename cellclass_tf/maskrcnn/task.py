@@ -62,6 +62,15 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         build = pipeline.build_dataset if params.is_training else tiles.build_dataset
         return build(self.task_config, params, input_context)
 
+    def _build_frcnn_losses(self, outputs, labels):
+        # Model Garden's loss of a class that is none of its own is 0.
+        classes, boxes = super()._build_frcnn_losses(outputs, labels)
+        if self.task_config.train_data.untyped_split:
+            is_untyped = outputs["class_targets"] > len(self.task_config.type_names)
+            losses = untyped_loss(outputs["class_outputs"])
+            classes += tf.reduce_mean(tf.where(is_untyped, losses, 0.0))
+        return classes, boxes
+
     def build_metrics(self, training: bool = True):
         """Means of the losses; scores are not Keras metrics but `FieldScores`."""
         return super().build_metrics(training) if training else []
@@ -100,6 +109,21 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         scores = aggregated_logs.result()
         validation.write_pictures(aggregated_logs.pictures)
         return scores
+
+
+def untyped_loss(logits):
+    """Minus the log of the probability of being a cell of any type.
+
+    It says nothing of the type: the ratios of the types' probabilities stay as they are.
+
+    Args:
+      logits: (..., K + 1) float32, of the background and K types.
+
+    Returns:
+      (...) float32.
+    """
+    either = tf.reduce_logsumexp(logits, axis=-1)
+    return either - tf.reduce_logsumexp(logits[..., 1:], axis=-1)
 
 
 class _FirstBad:

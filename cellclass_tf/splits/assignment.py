@@ -15,6 +15,8 @@ from cellclass_tf.splits.near_duplicates import Likeness
 
 # Of mixed fields made of pure ones; no image of a study is in it.
 COMPOSED = "composed"
+# Of fields whose cells have outlines but not all a type; no image of images.csv is in it.
+UNTYPED = "untyped"
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
@@ -187,6 +189,33 @@ def splits_of(
         return assign_splits(rows, counted=counted)
     except ValueError as error:
         raise InputError(f"{manifest}: {error}") from error
+
+
+def outlines_to_learn(
+    rows: Sequence[ImageRow],
+    splits: Mapping[str, str],
+    typed: Collection[str],
+    untyped: Collection[str],
+) -> set[str]:
+    """Returns the untyped images on whose outlines a network may be trained.
+
+    These are images of units (see `assign_splits`) that are trained on, and of units with
+    a mixed field in which no image is typed. Of other units there is something to test
+    on, which must not be seen before.
+
+    Args:
+      rows: of all accepted images of the study.
+      splits: of all of them, as `splits_of` returns them.
+      typed: names of the images whose cells all have a type.
+      untyped: names of those with cells of unknown type.
+    """
+    found: set[str] = set()
+    for unit in _units(rows, typed).values() if untyped else ():
+        split = splits[unit.rows[0].image]
+        is_tested_on = split in SPLITS[1:] and (split != MIXED or unit.counts)
+        if not is_tested_on:
+            found |= {row.image for row in unit.rows} & set(untyped)
+    return found
 
 
 def with_splits(

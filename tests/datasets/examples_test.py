@@ -61,18 +61,67 @@ def test_rows_get_splits(study):
     assert set(found.values()) == {"train", "validation", "mixed"}
 
 
-def test_rejected_images_and_mixed_ones_without_types_stay_out(study):
-    study.cells_path(study.rows()[-1]).with_suffix(".csv").unlink()
+def test_rejected_images_stay_out(study):
     rejected = dataclasses.replace(
         study.rows()[0], verdict="rejected", reason="glow: 9%"
     )
     study.update([rejected])
     checked = examples.check_study(study)
-    assert set(splits_of(checked)) == {"HEK/b.png", "N2a/c.png", "N2a/d.png"}
+    assert set(splits_of(checked)) == {
+        "HEK/b.png",
+        "N2a/c.png",
+        "N2a/d.png",
+        "mixed/m.png",
+    }
     assert checked.contents.excluded == {"HEK/a.png": "glow"}
     study.update(dataclasses.replace(row, verdict="rejected") for row in study.rows())
     with pytest.raises(errors.InputError, match="no annotated images"):
         examples.check_study(study)
+
+
+def without_types(study, row):
+    study.cells_path(row).with_suffix(".csv").write_text("cell,cell_type\n1,unknown\n2,HEK\n")
+
+
+def test_of_a_mixed_field_without_types_the_outlines_are_learned(study):
+    row = study.rows()[-1]
+    study.cells_path(row).with_suffix(".csv").unlink()
+    checked = examples.check_study(study)
+    facts = checked.contents.fields[row.image]
+    assert facts.split == "untyped" and facts.cells == {"unknown": 2}
+    # Once it has types it is there to test on.
+    assert splits_of(checked)[row.image] == "mixed"
+    _, example = examples.keyed_example_of_row(study, row, facts)
+    assert [cell["type"] for cell in example["cells"]] == [-1, -1]
+    examples.refuse_gaps(study, checked.contents)
+
+
+def test_a_field_without_types_of_a_dish_that_is_tested_on_is_not_seen(study):
+    row = study.rows()[-1]
+    other = dataclasses.replace(row, image="mixed/n.png")
+    png.write_png(study.image_path(other), np.full((10, 20, 3), 9, np.uint8))
+    Cells.from_labels(LABELS, study.cell_types).write(study.cells_path(other))
+    study.update([other])
+    assert other.image not in examples.check_study(study).contents.fields
+    # The dish of its own is not tested on.
+    study.update([dataclasses.replace(other, group="n")])
+    assert examples.check_study(study).contents.fields[other.image].split == "untyped"
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_a_pure_field_with_cells_of_unknown_type(study, held_out):
+    rows = [row for row in study.rows() if row.cell_type == "HEK"]
+    splits = ("validation", "train") if held_out else ("train", "validation")
+    study.update(
+        dataclasses.replace(row, split=split)
+        for row, split in zip(rows, splits, strict=True)
+    )
+    without_types(study, rows[0])
+    fields = examples.check_study(study).contents.fields
+    if held_out:
+        assert rows[0].image not in fields
+    else:
+        assert fields[rows[0].image].split == "untyped"
 
 
 def test_the_fingerprint_changes_with_labels_types_and_splits(study):

@@ -14,5 +14,6 @@ def facts(most_cells=20):
         decoded_bytes=1,
         fields=1,
         validation_fields=1,
+        untyped_fields=0,
         fingerprint="f",
     )

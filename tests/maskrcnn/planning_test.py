@@ -37,6 +37,14 @@ def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
     assert choice.value == share and said in choice.reason
 
 
+def test_fields_without_types_are_seen_as_often_as_others_within_limits():
+    name = "task.train_data.untyped_share"
+    assert name not in chosen()
+    for untyped, share in ((1, 0.1), (100, 0.33)):
+        found = chosen(fields=9, untyped_fields=untyped)[name]
+        assert found.value == share and f"of {untyped} fields" in found.reason
+
+
 def test_every_choice_is_applied_and_told_with_its_reason():
     params = config.cellclass_maskrcnn_small()
     choices = planning.plan(facts(), 0)

@@ -7,7 +7,7 @@ import tf_keras
 from official.modeling import optimization
 
 from cellclass_tf.maskrcnn import config, data_facts
-from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
+from cellclass_tf.maskrcnn.task import CellMaskRCNNTask, untyped_loss
 
 
 def test_a_training_step_compiles_under_xla_with_static_shapes(prepared):
@@ -36,6 +36,44 @@ def test_a_training_step_compiles_under_xla_with_static_shapes(prepared):
     assert np.isfinite(losses).all() and int(optimizer.iterations) == 3
     assert not np.array_equal(before, model.trainable_variables[0].numpy())
     assert the_task.first_bad_batch() is None
+
+
+def losses_of(task, classes):
+    outputs = {
+        "class_outputs": tf.constant([[[1.0, 0.0, 2.0], [3.0, 1.0, 0.5]]]),
+        "class_targets": tf.constant([classes]),
+        "box_outputs": tf.zeros([1, 2, 4]),
+        "box_targets": tf.ones([1, 2, 4]),
+    }
+
+    @tf.function
+    def losses():
+        return CellMaskRCNNTask(task)._build_frcnn_losses(outputs, {})
+
+    return tf.distribute.get_strategy().run(losses), outputs["class_outputs"]
+
+
+def test_a_cell_of_unknown_type_teaches_that_it_is_a_cell(task):
+    task.train_data.untyped_split = "untyped"
+    task.losses.class_weights = [1.0, 0.5, 2.0]
+    (classes, boxes), logits = losses_of(task, [3, 0])
+    odds = np.exp(logits.numpy()[0])
+    cell, background = odds[0, 1:].sum() / odds[0].sum(), odds[1, 0] / odds[1].sum()
+    assert float(classes) == pytest.approx(-(np.log(cell) + np.log(background)) / 2)
+    # Its box is learned like any other's.
+    assert float(boxes) == pytest.approx(float(losses_of(task, [1, 0])[0][1]))
+
+
+def test_a_cell_of_unknown_type_says_nothing_of_types():
+    logits = tf.constant([[0.3, 1.2, -0.5]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = untyped_loss(logits)
+    change = tape.gradient(loss, logits).numpy()[0]
+    # Both types gain in proportion to what they have.
+    given = tf.nn.softmax(logits[:, 1:]).numpy()[0]
+    np.testing.assert_allclose(change[1:] / change[1:].sum(), given, rtol=1e-5)
+    assert change[0] > 0 > change[1]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])

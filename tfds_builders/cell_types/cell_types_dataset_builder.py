@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -65,7 +66,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar = {
         "1.0.0": "Merged image, label image, and box, type, area by cell.",
         "2.0.0": "Composed fields and their sources; metadata with all contents. "
-        "Simulated cultures with hazier nuclei and quieter cameras.",
+        "Simulated cultures with hazier nuclei and quieter cameras. A study's fields with "
+        "cells of unknown type (-1) are its split `untyped`.",
     }
     # What `tfds build` makes unasked; the others are made by name.
     BUILDER_CONFIGS: ClassVar = [_SIMULATED]
@@ -188,7 +190,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         names = self._cell_types()
         cell = {
             "box": tfds.features.BBoxFeature(doc="Shares of height and width."),
-            "type": tfds.features.ClassLabel(names=names, doc="Of the cell."),
+            "type": tfds.features.ClassLabel(
+                names=names, doc="Of the cell; -1: unknown."
+            ),
             "area_px": tfds.features.Scalar(np.int64, doc="Pixels of the cell."),
         }
         return self.dataset_info_from_configs(
@@ -261,20 +265,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             self.info.metadata["changes"] = contents.changes_since(self.previous)
         rows = self.checked.rows
         _record_splits(study, self.checked)
-        pieces = [(row, contents.fields[row.image]) for row in rows]
+        pieces = collections.defaultdict(list)
+        for row in rows:
+            facts = contents.fields[row.image]
+            pieces[facts.split].append((row, facts))
         function = functools.partial(_examples_of_row, study)
         splits = {
-            split: self._generate_examples(
-                function, [piece for piece in pieces if piece[0].split == split]
-            )
-            for split in sorted({row.split for row in rows})
+            split: self._generate_examples(function, pieces[split])
+            for split in sorted(pieces)
         }
         couples = copy_paste.pairs(
-            [
-                r
-                for r in rows
-                if r.split == "validation" and contents.cells_of([r.image])
-            ]
+            [row for row, facts in pieces["validation"] if sum(facts.cells.values())]
         )
         if couples:
             sources = {

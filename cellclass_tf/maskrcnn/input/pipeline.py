@@ -30,8 +30,13 @@ def build_dataset(
     Raises:
       ValueError: if the data directory is not set.
     """
-    fields = reading.fields_of(data, input_context)
-    fields = fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
+    fields = _endless(data, input_context, data.tfds_split)
+    if data.untyped_split:
+        untyped = _endless(data, input_context, data.untyped_split)
+        share = data.untyped_share
+        fields = tf.data.Dataset.sample_from_datasets(
+            [fields, untyped], [1 - share, share], seed=data.seed
+        )
     fields = tf.data.Dataset.zip(_pairs(fields), tf.data.Dataset.counter())
     parse = Parser(task, data).parse_for_training
     dataset = fields.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
@@ -42,6 +47,11 @@ def build_dataset(
         tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     )
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _endless(data: DataConfig, input_context, split: str) -> tf.data.Dataset:
+    fields = reading.fields_of(data, input_context, split)
+    return fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
 
 
 def batch_size(data: DataConfig, input_context=None) -> int:

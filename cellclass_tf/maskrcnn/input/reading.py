@@ -8,11 +8,19 @@ import numpy as np
 import tensorflow as tf
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.maskrcnn.config import DataConfig
 
 
-def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
+def fields_of(
+    data: DataConfig, input_context=None, split: str | None = None
+) -> tf.data.Dataset:
     """Reads the fields of a split, as PNGs, or decoded and kept in memory.
+
+    Args:
+      data: names the dataset.
+      input_context: of one of several input pipelines; None for the only one.
+      split: of the dataset; None for that of `data`.
 
     Raises:
       ValueError: if the data directory is not set.
@@ -28,7 +36,7 @@ def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
     skip = tfds.decode.SkipDecoding()
     fields = tfds.load(
         data.tfds_name,
-        split=data.tfds_split,
+        split=split or data.tfds_split,
         data_dir=data.tfds_data_dir,
         shuffle_files=data.is_training,
         decoders={"image": skip, "labels": skip},
@@ -59,7 +67,8 @@ def decode(example):
 def cells_of(example, type_names: Sequence[str]) -> Cells:
     """The annotated cells of an example, read eagerly."""
     labels = decode(example)[1].numpy().astype(np.int32)
-    types = [type_names[i] for i in example["cells"]["type"]]
+    names = (UNKNOWN, *type_names)
+    types = [names[i + 1] for i in example["cells"]["type"]]
     return Cells.from_labels(labels, tuple(type_names), types)
 
 

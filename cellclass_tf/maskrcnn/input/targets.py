@@ -13,7 +13,9 @@ from cellclass_tf.maskrcnn.model_garden import box_ops, preprocess_ops
 
 
 class Targets(NamedTuple):
-    """Cells of a crop: N boxes and outer boxes (N, 4), classes from 1 on (N,), masks.
+    """Cells of a crop: N boxes and outer boxes (N, 4), classes (N,), masks.
+
+    Classes are 1..K for the types, and K + 1 for a cell of unknown type.
 
     The masks, (N, m, m) float32, fill the outer boxes, so that a box which is a little
     small does not cut the cell's outline.
@@ -32,13 +34,14 @@ def cut_targets(task: CellMaskRCNNTask, data: DataConfig, labels, cells) -> Targ
       task: says how large the network's input is.
       data: says which cells count, and how large masks are.
       labels: (s, s) int32 label image of the crop.
-      cells: `type` (N,), from 0 on, and `area_px` (N,) in the whole field, of cell 1..N.
+      cells: `type` (N,), from 0 on or -1 for unknown, and `area_px` (N,) in the whole field, of cell 1..N.
 
     Returns:
       The targets, boxes in the network's pixels.
     """
     ids, boxes = visible_cells(labels, cells["area_px"], data.min_visible_share)
-    classes = tf.cast(tf.gather(cells["type"], ids - 1), tf.int32) + 1
+    types = tf.cast(tf.gather(cells["type"], ids - 1), tf.int32)
+    classes = tf.where(types < 0, len(task.type_names), types) + 1
     shape = tf.cast(tf.shape(labels), tf.float32)
     outer = box_ops.compute_outer_boxes(boxes, shape, task.model.outer_boxes_scale)
     masks = masks_in_boxes(labels, ids, outer, data.parser.mask_crop_size)

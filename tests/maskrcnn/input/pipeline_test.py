@@ -199,6 +199,14 @@ def test_composed_fields_of_other_pixel_sizes_meet_at_one_scale():
     assert widths[1] == pytest.approx(widths[0] / 2, abs=0.75)
 
 
+def test_a_cell_of_unknown_type_has_a_class_of_its_own():
+    of_field = field(3, 3)
+    of_field["cells"]["type"][:5] = -1
+    _, labels = plain_parser().parse_for_training((of_field, of_field), NUMBER)
+    classes = labels["gt_classes"].numpy()
+    assert sorted(classes[classes > 0]) == [1, 1, 2, 2, 3, 3, 3, 3, 3]
+
+
 def test_batches_have_static_shapes_and_follow_the_seed(prepared):
     params = config.cellclass_maskrcnn_small()
     data = params.task.train_data
