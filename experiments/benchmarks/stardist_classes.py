@@ -47,7 +47,7 @@ def train(
     scale = _scale(study)
     parts = {"train": ([], [], []), "validation": ([], [], [])}
     for row in study.rows():
-        if row.split in parts:
+        if row.split in parts and study.has_cells(row):
             cells = study.read_cells(row)
             images, labels, classes = parts[row.split]
             image = _shrunk(study.read_image(row), scale)
@@ -76,7 +76,8 @@ def train(
 
     model.callbacks.append(Stop())
     images, labels, classes = parts["train"]
-    held = parts["validation"]
+    # Where nothing is held out its thresholds are those of the training fields.
+    held = parts["validation"] if parts["validation"][0] else parts["train"]
     try:
         model.train(
             images,
@@ -123,7 +124,7 @@ def _predict(model, type_names: tuple[str, ...], scale: float) -> Predict:
 
 
 def _scale(study: cc.Study) -> float:
-    rows = [row for row in study.rows() if row.split == "train"]
+    rows = [r for r in study.rows() if r.split == "train" and study.has_cells(r)]
     areas = np.concatenate([study.read_cells(row).areas_px for row in rows])
     return float(_DIAMETER_PX / np.median(sizes.diameters_of(areas)))
 

@@ -80,7 +80,9 @@ def test_rejected_images_stay_out(study):
 
 
 def without_types(study, row):
-    study.cells_path(row).with_suffix(".csv").write_text("cell,cell_type\n1,unknown\n2,HEK\n")
+    study.cells_path(row).with_suffix(".csv").write_text(
+        "cell,cell_type\n1,unknown\n2,HEK\n"
+    )
 
 
 def test_of_a_mixed_field_without_types_the_outlines_are_learned(study):

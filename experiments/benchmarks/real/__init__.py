@@ -1,0 +1,1 @@
+"""Real fields: this package beside what people would use instead."""

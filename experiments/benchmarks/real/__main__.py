@@ -1,0 +1,180 @@
+"""This package beside other programs on real fields, as one page with pictures.
+
+    python -m experiments.benchmarks real --folder=/tmp/real --three_types=FOLDER \
+        --coculture=FOLDER --hek=HEK.png --hek_labels=LABELS.png --weights=WEIGHTS --output=docs
+
+Three cell types as `fields.drawn_by_hand` takes them, one co-culture as `tasks.CoCulture`
+does, and one HEK field with its label image; WEIGHTS are cellpose's. Leave out the flag of
+what you do not have. StarDist takes part where it is installed, see `stardist_classes`. Each
+method runs in a process of its own, and what a killed run has done stays.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from absl import app, flags, logging
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.drawing import caption, overlay, picture
+from cellclass_tf.storage import csv_json, png
+from experiments.benchmarks import processes
+from experiments.benchmarks.real import methods, page, tasks
+
+_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the page; None prints it.")
+_THREE_TYPES = flags.DEFINE_string("three_types", None, "Fields drawn by hand.")
+_COCULTURE = flags.DEFINE_string("coculture", None, "Pure and mixed dishes.")
+_HEK = flags.DEFINE_string("hek", None, "Merged image of a HEK field.")
+_HEK_LABELS = flags.DEFINE_string("hek_labels", None, "Its label image.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose.", required=True)
+_FOLDS = flags.DEFINE_list("folds", ["0", "1", "2"], "Of the three types.")
+_METHODS = flags.DEFINE_list("methods", None, "Some of them; None for all.")
+_NAME = flags.DEFINE_string("name", "run", "Of this run, beside others in the folder.")
+_EXPERIMENT = flags.DEFINE_string("experiment", "cellclass_maskrcnn_small", "Ours.")
+_STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Of trainings that name together.")
+_OVERRIDE = flags.DEFINE_string("override", "", "Of the experiment's parameters.")
+_INIT = flags.DEFINE_string("init", None, "Starting weights; else the experiment's.")
+_ONE = flags.DEFINE_string("one", None, "TASK:METHOD, in this process.")
+# Of a field, in its middle, so that cells can be seen.
+_SHOWN_PX = 400
+
+
+def _tasks() -> Mapping[str, Callable[[], tasks.Task]]:
+    root = pathlib.Path(_FOLDER.value)
+    found = {}
+    if _THREE_TYPES.value:
+        images = pathlib.Path(_THREE_TYPES.value)
+        for fold in map(int, _FOLDS.value):
+            found[f"three_types_{fold}"] = functools.partial(
+                tasks.three_types, root / f"three_types_{fold}", images, fold
+            )
+    if _COCULTURE.value:
+        images = tasks.CoCulture(pathlib.Path(_COCULTURE.value))
+        found["coculture"] = functools.partial(images.task, root / "coculture")
+    if _HEK.value:
+        paths = pathlib.Path(_HEK.value), pathlib.Path(_HEK_LABELS.value)
+        found["hek"] = functools.partial(tasks.hek, root / "hek", *paths)
+    return found
+
+
+def _options() -> methods.Options:
+    return methods.Options(
+        weights=_WEIGHTS.value,
+        experiment=_EXPERIMENT.value,
+        steps=_STEPS.value,
+        seeds=tuple(map(int, _SEEDS.value)),
+        override=_OVERRIDE.value,
+        init=_INIT.value,
+    )
+
+
+def _place(task: str) -> pathlib.Path:
+    return pathlib.Path(_FOLDER.value) / task / _NAME.value
+
+
+def run_one(task: tasks.Task, method: str) -> dict:
+    """Runs one method on one task; keeps its scores, costs and label images."""
+    place = _place(task.name)
+    found = methods.METHODS[method](task, place, _options())
+    for image, cells in found.cells.items():
+        cells.write(_cells_path(task.name, method, image), types_csv=True)
+    result = task.score(found.cells) | {
+        "training_s": found.training_s,
+        "prediction_s": found.prediction_s,
+        "peak_mb": processes.peak_mb(),
+        "notes": list(found.notes),
+    }
+    csv_json.write_json(place / f"{method}.json", result)
+    return result
+
+
+def _cells_path(task: str, method: str, image: str) -> pathlib.Path:
+    return _place(task) / "cells" / method / pathlib.Path(image).with_suffix(".tif")
+
+
+def _result(task: str, method: str) -> dict | None:
+    """What one method reached, in a process of its own unless it is known already."""
+    path = _place(task) / f"{method}.json"
+    if not path.exists():
+        if method == "stardist" and importlib.util.find_spec("stardist") is None:
+            logging.warning("StarDist is not installed, and is left out.")
+            return None
+        given = {
+            flag.name: ",".join(flag.value)
+            if isinstance(flag.value, list)
+            else flag.value
+            for flag in flags.FLAGS.flags_by_module_dict()[sys.argv[0]]
+            if flag.value is not None and flag.name not in ("one", "output")
+        }
+        processes.run_again(
+            "experiments.benchmarks.real", **given, one=f"{task}:{method}"
+        )
+    return json.loads(path.read_text())
+
+
+def draw(task: tasks.Task, names: list[str]) -> np.ndarray:
+    """Truth and every method side by side, the middle of a field of each type."""
+    strips = []
+    for row in task.rows()[:3]:
+        image = task.test.read_image(row)
+        window = _middle(image.shape[:2])
+        panels = [_panel(image, task.truth(row), window, "truth")]
+        for method in names:
+            path = _cells_path(task.name, method, row.image)
+            cells = Cells.read(path, task.test.cell_types)
+            panels.append(_panel(image, cells, window, method.replace("_", " ")))
+        strips.append(picture.side_by_side(panels))
+    return np.concatenate(strips)
+
+
+def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
+    starts = [max(0, (side - _SHOWN_PX) // 2) for side in shape]
+    return tuple(slice(start, start + _SHOWN_PX) for start in starts)
+
+
+def _panel(image, cells: Cells, window, title: str) -> np.ndarray:
+    labels = cells.labels[window]
+    types = [cells.cell_types[i - 1] for i in np.unique(labels) if i]
+    shown = Cells.from_labels(labels, cells.type_names, types)
+    drawn = overlay.draw_overlay(
+        np.ascontiguousarray(image[window]), shown, min_probability=0.0
+    )
+    return np.concatenate([caption.title(drawn.shape[1], title), drawn])
+
+
+def main(_) -> None:
+    """Runs what is missing and writes the page."""
+    made = _tasks()
+    if _ONE.value:
+        task, method = _ONE.value.split(":")
+        print(json.dumps(run_one(made[task](), method)))
+        return
+    results, titles, pictures = {}, {}, {}
+    for name, make in made.items():
+        task = make()
+        wanted = _METHODS.value or methods.methods_of(task)
+        reached = {m: _result(name, m) for m in methods.methods_of(task) if m in wanted}
+        results[name] = {m: r for m, r in reached.items() if r is not None}
+        titles[name] = task.title
+        pictures[name] = f"comparison_{name}.png"
+        drawn = draw(task, list(results[name]))
+        folder = pathlib.Path(_OUTPUT.value or _FOLDER.value)
+        png.write_png(folder / pictures[name], drawn)
+        print(name, json.dumps(results[name]), flush=True)
+    text = page.page(results, titles, pictures, len(_SEEDS.value))
+    if _OUTPUT.value:
+        page.write(pathlib.Path(_OUTPUT.value), text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    app.run(main)

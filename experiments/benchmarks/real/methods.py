@@ -1,0 +1,262 @@
+"""Ways to find and name the cells of a task's fields: this package's, and others'."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+import cellclass_tf as cc
+import tfds_builders
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.annotation.annotators import by_name
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.manifest import MIXED, ImageRow
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.maskrcnn import export, training
+from cellclass_tf.storage import csv_json
+from experiments.benchmarks import stardist_classes
+from experiments.benchmarks.real.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How methods are run.
+
+    Attributes:
+      weights: of cellpose.
+      experiment: of this package.
+      steps: training steps of ours; None for the experiment's.
+      seeds: of our trainings, whose networks name together.
+      override: of the experiment's parameters.
+      init: starting weights; None for the experiment's.
+    """
+
+    weights: str
+    experiment: str = "cellclass_maskrcnn_small"
+    steps: int | None = None
+    seeds: Sequence[int] = (0,)
+    override: str = ""
+    init: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a method found.
+
+    Attributes:
+      cells: of each field, by image.
+      training_s: seconds of training.
+      prediction_s: seconds of prediction, all fields together, with loading.
+      notes: what the method says of its own result.
+    """
+
+    cells: Mapping[str, Cells]
+    training_s: float
+    prediction_s: float
+    notes: Sequence[str] = ()
+
+
+def network(task: Task, place: pathlib.Path, options: Options) -> Found:
+    """Ours: the network outlines the cells and names them."""
+    return _predicted(task, _trained(task.train, place, options), "network", options)
+
+
+def given_outlines(task: Task, place: pathlib.Path, options: Options) -> Found:
+    """Ours: cellpose outlines the cells, and the same network names them."""
+    return _predicted(task, _trained(task.train, place, options), "cellpose", options)
+
+
+def learned_outlines(task: Task, place: pathlib.Path, options: Options) -> Found:
+    """Ours: as `network`, which also learns from cellpose's outlines of the mixed fields.
+
+    Their types are not known to it.
+    """
+    root = place / "study_outlined"
+    if not (root / "made").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(
+            task.train.root, root, ignore=shutil.ignore_patterns("tfds", "made")
+        )
+        cc.annotate(root, cell_type=MIXED, model=options.weights)
+        (root / "made").touch()
+    study = cc.Study.open(root)
+    return _predicted(
+        task, _trained(study, place / "outlined", options), "network", options
+    )
+
+
+def _trained(study: cc.Study, place: pathlib.Path, options: Options) -> pathlib.Path:
+    """Trains and exports, unless that is done."""
+    model, told = place / "model", place / "training.json"
+    if told.exists():
+        return model
+    tfds_builders.dataset(study, allow_no_validation=True)
+    start, runs = time.monotonic(), []
+    for seed in options.seeds:
+        runs.append(place / f"training_{seed}")
+        training.train(
+            options.experiment,
+            runs[-1],
+            study=study.root,
+            steps=options.steps,
+            init=options.init,
+            seed=seed,
+            params_override=options.override or None,
+        )
+    seconds = time.monotonic() - start
+    export.export(options.experiment, runs, model)
+    csv_json.write_json(told, {"training_s": seconds})
+    return model
+
+
+def _predicted(
+    task: Task, model: pathlib.Path, outlines: str, options: Options
+) -> Found:
+    out = model.parent / outlines
+    shutil.rmtree(out, ignore_errors=True)
+    start = time.monotonic()
+    outcome = cc.predict(
+        model,
+        task.test.root,
+        out,
+        cell_type=task.cell_type,
+        outlines=outlines,
+        weights=options.weights,
+        # All that is found, since AP weighs it by its score; of a mixed field what a user
+        # counts.
+        score_threshold=0.1
+        if outlines == "network" and task.cell_type is None
+        else None,
+    )
+    seconds = time.monotonic() - start
+    found = Predictions(out)
+    cells = {row.image: found.read(row.stem) for row in task.rows()}
+    told = json.loads((model.parent / "training.json").read_text())
+    return Found(cells, told["training_s"], seconds, outcome.notes)
+
+
+def stardist(task: Task, place: pathlib.Path, options: Options) -> Found:
+    """StarDist with classes, trained for as long as ours."""
+    told = json.loads((place / "training.json").read_text())
+    folder = place / "stardist"
+    if (folder / "done.json").exists():
+        spent = json.loads((folder / "done.json").read_text())["training_s"]
+        predict = stardist_classes.load(folder, task.train.cell_types)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        predict, spent = stardist_classes.train(
+            task.train.root, folder, told["training_s"]
+        )
+        csv_json.write_json(folder / "done.json", {"training_s": spent})
+    start = time.monotonic()
+    cells = {row.image: predict(task.test.read_image(row)) for row in task.rows()}
+    return Found(cells, spent, time.monotonic() - start)
+
+
+def forest(task: Task, place: pathlib.Path, options: Options) -> Found:
+    """cellpose's outlines, named by a random forest on what can be measured of a cell."""
+    return _forest(task, options, relative=False)
+
+
+def relative_forest(task: Task, place: pathlib.Path, options: Options) -> Found:
+    """The same, with grey levels as parts of the field's mean."""
+    return _forest(task, options, relative=True)
+
+
+METHODS: Mapping[str, Callable[[Task, pathlib.Path, Options], Found]] = {
+    "network": network,
+    "given_outlines": given_outlines,
+    "learned_outlines": learned_outlines,
+    "stardist": stardist,
+    "forest": forest,
+    "relative_forest": relative_forest,
+}
+OURS = ("network", "given_outlines", "learned_outlines")
+
+
+def methods_of(task: Task) -> list[str]:
+    """The methods that a task can be given to."""
+    only_mixed = () if task.cell_type == MIXED else ("learned_outlines",)
+    return [name for name in METHODS if name not in only_mixed]
+
+
+def _forest(task: Task, options: Options, *, relative: bool) -> Found:
+    from sklearn import ensemble
+
+    start, known, types = time.monotonic(), [], []
+    for row, cells in _annotated(task.train):
+        known += measured(cells, task.train.read_image(row), relative=relative)
+        types += cells.cell_types
+    model = ensemble.RandomForestClassifier(500, random_state=0).fit(known, types)
+    seconds, start, found = time.monotonic() - start, time.monotonic(), {}
+    annotator = by_name.make_annotator(
+        "cellpose", by_name.Settings(model=options.weights)
+    )
+    names = task.train.cell_types
+    for row in task.rows():
+        image = task.test.read_image(row)
+        outlines = annotator.annotate(image)
+        numbers = measured(
+            Cells.from_labels(outlines.labels, names), image, relative=relative
+        )
+        votes = model.predict_proba(numbers)
+        # Classes are in the order of their names, as a study's types need not be.
+        votes = votes[:, [list(model.classes_).index(name) for name in names]]
+        cells = Cells.from_labels(
+            outlines.labels, names, [names[i] for i in votes.argmax(axis=1)]
+        )
+        sure = (
+            cells.scores if outlines.probabilities is None else outlines.probabilities
+        )
+        found[row.image] = dataclasses.replace(
+            cells, scores=sure, probabilities=votes.astype(np.float32)
+        )
+    return Found(found, seconds, time.monotonic() - start)
+
+
+def _annotated(study: cc.Study) -> Iterator[tuple[ImageRow, Cells]]:
+    for row in study.accepted_rows():
+        if study.has_cells(row) and row.split == "train":
+            yield row, study.read_cells(row)
+
+
+# Columns of cells.csv that say where a cell lies, or what it was called.
+_NOT_MEASURED = ("image", "cell", "call", "probability", "score", "group", "on_border")
+_OF_PLACE = ("centroid", "nearest", "neighbours")
+
+
+def measured(
+    cells: Cells, image: np.ndarray, *, relative: bool = False
+) -> list[list[float]]:
+    """The numbers of cells.csv for each cell, but its place and type; -1 if missing.
+
+    Args:
+      cells: N cells.
+      image: (H, W, 3) uint8.
+      relative: whether grey levels are divided by the channel's mean over the field.
+    """
+    wanted = [
+        name
+        for name in cell_table.columns(())
+        if name not in _NOT_MEASURED
+        and not name.endswith(("_type", "_um", "_um2"))
+        and not name.startswith(_OF_PLACE)
+    ]
+    _, cytoplasm, nuclei = np.maximum(image.reshape(-1, 3).mean(axis=0), 1e-6)
+    units = dict.fromkeys(wanted, 1.0)
+    for name in wanted if relative else ():
+        if name.endswith("_grey"):
+            units[name] = cytoplasm if name.startswith("mean_cytoplasm") else nuclei
+    return [
+        [
+            -1.0 if row[name] in ("", None) else float(row[name]) / units[name]
+            for name in wanted
+        ]
+        for row in cell_table.cell_table(cells, image, name="")
+    ]
