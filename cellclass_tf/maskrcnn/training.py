@@ -22,6 +22,7 @@ from cellclass_tf.maskrcnn import (
     config,
     data_facts,
     hardware,
+    imagenet,
     keras_state,
     loop,
     planning,
@@ -122,7 +123,7 @@ class ExperimentParser(_RuntimeParser):
             params.task.validation_data.tfds_split = ""
         params.task.init_checkpoint = _starting_weights(params.task, settings.init)
         params.task.keras_strides = (
-            weights.is_keras(params.task.init_checkpoint)
+            imagenet.is_keras(params.task.init_checkpoint)
             and params.task.model.backbone.type == "resnet"
         )
         params.task.heads_steps = settings.heads_steps or 0
@@ -287,7 +288,7 @@ def _record_whole_paths(task: config.CellMaskRCNNTask) -> None:
     for data in (task.train_data, task.validation_data):
         if data.tfds_data_dir:
             data.tfds_data_dir = paths.recorded_path(data.tfds_data_dir)
-    names = (config.SIMULATED, weights.IMAGENET)
+    names = (config.SIMULATED, imagenet.IMAGENET)
     if task.init_checkpoint and task.init_checkpoint not in names:
         task.init_checkpoint = paths.recorded_path(task.init_checkpoint)
 
