@@ -69,11 +69,12 @@ class FieldScores:
     def _finish_field(self) -> None:
         if not self._parts:
             return
-        number, field = next(self._fields)
+        number, example = next(self._fields)
         while number < self._number:
-            number, field = next(self._fields)
-        true = reading.cells_of(field, self._task.type_names)
-        scaled = tiles.scaled_shape(self._task, field).numpy()
+            number, example = next(self._fields)
+        field = reading.field_of(example, self._task.type_names)
+        true = field.cells
+        scaled = tiles.scaled_shape(self._task, example).numpy()
         found = postprocessing.cells_from_detections(
             postprocessing.join_tiles(self._parts, scaled, true.labels.shape),
             true.labels.shape,
@@ -86,9 +87,8 @@ class FieldScores:
         self._matched += len(i)
         self._right += int((true.type_ids[i] == found.type_ids[j]).sum())
         if len(self.pictures) < _PICTURES:
-            image = reading.decode(field)[0].numpy()
-            name = field["image_name"].numpy().decode()
-            self.pictures.append(overlay.comparison(image, true, found, name=name))
+            drawn = overlay.comparison(field.image, true, found, name=field.name)
+            self.pictures.append(drawn)
 
 
 def write_pictures(pictures: Sequence[np.ndarray]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +14,6 @@ import tf_keras
 import tqdm
 from absl import logging
 
-from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, keras_state
 from cellclass_tf.maskrcnn.cell_namer import batches, crops, network
@@ -64,21 +63,6 @@ class NamerTraining(Record):
     validation_accuracy: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """A field with cells of known types.
-
-    Attributes:
-      image: (H, W, 3) uint8 merged image.
-      cells: its cells.
-      pixel_size_um: of the image; 0 if unknown.
-    """
-
-    image: np.ndarray
-    cells: Cells
-    pixel_size_um: float
-
-
 def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
     """Trains the namer of a run into MODEL_DIR/namer.
 
@@ -106,9 +90,9 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
     trained_px_um = task.pixel_size_um
     validation = None
     if task.validation_data.tfds_split:
-        fields = _fields(task, task.validation_data.tfds_split)
+        fields = _fields(task, task.validation_data)
         validation = gather(fields, wanted, trained_px_um, most=_MOST_VALIDATED)
-    fields = _fields(task, task.train_data.tfds_split)
+    fields = _fields(task, task.train_data)
     examples = gather(fields, wanted, trained_px_um)
     if not len(examples.own):
         logging.warning("No namer is trained: no training cell has a type.")
@@ -143,7 +127,7 @@ def zoom_for(record: NamerTraining, pixel_size_um: float, trained_um: float) -> 
 
 
 def gather(
-    fields: Iterable[Field],
+    fields: Iterable[reading.Field],
     record: NamerTraining,
     trained_um: float = 0.0,
     most: int = MOST_EXAMPLES,
@@ -273,19 +257,10 @@ def _is_finished(folder: pathlib.Path, wanted: NamerTraining) -> bool:
     return all(getattr(found, name) == getattr(wanted, name) for name in told)
 
 
-def _fields(task: config.CellMaskRCNNTask, split: str) -> Iterable[Field]:
-    data = task.validation_data.replace(
-        tfds_name=task.train_data.tfds_name,
-        tfds_data_dir=task.train_data.tfds_data_dir,
-        tfds_split=split,
-        cache=False,
-    )
-    for example in reading.fields_of(data):
-        yield Field(
-            reading.decode(example)[0].numpy(),
-            reading.cells_of(example, task.type_names),
-            float(example["pixel_size_um"]),
-        )
+def _fields(
+    task: config.CellMaskRCNNTask, data: config.DataConfig
+) -> Iterator[reading.Field]:
+    return reading.decoded_fields(data, data.tfds_split, task.type_names)
 
 
 def _dataset(examples: batches.Examples, seed: int) -> tf.data.Dataset:

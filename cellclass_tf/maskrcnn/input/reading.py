@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -52,6 +53,49 @@ def fields_of(
     return fields
 
 
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field that is read eagerly.
+
+    Attributes:
+      image: (H, W, 3) uint8 merged image.
+      cells: its annotated cells.
+      pixel_size_um: of the image; 0 if unknown.
+      group: acquisition group; the name of the image if it has none.
+      name: of the image.
+    """
+
+    image: np.ndarray
+    cells: Cells
+    pixel_size_um: float
+    group: str = ""
+    name: str = ""
+
+
+def decoded_fields(
+    data: DataConfig, split: str, type_names: Sequence[str]
+) -> Iterator[Field]:
+    """Yields the fields of a split, one at a time, in an order that is always the same.
+
+    Args:
+      data: names the dataset.
+      split: of it.
+      type_names: of the cells, in class order.
+    """
+    read = data.replace(tfds_split=split, is_training=False, cache=False)
+    return (field_of(example, type_names) for example in fields_of(read))
+
+
+def field_of(example, type_names: Sequence[str]) -> Field:
+    """Decodes an example, eagerly."""
+    image, labels = (values.numpy() for values in decode(example))
+    names = (UNKNOWN, *type_names)
+    types = [names[i + 1] for i in example["cells"]["type"]]
+    cells = Cells.from_labels(labels.astype(np.int32), tuple(type_names), types)
+    name, group = (example[k].numpy().decode() for k in ("image_name", "group"))
+    return Field(image, cells, float(example["pixel_size_um"]), group or name, name)
+
+
 def decode(example):
     """The image, (H, W, 3) uint8, and the labels, (H, W) uint16, of an example.
 
@@ -62,14 +106,6 @@ def decode(example):
         image = tf.io.decode_png(image, channels=3)
         labels = tf.io.decode_png(labels, channels=1, dtype=tf.uint16)
     return image, labels[..., 0]
-
-
-def cells_of(example, type_names: Sequence[str]) -> Cells:
-    """The annotated cells of an example, read eagerly."""
-    labels = decode(example)[1].numpy().astype(np.int32)
-    names = (UNKNOWN, *type_names)
-    types = [names[i + 1] for i in example["cells"]["type"]]
-    return Cells.from_labels(labels, tuple(type_names), types)
 
 
 def fingerprint(names):

@@ -8,6 +8,7 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.maskrcnn.cell_namer import batches, crops, network, training
+from cellclass_tf.maskrcnn.input import reading
 
 TYPES = ("even", "grainy")
 
@@ -24,7 +25,7 @@ def textured(cell_type, seed, size=128):
         inside = np.hypot(rows - row, columns - column) < rng.uniform(10, 14)
         labels[inside] = number
         image[..., 2] = np.where(inside, 120 + grains, image[..., 2])
-    return training.Field(image, Cells.from_labels(labels, TYPES, cell_type), 0.0)
+    return reading.Field(image, Cells.from_labels(labels, TYPES, cell_type), 0.0)
 
 
 @pytest.fixture

@@ -1,0 +1,256 @@
+"""What an exported model knows of its training data and of held-out fields.
+
+Where masks end, how sure calls are, who names the cells, and which fields resemble those of
+the training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.model_metadata import (
+    METADATA_FILE,
+    OF_DATASET,
+    NamerRecord,
+    NamingRecord,
+)
+from cellclass_tf.maskrcnn import (
+    calibration,
+    config,
+    familiarity,
+    postprocessing,
+    predictor,
+)
+from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.splits.assignment import COMPOSED
+
+RELIABILITY_FILE = "reliability.png"
+# Of cytoplasm and nuclei, at which it is tried who names the cells; and on so many fields.
+_GAINS = ((1.0, 1.0), (0.6, 1.0), (1.6, 1.0), (1.0, 0.6), (1.0, 1.6))
+_MOST_TRIED = 24
+# Fields of a split whose cells the model keeps in mind.
+_MOST_LOOKED_AT = 100
+
+
+class HeldOutAnnotator(Protocol):
+    """Who outlines the cells of held-out fields; see `annotators.protocol.Annotator`."""
+
+    name: str
+    weights_sha256: str
+    settings: str
+
+    def annotate(self, image: np.ndarray) -> Any:
+        """Returns `labels`, (H, W) int32, and `probabilities`, (N,) or None."""
+
+
+def measure(
+    folder: pathlib.Path,
+    task_config: config.CellMaskRCNNTask,
+    dataset: tfds.core.Path,
+    annotators: Sequence[HeldOutAnnotator],
+) -> None:
+    """Fits what goes into an exported model beside its networks, and writes it there.
+
+    Args:
+      folder: of the model.
+      task_config: of its training, the first of several.
+      dataset: folder of the version that it was trained on.
+      annotators: in whose outlines cells are to be named, beside the dataset's.
+    """
+    model = predictor.Predictor.load(folder)
+    data = task_config.validation_data
+    splits = (data.tfds_split, COMPOSED)
+    held_out = functools.partial(_held_out, task_config, dataset, splits)
+    if model.metadata.namer is not None:
+        namer = _choose_naming(model, held_out())
+        model.metadata = dataclasses.replace(model.metadata, namer=namer)
+    _familiarize(model, folder, task_config, dataset)
+    calibrator = calibration.Calibrator(model.type_names)
+    named = [[] for _ in range(1 + len(annotators))]
+    for field in held_out():
+        detections = model.detect(
+            field.image,
+            scale=model.scale_for(field.pixel_size_um),
+            score_threshold=postprocessing.SCORE_THRESHOLD,
+        )
+        calibrator.add(detections, field.cells)
+        drawn = [(field.cells.labels, None)]
+        for annotator in annotators:
+            outlines = annotator.annotate(field.image)
+            drawn.append((outlines.labels, outlines.probabilities))
+        for fields, (labels, sure) in zip(named, drawn, strict=True):
+            cells = model.name_uncalibrated(
+                field.image, labels, sure=sure, pixel_size_um=field.pixel_size_um
+            )
+            fields.append(calibration.Matched.of(field.cells, cells))
+    # Read again, rather than kept in memory.
+    again = held_out()
+
+    def rename(cells: Cells) -> Cells:
+        field = next(again)
+        return model.with_namer(field.image, cells, pixel_size_um=field.pixel_size_um)
+
+    found = calibrator.fit(rename if model.metadata.namer else None)
+    metadata = dataclasses.replace(
+        model.metadata, naming=tuple(_naming_records(named, annotators))
+    )
+    metadata.write(folder / METADATA_FILE)
+    if found is None:
+        logging.warning(
+            "Not calibrated: in the validation fields no cell was found again, or there "
+            "are none. Probabilities are the network's own."
+        )
+        return
+    metadata = dataclasses.replace(
+        metadata,
+        mask_threshold=found.mask_threshold,
+        score_threshold=found.score_threshold,
+        temperature=found.temperature,
+        calibration=found.record(),
+    )
+    metadata.write(folder / METADATA_FILE)
+    (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
+    logging.info(
+        "Calibrated on %d cells of %d held-out fields: masks end at %.2f, cells have "
+        "scores from %.2f on, temperature %.2f; expected calibration error %.3f (before "
+        "%.3f).",
+        found.cells,
+        found.fields,
+        found.mask_threshold,
+        found.score_threshold,
+        found.temperature,
+        found.after.expected_error,
+        found.before.expected_error,
+    )
+
+
+def _held_out(
+    task_config: config.CellMaskRCNNTask,
+    dataset: tfds.core.Path,
+    splits: Sequence[str],
+) -> Iterator[reading.Field]:
+    """Yields the fields on which is calibrated."""
+    fields = itertools.chain.from_iterable(
+        _fields(task_config, dataset, split) for split in splits
+    )
+    return itertools.islice(fields, calibration.MOST_FIELDS)
+
+
+def _choose_naming(
+    model: predictor.Predictor,
+    fields: Iterator[reading.Field],
+) -> NamerRecord:
+    """Chooses who names the cells, in the annotated outlines of held-out fields.
+
+    A mixed dish is seldom photographed as the pure ones were, and on held-out fields as
+    they are a network does best that goes by their brightness. So they are named at other
+    gains of either channel, too.
+    """
+    namer = model.metadata.namer
+    named = []
+    for field in itertools.islice(fields, _MOST_TRIED):
+        true, size = field.cells, {"pixel_size_um": field.pixel_size_um}
+        known = true.type_ids > 0
+        for gains in _GAINS:
+            seen = np.clip(field.image * np.float32((1, *gains)), 0, 255).astype(
+                np.uint8
+            )
+            by_detector = model.name_by_detector(seen, true.labels, **size)
+            by_namer = model.namer_probabilities(seen, true.labels, **size)
+            named.append(
+                (
+                    by_detector.probabilities[known],
+                    by_namer[known],
+                    true.type_ids[known],
+                )
+            )
+    if not sum(len(types) for *_, types in named):
+        return namer
+    chosen, found = calibration.choose_naming(
+        *(np.concatenate(part) for part in zip(*named, strict=True))
+    )
+    told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+    logging.info(
+        "Cells are named by %s (mean log-likelihood of the held-out types: %s).",
+        chosen,
+        told,
+    )
+    return dataclasses.replace(namer, named_by=chosen, log_likelihoods=found)
+
+
+def _familiarize(
+    model: predictor.Predictor,
+    folder: pathlib.Path,
+    task_config: config.CellMaskRCNNTask,
+    dataset: tfds.core.Path,
+) -> None:
+    """Keeps what the dataset's own cells look like to the network."""
+    gathered = familiarity.Familiarizer()
+    splits = task_config.validation_data.tfds_split, task_config.train_data.tfds_split
+    for split in filter(None, splits):
+        fields = _fields(task_config, dataset, split)
+        for field in itertools.islice(fields, _MOST_LOOKED_AT):
+            # Features are the detector's.
+            cells = model.name_by_detector(
+                field.image, field.cells.labels, pixel_size_um=field.pixel_size_um
+            )
+            cells = dataclasses.replace(cells, type_ids=field.cells.type_ids)
+            scale = model.scale_for(field.pixel_size_um)
+            gathered.add(field.image, cells, field.group, scale)
+    found = gathered.fit()
+    if found is not None:
+        found.write(folder / familiarity.FAMILIARITY_FILE)
+
+
+def _naming_records(
+    named: Sequence[Sequence[calibration.Matched]],
+    annotators: Sequence[HeldOutAnnotator],
+) -> Iterator[NamingRecord]:
+    """Yields what was measured in the dataset's outlines, and in each annotator's."""
+    for fields, annotator in zip(named, (None, *annotators), strict=True):
+        found = calibration.calibrate_named(fields)
+        if found is None:
+            continue
+        record = NamingRecord(
+            annotator.name if annotator else OF_DATASET,
+            found.score_threshold,
+            found.temperature,
+            found.record(),
+            annotator.weights_sha256 if annotator else "",
+            annotator.settings if annotator else "",
+        )
+        logging.info(
+            "Named in outlines of %s: %d cells of %d held-out fields, type accuracy "
+            "%.3f, temperature %.2f, expected calibration error %.3f.",
+            record.outlines,
+            found.cells,
+            found.fields,
+            found.accuracy,
+            found.temperature,
+            found.after.expected_error,
+        )
+        yield record
+
+
+def _fields(
+    task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path, split: str
+) -> Iterator[reading.Field]:
+    """Yields each field of a split, if there is such a split."""
+    builder = tfds.builder_from_directory(dataset)
+    if split not in builder.info.splits:
+        return
+    # DATA_DIR/NAME/CONFIG/VERSION
+    data_dir = os.fspath(dataset.parents[2])
+    data = task_config.validation_data.replace(tfds_data_dir=data_dir)
+    yield from reading.decoded_fields(data, split, task_config.type_names)

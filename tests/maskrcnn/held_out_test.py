@@ -1,0 +1,67 @@
+"""Tests of cellclass_tf.maskrcnn.held_out; training_test measures with trained networks."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.model_metadata import NamerRecord
+from cellclass_tf.maskrcnn import calibration, held_out
+from cellclass_tf.maskrcnn.input import reading
+from tests.metadata import model_metadata
+
+TYPES = ("HEK", "N2a")
+
+
+def field_of(bright: int) -> reading.Field:
+    """A HEK cell beside an N2a cell whose cytoplasm is brighter."""
+    labels = np.zeros((8, 16), np.int32)
+    labels[2:6, 2:6], labels[2:6, 10:14] = 1, 2
+    image = np.zeros((8, 16, 3), np.uint8)
+    image[..., 1] = np.select([labels == 1, labels == 2], [30, bright])
+    return reading.Field(image, Cells.from_labels(labels, TYPES, TYPES), 0.0, "d", "f")
+
+
+class Model:
+    """A detector that goes by brightness, and a namer that goes by nothing it sees."""
+
+    def __init__(self, namer_sure: float):
+        self.metadata = model_metadata(namer=NamerRecord(1.0))
+        self._sure = namer_sure
+
+    def name_by_detector(self, image, labels, pixel_size_um=None):
+        levels = [image[..., 1][labels == n].mean() for n in (1, 2)]
+        odds = [0.99 if level > 60 else 0.01 for level in levels]
+        return types.SimpleNamespace(probabilities=np.array([[1 - p, p] for p in odds]))
+
+    def namer_probabilities(self, image, labels, pixel_size_um=None):
+        sure = self._sure
+        return np.array([[sure, 1 - sure], [1 - sure, sure]])
+
+
+@pytest.mark.parametrize(
+    ("bright", "sure", "chosen"),
+    # At 0.6 of the gain a cell of 90 is as dark as the other type is.
+    [(90, 0.8, "namer"), (200, 0.6, "detector")],
+)
+def test_who_names_is_judged_at_other_gains(bright, sure, chosen):
+    record = held_out._choose_naming(Model(sure), iter([field_of(bright)]))
+    assert record.named_by == chosen
+    assert max(record.log_likelihoods, key=record.log_likelihoods.get) == chosen
+
+
+def test_without_held_out_cells_both_name():
+    nobody = dataclasses.replace(
+        field_of(90), cells=Cells.from_labels(field_of(90).cells.labels, TYPES)
+    )
+    for fields in ([], [nobody]):
+        record = held_out._choose_naming(Model(0.8), iter(fields))
+        assert record.named_by == "both" and not record.log_likelihoods
+
+
+def test_no_more_fields_are_held_out_than_calibration_takes(monkeypatch):
+    monkeypatch.setattr(calibration, "MOST_FIELDS", 3)
+    monkeypatch.setattr(held_out, "_fields", lambda *_: iter([field_of(90)] * 2))
+    assert len(list(held_out._held_out(None, None, ("validation", "composed")))) == 3
