@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from absl import app, flags, logging
+from PIL import Image
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import caption, overlay, picture
@@ -45,6 +46,7 @@ _INIT = flags.DEFINE_string("init", None, "Starting weights; else the experiment
 _ONE = flags.DEFINE_string("one", None, "TASK:METHOD, in this process.")
 # Of a field, in its middle, so that cells can be seen.
 _SHOWN_PX = 400
+_PANEL_PX = 500
 
 
 def _tasks() -> Mapping[str, Callable[[], tasks.Task]]:
@@ -147,7 +149,10 @@ def _panel(image, cells: Cells, window, title: str) -> np.ndarray:
     drawn = overlay.draw_overlay(
         np.ascontiguousarray(image[window]), shown, min_probability=0.0
     )
-    return np.concatenate([caption.title(drawn.shape[1], title), drawn])
+    panel = np.concatenate([caption.title(drawn.shape[1], title), drawn])
+    shrunk = Image.fromarray(panel)
+    shrunk.thumbnail((_PANEL_PX, 2 * _PANEL_PX), Image.Resampling.LANCZOS)
+    return np.asarray(shrunk)
 
 
 def main(_) -> None:
