@@ -23,6 +23,11 @@ _VERSION = flags.DEFINE_string(
     "dataset_version", None, "Such as 2.1.0; else the newest."
 )
 _STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
+_MINUTES = flags.DEFINE_float(
+    "minutes",
+    None,
+    "That training may take, instead of --steps: these are timed first.",
+)
 _INIT = flags.DEFINE_string(
     "init",
     None,

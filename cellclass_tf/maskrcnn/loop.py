@@ -8,7 +8,9 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
 import tqdm
@@ -21,6 +23,9 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import keras_state
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
+
+# After as many, which wait for the compiler; twice as many are timed.
+_TIMED_STEPS = 5
 
 
 def run(
@@ -58,6 +63,39 @@ def run(
                 _train_and_evaluate(runner.controller, params)
             else:
                 runner.run()
+
+
+class Speed(NamedTuple):
+    """Seconds until the first steps are done, and of each step from then on."""
+
+    start_s: float
+    step_s: float
+
+
+def measure(
+    strategy: tf.distribute.Strategy,
+    task: CellMaskRCNNTask,
+    params: cfg.ExperimentConfig,
+) -> Speed:
+    """Does a few training steps, whose outcome is thrown away, and times them."""
+    trial = params.replace()
+    trial.trainer.steps_per_loop = trial.trainer.summary_interval = _TIMED_STEPS
+    trial.trainer.best_checkpoint_export_subdir = ""
+    start = time.monotonic()
+    with _silent_controller(), tempfile.TemporaryDirectory() as folder:
+        runner = _Runner(
+            distribution_strategy=strategy,
+            task=task,
+            mode="train",
+            params=trial,
+            model_dir=folder,
+        )
+        with strategy.scope():
+            runner.controller.train(_TIMED_STEPS, checkpoint_at_completion=False)
+            started = time.monotonic()
+            runner.controller.train(3 * _TIMED_STEPS, checkpoint_at_completion=False)
+    done = time.monotonic()
+    return Speed(started - start, (done - started) / (2 * _TIMED_STEPS))
 
 
 @contextlib.contextmanager

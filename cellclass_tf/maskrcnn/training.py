@@ -34,6 +34,10 @@ from cellclass_tf.storage import paths
 
 SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"
+# Of the minutes that a run may take; the rest is for the namer and for evaluation.
+_SHARE_OF_STEPS = 0.8
+# In fewer nothing is learned.
+_LEAST_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Settings:
     data_dir: str | os.PathLike | None = None
     dataset_version: str | None = None
     steps: int | None = None
+    minutes: float | None = None
     init: str | None = None
     heads_steps: int | None = None
     seed: int | None = None
@@ -147,6 +152,7 @@ def train(
     dataset_version: str | None = None,
     mode: str = "train_and_eval",
     steps: int | None = None,
+    minutes: float | None = None,
     init: str | os.PathLike | None = None,
     heads_steps: int | None = None,
     seed: int | None = None,
@@ -166,6 +172,9 @@ def train(
       dataset_version: such as '2.1.0'; None for the newest.
       mode: 'train', 'train_and_eval' or 'eval'.
       steps: training steps; None for the experiment's own.
+      minutes: that a new run may take, instead of `steps`: a few steps are timed on this
+        machine, and as many are done as fit into four fifths of the time. The rest is
+        for the namer and for evaluation. A run that goes on keeps its steps.
       init: weights that a new run starts from, see `weights.load`, or 'random'; None for
         the experiment's own, or random ones if those are of another network. With
         'imagenet' the backbone of the small experiment is EfficientNet-Lite0.
@@ -184,8 +193,8 @@ def train(
       `model_dir`.
 
     Raises:
-      InputError: if the experiment or the precision is unknown, there is no dataset, the
-        study has changed since it was prepared, or `model_dir` holds checkpoints trained
+      InputError: if the experiment or the precision is unknown, both `steps` and
+        `minutes` are given, or `minutes` to several workers, there is no dataset, the study has changed since it was prepared, or `model_dir` holds checkpoints trained
         on another one.
     """
     settings = Settings(
@@ -194,6 +203,7 @@ def train(
         data_dir,
         dataset_version,
         steps,
+        minutes,
         None if init is None else os.fspath(init),
         heads_steps,
         seed,
@@ -240,6 +250,10 @@ def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.
         strategy = _strategy(_RuntimeParser(settings, machine).parse().runtime)
         params = parse(settings, machine)
         mode = _mode_with_data(params, mode)
+        if settings.minutes is not None and "train" in mode:
+            steps = _steps_within(settings, params, strategy, model_dir)
+            settings = dataclasses.replace(settings, steps=steps, minutes=None)
+            params = parse(settings, machine)
         if "train" in mode and strategy.extended.should_checkpoint:
             runs.begin(model_dir, settings.experiment, params)
         _print_devices(strategy, params.runtime, machine)
@@ -256,6 +270,53 @@ def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.
         if "train" in mode and is_first and params.task.namer_steps:
             cell_namer.train(model_dir, params.task)
     return pathlib.Path(model_dir)
+
+
+def _steps_within(
+    settings: Settings,
+    params: cfg.ExperimentConfig,
+    strategy: tf.distribute.Strategy,
+    model_dir: str | os.PathLike,
+) -> int:
+    """How many training steps fit into the minutes that are given."""
+    if settings.steps is not None or settings.minutes <= 0:
+        raise InputError(
+            f"Expected either steps or more than 0 minutes; got {settings.steps} steps "
+            f"and {settings.minutes} minutes."
+        )
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise InputError(
+            "Several workers have to do the same steps, and each would time its own: give "
+            "--steps instead of --minutes."
+        )
+    if (pathlib.Path(model_dir) / runs.PARAMS_FILE).exists():
+        begun = runs.load_params(settings.experiment, model_dir)
+        return begun.trainer.train_steps
+    with (
+        keras_state.random_seed(params.task.train_data.seed),
+        keras_state.precision(params.runtime.mixed_precision_dtype),
+    ):
+        with strategy.scope():
+            task = task_factory.get_task(params.task)
+        speed = loop.measure(strategy, task, params)
+    steps = steps_within(60 * settings.minutes, speed)
+    logging.info(
+        "A step takes %.2f s on this machine: %d steps for %.1f minutes.",
+        speed.step_s,
+        steps,
+        settings.minutes,
+    )
+    return steps
+
+
+def steps_within(seconds: float, speed: loop.Speed) -> int:
+    """Steps that fit into a time, of which a fifth is left for what follows them.
+
+    What has been timed has taken its time too, and the start of training takes the same
+    once more.
+    """
+    left = _SHARE_OF_STEPS * seconds - 2 * speed.start_s - 10 * speed.step_s
+    return max(_LEAST_STEPS, round(left / speed.step_s))
 
 
 def _check_precision(runtime: cfg.RuntimeConfig) -> None:

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 import cellclass_tf as cc
 from cellclass_tf.core.predictions import Predictions
-from cellclass_tf.maskrcnn import config, export, hardware, runs, training
+from cellclass_tf.maskrcnn import config, export, hardware, loop, runs, training
 from cellclass_tf.maskrcnn.cell_namer import crops
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 
@@ -511,6 +511,43 @@ def test_a_loss_that_is_no_number_ends_the_run_and_says_where(study, tmp_path):
     reader = tf.train.load_checkpoint(tmp_path)
     step = int(reader.get_tensor("global_step/.ATTRIBUTES/VARIABLE_VALUE"))
     assert 1 <= step < 6
+
+
+def test_minutes_are_turned_into_steps_once(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_TIMED_STEPS", 1)
+    # 4 of 5 minutes, less two starts of 20 s and the ten steps that were timed.
+    assert training.steps_within(300, loop.Speed(20.0, 0.5)) == 390
+    assert training.steps_within(1, loop.Speed(20.0, 0.5)) == 100
+    measured, found = loop.measure, []
+
+    def measure(*args):
+        found.append(measured(*args))
+        assert found[0].start_s > found[0].step_s > 0
+        return loop.Speed(20.0, 0.5)
+
+    monkeypatch.setattr(loop, "measure", measure)
+    monkeypatch.setattr(loop, "run", lambda *_: None)
+    for minutes in (5, 50):
+        training.train(
+            SMALL,
+            tmp_path,
+            study=study,
+            mode="train",
+            minutes=minutes,
+            params_override=FAST,
+        )
+        # A run that goes on keeps its steps.
+        assert runs.load_params(SMALL, tmp_path).trainer.train_steps == 390
+    assert len(found) == 1
+    # What was timed left nothing.
+    assert not list(tmp_path.glob("ckpt*"))
+
+
+@pytest.mark.parametrize("options", [{"steps": 5, "minutes": 1.0}, {"minutes": 0.0}])
+def test_steps_and_minutes_are_not_both_given(study, tmp_path, options):
+    with pytest.raises(cc.InputError, match="either steps or more than 0 minutes"):
+        training.train(SMALL, tmp_path, study=study, params_override=FAST, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_backbone_stays_while_the_heads_learn(study, tmp_path):
