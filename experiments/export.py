@@ -32,6 +32,12 @@ _WEIGHTS = flags.DEFINE_string(
     "weights", "cyto3", "cellpose model by name, or path to weights."
 )
 _DIAMETER = flags.DEFINE_float("diameter", None, "Of a cell in px; else estimated.")
+_VIEWS = flags.DEFINE_integer(
+    "views",
+    None,
+    "The model sees a field in so many views, turned and mirrored, 1 to 8: more are slower "
+    "and more accurate; else as the training chose.",
+)
 _NO_CALIBRATION = flags.DEFINE_bool(
     "no-calibration",
     False,
@@ -57,6 +63,7 @@ def main(_) -> int:
             data_dir=_DATA_DIR.value,
             calibrate=not _NO_CALIBRATION.value,
             annotators=annotators,
+            views=_VIEWS.value,
         )
         print(exported)
     except InputError as error:

@@ -93,6 +93,9 @@ class NamingRecord:
     settings: str = ""
 
 
+# In which a field can be seen: quarter turns, and their mirror images.
+MOST_VIEWS = 8
+
 # Who names the cells: the detector's own head, the namer, or both together, by the
 # geometric mean of their probabilities.
 BY_DETECTOR, BY_NAMER, BY_BOTH = NAMED_BY = ("detector", "namer", "both")
@@ -134,6 +137,7 @@ class ModelMetadata(Record):
       naming: the same with outlines of others, one for each kind of them.
       namer: how cells are named by crops; None of models that lack a namer.
       networks: number of networks whose types are averaged.
+      views: in so many views, turned and mirrored, the network sees a field.
       experiment: name of the experiment that was trained.
       checkpoint: name of the exported checkpoint.
       train_steps: of the training.
@@ -161,6 +165,7 @@ class ModelMetadata(Record):
     naming: tuple[NamingRecord, ...] = ()
     namer: NamerRecord | None = None
     networks: int = 1
+    views: int = 1
     experiment: str = ""
     checkpoint: str = ""
     train_steps: int | None = None
@@ -178,6 +183,7 @@ class ModelMetadata(Record):
             "mask_threshold": (self.mask_threshold, (0, 1)),
             "score_threshold": (self.score_threshold, (0, 1)),
             "temperature": (self.temperature, _TEMPERATURES),
+            "views": (self.views, (1, MOST_VIEWS)),
             "model_diameter_px": (self.model_diameter_px, (1, self.tile_px)),
         }
         if self.cell_diameter_px is not None:

@@ -69,6 +69,8 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
       balance_types: types of few cells weigh more in the loss.
       namer_steps: training steps of the namer, a network that names cells by small crops
         around their nuclei; 0 trains none.
+      views: in so many views, turned and mirrored, the exported model sees a field, and
+        takes what it finds in them together.
       patience: training stops after so many evaluations without a better AP; 0: never.
       grayscale: the network sees the cytoplasm alone, for cells without stained nuclei.
       keras_strides: a ResNet-50 strides where that of Keras Applications does.
@@ -91,6 +93,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
     heads_steps: int = 0
     balance_types: bool = True
     namer_steps: int = 600
+    views: int = 1
     patience: int = 0
     grayscale: bool = False
     keras_strides: bool = False

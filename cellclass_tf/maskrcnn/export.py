@@ -14,6 +14,7 @@ import cellclass_tf
 from cellclass_tf import process_state
 from cellclass_tf.core.model_metadata import (
     METADATA_FILE,
+    MOST_VIEWS,
     ModelMetadata,
     NamerRecord,
 )
@@ -41,6 +42,7 @@ def export(
     data_dir: str | os.PathLike | None = None,
     calibrate: bool = True,
     annotators: Sequence[held_out.HeldOutAnnotator] = (),
+    views: int | None = None,
 ) -> pathlib.Path:
     """Writes a SavedModel of one or several training runs, whole or not at all.
 
@@ -81,6 +83,9 @@ def export(
       calibrate: False to export without the dataset: masks end at one half, and scores
         and probabilities stay the network's own.
       annotators: whose outlines are to be named, such as `annotation.annotators`'s.
+      views: the network sees a field in so many views, turned and mirrored, 1 to 8, and
+        what it finds in them is taken together; None for the training's own (8 after
+        training on few cells, else 1).
 
     Returns:
       `output`.
@@ -99,6 +104,9 @@ def export(
     params = [runs.load_params(experiment, folder) for folder in folders]
     _check_go_together(folders, params)
     task = params[0].task
+    if views is not None:
+        _check_views(views)
+        task.views = views
     dataset = runs.find_dataset(folders[0], task, data_dir) if calibrate else None
     with atomic.atomic_folder(output) as temporary:
         # New layers draw random weights before they get those of the checkpoint.
@@ -111,6 +119,11 @@ def export(
         if dataset is not None:
             held_out.measure(temporary, task, dataset, annotators)
     return output
+
+
+def _check_views(views: int) -> None:
+    if not 1 <= views <= MOST_VIEWS:
+        raise InputError(f"Expected 1 to {MOST_VIEWS} views; got {views}.")
 
 
 def _check_go_together(folders, params) -> None:
@@ -179,6 +192,7 @@ def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
         experiment=experiment,
         checkpoint=", ".join(pathlib.Path(path).name for path in checkpoints),
         networks=len(models),
+        views=facts.views,
         namer=NamerRecord(crops.scale_for(facts.cell_diameter_px)) if namers else None,
         train_steps=params.trainer.train_steps,
         dataset_fingerprint=facts.fingerprint,

@@ -85,6 +85,16 @@ def join_tiles(
     )
 
 
+def kept(detections: Detections, keep: np.ndarray) -> Detections:
+    """Returns the detections for which (N,) bool `keep` holds."""
+    return Detections(
+        **{
+            field.name: getattr(detections, field.name)[keep]
+            for field in dataclasses.fields(detections)
+        }
+    )
+
+
 def cells_from_detections(
     detections: Detections,
     shape_yx: tuple[int, int],

@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import TypeVar
 
 import numpy as np
 
@@ -21,15 +19,14 @@ from cellclass_tf.core.model_metadata import (
 )
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
-from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import familiarity, postprocessing
 from cellclass_tf.maskrcnn.cell_namer import combining, crops
+from cellclass_tf.maskrcnn.tiled_network import TiledNetwork
 from cellclass_tf.storage import atomic, digests
 
-_T = TypeVar("_T")
-
-_TILES_A_CALL = 4
 _CROPS_A_CALL = 256
+# To name cells in given outlines: beyond the quarter turns nothing was gained.
+_VIEWS_TO_NAME = 4
 # Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
 _LARGEST_RATIO = 8
 
@@ -54,8 +51,14 @@ class Predictor:
         name_cells=None,
         name_crops=None,
     ):
-        self._serve = serve
-        self._name_cells = name_cells
+        self._network = TiledNetwork(
+            serve,
+            name_cells,
+            tile_px=metadata.tile_px,
+            model_diameter_px=metadata.model_diameter_px,
+            types=len(metadata.type_names),
+        )
+        self._can_name = name_cells is not None
         self._name_crops = name_crops
         self.metadata = metadata
         self.type_names = metadata.type_names
@@ -224,7 +227,10 @@ class Predictor:
         self.check_can_name()
         cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
         scale = self.scale_for(pixel_size_um)
-        found = self._types_at(image, cells.boxes_yxyx, scale)
+        views = min(self.metadata.views, _VIEWS_TO_NAME)
+        found = self._network.types_at(
+            image, cells.boxes_yxyx, scale=scale, views=views
+        )
         scores, probabilities = found["scores"], found["probabilities"]
         if sure is not None:
             scores = np.sqrt(scores * sure).astype(np.float32)
@@ -311,50 +317,11 @@ class Predictor:
 
     def check_can_name(self) -> None:
         """Raises InputError if the model was exported by a version that could not name."""
-        if self._name_cells is None:
+        if not self._can_name:
             raise InputError(
                 "The model was exported by a version of cellclass_tf that could not name "
                 "outlines of other programs. Export it again."
             )
-
-    def _types_at(
-        self, image: np.ndarray, boxes_yxyx: np.ndarray, scale: float
-    ) -> dict[str, np.ndarray]:
-        """What the network says of the cells in (N, 4) boxes in pixels, by name."""
-        scaled = _resize(image, scale)
-        zoom = np.array(scaled.shape[:2]) / np.array(image.shape[:2])
-        boxes = boxes_yxyx * np.tile(zoom, 2)
-        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-        named = {
-            "scores": np.zeros(len(boxes), np.float32),
-            "probabilities": np.zeros((len(boxes), len(self.type_names)), np.float32),
-        }
-        size, tiles = self.metadata.tile_px, self._tiles_of(scaled)
-        owned = [(tile, np.flatnonzero(tile.owns(middles))) for tile in tiles]
-        owned = [(tile, numbers) for tile, numbers in owned if len(numbers)]
-        for batch in _batches(owned):
-            pixels = _stack([_cut(scaled, tile, size) for tile, _ in batch])
-            most = max(len(numbers) for _, numbers in batch)
-            # What is not filled is a box that is read, and forgotten.
-            inside = np.tile(np.float32([0, 0, size, size]), (len(pixels), most, 1))
-            for n, (tile, numbers) in enumerate(batch):
-                # Of a cell that is larger than the tile the part in it counts.
-                moved = boxes[numbers] - np.tile(tile.corner_yx, 2)
-                inside[n, : len(numbers)] = np.clip(moved, 0, size)
-            found = self._name_cells(images=pixels, boxes=inside)
-            found = {name: values.numpy() for name, values in found.items()}
-            for name, values in found.items():
-                shape = (len(boxes), *values.shape[2:])
-                whole = named.setdefault(name, np.zeros(shape, np.float32))
-                for n, (_, numbers) in enumerate(batch):
-                    whole[numbers] = values[n, : len(numbers)]
-        named.setdefault("features", np.zeros((len(boxes), 0), np.float32))
-        return named
-
-    def _tiles_of(self, scaled: np.ndarray) -> list[tiling.Tile]:
-        size = self.metadata.tile_px
-        margin = tiling.margin_for(self.metadata.model_diameter_px, size)
-        return tiling.tiles_of(scaled.shape[:2], size, margin)
 
     def _check(self, image: np.ndarray) -> None:
         check_merged(image)
@@ -392,20 +359,19 @@ class Predictor:
     def detect(
         self, image: np.ndarray, *, scale: float, score_threshold: float
     ) -> postprocessing.Detections:
-        """Runs the network over overlapping tiles; each cell is owned by one tile.
+        """What the network finds in a field, in all views of it, before cells are cut out.
 
-        A tile owns the cells whose middle lies in its core; cores part the field.
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          scale: network pixels per image pixel; see `scale_for`.
+          score_threshold: what has a lower score is left out.
         """
-        scaled = _resize(image, scale)
-        size, found = self.metadata.tile_px, []
-        for batch in _batches(self._tiles_of(scaled)):
-            pixels = _stack([_cut(scaled, tile, size) for tile in batch])
-            outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
-            for i, tile in enumerate(batch):
-                count = outputs["num_detections"][i]
-                one = {k: v[i][:count] for k, v in outputs.items() if v[i].ndim}
-                found.append(postprocessing.keep_owned(one, tile, score_threshold))
-        return postprocessing.join_tiles(found, scaled.shape[:2], image.shape[:2])
+        return self._network.detect(
+            image,
+            scale=scale,
+            score_threshold=score_threshold,
+            views=self.metadata.views,
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -455,33 +421,3 @@ def _check_fits(path: pathlib.Path, serve, metadata: ModelMetadata) -> None:
 def _has_no_nuclei(image: np.ndarray) -> bool:
     """Whether there is cytoplasm and no grain of blue; a black field is just empty."""
     return bool(image[..., 1].any()) and not image[..., 2].any()
-
-
-def _resize(image: np.ndarray, scale: float) -> np.ndarray:
-    from PIL import Image
-
-    size = [max(1, round(length * scale)) for length in image.shape[:2]]
-    # Pillow widens the triangle when it shrinks, as tf.image.resize(antialias=True).
-    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(resized)
-
-
-def _batches(tiles: list[_T]) -> Iterator[list[_T]]:
-    """Parts the tiles evenly: one by itself takes longer than two, see `_stacked`."""
-    count = -(-len(tiles) // _TILES_A_CALL)
-    for n in range(count):
-        yield tiles[n * len(tiles) // count : (n + 1) * len(tiles) // count]
-
-
-def _stack(pieces: list[np.ndarray]) -> np.ndarray:
-    """Makes a batch; of one piece, with a black one: oneDNN is slow for a batch of one."""
-    if len(pieces) == 1:
-        pieces = [*pieces, np.zeros_like(pieces[0])]
-    return np.stack(pieces)
-
-
-def _cut(image: np.ndarray, tile: tiling.Tile, size: int) -> np.ndarray:
-    top, left = tile.corner_yx
-    piece = image[top : top + size, left : left + size]
-    missing = [(0, size - piece.shape[0]), (0, size - piece.shape[1]), (0, 0)]
-    return np.pad(piece, missing)

@@ -23,6 +23,12 @@ def test_a_new_an_empty_and_a_models_folder_may_be_written(tmp_path):
     export._check_output(tmp_path)
 
 
+@pytest.mark.parametrize("views", [0, 9])
+def test_there_are_one_to_eight_views(views):
+    with pytest.raises(InputError, match=f"1 to 8 views; got {views}"):
+        export._check_views(views)
+
+
 def test_a_run_without_checkpoints_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(InputError, match="no checkpoint there"):

@@ -37,6 +37,20 @@ def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
     assert choice.value == share and said in choice.reason
 
 
+def test_small_fields_are_seen_in_small_tiles():
+    name = "task.export_size_px"
+    # A cell of 48 px is shown at half its width.
+    for side, tile in ((700, 256), (1104, 512)):
+        found = chosen(cell_diameter_px=48.0, largest_side_px=side)[name]
+        assert found.value == tile and f"{side // 2} px wide" in found.reason
+
+
+def test_a_network_of_few_cells_sees_a_field_in_all_views():
+    name = "task.views"
+    few, many = chosen(cells_by_type=(90, 30)), chosen(cells_by_type=(900, 300))
+    assert (few[name].value, many[name].value) == (8, 1)
+
+
 def test_fields_without_types_are_seen_as_often_as_others_within_limits():
     name = "task.train_data.untyped_share"
     assert name not in chosen()

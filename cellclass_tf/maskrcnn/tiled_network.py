@@ -1,0 +1,192 @@
+"""A served network on fields of any size: in tiles, and in several views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from cellclass_tf.labels import tiling
+from cellclass_tf.maskrcnn import postprocessing
+from cellclass_tf.maskrcnn.views import merge, turned, turned_back, turned_boxes
+
+_T = TypeVar("_T")
+
+_TILES_A_CALL = 4
+
+
+class TiledNetwork:
+    """The functions of an exported model, which take tiles, as functions of fields.
+
+    Args:
+      serve: signature that finds cells; see `export.export`.
+      name_cells: signature that names cells in boxes; None of models without it.
+      tile_px: width of a tile.
+      model_diameter_px: width of a median cell to the network.
+      types: number of cell types.
+    """
+
+    def __init__(
+        self,
+        serve: Callable,
+        name_cells: Callable | None,
+        *,
+        tile_px: int,
+        model_diameter_px: float,
+        types: int,
+    ):
+        self._serve, self._name_cells = serve, name_cells
+        self._size, self._types = tile_px, types
+        self._margin = tiling.margin_for(model_diameter_px, tile_px)
+
+    def detect(
+        self,
+        image: np.ndarray,
+        *,
+        scale: float,
+        score_threshold: float,
+        views: int = 1,
+    ) -> postprocessing.Detections:
+        """Finds cells; each is owned by one tile of a view, and made one of all views.
+
+        A tile owns the cells whose middle lies in its core; cores part the field.
+
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          scale: network pixels per image pixel.
+          score_threshold: what has a lower score is left out.
+          views: number of views; see `views.merge`.
+        """
+        scaled = _resize(image, scale)
+        least = min(score_threshold, postprocessing.SCORE_THRESHOLD)
+        found = [[] for _ in range(views)]
+        for batch in _batches(list(self._tiles(scaled, views))):
+            pixels = _stack([self._cut(scaled, *place) for place in batch])
+            outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
+            for i, place in enumerate(batch):
+                count = outputs["num_detections"][i]
+                one = {k: v[i][:count] for k, v in outputs.items() if v[i].ndim}
+                kept = postprocessing.keep_owned(one, place.tile, least)
+                found[place.view].append(kept)
+        return _of_field(found, scaled.shape[:2], image.shape[:2], score_threshold)
+
+    def types_at(
+        self, image: np.ndarray, boxes_yxyx: np.ndarray, *, scale: float, views: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Says of the cells in boxes how likely each type is; see `export.export`.
+
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          boxes_yxyx: (N, 4) in its pixels, [top, left, bottom, right).
+          scale: network pixels per image pixel.
+          views: number of views, over which is averaged.
+
+        Returns:
+          `scores` (N,), `probabilities` (N, K) and `features` (N, F), float32.
+        """
+        scaled = _resize(image, scale)
+        zoom = np.array(scaled.shape[:2]) / np.array(image.shape[:2])
+        boxes = boxes_yxyx * np.tile(zoom, 2)
+        named = {
+            "scores": np.zeros(len(boxes), np.float32),
+            "probabilities": np.zeros((len(boxes), self._types), np.float32),
+        }
+        owned = list(self._owned(scaled, boxes, views))
+        for batch in _batches(owned):
+            pixels = _stack([self._cut(scaled, *place) for place, *_ in batch])
+            most = max(len(numbers) for _, numbers, _ in batch)
+            # What is not filled is a box that is read, and forgotten.
+            whole = np.float32([0, 0, self._size, self._size])
+            inside = np.tile(whole, (len(pixels), most, 1))
+            for n, (_, numbers, moved) in enumerate(batch):
+                # Of a cell that is larger than the tile the part in it counts.
+                inside[n, : len(numbers)] = np.clip(moved, 0, self._size)
+            found = self._name_cells(images=pixels, boxes=inside)
+            for name, values in found.items():
+                values = values.numpy()
+                if name == "probabilities":
+                    values = np.log(np.maximum(values, _LEAST_PROBABILITY))
+                shape = (len(boxes), *values.shape[2:])
+                total = named.setdefault(name, np.zeros(shape, np.float32))
+                for n, (_, numbers, _) in enumerate(batch):
+                    total[numbers] += values[n, : len(numbers)] / views
+        named.setdefault("features", np.zeros((len(boxes), 0), np.float32))
+        # Of several views the geometric mean.
+        odds = np.exp(named["probabilities"])
+        named["probabilities"] = odds / odds.sum(axis=1, keepdims=True)
+        return named
+
+    def _tiles(self, scaled: np.ndarray, count: int) -> Iterator[_Place]:
+        """The tiles of all views of a field, one view after the other."""
+        for view in range(count):
+            shape = turned(scaled, view).shape[:2]
+            for tile in tiling.tiles_of(shape, self._size, self._margin):
+                yield _Place(view, tile)
+
+    def _owned(self, scaled: np.ndarray, boxes: np.ndarray, count: int):
+        """Yields each place with a cell, with the cells' numbers and boxes in the tile."""
+        for place in self._tiles(scaled, count):
+            there = turned_boxes(boxes, place.view, scaled.shape[:2])
+            middles = (there[:, :2] + there[:, 2:]) / 2
+            numbers = np.flatnonzero(place.tile.owns(middles))
+            if len(numbers):
+                corner = np.tile(place.tile.corner_yx, 2)
+                yield place, numbers, there[numbers] - corner
+
+    def _cut(self, scaled: np.ndarray, view: int, tile: tiling.Tile) -> np.ndarray:
+        top, left = tile.corner_yx
+        seen = turned(scaled, view)
+        piece = seen[top : top + self._size, left : left + self._size]
+        missing = [self._size - side for side in piece.shape[:2]]
+        return np.pad(piece, [(0, missing[0]), (0, missing[1]), (0, 0)])
+
+
+class _Place(NamedTuple):
+    """A tile of a view."""
+
+    view: int
+    tile: tiling.Tile
+
+
+# Of a type, where logarithms are averaged.
+_LEAST_PROBABILITY = 1e-9
+
+
+def _of_field(
+    found: list[list[postprocessing.Detections]],
+    scaled_yx: tuple[int, int],
+    shape_yx: tuple[int, int],
+    score_threshold: float,
+) -> postprocessing.Detections:
+    """Puts the tiles of every view together, the views too, and all into the field."""
+    upright = []
+    for view, tiles in enumerate(found):
+        turned_yx = turned(np.empty(scaled_yx, bool), view).shape
+        joined = postprocessing.join_tiles(tiles, turned_yx, turned_yx)
+        upright.append(turned_back(joined, view, scaled_yx))
+    merged = postprocessing.join_tiles([merge(upright)], scaled_yx, shape_yx)
+    return postprocessing.kept(merged, merged.scores >= score_threshold)
+
+
+def _resize(image: np.ndarray, scale: float) -> np.ndarray:
+    from PIL import Image
+
+    size = [max(1, round(length * scale)) for length in image.shape[:2]]
+    # Pillow widens the triangle when it shrinks, as tf.image.resize(antialias=True).
+    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def _batches(tiles: list[_T]) -> Iterator[list[_T]]:
+    """Parts the tiles evenly: one by itself takes longer than two, see `_stack`."""
+    count = -(-len(tiles) // _TILES_A_CALL)
+    for n in range(count):
+        yield tiles[n * len(tiles) // count : (n + 1) * len(tiles) // count]
+
+
+def _stack(pieces: list[np.ndarray]) -> np.ndarray:
+    """Makes a batch; of one piece, with a black one: oneDNN is slow for a batch of one."""
+    if len(pieces) == 1:
+        pieces = [*pieces, np.zeros_like(pieces[0])]
+    return np.stack(pieces)

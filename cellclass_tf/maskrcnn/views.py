@@ -1,0 +1,181 @@
+"""A field in several views, turned and mirrored, and what is found in all of them.
+
+A network that has learned from few cells finds somewhat other ones when a field lies another
+way. What several views agree on is surer, and their outlines are smoother together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellclass_tf.core.model_metadata import MOST_VIEWS
+from cellclass_tf.maskrcnn.postprocessing import Detections
+
+# Quarter turns, and whether the field is mirrored then; the first is the field as it is.
+# The second has the same shape, so that tiles of both go into one batch.
+_VIEWS = (
+    (0, False),
+    (2, False),
+    (1, False),
+    (3, False),
+    (0, True),
+    (2, True),
+    (1, True),
+    (3, True),
+)
+assert len(_VIEWS) == MOST_VIEWS
+# Boxes of two views that overlap more are of one cell.
+_SAME_CELL_IOU = 0.5
+
+
+def turned(pixels: np.ndarray, view: int) -> np.ndarray:
+    """A field (H, W, ...) in one of `MOST_VIEWS` views; nothing is copied."""
+    turns, mirrored = _VIEWS[view]
+    found = np.rot90(pixels, turns)
+    return found[:, ::-1] if mirrored else found
+
+
+def turned_boxes(
+    boxes_yxyx: np.ndarray, view: int, shape_yx: tuple[int, int]
+) -> np.ndarray:
+    """Where (N, 4) boxes of a field lie in a view of it.
+
+    Args:
+      boxes_yxyx: [top, left, bottom, right) in the field.
+      view: number of the view.
+      shape_yx: height and width of the field.
+    """
+    turns, mirrored = _VIEWS[view]
+    (height, width), boxes = shape_yx, boxes_yxyx
+    for _ in range(turns):
+        top, left, bottom, right = boxes.T
+        boxes = np.stack([width - right, top, width - left, bottom], axis=1)
+        height, width = width, height
+    if mirrored:
+        top, left, bottom, right = boxes.T
+        boxes = np.stack([top, width - right, bottom, width - left], axis=1)
+    return boxes
+
+
+def turned_back(
+    detections: Detections, view: int, shape_yx: tuple[int, int]
+) -> Detections:
+    """Puts what was found in a view into the field as it is.
+
+    Args:
+      detections: in the pixels of the view.
+      view: number of the view.
+      shape_yx: height and width of the field as it is.
+    """
+    turns, mirrored = _VIEWS[view]
+    height, width = shape_yx if turns % 2 == 0 else shape_yx[::-1]
+    boxes, masks = detections.boxes_yxyx, detections.masks
+    if mirrored:
+        top, left, bottom, right = boxes.T
+        boxes = np.stack([top, width - right, bottom, width - left], axis=1)
+        masks = masks[:, :, ::-1]
+    for _ in range(turns):
+        top, left, bottom, right = boxes.T
+        boxes = np.stack([left, height - bottom, right, height - top], axis=1)
+        height, width = width, height
+    masks = np.rot90(masks, -turns, axes=(1, 2))
+    return Detections(
+        boxes.astype(np.float32),
+        detections.scores,
+        detections.probabilities,
+        masks,
+        detections.features,
+    )
+
+
+def merge(found: Sequence[Detections]) -> Detections:
+    """Makes one detection of those of one cell in several views.
+
+    The surest comes first, and takes from each view the one whose box overlaps its own
+    most. Boxes, masks, types (geometrically) and features are averaged, each by its
+    score; the score is the mean over all views, 0 where a cell was not found (after
+    Solovyev et al. 2021, Image and Vision Computing 107, 104117).
+
+    Args:
+      found: of each view, in the pixels of the field.
+    """
+    if len(found) == 1:
+        return found[0]
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in found])
+        for name in ("boxes_yxyx", "scores", "probabilities", "masks", "features")
+    }
+    boxes, scores = joined["boxes_yxyx"], joined["scores"]
+    ends = np.cumsum([0, *(len(part.scores) for part in found)])
+    is_free = np.ones(len(scores), bool)
+    groups = []
+    for first in np.argsort(-scores, kind="stable"):
+        if is_free[first]:
+            overlaps = np.where(is_free, _ious(boxes[first], boxes), 0.0)
+            # A box without an area, too, is that of a cell.
+            overlaps[first] = np.inf
+            members = [
+                start + int(overlaps[start:end].argmax())
+                for start, end in itertools.pairwise(ends)
+                if start < end
+            ]
+            members = np.array([i for i in members if overlaps[i] >= _SAME_CELL_IOU])
+            is_free[members] = False
+            groups.append(members)
+    return _averaged(joined, groups, len(found))
+
+
+def _averaged(joined, groups: Sequence[np.ndarray], views: int) -> Detections:
+    boxes, scores = joined["boxes_yxyx"], joined["scores"]
+    size = joined["masks"].shape[-1]
+    made = Detections(
+        np.zeros((len(groups), 4), np.float32),
+        np.zeros(len(groups), np.float32),
+        np.zeros((len(groups), joined["probabilities"].shape[1]), np.float32),
+        np.zeros((len(groups), size, size), np.float16),
+        np.zeros((len(groups), joined["features"].shape[1]), np.float32),
+    )
+    for n, members in enumerate(groups):
+        weights = scores[members] / scores[members].sum()
+        made.boxes_yxyx[n] = weights @ boxes[members]
+        made.scores[n] = scores[members].sum() / views
+        logs = np.log(np.maximum(joined["probabilities"][members], 1e-9))
+        types = np.exp(weights @ logs)
+        made.probabilities[n] = types / types.sum()
+        made.features[n] = weights @ joined["features"][members]
+        masks = [
+            _resampled(joined["masks"][i], boxes[i], made.boxes_yxyx[n])
+            for i in members
+        ]
+        made.masks[n] = np.tensordot(weights, masks, axes=1)
+    return made
+
+
+def _ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    top_left = np.maximum(box[:2], boxes[:, :2])
+    bottom_right = np.minimum(box[2:], boxes[:, 2:])
+    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    union = np.prod(box[2:] - box[:2]) + areas - shared
+    return shared / np.maximum(union, 1e-6)
+
+
+def _resampled(mask: np.ndarray, box: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """An (m, m) mask in one box as it is in another, linearly; 0 outside of its own."""
+    rows, columns = (
+        _weights(len(mask), *box[axis::2], *other[axis::2]) for axis in (0, 1)
+    )
+    return rows @ mask.astype(np.float32) @ columns.T
+
+
+def _weights(
+    size: int, start: float, end: float, new_start: float, new_end: float
+) -> np.ndarray:
+    """(m, m) shares of the old samples of a line in its new ones."""
+    wanted = new_start + (np.arange(size) + 0.5) / size * (new_end - new_start)
+    places = (wanted - start) / max(end - start, 1e-6) * size - 0.5
+    distances = np.abs(places[:, np.newaxis] - np.arange(size))
+    return np.maximum(1 - distances, 0).astype(np.float32)

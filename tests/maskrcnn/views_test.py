@@ -1,0 +1,102 @@
+"""Tests of cellclass_tf.maskrcnn.views."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.core.model_metadata import MOST_VIEWS
+from cellclass_tf.maskrcnn import postprocessing, views
+from cellclass_tf.maskrcnn.postprocessing import Detections
+
+SHAPE = (30, 50)
+BOX = np.array([[4.0, 20.0, 12.0, 44.0]], np.float32)
+
+
+def detections(boxes, scores, masks=None, types=None):
+    count = len(boxes)
+    if masks is None:
+        masks = np.ones((count, 8, 8), np.float16)
+    if types is None:
+        types = np.full((count, 2), 0.5, np.float32)
+    return Detections(
+        np.array(boxes, np.float32),
+        np.array(scores, np.float32),
+        np.array(types, np.float32),
+        np.array(masks, np.float16),
+        np.arange(count, dtype=np.float32)[:, np.newaxis],
+    )
+
+
+@pytest.mark.parametrize("view", range(MOST_VIEWS))
+def test_what_is_found_in_a_view_comes_back_to_its_place(view):
+    """A cell that is drawn, turned, cut out and turned back is the one that was drawn."""
+    field = np.zeros(SHAPE)
+    # Unlike its mirror images.
+    field[4:12, 20:44] = np.add.outer(np.arange(8), np.arange(24)) / 32
+    seen = views.turned(field, view)
+    (place,) = views.turned_boxes(BOX, view, SHAPE).astype(int)
+    top, left, bottom, right = place
+    assert seen[top:bottom, left:right].sum() == field.sum()
+    whole = seen[top:bottom, left:right]
+    small = whole[:, ::3] if whole.shape[1] > whole.shape[0] else whole[::3]
+    back = views.turned_back(detections([place], [0.9], [small]), view, SHAPE)
+    np.testing.assert_array_equal(back.boxes_yxyx, BOX)
+    # Every third sample is taken, from one end or from the other.
+    difference = back.masks[0].astype(float) - field[4:12, 20:44:3]
+    assert np.ptp(difference) < 2e-3 and abs(difference).max() < 0.08
+
+
+def test_all_views_differ():
+    field = np.arange(12).reshape(3, 4)
+    seen = [views.turned(field, view).tobytes() for view in range(MOST_VIEWS)]
+    assert len(set(seen)) == MOST_VIEWS
+    assert views.turned(field, 1).shape == field.shape
+
+
+def test_a_cell_of_two_views_is_one_with_the_mean_of_both():
+    one = detections([[10, 10, 20, 20], [40, 10, 50, 20]], [0.9, 0.6])
+    other = detections([[12, 10, 22, 20]], [0.3], types=[[0.9, 0.1]])
+    found = views.merge([one, other])
+    assert len(found.scores) == 2
+    np.testing.assert_allclose(found.scores, [0.6, 0.3], rtol=1e-6)
+    # By the scores, three to one.
+    np.testing.assert_allclose(found.boxes_yxyx[0], [10.5, 10, 20.5, 20], rtol=1e-6)
+    odds = np.sqrt(np.sqrt(9))
+    assert found.probabilities[0, 0] / found.probabilities[0, 1] == pytest.approx(odds)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
+    # Where only the surer mask reaches, three quarters; where both do, all.
+    assert found.masks[0, 0, 4] == pytest.approx(0.75, abs=0.1)
+    assert found.masks[0, 4, 4] == pytest.approx(1)
+
+
+def test_two_cells_of_one_view_stay_two():
+    crowded = [[10, 10, 20, 20], [11, 10, 21, 20]]
+    found = views.merge([detections(crowded, [0.9, 0.8])] * 2)
+    np.testing.assert_allclose(found.scores, [0.9, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(found.boxes_yxyx, crowded, rtol=1e-6)
+
+
+def test_views_in_which_nothing_is_found_count():
+    nothing = detections(np.zeros((0, 4)), [])
+    found = views.merge([nothing, detections([[0, 0, 8, 8]], [0.8]), nothing, nothing])
+    assert found.scores == pytest.approx([0.2])
+    assert len(views.merge([nothing, nothing]).scores) == 0
+
+
+def test_a_mask_keeps_its_place_in_another_box():
+    mask = np.zeros((8, 8), np.float32)
+    mask[2:6, 2:6] = 1
+    moved = views._resampled(
+        mask, np.array([0.0, 0, 16, 16]), np.array([-4.0, 0, 12, 16])
+    )
+    rows, columns = np.nonzero(moved > 0.5)
+    assert (rows.min(), rows.max() + 1) == (4, 8)
+    assert (columns.min(), columns.max() + 1) == (2, 6)
+    shape = (32, 32)
+    cells = [
+        postprocessing.cells_from_detections(
+            detections([box], [0.9], [m]), shape, ("a", "b")
+        )
+        for box, m in (([0.0, 0, 16, 16], mask), ([-4.0, 0, 12, 16], moved))
+    ]
+    shared = (cells[0].labels > 0) & (cells[1].labels > 0)
+    assert shared.sum() / (cells[0].labels > 0).sum() > 0.9
