@@ -31,8 +31,11 @@ _LEAST_CONTRAST = 5.0
 # Cytoplasm is shown up to so many standard deviations of the background from it.
 _SPREAD = 5.0
 _SD_PER_MAD = 1.4826
-# Grey levels, the standard deviation by which a histogram is smoothed to find its mode.
+# Of a histogram: grey levels by which it is smoothed (standard deviation), and by which
+# peaks differ; and the height of the least, over that of the highest.
 _MODE_SMOOTHED = 2.0
+_PEAKS_APART = 5
+_LEAST_PEAK = 0.2
 # At least so many per cent of the pixels in cells are within the range that is shown.
 _SHOWN_PERCENTILE = 98
 # Around a crop in its window, for its interpolation.
@@ -159,11 +162,10 @@ def windows_of(
     corners = centres[chosen] * exact - size / 2
     middles = corners - np.round(corners) + size / 2
     corners = np.round(corners).astype(int)
-    # As far as a window may reach over the border, half of its width.
-    padding = [(size, size), (size, size)]
-    shown = np.pad(shown, [*padding, (0, 0)], mode="symmetric")
-    labels = np.pad(labels, padding, mode="symmetric")
-    rows, columns = (corners[:, axis, None] + size + np.arange(size) for axis in (0, 1))
+    rows, columns = (
+        _mirrored(corners[:, axis, None] + np.arange(size), shape[axis])
+        for axis in (0, 1)
+    )
     where = rows[:, :, None], columns[:, None, :]
     return Windows(shown[where], levels[chosen], labels[where], middles)
 
@@ -219,24 +221,46 @@ def _nuclei_of(channel: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarra
 def _scale_cytoplasm(channel: np.ndarray, cells: Cells) -> np.ndarray:
     """Scales the cytoplasm of a field around its background, half of full scale.
 
-    The background is the most frequent grey level, and its noise is judged by what is
-    darker: neither depends on how many cells there are. The range is that of the
+    The background is the darkest grey level that is frequent, and its noise is judged by
+    what is darker: neither depends on how many cells there are. The range is that of the
     background (in phase contrast cells are brighter and darker than it), or that of the
     cells where these are brighter.
     """
-    counts = np.bincount(channel.ravel(), minlength=256).astype(np.float64)
-    middle = int(
-        ndimage.gaussian_filter1d(counts, _MODE_SMOOTHED, mode="nearest").argmax()
+    # By the numbers of pixels of each grey level, so that no plane of floats is made.
+    levels = np.arange(256)
+    counts = np.bincount(channel.ravel(), minlength=256)
+    smoothed = ndimage.gaussian_filter1d(
+        counts.astype(np.float64), _MODE_SMOOTHED, mode="constant"
     )
-    away = np.abs(channel.astype(np.float32) - middle)
-    darker = away[channel < middle]
-    noise = np.median(darker) if darker.size else 0.0
-    reach = _SPREAD * _SD_PER_MAD * noise
-    inside = away[cells.labels > 0]
-    if inside.size:
-        reach = max(reach, np.percentile(inside, _SHOWN_PERCENTILE))
-    scaled = 0.5 + (channel.astype(np.float32) - middle) / (2 * max(reach, 1.0))
-    return np.clip(np.round(255 * scaled), 0, 255).astype(np.uint8)
+    is_peak = smoothed == ndimage.maximum_filter1d(smoothed, 2 * _PEAKS_APART + 1)
+    is_peak &= smoothed >= _LEAST_PEAK * smoothed.max()
+    middle = int(np.flatnonzero(is_peak)[0])
+    away = np.abs(levels - middle)
+    darker = np.where(levels < middle, counts, 0)
+    inside = np.bincount(channel[cells.labels > 0], minlength=256)
+    reach = max(
+        _SPREAD * _SD_PER_MAD * _percentile(away, darker, 50),
+        _percentile(away, inside, _SHOWN_PERCENTILE),
+        1.0,
+    )
+    scaled = 0.5 + (levels - middle) / (2 * reach)
+    return np.clip(np.round(255 * scaled), 0, 255).astype(np.uint8)[channel]
+
+
+def _percentile(values: np.ndarray, counts: np.ndarray, percent: float) -> float:
+    """The percentile of values that come so often each; 0 of none."""
+    if not counts.sum():
+        return 0.0
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(counts[order])
+    place = np.searchsorted(reached, percent / 100 * reached[-1])
+    return float(values[order][place])
+
+
+def _mirrored(indices: np.ndarray, size: int) -> np.ndarray:
+    """Brings indices beyond an axis of a length back into it, as in a mirror."""
+    indices = indices % (2 * size)
+    return np.where(indices < size, indices, 2 * size - 1 - indices)
 
 
 def _resize(pixels: np.ndarray, shape: list[int]) -> np.ndarray:
@@ -254,6 +278,8 @@ def _resize(pixels: np.ndarray, shape: list[int]) -> np.ndarray:
 
 def _resize_labels(labels: np.ndarray, shape: list[int]) -> np.ndarray:
     """Resizes labels to the nearest pixel."""
+    if labels.shape == tuple(shape):
+        return labels
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
         for new, old in zip(shape, labels.shape, strict=True)

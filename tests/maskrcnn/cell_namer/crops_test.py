@@ -37,7 +37,7 @@ def test_nuclei_are_as_bright_in_every_dish_and_outline():
             assert crop[2, 2, 1] == 0
 
 
-def test_cytoplasm_is_shown_around_the_median_of_the_field():
+def test_cytoplasm_is_shown_around_the_background_of_the_field():
     image, labels = field()
     rng = np.random.default_rng(0)
     blocks = np.kron(rng.normal(100, 10, (50, 50)), np.ones((4, 4)))
@@ -50,6 +50,24 @@ def test_cytoplasm_is_shown_around_the_median_of_the_field():
     image[..., 1] = np.where(labels > 0, 180, 4)
     seen = crops.crops_of(image, labels)[0, ..., 0] / 255
     assert seen[32, 32] > 0.9 and seen[2, 2] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("phase", [False, True])
+def test_a_cell_is_as_bright_in_a_crowd_as_it_is_alone(phase):
+    rng = np.random.default_rng(0)
+    seen = []
+    places = [
+        (row, column) for row in range(25, 200, 42) for column in range(25, 200, 42)
+    ]
+    for cells in (2, len(places)):
+        image, labels = field(nuclei=places[:cells])
+        ground = rng.normal(60, 12 if phase else 2, labels.shape)
+        cell = np.where(labels, 0 if phase else 70, 0)
+        image[..., 1] = np.clip(ground + cell, 0, 255)
+        cut = crops.crops_of(image, labels)[..., 0]
+        seen.append(np.median(cut[:, 20:30, 28:36]))
+    assert abs(seen[0] - seen[1]) <= 4
+    assert phase or seen[0] > 200
 
 
 def test_wide_cells_are_shown_smaller_and_none_is_enlarged():
