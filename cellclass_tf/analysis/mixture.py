@@ -43,7 +43,7 @@ def mixture(
       predictions: what `predict` wrote; mixture.json is put there.
       expected: shares to test against, {type: share} or 'HEK=0.5,N2a=0.5'.
       width: of an interval, end to end, for which the number of fields is wanted.
-      answer_anyway: whether shares are told of fields that do not resemble the model's
+      answer_anyway: whether shares are reported of fields that do not resemble the model's
         training fields; None for what `predict` was asked for.
       seed: of the bootstrap.
 

@@ -67,7 +67,7 @@ def report(
       width: of an interval for which the number of fields is wanted; see `mixture`.
       gallery: overlays to show: the first half are the fields with the largest share of
         uncertain calls, the others are spread over the rest.
-      answer_anyway: whether shares are told of fields that do not resemble the model's
+      answer_anyway: whether shares are reported of fields that do not resemble the model's
         training fields; see `mixture`.
 
     Returns:

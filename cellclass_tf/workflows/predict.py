@@ -105,7 +105,7 @@ def predict(
       cellprob_threshold: of cellpose.
       device: of cellpose.
       label_components: of a folder: whether each piece of a label image is a cell.
-      answer_anyway: whether shares are told of fields that do not resemble the fields
+      answer_anyway: whether shares are reported of fields that do not resemble the fields
         that the model was trained on.
       nuclei: channel of raw files, as in `convert`.
       cytoplasm: the same.

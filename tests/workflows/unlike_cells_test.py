@@ -80,7 +80,7 @@ def test_shares_of_fields_that_the_model_does_not_know_are_withheld(model, tmp_p
     told = estimate["types"]["HEK"]
     assert told["share"] is None and told["corrected"] is None and told["cells"] == 192
     page = (out / "report.html").read_text()
-    assert "No shares are told" in page and "mixed/1" in page
+    assert "The shares are withheld" in page and "mixed/1" in page
     # Of the fields that it knows a share each is told.
     assert page.count("100.0 %") == 2
     # Whoever wants them all the same gets them.
@@ -88,7 +88,7 @@ def test_shares_of_fields_that_the_model_does_not_know_are_withheld(model, tmp_p
     estimate = json.loads((out / "mixture.json").read_text())["estimates"][0]
     assert estimate["types"]["HEK"]["share"] == 1 and not estimate["withheld"]
     predict(model, study, out, answer_anyway=True)
-    assert "No shares are told" not in (out / "report.html").read_text()
+    assert "The shares are withheld" not in (out / "report.html").read_text()
 
 
 def test_fields_like_those_of_the_training_are_answered(model, tmp_path):
