@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from absl import logging
@@ -62,9 +63,8 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
         name: [now[row.image] for row in members if row.image in now]
         for name, members in sorted(groups.items())
     }
-    _draw_sheets(study, judged, engine)
     if judged:
-        _draw_cultures(study)
+        _draw_sheets(study, judged, engine)
     _tell(study, judged)
 
 
@@ -105,25 +105,98 @@ def _with_verdict(row: ImageRow, reason: str) -> ImageRow:
 
 @dataclasses.dataclass(frozen=True)
 class _Sheet:
+    """The contact sheet of a group, its worst fields first."""
+
     study: Study
     group: str
     rows: list[ImageRow]
     total: int
-    path: pathlib.Path
+
+    @property
+    def path(self) -> pathlib.Path:
+        return self.study.root / "quality" / f"{_slug(self.group)}.png"
+
+    @property
+    def key(self) -> str:
+        shown = [(row.image_sha256, row.verdict, row.reason) for row in self.rows]
+        return digests.fingerprint(self.total, shown)
+
+    def draw(self) -> tuple[np.ndarray, int]:
+        """Returns the picture, and how many fields are on it."""
+        fields = []
+        for row in self.rows:
+            with _reported(self.path, row):
+                thumbnail = _read_thumbnail(self.study, row)
+                shown = row.verdict, row.reason, _shown(_figures(row))
+                fields.append(contact_sheet.SheetField(row.stem, thumbnail, *shown))
+        if not fields:
+            raise InputError("none of its images can be read.")
+        return contact_sheet.draw(self.group, fields, self.total), len(fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cultures:
+    """Pure and mixed cultures side by side, some fields of each."""
+
+    study: Study
+    rows: dict[str, list[ImageRow]]
+
+    @property
+    def path(self) -> pathlib.Path:
+        return self.study.root / "quality" / CULTURES_SHEET
+
+    @property
+    def key(self) -> str:
+        return digests.fingerprint(
+            [
+                (name, [(row.image_sha256, row.verdict) for row in rows])
+                for name, rows in self.rows.items()
+            ]
+        )
+
+    def draw(self) -> tuple[np.ndarray, int]:
+        """Returns the picture, and how many fields are on it."""
+        shown = {}
+        for name, rows in self.rows.items():
+            drawn = []
+            for row in rows:
+                with _reported(self.path, row):
+                    told = f"median grey level {_medians(self.study.read_image(row))}"
+                    picture = _read_thumbnail(self.study, row)
+                    drawn.append(
+                        contact_sheet.SheetField(
+                            row.stem, picture, row.verdict, "", told
+                        )
+                    )
+            if drawn:
+                shown[name] = drawn
+        if not shown:
+            raise InputError("none of its images can be read.")
+        return contact_sheet.draw_beside(shown), sum(map(len, shown.values()))
+
+
+@contextlib.contextmanager
+def _reported(sheet: pathlib.Path, row: ImageRow) -> Iterator[None]:
+    """Leaves an image that cannot be read out of a sheet."""
+    try:
+        yield
+    except InputError as error:
+        logging.warning("%s is missing on %s: %s", row.image, sheet, error)
 
 
 def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) -> None:
-    jobs = []
+    sheets: dict[str, _Sheet | _Cultures] = {}
     for group, rows in judged.items():
-        path = study.root / "quality" / f"{_slug(group)}.png"
         worst = sorted(rows, key=_badness, reverse=True)[: contact_sheet.MOST_FIELDS]
-        shown = [(row.image_sha256, row.verdict, row.reason) for row in worst]
-        key = digests.fingerprint(len(rows), shown)
-        sheet = _Sheet(study, group, worst, len(rows), path)
-        jobs.append(batch.Job(group or "-", sheet, key, (path,)))
+        sheets[group or "-"] = _Sheet(study, group, worst, len(rows))
+    cultures = _cultures(study)
+    if cultures is None:
+        (study.root / "quality" / CULTURES_SHEET).unlink(missing_ok=True)
+    else:
+        sheets[CULTURES_SHEET] = cultures
     outcome = batch.run(
         _draw_sheet,
-        jobs,
+        [batch.Job(name, s, s.key, (s.path,)) for name, s in sheets.items()],
         description="contact sheets",
         journal=batch.Journal(study.journal("contact_sheets")),
         engine=engine,
@@ -132,34 +205,24 @@ def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) ->
         logging.warning("The contact sheet of %s was not drawn: %s", name, reason)
 
 
-def _draw_cultures(study: Study) -> None:
-    """Draws pure and mixed cultures side by side, where a study has both."""
+def _cultures(study: Study) -> _Cultures | None:
+    """Some fields of each culture, mixed last; None unless there are both kinds."""
     cultures: dict[str, list[ImageRow]] = {}
     for row in study.accepted_rows():
         cultures.setdefault(row.cell_type, []).append(row)
-    path = study.root / "quality" / CULTURES_SHEET
     if MIXED not in cultures or len(cultures) < 2:
-        path.unlink(missing_ok=True)
-        return
-    shown = {}
-    for name, rows in sorted(cultures.items(), key=lambda item: item[0] == MIXED):
-        step = -(-len(rows) // _FIELDS_BESIDE)
-        drawn = []
-        for row in rows[::step]:
-            try:
-                told = f"median grey level {_medians(study.read_image(row))}"
-                picture = _read_thumbnail(study, row)
-            except InputError as error:
-                logging.warning("It is missing on %s: %s", path, error)
-                continue
-            drawn.append(
-                contact_sheet.SheetField(row.stem, picture, row.verdict, "", told)
-            )
-        if drawn:
-            shown[name] = drawn
-    if shown:
-        picture = contact_sheet.draw_beside(shown)
-        ledger.write_picture(study.root, path, png.encode_png(picture))
+        return None
+    ordered = sorted(cultures.items(), key=lambda item: item[0] == MIXED)
+    return _Cultures(
+        study,
+        {name: rows[:: -(-len(rows) // _FIELDS_BESIDE)] for name, rows in ordered},
+    )
+
+
+def _draw_sheet(sheet: _Sheet | _Cultures) -> dict:
+    drawn, fields = sheet.draw()
+    ledger.write_picture(sheet.study.root, sheet.path, png.encode_png(drawn))
+    return {"fields": fields}
 
 
 def _medians(merged: np.ndarray) -> str:
@@ -171,29 +234,13 @@ def _slug(group: str) -> str:
     """A group's name, fit for a file, and one of its own."""
     digest = hashlib.sha256(group.encode()).hexdigest()[:6]
     text = re.sub(r"[^\w+-]+", "_", group)[-60:].strip("_")
-    return f"{text}-{digest}" if text != group else text
+    is_own = text == group and f"{text}.png" != CULTURES_SHEET
+    return text if is_own else f"{text}-{digest}"
 
 
 def _badness(row: ImageRow) -> tuple:
     figures = _figures(row)
     return row.verdict == REJECTED, criteria.severity(figures, row.reason), row.image
-
-
-def _draw_sheet(sheet: _Sheet) -> dict:
-    fields = []
-    for row in sheet.rows:
-        try:
-            thumbnail = _read_thumbnail(sheet.study, row)
-        except InputError as error:
-            logging.warning("It is missing on %s: %s", sheet.path, error)
-            continue
-        shown = row.verdict, row.reason, _shown(_figures(row))
-        fields.append(contact_sheet.SheetField(row.stem, thumbnail, *shown))
-    if not fields:
-        raise InputError("none of its images can be read.")
-    drawn = contact_sheet.draw(sheet.group, fields, sheet.total)
-    ledger.write_picture(sheet.study.root, sheet.path, png.encode_png(drawn))
-    return {"fields": len(fields)}
 
 
 def _shown(figures: Figures) -> str:

@@ -12,6 +12,7 @@ import cellclass_tf as cc
 from cellclass_tf.core.manifest import Cost, costs_of_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets.culture import field, looks
+from cellclass_tf.microscopy.quality import verdicts
 from cellclass_tf.storage import csv_json, png
 from cellclass_tf.storage.ledger import ledger_of
 from tests import by_hand
@@ -191,3 +192,18 @@ def test_pure_and_mixed_cultures_are_shown_side_by_side(tmp_path, cells):
     three = png.read_png(sheet).shape
     # A column each, in rows of as many fields.
     assert three[1] > 1.4 * two[1] and three[0] == two[0]
+    before = sheet.stat().st_mtime_ns
+    cc.convert(tmp_path / "raw" / "N2a", study, cell_type="N2a")
+    assert sheet.stat().st_mtime_ns == before
+    # Without mixed fields there is nothing to set side by side.
+    opened = Study.open(study)
+    mixed = [r for r in opened.rows() if r.cell_type == "mixed"]
+    opened.update(dataclasses.replace(r, verdict="rejected") for r in mixed)
+    write_raw(tmp_path / "raw" / "N2a" / "N2a_b.ome.tif", cells)
+    cc.convert(tmp_path / "raw" / "N2a", study, cell_type="N2a")
+    assert not sheet.exists()
+
+
+def test_a_group_does_not_take_the_name_of_another_sheet():
+    assert verdicts._slug("pure_and_mixed") != "pure_and_mixed"
+    assert verdicts._slug("dish_1") == "dish_1"
