@@ -238,7 +238,12 @@ class _Progress:
 
 
 def _names_of(data, fingerprints) -> list[str]:
-    names = [f["image_name"] for f in reading.fields_of(data.replace(cache=False))]
+    splits = filter(None, (data.tfds_split, data.untyped_split))
+    names = [
+        field["image_name"]
+        for split in splits
+        for field in reading.fields_of(data.replace(cache=False), split=split)
+    ]
     found = reading.fingerprint(tf.stack(names)).numpy().tolist()
     return [
         name.numpy().decode()

@@ -31,7 +31,7 @@ def build_dataset(
       ValueError: if the data directory is not set.
     """
     fields = _endless(data, input_context, data.tfds_split)
-    if data.untyped_split:
+    if data.untyped_split and data.untyped_share:
         untyped = _endless(data, input_context, data.untyped_split)
         share = data.untyped_share
         fields = tf.data.Dataset.sample_from_datasets(
