@@ -107,6 +107,14 @@ def evaluate(
             result["images_by_split"]["train"],
             result["images"],
         )
+    if partly_typed:
+        logging.warning(
+            "%d of the %d images evaluated have cells of unknown type. Training learns the "
+            "outlines of such images (split untyped of the dataset); of a model that has "
+            "seen them, the scores of outlines say nothing about new images.",
+            partly_typed,
+            result["images"],
+        )
     folder, columns = predictions.folder, list(metrics.fields[0])
     table = csv_json.csv_text(columns, metrics.fields)
     ledger.write_text(folder, folder / "evaluation_fields.csv", table)

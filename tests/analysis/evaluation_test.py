@@ -94,12 +94,13 @@ def test_report_is_written_as_plain_json(tmp_path):
     assert result["AP"] == 1 and result["share_fields"] == "all"
 
 
-def test_fields_of_partly_known_types_count_only_without_types(tmp_path):
+def test_fields_of_partly_known_types_count_only_without_types(tmp_path, caplog):
     part = _blocks(["HEK", "unknown"])
     whole = _blocks(["HEK", "N2a"])
     true = {"mixed/a": part, "mixed/b": whole}
     result = _evaluate(tmp_path, true, {"mixed/a": whole, "mixed/b": whole})
     assert result["images_partly_typed"] == 1
+    assert "have cells of unknown type" in caplog.text
     assert result["per_type"]["N2a"]["cells_true"] == 1
     assert result["cells_true"] == 4 and result["AP_cells"] == 1
     assert result["confusion"]["unknown"] == {"HEK": 0, "N2a": 1, "missed": 0}
