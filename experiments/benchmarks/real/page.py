@@ -102,16 +102,19 @@ def write(folder: pathlib.Path, text: str) -> pathlib.Path:
 
 
 def mean_of(tasks: Iterable[Mapping[str, Mapping]]) -> dict[str, dict]:
-    """The mean of each method's numbers over the tasks that have them; peaks are the most."""
+    """The mean of each method's numbers over the tasks that have them.
+
+    Of memory it is the most, and of notes all that differ.
+    """
     gathered = collections.defaultdict(lambda: collections.defaultdict(list))
     for methods in tasks:
         for method, numbers in methods.items():
             for name, value in numbers.items():
-                if isinstance(value, (int, float)):
-                    gathered[method][name].append(value)
+                gathered[method][name] += value if name == "notes" else [value]
+    of_name = {"peak_mb": max, "notes": lambda notes: [*dict.fromkeys(notes)]}
     return {
         method: {
-            name: max(values) if name == "peak_mb" else float(np.mean(values))
+            name: of_name.get(name, lambda v: float(np.mean(v)))(values)
             for name, values in numbers.items()
         }
         for method, numbers in gathered.items()

@@ -1,0 +1,67 @@
+"""Tests of what the benchmarks say of themselves."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cellclass_tf.core.cells import Cells
+from experiments.benchmarks import __main__ as by_name
+from experiments.benchmarks.real import page, tasks
+
+
+def test_benchmarks_run_by_name():
+    assert {"accuracy", "coverage", "real"} <= set(by_name.names())
+    assert not {"fields", "processes", "stardist_classes", "__main__"} & set(
+        by_name.names()
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmarks", "nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1 and "real" in found.stderr
+    assert found.stderr.endswith("got nothing.\n")
+
+
+OURS = {"AP": 0.5, "proportion_error_points": 3.0, "training_s": 600}
+OTHER = {"AP": 0.6, "proportion_error_points": 4.0, "training_s": 8}
+
+
+def test_the_page_says_first_where_another_method_is_better():
+    better = page.better_than_ours({"network": OURS, "forest": OTHER})
+    assert len(better) == 2
+    assert "AP 0.600 (0.500 for ours" in better[0] and "training s 8" in better[1]
+    assert not page.better_than_ours({"network": OURS, "stardist": OURS})
+    # The best of ours counts.
+    both = {"network": OURS, "given_outlines": {"AP": 0.7}, "forest": OTHER}
+    assert "AP" not in page.better_than_ours(both)[0]
+
+
+def test_folds_have_a_mean_and_tasks_a_table_each():
+    folds = {"fold_0": {"network": OURS}, "fold_1": {"network": OTHER}}
+    results = folds | {"field": {"forest": {"AP": 0.25, "notes": ["withheld."]}}}
+    titles = {"fold_0": "three types", "fold_1": "three types", "field": "a field"}
+    text = page.page(results, titles, {"fold_0": "a.png"}, seeds=1)
+    first, second = text.index("Where another"), text.index("## Three types")
+    assert first < second < text.index("## A field")
+    assert "| mean of 2 |" in text and "| ours, its own outlines | 0.550 |" in text
+    assert "(a.png)" in text and "raw: withheld." in text
+
+
+def test_a_nucleus_is_called_as_the_cell_that_covers_most_of_it():
+    nuclei = np.zeros((10, 30), np.int32)
+    for number, left in enumerate((2, 12, 22), start=1):
+        nuclei[2:8, left : left + 6] = number
+    cells = np.zeros_like(nuclei)
+    cells[:, 0:9], cells[:, 9:20] = 1, 2
+    types = ("A", "B")
+    found = tasks.scored_nuclei(
+        Cells.from_labels(cells, types, ["A", "B"]),
+        Cells.from_labels(nuclei, types, ["A", "A", "B"]),
+    )
+    # The third lies in no cell.
+    assert found["nuclei_in_cells"] == 2 and found["type_accuracy"] == 0.5
+    assert found["proportion_error_points"] == pytest.approx(100 / 6)
