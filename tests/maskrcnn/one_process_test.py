@@ -18,7 +18,7 @@ TINY = (
     "trainer.steps_per_loop=10,trainer.summary_interval=10,"
     "task.model.input_size=[64,64,3],task.model.backbone.resnet.model_id=10,"
     "task.model.max_level=3,task.model.mask_head.num_convs=1,"
-    "task.train_data.composed_share=0,task.namer_steps=0"
+    "task.train_data.composed_share=0,task.namer_steps=0,task.views=1"
 )
 
 

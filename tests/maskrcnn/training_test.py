@@ -26,7 +26,7 @@ FAST = (
     "task.export_size_px=64,trainer.steps_per_loop=1,trainer.checkpoint_interval=1,"
     "trainer.summary_interval=1,task.model.input_size=[64,64,3],"
     "task.model.backbone.resnet.model_id=10,task.model.max_level=3,"
-    "task.model.mask_head.num_convs=1,task.namer_steps=0"
+    "task.model.mask_head.num_convs=1,task.namer_steps=0,task.views=2"
 )
 
 

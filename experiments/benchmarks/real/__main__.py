@@ -60,7 +60,9 @@ def _tasks() -> Mapping[str, Callable[[], tasks.Task]]:
             )
     if _COCULTURE.value:
         images = tasks.CoCulture(pathlib.Path(_COCULTURE.value))
-        found["coculture"] = functools.partial(images.task, root / "coculture")
+        found["coculture"] = functools.partial(
+            images.task, root / "coculture" / "study"
+        )
     if _HEK.value:
         paths = pathlib.Path(_HEK.value), pathlib.Path(_HEK_LABELS.value)
         found["hek"] = functools.partial(tasks.hek, root / "hek", *paths)

@@ -15,6 +15,7 @@ import cellclass_tf as cc
 import tfds_builders
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.annotation.annotators import by_name
+from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import MIXED, ImageRow
 from cellclass_tf.core.predictions import Predictions
@@ -83,7 +84,13 @@ def learned_outlines(task: Task, place: pathlib.Path, options: Options) -> Found
         shutil.copytree(
             task.train.root, root, ignore=shutil.ignore_patterns("tfds", "made")
         )
-        cc.annotate(root, cell_type=MIXED, model=options.weights)
+        study = cc.Study.open(root)
+        annotator = _cellpose(options)
+        for row in study.accepted_rows():
+            if row.cell_type == MIXED:
+                outlines = annotator.annotate(study.read_image(row)).labels
+                cells = Cells.from_labels(outlines, study.cell_types)
+                cells.write(study.cells_path(row), types_csv=True)
         (root / "made").touch()
     study = cc.Study.open(root)
     return _predicted(
@@ -195,9 +202,7 @@ def _forest(task: Task, options: Options, *, relative: bool) -> Found:
         types += cells.cell_types
     model = ensemble.RandomForestClassifier(500, random_state=0).fit(known, types)
     seconds, start, found = time.monotonic() - start, time.monotonic(), {}
-    annotator = by_name.make_annotator(
-        "cellpose", by_name.Settings(model=options.weights)
-    )
+    annotator = _cellpose(options)
     names = task.train.cell_types
     for row in task.rows():
         image = task.test.read_image(row)
@@ -218,6 +223,10 @@ def _forest(task: Task, options: Options, *, relative: bool) -> Found:
             cells, scores=sure, probabilities=votes.astype(np.float32)
         )
     return Found(found, seconds, time.monotonic() - start)
+
+
+def _cellpose(options: Options) -> Annotator:
+    return by_name.make_annotator("cellpose", by_name.Settings(options.weights))
 
 
 def _annotated(study: cc.Study) -> Iterator[tuple[ImageRow, Cells]]:
