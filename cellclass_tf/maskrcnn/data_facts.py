@@ -30,7 +30,6 @@ class DataFacts:
       cells_by_type: training cells of each type, in class order.
       most_cells: the largest number of cells in one field.
       densest: the largest number of cells per pixel of a field.
-      largest_side_px: of a field.
       pixel_size_um: median of the fields' pixel sizes; 0 if unknown.
       decoded_bytes: size of all training fields in memory.
       fields: number of training fields.
@@ -44,7 +43,6 @@ class DataFacts:
     cells_by_type: tuple[int, ...]
     most_cells: int
     densest: float
-    largest_side_px: int
     pixel_size_um: float
     decoded_bytes: int
     fields: int
@@ -126,7 +124,7 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
             f"{sorted(builder.info.splits)}). Run `cellclass dataset` on a study with "
             "annotated pure cultures."
         )
-    diameters, counts, densities, sizes, decoded, largest = [], [], [], [], 0, 0
+    diameters, counts, densities, sizes, decoded = [], [], [], [], 0
     names = _type_names(builder)
     by_type = np.zeros(len(names), np.int64)
     for split in ("train", "validation", UNTYPED):
@@ -134,7 +132,6 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
             continue
         for example in _records(builder, split, skip):
             height, width = _png_size(example["image"])
-            largest = max(largest, height, width)
             areas = example["cells"]["area_px"]
             counts.append(len(areas))
             densities.append(len(areas) / (height * width))
@@ -160,7 +157,6 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         cells_by_type=tuple(by_type.tolist()),
         most_cells=max(counts),
         densest=max(densities),
-        largest_side_px=largest,
         pixel_size_um=pixel_size_um,
         decoded_bytes=decoded,
         fields=splits["train"].num_examples,

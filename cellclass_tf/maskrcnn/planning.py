@@ -23,8 +23,6 @@ _DIAMETERS_PX = (16.0, 24.0)
 _FEW_CELLS = 600
 
 
-# Where all fields are that small, tiles are, too: four of them are as quick as one.
-_SMALL_FIELD_PX, _SMALL_TILE_PX, _TILE_PX = 400, 256, 512
 # The types are learned from the other fields.
 _MOST_UNTYPED = 0.33
 
@@ -75,7 +73,6 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
         Choice("trainer.train_steps", 1200 if few else 600, said),
         Choice(_RATE, 0.005 if few else 0.007, said),
         Choice("task.views", MOST_VIEWS if few else 1, said),
-        _tiles(facts.largest_side_px * diameter / native),
         Choice("task.train_data.parser.aug_scale_min", scales[0], said),
         Choice("task.train_data.parser.aug_scale_max", scales[1], said),
         Choice(
@@ -86,19 +83,6 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
             else f"the study has {mixed_fields or 'no'} mixed fields",
         ),
         *_untyped(facts),
-    )
-
-
-def _tiles(side_px: float) -> Choice:
-    """How wide the exported model's tiles are.
-
-    What lies around a field in a wide tile is black, which training crops have nowhere:
-    near it cells are missed.
-    """
-    return Choice(
-        "task.export_size_px",
-        _SMALL_TILE_PX if side_px <= _SMALL_FIELD_PX else _TILE_PX,
-        f"the largest field is {side_px:.0f} px wide to the network",
     )
 
 

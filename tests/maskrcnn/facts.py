@@ -9,7 +9,6 @@ def facts(most_cells=20):
         cell_diameter_px=24.0,
         most_cells=most_cells,
         densest=most_cells / 128**2,
-        largest_side_px=1104,
         cells_by_type=(30, 30),
         pixel_size_um=0.5,
         decoded_bytes=1,

@@ -37,14 +37,6 @@ def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
     assert choice.value == share and said in choice.reason
 
 
-def test_small_fields_are_seen_in_small_tiles():
-    name = "task.export_size_px"
-    # A cell of 48 px is shown at half its width.
-    for side, tile in ((700, 256), (1104, 512)):
-        found = chosen(cell_diameter_px=48.0, largest_side_px=side)[name]
-        assert found.value == tile and f"{side // 2} px wide" in found.reason
-
-
 def test_a_network_of_few_cells_sees_a_field_in_all_views():
     name = "task.views"
     few, many = chosen(cells_by_type=(90, 30)), chosen(cells_by_type=(900, 300))
