@@ -35,8 +35,8 @@ _DIAMETER = flags.DEFINE_float("diameter", None, "Of a cell in px; else estimate
 _VIEWS = flags.DEFINE_integer(
     "views",
     None,
-    "The model sees a field in so many views, turned and mirrored, 1 to 8: more are slower "
-    "and more accurate; else as the training chose.",
+    "Rotated and mirrored views of a field that are predicted and merged, 1 to 8: more are "
+    "slower and more accurate; else as the training chose.",
 )
 _NO_CALIBRATION = flags.DEFINE_bool(
     "no-calibration",

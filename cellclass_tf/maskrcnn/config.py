@@ -38,7 +38,7 @@ class DataConfig(configs.DataConfig):
       composed_share: into this share of the crops, cells of another field are moved.
       untyped_split: of fields with cells of unknown type, whose outlines are learned; ''
         for none. Set from the dataset.
-      untyped_share: so many of the fields are taken from it.
+      untyped_share: the share of fields that are taken from it.
       cache: keep decoded fields in memory; set from the dataset's size.
       gain: brightness of each channel is multiplied by exp(±gain), at random.
       gamma: and raised to the power exp(±gamma).
@@ -69,8 +69,8 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
       balance_types: types of few cells weigh more in the loss.
       namer_steps: training steps of the namer, a network that names cells by small crops
         around their nuclei; 0 trains none.
-      views: in so many views, turned and mirrored, the exported model sees a field, and
-        takes what it finds in them together.
+      views: number of rotated and mirrored views of a field that the exported model
+        predicts and merges.
       patience: training stops after so many evaluations without a better AP; 0: never.
       grayscale: the network sees the cytoplasm alone, for cells without stained nuclei.
       keras_strides: a ResNet-50 strides where that of Keras Applications does.

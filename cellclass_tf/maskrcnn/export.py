@@ -83,9 +83,9 @@ def export(
       calibrate: False to export without the dataset: masks end at one half, and scores
         and probabilities stay the network's own.
       annotators: whose outlines are to be named, such as `annotation.annotators`'s.
-      views: the network sees a field in so many views, turned and mirrored, 1 to 8, and
-        what it finds in them is taken together; None for the training's own (8 after
-        training on few cells, else 1).
+      views: number of rotated and mirrored views of a field that are predicted and merged,
+        1 to 8; None for the number in the training's parameters (8 after training on few
+        cells, else 1).
 
     Returns:
       `output`.

@@ -36,7 +36,7 @@ from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.splits.assignment import COMPOSED
 
 RELIABILITY_FILE = "reliability.png"
-# Of cytoplasm and nuclei, at which it is tried who names the cells; and on so many fields.
+# Gains of cytoplasm and nuclei at which naming is compared, and the number of fields.
 _GAINS = ((1.0, 1.0), (0.6, 1.0), (1.6, 1.0), (1.0, 0.6), (1.0, 1.6))
 _MOST_TRIED = 24
 # Fields of a split whose cells the model keeps in mind.

@@ -28,7 +28,7 @@ _BACKGROUND_PERCENTILE = 5
 _BRIGHT_PERCENTILE = 90
 # Grey levels between the background and a nucleus; less is noise.
 _LEAST_CONTRAST = 5.0
-# Cytoplasm is shown up to so many standard deviations of the background from it.
+# The range of cytoplasm that is shown: standard deviations of the background around it.
 _SPREAD = 5.0
 _SD_PER_MAD = 1.4826
 # Of a histogram: grey levels by which it is smoothed (standard deviation), and by which
