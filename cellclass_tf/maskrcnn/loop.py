@@ -242,7 +242,7 @@ def _names_of(data, fingerprints) -> list[str]:
     names = [
         field["image_name"]
         for split in splits
-        for field in reading.fields_of(data.replace(cache=False), split=split)
+        for field in reading.fields_of(data.replace(cache=False, tfds_split=split))
     ]
     found = reading.fingerprint(tf.stack(names)).numpy().tolist()
     return [

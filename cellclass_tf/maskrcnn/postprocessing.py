@@ -76,23 +76,22 @@ def join_tiles(
       shape_yx: height and width of the field.
     """
     zoom = np.tile(np.array(shape_yx) / np.array(scaled_yx), 2).astype(np.float32)
+    whole = joined(tiles)
+    return dataclasses.replace(whole, boxes_yxyx=whole.boxes_yxyx * zoom)
+
+
+def joined(parts: Sequence[Detections]) -> Detections:
+    """Puts detections together that are in the same pixels."""
+    names = [field.name for field in dataclasses.fields(Detections)]
     return Detections(
-        np.concatenate([part.boxes_yxyx for part in tiles]) * zoom,
-        np.concatenate([part.scores for part in tiles]),
-        np.concatenate([part.probabilities for part in tiles]),
-        np.concatenate([part.masks for part in tiles]),
-        np.concatenate([part.features for part in tiles]),
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
     )
 
 
 def kept(detections: Detections, keep: np.ndarray) -> Detections:
     """Returns the detections for which (N,) bool `keep` holds."""
-    return Detections(
-        **{
-            field.name: getattr(detections, field.name)[keep]
-            for field in dataclasses.fields(detections)
-        }
-    )
+    names = [field.name for field in dataclasses.fields(Detections)]
+    return Detections(*(getattr(detections, name)[keep] for name in names))
 
 
 def cells_from_detections(

@@ -160,11 +160,10 @@ def _of_field(
     score_threshold: float,
 ) -> postprocessing.Detections:
     """Puts the tiles of every view together, the views too, and all into the field."""
-    upright = []
-    for view, tiles in enumerate(found):
-        turned_yx = turned(np.empty(scaled_yx, bool), view).shape
-        joined = postprocessing.join_tiles(tiles, turned_yx, turned_yx)
-        upright.append(turned_back(joined, view, scaled_yx))
+    upright = [
+        turned_back(postprocessing.joined(tiles), view, scaled_yx)
+        for view, tiles in enumerate(found)
+    ]
     merged = postprocessing.join_tiles([merge(upright)], scaled_yx, shape_yx)
     return postprocessing.kept(merged, merged.scores >= score_threshold)
 

@@ -6,13 +6,14 @@ way. What several views agree on is surer, and their outlines are smoother toget
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from cellclass_tf.core.model_metadata import MOST_VIEWS
-from cellclass_tf.maskrcnn.postprocessing import Detections
+from cellclass_tf.maskrcnn.postprocessing import Detections, joined
 
 # Quarter turns, and whether the field is mirrored then; the first is the field as it is.
 # The second has the same shape, so that tiles of both go into one batch.
@@ -49,15 +50,8 @@ def turned_boxes(
       shape_yx: height and width of the field.
     """
     turns, mirrored = _VIEWS[view]
-    (height, width), boxes = shape_yx, boxes_yxyx
-    for _ in range(turns):
-        top, left, bottom, right = boxes.T
-        boxes = np.stack([width - right, top, width - left, bottom], axis=1)
-        height, width = width, height
-    if mirrored:
-        top, left, bottom, right = boxes.T
-        boxes = np.stack([top, width - right, bottom, width - left], axis=1)
-    return boxes
+    boxes = _quarter_turns(boxes_yxyx, turns, shape_yx)
+    return _mirrored(boxes, _turned_shape(shape_yx, turns)[1]) if mirrored else boxes
 
 
 def turned_back(
@@ -71,24 +65,34 @@ def turned_back(
       shape_yx: height and width of the field as it is.
     """
     turns, mirrored = _VIEWS[view]
-    height, width = shape_yx if turns % 2 == 0 else shape_yx[::-1]
+    seen_yx = _turned_shape(shape_yx, turns)
     boxes, masks = detections.boxes_yxyx, detections.masks
     if mirrored:
-        top, left, bottom, right = boxes.T
-        boxes = np.stack([top, width - right, bottom, width - left], axis=1)
-        masks = masks[:, :, ::-1]
-    for _ in range(turns):
-        top, left, bottom, right = boxes.T
-        boxes = np.stack([left, height - bottom, right, height - top], axis=1)
-        height, width = width, height
+        boxes, masks = _mirrored(boxes, seen_yx[1]), masks[:, :, ::-1]
+    # What is turned once comes back by three more.
+    boxes = _quarter_turns(boxes, -turns % 4, seen_yx)
     masks = np.rot90(masks, -turns, axes=(1, 2))
-    return Detections(
-        boxes.astype(np.float32),
-        detections.scores,
-        detections.probabilities,
-        masks,
-        detections.features,
+    return dataclasses.replace(
+        detections, boxes_yxyx=boxes.astype(np.float32), masks=masks
     )
+
+
+def _quarter_turns(boxes, turns: int, shape_yx: tuple[int, int]) -> np.ndarray:
+    """Turns boxes with a field of this shape, as `np.rot90` turns its pixels."""
+    for turn in range(turns):
+        width = _turned_shape(shape_yx, turn)[1]
+        top, left, bottom, right = boxes.T
+        boxes = np.stack([width - right, top, width - left, bottom], axis=1)
+    return boxes
+
+
+def _turned_shape(shape_yx: tuple[int, int], turns: int) -> tuple[int, int]:
+    return shape_yx[::-1] if turns % 2 else shape_yx
+
+
+def _mirrored(boxes: np.ndarray, width: int) -> np.ndarray:
+    top, left, bottom, right = boxes.T
+    return np.stack([top, width - right, bottom, width - left], axis=1)
 
 
 def merge(found: Sequence[Detections]) -> Detections:
@@ -104,11 +108,8 @@ def merge(found: Sequence[Detections]) -> Detections:
     """
     if len(found) == 1:
         return found[0]
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in found])
-        for name in ("boxes_yxyx", "scores", "probabilities", "masks", "features")
-    }
-    boxes, scores = joined["boxes_yxyx"], joined["scores"]
+    every = joined(found)
+    boxes, scores = every.boxes_yxyx, every.scores
     ends = np.cumsum([0, *(len(part.scores) for part in found)])
     is_free = np.ones(len(scores), bool)
     groups = []
@@ -125,30 +126,32 @@ def merge(found: Sequence[Detections]) -> Detections:
             members = np.array([i for i in members if overlaps[i] >= _SAME_CELL_IOU])
             is_free[members] = False
             groups.append(members)
-    return _averaged(joined, groups, len(found))
+    return _averaged(every, groups, len(found))
 
 
-def _averaged(joined, groups: Sequence[np.ndarray], views: int) -> Detections:
-    boxes, scores = joined["boxes_yxyx"], joined["scores"]
-    size = joined["masks"].shape[-1]
+def _averaged(
+    every: Detections, groups: Sequence[np.ndarray], views: int
+) -> Detections:
+    """Makes one detection of each group of numbers of detections."""
+    boxes, scores = every.boxes_yxyx, every.scores
+    size = every.masks.shape[-1]
     made = Detections(
         np.zeros((len(groups), 4), np.float32),
         np.zeros(len(groups), np.float32),
-        np.zeros((len(groups), joined["probabilities"].shape[1]), np.float32),
+        np.zeros((len(groups), every.probabilities.shape[1]), np.float32),
         np.zeros((len(groups), size, size), np.float16),
-        np.zeros((len(groups), joined["features"].shape[1]), np.float32),
+        np.zeros((len(groups), every.features.shape[1]), np.float32),
     )
     for n, members in enumerate(groups):
         weights = scores[members] / scores[members].sum()
         made.boxes_yxyx[n] = weights @ boxes[members]
         made.scores[n] = scores[members].sum() / views
-        logs = np.log(np.maximum(joined["probabilities"][members], 1e-9))
+        logs = np.log(np.maximum(every.probabilities[members], 1e-9))
         types = np.exp(weights @ logs)
         made.probabilities[n] = types / types.sum()
-        made.features[n] = weights @ joined["features"][members]
+        made.features[n] = weights @ every.features[members]
         masks = [
-            _resampled(joined["masks"][i], boxes[i], made.boxes_yxyx[n])
-            for i in members
+            _resampled(every.masks[i], boxes[i], made.boxes_yxyx[n]) for i in members
         ]
         made.masks[n] = np.tensordot(weights, masks, axes=1)
     return made

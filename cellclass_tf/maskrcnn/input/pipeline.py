@@ -30,9 +30,10 @@ def build_dataset(
     Raises:
       ValueError: if the data directory is not set.
     """
-    fields = _endless(data, input_context, data.tfds_split)
+    fields = _endless(data, input_context)
     if data.untyped_split and data.untyped_share:
-        untyped = _endless(data, input_context, data.untyped_split)
+        untyped = data.replace(tfds_split=data.untyped_split)
+        untyped = _endless(untyped, input_context)
         share = data.untyped_share
         fields = tf.data.Dataset.sample_from_datasets(
             [fields, untyped], [1 - share, share], seed=data.seed
@@ -49,8 +50,8 @@ def build_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _endless(data: DataConfig, input_context, split: str) -> tf.data.Dataset:
-    fields = reading.fields_of(data, input_context, split)
+def _endless(data: DataConfig, input_context) -> tf.data.Dataset:
+    fields = reading.fields_of(data, input_context)
     return fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
 
 

@@ -13,15 +13,12 @@ from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.maskrcnn.config import DataConfig
 
 
-def fields_of(
-    data: DataConfig, input_context=None, split: str | None = None
-) -> tf.data.Dataset:
+def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
     """Reads the fields of a split, as PNGs, or decoded and kept in memory.
 
     Args:
-      data: names the dataset.
+      data: names the dataset and its split.
       input_context: of one of several input pipelines; None for the only one.
-      split: of the dataset; None for that of `data`.
 
     Raises:
       ValueError: if the data directory is not set.
@@ -37,7 +34,7 @@ def fields_of(
     skip = tfds.decode.SkipDecoding()
     fields = tfds.load(
         data.tfds_name,
-        split=split or data.tfds_split,
+        split=data.tfds_split,
         data_dir=data.tfds_data_dir,
         shuffle_files=data.is_training,
         decoders={"image": skip, "labels": skip},

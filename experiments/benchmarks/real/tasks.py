@@ -33,7 +33,6 @@ class Task:
       cell_type: of the fields of `test` that are asked about; None for all.
       truth: what is known of a field, drawn into the pictures.
       score: of the found cells by image, the scores that can be told, of `SCORES`.
-      no_types: whether the true types are one alone, so that none can be confused.
     """
 
     name: str
@@ -52,15 +51,19 @@ class Task:
 
 def three_types(root: pathlib.Path, images: pathlib.Path, fold: int) -> Task:
     """Three cell types, masks drawn by hand: the FOLD-th field of each is tested on."""
-    train, test = root / "train", root / "test"
     if not (root / "made").exists():
         shutil.rmtree(root, ignore_errors=True)
         _split_fields(root, list(fields.drawn_by_hand(images)), fold)
         (root / "made").touch()
-    train, test = cc.Study.open(train), cc.Study.open(test)
+    return _of_two_studies(root, f"three_types_{fold}", "three cell types")
+
+
+def _of_two_studies(root: pathlib.Path, name: str, title: str) -> Task:
+    """Learns from ROOT/train, and is asked about all cells of ROOT/test."""
+    train, test = (cc.Study.open(root / part) for part in ("train", "test"))
     return Task(
-        name=f"three_types_{fold}",
-        title="three cell types",
+        name=name,
+        title=title,
         train=train,
         test=test,
         cell_type=None,
@@ -105,16 +108,7 @@ def hek(root: pathlib.Path, image: pathlib.Path, labels: pathlib.Path) -> Task:
         Cells.from_labels(true, study.cell_types, "HEK").write(study.cells_path(row))
         study.update([row])
         (root / "made").touch()
-    train, test = cc.Study.open(train), cc.Study.open(test)
-    return Task(
-        name="hek",
-        title="a real HEK field after simulated cultures",
-        train=train,
-        test=test,
-        cell_type=None,
-        truth=test.read_cells,
-        score=lambda found: _scored(test, found),
-    )
+    return _of_two_studies(root, "hek", "a real HEK field after simulated cultures")
 
 
 def _scored(test: cc.Study, found: Mapping[str, Cells]) -> dict[str, float]:

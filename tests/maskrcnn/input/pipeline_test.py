@@ -6,7 +6,7 @@ import tensorflow as tf
 from official.vision.dataloaders import maskrcnn_input
 
 from cellclass_tf.maskrcnn import config, data_facts
-from cellclass_tf.maskrcnn.input import pipeline, targets
+from cellclass_tf.maskrcnn.input import pipeline, reading, targets
 from tests.maskrcnn.facts import facts
 
 NUMBER = tf.constant(5, tf.int64)
@@ -227,3 +227,25 @@ def test_batches_have_static_shapes_and_follow_the_seed(prepared):
             runs.append([image.numpy() for image, _ in dataset.take(3)])
         np.testing.assert_array_equal(runs[0], runs[1])
         assert not np.array_equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_share_of_the_fields_is_of_the_split_without_types(prepared, share):
+    params = config.cellclass_maskrcnn_small()
+    data = params.task.train_data
+    data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
+    found = data_facts.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
+    data_facts.apply_facts(params, found)
+    # Any split that is not trained on otherwise stands for it.
+    data.untyped_split, data.untyped_share = "mixed", share
+    data.global_batch_size = 4
+    other = reading.fields_of(data.replace(tfds_split="mixed", is_training=False))
+    names = tf.stack([field["image_name"] for field in other])
+    seen = np.concatenate(
+        [
+            labels["fields"].numpy()[:, 0]
+            for _, labels in pipeline.build_dataset(params.task, data).take(3)
+        ]
+    )
+    is_other = np.isin(seen, reading.fingerprint(names).numpy())
+    assert is_other.any() == bool(share) and not is_other.all()
