@@ -19,7 +19,7 @@ from cellclass_tf.maskrcnn.model_garden import (
 BEST_FOLDER = "best"
 # In a tile, however small.
 LEAST_DETECTIONS = 100
-LEAST_PROPOSALS = 1000
+LEAST_PROPOSALS = 500
 SMALL = "cellclass_maskrcnn_small"
 EXPERIMENTS = ("cellclass_maskrcnn", SMALL)
 # The starting weights that come with the package; see `weights.load`.

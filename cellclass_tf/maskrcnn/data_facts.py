@@ -82,8 +82,9 @@ def apply_facts(
         fields = facts.fields * cache_bytes // max(facts.decoded_bytes, 1)
         data.shuffle_buffer_size = max(2, min(facts.fields, fields, 1000))
     model.detection_generator.max_num_detections = max(tile, LEAST_DETECTIONS)
-    # Around each cell several proposals outlive their suppression.
-    model.roi_generator.test_num_proposals = max(4 * tile, LEAST_PROPOSALS)
+    # Around each cell several proposals outlive their suppression; but the more there are,
+    # the more of them are taken for cells in fields unlike the training ones.
+    model.roi_generator.test_num_proposals = max(2 * tile, LEAST_PROPOSALS)
     model.roi_generator.test_pre_nms_top_k = 2 * model.roi_generator.test_num_proposals
 
 

@@ -73,6 +73,9 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
         Choice("trainer.train_steps", 1200 if few else 600, said),
         Choice(_RATE, 0.005 if few else 0.007, said),
         Choice("task.views", MOST_VIEWS if few else 1, said),
+        # In wide tiles fields of few cells are often small: what lies around them is black,
+        # which training crops have nowhere, and cells near it are missed.
+        Choice("task.export_size_px", 256 if few else 512, said),
         Choice("task.train_data.parser.aug_scale_min", scales[0], said),
         Choice("task.train_data.parser.aug_scale_max", scales[1], said),
         Choice(

@@ -63,23 +63,6 @@ def keep_owned(
     )
 
 
-def join_tiles(
-    tiles: Sequence[Detections],
-    scaled_yx: tuple[int, int],
-    shape_yx: tuple[int, int],
-) -> Detections:
-    """Puts the tiles' detections together, and their boxes into the field's pixels.
-
-    Args:
-      tiles: the detections of all tiles of the scaled field.
-      scaled_yx: height and width of the field as the network saw it.
-      shape_yx: height and width of the field.
-    """
-    zoom = np.tile(np.array(shape_yx) / np.array(scaled_yx), 2).astype(np.float32)
-    whole = joined(tiles)
-    return dataclasses.replace(whole, boxes_yxyx=whole.boxes_yxyx * zoom)
-
-
 def joined(parts: Sequence[Detections]) -> Detections:
     """Puts detections together that are in the same pixels."""
     names = [field.name for field in dataclasses.fields(Detections)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import postprocessing
-from cellclass_tf.maskrcnn.views import merge, turned, turned_back, turned_boxes
+from cellclass_tf.maskrcnn.views import merge, seen_boxes, turned, upright, zoom_of
 
 _T = TypeVar("_T")
 
@@ -58,18 +58,25 @@ class TiledNetwork:
           score_threshold: what has a lower score is left out.
           views: number of views; see `views.merge`.
         """
-        scaled = _resize(image, scale)
+        seen = _seen(image, scale, views)
         least = min(score_threshold, postprocessing.SCORE_THRESHOLD)
         found = [[] for _ in range(views)]
-        for batch in _batches(list(self._tiles(scaled, views))):
-            pixels = _stack([self._cut(scaled, *place) for place in batch])
+        for batch in _batches(list(self._tiles(seen))):
+            pixels = _stack([self._cut(seen, *place) for place in batch])
             outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
             for i, place in enumerate(batch):
                 count = outputs["num_detections"][i]
                 one = {k: v[i][:count] for k, v in outputs.items() if v[i].ndim}
                 kept = postprocessing.keep_owned(one, place.tile, least)
                 found[place.view].append(kept)
-        return _of_field(found, scaled.shape[:2], image.shape[:2], score_threshold)
+        shapes = [pixels.shape[:2] for pixels in seen]
+        merged = merge(
+            [
+                upright(postprocessing.joined(tiles), view, shape, image.shape[:2])
+                for view, (tiles, shape) in enumerate(zip(found, shapes, strict=True))
+            ]
+        )
+        return postprocessing.kept(merged, merged.scores >= score_threshold)
 
     def types_at(
         self, image: np.ndarray, boxes_yxyx: np.ndarray, *, scale: float, views: int = 1
@@ -85,16 +92,14 @@ class TiledNetwork:
         Returns:
           `scores` (N,), `probabilities` (N, K) and `features` (N, F), float32.
         """
-        scaled = _resize(image, scale)
-        zoom = np.array(scaled.shape[:2]) / np.array(image.shape[:2])
-        boxes = boxes_yxyx * np.tile(zoom, 2)
+        seen, boxes = _seen(image, scale, views), boxes_yxyx
         named = {
             "scores": np.zeros(len(boxes), np.float32),
             "probabilities": np.zeros((len(boxes), self._types), np.float32),
         }
-        owned = list(self._owned(scaled, boxes, views))
+        owned = list(self._owned(seen, boxes, image.shape[:2]))
         for batch in _batches(owned):
-            pixels = _stack([self._cut(scaled, *place) for place, *_ in batch])
+            pixels = _stack([self._cut(seen, *place) for place, *_ in batch])
             most = max(len(numbers) for _, numbers, _ in batch)
             # What is not filled is a box that is read, and forgotten.
             whole = np.float32([0, 0, self._size, self._size])
@@ -117,27 +122,25 @@ class TiledNetwork:
         named["probabilities"] = odds / odds.sum(axis=1, keepdims=True)
         return named
 
-    def _tiles(self, scaled: np.ndarray, count: int) -> Iterator[_Place]:
+    def _tiles(self, seen: Sequence[np.ndarray]) -> Iterator[_Place]:
         """The tiles of all views of a field, one view after the other."""
-        for view in range(count):
-            shape = turned(scaled, view).shape[:2]
-            for tile in tiling.tiles_of(shape, self._size, self._margin):
+        for view, pixels in enumerate(seen):
+            for tile in tiling.tiles_of(pixels.shape[:2], self._size, self._margin):
                 yield _Place(view, tile)
 
-    def _owned(self, scaled: np.ndarray, boxes: np.ndarray, count: int):
+    def _owned(self, seen: Sequence[np.ndarray], boxes, shape_yx: tuple[int, int]):
         """Yields each place with a cell, with the cells' numbers and boxes in the tile."""
-        for place in self._tiles(scaled, count):
-            there = turned_boxes(boxes, place.view, scaled.shape[:2])
+        for place in self._tiles(seen):
+            there = seen_boxes(boxes, place.view, shape_yx, seen[place.view].shape[:2])
             middles = (there[:, :2] + there[:, 2:]) / 2
             numbers = np.flatnonzero(place.tile.owns(middles))
             if len(numbers):
                 corner = np.tile(place.tile.corner_yx, 2)
                 yield place, numbers, there[numbers] - corner
 
-    def _cut(self, scaled: np.ndarray, view: int, tile: tiling.Tile) -> np.ndarray:
+    def _cut(self, seen, view: int, tile: tiling.Tile) -> np.ndarray:
         top, left = tile.corner_yx
-        seen = turned(scaled, view)
-        piece = seen[top : top + self._size, left : left + self._size]
+        piece = seen[view][top : top + self._size, left : left + self._size]
         missing = [self._size - side for side in piece.shape[:2]]
         return np.pad(piece, [(0, missing[0]), (0, missing[1]), (0, 0)])
 
@@ -153,19 +156,11 @@ class _Place(NamedTuple):
 _LEAST_PROBABILITY = 1e-9
 
 
-def _of_field(
-    found: list[list[postprocessing.Detections]],
-    scaled_yx: tuple[int, int],
-    shape_yx: tuple[int, int],
-    score_threshold: float,
-) -> postprocessing.Detections:
-    """Puts the tiles of every view together, the views too, and all into the field."""
-    upright = [
-        turned_back(postprocessing.joined(tiles), view, scaled_yx)
-        for view, tiles in enumerate(found)
-    ]
-    merged = postprocessing.join_tiles([merge(upright)], scaled_yx, shape_yx)
-    return postprocessing.kept(merged, merged.scores >= score_threshold)
+def _seen(image: np.ndarray, scale: float, count: int) -> list[np.ndarray]:
+    """The views of a field; those of one zoom share their pixels."""
+    zooms = [zoom_of(view) for view in range(count)]
+    resized = {zoom: _resize(image, scale * zoom) for zoom in set(zooms)}
+    return [turned(resized[zoom], view) for view, zoom in enumerate(zooms)]
 
 
 def _resize(image: np.ndarray, scale: float) -> np.ndarray:

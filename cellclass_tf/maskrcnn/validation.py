@@ -10,7 +10,7 @@ import tensorflow as tf
 from cellclass_tf.drawing import overlay
 from cellclass_tf.labels import matching, tiling
 from cellclass_tf.labels.coco_ap import AveragePrecision
-from cellclass_tf.maskrcnn import postprocessing, tiles
+from cellclass_tf.maskrcnn import postprocessing, tiles, views
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
 from cellclass_tf.maskrcnn.input import reading
 
@@ -76,7 +76,9 @@ class FieldScores:
         true = field.cells
         scaled = tiles.scaled_shape(self._task, example).numpy()
         found = postprocessing.cells_from_detections(
-            postprocessing.join_tiles(self._parts, scaled, true.labels.shape),
+            views.upright(
+                postprocessing.joined(self._parts), 0, scaled, true.labels.shape
+            ),
             true.labels.shape,
             true.type_names,
         )

@@ -1,7 +1,8 @@
-"""A field in several views, turned and mirrored, and what is found in all of them.
+"""A field in several views, turned, mirrored and enlarged, and what is found in all of them.
 
 A network that has learned from few cells finds somewhat other ones when a field lies another
-way. What several views agree on is surer, and their outlines are smoother together.
+way or is larger. What several views agree on is surer, and their outlines are smoother
+together.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import numpy as np
 from cellclass_tf.core.model_metadata import MOST_VIEWS
 from cellclass_tf.maskrcnn.postprocessing import Detections, joined
 
-# Quarter turns, and whether the field is mirrored then; the first is the field as it is.
-# The second has the same shape, so that tiles of both go into one batch.
+# As large as training shows cells where they are few; see `planning.plan`.
+_LARGER = 1.4
+# Quarter turns, whether the field is mirrored then, and how much it is enlarged; the first
+# is the field as it is. Of two, of four and of eight views half are larger.
 _VIEWS = (
-    (0, False),
-    (2, False),
-    (1, False),
-    (3, False),
-    (0, True),
-    (2, True),
-    (1, True),
-    (3, True),
+    (0, False, 1.0),
+    (2, False, _LARGER),
+    (1, False, _LARGER),
+    (3, False, 1.0),
+    (0, True, _LARGER),
+    (2, True, 1.0),
+    (1, True, 1.0),
+    (3, True, _LARGER),
 )
 assert len(_VIEWS) == MOST_VIEWS
 # Boxes of two views that overlap more are of one cell.
@@ -33,14 +36,22 @@ _SAME_CELL_IOU = 0.5
 
 
 def turned(pixels: np.ndarray, view: int) -> np.ndarray:
-    """A field (H, W, ...) in one of `MOST_VIEWS` views; nothing is copied."""
-    turns, mirrored = _VIEWS[view]
+    """A field (H, W, ...) in one of `MOST_VIEWS` views, not enlarged; nothing is copied."""
+    turns, mirrored, _ = _VIEWS[view]
     found = np.rot90(pixels, turns)
     return found[:, ::-1] if mirrored else found
 
 
-def turned_boxes(
-    boxes_yxyx: np.ndarray, view: int, shape_yx: tuple[int, int]
+def zoom_of(view: int) -> float:
+    """How much larger cells are in a view than in the first."""
+    return _VIEWS[view][2]
+
+
+def seen_boxes(
+    boxes_yxyx: np.ndarray,
+    view: int,
+    shape_yx: tuple[int, int],
+    seen_yx: tuple[int, int],
 ) -> np.ndarray:
     """Where (N, 4) boxes of a field lie in a view of it.
 
@@ -48,33 +59,46 @@ def turned_boxes(
       boxes_yxyx: [top, left, bottom, right) in the field.
       view: number of the view.
       shape_yx: height and width of the field.
+      seen_yx: of the view.
     """
-    turns, mirrored = _VIEWS[view]
+    turns, mirrored, _ = _VIEWS[view]
     boxes = _quarter_turns(boxes_yxyx, turns, shape_yx)
-    return _mirrored(boxes, _turned_shape(shape_yx, turns)[1]) if mirrored else boxes
+    turned_yx = _turned_shape(shape_yx, turns)
+    if mirrored:
+        boxes = _mirrored(boxes, turned_yx[1])
+    return boxes * _per_side(turned_yx, seen_yx)
 
 
-def turned_back(
-    detections: Detections, view: int, shape_yx: tuple[int, int]
+def upright(
+    detections: Detections,
+    view: int,
+    seen_yx: tuple[int, int],
+    shape_yx: tuple[int, int],
 ) -> Detections:
     """Puts what was found in a view into the field as it is.
 
     Args:
       detections: in the pixels of the view.
       view: number of the view.
-      shape_yx: height and width of the field as it is.
+      seen_yx: height and width of the view.
+      shape_yx: of the field.
     """
-    turns, mirrored = _VIEWS[view]
-    seen_yx = _turned_shape(shape_yx, turns)
+    turns, mirrored, _ = _VIEWS[view]
     boxes, masks = detections.boxes_yxyx, detections.masks
     if mirrored:
         boxes, masks = _mirrored(boxes, seen_yx[1]), masks[:, :, ::-1]
     # What is turned once comes back by three more.
     boxes = _quarter_turns(boxes, -turns % 4, seen_yx)
+    boxes = boxes * _per_side(_turned_shape(seen_yx, turns), shape_yx)
     masks = np.rot90(masks, -turns, axes=(1, 2))
     return dataclasses.replace(
         detections, boxes_yxyx=boxes.astype(np.float32), masks=masks
     )
+
+
+def _per_side(old_yx: tuple[int, int], new_yx: tuple[int, int]) -> np.ndarray:
+    """What (N, 4) boxes are multiplied by when their field is resized."""
+    return np.tile(np.array(new_yx) / np.array(old_yx), 2)
 
 
 def _quarter_turns(boxes, turns: int, shape_yx: tuple[int, int]) -> np.ndarray:

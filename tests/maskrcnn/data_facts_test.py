@@ -41,7 +41,7 @@ def test_mixed_fields_may_be_denser_than_the_cultures(name):
     side_by_side = (task.export_size_px / task.model_diameter_px) ** 2
     found, proposed = task.model.detection_generator, task.model.roi_generator
     assert found.max_num_detections >= 1.5 * side_by_side
-    assert proposed.test_num_proposals >= 4 * found.max_num_detections
+    assert proposed.test_num_proposals >= 2 * found.max_num_detections
     assert proposed.test_pre_nms_top_k >= proposed.test_num_proposals
 
 

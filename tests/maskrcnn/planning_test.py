@@ -37,10 +37,13 @@ def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
     assert choice.value == share and said in choice.reason
 
 
-def test_a_network_of_few_cells_sees_a_field_in_all_views():
-    name = "task.views"
+@pytest.mark.parametrize(
+    ("name", "of_few", "of_many"),
+    [("task.views", 8, 1), ("task.export_size_px", 256, 512)],
+)
+def test_a_network_of_few_cells_sees_small_tiles_in_all_views(name, of_few, of_many):
     few, many = chosen(cells_by_type=(90, 30)), chosen(cells_by_type=(900, 300))
-    assert (few[name].value, many[name].value) == (8, 1)
+    assert (few[name].value, many[name].value) == (of_few, of_many)
 
 
 def test_fields_without_types_are_seen_as_often_as_others_within_limits():

@@ -20,6 +20,10 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
     data_facts.apply_facts(params, facts())
     # Untrained, so that every score is near one half; those of proposals are spread.
     params.task.model.detection_generator.pre_nms_score_threshold = 0.0
+    # Room for more proposals than there are.
+    params.task.export_size_px = 64
+    params.task.model.roi_generator.test_num_proposals = 1000
+    params.task.model.roi_generator.test_pre_nms_top_k = 2000
     model = network.build_model(params.task, 64)
     for variable in model.rpn_head.trainable_variables:
         if "rpn-scores" in variable.name:

@@ -33,16 +33,36 @@ def test_what_is_found_in_a_view_comes_back_to_its_place(view):
     # Unlike its mirror images.
     field[4:12, 20:44] = np.add.outer(np.arange(8), np.arange(24)) / 32
     seen = views.turned(field, view)
-    (place,) = views.turned_boxes(BOX, view, SHAPE).astype(int)
+    (place,) = views.seen_boxes(BOX, view, SHAPE, seen.shape).astype(int)
     top, left, bottom, right = place
     assert seen[top:bottom, left:right].sum() == field.sum()
     whole = seen[top:bottom, left:right]
     small = whole[:, ::3] if whole.shape[1] > whole.shape[0] else whole[::3]
-    back = views.turned_back(detections([place], [0.9], [small]), view, SHAPE)
+    found = detections([place], [0.9], [small])
+    back = views.upright(found, view, seen.shape, SHAPE)
     np.testing.assert_array_equal(back.boxes_yxyx, BOX)
     # Every third sample is taken, from one end or from the other.
     difference = back.masks[0].astype(float) - field[4:12, 20:44:3]
     assert np.ptp(difference) < 2e-3 and abs(difference).max() < 0.08
+
+
+@pytest.mark.parametrize("view", range(MOST_VIEWS))
+def test_boxes_of_a_larger_view_come_back_in_the_field_s_pixels(view):
+    turned_yx = views.turned(np.zeros(SHAPE), view).shape
+    seen_yx = tuple(2 * side for side in turned_yx)
+    place = views.seen_boxes(BOX, view, SHAPE, seen_yx)
+    np.testing.assert_array_equal(
+        place, 2 * views.seen_boxes(BOX, view, SHAPE, turned_yx)
+    )
+    back = views.upright(detections(place, [0.9]), view, seen_yx, SHAPE)
+    np.testing.assert_array_equal(back.boxes_yxyx, BOX)
+
+
+def test_half_of_two_four_and_eight_views_are_larger():
+    zooms = np.array([views.zoom_of(view) for view in range(MOST_VIEWS)])
+    assert zooms[0] == 1.0
+    for count in (2, 4, 8):
+        assert (zooms[:count] > 1).mean() == 0.5
 
 
 def test_all_views_differ():
