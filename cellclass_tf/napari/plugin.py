@@ -133,6 +133,7 @@ def predict_widget():
     @magicgui(
         call_button="Outline and name cells",
         model={"label": "model (folder)", "mode": "d"},
+        outlines={"label": "outlines (none: the model's)", "nullable": True},
         pixel_size_um={
             "label": "pixel size, µm (0: as in training)",
             "min": 0.0,
@@ -143,6 +144,7 @@ def predict_widget():
         model: pathlib.Path,
         cytoplasm: napari.layers.Image,
         nuclei: napari.layers.Image,
+        outlines: napari.layers.Labels | None = None,
         pixel_size_um: float = 0.0,
     ):
         def finished(layer: Layer) -> None:
@@ -156,6 +158,7 @@ def predict_widget():
             merged,
             cytoplasm.name,
             pixel_size_um or None,
+            None if outlines is None else np.asarray(outlines.data),
             # One step that napari cannot count: a bar that moves until it is done.
             _progress={"desc": "outline and name cells"},
             _connect={
@@ -197,21 +200,46 @@ def merged_of(cytoplasm: np.ndarray, nuclei: np.ndarray) -> np.ndarray:
 
 
 def predict_layer(
-    model: str | os.PathLike, image: np.ndarray, name: str, pixel_size_um: float | None
+    model: str | os.PathLike,
+    image: np.ndarray,
+    name: str,
+    pixel_size_um: float | None,
+    labels: np.ndarray | None = None,
 ) -> Layer:
-    """Predicts a merged image, and returns its layer of cells."""
+    """Predicts a merged image, and returns its layer of cells.
+
+    Args:
+      model: folder of an exported model.
+      image: (H, W, 3) uint8 merged image.
+      name: of the layer.
+      pixel_size_um: of the image; None if it is that of the training images.
+      labels: (H, W) of whole numbers, outlines of the cells to name; None if the model
+        outlines them itself.
+
+    Raises:
+      InputError: as `Predictor.predict` and `Predictor.name`.
+    """
     # In a process of its own: TensorFlow and what draws napari's window without a graphics
     # card both bring LLVM, and wait for each other for ever.
     context = multiprocessing.get_context("spawn")
     with futures.ProcessPoolExecutor(1, context) as pool:
-        cells = pool.submit(_predict, os.fspath(model), image, pixel_size_um).result()
+        arguments = os.fspath(model), image, pixel_size_um, labels
+        cells = pool.submit(_predict, *arguments).result()
     return cells_layer(cells, name, pixel_size_um, image)
 
 
-def _predict(model: str, image: np.ndarray, pixel_size_um: float | None) -> Cells:
+def _predict(
+    model: str,
+    image: np.ndarray,
+    pixel_size_um: float | None,
+    labels: np.ndarray | None,
+) -> Cells:
     from cellclass_tf.maskrcnn.predictor import Predictor
 
-    return Predictor.load(model).predict(image, pixel_size_um=pixel_size_um)
+    predictor = Predictor.load(model)
+    if labels is None:
+        return predictor.predict(image, pixel_size_um=pixel_size_um)
+    return predictor.name(image, labels, pixel_size_um=pixel_size_um)
 
 
 def _scale(pixel_size_um: float | None) -> dict[str, Any]:

@@ -96,3 +96,67 @@ def test_planes_merge_as_the_product_merges_them():
     np.testing.assert_array_equal(plugin.merged_of(small, small)[..., 1], small)
     with pytest.raises(errors.InputError, match="two planes"):
         plugin.merged_of(np.stack([plane]), np.stack([plane]))
+
+
+@pytest.fixture
+def widget(monkeypatch):
+    """The widget beside two channels and outlines, without a window."""
+    import napari
+    from napari.components import ViewerModel
+    from napari.qt import threading
+    from napari.utils import _magicgui
+
+    viewer = ViewerModel()
+    for name in ("a cytoplasm", "a nuclei"):
+        viewer.add_image(np.zeros((40, 50), np.uint8), name=name)
+    labels = np.zeros((40, 50), np.int32)
+    labels[5:15, 5:15] = 3
+    viewer.add_labels(labels, name="by another program")
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    # Where there is a window, it is found by that.
+    monkeypatch.setattr(_magicgui, "find_viewer_ancestor", lambda widget: viewer)
+    asked = []
+
+    def noted(function, *arguments, **_):
+        asked.append((function, arguments))
+
+    monkeypatch.setattr(threading, "create_worker", noted)
+    made = plugin.predict_widget()
+    made.viewer, made.asked = viewer, asked
+    return made
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_widget_names_the_outlines_that_are_chosen(widget, tmp_path, given):
+    assert widget.cytoplasm.value.name == "a cytoplasm"
+    assert widget.nuclei.value.name == "a nuclei" and widget.outlines.value is None
+    if given:
+        widget.outlines.value = widget.viewer.layers["by another program"]
+    widget(model=tmp_path)
+    ((function, (*_, labels)),) = widget.asked
+    assert function is plugin.predict_layer
+    assert (labels is None) != given
+    if given:
+        assert labels.max() == 3
+
+
+class _Predictor:
+    """Stands for a loaded model; outlines nothing itself."""
+
+    def predict(self, image, *, pixel_size_um):
+        return Cells.from_labels(np.zeros(image.shape[:2], np.int32), TYPES, ())
+
+    def name(self, image, labels, *, pixel_size_um):
+        return Cells.from_labels(labels, TYPES, "HEK")
+
+
+@pytest.mark.parametrize(("given", "cells"), [(False, 0), (True, 2)])
+def test_given_outlines_are_named_and_others_predicted(monkeypatch, given, cells):
+    from cellclass_tf.maskrcnn import predictor
+
+    monkeypatch.setattr(predictor.Predictor, "load", lambda model: _Predictor())
+    labels = np.zeros((40, 50), np.int32)
+    labels[5:15, 5:15], labels[20:30, 20:40] = 1, 2
+    image = np.zeros((40, 50, 3), np.uint8)
+    found = plugin._predict("model", image, None, labels if given else None)
+    assert len(found) == cells
