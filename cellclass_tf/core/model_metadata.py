@@ -137,7 +137,7 @@ class ModelMetadata(Record):
       naming: the same with outlines of others, one for each kind of them.
       namer: how cells are named by crops; None of models that lack a namer.
       networks: number of networks whose types are averaged.
-      views: number of rotated and mirrored views of a field that are predicted and merged.
+      views: number of views (rotated, mirrored, enlarged) of a field that are predicted and merged.
       experiment: name of the experiment that was trained.
       checkpoint: name of the exported checkpoint.
       train_steps: of the training.

@@ -69,7 +69,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
       balance_types: types of few cells weigh more in the loss.
       namer_steps: training steps of the namer, a network that names cells by small crops
         around their nuclei; 0 trains none.
-      views: number of rotated and mirrored views of a field that the exported model
+      views: number of views (rotated, mirrored, enlarged) of a field that the exported model
         predicts and merges.
       patience: training stops after so many evaluations without a better AP; 0: never.
       grayscale: the network sees the cytoplasm alone, for cells without stained nuclei.

@@ -83,7 +83,7 @@ def export(
       calibrate: False to export without the dataset: masks end at one half, and scores
         and probabilities stay the network's own.
       annotators: whose outlines are to be named, such as `annotation.annotators`'s.
-      views: number of rotated and mirrored views of a field that are predicted and merged,
+      views: number of views (rotated, mirrored, enlarged) of a field that are predicted and merged,
         1 to 8; None for the number in the training's parameters (8 after training on few
         cells, else 1).
 
