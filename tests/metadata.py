@@ -1,6 +1,20 @@
 """What belongs to a model, for tests that need no network."""
 
-from cellclass_tf.core.model_metadata import Bin, CalibrationRecord, ModelMetadata
+from cellclass_tf.core.model_metadata import (
+    Bin,
+    CalibrationRecord,
+    HeldOutField,
+    ModelMetadata,
+)
+
+
+def held_out_fields(confusions):
+    """Held-out fields (V, K, K), each of a dish of its own, without a cell missed."""
+    none = (0,) * len(confusions[0])
+    return tuple(
+        HeldOutField(tuple(map(tuple, confusion)), none, none, 100.0, f"dish {n}")
+        for n, confusion in enumerate(confusions)
+    )
 
 
 def model_metadata(confusions=None, **changes):
@@ -8,7 +22,7 @@ def model_metadata(confusions=None, **changes):
     calibration = None
     if confusions is not None:
         calibration = CalibrationRecord(
-            confusions=confusions,
+            held_out=held_out_fields(confusions),
             bins=(Bin(0.8, 1.0, 0.9, 0.9, 100),),
             expected_calibration_error=0.012,
         )

@@ -62,7 +62,8 @@ def count_columns(type_names: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns of counts.csv for these types, in order."""
     counts = (f"n_{name}" for name in type_names)
     shares = (f"share_{name}" for name in type_names)
-    return ("image", "group", "cells", *counts, "unknown", "uncertain", *shares)
+    head = ("image", "group", "scene", "area_px", "cells")
+    return (*head, *counts, "unknown", "uncertain", *shares)
 
 
 def cell_table(
@@ -142,6 +143,7 @@ def count_row(
     *,
     name: str,
     group: str = "",
+    scene: str = "",
     min_probability: float = UNCERTAIN_BELOW,
 ) -> dict[str, Any]:
     """Counts the types of one field.
@@ -150,6 +152,8 @@ def count_row(
       A row with the keys of `count_columns(cells.type_names)`:
         image: `name`.
         group: `group`, the dish or slide that the field is of.
+        scene: `scene`, the same for all times of one place; '' if it is not known.
+        area_px: of the field.
         cells: number of cells.
         n_TYPE: cells of which TYPE is the most probable.
         unknown: cells without a type.
@@ -159,7 +163,8 @@ def count_row(
     names = cells.type_names
     counts = np.bincount(cells.type_ids, minlength=len(names) + 1).tolist()
     typed = sum(counts[1:])
-    row = {"image": name, "group": group, "cells": len(cells)}
+    row = {"image": name, "group": group, "scene": scene}
+    row |= {"area_px": cells.labels.size, "cells": len(cells)}
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]
     row["uncertain"] = int((cells.called_probabilities < min_probability).sum())

@@ -10,6 +10,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import shares
+from cellclass_tf.core.model_metadata import OF_DATASET
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
@@ -17,6 +18,8 @@ from cellclass_tf.storage import csv_json, ledger, lock
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
+# What is sampled.
+DISH, FIELD = "dish", "field"
 # Where a larger part of the fields is unlike the training fields, shares are withheld.
 MOST_UNLIKE = 0.1
 
@@ -33,34 +36,43 @@ def mixture(
 ) -> dict[str, Any]:
     """Estimates the share of each type, with 95 % intervals, and writes mixture.json.
 
-    Shares are those of the cells with a type, uncertain calls among them. See
-    `shares.estimate_shares` and
-    `shares.correct_shares` for the methods and their sources. The
-    confusion is that of the model's held-out fields, as its export measured it; it
-    corrects for calls of the wrong type, not for cells that are missed or invented.
+    Shares are those of the cells with a type, uncertain calls among them. What was sampled
+    is the unit of the statistics: the dish (acquisition group) where there are several, else
+    the field, all times of one scene being one field. Of a single dish the interval says
+    nothing of other dishes. See `shares.estimate_shares` and `shares.correct_shares` for the
+    methods and their sources. What is corrected for are the calls of the wrong type and the
+    cells that are missed or invented on the model's held-out fields, as its export measured
+    them.
 
     Args:
       predictions: what `predict` wrote; mixture.json is put there.
       expected: shares to test against, {type: share} or 'HEK=0.5,N2a=0.5'.
-      width: of an interval, end to end, for which the number of fields is wanted.
+      width: of an interval, end to end, for which the number of units is wanted.
       answer_anyway: whether shares are reported of fields that do not resemble the model's
         training fields; None for what `predict` was asked for.
-      seed: of the bootstrap.
+      seed: of the draws.
 
     Returns:
       What mixture.json holds:
         types, level, width.
         estimates: one for 'all fields', and one for each group where there are several:
           name, fields (that have cells with a type), cells, unknown, uncertain,
-          design_effect,
+          unit ('dish' or 'field') and units, their number,
+          icc: {median, low, high} of the intraclass correlation, None without an interval,
+          dominated_by_prior: whether there are too few units for the data to decide how
+            wide the interval is; then types have logit_t_low and logit_t_high.
           withheld: why there are no shares, or ''; see `MOST_UNLIKE`.
           interval_reason, corrected_reason: why there is no interval or correction, or ''.
           types: {type: cells, share, low, high, corrected, corrected_low,
-            corrected_high, fields_for_width (of the corrected interval if there is one;
-            None where no number of fields will do), expected, p_value}; None where the
-            reason says.
-        confusion: {true type: {called type: held-out cells}}, None if not measured.
+            corrected_high, logit_t_low, logit_t_high, units_for_width (of the corrected
+            interval if there is one; None where no number of units will do), expected,
+            p_value}; None where the reason says.
+        confusion: {true type: {called type: held-out cells}}, with the column 'missed' and
+          the row 'invented' where they are known; None if not measured.
         confusion_fields: held-out fields.
+        confusion_dishes: {type: number of held-out dishes with its cells}.
+        right_by_dish: {type: {dish: share of its found cells that got the type}}.
+        warnings: what a reader should know of the correction, a line each.
 
     Raises:
       InputError: if there are no predictions, or `expected` does not fit the types.
@@ -72,8 +84,9 @@ def mixture(
     if not 0 < width < 1:
         raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
     rows = predictions.count_rows
-    held_out = _confusions(predictions.record_if_any, names)
     record = predictions.record_if_any
+    held_out = _held_out(record, names)
+    areas = _areas(rows, record)
     if answer_anyway is None:
         answer_anyway = bool(record.settings.get("answer_anyway"))
     images = () if answer_anyway else record.images
@@ -86,15 +99,19 @@ def mixture(
         "width": width,
         "estimates": [
             _withheld(
-                _estimate(name, part, names, held_out, wanted, width, seed),
+                _estimate(name, part, names, held_out, areas, wanted, width, seed),
                 part,
                 unlike,
             )
             for name, part in tables.items()
         ],
-        "confusion": None if held_out is None else _named(held_out.sum(0), names),
-        "confusion_fields": 0 if held_out is None else len(held_out),
+        **_told_of_held_out(held_out, record, names),
     }
+    if len(groups) > 1 and result["estimates"][0]["unit"] == FIELD:
+        result["warnings"].append(
+            "Each field is a group of its own, and is taken for a unit. If several are of one "
+            "dish, the interval is too narrow: name the dishes (`cellclass convert --group`)."
+        )
     folder = predictions.folder
     ledger.write_text(folder, folder / MIXTURE_FILE, csv_json.json_text(result))
     return result
@@ -104,36 +121,48 @@ def _estimate(
     name: str,
     rows: Sequence[Mapping[str, str]],
     names: tuple[str, ...],
-    held_out: np.ndarray | None,
+    held_out: shares.HeldOut | None,
+    areas: Mapping[str, float],
     expected: np.ndarray | None,
     width: float,
     seed: int,
 ) -> dict[str, Any]:
-    counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows])
+    unit, counts = _by_unit(rows, names)
     raw = shares.estimate_shares(counts, seed=seed)
     if held_out is None:
         better, reason = None, "the model has no held-out fields with known cells"
     else:
-        better = shares.correct_shares(raw, held_out, seed=seed)
+        area = sum(areas[row["image"]] for row in rows)
+        better = shares.correct_shares(raw, held_out, area=area, seed=seed)
         reason = better.reason
     best = raw if better is None or not len(better.draws) else better
+    is_few = 0 < len(raw.draws) and raw.units < shares.FEW_UNITS
+    plain = shares.logit_t(counts) if is_few else None
     columns = {
         "cells": raw.counts,
         "share": raw.shares,
-        **_ends(raw, "low", "high"),
+        **_ends(raw.interval(), "low", "high"),
         "corrected": None if better is None else better.shares,
-        **_ends(better, "corrected_low", "corrected_high"),
-        "fields_for_width": shares.fields_for(best, width),
+        **_ends(
+            None if better is None else better.interval(),
+            "corrected_low",
+            "corrected_high",
+        ),
+        **_ends(plain, "logit_t_low", "logit_t_high"),
+        "units_for_width": shares.units_for(best, width),
         "expected": expected,
         "p_value": None if expected is None else best.p_values(expected),
     }
     return {
         "name": name,
-        "fields": raw.fields,
+        "unit": unit,
+        "units": raw.units,
+        "fields": sum(any(int(row[f"n_{n}"]) for n in names) for row in rows),
         "cells": sum(int(row["cells"]) for row in rows),
         "unknown": sum(int(row["unknown"]) for row in rows),
         "uncertain": sum(int(row["uncertain"]) for row in rows),
-        "design_effect": _plain(raw.design_effect),
+        "icc": _icc(raw),
+        "dominated_by_prior": is_few,
         "interval_reason": raw.reason,
         "corrected_reason": reason,
         "types": {
@@ -144,6 +173,35 @@ def _estimate(
             for i, type_name in enumerate(names)
         },
     }
+
+
+def _by_unit(
+    rows: Sequence[Mapping[str, str]], names: Sequence[str]
+) -> tuple[str, np.ndarray]:
+    """What is sampled, and the cells (U, K) of each type in each such unit.
+
+    Where each field is a group of its own, as without `convert --group`, nobody has said
+    which fields are of one dish.
+    """
+    counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows])
+    counts = counts.reshape(len(rows), len(names))
+    dishes = [row.get("group") or "" for row in rows]
+    # What is photographed again and again is one field.
+    places = [row.get("scene") or f"image {row['image']}" for row in rows]
+    has = counts.any(axis=1)
+    used = {pair for pair, of in zip(zip(dishes, places), has, strict=True) if of}
+    several = len({dish for dish, _ in used})
+    if several > 1 and several < len(used):
+        return DISH, shares.summed(counts, dishes)
+    return FIELD, shares.summed(counts, places)
+
+
+def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
+    if not len(estimate.icc):
+        return None
+    tail = (1 - shares.LEVEL) / 2
+    found = np.quantile(estimate.icc, [0.5, tail, 1 - tail])
+    return dict(zip(("median", "low", "high"), map(_plain, found), strict=True))
 
 
 def too_many_unlike(unlike: Sequence[bool]) -> bool:
@@ -171,23 +229,98 @@ def _withheld(
     return estimate | {"withheld": why, "types": types}
 
 
-def _ends(estimate: shares.Estimate | None, low: str, high: str) -> dict[str, Any]:
-    ends = None if estimate is None else estimate.interval()
-    return dict(zip((low, high), (None, None) if ends is None else ends, strict=True))
+def _ends(interval: np.ndarray | None, low: str, high: str) -> dict[str, Any]:
+    ends = (None, None) if interval is None else interval
+    return dict(zip((low, high), ends, strict=True))
 
 
-def _confusions(record: RunRecord, names: Sequence[str]) -> np.ndarray | None:
-    """(V, K, K) held-out cells by field, of the model that predicted; None if unknown."""
+def _held_out(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
+    """What became of held-out cells, by the model that predicted; None if unknown."""
     calibration = record.calibration
-    if not calibration or not calibration.confusions:
+    if not calibration or not calibration.held_out:
         return None
-    confusions = np.array(calibration.confusions, np.int64)
-    if confusions.shape[1:] != (len(names), len(names)):
+    fields = calibration.held_out
+    found = shares.HeldOut(
+        confusions=np.array([field.confusion for field in fields], np.int64),
+        missed=np.array([field.missed for field in fields], np.int64),
+        invented=np.array([field.invented for field in fields], np.int64),
+        areas=np.array([field.area for field in fields], np.float64),
+        units=[field.group for field in fields],
+    )
+    if found.missed.shape[1:] != (len(names),):
         raise InputError(
-            f"run.json: expected confusions of {len(names)} types, got the shape "
-            f"{confusions.shape}. Export the model again, and predict again."
+            f"run.json: expected held-out cells of {len(names)} types, got "
+            f"{found.missed.shape[1]}. Export the model again, and predict again."
         )
-    return confusions
+    return found
+
+
+def _areas(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, float]:
+    """The area of each field, in squares of a median cell's diameter; 0 if unknown."""
+    sizes_um = {image.stem: image.pixel_size_um for image in record.images}
+    metadata = record.model_metadata
+    return {
+        row["image"]: metadata.area_in_cells(
+            float(row.get("area_px") or 0), sizes_um.get(row["image"])
+        )
+        if metadata
+        else 0.0
+        for row in rows
+    }
+
+
+def _told_of_held_out(
+    held_out: shares.HeldOut | None, record: RunRecord, names: Sequence[str]
+) -> dict[str, Any]:
+    """What mixture.json holds of the held-out fields."""
+    if held_out is None:
+        return {
+            "confusion": None,
+            "confusion_fields": 0,
+            "confusion_dishes": {},
+            "right_by_dish": {},
+            "warnings": [],
+        }
+    total = held_out.confusions.sum(axis=0)
+    confusion = _named(total, names, names)
+    counted = bool(held_out.areas.any())
+    if counted:
+        for name, missed in zip(names, held_out.missed.sum(axis=0), strict=True):
+            confusion[name]["missed"] = int(missed)
+        invented = held_out.invented.sum(axis=0).tolist()
+        confusion["invented"] = dict(zip(names, invented, strict=True))
+    right, dishes, warnings = {}, {}, []
+    for i, name in enumerate(names):
+        by_dish: dict[str, np.ndarray] = {}
+        for dish, calls in zip(held_out.units, held_out.confusions[:, i], strict=True):
+            if calls.sum():
+                by_dish[dish] = by_dish.get(dish, 0) + calls
+        dishes[name] = len(by_dish)
+        right[name] = {
+            dish: _plain(calls[i] / calls.sum()) for dish, calls in by_dish.items()
+        }
+        if dishes[name] == 1:
+            warnings.append(
+                f"The held-out cells of {name} are of one dish: that another dish has "
+                "other errors is not in the interval."
+            )
+    if record.naming and record.naming.outlines == OF_DATASET:
+        warnings.append(
+            "Cells that are missed or invented are not corrected for: outlines of this "
+            "kind were not compared with those of the held-out fields."
+        )
+    elif not counted:
+        warnings.append(
+            "Cells that are missed or invented are not corrected for: the model was "
+            "exported by a version that did not count them."
+        )
+    return {
+        "confusion": confusion,
+        "confusion_fields": len(held_out.units),
+        "confusion_dishes": dishes,
+        "right_by_dish": right,
+        "warnings": warnings,
+    }
 
 
 def _groups(rows: Sequence[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
@@ -219,10 +352,12 @@ def _parse_expected(
     return np.array([expected[name] / total for name in names])
 
 
-def _named(confusion: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:
+def _named(
+    table: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> dict[str, dict[str, int]]:
     return {
-        name: dict(zip(names, row, strict=True))
-        for name, row in zip(names, confusion.tolist(), strict=True)
+        name: dict(zip(columns, row, strict=True))
+        for name, row in zip(rows, table.tolist(), strict=True)
     }
 
 

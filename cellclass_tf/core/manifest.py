@@ -107,6 +107,11 @@ class ImageRow:
         return f"{self.raw_sha256}/{self.scene}/{self.time}" if self.raw_sha256 else ""
 
     @property
+    def place(self) -> str:
+        """Which scene of which raw file the image shows, at any time; '' if unknown."""
+        return f"{self.raw_sha256[:12]}/{self.scene}" if self.raw_sha256 else ""
+
+    @property
     def has_cells_of_another_source(self) -> bool:
         """Whether the cells were made on another image than there is now."""
         return bool(self.cells_source) and self.source not in ("", self.cells_source)

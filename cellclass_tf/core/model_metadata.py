@@ -46,20 +46,39 @@ class Bin:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeldOutField:
+    """What became of the cells of one held-out field.
+
+    Attributes:
+      confusion: (K, K) cells by true type and called type.
+      missed: (K,) cells by true type that were not found.
+      invented: (K,) found cells by called type that are none.
+      area: of the field, in squares of the diameter of a median cell; 0 if unknown.
+      group: acquisition group, such as a dish; '' if unknown.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+    missed: tuple[int, ...]
+    invented: tuple[int, ...]
+    area: float = 0.0
+    group: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class CalibrationRecord:
     """What was measured on held-out fields when the model was exported.
 
     Attributes:
-      fields: number of the fields.
-      cells: number of the cells that were matched with true ones.
+      fields: number of the fields, composed ones among them.
+      cells: number of their cells that were matched with true ones.
       type_accuracy: share of these that got their type.
-      confusions: (V, K, K) cells by field, true type and called type.
+      held_out: each field that is no composition of others, so that it has each cell once.
       expected_calibration_error_before: of the probabilities as the network gives them.
       expected_calibration_error: of the calibrated ones.
       bins: the calls by their probability.
     """
 
-    confusions: tuple[tuple[tuple[int, ...], ...], ...]
+    held_out: tuple[HeldOutField, ...]
     bins: tuple[Bin, ...]
     expected_calibration_error: float
     expected_calibration_error_before: float | None = None
@@ -147,7 +166,7 @@ class ModelMetadata(Record):
     """
 
     NAME: ClassVar[str] = "cellclass_tf Mask R-CNN"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     EXPECTED: ClassVar[str] = "what `python -m experiments.export` writes of a model"
     REMEDY: ClassVar[str] = "Export the model again."
 
@@ -206,7 +225,7 @@ class ModelMetadata(Record):
             if not least <= value <= most:
                 raise ValueError(f"{name}: expected {least} to {most}, got {value}")
         for record in (self.calibration, *(n.calibration for n in self.naming)):
-            _check_confusions(record, len(self.type_names))
+            _check_held_out(record, len(self.type_names))
 
     def naming_of(self, outlines: str, sha256: str = "") -> NamingRecord | None:
         """What was measured with the outlines of an annotator, by its weights.
@@ -230,7 +249,10 @@ class ModelMetadata(Record):
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Refuses models of version 1, whose network gives other outputs."""
+        """Refuses models of version 1, whose network gives other outputs.
+
+        Before version 4 it was not told which cells were missed or invented.
+        """
         if version < 2:
             raise ValueError(f"its format is {content.get('format', 'not named')!r}")
         calibration = content.get("calibration")
@@ -239,14 +261,43 @@ class ModelMetadata(Record):
                 {"low": part.get("from"), "high": part.get("to")} | part
                 for part in calibration["bins"]
             ]
-            content["calibration"] = calibration | {"bins": bins}
+            content["calibration"] = _with_held_out(calibration | {"bins": bins})
+        content["naming"] = [
+            dict(record) | {"calibration": _with_held_out(dict(record["calibration"]))}
+            for record in content.get("naming", ())
+        ]
         return content
 
+    def ratio_of(self, pixel_size_um: float | None) -> float:
+        """An image's pixel size over that of the training images; 1 if one is unknown."""
+        trained = self.pixel_size_um
+        return pixel_size_um / trained if pixel_size_um and trained else 1.0
 
-def _check_confusions(record: CalibrationRecord | None, count: int) -> None:
+    def area_in_cells(self, area_px: float, pixel_size_um: float | None) -> float:
+        """An area of an image, in squares of the diameter of a median cell."""
+        scale = self.scale * self.ratio_of(pixel_size_um)
+        return area_px * (scale / self.model_diameter_px) ** 2
+
+
+def _with_held_out(calibration: dict[str, Any]) -> dict[str, Any]:
+    """A calibration as version 4 has it."""
+    if "confusions" not in calibration:
+        return calibration
+    fields = [
+        {"confusion": confusion, "missed": none, "invented": none}
+        for confusion in calibration.pop("confusions")
+        for none in ([0] * len(confusion),)
+    ]
+    return calibration | {"held_out": fields}
+
+
+def _check_held_out(record: CalibrationRecord | None, count: int) -> None:
     """Raises ValueError unless a record counts the cells of so many types."""
-    for field in record.confusions if record else ():
-        if [len(row) for row in field] != [count] * count or min(map(min, field)) < 0:
+    for field in record.held_out if record else ():
+        rows = (*field.confusion, field.missed, field.invented)
+        is_whole = [len(row) for row in rows] == [count] * (count + 2)
+        if not is_whole or min(map(min, rows)) < 0 or not field.area >= 0:
             raise ValueError(
-                f"calibration.confusions: expected {count} x {count} numbers of cells"
+                f"calibration.held_out: expected {count} x {count} numbers of cells, "
+                f"{count} of missed and {count} of invented ones, and an area"
             )

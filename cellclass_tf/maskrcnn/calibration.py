@@ -18,6 +18,7 @@ from cellclass_tf.core.model_metadata import (
     UNCALIBRATED_SCORE_THRESHOLD,
     Bin,
     CalibrationRecord,
+    HeldOutField,
 )
 from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import postprocessing
@@ -75,8 +76,10 @@ class Calibration:
     Attributes:
       score_threshold: with it cells missed and cells invented are fewest (F1 at IoU 0.5).
       temperature: of the types' probabilities.
-      confusions: (V, K, K) int64, matched cells by field, true type
-        and called type.
+      cells: number of matched cells of known type.
+      accuracy: share of these that got their type.
+      fields: number of fields.
+      held_out: what became of the cells of each field that is no composition.
       before: reliability at temperature 1.
       after: reliability at the fitted one.
       mask_threshold: with it cells are as large, in the median, as the annotated ones;
@@ -85,25 +88,13 @@ class Calibration:
 
     score_threshold: float
     temperature: float
-    confusions: np.ndarray
+    cells: int
+    accuracy: float
+    fields: int
+    held_out: tuple[HeldOutField, ...]
     before: Reliability
     after: Reliability
     mask_threshold: float | None = None
-
-    @property
-    def fields(self) -> int:
-        """Number of fields."""
-        return len(self.confusions)
-
-    @property
-    def cells(self) -> int:
-        """Number of matched cells of known type."""
-        return int(self.confusions.sum())
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the matched cells that got their type."""
-        return float(self.confusions.trace(axis1=1, axis2=2).sum() / self.cells)
 
     def record(self) -> CalibrationRecord:
         """Returns what cellclass.json holds."""
@@ -119,11 +110,26 @@ class Calibration:
             fields=self.fields,
             cells=self.cells,
             type_accuracy=self.accuracy,
-            confusions=self.confusions.tolist(),
+            held_out=self.held_out,
             expected_calibration_error_before=self.before.expected_error,
             expected_calibration_error=self.after.expected_error,
             bins=tuple(Bin(*found, int(n)) for *found, n in bins if n),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the cells of a held-out field are from.
+
+    Attributes:
+      group: acquisition group, such as a dish.
+      area: of the field, in squares of the diameter of a median cell.
+      is_composed: whether its cells were cut out of other held-out fields.
+    """
+
+    group: str = ""
+    area: float = 0.0
+    is_composed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +142,8 @@ class Matched:
       right: (F,) bool, whether a true cell was found again.
       true_ids: (F,) type of that cell; 0 if it is unknown, or there is none.
       true_cells: number of true cells.
+      true_counts: (K,) true cells of each type.
+      origin: of the field.
     """
 
     scores: np.ndarray
@@ -143,16 +151,43 @@ class Matched:
     right: np.ndarray
     true_ids: np.ndarray
     true_cells: int
+    true_counts: np.ndarray
+    origin: Origin
 
     @classmethod
-    def of(cls, true: Cells, found: Cells, pairs: np.ndarray | None = None) -> Matched:
+    def of(
+        cls,
+        true: Cells,
+        found: Cells,
+        pairs: np.ndarray | None = None,
+        origin: Origin = Origin(),
+    ) -> Matched:
         """Matches cells at IoU 0.5, unless (P, 2) pairs of their numbers are given."""
         if pairs is None:
             pairs = matching.match_cells(true.labels, found.labels).pairs
         i, j = (pairs - 1).T
         right, ids = np.zeros(len(found), bool), np.zeros(len(found), np.int64)
         right[j], ids[j] = True, true.type_ids[i]
-        return cls(found.scores, found.probabilities, right, ids, len(true))
+        counts = np.bincount(true.type_ids, minlength=len(true.type_names) + 1)[1:]
+        return cls(
+            found.scores, found.probabilities, right, ids, len(true), counts, origin
+        )
+
+    def outcome(self, least: float) -> HeldOutField:
+        """What became of the true cells, where cells have scores from `least` on."""
+        types, kept = len(self.true_counts), self.scores >= least
+        called = self.probabilities.argmax(axis=1)
+        known = kept & (self.true_ids > 0)
+        confusion = np.zeros((types, types), np.int64)
+        np.add.at(confusion, (self.true_ids[known] - 1, called[known]), 1)
+        invented = np.bincount(called[kept & ~self.right], minlength=types)
+        return HeldOutField(
+            tuple(map(tuple, confusion.tolist())),
+            tuple((self.true_counts - confusion.sum(axis=1)).tolist()),
+            tuple(invented.tolist()),
+            round(self.origin.area, 3),
+            self.origin.group,
+        )
 
 
 class Calibrator:
@@ -161,10 +196,17 @@ class Calibrator:
     def __init__(self, type_names: Sequence[str]):
         self._type_names = tuple(type_names)
         self._fields: list[tuple[postprocessing.Detections, Cells]] = []
+        self._origins: list[Origin] = []
 
-    def add(self, detections: postprocessing.Detections, true: Cells) -> None:
+    def add(
+        self,
+        detections: postprocessing.Detections,
+        true: Cells,
+        origin: Origin = Origin(),
+    ) -> None:
         """Takes in one field, of which `MOST_FIELDS` are enough."""
         self._fields.append((detections, true))
+        self._origins.append(origin)
 
     def fit(self, rename: Callable[[Cells], Cells] | None = None) -> Calibration | None:
         """Fits the three numbers; None if no cell was found again.
@@ -182,9 +224,10 @@ class Calibrator:
         if not self._fields:
             return None
         threshold = self._mask_threshold()
+        matched = self._pairs(self._fields, threshold)
         fields = [
-            Matched.of(true, rename(found) if rename else found, pairs)
-            for true, found, pairs in self._pairs(self._fields, threshold)
+            Matched.of(true, rename(found) if rename else found, pairs, origin)
+            for (true, found, pairs), origin in zip(matched, self._origins, strict=True)
         ]
         found = fit_types(fields, best_score_threshold(fields))
         return found and dataclasses.replace(found, mask_threshold=round(threshold, 3))
@@ -246,7 +289,10 @@ def fit_types(fields: Sequence[Matched], least: float) -> Calibration | None:
     return Calibration(
         score_threshold=round(least, 3),
         temperature=round(temperature, 3),
-        confusions=np.stack([_confusion(*field) for field in matched]),
+        cells=len(true_ids),
+        accuracy=float(right.mean()),
+        fields=len(fields),
+        held_out=tuple(f.outcome(least) for f in fields if not f.origin.is_composed),
         before=Reliability.of(probabilities.max(axis=1), right),
         after=Reliability.of(after.max(axis=1), right),
     )
@@ -282,13 +328,6 @@ def best_score_threshold(
     while last + 1 < len(f1) and f1[last + 1] >= f1[best] - _EQUAL_F1:
         last += 1
     return float((least[first] + least[last if of_network else first]) / 2)
-
-
-def _confusion(probabilities: np.ndarray, true_ids: np.ndarray) -> np.ndarray:
-    types = probabilities.shape[1]
-    confusion = np.zeros((types, types), np.int64)
-    np.add.at(confusion, (true_ids - 1, probabilities.argmax(axis=1)), 1)
-    return confusion
 
 
 def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:

@@ -72,6 +72,13 @@ def measure(
     data = task_config.validation_data
     splits = (data.tfds_split, COMPOSED)
     held_out = functools.partial(_held_out, task_config, dataset, splits)
+
+    def origin_of(field: reading.Field) -> calibration.Origin:
+        area = model.metadata.area_in_cells(
+            field.cells.labels.size, field.pixel_size_um
+        )
+        return calibration.Origin(field.group, area, field.split == COMPOSED)
+
     if model.metadata.namer is not None:
         namer = _choose_naming(model, held_out())
         model.metadata = dataclasses.replace(model.metadata, namer=namer)
@@ -84,7 +91,8 @@ def measure(
             scale=model.scale_for(field.pixel_size_um),
             score_threshold=postprocessing.SCORE_THRESHOLD,
         )
-        calibrator.add(detections, field.cells)
+        origin = origin_of(field)
+        calibrator.add(detections, field.cells, origin)
         drawn = [(field.cells.labels, None)]
         for annotator in annotators:
             outlines = annotator.annotate(field.image)
@@ -93,7 +101,7 @@ def measure(
             cells = model.name_uncalibrated(
                 field.image, labels, sure=sure, pixel_size_um=field.pixel_size_um
             )
-            fields.append(calibration.Matched.of(field.cells, cells))
+            fields.append(calibration.Matched.of(field.cells, cells, origin=origin))
     # Read again, rather than kept in memory.
     again = held_out()
 

@@ -347,8 +347,10 @@ class Predictor:
 
     def _ratio_of(self, pixel_size_um: float | None) -> float:
         """Returns an image's pixel size over that of the training images, or 1."""
-        trained = self.metadata.pixel_size_um
-        ratio = pixel_size_um / trained if pixel_size_um and trained else 1.0
+        ratio, trained = (
+            self.metadata.ratio_of(pixel_size_um),
+            self.metadata.pixel_size_um,
+        )
         if not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
             raise InputError(
                 f"A pixel size of {pixel_size_um} µm, against {trained} µm in training, "

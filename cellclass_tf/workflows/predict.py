@@ -213,6 +213,7 @@ class _FieldPrediction:
             field.image,
             field.pixel_size_um,
             field.row.group,
+            field.row.place,
             self.predictor.fingerprint,
             self.outlining.score_threshold,
             self.min_probability,
@@ -242,7 +243,8 @@ class _FieldPrediction:
             "labels_sha256": hashlib.sha256(content).hexdigest(),
             **outlined,
         }
-        counts = cell_table.count_row(cells, group=field.row.group, **told)
+        of = {"group": field.row.group, "scene": field.row.place}
+        counts = cell_table.count_row(cells, **of, **told)
         judgement = self._compare(field, image, cells)
         return {"counts": counts, "image": sha256 | judgement}
 
@@ -274,7 +276,9 @@ class _FieldPrediction:
         parquet = self.output / cell_table.PARQUET_FILE
         with ledger.replace(self.output, parquet, overwrite=True) as temporary:
             cell_table.write_parquet(temporary, cells_csv)
-        counts = [results[field.stem]["counts"] for field in fields]
+        # An earlier version, whose run goes on, counted less.
+        nothing = dict.fromkeys(cell_table.count_columns(self.predictor.type_names))
+        counts = [nothing | results[field.stem]["counts"] for field in fields]
         counts_csv = self.output / COUNTS_FILE
         with ledger.replace(self.output, counts_csv, overwrite=True) as temporary:
             cell_table.write_counts_csv(temporary, counts, self.predictor.type_names)

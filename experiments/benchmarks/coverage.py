@@ -1,88 +1,218 @@
-"""How often the intervals of the shares hold the truth: raw and corrected.
+"""How often the intervals of the shares hold the truth: as counted and as corrected.
 
     python -m experiments.benchmarks.coverage
 
-Mixtures of known shares, whose fields differ, are called by a classifier of known errors;
-the errors are measured on pure held-out fields, which differ too. A row for each number of
-types and of fields, each over MIXTURES mixtures: how often the 95 % interval of the first
-type's share holds the true share, and how wide it is.
+Experiments of known shares are drawn, whose dishes differ, and called by a model of known errors;
+the errors are measured on pure held-out dishes, which differ too. A row for each kind of
+experiment, each over MIXTURES of them: how often the 95 % interval of the first type's share
+holds the true share, and how wide it is on average.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from absl import app, flags
 
 from cellclass_tf.analysis import shares
 
-_MIXTURES = flags.DEFINE_integer("mixtures", 500, "A row.")
+_MIXTURES = flags.DEFINE_integer("mixtures", 300, "A row.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
-# (types, fields): the last has fields that differ no more than chance makes them.
-_ROWS = ((2, 4), (2, 8), (2, 20), (3, 8), (3, 20))
-_HELD_OUT_FIELDS, _CELLS_A_FIELD = 8, 25
+_ONLY = flags.DEFINE_string("only", "", "Rows whose name has this.")
 
 
-def mixtures(
-    count: int, types: int, fields: int, seed: int, *, likeness: float = 20.0
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Draws mixtures and what a classifier makes of them.
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of experiment.
+
+    Attributes:
+      name: of the row.
+      share: true share of the first type; the others have the rest in equal parts.
+      types: their number, K.
+      dishes: of the mixed culture.
+      fields: of each dish; of one dish they are the units.
+      icc: intraclass correlation of the dishes, or of the fields of one dish.
+      cells: mean number in a field.
+      accuracy: of the found cells of each type, the share that is called it.
+      recall: of the cells of each type, the share that is found.
+      invented: mean number of invented cells a field, of any type alike.
+      held_out_dishes: of each type.
+      held_out_fields: of each of these.
+      error_icc: intraclass correlation of the errors in dishes.
+      times: time points of each field, in which it has the same cells.
+    """
+
+    name: str
+    share: float = 0.2
+    types: int = 2
+    dishes: int = 4
+    fields: int = 6
+    icc: float = 0.05
+    cells: float = 40.0
+    accuracy: Sequence[float] = (0.95, 0.95, 0.95)
+    recall: Sequence[float] = (1.0, 1.0, 1.0)
+    invented: float = 0.0
+    held_out_dishes: int = 3
+    held_out_fields: int = 3
+    error_icc: float = 0.01
+    times: int = 1
+
+    @property
+    def true(self) -> np.ndarray:
+        """(K,) shares."""
+        rest = (1 - self.share) / (self.types - 1)
+        return np.array([self.share] + [rest] * (self.types - 1))
+
+    @property
+    def rates(self) -> np.ndarray:
+        """(K, K + 1): what becomes of the cells of a type; the last are missed."""
+        rates = np.zeros((self.types, self.types + 1))
+        for i, (right, found) in enumerate(
+            zip(self.accuracy[: self.types], self.recall[: self.types], strict=True)
+        ):
+            rates[i, :-1] = found * (1 - right) / (self.types - 1)
+            rates[i, i] = found * right
+            rates[i, -1] = 1 - found
+        return rates
+
+
+_WORST = {"recall": (0.95, 0.75, 0.9), "invented": 1.5, "error_icc": 0.03}
+KINDS = (
+    *(
+        Kind(f"{dishes} dishes, ICC {icc}", dishes=dishes, icc=icc)
+        for dishes, icc in itertools.product((2, 3, 4, 6, 10), (0.0, 0.02, 0.05, 0.15))
+    ),
+    Kind("1 dish of 20 fields, ICC 0", dishes=1, fields=20, icc=0.0),
+    Kind("1 dish of 20 fields, ICC 0.05", dishes=1, fields=20),
+    Kind("3 scenes of 20 times", dishes=1, fields=3, times=20, cells=80.0),
+    Kind("3 dishes of 20 times", dishes=3, fields=1, times=20, cells=240.0),
+    *(
+        Kind(f"4 dishes, share {share}", share=share)
+        for share in (0.0, 0.02, 0.05, 0.35, 0.5)
+    ),
+    *(
+        Kind(f"{dishes} dishes, 3 types", dishes=dishes, types=3)
+        for dishes in (2, 4, 10)
+    ),
+    Kind(
+        "one type is missed more often", 0.5, dishes=1, fields=20, recall=(0.95, 0.75)
+    ),
+    Kind("1.5 invented cells a field", 0.05, dishes=1, fields=20, invented=1.5),
+    Kind("errors differ by dish, ICC 0.03", error_icc=0.03),
+    Kind("one held-out dish a type", held_out_dishes=1),
+    Kind("no errors", accuracy=(1.0, 1.0), error_icc=0.0),
+    *(
+        Kind(
+            f"{dishes} dishes, {types} types, all of these",
+            types=types,
+            dishes=dishes,
+            **_WORST,
+        )
+        for types, dishes in itertools.product((2, 3), (3, 4, 6))
+    ),
+)
+
+
+def experiments(
+    kind: Kind, count: int, seed: int
+) -> Iterator[tuple[np.ndarray, shares.HeldOut, float]]:
+    """Draws experiments, and what a model makes of them.
 
     Args:
-      count: of mixtures.
-      types: K.
-      fields: F of each mixture.
+      kind: of all of them.
+      count: of experiments.
       seed: of all of it.
-      likeness: of the fields of a mixture; the larger, the more alike.
 
     Yields:
-      True shares (K,); called cells (F, K); held-out confusions (V, K, K).
+      Called cells (U, K) by unit; what is known of the model's errors; the area of all
+      fields, each of which has one unit of it.
     """
     rng = np.random.default_rng(seed)
+    units = kind.dishes if kind.dishes > 1 else kind.fields
     for _ in range(count):
-        true = 0.05 + (1 - 0.05 * types) * rng.dirichlet(np.ones(types))
-        rates = np.empty((types, types))
-        for i, right in enumerate(rng.uniform(0.85, 0.98, types)):
-            rates[i] = (1 - right) * np.insert(rng.dirichlet(np.ones(types - 1)), i, 0)
-            rates[i, i] = right
-        called = np.zeros((fields, types), int)
-        for field in called:
-            cells = rng.multinomial(
-                rng.poisson(2 * _CELLS_A_FIELD), rng.dirichlet(likeness * true)
-            )
-            for n, row in zip(cells, rates, strict=True):
-                field += rng.multinomial(n, row)
-        held_out = np.zeros((_HELD_OUT_FIELDS * types, types, types), int)
-        for number, field in enumerate(held_out):
-            i = number % types
-            errors = rng.dirichlet(50 * rates[i])
-            field[i] = rng.multinomial(rng.poisson(_CELLS_A_FIELD), errors)
-        yield true, called, held_out
+        called = np.zeros((units, kind.types), np.int64)
+        for number, (dish, _) in enumerate(
+            itertools.product(range(kind.dishes), range(kind.fields))
+        ):
+            if number % kind.fields == 0:
+                rates = np.stack(
+                    [_varied(rng, row, kind.error_icc) for row in kind.rates]
+                )
+            if number % kind.fields == 0 or kind.dishes == 1:
+                cells_of = _varied(rng, kind.true, kind.icc)
+            cells = rng.multinomial(rng.poisson(kind.cells), cells_of)
+            unit = dish if kind.dishes > 1 else number
+            for _ in range(kind.times):
+                called[unit] += _seen(rng, cells, rates, kind)
+        area = kind.dishes * kind.fields * kind.times
+        yield called, _held_out(rng, kind), float(area)
 
 
-def coverage(drawn) -> dict[str, tuple[float, float]]:
-    """Share of the intervals that hold the truth, and their mean width, by kind."""
-    held = {"raw": [], "corrected": []}
-    for true, called, held_out in drawn:
+def _seen(rng, cells: np.ndarray, rates: np.ndarray, kind: Kind) -> np.ndarray:
+    """(K,) cells of a field that are called each type."""
+    found = sum(rng.multinomial(n, row) for n, row in zip(cells, rates, strict=True))
+    return found[:-1] + rng.poisson(kind.invented / kind.types, kind.types)
+
+
+def _held_out(rng, kind: Kind) -> shares.HeldOut:
+    """Pure dishes, and what the model makes of their cells."""
+    confusions, missed, invented, names = [], [], [], []
+    for i, dish in itertools.product(range(kind.types), range(kind.held_out_dishes)):
+        rates = _varied(rng, kind.rates[i], kind.error_icc)
+        for _ in range(kind.held_out_fields):
+            found = rng.multinomial(rng.poisson(kind.cells), rates)
+            confusions.append(np.zeros((kind.types, kind.types), np.int64))
+            missed.append(np.zeros(kind.types, np.int64))
+            confusions[-1][i], missed[-1][i] = found[:-1], found[-1]
+            invented.append(rng.poisson(kind.invented / kind.types, kind.types))
+            names.append(f"type {i}, dish {dish}")
+    return shares.HeldOut(
+        np.stack(confusions),
+        np.stack(missed),
+        np.stack(invented),
+        np.ones(len(names)),
+        names,
+    )
+
+
+def _varied(rng, shares_of: np.ndarray, icc: float) -> np.ndarray:
+    """Shares of one unit, that differ from the others' as much as the ICC says."""
+    if not icc:
+        return shares_of
+    used = shares_of > 0
+    varied = np.zeros(len(shares_of))
+    varied[used] = rng.dirichlet(shares_of[used] * (1 - icc) / icc)
+    return varied
+
+
+def coverage(kind: Kind, count: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Share of the intervals that hold the truth, and their mean width, by method."""
+    held = {"counted": [], "corrected": []}
+    for called, held_out, area in experiments(kind, count, seed):
         raw = shares.estimate_shares(called)
         for name, estimate in (
-            ("raw", raw),
-            ("corrected", shares.correct_shares(raw, held_out)),
+            ("counted", raw),
+            ("corrected", shares.correct_shares(raw, held_out, area=area)),
         ):
-            low, high = estimate.interval()[:, 0]
-            held[name].append((low <= true[0] <= high, high - low))
+            interval = estimate.interval()
+            # Where there is none, nothing is claimed.
+            low, high = (0.0, 1.0) if interval is None else interval[:, 0]
+            held[name].append((low <= kind.share <= high, high - low))
     return {name: tuple(np.mean(values, axis=0)) for name, values in held.items()}
 
 
 def main(_) -> None:
-    """Prints a row for each kind of mixture."""
-    print("| types | fields | raw holds it | width | corrected holds it | width |")
+    """Prints a row for each kind of experiment."""
+    print("| experiment | share | as counted | width | corrected | width |")
     print("|---" * 6 + "|")
-    for types, fields in _ROWS:
-        found = coverage(mixtures(_MIXTURES.value, types, fields, _SEED.value))
-        values = " | ".join(f"{v:.3f}" for name in found for v in found[name])
-        print(f"| {types} | {fields} | {values} |", flush=True)
+    for kind in KINDS:
+        if _ONLY.value in kind.name:
+            found = coverage(kind, _MIXTURES.value, _SEED.value)
+            values = " | ".join(f"{v:.3f}" for name in found for v in found[name])
+            print(f"| {kind.name} | {kind.share} | {values} |", flush=True)
 
 
 if __name__ == "__main__":

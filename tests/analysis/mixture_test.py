@@ -1,5 +1,6 @@
 """Tests of cellclass_tf.analysis.mixture."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,13 +16,17 @@ TYPES = ("HEK", "N2a")
 CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1))
 
 
-def predictions(folder, counts, *, groups=None, confusions=CONFUSIONS):
+def predictions(
+    folder, counts, *, groups=None, scenes=None, confusions=CONFUSIONS, **changes
+):
     """A folder of `predict` without cells.csv's rows: counts and the record are enough."""
     cell_table.write_cells_csv(folder / "cells.csv", [], TYPES)
     rows = [
         {
             "image": f"mixed/{i}",
             "group": groups[i] if groups else "dish",
+            "scene": scenes[i] if scenes else "",
+            "area_px": 640,
             "cells": sum(row),
             "n_HEK": row[0],
             "n_N2a": row[1],
@@ -35,7 +40,8 @@ def predictions(folder, counts, *, groups=None, confusions=CONFUSIONS):
     cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
     if confusions is not None:
         confusions = np.asarray(confusions).tolist()
-    RunRecord(model_metadata=model_metadata(confusions)).write(folder / "run.json")
+    record = RunRecord(model_metadata=model_metadata(confusions, **changes))
+    record.write(folder / "run.json")
     return folder
 
 
@@ -54,8 +60,11 @@ def test_shares_of_all_fields_and_of_each_group(tmp_path):
     # 0.5 called means (0.5 + 0.8 - 1) / (0.9 + 0.8 - 1).
     assert a["corrected"] == pytest.approx(3 / 7, abs=1e-5)
     assert a["p_value"] > 0.05 > b["p_value"]
-    assert found["confusion"]["N2a"] == {"HEK": 80, "N2a": 320}
+    assert found["confusion"]["N2a"] == {"HEK": 80, "N2a": 320, "missed": 0}
+    assert found["confusion"]["invented"] == {"HEK": 0, "N2a": 0}
     assert found["confusion_fields"] == 8
+    assert found["confusion_dishes"] == {"HEK": 8, "N2a": 8}
+    assert found["right_by_dish"]["HEK"]["dish 3"] == 0.9 and not found["warnings"]
 
 
 def test_a_model_without_held_out_fields_gives_raw_shares_and_says_so(tmp_path):
@@ -64,7 +73,7 @@ def test_a_model_without_held_out_fields_gives_raw_shares_and_says_so(tmp_path):
     assert "held-out" in found["corrected_reason"] and not found["interval_reason"]
     hek = found["types"]["HEK"]
     assert hek["corrected"] is None and hek["low"] < hek["share"] < hek["high"]
-    assert hek["fields_for_width"] >= 2
+    assert hek["units_for_width"] >= 2
 
 
 def test_no_cells_and_one_field_say_why_there_is_no_interval(tmp_path):
@@ -93,3 +102,83 @@ def test_what_is_no_count_is_named_with_its_line(tmp_path):
     path.write_text(path.read_text().replace(",5,6,", ",5,many,"))
     with pytest.raises(errors.InputError, match="counts.csv, line 3"):
         cc.mixture(folder)
+
+
+def test_dishes_are_the_units_and_fields_where_there_is_one_dish(tmp_path):
+    counts = [(20, 20), (22, 18), (30, 10), (31, 9), (0, 0)]
+    folder = predictions(tmp_path, counts, groups=list("aabbc"))
+    whole, a, _, c = cc.mixture(folder)["estimates"]
+    # The third dish has no cells.
+    assert (whole["unit"], whole["units"], whole["fields"]) == ("dish", 2, 4)
+    assert (a["unit"], a["units"]) == ("field", 2) and c["interval_reason"]
+    told = whole["types"]["HEK"]
+    assert whole["dominated_by_prior"] and told["logit_t_low"] < told["share"]
+    assert 0 < whole["icc"]["low"] < whole["icc"]["median"] < whole["icc"]["high"] < 1
+    # Two dishes that differ leave more open than four fields of one.
+    both = predictions(tmp_path / "one", counts)
+    (of_fields,) = cc.mixture(both)["estimates"]
+    assert of_fields["units"] == 4 and not of_fields["dominated_by_prior"]
+    assert of_fields["types"]["HEK"]["logit_t_low"] is None
+    widths = [
+        e["types"]["HEK"]["high"] - e["types"]["HEK"]["low"] for e in (whole, of_fields)
+    ]
+    assert widths[0] > 1.3 * widths[1]
+
+
+def test_times_of_one_scene_are_one_field(tmp_path):
+    counts = [(20, 20), (20, 20), (30, 10), (30, 10)]
+    folder = predictions(tmp_path, counts, scenes=["f/0", "f/0", "f/1", "f/1"])
+    (found,) = cc.mixture(folder)["estimates"]
+    assert (found["unit"], found["units"], found["fields"]) == ("field", 2, 4)
+    apart = predictions(tmp_path / "apart", counts)
+    assert cc.mixture(apart)["estimates"][0]["units"] == 4
+
+
+def test_cells_that_are_missed_count_and_where_they_are_not_known_it_is_told(tmp_path):
+    metadata = model_metadata(CONFUSIONS.tolist())
+    record = metadata.calibration
+    fields = tuple(
+        dataclasses.replace(field, missed=(50, 0)) for field in record.held_out
+    )
+    missing = dataclasses.replace(record, held_out=fields)
+    counts = [(20, 20)] * 4
+    told = []
+    for name, calibration in (("found", record), ("missed", missing)):
+        folder = predictions(tmp_path / name, counts, calibration=calibration)
+        told.append(cc.mixture(folder)["estimates"][0]["types"]["HEK"]["corrected"])
+    # Every second cell of HEK is missed: there are twice as many.
+    odds = [share / (1 - share) for share in told]
+    assert odds[1] / odds[0] == pytest.approx(2, rel=1e-3)
+    unknown = tuple(dataclasses.replace(field, area=0.0) for field in record.held_out)
+    old = dataclasses.replace(record, held_out=unknown)
+    folder = predictions(tmp_path / "old", counts, calibration=old)
+    (warning,) = cc.mixture(folder)["warnings"]
+    assert "missed or invented" in warning
+
+
+def test_held_out_cells_of_one_dish_are_told(tmp_path):
+    record = model_metadata(CONFUSIONS.tolist()).calibration
+    fields = tuple(dataclasses.replace(field, group="a") for field in record.held_out)
+    one = dataclasses.replace(record, held_out=fields)
+    folder = predictions(tmp_path, [(20, 20)] * 4, calibration=one)
+    warnings = cc.mixture(folder)["warnings"]
+    assert [w.split(" are of one dish")[0] for w in warnings] == [
+        "The held-out cells of HEK",
+        "The held-out cells of N2a",
+    ]
+
+
+def test_fields_that_are_groups_of_their_own_are_no_dishes(tmp_path):
+    counts = [(20, 20), (22, 18), (30, 10)]
+    found = cc.mixture(predictions(tmp_path, counts, groups=list("abc")))
+    assert (found["estimates"][0]["unit"], found["estimates"][0]["units"]) == (
+        "field",
+        3,
+    )
+    (warning,) = found["warnings"]
+    assert "name the dishes" in warning
+    # Times of one scene do not make it a dish of several fields.
+    again = predictions(
+        tmp_path / "again", counts * 2, groups=list("abcabc"), scenes=list("abcabc")
+    )
+    assert cc.mixture(again)["estimates"][0]["unit"] == "field"

@@ -76,9 +76,48 @@ def test_numbers_that_no_network_has_are_refused(tmp_path, changes, message):
         ModelMetadata.read(path)
 
 
-@pytest.mark.parametrize("field", [[[1, 0]], [[1], [1]], [[1, 2], [3, -1]]])
-def test_confusions_are_of_the_types(field):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"confusion": [[1, 0]]},
+        {"confusion": [[1], [1]]},
+        {"confusion": [[1, 2], [3, -1]]},
+        {"missed": [1]},
+        {"invented": [1, 2, 3]},
+        {"area": -1.0},
+        {"area": float("nan")},
+    ],
+)
+def test_held_out_cells_are_of_the_types(changes):
     content = model_metadata([[[1, 0], [0, 1]]]).as_content()
-    content["calibration"]["confusions"] = [field]
+    (field,) = content["calibration"]["held_out"]
+    content["calibration"]["held_out"] = [field | changes]
     with pytest.raises(InputError, match="expected 2 x 2 numbers of cells"):
         ModelMetadata.parse(content, "cellclass.json")
+
+
+def test_models_of_version_3_know_no_missed_cells(tmp_path):
+    content = model_metadata([[[9, 1], [2, 8]]]).as_content()
+    del content["calibration"]["held_out"]
+    content["calibration"]["confusions"] = [[[9, 1], [2, 8]]]
+    named = {
+        "outlines": "dataset",
+        "score_threshold": 0.1,
+        "temperature": 1.0,
+        "calibration": content["calibration"],
+    }
+    old = content | {"format": "cellclass_tf Mask R-CNN 3", "naming": [named]}
+    (tmp_path / "cellclass.json").write_text(json.dumps(old))
+    found = ModelMetadata.read(tmp_path / "cellclass.json")
+    for record in (found.calibration, found.naming[0].calibration):
+        (field,) = record.held_out
+        assert field.confusion == ((9, 1), (2, 8)) and field.missed == (0, 0)
+        assert field.area == 0 and not field.group
+
+
+def test_an_area_is_told_in_cells():
+    metadata = model_metadata(pixel_size_um=0.5, scale=0.5)
+    # A median cell is 8 px wide to the network, 16 px in training images.
+    assert metadata.area_in_cells(160 * 160, 0.5) == pytest.approx(100)
+    assert metadata.area_in_cells(80 * 80, 1.0) == pytest.approx(100)
+    assert metadata.area_in_cells(160 * 160, None) == pytest.approx(100)

@@ -78,5 +78,5 @@ def test_what_is_written_is_json_that_others_read(tmp_path):
     RECORD.write(tmp_path / "run.json")
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["format"] == "cellclass_tf predictions 2"
-    assert content["model_metadata"]["format"] == "cellclass_tf Mask R-CNN 3"
+    assert content["model_metadata"]["format"] == "cellclass_tf Mask R-CNN 4"
     assert content["images"][0]["stem"] == "a"

@@ -73,7 +73,8 @@ def test_cells_that_the_namer_names_anew_are_calibrated_as_it_names_them():
 
     renamed = calibrator.fit(rename)
     assert renamed.mask_threshold == plain.mask_threshold
-    assert (renamed.confusions == plain.confusions[..., ::-1]).all()
+    (one,), (other,) = renamed.held_out, plain.held_out
+    assert one.confusion == tuple(row[::-1] for row in other.confusion)
 
 
 def test_the_expected_error_is_the_gap_between_confidence_and_accuracy():
@@ -179,5 +180,46 @@ def test_cells_in_the_annotated_outlines_are_all_kept():
     found = Cells(true.labels, TYPES, np.ones(9, np.int32), scores, calls)
     measured = calibration.calibrate_named([calibration.Matched.of(true, found)])
     assert measured.score_threshold == 0 and measured.mask_threshold is None
-    assert measured.confusions.tolist() == [[[8, 1], [0, 0]]]
+    (outcome,) = measured.held_out
+    assert outcome.confusion == ((8, 1), (0, 0))
+    assert outcome.missed == outcome.invented == (0, 0)
     assert calibration.calibrate_named([]) is None
+
+
+def test_each_cell_is_found_missed_or_invented_once():
+    """Of eight HEK and one of unknown type the last two are missed; one is invented."""
+    _, true = discs(sharpness=0.35)
+    types = np.array([1] * 8 + [0], np.int32)
+    true = dataclasses.replace(true, type_ids=types)
+    labels = np.where(true.labels < 8, true.labels, 0)
+    labels[:, :2] = 0
+    labels[0, 40:42] = 8
+    calls = np.tile(np.array([[0.9, 0.1]], np.float32), (8, 1))
+    calls[0], calls[7] = (0.2, 0.8), (0.3, 0.7)
+    scores = np.full(8, 0.9, np.float32)
+    # Not sure enough to be a cell.
+    scores[1] = 0.2
+    found = Cells(labels, TYPES, np.ones(8, np.int32), scores, calls)
+    origin = calibration.Origin("dish", 12.34567)
+    outcome = calibration.Matched.of(true, found, origin=origin).outcome(0.5)
+    assert outcome.confusion == ((5, 1), (0, 0))
+    assert outcome.missed == (2, 0) and outcome.invented == (0, 1)
+    assert (outcome.group, outcome.area) == ("dish", 12.346)
+
+
+def test_cells_of_composed_fields_are_not_counted_again():
+    _, true = discs(sharpness=0.35)
+    found = Cells(
+        true.labels,
+        TYPES,
+        np.ones(9, np.int32),
+        np.full(9, 0.9, np.float32),
+        np.tile(np.array([[0.9, 0.1]], np.float32), (9, 1)),
+    )
+    fields = [
+        calibration.Matched.of(true, found, origin=calibration.Origin(is_composed=both))
+        for both in (False, True)
+    ]
+    measured = calibration.calibrate_named(fields)
+    assert measured.cells == 18 and measured.fields == 2
+    assert [field.confusion for field in measured.held_out] == [((9, 0), (0, 0))]

@@ -18,9 +18,9 @@ from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.storage import digests, png
 from tests.fake_model import save_model
-from tests.metadata import model_metadata
+from tests.metadata import held_out_fields, model_metadata
 
-FIGURES = CalibrationRecord((((9, 1), (2, 8)),), (), 0.1)
+FIGURES = CalibrationRecord(held_out_fields([[[9, 1], [2, 8]]]), (), 0.1)
 OF_DATASET = NamingRecord("dataset", 0.0, 1.0, FIGURES)
 
 

@@ -60,6 +60,7 @@ class Field:
       pixel_size_um: of the image; 0 if unknown.
       group: acquisition group; the name of the image if it has none.
       name: of the image.
+      split: of the dataset.
     """
 
     image: np.ndarray
@@ -67,6 +68,7 @@ class Field:
     pixel_size_um: float
     group: str = ""
     name: str = ""
+    split: str = ""
 
 
 def decoded_fields(
@@ -80,7 +82,10 @@ def decoded_fields(
       type_names: of the cells, in class order.
     """
     read = data.replace(tfds_split=split, is_training=False, cache=False)
-    return (field_of(example, type_names) for example in fields_of(read))
+    return (
+        dataclasses.replace(field_of(example, type_names), split=split)
+        for example in fields_of(read)
+    )
 
 
 def field_of(example, type_names: Sequence[str]) -> Field:
