@@ -11,6 +11,7 @@ from absl import logging
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis.metrics import Metrics
+from cellclass_tf.analysis.units import units_of
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study
@@ -63,8 +64,11 @@ def evaluate(
         average_precision_50, _75, _90: TP / (TP + FP + FN) at these IoU, as in cellpose
           and StarDist, over the cells of all fields.
         errors: cells that are wrong by kind; see `metrics.CellErrors`.
-        intervals: {score: [low, high]}, 95 %, by bootstrap over fields; of one field
-          None. AP's are of 200 draws.
+        interval_unit, interval_units: what was sampled, 'dish' or 'field', and how many;
+          see `units.units_of`.
+        intervals: {score: [low, high]}, 95 %, from what the scores are without each unit
+          (see `units.interval_of`); None of fewer than five units, as intervals_reason
+          says.
         share_true, share_predicted: {type: share of the typed cells} in the fields that
           `share_fields` names: 'mixed', or 'all' if no mixed field has typed cells.
         share_error_points: {type: predicted minus true share, in percentage points}.
@@ -77,7 +81,7 @@ def evaluate(
     study = Study.open(study)
     fields, without_truth = _fields_with_truth(predictions, study, split)
     metrics, partly_typed = Metrics(_all_types(study, predictions)), 0
-    failures = {}
+    failures, compared = {}, []
     for stem, row in fields:
         try:
             pair = _read_pair(predictions, stem, study, row, metrics.type_names)
@@ -88,6 +92,7 @@ def evaluate(
         true, predicted = pair
         is_mixed = row.cell_type == MIXED
         metrics.add(true, predicted, name=stem, split=row.split, is_mixed=is_mixed)
+        compared.append(row)
         partly_typed += not true.type_ids.all()
     if len(failures) == len(fields):
         raise InputError(next(iter(failures.values())))
@@ -98,7 +103,12 @@ def evaluate(
         "images_partly_typed": partly_typed,
         "images_without_truth": without_truth,
         "failures": failures,
-        **metrics.result(),
+        **metrics.result(
+            *units_of(
+                [row.group for row in compared],
+                [row.place or row.image for row in compared],
+            )
+        ),
     }
     if result["images_by_split"].get("train"):
         logging.warning(

@@ -8,6 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cellclass_tf.analysis.units import (
+    FIELD,
+    LEAST_FOR_SCORES,
+    interval_of,
+    left_out,
+)
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.labels import coco_ap, matching
 
@@ -17,7 +23,6 @@ INVENTED = "invented"
 _IOUS = (0.5, 0.75, 0.9)
 # A cell lies in another if more than this share of it does.
 _INSIDE = 0.5
-_DRAWS, _DRAWS_OF_AP = 2000, 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +162,18 @@ class Metrics:
             }
         )
 
-    def result(self) -> dict[str, Any]:
-        """Turns what was added into scores; see `evaluate` for what they are."""
+    def result(
+        self, unit: str = FIELD, units: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Turns what was added into scores; see `evaluate` for what they are.
+
+        Args:
+          unit: what was sampled; see `units.units_of`.
+          units: of each field, in the order in which they were added; None if each is one.
+        """
+        if units is None:
+            units = [str(number) for number in range(len(self.fields))]
+        count = len(set(units))
         total = {key: sum(s[key] for s in self._sums) for key in self._sums[0]}
         typed, untyped = self._typed.scores(), self._untyped.scores()
         confusion = total["confusion"]
@@ -180,7 +195,13 @@ class Metrics:
                 for field in dataclasses.fields(CellErrors)
             },
             **self._shares(total),
-            "intervals": self._intervals(),
+            "interval_unit": unit,
+            "interval_units": count,
+            "intervals": self._intervals(units),
+            "intervals_reason": ""
+            if count >= LEAST_FOR_SCORES
+            else f"{count} of the units that were sampled ({unit}) are too few to say how "
+            f"much they differ; {LEAST_FOR_SCORES} are needed",
         }
 
     def _sums_of(self, true, predicted, matches, errors) -> dict[str, np.ndarray]:
@@ -277,23 +298,31 @@ class Metrics:
             },
         }
 
-    def _intervals(self) -> dict[str, list[float | None]] | None:
-        """95 % intervals by bootstrap over fields; None of fewer than two."""
-        fields = len(self._sums)
-        if fields < 2:
+    def _intervals(self, units: Sequence[str]) -> dict[str, list[float] | None] | None:
+        """95 % intervals by leaving units out; None of too few units."""
+        if len(set(units)) < LEAST_FOR_SCORES:
             return None
-        rng = np.random.default_rng(0)
-        weights = rng.multinomial(fields, np.full(fields, 1 / fields), _DRAWS)
+        stays = left_out(units).astype(np.int64)
+        weights = np.concatenate([np.ones_like(stays[:1]), stays])
         drawn = {
             key: np.tensordot(weights, np.stack([s[key] for s in self._sums]), axes=1)
             for key in self._sums[0]
         }
         found = dict(_scores(drawn))
-        of_ap = weights[:_DRAWS_OF_AP]
-        found["AP_cells"], found["AP50_cells"] = self._untyped.resample(of_ap)
-        if self._typed.fields == fields:
-            found["AP"], found["AP50"] = self._typed.resample(of_ap)
-        return {key: _ends(values) for key, values in found.items()}
+        found["AP_cells"], found["AP50_cells"] = self._untyped.resample(weights)
+        if self._typed.fields == len(units):
+            found["AP"], found["AP50"] = self._typed.resample(weights)
+        confusion = drawn["confusion"][0]
+        matched = int(confusion[1:-1, :-1].sum())
+        basis = dict.fromkeys(found, int(confusion[:-1].sum()))
+        basis |= {"type_accuracy": matched, "balanced_accuracy": matched}
+        ends = {
+            key: interval_of(float(values[0]), values[1:], basis[key])
+            for key, values in found.items()
+        }
+        return {
+            key: pair and [_number(end) for end in pair] for key, pair in ends.items()
+        }
 
 
 def _scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -346,13 +375,6 @@ def _named(confusion: np.ndarray, type_names: Sequence[str]) -> dict[str, dict]:
         for i, row in rows.items()
         if i != 0 or confusion[0].any()
     }
-
-
-def _ends(values: np.ndarray) -> list[float | None]:
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return [None, None]
-    return [round(float(v), 6) for v in np.quantile(values, [0.025, 0.975])]
 
 
 def _ratio(part: float, whole: float) -> float | None:

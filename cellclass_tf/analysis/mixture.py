@@ -10,6 +10,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import shares
+from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
 from cellclass_tf.core.model_metadata import OF_DATASET
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
@@ -18,8 +19,6 @@ from cellclass_tf.storage import csv_json, ledger, lock
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
-# What is sampled.
-DISH, FIELD = "dish", "field"
 # Where a larger part of the fields is unlike the training fields, shares are withheld.
 MOST_UNLIKE = 0.1
 
@@ -95,7 +94,7 @@ def mixture(
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
     result = {
         "types": list(names),
-        "level": shares.LEVEL,
+        "level": LEVEL,
         "width": width,
         "estimates": [
             _withheld(
@@ -178,28 +177,22 @@ def _estimate(
 def _by_unit(
     rows: Sequence[Mapping[str, str]], names: Sequence[str]
 ) -> tuple[str, np.ndarray]:
-    """What is sampled, and the cells (U, K) of each type in each such unit.
-
-    Where each field is a group of its own, as without `convert --group`, nobody has said
-    which fields are of one dish.
-    """
-    counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows])
-    counts = counts.reshape(len(rows), len(names))
-    dishes = [row.get("group") or "" for row in rows]
-    # What is photographed again and again is one field.
-    places = [row.get("scene") or f"image {row['image']}" for row in rows]
-    has = counts.any(axis=1)
-    used = {pair for pair, of in zip(zip(dishes, places), has, strict=True) if of}
-    several = len({dish for dish, _ in used})
-    if several > 1 and several < len(used):
-        return DISH, shares.summed(counts, dishes)
-    return FIELD, shares.summed(counts, places)
+    """What is sampled, and the cells (U, K) of each type in each such unit."""
+    counts = [[int(row[f"n_{n}"]) for n in names] for row in rows]
+    # A dish without a cell with a type says nothing.
+    told = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
+    unit, of_unit = units_of(
+        [row.get("group") or "" for row, _ in told],
+        [row.get("scene") or f"image {row['image']}" for row, _ in told],
+    )
+    counts = np.array([of for _, of in told], np.int64).reshape(len(told), len(names))
+    return unit, shares.summed(counts, of_unit)
 
 
 def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
     if not len(estimate.icc):
         return None
-    tail = (1 - shares.LEVEL) / 2
+    tail = (1 - LEVEL) / 2
     found = np.quantile(estimate.icc, [0.5, tail, 1 - tail])
     return dict(zip(("median", "low", "high"), map(_plain, found), strict=True))
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special, stats
 
-LEVEL = 0.95
+from cellclass_tf.analysis.units import LEVEL
+
 # With fewer units the prior of the ICC decides how wide an interval is.
 FEW_UNITS = 4
 _DRAWS = 4000

@@ -120,6 +120,8 @@ def evaluate(predictions: str, study: str) -> _Told:
     lines.append(
         f"{scores['images']} fields, {scores['cells_true']} true cells: {told}"
     )
+    if scores["intervals_reason"]:
+        lines.append(f"No intervals: {scores['intervals_reason']}.")
     failures = scores["failures"]
     lines += [f"left out: {one_line(why)}" for why in failures.values()]
     lines.append(f"All of it is in {predictions}/evaluation.json")

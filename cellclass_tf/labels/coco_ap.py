@@ -63,13 +63,13 @@ class AveragePrecision:
         return self._scores(np.ones(self.fields, np.int64))
 
     def resample(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """AP and AP50 as they would be of other fields, for a bootstrap.
+        """AP and AP50 as they would be of other fields.
 
         Args:
-          weights: (B, F) int64, how often each field is drawn.
+          weights: (B, F) int64, how often each field counts.
 
         Returns:
-          (B,) AP and AP50; NaN of a draw without true cells.
+          (B,) AP and AP50; NaN where no true cells are left.
         """
         means = [self._scores(row).mean() for row in weights]
         return tuple(

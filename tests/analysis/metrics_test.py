@@ -128,6 +128,28 @@ def test_intervals_hold_the_score_and_narrow_with_more_fields():
     assert summed.fields[3]["missed"] + summed.fields[3]["merged"] <= 40
 
 
+def test_few_units_have_no_interval_and_say_so():
+    summed = metrics.Metrics(TYPES)
+    for seed in range(8):
+        summed.add(*random_pair(seed))
+    found = summed.result("dish", list("aabbccdd"))
+    assert found["intervals"] is None and found["interval_units"] == 4
+    assert found["intervals_reason"].startswith("4 of the units")
+    found = summed.result("dish", list("aabbccde"))
+    assert found["interval_unit"] == "dish" and not found["intervals_reason"]
+    low, high = found["intervals"]["F1"]
+    assert low < found["F1"] < high
+
+
+def test_all_right_does_not_mean_no_doubt():
+    true, _ = random_pair(0)
+    summed = metrics.Metrics(TYPES)
+    for _ in range(6):
+        summed.add(true, true)
+    low, high = summed.result()["intervals"]["F1"]
+    assert high == 1 and low == pytest.approx(0.025 ** (1 / (6 * len(true))))
+
+
 def test_one_field_has_no_interval_and_other_types_are_refused():
     true, predicted = random_pair(0)
     assert cc.compare_cells(true, predicted)["intervals"] is None

@@ -9,6 +9,7 @@ import pytest
 
 import cellclass_tf
 from cellclass_tf import batch
+from cellclass_tf.analysis import metrics, units
 from cellclass_tf.cli import calls
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
@@ -153,14 +154,20 @@ def test_dataset_prints_what_it_holds_and_gives_the_outcome(monkeypatch, capsys)
     assert capsys.readouterr().out == "cell_types/study: new\n"
 
 
-def test_evaluation_is_told_score_by_score_with_its_interval(study, run):
-    lines = str(calls.evaluate(str(run), str(study.root))).splitlines()
+def test_evaluation_is_told_score_by_score_with_its_interval(study, run, monkeypatch):
+    with monkeypatch.context() as patch:
+        for module in (metrics, units):
+            patch.setattr(module, "LEAST_FOR_SCORES", 2)
+        lines = str(calls.evaluate(str(run), str(study.root))).splitlines()
     shown = {line.split()[0]: line.split()[1:] for line in lines}
-    assert shown["F1"] == ["1.000", "(1.000", "to", "1.000)"]
+    # Three of three cells.
+    assert shown["F1"] == ["1.000", "(0.292", "to", "1.000)"]
     assert shown["type_accuracy"][0] == "1.000"
     assert lines[-2].startswith("2 fields, 3 true cells: 0 ")
     assert lines[-1] == f"All of it is in {run}/evaluation.json"
-    # One field has no interval, and what has no basis has no score.
+    # Few fields have no interval, and what has no basis has no score.
+    told = str(calls.evaluate(str(run), str(study.root)))
+    assert "No intervals: 2 of the units" in told
     (run / "counts.csv").write_text(
         "".join((run / "counts.csv").read_text().splitlines(keepends=True)[:2])
     )
