@@ -62,7 +62,7 @@ def count_columns(type_names: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns of counts.csv for these types, in order."""
     counts = (f"n_{name}" for name in type_names)
     shares = (f"share_{name}" for name in type_names)
-    head = ("image", "group", "scene", "area_px", "cells")
+    head = ("image", "group", "scene", "time", "area_px", "cells")
     return (*head, *counts, "unknown", "uncertain", *shares)
 
 
@@ -144,6 +144,7 @@ def count_row(
     name: str,
     group: str = "",
     scene: str = "",
+    time: int = 0,
     min_probability: float = UNCERTAIN_BELOW,
 ) -> dict[str, Any]:
     """Counts the types of one field.
@@ -153,6 +154,7 @@ def count_row(
         image: `name`.
         group: `group`, the dish or slide that the field is of.
         scene: `scene`, the same for all times of one place; '' if it is not known.
+        time: `time`, number of the time point.
         area_px: of the field.
         cells: number of cells.
         n_TYPE: cells of which TYPE is the most probable.
@@ -163,7 +165,7 @@ def count_row(
     names = cells.type_names
     counts = np.bincount(cells.type_ids, minlength=len(names) + 1).tolist()
     typed = sum(counts[1:])
-    row = {"image": name, "group": group, "scene": scene}
+    row = {"image": name, "group": group, "scene": scene, "time": time}
     row |= {"area_px": cells.labels.size, "cells": len(cells)}
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]

@@ -84,8 +84,8 @@ def mixture(
         raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
     rows = predictions.count_rows
     record = predictions.record_if_any
-    held_out = _held_out(record, names)
-    areas = _areas(rows, record)
+    held_out = held_out_of(record, names)
+    areas = areas_of(rows, record)
     if answer_anyway is None:
         answer_anyway = bool(record.settings.get("answer_anyway"))
     images = () if answer_anyway else record.images
@@ -227,7 +227,7 @@ def _ends(interval: np.ndarray | None, low: str, high: str) -> dict[str, Any]:
     return dict(zip((low, high), ends, strict=True))
 
 
-def _held_out(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
+def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
     """What became of held-out cells, by the model that predicted; None if unknown."""
     calibration = record.calibration
     if not calibration or not calibration.held_out:
@@ -248,7 +248,7 @@ def _held_out(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
     return found
 
 
-def _areas(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, float]:
+def areas_of(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, float]:
     """The area of each field, in squares of a median cell's diameter; 0 if unknown."""
     sizes_um = {image.stem: image.pixel_size_um for image in record.images}
     metadata = record.model_metadata

@@ -8,6 +8,7 @@ this that decides how wide an honest interval is.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,6 +59,28 @@ class HeldOut:
         has_cells = found.sum(axis=1) > 0
         dishes = {name for name, has in zip(self.units, has_cells, strict=True) if has}
         return summed(found, self.units) if len(dishes) > 1 else found[has_cells]
+
+    @functools.cached_property
+    def rates(self) -> np.ndarray:
+        """(K, K): of the cells of each type, the share that is called each type."""
+        calls = self.confusions.sum(axis=0)
+        cells = calls.sum(axis=1) + self.missed.sum(axis=0)
+        return calls / np.maximum(cells, 1)[:, np.newaxis]
+
+    def invented_on(self, area: float) -> np.ndarray:
+        """(K,): how many cells are invented on an area, by called type."""
+        counted = self.areas.sum()
+        return self.invented.sum(axis=0) * (area / counted if counted else 0.0)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be corrected by these fields, or ''."""
+        found = self.rates.sum(axis=1, keepdims=True)
+        if not found.all():
+            return "a type has no held-out cells, so that its errors are not known"
+        if np.linalg.cond(self.rates / found) > _WORST_CONDITION:
+            return "on held-out cells the model does not tell the types apart"
+        return ""
 
 
 def summed(counts: np.ndarray, units: Sequence[str]) -> np.ndarray:
@@ -225,30 +248,23 @@ def correct_shares(
       The corrected estimate. Without shares that can be had `reason` says why: a type has
       no held-out cells, or types are not told apart.
     """
-    types = len(estimate.counts)
-    rows = [held_out.rows(i) for i in range(types)]
-    reason = estimate.reason if not estimate.units else ""
-    if not reason and not all(row[:, :-1].sum() for row in rows):
-        reason = "a type has no held-out cells, so that its errors are not known"
-    if not reason:
-        rates = np.stack([row.sum(axis=0) / row.sum() for row in rows])[:, :-1]
-        if np.linalg.cond(rates / rates.sum(axis=1, keepdims=True)) > _WORST_CONDITION:
-            reason = "on held-out cells the model does not tell the types apart"
+    reason = estimate.reason if not estimate.units else held_out.problem
     if reason:
         return dataclasses.replace(
             _without_draws(estimate.counts, reason), units=estimate.units
         )
     cells = estimate.counts.sum()
-    counted = held_out.areas.sum()
-    invented = (
-        held_out.invented.sum(axis=0) * (area / counted if counted else 0) / cells
-    )
+    rates, invented = held_out.rates, held_out.invented_on(area) / cells
     shares = solve_shares(estimate.shares[None], rates[None], invented[None])[0]
     if not len(estimate.draws):
         return dataclasses.replace(estimate, shares=shares)
     rng = np.random.default_rng([seed, 1])
     drawn = np.stack(
-        [posterior(row, _ICC_OF_ERRORS, rng)[0][:, :-1] for row in rows], axis=1
+        [
+            posterior(held_out.rows(i), _ICC_OF_ERRORS, rng)[0][:, :-1]
+            for i in range(len(estimate.counts))
+        ],
+        axis=1,
     )
     made_up = _rates_of_inventions(held_out, rng) * area / cells
     of_units = solve_shares(estimate.draws, rates[None], invented[None])
@@ -260,6 +276,26 @@ def correct_shares(
         gain=of_units.var(axis=0) / estimate.draws.var(axis=0),
         left_open=of_rates.var(axis=0),
     )
+
+
+def shares_by_unit(
+    counts: np.ndarray, held_out: HeldOut | None = None, areas: np.ndarray | None = None
+) -> np.ndarray:
+    """The shares of each unit by itself, corrected as by `correct_shares`.
+
+    Args:
+      counts: (U, K) cells called each type, by unit, of which each has some.
+      held_out: what became of the cells of held-out fields; None does not correct.
+      areas: (U,) of the units, in the unit of `held_out.areas`.
+
+    Returns:
+      (U, K) float64.
+    """
+    cells = counts.sum(axis=1, keepdims=True)
+    if held_out is None:
+        return counts / cells
+    invented = np.stack([held_out.invented_on(area) for area in areas])
+    return solve_shares(counts / cells, held_out.rates[None], invented / cells)
 
 
 def _rates_of_inventions(held_out: HeldOut, rng: np.random.Generator) -> np.ndarray:

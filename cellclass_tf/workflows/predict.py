@@ -243,7 +243,8 @@ class _FieldPrediction:
             "labels_sha256": hashlib.sha256(content).hexdigest(),
             **outlined,
         }
-        of = {"group": field.row.group, "scene": field.row.place}
+        row = field.row
+        of = {"group": row.group, "scene": row.place, "time": row.time}
         counts = cell_table.count_row(cells, **of, **told)
         judgement = self._compare(field, image, cells)
         return {"counts": counts, "image": sha256 | judgement}

@@ -26,6 +26,7 @@ def predictions(
             "image": f"mixed/{i}",
             "group": groups[i] if groups else "dish",
             "scene": scenes[i] if scenes else "",
+            "time": 0,
             "area_px": 640,
             "cells": sum(row),
             "n_HEK": row[0],
