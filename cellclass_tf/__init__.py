@@ -33,6 +33,8 @@ _MODULE_OF_NAME = {
     "compare_cells": "analysis.metrics",
     "mixture": "analysis.mixture",
     "evaluate": "analysis.evaluation",
+    "conditions": "analysis.conditions",
+    "compare_conditions": "analysis.condition_comparison",
     "report": "analysis.report",
     "compare": "analysis.comparison",
     "export_cells": "interchange.exporting",

@@ -12,6 +12,8 @@ from cellclass_tf.core.model_metadata import Bin
 from cellclass_tf.drawing.overlay import colour_of_type
 
 _BINS = 30
+# Of Okabe and Ito, which people with any colour vision tell apart; types have others.
+_CONDITION_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
 def shares_svg(estimate: Mapping[str, Any]) -> str:
@@ -104,6 +106,105 @@ def reliability_svg(bins: Sequence[Bin]) -> str:
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the called type")
     axes.set_ylabel("share of right calls")
     return _svg(page, "reliability")
+
+
+def conditions_figure(
+    result: Mapping[str, Any],
+    replicates: Sequence[tuple[str, Mapping[str, float], Mapping[int, np.ndarray]]],
+    types: Sequence[str],
+) -> dict[str, bytes]:
+    """Draws a point a replicate, means with their intervals, and courses of time.
+
+    Args:
+      result: of `compare_conditions`.
+      replicates: of each its condition, shares by type, and shares (K,) by time point.
+      types: to draw, a panel each.
+
+    Returns:
+      The figure as `svg` and as `pdf`.
+    """
+    from matplotlib import figure
+
+    names = [told["name"] for told in result["conditions"]]
+    has_times = any(by_time for *_, by_time in replicates)
+    width = max(2.6, 1.0 + 0.75 * len(names))
+    page = figure.Figure(
+        figsize=(width * len(types), 5.6 if has_times else 3.2), layout="constrained"
+    )
+    panels = page.subplots(1 + has_times, len(types), squeeze=False)
+    for column, name in enumerate(types):
+        place = list(result["types"]).index(name)
+        _points(panels[0, column], result, replicates, name, names)
+        if has_times:
+            _courses(panels[1, column], replicates, place, name, names)
+    drawn = io.BytesIO()
+    page.savefig(drawn, format="pdf", metadata={"CreationDate": None})
+    return {"svg": _svg(page, "conditions").encode(), "pdf": drawn.getvalue()}
+
+
+def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    for x, told in enumerate(result["conditions"]):
+        values = [
+            of[name] for condition, of, _ in replicates if condition == told["name"]
+        ]
+        # Side by side, so that equal ones are seen.
+        beside = (
+            (np.arange(len(values)) - (len(values) - 1) / 2)
+            * 0.36
+            / max(len(values), 3)
+        )
+        colour = _CONDITION_COLOURS[x % len(_CONDITION_COLOURS)]
+        axes.plot(x + beside, values, "o", color=colour, alpha=0.75, markersize=5)
+        mean = told["types"][name]
+        axes.plot(
+            [x - 0.22, x + 0.22], [mean["mean"]] * 2, color="black", linewidth=1.5
+        )
+        if mean["low"] is not None:
+            ends = [mean["low"], mean["high"]]
+            axes.plot([x, x], ends, color="black", linewidth=1)
+    tested = [
+        told
+        for told in result["contrasts"]
+        if told["type"] == name and told["p_value"] is not None
+    ]
+    top = 1.02
+    for told in tested if len(tested) <= 3 else ():
+        ends = [names.index(told["first"]), names.index(told["second"])]
+        axes.plot(
+            [ends[0], *ends, ends[1]],
+            [top, top + 0.02, top + 0.02, top],
+            color="0.3",
+            linewidth=0.8,
+        )
+        p_value = told["p_value"] if len(tested) == 1 else told["p_adjusted"]
+        words = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+        axes.text(sum(ends) / 2, top + 0.03, words, ha="center", fontsize="small")
+        top += 0.12
+    axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, max(1.02, top)))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
+    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0)
+    axes.set_ylabel(f"{name}, % of the cells")
+
+
+def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    for number, condition in enumerate(names):
+        colour = _CONDITION_COLOURS[number % len(_CONDITION_COLOURS)]
+        courses = [by_time for of, _, by_time in replicates if of == condition]
+        for course in courses:
+            values = [shares[place] for shares in course.values()]
+            axes.plot(list(course), values, color=colour, linewidth=0.7, alpha=0.5)
+        times = sorted({time for course in courses for time in course})
+        means = [
+            np.mean([course[time][place] for course in courses if time in course])
+            for time in times
+        ]
+        axes.plot(times, means, color=colour, linewidth=2, label=condition)
+    axes.set(ylim=(0, 1.02), xlabel="time point")
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
+    axes.set_ylabel(f"{name}, % of the cells")
+    axes.legend(frameon=False, fontsize="small")
 
 
 def _page(width: float, height: float):

@@ -86,10 +86,6 @@ def mixture(
     record = predictions.record_if_any
     held_out = held_out_of(record, names)
     areas = areas_of(rows, record)
-    if answer_anyway is None:
-        answer_anyway = bool(record.settings.get("answer_anyway"))
-    images = () if answer_anyway else record.images
-    unlike = {image.stem: bool(image.unlike) for image in images if image.compared}
     groups = _groups(rows)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
     result = {
@@ -99,8 +95,7 @@ def mixture(
         "estimates": [
             _withheld(
                 _estimate(name, part, names, held_out, areas, wanted, width, seed),
-                part,
-                unlike,
+                why_withheld(part, record, answer_anyway),
             )
             for name, part in tables.items()
         ],
@@ -202,23 +197,41 @@ def too_many_unlike(unlike: Sequence[bool]) -> bool:
     return sum(unlike) > MOST_UNLIKE * len(unlike)
 
 
-def _withheld(
-    estimate: dict[str, Any],
-    rows: Sequence[Mapping[str, str]],
-    unlike: Mapping[str, bool],
-) -> dict[str, Any]:
+def why_withheld(
+    rows: Sequence[Mapping[str, str]], record: RunRecord, answer_anyway: bool | None
+) -> str:
+    """Why the shares of some fields are not told, or ''.
+
+    Args:
+      rows: of the fields, of counts.csv.
+      record: of the predictions.
+      answer_anyway: whether they are told all the same; None for what `predict` was asked
+        for.
+    """
+    if answer_anyway is None:
+        answer_anyway = bool(record.settings.get("answer_anyway"))
+    stems = {row["image"] for row in rows}
+    unlike = [
+        bool(image.unlike)
+        for image in record.images
+        if image.compared and image.stem in stems
+    ]
+    if answer_anyway or not too_many_unlike(unlike):
+        return ""
+    return (
+        f"{sum(unlike)} of {len(unlike)} fields do not resemble the fields that the model was "
+        "trained on"
+    )
+
+
+def _withheld(estimate: dict[str, Any], why: str) -> dict[str, Any]:
     """Takes the shares out of an estimate whose fields the model does not know."""
-    compared = [unlike[row["image"]] for row in rows if row["image"] in unlike]
-    if not too_many_unlike(compared):
+    if not why:
         return estimate | {"withheld": ""}
     types = {
         name: {key: None for key in told} | {"cells": told["cells"]}
         for name, told in estimate["types"].items()
     }
-    why = (
-        f"{sum(compared)} of {len(compared)} fields do not resemble the fields that the model "
-        "was trained on"
-    )
     return estimate | {"withheld": why, "types": types}
 
 

@@ -233,7 +233,7 @@ def correct_shares(
     and inventions by area; solved for the numbers of true cells. Of two types and without
     cells missed or invented this is the estimator of Rogan & Gladen (1978,
     doi:10.1093/oxfordjournals.aje.a112510); of more the inverse of the confusion matrix
-    (Hay 1988, Remote Sens. Lett. 9, 1395), brought to the nearest shares that are none
+    (Hay 1988, Int. J. Remote Sens. 9, 1395), brought to the nearest shares that are none
     below 0. The rates are themselves measured on a sample: each draw of the shares is
     corrected with a draw of their `posterior` (as in Lang & Reiczigel 2014,
     doi:10.1016/j.prevetmed.2013.09.015).

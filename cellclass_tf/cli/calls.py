@@ -136,6 +136,16 @@ def _with_interval(scores: dict[str, Any], name: str) -> str:
     return f"{shown}  ({ends[0]:.3f} to {ends[1]:.3f})"
 
 
+def conditions(study: str) -> str:
+    import cellclass_tf
+
+    path = cellclass_tf.conditions(study)
+    return (
+        f"Written: {path}. Fill in the column condition, and replicate if dishes belong "
+        "together; then `cellclass compare-conditions`."
+    )
+
+
 def report(predictions: str, **options: Any) -> str:
     import cellclass_tf
 

@@ -412,6 +412,25 @@ COMMANDS = {
         ),
         _call("compare"),
     ),
+    "conditions": Command(
+        "Writes conditions.csv, in which you say what each dish was treated with.",
+        (_STUDY,),
+        calls.conditions,
+    ),
+    "compare-conditions": Command(
+        "Do conditions differ in their shares of types? Tables, figure, and text.",
+        (
+            Flag("predictions", "Folder of `predict`.", required=True),
+            Flag("output", "Folder of tables, figure and text.", required=True),
+            Flag("conditions", "Table of conditions; else STUDY/conditions.csv."),
+            Flag(
+                "answer_anyway",
+                "Tell shares of unlike fields; else as predict was asked for.",
+                flags.DEFINE_bool,
+            ),
+        ),
+        _call("compare_conditions"),
+    ),
     "report": Command(
         "Writes report.html and mixture.json of predictions anew.",
         (

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Commands whose flags are the parameters of the public function of their name.
 OWN_FUNCTION = (
     *("demo", "simulate", "convert", "annotate", "finetune", "predict"),
-    *("evaluate", "compare", "report", "trace"),
+    *("evaluate", "compare", "conditions", "compare-conditions", "report", "trace"),
 )
 # Where a command line wants something else than a notebook: worker processes where
 # files may crash their readers, and text for what is a sequence.
@@ -33,7 +33,7 @@ OTHER_DEFAULTS = {
 
 
 def parameters_of(name):
-    return inspect.signature(getattr(cellclass_tf, name)).parameters
+    return inspect.signature(getattr(cellclass_tf, name.replace("-", "_"))).parameters
 
 
 def flags_of(name):

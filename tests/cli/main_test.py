@@ -50,6 +50,8 @@ def test_flags_reach_the_function_of_the_same_name_and_parameters():
         ("evaluate", cellclass_tf.evaluate),
         ("report", cellclass_tf.report),
         ("compare", cellclass_tf.compare),
+        ("conditions", cellclass_tf.conditions),
+        ("compare-conditions", cellclass_tf.compare_conditions),
         ("demo", cellclass_tf.demo),
     ):
         parameters = set(inspect.signature(function).parameters)

@@ -1,0 +1,462 @@
+"""Do conditions differ in their shares of types? Tables, a figure, and words for a paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import cellclass_tf
+from cellclass_tf import process_state
+from cellclass_tf.analysis import charts, contrasts, mixture, shares
+from cellclass_tf.analysis.conditions import (
+    CONDITIONS_FILE,
+    Assignment,
+    read_conditions,
+)
+from cellclass_tf.analysis.units import LEVEL
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json, ledger, lock
+
+_OBSERVATION_COLUMNS = ("condition", "replicate", "groups", "fields", "cells")
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """One replicate of one condition.
+
+    Attributes:
+      condition: its name.
+      replicate: its name.
+      groups: the dishes.
+      fields: number of fields with cells.
+      cells: number of cells with a type.
+      shares: (K,) of the types, corrected if they can be.
+      by_time: {time point: (K,) shares}; of one time point alone empty.
+    """
+
+    condition: str
+    replicate: str
+    groups: tuple[str, ...]
+    fields: int
+    cells: int
+    shares: np.ndarray
+    by_time: Mapping[int, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionComparison:
+    """What `compare_conditions` found.
+
+    Attributes:
+      folder: of the files.
+      result: what conditions.json holds.
+    """
+
+    folder: pathlib.Path
+    result: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        lines = []
+        for told in self.result["conditions"]:
+            mean = ", ".join(
+                f"{name} {_percent(of['mean'])}{_ends(of['low'], of['high'])}"
+                for name, of in told["types"].items()
+            )
+            lines.append(f"{told['name']}: {told['replicates']} replicates, {mean}")
+        for told in self.result["contrasts"]:
+            what = f"{told['second']} against {told['first']}, {told['type']}"
+            if told["p_value"] is None:
+                lines.append(f"{what}: no test, {told['reason']}")
+            else:
+                lines.append(
+                    f"{what}: {100 * told['difference']:+.1f} points, odds ratio "
+                    f"{told['odds_ratio']:.2f} ({told['odds_ratio_low']:.2f} to "
+                    f"{told['odds_ratio_high']:.2f}), p = {told['p_value']:.3g}"
+                )
+        lines += self.result["warnings"]
+        return "\n".join([*lines, f"Tables, figure and text: {self.folder}"])
+
+
+@process_state.keep()
+@lock.writes("output", creates=True)
+def compare_conditions(
+    predictions: str | os.PathLike | Predictions,
+    output: str | os.PathLike,
+    *,
+    conditions: str | os.PathLike | None = None,
+    answer_anyway: bool | None = None,
+) -> ConditionComparison:
+    """Compares the shares of types between conditions.
+
+    The unit is the replicate: the dishes of one condition and replicate, all their fields and
+    times added up, corrected as `mixture` corrects them. Two conditions differ by Welch's
+    t-test of the logits of the replicates' shares; of several tests p values are also given
+    as adjusted by Holm. What the correction leaves open is the same for all conditions, and
+    is not in these intervals.
+
+    Writes conditions.json, replicates.csv (a row a replicate), times.csv (a row a replicate
+    and time point, if there are several), conditions.svg and .pdf (a figure with a point a
+    replicate) and methods.txt (what was done, in words for a paper).
+
+    Args:
+      predictions: what `predict` wrote.
+      output: folder of the files.
+      conditions: table with the condition of each group; None for the study's
+        conditions.csv, see `conditions.conditions`.
+      answer_anyway: as in `mixture`.
+
+    Returns:
+      The comparison, whose result has
+        types, level, corrected (whether shares are), not_corrected: why they are not.
+        conditions: of each its name, replicates, groups, fields, cells, rejected (fields
+          that were left out, if the study is found), types: {type: {mean, low, high}}.
+        contrasts: of each pair and type first, second, type, difference (second minus
+          first), difference_low, difference_high, odds_ratio, odds_ratio_low,
+          odds_ratio_high, p_value, p_adjusted, reason (why there is no test). Of two types
+          the second's are those of the first with the sign turned, and are left out.
+        warnings: a line each.
+
+    Raises:
+      InputError: if there are no predictions or no table, it does not fit, or a share may
+        not be told; see `mixture`.
+    """
+    if not isinstance(predictions, Predictions):
+        predictions = Predictions(predictions)
+    output = pathlib.Path(output)
+    record, names = predictions.record_if_any, predictions.type_names
+    study = record.find_study(predictions.folder)
+    if conditions is None:
+        if study is None:
+            raise InputError(
+                f"The study of {predictions.folder} is not found, and with it its "
+                f"{CONDITIONS_FILE}. Give the table with --conditions."
+            )
+        conditions = study.root / CONDITIONS_FILE
+    if not pathlib.Path(conditions).exists():
+        raise InputError(
+            f"{conditions} does not exist. `cellclass conditions --study="
+            f"{study.root if study else 'STUDY'}` writes it, to be filled in."
+        )
+    rows = predictions.count_rows
+    known = read_conditions(conditions, (row.get("group") or "" for row in rows))
+    withheld = mixture.why_withheld(rows, record, answer_anyway)
+    if withheld:
+        raise InputError(
+            f"{predictions.folder}: {withheld}, so that their shares mean nothing. Train "
+            "with fields such as these, or use --answer_anyway."
+        )
+    held_out = mixture.held_out_of(record, names)
+    problem = (
+        "the model has no held-out fields with known cells"
+        if held_out is None
+        else held_out.problem
+    )
+    observations, empty = _observations(
+        rows, names, known, None if problem else held_out, record
+    )
+    result = {
+        "types": list(names),
+        "level": LEVEL,
+        "corrected": not problem,
+        "not_corrected": problem,
+        "conditions": _told_of_conditions(
+            observations, names, _rejected(record, study, known)
+        ),
+        "contrasts": _contrasts(observations, names),
+        "warnings": _warnings(rows, known, empty, problem),
+    }
+    _write(output, result, observations, names, record)
+    return ConditionComparison(output, result)
+
+
+def _observations(
+    rows: Sequence[Mapping[str, str]],
+    names: Sequence[str],
+    known: Mapping[str, Assignment],
+    held_out: shares.HeldOut | None,
+    record: RunRecord,
+) -> tuple[list[Observation], list[str]]:
+    """The replicates that have cells, and the names of those that have none."""
+    areas = mixture.areas_of(rows, record)
+    by_replicate: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        of = known.get(row.get("group") or "")
+        if of is not None:
+            by_replicate.setdefault((of.condition, of.replicate), []).append(row)
+    found, empty = [], []
+    for (condition, replicate), part in sorted(by_replicate.items()):
+        times = sorted({int(row.get("time") or 0) for row in part})
+        told = _shares(part, names, held_out, areas)
+        if told is None:
+            empty.append(f"{condition}, {replicate}")
+            continue
+        by_time = {}
+        for time in times if len(times) > 1 else ():
+            at = [row for row in part if int(row.get("time") or 0) == time]
+            of_time = _shares(at, names, held_out, areas)
+            if of_time is not None:
+                by_time[time] = of_time
+        found.append(
+            Observation(
+                condition,
+                replicate,
+                tuple(sorted({row.get("group") or "" for row in part})),
+                sum(_cells(row, names) > 0 for row in part),
+                sum(_cells(row, names) for row in part),
+                told,
+                by_time,
+            )
+        )
+    if not found:
+        raise InputError("None of the replicates has a cell with a type.")
+    return found, empty
+
+
+def _shares(
+    rows: Sequence[Mapping[str, str]],
+    names: Sequence[str],
+    held_out: shares.HeldOut | None,
+    areas: Mapping[str, float],
+) -> np.ndarray | None:
+    """(K,) shares in some fields together; None if they have no cells."""
+    counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows]).sum(axis=0)
+    if not counts.any():
+        return None
+    area = sum(areas[row["image"]] for row in rows)
+    return shares.shares_by_unit(counts[None], held_out, np.array([area]))[0]
+
+
+def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
+    return sum(int(row[f"n_{name}"]) for name in names)
+
+
+def _logits(observations: Sequence[Observation], place: int) -> dict[str, np.ndarray]:
+    """By condition the logits of one type's share in each replicate."""
+    found: dict[str, list[float]] = {}
+    for one in observations:
+        (logit,) = contrasts.logits_of(one.shares[[place]], np.array([one.cells]))
+        found.setdefault(one.condition, []).append(float(logit))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _tested(names: Sequence[str]) -> Sequence[str]:
+    """The types that are tested: of two, the second says what the first does."""
+    return names[:1] if len(names) == 2 else names
+
+
+def _contrasts(
+    observations: Sequence[Observation], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    found = []
+    for place, name in enumerate(_tested(names)):
+        logits = _logits(observations, place)
+        for first, second in itertools.combinations(logits, 2):
+            told = contrasts.contrast(logits[first], logits[second])
+            low, high = told.difference_ends or (None, None)
+            odds_low, odds_high = told.odds_ratio_ends or (None, None)
+            found.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "type": name,
+                    "difference": told.difference,
+                    "difference_low": low,
+                    "difference_high": high,
+                    "odds_ratio": told.odds_ratio,
+                    "odds_ratio_low": odds_low,
+                    "odds_ratio_high": odds_high,
+                    "p_value": told.p_value,
+                    "p_adjusted": None,
+                    "reason": told.reason,
+                }
+            )
+    tested = [one for one in found if one["p_value"] is not None]
+    adjusted = contrasts.holm([one["p_value"] for one in tested])
+    for one, p_value in zip(tested, adjusted, strict=True):
+        one["p_adjusted"] = p_value
+    return found
+
+
+def _told_of_conditions(
+    observations: Sequence[Observation],
+    names: Sequence[str],
+    rejected: Mapping[str, int] | None,
+) -> list[dict[str, Any]]:
+    logits = {name: _logits(observations, i) for i, name in enumerate(names)}
+    told = []
+    for condition in logits[names[0]]:
+        of = [one for one in observations if one.condition == condition]
+        types = {}
+        for name in names:
+            mean, low, high = contrasts.mean_interval(logits[name][condition])
+            ends = (low, high) if np.isfinite(low) else (None, None)
+            types[name] = dict(zip(("mean", "low", "high"), (mean, *ends), strict=True))
+        told.append(
+            {
+                "name": condition,
+                "replicates": len(of),
+                "groups": sum(len(one.groups) for one in of),
+                "fields": sum(one.fields for one in of),
+                "cells": sum(one.cells for one in of),
+                "rejected": None if rejected is None else rejected.get(condition, 0),
+                "types": types,
+            }
+        )
+    return told
+
+
+def _rejected(
+    record: RunRecord, study, known: Mapping[str, Assignment]
+) -> Mapping[str, int] | None:
+    """How many fields of each condition were left out; None if it cannot be told."""
+    if study is None:
+        return None
+    groups = {row.image: row.group for row in study.rows()}
+    found = Counter()
+    for image in record.rejected:
+        of = known.get(groups.get(image.image, ""))
+        if of is not None:
+            found[of.condition] += 1
+    return found
+
+
+def _warnings(
+    rows: Sequence[Mapping[str, str]],
+    known: Mapping[str, Assignment],
+    empty: Sequence[str],
+    problem: str,
+) -> list[str]:
+    told = []
+    without = {row.get("group") or "" for row in rows} - known.keys()
+    if without:
+        some = ", ".join(sorted(without)[:5]) + (", …" if len(without) > 5 else "")
+        told.append(f"{len(without)} groups have no condition and are left out: {some}")
+    if empty:
+        told.append(f"Replicates without a cell with a type: {'; '.join(empty)}")
+    if problem:
+        told.append(f"The shares are as counted, not corrected: {problem}.")
+    return told
+
+
+def _write(
+    output: pathlib.Path,
+    result: Mapping[str, Any],
+    observations: Sequence[Observation],
+    names: Sequence[str],
+    record: RunRecord,
+) -> None:
+    columns = (*_OBSERVATION_COLUMNS, *(f"share_{name}" for name in names))
+    rows = [
+        {
+            "condition": one.condition,
+            "replicate": one.replicate,
+            "groups": " ".join(one.groups),
+            "fields": one.fields,
+            "cells": one.cells,
+            **_named(one.shares, names),
+        }
+        for one in observations
+    ]
+    times = [
+        {"condition": one.condition, "replicate": one.replicate, "time": time}
+        | _named(of, names)
+        for one in observations
+        for time, of in one.by_time.items()
+    ]
+    texts = {
+        "conditions.json": csv_json.json_text(result),
+        "replicates.csv": csv_json.csv_text(columns, rows),
+        "methods.txt": methods_text(result, record),
+    }
+    if times:
+        time_columns = ("condition", "replicate", "time", *columns[5:])
+        texts["times.csv"] = csv_json.csv_text(time_columns, times)
+    for name, text in texts.items():
+        ledger.write_text(output, output / name, text)
+    for name in {"times.csv"} - texts.keys():
+        ledger.remove(output, output / name)
+    shown = [
+        (one.condition, dict(zip(names, one.shares.tolist(), strict=True)), one.by_time)
+        for one in observations
+    ]
+    pictures = charts.conditions_figure(result, shown, _tested(names))
+    for suffix, content in pictures.items():
+        ledger.write_picture(output, output / f"conditions.{suffix}", content)
+
+
+def _named(values: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    return {
+        f"share_{name}": round(float(value), 6)
+        for name, value in zip(names, values, strict=True)
+    }
+
+
+def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
+    """What was done, in words for the Methods of a paper.
+
+    Args:
+      result: what `compare_conditions` found.
+      record: of the predictions.
+    """
+    metadata, outlines = record.model_metadata, record.outlines.source
+    by = "the same network" if outlines == "network" else outlines
+    counts = "; ".join(
+        f"{told['name']}: {told['replicates']} replicates, {told['groups']} dishes, "
+        f"{told['fields']} fields, {told['cells']} cells"
+        + (f", {told['rejected']} fields rejected" if told["rejected"] else "")
+        for told in result["conditions"]
+    )
+    corrected = (
+        "Shares were corrected for cells that the network calls wrongly, misses or invents, as "
+        "measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
+        if result["corrected"]
+        else ""
+    )
+    several = len([told for told in result["contrasts"] if told["p_value"] is not None])
+    adjusted = " P values were adjusted for several tests (Holm 1979)." * (several > 1)
+    lines = [
+        f"Cells were outlined by {by} and classified with cellclass_tf "
+        f"{record.versions.get('cellclass_tf', cellclass_tf.__version__)} (Mask R-CNN"
+        + (f", {metadata.train_steps} training steps" if metadata else "")
+        + (f"; model SHA-256 {record.model_sha256[:16]}" if record.model_sha256 else "")
+        + f"). {corrected}The statistical unit was the replicate ({counts}). Conditions were "
+        "compared by Welch's t-test (two-sided) of the logit of the replicates' shares; "
+        f"intervals have a confidence of {100 * result['level']:.0f} %.{adjusted}",
+        "",
+    ]
+    for told in result["contrasts"]:
+        if told["p_value"] is None:
+            lines.append(
+                f"{told['second']} against {told['first']}: not tested, {told['reason']}."
+            )
+            continue
+        ends = _ends(told["difference_low"], told["difference_high"], points=True)
+        lines.append(
+            f"The share of {told['type']} was {100 * told['difference']:+.1f} percentage "
+            f"points{ends} in {told['second']} against {told['first']} (odds ratio "
+            f"{told['odds_ratio']:.2f}, {told['odds_ratio_low']:.2f} to "
+            f"{told['odds_ratio_high']:.2f}; p = {told['p_value']:.3g}"
+            + (f", adjusted {told['p_adjusted']:.3g}" if several > 1 else "")
+            + ")."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _ends(low: float | None, high: float | None, *, points: bool = False) -> str:
+    if low is None:
+        return ""
+    unit = "" if points else " %"
+    return f" ({100 * low:.1f} to {100 * high:.1f}{unit})"

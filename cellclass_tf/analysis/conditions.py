@@ -1,0 +1,120 @@
+"""conditions.csv: which dish had which treatment."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+
+from cellclass_tf import process_state
+from cellclass_tf.core.study import Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json, lock
+
+CONDITIONS_FILE = "conditions.csv"
+_COLUMNS = ("group", "condition", "replicate", "fields")
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """What was done with a dish.
+
+    Attributes:
+      condition: name of the treatment.
+      replicate: name of the independent repeat, such as an animal, a culture or a day;
+        dishes of one condition and replicate are one observation.
+    """
+
+    condition: str
+    replicate: str
+
+
+@process_state.keep()
+@lock.writes("study")
+def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
+    """Writes STUDY/conditions.csv, a row a group, to be filled in by a person.
+
+    It has the columns group, condition, replicate (left empty, each group is one) and
+    fields, the number of the group's images. What is filled in stays; groups that are new
+    are added.
+
+    Args:
+      study: whose images.csv names the groups.
+
+    Returns:
+      The path of the table.
+
+    Raises:
+      InputError: if there is no study, or the table cannot be read.
+    """
+    study = Study.open(study)
+    path = study.root / CONDITIONS_FILE
+    known = {row["group"]: row for row in _rows(path)} if path.exists() else {}
+    fields: dict[str, int] = {}
+    for row in study.rows():
+        fields[row.group] = fields.get(row.group, 0) + 1
+    # What a person noted beside stays.
+    columns = dict.fromkeys(
+        (*_COLUMNS, *(name for row in known.values() for name in row))
+    )
+    rows = [
+        dict.fromkeys(columns, "")
+        | known.get(group, {})
+        | {"group": group, "fields": fields.get(group, 0)}
+        for group in sorted({*known, *fields})
+    ]
+    csv_json.write_csv(path, columns, rows)
+    return path
+
+
+def read_conditions(
+    path: str | os.PathLike, groups: Iterable[str]
+) -> Mapping[str, Assignment]:
+    """Reads what was done with groups.
+
+    Args:
+      path: of the table.
+      groups: those that are asked about.
+
+    Returns:
+      The assignment of each group that has a condition.
+
+    Raises:
+      InputError: if the table cannot be read, names a group twice, or names no condition
+        for any of the groups.
+    """
+    found: dict[str, Assignment] = {}
+    for number, row in enumerate(_rows(path), start=2):
+        group, condition = row["group"], row["condition"].strip()
+        if group in found:
+            raise InputError(
+                f"{path}, line {number}: the group {group!r} is there twice."
+            )
+        if condition:
+            replicate = (row.get("replicate") or "").strip()
+            found[group] = Assignment(condition, replicate or group)
+    wanted = set(groups)
+    if not wanted & found.keys():
+        raise InputError(
+            f"{path}: expected a condition for some of the groups that were predicted "
+            f"({_some(wanted)}); it has conditions for {_some(found)}. Write it into the "
+            "column `condition`."
+        )
+    return {group: of for group, of in found.items() if group in wanted}
+
+
+def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
+    rows = csv_json.read_csv(path)
+    missing = {"group", "condition"} - set(rows[0] if rows else ("group", "condition"))
+    if missing:
+        raise InputError(
+            f"{path}: expected the columns group, condition and replicate; missing "
+            f"{', '.join(sorted(missing))}. `cellclass conditions` writes such a table."
+        )
+    return rows
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"

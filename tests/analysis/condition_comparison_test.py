@@ -1,0 +1,182 @@
+"""Tests of cellclass_tf.analysis.condition_comparison."""
+
+import json
+
+import numpy as np
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis.condition_comparison import methods_text
+from cellclass_tf.core.run_record import PredictedImage, RejectedImage, RunRecord
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json
+from tests.metadata import model_metadata
+
+TYPES = ("HEK", "N2a")
+CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1)).tolist()
+# By dish: of the first two fields each.
+DISHES = {"c1": 10, "c2": 12, "c3": 9, "t1": 20, "t2": 24, "t3": 22}
+
+
+def predictions(folder, dishes, *, times=1, confusions=CONFUSIONS, **changes):
+    """Two fields of 40 cells a dish, of which so many are HEK."""
+    names = [(dish, field) for dish in dishes for field in range(2)]
+    rows = [
+        {
+            "image": f"mixed/{dish}_{field}_{time}",
+            "group": dish,
+            "scene": f"{dish}/{field}",
+            "time": time,
+            "area_px": 640,
+            "cells": 40,
+            "n_HEK": dishes[dish] + time,
+            "n_N2a": 40 - dishes[dish] - time,
+            "unknown": 0,
+            "uncertain": 0,
+            "share_HEK": None,
+            "share_N2a": None,
+        }
+        for dish, field in names
+        for time in range(times)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    cell_table.write_cells_csv(folder / "cells.csv", [], TYPES)
+    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    record = RunRecord(model_metadata=model_metadata(confusions), **changes)
+    record.write(folder / "run.json")
+    return folder
+
+
+def table(path, groups=DISHES):
+    lines = [f"{name},{'control' if name[0] == 'c' else 'drug'},\n" for name in groups]
+    path.write_text("group,condition,replicate\n" + "".join(lines))
+    return path
+
+
+def test_two_conditions_differ_by_dishes(tmp_path):
+    folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
+    assert found.result == json.loads((tmp_path / "out/conditions.json").read_text())
+    control, drug = found.result["conditions"]
+    assert (control["name"], control["replicates"], control["cells"]) == (
+        "control",
+        3,
+        240,
+    )
+    # Of 0.25 called HEK (0.25 + 0.8 - 1) / (0.9 + 0.8 - 1) are.
+    rows = csv_json.read_csv(tmp_path / "out/replicates.csv")
+    assert float(rows[0]["share_HEK"]) == pytest.approx(0.05 / 0.7, abs=1e-5)
+    (told,) = found.result["contrasts"]
+    assert (told["first"], told["second"], told["type"]) == ("control", "drug", "HEK")
+    assert told["p_value"] < 0.05 and told["difference_low"] > 0
+    assert told["p_adjusted"] == told["p_value"] and found.result["corrected"]
+    assert drug["types"]["HEK"]["mean"] > control["types"]["HEK"]["high"]
+    svg = (tmp_path / "out/conditions.svg").read_text()
+    assert "control" in svg and "HEK, % of the cells" in svg and "p = 0.0" in svg
+    assert (tmp_path / "out/conditions.pdf").read_bytes().startswith(b"%PDF")
+    text = (tmp_path / "out/methods.txt").read_text()
+    assert (
+        "Welch" in text
+        and "control: 3 replicates, 3 dishes, 6 fields, 240 cells" in text
+    )
+    assert "odds ratio" in str(found)
+
+
+def test_dishes_of_one_replicate_are_one_observation(tmp_path):
+    folder, path = predictions(tmp_path / "p", DISHES), tmp_path / "c.csv"
+    path.write_text(
+        "group,condition,replicate\nc1,control,mouse 1\nc2,control,mouse 1\n"
+        "c3,control,mouse 2\nt1,drug,mouse 1\nt2,drug,mouse 1\n"
+    )
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
+    control, drug = found.result["conditions"]
+    assert (control["replicates"], control["groups"], drug["replicates"]) == (2, 3, 1)
+    (told,) = found.result["contrasts"]
+    assert told["p_value"] is None and "one replicate" in told["reason"]
+    assert drug["types"]["HEK"]["low"] is None
+    (warning,) = found.result["warnings"]
+    assert "1 groups have no condition and are left out: t3" in warning
+    assert "not tested" in methods_text(found.result, RunRecord())
+    assert "no test" in str(found)
+
+
+def test_three_conditions_are_compared_in_pairs(tmp_path):
+    folder, path = predictions(tmp_path / "p", DISHES), tmp_path / "c.csv"
+    lines = "".join(f"{name},{'abc'[i // 2]},\n" for i, name in enumerate(DISHES))
+    path.write_text("group,condition,replicate\n" + lines)
+    told = cc.compare_conditions(folder, tmp_path / "o", conditions=path).result
+    pairs = [(one["first"], one["second"]) for one in told["contrasts"]]
+    assert pairs == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert any(one["p_adjusted"] > one["p_value"] for one in told["contrasts"])
+    assert "Holm" in (tmp_path / "o/methods.txt").read_text()
+
+
+def test_times_are_added_up_and_have_a_table(tmp_path):
+    path = table(tmp_path / "c.csv")
+    several = predictions(tmp_path / "several", DISHES, times=3)
+    found = cc.compare_conditions(several, tmp_path / "out", conditions=path)
+    assert found.result["conditions"][0]["replicates"] == 3
+    rows = csv_json.read_csv(tmp_path / "out/times.csv")
+    assert len(rows) == 18 and {row["time"] for row in rows} == {"0", "1", "2"}
+    assert "time point" in (tmp_path / "out/conditions.svg").read_text()
+    # A run of one time leaves none of it.
+    one = predictions(tmp_path / "one", DISHES)
+    cc.compare_conditions(one, tmp_path / "out", conditions=path)
+    assert not (tmp_path / "out/times.csv").exists()
+
+
+def test_the_study_s_own_table_is_taken_and_rejected_fields_are_counted(tmp_path):
+    study = Study.create(tmp_path / "study", TYPES)
+    rows = [
+        ImageRow(f"mixed/{dish}_{field}_0.png", "mixed", group=dish)
+        for dish in DISHES
+        for field in range(3)
+    ]
+    study.update(rows)
+    rejected = (RejectedImage("mixed/t1_2_0.png", "blurred"),)
+    folder = predictions(
+        tmp_path / "p", DISHES, study=str(study.root), rejected=rejected
+    )
+    with pytest.raises(
+        InputError, match=r"conditions.csv does not exist.*cellclass cond"
+    ):
+        cc.compare_conditions(folder, tmp_path / "out")
+    table(cc.conditions(study))
+    found = cc.compare_conditions(folder, tmp_path / "out").result
+    assert [told["rejected"] for told in found["conditions"]] == [0, 1]
+
+
+def test_without_held_out_cells_shares_are_as_counted_and_it_is_told(tmp_path):
+    folder = predictions(tmp_path / "p", DISHES, confusions=None)
+    path = table(tmp_path / "c.csv")
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    assert not found["corrected"] and "as counted" in found["warnings"][0]
+    rows = csv_json.read_csv(tmp_path / "out/replicates.csv")
+    assert float(rows[0]["share_HEK"]) == 0.25
+
+
+def test_shares_of_fields_that_the_model_does_not_know_are_not_compared(tmp_path):
+    images = tuple(
+        PredictedImage(f"mixed/{dish}_0_0", "x.png", compared=True, unlike=("bright",))
+        for dish in DISHES
+    )
+    folder = predictions(tmp_path / "p", DISHES, images=images)
+    path = table(tmp_path / "c.csv")
+    with pytest.raises(InputError, match="do not resemble"):
+        cc.compare_conditions(folder, tmp_path / "out", conditions=path)
+    assert not (tmp_path / "out").exists()
+    cc.compare_conditions(folder, tmp_path / "out", conditions=path, answer_anyway=True)
+
+
+def test_a_replicate_without_cells_is_left_out_and_told(tmp_path):
+    folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
+    rows = csv_json.read_csv(folder / "counts.csv")
+    for row in rows:
+        if row["group"] == "c1":
+            row |= {"cells": 0, "n_HEK": 0, "n_N2a": 0}
+    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    assert found["conditions"][0]["replicates"] == 2
+    assert found["warnings"] == ["Replicates without a cell with a type: control, c1"]

@@ -1,0 +1,55 @@
+"""Tests of cellclass_tf.analysis.conditions."""
+
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf.analysis.conditions import Assignment, read_conditions
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json
+
+
+@pytest.fixture
+def study(tmp_path):
+    made = Study.create(tmp_path / "study", ("HEK", "N2a"))
+    rows = [ImageRow(f"mixed/{n}.png", "mixed", group=f"d{n % 2}") for n in range(4)]
+    made.update(rows)
+    return made
+
+
+def test_the_table_names_every_group_and_keeps_what_a_person_wrote(study):
+    path = cc.conditions(study.root)
+    rows = csv_json.read_csv(path)
+    assert [(row["group"], row["fields"]) for row in rows] == [("d0", "2"), ("d1", "2")]
+    # As a spreadsheet writes it, with a column of one's own.
+    path.write_text("group;condition;replicate;dose\nd0;control;mouse 1;0\n")
+    study.update([ImageRow("mixed/9.png", "mixed", group="d9")])
+    cc.conditions(study)
+    rows = {row["group"]: row for row in csv_json.read_csv(path)}
+    assert list(rows) == ["d0", "d1", "d9"]
+    assert rows["d0"]["condition"] == "control" and rows["d0"]["dose"] == "0"
+    assert rows["d0"]["replicate"] == "mouse 1" and rows["d9"]["condition"] == ""
+
+
+def test_a_group_without_a_replicate_is_one(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text("group,condition,replicate\na,x,\nb,x,r\nc,,\nz,y,\n")
+    found = read_conditions(path, ["a", "b", "c"])
+    assert found == {"a": Assignment("x", "a"), "b": Assignment("x", "r")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("group,treatment\na,x\n", "missing condition"),
+        ("group,condition\na,x\na,y\n", "line 3: the group 'a' is there twice"),
+        ("group,condition\na,\n", "expected a condition for some of the groups"),
+        ("group,condition\nq,x\n", "has conditions for q"),
+        ("", "expected a condition"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path, text, message):
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_conditions(path, ["a", "b"])
