@@ -12,18 +12,31 @@ import numpy as np
 
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.errors import InputError
-from cellclass_tf.labels import neighbours, nuclei
+from cellclass_tf.labels import neighbours, nuclei, sizes
+from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
 from cellclass_tf.storage import atomic, csv_json
 
 PARQUET_FILE = "cells.parquet"
+# Columns that say of which dish, place and time a field is.
+PLACE = ("group", "scene", "time")
 _PROPERTIES = (
     "centroid",
     "equivalent_diameter_area",
+    "axis_major_length",
+    "axis_minor_length",
     "eccentricity",
     "orientation",
     "solidity",
-    "perimeter",
+    "perimeter_crofton",
 )
+# Columns in pixels, which are also given in µm, and what scikit-image calls them.
+_LENGTHS = {
+    "equivalent_diameter": "equivalent_diameter_area",
+    "major_axis": "axis_major_length",
+    "minor_axis": "axis_minor_length",
+    "feret_diameter": "feret_diameter",
+    "perimeter": "perimeter_crofton",
+}
 _CHANNELS = ("cytoplasm", "nuclei")
 
 
@@ -40,21 +53,26 @@ def columns(type_names: Sequence[str]) -> tuple[str, ...]:
         "centroid_x_px",
         "area_px",
         "area_um2",
-        "equivalent_diameter_px",
-        "equivalent_diameter_um",
+        *(f"{key}_{unit}" for key in _LENGTHS for unit in ("px", "um")),
         "eccentricity",
+        "circularity",
         "orientation_deg",
         "solidity",
-        "perimeter_px",
         *(f"mean_{channel}_grey" for channel in _CHANNELS),
         "nucleus_area_px",
         "nucleus_area_um2",
         "nucleus_share_of_area",
         *(f"mean_{channel}_in_nucleus_grey" for channel in _CHANNELS),
+        "nuclei",
+        "nuclei_area_px",
+        "nuclei_area_um2",
         "neighbours",
         *beside,
         "nearest_px",
+        "nearest_um",
         "on_border",
+        "in_frame",
+        *PLACE,
     )
 
 
@@ -71,18 +89,25 @@ def cell_table(
     image: np.ndarray | None = None,
     *,
     name: str,
+    group: str = "",
+    scene: str = "",
+    time: int = 0,
     pixel_size_um: float | None = None,
     min_probability: float = UNCERTAIN_BELOW,
 ) -> list[dict[str, Any]]:
     """Describes every cell of a field in one row.
 
-    Lengths and areas are in pixels of the image. Shapes are those of
+    Lengths and areas end with _px and _um or _um2: in pixels of the image, and in µm and
+    µm², which are None if the pixel size is unknown. Shapes are those of
     `skimage.measure.regionprops`. Floats are rounded to 6 significant digits.
 
     Args:
       cells: the cells of the field.
       image: (H, W, 3) uint8 merged image (0, cytoplasm, nuclei), for the brightness.
       name: the image's stem: 'TYPE/NAME', or 'NAME'.
+      group: the dish or slide that the field is of.
+      scene: the same for all times of one place; '' if it is not known.
+      time: number of the time point.
       pixel_size_um: width of a pixel in the specimen in µm; None if unknown.
       min_probability: a call of a lower probability is 'uncertain'.
 
@@ -97,15 +122,17 @@ def cell_table(
         p_TYPE: probability of each type.
         score: how sure it is that this is a cell at all, in [0, 1].
         centroid_y_px, centroid_x_px: centre of mass; 0 is the first pixel's centre.
-        area_px: number of pixels.
-        area_um2: area in µm²; None if the pixel size is unknown.
-        equivalent_diameter_px: diameter of the circle of the same area.
-        equivalent_diameter_um: the same in µm; None if the pixel size is unknown.
+        area_px, area_um2: number of pixels, and their area.
+        equivalent_diameter_*: diameter of the circle of the same area.
+        major_axis_*, minor_axis_*: of the ellipse of the same moments.
+        feret_diameter_*: largest distance of two points of the outline; see
+          `sizes.feret_diameters`.
+        perimeter_*: length of the outline, by Crofton's formula in four directions.
         eccentricity: of the ellipse of the same moments; 0 is a circle, 1 a line.
+        circularity: 4 pi area / perimeter², at most 1; 1 is a circle.
         orientation_deg: of that ellipse's long axis, in (-90, 90]: 0 is along x, and
           positive angles rise to the right.
         solidity: area over the area of the convex hull; 1 is convex.
-        perimeter_px: length of the outline, through the centres of its pixels.
         mean_cytoplasm_grey, mean_nuclei_grey: mean 8-bit brightness (0 to 255) in the
           cell of the merged image's two channels. Contrast was set when the image was
           merged, so they compare within a set merged together. None without an image.
@@ -114,10 +141,16 @@ def cell_table(
         nucleus_share_of_area: nucleus_area_px over area_px.
         mean_cytoplasm_in_nucleus_grey, mean_nuclei_in_nucleus_grey: mean brightness in
           the nucleus; None where there is none.
+        nuclei: number of nuclei (see `nuclei_per_cell`); None where the field has none.
+        nuclei_area_*: of all nuclei of the cell together.
         neighbours: cells with at most 2 px between them and this one.
         neighbours_TYPE: of them, those of which TYPE is the most probable.
-        nearest_px: distance to the nearest other cell's centroid; None of a cell alone.
+        nearest_*: distance to the nearest other cell's centroid; None of a cell alone.
         on_border: whether the cell touches the image's edge and may be cut by it.
+        in_frame: whether the cell counts in an unbiased frame: it touches neither the left
+          nor the lower edge of the image. Where types differ in size, counts of all cells
+          have too many of the larger ones (Gundersen 1977, J. Microsc. 111, 219).
+        group, scene, time: of the field.
 
     Raises:
       ValueError: if the image does not have the size of the label image.
@@ -133,7 +166,9 @@ def cell_table(
     called = _type_values(cells, name, min_probability)
     shapes = _shape_values(cells, image, pixel_size_um)
     values = called | shapes | _nucleus_values(cells, image, pixel_size_um)
-    values |= _neighbour_values(cells, shapes)
+    values |= _neighbour_values(cells, shapes, pixel_size_um)
+    place = dict(zip(PLACE, (group, scene, time), strict=True))
+    values |= {key: [value] * len(cells) for key, value in place.items()}
     keys = columns(cells.type_names)
     return [{key: _round(values[key][i]) for key in keys} for i in range(len(cells))]
 
@@ -256,11 +291,11 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
 
 
 def _arrow_kind(pyarrow, column: str):
-    if column in ("image", "cell_type", "call"):
+    if column in ("image", "cell_type", "call", "group", "scene"):
         return pyarrow.string()
-    if column == "on_border":
+    if column in ("on_border", "in_frame"):
         return pyarrow.bool_()
-    whole = column in ("cell", "area_px", "nucleus_area_px")
+    whole = column in ("cell", "nuclei", "time") or column.endswith("area_px")
     return (
         pyarrow.int64()
         if whole or column.startswith("neighbours")
@@ -291,26 +326,36 @@ def _shape_values(
     channels = None if image is None else image[..., 1:]
     properties = _PROPERTIES if image is None else (*_PROPERTIES, "intensity_mean")
     found = measure.regionprops_table(cells.labels, channels, properties=properties)
-    diameters = found["equivalent_diameter_area"]
+    found["feret_diameter"] = sizes.feret_diameters(cells)
     known = pixel_size_um is not None
+    lengths = {}
+    for key, of in _LENGTHS.items():
+        lengths[f"{key}_px"] = found[of]
+        lengths[f"{key}_um"] = found[of] * pixel_size_um if known else nothing
+    around = np.maximum(found["perimeter_crofton"], 1e-9) ** 2
+    labels = cells.labels
+    out_of_frame = np.union1d(labels[:, 0], labels[-1])
     means = {
         f"mean_{channel}_grey": found.get(f"intensity_mean-{i}", nothing)
         for i, channel in enumerate(_CHANNELS)
     }
-    return means | {
-        "centroid_y_px": found["centroid-0"],
-        "centroid_x_px": found["centroid-1"],
-        "area_px": cells.areas_px,
-        "area_um2": cells.areas_px * pixel_size_um**2 if known else nothing,
-        "equivalent_diameter_px": diameters,
-        "equivalent_diameter_um": diameters * pixel_size_um if known else nothing,
-        "eccentricity": found["eccentricity"],
-        # scikit-image's is the angle from the rows' axis, which points down, in radians.
-        "orientation_deg": 90 - np.degrees(-found["orientation"]) % 180,
-        "solidity": found["solidity"],
-        "perimeter_px": found["perimeter"],
-        "on_border": cells.touch_border(),
-    }
+    return (
+        means
+        | lengths
+        | {
+            "centroid_y_px": found["centroid-0"],
+            "centroid_x_px": found["centroid-1"],
+            "area_px": cells.areas_px,
+            "area_um2": cells.areas_px * pixel_size_um**2 if known else nothing,
+            "eccentricity": found["eccentricity"],
+            "circularity": np.minimum(1.0, 4 * np.pi * cells.areas_px / around),
+            # scikit-image's is the angle from the rows' axis, which points down, in radians.
+            "orientation_deg": 90 - np.degrees(-found["orientation"]) % 180,
+            "solidity": found["solidity"],
+            "on_border": cells.touch_border(),
+            "in_frame": ~np.isin(np.arange(1, len(cells) + 1), out_of_frame),
+        }
+    )
 
 
 def _nucleus_values(
@@ -319,21 +364,32 @@ def _nucleus_values(
     nothing = [None] * len(cells)
     keys = ["nucleus_area_px", "nucleus_area_um2", "nucleus_share_of_area"]
     keys += [f"mean_{channel}_in_nucleus_grey" for channel in _CHANNELS]
+    keys += ["nuclei", "nuclei_area_px", "nuclei_area_um2"]
     if image is None:
         return dict.fromkeys(keys, nothing)
-    pixels = nuclei.nuclei_of(image[..., 2], cells)
-    areas = np.array([len(rows) for rows, _ in pixels])
+    found = nuclei.nuclei_of(image[..., 2], cells)
+    areas = np.array([len(of.rows) for of in found])
+    totals = np.array([of.total_px for of in found])
     means = [
-        image[rows, columns, 1:].mean(axis=0) if len(rows) else (np.nan, np.nan)
-        for rows, columns in pixels
+        image[of.rows, of.columns, 1:].mean(axis=0)
+        if len(of.rows)
+        else (np.nan, np.nan)
+        for of in found
     ]
-    um2 = nothing if pixel_size_um is None else areas * pixel_size_um**2
-    values = (areas, um2, areas / cells.areas_px, *np.transpose(means))
+    diameter = float(np.median(sizes.diameters_of(cells.areas_px)))
+    counts = nuclei_per_cell(image[..., 2], cells, diameter)
+    in_um2 = [
+        nothing if pixel_size_um is None else of * pixel_size_um**2
+        for of in (areas, totals)
+    ]
+    shares = areas / cells.areas_px
+    values = (areas, in_um2[0], shares, *np.transpose(means))
+    values += (nothing if counts is None else counts, totals, in_um2[1])
     return dict(zip(keys, values, strict=True))
 
 
 def _neighbour_values(
-    cells: Cells, shapes: Mapping[str, Sequence]
+    cells: Cells, shapes: Mapping[str, Sequence], pixel_size_um: float | None
 ) -> dict[str, Sequence]:
     pairs = neighbours.neighbours(cells.labels) - 1
     both = np.concatenate([pairs, pairs[:, ::-1]])
@@ -343,7 +399,9 @@ def _neighbour_values(
     values = {"neighbours": counts.sum(axis=1)}
     for i, name in enumerate(cells.type_names, start=1):
         values[f"neighbours_{name}"] = counts[:, i]
-    return values | {"nearest_px": neighbours.nearest_px(middles)}
+    nearest = neighbours.nearest_px(middles)
+    um = [None] * len(cells) if pixel_size_um is None else nearest * pixel_size_um
+    return values | {"nearest_px": nearest, "nearest_um": um}
 
 
 def _round(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +33,7 @@ def mixture(
     expected: Mapping[str, float] | str | None = None,
     width: float = 0.1,
     answer_anyway: bool | None = None,
+    counting_frame: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Estimates the share of each type, with 95 % intervals, and writes mixture.json.
@@ -49,11 +52,14 @@ def mixture(
       width: of an interval, end to end, for which the number of units is wanted.
       answer_anyway: whether shares are reported of fields that do not resemble the model's
         training fields; None for what `predict` was asked for.
+      counting_frame: whether only cells in an unbiased frame count, that is those that
+        touch neither the left nor the lower edge of their field (Gundersen 1977); of types
+        that differ in size, the larger one is else counted too often.
       seed: of the draws.
 
     Returns:
       What mixture.json holds:
-        types, level, width.
+        types, level, width, counting_frame.
         estimates: one for 'all fields', and one for each group where there are several:
           name, fields (that have cells with a type), cells, unknown, uncertain,
           unit ('dish' or 'field') and units, their number,
@@ -83,6 +89,8 @@ def mixture(
     if not 0 < width < 1:
         raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
     rows = predictions.count_rows
+    if counting_frame:
+        rows = _in_frame(rows, predictions)
     record = predictions.record_if_any
     held_out = held_out_of(record, names)
     areas = areas_of(rows, record)
@@ -92,6 +100,7 @@ def mixture(
         "types": list(names),
         "level": LEVEL,
         "width": width,
+        "counting_frame": counting_frame,
         "estimates": [
             _withheld(
                 _estimate(name, part, names, held_out, areas, wanted, width, seed),
@@ -167,6 +176,30 @@ def _estimate(
             for i, type_name in enumerate(names)
         },
     }
+
+
+def _in_frame(
+    rows: Sequence[Mapping[str, str]], predictions: Predictions
+) -> list[dict[str, str]]:
+    """Rows of counts.csv that count the cells in the frame alone."""
+    counts: dict[str, Counter[str]] = {}
+    with open(predictions.cells_path, encoding="utf-8-sig", newline="") as file:
+        for cell in csv.DictReader(file):
+            if cell.get("in_frame") not in ("True", "False"):
+                raise InputError(
+                    f"{predictions.cells_path} does not say which cells lie in the frame. "
+                    "Run `cellclass predict` again."
+                )
+            if cell["in_frame"] == "True":
+                counts.setdefault(cell["image"], Counter())[cell["cell_type"]] += 1
+    return [
+        dict(row)
+        | {
+            f"n_{name}": str(counts.get(row["image"], Counter())[name])
+            for name in predictions.type_names
+        }
+        for row in rows
+    ]
 
 
 def _by_unit(

@@ -54,6 +54,7 @@ def report(
     width: float = 0.1,
     gallery: int = 12,
     answer_anyway: bool | None = None,
+    counting_frame: bool = False,
 ) -> pathlib.Path:
     """Writes report.html, and mixture.json anew.
 
@@ -69,6 +70,7 @@ def report(
         uncertain calls, the others are spread over the rest.
       answer_anyway: whether shares are reported of fields that do not resemble the model's
         training fields; see `mixture`.
+      counting_frame: whether only cells in an unbiased frame count; see `mixture`.
 
     Returns:
       The page's path.
@@ -81,7 +83,11 @@ def report(
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
     shares = mixture(
-        predictions, expected=expected, width=width, answer_anyway=answer_anyway
+        predictions,
+        expected=expected,
+        width=width,
+        answer_anyway=answer_anyway,
+        counting_frame=counting_frame,
     )
     names = predictions.type_names
     record = predictions.record_if_any

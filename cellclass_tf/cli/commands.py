@@ -448,6 +448,12 @@ COMMANDS = {
                 "Tell shares of unlike fields; else as predict was asked for.",
                 flags.DEFINE_bool,
             ),
+            Flag(
+                "counting_frame",
+                "Count only cells that touch neither the left nor the lower edge.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
         ),
         calls.report,
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
@@ -10,9 +12,26 @@ from cellclass_tf.labels import noise
 _SMOOTH_PX = 1.0
 _BRIGHT_PERCENTILE = 95
 _SAMPLE_PIXELS = 1_000_000
+# Of the largest; what is smaller is a speck.
+_SMALLEST_PIECE = 0.25
 
 
-def nuclei_of(channel: np.ndarray, cells: Cells) -> list[tuple[np.ndarray, np.ndarray]]:
+class Nucleus(NamedTuple):
+    """The nucleus of a cell.
+
+    Attributes:
+      rows: (M,) int64 of its pixels; empty where there is none.
+      columns: (M,) int64 of the same.
+      total_px: pixels of all the cell's nuclei; pieces of less than a quarter of the
+        largest are none.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    total_px: int
+
+
+def nuclei_of(channel: np.ndarray, cells: Cells) -> list[Nucleus]:
     """Finds the nucleus in every cell.
 
     A nucleus holds the pixels of its cell that are, after a Gaussian of 1 px, brighter
@@ -25,8 +44,7 @@ def nuclei_of(channel: np.ndarray, cells: Cells) -> list[tuple[np.ndarray, np.nd
       cells: N cells.
 
     Returns:
-      For each cell the rows and the columns of its nucleus's pixels, both (M,) int64;
-      empty where there is no nucleus.
+      The nucleus of each cell.
     """
     from scipy import ndimage
 
@@ -42,23 +60,27 @@ def nuclei_of(channel: np.ndarray, cells: Cells) -> list[tuple[np.ndarray, np.nd
         window = window[: bottom - top, : right - left]
         mask = cells.mask(index)
         bright = np.percentile(window[mask], _BRIGHT_PERCENTILE)
-        nucleus = mask & (window > (dark + bright) / 2)
+        nucleus, total = np.zeros_like(mask), 0
         if noise.stands_out(bright - dark, sd):
-            nucleus = _largest_piece(nucleus) & mask
-        else:
-            nucleus[:] = False
+            nucleus, total = _pieces(mask & (window > (dark + bright) / 2), mask)
         rows, columns = np.nonzero(nucleus)
-        found.append((rows + top, columns + left))
+        found.append(Nucleus(rows + top, columns + left, total))
     return found
 
 
-def _largest_piece(mask: np.ndarray) -> np.ndarray:
+def _pieces(bright: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The largest piece, and the pixels of all that are not much smaller; holes filled."""
     from scipy import ndimage
 
-    pieces, count = ndimage.label(mask)
-    if count > 1:
-        mask = pieces == np.bincount(pieces[mask]).argmax()
-    return ndimage.binary_fill_holes(mask)
+    pieces, count = ndimage.label(bright)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    largest = ndimage.binary_fill_holes(pieces == sizes.argmax()) & mask
+    total = int(largest.sum())
+    for piece in np.flatnonzero(sizes >= _SMALLEST_PIECE * sizes.max()):
+        if piece != sizes.argmax():
+            total += int((ndimage.binary_fill_holes(pieces == piece) & mask).sum())
+    return largest, total
 
 
 def _background(channel: np.ndarray, labels: np.ndarray) -> float:

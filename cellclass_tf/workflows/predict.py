@@ -214,6 +214,7 @@ class _FieldPrediction:
             field.pixel_size_um,
             field.row.group,
             field.row.place,
+            field.row.time,
             self.predictor.fingerprint,
             self.outlining.score_threshold,
             self.min_probability,
@@ -230,7 +231,9 @@ class _FieldPrediction:
         image, size_um = read_merged(field.image), field.pixel_size_um
         cells, outlined = self.outlining.find(self.predictor, field, image)
         told = {"name": field.stem, "min_probability": self.min_probability}
-        rows = cell_table.cell_table(cells, image, pixel_size_um=size_um, **told)
+        row = field.row
+        of = {"group": row.group, "scene": row.place, "time": row.time}
+        rows = cell_table.cell_table(cells, image, pixel_size_um=size_um, **of, **told)
         content = cells.encode()
         with ledger.replace(self.output, labels, own=own) as temporary:
             temporary.write_bytes(content)
@@ -243,8 +246,6 @@ class _FieldPrediction:
             "labels_sha256": hashlib.sha256(content).hexdigest(),
             **outlined,
         }
-        row = field.row
-        of = {"group": row.group, "scene": row.place, "time": row.time}
         counts = cell_table.count_row(cells, **of, **told)
         judgement = self._compare(field, image, cells)
         return {"counts": counts, "image": sha256 | judgement}

@@ -56,8 +56,13 @@ def test_values_of_hand_drawn_cells():
     assert (square["area_px"], square["area_um2"]) == (9, 2.25)
     assert square["equivalent_diameter_px"] == 3.38514
     assert square["eccentricity"] == 0 and square["solidity"] == 1
-    # Through the centres of the outer pixels: 4 sides of 2 px.
-    assert square["perimeter_px"] == 8
+    # Nine pixels are hardly a square to four directions.
+    perimeter = square["perimeter_px"] / 2
+    assert square["perimeter_um"] == pytest.approx(perimeter, rel=1e-5)
+    assert square["feret_diameter_px"] == pytest.approx(np.hypot(3, 2), abs=1e-4)
+    assert (square["major_axis_um"], square["minor_axis_um"]) == pytest.approx(
+        (square["major_axis_px"] / 2, square["minor_axis_px"] / 2), rel=1e-5
+    )
     # 8 pixels of 200 and one of 110: 1710 / 9.
     assert (square["mean_cytoplasm_grey"], square["mean_nuclei_grey"]) == (10, 190)
     assert square["equivalent_diameter_um"] == 1.69257
@@ -66,7 +71,48 @@ def test_values_of_hand_drawn_cells():
     assert [row["neighbours"] for row in (square, bar, dot)] == [1, 1, 0]
     assert (square["neighbours_HEK"], square["neighbours_N2a"]) == (0, 1)
     assert square["nearest_px"] == pytest.approx(np.hypot(4, 2.5), abs=1e-4)
+    assert square["nearest_um"] == pytest.approx(square["nearest_px"] / 2, rel=1e-5)
     assert [row["on_border"] for row in (square, bar, dot)] == [False, True, True]
+    # The bar lies on the lower edge, the dot on the upper and the right one.
+    assert [row["in_frame"] for row in (square, bar, dot)] == [True, False, True]
+
+
+def test_shapes_of_a_disc_and_an_ellipse_are_those_of_geometry():
+    y, x = np.mgrid[:120, :200]
+    labels = np.int32(np.hypot(y - 60, x - 50) < 40)
+    labels[((y - 60) / 20) ** 2 + ((x - 145) / 45) ** 2 < 1] = 2
+    disc, ellipse = cell_table.cell_table(Cells.from_labels(labels, TYPES), name="a")
+    assert disc["perimeter_px"] == pytest.approx(2 * np.pi * 40, rel=0.015)
+    assert disc["circularity"] == pytest.approx(1, abs=0.03)
+    assert disc["feret_diameter_px"] == pytest.approx(80, abs=1)
+    axes = ellipse["major_axis_px"], ellipse["minor_axis_px"]
+    assert axes == pytest.approx((90, 40), rel=0.02)
+    assert ellipse["feret_diameter_px"] == pytest.approx(90, abs=0.8)
+    assert ellipse["circularity"] < 0.8
+
+
+def test_rows_say_of_which_dish_place_and_time_they_are():
+    place = {"group": "d1", "scene": "abc/0", "time": 3}
+    for row in cell_table.cell_table(_cells(), name="a", **place):
+        assert {key: row[key] for key in place} == place
+
+
+def test_nuclei_are_counted_and_added_up():
+    y, x = np.mgrid[:80, :160]
+    labels = np.int32(np.hypot(y - 40, x - 40) < 30)
+    labels[np.hypot(y - 40, x - 115) < 30] = 2
+    image = np.zeros((80, 160, 3), np.uint8)
+    image[..., 2] = 10 + np.random.default_rng(0).integers(0, 4, (80, 160))
+    for middle in (28, 54, 115):
+        image[np.hypot(y - 40, x - middle) < 9, 2] = 200
+    cells = Cells.from_labels(labels, TYPES, "HEK")
+    two, one = cell_table.cell_table(cells, image, name="a", pixel_size_um=0.5)
+    assert (two["nuclei"], one["nuclei"]) == (2, 1)
+    assert two["nuclei_area_px"] == pytest.approx(2 * np.pi * 81, rel=0.06)
+    assert one["nuclei_area_px"] == one["nucleus_area_px"]
+    assert two["nuclei_area_um2"] == pytest.approx(two["nuclei_area_px"] / 4, rel=1e-5)
+    dark = cell_table.cell_table(cells, np.zeros_like(image), name="a")[0]
+    assert dark["nuclei"] is None and dark["nuclei_area_px"] == 0
 
 
 def test_a_cell_that_rises_to_the_right_has_a_positive_angle():

@@ -9,8 +9,10 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table, mixture
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import RunRecord
 from tests.metadata import model_metadata
+from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
 CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1))
@@ -183,3 +185,35 @@ def test_fields_that_are_groups_of_their_own_are_no_dishes(tmp_path):
         tmp_path / "again", counts * 2, groups=list("abcabc"), scenes=list("abcabc")
     )
     assert cc.mixture(again)["estimates"][0]["unit"] == "field"
+
+
+def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):
+    """Cells of 10 and 40 px, as many of each, in fields cut out of a large dish."""
+    rng, fields = np.random.default_rng(0), {}
+    for number in range(30):
+        labels, types = np.zeros((120, 120), np.int32), []
+        for place in rng.uniform(-40, 160, (40, 2)).round().astype(int):
+            side = (10, 40)[rng.integers(2)]
+            top, left = place
+            box = (
+                slice(max(0, top), max(0, top + side)),
+                slice(max(0, left), max(0, left + side)),
+            )
+            # Of the few that overlap the first stays.
+            if labels[box].size and not labels[box].any():
+                types.append(TYPES[side == 40])
+                labels[box] = len(types)
+        fields[f"mixed/{number}"] = Cells.from_labels(labels, TYPES, types)
+    write_predictions(tmp_path, fields)
+    of_all = cc.mixture(tmp_path)["estimates"][0]["types"]
+    framed = cc.mixture(tmp_path, counting_frame=True)
+    in_frame = framed["estimates"][0]["types"]
+    assert framed["counting_frame"]
+    cells = {name: told["cells"] for name, told in in_frame.items()}
+    # Large ones lie in the area as often as there is room for them, not half as often again.
+    ratio = cells["N2a"] / cells["HEK"]
+    assert of_all["N2a"]["cells"] / of_all["HEK"]["cells"] > 1.25 * ratio
+    table = (tmp_path / "cells.csv").read_text().replace("in_frame", "framed")
+    (tmp_path / "cells.csv").write_text(table)
+    with pytest.raises(errors.InputError, match="which cells lie in the frame"):
+        cc.mixture(tmp_path, counting_frame=True)

@@ -22,9 +22,10 @@ def field(seed=0):
 def test_a_nucleus_is_as_large_as_it_is_however_bright():
     light, labels = field()
     found = nuclei.nuclei_of(light, Cells.from_labels(labels, ("HEK",)))
-    areas = [len(rows) for rows, _ in found]
+    areas = [len(of.rows) for of in found]
     assert areas[:2] == pytest.approx([314, 314], rel=0.06) and areas[2] == 0
-    rows, columns = found[1]
+    rows, columns, total = found[1]
+    assert total == areas[1] and found[2].total_px == 0
     assert (rows.mean(), columns.mean()) == pytest.approx((30, 90), abs=0.3)
 
 
@@ -33,14 +34,14 @@ def test_a_neighbours_nucleus_is_not_the_cells_own():
     # The cell without a nucleus reaches over the bright one's rim, a pixel wide.
     labels[:, 120:] = np.where(labels[:, 120:] == 3, 3, 0)
     found = nuclei.nuclei_of(light, Cells.from_labels(labels, ("HEK",)))
-    for number, (rows, columns) in enumerate(found, start=1):
+    for number, (rows, columns, _) in enumerate(found, start=1):
         assert (labels[rows, columns] == number).all()
 
 
 def test_a_black_channel_and_a_field_that_is_all_cell_are_fine():
     labels = np.ones((30, 30), np.int32)
     cells = Cells.from_labels(labels, ("HEK",))
-    ((rows, _),) = nuclei.nuclei_of(np.zeros((30, 30), np.uint8), cells)
+    ((rows, *_),) = nuclei.nuclei_of(np.zeros((30, 30), np.uint8), cells)
     assert not len(rows)
     assert (
         nuclei.nuclei_of(
@@ -48,3 +49,18 @@ def test_a_black_channel_and_a_field_that_is_all_cell_are_fine():
         )
         == []
     )
+
+
+def test_of_two_nuclei_the_larger_is_measured_and_both_are_added_up():
+    y, x = np.mgrid[:60, :80]
+    labels = np.int32(np.hypot(y - 30, x - 40) < 29)
+    light = np.full((60, 80), 20.0)
+    light[np.hypot(y - 30, x - 28) < 9] = 200
+    light[np.hypot(y - 30, x - 54) < 7] = 200
+    # A speck is no nucleus.
+    light[12:15, 38:41] = 250
+    noisy = light + np.random.default_rng(0).normal(0, 2, light.shape)
+    channel = np.clip(noisy, 0, 255).astype(np.uint8)
+    (found,) = nuclei.nuclei_of(channel, Cells.from_labels(labels, ("HEK",)))
+    assert len(found.rows) == pytest.approx(np.pi * 81, rel=0.06)
+    assert found.total_px == pytest.approx(np.pi * (81 + 49), rel=0.06)

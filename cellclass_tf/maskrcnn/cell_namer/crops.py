@@ -202,7 +202,7 @@ def _nuclei_of(channel: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarra
     """
     centres = np.zeros((len(cells), 2))
     levels = np.zeros(len(cells), np.float32)
-    for index, (rows, columns) in enumerate(nuclei.nuclei_of(channel, cells)):
+    for index, (rows, columns, _) in enumerate(nuclei.nuclei_of(channel, cells)):
         bright = 50
         if not len(rows):
             top, left = cells.boxes_yxyx[index][:2]
