@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import process_state
-from cellclass_tf.analysis import shares
+from cellclass_tf.analysis import priors, shares
 from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
 from cellclass_tf.core.model_metadata import OF_DATASET
 from cellclass_tf.core.predictions import Predictions
@@ -72,6 +72,8 @@ def mixture(
             corrected_high, logit_t_low, logit_t_high, units_for_width (of the corrected
             interval if there is one; None where no number of units will do), expected,
             p_value}; None where the reason says.
+          by_probability in types: the share for which the cells' probabilities would be as
+            they are (see `priors.em_shares`), no estimate, but a warning sign.
         confusion: {true type: {called type: held-out cells}}, with the column 'missed' and
           the row 'invented' where they are known; None if not measured.
         confusion_fields: held-out fields.
@@ -94,6 +96,7 @@ def mixture(
     record = predictions.record_if_any
     held_out = held_out_of(record, names)
     areas = areas_of(rows, record)
+    probabilities = {} if held_out is None else _probabilities(predictions)
     groups = _groups(rows)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
     result = {
@@ -103,7 +106,10 @@ def mixture(
         "counting_frame": counting_frame,
         "estimates": [
             _withheld(
-                _estimate(name, part, names, held_out, areas, wanted, width, seed),
+                _estimate(
+                    *(name, part, names, held_out, areas, probabilities),
+                    *(wanted, width, seed),
+                ),
                 why_withheld(part, record, answer_anyway),
             )
             for name, part in tables.items()
@@ -115,6 +121,7 @@ def mixture(
             "Each field is a group of its own, and is taken for a unit. If several are of one "
             "dish, the interval is too narrow: name the dishes (`cellclass convert --group`)."
         )
+    result["warnings"] += _told_of_probabilities(result["estimates"][0])
     folder = predictions.folder
     ledger.write_text(folder, folder / MIXTURE_FILE, csv_json.json_text(result))
     return result
@@ -126,6 +133,7 @@ def _estimate(
     names: tuple[str, ...],
     held_out: shares.HeldOut | None,
     areas: Mapping[str, float],
+    probabilities: Mapping[str, np.ndarray],
     expected: np.ndarray | None,
     width: float,
     seed: int,
@@ -153,6 +161,9 @@ def _estimate(
         ),
         **_ends(plain, "logit_t_low", "logit_t_high"),
         "units_for_width": shares.units_for(best, width),
+        "by_probability": None
+        if held_out is None
+        else _by_probability(rows, held_out, probabilities),
         "expected": expected,
         "p_value": None if expected is None else best.p_values(expected),
     }
@@ -176,6 +187,31 @@ def _estimate(
             for i, type_name in enumerate(names)
         },
     }
+
+
+def _probabilities(predictions: Predictions) -> dict[str, np.ndarray]:
+    """By image the (N, K) probabilities of its cells with a type."""
+    keys = [f"p_{name}" for name in predictions.type_names]
+    found: dict[str, list[list[float]]] = {}
+    with open(predictions.cells_path, encoding="utf-8-sig", newline="") as file:
+        for cell in csv.DictReader(file):
+            if cell["cell_type"] in predictions.type_names:
+                values = [float(cell[key] or "nan") for key in keys]
+                found.setdefault(cell["image"], []).append(values)
+    return {image: np.array(rows, np.float32) for image, rows in found.items()}
+
+
+def _by_probability(
+    rows: Sequence[Mapping[str, str]],
+    held_out: shares.HeldOut,
+    probabilities: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """(K,) shares by `priors.em_shares` of the cells of some fields."""
+    true = held_out.confusions.sum(axis=(0, 2))
+    cells = [probabilities[r["image"]] for r in rows if r["image"] in probabilities]
+    every = np.concatenate([np.zeros((0, len(true))), *cells])
+    every = every[np.isfinite(every).all(axis=1)]
+    return priors.em_shares(every, true / max(true.sum(), 1))
 
 
 def _in_frame(
@@ -228,6 +264,22 @@ def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
 def too_many_unlike(unlike: Sequence[bool]) -> bool:
     """Whether the shares of fields are withheld, of which some are unlike those known."""
     return sum(unlike) > MOST_UNLIKE * len(unlike)
+
+
+def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
+    """Says where calls and probabilities tell of different shares."""
+    told = []
+    for name, of in estimate["types"].items():
+        found, low, high = (
+            of[key] for key in ("by_probability", "corrected_low", "corrected_high")
+        )
+        if None not in (found, low) and not low <= found <= high:
+            told.append(
+                f"By the probabilities of its cells the share of {name} would be "
+                f"{100 * found:.1f} %, outside of the interval: the mixed cells may look "
+                "unlike the held-out ones."
+            )
+    return told
 
 
 def why_withheld(

@@ -217,3 +217,21 @@ def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):
     (tmp_path / "cells.csv").write_text(table)
     with pytest.raises(errors.InputError, match="which cells lie in the frame"):
         cc.mixture(tmp_path, counting_frame=True)
+
+
+def test_probabilities_that_tell_of_other_shares_are_a_warning(tmp_path):
+    """The calls are half and half; the probabilities say that nearly all are HEK."""
+    folder = predictions(tmp_path, [(20, 20)] * 6)
+    assert not cc.mixture(folder)["warnings"]
+    cells = [
+        dict.fromkeys(cell_table.columns(TYPES))
+        | {"image": f"mixed/{n}", "cell": i, "cell_type": TYPES[i % 2]}
+        | {"p_HEK": 0.95 if i % 2 else 0.49, "p_N2a": 0.05 if i % 2 else 0.51}
+        for n in range(6)
+        for i in range(40)
+    ]
+    cell_table.write_cells_csv(folder / "cells.csv", [cells], TYPES)
+    found = cc.mixture(folder)
+    told = found["estimates"][0]["types"]["HEK"]
+    assert told["by_probability"] > told["corrected_high"]
+    assert all("By the probabilities" in warning for warning in found["warnings"])
