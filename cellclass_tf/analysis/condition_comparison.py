@@ -12,13 +12,18 @@ from typing import Any
 
 import numpy as np
 
-import cellclass_tf
 from cellclass_tf import process_state
-from cellclass_tf.analysis import charts, contrasts, mixture, shares
+from cellclass_tf.analysis import charts, contrasts, held_out_cells, mixture
 from cellclass_tf.analysis.conditions import (
     CONDITIONS_FILE,
     Assignment,
     read_conditions,
+)
+from cellclass_tf.analysis.methods_text import ends_text, methods_text
+from cellclass_tf.analysis.replicates import (
+    Replicate,
+    logits_by_condition,
+    replicates_of,
 )
 from cellclass_tf.analysis.units import LEVEL
 from cellclass_tf.core.predictions import Predictions
@@ -26,30 +31,7 @@ from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, ledger, lock
 
-_OBSERVATION_COLUMNS = ("condition", "replicate", "groups", "fields", "cells")
-
-
-@dataclasses.dataclass(frozen=True)
-class Observation:
-    """One replicate of one condition.
-
-    Attributes:
-      condition: its name.
-      replicate: its name.
-      groups: the dishes.
-      fields: number of fields with cells.
-      cells: number of cells with a type.
-      shares: (K,) of the types, corrected if they can be.
-      by_time: {time point: (K,) shares}; of one time point alone empty.
-    """
-
-    condition: str
-    replicate: str
-    groups: tuple[str, ...]
-    fields: int
-    cells: int
-    shares: np.ndarray
-    by_time: Mapping[int, np.ndarray]
+_REPLICATE_COLUMNS = ("condition", "replicate", "groups", "fields", "cells")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +50,7 @@ class ConditionComparison:
         lines = []
         for told in self.result["conditions"]:
             mean = ", ".join(
-                f"{name} {_percent(of['mean'])}{_ends(of['low'], of['high'])}"
+                f"{name} {_percent(of['mean'])}{ends_text(of['low'], of['high'])}"
                 for name, of in told["types"].items()
             )
             lines.append(f"{told['name']}: {told['replicates']} replicates, {mean}")
@@ -154,13 +136,13 @@ def compare_conditions(
             f"{predictions.folder}: {withheld}, so that their shares mean nothing. Train "
             "with fields such as these, or use --answer_anyway."
         )
-    held_out = mixture.held_out_of(record, names)
+    held_out = held_out_cells.held_out_of(record, names)
     problem = (
         "the model has no held-out fields with known cells"
         if held_out is None
         else held_out.problem
     )
-    observations, empty = _observations(
+    replicates, empty = replicates_of(
         rows, names, known, None if problem else held_out, record
     )
     result = {
@@ -169,83 +151,13 @@ def compare_conditions(
         "corrected": not problem,
         "not_corrected": problem,
         "conditions": _told_of_conditions(
-            observations, names, _rejected(record, study, known)
+            replicates, names, _rejected(record, study, known)
         ),
-        "contrasts": _contrasts(observations, names),
+        "contrasts": _contrasts(replicates, names),
         "warnings": _warnings(rows, known, empty, problem),
     }
-    _write(output, result, observations, names, record)
+    _write(output, result, replicates, names, record)
     return ConditionComparison(output, result)
-
-
-def _observations(
-    rows: Sequence[Mapping[str, str]],
-    names: Sequence[str],
-    known: Mapping[str, Assignment],
-    held_out: shares.HeldOut | None,
-    record: RunRecord,
-) -> tuple[list[Observation], list[str]]:
-    """The replicates that have cells, and the names of those that have none."""
-    areas = mixture.areas_of(rows, record)
-    by_replicate: dict[tuple[str, str], list[Mapping[str, str]]] = {}
-    for row in rows:
-        of = known.get(row.get("group") or "")
-        if of is not None:
-            by_replicate.setdefault((of.condition, of.replicate), []).append(row)
-    found, empty = [], []
-    for (condition, replicate), part in sorted(by_replicate.items()):
-        times = sorted({int(row.get("time") or 0) for row in part})
-        told = _shares(part, names, held_out, areas)
-        if told is None:
-            empty.append(f"{condition}, {replicate}")
-            continue
-        by_time = {}
-        for time in times if len(times) > 1 else ():
-            at = [row for row in part if int(row.get("time") or 0) == time]
-            of_time = _shares(at, names, held_out, areas)
-            if of_time is not None:
-                by_time[time] = of_time
-        found.append(
-            Observation(
-                condition,
-                replicate,
-                tuple(sorted({row.get("group") or "" for row in part})),
-                sum(_cells(row, names) > 0 for row in part),
-                sum(_cells(row, names) for row in part),
-                told,
-                by_time,
-            )
-        )
-    if not found:
-        raise InputError("None of the replicates has a cell with a type.")
-    return found, empty
-
-
-def _shares(
-    rows: Sequence[Mapping[str, str]],
-    names: Sequence[str],
-    held_out: shares.HeldOut | None,
-    areas: Mapping[str, float],
-) -> np.ndarray | None:
-    """(K,) shares in some fields together; None if they have no cells."""
-    counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows]).sum(axis=0)
-    if not counts.any():
-        return None
-    area = sum(areas[row["image"]] for row in rows)
-    return shares.shares_by_unit(counts[None], held_out, np.array([area]))[0]
-
-
-def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
-    return sum(int(row[f"n_{name}"]) for name in names)
-
-
-def _logits(observations: Sequence[Observation], place: int) -> dict[str, np.ndarray]:
-    """By condition the logits of one type's share in each replicate."""
-    found: dict[str, list[float]] = {}
-    for one in observations:
-        (logit,) = contrasts.logits_of(one.shares[[place]], np.array([one.cells]))
-        found.setdefault(one.condition, []).append(float(logit))
-    return {name: np.array(values) for name, values in found.items()}
 
 
 def _tested(names: Sequence[str]) -> Sequence[str]:
@@ -254,11 +166,11 @@ def _tested(names: Sequence[str]) -> Sequence[str]:
 
 
 def _contrasts(
-    observations: Sequence[Observation], names: Sequence[str]
+    replicates: Sequence[Replicate], names: Sequence[str]
 ) -> list[dict[str, Any]]:
     found = []
     for place, name in enumerate(_tested(names)):
-        logits = _logits(observations, place)
+        logits = logits_by_condition(replicates, place)
         for first, second in itertools.combinations(logits, 2):
             told = contrasts.contrast(logits[first], logits[second])
             low, high = told.difference_ends or (None, None)
@@ -287,14 +199,14 @@ def _contrasts(
 
 
 def _told_of_conditions(
-    observations: Sequence[Observation],
+    replicates: Sequence[Replicate],
     names: Sequence[str],
     rejected: Mapping[str, int] | None,
 ) -> list[dict[str, Any]]:
-    logits = {name: _logits(observations, i) for i, name in enumerate(names)}
+    logits = {name: logits_by_condition(replicates, i) for i, name in enumerate(names)}
     told = []
     for condition in logits[names[0]]:
-        of = [one for one in observations if one.condition == condition]
+        of = [one for one in replicates if one.condition == condition]
         types = {}
         for name in names:
             mean, low, high = contrasts.mean_interval(logits[name][condition])
@@ -350,11 +262,11 @@ def _warnings(
 def _write(
     output: pathlib.Path,
     result: Mapping[str, Any],
-    observations: Sequence[Observation],
+    replicates: Sequence[Replicate],
     names: Sequence[str],
     record: RunRecord,
 ) -> None:
-    columns = (*_OBSERVATION_COLUMNS, *(f"share_{name}" for name in names))
+    columns = (*_REPLICATE_COLUMNS, *(f"share_{name}" for name in names))
     rows = [
         {
             "condition": one.condition,
@@ -364,12 +276,12 @@ def _write(
             "cells": one.cells,
             **_named(one.shares, names),
         }
-        for one in observations
+        for one in replicates
     ]
     times = [
         {"condition": one.condition, "replicate": one.replicate, "time": time}
         | _named(of, names)
-        for one in observations
+        for one in replicates
         for time, of in one.by_time.items()
     ]
     texts = {
@@ -386,7 +298,7 @@ def _write(
         ledger.remove(output, output / name)
     shown = [
         (one.condition, dict(zip(names, one.shares.tolist(), strict=True)), one.by_time)
-        for one in observations
+        for one in replicates
     ]
     pictures = charts.conditions_figure(result, shown, _tested(names))
     for suffix, content in pictures.items():
@@ -400,63 +312,5 @@ def _named(values: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     }
 
 
-def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
-    """What was done, in words for the Methods of a paper.
-
-    Args:
-      result: what `compare_conditions` found.
-      record: of the predictions.
-    """
-    metadata, outlines = record.model_metadata, record.outlines.source
-    by = "the same network" if outlines == "network" else outlines
-    counts = "; ".join(
-        f"{told['name']}: {told['replicates']} replicates, {told['groups']} dishes, "
-        f"{told['fields']} fields, {told['cells']} cells"
-        + (f", {told['rejected']} fields rejected" if told["rejected"] else "")
-        for told in result["conditions"]
-    )
-    corrected = (
-        "Shares were corrected for cells that the network calls wrongly, misses or invents, as "
-        "measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
-        if result["corrected"]
-        else ""
-    )
-    several = len([told for told in result["contrasts"] if told["p_value"] is not None])
-    adjusted = " P values were adjusted for several tests (Holm 1979)." * (several > 1)
-    lines = [
-        f"Cells were outlined by {by} and classified with cellclass_tf "
-        f"{record.versions.get('cellclass_tf', cellclass_tf.__version__)} (Mask R-CNN"
-        + (f", {metadata.train_steps} training steps" if metadata else "")
-        + (f"; model SHA-256 {record.model_sha256[:16]}" if record.model_sha256 else "")
-        + f"). {corrected}The statistical unit was the replicate ({counts}). Conditions were "
-        "compared by Welch's t-test (two-sided) of the logit of the replicates' shares; "
-        f"intervals have a confidence of {100 * result['level']:.0f} %.{adjusted}",
-        "",
-    ]
-    for told in result["contrasts"]:
-        if told["p_value"] is None:
-            lines.append(
-                f"{told['second']} against {told['first']}: not tested, {told['reason']}."
-            )
-            continue
-        ends = _ends(told["difference_low"], told["difference_high"], points=True)
-        lines.append(
-            f"The share of {told['type']} was {100 * told['difference']:+.1f} percentage "
-            f"points{ends} in {told['second']} against {told['first']} (odds ratio "
-            f"{told['odds_ratio']:.2f}, {told['odds_ratio_low']:.2f} to "
-            f"{told['odds_ratio_high']:.2f}; p = {told['p_value']:.3g}"
-            + (f", adjusted {told['p_adjusted']:.3g}" if several > 1 else "")
-            + ")."
-        )
-    return "\n".join(lines) + "\n"
-
-
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
-
-
-def _ends(low: float | None, high: float | None, *, points: bool = False) -> str:
-    if low is None:
-        return ""
-    unit = "" if points else " %"
-    return f" ({100 * low:.1f} to {100 * high:.1f}{unit})"

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import process_state
-from cellclass_tf.analysis import priors, shares
+from cellclass_tf.analysis import held_out_cells, priors, shares
 from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
-from cellclass_tf.core.model_metadata import OF_DATASET
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
@@ -94,8 +93,8 @@ def mixture(
     if counting_frame:
         rows = _in_frame(rows, predictions)
     record = predictions.record_if_any
-    held_out = held_out_of(record, names)
-    areas = areas_of(rows, record)
+    held_out = held_out_cells.held_out_of(record, names)
+    areas = held_out_cells.areas_of(rows, record)
     probabilities = {} if held_out is None else _probabilities(predictions)
     groups = _groups(rows)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
@@ -114,7 +113,7 @@ def mixture(
             )
             for name, part in tables.items()
         ],
-        **_told_of_held_out(held_out, record, names),
+        **held_out_cells.summary(held_out, record, names),
     }
     if len(groups) > 1 and result["estimates"][0]["unit"] == FIELD:
         result["warnings"].append(
@@ -325,95 +324,6 @@ def _ends(interval: np.ndarray | None, low: str, high: str) -> dict[str, Any]:
     return dict(zip((low, high), ends, strict=True))
 
 
-def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
-    """What became of held-out cells, by the model that predicted; None if unknown."""
-    calibration = record.calibration
-    if not calibration or not calibration.held_out:
-        return None
-    fields = calibration.held_out
-    found = shares.HeldOut(
-        confusions=np.array([field.confusion for field in fields], np.int64),
-        missed=np.array([field.missed for field in fields], np.int64),
-        invented=np.array([field.invented for field in fields], np.int64),
-        areas=np.array([field.area for field in fields], np.float64),
-        units=[field.group for field in fields],
-    )
-    if found.missed.shape[1:] != (len(names),):
-        raise InputError(
-            f"run.json: expected held-out cells of {len(names)} types, got "
-            f"{found.missed.shape[1]}. Export the model again, and predict again."
-        )
-    return found
-
-
-def areas_of(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, float]:
-    """The area of each field, in squares of a median cell's diameter; 0 if unknown."""
-    sizes_um = {image.stem: image.pixel_size_um for image in record.images}
-    metadata = record.model_metadata
-    return {
-        row["image"]: metadata.area_in_cells(
-            float(row.get("area_px") or 0), sizes_um.get(row["image"])
-        )
-        if metadata
-        else 0.0
-        for row in rows
-    }
-
-
-def _told_of_held_out(
-    held_out: shares.HeldOut | None, record: RunRecord, names: Sequence[str]
-) -> dict[str, Any]:
-    """What mixture.json holds of the held-out fields."""
-    if held_out is None:
-        return {
-            "confusion": None,
-            "confusion_fields": 0,
-            "confusion_dishes": {},
-            "right_by_dish": {},
-            "warnings": [],
-        }
-    total = held_out.confusions.sum(axis=0)
-    confusion = _named(total, names, names)
-    counted = bool(held_out.areas.any())
-    if counted:
-        for name, missed in zip(names, held_out.missed.sum(axis=0), strict=True):
-            confusion[name]["missed"] = int(missed)
-        invented = held_out.invented.sum(axis=0).tolist()
-        confusion["invented"] = dict(zip(names, invented, strict=True))
-    right, dishes, warnings = {}, {}, []
-    for i, name in enumerate(names):
-        by_dish: dict[str, np.ndarray] = {}
-        for dish, calls in zip(held_out.units, held_out.confusions[:, i], strict=True):
-            if calls.sum():
-                by_dish[dish] = by_dish.get(dish, 0) + calls
-        dishes[name] = len(by_dish)
-        right[name] = {
-            dish: _plain(calls[i] / calls.sum()) for dish, calls in by_dish.items()
-        }
-        if dishes[name] == 1:
-            warnings.append(
-                f"The held-out cells of {name} are of one dish: that another dish has "
-                "other errors is not in the interval."
-            )
-    if record.naming and record.naming.outlines == OF_DATASET:
-        warnings.append(
-            "Cells that are missed or invented are not corrected for: outlines of this "
-            "kind were not compared with those of the held-out fields."
-        )
-    elif not counted:
-        warnings.append(
-            "Cells that are missed or invented are not corrected for: the model was "
-            "exported by a version that did not count them."
-        )
-    return {
-        "confusion": confusion,
-        "confusion_fields": len(held_out.units),
-        "confusion_dishes": dishes,
-        "right_by_dish": right,
-        "warnings": warnings,
-    }
-
-
 def _groups(rows: Sequence[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
     groups: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
@@ -441,15 +351,6 @@ def _parse_expected(
             f"{', '.join(names)}."
         )
     return np.array([expected[name] / total for name in names])
-
-
-def _named(
-    table: np.ndarray, rows: Sequence[str], columns: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    return {
-        name: dict(zip(columns, row, strict=True))
-        for name, row in zip(rows, table.tolist(), strict=True)
-    }
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
-from cellclass_tf.analysis.condition_comparison import methods_text
+from cellclass_tf.analysis.methods_text import methods_text
 from cellclass_tf.core.run_record import PredictedImage, RejectedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError

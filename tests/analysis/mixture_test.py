@@ -159,18 +159,6 @@ def test_cells_that_are_missed_count_and_where_they_are_not_known_it_is_told(tmp
     assert "missed or invented" in warning
 
 
-def test_held_out_cells_of_one_dish_are_told(tmp_path):
-    record = model_metadata(CONFUSIONS.tolist()).calibration
-    fields = tuple(dataclasses.replace(field, group="a") for field in record.held_out)
-    one = dataclasses.replace(record, held_out=fields)
-    folder = predictions(tmp_path, [(20, 20)] * 4, calibration=one)
-    warnings = cc.mixture(folder)["warnings"]
-    assert [w.split(" are of one dish")[0] for w in warnings] == [
-        "The held-out cells of HEK",
-        "The held-out cells of N2a",
-    ]
-
-
 def test_fields_that_are_groups_of_their_own_are_no_dishes(tmp_path):
     counts = [(20, 20), (22, 18), (30, 10)]
     found = cc.mixture(predictions(tmp_path, counts, groups=list("abc")))

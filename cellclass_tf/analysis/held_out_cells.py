@@ -1,0 +1,112 @@
+"""What became of the held-out cells of the model that predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf.analysis import shares
+from cellclass_tf.core.model_metadata import OF_DATASET
+from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.errors import InputError
+
+
+def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
+    """What became of held-out cells, by the model that predicted; None if unknown."""
+    calibration = record.calibration
+    if not calibration or not calibration.held_out:
+        return None
+    fields = calibration.held_out
+    found = shares.HeldOut(
+        confusions=np.array([field.confusion for field in fields], np.int64),
+        missed=np.array([field.missed for field in fields], np.int64),
+        invented=np.array([field.invented for field in fields], np.int64),
+        areas=np.array([field.area for field in fields], np.float64),
+        units=[field.group for field in fields],
+    )
+    if found.missed.shape[1:] != (len(names),):
+        raise InputError(
+            f"run.json: expected held-out cells of {len(names)} types, got "
+            f"{found.missed.shape[1]}. Export the model again, and predict again."
+        )
+    return found
+
+
+def areas_of(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, float]:
+    """The area of each field, in squares of a median cell's diameter; 0 if unknown."""
+    sizes_um = {image.stem: image.pixel_size_um for image in record.images}
+    metadata = record.model_metadata
+    return {
+        row["image"]: metadata.area_in_cells(
+            float(row.get("area_px") or 0), sizes_um.get(row["image"])
+        )
+        if metadata
+        else 0.0
+        for row in rows
+    }
+
+
+def summary(
+    held_out: shares.HeldOut | None, record: RunRecord, names: Sequence[str]
+) -> dict[str, Any]:
+    """What mixture.json holds of the held-out fields."""
+    if held_out is None:
+        return {
+            "confusion": None,
+            "confusion_fields": 0,
+            "confusion_dishes": {},
+            "right_by_dish": {},
+            "warnings": [],
+        }
+    total = held_out.confusions.sum(axis=0)
+    confusion = _named(total, names, names)
+    counted = bool(held_out.areas.any())
+    if counted:
+        for name, missed in zip(names, held_out.missed.sum(axis=0), strict=True):
+            confusion[name]["missed"] = int(missed)
+        invented = held_out.invented.sum(axis=0).tolist()
+        confusion["invented"] = dict(zip(names, invented, strict=True))
+    right, dishes, warnings = {}, {}, []
+    for i, name in enumerate(names):
+        by_dish: dict[str, np.ndarray] = {}
+        for dish, calls in zip(held_out.units, held_out.confusions[:, i], strict=True):
+            if calls.sum():
+                by_dish[dish] = by_dish.get(dish, 0) + calls
+        dishes[name] = len(by_dish)
+        right[name] = {
+            dish: round(float(calls[i] / calls.sum()), 6)
+            for dish, calls in by_dish.items()
+        }
+        if dishes[name] == 1:
+            warnings.append(
+                f"The held-out cells of {name} are of one dish: that another dish has "
+                "other errors is not in the interval."
+            )
+    if record.naming and record.naming.outlines == OF_DATASET:
+        warnings.append(
+            "Cells that are missed or invented are not corrected for: outlines of this "
+            "kind were not compared with those of the held-out fields."
+        )
+    elif not counted:
+        warnings.append(
+            "Cells that are missed or invented are not corrected for: the model was "
+            "exported by a version that did not count them."
+        )
+    return {
+        "confusion": confusion,
+        "confusion_fields": len(held_out.units),
+        "confusion_dishes": dishes,
+        "right_by_dish": right,
+        "warnings": warnings,
+    }
+
+
+def _named(
+    table: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    return {
+        name: dict(zip(columns, row, strict=True))
+        for name, row in zip(rows, table.tolist(), strict=True)
+    }

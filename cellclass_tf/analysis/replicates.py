@@ -1,0 +1,108 @@
+"""Replicates of conditions: what was counted in the dishes of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cellclass_tf.analysis import contrasts, held_out_cells, shares
+from cellclass_tf.analysis.conditions import Assignment
+from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Replicate:
+    """One replicate of one condition.
+
+    Attributes:
+      condition: its name.
+      replicate: its name.
+      groups: the dishes.
+      fields: number of fields with cells.
+      cells: number of cells with a type.
+      shares: (K,) of the types, corrected if they can be.
+      by_time: {time point: (K,) shares}; of one time point alone empty.
+    """
+
+    condition: str
+    replicate: str
+    groups: tuple[str, ...]
+    fields: int
+    cells: int
+    shares: np.ndarray
+    by_time: Mapping[int, np.ndarray]
+
+
+def replicates_of(
+    rows: Sequence[Mapping[str, str]],
+    names: Sequence[str],
+    known: Mapping[str, Assignment],
+    held_out: shares.HeldOut | None,
+    record: RunRecord,
+) -> tuple[list[Replicate], list[str]]:
+    """The replicates that have cells, and the names of those that have none."""
+    areas = held_out_cells.areas_of(rows, record)
+    by_replicate: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        of = known.get(row.get("group") or "")
+        if of is not None:
+            by_replicate.setdefault((of.condition, of.replicate), []).append(row)
+    found, empty = [], []
+    for (condition, replicate), part in sorted(by_replicate.items()):
+        times = sorted({int(row.get("time") or 0) for row in part})
+        told = _shares(part, names, held_out, areas)
+        if told is None:
+            empty.append(f"{condition}, {replicate}")
+            continue
+        by_time = {}
+        for time in times if len(times) > 1 else ():
+            at = [row for row in part if int(row.get("time") or 0) == time]
+            of_time = _shares(at, names, held_out, areas)
+            if of_time is not None:
+                by_time[time] = of_time
+        found.append(
+            Replicate(
+                condition,
+                replicate,
+                tuple(sorted({row.get("group") or "" for row in part})),
+                sum(_cells(row, names) > 0 for row in part),
+                sum(_cells(row, names) for row in part),
+                told,
+                by_time,
+            )
+        )
+    if not found:
+        raise InputError("None of the replicates has a cell with a type.")
+    return found, empty
+
+
+def _shares(
+    rows: Sequence[Mapping[str, str]],
+    names: Sequence[str],
+    held_out: shares.HeldOut | None,
+    areas: Mapping[str, float],
+) -> np.ndarray | None:
+    """(K,) shares in some fields together; None if they have no cells."""
+    counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows]).sum(axis=0)
+    if not counts.any():
+        return None
+    area = sum(areas[row["image"]] for row in rows)
+    return shares.shares_by_unit(counts[None], held_out, np.array([area]))[0]
+
+
+def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
+    return sum(int(row[f"n_{name}"]) for name in names)
+
+
+def logits_by_condition(
+    replicates: Sequence[Replicate], place: int
+) -> dict[str, np.ndarray]:
+    """By condition the logits of one type's share in each replicate."""
+    found: dict[str, list[float]] = {}
+    for one in replicates:
+        (logit,) = contrasts.logits_of(one.shares[[place]], np.array([one.cells]))
+        found.setdefault(one.condition, []).append(float(logit))
+    return {name: np.array(values) for name, values in found.items()}
