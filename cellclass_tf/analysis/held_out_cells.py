@@ -72,7 +72,8 @@ def summary(
     for i, name in enumerate(names):
         by_dish: dict[str, np.ndarray] = {}
         for dish, calls in zip(held_out.units, held_out.confusions[:, i], strict=True):
-            if calls.sum():
+            # An older model does not say of which dish its fields are.
+            if dish and calls.sum():
                 by_dish[dish] = by_dish.get(dish, 0) + calls
         dishes[name] = len(by_dish)
         right[name] = {

@@ -46,6 +46,11 @@ def test_held_out_cells_of_one_dish_are_told():
     ]
 
 
+def test_of_dishes_that_are_not_known_nothing_is_told():
+    found = summary(record(group=""))
+    assert found["confusion_dishes"] == {"HEK": 0, "N2a": 0} and not found["warnings"]
+
+
 def test_without_held_out_fields_there_is_nothing_to_tell():
     found = summary(RunRecord())
     assert found["confusion"] is None and found["confusion_fields"] == 0
