@@ -21,6 +21,7 @@ FEW_UNITS = 4
 _DRAWS = 4000
 # Proposals for each draw, and how many equally likely values of the ICC are tried.
 _PROPOSALS, _GRID = 3, 200
+_NUMBERS_AT_ONCE = 2_000_000
 # By how much proposals are spread wider than the posterior is thought to be.
 _WIDER = 0.6
 # Beta priors of the ICC: of the types in dishes, and of errors in held-out dishes.
@@ -219,9 +220,15 @@ def _log_likelihoods(
     """(B,) of shares (B, C) and ICC (B,), of (U, C) counts by unit, but for a constant."""
     total = ((1 - icc) / icc)[:, None]
     alphas = (total * shares)[:, None]
-    cells = special.gammaln(counts + alphas) - special.gammaln(alphas)
-    units = special.gammaln(total) - special.gammaln(counts.sum(axis=1) + total)
-    return (units + cells.sum(axis=2)).sum(axis=1)
+    sums = np.zeros(len(icc))
+    # Of thousands of fields a few at a time, so that memory stays bounded.
+    step = max(1, _NUMBERS_AT_ONCE // shares.size)
+    for first in range(0, len(counts), step):
+        some = counts[first : first + step]
+        cells = special.gammaln(some + alphas) - special.gammaln(alphas)
+        units = special.gammaln(total) - special.gammaln(some.sum(axis=1) + total)
+        sums += (units + cells.sum(axis=2)).sum(axis=1)
+    return sums
 
 
 def correct_shares(
@@ -258,15 +265,8 @@ def correct_shares(
     shares = solve_shares(estimate.shares[None], rates[None], invented[None])[0]
     if not len(estimate.draws):
         return dataclasses.replace(estimate, shares=shares)
-    rng = np.random.default_rng([seed, 1])
-    drawn = np.stack(
-        [
-            posterior(held_out.rows(i), _ICC_OF_ERRORS, rng)[0][:, :-1]
-            for i in range(len(estimate.counts))
-        ],
-        axis=1,
-    )
-    made_up = _rates_of_inventions(held_out, rng) * area / cells
+    drawn, made_up = _drawn_rates(held_out, seed)
+    made_up = made_up * area / cells
     of_units = solve_shares(estimate.draws, rates[None], invented[None])
     of_rates = solve_shares(estimate.shares[None], drawn, made_up)
     return dataclasses.replace(
@@ -276,6 +276,21 @@ def correct_shares(
         gain=of_units.var(axis=0) / estimate.draws.var(axis=0),
         left_open=of_rates.var(axis=0),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn_rates(held_out: HeldOut, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of `HeldOut.rates` (B, K, K), and of inventions on a unit of area (B, K).
+
+    They are the same for all groups of a run.
+    """
+    rng = np.random.default_rng([seed, 1])
+    types = held_out.missed.shape[1]
+    rates = [
+        posterior(held_out.rows(i), _ICC_OF_ERRORS, rng)[0][:, :-1]
+        for i in range(types)
+    ]
+    return np.stack(rates, axis=1), _rates_of_inventions(held_out, rng)
 
 
 def shares_by_unit(

@@ -1,5 +1,7 @@
 """Tests of cellclass_tf.analysis.shares."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -239,3 +241,14 @@ def test_logit_t_is_students():
 def test_corrected_intervals_hold_the_truth(kind):
     found = coverage.coverage(kind, 40, seed=1)["corrected"]
     assert found[0] >= 0.9 and found[1] < 0.45
+
+
+def test_memory_does_not_grow_with_the_number_of_units():
+    rng, peaks = np.random.default_rng(0), []
+    for units in (200, 800):
+        counts = rng.multinomial(30, [0.4, 0.6], units)
+        tracemalloc.start()
+        shares.estimate_shares(counts)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0] < 200e6
