@@ -21,7 +21,7 @@ from cellclass_tf.analysis import shares
 
 _MIXTURES = flags.DEFINE_integer("mixtures", 300, "A row.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
-_ONLY = flags.DEFINE_string("only", "", "Rows whose name has this.")
+_ROWS = flags.DEFINE_string("rows", "", "Only those whose name has this.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +209,7 @@ def main(_) -> None:
     print("| experiment | share | as counted | width | corrected | width |")
     print("|---" * 6 + "|")
     for kind in KINDS:
-        if _ONLY.value in kind.name:
+        if _ROWS.value in kind.name:
             found = coverage(kind, _MIXTURES.value, _SEED.value)
             values = " | ".join(f"{v:.3f}" for name in found for v in found[name])
             print(f"| {kind.name} | {kind.share} | {values} |", flush=True)
