@@ -143,7 +143,6 @@ def conditions_figure(
 
 
 def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
     for x, told in enumerate(result["conditions"]):
         values = [
             of[name] for condition, of, _ in replicates if condition == told["name"]
@@ -182,13 +181,11 @@ def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
         axes.text(sum(ends) / 2, top + 0.03, words, ha="center", fontsize="small")
         top += 0.12
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, max(1.02, top)))
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
     axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0)
-    axes.set_ylabel(f"{name}, % of the cells")
+    _name_axis(axes, name)
 
 
 def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
     for number, condition in enumerate(names):
         colour = _CONDITION_COLOURS[number % len(_CONDITION_COLOURS)]
         courses = [by_time for of, _, by_time in replicates if of == condition]
@@ -202,9 +199,15 @@ def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> N
         ]
         axes.plot(times, means, color=colour, linewidth=2, label=condition)
     axes.set(ylim=(0, 1.02), xlabel="time point")
+    _name_axis(axes, name)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _name_axis(axes, name: str) -> None:
+    """Makes the vertical axis that of a type's share."""
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
     axes.set_ylabel(f"{name}, % of the cells")
-    axes.legend(frameon=False, fontsize="small")
 
 
 def _page(width: float, height: float):

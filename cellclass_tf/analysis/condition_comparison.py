@@ -130,7 +130,7 @@ def compare_conditions(
         )
     rows = predictions.count_rows
     known = read_conditions(conditions, (row.get("group") or "" for row in rows))
-    withheld = mixture.why_withheld(rows, record, answer_anyway)
+    withheld = mixture.why_withheld(predictions.stems, record, answer_anyway)
     if withheld:
         raise InputError(
             f"{predictions.folder}: {withheld}, so that their shares mean nothing. Train "

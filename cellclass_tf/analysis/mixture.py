@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,6 @@ def mixture(
     record = predictions.record_if_any
     held_out = held_out_cells.held_out_of(record, names)
     areas = held_out_cells.areas_of(rows, record)
-    probabilities = {} if held_out is None else _probabilities(predictions)
     groups = _groups(rows)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
     result = {
@@ -106,10 +104,10 @@ def mixture(
         "estimates": [
             _withheld(
                 _estimate(
-                    *(name, part, names, held_out, areas, probabilities),
+                    *(name, part, predictions, held_out, areas),
                     *(wanted, width, seed),
                 ),
-                why_withheld(part, record, answer_anyway),
+                why_withheld([row["image"] for row in part], record, answer_anyway),
             )
             for name, part in tables.items()
         ],
@@ -129,14 +127,14 @@ def mixture(
 def _estimate(
     name: str,
     rows: Sequence[Mapping[str, str]],
-    names: tuple[str, ...],
+    predictions: Predictions,
     held_out: shares.HeldOut | None,
     areas: Mapping[str, float],
-    probabilities: Mapping[str, np.ndarray],
     expected: np.ndarray | None,
     width: float,
     seed: int,
 ) -> dict[str, Any]:
+    names = predictions.type_names
     unit, counts = _by_unit(rows, names)
     raw = shares.estimate_shares(counts, seed=seed)
     if held_out is None:
@@ -162,7 +160,7 @@ def _estimate(
         "units_for_width": shares.units_for(best, width),
         "by_probability": None
         if held_out is None
-        else _by_probability(rows, held_out, probabilities),
+        else _by_probability(rows, held_out, predictions),
         "expected": expected,
         "p_value": None if expected is None else best.p_values(expected),
     }
@@ -188,28 +186,15 @@ def _estimate(
     }
 
 
-def _probabilities(predictions: Predictions) -> dict[str, np.ndarray]:
-    """By image the (N, K) probabilities of its cells with a type."""
-    keys = [f"p_{name}" for name in predictions.type_names]
-    found: dict[str, list[list[float]]] = {}
-    with open(predictions.cells_path, encoding="utf-8-sig", newline="") as file:
-        for cell in csv.DictReader(file):
-            if cell["cell_type"] in predictions.type_names:
-                values = [float(cell[key] or "nan") for key in keys]
-                found.setdefault(cell["image"], []).append(values)
-    return {image: np.array(rows, np.float32) for image, rows in found.items()}
-
-
 def _by_probability(
     rows: Sequence[Mapping[str, str]],
     held_out: shares.HeldOut,
-    probabilities: Mapping[str, np.ndarray],
+    predictions: Predictions,
 ) -> np.ndarray:
     """(K,) shares by `priors.em_shares` of the cells of some fields."""
     true = held_out.confusions.sum(axis=(0, 2))
-    cells = [probabilities[r["image"]] for r in rows if r["image"] in probabilities]
+    cells = [predictions.probabilities(row["image"]) for row in rows]
     every = np.concatenate([np.zeros((0, len(true))), *cells])
-    every = every[np.isfinite(every).all(axis=1)]
     return priors.em_shares(every, true / max(true.sum(), 1))
 
 
@@ -218,15 +203,14 @@ def _in_frame(
 ) -> list[dict[str, str]]:
     """Rows of counts.csv that count the cells in the frame alone."""
     counts: dict[str, Counter[str]] = {}
-    with open(predictions.cells_path, encoding="utf-8-sig", newline="") as file:
-        for cell in csv.DictReader(file):
-            if cell.get("in_frame") not in ("True", "False"):
-                raise InputError(
-                    f"{predictions.cells_path} does not say which cells lie in the frame. "
-                    "Run `cellclass predict` again."
-                )
-            if cell["in_frame"] == "True":
-                counts.setdefault(cell["image"], Counter())[cell["cell_type"]] += 1
+    for cell in predictions.cell_rows():
+        if cell.get("in_frame") not in ("True", "False"):
+            raise InputError(
+                f"{predictions.cells_path} does not say which cells lie in the frame. "
+                "Run `cellclass predict` again."
+            )
+        if cell["in_frame"] == "True":
+            counts.setdefault(cell["image"], Counter())[cell["cell_type"]] += 1
     return [
         dict(row)
         | {
@@ -260,11 +244,6 @@ def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
     return dict(zip(("median", "low", "high"), map(_plain, found), strict=True))
 
 
-def too_many_unlike(unlike: Sequence[bool]) -> bool:
-    """Whether the shares of fields are withheld, of which some are unlike those known."""
-    return sum(unlike) > MOST_UNLIKE * len(unlike)
-
-
 def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
     """Says where calls and probabilities tell of different shares."""
     told = []
@@ -282,25 +261,25 @@ def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
 
 
 def why_withheld(
-    rows: Sequence[Mapping[str, str]], record: RunRecord, answer_anyway: bool | None
+    stems: Iterable[str], record: RunRecord, answer_anyway: bool | None
 ) -> str:
     """Why the shares of some fields are not told, or ''.
 
     Args:
-      rows: of the fields, of counts.csv.
+      stems: of the fields.
       record: of the predictions.
       answer_anyway: whether they are told all the same; None for what `predict` was asked
         for.
     """
     if answer_anyway is None:
         answer_anyway = bool(record.settings.get("answer_anyway"))
-    stems = {row["image"] for row in rows}
+    stems = set(stems)
     unlike = [
         bool(image.unlike)
         for image in record.images
         if image.compared and image.stem in stems
     ]
-    if answer_anyway or not too_many_unlike(unlike):
+    if answer_anyway or sum(unlike) <= MOST_UNLIKE * len(unlike):
         return ""
     return (
         f"{sum(unlike)} of {len(unlike)} fields do not resemble the fields that the model was "

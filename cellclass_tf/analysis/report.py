@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import os
@@ -181,16 +180,15 @@ def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
     keys = ("cell_type", *(key for key, _ in _FEATURES))
     sample: list[tuple[str, ...]] = []
     generator = random.Random(0)
-    with open(predictions.cells_path, encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file)):
-            kept = number
-            if number >= _SAMPLE_CELLS:
-                # Every cell is as likely to stay (Vitter 1985, algorithm R).
-                kept = generator.randrange(number + 1)
-            if kept < len(sample):
-                sample[kept] = tuple(row.get(key) or "" for key in keys)
-            elif kept == len(sample) < _SAMPLE_CELLS:
-                sample.append(tuple(row.get(key) or "" for key in keys))
+    for number, row in enumerate(predictions.cell_rows()):
+        kept = number
+        if number >= _SAMPLE_CELLS:
+            # Every cell is as likely to stay (Vitter 1985, algorithm R).
+            kept = generator.randrange(number + 1)
+        if kept < len(sample):
+            sample[kept] = tuple(row.get(key) or "" for key in keys)
+        elif kept == len(sample) < _SAMPLE_CELLS:
+            sample.append(tuple(row.get(key) or "" for key in keys))
     found = []
     has_um = any(row[1] for row in sample)
     for place, (key, words) in enumerate(_FEATURES, start=1):

@@ -54,6 +54,12 @@ def _call(function: str) -> Callable[..., Any]:
 
 
 _STUDY = Flag("study", "Folder of the study.", required=True)
+_PREDICTIONS = Flag("predictions", "Folder of `predict`.", required=True)
+_ANSWER_ANYWAY = Flag(
+    "answer_anyway",
+    "Tell shares of unlike fields; else as predict was asked for.",
+    flags.DEFINE_bool,
+)
 _DATA_DIR = Flag("data_dir", "Folder or bucket of datasets; else STUDY/tfds.")
 _PROCESSES = Flag(
     "processes",
@@ -399,7 +405,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "Scores predictions against a study's known cells.",
-        (Flag("predictions", "Folder of `predict`.", required=True), _STUDY),
+        (_PREDICTIONS, _STUDY),
         calls.evaluate,
     ),
     "compare": Command(
@@ -420,21 +426,17 @@ COMMANDS = {
     "compare-conditions": Command(
         "Do conditions differ in their shares of types? Tables, figure, and text.",
         (
-            Flag("predictions", "Folder of `predict`.", required=True),
+            _PREDICTIONS,
             Flag("output", "Folder of tables, figure and text.", required=True),
             Flag("conditions", "Table of conditions; else STUDY/conditions.csv."),
-            Flag(
-                "answer_anyway",
-                "Tell shares of unlike fields; else as predict was asked for.",
-                flags.DEFINE_bool,
-            ),
+            _ANSWER_ANYWAY,
         ),
         _call("compare_conditions"),
     ),
     "report": Command(
         "Writes report.html and mixture.json of predictions anew.",
         (
-            Flag("predictions", "Folder of `predict`.", required=True),
+            _PREDICTIONS,
             Flag("expected", "Shares to test against: HEK=0.5,N2a=0.5."),
             Flag(
                 "width",
@@ -443,11 +445,7 @@ COMMANDS = {
                 default=0.1,
             ),
             Flag("gallery", "Overlays to show.", flags.DEFINE_integer, default=12),
-            Flag(
-                "answer_anyway",
-                "Tell shares of unlike fields; else as predict was asked for.",
-                flags.DEFINE_bool,
-            ),
+            _ANSWER_ANYWAY,
             Flag(
                 "counting_frame",
                 "Count only cells that touch neither the left nor the lower edge.",

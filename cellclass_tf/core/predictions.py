@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -171,6 +171,20 @@ class Predictions:
         ids, scores = table[:, 1].astype(np.int32), table[:, 2].astype(np.float32)
         probabilities = table[:, 3:].astype(np.float32)
         return Cells(labels, self.type_names, ids, scores, probabilities)
+
+    def probabilities(self, stem: str) -> np.ndarray:
+        """Returns the (N, K) float32 probabilities of a field's cells with a type.
+
+        Raises:
+          InputError: if cells.csv cannot be read.
+        """
+        table = self._table(stem)
+        return table[table[:, 1] > 0, 3:].astype(np.float32)
+
+    def cell_rows(self) -> Iterator[dict[str, str]]:
+        """Yields the rows of cells.csv, one at a time."""
+        with open(self.cells_path, encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file)
 
     def _table(self, stem: str) -> np.ndarray:
         """Returns (N, 3 + K) float64: cell, type id, score, probabilities, by cell."""

@@ -315,8 +315,8 @@ def _told_of_unlike(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
         f"{len(unlike)} of {len(record.images)} fields do not resemble the training "
         f"fields: {shown}{more}."
     )
-    compared = [bool(image.unlike) for image in record.images if image.compared]
-    if mixture.too_many_unlike(compared) and not answer_anyway:
+    stems = [image.stem for image in record.images]
+    if mixture.why_withheld(stems, record, answer_anyway):
         told += " Their shares are withheld; see report.html, or use --answer_anyway."
     return (told,)
 

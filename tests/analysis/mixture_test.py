@@ -213,7 +213,7 @@ def test_probabilities_that_tell_of_other_shares_are_a_warning(tmp_path):
     assert not cc.mixture(folder)["warnings"]
     cells = [
         dict.fromkeys(cell_table.columns(TYPES))
-        | {"image": f"mixed/{n}", "cell": i, "cell_type": TYPES[i % 2]}
+        | {"image": f"mixed/{n}", "cell": i, "cell_type": TYPES[i % 2], "score": 1}
         | {"p_HEK": 0.95 if i % 2 else 0.49, "p_N2a": 0.05 if i % 2 else 0.51}
         for n in range(6)
         for i in range(40)
