@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special, stats
 
-from cellclass_tf.analysis.units import LEVEL
+from cellclass_tf.analysis.units import LEVEL, t_interval
 
 _DRAWS = 20_000
 
@@ -50,8 +50,7 @@ def mean_interval(
     middle = float(special.expit(np.mean(logits)))
     if len(logits) < 2:
         return middle, float("nan"), float("nan")
-    reach = stats.t.ppf((1 + level) / 2, len(logits) - 1) * stats.sem(logits)
-    low, high = special.expit(np.mean(logits) + np.array([-reach, reach]))
+    low, high = special.expit(t_interval(logits, level))
     return middle, float(low), float(high)
 
 

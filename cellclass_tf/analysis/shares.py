@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special, stats
 
-from cellclass_tf.analysis.units import LEVEL
+from cellclass_tf.analysis.units import LEVEL, t_interval
 
 # With fewer units the prior of the ICC decides how wide an interval is.
 FEW_UNITS = 4
@@ -373,9 +373,7 @@ def logit_t(counts: np.ndarray, level: float = LEVEL) -> np.ndarray | None:
         return None
     rest = counts.sum(axis=1, keepdims=True) - counts
     logits = np.log((counts + 0.5) / (rest + 0.5))
-    spread = logits.std(axis=0, ddof=1) / np.sqrt(len(counts))
-    reach = stats.t.ppf((1 + level) / 2, len(counts) - 1) * spread
-    return special.expit(logits.mean(axis=0) + np.array([-1, 1])[:, None] * reach)
+    return special.expit(t_interval(logits, level))
 
 
 def units_for(estimate: Estimate, width: float, level: float = LEVEL) -> np.ndarray:

@@ -52,6 +52,12 @@ def left_out(units: Sequence[str]) -> np.ndarray:
     return of != np.arange(min(len(names), _MOST_GROUPS))[:, np.newaxis]
 
 
+def t_interval(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
+    """Returns the (2, ...) ends of Student's intervals of the means of (U, ...) values."""
+    reach = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    return np.mean(values, axis=0) + np.stack([-reach, reach])
+
+
 def interval_of(
     score: float, without: np.ndarray, cells: int, level: float = LEVEL
 ) -> tuple[float, float] | None:
