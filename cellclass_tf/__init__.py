@@ -32,6 +32,8 @@ _MODULE_OF_NAME = {
     "cell_table": "analysis.cell_table",
     "compare_cells": "analysis.metrics",
     "mixture": "analysis.mixture",
+    "spotcheck": "analysis.spot_check.page",
+    "import_spotcheck": "analysis.spot_check.labels",
     "evaluate": "analysis.evaluation",
     "conditions": "analysis.conditions",
     "compare_conditions": "analysis.condition_comparison",

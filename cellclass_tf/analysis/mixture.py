@@ -11,6 +11,8 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import held_out_cells, priors, shares
+from cellclass_tf.analysis.spot_check import plan
+from cellclass_tf.analysis.spot_check import result as spot_check
 from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
@@ -65,6 +67,9 @@ def mixture(
           dominated_by_prior: whether there are too few units for the data to decide how
             wide the interval is; then types have logit_t_low and logit_t_high.
           withheld: why there are no shares, or ''; see `MOST_UNLIKE`.
+          labels_for_width: cells that have to be labelled in a spot check for intervals of
+            that width: {as_held_out, twice_as_many}, if the model errs as often as on its
+            held-out fields, and twice as often; None where no number will do.
           interval_reason, corrected_reason: why there is no interval or correction, or ''.
           types: {type: cells, share, low, high, corrected, corrected_low,
             corrected_high, logit_t_low, logit_t_high, units_for_width (of the corrected
@@ -77,6 +82,8 @@ def mixture(
         confusion_fields: held-out fields.
         confusion_dishes: {type: number of held-out dishes with its cells}.
         right_by_dish: {type: {dish: share of its found cells that got the type}}.
+        spot_check: what a person's labels say, see `result.spot_check_of`; None without any,
+          and with a counting frame, since labels are of all cells.
         warnings: what a reader should know of the correction, a line each.
 
     Raises:
@@ -95,22 +102,31 @@ def mixture(
     held_out = held_out_cells.held_out_of(record, names)
     areas = held_out_cells.areas_of(rows, record)
     groups = _groups(rows)
+    checked = None if counting_frame else _spot_check(rows, predictions, seed)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
+    estimates = [
+        _estimate(
+            *(name, part, predictions, held_out, areas),
+            *(wanted, width, seed),
+        )
+        for name, part in tables.items()
+    ]
+    if checked and not checked["reason"]:
+        checked["warnings"] += spot_check.disagreements(checked, estimates[0])
+    estimates = [
+        _withheld(
+            estimate,
+            why_withheld([row["image"] for row in part], record, answer_anyway),
+        )
+        for estimate, part in zip(estimates, tables.values(), strict=True)
+    ]
     result = {
         "types": list(names),
         "level": LEVEL,
         "width": width,
         "counting_frame": counting_frame,
-        "estimates": [
-            _withheld(
-                _estimate(
-                    *(name, part, predictions, held_out, areas),
-                    *(wanted, width, seed),
-                ),
-                why_withheld([row["image"] for row in part], record, answer_anyway),
-            )
-            for name, part in tables.items()
-        ],
+        "spot_check": checked,
+        "estimates": estimates,
         **held_out_cells.summary(held_out, record, names),
     }
     if len(groups) > 1 and result["estimates"][0]["unit"] == FIELD:
@@ -174,6 +190,7 @@ def _estimate(
         "uncertain": sum(int(row["uncertain"]) for row in rows),
         "icc": _icc(raw),
         "dominated_by_prior": is_few,
+        "labels_for_width": _labels_for(raw, best, held_out, width),
         "interval_reason": raw.reason,
         "corrected_reason": reason,
         "types": {
@@ -183,6 +200,33 @@ def _estimate(
             }
             for i, type_name in enumerate(names)
         },
+    }
+
+
+def _spot_check(
+    rows: Sequence[Mapping[str, str]], predictions: Predictions, seed: int
+) -> dict[str, Any] | None:
+    """What labels say of all fields, with how units differ by their calls."""
+    _, counts = _by_unit(rows, predictions.type_names)
+    draws = shares.estimate_shares(counts, seed=seed).draws
+    return spot_check.spot_check_of(predictions, draws, seed)
+
+
+def _labels_for(
+    raw: shares.Estimate,
+    best: shares.Estimate,
+    held_out: shares.HeldOut | None,
+    width: float,
+) -> dict[str, int | None]:
+    if not raw.units:
+        return {"as_held_out": None, "twice_as_many": None}
+    share = best.shares if len(best.shares) else raw.shares
+    of_units = raw.draws.var(axis=0) * best.gain if len(raw.draws) else 0.0
+    return {
+        key: plan.cells_for_width(
+            width, plan.variance_a_cell(share, held_out, times), of_units
+        )
+        for key, times in (("as_held_out", 1), ("twice_as_many", 2))
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import pathlib
@@ -15,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from cellclass_tf import errors, process_state
-from cellclass_tf.analysis import charts
+from cellclass_tf.analysis import charts, html
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions, overlay_path, unlike_path
@@ -77,8 +75,6 @@ def report(
     Raises:
       InputError: if there are no predictions, or `expected` does not fit the types.
     """
-    import jinja2
-
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
     shares = mixture(
@@ -91,16 +87,8 @@ def report(
     names = predictions.type_names
     record = predictions.record_if_any
     calibration = record.calibration
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cellclass_tf.analysis", "pages"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["percent"] = _percent
-    environment.filters["image"] = _svg_source
-    page = environment.get_template(_TEMPLATE).render(
+    page = html.render(
+        _TEMPLATE,
         title=predictions.folder.resolve().name,
         types=[(name, _css(i)) for i, name in enumerate(names, start=1)],
         shares=shares,
@@ -132,7 +120,7 @@ def _unlike(predictions: Predictions, record: RunRecord) -> list[dict[str, Any]]
         path, shown = unlike_path(predictions.folder, image.stem), ""
         if len(found) < _SHOWN_UNLIKE and os.path.lexists(path):
             try:
-                shown = _jpeg_source(png.read_png(path))
+                shown = html.jpeg_source(png.read_png(path), _PICTURE_PX)
             except errors.InputError as error:
                 logging.warning("A picture is not shown: %s", error)
         found.append({"stem": image.stem, "why": image.unlike, "picture": shown})
@@ -155,24 +143,12 @@ def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
         if not os.path.lexists(path):
             continue
         try:
-            shown.append({**row, "picture": _jpeg_source(png.read_png(path))})
+            shown.append(
+                {**row, "picture": html.jpeg_source(png.read_png(path), _PICTURE_PX)}
+            )
         except errors.InputError as error:
             logging.warning("An overlay is not shown: %s", error)
     return shown
-
-
-def _jpeg_source(image: np.ndarray) -> str:
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((_PICTURE_PX, _PICTURE_PX))
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=85, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
-
-
-def _svg_source(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
@@ -215,10 +191,6 @@ def _evaluation(path: pathlib.Path) -> dict[str, Any] | None:
         raise errors.InputError(
             f"{path}: no JSON ({error}). Run `cellclass evaluate` again, or remove it."
         ) from error
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _css(type_id: int) -> str:

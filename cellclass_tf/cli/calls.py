@@ -14,7 +14,7 @@ _UNSAID = (None, False, "left_out")
 
 
 def import_(
-    study: str,
+    study: str | None,
     format: str,
     source: str,
     allow_gaps: bool,
@@ -22,6 +22,7 @@ def import_(
     crowds: str,
     group: str | None,
     overwrite_corrected: bool,
+    predictions: str | None = None,
 ) -> Any:
     import cellclass_tf
 
@@ -33,6 +34,14 @@ def import_(
         given = [name for name, value in named.items() if value not in _UNSAID]
         if given and of_format != format:
             raise InputError(f"--{given[0]} is for --format={of_format}, not {format}.")
+    is_check = format == "spotcheck"
+    wanted, other = ("predictions", "study") if is_check else ("study", "predictions")
+    if not (predictions if is_check else study) or (study if is_check else predictions):
+        raise InputError(f"--format={format} needs --{wanted}, and no --{other}.")
+    if is_check:
+        if overwrite_corrected:
+            raise InputError("--overwrite_corrected is for a study.")
+        return cellclass_tf.import_spotcheck(predictions, source)
     function = getattr(cellclass_tf, f"import_{format}")
     outcome = function(
         study,

@@ -246,16 +246,21 @@ COMMANDS = {
         _call("annotate"),
     ),
     "import": Command(
-        "Brings labels made elsewhere into a study.",
+        "Brings labels made elsewhere into a study, or those of a spot check.",
         (
-            _STUDY,
+            Flag("study", "Folder of the study."),
+            Flag("predictions", "Or what `predict` wrote, for labels of a spot check."),
             Flag(
                 "format",
                 "Of the source.",
-                choices=("masks", "cellpose", "coco"),
+                choices=("masks", "cellpose", "coco", "spotcheck"),
                 default="masks",
             ),
-            Flag("source", "Folder of the labels, or COCO file.", required=True),
+            Flag(
+                "source",
+                "Folder of the labels, or COCO file, or table of a spot check.",
+                required=True,
+            ),
             Flag(
                 "allow_gaps",
                 "Masks of single cells may lack numbers.",
@@ -417,6 +422,27 @@ COMMANDS = {
             Flag("pictures", "At most so many.", flags.DEFINE_integer, default=20),
         ),
         _call("compare"),
+    ),
+    "spotcheck": Command(
+        "Draws random cells and writes a page on which you label them.",
+        (
+            _PREDICTIONS,
+            Flag("cells", "To label, roughly.", flags.DEFINE_integer, default=100),
+            Flag(
+                "width",
+                "Of an interval, for which the number of labels is told.",
+                flags.DEFINE_float,
+                default=0.1,
+            ),
+            Flag("seed", "Of the draw.", flags.DEFINE_integer, default=0),
+            Flag(
+                "overwrite",
+                "Draw another one where there is one; its labels are set aside.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
+        ),
+        _call("spotcheck"),
     ),
     "conditions": Command(
         "Writes conditions.csv, in which you say what each dish was treated with.",

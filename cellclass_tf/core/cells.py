@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -317,6 +319,16 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     return labels
 
 
+def label_image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns (height, width) of a label TIFF, whose pixels are not read.
+
+    Raises:
+      InputError: if the file cannot be read.
+    """
+    with _label_page(pathlib.Path(path)) as page:
+        return int(page.imagelength), int(page.imagewidth)
+
+
 def _whole_numbers(labels: np.ndarray) -> np.ndarray:
     """Numbers that a program stored as fractions of nothing; others as they are."""
     # Beyond, not every whole number is one in single precision.
@@ -372,6 +384,13 @@ def labels_of_drawn(
 
 
 def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
+    with _label_page(path) as page:
+        return page.asarray()
+
+
+@contextlib.contextmanager
+def _label_page(path: pathlib.Path) -> Iterator[Any]:
+    """Opens the only page of a label TIFF, whose pixels are not read yet."""
     import tifffile
 
     paths.check_is_file(path)
@@ -386,10 +405,9 @@ def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
                     f"{path}: expected a label image of one plane, got "
                     f"{len(tiff.pages)} planes."
                 )
-            labels = page.asarray()
+            yield page
             if errors:
                 raise ValueError(errors[0])
-            return labels
     except InputError:
         raise
     # The reader and its codecs meet broken files with errors of many kinds.

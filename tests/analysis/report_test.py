@@ -1,7 +1,6 @@
 """Tests of the report: what is on the page, and that it works in a browser."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import RejectedImage, RunRecord
 from cellclass_tf.storage import png
+from tests.browser import at_width
 from tests.metadata import model_metadata
 
 TYPES = ("HEK", "N2a")
@@ -97,34 +97,6 @@ def test_tables_without_a_record_of_their_run_give_a_page(tmp_path):
     (folder / "overlays" / "mixed" / "a.png").write_text("no picture")
     page = cc.report(folder).read_text(encoding="utf-8")
     assert page.count("not recorded") >= 4
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, with what it says on its console."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("needs chromium and chromedriver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(driver)
-    opened = webdriver.Chrome(options=options, service=service)
-    yield opened
-    opened.quit()
-
-
-def at_width(browser, width):
-    metrics = {
-        "width": width,
-        "height": 800,
-        "deviceScaleFactor": 1,
-        "mobile": width < 600,
-    }
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def test_tables_sort_pictures_zoom_and_nothing_complains(browser, tmp_path):

@@ -52,6 +52,21 @@ def export(output, **given):
     return calls.export(output=output, **values | given)
 
 
+def test_labels_of_a_spot_check_are_of_predictions_and_others_of_a_study(study):
+    options = (False, "left_out", None, False)
+    for format, path, words in (
+        ("spotcheck", None, "needs --predictions, and no --study"),
+        ("spotcheck", "p", "needs --predictions, and no --study"),
+        ("cellpose", "p", "needs --study, and no --predictions"),
+    ):
+        with pytest.raises(InputError, match=words):
+            calls.import_(
+                str(study.root), format, "x", False, *options, predictions=path
+            )
+    with pytest.raises(InputError, match="--allow_gaps is for"):
+        calls.import_(None, "spotcheck", "x", True, *options, predictions="p")
+
+
 def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
     source = tmp_path / "masks"
     cells_of(3).write(source / "mixed" / "a.tif")

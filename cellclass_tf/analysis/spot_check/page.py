@@ -1,0 +1,206 @@
+"""The page on which a person labels the cells of a random sample."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf import process_state
+from cellclass_tf.analysis import html, sources
+from cellclass_tf.analysis.mixture import mixture
+from cellclass_tf.analysis.spot_check import labels, sample
+from cellclass_tf.analysis.spot_check.sample import Sample, Window
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.drawing import picture
+from cellclass_tf.errors import InputError
+from cellclass_tf.labels import outlines
+from cellclass_tf.storage import csv_json, ledger, lock, trash
+
+PAGE_FILE = "spotcheck.html"
+_TEMPLATE = "spotcheck.html.jinja"
+# Pixels along the longer side of a picture; a browser enlarges smaller ones.
+_PICTURE_PX = 800
+# Diameters of a cell that are shown around a window.
+_SURROUNDINGS = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class SpotCheck:
+    """A spot check that is ready to be labelled.
+
+    Attributes:
+      page: its path.
+      windows: that were drawn.
+      cells: in these windows.
+      width: of an interval, end to end.
+      labels_for_width: cells to label for it, see `mixture`.
+    """
+
+    page: pathlib.Path
+    windows: int
+    cells: int
+    width: float
+    labels_for_width: Mapping[str, int | None]
+
+    def __str__(self) -> str:
+        likely, worse = self.labels_for_width.values()
+        needed = f"For intervals {100 * self.width:g} points wide label "
+        if likely is None:
+            needed = (
+                f"No number of labels gives intervals {100 * self.width:g} points wide, since "
+                "the units differ more."
+            )
+        else:
+            needed += (
+                f"about {likely} cells, if the model errs as on its held-out fields"
+            )
+            needed += f", and {worse} if it errs twice as often." if worse else "."
+        return (
+            f"{needed}\nWritten: {self.page}. It shows {self.cells} cells in "
+            f"{self.windows} windows. Open it in a browser, label the cells, save the table, "
+            "and run `cellclass import --format=spotcheck`."
+        )
+
+
+@process_state.keep()
+@lock.writes("predictions")
+def spotcheck(
+    predictions: str | os.PathLike | Predictions,
+    *,
+    cells: int = 100,
+    width: float = 0.1,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> SpotCheck:
+    """Draws a random sample of cells, and writes a page on which a person labels them.
+
+    PREDICTIONS/spotcheck/spotcheck.html needs no network and no other file. It shows small
+    windows of the fields in random order, among them such without a cell that was found,
+    and hides the calls. `import_spotcheck` reads the table that it saves; `mixture` and
+    `report` then give the shares that follow from labels and calls together.
+
+    Args:
+      predictions: what `predict` wrote.
+      cells: to be labelled, roughly.
+      width: of an interval, for which the number of labels is told.
+      seed: of the draw.
+      overwrite: whether a spot check that is there is set aside for another one, with its
+        labels.
+
+    Returns:
+      Where the page is, and what it holds.
+
+    Raises:
+      InputError: if there are no predictions, fewer cells than asked for, or images that
+        are not where `predict` found them; or if there is another spot check.
+    """
+    if not isinstance(predictions, Predictions):
+        predictions = Predictions(predictions)
+    drawn = sample.draw(predictions, cells, seed)
+    folder = predictions.folder / sample.SPOT_CHECK_FOLDER
+    path = folder / sample.SAMPLE_FILE
+    if path.exists():
+        _make_room(predictions.folder, path, drawn, overwrite)
+    windows = [shown for _, shown in sorted(_shown(predictions, drawn))]
+    page = _rendered(predictions.folder.resolve().name, drawn, windows)
+    text = csv_json.json_text(drawn.as_content())
+    ledger.write_text(predictions.folder, path, text)
+    ledger.write_text(predictions.folder, folder / PAGE_FILE, page)
+    needed = mixture(predictions, width=width)["estimates"][0]["labels_for_width"]
+    return SpotCheck(
+        folder / PAGE_FILE, len(drawn.windows), drawn.labelled_cells, width, needed
+    )
+
+
+def _make_room(
+    root: pathlib.Path, path: pathlib.Path, drawn: Sample, overwrite: bool
+) -> None:
+    """Lets a spot check be written where there is one already."""
+    if not overwrite:
+        there = Sample.read(path)
+        if there.key == drawn.key:
+            return
+        raise InputError(
+            f"{path}: there is a spot check of {there.cells} cells (seed {there.seed}) "
+            "already, of which a page may be in use. To draw another one say --overwrite; "
+            "what was imported of it is set aside."
+        )
+    found = path.with_name(labels.LABELS_FILE)
+    if found.exists():
+        trash.set_aside(root, [found])
+
+
+def _shown(
+    predictions: Predictions, drawn: Sample
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields each window's number and what the page holds of it, field by field."""
+    fields = {field.stem: field for field in sources.fields_of(predictions.folder)}
+    order = sorted(range(len(drawn.windows)), key=lambda i: (drawn.windows[i].image, i))
+    for stem, numbers in itertools.groupby(order, lambda i: drawn.windows[i].image):
+        image = fields[stem].pixels()
+        if image is None:
+            raise InputError(
+                f"{predictions.folder}: the image of {stem!r} is not where `predict` found "
+                f"it ({fields[stem].image or 'not recorded'}). Bring it back, or run "
+                "`cellclass predict` again."
+            )
+        cells = predictions.read(stem)
+        if image.shape[:2] != cells.labels.shape:
+            raise InputError(
+                f"{fields[stem].image}: expected {cells.labels.shape[0]} x "
+                f"{cells.labels.shape[1]} px, as its label image has; got "
+                f"{image.shape[0]} x {image.shape[1]}. Run `cellclass predict` again."
+            )
+        bright = picture.brighten(image)
+        for number in numbers:
+            yield number, _window(drawn.windows[number], bright, cells)
+
+
+def _window(window: Window, image: np.ndarray, cells: Cells) -> dict[str, Any]:
+    """What the page holds of a window; lengths in pixels of its picture's field."""
+    top, left, bottom, right = window.box_yxyx
+    diameter = float(np.median(cells.diameters_px)) if len(cells) else 0.0
+    margin = round(max(_SURROUNDINGS * diameter, 30))
+    y, x = max(0, top - margin), max(0, left - margin)
+    crop = cells.labels[y : bottom + margin, x : right + margin]
+    shown = image[y : bottom + margin, x : right + margin]
+    # Where an outline has no middle of its own.
+    middle = [(top + bottom) / 2 - y, (left + right) / 2 - x]
+    paths, centres = {}, {}
+    for cell in np.unique(crop[crop > 0]).tolist():
+        mask = crop == cell
+        rings = outlines.outlines_of(mask)
+        paths[cell] = "".join(
+            "M" + "L".join(f"{a} {b}" for a, b in ring.tolist()) + "Z" for ring in rings
+        )
+        centres[cell] = [round(float(at.mean()) + 0.5, 1) for at in np.nonzero(mask)]
+    own = sorted(window.cells)
+    return {
+        "picture": html.jpeg_source(shown, _PICTURE_PX, sharp_colours=True),
+        "origin": [y, x],
+        "size": list(crop.shape),
+        "box": [top - y, left - x, bottom - y, right - x],
+        "own": own,
+        "outlines": paths,
+        "centres": {cell: centres.get(cell, middle) for cell in own},
+    }
+
+
+def _rendered(title: str, drawn: Sample, windows: list[Mapping[str, Any]]) -> str:
+    return html.render(
+        _TEMPLATE,
+        title=title,
+        key=drawn.key,
+        types=drawn.types,
+        windows=windows,
+        columns=labels.COLUMNS,
+        not_a_cell=labels.NOT_A_CELL,
+        cannot_tell=labels.CANNOT_TELL,
+    )

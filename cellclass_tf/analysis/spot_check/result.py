@@ -1,0 +1,250 @@
+"""What the labels of a spot check say of a culture: what mixture.json holds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf.analysis.spot_check import labels as labelling
+from cellclass_tf.analysis.spot_check import sample as sampling
+from cellclass_tf.analysis.spot_check.estimate import (
+    LabelledSample,
+    estimate_by_sample,
+)
+from cellclass_tf.analysis.spot_check.labels import Labels
+from cellclass_tf.analysis.spot_check.sample import Sample
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.errors import InputError
+
+# Windows with cells, and without, below which nothing is estimated.
+_LEAST_OCCUPIED, _LEAST_EMPTY = 5, 2
+# From this share on, cells that nobody can tell are worth a warning.
+_MANY_UNTOLD = 0.1
+# Below it people do not mean the same (Landis & Koch 1977: 'substantial' begins at 0.61).
+_LEAST_KAPPA = 0.61
+
+
+def spot_check_of(
+    predictions: Predictions, unit_draws: np.ndarray | None, seed: int
+) -> dict[str, Any] | None:
+    """What the spot check of predictions says.
+
+    Args:
+      predictions: of the culture.
+      unit_draws: see `estimate.estimate_by_sample`.
+      seed: of the draws.
+
+    Returns:
+      None without labels; else
+        reason: why there is no estimate, or ''; then it is all there is but `warnings`.
+        types: {type: share, low, high}.
+        of_units: whether the interval is of units such as these; else of these fields.
+        accuracy, accuracy_low, accuracy_high: share of the cells found that are called as
+          they were labelled.
+        confusion: {labelled type: {called type, 'unknown', 'missed': cells}}, and the row
+          'not a cell'; mean over labellers.
+        windows, drawn: labelled windows, and those of the sample.
+        cells: outlined cells with a label.
+        tuning: how much the calls count beside the labels, 0 to 1.
+        labellers, agreement: names; {cells, differ, kappa} of several, else None.
+        warnings: lines for the reader.
+    """
+    folder = predictions.folder / sampling.SPOT_CHECK_FOLDER
+    if not (folder / labelling.LABELS_FILE).exists():
+        return None
+    try:
+        drawn = labelling.current_sample(predictions)
+        labels = labelling.read_labels(predictions, drawn)
+    except InputError as error:
+        return {
+            "reason": f"the labels do not count: {error}".rstrip("."),
+            "warnings": [],
+        }
+    return estimate_of(drawn, labels, unit_draws, seed)
+
+
+def estimate_of(
+    drawn: Sample, labels: Labels, unit_draws: np.ndarray | None, seed: int
+) -> dict[str, Any]:
+    """`spot_check_of` a sample and its labels."""
+    windows = sorted(set().union(*labels.values()))
+    empty = sum(drawn.windows[number].is_empty for number in windows)
+    least_empty = min(_LEAST_EMPTY, drawn.empty)
+    least = min(_LEAST_OCCUPIED, drawn.occupied)
+    if len(windows) - empty < least or empty < least_empty:
+        return {
+            "reason": f"of windows with cells {len(windows) - empty} are labelled, and of "
+            f"those without {empty}; at least {least} and {least_empty} are needed",
+            "warnings": [],
+        }
+    found = labelled_sample(drawn, labels, windows)
+    if not (found.true.sum() and found.called_in_all.sum() and found.real.sum()):
+        return {"reason": "no labelled cell has a type", "warnings": []}
+    estimate = estimate_by_sample(found, unit_draws, seed=seed)
+    low, high = estimate.interval()
+    several = labelling.agreement(labels)
+    cells = sum(len(drawn.windows[number].cells) for number in windows)
+    return {
+        "reason": "",
+        "types": {
+            name: {
+                "share": round(float(estimate.shares[i]), 6),
+                "low": round(float(low[i]), 6),
+                "high": round(float(high[i]), 6),
+            }
+            for i, name in enumerate(drawn.types)
+        },
+        "of_units": bool(unit_draws is not None and len(unit_draws)),
+        "accuracy": round(estimate.accuracy, 6),
+        "accuracy_low": round(estimate.accuracy_ends[0], 6),
+        "accuracy_high": round(estimate.accuracy_ends[1], 6),
+        "confusion": _confusion(drawn, labels),
+        "windows": len(windows),
+        "drawn": len(drawn.windows),
+        "cells": cells,
+        "tuning": round(estimate.tuning, 3),
+        "labellers": list(labels),
+        "agreement": several
+        and {
+            "cells": several.cells,
+            "differ": several.differ,
+            "kappa": None if several.kappa is None else round(several.kappa, 3),
+        },
+        "warnings": _warnings(drawn, labels, several),
+    }
+
+
+def labelled_sample(
+    drawn: Sample, labels: Labels, windows: Sequence[int]
+) -> LabelledSample:
+    """What was found in the labelled windows, the mean over those who labelled them.
+
+    Cells that a person cannot tell are taken to be like the others that were found: the
+    numbers of these, labelled and called, are raised by as much.
+    """
+    types = len(drawn.types)
+    strata = np.array([drawn.windows[i].is_empty for i in windows], np.int64)
+    population = np.array([drawn.occupied, drawn.empty])
+    sizes = np.bincount(strata, minlength=2)
+    true, called = np.zeros((2, len(windows), types))
+    missed = np.zeros((len(windows), types))
+    right, real, told, there = np.zeros((4, len(windows)))
+    ids = {name: i for i, name in enumerate(drawn.types)}
+    for place, number in enumerate(windows):
+        people = [of[number] for of in labels.values() if number in of]
+        part = 1 / len(people)
+        calls = drawn.windows[number].cells
+        there[place] = len(calls)
+        for said in people:
+            for name in said.missed:
+                missed[place, ids[name]] += part
+            for cell, label in said.cells.items():
+                if label == (labelling.CANNOT_TELL,):
+                    continue
+                told[place] += part
+                call = calls[cell]
+                if call in ids:
+                    called[place, ids[call]] += part
+                if label == (labelling.NOT_A_CELL,):
+                    continue
+                for name in label:
+                    true[place, ids[name]] += part
+                real[place] += part
+                right[place] += part * (call in label)
+    weights = (population / np.maximum(sizes, 1))[strata]
+    raised = (weights @ there) / max(weights @ told, 1e-9) if there.any() else 1.0
+    return LabelledSample(
+        strata,
+        population,
+        true * raised + missed,
+        called * raised,
+        right,
+        real,
+        np.array([drawn.called[name] for name in drawn.types], np.float64),
+    )
+
+
+def _confusion(drawn: Sample, labels: Labels) -> dict[str, dict[str, float]]:
+    names = (*drawn.types, "unknown")
+    table = {name: dict.fromkeys((*names, "missed"), 0.0) for name in drawn.types}
+    table[labelling.NOT_A_CELL] = dict.fromkeys(names, 0.0)
+    for windows in labels.values():
+        for number, said in windows.items():
+            part = 1 / sum(number in of for of in labels.values())
+            for name in said.missed:
+                table[name]["missed"] += part
+            for cell, label in said.cells.items():
+                call = drawn.windows[number].cells[cell]
+                if label == (labelling.CANNOT_TELL,):
+                    continue
+                first = call if call in label else label[0]
+                table[first][call] += part
+                # One outline is one cell that was found.
+                for other in _without_one(label, first):
+                    table[other]["missed"] += part
+    return {
+        name: {key: round(value, 3) for key, value in row.items()}
+        for name, row in table.items()
+    }
+
+
+def _without_one(label: Sequence[str], first: str) -> list[str]:
+    rest = list(label)
+    rest.remove(first)
+    return rest
+
+
+def _warnings(
+    drawn: Sample, labels: Labels, several: labelling.Agreement | None
+) -> list[str]:
+    said = [
+        label
+        for windows in labels.values()
+        for window in windows.values()
+        for label in window.cells.values()
+    ]
+    untold = said.count((labelling.CANNOT_TELL,))
+    told = []
+    finished = max(map(len, labels.values()))
+    if finished < len(drawn.windows):
+        told.append(
+            f"{finished} of {len(drawn.windows)} windows of the spot check are labelled; the "
+            "others would make its intervals narrower."
+        )
+    if said and untold > _MANY_UNTOLD * len(said):
+        told.append(
+            f"Of {len(said)} cells of the spot check {untold} could not be told, and are "
+            "taken to be like the others."
+        )
+    if several is not None and several.differ:
+        doubt = ""
+        if several.kappa is None or several.kappa < _LEAST_KAPPA:
+            doubt = " They do not mean the same by the types: agree on that first."
+        told.append(
+            f"{labelling.in_words(several)} What they found is averaged.{doubt}"
+        )
+    return told
+
+
+def disagreements(found: Mapping[str, Any], estimate: Mapping[str, Any]) -> list[str]:
+    """Says where the shares without the labels lie outside of the spot check's intervals.
+
+    Args:
+      found: what `spot_check_of` gave, with an estimate.
+      estimate: of `mixture`, before anything is withheld.
+    """
+    told = []
+    for name, of in found["types"].items():
+        other = estimate["types"][name]
+        kind = "corrected" if other["corrected"] is not None else "counted"
+        share = other["corrected"] if kind == "corrected" else other["share"]
+        if share is not None and not of["low"] <= share <= of["high"]:
+            told.append(
+                f"The {kind} share of {name}, {100 * share:.1f} %, is outside of the spot "
+                f"check's interval ({100 * of['low']:.1f} to {100 * of['high']:.1f} %): in "
+                "this culture the model errs otherwise than on its held-out fields. Rely on "
+                "the spot check."
+            )
+    return told

@@ -1,0 +1,269 @@
+"""Which windows of a culture are labelled: a random sample with known probabilities."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from cellclass_tf.core.cells import UNKNOWN, label_image_size
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
+from cellclass_tf.storage.records import Record
+
+SPOT_CHECK_FOLDER, SAMPLE_FILE = "spotcheck", "sample.json"
+# A window has about so many cells, and is at least and at most so many cells wide.
+_CELLS_A_WINDOW = 2.25
+_LEAST_WIDTH, _MOST_WIDTH = 1.5, 4.0
+# Windows of each kind that are labelled at least, if there are so many.
+_LEAST_WINDOWS = 10
+# A window without cells stands for so many times as many others as one with cells does,
+# unless more would have to be looked at than of those with cells.
+_EMPTY_STANDS_FOR = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of a field that a person labels.
+
+    Attributes:
+      image: the field's stem.
+      box_yxyx: its first row and column, and those after its last, in pixels.
+      cells: called type ('unknown' without one) of each cell whose centre lies in it, by
+        its number in the label image.
+    """
+
+    image: str
+    box_yxyx: tuple[int, int, int, int]
+    cells: Mapping[int, str]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no cell was found in it."""
+        return not self.cells
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample(Record):
+    """Windows that were drawn, in the order in which they are labelled.
+
+    All fields are cut into windows, of which those with cells and those without are drawn
+    apart, each with one probability, spread evenly over dishes and fields. The order is
+    random, so that whoever stops early has labelled a smaller random sample.
+
+    Attributes:
+      cells_sha256: of the cells.csv that they were drawn from.
+      types: names of the types.
+      seed: of the draw.
+      cells: that were asked for.
+      windows: that were drawn.
+      occupied: windows with cells that there are.
+      empty: windows without cells that there are.
+      called: cells called each type, in all windows.
+    """
+
+    NAME: ClassVar[str] = "cellclass_tf spot check"
+    EXPECTED: ClassVar[str] = "a sample that `cellclass spotcheck` drew"
+    REMEDY: ClassVar[str] = "Run `cellclass spotcheck --overwrite`."
+
+    cells_sha256: str
+    types: tuple[str, ...]
+    seed: int
+    cells: int
+    windows: tuple[Window, ...]
+    occupied: int
+    empty: int
+    called: Mapping[str, int]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that it holds, by which labels are known to be of it."""
+        return digests.fingerprint("spot check", self.as_content())
+
+    @property
+    def labelled_cells(self) -> int:
+        """Cells in its windows."""
+        return sum(len(window.cells) for window in self.windows)
+
+
+def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
+    """Draws windows that hold about so many cells.
+
+    Args:
+      predictions: of the culture.
+      cells: to be labelled.
+      seed: of the draw.
+
+    Raises:
+      InputError: if there are no cells, or fewer than were asked for.
+    """
+    tables = _tables(predictions)
+    total = sum(map(len, tables.values()))
+    if not 0 < cells <= total:
+        raise InputError(
+            f"{predictions.folder}: cells={cells}: expected a number from 1 to {total}, "
+            "the cells that there are."
+        )
+    rows = sorted(predictions.count_rows, key=_place)
+    sizes = [label_image_size(predictions.labels_path(row["image"])) for row in rows]
+    area = sum(float(table[:, _AREA].sum()) for table in tables.values())
+    width = _width_of_windows(sum(h * w for h, w in sizes), area, total)
+    fields = [
+        _Field.cut(row["image"], size, tables.get(row["image"], _NO_CELLS), width)
+        for row, size in zip(rows, sizes, strict=True)
+    ]
+    occupied = [of.occupied for of in fields]
+    empty = [of.empty for of in fields]
+    there = sum(map(len, occupied)), sum(map(len, empty))
+    wanted = _clipped(cells * there[0] / total, there[0])
+    beside = _clipped(there[1] * wanted / (_EMPTY_STANDS_FOR * there[0]), there[1])
+    beside = min(beside, max(wanted, _LEAST_WINDOWS))
+    rng = np.random.default_rng(seed)
+    names = (UNKNOWN, *predictions.type_names)
+    drawn = [
+        fields[field].window(place, names)
+        for places, count in ((occupied, wanted), (empty, beside))
+        for field, place in _spread(rng, places, count)
+    ]
+    called = sum(
+        np.bincount(table[:, _TYPE].astype(int), minlength=len(names))
+        for table in tables.values()
+    )
+    return Sample(
+        cells_sha256=digests.sha256_of_file(predictions.cells_path),
+        types=predictions.type_names,
+        seed=seed,
+        cells=cells,
+        windows=tuple(drawn[i] for i in rng.permutation(len(drawn))),
+        occupied=there[0],
+        empty=there[1],
+        called=dict(zip(names[1:], called[1:].tolist(), strict=True)),
+    )
+
+
+# Columns of the cells of a field: where, which, what, how large.
+_Y, _X, _CELL, _TYPE, _AREA = range(5)
+_NO_CELLS = np.zeros((0, 5))
+
+
+def _tables(predictions: Predictions) -> dict[str, np.ndarray]:
+    """(N, 5) of each field's cells."""
+    names = (UNKNOWN, *predictions.type_names)
+    ids = {name: number for number, name in enumerate(names)}
+    tables: dict[str, list[np.ndarray]] = {}
+    for image, rows in itertools.groupby(predictions.cell_rows(), lambda r: r["image"]):
+        try:
+            table = [
+                (
+                    float(row["centroid_y_px"]),
+                    float(row["centroid_x_px"]),
+                    int(row["cell"]),
+                    ids[row["cell_type"]],
+                    float(row["area_px"]),
+                )
+                for row in rows
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{predictions.cells_path}: the cells of {image!r}: expected a type in "
+                "cell_type and numbers in cell, centroid_y_px, centroid_x_px and area_px; "
+                f"{type(error).__name__}: {error}. Run `cellclass predict` again."
+            ) from error
+        tables.setdefault(image, []).append(np.array(table, np.float64))
+    return {image: np.concatenate(parts) for image, parts in tables.items()}
+
+
+def _place(row: Mapping[str, str]) -> tuple[str, str, str]:
+    """Neighbours in this order are of one dish and place."""
+    return row.get("group") or "", row.get("scene") or "", row["image"]
+
+
+def _width_of_windows(whole_px: float, cells_px: float, cells: int) -> float:
+    diameter = (4 / np.pi * cells_px / cells) ** 0.5
+    wanted = (_CELLS_A_WINDOW * whole_px / cells) ** 0.5
+    return float(np.clip(wanted, _LEAST_WIDTH * diameter, _MOST_WIDTH * diameter))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Field:
+    """A field that is cut into windows, which cover it and do not overlap.
+
+    Attributes:
+      stem: of the field.
+      rows, columns: edges of the windows in pixels.
+      cells: (N, 5), as `_tables` has them.
+      places: (N,) number of each cell's window, row by row.
+    """
+
+    stem: str
+    rows: np.ndarray
+    columns: np.ndarray
+    cells: np.ndarray
+    places: np.ndarray
+
+    @classmethod
+    def cut(
+        cls, stem: str, size: tuple[int, int], cells: np.ndarray, width: float
+    ) -> _Field:
+        edges = [
+            np.linspace(0, length, max(1, round(length / width)) + 1).round()
+            for length in size
+        ]
+        # The centre of the first pixel is at 0.
+        at = [
+            np.clip(np.searchsorted(of, middle + 0.5, "right") - 1, 0, len(of) - 2)
+            for of, middle in zip(edges, (cells[:, _Y], cells[:, _X]), strict=True)
+        ]
+        return cls(stem, *edges, cells, at[0] * (len(edges[1]) - 1) + at[1])
+
+    @property
+    def occupied(self) -> np.ndarray:
+        """Numbers of the windows with cells."""
+        return np.unique(self.places)
+
+    @property
+    def empty(self) -> np.ndarray:
+        """Numbers of the windows without."""
+        count = (len(self.rows) - 1) * (len(self.columns) - 1)
+        return np.setdiff1d(np.arange(count), self.places)
+
+    def window(self, place: int, names: Sequence[str]) -> Window:
+        """The window of a number; `names` are those of the types, of 0 too."""
+        row, column = divmod(int(place), len(self.columns) - 1)
+        top, bottom = self.rows[row : row + 2]
+        left, right = self.columns[column : column + 2]
+        here = self.cells[self.places == place]
+        cells = {int(of[_CELL]): names[int(of[_TYPE])] for of in here}
+        box = tuple(int(edge) for edge in (top, left, bottom, right))
+        return Window(self.stem, box, cells)
+
+
+def _clipped(wanted: float, most: int) -> int:
+    return min(most, max(_LEAST_WINDOWS, round(wanted)))
+
+
+def _spread(
+    rng: np.random.Generator, places: Sequence[np.ndarray], count: int
+) -> list[tuple[int, int]]:
+    """(field, place) of a systematic sample: one of each of `count` equal parts.
+
+    Each place is as likely as another (Cochran 1977, Sampling Techniques, chapter 8). Those
+    of a field are in random order, so that nothing that repeats in it matters.
+
+    Args:
+      rng: source of chance.
+      places: of each field.
+      count: of places to draw.
+    """
+    ends = np.cumsum([len(of) for of in places])
+    places = [rng.permutation(of) for of in places]
+    found = []
+    for at in (rng.uniform() + np.arange(count)) * (ends[-1] / max(count, 1)):
+        number = min(int(at), int(ends[-1]) - 1)
+        field = int(np.searchsorted(ends, number, "right"))
+        found.append((field, int(places[field][number - ends[field]])))
+    return found

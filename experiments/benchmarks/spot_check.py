@@ -1,0 +1,187 @@
+"""How often the interval of a spot check holds the truth, and how much it is narrower.
+
+    python -m experiments.benchmarks.spot_check
+
+Mixed cultures are drawn whose cells are called by a model that errs more often than on its
+held-out fields (accuracy 0.95). Windows of them are drawn and labelled without an error. A row
+for each kind of culture, over MIXTURES of them: how often the 95 % interval of the first type's
+share holds the true share, and how wide it is on average, by the held-out correction, by the
+labels alone, and by labels and calls together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from absl import app, flags
+
+from cellclass_tf.analysis import shares
+from cellclass_tf.analysis.spot_check import estimate
+
+_MIXTURES = flags.DEFINE_integer("spot_mixtures", 300, "A row.")
+_SEED = flags.DEFINE_integer("spot_seed", 0, "Of all that is drawn.")
+_ROWS = flags.DEFINE_string("spot_rows", "", "Only those whose name has this.")
+_HELD_OUT_RIGHT, _HELD_OUT_CELLS = 0.95, 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of culture.
+
+    Attributes:
+      name: of the row.
+      share: true share of the first of two types.
+      units: dishes, or fields of one dish.
+      windows: of each unit.
+      cells: mean number in a window.
+      labelled: cells that are labelled, on average.
+      icc: intraclass correlation of the units.
+      clumping: the same of the windows of a unit.
+      right: of the found cells of each type, the share that is called it.
+      found: of the cells of each type, the share that is found.
+      invented: mean number of invented cells a window.
+    """
+
+    name: str
+    share: float = 0.2
+    units: int = 40
+    windows: int = 50
+    cells: float = 2.0
+    labelled: int = 100
+    icc: float = 0.02
+    clumping: float = 0.2
+    right: tuple[float, float] = (0.9, 0.85)
+    found: tuple[float, float] = (1.0, 1.0)
+    invented: float = 0.0
+
+
+KINDS = (
+    Kind("no shift", right=(0.95, 0.95)),
+    Kind("shift"),
+    Kind("shift, share 0.05", share=0.05),
+    Kind("shift, share 0.5", share=0.5),
+    Kind("shift, 200 labels", labelled=200),
+    Kind("shift, 400 labels", labelled=400),
+    Kind("shift, 400 labels, share 0.05", labelled=400, share=0.05),
+    Kind("great shift", right=(0.8, 0.7)),
+    Kind("missed and invented", found=(0.95, 0.75), invented=0.1),
+    Kind("no errors", right=(1.0, 1.0)),
+    Kind("no errors, share 0.01", right=(1.0, 1.0), share=0.01),
+    Kind("a type that is not there", share=0.0),
+    Kind("4 dishes", units=4, windows=400, icc=0.05),
+    Kind("6 dishes", units=6, windows=300, icc=0.05),
+    Kind("10 dishes", units=10, windows=200, icc=0.05),
+    Kind(
+        "4 dishes, all of these",
+        units=4,
+        windows=400,
+        icc=0.05,
+        found=(0.95, 0.75),
+        invented=0.1,
+    ),
+    Kind("one field, 40 labels", share=0.69, units=1, windows=120, labelled=40),
+)
+
+
+def cultures(kind: Kind, count: int, seed: int):
+    """Draws cultures.
+
+    Yields:
+      The true share in these cells; called cells (U, 2) by unit; the labelled sample.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        of_unit = _varied(rng, np.full(kind.units, kind.share), kind.icc)
+        of_window = _varied(rng, np.repeat(of_unit, kind.windows), kind.clumping)
+        unit = np.repeat(np.arange(kind.units), kind.windows)
+        cells = rng.poisson(kind.cells, len(unit))
+        first = rng.binomial(cells, of_window)
+        true = np.stack([first, cells - first], axis=1)
+        found = rng.binomial(true, kind.found)
+        right = rng.binomial(found, kind.right)
+        called = right + (found - right)[:, ::-1]
+        invented = rng.poisson(kind.invented / 2, called.shape)
+        called = called + invented
+        has_calls = called.sum(axis=1) > 0
+        sample = _drawn(rng, kind, true, called, right, found, has_calls)
+        by_unit = shares.summed(called, [f"{u:04d}" for u in unit])
+        yield true[:, 0].sum() / true.sum(), by_unit, sample
+
+
+def _drawn(rng, kind, true, called, right, found, has_calls):
+    strata = np.where(has_calls, 0, 1)
+    population = np.bincount(strata, minlength=2)
+    mean = called[has_calls].sum() / population[0]
+    wanted = max(10, round(kind.labelled / mean))
+    taken = []
+    for stratum, size in enumerate((wanted, max(10, wanted // 4))):
+        here = np.flatnonzero(strata == stratum)
+        taken.append(rng.permutation(here)[:size])
+    rows = np.concatenate(taken)
+    return estimate.LabelledSample(
+        strata[rows],
+        population,
+        true[rows],
+        called[rows],
+        right[rows].sum(axis=1),
+        found[rows].sum(axis=1),
+        called.sum(axis=0),
+    )
+
+
+def _varied(rng, share: np.ndarray, icc: float) -> np.ndarray:
+    """Shares that differ as much as the ICC says."""
+    total = (1 - icc) / icc
+    varied = rng.beta(
+        np.maximum(share * total, 1e-9), np.maximum((1 - share) * total, 1e-9)
+    )
+    return np.where((share <= 0) | (share >= 1), share, varied)
+
+
+def _held_out(rng) -> shares.HeldOut:
+    right = rng.binomial(_HELD_OUT_CELLS // 4, _HELD_OUT_RIGHT, (2, 4))
+    confusions = np.zeros((8, 2, 2), np.int64)
+    for i in range(2):
+        confusions[4 * i : 4 * i + 4, i, i] = right[i]
+        confusions[4 * i : 4 * i + 4, i, 1 - i] = _HELD_OUT_CELLS // 4 - right[i]
+    names = [f"{i} {dish}" for i in range(2) for dish in range(4)]
+    nothing = np.zeros((8, 2), np.int64)
+    return shares.HeldOut(confusions, nothing, nothing, np.ones(8), names)
+
+
+def coverage(kind: Kind, count: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Share of the intervals that hold the truth, and their mean width, by method."""
+    held = {"held-out correction": [], "labels alone": [], "spot check": []}
+    rng = np.random.default_rng([seed, 3])
+    for share, called, sample in cultures(kind, count, seed):
+        # Of one field the interval tells of the cells in it.
+        truth = kind.share if kind.units > 1 else share
+        raw = shares.estimate_shares(called)
+        corrected = shares.correct_shares(raw, _held_out(rng)).interval()
+        found = {"held-out correction": corrected}
+        for name, tuning in (("labels alone", 0.0), ("spot check", None)):
+            of = estimate.estimate_by_sample(sample, raw.draws, tuning=tuning)
+            found[name] = of.interval()
+        for name, interval in found.items():
+            low, high = (0.0, 1.0) if interval is None else interval[:, 0]
+            held[name].append((low <= truth <= high, high - low))
+    return {name: tuple(np.mean(values, axis=0)) for name, values in held.items()}
+
+
+def main(_) -> None:
+    """Prints a row for each kind of culture."""
+    print(
+        "| culture | labels | held-out correction | width | labels alone | width "
+        "| spot check | width |"
+    )
+    print("|---" * 8 + "|")
+    for kind in KINDS:
+        if _ROWS.value in kind.name:
+            found = coverage(kind, _MIXTURES.value, _SEED.value)
+            values = " | ".join(f"{v:.3f}" for name in found for v in found[name])
+            print(f"| {kind.name} | {kind.labelled} | {values} |", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

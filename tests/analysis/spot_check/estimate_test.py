@@ -1,0 +1,93 @@
+"""Tests of cellclass_tf.analysis.spot_check.estimate."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cellclass_tf.analysis.spot_check import estimate
+from experiments.benchmarks import spot_check
+
+
+def sample_of(true, called, *, population=None, right=None):
+    """One stratum of windows; everything found, `right` of it called right."""
+    true, called = np.asarray(true, float), np.asarray(called, float)
+    real = true.sum(axis=1)
+    return estimate.LabelledSample(
+        np.zeros(len(true), int),
+        np.array([population or 10 * len(true)]),
+        true,
+        called,
+        real if right is None else np.asarray(right, float),
+        real,
+        called.sum(axis=0) * 10,
+    )
+
+
+def test_with_all_labelled_the_shares_are_those_of_the_labels():
+    true = [(2, 0), (1, 1), (0, 3), (2, 1)]
+    called = [(1, 1), (1, 1), (1, 2), (1, 1)]
+    whole = sample_of(true, called, population=4)
+    whole = dataclasses.replace(whole, called_in_all=whole.called.sum(axis=0))
+    found = estimate.estimate_by_sample(whole)
+    assert found.shares == pytest.approx([0.5, 0.5])
+    assert np.ptp(found.interval()[:, 0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_calls_that_follow_the_truth_count_and_others_do_not():
+    rng = np.random.default_rng(0)
+    first = rng.binomial(3, 0.4, 60)
+    true = np.stack([first, 3 - first], axis=1)
+    same = estimate.estimate_by_sample(sample_of(true, true))
+    chance = rng.binomial(3, 0.4, 60)
+    noise = np.stack([chance, 3 - chance], axis=1)
+    none = estimate.estimate_by_sample(sample_of(true, noise, right=[1.5] * 60))
+    assert same.tuning == pytest.approx(1, abs=0.01) and none.tuning < 0.35
+    assert same.errors[0] < none.errors[0] / 2
+
+
+def test_a_sample_without_an_error_is_not_certain():
+    true = [(1, 1)] * 30
+    found = estimate.estimate_by_sample(sample_of(true, true))
+    assert found.errors[0] == pytest.approx(1 / 60, rel=0.1)
+    assert found.accuracy == 1 and 0.85 < found.accuracy_ends[0] < 1
+
+
+def test_a_shift_that_held_out_fields_do_not_know_is_corrected():
+    kind = spot_check.Kind("shift", right=(0.8, 0.7))
+    found = spot_check.coverage(kind, 40, 0)
+    assert found["held-out correction"][0] < 0.3
+    assert found["spot check"][0] >= 0.85
+    # Labels and calls together tell more than labels.
+    assert found["spot check"][1] < found["labels alone"][1]
+
+
+def test_missed_and_invented_cells_count():
+    rng = np.random.default_rng(0)
+    true = np.tile((1.0, 1.0), (80, 1))
+    # Half of the cells of the first type are missed, and are in the labels.
+    called = np.stack([rng.permutation([0.0, 1.0] * 40), np.ones(80)], axis=1)
+    found = estimate.estimate_by_sample(sample_of(true, called))
+    assert found.shares[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_how_units_differ_widens_the_interval():
+    true = [(1, 1)] * 50
+    alone = estimate.estimate_by_sample(sample_of(true, true))
+    draws = np.random.default_rng(0).beta(10, 10, 4000)
+    units = estimate.estimate_by_sample(
+        sample_of(true, true), np.stack([draws, 1 - draws], axis=1)
+    )
+    assert np.ptp(units.interval()[:, 0]) > 3 * np.ptp(alone.interval()[:, 0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_a_type_that_is_hardly_there_has_a_narrow_interval(share):
+    kind = spot_check.Kind("rare", share=share)
+    found = spot_check.coverage(kind, 20, 0)
+    assert found["spot check"][0] >= 0.9 and found["spot check"][1] < 0.12
+
+
+def test_a_stratum_of_one_window_is_refused():
+    with pytest.raises(ValueError, match="two windows"):
+        estimate.estimate_by_sample(sample_of([(1, 1)], [(1, 1)]))

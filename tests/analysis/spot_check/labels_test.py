@@ -1,0 +1,160 @@
+"""Tests of cellclass_tf.analysis.spot_check.labels."""
+
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf.analysis.spot_check import labels
+from cellclass_tf.analysis.spot_check.labels import CANNOT_TELL, NOT_A_CELL
+from cellclass_tf.analysis.spot_check.sample import Sample
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.errors import InputError
+from tests.spot_check import checked_predictions, rows_of, write_table
+
+
+@pytest.fixture
+def checked(tmp_path):
+    """A folder of predictions with a spot check, and its sample."""
+    folder = checked_predictions(tmp_path)
+    cc.spotcheck(folder, cells=30)
+    return folder, Sample.read(folder / "spotcheck" / "sample.json")
+
+
+def test_labels_are_kept_and_a_second_import_replaces_those_of_a_person(checked):
+    folder, drawn = checked
+    table = write_table(folder.parent / "a.csv", rows_of(drawn, windows=3))
+    found = cc.import_spotcheck(folder, table)
+    assert found.windows == {"Ana": 3} and found.agreement is None
+    write_table(table, rows_of(drawn))
+    cc.import_spotcheck(folder, table)
+    ben = write_table(folder.parent / "b.csv", rows_of(drawn, "Ben", windows=2))
+    both = cc.import_spotcheck(folder, ben)
+    assert both.windows == {"Ana": len(drawn.windows), "Ben": 2}
+    assert "3 of" not in str(both) and "differ on 0" in str(both)
+
+
+def test_people_who_disagree_are_told_with_kappa(checked):
+    folder, drawn = checked
+    other = {"HEK": "N2a", "N2a": "N2a"}.get
+    write_table(folder.parent / "in" / "a.csv", rows_of(drawn))
+    write_table(folder.parent / "in" / "b.csv", rows_of(drawn, "Ben", label=other))
+    found = cc.import_spotcheck(folder, folder.parent / "in").agreement
+    hek = sum(call == "HEK" for w in drawn.windows for call in w.cells.values())
+    assert found.cells == drawn.labelled_cells and found.differ == hek
+    assert found.kappa == pytest.approx(0, abs=1e-9)
+
+
+def test_kappa_is_cohens():
+    # Cohen (1960) has none so small; by hand: 3 of 4 agree, chance 0.5.
+    said = [("A", "A"), ("A", "A"), ("A", "B"), ("B", "B")]
+    one, two = (
+        {
+            0: labels.LabelledWindow(
+                {i: (pair[side],) for i, pair in enumerate(said)}, ()
+            )
+        }
+        for side in (0, 1)
+    )
+    assert labels.agreement({"a": one, "b": two}).kappa == pytest.approx(0.5)
+    assert labels.agreement({"a": one}) is None
+
+
+def test_two_cells_and_missed_ones_are_read(checked):
+    folder, drawn = checked
+    rows = rows_of(drawn)
+    of = next(row for row in rows if row["kind"] == "cell")
+    of |= {"label": "N2a", "second_label": "HEK"}
+    rows.insert(
+        0, of | {"kind": "missed", "cell": "", "label": "HEK", "second_label": ""}
+    )
+    cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows))
+    found = labels.read_labels(Predictions(folder), drawn)["Ana"]
+    window = found[of["window"] - 1]
+    assert window.cells[of["cell"]] == ("HEK", "N2a") and window.missed == ("HEK",)
+
+
+def test_windows_after_one_that_is_not_finished_do_not_count(checked):
+    folder, drawn = checked
+    rows = [
+        row
+        for row in rows_of(drawn)
+        if not (row["kind"] == "done" and row["window"] == 4)
+    ]
+    found = cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows))
+    assert found.windows == {"Ana": 3}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"spotcheck": "0123"}, "another spot check"),
+        ({"window": "900"}, "window from 1 to"),
+        ({"window": "-1"}, "window from 1 to"),
+        ({"cell": "999"}, "a cell of window"),
+        ({"kind": "guess"}, "kind of cell, missed and done"),
+        ({"label": "CHO"}, "label of HEK, N2a, not a cell, cannot tell"),
+        ({"kind": "missed", "label": NOT_A_CELL}, "label of HEK, N2a; got"),
+        ({"label": CANNOT_TELL, "second_label": "HEK"}, "second_label"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named(checked, change, words):
+    folder, drawn = checked
+    rows = rows_of(drawn)
+    place = next(i for i, row in enumerate(rows) if row["kind"] == "cell")
+    rows[place] |= change
+    table = write_table(folder.parent / "a.csv", rows)
+    with pytest.raises(InputError, match=words) as error:
+        cc.import_spotcheck(folder, table)
+    assert f"a.csv, line {place + 2}:" in str(error.value)
+    assert not (folder / "spotcheck" / "labels.csv").exists()
+
+
+def test_tables_that_say_too_little_or_too_much(checked):
+    folder, drawn = checked
+    table = folder.parent / "a.csv"
+    rows = rows_of(drawn)
+    place = next(i for i, row in enumerate(rows) if row["kind"] == "cell")
+    write_table(table, rows[:place] + rows[place + 1 :])
+    with pytest.raises(InputError, match="is finished, and cell .* has no label"):
+        cc.import_spotcheck(folder, table)
+    write_table(table, [*rows, rows[place]])
+    with pytest.raises(InputError, match="has two labels"):
+        cc.import_spotcheck(folder, table)
+    write_table(table, [row for row in rows if row["kind"] != "done"])
+    with pytest.raises(InputError, match="no window is finished"):
+        cc.import_spotcheck(folder, table)
+    table.write_text("image,label\na,HEK\n")
+    with pytest.raises(InputError, match="the table that the page .* saves"):
+        cc.import_spotcheck(folder, table)
+    with pytest.raises(InputError, match="expected a file"):
+        cc.import_spotcheck(folder, folder.parent / "none.csv")
+    write_table(folder.parent / "in" / "a.csv", rows)
+    write_table(folder.parent / "in" / "b.csv", rows)
+    with pytest.raises(InputError, match="'Ana' labelled another"):
+        cc.import_spotcheck(folder, folder.parent / "in")
+
+
+def test_a_table_that_excel_saved_is_read(checked):
+    folder, drawn = checked
+    table = write_table(folder.parent / "a.csv", rows_of(drawn))
+    text = table.read_text().replace(",", ";").replace("\n", "\r\n")
+    table.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert cc.import_spotcheck(folder, table).windows["Ana"] == len(drawn.windows)
+
+
+def test_predictions_that_changed_refuse_the_labels(checked):
+    folder, drawn = checked
+    table = write_table(folder.parent / "a.csv", rows_of(drawn))
+    cells = (folder / "cells.csv").read_text()
+    (folder / "cells.csv").write_text(cells.replace("mixed/0,7,HEK", "mixed/0,7,N2a"))
+    if (folder / "cells.csv").read_text() == cells:
+        (folder / "cells.csv").write_text(
+            cells.replace("mixed/0,7,N2a", "mixed/0,7,HEK")
+        )
+    with pytest.raises(InputError, match="other predictions .* SHA-256"):
+        cc.import_spotcheck(folder, table)
+
+
+def test_without_a_spot_check_there_is_nothing_to_import(tmp_path):
+    folder = checked_predictions(tmp_path, fields=1)
+    with pytest.raises(InputError, match="cellclass spotcheck"):
+        cc.import_spotcheck(folder, tmp_path / "a.csv")

@@ -1,0 +1,138 @@
+"""Tests of cellclass_tf.analysis.spot_check.result."""
+
+import numpy as np
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf.analysis.spot_check import result
+from cellclass_tf.analysis.spot_check.labels import (
+    CANNOT_TELL,
+    NOT_A_CELL,
+    LabelledWindow,
+)
+from cellclass_tf.analysis.spot_check.sample import Sample, Window
+from tests.spot_check import TYPES, checked_predictions, rows_of, write_table
+
+
+def sample_of(count, empty=4, called=("HEK", "N2a")):
+    """So many windows of 2 cells, and empty ones, of ten times as many."""
+    cells = dict(enumerate(called, start=1))
+    windows = [Window("a", (0, 0, 9, 9), cells)] * count
+    windows += [Window("a", (0, 0, 9, 9), {})] * empty
+    totals = {name: 10 * count * called.count(name) for name in TYPES}
+    return Sample(
+        "0", TYPES, 0, 2 * count, tuple(windows), 10 * count, 10 * empty, totals
+    )
+
+
+def said(drawn, *cells, missed=()):
+    return {
+        number: LabelledWindow(
+            {} if window.is_empty else dict(enumerate(cells, start=1)),
+            () if window.is_empty else missed,
+        )
+        for number, window in enumerate(drawn.windows)
+    }
+
+
+def test_labels_that_agree_with_the_calls_give_their_shares():
+    drawn = sample_of(20)
+    found = result.estimate_of(drawn, {"Ana": said(drawn, ("HEK",), ("N2a",))}, None, 0)
+    assert found["types"]["HEK"]["share"] == 0.5 and found["accuracy"] == 1
+    assert found["confusion"]["HEK"] == {"HEK": 20, "N2a": 0, "unknown": 0, "missed": 0}
+    assert found["cells"] == 40 and not found["of_units"] and not found["warnings"]
+
+
+def test_missed_cells_two_cells_and_inventions_change_the_shares():
+    drawn = sample_of(20)
+    one = {"Ana": said(drawn, ("HEK",), ("N2a",), missed=("HEK",))}
+    found = result.estimate_of(drawn, one, None, 0)
+    assert found["types"]["HEK"]["share"] == pytest.approx(2 / 3)
+    assert found["confusion"]["HEK"]["missed"] == 20 and found["accuracy"] == 1
+    two = {"Ana": said(drawn, ("HEK", "N2a"), ("N2a",))}
+    found = result.estimate_of(drawn, two, None, 0)
+    assert found["types"]["HEK"]["share"] == pytest.approx(1 / 3)
+    assert found["confusion"]["N2a"] == {
+        "HEK": 0,
+        "N2a": 20,
+        "unknown": 0,
+        "missed": 20,
+    }
+    none = {"Ana": said(drawn, (NOT_A_CELL,), ("N2a",))}
+    found = result.estimate_of(drawn, none, None, 0)
+    assert found["types"]["HEK"]["share"] < 0.01
+    assert found["confusion"][NOT_A_CELL] == {"HEK": 20, "N2a": 0, "unknown": 0}
+
+
+def test_cells_that_nobody_can_tell_are_like_the_others_and_warned_of():
+    drawn = sample_of(20)
+    windows = said(drawn, ("HEK",), ("N2a",))
+    for number in range(6):
+        windows[number] = LabelledWindow({1: (CANNOT_TELL,), 2: (CANNOT_TELL,)}, ())
+    found = result.estimate_of(drawn, {"Ana": windows}, None, 0)
+    assert found["types"]["HEK"]["share"] == pytest.approx(0.5)
+    assert "40 cells of the spot check 12 could not be told" in found["warnings"][0]
+
+
+def test_two_people_are_averaged_and_told_of():
+    drawn = sample_of(20)
+    people = {
+        "Ana": said(drawn, ("HEK",), ("N2a",)),
+        "Ben": said(drawn, ("N2a",), ("N2a",)),
+    }
+    found = result.estimate_of(drawn, people, None, 0)
+    assert found["types"]["HEK"]["share"] == pytest.approx(0.25, abs=0.01)
+    assert found["agreement"]["differ"] == 20 and found["accuracy"] == 0.75
+    assert "agree on that first" in " ".join(found["warnings"])
+
+
+def test_too_few_windows_give_no_estimate():
+    drawn = sample_of(20)
+    windows = said(drawn, ("HEK",), ("N2a",))
+    few = {number: windows[number] for number in range(4)}
+    assert "at least 5" in result.estimate_of(drawn, {"Ana": few}, None, 0)["reason"]
+    # Not all windows: told of, and the interval is wider.
+    some = {number: of for number, of in windows.items() if number >= 8}
+    found = result.estimate_of(drawn, {"Ana": some}, None, 0)
+    assert "16 of 24 windows" in found["warnings"][0]
+    whole = result.estimate_of(drawn, {"Ana": windows}, None, 0)
+    widths = [
+        np.subtract(*(of["types"]["HEK"][k] for k in ("high", "low")))
+        for of in (found, whole)
+    ]
+    assert widths[0] > widths[1]
+
+
+def test_the_report_says_it_first_and_where_the_held_out_correction_disagrees(tmp_path):
+    folder = checked_predictions(tmp_path, fields=8)
+    assert cc.mixture(folder)["spot_check"] is None
+    cc.spotcheck(folder, cells=100)
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    # All are HEK, whatever they were called.
+    rows = rows_of(drawn, "<i>Ana", label=lambda call: "HEK")
+    cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows))
+    page = cc.report(folder).read_text(encoding="utf-8")
+    found = cc.mixture(folder)
+    checked, corrected = found["spot_check"], found["estimates"][0]["types"]["HEK"]
+    assert checked["types"]["HEK"]["share"] > 0.95 > corrected["corrected"]
+    assert "Rely on the spot check" in checked["warnings"][0]
+    first, second = (
+        f"{100 * s:.1f} %"
+        for s in (checked["types"]["HEK"]["share"], corrected["corrected"])
+    )
+    assert -1 < page.index(first) < page.index(second)
+    assert "&lt;i&gt;Ana" in page and "Rely on the spot check" in page
+    # Labels are of all cells, not of those in a frame.
+    assert cc.mixture(folder, counting_frame=True)["spot_check"] is None
+
+
+def test_labels_of_earlier_predictions_do_not_count(tmp_path):
+    folder = checked_predictions(tmp_path)
+    cc.spotcheck(folder, cells=30)
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows_of(drawn)))
+    with open(folder / "cells.csv", "a", encoding="utf-8") as file:
+        file.write((folder / "cells.csv").read_text().splitlines()[-1] + "\n")
+    found = cc.mixture(folder)
+    assert "other predictions" in found["spot_check"]["reason"]
+    assert "No estimate by the spot check" in cc.report(folder).read_text()

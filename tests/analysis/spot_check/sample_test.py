@@ -1,0 +1,90 @@
+"""Tests of cellclass_tf.analysis.spot_check.sample."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.analysis.spot_check import sample
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json
+from tests.spot_check import SIZE, checked_predictions
+
+
+@pytest.fixture(scope="module")
+def predictions(tmp_path_factory):
+    return Predictions(checked_predictions(tmp_path_factory.mktemp("run")))
+
+
+def test_every_cell_is_in_one_window_and_windows_cover_the_field(predictions):
+    every = sample.draw(predictions, 60, 0)
+    # Asked for all cells, the sample is the population.
+    assert len([w for w in every.windows if not w.is_empty]) == every.occupied
+    cells = [(w.image, cell) for w in every.windows for cell in w.cells]
+    assert sorted(cells) == sorted(
+        (f"mixed/{i}", c + 1) for i in range(3) for c in range(20)
+    )
+    assert every.labelled_cells == 60 == sum(every.called.values())
+    for window in every.windows:
+        top, left, bottom, right = window.box_yxyx
+        assert 0 <= top < bottom <= SIZE[0] and 0 <= left < right <= SIZE[1]
+        for cell in window.cells:
+            # Cells lie on a grid; see checked_predictions.
+            y, x = 10 + 20 * ((cell - 1) // 5), 10 + 22 * ((cell - 1) % 5)
+            assert top <= y < bottom and left <= x < right
+
+
+def test_each_window_is_as_likely_as_another(predictions):
+    count, times = {}, 400
+    for seed in range(times):
+        drawn = sample.draw(predictions, 20, seed)
+        for window in drawn.windows:
+            if not window.is_empty:
+                key = (window.image, window.box_yxyx)
+                count[key] = count.get(key, 0) + 1
+    share = sum(not w.is_empty for w in drawn.windows) / drawn.occupied
+    assert len(count) == drawn.occupied
+    spread = np.sqrt(times * share * (1 - share))
+    assert np.abs(np.array([*count.values()]) - times * share).max() < 4.5 * spread
+
+
+def test_fields_are_drawn_evenly_and_in_random_order(predictions):
+    drawn = sample.draw(predictions, 30, 1)
+    images = [w.image for w in drawn.windows if not w.is_empty]
+    counts = np.unique(images, return_counts=True)[1]
+    assert len(counts) == 3 and np.ptp(counts) <= 1
+    assert images != sorted(images)
+
+
+def test_a_draw_is_known_by_its_key_and_can_be_read_back(predictions, tmp_path):
+    drawn = sample.draw(predictions, 30, 1)
+    drawn.write(tmp_path / "sample.json")
+    again = sample.Sample.read(tmp_path / "sample.json")
+    assert again.key == drawn.key == sample.draw(predictions, 30, 1).key
+    assert again.windows[0].cells.keys() == drawn.windows[0].cells.keys()
+    assert sample.draw(predictions, 30, 2).key != drawn.key
+
+
+@pytest.mark.parametrize("cells", [0, -1, 61])
+def test_no_more_cells_than_there_are(predictions, cells):
+    with pytest.raises(InputError, match="from 1 to 60"):
+        sample.draw(predictions, cells, 0)
+
+
+def test_a_field_without_cells_is_cut_into_empty_windows(tmp_path):
+    folder = checked_predictions(tmp_path, fields=2)
+    rows = csv_json.read_csv(folder / "cells.csv")
+    kept = [row for row in rows if row["image"] == "mixed/0"]
+    csv_json.write_csv(folder / "cells.csv", rows[0], kept)
+    drawn = sample.draw(Predictions(folder), 10, 0)
+    empty = [w for w in drawn.windows if w.is_empty]
+    assert drawn.empty == drawn.occupied == 4
+    assert {w.image for w in empty} == {"mixed/1"}
+
+
+def test_a_broken_table_is_named(tmp_path):
+    folder = checked_predictions(tmp_path, fields=1)
+    path = folder / "cells.csv"
+    text = path.read_text()
+    path.write_text(text.replace("mixed/0,7,", "mixed/0,seven,"))
+    with pytest.raises(InputError, match="cells.csv: the cells of 'mixed/0'.*seven"):
+        sample.draw(Predictions(folder), 5, 0)

@@ -1,0 +1,60 @@
+"""Predictions with images to draw a spot check from, and people to label it."""
+
+import numpy as np
+
+from cellclass_tf.analysis.spot_check import labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.run_record import PredictedImage, RunRecord
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.storage import csv_json, png
+from tests.metadata import model_metadata
+from tests.predictions import write_predictions
+
+TYPES = ("HEK", "N2a")
+SIZE = (100, 120)
+
+
+def checked_predictions(folder, fields=3, cells=20):
+    """Predictions of fields of so many square cells, and the images that they are of."""
+    study = Study.create(folder / "study", TYPES)
+    found, images = {}, {}
+    for number in range(fields):
+        stem = f"mixed/{number}"
+        labels_of = np.zeros(SIZE, np.int32)
+        for cell in range(cells):
+            top, left = 4 + 20 * (cell // 5), 4 + 22 * (cell % 5)
+            labels_of[top : top + 12, left : left + 12] = cell + 1
+        ids = np.random.default_rng(number).integers(1, 3, cells).astype(np.int32)
+        sure = np.eye(2, dtype=np.float32)[ids - 1]
+        found[stem] = Cells(labels_of, TYPES, ids, np.ones(cells, np.float32), sure)
+        image = np.zeros((*SIZE, 3), np.uint8)
+        image[..., 1] = 20 + 100 * (labels_of > 0)
+        image[..., 2] = 10 + 5 * number
+        row = ImageRow(f"{stem}.png", "mixed")
+        study.update([row])
+        png.write_png(study.image_path(row), image)
+        images[stem] = image
+    predictions = write_predictions(folder / "predictions", found, images)
+    RunRecord(
+        study=str(study.root),
+        model_metadata=model_metadata([[[40, 2], [3, 35]]] * 4),
+        images=tuple(PredictedImage(stem, f"{stem}.png") for stem in found),
+    ).write(predictions / "run.json")
+    return predictions
+
+
+def rows_of(drawn, name="Ana", *, windows=None, label=lambda call: call):
+    """Rows of the table in which a person labels the first windows."""
+    rows = []
+    for number, window in enumerate(drawn.windows[:windows], start=1):
+        shared = {"spotcheck": drawn.key, "window": number, "labeller": name}
+        for cell, call in window.cells.items():
+            rows.append(shared | {"kind": "cell", "cell": cell, "label": label(call)})
+        rows.append(shared | {"kind": "done"})
+    return rows
+
+
+def write_table(path, rows):
+    """Writes such rows as the page would, and returns the path."""
+    csv_json.write_csv(path, labels.COLUMNS, rows)
+    return path
