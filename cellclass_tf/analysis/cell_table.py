@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from cellclass_tf.analysis import raw_counts
+from cellclass_tf.analysis.raw_counts import CHANNELS
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import neighbours, nuclei, sizes
@@ -17,6 +19,8 @@ from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
 from cellclass_tf.storage import atomic, csv_json
 
 PARQUET_FILE = "cells.parquet"
+# What a dish was treated with, in cells.csv alone.
+CONDITION = "condition"
 # Columns that say of which dish, place and time a field is.
 PLACE = ("group", "scene", "time")
 _PROPERTIES = (
@@ -37,7 +41,6 @@ _LENGTHS = {
     "feret_diameter": "feret_diameter",
     "perimeter": "perimeter_crofton",
 }
-_CHANNELS = ("cytoplasm", "nuclei")
 
 
 def columns(type_names: Sequence[str]) -> tuple[str, ...]:
@@ -58,11 +61,12 @@ def columns(type_names: Sequence[str]) -> tuple[str, ...]:
         "circularity",
         "orientation_deg",
         "solidity",
-        *(f"mean_{channel}_grey" for channel in _CHANNELS),
+        *(f"mean_{channel}_grey" for channel in CHANNELS),
+        *raw_counts.columns(),
         "nucleus_area_px",
         "nucleus_area_um2",
         "nucleus_share_of_area",
-        *(f"mean_{channel}_in_nucleus_grey" for channel in _CHANNELS),
+        *(f"mean_{channel}_in_nucleus_grey" for channel in CHANNELS),
         "nuclei",
         "nuclei_area_px",
         "nuclei_area_um2",
@@ -93,6 +97,7 @@ def cell_table(
     scene: str = "",
     time: int = 0,
     pixel_size_um: float | None = None,
+    limits: Mapping[str, raw_counts.Limits] | None = None,
     min_probability: float = UNCERTAIN_BELOW,
 ) -> list[dict[str, Any]]:
     """Describes every cell of a field in one row.
@@ -109,6 +114,8 @@ def cell_table(
       scene: the same for all times of one place; '' if it is not known.
       time: number of the time point.
       pixel_size_um: width of a pixel in the specimen in µm; None if unknown.
+      limits: (low, high) of the raw counts in 'cytoplasm' and 'nuclei' that grey levels 0
+        and 255 stand for; None if unknown.
       min_probability: a call of a lower probability is 'uncertain'.
 
     Returns:
@@ -136,6 +143,8 @@ def cell_table(
         mean_cytoplasm_grey, mean_nuclei_grey: mean 8-bit brightness (0 to 255) in the
           cell of the merged image's two channels. Contrast was set when the image was
           merged, so they compare within a set merged together. None without an image.
+        mean_CHANNEL_counts, integrated_CHANNEL_counts: mean and sum of the raw counts above
+          the field's background; see `raw_counts.counts_of`.
         nucleus_area_px, nucleus_area_um2: of the cell's nucleus (see `nuclei_of`); 0
           where it has none. None without an image.
         nucleus_share_of_area: nucleus_area_px over area_px.
@@ -167,6 +176,7 @@ def cell_table(
     shapes = _shape_values(cells, image, pixel_size_um)
     values = called | shapes | _nucleus_values(cells, image, pixel_size_um)
     values |= _neighbour_values(cells, shapes, pixel_size_um)
+    values |= raw_counts.counts_of(cells, image, limits)
     place = dict(zip(PLACE, (group, scene, time), strict=True))
     values |= {key: [value] * len(cells) for key, value in place.items()}
     keys = columns(cells.type_names)
@@ -237,30 +247,44 @@ def write_counts_csv(
     csv_json.write_csv(path, count_columns(type_names), rows)
 
 
-def join_csv(path: str | os.PathLike, parts: Iterable[str | os.PathLike]) -> None:
-    """Joins CSV files of one header into one file, a line at a time.
+def join_csv(
+    path: str | os.PathLike,
+    parts: Iterable[str | os.PathLike],
+    conditions: Mapping[str, str],
+) -> None:
+    """Joins tables of `write_cells_csv` into one, a row at a time.
+
+    Args:
+      path: of the joined table.
+      parts: of the tables, which have one header.
+      conditions: of groups that have one, for the last column, `condition`.
 
     Raises:
       InputError: if there is no part, or if the headers of two parts differ.
     """
-    header = None
+    header: list[str] = []
     with (
         atomic.atomic_path(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as joined,
     ):
+        writer = csv.writer(joined, lineterminator="\n")
         for part in parts:
             with open(pathlib.Path(part), encoding="utf-8", newline="") as file:
-                first = file.readline()
-                if header is None:
+                reader = csv.reader(file)
+                first = next(reader, [])
+                if not header:
                     header = first
-                    joined.write(first)
+                    writer.writerow([*header, CONDITION])
                 if first != header:
                     raise InputError(
-                        f"{part}: expected the header {header.strip()!r}, got "
-                        f"{first.strip()!r}. Was it made for other types? Make it again."
+                        f"{part}: expected the header {','.join(header)!r}, got "
+                        f"{','.join(first)!r}. Was it made for other types? Make it again."
                     )
-                joined.writelines(file)
-        if header is None:
+                group = header.index("group")
+                writer.writerows(
+                    [*row, conditions.get(row[group], "")] for row in reader
+                )
+        if not header:
             raise InputError(f"{path}: there are no parts to join.")
 
 
@@ -291,7 +315,7 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
 
 
 def _arrow_kind(pyarrow, column: str):
-    if column in ("image", "cell_type", "call", "group", "scene"):
+    if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
         return pyarrow.string()
     if column in ("on_border", "in_frame"):
         return pyarrow.bool_()
@@ -337,7 +361,7 @@ def _shape_values(
     out_of_frame = np.union1d(labels[:, 0], labels[-1])
     means = {
         f"mean_{channel}_grey": found.get(f"intensity_mean-{i}", nothing)
-        for i, channel in enumerate(_CHANNELS)
+        for i, channel in enumerate(CHANNELS)
     }
     return (
         means
@@ -363,7 +387,7 @@ def _nucleus_values(
 ) -> dict[str, Sequence]:
     nothing = [None] * len(cells)
     keys = ["nucleus_area_px", "nucleus_area_um2", "nucleus_share_of_area"]
-    keys += [f"mean_{channel}_in_nucleus_grey" for channel in _CHANNELS]
+    keys += [f"mean_{channel}_in_nucleus_grey" for channel in CHANNELS]
     keys += ["nuclei", "nuclei_area_px", "nuclei_area_um2"]
     if image is None:
         return dict.fromkeys(keys, nothing)

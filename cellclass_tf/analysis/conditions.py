@@ -104,6 +104,18 @@ def read_conditions(
     return {group: of for group, of in found.items() if group in wanted}
 
 
+def conditions_of(study: Study) -> dict[str, str]:
+    """The condition of each group that has one; nothing without a table.
+
+    Raises:
+      InputError: if the table cannot be read.
+    """
+    path = study.root / CONDITIONS_FILE
+    rows = _rows(path) if path.exists() else []
+    named = {row["group"]: row["condition"].strip() for row in rows}
+    return {group: condition for group, condition in named.items() if condition}
+
+
 def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
     rows = csv_json.read_csv(path)
     missing = {"group", "condition"} - set(rows[0] if rows else ("group", "condition"))

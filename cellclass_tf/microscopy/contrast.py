@@ -50,6 +50,13 @@ def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
     }
 
 
+def limits_of(row: ImageRow) -> Limits | None:
+    """The limits of a field; None of a colour image, whose numbers are no counts."""
+    if row.contrast in ("", "kept") or not (row.nuclei_limits and row.cytoplasm_limits):
+        return None
+    return _parse_limits(row.nuclei_limits), _parse_limits(row.cytoplasm_limits)
+
+
 def limits_text(limits: merge.Limits) -> str:
     """'low-high', as the manifest has it."""
     return f"{limits[0]:g}-{limits[1]:g}"

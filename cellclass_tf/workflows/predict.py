@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
-from cellclass_tf.analysis import cell_table, mixture, report
+from cellclass_tf.analysis import cell_table, mixture, raw_counts, report
+from cellclass_tf.analysis.conditions import conditions_of
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.core.predictions import (
@@ -32,10 +34,11 @@ from cellclass_tf.core.run_record import (
     RejectedImage,
     RunRecord,
 )
-from cellclass_tf.core.study import read_merged
+from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.drawing import overlay
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
+from cellclass_tf.microscopy import contrast
 from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
 from cellclass_tf.workflows import unlike_cells
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
@@ -181,7 +184,7 @@ def predict(
             "answer_anyway": answer_anyway,
             **conversion_options,
         }
-        work.write_tables(good, outcome.results)
+        work.write_tables(good, outcome.results, _conditions_of(chosen.study))
         record = _record(
             predictor, model, output, outlining, chosen, outcome.results, settings
         )
@@ -215,6 +218,7 @@ class _FieldPrediction:
             field.row.group,
             field.row.place,
             field.row.time,
+            _limits_of(field.row),
             self.predictor.fingerprint,
             self.outlining.score_threshold,
             self.min_probability,
@@ -233,7 +237,9 @@ class _FieldPrediction:
         told = {"name": field.stem, "min_probability": self.min_probability}
         row = field.row
         of = {"group": row.group, "scene": row.place, "time": row.time}
-        rows = cell_table.cell_table(cells, image, pixel_size_um=size_um, **of, **told)
+        rows = cell_table.cell_table(
+            cells, image, pixel_size_um=size_um, limits=_limits_of(row), **of, **told
+        )
         content = cells.encode()
         with ledger.replace(self.output, labels, own=own) as temporary:
             temporary.write_bytes(content)
@@ -268,13 +274,16 @@ class _FieldPrediction:
         return {"compared": True, "unlike": list(found.reasons)}
 
     def write_tables(
-        self, fields: Sequence[ChosenField], results: Mapping[str, Any]
+        self,
+        fields: Sequence[ChosenField],
+        results: Mapping[str, Any],
+        conditions: Mapping[str, str],
     ) -> None:
         """Writes the tables of all fields, from those of each."""
         cells_csv = self.output / CELLS_FILE
         parts = [self._files(field.stem)[2] for field in fields]
         with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
-            cell_table.join_csv(temporary, parts)
+            cell_table.join_csv(temporary, parts, conditions)
         parquet = self.output / cell_table.PARQUET_FILE
         with ledger.replace(self.output, parquet, overwrite=True) as temporary:
             cell_table.write_parquet(temporary, cells_csv)
@@ -298,6 +307,20 @@ class _FieldPrediction:
         """Label image, overlay, and the field's part of cells.csv."""
         table = self.output / ".parts" / f"{stem}.csv"
         return labels_path(self.output, stem), overlay_path(self.output, stem), table
+
+
+def _conditions_of(study: Study) -> Mapping[str, str]:
+    """A table that a person is still writing does not undo the predictions."""
+    try:
+        return conditions_of(study)
+    except InputError as error:
+        logging.warning("The column condition stays empty: %s", error)
+        return {}
+
+
+def _limits_of(row: ImageRow) -> dict[str, raw_counts.Limits] | None:
+    limits = contrast.limits_of(row)
+    return limits and dict(zip(("nuclei", "cytoplasm"), limits, strict=True))
 
 
 def _told_of_image(result: Mapping[str, Any]) -> Mapping[str, Any]:

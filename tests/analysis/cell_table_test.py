@@ -167,10 +167,22 @@ def test_parts_join_to_the_table_written_at_once(tmp_path):
     for number, table in enumerate(tables):
         cell_table.write_cells_csv(tmp_path / f"{number}.csv", [table], TYPES)
     parts = [tmp_path / "0.csv", tmp_path / "1.csv"]
-    cell_table.join_csv(tmp_path / "joined.csv", parts)
-    whole = (tmp_path / "whole.csv").read_text()
-    assert (tmp_path / "joined.csv").read_text() == whole
+    cell_table.join_csv(tmp_path / "joined.csv", parts, {})
+    whole = csv_json.read_csv(tmp_path / "whole.csv")
+    joined = csv_json.read_csv(tmp_path / "joined.csv")
+    assert joined == [row | {"condition": ""} for row in whole]
     assert len(csv_json.read_csv(tmp_path / "whole.csv")) == 6
+
+
+def test_joined_rows_get_the_condition_of_their_group(tmp_path):
+    for name, group in (("a", 'dish "1", left'), ("b", "dish 2")):
+        rows = cell_table.cell_table(_cells(), name=name, group=group)
+        cell_table.write_cells_csv(tmp_path / f"{name}.csv", [rows], TYPES)
+    parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    cell_table.join_csv(tmp_path / "all.csv", parts, {'dish "1", left': "10 µM, drug"})
+    rows = csv_json.read_csv(tmp_path / "all.csv")
+    assert [row["condition"] for row in rows] == ["10 µM, drug"] * 3 + [""] * 3
+    assert rows[0]["group"] == 'dish "1", left'
 
 
 def test_parts_of_other_types_are_refused(tmp_path):
@@ -178,7 +190,7 @@ def test_parts_of_other_types_are_refused(tmp_path):
     cell_table.write_cells_csv(tmp_path / "1.csv", [], ("CHO",))
     with pytest.raises(errors.InputError, match="1.csv: expected the header"):
         cell_table.join_csv(
-            tmp_path / "j.csv", [tmp_path / "0.csv", tmp_path / "1.csv"]
+            tmp_path / "j.csv", [tmp_path / "0.csv", tmp_path / "1.csv"], {}
         )
     assert not (tmp_path / "j.csv").exists()
 

@@ -3,7 +3,7 @@
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf.analysis.conditions import Assignment, read_conditions
+from cellclass_tf.analysis.conditions import Assignment, conditions_of, read_conditions
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
@@ -29,6 +29,14 @@ def test_the_table_names_every_group_and_keeps_what_a_person_wrote(study):
     assert list(rows) == ["d0", "d1", "d9"]
     assert rows["d0"]["condition"] == "control" and rows["d0"]["dose"] == "0"
     assert rows["d0"]["replicate"] == "mouse 1" and rows["d9"]["condition"] == ""
+
+
+def test_conditions_by_group_without_those_that_are_not_filled_in(study):
+    assert conditions_of(study) == {}
+    path = cc.conditions(study)
+    assert conditions_of(study) == {}
+    path.write_text("group,condition\nd0, drug\nd1,\n")
+    assert conditions_of(study) == {"d0": "drug"}
 
 
 def test_a_group_without_a_replicate_is_one(tmp_path):

@@ -1,5 +1,7 @@
 """Tests of cellclass_tf.microscopy.contrast."""
 
+import dataclasses
+
 import numpy as np
 
 from cellclass_tf.core.study import ImageRow
@@ -35,6 +37,14 @@ def test_only_what_is_used_of_a_histogram_is_stored(tmp_path):
     contrast.write_histograms(tmp_path / "a.npz", [counts_of(3, 4095)])
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["0"].shape == (2, 4096)
+
+
+def test_colour_images_have_no_limits_in_raw_counts():
+    row = ImageRow("a.png", "mixed", contrast="field", nuclei_limits="3-900")
+    assert contrast.limits_of(row) is None
+    row = dataclasses.replace(row, cytoplasm_limits="5.5-60")
+    assert contrast.limits_of(row) == ((3, 900), (5.5, 60))
+    assert contrast.limits_of(dataclasses.replace(row, contrast="kept")) is None
 
 
 def test_limits_come_back_from_the_manifest_where_fields_share_them():

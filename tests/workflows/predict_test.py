@@ -145,6 +145,31 @@ def test_a_second_call_skips_what_is_done_and_only_that(model, study, tmp_path):
     assert len(cc.predict(other, study.root, out, min_probability=0.8).done) == 2
 
 
+def test_cells_have_the_condition_of_their_dish_and_raw_counts(model, study, tmp_path):
+    rows = [
+        dataclasses.replace(
+            row, contrast="group", nuclei_limits="100-2650", cytoplasm_limits="0-510"
+        )
+        for row in study.rows()
+    ]
+    study.update(rows)
+    out = tmp_path / "out"
+    cc.predict(model, study.root, out)
+    before = read_csv(out / "cells.csv")
+    assert {row["condition"] for row in before} == {""}
+    # 100 of 255 grey levels that are two counts each, above the background's 4.
+    assert float(before[0]["mean_cytoplasm_counts"]) == pytest.approx(200, abs=4)
+    (study.root / "conditions.csv").write_text("group,condition\ndish1,drug\n")
+    again = cc.predict(model, study.root, out)
+    assert len(again.skipped) == 2
+    after = read_csv(out / "cells.csv")
+    assert after == [row | {"condition": "drug"} for row in before]
+    # A table that cannot be read costs the column alone.
+    (study.root / "conditions.csv").write_text("dish,drug\n1,2\n")
+    assert cc.predict(model, study.root, out).failures == {}
+    assert read_csv(out / "cells.csv") == before
+
+
 def test_rejected_images_are_named_in_the_record_and_not_predicted(
     model, study, tmp_path
 ):
