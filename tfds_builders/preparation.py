@@ -135,7 +135,10 @@ def dataset(
         is_new,
         tuple(changes),
         by_split,
-        checked.outcome,
+        dataclasses.replace(
+            checked.outcome,
+            notes=(*checked.outcome.notes, *examples.told_of_held_out(contents)),
+        ),
         rejected,
         uneven,
     )

@@ -172,6 +172,21 @@ def refuse_gaps(
         )
 
 
+def told_of_held_out(contents: Contents) -> list[str]:
+    """Says of which types a single group is held out, a line each."""
+    groups = collections.defaultdict(set)
+    for field in contents.fields.values():
+        if field.split == "validation" and sum(field.cells.values()):
+            groups[field.culture].add(field.group)
+    return [
+        f"One dish of {name} is held out ({min(held_out)}): how errors differ between "
+        "dishes is not known from it, and the intervals of the proportions do not hold it. "
+        f"Of {assignment.UNITS_FOR_TWO} dishes or more two are held out."
+        for name, held_out in sorted(groups.items())
+        if len(held_out) == 1
+    ]
+
+
 def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
     known = {i: f.pixel_size_um for i, f in contents.fields.items() if f.pixel_size_um}
     middle = float(np.median(list(known.values()))) if known else 0.0

@@ -17,6 +17,8 @@ from cellclass_tf.splits.near_duplicates import Likeness
 COMPOSED = "composed"
 # Of fields whose cells have outlines but not all a type; no image of images.csv is in it.
 UNTYPED = "untyped"
+# Of so many units of a type two are for validation.
+UNITS_FOR_TWO = 6
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
@@ -31,8 +33,9 @@ def assign_splits(
     same scene or come from one raw file (see `near_duplicates.find_near_duplicates`). A unit that has a
     split keeps it, so a field never moves when others come. New units, in the order of
     a hash of their groups' names, go where most of their types' images are still
-    wanted; but of two units or more of a type one is for validation. Mixed fields are
-    the split `mixed`, and so is every field of a unit with one.
+    wanted; but of two units or more of a type one is for validation, and of
+    UNITS_FOR_TWO or more two, so that it shows how errors differ between dishes. Mixed
+    fields are the split `mixed`, and so is every field of a unit with one.
 
     Args:
       rows: images of the study.
@@ -55,20 +58,29 @@ def assign_splits(
         totals.update(unit.counts)
         units_of.update(set(unit.counts))
     filled = {split: collections.Counter() for split in SPLITS}
+    validated = collections.Counter()
     chosen = dict(fixed)
     for name, split in fixed.items():
         filled[split].update(units[name].counts)
+        if split == "validation":
+            validated.update(set(units[name].counts))
     for name in sorted(set(units) - set(fixed)):
         counts = units[name].counts
         if not counts:
             chosen[name] = ""
             continue
-        # The first of equals is taken, so that a lone unit becomes `train`.
+        # Of equals one that has nothing yet is taken, or else the first.
         chosen[name] = max(
-            shares, key=lambda s: _shortfall(counts, filled[s], totals, shares[s])
+            shares,
+            key=lambda s: (
+                round(_shortfall(counts, filled[s], totals, shares[s]), 6),
+                not filled[s].keys() & counts.keys(),
+            ),
         )
-        if _is_for_validation(counts, filled, units_of):
+        if _is_for_validation(counts, filled, units_of, validated):
             chosen[name] = "validation"
+        if chosen[name] == "validation":
+            validated.update(set(counts))
         filled[chosen[name]].update(counts)
     return {
         row.image: chosen[name] for name, unit in units.items() for row in unit.rows
@@ -235,10 +247,12 @@ def with_splits(
     return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
 
 
-def _is_for_validation(counts, filled, units_of) -> bool:
+def _is_for_validation(counts, filled, units_of, validated) -> bool:
     """Whether a unit's types can spare it, and one of them lacks validation."""
     can_spare = all(units_of[t] >= 2 and filled["train"][t] for t in counts)
-    return can_spare and not all(filled["validation"][t] for t in counts)
+    return can_spare and any(
+        validated[t] < (2 if units_of[t] >= UNITS_FOR_TWO else 1) for t in counts
+    )
 
 
 def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:

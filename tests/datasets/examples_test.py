@@ -11,6 +11,7 @@ from cellclass_tf import errors
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.datasets import examples
+from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import png
 
@@ -218,6 +219,22 @@ def test_a_type_of_one_group_cannot_be_held_out(study):
     with pytest.raises(errors.InputError, match=r"N2a.*held out.*N2a in 1 \(c\)"):
         examples.refuse_gaps(study, contents)
     examples.refuse_gaps(study, contents, allow_no_validation=True)
+
+
+def test_a_single_held_out_dish_is_told_of():
+    def field(name, group, split="validation", cells=3):
+        return FieldFacts(name, group, split, 0.5, "i", "c", "", {"HEK": cells})
+
+    fields = {
+        "a": field("HEK", "d1"),
+        "b": field("HEK", "d1"),
+        "c": field("N2a", "e1"),
+        "d": field("N2a", "e2"),
+        "e": field("CHO", "f1", "train"),
+        "f": field("HEK", "d3", cells=0),
+    }
+    (told,) = examples.told_of_held_out(Contents(("HEK", "N2a"), fields, {}))
+    assert "One dish of HEK is held out (d1)" in told
 
 
 def test_the_same_image_is_seen_whatever_images_csv_says(study):

@@ -37,8 +37,10 @@ def test_each_type_is_parted_by_the_shares():
     chosen = assignment.assign_splits(rows)
     counts = collections.Counter((r.cell_type, chosen[r.image]) for r in rows)
     # Shares of 0.8, 0.1, 0.1 of 80 and 40 images in groups of 4.
-    assert counts["HEK", "train"] == 64 and counts["N2a", "train"] == 32
-    assert counts["HEK", "validation"] == 8 and counts["N2a", "test"] == 4
+    assert counts["HEK", "train"] == 64 and counts["N2a", "train"] == 28
+    # Of ten dishes two are for validation.
+    assert counts["HEK", "validation"] == 8 and counts["N2a", "validation"] == 8
+    assert counts["HEK", "test"] == 8 and counts["N2a", "test"] == 4
 
 
 def test_a_lone_group_is_for_training():
@@ -50,6 +52,14 @@ def test_of_two_dishes_or_three_one_is_for_validation():
     assert collections.Counter(three.values()) == {"train": 8, "validation": 4}
     two = assignment.assign_splits(rows_of("HEK", ["a", "b"]))
     assert collections.Counter(two.values()) == {"train": 4, "validation": 4}
+
+
+@pytest.mark.parametrize("dishes, held_out", [(5, 1), (6, 2), (9, 2)])
+def test_of_many_dishes_two_are_for_validation(dishes, held_out):
+    rows = rows_of("HEK", [f"h{i}" for i in range(dishes)])
+    chosen = assignment.assign_splits(rows)
+    found = {row.group for row in rows if chosen[row.image] == "validation"}
+    assert len(found) == held_out
 
 
 def test_a_field_never_moves_when_others_come():

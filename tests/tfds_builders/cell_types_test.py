@@ -154,6 +154,7 @@ def test_a_changed_study_gets_a_new_version_and_the_old_one_stays(root):
     row = reject_first(root)
     prepared = tfds_builders.dataset(root)
     assert prepared.is_new and str(prepared.info.version) == "2.1.0"
+    assert any("One dish of HEK is held out" in note for note in prepared.outcome.notes)
     assert prepared.rejected == {"glow": (1, row.cells)}
     assert prepared.changes[0].startswith(f"1 field removed ({row.image})")
     assert names_in(load(root, split="train")) == before - {row.image}
