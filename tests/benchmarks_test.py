@@ -8,6 +8,7 @@ import pytest
 
 from cellclass_tf.core.cells import Cells
 from experiments.benchmarks import __main__ as by_name
+from experiments.benchmarks import conditions
 from experiments.benchmarks.real import page, tasks
 
 
@@ -24,6 +25,12 @@ def test_benchmarks_run_by_name():
     )
     assert found.returncode == 1 and "real" in found.stderr
     assert found.stderr.endswith("got nothing.\n")
+
+
+def test_equal_conditions_differ_for_a_test_of_cells_and_not_of_dishes():
+    equal = conditions.found((0.3, 0.3), 6, 0.1, 150, 0)
+    assert equal[0] < 0.1 and min(equal[1:]) > 0.25
+    assert conditions.found((0.2, 0.6), 6, 0.02, 20, 0)[0] == 1
 
 
 OURS = {"AP": 0.5, "proportion_error_points": 3.0, "training_s": 600}
