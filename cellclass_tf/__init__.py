@@ -27,6 +27,7 @@ _MODULE_OF_NAME = {
     "simulate": "datasets.simulation",
     "check_dataset": "datasets.leaks",
     "demo": "workflows.demo",
+    "run": "workflows.run",
     "Predictor": "maskrcnn.predictor",
     "predict": "workflows.predict",
     "cell_table": "analysis.cell_table",

@@ -158,6 +158,49 @@ COMMANDS = {
         ),
         calls.demo,
     ),
+    "run": Command(
+        "From raw files to the proportions of mixed cultures; goes on where it was.",
+        (
+            Flag("output", "Folder of the results, with run.yaml.", required=True),
+            Flag(
+                "input",
+                "Folder of the raw files; sub-folders name the types, and mixed.",
+            ),
+            Flag("study", "Folder of the study, made if new."),
+            Flag(
+                "group",
+                "Regular expression that names dish or slide in a path.",
+            ),
+            *_CHANNELS[:2],
+            dataclasses.replace(_CHANNELS_KEPT[2]),
+            Flag("annotator", "Who outlines.", choices=("cellpose", "watershed")),
+            Flag("model", "cellpose model by name, or path to weights."),
+            _DIAMETER,
+            Flag("corrections", "Folder of cells corrected in cellpose's window."),
+            Flag("minutes", "That training may take.", flags.DEFINE_float),
+            Flag("steps", "Or training steps.", flags.DEFINE_integer),
+            Flag("seed", "Of the training.", flags.DEFINE_integer),
+            Flag(
+                "namer", "Train a second network that names cells.", flags.DEFINE_bool
+            ),
+            Flag("outlines", "Who outlines mixed fields: network, or the annotator."),
+            _ANSWER_ANYWAY,
+            Flag(
+                "plan",
+                "Say what would be done, and stop.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
+            Flag(
+                "yes",
+                "Go on where a person should look first.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
+            _PROCESSES,
+        ),
+        _call("run"),
+    ),
     "simulate": Command(
         "Simulated cultures as a microscope would write them, with the truth.",
         (

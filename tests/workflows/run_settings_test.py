@@ -1,0 +1,53 @@
+"""Tests of cellclass_tf.workflows.run_settings."""
+
+import os
+
+import pytest
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.workflows import run_settings
+
+GIVEN = {"input": "raw", "study": "study", "annotator": "watershed"}
+
+
+def test_settings_are_kept_and_a_later_call_changes_those_that_it_names(tmp_path):
+    first = run_settings.settle(tmp_path, GIVEN | {"minutes": None})
+    assert first.input == os.path.abspath("raw") and first.minutes is None
+    run_settings.write(tmp_path, first)
+    again = run_settings.settle(tmp_path, {"minutes": 3})
+    assert again.annotator == "watershed" and again.minutes == 3
+    assert again.study == first.study
+
+
+def test_a_person_may_write_into_it(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("input: raw\nstudy: /s\nminutes: '2.5'\nnuclei: 1\nnamer: false\n")
+    found = run_settings.settle(tmp_path, {})
+    assert found.minutes == 2.5 and found.nuclei == 1 and not found.namer
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "input: a\nstudy: b\nminuts: 3\n",
+            "unknown setting 'minuts'. Did you mean minutes",
+        ),
+        ("input: a\nstudy: b\nq: 3\n", "unknown setting 'q'. Remove it"),
+        ("input: a\nstudy: b\nminutes: soon\n", "minutes"),
+        ("input: a\n", "--study is missing"),
+        ("study: a\n", "--input is missing"),
+        ("- a\n", "expected settings"),
+        ("input: [", "expected YAML"),
+        ("format: cellclass_tf run 99\ninput: a\nstudy: b\n", "Update cellclass_tf"),
+        ("input: a\nstudy: b\nminutes: 3\nsteps: 4\n", "either steps or minutes"),
+        (
+            "input: a\nstudy: b\noutlines: watershed\n",
+            "expected 'network', or 'cellpose'",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, text, words):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        run_settings.settle(tmp_path, {})

@@ -1,0 +1,181 @@
+"""Tests of cellclass_tf.workflows.run, with trainings that write nothing but their call."""
+
+import json
+
+import pytest
+
+import cellclass_tf as cc
+from cellclass_tf import batch
+from cellclass_tf.core.study import Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import export, training
+from cellclass_tf.storage import csv_json
+from cellclass_tf.workflows import predict
+from tests.metadata import model_metadata  # noqa: F401 - loads what training needs.
+
+SHARES = {
+    "spot_check": None,
+    "estimates": [
+        {
+            "withheld": "",
+            "corrected_reason": "",
+            "unit": "dish",
+            "units": 4,
+            "labels_for_width": {"as_held_out": 120, "twice_as_many": 200},
+            "types": {
+                "HEK": {"corrected": 0.4, "corrected_low": 0.3, "corrected_high": 0.5},
+                "N2a": {"corrected": 0.6, "corrected_low": 0.5, "corrected_high": 0.7},
+            },
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Raw files of two types, and of mixed fields."""
+    root = tmp_path_factory.mktemp("drawn")
+    cc.simulate(root, images_per_type=4, mixed=1, size=224)
+    return root / "raw"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What was trained, exported and predicted, instead of doing it."""
+    done = []
+
+    def train(experiment, folder, **options):
+        folder.mkdir(parents=True)
+        done.append(("train", folder.name, options["steps"]))
+
+    def export_model(experiment, folder, output, annotators=()):
+        output.mkdir(parents=True, exist_ok=True)
+        done.append(("export", folder.name, len(annotators)))
+
+    def predict_fields(model, study, output, **options):
+        output.mkdir(exist_ok=True)
+        (output / "mixture.json").write_text(json.dumps(SHARES))
+        done.append(("predict", options["cell_type"], options["outlines"]))
+        return batch.Outcome(done={"mixed/a": {}})
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(export, "export", export_model)
+    monkeypatch.setattr(predict, "predict", predict_fields)
+    return done
+
+
+def options(drawn, tmp_path):
+    from cellclass_tf.datasets import simulation
+
+    return {
+        "input": drawn,
+        "study": tmp_path / "study",
+        "annotator": "watershed",
+        "group": simulation.GROUP_PATTERN,
+        "steps": 7,
+    }
+
+
+def test_the_plan_does_nothing(drawn, tmp_path, calls):
+    planned = cc.run(tmp_path / "out", **options(drawn, tmp_path), plan=True)
+    assert not (tmp_path / "study").exists() and not calls
+    text = str(planned)
+    assert "1. merge the channels of 9 raw files" in text and "minutes" in text
+    assert "GB of disk space" in text and "correct" not in text
+
+
+def test_it_stops_once_for_a_person_and_then_goes_through(drawn, tmp_path, calls):
+    out = tmp_path / "out"
+    asked = cc.run(out, **options(drawn, tmp_path))
+    assert asked.questions and not asked.passed and not calls
+    assert "doubtful cells: correct these" in str(asked) and "--yes" in str(asked)
+    # The settings are known by now.
+    found = cc.run(out, yes=True)
+    assert [call[0] for call in calls] == ["train", "export", "predict"]
+    assert calls[0] == ("train", "2.0.0", 7) and calls[2] == (
+        "predict",
+        "mixed",
+        "network",
+    )
+    assert found.passed and found.shares["HEK"] == (0.4, 0.3, 0.5)
+    text = str(found)
+    assert "HEK: 40.0 % (30.0 to 50.0)" in text and "of 4 dishes" in text
+    assert "label about 120 cells" in text and "report.html" in text
+
+
+def test_only_what_has_changed_is_done_again(drawn, tmp_path, calls):
+    out = tmp_path / "out"
+    cc.run(out, **options(drawn, tmp_path), yes=True)
+    calls.clear()
+    cc.run(out, yes=True)
+    assert [call[0] for call in calls] == ["predict"]
+    study = Study.open(tmp_path / "study")
+    row = next(row for row in study.rows() if row.split == "train")
+    study.cells_path(row).unlink()
+    calls.clear()
+    cc.run(out, yes=True)
+    # The field is annotated again, alike, and there is nothing to train.
+    assert [call[0] for call in calls] == ["predict"]
+    lines = csv_json.read_csv(study.manifest_path)
+    (line,) = [line for line in lines if line["image"] == row.image]
+    line["verdict"] = "rejected"
+    csv_json.write_csv(study.manifest_path, line, lines)
+    calls.clear()
+    cc.run(out, yes=True)
+    assert [call[0] for call in calls] == ["train", "export", "predict"]
+    assert calls[0][1] != "2.0.0" and (out / "training" / "2.0.0").exists()
+
+
+def test_other_settings_do_not_mix_with_a_training_that_is_there(
+    drawn, tmp_path, calls
+):
+    out = tmp_path / "out"
+    cc.run(out, **options(drawn, tmp_path), yes=True)
+    with pytest.raises(InputError, match="a training with other settings"):
+        cc.run(out, steps=8, yes=True)
+
+
+def test_a_killed_training_goes_on(drawn, tmp_path, calls, monkeypatch):
+    out, train = tmp_path / "out", training.train
+
+    def killed(experiment, folder, **rest):
+        train(experiment, folder, **rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cc.run(out, **options(drawn, tmp_path), yes=True)
+    seen = []
+    monkeypatch.setattr(training, "train", lambda *a, **k: seen.append(a[1].name))
+    cc.run(out, yes=True)
+    assert seen == ["2.0.0"]
+
+
+def test_without_mixed_fields_there_is_a_model(drawn, tmp_path, calls):
+    raw = tmp_path / "raw"
+    for name in ("HEK", "N2a"):
+        (raw / name).parent.mkdir(exist_ok=True)
+        (raw / name).symlink_to(drawn / name)
+    found = cc.run(tmp_path / "out", **options(raw, tmp_path), yes=True)
+    assert found.shares is None and "There are no mixed fields" in str(found)
+    assert [call[0] for call in calls] == ["train", "export"]
+
+
+def test_folders_that_cannot_be_meant(drawn, tmp_path):
+    given = options(drawn, tmp_path)
+    with pytest.raises(InputError, match="a folder of their own"):
+        cc.run(given["study"], **given)
+    with pytest.raises(InputError, match="does not exist"):
+        cc.run(tmp_path / "out", **given | {"input": tmp_path / "none"})
+
+
+def test_a_single_dish_and_files_that_failed_are_asked_about(drawn, tmp_path, calls):
+    raw = tmp_path / "raw"
+    (raw / "HEK").mkdir(parents=True)
+    first = min((drawn / "HEK").iterdir())
+    (raw / "HEK" / first.name).write_bytes(first.read_bytes())
+    (raw / "N2a").symlink_to(drawn / "N2a")
+    (raw / "HEK" / "broken_dish9.tif").write_bytes(b"II*")
+    found = cc.run(tmp_path / "out", **options(raw, tmp_path))
+    text = str(found)
+    assert "HEK: there is one dish only" in text and "broken_dish9.tif" in text
