@@ -97,6 +97,43 @@ def dataset(study: str, **options: Any) -> batch.Outcome:
     return prepared.outcome
 
 
+def train(study: str, output: str, experiment: str, **options: Any) -> str:
+    # Registers the study's dataset with TFDS.
+    import tfds_builders  # noqa: F401
+    from cellclass_tf.maskrcnn import training
+
+    folder = training.train(experiment, output, study=study, **options)
+    return (
+        f"Trained: {folder}. `cellclass export-model --training={folder} --output=model` "
+        "makes a model of it."
+    )
+
+
+def export_model(
+    training: str,
+    output: str,
+    experiment: str,
+    outlines: str | None,
+    weights: str,
+    diameter: float | None,
+    **options: Any,
+) -> str:
+    import tfds_builders  # noqa: F401
+    from cellclass_tf.annotation.annotators import by_name
+    from cellclass_tf.maskrcnn import export
+
+    annotators = []
+    if outlines:
+        settings = by_name.Settings(weights, diameter)
+        annotators.append(by_name.make_annotator(outlines, settings))
+    runs = training.split(",")
+    model = export.export(experiment, runs, output, annotators=annotators, **options)
+    return (
+        f"Written: {model}. `cellclass predict --model={model} --input=STUDY "
+        "--cell_type=mixed --output=predictions` names cells with it."
+    )
+
+
 def check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
     if bool(study) == bool(dataset):
         raise InputError("Expected either --study or --dataset.")

@@ -128,6 +128,8 @@ _LABEL_COMPONENTS = Flag(
 )
 _DEVICE = Flag("device", "cellpose's: auto, cpu, cuda, cuda:1, mps.", default="auto")
 
+_EXPERIMENTS = ("cellclass_maskrcnn_small", "cellclass_maskrcnn")
+
 _CULTURES = (
     Flag(
         "images_per_type",
@@ -403,6 +405,86 @@ COMMANDS = {
             Flag("dataset", "Or the folder of one version, with dataset_info.json."),
         ),
         calls.check,
+    ),
+    "train": Command(
+        "Trains a network on a study's dataset; a run that was killed goes on.",
+        (
+            _STUDY,
+            Flag("output", "Folder of the training run.", required=True),
+            Flag(
+                "experiment",
+                "Which network; docs/training.md tells them apart.",
+                choices=_EXPERIMENTS,
+                default=_EXPERIMENTS[0],
+            ),
+            Flag("data_dir", "Where the dataset lies, if not in STUDY/tfds."),
+            Flag("dataset_version", "Such as 2.1.0; else the newest."),
+            Flag(
+                "steps", "Training steps; else the experiment's.", flags.DEFINE_integer
+            ),
+            Flag(
+                "minutes",
+                "That training may take, instead of steps.",
+                flags.DEFINE_float,
+            ),
+            Flag("init", "Starting weights: simulated, random, imagenet, or a run."),
+            Flag("seed", "Of crops and new weights.", flags.DEFINE_integer),
+            Flag(
+                "precision",
+                "In which the network is trained; auto takes the fastest.",
+                choices=(hardware.AUTO, *hardware.PRECISIONS),
+                default=hardware.AUTO,
+            ),
+            Flag("params_override", "Overrides, such as task.model_diameter_px=30"),
+            Flag(
+                "namer",
+                "Train a second network, which names cells by crops.",
+                flags.DEFINE_bool,
+                default=True,
+            ),
+        ),
+        calls.train,
+    ),
+    "export-model": Command(
+        "Writes and calibrates the model of one or several training runs.",
+        (
+            Flag(
+                "training",
+                "Folder of the run; of several, parted by commas.",
+                required=True,
+            ),
+            Flag("output", "Folder of the model.", required=True),
+            Flag(
+                "experiment",
+                "That was trained.",
+                choices=_EXPERIMENTS,
+                default=_EXPERIMENTS[0],
+            ),
+            Flag("data_dir", "Where the dataset lies now, if it was moved."),
+            Flag(
+                "outlines",
+                "Whose outlines the model will name, too.",
+                choices=("cellpose", "watershed"),
+            ),
+            Flag(
+                "weights",
+                "cellpose model by name, or path to weights.",
+                default="cyto3",
+            ),
+            _DIAMETER,
+            Flag(
+                "views",
+                "Views of a field that are merged, 1 to 8.",
+                flags.DEFINE_integer,
+            ),
+            Flag(
+                "calibrate",
+                "By the held-out fields of the dataset.",
+                flags.DEFINE_bool,
+                default=True,
+            ),
+        ),
+        calls.export_model,
     ),
     "predict": Command(
         "Outlines and names the cells of images, raw files or a study.",

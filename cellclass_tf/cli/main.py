@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags
 
+import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.cli.commands import COMMANDS
 from cellclass_tf.errors import InputError, one_line
@@ -31,6 +32,9 @@ def run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print(_overview())
         return DONE if arguments else USAGE
+    if arguments[0] == "--version":
+        print(f"cellclass_tf {cellclass_tf.__version__}")
+        return DONE
     name, *rest = arguments
     if name not in COMMANDS:
         return _complain(f"unknown command {name!r}; known are {', '.join(COMMANDS)}.")

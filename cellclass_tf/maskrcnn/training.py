@@ -25,6 +25,7 @@ from cellclass_tf.maskrcnn import (
     imagenet,
     keras_state,
     loop,
+    overrides,
     planning,
     runs,
     weights,
@@ -92,6 +93,20 @@ class _RuntimeParser(train_utils.ExperimentParser):
             params.runtime.mixed_precision_dtype = "bfloat16"
         if settings.precision != hardware.AUTO:
             params.runtime.mixed_precision_dtype = settings.precision
+        return params
+
+    def parse_config_file(self, params: cfg.ExperimentConfig) -> cfg.ExperimentConfig:
+        """Overrides parameters by YAML files; see `overrides.apply`."""
+        for path in self._flags_obj.config_file or ():
+            overrides.apply(params, os.fspath(path), os.fspath(path))
+        return params
+
+    def parse_params_override(
+        self, params: cfg.ExperimentConfig
+    ) -> cfg.ExperimentConfig:
+        """Overrides parameters by what is given directly."""
+        if self._flags_obj.params_override:
+            overrides.apply(params, self._flags_obj.params_override, "params_override")
         return params
 
 

@@ -76,7 +76,8 @@ class Run:
         through.
       shares: {type: (share, low, high)} of the mixed fields, the best estimate that there
         is; None without one.
-      lines: what else there is to tell.
+      lines: what else there is to tell, before the shares.
+      next_step: what is most useful to do now.
       report: path of the report, None if the run did not come so far.
     """
 
@@ -85,6 +86,7 @@ class Run:
     questions: tuple[str, ...] = ()
     shares: Mapping[str, tuple[float, float | None, float | None]] | None = None
     lines: tuple[str, ...] = ()
+    next_step: tuple[str, ...] = ()
     report: pathlib.Path | None = None
 
     @property
@@ -107,6 +109,7 @@ class Run:
             told.append(f"{name}: {100 * share:.1f} % ({ends})")
         if self.report:
             told.append(f"Report: {self.report}")
+        told += self.next_step
         return "\n".join(told) or plan_in_words(self)
 
 
@@ -385,8 +388,8 @@ class _Work:
                 *_told_of_failures(outcome.failures),
                 *outcome.notes,
                 *lines,
-                *_next_step(self.study, mixture, predictions),
             ),
+            next_step=tuple(_next_step(self.study, mixture, predictions)),
             report=predictions / "report.html",
         )
 

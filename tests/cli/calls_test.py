@@ -189,3 +189,36 @@ def test_evaluation_is_told_score_by_score_with_its_interval(study, run, monkeyp
     lines = str(calls.evaluate(str(run), str(study.root))).splitlines()
     shown = {line.split()[0]: line.split()[1:] for line in lines}
     assert shown["F1"] == ["1.000"]
+
+
+def test_a_training_and_its_export_are_commands(monkeypatch, capsys):
+    from cellclass_tf.cli import main
+    from cellclass_tf.maskrcnn import export, training
+
+    called = []
+
+    def note(*arguments, **options):
+        called.append((*arguments, options))
+        return arguments[-1]
+
+    monkeypatch.setattr(training, "train", note)
+    monkeypatch.setattr(export, "export", note)
+    given = ["--study=s", "--output=t", "--minutes=3", "--nonamer"]
+    assert main.run(["train", *given]) == 0
+    experiment, folder, options = called.pop()
+    assert (experiment, folder) == ("cellclass_maskrcnn_small", "t")
+    assert options["study"] == "s" and options["minutes"] == 3 and not options["namer"]
+    assert "cellclass export-model --training=t" in capsys.readouterr().out
+    given = ["--training=t,u", "--output=m", "--outlines=watershed", "--nocalibrate"]
+    assert main.run(["export-model", *given]) == 0
+    _, runs, output, options = called.pop()
+    assert runs == ["t", "u"] and output == "m" and not options["calibrate"]
+    assert [a.name for a in options["annotators"]] == ["watershed"]
+    assert main.run(["export-model", "--output=m"]) == 2
+
+
+def test_the_version_is_told(capsys):
+    from cellclass_tf.cli import main
+
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"cellclass_tf {cellclass_tf.__version__}\n"

@@ -1,0 +1,47 @@
+"""Tests of cellclass_tf.maskrcnn.overrides."""
+
+import pytest
+from official.core import exp_factory
+
+from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import config, overrides
+
+
+@pytest.fixture
+def params():
+    return exp_factory.get_exp_config(config.SMALL)
+
+
+def test_values_are_taken_from_text_yaml_and_files(params, tmp_path):
+    overrides.apply(params, "task.model_diameter_px=25.5,trainer.train_steps=7", "flag")
+    assert params.task.model_diameter_px == 25.5 and params.trainer.train_steps == 7
+    overrides.apply(params, "{task: {namer_steps: 3}, runtime: {tpu: local}}", "flag")
+    assert params.task.namer_steps == 3 and params.runtime.tpu == "local"
+    path = tmp_path / "a.yaml"
+    path.write_text("trainer:\n  optimizer_config:\n    optimizer:\n      type: sgd\n")
+    overrides.apply(params, str(path), "a.yaml")
+    assert params.trainer.optimizer_config.optimizer.type == "sgd"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "task.model_diameterpx=3",
+            "unknown parameter task.model_diameterpx. Did you mean task.model_diameter_px",
+        ),
+        ("taskk.a=1", "unknown parameter taskk. Did you mean task"),
+        ("zzz=1", "unknown parameter zzz. Known are task, trainer, runtime"),
+        ("trainer.train_steps=abc", "a number for trainer.train_steps, got 'abc'"),
+        ("task=3", "several values for task, got 3"),
+        ("trainer.train_steps.a=3", "a single value for trainer.train_steps"),
+        ("task: {namer_steps: [", "expected overrides such as"),
+        ("nothing.yaml", "or a YAML file; got 'nothing.yaml'"),
+        ("task.use_wandb=3,", "expected overrides such as|unknown parameter"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(params, text, words):
+    with pytest.raises(InputError, match=words) as error:
+        overrides.apply(params, text, "params_override")
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("params_override: ")
