@@ -1,4 +1,4 @@
-"""Stages follow each other in one process, as in a notebook, in every precision."""
+"""Stages follow each other in one process, as in a notebook, in two precisions."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,8 @@ def taught(prepared, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+# What float16 does otherwise, task_test and network_test show; a round takes a minute.
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stages_follow_each_other_in_one_process(
     taught, prepared, tmp_path, precision, capsys
 ):
