@@ -10,6 +10,7 @@ from absl import flags
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
+from cellclass_tf.cli import next_steps
 from cellclass_tf.cli.commands import COMMANDS
 from cellclass_tf.errors import InputError, one_line
 
@@ -43,7 +44,12 @@ def run(arguments: Sequence[str]) -> int:
         return DONE
     try:
         values = _parse(name, rest)
-        return _report(COMMANDS[name].execute(**values))
+        result = COMMANDS[name].execute(**values)
+        status = _report(result)
+        if isinstance(result, batch.Outcome) and result.results:
+            for line in next_steps.lines_after(name, values):
+                print(line)
+        return status
     except (flags.Error, InputError, OSError) as error:
         return _complain(str(error))
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellclass_tf import batch, process_state
+from cellclass_tf.analysis import shares_in_words
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.manifest import costs_of_rejection
 from cellclass_tf.core.study import MIXED, Study
@@ -84,7 +85,7 @@ class Run:
     plan: tuple[PlannedStep, ...]
     disk_bytes: float
     questions: tuple[str, ...] = ()
-    shares: Mapping[str, tuple[float, float | None, float | None]] | None = None
+    shares: shares_in_words.Shares | None = None
     lines: tuple[str, ...] = ()
     next_step: tuple[str, ...] = ()
     report: pathlib.Path | None = None
@@ -102,11 +103,7 @@ class Run:
                 "Then run it again; with --yes it goes on as things are."
             )
         told = list(self.lines)
-        for name, (share, low, high) in (self.shares or {}).items():
-            ends = (
-                "no interval" if low is None else f"{100 * low:.1f} to {100 * high:.1f}"
-            )
-            told.append(f"{name}: {100 * share:.1f} % ({ends})")
+        told += shares_in_words.lines(self.shares or {})
         if self.report:
             told.append(f"Report: {self.report}")
         told += self.next_step
@@ -380,14 +377,14 @@ class _Work:
         if not outcome.results:
             raise InputError(_all_failed(outcome, "could be predicted"))
         mixture = json.loads((predictions / "mixture.json").read_text("utf-8"))
-        shares, lines = _shares_of(mixture)
+        shares, heading = shares_in_words.best_shares(mixture)
         return dataclasses.replace(
             self.planned,
             shares=shares,
             lines=(
                 *_told_of_failures(outcome.failures),
                 *outcome.notes,
-                *lines,
+                heading,
             ),
             next_step=tuple(_next_step(self.study, mixture, predictions)),
             report=predictions / "report.html",
@@ -475,34 +472,6 @@ def _worth_correcting(study: Study) -> list[str]:
             "then."
         )
     ]
-
-
-def _shares_of(
-    mixture: Mapping[str, Any],
-) -> tuple[dict[str, tuple[float, float | None, float | None]] | None, list[str]]:
-    """The best shares that there are, and what they are."""
-    checked, whole = mixture["spot_check"], mixture["estimates"][0]
-    if checked and not checked["reason"]:
-        found = {
-            name: (of["share"], of["low"], of["high"])
-            for name, of in checked["types"].items()
-        }
-        return found, ["Proportions by the spot check:"]
-    if whole["withheld"]:
-        return None, [f"Proportions are withheld: {whole['withheld']}."]
-    kind = "" if whole["corrected_reason"] else "corrected"
-    keys = (
-        ("corrected", "corrected_low", "corrected_high")
-        if kind
-        else ("share", "low", "high")
-    )
-    found = {
-        name: tuple(of[key] for key in keys)
-        for name, of in whole["types"].items()
-        if of[keys[0]] is not None
-    }
-    units = f"{whole['units']} {'dishes' if whole['unit'] == 'dish' else 'fields'}"
-    return found, [f"Proportions {kind or 'as counted'}, of {units}:"]
 
 
 def _next_step(

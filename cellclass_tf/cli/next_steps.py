@@ -1,0 +1,115 @@
+"""What a command has led to, and what comes next, in a few lines."""
+
+from __future__ import annotations
+
+import collections
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from cellclass_tf.analysis import shares_in_words
+from cellclass_tf.core.manifest import REJECTED, costs_of_rejection
+from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.storage import csv_json
+
+
+def lines_after(command: str, values: Mapping[str, Any]) -> list[str]:
+    """Says what there is after a command that went well, and which is the next.
+
+    Args:
+      command: its name.
+      values: its flags.
+
+    Returns:
+      Lines; none for commands that tell of it themselves.
+    """
+    told = _TOLD.get(command)
+    return told(values) if told else []
+
+
+def images_in_words(rows: Iterable[ImageRow]) -> str:
+    """'8 images: 3 HEK, 3 N2a, 2 mixed; 1 rejected: out of focus 1'."""
+    rows = list(rows)
+    kept = collections.Counter(r.cell_type for r in rows if r.verdict != REJECTED)
+    # Mixed fields come last.
+    order = sorted(kept, key=lambda name: (name == MIXED, name))
+    text = f"{len(rows)} image{'s' * (len(rows) != 1)}: "
+    text += ", ".join(f"{kept[name]} {name}" for name in order) or "none accepted"
+    rejected = len(rows) - sum(kept.values())
+    if rejected:
+        reasons = costs_of_rejection(rows)
+        why = ", ".join(f"{cost.fields} {reason}" for reason, cost in reasons.items())
+        text += f"; {rejected} rejected: {why}"
+    return f"{text}."
+
+
+def _after_simulate(values: Mapping[str, Any]) -> list[str]:
+    study = values["study"]
+    return [f"Next: cellclass convert --input={study}/raw --study={study}"]
+
+
+def _after_convert(values: Mapping[str, Any]) -> list[str]:
+    study = Study.open(values["study"])
+    told = [images_in_words(study.rows())]
+    told.append(f"Look at {study.root / 'quality'}: a sheet for each dish.")
+    return [*told, f"Next: cellclass annotate --study={study.root}"]
+
+
+def _after_annotate(values: Mapping[str, Any]) -> list[str]:
+    study = Study.open(values["study"])
+    cells: collections.Counter[str] = collections.Counter()
+    for row in study.accepted_rows():
+        cells[row.cell_type] += row.cells or 0
+    counts = ", ".join(
+        f"{count} in {name} fields" for name, count in sorted(cells.items())
+    )
+    told = [f"{sum(cells.values())} cells: {counts}."]
+    queue = study.review_queue_path
+    doubtful = csv_json.read_csv(queue) if queue.exists() else []
+    if doubtful:
+        minutes = sum(float(line["minutes"]) for line in doubtful[:5])
+        told.append(
+            f"{len(doubtful)} images have doubtful cells; the first {len(doubtful[:5])} of "
+            f"{queue} take about {minutes:.0f} minutes to correct: cellclass export "
+            f"--study={study.root} --output=gui --first={len(doubtful[:5])}"
+        )
+    return [*told, f"Next: cellclass dataset --study={study.root}"]
+
+
+def _after_import(values: Mapping[str, Any]) -> list[str]:
+    if not values["study"]:
+        return []
+    return [f"Next: cellclass dataset --study={values['study']}"]
+
+
+def _after_dataset(values: Mapping[str, Any]) -> list[str]:
+    return [f"Next: cellclass train --study={values['study']} --output=training"]
+
+
+def _after_predict(values: Mapping[str, Any]) -> list[str]:
+    output = pathlib.Path(values["output"])
+    path = output / "mixture.json"
+    if not path.exists():
+        return []
+    mixture = json.loads(path.read_text(encoding="utf-8"))
+    shares, heading = shares_in_words.best_shares(mixture)
+    return [
+        heading,
+        *shares_in_words.lines(shares or {}),
+        f"Report: {output / 'report.html'}",
+        (
+            f"Next: cellclass spotcheck --predictions={output}, to see how often the model errs "
+            "in these very fields"
+        ),
+    ]
+
+
+_TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "simulate": _after_simulate,
+    "convert": _after_convert,
+    "annotate": _after_annotate,
+    "import": _after_import,
+    "dataset": _after_dataset,
+    "predict": _after_predict,
+}
