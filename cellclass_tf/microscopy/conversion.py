@@ -64,8 +64,9 @@ def convert(
       projection: 'max' (if nothing was said yet), 'best' or 'none', for Z stacks.
       group: regular expression; what it matches in a file's path names the dish or
         slide (its first group, if it has one). Files of one group never part in the
-        splits and share one contrast. Without it each file is a group of its own, and
-        all files of this input share one contrast.
+        splits and share one contrast. Without it the folder names the dish of files
+        that lie in one, TYPE/DISH/FILE; each other file is a group of its own, and these
+        share one contrast.
       channel_files: regular expression for folders with one file a channel, with a group
         `channel`; without it the names that MetaXpress gives are known.
       contrast: 'group' (if nothing was said yet) gives a group limits at its first conversion (see
@@ -305,8 +306,9 @@ class _Conversion:
         found, groups = [], {}
         for raw in raws:
             row = rows.get(f"{stems[raw.name]}{measured[raw.name].fields[0].suffix}")
-            if row and self.keeps_groups and row.contrast_group == row.group:
-                raw = dataclasses.replace(raw, group=row.group, grouped=True)
+            if row and self.keeps_groups:
+                shared = row.contrast_group == row.group
+                raw = dataclasses.replace(raw, group=row.group, grouped=shared)
             found.append(raw)
             is_said = row is not None and "group" in edited[row.image]
             own = raw.group if raw.grouped else self.source

@@ -14,6 +14,7 @@ from cellclass_tf.core import manifest
 from cellclass_tf.core.study import Study
 from cellclass_tf.interchange.masks import import_masks
 from cellclass_tf.microscopy.conversion import convert
+from cellclass_tf.microscopy.files import raw_files
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import csv_json, digests, png
 
@@ -53,6 +54,28 @@ def test_one_contrast_a_group(tmp_path):
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", group=r"d\d")
     limits = {(r.group, r.nuclei_limits) for r in Study.open(tmp_path / "s").rows()}
     assert len(limits) == 2
+
+
+def test_a_folder_names_the_dish_and_studies_from_before_keep_their_groups(
+    tmp_path, monkeypatch
+):
+    for dish, brightness in (("d1", 500), ("d2", 3000)):
+        for field in "ab":
+            write_raw(
+                tmp_path / "raw" / "HEK" / dish / f"{dish}{field}.ome.tif", brightness
+            )
+    convert(tmp_path / "raw", tmp_path / "new")
+    rows = Study.open(tmp_path / "new").rows()
+    assert [r.group for r in rows] == ["HEK/d1", "HEK/d1", "HEK/d2", "HEK/d2"]
+    assert len({r.nuclei_limits for r in rows}) == 2
+    # As an earlier version did it.
+    with monkeypatch.context() as patch:
+        patch.setattr(raw_files, "_dish_folder", lambda *a, **k: "")
+        convert(tmp_path / "raw", tmp_path / "old")
+    before = Study.open(tmp_path / "old").rows()
+    assert [r.group for r in before] == ["HEK/d1a", "HEK/d1b", "HEK/d2a", "HEK/d2b"]
+    convert(tmp_path / "raw", tmp_path / "old")
+    assert Study.open(tmp_path / "old").rows() == before
 
 
 def limits_of(study):

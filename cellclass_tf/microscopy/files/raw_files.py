@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from typing import NamedTuple
 
 from cellclass_tf.core.manifest import image_name
@@ -14,6 +15,8 @@ from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files, inventory
 from cellclass_tf.splits import groups
 
+_OF_MICROSCOPES = re.compile(r"(timepoint|zstep|z|t)[ _-]*\d+", re.IGNORECASE)
+
 
 @dataclasses.dataclass(frozen=True)
 class RawFile:
@@ -23,7 +26,8 @@ class RawFile:
       files: the file or files.
       cell_type: its type, or `mixed`.
       group: name of the dish, well or slide.
-      grouped: whether a pattern gave the group; otherwise each file is its own.
+      grouped: whether a pattern or a folder gave the group; otherwise each file is its
+        own.
     """
 
     files: channel_files.FileSet
@@ -74,7 +78,9 @@ def find(
       source: a file, or a folder whose sub-folders are named after cell types.
       cell_type: the type of all files; None to take it from the sub-folders.
       group: regular expression; what it matches last in the path from `source` on names
-        the group (its first group, if it has one). None makes each file a group.
+        the group (its first group, if it has one). None takes the sub-folder of the type
+        in which a file lies, 'TYPE/DISH/FILE', and makes each file that lies in none a
+        group.
       channel_pattern: see `channel_files.group`.
       allow_lossy: whether JPEG is taken, too.
 
@@ -107,8 +113,9 @@ def find(
         path = file_set.paths[0]
         try:
             name = type_name(cell_type or _type_from_folder(path, source))
-            group_name = _group_of(file_set, source, name, pattern)
-            found.append(RawFile(file_set, name, group_name, bool(pattern)))
+            folder = _dish_folder(path, source, depth=0 if cell_type else 1)
+            group_name = _group_of(file_set, source, name, pattern, folder)
+            found.append(RawFile(file_set, name, group_name, bool(pattern or folder)))
         except InputError as error:
             failures[str(path)] = str(error)
     if not found:
@@ -131,11 +138,20 @@ def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:
     return parts[0]
 
 
+def _dish_folder(path: pathlib.Path, source: pathlib.Path, depth: int) -> str:
+    """The folder below that of the type; '' if the file lies in none.
+
+    Folders in which microscopes part one dish by time or plane name none.
+    """
+    parts = path.relative_to(source).parts[depth:-1] if source.is_dir() else ()
+    return parts[0] if parts and not _OF_MICROSCOPES.fullmatch(parts[0]) else ""
+
+
 def _group_of(
-    file_set, source, cell_type: str, pattern: groups.GroupPattern | None
+    file_set, source, cell_type: str, pattern: groups.GroupPattern | None, folder: str
 ) -> str:
     path = file_set.paths[0]
     if pattern is None:
-        return f"{cell_type}/{stem_of(file_set.name)}"
+        return f"{cell_type}/{folder or stem_of(file_set.name)}"
     # Folders above the source, and the last match, so that nothing above misleads.
     return pattern.group_in(path.relative_to(source.parent).as_posix(), str(path))

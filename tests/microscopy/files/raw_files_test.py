@@ -24,6 +24,27 @@ def test_folders_give_types_and_the_pattern_groups(tmp_path):
     ]
 
 
+def test_a_folder_below_the_type_names_the_dish(tmp_path):
+    source = tmp_path / "raw"
+    touch(source / "HEK" / "day 1" / "a.tif", source / "HEK" / "day 1" / "x" / "b.tif")
+    touch(source / "HEK" / "day 2" / "a.tif", source / "HEK" / "c.tif")
+    touch(source / "HEK" / "TimePoint_1" / "d.tif")
+    found, _, _ = raw_files.find(source, None, None)
+    assert [(f.path.name, f.group, f.grouped) for f in found] == [
+        ("d.tif", "HEK/d", False),
+        ("c.tif", "HEK/c", False),
+        ("a.tif", "HEK/day 1", True),
+        ("b.tif", "HEK/day 1", True),
+        ("a.tif", "HEK/day 2", True),
+    ]
+    # A folder of one type.
+    found, _, _ = raw_files.find(source / "HEK", "HEK", None)
+    assert [f.group for f in found].count("HEK/day 1") == 2
+    # A pattern decides.
+    found, _, _ = raw_files.find(source, None, r"[^/]+$")
+    assert {f.group for f in found} == {"a.tif", "b.tif", "c.tif", "d.tif"}
+
+
 def test_the_first_group_of_a_pattern_names_the_group(tmp_path):
     touch(tmp_path / "a_well-B7_f1.tif")
     (found,), _, _ = raw_files.find(tmp_path, "HEK", r"well-(\w\d)")
