@@ -14,7 +14,7 @@ from cellclass_tf.analysis import raw_counts
 from cellclass_tf.analysis.raw_counts import CHANNELS
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.errors import InputError
-from cellclass_tf.labels import neighbours, nuclei, sizes
+from cellclass_tf.labels import neighbours, nuclei, shapes, sizes
 from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
 from cellclass_tf.storage import atomic, csv_json
 
@@ -23,24 +23,14 @@ PARQUET_FILE = "cells.parquet"
 CONDITION = "condition"
 # Columns that say of which dish, place and time a field is.
 PLACE = ("group", "scene", "time")
-_PROPERTIES = (
-    "centroid",
-    "equivalent_diameter_area",
-    "axis_major_length",
-    "axis_minor_length",
-    "eccentricity",
-    "orientation",
-    "solidity",
-    "perimeter_crofton",
+# Columns in pixels, which are also given in µm.
+_LENGTHS = (
+    "equivalent_diameter",
+    "major_axis",
+    "minor_axis",
+    "feret_diameter",
+    "perimeter",
 )
-# Columns in pixels, which are also given in µm, and what scikit-image calls them.
-_LENGTHS = {
-    "equivalent_diameter": "equivalent_diameter_area",
-    "major_axis": "axis_major_length",
-    "minor_axis": "axis_minor_length",
-    "feret_diameter": "feret_diameter",
-    "perimeter": "perimeter_crofton",
-}
 
 
 def columns(type_names: Sequence[str]) -> tuple[str, ...]:
@@ -103,7 +93,7 @@ def cell_table(
     """Describes every cell of a field in one row.
 
     Lengths and areas end with _px and _um or _um2: in pixels of the image, and in µm and
-    µm², which are None if the pixel size is unknown. Shapes are those of
+    µm², which are None if the pixel size is unknown. Shapes are as those of
     `skimage.measure.regionprops`. Floats are rounded to 6 significant digits.
 
     Args:
@@ -133,7 +123,7 @@ def cell_table(
         equivalent_diameter_*: diameter of the circle of the same area.
         major_axis_*, minor_axis_*: of the ellipse of the same moments.
         feret_diameter_*: largest distance of two points of the outline; see
-          `sizes.feret_diameters`.
+          `labels.shapes`.
         perimeter_*: length of the outline, by Crofton's formula in four directions.
         eccentricity: of the ellipse of the same moments; 0 is a circle, 1 a line.
         circularity: 4 pi area / perimeter², at most 1; 1 is a circle.
@@ -344,38 +334,42 @@ def _type_values(
 def _shape_values(
     cells: Cells, image: np.ndarray | None, pixel_size_um: float | None
 ) -> dict[str, Sequence]:
-    from skimage import measure
-
     nothing = [None] * len(cells)
-    channels = None if image is None else image[..., 1:]
-    properties = _PROPERTIES if image is None else (*_PROPERTIES, "intensity_mean")
-    found = measure.regionprops_table(cells.labels, channels, properties=properties)
-    found["feret_diameter"] = sizes.feret_diameters(cells)
+    found = shapes.shapes_of(cells)
     known = pixel_size_um is not None
     lengths = {}
-    for key, of in _LENGTHS.items():
-        lengths[f"{key}_px"] = found[of]
-        lengths[f"{key}_um"] = found[of] * pixel_size_um if known else nothing
-    around = np.maximum(found["perimeter_crofton"], 1e-9) ** 2
+    in_px = (
+        sizes.diameters_of(cells.areas_px),
+        found.axis_major,
+        found.axis_minor,
+        found.feret_diameter,
+        found.perimeter,
+    )
+    for key, values in zip(_LENGTHS, in_px, strict=True):
+        lengths[f"{key}_px"] = values
+        lengths[f"{key}_um"] = values * pixel_size_um if known else nothing
+    around = np.maximum(found.perimeter, 1e-9) ** 2
     labels = cells.labels
     out_of_frame = np.union1d(labels[:, 0], labels[-1])
     means = {
-        f"mean_{channel}_grey": found.get(f"intensity_mean-{i}", nothing)
-        for i, channel in enumerate(CHANNELS)
+        f"mean_{channel}_grey": nothing
+        if image is None
+        else shapes.means_of(cells, image[..., i])
+        for i, channel in enumerate(CHANNELS, start=1)
     }
     return (
         means
         | lengths
         | {
-            "centroid_y_px": found["centroid-0"],
-            "centroid_x_px": found["centroid-1"],
+            "centroid_y_px": found.centroid_y,
+            "centroid_x_px": found.centroid_x,
             "area_px": cells.areas_px,
             "area_um2": cells.areas_px * pixel_size_um**2 if known else nothing,
-            "eccentricity": found["eccentricity"],
+            "eccentricity": found.eccentricity,
             "circularity": np.minimum(1.0, 4 * np.pi * cells.areas_px / around),
             # scikit-image's is the angle from the rows' axis, which points down, in radians.
-            "orientation_deg": 90 - np.degrees(-found["orientation"]) % 180,
-            "solidity": found["solidity"],
+            "orientation_deg": 90 - np.degrees(-found.orientation) % 180,
+            "solidity": found.solidity,
             "on_border": cells.touch_border(),
             "in_frame": ~np.isin(np.arange(1, len(cells) + 1), out_of_frame),
         }

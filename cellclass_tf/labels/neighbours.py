@@ -28,25 +28,28 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
         for y, x in itertools.product(range(reach + 1), range(-reach, reach + 1))
         if 0 < y * y + x * x <= reach * reach and (y > 0 or x > 0)
     ]
-    found = [np.zeros((0, 2), np.int64)]
+    found = [np.zeros(0, np.int64)]
     height, width = labels.shape
     rows = max(1, _STRIP_PIXELS // max(1, width))
     for top in range(0, height, rows):
         # The strip, and as many rows below it as the steps reach.
         strip = labels[top : min(height, top + rows + reach)]
         found.append(_touching(strip, steps))
-    return np.unique(np.concatenate(found), axis=0)
+    keys = np.unique(np.concatenate(found))
+    return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
 
 
 def _touching(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
+    """Pairs as one number each, the smaller label above the lowest 32 bits."""
     width = labels.shape[1]
-    pairs = [np.zeros((0, 2), np.int64)]
+    pairs = [np.zeros(0, np.int64)]
     for y, x in steps:
         here = labels[: labels.shape[0] - y, max(0, -x) : width - max(0, x)]
         there = labels[y:, max(0, x) : width + min(0, x)]
         border = (here != there) & (here > 0) & (there > 0)
-        both = np.stack([here[border], there[border]], axis=1).astype(np.int64)
-        pairs.append(np.unique(np.sort(both, axis=1), axis=0))
+        here, there = here[border].astype(np.int64), there[border].astype(np.int64)
+        keys = np.minimum(here, there) << 32 | np.maximum(here, there)
+        pairs.append(np.unique(keys))
     return np.concatenate(pairs)
 
 
