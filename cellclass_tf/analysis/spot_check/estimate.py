@@ -70,7 +70,6 @@ class SampleEstimate:
       draws: (B, K): how far the sample, and the differences between units, leave them open.
       tuning: how much the calls count, in [0, 1]; at 0 the labels stand alone.
       errors: (K,) standard errors that are due to the sample.
-      cells: number of cells with a label.
       accuracy: share of the found cells that are called as they are labelled.
       accuracy_ends: of its interval.
     """
@@ -79,7 +78,6 @@ class SampleEstimate:
     draws: np.ndarray
     tuning: float
     errors: np.ndarray
-    cells: int
     accuracy: float
     accuracy_ends: tuple[float, float]
 
@@ -109,11 +107,12 @@ def estimate_by_sample(
     doi:10.1126/science.adi6000). The factor is the one of the smallest variance (PPI++,
     arXiv:2311.01453). The variance is that of a stratified sample without replacement, of
     residuals linearized at the shares, and that of one more cell, so that a sample without
-    an error does not pass for certainty. Intervals are those of the logit, with Student's t.
+    an error does not pass for certainty. Intervals are those of the logit, with Student's t;
+    of a share within two standard errors of 0 or 1 those of the share itself.
 
     The sample tells of the cells in these fields. How units differ is added from
-    `unit_draws`: calls differ between units by less than the truth does, by the factor
-    (right calls among cells of a type) - (calls of that type among others).
+    `unit_draws`: calls differ between units by less than the truth does, the less the
+    fewer calls are right beyond what chance would give.
 
     Args:
       sample: the labels and calls.
@@ -144,7 +143,6 @@ def estimate_by_sample(
     variances = variances + _one_cell(sample, shares) / total**2
     errors = np.sqrt(variances)
     rng = np.random.default_rng([seed, 2])
-    labelled = int(sample.real.sum())
     # Of a stratum that was labelled as a whole nothing is left to chance.
     freedom = max(1, int(np.maximum(sizes - 1, 0)[sizes < population].sum()))
     chance = rng.standard_t(freedom, (_DRAWS, 1)) * errors
@@ -155,7 +153,7 @@ def estimate_by_sample(
         _around_share(sample, shares, chance, units),
     )
     accuracy, ends = _accuracy(sample)
-    return SampleEstimate(shares, draws, factor, errors, labelled, accuracy, ends)
+    return SampleEstimate(shares, draws, factor, errors, accuracy, ends)
 
 
 def _shares(sample: LabelledSample, factor: float) -> tuple[np.ndarray, float]:
@@ -201,19 +199,14 @@ def _one_cell(sample: LabelledSample, shares: np.ndarray) -> np.ndarray:
 
     Where cells were called, it is called wrongly; where none were, it was missed.
     """
-    sizes = sample.sizes
-    share = np.divide(
-        sizes, sample.population, where=sizes > 0, out=np.ones(len(sizes))
-    )
-    stands_for = np.where(sizes > 0, 1 / np.maximum(share, 1e-12), 0)
-    each = stands_for**2 * (1 - share)
+    sizes, population = sample.sizes, np.maximum(sample.population, 1)
     has_calls = np.zeros(len(sizes), bool)
     np.logical_or.at(has_calls, sample.strata, sample.called.sum(axis=1) > 0)
-    spread = np.maximum(shares * (1 - shares), 1e-4)
-    return sum(
-        (np.ones(len(shares)) if calls else spread) * of
-        for calls, of in zip(has_calls, each, strict=True)
-    )
+    # (S,): windows that a cell stands for, squared, as far as not all were labelled.
+    each = (population / np.maximum(sizes, 1)) ** 2 * (1 - sizes / population)
+    each = np.where(sizes > 0, each, 0)
+    missed = np.maximum(shares * (1 - shares), 1e-4)
+    return each[has_calls].sum() + each[~has_calls].sum() * missed
 
 
 def _unit_draws(

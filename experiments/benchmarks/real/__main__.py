@@ -24,7 +24,7 @@ from PIL import Image
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import caption, overlay, picture
-from cellclass_tf.storage import csv_json, png
+from cellclass_tf.storage import atomic, csv_json
 from experiments.benchmarks import processes
 from experiments.benchmarks.real import methods, page, tasks
 
@@ -47,6 +47,8 @@ _ONE = flags.DEFINE_string("one", None, "TASK:METHOD, in this process.")
 # Of a field, in its middle, so that cells can be seen.
 _SHOWN_PX = 400
 _PANEL_PX = 500
+# Longest side of a picture.
+_PICTURE_PX = 2000
 
 
 def _tasks() -> Mapping[str, Callable[[], tasks.Task]]:
@@ -139,6 +141,14 @@ def draw(task: tasks.Task, names: list[str]) -> np.ndarray:
     return np.concatenate(strips)
 
 
+def _write_picture(path: pathlib.Path, drawn: np.ndarray) -> None:
+    """As JPEG of a page's width, since a repository keeps every version of it."""
+    shown = Image.fromarray(drawn)
+    shown.thumbnail((_PICTURE_PX, _PICTURE_PX), Image.Resampling.LANCZOS)
+    with atomic.atomic_path(path) as temporary:
+        shown.save(temporary, "JPEG", quality=85, subsampling=0)
+
+
 def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
     starts = [max(0, (side - _SHOWN_PX) // 2) for side in shape]
     return tuple(slice(start, start + _SHOWN_PX) for start in starts)
@@ -171,10 +181,10 @@ def main(_) -> None:
         reached = {m: _result(name, m) for m in methods.methods_of(task) if m in wanted}
         results[name] = {m: r for m, r in reached.items() if r is not None}
         titles[name] = task.title
-        pictures[name] = f"comparison_{name}.png"
+        pictures[name] = f"comparison_{name}.jpg"
         drawn = draw(task, list(results[name]))
         folder = pathlib.Path(_OUTPUT.value or _FOLDER.value)
-        png.write_png(folder / pictures[name], drawn)
+        _write_picture(folder / pictures[name], drawn)
         print(name, json.dumps(results[name]), flush=True)
     text = page.page(results, titles, pictures, len(_SEEDS.value))
     if _OUTPUT.value:
