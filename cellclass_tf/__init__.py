@@ -57,4 +57,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return [*sorted(__all__), "__version__"]

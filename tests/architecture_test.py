@@ -143,8 +143,11 @@ def test_importing_is_light():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_every_public_name_loads():
-    code = "import cellclass_tf as cc; [getattr(cc, name) for name in cc.__all__]"
+def test_every_public_name_loads_and_no_other_is_listed():
+    code = (
+        "import cellclass_tf as cc; assert {*cc.__all__, '__version__'} == {*dir(cc)}; "
+        "[getattr(cc, name) for name in dir(cc)]"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
