@@ -26,6 +26,7 @@ def assign_splits(
     rows: Sequence[ImageRow],
     shares: Mapping[str, float] | None = None,
     counted: Collection[str] | None = None,
+    units_for_two: int | None = UNITS_FOR_TWO,
 ) -> dict[str, str]:
     """Gives every image a split.
 
@@ -34,7 +35,7 @@ def assign_splits(
     split keeps it, so a field never moves when others come. New units, in the order of
     a hash of their groups' names, go where most of their types' images are still
     wanted; but of two units or more of a type one is for validation, and of
-    UNITS_FOR_TWO or more two, so that it shows how errors differ between dishes. Mixed
+    `units_for_two` or more two, so that it shows how errors differ between dishes. Mixed
     fields are the split `mixed`, and so is every field of a unit with one.
 
     Args:
@@ -42,6 +43,8 @@ def assign_splits(
       shares: the wished-for share of each type's images in train, validation and test.
       counted: names of the images that a split is for; the others only join groups. A
         unit without any of them gets no split. None counts all.
+      units_for_two: of so many units of a type two are for validation; None for one of any
+        number.
 
     Returns:
       The split by image, '' for those of a unit without one.
@@ -77,7 +80,11 @@ def assign_splits(
                 not filled[s].keys() & counts.keys(),
             ),
         )
-        if _is_for_validation(counts, filled, units_of, validated):
+        wanted = {
+            t: 2 if units_for_two and units_of[t] >= units_for_two else 1
+            for t in counts
+        }
+        if _is_for_validation(counts, filled, units_of, validated, wanted):
             chosen[name] = "validation"
         if chosen[name] == "validation":
             validated.update(set(counts))
@@ -247,12 +254,10 @@ def with_splits(
     return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
 
 
-def _is_for_validation(counts, filled, units_of, validated) -> bool:
-    """Whether a unit's types can spare it, and one of them lacks validation."""
+def _is_for_validation(counts, filled, units_of, validated, wanted) -> bool:
+    """Whether a unit's types can spare it, and one of them lacks units to validate on."""
     can_spare = all(units_of[t] >= 2 and filled["train"][t] for t in counts)
-    return can_spare and any(
-        validated[t] < (2 if units_of[t] >= UNITS_FOR_TWO else 1) for t in counts
-    )
+    return can_spare and any(validated[t] < wanted[t] for t in counts)
 
 
 def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:

@@ -42,7 +42,8 @@ class SimulatedCultures:
                 self.mixed if culture == MIXED else self.images_per_type
             )
         ]
-        chosen = assignment.assign_splits(rows)
+        # Dishes are drawn alike, and the dataset stays what it was.
+        chosen = assignment.assign_splits(rows, units_for_two=None)
         units: dict[str, list[tuple[Dish, ...]]] = {}
         firsts = {row.group: row for row in reversed(rows)}
         for row in firsts.values():
