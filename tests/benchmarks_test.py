@@ -51,7 +51,10 @@ def test_folds_have_a_mean_and_tasks_a_table_each():
     folds = {"fold_0": {"network": OURS}, "fold_1": {"network": OTHER}}
     results = folds | {"field": {"forest": {"AP": 0.25, "notes": ["withheld."]}}}
     titles = {"fold_0": "three types", "fold_1": "three types", "field": "a field"}
-    text = page.page(results, titles, {"fold_0": "a.png"}, seeds=1)
+    text = page.page(
+        results, titles, {"fold_0": "a.png"}, seeds=1, note="One cloudy day."
+    )
+    assert text.index("One cloudy day.") < text.index("Where another")
     first, second = text.index("Where another"), text.index("## Three types")
     assert first < second < text.index("## A field")
     assert "| mean of 2 |" in text and "| ours, its own outlines | 0.550 |" in text

@@ -31,6 +31,7 @@ from experiments.benchmarks.real import methods, page, tasks
 _FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the page; None prints it.")
 _THREE_TYPES = flags.DEFINE_string("three_types", None, "Fields drawn by hand.")
+_NOTE = flags.DEFINE_string("page_note", "", "What else there is to say of these runs.")
 _COCULTURE = flags.DEFINE_string("coculture", None, "Pure and mixed dishes.")
 _HEK = flags.DEFINE_string("hek", None, "Merged image of a HEK field.")
 _HEK_LABELS = flags.DEFINE_string("hek_labels", None, "Its label image.")
@@ -118,7 +119,8 @@ def _result(task: str, method: str) -> dict | None:
             if isinstance(flag.value, list)
             else flag.value
             for flag in flags.FLAGS.flags_by_module_dict()[sys.argv[0]]
-            if flag.value is not None and flag.name not in ("one", "output")
+            if flag.value is not None
+            and flag.name not in ("one", "output", "page_note")
         }
         processes.run_again(
             "experiments.benchmarks.real", **given, one=f"{task}:{method}"
@@ -186,7 +188,7 @@ def main(_) -> None:
         folder = pathlib.Path(_OUTPUT.value or _FOLDER.value)
         _write_picture(folder / pictures[name], drawn)
         print(name, json.dumps(results[name]), flush=True)
-    text = page.page(results, titles, pictures, len(_SEEDS.value))
+    text = page.page(results, titles, pictures, len(_SEEDS.value), _NOTE.value)
     if _OUTPUT.value:
         page.write(pathlib.Path(_OUTPUT.value), text)
     else:

@@ -61,6 +61,7 @@ def page(
     titles: Mapping[str, str],
     pictures: Mapping[str, str],
     seeds: int,
+    note: str = "",
 ) -> str:
     """Returns the page in Markdown.
 
@@ -69,8 +70,10 @@ def page(
       titles: of the tasks; tasks of one title are folds, and their mean is told.
       pictures: file names by task.
       seeds: trainings of ours.
+      note: what else there is to say of these runs.
     """
     parts = [_HEAD.format(seeds="one seed" if seeds == 1 else f"{seeds} seeds")]
+    parts += [f"{note}\n"] if note else []
     by_title = collections.defaultdict(list)
     for task in results:
         by_title[titles[task]].append(task)
