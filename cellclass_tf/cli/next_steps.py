@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cellclass_tf.analysis import shares_in_words
+from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.manifest import REJECTED, costs_of_rejection
 from cellclass_tf.core.study import MIXED, ImageRow, Study
-from cellclass_tf.storage import csv_json
 
 
 def lines_after(command: str, values: Mapping[str, Any]) -> list[str]:
@@ -65,15 +65,7 @@ def _after_annotate(values: Mapping[str, Any]) -> list[str]:
         f"{count} in {name} fields" for name, count in sorted(cells.items())
     )
     told = [f"{sum(cells.values())} cells: {counts}."]
-    queue = study.review_queue_path
-    doubtful = csv_json.read_csv(queue) if queue.exists() else []
-    if doubtful:
-        minutes = sum(float(line["minutes"]) for line in doubtful[:5])
-        told.append(
-            f"{len(doubtful)} images have doubtful cells; the first {len(doubtful[:5])} of "
-            f"{queue} take about {minutes:.0f} minutes to correct: cellclass export "
-            f"--study={study.root} --output=gui --first={len(doubtful[:5])}"
-        )
+    told += filter(None, [queue.worth_correcting(study)])
     return [*told, f"Next: cellclass dataset --study={study.root}"]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import shares_in_words
 from cellclass_tf.annotation.annotators import by_name
+from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.manifest import costs_of_rejection
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.errors import InputError, one_line
@@ -47,8 +48,8 @@ _TRAINING_MINUTES, _EXPORT_MINUTES = 17.0, 3.0
 # Bytes of a merged image, labels and pictures for a byte of a raw file.
 _DISK = 1.5
 _MODELS_BYTES = 150e6
-# Fields that are named as worth correcting.
-_WORTH_CORRECTING = 5
+# Failures that are named.
+_MOST_FAILURES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -427,7 +428,7 @@ def _all_failed(outcome: batch.Outcome, what: str) -> str:
 def _told_of_failures(failures: Mapping[str, str]) -> list[str]:
     shown = [
         f"failed: {one_line(reason if name in reason else f'{name}: {reason}')}"
-        for name, reason in sorted(failures.items())[:_WORTH_CORRECTING]
+        for name, reason in sorted(failures.items())[:_MOST_FAILURES]
     ]
     more = len(failures) - len(shown)
     return [*shown, f"and {more} more that failed"] if more > 0 else shown
@@ -453,25 +454,10 @@ def _told_of_study(study: Study) -> list[str]:
         for name, found in sorted(groups.items())
         if len(found) == 1
     ]
-    return [*told, *_worth_correcting(study)]
-
-
-def _worth_correcting(study: Study) -> list[str]:
-    if not study.review_queue_path.exists():
-        return []
-    lines = csv_json.read_csv(study.review_queue_path)[:_WORTH_CORRECTING]
-    if not lines:
-        return []
-    minutes = sum(float(line["minutes"]) for line in lines)
-    names = ", ".join(line["image"] for line in lines)
-    return [
-        (
-            f"doubtful cells: correct these {len(lines)} images, in about {minutes:.0f} minutes: "
-            f"{names}. `cellclass export --study={study.root} --format=cellpose --output=gui "
-            f"--first={len(lines)}` writes them for cellpose's window; give --corrections=gui "
-            "then."
-        )
-    ]
+    doubtful = queue.worth_correcting(study)
+    if doubtful:
+        told.append(f"{doubtful} Then give --corrections=gui.")
+    return told
 
 
 def _next_step(
@@ -486,4 +472,4 @@ def _next_step(
                 f"{predictions}`)."
             ),
         )
-    return _worth_correcting(study)
+    return tuple(filter(None, [queue.worth_correcting(study)]))

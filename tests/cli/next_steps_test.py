@@ -46,7 +46,8 @@ def test_every_step_names_the_next(study):
     study.review_queue_path.write_text("image,minutes\na,2.5\nb,1.5\n")
     annotated = next_steps.lines_after("annotate", values)
     assert (
-        "2 images have doubtful cells" in annotated[1] and "4 minutes" in annotated[1]
+        "2 images have doubtful cells" in annotated[1]
+        and "4 minutes: a, b" in annotated[1]
     )
     assert "cellclass train" in next_steps.lines_after("dataset", values)[0]
     assert next_steps.lines_after("import", {"study": None}) == []

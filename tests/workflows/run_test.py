@@ -88,7 +88,8 @@ def test_it_stops_once_for_a_person_and_then_goes_through(drawn, tmp_path, calls
     out = tmp_path / "out"
     asked = cc.run(out, **options(drawn, tmp_path))
     assert asked.questions and not asked.passed and not calls
-    assert "doubtful cells: correct these" in str(asked) and "--yes" in str(asked)
+    assert "images have doubtful cells" in str(asked) and "--yes" in str(asked)
+    assert "give --corrections=gui" in str(asked)
     # The settings are known by now.
     found = cc.run(out, yes=True)
     assert [call[0] for call in calls] == ["train", "export", "predict"]

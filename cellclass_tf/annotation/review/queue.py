@@ -161,6 +161,29 @@ def read_queue(study: Study) -> list[str]:
     return [line["image"] for line in csv_json.read_csv(study.review_queue_path)]
 
 
+def worth_correcting(study: Study, most: int = 5) -> str:
+    """Says which fields to correct first, how long it takes, and how; '' if none.
+
+    Args:
+      study: the study.
+      most: fields that are named.
+    """
+    if not study.review_queue_path.exists():
+        return ""
+    lines = csv_json.read_csv(study.review_queue_path)
+    first = lines[:most]
+    if not first:
+        return ""
+    minutes = sum(float(line["minutes"]) for line in first)
+    names = ", ".join(line["image"] for line in first)
+    return (
+        f"{len(lines)} images have doubtful cells. Correcting the first {len(first)} takes "
+        f"about {minutes:.0f} minutes: {names}. `cellclass export --study={study.root} "
+        f"--format=cellpose --output=gui --first={len(first)}` writes them for cellpose's "
+        "window."
+    )
+
+
 def _worth(counts: dict[str, int]) -> dict[str, Any]:
     errors = sum(_CHANCE_OF_ERROR[reason] * n for reason, n in counts.items())
     seconds = _OPENING_S + _LOOKING_S * sum(counts.values()) + _REDRAWING_S * errors

@@ -98,3 +98,17 @@ def test_corrected_field_leaves_the_queue(study):
     study.update([dataclasses.replace(row, corrected=True)])
     queue.write_queue(study)
     assert csv_json.read_csv(study.review_queue_path) == []
+
+
+def test_what_is_worth_correcting_is_said_with_how_long_it_takes(tmp_path):
+    study = Study.create(tmp_path / "study", ("HEK", "N2a"))
+    assert queue.worth_correcting(study) == ""
+    study.review_queue_path.parent.mkdir()
+    study.review_queue_path.write_text("image,minutes\n")
+    assert queue.worth_correcting(study) == ""
+    study.review_queue_path.write_text("image,minutes\na,2.5\nb,1.5\nc,9\n")
+    told = queue.worth_correcting(study, most=2)
+    assert told.startswith(
+        "3 images have doubtful cells. Correcting the first 2 takes about 4"
+    )
+    assert "--first=2" in told and ": a, b." in told
