@@ -398,7 +398,7 @@ from cellclass_tf import process_state
 from cellclass_tf.cli import main as cli
 
 process_state.begin_program()
-raw, model, out = sys.argv[1:]
+raw, model, out, few = sys.argv[1:]
 study, out = f"--study={out}/study", pathlib.Path(out)
 ran = {}
 def run(name, *flags, status=0):
@@ -406,8 +406,12 @@ def run(name, *flags, status=0):
     assert ran[name] == status, (name, ran[name])
 for name in cli.COMMANDS:
     run(name, "--help")
-run("simulate", f"--study={out}/drawn", "--images_per_type=1", "--mixed=0", "--size=160")
+ran.clear()
 run("convert", f"--input={raw}", study, "--group=[^/]+_dish[0-9]+", "--processes=1")
+if few:
+    run("trace", next((out / "study" / "images").rglob("*.png")))
+    sys.exit()
+run("simulate", f"--study={out}/drawn", "--images_per_type=1", "--mixed=0", "--size=160")
 run("annotate", study, "--annotator=watershed")
 run("export", study, "--format=cellpose", f"--output={out}/gui")
 run("import", study, "--format=cellpose", f"--source={out}/gui")
@@ -425,7 +429,16 @@ run("compare", f"--a={out}/found2", f"--b={out}/study", f"--output={out}/compare
 (label,) = (out / "found2" / "labels" / "mixed").glob("*.tif")
 run("trace", label)
 run("finetune", study, "--model=none", f"--output={out}/w", status=2)
-assert set(ran) == set(cli.COMMANDS)
+run("spotcheck", f"--predictions={out}/found2", "--cells=1")
+run("conditions", study)
+run("compare-conditions", f"--predictions={out}/found2", f"--output={out}/c", status=2)
+run("restore", f"--folder={out}/study")
+places = (f"--input={raw}", f"--study={out}/s", f"--output={out}/r")
+run("run", *places, "--plan", "--annotator=watershed")
+run("train", study, f"--output={out}/t", "--steps=1", "--minutes=1", status=2)
+run("export-model", f"--training={out}/nothing", f"--output={out}/m", status=2)
+# The demo takes minutes, and .ci/run runs it on such a terminal.
+assert set(ran) == set(cli.COMMANDS) - {"demo"}, set(cli.COMMANDS) - set(ran)
 """
 
 
@@ -439,7 +452,11 @@ def test_every_command_runs_on_a_terminal_without_utf_8(study, model, tmp_path, 
     environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0"}
     environment.pop("PYTHONIOENCODING", None)
     found = subprocess.run(
-        [sys.executable, "-c", ALL_COMMANDS, raw, model, tmp_path / "ö"],
+        [
+            *(sys.executable, "-c", ALL_COMMANDS, raw, model, tmp_path / "ö"),
+            # In UTF-8, as in all other tests, two commands are enough.
+            "" if locale == "C" else "few",
+        ],
         env=environment,
         capture_output=True,
         check=False,
