@@ -207,8 +207,11 @@ def _spot_check(
     rows: Sequence[Mapping[str, str]], predictions: Predictions, seed: int
 ) -> dict[str, Any] | None:
     """What labels say of all fields, with how units differ by their calls."""
-    _, counts = _by_unit(rows, predictions.type_names)
-    draws = shares.estimate_shares(counts, seed=seed).draws
+
+    def draws() -> np.ndarray:
+        _, counts = _by_unit(rows, predictions.type_names)
+        return shares.estimate_shares(counts, seed=seed).draws
+
     return spot_check.spot_check_of(predictions, draws, seed)
 
 

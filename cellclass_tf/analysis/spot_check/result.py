@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,14 @@ _LEAST_KAPPA = 0.61
 
 
 def spot_check_of(
-    predictions: Predictions, unit_draws: np.ndarray | None, seed: int
+    predictions: Predictions, unit_draws: Callable[[], np.ndarray], seed: int
 ) -> dict[str, Any] | None:
     """What the spot check of predictions says.
 
     Args:
       predictions: of the culture.
-      unit_draws: see `estimate.estimate_by_sample`.
+      unit_draws: gives those of `estimate.estimate_by_sample`; called where there are
+        labels.
       seed: of the draws.
 
     Returns:
@@ -62,7 +63,7 @@ def spot_check_of(
             "reason": f"the labels do not count: {error}".rstrip("."),
             "warnings": [],
         }
-    return estimate_of(drawn, labels, unit_draws, seed)
+    return estimate_of(drawn, labels, unit_draws(), seed)
 
 
 def estimate_of(
