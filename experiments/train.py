@@ -2,6 +2,9 @@
 
 python -m experiments.train --experiment=cellclass_maskrcnn_small \
   --mode=train_and_eval --model_dir=DIR --study=STUDY
+
+`cellclass train` does the same with fewer flags. This program also trains on simulated
+cultures (without --study), and takes Model Garden's flags for several workers and TPUs.
 """
 
 import sys
@@ -9,47 +12,10 @@ import sys
 from absl import app, flags
 from official.common import flags as model_garden_flags
 
+import cellclass_tf as cc
 from cellclass_tf import process_state
+from cellclass_tf.cli import signatures
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import hardware
-
-_STUDY = flags.DEFINE_string(
-    "study", None, "Folder of a study with a dataset; else simulated cultures."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where the study's dataset lies, if not in STUDY/tfds."
-)
-_VERSION = flags.DEFINE_string(
-    "dataset_version", None, "Such as 2.1.0; else the newest."
-)
-_STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
-_MINUTES = flags.DEFINE_float(
-    "minutes",
-    None,
-    "That training may take, instead of --steps: these are timed first.",
-)
-_INIT = flags.DEFINE_string(
-    "init",
-    None,
-    "Starting weights: simulated, random, imagenet, an .h5 file, a run or a checkpoint; "
-    "else the experiment's.",
-)
-_HEADS = flags.DEFINE_integer(
-    "heads_steps", None, "First so many steps for the heads alone; then all, slowly."
-)
-_SEED = flags.DEFINE_integer("seed", None, "Of crops and new weights; else 0.")
-_NAMER = flags.DEFINE_bool(
-    "namer",
-    True,
-    "Train a second network too, which names cells by crops around their nuclei.",
-)
-_PRECISION = flags.DEFINE_enum(
-    "precision",
-    hardware.AUTO,
-    [hardware.AUTO, *hardware.PRECISIONS],
-    "In which the network computes while it trains; auto takes the fastest that the "
-    "devices multiply in hardware. The same as runtime.mixed_precision_dtype.",
-)
 
 
 def main(_) -> int:
@@ -67,8 +33,16 @@ def main(_) -> int:
     return 0
 
 
+def define_flags() -> None:
+    """Defines Model Garden's flags, and those of `cc.train` that it lacks."""
+    model_garden_flags.define_flags()
+    own = ("output", "experiment", "params_override")
+    for flag in signatures.flags_of(cc.train, leave_out=own):
+        flag.define(flags.FLAGS)
+
+
 if __name__ == "__main__":
     process_state.begin_program()
-    model_garden_flags.define_flags()
+    define_flags()
     flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
     app.run(main)

@@ -75,6 +75,7 @@ def test_only_the_command_line_imports_the_builders_and_nothing_the_experiments(
             PACKAGE / "cli" / "calls.py",
             PACKAGE / "workflows" / "demo.py",
             PACKAGE / "workflows" / "run.py",
+            PACKAGE / "workflows" / "training.py",
         ):
             assert "tfds_builders" not in names, path
 

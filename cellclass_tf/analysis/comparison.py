@@ -82,10 +82,11 @@ def compare(
     that did not change are grey.
 
     Args:
-      a: what `predict` wrote, or a study (its annotated fields).
-      b: the same; 'TYPE/NAME' and 'NAME' are the same field if no other has that name.
-      output: folder of tables and pictures; those of an earlier comparison are replaced.
-      pictures: at most so many.
+      a: first folder: output of `predict`, or a study (its annotated fields).
+      b: second folder, of either kind. 'TYPE/NAME' in one and 'NAME' in the other are the
+        same field if no other field has that name.
+      output: folder for tables and pictures; those of an earlier comparison are replaced.
+      pictures: largest number of pictures.
 
     Raises:
       InputError: if there are no fields that both have, or none that can be compared.

@@ -90,11 +90,12 @@ def compare_conditions(
     replicate) and methods.txt (what was done, in words for a paper).
 
     Args:
-      predictions: what `predict` wrote.
-      output: folder of the files.
-      conditions: table with the condition of each group; None for the study's
-        conditions.csv, see `conditions.conditions`.
-      answer_anyway: as in `mixture`.
+      predictions: output folder of `predict`.
+      output: folder for tables, figure and text.
+      conditions: table with the condition of each dish; the study's conditions.csv if not
+        given.
+      answer_anyway: report proportions also for fields that do not resemble the training
+        fields; as `predict` was told if not given.
 
     Returns:
       The comparison, whose result has

@@ -40,7 +40,7 @@ def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
     are added.
 
     Args:
-      study: whose images.csv names the groups.
+      study: folder of the study whose dishes are listed.
 
     Returns:
       The path of the table.

@@ -36,10 +36,10 @@ def evaluate(
     `images_by_split`.
 
     Args:
-      predictions: what `predict` wrote; evaluation.json is put there, and
-        evaluation_fields.csv with a row a field: cells, errors, errors of the shares.
-      study: the study that has the truth.
-      split: the only split of images.csv to evaluate; None takes all.
+      predictions: output folder of `predict`; evaluation.json is written there, and
+        evaluation_fields.csv with one row per field (cells, errors, errors of the shares).
+      study: folder of the study with the true cells.
+      split: evaluate only the fields of this split in images.csv; all if not given.
 
     Returns:
       What evaluation.json holds:

@@ -60,14 +60,16 @@ def report(
     the reliability of the calls on held-out fields, what was rejected, and what was run.
 
     Args:
-      predictions: what `predict` wrote; the page is put there.
-      expected: shares to test against; see `mixture`.
-      width: of an interval for which the number of fields is wanted; see `mixture`.
-      gallery: overlays to show: the first half are the fields with the largest share of
-        uncertain calls, the others are spread over the rest.
-      answer_anyway: whether shares are reported of fields that do not resemble the model's
-        training fields; see `mixture`.
-      counting_frame: whether only cells in an unbiased frame count; see `mixture`.
+      predictions: output folder of `predict`; the page is written there.
+      expected: proportions to test against, such as 'HEK=0.5,N2a=0.5'.
+      width: width of an interval, from end to end, for which the number of dishes or fields
+        needed is computed.
+      gallery: number of overlays to show: one half from the fields with the largest share of
+        uncertain calls, the other half from the remaining fields.
+      answer_anyway: report proportions also for fields that do not resemble the training
+        fields; as `predict` was told if not given.
+      counting_frame: count only cells that touch neither the left nor the lower edge of
+        their field (unbiased counting frame, Gundersen 1977), for types of different size.
 
     Returns:
       The page's path.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from absl import logging
 
@@ -28,10 +28,10 @@ from cellclass_tf.storage import digests, lock
 def annotate(
     study: str | os.PathLike | Study,
     *,
-    annotator: str = "cellpose",
+    annotator: Literal["cellpose", "watershed"] = "cellpose",
     model: str | os.PathLike = "cyto3",
     diameter: float | None = None,
-    diameter_by: str = "group",
+    diameter_by: Literal["group", "field"] = "group",
     flow_threshold: float = 0.4,
     cellprob_threshold: float = 0.0,
     device: str = "auto",
@@ -47,21 +47,24 @@ def annotate(
     beside older labels is removed, since it does not fit the new ones.
 
     Args:
-      study: the study, or its folder.
-      annotator: 'cellpose', or 'watershed', which needs no weights.
-      model: of cellpose, a name or a path to weights.
-      diameter: of a typical cell in pixels; None to estimate it.
-      diameter_by: whose diameter is estimated: that of an acquisition 'group' (the
-        median over a few of its fields, once and for all), since cells of one dish have
-        one size, or that of each 'field'.
-      flow_threshold: of cellpose; higher finds more cells, and more bad ones.
-      cellprob_threshold: of cellpose; lower finds more and larger cells.
-      device: of cellpose; 'auto' takes a GPU where there is one, else 'cpu', 'cuda', ….
-      overwrite_corrected: whether fields that were corrected by hand, or imported, are
-        annotated too. Their old cells are kept in STUDY/.trash/DATE.
-      processes: worker processes; with 1 a crash takes this process along.
-      engine: 'local' or 'beam', or a `batch.Engine`.
-      beam_options: flags of Apache Beam.
+      study: folder of the study.
+      annotator: program that outlines the cells; 'watershed' needs no weights.
+      model: name of a cellpose model, or path to its weights.
+      diameter: diameter of a typical cell in pixels; estimated if not given.
+      diameter_by: what the diameter is estimated for: each 'group' (dish or slide; the
+        median over a few of its fields, estimated once), or each 'field'.
+      flow_threshold: largest flow error of a cell that cellpose keeps; a higher value keeps
+        more cells, also poor ones.
+      cellprob_threshold: cellpose's threshold for pixels of cells; a lower value finds more
+        and larger cells.
+      device: device that cellpose runs on: 'auto' (a GPU if there is one), 'cpu', 'cuda',
+        'cuda:1' or 'mps'.
+      overwrite_corrected: also annotate fields whose cells were corrected or imported. The
+        old cells are kept in STUDY/.trash/DATE.
+      processes: number of worker processes. With 1, a crash in a library ends the command.
+      engine: what runs the jobs; see docs/scaling.md.
+      beam_options: flags for Apache Beam, with commas between them, such as
+        '--runner=FlinkRunner,--parallelism=8'.
 
     Returns:
       The outcome by image. A field without cells is no failure.

@@ -9,7 +9,7 @@ import inspect
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
 from cellclass_tf.batch.local import Workers
@@ -96,11 +96,10 @@ def takes_engine(function: Callable) -> Callable:
     `Engine` as `engine`.
     """
 
-    @functools.wraps(function)
     def call(
         *args: Any,
         processes: int = 1,
-        engine: str | Engine = "local",
+        engine: Literal["local", "beam"] | Engine = "local",
         beam_options: str | Sequence[str] = (),
         **options: Any,
     ) -> Any:
@@ -111,7 +110,8 @@ def takes_engine(function: Callable) -> Callable:
     # What `help` and command lines show.
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.name != "engine"]
-    added = inspect.signature(call, follow_wrapped=False).parameters
+    added = inspect.signature(call).parameters
     own += [added[name] for name in ("processes", "engine", "beam_options")]
-    call.__signature__ = signature.replace(parameters=own)
-    return call
+    wrapped = functools.wraps(function)(call)
+    wrapped.__signature__ = signature.replace(parameters=own)
+    return wrapped

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from cellclass_tf import batch
 from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.workflows import demo as demonstration
 
-# What a flag is that nobody gave.
-_UNSAID = (None, False, "left_out")
-
 
 def import_(
-    study: str | None,
-    format: str,
     source: str,
-    allow_gaps: bool,
-    label_components: bool,
-    crowds: str,
-    group: str | None,
-    overwrite_corrected: bool,
+    *,
+    study: str | None = None,
     predictions: str | None = None,
+    format: Literal["masks", "cellpose", "coco", "spotcheck"] = "masks",
+    overwrite_corrected: bool = False,
+    **options: Any,
 ) -> Any:
+    """Reads labels that were made elsewhere.
+
+    Args:
+      source: folder of the labels, or COCO file, or table of a spot check.
+      study: folder of the study.
+      predictions: for labels of a spot check: output folder of `predict`.
+      format: what the source is: 'masks' (label images, or one mask per cell), 'cellpose'
+        (_seg.npy files), 'coco', or 'spotcheck' (the table that its page saved).
+      options: those of `import_masks` and `import_coco`.
+    """
     import cellclass_tf
 
-    options = {
-        "masks": {"allow_gaps": allow_gaps, "label_components": label_components},
-        "coco": {"group": group, "crowds": crowds},
-    }
-    for of_format, named in options.items():
-        given = [name for name, value in named.items() if value not in _UNSAID]
-        if given and of_format != format:
-            raise InputError(f"--{given[0]} is for --format={of_format}, not {format}.")
     is_check = format == "spotcheck"
+    function = getattr(cellclass_tf, f"import_{format}")
+    _refuse_others(
+        options, function, (cellclass_tf.import_masks, cellclass_tf.import_coco), format
+    )
     wanted, other = ("predictions", "study") if is_check else ("study", "predictions")
     if not (predictions if is_check else study) or (study if is_check else predictions):
         raise InputError(f"--format={format} needs --{wanted}, and no --{other}.")
@@ -42,16 +45,38 @@ def import_(
         if overwrite_corrected:
             raise InputError("--overwrite_corrected is for a study.")
         return cellclass_tf.import_spotcheck(predictions, source)
-    function = getattr(cellclass_tf, f"import_{format}")
     outcome = function(
         study,
         source,
         overwrite_corrected=overwrite_corrected,
-        **options.get(format, {}),
+        **_of(options, function),
     )
     for line in _change_lines(outcome):
         print(line)
     return outcome
+
+
+def _of(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """Those options that a function takes."""
+    taken = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in taken}
+
+
+def _refuse_others(
+    options: Mapping[str, Any],
+    function: Callable[..., Any],
+    functions: Sequence[Callable[..., Any]],
+    format: str,
+) -> None:
+    """Raises InputError if an option was given that another format's function takes."""
+    for other in functions:
+        parameters = inspect.signature(other).parameters
+        for name, value in options.items():
+            if name in _of(options, function) or name not in parameters:
+                continue
+            if value != parameters[name].default:
+                of_format = other.__name__.split("_")[-1]
+                raise InputError(f"--{name} is for --format={of_format}, not {format}.")
 
 
 def _change_lines(outcome: batch.Outcome) -> list[str]:
@@ -65,76 +90,81 @@ def _change_lines(outcome: batch.Outcome) -> list[str]:
 
 
 def export(
-    study: str | None,
-    predictions: str | None,
-    format: str,
     output: str,
-    segmentation: str,
-    first: int | None,
+    *,
+    study: str | None = None,
+    predictions: str | None = None,
+    format: Literal[
+        "cellpose", "coco", "imagej", "geojson", "ome", "zarr"
+    ] = "cellpose",
+    **options: Any,
 ) -> Any:
+    """Writes cells for another program.
+
+    Args:
+      output: folder to write to.
+      study: folder of a study, whose annotated cells are written.
+      predictions: output folder of `predict`, instead of a study.
+      format: program or format to write for: 'cellpose' (its window), 'coco', 'imagej' (ZIP
+        of ROIs), 'geojson' (QuPath), 'ome' (OME-TIFF of labels), or 'zarr' (OME-Zarr of
+        image and labels).
+      options: those of `export_coco` and `export_cellpose`.
+    """
     import cellclass_tf
 
     if bool(study) == bool(predictions):
         raise InputError("Expected either --study or --predictions.")
-    if first is not None and format != "cellpose":
-        raise InputError(f"--first is for --format=cellpose, not {format}.")
-    if segmentation != "rle" and not (study and format == "coco"):
-        raise InputError("--segmentation is for --format=coco of a --study.")
+    to_coco, to_cellpose = cellclass_tf.export_coco, cellclass_tf.export_cellpose
+    function = {"cellpose": to_cellpose}.get(format, cellclass_tf.export_cells)
     if study and format == "coco":
-        return cellclass_tf.export_coco(study, output, segmentation=segmentation)
-    if format == "cellpose":
-        if not study:
-            raise InputError("--format=cellpose is for correcting a --study.")
-        return cellclass_tf.export_cellpose(study, output, first=first)
+        function = to_coco
+    _refuse_others(options, function, (to_coco, to_cellpose), format)
+    if format == "cellpose" and not study:
+        raise InputError("--format=cellpose is for correcting a --study.")
+    if function in (to_coco, to_cellpose):
+        return function(study, output, **_of(options, function))
     return cellclass_tf.export_cells(study or predictions, output, format=format)
 
 
 def dataset(study: str, **options: Any) -> batch.Outcome:
-    import tfds_builders
+    import cellclass_tf
 
-    prepared = tfds_builders.dataset(study, **options)
+    prepared = cellclass_tf.dataset(study, **options)
     print(prepared)
     return prepared.outcome
 
 
-def train(study: str, output: str, experiment: str, **options: Any) -> str:
-    # Registers the study's dataset with TFDS.
-    import tfds_builders  # noqa: F401
-    from cellclass_tf.maskrcnn import training
+def train(study: str, output: str, **options: Any) -> str:
+    import cellclass_tf
 
-    folder = training.train(experiment, output, study=study, **options)
+    folder = cellclass_tf.train(study, output, **options)
     return (
-        f"Trained: {folder}. `cellclass export-model --training={folder} --output=model` "
-        "makes a model of it."
+        f"Trained: {folder}\n"
+        f"Next: cellclass export-model --training={folder} --output=model"
     )
 
 
-def export_model(
-    training: str,
-    output: str,
-    experiment: str,
-    outlines: str | None,
-    weights: str,
-    diameter: float | None,
-    **options: Any,
-) -> str:
-    import tfds_builders  # noqa: F401
-    from cellclass_tf.annotation.annotators import by_name
-    from cellclass_tf.maskrcnn import export
+def export_model(training: str, output: str, **options: Any) -> str:
+    import cellclass_tf
 
-    annotators = []
-    if outlines:
-        settings = by_name.Settings(weights, diameter)
-        annotators.append(by_name.make_annotator(outlines, settings))
-    runs = training.split(",")
-    model = export.export(experiment, runs, output, annotators=annotators, **options)
+    model = cellclass_tf.export_model(training, output, **options)
     return (
-        f"Written: {model}. `cellclass predict --model={model} --input=STUDY "
-        "--cell_type=mixed --output=predictions` names cells with it."
+        f"Written: {model}\n"
+        f"Next: cellclass predict --model={model} --input=STUDY --output=predictions"
     )
 
 
-def check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
+def check(
+    study: str | None = None, dataset: str | None = None, data_dir: str | None = None
+) -> Any:
+    """Looks for leaks between the splits of a prepared dataset.
+
+    Args:
+      study: folder of the study, whose newest dataset is checked.
+      dataset: folder of one version of a dataset, with dataset_info.json, instead of a
+        study.
+      data_dir: folder or bucket with the study's datasets; STUDY/tfds if not given.
+    """
     if bool(study) == bool(dataset):
         raise InputError("Expected either --study or --dataset.")
     # They load TensorFlow.
@@ -156,10 +186,10 @@ class _Told:
         return self.text
 
 
-def evaluate(predictions: str, study: str) -> _Told:
+def evaluate(predictions: str, study: str, split: str | None = None) -> _Told:
     import cellclass_tf
 
-    scores = cellclass_tf.evaluate(predictions, study)
+    scores = cellclass_tf.evaluate(predictions, study, split=split)
     names = ("AP", "AP50", "AP75", "PQ", "F1", "type_accuracy", "balanced_accuracy")
     lines = [f"{name:<18}{_with_interval(scores, name)}" for name in names]
     told = ", ".join(f"{n} {kind}" for kind, n in scores["errors"].items())
@@ -198,7 +228,7 @@ def report(predictions: str, **options: Any) -> str:
     return f"Written: {cellclass_tf.report(predictions, **options)}"
 
 
-def restore(folder: str, file: str | None) -> str:
+def restore(folder: str, file: str | None = None) -> str:
     import cellclass_tf
 
     found = cellclass_tf.restore(folder, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         return DONE
     try:
         values = _parse(name, rest)
-        result = COMMANDS[name].execute(**values)
+        result = COMMANDS[name](**values)
         status = _report(result)
         if isinstance(result, batch.Outcome) and result.results:
             for line in next_steps.lines_after(name, values):
@@ -59,15 +60,7 @@ def _parse(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     # Else flags that follow an argument would be taken for arguments.
     values.set_gnu_getopt()
     for flag in COMMANDS[name].flags:
-        options = {"flag_values": values}
-        if flag.choices:
-            flags.DEFINE_enum(
-                flag.name, flag.default, list(flag.choices), flag.help, **options
-            )
-        else:
-            flag.define(flag.name, flag.default, flag.help, **options)
-        if flag.former:
-            flags.DEFINE_alias(flag.former, flag.name, **options)
+        flag.define(values)
     rest = values([f"cellclass {name}", *arguments])[1:]
     given = _arguments(name, rest)
     missing = [
@@ -115,15 +108,25 @@ def _complain(message: str) -> int:
 
 def _overview() -> str:
     lines = ["usage: cellclass COMMAND --flag=value ...", ""]
-    lines += [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
-    return "\n".join([*lines, "", "cellclass COMMAND --help tells a command's flags."])
+    width = max(map(len, COMMANDS)) + 2
+    lines += [f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [*lines, "", "`cellclass COMMAND --help` lists the flags of a command."]
+    )
 
 
 def _usage(name: str) -> str:
     shown = f"{name} {COMMANDS[name].argument.upper()}".rstrip()
     lines = [f"cellclass {shown}: {COMMANDS[name].help}", ""]
     for flag in COMMANDS[name].flags:
-        note = "required" if flag.required else f"default: {flag.default}"
-        choices = f" One of {', '.join(flag.choices)}." if flag.choices else ""
-        lines.append(f"  --{flag.name}: {flag.help}{choices} ({note})")
+        note = flag.note
+        lines.append(f"  {flag.form}{' (required)' * flag.required}")
+        told = f"{flag.help[:1].upper()}{flag.help[1:]}{note}"
+        lines += textwrap.wrap(
+            told,
+            88,
+            break_on_hyphens=False,
+            initial_indent="      ",
+            subsequent_indent="      ",
+        )
     return "\n".join(lines)

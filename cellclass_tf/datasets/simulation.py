@@ -77,19 +77,20 @@ def simulate(
     density, whatever grows in them; `confounded` gives the study the flaw that real ones have.
 
     Args:
-      study: folder of the study; it is made if there is none.
-      images_per_type: fields of each pure culture, over all of its dishes.
-      mixed: fields of the mixed culture, half and half, over dishes of its own.
+      study: folder of the study; it is made if it does not exist.
+      images_per_type: number of fields of each pure culture, over all of its dishes.
+      mixed: number of fields of the mixed culture (half and half), over dishes of its own.
       size: width and height of a field in pixels of 0.325 µm.
-      seed: of the random numbers.
-      dishes: of each culture. Field i, from 0, is of dish i modulo `dishes` + 1.
-      confounded: which of 'illumination', 'stain', 'focus' and 'density' depend on the type
-        in pure dishes, as if each culture had been photographed on a day of its own;
-        mixed dishes vary as ever. Names, or one text with commas between them.
+      seed: seed of the random numbers; the same seed gives the same bytes.
+      dishes: number of dishes of each culture. Field i, from 0, is of dish i modulo
+        `dishes` + 1.
+      confounded: what depends on the type in pure dishes, as if each culture had been imaged
+        on a different day: 'illumination', 'stain', 'focus', 'density', with commas between
+        them. Mixed dishes vary as usual.
       tied: former name of `confounded`.
       only: (type or 'mixed', dish) of the dishes to draw; None draws all. A field is
         the same whichever others are drawn, so that workers can share a large study.
-      processes: worker processes.
+      processes: number of worker processes.
 
     Returns:
       The outcome by field.

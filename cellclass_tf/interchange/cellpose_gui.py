@@ -60,10 +60,10 @@ def export_cellpose(
     fail, and say so. OUTPUT/.journal remembers what was written.
 
     Args:
-      study: the study, or its folder.
+      study: folder of the study.
       output: folder to write to.
-      first: how many of the fields that are worth a person's time most (see
-        `queue.write_queue`); None for all images.
+      first: export only this many fields, those at the top of review/queue.csv, which gain
+        most from a correction; all images if not given.
 
     Returns:
       The outcome by image.
@@ -115,11 +115,11 @@ def import_cellpose(
     See `importing.import_cells` for what the manifest says of them.
 
     Args:
-      study: the study, or its folder.
+      study: folder of the study.
       source: folder with the files.
-      overwrite_corrected: whether files that were imported before, and have not changed
-        since, are imported all the same, and those that remove cells from corrected
-        fields. The old cells are kept in STUDY/.trash/DATE.
+      overwrite_corrected: also import files that were imported before and have not changed,
+        and files that would remove cells from corrected fields. The old cells are kept in
+        STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.

@@ -73,16 +73,16 @@ def import_masks(
     that of the label file, or of all masks of the field in order.
 
     Args:
-      study: the study, or its folder.
-      source: folder of the labels.
-      allow_gaps: whether numbers of single cells may be missing, as where a person
-        deleted files of bad cells. Otherwise a file is taken to be lost.
-      label_components: whether each piece of a label image (what touches, corners
-        included, and has one number) is a cell of its own, as in black-and-white masks.
-        Otherwise a number in several pieces is refused, see `components.mend_pieces`.
-      overwrite_corrected: whether files that were imported before, and have not changed
-        since, are imported all the same, and those that remove cells from corrected
-        fields. The old cells are kept in STUDY/.trash/DATE.
+      study: folder of the study.
+      source: folder with the label images.
+      allow_gaps: allow missing numbers among files of single cells, for example because a
+        person deleted those of bad cells. Otherwise a missing number is an error.
+      label_components: treat each connected piece of a label image as a cell of its own, as
+        needed for black-and-white masks. Otherwise a number in several pieces is refused,
+        see `components.mend_pieces`.
+      overwrite_corrected: also import files that were imported before and have not changed,
+        and files that would remove cells from corrected fields. The old cells are kept in
+        STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.

@@ -7,12 +7,13 @@ import os
 import pathlib
 import shutil
 import subprocess
-from typing import Any
+from typing import Any, Literal, get_args
 
 from cellclass_tf import process_state
 
-AUTO = "auto"
-PRECISIONS = ("float32", "bfloat16", "float16")
+AUTO: Literal["auto"] = "auto"
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+PRECISIONS = get_args(Precision)[1:]
 
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
 _DRIVER = pathlib.Path("/proc/driver/nvidia/gpus")

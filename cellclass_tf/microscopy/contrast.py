@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from cellclass_tf.microscopy import merge
 from cellclass_tf.storage import atomic
 
 # A group's limits stay once they are set; are measured again; or each field has its own.
-CHOICES = ("group", "anew", "field")
+Contrast = Literal["group", "anew", "field"]
+CHOICES = get_args(Contrast)
 
 Limits = tuple[merge.Limits, merge.Limits]
 

@@ -21,6 +21,7 @@ from cellclass_tf.microscopy.files import image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
+from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import digests, lock, paths
 
 
@@ -34,10 +35,10 @@ def convert(
     cell_type: str | None = None,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
-    projection: str | None = None,
+    projection: Projection | None = None,
     group: str | None = None,
     channel_files: str | None = None,
-    contrast: str | None = None,
+    contrast: contrasts.Contrast | None = None,
     allow_lossy: bool = False,
     limit_s: float = 120.0,
     engine: batch.Engine,
@@ -56,29 +57,33 @@ def convert(
     Args:
       input: a file, or a folder whose sub-folders are named after cell types (or
         `mixed`), or a folder of one type with `cell_type`.
-      study: folder of the study; it is made if there is none.
-      cell_type: the type of all files (or `mixed`).
-      nuclei: name or index of the nuclei's channel; None to find it, see
-        `channels.choose_channels`.
-      cytoplasm: the same for the cytoplasm's.
-      projection: 'max' (if nothing was said yet), 'best' or 'none', for Z stacks.
-      group: regular expression; what it matches in a file's path names the dish or
-        slide (its first group, if it has one). Files of one group never part in the
-        splits and share one contrast. Without it the folder names the dish of files
-        that lie in one, TYPE/DISH/FILE; each other file is a group of its own, and these
-        share one contrast.
-      channel_files: regular expression for folders with one file a channel, with a group
-        `channel`; without it the names that MetaXpress gives are known.
-      contrast: 'group' (if nothing was said yet) gives a group limits at its first conversion (see
-        `merge.contrast_limits`) and keeps them for what is added later; 'anew' measures
-        them again over this call's files; 'field' stretches each field on its own, with
-        which brightness means nothing between fields.
-      allow_lossy: whether JPEG, which changed pixels to save room, is read too.
-      limit_s: seconds that a file may take, and one more for each megabyte. Holds in
+      study: folder of the study; it is made if it does not exist.
+      cell_type: type of all files (or `mixed`), if the sub-folders do not name it.
+      nuclei: name or index of the channel with the nuclei; found by its name if not given.
+      cytoplasm: name or index of the channel with the cytoplasm; found by its name if not
+        given.
+      projection: how a Z stack becomes one plane: 'max' takes the brightest value at each
+        pixel, 'best' the sharpest plane, 'none' refuses stacks. If not given, as in the
+        last conversion, or 'max'.
+      group: regular expression that finds the name of the dish or slide in a file's path
+        (the first group, if the expression has one). Files of one dish stay in one split
+        and share contrast limits. If not given, as in the last conversion; in a new study
+        the folder names the dish of files that lie in TYPE/DISH/FILE, and each other file
+        is a group of its own.
+      channel_files: for folders with one file per channel: regular expression with a group
+        (?P<channel>...), searched in file names. The names that MetaXpress writes are known.
+      contrast: which images share contrast limits: 'group' sets the limits of a dish at its
+        first conversion and keeps them for files that are added later; 'anew' measures
+        them again over the files of this call; 'field' stretches each field on its own,
+        so that brightness cannot be compared between fields. If not given, as in the last
+        conversion, or 'group'.
+      allow_lossy: also read JPEG, whose compression has changed pixel values.
+      limit_s: seconds that one file may take, plus one second for each megabyte. Applies to
         worker processes.
-      processes: worker processes; with 1 a reader that crashes takes this process along.
-      engine: 'local' or 'beam', or a `batch.Engine`.
-      beam_options: flags of Apache Beam.
+      processes: number of worker processes. With 1, a crash in a reader ends the command.
+      engine: what runs the jobs; see docs/scaling.md.
+      beam_options: flags for Apache Beam, with commas between them, such as
+        '--runner=FlinkRunner,--parallelism=8'.
 
     Returns:
       The outcome by raw file.

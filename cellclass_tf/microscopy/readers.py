@@ -9,6 +9,7 @@ import os
 import pathlib
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -30,7 +31,8 @@ from cellclass_tf.storage import digests
 from cellclass_tf.storage.paths import check_is_file
 from cellclass_tf.storage.png import MAX_IMAGE_PIXELS, check_image_size
 
-PROJECTIONS = ("max", "best", "none")
+Projection = Literal["max", "best", "none"]
+PROJECTIONS = get_args(Projection)
 # In the order in which they are asked; none claims what another does.
 FORMATS: tuple[base.Format, ...] = (
     png.FORMAT,

@@ -64,11 +64,11 @@ def trace(
     Args:
       image: labels/STEM.tif or overlays/STEM.png of predictions; images/TYPE/NAME.png or
         cells/TYPE/NAME.tif of a study; or a stem, with `predictions` or `study`.
-      predictions: what `predict` wrote; None to look above the image.
-      study: the study's folder; None to look above the image, or where the predictions
-        say that it was.
+      predictions: output folder of `predict`; found above the image if not given.
+      study: folder of the study; if not given, found above the image, or where the
+        predictions recorded it.
       cell: number of a cell in the label image.
-      raw: folder in which to look for raw files that are not where they were.
+      raw: folder in which to look for raw files that have been moved.
 
     Raises:
       InputError: if the image or the cell is not known, or if a record is broken.

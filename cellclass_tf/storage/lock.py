@@ -72,6 +72,8 @@ def one_writer(folder: pathlib.Path, what: str) -> Iterator[None]:
 def writes(argument: str, *, creates: bool = False) -> Callable[[Callable], Callable]:
     """Decorates a function that writes to the folder that one of its arguments names.
 
+    Without that argument the function takes no lock.
+
     Args:
       argument: its name; a path, or an object with the path `root` or `folder`.
       creates: whether the function makes a folder that is not there. Otherwise such a
@@ -83,7 +85,9 @@ def writes(argument: str, *, creates: bool = False) -> Callable[[Callable], Call
 
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
-            given = signature.bind(*args, **options).arguments[argument]
+            given = signature.bind(*args, **options).arguments.get(argument)
+            if given is None:
+                return function(*args, **options)
             if not isinstance(given, str | os.PathLike):
                 given = given.root if hasattr(given, "root") else given.folder
             folder = pathlib.Path(given)

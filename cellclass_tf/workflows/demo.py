@@ -16,6 +16,7 @@ import numpy as np
 
 from cellclass_tf import batch, errors, process_state
 from cellclass_tf.core.study import MIXED, Study
+from cellclass_tf.maskrcnn import hardware
 from cellclass_tf.storage import csv_json, ledger, lock, png
 
 EXPERIMENT = "cellclass_maskrcnn_small"
@@ -49,7 +50,7 @@ def demo(
     size: int = 512,
     steps: int | None = None,
     seed: int = 0,
-    precision: str = "auto",
+    precision: hardware.Precision = hardware.AUTO,
     processes: int = 1,
 ) -> Demo:
     """Runs every stage in order on simulated cultures, without a network.
@@ -59,13 +60,14 @@ def demo(
 
     Args:
       output: folder for study, training, model and predictions.
-      images_per_type: simulated fields of each pure culture.
-      mixed: simulated fields of the mixed culture, on which the model is tested.
-      size: width of a field in px.
-      steps: training steps; None for the experiment's own number.
-      seed: of the simulation.
-      precision: of training, see `maskrcnn.training.train`.
-      processes: worker processes of simulation, conversion and annotation.
+      images_per_type: number of simulated fields of each pure culture.
+      mixed: number of simulated fields of the mixed culture, on which the model is tested.
+      size: width and height of a field in pixels.
+      steps: number of training steps; the experiment's own number if not given.
+      seed: seed of the simulation.
+      precision: number format in which the network computes during training; 'auto' takes
+        the fastest that the machine multiplies in hardware.
+      processes: number of worker processes for simulation, conversion and annotation.
 
     Raises:
       InputError: if a stage failed for a file, or `output` holds another demo.

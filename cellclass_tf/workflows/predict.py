@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from cellclass_tf.analysis import cell_table, mixture, raw_counts, report
 from cellclass_tf.analysis.conditions import conditions_of
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
+from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.predictions import (
     CELLS_FILE,
     COUNTS_FILE,
@@ -39,6 +40,8 @@ from cellclass_tf.drawing import overlay
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.microscopy import contrast
+from cellclass_tf.microscopy.merge import merge_channels
+from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
 from cellclass_tf.workflows import unlike_cells
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
@@ -60,8 +63,8 @@ _RESULTS = (
 @batch.takes_engine
 def predict(
     model: str | os.PathLike,
-    input: str | os.PathLike,
-    output: str | os.PathLike,
+    input: str | os.PathLike | np.ndarray | Micrograph | Sequence[Any],
+    output: str | os.PathLike | None = None,
     *,
     cell_type: str | None = None,
     pixel_size_um: float | None = None,
@@ -77,55 +80,89 @@ def predict(
     answer_anyway: bool = False,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
-    projection: str = "max",
+    projection: Projection = "max",
     allow_lossy: bool = False,
     engine: batch.Engine,
-) -> batch.Outcome:
-    """Outlines and names the cells of many fields.
+) -> batch.Outcome | Cells | list[Cells]:
+    """Outlines the cells of images, and names their types.
 
-    Writes labels/STEM.tif, overlays/STEM.png, cells.csv and cells.parquet (see
+    For files it writes labels/STEM.tif, overlays/STEM.png, cells.csv and cells.parquet (see
     `cell_table`), counts.csv (see `count_row`), mixture.json (see `mixture`), report.html
-    (see `report`) and run.json into `output`.
+    (see `report`) and run.json into `output`. For images in memory it writes nothing and
+    returns their cells: `cells = cc.predict("model", image)`.
 
     Args:
       model: folder of an exported model.
-      input: a study; or merged images or raw files (a file or a folder), which are
-        converted to OUTPUT/converted first.
-      output: folder of the results; a run that was killed goes on there.
-      cell_type: of a study, only the images of this folder (for example 'mixed').
-      pixel_size_um: of the images; overrides what is known of them.
-      score_threshold: cells of a lower score are left out; None for that with which the
-        model missed and invented the fewest cells of its held-out fields.
-      min_probability: calls of a lower probability are 'uncertain': in the column
-        `call` of cells.csv, counted in counts.csv, and drawn dashed.
-      outlines: who outlines the cells, which the network then names: 'network' itself,
-        an annotator ('cellpose' or 'watershed'), or a folder of label images that any
-        program made, as `import_masks` finds and reads them.
-      weights: of cellpose, as `model` of `annotate`.
-      diameter: of the annotator: of a typical cell in pixels; None to estimate it for
-        each acquisition group.
-      flow_threshold: of cellpose.
-      cellprob_threshold: of cellpose.
-      device: of cellpose.
-      label_components: of a folder: whether each piece of a label image is a cell.
-      answer_anyway: whether shares are reported of fields that do not resemble the fields
-        that the model was trained on.
-      nuclei: channel of raw files, as in `convert`.
-      cytoplasm: the same.
-      projection: of raw stacks, as in `convert`.
-      allow_lossy: of raw files, as in `convert`.
-      processes: worker processes, each with a model of its own; with 1
-        a crash takes this process along.
-      engine: 'local' or 'beam', or a `batch.Engine`.
-      beam_options: flags of Apache Beam.
+      input: a study, or merged images or raw files (a file or a folder), which are
+        converted to OUTPUT/converted first. In Python also a merged image, (H, W, 3) uint8
+        with red 0, green cytoplasm and blue nuclei, or a `Micrograph`, or a list of these.
+      output: folder for the results of one selection of fields. A run that was killed
+        continues there.
+      cell_type: for a study: predict only the images of this folder, such as 'mixed', or
+        'all' images. If not given, the mixed fields, or all if there are none.
+      pixel_size_um: width of a pixel in µm; replaces what the files record.
+      score_threshold: leave out cells with a lower score. If not given, the threshold with
+        which the model missed and invented the fewest cells of its held-out fields.
+      min_probability: calls of a lower probability are marked as uncertain, in the column
+        `call` of cells.csv, in counts.csv, and by dashed outlines.
+      outlines: what outlines the cells, whose types the network then names: 'network',
+        'cellpose', 'watershed', or a folder of label images that any program made, as
+        `import_masks` reads them.
+      weights: for outlines by cellpose: name of a model, or path to its weights.
+      diameter: for outlines by cellpose or watershed: diameter of a typical cell in pixels;
+        estimated for each dish if not given.
+      flow_threshold: largest flow error of a cell that cellpose keeps; a higher value keeps
+        more cells, also poor ones.
+      cellprob_threshold: cellpose's threshold for pixels of cells; a lower value finds more
+        and larger cells.
+      device: device that cellpose runs on: 'auto' (a GPU if there is one), 'cpu', 'cuda',
+        'cuda:1' or 'mps'.
+      label_components: for a folder of label images: treat each connected piece as a cell
+        of its own, as needed for black-and-white masks.
+      answer_anyway: report proportions also for fields that do not resemble the training
+        fields.
+      nuclei: for raw files: name or index of the channel with the nuclei; found by its name
+        if not given.
+      cytoplasm: for raw files: name or index of the channel with the cytoplasm; found by its
+        name if not given.
+      projection: for raw files: how a Z stack becomes one plane: 'max' takes the brightest
+        value at each pixel, 'best' the sharpest plane, 'none' refuses stacks.
+      allow_lossy: for raw files: also read JPEG, whose compression has changed pixel values.
+      processes: number of worker processes, each with a model of its own. With 1, a crash
+        in a library ends the command.
+      engine: what runs the jobs; see docs/scaling.md.
+      beam_options: flags for Apache Beam, with commas between them, such as
+        '--runner=FlinkRunner,--parallelism=8'.
 
     Returns:
-      The outcome by image.
+      For files the outcome by image; for one image in memory its cells; for a list of
+      images a list of cells.
 
     Raises:
-      InputError: if there is no model or no image.
+      InputError: if there is no model or no image, `output` is a study or has the results
+        of another selection of fields, or images in memory are given with `output`,
+        `cell_type` or `outlines`.
     """
     predictor = Predictor.load(model)
+    if not isinstance(input, str | os.PathLike):
+        if output is not None or cell_type is not None or outlines != BY_NETWORK:
+            raise InputError(
+                "For images in memory, `output`, `cell_type` and `outlines` have no "
+                "meaning; save the images and give their folder as `input`, or call "
+                "Predictor.name for given outlines."
+            )
+        is_one = isinstance(input, np.ndarray | Micrograph)
+        found = [
+            predictor.predict(
+                image, pixel_size_um=size_um, score_threshold=score_threshold
+            )
+            for image, size_um in _in_memory(
+                [input] if is_one else input, pixel_size_um, nuclei, cytoplasm
+            )
+        ]
+        return found[0] if is_one else found
+    if output is None:
+        raise InputError("Expected `output`, a folder for the results; it is missing.")
     output = pathlib.Path(output)
     conversion_options = {
         "nuclei": nuclei,
@@ -198,6 +235,21 @@ def predict(
         chosen.failures | outcome.failures,
         (*chosen.notes, *notes),
     )
+
+
+def _in_memory(
+    images: Iterable[np.ndarray | Micrograph],
+    pixel_size_um: float | None,
+    nuclei: str | int | None,
+    cytoplasm: str | int | None,
+) -> Iterator[tuple[np.ndarray, float | None]]:
+    """Yields merged images with their pixel sizes; a micrograph is merged first."""
+    for image in images:
+        if isinstance(image, Micrograph):
+            merged = merge_channels(image, nuclei=nuclei, cytoplasm=cytoplasm)
+            yield merged, pixel_size_um or image.pixel_size_um
+        else:
+            yield image, pixel_size_um
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,9 @@ def restore(folder: str | os.PathLike, file: str | None = None) -> list[str]:
     their types, and count as corrected by hand.
 
     Args:
-      folder: a study, or the results of a command, with FOLDER/.trash.
-      file: DATE/PATH as it is listed, or PATH, of which the last that was kept comes
-        back; None to list them.
+      folder: a study, or the output folder of a command, with FOLDER/.trash.
+      file: file to bring back: DATE/PATH as it is listed, or PATH for the newest version of
+        it. Without a file, all are listed.
 
     Returns:
       The names of the files that are kept, DATE/PATH, oldest first; or the paths of

@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import shares_in_words
@@ -19,6 +19,7 @@ from cellclass_tf.core.manifest import costs_of_rejection
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.microscopy.files import raw_files
+from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import csv_json, digests, lock
 from cellclass_tf.workflows import run_settings
 from cellclass_tf.workflows.run_settings import RunSettings
@@ -135,8 +136,8 @@ def run(
     group: str | None = None,
     nuclei: str | int | None = None,
     cytoplasm: str | int | None = None,
-    projection: str | None = None,
-    annotator: str | None = None,
+    projection: Projection | None = None,
+    annotator: Literal["cellpose", "watershed"] | None = None,
     model: str | os.PathLike | None = None,
     diameter: float | None = None,
     corrections: str | os.PathLike | None = None,
@@ -159,13 +160,14 @@ def run(
     results. Before training it stops once where a person should look: files that could
     not be read, rejected fields, doubtful cells, and types with a single dish.
 
+    The settings from `input` to `answer_anyway` are described in `RunSettings`. Those that
+    are not given stay as run.yaml has them.
+
     Args:
-      output: folder of all results; not that of the study.
-      input: folder of the raw files; see `RunSettings` for all settings down to
-        `answer_anyway`. None leaves each as run.yaml has it.
-      plan: whether to say what would be done, and do nothing.
-      yes: whether to go on where it would stop.
-      processes: worker processes of conversion and annotation.
+      output: folder for all results and run.yaml; not the folder of the study.
+      plan: print what would be done, and stop.
+      yes: continue where the command would stop for a person to look.
+      processes: number of worker processes for conversion and annotation.
 
     Returns:
       What was done, and found.

@@ -24,21 +24,28 @@ class RunSettings(Record):
     """What a whole run is asked for.
 
     Attributes:
-      input: folder of the raw files, whose sub-folders name types, and `mixed`.
-      study: folder of the study.
-      group: see `convert`.
-      nuclei, cytoplasm, projection: the same.
-      annotator: 'cellpose' or 'watershed', see `annotate`.
-      model: of cellpose.
-      diameter: of a cell in pixels; None to estimate it.
-      corrections: folder of cells that a person corrected in cellpose's window, see
-        `import_cellpose`; it is read if it is there.
-      minutes: that training may take, or `steps`; None for both for the experiment's own.
-      steps: of the training.
-      seed: of the training.
-      namer: whether a second network is trained, see `training.train`.
+      input: folder of the raw files, with a sub-folder for each cell type and one called
+        `mixed`.
+      study: folder of the study; it is made if it does not exist.
+      group: regular expression that finds the name of the dish or slide in a file's path.
+        If not given, the folder names the dish of files that lie in TYPE/DISH/FILE.
+      nuclei: name or index of the channel with the nuclei; found by its name if not given.
+      cytoplasm: name or index of the channel with the cytoplasm; found by its name if not
+        given.
+      projection: how a Z stack becomes one plane: 'max' takes the brightest value at each
+        pixel, 'best' the sharpest plane, 'none' refuses stacks.
+      annotator: program that outlines the cells; 'watershed' needs no weights.
+      model: name of a cellpose model, or path to its weights.
+      diameter: diameter of a typical cell in pixels; estimated if not given.
+      corrections: folder with cells that were corrected in cellpose's window; it is read if
+        it exists.
+      minutes: time for training; the number of steps follows from it.
+      steps: number of training steps. Without steps and minutes, the experiment's own.
+      seed: seed of the training.
+      namer: also train a second network, which names cells from crops around their nuclei.
       outlines: who outlines the mixed fields: 'network', or the annotator's name.
-      answer_anyway: see `predict`.
+      answer_anyway: report proportions also for fields that do not resemble the training
+        fields.
     """
 
     NAME: ClassVar[str] = "cellclass_tf run"

@@ -48,23 +48,19 @@ def run(tmp_path):
 
 
 def export(output, **given):
-    values = dict.fromkeys(("study", "predictions", "first")) | {"segmentation": "rle"}
-    return calls.export(output=output, **values | given)
+    return calls.export(output, **given)
 
 
 def test_labels_of_a_spot_check_are_of_predictions_and_others_of_a_study(study):
-    options = (False, "left_out", None, False)
     for format, path, words in (
         ("spotcheck", None, "needs --predictions, and no --study"),
         ("spotcheck", "p", "needs --predictions, and no --study"),
         ("cellpose", "p", "needs --study, and no --predictions"),
     ):
         with pytest.raises(InputError, match=words):
-            calls.import_(
-                str(study.root), format, "x", False, *options, predictions=path
-            )
+            calls.import_("x", study=study.root, format=format, predictions=path)
     with pytest.raises(InputError, match="--allow_gaps is for"):
-        calls.import_(None, "spotcheck", "x", True, *options, predictions="p")
+        calls.import_("x", format="spotcheck", predictions="p", allow_gaps=True)
 
 
 def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
@@ -74,9 +70,7 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
         mask = np.zeros((20, 24), np.uint8)
         mask[rows] = 255
         png.write_png(source / "mixed" / f"b_mask_out_{number}.png", mask)
-    outcome = calls.import_(
-        str(study.root), "masks", str(source), True, False, "left_out", None, False
-    )
+    outcome = calls.import_(source, study=study.root, allow_gaps=True)
     assert sorted(outcome.done) == ["mixed/a.png", "mixed/b.png"]
     assert capsys.readouterr().out.splitlines() == [
         "  mixed/a.png: 2 added, 1 kept",
@@ -85,28 +79,21 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
     ]
     # A number is missing, which not everyone allows.
     png.write_png(source / "mixed" / "b_mask_out_5.png", mask)
-    outcome = calls.import_(
-        str(study.root), "masks", str(source), False, False, "left_out", None, False
-    )
+    outcome = calls.import_(source, study=study.root, allow_gaps=False)
     assert "number 1 is missing" in str(outcome.failures)
 
 
 def test_flags_of_another_format_are_refused(study, run):
-    for values, reason in (
-        (
-            ("coco", "x", True, False, "left_out", None, False),
-            "--allow_gaps is for --format=masks",
-        ),
-        (
-            ("masks", "x", False, False, "left_out", "d", False),
-            "--group is for --format=coco",
-        ),
+    for format, options, reason in (
+        ("coco", {"allow_gaps": True}, "--allow_gaps is for --format=masks"),
+        ("masks", {"group": "d"}, "--group is for --format=coco"),
+        ("cellpose", {"crowds": "cells"}, "--crowds is for --format=coco"),
     ):
         with pytest.raises(InputError, match=reason):
-            calls.import_(str(study.root), *values)
+            calls.import_("x", study=study.root, format=format, **options)
     with pytest.raises(InputError, match="--first is for --format=cellpose"):
         export("out", format="coco", study=study.root, first=3)
-    with pytest.raises(InputError, match="--segmentation is for --format=coco of"):
+    with pytest.raises(InputError, match="--segmentation is for --format=coco"):
         export("out", format="coco", predictions=run, segmentation="polygons")
 
 
@@ -163,8 +150,7 @@ def test_dataset_prints_what_it_holds_and_gives_the_outcome(monkeypatch, capsys)
         assert (study, data_dir) == ("study", "bucket")
         return Prepared()
 
-    builders = types.SimpleNamespace(dataset=dataset)
-    monkeypatch.setitem(sys.modules, "tfds_builders", builders)
+    monkeypatch.setattr(cellclass_tf, "dataset", dataset, raising=False)
     assert calls.dataset("study", data_dir="bucket") is Prepared.outcome
     assert capsys.readouterr().out == "cell_types/study: new\n"
 
@@ -193,7 +179,7 @@ def test_evaluation_is_told_score_by_score_with_its_interval(study, run, monkeyp
 
 def test_a_training_and_its_export_are_commands(monkeypatch, capsys):
     from cellclass_tf.cli import main
-    from cellclass_tf.maskrcnn import export, training
+    from cellclass_tf.maskrcnn import export, runs, training
 
     called = []
 
@@ -203,6 +189,7 @@ def test_a_training_and_its_export_are_commands(monkeypatch, capsys):
 
     monkeypatch.setattr(training, "train", note)
     monkeypatch.setattr(export, "export", note)
+    monkeypatch.setattr(runs, "experiment_of", lambda folder: f"that of {folder}")
     given = ["--study=s", "--output=t", "--minutes=3", "--nonamer"]
     assert main.run(["train", *given]) == 0
     experiment, folder, options = called.pop()
@@ -211,8 +198,10 @@ def test_a_training_and_its_export_are_commands(monkeypatch, capsys):
     assert "cellclass export-model --training=t" in capsys.readouterr().out
     given = ["--training=t,u", "--output=m", "--outlines=watershed", "--nocalibrate"]
     assert main.run(["export-model", *given]) == 0
-    _, runs, output, options = called.pop()
-    assert runs == ["t", "u"] and output == "m" and not options["calibrate"]
+    experiment, folders, output, options = called.pop()
+    assert experiment.startswith("that of ")
+    assert (folders, output) == (["t", "u"], "m")
+    assert not options["calibrate"]
     assert [a.name for a in options["annotators"]] == ["watershed"]
     assert main.run(["export-model", "--output=m"]) == 2
 

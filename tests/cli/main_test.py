@@ -1,11 +1,8 @@
 """Tests of cellclass_tf.cli."""
 
-import inspect
-
 import numpy as np
 import pytest
 
-import cellclass_tf
 from cellclass_tf.cli import main
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import digests, png
@@ -39,23 +36,6 @@ def test_help_names_every_command_and_its_flags(capsys):
 def test_what_cannot_be_understood_is_usage(capsys, arguments, message):
     assert main.run(arguments) == main.USAGE
     assert message in capsys.readouterr().err
-
-
-def test_flags_reach_the_function_of_the_same_name_and_parameters():
-    for name, function in (
-        ("simulate", cellclass_tf.simulate),
-        ("convert", cellclass_tf.convert),
-        ("annotate", cellclass_tf.annotate),
-        ("predict", cellclass_tf.predict),
-        ("evaluate", cellclass_tf.evaluate),
-        ("report", cellclass_tf.report),
-        ("compare", cellclass_tf.compare),
-        ("conditions", cellclass_tf.conditions),
-        ("compare-conditions", cellclass_tf.compare_conditions),
-        ("demo", cellclass_tf.demo),
-    ):
-        parameters = set(inspect.signature(function).parameters)
-        assert {flag.name for flag in main.COMMANDS[name].flags} <= parameters
 
 
 def test_some_failures_are_listed_and_make_status_1(tmp_path, capsys):
@@ -110,9 +90,3 @@ def test_trace_says_by_its_status_whether_the_chain_holds(tmp_path, capsys):
 def test_trace_takes_one_image_and_flags_before_or_after_it(capsys, arguments, message):
     assert main.run(arguments) == main.USAGE
     assert message in capsys.readouterr().err
-
-
-def test_flags_of_trace_reach_its_function():
-    parameters = set(inspect.signature(cellclass_tf.trace).parameters)
-    command = main.COMMANDS["trace"]
-    assert {command.argument, *(flag.name for flag in command.flags)} == parameters

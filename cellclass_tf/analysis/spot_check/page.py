@@ -87,12 +87,13 @@ def spotcheck(
     `report` then give the shares that follow from labels and calls together.
 
     Args:
-      predictions: what `predict` wrote.
-      cells: to be labelled, roughly.
-      width: of an interval, for which the number of labels is told.
-      seed: of the draw.
-      overwrite: whether a spot check that is there is set aside for another one, with its
-        labels.
+      predictions: output folder of `predict`.
+      cells: approximate number of cells to label.
+      width: width of an interval, from end to end, for which the number of labels needed is
+        printed.
+      seed: seed of the random draw.
+      overwrite: draw a new spot check where one exists; the old one and its labels are set
+        aside.
 
     Returns:
       Where the page is, and what it holds.

@@ -83,14 +83,16 @@ def finetune(
     on with the round it was in; its rounds lie in OUTPUT.rounds until it is done.
 
     Args:
-      study: the study, or its folder.
-      output: file of the tuned weights.
-      model: to begin with, a name or a path to weights.
-      epochs: how often each training field is seen, at most; in rounds of 20.
-      learning_rate: of stochastic gradient descent (momentum 0.9, weight decay 1e-5).
-      hand_weight: how many times as often cells that a person drew are seen.
-      flow_threshold: of cellpose, when it is scored.
-      device: see `CellposeAnnotator`.
+      study: folder of the study with corrected fields.
+      output: file for the tuned weights.
+      model: weights to start from: name of a cellpose model, or path to its weights.
+      epochs: largest number of passes over the training fields, in rounds of 20.
+      learning_rate: learning rate of stochastic gradient descent (momentum 0.9, weight decay
+        1e-5).
+      hand_weight: how many times as often cells that a person drew are shown.
+      flow_threshold: cellpose's flow threshold when both weights are scored.
+      device: device that cellpose runs on: 'auto' (a GPU if there is one), 'cpu', 'cuda',
+        'cuda:1' or 'mps'.
 
     Raises:
       InputError: if there are no corrected fields, of two groups at least, or a number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Literal
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def import_coco(
     source: str | os.PathLike,
     *,
     group: str | None = None,
-    crowds: str = "left_out",
+    crowds: Literal["left_out", "cells"] = "left_out",
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
     """Brings the cells of COCO instances files into a study.
@@ -67,17 +68,18 @@ def import_coco(
         names (see `type_names`) becomes -.
       source: a JSON file; or a folder with some, with a folder `annotations` that holds
         some, or with folders that hold _annotations.coco.json.
-      group: regular expression; what it matches last in an added image's file_name names
-        its acquisition group (its first group, if it has one). Otherwise `group` in the
-        file does, as `export_coco` writes it, or the photograph of which it is a copy
-        (`extra.name`, as Roboflow writes it), or each image is a group of its own. An
-        added image of one type gets the split after which the folder of its JSON file is
-        named (train, valid, test); images of one group in two splits are refused.
-      crowds: what annotations with `iscrowd` 1 are: 'left_out', since each stands for
-        several cells, or 'cells', as CVAT writes masks.
-      overwrite_corrected: whether files that were imported before, and have not changed
-        since, are imported all the same, and those that remove cells from corrected
-        fields. The old cells are kept in STUDY/.trash/DATE.
+      group: regular expression that finds the name of the dish or slide in the file_name
+        of an added image: its last match (the first group, if the expression has one). If
+        not given, `group` in the file names it, as `export_coco` writes it, or the
+        photograph of which the image is a copy (`extra.name`, as Roboflow writes it), or
+        each image is a group of its own. An added image of one type gets the split after
+        which the folder of its JSON file is named (train, valid, test); images of one group
+        in two splits are refused.
+      crowds: what to do with annotations whose `iscrowd` is 1: 'left_out', since each
+        stands for several cells, or 'cells', for masks that CVAT wrote.
+      overwrite_corrected: also import files that were imported before and have not changed,
+        and files that would remove cells from corrected fields. The old cells are kept in
+        STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file_name for images that come to nothing, and by file for

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
@@ -35,7 +35,7 @@ def export_coco(
     study: str | os.PathLike | Study,
     output: str | os.PathLike,
     *,
-    segmentation: str = "rle",
+    segmentation: Literal["rle", "polygons"] = "rle",
 ) -> batch.Outcome:
     """Writes the accepted, annotated fields as COCO files, one for each split.
 
@@ -47,11 +47,11 @@ def export_coco(
     changed since is set aside into OUTPUT/.trash/DATE.
 
     Args:
-      study: the study, or its folder.
+      study: folder of the study.
       output: folder to write to.
-      segmentation: 'rle', or 'polygons' along the edges of pixels, which pycocotools
-        makes exactly the same mask of. Cells with holes, which polygons cannot say, are
-        run lengths all the same.
+      segmentation: how COCO files store outlines: 'rle' (run lengths), or 'polygons' along
+        the edges of pixels, from which pycocotools makes exactly the same mask. Cells with
+        holes, which polygons cannot express, are stored as run lengths in both cases.
 
     Returns:
       The outcome by image.
