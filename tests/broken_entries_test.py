@@ -99,7 +99,9 @@ COMMANDS = {
     "export ome": lambda f: cc.export_cells(f / "study", f / "exported", format="ome"),
     "evaluate": lambda f: cc.evaluate(f / "predictions", f / "study"),
     "compare": lambda f: cc.compare(f / "predictions", f / "study", f / "compared"),
-    "predict": lambda f: cc.predict(f / "model", f / "study", f / "predicted"),
+    "predict": lambda f: cc.predict(
+        f / "model", f / "study", f / "predicted", cell_type="all"
+    ),
     "convert": lambda f: cc.convert(f / "study" / "raw", f / "study", contrast="field"),
 }
 

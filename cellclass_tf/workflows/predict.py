@@ -214,7 +214,7 @@ def predict(
     if good:
         settings = {
             "input": paths.recorded_path(input),
-            "cell_type": cell_type,
+            "cell_type": chosen.cell_type,
             "pixel_size_um": pixel_size_um,
             "score_threshold": outlining.score_threshold,
             "min_probability": min_probability,
@@ -228,13 +228,31 @@ def predict(
         text = csv_json.json_text(record.as_content())
         ledger.write_text(output, output / RUN_FILE, text)
         report.report(output)
-        notes = (*outlining.notes, *_told_of_unlike(record, answer_anyway))
+        notes = (
+            *outlining.notes,
+            *_told_of_scale(good, predictor.metadata.pixel_size_um),
+            *_told_of_unlike(record, answer_anyway),
+        )
     return batch.Outcome(
         outcome.done,
         outcome.skipped,
         chosen.failures | outcome.failures,
         (*chosen.notes, *notes),
     )
+
+
+def _told_of_scale(
+    fields: Sequence[ChosenField], trained_um: float | None
+) -> tuple[str, ...]:
+    """Which scale was assumed, where a pixel size is not known; a line or none."""
+    unknown = [field for field in fields if field.pixel_size_um is None]
+    if not unknown or trained_um is None:
+        return ()
+    note = (
+        f"The pixel size of {len(unknown)} of {len(fields)} fields is not known; that of the "
+        f"training images, {trained_um:g} µm, was assumed. --pixel_size_um sets another."
+    )
+    return (note,)
 
 
 def _in_memory(

@@ -59,15 +59,64 @@ def study(tmp_path):
 
 
 def test_all_fields_of_a_study_are_chosen_but_the_rejected(study, tmp_path):
-    chosen = choose(study.root, tmp_path / "out")
+    chosen = choose(study.root, tmp_path / "out", cell_type="all")
     assert [field.stem for field in chosen.fields] == ["HEK/a", "mixed/m"]
+    assert chosen.cell_type == "all" and not chosen.notes
     assert [row.image for row in chosen.rejected] == ["HEK/b.png"]
     assert [field.pixel_size_um for field in chosen.fields] == [0.2, 0.3]
     first = chosen.fields[0]
     assert first.image == study.image_path(first.row)
     assert chosen.study.root == study.root and not chosen.failures
     # A study needs no conversion.
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "converted").exists()
+
+
+def test_the_mixed_fields_of_a_study_are_chosen_or_all_if_there_are_none(
+    study, tmp_path
+):
+    chosen = choose(study.root, tmp_path / "out")
+    assert [field.stem for field in chosen.fields] == ["mixed/m"]
+    assert chosen.cell_type == "mixed"
+    assert chosen.notes == (
+        "Mixed fields only; 2 fields of pure cultures were left out (--cell_type=all "
+        "takes them too).",
+    )
+    pure = Study.create(tmp_path / "pure")
+    pure.update([ImageRow("HEK/a.png", "HEK")])
+    chosen = choose(pure.root, tmp_path / "out2")
+    assert [field.stem for field in chosen.fields] == ["HEK/a"]
+    assert chosen.cell_type == "all" and not chosen.notes
+
+
+def test_results_of_one_selection_are_not_mixed_with_those_of_another(study, tmp_path):
+    out = tmp_path / "out"
+    choose(study.root, out)
+    choose(study.root, out, cell_type="mixed")
+    for cell_type in ("HEK", "all"):
+        with pytest.raises(
+            InputError, match="results of other fields: cell_type=mixed"
+        ):
+            choose(study.root, out, cell_type=cell_type)
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    with pytest.raises(InputError, match="Give another folder as --output"):
+        choose(tmp_path / "raw", out)
+    assert not (out / "converted").exists()
+
+
+def test_a_study_that_was_moved_together_with_its_results_is_the_same(study, tmp_path):
+    choose(study.root, tmp_path / "study" / "results" / "out")
+    moved = tmp_path / "moved"
+    study.root.rename(moved)
+    assert choose(moved, moved / "results" / "out").fields
+    with pytest.raises(InputError, match="other fields"):
+        choose(moved, moved / "results" / "out", cell_type="HEK")
+
+
+def test_a_study_is_no_folder_for_results(study, tmp_path):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    for source in (study.root, tmp_path / "raw"):
+        with pytest.raises(InputError, match="is a study, in which results would be"):
+            choose(source, study.root)
 
 
 def test_a_folder_of_a_study_is_chosen_alone_with_what_it_rejects(study, tmp_path):
@@ -75,7 +124,7 @@ def test_a_folder_of_a_study_is_chosen_alone_with_what_it_rejects(study, tmp_pat
     (field,) = chosen.fields
     assert (field.stem, field.pixel_size_um) == ("mixed/m", 0.7)
     assert not chosen.rejected
-    chosen = choose(study.root, tmp_path, cell_type="HEK")
+    chosen = choose(study.root, tmp_path / "out", cell_type="HEK")
     assert [field.stem for field in chosen.fields] == ["HEK/a"]
     assert [row.image for row in chosen.rejected] == ["HEK/b.png"]
 
@@ -85,7 +134,7 @@ def test_a_study_without_fields_to_predict_is_refused(study, tmp_path):
         choose(study.root, tmp_path, cell_type="N2a")
     study.update(dataclasses.replace(r, verdict="rejected") for r in study.rows())
     with pytest.raises(InputError, match="or all of them are rejected; see .*images"):
-        choose(study.root, tmp_path)
+        choose(study.root, tmp_path / "out")
 
 
 def test_types_choose_no_raw_files(tmp_path):
@@ -115,10 +164,11 @@ def test_raw_files_become_fields_of_no_folder_and_broken_ones_are_told(tmp_path)
     assert {field.pixel_size_um for field in chosen.fields} == {0.7}
 
 
-def test_other_raw_files_of_earlier_runs_are_not_predicted_again(tmp_path):
+def test_raw_files_that_have_gone_are_not_predicted_again(tmp_path):
     for seed, name in enumerate("ab"):
-        write_raw(tmp_path / name / f"{name}.ome.tif", seed)
-        convert_and_accept(tmp_path / name, tmp_path / "out")
+        write_raw(tmp_path / "a" / f"{name}.ome.tif", seed)
+    convert_and_accept(tmp_path / "a", tmp_path / "out")
+    (tmp_path / "a" / "b.ome.tif").unlink()
     chosen = choose(tmp_path / "a", tmp_path / "out")
     assert [field.stem for field in chosen.fields] == ["a"]
     assert len(chosen.study.rows()) == 2

@@ -220,3 +220,38 @@ def test_pictures_outside_a_study_are_converted_first_and_have_no_type(model, tm
     assert (tmp_path / "out" / "labels" / "0.tif").exists()
     with pytest.raises(cc.InputError, match="--cell_type=HEK chooses images of a st"):
         cc.predict(model, tmp_path / "in", tmp_path / "out", cell_type="HEK")
+
+
+def test_images_in_memory_give_their_cells_and_write_nothing(model, tmp_path):
+    one = cc.predict(model, image(0))
+    assert isinstance(one, cc.Cells) and set(one.cell_types) == {"N2a"}
+    two = cc.predict(model, [image(0), image(1)])
+    assert [type(cells) for cells in two] == [cc.Cells] * 2
+    assert np.array_equal(two[0].labels, one.labels)
+    assert cc.predict(model, []) == []
+    # A micrograph is merged first, and knows its pixel size.
+    raw = image(0).transpose(2, 0, 1)[[2, 1]].astype(np.uint16)
+    micrograph = cc.Micrograph(raw, ("DAPI", "GFP"), pixel_size_um=0.5)
+    merged = cc.merge_channels(micrograph)
+    expected = cc.predict(model, merged, pixel_size_um=0.5)
+    found = cc.predict(model, micrograph)
+    assert np.array_equal(found.labels, expected.labels)
+    for options in ({"output": tmp_path}, {"outlines": "watershed"}):
+        with pytest.raises(cc.InputError, match="For images in memory"):
+            cc.predict(model, image(0), **options)
+    with pytest.raises(cc.InputError, match="Expected `output`"):
+        cc.predict(model, tmp_path)
+    with pytest.raises(cc.InputError, match="uint8"):
+        cc.predict(model, image(0).astype(float))
+
+
+def test_where_no_pixel_size_is_known_the_assumed_one_is_told(model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    model = tmp_path / "model"
+    model_metadata(pixel_size_um=0.325).write(model / METADATA_FILE)
+    png.write_png(tmp_path / "in" / "a.png", image(0))
+    outcome = cc.predict(model, tmp_path / "in", tmp_path / "out")
+    (note,) = [note for note in outcome.notes if "pixel size" in note]
+    assert "1 of 1 fields is not known" in note and "0.325 µm, was assumed" in note
+    outcome = cc.predict(model, tmp_path / "in", tmp_path / "out", pixel_size_um=0.3)
+    assert not any("pixel size" in note for note in outcome.notes)
