@@ -8,7 +8,6 @@ import time
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from absl import logging
 from tensorflow_datasets.core.utils import version as tfds_version
 
 from cellclass_tf import batch, process_state
@@ -16,6 +15,7 @@ from cellclass_tf.core.manifest import Cost, costs_of_rejection, uneven_rejectio
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets import examples
 from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic, lock
 from tfds_builders.cell_types import cell_types_dataset_builder
 
@@ -121,7 +121,7 @@ def dataset(
     if is_new:
         builder.download_and_prepare(download_config=_download_config(engine))
     else:
-        logging.info("%s: the dataset is up to date.", study.root)
+        logger.info("%s: the dataset is up to date.", study.root)
     contents = checked.contents
     by_split = {
         split: dict(

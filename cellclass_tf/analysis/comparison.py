@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
-from tqdm import tqdm
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import sources
@@ -19,6 +17,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import overlay
 from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.labels import matching
+from cellclass_tf.messages import logger, progress_bar
 from cellclass_tf.storage import csv_json, ledger, lock, png
 
 SAME, OTHER_TYPE, OTHER_OUTLINE = "same", "other type", "other outline"
@@ -101,7 +100,7 @@ def compare(
             f"{names[1] or 'none'} …."
         )
     changes, rows, total, compared, failures = [], [], Counter(), [], {}
-    for one, other in tqdm(pairs, desc="compare"):
+    for one, other in progress_bar(pairs, "compare"):
         try:
             found = _changes(one, *_read(one, other))
         except InputError as error:
@@ -212,7 +211,7 @@ def _draw(output: pathlib.Path, rank: int, one, other) -> str:
         pixels = one.pixels()
         pixels = other.pixels() if pixels is None else pixels
     except InputError as error:
-        logging.warning("%s is not drawn: %s", one.stem, error)
+        logger.warning("%s is not drawn: %s", one.stem, error)
         return ""
     if pixels is None:
         return ""

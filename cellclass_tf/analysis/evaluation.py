@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from absl import logging
-
 from cellclass_tf import process_state
 from cellclass_tf.analysis.metrics import Metrics
 from cellclass_tf.analysis.units import units_of
@@ -16,6 +14,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import csv_json, ledger, lock
 
 
@@ -87,7 +86,7 @@ def evaluate(
             pair = _read_pair(predictions, stem, study, row, metrics.type_names)
         except InputError as error:
             failures[stem] = str(error)
-            logging.error("%s is left out: %s", stem, error)
+            logger.error("%s is left out: %s", stem, error)
             continue
         true, predicted = pair
         is_mixed = row.cell_type == MIXED
@@ -111,14 +110,14 @@ def evaluate(
         ),
     }
     if result["images_by_split"].get("train"):
-        logging.warning(
+        logger.warning(
             "%d of the %d images evaluated are of the training split; their scores say "
             "nothing about new images.",
             result["images_by_split"]["train"],
             result["images"],
         )
     if partly_typed:
-        logging.warning(
+        logger.warning(
             "%d of the %d images evaluated have cells of unknown type. Training learns the "
             "outlines of such images (split untyped of the dataset); of a model that has "
             "seen them, the scores of outlines say nothing about new images.",
@@ -146,7 +145,7 @@ def _fields_with_truth(
     found = [(s, by_stem.get(s) or by_name.get(s)) for s in predictions.stems]
     without = [stem for stem, row in found if row is None]
     if without:
-        logging.warning(
+        logger.warning(
             "%d predicted images have no annotated cells in %s and are left out: %s%s",
             len(without),
             study.root,

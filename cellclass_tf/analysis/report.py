@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf import errors, process_state
 from cellclass_tf.analysis import charts, html
@@ -19,6 +18,7 @@ from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions, overlay_path, unlike_path
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import ledger, lock, png
 
 REPORT_FILE = "report.html"
@@ -124,7 +124,7 @@ def _unlike(predictions: Predictions, record: RunRecord) -> list[dict[str, Any]]
             try:
                 shown = html.jpeg_source(png.read_png(path), _PICTURE_PX)
             except errors.InputError as error:
-                logging.warning("A picture is not shown: %s", error)
+                logger.warning("A picture is not shown: %s", error)
         found.append({"stem": image.stem, "why": image.unlike, "picture": shown})
     return found
 
@@ -149,7 +149,7 @@ def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
                 {**row, "picture": html.jpeg_source(png.read_png(path), _PICTURE_PX)}
             )
         except errors.InputError as error:
-            logging.warning("An overlay is not shown: %s", error)
+            logger.warning("An overlay is not shown: %s", error)
     return shown
 
 

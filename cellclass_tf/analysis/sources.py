@@ -9,12 +9,12 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
     images = predictions.images()
     lost = sum(not path.exists() for path, _ in images.values())
     if lost:
-        logging.warning(
+        logger.warning(
             "%d of %d images are not where `predict` found them; what needs them is left "
             "out.",
             lost,

@@ -7,8 +7,6 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from absl import logging
-
 from cellclass_tf import batch, process_state
 from cellclass_tf.annotation import cell_files
 from cellclass_tf.annotation.annotators import by_name
@@ -19,6 +17,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import digests, lock
 
 
@@ -83,7 +82,7 @@ def annotate(
     rows, failures, states = _accepted_rows(study)
     wanted = [row for row in rows if overwrite_corrected or not row.corrected]
     if len(wanted) < len(rows):
-        logging.info("%d corrected fields are left alone.", len(rows) - len(wanted))
+        logger.info("%d corrected fields are left alone.", len(rows) - len(wanted))
     outcome = batch.Outcome(failures=failures)
     if not wanted:
         return outcome
@@ -185,5 +184,5 @@ class _FieldAnnotation:
         cell_files.check_unchanged(study, row, planned)
         queue.write_field(study, row, image, cells, doubtful)
         if not len(cells):
-            logging.warning("%s: no cell was found.", row.image)
+            logger.warning("%s: no cell was found.", row.image)
         return cell_files.write_cells(study, row, cells, result, planned=planned)

@@ -10,14 +10,13 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from absl import logging
-
 from cellclass_tf import batch
 from cellclass_tf.core.cells import Cells, types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import components
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic, digests, trash
 from cellclass_tf.storage.ledger import Written, ledger_of
 
@@ -243,7 +242,7 @@ def _settle_row(
 ) -> ImageRow:
     labels, types = state
     if labels and row.has_cells_of_another_source:
-        logging.warning(
+        logger.warning(
             "%s was made of another raw file than its cells, which are set aside.",
             row.image,
         )
@@ -288,7 +287,7 @@ def _mark_edited(
             f"{path} was changed since it was annotated, and is no use now: "
             f"{str(error).rstrip('.')}. Mend it, or delete it to have the field annotated again."
         ) from error
-    logging.warning("%s was changed by hand; it counts as corrected.", path)
+    logger.warning("%s was changed by hand; it counts as corrected.", path)
     made_by = row.annotation.removesuffix(EDITED)
     return dataclasses.replace(
         row,

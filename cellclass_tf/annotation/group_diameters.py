@@ -48,7 +48,7 @@ def estimate_diameters(
     outcome = batch.run(
         _DiameterEstimate(study, finder),
         jobs,
-        description="diameters",
+        description="estimate diameters",
         journal=journal,
         engine=engine,
     )

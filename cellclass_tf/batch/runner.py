@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-
-from absl import logging
 
 from cellclass_tf import errors
 from cellclass_tf.batch.engine import IN_THIS_PROCESS, Engine
 from cellclass_tf.batch.jobs import Job
 from cellclass_tf.batch.journal import Journal
+from cellclass_tf.messages import logger, progress_bar
 from cellclass_tf.storage import atomic
 
 
@@ -49,6 +48,7 @@ def run(
     jobs: Sequence[Job],
     *,
     description: str,
+    unit: str = "field",
     journal: Journal | None = None,
     engine: Engine = IN_THIS_PROCESS,
 ) -> Outcome:
@@ -60,6 +60,7 @@ def run(
         stays in this process.
       jobs: in the order in which they are to run.
       description: the progress bar's caption.
+      unit: what a job is, in the progress bar.
       journal: remembers what is done, so that a killed run goes on where it was; None
         to remember nothing.
       engine: what runs the jobs; what one has done, none does again.
@@ -84,15 +85,18 @@ def run(
     attempts = engine.execute(function, waiting, beside)
     # What Ctrl-C or an error leaves at work has to end now.
     with contextlib.closing(attempts):
-        for job, result, error in _progress(attempts, len(waiting), description):
+        bar = progress_bar(attempts, description, total=len(waiting), unit=unit)
+        for job, result, error in bar:
             unrecorded = journal.append(job, result) if journal and not error else None
             if unrecorded and not journal.must_record:
-                logging.log_first_n(logging.WARNING, "%s", 1, unrecorded)
+                if not outcome.notes:
+                    logger.warning("%s", unrecorded)
+                outcome.notes = (unrecorded,)
             elif unrecorded:
                 error = unrecorded
             if error:
                 outcome.failures[job.name] = error
-                logging.info("%s failed: %s", errors.one_line(job.name), error)
+                logger.debug("%s failed: %s", errors.one_line(job.name), error)
             else:
                 outcome.done[job.name] = result
     # Those of worker processes that were killed.
@@ -119,9 +123,3 @@ def _is_done(job: Job, entry: dict | None) -> bool:
 def _remove_leftovers(jobs: Iterable[Job]) -> None:
     for folder in {path.parent for job in jobs for path in job.outputs}:
         atomic.remove_leftovers(folder)
-
-
-def _progress(items: Iterator, total: int, description: str) -> Iterator:
-    import tqdm
-
-    return tqdm.tqdm(items, description, total, disable=total == 0, dynamic_ncols=True)

@@ -5,27 +5,51 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 
 import cellclass_tf
-from cellclass_tf import batch, process_state
-from cellclass_tf.cli import next_steps
+from cellclass_tf import batch, messages, process_state
+from cellclass_tf.cli import log_file, next_steps
 from cellclass_tf.cli.commands import COMMANDS
 from cellclass_tf.errors import InputError, one_line
 
-DONE, SOME_FAILED, USAGE = 0, 1, 2
+DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+# Flags of every command.
+_OF_ALL = {
+    "--verbose": "Shows the messages of TensorFlow and other libraries.",
+    "--noprogress": "Draws no progress bars.",
+}
 
 
 def main() -> None:
-    """Runs the command that the process's arguments name."""
+    """Runs the command that the process's arguments name, on a terminal."""
     process_state.begin_program()
-    sys.exit(run(sys.argv[1:]))
+    arguments = [value for value in sys.argv[1:] if value not in _OF_ALL]
+    given = {*sys.argv[1:]} & _OF_ALL.keys()
+    bars = "--noprogress" not in given
+    try:
+        if "--verbose" in given or not arguments or "--help" in arguments:
+            with messages.shown_on(bars=bars):
+                sys.exit(run(arguments))
+        with (
+            log_file.catches_messages(arguments[0]) as terminal,
+            messages.shown_on(terminal, bars=bars),
+        ):
+            status = run(arguments, terminal)
+        sys.exit(status)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command continues.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], terminal: TextIO | None = None) -> int:
     """Runs one command.
+
+    Args:
+      arguments: name of the command, and its flags.
+      terminal: where errors are printed; the standard error output if not given.
 
     Returns:
       0 if all is done, 1 if some files failed or a check did not pass (they are listed),
@@ -39,7 +63,8 @@ def run(arguments: Sequence[str]) -> int:
         return DONE
     name, *rest = arguments
     if name not in COMMANDS:
-        return _complain(f"unknown command {name!r}; known are {', '.join(COMMANDS)}.")
+        unknown = f"unknown command {name!r}; known are {', '.join(COMMANDS)}."
+        return _complain(unknown, terminal)
     if {"--help", "-help", "-h", "--helpshort", "--helpfull"} & set(rest):
         print(_usage(name))
         return DONE
@@ -52,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
                 print(line)
         return status
     except (flags.Error, InputError, OSError) as error:
-        return _complain(str(error))
+        return _complain(str(error), terminal)
 
 
 def _parse(name: str, arguments: Sequence[str]) -> dict[str, Any]:
@@ -101,8 +126,8 @@ def _report(result: Any) -> int:
     return SOME_FAILED if result.failures else DONE
 
 
-def _complain(message: str) -> int:
-    print(f"cellclass: {message}", file=sys.stderr)
+def _complain(message: str, terminal: TextIO | None) -> int:
+    print(f"cellclass: {message}", file=terminal or sys.stderr)
     return USAGE
 
 
@@ -110,9 +135,10 @@ def _overview() -> str:
     lines = ["usage: cellclass COMMAND --flag=value ...", ""]
     width = max(map(len, COMMANDS)) + 2
     lines += [f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [*lines, "", "`cellclass COMMAND --help` lists the flags of a command."]
-    )
+    lines += ["", "Flags of every command:"]
+    lines += [f"  {name:<{width}}{help}" for name, help in _OF_ALL.items()]
+    lines += ["", "`cellclass COMMAND --help` lists the flags of a command."]
+    return "\n".join(lines)
 
 
 def _usage(name: str) -> str:

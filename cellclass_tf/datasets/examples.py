@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf import batch, versions
 from cellclass_tf.core.cells import Cells
@@ -21,6 +20,7 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.datasets.contents import Contents, FieldFacts
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.splits import assignment, near_duplicates
 from cellclass_tf.splits.assignment import UNTYPED
 from cellclass_tf.storage import atomic, digests, png
@@ -95,7 +95,7 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     outlined = assignment.outlines_to_learn(
         now, chosen, with_cells, {row.image for row in untyped}
     )
-    logging.info(
+    logger.info(
         "%s: %d images, %d not annotated, %d broken, %d of which only outlines are "
         "learned, since the types of cells are unknown, %d without types in groups that "
         "are tested on.",

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import Cells
@@ -18,6 +17,7 @@ from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.core.study import MIXED
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import progress_bar
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.splits.assignment import COMPOSED, UNTYPED
 
@@ -177,7 +177,7 @@ def _examples(
     one_file_at_a_time = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     splits = {name: builder.info.splits[name] for name in sorted(builder.info.splits)}
     total = sum(split.num_examples for split in splits.values())
-    with tqdm.tqdm(total=total, desc="check") as bar:
+    with progress_bar(description="check", total=total) as bar:
         for name, split in splits.items():
             done = 0
             try:

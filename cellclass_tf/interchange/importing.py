@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf import batch
 from cellclass_tf.annotation import cell_files, changes
@@ -18,6 +17,7 @@ from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import digests, paths
 
 
@@ -130,7 +130,7 @@ def import_cells(
         task = (row, candidate.source, made_by, state)
         jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
     if overtaken:
-        logging.warning(
+        logger.warning(
             "%d of the sources were imported before, and the cells of their fields are "
             "others since; they stay. To import the sources once more say "
             "--overwrite_corrected.",
@@ -215,7 +215,7 @@ def _cells_before(study: Study, row: ImageRow, size: tuple[int, int]) -> Cells:
         try:
             cells = study.read_cells(row)
         except InputError as error:
-            logging.warning("%s", error)
+            logger.warning("%s", error)
         else:
             if cells.labels.shape == size:
                 return cells

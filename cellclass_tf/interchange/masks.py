@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_drawn, read_labels
@@ -25,6 +24,7 @@ from cellclass_tf.interchange.importing import (
     import_cells,
 )
 from cellclass_tf.labels import components
+from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.storage import digests, lock, png
 
@@ -168,7 +168,7 @@ def match_labels(
                 f"{ranked[1].paths[0]}. Leave one of them."
             )
         for left_out in ranked[1:]:
-            logging.info("%s goes before %s.", ranked[0].paths[0], left_out.paths[0])
+            logger.info("%s goes before %s.", ranked[0].paths[0], left_out.paths[0])
         version = ranked[0].version() + ["components"] * label_components
         found.append(CellsToImport(row, ranked[0], version, problem=problem))
     return found

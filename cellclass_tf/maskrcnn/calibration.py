@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from absl import logging
 from scipy import optimize, stats
 
 from cellclass_tf.core.cells import Cells
@@ -23,6 +22,7 @@ from cellclass_tf.core.model_metadata import (
 from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import postprocessing
 from cellclass_tf.maskrcnn.cell_namer import combining
+from cellclass_tf.messages import logger
 
 _BINS = 10
 _TEMPERATURES = (0.25, 8.0)
@@ -350,7 +350,7 @@ def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
         loss, bounds=np.log(_TEMPERATURES), method="bounded"
     )
     if np.isclose(np.exp(found.x), _TEMPERATURES, rtol=0.01).any():
-        logging.warning("The temperature is at its limit: %.2f.", np.exp(found.x))
+        logger.warning("The temperature is at its limit: %.2f.", np.exp(found.x))
     return float(np.exp(found.x))
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
-from absl import logging
 
 import cellclass_tf
 from cellclass_tf import process_state
@@ -30,6 +29,7 @@ from cellclass_tf.maskrcnn import (
 from cellclass_tf.maskrcnn.cell_namer import crops
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from cellclass_tf.maskrcnn.input import network_input
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic
 
 
@@ -158,7 +158,7 @@ def _load_namers(folders, params) -> list[tf_keras.Model]:
         if record.dataset_fingerprint == each.task.fingerprint:
             namers.append(model)
         else:
-            logging.warning(
+            logger.warning(
                 "%s: its namer was trained on another dataset, and is left out.", folder
             )
     return namers

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import (
@@ -33,6 +32,7 @@ from cellclass_tf.maskrcnn import (
     predictor,
 )
 from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.messages import logger
 from cellclass_tf.splits.assignment import COMPOSED
 
 RELIABILITY_FILE = "reliability.png"
@@ -115,7 +115,7 @@ def measure(
     )
     metadata.write(folder / METADATA_FILE)
     if found is None:
-        logging.warning(
+        logger.warning(
             "Not calibrated: in the validation fields no cell was found again, or there "
             "are none. Probabilities are the network's own."
         )
@@ -129,7 +129,7 @@ def measure(
     )
     metadata.write(folder / METADATA_FILE)
     (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
-    logging.info(
+    logger.info(
         "Calibrated on %d cells of %d held-out fields: masks end at %.2f, cells have "
         "scores from %.2f on, temperature %.2f; expected calibration error %.3f (before "
         "%.3f).",
@@ -189,7 +189,7 @@ def _choose_naming(
         *(np.concatenate(part) for part in zip(*named, strict=True))
     )
     told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-    logging.info(
+    logger.info(
         "Cells are named by %s (mean log-likelihood of the held-out types: %s).",
         chosen,
         told,
@@ -238,7 +238,7 @@ def _naming_records(
             annotator.weights_sha256 if annotator else "",
             annotator.settings if annotator else "",
         )
-        logging.info(
+        logger.info(
             "Named in outlines of %s: %d cells of %d held-out fields, type accuracy "
             "%.3f, temperature %.2f, expected calibration error %.3f.",
             record.outlines,

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
-import tqdm
-from absl import logging
 from official.core import config_definitions as cfg
 from official.core import train_lib
 from orbit import controller as orbit_controller
@@ -23,6 +21,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import keras_state
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
+from cellclass_tf.messages import logger, progress_bar
 
 # After as many, which wait for the compiler; twice as many are timed.
 _TIMED_STEPS = 5
@@ -102,7 +101,7 @@ def measure(
 def _silent_controller() -> Iterator[None]:
     """Lets the controller log the losses of every loop, which it also prints."""
     log_and_print = orbit_controller._log
-    orbit_controller._log = logging.info
+    orbit_controller._log = logger.debug
     try:
         yield
     finally:
@@ -177,7 +176,7 @@ def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
         _log_scores(scores)
         best, since = max(best, scores["AP"]), since + 1 if scores["AP"] <= best else 0
         if patience and since >= patience:
-            logging.info(
+            logger.info(
                 "Stopped at step %d: %d evaluations without a better AP than %.3f.",
                 until,
                 since,
@@ -188,7 +187,7 @@ def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
 
 
 def _log_scores(scores) -> None:
-    logging.info(
+    logger.info(
         "Validation fields: AP %.3f, AP50 %.3f, type accuracy %.3f.",
         *(scores[key] for key in ("AP", "AP50", "type_accuracy")),
     )
@@ -201,11 +200,11 @@ class _Progress:
         checkpoint = tf.train.latest_checkpoint(os.fspath(model_dir))
         self._done = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
         self._task, self._trainer = task, params.trainer
-        self._bar = tqdm.tqdm(
+        self._bar = progress_bar(
+            description="train",
             total=params.trainer.train_steps,
             initial=self._done,
-            desc="train",
-            dynamic_ncols=True,
+            unit="step",
         )
 
     def __call__(self, output) -> None:

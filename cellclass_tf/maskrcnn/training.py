@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory, train_utils
@@ -31,6 +30,7 @@ from cellclass_tf.maskrcnn import (
     weights,
 )
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
 
 SIMULATED = "cell_types/simulated"
@@ -241,7 +241,7 @@ def parse(settings: Settings, machine: hardware.Hardware) -> cfg.ExperimentConfi
     params.validate()
     params.lock()
     facts = params.task
-    logging.info(
+    logger.info(
         "Set from the data: types %s, median cell %.1f px (shown to the network at "
         "scale %.2f), room for %d cells a crop and %d a tile.",
         ", ".join(facts.type_names),
@@ -251,7 +251,7 @@ def parse(settings: Settings, machine: hardware.Hardware) -> cfg.ExperimentConfi
         facts.model.detection_generator.max_num_detections,
     )
     for line in planning.describe(params, parser.choices):
-        logging.info("%s", line)
+        logger.info("%s", line)
     return params
 
 
@@ -315,7 +315,7 @@ def _steps_within(
             task = task_factory.get_task(params.task)
         speed = loop.measure(strategy, task, params)
     steps = steps_within(60 * settings.minutes, speed)
-    logging.info(
+    logger.info(
         "A step takes %.2f s on this machine: %d steps for %.1f minutes.",
         speed.step_s,
         steps,
@@ -355,7 +355,7 @@ def _starting_weights(task: config.CellMaskRCNNTask, init: str | None) -> str:
 def _drop_weights_of_another_network(task: config.CellMaskRCNNTask) -> None:
     """Lets a run start from random weights if the experiment's own do not fit."""
     if task.init_checkpoint == config.SIMULATED and not weights.simulated_fit(task):
-        logging.warning(
+        logger.warning(
             "The network is not the one whose weights come with the package: training "
             "starts from random weights."
         )
@@ -393,7 +393,7 @@ def _print_devices(
     )
     idle = machine.unused_gpus(count if kind == "GPU" else 0)
     if idle and kind != "TPU":
-        logging.warning(idle)
+        logger.warning(idle)
 
 
 def _strategy(runtime: cfg.RuntimeConfig) -> tf.distribute.Strategy:
@@ -420,7 +420,7 @@ def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:
         return mode
     if "train" not in mode:
         raise InputError("The dataset has no validation split to evaluate on.")
-    logging.warning("The dataset has no validation split: training without evaluation.")
+    logger.warning("The dataset has no validation split: training without evaluation.")
     return "train"
 
 

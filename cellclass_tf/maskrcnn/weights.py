@@ -6,11 +6,11 @@ import os
 import pathlib
 
 import tensorflow as tf
-from absl import logging
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, imagenet, named_weights, network, runs
 from cellclass_tf.maskrcnn.named_weights import TYPE_LAYER
+from cellclass_tf.messages import logger
 
 RANDOM = "random"
 # Trained on simulated cultures of varied appearance by `experiments.starting_weights`.
@@ -52,7 +52,7 @@ def load(task: config.CellMaskRCNNTask, model: network.CellMaskRCNN) -> None:
         _from_run(task, model, source)
     else:
         _from_backbone(model, source)
-    logging.info("The run starts from the weights of %s.", source)
+    logger.info("The run starts from the weights of %s.", source)
 
 
 def simulated_fit(task: config.CellMaskRCNNTask) -> bool:
@@ -93,7 +93,7 @@ def _from_run(
             "run with the same backbone and heads."
         )
     if left:
-        logging.info(
+        logger.info(
             "The types are others (%s, now %s): they are learned from the start.",
             ", ".join(before.type_names),
             ", ".join(task.type_names),

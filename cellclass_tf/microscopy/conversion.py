@@ -8,13 +8,12 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from absl import logging
-
 from cellclass_tf import batch, process_state, versions
 from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY, columns_of
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import conversion_settings, one_file
 from cellclass_tf.microscopy.files import image_names, raw_files
@@ -174,7 +173,7 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
         types[raw.group].add(raw.cell_type)
     for group, names in sorted(types.items()):
         if len(names) > 1:
-            logging.warning(
+            logger.warning(
                 "The group %r holds %s: they share one contrast and one split. If these "
                 "are different dishes, let --group match the type's folder too.",
                 group,
@@ -204,7 +203,7 @@ def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> 
             if field.pixel_size_problem:
                 places[field.pixel_size_problem].append(name)
     for problem, names in sorted(places.items()):
-        logging.warning(
+        logger.warning(
             "The pixel size of %d fields is left out: %s. The first is %s. %s",
             len(names),
             problem,
@@ -346,6 +345,7 @@ class _Conversion:
             function,
             jobs,
             description=name,
+            unit="file",
             journal=batch.Journal(self.study.journal(name)),
             engine=self.engine,
         )

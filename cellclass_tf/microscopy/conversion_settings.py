@@ -8,8 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from absl import logging
-
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
 from cellclass_tf.storage.records import Record
 
@@ -72,7 +71,7 @@ def recall(
     kept = {k: v for k, v in found.items() if v is not None and k not in told}
     if kept:
         shown = ", ".join(f"{name}={value}" for name, value in sorted(kept.items()))
-        logging.info("As at the last conversion: %s.", shown)
+        logger.info("As at the last conversion: %s.", shown)
     # What is said to be nothing is nothing.
     settings = {k: None if v == "" else v for k, v in (found | told).items()}
     return ConversionSettings(**settings)

@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from absl import logging
-
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic, paths
 
 
@@ -113,7 +112,7 @@ def _decoded(content: bytes, path: str | os.PathLike) -> str:
         with contextlib.suppress(UnicodeDecodeError):
             text = content.decode(encoding)
             if encoding == "cp1252":
-                logging.warning("%s is not in UTF-8; read as Windows-1252.", path)
+                logger.warning("%s is not in UTF-8; read as Windows-1252.", path)
             return text
     raise InputError(
         f"{path}: expected UTF-8, UTF-16 or Windows-1252. Save it as 'CSV UTF-8'."

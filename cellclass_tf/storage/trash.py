@@ -11,9 +11,8 @@ import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 
-from absl import logging
-
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic, paths
 
 TRASH_FOLDER = ".trash"
@@ -35,7 +34,7 @@ def keep(root: pathlib.Path, files: Sequence[pathlib.Path]) -> None:
     for relative, path in below.items():
         if not os.path.lexists(folder / relative):
             _copy(path, folder / relative)
-        logging.warning(
+        logger.warning(
             "%s makes room: %s keeps it, and `cellclass restore` brings it back.",
             path,
             folder / relative,

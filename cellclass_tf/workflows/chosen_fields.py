@@ -10,13 +10,12 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from absl import logging
-
 from cellclass_tf import batch
 from cellclass_tf.core.manifest import REJECTED, ImageRow
 from cellclass_tf.core.run_record import CONVERTED_FOLDER
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import conversion
 from cellclass_tf.storage import csv_json, paths
 
@@ -127,7 +126,7 @@ def choose_fields(
         rows = [row for row in study.rows() if row.image in images]
     accepted = [row for row in rows if row.verdict != REJECTED]
     if len(accepted) < len(rows):
-        logging.warning(
+        logger.warning(
             "%d of %d images are rejected in %s and not predicted.",
             len(rows) - len(accepted),
             len(rows),

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf import batch
 from cellclass_tf.annotation import group_diameters
@@ -21,6 +20,7 @@ from cellclass_tf.core.run_record import BY_FILES, BY_NETWORK, OutlinesRecord
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.outline_files import OutlineFiles
 from cellclass_tf.maskrcnn.predictor import Predictor
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField
 
@@ -212,7 +212,7 @@ def _measured(
             "dataset. Export it with --outlines to measure it."
         )
     if note:
-        logging.warning(note)
+        logger.warning(note)
     return found, (note,) if note else ()
 
 

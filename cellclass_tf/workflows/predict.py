@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
@@ -39,6 +38,7 @@ from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.drawing import overlay
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
+from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import contrast
 from cellclass_tf.microscopy.merge import merge_channels
 from cellclass_tf.microscopy.readers import Projection
@@ -384,7 +384,7 @@ def _conditions_of(study: Study) -> Mapping[str, str]:
     try:
         return conditions_of(study)
     except InputError as error:
-        logging.warning("The column condition stays empty: %s", error)
+        logger.warning("The column condition stays empty: %s", error)
         return {}
 
 

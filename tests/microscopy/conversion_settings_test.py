@@ -1,7 +1,5 @@
 """Tests of cellclass_tf.microscopy.conversion_settings."""
 
-import logging
-
 import pytest
 
 from cellclass_tf.errors import InputError
@@ -19,7 +17,7 @@ def asked(tmp_path, source="raw", **given):
 
 
 def test_what_is_not_said_stays_and_empty_is_nothing(tmp_path, caplog):
-    caplog.set_level(logging.INFO, "absl")
+    caplog.set_level("INFO", "cellclass_tf")
     assert asked(tmp_path) == ConversionSettings()
     first = asked(tmp_path, nuclei=0, cytoplasm="GFP", group="dish.", contrast="field")
     assert not caplog.messages

@@ -16,6 +16,7 @@ from cellclass_tf.annotation.annotators.protocol import Outlines, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import components, tiling
+from cellclass_tf.messages import progress_bar
 from cellclass_tf.storage import digests
 
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
@@ -224,7 +225,6 @@ class CellposeAnnotator:
     def _annotate_tiles(
         self, image: np.ndarray, diameter: float, side: int
     ) -> Outlines:
-        import tqdm
         from scipy import ndimage
 
         # Named, since cellpose keeps the last word that it was told in a global.
@@ -232,7 +232,7 @@ class CellposeAnnotator:
         margin = min(round(2 * diameter), side // 4)
         tiles = tiling.tiles_of(image.shape[:2], side, margin)
         field, probabilities = np.zeros(image.shape[:2], np.int32), []
-        for tile in tqdm.tqdm(tiles, "tiles", leave=False, dynamic_ncols=True):
+        for tile in progress_bar(tiles, "tiles", unit="tile", leave=False):
             top, left = tile.corner_yx
             window = (slice(top, top + side), slice(left, left + side))
             labels, logits = self._segment(image[window], diameter, normalize)

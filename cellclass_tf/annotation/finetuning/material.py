@@ -16,6 +16,7 @@ from cellclass_tf.annotation.annotators.cellpose import CHANNELS
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import progress_bar
 from cellclass_tf.splits import assignment
 from cellclass_tf.storage import atomic
 
@@ -143,10 +144,8 @@ def prepare(
     Returns:
       The pieces; weights sum to 1.
     """
-    import tqdm
-
     fields, windows = [], []
-    for number, row in enumerate(tqdm.tqdm(roles.train, "flows", dynamic_ncols=True)):
+    for number, row in enumerate(progress_bar(roles.train, "flows")):
         image, cells = stretch_contrast(study.read_image(row)), study.read_cells(row)
         labels = cells.labels
         if not roles.choose:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf import process_state
 from cellclass_tf.annotation import cell_files
@@ -23,6 +22,7 @@ from cellclass_tf.annotation.finetuning import material, verdict
 from cellclass_tf.core.manifest import REJECTED, SPLIT
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger, progress_bar
 from cellclass_tf.storage import atomic, csv_json, digests, lock, png
 
 # cellpose's training cannot be taken up inside a call; a killed run begins its round
@@ -214,7 +214,7 @@ def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
         except InputError as error:
             failures[row.image] = str(error)
     for failure in failures.values():
-        logging.warning("Left out: %s", failure)
+        logger.warning("Left out: %s", failure)
     if not rows:
         raise InputError(
             f"{study.manifest_path}: expected fields that were corrected by hand; there "
@@ -300,7 +300,7 @@ class _Rounds:
         """Remembers that the round is done, and how good its weights are."""
         self.scores.append(round(score, 6))
         self._write()
-        logging.info("round %d: score %.4f", len(self.scores) - 1, score)
+        logger.info("round %d: score %.4f", len(self.scores) - 1, score)
 
     def _write(self) -> None:
         csv_json.write_json(
@@ -365,7 +365,6 @@ def _train_round(
     number: int,
     caption: str,
 ) -> None:
-    import tqdm
     from cellpose import train
 
     # cellpose seeds an epoch with its number: in another order other pieces meet the
@@ -383,7 +382,7 @@ def _train_round(
     with (
         process_state.keep_random_numbers(),
         cellpose_weights.contain_effects(),
-        tqdm.tqdm(total=batches, desc=caption, dynamic_ncols=True) as bar,
+        progress_bar(description=caption, total=batches, unit="batche") as bar,
     ):
         hook = network.register_forward_hook(lambda *_: bar.update() and None)
         try:
@@ -420,13 +419,11 @@ def _judge(
     options: dict[str, Any],
 ) -> verdict.Verdict:
     """Scores base and tuned weights on the held-out fields, and draws two of them."""
-    import tqdm
-
     base, tuned = (
         CellposeAnnotator(rounds.weights(number), **options) for number in (0, best)
     )
     scores, shown = [], {}
-    for row in tqdm.tqdm(roles.held_out, "held out", dynamic_ncols=True):
+    for row in progress_bar(roles.held_out, "held out"):
         image, true = study.read_field(row)
         found = {
             "base": base.annotate(image, diameters[row.cell_type]).labels,

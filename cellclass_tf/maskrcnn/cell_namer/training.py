@@ -11,13 +11,12 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 import tf_keras
-import tqdm
-from absl import logging
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, keras_state
 from cellclass_tf.maskrcnn.cell_namer import batches, crops, network
 from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.messages import logger, progress_bar
 from cellclass_tf.storage import atomic
 from cellclass_tf.storage.records import Record
 
@@ -95,7 +94,7 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
     fields = _fields(task, task.train_data)
     examples = gather(fields, wanted, trained_px_um)
     if not len(examples.own):
-        logging.warning("No namer is trained: no training cell has a type.")
+        logger.warning("No namer is trained: no training cell has a type.")
         return
     model, accuracy = fit(examples, wanted, validation)
     with atomic.atomic_folder(folder) as temporary:
@@ -210,8 +209,8 @@ def fit(
         step = _make_step(model, record.steps)
         accuracy = None
         data = _dataset(examples, record.seed)
-        bar = tqdm.tqdm(
-            data.take(record.steps), "namer", record.steps, dynamic_ncols=True
+        bar = progress_bar(
+            data.take(record.steps), "namer", total=record.steps, unit="step"
         )
         for number, (seen, types) in enumerate(bar, start=1):
             loss = float(step(seen, types))
@@ -226,7 +225,7 @@ def fit(
             told = {} if accuracy is None else {"validation": f"{accuracy:.3f}"}
             bar.set_postfix(loss=f"{loss:.3f}", **told, refresh=False)
     if accuracy is not None:
-        logging.info(
+        logger.info(
             "Namer: %.3f of %d validation cells got their type.",
             accuracy,
             len(validation.own),

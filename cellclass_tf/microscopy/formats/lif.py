@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.formats import base
 
 _MARK, _SECOND_MARK = b"\x70\x00\x00\x00", b"\x2a"
@@ -39,7 +39,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             reasons += [f"{image.name!r}: {reason}"] if reason else []
             good += [] if reason else [image]
         if reasons and good:
-            logging.warning(
+            logger.warning(
                 "%s: %d of %d images are left out: %s.",
                 path,
                 len(reasons),

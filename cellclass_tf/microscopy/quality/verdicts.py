@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from absl import logging
 
 from cellclass_tf import batch
 from cellclass_tf.core.manifest import (
@@ -23,6 +22,7 @@ from cellclass_tf.core.manifest import (
 )
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.quality import contact_sheet, criteria
 from cellclass_tf.microscopy.quality.figures import Figures
 from cellclass_tf.storage import atomic, digests, ledger, png
@@ -181,7 +181,7 @@ def _reported(sheet: pathlib.Path, row: ImageRow) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        logging.warning("%s is missing on %s: %s", row.image, sheet, error)
+        logger.warning("%s is missing on %s: %s", row.image, sheet, error)
 
 
 def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) -> None:
@@ -202,7 +202,7 @@ def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) ->
         engine=engine,
     )
     for name, reason in outcome.failures.items():
-        logging.warning("The contact sheet of %s was not drawn: %s", name, reason)
+        logger.warning("The contact sheet of %s was not drawn: %s", name, reason)
 
 
 def _cultures(study: Study) -> _Cultures | None:
@@ -259,7 +259,7 @@ def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
     accepted = [row for row in rows if row.verdict != REJECTED]
     clipped = [r.image for r in accepted if criteria.is_clipped(_figures(r))]
     if clipped:
-        logging.warning(
+        logger.warning(
             "%d fields of 8 bit have more than %.1g%% of their pixels at 255 (%s). Most "
             "often a program that shows pictures put them there, and the camera did not. "
             "They are accepted; what is brighter than that is lost.",
@@ -270,7 +270,7 @@ def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
     if not rejected:
         return
     costs = costs_of_rejection(rejected).items()
-    logging.warning(
+    logger.warning(
         "%d of %d fields are rejected (%s). Look at the contact sheets in %s; to keep a "
         "field write accepted into its column verdict of %s.",
         len(rejected),
@@ -281,4 +281,4 @@ def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
     )
     # Of the whole study, which its dataset is made of.
     if uneven := uneven_rejection(study.rows()):
-        logging.warning("%s", uneven)
+        logger.warning("%s", uneven)

@@ -1,0 +1,100 @@
+"""What the package says while it works: messages of its logger, and progress bars."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    import tqdm
+
+logger = logging.getLogger("cellclass_tf")
+
+
+@dataclasses.dataclass
+class _Display:
+    """Where progress bars are drawn, and whether they are."""
+
+    stream: TextIO | None = None
+    bars: bool = True
+
+
+_display = _Display()
+
+
+def progress_bar(
+    items: Iterable[Any] | None = None,
+    description: str = "",
+    *,
+    total: int | None = None,
+    unit: str = "field",
+    initial: int = 0,
+    leave: bool = True,
+) -> tqdm.tqdm:
+    """Makes a progress bar, which tells the time left.
+
+    Args:
+      items: what is worked on; None for a bar that is moved by its `update`.
+      description: caption of the bar.
+      total: number of items, where `items` does not have a length.
+      unit: what an item is.
+      initial: number of items that were done before.
+      leave: whether the bar stays when it is full.
+    """
+    import tqdm
+
+    return tqdm.tqdm(
+        items,
+        description,
+        total,
+        unit=f" {unit}s",
+        initial=initial,
+        leave=leave,
+        file=_display.stream,
+        disable=not _display.bars or total == 0,
+        dynamic_ncols=True,
+    )
+
+
+class _TerminalHandler(logging.Handler):
+    """Writes messages above the progress bars of a terminal."""
+
+    def __init__(self, stream: TextIO):
+        super().__init__(logging.INFO)
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one message; warnings say that they are warnings."""
+        import tqdm
+
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.capitalize()}: {text}"
+        tqdm.tqdm.write(text, file=self._stream)
+
+
+@contextlib.contextmanager
+def shown_on(stream: TextIO | None = None, *, bars: bool = True) -> Iterator[None]:
+    """Shows the package's messages and progress bars on a stream, in the block.
+
+    Args:
+      stream: of a terminal, or a file; None for the standard error output.
+      bars: whether progress bars are drawn.
+    """
+    before, level = dataclasses.replace(_display), logger.level
+    handler = _TerminalHandler(stream or sys.stderr)
+    _display.stream, _display.bars = stream, bars
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = True
+        _display.stream, _display.bars = before.stream, before.bars
