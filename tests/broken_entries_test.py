@@ -83,7 +83,9 @@ def broken(path, kind):
 
 
 COMMANDS = {
-    "annotate": lambda f: cc.annotate(f / "study", annotator="watershed", diameter=30),
+    "annotate": lambda f: cc.annotate(
+        f / "study", annotator="watershed", diameter=30, change_settings=True
+    ),
     "dataset": lambda f: examples.check_study(cc.Study.open(f / "study")).outcome,
     "import masks": lambda f: cc.import_masks(f / "study", f / "study" / "truth"),
     "import coco": lambda f: cc.import_coco(f / "study", f / "coco" / "annotations"),
@@ -232,4 +234,6 @@ def test_a_linked_folder_does_not_lead_out_of_a_study(folder, tmp_path, command)
 
 def test_a_study_may_be_a_link(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder / "study")
-    assert cc.annotate(tmp_path / "link", annotator="watershed", diameter=30).done
+    assert cc.annotate(
+        tmp_path / "link", annotator="watershed", diameter=30, change_settings=True
+    ).done

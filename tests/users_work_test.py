@@ -50,7 +50,13 @@ def cells_of(root, cell_type):
 
 
 def test_a_conversion_in_between_does_not_hide_an_edit(root):
-    cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN, contrast="field")
+    cc.convert(
+        root / "raw",
+        root,
+        group=simulation.GROUP_PATTERN,
+        contrast="field",
+        change_settings=True,
+    )
     painted = paint(root, "HEK")
     cc.annotate(root, annotator="watershed")
     assert cells_of(root, "HEK") == painted
@@ -65,7 +71,7 @@ def test_corrections_survive_a_spreadsheet_of_another_language(root, word):
     manifest = cc.Study.open(root).manifest_path
     text = manifest.read_text(encoding="utf-8")
     manifest.write_text(text.replace("True", word).replace("False", ""))
-    cc.annotate(root, annotator="watershed", diameter=40)
+    cc.annotate(root, annotator="watershed", diameter=40, change_settings=True)
     assert cells_of(root, "HEK") == painted
     assert row_of(root, "HEK").corrected and not row_of(root, "N2a").corrected
 
@@ -141,7 +147,7 @@ def test_cells_do_not_stay_with_another_picture(root, tmp_path):
     painted = cells_of(root, "HEK")
     # A mere change of contrast keeps them.
     options = {"group": simulation.GROUP_PATTERN}
-    cc.convert(root / "raw", root, contrast="field", **options)
+    cc.convert(root / "raw", root, contrast="field", change_settings=True, **options)
     cc.annotate(root, annotator="watershed")
     assert cells_of(root, "HEK") == painted and row_of(root, "HEK").corrected
     # Another raw file under the same name.
@@ -180,7 +186,9 @@ def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path, monkeypat
     try:
         for write in (
             lambda: cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN),
-            lambda: cc.annotate(root, annotator="watershed", diameter=40),
+            lambda: cc.annotate(
+                root, annotator="watershed", diameter=40, change_settings=True
+            ),
             lambda: cc.import_masks(root, root / "truth"),
             lambda: cc.export_coco(root, tmp_path / "coco"),
         ):
@@ -233,14 +241,17 @@ def test_a_study_keeps_its_settings_unless_a_flag_changes_them(root):
     assert row_of(root, "HEK").group == "HEK_dish1"
     cc.convert(root / "raw", root)
     assert files_of(root) == before
-    cc.convert(root / "raw", root, contrast="field")
+    with pytest.raises(cc.InputError, match="contrast from group to field"):
+        cc.convert(root / "raw", root, contrast="field")
+    assert files_of(root) == before
+    cc.convert(root / "raw", root, contrast="field", change_settings=True)
     other = files_of(root)
     assert other != before
     cc.convert(root / "raw" / "HEK", root, cell_type="HEK")
     assert files_of(root) == other
-    cc.convert(root / "raw", root, contrast="group")
+    cc.convert(root / "raw", root, contrast="group", change_settings=True)
     assert row_of(root, "HEK").group == "HEK_dish1"
-    cc.convert(root / "raw", root, group="")
+    cc.convert(root / "raw", root, group="", change_settings=True)
     assert row_of(root, "HEK").group == "HEK/HEK_dish1_0001"
 
 
@@ -257,7 +268,7 @@ def test_groups_and_sizes_that_a_person_wrote_stay(root):
     by_hand.edit(root, image, group="monday", pixel_size_um="0,5", note="mine")
     for contrast in ("field", "group"):
         options = {"group": simulation.GROUP_PATTERN, "contrast": contrast}
-        cc.convert(root / "raw", root, **options)
+        cc.convert(root / "raw", root, change_settings=True, **options)
         row = row_of(root, "HEK")
         assert (row.group, row.pixel_size_um) == ("monday", 0.5)
         assert row.contrast_group == "monday" and row.contrast == contrast
@@ -277,7 +288,9 @@ def test_a_field_that_is_marked_as_corrected_meanwhile_keeps_its_cells(
         return annotate(self, image, diameter)
 
     monkeypatch.setattr(cc.WatershedAnnotator, "annotate", slow)
-    outcome = cc.annotate(root, annotator="watershed", diameter=90)
+    outcome = cc.annotate(
+        root, annotator="watershed", diameter=90, change_settings=True
+    )
     assert "was marked as corrected while" in outcome.failures[images[0]]
     assert cells_of(root, "HEK") == before and row_of(root, "HEK").corrected
     assert row_of(root, "N2a").cells is not None and len(outcome.done) == 2

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.annotation import cell_files
+from cellclass_tf.annotation import annotation_settings, cell_files
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.annotation.group_diameters import estimate_diameters
@@ -27,13 +27,14 @@ from cellclass_tf.storage import digests, lock
 def annotate(
     study: str | os.PathLike | Study,
     *,
-    annotator: Literal["cellpose", "watershed"] = "cellpose",
-    model: str | os.PathLike = "cyto3",
+    annotator: Literal["cellpose", "watershed"] | None = None,
+    model: str | os.PathLike | None = None,
     diameter: float | None = None,
-    diameter_by: Literal["group", "field"] = "group",
-    flow_threshold: float = 0.4,
-    cellprob_threshold: float = 0.0,
+    diameter_by: Literal["group", "field"] | None = None,
+    flow_threshold: float | None = None,
+    cellprob_threshold: float | None = None,
     device: str = "auto",
+    change_settings: bool = False,
     overwrite_corrected: bool = False,
     engine: batch.Engine,
 ) -> batch.Outcome:
@@ -47,17 +48,21 @@ def annotate(
 
     Args:
       study: folder of the study.
-      annotator: program that outlines the cells; 'watershed' needs no weights.
-      model: name of a cellpose model, or path to its weights.
-      diameter: diameter of a typical cell in pixels; estimated if not given.
+      annotator: program that outlines the cells: 'cellpose', or 'watershed', which needs no
+        weights. If not given, this and the settings up to cellprob_threshold are as in the
+        study's last annotation; at first, cellpose.
+      model: name of a cellpose model, or path to its weights; at first, cyto3.
+      diameter: diameter of a typical cell in pixels; 0 to estimate it, as at first.
       diameter_by: what the diameter is estimated for: each 'group' (dish or slide; the
-        median over a few of its fields, estimated once), or each 'field'.
+        median over a few of its fields, estimated once), as at first, or each 'field'.
       flow_threshold: largest flow error of a cell that cellpose keeps; a higher value keeps
-        more cells, also poor ones.
+        more cells, also poor ones; at first, 0.4.
       cellprob_threshold: cellpose's threshold for pixels of cells; a lower value finds more
-        and larger cells.
+        and larger cells; at first, 0.
       device: device that cellpose runs on: 'auto' (a GPU if there is one), 'cpu', 'cuda',
         'cuda:1' or 'mps'.
+      change_settings: annotate with settings other than those with which fields of the
+        study were annotated. Without it, such a call is refused, and says what would change.
       overwrite_corrected: also annotate fields whose cells were corrected or imported. The
         old cells are kept in STUDY/.trash/DATE.
       processes: number of worker processes. With 1, a crash in a library ends the command.
@@ -69,17 +74,29 @@ def annotate(
       The outcome by image. A field without cells is no failure.
 
     Raises:
-      InputError: if the study has no images to annotate, the annotator is not known,
-        or its settings or weights are no use.
+      InputError: if the study has no images to annotate, the annotator is not known, its
+        settings or weights are no use, or they would change and `change_settings` is not
+        set.
     """
     study = Study.open(study)
     for name, value, known in (
         ("annotator", annotator, by_name.NAMES),
         ("diameter_by", diameter_by, ("group", "field")),
     ):
-        if value not in known:
+        if value not in (None, *known):
             raise InputError(f"Unknown {name} {value!r}; known are {', '.join(known)}.")
     rows, failures, states = _accepted_rows(study)
+    given = {
+        "annotator": annotator,
+        "model": None if model is None else os.fspath(model),
+        "diameter": diameter,
+        "diameter_by": diameter_by,
+        "flow_threshold": flow_threshold,
+        "cellprob_threshold": cellprob_threshold,
+    }
+    asked = annotation_settings.settle(
+        study, given, images=sum(map(study.has_cells, rows)), change=change_settings
+    )
     wanted = [row for row in rows if overwrite_corrected or not row.corrected]
     if len(wanted) < len(rows):
         logger.info("%d corrected fields are left alone.", len(rows) - len(wanted))
@@ -87,11 +104,16 @@ def annotate(
     if not wanted:
         return outcome
     settings = by_name.Settings(
-        model, diameter, flow_threshold, cellprob_threshold, device
+        asked.model,
+        asked.diameter or None,
+        asked.flow_threshold,
+        asked.cellprob_threshold,
+        device,
     )
-    finder = by_name.make_annotator(annotator, settings)
+    finder = by_name.make_annotator(asked.annotator, settings)
+    annotation_settings.remember(study, asked)
     diameters = {}
-    if diameter is None and diameter_by == "group":
+    if not asked.diameter and asked.diameter_by == "group":
         journal = batch.Journal(study.journal("diameters"))
         diameters = estimate_diameters(study, wanted, finder, journal, engine)
     jobs = []

@@ -38,6 +38,7 @@ def convert(
     group: str | None = None,
     channel_files: str | None = None,
     contrast: contrasts.Contrast | None = None,
+    change_settings: bool = False,
     allow_lossy: bool = False,
     limit_s: float = 120.0,
     engine: batch.Engine,
@@ -76,6 +77,8 @@ def convert(
         them again over the files of this call; 'field' stretches each field on its own,
         so that brightness cannot be compared between fields. If not given, as in the last
         conversion, or 'group'.
+      change_settings: convert with settings other than those with which images of the study
+        were made. Without it, such a call is refused, and says what would change.
       allow_lossy: also read JPEG, whose compression has changed pixel values.
       limit_s: seconds that one file may take, plus one second for each megabyte. Applies to
         worker processes.
@@ -104,7 +107,13 @@ def convert(
         "channel_files": channel_files,
         "contrast": contrast,
     }
-    asked = conversion_settings.recall(root, source, given)
+    asked = conversion_settings.recall(
+        root,
+        source,
+        given,
+        images=len(Study.open(root).rows()) if Study.exists(root) else 0,
+        change=change_settings,
+    )
     raws, failures, notes = raw_files.find(
         source,
         cell_type,

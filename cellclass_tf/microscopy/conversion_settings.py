@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from cellclass_tf.core import remembered
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
 from cellclass_tf.storage.records import Record
@@ -28,6 +29,8 @@ class ConversionSettings:
 # Channels are those of the files: another input may have others.
 _OF_THE_STUDY = ("projection", "group", "channel_files", "contrast")
 
+_AT_FIRST = {"projection": "max", "contrast": "group"}
+
 
 @dataclasses.dataclass(frozen=True)
 class _Memory(Record):
@@ -45,7 +48,12 @@ class _Memory(Record):
 
 
 def recall(
-    root: pathlib.Path, source: str | os.PathLike, given: Mapping[str, Any]
+    root: pathlib.Path,
+    source: str | os.PathLike,
+    given: Mapping[str, Any],
+    *,
+    images: int = 0,
+    change: bool = False,
 ) -> ConversionSettings:
     """Returns the settings of a conversion, those that are not given from before.
 
@@ -56,9 +64,12 @@ def recall(
       root: folder of the study.
       source: what is to be converted.
       given: by name; None to leave a setting as it was, '' to have none.
+      images: number of the study's images.
+      change: whether settings may change for images that exist.
 
     Raises:
-      InputError: if the record of earlier conversions is broken.
+      InputError: if the record of earlier conversions is broken, or a setting would change
+        and `change` is not set.
     """
     inputs = _read(root).inputs
     place = pathlib.Path(source).resolve()
@@ -68,6 +79,11 @@ def recall(
     found = {name: getattr(x, name) for x in last for name in _OF_THE_STUDY}
     found |= dataclasses.asdict(before) if before else {}
     told = {name: value for name, value in given.items() if value is not None}
+    if told.get("contrast") != "anew":
+        # Files of another input may have other names and channels.
+        names = [*found] if before else ["projection", "contrast"]
+        earlier = {n: found.get(n) or _AT_FIRST.get(n) for n in names} if found else {}
+        remembered.settle(earlier, told, images=images, change=change)
     kept = {k: v for k, v in found.items() if v is not None and k not in told}
     if kept:
         shown = ", ".join(f"{name}={value}" for name, value in sorted(kept.items()))

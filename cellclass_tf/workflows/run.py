@@ -288,6 +288,8 @@ class _Work:
             nuclei=settings.nuclei,
             cytoplasm=settings.cytoplasm,
             projection=settings.projection,
+            # run.yaml is where settings are changed.
+            change_settings=True,
             processes=self.processes,
         )
         if not converted.results:
@@ -297,7 +299,8 @@ class _Work:
             settings.study,
             annotator=settings.annotator,
             model=settings.model,
-            diameter=settings.diameter,
+            diameter=settings.diameter or 0.0,
+            change_settings=True,
             processes=self.processes,
         )
         failures = converted.failures | annotated.failures

@@ -53,8 +53,8 @@ def calls(monkeypatch):
 
 
 def _annotate(study, **options):
-    options = {"annotator": "watershed", "diameter": 24} | options
-    return annotate.annotate(study, **options)
+    own = {"annotator": "watershed", "diameter": 24, "change_settings": True}
+    return annotate.annotate(study, **own | options)
 
 
 def _row(study, image):
@@ -104,6 +104,10 @@ def test_second_run_does_nothing_and_keeps_the_manifest(study, calls):
 
 def test_other_settings_and_changed_images_are_done_again(study, calls):
     _annotate(study)
+    with pytest.raises(InputError, match="4 images .* diameter from 24.0 to 25"):
+        annotate.annotate(study, diameter=25)
+    # What is not given is as before, and was done.
+    assert len(annotate.annotate(study).skipped) == 4 and len(calls) == 4
     _annotate(study, diameter=25)
     assert len(calls) == 8
     png.write_png(study.image_path(_row(study, "N2a/a.png")), _image(1))
@@ -275,7 +279,7 @@ def test_all_corrected_needs_no_annotator(study):
 def test_field_without_cells_is_no_failure(study, monkeypatch):
     warnings = []
     monkeypatch.setattr(
-        annotate.logging, "warning", lambda text, *args: warnings.append(text % args)
+        annotate.logger, "warning", lambda text, *args: warnings.append(text % args)
     )
     row = _row(study, "HEK/b.png")
     png.write_png(study.image_path(row), _image(0))
@@ -366,20 +370,20 @@ def _into_one_group(study):
 
 def test_cells_of_a_group_have_one_diameter_estimated_once(study, sizes):
     _into_one_group(study)
-    _annotate(study, diameter=None)
+    _annotate(study, diameter=0)
     # The median of 20, 26 and 26.
     assert [row.diameter_px for row in study.rows()] == [26, 26, 26, 26]
     assert len(sizes) == 4
     new = ImageRow("HEK/new.png", "HEK", group="dish1")
     png.write_png(study.image_path(new), _image())
     study.update([new])
-    assert list(_annotate(study, diameter=None).done) == ["HEK/new.png"]
+    assert list(_annotate(study, diameter=0).done) == ["HEK/new.png"]
     assert len(sizes) == 4
 
 
 def test_each_field_has_its_own_diameter_where_asked(study, sizes):
     _into_one_group(study)
-    _annotate(study, diameter=None, diameter_by="field")
+    _annotate(study, diameter=0, diameter_by="field")
     assert [row.diameter_px for row in study.rows()] == [20, 26, 26, 26]
     with pytest.raises(InputError, match="'dish'; known are group, field"):
         _annotate(study, diameter_by="dish")
@@ -388,6 +392,6 @@ def test_each_field_has_its_own_diameter_where_asked(study, sizes):
 def test_broken_field_of_a_group_leaves_its_diameter_to_the_others(study, sizes):
     _into_one_group(study)
     study.image_path(_row(study, "HEK/a.png")).write_bytes(b"no PNG")
-    outcome = _annotate(study, diameter=None)
+    outcome = _annotate(study, diameter=0)
     assert list(outcome.failures) == ["HEK/a.png"]
     assert _row(study, "HEK/b.png").diameter_px == 26

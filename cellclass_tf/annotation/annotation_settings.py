@@ -1,0 +1,77 @@
+"""What an annotation was asked for: a study keeps it for the next one."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from cellclass_tf.core import remembered
+from cellclass_tf.core.study import Study
+from cellclass_tf.messages import logger
+from cellclass_tf.storage.records import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotationSettings(Record):
+    """The settings of `annotate` that a study keeps; see there."""
+
+    NAME: ClassVar[str] = "cellclass_tf annotation"
+    EXPECTED: ClassVar[str] = "what `cellclass annotate` was asked for"
+    REMEDY: ClassVar[str] = (
+        "Delete it, and give all flags of `cellclass annotate` again."
+    )
+
+    annotator: str = "cellpose"
+    model: str = "cyto3"
+    diameter: float = 0.0
+    diameter_by: str = "group"
+    flow_threshold: float = 0.4
+    cellprob_threshold: float = 0.0
+
+
+def settle(
+    study: Study, given: Mapping[str, Any], *, images: int, change: bool
+) -> AnnotationSettings:
+    """Returns the settings of an annotation, those that are not given from before.
+
+    Args:
+      study: that is annotated.
+      given: by name; None to leave a setting as it was.
+      images: number of images that have cells.
+      change: whether settings may change for these.
+
+    Raises:
+      InputError: if a setting would change and `change` is not set, or the record of the
+        last annotation is broken.
+    """
+    if given.get("model") is not None and given.get("annotator") is None:
+        # Only cellpose has models.
+        given = {**given, "annotator": "cellpose"}
+    # As they are read from the record: 24 and 24.0 are one setting.
+    given = {n: float(v) if isinstance(v, int) else v for n, v in given.items()}
+    path = _path(study)
+    if not path.exists():
+        told = {name: value for name, value in given.items() if value is not None}
+        return AnnotationSettings(**told)
+    before = dataclasses.asdict(AnnotationSettings.read(path))
+    settings = remembered.settle(before, given, images=images, change=change)
+    kept = {
+        name: value
+        for name, value in before.items()
+        if given.get(name) is None and value != getattr(AnnotationSettings, name)
+    }
+    if kept:
+        shown = ", ".join(f"{name}={value}" for name, value in kept.items())
+        logger.info("As at the last annotation: %s.", shown)
+    return AnnotationSettings(**settings)
+
+
+def remember(study: Study, settings: AnnotationSettings) -> None:
+    """Keeps the settings for the next annotation."""
+    settings.write(_path(study))
+
+
+def _path(study: Study) -> pathlib.Path:
+    return study.journal("annotation_settings").with_suffix(".json")

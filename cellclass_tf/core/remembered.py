@@ -1,0 +1,40 @@
+"""Settings of a stage that a study remembers, and that change only on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cellclass_tf.errors import InputError
+
+
+def settle(
+    before: Mapping[str, Any], given: Mapping[str, Any], *, images: int, change: bool
+) -> dict[str, Any]:
+    """Joins remembered settings with those of a call.
+
+    Args:
+      before: settings of earlier calls, by name.
+      given: settings of this call; None for those that are not given.
+      images: number of images that were made with the settings before.
+      change: whether other settings than before are meant.
+
+    Returns:
+      The settings; those of this call where they are given.
+
+    Raises:
+      InputError: if a setting would change for images that exist, and `change` is not set.
+    """
+    told = {name: value for name, value in given.items() if value is not None}
+    changes = [
+        f"{name} from {before[name]} to {value or 'nothing'}"
+        for name, value in told.items()
+        if before.get(name) not in (None, value)
+    ]
+    if changes and images and not change:
+        raise InputError(
+            f"The study has {images} images that were made with other settings. This call "
+            f"changes {', '.join(changes)}. Leave the flag out to keep the setting, or add "
+            "--change_settings to change it for all images that are made again."
+        )
+    return {**before, **told}

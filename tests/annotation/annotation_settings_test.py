@@ -1,0 +1,31 @@
+"""Tests of cellclass_tf.annotation.annotation_settings."""
+
+import pytest
+
+from cellclass_tf.annotation import annotation_settings
+from cellclass_tf.core.study import Study
+from cellclass_tf.errors import InputError
+
+
+def test_the_next_annotation_is_asked_for_the_same_unless_a_change_is_meant(tmp_path):
+    study = Study.create(tmp_path)
+
+    def settle(images=2, change=False, **given):
+        return annotation_settings.settle(study, given, images=images, change=change)
+
+    first = settle(annotator="watershed", diameter=30.0, model=None)
+    assert (first.annotator, first.model, first.diameter_by) == (
+        *("watershed", "cyto3"),
+        "group",
+    )
+    annotation_settings.remember(study, first)
+    assert settle() == first
+    with pytest.raises(InputError, match="annotator from watershed to cellpose"):
+        settle(annotator="cellpose")
+    assert settle(annotator="cellpose", change=True).annotator == "cellpose"
+    # Only cellpose has models: one is not given in vain.
+    with pytest.raises(InputError, match="model from cyto3 to cyto2, annotator from"):
+        settle(model="cyto2")
+    # Nothing is remembered that was not done.
+    assert settle(images=0, diameter=0.0).diameter == 0
+    assert settle() == first
