@@ -93,8 +93,7 @@ def mixture(
         predictions = Predictions(predictions)
     names = predictions.type_names
     wanted = _parse_expected(expected, names)
-    if not 0 < width < 1:
-        raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
+    check_width(width)
     rows = predictions.count_rows
     if counting_frame:
         rows = _in_frame(rows, predictions)
@@ -138,6 +137,12 @@ def mixture(
     folder = predictions.folder
     ledger.write_text(folder, folder / MIXTURE_FILE, csv_json.json_text(result))
     return result
+
+
+def check_width(width: float) -> None:
+    """Raises InputError unless an interval of shares can be so wide."""
+    if not 0 < width < 1:
+        raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
 
 
 def _estimate(
@@ -208,8 +213,11 @@ def _spot_check(
 ) -> dict[str, Any] | None:
     """What labels say of all fields, with how units differ by their calls."""
 
+    seen = predictions.record_if_any.labelled_stems
+    others = [row for row in rows if row["image"] not in seen]
+
     def draws() -> np.ndarray:
-        _, counts = _by_unit(rows, predictions.type_names)
+        _, counts = _by_unit(others, predictions.type_names)
         return shares.estimate_shares(counts, seed=seed).draws
 
     return spot_check.spot_check_of(predictions, draws, seed)

@@ -23,6 +23,7 @@ def import_(
     group: str | None,
     overwrite_corrected: bool,
     predictions: str | None = None,
+    training_share: float | None = None,
 ) -> Any:
     import cellclass_tf
 
@@ -34,21 +35,35 @@ def import_(
         given = [name for name, value in named.items() if value not in _UNSAID]
         if given and of_format != format:
             raise InputError(f"--{given[0]} is for --format={of_format}, not {format}.")
-    is_check = format == "spotcheck"
-    wanted, other = ("predictions", "study") if is_check else ("study", "predictions")
-    if not (predictions if is_check else study) or (study if is_check else predictions):
-        raise InputError(f"--format={format} needs --{wanted}, and no --{other}.")
-    if is_check:
-        if overwrite_corrected:
+    if format == "spotcheck":
+        if not predictions or bool(study) != (training_share is not None):
+            raise InputError(
+                "--format=spotcheck needs --predictions; and --study and --training_share "
+                "together, or neither."
+            )
+        if overwrite_corrected and not study:
             raise InputError("--overwrite_corrected is for a study.")
-        return cellclass_tf.import_spotcheck(predictions, source)
-    function = getattr(cellclass_tf, f"import_{format}")
-    outcome = function(
-        study,
-        source,
-        overwrite_corrected=overwrite_corrected,
-        **options.get(format, {}),
-    )
+        imported = cellclass_tf.import_spotcheck(predictions, source)
+        if not study:
+            return imported
+        print(imported)
+        outcome = cellclass_tf.import_spotcheck_types(
+            study,
+            predictions,
+            share=training_share,
+            overwrite_corrected=overwrite_corrected,
+        )
+    elif not study or predictions or training_share is not None:
+        raise InputError(
+            f"--format={format} needs --study, and no --predictions or --training_share."
+        )
+    else:
+        outcome = getattr(cellclass_tf, f"import_{format}")(
+            study,
+            source,
+            overwrite_corrected=overwrite_corrected,
+            **options.get(format, {}),
+        )
     for line in _change_lines(outcome):
         print(line)
     return outcome

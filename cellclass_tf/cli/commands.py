@@ -294,7 +294,7 @@ COMMANDS = {
         "Brings labels made elsewhere into a study, or those of a spot check.",
         (
             Flag("study", "Folder of the study."),
-            Flag("predictions", "Or what `predict` wrote, for labels of a spot check."),
+            Flag("predictions", "What `predict` wrote, for labels of a spot check."),
             Flag(
                 "format",
                 "Of the source.",
@@ -322,6 +322,12 @@ COMMANDS = {
             Flag(
                 "group",
                 "Of new COCO images: regular expression that names dish or slide.",
+            ),
+            Flag(
+                "training_share",
+                "Share of a spot check's labelled cells whose types go into --study, for "
+                "training; the trained model has no estimate by labels of these fields.",
+                flags.DEFINE_float,
             ),
             Flag(
                 "overwrite_corrected",

@@ -87,6 +87,11 @@ class CalibrationRecord:
     type_accuracy: float | None = None
 
 
+def short_sha256(sha256: str) -> str:
+    """Returns the first digits of a SHA-256, by which an image of thousands is known."""
+    return sha256[:16]
+
+
 # Outlines as the fields of the dataset have them: annotated, and maybe corrected.
 OF_DATASET = "dataset"
 
@@ -161,6 +166,8 @@ class ModelMetadata(Record):
       checkpoint: name of the exported checkpoint.
       train_steps: of the training.
       dataset_fingerprint: of the training's dataset.
+      labelled_images: `short_sha256` of the merged images whose cells' types the model was
+        trained or calibrated with.
       cellclass_tf: version with which it was exported.
       tensorflow: the same.
     """
@@ -189,6 +196,7 @@ class ModelMetadata(Record):
     checkpoint: str = ""
     train_steps: int | None = None
     dataset_fingerprint: str = ""
+    labelled_images: tuple[str, ...] = ()
     cellclass_tf: str = ""
     tensorflow: str = ""
 
@@ -267,6 +275,10 @@ class ModelMetadata(Record):
             for record in content.get("naming", ())
         ]
         return content
+
+    def has_labels_of(self, sha256: str) -> bool:
+        """Whether the model was trained or calibrated with types of an image's cells."""
+        return bool(sha256) and short_sha256(sha256) in self.labelled_images
 
     def ratio_of(self, pixel_size_um: float | None) -> float:
         """An image's pixel size over that of the training images; 1 if one is unknown."""

@@ -162,6 +162,16 @@ class RunRecord(Record):
             return self.model_metadata and self.model_metadata.calibration
         return self.naming and self.naming.calibration
 
+    @property
+    def labelled_stems(self) -> set[str]:
+        """Fields whose cells' types the model was trained or calibrated with."""
+        model = self.model_metadata
+        return {
+            image.stem
+            for image in self.images
+            if model is not None and model.has_labels_of(image.sha256)
+        }
+
     def places_of_study(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Returns where the images' study may be now, the likeliest place first.
 

@@ -54,14 +54,18 @@ def export(output, **given):
 
 def test_labels_of_a_spot_check_are_of_predictions_and_others_of_a_study(study):
     options = (False, "left_out", None, False)
-    for format, path, words in (
-        ("spotcheck", None, "needs --predictions, and no --study"),
-        ("spotcheck", "p", "needs --predictions, and no --study"),
-        ("cellpose", "p", "needs --study, and no --predictions"),
+    for format, path, share, words in (
+        ("spotcheck", None, None, "needs --predictions"),
+        ("spotcheck", "p", None, "--study and --training_share together"),
+        ("cellpose", "p", None, "needs --study, and no --predictions"),
+        ("cellpose", None, 0.5, "and no --predictions or --training_share"),
     ):
         with pytest.raises(InputError, match=words):
             calls.import_(
-                str(study.root), format, "x", False, *options, predictions=path
+                str(study.root),
+                *(format, "x", False, *options),
+                predictions=path,
+                training_share=share,
             )
     with pytest.raises(InputError, match="--allow_gaps is for"):
         calls.import_(None, "spotcheck", "x", True, *options, predictions="p")

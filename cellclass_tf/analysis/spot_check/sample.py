@@ -51,8 +51,8 @@ class Window:
 class Sample(Record):
     """Windows that were drawn, in the order in which they are labelled.
 
-    All fields are cut into windows, of which those with cells and those without are drawn
-    apart, each with one probability, spread evenly over dishes and fields. The order is
+    All fields but those with labels that the model was trained with are cut into windows, of
+    which those with cells and those without are drawn apart, each with one probability, spread evenly over dishes and fields. The order is
     random, so that whoever stops early has labelled a smaller random sample.
 
     Attributes:
@@ -93,22 +93,38 @@ class Sample(Record):
 def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
     """Draws windows that hold about so many cells.
 
+    Fields whose labels the model has seen are left out: there it errs less than elsewhere, and
+    labels are for the model or for its estimate, never for both.
+
     Args:
       predictions: of the culture.
       cells: to be labelled.
       seed: of the draw.
 
     Raises:
-      InputError: if there are no cells, or fewer than were asked for.
+      InputError: if there are no cells, or fewer than were asked for; or if the model has
+        seen labels of all fields.
     """
-    tables = _tables(predictions)
+    seen = predictions.record_if_any.labelled_stems
+    if seen.issuperset(predictions.stems):
+        raise InputError(
+            f"{predictions.folder}: {why_seen(len(seen), len(predictions.stems))}, so that "
+            "labels there would not show how it errs elsewhere. Predict other fields, or "
+            "train without their labels."
+        )
+    tables = {
+        image: table
+        for image, table in _tables(predictions).items()
+        if image not in seen
+    }
     total = sum(map(len, tables.values()))
     if not 0 < cells <= total:
         raise InputError(
             f"{predictions.folder}: cells={cells}: expected a number from 1 to {total}, "
             "the cells that there are."
         )
-    rows = sorted(predictions.count_rows, key=_place)
+    rows = [row for row in predictions.count_rows if row["image"] not in seen]
+    rows = sorted(rows, key=_place)
     sizes = [label_image_size(predictions.labels_path(row["image"])) for row in rows]
     area = sum(float(table[:, _AREA].sum()) for table in tables.values())
     width = _width_of_windows(sum(h * w for h, w in sizes), area, total)
@@ -142,6 +158,13 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
         occupied=there[0],
         empty=there[1],
         called=dict(zip(names[1:], called[1:].tolist(), strict=True)),
+    )
+
+
+def why_seen(seen: int, fields: int) -> str:
+    """Says of how many fields the model has seen labels."""
+    return (
+        f"the model was trained or calibrated with labels of {seen} of {fields} fields"
     )
 
 
