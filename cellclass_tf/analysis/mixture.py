@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,11 +101,14 @@ def mixture(
     held_out = held_out_cells.held_out_of(record, names)
     areas = held_out_cells.areas_of(rows, record)
     groups = _groups(rows)
-    checked = None if counting_frame else _spot_check(rows, predictions, seed)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
+    counted = {name: _counted(part, names, seed) for name, part in tables.items()}
+    checked = None
+    if not counting_frame:
+        checked = _spot_check(rows, counted[_ALL], predictions, seed)
     estimates = [
         _estimate(
-            *(name, part, predictions, held_out, areas),
+            *(name, part, counted[name], predictions, held_out, areas),
             *(wanted, width, seed),
         )
         for name, part in tables.items()
@@ -145,9 +148,25 @@ def check_width(width: float) -> None:
         raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
 
 
+class _Counted(NamedTuple):
+    """What is sampled, the cells (U, K) of each type in each such unit, and the shares."""
+
+    unit: str
+    counts: np.ndarray
+    estimate: shares.Estimate
+
+
+def _counted(
+    rows: Sequence[Mapping[str, str]], names: Sequence[str], seed: int
+) -> _Counted:
+    unit, counts = _by_unit(rows, names)
+    return _Counted(unit, counts, shares.estimate_shares(counts, seed=seed))
+
+
 def _estimate(
     name: str,
     rows: Sequence[Mapping[str, str]],
+    counted: _Counted,
     predictions: Predictions,
     held_out: shares.HeldOut | None,
     areas: Mapping[str, float],
@@ -156,8 +175,7 @@ def _estimate(
     seed: int,
 ) -> dict[str, Any]:
     names = predictions.type_names
-    unit, counts = _by_unit(rows, names)
-    raw = shares.estimate_shares(counts, seed=seed)
+    unit, counts, raw = counted
     if held_out is None:
         better, reason = None, "the model has no held-out fields with known cells"
     else:
@@ -209,16 +227,20 @@ def _estimate(
 
 
 def _spot_check(
-    rows: Sequence[Mapping[str, str]], predictions: Predictions, seed: int
+    rows: Sequence[Mapping[str, str]],
+    counted: _Counted,
+    predictions: Predictions,
+    seed: int,
 ) -> dict[str, Any] | None:
     """What labels say of all fields, with how units differ by their calls."""
 
     seen = predictions.record_if_any.labelled_stems
-    others = [row for row in rows if row["image"] not in seen]
 
     def draws() -> np.ndarray:
-        _, counts = _by_unit(others, predictions.type_names)
-        return shares.estimate_shares(counts, seed=seed).draws
+        others = [row for row in rows if row["image"] not in seen]
+        if len(others) == len(rows):
+            return counted.estimate.draws
+        return _counted(others, predictions.type_names, seed).estimate.draws
 
     return spot_check.spot_check_of(predictions, draws, seed)
 

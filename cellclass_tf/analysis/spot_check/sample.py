@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -114,7 +113,7 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
         )
     tables = {
         image: table
-        for image, table in _tables(predictions).items()
+        for image, table in predictions.tables(*_COLUMNS).items()
         if image not in seen
     }
     total = sum(map(len, tables.values()))
@@ -168,36 +167,10 @@ def why_seen(seen: int, fields: int) -> str:
     )
 
 
-# Columns of the cells of a field: where, which, what, how large.
-_Y, _X, _CELL, _TYPE, _AREA = range(5)
+# Columns of the cells of a field, as `Predictions.tables` has them.
+_CELL, _TYPE, _Y, _X, _AREA = range(5)
+_COLUMNS = ("centroid_y_px", "centroid_x_px", "area_px")
 _NO_CELLS = np.zeros((0, 5))
-
-
-def _tables(predictions: Predictions) -> dict[str, np.ndarray]:
-    """(N, 5) of each field's cells."""
-    names = (UNKNOWN, *predictions.type_names)
-    ids = {name: number for number, name in enumerate(names)}
-    tables: dict[str, list[np.ndarray]] = {}
-    for image, rows in itertools.groupby(predictions.cell_rows(), lambda r: r["image"]):
-        try:
-            table = [
-                (
-                    float(row["centroid_y_px"]),
-                    float(row["centroid_x_px"]),
-                    int(row["cell"]),
-                    ids[row["cell_type"]],
-                    float(row["area_px"]),
-                )
-                for row in rows
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{predictions.cells_path}: the cells of {image!r}: expected a type in "
-                "cell_type and numbers in cell, centroid_y_px, centroid_x_px and area_px; "
-                f"{type(error).__name__}: {error}. Run `cellclass predict` again."
-            ) from error
-        tables.setdefault(image, []).append(np.array(table, np.float64))
-    return {image: np.concatenate(parts) for image, parts in tables.items()}
 
 
 def _place(row: Mapping[str, str]) -> tuple[str, str, str]:
@@ -218,7 +191,7 @@ class _Field:
     Attributes:
       stem: of the field.
       rows, columns: edges of the windows in pixels.
-      cells: (N, 5), as `_tables` has them.
+      cells: (N, 5), see `_COLUMNS`.
       places: (N,) number of each cell's window, row by row.
     """
 
