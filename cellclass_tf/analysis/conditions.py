@@ -23,7 +23,8 @@ class Assignment:
     Attributes:
       condition: name of the treatment.
       replicate: name of the independent repeat, such as an animal, a culture or a day;
-        dishes of one condition and replicate are one observation.
+        dishes of one condition and replicate are one observation, and those of a replicate
+        that is named in two conditions are a pair.
     """
 
     condition: str
@@ -35,8 +36,8 @@ class Assignment:
 def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
     """Writes STUDY/conditions.csv, a row a group, to be filled in by a person.
 
-    It has the columns group, condition, replicate (left empty, each group is one) and
-    fields, the number of the group's images. What is filled in stays; groups that are new
+    It has the columns group, condition, replicate (left empty, each group is one; the same
+    name in two conditions pairs them) and fields, the number of the group's images. What is filled in stays; groups that are new
     are added.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,7 +105,9 @@ def mixture(
     counted = {name: _counted(part, names, seed) for name, part in tables.items()}
     checked = None
     if not counting_frame:
-        checked = _spot_check(rows, counted[_ALL], predictions, seed)
+        checked = _spot_check(
+            predictions, rows, lambda: counted[_ALL].estimate.draws, seed
+        )
     estimates = [
         _estimate(
             *(name, part, counted[name], predictions, held_out, areas),
@@ -226,20 +228,29 @@ def _estimate(
     }
 
 
+def checked_by_labels(predictions: Predictions, seed: int = 0) -> dict[str, Any] | None:
+    """What `mixture` gives as spot_check: what a person's labels say of all fields."""
+    rows = predictions.count_rows
+
+    def draws() -> np.ndarray:
+        return _counted(rows, predictions.type_names, seed).estimate.draws
+
+    return _spot_check(predictions, rows, draws, seed)
+
+
 def _spot_check(
-    rows: Sequence[Mapping[str, str]],
-    counted: _Counted,
     predictions: Predictions,
+    rows: Sequence[Mapping[str, str]],
+    draws_of_all: Callable[[], np.ndarray],
     seed: int,
 ) -> dict[str, Any] | None:
     """What labels say of all fields, with how units differ by their calls."""
-
     seen = predictions.record_if_any.labelled_stems
 
     def draws() -> np.ndarray:
         others = [row for row in rows if row["image"] not in seen]
         if len(others) == len(rows):
-            return counted.estimate.draws
+            return draws_of_all()
         return _counted(others, predictions.type_names, seed).estimate.draws
 
     return spot_check.spot_check_of(predictions, draws, seed)

@@ -203,7 +203,8 @@ def conditions(study: str) -> str:
     path = cellclass_tf.conditions(study)
     return (
         f"Written: {path}. Fill in the column condition, and replicate if dishes belong "
-        "together; then `cellclass compare-conditions`."
+        "together: the same name in two conditions means the same animal, culture or day. "
+        "Then run `cellclass compare-conditions`."
     )
 
 
