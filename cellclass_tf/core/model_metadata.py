@@ -276,10 +276,6 @@ class ModelMetadata(Record):
         ]
         return content
 
-    def has_labels_of(self, sha256: str) -> bool:
-        """Whether the model was trained or calibrated with types of an image's cells."""
-        return bool(sha256) and short_sha256(sha256) in self.labelled_images
-
     def ratio_of(self, pixel_size_um: float | None) -> float:
         """An image's pixel size over that of the training images; 1 if one is unknown."""
         trained = self.pixel_size_um

@@ -11,6 +11,7 @@ from cellclass_tf.core.model_metadata import (
     CalibrationRecord,
     ModelMetadata,
     NamingRecord,
+    short_sha256,
 )
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.storage import paths
@@ -166,10 +167,9 @@ class RunRecord(Record):
     def labelled_stems(self) -> set[str]:
         """Fields whose cells' types the model was trained or calibrated with."""
         model = self.model_metadata
+        seen = set(model.labelled_images) if model else set()
         return {
-            image.stem
-            for image in self.images
-            if model is not None and model.has_labels_of(image.sha256)
+            image.stem for image in self.images if short_sha256(image.sha256) in seen
         }
 
     def places_of_study(self, folder: pathlib.Path) -> list[pathlib.Path]:

@@ -27,6 +27,12 @@ from experiments.benchmarks import tables
 
 _EXPERIMENTS = flags.DEFINE_integer("condition_experiments", 1000, "A row.")
 _FEW = flags.DEFINE_integer("few_experiments", 20_000, "A row of the last table.")
+_TABLES = flags.DEFINE_multi_enum(
+    "condition_table",
+    ("dishes", "replicates", "few"),
+    ("dishes", "replicates", "few"),
+    "Which tables.",
+)
 _SEED = flags.DEFINE_integer("condition_seed", 0, "Of all that is drawn.")
 _FIELDS, _CELLS, _RIGHT = 6, 40, 0.95
 _EQUAL, _DIFFERENT = (0.3, 0.3), (0.3, 0.45)
@@ -166,6 +172,8 @@ def main(_) -> None:
         ("dishes", TESTS, found),
         ("replicates", PAIRED_TESTS, found_in_pairs),
     ):
+        if unit not in _TABLES.value:
+            continue
         heads = [f"{test}: {kind}" for kind in kinds for test in tests]
         tables.print_table(
             (unit, "ICC", *heads),
@@ -180,15 +188,16 @@ def main(_) -> None:
             ),
         )
         print()
-    tables.print_table(
-        ("dishes", "ICC", *FEW_TESTS),
-        (
-            (dishes, " and ".join(map(str, iccs)), *values)
-            for dishes in (3, 4, 6)
-            for iccs in ((0.02, 0.02), (0.1, 0.1), (0.02, 0.2))
-            for values in (found_in_few(dishes, iccs, _FEW.value, seed),)
-        ),
-    )
+    if "few" in _TABLES.value:
+        tables.print_table(
+            ("dishes", "ICC", *FEW_TESTS),
+            (
+                (dishes, " and ".join(map(str, iccs)), *values)
+                for dishes in (3, 4, 6)
+                for iccs in ((0.02, 0.02), (0.1, 0.1), (0.02, 0.2))
+                for values in (found_in_few(dishes, iccs, _FEW.value, seed),)
+            ),
+        )
 
 
 if __name__ == "__main__":
