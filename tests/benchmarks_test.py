@@ -38,7 +38,7 @@ def test_pairs_are_told_apart_by_their_differences_and_equal_ones_seldom():
     assert 0 < equal[0] < 0.1 and paired > 0.6 > welch + 0.2
 
 
-def test_it_is_welchs_test_itself_that_is_shy_of_three_dishes():
+def test_welchs_test_is_conservative_with_three_dishes_whatever_is_corrected():
     true, called, corrected, student = conditions.found_in_few(3, (0.05, 0.05), 6000, 0)
     assert max(true, called, corrected) < 0.045 < student
     assert conditions.found_in_few(3, (0.02, 0.2), 6000, 0)[3] > 0.06
