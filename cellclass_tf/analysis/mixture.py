@@ -83,7 +83,8 @@ def mixture(
         confusion_dishes: {type: number of held-out dishes with its cells}.
         right_by_dish: {type: {dish: share of its found cells that got the type}}.
         spot_check: what a person's labels say, see `result.spot_check_of`; None without any,
-          and with a counting frame, since labels are of all cells.
+          and with a counting frame, since labels are of all cells. Labels of fields whose
+          labels the model was trained or calibrated with are refused: then it has a reason.
         warnings: what a reader should know of the correction, a line each.
 
     Raises:

@@ -55,6 +55,7 @@ class TableWriter:
           columns: the header.
         """
         self._columns = list(columns)
+        self._known = frozenset(self._columns)
         self._plain = csv.writer(file, lineterminator="\n")
         self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self.write_values(self._columns)
@@ -65,9 +66,9 @@ class TableWriter:
         Raises:
           ValueError: if it has a value of no column.
         """
-        strange = row.keys() - set(self._columns)
-        if strange:
-            raise ValueError(f"no columns of the table: {sorted(strange)}")
+        if not row.keys() <= self._known:
+            strange = sorted(row.keys() - self._known)
+            raise ValueError(f"no columns of the table: {strange}")
         self.write_values([row.get(name, "") for name in self._columns])
 
     def write_values(self, values: Sequence[Any]) -> None:
