@@ -22,6 +22,7 @@ _MODULE_OF_NAME = {
     "import_cellpose": "interchange.cellpose_gui",
     "export_cellpose": "interchange.cellpose_gui",
     "import_coco": "interchange.coco.importing",
+    "import_spotcheck_types": "interchange.spot_check_labels",
     "export_coco": "interchange.coco.writing",
     "finetune": "annotation.finetuning.tuning",
     "simulate": "datasets.simulation",

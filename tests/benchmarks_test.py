@@ -8,15 +8,14 @@ import pytest
 
 from cellclass_tf.core.cells import Cells
 from experiments.benchmarks import __main__ as by_name
-from experiments.benchmarks import conditions
+from experiments.benchmarks import conditions, tables
 from experiments.benchmarks.real import page, tasks
 
 
 def test_benchmarks_run_by_name():
     assert {"accuracy", "coverage", "real"} <= set(by_name.names())
-    assert not {"fields", "processes", "stardist_classes", "__main__"} & set(
-        by_name.names()
-    )
+    no_benchmarks = {"fields", "processes", "stardist_classes", "tables", "__main__"}
+    assert not no_benchmarks & set(by_name.names())
     found = subprocess.run(
         [sys.executable, "-m", "experiments.benchmarks", "nothing"],
         capture_output=True,
@@ -31,6 +30,32 @@ def test_equal_conditions_differ_for_a_test_of_cells_and_not_of_dishes():
     equal = conditions.found((0.3, 0.3), 6, 0.1, 150, 0)
     assert equal[0] < 0.1 and min(equal[1:]) > 0.25
     assert conditions.found((0.2, 0.6), 6, 0.02, 20, 0)[0] == 1
+
+
+def test_pairs_are_told_apart_by_their_differences_and_equal_ones_seldom():
+    equal = conditions.found_in_pairs((0.3, 0.3), 6, 0.02, 200, 0)
+    paired, welch = conditions.found_in_pairs((0.3, 0.45), 6, 0.02, 60, 0)
+    assert 0 < equal[0] < 0.1 and paired > 0.6 > welch + 0.2
+
+
+def test_welchs_test_is_conservative_with_three_dishes_whatever_is_corrected():
+    true, called, corrected, student = conditions.found_in_few(3, (0.05, 0.05), 6000, 0)
+    assert max(true, called, corrected) < 0.045 < student
+    assert conditions.found_in_few(3, (0.02, 0.2), 6000, 0)[3] > 0.06
+
+
+def test_tables_and_coverage_are_the_same_for_all(capsys):
+    narrow, wide = np.array([[0.3], [0.4]]), np.array([[0.1], [0.9]])
+    found = tables.coverage_of(
+        [({"a": narrow, "b": wide}, 0.5), ({"a": None, "b": wide}, 0.95)]
+    )
+    assert found["a"].tolist() == pytest.approx([0.5, 0.55])
+    assert found["b"].tolist() == pytest.approx([0.5, 0.8])
+    tables.print_table(("kind", "n", "held"), [("x", 3, found["a"][1])])
+    assert (
+        capsys.readouterr().out
+        == "| kind | n | held |\n|---|---|---|\n| x | 3 | 0.550 |\n"
+    )
 
 
 OURS = {"AP": 0.5, "proportion_error_points": 3.0, "training_s": 600}

@@ -222,10 +222,10 @@ def write_cells_csv(
         atomic.atomic_path(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
-        writer = csv.DictWriter(file, columns(type_names), lineterminator="\n")
-        writer.writeheader()
+        writer = csv_json.TableWriter(file, columns(type_names))
         for table in tables:
-            writer.writerows(table)
+            for row in table:
+                writer.write(row)
 
 
 def write_counts_csv(
@@ -257,23 +257,21 @@ def join_csv(
         atomic.atomic_path(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as joined,
     ):
-        writer = csv.writer(joined, lineterminator="\n")
         for part in parts:
             with open(pathlib.Path(part), encoding="utf-8", newline="") as file:
                 reader = csv.reader(file)
                 first = next(reader, [])
                 if not header:
                     header = first
-                    writer.writerow([*header, CONDITION])
+                    writer = csv_json.TableWriter(joined, [*header, CONDITION])
                 if first != header:
                     raise InputError(
                         f"{part}: expected the header {','.join(header)!r}, got "
                         f"{','.join(first)!r}. Was it made for other types? Make it again."
                     )
                 group = header.index("group")
-                writer.writerows(
-                    [*row, conditions.get(row[group], "")] for row in reader
-                )
+                for row in reader:
+                    writer.write_values([*row, conditions.get(row[group], "")])
         if not header:
             raise InputError(f"{path}: there are no parts to join.")
 
@@ -297,7 +295,11 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
     )
     with (
         atomic.atomic_path(path) as temporary,
-        arrow_csv.open_csv(cells_csv, convert_options=options) as blocks,
+        arrow_csv.open_csv(
+            cells_csv,
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=options,
+        ) as blocks,
         parquet.ParquetWriter(temporary, blocks.schema) as writer,
     ):
         for block in blocks:

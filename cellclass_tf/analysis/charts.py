@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from cellclass_tf.analysis.contrasts import PAIRED
 from cellclass_tf.core.model_metadata import Bin
 from cellclass_tf.drawing.overlay import colour_of_type
 
@@ -108,16 +109,32 @@ def reliability_svg(bins: Sequence[Bin]) -> str:
     return _svg(page, "reliability")
 
 
+class Drawn(NamedTuple):
+    """A replicate in a figure.
+
+    Attributes:
+      condition: its name.
+      replicate: its name.
+      shares: by type.
+      by_time: shares (K,) by time point.
+    """
+
+    condition: str
+    replicate: str
+    shares: Mapping[str, float]
+    by_time: Mapping[int, np.ndarray]
+
+
 def conditions_figure(
-    result: Mapping[str, Any],
-    replicates: Sequence[tuple[str, Mapping[str, float], Mapping[int, np.ndarray]]],
-    types: Sequence[str],
+    result: Mapping[str, Any], replicates: Sequence[Drawn], types: Sequence[str]
 ) -> dict[str, bytes]:
     """Draws a point a replicate, means with their intervals, and courses of time.
 
+    Where conditions were compared in pairs, lines join the points of each replicate.
+
     Args:
       result: of `compare_conditions`.
-      replicates: of each its condition, shares by type, and shares (K,) by time point.
+      replicates: all of them.
       types: to draw, a panel each.
 
     Returns:
@@ -126,7 +143,7 @@ def conditions_figure(
     from matplotlib import figure
 
     names = [told["name"] for told in result["conditions"]]
-    has_times = any(by_time for *_, by_time in replicates)
+    has_times = any(one.by_time for one in replicates)
     width = max(2.6, 1.0 + 0.75 * len(names))
     page = figure.Figure(
         figsize=(width * len(types), 5.6 if has_times else 3.2), layout="constrained"
@@ -143,10 +160,10 @@ def conditions_figure(
 
 
 def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
+    places: dict[tuple[str, str], tuple[float, float]] = {}
     for x, told in enumerate(result["conditions"]):
-        values = [
-            of[name] for condition, of, _ in replicates if condition == told["name"]
-        ]
+        here = [one for one in replicates if one.condition == told["name"]]
+        values = [one.shares[name] for one in here]
         # Side by side, so that equal ones are seen.
         beside = (
             (np.arange(len(values)) - (len(values) - 1) / 2)
@@ -155,6 +172,8 @@ def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
         )
         colour = _CONDITION_COLOURS[x % len(_CONDITION_COLOURS)]
         axes.plot(x + beside, values, "o", color=colour, alpha=0.75, markersize=5)
+        for one, at, value in zip(here, x + beside, values, strict=True):
+            places[one.condition, one.replicate] = at, value
         mean = told["types"][name]
         axes.plot(
             [x - 0.22, x + 0.22], [mean["mean"]] * 2, color="black", linewidth=1.5
@@ -167,6 +186,7 @@ def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
         for told in result["contrasts"]
         if told["type"] == name and told["p_value"] is not None
     ]
+    _join_pairs(axes, tested, places, names)
     top = 1.02
     for told in tested if len(tested) <= 3 else ():
         ends = [names.index(told["first"]), names.index(told["second"])]
@@ -185,10 +205,25 @@ def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
     _name_axis(axes, name)
 
 
+def _join_pairs(axes, tested, places, names: Sequence[str]) -> None:
+    """Joins the points of each replicate in neighbouring conditions that were paired."""
+    for told in tested:
+        ends = sorted((told["first"], told["second"]), key=names.index)
+        first, second = map(names.index, ends)
+        if told["test"] != PAIRED or second - first > 1:
+            continue
+        for condition, replicate in places:
+            if condition == ends[0]:
+                line = [places[name, replicate] for name in ends]
+                axes.plot(
+                    *zip(*line, strict=True), color="0.6", linewidth=0.7, zorder=0
+                )
+
+
 def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> None:
     for number, condition in enumerate(names):
         colour = _CONDITION_COLOURS[number % len(_CONDITION_COLOURS)]
-        courses = [by_time for of, _, by_time in replicates if of == condition]
+        courses = [one.by_time for one in replicates if one.condition == condition]
         for course in courses:
             values = [shares[place] for shares in course.values()]
             axes.plot(list(course), values, color=colour, linewidth=0.7, alpha=0.5)

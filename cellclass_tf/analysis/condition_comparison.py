@@ -22,6 +22,7 @@ from cellclass_tf.analysis.conditions import (
 from cellclass_tf.analysis.methods_text import ends_text, methods_text
 from cellclass_tf.analysis.replicates import (
     Replicate,
+    compare,
     logits_by_condition,
     replicates_of,
 )
@@ -62,7 +63,8 @@ class ConditionComparison:
                 lines.append(
                     f"{what}: {100 * told['difference']:+.1f} points, odds ratio "
                     f"{told['odds_ratio']:.2f} ({told['odds_ratio_low']:.2f} to "
-                    f"{told['odds_ratio_high']:.2f}), p = {told['p_value']:.3g}"
+                    f"{told['odds_ratio_high']:.2f}), p = {told['p_value']:.3g} "
+                    f"({told['test']}: {told['test_reason']})"
                 )
         lines += self.result["warnings"]
         return "\n".join([*lines, f"Tables, figure and text: {self.folder}"])
@@ -81,9 +83,11 @@ def compare_conditions(
 
     The unit is the replicate: the dishes of one condition and replicate, all their fields and
     times added up, corrected as `mixture` corrects them. Two conditions differ by Welch's
-    t-test of the logits of the replicates' shares; of several tests p values are also given
-    as adjusted by Holm. What the correction leaves open is the same for all conditions, and
-    is not in these intervals.
+    t-test of the logits of the replicates' shares, or, where each replicate is named in both
+    conditions, by the t-test of the differences within replicates; where some are and others
+    are not, there is no test. Of several tests p values are also given as adjusted by Holm.
+    What the correction leaves open is the same for all conditions, and is not in these
+    intervals.
 
     Writes conditions.json, replicates.csv (a row a replicate), times.csv (a row a replicate
     and time point, if there are several), conditions.svg and .pdf (a figure with a point a
@@ -104,8 +108,11 @@ def compare_conditions(
           that were left out, if the study is found), types: {type: {mean, low, high}}.
         contrasts: of each pair and type first, second, type, difference (second minus
           first), difference_low, difference_high, odds_ratio, odds_ratio_low,
-          odds_ratio_high, p_value, p_adjusted, reason (why there is no test). Of two types
-          the second's are those of the first with the sign turned, and are left out.
+          odds_ratio_high, test ("Welch's t-test", "paired t-test" or ''), test_reason (why
+          that one), p_value, p_adjusted, reason (why there is no test). Of two types the
+          second's are those of the first with the sign turned, and are left out.
+        spot_check: what a person's labels say of all fields, see `mixture`; None without
+          any. The comparison makes no use of it.
         warnings: a line each.
 
     Raises:
@@ -155,6 +162,7 @@ def compare_conditions(
             replicates, names, _rejected(record, study, known)
         ),
         "contrasts": _contrasts(replicates, names),
+        "spot_check": mixture.checked_by_labels(predictions),
         "warnings": _warnings(rows, known, empty, problem),
     }
     _write(output, result, replicates, names, record)
@@ -173,7 +181,7 @@ def _contrasts(
     for place, name in enumerate(_tested(names)):
         logits = logits_by_condition(replicates, place)
         for first, second in itertools.combinations(logits, 2):
-            told = contrasts.contrast(logits[first], logits[second])
+            told, why = compare(logits[first], logits[second])
             low, high = told.difference_ends or (None, None)
             odds_low, odds_high = told.odds_ratio_ends or (None, None)
             found.append(
@@ -187,6 +195,8 @@ def _contrasts(
                     "odds_ratio": told.odds_ratio,
                     "odds_ratio_low": odds_low,
                     "odds_ratio_high": odds_high,
+                    "test": told.test,
+                    "test_reason": why,
                     "p_value": told.p_value,
                     "p_adjusted": None,
                     "reason": told.reason,
@@ -210,7 +220,8 @@ def _told_of_conditions(
         of = [one for one in replicates if one.condition == condition]
         types = {}
         for name in names:
-            mean, low, high = contrasts.mean_interval(logits[name][condition])
+            values = np.array(list(logits[name][condition].values()))
+            mean, low, high = contrasts.mean_interval(values)
             ends = (low, high) if np.isfinite(low) else (None, None)
             types[name] = dict(zip(("mean", "low", "high"), (mean, *ends), strict=True))
         told.append(
@@ -298,7 +309,12 @@ def _write(
     for name in {"times.csv"} - texts.keys():
         ledger.remove(output, output / name)
     shown = [
-        (one.condition, dict(zip(names, one.shares.tolist(), strict=True)), one.by_time)
+        charts.Drawn(
+            one.condition,
+            one.replicate,
+            dict(zip(names, one.shares.tolist(), strict=True)),
+            one.by_time,
+        )
         for one in replicates
     ]
     pictures = charts.conditions_figure(result, shown, _tested(names))

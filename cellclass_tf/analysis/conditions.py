@@ -23,7 +23,8 @@ class Assignment:
     Attributes:
       condition: name of the treatment.
       replicate: name of the independent repeat, such as an animal, a culture or a day;
-        dishes of one condition and replicate are one observation.
+        dishes of one condition and replicate are one observation, and those of a replicate
+        that is named in two conditions are a pair.
     """
 
     condition: str
@@ -35,8 +36,8 @@ class Assignment:
 def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
     """Writes STUDY/conditions.csv, a row a group, to be filled in by a person.
 
-    It has the columns group, condition, replicate (left empty, each group is one) and
-    fields, the number of the group's images. What is filled in stays; groups that are new
+    It has the columns group, condition, replicate (left empty, each group is one; the same
+    name in two conditions pairs them) and fields, the number of the group's images. What is filled in stays; groups that are new
     are added.
 
     Args:
@@ -46,7 +47,7 @@ def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
       The path of the table.
 
     Raises:
-      InputError: if there is no study, or the table cannot be read.
+      InputError: if there is no study, the table cannot be read, or names a group twice.
     """
     study = Study.open(study)
     path = study.root / CONDITIONS_FILE
@@ -84,16 +85,7 @@ def read_conditions(
       InputError: if the table cannot be read, names a group twice, or names no condition
         for any of the groups.
     """
-    found: dict[str, Assignment] = {}
-    for number, row in enumerate(_rows(path), start=2):
-        group, condition = row["group"], row["condition"].strip()
-        if group in found:
-            raise InputError(
-                f"{path}, line {number}: the group {group!r} is there twice."
-            )
-        if condition:
-            replicate = (row.get("replicate") or "").strip()
-            found[group] = Assignment(condition, replicate or group)
+    found = _assignments(path)
     wanted = set(groups)
     if not wanted & found.keys():
         raise InputError(
@@ -108,15 +100,26 @@ def conditions_of(study: Study) -> dict[str, str]:
     """The condition of each group that has one; nothing without a table.
 
     Raises:
-      InputError: if the table cannot be read.
+      InputError: if the table cannot be read, or names a group twice.
     """
     path = study.root / CONDITIONS_FILE
-    rows = _rows(path) if path.exists() else []
-    named = {row["group"]: row["condition"].strip() for row in rows}
-    return {group: condition for group, condition in named.items() if condition}
+    found = _assignments(path) if path.exists() else {}
+    return {group: of.condition for group, of in found.items()}
+
+
+def _assignments(path: str | os.PathLike) -> dict[str, Assignment]:
+    """What was done with each group that has a condition."""
+    found = {}
+    for row in _rows(path):
+        group, condition = row["group"], row["condition"].strip()
+        if condition:
+            replicate = (row.get("replicate") or "").strip()
+            found[group] = Assignment(condition, replicate or group)
+    return found
 
 
 def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a table that are not empty, each of another group."""
     rows = csv_json.read_csv(path)
     missing = {"group", "condition"} - set(rows[0] if rows else ("group", "condition"))
     if missing:
@@ -124,7 +127,14 @@ def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
             f"{path}: expected the columns group, condition and replicate; missing "
             f"{', '.join(sorted(missing))}. `cellclass conditions` writes such a table."
         )
-    return rows
+    lines: dict[str, int] = {}
+    for number, row in enumerate(rows, start=2):
+        if any(row.values()) and lines.setdefault(row["group"], number) != number:
+            raise InputError(
+                f"{path}: the group {row['group']!r} is in the lines "
+                f"{lines[row['group']]} and {number}. Keep one of them."
+            )
+    return [row for row in rows if any(row.values())]
 
 
 def _some(names: Iterable[str]) -> str:

@@ -11,6 +11,9 @@ from scipy import special, stats
 from cellclass_tf.analysis.units import LEVEL, t_interval
 
 _DRAWS = 20_000
+# Logits that differ by less are equal.
+_NOTHING = 1e-9
+WELCH, PAIRED = "Welch's t-test", "paired t-test"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Contrast:
       difference_ends: ends of its interval; None without a test.
       odds_ratio: second over first.
       odds_ratio_ends: ends of its interval; None without a test.
-      p_value: of Welch's test, two-sided; None without a test.
+      test: WELCH or PAIRED; '' without a test.
+      p_value: of the test, two-sided; None without one.
       reason: why there is no test, or ''.
     """
 
@@ -30,6 +34,7 @@ class Contrast:
     odds_ratio: float
     difference_ends: tuple[float, float] | None = None
     odds_ratio_ends: tuple[float, float] | None = None
+    test: str = ""
     p_value: float | None = None
     reason: str = ""
 
@@ -55,17 +60,25 @@ def mean_interval(
 
 
 def contrast(
-    first: np.ndarray, second: np.ndarray, *, level: float = LEVEL, seed: int = 0
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    paired: bool = False,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> Contrast:
-    """Compares the logits of replicates of two conditions.
+    """Compares the logits of replicates of two conditions, which are the units, not cells.
 
-    By Welch's t-test (1947, Biometrika 34, 28), of which replicates are the units and not
-    their cells. The interval of the difference of shares has the same draws as that of the
-    odds ratio: both means are drawn from their t distributions.
+    By Welch's t-test (1947, Biometrika 34, 28) of independent replicates; where each
+    replicate was seen in both conditions, by Student's t-test of its differences (1908,
+    Biometrika 6, 1). For the interval of the difference of shares the means are drawn from
+    their t distributions: of independent replicates one by one, of the same replicates
+    together, as they vary together.
 
     Args:
       first: (U,) logits of the shares of each replicate.
       second: (V,) of the other condition.
+      paired: whether they are of the same replicates, in the same order; then U is V.
       level: of the intervals.
       seed: of the draws.
     """
@@ -77,20 +90,30 @@ def contrast(
         return dataclasses.replace(
             plain, reason="one replicate says nothing of how replicates differ"
         )
-    if not (np.ptp(first) or np.ptp(second)):
+    spreads = (second - first,) if paired else (first, second)
+    if max(map(np.ptp, spreads)) < _NOTHING:
         return dataclasses.replace(plain, reason="the replicates do not differ at all")
-    test = stats.ttest_ind(second, first, equal_var=False)
-    ends = test.confidence_interval(level)
     rng, tail = np.random.default_rng(seed), (1 - level) / 2
-    drawn = [
-        mean + stats.sem(part) * rng.standard_t(len(part) - 1, _DRAWS)
-        for mean, part in zip(means, (first, second), strict=True)
-    ]
+    if paired:
+        test = stats.ttest_rel(second, first)
+        freedom = len(first) - 1
+        spread = np.cov(first, second) / len(first)
+        off = rng.multivariate_normal((0, 0), spread, _DRAWS, method="svd")
+        drawn = means + off / np.sqrt(rng.chisquare(freedom, (_DRAWS, 1)) / freedom)
+        drawn = drawn.T
+    else:
+        test = stats.ttest_ind(second, first, equal_var=False)
+        drawn = [
+            mean + stats.sem(part) * rng.standard_t(len(part) - 1, _DRAWS)
+            for mean, part in zip(means, (first, second), strict=True)
+        ]
+    ends = test.confidence_interval(level)
     differences = special.expit(drawn[1]) - special.expit(drawn[0])
     return dataclasses.replace(
         plain,
         difference_ends=tuple(np.quantile(differences, [tail, 1 - tail]).tolist()),
         odds_ratio_ends=tuple(np.exp([ends.low, ends.high]).tolist()),
+        test=PAIRED if paired else WELCH,
         p_value=float(test.pvalue),
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cellclass_tf
+from cellclass_tf.analysis.contrasts import PAIRED, WELCH
 from cellclass_tf.core.run_record import RunRecord
 
 
@@ -37,11 +38,14 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
         f"{record.versions.get('cellclass_tf', cellclass_tf.__version__)} (Mask R-CNN"
         + (f", {metadata.train_steps} training steps" if metadata else "")
         + (f"; model SHA-256 {record.model_sha256[:16]}" if record.model_sha256 else "")
-        + f"). {corrected}The statistical unit was the replicate ({counts}). Conditions were "
-        "compared by Welch's t-test (two-sided) of the logit of the replicates' shares; "
-        f"intervals have a confidence of {100 * result['level']:.0f} %.{adjusted}",
+        + f"). {corrected}The statistical unit was the replicate ({counts}). "
+        f"{_tests(result['contrasts'])}Intervals have a confidence of "
+        f"{100 * result['level']:.0f} %.{adjusted}",
         "",
     ]
+    checked = result["spot_check"]
+    if checked and not checked["reason"]:
+        lines += [_spot_check(checked), ""]
     for told in result["contrasts"]:
         if told["p_value"] is None:
             lines.append(
@@ -58,6 +62,53 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
             + ")."
         )
     return "\n".join(lines) + "\n"
+
+
+_TESTS = {
+    WELCH: "by Welch's t-test (two-sided; Welch 1947) of the logit of the replicates' shares",
+    PAIRED: "by a paired t-test (two-sided) of the logit of the shares, within replicates that "
+    "were seen in both conditions",
+}
+
+
+def _tests(told: Sequence[Mapping[str, Any]]) -> str:
+    """Says which tests were made, and of which conditions where there are two kinds."""
+    pairs = {
+        test: [
+            f"{one['second']} and {one['first']}" for one in told if one["test"] == test
+        ]
+        for test in _TESTS
+    }
+    made = [test for test in _TESTS if pairs[test]]
+    if not made:
+        return ""
+    if len(made) == 1:
+        return f"Conditions were compared {_TESTS[made[0]]}. "
+    said = [f"{', '.join(dict.fromkeys(pairs[test]))} {_TESTS[test]}" for test in made]
+    return f"Conditions were compared: {'; '.join(said)}. "
+
+
+def _spot_check(checked: Mapping[str, Any]) -> str:
+    """Says how labels were drawn, and what they gave."""
+    people = len(checked["labellers"])
+    shares = ", ".join(
+        f"{name} {100 * of['share']:.1f} %{ends_text(of['low'], of['high'])}"
+        for name, of in checked["types"].items()
+    )
+    accuracy = ends_text(checked["accuracy_low"], checked["accuracy_high"])
+    kappa = (checked["agreement"] or {}).get("kappa")
+    return (
+        f"As a check, {'one person' if people == 1 else f'{people} persons'}, to whom the "
+        f"calls were not shown, labelled {checked['cells']} cells in {checked['windows']} "
+        "windows, a stratified random sample of all fields"
+        + ("" if kappa is None else f" (Cohen's kappa {kappa:.2f}; Cohen 1960)")
+        + f". Of the cells that were found {100 * checked['accuracy']:.1f} %{accuracy} were "
+        "called as they were labelled. By labels and calls together the shares in all fields "
+        f"were {shares}, estimated by prediction-powered inference (Angelopoulos et al. 2023, "
+        "doi:10.1126/science.adi6000, with the tuning of arXiv:2311.01453; a difference "
+        "estimator, Särndal et al. 1992). The comparison of conditions makes no use of the "
+        "labels."
+    )
 
 
 def ends_text(low: float | None, high: float | None, *, points: bool = False) -> str:

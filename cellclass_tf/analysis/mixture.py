@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -83,7 +83,8 @@ def mixture(
         confusion_dishes: {type: number of held-out dishes with its cells}.
         right_by_dish: {type: {dish: share of its found cells that got the type}}.
         spot_check: what a person's labels say, see `result.spot_check_of`; None without any,
-          and with a counting frame, since labels are of all cells.
+          and with a counting frame, since labels are of all cells. Labels of fields whose
+          labels the model was trained or calibrated with are refused: then it has a reason.
         warnings: what a reader should know of the correction, a line each.
 
     Raises:
@@ -93,8 +94,7 @@ def mixture(
         predictions = Predictions(predictions)
     names = predictions.type_names
     wanted = _parse_expected(expected, names)
-    if not 0 < width < 1:
-        raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
+    check_width(width)
     rows = predictions.count_rows
     if counting_frame:
         rows = _in_frame(rows, predictions)
@@ -102,11 +102,16 @@ def mixture(
     held_out = held_out_cells.held_out_of(record, names)
     areas = held_out_cells.areas_of(rows, record)
     groups = _groups(rows)
-    checked = None if counting_frame else _spot_check(rows, predictions, seed)
     tables = {_ALL: rows} | (groups if len(groups) > 1 else {})
+    counted = {name: _counted(part, names, seed) for name, part in tables.items()}
+    checked = None
+    if not counting_frame:
+        checked = _spot_check(
+            predictions, rows, lambda: counted[_ALL].estimate.draws, seed
+        )
     estimates = [
         _estimate(
-            *(name, part, predictions, held_out, areas),
+            *(name, part, counted[name], predictions, held_out, areas),
             *(wanted, width, seed),
         )
         for name, part in tables.items()
@@ -140,9 +145,31 @@ def mixture(
     return result
 
 
+def check_width(width: float) -> None:
+    """Raises InputError unless an interval of shares can be so wide."""
+    if not 0 < width < 1:
+        raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
+
+
+class _Counted(NamedTuple):
+    """What is sampled, the cells (U, K) of each type in each such unit, and the shares."""
+
+    unit: str
+    counts: np.ndarray
+    estimate: shares.Estimate
+
+
+def _counted(
+    rows: Sequence[Mapping[str, str]], names: Sequence[str], seed: int
+) -> _Counted:
+    unit, counts = _by_unit(rows, names)
+    return _Counted(unit, counts, shares.estimate_shares(counts, seed=seed))
+
+
 def _estimate(
     name: str,
     rows: Sequence[Mapping[str, str]],
+    counted: _Counted,
     predictions: Predictions,
     held_out: shares.HeldOut | None,
     areas: Mapping[str, float],
@@ -151,8 +178,7 @@ def _estimate(
     seed: int,
 ) -> dict[str, Any]:
     names = predictions.type_names
-    unit, counts = _by_unit(rows, names)
-    raw = shares.estimate_shares(counts, seed=seed)
+    unit, counts, raw = counted
     if held_out is None:
         better, reason = None, "the model has no held-out fields with known cells"
     else:
@@ -203,14 +229,30 @@ def _estimate(
     }
 
 
-def _spot_check(
-    rows: Sequence[Mapping[str, str]], predictions: Predictions, seed: int
-) -> dict[str, Any] | None:
-    """What labels say of all fields, with how units differ by their calls."""
+def checked_by_labels(predictions: Predictions, seed: int = 0) -> dict[str, Any] | None:
+    """What `mixture` gives as spot_check: what a person's labels say of all fields."""
+    rows = predictions.count_rows
 
     def draws() -> np.ndarray:
-        _, counts = _by_unit(rows, predictions.type_names)
-        return shares.estimate_shares(counts, seed=seed).draws
+        return _counted(rows, predictions.type_names, seed).estimate.draws
+
+    return _spot_check(predictions, rows, draws, seed)
+
+
+def _spot_check(
+    predictions: Predictions,
+    rows: Sequence[Mapping[str, str]],
+    draws_of_all: Callable[[], np.ndarray],
+    seed: int,
+) -> dict[str, Any] | None:
+    """What labels say of all fields, with how units differ by their calls."""
+    seen = predictions.record_if_any.labelled_stems
+
+    def draws() -> np.ndarray:
+        others = [row for row in rows if row["image"] not in seen]
+        if len(others) == len(rows):
+            return draws_of_all()
+        return _counted(others, predictions.type_names, seed).estimate.draws
 
     return spot_check.spot_check_of(predictions, draws, seed)
 

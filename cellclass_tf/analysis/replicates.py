@@ -99,10 +99,48 @@ def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
 
 def logits_by_condition(
     replicates: Sequence[Replicate], place: int
-) -> dict[str, np.ndarray]:
-    """By condition the logits of one type's share in each replicate."""
-    found: dict[str, list[float]] = {}
+) -> dict[str, dict[str, float]]:
+    """By condition and replicate the logit of one type's share."""
+    found: dict[str, dict[str, float]] = {}
     for one in replicates:
         (logit,) = contrasts.logits_of(one.shares[[place]], np.array([one.cells]))
-        found.setdefault(one.condition, []).append(float(logit))
-    return {name: np.array(values) for name, values in found.items()}
+        found.setdefault(one.condition, {})[one.replicate] = float(logit)
+    return found
+
+
+def compare(
+    first: Mapping[str, float], second: Mapping[str, float]
+) -> tuple[contrasts.Contrast, str]:
+    """Compares two conditions by the logits of their replicates, paired where they are.
+
+    Args:
+      first: logits by replicate.
+      second: of the other condition.
+
+    Returns:
+      The contrast, without a test where some replicates are in both conditions and others
+      are not; and why this test was taken, or ''.
+    """
+    both = sorted(first.keys() & second.keys())
+    alone = sorted(first.keys() ^ second.keys())
+    values = [np.array(list(of.values())) for of in (first, second)]
+    if both and not alone:
+        values = [np.array([of[name] for name in both]) for of in (first, second)]
+    told = contrasts.contrast(*values, paired=bool(both and not alone))
+    if both and alone:
+        reason = (
+            f"of the replicates {_some(both)} are in both conditions, and {_some(alone)} in "
+            "one: leave these out for a paired test, or give independent replicates names "
+            "of their own in the column replicate"
+        )
+        plain = contrasts.Contrast(told.difference, told.odds_ratio, reason=reason)
+        return plain, ""
+    if not told.test:
+        return told, ""
+    if both:
+        return told, f"all {len(both)} replicates are in both conditions"
+    return told, "no replicate is in both conditions"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

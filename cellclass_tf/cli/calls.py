@@ -19,6 +19,7 @@ def import_(
     predictions: str | None = None,
     format: Literal["masks", "cellpose", "coco", "spotcheck"] = "masks",
     overwrite_corrected: bool = False,
+    training_share: float | None = None,
     **options: Any,
 ) -> Any:
     """Reads labels that were made elsewhere.
@@ -29,28 +30,45 @@ def import_(
       predictions: for labels of a spot check: output folder of `predict`.
       format: what the source is: 'masks' (label images, or one mask per cell), 'cellpose'
         (_seg.npy files), 'coco', or 'spotcheck' (the table that its page saved).
+      training_share: share of a spot check's labelled cells whose types go into the study,
+        for training, 0 to 1. Labels of these fields no longer give an estimate for the
+        model that is trained with them.
       options: those of `import_masks` and `import_coco`.
     """
     import cellclass_tf
 
-    is_check = format == "spotcheck"
     function = getattr(cellclass_tf, f"import_{format}")
-    _refuse_others(
-        options, function, (cellclass_tf.import_masks, cellclass_tf.import_coco), format
-    )
-    wanted, other = ("predictions", "study") if is_check else ("study", "predictions")
-    if not (predictions if is_check else study) or (study if is_check else predictions):
-        raise InputError(f"--format={format} needs --{wanted}, and no --{other}.")
-    if is_check:
-        if overwrite_corrected:
+    others = (cellclass_tf.import_masks, cellclass_tf.import_coco)
+    _refuse_others(options, function, others, format)
+    if format == "spotcheck":
+        if not predictions or bool(study) != (training_share is not None):
+            raise InputError(
+                "--format=spotcheck needs --predictions; and --study and --training_share "
+                "together, or neither."
+            )
+        if overwrite_corrected and not study:
             raise InputError("--overwrite_corrected is for a study.")
-        return cellclass_tf.import_spotcheck(predictions, source)
-    outcome = function(
-        study,
-        source,
-        overwrite_corrected=overwrite_corrected,
-        **_of(options, function),
-    )
+        imported = cellclass_tf.import_spotcheck(predictions, source)
+        if not study:
+            return imported
+        print(imported)
+        outcome = cellclass_tf.import_spotcheck_types(
+            study,
+            predictions,
+            share=training_share,
+            overwrite_corrected=overwrite_corrected,
+        )
+    elif not study or predictions or training_share is not None:
+        raise InputError(
+            f"--format={format} needs --study, and no --predictions or --training_share."
+        )
+    else:
+        outcome = function(
+            study,
+            source,
+            overwrite_corrected=overwrite_corrected,
+            **_of(options, function),
+        )
     for line in _change_lines(outcome):
         print(line)
     return outcome
@@ -218,7 +236,8 @@ def conditions(study: str) -> str:
     path = cellclass_tf.conditions(study)
     return (
         f"Written: {path}. Fill in the column condition, and replicate if dishes belong "
-        "together; then `cellclass compare-conditions`."
+        "together: the same name in two conditions means the same animal, culture or day. "
+        "Then run `cellclass compare-conditions`."
     )
 
 

@@ -87,6 +87,11 @@ class CalibrationRecord:
     type_accuracy: float | None = None
 
 
+def short_sha256(sha256: str) -> str:
+    """Returns the first digits of a SHA-256, by which an image of thousands is known."""
+    return sha256[:16]
+
+
 # Outlines as the fields of the dataset have them: annotated, and maybe corrected.
 OF_DATASET = "dataset"
 
@@ -161,6 +166,8 @@ class ModelMetadata(Record):
       checkpoint: name of the exported checkpoint.
       train_steps: of the training.
       dataset_fingerprint: of the training's dataset.
+      labelled_images: `short_sha256` of the merged images whose cells' types the model was
+        trained or calibrated with.
       cellclass_tf: version with which it was exported.
       tensorflow: the same.
     """
@@ -189,6 +196,7 @@ class ModelMetadata(Record):
     checkpoint: str = ""
     train_steps: int | None = None
     dataset_fingerprint: str = ""
+    labelled_images: tuple[str, ...] = ()
     cellclass_tf: str = ""
     tensorflow: str = ""
 

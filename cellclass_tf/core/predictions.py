@@ -186,37 +186,52 @@ class Predictions:
         with open(self.cells_path, encoding="utf-8-sig", newline="") as file:
             yield from csv.DictReader(file)
 
-    def _table(self, stem: str) -> np.ndarray:
-        """Returns (N, 3 + K) float64: cell, type id, score, probabilities, by cell."""
-        chunks = self._index.get(stem, ())
-        table = np.concatenate([np.empty((0, 3 + len(self.type_names))), *chunks])
-        return table[np.argsort(table[:, 0])]
+    def tables(self, *columns: str) -> dict[str, np.ndarray]:
+        """Reads columns of cells.csv that hold numbers.
 
-    @functools.cached_property
-    def _index(self) -> Mapping[str, list[np.ndarray]]:
-        index: dict[str, list[np.ndarray]] = {}
+        Args:
+          *columns: their names.
+
+        Returns:
+          Of each field with cells (N, 2 + C) float64: number, type id (0 without a type) and
+          the columns of each cell.
+
+        Raises:
+          InputError: if a column is missing, or a value is no number.
+        """
+        found: dict[str, list[np.ndarray]] = {}
         with open(self.cells_path, encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             try:
                 for image, group in itertools.groupby(rows, lambda row: row["image"]):
-                    table = _numbers(group, self.type_names)
-                    index.setdefault(image, []).append(table)
+                    table = _numbers(group, self.type_names, columns)
+                    found.setdefault(image, []).append(table)
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     f"{self.cells_path}, line {rows.line_num}: expected whole numbers in "
-                    "cell, a type in cell_type and numbers in score and p_TYPE; "
+                    f"cell, a type in cell_type and numbers in {', '.join(columns)}; "
                     f"{type(error).__name__}: {error}. Run `cellclass predict` again."
                 ) from error
-        return index
+        return {image: np.concatenate(parts) for image, parts in found.items()}
+
+    def _table(self, stem: str) -> np.ndarray:
+        """Returns (N, 3 + K) float64: cell, type id, score, probabilities, by cell."""
+        table = self._index.get(stem)
+        if table is None:
+            return np.empty((0, 3 + len(self.type_names)))
+        return table[np.argsort(table[:, 0])]
+
+    @functools.cached_property
+    def _index(self) -> Mapping[str, np.ndarray]:
+        return self.tables("score", *(f"p_{name}" for name in self.type_names))
 
 
 def _numbers(
-    rows: Iterable[Mapping[str, str]], type_names: Sequence[str]
+    rows: Iterable[Mapping[str, str]], type_names: Sequence[str], columns: Sequence[str]
 ) -> np.ndarray:
     ids = {UNKNOWN: 0, **{name: i for i, name in enumerate(type_names, start=1)}}
-    keys = ("score", *(f"p_{name}" for name in type_names))
     table = [
-        (int(row["cell"]), ids[row["cell_type"]], *(float(row[key]) for key in keys))
+        (int(row["cell"]), ids[row["cell_type"]], *(float(row[key]) for key in columns))
         for row in rows
     ]
     return np.array(table, np.float64)

@@ -11,6 +11,7 @@ from cellclass_tf.core.model_metadata import (
     CalibrationRecord,
     ModelMetadata,
     NamingRecord,
+    short_sha256,
 )
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.storage import paths
@@ -161,6 +162,15 @@ class RunRecord(Record):
         if self.outlines.source == BY_NETWORK:
             return self.model_metadata and self.model_metadata.calibration
         return self.naming and self.naming.calibration
+
+    @property
+    def labelled_stems(self) -> set[str]:
+        """Fields whose cells' types the model was trained or calibrated with."""
+        model = self.model_metadata
+        seen = set(model.labelled_images) if model else set()
+        return {
+            image.stem for image in self.images if short_sha256(image.sha256) in seen
+        }
 
     def places_of_study(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Returns where the images' study may be now, the likeliest place first.

@@ -366,12 +366,16 @@ def _sources_not_held_out(fields: Sequence[_RecordedField]) -> Iterator[str]:
 def _table(fields: Sequence[_RecordedField], types: Sequence[str]) -> list[Count]:
     table = []
     for split in sorted({field.row.split for field in fields}):
-        for cell_type in (UNKNOWN,) if split == UNTYPED else types:
+        in_split = [field for field in fields if field.row.split == split]
+        names = types
+        if split == UNTYPED:
+            names = [n for n in types if any(field.cells[n] for field in in_split)]
+            names.append(UNKNOWN)
+        for cell_type in names:
             of_type = [
                 field
-                for field in fields
-                if field.row.split == split
-                and (field.row.cell_type == cell_type or field.cells[cell_type])
+                for field in in_split
+                if field.row.cell_type == cell_type or field.cells[cell_type]
             ]
             groups = {field.row.group for field in of_type} - {""}
             cells = sum(field.cells[cell_type] for field in of_type)

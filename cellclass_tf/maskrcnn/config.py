@@ -60,7 +60,7 @@ class DataConfig(configs.DataConfig):
 
 @dataclasses.dataclass
 class CellMaskRCNNTask(configs.MaskRCNNTask):
-    """Mask R-CNN of cells; the last five are set from the dataset.
+    """Mask R-CNN of cells; the last six are set from the dataset.
 
     Attributes:
       init_checkpoint: what a new run starts from, see `weights.load`; '' for random
@@ -82,6 +82,8 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
       cell_diameter_px: median diameter of a cell in the merged images.
       pixel_size_um: of the merged images; 0 if unknown.
       fingerprint: of the dataset.
+      labelled_images: `model_metadata.short_sha256` of the images whose cells' types the
+        training sees, and of those that its starting weights have seen.
     """
 
     train_data: DataConfig = dataclasses.field(
@@ -104,6 +106,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
     cell_diameter_px: float = 0.0
     pixel_size_um: float = 0.0
     fingerprint: str = ""
+    labelled_images: list[str] = dataclasses.field(default_factory=list)
 
 
 @exp_factory.register_config_factory(SMALL)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from official.core import config_definitions as cfg
 
+from cellclass_tf.core import model_metadata
+from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels.sizes import diameters_of
 from cellclass_tf.maskrcnn.config import (
@@ -36,6 +39,8 @@ class DataFacts:
       validation_fields: number of validation fields.
       untyped_fields: number of fields with cells of unknown type.
       fingerprint: of the dataset.
+      labelled_images: `model_metadata.short_sha256` of the images of a study whose cells'
+        types are in the splits that a model is trained or calibrated on.
     """
 
     type_names: tuple[str, ...]
@@ -49,6 +54,7 @@ class DataFacts:
     validation_fields: int
     untyped_fields: int
     fingerprint: str
+    labelled_images: tuple[str, ...] = ()
 
 
 def apply_facts(
@@ -61,6 +67,7 @@ def apply_facts(
     task.pixel_size_um = round(facts.pixel_size_um, 6)
     task.scale = round(task.model_diameter_px / facts.cell_diameter_px, 4)
     task.fingerprint = facts.fingerprint
+    task.labelled_images = list(facts.labelled_images)
     model.num_classes = len(facts.type_names) + 1
     task.train_data.untyped_split = UNTYPED if facts.untyped_fields else ""
     if task.balance_types:
@@ -164,7 +171,21 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
         validation_fields=_count(splits, "validation"),
         untyped_fields=_count(splits, UNTYPED),
         fingerprint=(builder.info.metadata or {}).get("fingerprint", ""),
+        labelled_images=_labelled_images(builder.info.metadata or {}),
     )
+
+
+def _labelled_images(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Images whose cells' types a model learns, or is calibrated with."""
+    fields = metadata.get("fields", {}).values()
+    # Composed fields are made of those of validation.
+    found = {
+        model_metadata.short_sha256(field["image_sha256"])
+        for field in fields
+        if field["split"] in ("train", "validation", UNTYPED)
+        and any(n for name, n in field["cells"].items() if name != UNKNOWN)
+    }
+    return tuple(sorted(found))
 
 
 def _count(splits, name: str) -> int:

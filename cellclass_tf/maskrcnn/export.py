@@ -115,7 +115,7 @@ def export(
                 _load(each.task, path) for each, path in zip(params, paths, strict=True)
             ]
             namers = _load_namers(folders, params)
-            _save(models, namers, params[0], experiment, paths, temporary)
+            _save(models, namers, params, experiment, paths, temporary)
         if dataset is not None:
             held_out.measure(temporary, task, dataset, annotators)
     return output
@@ -174,13 +174,14 @@ def _check_output(output: pathlib.Path) -> None:
 
 
 def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
-    module = _module(models, params.task)
+    first = params[0]
+    module = _module(models, first.task)
     signatures = {"serving_default": module.serve, "name": module.name_cells}
     if namers:
         _add_namers(module, namers)
         signatures["name_crops"] = module.name_crops
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
-    facts = params.task
+    facts = first.task
     metadata = ModelMetadata(
         type_names=tuple(facts.type_names),
         tile_px=facts.export_size_px,
@@ -194,8 +195,11 @@ def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
         networks=len(models),
         views=facts.views,
         namer=NamerRecord(crops.scale_for(facts.cell_diameter_px)) if namers else None,
-        train_steps=params.trainer.train_steps,
+        train_steps=first.trainer.train_steps,
         dataset_fingerprint=facts.fingerprint,
+        labelled_images=tuple(
+            sorted({name for each in params for name in each.task.labelled_images})
+        ),
         cellclass_tf=cellclass_tf.__version__,
         tensorflow=tf.__version__,
     )

@@ -115,6 +115,17 @@ def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.Experiment
     return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
 
 
+def labelled_images(checkpoint: str) -> list[str]:
+    """The images whose cells' types a run saw, of which a checkpoint is; or none."""
+    is_named = not (os.path.isdir(checkpoint) or os.path.exists(f"{checkpoint}.index"))
+    path = folder_of(checkpoint) / PARAMS_FILE
+    # Weights that have a name, such as those of the package, have seen no study.
+    if is_named or not path.is_file():
+        return []
+    task = yaml.safe_load(path.read_text(encoding="utf-8")).get("task") or {}
+    return task.get("labelled_images") or []
+
+
 def find_dataset(
     model_dir: pathlib.Path,
     task: config.CellMaskRCNNTask,

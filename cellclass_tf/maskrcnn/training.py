@@ -144,6 +144,10 @@ class ExperimentParser(_RuntimeParser):
         if not facts.validation_fields:
             params.task.validation_data.tfds_split = ""
         params.task.init_checkpoint = _starting_weights(params.task, settings.init)
+        # What starting weights have seen, the network has seen.
+        params.task.labelled_images = sorted(
+            {*facts.labelled_images, *runs.labelled_images(params.task.init_checkpoint)}
+        )
         params.task.keras_strides = (
             imagenet.is_imagenet(params.task.init_checkpoint)
             and params.task.model.backbone.type == "resnet"

@@ -9,8 +9,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
@@ -36,15 +36,45 @@ def write_csv(
 
 def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Returns what `write_csv` writes."""
-    rows = list(rows)
-    # Of line breaks, Python before 3.13 quotes those alone that end its own lines.
-    has_returns = any("\r" in str(value) for row in rows for value in row.values())
-    quoting = csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(columns), lineterminator="\n", quoting=quoting)
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = TableWriter(buffer, columns)
+    for row in rows:
+        writer.write(row)
     return buffer.getvalue()
+
+
+class TableWriter:
+    """Writes the lines of a CSV table, so that every text comes back as it was."""
+
+    def __init__(self, file: IO[str], columns: Iterable[str]):
+        """Writes the header.
+
+        Args:
+          file: opened with newline="".
+          columns: the header.
+        """
+        self._columns = list(columns)
+        self._known = frozenset(self._columns)
+        self._plain = csv.writer(file, lineterminator="\n")
+        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        self.write_values(self._columns)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Writes a row; what it lacks, and None, become empty cells.
+
+        Raises:
+          ValueError: if it has a value of no column.
+        """
+        if not row.keys() <= self._known:
+            strange = sorted(row.keys() - self._known)
+            raise ValueError(f"no columns of the table: {strange}")
+        self.write_values([row.get(name, "") for name in self._columns])
+
+    def write_values(self, values: Sequence[Any]) -> None:
+        """Writes the values of a row, in the order of the columns."""
+        # Of line breaks, Python before 3.13 quotes those alone that end its own lines.
+        has_return = any(isinstance(value, str) and "\r" in value for value in values)
+        (self._quoted if has_return else self._plain).writerow(values)
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:

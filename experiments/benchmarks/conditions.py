@@ -3,9 +3,15 @@
     python -m experiments.benchmarks.conditions
 
 Experiments of two conditions are drawn, whose dishes differ, each of 6 fields of some 40 cells, of which
-95 % of each type are called right. Three tests of the share of the first type at 5 %: Welch's of
-the dishes' logits, corrected, as `cellclass compare-conditions` does; Student's of the shares of
-fields; chi-square of cells. Equal conditions have a share of 0.3, the others 0.3 and 0.45.
+95 % of each type are called right. Three tables:
+
+- Independent dishes, and three tests of the share of the first type at 5 %: Welch's of the
+  dishes' logits, corrected, as `cellclass compare-conditions` does; Student's of the shares of
+  fields; chi-square of cells. Equal conditions have a share of 0.3, the others 0.3 and 0.45.
+- Replicates, such as animals, that differ (ICC 0.1) and have a dish in each condition: the paired
+  test of their differences, and Welch's, which does not know of the pairs.
+- Few dishes, equal conditions: is it the correction, the counting, or the test itself that
+  decides how often Welch's test is wrong? And Student's, that takes the variances for equal.
 """
 
 from __future__ import annotations
@@ -14,15 +20,31 @@ import itertools
 
 import numpy as np
 from absl import app, flags
-from scipy import stats
+from scipy import special, stats
 
 from cellclass_tf.analysis import contrasts, shares
+from experiments.benchmarks import tables
 
 _EXPERIMENTS = flags.DEFINE_integer("condition_experiments", 1000, "A row.")
+_FEW = flags.DEFINE_integer("few_experiments", 20_000, "A row of the last table.")
+_TABLES = flags.DEFINE_multi_enum(
+    "condition_table",
+    ("dishes", "replicates", "few"),
+    ("dishes", "replicates", "few"),
+    "Which tables.",
+)
 _SEED = flags.DEFINE_integer("condition_seed", 0, "Of all that is drawn.")
 _FIELDS, _CELLS, _RIGHT = 6, 40, 0.95
 _EQUAL, _DIFFERENT = (0.3, 0.3), (0.3, 0.45)
+_REPLICATES_ICC = 0.1
 TESTS = ("Welch of dishes", "Student of fields", "chi-square of cells")
+PAIRED_TESTS = ("paired", "Welch")
+FEW_TESTS = (
+    "Welch: true shares",
+    "Welch: shares as called",
+    "Welch: corrected",
+    "Student: corrected",
+)
 
 
 def found(
@@ -38,47 +60,144 @@ def found(
       seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    nothing = np.zeros((2, 2), int)
-    rates = round(100 * _RIGHT), round(100 * (1 - _RIGHT))
-    held_out = shares.HeldOut(
-        np.array([[rates, (0, 0)], [(0, 0), rates[::-1]]]),
-        *(nothing, nothing, np.ones(2), "ab"),
-    )
     p_values = np.zeros((count, len(TESTS)))
     for row in p_values:
-        # By condition, dish, field: called the first type, of so many cells.
-        true = np.array(pair)[:, np.newaxis] * (1 - icc) / icc
-        other = (1 - icc) / icc - true
-        of_dish = rng.beta(true, other, (2, dishes))[..., np.newaxis]
-        chance = of_dish * _RIGHT + (1 - of_dish) * (1 - _RIGHT)
-        cells = rng.poisson(_CELLS, (2, dishes, _FIELDS)) + 1
-        first = rng.binomial(cells, np.broadcast_to(chance, cells.shape))
+        of_dish = _varied(rng, np.repeat(np.array(pair)[:, None], dishes, axis=1), icc)
+        first, cells = _called(rng, of_dish)
         counts = np.stack([first, cells - first], axis=-1)
-        by_dish = counts.sum(axis=2).reshape(2 * dishes, 2)
-        corrected = shares.shares_by_unit(by_dish, held_out, np.zeros(2 * dishes))
-        logits = contrasts.logits_of(corrected[:, 0], by_dish.sum(axis=1))
-        told = contrasts.contrast(logits[:dishes], logits[dishes:])
         fields = (first / cells).reshape(2, -1)
         row[:] = (
-            1.0 if told.p_value is None else told.p_value,
+            _p_value(*_logits(first, cells)),
             stats.ttest_ind(*fields).pvalue,
             stats.chi2_contingency(counts.sum(axis=(1, 2))).pvalue,
         )
     return (p_values < 0.05).mean(axis=0)
 
 
-def main(_) -> None:
-    """Prints a row for each number of dishes and intraclass correlation."""
-    heads = [f"{test}: {kind}" for kind in ("equal", "different") for test in TESTS]
-    print("| dishes | ICC | " + " | ".join(heads) + " |")
-    print("|---" * (2 + len(heads)) + "|")
-    for dishes, icc in itertools.product((3, 6, 10), (0.02, 0.05, 0.1)):
-        shares_found = [
-            found(pair, dishes, icc, _EXPERIMENTS.value, _SEED.value)
-            for pair in (_EQUAL, _DIFFERENT)
+def found_in_pairs(
+    pair: tuple[float, float], replicates: int, icc: float, count: int, seed: int
+) -> np.ndarray:
+    """(2,) share of the experiments in which each of PAIRED_TESTS finds a difference.
+
+    Args:
+      pair: the true share of the first type in each condition, in a median replicate.
+      replicates: each with a dish in either condition.
+      icc: intraclass correlation of the dishes of a replicate.
+      count: of experiments.
+      seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    p_values = np.zeros((count, len(PAIRED_TESTS)))
+    for row in p_values:
+        of_replicate = _varied(rng, np.full(replicates, pair[0]), _REPLICATES_ICC)
+        effect = special.logit(pair) - special.logit(pair[0])
+        middle = special.expit(special.logit(of_replicate) + effect[:, np.newaxis])
+        logits = _logits(*_called(rng, _varied(rng, middle, icc)))
+        row[:] = _p_value(*logits, paired=True), _p_value(*logits)
+    return (p_values < 0.05).mean(axis=0)
+
+
+def found_in_few(
+    dishes: int, iccs: tuple[float, float], count: int, seed: int
+) -> np.ndarray:
+    """(4,) share of the experiments in which each of FEW_TESTS is wrong.
+
+    Args:
+      dishes: of each condition, of which both have the same share.
+      iccs: intraclass correlation of the dishes of each condition.
+      count: of experiments.
+      seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    of_dish = np.stack(
+        [
+            _varied(rng, np.full((count, dishes), share), icc)
+            for share, icc in zip(_EQUAL, iccs, strict=True)
         ]
-        values = " | ".join(f"{value:.3f}" for value in np.concatenate(shares_found))
-        print(f"| {dishes} | {icc} | {values} |", flush=True)
+    )
+    first, cells = _called(rng, of_dish)
+    called = contrasts.logits_of(first.sum(axis=-1) / cells.sum(-1), cells.sum(-1))
+    corrected = _logits(first, cells)
+    kinds = (
+        (special.logit(np.clip(of_dish, 1e-9, 1 - 1e-9)), False),
+        (called, False),
+        (corrected, False),
+        (corrected, True),
+    )
+    return np.array(
+        [
+            (stats.ttest_ind(*logits, axis=1, equal_var=equal).pvalue < 0.05).mean()
+            for logits, equal in kinds
+        ]
+    )
+
+
+def _varied(rng, share: np.ndarray, icc: float) -> np.ndarray:
+    """Shares that differ from those that are given as much as the ICC says."""
+    total = (1 - icc) / icc
+    return rng.beta(share * total, (1 - share) * total)
+
+
+def _called(rng, of_dish: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cells called the first type, and all cells, by field (..., 6) of each dish."""
+    chance = (of_dish * _RIGHT + (1 - of_dish) * (1 - _RIGHT))[..., np.newaxis]
+    cells = rng.poisson(_CELLS, (*of_dish.shape, _FIELDS)) + 1
+    return rng.binomial(cells, np.broadcast_to(chance, cells.shape)), cells
+
+
+def _logits(first: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Logits of the corrected shares of dishes (...), of counts by field (..., 6)."""
+    nothing = np.zeros((2, 2), int)
+    rates = round(100 * _RIGHT), round(100 * (1 - _RIGHT))
+    held_out = shares.HeldOut(
+        np.array([[rates, (0, 0)], [(0, 0), rates[::-1]]]),
+        *(nothing, nothing, np.ones(2), "ab"),
+    )
+    first, cells = first.sum(axis=-1), cells.sum(axis=-1)
+    by_dish = np.stack([first, cells - first], axis=-1).reshape(-1, 2)
+    corrected = shares.shares_by_unit(by_dish, held_out, np.zeros(len(by_dish)))
+    return contrasts.logits_of(corrected[:, 0].reshape(first.shape), cells)
+
+
+def _p_value(first: np.ndarray, second: np.ndarray, *, paired: bool = False) -> float:
+    told = contrasts.contrast(first, second, paired=paired)
+    return 1.0 if told.p_value is None else told.p_value
+
+
+def main(_) -> None:
+    """Prints the three tables."""
+    count, seed = _EXPERIMENTS.value, _SEED.value
+    kinds = {"equal": _EQUAL, "different": _DIFFERENT}
+    for unit, tests, function in (
+        ("dishes", TESTS, found),
+        ("replicates", PAIRED_TESTS, found_in_pairs),
+    ):
+        if unit not in _TABLES.value:
+            continue
+        heads = [f"{test}: {kind}" for kind in kinds for test in tests]
+        tables.print_table(
+            (unit, "ICC", *heads),
+            (
+                (
+                    *(units, icc),
+                    *np.concatenate(
+                        [function(p, units, icc, count, seed) for p in kinds.values()]
+                    ),
+                )
+                for units, icc in itertools.product((3, 6, 10), (0.02, 0.05, 0.1))
+            ),
+        )
+        print()
+    if "few" in _TABLES.value:
+        tables.print_table(
+            ("dishes", "ICC", *FEW_TESTS),
+            (
+                (dishes, " and ".join(map(str, iccs)), *values)
+                for dishes in (3, 4, 6)
+                for iccs in ((0.02, 0.02), (0.1, 0.1), (0.02, 0.2))
+                for values in (found_in_few(dishes, iccs, _FEW.value, seed),)
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 from absl import app, flags
 
 from cellclass_tf.analysis import shares
+from experiments.benchmarks import tables
 
 _MIXTURES = flags.DEFINE_integer("mixtures", 300, "A row.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
@@ -188,31 +189,32 @@ def _varied(rng, shares_of: np.ndarray, icc: float) -> np.ndarray:
     return varied
 
 
-def coverage(kind: Kind, count: int, seed: int) -> dict[str, tuple[float, float]]:
+def coverage(kind: Kind, count: int, seed: int) -> dict[str, np.ndarray]:
     """Share of the intervals that hold the truth, and their mean width, by method."""
-    held = {"counted": [], "corrected": []}
-    for called, held_out, area in experiments(kind, count, seed):
-        raw = shares.estimate_shares(called)
-        for name, estimate in (
-            ("counted", raw),
-            ("corrected", shares.correct_shares(raw, held_out, area=area)),
-        ):
-            interval = estimate.interval()
-            # Where there is none, nothing is claimed.
-            low, high = (0.0, 1.0) if interval is None else interval[:, 0]
-            held[name].append((low <= kind.share <= high, high - low))
-    return {name: tuple(np.mean(values, axis=0)) for name, values in held.items()}
+    return tables.coverage_of(
+        (
+            {
+                "as counted": raw.interval(),
+                "corrected": shares.correct_shares(raw, held_out, area=area).interval(),
+            },
+            kind.share,
+        )
+        for called, held_out, area in experiments(kind, count, seed)
+        for raw in (shares.estimate_shares(called),)
+    )
 
 
 def main(_) -> None:
     """Prints a row for each kind of experiment."""
-    print("| experiment | share | as counted | width | corrected | width |")
-    print("|---" * 6 + "|")
-    for kind in KINDS:
-        if _ROWS.value in kind.name:
-            found = coverage(kind, _MIXTURES.value, _SEED.value)
-            values = " | ".join(f"{v:.3f}" for name in found for v in found[name])
-            print(f"| {kind.name} | {kind.share} | {values} |", flush=True)
+    tables.print_table(
+        ("experiment", "share", "as counted", "width", "corrected", "width"),
+        (
+            (kind.name, kind.share, *np.concatenate([*found.values()]))
+            for kind in KINDS
+            if _ROWS.value in kind.name
+            for found in (coverage(kind, _MIXTURES.value, _SEED.value),)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from absl import app, flags
 
 from cellclass_tf.analysis import shares
 from cellclass_tf.analysis.spot_check import estimate
+from experiments.benchmarks import tables
 
 _MIXTURES = flags.DEFINE_integer("spot_mixtures", 300, "A row.")
 _SEED = flags.DEFINE_integer("spot_seed", 0, "Of all that is drawn.")
@@ -150,37 +151,41 @@ def _held_out(rng) -> shares.HeldOut:
     return shares.HeldOut(confusions, nothing, nothing, np.ones(8), names)
 
 
-def coverage(kind: Kind, count: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Share of the intervals that hold the truth, and their mean width, by method."""
-    held = {"held-out correction": [], "labels alone": [], "spot check": []}
+METHODS = ("held-out correction", "labels alone", "spot check")
+
+
+def intervals(kind: Kind, count: int, seed: int):
+    """Yields of each culture the intervals by METHODS, and the true share."""
     rng = np.random.default_rng([seed, 3])
     for share, called, sample in cultures(kind, count, seed):
-        # Of one field the interval tells of the cells in it.
-        truth = kind.share if kind.units > 1 else share
         raw = shares.estimate_shares(called)
         corrected = shares.correct_shares(raw, _held_out(rng)).interval()
-        found = {"held-out correction": corrected}
-        for name, tuning in (("labels alone", 0.0), ("spot check", None)):
-            of = estimate.estimate_by_sample(sample, raw.draws, tuning=tuning)
-            found[name] = of.interval()
-        for name, interval in found.items():
-            low, high = (0.0, 1.0) if interval is None else interval[:, 0]
-            held[name].append((low <= truth <= high, high - low))
-    return {name: tuple(np.mean(values, axis=0)) for name, values in held.items()}
+        by_labels = [
+            estimate.estimate_by_sample(sample, raw.draws, tuning=tuning).interval()
+            for tuning in (0.0, None)
+        ]
+        # Of one field the interval tells of the cells in it.
+        truth = kind.share if kind.units > 1 else share
+        yield dict(zip(METHODS, (corrected, *by_labels), strict=True)), truth
+
+
+def coverage(kind: Kind, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Share of the intervals that hold the truth, and their mean width, by method."""
+    return tables.coverage_of(intervals(kind, count, seed))
 
 
 def main(_) -> None:
     """Prints a row for each kind of culture."""
-    print(
-        "| culture | labels | held-out correction | width | labels alone | width "
-        "| spot check | width |"
+    heads = [head for method in METHODS for head in (method, "width")]
+    tables.print_table(
+        ("culture", "labels", *heads),
+        (
+            (kind.name, kind.labelled, *np.concatenate([*found.values()]))
+            for kind in KINDS
+            if _ROWS.value in kind.name
+            for found in (coverage(kind, _MIXTURES.value, _SEED.value),)
+        ),
     )
-    print("|---" * 8 + "|")
-    for kind in KINDS:
-        if _ROWS.value in kind.name:
-            found = coverage(kind, _MIXTURES.value, _SEED.value)
-            values = " | ".join(f"{v:.3f}" for name in found for v in found[name])
-            print(f"| {kind.name} | {kind.labelled} | {values} |", flush=True)
 
 
 if __name__ == "__main__":

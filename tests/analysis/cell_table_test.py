@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table
@@ -183,6 +184,21 @@ def test_joined_rows_get_the_condition_of_their_group(tmp_path):
     rows = csv_json.read_csv(tmp_path / "all.csv")
     assert [row["condition"] for row in rows] == ["10 µM, drug"] * 3 + [""] * 3
     assert rows[0]["group"] == 'dish "1", left'
+
+
+def test_line_breaks_in_names_stay_in_their_cells(tmp_path):
+    rows = cell_table.cell_table(_cells(), name="a", group="dish\r1")
+    cell_table.write_cells_csv(tmp_path / "a.csv", [rows], TYPES)
+    cell_table.join_csv(
+        tmp_path / "all.csv", [tmp_path / "a.csv"], {"dish\r1": "drug\n\r2"}
+    )
+    cell_table.write_parquet(tmp_path / "all.parquet", tmp_path / "all.csv")
+    names = [("dish\r1", "drug\n\r2")] * 3
+    for found in (
+        csv_json.read_csv(tmp_path / "all.csv"),
+        parquet.read_table(tmp_path / "all.parquet").to_pylist(),
+    ):
+        assert [(row["group"], row["condition"]) for row in found] == names
 
 
 def test_parts_of_other_types_are_refused(tmp_path):

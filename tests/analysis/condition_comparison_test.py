@@ -8,11 +8,13 @@ import pytest
 import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.analysis.methods_text import methods_text
+from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.run_record import PredictedImage, RejectedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
 from tests.metadata import model_metadata
+from tests.spot_check import checked_predictions, rows_of, write_table
 
 TYPES = ("HEK", "N2a")
 CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1)).tolist()
@@ -88,7 +90,7 @@ def test_dishes_of_one_replicate_are_one_observation(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), tmp_path / "c.csv"
     path.write_text(
         "group,condition,replicate\nc1,control,mouse 1\nc2,control,mouse 1\n"
-        "c3,control,mouse 2\nt1,drug,mouse 1\nt2,drug,mouse 1\n"
+        "c3,control,mouse 2\nt1,drug,mouse 3\nt2,drug,mouse 3\n"
     )
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
     control, drug = found.result["conditions"]
@@ -100,6 +102,52 @@ def test_dishes_of_one_replicate_are_one_observation(tmp_path):
     assert "1 groups have no condition and are left out: t3" in warning
     assert "not tested" in methods_text(found.result, RunRecord())
     assert "no test" in str(found)
+
+
+def test_replicates_in_both_conditions_are_compared_in_pairs(tmp_path):
+    dishes = {"c1": 14, "c2": 18, "c3": 28, "t1": 16, "t2": 21, "t3": 30}
+    folder, path = predictions(tmp_path / "p", dishes), tmp_path / "c.csv"
+    lines = "".join(
+        f"{name},{'control' if name[0] == 'c' else 'drug'},mouse {name[1]}\n"
+        for name in dishes
+    )
+    path.write_text("group,condition,replicate\n" + lines)
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
+    (told,) = found.result["contrasts"]
+    assert told["test"] == "paired t-test" and told["p_value"] < 0.05
+    assert "all 3 replicates are in both" in told["test_reason"]
+    assert "paired t-test: all 3" in str(found)
+    assert "paired t-test" in (tmp_path / "out/methods.txt").read_text()
+    joined = (tmp_path / "out/conditions.svg").read_text().count("stroke: #999999")
+    assert joined == 3
+    # Independent ones, of the same counts, are not told apart.
+    table(path, dishes)
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
+    (told,) = found.result["contrasts"]
+    assert told["test"] == "Welch's t-test" and told["p_value"] > 0.3
+    assert "#999999" not in (tmp_path / "out/conditions.svg").read_text()
+
+
+def test_a_spot_check_is_in_the_words_for_the_paper(tmp_path):
+    folder = checked_predictions(tmp_path, fields=4)
+    rows = csv_json.read_csv(folder / "counts.csv")
+    for number, row in enumerate(rows):
+        row["group"] = f"d{number}"
+    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    cc.spotcheck(folder, cells=40)
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows_of(drawn)))
+    path = tmp_path / "c.csv"
+    path.write_text("group,condition\nd0,x\nd1,x\nd2,y\nd3,y\n")
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    assert found["spot_check"] == cc.mixture(folder)["spot_check"] | {
+        "warnings": found["spot_check"]["warnings"]
+    }
+    text = (tmp_path / "out/methods.txt").read_text()
+    assert (
+        f"one person, to whom the calls were not shown, labelled {drawn.labelled_cells}"
+        in text
+    )
 
 
 def test_three_conditions_are_compared_in_pairs(tmp_path):

@@ -50,7 +50,8 @@ def test_a_group_without_a_replicate_is_one(tmp_path):
     ("text", "message"),
     [
         ("group,treatment\na,x\n", "missing condition"),
-        ("group,condition\na,x\na,y\n", "line 3: the group 'a' is there twice"),
+        ("group,condition\na,x\na,y\n", "the group 'a' is in the lines 2 and 3"),
+        ("group,condition\na,\nb,x\na,\n", "the group 'a' is in the lines 2 and 4"),
         ("group,condition\na,\n", "expected a condition for some of the groups"),
         ("group,condition\nq,x\n", "has conditions for q"),
         ("", "expected a condition"),
@@ -61,3 +62,15 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_conditions(path, ["a", "b"])
+
+
+def test_a_group_that_is_there_twice_is_refused_by_all_who_read_the_table(study):
+    path = cc.conditions(study.root)
+    text = "group,condition\nd0,drug\n,\n,\nd0,control\n"
+    path.write_text(text)
+    for read in (conditions_of, cc.conditions, lambda s: read_conditions(path, ["d0"])):
+        with pytest.raises(InputError, match="'d0' is in the lines 2 and 5"):
+            read(study)
+    assert path.read_text() == text
+    path.write_text("group,condition\nd0,drug\n,\n,\n")
+    assert conditions_of(study) == {"d0": "drug"}

@@ -23,6 +23,23 @@ def test_the_test_is_welchs_of_the_logits():
     assert middle == pytest.approx(special.expit(first.mean()))
 
 
+def test_pairs_are_tested_by_their_differences():
+    first = special.logit([0.2, 0.4, 0.7])
+    second = first + [0.3, 0.35, 0.4]
+    found = contrasts.contrast(first, second, paired=True)
+    # Mean 0.35, standard deviation 0.05, so that t is 0.35 / (0.05 / sqrt(3)).
+    wanted = 2 * stats.t.sf(0.35 / (0.05 / 3**0.5), 2)
+    assert found.p_value == pytest.approx(wanted) and found.test == contrasts.PAIRED
+    low, high = np.log(found.odds_ratio_ends)
+    reach = stats.t.ppf(0.975, 2) * 0.05 / 3**0.5
+    assert (low, high) == pytest.approx((0.35 - reach, 0.35 + reach))
+    low, high = found.difference_ends
+    assert 0 < low < found.difference < high < 0.2
+    assert contrasts.contrast(first, second).p_value > 0.5
+    same = contrasts.contrast(first, first + 1, paired=True)
+    assert same.p_value is None and "do not differ" in same.reason
+
+
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [([0.0], [1.0, 1.1], "one replicate"), ([1.0, 1.0], [2.0, 2.0], "do not differ")],

@@ -5,6 +5,7 @@ from cellclass_tf.core.run_record import OutlinesRecord, RunRecord
 
 RESULT = {
     "corrected": True,
+    "spot_check": None,
     "level": 0.95,
     "conditions": [
         {
@@ -27,6 +28,7 @@ RESULT = {
             "odds_ratio": 2.5,
             "odds_ratio_low": 1.5,
             "odds_ratio_high": 4.0,
+            "test": "Welch's t-test",
             "p_value": 0.0123,
             "p_adjusted": 0.0123,
             "reason": "",
@@ -48,6 +50,46 @@ def test_the_text_names_unit_test_and_numbers():
     ):
         assert words in text
     assert "Holm" not in text
+
+
+def test_the_text_says_which_conditions_were_paired():
+    paired = RESULT["contrasts"][0] | {"test": "paired t-test"}
+    text = methods_text(RESULT | {"contrasts": [paired]}, RunRecord())
+    assert "a paired t-test" in text and "Welch" not in text
+    other = RESULT["contrasts"][0] | {"second": "sham"}
+    text = methods_text(RESULT | {"contrasts": [paired, other]}, RunRecord())
+    assert (
+        "sham and control by Welch's" in text and "drug and control by a pair" in text
+    )
+    none = paired | {"p_value": None, "test": "", "reason": "one replicate"}
+    assert "t-test" not in methods_text(RESULT | {"contrasts": [none]}, RunRecord())
+
+
+def test_a_spot_check_is_told_of_with_its_labels_estimator_and_sources():
+    checked = {
+        "reason": "",
+        "types": {"HEK": {"share": 0.5, "low": 0.4, "high": 0.6}},
+        "accuracy": 0.9,
+        "accuracy_low": 0.8,
+        "accuracy_high": 0.95,
+        "windows": 44,
+        "cells": 100,
+        "labellers": ["Ana", "Ben"],
+        "agreement": {"cells": 100, "differ": 4, "kappa": 0.91},
+    }
+    text = methods_text(RESULT | {"spot_check": checked}, RunRecord())
+    for words in (
+        "2 persons, to whom",
+        "labelled 100 cells in 44 windows",
+        "Cohen's kappa 0.91",
+        "90.0 % (80.0 to 95.0 %)",
+        "HEK 50.0 % (40.0 to 60.0 %)",
+        "prediction-powered inference (Angelopoulos et al. 2023",
+        "no use of the labels",
+    ):
+        assert words in text
+    none = checked | {"reason": "too few windows"}
+    assert "labelled" not in methods_text(RESULT | {"spot_check": none}, RunRecord())
 
 
 def test_ends_that_are_not_known_are_left_out():

@@ -8,11 +8,13 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf import errors
-from cellclass_tf.analysis import cell_table, mixture
+from cellclass_tf.analysis import cell_table, mixture, shares
+from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import RunRecord
 from tests.metadata import model_metadata
 from tests.predictions import write_predictions
+from tests.spot_check import checked_predictions, rows_of, write_table
 
 TYPES = ("HEK", "N2a")
 CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1))
@@ -173,6 +175,23 @@ def test_fields_that_are_groups_of_their_own_are_no_dishes(tmp_path):
         tmp_path / "again", counts * 2, groups=list("abcabc"), scenes=list("abcabc")
     )
     assert cc.mixture(again)["estimates"][0]["unit"] == "field"
+
+
+def test_shares_of_all_fields_are_drawn_once_with_labels_too(tmp_path, monkeypatch):
+    folder = checked_predictions(tmp_path)
+    cc.spotcheck(folder, cells=30)
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows_of(drawn)))
+    calls, real = [], shares.estimate_shares
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(shares, "estimate_shares", counted)
+    found = cc.mixture(folder)
+    assert not found["spot_check"]["reason"] and found["spot_check"]["of_units"]
+    assert len(calls) == len(found["estimates"]) == 1
 
 
 def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):

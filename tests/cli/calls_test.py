@@ -10,12 +10,14 @@ import pytest
 import cellclass_tf
 from cellclass_tf import batch
 from cellclass_tf.analysis import metrics, units
+from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.cli import calls
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, png
 from tests.predictions import write_predictions
+from tests.spot_check import checked_predictions, rows_of, write_table
 
 TYPES = ("HEK", "N2a")
 
@@ -52,15 +54,39 @@ def export(output, **given):
 
 
 def test_labels_of_a_spot_check_are_of_predictions_and_others_of_a_study(study):
-    for format, path, words in (
-        ("spotcheck", None, "needs --predictions, and no --study"),
-        ("spotcheck", "p", "needs --predictions, and no --study"),
-        ("cellpose", "p", "needs --study, and no --predictions"),
+    for format, path, share, words in (
+        ("spotcheck", None, None, "needs --predictions"),
+        ("spotcheck", "p", None, "--study and --training_share together"),
+        ("cellpose", "p", None, "needs --study, and no --predictions"),
+        ("cellpose", None, 0.5, "and no --predictions or --training_share"),
     ):
         with pytest.raises(InputError, match=words):
-            calls.import_("x", study=study.root, format=format, predictions=path)
+            calls.import_(
+                "x",
+                study=study.root,
+                format=format,
+                predictions=path,
+                training_share=share,
+            )
     with pytest.raises(InputError, match="--allow_gaps is for"):
         calls.import_("x", format="spotcheck", predictions="p", allow_gaps=True)
+
+
+def test_labels_of_a_spot_check_go_into_a_study_if_a_share_is_given(tmp_path, capsys):
+    folder = checked_predictions(tmp_path, fields=1)
+    cellclass_tf.spotcheck(folder, cells=15)
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    source = write_table(tmp_path / "a.csv", rows_of(drawn))
+    outcome = calls.import_(
+        source,
+        study=tmp_path / "study",
+        format="spotcheck",
+        predictions=folder,
+        training_share=1.0,
+    )
+    assert list(outcome.done) == ["mixed/0.png"]
+    told = capsys.readouterr().out
+    assert "Ana: " in told and f"{drawn.labelled_cells} of 20 cells have a type" in told
 
 
 def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):

@@ -97,6 +97,12 @@ def test_of_a_mixed_field_without_types_the_outlines_are_learned(study):
     _, example = examples.keyed_example_of_row(study, row, facts)
     assert [cell["type"] for cell in example["cells"]] == [-1, -1]
     examples.refuse_gaps(study, checked.contents)
+    # What is known of single cells, as after a spot check, is learned with them.
+    without_types(study, row)
+    facts = examples.check_study(study).contents.fields[row.image]
+    assert facts.split == "untyped" and facts.cells == {"unknown": 1, "HEK": 1}
+    _, example = examples.keyed_example_of_row(study, row, facts)
+    assert [cell["type"] for cell in example["cells"]] == [-1, "HEK"]
 
 
 def test_a_field_without_types_of_a_dish_that_is_tested_on_is_not_seen(study):

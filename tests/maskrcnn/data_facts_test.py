@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
+import cellclass_tf as cc
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, data_facts
+from cellclass_tf.storage import digests
 from tests.maskrcnn.facts import facts
 
 
@@ -62,6 +64,26 @@ def test_a_broken_record_is_named_before_training_begins(prepared, tmp_path):
     shard.write_bytes(content)
     with pytest.raises(InputError, match=r"2\.0\.0: a record of the split train"):
         data_facts.facts_of_dataset("cell_types/study", str(tmp_path / "tfds"))
+
+
+def test_images_whose_types_a_model_learns_or_is_calibrated_with_are_known(prepared):
+    found = data_facts.facts_of_dataset("cell_types/study", str(prepared / "tfds"))
+    rows = cc.Study.open(prepared).rows()
+    seen = [row for row in rows if row.split in ("train", "validation")]
+    assert len(seen) < len(rows)
+    assert found.labelled_images == tuple(
+        sorted(digests.sha256_of_file(prepared / "images" / r.image)[:16] for r in seen)
+    )
+    params = config.cellclass_maskrcnn_small()
+    data_facts.apply_facts(params, found)
+    assert params.task.labelled_images == list(found.labelled_images)
+    # Of a field without types outlines alone are learned.
+    fields = {
+        "a": {"split": "untyped", "image_sha256": "a" * 64, "cells": {"unknown": 9}},
+        "b": {"split": "untyped", "image_sha256": "b" * 64, "cells": {"HEK": 1}},
+        "c": {"split": "mixed", "image_sha256": "c" * 64, "cells": {"HEK": 1}},
+    }
+    assert data_facts._labelled_images({"fields": fields}) == ("b" * 16,)
 
 
 def test_types_of_few_cells_weigh_more_in_the_loss():

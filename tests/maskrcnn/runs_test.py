@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -40,6 +41,18 @@ def test_a_run_that_begins_leaves_its_parameters_and_what_it_is(tmp_path, monkey
     assert (record.seed, record.steps, record.starting_weights) == (5, 70, None)
     assert record.dataset_fingerprint == params.task.fingerprint
     assert record.versions["numpy"] == np.__version__
+
+
+def test_a_run_tells_of_what_labels_its_checkpoints_saw(tmp_path):
+    params = runs.load_params(SMALL, PREVIOUS)
+    assert params.task.labelled_images == []
+    params.task.labelled_images = ["a" * 16]
+    runs.begin(tmp_path / "run", SMALL, params)
+    write_checkpoints(tmp_path / "run", "ckpt-3")
+    for place in (tmp_path / "run", tmp_path / "run" / "ckpt-3"):
+        assert runs.labelled_images(os.fspath(place)) == ["a" * 16]
+    for name in ("", "simulated", os.fspath(tmp_path), "run/nothing"):
+        assert runs.labelled_images(name) == []
 
 
 def test_the_record_of_the_version_before_is_read_and_written_in_the_new_format(

@@ -366,8 +366,12 @@ def test_a_folder_that_is_no_model_is_not_overwritten(model_dir, tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_the_exported_model_answers_through_its_signature(model):
+def test_the_exported_model_answers_through_its_signature(study, model):
     metadata = json.loads((model / "cellclass.json").read_text())
+    seen = [
+        r for r in cc.Study.open(study).rows() if r.split in ("train", "validation")
+    ]
+    assert len(metadata["labelled_images"]) == len(seen) > 0
     serve = tf.saved_model.load(str(model)).signatures["serving_default"]
     outputs = serve(images=tf.zeros([3, 64, 64, 3], tf.uint8))
     assert outputs["detection_probabilities"].shape[-1] == len(metadata["type_names"])

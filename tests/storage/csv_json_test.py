@@ -14,6 +14,11 @@ def test_texts_come_back_from_a_table_as_they_were(tmp_path):
     assert [row["text"] for row in csv_json.read_csv(tmp_path / "a.csv")] == texts
 
 
+def test_a_column_may_have_any_name(tmp_path):
+    csv_json.write_csv(tmp_path / "a.csv", ["n_a\rb", "c"], [{"n_a\rb": 1, "c": "\r"}])
+    assert csv_json.read_csv(tmp_path / "a.csv") == [{"n_a\rb": "1", "c": "\r"}]
+
+
 def test_columns_keep_their_order_and_what_is_not_known_is_empty(tmp_path):
     rows = [{"a": None, "b": 2}, {"b": 0.5, "a": False}]
     csv_json.write_csv(tmp_path / "a.csv", ("b", "a"), rows)

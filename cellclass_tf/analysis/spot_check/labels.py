@@ -151,7 +151,8 @@ def current_sample(predictions: Predictions) -> Sample:
     """Reads the sample that was drawn from predictions as they are now.
 
     Raises:
-      InputError: if there is none, or if the predictions have changed since.
+      InputError: if there is none, or if the predictions have changed since, or the model
+        has seen labels of some of its fields.
     """
     path = predictions.folder / sample.SPOT_CHECK_FOLDER / sample.SAMPLE_FILE
     if not path.exists():
@@ -165,6 +166,15 @@ def current_sample(predictions: Predictions) -> Sample:
             f"{path}: the spot check is of other predictions than those that are in "
             f"{predictions.folder} now (another SHA-256 of cells.csv). Run `cellclass "
             "spotcheck --overwrite`, and label anew."
+        )
+    fields = {window.image for window in drawn.windows}
+    seen = predictions.record_if_any.labelled_stems & fields
+    if seen:
+        raise InputError(
+            f"{path}: {sample.why_seen(len(seen), len(fields))} of the spot check "
+            f"({', '.join(sorted(seen)[:3])}): labels are for the model or for its estimate, "
+            "never for both. Run `cellclass spotcheck --overwrite`, which leaves these "
+            "fields out."
         )
     return drawn
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import html, sources
-from cellclass_tf.analysis.mixture import mixture
+from cellclass_tf.analysis.mixture import check_width, mixture
 from cellclass_tf.analysis.spot_check import labels, sample
 from cellclass_tf.analysis.spot_check.sample import Sample, Window
 from cellclass_tf.core.cells import Cells
@@ -41,6 +41,7 @@ class SpotCheck:
       cells: in these windows.
       width: of an interval, end to end.
       labels_for_width: cells to label for it, see `mixture`.
+      left_out: why some fields are not in it, or ''.
     """
 
     page: pathlib.Path
@@ -48,6 +49,7 @@ class SpotCheck:
     cells: int
     width: float
     labels_for_width: Mapping[str, int | None]
+    left_out: str = ""
 
     def __str__(self) -> str:
         likely, worse = self.labels_for_width.values()
@@ -62,6 +64,8 @@ class SpotCheck:
                 f"about {likely} cells, if the model errs as on its held-out fields"
             )
             needed += f", and {worse} if it errs twice as often." if worse else "."
+        if self.left_out:
+            needed += f"\nThese fields are left out: {self.left_out}."
         return (
             f"{needed}\nWritten: {self.page}. It shows {self.cells} cells in "
             f"{self.windows} windows. Open it in a browser, label the cells, save the table, "
@@ -100,10 +104,12 @@ def spotcheck(
 
     Raises:
       InputError: if there are no predictions, fewer cells than asked for, or images that
-        are not where `predict` found them; or if there is another spot check.
+        are not where `predict` found them; if there is another spot check; or if `width` is
+        none.
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
+    check_width(width)
     drawn = sample.draw(predictions, cells, seed)
     folder = predictions.folder / sample.SPOT_CHECK_FOLDER
     path = folder / sample.SAMPLE_FILE
@@ -115,8 +121,14 @@ def spotcheck(
     ledger.write_text(predictions.folder, path, text)
     ledger.write_text(predictions.folder, folder / PAGE_FILE, page)
     needed = mixture(predictions, width=width)["estimates"][0]["labels_for_width"]
+    seen = len(predictions.record_if_any.labelled_stems)
     return SpotCheck(
-        folder / PAGE_FILE, len(drawn.windows), drawn.labelled_cells, width, needed
+        folder / PAGE_FILE,
+        len(drawn.windows),
+        drawn.labelled_cells,
+        width,
+        needed,
+        sample.why_seen(seen, len(predictions.stems)) if seen else "",
     )
 
 

@@ -63,7 +63,14 @@ def spot_check_of(
             "reason": f"the labels do not count: {error}".rstrip("."),
             "warnings": [],
         }
-    return estimate_of(drawn, labels, unit_draws(), seed)
+    found = estimate_of(drawn, labels, unit_draws(), seed)
+    seen = predictions.record_if_any.labelled_stems
+    if seen:
+        found["warnings"].append(
+            f"The spot check is of the other fields alone, since "
+            f"{sampling.why_seen(len(seen), len(predictions.stems))}."
+        )
+    return found
 
 
 def estimate_of(

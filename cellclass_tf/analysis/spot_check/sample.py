@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -51,8 +50,8 @@ class Window:
 class Sample(Record):
     """Windows that were drawn, in the order in which they are labelled.
 
-    All fields are cut into windows, of which those with cells and those without are drawn
-    apart, each with one probability, spread evenly over dishes and fields. The order is
+    All fields but those with labels that the model was trained with are cut into windows, of
+    which those with cells and those without are drawn apart, each with one probability, spread evenly over dishes and fields. The order is
     random, so that whoever stops early has labelled a smaller random sample.
 
     Attributes:
@@ -93,22 +92,38 @@ class Sample(Record):
 def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
     """Draws windows that hold about so many cells.
 
+    Fields whose labels the model has seen are left out: there it errs less than elsewhere, and
+    labels are for the model or for its estimate, never for both.
+
     Args:
       predictions: of the culture.
       cells: to be labelled.
       seed: of the draw.
 
     Raises:
-      InputError: if there are no cells, or fewer than were asked for.
+      InputError: if there are no cells, or fewer than were asked for; or if the model has
+        seen labels of all fields.
     """
-    tables = _tables(predictions)
+    seen = predictions.record_if_any.labelled_stems
+    if seen.issuperset(predictions.stems):
+        raise InputError(
+            f"{predictions.folder}: {why_seen(len(seen), len(predictions.stems))}, so that "
+            "labels there would not show how it errs elsewhere. Predict other fields, or "
+            "train without their labels."
+        )
+    tables = {
+        image: table
+        for image, table in predictions.tables(*_COLUMNS).items()
+        if image not in seen
+    }
     total = sum(map(len, tables.values()))
     if not 0 < cells <= total:
         raise InputError(
             f"{predictions.folder}: cells={cells}: expected a number from 1 to {total}, "
             "the cells that there are."
         )
-    rows = sorted(predictions.count_rows, key=_place)
+    rows = [row for row in predictions.count_rows if row["image"] not in seen]
+    rows = sorted(rows, key=_place)
     sizes = [label_image_size(predictions.labels_path(row["image"])) for row in rows]
     area = sum(float(table[:, _AREA].sum()) for table in tables.values())
     width = _width_of_windows(sum(h * w for h, w in sizes), area, total)
@@ -145,36 +160,17 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
     )
 
 
-# Columns of the cells of a field: where, which, what, how large.
-_Y, _X, _CELL, _TYPE, _AREA = range(5)
+def why_seen(seen: int, fields: int) -> str:
+    """Says of how many fields the model has seen labels."""
+    return (
+        f"the model was trained or calibrated with labels of {seen} of {fields} fields"
+    )
+
+
+# Columns of the cells of a field, as `Predictions.tables` has them.
+_CELL, _TYPE, _Y, _X, _AREA = range(5)
+_COLUMNS = ("centroid_y_px", "centroid_x_px", "area_px")
 _NO_CELLS = np.zeros((0, 5))
-
-
-def _tables(predictions: Predictions) -> dict[str, np.ndarray]:
-    """(N, 5) of each field's cells."""
-    names = (UNKNOWN, *predictions.type_names)
-    ids = {name: number for number, name in enumerate(names)}
-    tables: dict[str, list[np.ndarray]] = {}
-    for image, rows in itertools.groupby(predictions.cell_rows(), lambda r: r["image"]):
-        try:
-            table = [
-                (
-                    float(row["centroid_y_px"]),
-                    float(row["centroid_x_px"]),
-                    int(row["cell"]),
-                    ids[row["cell_type"]],
-                    float(row["area_px"]),
-                )
-                for row in rows
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{predictions.cells_path}: the cells of {image!r}: expected a type in "
-                "cell_type and numbers in cell, centroid_y_px, centroid_x_px and area_px; "
-                f"{type(error).__name__}: {error}. Run `cellclass predict` again."
-            ) from error
-        tables.setdefault(image, []).append(np.array(table, np.float64))
-    return {image: np.concatenate(parts) for image, parts in tables.items()}
 
 
 def _place(row: Mapping[str, str]) -> tuple[str, str, str]:
@@ -195,7 +191,7 @@ class _Field:
     Attributes:
       stem: of the field.
       rows, columns: edges of the windows in pixels.
-      cells: (N, 5), as `_tables` has them.
+      cells: (N, 5), see `_COLUMNS`.
       places: (N,) number of each cell's window, row by row.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -92,6 +93,10 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
         fields = _fields(task, task.validation_data)
         validation = gather(fields, wanted, trained_px_um, most=_MOST_VALIDATED)
     fields = _fields(task, task.train_data)
+    if task.train_data.untyped_split:
+        # Some of their cells may have a type, such as those of a spot check.
+        untyped = task.train_data.replace(tfds_split=task.train_data.untyped_split)
+        fields = itertools.chain(fields, _fields(task, untyped))
     examples = gather(fields, wanted, trained_px_um)
     if not len(examples.own):
         logger.warning("No namer is trained: no training cell has a type.")

@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 import re
+import shutil
 import urllib.parse
 
 import pytest
@@ -58,6 +59,10 @@ def test_the_number_of_labels_is_told_beforehand(tmp_path):
     )
     assert f"about {told['as_held_out']} cells" in str(found)
     assert "No number of labels" in str(cc.spotcheck(folder, cells=30, width=0.01))
+    shutil.rmtree(folder / "spotcheck")
+    with pytest.raises(InputError, match="Expected a width"):
+        cc.spotcheck(folder, cells=30, width=2)
+    assert not (folder / "spotcheck").exists()
 
 
 def test_another_spot_check_needs_to_be_asked_for_and_sets_labels_aside(tmp_path):

@@ -86,5 +86,5 @@ def test_a_broken_table_is_named(tmp_path):
     path = folder / "cells.csv"
     text = path.read_text()
     path.write_text(text.replace("mixed/0,7,", "mixed/0,seven,"))
-    with pytest.raises(InputError, match="cells.csv: the cells of 'mixed/0'.*seven"):
+    with pytest.raises(InputError, match="cells.csv, line 8: expected whole.*seven"):
         sample.draw(Predictions(folder), 5, 0)

@@ -84,6 +84,19 @@ def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypa
     assert not training._is_finished(tmp_path / training.FOLDER, record)
 
 
+def test_cells_with_a_type_in_fields_of_others_without_are_learned(
+    task, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(network, "_FILTERS", (8,))
+    task.namer_steps = 1
+    cells = []
+    for number, split in enumerate(("", "validation")):
+        task.train_data.untyped_split = split
+        training.train(tmp_path / str(number), task)
+        cells.append(training.load(tmp_path / str(number))[1].cells)
+    assert cells[0] < cells[1]
+
+
 def test_a_record_that_is_broken_is_named(tmp_path):
     (tmp_path / training.FOLDER).mkdir()
     (tmp_path / training.FOLDER / training.RECORD_FILE).write_text("{}")

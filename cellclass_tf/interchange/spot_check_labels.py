@@ -1,0 +1,173 @@
+"""Labels of a spot check, as types of a study's cells: to train with, not to estimate by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from cellclass_tf import batch, process_state
+from cellclass_tf.analysis.spot_check import labels as labelling
+from cellclass_tf.analysis.spot_check import sample as sampling
+from cellclass_tf.analysis.spot_check.labels import CANNOT_TELL, NOT_A_CELL
+from cellclass_tf.annotation import changes
+from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.errors import InputError
+from cellclass_tf.interchange.importing import (
+    CellsToImport,
+    ImportedCells,
+    import_cells,
+)
+from cellclass_tf.storage import digests, lock
+
+# What a person said of a field's cells, by their number: a type, NOT_A_CELL, or UNKNOWN.
+Said = Mapping[int, str]
+
+
+@process_state.keep()
+@lock.writes("study")
+def import_spotcheck_types(
+    study: str | os.PathLike | Study,
+    predictions: str | os.PathLike | Predictions,
+    *,
+    share: float = 1.0,
+    overwrite_corrected: bool = False,
+) -> batch.Outcome:
+    """Gives cells of a study the types that a spot check's labels say.
+
+    Of each field with labels the study's own cells keep their outlines, and those that overlap
+    with a labelled cell (IoU of at least 0.5) and have no type get the label; a field without
+    cells gets the predicted ones, less those that are labelled as none. All cells without a label,
+    and those of which people differ or cannot tell, are of unknown type. `cellclass dataset`
+    puts such fields into the split `untyped`, from which networks learn the types of the
+    cells that have one.
+
+    A model that is trained with them records it (`ModelMetadata.labelled_images`), and no
+    spot check of these fields by it is an estimate: see `sample.draw`. So whole fields are
+    given away, which are drawn at random.
+
+    Args:
+      study: that the predictions are of.
+      predictions: with a spot check that was imported.
+      share: of the labelled cells that go to the study.
+      overwrite_corrected: see `importing.import_cells`.
+
+    Returns:
+      The outcome by image; see `importing.import_cells`.
+
+    Raises:
+      InputError: if there are no labels, types of the study are others, or `share` is none.
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"Expected a share in (0, 1], such as 0.5; got {share}.")
+    study = Study.open(study)
+    if not isinstance(predictions, Predictions):
+        predictions = Predictions(predictions)
+    if study.cell_types != predictions.type_names:
+        raise InputError(
+            f"{study.root}: expected the types of the predictions, "
+            f"{', '.join(predictions.type_names)}; it has {', '.join(study.cell_types)}."
+        )
+    drawn = labelling.current_sample(predictions)
+    labels = labelling.read_labels(predictions, drawn)
+    said = _said_by_field(drawn, labels)
+    if not said:
+        raise InputError(
+            f"{predictions.folder}: no labels of the spot check are imported. Run `cellclass "
+            "import --format=spotcheck` with the table of the page."
+        )
+    path = (
+        predictions.folder / sampling.SPOT_CHECK_FOLDER / labelling.LABELS_FILE
+    ).resolve()
+    sha256 = digests.sha256_of_file(path)
+    rows = {row.image: row for row in study.rows()}
+    images = {entry.stem: entry for entry in predictions.record.images}
+    candidates = []
+    for stem in _chosen(said, share, drawn.seed):
+        entry = images.get(stem)
+        row = rows.get(entry.image) if entry else None
+        problem = "" if row else f"{study.root} has no such image"
+        if row and entry.sha256 not in (
+            "",
+            digests.sha256_of_file(study.image_path(row)),
+        ):
+            problem = (
+                f"{row.image}: the image is another than the one that was predicted"
+            )
+        candidates.append(CellsToImport(row, stem, [sha256, stem], stem, problem))
+
+    def read(row: ImageRow, stem: str) -> ImportedCells | None:
+        cells, notes = _typed(study, row, predictions.read(stem), said[stem])
+        return ImportedCells(
+            cells,
+            sha256,
+            types_known=True,
+            notes=notes,
+            path=os.fspath(path),
+            state=sha256,
+        )
+
+    return import_cells(
+        study, candidates, read, overwrite_corrected=overwrite_corrected
+    )
+
+
+def _said_by_field(
+    drawn: sampling.Sample, labels: labelling.Labels
+) -> dict[str, dict[int, str]]:
+    """What people say of each field's cells where they agree."""
+    said: dict[str, dict[int, str]] = {}
+    for windows in labels.values():
+        for number, window in windows.items():
+            of = said.setdefault(drawn.windows[number].image, {})
+            for cell, label in window.cells.items():
+                name = UNKNOWN if len(label) > 1 or CANNOT_TELL in label else label[0]
+                of[cell] = name if of.get(cell, name) == name else UNKNOWN
+    return {stem: of for stem, of in sorted(said.items()) if of}
+
+
+def _chosen(said: Mapping[str, Said], share: float, seed: int) -> list[str]:
+    """Random fields that hold about so large a share of the labelled cells."""
+    order = np.random.default_rng([seed, 4]).permutation(sorted(said)).tolist()
+    cells = np.cumsum([len(said[stem]) for stem in order])
+    return order[: 1 + int(np.abs(cells - share * cells[-1]).argmin())]
+
+
+def _typed(
+    study: Study, row: ImageRow, predicted: Cells, said: Said
+) -> tuple[Cells, tuple[str, ...]]:
+    """The cells of a field with the types that are said, and what there is to note."""
+    if not study.has_cells(row):
+        stay = [n for n in range(1, len(predicted) + 1) if said.get(n) != NOT_A_CELL]
+        numbers = np.zeros(len(predicted) + 1, np.int32)
+        numbers[stay] = np.arange(1, len(stay) + 1)
+        types = [said.get(n, UNKNOWN) for n in stay]
+        cells = Cells.from_labels(
+            numbers[predicted.labels], predicted.type_names, types
+        )
+        return cells, _notes(cells, 0)
+    own = study.read_cells(row)
+    found = changes.compare(predicted.labels, own.labels)
+    numbers, types, lost = dict((*found.kept, *found.redrawn)), list(own.cell_types), 0
+    for number, name in said.items():
+        if name in (UNKNOWN, NOT_A_CELL):
+            continue
+        if number not in numbers:
+            lost += 1
+        elif types[numbers[number] - 1] == UNKNOWN:
+            types[numbers[number] - 1] = name
+    cells = Cells.from_labels(own.labels, own.type_names, types)
+    return cells, _notes(cells, lost)
+
+
+def _notes(cells: Cells, lost: int) -> tuple[str, ...]:
+    known = int((cells.type_ids > 0).sum())
+    notes = [f"{known} of {len(cells)} cells have a type"]
+    if lost:
+        notes.append(f"{lost} labelled cells are none of the study's")
+    if known == len(cells):
+        notes.append("all cells have a type: the field is tested on, not trained on")
+    return tuple(notes)
