@@ -38,6 +38,8 @@ _MODULE_OF_NAME = {
     "evaluate": "analysis.evaluation",
     "conditions": "analysis.conditions",
     "compare_conditions": "analysis.condition_comparison",
+    "json_schema": "analysis.schemas",
+    "write_schemas": "analysis.schemas",
     "report": "analysis.report",
     "compare": "analysis.comparison",
     "export_cells": "interchange.exporting",

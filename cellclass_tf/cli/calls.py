@@ -134,6 +134,12 @@ def export_model(
     )
 
 
+def schemas(output: str) -> str:
+    import cellclass_tf
+
+    return "\n".join(f"Written: {path}" for path in cellclass_tf.write_schemas(output))
+
+
 def check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
     if bool(study) == bool(dataset):
         raise InputError("Expected either --study or --dataset.")

@@ -606,6 +606,11 @@ COMMANDS = {
         ),
         calls.report,
     ),
+    "schemas": Command(
+        "Writes JSON Schemas of run.json, mixture.json and evaluation.json.",
+        (Flag("output", "Folder to write to.", required=True),),
+        calls.schemas,
+    ),
     "trace": Command(
         "From an image or a cell back to the raw file: does every link still hold?",
         (
