@@ -334,14 +334,23 @@ COMMANDS = {
         calls.import_,
     ),
     "export": Command(
-        "Cells for ImageJ, QuPath, OME, COCO, or cellpose's window.",
+        "Cells for ImageJ, QuPath, OME, SpatialData, COCO, or cellpose's window.",
         (
             Flag("study", "Folder of the study, whose annotated cells are written."),
             Flag("predictions", "Or what `predict` wrote."),
             Flag(
                 "format",
                 "To write.",
-                choices=("cellpose", "coco", "imagej", "geojson", "ome", "zarr"),
+                choices=(
+                    "cellpose",
+                    "coco",
+                    "imagej",
+                    "geojson",
+                    "ome",
+                    "zarr",
+                    "plate",
+                    "spatialdata",
+                ),
                 default="cellpose",
             ),
             Flag("output", "Folder to write to.", required=True),
