@@ -43,6 +43,7 @@ _MODULE_OF_NAME = {
     "report": "analysis.report",
     "compare": "analysis.comparison",
     "export_cells": "interchange.exporting",
+    "package_model": "interchange.bioimage_model",
     "draw_overlay": "drawing.overlay",
     "trace": "provenance.tracing",
     "restore": "workflows.restore",

@@ -495,6 +495,23 @@ COMMANDS = {
         ),
         calls.export_model,
     ),
+    "package-model": Command(
+        "Packs an exported model for the BioImage Model Zoo.",
+        (
+            Flag("model", "Folder of an exported model.", required=True),
+            Flag(
+                "image",
+                "Merged image of a study, whose middle becomes test input and cover.",
+                required=True,
+            ),
+            Flag("output", "File of the package, NAME.zip.", required=True),
+            Flag("authors", "Names, with commas between them.", required=True),
+            Flag("license", "SPDX identifier, such as CC-BY-4.0.", required=True),
+            Flag("name", "Of the model; else made of its cell types."),
+            Flag("description", "A sentence or two; else made of what is known."),
+        ),
+        _call("package_model"),
+    ),
     "predict": Command(
         "Outlines and names the cells of images, raw files or a study.",
         (
