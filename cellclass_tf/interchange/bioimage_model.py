@@ -291,7 +291,8 @@ number of them in a tile of the batch, and at least 1. The other rows are 0.
 | 9 to {8 + kinds} | probability of {", ".join(metadata.type_names)}, not calibrated |
 | {first_mask} to {len(names) - 1} | mask of {mask_px} x {mask_px}, row by row, in [0, 1]; stretch it over channels 4 to 7, and cut it at {metadata.mask_threshold:.3g} |
 
-The output is no image: a program that expects one shows a table of numbers. For a label image with one type a
+The output is no image: a program that expects one shows a table of numbers, and one that cuts a large image into
+blocks returns the table of one block. For a label image with one type a
 cell, unzip `weights.zip` and give it to cellclass_tf:
 
     cellclass predict --model=weights --input=IMAGES --output=predictions
