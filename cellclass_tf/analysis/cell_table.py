@@ -279,12 +279,27 @@ def join_csv(
 def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None:
     """Writes cells.csv as Parquet, a block at a time, whole or not at all.
 
+    Columns have the types of `open_arrow`.
+    """
+    from pyarrow import parquet
+
+    with (
+        atomic.atomic_path(path) as temporary,
+        open_arrow(cells_csv) as blocks,
+        parquet.ParquetWriter(temporary, blocks.schema) as writer,
+    ):
+        for block in blocks:
+            writer.write_batch(block)
+
+
+def open_arrow(cells_csv: str | os.PathLike):
+    """Opens cells.csv as a `pyarrow.csv.CSVStreamingReader`, which gives it in blocks.
+
     Numbers are float64, numbers of cells and pixels int64, on_border bool, the others
     text; an empty cell is null.
     """
     import pyarrow
     from pyarrow import csv as arrow_csv
-    from pyarrow import parquet
 
     with open(cells_csv, encoding="utf-8", newline="") as file:
         header = next(csv.reader(file))
@@ -293,17 +308,11 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
     options = arrow_csv.ConvertOptions(
         column_types=kinds, true_values=["True"], false_values=["False"]
     )
-    with (
-        atomic.atomic_path(path) as temporary,
-        arrow_csv.open_csv(
-            cells_csv,
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-            convert_options=options,
-        ) as blocks,
-        parquet.ParquetWriter(temporary, blocks.schema) as writer,
-    ):
-        for block in blocks:
-            writer.write_batch(block)
+    return arrow_csv.open_csv(
+        cells_csv,
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        convert_options=options,
+    )
 
 
 def _arrow_kind(pyarrow, column: str):

@@ -17,6 +17,8 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import csv_json, ledger, lock
 
+EVALUATION_FILE = "evaluation.json"
+
 
 @process_state.keep()
 @lock.writes("predictions")
@@ -127,7 +129,7 @@ def evaluate(
     folder, columns = predictions.folder, list(metrics.fields[0])
     table = csv_json.csv_text(columns, metrics.fields)
     ledger.write_text(folder, folder / "evaluation_fields.csv", table)
-    ledger.write_text(folder, folder / "evaluation.json", csv_json.json_text(result))
+    ledger.write_text(folder, folder / EVALUATION_FILE, csv_json.json_text(result))
     return result
 
 

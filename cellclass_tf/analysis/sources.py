@@ -27,6 +27,7 @@ class FieldOfCells:
       image: the merged image's path; None if it is not known.
       pixel_size_um: None if unknown.
       type_names: names of the types, in class order.
+      group: acquisition group, such as a dish or well; '' if unknown.
     """
 
     stem: str
@@ -34,6 +35,7 @@ class FieldOfCells:
     image: pathlib.Path | None
     pixel_size_um: float | None
     type_names: tuple[str, ...]
+    group: str = ""
 
     def pixels(self) -> np.ndarray | None:
         """The merged image, if it is there.
@@ -65,6 +67,7 @@ def _of_study(study: Study) -> list[FieldOfCells]:
             _image_path(study, row),
             study.pixel_size_of(row),
             tuple(study.cell_types),
+            row.group,
         )
         for row in study.accepted_rows()
         if study.has_cells(row)
@@ -88,12 +91,14 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
             lost,
             len(images),
         )
+    groups = {row["image"]: row.get("group") or "" for row in predictions.count_rows}
     return [
         FieldOfCells(
             stem,
             lambda stem=stem: predictions.read(stem),
             *images.get(stem, (None, None)),
             predictions.type_names,
+            groups[stem],
         )
         for stem in predictions.stems
     ]

@@ -113,7 +113,14 @@ def export(
     study: str | None = None,
     predictions: str | None = None,
     format: Literal[
-        "cellpose", "coco", "imagej", "geojson", "ome", "zarr"
+        "cellpose",
+        "coco",
+        "imagej",
+        "geojson",
+        "ome",
+        "zarr",
+        "plate",
+        "spatialdata",
     ] = "cellpose",
     **options: Any,
 ) -> Any:
@@ -124,8 +131,8 @@ def export(
       study: folder of a study, whose annotated cells are written.
       predictions: output folder of `predict`, instead of a study.
       format: program or format to write for: 'cellpose' (its window), 'coco', 'imagej' (ZIP
-        of ROIs), 'geojson' (QuPath), 'ome' (OME-TIFF of labels), or 'zarr' (OME-Zarr of
-        image and labels).
+        of ROIs), 'geojson' (QuPath), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image
+        and labels), 'plate' (OME-Zarr of a multiwell plate), or 'spatialdata'.
       options: those of `export_coco` and `export_cellpose`.
     """
     import cellclass_tf
@@ -170,6 +177,12 @@ def export_model(training: str, output: str, **options: Any) -> str:
         f"Written: {model}\n"
         f"Next: cellclass predict --model={model} --input=STUDY --output=predictions"
     )
+
+
+def schemas(output: str) -> str:
+    import cellclass_tf
+
+    return "\n".join(f"Written: {path}" for path in cellclass_tf.write_schemas(output))
 
 
 def check(

@@ -112,7 +112,7 @@ COMMANDS = {
         also=("import_masks", "import_coco"),
     ),
     "export": Command(
-        "Exports cells to ImageJ, QuPath, OME, COCO, or cellpose's window.",
+        "Exports cells to ImageJ, QuPath, OME, SpatialData, COCO, or cellpose.",
         execute=calls.export,
         also=("export_coco", "export_cellpose"),
     ),
@@ -137,6 +137,9 @@ COMMANDS = {
         "Writes and calibrates the model of one or several training runs.",
         "export_model",
         calls.export_model,
+    ),
+    "package-model": Command(
+        "Packs an exported model for the BioImage Model Zoo.", "package_model"
     ),
     "predict": Command(
         "Outlines the cells of new images, and names their types.",
@@ -165,6 +168,11 @@ COMMANDS = {
     ),
     "report": Command(
         "Writes the report of predictions again.", "report", calls.report
+    ),
+    "schemas": Command(
+        "Writes JSON Schemas of run.json, mixture.json and evaluation.json.",
+        "write_schemas",
+        calls.schemas,
     ),
     "trace": Command(
         "Follows an image or a cell back to its raw file, and checks every link.",

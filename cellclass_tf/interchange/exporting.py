@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
 
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import cell_table, sources
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange import imagej, ome_tiff, ome_zarr, qupath
+from cellclass_tf.interchange import (
+    imagej,
+    ome_tiff,
+    ome_zarr,
+    ome_zarr_plate,
+    qupath,
+    spatial_data,
+)
 from cellclass_tf.interchange.coco import results as coco_results
 from cellclass_tf.storage import ledger, lock
 
@@ -38,12 +52,24 @@ def _write_ome_tiff(
 def _write_ome_zarr(
     path: pathlib.Path, cells: Cells, field: sources.FieldOfCells
 ) -> None:
+    image = _image_of(field, cells)
+    ome_zarr.write_ome_zarr(path, cells, image, pixel_size_um=field.pixel_size_um)
+
+
+def _image_of(field: sources.FieldOfCells, cells: Cells) -> np.ndarray:
+    """Returns the merged image of a format that holds the image too."""
     image = field.pixels()
     if image is None:
         raise InputError(
-            f"{field.stem}: OME-Zarr holds the image too, and {field.image} is not there."
+            f"{field.stem}: this format holds the image too, and {field.image} is not "
+            "there."
         )
-    ome_zarr.write_ome_zarr(path, cells, image, pixel_size_um=field.pixel_size_um)
+    if image.shape[:2] != cells.labels.shape:
+        raise InputError(
+            f"{field.image} has {image.shape[:2]} px (height, width), and its label image "
+            f"{cells.labels.shape}. Predict or annotate this image again."
+        )
+    return image
 
 
 # By format the ending of its files, and what writes one.
@@ -53,7 +79,117 @@ _WRITERS = {
     "ome": (".ome.tif", _write_ome_tiff),
     "zarr": (".ome.zarr", _write_ome_zarr),
 }
-FORMATS = (*_WRITERS, "coco")
+
+
+class _Read(NamedTuple):
+    """A field that was read."""
+
+    field: sources.FieldOfCells
+    cells: Cells
+    image: np.ndarray | None
+
+
+def _readable(
+    fields: Iterable[sources.FieldOfCells],
+    outcome: batch.Outcome,
+    *,
+    with_images: bool = True,
+) -> Iterator[_Read]:
+    """Yields the fields that can be read, one at a time, and records what came of each."""
+    for field in fields:
+        try:
+            cells = field.read()
+            image = _image_of(field, cells) if with_images else None
+        except InputError as error:
+            outcome.failures[field.stem] = str(error)
+            continue
+        outcome.done[field.stem] = {"cells": len(cells)}
+        yield _Read(field, cells, image)
+
+
+def _export_coco(
+    source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
+) -> batch.Outcome:
+    outcome = batch.Outcome()
+    readable = _readable(fields, outcome, with_images=False)
+    found = ((read.field.stem, read.cells) for read in readable)
+    coco_results.write_results(output, found, fields[0].type_names)
+    return outcome
+
+
+def _export_plates(
+    source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
+) -> batch.Outcome:
+    """Writes OUTPUT/PLATE.ome.zarr of each plate that the groups name."""
+    outcome = batch.Outcome()
+    plates: dict[str, dict[ome_zarr_plate.Well, list[sources.FieldOfCells]]] = {}
+    for field in fields:
+        try:
+            well = ome_zarr_plate.well_of(field.group)
+        except InputError as error:
+            outcome.failures[field.stem] = f"{field.stem}: {error}"
+            continue
+        plates.setdefault(well.plate, {}).setdefault(well, []).append(field)
+
+    def in_well(of_well: list[sources.FieldOfCells], done: batch.Outcome):
+        for read in _readable(of_well, done):
+            yield ome_zarr_plate.PlateField(
+                read.field.stem, read.cells, read.image, read.field.pixel_size_um
+            )
+
+    for plate, wells in sorted(plates.items()):
+        path, done = output / f"{plate}.ome.zarr", batch.Outcome()
+        found = {well: in_well(of_well, done) for well, of_well in wells.items()}
+        try:
+            with ledger.replace(output, path, folder=True) as temporary:
+                ome_zarr_plate.write_plate(temporary, plate, found)
+        except InputError as error:
+            stems = [field.stem for of_well in wells.values() for field in of_well]
+            outcome.failures |= dict.fromkeys(stems, str(error)) | done.failures
+            continue
+        outcome = outcome.merge(done)
+    return outcome
+
+
+def _export_spatialdata(
+    source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
+) -> batch.Outcome:
+    """Writes OUTPUT/cells.zarr of all fields."""
+    outcome, path = batch.Outcome(), output / "cells.zarr"
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ledger.replace(output, path, folder=True) as temporary,
+    ):
+        # It wants to make the folder itself.
+        temporary.rmdir()
+        store = spatial_data.Store(temporary)
+
+        def tables() -> Iterator[list[dict]]:
+            for field, cells, image in _readable(fields, outcome):
+                size = field.pixel_size_um
+                store.add(field.stem, cells, image, pixel_size_um=size)
+                options = {"name": field.stem, "group": field.group}
+                yield (
+                    cell_table.cell_table(cells, image, pixel_size_um=size, **options)
+                    if is_study
+                    else []
+                )
+
+        is_study = Study.exists(source)
+        table = pathlib.Path(scratch) / "cells.csv"
+        cell_table.write_cells_csv(table, tables(), fields[0].type_names)
+        # What `predict` wrote of a run stands as it is.
+        store.finish(table if is_study else Predictions(source).cells_path)
+    return outcome
+
+
+# By format what writes all fields together.
+_WRITERS_OF_ALL = {
+    "coco": _export_coco,
+    "plate": _export_plates,
+    "spatialdata": _export_spatialdata,
+}
+FORMATS = (*_WRITERS, *_WRITERS_OF_ALL)
 
 
 @process_state.keep()
@@ -70,7 +206,9 @@ def export_cells(
       output: folder to write OUTPUT/STEM.zip and so on to.
       format: 'imagej' (ZIP of ROIs), 'geojson' (QuPath; with the numbers of
         `cell_table`), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image and labels),
-        or 'coco' (of predictions: one results.json).
+        or of all fields together 'plate' (OME-Zarr of a well plate, whose wells are named by
+        the groups), 'spatialdata' (images, labels and table), or 'coco' (of predictions: one
+        results.json).
 
     Returns:
       The outcome by field.
@@ -87,8 +225,8 @@ def export_cells(
             f"{source}: no fields with cells. Run `cellclass annotate` or `cellclass "
             "predict` first."
         )
-    if format == "coco":
-        return _export_coco(output, fields)
+    if format in _WRITERS_OF_ALL:
+        return _WRITERS_OF_ALL[format](source, output, fields)
 
     suffix, write = _WRITERS[format]
 
@@ -100,20 +238,3 @@ def export_cells(
 
     jobs = [batch.Job(field.stem, field) for field in fields]
     return batch.run(export, jobs, description=f"export {format}")
-
-
-def _export_coco(output, fields: list[sources.FieldOfCells]) -> batch.Outcome:
-    outcome, names = batch.Outcome(), fields[0].type_names
-
-    def readable():
-        for field in fields:
-            try:
-                cells = field.read()
-            except InputError as error:
-                outcome.failures[field.stem] = str(error)
-                continue
-            outcome.done[field.stem] = {"cells": len(cells)}
-            yield field.stem, cells
-
-    coco_results.write_results(output, readable(), names)
-    return outcome

@@ -7,8 +7,12 @@ import os
 import uuid
 from typing import Any
 
+import numpy as np
+
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import atomic
+
+_UM_A_CM = 10_000
 
 
 def write_ome_tiff(
@@ -17,7 +21,8 @@ def write_ome_tiff(
     """Writes the label image as OME-TIFF, whole or not at all.
 
     uint16, or uint32 of more than 65,535 cells. A map annotation holds each cell's type
-    by its number.
+    by its number. The pixel size is in the OME-XML in µm, and in the tags of resolution in
+    pixels per centimetre, for programs that do not read OME-XML.
 
     Args:
       path: of the file, NAME.ome.tif.
@@ -48,5 +53,9 @@ def write_ome_tiff(
             ome=True,
             metadata=metadata,
             compression="zlib",
+            resolution=_UM_A_CM / np.array([pixel_size_um] * 2)
+            if pixel_size_um
+            else None,
+            resolutionunit="CENTIMETER" if pixel_size_um else None,
             tile=(256, 256) if min(cells.labels.shape) > 512 else None,
         )

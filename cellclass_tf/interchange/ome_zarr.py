@@ -39,28 +39,56 @@ def write_ome_zarr(
     Raises:
       InputError: if zarr is not installed.
     """
+    with atomic.atomic_folder(path) as temporary:
+        write_image(create_root(temporary), cells, image, pixel_size_um=pixel_size_um)
+
+
+def create_root(folder: str | os.PathLike):
+    """Returns the root group of a new Zarr store of version 2, which OME-Zarr 0.4 is.
+
+    Raises:
+      InputError: if zarr is not installed.
+    """
     try:
         import zarr
     except ImportError as error:
         raise InputError(
-            f"Writing {path} needs zarr, for Python 3.11 or newer: "
+            "Writing OME-Zarr needs zarr, for Python 3.11 or newer: "
             "pip install 'cellclass_tf[zarr]'."
         ) from error
-    with atomic.atomic_folder(path) as temporary:
-        root = zarr.open_group(temporary, mode="w", zarr_format=2)
-        channels = np.moveaxis(image[..., 1:], -1, 0)
-        _write_levels(root, channels, pixel_size_um, "image")
-        root.attrs["omero"] = {
-            "channels": [
-                {"label": name, "color": colour, "window": _WINDOW, "active": True}
-                for name, colour in (("cytoplasm", "00FF00"), ("nuclei", "0000FF"))
-            ]
-        }
-        labels = root.create_group("labels")
-        labels.attrs["labels"] = ["cells"]
-        group = labels.create_group("cells")
-        _write_levels(group, cells.labels, pixel_size_um, "cells")
-        group.attrs["image-label"] = _image_label(cells)
+    return zarr.open_group(folder, mode="w", zarr_format=2)
+
+
+def write_image(
+    root,
+    cells: Cells,
+    image: np.ndarray,
+    *,
+    pixel_size_um: float | None = None,
+    name: str = "image",
+) -> None:
+    """Writes image and labels into an empty group of a store; see `write_ome_zarr`.
+
+    Args:
+      root: the zarr group.
+      cells: of one field.
+      image: (H, W, 3) uint8 merged image.
+      pixel_size_um: None if unknown.
+      name: of the image.
+    """
+    channels = np.moveaxis(image[..., 1:], -1, 0)
+    _write_levels(root, channels, pixel_size_um, name)
+    root.attrs["omero"] = {
+        "channels": [
+            {"label": name, "color": colour, "window": _WINDOW, "active": True}
+            for name, colour in (("cytoplasm", "00FF00"), ("nuclei", "0000FF"))
+        ]
+    }
+    labels = root.create_group("labels")
+    labels.attrs["labels"] = ["cells"]
+    group = labels.create_group("cells")
+    _write_levels(group, cells.labels, pixel_size_um, "cells")
+    group.attrs["image-label"] = _image_label(cells)
 
 
 _WINDOW = {"min": 0, "max": 255, "start": 0, "end": 255}

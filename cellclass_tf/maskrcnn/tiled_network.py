@@ -139,10 +139,7 @@ class TiledNetwork:
                 yield place, numbers, there[numbers] - corner
 
     def _cut(self, seen, view: int, tile: tiling.Tile) -> np.ndarray:
-        top, left = tile.corner_yx
-        piece = seen[view][top : top + self._size, left : left + self._size]
-        missing = [self._size - side for side in piece.shape[:2]]
-        return np.pad(piece, [(0, missing[0]), (0, missing[1]), (0, 0)])
+        return cut_tile(seen[view], tile.corner_yx, self._size)
 
 
 class _Place(NamedTuple):
@@ -159,17 +156,26 @@ _LEAST_PROBABILITY = 1e-9
 def _seen(image: np.ndarray, scale: float, count: int) -> list[np.ndarray]:
     """The views of a field; those of one zoom share their pixels."""
     zooms = [zoom_of(view) for view in range(count)]
-    resized = {zoom: _resize(image, scale * zoom) for zoom in set(zooms)}
-    return [turned(resized[zoom], view) for view, zoom in enumerate(zooms)]
+    by_zoom = {zoom: resized(image, scale * zoom) for zoom in set(zooms)}
+    return [turned(by_zoom[zoom], view) for view, zoom in enumerate(zooms)]
 
 
-def _resize(image: np.ndarray, scale: float) -> np.ndarray:
+def cut_tile(pixels: np.ndarray, corner_yx: Sequence[int], side: int) -> np.ndarray:
+    """Returns a square (side, side, 3) of pixels, black where there are none."""
+    top, left = corner_yx
+    piece = pixels[top : top + side, left : left + side]
+    missing = [side - length for length in piece.shape[:2]]
+    return np.pad(piece, [(0, missing[0]), (0, missing[1]), (0, 0)])
+
+
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """Returns an (H, W, 3) uint8 image at another scale, as the network sees it."""
     from PIL import Image
 
     size = [max(1, round(length * scale)) for length in image.shape[:2]]
     # Pillow widens the triangle when it shrinks, as tf.image.resize(antialias=True).
-    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    seen = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(seen)
 
 
 def _batches(tiles: list[_T]) -> Iterator[list[_T]]:

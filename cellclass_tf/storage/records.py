@@ -107,6 +107,14 @@ class Record:
         """Returns what the file holds: the format, and every field as JSON has it."""
         return {"format": f"{self.NAME} {self.VERSION}", **dataclasses.asdict(self)}
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema, handler) -> dict[str, Any]:
+        """Returns the JSON Schema of what `as_content` returns: with the format."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        written = {"format": {"const": f"{cls.NAME} {cls.VERSION}"}}
+        schema["properties"] = written | schema["properties"]
+        return schema
+
     def write(self, path: str | os.PathLike) -> None:
         """Writes the record as JSON, whole or not at all."""
         csv_json.write_json(path, self.as_content())

@@ -1,5 +1,6 @@
 """Tests of exporting: which fields, where to, and what fails alone."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 import cellclass_tf as cc
 from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table
+from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.interchange import exporting
 from cellclass_tf.storage import png
@@ -38,6 +40,45 @@ def test_every_format_of_a_study_has_a_file_a_field(study, cells, tmp_path):
     assert first["area_um2"] == pytest.approx(cells.areas_px[0] / 4)
     with tifffile.TiffFile(tmp_path / "ome/mixed/a.ome.tif") as file:
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+
+
+def test_wells_that_groups_name_become_plates(study, tmp_path):
+    zarr = pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    rows = {row.name: row for row in study.rows()}
+    study.update([dataclasses.replace(rows["a"], group="p1_A01")])
+    for _ in range(2):
+        outcome = cc.export_cells(study.root, tmp_path / "out", format="plate")
+        assert list(outcome.done) == ["mixed/a"]
+        assert "the group '' names no well" in outcome.failures["mixed/b"]
+    study.update([dataclasses.replace(rows["b"], group="p1_A01")])
+    study.image_path(rows["b"]).unlink()
+    outcome = cc.export_cells(study.root, tmp_path / "out", format="plate")
+    assert list(outcome.done) == ["mixed/a"]
+    assert "holds the image too" in outcome.failures["mixed/b"]
+    group = zarr.open_group(tmp_path / "out" / "p1.ome.zarr", mode="r")
+    assert list(group["A/01"]) == ["0"]
+    # What a person changed in it is left alone.
+    (tmp_path / "out" / "p1.ome.zarr" / "note.txt").write_text("mine")
+    outcome = cc.export_cells(study.root, tmp_path / "out", format="plate")
+    assert "left alone" in outcome.failures["mixed/a"] and not outcome.done
+
+
+@pytest.mark.parametrize("of", ["study", "run"])
+def test_spatialdata_has_all_fields_that_can_be_read(study, tmp_path, cells, of):
+    spatialdata = pytest.importorskip("spatialdata")
+    source = study.root
+    if of == "run":
+        source = tmp_path / "run"
+        images = tuple(PredictedImage(f"mixed/{n}", f"mixed/{n}.png") for n in "ab")
+        write_predictions(source, dict.fromkeys(["mixed/a", "mixed/b"], cells))
+        RunRecord(study=str(study.root), images=images).write(source / "run.json")
+    png.write_png(study.root / "images/mixed/b.png", np.zeros((5, 5, 3), np.uint8))
+    outcome = cc.export_cells(source, tmp_path / "out", format="spatialdata")
+    assert list(outcome.done) == ["mixed/a"]
+    assert "has (5, 5) px" in outcome.failures["mixed/b"]
+    read = spatialdata.read_zarr(tmp_path / "out" / "cells.zarr")
+    assert set(read["cells"].obs["image"]) == {"mixed/a"}
+    assert len(read["cells"]) == len(cells)
 
 
 def test_of_predictions_a_broken_field_harms_no_other(tmp_path, cells):

@@ -32,10 +32,17 @@ def test_an_ome_zarr_has_image_labels_and_types(tmp_path):
 
 
 def test_an_ome_zarr_is_valid(tmp_path, cells):
-    model = pytest.importorskip("ome_zarr_models.v04.image")
+    models = pytest.importorskip("ome_zarr_models.v04.image")
+    label = pytest.importorskip("ome_zarr_models.v04.image_label")
     zarr = pytest.importorskip("zarr")
     image = np.zeros((90, 120, 3), np.uint8)
     ome_zarr.write_ome_zarr(tmp_path / "a.ome.zarr", cells, image)
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
-    checked = model.Image.from_zarr(group)
-    assert checked.labels.attributes.labels == ["cells"]
+    checked = models.ImageAttrs.model_validate(dict(group.attrs))
+    assert [channel.label for channel in checked.omero.channels] == [
+        "cytoplasm",
+        "nuclei",
+    ]
+    attributes = dict(group["labels/cells"].attrs)
+    checked = label.ImageLabelAttrs.model_validate(attributes)
+    assert len(checked.image_label.colors) == len(cells)

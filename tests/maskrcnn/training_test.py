@@ -437,10 +437,13 @@ run("spotcheck", f"--predictions={out}/found2", "--cells=1")
 run("conditions", study)
 run("compare-conditions", f"--predictions={out}/found2", f"--output={out}/c", status=2)
 run("restore", f"--folder={out}/study")
+run("schemas", f"--output={out}/schemas")
 places = (f"--input={raw}", f"--study={out}/s", f"--output={out}/r")
 run("run", *places, "--plan", "--annotator=watershed")
 run("train", study, f"--output={out}/t", "--steps=1", "--minutes=1", status=2)
 run("export-model", f"--training={out}/nothing", f"--output={out}/m", status=2)
+owner = ("--authors=Ana", "--license=CC0-1.0", f"--image={out}/nothing.png")
+run("package-model", f"--model={model}", f"--output={out}/m.txt", *owner, status=2)
 # The demo takes minutes, and .ci/run runs it on such a terminal.
 assert set(ran) == set(cli.COMMANDS) - {"demo"}, set(cli.COMMANDS) - set(ran)
 """

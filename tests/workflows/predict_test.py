@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -107,6 +109,8 @@ def test_each_field_gets_labels_and_an_overlay_and_all_together_tables(predicted
 
 def test_the_record_names_images_by_their_stems_and_what_made_them(predicted, model):
     study, out = predicted
+    content = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    jsonschema.validate(content, cc.json_schema("run.json"))
     record = Predictions(out).record
     found, second = record.images
     assert (found.stem, found.image) == ("HEK/a", "HEK/a.png")

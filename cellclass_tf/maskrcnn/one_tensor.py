@@ -1,0 +1,124 @@
+"""A copy of an exported model that gives its detections as one tensor.
+
+For programs that take a network to be a function of one image, and that tell outputs by
+their order, which that of a SavedModel with several outputs is not.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellclass_tf.core.model_metadata import ModelMetadata
+from cellclass_tf.maskrcnn.tiled_network import cut_tile, resized
+
+INPUT, OUTPUT = "images", "detections"
+# In this order; each is (B, D) or (B, D, …) of the network.
+_PARTS = ("boxes", "outer_boxes", "scores", "probabilities", "masks")
+_SIDES = ("top", "left", "bottom", "right")
+
+
+def columns(type_names: Sequence[str], mask_px: int) -> tuple[str, ...]:
+    """Returns what the last axis of the tensor holds.
+
+    Args:
+      type_names: names of the cell types, in class order.
+      mask_px: side of a mask.
+    """
+    return (
+        *_SIDES,
+        *(f"mask_{side}" for side in _SIDES),
+        "score",
+        *(f"p_{name}" for name in type_names),
+        *(f"mask_{y}_{x}" for y in range(mask_px) for x in range(mask_px)),
+    )
+
+
+def save(model: str | os.PathLike, output: str | os.PathLike) -> None:
+    """Saves a copy of an exported model, with one more function.
+
+    Its function `serve` takes `images` (B, S, S, 3) uint8 and gives `detections` (B, D, C)
+    float32, of which `columns` names the last axis. D is the largest number of detections in
+    a tile of the batch, and at least 1; other rows are 0. The signature `serving_default` has it beside the outputs that it had, and
+    `maskrcnn.predictor` reads the copy as it reads the model.
+
+    Args:
+      model: folder of the model; see `export.export`.
+      output: folder of the copy, which must not be there or be empty.
+    """
+    import tensorflow as tf
+
+    model, output = pathlib.Path(model), pathlib.Path(output)
+    loaded = tf.saved_model.load(os.fspath(model))
+    serve_all = loaded.signatures["serving_default"]
+    (spec,) = serve_all.structured_input_signature[1].values()
+
+    def together(found):
+        scores = found["detection_scores"]
+        parts = {name: found[f"detection_{name}"] for name in _PARTS}
+        parts["scores"] = scores[..., tf.newaxis]
+        masks = parts["masks"]
+        flat = tf.concat([tf.shape(masks)[:2], [masks.shape[2] * masks.shape[3]]], 0)
+        parts["masks"] = tf.reshape(masks, flat)
+        rows = tf.concat([parts[name] for name in _PARTS], axis=-1)
+        is_found = tf.sequence_mask(found["num_detections"], tf.shape(scores)[1])
+        rows = tf.where(is_found[..., tf.newaxis], rows, 0.0)
+        # Where there is nothing, one row: not every program takes an empty tensor.
+        missing = tf.maximum(1 - tf.shape(rows)[1], 0)
+        return tf.pad(rows, [[0, 0], [0, missing], [0, 0]])
+
+    module = tf.Module()
+    # Its variables live only as long as what owns them.
+    module.original = loaded
+    images = tf.TensorSpec(spec.shape, spec.dtype, name=INPUT)
+    module.serve = tf.function(
+        lambda images: {OUTPUT: together(serve_all(images=images))},
+        input_signature=[images],
+    )
+
+    def serve_both(images):
+        found = serve_all(images=images)
+        return {**found, OUTPUT: together(found)}
+
+    signatures = dict(loaded.signatures)
+    signatures["serving_default"] = tf.function(serve_both, input_signature=[images])
+    tf.saved_model.save(module, os.fspath(output), signatures=signatures)
+    # What is told of the network beside it.
+    for path in sorted(model.glob("*.json")):
+        (output / path.name).write_bytes(path.read_bytes())
+
+
+def run(model: str | os.PathLike, tile: np.ndarray) -> np.ndarray:
+    """Returns the (1, D, C) float32 detections in one tile, by a model that `save` wrote.
+
+    Args:
+      model: its folder.
+      tile: (1, S, S, 3) uint8.
+    """
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(os.fspath(model))
+    return loaded.serve(tf.constant(tile))[OUTPUT].numpy()
+
+
+def mask_px_of(detections: np.ndarray, type_names: Sequence[str]) -> int:
+    """Returns the side of the masks in such a tensor."""
+    return round((detections.shape[-1] - len(columns(type_names, 0))) ** 0.5)
+
+
+def tile_of(image: np.ndarray, metadata: ModelMetadata) -> np.ndarray:
+    """Returns the middle of a field as the network sees it.
+
+    Args:
+      image: (H, W, 3) uint8 merged image at the training images' scale.
+      metadata: of the model.
+
+    Returns:
+      (1, S, S, 3) uint8, black where the field is smaller.
+    """
+    seen, side = resized(image, metadata.scale), metadata.tile_px
+    corner = [max(0, length - side) // 2 for length in seen.shape[:2]]
+    return cut_tile(seen, corner, side)[np.newaxis]
