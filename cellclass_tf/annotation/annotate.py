@@ -35,6 +35,7 @@ def annotate(
     flow_threshold: float = 0.4,
     cellprob_threshold: float = 0.0,
     device: str = "auto",
+    bfloat16: bool = False,
     overwrite_corrected: bool = False,
     engine: batch.Engine,
 ) -> batch.Outcome:
@@ -57,6 +58,7 @@ def annotate(
       flow_threshold: of cellpose; higher finds more cells, and more bad ones.
       cellprob_threshold: of cellpose; lower finds more and larger cells.
       device: of cellpose; 'auto' takes a GPU where there is one, else 'cpu', 'cuda', ….
+      bfloat16: whether cellpose 4 computes in bfloat16, see `CellposeAnnotator`.
       overwrite_corrected: whether fields that were corrected by hand, or imported, are
         annotated too. Their old cells are kept in STUDY/.trash/DATE.
       processes: worker processes; with 1 a crash takes this process along.
@@ -85,7 +87,7 @@ def annotate(
     if not wanted:
         return outcome
     settings = by_name.Settings(
-        model, diameter, flow_threshold, cellprob_threshold, device
+        model, diameter, flow_threshold, cellprob_threshold, device, bfloat16
     )
     finder = by_name.make_annotator(annotator, settings)
     diameters = {}

@@ -73,6 +73,7 @@ def predict(
     flow_threshold: float = 0.4,
     cellprob_threshold: float = 0.0,
     device: str = "auto",
+    bfloat16: bool = False,
     label_components: bool = False,
     answer_anyway: bool = False,
     nuclei: str | int | None = None,
@@ -107,6 +108,7 @@ def predict(
       flow_threshold: of cellpose.
       cellprob_threshold: of cellpose.
       device: of cellpose.
+      bfloat16: whether cellpose 4 computes in bfloat16, see `CellposeAnnotator`.
       label_components: of a folder: whether each piece of a label image is a cell.
       answer_anyway: whether shares are reported of fields that do not resemble the fields
         that the model was trained on.
@@ -145,7 +147,9 @@ def predict(
         outlines,
         predictor,
         chosen,
-        by_name.Settings(weights, diameter, flow_threshold, cellprob_threshold, device),
+        by_name.Settings(
+            weights, diameter, flow_threshold, cellprob_threshold, device, bfloat16
+        ),
         score_threshold=score_threshold,
         label_components=label_components,
         journal=batch.Journal(output / ".journal" / "diameters.jsonl"),
