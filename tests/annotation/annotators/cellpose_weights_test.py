@@ -99,16 +99,14 @@ def test_size_models_and_other_npy_files_are_told_apart(tmp_path, content, kind)
             cellpose_weights.SAM,
             _unet(),
             "weights of the U-net of cellpose 3. cellpose 4.2.1.1 is installed",
-            "Run `pip install 'cellpose>=3.1.1.2,<4'` for this file, or give weights of "
-            "the SAM transformer",
+            "Run `pip install 'cellpose>=3.1.1.2,<4'` for this file, or give weights",
         ),
         (
             "3.1.1.3",
             cellpose_weights.UNET,
             _sam(),
             "weights of the SAM transformer of cellpose 4. cellpose 3.1.1.3 is installed",
-            "Run `pip install 'cellpose>=4.0.8,<5'` for this file, or give weights of "
-            "the U-net",
+            "Run `pip install 'cellpose>=4.0.8,<5'` for this file, or give weights",
         ),
         (
             "3.1.1.3",
