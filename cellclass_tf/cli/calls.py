@@ -71,6 +71,7 @@ def export(
     output: str,
     segmentation: str,
     first: int | None,
+    cellpose_version: int,
 ) -> Any:
     import cellclass_tf
 
@@ -78,6 +79,8 @@ def export(
         raise InputError("Expected either --study or --predictions.")
     if first is not None and format != "cellpose":
         raise InputError(f"--first is for --format=cellpose, not {format}.")
+    if cellpose_version != 3 and format != "cellpose":
+        raise InputError(f"--cellpose_version is for --format=cellpose, not {format}.")
     if segmentation != "rle" and not (study and format == "coco"):
         raise InputError("--segmentation is for --format=coco of a --study.")
     if study and format == "coco":
@@ -85,7 +88,9 @@ def export(
     if format == "cellpose":
         if not study:
             raise InputError("--format=cellpose is for correcting a --study.")
-        return cellclass_tf.export_cellpose(study, output, first=first)
+        return cellclass_tf.export_cellpose(
+            study, output, first=first, cellpose_version=cellpose_version
+        )
     return cellclass_tf.export_cells(study or predictions, output, format=format)
 
 

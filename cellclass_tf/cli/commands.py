@@ -364,6 +364,12 @@ COMMANDS = {
                 "review/queue.csv.",
                 flags.DEFINE_integer,
             ),
+            Flag(
+                "cellpose_version",
+                "For cellpose's window: as version 3 or 4 writes its files.",
+                flags.DEFINE_integer,
+                default=3,
+            ),
         ),
         calls.export,
     ),

@@ -48,7 +48,10 @@ def run(tmp_path):
 
 
 def export(output, **given):
-    values = dict.fromkeys(("study", "predictions", "first")) | {"segmentation": "rle"}
+    values = dict.fromkeys(("study", "predictions", "first")) | {
+        "segmentation": "rle",
+        "cellpose_version": 3,
+    }
     return calls.export(output=output, **values | given)
 
 
@@ -106,6 +109,8 @@ def test_flags_of_another_format_are_refused(study, run):
             calls.import_(str(study.root), *values)
     with pytest.raises(InputError, match="--first is for --format=cellpose"):
         export("out", format="coco", study=study.root, first=3)
+    with pytest.raises(InputError, match="--cellpose_version is for --format=cellpose"):
+        export("out", format="coco", study=study.root, cellpose_version=4)
     with pytest.raises(InputError, match="--segmentation is for --format=coco of"):
         export("out", format="coco", predictions=run, segmentation="polygons")
 
