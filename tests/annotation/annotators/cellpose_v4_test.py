@@ -265,7 +265,7 @@ def test_training_moves_the_weights_and_leaves_the_random_numbers(
     labels = np.zeros((64, 64), np.int32)
     labels[8:24, 8:24], labels[36:56, 36:56] = 1, 2
     planes = np.stack([labels > 0, labels > 1, labels < 0]).astype(np.float32)
-    flows = dynamics.labels_to_flows([labels])[0]
+    flows = dynamics.labels_to_flows([labels], device=torch.device("cpu"))[0]
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
     tifffile.imwrite(tmp_path / "a_flows.tif", flows, photometric="minisblack")
     before = network.out.weight.detach().clone()
