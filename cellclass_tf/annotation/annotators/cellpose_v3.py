@@ -61,11 +61,7 @@ class Cellpose3:
             return _fetch(models.model_path, model, _check_weights)
         path = pathlib.Path(model)
         if not path.is_file():
-            raise InputError(
-                f"{model}: neither a file with cellpose weights nor a model that cellpose "
-                f"{cellpose_library.installed_version()} knows. Known are "
-                f"{', '.join(names)}."
-            )
+            raise cellpose_weights.unknown_model(model, names)
         _check_weights(path)
         return path
 

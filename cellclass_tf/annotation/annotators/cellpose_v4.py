@@ -1,8 +1,8 @@
 """cellpose 4: a transformer (SAM's ViT-L) of three channels in any order, at any scale.
 
 Pachitariu et al., "Cellpose-SAM: superhuman generalization for cellular segmentation",
-bioRxiv 2025, doi:10.1101/2025.04.28.651001. Its published weights are CC-BY-NC: not for
-commercial use.
+bioRxiv 2025, doi:10.1101/2025.04.28.651001. Its weights are trained on data under
+CC-BY-NC, not for commercial use.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ SCALE_PX = 30.0
 # As of version 3, so that specks do not enlarge a field beyond any memory.
 _MIN_ESTIMATE_PX = 6.0
 _SOURCE = "https://huggingface.co/mouseland/cellpose-sam"
-# Named models of version 3, for people who come from it.
-_OF_VERSION_3 = ("cyto3", "cyto2", "cyto", "nuclei")
 
 
 class Cellpose4:
@@ -47,33 +45,25 @@ class Cellpose4:
     def find_weights(self, model: str) -> pathlib.Path:
         """Returns the checked file of a named model, or of a path.
 
-        Nothing is downloaded: the weights are 1.2 GB, and not for commercial use.
+        Nothing is downloaded: the weights have 1.2 GB, and come from data that are not
+        for commercial use.
 
         Raises:
           InputError: if there is none, it is not for this network, or is unsafe.
         """
         names = self.known_models()
-        version = cellpose_library.installed_version()
         if model in names:
             path = pathlib.Path(cellpose_library.load_models().MODEL_DIR) / model
             if not path.is_file():
                 raise InputError(
-                    f"{path}: the weights of the cellpose {version} model {model!r} are "
-                    "not there, and are not downloaded without being asked for: they "
-                    "have 1.2 GB and the licence CC-BY-NC (no commercial use). Put "
-                    f"the file {model} of {_SOURCE} there, give weights that you have "
-                    "with --model=PATH, or use --annotator=watershed, which needs none."
+                    f"{path}: the weights of the cellpose 4 model {model!r} are not "
+                    "there, and are not downloaded: they have 1.2 GB, and are made of "
+                    "data under CC-BY-NC, not for commercial use. Put the file "
+                    f"{model} of {_SOURCE} there, give weights that you have with "
+                    "--model=PATH, or use --annotator=watershed, which needs none."
                 )
         elif not (path := pathlib.Path(model)).is_file():
-            hint = ""
-            if model in _OF_VERSION_3:
-                requirement = cellpose_library.REQUIREMENTS[3]
-                hint = f" {model} is of version 3: `pip install '{requirement}'`."
-            raise InputError(
-                f"{model}: neither a file with cellpose weights nor a model that cellpose "
-                f"{version}, which is installed, knows. Known are {', '.join(names)}."
-                f"{hint}"
-            )
+            raise cellpose_weights.unknown_model(model, names)
         _check_weights(path)
         return path
 

@@ -25,6 +25,8 @@ SIZE_MODEL = "a size model of cellpose 3, which estimates diameters and finds no
 OTHER = "no weights of a network of cellpose 3 or 4"
 # The major versions that run them.
 _MAJORS = {UNET: 3, SAM: 4}
+# Models by the major version that knows them, for who has the other one.
+_MODELS = {"cyto3": 3, "cyto2": 3, "cyto": 3, "nuclei": 3, "cpsam": 4, "cpsam_v2": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +147,19 @@ def _advice(found: str, wanted: str) -> str:
     if found == SIZE_MODEL:
         return "Give the weights that it belongs to."
     return f"Give {wanted}."
+
+
+def unknown_model(model: str, known: Collection[str]) -> InputError:
+    """Returns the error of a model that is neither a file nor a name that is known."""
+    version, hint = cellpose_library.installed_version(), ""
+    if model in _MODELS:
+        major = _MODELS[model]
+        requirement = cellpose_library.REQUIREMENTS[major]
+        hint = f" {model} is of version {major}: `pip install '{requirement}'`."
+    return InputError(
+        f"{model}: neither a file with cellpose weights nor a model that cellpose "
+        f"{version}, which is installed, knows. Known are {', '.join(known)}.{hint}"
+    )
 
 
 def read_size_model(path: pathlib.Path) -> dict[str, Any]:

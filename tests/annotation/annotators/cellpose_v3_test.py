@@ -175,6 +175,11 @@ def test_size_model_without_its_numbers_is_refused(own_weights, tmp_path):
         CellposeAnnotator(tmp_path / "mine")
 
 
+def test_models_of_version_4_say_what_to_install():
+    with pytest.raises(InputError, match=r"cpsam is of version 4: `pip install 'cell"):
+        CellposeAnnotator("cpsam")
+
+
 def test_unknown_model_lists_the_known(tmp_path):
     with pytest.raises(InputError, match=r"nothing.*neither a file.*cyto3, .*nuclei"):
         CellposeAnnotator(tmp_path / "nothing")
