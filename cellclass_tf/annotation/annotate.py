@@ -34,6 +34,7 @@ def annotate(
     flow_threshold: float | None = None,
     cellprob_threshold: float | None = None,
     device: str = "auto",
+    bfloat16: bool = False,
     change_settings: bool = False,
     overwrite_corrected: bool = False,
     engine: batch.Engine,
@@ -61,6 +62,8 @@ def annotate(
         and larger cells; at first, 0.
       device: device that cellpose runs on: 'auto' (a GPU if there is one), 'cpu', 'cuda',
         'cuda:1' or 'mps'.
+      bfloat16: compute in bfloat16, with cellpose 4 only: half the memory, and faster where
+        the hardware multiplies it.
       change_settings: annotate with settings other than those with which fields of the
         study were annotated. Without it, such a call is refused, and says what would change.
       overwrite_corrected: also annotate fields whose cells were corrected or imported. The
@@ -109,6 +112,7 @@ def annotate(
         asked.flow_threshold,
         asked.cellprob_threshold,
         device,
+        bfloat16,
     )
     finder = by_name.make_annotator(asked.annotator, settings)
     annotation_settings.remember(study, asked)

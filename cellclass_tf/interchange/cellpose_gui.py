@@ -47,6 +47,7 @@ def export_cellpose(
     output: str | os.PathLike,
     *,
     first: int | None = None,
+    cellpose_version: int = 3,
 ) -> batch.Outcome:
     """Writes the accepted images and their cells for cellpose's window.
 
@@ -64,13 +65,20 @@ def export_cellpose(
       output: folder to write to.
       first: export only this many fields, those at the top of review/queue.csv, which gain
         most from a correction; all images if not given.
+      cellpose_version: major version whose window the files are for. Files of version 3 hold
+        the channels; those of version 4 do not, and their diameter is NaN if it is not
+        known. Both windows open both kinds. A file that has the same cells already stays as
+        it is.
 
     Returns:
       The outcome by image.
 
     Raises:
-      InputError: if the study has no accepted images, or none in the queue.
+      InputError: if the study has no accepted images, or none in the queue, or there is
+        no such version.
     """
+    if cellpose_version not in (3, 4):
+        raise InputError(f"Expected cellpose version 3 or 4; got {cellpose_version}.")
     study = Study.open(study)
     output = pathlib.Path(output)
     rows, failures, _ = cell_files.settle(study)
@@ -89,7 +97,9 @@ def export_cellpose(
             )
     before = batch.Journal(output / _EXPORTED).results()
     outcome = batch.run(
-        lambda row: _export_field(study, row, output, before.get(row.image, {})),
+        lambda row: _export_field(
+            study, row, output, before.get(row.image, {}), cellpose_version
+        ),
         [batch.Job(row.image, row) for row in rows],
         description="export",
     )
@@ -110,7 +120,8 @@ def import_cellpose(
     named after a type says which where two types have a NAME. Files that are as they were
     exported change nothing, whatever became of the study since. A file that was changed
     fails where the study's cells were changed, too, since it would undo that. No name
-    that a file's pickle asks for is looked up, beyond numpy's arrays and numbers.
+    that a file's pickle asks for is looked up, beyond numpy's arrays and numbers. Files
+    of cellpose 4, without channels and of a diameter that may be NaN, are read as well.
 
     See `importing.import_cells` for what the manifest says of them.
 
@@ -175,13 +186,17 @@ def _exported(
 
 
 def _export_field(
-    study: Study, row: ImageRow, output: pathlib.Path, before: Mapping[str, Any]
+    study: Study,
+    row: ImageRow,
+    output: pathlib.Path,
+    before: Mapping[str, Any],
+    version: int,
 ) -> dict[str, Any]:
     image = study.image_path(row)
     target = output / row.cell_type / image.name
     seg = target.with_name(f"{row.name}{_ENDING}")
     if study.has_cells(row):
-        _export_cells(study, row, seg, _exported(output, seg, before))
+        _export_cells(study, row, seg, _exported(output, seg, before), version)
     own = (digests.sha256_of_file(image), before.get("image", ""))
     with ledger.replace(output, target, own=own) as temporary:
         shutil.copyfile(image, temporary)
@@ -189,7 +204,11 @@ def _export_field(
 
 
 def _export_cells(
-    study: Study, row: ImageRow, seg: pathlib.Path, exported: ledger.Ledger
+    study: Study,
+    row: ImageRow,
+    seg: pathlib.Path,
+    exported: ledger.Ledger,
+    version: int,
 ) -> None:
     cells = study.read_cells(row)
     digest = _digest(cells.labels)
@@ -205,7 +224,7 @@ def _export_cells(
     written = ledger.Written(digest, {"study": row.cells_sha256})
     with exported.recording({_LABELS: written}):
         if there != digest:
-            _write(seg, cells, row)
+            _write(seg, cells, row, version)
 
 
 def _digest(labels: np.ndarray) -> str:
@@ -214,7 +233,7 @@ def _digest(labels: np.ndarray) -> str:
     return hashlib.sha256(content.tobytes() + repr(labels.shape).encode()).hexdigest()
 
 
-def _write(path: pathlib.Path, cells: Cells, row: ImageRow) -> None:
+def _write(path: pathlib.Path, cells: Cells, row: ImageRow, version: int) -> None:
     from skimage.segmentation import find_boundaries
 
     labels = cells.labels.astype(np.uint16 if len(cells) < 2**16 - 1 else np.uint32)
@@ -225,15 +244,18 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow) -> None:
     content = {
         "outlines": labels * rims,
         "masks": labels,
-        "chan_choose": _CHANNELS,
         "ismanual": drawn,
         # Looked for beside this file too, and so a name is enough, and moves with it.
         "filename": f"{row.name}.png",
         # As cellpose itself where a network did not run.
         "flows": [[], [], [], [], [[]]],
     }
-    if row.diameter_px:
-        content |= {"diameter": row.diameter_px, "est_diam": row.diameter_px}
+    if version == 4:
+        content |= {"diameter": row.diameter_px or np.nan, "manual_changes": []}
+    else:
+        content["chan_choose"] = _CHANNELS
+        if row.diameter_px:
+            content |= {"diameter": row.diameter_px, "est_diam": row.diameter_px}
     with atomic.atomic_path(path) as temporary:
         np.save(temporary, content, allow_pickle=True)
 

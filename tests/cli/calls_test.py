@@ -119,6 +119,8 @@ def test_flags_of_another_format_are_refused(study, run):
             calls.import_("x", study=study.root, format=format, **options)
     with pytest.raises(InputError, match="--first is for --format=cellpose"):
         export("out", format="coco", study=study.root, first=3)
+    with pytest.raises(InputError, match="--cellpose_version is for --format=cellpose"):
+        export("out", format="coco", study=study.root, cellpose_version=4)
     with pytest.raises(InputError, match="--segmentation is for --format=coco"):
         export("out", format="coco", predictions=run, segmentation="polygons")
 

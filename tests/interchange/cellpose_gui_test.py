@@ -16,6 +16,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.cellpose_gui import export_cellpose, import_cellpose
 from cellclass_tf.interchange.masks import import_masks
 from cellclass_tf.storage import digests, png
+from tests.annotation.cellpose_networks import MAJOR, needs_4
 
 IMAGES = ("HEK/a.png", "N2a/a.png", "N2a/new.png", "mixed/m.png")
 LABELS = np.zeros((40, 60), np.int32)
@@ -80,14 +81,31 @@ def test_cellpose_own_functions_open_what_is_exported(exported):
     assert images[0].shape == (40, 60, 3)
 
 
-def test_cellpose_window_loads_what_is_exported(exported, monkeypatch):
-    """Its own loader, with a stand-in for the window."""
+class _Count(int):
+    """The number of cells of version 4's window, which is set."""
+
+    def set(self, number):
+        self.number = number
+
+    def get(self):
+        return self.number
+
+
+@pytest.mark.parametrize("cellpose_version", [3, 4])
+def test_cellpose_window_loads_what_is_exported(
+    study, tmp_path, monkeypatch, cellpose_version
+):
+    """The installed version's own loader, with a stand-in for the window."""
     from cellpose.gui import io as gui_io
 
+    exported = tmp_path / "gui"
+    export_cellpose(study, exported, cellpose_version=cellpose_version)
     window = unittest.mock.MagicMock()
     window.NZ, window.restore = 1, None
     window.colormap = np.zeros((1000, 3), np.uint8)
     window.ncells, window.stack_filtered = 0, None
+    if MAJOR == 4:
+        window.ncells = _Count()
     monkeypatch.setattr(
         gui_io,
         "_initialize_images",
@@ -97,14 +115,91 @@ def test_cellpose_window_loads_what_is_exported(exported, monkeypatch):
     gui_io._load_seg(window, str(path))
     assert window.loaded is True
     np.testing.assert_array_equal(window.cellpix[0], LABELS)
-    assert window.ncells == 3
+    assert (window.ncells.get() if MAJOR == 4 else window.ncells) == 3
     # It found the image by the name in the file.
     assert window.filename.endswith("HEK/a.png")
     assert window.seen.shape == (40, 60, 3)
     chosen = [
         c.args for c in window.ChannelChoose.__getitem__().setCurrentIndex.mock_calls
     ]
-    assert chosen == [(2,), (3,)]
+    shows_channels = MAJOR == cellpose_version == 3
+    assert chosen == ([(2,), (3,)] if shows_channels else [])
+
+
+def test_files_of_version_4_have_no_channels_and_a_diameter_that_may_be_nan(
+    study, tmp_path
+):
+    row = _row(study, "HEK/a.png")
+    study.update([dataclasses.replace(row, diameter_px=33.0)])
+    export_cellpose(study, tmp_path / "gui", cellpose_version=4)
+    known, unknown = (
+        np.load(tmp_path / "gui" / name / "a_seg.npy", allow_pickle=True).item()
+        for name in ("HEK", "N2a")
+    )
+    assert known["diameter"] == 33 and np.isnan(unknown["diameter"])
+    for content in (known, unknown):
+        assert not {"chan_choose", "est_diam"} & set(content)
+        np.testing.assert_array_equal(content["masks"], LABELS)
+    with pytest.raises(InputError, match="cellpose version 3 or 4; got 5"):
+        export_cellpose(study, tmp_path / "gui", cellpose_version=5)
+
+
+def test_files_that_version_4_saved_are_imported(study, tmp_path):
+    """As its window writes them: no channels, lists of changes, a diameter of NaN."""
+    export_cellpose(study, tmp_path / "gui", cellpose_version=4)
+    path = tmp_path / "gui" / "HEK" / "a_seg.npy"
+    _edit(
+        path,
+        masks=_masks(add=True).astype(np.uint16),
+        colors=np.zeros((4, 3), np.uint8),
+        ismanual=np.array([False, False, False, True]),
+        manual_changes=[["26/11/27 12:00:00", "added mask", [4]]],
+        model_path=pathlib.PurePosixPath("/models/cpsam"),
+        flow_threshold=0.4,
+        cellprob_threshold=0.0,
+        normalize_params={"lowhigh": None, "percentile": [1.0, 99.0]},
+        restore=None,
+        ratio=1.0,
+        diameter=np.nan,
+    )
+    outcome = import_cellpose(study, tmp_path / "gui")
+    assert not outcome.failures
+    assert outcome.done["HEK/a.png"]["changes"]["added"] == 1
+    assert _row(study, "HEK/a.png").by_hand == "4"
+    assert _row(study, "HEK/a.png").diameter_px is None
+
+
+@needs_4
+def test_files_that_the_window_of_version_4_writes_are_imported(study, tmp_path):
+    """Its own function, with a stand-in for the window."""
+    from cellpose.gui import io as gui_io
+
+    export_cellpose(study, tmp_path / "gui", cellpose_version=4)
+    labels = _masks(add=True).astype(np.uint16)
+    window = unittest.mock.MagicMock(
+        filename=str(tmp_path / "gui" / "HEK" / "a.png"),
+        color="RGB",
+        NZ=1,
+        restore=None,
+        ratio=1.0,
+        outpix=labels[None],
+        cellpix=labels[None],
+        cellcolors=np.zeros((5, 3), np.uint8),
+        flows=[np.zeros((1, 40, 60, 3), np.uint8), []],
+        ismanual=np.array([False, False, False, True]),
+        track_changes=[["26/11/27 12:00:00", "added mask", [4]]],
+        current_model_path=0,
+    )
+    window.RGBDropDown.name_map = {"RGB": 0}
+    settings = window.segmentation_settings
+    settings.flow_threshold, settings.cellprob_threshold = 0.4, 0.0
+    settings.diameter = np.nan
+    window.get_normalize_params.return_value = {"lowhigh": None}
+    gui_io._save_sets(window)
+    outcome = import_cellpose(study, tmp_path / "gui")
+    assert not outcome.failures
+    assert outcome.done["HEK/a.png"]["changes"]["added"] == 1
+    assert _row(study, "HEK/a.png").by_hand == "4"
 
 
 def test_untouched_files_change_nothing(study, exported):

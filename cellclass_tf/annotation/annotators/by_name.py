@@ -20,6 +20,7 @@ class Settings:
     flow_threshold: float = 0.4
     cellprob_threshold: float = 0.0
     device: str = "auto"
+    bfloat16: bool = False
 
 
 def make_annotator(name: str, settings: Settings) -> Annotator:
@@ -44,6 +45,7 @@ def _cellpose(settings: Settings) -> Annotator:
         settings.flow_threshold,
         settings.cellprob_threshold,
         device=settings.device,
+        bfloat16=settings.bfloat16,
     )
 
 

@@ -6,12 +6,16 @@ import functools
 import importlib.metadata
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cellclass_tf.annotation.annotators import cellpose_weights
-from cellclass_tf.annotation.annotators.cellpose_weights import cellpose_models
+from cellclass_tf.annotation.annotators import (
+    cellpose_adapter,
+    cellpose_library,
+    cellpose_weights,
+)
 from cellclass_tf.annotation.annotators.protocol import Outlines, check_diameter
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
@@ -19,12 +23,6 @@ from cellclass_tf.labels import components, tiling
 from cellclass_tf.messages import progress_bar
 from cellclass_tf.storage import digests
 
-# Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
-CHANNELS = (2, 3)
-
-# Images are enlarged until a cell has the model's diameter. A smaller estimate comes
-# from specks in a field without cells, and would enlarge it beyond any memory.
-_MIN_ESTIMATE_PX = 6.0
 # cellpose holds some 40 float32 planes of what it sees at once: about 1.5 GB for this
 # side at the network's own scale. Larger fields are cut into overlapping tiles.
 _TILE_PX = 2560
@@ -33,13 +31,15 @@ _SMALLEST_TILE_PX = 384
 _SAMPLE_PX = 1536
 # Channels are stretched between these percentiles of the whole field, as cellpose does.
 _PERCENTILES = (1.0, 99.0)
+# Channels of the merged image.
+_CYTOPLASM_AND_NUCLEI = (1, 2)
 
 
 class CellposeAnnotator:
-    """Finds cells with a cellpose 3 network.
+    """Finds cells with the network of the installed cellpose, version 3 or 4.
 
-    Stringer et al., "Cellpose: a generalist algorithm for cellular segmentation",
-    Nature Methods 2021. Pickles are never run: weights and size models load as data.
+    Pickles are never run: weights and size models load as data. See `cellpose_v3` and
+    `cellpose_v4` for what differs.
 
     Attributes:
       name: 'cellpose:' and the model's name, or the name of the weights' file.
@@ -60,8 +60,9 @@ class CellposeAnnotator:
         *,
         batch_size: int = 8,
         device: str = "auto",
+        bfloat16: bool = False,
     ):
-        """Finds and checks the weights, and downloads those of a named model.
+        """Finds and checks the weights; cellpose 3 downloads those of a named model.
 
         Args:
           model: a name that cellpose knows, or a path to weights ('./cyto3' for a file
@@ -69,53 +70,75 @@ class CellposeAnnotator:
           diameter_px: of a typical cell; None to estimate it for each image with the
             size model of a named model, or with size_NAME.npy (or NAME_size.npy)
             beside the weights NAME. Without a size model it is the mean diameter of
-            the cells that the weights were trained on, as stored in them.
+            the cells that the weights were trained on, as stored in them. Version 4
+            has no size models: it is the median diameter of the cells that are found
+            without rescaling the image.
           flow_threshold: largest error of a cell's flows that is accepted; higher
             finds more cells, and more bad ones.
           cellprob_threshold: logit from which a pixel belongs to a cell; lower gives
             more and larger cells.
-          batch_size: tiles of 224 px that go through the network together.
+          batch_size: tiles of 224 px (version 4: 256 px) that go through the network
+            together.
           device: 'auto' takes a GPU where there is one; else what PyTorch calls it,
             'cpu', 'cuda', 'cuda:1', 'mps'.
+          bfloat16: whether the network of version 4 computes in bfloat16, which takes
+            half the memory, and less time where the device has it in hardware. Cells
+            may differ a little from those found in float32.
 
         Raises:
           InputError: if there are no such weights, they cannot be downloaded, are not
-            for this network or are unsafe, a number makes no sense, or the device is
-            not there.
+            for the network of the installed version or are unsafe, a number makes no
+            sense, the device is not there, or bfloat16 is asked of version 3.
         """
         check_diameter(diameter_px)
+        self._cellpose = cellpose_adapter.installed()
+        version = cellpose_library.installed_version()
+        if bfloat16 and not self._cellpose.knows_bfloat16:
+            raise InputError(
+                f"cellpose {version} is installed, which computes in float32; "
+                "bfloat16 is for version 4."
+            )
         self._diameter_px = diameter_px
-        self._thresholds = {
+        self._bfloat16 = bfloat16
+        self._options = {
+            "batch_size": batch_size,
             "flow_threshold": flow_threshold,
             "cellprob_threshold": cellprob_threshold,
         }
-        self._batch_size = batch_size
         model = str(model)
-        self._named = model in cellpose_weights.known_models()
-        self.weights = cellpose_weights.find_weights(model)
+        self.weights = self._cellpose.find_weights(model)
+        self._named = model in self._cellpose.known_models()
         self._device = _device_name(device)
         size_path = None
         if diameter_px is None:
-            size_path = cellpose_weights.find_size_model(model)
+            size_path = self._cellpose.find_size_model(model)
         self._size = size_path and cellpose_weights.read_size_model(size_path)
         self.name = f"cellpose:{model if self._named else self.weights.name}"
         self.weights_sha256 = digests.sha256_of_file(self.weights)
-        versions = [importlib.metadata.version(n) for n in ("cellpose", "torch")]
+        torch_version = importlib.metadata.version("torch")
+        thresholds = {k: v for k, v in self._options.items() if k != "batch_size"}
+        # Of what only version 4 has, so that what version 3 made stays.
+        precision = ["bfloat16"] * bfloat16
+        segments = [thresholds, *precision] * self._cellpose.measures_diameters
         self.size_fingerprint = digests.fingerprint(
             "cellpose",
             # The builtin diameter of a named model is not in its file.
             self.name if self._named else "",
             self.weights_sha256,
             size_path and digests.sha256_of_file(size_path),
-            *versions,
+            version,
+            torch_version,
+            *segments,
         )
         self.fingerprint = digests.fingerprint(
-            self.size_fingerprint, diameter_px, self._thresholds
+            self.size_fingerprint, diameter_px, thresholds, *precision
         )
+        origin = self._cellpose.origin_of_diameters(size_path)
         self.settings = (
-            f"cellpose {versions[0]}, torch {versions[1]}, device {self._device}, "
+            f"cellpose {version}, torch {torch_version}, device {self._device}, "
             f"flow_threshold {flow_threshold}, cellprob_threshold {cellprob_threshold}, "
-            f"diameter {_origin(diameter_px, size_path)}"
+            f"diameter {origin if diameter_px is None else 'given'}"
+            f"{', bfloat16' * bfloat16}"
         )
 
     def estimate_diameter_px(self, image: np.ndarray) -> float:
@@ -123,27 +146,22 @@ class CellposeAnnotator:
 
         Returns:
           Pixels, by the size model. Without one, the mean diameter of the cells that
-          the weights were trained on.
+          the weights were trained on; with version 4, the median diameter of the cells
+          that are found without rescaling the image.
 
         Raises:
           InputError: if the image is something else.
         """
         check_merged(image)
-        if self._size is None:
-            return float(self.network.diam_labels)
-        size_model = cellpose_models().SizeModel(self.network)
-        size_model.params = self._size
-        size_model.diam_mean = float(self._size["diam_mean"])
         # Of a large field a few parts do.
-        normalize = {"normalize": True, "lowhigh": _stretch(image)}
         parts = _sample(image)
+        limits = _stretch(image) if len(parts) > 1 else None
         with warnings.catch_warnings():
             # A field without cells is no reason to warn of means.
             warnings.simplefilter("ignore")
-            options = {"normalize": normalize} if len(parts) > 1 else {}
-            found = [float(self._eval(size_model, p, **options)[0]) for p in parts]
-        estimate = float(np.median(found))
-        return estimate if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
+            return self._cellpose.estimate_diameter_px(
+                self.network, self._size, parts, limits, **self._options
+            )
 
     def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
         """Finds the cells in a merged image of any size.
@@ -168,10 +186,10 @@ class CellposeAnnotator:
         diameter = float(
             diameter_px or self._diameter_px or self.estimate_diameter_px(image)
         )
-        side = round(_TILE_PX * diameter / float(self.network.diam_mean))
+        side = round(_TILE_PX * diameter / self._cellpose.scale_px(self.network))
         side = min(max(side, _SMALLEST_TILE_PX), _TILE_PX)
         if max(image.shape[:2]) <= side:
-            labels, logits = self._segment(image, diameter, True)
+            labels, logits = self._segment(image, diameter, None)
             return Outlines(labels, diameter, _mean_probabilities(labels, logits))
         return self._annotate_tiles(image, diameter, side)
 
@@ -182,60 +200,40 @@ class CellposeAnnotator:
     @functools.cached_property
     def network(self) -> Any:
         """The `cellpose.models.CellposeModel`, loaded when first asked for."""
-        import torch
-
-        # cellpose takes a named model's diameter from its name, hence the two ways.
-        key = "model_type" if self._named else "pretrained_model"
-        model = self.name.removeprefix("cellpose:") if self._named else self.weights
-        device = torch.device(self._device)
-        with cellpose_weights.contain_effects():
-            return cellpose_models().CellposeModel(
-                gpu=device.type != "cpu", device=device, **{key: str(model)}
-            )
-
-    def _eval(self, model: Any, image: np.ndarray, **options: Any) -> Any:
-        with cellpose_weights.contain_effects():
-            return model.eval(
-                image,
-                channels=list(CHANNELS),
-                channel_axis=2,
-                batch_size=self._batch_size,
-                **options,
-            )
+        name = self.name.removeprefix("cellpose:") if self._named else None
+        return self._cellpose.load(self.weights, name, self._device, self._bfloat16)
 
     def _segment(
-        self, image: np.ndarray, diameter: float, normalize: Any
+        self,
+        image: np.ndarray,
+        diameter: float,
+        limits: Sequence[tuple[float, float] | None] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns (H, W) int32 labels and the (H, W) float32 logits of being a cell."""
         with warnings.catch_warnings():
             # An empty channel, or a field without cells, is no reason to warn of means.
             warnings.simplefilter("ignore")
-            labels, flows, *_ = self._eval(
-                self.network,
-                image,
-                diameter=diameter,
-                normalize=normalize,
-                **self._thresholds,
+            labels, logits = self._cellpose.segment(
+                self.network, image, limits, diameter_px=diameter, **self._options
             )
         shape = image.shape[:2]
         labels = labels.reshape(shape).astype(np.int32)
         components.keep_largest_pieces(labels)
-        return labels, flows[2].reshape(shape)
+        return labels, logits.reshape(shape)
 
     def _annotate_tiles(
         self, image: np.ndarray, diameter: float, side: int
     ) -> Outlines:
         from scipy import ndimage
 
-        # Named, since cellpose keeps the last word that it was told in a global.
-        normalize = {"normalize": True, "lowhigh": _stretch(image)}
+        limits = _stretch(image)
         margin = min(round(2 * diameter), side // 4)
         tiles = tiling.tiles_of(image.shape[:2], side, margin)
         field, probabilities = np.zeros(image.shape[:2], np.int32), []
         for tile in progress_bar(tiles, "tiles", unit="tile", leave=False):
             top, left = tile.corner_yx
             window = (slice(top, top + side), slice(left, left + side))
-            labels, logits = self._segment(image[window], diameter, normalize)
+            labels, logits = self._segment(image[window], diameter, limits)
             sure = _mean_probabilities(labels, logits)
             boxes = ndimage.find_objects(labels)
             for index in _find_owned(labels, tile):
@@ -252,7 +250,7 @@ def _device_name(device: str) -> str:
     import torch
 
     if device == "auto":
-        with cellpose_weights.contain_effects():
+        with cellpose_library.contain_effects():
             return str(_core().assign_device(gpu=True)[0])
     try:
         torch.empty(0, device=torch.device(device))
@@ -271,12 +269,6 @@ def _core() -> Any:
     return core
 
 
-def _origin(diameter_px: float | None, size_path: Any) -> str:
-    if diameter_px is not None:
-        return "given"
-    return "by the size model" if size_path else "of the training images"
-
-
 def _sample(image: np.ndarray) -> list[np.ndarray]:
     """The image; or, of a large one, three parts on its diagonal."""
     sides = [min(side, _SAMPLE_PX) for side in image.shape[:2]]
@@ -292,15 +284,17 @@ def _sample(image: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def _stretch(image: np.ndarray) -> list[list[float]]:
-    """Grey levels that become 0 and 1 in each of the two channels, of the whole field."""
-    limits = []
-    for channel in (number - 1 for number in CHANNELS):
+def _stretch(image: np.ndarray) -> list[tuple[float, float] | None]:
+    """Grey levels that become 0 and 1 in cytoplasm and nuclei, of the whole field.
+
+    None for a channel without any contrast.
+    """
+    limits: list[tuple[float, float] | None] = []
+    for channel in _CYTOPLASM_AND_NUCLEI:
         counts = np.bincount(image[..., channel].ravel(), minlength=256).cumsum()
         ranks = [np.searchsorted(counts, p / 100 * counts[-1]) for p in _PERCENTILES]
         low, high = (float(rank) for rank in ranks)
-        # A channel without any contrast stays as it is.
-        limits.append([low, high] if high > low else [0.0, 1.0])
+        limits.append((low, high) if high > low else None)
     return limits
 
 

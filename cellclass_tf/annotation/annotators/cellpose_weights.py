@@ -1,144 +1,63 @@
-"""cellpose's weights: named ones, downloaded by cellpose, and files, checked."""
+"""Files of cellpose: what they hold, found without running anything in them."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import http.client
-import importlib.metadata
-import logging
+import dataclasses
 import pathlib
 import pickle
-import socket
-import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from cellclass_tf import process_state
+from cellclass_tf.annotation.annotators import cellpose_library
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import pickled_npy
+from cellclass_tf.storage import digests, pickled_npy
 
-_MODELS_WITH_SIZE = ("cyto3", "cyto2", "cyto", "nuclei")
 _SIZE_KEYS = {"A", "smean", "ymean", "diam_mean"}
-_NETWORK_TIMEOUT_S = 30
-# The two numbers that old weights lack; the network then keeps its defaults.
-_OPTIONAL_WEIGHTS = {"diam_mean", "diam_labels"}
+_NPY = b"\x93NUMPY"
+
+# Kinds of files.
+UNET = "weights of the U-net of cellpose 3"
+SAM = "weights of the SAM transformer of cellpose 4"
+DINO = "weights of the DINOv3 transformer of cellpose 4, which is not supported"
+SIZE_MODEL = "a size model of cellpose 3, which estimates diameters and finds no cells"
+OTHER = "no weights of a network of cellpose 3 or 4"
+# The major versions that run them.
+_MAJORS = {UNET: 3, SAM: 4}
+# Models by the major version that knows them, for who has the other one.
+_MODELS = {"cyto3": 3, "cyto2": 3, "cyto": 3, "nuclei": 3, "cpsam": 4, "cpsam_v2": 4}
 
 
-def known_models() -> list[str]:
-    """Names that cellpose knows, with those added in its own window, sorted."""
-    models = cellpose_models()
-    names = {*models.MODEL_NAMES, *models.get_user_models()}
-    # Transformers need another network, and packages that cellpose does not bring.
-    return sorted(name for name in names if name and "transformer" not in name)
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a file of weights holds.
+
+    Attributes:
+      kind: UNET, SAM, DINO, SIZE_MODEL or OTHER.
+      shapes: of the tensors, by name; empty unless it holds tensors.
+    """
+
+    kind: str
+    shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
-def cellpose_models() -> Any:
-    """Returns the module cellpose.models of cellpose 3.
+def inspect(path: pathlib.Path) -> Contents:
+    """Tells what a file holds by its tensors' names. Nothing in it is run.
 
     Raises:
-      InputError: if cellpose is not installed, or in another version.
+      InputError: if it cannot be read as tensors, or a tensor holds NaN or infinity.
     """
-    try:
-        version = importlib.metadata.version("cellpose")
-        from cellpose import models
-    except ImportError as error:
-        raise InputError(
-            f"cellpose cannot be loaded ({error}). Install it with `pip install "
-            "'cellpose<4'`, or use --annotator=watershed."
-        ) from error
-    if int(version.split(".")[0]) >= 4:
-        raise InputError(
-            f"cellpose {version} is installed, which has another network and ignores "
-            "these settings. Install `pip install 'cellpose<4'`."
-        )
-    return models
-
-
-@contextlib.contextmanager
-def contain_effects() -> Iterator[None]:
-    """Runs cellpose and PyTorch in the block without effects on the rest of the process.
-
-    cellpose's warnings, such as of a field without cells, stay off the terminal: the
-    callers report the same in their own words.
-    """
-    with (
-        process_state.log_level("cellpose", logging.ERROR),
-        process_state.hide_triton(),
-    ):
-        yield
-
-
-def find_weights(model: str) -> pathlib.Path:
-    """Returns the checked file of a named model, or of a path.
-
-    Raises:
-      InputError: if there is none, it cannot be downloaded, is not for this network, or
-        is unsafe.
-    """
-    models = cellpose_models()
-    names = known_models()
-    if model in names:
-        return _fetch(models.model_path, model, _check_weights)
-    path = pathlib.Path(model)
-    if not path.is_file():
-        raise InputError(
-            f"{model}: neither a file with cellpose weights nor a model that cellpose "
-            f"knows. Known are {', '.join(names)}."
-        )
-    _check_weights(path)
-    return path
-
-
-def _fetch(
-    path_of: Callable[[str], str], name: str, check: Callable[[pathlib.Path], Any]
-) -> pathlib.Path:
-    """Returns a file of a named model, downloaded by cellpose where it is not there."""
-    folder = pathlib.Path(cellpose_models().MODEL_DIR)
-    before = set(folder.glob("*"))
-    try:
-        with _restored_network_settings(), contain_effects():
-            path = pathlib.Path(path_of(name))
-    except (OSError, http.client.HTTPException) as error:
-        raise InputError(
-            f"The files of the cellpose model {name!r} are not in {folder} and cannot "
-            f"be downloaded ({error}). Give weights that you have with --model=PATH, "
-            "or use --annotator=watershed, which needs none."
-        ) from error
-    try:
-        check(path)
-    except InputError:
-        # A download that broke off looks complete to cellpose, and would stay for good.
-        if path not in before:
-            path.unlink(missing_ok=True)
-        raise
-    return path
-
-
-@contextlib.contextmanager
-def _restored_network_settings() -> Iterator[None]:
-    # cellpose turns certificate checks off for the whole process when it downloads,
-    # and would wait for a silent server without end.
-    context, timeout = ssl._create_default_https_context, socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_NETWORK_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        ssl._create_default_https_context = context
-        socket.setdefaulttimeout(timeout)
-
-
-def _check_weights(path: pathlib.Path) -> None:
     import torch
 
     try:
-        # cellpose loads in the same safe way, but its network keeps random numbers
-        # where names do not fit, and does not say so.
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-        broken = [n for n, value in weights.items() if not torch.isfinite(value).all()]
+        with open(path, "rb") as file:
+            start = file.read(len(_NPY))
+        if start == _NPY:
+            return Contents(_kind_of_npy(path))
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+        broken = [n for n, value in tensors.items() if not torch.isfinite(value).all()]
     except (
         pickle.UnpicklingError,
         AttributeError,
@@ -160,43 +79,87 @@ def _check_weights(path: pathlib.Path) -> None:
             f"{path}: expected finite numbers in weights; {broken[0]} holds others. The "
             "training that wrote them went wrong, or the file is damaged: get it again."
         )
-    wanted = _weight_shapes()
+    return Contents(_kind_of(shapes), shapes)
+
+
+def _kind_of(names: Collection[str]) -> str:
+    if "output.2.weight" in names and any(n.startswith("downsample.") for n in names):
+        return UNET
+    if "W2" in names and "encoder.cls_token" in names:
+        return DINO
+    if {"W2", "out.weight", "encoder.pos_embed"} <= set(names):
+        return SAM
+    return OTHER
+
+
+def _kind_of_npy(path: pathlib.Path) -> str:
+    try:
+        read_size_model(path)
+    except InputError:
+        return OTHER
+    return SIZE_MODEL
+
+
+def check_fit(
+    path: pathlib.Path,
+    kind: str,
+    wanted: Mapping[str, tuple[int, ...]],
+    optional: Collection[str] = (),
+) -> None:
+    """Raises InputError unless a file holds the weights of the installed network.
+
+    cellpose keeps random numbers where names do not fit and, in version 4, loads its
+    default weights where it does not find a file; it only logs a warning.
+
+    Args:
+      path: the file.
+      kind: of weights that the installed version runs.
+      wanted: shapes of its network's tensors, by name.
+      optional: names that may be missing.
+    """
+    found = inspect(path)
+    version = cellpose_library.installed_version()
+    if found.kind != kind:
+        raise InputError(
+            f"{path} (SHA-256 {digests.sha256_of_file(path)}): {found.kind}. cellpose "
+            f"{version} is installed, which needs {kind}. {_advice(found.kind, kind)}"
+        )
+    shapes = found.shapes
     strange = [
         name
         for name, shape in wanted.items()
-        if found.get(name, None if name not in _OPTIONAL_WEIGHTS else shape) != shape
+        if (name in shapes or name not in optional) and shapes.get(name) != shape
     ]
     if strange:
         raise InputError(
-            f"{path}: not weights of the cellpose 3 U-net with two channels; "
-            f"{strange[0]} should be {wanted[strange[0]]} and is "
-            f"{found.get(strange[0], 'missing')}. Weights of cellpose 4 do not fit."
+            f"{path} (SHA-256 {digests.sha256_of_file(path)}): {kind}, but of another "
+            f"size than in cellpose {version}, which is installed: {strange[0]} should "
+            f"be {wanted[strange[0]]} and is {shapes.get(strange[0], 'missing')}. "
+            f"Give {kind} as cellpose trains them (version 3 with two channels)."
         )
 
 
-@functools.cache
-def _weight_shapes() -> dict[str, tuple[int, ...]]:
-    from cellpose import resnet_torch
+def _advice(found: str, wanted: str) -> str:
+    """Returns what to do with a file of one kind where another is wanted."""
+    if found in _MAJORS:
+        requirement = cellpose_library.REQUIREMENTS[_MAJORS[found]]
+        return f"Run `pip install '{requirement}'` for this file, or give {wanted}."
+    if found == SIZE_MODEL:
+        return "Give the weights that it belongs to."
+    return f"Give {wanted}."
 
-    network = resnet_torch.CPnet([2, 32, 64, 128, 256], 3, sz=3)
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
-
-def find_size_model(model: str) -> pathlib.Path | None:
-    """Returns the size model of a named model, or of weights; None without one.
-
-    It is size_NAME.npy or NAME_size.npy beside the weights NAME.
-    """
-    models = cellpose_models()
-    if model in known_models():
-        if model not in _MODELS_WITH_SIZE:
-            return None
-        return _fetch(models.size_model_path, model, read_size_model)
-    path = pathlib.Path(model)
-    for beside in (f"size_{path.name}.npy", f"{path.name}_size.npy"):
-        if path.with_name(beside).is_file():
-            return path.with_name(beside)
-    return None
+def unknown_model(model: str, known: Collection[str]) -> InputError:
+    """Returns the error of a model that is neither a file nor a name that is known."""
+    version, hint = cellpose_library.installed_version(), ""
+    if model in _MODELS:
+        major = _MODELS[model]
+        requirement = cellpose_library.REQUIREMENTS[major]
+        hint = f" {model} is of version {major}: `pip install '{requirement}'`."
+    return InputError(
+        f"{model}: neither a file with cellpose weights nor a model that cellpose "
+        f"{version}, which is installed, knows. Known are {', '.join(known)}.{hint}"
+    )
 
 
 def read_size_model(path: pathlib.Path) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellclass_tf.annotation import changes
-from cellclass_tf.annotation.annotators import cellpose_weights
-from cellclass_tf.annotation.annotators.cellpose import CHANNELS
+from cellclass_tf.annotation.annotators import cellpose_adapter, cellpose_library
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -53,7 +52,8 @@ class TrainingImage:
     """A file pair that is trained on: the image, and its labels and flows.
 
     Attributes:
-      image: TIFF, (2, H, W) float32, cytoplasm and nuclei, stretched as cellpose does.
+      image: TIFF, (C, H, W) float32, cytoplasm, nuclei and for cellpose 4 an empty
+        plane, stretched as cellpose does.
       flows: TIFF, (4, H, W) float32, labels, cell or not, and flows in y and x.
       weight: how often it is drawn, in relation to the others.
       is_window: whether it surrounds a hand-drawn cell, and is no field or part of one.
@@ -179,14 +179,15 @@ def first_kept_out(width: int) -> int:
 
 
 def stretch_contrast(image: np.ndarray) -> np.ndarray:
-    """Returns cytoplasm and nuclei of a merged image, (2, H, W) float32, stretched.
+    """Returns the planes of a merged image that cellpose trains on, stretched.
 
+    (2, H, W) float32, cytoplasm and nuclei; for cellpose 4 (3, H, W), the third empty.
     By cellpose's own function, between the 1st and 99th percentile of the whole field.
     """
     from cellpose import transforms
 
-    planes = [image[..., number - 1].astype(np.float32) for number in CHANNELS]
-    return transforms.normalize_img(np.stack(planes), axis=0)
+    planes = cellpose_adapter.installed().planes_of(image)
+    return transforms.normalize_img(planes, axis=0)
 
 
 def _share_weight(
@@ -206,7 +207,7 @@ def _write(
         return None
     paths = stem.with_suffix(".tif"), stem.with_name(f"{stem.name}_flows.tif")
     if not paths[1].exists():
-        with cellpose_weights.contain_effects():
+        with cellpose_library.contain_effects():
             flows = dynamics.labels_to_flows([labels.astype(np.int32)], device=device)
         for path, content in zip(paths, (image, flows[0]), strict=True):
             with atomic.atomic_path(path) as temporary:

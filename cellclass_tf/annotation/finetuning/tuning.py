@@ -16,7 +16,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.annotation import cell_files
-from cellclass_tf.annotation.annotators import cellpose_weights
+from cellclass_tf.annotation.annotators import cellpose_adapter, cellpose_library
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
 from cellclass_tf.core.manifest import REJECTED, SPLIT
@@ -28,7 +28,8 @@ from cellclass_tf.storage import atomic, csv_json, digests, lock, png
 # cellpose's training cannot be taken up inside a call; a killed run begins its round
 # anew. The first ten epochs of each warm up.
 EPOCHS_A_ROUND = 20
-_BATCH = 8
+# Fewest images that an epoch draws.
+_FEWEST_DRAWS = 8
 # Rounds without a better score after which nothing is hoped for any more.
 _PATIENCE = 3
 
@@ -65,7 +66,7 @@ def finetune(
     *,
     model: str | os.PathLike = "cyto3",
     epochs: int = 100,
-    learning_rate: float = 0.05,
+    learning_rate: float | None = None,
     hand_weight: float = 1.0,
     flow_threshold: float = 0.4,
     device: str = "auto",
@@ -87,8 +88,9 @@ def finetune(
       output: file for the tuned weights.
       model: weights to start from: name of a cellpose model, or path to its weights.
       epochs: largest number of passes over the training fields, in rounds of 20.
-      learning_rate: learning rate of stochastic gradient descent (momentum 0.9, weight decay
-        1e-5).
+      learning_rate: learning rate. If not given, 0.05 with cellpose 3 (stochastic gradient
+        descent, momentum 0.9, weight decay 1e-5), and 0.00001 with cellpose 4 (AdamW, weight
+        decay 0.1).
       hand_weight: how many times as often cells that a person drew are shown.
       flow_threshold: cellpose's flow threshold when both weights are scored.
       device: device that cellpose runs on: 'auto' (a GPU if there is one), 'cpu', 'cuda',
@@ -100,6 +102,8 @@ def finetune(
     """
     study = Study.open(study)
     output = pathlib.Path(output)
+    if learning_rate is None:
+        learning_rate = cellpose_adapter.installed().learning_rate
     if epochs < 1 or not learning_rate > 0 or not hand_weight >= 1:
         raise InputError(
             "Expected epochs from 1, a learning rate above 0 and a hand weight from 1 "
@@ -365,8 +369,8 @@ def _train_round(
     number: int,
     caption: str,
 ) -> None:
-    from cellpose import train
 
+    cellpose = cellpose_adapter.installed()
     # cellpose seeds an epoch with its number: in another order other pieces meet the
     # same random turns and scales.
     order = np.random.default_rng(number).permutation(len(pieces))
@@ -374,36 +378,29 @@ def _train_round(
     weights = np.array([piece.weight for piece in pieces])
     # Whole fields are the first kind of piece; windows come on top of them.
     fields = [piece for piece in pieces if not piece.is_window]
-    draws = max(_BATCH, round(len(fields) / sum(piece.weight for piece in fields)))
+    draws = round(len(fields) / sum(piece.weight for piece in fields))
+    draws = max(_FEWEST_DRAWS, draws)
     if draws == len(pieces) and np.ptp(weights):
         # cellpose would take each piece once, whatever its weight.
         draws += 1
-    batches = epochs * math.ceil(draws / _BATCH)
+    batches = epochs * math.ceil(draws / cellpose.batch_size)
     with (
         process_state.keep_random_numbers(),
-        cellpose_weights.contain_effects(),
+        cellpose_library.contain_effects(),
         progress_bar(description=caption, total=batches, unit="batche") as bar,
     ):
         hook = network.register_forward_hook(lambda *_: bar.update() and None)
         try:
-            train.train_seg(
+            cellpose.train(
                 network,
-                train_files=[os.fspath(piece.image) for piece in pieces],
-                train_labels_files=[os.fspath(piece.flows) for piece in pieces],
-                train_probs=weights,
-                load_files=False,
-                normalize={"normalize": False},
-                batch_size=_BATCH,
-                n_epochs=epochs,
-                nimg_per_epoch=draws,
-                min_train_masks=1,
-                SGD=True,
-                momentum=0.9,
+                [os.fspath(piece.image) for piece in pieces],
+                [os.fspath(piece.flows) for piece in pieces],
+                weights,
+                folder=folder,
+                epochs=epochs,
                 learning_rate=settings["learning_rate"],
-                weight_decay=1e-5,
-                save_path=folder,
-                save_every=epochs + 1,
-                model_name="latest",
+                draws=draws,
+                seed=number,
             )
         finally:
             hook.remove()

@@ -4,6 +4,7 @@ import pytest
 
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.errors import InputError
+from tests.annotation.cellpose_networks import MAJOR
 
 
 def test_the_watershed_is_made_with_its_diameter():
@@ -22,3 +23,12 @@ def test_weights_that_are_not_there_are_named(tmp_path):
     missing = tmp_path / "weights"
     with pytest.raises(InputError, match=str(missing)):
         by_name.make_annotator("cellpose", by_name.Settings(missing))
+
+
+def test_precision_goes_to_cellpose(own_weights):
+    settings = by_name.Settings(own_weights, 30, device="cpu", bfloat16=True)
+    if MAJOR == 3:
+        with pytest.raises(InputError, match="bfloat16 is for version 4"):
+            by_name.make_annotator("cellpose", settings)
+    else:
+        assert "bfloat16" in by_name.make_annotator("cellpose", settings).settings

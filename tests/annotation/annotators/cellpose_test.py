@@ -1,58 +1,13 @@
-"""cellpose: real weights find cells; strange files are refused and never run."""
-
-import shutil
+"""cellpose: fields, tiles, devices and fingerprints, with the installed version."""
 
 import numpy as np
 import pytest
 import torch
 
-from cellclass_tf.annotation.annotators import cellpose
+from cellclass_tf.annotation.annotators import cellpose, cellpose_adapter
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.errors import InputError
-from cellclass_tf.labels import matching
-from cellclass_tf.storage import digests, png
-
-
-def _size_model(**changes):
-    return {
-        "A": np.zeros(256, np.float32),
-        "smean": np.zeros(256, np.float32),
-        "ymean": 0.0,
-        "diam_mean": 30.0,
-    } | changes
-
-
-def _save_size_model(path, value):
-    np.save(path, np.array(value, object), allow_pickle=True)
-
-
-@pytest.fixture(scope="module")
-def real_crop(assets):
-    image = png.read_png(assets / "images/hek/hek_0004.png")
-    return np.ascontiguousarray(image[430:570, 380:480, :3])
-
-
-@pytest.fixture(scope="module")
-def real_weights(assets):
-    return assets / "weights" / "cellpose_unet_scellseg"
-
-
-def test_real_weights_find_real_cells(real_crop, real_weights):
-    annotator = CellposeAnnotator(real_weights, diameter_px=38)
-    labels, diameter_px, _ = annotator.annotate(real_crop)
-    assert labels.dtype == np.int32
-    assert labels.shape == (140, 100)
-    # Four cells in a column are in this crop.
-    assert 3 <= labels.max() <= 5
-    assert set(np.unique(labels)) == set(range(labels.max() + 1))
-    assert diameter_px == 38
-    assert annotator.name == "cellpose:cellpose_unet_scellseg"
-    assert annotator.weights_sha256 == digests.sha256_of_file(real_weights)
-
-
-def test_size_model_beside_real_weights_estimates_the_diameter(real_crop, real_weights):
-    _, diameter_px, _ = CellposeAnnotator(real_weights).annotate(real_crop)
-    assert 30 <= diameter_px <= 50
+from tests.annotation.cellpose_networks import MAJOR
 
 
 def test_field_without_cells_has_an_empty_label_image(own_weights):
@@ -63,23 +18,6 @@ def test_field_without_cells_has_an_empty_label_image(own_weights):
     assert labels.shape == (40, 60)
     assert labels.dtype == np.int32
     assert labels.max() == 0
-
-
-def test_without_size_model_the_diameter_is_that_of_training(own_weights):
-    image = np.zeros((40, 60, 3), np.uint8)
-    assert CellposeAnnotator(own_weights).annotate(image)[1] == 24
-
-
-def test_estimate_from_specks_falls_back_to_the_mean(
-    own_weights, tmp_path, monkeypatch
-):
-    from cellpose import models
-
-    shutil.copy(own_weights, tmp_path / "mine")
-    _save_size_model(tmp_path / "size_mine.npy", _size_model(diam_mean=17.0))
-    monkeypatch.setattr(models.SizeModel, "eval", lambda *_, **__: (2.5, 2.5))
-    image = np.zeros((40, 60, 3), np.uint8)
-    assert CellposeAnnotator(tmp_path / "mine").annotate(image)[1] == 17
 
 
 def test_fingerprint_follows_weights_and_parameters(own_weights):
@@ -106,8 +44,8 @@ def bright_pieces(own_weights, monkeypatch):
 
     seen = []
 
-    def segment(self, image, diameter, normalize):
-        seen.append((image.shape[:2], normalize))
+    def segment(self, image, diameter, limits):
+        seen.append((image.shape[:2], limits))
         labels, _ = ndimage.label(image[..., 1] > 100)
         logits = np.where(image[..., 1] > 200, 2.0, 0.0)
         return labels.astype(np.int32), logits
@@ -148,9 +86,7 @@ def test_tiles_are_stretched_as_their_whole_field(bright_pieces, monkeypatch):
     image[..., 2] = 7
     monkeypatch.setattr(cellpose, "_TILE_PX", 400)
     annotator.annotate(image)
-    assert {str(normalize) for _, normalize in seen} == {
-        str({"normalize": True, "lowhigh": [[10.0, 90.0], [0.0, 1.0]]})
-    }
+    assert {str(limits) for _, limits in seen} == {"[(10.0, 90.0), None]"}
 
 
 def test_probability_is_the_mean_over_the_cell(bright_pieces):
@@ -168,8 +104,9 @@ def test_crumbs_of_cellpose_are_dropped(own_weights, monkeypatch):
     labels = np.zeros((40, 40), np.uint16)
     labels[5:20, 5:20] = 1
     labels[30, 30] = 1
-    flows = [None, None, np.zeros((40, 40), np.float32)]
-    monkeypatch.setattr(CellposeAnnotator, "_eval", lambda *_, **__: (labels, flows))
+    found = labels, np.zeros((40, 40), np.float32)
+    installed = type(cellpose_adapter.installed())
+    monkeypatch.setattr(installed, "segment", lambda *_, **__: found)
     image = np.zeros((40, 40, 3), np.uint8)
     found = CellposeAnnotator(own_weights, 30).annotate(image).labels
     assert found[30, 30] == 0
@@ -197,40 +134,11 @@ def test_device_that_is_not_there_is_refused(own_weights):
 
 def test_settings_name_versions_and_parameters(own_weights):
     settings = CellposeAnnotator(own_weights, 30, 0.75, -1.0).settings
-    for part in ("cellpose 3.", "torch 2.", "flow_threshold 0.75", "-1.0", "given"):
+    for part in (
+        f"cellpose {MAJOR}.",
+        "torch 2.",
+        "flow_threshold 0.75",
+        "-1.0",
+        "given",
+    ):
         assert part in settings
-
-
-def test_real_weights_find_the_same_cells_in_tiles(assets, real_weights, monkeypatch):
-    image = png.read_png(assets / "images/hek/hek_0004.png")[200:600, 200:500, :3]
-    image = np.ascontiguousarray(image)
-    annotator = CellposeAnnotator(real_weights, diameter_px=38)
-    whole = annotator.annotate(image).labels
-    monkeypatch.setattr(cellpose, "_TILE_PX", 300)
-    tiled = annotator.annotate(image).labels
-    assert matching.threat_score(whole, tiled, 0.5) >= 0.85
-
-
-def test_diameter_of_a_large_field_is_estimated_on_parts(
-    own_weights, tmp_path, monkeypatch
-):
-    import shutil
-
-    from cellpose import models
-
-    shutil.copy(own_weights, tmp_path / "mine")
-    _save_size_model(tmp_path / "size_mine.npy", _size_model())
-    seen = []
-
-    def estimate(self, image, **options):
-        seen.append((image.shape, options["normalize"]["lowhigh"]))
-        return 10.0 * len(seen), 0.0
-
-    monkeypatch.setattr(models.SizeModel, "eval", estimate)
-    monkeypatch.setattr(cellpose, "_SAMPLE_PX", 100)
-    image = np.zeros((90, 400, 3), np.uint8)
-    image[:, 200:, 1] = 100
-    found = CellposeAnnotator(tmp_path / "mine").estimate_diameter_px(image)
-    # The median of 10, 20 and 30; all parts are stretched as the whole field.
-    assert found == 20
-    assert seen == [((90, 100, 3), [[0.0, 100.0], [0.0, 1.0]])] * 3

@@ -1,17 +1,16 @@
-"""cellpose's weights: strange files are refused and never run."""
+"""cellpose's weights: what a file holds is found, and nothing in it is run."""
 
 import pathlib
 import pickle
-import shutil
-import ssl
-import urllib.error
 
 import numpy as np
 import pytest
+import torch
 
-from cellclass_tf.annotation.annotators import cellpose_weights
+from cellclass_tf.annotation.annotators import cellpose_library, cellpose_weights
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
 
 
 class _Touch:
@@ -24,65 +23,6 @@ class _Touch:
         return pathlib.Path.touch, (self._path,)
 
 
-@pytest.fixture
-def models_folder(tmp_path, monkeypatch):
-    from cellpose import models
-
-    monkeypatch.setattr(models, "MODEL_DIR", tmp_path / "models")
-    return tmp_path / "models"
-
-
-def _size_model(**changes):
-    return {
-        "A": np.zeros(256, np.float32),
-        "smean": np.zeros(256, np.float32),
-        "ymean": 0.0,
-        "diam_mean": 30.0,
-    } | changes
-
-
-def _save_size_model(path, value):
-    np.save(path, np.array(value, object), allow_pickle=True)
-
-
-def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
-    shutil.copy(own_weights, tmp_path / "mine")
-    trap = tmp_path / "trap"
-    _save_size_model(tmp_path / "size_mine.npy", _size_model(extra=_Touch(trap)))
-    with pytest.raises(InputError, match=r"size_mine\.npy.*pathlib.*Nothing of it was"):
-        CellposeAnnotator(tmp_path / "mine")
-    assert not trap.exists()
-    # With the diameter given, the file is not even looked at.
-    CellposeAnnotator(tmp_path / "mine", diameter_px=30)
-
-
-def _sharing(depth=60):
-    """A list that would take for ever to be made an array."""
-    shared = []
-    for _ in range(depth):
-        shared = [shared, shared]
-    return shared
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"A": np.full(256, np.nan, np.float32)},
-        {"ymean": np.inf},
-        {"diam_mean": "30"},
-        {"smean": _sharing()},
-        {"smean": np.array([None])},
-    ],
-)
-def test_a_size_model_of_no_numbers_is_refused(own_weights, tmp_path, changes):
-    shutil.copy(own_weights, tmp_path / "mine")
-    _save_size_model(tmp_path / "size_mine.npy", _size_model(**changes))
-    with pytest.raises(
-        InputError, match=f"finite numbers as {next(iter(changes))} of a"
-    ):
-        CellposeAnnotator(tmp_path / "mine")
-
-
 def test_weights_that_are_no_numbers_are_refused(own_weights, tmp_path):
     import torch
 
@@ -92,13 +32,6 @@ def test_weights_that_are_no_numbers_are_refused(own_weights, tmp_path):
     torch.save(weights, tmp_path / "mine")
     with pytest.raises(InputError, match=f"finite numbers in weights; {name}"):
         CellposeAnnotator(tmp_path / "mine", diameter_px=30)
-
-
-def test_size_model_without_its_numbers_is_refused(own_weights, tmp_path):
-    shutil.copy(own_weights, tmp_path / "mine")
-    _save_size_model(tmp_path / "mine_size.npy", {"A": 1})
-    with pytest.raises(InputError, match="expected a cellpose size model"):
-        CellposeAnnotator(tmp_path / "mine")
 
 
 def test_malicious_weights_are_refused_and_not_run(tmp_path):
@@ -113,67 +46,106 @@ def test_malicious_weights_are_refused_and_not_run(tmp_path):
     assert not trap.exists()
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
-    import torch
-
-    torch.save({"W2": torch.zeros(3)}, tmp_path / "other")
-    with pytest.raises(InputError, match="not weights of the cellpose 3 U-net"):
-        CellposeAnnotator(tmp_path / "other")
+def _sam(**changes):
+    """The names of cellpose 4's tensors, as far as they tell what it is."""
+    names = ("diam_labels", "W2", "encoder.pos_embed", "out.weight")
+    return {name: torch.ones(2) for name in names} | changes
 
 
-def test_unknown_model_lists_the_known(tmp_path):
-    with pytest.raises(InputError, match=r"nothing.*neither a file.*cyto3, .*nuclei"):
-        CellposeAnnotator(tmp_path / "nothing")
+def _unet():
+    return {"downsample.down.0.weight": torch.ones(2), "output.2.weight": torch.ones(2)}
 
 
-def test_no_network_names_the_folder_and_the_ways_on(models_folder, monkeypatch):
-    from cellpose import utils
+def _size_model():
+    return {"A": np.ones(2), "smean": np.ones(2), "ymean": 1.0, "diam_mean": 30.0}
 
-    calls = []
 
-    def refuse(url, *_, **__):
-        calls.append(url)
-        # As cellpose does before it opens an address.
-        ssl._create_default_https_context = ssl._create_unverified_context
-        raise urllib.error.URLError("no network")
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (_unet(), cellpose_weights.UNET),
+        (_sam(), cellpose_weights.SAM),
+        (_sam(**{"encoder.cls_token": torch.ones(2)}), cellpose_weights.DINO),
+        ({"W2": torch.ones(2)}, cellpose_weights.OTHER),
+        # As DataParallel names them: cellpose 4 does not find them either.
+        (
+            {f"module.{name}": value for name, value in _sam().items()},
+            cellpose_weights.OTHER,
+        ),
+        ({}, cellpose_weights.OTHER),
+    ],
+)
+def test_what_tensors_are_is_told_by_their_names(tmp_path, content, kind):
+    torch.save(content, tmp_path / "file")
+    found = cellpose_weights.inspect(tmp_path / "file")
+    assert found.kind == kind
+    assert found.shapes == {name: tuple(t.shape) for name, t in content.items()}
 
-    monkeypatch.setattr(utils, "download_url_to_file", refuse)
-    context = ssl._create_default_https_context
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(_size_model(), cellpose_weights.SIZE_MODEL), ({"A": 1}, cellpose_weights.OTHER)],
+)
+def test_size_models_and_other_npy_files_are_told_apart(tmp_path, content, kind):
+    np.save(tmp_path / "a.npy", np.array(content, object), allow_pickle=True)
+    assert cellpose_weights.inspect(tmp_path / "a.npy").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "content", "problem", "advice"),
+    [
+        (
+            "4.2.1.1",
+            cellpose_weights.SAM,
+            _unet(),
+            "weights of the U-net of cellpose 3. cellpose 4.2.1.1 is installed",
+            "Run `pip install 'cellpose>=3.1.1.2,<4'` for this file, or give weights",
+        ),
+        (
+            "3.1.1.3",
+            cellpose_weights.UNET,
+            _sam(),
+            "weights of the SAM transformer of cellpose 4. cellpose 3.1.1.3 is installed",
+            "Run `pip install 'cellpose>=4.0.8,<5'` for this file, or give weights",
+        ),
+        (
+            "3.1.1.3",
+            cellpose_weights.UNET,
+            {"W2": torch.ones(3)},
+            "no weights of a network of cellpose 3 or 4. cellpose 3.1.1.3 is installed",
+            "Give weights of the U-net of cellpose 3.",
+        ),
+    ],
+)
+def test_weights_of_another_network_say_what_they_are_and_what_to_install(
+    tmp_path, monkeypatch, version, kind, content, problem, advice
+):
+    monkeypatch.setattr(cellpose_library, "installed_version", lambda: version)
+    path = tmp_path / "file"
+    torch.save(content, path)
     with pytest.raises(InputError) as info:
-        CellposeAnnotator("cyto3")
-    for part in (str(models_folder), "cyto3", "--model=PATH", "--annotator=watershed"):
+        cellpose_weights.check_fit(path, kind, {})
+    sha256 = digests.sha256_of_file(path)
+    for part in (f"{path} (SHA-256 {sha256}): {problem}", advice):
         assert part in str(info.value)
-    assert len(calls) == 1
-    assert not list(models_folder.glob("*"))
-    assert ssl._create_default_https_context is context
 
 
-def test_download_that_broke_off_does_not_stay(models_folder, monkeypatch, own_weights):
-    from cellpose import utils
-
-    def half(url, path, **_):
-        content = own_weights.read_bytes()
-        pathlib.Path(path).write_bytes(content[: len(content) // 2])
-
-    monkeypatch.setattr(utils, "download_url_to_file", half)
-    with pytest.raises(InputError, match="expected cellpose weights"):
-        CellposeAnnotator("cyto3", diameter_px=30)
-    assert not list(models_folder.glob("*"))
+def test_size_model_in_place_of_weights_is_named(tmp_path):
+    path = tmp_path / "size_cyto3.npy"
+    np.save(path, np.array(_size_model(), object), allow_pickle=True)
+    with pytest.raises(InputError, match="a size model of cellpose 3.*it belongs to"):
+        CellposeAnnotator(path)
 
 
-def test_named_weights_on_disk_are_used(models_folder, own_weights):
-    models_folder.mkdir()
-    shutil.copy(own_weights, models_folder / "cyto3")
-    _save_size_model(models_folder / "size_cyto3.npy", _size_model())
-    annotator = CellposeAnnotator("cyto3")
-    assert annotator.name == "cellpose:cyto3"
-    labels, _, _ = annotator.annotate(np.zeros((32, 32, 3), np.uint8))
-    assert labels.shape == (32, 32)
-
-
-def test_version_4_is_refused(monkeypatch, own_weights):
-    import importlib.metadata
-
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "4.0.1")
-    with pytest.raises(InputError, match="cellpose 4.0.1 is installed"):
-        cellpose_weights.known_models()
+def test_weights_of_another_size_name_the_first_tensor(tmp_path):
+    wanted = {name: (2,) for name in _sam()}
+    torch.save(_sam(**{"out.weight": torch.ones(3)}), tmp_path / "file")
+    with pytest.raises(InputError, match=r"out\.weight should be \(2,\) and is \(3,\)"):
+        cellpose_weights.check_fit(tmp_path / "file", cellpose_weights.SAM, wanted)
+    smaller = {name: value for name, value in _sam().items() if name != "diam_labels"}
+    torch.save(smaller, tmp_path / "file")
+    with pytest.raises(InputError, match="diam_labels should be .* and is missing"):
+        cellpose_weights.check_fit(tmp_path / "file", cellpose_weights.SAM, wanted)
+    cellpose_weights.check_fit(
+        tmp_path / "file", cellpose_weights.SAM, wanted, ["diam_labels"]
+    )

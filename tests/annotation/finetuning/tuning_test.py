@@ -12,6 +12,7 @@ from cellclass_tf.annotation.finetuning import material, tuning, verdict
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests, png
+from tests.annotation import cellpose_networks
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def rounds(monkeypatch):
 
     def train(network, pieces, folder, epochs, settings, number, caption):
         trained.append((number, epochs))
-        network.output[2].bias.data[:] = number
+        cellpose_networks.last_bias(network).data[:] = number
 
     monkeypatch.setattr(tuning, "_train_round", train)
     return trained
@@ -44,7 +45,7 @@ def rounds(monkeypatch):
 def _bias(path):
     import torch
 
-    return torch.load(path, weights_only=True)["output.2.bias"][0].item()
+    return torch.load(path, weights_only=True)[cellpose_networks.LAST_BIAS][0].item()
 
 
 def _read(output):
@@ -68,8 +69,9 @@ def test_best_round_is_kept_and_everything_is_written(
     assert png.read_png(result.picture).shape[2] == 3
     assert not output.with_name("tuned.rounds").exists()
     # The weights' own diameter is that of the training fields.
-    image = np.zeros((20, 20, 3), np.uint8)
-    assert CellposeAnnotator(output).estimate_diameter_px(image) == pytest.approx(9.03)
+    network = CellposeAnnotator(output).network
+    network = network if cellpose_networks.MAJOR == 3 else network.net
+    assert float(network.diam_labels) == pytest.approx(9.03)
 
 
 def test_base_is_kept_where_no_round_is_better(
@@ -189,9 +191,10 @@ def test_cellpose_own_training_runs_and_changes_the_weights(
     trained = []
 
     def watched(network, pieces, *rest):
-        before = network.output[2].bias.detach().clone()
+        bias = cellpose_networks.last_bias(network)
+        before = bias.detach().clone()
         original(network, pieces, *rest)
-        trained.append(bool((network.output[2].bias != before).all()))
+        trained.append(bool((bias != before).all()))
 
     monkeypatch.setattr(tuning, "_train_round", watched)
     result = tuning.finetune(study, output, model=own_weights, epochs=1, device="cpu")

@@ -1,0 +1,76 @@
+"""The installed cellpose: its version and modules, kept from changing the process."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from cellclass_tf import process_state
+from cellclass_tf.errors import InputError
+
+# What pip is asked for, by major version.
+REQUIREMENTS = {3: "cellpose>=3.1.1.2,<4", 4: "cellpose>=4.0.8,<5"}
+
+
+def installed_version() -> str:
+    """Returns the version of the installed cellpose, of a major version that is known.
+
+    Raises:
+      InputError: if cellpose is not installed, or in another version.
+    """
+    try:
+        version = importlib.metadata.version("cellpose")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise _unusable(error) from error
+    if int(version.split(".")[0]) not in REQUIREMENTS:
+        raise InputError(
+            f"cellpose {version} is installed; expected version 3 or 4. "
+            f"Install it with `pip install '{REQUIREMENTS[3]}'`."
+        )
+    return version
+
+
+def load_models() -> Any:
+    """Returns the module `cellpose.models`.
+
+    Raises:
+      InputError: if it cannot be imported.
+    """
+    installed_version()
+    try:
+        import torch
+
+        # cellpose 4 allows TF32 for the whole process when it is imported.
+        precision = torch.get_float32_matmul_precision()
+        with contain_effects():
+            from cellpose import models
+        torch.set_float32_matmul_precision(precision)
+    # A torchvision that was built for another torch fails in its own ways.
+    except (ImportError, OSError, RuntimeError) as error:
+        raise _unusable(error) from error
+    return models
+
+
+@contextlib.contextmanager
+def contain_effects() -> Iterator[None]:
+    """Runs cellpose and PyTorch in the block without effects on the rest of the process.
+
+    cellpose's warnings, such as of a field without cells, stay off the terminal: the
+    callers report the same in their own words.
+    """
+    with (
+        process_state.log_level("cellpose", logging.ERROR),
+        process_state.hide_triton(),
+    ):
+        yield
+
+
+def _unusable(error: Exception) -> InputError:
+    return InputError(
+        f"cellpose cannot be loaded ({error}). Install it with `pip install "
+        f"'{REQUIREMENTS[3]}'`, for cellpose 4 with a torchvision that fits the "
+        "installed torch, or use --annotator=watershed."
+    )

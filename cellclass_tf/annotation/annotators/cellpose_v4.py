@@ -1,0 +1,228 @@
+"""cellpose 4: a transformer (SAM's ViT-L) of three channels in any order, at any scale.
+
+Pachitariu et al., "Cellpose-SAM: superhuman generalization for cellular segmentation",
+bioRxiv 2025, doi:10.1101/2025.04.28.651001. Its weights are trained on data under
+CC-BY-NC, not for commercial use.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cellclass_tf.annotation.annotators import cellpose_library, cellpose_weights
+from cellclass_tf.annotation.annotators.cellpose_library import contain_effects
+from cellclass_tf.errors import InputError
+from cellclass_tf.labels import sizes
+
+# Images are rescaled until a cell has this diameter: cellpose's own constant.
+SCALE_PX = 30.0
+# As of version 3, so that specks do not enlarge a field beyond any memory.
+_MIN_ESTIMATE_PX = 6.0
+_SOURCE = "https://huggingface.co/mouseland/cellpose-sam"
+
+
+class Cellpose4:
+    """What `cellpose_adapter.Adapter` says, by cellpose 4."""
+
+    knows_bfloat16 = True
+    # AdamW's, as cellpose's default.
+    learning_rate = 1e-5
+    batch_size = 1
+    measures_diameters = True
+
+    def known_models(self) -> list[str]:
+        """Returns the names that cellpose knows, with its user's own, sorted."""
+        models = cellpose_library.load_models()
+        names = {*models.MODEL_NAMES, *models.get_user_models()}
+        # DINOv3 needs a package that cellpose does not bring.
+        return sorted(name for name in names if name and "dino" not in name)
+
+    def find_weights(self, model: str) -> pathlib.Path:
+        """Returns the checked file of a named model, or of a path.
+
+        Nothing is downloaded: the weights have 1.2 GB, and come from data that are not
+        for commercial use.
+
+        Raises:
+          InputError: if there is none, it is not for this network, or is unsafe.
+        """
+        names = self.known_models()
+        if model in names:
+            path = pathlib.Path(cellpose_library.load_models().MODEL_DIR) / model
+            if not path.is_file():
+                raise InputError(
+                    f"{path}: the weights of the cellpose 4 model {model!r} are not "
+                    "there, and are not downloaded: they have 1.2 GB, and are made of "
+                    "data under CC-BY-NC, not for commercial use. Put the file "
+                    f"{model} of {_SOURCE} there, give weights that you have with "
+                    "--model=PATH, or use --annotator=watershed, which needs none."
+                )
+        elif not (path := pathlib.Path(model)).is_file():
+            raise cellpose_weights.unknown_model(model, names)
+        _check_weights(path)
+        return path
+
+    def find_size_model(self, model: str) -> pathlib.Path | None:
+        """Returns None: version 4 has no size models."""
+        return None
+
+    def origin_of_diameters(self, size_path: pathlib.Path | None) -> str:
+        """Says where a diameter comes from that is not given."""
+        return "of the cells found at the image's own scale"
+
+    def load(
+        self, weights: pathlib.Path, name: str | None, device: str, bfloat16: bool
+    ) -> Any:
+        """Returns the `cellpose.models.CellposeModel` of checked weights.
+
+        Raises:
+          InputError: if the file has gone: cellpose would download other weights.
+        """
+        import torch
+
+        models, device = cellpose_library.load_models(), torch.device(device)
+        if not weights.is_file():
+            raise InputError(f"{weights}: the weights were there, and have gone.")
+        with contain_effects():
+            model = models.CellposeModel(
+                gpu=device.type != "cpu",
+                pretrained_model=str(weights),
+                device=device,
+                use_bfloat16=bfloat16,
+            )
+        if str(model.pretrained_model) != str(weights):
+            raise InputError(
+                f"{weights}: cellpose loaded {model.pretrained_model} in its place; the "
+                "weights have gone meanwhile. Nothing was made with the others."
+            )
+        return model
+
+    def scale_px(self, model: Any) -> float:
+        """Returns the diameter to which cells are rescaled."""
+        return SCALE_PX
+
+    def estimate_diameter_px(
+        self,
+        model: Any,
+        size: dict[str, Any] | None,
+        parts: Sequence[np.ndarray],
+        limits: Sequence[tuple[float, float] | None] | None,
+        **options: Any,
+    ) -> float:
+        """Measures the cells found without rescaling: the median of their diameters.
+
+        Without cells it is 30 px, with which an image keeps its scale.
+        """
+        areas = []
+        for part in parts:
+            labels, _ = self.segment(
+                model, part, limits, diameter_px=SCALE_PX, **options
+            )
+            areas += sizes.areas_of(labels).tolist()
+        if not areas:
+            return SCALE_PX
+        return max(float(np.median(sizes.diameters_of(areas))), _MIN_ESTIMATE_PX)
+
+    def segment(
+        self,
+        model: Any,
+        image: np.ndarray,
+        limits: Sequence[tuple[float, float] | None] | None,
+        *,
+        diameter_px: float,
+        **options: Any,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the labels of a merged image, and the logits of being a cell."""
+        planes, normalize = self.planes_of(image), {"normalize": True}
+        if limits is not None:
+            # A flat channel is dark, as where cellpose finds the limits itself.
+            for plane, pair in zip(planes, limits, strict=False):
+                plane *= pair is not None
+            pairs = [pair or (0.0, 1.0) for pair in limits]
+            normalize["lowhigh"] = [*map(list, pairs), [0.0, 1.0]]
+        with contain_effects():
+            labels, flows, *_ = model.eval(
+                np.moveaxis(planes, 0, -1),
+                channel_axis=2,
+                diameter=diameter_px,
+                normalize=normalize,
+                **options,
+            )
+        return labels.reshape(image.shape[:2]), flows[2]
+
+    def planes_of(self, image: np.ndarray) -> np.ndarray:
+        """Returns (3, H, W) float32: cytoplasm, nuclei and an empty plane.
+
+        The order is that of cellpose's own training pairs, whatever it was shuffled to.
+        """
+        cytoplasm, nuclei = image[..., 1], image[..., 2]
+        return np.stack([cytoplasm, nuclei, np.zeros_like(nuclei)]).astype(np.float32)
+
+    def train(
+        self,
+        network: Any,
+        images: Sequence[str],
+        flows: Sequence[str],
+        weights: np.ndarray,
+        *,
+        folder: pathlib.Path,
+        epochs: int,
+        learning_rate: float,
+        draws: int,
+        seed: int,
+    ) -> None:
+        """Trains with AdamW, which has no momentum to set, on files held in memory.
+
+        Cells are shown at 30 px, as when they are sought with their diameter.
+        """
+        import torch
+        from cellpose import train
+
+        # Layers are dropped at random, which cellpose does not seed.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            train.train_seg(
+                network,
+                train_files=list(images),
+                train_labels_files=list(flows),
+                train_probs=weights,
+                # Reading batch by batch raises a TypeError in cellpose 4.0.8 to 4.2.1.1.
+                load_files=True,
+                normalize={"normalize": False},
+                batch_size=self.batch_size,
+                n_epochs=epochs,
+                nimg_per_epoch=draws,
+                min_train_masks=1,
+                learning_rate=learning_rate,
+                weight_decay=0.1,
+                rescale=True,
+                save_path=folder,
+                save_every=epochs + 1,
+                model_name="latest",
+            )
+
+
+def _check_weights(path: pathlib.Path) -> None:
+    cellpose_weights.check_fit(path, cellpose_weights.SAM, _weight_shapes())
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path}: saved in the format of PyTorch before 1.6, which cellpose 4 does "
+            "not read. Save it again with torch.save(torch.load(PATH), NEW)."
+        )
+
+
+def _weight_shapes() -> dict[str, tuple[int, ...]]:
+    import torch
+
+    models = cellpose_library.load_models()
+    # Called Transformer before version 4.2.
+    network = getattr(models, "CPSAM", None) or models.Transformer
+    # Without the 305 million numbers.
+    with torch.device("meta"):
+        made = network()
+    return {name: tuple(value.shape) for name, value in made.state_dict().items()}
