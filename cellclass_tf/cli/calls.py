@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from cellclass_tf import batch
-from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.errors import FOR_TRAINING, InputError, one_line, require
 from cellclass_tf.workflows import demo as demonstration
 
 # What a flag is that nobody gave.
@@ -90,6 +90,7 @@ def export(
 
 
 def dataset(study: str, **options: Any) -> batch.Outcome:
+    require("cellclass dataset", "tensorflow_datasets")
     import tfds_builders
 
     prepared = tfds_builders.dataset(study, **options)
@@ -98,6 +99,7 @@ def dataset(study: str, **options: Any) -> batch.Outcome:
 
 
 def train(study: str, output: str, experiment: str, **options: Any) -> str:
+    require("cellclass train", *FOR_TRAINING)
     # Registers the study's dataset with TFDS.
     import tfds_builders  # noqa: F401
     from cellclass_tf.maskrcnn import training
@@ -118,6 +120,7 @@ def export_model(
     diameter: float | None,
     **options: Any,
 ) -> str:
+    require("cellclass export-model", *FOR_TRAINING)
     import tfds_builders  # noqa: F401
     from cellclass_tf.annotation.annotators import by_name
     from cellclass_tf.maskrcnn import export
@@ -137,6 +140,7 @@ def export_model(
 def check(study: str | None, dataset: str | None, data_dir: str | None) -> Any:
     if bool(study) == bool(dataset):
         raise InputError("Expected either --study or --dataset.")
+    require("cellclass check", "tensorflow_datasets")
     # They load TensorFlow.
     import cellclass_tf
     import tfds_builders
