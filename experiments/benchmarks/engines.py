@@ -115,10 +115,12 @@ def measure(
     """Runs a command on an engine, and once more if it named files that failed."""
     with make_engine() as (engine, watch):
         begun_s = time.perf_counter()
-        with watch:
-            outcome = act(work, engine)
-        if outcome.failures:
-            outcome = act(work, engine)
+        # TFDS prints; the table is to stay one.
+        with contextlib.redirect_stdout(sys.stderr):
+            with watch:
+                outcome = act(work, engine)
+            if outcome.failures:
+                outcome = act(work, engine)
         seconds = time.perf_counter() - begun_s
         return Found(seconds, watch.workers, watch.kills, outcome.failures)
 

@@ -70,7 +70,9 @@ def _watched(command: str) -> list:
     def look() -> None:
         while not ends.wait(_EVERY_S):
             passed_s = time.perf_counter() - begun_s
-            seen.append((passed_s, process.memory_info().rss / 1e6, process.num_fds()))
+            seen.append(
+                (passed_s, process.memory_info().rss / 2**20, process.num_fds())
+            )
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
