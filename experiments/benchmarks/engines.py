@@ -6,8 +6,8 @@ Needs `pip install 'cellclass_tf[dask]'`. `convert`, `annotate`, `dataset` and `
 this process, in worker processes, on Beam's DirectRunner, and on Beam's DaskRunner with a
 Dask cluster of its own: a scheduler and worker processes that are reached through TCP only,
 as those of other machines are. Each command begins with what the first engine left of the
-command before. Where it says so, a worker is killed with SIGKILL once a third of a command's
-jobs is done; local processes name its file as failed, and the command runs again.
+command before. Where it says so, a worker is killed with SIGKILL: Dask's once a third of its
+tasks is done, a local one after four seconds. If files failed, the command runs again.
 """
 
 from __future__ import annotations
