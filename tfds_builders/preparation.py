@@ -86,8 +86,8 @@ def dataset(
       data_dir: where datasets lie, a folder or a bucket; None for STUDY/tfds.
       allow_no_validation: prepare it even if a type has no group to hold out.
       processes: that check the images.
-      engine: 'local', or 'beam' to check and to write on Apache Beam; or a
-        `batch.Engine`.
+      engine: 'local', or 'beam' to check the images and to make the examples on Apache
+        Beam, which this process then writes; or a `batch.Engine`.
       beam_options: Beam's flags.
 
     Returns:
@@ -116,10 +116,11 @@ def dataset(
         data_dir=data_dir,
         study=os.fspath(study.root),
         allow_no_validation=allow_no_validation,
+        engine=engine,
     )
     is_new = builder.version not in builder.editions
     if is_new:
-        builder.download_and_prepare(download_config=_download_config(engine))
+        builder.download_and_prepare()
     else:
         logger.info("%s: the dataset is up to date.", study.root)
     contents = checked.contents
@@ -177,12 +178,3 @@ def _remove_leftovers(data_dir: str, after_s: float) -> None:
             path.rmtree()
         else:
             path.unlink()
-
-
-def _download_config(engine: batch.Engine) -> tfds.download.DownloadConfig:
-    if engine.name != "beam":
-        return tfds.download.DownloadConfig()
-    from cellclass_tf.batch import beam
-
-    options = beam.pipeline_options(engine.beam_options)
-    return tfds.download.DownloadConfig(beam_options=options)

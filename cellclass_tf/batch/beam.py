@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+import pickle
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from cellclass_tf import errors, process_state
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
@@ -16,6 +16,7 @@ from cellclass_tf.storage import atomic
 
 # Beam's own choice for DirectRunner may fetch a program from the network.
 _IN_MEMORY = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+_DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
 _POLL_S = 0.5
 
 
@@ -44,7 +45,8 @@ def execute(
         return
     pipeline = _pipeline(options)
     with atomic.temporary_folder(_shared_folder(jobs, beside)) as folder:
-        elements = [(str(i), job.argument) for i, job in enumerate(jobs)]
+        # Dask would take a tuple that begins with a function for one of its own tasks.
+        elements = [(str(i), pickle.dumps(j.argument)) for i, j in enumerate(jobs)]
         _build(pipeline, elements, function, str(folder))
         runner = _Runner(pipeline)
         runner.start()
@@ -80,7 +82,13 @@ class _Runner(threading.Thread):
 
 
 def _run_to_its_end(pipeline) -> None:
-    pipeline.run().wait_until_finish()
+    result = pipeline.run()
+    try:
+        result.wait_until_finish()
+    finally:
+        # Dask's runner leaves its connections open, and the workers that it started.
+        if hasattr(result, "client"):
+            result.client.close()
 
 
 def pipeline_options(options: Sequence[str]):
@@ -103,9 +111,21 @@ def pipeline_options(options: Sequence[str]):
         standard = parsed.view_as(known.StandardOptions)
         if (standard.runner or "DirectRunner").lower() in ("directrunner", "direct"):
             standard.runner = _IN_MEMORY
+        elif standard.runner.rpartition(".")[2].lower() in ("daskrunner", "dask"):
+            standard.runner = _DASK
+            _share_out_on_dask(parsed)
         return parsed
     except (ValueError, AttributeError, SystemExit) as error:
         raise _refusal(options, error) from error
+
+
+def _share_out_on_dask(parsed) -> None:
+    """Makes a task of every job: otherwise one worker would do 128 of them."""
+    from apache_beam.runners.dask.dask_runner import DaskOptions
+
+    dask = parsed.view_as(DaskOptions)
+    if not dask.npartitions and not dask.partition_size:
+        dask.partition_size = 1
 
 
 def _pipeline(options: Sequence[str]):
@@ -137,11 +157,14 @@ def _build(pipeline, elements: list, function: Callable, folder: str) -> None:
 
 
 def _attempt_and_write(
-    element: tuple[str, Any], function: Callable, folder: str
+    element: tuple[str, bytes], function: Callable, folder: str
 ) -> None:
     number, argument = element
-    found = attempt(function, argument)
-    atomic.write_text(pathlib.Path(folder) / number, json.dumps(found))
+    path = pathlib.Path(folder) / number
+    # A runner repeats what was done on a worker that is gone.
+    if not path.exists():
+        found = attempt(lambda pickled: function(pickle.loads(pickled)), argument)
+        atomic.write_text(path, json.dumps(found))
 
 
 def _shared_folder(jobs: Sequence[Job], beside: pathlib.Path | None) -> pathlib.Path:

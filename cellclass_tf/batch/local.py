@@ -49,6 +49,7 @@ class Workers:
         )
         self._workers: list[_Worker] = []
         self._false_starts = 0
+        self._killed: set[str] = set()
 
     def close(self) -> None:
         """Ends the processes, whatever they are at."""
@@ -58,10 +59,14 @@ class Workers:
     def execute(self, jobs: Sequence[Job]) -> Iterator[Attempt]:
         """Yields each job with what `attempt` returned, in the order of completion.
 
+        A job whose process is killed from outside with SIGKILL, by a person or by the system
+        when memory is out, is done once more after the others.
+
         Raises:
           RuntimeError: if the processes end before they have begun.
         """
         waiting = collections.deque(jobs)
+        self._killed.clear()
         while waiting or self._busy():
             for _ in range(len(self._workers), self._wanted(len(waiting))):
                 self._workers.append(_Worker(self._function, self._threads))
@@ -112,7 +117,11 @@ class Workers:
             found = worker.hear()
         except (EOFError, OSError):
             how = self._end(worker)
-            if worker.has_begun:
+            if worker.has_begun and how == "SIGKILL" and job.name not in self._killed:
+                # The file is not to blame, or it is the second time.
+                self._killed.add(job.name)
+                waiting.append(job)
+            elif worker.has_begun:
                 yield job, None, _crash_message(job, how)
             elif job is not None or not worker.is_ready:
                 waiting.extendleft([job] if job is not None else [])

@@ -99,8 +99,8 @@ def run(
                 logger.debug("%s failed: %s", errors.one_line(job.name), error)
             else:
                 outcome.done[job.name] = result
-    # Those of worker processes that were killed.
-    _remove_leftovers(job for job in waiting if job.name in outcome.failures)
+    # Those of workers that were killed; an engine may have done their jobs once more.
+    _remove_leftovers(waiting)
     return outcome
 
 

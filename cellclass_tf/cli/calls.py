@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from cellclass_tf import batch
-from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.errors import InputError, one_line, require
 from cellclass_tf.workflows import demo as demonstration
 
 
@@ -198,6 +198,7 @@ def check(
     """
     if bool(study) == bool(dataset):
         raise InputError("Expected either --study or --dataset.")
+    require("cellclass check", "tensorflow_datasets")
     # They load TensorFlow.
     import cellclass_tf
     import tfds_builders

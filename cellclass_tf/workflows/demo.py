@@ -72,6 +72,7 @@ def demo(
     Raises:
       InputError: if a stage failed for a file, or `output` holds another demo.
     """
+    errors.require("cellclass demo", *errors.FOR_TRAINING)
     import cellclass_tf as cc
     import tfds_builders
     from cellclass_tf.datasets import simulation

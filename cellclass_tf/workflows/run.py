@@ -17,7 +17,7 @@ from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.manifest import costs_of_rejection
 from cellclass_tf.core.study import MIXED, Study
-from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.errors import FOR_TRAINING, InputError, one_line, require
 from cellclass_tf.microscopy.files import raw_files
 from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import csv_json, digests, lock
@@ -206,6 +206,8 @@ def run(
     planned = _planned(settings)
     if plan:
         return planned
+    outlining = ("cellpose",) if settings.annotator == "cellpose" else ()
+    require("cellclass run", *FOR_TRAINING, *outlining)
     run_settings.write(output, settings)
     print(plan_in_words(planned), file=sys.stderr, flush=True)
     work = _Work(settings, output, planned, processes)

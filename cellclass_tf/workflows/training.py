@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellclass_tf import batch
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.study import Study
+from cellclass_tf.errors import FOR_TRAINING, require
 from cellclass_tf.maskrcnn import hardware
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def dataset(
       InputError: if the study has no annotated images, lacks a type or a dish to hold out,
         or the folder of datasets cannot be written to.
     """
+    require("cellclass dataset", "tensorflow_datasets")
     import tfds_builders
 
     return tfds_builders.dataset(
@@ -99,6 +101,7 @@ def train(
         and `minutes` are given, there is no dataset, the study has changed since it was
         prepared, or `output` has checkpoints of another dataset.
     """
+    require("cellclass train", *FOR_TRAINING)
     # Registers the study's dataset with TFDS.
     import tfds_builders  # noqa: F401
     from cellclass_tf.maskrcnn import training
@@ -156,6 +159,7 @@ def export_model(
       InputError: if there is no such training run, `output` has something else, the dataset
         of the training is not found, or runs do not fit together.
     """
+    require("cellclass export-model", *FOR_TRAINING)
     import tfds_builders  # noqa: F401
     from cellclass_tf.maskrcnn import export, runs
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib
 import json
 import os
@@ -39,6 +38,7 @@ import cellclass_tf as cc
 from cellclass_tf.core.model_metadata import ModelMetadata
 from cellclass_tf.datasets import simulation
 from cellclass_tf.maskrcnn.predictor import Predictor
+from experiments.benchmarks.states import differences, digest_of, state_of
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
 _ONLY = flags.DEFINE_list("only", [], "Commands; all if none is given.")
@@ -46,9 +46,6 @@ _MOST = flags.DEFINE_integer("most", None, "Kills of each command; else all.")
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link"}
-_DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:[\d.]+)?([+-]\d\d:\d\d|Z)?")
-_TEXTS = (".json", ".html", ".csv", ".yaml", ".svg")
-_HALF_WRITTEN = re.compile(r"(^|/)(\.part-|\.old-)|incomplete")
 
 
 def main(_) -> None:
@@ -225,37 +222,6 @@ def _is_below(path: Any, root: str) -> bool:
     # A name alone is of a folder that is being removed.
     name = os.fsdecode(path)
     return name.startswith(root) or os.sep not in name
-
-
-def state_of(work: pathlib.Path, result: dict[str, Any]) -> dict[str, str]:
-    """What lies in a folder, but for journals, and which files failed."""
-    state = {f"failure of {name}": why for name, why in result["failures"].items()}
-    for path in sorted(work.rglob("*")):
-        name = path.relative_to(work).as_posix()
-        if _HALF_WRITTEN.search(name):
-            state[name] = "half-written"
-        elif path.is_file() and ".journal" not in path.parts:
-            state[name] = digest_of(path)
-    return state
-
-
-def digest_of(path: pathlib.Path) -> str:
-    """A hash of a file, whatever the dates in it."""
-    content = path.read_bytes()
-    if path.suffix in _TEXTS:
-        content = _DATE.sub(b"", content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
-    """A line for each file or failure that is another."""
-    names = sorted({*expected, *found})
-    return [
-        f"{name}: {expected.get(name, 'nothing')[:60]} expected, got "
-        f"{found.get(name, 'nothing')[:60]}"
-        for name in names
-        if expected.get(name) != found.get(name)
-    ]
 
 
 def lost(work: pathlib.Path, made: set[str]) -> list[str]:

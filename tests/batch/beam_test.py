@@ -1,11 +1,16 @@
 """Tests of cellclass_tf.batch.beam; see also engines_test."""
 
+import json
+import os
+import pickle
+import signal
 import sys
 
 import pytest
 
 from cellclass_tf import batch, errors
 from cellclass_tf.batch import beam
+from cellclass_tf.storage import atomic
 
 
 def double(number):
@@ -49,3 +54,57 @@ def test_results_leave_nothing_behind(tmp_path):
     jobs = [batch.Job("1", 1)]
     list(beam.execute(double, jobs, (), tmp_path / "journal.jsonl"))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_argument_that_begins_with_a_function_is_no_task():
+    jobs = [batch.Job("a", (double, 4))]
+    assert [r for _, r, _ in beam.execute(call_first, jobs, (), None)] == [8]
+
+
+def call_first(argument):
+    function, number = argument
+    return function(number)
+
+
+def test_what_a_lost_worker_had_done_is_not_done_again(tmp_path):
+    (tmp_path / "0").write_text('["kept", null]')
+    beam._attempt_and_write(("0", pickle.dumps(1)), double, str(tmp_path))
+    beam._attempt_and_write(("1", pickle.dumps(1)), double, str(tmp_path))
+    assert (tmp_path / "0").read_text() == '["kept", null]'
+    assert json.loads((tmp_path / "1").read_text()) == [2, None]
+
+
+def write_and_die_once(argument):
+    """Leaves a half-written file and dies, but only at the first attempt."""
+    function, number, path = argument
+    with atomic.atomic_path(path) as temporary:
+        temporary.write_text(str(function(number)))
+        tried = path.with_suffix(".tried")
+        if number == 1 and not tried.exists():
+            tried.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def test_dask_repeats_what_a_lost_worker_was_at_and_nothing_is_left(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    paths = [tmp_path / f"{number}.txt" for number in range(4)]
+    jobs = [batch.Job(p.name, (double, i, p), "", (p,)) for i, p in enumerate(paths)]
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        address = f"--dask_client_address={cluster.scheduler_address}"
+        engine = batch.Engine("beam", beam_options=("--runner=DaskRunner", address))
+        outcome = batch.run(write_and_die_once, jobs, description="a", engine=engine)
+        # The client has left.
+        assert len(cluster.scheduler.clients) <= 1
+    assert not outcome.failures
+    assert os.getpid() not in outcome.done.values()
+    assert [path.read_text() for path in paths] == ["0", "2", "4", "6"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "0.txt",
+        "1.tried",
+        "1.txt",
+        "2.txt",
+        "3.txt",
+    ]

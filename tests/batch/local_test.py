@@ -56,6 +56,20 @@ def test_many_crashes_cost_their_own_jobs_alone(make_workers):
             assert error.startswith(f"{number}: its process died ({name})")
 
 
+def die_once(path):
+    """Dies as when memory is out, but only at the first attempt."""
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
+def test_a_job_whose_process_is_killed_is_done_once_more(make_workers, tmp_path):
+    workers = make_workers(die_once)
+    jobs = [Job(name, tmp_path / name) for name in "abc"]
+    assert outcomes(workers, jobs) == {name: (name, None) for name in "abc"}
+
+
 def own_pid(argument):
     return os.getpid()
 

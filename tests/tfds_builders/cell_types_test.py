@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 import cellclass_tf as cc
 import tfds_builders
+from cellclass_tf.batch import beam
 from cellclass_tf.cli import main
 from cellclass_tf.core import manifest
 from cellclass_tf.datasets import examples
@@ -245,11 +246,40 @@ def test_a_study_can_be_prepared_elsewhere(root, tmp_path):
     assert prepared.is_new
 
 
-def test_beam_writes_the_same_examples(root, tmp_path):
+def test_the_dataset_is_made_on_beam_in_the_same_bytes(root, tmp_path):
     prepared = tfds_builders.dataset(
         root, data_dir=tmp_path / "beam", engine="beam", beam_options=""
     )
-    for split in prepared.info.splits:
+    assert prepared.is_new
+    one, other = (
+        {
+            path.name: path.read_bytes()
+            for path in sorted(folder.glob("cell_types/study/2.0.0/*.tfrecord*"))
+        }
+        for folder in (root / "tfds", tmp_path / "beam")
+    )
+    assert len(one) == 4 and one == other
+    assert not list((root / ".journal").glob(".part-*"))
+
+
+def test_what_cannot_be_made_on_beam_is_named(root, tmp_path, monkeypatch):
+    def make(*_):
+        raise ValueError("no pixels")
+
+    monkeypatch.setattr(cell_types_dataset_builder, "_write_examples", make)
+    with pytest.raises(cc.InputError, match="cannot be made: no pixels"):
+        tfds_builders.dataset(root, data_dir=tmp_path / "beam", engine="beam")
+
+
+def test_tfds_makes_the_same_examples_on_beam(root, tmp_path):
+    builder = cell_types_dataset_builder.Builder(
+        config="study", data_dir=tmp_path / "beam", study=os.fspath(root)
+    )
+    options = beam.pipeline_options(())
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(beam_options=options)
+    )
+    for split in builder.info.splits:
         one, other = (
             sorted(
                 tfds.as_numpy(

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import pickle
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from tensorflow_datasets.core import constants, shuffle
 from tensorflow_datasets.core.utils import py_utils
 from tensorflow_datasets.core.utils import version as tfds_version
 
+from cellclass_tf import batch
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets import examples, simulation
 from cellclass_tf.datasets.contents import Contents, FieldFacts
@@ -80,6 +82,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         version=None,
         study: str | None = None,
         allow_no_validation: bool = False,
+        engine: batch.Engine = batch.IN_THIS_PROCESS,
     ):
         """Opens or plans a version of the dataset.
 
@@ -89,6 +92,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           version: None for the newest, and of a study that has changed for the next.
           study: folder of the study; None for the one that holds `data_dir`.
           allow_no_validation: prepare even if no group can be held out.
+          engine: makes the examples of a study; on Beam they come through files, which
+            this process writes to the dataset, in the same bytes as without.
 
         Raises:
           InputError: if there is neither a study nor a dataset of one, or the study
@@ -98,6 +103,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._given_data_dir = data_dir
         self._allow_no_validation = allow_no_validation
         self._beam = False
+        self._engine = engine
+        # Of examples that workers make.
+        self._shared_folder: pathlib.Path | None = None
         super().__init__(data_dir=data_dir, config=config, version=version)
         # Of this a copy in another process is made.
         self._original_state |= {
@@ -183,8 +191,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         sorted_on_disk = py_utils.temporary_assignment(
             shuffle, "MAX_MEM_BUFFER_SIZE", _SORTED_IN_MEMORY
         )
-        with held, sorted_on_disk:
+        with held, sorted_on_disk, self._sharing():
             super().download_and_prepare(download_config=config, **options)
+
+    @contextlib.contextmanager
+    def _sharing(self):
+        """Has a folder that workers on other machines see, as they see the study."""
+        if self._engine.name == "local" or not self._study_root or self.is_prepared():
+            yield
+            return
+        parent = pathlib.Path(self._study_root) / ".journal"
+        atomic.remove_leftovers(parent)
+        with atomic.temporary_folder(parent) as self._shared_folder:
+            yield
 
     def _info(self) -> tfds.core.DatasetInfo:
         names = self._cell_types()
@@ -270,10 +289,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             facts = contents.fields[row.image]
             pieces[facts.split].append((row, facts))
         function = functools.partial(_examples_of_row, study)
-        splits = {
-            split: self._generate_examples(function, pieces[split])
-            for split in sorted(pieces)
-        }
+        work = {split: (function, pieces[split]) for split in sorted(pieces)}
         couples = copy_paste.pairs(
             [row for row, facts in pieces["validation"] if sum(facts.cells.values())]
         )
@@ -284,8 +300,35 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 for row in pair
             }
             function = functools.partial(_examples_of_couple, study, sources)
-            splits[COMPOSED] = self._generate_examples(function, couples)
-        return splits
+            work[COMPOSED] = function, couples
+        if self._shared_folder is not None:
+            return self._made_on_engine(work)
+        return {
+            split: self._generate_examples(*of_split)
+            for split, of_split in work.items()
+        }
+
+    def _made_on_engine(self, work: dict[str, tuple[Callable, list]]):
+        """Makes the examples of all splits on the engine, and yields them from files.
+
+        Beam's own runners differ in what they carry: Dask's loses what TFDS's writer for
+        Beam emits at the end of a bundle. A map over pieces is carried by all of them.
+        """
+        folder, jobs, files = self._shared_folder, [], {}
+        for split, (function, pieces) in work.items():
+            files[split] = [folder / f"{split}-{i}" for i in range(len(pieces))]
+            jobs += [
+                batch.Job(f"{split} {i}", (function, piece, path), "", (path,))
+                for i, (piece, path) in enumerate(
+                    zip(pieces, files[split], strict=True)
+                )
+            ]
+        outcome = batch.run(
+            _write_examples, jobs, description="examples", engine=self._engine
+        )
+        for name, reason in outcome.failures.items():
+            raise InputError(f"The examples of {name} cannot be made: {reason}")
+        return {split: _read_examples(paths) for split, paths in files.items()}
 
     def _cell_types(self) -> list[str]:
         if self.builder_config.cultures:
@@ -318,6 +361,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 def _examples_of_row(study: Study, piece: tuple):
     yield examples.keyed_example_of_row(study, *piece)
+
+
+def _write_examples(task: tuple[Callable, Any, pathlib.Path]) -> None:
+    function, piece, path = task
+    atomic.write_bytes(path, pickle.dumps(list(function(piece))))
+
+
+def _read_examples(paths: list[pathlib.Path]):
+    """Yields the keys and examples of files that this run wrote, and removes them."""
+    for path in paths:
+        yield from pickle.loads(path.read_bytes())
+        path.unlink()
 
 
 def _examples_of_couple(study: Study, fields: dict[str, FieldFacts], couple: tuple):
