@@ -42,6 +42,7 @@ _MODULE_OF_NAME = {
     "compare": "analysis.comparison",
     "export_cells": "interchange.exporting",
     "draw_overlay": "drawing.overlay",
+    "figure": "analysis.figure",
     "trace": "provenance.tracing",
     "restore": "workflows.restore",
 }

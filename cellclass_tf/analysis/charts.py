@@ -20,8 +20,13 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
     Args:
       estimate: one of those of `mixture`.
     """
+    return vector.svg_of(shares_page(estimate, 5.2), "shares")
+
+
+def shares_page(estimate: Mapping[str, Any], width: float):
+    """Draws the same as a Matplotlib figure of a width in inches."""
     types = estimate["types"]
-    page, axes = _page(5.2, 0.9 + 0.62 * len(types))
+    page, axes = _page(width, 0.9 + 0.62 * len(types))
     for row, (name, told) in enumerate(types.items()):
         kinds = (
             ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
@@ -54,7 +59,7 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
     axes.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="share of the cells")
     axes.set_yticks(range(len(types)), list(types))
     axes.grid(axis="x", color="0.9")
-    return vector.svg_of(page, "shares")
+    return page
 
 
 def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:

@@ -606,6 +606,62 @@ COMMANDS = {
         ),
         calls.report,
     ),
+    "figure": Command(
+        "A figure for a paper: outlined cells, or proportions, as SVG, PDF or PNG.",
+        (
+            Flag("output", "File to write: .svg, .pdf or .png.", required=True),
+            Flag("predictions", "Folder of `predict`."),
+            Flag("study", "Or a study, whose annotated cells are drawn."),
+            Flag("image", "TYPE/NAME of the field; not needed if there is only one."),
+            Flag(
+                "plot",
+                "What to draw.",
+                choices=("cells", "proportions"),
+                default="cells",
+            ),
+            Flag("width_mm", "Width in mm.", flags.DEFINE_float, default=85.0),
+            Flag(
+                "channels",
+                "Colours of the channels; grey puts both side by side.",
+                choices=(
+                    *("magenta_green", "merged", "grey"),
+                    *("grey_cytoplasm", "grey_nuclei"),
+                ),
+                default="magenta_green",
+            ),
+            Flag("crop", "Part of the field in pixels: y,x,height,width."),
+            Flag(
+                "outlines",
+                "Outline the cells.",
+                flags.DEFINE_bool,
+                default=True,
+            ),
+            Flag(
+                "brighten",
+                "Lift dark fields as in overlays; not linear.",
+                flags.DEFINE_bool,
+                default=False,
+            ),
+            Flag(
+                "line_pt",
+                "Width of outlines in points, at least 0.5.",
+                flags.DEFINE_float,
+                default=0.75,
+            ),
+            Flag(
+                "scale_bar_um",
+                "Length of the scale bar; else a round one. 0 draws none.",
+                flags.DEFINE_float,
+            ),
+            Flag("pixel_size_um", "Overrides what is known.", flags.DEFINE_float),
+            Flag(
+                "min_probability",
+                "Calls of a lower probability are dashed; else as in the run.",
+                flags.DEFINE_float,
+            ),
+        ),
+        _call("figure"),
+    ),
     "trace": Command(
         "From an image or a cell back to the raw file: does every link still hold?",
         (

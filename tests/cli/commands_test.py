@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 OWN_FUNCTION = (
     *("demo", "simulate", "convert", "annotate", "finetune", "predict"),
     *("evaluate", "compare", "conditions", "compare-conditions", "report", "trace"),
+    "figure",
 )
 # Where a command line wants something else than a notebook: worker processes where
 # files may crash their readers, and text for what is a sequence.
