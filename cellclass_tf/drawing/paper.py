@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FONT_PT = 7.0
 # What the dark halo adds on each side of a line.
 HALO_PT = 0.5
-_GAP_MM, _MARGIN_MM, _BAR_MM = 1.0, 2.0, 0.7
+_GAP_MM, _MARGIN_MM, _BAR_MM, _TITLE_MM = 1.0, 2.0, 0.7, 4.5
 _DASH_PT = (2.5, 1.5)
 _ROW_MM, _SAMPLE_MM = 4.5, 7.0
 _LINES = {"facecolor": "none", "joinstyle": "round", "capstyle": "butt"}
@@ -77,11 +77,13 @@ def field_page(
 
     height, width = size_yx
     panel_mm = panel_width_mm(width_mm, len(panels))
-    height_mm = panel_mm * height / width
+    field_mm = panel_mm * height / width
+    # Titles stand above the pictures, where they hide no cell.
+    height_mm = field_mm + _TITLE_MM * any(panel.title for panel in panels)
     page = figure.Figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
     for number, panel in enumerate(panels):
         left = number * (panel_mm + _GAP_MM) / width_mm
-        axes = page.add_axes((left, 0, panel_mm / width_mm, 1))
+        axes = page.add_axes((left, 0, panel_mm / width_mm, field_mm / height_mm))
         axes.set_axis_off()
         rows, columns = panel.pixels.shape[:2]
         axes.imshow(
@@ -95,8 +97,8 @@ def field_page(
         _draw_outlines(axes, outlines, line_pt, f"panel{number + 1}_")
         px_per_mm = width / panel_mm
         if panel.title:
-            at = (_MARGIN_MM * px_per_mm, _MARGIN_MM * px_per_mm)
-            axes.text(*at, panel.title, va="top", ha="left", **_label())
+            above = -0.8 * px_per_mm
+            axes.text(0, above, panel.title, va="bottom", ha="left", size=FONT_PT)
     if bar_px:
         _draw_bar(axes, size_yx, px_per_mm, bar_px, bar_text)
     return page
@@ -186,12 +188,6 @@ def _ring(corners: np.ndarray):
     return Path(corners, codes)
 
 
-def _label() -> dict[str, Any]:
-    # A box in place of a halo around letters, which would turn them into paths.
-    box = {"facecolor": "black", "edgecolor": "none", "pad": 1.0}
-    return {"color": "white", "size": FONT_PT, "bbox": box}
-
-
 def _draw_bar(
     axes: Any, size_yx: tuple[int, int], px_per_mm: float, bar_px: float, text: str
 ) -> None:
@@ -209,4 +205,7 @@ def _draw_bar(
     if text:
         above = top - thick
         middle = left + bar_px / 2
-        axes.text(middle, above, text, va="bottom", ha="center", **_label())
+        # A box in place of a halo around letters, which would turn them into paths.
+        box = {"facecolor": "black", "edgecolor": "none", "pad": 0.5}
+        look = {"color": "white", "size": FONT_PT, "bbox": box}
+        axes.text(middle, above, text, va="bottom", ha="center", **look)
