@@ -8,6 +8,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -402,7 +403,8 @@ def _proportions(folder: pathlib.Path, width_mm: float) -> tuple[Figure, str]:
             f"{path}: the shares are withheld: {estimate['withheld']}. `cellclass report "
             "--answer_anyway` tells them all the same."
         )
-    page = charts.shares_page(estimate, width_mm / vector.MM_PER_INCH)
+    with matplotlib.rc_context({"font.size": paper.FONT_PT}):
+        page = charts.shares_page(estimate, width_mm / vector.MM_PER_INCH)
     told = (
         f"Share of each type and 95 % interval, {estimate['cells']} cells, "
         f"{estimate['units']} units ({estimate['unit']})."
