@@ -10,6 +10,7 @@ from absl import flags
 
 from cellclass_tf import process_state
 from cellclass_tf.cli import calls
+from cellclass_tf.drawing import panels
 from cellclass_tf.maskrcnn import hardware
 
 
@@ -623,11 +624,8 @@ COMMANDS = {
             Flag(
                 "channels",
                 "Colours of the channels; grey puts both side by side.",
-                choices=(
-                    *("magenta_green", "merged", "grey"),
-                    *("grey_cytoplasm", "grey_nuclei"),
-                ),
-                default="magenta_green",
+                choices=panels.CHANNELS,
+                default=panels.CHANNELS[0],
             ),
             Flag("crop", "Part of the field in pixels: y,x,height,width."),
             Flag(
