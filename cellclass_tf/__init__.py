@@ -49,6 +49,7 @@ _MODULE_OF_NAME = {
     "export_cells": "interchange.exporting",
     "package_model": "interchange.bioimage_model",
     "draw_overlay": "drawing.overlay",
+    "figure": "analysis.figure",
     "trace": "provenance.tracing",
     "restore": "workflows.restore",
 }

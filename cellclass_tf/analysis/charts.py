@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +9,10 @@ import numpy as np
 
 from cellclass_tf.analysis.contrasts import PAIRED
 from cellclass_tf.core.model_metadata import Bin
-from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.drawing import palette, vector
 
 _BINS = 30
-# Of Okabe and Ito, which people with any colour vision tell apart; types have others.
-_CONDITION_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_CONDITION_COLOURS = tuple(map(palette.hex_of, palette.GROUPS_ON_WHITE))
 
 
 def shares_svg(estimate: Mapping[str, Any]) -> str:
@@ -23,8 +21,13 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
     Args:
       estimate: one of those of `mixture`.
     """
+    return vector.svg_of(shares_page(estimate, 5.2), "shares")
+
+
+def shares_page(estimate: Mapping[str, Any], width: float):
+    """Draws the same as a Matplotlib figure of a width in inches."""
     types = estimate["types"]
-    page, axes = _page(5.2, 0.9 + 0.62 * len(types))
+    page, axes = _page(width, 0.9 + 0.62 * len(types))
     for row, (name, told) in enumerate(types.items()):
         kinds = (
             ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
@@ -57,7 +60,7 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
     axes.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="share of the cells")
     axes.set_yticks(range(len(types)), list(types))
     axes.grid(axis="x", color="0.9")
-    return _svg(page, "shares")
+    return page
 
 
 def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
@@ -71,7 +74,7 @@ def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
     every = np.concatenate([np.zeros(0), *values.values()])
     if not every.size:
         axes.text(0.5, 0.5, "no cells", ha="center", transform=axes.transAxes)
-        return _svg(page, label)
+        return vector.svg_of(page, label)
     low, high = np.percentile(every, [0.5, 99.5])
     edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
     for i, (name, found) in enumerate(values.items(), start=1):
@@ -83,10 +86,10 @@ def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
         axes.stairs(parts, edges, color=_hex(i), fill=True, alpha=0.25)
         # Another dash for each, for who does not tell the colours apart.
         dashes = ("-", "--", ":", "-.")[(i - 1) % 4]
-        axes.stairs(parts, edges, color=_dark(i), linestyle=dashes, label=name)
+        axes.stairs(parts, edges, color=_hex(i), linestyle=dashes, label=name)
     axes.set(xlabel=label, ylabel="share of the type's cells")
     axes.legend(fontsize="small", frameon=False)
-    return _svg(page, label)
+    return vector.svg_of(page, label)
 
 
 def reliability_svg(bins: Sequence[Bin]) -> str:
@@ -103,10 +106,10 @@ def reliability_svg(bins: Sequence[Bin]) -> str:
         right = round(told.right * told.calls)
         ends = stats.binomtest(right, told.calls).proportion_ci(method="wilson")
         axes.plot([told.mean] * 2, [ends.low, ends.high], color="0.5", linewidth=1)
-        axes.plot(told.mean, told.right, "o", color="#0072B2")
+        axes.plot(told.mean, told.right, "o", color=_CONDITION_COLOURS[0])
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the called type")
     axes.set_ylabel("share of right calls")
-    return _svg(page, "reliability")
+    return vector.svg_of(page, "reliability")
 
 
 class Drawn(NamedTuple):
@@ -154,9 +157,8 @@ def conditions_figure(
         _points(panels[0, column], result, replicates, name, names)
         if has_times:
             _courses(panels[1, column], replicates, place, name, names)
-    drawn = io.BytesIO()
-    page.savefig(drawn, format="pdf", metadata={"CreationDate": None})
-    return {"svg": _svg(page, "conditions").encode(), "pdf": drawn.getvalue()}
+    svg = vector.svg_of(page, "conditions")
+    return {"svg": svg.encode(), "pdf": vector.pdf_of(page)}
 
 
 def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
@@ -254,23 +256,5 @@ def _page(width: float, height: float):
     return page, axes
 
 
-def _svg(page, salt: str) -> str:
-    import matplotlib
-
-    drawn = io.StringIO()
-    # Text stays text, and the same data gives the same bytes.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": salt}
-    with matplotlib.rc_context(settings):
-        page.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()
-
-
 def _hex(type_id: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour_of_type(type_id))
-
-
-def _dark(type_id: int) -> str:
-    """A colour that stands out from paper."""
-    return "#{:02x}{:02x}{:02x}".format(
-        *tuple(round(0.7 * c) for c in colour_of_type(type_id))
-    )
+    return palette.hex_of(palette.colour_on_white(type_id))

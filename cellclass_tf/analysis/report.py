@@ -17,7 +17,7 @@ from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions, overlay_path, unlike_path
 from cellclass_tf.core.run_record import RunRecord
-from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.drawing.palette import colour_on_white
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import ledger, lock, png
 
@@ -196,4 +196,4 @@ def _evaluation(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _css(type_id: int) -> str:
-    return f"rgb{colour_of_type(type_id)}"
+    return f"rgb{colour_on_white(type_id)}"

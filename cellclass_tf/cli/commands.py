@@ -138,6 +138,10 @@ COMMANDS = {
         "export_model",
         calls.export_model,
     ),
+    "figure": Command(
+        "Draws outlined cells, or proportions, for a paper, as SVG, PDF or PNG.",
+        "figure",
+    ),
     "package-model": Command(
         "Packs an exported model for the BioImage Model Zoo.", "package_model"
     ),

@@ -7,25 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, UNKNOWN, Cells
-from cellclass_tf.drawing import caption, picture
-
-# Okabe and Ito (https://jfly.uni-koeln.de/color), told apart with any colour vision.
-# First those that stand out from green and blue cells; black would vanish. Three of Paul
-# Tol's light scheme (https://personal.sron.nl/~pault) make ten.
-PALETTE = (
-    (230, 159, 0),
-    (204, 121, 167),
-    (240, 228, 66),
-    (213, 94, 0),
-    (86, 180, 233),
-    (255, 170, 187),
-    (187, 204, 51),
-    (153, 221, 255),
-    (0, 158, 115),
-    (0, 114, 178),
-)
-UNKNOWN_COLOUR = (211, 211, 211)
-UNMARKED_COLOUR = (96, 96, 96)
+from cellclass_tf.drawing import caption, palette, picture
 
 
 def draw_overlay(
@@ -112,11 +94,6 @@ def comparison(
     return picture.side_by_side(panels)
 
 
-def colour_of_type(type_id: int) -> tuple[int, int, int]:
-    """Returns the (red, green, blue) of a type; 0 is unknown. Colours repeat after ten."""
-    return PALETTE[(type_id - 1) % len(PALETTE)] if type_id else UNKNOWN_COLOUR
-
-
 def _draw_outlines(
     canvas: np.ndarray,
     cells: Cells,
@@ -128,9 +105,9 @@ def _draw_outlines(
     probabilities = cells.called_probabilities
     for index, type_id in enumerate(cells.type_ids.tolist()):
         dash = 6 * width if probabilities[index] < min_probability else None
-        colour = colour_of_type(type_id)
+        colour = palette.colour_of_type(type_id)
         if marked is not None and not marked[index]:
-            colour, dash = UNMARKED_COLOUR, None
+            colour, dash = palette.UNMARKED, None
         pen = picture.Pen(colour, width, dash)
         picture.outline_cell(canvas, cells, index, scale, pen)
 
@@ -139,13 +116,13 @@ def _legend(cells: Cells, min_probability: float) -> list[caption.LegendEntry]:
     counts = np.bincount(cells.type_ids, minlength=len(cells.type_names) + 1)
     named = enumerate(cells.type_names, start=1)
     entries = [
-        caption.LegendEntry(f"{name} {counts[i]}", colour_of_type(i))
+        caption.LegendEntry(f"{name} {counts[i]}", palette.colour_of_type(i))
         for i, name in named
     ]
     if counts[0]:
-        entries.append(caption.LegendEntry(f"{UNKNOWN} {counts[0]}", UNKNOWN_COLOUR))
+        entries.append(caption.LegendEntry(f"{UNKNOWN} {counts[0]}", palette.UNKNOWN))
     uncertain = int((cells.called_probabilities < min_probability).sum())
     if uncertain:
         text = f"probability below {min_probability:g}: {uncertain}"
-        entries.append(caption.LegendEntry(text, (255, 255, 255), dashed=True))
+        entries.append(caption.LegendEntry(text, palette.WHITE, dashed=True))
     return entries

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of
 from cellclass_tf.storage import atomic
 

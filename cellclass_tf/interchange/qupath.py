@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of, signed_area
 from cellclass_tf.storage import atomic
 

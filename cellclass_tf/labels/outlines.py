@@ -39,6 +39,34 @@ def signed_area(outline: np.ndarray) -> float:
     return float(x @ np.roll(y, -1) - np.roll(x, -1) @ y) / 2
 
 
+def inner_outlines(mask: np.ndarray, depth_px: float) -> list[np.ndarray]:
+    """Follows the pixels of a mask that are a given depth inside it, for drawing.
+
+    A line of twice that width, drawn along them, stays inside the mask and touches its
+    border, so that the lines of neighbours lie side by side. Parts of the mask that are too
+    narrow for the line have no outline, but a mask always has one: a depth of more than half
+    the largest depth is reduced to that.
+
+    Args:
+      mask: (h, w) bool with at least one pixel.
+      depth_px: distance from the border, 0 or more.
+
+    Returns:
+      (V, 2) float corners (x, y) of each closed outline, the first repeated at the end;
+      pixel (row 0, column 0) covers x and y from 0 to 1. Corners are linear interpolations
+      of the distance transform (`skimage.measure.find_contours`), so that a depth of 0 cuts
+      the corners of pixels.
+    """
+    from scipy import ndimage
+    from skimage import measure
+
+    # Distances are those between the middles of pixels: the border is at one half.
+    distance = ndimage.distance_transform_edt(np.pad(mask, 1))
+    level = 0.5 + min(depth_px, (distance.max() - 0.5) / 2)
+    rings = measure.find_contours(distance, level)
+    return [ring[:, ::-1] - 0.5 for ring in rings]
+
+
 def _segments(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Finds straight parts of the border, walked with the mask to the right.
 

@@ -21,7 +21,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.predictions import LABELS_FOLDER, Predictions
 from cellclass_tf.core.study import Study
-from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import merge
 

@@ -5,23 +5,18 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
-import difflib
 import itertools
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.image_names import find_image
 from cellclass_tf.core.micrograph import FILE_SEPARATOR
-from cellclass_tf.core.predictions import (
-    CELLS_FILE,
-    LABELS_FOLDER,
-    OVERLAYS_FOLDER,
-    labels_path,
-)
+from cellclass_tf.core.predictions import CELLS_FILE, labels_path
 from cellclass_tf.core.run_record import (
     BY_NETWORK,
     RUN_FILE,
@@ -45,8 +40,6 @@ from cellclass_tf.provenance.links import (
 )
 from cellclass_tf.storage import paths
 
-# What lies in these folders, of predictions and of a study, belongs to one image.
-_FOLDERS = (LABELS_FOLDER, OVERLAYS_FOLDER, "images", "cells")
 _MOST_TRIED = 200
 
 
@@ -81,7 +74,9 @@ def trace(
         entries = {entry.stem: entry for entry in record.images}
         # Their study may call them otherwise.
         stems = {entry.image.removesuffix(".png"): s for s, entry in entries.items()}
-        entry = entries[stem := _known(name, stems | {s: s for s in entries}, root)]
+        entry = entries[
+            stem := find_image(name, stems | {s: s for s in entries}, shorten(root))
+        ]
         source = Study.open(study) if study else record.find_study(root)
         rows = source.rows() if source else ()
         row = next((row for row in rows if row.image == entry.image), None)
@@ -89,7 +84,7 @@ def trace(
     else:
         source = Study.open(root)
         rows = {row.stem: row for row in source.rows()}
-        row = rows[stem := _known(name, {s: s for s in rows}, root)]
+        row = rows[stem := find_image(name, {s: s for s in rows}, shorten(root))]
         entry = PredictedImage(
             stem,
             row.image,
@@ -119,24 +114,6 @@ def _home(image, predictions, study) -> tuple[pathlib.Path, str]:
         f"{image}: found no run.json and no study.yaml in the folders above. Expected "
         "labels/STEM.tif or overlays/STEM.png of predictions, images/TYPE/NAME.png or "
         "cells/TYPE/NAME.tif of a study, or STEM with --predictions or --study."
-    )
-
-
-def _known(name: str, stems: Mapping[str, str], root: pathlib.Path) -> str:
-    """The stem that a path or a name means, of names and the stems that they mean."""
-    parts = name.removesuffix(".png").removesuffix(".tif").split("/")
-    tails = [i for i in range(len(parts)) if i == 0 or parts[i - 1] in _FOLDERS]
-    tried = ["/".join(parts[i:]) for i in tails]
-    name = tried[-1]
-    alike = [stem for stem in sorted(stems) if stem.endswith(f"/{name}")]
-    found = [stem for stem in tried if stem in stems] or alike
-    if found and (len(alike) < 2 or found is not alike):
-        return stems[found[0]]
-    near = alike or difflib.get_close_matches(name, sorted(stems), 5, cutoff=0.5)
-    listed = f"near it are {', '.join(near[:5])}" if near else "no name is near it"
-    raise InputError(
-        f"{name} is none of the {len(stems)} images of {shorten(root)}; {listed}. "
-        "Expected a name as in the column image of cells.csv or images.csv."
     )
 
 

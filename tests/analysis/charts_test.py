@@ -8,7 +8,7 @@ import pytest
 
 from cellclass_tf.analysis import charts
 from cellclass_tf.core.model_metadata import Bin
-from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.drawing import palette
 
 SVG = "{http://www.w3.org/2000/svg}"
 HEK = {
@@ -21,8 +21,6 @@ HEK = {
     "expected": 0.5,
 }
 N2A = {name: round(1 - share, 6) for name, share in HEK.items()}
-# Their colours in a histogram, which stand out from paper.
-DARK_HEK, DARK_N2A = "#a16f00", "#8f5575"
 NOT_KNOWN = dict.fromkeys(HEK) | {"share": 0.4}
 
 
@@ -49,10 +47,10 @@ def lines_of(svg, stroke):
 
 
 def hex_of(type_id):
-    return "#{:02x}{:02x}{:02x}".format(*colour_of_type(type_id))
+    return palette.hex_of(palette.colour_on_white(type_id))
 
 
-def test_intervals_of_shares_lie_on_the_axis_in_the_colours_of_the_overlays():
+def test_intervals_of_shares_lie_on_the_axis_in_the_hues_of_the_overlays():
     svg = shares_svg(HEK=HEK, N2a=N2A)
     for type_id, told in ((1, HEK), (2, N2A)):
         (corrected,) = lines_of(svg, hex_of(type_id))
@@ -94,7 +92,7 @@ def test_one_far_cell_does_not_squeeze_the_histogram():
     numbers = [float(text) for text in texts_of(svg) if re.fullmatch(r"[\d.]+", text)]
     assert 190 < max(numbers) < 250
     # It is counted all the same, in the last bin.
-    heights = lines_of(svg, DARK_HEK)[0][1:-1, 1]
+    heights = lines_of(svg, hex_of(1))[0][1:-1, 1]
     assert heights[-1] > 1.1 * np.median(heights)
 
 
@@ -102,11 +100,11 @@ def test_types_of_few_and_of_many_cells_are_equally_high():
     few = np.arange(30.0)
     values = {"HEK": few, "N2a": np.repeat(few, 7), "none": np.zeros(0)}
     svg = charts.histogram_svg(values, "area (px)")
-    one, other = (lines_of(svg, colour)[0] for colour in (DARK_HEK, DARK_N2A))
+    one, other = (lines_of(svg, colour)[0] for colour in (hex_of(1), hex_of(2)))
     np.testing.assert_allclose(one, other)
     # Who sees no colours tells them by their dashes; without cells is no entry.
     assert {"HEK", "N2a"} < set(texts_of(svg)) and "none" not in texts_of(svg)
-    dashed = [line for line in svg.splitlines() if f"stroke: {DARK_N2A};" in line]
+    dashed = [line for line in svg.splitlines() if f"stroke: {hex_of(2)};" in line]
     assert dashed and all("stroke-dasharray" in line for line in dashed)
 
 

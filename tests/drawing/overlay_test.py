@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.drawing import caption, overlay, picture
+from cellclass_tf.drawing import caption, overlay, palette, picture
 
 TYPES = ("HEK", "N2a")
-ORANGE, PINK = overlay.PALETTE[:2]
+PINK, BLUE = palette.ON_DARK[:2]
 
 
 def _cells(width=900, probability=1.0):
@@ -37,13 +37,13 @@ def test_cells_are_outlined_within_their_own_pixels():
     rim[50:90, 50:90] = True
     # Outlines are 2 px wide up to 1,000 px.
     rim[52:88, 52:88] = False
-    np.testing.assert_array_equal(_where(picture, ORANGE), rim)
-    np.testing.assert_array_equal(_where(picture, PINK), np.roll(rim, 40, axis=1))
+    np.testing.assert_array_equal(_where(picture, PINK), rim)
+    np.testing.assert_array_equal(_where(picture, BLUE), np.roll(rim, 40, axis=1))
 
 
 def test_uncertain_cells_have_gaps_in_their_outlines():
-    solid = _where(_draw(_cells(probability=0.7)), ORANGE)
-    dashed = _where(_draw(_cells(probability=0.6)), ORANGE)
+    solid = _where(_draw(_cells(probability=0.7)), PINK)
+    dashed = _where(_draw(_cells(probability=0.6)), PINK)
     assert not (dashed & ~solid).any()
     assert 0.4 < dashed.sum() / solid.sum() < 0.8
 
@@ -51,7 +51,7 @@ def test_uncertain_cells_have_gaps_in_their_outlines():
 def test_cells_of_no_type_are_grey():
     cells = Cells.from_labels(_cells().labels, TYPES)
     picture = _draw(cells)
-    assert _where(picture, overlay.UNKNOWN_COLOUR).sum() == 2 * (40**2 - 36**2)
+    assert _where(picture, palette.UNKNOWN).sum() == 2 * (40**2 - 36**2)
 
 
 def test_image_and_cells_are_left_as_they_were():
@@ -67,7 +67,7 @@ def test_caption_lies_below_the_picture_and_names_the_types_in_use():
     picture = _draw(_cells(), name="mixed/a", pixel_size_um=0.5)
     assert picture.dtype == np.uint8 and picture.shape[1] == 900
     strip = picture[200:]
-    assert (strip == ORANGE).all(axis=-1).any() and (strip == PINK).all(axis=-1).any()
+    assert (strip == PINK).all(axis=-1).any() and (strip == BLUE).all(axis=-1).any()
 
 
 def test_scale_bar_is_a_round_length():
@@ -92,12 +92,12 @@ def test_small_fields_are_enlarged_with_their_scale():
     picture = _draw(cells, name="a", pixel_size_um=1.0)
     # 256 px become 1,024 by four.
     assert picture.shape[1] == 1024 and picture.shape[0] > 400
-    y, x = np.nonzero(_where(picture, ORANGE, 400))
+    y, x = np.nonzero(_where(picture, PINK, 400))
     assert (y.min(), x.min(), y.max(), x.max()) == (40, 40, 159, 159)
 
 
 def test_ten_types_have_ten_colours_and_fit():
-    colours = {overlay.colour_of_type(i) for i in range(11)}
+    colours = {palette.colour_of_type(i) for i in range(11)}
     assert len(colours) == 11
     labels = np.zeros((50, 820), np.int32)
     for i in range(10):
@@ -105,12 +105,12 @@ def test_ten_types_have_ten_colours_and_fit():
     names = [f"a rather long name {i}" for i in range(10)]
     picture = _draw(Cells.from_labels(labels, names, names), name="n" * 300)
     legend = picture[50:]
-    assert all((legend == c).all(axis=-1).any() for c in overlay.PALETTE)
+    assert all((legend == c).all(axis=-1).any() for c in palette.ON_DARK)
 
 
 def test_field_without_cells_is_drawn():
     cells = Cells.from_labels(np.zeros((100, 900), np.int32), TYPES)
-    assert not _where(_draw(cells), ORANGE, 100).any()
+    assert not _where(_draw(cells), PINK, 100).any()
 
 
 def test_dark_fields_are_brightened_and_noise_is_not():
@@ -133,8 +133,8 @@ def test_comparison_puts_truth_left_and_prediction_right():
     left, right = picture[:, :900], picture[:, -900:]
     assert picture.shape[1] > 1800
     # Below the title; legends show the colours of both.
-    assert not (left[:200] == PINK).all(axis=-1).any()
-    assert (right[:200] == PINK).all(axis=-1).any()
+    assert not (left[:200] == BLUE).all(axis=-1).any()
+    assert (right[:200] == BLUE).all(axis=-1).any()
 
 
 def test_image_of_another_size_is_refused():

@@ -5,7 +5,7 @@ import roifile
 from skimage import draw
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.drawing.overlay import colour_of_type
+from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.interchange import imagej
 
 

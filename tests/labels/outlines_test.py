@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from cellclass_tf.labels.outlines import outlines_of, signed_area
+from cellclass_tf.labels.outlines import inner_outlines, outlines_of, signed_area
 
 
 def _fill(outlines, shape):
@@ -107,3 +107,15 @@ def test_a_hundred_cells_are_quick(count):
         outlines_of(cell)
     # Some 40 ms; the limit leaves room for a busy machine.
     assert time.perf_counter() - start < 0.5
+
+
+def test_inner_outlines_lie_at_their_depth():
+    (ring,) = inner_outlines(np.ones((20, 30), bool), 2.0)
+    np.testing.assert_allclose(ring.min(axis=0), (2, 2))
+    np.testing.assert_allclose(ring.max(axis=0), (28, 18))
+    np.testing.assert_array_equal(ring[0], ring[-1])
+
+
+def test_a_mask_that_is_too_small_for_a_depth_has_an_inner_outline_all_the_same():
+    (ring,) = inner_outlines(np.ones((1, 1), bool), 5.0)
+    assert 0 < ring.min() < ring.max() < 1

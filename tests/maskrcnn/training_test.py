@@ -438,6 +438,8 @@ run("conditions", study)
 run("compare-conditions", f"--predictions={out}/found2", f"--output={out}/c", status=2)
 run("restore", f"--folder={out}/study")
 run("schemas", f"--output={out}/schemas")
+one = f"--image={label.stem}"
+run("figure", f"--predictions={out}/found2", one, f"--output={out}/figures/a.svg")
 places = (f"--input={raw}", f"--study={out}/s", f"--output={out}/r")
 run("run", *places, "--plan", "--annotator=watershed")
 run("train", study, f"--output={out}/t", "--steps=1", "--minutes=1", status=2)

@@ -13,15 +13,15 @@ from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.annotation.finetuning import material
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.drawing import caption, picture
+from cellclass_tf.drawing import caption, palette, picture
 from cellclass_tf.labels import matching
 
 IOUS = (0.5, 0.75, 0.9)
 # Fewer fields give no interval.
 _FEWEST_FIELDS = 3
-_REFERENCE = (255, 255, 255)
-# Of base and tuned: Okabe and Ito, told apart with any colour vision.
-COLOURS = ((230, 159, 0), (86, 180, 233))
+_REFERENCE = palette.WHITE
+# Of base and tuned.
+COLOURS = (palette.PINK, palette.SKY_BLUE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cellclass_tf.annotation.review.doubts import CUT, Doubt
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.drawing import caption, picture
+from cellclass_tf.drawing import caption, palette, picture
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, ledger, png
 
@@ -31,17 +31,15 @@ _CHANCE_OF_ERROR = {
 # What a person needs, roughly: to open a field, to look at a doubtful cell, to redraw one.
 _OPENING_S, _LOOKING_S, _REDRAWING_S = 20.0, 3.0, 20.0
 
-# After Okabe and Ito, told apart with any colour vision; the pink is brighter, to stand out
-# from the grey of sound cells.
 _COLOURS = {
-    doubting.LOW_PROBABILITY: (230, 159, 0),
-    doubting.TWO_NUCLEI: (255, 110, 200),
-    doubting.NO_NUCLEUS: (240, 228, 66),
-    doubting.ODD_SIZE: (213, 94, 0),
-    CUT: (153, 221, 255),
+    doubting.LOW_PROBABILITY: palette.APRICOT,
+    doubting.TWO_NUCLEI: palette.PINK,
+    doubting.NO_NUCLEUS: palette.CREAM,
+    doubting.ODD_SIZE: palette.VIOLET,
+    CUT: palette.SKY_BLUE,
 }
 _SOUND = (130, 130, 130)
-_INK, _HALO = (255, 255, 255), (0, 0, 0)
+_INK, _HALO = palette.WHITE, palette.BLACK
 
 _LIST_COLUMNS = (
     "cell",

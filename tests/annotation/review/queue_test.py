@@ -9,6 +9,7 @@ from cellclass_tf.annotation.review import queue
 from cellclass_tf.annotation.review.doubts import Doubt
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
+from cellclass_tf.drawing import palette
 from cellclass_tf.storage import csv_json, png
 
 LABELS = np.zeros((300, 900), np.int32)
@@ -54,7 +55,7 @@ def test_field_has_a_list_and_a_picture(study):
 
 def test_doubtful_cells_stand_out_with_their_numbers():
     picture = queue.draw(IMAGE, _cells(), DOUBTS, name="HEK/a.png")
-    grey, pink, blue = (130, 130, 130), (255, 110, 200), (153, 221, 255)
+    grey, pink, blue = (130, 130, 130), palette.PINK, palette.SKY_BLUE
     assert _has(picture, grey, slice(0, 200))
     assert _has(picture, pink, slice(250, 450))
     assert _has(picture, blue, slice(550, 750))

@@ -1,0 +1,442 @@
+"""Figures for papers: a field with vector outlines, or the proportions of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from cellclass_tf import process_state
+from cellclass_tf.analysis import charts
+from cellclass_tf.analysis.mixture import MIXTURE_FILE
+from cellclass_tf.analysis.sources import FieldOfCells, fields_of
+from cellclass_tf.core.cells import UNCERTAIN_BELOW, UNKNOWN, Cells
+from cellclass_tf.core.image_names import find_image
+from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.drawing import caption, palette, panels, paper, picture, vector
+from cellclass_tf.drawing.caption import LegendEntry
+from cellclass_tf.errors import InputError
+from cellclass_tf.labels.outlines import inner_outlines
+from cellclass_tf.storage import ledger, lock
+
+CELLS, PROPORTIONS = "cells", "proportions"
+FORMATS = (".svg", ".pdf", ".png")
+_WIDTHS_MM, _MOST_HEIGHT_MM = (10.0, 1000.0), 1000.0
+_LEAST_LINE_PT = 0.5
+# Cells of fewer line widths are hidden by their outlines.
+_LEAST_CELL_LINES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenFigure:
+    """What `figure` wrote.
+
+    Attributes:
+      path: of the figure.
+      legend: of its legend; None of a chart, which names its parts.
+      caption: what the figure shows, in words for the paper.
+      notes: what a reader of it may stumble over.
+    """
+
+    path: pathlib.Path
+    legend: pathlib.Path | None
+    caption: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        legend = f", legend: {self.legend}" if self.legend else ""
+        return "\n".join([f"Written: {self.path}{legend}", self.caption, *self.notes])
+
+
+@process_state.keep()
+def figure(
+    output: str | os.PathLike,
+    *,
+    predictions: str | os.PathLike | None = None,
+    study: str | os.PathLike | None = None,
+    image: str | os.PathLike | None = None,
+    plot: Literal["cells", "proportions"] = CELLS,
+    width_mm: float = 85.0,
+    channels: panels.Channels = panels.CHANNELS[0],
+    crop: str | Sequence[int] | None = None,
+    outlines: bool = True,
+    brighten: bool = False,
+    line_pt: float = 0.75,
+    scale_bar_um: float | None = None,
+    pixel_size_um: float | None = None,
+    min_probability: float | None = None,
+) -> WrittenFigure:
+    """Writes a figure for a paper, and its legend into a second file, OUTPUT_legend.
+
+    Pixels have at least 300 dpi at the given width: whole blocks of them are repeated or
+    averaged, and nothing is interpolated. Each cell's outline is one path, drawn inside the
+    cell, with a black halo. An earlier figure that somebody changed is set aside into .trash
+    beside it.
+
+    Args:
+      output: file to write, .svg, .pdf or .png.
+      predictions: output folder of `predict`.
+      study: folder of a study, whose annotated cells are drawn, instead of predictions.
+      image: field to draw, 'TYPE/NAME' or 'NAME'; not needed if there is only one.
+      plot: what to draw: the 'cells' of one field, or the 'proportions' of predictions, as
+        in their report.
+      width_mm: width of the figure; journals ask for about 85 (one column) or 175 (two).
+      channels: colours of the channels: 'magenta_green' (nuclei magenta), 'merged' (nuclei
+        blue), 'grey' (both channels side by side), 'grey_cytoplasm' or 'grey_nuclei'.
+      crop: part of the field to draw, in pixels: y, x of its upper left corner, height and
+        width, such as '100,200,400,400'; the whole field if not given.
+      outlines: outline the cells.
+      brighten: lift the brightness of dark fields as in overlays, which is not linear.
+        Otherwise brightness is linear between the contrast limits.
+      line_pt: width of the outlines in points, at least 0.5.
+      scale_bar_um: length of the scale bar; a round length of about a fifth of the width if
+        not given; 0 for none.
+      pixel_size_um: width of a pixel in µm; replaces what is recorded. If it is not known
+        there is no scale bar.
+      min_probability: calls of a lower probability are drawn dashed; as in the run if not
+        given.
+
+    Raises:
+      InputError: if an argument cannot be used, the image is not known, or the shares of
+        the run are withheld.
+    """
+    path = pathlib.Path(output)
+    _check(path, plot, channels, width_mm, line_pt)
+    if bool(predictions) == bool(study):
+        raise InputError(
+            "Expected either predictions or a study (--predictions, --study)."
+        )
+    if plot == PROPORTIONS:
+        if study or image or crop:
+            raise InputError(
+                "--plot=proportions is of all fields of --predictions; leave out --study, "
+                "--image and --crop."
+            )
+        page, told = _proportions(pathlib.Path(predictions), width_mm)
+        return _write(path, page, panels.DPI, None, told)
+    source = pathlib.Path(predictions or study)
+    field = _find(source, image)
+    if min_probability is None:
+        min_probability = _min_probability(source)
+    pixels, cells = _read(field)
+    box = _parse_crop(crop, cells.labels.shape, field.stem)
+    size_um = pixel_size_um or field.pixel_size_um
+    top, left, height, width = box
+    panel_mm = paper.panel_width_mm(width_mm, panels.panel_count(channels))
+    if panel_mm * height / width > _MOST_HEIGHT_MM:
+        raise InputError(
+            f"{field.stem}: {height} x {width} px would be {panel_mm * height / width:.0f} "
+            f"mm high; expected at most {_MOST_HEIGHT_MM:.0f}. Choose another --crop."
+        )
+    if brighten:
+        pixels = picture.brighten(pixels)
+    part = pixels[top : top + height, left : left + width]
+    repeated, averaged = panels.pixel_factor(width, panel_mm)
+    shown = panels.panels_of(panels.averaged(part, averaged), channels)
+    px_per_pt = width / panel_mm * vector.MM_PER_INCH / vector.PT_PER_INCH
+    found = [
+        i
+        for i, (y0, x0, y1, x1) in enumerate(cells.boxes_yxyx.tolist())
+        if y0 < top + height and y1 > top and x0 < left + width and x1 > left
+    ]
+    drawn = _outlines(cells, found, box, line_pt * px_per_pt, min_probability)
+    bar_um = _bar_um(scale_bar_um, size_um, width)
+    page = paper.field_page(
+        shown,
+        (height, width),
+        drawn if outlines else (),
+        width_mm=width_mm,
+        line_pt=line_pt,
+        averaged=averaged,
+        bar_px=bar_um / size_um if bar_um else 0.0,
+        bar_text=f"{bar_um:g} µm",
+    )
+    lines = _legend(cells, found, min_probability) if outlines else []
+    fills = _channel_entries(shown)
+    told = _caption(field.stem, box, lines, fills, bar_um, brighten)
+    notes = _notes(cells, found, line_pt * px_per_pt) if outlines else ()
+    dpi = repeated * width / averaged / (panel_mm / vector.MM_PER_INCH)
+    legend = paper.legend_page(lines, fills, line_pt)
+    return _write(path, page, dpi, legend, told, notes)
+
+
+def _check(
+    path: pathlib.Path, plot: str, channels: str, width_mm: float, line_pt: float
+) -> None:
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(
+            f"{path}: expected a name that ends in {', '.join(FORMATS)}; got "
+            f"{path.suffix or 'none'!r}."
+        )
+    for name, value, known in (
+        ("plot", plot, (CELLS, PROPORTIONS)),
+        ("channels", channels, panels.CHANNELS),
+    ):
+        if value not in known:
+            raise InputError(f"--{name}={value}: expected one of {', '.join(known)}.")
+    least, most = _WIDTHS_MM
+    if not least <= width_mm <= most:
+        raise InputError(
+            f"--width_mm={width_mm}: expected {least:.0f} to {most:.0f} mm, such as 85."
+        )
+    if not _LEAST_LINE_PT <= line_pt <= 10:
+        raise InputError(
+            f"--line_pt={line_pt}: expected {_LEAST_LINE_PT} to 10 points; thinner lines "
+            "get lost in print."
+        )
+
+
+def _find(source: pathlib.Path, image: str | os.PathLike | None) -> FieldOfCells:
+    fields = {field.stem: field for field in fields_of(source)}
+    if not fields:
+        raise InputError(f"{source}: no images with cells.")
+    if image is None:
+        if len(fields) > 1:
+            some = ", ".join(sorted(fields)[:5])
+            raise InputError(
+                f"{source} has {len(fields)} images with cells; say which with --image, "
+                f"such as {some}."
+            )
+        return next(iter(fields.values()))
+    name = pathlib.PurePath(image).as_posix()
+    return fields[find_image(name, {stem: stem for stem in fields}, os.fspath(source))]
+
+
+def _min_probability(source: pathlib.Path) -> float:
+    if not Predictions.exist(source):
+        return UNCERTAIN_BELOW
+    settings = Predictions(source).record_if_any.settings
+    return float(settings.get("min_probability") or UNCERTAIN_BELOW)
+
+
+def _read(field: FieldOfCells) -> tuple[np.ndarray, Cells]:
+    pixels, cells = field.pixels(), field.read()
+    if pixels is None:
+        raise InputError(
+            f"{field.stem}: its merged image is not there (expected {field.image}). Bring "
+            "the study back to where `predict` found it."
+        )
+    if pixels.shape[:2] != cells.labels.shape:
+        raise InputError(
+            f"{field.image}: expected the size of its label image, {cells.labels.shape}; "
+            f"got {pixels.shape[:2]}. Annotate or predict it again."
+        )
+    return pixels, cells
+
+
+def _parse_crop(
+    crop: str | Sequence[int] | None, size_yx: tuple[int, int], stem: str
+) -> tuple[int, int, int, int]:
+    """Returns top, left, height and width."""
+    if crop is None or crop == "":
+        return (0, 0, *size_yx)
+    parts = crop.split(",") if isinstance(crop, str) else list(crop)
+    try:
+        top, left, height, width = (int(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"--crop={crop}: expected four whole numbers, y,x,height,width in pixels, such "
+            "as 0,100,300,400."
+        ) from error
+    inside = 0 <= top and top + height <= size_yx[0]
+    inside &= 0 <= left and left + width <= size_yx[1]
+    if not inside or height < 1 or width < 1:
+        raise InputError(
+            f"--crop={crop}: expected y,x,height,width inside {stem}, which is "
+            f"{size_yx[0]} px high and {size_yx[1]} px wide."
+        )
+    return top, left, height, width
+
+
+def _outlines(
+    cells: Cells,
+    found: Sequence[int],
+    box: tuple[int, int, int, int],
+    line_px: float,
+    min_probability: float,
+) -> list[paper.CellOutline]:
+    top, left, height, width = box
+    # What cannot be seen in print only makes the file larger.
+    tolerance = max(0.1, line_px / 10)
+    doubtful = cells.called_probabilities < min_probability
+    drawn = []
+    for index in found:
+        y0, x0, y1, x1 = cells.boxes_yxyx[index].tolist()
+        rings = _simplified(inner_outlines(cells.mask(index), line_px / 2), tolerance)
+        cut = y0 < top or x0 < left or y1 > top + height or x1 > left + width
+        drawn.append(
+            paper.CellOutline(
+                f"cell_{index + 1}",
+                [ring + (x0 - left, y0 - top) for ring in rings],
+                palette.colour_of_type(int(cells.type_ids[index])),
+                bool(doubtful[index]),
+                cut,
+            )
+        )
+    return drawn
+
+
+def _simplified(rings: list[np.ndarray], tolerance: float) -> list[np.ndarray]:
+    from skimage import measure
+
+    few = [measure.approximate_polygon(ring, tolerance) for ring in rings]
+    # A ring that is smaller than the tolerance stays as it is.
+    return [
+        less if len(less) > 3 else ring for less, ring in zip(few, rings, strict=True)
+    ]
+
+
+def _bar_um(wanted: float | None, size_um: float | None, width: int) -> float:
+    if wanted is not None and wanted < 0:
+        raise InputError(f"--scale_bar_um={wanted}: expected 0 or more.")
+    if size_um is None:
+        if wanted:
+            raise InputError(
+                "--scale_bar_um: the pixel size is not known. Give --pixel_size_um."
+            )
+        return 0.0
+    if size_um <= 0:
+        raise InputError(f"--pixel_size_um={size_um}: expected more than 0.")
+    if wanted is None:
+        return caption.round_length_um(width * size_um / 5)
+    if wanted > 0.9 * width * size_um:
+        raise InputError(
+            f"--scale_bar_um={wanted:g} does not fit: the figure shows "
+            f"{width * size_um:.3g} µm."
+        )
+    return wanted
+
+
+def _legend(
+    cells: Cells, found: Sequence[int], min_probability: float
+) -> list[LegendEntry]:
+    ids = cells.type_ids[np.array(found, int)]
+    names = (UNKNOWN, *cells.type_names)
+    entries = []
+    for type_id in [*range(1, len(names)), 0]:
+        count = int((ids == type_id).sum())
+        if count:
+            colour = palette.colour_of_type(type_id)
+            entries.append(LegendEntry(f"{names[type_id]} ({_count(count)})", colour))
+    doubtful = cells.called_probabilities[np.array(found, int)] < min_probability
+    if doubtful.any():
+        text = f"probability below {min_probability:g} ({_count(int(doubtful.sum()))})"
+        entries.append(LegendEntry(text, palette.WHITE, dashed=True))
+    return entries
+
+
+def _count(number: int) -> str:
+    return f"{number} cell{'s' * (number != 1)}"
+
+
+def _channel_entries(shown: Sequence[panels.Panel]) -> list[LegendEntry]:
+    """The colours of the channels; none of grey panels, which carry their names."""
+    return [
+        LegendEntry(name, colour)
+        for panel in shown
+        if not panel.title
+        for name, colour in panel.colours.items()
+    ]
+
+
+def _caption(
+    stem: str,
+    box: tuple[int, int, int, int],
+    lines: Sequence[LegendEntry],
+    fills: Sequence[LegendEntry],
+    bar_um: float,
+    brighten: bool,
+) -> str:
+    top, left, height, width = box
+    words = {(0, 255, 0): "green", (0, 0, 255): "blue", (255, 0, 255): "magenta"}
+    told = [f"{stem}, {height} x {width} px from y {top}, x {left}"]
+    if fills:
+        told.append(", ".join(f"{fill.text} {words[fill.colour]}" for fill in fills))
+    if lines:
+        solid = ", ".join(line.text for line in lines if not line.dashed)
+        dashed = "".join(f"; dashed: {line.text}" for line in lines if line.dashed)
+        told.append(f"outlines: {solid}{dashed}")
+    if bar_um:
+        told.append(f"scale bar {bar_um:g} µm")
+    how = "lifted (gamma 0.7), not linear" if brighten else "linear"
+    return ". ".join([*told, f"brightness {how}."])
+
+
+def _notes(cells: Cells, found: Sequence[int], line_px: float) -> tuple[str, ...]:
+    boxes = cells.boxes_yxyx[np.array(found, int)]
+    if not len(boxes):
+        return ("No cells lie in the figure.",)
+    side = float(np.median(np.minimum(*(boxes[:, 2:] - boxes[:, :2]).T)))
+    notes = []
+    if side < _LEAST_CELL_LINES * line_px:
+        notes.append(
+            f"Cells are only {side / line_px:.1f} line widths wide at this scale: choose a "
+            "part of the field with --crop, or a larger --width_mm."
+        )
+    if len({*cells.type_ids[np.array(found, int)].tolist()} - {0}) > palette.SAFE_TYPES:
+        notes.append(
+            f"Of more than {palette.SAFE_TYPES} types, some look alike to colour-blind "
+            "readers."
+        )
+    return tuple(notes)
+
+
+def _proportions(folder: pathlib.Path, width_mm: float) -> tuple[Figure, str]:
+    path = Predictions(folder).folder / MIXTURE_FILE
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist. Run `cellclass report --predictions={folder}` first."
+        )
+    try:
+        estimate = json.loads(path.read_text(encoding="utf-8"))["estimates"][0]
+    except (ValueError, KeyError, IndexError) as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Run `cellclass "
+            f"report --predictions={folder}` again."
+        ) from error
+    if estimate["withheld"]:
+        raise InputError(
+            f"{path}: the shares are withheld: {estimate['withheld']}. `cellclass report "
+            "--answer_anyway` tells them all the same."
+        )
+    with matplotlib.rc_context({"font.size": paper.FONT_PT}):
+        page = charts.shares_page(estimate, width_mm / vector.MM_PER_INCH)
+    told = (
+        f"Share of each type and 95 % interval, {estimate['cells']} cells, "
+        f"{estimate['units']} units ({estimate['unit']})."
+    )
+    return page, told
+
+
+def _write(
+    path: pathlib.Path,
+    page: Figure,
+    dpi: float,
+    legend: Figure | None,
+    told: str,
+    notes: tuple[str, ...] = (),
+) -> WrittenFigure:
+    pages = {path: page}
+    beside = path.with_name(f"{path.stem}_legend{path.suffix}")
+    if legend is not None:
+        pages[beside] = legend
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.one_writer(folder, "figure"):
+        for file, drawn in pages.items():
+            content = {
+                ".svg": lambda drawn=drawn, file=file: vector.svg_of(
+                    drawn, file.stem
+                ).encode(),
+                ".pdf": lambda drawn=drawn: vector.pdf_of(drawn),
+                ".png": lambda drawn=drawn: vector.png_of(drawn, dpi),
+            }[path.suffix.lower()]()
+            ledger.write_bytes(folder, file, content, overwrite=True)
+    return WrittenFigure(path, beside if legend is not None else None, told, notes)
