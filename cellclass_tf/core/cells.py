@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cellclass_tf.core import notebook
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, paths, png, tiff_log
@@ -55,6 +56,20 @@ class Cells:
                 f"type_ids ({count},), scores ({count},), probabilities ({count}, "
                 f"{types}); got labels {self.labels.shape} and {shapes}."
             )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the outlines, and the number of cells of each type."""
+        edges = np.zeros(self.labels.shape, np.uint8)
+        edges[:-1][self.labels[1:] != self.labels[:-1]] = 255
+        edges[:, :-1][self.labels[:, 1:] != self.labels[:, :-1]] = 255
+        counts = np.bincount(self.type_ids, minlength=len(self.type_names) + 1)
+        total = max(len(self), 1)
+        rows = [
+            (name, count, f"{100 * count / total:.1f} %")
+            for name, count in zip((UNKNOWN, *self.type_names), counts, strict=True)
+            if count or name != UNKNOWN
+        ]
+        return notebook.page([edges], [*rows, ("all cells", len(self), "")])
 
     @classmethod
     def from_labels(

@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from cellclass_tf.core import notebook
+
 # Widths of a pixel that a light microscope may have: from scanning far beyond the limit
 # of resolution to a stereo microscope with a coarse camera. Print resolutions lie above
 # (300 dots an inch are 85 µm).
@@ -57,6 +59,19 @@ class Micrograph:
                 "Expected pixels (C, Y, X) and C channel names; got "
                 f"{self.pixels.shape} and {len(self.channel_names)} names."
             )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the channels, and what is known of the field."""
+        height, width = self.pixels.shape[1:]
+        size = "unknown" if self.pixel_size_um is None else f"{self.pixel_size_um:g} µm"
+        names = [name or f"channel {i}" for i, name in enumerate(self.channel_names)]
+        rows = [
+            ("Channels", ", ".join(names)),
+            ("Size", f"{width} x {height} px, {self.pixels.dtype}"),
+            ("Pixel", size),
+            ("File", self.file or "none"),
+        ]
+        return notebook.page([notebook.stretched(plane) for plane in self.pixels], rows)
 
     @property
     def size_yx(self) -> tuple[int, int]:
