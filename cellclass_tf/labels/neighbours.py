@@ -40,17 +40,28 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
 
 
 def _touching(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
-    """Pairs as one number each, the smaller label above the lowest 32 bits."""
-    width = labels.shape[1]
+    """Pairs as one number each, the smaller label above the lowest 32 bits.
+
+    The two pixels of different cells that are nearest to each other both lie on borders of
+    their cells: only pixels of borders are compared.
+    """
+    border = np.zeros(labels.shape, bool)
+    for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        differ = labels[first] != labels[second]
+        border[first] |= differ
+        border[second] |= differ
+    y, x = np.nonzero(border & (labels > 0))
+    here = labels[y, x].astype(np.int64)
     pairs = [np.zeros(0, np.int64)]
-    for y, x in steps:
-        here = labels[: labels.shape[0] - y, max(0, -x) : width - max(0, x)]
-        there = labels[y:, max(0, x) : width + min(0, x)]
-        border = (here != there) & (here > 0) & (there > 0)
-        here, there = here[border].astype(np.int64), there[border].astype(np.int64)
-        keys = np.minimum(here, there) << 32 | np.maximum(here, there)
-        pairs.append(np.unique(keys))
-    return np.concatenate(pairs)
+    for down, right in steps:
+        inside = (y + down < labels.shape[0]) & (x + right >= 0)
+        inside &= x + right < labels.shape[1]
+        there = labels[y[inside] + down, x[inside] + right].astype(np.int64)
+        one = here[inside]
+        other = (there > 0) & (there != one)
+        one, there = one[other], there[other]
+        pairs.append(np.minimum(one, there) << 32 | np.maximum(one, there))
+    return np.unique(np.concatenate(pairs))
 
 
 def nearest_px(centroids_yx: np.ndarray) -> np.ndarray:
