@@ -104,7 +104,9 @@ COMMANDS = {
     "predict": lambda f: cc.predict(
         f / "model", f / "study", f / "predicted", cell_type="all"
     ),
-    "convert": lambda f: cc.convert(f / "study" / "raw", f / "study", contrast="field"),
+    "convert": lambda f: cc.convert(
+        f / "study" / "raw", f / "study", contrast="field", change_settings=True
+    ),
 }
 
 

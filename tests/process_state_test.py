@@ -20,7 +20,7 @@ from tests import process_state_of
 
 # These change nothing, and are called once for each image.
 LIGHT = ("read_micrograph", "read_micrographs", "merge_channels", "cell_table")
-LIGHT += ("compare_cells", "draw_overlay")
+LIGHT += ("compare_cells", "draw_overlay", "json_schema", "write_schemas")
 
 
 def test_every_public_stage_restores_the_state():

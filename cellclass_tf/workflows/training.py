@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from cellclass_tf import batch
+from cellclass_tf import batch, process_state
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import FOR_TRAINING, require
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Experiment = Literal["cellclass_maskrcnn_small", "cellclass_maskrcnn"]
 
 
+@process_state.keep()
 @batch.takes_engine
 def dataset(
     study: str | os.PathLike | Study,
@@ -54,6 +55,7 @@ def dataset(
     )
 
 
+@process_state.keep()
 def train(
     study: str | os.PathLike,
     output: str | os.PathLike,
@@ -123,6 +125,7 @@ def train(
     )
 
 
+@process_state.keep()
 def export_model(
     training: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike,

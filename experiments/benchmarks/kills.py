@@ -265,7 +265,13 @@ def _annotated(work: pathlib.Path) -> pathlib.Path:
 
 
 def _annotate(work: pathlib.Path, **options: Any) -> Any:
-    return cc.annotate(work / "study", annotator="watershed", diameter=30, **options)
+    return cc.annotate(
+        work / "study",
+        annotator="watershed",
+        diameter=30,
+        change_settings=True,
+        **options,
+    )
 
 
 def _truth_of_another_file(work: pathlib.Path) -> None:
@@ -410,7 +416,9 @@ SCENARIOS = (
     Scenario(
         "convert",
         _annotated,
-        lambda work: cc.convert(work / "study/raw", work / "study", contrast="field"),
+        lambda work: cc.convert(
+            work / "study/raw", work / "study", contrast="field", change_settings=True
+        ),
         ("study/cells/HEK/*0002.tif", "study/cells/mixed/*"),
     ),
     Scenario(

@@ -72,7 +72,7 @@ def test_a_field_shows_its_image_while_that_is_there(study):
 def test_a_run_finds_its_images_by_its_record(study, tmp_path, monkeypatch):
     warnings = []
     monkeypatch.setattr(
-        sources.logging, "warning", lambda text, *args: warnings.append(text % args)
+        sources.logger, "warning", lambda text, *args: warnings.append(text % args)
     )
     fields = {"HEK/1": cells_of(1), "HEK/2": cells_of(2)}
     run = write_predictions(tmp_path / "run", fields)

@@ -4,8 +4,8 @@ import struct
 
 import numpy as np
 import pytest
-from absl import logging
 
+from cellclass_tf import messages
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 
@@ -153,7 +153,7 @@ def test_settings_of_another_number_of_channels_are_not_believed(tmp_path):
 
 def test_a_bad_image_does_not_hide_the_good_one(tmp_path, monkeypatch):
     warnings = []
-    monkeypatch.setattr(logging, "warning", lambda *args: warnings.append(args))
+    monkeypatch.setattr(messages.logger, "warning", lambda *args: warnings.append(args))
     path = write(
         tmp_path / "a.lif",
         ("sideways", "CZX", noise(2, 32, 40), {}),
