@@ -11,18 +11,18 @@ import numpy as np
 from cellclass_tf.storage import atomic
 from experiments.benchmarks.real.methods import METHODS, OURS
 
-_HEAD = """# Beside other programs, on real fields
+_HEAD = """# Comparison with other programs, on real fields
 
     python -m experiments.benchmarks real --folder=/tmp/real --three_types=FOLDER \\
         --coculture=FOLDER --hek=HEK.png --hek_labels=LABELS.png --weights=WEIGHTS \\
         --output=docs
 
-writes this page. Two cores without a GPU, {seeds}. Every method learns from the same fields, and
-is asked about the same others, whose types are used for the scores alone. StarDist learns for as
+This command writes this page. The runs used two cores without a GPU, and {seeds}. All methods are trained on the same
+fields and tested on the same other fields, whose types are used only for the scores. StarDist is trained for as
 many seconds as our network; cellpose is not trained. AP is COCO's mean over types and over IoU
-from 0.5 to 0.95. The proportion's error is the mean over types of the difference between found and
-true share, in points. Seconds of prediction are of all fields together, with loading; memory is the
-largest of the process, training included.
+from 0.5 to 0.95. The proportion's error is the mean over types of the absolute difference between predicted and
+true proportion, in percentage points. The prediction time covers all fields together, including loading. Memory is the
+peak of the process, including training.
 """
 
 _NAMES = {
@@ -48,11 +48,11 @@ _COSTS = {
 }
 _LOWER_IS_BETTER = {"proportion_error_points", *_COSTS}
 
-_PREDECESSOR = """## The study this grew out of
+_PREDECESSOR = """## The study in which this project began
 
-Its notebooks (2021) printed, on other fields: mAP at IoU 0.5 0.635 on 60 pure fields, and a share of
-HEK of 49.6 % where half was expected (0.4 points), 331 s for 93 mixed fields on a GPU. Their images
-are not available; the figures cannot be set beside those above.
+The notebooks of that study (2021) report results on other fields: an mAP at IoU 0.5 of 0.635 on 60 pure fields, and a
+proportion of HEK of 49.6 % where half was expected (0.4 points), in 331 s for 93 mixed fields on a GPU. Their images
+are not available, so these results cannot be compared with those above.
 """
 
 
