@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "cellclass_tf"
 DOCS = ROOT / "docs"
 UNITS = structure.unit_graph(ROOT)
-# A unit imports units of the layers above its own line; README.md lists the same.
+# A unit imports units of the layers above its own line; docs/architecture.md lists the same.
 LAYERS = (
     ("errors", "messages", "process_state", "versions"),
     ("storage",),
@@ -44,8 +44,8 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not structure.cycles_of(structure.module_graph(ROOT))
 
 
-def test_the_readme_lists_the_layers():
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_the_architecture_page_lists_the_layers():
+    text = " ".join((DOCS / "architecture.md").read_text(encoding="utf-8").split())
     listed = " ← ".join(", ".join(f"`{unit}`" for unit in layer) for layer in LAYERS)
     assert listed in text
 

@@ -44,7 +44,7 @@ class StudySettings(Record):
         "cell_types (a list), channels and emission_nm (each for nuclei and cytoplasm) "
         "and pixel_size_um"
     )
-    REMEDY: ClassVar[str] = "Correct it; README.md shows one."
+    REMEDY: ClassVar[str] = "Correct it; docs/studies.md describes the folder."
 
     # Numbers are names too, such as the type 293.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"coerce_numbers_to_str": True}
