@@ -14,6 +14,8 @@ from typing import Any
 
 from absl import flags
 
+# Flags belong to the program that defines them with this module, whose --help lists them.
+flags.disclaim_key_flags()
 _ENTRY = re.compile(r"(\w+(?:, \w+)*):\s*(.*)")
 _DEFINE = {
     bool: flags.DEFINE_bool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -96,3 +98,21 @@ def test_what_is_chosen_left_out_and_described_elsewhere():
     assert len(signatures.flags_of(draw, leave_out=("width",))) == 6
     with pytest.raises(ValueError, match="no parameter"):
         signatures.flags_of(draw, defaults={"widht": 1})
+
+
+@pytest.mark.parametrize(
+    ("program", "names"),
+    [
+        ("train", ("--study", "--precision", "--[no]namer")),
+        ("export", ("--checkpoint", "--outlines", "--views")),
+    ],
+)
+def test_the_help_of_a_program_lists_flags_that_are_made_here(program, names):
+    found = subprocess.run(
+        [sys.executable, "-m", f"experiments.{program}", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for name in names:
+        assert f"  {name}:" in found.stdout, found.stdout
