@@ -95,7 +95,7 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     outlined = assignment.outlines_to_learn(
         now, chosen, with_cells, {row.image for row in untyped}
     )
-    logger.info(
+    logger.debug(
         "%s: %d images, %d not annotated, %d broken, %d of which only outlines are "
         "learned, since the types of cells are unknown, %d without types in groups that "
         "are tested on.",
