@@ -51,12 +51,12 @@ def settle(
         given = {**given, "annotator": "cellpose"}
     # As they are read from the record: 24 and 24.0 are one setting.
     given = {n: float(v) if isinstance(v, int) else v for n, v in given.items()}
+    told = {name: value for name, value in given.items() if value is not None}
     path = _path(study)
     if not path.exists():
-        told = {name: value for name, value in given.items() if value is not None}
         return AnnotationSettings(**told)
     before = dataclasses.asdict(AnnotationSettings.read(path))
-    settings = remembered.settle(before, given, images=images, change=change)
+    remembered.check(before, told, images=images, change=change)
     kept = {
         name: value
         for name, value in before.items()
@@ -65,7 +65,7 @@ def settle(
     if kept:
         shown = ", ".join(f"{name}={value}" for name, value in kept.items())
         logger.info("As at the last annotation: %s.", shown)
-    return AnnotationSettings(**settings)
+    return AnnotationSettings(**before | told)
 
 
 def remember(study: Study, settings: AnnotationSettings) -> None:

@@ -63,6 +63,8 @@ def catches_messages(command: str) -> Iterator[TextIO]:
 def _new_file(command: str) -> tuple[pathlib.Path, int]:
     """Opens a new log file, in the temporary folder if no other can be written to."""
     stamp = datetime.datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+    # What was typed may be no command, and hold what a file name must not.
+    command = "".join(c for c in command if c.isalnum() or c == "-")[:40]
     name = f"{stamp}_{command}_{os.getpid()}.log"
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     with contextlib.suppress(OSError):

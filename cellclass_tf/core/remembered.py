@@ -8,10 +8,10 @@ from typing import Any
 from cellclass_tf.errors import InputError
 
 
-def settle(
+def check(
     before: Mapping[str, Any], given: Mapping[str, Any], *, images: int, change: bool
-) -> dict[str, Any]:
-    """Joins remembered settings with those of a call.
+) -> None:
+    """Refuses a call that would change remembered settings without saying so.
 
     Args:
       before: settings of earlier calls, by name.
@@ -19,17 +19,13 @@ def settle(
       images: number of images that were made with the settings before.
       change: whether other settings than before are meant.
 
-    Returns:
-      The settings; those of this call where they are given.
-
     Raises:
       InputError: if a setting would change for images that exist, and `change` is not set.
     """
-    told = {name: value for name, value in given.items() if value is not None}
     changes = [
         f"{name} from {before[name]} to {value or 'nothing'}"
-        for name, value in told.items()
-        if before.get(name) not in (None, value)
+        for name, value in given.items()
+        if value is not None and before.get(name) not in (None, value)
     ]
     if changes and images and not change:
         raise InputError(
@@ -37,4 +33,3 @@ def settle(
             f"changes {', '.join(changes)}. Leave the flag out to keep the setting, or add "
             "--change_settings to change it for all images that are made again."
         )
-    return {**before, **told}

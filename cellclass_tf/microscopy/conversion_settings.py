@@ -83,7 +83,7 @@ def recall(
         # Files of another input may have other names and channels.
         names = [*found] if before else ["projection", "contrast"]
         earlier = {n: found.get(n) or _AT_FIRST.get(n) for n in names} if found else {}
-        remembered.settle(earlier, told, images=images, change=change)
+        remembered.check(earlier, told, images=images, change=change)
     kept = {k: v for k, v in found.items() if v is not None and k not in told}
     if kept:
         shown = ", ".join(f"{name}={value}" for name, value in sorted(kept.items()))

@@ -63,6 +63,9 @@ def test_old_files_are_removed_and_a_folder_that_cannot_be_written_does_no_harm(
     for _ in range(3):
         path, number = log_file._new_file("check")
         os.close(number)
+    path, number = log_file._new_file("../no/command")
+    os.close(number)
+    assert path.parent == tmp_path / "logs" and "nocommand" in path.name
     monkeypatch.setattr(log_file, "_KEPT", 1)
     (tmp_path / "logs" / "2020-01-01_check.log").write_text("")
     path, number = log_file._new_file("check")

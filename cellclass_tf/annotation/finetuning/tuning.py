@@ -369,7 +369,6 @@ def _train_round(
     number: int,
     caption: str,
 ) -> None:
-
     cellpose = cellpose_adapter.installed()
     # cellpose seeds an epoch with its number: in another order other pieces meet the
     # same random turns and scales.
