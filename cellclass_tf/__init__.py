@@ -1,6 +1,21 @@
-"""Names, outlines and counts every cell in two-channel fluorescence fields."""
+"""Outlines, classifies and counts every cell in two-channel fluorescence images.
+
+From the pixels of one field to its cells:
+
+    import cellclass_tf as cc
+
+    field = cc.read_micrograph("field.ome.tif")
+    image = cc.merge_channels(field)
+    cells = cc.Predictor.load("model").predict(image, pixel_size_um=field.pixel_size_um)
+
+From raw files to the proportions of a mixed culture: `convert`, `annotate`, `dataset`,
+`train`, `export_model`, `predict` and `report`, or `run` for all of them. Each is also a
+command of the same name, `cellclass convert --help`. `Study` is the folder that they share,
+and `Cells` what is known of the cells of one field. Bad input raises `InputError`.
+"""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -57,12 +72,56 @@ _MODULE_OF_NAME = {
 __all__ = list(_MODULE_OF_NAME)
 
 
-def __getattr__(name):
-    if name not in _MODULE_OF_NAME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[name]}")
-    return getattr(module, name)
+if TYPE_CHECKING:
+    # The same names for type checkers and editors, which do not run this module.
+    from cellclass_tf.analysis.cell_table import cell_table
+    from cellclass_tf.analysis.comparison import compare
+    from cellclass_tf.analysis.condition_comparison import compare_conditions
+    from cellclass_tf.analysis.conditions import conditions
+    from cellclass_tf.analysis.evaluation import evaluate
+    from cellclass_tf.analysis.figure import figure
+    from cellclass_tf.analysis.metrics import compare_cells
+    from cellclass_tf.analysis.mixture import mixture
+    from cellclass_tf.analysis.report import report
+    from cellclass_tf.analysis.schemas import json_schema, write_schemas
+    from cellclass_tf.analysis.spot_check.labels import import_spotcheck
+    from cellclass_tf.analysis.spot_check.page import spotcheck
+    from cellclass_tf.annotation.annotate import annotate
+    from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
+    from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
+    from cellclass_tf.annotation.finetuning.tuning import finetune
+    from cellclass_tf.core.cells import Cells
+    from cellclass_tf.core.micrograph import Micrograph
+    from cellclass_tf.core.study import Study
+    from cellclass_tf.datasets.leaks import check_dataset
+    from cellclass_tf.datasets.simulation import simulate
+    from cellclass_tf.drawing.overlay import draw_overlay
+    from cellclass_tf.errors import InputError
+    from cellclass_tf.interchange.bioimage_model import package_model
+    from cellclass_tf.interchange.cellpose_gui import export_cellpose, import_cellpose
+    from cellclass_tf.interchange.coco.importing import import_coco
+    from cellclass_tf.interchange.coco.writing import export_coco
+    from cellclass_tf.interchange.exporting import export_cells
+    from cellclass_tf.interchange.masks import import_masks
+    from cellclass_tf.interchange.spot_check_labels import import_spotcheck_types
+    from cellclass_tf.maskrcnn.predictor import Predictor
+    from cellclass_tf.microscopy.conversion import convert
+    from cellclass_tf.microscopy.merge import merge_channels
+    from cellclass_tf.microscopy.readers import read_micrograph, read_micrographs
+    from cellclass_tf.provenance.tracing import trace
+    from cellclass_tf.workflows.demo import demo
+    from cellclass_tf.workflows.predict import predict
+    from cellclass_tf.workflows.restore import restore
+    from cellclass_tf.workflows.run import run
+    from cellclass_tf.workflows.training import dataset, export_model, train
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF_NAME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[name]}")
+        return getattr(module, name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*sorted(__all__), "__version__"]

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import cellclass_tf
 from tests import structure
 from tests.structure import imports_of
 
@@ -48,6 +49,22 @@ def test_the_architecture_page_lists_the_layers():
     text = " ".join((DOCS / "architecture.md").read_text(encoding="utf-8").split())
     listed = " ← ".join(", ".join(f"`{unit}`" for unit in layer) for layer in LAYERS)
     assert listed in text
+
+
+def test_type_checkers_see_every_public_name_where_it_is_loaded_from():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    shown = {
+        alias.name: node.module
+        for node in block.body
+        for alias in node.names
+        if isinstance(node, ast.ImportFrom)
+    }
+    loaded = {
+        name: f"cellclass_tf.{module}"
+        for name, module in cellclass_tf._MODULE_OF_NAME.items()
+    }
+    assert shown == loaded
 
 
 def test_imports_inside_functions_count(tmp_path):

@@ -22,20 +22,23 @@ def test_benchmarks_run_by_name():
         text=True,
         check=False,
     )
-    assert found.returncode == 1 and "real" in found.stderr
+    assert found.returncode == 1
+    assert "real" in found.stderr
     assert found.stderr.endswith("got nothing.\n")
 
 
 def test_equal_conditions_differ_for_a_test_of_cells_and_not_of_dishes():
     equal = conditions.found((0.3, 0.3), 6, 0.1, 150, 0)
-    assert equal[0] < 0.1 and min(equal[1:]) > 0.25
+    assert equal[0] < 0.1
+    assert min(equal[1:]) > 0.25
     assert conditions.found((0.2, 0.6), 6, 0.02, 20, 0)[0] == 1
 
 
 def test_pairs_are_told_apart_by_their_differences_and_equal_ones_seldom():
     equal = conditions.found_in_pairs((0.3, 0.3), 6, 0.02, 200, 0)
     paired, welch = conditions.found_in_pairs((0.3, 0.45), 6, 0.02, 60, 0)
-    assert 0 < equal[0] < 0.1 and paired > 0.6 > welch + 0.2
+    assert 0 < equal[0] < 0.1
+    assert paired > 0.6 > welch + 0.2
 
 
 def test_welchs_test_is_conservative_with_three_dishes_whatever_is_corrected():
@@ -65,7 +68,8 @@ OTHER = {"AP": 0.6, "proportion_error_points": 4.0, "training_s": 8}
 def test_the_page_says_first_where_another_method_is_better():
     better = page.better_than_ours({"network": OURS, "forest": OTHER})
     assert len(better) == 2
-    assert "AP 0.600 (0.500 for ours" in better[0] and "training s 8" in better[1]
+    assert "AP 0.600 (0.500 for ours" in better[0]
+    assert "training s 8" in better[1]
     assert not page.better_than_ours({"network": OURS, "stardist": OURS})
     # The best of ours counts.
     both = {"network": OURS, "given_outlines": {"AP": 0.7}, "forest": OTHER}
@@ -82,8 +86,10 @@ def test_folds_have_a_mean_and_tasks_a_table_each():
     assert text.index("One cloudy day.") < text.index("Where another")
     first, second = text.index("Where another"), text.index("## Three types")
     assert first < second < text.index("## A field")
-    assert "| mean of 2 |" in text and "| ours, its own outlines | 0.550 |" in text
-    assert "(a.png)" in text and "raw: withheld." in text
+    assert "| mean of 2 |" in text
+    assert "| ours, its own outlines | 0.550 |" in text
+    assert "(a.png)" in text
+    assert "raw: withheld." in text
 
 
 def test_a_nucleus_is_called_as_the_cell_that_covers_most_of_it():
@@ -98,5 +104,6 @@ def test_a_nucleus_is_called_as_the_cell_that_covers_most_of_it():
         Cells.from_labels(nuclei, types, ["A", "A", "B"]),
     )
     # The third lies in no cell.
-    assert found["nuclei_in_cells"] == 2 and found["type_accuracy"] == 0.5
+    assert found["nuclei_in_cells"] == 2
+    assert found["type_accuracy"] == 0.5
     assert found["proportion_error_points"] == pytest.approx(100 / 6)

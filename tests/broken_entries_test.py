@@ -149,13 +149,16 @@ def test_a_broken_file_fails_alone(folder, command, entry, kind):
     with broken(path.with_suffix(".csv") if entry == "table" else path, kind):
         found = COMMANDS[command](folder)
     ((name, reason),) = failures_of(found).items()
-    assert row.stem in name and row.name in reason and "\n" not in reason
+    assert row.stem in name
+    assert row.name in reason
+    assert "\n" not in reason
     if hasattr(found, "done"):
         assert len({**found.done, **found.skipped}) >= 3
     elif command == "evaluate":
         assert found["images"] == 4
     else:
-        assert found.fields == 4 and not found.passed
+        assert found.fields == 4
+        assert not found.passed
 
 
 @pytest.mark.parametrize(
@@ -185,10 +188,12 @@ def test_raw_files_that_are_none_or_have_no_proper_name_fail_alone(folder, tmp_p
         with broken(raw / f"{kind}.tif", kind):
             pass
     found = cc.convert(raw.parent, tmp_path / "study")
-    assert len(found.done) == 2 and len(found.failures) == 4
+    assert len(found.done) == 2
+    assert len(found.failures) == 4
     told = " ".join(found.failures.values())
     assert "\\udcff.ome.tif: the name is not in UTF-8" in told
-    assert "found a pipe" in told and "found a link to nowhere" in told
+    assert "found a pipe" in told
+    assert "found a link to nowhere" in told
     assert len(cc.Study.open(tmp_path / "study").rows()) == 2
 
 
@@ -211,7 +216,8 @@ def test_names_that_the_locale_does_not_know_fail_alone(folder, tmp_path):
         capture_output=True,
         text=True,
     ).stdout
-    assert told.startswith("1 ") and "rich.ome.tif: the name is not in UTF-8" in told
+    assert told.startswith("1 ")
+    assert "rich.ome.tif: the name is not in UTF-8" in told
     assert "export LC_ALL=C.UTF-8" in told
 
 
@@ -229,7 +235,8 @@ def test_a_linked_folder_does_not_lead_out_of_a_study(folder, tmp_path, command)
     }
     (folder / "study" / "cells" / "HEK").symlink_to(elsewhere)
     found = COMMANDS[command](folder)
-    assert len(found.failures) == 2 and len(found.done) == 3 - (command == "annotate")
+    assert len(found.failures) == 2
+    assert len(found.done) == 3 - (command == "annotate")
     assert all("by a link" in reason for reason in found.failures.values())
     assert before == {p.name: p.read_bytes() for p in pathlib.Path(elsewhere).iterdir()}
 

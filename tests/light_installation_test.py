@@ -1,6 +1,5 @@
 """Prediction, reports and exports with what the light installation has, and no more."""
 
-import configparser
 import importlib.util
 import pathlib
 import re
@@ -10,11 +9,17 @@ import textwrap
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    # Comes with pytest.
+    import tomli as tomllib
+
 from cellclass_tf import errors
 from tests.fake_model import save_model
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Packages of setup.cfg that .ci/requirements-predict.lock leaves out, and what they import.
+# Required packages that .ci/requirements-predict.lock leaves out, and what they import.
 LEFT_OUT = {
     "cellpose": "cellpose",
     "importlib_resources": "importlib_resources",
@@ -89,7 +94,8 @@ def test_prediction_reports_and_exports_need_no_training_packages(tmp_path):
     assert len(answers) == 7
     assert "cellpose cannot be loaded" in answers[0]
     for answer in answers[1:]:
-        assert "tensorflow-datasets" in answer and "pip install cellclass_tf" in answer
+        assert "tensorflow-datasets" in answer
+        assert "pip install cellclass_tf" in answer
     for answer in answers[3:]:
         assert "tf-models-official" in answer
     # Nothing was begun that cannot be ended.
@@ -97,13 +103,10 @@ def test_prediction_reports_and_exports_need_no_training_packages(tmp_path):
 
 
 def requirements():
-    config = configparser.ConfigParser(inline_comment_prefixes=("#",))
-    config.read(ROOT / "setup.cfg", encoding="utf-8")
-    extras = config["options.extras_require"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     formats = ("czi", "dv", "lif", "nd2", "oif", "zarr")
-    lines = config["options"]["install_requires"].splitlines()
-    lines += [line for name in formats for line in extras[name].splitlines()]
-    return [line for line in lines if line]
+    extras = project["optional-dependencies"]
+    return project["dependencies"] + [line for name in formats for line in extras[name]]
 
 
 def name_of(requirement):

@@ -28,7 +28,8 @@ def place(tmp_path, monkeypatch):
 
 def test_a_study_opens_with_its_cells(place):
     study = cc.Study.open("study")
-    assert study.cell_types == ("HEK", "N2a") and study.pixel_size_um == 0.325
+    assert study.cell_types == ("HEK", "N2a")
+    assert study.pixel_size_um == 0.325
     rows = study.rows()
     assert [row.corrected for row in rows] == [True] * 3
     assert [len(study.read_cells(row)) for row in rows] == [1, 1, 5]
@@ -39,7 +40,8 @@ def test_converting_and_annotating_again_have_nothing_to_do(place):
     before = cc.Study.open("study").rows()
     outcome = cc.convert("study/raw", "study", group=simulation.GROUP_PATTERN)
     # Files that were copied are measured again, and give what they gave.
-    assert not outcome.failures and len(outcome.results) == 3
+    assert not outcome.failures
+    assert len(outcome.results) == 3
     assert not cc.annotate("study", annotator="watershed").results
     names = ("image_sha256", "corrected", "cells", "verdict", "nuclei_limits")
     for old, new in zip(before, cc.Study.open("study").rows(), strict=True):
@@ -58,12 +60,14 @@ def test_predictions_are_read_reported_and_traced(place, folder, stem):
     assert predictions.stems == (stem,)
     assert len(predictions.read(stem)) == 5
     image, size = predictions.images()[stem]
-    assert size == 0.325 and image.exists()
+    assert size == 0.325
+    assert image.exists()
     assert predictions.record.model_metadata.train_steps == 600
     shares = cc.mixture(folder, seed=0)
     assert shares["confusion_fields"] == 24
     page = cc.report(folder).read_text(encoding="utf-8")
-    assert "cellclass_maskrcnn_small" in page and "ckpt-600" in page
+    assert "cellclass_maskrcnn_small" in page
+    assert "ckpt-600" in page
     found = cc.trace(f"{folder}/labels/{stem}.tif", cell=1)
     assert {link.name: link.state for link in found.links} == {
         "cell": "same",
@@ -80,7 +84,8 @@ def test_predictions_are_read_reported_and_traced(place, folder, stem):
 
 def test_predictions_are_evaluated_and_compared(place):
     scores = cc.evaluate("predictions_of_study", "study")
-    assert scores["cells_true"] == 5 and scores["images"] == 1
+    assert scores["cells_true"] == 5
+    assert scores["images"] == 1
     cc.compare("predictions_of_study", "study", "difference")
     assert cc.export_cells("predictions_of_raw", "out", format="zarr").done
 
@@ -98,7 +103,8 @@ def test_the_records_of_a_model_and_its_training_are_read():
     from cellclass_tf.maskrcnn import runs
 
     metadata = ModelMetadata.read(MADE / "model" / "cellclass.json")
-    assert metadata.score_threshold == 0.425 and metadata.calibration.cells == 754
+    assert metadata.score_threshold == 0.425
+    assert metadata.calibration.cells == 754
     assert runs.experiment_of(MADE / "training") == "cellclass_maskrcnn_small"
     params = runs.load_params("cellclass_maskrcnn_small", MADE / "training")
     assert params.task.fingerprint == metadata.dataset_fingerprint

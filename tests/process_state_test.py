@@ -81,7 +81,8 @@ def test_cellpose_changes_nothing(tmp_path, assets):
     weights = assets / "weights" / "cellpose_unet_scellseg"
     before = process_state_of.process_state()
     outcome = cc.annotate(tmp_path, model=weights, diameter=40)
-    assert outcome.done and not outcome.failures
+    assert outcome.done
+    assert not outcome.failures
     assert process_state_of.changed(before, process_state_of.process_state()) == {}
 
 
@@ -100,7 +101,8 @@ def test_environment_variables_are_restored(monkeypatch):
     monkeypatch.delenv("OTHER", raising=False)
     with process_state.keep_environment("TF_CONFIG", "OTHER"):
         os.environ.update(TF_CONFIG="theirs", OTHER="theirs")
-    assert os.environ["TF_CONFIG"] == "mine" and "OTHER" not in os.environ
+    assert os.environ["TF_CONFIG"] == "mine"
+    assert "OTHER" not in os.environ
 
 
 def test_a_library_does_not_choose_the_backend():
@@ -132,7 +134,8 @@ def test_pillow_keeps_its_limit_though_threads_read_together():
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(seen) and len(seen) == 600
+    assert all(seen)
+    assert len(seen) == 600
     assert before == Image.MAX_IMAGE_PIXELS
 
 
@@ -165,7 +168,8 @@ def test_a_terminal_shows_what_it_can(monkeypatch, encoding):
     process_state.begin_program()
     print("5 µm \u2192 細胞 \udcff", flush=True)
     shown = stream.buffer.getvalue().decode(encoding)
-    assert shown.startswith("5 ") and shown.endswith("\\udcff\n")
+    assert shown.startswith("5 ")
+    assert shown.endswith("\\udcff\n")
 
 
 def test_importing_the_package_changes_nothing_but_sys_modules():

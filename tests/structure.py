@@ -40,7 +40,8 @@ def module_graph(root: pathlib.Path) -> dict[str, set[str]]:
     modules = modules_of(root)
     graph = {}
     for name, path in modules.items():
-        known = imports_of(path) & set(modules)
+        # The package itself names all that it hands on, for type checkers.
+        known = imports_of(path) & set(modules) if name != PACKAGE else set()
         # `from a.b import c` names a.b, too, where c is a module of it.
         graph[name] = {
             one

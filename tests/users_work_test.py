@@ -61,7 +61,8 @@ def test_a_conversion_in_between_does_not_hide_an_edit(root):
     cc.annotate(root, annotator="watershed")
     assert cells_of(root, "HEK") == painted
     row = row_of(root, "HEK")
-    assert row.corrected and row.annotator == "watershed"
+    assert row.corrected
+    assert row.annotator == "watershed"
 
 
 @pytest.mark.parametrize("word", ["WAHR", "VRAI", "ja", "1.0", "x"])
@@ -73,7 +74,8 @@ def test_corrections_survive_a_spreadsheet_of_another_language(root, word):
     manifest.write_text(text.replace("True", word).replace("False", ""))
     cc.annotate(root, annotator="watershed", diameter=40, change_settings=True)
     assert cells_of(root, "HEK") == painted
-    assert row_of(root, "HEK").corrected and not row_of(root, "N2a").corrected
+    assert row_of(root, "HEK").corrected
+    assert not row_of(root, "N2a").corrected
 
 
 def test_a_rejection_in_capitals_counts(root):
@@ -115,7 +117,8 @@ def test_an_edit_that_is_saved_while_diameters_are_estimated_stays(root, monkeyp
     assert "changed while" in outcome.failures[row_of(root, "HEK").image]
     assert cells_of(root, "HEK") == painted[0]
     cc.annotate(root, annotator="watershed")
-    assert cells_of(root, "HEK") == painted[0] and row_of(root, "HEK").corrected
+    assert cells_of(root, "HEK") == painted[0]
+    assert row_of(root, "HEK").corrected
 
 
 def test_a_script_that_runs_twice_does_not_undo_corrections(root):
@@ -131,7 +134,8 @@ def test_a_script_that_runs_twice_does_not_undo_corrections(root):
     Cells.from_labels(labels, study.cell_types).write(corrected)
     assert list(script().done) == [row.image]
     first = cells_of(root, "HEK")
-    assert not script().done and cells_of(root, "HEK") == first
+    assert not script().done
+    assert cells_of(root, "HEK") == first
     # Unless it is asked for, or the cells are gone.
     assert cc.import_masks(root, root / "truth", overwrite_corrected=True).done
     assert cells_of(root, "HEK") != first
@@ -149,7 +153,8 @@ def test_cells_do_not_stay_with_another_picture(root, tmp_path):
     options = {"group": simulation.GROUP_PATTERN}
     cc.convert(root / "raw", root, contrast="field", change_settings=True, **options)
     cc.annotate(root, annotator="watershed")
-    assert cells_of(root, "HEK") == painted and row_of(root, "HEK").corrected
+    assert cells_of(root, "HEK") == painted
+    assert row_of(root, "HEK").corrected
     # Another raw file under the same name.
     cc.simulate(tmp_path / "other", images_per_type=1, mixed=0, size=160, seed=9)
     (raw,) = (root / "raw" / "HEK").iterdir()
@@ -271,7 +276,8 @@ def test_groups_and_sizes_that_a_person_wrote_stay(root):
         cc.convert(root / "raw", root, change_settings=True, **options)
         row = row_of(root, "HEK")
         assert (row.group, row.pixel_size_um) == ("monday", 0.5)
-        assert row.contrast_group == "monday" and row.contrast == contrast
+        assert row.contrast_group == "monday"
+        assert row.contrast == contrast
     assert "note" in (root / "images.csv").read_text().splitlines()[0]
 
 
@@ -292,28 +298,33 @@ def test_a_field_that_is_marked_as_corrected_meanwhile_keeps_its_cells(
         root, annotator="watershed", diameter=90, change_settings=True
     )
     assert "was marked as corrected while" in outcome.failures[images[0]]
-    assert cells_of(root, "HEK") == before and row_of(root, "HEK").corrected
-    assert row_of(root, "N2a").cells is not None and len(outcome.done) == 2
+    assert cells_of(root, "HEK") == before
+    assert row_of(root, "HEK").corrected
+    assert row_of(root, "N2a").cells is not None
+    assert len(outcome.done) == 2
 
 
 def test_corrected_cells_are_kept_when_a_flag_overwrites_them(root):
     painted = paint(root, "HEK")
     cc.annotate(root, annotator="watershed")
     cc.annotate(root, annotator="watershed", overwrite_corrected=True)
-    assert cells_of(root, "HEK") != painted and not row_of(root, "HEK").corrected
+    assert cells_of(root, "HEK") != painted
+    assert not row_of(root, "HEK").corrected
     (kept,) = cc.restore(root)
     assert kept.endswith(f"cells/{row_of(root, 'HEK').stem}.tif")
     cc.restore(root, kept)
     assert cells_of(root, "HEK") == painted
     cc.annotate(root, annotator="watershed")
-    assert cells_of(root, "HEK") == painted and row_of(root, "HEK").corrected
+    assert cells_of(root, "HEK") == painted
+    assert row_of(root, "HEK").corrected
 
 
 def test_an_import_that_lacks_corrected_cells_stops_for_that_field(root):
     painted = paint(root, "HEK")
     outcome = cc.import_masks(root, root / "truth")
     image = row_of(root, "HEK").image
-    assert "cells of HEK/" in outcome.failures[image] and len(outcome.done) == 2
+    assert "cells of HEK/" in outcome.failures[image]
+    assert len(outcome.done) == 2
     assert cells_of(root, "HEK") == painted
     assert cc.import_masks(root, root / "truth", overwrite_corrected=True).done
     assert cells_of(root, "HEK") != painted

@@ -338,7 +338,10 @@ def _type_values(
         "call": cells.calls(min_probability),
         "probability": cells.called_probabilities,
     }
-    values |= {f"p_{k}": p for k, p in zip(cells.type_names, cells.probabilities.T)}
+    values |= {
+        f"p_{k}": p
+        for k, p in zip(cells.type_names, cells.probabilities.T, strict=True)
+    }
     return values | {"score": cells.scores}
 
 

@@ -284,7 +284,10 @@ class Metrics:
         mixed = total["mixed_counts"][0].any()
         counts = total["mixed_counts" if mixed else "typed_counts"][:, 1:]
         true, predicted = (
-            {name: _ratio(n, side.sum()) for name, n in zip(self.type_names, side)}
+            {
+                name: _ratio(n, side.sum())
+                for name, n in zip(self.type_names, side, strict=True)
+            }
             for side in counts
         )
         known = counts.sum(axis=1).all()
@@ -364,8 +367,8 @@ def _panoptic(pairs, ious, true, predicted) -> dict[str, np.ndarray]:
 def _named(confusion: np.ndarray, type_names: Sequence[str]) -> dict[str, dict]:
     """Gives the rows and columns their names; 'unknown' only where there are any."""
     order = [*range(1, len(type_names) + 1), 0, -1]
-    rows = dict(zip(order, (*type_names, UNKNOWN, INVENTED)))
-    columns = dict(zip(order, (*type_names, UNKNOWN, MISSED)))
+    rows = dict(zip(order, (*type_names, UNKNOWN, INVENTED), strict=True))
+    columns = dict(zip(order, (*type_names, UNKNOWN, MISSED), strict=True))
     return {
         row: {
             column: int(confusion[i, j])

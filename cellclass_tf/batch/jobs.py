@@ -45,5 +45,5 @@ def attempt(function: Callable[[Any], Any], argument: Any) -> tuple[Any, str | N
     try:
         return json.loads(json.dumps(function(argument))), None
     # Whatever goes wrong with one file is that file's failure and nobody else's.
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:
         return None, errors.one_line(str(error) or type(error).__name__)

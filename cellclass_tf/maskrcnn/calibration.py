@@ -280,7 +280,9 @@ def fit_types(fields: Sequence[Matched], least: float) -> Calibration | None:
     matched = [
         (f.probabilities[k], f.true_ids[k]) for f, k in zip(fields, kept, strict=True)
     ]
-    probabilities, true_ids = (np.concatenate(part) for part in zip(*matched))
+    probabilities, true_ids = (
+        np.concatenate(part) for part in zip(*matched, strict=True)
+    )
     if not len(true_ids):
         return None
     temperature = fit_temperature(probabilities, true_ids)

@@ -32,7 +32,7 @@ Layer = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Layer]] | None:
-    """napari's hook: a function that reads a path, or None if it is not ours."""
+    """Napari's hook: a function that reads a path, or None if it is not ours."""
     if not isinstance(path, str | os.PathLike):
         return None
     folder = pathlib.Path(path)

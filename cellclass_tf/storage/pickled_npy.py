@@ -131,7 +131,7 @@ def _check_bounds(pickled: bytes) -> None:
             keys = stack[-2:-1] if name == "SETITEM" else []
         if any(kind not in _KINDS_OF_KEYS for kind in keys):
             raise _Refused("a key of a dictionary that is neither text nor number")
-        if "SET" in name and "ITEM" not in name or name == "ADDITEMS":
+        if ("SET" in name and "ITEM" not in name) or name == "ADDITEMS":
             raise _Refused("a set")
         before, after = opcode.stack_before, opcode.stack_after
         if pickletools.markobject in before:

@@ -141,7 +141,7 @@ class _Watch:
     def workers(self) -> int:
         return sum(seconds > 1 for seconds in self._worked.values())
 
-    def __enter__(self) -> _Watch:  # noqa: PYI034
+    def __enter__(self) -> _Watch:
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()

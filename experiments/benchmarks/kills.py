@@ -185,7 +185,7 @@ def _as_a_child(function, work, folder, result, kill_at) -> None:
         result.write_text(json.dumps({"writes": writes[0], "failures": failures}))
         status = 0
     # The parent tells it, whatever it is.
-    except Exception:  # noqa: BLE001
+    except Exception:
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -56,7 +56,8 @@ def test_values_of_hand_drawn_cells():
     # 9 px of 0.25 µm² each; a circle of 9 px is 2 sqrt(9 / pi) = 3.38514 px wide.
     assert (square["area_px"], square["area_um2"]) == (9, 2.25)
     assert square["equivalent_diameter_px"] == 3.38514
-    assert square["eccentricity"] == 0 and square["solidity"] == 1
+    assert square["eccentricity"] == 0
+    assert square["solidity"] == 1
     # Nine pixels are hardly a square to four directions.
     perimeter = square["perimeter_px"] / 2
     assert square["perimeter_um"] == pytest.approx(perimeter, rel=1e-5)
@@ -113,7 +114,8 @@ def test_nuclei_are_counted_and_added_up():
     assert one["nuclei_area_px"] == one["nucleus_area_px"]
     assert two["nuclei_area_um2"] == pytest.approx(two["nuclei_area_px"] / 4, rel=1e-5)
     dark = cell_table.cell_table(cells, np.zeros_like(image), name="a")[0]
-    assert dark["nuclei"] is None and dark["nuclei_area_px"] == 0
+    assert dark["nuclei"] is None
+    assert dark["nuclei_area_px"] == 0
 
 
 def test_a_cell_that_rises_to_the_right_has_a_positive_angle():
@@ -125,9 +127,12 @@ def test_a_cell_that_rises_to_the_right_has_a_positive_angle():
 def test_unknown_values_are_none():
     row = cell_table.cell_table(_cells(), name="a")[2]
     assert row["cell_type"] == "unknown"
-    assert row["probability"] is None and row["area_um2"] is None
-    assert row["mean_cytoplasm_grey"] is None and row["mean_nuclei_grey"] is None
-    assert row["nucleus_area_px"] is None and row["equivalent_diameter_um"] is None
+    assert row["probability"] is None
+    assert row["area_um2"] is None
+    assert row["mean_cytoplasm_grey"] is None
+    assert row["mean_nuclei_grey"] is None
+    assert row["nucleus_area_px"] is None
+    assert row["equivalent_diameter_um"] is None
 
 
 def test_below_the_chosen_confidence_a_call_is_uncertain():
@@ -145,7 +150,8 @@ def test_field_without_cells_has_no_rows():
     cells = Cells.from_labels(np.zeros((4, 5), np.int32), TYPES)
     assert cell_table.cell_table(cells, np.zeros((4, 5, 3), np.uint8), name="a") == []
     row = cell_table.count_row(cells, name="a")
-    assert row["cells"] == 0 and row["share_HEK"] is None
+    assert row["cells"] == 0
+    assert row["share_HEK"] is None
 
 
 def test_image_of_another_size_is_refused():
@@ -204,7 +210,7 @@ def test_line_breaks_in_names_stay_in_their_cells(tmp_path):
 def test_parts_of_other_types_are_refused(tmp_path):
     cell_table.write_cells_csv(tmp_path / "0.csv", [], TYPES)
     cell_table.write_cells_csv(tmp_path / "1.csv", [], ("CHO",))
-    with pytest.raises(errors.InputError, match="1.csv: expected the header"):
+    with pytest.raises(errors.InputError, match=r"1.csv: expected the header"):
         cell_table.join_csv(
             tmp_path / "j.csv", [tmp_path / "0.csv", tmp_path / "1.csv"], {}
         )

@@ -62,17 +62,21 @@ def test_intervals_of_shares_lie_on_the_axis_in_the_hues_of_the_overlays():
     # The first type stands above the second.
     assert counted[0][0, 1] > counted[1][0, 1]
     texts = texts_of(svg)
-    assert texts.count("HEK") == 1 and texts.count("N2a") == 1
-    assert texts.count("as counted") == 2 and texts.count("corrected") == 2
+    assert texts.count("HEK") == 1
+    assert texts.count("N2a") == 1
+    assert texts.count("as counted") == 2
+    assert texts.count("corrected") == 2
 
 
 def test_what_could_not_be_estimated_is_not_drawn():
     svg = shares_svg(HEK=NOT_KNOWN)
     assert texts_of(svg).count("as counted") == 1
     assert "corrected" not in texts_of(svg)
-    assert not lines_of(svg, hex_of(1)) and not lines_of(svg, "#8c8c8c")
+    assert not lines_of(svg, hex_of(1))
+    assert not lines_of(svg, "#8c8c8c")
     dots = "stroke-dasharray"
-    assert dots not in svg and dots in shares_svg(HEK=HEK)
+    assert dots not in svg
+    assert dots in shares_svg(HEK=HEK)
 
 
 @pytest.mark.parametrize(("share", "side"), [(0.79, "start"), (0.81, "end")])
@@ -103,9 +107,11 @@ def test_types_of_few_and_of_many_cells_are_equally_high():
     one, other = (lines_of(svg, colour)[0] for colour in (hex_of(1), hex_of(2)))
     np.testing.assert_allclose(one, other)
     # Who sees no colours tells them by their dashes; without cells is no entry.
-    assert {"HEK", "N2a"} < set(texts_of(svg)) and "none" not in texts_of(svg)
+    assert {"HEK", "N2a"} < set(texts_of(svg))
+    assert "none" not in texts_of(svg)
     dashed = [line for line in svg.splitlines() if f"stroke: {hex_of(2)};" in line]
-    assert dashed and all("stroke-dasharray" in line for line in dashed)
+    assert dashed
+    assert all("stroke-dasharray" in line for line in dashed)
 
 
 def test_bins_of_more_calls_have_shorter_whiskers_around_what_was_right():

@@ -67,13 +67,15 @@ def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
     assert [(row["cells_a"], row["cells_b"]) for row in fields] == [("4", "4")] * 2
     # Nothing to see where nothing changed.
     pictures = sorted(path.name for path in (tmp_path / "out/pictures").iterdir())
-    assert pictures == ["001_mixed_bad.png"] and fields[0]["picture"]
+    assert pictures == ["001_mixed_bad.png"]
+    assert fields[0]["picture"]
 
 
 def test_a_run_against_itself_is_the_same(tmp_path):
     run = write_predictions(tmp_path / "a", {"mixed/x": TRUE})
     found = cc.compare(run, run, tmp_path / "out")
-    assert found.counts["same"] == 4 and sum(found.counts.values()) == 4
+    assert found.counts["same"] == 4
+    assert sum(found.counts.values()) == 4
     assert not (tmp_path / "out" / "pictures").exists()
 
 
@@ -83,8 +85,10 @@ def test_types_are_compared_by_name_and_folders_may_lack_on_one_side(tmp_path):
     a = write_predictions(tmp_path / "a", {"mixed/x": TRUE, "mixed/y": TRUE})
     b = write_predictions(tmp_path / "b", {"x": other, "z": other})
     found = cc.compare(a, b, tmp_path / "out")
-    assert found.counts["same"] == 4 and found.fields == 1
-    assert found.only_a == ("mixed/y",) and found.only_b == ("z",)
+    assert found.counts["same"] == 4
+    assert found.fields == 1
+    assert found.only_a == ("mixed/y",)
+    assert found.only_b == ("z",)
 
 
 def test_fields_of_another_study_and_of_another_size_are_refused(tmp_path):

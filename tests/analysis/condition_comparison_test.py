@@ -72,17 +72,19 @@ def test_two_conditions_differ_by_dishes(tmp_path):
     assert float(rows[0]["share_HEK"]) == pytest.approx(0.05 / 0.7, abs=1e-5)
     (told,) = found.result["contrasts"]
     assert (told["first"], told["second"], told["type"]) == ("control", "drug", "HEK")
-    assert told["p_value"] < 0.05 and told["difference_low"] > 0
-    assert told["p_adjusted"] == told["p_value"] and found.result["corrected"]
+    assert told["p_value"] < 0.05
+    assert told["difference_low"] > 0
+    assert told["p_adjusted"] == told["p_value"]
+    assert found.result["corrected"]
     assert drug["types"]["HEK"]["mean"] > control["types"]["HEK"]["high"]
     svg = (tmp_path / "out/conditions.svg").read_text()
-    assert "control" in svg and "HEK, % of the cells" in svg and "p = 0.0" in svg
+    assert "control" in svg
+    assert "HEK, % of the cells" in svg
+    assert "p = 0.0" in svg
     assert (tmp_path / "out/conditions.pdf").read_bytes().startswith(b"%PDF")
     text = (tmp_path / "out/methods.txt").read_text()
-    assert (
-        "Welch" in text
-        and "control: 3 replicates, 3 dishes, 6 fields, 240 cells" in text
-    )
+    assert "Welch" in text
+    assert "control: 3 replicates, 3 dishes, 6 fields, 240 cells" in text
     assert "odds ratio" in str(found)
 
 
@@ -96,7 +98,8 @@ def test_dishes_of_one_replicate_are_one_observation(tmp_path):
     control, drug = found.result["conditions"]
     assert (control["replicates"], control["groups"], drug["replicates"]) == (2, 3, 1)
     (told,) = found.result["contrasts"]
-    assert told["p_value"] is None and "one replicate" in told["reason"]
+    assert told["p_value"] is None
+    assert "one replicate" in told["reason"]
     assert drug["types"]["HEK"]["low"] is None
     (warning,) = found.result["warnings"]
     assert "1 groups have no condition and are left out: t3" in warning
@@ -114,7 +117,8 @@ def test_replicates_in_both_conditions_are_compared_in_pairs(tmp_path):
     path.write_text("group,condition,replicate\n" + lines)
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
     (told,) = found.result["contrasts"]
-    assert told["test"] == "paired t-test" and told["p_value"] < 0.05
+    assert told["test"] == "paired t-test"
+    assert told["p_value"] < 0.05
     assert "all 3 replicates are in both" in told["test_reason"]
     assert "paired t-test: all 3" in str(found)
     assert "paired t-test" in (tmp_path / "out/methods.txt").read_text()
@@ -124,7 +128,8 @@ def test_replicates_in_both_conditions_are_compared_in_pairs(tmp_path):
     table(path, dishes)
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
     (told,) = found.result["contrasts"]
-    assert told["test"] == "Welch's t-test" and told["p_value"] > 0.3
+    assert told["test"] == "Welch's t-test"
+    assert told["p_value"] > 0.3
     assert "#999999" not in (tmp_path / "out/conditions.svg").read_text()
 
 
@@ -167,7 +172,8 @@ def test_times_are_added_up_and_have_a_table(tmp_path):
     found = cc.compare_conditions(several, tmp_path / "out", conditions=path)
     assert found.result["conditions"][0]["replicates"] == 3
     rows = csv_json.read_csv(tmp_path / "out/times.csv")
-    assert len(rows) == 18 and {row["time"] for row in rows} == {"0", "1", "2"}
+    assert len(rows) == 18
+    assert {row["time"] for row in rows} == {"0", "1", "2"}
     assert "time point" in (tmp_path / "out/conditions.svg").read_text()
     # A run of one time leaves none of it.
     one = predictions(tmp_path / "one", DISHES)
@@ -200,7 +206,8 @@ def test_without_held_out_cells_shares_are_as_counted_and_it_is_told(tmp_path):
     folder = predictions(tmp_path / "p", DISHES, confusions=None)
     path = table(tmp_path / "c.csv")
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
-    assert not found["corrected"] and "as counted" in found["warnings"][0]
+    assert not found["corrected"]
+    assert "as counted" in found["warnings"][0]
     rows = csv_json.read_csv(tmp_path / "out/replicates.csv")
     assert float(rows[0]["share_HEK"]) == 0.25
 

@@ -27,8 +27,10 @@ def test_the_table_names_every_group_and_keeps_what_a_person_wrote(study):
     cc.conditions(study)
     rows = {row["group"]: row for row in csv_json.read_csv(path)}
     assert list(rows) == ["d0", "d1", "d9"]
-    assert rows["d0"]["condition"] == "control" and rows["d0"]["dose"] == "0"
-    assert rows["d0"]["replicate"] == "mouse 1" and rows["d9"]["condition"] == ""
+    assert rows["d0"]["condition"] == "control"
+    assert rows["d0"]["dose"] == "0"
+    assert rows["d0"]["replicate"] == "mouse 1"
+    assert rows["d9"]["condition"] == ""
 
 
 def test_conditions_by_group_without_those_that_are_not_filled_in(study):

@@ -29,7 +29,8 @@ def test_pairs_are_tested_by_their_differences():
     found = contrasts.contrast(first, second, paired=True)
     # Mean 0.35, standard deviation 0.05, so that t is 0.35 / (0.05 / sqrt(3)).
     wanted = 2 * stats.t.sf(0.35 / (0.05 / 3**0.5), 2)
-    assert found.p_value == pytest.approx(wanted) and found.test == contrasts.PAIRED
+    assert found.p_value == pytest.approx(wanted)
+    assert found.test == contrasts.PAIRED
     low, high = np.log(found.odds_ratio_ends)
     reach = stats.t.ppf(0.975, 2) * 0.05 / 3**0.5
     assert (low, high) == pytest.approx((0.35 - reach, 0.35 + reach))
@@ -37,7 +38,8 @@ def test_pairs_are_tested_by_their_differences():
     assert 0 < low < found.difference < high < 0.2
     assert contrasts.contrast(first, second).p_value > 0.5
     same = contrasts.contrast(first, first + 1, paired=True)
-    assert same.p_value is None and "do not differ" in same.reason
+    assert same.p_value is None
+    assert "do not differ" in same.reason
 
 
 @pytest.mark.parametrize(
@@ -46,13 +48,16 @@ def test_pairs_are_tested_by_their_differences():
 )
 def test_where_there_is_no_test_the_reason_is_told(first, second, reason):
     found = contrasts.contrast(np.array(first), np.array(second))
-    assert found.p_value is None and found.odds_ratio_ends is None
-    assert reason in found.reason and found.odds_ratio > 1
+    assert found.p_value is None
+    assert found.odds_ratio_ends is None
+    assert reason in found.reason
+    assert found.odds_ratio > 1
 
 
 def test_one_replicate_has_a_mean_and_no_interval():
     middle, low, high = contrasts.mean_interval(np.array([0.0]))
-    assert middle == 0.5 and np.isnan([low, high]).all()
+    assert middle == 0.5
+    assert np.isnan([low, high]).all()
 
 
 def test_pure_replicates_are_no_nearer_to_pure_than_half_a_cell():
@@ -62,7 +67,8 @@ def test_pure_replicates_are_no_nearer_to_pure_than_half_a_cell():
 
 def test_p_values_of_several_tests_are_holms():
     assert contrasts.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert contrasts.holm([0.9, 0.8]) == [1.0, 1.0] and contrasts.holm([]) == []
+    assert contrasts.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert contrasts.holm([]) == []
 
 
 @pytest.mark.parametrize(("icc", "dishes"), [(0.02, 3), (0.1, 3), (0.1, 6)])

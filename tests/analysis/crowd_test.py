@@ -40,7 +40,8 @@ def test_all_two_thousand_cells_arrive(tmp_path):
     run, study = run_and_study(tmp_path, found=crowd(), true=crowd(wrong=100))
     result = cc.evaluate(run, study)
     assert result["cells_true"] == result["cells_predicted"] == CELLS
-    assert result["AP_cells"] == 1 and result["type_accuracy"] == 0.95
+    assert result["AP_cells"] == 1
+    assert result["type_accuracy"] == 0.95
     assert result["errors"] == {
         "merged": 0,
         "split": 0,
@@ -51,6 +52,7 @@ def test_all_two_thousand_cells_arrive(tmp_path):
     (whole, *_) = cc.mixture(run)["estimates"]
     assert whole["types"]["HEK"]["share"] == 0.5
     lines = (run / "cells.csv").read_text().splitlines()
-    assert len(lines) == CELLS + 1 and not any("nan" in line.lower() for line in lines)
+    assert len(lines) == CELLS + 1
+    assert not any("nan" in line.lower() for line in lines)
     assert cc.export_cells(run, tmp_path / "rois", format="imagej").done
     assert len(roifile.roiread(tmp_path / "rois/mixed/a.zip")) == CELLS

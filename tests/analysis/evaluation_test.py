@@ -48,7 +48,8 @@ def test_truth_against_itself_is_perfect(tmp_path):
     assert {result[key] for key in perfect} == {1}
     assert {result[k] for k in ("precision", "recall", "average_precision_50")} == {1}
     assert result["PQ_per_type"] == {"HEK": 1, "N2a": 1}
-    assert result["images"] == 2 and result["cells_true"] == 7
+    assert result["images"] == 2
+    assert result["cells_true"] == 7
     assert result["share_fields"] == "mixed"
     assert result["share_error_points"] == {"HEK": 0, "N2a": 0}
 
@@ -56,7 +57,8 @@ def test_truth_against_itself_is_perfect(tmp_path):
 def test_more_than_a_hundred_cells_all_count(tmp_path):
     cells = _blocks(["HEK", "N2a"] * 60)
     result = _evaluate(tmp_path, {"mixed/a": cells}, {"mixed/a": cells})
-    assert result["AP"] == 1 and result["AP_cells"] == 1
+    assert result["AP"] == 1
+    assert result["AP_cells"] == 1
 
 
 def test_errors_of_every_kind_are_counted(tmp_path):
@@ -88,10 +90,12 @@ def test_report_is_written_as_plain_json(tmp_path):
     fields = {"HEK/a": _blocks(["HEK"] * 2)}
     result = _evaluate(tmp_path, fields, fields)
     text = (tmp_path / "predictions" / "evaluation.json").read_text()
-    assert json.loads(text) == result and "NaN" not in text
+    assert json.loads(text) == result
+    assert "NaN" not in text
     assert result["per_type"]["N2a"]["AP"] is None
     assert result["PQ_per_type"]["N2a"] is None
-    assert result["AP"] == 1 and result["share_fields"] == "all"
+    assert result["AP"] == 1
+    assert result["share_fields"] == "all"
 
 
 def test_fields_of_partly_known_types_count_only_without_types(tmp_path, caplog):
@@ -102,7 +106,8 @@ def test_fields_of_partly_known_types_count_only_without_types(tmp_path, caplog)
     assert result["images_partly_typed"] == 1
     assert "have cells of unknown type" in caplog.text
     assert result["per_type"]["N2a"]["cells_true"] == 1
-    assert result["cells_true"] == 4 and result["AP_cells"] == 1
+    assert result["cells_true"] == 4
+    assert result["AP_cells"] == 1
     assert result["confusion"]["unknown"] == {"HEK": 0, "N2a": 1, "missed": 0}
     # Three matched cells have a known type, and all got it.
     assert result["type_accuracy"] == 1
@@ -112,7 +117,8 @@ def test_predicted_cells_of_unknown_type_are_no_typed_detections(tmp_path):
     true = {"mixed/a": _blocks(["HEK", "N2a"])}
     predicted = {"mixed/a": _blocks(["HEK", "unknown"])}
     result = _evaluate(tmp_path, true, predicted)
-    assert result["AP_cells"] == 1 and result["type_accuracy"] == 0.5
+    assert result["AP_cells"] == 1
+    assert result["type_accuracy"] == 0.5
     assert result["per_type"]["N2a"]["AP"] == 0
     assert result["confusion"]["N2a"]["unknown"] == 1
 
@@ -123,7 +129,8 @@ def test_types_are_compared_by_name_not_by_number(tmp_path):
     result = _evaluate(
         tmp_path, true, {"mixed/a": _blocks(types, ("N2a", "CHO", "HEK"))}
     )
-    assert result["AP"] == 1 and result["type_accuracy"] == 1
+    assert result["AP"] == 1
+    assert result["type_accuracy"] == 1
     assert list(result["per_type"]) == ["HEK", "N2a", "CHO"]
 
 
@@ -131,7 +138,8 @@ def test_images_without_truth_are_left_out_and_counted(tmp_path):
     cells = _blocks(["HEK"])
     predicted = {"HEK/a": cells, "HEK/b": cells, "c": cells}
     result = _evaluate(tmp_path, {"HEK/a": cells}, predicted, split="test")
-    assert result["images"] == 1 and result["images_without_truth"] == 2
+    assert result["images"] == 1
+    assert result["images_without_truth"] == 2
     assert result["images_by_split"] == {"test": 1}
 
 
@@ -143,7 +151,7 @@ def test_name_alone_finds_its_image_if_there_is_one(tmp_path):
 
 def test_name_that_two_folders_share_is_not_guessed(tmp_path):
     cells = _blocks(["HEK"])
-    with pytest.raises(InputError, match="none of its 1 images.* the study has HEK/a"):
+    with pytest.raises(InputError, match=r"none of its 1 images.* the study has HEK/a"):
         _evaluate(tmp_path, {"HEK/a": cells, "N2a/a": cells}, {"a": cells})
 
 
@@ -168,5 +176,7 @@ def test_fields_without_any_cell_have_no_scores(tmp_path):
     empty = {"HEK/a": _blocks(["HEK"], skip=[0])}
     result = _evaluate(tmp_path, empty, empty)
     assert result["cells_true"] == 0
-    assert result["AP"] is None and result["PQ"] is None
-    assert result["precision"] is None and result["type_accuracy"] is None
+    assert result["AP"] is None
+    assert result["PQ"] is None
+    assert result["precision"] is None
+    assert result["type_accuracy"] is None

@@ -94,7 +94,8 @@ def test_legend_caption_and_scale_bar_say_what_is_shown(study, tmp_path):
     legend = ElementTree.parse(found.legend)
     texts = [text.text for text in legend.iter(f"{SVG}text")]
     assert texts == ["HEK (1 cell)", "N2a (1 cell)", "cytoplasm", "nuclei"]
-    assert "scale bar 20 µm" in found.caption and "nuclei magenta" in found.caption
+    assert "scale bar 20 µm" in found.caption
+    assert "nuclei magenta" in found.caption
     assert "mixed/dish1_a, 200 x 200 px from y 0, x 0" in str(found)
 
 
@@ -125,7 +126,8 @@ def test_grey_panels_lie_side_by_side_with_their_names(study, tmp_path):
     found, root = draw(study, tmp_path / "a.svg", channels="grey", scale_bar_um=0)
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert texts == ["cytoplasm", "nuclei"]
-    assert len(lines_of(root)) == 8 and len(list(root.iter(f"{SVG}image"))) == 2
+    assert len(lines_of(root)) == 8
+    assert len(list(root.iter(f"{SVG}image"))) == 2
     assert "scale bar" not in found.caption
 
 
@@ -163,7 +165,7 @@ def test_proportions_are_those_of_the_report(tmp_path):
     cells = Cells.from_labels(LABELS, ("HEK", "N2a"), ("HEK", "N2a", "HEK"))
     folder = write_predictions(tmp_path / "run", {"a": cells, "b": cells})
     options = {"predictions": folder, "plot": "proportions"}
-    with pytest.raises(InputError, match="mixture.json does not exist.*report"):
+    with pytest.raises(InputError, match=r"mixture.json does not exist.*report"):
         cc.figure(tmp_path / "p.svg", **options)
     cc.mixture(folder)
     root = ElementTree.parse(cc.figure(tmp_path / "p.svg", **options).path).getroot()

@@ -34,7 +34,8 @@ def test_held_out_cells_are_added_up_by_type_and_dish():
         "N2a": {"HEK": 40, "N2a": 160, "missed": 0},
         "invented": {"HEK": 0, "N2a": 8},
     }
-    assert found["confusion_dishes"] == {"HEK": 4, "N2a": 4} and not found["warnings"]
+    assert found["confusion_dishes"] == {"HEK": 4, "N2a": 4}
+    assert not found["warnings"]
     assert found["right_by_dish"]["N2a"] == {f"dish {n}": 0.8 for n in range(4)}
 
 
@@ -48,12 +49,14 @@ def test_held_out_cells_of_one_dish_are_told():
 
 def test_of_dishes_that_are_not_known_nothing_is_told():
     found = summary(record(group=""))
-    assert found["confusion_dishes"] == {"HEK": 0, "N2a": 0} and not found["warnings"]
+    assert found["confusion_dishes"] == {"HEK": 0, "N2a": 0}
+    assert not found["warnings"]
 
 
 def test_without_held_out_fields_there_is_nothing_to_tell():
     found = summary(RunRecord())
-    assert found["confusion"] is None and found["confusion_fields"] == 0
+    assert found["confusion"] is None
+    assert found["confusion_fields"] == 0
 
 
 def test_held_out_cells_of_other_types_are_refused():

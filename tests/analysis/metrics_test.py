@@ -124,7 +124,8 @@ def test_intervals_hold_the_score_and_narrow_with_more_fields():
             assert low <= found[key] <= high
         widths.append(np.ptp(found["intervals"]["recall"]))
     assert widths[1] < 0.8 * widths[0]
-    assert len(summed.fields) == 24 and summed.fields[3]["image"] == "3"
+    assert len(summed.fields) == 24
+    assert summed.fields[3]["image"] == "3"
     assert summed.fields[3]["missed"] + summed.fields[3]["merged"] <= 40
 
 
@@ -133,10 +134,12 @@ def test_few_units_have_no_interval_and_say_so():
     for seed in range(8):
         summed.add(*random_pair(seed))
     found = summed.result("dish", list("aabbccdd"))
-    assert found["intervals"] is None and found["interval_units"] == 4
+    assert found["intervals"] is None
+    assert found["interval_units"] == 4
     assert found["intervals_reason"].startswith("4 of the units")
     found = summed.result("dish", list("aabbccde"))
-    assert found["interval_unit"] == "dish" and not found["intervals_reason"]
+    assert found["interval_unit"] == "dish"
+    assert not found["intervals_reason"]
     low, high = found["intervals"]["F1"]
     assert low < found["F1"] < high
 
@@ -147,7 +150,8 @@ def test_all_right_does_not_mean_no_doubt():
     for _ in range(6):
         summed.add(true, true)
     low, high = summed.result()["intervals"]["F1"]
-    assert high == 1 and low == pytest.approx(0.025 ** (1 / (6 * len(true))))
+    assert high == 1
+    assert low == pytest.approx(0.025 ** (1 / (6 * len(true))))
 
 
 def test_one_field_has_no_interval_and_other_types_are_refused():

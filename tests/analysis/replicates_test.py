@@ -37,7 +37,8 @@ def test_dishes_of_a_replicate_are_added_up_and_times_are_kept_apart():
     np.testing.assert_allclose(control.shares, [0.4, 0.6])
     np.testing.assert_allclose(control.by_time[0], [0.25, 0.75])
     np.testing.assert_allclose(control.by_time[2], [0.5, 0.5])
-    assert not drug.by_time and empty == ["drug, day 2"]
+    assert not drug.by_time
+    assert empty == ["drug, day 2"]
     logits = replicates.logits_by_condition(found, 0)
     assert logits["drug"] == {"day 1": 0}
     assert special.expit(logits["control"]["day 1"]) == pytest.approx(0.4)
@@ -48,20 +49,24 @@ def test_replicates_of_both_conditions_are_paired_by_their_names():
     second = {"mouse 3": 1.9, "mouse 1": -0.6, "mouse 2": 0.6}
     told, why = replicates.compare(first, second)
     wanted = stats.ttest_rel([-0.6, 0.6, 1.9], [-1.0, 0.2, 1.4]).pvalue
-    assert told.p_value == pytest.approx(wanted) and wanted < 0.01
-    assert told.test == contrasts.PAIRED and why.startswith(
-        "all 3 replicates are in both"
-    )
+    assert told.p_value == pytest.approx(wanted)
+    assert wanted < 0.01
+    assert told.test == contrasts.PAIRED
+    assert why.startswith("all 3 replicates are in both")
     other, why = replicates.compare(first, {f"{k} b": v for k, v in second.items()})
-    assert other.test == contrasts.WELCH and other.p_value > 0.5
+    assert other.test == contrasts.WELCH
+    assert other.p_value > 0.5
     assert why == "no replicate is in both conditions"
 
 
 def test_where_some_replicates_are_paired_and_others_not_there_is_no_test():
     told, why = replicates.compare({"a": 0.1, "b": 0.4, "c": 0.5}, {"b": 1, "d": 2})
-    assert told.p_value is None and not told.test and not why
+    assert told.p_value is None
+    assert not told.test
+    assert not why
     assert "b are in both conditions, and a, c, d in one" in told.reason
-    assert told.odds_ratio > 1 and told.odds_ratio_ends is None
+    assert told.odds_ratio > 1
+    assert told.odds_ratio_ends is None
 
 
 def test_replicates_without_a_cell_at_all_are_refused():

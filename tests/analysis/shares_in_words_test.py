@@ -21,7 +21,8 @@ def test_the_best_estimate_is_told():
     ]
     checked = {"reason": "", "types": {"HEK": {"share": 0.2, "low": 0.1, "high": 0.3}}}
     shares, heading = shares_in_words.best_shares(SHARES | {"spot_check": checked})
-    assert shares == {"HEK": (0.2, 0.1, 0.3)} and "spot check" in heading
+    assert shares == {"HEK": (0.2, 0.1, 0.3)}
+    assert "spot check" in heading
     shares, heading = shares_in_words.best_shares(
         SHARES | {"spot_check": {"reason": "too few"}}
     )
@@ -30,7 +31,8 @@ def test_the_best_estimate_is_told():
 
 def test_what_cannot_be_told_is_said():
     shares, heading = shares_in_words.best_shares(changed(withheld="they look unlike"))
-    assert shares is None and heading == "Proportions are withheld: they look unlike."
+    assert shares is None
+    assert heading == "Proportions are withheld: they look unlike."
     counted = {
         "HEK": {"share": 0.25, "low": None, "high": None},
         "N2a": {"share": None},

@@ -49,7 +49,8 @@ def test_the_correction_is_rogan_and_gladens():
     # (share + specificity - 1) / (sensitivity + specificity - 1)
     assert found.shares[0] == pytest.approx((0.4 + 0.8 - 1) / (0.9 + 0.8 - 1))
     low, high = found.interval()
-    assert (low < found.shares).all() and (found.shares < high).all()
+    assert (low < found.shares).all()
+    assert (found.shares < high).all()
     # What the confusion leaves open comes on top of a wider spread.
     assert np.diff([low, high], axis=0)[0, 0] > np.diff(raw.interval(), axis=0)[0, 0]
 
@@ -78,13 +79,15 @@ def test_no_corrected_share_leaves_0_to_1():
     raw = shares.estimate_shares(np.array([[5, 95], [8, 92], [2, 98]]))
     found = shares.correct_shares(raw, HELD_OUT)
     assert found.shares.tolist() == [0, 1]
-    assert found.draws.min() == 0 and found.draws.max() == 1
+    assert found.draws.min() == 0
+    assert found.draws.max() == 1
     np.testing.assert_allclose(found.draws.sum(axis=1), 1)
     # Nor where there are fewer calls than inventions.
     raw = shares.estimate_shares(np.array([[1, 2], [2, 1]]))
     many = held_out([[100, 0, 0], [0, 100, 0]], invented=(5, 5))
     found = shares.correct_shares(raw, many, area=50.0)
-    assert np.isfinite(found.draws).all() and found.draws.min() >= 0
+    assert np.isfinite(found.draws).all()
+    assert found.draws.min() >= 0
 
 
 def test_units_that_differ_give_wider_intervals_than_their_cells_alone():
@@ -94,7 +97,8 @@ def test_units_that_differ_give_wider_intervals_than_their_cells_alone():
     assert widths[1] > 2 * widths[0]
     # At least that of 400 independent cells, and not much more.
     assert 1 < widths[0] / (2 * 1.96 * 0.025) < 1.3
-    assert np.median(alike.icc) < 0.02 and np.median(apart.icc) > 0.2
+    assert np.median(alike.icc) < 0.02
+    assert np.median(apart.icc) > 0.2
 
 
 def test_the_posterior_is_that_of_a_fine_grid():
@@ -122,7 +126,9 @@ def test_the_posterior_is_that_of_a_fine_grid():
 def test_pure_units_do_not_make_us_certain():
     found = shares.estimate_shares(np.array([[30, 0], [40, 0], [30, 0]]))
     low, high = found.interval()
-    assert found.shares[0] == 1 and 0.8 < low[0] < 0.99 and high[0] <= 1
+    assert found.shares[0] == 1
+    assert 0.8 < low[0] < 0.99
+    assert high[0] <= 1
 
 
 @pytest.mark.parametrize(
@@ -135,12 +141,14 @@ def test_pure_units_do_not_make_us_certain():
 )
 def test_where_there_is_no_interval_the_reason_is_told(counts, reason):
     found = shares.estimate_shares(np.array(counts))
-    assert found.interval() is None and reason in found.reason
+    assert found.interval() is None
+    assert reason in found.reason
     assert found.p_values(np.array([0.5, 0.5])) is None
     assert np.isnan(shares.units_for(found, 0.1)).all()
     assert shares.logit_t(np.array(counts)) is None
     better = shares.correct_shares(found, HELD_OUT)
-    assert better.interval() is None and reason in better.reason
+    assert better.interval() is None
+    assert reason in better.reason
 
 
 def test_one_field_is_corrected_without_an_interval():
@@ -160,7 +168,8 @@ def test_one_field_is_corrected_without_an_interval():
 def test_a_confusion_that_cannot_correct_is_not_used(confusions, reason):
     raw = shares.estimate_shares(np.array([[40, 60], [42, 58]]))
     found = shares.correct_shares(raw, matched(confusions))
-    assert reason in found.reason and np.isnan(found.shares).all()
+    assert reason in found.reason
+    assert np.isnan(found.shares).all()
     assert raw.interval() is not None
 
 
@@ -176,8 +185,10 @@ def test_held_out_dishes_are_units_where_there_are_several_and_fields_else():
     for names, units in ((list("aabb"), 2), (list("aaaa"), 4)):
         known = shares.HeldOut(confusions, none + 1, none, np.ones(4), names)
         rows = known.rows(0)
-        assert len(rows) == units and rows.sum() == 44
-    assert len(known.rows(1)) == 4 and known.rows(1)[:, :-1].sum() == 0
+        assert len(rows) == units
+        assert rows.sum() == 44
+    assert len(known.rows(1)) == 4
+    assert known.rows(1)[:, :-1].sum() == 0
 
 
 def test_the_test_against_an_expected_share_agrees_with_the_interval():
@@ -240,7 +251,8 @@ def test_logit_t_is_students():
 )
 def test_corrected_intervals_hold_the_truth(kind):
     found = coverage.coverage(kind, 40, seed=1)["corrected"]
-    assert found[0] >= 0.9 and found[1] < 0.45
+    assert found[0] >= 0.9
+    assert found[1] < 0.45
 
 
 def test_memory_does_not_grow_with_the_number_of_units():

@@ -58,13 +58,14 @@ def test_each_field_reads_its_own_cells_when_it_is_asked(study, tmp_path):
     # Files are read no earlier, and a broken one harms no other.
     study.cells_path(study.rows()[1]).write_bytes(b"broken")
     assert len(of_study[2].read()) == 2
-    with pytest.raises(InputError, match="1.tif"):
+    with pytest.raises(InputError, match=r"1.tif"):
         of_study[1].read()
 
 
 def test_a_field_shows_its_image_while_that_is_there(study):
     field = sources.fields_of(study.root)[2]
-    assert field.pixels().shape == (4, 5, 3) and (field.pixels() == 2).all()
+    assert field.pixels().shape == (4, 5, 3)
+    assert (field.pixels() == 2).all()
     field.image.unlink()
     assert field.pixels() is None
 
@@ -83,7 +84,8 @@ def test_a_run_finds_its_images_by_its_record(study, tmp_path, monkeypatch):
     record = RunRecord(folder=str(run), study=str(study.root), images=images)
     record.write(run / "run.json")
     one, two = sources.fields_of(run)
-    assert (one.pixels() == 1).all() and (two.pixels() == 2).all()
+    assert (one.pixels() == 1).all()
+    assert (two.pixels() == 2).all()
     assert (one.pixel_size_um, two.pixel_size_um) == (0.3, None)
     assert not warnings
     one.image.unlink()

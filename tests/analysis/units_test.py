@@ -30,7 +30,8 @@ def test_each_unit_is_left_out_once():
         [True, True, True, False],
     ]
     many = units.left_out([f"{n:03d}" for n in range(100)])
-    assert many.shape == (40, 100) and ((~many).sum(axis=0) == 1).all()
+    assert many.shape == (40, 100)
+    assert ((~many).sum(axis=0) == 1).all()
 
 
 def test_the_interval_is_students_where_the_score_is_a_mean():

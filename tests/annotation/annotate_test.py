@@ -104,10 +104,11 @@ def test_second_run_does_nothing_and_keeps_the_manifest(study, calls):
 
 def test_other_settings_and_changed_images_are_done_again(study, calls):
     _annotate(study)
-    with pytest.raises(InputError, match="4 images .* diameter from 24.0 to 25"):
+    with pytest.raises(InputError, match=r"4 images .* diameter from 24.0 to 25"):
         annotate.annotate(study, diameter=25)
     # What is not given is as before, and was done.
-    assert len(annotate.annotate(study).skipped) == 4 and len(calls) == 4
+    assert len(annotate.annotate(study).skipped) == 4
+    assert len(calls) == 4
     _annotate(study, diameter=25)
     assert len(calls) == 8
     png.write_png(study.image_path(_row(study, "N2a/a.png")), _image(1))

@@ -130,10 +130,12 @@ def test_a_kill_at_any_write_loses_no_types_and_makes_no_correction(
             cell_files.write_cells(study, old, cells_of(2), told, types_csv=types_csv)
     assert not cell_files.settle(study).failures
     row = row_of(study)
-    assert not row.corrected and row.annotation in ("f00d", "beef")
+    assert not row.corrected
+    assert row.annotation in ("f00d", "beef")
     assert cell_files.state_of(study, row) == [row.cells_sha256, row.types_sha256]
     if row.annotation == "f00d":
-        assert row == old and study.read_cells(row).cell_types == ("HEK", "N2a", "HEK")
+        assert row == old
+        assert study.read_cells(row).cell_types == ("HEK", "N2a", "HEK")
     else:
         types = TYPES if types_csv else ("unknown", "unknown")
         assert study.read_cells(row).cell_types == types
@@ -156,7 +158,8 @@ def test_labels_changed_in_place_are_a_correction_once(study):
             assert (row.corrected, row.cells, row.by_hand) == (True, count, by_hand)
             assert row.annotator_settings == "watershed, then changed in place"
             hashes = [row.cells_sha256, row.types_sha256]
-            assert row.doubts == "" and hashes == cell_files.state_of(study, row)
+            assert row.doubts == ""
+            assert hashes == cell_files.state_of(study, row)
 
 
 def test_a_field_whose_labels_were_deleted_is_as_never_annotated(study):
@@ -187,6 +190,6 @@ def test_a_field_that_changed_since_the_plan_is_left_alone(study):
     assert planned[0] == digests.sha256_of_file(study.cells_path(row))
     cell_files.check_unchanged(study, row, tuple(planned))
     study.cells_path(row).with_suffix(".csv").unlink()
-    with pytest.raises(InputError, match="m.tif was changed while the run was under"):
+    with pytest.raises(InputError, match=r"m.tif was changed while the run was under"):
         cell_files.check_unchanged(study, row, planned)
     assert read_labels(study.cells_path(row)).max() == 2

@@ -24,7 +24,8 @@ def test_every_cell_is_kept_redrawn_added_or_removed():
     found = changes.compare(OLD, new)
     assert found.kept == ((1, 3),)
     assert sorted(found.redrawn) == [(2, 1), (3, 2)]
-    assert not found.added and not found.removed
+    assert not found.added
+    assert not found.removed
     assert found
     new[:, 6] = 0
     new[0, 5] = 2

@@ -33,4 +33,5 @@ def test_a_group_has_the_median_of_a_few_fields_asked_for_once(tmp_path):
     # Of ten fields every second, from the first on; what is in no group has no diameter.
     assert estimate_diameters(*given) == {"dish1": 24.0}
     assert finder.asked == 5
-    assert estimate_diameters(*given) == {"dish1": 24.0} and finder.asked == 5
+    assert estimate_diameters(*given) == {"dish1": 24.0}
+    assert finder.asked == 5

@@ -20,7 +20,8 @@ def test_the_last_entry_of_a_job_counts(tmp_path):
 
 def test_a_journal_begins_empty_and_makes_its_folder(tmp_path):
     journal = Journal(tmp_path / "new" / ".journal" / "a.jsonl")
-    assert journal.read() == {} and journal.results() == {}
+    assert journal.read() == {}
+    assert journal.results() == {}
     journal.remember({"a": 1})
     assert journal.results() == {"a": 1}
 
@@ -62,6 +63,6 @@ def test_why_nothing_can_be_recorded_is_told_in_one_line(tmp_path):
 
 def test_a_journal_that_is_no_file_is_refused_or_known_nothing_of(tmp_path):
     (tmp_path / "j.jsonl").mkdir()
-    with pytest.raises(InputError, match="j.jsonl: expected a file"):
+    with pytest.raises(InputError, match=r"j.jsonl: expected a file"):
         Journal(tmp_path / "j.jsonl").read()
     assert Journal(tmp_path / "j.jsonl", must_record=False).read() == {}

@@ -80,7 +80,8 @@ def test_a_worker_that_dies_between_two_jobs_is_replaced(make_workers):
     assert first != os.getpid()
     os.kill(first, signal.SIGKILL)
     second, error = outcomes(workers, [Job("b", None)])["b"]
-    assert error is None and second not in (first, os.getpid())
+    assert error is None
+    assert second not in (first, os.getpid())
 
 
 def hang_at_zero(number):
@@ -92,7 +93,8 @@ def hang_at_zero(number):
 def test_a_job_beyond_its_limit_is_killed_and_named_in_one_line(make_workers):
     jobs = [Job("dish\n1.tif", 0, limit_s=0.5), Job("a", 1, limit_s=60), Job("b", 2)]
     found = outcomes(make_workers(hang_at_zero), jobs)
-    assert found["a"] == (1, None) and found["b"] == (2, None)
+    assert found["a"] == (1, None)
+    assert found["b"] == (2, None)
     assert found["dish\n1.tif"][1].startswith(r"dish\n1.tif: given up after 0.5 s.")
 
 

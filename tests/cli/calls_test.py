@@ -86,7 +86,8 @@ def test_labels_of_a_spot_check_go_into_a_study_if_a_share_is_given(tmp_path, ca
     )
     assert list(outcome.done) == ["mixed/0.png"]
     told = capsys.readouterr().out
-    assert "Ana: " in told and f"{drawn.labelled_cells} of 20 cells have a type" in told
+    assert "Ana: " in told
+    assert f"{drawn.labelled_cells} of 20 cells have a type" in told
 
 
 def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
@@ -222,7 +223,9 @@ def test_a_training_and_its_export_are_commands(monkeypatch, capsys):
     assert main.run(["train", *given]) == 0
     experiment, folder, options = called.pop()
     assert (experiment, folder) == ("cellclass_maskrcnn_small", "t")
-    assert options["study"] == "s" and options["minutes"] == 3 and not options["namer"]
+    assert options["study"] == "s"
+    assert options["minutes"] == 3
+    assert not options["namer"]
     assert "cellclass export-model --training=t" in capsys.readouterr().out
     given = ["--training=t,u", "--output=m", "--outlines=watershed", "--nocalibrate"]
     assert main.run(["export-model", *given]) == 0

@@ -39,15 +39,19 @@ def test_the_terminal_has_our_messages_and_the_file_those_of_libraries(tmp_path,
     found = run(tmp_path, how)
     assert found.stdout == "result\n"
     assert found.stderr.startswith("Warning: of the package\n")
-    assert "TensorFlow" not in found.stderr and "of a library" not in found.stderr
+    assert "TensorFlow" not in found.stderr
+    assert "of a library" not in found.stderr
     logs = list((tmp_path / "logs").iterdir())
     if how == "quiet":
-        assert not logs and found.stderr.count("\n") == 1 and not found.returncode
+        assert not logs
+        assert found.stderr.count("\n") == 1
+        assert not found.returncode
         return
     (path,) = logs
     assert f"Messages of libraries are in {path}" in found.stderr
     text = path.read_text()
-    assert "of TensorFlow" in text and "of a library" in text
+    assert "of TensorFlow" in text
+    assert "of a library" in text
     assert "of the package" not in text
     # What nobody expected is shown in full.
     assert found.returncode == (how == "crash")
@@ -65,7 +69,8 @@ def test_old_files_are_removed_and_a_folder_that_cannot_be_written_does_no_harm(
         os.close(number)
     path, number = log_file._new_file("../no/command")
     os.close(number)
-    assert path.parent == tmp_path / "logs" and "nocommand" in path.name
+    assert path.parent == tmp_path / "logs"
+    assert "nocommand" in path.name
     monkeypatch.setattr(log_file, "_KEPT", 1)
     (tmp_path / "logs" / "2020-01-01_check.log").write_text("")
     path, number = log_file._new_file("check")
@@ -75,7 +80,8 @@ def test_old_files_are_removed_and_a_folder_that_cannot_be_written_does_no_harm(
     monkeypatch.setenv(log_file.FOLDER_VARIABLE, str(tmp_path / "file" / "logs"))
     path, number = log_file._new_file("check")
     os.close(number)
-    assert path.exists() and tmp_path not in path.parents
+    assert path.exists()
+    assert tmp_path not in path.parents
     monkeypatch.delenv(log_file.FOLDER_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LOCALAPPDATA", raising=False)

@@ -45,7 +45,8 @@ def test_some_failures_are_listed_and_make_status_1(tmp_path, capsys):
     arguments = [f"--input={tmp_path / 'raw'}", f"--study={tmp_path / 's'}"]
     assert main.run(["convert", *arguments]) == main.SOME_FAILED
     shown = capsys.readouterr().out
-    assert "1 failed" in shown and "a.tif: of no known format" in shown
+    assert "1 failed" in shown
+    assert "a.tif: of no known format" in shown
 
 
 def test_an_empty_folder_and_an_empty_study_are_one_clear_line(tmp_path, capsys):

@@ -36,7 +36,8 @@ def test_images_are_counted_by_type_and_verdict(study):
 def test_every_step_names_the_next(study):
     values = {"study": str(study.root)}
     converted = next_steps.lines_after("convert", values)
-    assert converted[0].startswith("4 images") and "annotate" in converted[-1]
+    assert converted[0].startswith("4 images")
+    assert "annotate" in converted[-1]
     annotated = next_steps.lines_after("annotate", values)
     assert (
         annotated[0] == "15 cells: 7 in HEK fields, 3 in N2a fields, 5 in mixed fields."
@@ -45,10 +46,8 @@ def test_every_step_names_the_next(study):
     study.review_queue_path.parent.mkdir()
     study.review_queue_path.write_text("image,minutes\na,2.5\nb,1.5\n")
     annotated = next_steps.lines_after("annotate", values)
-    assert (
-        "2 images have doubtful cells" in annotated[1]
-        and "4 minutes: a, b" in annotated[1]
-    )
+    assert "2 images have doubtful cells" in annotated[1]
+    assert "4 minutes: a, b" in annotated[1]
     assert "cellclass train" in next_steps.lines_after("dataset", values)[0]
     assert next_steps.lines_after("import", {"study": None}) == []
     assert next_steps.lines_after("report", {}) == []
@@ -63,7 +62,8 @@ def test_predictions_tell_the_proportions(tmp_path):
         "Proportions corrected, of 4 dishes:",
         "  HEK: 40.0 % (30.0 to 50.0)",
     ]
-    assert "report.html" in told[3] and "cellclass spotcheck" in told[4]
+    assert "report.html" in told[3]
+    assert "cellclass spotcheck" in told[4]
 
 
 def test_a_command_ends_with_what_comes_next(tmp_path, capsys):

@@ -45,20 +45,25 @@ def test_annotations_and_docstring_become_flags():
     assert [*found] == [
         *["path", "width", "count", "closed", "colour", "edges", "words"]
     ]
-    assert found["path"].required and found["path"].help == "where the lines go."
-    assert found["width"].kind is float and found["width"].default == 2.0
+    assert found["path"].required
+    assert found["path"].help == "where the lines go."
+    assert found["width"].kind is float
+    assert found["width"].default == 2.0
     assert found["width"].help == "of a line; see: nothing."
-    assert found["count"].kind is int and found["count"].default is None
+    assert found["count"].kind is int
+    assert found["count"].default is None
     assert found["closed"].kind is bool
     assert found["count"].help == found["closed"].help == "two at once."
     assert found["colour"].choices == ("red", "green")
     # A name that only a type checker loads leaves the rest.
     assert found["edges"].choices == ("round", "flat")
-    assert found["words"].default == "" and found["words"].kind is str
+    assert found["words"].default == ""
+    assert found["words"].kind is str
     forms = [flag.form for flag in found.values()]
     assert forms[:3] == ["--path=TEXT", "--width=NUMBER", "--count=INTEGER"]
     assert forms[3:5] == ["--[no]closed", "--colour=red|green"]
-    assert found["width"].note == " (default: 2.0)" and not found["closed"].note
+    assert found["width"].note == " (default: 2.0)"
+    assert not found["closed"].note
 
 
 def test_flags_parse_to_the_types_of_the_annotations():

@@ -93,7 +93,8 @@ def test_a_table_that_is_saved_while_it_is_written_is_read_again(study, monkeypa
     row = update(study, QUALITY, glow_share=0.5)
     assert row.glow_share == 0.5
     assert study.rows()[1].verdict == "rejected"
-    assert "note 2" in study.manifest_path.read_text() and len(saved) == 2
+    assert "note 2" in study.manifest_path.read_text()
+    assert len(saved) == 2
 
 
 def test_a_table_that_never_stays_as_it_is_is_refused(study, monkeypatch):
@@ -108,4 +109,5 @@ def test_a_table_that_never_stays_as_it_is_is_refused(study, monkeypatch):
         patch.setattr(manifest_file, "_parse", parse_and_save)
         with pytest.raises(InputError, match=r"images.csv is changed all the time"):
             update(study, QUALITY, glow_share=0.5)
-    assert study.rows()[0].glow_share is None and len(study.rows()) > 10
+    assert study.rows()[0].glow_share is None
+    assert len(study.rows()) > 10

@@ -41,10 +41,8 @@ def test_only_known_endings_go_where_they_are_named():
     assert image_name("plate.1", [".tif"]) == "plate.1"
     assert image_name("plate.1") == "plate"
     # Windows keeps these for itself.
-    assert (
-        image_name("con.tif") == "_con"
-        and image_name("NUL.ome.tif", [".tif"]) == "_NUL"
-    )
+    assert image_name("con.tif") == "_con"
+    assert image_name("NUL.ome.tif", [".tif"]) == "_NUL"
 
 
 @pytest.mark.parametrize("text", ["Mixed", "MIXED", "mixed "])

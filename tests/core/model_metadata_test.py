@@ -111,8 +111,10 @@ def test_models_of_version_3_know_no_missed_cells(tmp_path):
     found = ModelMetadata.read(tmp_path / "cellclass.json")
     for record in (found.calibration, found.naming[0].calibration):
         (field,) = record.held_out
-        assert field.confusion == ((9, 1), (2, 8)) and field.missed == (0, 0)
-        assert field.area == 0 and not field.group
+        assert field.confusion == ((9, 1), (2, 8))
+        assert field.missed == (0, 0)
+        assert field.area == 0
+        assert not field.group
 
 
 def test_an_area_is_told_in_cells():

@@ -19,7 +19,8 @@ def pictures_in(page):
 
 def test_texts_are_escaped_and_pictures_are_small():
     page = notebook.page([np.zeros((2000, 1000), np.uint8)], [("<b>", "a & b")])
-    assert "&lt;b&gt;" in page and "a &amp; b" in page
+    assert "&lt;b&gt;" in page
+    assert "a &amp; b" in page
     (picture,) = pictures_in(page)
     assert picture.shape == (480, 240)
 
@@ -28,7 +29,9 @@ def test_extremes_do_not_hide_the_rest():
     plane = np.tile(np.arange(100, 200, dtype=np.uint16), (100, 1))
     plane[0, 0] = 60000
     shown = notebook.stretched(plane)
-    assert shown.dtype == np.uint8 and shown[50, 0] == 0 and shown[50, 99] == 255
+    assert shown.dtype == np.uint8
+    assert shown[50, 0] == 0
+    assert shown[50, 99] == 255
     assert notebook.stretched(np.full((4, 4), 7)).max() == 0
 
 
@@ -37,16 +40,21 @@ def test_cells_show_their_outlines_and_counts():
     labels[2:4, 2:4], labels[5:7, 5:7] = 1, 2
     page = Cells.from_labels(labels, ("HEK", "N2a"), ["HEK", "unknown"])._repr_html_()
     (picture,) = pictures_in(page)
-    assert picture.shape == (8, 8) and picture[1, 2] == 255 and picture[0, 0] == 0
+    assert picture.shape == (8, 8)
+    assert picture[1, 2] == 255
+    assert picture[0, 0] == 0
     assert "<th>unknown</th><td>1</td><td>50.0 %</td>" in page
-    assert "<th>N2a</th><td>0</td>" in page and "<th>all cells</th><td>2</td>" in page
+    assert "<th>N2a</th><td>0</td>" in page
+    assert "<th>all cells</th><td>2</td>" in page
     empty = Cells.from_labels(np.zeros((4, 4), np.int32), ("HEK",))._repr_html_()
-    assert "unknown" not in empty and "<th>all cells</th><td>0</td>" in empty
+    assert "unknown" not in empty
+    assert "<th>all cells</th><td>0</td>" in empty
 
 
 def test_a_micrograph_shows_its_channels_and_what_is_known():
     pixels = np.arange(2 * 6 * 4, dtype=np.uint16).reshape(2, 6, 4)
     page = Micrograph(pixels, ("DAPI", ""), pixel_size_um=0.325)._repr_html_()
     assert [picture.shape for picture in pictures_in(page)] == [(6, 4)] * 2
-    assert "DAPI, channel 1" in page and "4 x 6 px, uint16" in page
+    assert "DAPI, channel 1" in page
+    assert "4 x 6 px, uint16" in page
     assert "0.325 µm" in page

@@ -65,7 +65,9 @@ def test_image_that_was_not_predicted_is_named(tmp_path):
 
 
 def test_folder_without_predictions_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cells.csv does not exist.*cellclass predict"):
+    with pytest.raises(
+        InputError, match=r"cells.csv does not exist.*cellclass predict"
+    ):
         predictions.Predictions(tmp_path)
 
 
@@ -79,5 +81,5 @@ def test_broken_row_is_named_by_its_line(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3)})
     with open(tmp_path / "cells.csv", "a") as file:
         file.write("b,one,HEK\n")
-    with pytest.raises(InputError, match="cells.csv, line 5: .*'one'"):
+    with pytest.raises(InputError, match=r"cells.csv, line 5: .*'one'"):
         predictions.Predictions(tmp_path).read("a")

@@ -61,7 +61,7 @@ def test_a_record_does_not_lead_out_of_the_study(image):
         RECORD.as_content() | {"images": [{"stem": "x", "image": image}]},
         RECORD.as_content() | {"images": [{"stem": image, "image": "x"}]},
     ):
-        with pytest.raises(InputError, match="run.json"):
+        with pytest.raises(InputError, match=r"run.json"):
             RunRecord.parse(content, "run.json")
 
 

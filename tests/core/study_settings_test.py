@@ -14,7 +14,8 @@ def opened(folder, text):
 
 def test_what_is_left_out_or_empty_has_its_default(tmp_path):
     study = opened(tmp_path, "cell_types: [A, B]\nchannels:\npixel_size_um: ''\n")
-    assert study.cell_types == ("A", "B") and study.pixel_size_um is None
+    assert study.cell_types == ("A", "B")
+    assert study.pixel_size_um is None
     assert study.channel_rules["nuclei"] == ChannelRules().nuclei
 
 
@@ -22,7 +23,8 @@ def test_numbers_are_names_and_texts_are_numbers(tmp_path):
     text = "cell_types: [293, B]\npixel_size_um: '0.325'\n"
     text += "channels: {nuclei: [405], cytoplasm: [488]}\n"
     study = opened(tmp_path, text)
-    assert study.cell_types == ("293", "B") and study.pixel_size_um == 0.325
+    assert study.cell_types == ("293", "B")
+    assert study.pixel_size_um == 0.325
     assert study.channel_rules == {"nuclei": ("405",), "cytoplasm": ("488",)}
 
 

@@ -79,7 +79,8 @@ def test_a_manifest_that_a_spreadsheet_saved_is_read_and_goes_on(tmp_path):
     study.manifest_path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
     assert study.rows() == [ROW]
     study.update([ROW])
-    assert study.manifest_path.read_text().count(";") == 0 and study.rows() == [ROW]
+    assert study.manifest_path.read_text().count(";") == 0
+    assert study.rows() == [ROW]
 
 
 def test_columns_that_people_added_stay(tmp_path):

@@ -91,7 +91,8 @@ def test_of_a_mixed_field_without_types_the_outlines_are_learned(study):
     study.cells_path(row).with_suffix(".csv").unlink()
     checked = examples.check_study(study)
     facts = checked.contents.fields[row.image]
-    assert facts.split == "untyped" and facts.cells == {"unknown": 2}
+    assert facts.split == "untyped"
+    assert facts.cells == {"unknown": 2}
     # Once it has types it is there to test on.
     assert splits_of(checked)[row.image] == "mixed"
     _, example = examples.keyed_example_of_row(study, row, facts)
@@ -100,7 +101,8 @@ def test_of_a_mixed_field_without_types_the_outlines_are_learned(study):
     # What is known of single cells, as after a spot check, is learned with them.
     without_types(study, row)
     facts = examples.check_study(study).contents.fields[row.image]
-    assert facts.split == "untyped" and facts.cells == {"unknown": 1, "HEK": 1}
+    assert facts.split == "untyped"
+    assert facts.cells == {"unknown": 1, "HEK": 1}
     _, example = examples.keyed_example_of_row(study, row, facts)
     assert [cell["type"] for cell in example["cells"]] == [-1, "HEK"]
 
@@ -162,7 +164,8 @@ def test_an_unchanged_file_is_not_read_again(study, monkeypatch):
 def test_a_broken_field_fails_alone(study):
     study.image_path(study.rows()[0]).unlink()
     checked = examples.check_study(study)
-    assert "HEK/a.png" not in splits_of(checked) and len(checked.rows) == 4
+    assert "HEK/a.png" not in splits_of(checked)
+    assert len(checked.rows) == 4
     assert "does not exist" in checked.outcome.failures["HEK/a.png"]
 
 
@@ -211,7 +214,7 @@ def test_a_type_without_cells_is_refused(study):
         if row.cell_type == "N2a"
     )
     contents = examples.check_study(study).contents
-    with pytest.raises(errors.InputError, match="no annotated cell.* of N2a"):
+    with pytest.raises(errors.InputError, match=r"no annotated cell.* of N2a"):
         examples.refuse_gaps(study, contents)
 
 
@@ -279,7 +282,8 @@ def test_a_dish_that_is_not_annotated_takes_no_place(study):
 def test_what_cannot_be_remembered_is_checked_all_the_same(study):
     study.journal("dataset").mkdir()
     checked = examples.check_study(study)
-    assert len(checked.rows) == 5 and not checked.outcome.failures
+    assert len(checked.rows) == 5
+    assert not checked.outcome.failures
 
 
 def test_types_that_change_while_they_are_prepared_are_noticed(study):

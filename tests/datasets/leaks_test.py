@@ -129,7 +129,8 @@ def changed(of, /, **changes):
 
 
 def only_leak(report):
-    assert not report.passed and not report.damage
+    assert not report.passed
+    assert not report.damage
     (leak,) = report.leaks
     assert str(report).splitlines()[-2] == f"Leak: {leak}"
     return leak
@@ -137,7 +138,9 @@ def only_leak(report):
 
 def test_a_clean_dataset_passes_and_is_counted(prepare):
     report = leaks.check_dataset(prepare(*CLEAN))
-    assert report.passed and not report.remarks and report.fields == 8
+    assert report.passed
+    assert not report.remarks
+    assert report.fields == 8
     assert leaks.Count("train", "HEK", 1, 1, 1) in report.table
     assert leaks.Count("mixed", "N2a", 1, 1, 1) in report.table
     assert leaks.Count("composed", "HEK", 1, 0, 1) in report.table
@@ -208,7 +211,8 @@ def test_the_same_pixels_in_two_splits_are_found(prepare):
 def test_the_same_scene_a_little_later_is_found(prepare):
     fields = changed("N2a/d.png", seed=2, shift=1)
     leak = only_leak(leaks.check_dataset(prepare(*fields)))
-    assert "N2a/b.png" in leak and "N2a/d.png" in leak
+    assert "N2a/b.png" in leak
+    assert "N2a/d.png" in leak
     assert "of 256 bits: they show one scene" in leak
 
 
@@ -265,7 +269,8 @@ def test_sources_of_training_fields_are_of_training(prepare):
 def test_cells_that_contradict_their_label_image_are_found(prepare, change, expected):
     report = leaks.check_dataset(prepare(*changed("HEK/a.png", **change)))
     (fault,) = report.damage
-    assert not report.passed and not report.leaks
+    assert not report.passed
+    assert not report.leaks
     assert fault.startswith(f"Split train, HEK/a.png: {expected}")
 
 
@@ -298,7 +303,8 @@ def test_a_broken_record_is_named(prepare):
     shard.write_bytes(content)
     with pytest.raises(InputError, match="record 2 of 2 of the split validation") as e:
         leaks.check_dataset(folder)
-    assert shard.name in str(e.value) and "cellclass dataset" in str(e.value)
+    assert shard.name in str(e.value)
+    assert "cellclass dataset" in str(e.value)
 
 
 def test_a_file_that_ends_early_or_lacks_is_named(prepare):

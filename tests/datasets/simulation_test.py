@@ -118,5 +118,5 @@ def test_confounding_draws_the_pure_fields_of_a_study_again_and_no_others(tmp_pa
 
 @pytest.mark.parametrize("wrong", ["colour", "stain,colour", ("stain", "colour")])
 def test_a_quality_that_no_dish_has_is_refused(tmp_path, wrong):
-    with pytest.raises(errors.InputError, match="'colour'.*density, focus, illumin"):
+    with pytest.raises(errors.InputError, match=r"'colour'.*density, focus, illumin"):
         simulate(tmp_path, confounded=wrong)

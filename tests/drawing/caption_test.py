@@ -29,7 +29,8 @@ def test_a_name_that_is_too_long_loses_its_start():
     name = "HEK/" + "".join(map(str, range(30)))
     cut = caption.fit_text(pen, name, 200)
     rest = cut.removeprefix("…")
-    assert cut == "…" + rest and name.endswith(rest)
+    assert cut == "…" + rest
+    assert name.endswith(rest)
     # One letter more would be too long.
     assert pen.textlength(cut) <= 200
     assert pen.textlength("…" + name[-len(rest) - 1 :]) > 200
@@ -50,7 +51,8 @@ def test_a_long_name_leaves_the_scale_bar_alone():
 
 def test_without_a_pixel_size_there_is_no_scale_bar():
     strip = caption.draw(PICTURE, "", [])
-    assert strip.shape == (42, 880, 3) and strip.dtype == np.uint8
+    assert strip.shape == (42, 880, 3)
+    assert strip.dtype == np.uint8
     assert not inked(strip).any()
 
 
@@ -61,8 +63,10 @@ def test_entries_that_do_not_fit_go_on_in_another_row():
     both = caption.draw(PICTURE, "", many)
     three = caption.draw(PICTURE, "", [*many, caption.LegendEntry(texts[2], BLUE)])
     # Two of about 360 px stand side by side, and the third below the first.
-    assert len(one) == len(both) == 42 + 32 and len(three) == 42 + 2 * 32
-    assert len(runs_of(one, RED)) == 1 and len(runs_of(both, RED)) == 2
+    assert len(one) == len(both) == 42 + 32
+    assert len(three) == 42 + 2 * 32
+    assert len(runs_of(one, RED)) == 1
+    assert len(runs_of(both, RED)) == 2
     assert not (three[:74] == BLUE).all(axis=-1).any()
     assert runs_of(three, BLUE)[0, 0] == runs_of(three, RED)[0, 0] == 20
 

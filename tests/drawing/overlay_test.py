@@ -65,9 +65,11 @@ def test_image_and_cells_are_left_as_they_were():
 
 def test_caption_lies_below_the_picture_and_names_the_types_in_use():
     picture = _draw(_cells(), name="mixed/a", pixel_size_um=0.5)
-    assert picture.dtype == np.uint8 and picture.shape[1] == 900
+    assert picture.dtype == np.uint8
+    assert picture.shape[1] == 900
     strip = picture[200:]
-    assert (strip == PINK).all(axis=-1).any() and (strip == BLUE).all(axis=-1).any()
+    assert (strip == PINK).all(axis=-1).any()
+    assert (strip == BLUE).all(axis=-1).any()
 
 
 def test_scale_bar_is_a_round_length():
@@ -91,7 +93,8 @@ def test_small_fields_are_enlarged_with_their_scale():
     cells = Cells.from_labels(labels, TYPES, "HEK")
     picture = _draw(cells, name="a", pixel_size_um=1.0)
     # 256 px become 1,024 by four.
-    assert picture.shape[1] == 1024 and picture.shape[0] > 400
+    assert picture.shape[1] == 1024
+    assert picture.shape[0] > 400
     y, x = np.nonzero(_where(picture, PINK, 400))
     assert (y.min(), x.min(), y.max(), x.max()) == (40, 40, 159, 159)
 
@@ -119,7 +122,8 @@ def test_dark_fields_are_brightened_and_noise_is_not():
     dark[40:60, 40:60, 1] = 100
     bright = picture.brighten(dark)
     # The background is black and the 99.8th percentile white.
-    assert bright[0, 0, 1] == 0 and bright[50, 50, 1] == 255
+    assert bright[0, 0, 1] == 0
+    assert bright[50, 50, 1] == 255
     noise = np.zeros((100, 100, 3), np.uint8)
     noise[::2, ::2, 1] = 6
     # White is 48 at least: 255 (6 / 48)^0.7 = 59.5.

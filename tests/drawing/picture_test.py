@@ -62,8 +62,10 @@ def test_dashes_are_about_as_long_as_asked_for():
 def test_panels_of_any_height_stand_in_line_at_the_top():
     low, high = np.full((2, 3, 3), 200, np.uint8), np.full((5, 4, 3), 100, np.uint8)
     row = picture.side_by_side([low, high])
-    assert row.shape == (5, 3 + 12 + 4, 3) and row.dtype == np.uint8
-    assert (row[:2, :3] == 200).all() and (row[:, 15:] == 100).all()
+    assert row.shape == (5, 3 + 12 + 4, 3)
+    assert row.dtype == np.uint8
+    assert (row[:2, :3] == 200).all()
+    assert (row[:, 15:] == 100).all()
     assert (row[2:, :3] == caption.BACKGROUND).all()
     assert (row[:, 3:15] == caption.BACKGROUND).all()
 

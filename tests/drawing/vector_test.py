@@ -27,7 +27,8 @@ def test_text_stays_text_in_svg(page):
 
 def test_fonts_are_embedded_in_pdf_as_truetype(page):
     content = vector.pdf_of(page)
-    assert b"/CIDFontType2" in content and b"/Type3" not in content
+    assert b"/CIDFontType2" in content
+    assert b"/Type3" not in content
     (box,) = re.findall(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", content)
     # 85 mm are 240.94 pt.
     assert float(box[0]) == pytest.approx(240.94, abs=0.01)

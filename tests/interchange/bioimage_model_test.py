@@ -56,7 +56,8 @@ def test_a_package_says_what_goes_in_and_what_comes_out(package, image):
     pixels = png.read_png(image)
     # The middle of 90 x 120 px.
     np.testing.assert_array_equal(tile[0], pixels[13 : 13 + 64, 28 : 28 + 64])
-    assert "| 11 to 26 | mask of 4 x 4" in readme and "# Validation" in readme
+    assert "| 11 to 26 | mask of 4 x 4" in readme
+    assert "# Validation" in readme
     assert len(cover) < 500_000
 
 

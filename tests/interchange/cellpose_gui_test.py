@@ -136,7 +136,8 @@ def test_files_of_version_4_have_no_channels_and_a_diameter_that_may_be_nan(
         np.load(tmp_path / "gui" / name / "a_seg.npy", allow_pickle=True).item()
         for name in ("HEK", "N2a")
     )
-    assert known["diameter"] == 33 and np.isnan(unknown["diameter"])
+    assert known["diameter"] == 33
+    assert np.isnan(unknown["diameter"])
     for content in (known, unknown):
         assert not {"chan_choose", "est_diam"} & set(content)
         np.testing.assert_array_equal(content["masks"], LABELS)
@@ -479,6 +480,7 @@ def test_every_file_is_accounted_for_and_linked_folders_are_read(
     assert not outcome.failures
     assert len(study.read_cells(_row(study, "N2a/a.png"))) == 2
     read, bare, rest = outcome.notes
-    assert read.startswith("read: ") and "*_seg.npy (" in read
+    assert read.startswith("read: ")
+    assert "*_seg.npy (" in read
     assert bare == "left out: 2 images without *_seg.npy (unsaved.png, new.png)"
     assert rest == "left out: 1 of other kinds (notes.txt)"

@@ -58,7 +58,8 @@ def test_a_cell_whose_pixels_touch_at_a_corner_is_one_roi(tmp_path):
     cells = Cells.from_labels(labels, ("HEK",), "HEK")
     imagej.write_rois(tmp_path / "a.zip", cells)
     (roi,) = roifile.roiread(tmp_path / "a.zip")
-    assert roi.name == "HEK 1" and len(roi.coordinates(multi=True)) == 2
+    assert roi.name == "HEK 1"
+    assert len(roi.coordinates(multi=True)) == 2
 
 
 def test_a_field_without_cells_is_an_empty_archive(tmp_path, cells):

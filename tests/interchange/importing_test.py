@@ -144,9 +144,9 @@ def test_a_file_belongs_to_the_first_name_that_fits_in_its_types_folder(study):
     assert find(["m", "a"]) == "mixed/m.png"
     assert find(["nobody", "a"]) == "HEK/a.png"
     assert find(["same"], "HEK", "results", "N2a", "2024") == "N2a/same.png"
-    with pytest.raises(InputError, match="x.tif: matches HEK/same.png, N2a/same.png"):
+    with pytest.raises(InputError, match=r"x.tif: matches HEK/same.png, N2a/same.png"):
         find(["same"], "results")
-    with pytest.raises(InputError, match="no image of type N2a in .* Call it y."):
+    with pytest.raises(InputError, match=r"no image of type N2a in .* Call it y."):
         find(["a"], "N2a")
 
 

@@ -218,7 +218,8 @@ def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
     journal.write_bytes(journal.read_bytes()[:-40])
     study.manifest_path.write_bytes(untouched)
     outcome = import_masks(study, source)
-    assert not outcome.done and len(outcome.skipped) == 3
+    assert not outcome.done
+    assert len(outcome.skipped) == 3
     assert sum(row.corrected for row in study.rows()) == 3
 
 
@@ -267,7 +268,8 @@ def test_grey_image_is_no_label_image(study, source):
     grey = np.random.default_rng(0).integers(90, 900, (60, 60)).astype(np.uint16)
     _write(source / "HEK/big.tif", grey)
     failure = import_masks(study, source).failures["HEK/big.png"]
-    assert "numbers in" in failure and "as a grey image has" in failure
+    assert "numbers in" in failure
+    assert "as a grey image has" in failure
     assert not study.cells_path(row).exists()
 
 
@@ -312,7 +314,8 @@ def test_masks_without_numbers_are_refused_or_their_pieces_are_cells(
     image = _image_of(study, labels)
     _write(source / "HEK" / "wide.tif", labels)
     failure = import_masks(study, source).failures[image]
-    assert reason in failure and "--label_components" in failure
+    assert reason in failure
+    assert "--label_components" in failure
     outcome = import_masks(study, source, label_components=True)
     assert outcome.done[image]["notes"] == ["1 numbers became 3 cells"]
     np.testing.assert_array_equal(
@@ -377,7 +380,8 @@ def test_a_table_of_types_has_a_line_for_each_cell(study, source, numbers, reaso
     rows = [{"cell": number, "cell_type": "HEK"} for number in numbers]
     csv_json.write_csv(source / "mixed" / "m.csv", ("cell", "cell_type"), rows)
     failure = import_masks(study, source).failures["mixed/m.png"]
-    assert re.search(reason, failure) and "m.csv" in failure
+    assert re.search(reason, failure)
+    assert "m.csv" in failure
 
 
 def test_a_table_that_a_spreadsheet_saved_is_read(study, source):
@@ -392,7 +396,8 @@ def test_masks_of_single_cells_that_are_none_are_refused_or_told(study, source):
     inverted[1, 1] = 0
     _write(source / "a_mask_out_1.png", inverted)
     failure = import_masks(study, source).failures["HEK/a.png"]
-    assert "white are 93% of the field" in failure and "Invert it" in failure
+    assert "white are 93% of the field" in failure
+    assert "Invert it" in failure
     seen = np.zeros((3, 5, 4), np.uint8)
     seen[1, 1, 3] = 255
     Image.fromarray(seen).save(source / "a_mask_out_1.png")
@@ -422,7 +427,8 @@ def test_every_file_of_the_source_is_accounted_for(study, source):
     assert list(outcome.done) == ["HEK/a.png"]
     told = " ".join(outcome.failures.values())
     assert "1 files ending in .jpg are not read (b.jpg)" in told
-    assert "so nothing of N2a" in told and "found a link to nowhere" in told
+    assert "so nothing of N2a" in told
+    assert "found a link to nowhere" in told
     assert outcome.notes == (
         "read: 1 .tif",
         "left out: 1 of other kinds (notes.txt)",

@@ -21,7 +21,8 @@ def test_an_ome_tiff_has_labels_pixel_size_and_types(tmp_path, cells):
         # A centimetre has 10,000 µm.
         assert pixels / in_unit == pytest.approx(10_000 / 0.325)
     pixels = told["Image"]["Pixels"]
-    assert pixels["PhysicalSizeX"] == 0.325 and pixels["PhysicalSizeYUnit"] == "µm"
+    assert pixels["PhysicalSizeX"] == 0.325
+    assert pixels["PhysicalSizeYUnit"] == "µm"
     entries = told["StructuredAnnotations"]["MapAnnotation"]["Value"]["M"]
     assert {entry["K"]: entry["value"] for entry in entries} == {
         i: name for i, name in enumerate(cells.cell_types, start=1)

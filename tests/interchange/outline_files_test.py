@@ -60,13 +60,14 @@ def test_a_name_of_two_images_means_the_one_that_is_asked_for(tmp_path):
     both = [ImageRow("HEK/b.png", "HEK"), ImageRow("mixed/b.png", "mixed")]
     png.write_png(tmp_path / "b.png", labels(1, 2))
     files = OutlineFiles(tmp_path, both, chosen=both[1:])
-    assert files.read(both[1]).labels.max() == 2 and len(files.notes) == 1
+    assert files.read(both[1]).labels.max() == 2
+    assert len(files.notes) == 1
     # Without a wish nobody knows; and in the folder of a type it is that one's.
-    with pytest.raises(InputError, match="expected a label image of mixed/b.png"):
+    with pytest.raises(InputError, match=r"expected a label image of mixed/b.png"):
         OutlineFiles(tmp_path, both, chosen=both).read(both[1])
     (tmp_path / "HEK").mkdir()
     (tmp_path / "b.png").rename(tmp_path / "HEK" / "b.png")
-    with pytest.raises(InputError, match="expected a label image of mixed/b.png"):
+    with pytest.raises(InputError, match=r"expected a label image of mixed/b.png"):
         OutlineFiles(tmp_path, both, chosen=both[1:]).read(both[1])
 
 
@@ -83,7 +84,8 @@ def test_cells_in_pieces_and_black_and_white_masks_are_refused_unless_asked(fold
     with pytest.raises(InputError, match="--label_components"):
         OutlineFiles(folder, ROWS).read(ROWS[1])
     apart = OutlineFiles(folder, ROWS, label_components=True).read(ROWS[1])
-    assert apart.labels.max() == 3 and apart.notes == ("2 numbers became 3 cells",)
+    assert apart.labels.max() == 3
+    assert apart.notes == ("2 numbers became 3 cells",)
 
 
 def test_a_folder_without_labels_is_refused(tmp_path):

@@ -53,7 +53,8 @@ def test_labels_become_types_of_the_predicted_cells_of_whole_fields(labelled):
     study = Study.open(labelled.parent / "study")
     drawn = Sample.read(labelled / "spotcheck" / "sample.json")
     outcome = cc.import_spotcheck_types(study, labelled, share=0.5)
-    assert not outcome.failures and 2 <= len(outcome.done) <= 4
+    assert not outcome.failures
+    assert 2 <= len(outcome.done) <= 4
     found = types_in(study)
     assert found.keys() == {name.removesuffix(".png") for name in outcome.done}
     for stem, types in found.items():
@@ -151,6 +152,8 @@ def test_labels_that_the_model_has_seen_are_no_estimate(labelled):
     assert not cc.mixture(labelled)["spot_check"]["reason"]
     trained_with(labelled, {"mixed/3"})
     reason = cc.mixture(labelled)["spot_check"]["reason"]
-    assert "labels of 1 of 6 fields" in reason and "never for both" in reason
+    assert "labels of 1 of 6 fields" in reason
+    assert "never for both" in reason
     page = cc.report(labelled).read_text(encoding="utf-8")
-    assert "No estimate by the spot check" in page and "never for both" in page
+    assert "No estimate by the spot check" in page
+    assert "never for both" in page

@@ -27,7 +27,8 @@ def test_pairs_are_those_of_grown_cells(monkeypatch):
         near = places[((places - place) ** 2).sum(axis=1) <= 9]
         ids = labels[tuple(near.T)]
         expected |= {(labels[tuple(place)], i) for i in ids if i > labels[tuple(place)]}
-    assert found == expected and len(found) > 10
+    assert found == expected
+    assert len(found) > 10
     # The same in strips of a few rows.
     monkeypatch.setattr(neighbours, "_STRIP_PIXELS", 7 * 70)
     assert set(map(tuple, neighbours.neighbours(labels).tolist())) == expected

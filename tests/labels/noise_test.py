@@ -21,8 +21,10 @@ def test_a_channel_without_neighbours_or_noise_has_none():
 
 
 def test_what_rises_by_grey_levels_and_by_deviations_stands_out():
-    assert noise.stands_out(9, 1) and not noise.stands_out(7, 0.1)
-    assert noise.stands_out(41, 10) and not noise.stands_out(39, 10)
+    assert noise.stands_out(9, 1)
+    assert not noise.stands_out(7, 0.1)
+    assert noise.stands_out(41, 10)
+    assert not noise.stands_out(39, 10)
 
 
 def test_outliers_do_not_widen_a_deviation():

@@ -76,7 +76,8 @@ def test_a_single_pixel_and_a_square():
     labels = np.zeros((9, 9), np.int32)
     labels[0, 8], labels[3:7, 1:5] = 1, 2
     found = shapes.shapes_of(Cells.from_labels(labels, TYPES, "HEK"))
-    assert found.solidity.tolist() == [1, 1] and found.eccentricity.tolist() == [0, 0]
+    assert found.solidity.tolist() == [1, 1]
+    assert found.eccentricity.tolist() == [0, 0]
     assert found.feret_diameter == pytest.approx([1, np.hypot(4, 3)])
     assert (found.centroid_y[0], found.centroid_x[1]) == (0, 2.5)
 
@@ -100,6 +101,7 @@ def test_the_feret_diameter_is_the_longest_way_through_a_cell():
     # An L has its longest way outside of it.
     labels[14:28, 40] = labels[27, 40:58] = 4
     found = shapes.shapes_of(Cells.from_labels(labels, ("HEK",))).feret_diameter
-    assert found[0] == 50 and found[2] == 1
+    assert found[0] == 50
+    assert found[2] == 1
     assert found[1] == pytest.approx(np.hypot(2, 1))
     assert found[3] == pytest.approx(np.hypot(13.5, 17.5), abs=0.3)

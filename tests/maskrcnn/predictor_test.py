@@ -93,7 +93,8 @@ def test_cells_are_shown_at_the_size_that_the_network_learned():
             fake().scale_for(wrong)
     # Pixels twice as large as in training: the field is shown at twice the scale.
     found = fake().predict(squares(4), pixel_size_um=1.0)
-    assert len(found) == 16 and found.labels.shape == (80, 80)
+    assert len(found) == 16
+    assert found.labels.shape == (80, 80)
 
 
 def test_a_field_without_nuclei_is_refused_unless_the_model_needs_none():
@@ -112,7 +113,7 @@ def test_what_is_no_merged_image_is_refused():
 
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path):
-    with pytest.raises(errors.InputError, match="experiments.export"):
+    with pytest.raises(errors.InputError, match=r"experiments.export"):
         Predictor.load(tmp_path)
     (tmp_path / "cellclass.json").write_text('{"format": "another"}')
     with pytest.raises(errors.InputError, match="'another'"):
@@ -193,7 +194,8 @@ def test_given_outlines_are_named_each_in_its_place(scale, numbers):
     np.testing.assert_allclose(cells.probabilities[:, 1], green[order] / 255, atol=0.02)
     np.testing.assert_allclose(cells.scores, scale * 10 / 64, atol=0.01)
     # The outlines stay as they are, numbered anew.
-    assert len(cells) == 100 and cells.type_names == TYPES
+    assert len(cells) == 100
+    assert cells.type_names == TYPES
     np.testing.assert_array_equal(cells.labels > 0, labels > 0)
     assert cells.type_ids[0] == (cells.probabilities[0, 1] > 0.5) + 1
 
@@ -204,13 +206,16 @@ def test_given_outlines_are_named_as_measured_in_outlines_of_their_kind():
     image[5:15, 5:15, 1] = image[25:35, 25:35, 1] = 204
     predictor = namer()
     own = predictor.name(image, labels)
-    assert own.probabilities[:, 1] == pytest.approx(0.8, abs=0.01) and len(own) == 2
+    assert own.probabilities[:, 1] == pytest.approx(0.8, abs=0.01)
+    assert len(own) == 2
     figures = CalibrationRecord((), (), 0.1)
     of_dataset = NamingRecord("dataset", 0.1, 2.0, figures)
     predictor.metadata = dataclasses.replace(predictor.metadata, naming=(of_dataset,))
     # The smaller one has a score of 5 / 64; odds of 4 to 1 become 2 to 1.
     kept = predictor.name(image, labels)
-    assert len(kept) == 1 and kept.labels.max() == 1 and kept.labels[10, 10] == 1
+    assert len(kept) == 1
+    assert kept.labels.max() == 1
+    assert kept.labels[10, 10] == 1
     assert kept.probabilities[0, 1] == pytest.approx(2 / 3, abs=0.01)
     of_cellpose = NamingRecord("cellpose:w", 0.0, 0.5, figures, "abc")
     again = predictor.name(image, labels, measured=of_cellpose)
@@ -221,14 +226,16 @@ def test_given_outlines_are_named_as_measured_in_outlines_of_their_kind():
 def test_a_cell_larger_than_a_tile_is_named_by_its_part_in_it():
     image, labels = np.full((300, 300, 3), 200, np.uint8), np.ones((300, 300), np.int32)
     cells = namer().name(image, labels)
-    assert len(cells) == 1 and cells.scores[0] == 1
+    assert len(cells) == 1
+    assert cells.scores[0] == 1
     assert cells.probabilities[0, 1] == pytest.approx(200 / 255)
 
 
 @pytest.mark.parametrize("shape", [(30, 40), (64, 64), (200, 90)])
 def test_no_outlines_are_no_cells(shape):
     cells = namer().name(np.full((*shape, 3), 9, np.uint8), np.zeros(shape, np.uint8))
-    assert len(cells) == 0 and cells.probabilities.shape == (0, 2)
+    assert len(cells) == 0
+    assert cells.probabilities.shape == (0, 2)
 
 
 def test_many_outlines_are_named():

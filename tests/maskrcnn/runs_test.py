@@ -91,7 +91,7 @@ def test_checkpoints_and_folders_in_a_run_belong_to_it(tmp_path):
 
 
 def test_the_best_checkpoint_is_found_or_else_the_last_or_the_one_named(tmp_path):
-    with pytest.raises(InputError, match="no checkpoint there. Train a model first"):
+    with pytest.raises(InputError, match=r"no checkpoint there. Train a model first"):
         runs.checkpoint_in(tmp_path)
     write_checkpoints(tmp_path, "ckpt-5", "ckpt-10", "ckpt-15", last="ckpt-15")
     assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-15")
@@ -122,5 +122,5 @@ def test_a_network_gets_the_weights_of_its_own_kind_alone(tmp_path):
     larger = tf_keras.Sequential([*network(2).layers, tf_keras.layers.Dense(1)])
     larger.build((None, 3))
     for other in (network(4), larger):
-        with pytest.raises(InputError, match="another network than params.yaml"):
+        with pytest.raises(InputError, match=r"another network than params.yaml"):
             runs.restore(other, checkpoint)

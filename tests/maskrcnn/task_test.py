@@ -33,7 +33,8 @@ def test_a_training_step_compiles_under_xla_with_static_shapes(prepared):
 
     before = model.trainable_variables[0].numpy()
     losses = [float(step(*batch)["loss"]) for _ in range(3)]
-    assert np.isfinite(losses).all() and int(optimizer.iterations) == 3
+    assert np.isfinite(losses).all()
+    assert int(optimizer.iterations) == 3
     assert not np.array_equal(before, model.trainable_variables[0].numpy())
     assert the_task.first_bad_batch() is None
 
@@ -89,5 +90,6 @@ def test_training_in_float16_scales_its_loss_and_skips_a_step_that_overflows(pre
     if scales:
         variable, before = tf.Variable([1.0]), float(optimizer.loss_scale)
         optimizer.apply_gradients([(tf.constant([np.inf]), variable)])
-        assert optimizer.dynamic and float(optimizer.loss_scale) < before
+        assert optimizer.dynamic
+        assert float(optimizer.loss_scale) < before
         assert variable.numpy() == [1.0]

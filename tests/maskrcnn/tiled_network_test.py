@@ -129,4 +129,5 @@ def test_a_cell_of_half_of_the_views_has_half_the_score(field):
 def test_without_cells_nothing_is_asked(field):
     network = Network()
     found = tiled(network).types_at(field, np.zeros((0, 4)), scale=1.0)
-    assert found["probabilities"].shape == (0, 2) and not network.batches
+    assert found["probabilities"].shape == (0, 2)
+    assert not network.batches

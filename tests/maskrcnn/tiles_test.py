@@ -59,7 +59,8 @@ def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
     # 224 px at this scale are more than a tile each way.
     assert seen >= 4 * len(fields)
     result = scores.result()
-    assert result["AP50"] == 1 and result["type_accuracy"] == 1
+    assert result["AP50"] == 1
+    assert result["type_accuracy"] == 1
     assert result["AP"] > 0.8
     assert 0 < len(scores.pictures) <= 3
 

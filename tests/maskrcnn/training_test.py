@@ -112,9 +112,9 @@ def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
     root = shutil.copytree(study, tmp_path / "study")
     row = next(row for row in cc.Study.open(root).rows() if row.split == "train")
     cc.Study.open(root).update([dataclasses.replace(row, verdict="rejected")])
-    with pytest.raises(cc.InputError, match="cellclass dataset --study.*_version"):
+    with pytest.raises(cc.InputError, match=r"cellclass dataset --study.*_version"):
         training.train(SMALL, tmp_path / "m", study=root)
-    with pytest.raises(cc.InputError, match="no version 2.7.0"):
+    with pytest.raises(cc.InputError, match=r"no version 2.7.0"):
         training.train(SMALL, tmp_path / "m", study=root, dataset_version="2.7.0")
     for where in ({"study": root}, {"study": None, "data_dir": root / "tfds"}):
         settings = training.Settings(SMALL, **where, dataset_version="2.0.0", steps=1)
@@ -135,12 +135,13 @@ def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
         for line in lines
     ]
     params.write_text("\n".join(gone))
-    with pytest.raises(cc.InputError, match="not there .*gone.*--no-calibration"):
+    with pytest.raises(cc.InputError, match=r"not there .*gone.*--no-calibration"):
         export.export(SMALL, training_dir, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     exported = export.export(SMALL, training_dir, tmp_path / "model", calibrate=False)
     metadata = json.loads((exported / "cellclass.json").read_text())
-    assert metadata["calibration"] is None and metadata["temperature"] == 1.0
+    assert metadata["calibration"] is None
+    assert metadata["temperature"] == 1.0
     assert metadata["namer"]["named_by"] == "both"
     # An older run does not say where it was.
     run.write_text(json.dumps({"experiment": SMALL}))
@@ -253,7 +254,7 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
         "2.0.0",
     )
     task.fingerprint = "another"
-    with pytest.raises(cc.InputError, match="another dataset .*--no-calibration"):
+    with pytest.raises(cc.InputError, match=r"another dataset .*--no-calibration"):
         runs.find_dataset(moved, task, place)
 
 
@@ -355,7 +356,7 @@ def test_a_model_is_exported_from_any_directory_and_terminal(model_dir, tmp_path
 
 
 def test_an_unknown_precision_lists_the_known_ones(study, tmp_path):
-    with pytest.raises(cc.InputError, match="'half'; expected auto or .*bfloat16"):
+    with pytest.raises(cc.InputError, match=r"'half'; expected auto or .*bfloat16"):
         training.train(SMALL, tmp_path, study=study, precision="half")
 
 
@@ -493,7 +494,8 @@ def test_predict_takes_raw_files_and_names_those_that_fail(study, model, tmp_pat
     # The images are found again for whoever wants them, also after a move.
     (tmp_path / "out").rename(tmp_path / "moved")
     ((path, size_um),) = Predictions(tmp_path / "moved").images().values()
-    assert path.exists() and size_um == 0.325
+    assert path.exists()
+    assert size_um == 0.325
 
 
 def test_a_run_without_a_dataset_or_checkpoint_says_what_to_do(tmp_path):
@@ -595,11 +597,13 @@ def test_the_backbone_stays_while_the_heads_learn(study, tmp_path):
         params_override=f"{FAST},trainer.max_to_keep=5",
     )
     first, second, third = (backbone_at(step) for step in (1, 2, 3))
-    assert first and all(np.array_equal(first[key], second[key]) for key in first)
+    assert first
+    assert all(np.array_equal(first[key], second[key]) for key in first)
     assert not all(np.array_equal(second[key], third[key]) for key in first)
     params = runs.load_params(SMALL, tmp_path)
     course = params.trainer.optimizer_config.learning_rate.stepwise
-    assert course.boundaries == [2] and course.values[1] == course.values[0] / 10
+    assert course.boundaries == [2]
+    assert course.values[1] == course.values[0] / 10
 
 
 def test_the_same_seed_gives_the_same_weights(study, model_dir, tmp_path):

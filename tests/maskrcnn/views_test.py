@@ -43,7 +43,8 @@ def test_what_is_found_in_a_view_comes_back_to_its_place(view):
     np.testing.assert_array_equal(back.boxes_yxyx, BOX)
     # Every third sample is taken, from one end or from the other.
     difference = back.masks[0].astype(float) - field[4:12, 20:44:3]
-    assert np.ptp(difference) < 2e-3 and abs(difference).max() < 0.08
+    assert np.ptp(difference) < 2e-3
+    assert abs(difference).max() < 0.08
 
 
 @pytest.mark.parametrize("view", range(MOST_VIEWS))

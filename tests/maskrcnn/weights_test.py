@@ -119,7 +119,7 @@ def test_the_weights_that_come_with_the_package_fit_no_other_network(earlier):
     assert not weights.simulated_fit(task)
     assert not weights.simulated_fit(config.cellclass_maskrcnn().task)
     task.init_checkpoint = config.SIMULATED
-    with pytest.raises(InputError, match="weights of another network.*--init=random"):
+    with pytest.raises(InputError, match=r"weights of another network.*--init=random"):
         weights.load(task, earlier[1])
 
 

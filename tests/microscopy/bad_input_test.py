@@ -157,7 +157,8 @@ def test_a_constant_field_is_converted_and_rejected_as_empty(tmp_path):
     write(tmp_path / "flat.ome.tif", np.full(SIZE, 100, np.uint16))
     assert not convert(tmp_path, tmp_path / "study", cell_type="HEK").failures
     (row,) = Study.open(tmp_path / "study").rows()
-    assert row.verdict == "rejected" and "empty" in row.reasons
+    assert row.verdict == "rejected"
+    assert "empty" in row.reasons
 
 
 ODD_NAMES = (
@@ -189,7 +190,8 @@ def test_a_failure_of_an_odd_name_is_one_line(tmp_path):
     write(tmp_path / "good.ome.tif", noise())
     outcome = convert(tmp_path, tmp_path / "study", cell_type="HEK", processes=2)
     (reason,) = outcome.failures.values()
-    assert "\n" not in reason and "no known format" in reason
+    assert "\n" not in reason
+    assert "no known format" in reason
 
 
 def test_files_of_one_stem_all_find_a_place(tmp_path):
@@ -241,7 +243,8 @@ def test_on_a_full_disk_nothing_is_half_written_and_room_lets_it_go_on(
         write(raw / f"{number}.ome.tif", noise((2, 128, 128), seed=number))
     study = small_disk / "study"
     reasons = attempt(raw, study)
-    assert reasons and all("No space left" in reason for reason in reasons)
+    assert reasons
+    assert all("No space left" in reason for reason in reasons)
     whole_images(study)
     subprocess.run(["mount", "-o", "remount,size=9m", small_disk], check=True)
     assert not attempt(raw, study)
@@ -252,7 +255,8 @@ def test_a_read_only_folder_is_named(tmp_path, small_disk):
     write(tmp_path / "a.ome.tif", noise())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     (reason,) = attempt(tmp_path / "a.ome.tif", small_disk / "study")
-    assert "Read-only file system" in reason and str(small_disk) in reason
+    assert "Read-only file system" in reason
+    assert str(small_disk) in reason
 
 
 def attempt(raw, study: pathlib.Path) -> list[str]:

@@ -64,7 +64,7 @@ def test_a_range_of_ones_own_decides():
 )
 def test_a_doubt_is_refused_with_the_channels_listed(names, emissions):
     with pytest.raises(
-        channels.ChannelDoubt, match="a.tif: which channel is which.*0: .*--nuclei"
+        channels.ChannelDoubt, match=r"a.tif: which channel is which.*0: .*--nuclei"
     ):
         channels.choose_channels(field(*names, emissions=emissions))
 

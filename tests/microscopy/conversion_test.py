@@ -103,7 +103,8 @@ def test_contrast_is_measured_anew_where_it_is_asked_for(tmp_path):
     write_raw(tmp_path / "raw" / "b.ome.tif", 3000)
     convert(tmp_path / "raw", tmp_path / "s", **arguments)
     after = limits_of(tmp_path / "s")
-    assert len(set(after.values())) == 1 and before not in after.values()
+    assert len(set(after.values())) == 1
+    assert before not in after.values()
 
 
 def test_fields_have_their_own_contrast_where_it_is_asked_for(tmp_path):
@@ -203,7 +204,8 @@ def test_a_second_run_does_nothing_and_keeps_hand_made_edits(tmp_path):
     text = manifest.read_text().replace(row.verdict, other[row.verdict])
     manifest.write_text(text)
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
-    assert not outcome.done and len(outcome.skipped) == 1
+    assert not outcome.done
+    assert len(outcome.skipped) == 1
     assert manifest.read_text() == text
 
 
@@ -230,7 +232,8 @@ def test_a_study_from_before_the_hash_stays_as_it_is(tmp_path):
     assert "scene_hash" not in text
     journal.write_text(text)
     outcome = convert(tmp_path / "raw", study, cell_type="HEK")
-    assert not outcome.done and len(outcome.skipped) == 1
+    assert not outcome.done
+    assert len(outcome.skipped) == 1
     (row,) = study.rows()
     assert row.scene_hash == ""
     assert [{c: getattr(row, c) for c in columns}] == old
@@ -381,7 +384,8 @@ def test_a_doubt_names_a_file_that_is_there(tmp_path):
         for plane in pixels:
             file.write(plane, metadata=None, contiguous=False)
     (doubt,) = convert(tmp_path / "raw", tmp_path / "s").failures.values()
-    assert "which channel is which?" in doubt and "study.yaml" in doubt
+    assert "which channel is which?" in doubt
+    assert "study.yaml" in doubt
     assert (tmp_path / "s" / "study.yaml").exists()
     outcome = convert(tmp_path / "raw", tmp_path / "s", nuclei=1, cytoplasm=0)
     assert not outcome.failures
@@ -404,7 +408,8 @@ def test_types_are_called_as_people_call_them(tmp_path):
         path.parent.mkdir(parents=True)
         tifffile.imwrite(path, labels)
     outcome = import_masks(study, tmp_path / "masks")
-    assert not outcome.failures and len(outcome.done) == 4
+    assert not outcome.failures
+    assert len(outcome.done) == 4
     assert study.read_cells(study.rows()[0]).cell_types == ("HEK 293",)
 
 
@@ -413,7 +418,8 @@ def test_one_stray_file_fails_alone(tmp_path):
     write_raw(tmp_path / "raw" / "HEK" / "other.ome.tif")
     write_raw(tmp_path / "raw" / "overview.ome.tif")
     outcome = convert(tmp_path / "raw", tmp_path / "s", group=r"d\d_")
-    assert len(outcome.done) == 1 and len(outcome.failures) == 2
+    assert len(outcome.done) == 1
+    assert len(outcome.failures) == 2
 
 
 def test_an_empty_folder_and_a_type_nobody_named_say_what_to_do(tmp_path):
@@ -428,7 +434,7 @@ def test_an_empty_folder_and_a_type_nobody_named_say_what_to_do(tmp_path):
 def test_a_misspelt_type_lists_those_of_the_study(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     Study.create(tmp_path / "s")
-    with pytest.raises(errors.InputError, match="'Hek'.*HEK, N2a"):
+    with pytest.raises(errors.InputError, match=r"'Hek'.*HEK, N2a"):
         convert(tmp_path / "raw", tmp_path / "s", cell_type="Hek")
 
 

@@ -64,7 +64,8 @@ def test_broken_files_are_failures_of_one_line(sources, tmp_path, batch):
     names = {str(path) for path in raw.iterdir()}
     assert set(outcome.done) | set(outcome.failures) == names
     for path, reason in outcome.failures.items():
-        assert path in reason and "\n" not in reason
+        assert path in reason
+        assert "\n" not in reason
     assert_whole(Study.open(tmp_path / "study"), set(outcome.done))
 
 

@@ -65,13 +65,14 @@ def test_colour_png_and_tiff_have_colours_for_channels(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
     for name in ("a.png", "a.tif"):
         field = readers.read_micrograph(tmp_path / name)
-        assert field.is_rgb and field.channel_names == ("red", "green", "blue")
+        assert field.is_rgb
+        assert field.channel_names == ("red", "green", "blue")
         np.testing.assert_array_equal(field.pixels, np.moveaxis(image, -1, 0))
 
 
 def test_a_text_file_named_tif_shows_its_first_bytes(tmp_path):
     (tmp_path / "a.tif").write_text("dear diary")
-    with pytest.raises(errors.InputError, match="a.tif.*dear dia"):
+    with pytest.raises(errors.InputError, match=r"a.tif.*dear dia"):
         next(readers.read_micrographs(tmp_path / "a.tif"))
 
 

@@ -39,15 +39,16 @@ def test_a_study_opens_as_channels_and_cells_with_features(study):
     layers = plugin.get_reader(str(study.root))(str(study.root))
     names = [settings["name"] for _, settings, _ in layers]
     assert names[:3] == ["mixed/a cytoplasm", "mixed/a nuclei", "mixed/a cells"]
-    assert (
-        len(layers) == 6
-        and [s["visible"] for _, s, _ in layers] == [True] * 3 + [False] * 3
-    )
+    assert len(layers) == 6
+    assert [s["visible"] for _, s, _ in layers] == [True] * 3 + [False] * 3
     labels, settings, kind = layers[2]
-    assert kind == "labels" and labels.max() == 2 and settings["scale"] == (0.5, 0.5)
+    assert kind == "labels"
+    assert labels.max() == 2
+    assert settings["scale"] == (0.5, 0.5)
     features = settings["features"]
     assert features["cell_type"].tolist()[1:] == ["HEK", "N2a"]
-    assert features["nucleus_area_px"][1] > 0 and features["index"].tolist() == [
+    assert features["nucleus_area_px"][1] > 0
+    assert features["index"].tolist() == [
         0,
         1,
         2,
@@ -90,8 +91,10 @@ def test_napari_finds_reader_and_widget():
 def test_planes_merge_as_the_product_merges_them():
     plane = np.arange(400, dtype=np.uint16).reshape(20, 20)
     merged = plugin.merged_of(plane, plane[::-1])
-    assert merged.dtype == np.uint8 and not merged[..., 0].any()
-    assert merged[-1, -1, 1] == 255 and merged[0, -1, 2] == 255
+    assert merged.dtype == np.uint8
+    assert not merged[..., 0].any()
+    assert merged[-1, -1, 1] == 255
+    assert merged[0, -1, 2] == 255
     small = plane.astype(np.uint8)
     np.testing.assert_array_equal(plugin.merged_of(small, small)[..., 1], small)
     with pytest.raises(errors.InputError, match="two planes"):
@@ -129,7 +132,8 @@ def widget(monkeypatch):
 @pytest.mark.parametrize("given", [False, True])
 def test_the_widget_names_the_outlines_that_are_chosen(widget, tmp_path, given):
     assert widget.cytoplasm.value.name == "a cytoplasm"
-    assert widget.nuclei.value.name == "a nuclei" and widget.outlines.value is None
+    assert widget.nuclei.value.name == "a nuclei"
+    assert widget.outlines.value is None
     if given:
         widget.outlines.value = widget.viewer.layers["by another program"]
     widget(model=tmp_path)

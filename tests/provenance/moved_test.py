@@ -41,7 +41,8 @@ def test_predictions_of_raw_files_move_with_their_study(place):
 def test_a_study_that_moved_elsewhere_is_named(place):
     (place / "study").rename(place / "elsewhere")
     found = trace(labels_of(place))
-    assert broken(found) == {"merged image": "missing"} and "--study=DIR" in str(found)
+    assert broken(found) == {"merged image": "missing"}
+    assert "--study=DIR" in str(found)
     assert states(found)["conversion"] == "not recorded"
     assert trace(labels_of(place), study=place / "elsewhere").passed
 
@@ -57,7 +58,7 @@ def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factor
 @pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
 def test_a_record_does_not_lead_out_of_the_study(place, image):
     change_record(place, images=[entry_of(place) | {"image": image}])
-    with pytest.raises(InputError, match="run.json: expected what"):
+    with pytest.raises(InputError, match=r"run.json: expected what"):
         trace(labels_of(place))
     with pytest.raises(InputError):
         trace("../../x", predictions=place / "predictions")
@@ -78,13 +79,13 @@ def test_a_record_does_not_lead_out_of_the_study(place, image):
 )
 def test_a_broken_record_is_one_clear_error(place, text):
     (place / "predictions" / "run.json").write_text(text)
-    with pytest.raises(InputError, match="run.json.*Run `cellclass predict` again"):
+    with pytest.raises(InputError, match=r"run.json.*Run `cellclass predict` again"):
         trace(labels_of(place))
 
 
 def test_predictions_without_a_record_are_an_error(place):
     (place / "predictions" / "run.json").unlink()
-    with pytest.raises(InputError, match="run.json"):
+    with pytest.raises(InputError, match=r"run.json"):
         trace(STEM, predictions=place / "predictions")
 
 
@@ -93,7 +94,7 @@ def test_predictions_without_a_record_are_an_error(place):
 )
 def test_a_broken_table_is_one_clear_error(place, table):
     (place / "predictions" / "cells.csv").write_text(table)
-    with pytest.raises(InputError, match="cells.csv"):
+    with pytest.raises(InputError, match=r"cells.csv"):
         trace(labels_of(place), cell=1)
 
 
@@ -137,7 +138,8 @@ def test_a_real_conversion_is_whole_until_its_raw_file_changes(tmp_path):
     assert not cc.convert(tmp_path / "raw", tmp_path / "s").failures
     image = tmp_path / "s" / "images" / "HEK" / "d1_a.png"
     found = cc.trace(image)
-    assert found.passed and "nuclei DAPI, cytoplasm GFP" in str(found)
+    assert found.passed
+    assert "nuclei DAPI, cytoplasm GFP" in str(found)
     assert states(found)["raw file"] == states(found)["merged image"] == "same"
     raw.write_bytes(raw.read_bytes() + b"\0")
     assert broken(cc.trace(image)) == {"raw file": "changed"}

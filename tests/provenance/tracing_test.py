@@ -80,7 +80,8 @@ def test_files_of_predictions_are_known(place, monkeypatch, image):
     assert "model" in states(trace(place / image))
     monkeypatch.chdir(place)
     found = trace(image)
-    assert found.passed and found.subject == f"{STEM} in predictions"
+    assert found.passed
+    assert found.subject == f"{STEM} in predictions"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,8 @@ def test_a_study_image_shows_its_annotation(place):
     annotated = {"annotator": "cellpose", "annotator_sha256": 64 * "a", "cells": 2}
     change_row(study, **annotated, diameter_px=31.5)
     found = trace(study.cells_path(row), cell=2)
-    assert found.passed and states(found)["annotation"] == "recorded"
+    assert found.passed
+    assert states(found)["annotation"] == "recorded"
     shown = str(found)
     assert "unknown, centre at y 2, x 3.5" in shown
     assert "2 cells in images.csv, 2 in the label image" in shown
@@ -134,7 +136,8 @@ def test_a_raw_file_that_changed_shows_both_fingerprints(place):
     (place / "raw" / "d2_a.tif").write_bytes(b"another")
     after = digests.sha256_of_file(place / "raw" / "d2_a.tif")
     found = trace(labels_of(place))
-    assert broken(found) == {"raw file": "changed"} and not found.passed
+    assert broken(found) == {"raw file": "changed"}
+    assert not found.passed
     assert (found.links[-1].recorded, found.links[-1].found) == (before, after)
     assert f"SHA-256 was {before[:12]}, is {after[:12]}" in str(found)
     assert "Broken: raw file (changed)." in str(found)
@@ -145,20 +148,24 @@ def test_a_raw_file_that_moved_is_found_by_its_content(place):
     archive.mkdir(parents=True)
     shutil.move(raw, archive / "d2_a.tif")
     found = trace(labels_of(place))
-    assert broken(found) == {"raw file": "missing"} and "--raw=DIR" in str(found)
+    assert broken(found) == {"raw file": "missing"}
+    assert "--raw=DIR" in str(found)
     found = trace(labels_of(place), raw=place / "archive")
-    assert found.passed and f"moved; it was {raw}" in str(found)
+    assert found.passed
+    assert f"moved; it was {raw}" in str(found)
     (archive / "d2_a.tif").rename(archive / "renamed.tif")
     (archive / "d2_a.tif").write_bytes(b"another of the same name")
     found = trace(labels_of(place), raw=place / "archive")
-    assert found.passed and "renamed.tif" in str(found)
+    assert found.passed
+    assert "renamed.tif" in str(found)
     (archive / "renamed.tif").unlink()
     found = trace(labels_of(place), raw=place / "archive")
-    assert broken(found) == {"raw file": "missing"} and "no such file" in str(found)
+    assert broken(found) == {"raw file": "missing"}
+    assert "no such file" in str(found)
 
 
 def test_a_place_to_look_that_is_no_folder_is_an_error(place):
-    with pytest.raises(InputError, match="--raw=.*expected a folder"):
+    with pytest.raises(InputError, match=r"--raw=.*expected a folder"):
         trace(labels_of(place), raw=place / "nowhere")
 
 
@@ -253,7 +260,7 @@ def test_an_unknown_image_lists_near_names(place):
         trace("mixed/d2_b", predictions=place / "predictions")
     with pytest.raises(InputError, match="none of the 1 images"):
         trace(place / "study" / "raw.tif")
-    with pytest.raises(InputError, match="no run.json and no study.yaml"):
+    with pytest.raises(InputError, match=r"no run.json and no study.yaml"):
         trace(place / "raw" / "d2_a.tif")
 
 

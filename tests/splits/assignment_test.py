@@ -37,10 +37,13 @@ def test_each_type_is_parted_by_the_shares():
     chosen = assignment.assign_splits(rows)
     counts = collections.Counter((r.cell_type, chosen[r.image]) for r in rows)
     # Shares of 0.8, 0.1, 0.1 of 80 and 40 images in groups of 4.
-    assert counts["HEK", "train"] == 64 and counts["N2a", "train"] == 28
+    assert counts["HEK", "train"] == 64
+    assert counts["N2a", "train"] == 28
     # Of ten dishes two are for validation.
-    assert counts["HEK", "validation"] == 8 and counts["N2a", "validation"] == 8
-    assert counts["HEK", "test"] == 8 and counts["N2a", "test"] == 4
+    assert counts["HEK", "validation"] == 8
+    assert counts["N2a", "validation"] == 8
+    assert counts["HEK", "test"] == 8
+    assert counts["N2a", "test"] == 4
 
 
 def test_a_lone_group_is_for_training():

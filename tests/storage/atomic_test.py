@@ -34,10 +34,12 @@ def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
         elsewhere.write_text("half")
         atomic.remove_leftovers(tmp_path)
         assert not dead.exists()
-        assert at_work.exists() and elsewhere.exists()
+        assert at_work.exists()
+        assert elsewhere.exists()
         os.utime(elsewhere, (0, 0))
         atomic.remove_leftovers(tmp_path)
-        assert at_work.exists() and not elsewhere.exists()
+        assert at_work.exists()
+        assert not elsewhere.exists()
 
 
 def test_folders_of_dead_processes_go_too(tmp_path):

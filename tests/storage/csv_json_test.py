@@ -67,7 +67,8 @@ def test_json_keeps_the_order_of_keys_and_ends_its_last_line(tmp_path):
     value = {"b": [1, None], "a": {"name": "µ"}}
     csv_json.write_json(tmp_path / "new" / "a.json", value)
     text = (tmp_path / "new" / "a.json").read_text(encoding="utf-8")
-    assert text.startswith('{\n  "b": [') and text.endswith("}\n")
+    assert text.startswith('{\n  "b": [')
+    assert text.endswith("}\n")
     assert json.loads(text) == value
     with pytest.raises(TypeError, match="set"):
         csv_json.write_json(tmp_path / "new" / "a.json", {"a": {1}})

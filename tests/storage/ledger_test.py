@@ -21,7 +21,8 @@ def test_what_was_written_is_known_and_nothing_else(path):
         book = Ledger(path)
     assert book.facts_of("a", "new") == {"of": "new"}
     # Whoever brings the old one back made it, by that, a person's.
-    assert book.facts_of("a", "old") is None and book.facts_of("b", "new") is None
+    assert book.facts_of("a", "old") is None
+    assert book.facts_of("b", "new") is None
     assert not book.is_pending("a")
 
 
@@ -36,11 +37,13 @@ def test_after_a_kill_both_states_are_known_until_one_is_found(path):
             raise KeyboardInterrupt
     book = Ledger(path)
     assert [written.state for written in book.known("a")] == [3, 2, 1]
-    assert book.is_pending("a") and not book.is_pending("b")
+    assert book.is_pending("a")
+    assert not book.is_pending("b")
     book.settle("a", 1)
     book = Ledger(path)
     assert [written.state for written in book.known("a")] == [1]
-    assert not book.is_pending("a") and book.facts_of("b", "x") == {}
+    assert not book.is_pending("a")
+    assert book.facts_of("b", "x") == {}
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": [1]}', b"\xff"])
@@ -63,7 +66,8 @@ def test_a_result_is_replaced_unless_a_person_changed_it(tmp_path):
     path = tmp_path / "out" / "a.txt"
     write(tmp_path, "one")
     write(tmp_path, "two")
-    assert path.read_text() == "two" and ledger.is_own(tmp_path, path)
+    assert path.read_text() == "two"
+    assert ledger.is_own(tmp_path, path)
     path.write_text("mine")
     with pytest.raises(InputError, match=r"a.txt is there already, and was changed"):
         write(tmp_path, "three")
@@ -115,4 +119,5 @@ def test_folders_that_were_being_replaced_come_back(tmp_path):
     (path.parent / f".part-{writer}-2").mkdir()
     ledger.remove_leftovers(tmp_path)
     assert [file.name for file in path.parent.iterdir()] == ["a.ome.zarr"]
-    assert (path / "whole").exists() and ledger.is_own(tmp_path, path)
+    assert (path / "whole").exists()
+    assert ledger.is_own(tmp_path, path)

@@ -53,7 +53,8 @@ def test_a_killed_holder_holds_nothing(holder, tmp_path):
     holder.wait()
     with lock.one_writer(tmp_path, "annotate"):
         told = (tmp_path / ".journal" / "lock.json").read_text()
-        assert "annotate" in told and str(os.getpid()) in told
+        assert "annotate" in told
+        assert str(os.getpid()) in told
     # Nobody is named who does not write any more.
     assert not (tmp_path / ".journal" / "lock.json").exists()
 
@@ -74,7 +75,8 @@ def test_who_holds_it_may_take_it_again_and_another_thread_may_not(tmp_path):
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-        assert len(failures) == 1 and "`outer`" in failures[0]
+        assert len(failures) == 1
+        assert "`outer`" in failures[0]
     other()
     assert len(failures) == 1
 
@@ -84,7 +86,8 @@ def test_a_function_that_writes_holds_the_lock_of_its_folder(tmp_path):
     def import_things(source, study):
         return (tmp_path / ".journal" / "lock.json").exists()
 
-    assert import_things("x", tmp_path) and import_things("x", study=str(tmp_path))
+    assert import_things("x", tmp_path)
+    assert import_things("x", study=str(tmp_path))
     # What is not there cannot be locked.
     assert not import_things("x", tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -174,7 +174,7 @@ def test_keys_are_texts_and_numbers(tmp_path, value, protocol):
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_a_set_is_no_plain_data(tmp_path, value, protocol):
     _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
-    with pytest.raises(InputError, match="asks for .*set, which is no plain data"):
+    with pytest.raises(InputError, match=r"asks for .*set, which is no plain data"):
         pickled_npy.load(tmp_path / "a.npy")
 
 

@@ -94,7 +94,7 @@ def test_a_newer_version_asks_for_an_update(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="none.json: expected a note; FileNotFound"):
+    with pytest.raises(InputError, match=r"none.json: expected a note; FileNotFound"):
         Note.read(tmp_path / "none.json")
 
 

@@ -39,7 +39,8 @@ def test_files_that_belong_together_stay_so(tmp_path):
     trash.set_aside(tmp_path, [write(labels, "old"), write(table, "old types")])
     trash.set_aside(tmp_path, [write(labels, "new")])
     trash.bring_back(tmp_path, "a.tif", (".csv",))
-    assert labels.read_text() == "new" and not table.exists()
+    assert labels.read_text() == "new"
+    assert not table.exists()
     write(table, "newer types")
     trash.bring_back(tmp_path, trash.names(tmp_path)[1], (".csv",))
     assert (labels.read_text(), table.read_text()) == ("old", "old types")
@@ -70,7 +71,8 @@ def test_what_was_killed_halfway_is_finished(tmp_path, monkeypatch):
         patch.setattr(pathlib.Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             trash.bring_back(tmp_path, name, (".csv",))
-    assert labels.read_text() == "old" and not table.exists()
+    assert labels.read_text() == "old"
+    assert not table.exists()
     # Whoever asks next; and to ask for the same again brings nothing else back.
     assert trash.bring_back(tmp_path, "a.tif", (".csv",)) == [labels, table]
     assert (labels.read_text(), table.read_text()) == ("old", "old types")

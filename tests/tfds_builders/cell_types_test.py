@@ -69,7 +69,8 @@ def test_info_says_what_it_is(original):
     assert info.features["cells"]["type"].names == ["HEK", "N2a"]
     assert info.features["culture"].names == ["HEK", "N2a", "mixed"]
     assert set(info.splits) == {"train", "validation", "mixed", "composed"}
-    assert "cellclass" in info.citation and "outlined" in info.description
+    assert "cellclass" in info.citation
+    assert "outlined" in info.description
     assert all(doc.doc.desc for doc in info.features.values())
 
 
@@ -147,21 +148,24 @@ def test_composed_fields_are_made_of_validation_fields_of_two_types(original):
 
 def test_an_unchanged_study_keeps_its_version(root):
     prepared = tfds_builders.dataset(root)
-    assert not prepared.is_new and str(prepared.info.version) == "2.0.0"
+    assert not prepared.is_new
+    assert str(prepared.info.version) == "2.0.0"
 
 
 def test_a_changed_study_gets_a_new_version_and_the_old_one_stays(root):
     before = names_in(load(root, split="train"))
     row = reject_first(root)
     prepared = tfds_builders.dataset(root)
-    assert prepared.is_new and str(prepared.info.version) == "2.1.0"
+    assert prepared.is_new
+    assert str(prepared.info.version) == "2.1.0"
     assert any("One dish of HEK is held out" in note for note in prepared.outcome.notes)
     assert prepared.rejected == {"glow": (1, row.cells)}
     assert prepared.changes[0].startswith(f"1 field removed ({row.image})")
     assert names_in(load(root, split="train")) == before - {row.image}
     assert names_in(load(root, ":2.0.0", split="train")) == before
     notes = tfds.builder("cell_types/study", data_dir=root / "tfds").release_notes
-    assert row.image in notes["2.1.0"] and {"1.0.0", "2.0.0"} <= set(notes)
+    assert row.image in notes["2.1.0"]
+    assert {"1.0.0", "2.0.0"} <= set(notes)
 
 
 def test_a_changed_study_never_serves_the_old_data_unasked(root):
@@ -217,7 +221,8 @@ def test_a_field_that_breaks_leaves_the_old_dataset(root, monkeypatch):
         tfds_builders.dataset(root)
     monkeypatch.undo()
     folder = root / "tfds/cell_types/study"
-    assert (folder / "2.0.0").exists() and not (folder / "2.1.0").exists()
+    assert (folder / "2.0.0").exists()
+    assert not (folder / "2.1.0").exists()
     assert str(tfds_builders.dataset(root).info.version) == "2.1.0"
     assert not list(folder.glob("*incomplete*"))
 
@@ -258,7 +263,8 @@ def test_the_dataset_is_made_on_beam_in_the_same_bytes(root, tmp_path):
         }
         for folder in (root / "tfds", tmp_path / "beam")
     )
-    assert len(one) == 4 and one == other
+    assert len(one) == 4
+    assert one == other
     assert not list((root / ".journal").glob(".part-*"))
 
 
@@ -339,7 +345,8 @@ def test_what_a_killed_run_left_goes_and_that_of_one_at_work_elsewhere_stays(
     config.write_text("{")
     tfds_builders.dataset(root)
     # Whoever writes to a study's own folder holds its lock.
-    assert not left.exists() and not config.exists()
+    assert not left.exists()
+    assert not config.exists()
     tfds_builders.dataset(root, data_dir=tmp_path / "shared")
     assert shared.exists()
     hours_ago = time.time() - 2 * 3600

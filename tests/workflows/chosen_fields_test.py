@@ -61,12 +61,14 @@ def study(tmp_path):
 def test_all_fields_of_a_study_are_chosen_but_the_rejected(study, tmp_path):
     chosen = choose(study.root, tmp_path / "out", cell_type="all")
     assert [field.stem for field in chosen.fields] == ["HEK/a", "mixed/m"]
-    assert chosen.cell_type == "all" and not chosen.notes
+    assert chosen.cell_type == "all"
+    assert not chosen.notes
     assert [row.image for row in chosen.rejected] == ["HEK/b.png"]
     assert [field.pixel_size_um for field in chosen.fields] == [0.2, 0.3]
     first = chosen.fields[0]
     assert first.image == study.image_path(first.row)
-    assert chosen.study.root == study.root and not chosen.failures
+    assert chosen.study.root == study.root
+    assert not chosen.failures
     # A study needs no conversion.
     assert not (tmp_path / "out" / "converted").exists()
 
@@ -83,7 +85,8 @@ def test_the_mixed_fields_of_a_study_are_chosen_or_all_if_there_are_none(
     pure.update([ImageRow("HEK/a.png", "HEK")])
     chosen = choose(pure.root, tmp_path / "out2")
     assert [field.stem for field in chosen.fields] == ["HEK/a"]
-    assert chosen.cell_type == "all" and not chosen.notes
+    assert chosen.cell_type == "all"
+    assert not chosen.notes
 
 
 def test_results_of_one_selection_are_not_mixed_with_those_of_another(study, tmp_path):
@@ -131,7 +134,7 @@ def test_a_study_without_fields_to_predict_is_refused(study, tmp_path):
     with pytest.raises(InputError, match=r"no images to predict \(cell_type=N2a\)"):
         choose(study.root, tmp_path, cell_type="N2a")
     study.update(dataclasses.replace(r, verdict="rejected") for r in study.rows())
-    with pytest.raises(InputError, match="or all of them are rejected; see .*images"):
+    with pytest.raises(InputError, match=r"or all of them are rejected; see .*images"):
         choose(study.root, tmp_path / "out")
 
 
@@ -157,7 +160,8 @@ def test_raw_files_become_fields_of_no_folder_and_broken_ones_are_told(tmp_path)
     for field in chosen.fields:
         assert png.read_png(field.image).shape == (32, 40, 3)
     ((name, reason),) = chosen.failures.items()
-    assert name.endswith("c.tif") and "of no known format" in reason
+    assert name.endswith("c.tif")
+    assert "of no known format" in reason
     chosen = choose(tmp_path / "raw", out, pixel_size_um=0.7)
     assert {field.pixel_size_um for field in chosen.fields} == {0.7}
 
@@ -179,5 +183,6 @@ def test_failures_alone_are_an_answer(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.tif").write_text("no picture")
     chosen = choose(tmp_path / "raw", tmp_path / "out")
-    assert not chosen.fields and not chosen.rejected
+    assert not chosen.fields
+    assert not chosen.rejected
     assert len(chosen.failures) == 1

@@ -107,7 +107,9 @@ def test_a_cell_that_is_covered_is_none_any_more(study):
     example = copy_paste.composed_example(study, one, other)
     assert [cell["type"] for cell in example["cells"]] == ["HEK", "N2a"]
     _, labels = arrays(example)
-    assert labels.max() == 2 and labels[30, 40] == 2 and labels[10, 10] == 1
+    assert labels.max() == 2
+    assert labels[30, 40] == 2
+    assert labels[10, 10] == 1
 
 
 def test_a_field_without_cells_is_not_composed(study):

@@ -72,7 +72,8 @@ def test_cells_in_label_images_are_named_and_the_record_says_whose(
     draw(outlines / "b.tif")
     model = measured(saved, tmp_path, OF_DATASET)
     outcome = cc.predict(model, study.root, out, outlines=outlines)
-    assert len(outcome.done) == 2 and not outcome.failures
+    assert len(outcome.done) == 2
+    assert not outcome.failures
     found = Predictions(out)
     cells = found.read("mixed/a")
     np.testing.assert_array_equal(
@@ -88,11 +89,13 @@ def test_cells_in_label_images_are_named_and_the_record_says_whose(
     assert record.images[0].outlines_sha256 == digests.sha256_of_file(
         outlines / "a.tif"
     )
-    assert record.calibration == FIGURES and record.naming == OF_DATASET
+    assert record.calibration == FIGURES
+    assert record.naming == OF_DATASET
     assert record.settings["score_threshold"] == 0
     links = cc.trace(out / "labels" / "mixed" / "a.tif", predictions=out)
     (link,) = [link for link in links.links if link.name == "outlines"]
-    assert link.state == "same" and str(outlines / "a.tif") in " ".join(link.says)
+    assert link.state == "same"
+    assert str(outlines / "a.tif") in " ".join(link.says)
     # Nothing is done twice, and what is painted anew is.
     again = cc.predict(model, study.root, out, outlines=outlines)
     assert not again.done
@@ -123,9 +126,11 @@ def test_an_annotator_outlines_with_the_diameter_of_the_group(saved, study, tmp_
     (note,) = outcome.notes
     assert "not measured with the outlines of watershed" in note
     record = Predictions(out).record
-    assert record.outlines.source == "watershed" and record.outlines.settings
+    assert record.outlines.source == "watershed"
+    assert record.outlines.settings
     cells = Predictions(out).read("mixed/a")
-    assert len(cells) == 1 and cells.labels[32, 32] == 1
+    assert len(cells) == 1
+    assert cells.labels[32, 32] == 1
     # A drawn square of 24 px.
     assert cells.probabilities[0, 1] == pytest.approx(24 / 64, abs=0.1)
     assert not cc.predict(model, study.root, out, outlines="watershed").done
@@ -148,7 +153,7 @@ def test_missing_weights_are_named_with_those_that_were_measured(
     own = NamingRecord("cellpose:mine", 0.1, 1.0, FIGURES, sha256="5a5a")
     model = measured(saved, tmp_path, own)
     missing = tmp_path / "gone"
-    with pytest.raises(cc.InputError, match="gone.*cellpose:mine, SHA-256 5a5a"):
+    with pytest.raises(cc.InputError, match=r"gone.*cellpose:mine, SHA-256 5a5a"):
         cc.predict(
             model, study.root, tmp_path / "out", outlines="cellpose", weights=missing
         )

@@ -72,7 +72,8 @@ def predicted(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("predicted")
     study = make_study(folder / "study")
     outcome = cc.predict(model, study.root, folder / "out", min_probability=0.8)
-    assert list(outcome.done) == ["HEK/a", "N2a/b"] and not outcome.failures
+    assert list(outcome.done) == ["HEK/a", "N2a/b"]
+    assert not outcome.failures
     return study, folder / "out"
 
 
@@ -93,7 +94,8 @@ def test_each_field_gets_labels_and_an_overlay_and_all_together_tables(predicted
     for stem, row in zip(predictions.stems, cells, strict=True):
         found = predictions.read(stem)
         (middle,) = np.unique(found.labels[24:40, 24:40])
-        assert middle == 1 and found.cell_types == ("N2a",)
+        assert middle == 1
+        assert found.cell_types == ("N2a",)
         assert png.read_png(out / "overlays" / f"{stem}.png").ndim == 3
         assert (row["image"], row["cell_type"], row["call"]) == (
             *(stem, "N2a"),
@@ -122,7 +124,8 @@ def test_the_record_names_images_by_their_stems_and_what_made_them(predicted, mo
     assert record.settings["min_probability"] == 0.8
     assert record.settings["score_threshold"] == model_metadata().score_threshold
     assert (record.folder, record.study) == (str(out), str(study.root))
-    assert record.model == str(model) and not record.rejected
+    assert record.model == str(model)
+    assert not record.rejected
     assert record.model_sha256 == digests.sha256_of_tree(model)
     assert record.model_metadata == model_metadata()
 
@@ -198,7 +201,8 @@ def test_a_broken_image_fails_alone_and_no_old_tables_stay_where_all_fail(
     first, second = (study.image_path(row) for row in study.rows())
     first.write_bytes(first.read_bytes()[:500])
     outcome = cc.predict(model, study.root, out)
-    assert list(outcome.failures) == ["HEK/a"] and list(outcome.skipped) == ["N2a/b"]
+    assert list(outcome.failures) == ["HEK/a"]
+    assert list(outcome.skipped) == ["N2a/b"]
     assert "a.png: the PNG cannot be decoded" in outcome.failures["HEK/a"]
     assert Predictions(out).stems == ("N2a/b",)
     assert [image.stem for image in Predictions(out).record.images] == ["N2a/b"]
@@ -228,7 +232,8 @@ def test_pictures_outside_a_study_are_converted_first_and_have_no_type(model, tm
 
 def test_images_in_memory_give_their_cells_and_write_nothing(model, tmp_path):
     one = cc.predict(model, image(0))
-    assert isinstance(one, cc.Cells) and set(one.cell_types) == {"N2a"}
+    assert isinstance(one, cc.Cells)
+    assert set(one.cell_types) == {"N2a"}
     two = cc.predict(model, [image(0), image(1)])
     assert [type(cells) for cells in two] == [cc.Cells] * 2
     assert np.array_equal(two[0].labels, one.labels)
@@ -256,6 +261,7 @@ def test_where_no_pixel_size_is_known_the_assumed_one_is_told(model, tmp_path):
     png.write_png(tmp_path / "in" / "a.png", image(0))
     outcome = cc.predict(model, tmp_path / "in", tmp_path / "out")
     (note,) = [note for note in outcome.notes if "pixel size" in note]
-    assert "1 of 1 fields is not known" in note and "0.325 µm, was assumed" in note
+    assert "1 of 1 fields is not known" in note
+    assert "0.325 µm, was assumed" in note
     outcome = cc.predict(model, tmp_path / "in", tmp_path / "out", pixel_size_um=0.3)
     assert not any("pixel size" in note for note in outcome.notes)

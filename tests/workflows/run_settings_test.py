@@ -12,10 +12,12 @@ GIVEN = {"input": "raw", "study": "study", "annotator": "watershed"}
 
 def test_settings_are_kept_and_a_later_call_changes_those_that_it_names(tmp_path):
     first = run_settings.settle(tmp_path, GIVEN | {"minutes": None})
-    assert first.input == os.path.abspath("raw") and first.minutes is None
+    assert first.input == os.path.abspath("raw")
+    assert first.minutes is None
     run_settings.write(tmp_path, first)
     again = run_settings.settle(tmp_path, {"minutes": 3})
-    assert again.annotator == "watershed" and again.minutes == 3
+    assert again.annotator == "watershed"
+    assert again.minutes == 3
     assert again.study == first.study
 
 
@@ -23,7 +25,9 @@ def test_a_person_may_write_into_it(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("input: raw\nstudy: /s\nminutes: '2.5'\nnuclei: 1\nnamer: false\n")
     found = run_settings.settle(tmp_path, {})
-    assert found.minutes == 2.5 and found.nuclei == 1 and not found.namer
+    assert found.minutes == 2.5
+    assert found.nuclei == 1
+    assert not found.namer
 
 
 @pytest.mark.parametrize(

@@ -78,29 +78,38 @@ def options(drawn, tmp_path):
 
 def test_the_plan_does_nothing(drawn, tmp_path, calls):
     planned = cc.run(tmp_path / "out", **options(drawn, tmp_path), plan=True)
-    assert not (tmp_path / "study").exists() and not calls
+    assert not (tmp_path / "study").exists()
+    assert not calls
     text = str(planned)
-    assert "1. merge the channels of 9 raw files" in text and "minutes" in text
-    assert "GB of disk space" in text and "correct" not in text
+    assert "1. merge the channels of 9 raw files" in text
+    assert "minutes" in text
+    assert "GB of disk space" in text
+    assert "correct" not in text
 
 
 def test_it_stops_once_for_a_person_and_then_goes_through(drawn, tmp_path, calls):
     out = tmp_path / "out"
     asked = cc.run(out, **options(drawn, tmp_path))
-    assert asked.questions and not asked.passed and not calls
-    assert "images have doubtful cells" in str(asked) and "--yes" in str(asked)
+    assert asked.questions
+    assert not asked.passed
+    assert not calls
+    assert "images have doubtful cells" in str(asked)
+    assert "--yes" in str(asked)
     assert "give --corrections=gui" in str(asked)
     # The settings are known by now.
     found = cc.run(out, yes=True)
     assert [call[0] for call in calls] == ["train", "export", "predict"]
-    assert calls[0] == ("train", "2.0.0", 7) and calls[2] == (
+    assert calls[0] == ("train", "2.0.0", 7)
+    assert calls[2] == (
         "predict",
         "mixed",
         "network",
     )
-    assert found.passed and found.shares["HEK"] == (0.4, 0.3, 0.5)
+    assert found.passed
+    assert found.shares["HEK"] == (0.4, 0.3, 0.5)
     text = str(found)
-    assert "HEK: 40.0 % (30.0 to 50.0)" in text and "of 4 dishes" in text
+    assert "HEK: 40.0 % (30.0 to 50.0)" in text
+    assert "of 4 dishes" in text
     assert "label about 120 cells" in text.splitlines()[-1]
     assert "report.html" in text
 
@@ -125,7 +134,8 @@ def test_only_what_has_changed_is_done_again(drawn, tmp_path, calls):
     calls.clear()
     cc.run(out, yes=True)
     assert [call[0] for call in calls] == ["train", "export", "predict"]
-    assert calls[0][1] != "2.0.0" and (out / "training" / "2.0.0").exists()
+    assert calls[0][1] != "2.0.0"
+    assert (out / "training" / "2.0.0").exists()
 
 
 def test_other_settings_do_not_mix_with_a_training_that_is_there(
@@ -159,7 +169,8 @@ def test_without_mixed_fields_there_is_a_model(drawn, tmp_path, calls):
         (raw / name).parent.mkdir(exist_ok=True)
         (raw / name).symlink_to(drawn / name)
     found = cc.run(tmp_path / "out", **options(raw, tmp_path), yes=True)
-    assert found.shares is None and "There are no mixed fields" in str(found)
+    assert found.shares is None
+    assert "There are no mixed fields" in str(found)
     assert [call[0] for call in calls] == ["train", "export"]
 
 
@@ -180,4 +191,5 @@ def test_a_single_dish_and_files_that_failed_are_asked_about(drawn, tmp_path, ca
     (raw / "HEK" / "broken_dish9.tif").write_bytes(b"II*")
     found = cc.run(tmp_path / "out", **options(raw, tmp_path))
     text = str(found)
-    assert "HEK: there is one dish only" in text and "broken_dish9.tif" in text
+    assert "HEK: there is one dish only" in text
+    assert "broken_dish9.tif" in text

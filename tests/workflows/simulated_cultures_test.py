@@ -17,7 +17,8 @@ def test_units_are_dishes_and_composed_ones_pairs_of_held_out_dishes():
     assert {len(units["mixed"]), len(units["validation"])} == {8, 2}
     held_out = {dish for unit in units["validation"] for dish in unit}
     for one, other in units["composed"]:
-        assert {one, other} <= held_out and one[0] != other[0]
+        assert {one, other} <= held_out
+        assert one[0] != other[0]
 
 
 def test_fields_of_a_dish_do_not_depend_on_other_dishes():
@@ -25,7 +26,8 @@ def test_fields_of_a_dish_do_not_depend_on_other_dishes():
     once = dict(simulated_cultures.examples_of_unit(SMALL, unit))
     other = SimulatedCultures(images_per_type=4, mixed=0, size=224, dishes=2)
     again = dict(simulated_cultures.examples_of_unit(other, unit))
-    assert list(once) == list(again) and len(once) == 2
+    assert list(once) == list(again)
+    assert len(once) == 2
     for name, example in once.items():
         assert example["image"].getvalue() == again[name]["image"].getvalue()
         assert example["group"] == f"HEK_dish{unit[0][1]}"

@@ -60,7 +60,8 @@ def test_one_or_several_runs_become_a_model_of_their_experiment(called, given, f
     ((_, arguments, options),) = called
     assert arguments == ("recorded", folders, "out")
     assert [a.name for a in options["annotators"]] == ["watershed"]
-    assert options["views"] == 4 and options["calibrate"]
+    assert options["views"] == 4
+    assert options["calibrate"]
 
 
 def test_the_dataset_of_a_study_that_has_no_images_is_one_clear_error(tmp_path):

@@ -71,22 +71,27 @@ def test_shares_of_fields_that_the_model_does_not_know_are_withheld(model, tmp_p
     assert note.startswith("1 of 3 fields do not resemble the training fields: mixed/1")
     assert "withheld" in note
     known, strange, _ = Predictions(out).record.images
-    assert known.compared and not known.unlike
+    assert known.compared
+    assert not known.unlike
     assert "cells look unlike the training cells" in strange.unlike[0]
     assert "cytoplasm in the cells has a grey level of 30" in " ".join(strange.unlike)
     assert [p.name for p in (out / "unlike" / "mixed").iterdir()] == ["1.png"]
     estimate = json.loads((out / "mixture.json").read_text())["estimates"][0]
     assert estimate["withheld"].startswith("1 of 3 fields do not resemble")
     told = estimate["types"]["HEK"]
-    assert told["share"] is None and told["corrected"] is None and told["cells"] == 192
+    assert told["share"] is None
+    assert told["corrected"] is None
+    assert told["cells"] == 192
     page = (out / "report.html").read_text()
-    assert "The shares are withheld" in page and "mixed/1" in page
+    assert "The shares are withheld" in page
+    assert "mixed/1" in page
     # Of the fields that it knows a share each is told.
     assert page.count("100.0 %") == 2
     # Whoever wants them all the same gets them.
     cc.report(out, answer_anyway=True)
     estimate = json.loads((out / "mixture.json").read_text())["estimates"][0]
-    assert estimate["types"]["HEK"]["share"] == 1 and not estimate["withheld"]
+    assert estimate["types"]["HEK"]["share"] == 1
+    assert not estimate["withheld"]
     predict(model, study, out, answer_anyway=True)
     assert "The shares are withheld" not in (out / "report.html").read_text()
 
@@ -97,7 +102,8 @@ def test_fields_like_those_of_the_training_are_answered(model, tmp_path):
     assert not any("resemble" in note for note in outcome.notes)
     assert not (out / "unlike").exists()
     estimate = json.loads((out / "mixture.json").read_text())["estimates"][0]
-    assert estimate["types"]["HEK"]["share"] == 1 and not estimate["withheld"]
+    assert estimate["types"]["HEK"]["share"] == 1
+    assert not estimate["withheld"]
 
 
 def test_the_strangest_cells_are_shown_beside_the_nearest_training_cells(model):
@@ -107,7 +113,9 @@ def test_the_strangest_cells_are_shown_beside_the_nearest_training_cells(model):
     shown = unlike_cells.draw(
         image(30), cells, judged.distances, predictor.familiarity, 1.0, "mixed/1"
     )
-    assert shown.ndim == 3 and shown.shape[0] > 6 * 144 and shown.shape[1] > 4 * 144
+    assert shown.ndim == 3
+    assert shown.shape[0] > 6 * 144
+    assert shown.shape[1] > 4 * 144
     few = cells.kept(np.arange(len(cells)) < 2)
     small = unlike_cells.draw(
         image(30), few, judged.distances[:2], predictor.familiarity, 1.0, "mixed/1"

@@ -60,7 +60,9 @@ class Canvas:
         """(2, H, W) float32 in-frame light of the stained cells, in counts."""
         planes = self.planes.copy()
         if self._ink:
-            y, x, amount = (np.concatenate(part) for part in zip(*self._ink))
+            y, x, amount = (
+                np.concatenate(part) for part in zip(*self._ink, strict=True)
+            )
             y, x = np.rint(y).astype(int), np.rint(x).astype(int)
             side = self.shape[0]
             on = (y >= 0) & (y < side) & (x >= 0) & (x < side)
@@ -73,7 +75,7 @@ class Canvas:
         light = np.stack(
             [
                 plane + haze * dish.haze * (self._haze(plane) - plane)
-                for plane, haze in zip(sharp, _HAZE_OF_CHANNEL)
+                for plane, haze in zip(sharp, _HAZE_OF_CHANNEL, strict=True)
             ]
         )
         gain = np.array(dish.stain_gain_counts, np.float32)[:, None, None]
@@ -249,7 +251,7 @@ def _add_blob(plane, centre_yx, sigma_px, peak):
     half = 4 * sigma_px
     box = tuple(
         slice(max(0, int(middle - half)), min(side, max(0, int(middle + half) + 1)))
-        for middle, side in zip(centre_yx, plane.shape)
+        for middle, side in zip(centre_yx, plane.shape, strict=True)
     )
     y, x = np.ogrid[box]
     square = (y - centre_yx[0]) ** 2 + (x - centre_yx[1]) ** 2

@@ -82,7 +82,7 @@ def simulate_field(
     labels, kept = placement.grow(placed, size_px, margin_px, pixel_size_um, rng)
     canvas = drawing.Canvas(size_px, margin_px, pixel_size_um, rng)
     boxes = ndimage.find_objects(labels)
-    for index, (cell, box) in enumerate(zip(kept, boxes), start=1):
+    for index, (cell, box) in enumerate(zip(kept, boxes, strict=False), start=1):
         drawing.draw_cell(cell, index, labels, canvas, box, rng)
     light = canvas.light(dish)
     drawing.add_debris(light, dish, pixel_size_um, rng)

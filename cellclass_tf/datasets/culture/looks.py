@@ -211,7 +211,9 @@ class Dish:
         if not confounded:
             return dish
         # One draw a quality, confounded or not: confounding one leaves the others as they are.
-        for quality, within in zip(QUALITIES, rng.uniform(_GAP, 1 - _GAP, 4)):
+        for quality, within in zip(
+            QUALITIES, rng.uniform(_GAP, 1 - _GAP, 4), strict=True
+        ):
             if quality in confounded:
                 dish = dish._confounded_by(quality, (culture + within) / cultures)
         return dish

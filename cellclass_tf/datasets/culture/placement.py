@@ -155,7 +155,7 @@ def _claim(cell, index, labels, distance, body, warp, margin_px):
     half = 2.3 * cell.radius_px
     box = tuple(
         slice(max(0, int(middle - half)), min(side, int(middle + half) + 1))
-        for middle, side in zip(centre, labels.shape)
+        for middle, side in zip(centre, labels.shape, strict=True)
     )
     y, x = np.ogrid[box]
     y, x = y - centre[0] + warp[0][box], x - centre[1] + warp[1][box]

@@ -167,7 +167,7 @@ def stardist(task: Task, place: pathlib.Path, options: Options) -> Found:
 
 
 def forest(task: Task, place: pathlib.Path, options: Options) -> Found:
-    """cellpose's outlines, named by a random forest on what can be measured of a cell."""
+    """Cellpose's outlines, named by a random forest on what can be measured of a cell."""
     return _forest(task, options, relative=False)
 
 

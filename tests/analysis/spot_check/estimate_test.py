@@ -42,7 +42,8 @@ def test_calls_that_follow_the_truth_count_and_others_do_not():
     chance = rng.binomial(3, 0.4, 60)
     noise = np.stack([chance, 3 - chance], axis=1)
     none = estimate.estimate_by_sample(sample_of(true, noise, right=[1.5] * 60))
-    assert same.tuning == pytest.approx(1, abs=0.01) and none.tuning < 0.35
+    assert same.tuning == pytest.approx(1, abs=0.01)
+    assert none.tuning < 0.35
     assert same.errors[0] < none.errors[0] / 2
 
 
@@ -50,7 +51,8 @@ def test_a_sample_without_an_error_is_not_certain():
     true = [(1, 1)] * 30
     found = estimate.estimate_by_sample(sample_of(true, true))
     assert found.errors[0] == pytest.approx(1 / 60, rel=0.1)
-    assert found.accuracy == 1 and 0.85 < found.accuracy_ends[0] < 1
+    assert found.accuracy == 1
+    assert 0.85 < found.accuracy_ends[0] < 1
 
 
 def test_a_shift_that_held_out_fields_do_not_know_is_corrected():
@@ -85,7 +87,8 @@ def test_how_units_differ_widens_the_interval():
 def test_a_type_that_is_hardly_there_has_a_narrow_interval(share):
     kind = spot_check.Kind("rare", share=share)
     found = spot_check.coverage(kind, 20, 0)
-    assert found["spot check"][0] >= 0.9 and found["spot check"][1] < 0.12
+    assert found["spot check"][0] >= 0.9
+    assert found["spot check"][1] < 0.12
 
 
 def test_a_stratum_of_one_window_is_refused():

@@ -23,13 +23,15 @@ def test_labels_are_kept_and_a_second_import_replaces_those_of_a_person(checked)
     folder, drawn = checked
     table = write_table(folder.parent / "a.csv", rows_of(drawn, windows=3))
     found = cc.import_spotcheck(folder, table)
-    assert found.windows == {"Ana": 3} and found.agreement is None
+    assert found.windows == {"Ana": 3}
+    assert found.agreement is None
     write_table(table, rows_of(drawn))
     cc.import_spotcheck(folder, table)
     ben = write_table(folder.parent / "b.csv", rows_of(drawn, "Ben", windows=2))
     both = cc.import_spotcheck(folder, ben)
     assert both.windows == {"Ana": len(drawn.windows), "Ben": 2}
-    assert "3 of" not in str(both) and "differ on 0" in str(both)
+    assert "3 of" not in str(both)
+    assert "differ on 0" in str(both)
 
 
 def test_people_who_disagree_are_told_with_kappa(checked):
@@ -39,7 +41,8 @@ def test_people_who_disagree_are_told_with_kappa(checked):
     write_table(folder.parent / "in" / "b.csv", rows_of(drawn, "Ben", label=other))
     found = cc.import_spotcheck(folder, folder.parent / "in").agreement
     hek = sum(call == "HEK" for w in drawn.windows for call in w.cells.values())
-    assert found.cells == drawn.labelled_cells and found.differ == hek
+    assert found.cells == drawn.labelled_cells
+    assert found.differ == hek
     assert found.kappa == pytest.approx(0, abs=1e-9)
 
 
@@ -69,7 +72,8 @@ def test_two_cells_and_missed_ones_are_read(checked):
     cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows))
     found = labels.read_labels(Predictions(folder), drawn)["Ana"]
     window = found[of["window"] - 1]
-    assert window.cells[of["cell"]] == ("HEK", "N2a") and window.missed == ("HEK",)
+    assert window.cells[of["cell"]] == ("HEK", "N2a")
+    assert window.missed == ("HEK",)
 
 
 def test_windows_after_one_that_is_not_finished_do_not_count(checked):
@@ -114,7 +118,7 @@ def test_tables_that_say_too_little_or_too_much(checked):
     rows = rows_of(drawn)
     place = next(i for i, row in enumerate(rows) if row["kind"] == "cell")
     write_table(table, rows[:place] + rows[place + 1 :])
-    with pytest.raises(InputError, match="is finished, and cell .* has no label"):
+    with pytest.raises(InputError, match=r"is finished, and cell .* has no label"):
         cc.import_spotcheck(folder, table)
     write_table(table, [*rows, rows[place]])
     with pytest.raises(InputError, match="has two labels"):
@@ -123,7 +127,7 @@ def test_tables_that_say_too_little_or_too_much(checked):
     with pytest.raises(InputError, match="no window is finished"):
         cc.import_spotcheck(folder, table)
     table.write_text("image,label\na,HEK\n")
-    with pytest.raises(InputError, match="the table that the page .* saves"):
+    with pytest.raises(InputError, match=r"the table that the page .* saves"):
         cc.import_spotcheck(folder, table)
     with pytest.raises(InputError, match="expected a file"):
         cc.import_spotcheck(folder, folder.parent / "none.csv")
@@ -150,7 +154,7 @@ def test_predictions_that_changed_refuse_the_labels(checked):
         (folder / "cells.csv").write_text(
             cells.replace("mixed/0,7,N2a", "mixed/0,7,HEK")
         )
-    with pytest.raises(InputError, match="other predictions .* SHA-256"):
+    with pytest.raises(InputError, match=r"other predictions .* SHA-256"):
         cc.import_spotcheck(folder, table)
 
 

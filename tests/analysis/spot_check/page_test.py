@@ -36,7 +36,8 @@ def test_the_page_shows_windows_in_their_surroundings_and_hides_the_calls(tmp_pa
         height, width = shown["size"]
         origin = shown["origin"]
         # More than a cell is shown around, but for the edge of the field.
-        assert (top >= 13 or origin[0] == 0) and (left >= 13 or origin[1] == 0)
+        assert top >= 13 or origin[0] == 0
+        assert left >= 13 or origin[1] == 0
         assert [top + origin[0], left + origin[1]] == list(window.box_yxyx[:2])
         picture = Image.open(
             io.BytesIO(base64.b64decode(shown["picture"].split(",")[1]))
@@ -54,9 +55,8 @@ def test_the_number_of_labels_is_told_beforehand(tmp_path):
     folder = checked_predictions(tmp_path)
     found = cc.spotcheck(folder, cells=30, width=0.8)
     told = cc.mixture(folder, width=0.8)["estimates"][0]["labels_for_width"]
-    assert (
-        found.labels_for_width == told and told["as_held_out"] <= told["twice_as_many"]
-    )
+    assert found.labels_for_width == told
+    assert told["as_held_out"] <= told["twice_as_many"]
     assert f"about {told['as_held_out']} cells" in str(found)
     assert "No number of labels" in str(cc.spotcheck(folder, cells=30, width=0.01))
     shutil.rmtree(folder / "spotcheck")
@@ -157,7 +157,8 @@ def test_a_person_labels_with_keys_and_clicks_and_goes_on_after_a_reload(
     rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
     (missed,) = [row for row in rows if row["kind"] == "missed"]
     top, left, bottom, right = drawn.windows[0].box_yxyx
-    assert top < float(missed["y_px"]) < bottom and left < float(missed["x_px"]) < right
+    assert top < float(missed["y_px"]) < bottom
+    assert left < float(missed["x_px"]) < right
     assert missed["label"] == "N2a"
     assert cc.import_spotcheck(folder, table).windows == {"Ana": len(drawn.windows)}
     of = {(row["window"], row["cell"]): row for row in rows if row["kind"] == "cell"}

@@ -19,7 +19,8 @@ def test_fewer_errors_need_fewer_labels():
         plan.cells_for_width(0.1, plan.variance_a_cell(share, of), 0.0)
         for of in (held_out(98), held_out(90), None)
     ]
-    assert needed == sorted(needed) and needed[0] < needed[2] / 3
+    assert needed == sorted(needed)
+    assert needed[0] < needed[2] / 3
     # Labels alone: 0.3 x 0.7 / n has to give +-5 points.
     assert needed[2] == pytest.approx(0.21 / (0.05 / 1.96) ** 2, rel=0.02)
 
@@ -47,4 +48,5 @@ def test_no_number_of_labels_helps_where_units_differ_more():
 def test_twice_the_errors_need_more():
     share = np.array([0.5, 0.5])
     one, two = (plan.variance_a_cell(share, held_out(95), times) for times in (1, 2))
-    assert two[0] == pytest.approx(2 * one[0]) and two[0] <= 0.25
+    assert two[0] == pytest.approx(2 * one[0])
+    assert two[0] <= 0.25

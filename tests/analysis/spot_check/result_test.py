@@ -38,9 +38,12 @@ def said(drawn, *cells, missed=()):
 def test_labels_that_agree_with_the_calls_give_their_shares():
     drawn = sample_of(20)
     found = result.estimate_of(drawn, {"Ana": said(drawn, ("HEK",), ("N2a",))}, None, 0)
-    assert found["types"]["HEK"]["share"] == 0.5 and found["accuracy"] == 1
+    assert found["types"]["HEK"]["share"] == 0.5
+    assert found["accuracy"] == 1
     assert found["confusion"]["HEK"] == {"HEK": 20, "N2a": 0, "unknown": 0, "missed": 0}
-    assert found["cells"] == 40 and not found["of_units"] and not found["warnings"]
+    assert found["cells"] == 40
+    assert not found["of_units"]
+    assert not found["warnings"]
 
 
 def test_missed_cells_two_cells_and_inventions_change_the_shares():
@@ -48,7 +51,8 @@ def test_missed_cells_two_cells_and_inventions_change_the_shares():
     one = {"Ana": said(drawn, ("HEK",), ("N2a",), missed=("HEK",))}
     found = result.estimate_of(drawn, one, None, 0)
     assert found["types"]["HEK"]["share"] == pytest.approx(2 / 3)
-    assert found["confusion"]["HEK"]["missed"] == 20 and found["accuracy"] == 1
+    assert found["confusion"]["HEK"]["missed"] == 20
+    assert found["accuracy"] == 1
     two = {"Ana": said(drawn, ("HEK", "N2a"), ("N2a",))}
     found = result.estimate_of(drawn, two, None, 0)
     assert found["types"]["HEK"]["share"] == pytest.approx(1 / 3)
@@ -82,7 +86,8 @@ def test_two_people_are_averaged_and_told_of():
     }
     found = result.estimate_of(drawn, people, None, 0)
     assert found["types"]["HEK"]["share"] == pytest.approx(0.25, abs=0.01)
-    assert found["agreement"]["differ"] == 20 and found["accuracy"] == 0.75
+    assert found["agreement"]["differ"] == 20
+    assert found["accuracy"] == 0.75
     assert "agree on that first" in " ".join(found["warnings"])
 
 
@@ -121,7 +126,8 @@ def test_the_report_says_it_first_and_where_the_held_out_correction_disagrees(tm
         for s in (checked["types"]["HEK"]["share"], corrected["corrected"])
     )
     assert -1 < page.index(first) < page.index(second)
-    assert "&lt;i&gt;Ana" in page and "Rely on the spot check" in page
+    assert "&lt;i&gt;Ana" in page
+    assert "Rely on the spot check" in page
     # Labels are of all cells, not of those in a frame.
     assert cc.mixture(folder, counting_frame=True)["spot_check"] is None
 

@@ -26,11 +26,13 @@ def test_every_cell_is_in_one_window_and_windows_cover_the_field(predictions):
     assert every.labelled_cells == 60 == sum(every.called.values())
     for window in every.windows:
         top, left, bottom, right = window.box_yxyx
-        assert 0 <= top < bottom <= SIZE[0] and 0 <= left < right <= SIZE[1]
+        assert 0 <= top < bottom <= SIZE[0]
+        assert 0 <= left < right <= SIZE[1]
         for cell in window.cells:
             # Cells lie on a grid; see checked_predictions.
             y, x = 10 + 20 * ((cell - 1) // 5), 10 + 22 * ((cell - 1) % 5)
-            assert top <= y < bottom and left <= x < right
+            assert top <= y < bottom
+            assert left <= x < right
 
 
 def test_each_window_is_as_likely_as_another(predictions):
@@ -51,7 +53,8 @@ def test_fields_are_drawn_evenly_and_in_random_order(predictions):
     drawn = sample.draw(predictions, 30, 1)
     images = [w.image for w in drawn.windows if not w.is_empty]
     counts = np.unique(images, return_counts=True)[1]
-    assert len(counts) == 3 and np.ptp(counts) <= 1
+    assert len(counts) == 3
+    assert np.ptp(counts) <= 1
     assert images != sorted(images)
 
 
@@ -86,5 +89,5 @@ def test_a_broken_table_is_named(tmp_path):
     path = folder / "cells.csv"
     text = path.read_text()
     path.write_text(text.replace("mixed/0,7,", "mixed/0,seven,"))
-    with pytest.raises(InputError, match="cells.csv, line 8: expected whole.*seven"):
+    with pytest.raises(InputError, match=r"cells.csv, line 8: expected whole.*seven"):
         sample.draw(Predictions(folder), 5, 0)

@@ -36,5 +36,6 @@ def test_planes_are_cytoplasm_then_nuclei():
     image[..., 0], image[..., 1], image[..., 2] = 9, 100, 200
     for adapter, values in ((Cellpose3(), [100, 200]), (Cellpose4(), [100, 200, 0])):
         planes = adapter.planes_of(image)
-        assert planes.shape == (len(values), 4, 5) and planes.dtype == np.float32
+        assert planes.shape == (len(values), 4, 5)
+        assert planes.dtype == np.float32
         assert planes[:, 2, 3].tolist() == values

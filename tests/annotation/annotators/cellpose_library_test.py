@@ -24,7 +24,7 @@ def test_without_cellpose_the_ways_on_are_named(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    with pytest.raises(InputError, match="'cellpose>=3.1.1.2,<4'.*=watershed"):
+    with pytest.raises(InputError, match=r"'cellpose>=3.1.1.2,<4'.*=watershed"):
         cellpose_library.installed_version()
 
 
@@ -33,7 +33,7 @@ def test_cellpose_that_cannot_be_imported_says_why(monkeypatch):
 
     monkeypatch.delattr(cellpose, "models", raising=False)
     monkeypatch.setitem(sys.modules, "cellpose.models", None)
-    with pytest.raises(InputError, match="cannot be loaded .*cellpose.models.*fits"):
+    with pytest.raises(InputError, match=r"cannot be loaded .*cellpose.models.*fits"):
         cellpose_library.load_models()
 
 
@@ -45,4 +45,5 @@ def test_importing_is_silent_and_leaves_the_precision_of_float32():
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == "highest\n"
-    assert "WARNING" not in done.stderr and "CPDINO" not in done.stderr
+    assert "WARNING" not in done.stderr
+    assert "CPDINO" not in done.stderr

@@ -141,7 +141,8 @@ def test_a_field_is_segmented_in_either_precision(own_weights, image, bfloat16):
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     assert annotator.network.net.dtype == dtype
     assert annotator.network.net.out.weight.dtype == dtype
-    assert labels.shape == (40, 60) and labels.dtype == np.int32
+    assert labels.shape == (40, 60)
+    assert labels.dtype == np.int32
     assert diameter_px == 30
     assert ("bfloat16" in annotator.settings) == bfloat16
 
@@ -219,7 +220,7 @@ def test_the_old_format_of_torch_is_refused(own_weights, tmp_path):
     weights = torch.load(own_weights, weights_only=True)
     options = {"_use_new_zipfile_serialization": False}
     torch.save(weights, tmp_path / "old", **options)
-    with pytest.raises(InputError, match="format of PyTorch before 1.6"):
+    with pytest.raises(InputError, match=r"format of PyTorch before 1.6"):
         CellposeAnnotator(tmp_path / "old")
 
 

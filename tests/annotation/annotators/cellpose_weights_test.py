@@ -133,7 +133,7 @@ def test_weights_of_another_network_say_what_they_are_and_what_to_install(
 def test_size_model_in_place_of_weights_is_named(tmp_path):
     path = tmp_path / "size_cyto3.npy"
     np.save(path, np.array(_size_model(), object), allow_pickle=True)
-    with pytest.raises(InputError, match="a size model of cellpose 3.*it belongs to"):
+    with pytest.raises(InputError, match=r"a size model of cellpose 3.*it belongs to"):
         CellposeAnnotator(path)
 
 
@@ -144,7 +144,7 @@ def test_weights_of_another_size_name_the_first_tensor(tmp_path):
         cellpose_weights.check_fit(tmp_path / "file", cellpose_weights.SAM, wanted)
     smaller = {name: value for name, value in _sam().items() if name != "diam_labels"}
     torch.save(smaller, tmp_path / "file")
-    with pytest.raises(InputError, match="diam_labels should be .* and is missing"):
+    with pytest.raises(InputError, match=r"diam_labels should be .* and is missing"):
         cellpose_weights.check_fit(tmp_path / "file", cellpose_weights.SAM, wanted)
     cellpose_weights.check_fit(
         tmp_path / "file", cellpose_weights.SAM, wanted, ["diam_labels"]

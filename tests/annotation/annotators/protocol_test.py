@@ -29,7 +29,9 @@ def test_the_watershed_says_of_itself_what_an_annotator_does():
         assert isinstance(getattr(annotator, name), str), name
     # Only weights may be missing, and their hash.
     assert not annotator.weights_sha256
-    assert annotator.name and annotator.fingerprint and annotator.size_fingerprint
+    assert annotator.name
+    assert annotator.fingerprint
+    assert annotator.size_fingerprint
 
 
 @pytest.mark.parametrize("annotator", [CellposeAnnotator, WatershedAnnotator])
@@ -39,7 +41,8 @@ def test_every_annotator_is_called_alike(annotator):
         parameters = inspect.signature(getattr(annotator, name)).parameters
         assert list(parameters) == list(expected)
         for own, other in zip(parameters.values(), expected.values(), strict=True):
-            assert own.default == other.default and own.kind == other.kind
+            assert own.default == other.default
+            assert own.kind == other.kind
 
 
 def test_outlines_need_no_probabilities():
@@ -47,4 +50,5 @@ def test_outlines_need_no_probabilities():
     outlines = protocol.Outlines(labels, 20.0)
     assert outlines.probabilities is None
     found, diameter, _ = outlines
-    assert found is labels and diameter == 20.0
+    assert found is labels
+    assert diameter == 20.0

@@ -69,7 +69,7 @@ def test_of_two_dishes_one_is_held_out(study):
 
 def test_split_that_was_given_stays_even_if_nothing_is_held_out(study):
     rows = [dataclasses.replace(row, split="train") for row in study.rows()]
-    with pytest.raises(InputError, match="of 6 group.*of the splits train"):
+    with pytest.raises(InputError, match=r"of 6 group.*of the splits train"):
         material.roles_of(study, rows, rows)
 
 

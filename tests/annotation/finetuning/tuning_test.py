@@ -254,7 +254,8 @@ def test_what_a_person_put_there_is_left_alone(
     path.write_text("mine")
     with pytest.raises(InputError, match=f"{name} is there already, and is not as"):
         tuning.finetune(study, output, model=own_weights)
-    assert path.read_text() == "mine" and not rounds
+    assert path.read_text() == "mine"
+    assert not rounds
 
 
 def test_own_weights_are_replaced_unless_they_were_changed(

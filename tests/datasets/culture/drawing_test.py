@@ -63,7 +63,10 @@ def drawn(cell, neighbour_from=None, bent=False, seed=0):
     if neighbour_from is not None:
         labels[:, neighbour_from + MARGIN :] = 2
     where = np.argwhere(mask)
-    box = tuple(slice(a, b + 1) for a, b in zip(where.min(axis=0), where.max(axis=0)))
+    box = tuple(
+        slice(a, b + 1)
+        for a, b in zip(where.min(axis=0), where.max(axis=0), strict=True)
+    )
     drawing.draw_cell(cell, 1, labels, canvas, box, rng_of(seed))
     return mask[canvas.frame], canvas.light(PLAIN)
 
@@ -78,7 +81,8 @@ def test_a_cell_has_a_nucleus_inside_and_is_stained_up_to_its_border(name):
         # Folds and spikes of the rim stand out, but carry little.
         assert cytoplasm[mask].sum() > 0.6 * cytoplasm.sum()
         mask, (nuclei, _) = drawn(cell_of(name), bent=True, seed=seed)
-        assert nuclei[mask].any() and not nuclei[~mask].any()
+        assert nuclei[mask].any()
+        assert not nuclei[~mask].any()
     # With its soft rim a nucleus takes a little more.
     usual = LOOKS[name].nucleus_share
     assert usual < np.mean(shares) < 1.5 * usual

@@ -119,7 +119,7 @@ def test_types_overlap_in_area_and_intensity(pure_fields):
             means = [ndimage.mean(p, field.labels, index) for p in field.pixels]
             rows.append(np.stack([area_px, *means]))
         measured[name] = np.concatenate(rows, axis=1)
-    for hek, n2a in zip(measured["HEK"], measured["N2a"]):
+    for hek, n2a in zip(measured["HEK"], measured["N2a"], strict=True):
         # The chance that a HEK value exceeds an N2a value: 0.5 is full overlap.
         assert 0.15 < (hek[:, None] > n2a).mean() < 0.85
 

@@ -75,7 +75,7 @@ def test_a_dim_lamp_darkens_stain_and_background_alike():
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_what_is_not_confounded_is_as_ever(quality):
-    for free, confounded in zip(dishes(), dishes((quality,))):
+    for free, confounded in zip(dishes(), dishes((quality,)), strict=True):
         differ = {
             field.name
             for field in dataclasses.fields(Dish)

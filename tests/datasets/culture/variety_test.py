@@ -25,9 +25,11 @@ def test_looks_have_figures_with_which_cells_can_be_drawn():
     for look in map(look_of, range(200)):
         figures = dataclasses.asdict(look)
         odds = figures.pop("neurite_odds")
-        assert sum(odds) == pytest.approx(1) and min(odds) >= 0
+        assert sum(odds) == pytest.approx(1)
+        assert min(odds) >= 0
         assert all(np.isfinite(v) and v >= 0 for v in figures.values())
-        assert look.aspect_max >= 1 and look.colony_cells >= 1
+        assert look.aspect_max >= 1
+        assert look.colony_cells >= 1
         # The rest of the distribution of their number has to be positive, see `drawing`.
         assert look.chromocentres == 0 or look.chromocentres >= 3
 

@@ -91,14 +91,16 @@ def test_an_augmented_copy_does_not_take_the_place_of_its_image(
     study, copy_of_roboflow, make
 ):
     rows, strangers, failures = entries.match(study, copy_of_roboflow(make))
-    assert not rows and not strangers
+    assert not rows
+    assert not strangers
     (problem,) = failures.values()
     assert "does not show what HEK/a.png of the study shows" in problem
 
 
 def test_a_copy_that_cannot_be_compared_is_refused(study, copy_of_roboflow):
     rows, strangers, failures = entries.match(study, copy_of_roboflow(None))
-    assert not rows and not strangers
+    assert not rows
+    assert not strangers
     (problem,) = failures.values()
     assert "said to be a copy of HEK/a.png, and cannot be compared" in problem
 

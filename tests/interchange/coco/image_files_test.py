@@ -62,7 +62,7 @@ def test_link_that_leads_out_is_refused_and_one_inside_is_followed(tmp_path):
 
 def test_missing_image_says_where_it_was_looked_for(tmp_path):
     with pytest.raises(
-        InputError, match="image b.png: there is no such file in .*imag"
+        InputError, match=r"image b.png: there is no such file in .*imag"
     ):
         image_files.find("b.png", tmp_path / "cells.json")
 
@@ -144,5 +144,5 @@ def test_bomb_is_not_decoded(tmp_path, monkeypatch):
     path = _saved(tmp_path / "a.png", np.zeros((30, 50), np.uint8))
     for limit in (1000, 100):
         monkeypatch.setattr(png, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(InputError, match="claims 30 x 50 px|cannot be decoded"):
+        with pytest.raises(InputError, match=r"claims 30 x 50 px|cannot be decoded"):
             image_files.read_merged(path, (30, 50))

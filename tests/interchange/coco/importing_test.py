@@ -274,7 +274,8 @@ def test_masks_of_cvat_are_cells_where_the_user_says_so(write_coco, change, tmp_
     failures = import_coco(tmp_path / "new", path).failures
     assert all("--crowds=cells" in reason for reason in failures.values())
     outcome = import_coco(tmp_path / "new", path, crowds="cells")
-    assert len(outcome.done) == 2 and not outcome.failures
+    assert len(outcome.done) == 2
+    assert not outcome.failures
     study = Study.open(tmp_path / "new")
     assert [len(study.read_cells(row)) for row in study.rows()] == [1, 1]
     with pytest.raises(InputError, match="Unknown crowds 'all'"):
@@ -353,7 +354,7 @@ def test_copies_with_names_of_their_own_are_found_as_the_same_scene(
     }
     _write_roboflow(tmp_path / "dataset", draw_scene, content)
     import_coco(tmp_path / "study", tmp_path / "dataset")
-    with pytest.raises(InputError, match="mirrored or turned.*That would leak"):
+    with pytest.raises(InputError, match=r"mirrored or turned.*That would leak"):
         assignment.splits_of(Study.open(tmp_path / "study").rows(), None, "images.csv")
 
 

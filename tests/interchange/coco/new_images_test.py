@@ -94,7 +94,9 @@ def test_second_file_of_a_name_fails(study, write_coco, change):
     first, second = _entries(path)
     adding = Adding(study, path.parent, None)
     adding(first)
-    with pytest.raises(InputError, match="would be HEK/image1.png, which is .*already"):
+    with pytest.raises(
+        InputError, match=r"would be HEK/image1.png, which is .*already"
+    ):
         adding(second)
 
 
@@ -115,7 +117,7 @@ def test_types_are_the_used_categories(write_coco, change):
 def test_categories_that_would_be_one_type_are_refused(write_coco, change):
     names = [{"id": 5, "name": "a:b"}, {"id": 6, "name": "a|b"}]
     path = change(write_coco(categories=names), "annotations", 0, category_id=6)
-    with pytest.raises(InputError, match="'a:b', 'a.b' would both be the type a-b"):
+    with pytest.raises(InputError, match=r"'a:b', 'a.b' would both be the type a-b"):
         types_of_new_study([read_coco(path)])
     path = write_coco(categories=[], annotations=[])
     with pytest.raises(InputError, match="expected categories"):

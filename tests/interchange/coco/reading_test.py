@@ -108,7 +108,9 @@ def test_annotations_of_an_image_that_is_not_listed_are_refused(
 ):
     # Otherwise the image that was meant would pass for one without cells.
     path = change(write_coco(), "annotations", 1, image_id=image_id)
-    with pytest.raises(InputError, match="annotation 20 names image .*not among the 2"):
+    with pytest.raises(
+        InputError, match=r"annotation 20 names image .*not among the 2"
+    ):
         read_coco(path)
 
 
@@ -125,7 +127,8 @@ def test_ids_are_the_same_however_they_are_written(write_coco, written):
     coco = read_coco(path)
     assert coco.categories == plain.categories
     counts = [len(image.annotations) for image in coco.images]
-    assert counts == [len(image.annotations) for image in plain.images] and all(counts)
+    assert counts == [len(image.annotations) for image in plain.images]
+    assert all(counts)
     content["images"].append(content["images"][0] | {"id": written(1)})
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="two images have the id 1"):

@@ -26,7 +26,8 @@ def test_types_are_drawn_equally_often_and_by_seed():
         next(batches.draw_batches(examples(), seed)) for seed in (0, 0, 1)
     )
     seen, types = first
-    assert seen.shape == (64, 64, 64, 2) and seen.dtype == np.float32
+    assert seen.shape == (64, 64, 64, 2)
+    assert seen.dtype == np.float32
     assert 20 < types.sum() < 44
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert (seen != other[0]).any()

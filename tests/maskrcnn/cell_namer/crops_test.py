@@ -21,9 +21,11 @@ def field(size=200, nuclei=((100, 80),), brightness=150):
 def test_a_crop_is_centred_on_the_nucleus_at_the_images_pixels():
     image, labels = field()
     (crop,) = crops.crops_of(image, labels)
-    assert crop.shape == (64, 64, 2) and crop.dtype == np.uint8
+    assert crop.shape == (64, 64, 2)
+    assert crop.dtype == np.uint8
     rows, columns = np.nonzero(crop[..., 1] > 60)
-    assert abs(rows.mean() - 31.5) <= 0.75 and abs(columns.mean() - 31.5) <= 0.75
+    assert abs(rows.mean() - 31.5) <= 0.75
+    assert abs(columns.mean() - 31.5) <= 0.75
     assert 18 <= np.ptp(rows) + 1 <= 20
 
 
@@ -49,7 +51,8 @@ def test_cytoplasm_is_shown_around_the_background_of_the_field():
     # Cells are rare and bright in many fluorescence images.
     image[..., 1] = np.where(labels > 0, 180, 4)
     seen = crops.crops_of(image, labels)[0, ..., 0] / 255
-    assert seen[32, 32] > 0.9 and seen[2, 2] == pytest.approx(0.5, abs=0.01)
+    assert seen[32, 32] > 0.9
+    assert seen[2, 2] == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize("phase", [False, True])
@@ -77,7 +80,8 @@ def test_wide_cells_are_shown_smaller_and_none_is_enlarged():
     (crop,) = crops.crops_of(image, labels, zoom=0.5)
     rows, columns = np.nonzero(crop[..., 1] > 60)
     assert np.ptp(rows) + 1 in (9, 10, 11)
-    assert abs(rows.mean() - 31.5) <= 1 and abs(columns.mean() - 31.5) <= 1
+    assert abs(rows.mean() - 31.5) <= 1
+    assert abs(columns.mean() - 31.5) <= 1
 
 
 def test_a_field_without_cells_has_no_crops():
@@ -101,7 +105,8 @@ def test_cells_at_the_border_of_one_pixel_and_without_a_nucleus_have_crops():
 def test_without_nuclei_crops_show_the_cytoplasm_alone():
     image, labels = field()
     (crop,) = crops.crops_of(image, labels, grayscale=True)
-    assert not crop[..., 1].any() and crop[..., 0].any()
+    assert not crop[..., 1].any()
+    assert crop[..., 0].any()
 
 
 def test_thousands_of_cells_have_crops():

@@ -62,7 +62,8 @@ def test_cells_of_unknown_type_are_left_out(record):
         field, cells=dataclasses.replace(field.cells, type_ids=ids)
     )
     given = training.gather([field], record)
-    assert given.own.tolist() == [2, 4] and given.type_ids.tolist() == [0, 1]
+    assert given.own.tolist() == [2, 4]
+    assert given.type_ids.tolist() == [0, 1]
 
 
 def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypatch):
@@ -71,7 +72,8 @@ def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypa
     task.namer_steps = 1
     training.train(tmp_path, task)
     model, record = training.load(tmp_path)
-    assert record.type_names == ("HEK", "N2a") and record.cells > 4
+    assert record.type_names == ("HEK", "N2a")
+    assert record.cells > 4
     assert 0 <= record.validation_accuracy <= 1
     written = tmp_path / training.FOLDER / training.RECORD_FILE
     before = written.stat().st_mtime_ns
@@ -100,5 +102,5 @@ def test_cells_with_a_type_in_fields_of_others_without_are_learned(
 def test_a_record_that_is_broken_is_named(tmp_path):
     (tmp_path / training.FOLDER).mkdir()
     (tmp_path / training.FOLDER / training.RECORD_FILE).write_text("{}")
-    with pytest.raises(cc.InputError, match="namer.json.*Train again"):
+    with pytest.raises(cc.InputError, match=r"namer.json.*Train again"):
         training.load(tmp_path)

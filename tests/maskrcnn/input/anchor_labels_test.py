@@ -60,11 +60,14 @@ def test_every_cell_has_an_anchor_however_badly_it_fits():
 
 def test_half_of_the_samples_are_positive_where_there_are_enough():
     scores = flat(labels(boxes_of(60))[0])
-    assert (scores == 1).sum() == 32 and (scores == 0).sum() == 32
+    assert (scores == 1).sum() == 32
+    assert (scores == 0).sum() == 32
     few = flat(labels(boxes_of(1))[0])
-    assert (few == 1).sum() < 32 and (few >= 0).sum() == 64
+    assert (few == 1).sum() < 32
+    assert (few >= 0).sum() == 64
     none = flat(labels(boxes_of(0))[0])
-    assert (none == 1).sum() == 0 and (none == 0).sum() == 64
+    assert (none == 1).sum() == 0
+    assert (none == 0).sum() == 64
 
 
 def test_samples_follow_the_seed():

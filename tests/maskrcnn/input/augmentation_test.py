@@ -19,7 +19,8 @@ def test_intensity_stays_in_range_and_without_change_is_the_identity():
     same = augmentation.random_intensity(image, gain=0, gamma=0, noise=0, seed=seed(1))
     np.testing.assert_allclose(same, image, atol=1e-2)
     wild = augmentation.random_intensity(image, gain=2, gamma=1, noise=1, seed=seed(1))
-    assert wild.numpy().min() >= 0 and wild.numpy().max() <= 255
+    assert wild.numpy().min() >= 0
+    assert wild.numpy().max() <= 255
 
 
 def disc(size, row, column, radius):
@@ -45,7 +46,8 @@ def test_composing_moves_whole_cells_and_leaves_those_that_would_cover_others():
     image, other = grey(np.where(here > 0, 100, 10)), grey(np.where(there > 0, 200, 12))
     found, moved = composed(here, there, image, other)
     np.testing.assert_array_equal(moved, free)
-    assert (found[free] == 200).all() and (found[here > 0] == 100).all()
+    assert (found[free] == 200).all()
+    assert (found[here > 0] == 100).all()
     # What was not moved leaves no trace, and neither does its rim.
     assert (found[blocked & (here == 0)] == 10).all()
     # Nor does the other field's background lighten this one's.

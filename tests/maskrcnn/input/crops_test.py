@@ -26,7 +26,8 @@ def test_crops_and_turns_move_image_and_labels_together(number):
     image, labels = crops.random_crop(
         IMAGE, LABELS, size=20.0, scale_range=(0.8, 1.25), seed=seed(number)
     )
-    assert 16 <= image.shape[0] <= 25 and image.shape[:2] == labels.shape
+    assert 16 <= image.shape[0] <= 25
+    assert image.shape[:2] == labels.shape
     image, labels = crops.random_turn(image, labels, seed=seed(number))
     assert agrees(image, labels)
 
@@ -64,7 +65,8 @@ def test_a_resized_crop_keeps_its_cells_and_their_areas():
     image = np.repeat(labels[..., np.newaxis] * 50, 3, -1).astype(np.uint8)
     cells = {"type": np.array([0, 1, 0]), "area_px": np.array([100, 100, 100])}
     image, labels, cells = crops.resize_crop(image, labels, cells, 10)
-    assert image.shape == (10, 10, 3) and image.dtype == tf.uint8
+    assert image.shape == (10, 10, 3)
+    assert image.dtype == tf.uint8
     expected = np.kron([[1, 2], [3, 0]], np.ones((5, 5), int))
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(cells["area_px"], [25, 25, 25])

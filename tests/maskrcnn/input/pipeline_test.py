@@ -56,7 +56,8 @@ def test_fields_of_no_one_and_six_hundred_cells_fit(grid):
     assert image.shape == (128, 128, 3)
     classes = labels["gt_classes"].numpy()
     real = classes > 0
-    assert real.sum() <= count and (count == 0 or real.any())
+    assert real.sum() <= count
+    assert count == 0 or real.any()
     assert labels["gt_masks"].shape == (len(classes), 56, 56)
     assert np.isin(classes, [-1, 1, 2]).all()
     scores = np.concatenate(
@@ -248,4 +249,5 @@ def test_a_share_of_the_fields_is_of_the_split_without_types(prepared, share):
         ]
     )
     is_other = np.isin(seen, reading.fingerprint(names).numpy())
-    assert is_other.any() == bool(share) and not is_other.all()
+    assert is_other.any() == bool(share)
+    assert not is_other.all()

@@ -40,7 +40,8 @@ def test_decoded_fields_are_those_of_the_study_in_one_order(prepared):
     assert [f.name for f in runs[0]] == [f.name for f in runs[1]]
     for field in runs[0]:
         row = rows[field.name]
-        assert row.split == "validation" and field.group == row.group
+        assert row.split == "validation"
+        assert field.group == row.group
         np.testing.assert_array_equal(field.image, study.read_image(row))
         assert field.cells.cell_types == study.read_cells(row).cell_types
 

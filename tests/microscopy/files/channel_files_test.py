@@ -46,7 +46,8 @@ def test_a_pattern_of_ones_own():
     )
     assert found == [("f1.tif", ("dapi", "gfp"))]
     ((path, reason),) = failures.items()
-    assert path == "raw/notes.tif" and "matches nothing" in reason
+    assert path == "raw/notes.tif"
+    assert "matches nothing" in reason
 
 
 def test_the_same_channel_twice_is_told():
@@ -81,7 +82,7 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path, second):
     tifffile.imwrite(
         paths[1], np.ones(second, np.uint16), imagej=True, metadata=metadata
     )
-    with pytest.raises(errors.InputError, match="a_w2.tif: expected one channel"):
+    with pytest.raises(errors.InputError, match=r"a_w2.tif: expected one channel"):
         list(channel_files.read(paths, ("w1", "w2"), projection="max"))
 
 
@@ -112,7 +113,8 @@ def test_channels_that_were_saved_as_colour_pictures_are_one_field(tmp_path):
     (found,), _, _ = channel_files.group(paths, pattern)
     (field,) = channel_files.read(found.paths, found.channels, projection="max")
     np.testing.assert_array_equal(field.pixels, planes)
-    assert field.channel_names == ("DAPI", "FITC", "grey") and not field.is_rgb
+    assert field.channel_names == ("DAPI", "FITC", "grey")
+    assert not field.is_rgb
 
 
 def test_a_channel_of_several_colours_is_refused(tmp_path):

@@ -48,7 +48,8 @@ def test_a_folder_below_the_type_names_the_dish(tmp_path):
 def test_the_first_group_of_a_pattern_names_the_group(tmp_path):
     touch(tmp_path / "a_well-B7_f1.tif")
     (found,), _, _ = raw_files.find(tmp_path, "HEK", r"well-(\w\d)")
-    assert found.group == "B7" and found.grouped
+    assert found.group == "B7"
+    assert found.grouped
 
 
 def test_hidden_files_and_other_endings_are_no_raw_files(tmp_path):

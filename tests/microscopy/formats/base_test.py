@@ -36,7 +36,8 @@ from cellclass_tf.microscopy.formats import base
 )
 def test_a_length_of_any_unit_is_given_in_micrometres(value, unit, expected):
     found = base.pixel_size(value, unit)
-    assert found.um == pytest.approx(expected) and not found.problem
+    assert found.um == pytest.approx(expected)
+    assert not found.problem
 
 
 @pytest.mark.parametrize("unit", ["furlong", "µm/px", "microm", "mikrometer"])

@@ -154,7 +154,8 @@ def test_a_colour_picture_has_red_first(tmp_path):
     picture = np.zeros((32, 40, 3), np.uint8) + np.array([30, 20, 10], np.uint8)
     write(tmp_path / "a.czi", {(0, 0, 0): picture})
     field = readers.read_micrograph(tmp_path / "a.czi")
-    assert field.is_rgb and field.channel_names == ("red", "green", "blue")
+    assert field.is_rgb
+    assert field.channel_names == ("red", "green", "blue")
     assert field.pixels[:, 0, 0].tolist() == [10, 20, 30]
 
 

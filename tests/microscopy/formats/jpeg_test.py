@@ -23,7 +23,8 @@ def test_jpeg_is_refused_with_the_reason_unless_it_is_allowed(tmp_path, picture,
     with pytest.raises(InputError, match=r"compressed as JPEG.*--allow_lossy"):
         list(readers.read_micrographs(tmp_path / name))
     (field,) = readers.read_micrographs(tmp_path / name, allow_lossy=True)
-    assert field.is_rgb and field.pixels.dtype == np.uint8
+    assert field.is_rgb
+    assert field.pixels.dtype == np.uint8
     expected = np.asarray(Image.open(tmp_path / name)).transpose(2, 0, 1)
     np.testing.assert_array_equal(field.pixels, expected)
 
@@ -31,7 +32,8 @@ def test_jpeg_is_refused_with_the_reason_unless_it_is_allowed(tmp_path, picture,
 def test_grey_jpeg_has_one_channel(tmp_path, picture):
     Image.fromarray(picture[..., 1]).save(tmp_path / "a.jpg")
     (field,) = readers.read_micrographs(tmp_path / "a.jpg", allow_lossy=True)
-    assert field.pixels.shape == (1, 64, 64) and not field.is_rgb
+    assert field.pixels.shape == (1, 64, 64)
+    assert not field.is_rgb
 
 
 def test_jpeg_in_a_tiff_is_no_less_lossy(tmp_path, picture):
@@ -61,7 +63,8 @@ def test_convert_takes_jpeg_where_it_is_allowed(tmp_path, picture):
         convert(tmp_path / "raw", tmp_path / "s")
     said = {"nuclei": "blue", "cytoplasm": "green", "allow_lossy": True}
     outcome = convert(tmp_path / "raw", tmp_path / "s", **said)
-    assert not outcome.failures and outcome.notes == ("read: 1 .jpg",)
+    assert not outcome.failures
+    assert outcome.notes == ("read: 1 .jpg",)
     (row,) = Study.open(tmp_path / "s").rows()
     assert row.image == "HEK/a.png"
     # A file by itself is asked for the same.

@@ -79,7 +79,8 @@ def test_a_file_a_channel_is_one_field_with_all_its_files(tmp_path):
     paths = write_a_file_a_channel(tmp_path, planes)
     (found,) = readers.read_micrographs(paths[0])
     np.testing.assert_array_equal(found.pixels, planes)
-    assert found.channel_names == CHANNELS and found.pixel_size_um == 0.5
+    assert found.channel_names == CHANNELS
+    assert found.pixel_size_um == 0.5
     assert found.file == "|".join(map(str, paths))
     assert found.sha256 == "|".join(digests.sha256_of(path) for path in paths)
     with pytest.raises(PartOfAnother, match=r"begins in a_w1\.ome\.tif"):
@@ -148,7 +149,8 @@ def test_metadata_may_be_in_a_file_of_their_own(tmp_path, where):
     files = {tmp_path / name for name in (*names, told)}
     assert set(map(str, files)) == set(found.file.split("|"))
     found = raw_files.find(tmp_path, "HEK", None)
-    assert len(found.files) == 1 and "1 (a_w2.ome.tif)" in " ".join(found.notes)
+    assert len(found.files) == 1
+    assert "1 (a_w2.ome.tif)" in " ".join(found.notes)
     (tmp_path / told).unlink()
     with pytest.raises(InputError, match=f"{told} is not there"):
         list(readers.read_micrographs(tmp_path / names[1]))
@@ -208,7 +210,8 @@ def test_cells_are_counted_once_and_traced_to_all_files(tmp_path, capsys):
     outcome = cc.convert(tmp_path / "raw", tmp_path / "study")
     assert not outcome.failures
     (row,) = cc.Study.open(tmp_path / "study").rows()
-    assert row.raw_file == "|".join(map(str, paths)) and row.nuclei_channel == "DAPI"
+    assert row.raw_file == "|".join(map(str, paths))
+    assert row.nuclei_channel == "DAPI"
     assert row.stem == "HEK/a_w1"
     trace = cc.trace(row.stem, study=tmp_path / "study")
     raw = [link for link in trace.links if link.name == "raw file"]

@@ -21,7 +21,8 @@ def test_a_grey_picture_is_one_channel_without_a_name(tmp_path, dtype):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     scene = scene_of(tmp_path / "a.png")
     assert (scene.size_tzc, scene.size_yx) == ((1, 1, 1), (12, 20))
-    assert scene.channels == (base.Channel(),) and not scene.is_rgb
+    assert scene.channels == (base.Channel(),)
+    assert not scene.is_rgb
     plane = scene.read(0, 0, 0)
     assert plane.dtype == dtype
     np.testing.assert_array_equal(plane, pixels)
@@ -32,7 +33,8 @@ def test_a_colour_picture_is_red_green_and_blue(tmp_path, channels):
     pixels = np.random.default_rng(0).integers(0, 255, (6, 7, channels), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     scene = scene_of(tmp_path / "a.png")
-    assert scene.size_tzc == (1, 1, 3) and scene.is_rgb
+    assert scene.size_tzc == (1, 1, 3)
+    assert scene.is_rgb
     assert [channel.name for channel in scene.channels] == ["red", "green", "blue"]
     # What is transparent is no channel.
     for c in range(3):

@@ -91,7 +91,8 @@ def test_colours_of_a_tiff_are_channels(tmp_path):
             tmp_path / "a.tif", pixels, photometric="rgb", planarconfig=planar
         )
         field = readers.read_micrograph(tmp_path / "a.tif")
-        assert field.is_rgb and field.channel_names == ("red", "green", "blue")
+        assert field.is_rgb
+        assert field.channel_names == ("red", "green", "blue")
         np.testing.assert_array_equal(field.pixels, np.moveaxis(image, -1, 0))
 
 
@@ -177,7 +178,8 @@ def test_a_real_photograph_is_colour(assets):
     # Exported by Nikon Camera Control: no micrograph, and its red is not empty.
     path = assets / "microscope_files" / "tif" / "NikonTIF.tif"
     (field,) = readers.read_micrographs(path)
-    assert field.is_rgb and field.pixels[0].any()
+    assert field.is_rgb
+    assert field.pixels[0].any()
     assert field.sha256 == digests.sha256_of_file(path)
 
 
@@ -253,7 +255,8 @@ def test_a_colour_picture_beside_fields_is_left_out(tmp_path):
                     metadata = {"axes": "CYX"} | names
                     file.write(plane, photometric="minisblack", metadata=metadata)
         found = list(readers.read_micrographs(path))
-        assert len(found) == 2 and not any(field.is_rgb for field in found)
+        assert len(found) == 2
+        assert not any(field.is_rgb for field in found)
         place = ("first", "between", "last").index(order)
         assert readers.colour_scenes(path) == (f"{place} (label)",)
         assert [field.scene for field in found] == [n for n in range(3) if n != place]
@@ -263,4 +266,5 @@ def test_a_colour_picture_alone_is_a_field(tmp_path):
     picture = np.random.default_rng(1).integers(0, 255, (40, 30, 3), np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb")
     (found,) = readers.read_micrographs(tmp_path / "a.tif")
-    assert found.is_rgb and readers.colour_scenes(tmp_path / "a.tif") == ()
+    assert found.is_rgb
+    assert readers.colour_scenes(tmp_path / "a.tif") == ()

@@ -110,7 +110,8 @@ def test_clipping_of_8_bit_is_a_doubt_and_no_reason(cells, share):
         [np.clip(p / top * 255, 0, 255) for p, top in zip(cells, limits, strict=True)]
     ).astype(np.uint8)
     measured = figures.measure(Micrograph(stretched, ("n", "c")), (0, 1))
-    assert criteria.is_clipped(measured) and measured.saturated_share == 0
+    assert criteria.is_clipped(measured)
+    assert measured.saturated_share == 0
     assert reasons(stretched) == set()
     # A camera's own end is a reason.
     assert reasons(np.minimum(cells, int(min(limits))).astype(np.uint16)) >= (

@@ -18,7 +18,8 @@ def sheet_field(name="a", verdict="accepted", reason=""):
 @pytest.mark.parametrize("shape", [(16, 16), (300, 400), (1104, 1104), (60, 5000)])
 def test_thumbnails_have_one_size(shape):
     picture = contact_sheet.thumbnail(np.zeros((*shape, 3), np.uint8))
-    assert picture.shape == (236, 476, 3) and picture.dtype == np.uint8
+    assert picture.shape == (236, 476, 3)
+    assert picture.dtype == np.uint8
 
 
 def test_the_detail_is_at_full_size_where_the_structure_is():
@@ -48,7 +49,8 @@ def test_rows_of_four_fields():
     one = contact_sheet.draw("t", [sheet_field()], 1)
     four = contact_sheet.draw("t", [sheet_field()] * 4, 4)
     five = contact_sheet.draw("t", [sheet_field()] * 5, 1200)
-    assert one.shape == four.shape and one.shape[1] == WIDTH
+    assert one.shape == four.shape
+    assert one.shape[1] == WIDTH
     assert five.shape[0] > four.shape[0]
 
 

@@ -130,7 +130,8 @@ def test_what_is_unusual_in_a_group_is_rejected_below_the_fixed_limit():
     others = [changed(focus_laplacian=-2.05 + 0.01 * i) for i in range(12)]
     assert criteria.judge([doubtful]) == [""]
     (found, *rest) = criteria.judge([doubtful, *others])
-    assert found.startswith("out of focus") and "its group's bound" in found
+    assert found.startswith("out of focus")
+    assert "its group's bound" in found
     assert rest == [""] * 12
 
 
