@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from cellclass_tf.analysis import raw_counts
 from cellclass_tf.analysis.raw_counts import CHANNELS
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.errors import InputError
-from cellclass_tf.labels import neighbours, nuclei, shapes, sizes
+from cellclass_tf.labels import neighbours, nuclei, runs, shapes, sizes
 from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
 from cellclass_tf.storage import atomic, csv_json
 
@@ -162,15 +163,24 @@ def cell_table(
         )
     if not len(cells):
         return []
+    in_rows = runs.runs_of(cells.labels)
+    means = {
+        channel: runs.sums_of(in_rows, image[..., i], len(cells)) / cells.areas_px
+        for i, channel in enumerate(CHANNELS, start=1)
+        if image is not None
+    }
     called = _type_values(cells, name, min_probability)
-    shapes = _shape_values(cells, image, pixel_size_um)
+    shapes = _shape_values(cells, in_rows, pixel_size_um)
     values = called | shapes | _nucleus_values(cells, image, pixel_size_um)
     values |= _neighbour_values(cells, shapes, pixel_size_um)
-    values |= raw_counts.counts_of(cells, image, limits)
+    nothing = [None] * len(cells)
+    values |= {f"mean_{key}_grey": means.get(key, nothing) for key in CHANNELS}
+    values |= raw_counts.counts_of(cells, image, limits, means)
     place = dict(zip(PLACE, (group, scene, time), strict=True))
     values |= {key: [value] * len(cells) for key, value in place.items()}
     keys = columns(cells.type_names)
-    return [{key: _round(values[key][i]) for key in keys} for i in range(len(cells))]
+    rounded = (_rounded(values[key]) for key in keys)
+    return [dict(zip(keys, row, strict=True)) for row in zip(*rounded, strict=True)]
 
 
 def count_row(
@@ -205,7 +215,7 @@ def count_row(
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]
     row["uncertain"] = int((cells.called_probabilities < min_probability).sum())
-    shares = [_round(n / typed) if typed else None for n in counts[1:]]
+    shares = _rounded([n / typed if typed else None for n in counts[1:]])
     return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
 
 
@@ -346,10 +356,10 @@ def _type_values(
 
 
 def _shape_values(
-    cells: Cells, image: np.ndarray | None, pixel_size_um: float | None
+    cells: Cells, in_rows: runs.Runs, pixel_size_um: float | None
 ) -> dict[str, Sequence]:
     nothing = [None] * len(cells)
-    found = shapes.shapes_of(cells)
+    found = shapes.shapes_of(cells, in_rows)
     known = pixel_size_um is not None
     lengths = {}
     in_px = (
@@ -365,29 +375,19 @@ def _shape_values(
     around = np.maximum(found.perimeter, 1e-9) ** 2
     labels = cells.labels
     out_of_frame = np.union1d(labels[:, 0], labels[-1])
-    means = {
-        f"mean_{channel}_grey": nothing
-        if image is None
-        else shapes.means_of(cells, image[..., i])
-        for i, channel in enumerate(CHANNELS, start=1)
+    return lengths | {
+        "centroid_y_px": found.centroid_y,
+        "centroid_x_px": found.centroid_x,
+        "area_px": cells.areas_px,
+        "area_um2": cells.areas_px * pixel_size_um**2 if known else nothing,
+        "eccentricity": found.eccentricity,
+        "circularity": np.minimum(1.0, 4 * np.pi * cells.areas_px / around),
+        # scikit-image's is the angle from the rows' axis, which points down, in radians.
+        "orientation_deg": 90 - np.degrees(-found.orientation) % 180,
+        "solidity": found.solidity,
+        "on_border": cells.touch_border(),
+        "in_frame": ~np.isin(np.arange(1, len(cells) + 1), out_of_frame),
     }
-    return (
-        means
-        | lengths
-        | {
-            "centroid_y_px": found.centroid_y,
-            "centroid_x_px": found.centroid_x,
-            "area_px": cells.areas_px,
-            "area_um2": cells.areas_px * pixel_size_um**2 if known else nothing,
-            "eccentricity": found.eccentricity,
-            "circularity": np.minimum(1.0, 4 * np.pi * cells.areas_px / around),
-            # scikit-image's is the angle from the rows' axis, which points down, in radians.
-            "orientation_deg": 90 - np.degrees(-found.orientation) % 180,
-            "solidity": found.solidity,
-            "on_border": cells.touch_border(),
-            "in_frame": ~np.isin(np.arange(1, len(cells) + 1), out_of_frame),
-        }
-    )
 
 
 def _nucleus_values(
@@ -402,12 +402,15 @@ def _nucleus_values(
     found = nuclei.nuclei_of(image[..., 2], cells)
     areas = np.array([len(of.rows) for of in found])
     totals = np.array([of.total_px for of in found])
-    means = [
-        image[of.rows, of.columns, 1:].mean(axis=0)
-        if len(of.rows)
-        else (np.nan, np.nan)
-        for of in found
-    ]
+    rows, columns = (
+        np.concatenate([getattr(of, key) for of in found])
+        for key in ("rows", "columns")
+    )
+    of = np.repeat(np.arange(len(cells)), areas)
+    with np.errstate(invalid="ignore"):
+        means = [
+            np.bincount(of, image[rows, columns, i], len(cells)) / areas for i in (1, 2)
+        ]
     diameter = float(np.median(sizes.diameters_of(cells.areas_px)))
     counts = nuclei_per_cell(image[..., 2], cells, diameter)
     in_um2 = [
@@ -415,7 +418,7 @@ def _nucleus_values(
         for of in (areas, totals)
     ]
     shares = areas / cells.areas_px
-    values = (areas, in_um2[0], shares, *np.transpose(means))
+    values = (areas, in_um2[0], shares, *means)
     values += (nothing if counts is None else counts, totals, in_um2[1])
     return dict(zip(keys, values, strict=True))
 
@@ -436,10 +439,12 @@ def _neighbour_values(
     return values | {"nearest_px": nearest, "nearest_um": um}
 
 
-def _round(value: Any) -> Any:
-    """Returns a plain Python value that prints short; None in place of NaN."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+def _rounded(values: Sequence[Any]) -> list[Any]:
+    """Returns plain Python values, floats with 6 digits; None in place of NaN."""
+    plain = values.tolist() if isinstance(values, np.ndarray) else values
+    return [
+        (float(f"{value:.6g}") if math.isfinite(value) else None)
+        if isinstance(value, float)
+        else value
+        for value in plain
+    ]

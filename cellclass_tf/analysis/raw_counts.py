@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels import grey_levels
 
 # Channels of a merged image, from its second on.
 CHANNELS = ("cytoplasm", "nuclei")
@@ -24,7 +25,10 @@ def columns() -> tuple[str, ...]:
 
 
 def counts_of(
-    cells: Cells, image: np.ndarray | None, limits: Mapping[str, Limits] | None
+    cells: Cells,
+    image: np.ndarray | None,
+    limits: Mapping[str, Limits] | None,
+    means: Mapping[str, Sequence[float]],
 ) -> dict[str, Sequence[float | None]]:
     """Returns the mean and the sum of each cell's raw counts above the background.
 
@@ -37,6 +41,7 @@ def counts_of(
     Args:
       cells: of the field.
       image: (H, W, 3) uint8 merged image; None if it is not known.
+      means: (N,) mean grey level of each cell, by channel.
       limits: of each of CHANNELS; None if the raw numbers are not known.
 
     Returns:
@@ -44,19 +49,16 @@ def counts_of(
     """
     if image is None or limits is None:
         return dict.fromkeys(columns(), [None] * len(cells))
-    outside = cells.labels == 0
-    if outside.mean() < _LEAST_BACKGROUND:
-        outside = None
-    labels = cells.labels.ravel()
     found = {}
     for place, channel in enumerate(CHANNELS, start=1):
         plane = image[..., place]
-        levels = np.bincount(plane[outside].ravel(), minlength=256)
-        share = _DARKEST if outside is None else 0.5
-        background = _quantile(levels, share)
-        sums = np.bincount(labels, plane.ravel(), minlength=len(cells) + 1)[1:]
+        levels, share = grey_levels.levels_outside(plane, cells.labels), 0.5
+        if levels.sum() < _LEAST_BACKGROUND * plane.size:
+            levels, share = grey_levels.levels_of(plane), _DARKEST
         low, high = limits[channel]
-        above = (sums / cells.areas_px - background) * (high - low) / 255
+        above = (
+            (np.asarray(means[channel]) - _quantile(levels, share)) * (high - low) / 255
+        )
         found[f"mean_{channel}_counts"] = above
         found[f"integrated_{channel}_counts"] = above * cells.areas_px
     return found

@@ -1,16 +1,14 @@
-"""The shapes of all cells of a field at once, as scikit-image measures them one by one."""
+"""Measures the shapes of all cells of a field at once, with the values of scikit-image."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.labels.runs import Runs, runs_of, stripes
 
-# Pixels that are worked on at once, so that memory stays bounded in any field.
-_PIXELS_AT_ONCE = 1 << 20
 # Coefficients of Crofton's formula in four directions, by which of the pixels of a 2 x 2
 # window are of the cell: 1 lower right, 2 upper right, 4 lower left, 8 upper left
 # (Legland, Kieu & Devaux 2007, Image Anal. Stereol. 26, 83).
@@ -18,8 +16,10 @@ _R = 1 / np.sqrt(2)
 _CROFTON = (np.pi / 4) * np.array(
     [0, 1 + _R, _R, 2 * _R, 0, 1 + _R, 0, _R, 1, 2, _R, _R, 1, 2, 0, 0]
 )
-# A pixel's middle on the hull's border counts as in it.
+# A pixel whose centre lies on the hull's border counts as inside it.
 _ON_BORDER = 1e-9
+# From a pixel's centre to the middles of its edges (x, y), in half pixels.
+_EDGES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)], np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,10 +31,10 @@ class Shapes:
       axis_major, axis_minor: of the ellipse of the same second moments.
       eccentricity: of that ellipse.
       orientation: of its long axis, in radians from the rows' axis, counter-clockwise.
-      solidity: area over the pixels whose middles lie in the convex hull.
+      solidity: area over the number of pixels whose centres lie in the convex hull.
       perimeter: by Crofton's formula in four directions.
-      feret_diameter: largest distance of two points of the outline; points are the middles
-        of the outer edges of pixels.
+      feret_diameter: largest distance between two points of the outline; points are the
+        middles of the outer edges of pixels.
     """
 
     centroid_y: np.ndarray
@@ -48,54 +48,49 @@ class Shapes:
     feret_diameter: np.ndarray
 
 
-def shapes_of(cells: Cells) -> Shapes:
+def shapes_of(cells: Cells, runs: Runs | None = None) -> Shapes:
     """Measures the cells of a field.
 
-    All but hulls is summed over the label image, a stripe of rows at a time.
+    Args:
+      cells: N cells.
+      runs: `runs_of(cells.labels)`, if the caller has them already.
     """
-    moments = _moments(cells)
-    solidity, feret = _hulls(cells)
+    runs = runs_of(cells.labels) if runs is None else runs
+    moments = _moments(cells, runs)
+    solidity, feret = _hulls(cells, runs)
     return Shapes(*moments, solidity, _perimeters(cells), feret)
 
 
-def means_of(cells: Cells, channel: np.ndarray) -> np.ndarray:
-    """Returns the mean of an (H, W) image in each cell, (N,) float64."""
-    sums = np.zeros(len(cells) + 1)
-    for rows in _stripes(cells.labels):
-        part = cells.labels[rows].ravel()
-        sums += np.bincount(part, channel[rows].ravel(), len(sums))
-    return sums[1:] / cells.areas_px
-
-
-def _stripes(labels: np.ndarray) -> Iterator[slice]:
-    step = max(1, _PIXELS_AT_ONCE // max(1, labels.shape[1]))
-    for first in range(0, labels.shape[0], step):
-        yield slice(first, min(first + step, labels.shape[0]))
-
-
-def _moments(cells: Cells) -> tuple[np.ndarray, ...]:
-    """Centroids, axes, eccentricity and orientation."""
+def _moments(cells: Cells, runs: Runs) -> tuple[np.ndarray, ...]:
+    """Returns centroids, axes, eccentricity and orientation."""
     count = len(cells) + 1
     corners = np.concatenate([[[0, 0]], cells.boxes_yxyx[:, :2]]).astype(np.int64)
-    sums = np.zeros((5, count))
-    for rows in _stripes(cells.labels):
-        labels = cells.labels[rows]
-        y, x = np.nonzero(labels)
-        of = labels[y, x]
-        # From the corner of the cell's box, so that sums stay exact.
-        y, x = y + rows.start - corners[of, 0], x - corners[of, 1]
-        for total, values in zip(sums, (y, x, y * y, x * x, y * x), strict=True):
-            total += np.bincount(of, values, count)
+    # From the corner of the cell's box, so that sums stay exact.
+    top, left = corners[runs.labels].T
+    n, y, first, stop = (
+        runs.lengths,
+        runs.rows - top,
+        runs.starts - left,
+        runs.stops - left,
+    )
+    x = (first + stop - 1) * n // 2
+    xx = _sum_of_squares(stop) - _sum_of_squares(first)
+    sums = np.stack(
+        [
+            np.bincount(runs.labels, values, count)
+            for values in (n * y, x, n * y * y, xx, y * x)
+        ]
+    )
     areas = np.maximum(cells.areas_px, 1)
     y, x, yy, xx, yx = sums[:, 1:] / areas
     yy, xx, yx = yy - y * y, xx - x * x, yx - y * x
     half, apart = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
     large, small = half + apart, np.maximum(half - apart, 0)
-    # What is left of a line of pixels by rounding is none.
+    # A line of pixels has no width; what rounding leaves of it is removed.
     small[small < 1e-12 * np.maximum(large, 1)] = 0
     with np.errstate(invalid="ignore", divide="ignore"):
         eccentricity = np.where(large > 0, np.sqrt(1 - small / large), 0)
-    # The same where the long axis has no direction.
+    # As in scikit-image where the long axis has no direction.
     even = np.isclose(yy, xx, rtol=1e-12, atol=1e-12)
     orientation = np.where(
         even,
@@ -113,11 +108,16 @@ def _moments(cells: Cells) -> tuple[np.ndarray, ...]:
     )
 
 
+def _sum_of_squares(stop: np.ndarray) -> np.ndarray:
+    """Returns 0² + 1² + … + (stop - 1)²."""
+    return stop * (stop - 1) * (2 * stop - 1) // 6
+
+
 def _perimeters(cells: Cells) -> np.ndarray:
     sums = np.zeros(len(cells) + 1)
     height, width = cells.labels.shape
-    for rows in _stripes(cells.labels):
-        # Windows whose lower right pixel lies in these rows, and below the last one.
+    for rows in stripes(cells.labels.shape):
+        # The 2 x 2 windows whose lower right pixel lies in these rows, or below the image.
         last = rows.stop + (rows.stop == height)
         around = np.zeros((last - rows.start + 1, width + 2), np.int32)
         first = max(0, rows.start - 1)
@@ -136,7 +136,7 @@ def _perimeters(cells: Cells) -> np.ndarray:
         places = np.nonzero(differ)
         corners = [pixels[places] for pixels in window]
         for number, label in enumerate(corners):
-            # Each cell of a window once.
+            # Each cell of a window counts once.
             new = label > 0
             for before in corners[:number]:
                 new &= before != label
@@ -148,84 +148,65 @@ def _perimeters(cells: Cells) -> np.ndarray:
     return sums[1:]
 
 
-def _hulls(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """Solidity and Feret diameter, from the convex hull of each cell."""
-    from scipy.spatial import ConvexHull, distance
+def _hulls(cells: Cells, runs: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """Returns solidity and Feret diameter, from the convex hull of each cell."""
+    import cv2
+    from scipy.spatial import distance
 
-    points, ends = _border_points(cells)
-    solidity, feret = np.zeros((2, len(cells)))
+    order = np.argsort(runs.labels, kind="stable")
+    ends = np.cumsum(np.bincount(runs.labels, minlength=len(cells) + 1))[1:]
+    # The first and the last pixel of each run, as (x, y).
+    pixels = np.empty((len(order), 2, 2), np.int32)
+    pixels[:, 0, 0], pixels[:, 1, 0] = runs.starts[order], runs.stops[order] - 1
+    pixels[..., 1] = runs.rows[order, np.newaxis]
+    hulls, feret = [], np.zeros(len(cells))
     first = 0
     for index, end in enumerate(ends.tolist()):
-        hull = points[first:end]
-        hull = hull[ConvexHull(hull).vertices]
+        corners = cv2.convexHull(pixels[first:end].reshape(-1, 1, 2))
+        # In half pixels, so that OpenCV's hull of whole numbers is exact.
+        points = (2 * corners + _EDGES).reshape(-1, 1, 2)
+        hull = cv2.convexHull(points).reshape(-1, 2)
         first = end
-        feret[index] = distance.pdist(hull).max()
-        solidity[index] = cells.areas_px[index] / _pixels_in(hull)
-    return solidity, feret
+        feret[index] = distance.pdist(hull, "sqeuclidean").max() ** 0.5 / 2
+        hulls.append(hull)
+    return cells.areas_px / _pixels_in(hulls), feret
 
 
-def _border_points(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """The middles of the outer edges of pixels at both ends of each row and column.
+def _pixels_in(hulls: list[np.ndarray]) -> np.ndarray:
+    """Counts the pixels whose centres lie in each convex polygon.
+
+    Args:
+      hulls: N polygons (V, 2) of (x, y) in half pixels; the first pixel's centre is (0, 0).
 
     Returns:
-      (P, 2) points (y, x), a pixel's middle being at whole numbers, by cell; and (N,) where
-      those of each cell end.
+      (N,) int64 counts.
     """
-    found = []
-    for labels, turned in ((cells.labels, False), (cells.labels.T, True)):
-        of, row, low, high = _ends_of_rows(labels)
-        for at in (low - 0.5, high + 0.5):
-            pair = (at, row) if turned else (row, at)
-            found.append(np.column_stack([of, *pair]))
-    table = np.concatenate(found)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    counts = np.bincount(table[:, 0].astype(np.int64), minlength=len(cells) + 1)[1:]
-    return table[:, 1:], np.cumsum(counts)
-
-
-def _ends_of_rows(labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Cell, row, and its first and last column, of each cell in each row."""
-    parts = []
-    for rows in _stripes(labels):
-        part = np.ascontiguousarray(labels[rows])
-        starts = np.ones(part.shape, bool)
-        starts[:, 1:] = part[:, 1:] != part[:, :-1]
-        row, low = np.nonzero(starts & (part > 0))
-        stops = np.ones(part.shape, bool)
-        stops[:, :-1] = starts[:, 1:]
-        _, high = np.nonzero(stops & (part > 0))
-        of = part[row, low].astype(np.int64)
-        # A cell may have several runs in a row; they are sorted from left to right.
-        key = of * part.shape[0] + row
-        order = np.argsort(key, kind="stable")
-        key = key[order]
-        new = np.ones(len(key), bool)
-        new[1:] = key[1:] != key[:-1]
-        last = np.ones(len(key), bool)
-        last[:-1] = new[1:]
-        parts.append(
-            (
-                of[order][new],
-                row[order][new] + rows.start,
-                low[order][new],
-                high[order][last],
-            )
-        )
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-
-
-def _pixels_in(hull: np.ndarray) -> int:
-    """How many pixels have their middle in a convex polygon of (V, 2) points (y, x)."""
-    rows = np.arange(np.ceil(hull[:, 0].min()), np.floor(hull[:, 0].max()) + 1)
-    y, x = hull.T
-    next_y, next_x = np.roll(y, -1), np.roll(x, -1)
+    if not hulls:
+        return np.zeros(0, np.int64)
+    of = np.repeat(np.arange(len(hulls)), [len(hull) for hull in hulls])
+    x, y = np.concatenate(hulls).T / 2
+    ahead = np.concatenate([np.roll(hull, -1, axis=0) for hull in hulls])
+    next_x, next_y = ahead.T / 2
     slanted = y != next_y
-    y, x, next_y, next_x = y[slanted], x[slanted], next_y[slanted], next_x[slanted]
-    # (R, E): where each edge meets each row, if it does.
-    share = (rows[:, np.newaxis] - y) / (next_y - y)
-    meets = (share >= -_ON_BORDER) & (share <= 1 + _ON_BORDER)
-    at = x + share * (next_x - x)
-    low = np.where(meets, at, np.inf).min(axis=1)
-    high = np.where(meets, at, -np.inf).max(axis=1)
+    of, x, y = of[slanted], x[slanted], y[slanted]
+    next_x, next_y = next_x[slanted], next_y[slanted]
+    # Every row of pixels that an edge meets, edge by edge.
+    top = np.ceil(np.minimum(y, next_y)).astype(np.int64)
+    met = np.floor(np.maximum(y, next_y)).astype(np.int64) - top + 1
+    edge = np.repeat(np.arange(len(of)), met)
+    row = top[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(met) - met, met)
+    share = (row - y[edge]) / (next_y - y)[edge]
+    at = x[edge] + share * (next_x - x)[edge]
+    # Rows of one polygon follow each other in `low` and `high`.
+    tops = np.full(len(hulls), np.iinfo(np.int64).max)
+    np.minimum.at(tops, of, top)
+    bottoms = np.zeros(len(hulls), np.int64)
+    np.maximum.at(bottoms, of, top + met)
+    heights = bottoms - tops
+    place = (np.cumsum(heights) - heights - tops)[of[edge]] + row
+    low = np.full(heights.sum(), np.inf)
+    high = np.full(heights.sum(), -np.inf)
+    np.minimum.at(low, place, at)
+    np.maximum.at(high, place, at)
     inside = np.floor(high + _ON_BORDER) - np.ceil(low - _ON_BORDER) + 1
-    return int(np.maximum(inside, 0).sum())
+    return np.add.reduceat(np.maximum(inside, 0), np.cumsum(heights) - heights)

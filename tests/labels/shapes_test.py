@@ -6,7 +6,7 @@ from scipy.spatial import distance
 from skimage import draw, measure
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.labels import shapes
+from cellclass_tf.labels import runs, shapes
 
 TYPES = ("HEK", "N2a")
 OF_SKIMAGE = {
@@ -43,7 +43,7 @@ def field(seed, size=(160, 210), count=40):
 @pytest.mark.parametrize("seed", range(6))
 def test_all_is_as_scikit_image_has_it(seed, monkeypatch):
     # Several stripes.
-    monkeypatch.setattr(shapes, "_PIXELS_AT_ONCE", 2500 if seed % 2 else 1 << 20)
+    monkeypatch.setattr(runs, "_PIXELS_AT_ONCE", 2500 if seed % 2 else 1 << 20)
     cells = field(seed)
     found = shapes.shapes_of(cells)
     names = ("centroid", *{name.split("-")[0] for name in OF_SKIMAGE.values()})
@@ -80,17 +80,6 @@ def test_a_single_pixel_and_a_square():
     assert found.eccentricity.tolist() == [0, 0]
     assert found.feret_diameter == pytest.approx([1, np.hypot(4, 3)])
     assert (found.centroid_y[0], found.centroid_x[1]) == (0, 2.5)
-
-
-def test_means_are_those_of_the_pixels():
-    cells = field(1)
-    channel = np.random.default_rng(0).integers(0, 256, cells.labels.shape, np.uint8)
-    true = measure.regionprops_table(
-        cells.labels, channel, properties=("intensity_mean",)
-    )
-    np.testing.assert_allclose(
-        shapes.means_of(cells, channel), true["intensity_mean"], rtol=1e-12
-    )
 
 
 def test_the_feret_diameter_is_the_longest_way_through_a_cell():
