@@ -90,8 +90,6 @@ def test_only_the_command_line_imports_the_builders_and_nothing_the_experiments(
         assert "experiments" not in names
         if path not in (
             PACKAGE / "cli" / "calls.py",
-            PACKAGE / "workflows" / "demo.py",
-            PACKAGE / "workflows" / "run.py",
             PACKAGE / "workflows" / "training.py",
         ):
             assert "tfds_builders" not in names, path

@@ -1,25 +1,32 @@
-"""The whole way on simulated cultures: train on pure fields, name cells of mixed ones."""
+"""`cellclass run` on simulated cultures, compared with their truth."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-import sys
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from cellclass_tf import batch, errors, process_state
-from cellclass_tf.core.study import MIXED, Study
+from cellclass_tf.core.study import Study
 from cellclass_tf.maskrcnn import hardware
 from cellclass_tf.storage import csv_json, ledger, lock, png
+from cellclass_tf.workflows import run_settings, run_steps
 
-EXPERIMENT = "cellclass_maskrcnn_small"
+_IN_WORDS = {
+    "simulate": "draw pure and mixed cultures, as a microscope would write them",
+    "convert": "merge the channels, with one contrast per dish",
+    "annotate": "outline the cells with the embedded annotator",
+    "corrections": "replace the outlines by the simulated truth, as a person's corrections would",
+    "dataset": "prepare the TFDS dataset",
+    "train": "train on the pure fields alone",
+    "export": "export and calibrate the network",
+    "predict": "outline and classify the cells of the mixed fields, and write the report",
+    "evaluate": "compare with the truth",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +36,8 @@ class Demo:
     Attributes:
       annotation_ap50: mean over the fields of TP / (TP + FP + FN) at IoU 0.5, of the
         embedded annotator against the simulated truth.
-      evaluation: what `evaluate` says of the mixed fields.
-      seconds: by stage.
+      evaluation: scores of the mixed fields, see `evaluate`.
+      seconds: wall time of each stage.
       pictures: truth and prediction side by side, of three mixed fields.
     """
 
@@ -53,10 +60,11 @@ def demo(
     precision: hardware.Precision = hardware.AUTO,
     processes: int = 1,
 ) -> Demo:
-    """Runs every stage in order on simulated cultures, without a network.
+    """Runs all steps of `cellclass run` on simulated cultures, without any download.
 
-    The simulated truth stands in for the person who corrects the annotation; how good
-    the annotation was before is measured first. A run that was killed goes on.
+    The simulated truth takes the place of a person's corrections; the quality of the
+    annotation is measured before. A demo that was killed continues. `cellclass run
+    --output=OUTPUT` continues with the same settings, which are in OUTPUT/run.yaml.
 
     Args:
       output: folder for study, training, model and predictions.
@@ -74,53 +82,50 @@ def demo(
     """
     errors.require("cellclass demo", *errors.FOR_TRAINING)
     import cellclass_tf as cc
-    import tfds_builders
     from cellclass_tf.datasets import simulation
-    from cellclass_tf.maskrcnn import export, training
 
     output = pathlib.Path(output)
-    root, model = output / "study", output / "model"
+    root = output / "study"
     numbers = {"images_per_type": images_per_type, "mixed": mixed, "seed": seed}
     numbers |= {"size": size}
     _check_settings(output, numbers | {"steps": steps, "precision": precision})
-    seconds: dict[str, float] = {}
-    with _stage("simulate", seconds):
+    stages = run_steps.Stages(_IN_WORDS)
+    with stages("simulate"):
         _check(cc.simulate(root, **numbers, processes=processes))
-    with _stage("convert", seconds):
-        pattern = simulation.GROUP_PATTERN
-        _check(cc.convert(root / "raw", root, group=pattern, processes=processes))
-    with _stage("annotate", seconds):
-        _check(cc.annotate(root, annotator="watershed", processes=processes))
-        quality = _annotation_quality(output, Study.open(root))
-    with _stage("import", seconds):
-        _check(cc.import_masks(root, root / "truth"))
-    with _stage("dataset", seconds):
-        tfds_builders.dataset(root)
-    with _stage("train", seconds):
-        training.train(
-            EXPERIMENT,
-            output / "training",
-            study=root,
-            mode="train",
-            steps=steps,
-            precision=precision,
-            # Drawn cells are told apart without it, and it would take minutes.
-            namer=False,
-        )
-    with _stage("export", seconds):
-        export.export(EXPERIMENT, output / "training", model)
-    with _stage("predict", seconds):
-        _check(cc.predict(model, root, output / "predictions", cell_type=MIXED))
-    with _stage("evaluate", seconds):
+    settings = run_settings.settle(
+        output,
+        {
+            "input": os.fspath(root / "raw"),
+            "study": os.fspath(root),
+            "group": simulation.GROUP_PATTERN,
+            "annotator": "watershed",
+            "corrections": os.fspath(root / "truth"),
+            "steps": steps,
+            # Simulated cells are told apart without it, and it would take minutes.
+            "namer": False,
+            "precision": precision,
+        },
+    )
+    run_settings.write(output, settings)
+    # No scores are needed during training: the mixed fields are the test.
+    work = run_steps.Steps(settings, output, stages, processes, mode="train")
+    _check(work.convert())
+    _check(work.annotate())
+    quality = _annotation_quality(output, Study.open(root))
+    _check(work.correct())
+    work.train()
+    work.predict()
+    with stages("evaluate"):
         evaluation = cc.evaluate(output / "predictions", root)
-    return Demo(quality, evaluation, seconds, _pictures(output, Study.open(root)))
+    pictures = _pictures(output, Study.open(root))
+    return Demo(quality, evaluation, stages.seconds, pictures)
 
 
 def summary(result: Demo) -> str:
     """Says in a short table what the demo found."""
     scores, lines = result.evaluation, []
     true, found = scores["share_true"], scores["share_predicted"]
-    lines.append("Mixed fields, of which the network saw none in training:")
+    lines.append("Mixed fields, none of which the network saw in training:")
     lines.append(f"  mask AP (COCO)        {format_score(scores['AP'])}")
     lines.append(f"  mask AP50             {format_score(scores['AP50'])}")
     lines.append(f"  type accuracy         {format_score(scores['type_accuracy'])}")
@@ -145,33 +150,11 @@ def summary(result: Demo) -> str:
     return "\n".join(lines)
 
 
-_SAYINGS = {
-    "simulate": "draw pure and mixed cultures, as a microscope would write them",
-    "convert": "merge the channels, one contrast a dish",
-    "annotate": "outline the cells with the embedded annotator",
-    "import": "put the exact truth in place of a person's corrections",
-    "dataset": "prepare the TFDS dataset",
-    "train": "train on pure fields alone",
-    "export": "export the network",
-    "predict": "name the cells of the mixed fields",
-    "evaluate": "compare with the truth",
-}
-
-
 def format_score(score: float | None) -> str:
-    """A score as a person reads it; '-' where there was nothing to score."""
+    """Returns a score as text; '-' if there was nothing to score."""
     if score is None:
         return "-"
     return f"{score:.3f}" if isinstance(score, float) else str(score)
-
-
-@contextlib.contextmanager
-def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    number = list(_SAYINGS).index(name) + 1
-    print(f"[{number}/{len(_SAYINGS)}] {_SAYINGS[name]}", file=sys.stderr, flush=True)
-    start = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - start
 
 
 def _check(outcome: batch.Outcome) -> None:
@@ -203,12 +186,12 @@ def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
 
 
 def _check_settings(output: pathlib.Path, settings: dict[str, Any]) -> None:
-    """A killed demo goes on; one of other settings would mix two."""
+    """Refuses to continue a demo that was begun with other settings."""
     path = output / "demo.json"
     if not path.exists():
         csv_json.write_json(path, settings)
         return
-    # What earlier versions did not record was always so.
+    # Settings that earlier versions did not record had these values.
     before = {"size": 512, "precision": "auto"}
     if before | json.loads(path.read_text(encoding="utf-8")) != settings:
         raise errors.InputError(

@@ -37,12 +37,15 @@ class RunSettings(Record):
       annotator: program that outlines the cells; 'watershed' needs no weights.
       model: name of a cellpose model, or path to its weights.
       diameter: diameter of a typical cell in pixels; estimated if not given.
-      corrections: folder with cells that were corrected in cellpose's window; it is read if
-        it exists.
+      corrections: folder with corrected cells, which is read if it exists: files of
+        cellpose's window (_seg.npy), or label images as `cellclass import --format=masks`
+        reads them.
       minutes: time for training; the number of steps follows from it.
       steps: number of training steps. Without steps and minutes, the experiment's own.
       seed: seed of the training.
       namer: also train a second network, which names cells from crops around their nuclei.
+      precision: number format in which the network computes during training; 'auto' takes
+        the fastest that the machine multiplies in hardware.
       outlines: who outlines the mixed fields: 'network', or the annotator's name.
       answer_anyway: report proportions also for fields that do not resemble the training
         fields.
@@ -66,6 +69,7 @@ class RunSettings(Record):
     steps: int | None = None
     seed: int | None = None
     namer: bool = True
+    precision: str = "auto"
     outlines: str = "network"
     answer_anyway: bool = False
 

@@ -95,7 +95,7 @@ def test_it_stops_once_for_a_person_and_then_goes_through(drawn, tmp_path, calls
     assert not calls
     assert "images have doubtful cells" in str(asked)
     assert "--yes" in str(asked)
-    assert "give --corrections=gui" in str(asked)
+    assert "run again with --corrections=gui" in str(asked)
     # The settings are known by now.
     found = cc.run(out, yes=True)
     assert [call[0] for call in calls] == ["train", "export", "predict"]
@@ -172,6 +172,24 @@ def test_without_mixed_fields_there_is_a_model(drawn, tmp_path, calls):
     assert found.shares is None
     assert "There are no mixed fields" in str(found)
     assert [call[0] for call in calls] == ["train", "export"]
+
+
+def test_corrections_are_read_from_label_images_too(drawn, tmp_path, calls):
+    out = tmp_path / "out"
+    # The simulated truth lies beside the raw files.
+    truth = drawn.parent / "truth"
+    cc.run(out, **options(drawn, tmp_path), corrections=truth, yes=True)
+    study = Study.open(tmp_path / "study")
+    assert {row.annotator for row in study.accepted_rows()} == {"import"}
+    cc.run(out, yes=True)
+    assert [call[0] for call in calls] == ["train", "export", "predict", "predict"]
+
+
+def test_precision_is_a_setting_of_the_training(drawn, tmp_path, calls):
+    out = tmp_path / "out"
+    cc.run(out, **options(drawn, tmp_path), yes=True)
+    with pytest.raises(InputError, match="a training with other settings"):
+        cc.run(out, precision="bfloat16", yes=True)
 
 
 def test_folders_that_cannot_be_meant(drawn, tmp_path):
