@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cellclass_tf.analysis.contrasts import PAIRED
 from cellclass_tf.core.model_metadata import Bin
 from cellclass_tf.drawing import palette, vector
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BINS = 30
 _CONDITION_COLOURS = tuple(map(palette.hex_of, palette.GROUPS_ON_WHITE))
@@ -24,11 +28,11 @@ def shares_svg(estimate: Mapping[str, Any]) -> str:
     return vector.svg_of(shares_page(estimate, 5.2), "shares")
 
 
-def shares_page(estimate: Mapping[str, Any], width: float):
+def shares_page(estimate: Mapping[str, Any], width: float) -> Figure:
     """Draws the same as a Matplotlib figure of a width in inches."""
     types = estimate["types"]
     page, axes = _page(width, 0.9 + 0.62 * len(types))
-    for row, (name, told) in enumerate(types.items()):
+    for row, told in enumerate(types.values()):
         kinds = (
             ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
             (
@@ -161,7 +165,13 @@ def conditions_figure(
     return {"svg": svg.encode(), "pdf": vector.pdf_of(page)}
 
 
-def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
+def _points(
+    axes: Axes,
+    result: Mapping[str, Any],
+    replicates: Sequence[Drawn],
+    name: str,
+    names: Sequence[str],
+) -> None:
     places: dict[tuple[str, str], tuple[float, float]] = {}
     for x, told in enumerate(result["conditions"]):
         here = [one for one in replicates if one.condition == told["name"]]
@@ -207,7 +217,12 @@ def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
     _name_axis(axes, name)
 
 
-def _join_pairs(axes, tested, places, names: Sequence[str]) -> None:
+def _join_pairs(
+    axes: Axes,
+    tested: Sequence[Mapping[str, Any]],
+    places: Mapping[tuple[str, str], tuple[float, float]],
+    names: Sequence[str],
+) -> None:
     """Joins the points of each replicate in neighbouring conditions that were paired."""
     for told in tested:
         ends = sorted((told["first"], told["second"]), key=names.index)
@@ -222,7 +237,13 @@ def _join_pairs(axes, tested, places, names: Sequence[str]) -> None:
                 )
 
 
-def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> None:
+def _courses(
+    axes: Axes,
+    replicates: Sequence[Drawn],
+    place: int,
+    name: str,
+    names: Sequence[str],
+) -> None:
     for number, condition in enumerate(names):
         colour = _CONDITION_COLOURS[number % len(_CONDITION_COLOURS)]
         courses = [one.by_time for one in replicates if one.condition == condition]
@@ -240,14 +261,14 @@ def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> N
     axes.legend(frameon=False, fontsize="small")
 
 
-def _name_axis(axes, name: str) -> None:
+def _name_axis(axes: Axes, name: str) -> None:
     """Makes the vertical axis that of a type's share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
     axes.set_ylabel(f"{name}, % of the cells")
 
 
-def _page(width: float, height: float):
+def _page(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib import figure
 
     page = figure.Figure(figsize=(width, height), layout="constrained")

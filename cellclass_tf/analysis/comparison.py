@@ -99,7 +99,11 @@ def compare(
             f"{a} and {b} have no field in common: {names[0] or 'none'} …, and "
             f"{names[1] or 'none'} …."
         )
-    changes, rows, total, compared, failures = [], [], Counter(), [], {}
+    changes: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    compared: list[tuple[sources.FieldOfCells, sources.FieldOfCells]] = []
+    total: Counter[str] = Counter()
+    failures: dict[str, str] = {}
     for one, other in progress_bar(pairs, "compare"):
         try:
             found = _changes(one, *_read(one, other))
@@ -205,7 +209,12 @@ def _badness(row: dict[str, Any]) -> int:
     return sum(row[key] for key in CHANGES)
 
 
-def _draw(output: pathlib.Path, rank: int, one, other) -> str:
+def _draw(
+    output: pathlib.Path,
+    rank: int,
+    one: sources.FieldOfCells,
+    other: sources.FieldOfCells,
+) -> str:
     """Draws a field's two sides; returns the picture's name, '' without an image."""
     try:
         pixels = one.pixels()

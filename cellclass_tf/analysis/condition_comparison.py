@@ -29,6 +29,7 @@ from cellclass_tf.analysis.replicates import (
 from cellclass_tf.analysis.units import LEVEL
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, ledger, lock
 
@@ -177,7 +178,7 @@ def _tested(names: Sequence[str]) -> Sequence[str]:
 def _contrasts(
     replicates: Sequence[Replicate], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for place, name in enumerate(_tested(names)):
         logits = logits_by_condition(replicates, place)
         for first, second in itertools.combinations(logits, 2):
@@ -239,13 +240,13 @@ def _told_of_conditions(
 
 
 def _rejected(
-    record: RunRecord, study, known: Mapping[str, Assignment]
+    record: RunRecord, study: Study | None, known: Mapping[str, Assignment]
 ) -> Mapping[str, int] | None:
     """How many fields of each condition were left out; None if it cannot be told."""
     if study is None:
         return None
     groups = {row.image: row.group for row in study.rows()}
-    found = Counter()
+    found: Counter[str] = Counter()
     for image in record.rejected:
         of = known.get(groups.get(image.image, ""))
         if of is not None:

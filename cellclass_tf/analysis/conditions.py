@@ -36,9 +36,10 @@ class Assignment:
 def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
     """Writes STUDY/conditions.csv, a row a group, to be filled in by a person.
 
-    It has the columns group, condition, replicate (left empty, each group is one; the same
-    name in two conditions pairs them) and fields, the number of the group's images. What is filled in stays; groups that are new
-    are added.
+    The columns are `group`, `condition`, `replicate` and `fields`, the number of images of
+    the group. A group whose `replicate` is empty is a replicate of its own; the same name in
+    two conditions pairs the groups. Rows that are filled in are kept, and new groups are
+    added.
 
     Args:
       study: folder of the study whose dishes are listed.

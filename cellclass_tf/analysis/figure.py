@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import matplotlib
 import numpy as np
@@ -26,7 +26,8 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.labels.outlines import inner_outlines
 from cellclass_tf.storage import ledger, lock
 
-CELLS, PROPORTIONS = "cells", "proportions"
+CELLS: Final = "cells"
+PROPORTIONS: Final = "proportions"
 FORMATS = (".svg", ".pdf", ".png")
 _WIDTHS_MM, _MOST_HEIGHT_MM = (10.0, 1000.0), 1000.0
 _LEAST_LINE_PT = 0.5
@@ -109,7 +110,8 @@ def figure(
     """
     path = pathlib.Path(output)
     _check(path, plot, channels, width_mm, line_pt)
-    if bool(predictions) == bool(study):
+    source = predictions or study
+    if not source or (predictions and study):
         raise InputError(
             "Expected either predictions or a study (--predictions, --study)."
         )
@@ -119,9 +121,9 @@ def figure(
                 "--plot=proportions is of all fields of --predictions; leave out --study, "
                 "--image and --crop."
             )
-        page, told = _proportions(pathlib.Path(predictions), width_mm)
+        page, told = _proportions(pathlib.Path(source), width_mm)
         return _write(path, page, panels.DPI, None, told)
-    source = pathlib.Path(predictions or study)
+    source = pathlib.Path(source)
     field = _find(source, image)
     if min_probability is None:
         min_probability = _min_probability(source)
@@ -155,7 +157,7 @@ def figure(
         width_mm=width_mm,
         line_pt=line_pt,
         averaged=averaged,
-        bar_px=bar_um / size_um if bar_um else 0.0,
+        bar_px=bar_um / size_um if bar_um and size_um else 0.0,
         bar_text=f"{bar_um:g} µm",
     )
     lines = _legend(cells, found, min_probability) if outlines else []
@@ -232,11 +234,11 @@ def _read(field: FieldOfCells) -> tuple[np.ndarray, Cells]:
 
 
 def _parse_crop(
-    crop: str | Sequence[int] | None, size_yx: tuple[int, int], stem: str
+    crop: str | Sequence[int] | None, size_yx: Sequence[int], stem: str
 ) -> tuple[int, int, int, int]:
     """Returns top, left, height and width."""
     if crop is None or crop == "":
-        return (0, 0, *size_yx)
+        return 0, 0, size_yx[0], size_yx[1]
     parts = crop.split(",") if isinstance(crop, str) else list(crop)
     try:
         top, left, height, width = (int(part) for part in parts)
@@ -274,7 +276,7 @@ def _outlines(
         drawn.append(
             paper.CellOutline(
                 f"cell_{index + 1}",
-                [ring + (x0 - left, y0 - top) for ring in rings],
+                [ring + np.array([x0 - left, y0 - top]) for ring in rings],
                 palette.colour_of_type(int(cells.type_ids[index])),
                 bool(doubtful[index]),
                 cut,
@@ -431,12 +433,16 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     with lock.one_writer(folder, "figure"):
         for file, drawn in pages.items():
-            content = {
-                ".svg": lambda drawn=drawn, file=file: vector.svg_of(
-                    drawn, file.stem
-                ).encode(),
-                ".pdf": lambda drawn=drawn: vector.pdf_of(drawn),
-                ".png": lambda drawn=drawn: vector.png_of(drawn, dpi),
-            }[path.suffix.lower()]()
+            content = _encoded(drawn, file, dpi)
             ledger.write_bytes(folder, file, content, overwrite=True)
     return WrittenFigure(path, beside if legend is not None else None, told, notes)
+
+
+def _encoded(page: Figure, file: pathlib.Path, dpi: float) -> bytes:
+    """Returns a figure in the format of a file's suffix, which is one of FORMATS."""
+    suffix = file.suffix.lower()
+    if suffix == ".svg":
+        return vector.svg_of(page, file.stem).encode()
+    if suffix == ".pdf":
+        return vector.pdf_of(page)
+    return vector.png_of(page, dpi)

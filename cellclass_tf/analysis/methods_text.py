@@ -112,7 +112,14 @@ def _spot_check(checked: Mapping[str, Any]) -> str:
 
 
 def ends_text(low: float | None, high: float | None, *, points: bool = False) -> str:
-    if low is None:
+    """Returns the ends of an interval of shares in brackets; '' without an interval.
+
+    Args:
+      low: lower end, a fraction.
+      high: upper end.
+      points: whether they are percentage points, which are written without a unit.
+    """
+    if low is None or high is None:
         return ""
     unit = "" if points else " %"
     return f" ({100 * low:.1f} to {100 * high:.1f}{unit})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ def compare_cells(true: Cells, predicted: Cells) -> dict[str, Any]:
 class Metrics:
     """Adds up fields; keeps a few numbers of each, and a score and ten bits a cell."""
 
-    def __init__(self, type_names: Sequence[str]):
+    def __init__(self, type_names: Sequence[str]) -> None:
         self.type_names = tuple(type_names)
         types = len(self.type_names)
         self._typed = coco_ap.AveragePrecision(types)
@@ -145,7 +145,7 @@ class Metrics:
         if fully:
             self._typed.add(true, predicted, use_types=True)
         errors = errors_of(true, predicted, matches)
-        sums = self._sums_of(true, predicted, matches, errors)
+        sums = self._sums_of(true, predicted, matches)
         counts = np.stack([self._counts(true), self._counts(predicted)])
         sums["typed_counts"] = counts * fully
         sums["mixed_counts"] = counts * (fully and is_mixed)
@@ -174,7 +174,9 @@ class Metrics:
         if units is None:
             units = [str(number) for number in range(len(self.fields))]
         count = len(set(units))
-        total = {key: sum(s[key] for s in self._sums) for key in self._sums[0]}
+        total = {
+            key: np.sum([s[key] for s in self._sums], axis=0) for key in self._sums[0]
+        }
         typed, untyped = self._typed.scores(), self._untyped.scores()
         confusion = total["confusion"]
         return {
@@ -204,7 +206,9 @@ class Metrics:
             f"much they differ; {LEAST_FOR_SCORES} are needed",
         }
 
-    def _sums_of(self, true, predicted, matches, errors) -> dict[str, np.ndarray]:
+    def _sums_of(
+        self, true: Cells, predicted: Cells, matches: matching.Matches
+    ) -> dict[str, np.ndarray]:
         types = len(self.type_names)
         # Row 0 and column 0 are cells of no type; the last are invented and missed.
         confusion = np.zeros((types + 2, types + 2), np.int64)
@@ -245,7 +249,9 @@ class Metrics:
             for i, name in enumerate(self.type_names)
         }
 
-    def _per_type(self, scores, total) -> dict[str, dict]:
+    def _per_type(
+        self, scores: coco_ap.Scores, total: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, Any]]:
         return {
             name: {
                 **scores.of_type(i),
@@ -266,7 +272,9 @@ class Metrics:
             for i, name in enumerate(self.type_names)
         }
 
-    def _panoptic(self, total) -> dict[str, dict[str, float | None]]:
+    def _panoptic(
+        self, total: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, float | None]]:
         return {
             name: {
                 key: _number(value)
@@ -280,7 +288,7 @@ class Metrics:
             for i, name in enumerate(self.type_names, start=1)
         }
 
-    def _shares(self, total) -> dict[str, Any]:
+    def _shares(self, total: Mapping[str, np.ndarray]) -> dict[str, Any]:
         mixed = total["mixed_counts"][0].any()
         counts = total["mixed_counts" if mixed else "typed_counts"][:, 1:]
         true, predicted = (
@@ -290,18 +298,18 @@ class Metrics:
             }
             for side in counts
         )
-        known = counts.sum(axis=1).all()
         return {
             "share_fields": "mixed" if mixed else "all",
             "share_true": true,
             "share_predicted": predicted,
             "share_error_points": {
-                name: 100 * (predicted[name] - true[name]) if known else None
-                for name in self.type_names
+                name: _points(predicted[name], true[name]) for name in self.type_names
             },
         }
 
-    def _intervals(self, units: Sequence[str]) -> dict[str, list[float] | None] | None:
+    def _intervals(
+        self, units: Sequence[str]
+    ) -> dict[str, list[float | None] | None] | None:
         """95 % intervals by leaving units out; None of too few units."""
         if len(set(units)) < LEAST_FOR_SCORES:
             return None
@@ -328,7 +336,7 @@ class Metrics:
         }
 
 
-def _scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Scores of sums, each with any number of leading dimensions, NaN without basis."""
     confusion = sums["confusion"]
     true = confusion[..., :-1, :].sum(axis=(-2, -1))
@@ -356,7 +364,9 @@ def _scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return scores
 
 
-def _panoptic(pairs, ious, true, predicted) -> dict[str, np.ndarray]:
+def _panoptic(
+    pairs: np.ndarray, ious: np.ndarray, true: np.ndarray, predicted: np.ndarray
+) -> dict[str, np.ndarray]:
     """PQ = SQ * RQ (Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         pairs, ious = np.asarray(pairs, float), np.asarray(ious, float)
@@ -364,7 +374,9 @@ def _panoptic(pairs, ious, true, predicted) -> dict[str, np.ndarray]:
         return {"PQ": ious / cells, "SQ": ious / pairs, "RQ": pairs / cells}
 
 
-def _named(confusion: np.ndarray, type_names: Sequence[str]) -> dict[str, dict]:
+def _named(
+    confusion: np.ndarray, type_names: Sequence[str]
+) -> dict[str, dict[str, int]]:
     """Gives the rows and columns their names; 'unknown' only where there are any."""
     order = [*range(1, len(type_names) + 1), 0, -1]
     rows = dict(zip(order, (*type_names, UNKNOWN, INVENTED), strict=True))
@@ -384,5 +396,12 @@ def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
-def _number(value: float) -> float | None:
+def _points(predicted: float | None, true: float | None) -> float | None:
+    """Returns predicted minus true share in percentage points; None if one is not known."""
+    if predicted is None or true is None:
+        return None
+    return 100 * (predicted - true)
+
+
+def _number(value: float | np.ndarray) -> float | None:
     return float(value) if np.isfinite(value) else None

@@ -321,8 +321,8 @@ def _by_unit(
         [row.get("group") or "" for row, _ in told],
         [row.get("scene") or f"image {row['image']}" for row, _ in told],
     )
-    counts = np.array([of for _, of in told], np.int64).reshape(len(told), len(names))
-    return unit, shares.summed(counts, of_unit)
+    cells = np.array([of for _, of in told], np.int64).reshape(len(told), len(names))
+    return unit, shares.summed(cells, of_unit)
 
 
 def _icc(estimate: shares.Estimate) -> dict[str, float] | None:

@@ -115,7 +115,7 @@ def report(
 
 def _unlike(predictions: Predictions, record: RunRecord) -> list[dict[str, Any]]:
     """The fields that do not resemble the training fields, why, and pictures of some."""
-    found = []
+    found: list[dict[str, Any]] = []
     for image in record.images:
         if not image.unlike:
             continue

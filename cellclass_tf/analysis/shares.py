@@ -301,7 +301,7 @@ def shares_by_unit(
     Args:
       counts: (U, K) cells called each type, by unit, of which each has some.
       held_out: what became of the cells of held-out fields; None does not correct.
-      areas: (U,) of the units, in the unit of `held_out.areas`.
+      areas: (U,) of the units, in the unit of `held_out.areas`; 0 if not given.
 
     Returns:
       (U, K) float64.
@@ -309,6 +309,8 @@ def shares_by_unit(
     cells = counts.sum(axis=1, keepdims=True)
     if held_out is None:
         return counts / cells
+    if areas is None:
+        areas = np.zeros(len(counts))
     invented = np.stack([held_out.invented_on(area) for area in areas])
     return solve_shares(counts / cells, held_out.rates[None], invented / cells)
 

@@ -47,6 +47,10 @@ def lines(shares: Shares) -> list[str]:
     """One line a type: share and 95 % interval."""
     return [
         f"  {name}: {100 * share:.1f} % "
-        + ("(no interval)" if low is None else f"({100 * low:.1f} to {100 * high:.1f})")
+        + (
+            "(no interval)"
+            if low is None or high is None
+            else f"({100 * low:.1f} to {100 * high:.1f})"
+        )
         for name, (share, low, high) in shares.items()
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -43,8 +44,9 @@ class FieldOfCells:
         Raises:
           InputError: if it is no image.
         """
-        known = self.image is not None and os.path.lexists(self.image)
-        return read_merged(self.image) if known else None
+        if self.image is None or not os.path.lexists(self.image):
+            return None
+        return read_merged(self.image)
 
 
 def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
@@ -63,7 +65,7 @@ def _of_study(study: Study) -> list[FieldOfCells]:
     return [
         FieldOfCells(
             row.stem,
-            lambda row=row: study.read_cells(row),
+            functools.partial(study.read_cells, row),
             _image_path(study, row),
             study.pixel_size_of(row),
             tuple(study.cell_types),
@@ -92,13 +94,17 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
             len(images),
         )
     groups = {row["image"]: row.get("group") or "" for row in predictions.count_rows}
-    return [
-        FieldOfCells(
-            stem,
-            lambda stem=stem: predictions.read(stem),
-            *images.get(stem, (None, None)),
-            predictions.type_names,
-            groups[stem],
+    fields = []
+    for stem in predictions.stems:
+        image, pixel_size_um = images.get(stem, (None, None))
+        fields.append(
+            FieldOfCells(
+                stem,
+                functools.partial(predictions.read, stem),
+                image,
+                pixel_size_um,
+                predictions.type_names,
+                groups[stem],
+            )
         )
-        for stem in predictions.stems
-    ]
+    return fields

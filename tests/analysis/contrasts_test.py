@@ -25,7 +25,7 @@ def test_the_test_is_welchs_of_the_logits():
 
 def test_pairs_are_tested_by_their_differences():
     first = special.logit([0.2, 0.4, 0.7])
-    second = first + [0.3, 0.35, 0.4]
+    second = first + np.array([0.3, 0.35, 0.4])
     found = contrasts.contrast(first, second, paired=True)
     # Mean 0.35, standard deviation 0.05, so that t is 0.35 / (0.05 / sqrt(3)).
     wanted = 2 * stats.t.sf(0.35 / (0.05 / 3**0.5), 2)

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -206,7 +206,7 @@ def _window(window: Window, image: np.ndarray, cells: Cells) -> dict[str, Any]:
     }
 
 
-def _rendered(title: str, drawn: Sample, windows: list[Mapping[str, Any]]) -> str:
+def _rendered(title: str, drawn: Sample, windows: Sequence[Mapping[str, Any]]) -> str:
     return html.render(
         _TEMPLATE,
         title=title,

@@ -50,9 +50,11 @@ class Window:
 class Sample(Record):
     """Windows that were drawn, in the order in which they are labelled.
 
-    All fields but those with labels that the model was trained with are cut into windows, of
-    which those with cells and those without are drawn apart, each with one probability, spread evenly over dishes and fields. The order is
-    random, so that whoever stops early has labelled a smaller random sample.
+    All fields are cut into windows, except those whose labels the model was trained with.
+    Windows with cells and windows without are two strata: within each, every window has the
+    same probability of being drawn, and the draw is spread evenly over dishes and fields.
+    The order is random, so that a person who stops early has labelled a smaller random
+    sample.
 
     Attributes:
       cells_sha256: of the cells.csv that they were drawn from.
@@ -144,9 +146,12 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
         for places, count in ((occupied, wanted), (empty, beside))
         for field, place in _spread(rng, places, count)
     ]
-    called = sum(
-        np.bincount(table[:, _TYPE].astype(int), minlength=len(names))
-        for table in tables.values()
+    called = np.sum(
+        [
+            np.bincount(table[:, _TYPE].astype(int), minlength=len(names))
+            for table in tables.values()
+        ],
+        axis=0,
     )
     return Sample(
         cells_sha256=digests.sha256_of_file(predictions.cells_path),
@@ -205,16 +210,19 @@ class _Field:
     def cut(
         cls, stem: str, size: tuple[int, int], cells: np.ndarray, width: float
     ) -> _Field:
-        edges = [
+        """Cuts a field into windows about as wide as `width` pixels."""
+        rows, columns = (
             np.linspace(0, length, max(1, round(length / width)) + 1).round()
             for length in size
-        ]
+        )
         # The centre of the first pixel is at 0.
-        at = [
-            np.clip(np.searchsorted(of, middle + 0.5, "right") - 1, 0, len(of) - 2)
-            for of, middle in zip(edges, (cells[:, _Y], cells[:, _X]), strict=True)
-        ]
-        return cls(stem, *edges, cells, at[0] * (len(edges[1]) - 1) + at[1])
+        row, column = (
+            np.clip(
+                np.searchsorted(edges, middle + 0.5, "right") - 1, 0, len(edges) - 2
+            )
+            for edges, middle in ((rows, cells[:, _Y]), (columns, cells[:, _X]))
+        )
+        return cls(stem, rows, columns, cells, row * (len(columns) - 1) + column)
 
     @property
     def occupied(self) -> np.ndarray:
@@ -234,7 +242,7 @@ class _Field:
         left, right = self.columns[column : column + 2]
         here = self.cells[self.places == place]
         cells = {int(of[_CELL]): names[int(of[_TYPE])] for of in here}
-        box = tuple(int(edge) for edge in (top, left, bottom, right))
+        box = int(top), int(left), int(bottom), int(right)
         return Window(self.stem, box, cells)
 
 

@@ -88,7 +88,7 @@ def test_windows_after_one_that_is_not_finished_do_not_count(checked):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         ({"spotcheck": "0123"}, "another spot check"),
         ({"window": "900"}, "window from 1 to"),

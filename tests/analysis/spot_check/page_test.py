@@ -146,7 +146,8 @@ def test_a_person_labels_with_keys_and_clicks_and_goes_on_after_a_reload(
     body.send_keys("o")
     assert browser.find_elements("css selector", "#panels.plain")
     browser.execute_script(
-        "HTMLAnchorElement.prototype.click = function () { window.saved = [this.href, this.download]; }"
+        "HTMLAnchorElement.prototype.click = function () "
+        "{ window.saved = [this.href, this.download]; }"
     )
     browser.find_element("id", "save").click()
     href, name = browser.execute_script("return window.saved")
