@@ -49,8 +49,9 @@ def composed_examples(
       InputError: if a file is not as `fields` has it, or cannot be read.
     """
     for one, other in couples:
-        for row in (one, other) if fields else ():
-            examples.check_unchanged(study, row, fields[row.image])
+        if fields:
+            for row in (one, other):
+                examples.check_unchanged(study, row, fields[row.image])
         found = composed_example(study, one, other)
         if found is not None:
             yield found["image_name"], found
@@ -113,8 +114,8 @@ def composed_example(
 
 
 def _zoom(study: Study, one: ImageRow, other: ImageRow) -> float:
-    sizes = study.pixel_size_of(one), study.pixel_size_of(other)
-    return sizes[1] / sizes[0] if all(sizes) else 1.0
+    size_um, other_um = study.pixel_size_of(one), study.pixel_size_of(other)
+    return other_um / size_um if size_um and other_um else 1.0
 
 
 def _zoom_by(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
@@ -130,7 +131,7 @@ def _zoom_by(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
     return np.rint(resized).astype(image.dtype)
 
 
-def _frame(image: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
+def _frame(image: np.ndarray, shape_yx: Sequence[int]) -> np.ndarray:
     """The middle of an image, or the image in the middle of nothing."""
     for axis, side in enumerate(shape_yx):
         free = image.shape[axis] - side

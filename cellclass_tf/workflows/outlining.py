@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,20 +26,22 @@ from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField
 
 
 class Outlining(Protocol):
-    """Outlines the cells of fields, and has the network name them.
+    """Outlines the cells of fields, and has the network classify them."""
 
-    Attributes:
-      record: what run.json says of it.
-      score_threshold: cells of a lower score are left out.
-      notes: what a person should know, a line each.
-    """
+    @property
+    def record(self) -> OutlinesRecord:
+        """What run.json says of the outlines."""
 
-    record: OutlinesRecord
-    score_threshold: float
-    notes: tuple[str, ...]
+    @property
+    def score_threshold(self) -> float:
+        """The lowest score of a cell that is kept."""
 
-    def version(self, field: ChosenField) -> list:
-        """What the outlines of a field depend on beside its image, as JSON has it."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, one line each."""
+
+    def version(self, field: ChosenField) -> list[Any]:
+        """Returns what the outlines of a field depend on besides its image, as JSON values."""
 
     def find(
         self, predictor: Predictor, field: ChosenField, image: np.ndarray
@@ -118,10 +120,12 @@ class _ByNetwork:
     record: OutlinesRecord = dataclasses.field(default_factory=OutlinesRecord)
     notes: tuple[str, ...] = ()
 
-    def version(self, field: ChosenField) -> list:
+    def version(self, field: ChosenField) -> list[Any]:
         return []
 
-    def find(self, predictor, field, image) -> tuple[Cells, dict[str, str]]:
+    def find(
+        self, predictor: Predictor, field: ChosenField, image: np.ndarray
+    ) -> tuple[Cells, dict[str, str]]:
         size_um, threshold = field.pixel_size_um, self.score_threshold
         return predictor.predict(
             image, pixel_size_um=size_um, score_threshold=threshold
@@ -137,7 +141,14 @@ class _Given:
     score_threshold: float
     notes: tuple[str, ...]
 
-    def _named(self, predictor, field, image, labels, sure=None) -> Cells:
+    def _named(
+        self,
+        predictor: Predictor,
+        field: ChosenField,
+        image: np.ndarray,
+        labels: np.ndarray,
+        sure: np.ndarray | None = None,
+    ) -> Cells:
         return predictor.name(
             image,
             labels,
@@ -153,10 +164,12 @@ class _ByAnnotator(_Given):
     annotator: Annotator
     diameters: Mapping[str, float]
 
-    def version(self, field: ChosenField) -> list:
+    def version(self, field: ChosenField) -> list[Any]:
         return [self.annotator.fingerprint, self.diameters.get(field.row.group)]
 
-    def find(self, predictor, field, image) -> tuple[Cells, dict[str, str]]:
+    def find(
+        self, predictor: Predictor, field: ChosenField, image: np.ndarray
+    ) -> tuple[Cells, dict[str, str]]:
         diameter = self.diameters.get(field.row.group)
         found = self.annotator.annotate(image, diameter)
         named = self._named(predictor, field, image, found.labels, found.probabilities)
@@ -167,10 +180,12 @@ class _ByAnnotator(_Given):
 class _FromFiles(_Given):
     files: OutlineFiles
 
-    def version(self, field: ChosenField) -> list:
+    def version(self, field: ChosenField) -> list[Any]:
         return self.files.version(field.row)
 
-    def find(self, predictor, field, image) -> tuple[Cells, dict[str, str]]:
+    def find(
+        self, predictor: Predictor, field: ChosenField, image: np.ndarray
+    ) -> tuple[Cells, dict[str, str]]:
         found = self.files.read(field.row)
         try:
             cells = self._named(predictor, field, image, found.labels)

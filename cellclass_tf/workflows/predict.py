@@ -155,13 +155,12 @@ def predict(
                 "Predictor.name for given outlines."
             )
         is_one = isinstance(input, np.ndarray | Micrograph)
+        images: Any = [input] if is_one else input
         found = [
             predictor.predict(
                 image, pixel_size_um=size_um, score_threshold=score_threshold
             )
-            for image, size_um in _in_memory(
-                [input] if is_one else input, pixel_size_um, nuclei, cytoplasm
-            )
+            for image, size_um in _in_memory(images, pixel_size_um, nuclei, cytoplasm)
         ]
         return found[0] if is_one else found
     if output is None:
@@ -241,7 +240,7 @@ def predict(
     return batch.Outcome(
         outcome.done,
         outcome.skipped,
-        chosen.failures | outcome.failures,
+        {**chosen.failures, **outcome.failures},
         (*chosen.notes, *notes),
     )
 
@@ -309,9 +308,16 @@ class _FieldPrediction:
         ledger.check_own(self.output, labels, own=own)
         image, size_um = read_merged(field.image), field.pixel_size_um
         cells, outlined = self.outlining.find(self.predictor, field, image)
-        told = {"name": field.stem, "min_probability": self.min_probability}
+        told: dict[str, Any] = {
+            "name": field.stem,
+            "min_probability": self.min_probability,
+        }
         row = field.row
-        of = {"group": row.group, "scene": row.place, "time": row.time}
+        of: dict[str, Any] = {
+            "group": row.group,
+            "scene": row.place,
+            "time": row.time,
+        }
         rows = cell_table.cell_table(
             cells, image, pixel_size_um=size_um, limits=_limits_of(row), **of, **told
         )
@@ -331,15 +337,18 @@ class _FieldPrediction:
         judgement = self._compare(field, image, cells)
         return {"counts": counts, "image": sha256 | judgement}
 
-    def _compare(self, field: ChosenField, image, cells: Cells) -> dict[str, Any]:
+    def _compare(
+        self, field: ChosenField, image: np.ndarray, cells: Cells
+    ) -> dict[str, Any]:
         """Says whether the field resembles the training fields, and shows why not."""
         predictor, size_um = self.predictor, field.pixel_size_um
         found = predictor.judge(image, cells, pixel_size_um=size_um)
         path = unlike_path(self.output, field.stem)
-        if found is None or not (found.reasons and len(cells)):
+        known = predictor.familiarity
+        if found is None or known is None or not (found.reasons and len(cells)):
             path.unlink(missing_ok=True)
         else:
-            scale, known = predictor.scale_for(size_um), predictor.familiarity
+            scale = predictor.scale_for(size_um)
             shown = unlike_cells.draw(
                 image, cells, found.distances, known, scale, field.stem
             )

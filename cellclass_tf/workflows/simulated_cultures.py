@@ -79,7 +79,9 @@ def examples_of_unit(
         yield from copy_paste.composed_examples(study, couples)
 
 
-def _study(cultures: SimulatedCultures, unit, root: pathlib.Path) -> Study:
+def _study(
+    cultures: SimulatedCultures, unit: tuple[Dish, ...], root: pathlib.Path
+) -> Study:
     outcomes = [
         simulation.simulate(root, **dataclasses.asdict(cultures), only=unit),
         conversion.convert(root / "raw", root, group=simulation.GROUP_PATTERN),

@@ -14,7 +14,7 @@ from cellclass_tf.errors import FOR_TRAINING, require
 from cellclass_tf.maskrcnn import hardware
 
 if TYPE_CHECKING:
-    import tfds_builders
+    from tfds_builders.preparation import Prepared
 
 Experiment = Literal["cellclass_maskrcnn_small", "cellclass_maskrcnn"]
 
@@ -27,7 +27,7 @@ def dataset(
     data_dir: str | os.PathLike | None = None,
     allow_no_validation: bool = False,
     engine: batch.Engine,
-) -> tfds_builders.Prepared:
+) -> Prepared:
     """Prepares the TFDS dataset of a study; a new version if the study has changed.
 
     Args:

@@ -26,7 +26,7 @@ def draw(
 
     Args:
       image: (H, W, 3) uint8 merged image.
-      cells: with features.
+      cells: N cells with features.
       distances: (N,) of them, 1 is the limit.
       known: the model's training cells.
       scale: the network's pixels per pixel of the image.
@@ -35,9 +35,14 @@ def draw(
     Returns:
       (H', W', 3) uint8; each cell in the middle, all in the same contrast, cytoplasm
       green and nuclei blue.
+
+    Raises:
+      ValueError: if the cells have no features.
     """
     from PIL import Image, ImageDraw
 
+    if cells.features is None:
+        raise ValueError(f"{name}: expected cells with features.")
     shown = np.argsort(-distances, kind="stable")[:_SHOWN_CELLS]
     nearest = known.nearest(cells.features[shown], _NEAREST)
     side = familiarity.PICTURE_PX * _ENLARGED
