@@ -30,6 +30,9 @@ def import_(
       predictions: for labels of a spot check: output folder of `predict`.
       format: what the source is: 'masks' (label images, or one mask per cell), 'cellpose'
         (_seg.npy files), 'coco', or 'spotcheck' (the table that its page saved).
+      overwrite_corrected: also import files that were imported before and have not changed,
+        and files that would remove cells from corrected fields. The old cells are kept in
+        STUDY/.trash/DATE.
       training_share: share of a spot check's labelled cells whose types go into the study,
         for training, 0 to 1. Labels of these fields no longer give an estimate for the
         model that is trained with them.
@@ -152,6 +155,7 @@ def export(
 
 
 def dataset(study: str, **options: Any) -> batch.Outcome:
+    """Prepares a dataset and prints what it holds; returns the outcome by image."""
     import cellclass_tf
 
     prepared = cellclass_tf.dataset(study, **options)
@@ -160,6 +164,7 @@ def dataset(study: str, **options: Any) -> batch.Outcome:
 
 
 def train(study: str, output: str, **options: Any) -> str:
+    """Trains a network; returns where it is and the next command."""
     import cellclass_tf
 
     folder = cellclass_tf.train(study, output, **options)
@@ -170,6 +175,7 @@ def train(study: str, output: str, **options: Any) -> str:
 
 
 def export_model(training: str, output: str, **options: Any) -> str:
+    """Exports a trained model; returns where it is and the next command."""
     import cellclass_tf
 
     model = cellclass_tf.export_model(training, output, **options)
@@ -180,6 +186,7 @@ def export_model(training: str, output: str, **options: Any) -> str:
 
 
 def schemas(output: str) -> str:
+    """Writes the JSON Schemas; returns the names of the files."""
     import cellclass_tf
 
     return "\n".join(f"Written: {path}" for path in cellclass_tf.write_schemas(output))
@@ -196,15 +203,18 @@ def check(
         study.
       data_dir: folder or bucket with the study's datasets; STUDY/tfds if not given.
     """
-    if bool(study) == bool(dataset):
-        raise InputError("Expected either --study or --dataset.")
     require("cellclass check", "tensorflow_datasets")
-    # They load TensorFlow.
     import cellclass_tf
-    import tfds_builders
 
-    newest = dataset or tfds_builders.newest_dataset(study, data_dir)
-    return cellclass_tf.check_dataset(newest)
+    if dataset and not study:
+        return cellclass_tf.check_dataset(dataset)
+    if study and not dataset:
+        # It loads TensorFlow.
+        import tfds_builders
+
+        newest = tfds_builders.newest_dataset(study, data_dir)
+        return cellclass_tf.check_dataset(newest)
+    raise InputError("Expected either --study or --dataset.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +229,7 @@ class _Told:
 
 
 def evaluate(predictions: str, study: str, split: str | None = None) -> _Told:
+    """Scores predictions; returns the main scores in words."""
     import cellclass_tf
 
     scores = cellclass_tf.evaluate(predictions, study, split=split)
@@ -245,6 +256,7 @@ def _with_interval(scores: dict[str, Any], name: str) -> str:
 
 
 def conditions(study: str) -> str:
+    """Writes conditions.csv; returns where it is and how to fill it in."""
     import cellclass_tf
 
     path = cellclass_tf.conditions(study)
@@ -256,12 +268,14 @@ def conditions(study: str) -> str:
 
 
 def report(predictions: str, **options: Any) -> str:
+    """Writes report.html; returns where it is."""
     import cellclass_tf
 
     return f"Written: {cellclass_tf.report(predictions, **options)}"
 
 
 def restore(folder: str, file: str | None = None) -> str:
+    """Lists the files that were set aside, or brings one back; returns their names."""
     import cellclass_tf
 
     found = cellclass_tf.restore(folder, file)
@@ -270,4 +284,5 @@ def restore(folder: str, file: str | None = None) -> str:
 
 
 def demo(**values: Any) -> str:
+    """Runs the demo; returns its results in words."""
     return demonstration.summary(demonstration.demo(**values))

@@ -49,11 +49,11 @@ class Command:
         others = [getattr(cellclass_tf, name) for name in self.also]
         described_by = list(others)
         if self.described_by:
-            module, name = self.described_by.split(":")
-            module = importlib.import_module(f"cellclass_tf.{module}")
+            path, name = self.described_by.split(":")
+            module = importlib.import_module(f"cellclass_tf.{path}")
             described_by.append(getattr(module, name))
         own = signatures.flags_of(
-            getattr(cellclass_tf, self.function) if self.function else self.execute,
+            self._public() if self.function or not self.execute else self.execute,
             leave_out=(*self.leave_out, self.argument),
             described_by=described_by,
             defaults=self.defaults,
@@ -73,8 +73,10 @@ class Command:
 
     def __call__(self, **values: Any) -> Any:
         """Runs the command."""
-        execute = self.execute or getattr(cellclass_tf, self.function)
-        return execute(**values)
+        return (self.execute or self._public())(**values)
+
+    def _public(self) -> Callable[..., Any]:
+        return getattr(cellclass_tf, self.function)
 
 
 # Where a file may crash its reader, the command line uses worker processes.

@@ -18,7 +18,8 @@ def flags_of(name):
 def test_every_flag_is_described_and_its_default_is_a_value_that_it_takes(name):
     for flag in COMMANDS[name].flags:
         # A whole sentence, without words that belong to Python.
-        assert len(flag.help.split()) > 1 and flag.help.endswith("."), flag
+        assert len(flag.help.split()) > 1, flag
+        assert flag.help.endswith("."), flag
         assert "None" not in flag.help, flag
         assert not (flag.required and flag.default is not None), flag.name
         values = flags.FlagValues()
