@@ -1,4 +1,4 @@
-"""Fields with cells, whether a study's annotated ones or those of a run of predictions."""
+"""Lists fields with cells: the annotated fields of a study, or the fields of a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cellclass_tf.messages import logger
 
 @dataclasses.dataclass(frozen=True)
 class FieldOfCells:
-    """One field.
+    """A field with cells.
 
     Attributes:
-      stem: 'TYPE/NAME' or 'NAME'.
-      read: gives its cells.
-      image: the merged image's path; None if it is not known.
-      pixel_size_um: None if unknown.
+      stem: name of the field, 'TYPE/NAME' or 'NAME'.
+      read: function that reads its cells.
+      image: path of the merged image; None if unknown.
+      pixel_size_um: width of a pixel in µm; None if unknown.
       type_names: names of the types, in class order.
       group: acquisition group, such as a dish or well; '' if unknown.
     """
@@ -39,18 +39,35 @@ class FieldOfCells:
     group: str = ""
 
     def pixels(self) -> np.ndarray | None:
-        """The merged image, if it is there.
+        """Reads the merged image; returns None if there is no file.
 
         Raises:
-          InputError: if it is no image.
+          InputError: if the file is not a valid image.
         """
         if self.image is None or not os.path.lexists(self.image):
             return None
         return read_merged(self.image)
 
 
+def source_of(
+    predictions: str | os.PathLike | None, study: str | os.PathLike | None
+) -> pathlib.Path:
+    """Returns the folder that was given, of predictions or of a study.
+
+    Raises:
+      InputError: if none or both of them were given.
+    """
+    source = predictions or study
+    if not source or (predictions and study):
+        raise InputError("Expected either --study or --predictions.")
+    return pathlib.Path(source)
+
+
 def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
-    """The fields of a study (accepted and annotated) or of what `predict` wrote.
+    """Returns the accepted, annotated fields of a study, or the fields of a run.
+
+    Args:
+      source: folder of a study, or output folder of `predict`.
 
     Raises:
       InputError: if the folder is neither.
@@ -77,7 +94,7 @@ def _of_study(study: Study) -> list[FieldOfCells]:
 
 
 def _image_path(study: Study, row: ImageRow) -> pathlib.Path | None:
-    """None of a row whose image's name is no use, which its cells' reader tells."""
+    """Returns the image's path; None if its name is invalid, which `read` reports."""
     with contextlib.suppress(InputError):
         return study.image_path(row)
     return None
@@ -88,8 +105,8 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
     lost = sum(not path.exists() for path, _ in images.values())
     if lost:
         logger.warning(
-            "%d of %d images are not where `predict` found them; what needs them is left "
-            "out.",
+            "%d of %d images are no longer where they were when `predict` ran; results "
+            "that need the images leave them out.",
             lost,
             len(images),
         )
