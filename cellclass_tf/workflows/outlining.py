@@ -1,4 +1,4 @@
-"""Who outlines the cells that `predict` names: the network, an annotator, or files."""
+"""Outlines the cells that `predict` classifies: by network, annotator, or files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Outlining(Protocol):
     def find(
         self, predictor: Predictor, field: ChosenField, image: np.ndarray
     ) -> tuple[Cells, dict[str, str]]:
-        """Returns the named cells of a field, and what run.json says of their outlines."""
+        """Returns the classified cells of a field, and what run.json says of the outlines."""
 
 
 def make_outlining(
@@ -60,21 +60,23 @@ def make_outlining(
     journal: batch.Journal,
     engine: batch.Engine,
 ) -> Outlining:
-    """Makes what outlines the cells of the chosen fields.
+    """Returns the source of outlines for the chosen fields.
 
     Args:
-      outlines: 'network', an annotator's name, or a folder of label images.
+      outlines: 'network', the name of an annotator, or a folder of label images.
       predictor: the model.
       chosen: the fields.
-      settings: of the annotator.
-      score_threshold: None for that which was measured with such outlines.
-      label_components: of a folder, as in `import`.
-      journal: remembers diameters that are estimated.
-      engine: estimates them.
+      settings: settings of the annotator.
+      score_threshold: lowest score of a cell that is kept; None for the threshold that was
+        measured with such outlines.
+      label_components: for a folder: treat each connected piece as a cell, as in
+        `import_masks`.
+      journal: records the diameters that were estimated.
+      engine: what runs the estimation of diameters.
 
     Raises:
-      InputError: if there is no such annotator or folder, or its weights are missing, or the
-        model cannot name outlines of others.
+      InputError: if there is no such annotator or folder, if weights are missing, or if the
+        model cannot classify cells in given outlines.
     """
     metadata = predictor.metadata
     if outlines == BY_NETWORK:
@@ -134,7 +136,7 @@ class _ByNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class _Given:
-    """Outlines that are not the network's."""
+    """Outlines that do not come from the network."""
 
     record: OutlinesRecord
     measured: NamingRecord | None
@@ -205,26 +207,29 @@ def _make_annotator(
         told = "; ".join(f"{n.outlines}, SHA-256 {n.sha256}" for n in known)
         if not told:
             raise
-        raise InputError(f"{error} The model was measured with {told}.") from error
+        raise InputError(
+            f"{error} The error rates of the model were measured with {told}."
+        ) from error
 
 
 def _measured(
     metadata: ModelMetadata, record: OutlinesRecord
 ) -> tuple[NamingRecord | None, tuple[str, ...]]:
-    """What was measured with such outlines, or with what comes nearest, and notes."""
+    """Returns the error rates measured with such or the most similar outlines, and notes."""
     found = metadata.naming_for(record.source, record.sha256)
     note = ""
     if found is None:
         note = (
-            "How often calls in given outlines are right was not measured when the model "
-            "was exported."
+            "It was not measured, when the model was exported, how often its calls are "
+            "correct in given outlines."
         )
     elif found.outlines == OF_DATASET and record.source != BY_FILES:
         note = (
-            f"The model was not measured with the outlines of {record.source}"
-            f"{f' (weights of SHA-256 {record.sha256})' if record.sha256 else ''}: its "
-            "probabilities and the correction of shares are those in the outlines of its "
-            "dataset. Export it with --outlines to measure it."
+            f"The error rates of the model were not measured with the outlines of "
+            f"{record.source}"
+            f"{f' (weights with SHA-256 {record.sha256})' if record.sha256 else ''}. Its "
+            "probabilities and the correction of proportions are valid for the outlines in "
+            "its dataset. Export it with --outlines to measure them."
         )
     if note:
         logger.warning(note)

@@ -1,4 +1,4 @@
-"""From a study to a model: dataset, training and export, whose libraries load when called."""
+"""Prepares the dataset, trains and exports a model; heavy libraries load when called."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def export_model(
     import tfds_builders  # noqa: F401
     from cellclass_tf.maskrcnn import export, runs
 
-    # Only one text may name several runs; a path may have a comma in it.
+    # Only a string may name several runs; a path object may contain a comma.
     folders = training.split(",") if isinstance(training, str) else training
     if isinstance(folders, os.PathLike):
         folders = [folders]
