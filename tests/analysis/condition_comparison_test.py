@@ -104,7 +104,7 @@ def test_dishes_of_one_replicate_are_one_observation(tmp_path):
     (warning,) = found.result["warnings"]
     assert "1 groups have no condition and are left out: t3" in warning
     assert "not tested" in methods_text(found.result, RunRecord())
-    assert "no test" in str(found)
+    assert "not tested" in str(found)
 
 
 def test_replicates_in_both_conditions_are_compared_in_pairs(tmp_path):

@@ -152,7 +152,7 @@ def test_each_format_of_a_study_is_written_with_its_own_flags(study, tmp_path):
 def test_predictions_are_not_exported_for_correction(run, tmp_path):
     assert export(tmp_path / "coco", predictions=run, format="coco").done
     assert (tmp_path / "coco" / "results.json").exists()
-    with pytest.raises(InputError, match="cellpose is for correcting a --study"):
+    with pytest.raises(InputError, match="cellpose is for correcting a study"):
         export(tmp_path / "window", predictions=run, format="cellpose")
 
 

@@ -28,7 +28,7 @@ def test_help_names_every_command_and_its_flags(capsys):
         (["simulate", "--study=x", "--tied=colour"], "'colour' is nothing"),
         (["import", "--study=x", "--source=y", "--format=jpeg"], "jpeg"),
         (["export", "--output=x"], "either --study or --predictions"),
-        (["export", "--predictions=x", "--output=x"], "for correcting a --study"),
+        (["export", "--predictions=x", "--output=x"], "for correcting a study"),
         (["report", "--predictions=x"], "holds no predictions"),
         (["compare", "--a=x", "--b=y", "--output=z"], "holds no predictions"),
     ],
