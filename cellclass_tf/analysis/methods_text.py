@@ -74,7 +74,7 @@ _TESTS = {
 
 
 def _tests(told: Sequence[Mapping[str, Any]]) -> str:
-    """Says which tests were made, and of which conditions if there are two kinds of tests."""
+    """Names the tests, and the conditions of each test if there are two kinds of tests."""
     pairs = {
         test: [
             f"{one['second']} and {one['first']}" for one in told if one["test"] == test

@@ -89,7 +89,7 @@ class CheckedShare(TypedDict):
 
 
 class Agreement(TypedDict):
-    """Agreement of several people who labelled the same cells."""
+    """Agreement of several people on the cells that they all labelled."""
 
     cells: int
     differ: int

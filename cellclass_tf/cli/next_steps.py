@@ -1,4 +1,4 @@
-"""Says in a few lines what a command resulted in, and which command comes next."""
+"""Summarizes the result of a command in a few lines, and names the next command."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def _window(window: Window, image: np.ndarray, cells: Cells) -> dict[str, Any]:
     y, x = max(0, top - margin), max(0, left - margin)
     crop = cells.labels[y : bottom + margin, x : right + margin]
     shown = image[y : bottom + margin, x : right + margin]
-    # The place of a number whose cell has no pixels in the picture.
+    # Where the number of a cell is drawn that has no pixels in the picture.
     middle = [(top + bottom) / 2 - y, (left + right) / 2 - x]
     paths, centres = {}, {}
     for cell in np.unique(crop[crop > 0]).tolist():

@@ -166,7 +166,7 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
 
 
 def why_seen(seen: int, fields: int) -> str:
-    """Says with the labels of how many fields the model was trained."""
+    """Says in words how many of the fields have labels that the model was trained with."""
     return (
         f"the model was trained or calibrated with labels of {seen} of {fields} fields"
     )
