@@ -89,7 +89,7 @@ class CheckedShare(TypedDict):
 
 
 class Agreement(TypedDict):
-    """Agreement of several people on the cells that they all labelled."""
+    """Agreement of several people on cells that more than one of them labelled."""
 
     cells: int
     differ: int

@@ -40,7 +40,7 @@ def best_shares(mixture: Mapping[str, Any]) -> tuple[Shares | None, str]:
     }
     many = {"dish": "dishes", "field": "fields"}[whole["unit"]]
     units = f"{whole['units']} {whole['unit'] if whole['units'] == 1 else many}"
-    return found, f"Proportions, {kind}, from {units}:"
+    return found, f"Proportions ({kind}) of {units}:"
 
 
 def lines(shares: Shares) -> list[str]:

@@ -14,7 +14,7 @@ def changed(**values):
 
 def test_the_best_available_estimate_is_printed():
     shares, heading = shares_in_words.best_shares(SHARES)
-    assert heading == "Proportions, corrected, from 4 dishes:"
+    assert heading == "Proportions (corrected) of 4 dishes:"
     assert shares_in_words.lines(shares) == [
         "  HEK: 40.0 % (30.0 to 50.0)",
         "  N2a: 60.0 % (50.0 to 70.0)",
@@ -40,5 +40,5 @@ def test_withheld_proportions_and_missing_intervals_are_printed_as_such():
     shares, heading = shares_in_words.best_shares(
         changed(corrected_reason="not measured", units=1, unit="field", types=counted)
     )
-    assert heading == "Proportions, as counted, from 1 field:"
+    assert heading == "Proportions (as counted) of 1 field:"
     assert shares_in_words.lines(shares) == ["  HEK: 25.0 % (no interval)"]

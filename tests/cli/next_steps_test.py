@@ -59,7 +59,7 @@ def test_predict_prints_the_proportions(tmp_path):
     (tmp_path / "mixture.json").write_text(json.dumps(SHARES))
     told = next_steps.lines_after("predict", values)
     assert told[:2] == [
-        "Proportions, corrected, from 4 dishes:",
+        "Proportions (corrected) of 4 dishes:",
         "  HEK: 40.0 % (30.0 to 50.0)",
     ]
     assert "report.html" in told[3]
