@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import sys
 import time
 
 import tensorflow as tf
@@ -120,7 +122,9 @@ def dataset(
     )
     is_new = builder.version not in builder.editions
     if is_new:
-        builder.download_and_prepare()
+        # TFDS prints two lines, which are not part of a command's result.
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare()
     else:
         logger.info("%s: the dataset is up to date.", study.root)
     contents = checked.contents

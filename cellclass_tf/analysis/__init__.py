@@ -1,1 +1,1 @@
-"""Cells to tables, scores and pictures."""
+"""Turns cells into tables, proportions, scores, figures and reports."""

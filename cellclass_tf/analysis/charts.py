@@ -1,9 +1,9 @@
-"""Charts of the report, as SVG."""
+"""Draws the charts of the report and of the comparison of conditions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,24 +11,31 @@ from cellclass_tf.analysis.contrasts import PAIRED
 from cellclass_tf.core.model_metadata import Bin
 from cellclass_tf.drawing import palette, vector
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 _BINS = 30
 _CONDITION_COLOURS = tuple(map(palette.hex_of, palette.GROUPS_ON_WHITE))
 
 
 def shares_svg(estimate: Mapping[str, Any]) -> str:
-    """Draws each type's share with its interval, as counted and as corrected.
+    """Draws each type's proportion with its interval, as counted and as corrected.
 
     Args:
-      estimate: one of those of `mixture`.
+      estimate: one of the estimates that `mixture` returns.
+
+    Returns:
+      The chart as SVG.
     """
     return vector.svg_of(shares_page(estimate, 5.2), "shares")
 
 
-def shares_page(estimate: Mapping[str, Any], width: float):
-    """Draws the same as a Matplotlib figure of a width in inches."""
+def shares_page(estimate: Mapping[str, Any], width: float) -> Figure:
+    """Draws the chart of `shares_svg` as a Matplotlib figure, `width` inches wide."""
     types = estimate["types"]
     page, axes = _page(width, 0.9 + 0.62 * len(types))
-    for row, (name, told) in enumerate(types.items()):
+    for row, told in enumerate(types.values()):
         kinds = (
             ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
             (
@@ -57,18 +64,23 @@ def shares_page(estimate: Mapping[str, Any], width: float):
         if told["expected"] is not None:
             ends = [row - 0.35, row + 0.35]
             axes.plot([told["expected"]] * 2, ends, color="black", linestyle=":")
-    axes.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="share of the cells")
+    axes.set(
+        xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="proportion of the cells"
+    )
     axes.set_yticks(range(len(types)), list(types))
     axes.grid(axis="x", color="0.9")
     return page
 
 
 def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
-    """Draws how a measurement is spread in each type.
+    """Draws the histogram of a measurement for each type.
 
     Args:
       values: {type: (N,) float}, without NaN, types in class order.
-      label: of the axis, with its unit.
+      label: label of the axis, with the unit.
+
+    Returns:
+      The chart as SVG.
     """
     page, axes = _page(3.6, 2.6)
     every = np.concatenate([np.zeros(0), *values.values()])
@@ -80,23 +92,26 @@ def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
     for i, (name, found) in enumerate(values.items(), start=1):
         if not found.size:
             continue
-        # The few beyond the ends stand in the outermost bins.
+        # Values beyond the ends are counted in the outermost bins.
         counts, _ = np.histogram(np.clip(found, edges[0], edges[-1]), edges)
         parts = counts / counts.sum()
         axes.stairs(parts, edges, color=_hex(i), fill=True, alpha=0.25)
-        # Another dash for each, for who does not tell the colours apart.
+        # Line styles differ too, for readers who cannot tell the colours apart.
         dashes = ("-", "--", ":", "-.")[(i - 1) % 4]
         axes.stairs(parts, edges, color=_hex(i), linestyle=dashes, label=name)
-    axes.set(xlabel=label, ylabel="share of the type's cells")
+    axes.set(xlabel=label, ylabel="fraction of the type's cells")
     axes.legend(fontsize="small", frameon=False)
     return vector.svg_of(page, label)
 
 
 def reliability_svg(bins: Sequence[Bin]) -> str:
-    """Draws how often calls of each probability were right.
+    """Draws the fraction of correct calls against the probability of the calls.
 
     Args:
-      bins: those of `calibration` in a model's metadata.
+      bins: bins of the field `calibration` of a model's metadata.
+
+    Returns:
+      The chart as SVG, with 95 % intervals (Wilson).
     """
     from scipy import stats
 
@@ -108,18 +123,18 @@ def reliability_svg(bins: Sequence[Bin]) -> str:
         axes.plot([told.mean] * 2, [ends.low, ends.high], color="0.5", linewidth=1)
         axes.plot(told.mean, told.right, "o", color=_CONDITION_COLOURS[0])
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the called type")
-    axes.set_ylabel("share of right calls")
+    axes.set_ylabel("fraction of correct calls")
     return vector.svg_of(page, "reliability")
 
 
 class Drawn(NamedTuple):
-    """A replicate in a figure.
+    """A replicate as it is drawn.
 
     Attributes:
-      condition: its name.
-      replicate: its name.
-      shares: by type.
-      by_time: shares (K,) by time point.
+      condition: name of the condition.
+      replicate: name of the replicate.
+      shares: proportion of each type.
+      by_time: {time point: (K,) proportions}.
     """
 
     condition: str
@@ -131,17 +146,17 @@ class Drawn(NamedTuple):
 def conditions_figure(
     result: Mapping[str, Any], replicates: Sequence[Drawn], types: Sequence[str]
 ) -> dict[str, bytes]:
-    """Draws a point a replicate, means with their intervals, and courses of time.
+    """Draws one point per replicate, the means with their intervals, and time courses.
 
-    Where conditions were compared in pairs, lines join the points of each replicate.
+    If conditions were compared by a paired test, lines join the points of each replicate.
 
     Args:
-      result: of `compare_conditions`.
-      replicates: all of them.
-      types: to draw, a panel each.
+      result: the result of `compare_conditions`.
+      replicates: all replicates.
+      types: the types to draw, one panel each.
 
     Returns:
-      The figure as `svg` and as `pdf`.
+      {'svg': …, 'pdf': …}: the figure in both formats.
     """
     from matplotlib import figure
 
@@ -161,12 +176,18 @@ def conditions_figure(
     return {"svg": svg.encode(), "pdf": vector.pdf_of(page)}
 
 
-def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
+def _points(
+    axes: Axes,
+    result: Mapping[str, Any],
+    replicates: Sequence[Drawn],
+    name: str,
+    names: Sequence[str],
+) -> None:
     places: dict[tuple[str, str], tuple[float, float]] = {}
     for x, told in enumerate(result["conditions"]):
         here = [one for one in replicates if one.condition == told["name"]]
         values = [one.shares[name] for one in here]
-        # Side by side, so that equal ones are seen.
+        # Points are moved sideways, so that equal values do not hide each other.
         beside = (
             (np.arange(len(values)) - (len(values) - 1) / 2)
             * 0.36
@@ -207,8 +228,13 @@ def _points(axes, result, replicates, name: str, names: Sequence[str]) -> None:
     _name_axis(axes, name)
 
 
-def _join_pairs(axes, tested, places, names: Sequence[str]) -> None:
-    """Joins the points of each replicate in neighbouring conditions that were paired."""
+def _join_pairs(
+    axes: Axes,
+    tested: Sequence[Mapping[str, Any]],
+    places: Mapping[tuple[str, str], tuple[float, float]],
+    names: Sequence[str],
+) -> None:
+    """Draws lines between the points of each replicate in adjacent paired conditions."""
     for told in tested:
         ends = sorted((told["first"], told["second"]), key=names.index)
         first, second = map(names.index, ends)
@@ -222,7 +248,13 @@ def _join_pairs(axes, tested, places, names: Sequence[str]) -> None:
                 )
 
 
-def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> None:
+def _courses(
+    axes: Axes,
+    replicates: Sequence[Drawn],
+    place: int,
+    name: str,
+    names: Sequence[str],
+) -> None:
     for number, condition in enumerate(names):
         colour = _CONDITION_COLOURS[number % len(_CONDITION_COLOURS)]
         courses = [one.by_time for one in replicates if one.condition == condition]
@@ -240,14 +272,14 @@ def _courses(axes, replicates, place: int, name: str, names: Sequence[str]) -> N
     axes.legend(frameon=False, fontsize="small")
 
 
-def _name_axis(axes, name: str) -> None:
-    """Makes the vertical axis that of a type's share."""
+def _name_axis(axes: Axes, name: str) -> None:
+    """Labels the vertical axis as the percentage of a type."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
     axes.set_ylabel(f"{name}, % of the cells")
 
 
-def _page(width: float, height: float):
+def _page(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib import figure
 
     page = figure.Figure(figsize=(width, height), layout="constrained")

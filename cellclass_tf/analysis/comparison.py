@@ -1,4 +1,4 @@
-"""What changed, cell by cell, between two runs, or between a run and the truth."""
+"""Compares the cells of two runs, or of a run and the ground truth, cell by cell."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ONLY_A, ONLY_B = "only in A", "only in B"
 CHANGES = (OTHER_TYPE, ONLY_A, ONLY_B, OTHER_OUTLINE)
 _COLUMNS = ("image", "change", "cell_a", "cell_b", "type_a", "type_b", "iou")
 _FIELD_COLUMNS = ("image", "cells_a", "cells_b", SAME, *CHANGES, "picture")
-# Cells that share less are not the same; those that share more have the same outline.
+# IoU from which two cells are the same cell, and from which they have the same outline.
 _SAME_CELL_IOU, _SAME_OUTLINE_IOU = 0.5, 0.75
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What was compared.
+    """Result of `compare`.
 
     Attributes:
       fields: number of fields that were compared.
-      counts: cells by kind of change.
-      only_a, only_b: fields that one of them lacks.
-      folder: where tables and pictures are.
-      failures: why fields that both have could not be compared.
+      counts: number of cells by kind of change.
+      only_a, only_b: names of the fields that only A, or only B, has.
+      folder: folder with tables and pictures.
+      failures: {field: reason} for fields of both that could not be compared.
     """
 
     fields: int
@@ -50,18 +50,19 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether all fields that both have were compared."""
+        """Whether all fields that both have could be compared."""
         return not self.failures
 
     def __str__(self) -> str:
-        lines = [f"{self.fields} fields in both."]
-        lines += [f"  left out: {one_line(why)}" for why in self.failures.values()]
+        lines = [f"{self.fields} fields are in both and were compared."]
+        lines += [f"  not compared: {one_line(why)}" for why in self.failures.values()]
         lines += [f"  {key:<14}{self.counts[key]}" for key in (SAME, *CHANGES)]
         for name, stems in (("A", self.only_a), ("B", self.only_b)):
             if stems:
                 some = ", ".join(stems[:3]) + (", …" if len(stems) > 3 else "")
-                lines.append(f"{len(stems)} fields are in {name} alone: {some}")
-        return "\n".join([*lines, f"Tables and pictures, worst first: {self.folder}"])
+                lines.append(f"{len(stems)} fields are only in {name}: {some}")
+        lines.append(f"Tables and pictures, most changes first: {self.folder}")
+        return "\n".join(lines)
 
 
 @process_state.keep()
@@ -75,10 +76,10 @@ def compare(
 ) -> Comparison:
     """Compares the cells of two folders field by field.
 
-    Cells are the same from an IoU of 0.5 on, one to one; from 0.75 on they have the same
-    outline. Writes changes.csv (a row a cell that is not the same), fields.csv (a row a
-    field) and pictures of the fields with the most changes, A beside B, in which cells
-    that did not change are grey.
+    Cells are matched one to one. Two cells with an IoU of at least 0.5 are the same cell;
+    from 0.75 on they have the same outline. Writes changes.csv (one row per cell that
+    differs), fields.csv (one row per field), and pictures of the fields with the most
+    changes, A beside B, in which unchanged cells are grey.
 
     Args:
       a: first folder: output of `predict`, or a study (its annotated fields).
@@ -96,10 +97,14 @@ def compare(
     if not pairs:
         names = [", ".join(field.stem for field in side[:3]) for side in sides]
         raise InputError(
-            f"{a} and {b} have no field in common: {names[0] or 'none'} …, and "
-            f"{names[1] or 'none'} …."
+            f"{a} and {b} have no field in common; their first fields are "
+            f"{names[0] or 'none'} and {names[1] or 'none'}. Names must agree."
         )
-    changes, rows, total, compared, failures = [], [], Counter(), [], {}
+    changes: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    compared: list[tuple[sources.FieldOfCells, sources.FieldOfCells]] = []
+    total: Counter[str] = Counter()
+    failures: dict[str, str] = {}
     for one, other in progress_bar(pairs, "compare"):
         try:
             found = _changes(one, *_read(one, other))
@@ -144,7 +149,7 @@ def compare(
 def _pairs(
     a: Sequence[sources.FieldOfCells], b: Sequence[sources.FieldOfCells]
 ) -> tuple[list, tuple[str, ...], tuple[str, ...]]:
-    """Fields of both, and the stems that one of them lacks."""
+    """Returns the pairs of fields, and the names of fields only in A and only in B."""
     by_stem = {field.stem: field for field in b}
     names = Counter(_name(field) for field in b)
     by_name = {_name(field): field for field in b if names[_name(field)] == 1}
@@ -152,7 +157,7 @@ def _pairs(
     pairs, only_a = [], []
     for field in a:
         other = by_stem.get(field.stem)
-        # A folder is missing on one side alone: those of two types are two fields.
+        # 'TYPE/NAME' matches 'NAME', but not 'OTHER_TYPE/NAME', which is another field.
         if other is None and alone[_name(field)] == 1:
             other = by_name.get(_name(field))
             both = other is not None and "/" in field.stem and "/" in other.stem
@@ -176,14 +181,14 @@ def _read(
     shapes = [side.labels.shape for side in cells]
     if shapes[0] != shapes[1]:
         raise InputError(
-            f"{one.stem}: label images of {shapes[0]} and {shapes[1]} px cannot be "
-            "compared; both have to be of the same image."
+            f"{one.stem}: the label images have different sizes, {shapes[0]} and {shapes[1]} "
+            "px, and cannot be compared. Both must belong to the same image."
         )
     return cells
 
 
 def _changes(field: sources.FieldOfCells, a: Cells, b: Cells) -> list[dict[str, Any]]:
-    """One row a cell of either side."""
+    """Returns one row per cell of either side."""
     matches = matching.match_cells(a.labels, b.labels, _SAME_CELL_IOU)
     rows = []
     for (i, j), iou in zip(matches.pairs.tolist(), matches.ious.tolist(), strict=True):
@@ -205,13 +210,18 @@ def _badness(row: dict[str, Any]) -> int:
     return sum(row[key] for key in CHANGES)
 
 
-def _draw(output: pathlib.Path, rank: int, one, other) -> str:
-    """Draws a field's two sides; returns the picture's name, '' without an image."""
+def _draw(
+    output: pathlib.Path,
+    rank: int,
+    one: sources.FieldOfCells,
+    other: sources.FieldOfCells,
+) -> str:
+    """Draws A beside B; returns the picture's name, or '' if there is no image."""
     try:
         pixels = one.pixels()
         pixels = other.pixels() if pixels is None else pixels
     except InputError as error:
-        logger.warning("%s is not drawn: %s", one.stem, error)
+        logger.warning("No picture of %s: %s", one.stem, error)
         return ""
     if pixels is None:
         return ""

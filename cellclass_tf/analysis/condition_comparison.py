@@ -1,4 +1,4 @@
-"""Do conditions differ in their shares of types? Tables, a figure, and words for a paper."""
+"""Tests whether the proportions of types differ between conditions."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from cellclass_tf.analysis.replicates import (
 from cellclass_tf.analysis.units import LEVEL
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, ledger, lock
 
@@ -37,11 +38,11 @@ _REPLICATE_COLUMNS = ("condition", "replicate", "groups", "fields", "cells")
 
 @dataclasses.dataclass(frozen=True)
 class ConditionComparison:
-    """What `compare_conditions` found.
+    """Result of `compare_conditions`.
 
     Attributes:
-      folder: of the files.
-      result: what conditions.json holds.
+      folder: folder with the files that were written.
+      result: content of conditions.json.
     """
 
     folder: pathlib.Path
@@ -56,12 +57,12 @@ class ConditionComparison:
             )
             lines.append(f"{told['name']}: {told['replicates']} replicates, {mean}")
         for told in self.result["contrasts"]:
-            what = f"{told['second']} against {told['first']}, {told['type']}"
+            what = f"{told['second']} compared with {told['first']}, {told['type']}"
             if told["p_value"] is None:
-                lines.append(f"{what}: no test, {told['reason']}")
+                lines.append(f"{what}: not tested, since {told['reason']}")
             else:
                 lines.append(
-                    f"{what}: {100 * told['difference']:+.1f} points, odds ratio "
+                    f"{what}: {100 * told['difference']:+.1f} percentage points, odds ratio "
                     f"{told['odds_ratio']:.2f} ({told['odds_ratio_low']:.2f} to "
                     f"{told['odds_ratio_high']:.2f}), p = {told['p_value']:.3g} "
                     f"({told['test']}: {told['test_reason']})"
@@ -79,19 +80,20 @@ def compare_conditions(
     conditions: str | os.PathLike | None = None,
     answer_anyway: bool | None = None,
 ) -> ConditionComparison:
-    """Compares the shares of types between conditions.
+    """Compares the proportions of types between conditions.
 
-    The unit is the replicate: the dishes of one condition and replicate, all their fields and
-    times added up, corrected as `mixture` corrects them. Two conditions differ by Welch's
-    t-test of the logits of the replicates' shares, or, where each replicate is named in both
-    conditions, by the t-test of the differences within replicates; where some are and others
-    are not, there is no test. Of several tests p values are also given as adjusted by Holm.
-    What the correction leaves open is the same for all conditions, and is not in these
-    intervals.
+    The statistical unit is the replicate: the dishes of one condition and replicate, with
+    all their fields and time points added up, corrected as in `mixture`. If no replicate is
+    in both conditions, the test is Welch's t-test of the logits of the replicates'
+    proportions. If all replicates are in both, it is the paired t-test of the differences
+    within replicates. If only some are in both, there is no test. With several tests, p
+    values are also adjusted by Holm's method. The uncertainty of the correction is the same
+    for all conditions and is not included in the intervals.
 
-    Writes conditions.json, replicates.csv (a row a replicate), times.csv (a row a replicate
-    and time point, if there are several), conditions.svg and .pdf (a figure with a point a
-    replicate) and methods.txt (what was done, in words for a paper).
+    Writes conditions.json, replicates.csv (one row per replicate), times.csv (one row per
+    replicate and time point, if there are several time points), conditions.svg and .pdf (a
+    figure with one point per replicate) and methods.txt (what was done, in words for a
+    paper).
 
     Args:
       predictions: output folder of `predict`.
@@ -103,21 +105,23 @@ def compare_conditions(
 
     Returns:
       The comparison, whose result has
-        types, level, corrected (whether shares are), not_corrected: why they are not.
-        conditions: of each its name, replicates, groups, fields, cells, rejected (fields
-          that were left out, if the study is found), types: {type: {mean, low, high}}.
-        contrasts: of each pair and type first, second, type, difference (second minus
+        types, level; corrected: whether proportions are corrected; not_corrected: why not,
+          or ''.
+        conditions: for each condition name, replicates, groups, fields, cells, rejected
+          (number of rejected fields, if the study is found), types: {type: {mean, low,
+          high}}.
+        contrasts: for each pair and type first, second, type, difference (second minus
           first), difference_low, difference_high, odds_ratio, odds_ratio_low,
           odds_ratio_high, test ("Welch's t-test", "paired t-test" or ''), test_reason (why
-          that one), p_value, p_adjusted, reason (why there is no test). Of two types the
-          second's are those of the first with the sign turned, and are left out.
-        spot_check: what a person's labels say of all fields, see `mixture`; None without
-          any. The comparison makes no use of it.
-        warnings: a line each.
+          this test), p_value, p_adjusted, reason (why there is no test). With two types,
+          only the first is compared, since the second has the opposite differences.
+        spot_check: the estimate from a person's labels, see `mixture`; None without labels.
+          The comparison does not use it.
+        warnings: one line each.
 
     Raises:
-      InputError: if there are no predictions or no table, it does not fit, or a share may
-        not be told; see `mixture`.
+      InputError: if there are no predictions or no table, the table does not fit the
+        predictions, or the proportions are withheld; see `mixture`.
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
@@ -127,22 +131,22 @@ def compare_conditions(
     if conditions is None:
         if study is None:
             raise InputError(
-                f"The study of {predictions.folder} is not found, and with it its "
-                f"{CONDITIONS_FILE}. Give the table with --conditions."
+                f"The study of {predictions.folder} is not found, so its {CONDITIONS_FILE} "
+                "is not found either. Give the path of the table as --conditions."
             )
         conditions = study.root / CONDITIONS_FILE
     if not pathlib.Path(conditions).exists():
         raise InputError(
             f"{conditions} does not exist. `cellclass conditions --study="
-            f"{study.root if study else 'STUDY'}` writes it, to be filled in."
+            f"{study.root if study else 'STUDY'}` writes it; then fill it in."
         )
     rows = predictions.count_rows
     known = read_conditions(conditions, (row.get("group") or "" for row in rows))
     withheld = mixture.why_withheld(predictions.stems, record, answer_anyway)
     if withheld:
         raise InputError(
-            f"{predictions.folder}: {withheld}, so that their shares mean nothing. Train "
-            "with fields such as these, or use --answer_anyway."
+            f"{predictions.folder}: {withheld}, so their proportions are not reliable. Train "
+            "with fields such as these, or set --answer_anyway."
         )
     held_out = held_out_cells.held_out_of(record, names)
     problem = (
@@ -170,14 +174,14 @@ def compare_conditions(
 
 
 def _tested(names: Sequence[str]) -> Sequence[str]:
-    """The types that are tested: of two, the second says what the first does."""
+    """Returns the types to test; of two types only the first, since they are complements."""
     return names[:1] if len(names) == 2 else names
 
 
 def _contrasts(
     replicates: Sequence[Replicate], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for place, name in enumerate(_tested(names)):
         logits = logits_by_condition(replicates, place)
         for first, second in itertools.combinations(logits, 2):
@@ -239,13 +243,13 @@ def _told_of_conditions(
 
 
 def _rejected(
-    record: RunRecord, study, known: Mapping[str, Assignment]
+    record: RunRecord, study: Study | None, known: Mapping[str, Assignment]
 ) -> Mapping[str, int] | None:
-    """How many fields of each condition were left out; None if it cannot be told."""
+    """Returns the number of rejected fields by condition; None if the study is unknown."""
     if study is None:
         return None
     groups = {row.image: row.group for row in study.rows()}
-    found = Counter()
+    found: Counter[str] = Counter()
     for image in record.rejected:
         of = known.get(groups.get(image.image, ""))
         if of is not None:
@@ -263,11 +267,13 @@ def _warnings(
     without = {row.get("group") or "" for row in rows} - known.keys()
     if without:
         some = ", ".join(sorted(without)[:5]) + (", …" if len(without) > 5 else "")
-        told.append(f"{len(without)} groups have no condition and are left out: {some}")
+        told.append(
+            f"{len(without)} groups have no condition and are left out: {some}."
+        )
     if empty:
-        told.append(f"Replicates without a cell with a type: {'; '.join(empty)}")
+        told.append(f"Replicates without typed cells are left out: {'; '.join(empty)}.")
     if problem:
-        told.append(f"The shares are as counted, not corrected: {problem}.")
+        told.append(f"The proportions are as counted, not corrected: {problem}.")
     return told
 
 

@@ -1,4 +1,4 @@
-"""conditions.csv: which dish had which treatment."""
+"""Writes and reads conditions.csv, the table with the treatment of each dish."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _COLUMNS = ("group", "condition", "replicate", "fields")
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """What was done with a dish.
+    """Condition and replicate of a dish.
 
     Attributes:
       condition: name of the treatment.
       replicate: name of the independent repeat, such as an animal, a culture or a day;
-        dishes of one condition and replicate are one observation, and those of a replicate
-        that is named in two conditions are a pair.
+        dishes of the same condition and replicate are one observation, and a replicate that
+        is named in two conditions is a pair.
     """
 
     condition: str
@@ -34,11 +34,12 @@ class Assignment:
 @process_state.keep()
 @lock.writes("study")
 def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
-    """Writes STUDY/conditions.csv, a row a group, to be filled in by a person.
+    """Writes STUDY/conditions.csv with one row per group, to be filled in by a person.
 
-    It has the columns group, condition, replicate (left empty, each group is one; the same
-    name in two conditions pairs them) and fields, the number of the group's images. What is filled in stays; groups that are new
-    are added.
+    The columns are `group`, `condition`, `replicate` and `fields`, the number of images of
+    the group. A group whose `replicate` is empty is a replicate of its own; the same name in
+    two conditions pairs the groups. Rows that are filled in are kept, and new groups are
+    added.
 
     Args:
       study: folder of the study whose dishes are listed.
@@ -55,7 +56,7 @@ def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
     fields: dict[str, int] = {}
     for row in study.rows():
         fields[row.group] = fields.get(row.group, 0) + 1
-    # What a person noted beside stays.
+    # Columns that a person added are kept.
     columns = dict.fromkeys(
         (*_COLUMNS, *(name for row in known.values() for name in row))
     )
@@ -72,11 +73,11 @@ def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
 def read_conditions(
     path: str | os.PathLike, groups: Iterable[str]
 ) -> Mapping[str, Assignment]:
-    """Reads what was done with groups.
+    """Reads the condition and replicate of groups.
 
     Args:
-      path: of the table.
-      groups: those that are asked about.
+      path: path of the table.
+      groups: the groups to look up.
 
     Returns:
       The assignment of each group that has a condition.
@@ -89,15 +90,14 @@ def read_conditions(
     wanted = set(groups)
     if not wanted & found.keys():
         raise InputError(
-            f"{path}: expected a condition for some of the groups that were predicted "
-            f"({_some(wanted)}); it has conditions for {_some(found)}. Write it into the "
-            "column `condition`."
+            f"{path}: none of the predicted groups ({_some(wanted)}) has a condition; the "
+            f"table has conditions for {_some(found)}. Fill in the column `condition`."
         )
     return {group: of for group, of in found.items() if group in wanted}
 
 
 def conditions_of(study: Study) -> dict[str, str]:
-    """The condition of each group that has one; nothing without a table.
+    """Returns the condition of each group that has one; empty if there is no table.
 
     Raises:
       InputError: if the table cannot be read, or names a group twice.
@@ -108,7 +108,7 @@ def conditions_of(study: Study) -> dict[str, str]:
 
 
 def _assignments(path: str | os.PathLike) -> dict[str, Assignment]:
-    """What was done with each group that has a condition."""
+    """Returns the assignment of each group that has a condition."""
     found = {}
     for row in _rows(path):
         group, condition = row["group"], row["condition"].strip()
@@ -119,7 +119,7 @@ def _assignments(path: str | os.PathLike) -> dict[str, Assignment]:
 
 
 def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The rows of a table that are not empty, each of another group."""
+    """Reads the rows that are not empty, and checks that no group occurs twice."""
     rows = csv_json.read_csv(path)
     missing = {"group", "condition"} - set(rows[0] if rows else ("group", "condition"))
     if missing:
@@ -131,7 +131,7 @@ def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if any(row.values()) and lines.setdefault(row["group"], number) != number:
             raise InputError(
-                f"{path}: the group {row['group']!r} is in the lines "
+                f"{path}: the group {row['group']!r} occurs in the lines "
                 f"{lines[row['group']]} and {number}. Keep one of them."
             )
     return [row for row in rows if any(row.values())]

@@ -1,4 +1,4 @@
-"""Differences of shares between conditions, by dishes: statistics."""
+"""Tests differences of shares between conditions; the statistical unit is the replicate."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from scipy import special, stats
 from cellclass_tf.analysis.units import LEVEL, t_interval
 
 _DRAWS = 20_000
-# Logits that differ by less are equal.
+# Logits that differ by less than this are treated as equal.
 _NOTHING = 1e-9
 WELCH, PAIRED = "Welch's t-test", "paired t-test"
 
 
 @dataclasses.dataclass(frozen=True)
 class Contrast:
-    """One type's shares in two conditions.
+    """Comparison of one type's share in two conditions.
 
     Attributes:
-      difference: of the shares, second minus first, at the means of the logits.
-      difference_ends: ends of its interval; None without a test.
-      odds_ratio: second over first.
-      odds_ratio_ends: ends of its interval; None without a test.
+      difference: difference of the shares, second minus first, at the means of the logits.
+      difference_ends: ends of the interval of the difference; None without a test.
+      odds_ratio: odds ratio, second over first.
+      odds_ratio_ends: ends of the interval of the odds ratio; None without a test.
       test: WELCH or PAIRED; '' without a test.
-      p_value: of the test, two-sided; None without one.
+      p_value: two-sided p value; None without a test.
       reason: why there is no test, or ''.
     """
 
@@ -40,7 +40,12 @@ class Contrast:
 
 
 def logits_of(shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Logits of shares (U,) of so many cells (U,), no nearer to 0 and 1 than half a cell."""
+    """Returns the logits of shares, clipped by half a cell so that they are finite.
+
+    Args:
+      shares: (U,) shares.
+      cells: (U,) number of cells that each share was counted from.
+    """
     least = 0.5 / (np.asarray(cells, float) + 1)
     return special.logit(np.clip(shares, least, 1 - least))
 
@@ -48,9 +53,9 @@ def logits_of(shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
 def mean_interval(
     logits: np.ndarray, level: float = LEVEL
 ) -> tuple[float, float, float]:
-    """The share at the mean of (U,) logits, and the ends of its interval by Student's t.
+    """Returns the share at the mean of (U,) logits, and the ends of its interval.
 
-    The ends are NaN of a single one.
+    The interval is Student's t interval of the mean; its ends are NaN for a single logit.
     """
     middle = float(special.expit(np.mean(logits)))
     if len(logits) < 2:
@@ -67,20 +72,20 @@ def contrast(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Contrast:
-    """Compares the logits of replicates of two conditions, which are the units, not cells.
+    """Compares two conditions by the logits of their replicates, the statistical units.
 
-    By Welch's t-test (1947, Biometrika 34, 28) of independent replicates; where each
-    replicate was seen in both conditions, by Student's t-test of its differences (1908,
-    Biometrika 6, 1). For the interval of the difference of shares the means are drawn from
-    their t distributions: of independent replicates one by one, of the same replicates
-    together, as they vary together.
+    Independent replicates are compared by Welch's t-test (1947, Biometrika 34, 28).
+    Replicates that were observed in both conditions are compared by Student's t-test of
+    their differences (1908, Biometrika 6, 1). For the interval of the difference of shares,
+    the two means are drawn from their t distributions, independently or, if paired, jointly
+    with the covariance of the replicates.
 
     Args:
-      first: (U,) logits of the shares of each replicate.
-      second: (V,) of the other condition.
-      paired: whether they are of the same replicates, in the same order; then U is V.
-      level: of the intervals.
-      seed: of the draws.
+      first: (U,) logits of the replicates' shares in the first condition.
+      second: (V,) logits in the second condition.
+      paired: whether both are of the same replicates, in the same order; then U = V.
+      level: level of the intervals.
+      seed: seed of the random draws.
     """
     means = [float(np.mean(part)) for part in (first, second)]
     shares = special.expit(means)
@@ -88,7 +93,7 @@ def contrast(
     few = min(len(first), len(second))
     if few < 2:
         return dataclasses.replace(
-            plain, reason="one replicate says nothing of how replicates differ"
+            plain, reason="a single replicate does not show how much replicates differ"
         )
     spreads = (second - first,) if paired else (first, second)
     if max(map(np.ptp, spreads)) < _NOTHING:
@@ -119,7 +124,7 @@ def contrast(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values for so many tests at once (Holm 1979, Scand. J. Stat. 6, 65)."""
+    """Adjusts p values for multiple tests (Holm 1979, Scand. J. Stat. 6, 65)."""
     order = np.argsort(p_values)
     adjusted, least = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(order):

@@ -1,4 +1,4 @@
-"""Scores of predicted cells against the annotated cells of a study."""
+"""Scores predicted cells against the annotated cells of a study."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ def evaluate(
     *,
     split: str | None = None,
 ) -> dict[str, Any]:
-    """Compares every predicted field with its annotated cells, where there are any.
+    """Compares every predicted field with its annotated cells, if it has any.
 
-    A predicted image 'TYPE/NAME' is that image of the study; 'NAME' alone is the image
-    of that name if the study has only one. Cells are the same if their IoU is 0.5 or
-    more, one to one. Numbers without a basis (a type that does not occur) are None.
-    The scores of fields that the model was trained on say nothing about new fields: see
-    `images_by_split`.
+    A predicted image 'TYPE/NAME' is that image of the study; 'NAME' alone is the image of
+    that name if the study has only one. Cells are matched one to one, at an IoU of at least
+    0.5. A score that is undefined (for a type that does not occur) is None. The scores of
+    fields that the model was trained on do not hold for new fields: see `images_by_split`.
 
     Args:
       predictions: output folder of `predict`; evaluation.json is written there, and
@@ -43,39 +42,40 @@ def evaluate(
       split: evaluate only the fields of this split in images.csv; all if not given.
 
     Returns:
-      What evaluation.json holds:
-        images, cells_true, cells_predicted: what was evaluated.
-        images_by_split: number of images of each split; '' has none.
-        images_without_truth: predicted images left out, since the study has no cells.
-        failures: {predicted image: why}, left out since one of the label images cannot be
-          read, or they differ in size.
-        images_partly_typed: images with true cells of unknown type; they count only
-          where types are ignored, and in type_accuracy and confusion.
-        AP, AP50, AP75: COCO mask average precision over types (see `coco_ap`).
+      The content of evaluation.json:
+        images, cells_true, cells_predicted: numbers of evaluated images and cells.
+        images_by_split: number of images in each split; '' for images without a split.
+        images_without_truth: number of predicted images without cells in the study; they
+          are left out.
+        failures: {predicted image: reason} for images that are left out, since one of the
+          label images cannot be read or their sizes differ.
+        images_partly_typed: number of images with true cells of unknown type; they count
+          only where types are ignored, and in type_accuracy and confusion.
+        AP, AP50, AP75: COCO mask average precision, mean over types (see `coco_ap`).
         AP_cells, AP50_cells, AP75_cells: the same with types ignored.
-        per_type: of each type AP, AP50, AP75, cells_true, cells_predicted.
-        type_accuracy: share of the matched cells of known type that got their type.
-        balanced_accuracy: mean over types of that share.
-        confusion: {true type: {called type: cells}}, with the column 'missed' and the
-          row 'invented'.
-        confusion_rates: {true type: {called type: share of its matched cells}}.
+        per_type: {type: AP, AP50, AP75, cells_true, cells_predicted}.
+        type_accuracy: fraction of the matched cells of known type that got their type.
+        balanced_accuracy: mean over types of that fraction.
+        confusion: {true type: {called type: cells}}, with the column 'missed' (false
+          negatives) and the row 'invented' (false positives).
+        confusion_rates: {true type: {called type: fraction of its matched cells}}.
         PQ, SQ, RQ, PQ_per_type, panoptic_per_type: panoptic quality and its factors,
-          segmentation and recognition, types ignored and for each type alone.
+          segmentation and recognition quality, with types ignored and for each type alone.
         precision, recall, F1: with types ignored, over the cells of all fields.
         average_precision_50, _75, _90: TP / (TP + FP + FN) at these IoU, as in cellpose
           and StarDist, over the cells of all fields.
-        errors: cells that are wrong by kind; see `metrics.CellErrors`.
-        interval_unit, interval_units: what was sampled, 'dish' or 'field', and how many;
-          see `units.units_of`.
-        intervals: {score: [low, high]}, 95 %, from what the scores are without each unit
-          (see `units.interval_of`); None of fewer than five units, as intervals_reason
-          says.
-        share_true, share_predicted: {type: share of the typed cells} in the fields that
-          `share_fields` names: 'mixed', or 'all' if no mixed field has typed cells.
-        share_error_points: {type: predicted minus true share, in percentage points}.
+        errors: number of wrong cells by kind; see `metrics.CellErrors`.
+        interval_unit, interval_units: the statistical unit, 'dish' or 'field', and the
+          number of units; see `units.units_of`.
+        intervals: {score: [low, high]}, 95 % intervals by the jackknife over units (see
+          `units.interval_of`); None with fewer than five units, and intervals_reason says
+          so.
+        share_true, share_predicted: {type: proportion of the typed cells} in the fields
+          that `share_fields` names: 'mixed', or 'all' if no mixed field has typed cells.
+        share_error_points: {type: predicted minus true proportion, in percentage points}.
 
     Raises:
-      InputError: if no predicted image has truth, or none that can be compared.
+      InputError: if no predicted image has annotated cells, or none can be compared.
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
@@ -113,16 +113,16 @@ def evaluate(
     }
     if result["images_by_split"].get("train"):
         logger.warning(
-            "%d of the %d images evaluated are of the training split; their scores say "
-            "nothing about new images.",
+            "%d of the %d evaluated images belong to the training split; their scores do "
+            "not hold for new images.",
             result["images_by_split"]["train"],
             result["images"],
         )
     if partly_typed:
         logger.warning(
-            "%d of the %d images evaluated have cells of unknown type. Training learns the "
-            "outlines of such images (split untyped of the dataset); of a model that has "
-            "seen them, the scores of outlines say nothing about new images.",
+            "%d of the %d evaluated images have cells of unknown type. A model learns the "
+            "outlines of such images if they are in its dataset (split untyped); then the "
+            "scores of outlines do not hold for new images.",
             partly_typed,
             result["images"],
         )
@@ -136,12 +136,12 @@ def evaluate(
 def _fields_with_truth(
     predictions: Predictions, study: Study, split: str | None
 ) -> tuple[list[tuple[str, ImageRow]], int]:
-    """Returns the (stem, row) to evaluate, and how many predicted fields have no truth."""
+    """Returns (stem, row) of the fields to evaluate, and how many have no annotated cells."""
     rows = study.rows()
     annotated = [row for row in rows if study.has_cells(row)]
     by_stem = {row.stem: row for row in annotated}
-    # A name that two folders share does not tell which of them is meant, even if only
-    # one of them has cells.
+    # A name that occurs in two folders is ambiguous, even if only one of the images has
+    # cells.
     shared = Counter(_name(row) for row in rows)
     by_name = {_name(row): row for row in annotated if shared[_name(row)] == 1}
     found = [(s, by_stem.get(s) or by_name.get(s)) for s in predictions.stems]
@@ -159,7 +159,7 @@ def _fields_with_truth(
         wanted = "" if split is None else f" in the split {split!r}"
         raise InputError(
             f"{predictions.folder}: none of its {len(found)} images has annotated cells"
-            f"{wanted} in {study.root}. Names must agree: the predictions have "
+            f"{wanted} in {study.root}. The names must agree: the predictions have "
             f"{_some(predictions.stems)}; the study has {_some(by_stem)}."
         )
     return fields, len(without)
@@ -175,7 +175,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _all_types(study: Study, predictions: Predictions) -> tuple[str, ...]:
-    """The study's types, and after them those that only the model knows."""
+    """Returns the study's types, followed by types that only the model has."""
     strangers = (n for n in predictions.type_names if n not in study.cell_types)
     return (*study.cell_types, *strangers)
 
@@ -191,8 +191,8 @@ def _read_pair(
     predicted = predictions.read(stem).with_types(type_names)
     if true.labels.shape != predicted.labels.shape:
         raise InputError(
-            f"{predictions.labels_path(stem)} has {predicted.labels.shape} px, but its "
-            f"truth {study.cells_path(row)} has {true.labels.shape}. Predict on the "
+            f"{predictions.labels_path(stem)} has {predicted.labels.shape} px, but the "
+            f"annotated cells {study.cells_path(row)} have {true.labels.shape}. Predict the "
             "study's own image."
         )
     return true, predicted

@@ -1,4 +1,4 @@
-"""Figures for papers: a field with vector outlines, or the proportions of a run."""
+"""Writes figures for papers: a field with vector outlines, or the proportions of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import matplotlib
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from cellclass_tf import process_state
 from cellclass_tf.analysis import charts
 from cellclass_tf.analysis.mixture import MIXTURE_FILE
-from cellclass_tf.analysis.sources import FieldOfCells, fields_of
+from cellclass_tf.analysis.sources import FieldOfCells, fields_of, source_of
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, UNKNOWN, Cells
 from cellclass_tf.core.image_names import find_image
 from cellclass_tf.core.predictions import Predictions
@@ -26,23 +26,24 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.labels.outlines import inner_outlines
 from cellclass_tf.storage import ledger, lock
 
-CELLS, PROPORTIONS = "cells", "proportions"
+CELLS: Final = "cells"
+PROPORTIONS: Final = "proportions"
 FORMATS = (".svg", ".pdf", ".png")
 _WIDTHS_MM, _MOST_HEIGHT_MM = (10.0, 1000.0), 1000.0
 _LEAST_LINE_PT = 0.5
-# Cells of fewer line widths are hidden by their outlines.
+# Cells that are fewer line widths wide are hidden by their outlines.
 _LEAST_CELL_LINES = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class WrittenFigure:
-    """What `figure` wrote.
+    """Files that `figure` wrote, and a caption.
 
     Attributes:
-      path: of the figure.
-      legend: of its legend; None of a chart, which names its parts.
+      path: path of the figure.
+      legend: path of the legend; None for a chart, which has labels of its own.
       caption: what the figure shows, in words for the paper.
-      notes: what a reader of it may stumble over.
+      notes: what may make the figure hard to read, one line each.
     """
 
     path: pathlib.Path
@@ -109,19 +110,15 @@ def figure(
     """
     path = pathlib.Path(output)
     _check(path, plot, channels, width_mm, line_pt)
-    if bool(predictions) == bool(study):
-        raise InputError(
-            "Expected either predictions or a study (--predictions, --study)."
-        )
+    source = source_of(predictions, study)
     if plot == PROPORTIONS:
         if study or image or crop:
             raise InputError(
-                "--plot=proportions is of all fields of --predictions; leave out --study, "
+                "--plot=proportions draws all fields of --predictions; leave out --study, "
                 "--image and --crop."
             )
-        page, told = _proportions(pathlib.Path(predictions), width_mm)
+        page, told = _proportions(source, width_mm)
         return _write(path, page, panels.DPI, None, told)
-    source = pathlib.Path(predictions or study)
     field = _find(source, image)
     if min_probability is None:
         min_probability = _min_probability(source)
@@ -155,7 +152,7 @@ def figure(
         width_mm=width_mm,
         line_pt=line_pt,
         averaged=averaged,
-        bar_px=bar_um / size_um if bar_um else 0.0,
+        bar_px=bar_um / size_um if bar_um and size_um else 0.0,
         bar_text=f"{bar_um:g} µm",
     )
     lines = _legend(cells, found, min_probability) if outlines else []
@@ -189,19 +186,19 @@ def _check(
     if not _LEAST_LINE_PT <= line_pt <= 10:
         raise InputError(
             f"--line_pt={line_pt}: expected {_LEAST_LINE_PT} to 10 points; thinner lines "
-            "get lost in print."
+            "may vanish in print."
         )
 
 
 def _find(source: pathlib.Path, image: str | os.PathLike | None) -> FieldOfCells:
     fields = {field.stem: field for field in fields_of(source)}
     if not fields:
-        raise InputError(f"{source}: no images with cells.")
+        raise InputError(f"{source} has no images with cells.")
     if image is None:
         if len(fields) > 1:
             some = ", ".join(sorted(fields)[:5])
             raise InputError(
-                f"{source} has {len(fields)} images with cells; say which with --image, "
+                f"{source} has {len(fields)} images with cells; choose one with --image, "
                 f"such as {some}."
             )
         return next(iter(fields.values()))
@@ -220,8 +217,8 @@ def _read(field: FieldOfCells) -> tuple[np.ndarray, Cells]:
     pixels, cells = field.pixels(), field.read()
     if pixels is None:
         raise InputError(
-            f"{field.stem}: its merged image is not there (expected {field.image}). Bring "
-            "the study back to where `predict` found it."
+            f"{field.stem}: its merged image is missing (expected {field.image}). Move the "
+            "study back to where it was when `predict` ran."
         )
     if pixels.shape[:2] != cells.labels.shape:
         raise InputError(
@@ -232,11 +229,11 @@ def _read(field: FieldOfCells) -> tuple[np.ndarray, Cells]:
 
 
 def _parse_crop(
-    crop: str | Sequence[int] | None, size_yx: tuple[int, int], stem: str
+    crop: str | Sequence[int] | None, size_yx: Sequence[int], stem: str
 ) -> tuple[int, int, int, int]:
     """Returns top, left, height and width."""
     if crop is None or crop == "":
-        return (0, 0, *size_yx)
+        return 0, 0, size_yx[0], size_yx[1]
     parts = crop.split(",") if isinstance(crop, str) else list(crop)
     try:
         top, left, height, width = (int(part) for part in parts)
@@ -263,7 +260,7 @@ def _outlines(
     min_probability: float,
 ) -> list[paper.CellOutline]:
     top, left, height, width = box
-    # What cannot be seen in print only makes the file larger.
+    # Details that are too small for print only make the file larger.
     tolerance = max(0.1, line_px / 10)
     doubtful = cells.called_probabilities < min_probability
     drawn = []
@@ -274,7 +271,7 @@ def _outlines(
         drawn.append(
             paper.CellOutline(
                 f"cell_{index + 1}",
-                [ring + (x0 - left, y0 - top) for ring in rings],
+                [ring + np.array([x0 - left, y0 - top]) for ring in rings],
                 palette.colour_of_type(int(cells.type_ids[index])),
                 bool(doubtful[index]),
                 cut,
@@ -299,7 +296,7 @@ def _bar_um(wanted: float | None, size_um: float | None, width: int) -> float:
     if size_um is None:
         if wanted:
             raise InputError(
-                "--scale_bar_um: the pixel size is not known. Give --pixel_size_um."
+                "--scale_bar_um: the pixel size is not known. Set --pixel_size_um."
             )
         return 0.0
     if size_um <= 0:
@@ -337,7 +334,7 @@ def _count(number: int) -> str:
 
 
 def _channel_entries(shown: Sequence[panels.Panel]) -> list[LegendEntry]:
-    """The colours of the channels; none of grey panels, which carry their names."""
+    """Returns the colours of the channels; none for grey panels, which have titles."""
     return [
         LegendEntry(name, colour)
         for panel in shown
@@ -365,25 +362,25 @@ def _caption(
         told.append(f"outlines: {solid}{dashed}")
     if bar_um:
         told.append(f"scale bar {bar_um:g} µm")
-    how = "lifted (gamma 0.7), not linear" if brighten else "linear"
+    how = "not linear (gamma 0.7)" if brighten else "linear"
     return ". ".join([*told, f"brightness {how}."])
 
 
 def _notes(cells: Cells, found: Sequence[int], line_px: float) -> tuple[str, ...]:
     boxes = cells.boxes_yxyx[np.array(found, int)]
     if not len(boxes):
-        return ("No cells lie in the figure.",)
+        return ("The figure shows no cells.",)
     side = float(np.median(np.minimum(*(boxes[:, 2:] - boxes[:, :2]).T)))
     notes = []
     if side < _LEAST_CELL_LINES * line_px:
         notes.append(
-            f"Cells are only {side / line_px:.1f} line widths wide at this scale: choose a "
+            f"Cells are only {side / line_px:.1f} line widths wide at this scale. Choose a "
             "part of the field with --crop, or a larger --width_mm."
         )
     if len({*cells.type_ids[np.array(found, int)].tolist()} - {0}) > palette.SAFE_TYPES:
         notes.append(
-            f"Of more than {palette.SAFE_TYPES} types, some look alike to colour-blind "
-            "readers."
+            f"With more than {palette.SAFE_TYPES} types, some colours look alike to "
+            "colour-blind readers."
         )
     return tuple(notes)
 
@@ -403,13 +400,13 @@ def _proportions(folder: pathlib.Path, width_mm: float) -> tuple[Figure, str]:
         ) from error
     if estimate["withheld"]:
         raise InputError(
-            f"{path}: the shares are withheld: {estimate['withheld']}. `cellclass report "
-            "--answer_anyway` tells them all the same."
+            f"{path}: the proportions are withheld, since {estimate['withheld']}. `cellclass "
+            "report --answer_anyway` reports them nevertheless."
         )
     with matplotlib.rc_context({"font.size": paper.FONT_PT}):
         page = charts.shares_page(estimate, width_mm / vector.MM_PER_INCH)
     told = (
-        f"Share of each type and 95 % interval, {estimate['cells']} cells, "
+        f"Proportion of each type and 95 % interval, {estimate['cells']} cells, "
         f"{estimate['units']} units ({estimate['unit']})."
     )
     return page, told
@@ -431,12 +428,16 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     with lock.one_writer(folder, "figure"):
         for file, drawn in pages.items():
-            content = {
-                ".svg": lambda drawn=drawn, file=file: vector.svg_of(
-                    drawn, file.stem
-                ).encode(),
-                ".pdf": lambda drawn=drawn: vector.pdf_of(drawn),
-                ".png": lambda drawn=drawn: vector.png_of(drawn, dpi),
-            }[path.suffix.lower()]()
+            content = _encoded(drawn, file, dpi)
             ledger.write_bytes(folder, file, content, overwrite=True)
     return WrittenFigure(path, beside if legend is not None else None, told, notes)
+
+
+def _encoded(page: Figure, file: pathlib.Path, dpi: float) -> bytes:
+    """Returns a figure in the format of a file's suffix, which is one of FORMATS."""
+    suffix = file.suffix.lower()
+    if suffix == ".svg":
+        return vector.svg_of(page, file.stem).encode()
+    if suffix == ".pdf":
+        return vector.pdf_of(page)
+    return vector.png_of(page, dpi)

@@ -1,4 +1,4 @@
-"""What became of the held-out cells of the model that predicted."""
+"""Reads how the model's held-out cells were called, as its export measured it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from cellclass_tf.errors import InputError
 
 
 def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
-    """What became of held-out cells, by the model that predicted; None if unknown."""
+    """Returns how held-out cells were called by the model of a run; None if unknown.
+
+    Args:
+      record: record of the run.
+      names: names of the types, in class order.
+
+    Raises:
+      InputError: if the model has another number of types.
+    """
     calibration = record.calibration
     if not calibration or not calibration.held_out:
         return None
@@ -35,7 +43,7 @@ def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | Non
 
 
 def areas_of(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, float]:
-    """The area of each field, in squares of a median cell's diameter; 0 if unknown."""
+    """Returns the area of each field in squared median cell diameters; 0 if unknown."""
     sizes_um = {image.stem: image.pixel_size_um for image in record.images}
     metadata = record.model_metadata
     return {
@@ -51,7 +59,7 @@ def areas_of(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, 
 def summary(
     held_out: shares.HeldOut | None, record: RunRecord, names: Sequence[str]
 ) -> dict[str, Any]:
-    """What mixture.json holds of the held-out fields."""
+    """Returns what mixture.json contains about the held-out fields."""
     if held_out is None:
         return {
             "confusion": None,
@@ -72,7 +80,7 @@ def summary(
     for i, name in enumerate(names):
         by_dish: dict[str, np.ndarray] = {}
         for dish, calls in zip(held_out.units, held_out.confusions[:, i], strict=True):
-            # An older model does not say of which dish its fields are.
+            # A model of an older version does not record the dishes of its fields.
             if dish and calls.sum():
                 by_dish[dish] = by_dish.get(dish, 0) + calls
         dishes[name] = len(by_dish)
@@ -82,18 +90,18 @@ def summary(
         }
         if dishes[name] == 1:
             warnings.append(
-                f"The held-out cells of {name} are of one dish: that another dish has "
-                "other errors is not in the interval."
+                f"The held-out cells of {name} come from one dish: the interval does not "
+                "include that other dishes may have other error rates."
             )
     if record.naming and record.naming.outlines == OF_DATASET:
         warnings.append(
-            "Cells that are missed or invented are not corrected for: outlines of this "
-            "kind were not compared with those of the held-out fields."
+            "Missed and invented cells are not corrected for, since outlines of this kind "
+            "were not compared with the outlines of the held-out fields."
         )
     elif not counted:
         warnings.append(
-            "Cells that are missed or invented are not corrected for: the model was "
-            "exported by a version that did not count them."
+            "Missed and invented cells are not corrected for, since the model was exported "
+            "by a version that did not count them."
         )
     return {
         "confusion": confusion,

@@ -1,4 +1,4 @@
-"""Pages that hold all they show, and need no network."""
+"""Renders HTML pages that contain everything they show and need no network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def render(template: str, **values: Any) -> str:
-    """Fills in one of the templates in pages/; all text in it is escaped."""
+    """Renders a template of pages/ with the given values, which are escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -28,13 +28,13 @@ def render(template: str, **values: Any) -> str:
 def jpeg_source(
     image: np.ndarray, longest_px: int, *, sharp_colours: bool = False
 ) -> str:
-    """Returns a picture as the source of an <img>.
+    """Returns a picture as a data URL for the `src` of an <img>.
 
     Args:
       image: (H, W, 3) uint8.
-      longest_px: to which the longer side is reduced, if it is longer.
-      sharp_colours: whether colours are kept at full resolution, for pictures whose
-        channels are looked at one by one.
+      longest_px: largest length of the longer side; larger pictures are reduced to it.
+      sharp_colours: whether to keep colours at full resolution, for pictures whose channels
+        are shown separately.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""What was compared and found, in words for the Methods of a paper."""
+"""Describes a comparison of conditions in words for the Methods section of a paper."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cellclass_tf.core.run_record import RunRecord
 
 
 def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
-    """What was done, in words for the Methods of a paper.
+    """Returns what was done and found, in words for the Methods section of a paper.
 
     Args:
-      result: what `compare_conditions` found.
-      record: of the predictions.
+      result: result of `compare_conditions`.
+      record: record of the run of predictions.
     """
     metadata, outlines = record.model_metadata, record.outlines.source
     by = "the same network" if outlines == "network" else outlines
@@ -26,21 +26,21 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
         for told in result["conditions"]
     )
     corrected = (
-        "Shares were corrected for cells that the network calls wrongly, misses or invents, as "
-        "measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
+        "Proportions were corrected for wrong calls, missed cells and false positives of the "
+        "network, as measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
         if result["corrected"]
         else ""
     )
     several = len([told for told in result["contrasts"] if told["p_value"] is not None])
-    adjusted = " P values were adjusted for several tests (Holm 1979)." * (several > 1)
+    adjusted = " P values were adjusted for multiple tests (Holm 1979)." * (several > 1)
     lines = [
         f"Cells were outlined by {by} and classified with cellclass_tf "
         f"{record.versions.get('cellclass_tf', cellclass_tf.__version__)} (Mask R-CNN"
         + (f", {metadata.train_steps} training steps" if metadata else "")
         + (f"; model SHA-256 {record.model_sha256[:16]}" if record.model_sha256 else "")
         + f"). {corrected}The statistical unit was the replicate ({counts}). "
-        f"{_tests(result['contrasts'])}Intervals have a confidence of "
-        f"{100 * result['level']:.0f} %.{adjusted}",
+        f"{_tests(result['contrasts'])}Intervals are {100 * result['level']:.0f} % "
+        f"confidence intervals.{adjusted}",
         "",
     ]
     checked = result["spot_check"]
@@ -49,14 +49,15 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
     for told in result["contrasts"]:
         if told["p_value"] is None:
             lines.append(
-                f"{told['second']} against {told['first']}: not tested, {told['reason']}."
+                f"{told['second']} compared with {told['first']}: not tested, since "
+                f"{told['reason']}."
             )
             continue
         ends = ends_text(told["difference_low"], told["difference_high"], points=True)
         lines.append(
-            f"The share of {told['type']} was {100 * told['difference']:+.1f} percentage "
-            f"points{ends} in {told['second']} against {told['first']} (odds ratio "
-            f"{told['odds_ratio']:.2f}, {told['odds_ratio_low']:.2f} to "
+            f"The proportion of {told['type']} differed by {100 * told['difference']:+.1f} "
+            f"percentage points{ends} in {told['second']} compared with {told['first']} "
+            f"(odds ratio {told['odds_ratio']:.2f}, {told['odds_ratio_low']:.2f} to "
             f"{told['odds_ratio_high']:.2f}; p = {told['p_value']:.3g}"
             + (f", adjusted {told['p_adjusted']:.3g}" if several > 1 else "")
             + ")."
@@ -65,14 +66,15 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
 
 
 _TESTS = {
-    WELCH: "by Welch's t-test (two-sided; Welch 1947) of the logit of the replicates' shares",
-    PAIRED: "by a paired t-test (two-sided) of the logit of the shares, within replicates that "
-    "were seen in both conditions",
+    WELCH: "by Welch's t-test (two-sided; Welch 1947) of the logits of the replicates' "
+    "proportions",
+    PAIRED: "by a paired t-test (two-sided) of the logits of the proportions, within replicates "
+    "that were observed in both conditions",
 }
 
 
 def _tests(told: Sequence[Mapping[str, Any]]) -> str:
-    """Says which tests were made, and of which conditions where there are two kinds."""
+    """Names the tests, and the conditions of each test if there are two kinds of tests."""
     pairs = {
         test: [
             f"{one['second']} and {one['first']}" for one in told if one["test"] == test
@@ -89,7 +91,7 @@ def _tests(told: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _spot_check(checked: Mapping[str, Any]) -> str:
-    """Says how labels were drawn, and what they gave."""
+    """Describes the spot check and its estimate."""
     people = len(checked["labellers"])
     shares = ", ".join(
         f"{name} {100 * of['share']:.1f} %{ends_text(of['low'], of['high'])}"
@@ -98,21 +100,28 @@ def _spot_check(checked: Mapping[str, Any]) -> str:
     accuracy = ends_text(checked["accuracy_low"], checked["accuracy_high"])
     kappa = (checked["agreement"] or {}).get("kappa")
     return (
-        f"As a check, {'one person' if people == 1 else f'{people} persons'}, to whom the "
-        f"calls were not shown, labelled {checked['cells']} cells in {checked['windows']} "
+        f"As a check, {'one person' if people == 1 else f'{people} persons'}, blinded to the "
+        f"calls of the network, labelled {checked['cells']} cells in {checked['windows']} "
         "windows, a stratified random sample of all fields"
         + ("" if kappa is None else f" (Cohen's kappa {kappa:.2f}; Cohen 1960)")
-        + f". Of the cells that were found {100 * checked['accuracy']:.1f} %{accuracy} were "
-        "called as they were labelled. By labels and calls together the shares in all fields "
-        f"were {shares}, estimated by prediction-powered inference (Angelopoulos et al. 2023, "
-        "doi:10.1126/science.adi6000, with the tuning of arXiv:2311.01453; a difference "
-        "estimator, Särndal et al. 1992). The comparison of conditions makes no use of the "
+        + f". Of the cells that were found, {100 * checked['accuracy']:.1f} %{accuracy} were "
+        "called as they were labelled. From labels and calls together, the proportions in "
+        f"all fields were {shares}, estimated by prediction-powered inference (Angelopoulos "
+        "et al. 2023, doi:10.1126/science.adi6000, with the tuning of arXiv:2311.01453; a "
+        "difference estimator, Särndal et al. 1992). The comparison of conditions does not use the "
         "labels."
     )
 
 
 def ends_text(low: float | None, high: float | None, *, points: bool = False) -> str:
-    if low is None:
+    """Returns the ends of an interval of proportions in brackets; '' without an interval.
+
+    Args:
+      low: lower end, a fraction.
+      high: upper end.
+      points: whether they are percentage points, which are written without a unit.
+    """
+    if low is None or high is None:
         return ""
     unit = "" if points else " %"
     return f" ({100 * low:.1f} to {100 * high:.1f}{unit})"

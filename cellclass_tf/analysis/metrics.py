@@ -1,9 +1,9 @@
-"""All that true and predicted cells of many fields say of each other."""
+"""Scores predicted cells of many fields against the true cells."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,24 @@ from cellclass_tf.labels import coco_ap, matching
 
 MISSED = "missed"
 INVENTED = "invented"
-# At which TP / (TP + FP + FN) is told.
+# IoU thresholds at which TP / (TP + FP + FN) is reported.
 _IOUS = (0.5, 0.75, 0.9)
-# A cell lies in another if more than this share of it does.
+# A cell is inside another cell if more than this fraction of its pixels is.
 _INSIDE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class CellErrors:
-    """Cells of one field that are wrong, each counted once.
+    """Numbers of wrong cells in one field, each cell counted once.
 
     Attributes:
-      merged: true cells without a match that lie in a predicted cell in which another
-        true cell lies too.
-      split: true cells without a match in which two predicted cells or more lie.
-      missed: other true cells without a match.
-      invented: predicted cells without a match that lie in no split cell and hold no
-        merged ones.
-      wrong_type: matched cells of known type that got another.
+      merged: true cells without a match that are inside a predicted cell together with
+        another true cell.
+      split: true cells without a match that contain two or more predicted cells.
+      missed: other true cells without a match (false negatives).
+      invented: predicted cells without a match (false positives) that are not inside a
+        split cell and do not contain merged cells.
+      wrong_type: matched cells of known type that were predicted as another type.
     """
 
     merged: int = 0
@@ -52,7 +52,7 @@ def errors_of(true: Cells, predicted: Cells, matches: matching.Matches) -> CellE
     Args:
       true: N cells.
       predicted: M cells, of the same types.
-      matches: of both, at the IoU from which they count as the same.
+      matches: matches of true and predicted cells.
     """
     shared = matching.shared_pixels(true.labels, predicted.labels).tocsr()
     shared = shared[: len(true) + 1, : len(predicted) + 1]
@@ -92,7 +92,7 @@ def compare_cells(true: Cells, predicted: Cells) -> dict[str, Any]:
       predicted: M cells of the same types, in a label image of the same size.
 
     Returns:
-      What `Metrics.result` tells; without intervals, which need more fields.
+      The scores of `Metrics.result`; without intervals, which need several fields.
 
     Raises:
       ValueError: if types or sizes differ.
@@ -103,9 +103,14 @@ def compare_cells(true: Cells, predicted: Cells) -> dict[str, Any]:
 
 
 class Metrics:
-    """Adds up fields; keeps a few numbers of each, and a score and ten bits a cell."""
+    """Adds up the results of fields and computes scores of all of them.
 
-    def __init__(self, type_names: Sequence[str]):
+    Of each field it keeps some counts, and for each cell a score and ten bits (whether it
+    is matched at each of COCO's IoU thresholds), so that memory does not limit the number
+    of fields.
+    """
+
+    def __init__(self, type_names: Sequence[str]) -> None:
         self.type_names = tuple(type_names)
         types = len(self.type_names)
         self._typed = coco_ap.AveragePrecision(types)
@@ -122,14 +127,15 @@ class Metrics:
         split: str = "",
         is_mixed: bool = False,
     ) -> None:
-        """Takes in one field.
+        """Adds one field.
 
         Args:
-          true: the annotated cells, of the types of these metrics.
-          predicted: the predicted ones.
-          name: of the field.
-          split: that the field is of.
-          is_mixed: whether the field is of a mixed culture, so that its shares count.
+          true: annotated cells, with the types of these metrics.
+          predicted: predicted cells.
+          name: name of the field.
+          split: split of the field.
+          is_mixed: whether the field shows a mixed culture, and counts for the errors of
+            the proportions.
 
         Raises:
           ValueError: if types or sizes differ.
@@ -145,7 +151,7 @@ class Metrics:
         if fully:
             self._typed.add(true, predicted, use_types=True)
         errors = errors_of(true, predicted, matches)
-        sums = self._sums_of(true, predicted, matches, errors)
+        sums = self._sums_of(true, predicted, matches)
         counts = np.stack([self._counts(true), self._counts(predicted)])
         sums["typed_counts"] = counts * fully
         sums["mixed_counts"] = counts * (fully and is_mixed)
@@ -165,16 +171,19 @@ class Metrics:
     def result(
         self, unit: str = FIELD, units: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """Turns what was added into scores; see `evaluate` for what they are.
+        """Computes the scores of the added fields; `evaluate` describes them.
 
         Args:
-          unit: what was sampled; see `units.units_of`.
-          units: of each field, in the order in which they were added; None if each is one.
+          unit: kind of the statistical unit; see `units.units_of`.
+          units: unit of each field, in the order in which they were added; None if each
+            field is a unit.
         """
         if units is None:
             units = [str(number) for number in range(len(self.fields))]
         count = len(set(units))
-        total = {key: sum(s[key] for s in self._sums) for key in self._sums[0]}
+        total = {
+            key: np.sum([s[key] for s in self._sums], axis=0) for key in self._sums[0]
+        }
         typed, untyped = self._typed.scores(), self._untyped.scores()
         confusion = total["confusion"]
         return {
@@ -200,19 +209,21 @@ class Metrics:
             "intervals": self._intervals(units),
             "intervals_reason": ""
             if count >= LEAST_FOR_SCORES
-            else f"{count} of the units that were sampled ({unit}) are too few to say how "
-            f"much they differ; {LEAST_FOR_SCORES} are needed",
+            else f"{count} statistical units ({unit}) are too few to estimate how much units "
+            f"differ; at least {LEAST_FOR_SCORES} are needed",
         }
 
-    def _sums_of(self, true, predicted, matches, errors) -> dict[str, np.ndarray]:
+    def _sums_of(
+        self, true: Cells, predicted: Cells, matches: matching.Matches
+    ) -> dict[str, np.ndarray]:
         types = len(self.type_names)
-        # Row 0 and column 0 are cells of no type; the last are invented and missed.
+        # Row and column 0: cells of unknown type; last row: invented, last column: missed.
         confusion = np.zeros((types + 2, types + 2), np.int64)
         i, j = (matches.pairs - 1).T
         np.add.at(confusion, (true.type_ids[i], predicted.type_ids[j]), 1)
         np.add.at(confusion, (true.type_ids[matches.missed - 1], -1), 1)
         np.add.at(confusion, (-1, predicted.type_ids[matches.invented - 1]), 1)
-        # Panoptic quality counts pairs above 0.5: all types in 0, then each alone.
+        # Panoptic quality counts pairs with IoU > 0.5; index 0: types ignored, then by type.
         above = matches.ious > 0.5
         pairs, ious = np.zeros(types + 1, np.int64), np.zeros(types + 1)
         pairs[0], ious[0] = above.sum(), matches.ious[above].sum()
@@ -245,7 +256,9 @@ class Metrics:
             for i, name in enumerate(self.type_names)
         }
 
-    def _per_type(self, scores, total) -> dict[str, dict]:
+    def _per_type(
+        self, scores: coco_ap.Scores, total: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, Any]]:
         return {
             name: {
                 **scores.of_type(i),
@@ -256,7 +269,7 @@ class Metrics:
         }
 
     def _rates(self, confusion: np.ndarray) -> dict[str, dict[str, float | None]]:
-        """Of the matched cells of each type, the share that was called each type."""
+        """Returns the fraction of the matched cells of each type that was called each type."""
         matched = confusion[1:-1, 1:-1]
         return {
             name: {
@@ -266,7 +279,9 @@ class Metrics:
             for i, name in enumerate(self.type_names)
         }
 
-    def _panoptic(self, total) -> dict[str, dict[str, float | None]]:
+    def _panoptic(
+        self, total: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, float | None]]:
         return {
             name: {
                 key: _number(value)
@@ -280,7 +295,7 @@ class Metrics:
             for i, name in enumerate(self.type_names, start=1)
         }
 
-    def _shares(self, total) -> dict[str, Any]:
+    def _shares(self, total: Mapping[str, np.ndarray]) -> dict[str, Any]:
         mixed = total["mixed_counts"][0].any()
         counts = total["mixed_counts" if mixed else "typed_counts"][:, 1:]
         true, predicted = (
@@ -290,19 +305,19 @@ class Metrics:
             }
             for side in counts
         )
-        known = counts.sum(axis=1).all()
         return {
             "share_fields": "mixed" if mixed else "all",
             "share_true": true,
             "share_predicted": predicted,
             "share_error_points": {
-                name: 100 * (predicted[name] - true[name]) if known else None
-                for name in self.type_names
+                name: _points(predicted[name], true[name]) for name in self.type_names
             },
         }
 
-    def _intervals(self, units: Sequence[str]) -> dict[str, list[float] | None] | None:
-        """95 % intervals by leaving units out; None of too few units."""
+    def _intervals(
+        self, units: Sequence[str]
+    ) -> dict[str, list[float | None] | None] | None:
+        """Returns 95 % jackknife intervals of the scores; None with too few units."""
         if len(set(units)) < LEAST_FOR_SCORES:
             return None
         stays = left_out(units).astype(np.int64)
@@ -328,8 +343,8 @@ class Metrics:
         }
 
 
-def _scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scores of sums, each with any number of leading dimensions, NaN without basis."""
+def _scores(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Computes scores from sums, which may have leading dimensions; NaN is undefined."""
     confusion = sums["confusion"]
     true = confusion[..., :-1, :].sum(axis=(-2, -1))
     predicted = confusion[..., :-1].sum(axis=(-2, -1))
@@ -356,16 +371,20 @@ def _scores(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return scores
 
 
-def _panoptic(pairs, ious, true, predicted) -> dict[str, np.ndarray]:
-    """PQ = SQ * RQ (Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963)."""
+def _panoptic(
+    pairs: np.ndarray, ious: np.ndarray, true: np.ndarray, predicted: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns PQ = SQ * RQ (Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         pairs, ious = np.asarray(pairs, float), np.asarray(ious, float)
         cells = (np.asarray(true) + np.asarray(predicted)) / 2
         return {"PQ": ious / cells, "SQ": ious / pairs, "RQ": pairs / cells}
 
 
-def _named(confusion: np.ndarray, type_names: Sequence[str]) -> dict[str, dict]:
-    """Gives the rows and columns their names; 'unknown' only where there are any."""
+def _named(
+    confusion: np.ndarray, type_names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Names the rows and columns; 'unknown' is left out if there are no such cells."""
     order = [*range(1, len(type_names) + 1), 0, -1]
     rows = dict(zip(order, (*type_names, UNKNOWN, INVENTED), strict=True))
     columns = dict(zip(order, (*type_names, UNKNOWN, MISSED), strict=True))
@@ -384,5 +403,12 @@ def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
-def _number(value: float) -> float | None:
+def _points(predicted: float | None, true: float | None) -> float | None:
+    """Returns predicted minus true share in percentage points; None if one is unknown."""
+    if predicted is None or true is None:
+        return None
+    return 100 * (predicted - true)
+
+
+def _number(value: float | np.ndarray) -> float | None:
     return float(value) if np.isfinite(value) else None

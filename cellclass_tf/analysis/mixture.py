@@ -1,4 +1,4 @@
-"""What a run of predictions says of the shares of types, by group and for all fields."""
+"""Estimates the proportion of each type from a run, for all fields and for each group."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cellclass_tf.storage import csv_json, ledger, lock
 
 MIXTURE_FILE = "mixture.json"
 _ALL = "all fields"
-# Where a larger part of the fields is unlike the training fields, shares are withheld.
+# Proportions are withheld if a larger fraction of the fields is unlike the training fields.
 MOST_UNLIKE = 0.1
 
 
@@ -36,56 +36,59 @@ def mixture(
     counting_frame: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Estimates the share of each type, with 95 % intervals, and writes mixture.json.
+    """Estimates the proportion of each type, with 95 % intervals, and writes mixture.json.
 
-    Shares are those of the cells with a type, uncertain calls among them. What was sampled
-    is the unit of the statistics: the dish (acquisition group) where there are several, else
-    the field, all times of one scene being one field. Of a single dish the interval says
-    nothing of other dishes. See `shares.estimate_shares` and `shares.correct_shares` for the
-    methods and their sources. What is corrected for are the calls of the wrong type and the
-    cells that are missed or invented on the model's held-out fields, as its export measured
-    them.
+    Cells of unknown type are left out; uncertain calls are included. The statistical unit is
+    the dish (acquisition group) if there are several dishes, otherwise the field; all time
+    points of one scene are one field. With a single dish, the interval is valid for that
+    dish only. The correction takes into account the wrong calls, missed cells and invented
+    cells (false positives) on the model's held-out fields, as measured when the model was
+    exported. See `shares.estimate_shares` and `shares.correct_shares` for the methods and
+    their sources.
 
     Args:
-      predictions: what `predict` wrote; mixture.json is put there.
-      expected: shares to test against, {type: share} or 'HEK=0.5,N2a=0.5'.
-      width: of an interval, end to end, for which the number of units is wanted.
-      answer_anyway: whether shares are reported of fields that do not resemble the model's
-        training fields; None for what `predict` was asked for.
-      counting_frame: whether only cells in an unbiased frame count, that is those that
-        touch neither the left nor the lower edge of their field (Gundersen 1977); of types
-        that differ in size, the larger one is else counted too often.
-      seed: of the draws.
+      predictions: output folder of `predict`; mixture.json is written there.
+      expected: proportions to test against, {type: proportion} or 'HEK=0.5,N2a=0.5'.
+      width: width of an interval, from end to end, for which the numbers of units and of
+        labels needed are computed.
+      answer_anyway: whether to report proportions also for fields that do not resemble the
+        model's training fields; None: as `predict` was told.
+      counting_frame: whether to count only cells in an unbiased counting frame, that is
+        cells that touch neither the left nor the lower edge of their field (Gundersen
+        1977). Otherwise, if types differ in size, the larger type is counted too often.
+      seed: seed of the random draws.
 
     Returns:
-      What mixture.json holds:
+      The content of mixture.json:
         types, level, width, counting_frame.
-        estimates: one for 'all fields', and one for each group where there are several:
-          name, fields (that have cells with a type), cells, unknown, uncertain,
-          unit ('dish' or 'field') and units, their number,
-          icc: {median, low, high} of the intraclass correlation, None without an interval,
-          dominated_by_prior: whether there are too few units for the data to decide how
-            wide the interval is; then types have logit_t_low and logit_t_high.
-          withheld: why there are no shares, or ''; see `MOST_UNLIKE`.
-          labels_for_width: cells that have to be labelled in a spot check for intervals of
-            that width: {as_held_out, twice_as_many}, if the model errs as often as on its
-            held-out fields, and twice as often; None where no number will do.
-          interval_reason, corrected_reason: why there is no interval or correction, or ''.
+        estimates: one estimate for 'all fields', and one for each group if there are
+          several. Each has
+          name; fields: number of fields with typed cells; cells; unknown; uncertain;
+          unit: 'dish' or 'field'; units: their number;
+          icc: {median, low, high} of the intraclass correlation; None without an interval;
+          dominated_by_prior: whether the units are so few that the prior decides how wide
+            the interval is; then types have logit_t_low and logit_t_high;
+          withheld: why the proportions are withheld, or ''; see `MOST_UNLIKE`;
+          labels_for_width: {as_held_out, twice_as_many}: number of cells to label in a spot
+            check for intervals of the given width, if the model errs as often as on its
+            held-out fields, and if it errs twice as often; None if no number is enough;
+          interval_reason, corrected_reason: why there is no interval or correction, or '';
           types: {type: cells, share, low, high, corrected, corrected_low,
-            corrected_high, logit_t_low, logit_t_high, units_for_width (of the corrected
-            interval if there is one; None where no number of units will do), expected,
-            p_value}; None where the reason says.
-          by_probability in types: the share for which the cells' probabilities would be as
-            they are (see `priors.em_shares`), no estimate, but a warning sign.
+            corrected_high, logit_t_low, logit_t_high, units_for_width, by_probability,
+            expected, p_value}; None where the reason says why. units_for_width is for the
+            corrected interval if there is one, and None if no number of units is enough.
+            by_probability is the proportion at which the cells' probabilities would be as
+            observed (see `priors.em_shares`): a warning sign, not an estimate.
         confusion: {true type: {called type: held-out cells}}, with the column 'missed' and
-          the row 'invented' where they are known; None if not measured.
-        confusion_fields: held-out fields.
+          the row 'invented' if they are known; None if not measured.
+        confusion_fields: number of held-out fields.
         confusion_dishes: {type: number of held-out dishes with its cells}.
-        right_by_dish: {type: {dish: share of its found cells that got the type}}.
-        spot_check: what a person's labels say, see `result.spot_check_of`; None without any,
-          and with a counting frame, since labels are of all cells. Labels of fields whose
-          labels the model was trained or calibrated with are refused: then it has a reason.
-        warnings: what a reader should know of the correction, a line each.
+        right_by_dish: {type: {dish: fraction of its cells found that got the type}}.
+        spot_check: the estimate from a person's labels, see `result.spot_check_of`. None
+          without labels, and with a counting frame, since labels cover all cells. It has
+          only a reason if the model was trained or calibrated with labels of the same
+          fields.
+        warnings: what a reader should know about the correction, one line each.
 
     Raises:
       InputError: if there are no predictions, or `expected` does not fit the types.
@@ -136,8 +139,9 @@ def mixture(
     }
     if len(groups) > 1 and result["estimates"][0]["unit"] == FIELD:
         result["warnings"].append(
-            "Each field is a group of its own, and is taken for a unit. If several are of one "
-            "dish, the interval is too narrow: name the dishes (`cellclass convert --group`)."
+            "Each field is a group of its own and is treated as an independent unit. If several "
+            "fields come from one dish, the interval is too narrow: tell the dishes apart with "
+            "`cellclass convert --group`."
         )
     result["warnings"] += _told_of_probabilities(result["estimates"][0])
     folder = predictions.folder
@@ -146,13 +150,13 @@ def mixture(
 
 
 def check_width(width: float) -> None:
-    """Raises InputError unless an interval of shares can be so wide."""
+    """Raises InputError unless `width` can be the width of an interval of proportions."""
     if not 0 < width < 1:
-        raise InputError(f"Expected a width in (0, 1), such as 0.1; got {width}.")
+        raise InputError(f"Expected a width between 0 and 1, such as 0.1; got {width}.")
 
 
 class _Counted(NamedTuple):
-    """What is sampled, the cells (U, K) of each type in each such unit, and the shares."""
+    """The kind of unit, cells (U, K) by unit and type, and the proportions as counted."""
 
     unit: str
     counts: np.ndarray
@@ -230,7 +234,7 @@ def _estimate(
 
 
 def checked_by_labels(predictions: Predictions, seed: int = 0) -> dict[str, Any] | None:
-    """What `mixture` gives as spot_check: what a person's labels say of all fields."""
+    """Returns what `mixture` returns as spot_check: the estimate from a person's labels."""
     rows = predictions.count_rows
 
     def draws() -> np.ndarray:
@@ -245,7 +249,7 @@ def _spot_check(
     draws_of_all: Callable[[], np.ndarray],
     seed: int,
 ) -> dict[str, Any] | None:
-    """What labels say of all fields, with how units differ by their calls."""
+    """Returns the estimate from labels; the calls show how much units differ."""
     seen = predictions.record_if_any.labelled_stems
 
     def draws() -> np.ndarray:
@@ -280,7 +284,7 @@ def _by_probability(
     held_out: shares.HeldOut,
     predictions: Predictions,
 ) -> np.ndarray:
-    """(K,) shares by `priors.em_shares` of the cells of some fields."""
+    """Returns (K,) proportions by `priors.em_shares` from the cells of some fields."""
     true = held_out.confusions.sum(axis=(0, 2))
     cells = [predictions.probabilities(row["image"]) for row in rows]
     every = np.concatenate([np.zeros((0, len(true))), *cells])
@@ -290,12 +294,12 @@ def _by_probability(
 def _in_frame(
     rows: Sequence[Mapping[str, str]], predictions: Predictions
 ) -> list[dict[str, str]]:
-    """Rows of counts.csv that count the cells in the frame alone."""
+    """Returns the rows of counts.csv with only the cells in the frame counted."""
     counts: dict[str, Counter[str]] = {}
     for cell in predictions.cell_rows():
         if cell.get("in_frame") not in ("True", "False"):
             raise InputError(
-                f"{predictions.cells_path} does not say which cells lie in the frame. "
+                f"{predictions.cells_path} does not say which cells are in the counting frame. "
                 "Run `cellclass predict` again."
             )
         if cell["in_frame"] == "True":
@@ -313,16 +317,16 @@ def _in_frame(
 def _by_unit(
     rows: Sequence[Mapping[str, str]], names: Sequence[str]
 ) -> tuple[str, np.ndarray]:
-    """What is sampled, and the cells (U, K) of each type in each such unit."""
+    """Returns the kind of unit, and cells (U, K) by unit and type."""
     counts = [[int(row[f"n_{n}"]) for n in names] for row in rows]
-    # A dish without a cell with a type says nothing.
+    # Units without a typed cell are left out.
     told = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
     unit, of_unit = units_of(
         [row.get("group") or "" for row, _ in told],
         [row.get("scene") or f"image {row['image']}" for row, _ in told],
     )
-    counts = np.array([of for _, of in told], np.int64).reshape(len(told), len(names))
-    return unit, shares.summed(counts, of_unit)
+    cells = np.array([of for _, of in told], np.int64).reshape(len(told), len(names))
+    return unit, shares.summed(cells, of_unit)
 
 
 def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
@@ -334,7 +338,7 @@ def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
 
 
 def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
-    """Says where calls and probabilities tell of different shares."""
+    """Returns a warning for each type whose probabilities contradict the interval."""
     told = []
     for name, of in estimate["types"].items():
         found, low, high = (
@@ -342,9 +346,9 @@ def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
         )
         if None not in (found, low) and not low <= found <= high:
             told.append(
-                f"By the probabilities of its cells the share of {name} would be "
-                f"{100 * found:.1f} %, outside of the interval: the mixed cells may look "
-                "unlike the held-out ones."
+                f"Estimated from the probabilities of the cells, the proportion of {name} would "
+                f"be {100 * found:.1f} %, which is outside the interval: the cells of this "
+                "culture may look unlike the held-out cells."
             )
     return told
 
@@ -352,13 +356,12 @@ def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
 def why_withheld(
     stems: Iterable[str], record: RunRecord, answer_anyway: bool | None
 ) -> str:
-    """Why the shares of some fields are not told, or ''.
+    """Returns why the proportions in some fields are withheld, or '' if they are not.
 
     Args:
-      stems: of the fields.
-      record: of the predictions.
-      answer_anyway: whether they are told all the same; None for what `predict` was asked
-        for.
+      stems: names of the fields.
+      record: record of the run.
+      answer_anyway: whether to report them nevertheless; None: as `predict` was told.
     """
     if answer_anyway is None:
         answer_anyway = bool(record.settings.get("answer_anyway"))
@@ -377,7 +380,7 @@ def why_withheld(
 
 
 def _withheld(estimate: dict[str, Any], why: str) -> dict[str, Any]:
-    """Takes the shares out of an estimate whose fields the model does not know."""
+    """Removes the proportions from an estimate if there is a reason to withhold them."""
     if not why:
         return estimate | {"withheld": ""}
     types = {
@@ -410,19 +413,19 @@ def _parse_expected(
             expected = {name.strip(): float(share) for name, _, share in pairs}
         except ValueError as error:
             raise InputError(
-                f"expected={expected!r}: write shares as {names[0]}=0.5,… ({error})."
+                f"expected={expected!r}: write proportions as {names[0]}=0.5,… ({error})."
             ) from error
     total = sum(expected.values())
     if set(expected) != set(names) or min(expected.values()) < 0 or not total > 0:
         raise InputError(
-            f"expected: got {dict(expected)}; expected a share of at least 0 for each of "
+            f"expected: got {dict(expected)}; expected a proportion of at least 0 for each of "
             f"{', '.join(names)}."
         )
     return np.array([expected[name] / total for name in names])
 
 
 def _plain(value: Any) -> Any:
-    """A number that JSON can hold, None for NaN and infinity."""
+    """Returns a number that JSON can hold; None for NaN and infinity."""
     if value is None or not np.isfinite(value):
         return None
     return int(value) if float(value).is_integer() else round(float(value), 6)

@@ -1,4 +1,4 @@
-"""Shares by the network's own probabilities: no estimate, but a warning sign."""
+"""Estimates shares from the network's own probabilities, as a warning sign only."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ _STEPS, _CLOSE = 500, 1e-6
 
 
 def em_shares(probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Shares of types for which calibrated probabilities would be as they are.
+    """Returns the shares of types for which the calibrated probabilities are most likely.
 
-    By expectation maximization (Saerens et al. 2002, Neural Comput. 14, 21). Probabilities
-    that are too sure give intervals that hold the truth too seldom, so that this serves only
-    to see whether calls and probabilities tell of the same culture.
+    Uses expectation maximization (Saerens et al. 2002, Neural Comput. 14, 21). With
+    overconfident probabilities, intervals of this estimate contain the true value too
+    rarely. It is therefore only compared with the estimate from calls, as a check.
 
     Args:
-      probabilities: (N, K) of the types of each cell.
-      known: (K,) shares of the types where the probabilities were calibrated.
+      probabilities: (N, K) probabilities of the types of each cell.
+      known: (K,) shares of the types in the fields on which probabilities were calibrated.
 
     Returns:
-      (K,) float64; NaN without cells.
+      (K,) float64 shares; NaN without cells.
     """
     probabilities = np.asarray(probabilities, np.float64)
     if not len(probabilities):
         return np.full(len(known), np.nan)
     shares = np.asarray(known, np.float64)
-    # Without the shares that they were calibrated with, they are likelihoods.
+    # Divided by the shares of the calibration, probabilities are likelihoods.
     likelihoods = probabilities / np.maximum(shares, 1e-9)
     for _ in range(_STEPS):
         posterior = likelihoods * shares

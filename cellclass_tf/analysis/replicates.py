@@ -1,4 +1,4 @@
-"""Replicates of conditions: what was counted in the dishes of each."""
+"""Adds up the dishes of each replicate, and compares conditions by their replicates."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Replicate:
     """One replicate of one condition.
 
     Attributes:
-      condition: its name.
-      replicate: its name.
-      groups: the dishes.
-      fields: number of fields with cells.
-      cells: number of cells with a type.
-      shares: (K,) of the types, corrected if they can be.
-      by_time: {time point: (K,) shares}; of one time point alone empty.
+      condition: name of the condition.
+      replicate: name of the replicate.
+      groups: names of its dishes.
+      fields: number of fields with typed cells.
+      cells: number of typed cells.
+      shares: (K,) shares of the types, corrected if possible.
+      by_time: {time point: (K,) shares}; empty if there is only one time point.
     """
 
     condition: str
@@ -43,7 +43,18 @@ def replicates_of(
     held_out: shares.HeldOut | None,
     record: RunRecord,
 ) -> tuple[list[Replicate], list[str]]:
-    """The replicates that have cells, and the names of those that have none."""
+    """Returns the replicates that have typed cells, and the names of those that have none.
+
+    Args:
+      rows: rows of counts.csv.
+      names: names of the types, in class order.
+      known: condition and replicate of each group.
+      held_out: how the cells of held-out fields were called; None does not correct.
+      record: record of the run.
+
+    Raises:
+      InputError: if no replicate has typed cells.
+    """
     areas = held_out_cells.areas_of(rows, record)
     by_replicate: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for row in rows:
@@ -75,7 +86,7 @@ def replicates_of(
             )
         )
     if not found:
-        raise InputError("None of the replicates has a cell with a type.")
+        raise InputError("None of the replicates has typed cells.")
     return found, empty
 
 
@@ -85,7 +96,7 @@ def _shares(
     held_out: shares.HeldOut | None,
     areas: Mapping[str, float],
 ) -> np.ndarray | None:
-    """(K,) shares in some fields together; None if they have no cells."""
+    """Returns the (K,) shares in the fields together; None if they have no typed cells."""
     counts = np.array([[int(row[f"n_{n}"]) for n in names] for row in rows]).sum(axis=0)
     if not counts.any():
         return None
@@ -100,7 +111,7 @@ def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
 def logits_by_condition(
     replicates: Sequence[Replicate], place: int
 ) -> dict[str, dict[str, float]]:
-    """By condition and replicate the logit of one type's share."""
+    """Returns {condition: {replicate: logit of the share of one type}}."""
     found: dict[str, dict[str, float]] = {}
     for one in replicates:
         (logit,) = contrasts.logits_of(one.shares[[place]], np.array([one.cells]))
@@ -111,15 +122,15 @@ def logits_by_condition(
 def compare(
     first: Mapping[str, float], second: Mapping[str, float]
 ) -> tuple[contrasts.Contrast, str]:
-    """Compares two conditions by the logits of their replicates, paired where they are.
+    """Compares two conditions by the logits of their replicates, paired if possible.
 
     Args:
-      first: logits by replicate.
-      second: of the other condition.
+      first: {replicate: logit} of the first condition.
+      second: {replicate: logit} of the second condition.
 
     Returns:
-      The contrast, without a test where some replicates are in both conditions and others
-      are not; and why this test was taken, or ''.
+      (contrast, why this test was chosen). If only some of the replicates are in both
+      conditions, the contrast has no test, and its reason says so.
     """
     both = sorted(first.keys() & second.keys())
     alone = sorted(first.keys() ^ second.keys())
@@ -129,9 +140,9 @@ def compare(
     told = contrasts.contrast(*values, paired=bool(both and not alone))
     if both and alone:
         reason = (
-            f"of the replicates {_some(both)} are in both conditions, and {_some(alone)} in "
-            "one: leave these out for a paired test, or give independent replicates names "
-            "of their own in the column replicate"
+            f"the replicates {_some(both)} are in both conditions, but {_some(alone)} only in "
+            "one: leave the latter out for a paired test, or give independent replicates "
+            "different names in the column replicate"
         )
         plain = contrasts.Contrast(told.difference, told.odds_ratio, reason=reason)
         return plain, ""

@@ -1,4 +1,4 @@
-"""report.html: what a run of predictions found, on one page that opens anywhere."""
+"""Writes report.html: the results of a run of predictions on one page for any browser."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from cellclass_tf.storage import ledger, lock, png
 
 REPORT_FILE = "report.html"
 _TEMPLATE = "report.html.jinja"
-# What histograms are drawn from: columns of cells.csv and words for them. Those in µm are
-# taken where pixel sizes are known.
+# Columns of cells.csv of which histograms are drawn, and the labels of their axes. Areas
+# are in µm² if any pixel size is known, otherwise in pixels.
 _FEATURES = (
     ("area_um2", "area (µm²)"),
     ("area_px", "area (px)"),
     ("eccentricity", "eccentricity"),
     ("solidity", "solidity"),
-    ("nucleus_share_of_area", "nucleus, share of the area"),
+    ("nucleus_share_of_area", "nucleus area / cell area"),
     ("mean_cytoplasm_grey", "cytoplasm, mean grey level"),
     ("mean_nuclei_grey", "nuclei, mean grey level"),
-    ("neighbours", "neighbours"),
+    ("neighbours", "number of neighbours"),
 )
-# A study of thousands of fields makes the page no larger.
+# At most so many cells are in the histograms, so that the page stays small.
 _SAMPLE_CELLS = 20_000
 _PICTURE_PX = 1400
-# Fields of which cells are shown that look unlike the training cells.
+# Number of unlike fields of which unusual cells are shown.
 _SHOWN_UNLIKE = 6
 
 
@@ -53,11 +53,12 @@ def report(
     answer_anyway: bool | None = None,
     counting_frame: bool = False,
 ) -> pathlib.Path:
-    """Writes report.html, and mixture.json anew.
+    """Writes report.html, and writes mixture.json again.
 
-    The page holds its pictures and needs no network: shares with intervals, counts by
-    field and group, overlays, histograms of what tells the types apart, the confusion and
-    the reliability of the calls on held-out fields, what was rejected, and what was run.
+    The page contains its pictures and needs no network. It shows proportions with
+    intervals, counts by field and group, overlays, histograms of measurements by type, the
+    confusion matrix and the reliability of the calls on held-out fields, rejected fields,
+    and the settings of the run.
 
     Args:
       predictions: output folder of `predict`; the page is written there.
@@ -114,8 +115,8 @@ def report(
 
 
 def _unlike(predictions: Predictions, record: RunRecord) -> list[dict[str, Any]]:
-    """The fields that do not resemble the training fields, why, and pictures of some."""
-    found = []
+    """Returns the fields unlike the training fields, with reasons; some with pictures."""
+    found: list[dict[str, Any]] = []
     for image in record.images:
         if not image.unlike:
             continue
@@ -124,13 +125,19 @@ def _unlike(predictions: Predictions, record: RunRecord) -> list[dict[str, Any]]
             try:
                 shown = html.jpeg_source(png.read_png(path), _PICTURE_PX)
             except errors.InputError as error:
-                logger.warning("A picture is not shown: %s", error)
+                logger.warning(
+                    "The report leaves out a picture of unusual cells: %s", error
+                )
         found.append({"stem": image.stem, "why": image.unlike, "picture": shown})
     return found
 
 
 def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
-    """The fields to show, most doubtful first, with their overlays as JPEG."""
+    """Returns the fields to show with their overlays as JPEG, uncertain fields first.
+
+    One half are the fields with the largest fraction of uncertain calls, the other half is
+    spread evenly over the remaining fields.
+    """
     rows = [row for row in predictions.count_rows if int(row["cells"])]
     rows = rows or predictions.count_rows
     by_doubt = sorted(
@@ -149,19 +156,20 @@ def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
                 {**row, "picture": html.jpeg_source(png.read_png(path), _PICTURE_PX)}
             )
         except errors.InputError as error:
-            logger.warning("An overlay is not shown: %s", error)
+            logger.warning("The report leaves out an overlay: %s", error)
     return shown
 
 
 def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
-    """(words, SVG) of each measurement, over a sample of all cells."""
+    """Returns (label, SVG) of each measurement, over a random sample of all cells."""
     keys = ("cell_type", *(key for key, _ in _FEATURES))
     sample: list[tuple[str, ...]] = []
     generator = random.Random(0)
     for number, row in enumerate(predictions.cell_rows()):
         kept = number
         if number >= _SAMPLE_CELLS:
-            # Every cell is as likely to stay (Vitter 1985, algorithm R).
+            # Reservoir sampling: every cell is equally likely to be kept (Vitter 1985,
+            # algorithm R).
             kept = generator.randrange(number + 1)
         if kept < len(sample):
             sample[kept] = tuple(row.get(key) or "" for key in keys)
@@ -184,14 +192,15 @@ def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
 
 
 def _evaluation(path: pathlib.Path) -> dict[str, Any] | None:
-    """What `evaluate` found of these predictions, if it was run."""
+    """Returns the scores that `evaluate` wrote, or None if it was not run."""
     if not path.exists():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise errors.InputError(
-            f"{path}: no JSON ({error}). Run `cellclass evaluate` again, or remove it."
+            f"{path} is not valid JSON ({error}). Run `cellclass evaluate` again, or remove "
+            "the file."
         ) from error
 
 

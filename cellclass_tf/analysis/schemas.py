@@ -1,4 +1,4 @@
-"""JSON Schemas of run.json, mixture.json and evaluation.json, for programs that read them."""
+"""Writes JSON Schemas of run.json, mixture.json and evaluation.json for other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any, Literal
 
-# Pydantic does not take the one of `typing` before Python 3.12.
+# Before Python 3.12, Pydantic does not accept TypedDict from `typing`.
 from typing_extensions import TypedDict
 
 from cellclass_tf.analysis.evaluation import EVALUATION_FILE
@@ -16,13 +16,13 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
 from cellclass_tf.storage import json_schema as schemas
 
-# None where there is nothing to compute it from.
+# None if the value is undefined.
 _Number = float | None
 _Whole = int | None
 
 
 class Share(TypedDict):
-    """The share of one type; see `mixture.mixture`."""
+    """Proportion of one type; see `mixture.mixture`."""
 
     cells: int
     share: _Number
@@ -48,14 +48,14 @@ class Icc(TypedDict):
 
 
 class LabelsForWidth(TypedDict):
-    """Cells to label in a spot check for intervals of a width."""
+    """Number of cells to label in a spot check for intervals of a given width."""
 
     as_held_out: _Whole
     twice_as_many: _Whole
 
 
 class Estimate(TypedDict):
-    """Shares in all fields, or in those of one group."""
+    """Proportions in all fields, or in the fields of one group."""
 
     name: str
     unit: Literal["dish", "field"]
@@ -74,14 +74,14 @@ class Estimate(TypedDict):
 
 
 class NoSpotCheck(TypedDict):
-    """A spot check whose labels give no estimate, for a reason."""
+    """Why the labels of a spot check give no estimate."""
 
     reason: str
     warnings: list[str]
 
 
 class CheckedShare(TypedDict):
-    """The share of one type by a spot check."""
+    """Proportion of one type, estimated from a spot check."""
 
     share: float
     low: float
@@ -89,7 +89,7 @@ class CheckedShare(TypedDict):
 
 
 class Agreement(TypedDict):
-    """Of several people who labelled the same cells."""
+    """Agreement of several people on cells that more than one of them labelled."""
 
     cells: int
     differ: int
@@ -97,7 +97,7 @@ class Agreement(TypedDict):
 
 
 class SpotCheck(TypedDict):
-    """What a spot check says; see `spot_check.result.spot_check_of`."""
+    """Estimate from a spot check; see `spot_check.result.spot_check_of`."""
 
     reason: Literal[""]
     types: dict[str, CheckedShare]
@@ -116,7 +116,7 @@ class SpotCheck(TypedDict):
 
 
 class Mixture(TypedDict):
-    """Shares of the types in a culture, as `mixture.mixture` writes them."""
+    """Proportions of the types in a culture, as `mixture.mixture` writes them."""
 
     types: list[str]
     level: float
@@ -150,7 +150,7 @@ class Panoptic(TypedDict):
 
 
 class Errors(TypedDict):
-    """Wrong cells by kind; see `metrics.CellErrors`."""
+    """Number of wrong cells by kind; see `metrics.CellErrors`."""
 
     merged: int
     split: int
@@ -160,7 +160,7 @@ class Errors(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """Scores against the truth, as `evaluation.evaluate` writes them."""
+    """Scores against the ground truth, as `evaluation.evaluate` writes them."""
 
     images: int
     images_by_split: dict[str, int]
@@ -203,8 +203,11 @@ class Evaluation(TypedDict):
 
 
 _KINDS = {
-    RUN_FILE: (RunRecord, "What `cellclass predict` records of a run"),
-    MIXTURE_FILE: (Mixture, "Shares of cell types, as `cellclass predict` writes them"),
+    RUN_FILE: (RunRecord, "Record of a run of `cellclass predict`"),
+    MIXTURE_FILE: (
+        Mixture,
+        "Proportions of cell types, as `cellclass predict` writes them",
+    ),
     EVALUATION_FILE: (Evaluation, "Scores, as `cellclass evaluate` writes them"),
 }
 FILES = tuple(_KINDS)
@@ -213,14 +216,14 @@ FILES = tuple(_KINDS)
 def json_schema(file: str) -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of a file that this version writes.
 
-    It is strict: every key is required, and a key that it does not know is an error.
-    Files of other versions of cellclass_tf may have others.
+    The schema is strict: every key is required, and an unknown key is an error. Files of
+    other versions of cellclass_tf may have other keys.
 
     Args:
       file: 'run.json', 'mixture.json' or 'evaluation.json'.
 
     Raises:
-      InputError: if it is another file.
+      InputError: if `file` is another name.
     """
     if file not in _KINDS:
         raise InputError(
@@ -237,7 +240,7 @@ def write_schemas(output: str | os.PathLike) -> list[pathlib.Path]:
       output: folder to write to; schemas in it are replaced.
 
     Returns:
-      The files.
+      Paths of the files.
     """
     written = []
     for file in FILES:

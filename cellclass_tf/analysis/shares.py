@@ -1,8 +1,8 @@
-"""The share of each type among the cells of a culture, with intervals.
+"""Estimates the proportion of each type among the cells of a culture, with intervals.
 
-Cells of one dish are more alike than cells of two, so that the dish is what is sampled. How much
-they are alike, the intraclass correlation (ICC), is itself unknown, and with few dishes it is
-this that decides how wide an honest interval is.
+The statistical unit is the dish, since cells of one dish are more alike than cells of two. How
+much more alike they are, the intraclass correlation (ICC), is not known; with few dishes its
+uncertainty decides how wide the interval is.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from scipy import special, stats
 
 from cellclass_tf.analysis.units import LEVEL, t_interval
 
-# With fewer units the prior of the ICC decides how wide an interval is.
+# With fewer units, the prior of the ICC decides how wide an interval is.
 FEW_UNITS = 4
 _DRAWS = 4000
-# Proposals for each draw, and how many equally likely values of the ICC are tried.
+# Number of proposals for each draw, and of equally likely values of the ICC on the grid.
 _PROPOSALS, _GRID = 3, 200
 _NUMBERS_AT_ONCE = 2_000_000
-# By how much proposals are spread wider than the posterior is thought to be.
+# Factor of the concentration of the proposals; below 1 they spread wider than the posterior.
 _WIDER = 0.6
-# Beta priors of the ICC: of the types in dishes, and of errors in held-out dishes.
+# Beta priors of the ICC: of the types in dishes, and of the errors in held-out dishes.
 _ICC_OF_TYPES, _ICC_OF_ERRORS = (0.5, 3.0), (1.0, 20.0)
-# Calls of two types that are so alike say nothing of which type a cell is.
+# Largest condition number of the rates; beyond it, calls do not tell the types apart.
 _WORST_CONDITION = 50.0
 _MOST_UNITS = 100_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What became of the true cells of V held-out fields, each cell once.
+    """How the true cells of V held-out fields were called, each cell counted once.
 
     Attributes:
-      confusions: (V, K, K) cells by field, true type and called type.
-      missed: (V, K) cells by field and true type that were not found.
-      invented: (V, K) found cells by called type that are none.
-      areas: (V,) of the fields, in the unit in which those of the culture are given.
+      confusions: (V, K, K) number of cells by field, true type and called type.
+      missed: (V, K) number of cells that were not found, by field and true type.
+      invented: (V, K) number of false positives, by field and called type.
+      areas: (V,) areas of the fields, in the same unit as the areas of the culture.
       units: (V,) name of the dish of each field.
     """
 
@@ -50,9 +50,15 @@ class HeldOut:
     units: Sequence[str]
 
     def rows(self, type_index: int) -> np.ndarray:
-        """What became of the cells of one type, (U, K + 1) by unit; the last are missed.
+        """Returns the cells of one type by unit and called type, missed cells last.
 
-        Units are dishes, or fields where a single dish has cells of the type.
+        Units are dishes, or fields if only one dish has cells of the type.
+
+        Args:
+          type_index: index of the true type.
+
+        Returns:
+          (U, K + 1) number of cells.
         """
         found = np.column_stack(
             [self.confusions[:, type_index], self.missed[:, type_index]]
@@ -63,29 +69,29 @@ class HeldOut:
 
     @functools.cached_property
     def rates(self) -> np.ndarray:
-        """(K, K): of the cells of each type, the share that is called each type."""
+        """(K, K) fraction of the cells of each type (rows) that is called each type."""
         calls = self.confusions.sum(axis=0)
         cells = calls.sum(axis=1) + self.missed.sum(axis=0)
         return calls / np.maximum(cells, 1)[:, np.newaxis]
 
     def invented_on(self, area: float) -> np.ndarray:
-        """(K,): how many cells are invented on an area, by called type."""
+        """Returns the (K,) expected number of invented cells on an area, by called type."""
         counted = self.areas.sum()
         return self.invented.sum(axis=0) * (area / counted if counted else 0.0)
 
     @property
     def problem(self) -> str:
-        """Why nothing can be corrected by these fields, or ''."""
+        """Why these fields cannot be used for a correction, or ''."""
         found = self.rates.sum(axis=1, keepdims=True)
         if not found.all():
-            return "a type has no held-out cells, so that its errors are not known"
+            return "a type has no held-out cells, so its error rates are not known"
         if np.linalg.cond(self.rates / found) > _WORST_CONDITION:
-            return "on held-out cells the model does not tell the types apart"
+            return "the model does not tell the types of held-out cells apart"
         return ""
 
 
 def summed(counts: np.ndarray, units: Sequence[str]) -> np.ndarray:
-    """Adds the rows (F, ...) of each unit, in the order of their names."""
+    """Adds up the rows (F, ...) of each unit; returns (U, ...), sorted by unit name."""
     names, of = np.unique(np.asarray(units, str), return_inverse=True)
     sums = np.zeros((len(names), *np.shape(counts)[1:]), np.asarray(counts).dtype)
     np.add.at(sums, of, counts)
@@ -94,17 +100,17 @@ def summed(counts: np.ndarray, units: Sequence[str]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Estimate:
-    """Shares of K types in the cells of U units, such as dishes.
+    """Proportions of K types among the cells of U units, such as dishes.
 
     Attributes:
-      units: U, those that have cells with a type.
-      counts: (K,) int64, cells called each type.
-      shares: (K,) float64, counts over all; corrected ones after `correct_shares`.
-      draws: (B, K) of their posterior; empty where `reason` says why.
-      icc: (B,) of the posterior of the intraclass correlation.
-      cells_a_unit: mean number of cells.
-      gain: by how many times the correction widens the variance of the shares, (K,) or 1.
-      left_open: (K,) or 0, variance that is due to the number of held-out cells.
+      units: U, the number of units with typed cells.
+      counts: (K,) int64, number of cells called each type.
+      shares: (K,) float64, fractions of `counts`; corrected after `correct_shares`.
+      draws: (B, K) draws from their posterior; empty if there is no interval.
+      icc: (B,) draws from the posterior of the intraclass correlation.
+      cells_a_unit: mean number of cells per unit.
+      gain: (K,) or 1, factor by which the correction increases the variance of the shares.
+      left_open: (K,) or 0, variance due to the limited number of held-out cells.
       reason: why there is no interval, or ''.
     """
 
@@ -119,17 +125,20 @@ class Estimate:
     reason: str = ""
 
     def interval(self, level: float = LEVEL) -> np.ndarray | None:
-        """(2, K): the ends of the interval of each share; None without draws."""
+        """Returns the (2, K) ends of the interval of each share; None without draws."""
         if not len(self.draws):
             return None
         tail = (1 - level) / 2
         return np.quantile(self.draws, [tail, 1 - tail], axis=0)
 
     def p_values(self, expected: np.ndarray) -> np.ndarray | None:
-        """(K,) two-sided, of each type's expected share (K,); None without draws.
+        """Returns (K,) two-sided p values of the expected shares; None without draws.
 
-        A value is below 1 - level where the interval of that level leaves the expected
-        share out.
+        A p value is below 1 - level exactly if the interval of that level does not contain
+        the expected share.
+
+        Args:
+          expected: (K,) expected share of each type.
         """
         if not len(self.draws):
             return None
@@ -139,24 +148,24 @@ class Estimate:
 
 
 def estimate_shares(counts: np.ndarray, *, seed: int = 0) -> Estimate:
-    """Estimates the shares as they were called.
+    """Estimates the shares as counted, without a correction of wrong calls.
 
     Args:
-      counts: (U, K) cells called each type, by unit.
-      seed: of the draws.
+      counts: (U, K) number of cells called each type, by unit.
+      seed: seed of the random draws.
 
     Returns:
-      The estimate, with draws of `posterior`; of fewer than two units with cells it has no
-      draws, since one says nothing of how units differ.
+      The estimate, with draws from `posterior`. With fewer than two units with cells it has
+      no draws, since a single unit does not show how units differ.
     """
     counts = np.asarray(counts, np.int64)
     counts = counts[counts.sum(axis=1) > 0]
     units, total = len(counts), counts.sum(axis=0)
     if not units:
-        return _without_draws(total, "no cells with a type")
+        return _without_draws(total, "no cell has a type")
     shares = total / total.sum()
     if units == 1:
-        reason = "one field says nothing of how fields differ"
+        reason = "a single field does not show how much fields differ"
         return dataclasses.replace(
             _without_draws(total, reason), units=1, shares=shares
         )
@@ -167,20 +176,21 @@ def estimate_shares(counts: np.ndarray, *, seed: int = 0) -> Estimate:
 def posterior(
     counts: np.ndarray, prior: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws from the posterior of shares and ICC of a Dirichlet-multinomial.
+    """Draws from the posterior of the shares and the ICC of a Dirichlet-multinomial model.
 
-    Each unit has shares of its own, which are Dirichlet with a mean that is wanted and a
-    concentration (1 - ICC) / ICC (Mosimann 1962, Biometrika 49, 65; Williams 1982,
-    Appl. Stat. 31, 144). The mean has Jeffreys' prior, the ICC a Beta prior, which is weak
-    but bounds what two or three units leave open (Gelman 2006, Bayesian Anal. 1, 515).
-    Draws are proposals, resampled by their weights (Rubin 1988): the ICC from a grid, by
-    the likelihood at the mean that fits it best, the mean from the Dirichlet of as many
-    cells as the units are worth at that ICC (Kish 1965).
+    Each unit has shares of its own, which follow a Dirichlet distribution around the mean to
+    be estimated, with concentration (1 - ICC) / ICC (Mosimann 1962, Biometrika 49, 65;
+    Williams 1982, Appl. Stat. 31, 144). The mean has Jeffreys' prior. The ICC has a weak
+    Beta prior, which limits how wide the posterior is with two or three units (Gelman 2006,
+    Bayesian Anal. 1, 515). Draws are made by sampling importance resampling (Rubin 1988).
+    The ICC is proposed from a grid, by the likelihood at the mean that fits it best; the
+    mean is proposed from the Dirichlet distribution of as many independent cells as the
+    units are worth at that ICC (effective sample size, Kish 1965).
 
     Args:
-      counts: (U, C) cells by unit and category.
+      counts: (U, C) number of cells by unit and category.
       prior: a and b of the ICC's Beta prior.
-      rng: source of chance.
+      rng: random number generator.
 
     Returns:
       Shares (B, C) and ICC (B,).
@@ -197,7 +207,7 @@ def posterior(
     logs = _log_likelihoods(counts, means, grid) - (categories - 1) / 2 * np.log(
         worth[:, 0]
     )
-    # A tenth spread evenly, so that no value of the ICC is left out.
+    # A tenth is spread evenly, so that every value of the ICC can be proposed.
     chances = 0.9 * special.softmax(logs) + 0.1 / _GRID
     picked = rng.choice(_GRID, _PROPOSALS * _DRAWS, p=chances)
     alphas = _WIDER * (alphas[picked] - 0.5) + 0.5
@@ -217,11 +227,17 @@ def posterior(
 def _log_likelihoods(
     counts: np.ndarray, shares: np.ndarray, icc: np.ndarray
 ) -> np.ndarray:
-    """(B,) of shares (B, C) and ICC (B,), of (U, C) counts by unit, but for a constant."""
+    """Returns (B,) log likelihoods of shares and ICC, up to a constant.
+
+    Args:
+      counts: (U, C) number of cells by unit and category.
+      shares: (B, C) shares.
+      icc: (B,) ICC.
+    """
     total = ((1 - icc) / icc)[:, None]
     alphas = (total * shares)[:, None]
     sums = np.zeros(len(icc))
-    # Of thousands of fields a few at a time, so that memory stays bounded.
+    # A few units at a time, so that memory stays bounded with thousands of fields.
     step = max(1, _NUMBERS_AT_ONCE // shares.size)
     for first in range(0, len(counts), step):
         some = counts[first : first + step]
@@ -236,24 +252,24 @@ def correct_shares(
 ) -> Estimate:
     """Corrects shares for cells that are called wrongly, missed or invented.
 
-    Calls are what the true cells of each type give by the rates of the held-out fields,
-    and inventions by area; solved for the numbers of true cells. Of two types and without
-    cells missed or invented this is the estimator of Rogan & Gladen (1978,
-    doi:10.1093/oxfordjournals.aje.a112510); of more the inverse of the confusion matrix
-    (Hay 1988, Int. J. Remote Sens. 9, 1395), brought to the nearest shares that are none
-    below 0. The rates are themselves measured on a sample: each draw of the shares is
-    corrected with a draw of their `posterior` (as in Lang & Reiczigel 2014,
+    The number of calls of each type is modelled as the true cells times the rates on
+    held-out fields, plus the invented cells on the area; the equations are solved for the
+    true cells. For two types and without missed or invented cells, this is the estimator of
+    Rogan & Gladen (1978, doi:10.1093/oxfordjournals.aje.a112510); for more types it inverts
+    the confusion matrix (Hay 1988, Int. J. Remote Sens. 9, 1395) and takes the nearest
+    shares that are not negative. The rates are uncertain too: each draw of the shares is
+    corrected with a draw from the `posterior` of the rates (as in Lang & Reiczigel 2014,
     doi:10.1016/j.prevetmed.2013.09.015).
 
     Args:
-      estimate: what `estimate_shares` gave.
-      held_out: what became of the cells of held-out fields.
-      area: of all fields of the culture, in the unit of `held_out.areas`.
-      seed: of the draws.
+      estimate: estimate from `estimate_shares`.
+      held_out: how the cells of held-out fields were called.
+      area: area of all fields of the culture, in the unit of `held_out.areas`.
+      seed: seed of the random draws.
 
     Returns:
-      The corrected estimate. Without shares that can be had `reason` says why: a type has
-      no held-out cells, or types are not told apart.
+      The corrected estimate. If no correction is possible its shares are NaN, and `reason`
+      says why: a type has no held-out cells, or the types are not told apart.
     """
     reason = estimate.reason if not estimate.units else held_out.problem
     if reason:
@@ -280,9 +296,9 @@ def correct_shares(
 
 @functools.lru_cache(maxsize=1)
 def _drawn_rates(held_out: HeldOut, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws of `HeldOut.rates` (B, K, K), and of inventions on a unit of area (B, K).
+    """Returns draws of `HeldOut.rates` (B, K, K), and of cells invented per area (B, K).
 
-    They are the same for all groups of a run.
+    The result is cached, since it is the same for all groups of a run.
     """
     rng = np.random.default_rng([seed, 1])
     types = held_out.missed.shape[1]
@@ -296,12 +312,12 @@ def _drawn_rates(held_out: HeldOut, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def shares_by_unit(
     counts: np.ndarray, held_out: HeldOut | None = None, areas: np.ndarray | None = None
 ) -> np.ndarray:
-    """The shares of each unit by itself, corrected as by `correct_shares`.
+    """Returns the shares of each unit alone, corrected as in `correct_shares`.
 
     Args:
-      counts: (U, K) cells called each type, by unit, of which each has some.
-      held_out: what became of the cells of held-out fields; None does not correct.
-      areas: (U,) of the units, in the unit of `held_out.areas`.
+      counts: (U, K) number of cells called each type, by unit; no unit is empty.
+      held_out: how the cells of held-out fields were called; None does not correct.
+      areas: (U,) areas of the units, in the unit of `held_out.areas`; 0 if not given.
 
     Returns:
       (U, K) float64.
@@ -309,18 +325,20 @@ def shares_by_unit(
     cells = counts.sum(axis=1, keepdims=True)
     if held_out is None:
         return counts / cells
+    if areas is None:
+        areas = np.zeros(len(counts))
     invented = np.stack([held_out.invented_on(area) for area in areas])
     return solve_shares(counts / cells, held_out.rates[None], invented / cells)
 
 
 def _rates_of_inventions(held_out: HeldOut, rng: np.random.Generator) -> np.ndarray:
-    """Draws (B, K) of the cells invented on one unit of area, by called type."""
+    """Returns (B, K) draws of the number of cells invented per unit of area, by called type."""
     area, types = held_out.areas.sum(), held_out.invented.shape[1]
     if not area:
         return np.zeros((_DRAWS, types))
     total = held_out.invented.sum(axis=0)
     expected = np.outer(held_out.areas / area, total)
-    # By how much fields differ more than chance would have it.
+    # Overdispersion: how much more fields differ than by chance.
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.nan_to_num((held_out.invented - expected) ** 2 / expected)
     fields = np.count_nonzero(held_out.areas)
@@ -332,21 +350,22 @@ def _rates_of_inventions(held_out: HeldOut, rng: np.random.Generator) -> np.ndar
 def solve_shares(
     called: np.ndarray, rates: np.ndarray, invented: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """The true shares that would be called so.
+    """Solves for the true shares that would result in the given calls.
 
     Args:
       called: (B, K) shares of the calls.
-      rates: (B, K, K) or (1, K, K): of cells of type i, the share that is called j; a row
-        sums to less than 1 if some are missed.
-      invented: (B, K) or (1, K), cells that are none over all calls, by called type.
+      rates: (B, K, K) or (1, K, K), fraction of the cells of type i that is called j; a row
+        sums to less than 1 if cells are missed.
+      invented: (B, K) or (1, K), number of invented cells divided by the number of all
+        calls, by called type.
 
     Returns:
-      (B, K): rows are at least 0 and sum to 1; the nearest to what solves the equations
-      (Duchi et al. 2008, doi:10.1145/1390156.1390176).
+      (B, K) shares; each row is at least 0, sums to 1, and is the nearest such row to the
+      solution of the equations (Duchi et al. 2008, doi:10.1145/1390156.1390176).
     """
     transposed = np.swapaxes(rates, -1, -2)
     real = np.maximum(called - invented, 0)
-    # Where all calls are inventions, nothing is known but the calls.
+    # If all calls may be inventions, only the calls themselves are left to go by.
     real = np.where(real.sum(axis=-1, keepdims=True) > 0, real, called)
     found = np.linalg.solve(transposed, real[..., None])[..., 0]
     total = found.sum(axis=-1, keepdims=True)
@@ -359,13 +378,17 @@ def solve_shares(
 
 
 def logit_t(counts: np.ndarray, level: float = LEVEL) -> np.ndarray | None:
-    """(2, K): intervals from the units' own shares, without a prior; None of one unit.
+    """Computes intervals from the units' own shares, without a prior.
 
-    Student's t of the logits of each unit's share, half a cell added to both sides.
+    Student's t of the logits of each unit's share, with half a cell added to the type and
+    to the others.
 
     Args:
-      counts: (U, K) cells called each type, by unit.
-      level: of the intervals.
+      counts: (U, K) number of cells called each type, by unit.
+      level: level of the intervals.
+
+    Returns:
+      (2, K) ends of the intervals; None with fewer than two units.
     """
     counts = np.asarray(counts, np.float64)
     counts = counts[counts.sum(axis=1) > 0]
@@ -377,25 +400,26 @@ def logit_t(counts: np.ndarray, level: float = LEVEL) -> np.ndarray | None:
 
 
 def units_for(estimate: Estimate, width: float, level: float = LEVEL) -> np.ndarray:
-    """The fewest units that would give each share an interval of a width.
+    """Returns the smallest number of units that gives each share an interval of a width.
 
-    More units of the same kind narrow what units differ by, not what the held-out cells
-    leave open.
+    More units reduce the uncertainty from differences between units, but not the
+    uncertainty of the error rates, which comes from the held-out cells.
 
     Args:
-      estimate: what `estimate_shares` or `correct_shares` gave.
-      width: from end to end of the interval.
-      level: of the interval.
+      estimate: estimate from `estimate_shares` or `correct_shares`.
+      width: width of the interval, from end to end.
+      level: level of the interval.
 
     Returns:
-      (K,) float64: units, at least 2; inf where no number will do, NaN without draws.
+      (K,) float64, number of units, at least 2; inf if no number is enough, NaN without
+      draws.
     """
     types = len(estimate.shares)
     if not len(estimate.draws):
         return np.full(types, np.nan)
     cells = max(estimate.cells_a_unit, 1.0)
     called = (estimate.counts + 0.5) / (estimate.counts.sum() + 1)
-    # Over all that the ICC may be.
+    # Averaged over the posterior of the ICC.
     effect = float(np.mean(1 + (cells - 1) * estimate.icc)) / cells
     of_one = called * (1 - called) * effect * estimate.gain
     needed = np.full(types, np.inf)

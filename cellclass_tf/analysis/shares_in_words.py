@@ -1,24 +1,24 @@
-"""The proportions of a run, as one line a type."""
+"""Puts the proportions of a run into words, one line per type."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# The share of each type, and the ends of its interval; None without one.
+# {type: (proportion, low, high)}; the ends are None without an interval.
 Shares = Mapping[str, tuple[float, float | None, float | None]]
 
 
 def best_shares(mixture: Mapping[str, Any]) -> tuple[Shares | None, str]:
-    """The best estimate of all fields that there is, and a heading that says which.
+    """Returns the best available estimate for all fields, and a heading that names it.
 
-    That is the one of a spot check, or else the corrected one, or else the counted one.
+    The estimate from a spot check comes first, then the corrected one, then the counted one.
 
     Args:
-      mixture: what `mixture` gave.
+      mixture: result of `mixture`.
 
     Returns:
-      None instead of shares where they are withheld.
+      (proportions, heading); None instead of proportions if they are withheld.
     """
     checked, whole = mixture["spot_check"], mixture["estimates"][0]
     if checked and not checked["reason"]:
@@ -26,7 +26,7 @@ def best_shares(mixture: Mapping[str, Any]) -> tuple[Shares | None, str]:
             name: (of["share"], of["low"], of["high"])
             for name, of in checked["types"].items()
         }
-        return found, "Proportions by the spot check:"
+        return found, "Proportions from the spot check:"
     if whole["withheld"]:
         return None, f"Proportions are withheld: {whole['withheld']}."
     if whole["corrected_reason"]:
@@ -40,13 +40,17 @@ def best_shares(mixture: Mapping[str, Any]) -> tuple[Shares | None, str]:
     }
     many = {"dish": "dishes", "field": "fields"}[whole["unit"]]
     units = f"{whole['units']} {whole['unit'] if whole['units'] == 1 else many}"
-    return found, f"Proportions {kind}, of {units}:"
+    return found, f"Proportions ({kind}) of {units}:"
 
 
 def lines(shares: Shares) -> list[str]:
-    """One line a type: share and 95 % interval."""
+    """Returns one line per type with its proportion and 95 % interval."""
     return [
         f"  {name}: {100 * share:.1f} % "
-        + ("(no interval)" if low is None else f"({100 * low:.1f} to {100 * high:.1f})")
+        + (
+            "(no interval)"
+            if low is None or high is None
+            else f"({100 * low:.1f} to {100 * high:.1f})"
+        )
         for name, (share, low, high) in shares.items()
     ]

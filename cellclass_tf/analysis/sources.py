@@ -1,9 +1,10 @@
-"""Fields with cells, whether a study's annotated ones or those of a run of predictions."""
+"""Lists fields with cells: the annotated fields of a study, or the fields of a run."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -19,13 +20,13 @@ from cellclass_tf.messages import logger
 
 @dataclasses.dataclass(frozen=True)
 class FieldOfCells:
-    """One field.
+    """A field with cells.
 
     Attributes:
-      stem: 'TYPE/NAME' or 'NAME'.
-      read: gives its cells.
-      image: the merged image's path; None if it is not known.
-      pixel_size_um: None if unknown.
+      stem: name of the field, 'TYPE/NAME' or 'NAME'.
+      read: function that reads its cells.
+      image: path of the merged image; None if unknown.
+      pixel_size_um: width of a pixel in µm; None if unknown.
       type_names: names of the types, in class order.
       group: acquisition group, such as a dish or well; '' if unknown.
     """
@@ -38,17 +39,35 @@ class FieldOfCells:
     group: str = ""
 
     def pixels(self) -> np.ndarray | None:
-        """The merged image, if it is there.
+        """Reads the merged image; returns None if there is no file.
 
         Raises:
-          InputError: if it is no image.
+          InputError: if the file is not a valid image.
         """
-        known = self.image is not None and os.path.lexists(self.image)
-        return read_merged(self.image) if known else None
+        if self.image is None or not os.path.lexists(self.image):
+            return None
+        return read_merged(self.image)
+
+
+def source_of(
+    predictions: str | os.PathLike | None, study: str | os.PathLike | None
+) -> pathlib.Path:
+    """Returns the folder that was given, of predictions or of a study.
+
+    Raises:
+      InputError: if none or both of them were given.
+    """
+    source = predictions or study
+    if not source or (predictions and study):
+        raise InputError("Expected either --study or --predictions.")
+    return pathlib.Path(source)
 
 
 def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
-    """The fields of a study (accepted and annotated) or of what `predict` wrote.
+    """Returns the accepted, annotated fields of a study, or the fields of a run.
+
+    Args:
+      source: folder of a study, or output folder of `predict`.
 
     Raises:
       InputError: if the folder is neither.
@@ -63,7 +82,7 @@ def _of_study(study: Study) -> list[FieldOfCells]:
     return [
         FieldOfCells(
             row.stem,
-            lambda row=row: study.read_cells(row),
+            functools.partial(study.read_cells, row),
             _image_path(study, row),
             study.pixel_size_of(row),
             tuple(study.cell_types),
@@ -75,7 +94,7 @@ def _of_study(study: Study) -> list[FieldOfCells]:
 
 
 def _image_path(study: Study, row: ImageRow) -> pathlib.Path | None:
-    """None of a row whose image's name is no use, which its cells' reader tells."""
+    """Returns the image's path; None if its name is invalid, which `read` reports."""
     with contextlib.suppress(InputError):
         return study.image_path(row)
     return None
@@ -86,19 +105,23 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
     lost = sum(not path.exists() for path, _ in images.values())
     if lost:
         logger.warning(
-            "%d of %d images are not where `predict` found them; what needs them is left "
-            "out.",
+            "%d of %d images are no longer where they were when `predict` ran; results "
+            "that need the images leave them out.",
             lost,
             len(images),
         )
     groups = {row["image"]: row.get("group") or "" for row in predictions.count_rows}
-    return [
-        FieldOfCells(
-            stem,
-            lambda stem=stem: predictions.read(stem),
-            *images.get(stem, (None, None)),
-            predictions.type_names,
-            groups[stem],
+    fields = []
+    for stem in predictions.stems:
+        image, pixel_size_um = images.get(stem, (None, None))
+        fields.append(
+            FieldOfCells(
+                stem,
+                functools.partial(predictions.read, stem),
+                image,
+                pixel_size_um,
+                predictions.type_names,
+                groups[stem],
+            )
         )
-        for stem in predictions.stems
-    ]
+    return fields

@@ -1,4 +1,4 @@
-"""What was sampled: dishes, or fields, and what can be said of others like them."""
+"""Chooses the statistical unit, dishes or fields, and computes intervals over units."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 from scipy import special, stats
 
 LEVEL = 0.95
-# What is sampled.
+# Kinds of statistical units.
 DISH, FIELD = "dish", "field"
-# From so many units on there is an interval of a score.
+# Smallest number of units for an interval of a score.
 LEAST_FOR_SCORES = 5
-# Units are left out in so many groups at most.
+# Largest number of groups in which the jackknife leaves units out.
 _MOST_GROUPS = 40
 
 
 def units_of(groups: Sequence[str], places: Sequence[str]) -> tuple[str, list[str]]:
-    """Says what was sampled, and the unit of each field.
+    """Chooses the statistical unit, and returns the unit of each field.
 
-    It is the acquisition group (a dish, well, animal or coverslip) where there are several,
-    since cells of one dish are more alike than cells of two; of a single group the field.
-    Where each field is a group of its own, as without `convert --group`, nobody has said
-    which fields are of one dish, and fields are the units, too.
+    The unit is the acquisition group (a dish, well, animal or coverslip) if there are
+    several groups, since cells of one dish are more alike than cells of two. With a single
+    group it is the field. It is also the field if each field is a group of its own, as
+    without `convert --group`, since it is then unknown which fields belong to one dish.
 
     Args:
-      groups: of each field; '' if unknown.
-      places: of each field, the same for all times of one scene.
+      groups: group of each field; '' if unknown.
+      places: scene of each field, the same for all its time points.
 
     Returns:
       DISH or FIELD, and the name of each field's unit.
@@ -38,13 +38,16 @@ def units_of(groups: Sequence[str], places: Sequence[str]) -> tuple[str, list[st
 
 
 def left_out(units: Sequence[str]) -> np.ndarray:
-    """(G, F) bool: which of F fields stay when a unit, or a group of units, is left out.
+    """Returns which fields remain when a unit, or a group of units, is left out.
 
-    More than 40 units are left out in 40 groups of about one size (delete-a-group
+    More than 40 units are left out in 40 groups of about the same size (delete-a-group
     jackknife; Kott 2001, J. Official Statistics 17, 521).
 
     Args:
-      units: of each field.
+      units: unit of each of F fields.
+
+    Returns:
+      (G, F) bool, one row per unit or group that is left out.
     """
     names = sorted(set(units))
     group = {name: number % _MOST_GROUPS for number, name in enumerate(names)}
@@ -61,22 +64,22 @@ def t_interval(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
 def interval_of(
     score: float, without: np.ndarray, cells: int, level: float = LEVEL
 ) -> tuple[float, float] | None:
-    """The interval of a score in [0, 1], from what it is without each unit.
+    """Computes the interval of a score in [0, 1] by the jackknife over units.
 
-    Student's t with the jackknife's standard error of the logit (Tukey 1958; Efron & Stein
-    1981, Ann. Stat. 9, 586). Where everything is right, or nothing, units do not differ, and
-    the interval is that of Clopper & Pearson (1934, Biometrika 26, 404) of as many
-    independent cells.
+    Uses Student's t with the jackknife standard error of the logit (Tukey 1958; Efron &
+    Stein 1981, Ann. Stat. 9, 586). If the score is 0 or 1 with and without each unit, units
+    show no differences, and the interval is that of Clopper & Pearson (1934, Biometrika 26,
+    404) for as many independent cells.
 
     Args:
-      score: of all units; NaN if there is none.
-      without: (G,), of all but one, for each; NaN where there is none.
-      cells: on which the score is based.
-      level: of the interval.
+      score: score of all units; NaN if undefined.
+      without: (G,) scores with one unit, or group of units, left out; NaN if undefined.
+      cells: number of cells on which the score is based.
+      level: level of the interval.
 
     Returns:
-      Its ends; None of a score without a basis, or of fewer than LEAST_FOR_SCORES units with
-      one.
+      The ends of the interval; None if the score is undefined, or if fewer than
+      LEAST_FOR_SCORES of `without` are defined.
     """
     without = without[np.isfinite(without)]
     if not np.isfinite(score) or len(without) < LEAST_FOR_SCORES or not cells:
@@ -85,7 +88,7 @@ def interval_of(
     if score in (0.0, 1.0) and (without == score).all():
         end = tail ** (1 / cells)
         return (end, 1.0) if score else (0.0, 1 - end)
-    # Half a cell is as near to 0 or 1 as so many cells can tell.
+    # Scores are clipped by half a cell, so that logits are finite.
     least = 1 / (2 * cells + 2)
     logits = special.logit(np.clip(without, least, 1 - least))
     count = len(logits)

@@ -1,1 +1,1 @@
-"""The commands: `cellclass COMMAND --flag=value`."""
+"""The command line: `cellclass COMMAND --flag=value`."""

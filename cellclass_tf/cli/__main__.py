@@ -1,4 +1,4 @@
-"""`python -m cellclass_tf.cli`: the same as `cellclass`."""
+"""Runs `python -m cellclass_tf.cli`, which is the same as `cellclass`."""
 
 from cellclass_tf.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Commands that do more than call the public function of their name."""
+"""Commands that do more than call the public function of the same name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def import_(
     training_share: float | None = None,
     **options: Any,
 ) -> Any:
-    """Reads labels that were made elsewhere.
+    """Imports cells or labels from another program.
 
     Args:
       source: folder of the labels, or COCO file, or table of a spot check.
@@ -30,6 +30,9 @@ def import_(
       predictions: for labels of a spot check: output folder of `predict`.
       format: what the source is: 'masks' (label images, or one mask per cell), 'cellpose'
         (_seg.npy files), 'coco', or 'spotcheck' (the table that its page saved).
+      overwrite_corrected: also import files that were imported before and have not changed,
+        and files that would remove cells from corrected fields. The old cells are kept in
+        STUDY/.trash/DATE.
       training_share: share of a spot check's labelled cells whose types go into the study,
         for training, 0 to 1. Labels of these fields no longer give an estimate for the
         model that is trained with them.
@@ -47,7 +50,7 @@ def import_(
                 "together, or neither."
             )
         if overwrite_corrected and not study:
-            raise InputError("--overwrite_corrected is for a study.")
+            raise InputError("--overwrite_corrected needs --study.")
         imported = cellclass_tf.import_spotcheck(predictions, source)
         if not study:
             return imported
@@ -75,7 +78,7 @@ def import_(
 
 
 def _of(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
-    """Those options that a function takes."""
+    """Returns the options that a function takes."""
     taken = inspect.signature(function).parameters
     return {name: value for name, value in options.items() if name in taken}
 
@@ -86,7 +89,7 @@ def _refuse_others(
     functions: Sequence[Callable[..., Any]],
     format: str,
 ) -> None:
-    """Raises InputError if an option was given that another format's function takes."""
+    """Raises InputError if an option of another format was given."""
     for other in functions:
         parameters = inspect.signature(other).parameters
         for name, value in options.items():
@@ -94,15 +97,17 @@ def _refuse_others(
                 continue
             if value != parameters[name].default:
                 of_format = other.__name__.split("_")[-1]
-                raise InputError(f"--{name} is for --format={of_format}, not {format}.")
+                raise InputError(
+                    f"--{name} is for --format={of_format}, not for {format}."
+                )
 
 
 def _change_lines(outcome: batch.Outcome) -> list[str]:
-    """A line for each field that was read: what changed, and what was resolved."""
+    """Returns lines that say, for each imported field, what changed and was resolved."""
     lines = []
     for name, result in sorted(outcome.done.items()):
         counts = [f"{n} {what}" for what, n in result["changes"].items() if n]
-        lines.append(f"  {one_line(name)}: {', '.join(counts) or 'nothing'}")
+        lines.append(f"  {one_line(name)}: {', '.join(counts) or 'no changes'}")
         lines += [f"    {one_line(note)}" for note in result["notes"]]
     return lines
 
@@ -136,22 +141,23 @@ def export(
       options: those of `export_coco` and `export_cellpose`.
     """
     import cellclass_tf
+    from cellclass_tf.analysis import sources
 
-    if bool(study) == bool(predictions):
-        raise InputError("Expected either --study or --predictions.")
+    source = sources.source_of(predictions, study)
     to_coco, to_cellpose = cellclass_tf.export_coco, cellclass_tf.export_cellpose
     function = {"cellpose": to_cellpose}.get(format, cellclass_tf.export_cells)
     if study and format == "coco":
         function = to_coco
     _refuse_others(options, function, (to_coco, to_cellpose), format)
     if format == "cellpose" and not study:
-        raise InputError("--format=cellpose is for correcting a --study.")
+        raise InputError("--format=cellpose is for correcting a study: give --study.")
     if function in (to_coco, to_cellpose):
         return function(study, output, **_of(options, function))
-    return cellclass_tf.export_cells(study or predictions, output, format=format)
+    return cellclass_tf.export_cells(source, output, format=format)
 
 
 def dataset(study: str, **options: Any) -> batch.Outcome:
+    """Prepares a dataset and prints what it holds; returns the outcome by image."""
     import cellclass_tf
 
     prepared = cellclass_tf.dataset(study, **options)
@@ -160,6 +166,7 @@ def dataset(study: str, **options: Any) -> batch.Outcome:
 
 
 def train(study: str, output: str, **options: Any) -> str:
+    """Trains a network; returns where it is and the next command."""
     import cellclass_tf
 
     folder = cellclass_tf.train(study, output, **options)
@@ -170,6 +177,7 @@ def train(study: str, output: str, **options: Any) -> str:
 
 
 def export_model(training: str, output: str, **options: Any) -> str:
+    """Exports a trained model; returns where it is and the next command."""
     import cellclass_tf
 
     model = cellclass_tf.export_model(training, output, **options)
@@ -180,6 +188,7 @@ def export_model(training: str, output: str, **options: Any) -> str:
 
 
 def schemas(output: str) -> str:
+    """Writes the JSON Schemas; returns the names of the files."""
     import cellclass_tf
 
     return "\n".join(f"Written: {path}" for path in cellclass_tf.write_schemas(output))
@@ -196,20 +205,23 @@ def check(
         study.
       data_dir: folder or bucket with the study's datasets; STUDY/tfds if not given.
     """
-    if bool(study) == bool(dataset):
-        raise InputError("Expected either --study or --dataset.")
     require("cellclass check", "tensorflow_datasets")
-    # They load TensorFlow.
     import cellclass_tf
-    import tfds_builders
 
-    newest = dataset or tfds_builders.newest_dataset(study, data_dir)
-    return cellclass_tf.check_dataset(newest)
+    if dataset and not study:
+        return cellclass_tf.check_dataset(dataset)
+    if study and not dataset:
+        # It loads TensorFlow.
+        import tfds_builders
+
+        newest = tfds_builders.newest_dataset(study, data_dir)
+        return cellclass_tf.check_dataset(newest)
+    raise InputError("Expected either --study or --dataset.")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Told:
-    """What a command found, in words, and whether nothing failed."""
+    """Result of a command in words, and whether nothing failed."""
 
     text: str
     passed: bool
@@ -219,6 +231,7 @@ class _Told:
 
 
 def evaluate(predictions: str, study: str, split: str | None = None) -> _Told:
+    """Scores predictions; returns the main scores in words."""
     import cellclass_tf
 
     scores = cellclass_tf.evaluate(predictions, study, split=split)
@@ -226,13 +239,13 @@ def evaluate(predictions: str, study: str, split: str | None = None) -> _Told:
     lines = [f"{name:<18}{_with_interval(scores, name)}" for name in names]
     told = ", ".join(f"{n} {kind}" for kind, n in scores["errors"].items())
     lines.append(
-        f"{scores['images']} fields, {scores['cells_true']} true cells: {told}"
+        f"{scores['images']} fields, {scores['cells_true']} true cells; errors: {told}"
     )
     if scores["intervals_reason"]:
         lines.append(f"No intervals: {scores['intervals_reason']}.")
     failures = scores["failures"]
-    lines += [f"left out: {one_line(why)}" for why in failures.values()]
-    lines.append(f"All of it is in {predictions}/evaluation.json")
+    lines += [f"not evaluated: {one_line(why)}" for why in failures.values()]
+    lines.append(f"All scores: {predictions}/evaluation.json")
     return _Told("\n".join(lines), not failures)
 
 
@@ -245,6 +258,7 @@ def _with_interval(scores: dict[str, Any], name: str) -> str:
 
 
 def conditions(study: str) -> str:
+    """Writes conditions.csv; returns where it is and how to fill it in."""
     import cellclass_tf
 
     path = cellclass_tf.conditions(study)
@@ -256,18 +270,24 @@ def conditions(study: str) -> str:
 
 
 def report(predictions: str, **options: Any) -> str:
+    """Writes report.html; returns where it is."""
     import cellclass_tf
 
     return f"Written: {cellclass_tf.report(predictions, **options)}"
 
 
 def restore(folder: str, file: str | None = None) -> str:
+    """Lists the files that were set aside, or brings one back; returns their names."""
     import cellclass_tf
 
     found = cellclass_tf.restore(folder, file)
-    told = f"{len(found)} files are kept." if file is None else "brought back."
+    if file is None:
+        told = f"{len(found)} files are set aside. `--file` brings one of them back."
+    else:
+        told = f"{len(found)} files were brought back."
     return "\n".join([*map(one_line, found), told])
 
 
 def demo(**values: Any) -> str:
+    """Runs the demo; returns its results in words."""
     return demonstration.summary(demonstration.demo(**values))

@@ -1,4 +1,4 @@
-"""Every command: the public function that it calls, from which its flags are made."""
+"""Lists the commands, and makes their flags from the public functions that they call."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from cellclass_tf.cli import calls, signatures
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One command.
+    """A command.
 
     Attributes:
-      help: what it does, on one line.
-      function: name of the public function whose parameters are the flags; empty if it is
-        `execute`.
-      execute: what is called with the flags' values; None for the function.
-      also: names of public functions that have more flags, none of them required, and
-        describe what the function does not.
-      described_by: MODULE:CLASS of the package whose docstring describes parameters.
-      leave_out: parameters that are no flags.
-      required: flags that have to be given although the parameter has a default.
-      defaults: of flags, where they differ from the function's.
+      help: description of the command on one line.
+      function: name of the public function whose parameters become the flags; empty if
+        `execute` is that function.
+      execute: function that is called with the values of the flags; None for `function`.
+      also: names of public functions whose optional parameters become flags too, and whose
+        docstrings describe parameters that the function's own docstring does not.
+      described_by: MODULE:CLASS in this package whose docstring describes parameters.
+      leave_out: parameters that do not become flags.
+      required: flags that must be given although the parameter has a default.
+      defaults: defaults of flags that differ from those of the function.
       former: names that flags had in earlier versions.
-      argument: the parameter that is given without the name of a flag.
+      argument: parameter that is given without the name of a flag.
     """
 
     help: str
@@ -45,15 +45,15 @@ class Command:
 
     @functools.cached_property
     def flags(self) -> tuple[signatures.Flag, ...]:
-        """The flags, those that have to be given first."""
+        """The flags; required flags come first."""
         others = [getattr(cellclass_tf, name) for name in self.also]
         described_by = list(others)
         if self.described_by:
-            module, name = self.described_by.split(":")
-            module = importlib.import_module(f"cellclass_tf.{module}")
+            path, name = self.described_by.split(":")
+            module = importlib.import_module(f"cellclass_tf.{path}")
             described_by.append(getattr(module, name))
         own = signatures.flags_of(
-            getattr(cellclass_tf, self.function) if self.function else self.execute,
+            self._public() if self.function or not self.execute else self.execute,
             leave_out=(*self.leave_out, self.argument),
             described_by=described_by,
             defaults=self.defaults,
@@ -73,11 +73,13 @@ class Command:
 
     def __call__(self, **values: Any) -> Any:
         """Runs the command."""
-        execute = self.execute or getattr(cellclass_tf, self.function)
-        return execute(**values)
+        return (self.execute or self._public())(**values)
+
+    def _public(self) -> Callable[..., Any]:
+        return getattr(cellclass_tf, self.function)
 
 
-# Where a file may crash its reader, the command line uses worker processes.
+# A damaged file may crash its reader, so the command line uses worker processes.
 _WORKERS = {"processes": max(2, process_state.processors())}
 
 COMMANDS = {
@@ -94,7 +96,7 @@ COMMANDS = {
         defaults=_WORKERS,
     ),
     "simulate": Command(
-        "Simulates cultures, as files of a microscope, with the true cells.",
+        "Simulates cultures as microscope files, with the true cells.",
         "simulate",
         leave_out=("tied", "only"),
         former={"confounded": "tied"},
@@ -117,7 +119,7 @@ COMMANDS = {
         also=("export_coco", "export_cellpose"),
     ),
     "finetune": Command(
-        "Trains cellpose further on corrected fields, and tells whether it helped.",
+        "Trains cellpose further on corrected fields, and measures whether it helped.",
         "finetune",
     ),
     "dataset": Command(
@@ -146,7 +148,7 @@ COMMANDS = {
         "Packs an exported model for the BioImage Model Zoo.", "package_model"
     ),
     "predict": Command(
-        "Outlines the cells of new images, and names their types.",
+        "Outlines the cells of new images, and classifies them.",
         "predict",
         required=("output",),
     ),
@@ -156,10 +158,11 @@ COMMANDS = {
         calls.evaluate,
     ),
     "compare": Command(
-        "Compares two runs, or a run and the truth, cell by cell.", "compare"
+        "Compares two runs, or a run and the ground truth, cell by cell.", "compare"
     ),
     "spotcheck": Command(
-        "Draws random cells, and writes a page on which you label them.", "spotcheck"
+        "Draws a random sample of cells, and writes a page on which you label them.",
+        "spotcheck",
     ),
     "conditions": Command(
         "Writes conditions.csv, in which you enter how each dish was treated.",
@@ -179,7 +182,7 @@ COMMANDS = {
         calls.schemas,
     ),
     "trace": Command(
-        "Follows an image or a cell back to its raw file, and checks every link.",
+        "Traces an image or a cell back to its raw file, and checks every step.",
         "trace",
         argument="image",
     ),

@@ -1,4 +1,4 @@
-"""Messages of libraries go to a file, so that the terminal shows what matters."""
+"""Writes the messages of libraries to a log file instead of the terminal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from typing import TextIO
 
-# Older files are removed.
+# Number of log files that are kept; older ones are removed.
 _KEPT = 20
 FOLDER_VARIABLE = "CELLCLASS_LOG_FOLDER"
 
 
 def folder() -> pathlib.Path:
-    """Where log files are kept: $CELLCLASS_LOG_FOLDER, or the user's cache folder."""
+    """Returns the folder of the log files: $CELLCLASS_LOG_FOLDER, or the user's cache."""
     named = os.getenv(FOLDER_VARIABLE)
     if named:
         return pathlib.Path(named)
@@ -29,17 +29,17 @@ def folder() -> pathlib.Path:
 
 @contextlib.contextmanager
 def catches_messages(command: str) -> Iterator[TextIO]:
-    """Sends what libraries write to the standard error output to a log file.
+    """Redirects what libraries write to the standard error stream to a log file.
 
-    TensorFlow writes to the process's file descriptor 2, and so do worker processes; the
-    package's own messages and progress bars go to the stream that is returned. If something
-    was logged, the name of the file is printed at the end.
+    TensorFlow and worker processes write to the file descriptor 2 of the process. The
+    package's own messages and progress bars belong on the stream that is yielded. If
+    anything was logged, the name of the file is printed at the end.
 
     Args:
-      command: part of the file's name.
+      command: name of the command, which becomes part of the file's name.
 
     Yields:
-      The terminal.
+      A stream that still writes to the terminal.
     """
     sys.stderr.flush()
     path, log = _new_file(command)
@@ -61,9 +61,9 @@ def catches_messages(command: str) -> Iterator[TextIO]:
 
 
 def _new_file(command: str) -> tuple[pathlib.Path, int]:
-    """Opens a new log file, in the temporary folder if no other can be written to."""
+    """Opens a new log file, in a temporary folder if the usual one is not writable."""
     stamp = datetime.datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    # What was typed may be no command, and hold what a file name must not.
+    # The user may have typed something else, with characters unfit for a file name.
     command = "".join(c for c in command if c.isalnum() or c == "-")[:40]
     name = f"{stamp}_{command}_{os.getpid()}.log"
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND

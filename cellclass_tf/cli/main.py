@@ -1,4 +1,4 @@
-"""The command `cellclass COMMAND --flag=value`: parses flags, calls, and reports."""
+"""Runs `cellclass COMMAND --flag=value`: parses flags, calls, and prints the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cellclass_tf.cli.commands import COMMANDS
 from cellclass_tf.errors import InputError, one_line
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-# Flags of every command.
+# Flags that every command has.
 _OF_ALL = {
     "--verbose": "Shows the messages of TensorFlow and other libraries.",
     "--noprogress": "Draws no progress bars.",
@@ -24,7 +24,7 @@ _OF_ALL = {
 
 
 def main() -> None:
-    """Runs the command that the process's arguments name, on a terminal."""
+    """Runs the command in the arguments of this process, and exits with its status."""
     process_state.begin_program()
     arguments = [value for value in sys.argv[1:] if value not in _OF_ALL]
     given = {*sys.argv[1:]} & _OF_ALL.keys()
@@ -40,7 +40,7 @@ def main() -> None:
             status = run(arguments, terminal)
         sys.exit(status)
     except KeyboardInterrupt:
-        print("Interrupted. The same command continues.", file=sys.stderr)
+        print("Interrupted. Run the same command again to continue.", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -49,11 +49,11 @@ def run(arguments: Sequence[str], terminal: TextIO | None = None) -> int:
 
     Args:
       arguments: name of the command, and its flags.
-      terminal: where errors are printed; the standard error output if not given.
+      terminal: stream for error messages; the standard error stream if not given.
 
     Returns:
-      0 if all is done, 1 if some files failed or a check did not pass (they are listed),
-      2 if the command could not be understood or had nothing to work on.
+      0 if everything succeeded, 1 if some files failed or a check did not pass (they are
+      listed), 2 if the command is invalid or had nothing to work on.
     """
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print(_overview())
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str], terminal: TextIO | None = None) -> int:
     try:
         values = _parse(name, rest)
         result = COMMANDS[name](**values)
-        status = _report(result)
+        status = _report(result, "files" if name == "convert" else "images")
         if isinstance(result, batch.Outcome) and result.results:
             for line in next_steps.lines_after(name, values):
                 print(line)
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str], terminal: TextIO | None = None) -> int:
 
 def _parse(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     values = flags.FlagValues()
-    # Else flags that follow an argument would be taken for arguments.
+    # Otherwise flags after an argument would be parsed as arguments.
     values.set_gnu_getopt()
     for flag in COMMANDS[name].flags:
         flag.define(values)
@@ -97,7 +97,7 @@ def _parse(name: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _arguments(name: str, rest: Sequence[str]) -> dict[str, str]:
-    """What is no flag: the command's one argument, or nothing."""
+    """Returns the command's argument, if it takes one; raises an error for other words."""
     wanted = [COMMANDS[name].argument] if COMMANDS[name].argument else []
     if len(rest) > len(wanted):
         expected = "only --flag=value" if not wanted else f"one {wanted[0].upper()}"
@@ -107,20 +107,21 @@ def _arguments(name: str, rest: Sequence[str]) -> dict[str, str]:
     return dict(zip(wanted, rest, strict=True))
 
 
-def _report(result: Any) -> int:
+def _report(result: Any, unit: str) -> int:
+    """Prints what a command returned, and returns the exit status."""
     if not isinstance(result, batch.Outcome):
         if result is not None:
             print(result)
-        # What checks something says whether it holds.
+        # The results of checks have an attribute `passed`.
         return DONE if getattr(result, "passed", True) else SOME_FAILED
     print(
-        f"{len(result.done)} done, {len(result.skipped)} were done before, "
+        f"{len(result.done)} {unit} done, {len(result.skipped)} were done before, "
         f"{len(result.failures)} failed."
     )
     for note in result.notes:
         print(f"  {one_line(note)}")
     for name, reason in sorted(result.failures.items()):
-        # Names may hold line breaks, and each failure has one line.
+        # Names may contain line breaks, but each failure is printed on one line.
         name, reason = one_line(name), one_line(reason)
         print(f"  {reason if name in reason else f'{name}: {reason}'}")
     return SOME_FAILED if result.failures else DONE

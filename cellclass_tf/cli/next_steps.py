@@ -1,4 +1,4 @@
-"""What a command has led to, and what comes next, in a few lines."""
+"""Summarizes the result of a command in a few lines, and names the next command."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 
 
 def lines_after(command: str, values: Mapping[str, Any]) -> list[str]:
-    """Says what there is after a command that went well, and which is the next.
+    """Returns lines with the result of a successful command, and the next command.
 
     Args:
-      command: its name.
-      values: its flags.
+      command: name of the command.
+      values: values of its flags.
 
     Returns:
-      Lines; none for commands that tell of it themselves.
+      The lines; empty for commands that print them themselves.
     """
     told = _TOLD.get(command)
     return told(values) if told else []
 
 
 def images_in_words(rows: Iterable[ImageRow]) -> str:
-    """'8 images: 3 HEK, 3 N2a, 2 mixed; 1 rejected: out of focus 1'."""
+    """Counts images in words: '9 images: 3 HEK, 3 N2a, 2 mixed; 1 rejected: 1 blurred.'."""
     rows = list(rows)
     kept = collections.Counter(r.cell_type for r in rows if r.verdict != REJECTED)
     # Mixed fields come last.
@@ -52,7 +52,7 @@ def _after_simulate(values: Mapping[str, Any]) -> list[str]:
 def _after_convert(values: Mapping[str, Any]) -> list[str]:
     study = Study.open(values["study"])
     told = [images_in_words(study.rows())]
-    told.append(f"Look at {study.root / 'quality'}: a sheet for each dish.")
+    told.append(f"Look at the pictures of each dish in {study.root / 'quality'}.")
     return [*told, f"Next: cellclass annotate --study={study.root}"]
 
 
@@ -91,8 +91,8 @@ def _after_predict(values: Mapping[str, Any]) -> list[str]:
         *shares_in_words.lines(shares or {}),
         f"Report: {output / 'report.html'}",
         (
-            f"Next: cellclass spotcheck --predictions={output}, to see how often the model errs "
-            "in these very fields"
+            f"Next: cellclass spotcheck --predictions={output}, to measure how often the model "
+            "errs in these fields"
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Flags of a command, from the signature and the docstring of the function it calls."""
+"""Makes the flags of a command from the signature and docstring of a function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-# Flags belong to the program that defines them with this module, whose --help lists them.
+# --help lists the flags under the program that defines them, not under this module.
 flags.disclaim_key_flags()
 _ENTRY = re.compile(r"(\w+(?:, \w+)*):\s*(.*)")
 _DEFINE = {
@@ -50,7 +50,7 @@ class Flag:
 
     @property
     def form(self) -> str:
-        """How the flag is written, such as '--steps=INTEGER'."""
+        """The flag as it is written, such as '--steps=INTEGER'."""
         if self.kind is bool:
             return f"--[no]{self.name}"
         values = "|".join(self.choices) or _VALUES[self.kind]
@@ -117,7 +117,7 @@ def flags_of(
         if names is not None and name not in names:
             continue
         if name not in known:
-            raise ValueError(f"{function.__name__} does not describe {name}.")
+            raise ValueError(f"The docstring of {function.__name__} lacks {name}.")
         kind, choices = _kind_of(parameter, inspect.unwrap(function))
         required = parameter.default is parameter.empty
         default = None if required else defaults.get(name, parameter.default)
@@ -167,7 +167,7 @@ def descriptions(docstring: str) -> dict[str, str]:
 def _kind_of(
     parameter: inspect.Parameter, function: Callable[..., Any]
 ) -> tuple[type, tuple[str, ...]]:
-    """The type of a flag's value, and its choices."""
+    """Returns the type of a flag's value, and its choices."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
         parts = _union(ast.parse(annotation, mode="eval").body)
@@ -189,17 +189,17 @@ def _kind_of(
 
 
 def _union(node: ast.expr) -> list[ast.expr]:
-    """The members of 'a | b | c'."""
+    """Returns the members of 'a | b | c'."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return [*_union(node.left), *_union(node.right)]
     return [node]
 
 
 def _evaluated(node: ast.expr, function: Callable[..., Any]) -> Any:
-    """The value of an annotation; None for names that only type checkers load."""
+    """Evaluates an annotation; None for names that only type checkers load."""
     code = compile(ast.Expression(node), "<annotation>", "eval")
     try:
-        # The annotation is part of this package's code.
+        # This is safe, since annotations are part of this package's code.
         return eval(code, {**function.__globals__, "Literal": typing.Literal})
     except NameError:
         return None

@@ -1,1 +1,1 @@
-"""What puts several stages together."""
+"""Functions that run several stages."""

@@ -1,4 +1,4 @@
-"""Which fields `predict` is to predict: those of a study, or raw files converted first."""
+"""Chooses the fields that `predict` works on: fields of a study, or converted raw files."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cellclass_tf.storage import csv_json, paths
 
 @dataclasses.dataclass(frozen=True)
 class ChosenField:
-    """One field to predict.
+    """A field to predict.
 
     Attributes:
-      stem: what it is called in the results: 'TYPE/NAME', or 'NAME' of a raw file.
-      row: of the study's manifest.
+      stem: name of the field in the results: 'TYPE/NAME', or 'NAME' for a raw file.
+      row: its row in the study's images.csv.
       image: path of the merged image.
-      pixel_size_um: None if unknown.
+      pixel_size_um: width of a pixel in µm; None if unknown.
     """
 
     stem: str
@@ -37,24 +37,24 @@ class ChosenField:
     pixel_size_um: float | None
 
 
-# Value of `cell_type` for all fields of a study.
+# Value of `cell_type` that chooses all fields of a study.
 ALL = "all"
-# Which fields the results in a folder are of.
+# File that records the selection of fields whose results are in a folder.
 SELECTION_FILE = "selection.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """What is to be predicted, and what is not.
+    """Fields that are predicted, and fields that are left out.
 
     Attributes:
-      study: of the fields.
-      cell_type: folder of the study whose images were chosen, `ALL`, or None for files.
-      fields: to predict, sorted by image.
-      rejected: rows that are left out, since a share of blurred cells is no share of
-        cells.
-      failures: why raw files could not be converted, and rows are no use, by name.
-      notes: what files there were, a line for each kind.
+      study: study of the fields.
+      cell_type: folder of the study whose images were chosen, `ALL`, or None for raw files.
+      fields: fields to predict, sorted by image.
+      rejected: rows of rejected images, which are left out.
+      failures: {name: reason} for raw files that could not be converted and for invalid
+        rows.
+      notes: what a person should know about the selection, one line each.
     """
 
     study: Study
@@ -74,17 +74,17 @@ def choose_fields(
     conversion_options: Mapping[str, Any],
     engine: batch.Engine,
 ) -> Chosen:
-    """Finds the fields to predict; raw files and merged images become a study first.
+    """Finds the fields to predict; raw files and merged images are converted first.
 
     Args:
       input: a study; or merged images or raw files (a file or a folder), which are
         converted to OUTPUT/converted.
-      output: folder of the results.
-      cell_type: of a study, only the images of this folder, or `ALL`; None takes the mixed
-        fields, or all if there are none.
-      pixel_size_um: of all images; None for what is known of each.
-      conversion_options: of `convert`, for raw files.
-      engine: converts raw files.
+      output: folder for the results.
+      cell_type: for a study: choose only the images of this folder, or `ALL` images; None
+        chooses the mixed fields, or all if there are none.
+      pixel_size_um: width of a pixel in µm for all images; None: as recorded for each.
+      conversion_options: options of `convert`, for raw files.
+      engine: what runs the conversion of raw files.
 
     Raises:
       InputError: if there is nothing to predict, or `output` is a study or has the results
@@ -92,8 +92,8 @@ def choose_fields(
     """
     if Study.exists(output):
         raise InputError(
-            f"{output} is a study, in which results would be lost among its own files. "
-            "Give another folder as --output."
+            f"{output} is a study; results would be mixed up with its own files. Give "
+            "another folder as --output."
         )
     is_study = Study.exists(input)
     notes: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ def choose_fields(
         keep_selection(input, cell_type, output)
     elif cell_type:
         raise InputError(
-            f"--cell_type={cell_type} chooses images of a study, and {input} is none."
+            f"--cell_type={cell_type} chooses images of a study, but {input} is not a study."
         )
     else:
         keep_selection(input, None, output)
@@ -121,13 +121,13 @@ def choose_fields(
             input, study, cell_type=MIXED, engine=engine, **conversion_options
         )
         failures, notes = converted.failures, converted.notes
-        # The input may have lost files since an earlier run.
+        # Files of an earlier run may have been removed from the input since.
         images = {row["image"] for rows in converted.results.values() for row in rows}
         rows = [row for row in study.rows() if row.image in images]
     accepted = [row for row in rows if row.verdict != REJECTED]
     if len(accepted) < len(rows):
         logger.warning(
-            "%d of %d images are rejected in %s and not predicted.",
+            "%d of %d images are rejected in %s and are not predicted.",
             len(rows) - len(accepted),
             len(rows),
             study.manifest_path,
@@ -139,7 +139,7 @@ def choose_fields(
         )
     fields = []
     for row in accepted:
-        # The type of raw files is not known, so their folder's name says nothing.
+        # The type of raw files is unknown, so the folder's name is left out.
         stem = row.stem if is_study else row.name
         size_um = pixel_size_um or study.pixel_size_of(row)
         try:
@@ -153,10 +153,10 @@ def choose_fields(
 def keep_selection(
     input: str | os.PathLike, cell_type: str | None, output: pathlib.Path
 ) -> None:
-    """Records of which fields the results in a folder are; refuses other ones.
+    """Records which fields a folder has results of, and refuses another selection.
 
-    Of two selections in one folder the tables would mix both, and the proportions be those
-    of neither.
+    With two selections in one folder, tables would mix both, and the proportions would
+    belong to neither.
 
     Raises:
       InputError: if the folder has the results of another selection.
@@ -171,20 +171,20 @@ def keep_selection(
     if before is None:
         csv_json.write_json(path, own)
         return
-    # A study that was moved together with its results is the same one.
+    # A study that was moved together with its results is the same selection.
     is_same = before["cell_type"] == own["cell_type"] and (
         before["input"] == own["input"] or before["relative"] == own["relative"] != ""
     )
     if not is_same:
         shown = f"cell_type={before['cell_type']} of " if before["cell_type"] else ""
         raise InputError(
-            f"{output} has the results of other fields: {shown}{before['input']}. Give "
+            f"{output} already has results of other fields: {shown}{before['input']}. Give "
             "another folder as --output, or remove this one."
         )
 
 
 def _selection_before(path: pathlib.Path) -> dict[str, str] | None:
-    """The selection that is recorded; None if an older version recorded none."""
+    """Reads the recorded selection; None if there is none, as in older versions."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         told = json.loads(path.read_text(encoding="utf-8"))
         return {name: str(told[name]) for name in ("input", "relative", "cell_type")}

@@ -1,4 +1,4 @@
-"""Mixed fields made of two pure ones, with exact truth."""
+"""Composes mixed fields from two pure fields, with exact ground truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cellclass_tf.storage import png
 
 
 def pairs(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
-    """Pairs each pure field with one of the next type, in the order of names."""
+    """Pairs each pure field with a field of the next type, in alphabetical order."""
     by_type = collections.defaultdict(list)
     for row in sorted(rows, key=lambda row: row.image):
         if row.cell_type != MIXED:
@@ -38,19 +38,20 @@ def composed_examples(
     couples: Sequence[tuple[ImageRow, ImageRow]],
     fields: Mapping[str, FieldFacts] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the keys and examples of pairs in which both fields hold cells.
+    """Yields (key, example) for each pair in which both fields have cells.
 
     Args:
-      study: the study of the fields.
-      couples: pure fields of two types.
-      fields: what is known of their files, by image; None compares nothing.
+      study: study of the fields.
+      couples: pairs of pure fields of two types.
+      fields: recorded facts about their files, by image; None checks nothing.
 
     Raises:
-      InputError: if a file is not as `fields` has it, or cannot be read.
+      InputError: if a file has changed since `fields` was recorded, or cannot be read.
     """
     for one, other in couples:
-        for row in (one, other) if fields else ():
-            examples.check_unchanged(study, row, fields[row.image])
+        if fields:
+            for row in (one, other):
+                examples.check_unchanged(study, row, fields[row.image])
         found = composed_example(study, one, other)
         if found is not None:
             yield found["image_name"], found
@@ -59,11 +60,17 @@ def composed_examples(
 def composed_example(
     study: Study, one: ImageRow, other: ImageRow
 ) -> dict[str, Any] | None:
-    """Moves the cells of one pure field into another; None if either has no cell.
+    """Moves cells of one pure field into another; None if either has no cells.
 
-    The other field is brought to the first one's pixel size, where both are known, and
-    to its frame. Moved are cells of which at most a fifth would cover cells that are
-    there; cells of which less than three tenths stay visible are no cells any more.
+    The other field is resampled to the first one's pixel size, if both are known, and
+    cropped or padded to its size. A cell is moved if at most a fifth of it would cover
+    existing cells. A cell of which less than three tenths remain visible is no longer
+    counted as a cell.
+
+    Args:
+      study: study of the fields.
+      one: row of the field that receives cells.
+      other: row of the field whose cells are moved.
 
     Returns:
       An example as `examples.example` makes it, with both images as its sources.
@@ -113,12 +120,12 @@ def composed_example(
 
 
 def _zoom(study: Study, one: ImageRow, other: ImageRow) -> float:
-    sizes = study.pixel_size_of(one), study.pixel_size_of(other)
-    return sizes[1] / sizes[0] if all(sizes) else 1.0
+    size_um, other_um = study.pixel_size_of(one), study.pixel_size_of(other)
+    return other_um / size_um if size_um and other_um else 1.0
 
 
 def _zoom_by(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
-    """An image at another scale; scales that differ by less than 1 % are one."""
+    """Resamples an image; differences in scale below 1 % are ignored."""
     if abs(zoom - 1) < 0.01:
         return image
     from skimage import transform
@@ -130,8 +137,8 @@ def _zoom_by(image: np.ndarray, zoom: float, *, smooth: bool) -> np.ndarray:
     return np.rint(resized).astype(image.dtype)
 
 
-def _frame(image: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
-    """The middle of an image, or the image in the middle of nothing."""
+def _frame(image: np.ndarray, shape_yx: Sequence[int]) -> np.ndarray:
+    """Crops or pads an image around its centre to the given height and width."""
     for axis, side in enumerate(shape_yx):
         free = image.shape[axis] - side
         if free > 0:

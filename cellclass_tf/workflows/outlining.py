@@ -1,4 +1,4 @@
-"""Who outlines the cells that `predict` names: the network, an annotator, or files."""
+"""Outlines the cells that `predict` classifies: by network, annotator, or files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,25 +26,27 @@ from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField
 
 
 class Outlining(Protocol):
-    """Outlines the cells of fields, and has the network name them.
+    """Outlines the cells of fields, and has the network classify them."""
 
-    Attributes:
-      record: what run.json says of it.
-      score_threshold: cells of a lower score are left out.
-      notes: what a person should know, a line each.
-    """
+    @property
+    def record(self) -> OutlinesRecord:
+        """What run.json says of the outlines."""
 
-    record: OutlinesRecord
-    score_threshold: float
-    notes: tuple[str, ...]
+    @property
+    def score_threshold(self) -> float:
+        """The lowest score of a cell that is kept."""
 
-    def version(self, field: ChosenField) -> list:
-        """What the outlines of a field depend on beside its image, as JSON has it."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, one line each."""
+
+    def version(self, field: ChosenField) -> list[Any]:
+        """Returns what the outlines of a field depend on besides its image, as JSON values."""
 
     def find(
         self, predictor: Predictor, field: ChosenField, image: np.ndarray
     ) -> tuple[Cells, dict[str, str]]:
-        """Returns the named cells of a field, and what run.json says of their outlines."""
+        """Returns the classified cells of a field, and what run.json says of the outlines."""
 
 
 def make_outlining(
@@ -58,21 +60,23 @@ def make_outlining(
     journal: batch.Journal,
     engine: batch.Engine,
 ) -> Outlining:
-    """Makes what outlines the cells of the chosen fields.
+    """Returns the source of outlines for the chosen fields.
 
     Args:
-      outlines: 'network', an annotator's name, or a folder of label images.
+      outlines: 'network', the name of an annotator, or a folder of label images.
       predictor: the model.
       chosen: the fields.
-      settings: of the annotator.
-      score_threshold: None for that which was measured with such outlines.
-      label_components: of a folder, as in `import`.
-      journal: remembers diameters that are estimated.
-      engine: estimates them.
+      settings: settings of the annotator.
+      score_threshold: lowest score of a cell that is kept; None for the threshold that was
+        measured with such outlines.
+      label_components: for a folder: treat each connected piece as a cell, as in
+        `import_masks`.
+      journal: records the diameters that were estimated.
+      engine: what runs the estimation of diameters.
 
     Raises:
-      InputError: if there is no such annotator or folder, or its weights are missing, or the
-        model cannot name outlines of others.
+      InputError: if there is no such annotator or folder, if weights are missing, or if the
+        model cannot classify cells in given outlines.
     """
     metadata = predictor.metadata
     if outlines == BY_NETWORK:
@@ -118,10 +122,12 @@ class _ByNetwork:
     record: OutlinesRecord = dataclasses.field(default_factory=OutlinesRecord)
     notes: tuple[str, ...] = ()
 
-    def version(self, field: ChosenField) -> list:
+    def version(self, field: ChosenField) -> list[Any]:
         return []
 
-    def find(self, predictor, field, image) -> tuple[Cells, dict[str, str]]:
+    def find(
+        self, predictor: Predictor, field: ChosenField, image: np.ndarray
+    ) -> tuple[Cells, dict[str, str]]:
         size_um, threshold = field.pixel_size_um, self.score_threshold
         return predictor.predict(
             image, pixel_size_um=size_um, score_threshold=threshold
@@ -130,14 +136,21 @@ class _ByNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class _Given:
-    """Outlines that are not the network's."""
+    """Outlines that do not come from the network."""
 
     record: OutlinesRecord
     measured: NamingRecord | None
     score_threshold: float
     notes: tuple[str, ...]
 
-    def _named(self, predictor, field, image, labels, sure=None) -> Cells:
+    def _named(
+        self,
+        predictor: Predictor,
+        field: ChosenField,
+        image: np.ndarray,
+        labels: np.ndarray,
+        sure: np.ndarray | None = None,
+    ) -> Cells:
         return predictor.name(
             image,
             labels,
@@ -153,10 +166,12 @@ class _ByAnnotator(_Given):
     annotator: Annotator
     diameters: Mapping[str, float]
 
-    def version(self, field: ChosenField) -> list:
+    def version(self, field: ChosenField) -> list[Any]:
         return [self.annotator.fingerprint, self.diameters.get(field.row.group)]
 
-    def find(self, predictor, field, image) -> tuple[Cells, dict[str, str]]:
+    def find(
+        self, predictor: Predictor, field: ChosenField, image: np.ndarray
+    ) -> tuple[Cells, dict[str, str]]:
         diameter = self.diameters.get(field.row.group)
         found = self.annotator.annotate(image, diameter)
         named = self._named(predictor, field, image, found.labels, found.probabilities)
@@ -167,10 +182,12 @@ class _ByAnnotator(_Given):
 class _FromFiles(_Given):
     files: OutlineFiles
 
-    def version(self, field: ChosenField) -> list:
+    def version(self, field: ChosenField) -> list[Any]:
         return self.files.version(field.row)
 
-    def find(self, predictor, field, image) -> tuple[Cells, dict[str, str]]:
+    def find(
+        self, predictor: Predictor, field: ChosenField, image: np.ndarray
+    ) -> tuple[Cells, dict[str, str]]:
         found = self.files.read(field.row)
         try:
             cells = self._named(predictor, field, image, found.labels)
@@ -190,26 +207,29 @@ def _make_annotator(
         told = "; ".join(f"{n.outlines}, SHA-256 {n.sha256}" for n in known)
         if not told:
             raise
-        raise InputError(f"{error} The model was measured with {told}.") from error
+        raise InputError(
+            f"{error} The error rates of the model were measured with {told}."
+        ) from error
 
 
 def _measured(
     metadata: ModelMetadata, record: OutlinesRecord
 ) -> tuple[NamingRecord | None, tuple[str, ...]]:
-    """What was measured with such outlines, or with what comes nearest, and notes."""
+    """Returns the error rates measured with such or the most similar outlines, and notes."""
     found = metadata.naming_for(record.source, record.sha256)
     note = ""
     if found is None:
         note = (
-            "How often calls in given outlines are right was not measured when the model "
-            "was exported."
+            "It was not measured, when the model was exported, how often its calls are "
+            "correct in given outlines."
         )
     elif found.outlines == OF_DATASET and record.source != BY_FILES:
         note = (
-            f"The model was not measured with the outlines of {record.source}"
-            f"{f' (weights of SHA-256 {record.sha256})' if record.sha256 else ''}: its "
-            "probabilities and the correction of shares are those in the outlines of its "
-            "dataset. Export it with --outlines to measure it."
+            f"The error rates of the model were not measured with the outlines of "
+            f"{record.source}"
+            f"{f' (weights with SHA-256 {record.sha256})' if record.sha256 else ''}. Its "
+            "probabilities and the correction of proportions are valid for the outlines in "
+            "its dataset. Export it with --outlines to measure them."
         )
     if note:
         logger.warning(note)

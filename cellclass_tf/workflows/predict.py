@@ -1,4 +1,4 @@
-"""Runs a trained model over many fields: labels, overlays, tables, a record of the run."""
+"""Runs a trained model on many fields, and writes labels, overlays, tables and a report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from cellclass_tf.workflows import unlike_cells
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
 from cellclass_tf.workflows.outlining import Outlining, make_outlining
 
-# What a run writes for all its fields together.
+# Files that a run writes for all its fields together.
 _RESULTS = (
     CELLS_FILE,
     cell_table.PARQUET_FILE,
@@ -85,7 +85,7 @@ def predict(
     allow_lossy: bool = False,
     engine: batch.Engine,
 ) -> batch.Outcome | Cells | list[Cells]:
-    """Outlines the cells of images, and names their types.
+    """Outlines the cells of images, and classifies them.
 
     For files it writes labels/STEM.tif, overlays/STEM.png, cells.csv and cells.parquet (see
     `cell_table`), counts.csv (see `count_row`), mixture.json (see `mixture`), report.html
@@ -155,13 +155,12 @@ def predict(
                 "Predictor.name for given outlines."
             )
         is_one = isinstance(input, np.ndarray | Micrograph)
+        images: Any = [input] if is_one else input
         found = [
             predictor.predict(
                 image, pixel_size_um=size_um, score_threshold=score_threshold
             )
-            for image, size_um in _in_memory(
-                [input] if is_one else input, pixel_size_um, nuclei, cytoplasm
-            )
+            for image, size_um in _in_memory(images, pixel_size_um, nuclei, cytoplasm)
         ]
         return found[0] if is_one else found
     if output is None:
@@ -209,7 +208,7 @@ def predict(
         work, jobs, description="predict", journal=journal, engine=engine
     )
     outcome.failures.update(without_outlines)
-    # What an earlier run wrote would be taken for what this one did.
+    # Results of an earlier run must not be mistaken for those of this run.
     for name in _RESULTS:
         ledger.remove(output, output / name)
     for stem in outcome.failures:
@@ -241,7 +240,7 @@ def predict(
     return batch.Outcome(
         outcome.done,
         outcome.skipped,
-        chosen.failures | outcome.failures,
+        {**chosen.failures, **outcome.failures},
         (*chosen.notes, *notes),
     )
 
@@ -249,13 +248,14 @@ def predict(
 def _told_of_scale(
     fields: Sequence[ChosenField], trained_um: float | None
 ) -> tuple[str, ...]:
-    """Which scale was assumed, where a pixel size is not known; a line or none."""
+    """Returns a note about the pixel size that was assumed where it is unknown."""
     unknown = [field for field in fields if field.pixel_size_um is None]
     if not unknown or trained_um is None:
         return ()
     note = (
-        f"The pixel size of {len(unknown)} of {len(fields)} fields is not known; that of the "
-        f"training images, {trained_um:g} µm, was assumed. --pixel_size_um sets another."
+        f"The pixel size of {len(unknown)} of {len(fields)} fields is not known; the pixel "
+        f"size of the training images, {trained_um:g} µm, was assumed. Set --pixel_size_um "
+        "if it differs."
     )
     return (note,)
 
@@ -266,7 +266,7 @@ def _in_memory(
     nuclei: str | int | None,
     cytoplasm: str | int | None,
 ) -> Iterator[tuple[np.ndarray, float | None]]:
-    """Yields merged images with their pixel sizes; a micrograph is merged first."""
+    """Yields merged images with their pixel sizes; merges the channels of micrographs."""
     for image in images:
         if isinstance(image, Micrograph):
             merged = merge_channels(image, nuclei=nuclei, cytoplasm=cytoplasm)
@@ -277,7 +277,7 @@ def _in_memory(
 
 @dataclasses.dataclass(frozen=True)
 class _FieldPrediction:
-    """Predicts fields one by one, and writes all that belongs to each."""
+    """Predicts fields one by one, and writes the files of each field."""
 
     predictor: Predictor
     outlining: Outlining
@@ -305,13 +305,20 @@ class _FieldPrediction:
     def __call__(self, field: ChosenField) -> dict[str, Any]:
         labels, picture_path, table = self._files(field.stem)
         own = (self.before.get(field.stem, ""),)
-        # Before the network has its minutes, and again when the file is replaced.
+        # Checked before the network runs, and again when the file is replaced.
         ledger.check_own(self.output, labels, own=own)
         image, size_um = read_merged(field.image), field.pixel_size_um
         cells, outlined = self.outlining.find(self.predictor, field, image)
-        told = {"name": field.stem, "min_probability": self.min_probability}
+        told: dict[str, Any] = {
+            "name": field.stem,
+            "min_probability": self.min_probability,
+        }
         row = field.row
-        of = {"group": row.group, "scene": row.place, "time": row.time}
+        of: dict[str, Any] = {
+            "group": row.group,
+            "scene": row.place,
+            "time": row.time,
+        }
         rows = cell_table.cell_table(
             cells, image, pixel_size_um=size_um, limits=_limits_of(row), **of, **told
         )
@@ -321,7 +328,7 @@ class _FieldPrediction:
         cell_table.write_cells_csv(table, [rows], cells.type_names)
         picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
         ledger.write_picture(self.output, picture_path, png.encode_png(picture))
-        # Taken now: what is changed later must not pass for what was predicted.
+        # Computed now, so that files that are changed later are recognized.
         sha256 = {
             "sha256": digests.sha256_of_file(field.image),
             "labels_sha256": hashlib.sha256(content).hexdigest(),
@@ -331,15 +338,18 @@ class _FieldPrediction:
         judgement = self._compare(field, image, cells)
         return {"counts": counts, "image": sha256 | judgement}
 
-    def _compare(self, field: ChosenField, image, cells: Cells) -> dict[str, Any]:
-        """Says whether the field resembles the training fields, and shows why not."""
+    def _compare(
+        self, field: ChosenField, image: np.ndarray, cells: Cells
+    ) -> dict[str, Any]:
+        """Compares a field with the training fields, and draws its most unusual cells."""
         predictor, size_um = self.predictor, field.pixel_size_um
         found = predictor.judge(image, cells, pixel_size_um=size_um)
         path = unlike_path(self.output, field.stem)
-        if found is None or not (found.reasons and len(cells)):
+        known = predictor.familiarity
+        if found is None or known is None or not (found.reasons and len(cells)):
             path.unlink(missing_ok=True)
         else:
-            scale, known = predictor.scale_for(size_um), predictor.familiarity
+            scale = predictor.scale_for(size_um)
             shown = unlike_cells.draw(
                 image, cells, found.distances, known, scale, field.stem
             )
@@ -354,7 +364,7 @@ class _FieldPrediction:
         results: Mapping[str, Any],
         conditions: Mapping[str, str],
     ) -> None:
-        """Writes the tables of all fields, from those of each."""
+        """Writes the tables of all fields from the tables of each field."""
         cells_csv = self.output / CELLS_FILE
         parts = [self._files(field.stem)[2] for field in fields]
         with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
@@ -362,7 +372,7 @@ class _FieldPrediction:
         parquet = self.output / cell_table.PARQUET_FILE
         with ledger.replace(self.output, parquet, overwrite=True) as temporary:
             cell_table.write_parquet(temporary, cells_csv)
-        # An earlier version, whose run goes on, counted less.
+        # If a run of an earlier version is continued, some counts are missing.
         nothing = dict.fromkeys(cell_table.count_columns(self.predictor.type_names))
         counts = [nothing | results[field.stem]["counts"] for field in fields]
         counts_csv = self.output / COUNTS_FILE
@@ -370,7 +380,7 @@ class _FieldPrediction:
             cell_table.write_counts_csv(temporary, counts, self.predictor.type_names)
 
     def forget(self, stem: str) -> None:
-        """Removes what an earlier run wrote for a field; not what a person changed."""
+        """Removes what an earlier run wrote for a field, except what a person changed."""
         labels, picture, table = self._files(stem)
         if ledger.is_own(self.output, labels, (self.before.get(stem, ""),)):
             labels.unlink()
@@ -379,13 +389,13 @@ class _FieldPrediction:
         table.unlink(missing_ok=True)
 
     def _files(self, stem: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
-        """Label image, overlay, and the field's part of cells.csv."""
+        """Returns the paths of a field's label image, overlay, and part of cells.csv."""
         table = self.output / ".parts" / f"{stem}.csv"
         return labels_path(self.output, stem), overlay_path(self.output, stem), table
 
 
 def _conditions_of(study: Study) -> Mapping[str, str]:
-    """A table that a person is still writing does not undo the predictions."""
+    """Reads conditions.csv; an invalid table gives a warning, not a failed run."""
     try:
         return conditions_of(study)
     except InputError as error:
@@ -399,7 +409,7 @@ def _limits_of(row: ImageRow) -> dict[str, raw_counts.Limits] | None:
 
 
 def _told_of_image(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a field's result holds for run.json; earlier versions had hashes alone."""
+    """Returns a field's entry for run.json; earlier versions recorded only hashes."""
     return result.get("image") or result.get("sha256", {})
 
 
@@ -415,7 +425,7 @@ def _told_of_unlike(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
     )
     stems = [image.stem for image in record.images]
     if mixture.why_withheld(stems, record, answer_anyway):
-        told += " Their shares are withheld; see report.html, or use --answer_anyway."
+        told += " Proportions are withheld; see report.html, or set --answer_anyway."
     return (told,)
 
 

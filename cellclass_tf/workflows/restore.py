@@ -1,4 +1,4 @@
-"""Brings back what had to make room."""
+"""Brings back files that were set aside."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cellclass_tf.storage import lock, trash
 @process_state.keep()
 @lock.writes("folder")
 def restore(folder: str | os.PathLike, file: str | None = None) -> list[str]:
-    """Lists the files of people that were set aside, or brings one back.
+    """Lists the files that were set aside, or brings one of them back.
 
-    What lies in its place now is set aside in turn. Cells come back with the table of
-    their types, and count as corrected by hand.
+    A file that is now in its place is set aside in turn. A label image of cells comes back
+    together with the table of their types, and its cells count as corrected by hand.
 
     Args:
       folder: a study, or the output folder of a command, with FOLDER/.trash.
@@ -25,15 +25,15 @@ def restore(folder: str | os.PathLike, file: str | None = None) -> list[str]:
         it. Without a file, all are listed.
 
     Returns:
-      The names of the files that are kept, DATE/PATH, oldest first; or the paths of
-      those that came back.
+      The names of the files that were set aside, DATE/PATH, oldest first; or the paths of
+      the files that were brought back.
 
     Raises:
-      InputError: if there is no such folder, or no such file is kept.
+      InputError: if there is no such folder, or no such file was set aside.
     """
     root = pathlib.Path(folder)
     if not root.is_dir():
-        raise InputError(f"{root} is no folder.")
+        raise InputError(f"{root} is not a folder.")
     if file is None:
         trash.finish(root)
         return trash.names(root)

@@ -1,4 +1,4 @@
-"""Examples of simulated cultures, dish by dish, so that many workers can share them."""
+"""Makes examples of simulated cultures, dish by dish, so that workers can share the work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Dish = tuple[str, int]
 
 @dataclasses.dataclass(frozen=True)
 class SimulatedCultures:
-    """What `simulate` is to draw; its arguments of the same names."""
+    """Arguments of `simulate` of the same names."""
 
     images_per_type: int
     mixed: int
@@ -29,11 +29,11 @@ class SimulatedCultures:
     dishes: int = 4
 
     def units(self) -> dict[str, list[tuple[Dish, ...]]]:
-        """What each split is made of, in pieces that know nothing of each other.
+        """Returns the independent pieces of work of each split.
 
         Returns:
-          By split, dishes as (culture, number); for `composed`, pairs of dishes of
-          different types, both of the split `validation`.
+          {split: pieces}. A piece is one dish, as ((culture, number),), or for `composed` a
+          pair of dishes of different types, both from the split `validation`.
         """
         rows = [
             _plan_row(culture, number % self.dishes + 1, number)
@@ -42,7 +42,7 @@ class SimulatedCultures:
                 self.mixed if culture == MIXED else self.images_per_type
             )
         ]
-        # Dishes are drawn alike, and the dataset stays what it was.
+        # One dish per type is for validation, however many dishes there are.
         chosen = assignment.assign_splits(rows, units_for_two=None)
         units: dict[str, list[tuple[Dish, ...]]] = {}
         firsts = {row.group: row for row in reversed(rows)}
@@ -58,13 +58,18 @@ class SimulatedCultures:
 def examples_of_unit(
     cultures: SimulatedCultures, unit: tuple[Dish, ...]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Draws a dish, or a pair of dishes to compose, and yields keys and examples.
+    """Simulates a dish, or a pair of dishes to compose, and yields (key, example).
 
-    The fields go the way of a microscope's files: drawn, converted with one contrast a
-    dish, judged, and their truth imported.
+    The fields are processed like files of a microscope: they are simulated as raw files,
+    converted with one contrast per dish, checked for quality, and their true cells are
+    imported.
+
+    Args:
+      cultures: the cultures to simulate.
+      unit: one dish, or a pair of dishes, as in `SimulatedCultures.units`.
 
     Raises:
-      RuntimeError: if a field could not be made.
+      RuntimeError: if a field cannot be made.
     """
     with tempfile.TemporaryDirectory(prefix="cell_types_") as folder:
         study = _study(cultures, unit, pathlib.Path(folder))
@@ -79,7 +84,9 @@ def examples_of_unit(
         yield from copy_paste.composed_examples(study, couples)
 
 
-def _study(cultures: SimulatedCultures, unit, root: pathlib.Path) -> Study:
+def _study(
+    cultures: SimulatedCultures, unit: tuple[Dish, ...], root: pathlib.Path
+) -> Study:
     outcomes = [
         simulation.simulate(root, **dataclasses.asdict(cultures), only=unit),
         conversion.convert(root / "raw", root, group=simulation.GROUP_PATTERN),

@@ -1,4 +1,4 @@
-"""From a study to a model: dataset, training and export, whose libraries load when called."""
+"""Prepares the dataset, trains and exports a model; heavy libraries load when called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cellclass_tf.errors import FOR_TRAINING, require
 from cellclass_tf.maskrcnn import hardware
 
 if TYPE_CHECKING:
-    import tfds_builders
+    from tfds_builders.preparation import Prepared
 
 Experiment = Literal["cellclass_maskrcnn_small", "cellclass_maskrcnn"]
 
@@ -27,7 +27,7 @@ def dataset(
     data_dir: str | os.PathLike | None = None,
     allow_no_validation: bool = False,
     engine: batch.Engine,
-) -> tfds_builders.Prepared:
+) -> Prepared:
     """Prepares the TFDS dataset of a study; a new version if the study has changed.
 
     Args:
@@ -166,7 +166,7 @@ def export_model(
     import tfds_builders  # noqa: F401
     from cellclass_tf.maskrcnn import export, runs
 
-    # Only one text may name several runs; a path may have a comma in it.
+    # Only a string may name several runs; a path object may contain a comma.
     folders = training.split(",") if isinstance(training, str) else training
     if isinstance(folders, os.PathLike):
         folders = [folders]

@@ -1,4 +1,4 @@
-"""Pictures of cells that look unlike the training cells, beside the nearest of those."""
+"""Draws cells that look unlike the training cells, beside the most similar of those."""
 
 from __future__ import annotations
 
@@ -22,22 +22,27 @@ def draw(
     scale: float,
     name: str,
 ) -> np.ndarray:
-    """Draws the strangest cells of a field, each with the training cells nearest to it.
+    """Draws the most unusual cells of a field, each with the most similar training cells.
 
     Args:
       image: (H, W, 3) uint8 merged image.
-      cells: with features.
-      distances: (N,) of them, 1 is the limit.
+      cells: N cells with features.
+      distances: (N,) distances of the cells from the training cells; 1 is the limit.
       known: the model's training cells.
-      scale: the network's pixels per pixel of the image.
-      name: of the field.
+      scale: pixels of the network per pixel of the image.
+      name: name of the field.
 
     Returns:
-      (H', W', 3) uint8; each cell in the middle, all in the same contrast, cytoplasm
-      green and nuclei blue.
+      (H', W', 3) uint8; each cell is in the middle of its picture, all pictures have the
+      same contrast, cytoplasm is green and nuclei are blue.
+
+    Raises:
+      ValueError: if the cells have no features.
     """
     from PIL import Image, ImageDraw
 
+    if cells.features is None:
+        raise ValueError(f"{name}: expected cells with features.")
     shown = np.argsort(-distances, kind="stable")[:_SHOWN_CELLS]
     nearest = known.nearest(cells.features[shown], _NEAREST)
     side = familiarity.PICTURE_PX * _ENLARGED
@@ -52,7 +57,7 @@ def draw(
     title = caption.fit_text(pen, name, width - 2 * _GAP_PX)
     pen.text((_GAP_PX, _GAP_PX // 2), title, caption.INK)
     pen.text((_GAP_PX, 2 * unit), "this field", caption.INK)
-    pen.text((2 * _GAP_PX + step, 2 * unit), "nearest training cells", caption.INK)
+    pen.text((2 * _GAP_PX + step, 2 * unit), "most similar training cells", caption.INK)
     for row, (index, known_cells) in enumerate(zip(shown, nearest, strict=True)):
         top = head + row * (step + unit)
         own = familiarity.picture_of(image, cells, index, scale)
@@ -64,7 +69,7 @@ def draw(
         for column, (planes, text) in enumerate(panels):
             left = _GAP_PX + column * step + (_GAP_PX if column else 0)
             merged = np.concatenate([np.zeros_like(planes[..., :1]), planes], axis=-1)
-            # The same for all, so that brightness can be compared.
+            # The same gamma for all pictures, so that brightness can be compared.
             pixels = np.round(255 * (merged / 255) ** _GAMMA).astype(np.uint8)
             pixels = pixels.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
             canvas.paste(Image.fromarray(pixels), (left, top))

@@ -33,7 +33,7 @@ def texts_of(svg):
 
 
 def lines_of(svg, stroke):
-    """The (N, 2) points of every path of a colour, as shares of the axes' box."""
+    """The (N, 2) points of every path of a colour, as fractions of the axes' box."""
     root = ElementTree.fromstring(svg)
     box = root.find(f".//{SVG}clipPath/{SVG}rect")
     x, y, width, height = (float(box.get(n)) for n in ("x", "y", "width", "height"))
@@ -50,7 +50,7 @@ def hex_of(type_id):
     return palette.hex_of(palette.colour_on_white(type_id))
 
 
-def test_intervals_of_shares_lie_on_the_axis_in_the_hues_of_the_overlays():
+def test_chart_draws_intervals_in_the_colours_of_the_overlays():
     svg = shares_svg(HEK=HEK, N2a=N2A)
     for type_id, told in ((1, HEK), (2, N2A)):
         (corrected,) = lines_of(svg, hex_of(type_id))
@@ -68,7 +68,7 @@ def test_intervals_of_shares_lie_on_the_axis_in_the_hues_of_the_overlays():
     assert texts.count("corrected") == 2
 
 
-def test_what_could_not_be_estimated_is_not_drawn():
+def test_missing_estimates_are_not_drawn():
     svg = shares_svg(HEK=NOT_KNOWN)
     assert texts_of(svg).count("as counted") == 1
     assert "corrected" not in texts_of(svg)
@@ -80,7 +80,7 @@ def test_what_could_not_be_estimated_is_not_drawn():
 
 
 @pytest.mark.parametrize(("share", "side"), [(0.79, "start"), (0.81, "end")])
-def test_the_words_beside_a_share_stay_on_the_page(share, side):
+def test_labels_beside_an_interval_stay_inside_the_chart(share, side):
     svg = shares_svg(HEK=NOT_KNOWN | {"share": share})
     (beside,) = (
         text
@@ -90,23 +90,23 @@ def test_the_words_beside_a_share_stay_on_the_page(share, side):
     assert f"text-anchor: {side}" in beside.get("style")
 
 
-def test_one_far_cell_does_not_squeeze_the_histogram():
+def test_an_outlier_does_not_squeeze_the_histogram():
     values = np.linspace(100, 200, 1000)
     svg = charts.histogram_svg({"HEK": np.append(values, 1e6)}, "area (px)")
     numbers = [float(text) for text in texts_of(svg) if re.fullmatch(r"[\d.]+", text)]
     assert 190 < max(numbers) < 250
-    # It is counted all the same, in the last bin.
+    # It is counted in the last bin.
     heights = lines_of(svg, hex_of(1))[0][1:-1, 1]
     assert heights[-1] > 1.1 * np.median(heights)
 
 
-def test_types_of_few_and_of_many_cells_are_equally_high():
+def test_histograms_show_fractions_whatever_the_number_of_cells():
     few = np.arange(30.0)
     values = {"HEK": few, "N2a": np.repeat(few, 7), "none": np.zeros(0)}
     svg = charts.histogram_svg(values, "area (px)")
     one, other = (lines_of(svg, colour)[0] for colour in (hex_of(1), hex_of(2)))
     np.testing.assert_allclose(one, other)
-    # Who sees no colours tells them by their dashes; without cells is no entry.
+    # Line styles differ too; a type without cells has no legend entry.
     assert {"HEK", "N2a"} < set(texts_of(svg))
     assert "none" not in texts_of(svg)
     dashed = [line for line in svg.splitlines() if f"stroke: {hex_of(2)};" in line]
@@ -114,7 +114,7 @@ def test_types_of_few_and_of_many_cells_are_equally_high():
     assert all("stroke-dasharray" in line for line in dashed)
 
 
-def test_bins_of_more_calls_have_shorter_whiskers_around_what_was_right():
+def test_reliability_bins_with_more_calls_have_shorter_intervals():
     bins = [Bin(0.9, 1.0, 0.95, 0.9, 1000), Bin(0.7, 0.9, 0.8, 0.9, 10)]
     many, few = lines_of(charts.reliability_svg(bins), "#808080")
     for line, mean in ((many, 0.95), (few, 0.8)):
@@ -125,7 +125,7 @@ def test_bins_of_more_calls_have_shorter_whiskers_around_what_was_right():
     np.testing.assert_allclose(many[:, 1] * 1.02, [0.8799, 0.9171], atol=1e-3)
 
 
-def test_the_same_numbers_give_the_same_bytes():
+def test_charts_are_reproducible_byte_for_byte():
     first = shares_svg(HEK=HEK)
     assert first == shares_svg(HEK=HEK)
     assert "dc:date" not in first

@@ -41,7 +41,7 @@ def study(root, fields):
     return root
 
 
-def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
+def test_every_change_is_listed_and_the_field_with_most_changes_comes_first(tmp_path):
     truth = study(tmp_path / "a", {"mixed/good": TRUE, "mixed/bad": TRUE})
     run = write_predictions(tmp_path / "b", {"mixed/good": TRUE, "mixed/bad": CHANGED})
     found = cc.compare(truth, run, tmp_path / "out")
@@ -65,13 +65,13 @@ def test_every_change_is_told_and_the_worst_field_comes_first(tmp_path):
     fields = csv_json.read_csv(tmp_path / "out" / "fields.csv")
     assert [row["image"] for row in fields] == ["mixed/bad", "mixed/good"]
     assert [(row["cells_a"], row["cells_b"]) for row in fields] == [("4", "4")] * 2
-    # Nothing to see where nothing changed.
+    # Fields without changes have no picture.
     pictures = sorted(path.name for path in (tmp_path / "out/pictures").iterdir())
     assert pictures == ["001_mixed_bad.png"]
     assert fields[0]["picture"]
 
 
-def test_a_run_against_itself_is_the_same(tmp_path):
+def test_a_run_compared_with_itself_has_no_changes(tmp_path):
     run = write_predictions(tmp_path / "a", {"mixed/x": TRUE})
     found = cc.compare(run, run, tmp_path / "out")
     assert found.counts["same"] == 4
@@ -79,7 +79,7 @@ def test_a_run_against_itself_is_the_same(tmp_path):
     assert not (tmp_path / "out" / "pictures").exists()
 
 
-def test_types_are_compared_by_name_and_folders_may_lack_on_one_side(tmp_path):
+def test_types_are_compared_by_name_and_one_side_may_lack_the_folder(tmp_path):
     names = ("N2a", "HEK")
     other = cells_of(BOXES, ["HEK", "HEK", "N2a", "N2a"], names)
     a = write_predictions(tmp_path / "a", {"mixed/x": TRUE, "mixed/y": TRUE})

@@ -23,7 +23,7 @@ DISHES = {"c1": 10, "c2": 12, "c3": 9, "t1": 20, "t2": 24, "t3": 22}
 
 
 def predictions(folder, dishes, *, times=1, confusions=CONFUSIONS, **changes):
-    """Two fields of 40 cells a dish, of which so many are HEK."""
+    """Writes two fields of 40 cells per dish, with the given numbers of HEK."""
     names = [(dish, field) for dish in dishes for field in range(2)]
     rows = [
         {
@@ -57,7 +57,7 @@ def table(path, groups=DISHES):
     return path
 
 
-def test_two_conditions_differ_by_dishes(tmp_path):
+def test_two_conditions_are_compared_by_their_dishes(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
     assert found.result == json.loads((tmp_path / "out/conditions.json").read_text())
@@ -67,7 +67,7 @@ def test_two_conditions_differ_by_dishes(tmp_path):
         3,
         240,
     )
-    # Of 0.25 called HEK (0.25 + 0.8 - 1) / (0.9 + 0.8 - 1) are.
+    # 0.25 called HEK is corrected to (0.25 + 0.8 - 1) / (0.9 + 0.8 - 1).
     rows = csv_json.read_csv(tmp_path / "out/replicates.csv")
     assert float(rows[0]["share_HEK"]) == pytest.approx(0.05 / 0.7, abs=1e-5)
     (told,) = found.result["contrasts"]
@@ -99,12 +99,12 @@ def test_dishes_of_one_replicate_are_one_observation(tmp_path):
     assert (control["replicates"], control["groups"], drug["replicates"]) == (2, 3, 1)
     (told,) = found.result["contrasts"]
     assert told["p_value"] is None
-    assert "one replicate" in told["reason"]
+    assert "a single replicate" in told["reason"]
     assert drug["types"]["HEK"]["low"] is None
     (warning,) = found.result["warnings"]
     assert "1 groups have no condition and are left out: t3" in warning
     assert "not tested" in methods_text(found.result, RunRecord())
-    assert "no test" in str(found)
+    assert "not tested" in str(found)
 
 
 def test_replicates_in_both_conditions_are_compared_in_pairs(tmp_path):
@@ -124,7 +124,7 @@ def test_replicates_in_both_conditions_are_compared_in_pairs(tmp_path):
     assert "paired t-test" in (tmp_path / "out/methods.txt").read_text()
     joined = (tmp_path / "out/conditions.svg").read_text().count("stroke: #999999")
     assert joined == 3
-    # Independent ones, of the same counts, are not told apart.
+    # Independent replicates with the same counts do not differ significantly.
     table(path, dishes)
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path)
     (told,) = found.result["contrasts"]
@@ -133,7 +133,7 @@ def test_replicates_in_both_conditions_are_compared_in_pairs(tmp_path):
     assert "#999999" not in (tmp_path / "out/conditions.svg").read_text()
 
 
-def test_a_spot_check_is_in_the_words_for_the_paper(tmp_path):
+def test_methods_text_describes_a_spot_check(tmp_path):
     folder = checked_predictions(tmp_path, fields=4)
     rows = csv_json.read_csv(folder / "counts.csv")
     for number, row in enumerate(rows):
@@ -150,8 +150,8 @@ def test_a_spot_check_is_in_the_words_for_the_paper(tmp_path):
     }
     text = (tmp_path / "out/methods.txt").read_text()
     assert (
-        f"one person, to whom the calls were not shown, labelled {drawn.labelled_cells}"
-        in text
+        "one person, blinded to the calls of the network, labelled "
+        f"{drawn.labelled_cells}" in text
     )
 
 
@@ -166,7 +166,7 @@ def test_three_conditions_are_compared_in_pairs(tmp_path):
     assert "Holm" in (tmp_path / "o/methods.txt").read_text()
 
 
-def test_times_are_added_up_and_have_a_table(tmp_path):
+def test_time_points_are_added_up_and_have_a_table_of_their_own(tmp_path):
     path = table(tmp_path / "c.csv")
     several = predictions(tmp_path / "several", DISHES, times=3)
     found = cc.compare_conditions(several, tmp_path / "out", conditions=path)
@@ -175,13 +175,15 @@ def test_times_are_added_up_and_have_a_table(tmp_path):
     assert len(rows) == 18
     assert {row["time"] for row in rows} == {"0", "1", "2"}
     assert "time point" in (tmp_path / "out/conditions.svg").read_text()
-    # A run of one time leaves none of it.
+    # With one time point, the table of an earlier comparison is removed.
     one = predictions(tmp_path / "one", DISHES)
     cc.compare_conditions(one, tmp_path / "out", conditions=path)
     assert not (tmp_path / "out/times.csv").exists()
 
 
-def test_the_study_s_own_table_is_taken_and_rejected_fields_are_counted(tmp_path):
+def test_the_table_of_the_study_is_the_default_and_rejected_fields_are_counted(
+    tmp_path,
+):
     study = Study.create(tmp_path / "study", TYPES)
     rows = [
         ImageRow(f"mixed/{dish}_{field}_0.png", "mixed", group=dish)
@@ -202,7 +204,7 @@ def test_the_study_s_own_table_is_taken_and_rejected_fields_are_counted(tmp_path
     assert [told["rejected"] for told in found["conditions"]] == [0, 1]
 
 
-def test_without_held_out_cells_shares_are_as_counted_and_it_is_told(tmp_path):
+def test_without_held_out_cells_proportions_are_as_counted_with_a_warning(tmp_path):
     folder = predictions(tmp_path / "p", DISHES, confusions=None)
     path = table(tmp_path / "c.csv")
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
@@ -212,7 +214,7 @@ def test_without_held_out_cells_shares_are_as_counted_and_it_is_told(tmp_path):
     assert float(rows[0]["share_HEK"]) == 0.25
 
 
-def test_shares_of_fields_that_the_model_does_not_know_are_not_compared(tmp_path):
+def test_conditions_of_fields_unlike_the_training_fields_are_not_compared(tmp_path):
     images = tuple(
         PredictedImage(f"mixed/{dish}_0_0", "x.png", compared=True, unlike=("bright",))
         for dish in DISHES
@@ -225,7 +227,7 @@ def test_shares_of_fields_that_the_model_does_not_know_are_not_compared(tmp_path
     cc.compare_conditions(folder, tmp_path / "out", conditions=path, answer_anyway=True)
 
 
-def test_a_replicate_without_cells_is_left_out_and_told(tmp_path):
+def test_a_replicate_without_cells_is_left_out_with_a_warning(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
     rows = csv_json.read_csv(folder / "counts.csv")
     for row in rows:
@@ -234,4 +236,6 @@ def test_a_replicate_without_cells_is_left_out_and_told(tmp_path):
     cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
     assert found["conditions"][0]["replicates"] == 2
-    assert found["warnings"] == ["Replicates without a cell with a type: control, c1"]
+    assert found["warnings"] == [
+        "Replicates without typed cells are left out: control, c1."
+    ]

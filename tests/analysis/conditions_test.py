@@ -21,7 +21,7 @@ def test_the_table_names_every_group_and_keeps_what_a_person_wrote(study):
     path = cc.conditions(study.root)
     rows = csv_json.read_csv(path)
     assert [(row["group"], row["fields"]) for row in rows] == [("d0", "2"), ("d1", "2")]
-    # As a spreadsheet writes it, with a column of one's own.
+    # As a spreadsheet saves it, with an additional column.
     path.write_text("group;condition;replicate;dose\nd0;control;mouse 1;0\n")
     study.update([ImageRow("mixed/9.png", "mixed", group="d9")])
     cc.conditions(study)
@@ -33,7 +33,7 @@ def test_the_table_names_every_group_and_keeps_what_a_person_wrote(study):
     assert rows["d9"]["condition"] == ""
 
 
-def test_conditions_by_group_without_those_that_are_not_filled_in(study):
+def test_groups_without_a_condition_are_left_out(study):
     assert conditions_of(study) == {}
     path = cc.conditions(study)
     assert conditions_of(study) == {}
@@ -41,7 +41,7 @@ def test_conditions_by_group_without_those_that_are_not_filled_in(study):
     assert conditions_of(study) == {"d0": "drug"}
 
 
-def test_a_group_without_a_replicate_is_one(tmp_path):
+def test_a_group_without_a_replicate_is_a_replicate_of_its_own(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("group,condition,replicate\na,x,\nb,x,r\nc,,\nz,y,\n")
     found = read_conditions(path, ["a", "b", "c"])
@@ -52,11 +52,11 @@ def test_a_group_without_a_replicate_is_one(tmp_path):
     ("text", "message"),
     [
         ("group,treatment\na,x\n", "missing condition"),
-        ("group,condition\na,x\na,y\n", "the group 'a' is in the lines 2 and 3"),
-        ("group,condition\na,\nb,x\na,\n", "the group 'a' is in the lines 2 and 4"),
-        ("group,condition\na,\n", "expected a condition for some of the groups"),
+        ("group,condition\na,x\na,y\n", "the group 'a' occurs in the lines 2 and 3"),
+        ("group,condition\na,\nb,x\na,\n", "the group 'a' occurs in the lines 2 and 4"),
+        ("group,condition\na,\n", "none of the predicted groups"),
         ("group,condition\nq,x\n", "has conditions for q"),
-        ("", "expected a condition"),
+        ("", "none of the predicted groups"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path, text, message):
@@ -66,12 +66,12 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path, text, message):
         read_conditions(path, ["a", "b"])
 
 
-def test_a_group_that_is_there_twice_is_refused_by_all_who_read_the_table(study):
+def test_every_reader_of_the_table_refuses_a_group_that_occurs_twice(study):
     path = cc.conditions(study.root)
     text = "group,condition\nd0,drug\n,\n,\nd0,control\n"
     path.write_text(text)
     for read in (conditions_of, cc.conditions, lambda s: read_conditions(path, ["d0"])):
-        with pytest.raises(InputError, match="'d0' is in the lines 2 and 5"):
+        with pytest.raises(InputError, match="'d0' occurs in the lines 2 and 5"):
             read(study)
     assert path.read_text() == text
     path.write_text("group,condition\nd0,drug\n,\n,\n")

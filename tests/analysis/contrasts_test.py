@@ -7,7 +7,7 @@ from scipy import special, stats
 from cellclass_tf.analysis import contrasts, shares
 
 
-def test_the_test_is_welchs_of_the_logits():
+def test_independent_replicates_are_compared_by_welchs_test_of_logits():
     first = special.logit([0.2, 0.25, 0.3, 0.22])
     second = special.logit([0.4, 0.5, 0.45])
     found = contrasts.contrast(first, second)
@@ -23,9 +23,9 @@ def test_the_test_is_welchs_of_the_logits():
     assert middle == pytest.approx(special.expit(first.mean()))
 
 
-def test_pairs_are_tested_by_their_differences():
+def test_paired_replicates_are_compared_by_the_paired_t_test():
     first = special.logit([0.2, 0.4, 0.7])
-    second = first + [0.3, 0.35, 0.4]
+    second = first + np.array([0.3, 0.35, 0.4])
     found = contrasts.contrast(first, second, paired=True)
     # Mean 0.35, standard deviation 0.05, so that t is 0.35 / (0.05 / sqrt(3)).
     wanted = 2 * stats.t.sf(0.35 / (0.05 / 3**0.5), 2)
@@ -44,9 +44,12 @@ def test_pairs_are_tested_by_their_differences():
 
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
-    [([0.0], [1.0, 1.1], "one replicate"), ([1.0, 1.0], [2.0, 2.0], "do not differ")],
+    [
+        ([0.0], [1.0, 1.1], "a single replicate"),
+        ([1.0, 1.0], [2.0, 2.0], "do not differ"),
+    ],
 )
-def test_where_there_is_no_test_the_reason_is_told(first, second, reason):
+def test_a_comparison_without_a_test_gives_the_reason(first, second, reason):
     found = contrasts.contrast(np.array(first), np.array(second))
     assert found.p_value is None
     assert found.odds_ratio_ends is None
@@ -54,25 +57,25 @@ def test_where_there_is_no_test_the_reason_is_told(first, second, reason):
     assert found.odds_ratio > 1
 
 
-def test_one_replicate_has_a_mean_and_no_interval():
+def test_a_single_replicate_has_a_mean_but_no_interval():
     middle, low, high = contrasts.mean_interval(np.array([0.0]))
     assert middle == 0.5
     assert np.isnan([low, high]).all()
 
 
-def test_pure_replicates_are_no_nearer_to_pure_than_half_a_cell():
+def test_logits_of_pure_replicates_are_clipped_by_half_a_cell():
     found = contrasts.logits_of(np.array([0.0, 1.0, 0.5]), np.array([99, 99, 99]))
     np.testing.assert_allclose(found, special.logit([0.005, 0.995, 0.5]))
 
 
-def test_p_values_of_several_tests_are_holms():
+def test_p_values_are_adjusted_by_holms_method():
     assert contrasts.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert contrasts.holm([0.9, 0.8]) == [1.0, 1.0]
     assert contrasts.holm([]) == []
 
 
 @pytest.mark.parametrize(("icc", "dishes"), [(0.02, 3), (0.1, 3), (0.1, 6)])
-def test_equal_conditions_are_told_apart_as_seldom_as_is_said(icc, dishes):
+def test_equal_conditions_differ_significantly_at_the_nominal_rate(icc, dishes):
     """240 cells a dish, 95 % of each type called right; 5 % of the tests may be wrong."""
     rng, wrong = np.random.default_rng(0), []
     alphas = np.array([0.3, 0.7]) * (1 - icc) / icc

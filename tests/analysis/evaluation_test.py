@@ -38,7 +38,7 @@ def _evaluate(tmp_path, true, predicted, **details):
     return evaluate(write_predictions(tmp_path / "predictions", predicted), study.root)
 
 
-def test_truth_against_itself_is_perfect(tmp_path):
+def test_ground_truth_compared_with_itself_has_perfect_scores(tmp_path):
     fields = {
         "mixed/a": _blocks(["HEK", "N2a", "HEK"]),
         "HEK/b": _blocks(["HEK"] * 4),
@@ -85,8 +85,8 @@ def test_errors_of_every_kind_are_counted(tmp_path):
     assert result["per_type"]["N2a"]["cells_predicted"] == 3
 
 
-def test_report_is_written_as_plain_json(tmp_path):
-    # No N2a anywhere, so its scores have no basis: null, and never NaN.
+def test_evaluation_is_written_as_plain_json(tmp_path):
+    # There is no N2a, so its scores are undefined: null, and never NaN.
     fields = {"HEK/a": _blocks(["HEK"] * 2)}
     result = _evaluate(tmp_path, fields, fields)
     text = (tmp_path / "predictions" / "evaluation.json").read_text()
@@ -143,13 +143,13 @@ def test_images_without_truth_are_left_out_and_counted(tmp_path):
     assert result["images_by_split"] == {"test": 1}
 
 
-def test_name_alone_finds_its_image_if_there_is_one(tmp_path):
+def test_a_name_without_folder_finds_its_image_if_it_is_unique(tmp_path):
     cells = _blocks(["HEK"])
     result = _evaluate(tmp_path, {"HEK/a": cells}, {"a": cells})
     assert result["images"] == 1
 
 
-def test_name_that_two_folders_share_is_not_guessed(tmp_path):
+def test_a_name_that_occurs_in_two_folders_is_ambiguous(tmp_path):
     cells = _blocks(["HEK"])
     with pytest.raises(InputError, match=r"none of its 1 images.* the study has HEK/a"):
         _evaluate(tmp_path, {"HEK/a": cells, "N2a/a": cells}, {"a": cells})
@@ -168,7 +168,9 @@ def test_one_split_can_be_evaluated_alone(tmp_path):
 
 def test_label_images_of_two_sizes_are_refused(tmp_path):
     true = {"HEK/a": _blocks(["HEK"])}
-    with pytest.raises(InputError, match=r"\(8, 14\) px, but its truth .*\(8, 8\)"):
+    with pytest.raises(
+        InputError, match=r"\(8, 14\) px, but the annotated cells .*\(8, 8\)"
+    ):
         _evaluate(tmp_path, true, {"HEK/a": _blocks(["HEK", "HEK"])})
 
 

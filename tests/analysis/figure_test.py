@@ -139,7 +139,7 @@ def test_pdf_has_the_size_and_fonts_that_journals_want(study, tmp_path):
     assert b"/Type3" not in content
 
 
-def test_doubtful_calls_of_predictions_are_dashed(study, tmp_path):
+def test_uncertain_calls_are_dashed(study, tmp_path):
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2]], np.float32)
     ids = np.array([1, 2, 1], np.int32)
     cells = Cells(LABELS, ("HEK", "N2a"), ids, np.ones(3, np.float32), probabilities)
@@ -171,7 +171,7 @@ def test_proportions_are_those_of_the_report(tmp_path):
     root = ElementTree.parse(cc.figure(tmp_path / "p.svg", **options).path).getroot()
     assert root.get("width") == "240.944882pt"
     texts = [text.text for text in root.iter(f"{SVG}text")]
-    assert {"HEK", "N2a", "share of the cells"} < set(texts)
+    assert {"HEK", "N2a", "proportion of the cells"} < set(texts)
 
 
 def test_a_changed_figure_is_set_aside(study, tmp_path):
@@ -187,7 +187,7 @@ def test_a_changed_figure_is_set_aside(study, tmp_path):
     ("options", "message"),
     [
         ({"image": "mixed/dish1_c"}, "none of the 2 images.*near it are mixed/dish1_b"),
-        ({"image": None}, "2 images with cells; say which with --image"),
+        ({"image": None}, "2 images with cells; choose one with --image"),
         ({"crop": "0,0,201,10"}, "inside mixed/dish1_a, which is 200 px high and 300"),
         ({"crop": "0,0,0,10"}, "inside mixed/dish1_a"),
         ({"crop": "1,2,3"}, "four whole numbers, y,x,height,width"),
@@ -196,12 +196,12 @@ def test_a_changed_figure_is_set_aside(study, tmp_path):
         ({"line_pt": 0.3}, "line_pt=0.3: expected 0.5"),
         ({"output": "a.gif"}, "ends in .svg, .pdf, .png; got '.gif'"),
         ({"channels": "red"}, "channels=red: expected one of magenta_green"),
-        ({"predictions": "x"}, "either predictions or a study"),
+        ({"predictions": "x"}, "either --study or --predictions"),
         ({"scale_bar_um": 1000.0}, "does not fit: the figure shows 150 µm"),
         ({"plot": "proportions"}, "leave out --study"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_and_nothing_written(
+def test_invalid_arguments_are_refused_and_nothing_is_written(
     study, tmp_path, options, message
 ):
     given = {"output": "a.svg", "study": study.root, "image": "dish1_a"} | options
@@ -215,4 +215,4 @@ def test_what_cannot_be_drawn_is_said_and_nothing_written(
 
 def test_a_scale_at_which_outlines_hide_the_cells_is_noted(study, tmp_path):
     found, _ = draw(study, tmp_path / "a.svg", width_mm=10.0)
-    assert "choose a part of the field with --crop" in found.notes[0]
+    assert "Choose a part of the field with --crop" in found.notes[0]

@@ -39,21 +39,21 @@ def test_held_out_cells_are_added_up_by_type_and_dish():
     assert found["right_by_dish"]["N2a"] == {f"dish {n}": 0.8 for n in range(4)}
 
 
-def test_held_out_cells_of_one_dish_are_told():
+def test_held_out_cells_from_one_dish_give_a_warning():
     warnings = summary(record(group="a"))["warnings"]
-    assert [w.split(" are of one dish")[0] for w in warnings] == [
+    assert [w.split(" come from one dish")[0] for w in warnings] == [
         "The held-out cells of HEK",
         "The held-out cells of N2a",
     ]
 
 
-def test_of_dishes_that_are_not_known_nothing_is_told():
+def test_unknown_dishes_give_no_warning():
     found = summary(record(group=""))
     assert found["confusion_dishes"] == {"HEK": 0, "N2a": 0}
     assert not found["warnings"]
 
 
-def test_without_held_out_fields_there_is_nothing_to_tell():
+def test_summary_without_held_out_fields_is_empty():
     found = summary(RunRecord())
     assert found["confusion"] is None
     assert found["confusion_fields"] == 0

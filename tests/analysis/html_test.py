@@ -33,7 +33,7 @@ def test_sharp_colours_keep_the_channels_apart():
     assert errors[1] < 10 < errors[0]
 
 
-def test_what_a_template_lacks_is_an_error():
+def test_a_missing_template_value_is_an_error():
     import jinja2
 
     with pytest.raises(jinja2.UndefinedError):

@@ -42,7 +42,7 @@ def test_the_text_names_unit_test_and_numbers():
     text = methods_text(RESULT, record)
     for words in (
         "outlined by cellpose",
-        "corrected for cells",
+        "corrected for wrong calls",
         "control: 3 replicates, 4 dishes, 9 fields, 500 cells, 2 fields rejected",
         "Welch's t-test",
         "+20.0 percentage points (10.0 to 30.0)",
@@ -65,7 +65,7 @@ def test_the_text_says_which_conditions_were_paired():
     assert "t-test" not in methods_text(RESULT | {"contrasts": [none]}, RunRecord())
 
 
-def test_a_spot_check_is_told_of_with_its_labels_estimator_and_sources():
+def test_spot_check_is_described_with_its_labels_estimator_and_sources():
     checked = {
         "reason": "",
         "types": {"HEK": {"share": 0.5, "low": 0.4, "high": 0.6}},
@@ -79,19 +79,19 @@ def test_a_spot_check_is_told_of_with_its_labels_estimator_and_sources():
     }
     text = methods_text(RESULT | {"spot_check": checked}, RunRecord())
     for words in (
-        "2 persons, to whom",
+        "2 persons, blinded to the calls",
         "labelled 100 cells in 44 windows",
         "Cohen's kappa 0.91",
         "90.0 % (80.0 to 95.0 %)",
         "HEK 50.0 % (40.0 to 60.0 %)",
         "prediction-powered inference (Angelopoulos et al. 2023",
-        "no use of the labels",
+        "does not use the labels",
     ):
         assert words in text
     none = checked | {"reason": "too few windows"}
     assert "labelled" not in methods_text(RESULT | {"spot_check": none}, RunRecord())
 
 
-def test_ends_that_are_not_known_are_left_out():
+def test_missing_intervals_are_left_out():
     assert ends_text(None, None) == ""
     assert ends_text(0.1, 0.25) == " (10.0 to 25.0 %)"

@@ -69,7 +69,7 @@ def test_every_error_has_its_kind():
     )
 
 
-def test_a_cell_with_a_crumb_in_it_is_matched_and_the_crumb_invented():
+def test_a_small_prediction_inside_a_matched_cell_is_invented():
     true = cells_of([(0, 0, 20, 20)])
     predicted = cells_of([(0, 0, 20, 16), (0, 17, 20, 20)])
     assert cc.compare_cells(true, predicted)["errors"]["split"] == 0
@@ -77,7 +77,7 @@ def test_a_cell_with_a_crumb_in_it_is_matched_and_the_crumb_invented():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_scores_agree_with_cellposes_and_their_own_definitions(seed):
+def test_scores_agree_with_cellpose_and_with_their_definitions(seed):
     from cellpose import metrics
 
     true, predicted = random_pair(seed)
@@ -98,7 +98,7 @@ def test_scores_agree_with_cellposes_and_their_own_definitions(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_agree_with_stardists(seed):
+def test_scores_agree_with_stardist(seed):
     theirs = pytest.importorskip("stardist.matching")
     true, predicted = random_pair(seed)
     found = cc.compare_cells(true, predicted)
@@ -112,7 +112,7 @@ def test_scores_agree_with_stardists(seed):
             assert found["F1"] == pytest.approx(told.f1)
 
 
-def test_intervals_hold_the_score_and_narrow_with_more_fields():
+def test_intervals_contain_the_score_and_narrow_with_more_fields():
     widths = []
     for fields in (6, 24):
         summed = metrics.Metrics(TYPES)
@@ -129,14 +129,14 @@ def test_intervals_hold_the_score_and_narrow_with_more_fields():
     assert summed.fields[3]["missed"] + summed.fields[3]["merged"] <= 40
 
 
-def test_few_units_have_no_interval_and_say_so():
+def test_too_few_units_have_no_interval_and_give_the_reason():
     summed = metrics.Metrics(TYPES)
     for seed in range(8):
         summed.add(*random_pair(seed))
     found = summed.result("dish", list("aabbccdd"))
     assert found["intervals"] is None
     assert found["interval_units"] == 4
-    assert found["intervals_reason"].startswith("4 of the units")
+    assert found["intervals_reason"].startswith("4 statistical units")
     found = summed.result("dish", list("aabbccde"))
     assert found["interval_unit"] == "dish"
     assert not found["intervals_reason"]
@@ -144,7 +144,7 @@ def test_few_units_have_no_interval_and_say_so():
     assert low < found["F1"] < high
 
 
-def test_all_right_does_not_mean_no_doubt():
+def test_perfect_scores_still_have_an_interval():
     true, _ = random_pair(0)
     summed = metrics.Metrics(TYPES)
     for _ in range(6):

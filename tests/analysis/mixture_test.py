@@ -73,7 +73,9 @@ def test_shares_of_all_fields_and_of_each_group(tmp_path):
     assert not found["warnings"]
 
 
-def test_a_model_without_held_out_fields_gives_raw_shares_and_says_so(tmp_path):
+def test_without_held_out_fields_shares_are_not_corrected_and_the_reason_is_given(
+    tmp_path,
+):
     folder = predictions(tmp_path, [(20, 20), (22, 18)], confusions=None)
     (found,) = cc.mixture(folder)["estimates"]
     assert "held-out" in found["corrected_reason"]
@@ -84,7 +86,7 @@ def test_a_model_without_held_out_fields_gives_raw_shares_and_says_so(tmp_path):
     assert hek["units_for_width"] >= 2
 
 
-def test_no_cells_and_one_field_say_why_there_is_no_interval(tmp_path):
+def test_without_cells_or_with_one_field_the_reason_for_no_interval_is_given(tmp_path):
     for name, counts in (("none", [(0, 0)]), ("one", [(3, 4)])):
         folder = tmp_path / name
         (found,) = cc.mixture(predictions(folder, counts))["estimates"]
@@ -104,7 +106,7 @@ def test_expected_shares_that_do_not_fit_are_refused(tmp_path, expected):
     assert not (folder / mixture.MIXTURE_FILE).exists()
 
 
-def test_what_is_no_count_is_named_with_its_line(tmp_path):
+def test_an_invalid_count_is_reported_with_its_line(tmp_path):
     folder = predictions(tmp_path, [(3, 4), (5, 6)])
     path = folder / "counts.csv"
     path.write_text(path.read_text().replace(",5,6,", ",5,many,"))
@@ -112,7 +114,7 @@ def test_what_is_no_count_is_named_with_its_line(tmp_path):
         cc.mixture(folder)
 
 
-def test_dishes_are_the_units_and_fields_where_there_is_one_dish(tmp_path):
+def test_units_are_dishes_or_fields_if_there_is_one_dish(tmp_path):
     counts = [(20, 20), (22, 18), (30, 10), (31, 9), (0, 0)]
     folder = predictions(tmp_path, counts, groups=list("aabbc"))
     whole, a, _, c = cc.mixture(folder)["estimates"]
@@ -124,7 +126,7 @@ def test_dishes_are_the_units_and_fields_where_there_is_one_dish(tmp_path):
     assert whole["dominated_by_prior"]
     assert told["logit_t_low"] < told["share"]
     assert 0 < whole["icc"]["low"] < whole["icc"]["median"] < whole["icc"]["high"] < 1
-    # Two dishes that differ leave more open than four fields of one.
+    # Two different dishes give wider intervals than four fields of one dish.
     both = predictions(tmp_path / "one", counts)
     (of_fields,) = cc.mixture(both)["estimates"]
     assert of_fields["units"] == 4
@@ -145,7 +147,7 @@ def test_times_of_one_scene_are_one_field(tmp_path):
     assert cc.mixture(apart)["estimates"][0]["units"] == 4
 
 
-def test_cells_that_are_missed_count_and_where_they_are_not_known_it_is_told(tmp_path):
+def test_missed_cells_are_corrected_for_or_a_warning_says_why_not(tmp_path):
     metadata = model_metadata(CONFUSIONS.tolist())
     record = metadata.calibration
     fields = tuple(
@@ -164,10 +166,10 @@ def test_cells_that_are_missed_count_and_where_they_are_not_known_it_is_told(tmp
     old = dataclasses.replace(record, held_out=unknown)
     folder = predictions(tmp_path / "old", counts, calibration=old)
     (warning,) = cc.mixture(folder)["warnings"]
-    assert "missed or invented" in warning
+    assert "Missed and invented" in warning
 
 
-def test_fields_that_are_groups_of_their_own_are_no_dishes(tmp_path):
+def test_fields_that_are_groups_of_their_own_are_not_taken_for_dishes(tmp_path):
     counts = [(20, 20), (22, 18), (30, 10)]
     found = cc.mixture(predictions(tmp_path, counts, groups=list("abc")))
     assert (found["estimates"][0]["unit"], found["estimates"][0]["units"]) == (
@@ -175,7 +177,7 @@ def test_fields_that_are_groups_of_their_own_are_no_dishes(tmp_path):
         3,
     )
     (warning,) = found["warnings"]
-    assert "name the dishes" in warning
+    assert "tell the dishes apart" in warning
     # Times of one scene do not make it a dish of several fields.
     again = predictions(
         tmp_path / "again", counts * 2, groups=list("abcabc"), scenes=list("abcabc")
@@ -183,7 +185,7 @@ def test_fields_that_are_groups_of_their_own_are_no_dishes(tmp_path):
     assert cc.mixture(again)["estimates"][0]["unit"] == "field"
 
 
-def test_shares_of_all_fields_are_drawn_once_with_labels_too(tmp_path, monkeypatch):
+def test_shares_of_all_fields_are_sampled_only_once(tmp_path, monkeypatch):
     folder = checked_predictions(tmp_path)
     cc.spotcheck(folder, cells=30)
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
@@ -213,7 +215,7 @@ def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):
                 slice(max(0, top), max(0, top + side)),
                 slice(max(0, left), max(0, left + side)),
             )
-            # Of the few that overlap the first stays.
+            # If cells overlap, the first one is kept.
             if labels[box].size and not labels[box].any():
                 types.append(TYPES[side == 40])
                 labels[box] = len(types)
@@ -224,16 +226,18 @@ def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):
     in_frame = framed["estimates"][0]["types"]
     assert framed["counting_frame"]
     cells = {name: told["cells"] for name, told in in_frame.items()}
-    # Large ones lie in the area as often as there is room for them, not half as often again.
+    # In the frame, large cells are not over-represented; without it they are by a quarter.
     ratio = cells["N2a"] / cells["HEK"]
     assert of_all["N2a"]["cells"] / of_all["HEK"]["cells"] > 1.25 * ratio
     table = (tmp_path / "cells.csv").read_text().replace("in_frame", "framed")
     (tmp_path / "cells.csv").write_text(table)
-    with pytest.raises(errors.InputError, match="which cells lie in the frame"):
+    with pytest.raises(
+        errors.InputError, match="which cells are in the counting frame"
+    ):
         cc.mixture(tmp_path, counting_frame=True)
 
 
-def test_probabilities_that_tell_of_other_shares_are_a_warning(tmp_path):
+def test_probabilities_that_contradict_the_interval_give_a_warning(tmp_path):
     """The calls are half and half; the probabilities say that nearly all are HEK."""
     folder = predictions(tmp_path, [(20, 20)] * 6)
     assert not cc.mixture(folder)["warnings"]
@@ -248,4 +252,4 @@ def test_probabilities_that_tell_of_other_shares_are_a_warning(tmp_path):
     found = cc.mixture(folder)
     told = found["estimates"][0]["types"]["HEK"]
     assert told["by_probability"] > told["corrected_high"]
-    assert all("By the probabilities" in warning for warning in found["warnings"])
+    assert all("from the probabilities" in warning for warning in found["warnings"])

@@ -7,7 +7,7 @@ from cellclass_tf.analysis import priors
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
-def test_shares_are_found_again_whatever_they_were_when_calibrated(share):
+def test_shares_are_recovered_whatever_the_shares_in_the_calibration(share):
     """One feature, normal in each type, whose probabilities are exact at 30 and 70 %."""
     rng, known = np.random.default_rng(0), np.array([0.3, 0.7])
     types = rng.random(20_000) >= share
@@ -20,7 +20,7 @@ def test_shares_are_found_again_whatever_they_were_when_calibrated(share):
     assert found.sum() == pytest.approx(1)
 
 
-def test_without_cells_there_are_none_and_a_type_that_was_not_known_is_no_trouble():
+def test_no_cells_give_nan_and_a_type_absent_from_the_calibration_works():
     assert np.isnan(priors.em_shares(np.zeros((0, 2)), np.array([0.5, 0.5]))).all()
     found = priors.em_shares(np.array([[1.0, 0.0]] * 3), np.array([1.0, 0.0]))
     assert found.tolist() == [1.0, 0.0]

@@ -59,16 +59,16 @@ def test_replicates_of_both_conditions_are_paired_by_their_names():
     assert why == "no replicate is in both conditions"
 
 
-def test_where_some_replicates_are_paired_and_others_not_there_is_no_test():
+def test_partly_paired_replicates_are_not_tested():
     told, why = replicates.compare({"a": 0.1, "b": 0.4, "c": 0.5}, {"b": 1, "d": 2})
     assert told.p_value is None
     assert not told.test
     assert not why
-    assert "b are in both conditions, and a, c, d in one" in told.reason
+    assert "b are in both conditions, but a, c, d only in one" in told.reason
     assert told.odds_ratio > 1
     assert told.odds_ratio_ends is None
 
 
-def test_replicates_without_a_cell_at_all_are_refused():
-    with pytest.raises(InputError, match="None of the replicates has a cell"):
+def test_replicates_without_any_typed_cell_are_refused():
+    with pytest.raises(InputError, match="None of the replicates has typed cells"):
         replicates.replicates_of([row("a", 0, 0)], "xy", KNOWN, None, RunRecord())

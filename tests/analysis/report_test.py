@@ -61,7 +61,7 @@ def predictions(folder, names, *, counts=None, calibrated=True):
     return folder
 
 
-def test_the_page_holds_all_and_needs_nothing_from_outside(tmp_path):
+def test_the_page_is_complete_and_needs_no_network(tmp_path):
     folder = predictions(tmp_path, [f"mixed/{i}" for i in range(5)] + [STRANGE])
     page = cc.report(folder, expected="HEK=1,N2a=1").read_text(encoding="utf-8")
     share = cc.mixture(folder)["estimates"][0]["types"]["HEK"]["corrected"]
@@ -76,7 +76,7 @@ def test_the_page_holds_all_and_needs_nothing_from_outside(tmp_path):
     assert page.count("data:image/jpeg") == 6
 
 
-def test_the_page_does_not_grow_pictures_with_the_fields(tmp_path):
+def test_the_number_of_pictures_is_limited(tmp_path):
     folder = predictions(tmp_path, [f"mixed/{i}" for i in range(9)], counts=[3] * 9)
     page = cc.report(folder, gallery=4).read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 4
@@ -84,17 +84,17 @@ def test_the_page_does_not_grow_pictures_with_the_fields(tmp_path):
 
 
 @pytest.mark.parametrize("counts", [[0], [0, 0], [20], [1, 0]])
-def test_few_cells_or_none_give_a_page_that_says_why(tmp_path, counts):
+def test_with_few_or_no_cells_the_page_gives_the_reasons(tmp_path, counts):
     names = [f"mixed/{i}" for i in range(len(counts))]
     folder = predictions(tmp_path, names, counts=counts, calibrated=False)
     page = cc.report(folder).read_text(encoding="utf-8")
     assert "No interval:" in page
     told = re.sub(r"base64,[^\"]*", "", page.partition("<script>")[0])
     assert not re.search(r"\bnan\b", told, re.IGNORECASE)
-    assert "Not corrected:" in page or "no cells" in page
+    assert "Not corrected:" in page or "no cell has a type" in page
 
 
-def test_tables_without_a_record_of_their_run_give_a_page(tmp_path):
+def test_predictions_without_run_json_have_a_report(tmp_path):
     folder = predictions(tmp_path, ["mixed/a"])
     (folder / "run.json").unlink()
     (folder / "overlays" / "mixed" / "a.png").write_text("no picture")
@@ -102,7 +102,7 @@ def test_tables_without_a_record_of_their_run_give_a_page(tmp_path):
     assert page.count("not recorded") >= 4
 
 
-def test_tables_sort_pictures_zoom_and_nothing_complains(browser, tmp_path):
+def test_tables_can_be_sorted_and_pictures_enlarged_in_a_browser(browser, tmp_path):
     folder = predictions(tmp_path, [f"mixed/{i}" for i in range(17)])
     browser.get(cc.report(folder).as_uri())
     for width in (1280, 390):

@@ -12,9 +12,9 @@ def changed(**values):
     return found
 
 
-def test_the_best_estimate_is_told():
+def test_the_best_available_estimate_is_printed():
     shares, heading = shares_in_words.best_shares(SHARES)
-    assert heading == "Proportions corrected, of 4 dishes:"
+    assert heading == "Proportions (corrected) of 4 dishes:"
     assert shares_in_words.lines(shares) == [
         "  HEK: 40.0 % (30.0 to 50.0)",
         "  N2a: 60.0 % (50.0 to 70.0)",
@@ -29,7 +29,7 @@ def test_the_best_estimate_is_told():
     assert shares["HEK"][0] == 0.4
 
 
-def test_what_cannot_be_told_is_said():
+def test_withheld_proportions_and_missing_intervals_are_printed_as_such():
     shares, heading = shares_in_words.best_shares(changed(withheld="they look unlike"))
     assert shares is None
     assert heading == "Proportions are withheld: they look unlike."
@@ -40,5 +40,5 @@ def test_what_cannot_be_told_is_said():
     shares, heading = shares_in_words.best_shares(
         changed(corrected_reason="not measured", units=1, unit="field", types=counted)
     )
-    assert heading == "Proportions as counted, of 1 field:"
+    assert heading == "Proportions (as counted) of 1 field:"
     assert shares_in_words.lines(shares) == ["  HEK: 25.0 % (no interval)"]

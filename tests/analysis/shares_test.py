@@ -43,7 +43,7 @@ def held_out(rows, invented=(0, 0), fields=10):
     )
 
 
-def test_the_correction_is_rogan_and_gladens():
+def test_the_correction_of_two_types_is_rogan_and_gladens():
     raw = shares.estimate_shares(np.array([[40, 60], [42, 58], [38, 62]]))
     found = shares.correct_shares(raw, HELD_OUT)
     # (share + specificity - 1) / (sensitivity + specificity - 1)
@@ -51,7 +51,7 @@ def test_the_correction_is_rogan_and_gladens():
     low, high = found.interval()
     assert (low < found.shares).all()
     assert (found.shares < high).all()
-    # What the confusion leaves open comes on top of a wider spread.
+    # The uncertainty of the rates adds to the wider spread of the corrected shares.
     assert np.diff([low, high], axis=0)[0, 0] > np.diff(raw.interval(), axis=0)[0, 0]
 
 
@@ -74,15 +74,15 @@ def test_cells_that_are_missed_and_invented_are_corrected_for():
     assert low < 2 / 3 < high
 
 
-def test_no_corrected_share_leaves_0_to_1():
-    # Fewer are called type 1 than are called so by mistake.
+def test_corrected_shares_stay_between_0_and_1():
+    # Fewer cells are called type 1 than are expected to be called so by mistake.
     raw = shares.estimate_shares(np.array([[5, 95], [8, 92], [2, 98]]))
     found = shares.correct_shares(raw, HELD_OUT)
     assert found.shares.tolist() == [0, 1]
     assert found.draws.min() == 0
     assert found.draws.max() == 1
     np.testing.assert_allclose(found.draws.sum(axis=1), 1)
-    # Nor where there are fewer calls than inventions.
+    # Nor if there are fewer calls than expected inventions.
     raw = shares.estimate_shares(np.array([[1, 2], [2, 1]]))
     many = held_out([[100, 0, 0], [0, 100, 0]], invented=(5, 5))
     found = shares.correct_shares(raw, many, area=50.0)
@@ -95,14 +95,14 @@ def test_units_that_differ_give_wider_intervals_than_their_cells_alone():
     apart = shares.estimate_shares(np.array([[36, 4], [4, 36]] * 5))
     widths = [np.ptp(found.interval()[:, 0]) for found in (alike, apart)]
     assert widths[1] > 2 * widths[0]
-    # At least that of 400 independent cells, and not much more.
+    # At least as wide as for 400 independent cells, and not much wider.
     assert 1 < widths[0] / (2 * 1.96 * 0.025) < 1.3
     assert np.median(alike.icc) < 0.02
     assert np.median(apart.icc) > 0.2
 
 
-def test_the_posterior_is_that_of_a_fine_grid():
-    """Beside shares and ICC weighed one by one, by scipy's own distribution."""
+def test_the_posterior_agrees_with_integration_on_a_fine_grid():
+    """Compares with shares and ICC on a grid, weighted by scipy's distribution."""
     counts = np.array([[12, 28], [20, 18], [7, 35], [15, 30]])
     draws, icc = shares.posterior(counts, (1.0, 5.0), np.random.default_rng(0))
     grid = (np.arange(200) + 0.5) / 200
@@ -123,7 +123,7 @@ def test_the_posterior_is_that_of_a_fine_grid():
         assert np.quantile(icc, tail) == pytest.approx(exact, abs=0.02)
 
 
-def test_pure_units_do_not_make_us_certain():
+def test_units_with_one_type_only_still_have_an_interval():
     found = shares.estimate_shares(np.array([[30, 0], [40, 0], [30, 0]]))
     low, high = found.interval()
     assert found.shares[0] == 1
@@ -134,12 +134,12 @@ def test_pure_units_do_not_make_us_certain():
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
-        ([[0, 0], [0, 0]], "no cells"),
-        (np.zeros((0, 2)), "no cells"),
-        ([[3, 4]], "one field"),
+        ([[0, 0], [0, 0]], "no cell has a type"),
+        (np.zeros((0, 2)), "no cell has a type"),
+        ([[3, 4]], "a single field"),
     ],
 )
-def test_where_there_is_no_interval_the_reason_is_told(counts, reason):
+def test_an_estimate_without_interval_gives_the_reason(counts, reason):
     found = shares.estimate_shares(np.array(counts))
     assert found.interval() is None
     assert reason in found.reason
@@ -165,7 +165,7 @@ def test_one_field_is_corrected_without_an_interval():
         ([[[50, 50], [50, 50]]], "not tell"),
     ],
 )
-def test_a_confusion_that_cannot_correct_is_not_used(confusions, reason):
+def test_an_unusable_confusion_matrix_is_not_used(confusions, reason):
     raw = shares.estimate_shares(np.array([[40, 60], [42, 58]]))
     found = shares.correct_shares(raw, matched(confusions))
     assert reason in found.reason
@@ -173,13 +173,13 @@ def test_a_confusion_that_cannot_correct_is_not_used(confusions, reason):
     assert raw.interval() is not None
 
 
-def test_a_type_none_of_whose_cells_is_found_is_told():
+def test_a_type_whose_cells_are_all_missed_is_reported():
     raw = shares.estimate_shares(np.array([[40, 60], [42, 58]]))
     found = shares.correct_shares(raw, held_out([[0, 0, 50], [5, 45, 0]]))
     assert "no held-out cells" in found.reason
 
 
-def test_held_out_dishes_are_units_where_there_are_several_and_fields_else():
+def test_units_of_error_rates_are_dishes_or_fields_if_there_is_one_dish():
     confusions = np.tile([[9, 1], [0, 0]], (4, 1, 1))
     none = np.zeros((4, 2), int)
     for names, units in ((list("aabb"), 2), (list("aaaa"), 4)):
@@ -191,7 +191,7 @@ def test_held_out_dishes_are_units_where_there_are_several_and_fields_else():
     assert known.rows(1)[:, :-1].sum() == 0
 
 
-def test_the_test_against_an_expected_share_agrees_with_the_interval():
+def test_p_values_of_expected_shares_agree_with_the_interval():
     found = shares.estimate_shares(
         np.array([[12, 20], [15, 22], [9, 18], [14, 19], [11, 25]])
     )
@@ -201,14 +201,14 @@ def test_the_test_against_an_expected_share_agrees_with_the_interval():
         assert (p >= 0.05) == (low <= expected <= high)
 
 
-def test_so_many_units_as_are_told_give_the_width():
+def test_the_computed_number_of_units_gives_the_width():
     rng = np.random.default_rng(0)
     few = rng.multinomial(40, [0.3, 0.7], 8)
     needed = shares.units_for(shares.estimate_shares(few), 0.08)[0]
     assert 8 < needed < 60
     many = rng.multinomial(40, [0.3, 0.7], int(needed))
     assert np.ptp(shares.estimate_shares(many).interval()[:, 0]) < 0.08 * 1.15
-    # Of a confusion of 30 cells no number of units makes up for.
+    # No number of units makes up for a confusion matrix of 30 cells.
     poor = shares.correct_shares(
         shares.estimate_shares(few),
         matched([[[12, 3], [3, 12]]]),
@@ -216,8 +216,8 @@ def test_so_many_units_as_are_told_give_the_width():
     assert np.isinf(shares.units_for(poor, 0.08)).all()
 
 
-def test_two_pilot_units_do_not_promise_that_few_will_do():
-    """Of an ICC of 0.1 some 60 dishes of 240 cells are needed for 10 points."""
+def test_two_units_are_too_few_to_promise_narrow_intervals():
+    """With an ICC of 0.1, some 60 dishes of 240 cells are needed for 10 points."""
     rng = np.random.default_rng(1)
     alphas = np.array([0.4, 0.6]) * 0.9 / 0.1
     told = [
@@ -232,7 +232,7 @@ def test_two_pilot_units_do_not_promise_that_few_will_do():
     assert 30 < np.median(told) < 150
 
 
-def test_logit_t_is_students():
+def test_logit_t_agrees_with_students_t():
     counts = np.array([[10, 30], [14, 26], [9, 31]])
     logits = np.log((counts[:, 0] + 0.5) / (counts[:, 1] + 0.5))
     ends = stats.t.interval(0.95, 2, logits.mean(), stats.sem(logits))
@@ -249,7 +249,7 @@ def test_logit_t_is_students():
     ],
     ids=lambda kind: kind.name,
 )
-def test_corrected_intervals_hold_the_truth(kind):
+def test_corrected_intervals_contain_the_true_share(kind):
     found = coverage.coverage(kind, 40, seed=1)["corrected"]
     assert found[0] >= 0.9
     assert found[1] < 0.45

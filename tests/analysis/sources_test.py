@@ -1,6 +1,7 @@
 """Tests of cellclass_tf.analysis.sources."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ TYPES = ("HEK", "N2a")
 
 
 def cells_of(count):
-    """So many cells of one pixel each."""
+    """Returns the given number of cells of one pixel each."""
     labels = np.zeros((4, 5), np.int32)
     labels[0, :count] = np.arange(1, count + 1)
     return Cells.from_labels(labels, TYPES, "N2a")
@@ -55,14 +56,14 @@ def test_each_field_reads_its_own_cells_when_it_is_asked(study, tmp_path):
     assert [len(field.read()) for field in of_study] == [0, 1, 2]
     assert [len(field.read()) for field in of_run] == [1, 2]
     assert of_run[1].read().cell_types == ("N2a", "N2a")
-    # Files are read no earlier, and a broken one harms no other.
+    # Files are read only now, and a broken file does not affect others.
     study.cells_path(study.rows()[1]).write_bytes(b"broken")
     assert len(of_study[2].read()) == 2
     with pytest.raises(InputError, match=r"1.tif"):
         of_study[1].read()
 
 
-def test_a_field_shows_its_image_while_that_is_there(study):
+def test_a_field_without_image_file_has_no_pixels(study):
     field = sources.fields_of(study.root)[2]
     assert field.pixels().shape == (4, 5, 3)
     assert (field.pixels() == 2).all()
@@ -91,7 +92,7 @@ def test_a_run_finds_its_images_by_its_record(study, tmp_path, monkeypatch):
     one.image.unlink()
     assert len(sources.fields_of(run)) == 2
     (warning,) = warnings
-    assert warning.startswith("1 of 2 images are not where `predict` found them")
+    assert warning.startswith("1 of 2 images are no longer where they were")
 
 
 def test_a_run_without_record_has_cells_and_no_images(tmp_path):
@@ -101,6 +102,14 @@ def test_a_run_without_record_has_cells_and_no_images(tmp_path):
     assert len(field.read()) == 1
 
 
-def test_a_folder_that_is_neither_is_refused(tmp_path):
+def test_either_predictions_or_a_study_is_taken():
+    assert sources.source_of("run", None) == pathlib.Path("run")
+    assert sources.source_of(None, "study") == pathlib.Path("study")
+    for given in ((None, None), ("run", "study")):
+        with pytest.raises(InputError, match="either --study or --predictions"):
+            sources.source_of(*given)
+
+
+def test_a_folder_that_is_neither_study_nor_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no predictions"):
         sources.fields_of(tmp_path)

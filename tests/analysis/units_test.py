@@ -12,13 +12,13 @@ from cellclass_tf.analysis import units
     [
         ("aabb", "1234", "dish", "aabb"),
         ("aaaa", "1233", "field", "1233"),
-        # Nobody said which fields are of one dish.
+        # It is unknown which fields belong to one dish.
         ("abcd", "1234", "field", "1234"),
         ("abab", "1212", "field", "1212"),
         ("", "", "field", ""),
     ],
 )
-def test_dishes_are_units_where_there_are_several(groups, places, unit, of):
+def test_units_are_dishes_if_there_are_several(groups, places, unit, of):
     assert units.units_of(list(groups), list(places)) == (unit, list(of))
 
 
@@ -34,8 +34,8 @@ def test_each_unit_is_left_out_once():
     assert ((~many).sum(axis=0) == 1).all()
 
 
-def test_the_interval_is_students_where_the_score_is_a_mean():
-    """Of units of one size the jackknife of a mean is its standard error."""
+def test_the_interval_of_a_mean_is_students_t():
+    """With units of equal size, the jackknife error of a mean is its standard error."""
     parts = np.array([0.62, 0.7, 0.55, 0.66, 0.71, 0.58])
     without = (parts.sum() - parts) / 5
     low, high = units.interval_of(parts.mean(), without, 10_000)
@@ -47,14 +47,14 @@ def test_the_interval_is_students_where_the_score_is_a_mean():
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
-def test_all_right_and_all_wrong_are_clopper_pearson(score):
+def test_intervals_of_scores_0_and_1_are_clopper_pearsons(score):
     low, high = units.interval_of(score, np.full(6, score), 60)
     right = round(60 * score)
     exact = stats.binomtest(right, 60).proportion_ci(method="exact")
     assert (low, high) == pytest.approx((exact.low, exact.high))
 
 
-def test_what_has_no_basis_has_no_interval():
+def test_undefined_scores_have_no_interval():
     parts = np.full(6, 0.5)
     assert units.interval_of(np.nan, parts, 10) is None
     assert units.interval_of(0.5, parts[:4], 10) is None

@@ -53,7 +53,7 @@ def export(output, **given):
     return calls.export(output, **given)
 
 
-def test_labels_of_a_spot_check_are_of_predictions_and_others_of_a_study(study):
+def test_spot_check_labels_need_predictions_and_other_formats_a_study(study):
     for format, path, share, words in (
         ("spotcheck", None, None, "needs --predictions"),
         ("spotcheck", "p", None, "--study and --training_share together"),
@@ -90,7 +90,7 @@ def test_labels_of_a_spot_check_go_into_a_study_if_a_share_is_given(tmp_path, ca
     assert f"{drawn.labelled_cells} of 20 cells have a type" in told
 
 
-def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
+def test_import_prints_what_changed_in_each_field(study, tmp_path, capsys):
     source = tmp_path / "masks"
     cells_of(3).write(source / "mixed" / "a.tif")
     for number, rows in ((0, slice(0, 9)), (2, slice(8, 12))):
@@ -104,7 +104,7 @@ def test_import_tells_what_changed_in_each_field(study, tmp_path, capsys):
         "  mixed/b.png: 2 added, 2 removed",
         "    24 px lay in more than one mask; the smaller got them",
     ]
-    # A number is missing, which not everyone allows.
+    # Without --allow_gaps a missing number is an error.
     png.write_png(source / "mixed" / "b_mask_out_5.png", mask)
     outcome = calls.import_(source, study=study.root, allow_gaps=False)
     assert "number 1 is missing" in str(outcome.failures)
@@ -149,10 +149,10 @@ def test_each_format_of_a_study_is_written_with_its_own_flags(study, tmp_path):
     assert len(list((tmp_path / "rois").rglob("*.zip"))) == 2
 
 
-def test_predictions_are_exported_but_not_to_be_corrected(run, tmp_path):
+def test_predictions_are_not_exported_for_correction(run, tmp_path):
     assert export(tmp_path / "coco", predictions=run, format="coco").done
     assert (tmp_path / "coco" / "results.json").exists()
-    with pytest.raises(InputError, match="cellpose is for correcting a --study"):
+    with pytest.raises(InputError, match="cellpose is for correcting a study"):
         export(tmp_path / "window", predictions=run, format="cellpose")
 
 
@@ -168,7 +168,7 @@ def test_check_opens_the_dataset_that_is_named_or_else_the_newest(monkeypatch):
             calls.check(*given, None)
 
 
-def test_dataset_prints_what_it_holds_and_gives_the_outcome(monkeypatch, capsys):
+def test_dataset_prints_its_contents_and_returns_the_outcome(monkeypatch, capsys):
     class Prepared:
         outcome = batch.Outcome(failures={"HEK/a.png": "broken"})
 
@@ -184,7 +184,7 @@ def test_dataset_prints_what_it_holds_and_gives_the_outcome(monkeypatch, capsys)
     assert capsys.readouterr().out == "cell_types/study: new\n"
 
 
-def test_evaluation_is_told_score_by_score_with_its_interval(study, run, monkeypatch):
+def test_evaluation_prints_every_score_with_its_interval(study, run, monkeypatch):
     with monkeypatch.context() as patch:
         for module in (metrics, units):
             patch.setattr(module, "LEAST_FOR_SCORES", 2)
@@ -193,11 +193,11 @@ def test_evaluation_is_told_score_by_score_with_its_interval(study, run, monkeyp
     # Three of three cells.
     assert shown["F1"] == ["1.000", "(0.292", "to", "1.000)"]
     assert shown["type_accuracy"][0] == "1.000"
-    assert lines[-2].startswith("2 fields, 3 true cells: 0 ")
-    assert lines[-1] == f"All of it is in {run}/evaluation.json"
-    # Few fields have no interval, and what has no basis has no score.
+    assert lines[-2].startswith("2 fields, 3 true cells; errors: 0 ")
+    assert lines[-1] == f"All scores: {run}/evaluation.json"
+    # With too few fields there are no intervals, and undefined scores are not printed.
     told = str(calls.evaluate(str(run), str(study.root)))
-    assert "No intervals: 2 of the units" in told
+    assert "No intervals: 2 statistical units" in told
     (run / "counts.csv").write_text(
         "".join((run / "counts.csv").read_text().splitlines(keepends=True)[:2])
     )
@@ -237,7 +237,7 @@ def test_a_training_and_its_export_are_commands(monkeypatch, capsys):
     assert main.run(["export-model", "--output=m"]) == 2
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     from cellclass_tf.cli import main
 
     assert main.run(["--version"]) == 0

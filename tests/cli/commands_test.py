@@ -17,8 +17,9 @@ def flags_of(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_is_described_and_its_default_is_a_value_that_it_takes(name):
     for flag in COMMANDS[name].flags:
-        # A whole sentence, without words that belong to Python.
-        assert len(flag.help.split()) > 1 and flag.help.endswith("."), flag
+        # A sentence, without words of Python that mean nothing on the command line.
+        assert len(flag.help.split()) > 1, flag
+        assert flag.help.endswith("."), flag
         assert "None" not in flag.help, flag
         assert not (flag.required and flag.default is not None), flag.name
         values = flags.FlagValues()
@@ -54,7 +55,7 @@ def test_every_choice_is_one_that_the_function_knows():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_names_of_flags_today_and_before_are_distinct(name):
+def test_current_and_former_names_of_flags_are_distinct(name):
     command = COMMANDS[name]
     names = [flag.name for flag in command.flags]
     names += [flag.former for flag in command.flags if flag.former]

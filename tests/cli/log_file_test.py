@@ -34,6 +34,25 @@ def run(tmp_path, how):
     )
 
 
+def test_lines_that_tfds_prints_while_it_prepares_a_dataset_are_logged(
+    make_simulated_study, tmp_path
+):
+    root = make_simulated_study(tmp_path / "study", size=224)
+    command = [sys.executable, "-m", "cellclass_tf.cli", "dataset", "--processes=1"]
+    found = subprocess.run(
+        [*command, f"--study={root}"],
+        env=os.environ | {log_file.FOLDER_VARIABLE: str(tmp_path / "logs")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (path,) = (tmp_path / "logs").iterdir()
+    for line in ("Downloading and preparing dataset", "downloaded and prepared to"):
+        assert line in path.read_text()
+        assert line not in found.stdout + found.stderr
+    assert "cell_types/study/2.0.0" in found.stdout
+
+
 @pytest.mark.parametrize("how", ["run", "quiet", "crash"])
 def test_the_terminal_has_our_messages_and_the_file_those_of_libraries(tmp_path, how):
     found = run(tmp_path, how)
@@ -53,7 +72,7 @@ def test_the_terminal_has_our_messages_and_the_file_those_of_libraries(tmp_path,
     assert "of TensorFlow" in text
     assert "of a library" in text
     assert "of the package" not in text
-    # What nobody expected is shown in full.
+    # The traceback of an unexpected error is shown on the terminal.
     assert found.returncode == (how == "crash")
     assert ("ZeroDivisionError: nobody expected this" in found.stderr) == (
         how == "crash"

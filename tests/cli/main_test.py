@@ -24,16 +24,16 @@ def test_help_names_every_command_and_its_flags(capsys):
         (["dataset", "--stdy=x"], "stdy"),
         (["dataset", "x"], "expected only --flag=value, got 'x'"),
         (["simulate", "--study=x", "--mixed=many"], "many"),
-        # What the flag was called before.
+        # The former name of the flag still works.
         (["simulate", "--study=x", "--tied=colour"], "'colour' is nothing"),
         (["import", "--study=x", "--source=y", "--format=jpeg"], "jpeg"),
         (["export", "--output=x"], "either --study or --predictions"),
-        (["export", "--predictions=x", "--output=x"], "for correcting a --study"),
+        (["export", "--predictions=x", "--output=x"], "for correcting a study"),
         (["report", "--predictions=x"], "holds no predictions"),
         (["compare", "--a=x", "--b=y", "--output=z"], "holds no predictions"),
     ],
 )
-def test_what_cannot_be_understood_is_usage(capsys, arguments, message):
+def test_invalid_commands_print_the_usage(capsys, arguments, message):
     assert main.run(arguments) == main.USAGE
     assert message in capsys.readouterr().err
 
@@ -49,7 +49,7 @@ def test_some_failures_are_listed_and_make_status_1(tmp_path, capsys):
     assert "a.tif: of no known format" in shown
 
 
-def test_an_empty_folder_and_an_empty_study_are_one_clear_line(tmp_path, capsys):
+def test_an_empty_folder_or_study_gives_one_clear_message(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     arguments = [f"--input={tmp_path / 'empty'}", f"--study={tmp_path / 's'}"]
     assert main.run(["convert", *arguments]) == main.USAGE

@@ -33,7 +33,7 @@ def test_images_are_counted_by_type_and_verdict(study):
     assert next_steps.images_in_words([]) == "0 images: none accepted."
 
 
-def test_every_step_names_the_next(study):
+def test_every_command_names_the_next_one(study):
     values = {"study": str(study.root)}
     converted = next_steps.lines_after("convert", values)
     assert converted[0].startswith("4 images")
@@ -53,27 +53,27 @@ def test_every_step_names_the_next(study):
     assert next_steps.lines_after("report", {}) == []
 
 
-def test_predictions_tell_the_proportions(tmp_path):
+def test_predict_prints_the_proportions(tmp_path):
     values = {"output": str(tmp_path)}
     assert next_steps.lines_after("predict", values) == []
     (tmp_path / "mixture.json").write_text(json.dumps(SHARES))
     told = next_steps.lines_after("predict", values)
     assert told[:2] == [
-        "Proportions corrected, of 4 dishes:",
+        "Proportions (corrected) of 4 dishes:",
         "  HEK: 40.0 % (30.0 to 50.0)",
     ]
     assert "report.html" in told[3]
     assert "cellclass spotcheck" in told[4]
 
 
-def test_a_command_ends_with_what_comes_next(tmp_path, capsys):
+def test_output_of_a_command_ends_with_the_next_command(tmp_path, capsys):
     root = tmp_path / "study"
     numbers = ["--images_per_type=2", "--mixed=0", "--size=224", "--processes=1"]
     assert main.run(["simulate", f"--study={root}", *numbers]) == main.DONE
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"Next: cellclass convert --input={root}/raw --study={root}"
     )
-    # Of a step that did nothing there is none.
+    # A command that had nothing to do does not name the next one.
     empty = cc.Study.create(tmp_path / "empty", ("HEK", "N2a"))
     assert main.run(["annotate", f"--study={empty.root}"]) == main.USAGE
     assert "Next" not in capsys.readouterr().out

@@ -55,7 +55,7 @@ def test_annotations_and_docstring_become_flags():
     assert found["closed"].kind is bool
     assert found["count"].help == found["closed"].help == "two at once."
     assert found["colour"].choices == ("red", "green")
-    # A name that only a type checker loads leaves the rest.
+    # A name that only type checkers load is ignored.
     assert found["edges"].choices == ("round", "flat")
     assert found["words"].default == ""
     assert found["words"].kind is str
@@ -76,7 +76,7 @@ def test_flags_parse_to_the_types_of_the_annotations():
         values(["x", "--colour=blue"])
 
 
-def test_what_is_chosen_left_out_and_described_elsewhere():
+def test_parameters_can_be_chosen_left_out_and_described_elsewhere():
     class Elsewhere:
         """Holds.
 
@@ -92,7 +92,7 @@ def test_what_is_chosen_left_out_and_described_elsewhere():
           path: its own words.
         """
 
-    with pytest.raises(ValueError, match="make does not describe size"):
+    with pytest.raises(ValueError, match="docstring of make lacks size"):
         signatures.flags_of(make)
     found = signatures.flags_of(make, described_by=[Elsewhere], defaults={"size": 5})
     assert [(f.name, f.help, f.default) for f in found] == [

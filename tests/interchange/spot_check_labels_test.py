@@ -142,7 +142,7 @@ def test_fields_whose_labels_the_model_has_seen_are_not_drawn(tmp_path):
     cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows))
     found = cc.mixture(folder)["spot_check"]
     assert found["types"]["HEK"]["share"] > 0.95
-    assert any("of the other fields alone" in line for line in found["warnings"])
+    assert any("only for the other fields" in line for line in found["warnings"])
     trained_with(folder, set(Predictions(folder).stems))
     with pytest.raises(InputError, match="labels of 6 of 6 fields"):
         cc.spotcheck(folder, cells=40)
@@ -153,7 +153,7 @@ def test_labels_that_the_model_has_seen_are_no_estimate(labelled):
     trained_with(labelled, {"mixed/3"})
     reason = cc.mixture(labelled)["spot_check"]["reason"]
     assert "labels of 1 of 6 fields" in reason
-    assert "never for both" in reason
+    assert "both to train a model and" in reason
     page = cc.report(labelled).read_text(encoding="utf-8")
-    assert "No estimate by the spot check" in page
-    assert "never for both" in page
+    assert "No estimate from the spot check" in page
+    assert "both to train a model and" in page

@@ -334,7 +334,7 @@ def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, capsy
     flags = [f"--input={tmp_path / 'raw'}", f"--study={tmp_path / 's'}"]
     assert main.run(["convert", *flags, "--processes=1"]) == main.SOME_FAILED
     told = capsys.readouterr().out
-    assert "2 done, 0 were done before, 1 failed." in told
+    assert "2 files done, 0 were done before, 1 failed." in told
     assert "\n  read: 2 .tif\n  left out: 1 of other kinds (notes.txt)\n" in told
     assert "1 files ending in .jpg are not read (preview.jpg). JPEG changes" in told
     rows = Study.open(tmp_path / "s").rows()

@@ -58,7 +58,7 @@ def study(tmp_path):
     return study
 
 
-def test_all_fields_of_a_study_are_chosen_but_the_rejected(study, tmp_path):
+def test_all_fields_of_a_study_except_rejected_ones_are_chosen(study, tmp_path):
     chosen = choose(study.root, tmp_path / "out", cell_type="all")
     assert [field.stem for field in chosen.fields] == ["HEK/a", "mixed/m"]
     assert chosen.cell_type == "all"
@@ -113,14 +113,14 @@ def test_a_study_that_was_moved_together_with_its_results_is_the_same(study, tmp
         choose(moved, moved / "results" / "out", cell_type="HEK")
 
 
-def test_a_study_is_no_folder_for_results(study, tmp_path):
+def test_results_cannot_be_written_into_a_study(study, tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     for source in (study.root, tmp_path / "raw"):
-        with pytest.raises(InputError, match="is a study, in which results would be"):
+        with pytest.raises(InputError, match="is a study; results would be"):
             choose(source, study.root)
 
 
-def test_a_folder_of_a_study_is_chosen_alone_with_what_it_rejects(study, tmp_path):
+def test_only_the_chosen_folder_of_a_study_is_predicted(study, tmp_path):
     chosen = choose(study.root, tmp_path, cell_type="mixed", pixel_size_um=0.7)
     (field,) = chosen.fields
     assert (field.stem, field.pixel_size_um) == ("mixed/m", 0.7)
@@ -138,21 +138,21 @@ def test_a_study_without_fields_to_predict_is_refused(study, tmp_path):
         choose(study.root, tmp_path / "out")
 
 
-def test_types_choose_no_raw_files(tmp_path):
+def test_cell_type_is_refused_for_raw_files(tmp_path):
     write_raw(tmp_path / "raw" / "HEK" / "a.ome.tif")
     with pytest.raises(InputError, match="--cell_type=HEK chooses images of a study"):
         choose(tmp_path / "raw", tmp_path / "out", cell_type="HEK")
     assert not (tmp_path / "out").exists()
 
 
-def test_raw_files_become_fields_of_no_folder_and_broken_ones_are_told(tmp_path):
+def test_raw_files_become_fields_without_folder_and_broken_ones_are_reported(tmp_path):
     write_raw(tmp_path / "raw" / "HEK" / "a.ome.tif")
     write_raw(tmp_path / "raw" / "b.ome.tif", seed=1)
     (tmp_path / "raw" / "c.tif").write_text("no picture")
     out = tmp_path / "out"
     convert_and_accept(tmp_path / "raw", out)
     chosen = choose(tmp_path / "raw", out)
-    # The name of the folder says nothing of the type.
+    # The folder's name is not taken for the type.
     assert sorted(field.stem for field in chosen.fields) == ["a", "b"]
     assert {field.row.cell_type for field in chosen.fields} == {"mixed"}
     assert {field.pixel_size_um for field in chosen.fields} == {0.5}
@@ -166,7 +166,7 @@ def test_raw_files_become_fields_of_no_folder_and_broken_ones_are_told(tmp_path)
     assert {field.pixel_size_um for field in chosen.fields} == {0.7}
 
 
-def test_raw_files_that_have_gone_are_not_predicted_again(tmp_path):
+def test_removed_raw_files_are_not_predicted_again(tmp_path):
     for seed, name in enumerate("ab"):
         write_raw(tmp_path / "a" / f"{name}.ome.tif", seed)
     convert_and_accept(tmp_path / "a", tmp_path / "out")
@@ -174,12 +174,12 @@ def test_raw_files_that_have_gone_are_not_predicted_again(tmp_path):
     chosen = choose(tmp_path / "a", tmp_path / "out")
     assert [field.stem for field in chosen.fields] == ["a"]
     assert len(chosen.study.rows()) == 2
-    # Options of the conversion reach it.
+    # The options are passed on to the conversion.
     chosen = choose(tmp_path / "a", tmp_path / "out", nuclei="GFP", cytoplasm="DAPI")
     assert [field.row.nuclei_channel for field in chosen.fields] == ["GFP"]
 
 
-def test_failures_alone_are_an_answer(tmp_path):
+def test_if_all_files_fail_the_failures_are_returned(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.tif").write_text("no picture")
     chosen = choose(tmp_path / "raw", tmp_path / "out")

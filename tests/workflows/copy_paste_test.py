@@ -68,7 +68,7 @@ def test_moved_cells_keep_their_pixels_their_type_and_their_source(study):
     example = copy_paste.composed_example(study, one, other)
     image, labels = arrays(example)
     moved = disc((60, 80), 40, 60, 6)
-    # The second cell would have covered the one that is there.
+    # The second cell would have covered an existing cell.
     assert [cell["type"] for cell in example["cells"]] == ["HEK", "N2a"]
     np.testing.assert_array_equal(labels == 2, moved)
     np.testing.assert_array_equal(labels == 1, disc((60, 80), 20, 20, 8))
@@ -83,7 +83,7 @@ def test_scales_are_matched_where_both_are_known(study):
     other = add(study, "b", "N2a", [(30, 60, 5)], pixel_size_um=1.0)
     example = copy_paste.composed_example(study, one, other)
     areas = [cell["area_px"] for cell in example["cells"]]
-    # Of the doubled field the middle 60 x 80 px are seen: the cell is at row 30,
+    # The doubled field is cropped to its middle 60 x 80 px: the cell is at row 30,
     # column 80, and cut in half.
     assert areas[1] == pytest.approx(np.pi * 10**2 / 2, rel=0.15)
     assert copy_paste.composed_example(study, other, one)["pixel_size_um"] == 1.0
@@ -94,14 +94,14 @@ def test_fields_of_other_sizes_are_centred(study):
     other = add(study, "b", "N2a", [(20, 60, 6)], shape=(40, 100))
     example = copy_paste.composed_example(study, one, other)
     _, labels = arrays(example)
-    # Ten rows are put above, ten columns are cut off on the left.
+    # Ten rows are padded above, ten columns are cut off on the left.
     assert labels.shape == (60, 80)
     np.testing.assert_array_equal(labels == 1, disc((60, 80), 20, 20, 8) & (labels < 2))
     top, left, _, _ = example["cells"][-1]["box"]
     assert (top * 60, left * 80) == pytest.approx((24, 44))
 
 
-def test_a_cell_that_is_covered_is_none_any_more(study):
+def test_a_covered_cell_is_no_longer_counted(study):
     one = add(study, "a", "HEK", [(30, 40, 4), (10, 10, 5)])
     other = add(study, "b", "N2a", [(30, 40, 12)])
     example = copy_paste.composed_example(study, one, other)

@@ -64,7 +64,7 @@ def draw(path, *boxes):
     tifffile.imwrite(path, labels)
 
 
-def test_cells_in_label_images_are_named_and_the_record_says_whose(
+def test_cells_in_label_images_are_classified_and_the_source_is_recorded(
     saved, study, tmp_path
 ):
     outlines, out = tmp_path / "labels", tmp_path / "out"
@@ -79,7 +79,7 @@ def test_cells_in_label_images_are_named_and_the_record_says_whose(
     np.testing.assert_array_equal(
         cells.labels > 0, tifffile.imread(outlines / "a.tif") > 0
     )
-    # The share of the tile's height is how likely it is N2a.
+    # The stand-in network takes the cell's fraction of the tile's height as p(N2a).
     assert cells.cell_types == ("HEK", "N2a")
     np.testing.assert_allclose(cells.probabilities[:, 1], [16 / 64, 42 / 64], atol=1e-3)
     assert len(found.read("mixed/b")) == 0
@@ -96,7 +96,7 @@ def test_cells_in_label_images_are_named_and_the_record_says_whose(
     (link,) = [link for link in links.links if link.name == "outlines"]
     assert link.state == "same"
     assert str(outlines / "a.tif") in " ".join(link.says)
-    # Nothing is done twice, and what is painted anew is.
+    # Nothing is repeated except for label images that were changed.
     again = cc.predict(model, study.root, out, outlines=outlines)
     assert not again.done
     draw(outlines / "b.tif", (0, 30))
@@ -104,7 +104,7 @@ def test_cells_in_label_images_are_named_and_the_record_says_whose(
     assert list(again.done) == ["mixed/b"]
 
 
-def test_a_field_whose_labels_are_no_use_fails_alone(saved, study, tmp_path):
+def test_a_field_with_invalid_labels_fails_alone(saved, study, tmp_path):
     outlines, out = tmp_path / "labels", tmp_path / "out"
     draw(outlines / "a.tif", (0, 16))
     tifffile.imwrite(outlines / "b.tif", np.ones((64, 60), np.uint16))
@@ -136,7 +136,7 @@ def test_an_annotator_outlines_with_the_diameter_of_the_group(saved, study, tmp_
     assert not cc.predict(model, study.root, out, outlines="watershed").done
 
 
-def test_what_was_measured_with_an_annotator_is_used_for_it(saved, study, tmp_path):
+def test_error_rates_measured_with_an_annotator_are_used_for_it(saved, study, tmp_path):
     own = NamingRecord("watershed", 0.9, 2.0, FIGURES, settings="w")
     model = measured(saved, tmp_path, OF_DATASET, own)
     out = tmp_path / "out"
@@ -147,9 +147,7 @@ def test_what_was_measured_with_an_annotator_is_used_for_it(saved, study, tmp_pa
     assert Predictions(out).record.naming == own
 
 
-def test_missing_weights_are_named_with_those_that_were_measured(
-    saved, study, tmp_path
-):
+def test_message_about_missing_weights_names_the_measured_ones(saved, study, tmp_path):
     own = NamingRecord("cellpose:mine", 0.1, 1.0, FIGURES, sha256="5a5a")
     model = measured(saved, tmp_path, own)
     missing = tmp_path / "gone"
@@ -161,7 +159,7 @@ def test_missing_weights_are_named_with_those_that_were_measured(
         cc.predict(model, study.root, tmp_path / "out", outlines=missing)
 
 
-def test_a_model_of_before_says_to_export_it_again(saved, study, tmp_path):
+def test_a_model_of_an_older_version_must_be_exported_again(saved, study, tmp_path):
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(saved))

@@ -82,11 +82,11 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-def test_each_field_gets_labels_and_an_overlay_and_all_together_tables(predicted):
+def test_predict_writes_labels_and_overlays_per_field_and_common_tables(predicted):
     _, out = predicted
     shown = {path.name for path in out.iterdir()}
     assert shown >= RESULTS | {"labels", "overlays"}
-    # It is written last, from all the others.
+    # The report is written last, from the other files.
     assert set((out / PAGE).read_text().split()) >= RESULTS - {PAGE}
     predictions = Predictions(out)
     assert predictions.stems == ("HEK/a", "N2a/b")
@@ -109,7 +109,7 @@ def test_each_field_gets_labels_and_an_overlay_and_all_together_tables(predicted
     ] == [("HEK/a", "dish1", "1", "1"), ("N2a/b", "dish1", "1", "1")]
 
 
-def test_the_record_names_images_by_their_stems_and_what_made_them(predicted, model):
+def test_run_json_records_images_model_and_settings(predicted, model):
     study, out = predicted
     content = json.loads((out / "run.json").read_text(encoding="utf-8"))
     jsonschema.validate(content, cc.json_schema("run.json"))
@@ -130,7 +130,7 @@ def test_the_record_names_images_by_their_stems_and_what_made_them(predicted, mo
     assert record.model_metadata == model_metadata()
 
 
-def test_a_second_call_skips_what_is_done_and_only_that(model, study, tmp_path):
+def test_a_second_call_repeats_only_what_has_changed(model, study, tmp_path):
     out = tmp_path / "out"
     cc.predict(model, study.root, out)
     before = read_csv(out / "cells.csv")
@@ -145,7 +145,7 @@ def test_a_second_call_skips_what_is_done_and_only_that(model, study, tmp_path):
     assert rise[1] - rise[0] == pytest.approx(50, abs=0.01)
     assert not cc.predict(model, study.root, out).done
     assert read_csv(out / "cells.csv") == after
-    # Another threshold changes what is called and drawn, another model everything.
+    # Another threshold changes calls and overlays; another model changes everything.
     assert len(cc.predict(model, study.root, out, min_probability=0.8).done) == 2
     other = shutil.copytree(model, tmp_path / "other")
     model_metadata(train_steps=9).write(other / METADATA_FILE)
@@ -171,15 +171,13 @@ def test_cells_have_the_condition_of_their_dish_and_raw_counts(model, study, tmp
     assert len(again.skipped) == 2
     after = read_csv(out / "cells.csv")
     assert after == [row | {"condition": "drug"} for row in before]
-    # A table that cannot be read costs the column alone.
+    # If the table cannot be read, only the column stays empty.
     (study.root / "conditions.csv").write_text("dish,drug\n1,2\n")
     assert cc.predict(model, study.root, out).failures == {}
     assert read_csv(out / "cells.csv") == before
 
 
-def test_rejected_images_are_named_in_the_record_and_not_predicted(
-    model, study, tmp_path
-):
+def test_rejected_images_are_recorded_but_not_predicted(model, study, tmp_path):
     first, second = study.rows()
     study.update([dataclasses.replace(first, verdict="rejected", reason="blurred")])
     outcome = cc.predict(model, study.root, tmp_path / "out")
@@ -193,7 +191,7 @@ def test_rejected_images_are_named_in_the_record_and_not_predicted(
         cc.predict(model, study.root, tmp_path / "out")
 
 
-def test_a_broken_image_fails_alone_and_no_old_tables_stay_where_all_fail(
+def test_a_broken_image_fails_alone_and_old_tables_are_removed_if_all_fail(
     model, study, tmp_path
 ):
     out = tmp_path / "out"
@@ -212,7 +210,7 @@ def test_a_broken_image_fails_alone_and_no_old_tables_stay_where_all_fail(
     assert not RESULTS & {path.name for path in out.iterdir()}
 
 
-def test_pictures_outside_a_study_are_converted_first_and_have_no_type(model, tmp_path):
+def test_images_outside_a_study_are_converted_first_and_have_no_type(model, tmp_path):
     for seed in range(2):
         png.write_png(tmp_path / "in" / f"{seed}.png", image(seed))
     (tmp_path / "in" / "broken.png").write_text("no picture")
@@ -230,7 +228,7 @@ def test_pictures_outside_a_study_are_converted_first_and_have_no_type(model, tm
         cc.predict(model, tmp_path / "in", tmp_path / "out", cell_type="HEK")
 
 
-def test_images_in_memory_give_their_cells_and_write_nothing(model, tmp_path):
+def test_images_in_memory_return_cells_and_write_nothing(model, tmp_path):
     one = cc.predict(model, image(0))
     assert isinstance(one, cc.Cells)
     assert set(one.cell_types) == {"N2a"}
@@ -254,7 +252,7 @@ def test_images_in_memory_give_their_cells_and_write_nothing(model, tmp_path):
         cc.predict(model, image(0).astype(float))
 
 
-def test_where_no_pixel_size_is_known_the_assumed_one_is_told(model, tmp_path):
+def test_an_assumed_pixel_size_is_noted(model, tmp_path):
     shutil.copytree(model, tmp_path / "model")
     model = tmp_path / "model"
     model_metadata(pixel_size_um=0.325).write(model / METADATA_FILE)

@@ -7,7 +7,7 @@ from cellclass_tf.cli import main
 from cellclass_tf.storage import trash
 
 
-def test_files_are_listed_and_come_back_with_what_belongs_to_them(tmp_path, capsys):
+def test_files_are_listed_and_brought_back_with_their_tables(tmp_path, capsys):
     study = cc.Study.create(tmp_path / "study")
     labels = study.root / "cells" / "mixed" / "a.tif"
     table = labels.with_suffix(".csv")
@@ -22,20 +22,23 @@ def test_files_are_listed_and_come_back_with_what_belongs_to_them(tmp_path, caps
         "cells/mixed/a.tif",
     ]
     assert main.run(["restore", f"--folder={study.root}"]) == 0
-    assert capsys.readouterr().out.splitlines() == [*names, "2 files are kept."]
+    assert capsys.readouterr().out.splitlines() == [
+        *names,
+        "2 files are set aside. `--file` brings one of them back.",
+    ]
     arguments = ["restore", f"--folder={study.root}", "--file=cells/mixed/a.tif"]
     assert main.run(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [
         str(labels),
         str(table),
-        "brought back.",
+        "2 files were brought back.",
     ]
     assert (labels.read_text(), table.read_text()) == ("old", "old types")
 
 
-def test_what_is_not_there_is_refused(tmp_path, capsys):
+def test_missing_folders_and_files_are_refused(tmp_path, capsys):
     assert main.run(["restore", f"--folder={tmp_path / 'none'}"]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     assert cc.restore(tmp_path) == []
     with pytest.raises(cc.InputError, match=r"holds no 'a.tif'; it holds nothing"):
         cc.restore(tmp_path, "a.tif")

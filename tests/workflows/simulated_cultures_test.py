@@ -9,7 +9,7 @@ from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
 SMALL = SimulatedCultures(images_per_type=4, mixed=2, size=224, dishes=2)
 
 
-def test_units_are_dishes_and_composed_ones_pairs_of_held_out_dishes():
+def test_units_are_dishes_and_for_composed_fields_pairs_of_held_out_dishes():
     cultures = SimulatedCultures(images_per_type=40, mixed=8, size=64, dishes=10)
     units = cultures.units()
     dishes = [unit for split in units if split != "composed" for unit in units[split]]
@@ -41,7 +41,7 @@ def test_a_pair_of_dishes_gives_mixed_fields():
         assert np.sum([cell["area_px"] for cell in example["cells"]]) > 0
 
 
-def test_a_failure_is_not_left_out(monkeypatch):
+def test_a_failed_field_raises_an_error(monkeypatch):
     from cellclass_tf import batch
     from cellclass_tf.datasets import simulation
 

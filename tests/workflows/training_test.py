@@ -24,7 +24,7 @@ def called(monkeypatch):
     return found
 
 
-def test_parameters_have_the_defaults_of_what_they_are_handed_to():
+def test_defaults_agree_with_the_functions_that_are_called():
     for function, other, renamed in (
         (cc.train, training.train, {"experiment", "study", "output"}),
         (cc.export_model, export.export, {"training", "output"}),
@@ -64,7 +64,7 @@ def test_one_or_several_runs_become_a_model_of_their_experiment(called, given, f
     assert options["calibrate"]
 
 
-def test_the_dataset_of_a_study_that_has_no_images_is_one_clear_error(tmp_path):
+def test_dataset_of_a_study_without_images_gives_one_clear_error(tmp_path):
     cc.Study.create(tmp_path / "s")
     with pytest.raises(InputError, match="no annotated images"):
         cc.dataset(tmp_path / "s")

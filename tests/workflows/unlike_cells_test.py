@@ -64,7 +64,7 @@ def predict(model, study, out, **options):
     )
 
 
-def test_shares_of_fields_that_the_model_does_not_know_are_withheld(model, tmp_path):
+def test_proportions_of_fields_unlike_the_training_fields_are_withheld(model, tmp_path):
     study, out = make_study(tmp_path / "study", [100, 30, 104]), tmp_path / "out"
     outcome = predict(model, study, out)
     (note,) = [note for note in outcome.notes if "resemble" in note]
@@ -83,20 +83,20 @@ def test_shares_of_fields_that_the_model_does_not_know_are_withheld(model, tmp_p
     assert told["corrected"] is None
     assert told["cells"] == 192
     page = (out / "report.html").read_text()
-    assert "The shares are withheld" in page
+    assert "The proportions are withheld" in page
     assert "mixed/1" in page
-    # Of the fields that it knows a share each is told.
+    # The fields that resemble the training fields have a proportion each.
     assert page.count("100.0 %") == 2
-    # Whoever wants them all the same gets them.
+    # They are reported nevertheless if asked for.
     cc.report(out, answer_anyway=True)
     estimate = json.loads((out / "mixture.json").read_text())["estimates"][0]
     assert estimate["types"]["HEK"]["share"] == 1
     assert not estimate["withheld"]
     predict(model, study, out, answer_anyway=True)
-    assert "The shares are withheld" not in (out / "report.html").read_text()
+    assert "The proportions are withheld" not in (out / "report.html").read_text()
 
 
-def test_fields_like_those_of_the_training_are_answered(model, tmp_path):
+def test_proportions_of_fields_like_the_training_fields_are_reported(model, tmp_path):
     study, out = make_study(tmp_path / "study", [100, 96]), tmp_path / "out"
     outcome = predict(model, study, out)
     assert not any("resemble" in note for note in outcome.notes)
@@ -106,7 +106,7 @@ def test_fields_like_those_of_the_training_are_answered(model, tmp_path):
     assert not estimate["withheld"]
 
 
-def test_the_strangest_cells_are_shown_beside_the_nearest_training_cells(model):
+def test_unusual_cells_are_drawn_beside_the_most_similar_training_cells(model):
     predictor = cc.Predictor.load(model)
     cells = predictor.name(image(30), labels())
     judged = predictor.judge(image(30), cells)
@@ -123,6 +123,6 @@ def test_the_strangest_cells_are_shown_beside_the_nearest_training_cells(model):
     assert small.shape[0] < shown.shape[0]
 
 
-def test_cells_that_no_network_named_are_not_compared(model):
+def test_cells_without_network_features_are_not_compared(model):
     cells = Cells.from_labels(labels(), TYPES)
     assert cc.Predictor.load(model).judge(image(30), cells) is None

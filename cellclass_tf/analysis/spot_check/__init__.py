@@ -1,1 +1,1 @@
-"""A random sample of a culture, labelled by a person, and the shares that follow from it."""
+"""Spot check: a person labels a random sample of cells, which corrects the proportions."""

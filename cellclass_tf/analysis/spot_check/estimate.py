@@ -1,8 +1,8 @@
-"""Shares of types from a labelled random sample of windows and the calls of all cells.
+"""Estimates the shares of types from a labelled random sample and the calls of all cells.
 
-A network's calls cost nothing and may be wrong; a person's labels are right and few. The
-estimate takes the calls of all cells, and corrects them by what the sample shows of their
-errors, in this very culture.
+The network calls all cells, but some calls are wrong; a person's labels are correct, but few.
+The estimate takes the calls of all cells and corrects them for the errors that the sample
+shows in this culture.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from scipy import special, stats
 
 from cellclass_tf.analysis.units import LEVEL
 
-# Draws of the interval.
+# Number of random draws for the interval.
 _DRAWS = 4000
-# How far calls follow the truth at least, for the differences between units.
+# Lower limit of `_slope`, by which differences of calls between units are divided.
 _LEAST_SLOPE = 0.3
-# Nearer to 0 or 1 than so many standard errors, a logit is no help: a share of 0 may be
-# any small one.
+# Shares nearer to 0 or 1 than this number of standard errors get intervals without a
+# logit: a share of 0 has no finite logit.
 _LEAST_FOR_LOGIT = 2.0
 _NEARLY = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LabelledSample:
-    """What a person found in a random sample of windows, by stratum.
+    """Labels and calls in a stratified random sample of W windows.
 
-    Windows of one stratum were drawn with one probability. Of each the cells are counted
-    that the person found in it, and those that the network called.
+    All windows of one stratum have the same probability of being drawn.
 
     Attributes:
-      strata: (W,) int, number of each window's stratum.
-      population: (S,) windows of each stratum that there are.
-      true: (W, K) cells of each type by the person, missed ones among them.
-      called: (W, K) cells called each type, of those that got a label.
-      right: (W,) cells with a label that are called as they are labelled.
-      real: (W,) cells with a label that are cells.
-      called_in_all: (K,) cells called each type in all windows.
+      strata: (W,) int, index of each window's stratum.
+      population: (S,) number of windows in each stratum, drawn or not.
+      true: (W, K) number of cells that the person labelled as each type, including cells
+        that the network missed.
+      called: (W, K) number of labelled cells that the network called each type.
+      right: (W,) number of labelled cells that are called as they are labelled.
+      real: (W,) number of outlined cells that are cells according to the person.
+      called_in_all: (K,) number of cells called each type in all windows, drawn or not.
     """
 
     strata: np.ndarray
@@ -51,27 +51,28 @@ class LabelledSample:
 
     @property
     def sizes(self) -> np.ndarray:
-        """(S,) windows in the sample, by stratum."""
+        """(S,) number of sampled windows in each stratum."""
         return np.bincount(self.strata, minlength=len(self.population))
 
     @property
     def weights(self) -> np.ndarray:
-        """(W,): for how many windows of the population each one stands."""
+        """(W,) number of windows in the population that each sampled window represents."""
         sizes = np.maximum(self.sizes, 1)
         return (self.population / sizes)[self.strata]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampleEstimate:
-    """Shares of K types that a labelled sample gives.
+    """Shares of K types, estimated from a labelled sample.
 
     Attributes:
-      shares: (K,) in the cells that exist.
-      draws: (B, K): how far the sample, and the differences between units, leave them open.
-      tuning: how much the calls count, in [0, 1]; at 0 the labels stand alone.
-      errors: (K,) standard errors that are due to the sample.
-      accuracy: share of the found cells that are called as they are labelled.
-      accuracy_ends: of its interval.
+      shares: (K,) shares among all real cells.
+      draws: (B, K) random draws of the shares, which include the uncertainty of the sample
+        and the differences between units.
+      tuning: weight of the calls, in [0, 1]; 0 uses the labels alone.
+      errors: (K,) standard errors due to the sample.
+      accuracy: fraction of the cells found that are called as they are labelled.
+      accuracy_ends: ends of the interval of `accuracy`.
     """
 
     shares: np.ndarray
@@ -82,10 +83,10 @@ class SampleEstimate:
     accuracy_ends: tuple[float, float]
 
     def interval(self, level: float = LEVEL) -> np.ndarray:
-        """(2, K): the ends of the interval of each share."""
+        """Returns the (2, K) ends of the interval of each share."""
         tail = (1 - level) / 2
         ends = np.quantile(self.draws, [tail, 1 - tail], axis=0)
-        # The share itself lies in it, also where it is 0 or 1.
+        # The interval always contains the share, also if it is 0 or 1.
         return np.stack(
             [np.minimum(ends[0], self.shares), np.maximum(ends[1], self.shares)]
         )
@@ -100,33 +101,36 @@ def estimate_by_sample(
 ) -> SampleEstimate:
     """Estimates shares by prediction-powered inference.
 
-    The numbers of cells by type are those of the calls, times a factor, plus what the
-    sample shows to be missing, each window for as many as it stands for; shares are their
-    ratios (a difference estimator: Särndal, Swensson & Wretman 1992, Model Assisted Survey
-    Sampling, 6.3; prediction-powered inference: Angelopoulos et al. 2023,
-    doi:10.1126/science.adi6000). The factor is the one of the smallest variance (PPI++,
-    arXiv:2311.01453). The variance is that of a stratified sample without replacement, of
-    residuals linearized at the shares, and that of one more cell, so that a sample without
-    an error does not pass for certainty. Intervals are those of the logit, with Student's t;
-    of a share within two standard errors of 0 or 1 those of the share itself.
+    The number of cells of each type is the number of calls times a factor, plus the
+    difference between labels and calls in the sample, in which each window is weighted by
+    the number of windows that it represents. Shares are ratios of these numbers (a
+    difference estimator: Särndal, Swensson & Wretman 1992, Model Assisted Survey Sampling,
+    6.3; prediction-powered inference: Angelopoulos et al. 2023,
+    doi:10.1126/science.adi6000). The factor minimizes the variance (PPI++,
+    arXiv:2311.01453). The variance is that of residuals, linearized at the shares, in a
+    stratified sample without replacement. The variance of one more wrong cell is added, so
+    that a sample without errors does not give an interval of width 0. Intervals are
+    Student's t intervals of the logit; for a share within two standard errors of 0 or 1,
+    they are intervals of the share itself.
 
-    The sample tells of the cells in these fields. How units differ is added from
-    `unit_draws`: calls differ between units by less than the truth does, the less the
-    fewer calls are right beyond what chance would give.
+    The sample describes the cells in these fields. Differences between units are added from
+    `unit_draws`. Calls differ between units by less than the true shares do, the more so
+    the more calls are wrong; the differences are scaled up accordingly.
 
     Args:
-      sample: the labels and calls.
-      unit_draws: (B, K) draws of the shares as called, of units such as these (see
-        `shares.estimate_shares`); None for an interval of the cells in these fields alone.
-      tuning: the factor of the calls; None for the best.
-      seed: of the draws.
+      sample: labels and calls.
+      unit_draws: (B, K) draws of the shares as called, which include the differences between
+        units (see `shares.estimate_shares`); None for an interval that is valid only for the
+        cells in these fields.
+      tuning: factor of the calls; None chooses the best.
+      seed: seed of the random draws.
 
     Returns:
       The estimate.
 
     Raises:
-      ValueError: if a stratum with windows has fewer than two in the sample, or if there is
-        no cell.
+      ValueError: if a stratum that has windows has fewer than two in the sample, or if there
+        are no cells.
     """
     sizes, population = sample.sizes, sample.population
     if (sizes[population > 1] < 2).any() or (sizes > population).any():
@@ -143,7 +147,7 @@ def estimate_by_sample(
     variances = variances + _one_cell(sample, shares) / total**2
     errors = np.sqrt(variances)
     rng = np.random.default_rng([seed, 2])
-    # Of a stratum that was labelled as a whole nothing is left to chance.
+    # A stratum whose windows are all labelled has no sampling error.
     freedom = max(1, int(np.maximum(sizes - 1, 0)[sizes < population].sum()))
     chance = rng.standard_t(freedom, (_DRAWS, 1)) * errors
     units = _unit_draws(unit_draws, rng)
@@ -157,9 +161,9 @@ def estimate_by_sample(
 
 
 def _shares(sample: LabelledSample, factor: float) -> tuple[np.ndarray, float]:
-    """(K,) shares, and the number of all cells."""
+    """Returns the (K,) shares, and the estimated number of all cells."""
     missing = sample.weights @ (sample.true - factor * sample.called)
-    # Below 0 only by chance, of a type that is hardly there.
+    # The number of cells of a rare type may be below 0 by chance.
     cells = np.maximum(factor * sample.called_in_all + missing, 0)
     if not cells.sum():
         cells = sample.weights @ sample.true
@@ -167,12 +171,18 @@ def _shares(sample: LabelledSample, factor: float) -> tuple[np.ndarray, float]:
 
 
 def _linear(cells: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """(W, K): by how much each window's cells move the shares, times all cells."""
+    """Returns (W, K) linearized contributions of the windows to the shares, times all cells."""
     return cells - cells.sum(axis=1, keepdims=True) * shares
 
 
 def _covariance(sample: LabelledSample, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(K, K) of the totals that windows' (W, K) values give in a stratified sample."""
+    """Returns the (K, K) covariance of two estimated totals in a stratified sample.
+
+    Args:
+      sample: the sample.
+      a: (W, K) values of the windows for the first total.
+      b: (W, K) values of the windows for the second total.
+    """
     sums = np.zeros((a.shape[1], b.shape[1]))
     for stratum, (size, of) in enumerate(
         zip(sample.sizes, sample.population, strict=True)
@@ -195,14 +205,14 @@ def _best_factor(sample: LabelledSample, shares: np.ndarray) -> float:
 
 
 def _one_cell(sample: LabelledSample, shares: np.ndarray) -> np.ndarray:
-    """(K,) variance of one more cell in each stratum, of the totals.
+    """Returns the (K,) variance of the totals due to one more wrong cell in each stratum.
 
-    Where cells were called, it is called wrongly; where none were, it was missed.
+    In a stratum with calls the cell is called wrongly; in a stratum without, it is missed.
     """
     sizes, population = sample.sizes, np.maximum(sample.population, 1)
     has_calls = np.zeros(len(sizes), bool)
     np.logical_or.at(has_calls, sample.strata, sample.called.sum(axis=1) > 0)
-    # (S,): windows that a cell stands for, squared, as far as not all were labelled.
+    # (S,) squared number of windows that a cell represents; 0 if all windows are labelled.
     each = (population / np.maximum(sizes, 1)) ** 2 * (1 - sizes / population)
     each = np.where(sizes > 0, each, 0)
     missed = np.maximum(shares * (1 - shares), 1e-4)
@@ -223,14 +233,14 @@ def _around_logit(
     chance: np.ndarray,
     units: np.ndarray | None,
 ) -> np.ndarray:
-    """(B, K) shares whose logits lie around those of the estimate."""
+    """Returns (B, K) draws of the shares, distributed around the estimate as logits."""
     middle = np.clip(shares, _NEARLY, 1 - _NEARLY)
     steepness = middle * (1 - middle)
     logits = special.logit(middle) + chance / steepness
     if units is not None:
         called = _called_shares(sample)
         drawn = special.logit(np.clip(units, _NEARLY, 1 - _NEARLY))
-        # A logit moves more for the same difference where the share is small.
+        # The same difference of shares is a larger difference of logits near 0 and 1.
         per_logit = called * (1 - called) / steepness / _slope(sample)
         logits = logits + (drawn - special.logit(called)) * per_logit
     return special.expit(logits)
@@ -242,7 +252,7 @@ def _around_share(
     chance: np.ndarray,
     units: np.ndarray | None,
 ) -> np.ndarray:
-    """(B, K) shares around those of the estimate, cut to [0, 1]."""
+    """Returns (B, K) draws of the shares around the estimate, clipped to [0, 1]."""
     draws = shares + chance
     if units is not None:
         draws = draws + (units - _called_shares(sample)) / _slope(sample)
@@ -255,21 +265,21 @@ def _called_shares(sample: LabelledSample) -> np.ndarray:
 
 
 def _slope(sample: LabelledSample) -> float:
-    """By how much the shares as called move when the true ones do."""
+    """Returns by how much the shares as called change per change of the true shares."""
     called = _called_shares(sample)
     right = sample.weights @ sample.right
     right = right / max((sample.weights @ sample.called).sum(), _NEARLY)
-    # Calls that say nothing of the types would be right so often.
+    # Accuracy of calls that are independent of the true type.
     by_chance = float((called**2).sum())
     slope = (right - by_chance) / max(1 - by_chance, _NEARLY)
     return float(np.clip(slope, _LEAST_SLOPE, 1))
 
 
 def _accuracy(sample: LabelledSample) -> tuple[float, tuple[float, float]]:
-    """The share of found cells with the right call, and the ends of its interval.
+    """Returns the fraction of found cells with the correct call, and its interval.
 
-    The interval is that of Clopper and Pearson for as many independent cells as the sample
-    is worth (Korn & Graubard 1998, Survey Methodology 24, 193).
+    The interval is that of Clopper and Pearson for the effective number of independent cells
+    in the sample (Korn & Graubard 1998, Survey Methodology 24, 193).
     """
     weights = sample.weights
     real = float(weights @ sample.real)

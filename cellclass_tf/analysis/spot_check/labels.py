@@ -1,4 +1,4 @@
-"""What people said of the cells of a sample."""
+"""Reads and checks the labels that people gave the cells of a spot check."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ COLUMNS = (
     "second_label",
     "labeller",
 )
-# Kinds of rows: an outlined cell, one that was clicked, a window that is finished.
+# Kinds of rows: an outlined cell, a cell that was clicked, a finished window.
 _CELL, _MISSED, _DONE = "cell", "missed", "done"
 _EXPECTED = "the table that the page of `cellclass spotcheck` saves"
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledWindow:
-    """What one person said of a window.
+    """Labels that one person gave in a window.
 
     Attributes:
-      cells: what each outlined cell is, by its number: a type, NOT_A_CELL, CANNOT_TELL, or
-        two types where the outline holds two cells.
+      cells: {number: label} of the outlined cells. A label is a type, NOT_A_CELL,
+        CANNOT_TELL, or two types if the outline contains two cells.
       missed: types of the cells without an outline.
     """
 
@@ -48,19 +48,20 @@ class LabelledWindow:
     missed: tuple[str, ...]
 
 
-# What each person said, by name: the windows that they finished, by number from 0.
+# {name of the person: {index of a finished window, from 0: labels}}.
 Labels = Mapping[str, Mapping[int, LabelledWindow]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How far people agree on the cells that several of them labelled.
+    """Agreement of several people.
 
     Attributes:
-      cells: that several labelled.
-      differ: cells of which they said different things.
-      kappa: Cohen's, of two people (1960, doi:10.1177/001316446002000104); the mean of all
-        pairs of more. None where chance alone would have them agree.
+      cells: number of cells that several people labelled.
+      differ: number of these cells that got different labels.
+      kappa: Cohen's kappa (1960, doi:10.1177/001316446002000104); with more than two people
+        the mean over all pairs. None if it is undefined, since chance alone would give full
+        agreement.
     """
 
     cells: int
@@ -70,12 +71,12 @@ class Agreement:
 
 @dataclasses.dataclass(frozen=True)
 class ImportedLabels:
-    """What `import_spotcheck` read.
+    """Result of `import_spotcheck`.
 
     Attributes:
-      windows: finished ones by labeller.
-      drawn: windows of the sample.
-      agreement: None of one person alone.
+      windows: {name of the person: number of finished windows}.
+      drawn: number of windows in the sample.
+      agreement: agreement of the people; None if there is only one.
     """
 
     windows: Mapping[str, int]
@@ -84,12 +85,15 @@ class ImportedLabels:
 
     def __str__(self) -> str:
         told = [
-            f"{name}: {count} of {self.drawn} windows"
+            f"{name}: {count} of {self.drawn} windows labelled"
             for name, count in self.windows.items()
         ]
         if self.agreement:
             told.append(in_words(self.agreement))
-        return "\n".join([*told, "`cellclass report` now gives the shares."])
+        told.append(
+            "Next: `cellclass report` estimates the proportions from the labels."
+        )
+        return "\n".join(told)
 
 
 @process_state.keep()
@@ -97,21 +101,22 @@ class ImportedLabels:
 def import_spotcheck(
     predictions: str | os.PathLike | Predictions, source: str | os.PathLike
 ) -> ImportedLabels:
-    """Reads what people labelled on the page of `spotcheck`.
+    """Imports the labels that people saved on the page of `spotcheck`.
 
-    All labels of a spot check are in PREDICTIONS/spotcheck/labels.csv; those of a person who
-    is in it already are replaced.
+    PREDICTIONS/spotcheck/labels.csv keeps all labels of a spot check. Labels of a person who
+    is already in it are replaced.
 
     Args:
-      predictions: what `predict` wrote, and `spotcheck` drew from.
-      source: the table that the page saved, or a folder of such tables, one a person.
+      predictions: output folder of `predict` that has the spot check.
+      source: table that the page saved, or a folder with one such table per person.
 
     Returns:
-      How much was labelled, and how far people agree.
+      The number of labelled windows, and the agreement of the people.
 
     Raises:
-      InputError: if there is no spot check, or a table is no such table, is of another spot
-        check, names what is not in the sample, or has no finished window.
+      InputError: if there is no spot check, or a table has the wrong columns, belongs to
+        another spot check, names a window or cell that is not in the sample, or has no
+        finished window.
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
@@ -122,8 +127,8 @@ def import_spotcheck(
         for name, rows in _by_labeller(_checked_rows(path, drawn)).items():
             if name in read:
                 raise InputError(
-                    f"{path}: {name or 'a person without a name'!r} labelled another of "
-                    "the tables, too. Write one name for each person into the column "
+                    f"{path}: {name or 'a person without a name'!r} also labelled another "
+                    "of the tables. Give each person a name of their own in the column "
                     "labeller."
                 )
             read[name] = rows
@@ -136,8 +141,8 @@ def import_spotcheck(
     found = _parsed(rows, drawn, tables[0])
     if not any(found.values()):
         raise InputError(
-            f"{tables[0]}: no window is finished. Label the first window, choose `next`, "
-            "and save the table again."
+            f"{tables[0]}: the first window is not finished, so no labels can be used. Label "
+            "it, choose `next`, and save the table again."
         )
     ledger.write_text(predictions.folder, path, csv_json.csv_text(COLUMNS, rows))
     return ImportedLabels(
@@ -148,42 +153,42 @@ def import_spotcheck(
 
 
 def current_sample(predictions: Predictions) -> Sample:
-    """Reads the sample that was drawn from predictions as they are now.
+    """Reads the sample that was drawn from the current predictions.
 
     Raises:
-      InputError: if there is none, or if the predictions have changed since, or the model
-        has seen labels of some of its fields.
+      InputError: if there is no sample, if the predictions have changed since it was drawn,
+        or if the model was trained with labels of some of its fields.
     """
     path = predictions.folder / sample.SPOT_CHECK_FOLDER / sample.SAMPLE_FILE
     if not path.exists():
         raise InputError(
-            f"{path} does not exist: there is no spot check of these predictions. Run "
-            "`cellclass spotcheck`."
+            f"{path} does not exist: these predictions have no spot check. Run `cellclass "
+            "spotcheck`."
         )
     drawn = Sample.read(path)
     if drawn.cells_sha256 != digests.sha256_of_file(predictions.cells_path):
         raise InputError(
-            f"{path}: the spot check is of other predictions than those that are in "
-            f"{predictions.folder} now (another SHA-256 of cells.csv). Run `cellclass "
-            "spotcheck --overwrite`, and label anew."
+            f"{path}: the spot check was drawn from other predictions than those now in "
+            f"{predictions.folder} (the SHA-256 of cells.csv differs). Run `cellclass "
+            "spotcheck --overwrite`, and label the new sample."
         )
     fields = {window.image for window in drawn.windows}
     seen = predictions.record_if_any.labelled_stems & fields
     if seen:
         raise InputError(
             f"{path}: {sample.why_seen(len(seen), len(fields))} of the spot check "
-            f"({', '.join(sorted(seen)[:3])}): labels are for the model or for its estimate, "
-            "never for both. Run `cellclass spotcheck --overwrite`, which leaves these "
-            "fields out."
+            f"({', '.join(sorted(seen)[:3])}). Labels cannot be used both to train a model and "
+            "to estimate its errors. Run `cellclass spotcheck --overwrite`, which leaves "
+            "these fields out."
         )
     return drawn
 
 
 def read_labels(predictions: Predictions, drawn: Sample) -> Labels:
-    """Reads what was imported; nothing if nothing was.
+    """Reads the imported labels; empty if none were imported.
 
     Raises:
-      InputError: if it is of another sample, or broken.
+      InputError: if the labels belong to another sample, or are not valid.
     """
     path = predictions.folder / sample.SPOT_CHECK_FOLDER / LABELS_FILE
     if not path.exists():
@@ -192,7 +197,7 @@ def read_labels(predictions: Predictions, drawn: Sample) -> Labels:
 
 
 def agreement(labels: Labels) -> Agreement | None:
-    """How far people agree on the cells that they both labelled; None of one person."""
+    """Returns the agreement on cells that several people labelled; None for one person."""
     if len(labels) < 2:
         return None
     both: dict[tuple[int, int], set[tuple[str, ...]]] = {}
@@ -213,11 +218,11 @@ def agreement(labels: Labels) -> Agreement | None:
 
 
 def in_words(agreement: Agreement) -> str:
-    """Says how far people agree."""
+    """Describes the agreement in one sentence."""
     kappa = "" if agreement.kappa is None else f" (Cohen's kappa {agreement.kappa:.2f})"
     return (
-        f"Of {agreement.cells} cells that several people labelled they differ on "
-        f"{agreement.differ}{kappa}."
+        f"Of {agreement.cells} cells that several people labelled, {agreement.differ} got "
+        f"different labels{kappa}."
     )
 
 
@@ -250,7 +255,7 @@ def _by_labeller(
 
 
 def _checked_rows(path: pathlib.Path, drawn: Sample) -> list[dict[str, str]]:
-    """The rows of a table, each of which is one that the page may save."""
+    """Reads the rows of a table, and checks that each is one that the page can save."""
     rows = csv_json.read_csv(path)
     missing = set(COLUMNS) - set(rows[0] if rows else ())
     if missing:
@@ -270,12 +275,12 @@ def _checked_rows(path: pathlib.Path, drawn: Sample) -> list[dict[str, str]]:
 
 
 def _problem(row: Mapping[str, str], drawn: Sample) -> str:
-    """What is wrong with a row, or ''."""
+    """Returns what is wrong with a row, or ''."""
     if row["spotcheck"] != drawn.key:
         return (
-            f"the labels are of another spot check ({row['spotcheck']!r}, expected "
-            f"{drawn.key!r}): other predictions, or another draw. Label on the page that is "
-            "beside these predictions."
+            f"the labels belong to another spot check ({row['spotcheck']!r}, expected "
+            f"{drawn.key!r}), with other predictions or another random sample. Use the page "
+            "in the folder of these predictions."
         )
     number = row["window"]
     if not number.isdecimal() or not 1 <= int(number) <= len(drawn.windows):
@@ -291,14 +296,13 @@ def _problem(row: Mapping[str, str], drawn: Sample) -> str:
         if not row["cell"].isdecimal() or int(row["cell"]) not in cells:
             return f"expected a cell of window {number}, got {row['cell']!r}."
     else:
-        return (
-            f"expected a kind of {_CELL}, {_MISSED} and {_DONE}; got {row['kind']!r}."
-        )
+        return f"expected one of the kinds {_CELL}, {_MISSED} and {_DONE}; got {row['kind']!r}."
     if row["label"] not in wanted:
-        return f"expected a label of {', '.join(wanted)}; got {row['label']!r}."
+        return f"expected one of the labels {', '.join(wanted)}; got {row['label']!r}."
     if row["second_label"] and {row["label"], row["second_label"]} - set(types):
         return (
-            f"expected a type as second_label of a type, got {row['second_label']!r}."
+            f"expected types as label and second_label; got {row['label']!r} and "
+            f"{row['second_label']!r}."
         )
     return ""
 
@@ -306,7 +310,7 @@ def _problem(row: Mapping[str, str], drawn: Sample) -> str:
 def _parsed(
     rows: Sequence[Mapping[str, str]], drawn: Sample, path: pathlib.Path
 ) -> dict[str, dict[int, LabelledWindow]]:
-    """What each person said, of the windows up to the first that is not finished."""
+    """Returns the labels by person, for the windows before the first unfinished one."""
     return {
         name: _windows_of(of, drawn, f"{path}, {name or 'without a name'}")
         for name, of in sorted(_by_labeller(rows).items())
@@ -334,13 +338,13 @@ def _windows_of(
             said = filter(None, (row["label"], row["second_label"]))
             of[int(row["cell"])] = tuple(sorted(said))
     found = {}
-    # Windows are in random order, so that the first ones are a random sample, too.
+    # Windows are in random order, so the first ones are a random sample too.
     for number in itertools.takewhile(done.__contains__, itertools.count()):
         unsaid = drawn.windows[number].cells.keys() - cells.get(number, {}).keys()
         if unsaid:
             raise InputError(
-                f"{source}: window {number + 1} is finished, and cell {min(unsaid)} of it "
-                "has no label."
+                f"{source}: window {number + 1} is marked as finished, but its cell "
+                f"{min(unsaid)} has no label."
             )
         found[number] = LabelledWindow(
             cells.get(number, {}), tuple(missed.get(number, ()))

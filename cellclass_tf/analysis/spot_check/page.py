@@ -1,4 +1,4 @@
-"""The page on which a person labels the cells of a random sample."""
+"""Writes the page on which a person labels the cells of a random sample."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ PAGE_FILE = "spotcheck.html"
 _TEMPLATE = "spotcheck.html.jinja"
 # Pixels along the longer side of a picture; a browser enlarges smaller ones.
 _PICTURE_PX = 800
-# Diameters of a cell that are shown around a window.
+# Width of the surroundings that are shown around a window, in cell diameters.
 _SURROUNDINGS = 1.5
 
 
@@ -36,12 +36,12 @@ class SpotCheck:
     """A spot check that is ready to be labelled.
 
     Attributes:
-      page: its path.
-      windows: that were drawn.
-      cells: in these windows.
-      width: of an interval, end to end.
-      labels_for_width: cells to label for it, see `mixture`.
-      left_out: why some fields are not in it, or ''.
+      page: path of the page.
+      windows: number of windows in the sample.
+      cells: number of outlined cells in these windows.
+      width: width of an interval, from end to end.
+      labels_for_width: number of cells to label for that width, see `mixture`.
+      left_out: why some fields are left out, or ''.
     """
 
     page: pathlib.Path
@@ -53,19 +53,17 @@ class SpotCheck:
 
     def __str__(self) -> str:
         likely, worse = self.labels_for_width.values()
-        needed = f"For intervals {100 * self.width:g} points wide label "
+        needed = f"For intervals {100 * self.width:g} percentage points wide, label "
         if likely is None:
             needed = (
-                f"No number of labels gives intervals {100 * self.width:g} points wide, since "
-                "the units differ more."
+                f"No number of labels gives intervals {100 * self.width:g} percentage points "
+                "wide, since dishes or fields differ too much."
             )
         else:
-            needed += (
-                f"about {likely} cells, if the model errs as on its held-out fields"
-            )
-            needed += f", and {worse} if it errs twice as often." if worse else "."
+            needed += f"about {likely} cells if the model errs as often as on its held-out fields"
+            needed += f", or {worse} if it errs twice as often." if worse else "."
         if self.left_out:
-            needed += f"\nThese fields are left out: {self.left_out}."
+            needed += f"\nSome fields are left out, since {self.left_out}."
         return (
             f"{needed}\nWritten: {self.page}. It shows {self.cells} cells in "
             f"{self.windows} windows. Open it in a browser, label the cells, save the table, "
@@ -86,9 +84,9 @@ def spotcheck(
     """Draws a random sample of cells, and writes a page on which a person labels them.
 
     PREDICTIONS/spotcheck/spotcheck.html needs no network and no other file. It shows small
-    windows of the fields in random order, among them such without a cell that was found,
-    and hides the calls. `import_spotcheck` reads the table that it saves; `mixture` and
-    `report` then give the shares that follow from labels and calls together.
+    windows of the fields in random order, including windows in which no cell was found, and
+    hides the calls. `import_spotcheck` reads the table that the page saves; `mixture` and
+    `report` then estimate the proportions from labels and calls together.
 
     Args:
       predictions: output folder of `predict`.
@@ -100,12 +98,12 @@ def spotcheck(
         aside.
 
     Returns:
-      Where the page is, and what it holds.
+      The path of the page, and what it contains.
 
     Raises:
       InputError: if there are no predictions, fewer cells than asked for, or images that
-        are not where `predict` found them; if there is another spot check; or if `width` is
-        none.
+        were moved since `predict` ran; if there is already another spot check; or if
+        `width` is not between 0 and 1.
     """
     if not isinstance(predictions, Predictions):
         predictions = Predictions(predictions)
@@ -135,15 +133,15 @@ def spotcheck(
 def _make_room(
     root: pathlib.Path, path: pathlib.Path, drawn: Sample, overwrite: bool
 ) -> None:
-    """Lets a spot check be written where there is one already."""
+    """Sets the labels of an earlier spot check aside, or refuses to replace it."""
     if not overwrite:
         there = Sample.read(path)
         if there.key == drawn.key:
             return
         raise InputError(
-            f"{path}: there is a spot check of {there.cells} cells (seed {there.seed}) "
-            "already, of which a page may be in use. To draw another one say --overwrite; "
-            "what was imported of it is set aside."
+            f"{path}: there is already a spot check of {there.cells} cells (seed "
+            f"{there.seed}), whose page may be in use. To draw another one, set --overwrite; "
+            "imported labels of the old one are then set aside."
         )
     found = path.with_name(labels.LABELS_FILE)
     if found.exists():
@@ -153,16 +151,16 @@ def _make_room(
 def _shown(
     predictions: Predictions, drawn: Sample
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields each window's number and what the page holds of it, field by field."""
+    """Yields the index of each window and its data for the page, field by field."""
     fields = {field.stem: field for field in sources.fields_of(predictions.folder)}
     order = sorted(range(len(drawn.windows)), key=lambda i: (drawn.windows[i].image, i))
     for stem, numbers in itertools.groupby(order, lambda i: drawn.windows[i].image):
         image = fields[stem].pixels()
         if image is None:
             raise InputError(
-                f"{predictions.folder}: the image of {stem!r} is not where `predict` found "
-                f"it ({fields[stem].image or 'not recorded'}). Bring it back, or run "
-                "`cellclass predict` again."
+                f"{predictions.folder}: the image of {stem!r} is not where it was when "
+                f"`predict` ran ({fields[stem].image or 'not recorded'}). Move it back, or "
+                "run `cellclass predict` again."
             )
         cells = predictions.read(stem)
         if image.shape[:2] != cells.labels.shape:
@@ -177,14 +175,14 @@ def _shown(
 
 
 def _window(window: Window, image: np.ndarray, cells: Cells) -> dict[str, Any]:
-    """What the page holds of a window; lengths in pixels of its picture's field."""
+    """Returns the data of a window for the page; lengths are in pixels of the field."""
     top, left, bottom, right = window.box_yxyx
     diameter = float(np.median(cells.diameters_px)) if len(cells) else 0.0
     margin = round(max(_SURROUNDINGS * diameter, 30))
     y, x = max(0, top - margin), max(0, left - margin)
     crop = cells.labels[y : bottom + margin, x : right + margin]
     shown = image[y : bottom + margin, x : right + margin]
-    # Where an outline has no middle of its own.
+    # Where the number of a cell is drawn that has no pixels in the picture.
     middle = [(top + bottom) / 2 - y, (left + right) / 2 - x]
     paths, centres = {}, {}
     for cell in np.unique(crop[crop > 0]).tolist():
@@ -206,7 +204,7 @@ def _window(window: Window, image: np.ndarray, cells: Cells) -> dict[str, Any]:
     }
 
 
-def _rendered(title: str, drawn: Sample, windows: list[Mapping[str, Any]]) -> str:
+def _rendered(title: str, drawn: Sample, windows: Sequence[Mapping[str, Any]]) -> str:
     return html.render(
         _TEMPLATE,
         title=title,

@@ -1,4 +1,4 @@
-"""How many cells have to be labelled for an interval of a wanted width."""
+"""Computes how many cells to label for an interval of a given width."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _REACH = float(stats.norm.ppf((1 + LEVEL) / 2))
 def variance_a_cell(
     share: np.ndarray, held_out: shares.HeldOut | None, times: float = 1.0
 ) -> np.ndarray:
-    """By how much one labelled cell leaves shares open, (K,).
+    """Returns the (K,) variance of the estimated shares for a single labelled cell.
 
-    It is the mean square of what a cell's call is off, by the errors on held-out fields; and
-    the variance of the labels themselves where those are not known, or are less.
+    This is the mean squared error of a call, computed from the error rates on held-out
+    fields. If they are unknown, or the variance of the labels themselves is smaller, it is
+    the latter.
 
     Args:
-      share: (K,) of the types.
-      held_out: what became of the cells of held-out fields.
-      times: as often as there the model errs.
+      share: (K,) shares of the types.
+      held_out: how the cells of held-out fields were called.
+      times: how often the model errs, relative to its held-out fields.
     """
     alone = share * (1 - share)
     if held_out is None or held_out.problem:
@@ -32,7 +33,7 @@ def variance_a_cell(
     joint = share[:, np.newaxis] * held_out.rates
     missed = share - joint.sum(axis=1)
     wrong = joint.sum(axis=0) + joint.sum(axis=1) - 2 * np.diag(joint)
-    # A missed cell of a type moves its share by 1 - share, and one of another by -share.
+    # A missed cell changes the share of its own type by 1 - share, of others by -share.
     lost = missed * (1 - share) ** 2 + (missed.sum() - missed) * share**2
     return np.minimum(alone, times * (wrong + lost))
 
@@ -40,19 +41,19 @@ def variance_a_cell(
 def cells_for_width(
     width: float, variances: np.ndarray, of_units: np.ndarray | float
 ) -> int | None:
-    """The smallest number of labels for which the intervals of all types are so narrow.
+    """Returns the smallest number of labels that makes all intervals narrow enough.
 
     Args:
-      width: of an interval, end to end.
-      variances: (K,) of `variance_a_cell`.
-      of_units: (K,) variance of the shares that labels do not lessen, since units differ.
+      width: width of an interval, from end to end.
+      variances: (K,) variances from `variance_a_cell`.
+      of_units: (K,) variance due to differences between units, which labels do not reduce.
 
     Returns:
-      The number; None where no number of labels will do.
+      The number of labels; None if no number is enough.
     """
     room = (width / (2 * _REACH)) ** 2 - np.asarray(of_units, np.float64)
     if (room <= 0).any():
         return None
-    # The variance of n labels is v / n, and 1 / n² of one more cell.
+    # The variance with n labels is v / n, plus 1 / n² for one more wrong cell.
     needed = (variances + np.sqrt(variances**2 + 4 * room)) / (2 * room)
     return math.ceil(float(needed.max()))

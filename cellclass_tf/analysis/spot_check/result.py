@@ -1,4 +1,4 @@
-"""What the labels of a spot check say of a culture: what mixture.json holds of them."""
+"""Computes the part of mixture.json that comes from the labels of a spot check."""
 
 from __future__ import annotations
 
@@ -18,39 +18,42 @@ from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
 
-# Windows with cells, and without, below which nothing is estimated.
+# Smallest numbers of windows with cells, and without, for an estimate.
 _LEAST_OCCUPIED, _LEAST_EMPTY = 5, 2
-# From this share on, cells that nobody can tell are worth a warning.
+# A larger fraction of cells labelled CANNOT_TELL gives a warning.
 _MANY_UNTOLD = 0.1
-# Below it people do not mean the same (Landis & Koch 1977: 'substantial' begins at 0.61).
+# A smaller kappa gives a warning (Landis & Koch 1977: 'substantial' begins at 0.61).
 _LEAST_KAPPA = 0.61
 
 
 def spot_check_of(
     predictions: Predictions, unit_draws: Callable[[], np.ndarray], seed: int
 ) -> dict[str, Any] | None:
-    """What the spot check of predictions says.
+    """Estimates the proportions from the spot check of a run.
 
     Args:
-      predictions: of the culture.
-      unit_draws: gives those of `estimate.estimate_by_sample`; called where there are
-        labels.
-      seed: of the draws.
+      predictions: predictions of the culture.
+      unit_draws: returns the `unit_draws` of `estimate.estimate_by_sample`; called only if
+        there are labels.
+      seed: seed of the random draws.
 
     Returns:
-      None without labels; else
-        reason: why there is no estimate, or ''; then it is all there is but `warnings`.
+      None without labels; otherwise
+        reason: why there is no estimate, or ''. If there is a reason, the result has only
+          `reason` and `warnings`.
         types: {type: share, low, high}.
-        of_units: whether the interval is of units such as these; else of these fields.
-        accuracy, accuracy_low, accuracy_high: share of the cells found that are called as
-          they were labelled.
+        of_units: whether the interval includes the differences between units; if not, it is
+          valid only for these fields.
+        accuracy, accuracy_low, accuracy_high: fraction of the cells found that are called as
+          they were labelled, and its interval.
         confusion: {labelled type: {called type, 'unknown', 'missed': cells}}, and the row
-          'not a cell'; mean over labellers.
-        windows, drawn: labelled windows, and those of the sample.
-        cells: outlined cells with a label.
-        tuning: how much the calls count beside the labels, 0 to 1.
-        labellers, agreement: names; {cells, differ, kappa} of several, else None.
-        warnings: lines for the reader.
+          'not a cell'; mean over the people who labelled.
+        windows, drawn: number of labelled windows, and of windows in the sample.
+        cells: number of outlined cells with a label.
+        tuning: weight of the calls beside the labels, 0 to 1.
+        labellers: names of the people; agreement: {cells, differ, kappa} of several people,
+          otherwise None.
+        warnings: what a reader should know, one line each.
     """
     folder = predictions.folder / sampling.SPOT_CHECK_FOLDER
     if not (folder / labelling.LABELS_FILE).exists():
@@ -60,14 +63,14 @@ def spot_check_of(
         labels = labelling.read_labels(predictions, drawn)
     except InputError as error:
         return {
-            "reason": f"the labels do not count: {error}".rstrip("."),
+            "reason": f"the labels cannot be used: {error}".rstrip("."),
             "warnings": [],
         }
     found = estimate_of(drawn, labels, unit_draws(), seed)
     seen = predictions.record_if_any.labelled_stems
     if seen:
         found["warnings"].append(
-            f"The spot check is of the other fields alone, since "
+            "The spot check is valid only for the other fields, since "
             f"{sampling.why_seen(len(seen), len(predictions.stems))}."
         )
     return found
@@ -76,15 +79,15 @@ def spot_check_of(
 def estimate_of(
     drawn: Sample, labels: Labels, unit_draws: np.ndarray | None, seed: int
 ) -> dict[str, Any]:
-    """`spot_check_of` a sample and its labels."""
+    """Estimates the proportions from a sample and its labels; see `spot_check_of`."""
     windows = sorted(set().union(*labels.values()))
     empty = sum(drawn.windows[number].is_empty for number in windows)
     least_empty = min(_LEAST_EMPTY, drawn.empty)
     least = min(_LEAST_OCCUPIED, drawn.occupied)
     if len(windows) - empty < least or empty < least_empty:
         return {
-            "reason": f"of windows with cells {len(windows) - empty} are labelled, and of "
-            f"those without {empty}; at least {least} and {least_empty} are needed",
+            "reason": f"{len(windows) - empty} windows with cells and {empty} without cells "
+            f"are labelled; at least {least} and {least_empty} are needed",
             "warnings": [],
         }
     found = labelled_sample(drawn, labels, windows)
@@ -127,10 +130,15 @@ def estimate_of(
 def labelled_sample(
     drawn: Sample, labels: Labels, windows: Sequence[int]
 ) -> LabelledSample:
-    """What was found in the labelled windows, the mean over those who labelled them.
+    """Counts labels and calls in the labelled windows, averaged over the people.
 
-    Cells that a person cannot tell are taken to be like the others that were found: the
-    numbers of these, labelled and called, are raised by as much.
+    Cells labelled CANNOT_TELL are assumed to be like the other cells that were found: the
+    counts of the latter, labelled and called, are scaled up accordingly.
+
+    Args:
+      drawn: the sample.
+      labels: labels by person.
+      windows: indices of the labelled windows.
     """
     types = len(drawn.types)
     strata = np.array([drawn.windows[i].is_empty for i in windows], np.int64)
@@ -189,7 +197,7 @@ def _confusion(drawn: Sample, labels: Labels) -> dict[str, dict[str, float]]:
                     continue
                 first = call if call in label else label[0]
                 table[first][call] += part
-                # One outline is one cell that was found.
+                # An outline counts as one found cell; a second cell in it was missed.
                 for other in _without_one(label, first):
                     table[other]["missed"] += part
     return {
@@ -218,30 +226,28 @@ def _warnings(
     finished = max(map(len, labels.values()))
     if finished < len(drawn.windows):
         told.append(
-            f"{finished} of {len(drawn.windows)} windows of the spot check are labelled; the "
-            "others would make its intervals narrower."
+            f"{finished} of {len(drawn.windows)} windows of the spot check are labelled. "
+            "Labelling the others would make its intervals narrower."
         )
     if said and untold > _MANY_UNTOLD * len(said):
         told.append(
-            f"Of {len(said)} cells of the spot check {untold} could not be told, and are "
-            "taken to be like the others."
+            f"{untold} of {len(said)} cells of the spot check were labelled 'cannot tell'; "
+            "they are assumed to be like the others."
         )
     if several is not None and several.differ:
         doubt = ""
         if several.kappa is None or several.kappa < _LEAST_KAPPA:
-            doubt = " They do not mean the same by the types: agree on that first."
-        told.append(
-            f"{labelling.in_words(several)} What they found is averaged.{doubt}"
-        )
+            doubt = " They seem to define the types differently: agree on that first."
+        told.append(f"{labelling.in_words(several)} The labels are averaged.{doubt}")
     return told
 
 
 def disagreements(found: Mapping[str, Any], estimate: Mapping[str, Any]) -> list[str]:
-    """Says where the shares without the labels lie outside of the spot check's intervals.
+    """Returns a warning for each proportion that the spot check contradicts.
 
     Args:
-      found: what `spot_check_of` gave, with an estimate.
-      estimate: of `mixture`, before anything is withheld.
+      found: result of `spot_check_of`, with an estimate.
+      estimate: estimate of `mixture` without labels, before anything is withheld.
     """
     told = []
     for name, of in found["types"].items():
@@ -250,9 +256,9 @@ def disagreements(found: Mapping[str, Any], estimate: Mapping[str, Any]) -> list
         share = other["corrected"] if kind == "corrected" else other["share"]
         if share is not None and not of["low"] <= share <= of["high"]:
             told.append(
-                f"The {kind} share of {name}, {100 * share:.1f} %, is outside of the spot "
+                f"The {kind} proportion of {name}, {100 * share:.1f} %, is outside the spot "
                 f"check's interval ({100 * of['low']:.1f} to {100 * of['high']:.1f} %): in "
-                "this culture the model errs otherwise than on its held-out fields. Rely on "
-                "the spot check."
+                "this culture the model makes other errors than on its held-out fields. Rely "
+                "on the spot check."
             )
     return told

@@ -1,4 +1,4 @@
-"""Which windows of a culture are labelled: a random sample with known probabilities."""
+"""Draws the windows to label: a random sample with known probabilities."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cellclass_tf.storage import digests
 from cellclass_tf.storage.records import Record
 
 SPOT_CHECK_FOLDER, SAMPLE_FILE = "spotcheck", "sample.json"
-# A window has about so many cells, and is at least and at most so many cells wide.
+# Mean number of cells in a window, and limits of its width in cell diameters.
 _CELLS_A_WINDOW = 2.25
 _LEAST_WIDTH, _MOST_WIDTH = 1.5, 4.0
-# Windows of each kind that are labelled at least, if there are so many.
+# Smallest number of windows with cells, and without, if there are as many.
 _LEAST_WINDOWS = 10
-# A window without cells stands for so many times as many others as one with cells does,
-# unless more would have to be looked at than of those with cells.
+# A drawn window without cells represents this many times as many windows as one with
+# cells. At most as many windows without cells are drawn as with cells.
 _EMPTY_STANDS_FOR = 2.0
 
 
@@ -30,10 +30,10 @@ class Window:
     """A part of a field that a person labels.
 
     Attributes:
-      image: the field's stem.
-      box_yxyx: its first row and column, and those after its last, in pixels.
-      cells: called type ('unknown' without one) of each cell whose centre lies in it, by
-        its number in the label image.
+      image: name of the field.
+      box_yxyx: first row and column, and the row and column after the last, in pixels.
+      cells: {number in the label image: called type, or 'unknown'} of the cells whose centre
+        is in the window.
     """
 
     image: str
@@ -42,7 +42,7 @@ class Window:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no cell was found in it."""
+        """Whether no cell was found in the window."""
         return not self.cells
 
 
@@ -50,19 +50,21 @@ class Window:
 class Sample(Record):
     """Windows that were drawn, in the order in which they are labelled.
 
-    All fields but those with labels that the model was trained with are cut into windows, of
-    which those with cells and those without are drawn apart, each with one probability, spread evenly over dishes and fields. The order is
-    random, so that whoever stops early has labelled a smaller random sample.
+    All fields are cut into windows, except those whose labels the model was trained with.
+    Windows with cells and windows without are two strata: within each, every window has the
+    same probability of being drawn, and the draw is spread evenly over dishes and fields.
+    The order is random, so that a person who stops early has labelled a smaller random
+    sample.
 
     Attributes:
-      cells_sha256: of the cells.csv that they were drawn from.
+      cells_sha256: SHA-256 of the cells.csv from which the sample was drawn.
       types: names of the types.
-      seed: of the draw.
-      cells: that were asked for.
-      windows: that were drawn.
-      occupied: windows with cells that there are.
-      empty: windows without cells that there are.
-      called: cells called each type, in all windows.
+      seed: seed of the random draw.
+      cells: number of cells that was asked for.
+      windows: windows that were drawn.
+      occupied: number of all windows with cells.
+      empty: number of all windows without cells.
+      called: {type: number of cells called so in all windows}.
     """
 
     NAME: ClassVar[str] = "cellclass_tf spot check"
@@ -80,36 +82,36 @@ class Sample(Record):
 
     @property
     def key(self) -> str:
-        """SHA-256 of all that it holds, by which labels are known to be of it."""
+        """SHA-256 of the content, by which labels are matched to the sample."""
         return digests.fingerprint("spot check", self.as_content())
 
     @property
     def labelled_cells(self) -> int:
-        """Cells in its windows."""
+        """Number of outlined cells in the windows."""
         return sum(len(window.cells) for window in self.windows)
 
 
 def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
-    """Draws windows that hold about so many cells.
+    """Draws windows that contain about the given number of cells.
 
-    Fields whose labels the model has seen are left out: there it errs less than elsewhere, and
-    labels are for the model or for its estimate, never for both.
+    Fields whose labels the model was trained with are left out, since the model errs less
+    there than elsewhere.
 
     Args:
-      predictions: of the culture.
-      cells: to be labelled.
-      seed: of the draw.
+      predictions: predictions of the culture.
+      cells: approximate number of cells to label.
+      seed: seed of the random draw.
 
     Raises:
-      InputError: if there are no cells, or fewer than were asked for; or if the model has
-        seen labels of all fields.
+      InputError: if there are fewer cells than asked for, or if the model was trained with
+        labels of all fields.
     """
     seen = predictions.record_if_any.labelled_stems
     if seen.issuperset(predictions.stems):
         raise InputError(
-            f"{predictions.folder}: {why_seen(len(seen), len(predictions.stems))}, so that "
-            "labels there would not show how it errs elsewhere. Predict other fields, or "
-            "train without their labels."
+            f"{predictions.folder}: {why_seen(len(seen), len(predictions.stems))}, so new "
+            "labels there would not show its errors in other fields. Predict other fields, "
+            "or train a model without these labels."
         )
     tables = {
         image: table
@@ -120,7 +122,7 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
     if not 0 < cells <= total:
         raise InputError(
             f"{predictions.folder}: cells={cells}: expected a number from 1 to {total}, "
-            "the cells that there are."
+            "the number of cells."
         )
     rows = [row for row in predictions.count_rows if row["image"] not in seen]
     rows = sorted(rows, key=_place)
@@ -144,9 +146,12 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
         for places, count in ((occupied, wanted), (empty, beside))
         for field, place in _spread(rng, places, count)
     ]
-    called = sum(
-        np.bincount(table[:, _TYPE].astype(int), minlength=len(names))
-        for table in tables.values()
+    called = np.sum(
+        [
+            np.bincount(table[:, _TYPE].astype(int), minlength=len(names))
+            for table in tables.values()
+        ],
+        axis=0,
     )
     return Sample(
         cells_sha256=digests.sha256_of_file(predictions.cells_path),
@@ -161,20 +166,20 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
 
 
 def why_seen(seen: int, fields: int) -> str:
-    """Says of how many fields the model has seen labels."""
+    """Says in words how many of the fields have labels that the model was trained with."""
     return (
         f"the model was trained or calibrated with labels of {seen} of {fields} fields"
     )
 
 
-# Columns of the cells of a field, as `Predictions.tables` has them.
+# Columns of the tables of `Predictions.tables`.
 _CELL, _TYPE, _Y, _X, _AREA = range(5)
 _COLUMNS = ("centroid_y_px", "centroid_x_px", "area_px")
 _NO_CELLS = np.zeros((0, 5))
 
 
 def _place(row: Mapping[str, str]) -> tuple[str, str, str]:
-    """Neighbours in this order are of one dish and place."""
+    """Sort key that puts the fields of one dish and scene next to each other."""
     return row.get("group") or "", row.get("scene") or "", row["image"]
 
 
@@ -186,13 +191,13 @@ def _width_of_windows(whole_px: float, cells_px: float, cells: int) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Field:
-    """A field that is cut into windows, which cover it and do not overlap.
+    """A field that is cut into adjacent windows, which cover it.
 
     Attributes:
-      stem: of the field.
+      stem: name of the field.
       rows, columns: edges of the windows in pixels.
-      cells: (N, 5), see `_COLUMNS`.
-      places: (N,) number of each cell's window, row by row.
+      cells: (N, 5) table of its cells, see `_COLUMNS`.
+      places: (N,) index of each cell's window, row by row.
     """
 
     stem: str
@@ -205,36 +210,39 @@ class _Field:
     def cut(
         cls, stem: str, size: tuple[int, int], cells: np.ndarray, width: float
     ) -> _Field:
-        edges = [
+        """Cuts a field into windows about as wide as `width` pixels."""
+        rows, columns = (
             np.linspace(0, length, max(1, round(length / width)) + 1).round()
             for length in size
-        ]
+        )
         # The centre of the first pixel is at 0.
-        at = [
-            np.clip(np.searchsorted(of, middle + 0.5, "right") - 1, 0, len(of) - 2)
-            for of, middle in zip(edges, (cells[:, _Y], cells[:, _X]), strict=True)
-        ]
-        return cls(stem, *edges, cells, at[0] * (len(edges[1]) - 1) + at[1])
+        row, column = (
+            np.clip(
+                np.searchsorted(edges, middle + 0.5, "right") - 1, 0, len(edges) - 2
+            )
+            for edges, middle in ((rows, cells[:, _Y]), (columns, cells[:, _X]))
+        )
+        return cls(stem, rows, columns, cells, row * (len(columns) - 1) + column)
 
     @property
     def occupied(self) -> np.ndarray:
-        """Numbers of the windows with cells."""
+        """Indices of the windows with cells."""
         return np.unique(self.places)
 
     @property
     def empty(self) -> np.ndarray:
-        """Numbers of the windows without."""
+        """Indices of the windows without cells."""
         count = (len(self.rows) - 1) * (len(self.columns) - 1)
         return np.setdiff1d(np.arange(count), self.places)
 
     def window(self, place: int, names: Sequence[str]) -> Window:
-        """The window of a number; `names` are those of the types, of 0 too."""
+        """Returns the window of an index; `names` are those of the type ids, from 0 on."""
         row, column = divmod(int(place), len(self.columns) - 1)
         top, bottom = self.rows[row : row + 2]
         left, right = self.columns[column : column + 2]
         here = self.cells[self.places == place]
         cells = {int(of[_CELL]): names[int(of[_TYPE])] for of in here}
-        box = tuple(int(edge) for edge in (top, left, bottom, right))
+        box = int(top), int(left), int(bottom), int(right)
         return Window(self.stem, box, cells)
 
 
@@ -245,15 +253,18 @@ def _clipped(wanted: float, most: int) -> int:
 def _spread(
     rng: np.random.Generator, places: Sequence[np.ndarray], count: int
 ) -> list[tuple[int, int]]:
-    """(field, place) of a systematic sample: one of each of `count` equal parts.
+    """Draws a systematic sample: one place from each of `count` equal parts.
 
-    Each place is as likely as another (Cochran 1977, Sampling Techniques, chapter 8). Those
-    of a field are in random order, so that nothing that repeats in it matters.
+    Every place has the same probability (Cochran 1977, Sampling Techniques, chapter 8). The
+    places of a field are shuffled first, so that periodic structures in it do not matter.
 
     Args:
-      rng: source of chance.
-      places: of each field.
-      count: of places to draw.
+      rng: random number generator.
+      places: places of each field.
+      count: number of places to draw.
+
+    Returns:
+      (index of the field, place) of each drawn place.
     """
     ends = np.cumsum([len(of) for of in places])
     places = [rng.permutation(of) for of in places]

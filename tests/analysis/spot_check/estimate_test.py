@@ -24,7 +24,7 @@ def sample_of(true, called, *, population=None, right=None):
     )
 
 
-def test_with_all_labelled_the_shares_are_those_of_the_labels():
+def test_if_all_windows_are_labelled_the_shares_are_those_of_the_labels():
     true = [(2, 0), (1, 1), (0, 3), (2, 1)]
     called = [(1, 1), (1, 1), (1, 2), (1, 1)]
     whole = sample_of(true, called, population=4)
@@ -34,7 +34,7 @@ def test_with_all_labelled_the_shares_are_those_of_the_labels():
     assert np.ptp(found.interval()[:, 0]) == pytest.approx(0, abs=1e-6)
 
 
-def test_calls_that_follow_the_truth_count_and_others_do_not():
+def test_only_calls_that_correlate_with_the_labels_are_used():
     rng = np.random.default_rng(0)
     first = rng.binomial(3, 0.4, 60)
     true = np.stack([first, 3 - first], axis=1)
@@ -47,7 +47,7 @@ def test_calls_that_follow_the_truth_count_and_others_do_not():
     assert same.errors[0] < none.errors[0] / 2
 
 
-def test_a_sample_without_an_error_is_not_certain():
+def test_a_sample_without_errors_still_has_an_interval():
     true = [(1, 1)] * 30
     found = estimate.estimate_by_sample(sample_of(true, true))
     assert found.errors[0] == pytest.approx(1 / 60, rel=0.1)
@@ -55,16 +55,16 @@ def test_a_sample_without_an_error_is_not_certain():
     assert 0.85 < found.accuracy_ends[0] < 1
 
 
-def test_a_shift_that_held_out_fields_do_not_know_is_corrected():
+def test_errors_absent_from_held_out_fields_are_corrected():
     kind = spot_check.Kind("shift", right=(0.8, 0.7))
     found = spot_check.coverage(kind, 40, 0)
     assert found["held-out correction"][0] < 0.3
     assert found["spot check"][0] >= 0.85
-    # Labels and calls together tell more than labels.
+    # Labels and calls together give a narrower interval than labels alone.
     assert found["spot check"][1] < found["labels alone"][1]
 
 
-def test_missed_and_invented_cells_count():
+def test_missed_and_invented_cells_are_corrected():
     rng = np.random.default_rng(0)
     true = np.tile((1.0, 1.0), (80, 1))
     # Half of the cells of the first type are missed, and are in the labels.
@@ -73,7 +73,7 @@ def test_missed_and_invented_cells_count():
     assert found.shares[0] == pytest.approx(0.5, abs=0.01)
 
 
-def test_how_units_differ_widens_the_interval():
+def test_differences_between_units_widen_the_interval():
     true = [(1, 1)] * 50
     alone = estimate.estimate_by_sample(sample_of(true, true))
     draws = np.random.default_rng(0).beta(10, 10, 4000)
@@ -84,7 +84,7 @@ def test_how_units_differ_widens_the_interval():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02])
-def test_a_type_that_is_hardly_there_has_a_narrow_interval(share):
+def test_a_rare_type_has_a_narrow_interval(share):
     kind = spot_check.Kind("rare", share=share)
     found = spot_check.coverage(kind, 20, 0)
     assert found["spot check"][0] >= 0.9

@@ -31,10 +31,10 @@ def test_labels_are_kept_and_a_second_import_replaces_those_of_a_person(checked)
     both = cc.import_spotcheck(folder, ben)
     assert both.windows == {"Ana": len(drawn.windows), "Ben": 2}
     assert "3 of" not in str(both)
-    assert "differ on 0" in str(both)
+    assert "0 got different labels" in str(both)
 
 
-def test_people_who_disagree_are_told_with_kappa(checked):
+def test_disagreement_is_reported_with_kappa(checked):
     folder, drawn = checked
     other = {"HEK": "N2a", "N2a": "N2a"}.get
     write_table(folder.parent / "in" / "a.csv", rows_of(drawn))
@@ -46,8 +46,8 @@ def test_people_who_disagree_are_told_with_kappa(checked):
     assert found.kappa == pytest.approx(0, abs=1e-9)
 
 
-def test_kappa_is_cohens():
-    # Cohen (1960) has none so small; by hand: 3 of 4 agree, chance 0.5.
+def test_kappa_agrees_with_cohens_definition():
+    # Computed by hand: 3 of 4 agree, 0.5 by chance.
     said = [("A", "A"), ("A", "A"), ("A", "B"), ("B", "B")]
     one, two = (
         {
@@ -76,7 +76,7 @@ def test_two_cells_and_missed_ones_are_read(checked):
     assert window.missed == ("HEK",)
 
 
-def test_windows_after_one_that_is_not_finished_do_not_count(checked):
+def test_windows_after_the_first_unfinished_one_are_ignored(checked):
     folder, drawn = checked
     rows = [
         row
@@ -88,19 +88,19 @@ def test_windows_after_one_that_is_not_finished_do_not_count(checked):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         ({"spotcheck": "0123"}, "another spot check"),
         ({"window": "900"}, "window from 1 to"),
         ({"window": "-1"}, "window from 1 to"),
         ({"cell": "999"}, "a cell of window"),
-        ({"kind": "guess"}, "kind of cell, missed and done"),
-        ({"label": "CHO"}, "label of HEK, N2a, not a cell, cannot tell"),
-        ({"kind": "missed", "label": NOT_A_CELL}, "label of HEK, N2a; got"),
+        ({"kind": "guess"}, "one of the kinds cell, missed and done"),
+        ({"label": "CHO"}, "labels HEK, N2a, not a cell, cannot tell"),
+        ({"kind": "missed", "label": NOT_A_CELL}, "labels HEK, N2a; got"),
         ({"label": CANNOT_TELL, "second_label": "HEK"}, "second_label"),
     ],
 )
-def test_a_row_that_cannot_be_is_named(checked, change, words):
+def test_an_invalid_row_is_reported_with_its_line(checked, change, words):
     folder, drawn = checked
     rows = rows_of(drawn)
     place = next(i for i, row in enumerate(rows) if row["kind"] == "cell")
@@ -112,19 +112,19 @@ def test_a_row_that_cannot_be_is_named(checked, change, words):
     assert not (folder / "spotcheck" / "labels.csv").exists()
 
 
-def test_tables_that_say_too_little_or_too_much(checked):
+def test_tables_with_missing_or_duplicate_labels_are_refused(checked):
     folder, drawn = checked
     table = folder.parent / "a.csv"
     rows = rows_of(drawn)
     place = next(i for i, row in enumerate(rows) if row["kind"] == "cell")
     write_table(table, rows[:place] + rows[place + 1 :])
-    with pytest.raises(InputError, match=r"is finished, and cell .* has no label"):
+    with pytest.raises(InputError, match=r"as finished, but its cell .* has no label"):
         cc.import_spotcheck(folder, table)
     write_table(table, [*rows, rows[place]])
     with pytest.raises(InputError, match="has two labels"):
         cc.import_spotcheck(folder, table)
     write_table(table, [row for row in rows if row["kind"] != "done"])
-    with pytest.raises(InputError, match="no window is finished"):
+    with pytest.raises(InputError, match="the first window is not finished"):
         cc.import_spotcheck(folder, table)
     table.write_text("image,label\na,HEK\n")
     with pytest.raises(InputError, match=r"the table that the page .* saves"):
@@ -133,7 +133,7 @@ def test_tables_that_say_too_little_or_too_much(checked):
         cc.import_spotcheck(folder, folder.parent / "none.csv")
     write_table(folder.parent / "in" / "a.csv", rows)
     write_table(folder.parent / "in" / "b.csv", rows)
-    with pytest.raises(InputError, match="'Ana' labelled another"):
+    with pytest.raises(InputError, match="'Ana' also labelled another"):
         cc.import_spotcheck(folder, folder.parent / "in")
 
 
@@ -145,7 +145,7 @@ def test_a_table_that_excel_saved_is_read(checked):
     assert cc.import_spotcheck(folder, table).windows["Ana"] == len(drawn.windows)
 
 
-def test_predictions_that_changed_refuse_the_labels(checked):
+def test_labels_of_changed_predictions_are_refused(checked):
     folder, drawn = checked
     table = write_table(folder.parent / "a.csv", rows_of(drawn))
     cells = (folder / "cells.csv").read_text()

@@ -35,7 +35,7 @@ def test_the_page_shows_windows_in_their_surroundings_and_hides_the_calls(tmp_pa
         top, left = shown["box"][:2]
         height, width = shown["size"]
         origin = shown["origin"]
-        # More than a cell is shown around, but for the edge of the field.
+        # More than a cell diameter is shown around, except at the edge of the field.
         assert top >= 13 or origin[0] == 0
         assert left >= 13 or origin[1] == 0
         assert [top + origin[0], left + origin[1]] == list(window.box_yxyx[:2])
@@ -51,7 +51,7 @@ def test_the_page_shows_windows_in_their_surroundings_and_hides_the_calls(tmp_pa
     assert "Content-Security-Policy" in found.page.read_text()
 
 
-def test_the_number_of_labels_is_told_beforehand(tmp_path):
+def test_the_number_of_labels_needed_is_printed(tmp_path):
     folder = checked_predictions(tmp_path)
     found = cc.spotcheck(folder, cells=30, width=0.8)
     told = cc.mixture(folder, width=0.8)["estimates"][0]["labels_for_width"]
@@ -65,12 +65,12 @@ def test_the_number_of_labels_is_told_beforehand(tmp_path):
     assert not (folder / "spotcheck").exists()
 
 
-def test_another_spot_check_needs_to_be_asked_for_and_sets_labels_aside(tmp_path):
+def test_replacing_a_spot_check_needs_overwrite_and_sets_labels_aside(tmp_path):
     folder = checked_predictions(tmp_path)
     cc.spotcheck(folder, cells=30)
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
     cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows_of(drawn)))
-    # The same once more changes nothing.
+    # Drawing the same sample again changes nothing.
     cc.spotcheck(folder, cells=30)
     assert (folder / "spotcheck" / "labels.csv").exists()
     with pytest.raises(InputError, match="--overwrite"):
@@ -80,10 +80,10 @@ def test_another_spot_check_needs_to_be_asked_for_and_sets_labels_aside(tmp_path
     assert any("labels.csv" in name for name in cc.restore(folder))
 
 
-def test_an_image_that_is_gone_is_named(tmp_path):
+def test_a_missing_image_is_reported(tmp_path):
     folder = checked_predictions(tmp_path)
     (tmp_path / "study" / "images" / "mixed" / "1.png").unlink()
-    with pytest.raises(InputError, match="'mixed/1' is not where `predict` found it"):
+    with pytest.raises(InputError, match="'mixed/1' is not where it was"):
         cc.spotcheck(folder, cells=30)
     assert not (folder / "spotcheck").exists()
 
@@ -111,7 +111,7 @@ def label_by_hand(browser, drawn):
             )
             mouse.click().perform()
             body.send_keys("2")
-            # A second click by mistake is taken back.
+            # A second click by mistake is removed.
             mouse.click().perform()
             body.send_keys(Keys.DELETE, Keys.ARROW_UP * 20)
         for call in window.cells.values():
@@ -125,16 +125,14 @@ def label_by_hand(browser, drawn):
     return body
 
 
-def test_a_person_labels_with_keys_and_clicks_and_goes_on_after_a_reload(
-    browser, tmp_path
-):
+def test_labelling_with_keys_and_clicks_continues_after_a_reload(browser, tmp_path):
     folder = checked_predictions(tmp_path)
     page = cc.spotcheck(folder, cells=30).page
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
     at_width(browser, 1280)
     browser.get(page.as_uri())
     browser.find_element("id", "labeller").send_keys("Ana")
-    # Nothing can be skipped.
+    # A window with unlabelled cells cannot be skipped.
     browser.find_element("id", "next").click()
     assert (
         not drawn.windows[0].cells
@@ -146,7 +144,8 @@ def test_a_person_labels_with_keys_and_clicks_and_goes_on_after_a_reload(
     body.send_keys("o")
     assert browser.find_elements("css selector", "#panels.plain")
     browser.execute_script(
-        "HTMLAnchorElement.prototype.click = function () { window.saved = [this.href, this.download]; }"
+        "HTMLAnchorElement.prototype.click = function () "
+        "{ window.saved = [this.href, this.download]; }"
     )
     browser.find_element("id", "save").click()
     href, name = browser.execute_script("return window.saved")

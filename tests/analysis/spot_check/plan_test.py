@@ -25,7 +25,7 @@ def test_fewer_errors_need_fewer_labels():
     assert needed[2] == pytest.approx(0.21 / (0.05 / 1.96) ** 2, rel=0.02)
 
 
-def test_the_variance_is_that_of_a_simulation():
+def test_the_variance_agrees_with_a_simulation():
     rng = np.random.default_rng(0)
     share, rates = np.array([0.3, 0.7]), held_out(90, missed=20).rates
     true = rng.binomial(1, share[0], 200_000) == 1
@@ -39,13 +39,13 @@ def test_the_variance_is_that_of_a_simulation():
     assert found[0] == pytest.approx(((y - x) ** 2).mean(), rel=0.02)
 
 
-def test_no_number_of_labels_helps_where_units_differ_more():
+def test_no_number_of_labels_is_enough_if_units_differ_too_much():
     assert plan.cells_for_width(0.1, np.array([0.1]), 0.01) is None
     more = plan.cells_for_width(0.1, np.array([0.1]), 0.0005)
     assert more > plan.cells_for_width(0.1, np.array([0.1]), 0.0)
 
 
-def test_twice_the_errors_need_more():
+def test_twice_the_errors_need_more_labels():
     share = np.array([0.5, 0.5])
     one, two = (plan.variance_a_cell(share, held_out(95), times) for times in (1, 2))
     assert two[0] == pytest.approx(2 * one[0])

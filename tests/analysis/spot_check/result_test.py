@@ -46,7 +46,7 @@ def test_labels_that_agree_with_the_calls_give_their_shares():
     assert not found["warnings"]
 
 
-def test_missed_cells_two_cells_and_inventions_change_the_shares():
+def test_missed_merged_and_invented_cells_change_the_shares():
     drawn = sample_of(20)
     one = {"Ana": said(drawn, ("HEK",), ("N2a",), missed=("HEK",))}
     found = result.estimate_of(drawn, one, None, 0)
@@ -68,17 +68,17 @@ def test_missed_cells_two_cells_and_inventions_change_the_shares():
     assert found["confusion"][NOT_A_CELL] == {"HEK": 20, "N2a": 0, "unknown": 0}
 
 
-def test_cells_that_nobody_can_tell_are_like_the_others_and_warned_of():
+def test_cells_labelled_cannot_tell_are_treated_like_the_others_with_a_warning():
     drawn = sample_of(20)
     windows = said(drawn, ("HEK",), ("N2a",))
     for number in range(6):
         windows[number] = LabelledWindow({1: (CANNOT_TELL,), 2: (CANNOT_TELL,)}, ())
     found = result.estimate_of(drawn, {"Ana": windows}, None, 0)
     assert found["types"]["HEK"]["share"] == pytest.approx(0.5)
-    assert "40 cells of the spot check 12 could not be told" in found["warnings"][0]
+    assert "12 of 40 cells of the spot check were labelled" in found["warnings"][0]
 
 
-def test_two_people_are_averaged_and_told_of():
+def test_labels_of_two_people_are_averaged_with_a_warning():
     drawn = sample_of(20)
     people = {
         "Ana": said(drawn, ("HEK",), ("N2a",)),
@@ -96,7 +96,7 @@ def test_too_few_windows_give_no_estimate():
     windows = said(drawn, ("HEK",), ("N2a",))
     few = {number: windows[number] for number in range(4)}
     assert "at least 5" in result.estimate_of(drawn, {"Ana": few}, None, 0)["reason"]
-    # Not all windows: told of, and the interval is wider.
+    # If some windows are not labelled, there is a warning and the interval is wider.
     some = {number: of for number, of in windows.items() if number >= 8}
     found = result.estimate_of(drawn, {"Ana": some}, None, 0)
     assert "16 of 24 windows" in found["warnings"][0]
@@ -108,7 +108,7 @@ def test_too_few_windows_give_no_estimate():
     assert widths[0] > widths[1]
 
 
-def test_the_report_says_it_first_and_where_the_held_out_correction_disagrees(tmp_path):
+def test_the_report_begins_with_the_spot_check_and_warns_of_disagreement(tmp_path):
     folder = checked_predictions(tmp_path, fields=8)
     assert cc.mixture(folder)["spot_check"] is None
     cc.spotcheck(folder, cells=100)
@@ -128,11 +128,11 @@ def test_the_report_says_it_first_and_where_the_held_out_correction_disagrees(tm
     assert -1 < page.index(first) < page.index(second)
     assert "&lt;i&gt;Ana" in page
     assert "Rely on the spot check" in page
-    # Labels are of all cells, not of those in a frame.
+    # Labels are for all cells, not for the cells in a counting frame.
     assert cc.mixture(folder, counting_frame=True)["spot_check"] is None
 
 
-def test_labels_of_earlier_predictions_do_not_count(tmp_path):
+def test_labels_of_earlier_predictions_are_not_used(tmp_path):
     folder = checked_predictions(tmp_path)
     cc.spotcheck(folder, cells=30)
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
@@ -141,4 +141,4 @@ def test_labels_of_earlier_predictions_do_not_count(tmp_path):
         file.write((folder / "cells.csv").read_text().splitlines()[-1] + "\n")
     found = cc.mixture(folder)
     assert "other predictions" in found["spot_check"]["reason"]
-    assert "No estimate by the spot check" in cc.report(folder).read_text()
+    assert "No estimate from the spot check" in cc.report(folder).read_text()

@@ -35,7 +35,7 @@ def test_every_cell_is_in_one_window_and_windows_cover_the_field(predictions):
             assert left <= x < right
 
 
-def test_each_window_is_as_likely_as_another(predictions):
+def test_every_window_has_the_same_probability(predictions):
     count, times = {}, 400
     for seed in range(times):
         drawn = sample.draw(predictions, 20, seed)
@@ -58,7 +58,7 @@ def test_fields_are_drawn_evenly_and_in_random_order(predictions):
     assert images != sorted(images)
 
 
-def test_a_draw_is_known_by_its_key_and_can_be_read_back(predictions, tmp_path):
+def test_a_sample_has_a_key_and_can_be_read_back(predictions, tmp_path):
     drawn = sample.draw(predictions, 30, 1)
     drawn.write(tmp_path / "sample.json")
     again = sample.Sample.read(tmp_path / "sample.json")
@@ -68,7 +68,7 @@ def test_a_draw_is_known_by_its_key_and_can_be_read_back(predictions, tmp_path):
 
 
 @pytest.mark.parametrize("cells", [0, -1, 61])
-def test_no_more_cells_than_there_are(predictions, cells):
+def test_more_cells_than_exist_are_refused(predictions, cells):
     with pytest.raises(InputError, match="from 1 to 60"):
         sample.draw(predictions, cells, 0)
 
@@ -84,7 +84,7 @@ def test_a_field_without_cells_is_cut_into_empty_windows(tmp_path):
     assert {w.image for w in empty} == {"mixed/1"}
 
 
-def test_a_broken_table_is_named(tmp_path):
+def test_an_invalid_table_is_reported_with_its_line(tmp_path):
     folder = checked_predictions(tmp_path, fields=1)
     path = folder / "cells.csv"
     text = path.read_text()
