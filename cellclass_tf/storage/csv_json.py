@@ -46,7 +46,7 @@ def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
 class TableWriter:
     """Writes the lines of a CSV table, so that every text comes back as it was."""
 
-    def __init__(self, file: IO[str], columns: Iterable[str]):
+    def __init__(self, file: IO[str], columns: Iterable[str]) -> None:
         """Writes the header.
 
         Args:
@@ -124,7 +124,7 @@ def parse_csv(content: bytes, path: str | os.PathLike) -> list[dict[str, str]]:
             if any(row.pop(None, ())):
                 raise InputError(
                     f"{path}, line {reader.line_num}: expected at most "
-                    f"{len(reader.fieldnames)} cells, as the header has. Is a comma in a "
+                    f"{len(reader.fieldnames or ())} cells, as the header has. Is a comma in a "
                     "cell that is not quoted?"
                 )
             rows.append(row)
@@ -135,7 +135,7 @@ def parse_csv(content: bytes, path: str | os.PathLike) -> list[dict[str, str]]:
 
 def _decoded(content: bytes, path: str | os.PathLike) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ("utf-16",)
+        encodings: tuple[str, ...] = ("utf-16",)
     else:
         encodings = ("utf-8-sig", "cp1252")
     for encoding in encodings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -34,7 +35,7 @@ class Ledger:
     killed, both the old and the new state are known to be the program's own.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike) -> None:
         """Takes the path of the file; there may be none yet."""
         self.path = pathlib.Path(path)
         entries = self._read()
@@ -132,14 +133,14 @@ def replace(
       InputError: if a person changed it, and it is not to be overwritten; on entering
         the context, and again before the file is replaced.
     """
-    options = {"overwrite": overwrite, "own": own}
+    check = functools.partial(check_own, root, path, overwrite=overwrite, own=own)
     paths.check_below(root, path)
-    check_own(root, path, **options)
+    check()
     _remember_place(root, path)
 
     @contextlib.contextmanager
     def record(temporary: pathlib.Path) -> Iterator[None]:
-        check_own(root, path, **options)
+        check()
         if os.path.lexists(path) and not is_own(root, path, own):
             trash.keep(root, [path])
         written = Written(digests.sha256_of(temporary))

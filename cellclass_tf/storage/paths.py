@@ -74,7 +74,7 @@ def check_is_file(path: str | os.PathLike) -> None:
     elif os.path.exists(path):
         found = "a pipe or a device"
     elif os.path.islink(path):
-        found = f"a link to {os.readlink(path)}, where nothing is"
+        found = f"a link to {pathlib.Path(path).readlink()}, where nothing is"
     else:
         found = "nothing"
     raise InputError(f"{path}: expected a file, found {found}.")

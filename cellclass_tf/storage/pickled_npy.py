@@ -10,7 +10,7 @@ import pickle
 import pickletools
 import re
 import tokenize
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -110,6 +110,7 @@ def _check_bounds(pickled: bytes) -> None:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
         name = opcode.name
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
@@ -145,12 +146,12 @@ def _check_bounds(pickled: bytes) -> None:
 # Stand-ins take the place of numpy's classes while a pickle loads: numpy's own dtype
 # accepts flags from a pickle that turn raw bytes into object pointers.
 class _Dtype:
-    def __init__(self, code: str, *_):
+    def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
             raise _Refused(f"the data type {code!r}")
         self._dtype = np.dtype(code)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         if state[1] in ("<", ">"):
             self._dtype = self._dtype.newbyteorder(state[1])
 
@@ -160,12 +161,18 @@ class _Dtype:
 
 
 class _Array:
-    def __setstate__(self, state):
+    shape: tuple[int, ...]
+    dtype: _Dtype
+    is_fortran: bool
+    data: Any
+
+    def __setstate__(self, state: Any) -> None:
         _, self.shape, self.dtype, self.is_fortran, self.data = state
 
     def real(self, known: dict[int, Any]) -> np.ndarray:
-        dtype, order = self.dtype.real, "F" if self.is_fortran else "C"
-        if dtype != object:
+        dtype = self.dtype.real
+        order: Literal["F", "C"] = "F" if self.is_fortran else "C"
+        if dtype.kind != "O":
             return (
                 np.frombuffer(self.data, dtype).reshape(self.shape, order=order).copy()
             )
@@ -200,12 +207,12 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
-    if dtype.real == object:
+    if dtype.real.kind == "O":
         raise _Refused("a scalar of objects")
     return np.frombuffer(data, dtype.real)[0]
 
 
-_STAND_INS = {
+_STAND_INS: dict[tuple[str, str], Any] = {
     **{
         (module, f"{pure}{system}Path"): stand_in
         # Where Python 3.13 keeps its own.

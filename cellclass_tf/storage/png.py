@@ -7,7 +7,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def check_image_size(height: int, width: int, path: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def open_image(
-    path: str | os.PathLike, formats: Sequence[str] | None = None
+    path: str | os.PathLike, formats: tuple[str, ...] | None = None
 ) -> Iterator[Any]:
     """Yields an image that Pillow has opened, of up to `MAX_IMAGE_PIXELS`.
 

@@ -74,10 +74,12 @@ class Record:
         version = cls._version_of(content, source)
         try:
             content = cls.upgraded(dict(content), version)
+            # Classes can be hashed; mypy takes this one for a record that cannot.
+            adapter: pydantic.TypeAdapter[Self] = _adapter(cls)  # type: ignore[arg-type]
             if not strict:
-                return _adapter(cls).validate_python(content)
+                return adapter.validate_python(content)
             # As JSON, in which a list is a tuple.
-            return _adapter(cls).validate_json(json.dumps(content), strict=True)
+            return adapter.validate_json(json.dumps(content), strict=True)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
@@ -108,7 +110,9 @@ class Record:
         return {"format": f"{self.NAME} {self.VERSION}", **dataclasses.asdict(self)}
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema, handler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: Any
+    ) -> dict[str, Any]:
         """Returns the JSON Schema of what `as_content` returns: with the format."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         written = {"format": {"const": f"{cls.NAME} {cls.VERSION}"}}
@@ -138,7 +142,7 @@ class Record:
 
 
 @functools.cache
-def _adapter(cls: type[Record]):
+def _adapter(cls: type[Record]) -> Any:
     import pydantic
 
     return pydantic.TypeAdapter(cls)

@@ -23,7 +23,7 @@ def read_yaml(path: str | os.PathLike) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def compose_node(self, parent, index):
+        def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError("aliases (*) are not read: write the value out")
             return super().compose_node(parent, index)

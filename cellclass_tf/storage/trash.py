@@ -192,7 +192,7 @@ def _free_folder(
     names = today if last[1] == 1 else f"{today}-{last[1]}", f"{today}-{last[1] + 1}"
     for folder in (root / TRASH_FOLDER / name for name in names):
         # Also others of the same stem, which would be taken to belong to these.
-        there = [path for name in below for path in _of_stem(folder / name)]
-        if all(_is_same(path, below.get(path.relative_to(folder))) for path in there):
+        found = [path for name in below for path in _of_stem(folder / name)]
+        if all(_is_same(path, below.get(path.relative_to(folder))) for path in found):
             break
     return folder

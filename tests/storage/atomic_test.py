@@ -14,9 +14,14 @@ from cellclass_tf.storage import atomic
 def test_a_block_that_raises_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic.atomic_path(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
+
+    def fail_half_way():
+        with atomic.atomic_path(path) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
@@ -64,12 +69,14 @@ def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path):
     for text in ("old", "new"):
         with atomic.atomic_folder(tmp_path / "model") as folder:
             fill(folder, text)
-    with (
-        pytest.raises(RuntimeError),
-        atomic.atomic_folder(tmp_path / "model") as folder,
-    ):
-        fill(folder, "half")
-        raise RuntimeError
+
+    def fail_half_way():
+        with atomic.atomic_folder(tmp_path / "model") as folder:
+            fill(folder, "half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["new.txt"]
 
@@ -90,11 +97,15 @@ def test_a_folder_outlives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, nu
 
         return call
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pathlib.Path, "replace", killed(pathlib.Path.replace))
-        patch.setattr(shutil, "rmtree", killed(shutil.rmtree))
+    def replace_model():
         with atomic.atomic_folder(model) as folder:
             fill(folder, "new")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "replace", killed(pathlib.Path.replace))
+        patch.setattr(shutil, "rmtree", killed(shutil.rmtree))
+        with pytest.raises(KeyboardInterrupt):
+            replace_model()
     atomic.recover_folder(model)
     (content,) = model.iterdir()
     assert content.name == ("new.txt" if number == 2 else "old.txt")

@@ -83,12 +83,14 @@ def test_a_result_is_replaced_unless_a_person_changed_it(tmp_path):
 def test_what_a_person_saves_while_a_result_is_made_stays(tmp_path):
     write(tmp_path, "one")
     path = tmp_path / "out" / "a.txt"
-    with (
-        pytest.raises(InputError, match="is there already, and was changed"),
-        ledger.replace(tmp_path, path) as temporary,
-    ):
-        temporary.write_text("two")
-        path.write_text("mine")
+
+    def replace_while_a_person_saves():
+        with ledger.replace(tmp_path, path) as temporary:
+            temporary.write_text("two")
+            path.write_text("mine")
+
+    with pytest.raises(InputError, match="is there already, and was changed"):
+        replace_while_a_person_saves()
     assert path.read_text() == "mine"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
