@@ -63,7 +63,7 @@ def progress_bar(
 class _TerminalHandler(logging.Handler):
     """Writes messages above the progress bars of a terminal."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
         self._stream = stream
 

@@ -143,7 +143,7 @@ def hide_triton() -> Iterator[None]:
         yield
         return
     # Importing a name whose entry is None raises ImportError.
-    sys.modules["triton"] = None
+    sys.modules["triton"] = None  # type: ignore[assignment]
     try:
         yield
     finally:

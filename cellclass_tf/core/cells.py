@@ -47,7 +47,7 @@ class Cells:
     probabilities: np.ndarray
     features: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count, types = int(self.labels.max(initial=0)), len(self.type_names)
         shapes = (self.type_ids.shape, self.scores.shape, self.probabilities.shape)
         if self.labels.ndim != 2 or shapes != ((count,), (count,), (count, types)):
@@ -411,7 +411,7 @@ def _label_page(path: pathlib.Path) -> Iterator[Any]:
     paths.check_is_file(path)
     try:
         with tiff_log.errors() as errors, tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[0]
+            page = tiff.pages.first
             # All that a page may hold: colours, and depth.
             width = page.imagewidth * page.samplesperpixel * page.imagedepth
             png.check_image_size(page.imagelength, width, path)

@@ -189,7 +189,7 @@ class Cost(NamedTuple):
 
 def costs_of_rejection(rows: Iterable[ImageRow]) -> dict[str, Cost]:
     """What every reason costs; an image with two reasons counts for each."""
-    costs = collections.defaultdict(lambda: Cost(0, 0))
+    costs: dict[str, Cost] = collections.defaultdict(lambda: Cost(0, 0))
     for row in rows:
         cells = row.nuclei_estimate if row.cells is None else row.cells
         for reason in row.reasons:
@@ -208,7 +208,7 @@ def uneven_rejection(rows: Iterable[ImageRow]) -> str:
     Returns:
       A sentence; '' if there is nothing to tell.
     """
-    counts = collections.defaultdict(lambda: [0, 0])
+    counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
     for row in rows:
         if row.verdict:
             counts[row.cell_type][row.verdict == REJECTED] += 1
@@ -247,7 +247,7 @@ def row_from_strings(line: Mapping[str, str]) -> ImageRow:
     values = {}
     for field in dataclasses.fields(ImageRow):
         text = (line.get(field.name) or "").strip()
-        parse = _PARSER_OF_COLUMN.get(field.name) or _PARSERS[field.type]
+        parse = _PARSER_OF_COLUMN.get(field.name) or _PARSERS[str(field.type)]
         try:
             values[field.name] = parse(text)
         except ValueError as error:
@@ -340,10 +340,11 @@ _NO = [
     "non",
     "falso",
     "não",
-] + [""]
+    "",
+]
 _NUMBER = r"[\d.,]+(e[+-]?\d+)?"
 _LIMITS = _matching(rf"-?{_NUMBER}--?{_NUMBER}", "two numbers such as 90-4000")
-_PARSER_OF_COLUMN = {
+_PARSER_OF_COLUMN: dict[str, Callable[[str], Any]] = {
     "cell_type": type_name,
     "verdict": _one_of(ACCEPTED, REJECTED),
     "split": _one_of(*SPLITS),
@@ -354,7 +355,7 @@ _PARSER_OF_COLUMN = {
     ),
 }
 # Annotations are strings here (see the __future__ import), which makes them keys.
-_PARSERS = {
+_PARSERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": lambda text: _to_int(text) or 0,
     "int | None": _to_int,

@@ -102,7 +102,9 @@ class ManifestFile:
     def _content(self) -> bytes:
         return csv_json.read_bytes(self.path) if self.path.exists() else b""
 
-    def _write(self, text: str, content: bytes, ledger: Ledger, told) -> None:
+    def _write(
+        self, text: str, content: bytes, ledger: Ledger, told: Mapping[str, Written]
+    ) -> None:
         @contextlib.contextmanager
         def unless_changed(_: pathlib.Path) -> Iterator[None]:
             with ledger.recording(told):

@@ -53,7 +53,7 @@ class Micrograph:
     z: str = ""
     is_rgb: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or len(self.channel_names) != len(self.pixels):
             raise ValueError(
                 "Expected pixels (C, Y, X) and C channel names; got "

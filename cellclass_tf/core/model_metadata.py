@@ -200,7 +200,7 @@ class ModelMetadata(Record):
     cellclass_tf: str = ""
     tensorflow: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises ValueError if a number is out of the range of any network, or is NaN."""
         if problem := problem_of(self.type_names):
             raise ValueError(f"type_names: {problem}")

@@ -44,7 +44,7 @@ class Predictions:
     time, when asked for.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike) -> None:
         """Opens a prediction folder.
 
         Args:

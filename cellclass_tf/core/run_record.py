@@ -160,8 +160,10 @@ class RunRecord(Record):
     def calibration(self) -> CalibrationRecord | None:
         """How often calls were right on held-out fields, in such outlines."""
         if self.outlines.source == BY_NETWORK:
-            return self.model_metadata and self.model_metadata.calibration
-        return self.naming and self.naming.calibration
+            model = self.model_metadata
+            return None if model is None else model.calibration
+        naming = self.naming
+        return None if naming is None else naming.calibration
 
     @property
     def labelled_stems(self) -> set[str]:
@@ -190,7 +192,7 @@ class RunRecord(Record):
           InputError: if its study.yaml is broken.
         """
         place = next(filter(Study.exists, self.places_of_study(folder)), None)
-        return place and Study.open(place)
+        return None if place is None else Study.open(place)
 
     def places_of_model(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Returns where the model may be now, the likeliest place first."""

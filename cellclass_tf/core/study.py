@@ -116,7 +116,7 @@ class Study:
         Raises:
           InputError: as `open` and `create` do.
         """
-        if cls.exists(study):
+        if isinstance(study, Study) or cls.exists(study):
             return cls.open(study)
         return cls.create(study, cell_types, pixel_size_um)
 
