@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.labels import matching
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
@@ -21,7 +25,7 @@ class AveragePrecision:
     from one count of label pairs, without a mask a cell and without an annotation file.
     """
 
-    def __init__(self, types: int):
+    def __init__(self, types: int) -> None:
         # (types + 1,) true cells of each field.
         self._true: list[np.ndarray] = []
         self._types = types
@@ -72,9 +76,10 @@ class AveragePrecision:
           (B,) AP and AP50; NaN where no true cells are left.
         """
         means = [self._scores(row).mean() for row in weights]
-        return tuple(
+        ap, ap50 = (
             np.array([mean[key] for mean in means], float) for key in ("AP", "AP50")
         )
+        return ap, ap50
 
     def _scores(self, weights: np.ndarray) -> Scores:
         precision = np.full((len(IOU_THRESHOLDS), len(_RECALLS), self._types), -1.0)
@@ -148,7 +153,7 @@ class Scores:
         }
 
 
-def _match(ious, wanted: np.ndarray) -> np.ndarray:
+def _match(ious: sparse.csc_array, wanted: np.ndarray) -> np.ndarray:
     """Gives each detection, in order, the best true cell that is left.
 
     Args:

@@ -136,7 +136,9 @@ def _without_touching(chain: list[int]) -> list[list[int]]:
     """Parts a chain where it meets a corner again."""
     if len(set(chain)) == len(chain):
         return [chain]
-    rings, open_part, place = [], [], {}
+    rings: list[list[int]] = []
+    open_part: list[int] = []
+    place: dict[int, int] = {}
     for corner in chain:
         if corner in place:
             cut = place[corner]

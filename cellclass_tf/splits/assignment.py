@@ -30,38 +30,42 @@ def assign_splits(
 ) -> dict[str, str]:
     """Gives every image a split.
 
-    Whole units go to one split: acquisition groups, joined where their images show the
-    same scene or come from one raw file (see `near_duplicates.find_near_duplicates`). A unit that has a
-    split keeps it, so a field never moves when others come. New units, in the order of
-    a hash of their groups' names, go where most of their types' images are still
-    wanted; but of two units or more of a type one is for validation, and of
-    `units_for_two` or more two, so that it shows how errors differ between dishes. Mixed
-    fields are the split `mixed`, and so is every field of a unit with one.
+    All images of a unit go to the same split. A unit is an acquisition group (a dish, for
+    example), or several groups whose images show the same scene or come from one raw file
+    (see `near_duplicates.find_near_duplicates`). A unit that has a split keeps it, so that
+    no field changes its split when others are added. New units are taken in the order of
+    a hash of their groups' names. Each goes to the split that lacks most images of its
+    types. If a type has two units or more, at least one of them is for validation; if it
+    has `units_for_two` or more, two are, which shows how errors differ between dishes.
+    Mixed fields, and all fields of a unit with a mixed field, are in the split `mixed`.
 
     Args:
       rows: images of the study.
-      shares: the wished-for share of each type's images in train, validation and test.
-      counted: names of the images that a split is for; the others only join groups. A
-        unit without any of them gets no split. None counts all.
-      units_for_two: of so many units of a type two are for validation; None for one of any
-        number.
+      shares: the desired share of each type's images in train, validation and test.
+      counted: names of the images to assign; the others only join groups. A unit without
+        any of them gets no split. None counts all.
+      units_for_two: number of units of a type from which on two of them are for
+        validation; None for one, whatever their number.
 
     Returns:
-      The split by image, '' for those of a unit without one.
+      The split by image; '' for images of a unit without a split.
 
     Raises:
-      ValueError: if images of one unit already are in different splits.
+      ValueError: if images of one unit are in different splits already.
     """
     shares = dict(shares or DEFAULT_SHARES)
     units = _units(rows, {row.image for row in rows} if counted is None else counted)
     fixed = {name: split for name, unit in units.items() if (split := unit.split)}
     free = {name: unit for name, unit in units.items() if fixed.get(name) != MIXED}
-    totals, units_of = collections.Counter(), collections.Counter()
+    totals: collections.Counter[str] = collections.Counter()
+    units_of: collections.Counter[str] = collections.Counter()
     for unit in free.values():
         totals.update(unit.counts)
         units_of.update(set(unit.counts))
-    filled = {split: collections.Counter() for split in SPLITS}
-    validated = collections.Counter()
+    filled: dict[str, collections.Counter[str]] = {
+        split: collections.Counter() for split in SPLITS
+    }
+    validated: collections.Counter[str] = collections.Counter()
     chosen = dict(fixed)
     for name, split in fixed.items():
         filled[split].update(units[name].counts)
@@ -103,7 +107,7 @@ class _Unit:
     counted: Collection[str]
 
     @property
-    def counts(self) -> collections.Counter:
+    def counts(self) -> collections.Counter[str]:
         """Images by type."""
         return collections.Counter(
             row.cell_type for row in self.rows if row.image in self.counted
@@ -130,7 +134,7 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
     for group in sorted(groups):
         if group in reached:
             continue
-        members = sorted(_linked_groups(group, links))
+        members = sorted({group, *_linked_groups(group, links)})
         _check_links(members, links, split_of)
         reached.update(members)
         units[min(map(_hash, members))] = _Unit(
@@ -143,15 +147,15 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
 
 def _linked_groups(
     start: str, links: Mapping[str, Sequence[Likeness]]
-) -> dict[str, Likeness | None]:
+) -> dict[str, Likeness]:
     """The groups that hang together with one, nearest first, and what joins each."""
-    joined: dict[str, Likeness | None] = {start: None}
+    joined: dict[str, Likeness] = {}
     waiting = collections.deque([start])
     while waiting:
         group = waiting.popleft()
         for link in links.get(group, ()):
             other = _other_group(link, group)
-            if other not in joined:
+            if other != start and other not in joined:
                 joined[other] = link
                 waiting.append(other)
     return joined
@@ -172,7 +176,8 @@ def _check_links(
         return
     joined = _linked_groups(placed[0], links)
     group = next(g for g in joined if split_of[g] not in ("", split_of[placed[0]]))
-    last, chain = group, []
+    last = group
+    chain: list[Likeness] = []
     while not chain or not split_of[group]:
         chain.append(joined[group])
         group = _other_group(chain[-1], group)
@@ -254,7 +259,13 @@ def with_splits(
     return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
 
 
-def _is_for_validation(counts, filled, units_of, validated, wanted) -> bool:
+def _is_for_validation(
+    counts: Mapping[str, int],
+    filled: Mapping[str, Mapping[str, int]],
+    units_of: Mapping[str, int],
+    validated: Mapping[str, int],
+    wanted: Mapping[str, int],
+) -> bool:
     """Whether a unit's types can spare it, and one of them lacks units to validate on."""
     can_spare = all(units_of[t] >= 2 and filled["train"][t] for t in counts)
     return can_spare and any(validated[t] < wanted[t] for t in counts)
@@ -283,7 +294,12 @@ def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:
     return found[0] if found else ""
 
 
-def _shortfall(counts, filled, totals, share: float) -> float:
+def _shortfall(
+    counts: Mapping[str, int],
+    filled: Mapping[str, int],
+    totals: Mapping[str, int],
+    share: float,
+) -> float:
     return sum(n * (share - filled[t] / totals[t]) for t, n in counts.items())
 
 

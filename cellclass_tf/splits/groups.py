@@ -10,7 +10,7 @@ from cellclass_tf.errors import InputError
 class GroupPattern:
     """A regular expression that names a group: its first group, or all that it matches."""
 
-    def __init__(self, pattern: str):
+    def __init__(self, pattern: str) -> None:
         """Compiles the expression.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def scene_hash(image: np.ndarray) -> str:
         return ""
     spectra = [_spectrum(image[..., channel]) for channel in (2, 1)]
     strengths = [np.linalg.norm(spectrum) / _GRID for spectrum in spectra]
-    if np.hypot(*strengths) < _LEAST_STRUCTURE:
+    if math.hypot(*strengths) < _LEAST_STRUCTURE:
         return ""
     seen = [
         spectrum / np.linalg.norm(spectrum)
@@ -205,7 +206,7 @@ def _near(
     # The product of signs counts bits that agree less those that differ, faster than
     # anything that works on bits.
     signs = np.array([_signs(row) for row in rows], np.float32).reshape(-1, BITS)
-    pairs = []
+    pairs: list[tuple[int, int, int, bool]] = []
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
         agree = upright = signs[start:stop] @ signs[:stop].T

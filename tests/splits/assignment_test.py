@@ -57,7 +57,7 @@ def test_of_two_dishes_or_three_one_is_for_validation():
     assert collections.Counter(two.values()) == {"train": 4, "validation": 4}
 
 
-@pytest.mark.parametrize("dishes, held_out", [(5, 1), (6, 2), (9, 2)])
+@pytest.mark.parametrize(("dishes", "held_out"), [(5, 1), (6, 2), (9, 2)])
 def test_of_many_dishes_two_are_for_validation(dishes, held_out):
     rows = rows_of("HEK", [f"h{i}" for i in range(dishes)])
     chosen = assignment.assign_splits(rows)
