@@ -14,7 +14,7 @@ import numpy as np
 from cellclass_tf.errors import one_line
 
 if TYPE_CHECKING:
-    from PIL import ImageDraw, ImageFont
+    from PIL import Image, ImageDraw, ImageFont
 
 BACKGROUND = (24, 24, 24)
 INK = (255, 255, 255)
@@ -100,7 +100,7 @@ def round_length_um(longest_um: float) -> float:
     return factor * power
 
 
-def _blank(width: int, height: int):
+def _blank(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (width, height), BACKGROUND)
@@ -125,7 +125,8 @@ def _rows(
     pen: ImageDraw.ImageDraw, entries: Sequence[LegendEntry], width: int, unit: int
 ) -> list[list[tuple[int, LegendEntry]]]:
     """Lays the entries out as rows of (left edge, entry)."""
-    rows, left = [[]], unit
+    rows: list[list[tuple[int, LegendEntry]]] = [[]]
+    left = unit
     for entry in entries:
         needed = _text_start(unit) + math.ceil(pen.textlength(entry.text)) + unit
         if rows[-1] and left + needed > width:
@@ -145,7 +146,7 @@ def _draw_entry(
     thick = max(3, unit // 4)
     right = left + round(1.6 * unit)
     dash = (right - left) / 5
-    spans = [(left, right)]
+    spans: list[tuple[float, float]] = [(left, right)]
     if entry.dashed:
         spans = [(left + 2 * i * dash, left + (2 * i + 1) * dash) for i in range(3)]
     for start, stop in spans:

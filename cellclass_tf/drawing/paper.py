@@ -15,6 +15,7 @@ from cellclass_tf.drawing.vector import MM_PER_INCH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.path import Path
 
 FONT_PT = 7.0
 # What the dark halo adds on each side of a line.
@@ -177,7 +178,7 @@ def _draw_outlines(
         line.set_clip_on(outline.is_cut)
 
 
-def _ring(corners: np.ndarray):
+def _ring(corners: np.ndarray) -> Path:
     from matplotlib.path import Path
 
     closed = len(corners) > 2

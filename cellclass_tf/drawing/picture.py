@@ -63,7 +63,7 @@ def outline_cell(
 def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
     """Puts (H, W, 3) uint8 panels of any heights into one row, their tops in line."""
     height = max(panel.shape[0] for panel in panels)
-    row = []
+    row: list[np.ndarray] = []
     for panel in panels:
         if row:
             row.append(np.full((height, _GAP, 3), caption.BACKGROUND, np.uint8))
@@ -97,7 +97,7 @@ def brighten(image: np.ndarray) -> np.ndarray:
     return np.array(Image.fromarray(image).point(table.T.ravel().tolist()))
 
 
-def outline_width(size_yx: tuple[int, int]) -> int:
+def outline_width(size_yx: tuple[int, ...]) -> int:
     """Returns the width of outlines in pixels: at least 2, and 1 of 400."""
     return max(2, round(max(size_yx) / 400))
 

@@ -44,7 +44,8 @@ def _saved(
     import matplotlib
 
     drawn = io.BytesIO()
-    fonts = {"svg.fonttype": "none", "pdf.fonttype": 42}
-    with matplotlib.rc_context(fonts | settings):
+    # Matplotlib checks the names itself.
+    rc: Any = {"svg.fonttype": "none", "pdf.fonttype": 42} | settings
+    with matplotlib.rc_context(rc):
         page.savefig(drawn, format=form, metadata=metadata, **options)
     return drawn.getvalue()
