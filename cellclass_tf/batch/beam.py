@@ -8,6 +8,7 @@ import pickle
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from cellclass_tf import errors, process_state
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
@@ -71,7 +72,7 @@ def execute(
 class _Runner(threading.Thread):
     """Runs a pipeline, since the runner in memory returns only at its end."""
 
-    def __init__(self, pipeline):
+    def __init__(self, pipeline: Any) -> None:
         super().__init__(daemon=True)
         self._pipeline = pipeline
         self.error: str | None = None
@@ -81,7 +82,7 @@ class _Runner(threading.Thread):
         _, self.error = attempt(_run_to_its_end, self._pipeline)
 
 
-def _run_to_its_end(pipeline) -> None:
+def _run_to_its_end(pipeline: Any) -> None:
     result = pipeline.run()
     try:
         result.wait_until_finish()
@@ -91,7 +92,7 @@ def _run_to_its_end(pipeline) -> None:
             result.client.close()
 
 
-def pipeline_options(options: Sequence[str]):
+def pipeline_options(options: Sequence[str]) -> Any:
     """Parses flags of Beam into its `PipelineOptions`, with a runner that is here.
 
     Raises:
@@ -119,7 +120,7 @@ def pipeline_options(options: Sequence[str]):
         raise _refusal(options, error) from error
 
 
-def _share_out_on_dask(parsed) -> None:
+def _share_out_on_dask(parsed: Any) -> None:
     """Makes a task of every job: otherwise one worker would do 128 of them."""
     from apache_beam.runners.dask.dask_runner import DaskOptions
 
@@ -128,7 +129,7 @@ def _share_out_on_dask(parsed) -> None:
         dask.partition_size = 1
 
 
-def _pipeline(options: Sequence[str]):
+def _pipeline(options: Sequence[str]) -> Any:
     parsed = pipeline_options(options)
     import apache_beam as beam
 
@@ -144,7 +145,7 @@ def _refusal(options: Sequence[str], error: BaseException) -> InputError:
     )
 
 
-def _build(pipeline, elements: list, function: Callable, folder: str) -> None:
+def _build(pipeline: Any, elements: list, function: Callable, folder: str) -> None:
     import apache_beam as beam
 
     _ = (

@@ -8,7 +8,7 @@ import functools
 import inspect
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal
 
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
@@ -33,12 +33,13 @@ class Engine:
     processes: int = 1
     beam_options: str | Sequence[str] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks the settings.
 
         Raises:
           InputError: if they make no sense.
         """
+        flags: Sequence[str]
         if isinstance(self.beam_options, str):
             # Values may hold commas too.
             flags = re.split(r",(?=--)", self.beam_options) if self.beam_options else ()
@@ -59,7 +60,7 @@ class Engine:
 
     def execute(
         self, function: Callable, jobs: Sequence[Job], beside: pathlib.Path | None
-    ) -> Iterator[Attempt]:
+    ) -> Generator[Attempt, None, None]:
         """Yields each job with what `attempt` returned, in the order of completion.
 
         Args:
@@ -71,7 +72,9 @@ class Engine:
         if jobs:
             yield from _ENGINES[self.name](self, function, jobs, beside)
 
-    def _local(self, function, jobs, beside) -> Iterator[Attempt]:
+    def _local(
+        self, function: Callable, jobs: Sequence[Job], beside: pathlib.Path | None
+    ) -> Iterator[Attempt]:
         if self.processes == 1:
             for job in jobs:
                 yield job, *attempt(function, job.argument)
@@ -79,7 +82,9 @@ class Engine:
         with contextlib.closing(Workers(function, self.processes)) as workers:
             yield from workers.execute(jobs)
 
-    def _beam(self, function, jobs, beside) -> Iterator[Attempt]:
+    def _beam(
+        self, function: Callable, jobs: Sequence[Job], beside: pathlib.Path | None
+    ) -> Iterator[Attempt]:
         from cellclass_tf.batch import beam
 
         yield from beam.execute(function, jobs, self.beam_options, beside)
@@ -112,6 +117,6 @@ def takes_engine(function: Callable) -> Callable:
     own = [p for p in signature.parameters.values() if p.name != "engine"]
     added = inspect.signature(call).parameters
     own += [added[name] for name in ("processes", "engine", "beam_options")]
-    wrapped = functools.wraps(function)(call)
+    wrapped: Any = functools.wraps(function)(call)
     wrapped.__signature__ = signature.replace(parameters=own)
     return wrapped

@@ -36,7 +36,7 @@ class Workers:
     unless OMP_NUM_THREADS or TF_NUM_INTRAOP_THREADS say otherwise.
     """
 
-    def __init__(self, function: Callable[[Any], Any], processes: int):
+    def __init__(self, function: Callable[[Any], Any], processes: int) -> None:
         """Keeps the function, pickled.
 
         Raises:
@@ -104,7 +104,7 @@ class Workers:
         for worker in list(self._workers):
             if worker.pipe in ready:
                 yield from self._hear(worker, waiting)
-            elif worker.deadline <= time.monotonic():
+            elif worker.job is not None and worker.deadline <= time.monotonic():
                 job = worker.job
                 self._end(worker, at_once=True)
                 yield job, None, _too_long(job)
@@ -117,17 +117,19 @@ class Workers:
             found = worker.hear()
         except (EOFError, OSError):
             how = self._end(worker)
-            if worker.has_begun and how == "SIGKILL" and job.name not in self._killed:
-                # The file is not to blame, or it is the second time.
-                self._killed.add(job.name)
-                waiting.append(job)
-            elif worker.has_begun:
-                yield job, None, _crash_message(job, how)
+            if job is not None and worker.has_begun:
+                if how == "SIGKILL" and job.name not in self._killed:
+                    # The first time, the file need not be to blame.
+                    self._killed.add(job.name)
+                    waiting.append(job)
+                else:
+                    yield job, None, _crash_message(job, how)
             elif job is not None or not worker.is_ready:
-                waiting.extendleft([job] if job is not None else [])
+                if job is not None:
+                    waiting.appendleft(job)
                 self._count_false_start(how)
             return
-        if found is not None:
+        if job is not None and found is not None:
             self._false_starts = 0
             yield job, *found
 
@@ -148,7 +150,7 @@ class Workers:
 class _Worker:
     """One process, seen from the one that started it."""
 
-    def __init__(self, function: bytes, threads: int | None):
+    def __init__(self, function: bytes, threads: int | None) -> None:
         # Threads of TensorFlow or OpenMP do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -224,7 +226,9 @@ def _call(function: Callable[[Any], Any], argument: bytes) -> Any:
 
 def _end_with_parent() -> None:
     """A process that was killed cannot end its workers, which may be at a long job."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)
 
 

@@ -88,7 +88,7 @@ def run(
         bar = progress_bar(attempts, description, total=len(waiting), unit=unit)
         for job, result, error in bar:
             unrecorded = journal.append(job, result) if journal and not error else None
-            if unrecorded and not journal.must_record:
+            if unrecorded and journal and not journal.must_record:
                 if not outcome.notes:
                     logger.warning("%s", unrecorded)
                 outcome.notes = (unrecorded,)

@@ -118,7 +118,7 @@ def cells_layer(
     return cells.labels, settings, "labels"
 
 
-def predict_widget():
+def predict_widget() -> Any:
     """Makes a magicgui container that runs an exported model on the open image."""
     import napari
     from magicgui import magicgui
@@ -146,7 +146,7 @@ def predict_widget():
         nuclei: napari.layers.Image,
         outlines: napari.layers.Labels | None = None,
         pixel_size_um: float = 0.0,
-    ):
+    ) -> Any:
         def finished(layer: Layer) -> None:
             pixels, settings, _ = layer
             viewer.add_labels(pixels, **settings)

@@ -79,7 +79,10 @@ class Trace:
 
 
 def file_link(
-    name: str, candidates: Iterable[pathlib.Path], recorded: str, says=()
+    name: str,
+    candidates: Iterable[pathlib.Path],
+    recorded: str,
+    says: tuple[str, ...] = (),
 ) -> Link:
     """Compares a file, at the first of some places that fits, with its record."""
     candidates = list(candidates)

@@ -83,8 +83,9 @@ def trace(
         links = _prediction_links(root, record, entry, cell)
     else:
         source = Study.open(root)
-        rows = {row.stem: row for row in source.rows()}
-        row = rows[stem := find_image(name, {s: s for s in rows}, shorten(root))]
+        by_stem = {row.stem: row for row in source.rows()}
+        stem = find_image(name, {s: s for s in by_stem}, shorten(root))
+        row = by_stem[stem]
         entry = PredictedImage(
             stem,
             row.image,
@@ -99,7 +100,11 @@ def trace(
     return Trace(subject if cell is None else f"Cell {cell} of {subject}", tuple(links))
 
 
-def _home(image, predictions, study) -> tuple[pathlib.Path, str]:
+def _home(
+    image: str | os.PathLike,
+    predictions: str | os.PathLike | None,
+    study: str | os.PathLike | None,
+) -> tuple[pathlib.Path, str]:
     """The folder whose record tells of the image, and the image's path in it."""
     path = pathlib.Path(os.path.abspath(image))
     above = (p for p in path.parents if (p / RUN_FILE).is_file() or Study.exists(p))
@@ -167,8 +172,8 @@ def _predicted_link(
     numbers = _numbers(labels)
     if cell is None:
         state = CHANGED if labels is None or numbers != set(rows) else SAME
-        says = f"{len(rows)} in cells.csv, {len(numbers)} in the label image"
-        return Link("cells", state, (says,))
+        counted = f"{len(rows)} in cells.csv, {len(numbers)} in the label image"
+        return Link("cells", state, (counted,))
     _check_cell(cell, rows, f"{table}, image {stem}:")
     row = collections.defaultdict(str, rows[cell])
     area = row["area_px"]
@@ -296,8 +301,8 @@ def _raw_link(
     if not link.is_broken or not recorded:
         return link
     if raw is None:
-        lost = ("if it moved say --raw=DIR",) * (link.state == MISSING)
-        return dataclasses.replace(link, says=(*link.says, *lost))
+        advice = ("if it moved say --raw=DIR",) if link.state == MISSING else ()
+        return dataclasses.replace(link, says=(*link.says, *advice))
     for path in _candidates(pathlib.Path(raw), pathlib.PurePath(name)):
         if sha256_of(path) == recorded:
             says = (shorten(path), f"moved; it was {name}")
