@@ -107,7 +107,7 @@ def package_model(
     return output
 
 
-def _bioimageio_spec():
+def _bioimageio_spec() -> Any:
     try:
         import bioimageio.spec
     except ImportError as error:
@@ -117,7 +117,9 @@ def _bioimageio_spec():
     return bioimageio.spec
 
 
-def _write_package(spec, content: dict[str, Any], folder, output: pathlib.Path) -> None:
+def _write_package(
+    spec: Any, content: dict[str, Any], folder: pathlib.Path, output: pathlib.Path
+) -> None:
     """Writes the package, unless its description is not valid."""
     described = spec.build_description(
         content, context=spec.ValidationContext(root=folder, perform_io_checks=True)
@@ -256,7 +258,7 @@ def _in_short(metadata: ModelMetadata) -> str:
 
 def _readme(content: dict[str, Any], metadata: ModelMetadata) -> str:
     """The documentation of a package."""
-    scale, size_um = metadata.scale, metadata.pixel_size_um
+    scale, size_um, side = metadata.scale, metadata.pixel_size_um, metadata.tile_px
     in_um = f" (one pixel is {size_um / scale:.4g} µm)" if size_um else ""
     (tensor,) = content["outputs"]
     names = tensor["axes"][2]["channel_names"]
@@ -273,32 +275,35 @@ Trained and exported with cellclass_tf {metadata.cellclass_tf or cellclass_tf.__
 
 ## Input
 
-`images`: one tile, (batch, y, x, channel) = (B, {metadata.tile_px}, {metadata.tile_px}, 3), uint8. The channels
-are empty (0), cytoplasm, and nuclei. Contrast limits are one pair a channel for all images of a dish. Resize
-your image by {scale:.6g} if it has the pixel size of the training images{in_um}, so that a median cell has a
-diameter of {metadata.model_diameter_px:.4g} px.
+`images`: one tile, (batch, y, x, channel) = (B, {side}, {side}, 3), uint8. The channels
+are empty (all 0), cytoplasm, and nuclei. Use one pair of contrast limits per channel for all images
+of a dish. Resize your image by {scale:.6g} if it has the pixel size of the training images{in_um},
+so that a median cell has a diameter of {metadata.model_diameter_px:.4g} px.
 
 ## Output
 
-`detections`: (batch, detection, channel) = (B, D, {len(names)}), float32. One row a detection; D is the largest
-number of them in a tile of the batch, and at least 1. The other rows are 0.
+`detections`: (batch, detection, channel) = (B, D, {len(names)}), float32. One row per detection; D
+is the largest number of detections in a tile of the batch, and at least 1. Unused rows are 0.
 
 | channels | what they hold |
 |---|---|
 | 0 to 3 | box of the cell: top, left, bottom, right, in pixels of the tile |
-| 4 to 7 | box of its mask, somewhat wider |
-| 8 | score of being a cell, in [0, 1]; at export, cells were taken from {metadata.score_threshold:.3g} on |
+| 4 to 7 | box of the cell's mask, somewhat wider |
+| 8 | score of being a cell, in [0, 1]; the threshold at export was {metadata.score_threshold:.3g} |
 | 9 to {8 + kinds} | probability of {", ".join(metadata.type_names)}, not calibrated |
-| {first_mask} to {len(names) - 1} | mask of {mask_px} x {mask_px}, row by row, in [0, 1]; stretch it over channels 4 to 7, and cut it at {metadata.mask_threshold:.3g} |
+| {first_mask} to {len(names) - 1} | mask of {mask_px} x {mask_px}, row by row, \
+in [0, 1]; resize it to the box in channels 4 to 7, and threshold it at \
+{metadata.mask_threshold:.3g} |
 
-The output is no image: a program that expects one shows a table of numbers, and one that cuts a large image into
-blocks returns the table of one block. For a label image with one type a
-cell, unzip `weights.zip` and give it to cellclass_tf:
+The output is not an image: a program that expects an image shows a table of numbers, and a program
+that cuts a large image into blocks returns the table of one block. For a label image with the type
+of each cell, unzip `weights.zip` and use it with cellclass_tf:
 
     cellclass predict --model=weights --input=IMAGES --output=predictions
 
-which also cuts fields into tiles, joins what it finds in them, lets cells share out the pixels, and calibrates
-the probabilities (here, by dividing their logarithms by {metadata.temperature:.4g}).
+This command also cuts fields into tiles, joins the detections of all tiles, assigns each pixel to
+one cell, and calibrates the probabilities (here, by dividing their logarithms by
+{metadata.temperature:.4g}).
 
 ## Validation
 
@@ -308,8 +313,9 @@ On your own images, correct the outlines and types of a few fields and compare:
 
 ## Limits
 
-The model knows the cell types {", ".join(metadata.type_names)} and calls every cell one of them. Other stains,
-microscopes or densities than those it was trained on need a model of their own.
+The model knows the cell types {", ".join(metadata.type_names)} and assigns one of them to every
+cell. Stains, microscopes or cell densities that differ from those of the training images need a
+model of their own.
 """
 
 

@@ -257,13 +257,14 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow, version: int) -> Non
         if row.diameter_px:
             content |= {"diameter": row.diameter_px, "est_diam": row.diameter_px}
     with atomic.atomic_path(path) as temporary:
-        np.save(temporary, content, allow_pickle=True)
+        np.save(temporary, np.array(content, object), allow_pickle=True)
 
 
 def _candidates(
     study: Study, paths: list[pathlib.Path], source: pathlib.Path
 ) -> list[CellsToImport]:
-    rows, found, by_image = study.rows(), [], {}
+    rows, found = study.rows(), []
+    by_image: dict[str, tuple[ImageRow, list[pathlib.Path]]] = {}
     if not rows:
         raise InputError(
             f"{study.manifest_path} names no images; run `cellclass convert` first."

@@ -82,24 +82,24 @@ _WRITERS = {
 
 
 class _Read(NamedTuple):
-    """A field that was read."""
+    """A field that was read, with its merged image."""
 
     field: sources.FieldOfCells
     cells: Cells
-    image: np.ndarray | None
+    image: np.ndarray
 
 
 def _readable(
-    fields: Iterable[sources.FieldOfCells],
-    outcome: batch.Outcome,
-    *,
-    with_images: bool = True,
+    fields: Iterable[sources.FieldOfCells], outcome: batch.Outcome
 ) -> Iterator[_Read]:
-    """Yields the fields that can be read, one at a time, and records what came of each."""
+    """Yields the fields whose cells and image can be read, one at a time.
+
+    Records in `outcome` the number of cells of each field, or why it failed.
+    """
     for field in fields:
         try:
             cells = field.read()
-            image = _image_of(field, cells) if with_images else None
+            image = _image_of(field, cells)
         except InputError as error:
             outcome.failures[field.stem] = str(error)
             continue
@@ -110,10 +110,20 @@ def _readable(
 def _export_coco(
     source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
 ) -> batch.Outcome:
+    """Writes OUTPUT/results.json and images.json of all fields, without the images."""
     outcome = batch.Outcome()
-    readable = _readable(fields, outcome, with_images=False)
-    found = ((read.field.stem, read.cells) for read in readable)
-    coco_results.write_results(output, found, fields[0].type_names)
+
+    def readable() -> Iterator[tuple[str, Cells]]:
+        for field in fields:
+            try:
+                cells = field.read()
+            except InputError as error:
+                outcome.failures[field.stem] = str(error)
+                continue
+            outcome.done[field.stem] = {"cells": len(cells)}
+            yield field.stem, cells
+
+    coco_results.write_results(output, readable(), fields[0].type_names)
     return outcome
 
 
@@ -131,7 +141,9 @@ def _export_plates(
             continue
         plates.setdefault(well.plate, {}).setdefault(well, []).append(field)
 
-    def in_well(of_well: list[sources.FieldOfCells], done: batch.Outcome):
+    def in_well(
+        of_well: list[sources.FieldOfCells], done: batch.Outcome
+    ) -> Iterator[ome_zarr_plate.PlateField]:
         for read in _readable(of_well, done):
             yield ome_zarr_plate.PlateField(
                 read.field.stem, read.cells, read.image, read.field.pixel_size_um
@@ -168,12 +180,16 @@ def _export_spatialdata(
             for field, cells, image in _readable(fields, outcome):
                 size = field.pixel_size_um
                 store.add(field.stem, cells, image, pixel_size_um=size)
-                options = {"name": field.stem, "group": field.group}
-                yield (
-                    cell_table.cell_table(cells, image, pixel_size_um=size, **options)
-                    if is_study
-                    else []
-                )
+                if is_study:
+                    yield cell_table.cell_table(
+                        cells,
+                        image,
+                        name=field.stem,
+                        group=field.group,
+                        pixel_size_um=size,
+                    )
+                else:
+                    yield []
 
         is_study = Study.exists(source)
         table = pathlib.Path(scratch) / "cells.csv"

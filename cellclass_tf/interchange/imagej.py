@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of
 from cellclass_tf.storage import atomic
+
+if TYPE_CHECKING:
+    import roifile
 
 # ImageJ's groups.
 _MOST_GROUPS = 255
@@ -54,7 +58,9 @@ def write_rois(path: str | os.PathLike, cells: Cells) -> None:
         roifile.roiwrite(whole, rois, mode="w") if rois else _write_empty(whole)
 
 
-def _composite(outlines: Sequence[np.ndarray], box: Sequence[int], name: str):
+def _composite(
+    outlines: Sequence[np.ndarray], box: Sequence[int], name: str
+) -> roifile.ImagejRoi:
     """A ROI of several outlines, which ImageJ fills by the even-odd rule."""
     import roifile
 

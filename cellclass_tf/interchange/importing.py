@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def import_cells(
             outcome.skipped[row.image] = {}
             overtaken += not current
             continue
-        task = (row, candidate.source, made_by, state)
+        task = _Task(row, candidate.source, made_by, state)
         jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
     if overtaken:
         logger.warning(
@@ -137,7 +137,7 @@ def import_cells(
             overtaken,
         )
     done = batch.run(
-        lambda task: _import_field(study, read, *task, overwrite_corrected),
+        lambda task: _import_field(study, read, task, overwrite_corrected),
         jobs,
         description="import",
         journal=cell_files.journal(study),
@@ -147,19 +147,34 @@ def import_cells(
     return outcome.merge(done)
 
 
+class _Task(NamedTuple):
+    """What one job imports.
+
+    Attributes:
+      row: of the image.
+      source: what `read` gets.
+      made_by: fingerprint of the import.
+      state: of the label image when the import was planned; see `cell_files.state_of`.
+    """
+
+    row: ImageRow
+    source: Any
+    made_by: str
+    state: Sequence[str]
+
+
 def _import_field(
     study: Study,
     read: Callable[[ImageRow, Any], ImportedCells | None],
-    row: ImageRow,
-    source: Any,
-    made_by: str,
-    state: Sequence[str],
+    task: _Task,
     overwrite_corrected: bool,
 ) -> dict[str, Any]:
-    imported = read(row, source)
+    row = task.row
+    imported = read(row, task.source)
     if imported is None:
         return {"changes": {}, "notes": ["as it was exported"]}
-    cells, size = imported.cells, study.read_image(row).shape[:2]
+    height, width = study.read_image(row).shape[:2]
+    cells, size = imported.cells, (height, width)
     if cells.labels.shape != size:
         raise InputError(
             f"{imported.path or row.image}: the labels have {cells.labels.shape[0]} x "
@@ -191,7 +206,7 @@ def _import_field(
     result = report | {
         "annotator": "import",
         "annotator_sha256": imported.sha256,
-        "annotation": made_by,
+        "annotation": task.made_by,
         "annotator_settings": "",
         "diameter_px": None,
         "corrected": True,
@@ -203,7 +218,7 @@ def _import_field(
         row,
         cells,
         result,
-        planned=state,
+        planned=task.state,
         types_csv=types_known,
         source=imported.source,
     )

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,7 @@ class LabelFiles:
         # A file with the image's very name may be the image itself beside its labels.
         return 1 if self.single_cells else 2 * (self.name == image_name)
 
-    def version(self) -> list:
+    def version(self) -> list[Any]:
         """What tells that the files have changed."""
         read = [*self.paths, self.paths[0].with_suffix(".csv")]
         status = [(path.name, path.stat()) for path in read if path.exists()]
@@ -273,7 +274,8 @@ def read_outlines(
     if labels.single_cells:
         return _merge_single_cells(labels.paths)
     path = labels.paths[0]
-    values, notes = read_labels(path), ()
+    values = read_labels(path)
+    notes: tuple[str, ...] = ()
     if label_components:
         values, notes = _label_components(values)
     elif set(np.unique(values).tolist()) - {0} in _WHITE:
@@ -326,14 +328,16 @@ def _merge_single_cells(
     paths: Sequence[pathlib.Path],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Puts white-on-black masks into one label image; returns it with notes."""
-    shape, drawn, names, notes = None, [], [], []
+    drawn, names, notes = [], [], []
+    height, width = (0, 0)
     for path in paths:
         mask = _read_mask(path)
-        shape = shape or mask.shape
-        if mask.shape != shape:
+        if path == paths[0]:
+            height, width = mask.shape
+        if mask.shape != (height, width):
             raise InputError(
                 f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} "
-                f"with {shape}."
+                f"with {(height, width)}."
             )
         cell = DrawnCell.cut(mask)
         if cell is None:
@@ -351,7 +355,7 @@ def _merge_single_cells(
                 f"{path}: the boxes of the masks are together larger than {_MOST_FIELDS} "
                 "fields, as where stray pixels lie far from the cells. Remove those."
             )
-    merged, contested = labels_of_drawn(drawn, shape)
+    merged, contested = labels_of_drawn(drawn, (height, width))
     if contested:
         notes.append(f"{contested} px lay in more than one mask; the smaller got them")
     left = np.bincount(merged.ravel(), minlength=len(drawn) + 1)[1:]
@@ -382,6 +386,7 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
 
 
 def sha256_of(paths: Sequence[pathlib.Path]) -> str:
+    """Returns the SHA-256 of a label file, or one of all masks of a field in order."""
     if len(paths) == 1:
         return digests.sha256_of_file(paths[0])
     digest = hashlib.sha256()

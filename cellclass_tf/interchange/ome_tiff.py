@@ -7,8 +7,6 @@ import os
 import uuid
 from typing import Any
 
-import numpy as np
-
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import atomic
 
@@ -53,9 +51,7 @@ def write_ome_tiff(
             ome=True,
             metadata=metadata,
             compression="zlib",
-            resolution=_UM_A_CM / np.array([pixel_size_um] * 2)
-            if pixel_size_um
-            else None,
+            resolution=(_UM_A_CM / pixel_size_um,) * 2 if pixel_size_um else None,
             resolutionunit="CENTIMETER" if pixel_size_um else None,
             tile=(256, 256) if min(cells.labels.shape) > 512 else None,
         )

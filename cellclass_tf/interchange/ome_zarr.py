@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic
+
+if TYPE_CHECKING:
+    import zarr
 
 _CHUNK_PX = 1024
 # A coarser level is made as long as the finest is wider than this.
@@ -43,7 +46,7 @@ def write_ome_zarr(
         write_image(create_root(temporary), cells, image, pixel_size_um=pixel_size_um)
 
 
-def create_root(folder: str | os.PathLike):
+def create_root(folder: str | os.PathLike) -> zarr.Group:
     """Returns the root group of a new Zarr store of version 2, which OME-Zarr 0.4 is.
 
     Raises:
@@ -60,7 +63,7 @@ def create_root(folder: str | os.PathLike):
 
 
 def write_image(
-    root,
+    root: zarr.Group,
     cells: Cells,
     image: np.ndarray,
     *,
@@ -94,14 +97,17 @@ def write_image(
 _WINDOW = {"min": 0, "max": 255, "start": 0, "end": 255}
 
 
-def _write_levels(group, array: np.ndarray, pixel_size_um: float | None, name) -> None:
+def _write_levels(
+    group: zarr.Group, array: np.ndarray, pixel_size_um: float | None, name: str
+) -> None:
     """Writes a pyramid of (H, W) labels or (C, H, W) channels."""
     axes = [{"name": axis, "type": "space"} for axis in "yx"]
     if pixel_size_um:
         axes = [axis | {"unit": "micrometer"} for axis in axes]
     if array.ndim == 3:
         axes.insert(0, {"name": "c", "type": "channel"})
-    datasets, step = [], 1
+    datasets: list[dict[str, Any]] = []
+    step = 1
     while True:
         level = group.create_array(
             str(len(datasets)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import ome_zarr
 from cellclass_tf.storage import atomic
+
+if TYPE_CHECKING:
+    import zarr
 
 # Rows A to P and columns 1 to 24 of 384 wells, rows to AF and columns to 48 of 1536.
 _WELL = re.compile(r"(?<![A-Za-z0-9])(A[A-F]|[A-P])(\d\d?)(?![A-Za-z0-9])")
@@ -108,7 +111,7 @@ def write_plate(
         root.attrs["plate"] = _plate(name, counts)
 
 
-def _write_well(root, well: Well, fields: Iterable[PlateField]) -> int:
+def _write_well(root: zarr.Group, well: Well, fields: Iterable[PlateField]) -> int:
     """Writes the fields of a well, and returns their number."""
     count = 0
     for field in fields:

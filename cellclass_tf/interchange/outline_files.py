@@ -13,6 +13,7 @@ from cellclass_tf.core.study import ImageRow
 from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import masks
+from cellclass_tf.interchange.importing import CellsToImport
 
 
 class Outlines(NamedTuple):
@@ -45,7 +46,7 @@ class OutlineFiles:
         *,
         chosen: Sequence[ImageRow] = (),
         label_components: bool = False,
-    ):
+    ) -> None:
         """Finds the labels of images.
 
         Args:
@@ -106,7 +107,7 @@ class OutlineFiles:
     def _name_of(self, files: masks.LabelFiles) -> str:
         return files.paths[0].relative_to(self._source).as_posix()
 
-    def _of(self, row: ImageRow):
+    def _of(self, row: ImageRow) -> CellsToImport:
         found = self._by_image.get(row.image)
         if found is None:
             raise InputError(

@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ import cellclass_tf
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import anndata
 
 TABLE = "cells"
 REGION_KEY, INSTANCE_KEY = "region", "cell"
@@ -32,7 +35,7 @@ class Store:
     table `cells` has a row a cell.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike) -> None:
         """Creates the store.
 
         Args:
@@ -137,7 +140,9 @@ class Store:
         return name
 
 
-def _table(cells_csv: str | os.PathLike, fields: dict[str, dict[str, Any]]):
+def _table(
+    cells_csv: str | os.PathLike, fields: dict[str, dict[str, Any]]
+) -> anndata.AnnData | None:
     """Returns the AnnData table of the cells in some fields; None if there are none."""
     import anndata
     import pandas as pd

@@ -14,6 +14,7 @@ from cellclass_tf.analysis.spot_check.labels import CANNOT_TELL, NOT_A_CELL
 from cellclass_tf.annotation import changes
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.run_record import PredictedImage
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
@@ -90,10 +91,7 @@ def import_spotcheck_types(
         entry = images.get(stem)
         row = rows.get(entry.image) if entry else None
         problem = "" if row else f"{study.root} has no such image"
-        if row and entry.sha256 not in (
-            "",
-            digests.sha256_of_file(study.image_path(row)),
-        ):
+        if row and entry and not _is_predicted_image(study, row, entry):
             problem = (
                 f"{row.image}: the image is another than the one that was predicted"
             )
@@ -113,6 +111,11 @@ def import_spotcheck_types(
     return import_cells(
         study, candidates, read, overwrite_corrected=overwrite_corrected
     )
+
+
+def _is_predicted_image(study: Study, row: ImageRow, entry: PredictedImage) -> bool:
+    """Whether a study's image is the one that was predicted, as far as is recorded."""
+    return entry.sha256 in ("", digests.sha256_of_file(study.image_path(row)))
 
 
 def _said_by_field(
@@ -151,14 +154,15 @@ def _typed(
         return cells, _notes(cells, 0)
     own = study.read_cells(row)
     found = changes.compare(predicted.labels, own.labels)
-    numbers, types, lost = dict((*found.kept, *found.redrawn)), list(own.cell_types), 0
+    own_numbers = dict((*found.kept, *found.redrawn))
+    types, lost = list(own.cell_types), 0
     for number, name in said.items():
         if name in (UNKNOWN, NOT_A_CELL):
             continue
-        if number not in numbers:
+        if number not in own_numbers:
             lost += 1
-        elif types[numbers[number] - 1] == UNKNOWN:
-            types[numbers[number] - 1] = name
+        elif types[own_numbers[number] - 1] == UNKNOWN:
+            types[own_numbers[number] - 1] = name
     cells = Cells.from_labels(own.labels, own.type_names, types)
     return cells, _notes(cells, lost)
 

@@ -48,12 +48,13 @@ def result_of(cells: Cells, index: int, *, segmentation: str = "rle") -> dict[st
       height] in pixels, and score.
     """
     top, left, bottom, right = cells.boxes_yxyx[index].tolist()
+    height, width = cells.labels.shape
     mask, polygons = cells.mask(index), None
     if segmentation == "polygons":
         polygons = polygons_of(mask, (top, left))
     return {
         "category_id": int(cells.type_ids[index]) or len(cells.type_names) + 1,
-        "segmentation": polygons or encode_mask(mask, (top, left), cells.labels.shape),
+        "segmentation": polygons or encode_mask(mask, (top, left), (height, width)),
         "bbox": [left, top, right - left, bottom - top],
         "score": float(cells.scores[index]),
     }

@@ -42,6 +42,7 @@ class ListedImage:
 
     @property
     def where(self) -> str:
+        """The JSON file and the image, for messages."""
         return f"{self.coco.path}: image {self.image.file_name}"
 
     @property
@@ -70,6 +71,11 @@ class ListedImage:
         return sorted({self.type_named(study, name) for name in names})
 
     def type_named(self, study: Study, category: str) -> str:
+        """Returns the study's type of a category.
+
+        Raises:
+          InputError: if the study has no such type.
+        """
         for name in (
             category,
             safe_type_name(category),
@@ -191,9 +197,12 @@ def match(
     """
     by_stem = {row.stem: row for row in study.rows()}
     by_name = collections.defaultdict(list)
-    for row in by_stem.values():
-        by_name[row.name].append(row)
-    rows, strangers, failures, owners = {}, [], {}, {}
+    for known in by_stem.values():
+        by_name[known.name].append(known)
+    rows: dict[str, ImageRow] = {}
+    strangers: list[ListedImage] = []
+    failures: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for entry in entries:
         try:
             row = _row_of(study, entry, by_stem, by_name)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellclass_tf import errors
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import png
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _GREY_MODES = ("1", "L", "LA")
@@ -126,7 +130,9 @@ def _read(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarray:
         ) from error
 
 
-def _check(image, path: str | os.PathLike, shape_yx: tuple[int, int]) -> None:
+def _check(
+    image: Image.Image, path: str | os.PathLike, shape_yx: tuple[int, int]
+) -> None:
     if (image.height, image.width) != shape_yx:
         raise InputError(
             f"{path}: the image has {image.height} x {image.width} px, but its COCO file "
@@ -138,8 +144,9 @@ def _check(image, path: str | os.PathLike, shape_yx: tuple[int, int]) -> None:
             f"{path}: expected an image of 8 bit a channel, got mode {image.mode}. "
             "Run `cellclass convert` on it first, and import the COCO file then."
         )
-    if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path}: expected one plane, got {image.n_frames}.")
+    planes = getattr(image, "n_frames", 1)
+    if planes > 1:
+        raise InputError(f"{path}: expected one plane, got {planes}.")
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation != 1:
         raise InputError(

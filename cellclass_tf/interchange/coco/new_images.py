@@ -31,7 +31,7 @@ def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
     used = [name for coco in cocos for name in coco.used_categories]
     listed = [name for coco in cocos for name in coco.categories.values()]
     for names in (used, listed):
-        by_type = collections.defaultdict(dict)
+        by_type: dict[str, dict[str, bool]] = collections.defaultdict(dict)
         for name in names:
             if safe_type_name(name) != UNKNOWN:
                 by_type[safe_type_name(name)][name] = True
@@ -51,7 +51,7 @@ class Adding:
 
     def __init__(
         self, study: Study, root: pathlib.Path, pattern: groups.GroupPattern | None
-    ):
+    ) -> None:
         """Takes the manifest as it is now.
 
         Args:
@@ -105,7 +105,7 @@ class Adding:
     def _row(self, entry: ListedImage, path: pathlib.Path) -> ImageRow:
         culture, record = entry.culture(self._study), entry.image.record
         group = self._group(entry)
-        split = record.get("split") or (culture != MIXED and entry.folder_split)
+        split = record.get("split") or ("" if culture == MIXED else entry.folder_split)
         # A group that is there has a split, or will have one with its other images.
         has_split = split in assignment.SPLITS and group not in self._groups
         raw_file = path.relative_to(self._root) if self._root in path.parents else path

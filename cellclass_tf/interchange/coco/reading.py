@@ -251,14 +251,14 @@ def _image(
     annotations: Sequence[Mapping[str, Any]],
     categories: Mapping[int | str, str],
 ) -> CocoImage:
-    name = record.get("file_name")
-    shape = record.get("height"), record.get("width")
+    name, shape = record.get("file_name"), _shape_of(record)
     problem = ""
     if not isinstance(name, str) or not name:
         problem = f"{path}: image {record['id']!r} has no file_name."
         name = f"image {record['id']}"
-    elif not all(isinstance(side, int) and side > 0 for side in shape):
-        problem = f"{path}: image {name}: expected height and width, got {shape}."
+    elif shape is None:
+        sides = record.get("height"), record.get("width")
+        problem = f"{path}: image {name}: expected height and width, got {sides}."
     else:
         try:
             png.check_image_size(*shape, f"{path}: image {name}")
@@ -271,8 +271,17 @@ def _image(
                 f"{path}: image {name}, annotation {annotation['id']}: unknown category "
                 f"{short(category)}; the file has {short(categories)}."
             )
-    shape = (0, 0) if problem else shape
+    if problem or shape is None:
+        shape = (0, 0)
     return CocoImage(record["id"], name, shape, record, annotations, problem)
+
+
+def _shape_of(record: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Returns height and width of an image; None unless both are positive integers."""
+    height, width = record.get("height"), record.get("width")
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _check_outlines_are_there(

@@ -138,15 +138,12 @@ class _Draft:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: pathlib.Path) -> Iterator[_Draft]:
-        with contextlib.ExitStack() as stack:
-            yield cls(
-                *(
-                    stack.enter_context(
-                        tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8")
-                    )
-                    for _ in range(2)
-                )
-            )
+        """Yields an empty draft whose files lie in a folder."""
+        with (
+            tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as images,
+            tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as annotations,
+        ):
+            yield cls(images, annotations)
 
     def add(self, record: Mapping[str, Any], cells: Cells, segmentation: str) -> None:
         """Adds one field, whole or not at all."""
@@ -156,7 +153,7 @@ class _Draft:
             ids = {"id": self.annotation_count + index + 1, "image_id": image_id}
             annotation = annotation_of(cells, index, segmentation=segmentation)
             lines.append(json.dumps(ids | annotation) + "\n")
-        self.images.write(json.dumps({"id": image_id} | record) + "\n")
+        self.images.write(json.dumps({"id": image_id, **record}) + "\n")
         self.annotations.writelines(lines)
         self.image_count += 1
         self.annotation_count += len(cells)
