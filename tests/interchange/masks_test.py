@@ -371,8 +371,8 @@ def test_fractions_are_no_numbers_of_cells(study, source):
         ((0, 1), "cell 2 of the label image has no line and it names cell 0"),
         ((1,), r"cell 2 of the label image has no line \(2 cells, 1 lines\)"),
         ((1, 2, 3), r"it names cell 3, which is not there"),
-        ((1, 2, 2), "line 4: cell 2 has a line already"),
-        ((1, 2.5), "line 3: '2.5' is no number of a cell"),
+        ((1, 2, 2), "line 4: cell 2 already has a line"),
+        ((1, 2.5), "line 3: '2.5' is not a cell number"),
     ],
 )
 def test_a_table_of_types_has_a_line_for_each_cell(study, source, numbers, reason):

@@ -256,9 +256,9 @@ def test_a_cell_that_is_not_there_is_an_error(place, cell):
 
 
 def test_an_unknown_image_lists_near_names(place):
-    with pytest.raises(InputError, match=f"mixed/d2_b.*near it are {STEM}"):
+    with pytest.raises(InputError, match=f"mixed/d2_b.*similar names: {STEM}"):
         trace("mixed/d2_b", predictions=place / "predictions")
-    with pytest.raises(InputError, match="none of the 1 images"):
+    with pytest.raises(InputError, match="not one of the 1 images"):
         trace(place / "study" / "raw.tif")
     with pytest.raises(InputError, match=r"no run.json and no study.yaml"):
         trace(place / "raw" / "d2_a.tif")
@@ -267,7 +267,7 @@ def test_an_unknown_image_lists_near_names(place):
 def test_a_name_that_two_images_have_is_not_guessed(place):
     raw = place / "raw" / "d2_a.tif"
     study = make_study(place / "both", [raw], ("HEK/a", "N2a/a"))
-    with pytest.raises(InputError, match="near it are HEK/a, N2a/a"):
+    with pytest.raises(InputError, match="similar names: HEK/a, N2a/a"):
         trace("a", study=study.root)
     assert trace("N2a/a", study=study.root).passed
     assert trace(study.root / "images" / "HEK" / "a.png").passed

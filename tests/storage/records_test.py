@@ -37,7 +37,7 @@ class Note(Record):
 NOTE = Note("µm", (Part("a", 0.5), Part("b")), 3)
 
 
-def test_a_record_comes_back_as_it_was(tmp_path):
+def test_a_record_survives_a_round_trip(tmp_path):
     path = tmp_path / "note.json"
     NOTE.write(path)
     assert Note.read(path) == NOTE
