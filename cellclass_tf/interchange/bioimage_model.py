@@ -1,4 +1,4 @@
-"""An exported model as a package of the BioImage Model Zoo (https://bioimage.io)."""
+"""Packs an exported model for the BioImage Model Zoo (https://bioimage.io)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cellclass_tf.maskrcnn import one_tensor
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.storage import atomic, png
 
-# Of bioimageio.spec's model descriptions.
+# Version of the format of bioimageio.spec's model descriptions.
 _FORMAT_VERSION = "0.5.3"
 _CHANNELS = ("empty", "cytoplasm", "nuclei")
 _NAME = "Cells of {types} in two-channel fluorescence"
@@ -48,12 +48,12 @@ def package_model(
 ) -> pathlib.Path:
     """Packs an exported model for the BioImage Model Zoo, whole or not at all.
 
-    The package describes the network and not `predict`: the input is one tile of the merged
-    image at the network's scale, and the output one table of detections, with a mask a
-    detection (see `one_tensor.save`). Scores and probabilities are the network's own, not
-    calibrated. What `predict` does besides (tiling, several views, the second network that
-    names cells, sharing pixels among cells) is not in the output. The SavedModel in the
-    package is still a model for `predict`, once unzipped.
+    The package describes the network, not the whole of `predict`: the input is one tile of
+    the merged image at the network's scale, and the output a table of detections with one
+    mask per detection (see `one_tensor.save`). Scores and probabilities are the network's
+    own, not calibrated. The other steps of `predict` (tiling, several views, the second
+    network that classifies cells, assigning each pixel to one cell) are not part of it. The
+    SavedModel in the package, once unzipped, is still a model for `predict`.
 
     Args:
       model: folder of the model, as `export-model` writes it.
@@ -128,28 +128,28 @@ def _write_package(
         told = described.validation_summary.errors
         found = [f"{'.'.join(map(str, entry.loc))}: {entry.msg}" for entry in told]
         raise InputError(
-            f"{output}: bioimageio.spec {spec.__version__} does not take the description "
+            f"{output}: bioimageio.spec {spec.__version__} does not accept the description "
             f"({'; '.join(found)})."
         )
     with atomic.atomic_path(output) as temporary:
-        # It does not replace a file.
+        # bioimageio.spec does not replace an existing file.
         temporary.unlink()
         spec.save_bioimageio_package(described, output_path=temporary)
 
 
 def _middle(pixels: np.ndarray, metadata: ModelMetadata) -> np.ndarray:
-    """The part of a merged image of which the test input is made, at its own scale."""
+    """Returns the middle of a merged image, of which the test input is made."""
     side = round(metadata.tile_px / metadata.scale)
     corner = [max(0, length - side) // 2 for length in pixels.shape[:2]]
     return pixels[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
 
 
 def _cover(seen: np.ndarray, cells: Cells) -> np.ndarray:
-    """Image and cells side by side, twice as wide as high."""
+    """Returns a picture of image and cells side by side, twice as wide as high."""
     from PIL import Image
 
     canvas, _ = picture.canvas_of(seen)
-    # Without its caption, which would be too small to read.
+    # The caption is cut off, since it would be too small to read.
     found = draw_overlay(seen, cells)[: len(canvas)]
     both = Image.fromarray(np.concatenate([canvas, found], axis=1))
     return np.asarray(both.resize(_COVER_PX, Image.Resampling.BILINEAR))
@@ -161,7 +161,7 @@ def _description(
     name: str,
     authors: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns what rdf.yaml holds, but for the licence."""
+    """Returns the content of rdf.yaml without the licence."""
     types = metadata.type_names
     names = one_tensor.columns(types, one_tensor.mask_px_of(detections, types))
     return {
@@ -187,10 +187,10 @@ def _description(
         "outputs": [
             {
                 "id": one_tensor.OUTPUT,
-                "description": "One row a detected cell, see README.md; unused rows are 0.",
+                "description": "One row per detected cell, see README.md; unused rows are 0.",
                 "axes": [
                     {"type": "batch"},
-                    # As many as the tile of the batch with the most of them has.
+                    # The size is the largest number of detections in a tile of the batch.
                     {"type": "index", "id": "detection", "size": {"min": 1}},
                     {"type": "channel", "channel_names": list(names)},
                 ],
@@ -206,7 +206,7 @@ def _description(
         },
         "config": {
             "bioimageio": {
-                # Boxes are in pixels, up to the tile's side.
+                # Boxes are in pixels, with values up to the side of a tile.
                 "reproducibility_tolerance": [
                     {"relative_tolerance": 1e-3, "absolute_tolerance": 1e-3}
                 ]
@@ -257,7 +257,7 @@ def _in_short(metadata: ModelMetadata) -> str:
 
 
 def _readme(content: dict[str, Any], metadata: ModelMetadata) -> str:
-    """The documentation of a package."""
+    """Returns the documentation of a package, in Markdown."""
     scale, size_um, side = metadata.scale, metadata.pixel_size_um, metadata.tile_px
     in_um = f" (one pixel is {size_um / scale:.4g} µm)" if size_um else ""
     (tensor,) = content["outputs"]
@@ -330,7 +330,7 @@ def _validation(metadata: ModelMetadata) -> str:
     if measured.cells is not None and measured.type_accuracy is not None:
         told += (
             f", {100 * measured.type_accuracy:.1f} % of the {measured.cells} cells that "
-            "were found got their type"
+            "were found were classified correctly"
         )
     return (
         f"{told}; the expected calibration error of the probabilities was "

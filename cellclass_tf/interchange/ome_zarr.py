@@ -1,4 +1,4 @@
-"""Image and cells as OME-Zarr."""
+"""Writes image and cells as OME-Zarr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import zarr
 
 _CHUNK_PX = 1024
-# A coarser level is made as long as the finest is wider than this.
+# Coarser levels are added until a level is at most this wide and high.
 _COARSEST_PX = 512
 
 
@@ -29,15 +29,16 @@ def write_ome_zarr(
 ) -> None:
     """Writes image and labels as OME-Zarr 0.4, whole or not at all.
 
-    The image is a group with two channels, cytoplasm and nuclei; `labels/cells` holds the
-    label image, with the colour and the type of every cell. Levels halve: means of the
-    image, every second pixel of the labels.
+    The image is a group with two channels, cytoplasm and nuclei. `labels/cells` holds the
+    label image, with the colour and the type of every cell. Each level of the pyramid has
+    half the size of the one before: it averages pixels of the image, and takes every
+    second pixel of the labels.
 
     Args:
-      path: of the folder, NAME.ome.zarr.
-      cells: of one field.
+      path: path of the folder, NAME.ome.zarr.
+      cells: cells of one field.
       image: (H, W, 3) uint8 merged image.
-      pixel_size_um: None if unknown.
+      pixel_size_um: pixel size in µm; None if unknown.
 
     Raises:
       InputError: if zarr is not installed.
@@ -47,7 +48,7 @@ def write_ome_zarr(
 
 
 def create_root(folder: str | os.PathLike) -> zarr.Group:
-    """Returns the root group of a new Zarr store of version 2, which OME-Zarr 0.4 is.
+    """Creates a Zarr store of version 2, as OME-Zarr 0.4 needs, and returns its root.
 
     Raises:
       InputError: if zarr is not installed.
@@ -73,11 +74,11 @@ def write_image(
     """Writes image and labels into an empty group of a store; see `write_ome_zarr`.
 
     Args:
-      root: the zarr group.
-      cells: of one field.
+      root: the Zarr group.
+      cells: cells of one field.
       image: (H, W, 3) uint8 merged image.
-      pixel_size_um: None if unknown.
-      name: of the image.
+      pixel_size_um: pixel size in µm; None if unknown.
+      name: name of the image.
     """
     channels = np.moveaxis(image[..., 1:], -1, 0)
     _write_levels(root, channels, pixel_size_um, name)
@@ -134,7 +135,7 @@ def _write_levels(
 
 def _halve(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
-        # The mean of two labels is no label.
+        # The mean of two labels is not a label.
         return array[::2, ::2]
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Splits that never part an acquisition group and never move a field."""
+"""Assigns splits: a group stays in one split, and a field never changes its split."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.splits.near_duplicates import Likeness
 
-# Of mixed fields made of pure ones; no image of a study is in it.
+# Split of mixed fields that are composed of pure ones; no image of a study is in it.
 COMPOSED = "composed"
 # Of fields whose cells have outlines but not all a type; no image of images.csv is in it.
 UNTYPED = "untyped"
-# Of so many units of a type two are for validation.
+# Number of units of a type from which on two of them are for validation.
 UNITS_FOR_TWO = 6
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -76,7 +76,7 @@ def assign_splits(
         if not counts:
             chosen[name] = ""
             continue
-        # Of equals one that has nothing yet is taken, or else the first.
+        # If several lack equally many, one without images of these types, or the first.
         chosen[name] = max(
             shares,
             key=lambda s: (
@@ -100,7 +100,13 @@ def assign_splits(
 
 @dataclasses.dataclass(frozen=True)
 class _Unit:
-    """Groups that must not part; their common split, '' if they have none yet."""
+    """Images of groups that belong into one split.
+
+    Attributes:
+      rows: the rows of all images.
+      split: the split of the groups; '' if they have none yet.
+      counted: names of the images that count for the sizes of splits.
+    """
 
     rows: list[ImageRow]
     split: str
@@ -108,17 +114,17 @@ class _Unit:
 
     @property
     def counts(self) -> collections.Counter[str]:
-        """Images by type."""
+        """Number of counted images by type."""
         return collections.Counter(
             row.cell_type for row in self.rows if row.image in self.counted
         )
 
 
 def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Unit]:
-    """The units, by the least hash of their groups' names.
+    """Returns the units by the smallest hash of their groups' names.
 
     Raises:
-      ValueError: if images of one unit already are in different splits.
+      ValueError: if images of one unit are in different splits already.
     """
     groups = collections.defaultdict(list)
     for row in rows:
@@ -148,7 +154,7 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
 def _linked_groups(
     start: str, links: Mapping[str, Sequence[Likeness]]
 ) -> dict[str, Likeness]:
-    """The groups that hang together with one, nearest first, and what joins each."""
+    """Returns the groups linked with a group, nearest first, and the link to each."""
     joined: dict[str, Likeness] = {}
     waiting = collections.deque([start])
     while waiting:
@@ -170,7 +176,7 @@ def _check_links(
     links: Mapping[str, Sequence[Likeness]],
     split_of: Mapping[str, str],
 ) -> None:
-    """Raises ValueError if groups that hang together are in different splits."""
+    """Raises ValueError if groups that are linked are in different splits."""
     placed = [group for group in members if split_of[group]]
     if len({split_of[group] for group in placed}) < 2:
         return
@@ -190,7 +196,7 @@ def _check_links(
     )
     raise ValueError(
         f"Group {group!r} is in the split {split_of[group]} and group {last!r} in "
-        f"{split_of[last]}, but they show the same: {why}. That would leak. Write "
+        f"{split_of[last]}, but they show the same: {why}. That would be a data leak. Write "
         "rejected into the column verdict of one of these images, or empty the column "
         f"split of all images of group {movable!r} in images.csv."
     )
@@ -202,12 +208,12 @@ def splits_of(
     """Returns the split by image; see `assign_splits`.
 
     Args:
-      rows: of all accepted images of the study.
-      counted: names of those that a split is for.
-      manifest: its path, for messages.
+      rows: rows of all accepted images of the study.
+      counted: names of the images to assign.
+      manifest: path of the manifest, for messages.
 
     Raises:
-      InputError: if images of one group already are in different splits.
+      InputError: if images of one group are in different splits already.
     """
     try:
         return assign_splits(rows, counted=counted)
@@ -223,15 +229,15 @@ def outlines_to_learn(
 ) -> set[str]:
     """Returns the untyped images on whose outlines a network may be trained.
 
-    These are images of units (see `assign_splits`) that are trained on, and of units with
-    a mixed field in which no image is typed. Of other units there is something to test
-    on, which must not be seen before.
+    These are images of units (see `assign_splits`) in the split train, and of units with a
+    mixed field in which no image is typed. Other units have images for validation or tests,
+    which must not be used for training.
 
     Args:
-      rows: of all accepted images of the study.
-      splits: of all of them, as `splits_of` returns them.
+      rows: rows of all accepted images of the study.
+      splits: splits of all these images, as `splits_of` returns them.
       typed: names of the images whose cells all have a type.
-      untyped: names of those with cells of unknown type.
+      untyped: names of the images with cells of unknown type.
     """
     found: set[str] = set()
     for unit in _units(rows, typed).values() if untyped else ():
@@ -248,12 +254,12 @@ def with_splits(
     """Returns rows with their splits, which depend on all images of their groups.
 
     Args:
-      rows: of the images that are wanted.
-      every: rows of all accepted images of the study, those among them.
-      manifest: its path, for messages.
+      rows: rows of the images to assign.
+      every: rows of all accepted images of the study, including `rows`.
+      manifest: path of the manifest, for messages.
 
     Raises:
-      InputError: if images of one group already are in different splits.
+      InputError: if images of one group are in different splits already.
     """
     chosen = splits_of(every, {row.image for row in rows}, manifest)
     return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
@@ -266,7 +272,11 @@ def _is_for_validation(
     validated: Mapping[str, int],
     wanted: Mapping[str, int],
 ) -> bool:
-    """Whether a unit's types can spare it, and one of them lacks units to validate on."""
+    """Returns whether a unit should be for validation.
+
+    That is the case if each of its types has another unit for training, and one of them has
+    fewer units for validation than wanted.
+    """
     can_spare = all(units_of[t] >= 2 and filled["train"][t] for t in counts)
     return can_spare and any(validated[t] < wanted[t] for t in counts)
 

@@ -1,4 +1,4 @@
-"""What tifffile says of broken files, such as pages that lie beyond a file's end."""
+"""Collects errors that tifffile only logs, such as pages beyond the end of a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def errors() -> Iterator[list[str]]:
-    """Collects errors that tifffile only logs; what it warns of is nowhere shown."""
+    """Yields a list of tifffile's errors in the block, and hides its warnings."""
     handler = _Collector(logging.ERROR)
     logger = logging.getLogger("tifffile")
     propagate, logger.propagate = logger.propagate, False

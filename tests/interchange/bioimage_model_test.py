@@ -87,7 +87,7 @@ def test_a_description_that_is_not_valid_is_refused(model, image, tmp_path):
     pytest.importorskip("bioimageio.spec")
     options = OWNER | {"license": "mine"}
     with pytest.raises(
-        cc.InputError, match=r"does not take the description \(.*license"
+        cc.InputError, match=r"does not accept the description \(.*license"
     ):
         cc.package_model(model, image, tmp_path / "m.zip", **options)
     assert not list(tmp_path.iterdir())

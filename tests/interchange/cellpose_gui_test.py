@@ -254,7 +254,7 @@ def test_correcting_goes_on_after_an_import(study, exported):
 def test_two_files_for_one_image_fail(study, exported):
     shutil.copytree(exported / "HEK", exported / "old" / "HEK")
     outcome = import_cellpose(study, exported)
-    assert "match it. Leave one of them" in outcome.failures["HEK/a.png"]
+    assert "match it. Remove one of them" in outcome.failures["HEK/a.png"]
 
 
 def test_image_of_a_stranger_is_not_overwritten(study, tmp_path):
@@ -262,7 +262,7 @@ def test_image_of_a_stranger_is_not_overwritten(study, tmp_path):
     strange.parent.mkdir(parents=True)
     strange.write_bytes(b"mine")
     outcome = export_cellpose(study, tmp_path / "gui")
-    assert "a.png is there already, and was changed" in outcome.failures["HEK/a.png"]
+    assert "a.png already exists, and was changed" in outcome.failures["HEK/a.png"]
     assert strange.read_bytes() == b"mine"
 
 
@@ -347,7 +347,7 @@ def test_crumbs_of_a_pen_are_dropped_and_told(study, exported):
     _edit(exported / "HEK" / "a_seg.npy", masks=masks, ismanual=[True, False, False])
     outcome = import_cellpose(study, exported)
     notes = outcome.done["HEK/a.png"]["notes"]
-    assert notes == ["1 px apart from their cell were dropped"]
+    assert notes == ["1 stray px apart from their cell were removed"]
     assert study.read_cells(_row(study, "HEK/a.png")).labels[0, 0] == 0
 
 
@@ -369,7 +369,10 @@ def _two_pieces():
     ("changes", "message"),
     [
         ({"masks": LABELS[:-1]}, "have 39 x 60 px and HEK/a.png has 40 x 60"),
-        ({"masks": np.where(LABELS == 3, 7, LABELS)}, "number 3 is missing and 7 is"),
+        (
+            {"masks": np.where(LABELS == 3, 7, LABELS)},
+            "number 3 is missing, but there is 7",
+        ),
         (
             {"masks": _two_pieces()},
             "number 1 is in 2 pieces",
@@ -397,7 +400,7 @@ def test_evil_and_torn_files_fail_alone_and_run_nothing(study, exported, tmp_pat
     torn = exported / "N2a" / "a_seg.npy"
     torn.write_bytes(torn.read_bytes()[:-500])
     outcome = import_cellpose(study, exported)
-    assert "Nothing of it was run" in outcome.failures["HEK/a.png"]
+    assert "No code from it was run" in outcome.failures["HEK/a.png"]
     assert "a_seg.npy: expected a .npy file" in outcome.failures["N2a/a.png"]
     assert list(outcome.done) == ["mixed/m.png"]
     assert not trap.exists()

@@ -117,7 +117,7 @@ def test_smaller_cell_wins_the_pixels_of_two_masks(study, source):
     expected = [[1, 1, 0, 0, 0], [1, 2, 2, 2, 0], [1, 1, 0, 0, 0]]
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, expected)
     notes = outcome.done["HEK/a.png"]["notes"]
-    assert notes == ["1 px lay in more than one mask; the smaller got them"]
+    assert notes == ["1 px of several masks were given to the smaller cell"]
 
 
 def test_merged_masks_are_imported_and_go_before_single_cells(study, source):
@@ -269,7 +269,7 @@ def test_grey_image_is_no_label_image(study, source):
     _write(source / "HEK/big.tif", grey)
     failure = import_masks(study, source).failures["HEK/big.png"]
     assert "numbers in" in failure
-    assert "as a grey image has" in failure
+    assert "like a grey image" in failure
     assert not study.cells_path(row).exists()
 
 
@@ -279,7 +279,7 @@ def test_masks_with_stray_pixels_fill_no_memory(study, source):
         mask[0, 0] = mask[2, 4] = 255
         _write(source / f"a_mask_out_{cell}.png", mask)
     failure = import_masks(study, source).failures["HEK/a.png"]
-    assert "together larger than 8 fields" in failure
+    assert "together cover more than 8 fields" in failure
 
 
 def _squares(values, dtype):
@@ -343,7 +343,7 @@ def test_slips_are_dropped_whether_a_table_names_the_types_or_not(study, source)
     outcome = import_masks(study, source)
     for image in ("mixed/wide.png", "HEK/wide.png"):
         told = outcome.done[image]["notes"]
-        assert told == ["1 px apart from their cell were dropped"]
+        assert told == ["1 stray px apart from their cell were removed"]
         cells = _cells(study, image)
         np.testing.assert_array_equal(cells.labels, _squares([1, 2], np.int32))
     assert _cells(study, "mixed/wide.png").cell_types == ("N2a", "HEK")
@@ -396,13 +396,13 @@ def test_masks_of_single_cells_that_are_none_are_refused_or_told(study, source):
     inverted[1, 1] = 0
     _write(source / "a_mask_out_1.png", inverted)
     failure = import_masks(study, source).failures["HEK/a.png"]
-    assert "white are 93% of the field" in failure
+    assert "93% of the field are white" in failure
     assert "Invert it" in failure
     seen = np.zeros((3, 5, 4), np.uint8)
     seen[1, 1, 3] = 255
     Image.fromarray(seen).save(source / "a_mask_out_1.png")
     failure = import_masks(study, source).failures["HEK/a.png"]
-    assert "since the mask is in the transparency" in failure
+    assert "the mask is in the alpha channel" in failure
 
 
 def test_a_mask_of_which_nothing_is_left_is_told(study, source):
@@ -415,7 +415,7 @@ def test_a_mask_of_which_nothing_is_left_is_told(study, source):
     third[0, 2] = 255
     _write(source / "a_mask_out_3.png", third)
     notes = import_masks(study, source).done["HEK/a.png"]["notes"]
-    assert "a_mask_out_1.png lay under others wholly: no cell is left of it" in notes
+    assert "a_mask_out_1.png: no cell, since smaller ones cover the whole mask" in notes
 
 
 def test_every_file_of_the_source_is_accounted_for(study, source):

@@ -41,7 +41,7 @@ def test_each_image_has_its_labels_by_name_and_type(folder):
     assert [set(np.unique(f.labels)) - {0} for f in found] == [{1, 2}, {7}, {4, 9, 70}]
     assert found[0].path == str(folder / "HEK/a_cp_masks.png")
     assert found[2].sha256 == digests.sha256_of_file(folder / "b.tif")
-    assert "label images of no image here: 1, such as other.png" in files.notes
+    assert "label images without an image: 1, such as other.png" in files.notes
 
 
 def test_a_field_without_labels_and_one_with_two_say_so(folder):

@@ -124,7 +124,7 @@ def test_other_images_types_and_shares_are_refused(labelled):
     row = study.rows()[0]
     study.image_path(row).write_bytes(study.image_path(study.rows()[1]).read_bytes())
     failed = cc.import_spotcheck_types(study, labelled).failures
-    assert "another than the one that was predicted" in failed[row.image]
+    assert "the image has changed since it was predicted" in failed[row.image]
     (labelled / "spotcheck" / labels.LABELS_FILE).unlink()
     with pytest.raises(InputError, match="no labels"):
         cc.import_spotcheck_types(study, labelled)

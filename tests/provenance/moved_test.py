@@ -58,7 +58,7 @@ def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factor
 @pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
 def test_a_path_in_a_record_cannot_lead_out_of_the_study(place, image):
     change_record(place, images=[entry_of(place) | {"image": image}])
-    with pytest.raises(InputError, match=r"run.json: expected what"):
+    with pytest.raises(InputError, match=r"run.json: expected the record"):
         trace(labels_of(place))
     with pytest.raises(InputError):
         trace("../../x", predictions=place / "predictions")

@@ -26,7 +26,7 @@ def test_a_block_that_raises_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
+def test_half_written_files_of_ended_processes_are_removed(tmp_path):
     code = (
         "import os, sys; from cellclass_tf.storage import atomic\n"
         "with atomic.atomic_path(sys.argv[1]) as part:\n"
@@ -47,7 +47,7 @@ def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
         assert not elsewhere.exists()
 
 
-def test_folders_of_dead_processes_go_too(tmp_path):
+def test_folders_of_ended_processes_are_removed_too(tmp_path):
     code = (
         "import os, sys, pathlib; from cellclass_tf.storage import atomic\n"
         "with atomic.temporary_folder(pathlib.Path(sys.argv[1])) as part:\n"
@@ -65,7 +65,7 @@ def fill(folder, text):
     (folder / f"{text}.txt").write_text(text)
 
 
-def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path):
+def test_a_new_folder_replaces_the_old_one(tmp_path):
     for text in ("old", "new"):
         with atomic.atomic_folder(tmp_path / "model") as folder:
             fill(folder, text)
@@ -82,7 +82,7 @@ def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_folder_outlives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, number):
+def test_a_folder_survives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, number):
     model, calls = tmp_path / "model", []
     with atomic.atomic_folder(model) as folder:
         fill(folder, "old")
@@ -116,7 +116,7 @@ def test_a_folder_outlives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, nu
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o002, 0o027])
-def test_the_umask_says_who_may_read(tmp_path, umask):
+def test_the_umask_determines_the_permissions(tmp_path, umask):
     before = os.umask(umask)
     try:
         atomic.write_text(tmp_path / "a.txt", "a")

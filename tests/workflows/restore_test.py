@@ -37,5 +37,5 @@ def test_what_is_not_there_is_refused(tmp_path, capsys):
     assert main.run(["restore", f"--folder={tmp_path / 'none'}"]) == 2
     assert "is no folder" in capsys.readouterr().err
     assert cc.restore(tmp_path) == []
-    with pytest.raises(cc.InputError, match=r"holds no 'a.tif'; it holds nothing"):
+    with pytest.raises(cc.InputError, match=r"has no 'a.tif'; it has nothing"):
         cc.restore(tmp_path, "a.tif")

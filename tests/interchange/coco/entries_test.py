@@ -102,7 +102,7 @@ def test_a_copy_that_cannot_be_compared_is_refused(study, copy_of_roboflow):
     assert not rows
     assert not strangers
     (problem,) = failures.values()
-    assert "said to be a copy of HEK/a.png, and cannot be compared" in problem
+    assert "it is a copy of HEK/a.png, but it cannot be compared" in problem
 
 
 def test_an_image_that_has_another_ones_name_is_refused(
@@ -123,7 +123,7 @@ def test_name_of_two_images_fails_where_types_do_not_tell(study, write_coco, cha
     change(path, "categories", 1, name="unknown")
     found, _ = _entries(path, root=path.parent)
     _, _, unclear = entries.match(study, found)
-    assert "could be HEK/same.png, N2a/same.png" in unclear["same.png"]
+    assert "matches HEK/same.png, N2a/same.png" in unclear["same.png"]
 
 
 def test_second_entry_for_one_image_fails(study, write_coco, change):
@@ -132,7 +132,7 @@ def test_second_entry_for_one_image_fails(study, write_coco, change):
     found, _ = _entries(path, root=path.parent)
     rows, _, unclear = entries.match(study, found)
     assert list(rows) == ["a.png"]
-    assert "it is HEK/a.png, and so is" in unclear["a.jpg"]
+    assert "it matches HEK/a.png, and so does" in unclear["a.jpg"]
 
 
 def test_unknown_category_names_the_known_types(study, write_coco, change):
@@ -141,7 +141,8 @@ def test_unknown_category_names_the_known_types(study, write_coco, change):
     _, _, unclear = entries.match(study, found)
     message = unclear["image1.png"]
     assert (
-        "'CHO cells' is no type of the study; it has HEK, N2a (and unknown)" in message
+        "'CHO cells' is not a type of the study; it has HEK, N2a (and unknown)"
+        in message
     )
 
 

@@ -112,8 +112,8 @@ def test_smaller_cell_gets_the_pixel_and_it_is_noted(study, write_coco):
     # 25 px less the one that both cover; of two that are the same the first one stays.
     assert np.bincount(labels.ravel()).tolist() == [600 - 28, 24, 4]
     assert outcome.done["HEK/image1.png"]["notes"] == [
-        "5 px lay in more than one cell; the smaller got them",
-        "1 cells lie wholly under smaller ones and are left out",
+        "5 px of several cells were given to the smaller cell",
+        "1 cells are covered by smaller ones and were left out",
     ]
 
 
@@ -139,7 +139,7 @@ def test_other_type_in_a_pure_culture_fails(study, write_coco, change):
     path = change(write_coco(), "images", 0, file_name="HEK/image1.png")
     change(path, "categories", 1, name="N2a")
     outcome = import_coco(study, path)
-    message = "is a culture of HEK alone, but 1 of its 1 cells are N2a"
+    message = "is a pure culture of HEK, but 1 of its 1 cells are N2a"
     assert message in outcome.failures["HEK/image1.png"]
 
 
@@ -160,7 +160,9 @@ def test_image_without_annotations_has_no_cells(study, write_coco):
 def test_unfinished_annotation_takes_no_cells_away(study, write_coco):
     import_coco(study, write_coco())
     outcome = import_coco(study, write_coco(annotations=[]))
-    assert "has 1 cells, which stay" in outcome.failures["HEK/image1.png"]
+    assert (
+        "has 1 cells in the study, which are kept" in outcome.failures["HEK/image1.png"]
+    )
     assert len(_cells(study, "HEK/image1.png")) == 1
 
 
@@ -206,7 +208,7 @@ def test_missing_image_fails_alone(tmp_path, write_coco):
     (path.parent / "image1.png").unlink()
     outcome = import_coco(tmp_path / "new", path)
     assert list(outcome.done) == ["HEK/image2.png"]
-    assert "there is no such file" in outcome.failures["image1.png"]
+    assert "no such file" in outcome.failures["image1.png"]
     assert len(Study.open(tmp_path / "new").rows()) == 1
 
 
@@ -224,8 +226,8 @@ def test_broken_file_of_several_fails_alone(study, write_coco):
     (path.parent / "cut.json").write_text(path.read_text()[:100])
     outcome = import_coco(study, path.parent)
     assert len(outcome.done) == 2
-    assert "cut short" in outcome.failures["cut.json"]
-    with pytest.raises(InputError, match="cut short"):
+    assert "is truncated" in outcome.failures["cut.json"]
+    with pytest.raises(InputError, match="is truncated"):
         import_coco(study, path.parent / "cut.json")
 
 
@@ -337,7 +339,8 @@ def test_copies_of_a_photograph_in_two_folders_are_refused(tmp_path, draw_scene)
     outcome = import_coco(tmp_path / "study", tmp_path / "dataset")
     (problem,) = outcome.failures.values()
     assert (
-        "folder of the split validation, and others of its group 'a.png' in" in problem
+        "folder of the split validation, and other images of its group 'a.png' are in"
+        in problem
     )
     rows = Study.open(tmp_path / "study").rows()
     assert {row.split for row in rows if row.group == "a.png"} == {"train"}
@@ -354,7 +357,7 @@ def test_copies_with_names_of_their_own_are_found_as_the_same_scene(
     }
     _write_roboflow(tmp_path / "dataset", draw_scene, content)
     import_coco(tmp_path / "study", tmp_path / "dataset")
-    with pytest.raises(InputError, match=r"mirrored or turned.*That would leak"):
+    with pytest.raises(InputError, match=r"mirrored or turned.*That would be a data leak"):
         assignment.splits_of(Study.open(tmp_path / "study").rows(), None, "images.csv")
 
 

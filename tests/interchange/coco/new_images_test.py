@@ -95,7 +95,7 @@ def test_second_file_of_a_name_fails(study, write_coco, change):
     adding = Adding(study, path.parent, None)
     adding(first)
     with pytest.raises(
-        InputError, match=r"would be HEK/image1.png, which is .*already"
+        InputError, match=r"would become HEK/image1.png, which exists already"
     ):
         adding(second)
 

@@ -45,11 +45,11 @@ def test_used_categories_are_in_the_order_of_their_ids(write_coco, change):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected a COCO file, which is JSON"),
-        ('{"images": [{"id": 1', "or is cut short"),
-        ("\xff", "which is JSON"),
-        ("[" * 100_000, "which is JSON"),
-        ('[{"image_id": 42}]', "a list of 1 entries, as of detection results"),
+        ("", "expected a COCO file in JSON"),
+        ('{"images": [{"id": 1', "or is truncated"),
+        ("\xff", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ('[{"image_id": 42}]', "a list of 1 entries, probably detection results"),
         ("7", "expected a JSON object, got 7"),
         ('{"images": [], "info": {}}', "annotations, categories is missing"),
         ('{"images": {}, "annotations": [], "categories": []}', "expected a list of"),
@@ -109,7 +109,7 @@ def test_annotations_of_an_image_that_is_not_listed_are_refused(
     # Otherwise the image that was meant would pass for one without cells.
     path = change(write_coco(), "annotations", 1, image_id=image_id)
     with pytest.raises(
-        InputError, match=r"annotation 20 names image .*not among the 2"
+        InputError, match=r"annotation 20 refers to image .*not among the 2"
     ):
         read_coco(path)
 
@@ -174,7 +174,7 @@ def test_masks_without_end_are_refused(write_coco, monkeypatch):
     coco = read_coco(write_coco())
     assert len(drawn_cells_of(coco, coco.images[0])[0]) == 1
     monkeypatch.setattr(reading, "_MOST_BOX_PX", 24)
-    with pytest.raises(InputError, match="sum up to more than 24 px"):
+    with pytest.raises(InputError, match="add up to more than 24 px"):
         drawn_cells_of(coco, coco.images[0])
 
 
@@ -221,5 +221,5 @@ def test_an_image_of_which_nothing_is_left_is_no_field_without_cells(
 ):
     path = change(write_coco(), "annotations", 0, **said)
     coco = read_coco(path)
-    with pytest.raises(InputError, match="of its 1 annotations none is left"):
+    with pytest.raises(InputError, match="of its 1 annotations none can be used"):
         drawn_cells_of(coco, coco.images[0])
