@@ -287,15 +287,16 @@ def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:
         if set(found) - {MIXED}:
             raise ValueError(
                 f"A mixed field has joined the group {group!r}, which is in the split "
-                f"{found[0]}: networks have seen it, and mixed fields are to test them. "
+                f"{found[0]}. Networks were trained with this group, but mixed fields are "
+                "for testing them. "
                 "Give the mixed field a group of its own, or empty the column split of "
                 "all images of the group to move it to mixed."
             )
         return MIXED
     if len(found) > 1:
         raise ValueError(
-            f"Group {group!r} is in the splits {' and '.join(found)}: its images would "
-            "leak. Correct the column split in images.csv (empty it to choose anew)."
+            f"Group {group!r} is in the splits {' and '.join(found)}, which would be a data "
+            "leak. Correct the column split in images.csv (empty it to assign a split again)."
         )
     if found and found[0] not in SPLITS:
         raise ValueError(

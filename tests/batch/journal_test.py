@@ -55,9 +55,9 @@ def test_why_nothing_can_be_recorded_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     journal = Journal(tmp_path / "file" / "journal.jsonl")
     reason = journal.append(Job("a\nb", None), 1)
-    assert reason.startswith(r"a\nb: done, but that cannot be recorded (")
+    assert reason.startswith(r"a\nb: done, but this cannot be recorded (")
     assert "\n" not in reason
-    with pytest.raises(InputError, match="c: done, but that cannot be recorded"):
+    with pytest.raises(InputError, match="c: done, but this cannot be recorded"):
         journal.remember({"c": 1})
 
 

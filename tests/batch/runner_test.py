@@ -103,7 +103,7 @@ def test_a_worker_that_dies_or_hangs_costs_its_own_job_alone(tmp_path):
     engine = batch.Engine(processes=2)
     outcome = batch.run(misbehave, some, description="misbehave", engine=engine)
     assert sorted(outcome.failures) == ["12", "3", "6", "9"]
-    assert "given up after 3 s" in outcome.failures["3"]
+    assert "stopped after 3 s" in outcome.failures["3"]
     assert "its process died" in outcome.failures["6"]
     assert len(list(tmp_path.iterdir())) == len(outcome.done) == 8
 

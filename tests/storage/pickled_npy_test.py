@@ -34,7 +34,9 @@ def test_anything_but_data_is_rejected_and_not_run(tmp_path, function, name):
     trap = tmp_path / "trap"
     argument = f"open({str(trap)!r}, 'w')" if function is eval else trap
     _save(tmp_path / "bad.npy", {"numbers": _Call(function, argument)})
-    with pytest.raises(InputError, match=rf"bad\.npy: .*{name}.*No code from it was run"):
+    with pytest.raises(
+        InputError, match=rf"bad\.npy: .*{name}.*No code from it was run"
+    ):
         pickled_npy.load(tmp_path / "bad.npy")
     assert not trap.exists()
 

@@ -339,7 +339,7 @@ def test_copies_of_a_photograph_in_two_folders_are_refused(tmp_path, draw_scene)
     outcome = import_coco(tmp_path / "study", tmp_path / "dataset")
     (problem,) = outcome.failures.values()
     assert (
-        "folder of the split validation, and other images of its group 'a.png' are in"
+        "folder of the split validation, but other images of its group 'a.png' are in"
         in problem
     )
     rows = Study.open(tmp_path / "study").rows()
@@ -357,7 +357,9 @@ def test_copies_with_names_of_their_own_are_found_as_the_same_scene(
     }
     _write_roboflow(tmp_path / "dataset", draw_scene, content)
     import_coco(tmp_path / "study", tmp_path / "dataset")
-    with pytest.raises(InputError, match=r"mirrored or turned.*That would be a data leak"):
+    with pytest.raises(
+        InputError, match=r"mirrored or turned.*That would be a data leak"
+    ):
         assignment.splits_of(Study.open(tmp_path / "study").rows(), None, "images.csv")
 
 

@@ -77,7 +77,7 @@ def test_group_is_what_the_pattern_matches(study, write_coco):
         "2",
     ]
     adding = Adding(study, path.parent, groups.pattern_of("dish"))
-    with pytest.raises(InputError, match="--group=dish matches nothing"):
+    with pytest.raises(InputError, match="--group=dish does not match"):
         adding(_entries(path)[0])
 
 
