@@ -157,12 +157,12 @@ class CannotStart:
         return (int, ("no number",))
 
 
-def test_workers_that_cannot_start_are_one_error_and_not_an_endless_loop(make_workers):
+def test_workers_that_cannot_start_raise_one_error(make_workers):
     with pytest.raises(RuntimeError, match="__main__"):
         outcomes(make_workers(CannotStart(), processes=1), [Job("a", 1), Job("b", 1)])
 
 
-def test_a_function_that_cannot_be_pickled_is_refused_at_once():
+def test_a_function_that_cannot_be_pickled_is_rejected_at_once():
     with pytest.raises((pickle.PicklingError, AttributeError)):
         Workers(lambda argument: argument, 2)
 

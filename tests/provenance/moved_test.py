@@ -98,7 +98,7 @@ def test_a_broken_table_is_one_clear_error(place, table):
         trace(labels_of(place), cell=1)
 
 
-def test_what_older_versions_did_not_record_is_no_break(place):
+def test_values_that_older_versions_did_not_record_are_not_broken_links(place):
     study = Study.open(place / "study")
     change_row(study, image_sha256="", raw_sha256="", verdict="")
     change_record(

@@ -188,7 +188,7 @@ def test_one_file_may_have_the_separator_in_its_name(place):
     assert trace(STEM, study=make_study(place / "odd", [raw]).root).passed
 
 
-def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
+def test_only_raw_folders_and_models_are_hashed_as_trees(place):
     raw = place / "raw" / "d2.zarr"
     raw.mkdir()
     (raw / "0").write_bytes(b"chunk")
@@ -200,7 +200,7 @@ def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
     assert broken(trace(STEM, study=study.root)) == {"raw file": "missing"}
 
 
-def test_an_edited_merged_image_is_told(place):
+def test_an_edited_merged_image_is_reported(place):
     image = place / "study" / "images" / f"{STEM}.png"
     png.write_png(image, np.full((4, 5, 3), 9, np.uint8))
     assert broken(trace(labels_of(place))) == {"merged image": "changed"}
@@ -209,7 +209,7 @@ def test_an_edited_merged_image_is_told(place):
     assert broken(trace(image)) == {"merged image": "missing"}
 
 
-def test_a_conversion_after_the_prediction_is_told(place):
+def test_a_conversion_after_the_prediction_is_reported(place):
     study = Study.open(place / "study")
     change_row(study, raw_sha256=64 * "0")
     found = trace(labels_of(place))
@@ -217,7 +217,7 @@ def test_a_conversion_after_the_prediction_is_told(place):
     assert "another conversion" in str(found)
 
 
-def test_an_edited_label_image_is_told_and_the_cell_with_it(place):
+def test_an_edited_label_image_and_its_cell_are_reported(place):
     edited = LABELS.copy()
     edited[1, 3] = 1
     Cells.from_labels(edited, ("HEK",)).write(labels_of(place))
@@ -232,7 +232,7 @@ def test_an_edited_label_image_is_told_and_the_cell_with_it(place):
     assert broken(found) == {"cells": "changed", "label image": "missing"}
 
 
-def test_a_changed_model_is_told_and_one_that_is_gone(place):
+def test_changed_and_missing_models_are_reported(place):
     (place / "model" / "saved_model.pb").write_bytes(b"other network")
     assert broken(trace(labels_of(place))) == {"model": "changed"}
     shutil.rmtree(place / "model")

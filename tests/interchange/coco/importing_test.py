@@ -38,7 +38,7 @@ def study(tmp_path):
 
 
 @pytest.mark.parametrize("segmentation", ["rle", "polygons"])
-def test_export_import_export_is_the_identity(make_study, tmp_path, segmentation):
+def test_export_and_import_are_inverse(make_study, tmp_path, segmentation):
     study = make_study(fields=6)
     export_coco(study, tmp_path / "one", segmentation=segmentation)
     outcome = import_coco(tmp_path / "new", tmp_path / "one")
@@ -75,7 +75,7 @@ def test_export_of_a_study_changes_nothing_in_it(make_study, tmp_path):
     assert set(import_coco(study, tmp_path / "coco").skipped) == set(before)
 
 
-def test_cells_come_to_images_of_the_study(study, write_coco):
+def test_cells_are_imported_into_images_of_the_study(study, write_coco):
     path = write_coco()
     outcome = import_coco(study.root, path)
     assert sorted(outcome.done) == ["HEK/image1.png", "HEK/image2.png"]
@@ -98,7 +98,7 @@ def test_image_that_the_study_lacks_is_added(study, write_coco):
     assert len(_cells(study, "HEK/image4.png")) == 1
 
 
-def test_new_study_has_the_used_categories_alone(tmp_path, write_coco):
+def test_a_new_study_has_only_the_used_categories(tmp_path, write_coco):
     import_coco(tmp_path / "new", write_coco())
     assert Study.open(tmp_path / "new").cell_types == ("HEK",)
 
@@ -117,7 +117,7 @@ def test_smaller_cell_gets_the_pixel_and_it_is_noted(study, write_coco):
     ]
 
 
-def test_types_of_a_mixed_field_come_one_by_one(study, write_coco, tmp_path):
+def test_types_of_a_mixed_field_are_imported_per_cell(study, write_coco, tmp_path):
     row = dataclasses.replace(study.rows()[0], image="mixed/m.png", cell_type="mixed")
     png.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
     study.update([row])
@@ -157,7 +157,7 @@ def test_image_without_annotations_has_no_cells(study, write_coco):
     assert len(_cells(study, "HEK/image1.png")) == 0
 
 
-def test_unfinished_annotation_takes_no_cells_away(study, write_coco):
+def test_an_unfinished_annotation_does_not_remove_cells(study, write_coco):
     import_coco(study, write_coco())
     outcome = import_coco(study, write_coco(annotations=[]))
     assert (
@@ -212,7 +212,7 @@ def test_missing_image_fails_alone(tmp_path, write_coco):
     assert len(Study.open(tmp_path / "new").rows()) == 1
 
 
-def test_study_is_not_made_of_nothing(tmp_path, write_coco):
+def test_no_study_is_made_without_a_valid_image(tmp_path, write_coco):
     annotations = _annotations({"segmentation": []})
     path = write_coco(images=1, annotations=annotations)
     outcome = import_coco(tmp_path / "new", path)
@@ -263,13 +263,13 @@ def test_embryos_of_roboflow_become_a_study(assets, tmp_path):
     assert not image[..., [0, 2]].any()
 
 
-def test_boxes_of_roboflow_are_refused(assets, tmp_path):
+def test_boxes_of_roboflow_are_rejected(assets, tmp_path):
     outcome = import_coco(tmp_path / "new", assets / "coco" / "rbc_wbc_boxes_only")
     assert not outcome.done
     assert all("boxes only" in failure for failure in outcome.failures.values())
 
 
-def test_masks_of_cvat_are_cells_where_the_user_says_so(write_coco, change, tmp_path):
+def test_masks_of_cvat_are_cells_on_request(write_coco, change, tmp_path):
     path = write_coco()
     for number in (0, 1):
         path = change(path, "annotations", number, iscrowd=1)
@@ -333,7 +333,7 @@ def test_copies_of_a_photograph_stay_together_in_the_folders_split(
     ]
 
 
-def test_copies_of_a_photograph_in_two_folders_are_refused(tmp_path, draw_scene):
+def test_copies_of_a_photograph_in_two_folders_are_rejected(tmp_path, draw_scene):
     content = AUGMENTED | {"valid": [("a", 0, lambda image: image[::-1])]}
     _write_roboflow(tmp_path / "dataset", draw_scene, content)
     outcome = import_coco(tmp_path / "study", tmp_path / "dataset")

@@ -156,7 +156,7 @@ def test_metadata_may_be_in_a_file_of_their_own(tmp_path, where):
         list(readers.read_micrographs(tmp_path / names[1]))
 
 
-def test_the_error_for_a_missing_file_names_it(tmp_path):
+def test_a_file_that_is_not_there_is_named(tmp_path):
     first, second = write_a_file_a_channel(tmp_path, pixels(0))
     kept = second.rename(tmp_path / "kept")
     with pytest.raises(InputError, match=r"several files, and a_w2\.ome\.tif is not"):
