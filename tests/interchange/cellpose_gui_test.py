@@ -1,4 +1,4 @@
-"""To cellpose's window and back, and files that are no use."""
+"""Tests of export to and import from cellpose's window."""
 
 import dataclasses
 import pathlib

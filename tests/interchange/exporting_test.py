@@ -57,10 +57,10 @@ def test_wells_in_the_names_of_groups_become_plates(study, tmp_path):
     assert "holds the image too" in outcome.failures["mixed/b"]
     group = zarr.open_group(tmp_path / "out" / "p1.ome.zarr", mode="r")
     assert list(group["A/01"]) == ["0"]
-    # What a person changed in it is left alone.
+    # A plate that a person changed is not overwritten.
     (tmp_path / "out" / "p1.ome.zarr" / "note.txt").write_text("mine")
     outcome = cc.export_cells(study.root, tmp_path / "out", format="plate")
-    assert "left alone" in outcome.failures["mixed/a"]
+    assert "is not overwritten" in outcome.failures["mixed/a"]
     assert not outcome.done
 
 

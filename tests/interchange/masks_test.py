@@ -1,4 +1,4 @@
-"""Importing masks: three layouts, and a bad file harms nobody else."""
+"""Tests of the import of label images and masks."""
 
 import dataclasses
 import re
@@ -430,7 +430,7 @@ def test_every_file_of_the_source_is_accounted_for(study, source):
     told = " ".join(outcome.failures.values())
     assert "1 files ending in .jpg are not read (b.jpg)" in told
     assert "so nothing of N2a" in told
-    assert "found a link to nowhere" in told
+    assert "found a broken link to nowhere" in told
     assert outcome.notes == (
         "read: 1 .tif",
         "left out: 1 of other kinds (notes.txt)",

@@ -1,4 +1,4 @@
-"""Studies and predictions that moved, and records that are broken or old."""
+"""Tests of moved studies and predictions, and of invalid and old records."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Pickled .npy files: data comes back as numpy reads it, and nothing is run."""
+"""Tests of pickled .npy files: data is read as by numpy, and no code is run."""
 
 import builtins
 import os

@@ -1,4 +1,4 @@
-"""What COCO files say of images, cells and types."""
+"""Tests of the entries of COCO files."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Entries: every image of a COCO file has one name, and one image of the study."""
+"""Tests of matching images of COCO files with a study."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Images of COCO files: found where they may lie, nowhere else, and merged."""
+"""Tests of finding and reading the images of COCO files."""
 
 import numpy as np
 import pytest

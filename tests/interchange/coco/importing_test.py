@@ -1,4 +1,4 @@
-"""Importing COCO: cells come back as they went, and a bad image harms nobody else."""
+"""Tests of the import of COCO files."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""New images: rows that say where they come from, and types that are in use."""
+"""Tests of images that COCO files add to a study."""
 
 import numpy as np
 import pytest

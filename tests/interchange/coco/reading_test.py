@@ -1,4 +1,4 @@
-"""Reading COCO: the file's own words are checked, and its areas are not believed."""
+"""Tests of reading and checking COCO files."""
 
 import json
 
@@ -86,7 +86,11 @@ def test_a_missing_file_is_an_error(tmp_path):
     [
         ("images", {"height": None}, "expected height and width, got \\(None, 30\\)"),
         ("images", {"width": -3}, "expected height and width, got \\(20, -3\\)"),
-        ("images", {"height": 10**6, "width": 10**6}, "more than the 200,000,000 px"),
+        (
+            "images",
+            {"height": 10**6, "width": 10**6},
+            "more than the limit of 200,000,000 px",
+        ),
         ("images", {"file_name": 3}, "image 1 has no file_name"),
         ("annotations", {"category_id": 6}, "annotation 10: unknown category 6"),
         ("annotations", {"category_id": [5]}, "unknown category \\[5\\]"),

@@ -1,4 +1,4 @@
-"""Segmentations: both ways the same mask, and nothing else than pycocotools makes."""
+"""Tests of segmentations: round trips, and comparison with pycocotools."""
 
 import json
 

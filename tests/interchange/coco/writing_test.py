@@ -1,4 +1,4 @@
-"""Writing COCO: what pycocotools reads is what the study has."""
+"""Tests of the export of COCO files, which pycocotools reads again."""
 
 import collections
 import contextlib
