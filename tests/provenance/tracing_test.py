@@ -214,7 +214,7 @@ def test_a_conversion_after_the_prediction_is_reported(place):
     change_row(study, raw_sha256=64 * "0")
     found = trace(labels_of(place))
     assert broken(found) == {"conversion": "changed"}
-    assert "another conversion" in str(found)
+    assert "record different conversions" in str(found)
 
 
 def test_an_edited_label_image_and_its_cell_are_reported(place):
