@@ -95,7 +95,7 @@ def test_a_job_beyond_its_limit_is_killed_and_named_in_one_line(make_workers):
     found = outcomes(make_workers(hang_at_zero), jobs)
     assert found["a"] == (1, None)
     assert found["b"] == (2, None)
-    assert found["dish\n1.tif"][1].startswith(r"dish\n1.tif: stopped after 0.5 s.")
+    assert found["dish\n1.tif"][1].startswith(r"dish\n1.tif: stopped after 0.5 s, its")
 
 
 class Unreadable:
