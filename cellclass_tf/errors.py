@@ -1,11 +1,11 @@
-"""Errors that a user can do something about."""
+"""Errors that a user can correct, and checks for missing packages."""
 
 from __future__ import annotations
 
 import importlib.util
 import platform
 
-# Packages that an installation for prediction lacks: name of the import, of the package.
+# Packages that an installation for prediction lacks, by the name of the import.
 _LEFT_OUT = {
     "cellpose": "cellpose",
     "official": "tf-models-official",
@@ -18,36 +18,37 @@ FOR_TRAINING = ("official", "tensorflow_datasets", "tf_keras")
 
 
 class InputError(ValueError):
-    """Input that cannot be used: the message says what, where and what to do."""
+    """Input that cannot be used; the message says what is wrong, where, and what to do."""
 
 
 def one_line(text: str) -> str:
-    """Returns a text with its line breaks and control characters spelt out.
+    """Returns a text with line breaks and control characters as escape sequences.
 
-    Names of files may hold them, and a list of failures has one line each.
+    File names may contain such characters, but a list of failures has one line per file.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def require(what: str, *modules: str) -> None:
-    """Checks that packages are installed which an installation for prediction lacks.
+    """Checks that packages are installed, which an installation for prediction lacks.
 
-    Called before a stage begins, so that it does not fail after hours of work.
+    It is called before a stage begins, so that the stage does not fail after hours of work.
 
     Args:
-      what: the stage, for the message.
-      modules: as they are imported, for example 'official' for tf-models-official.
+      what: name of the stage, for the message.
+      modules: names of the imports, for example 'official' for tf-models-official.
 
     Raises:
-      InputError: if one is not installed; it names the package and the command to run.
+      InputError: if a package is not installed; the message names the package and the
+        command to run.
     """
     missing = [_LEFT_OUT[name] for name in modules if not _is_installed(name)]
     if not missing:
         return
     if "tf-models-official" in missing and platform.system() == "Windows":
         advice = (
-            "There is none for Windows, since tensorflow-text has no build for it: train on "
-            "Linux, macOS or the Windows Subsystem for Linux, and predict here"
+            "It does not run on Windows, since tensorflow-text has no build for it: train "
+            "on Linux, macOS or the Windows Subsystem for Linux, and predict here"
         )
     else:
         advice = (
@@ -55,13 +56,13 @@ def require(what: str, *modules: str) -> None:
             "install cellclass_tf"
         )
     raise InputError(
-        f"{what} needs {' and '.join(missing)}, not installed here. {advice}."
+        f"{what} needs {' and '.join(missing)}, which is not installed. {advice}."
     )
 
 
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    # An import hook refuses it; or it is already imported without a specification.
+    # An import hook blocks it, or it was imported without a specification.
     except (ImportError, ValueError):
         return False

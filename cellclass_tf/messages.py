@@ -1,4 +1,4 @@
-"""What the package says while it works: messages of its logger, and progress bars."""
+"""Messages of the package's logger, and progress bars."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("cellclass_tf")
 
 @dataclasses.dataclass
 class _Display:
-    """Where progress bars are drawn, and whether they are."""
+    """The stream for progress bars, and whether they are drawn."""
 
     stream: TextIO | None = None
     bars: bool = True
@@ -35,15 +35,15 @@ def progress_bar(
     initial: int = 0,
     leave: bool = True,
 ) -> tqdm.tqdm:
-    """Makes a progress bar, which tells the time left.
+    """Makes a progress bar, which shows the remaining time.
 
     Args:
-      items: what is worked on; None for a bar that is moved by its `update`.
+      items: the items to iterate over; None for a bar that is advanced by its `update`.
       description: caption of the bar.
-      total: number of items, where `items` does not have a length.
-      unit: what an item is.
-      initial: number of items that were done before.
-      leave: whether the bar stays when it is full.
+      total: number of items, if `items` does not have a length.
+      unit: name of one item.
+      initial: number of items that were completed before.
+      leave: whether the bar remains visible when it is full.
     """
     import tqdm
 
@@ -63,12 +63,12 @@ def progress_bar(
 class _TerminalHandler(logging.Handler):
     """Writes messages above the progress bars of a terminal."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one message; warnings say that they are warnings."""
+        """Writes one message; warnings and errors begin with their level."""
         import tqdm
 
         text = record.getMessage()
@@ -79,10 +79,10 @@ class _TerminalHandler(logging.Handler):
 
 @contextlib.contextmanager
 def shown_on(stream: TextIO | None = None, *, bars: bool = True) -> Iterator[None]:
-    """Shows the package's messages and progress bars on a stream, in the block.
+    """Shows the package's messages and progress bars on a stream within the block.
 
     Args:
-      stream: of a terminal, or a file; None for the standard error output.
+      stream: stream of a terminal or file; None for standard error.
       bars: whether progress bars are drawn.
     """
     before, level = dataclasses.replace(_display), logger.level

@@ -1,4 +1,4 @@
-"""Settings that a whole process shares: each context manager puts one of them back."""
+"""Settings that a whole process shares; context managers restore them after use."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _PILLOW = threading.Lock()
 
 
 def begin_program() -> None:
-    """Makes the settings of a program that has just been started; not of a library.
+    """Changes settings of the process at the start of a program; not for use in a library.
 
-    - File names are UTF-8, whatever the locale: otherwise a name with an ä, written to a
-      table, could not be read by another program, and TensorFlow could not open it. Python
-      chooses the encoding when it starts, so it is started again.
-    - What the terminal cannot show, such as µ where LC_ALL is C, is printed as an escape
-      sequence instead of ending the program.
-    - TensorFlow keeps its start-up messages to itself, and uses oneDNN, which it leaves
-      off on processors without AVX-512: a training step takes 0.40 s instead of 0.47 s
-      on two cores with AVX2. It reads both variables when it loads. What the user has
-      set stays.
+    - File names become UTF-8, whatever the locale. Otherwise, other programs could not
+      read a name with an ä from a table, and TensorFlow could not open the file. Since
+      Python chooses the encoding when it starts, Python is started again.
+    - Characters that the terminal cannot show, such as µ if LC_ALL is C, are printed as
+      escape sequences instead of ending the program.
+    - TensorFlow does not print its start-up messages, and uses oneDNN, which is off by
+      default on processors without AVX-512: a training step takes 0.40 s instead of
+      0.47 s on two cores with AVX2. TensorFlow reads both environment variables when it
+      is imported. Variables that the user has set do not change.
     """
     is_refused = {"utf8=0", "-Xutf8=0"} & set(sys.orig_argv)
     if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8") and not is_refused:
@@ -41,9 +41,10 @@ def begin_program() -> None:
 
 
 def processors() -> int:
-    """Returns how many logical processors this process may use.
+    """Returns the number of logical processors that this process may use.
 
-    A job scheduler gives a process a part of its machine; not every system tells which.
+    A job scheduler may give a process a part of the machine. On systems that do not report
+    this, it is the number of all processors.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -66,7 +67,7 @@ def keep_environment(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def keep_random_numbers() -> Iterator[None]:
-    """Restores the random numbers of Python and NumPy when the block ends."""
+    """Restores the random states of Python and NumPy when the block ends."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield
@@ -77,9 +78,10 @@ def keep_random_numbers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def keep_matplotlib_backend() -> Iterator[None]:
-    """Ignores `matplotlib.use` in the block: some libraries call it when imported.
+    """Ignores calls of `matplotlib.use` in the block.
 
-    In a notebook figures would no longer be shown.
+    Some libraries call it when they are imported, and then a notebook would no longer show
+    figures.
     """
     import matplotlib
 
@@ -95,9 +97,9 @@ def keep_matplotlib_backend() -> Iterator[None]:
 def keep_logging() -> Iterator[None]:
     """Removes the handlers that the block adds to the root logger.
 
-    absl and other libraries add one with their first message; afterwards it prints the
-    messages of all libraries. The level of absl's logger, which TensorFlow changes when it
-    saves a model, is restored too.
+    absl and other libraries add a handler with their first message, which would then print
+    the messages of all libraries. The level of absl's logger, which TensorFlow changes when
+    it saves a model, is restored too.
     """
     handlers, absl = list(logging.root.handlers), logging.getLogger("absl")
     level = absl.level
@@ -110,10 +112,10 @@ def keep_logging() -> Iterator[None]:
 
 @contextlib.contextmanager
 def keep() -> Iterator[None]:
-    """Decorates a stage: restores what the libraries that it calls change.
+    """Decorates a stage: restores random states and logging, which libraries change.
 
-    A notebook calls one stage after the other in one process. What only some stages
-    change, they restore themselves, with the other functions of this module.
+    A notebook calls several stages in one process. Settings that only some stages change
+    are restored by these stages, with the other functions of this module.
     """
     with keep_random_numbers(), keep_logging():
         yield
@@ -134,16 +136,16 @@ def log_level(name: str, level: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hide_triton() -> Iterator[None]:
-    """Lets PyTorch do without Triton in the block, if TensorFlow has been loaded.
+    """Hides Triton from PyTorch in the block if TensorFlow has been imported.
 
-    PyTorch imports Triton with its first optimizer. Both TensorFlow and Triton bring
-    LLVM, and Triton 3.7 crashes the process when it loads second.
+    PyTorch imports Triton when it makes its first optimizer. TensorFlow and Triton both
+    contain LLVM, and Triton 3.7 crashes the process if it is imported after TensorFlow.
     """
     if "tensorflow" not in sys.modules or "triton" in sys.modules:
         yield
         return
     # Importing a name whose entry is None raises ImportError.
-    sys.modules["triton"] = None
+    sys.modules["triton"] = None  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -152,9 +154,9 @@ def hide_triton() -> Iterator[None]:
 
 @contextlib.contextmanager
 def pillow_pixel_limit(pixels: int) -> Iterator[None]:
-    """Sets how many pixels an image may have that Pillow opens in the block.
+    """Sets the largest number of pixels of images that Pillow opens in the block.
 
-    Threads enter one after the other, since the limit is Pillow's for the whole process.
+    Only one thread at a time can be in the block, since Pillow has one limit per process.
     """
     from PIL import Image
 

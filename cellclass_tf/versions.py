@@ -1,15 +1,15 @@
-"""Versions of what makes the results that are kept on disk.
+"""Versions of the algorithms whose results are kept on disk.
 
-Raise a number when the same input gives another result: it is part of the fingerprint of
-what was made, so that what an older version made is made again. Formats of files have
-versions of their own, see `storage.records`; a dataset's is that of TFDS.
+Increase a number when the same input gives another result. The number is part of the
+fingerprint of results, so that results of an older version are computed again. File
+formats have their own versions, see `storage.records`; datasets have the version of TFDS.
 """
 
-# Outlines of the annotator `watershed`, and diameters that it estimates.
+# Outlines of the annotator `watershed`, and the diameters that it estimates.
 WATERSHED = 1
-# What the first pass of `convert` measures of a raw file.
+# Measurements of raw files in the first pass of `convert`.
 MEASUREMENT = 3
-# Fields that `simulate` draws; a study that was drawn in another way is drawn again.
+# Fields that `simulate` draws; a study of another version is drawn again.
 SIMULATION = 2
-# What `dataset` finds when it checks a field.
+# Checks of fields by `dataset`.
 FIELD_CHECK = 4

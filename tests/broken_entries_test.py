@@ -174,7 +174,7 @@ def test_a_row_that_leads_out_of_the_study_fails_alone(folder, command):
     else:
         reasons = [why for why in failures_of(found).values() if "'..'" in why]
         (reason,) = reasons
-        assert "images.csv names '..', a path out of its folder" in reason
+        assert "images.csv contains '..', a path that leads out of its folder" in reason
         assert len(found.done) >= 3
 
 
@@ -193,7 +193,7 @@ def test_raw_files_that_are_none_or_have_no_proper_name_fail_alone(folder, tmp_p
     told = " ".join(found.failures.values())
     assert "\\udcff.ome.tif: the name is not in UTF-8" in told
     assert "found a pipe" in told
-    assert "found a link to nowhere" in told
+    assert "found a broken link to nowhere" in told
     assert len(cc.Study.open(tmp_path / "study").rows()) == 2
 
 
@@ -237,7 +237,7 @@ def test_a_linked_folder_does_not_lead_out_of_a_study(folder, tmp_path, command)
     found = COMMANDS[command](folder)
     assert len(found.failures) == 2
     assert len(found.done) == 3 - (command == "annotate")
-    assert all("by a link" in reason for reason in found.failures.values())
+    assert all("by a symbolic link" in reason for reason in found.failures.values())
     assert before == {p.name: p.read_bytes() for p in pathlib.Path(elsewhere).iterdir()}
 
 

@@ -1,4 +1,4 @@
-"""One function over many files: progress, resume, and failures that harm nobody else."""
+"""Runs one function over many files, with progress, resuming, and isolated failures."""
 
 from cellclass_tf.batch.engine import IN_THIS_PROCESS, Engine, takes_engine
 from cellclass_tf.batch.jobs import Attempt, Job, attempt

@@ -8,13 +8,14 @@ import pickle
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from cellclass_tf import errors, process_state
 from cellclass_tf.batch.jobs import Attempt, Job, attempt
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic
 
-# Beam's own choice for DirectRunner may fetch a program from the network.
+# Beam's default for DirectRunner may download a program from the network.
 _IN_MEMORY = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 _DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
 _POLL_S = 0.5
@@ -26,26 +27,26 @@ def execute(
     options: Sequence[str],
     beside: pathlib.Path | None,
 ) -> Iterator[Attempt]:
-    """Yields what became of each job, as soon as its worker has written it.
+    """Yields the outcome of each job as soon as its worker has written it.
 
-    Results come through files, one a job, so that a run whose caller is killed leaves
-    what was done in the journal.
+    Workers write each result to a file of its own. In this way, if the calling process is
+    killed, the journal has the results so far.
 
     Args:
-      function: picklable.
-      jobs: with arguments that are picklable.
+      function: function to call, which has to be picklable.
+      jobs: jobs with arguments that are picklable.
       options: flags of Beam.
-      beside: a file in a folder that caller and workers share, for the results; None
-        takes the folder of the first output.
+      beside: path of a file in a folder that the caller and the workers share; results are
+        written to this folder. None for the folder of the first output.
 
     Raises:
-      InputError: if Beam is not installed, or the pipeline fails.
+      InputError: if Beam is not installed, or if the pipeline fails.
     """
     if not jobs:
         return
     pipeline = _pipeline(options)
     with atomic.temporary_folder(_shared_folder(jobs, beside)) as folder:
-        # Dask would take a tuple that begins with a function for one of its own tasks.
+        # Dask would interpret a tuple that begins with a function as one of its own tasks.
         elements = [(str(i), pickle.dumps(j.argument)) for i, j in enumerate(jobs)]
         _build(pipeline, elements, function, str(folder))
         runner = _Runner(pipeline)
@@ -69,40 +70,40 @@ def execute(
 
 
 class _Runner(threading.Thread):
-    """Runs a pipeline, since the runner in memory returns only at its end."""
+    """Thread that runs a pipeline, since Beam's local runner returns only at the end."""
 
-    def __init__(self, pipeline):
+    def __init__(self, pipeline: Any) -> None:
         super().__init__(daemon=True)
         self._pipeline = pipeline
         self.error: str | None = None
 
     def run(self) -> None:
-        # The caller's thread tells it.
+        # The caller's thread reports the error.
         _, self.error = attempt(_run_to_its_end, self._pipeline)
 
 
-def _run_to_its_end(pipeline) -> None:
+def _run_to_its_end(pipeline: Any) -> None:
     result = pipeline.run()
     try:
         result.wait_until_finish()
     finally:
-        # Dask's runner leaves its connections open, and the workers that it started.
+        # Dask's runner closes neither its connections nor the workers that it started.
         if hasattr(result, "client"):
             result.client.close()
 
 
-def pipeline_options(options: Sequence[str]):
-    """Parses flags of Beam into its `PipelineOptions`, with a runner that is here.
+def pipeline_options(options: Sequence[str]) -> Any:
+    """Parses flags of Beam into its `PipelineOptions`, with an installed runner.
 
     Raises:
-      InputError: if Beam is not installed, or refuses them.
+      InputError: if Beam is not installed, or does not accept the flags.
     """
     try:
         with process_state.keep_logging():
             import apache_beam as beam
     except ImportError as error:
         raise InputError(
-            "--engine=beam needs Apache Beam, and that is not installed. Run: "
+            "--engine=beam needs Apache Beam, which is not installed. Run: "
             "pip install 'cellclass_tf[beam]'"
         ) from error
     known = beam.options.pipeline_options
@@ -119,8 +120,8 @@ def pipeline_options(options: Sequence[str]):
         raise _refusal(options, error) from error
 
 
-def _share_out_on_dask(parsed) -> None:
-    """Makes a task of every job: otherwise one worker would do 128 of them."""
+def _share_out_on_dask(parsed: Any) -> None:
+    """Makes every job a task of its own; by default a worker gets 128 jobs at once."""
     from apache_beam.runners.dask.dask_runner import DaskOptions
 
     dask = parsed.view_as(DaskOptions)
@@ -128,7 +129,7 @@ def _share_out_on_dask(parsed) -> None:
         dask.partition_size = 1
 
 
-def _pipeline(options: Sequence[str]):
+def _pipeline(options: Sequence[str]) -> Any:
     parsed = pipeline_options(options)
     import apache_beam as beam
 
@@ -140,17 +141,18 @@ def _pipeline(options: Sequence[str]):
 
 def _refusal(options: Sequence[str], error: BaseException) -> InputError:
     return InputError(
-        f"--beam_options={','.join(options)}: Apache Beam refuses them ({error})."
+        f"--beam_options={','.join(options)}: Apache Beam does not accept these flags "
+        f"({error})."
     )
 
 
-def _build(pipeline, elements: list, function: Callable, folder: str) -> None:
+def _build(pipeline: Any, elements: list, function: Callable, folder: str) -> None:
     import apache_beam as beam
 
     _ = (
         pipeline
         | beam.Create(elements)
-        # Otherwise one worker would do all of them.
+        # Otherwise one worker would run all jobs.
         | beam.Reshuffle()
         | beam.Map(_attempt_and_write, function, folder)
     )
@@ -161,7 +163,7 @@ def _attempt_and_write(
 ) -> None:
     number, argument = element
     path = pathlib.Path(folder) / number
-    # A runner repeats what was done on a worker that is gone.
+    # A runner repeats the jobs of a worker that it has lost.
     if not path.exists():
         found = attempt(lambda pickled: function(pickle.loads(pickled)), argument)
         atomic.write_text(path, json.dumps(found))

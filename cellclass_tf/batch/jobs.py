@@ -1,4 +1,4 @@
-"""One call of a function on one file, and what to say of it when it goes wrong."""
+"""Jobs: calls of a function, each of which returns a result or an error message."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Job:
     """One call of the function.
 
     Attributes:
-      name: what a person calls it; unique within a run.
-      argument: what the function gets; picklable, unless it stays in this process.
-      fingerprint: hash of all that the result depends on. A job done before with the
-        same fingerprint is not done again, as long as its outputs are there.
-      outputs: the files that the function writes, each whole or not at all.
-      limit_s: seconds after which its worker process is killed and the job has failed;
-        None to wait. Has no effect where there is one process only.
+      name: name for messages; unique within a run.
+      argument: argument of the function; picklable, unless the job runs in this process.
+      fingerprint: hash of everything that the result depends on. A job that was completed
+        with the same fingerprint is skipped, as long as its outputs exist.
+      outputs: paths of the files that the function writes atomically.
+      limit_s: time in seconds after which the worker process is killed and the job fails;
+        None for no limit. Without worker processes there is no limit.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Job:
     limit_s: float | None = None
 
 
-# A job, its result, and why there is none.
+# (job, result, error); error is None if the job succeeded.
 Attempt = tuple[Job, Any, str | None]
 
 
 def attempt(function: Callable[[Any], Any], argument: Any) -> tuple[Any, str | None]:
-    """Returns the function's result and None, or None and why it failed, in one line.
+    """Calls a function; returns (result, None), or (None, error) with an error of one line.
 
-    A result has to be JSON-like: it comes back the same from this process, from
-    another, and from the journal of an earlier run.
+    The result is converted to JSON and back, so that it is the same from this process, from
+    another process, and from the journal of an earlier run.
     """
     try:
         return json.loads(json.dumps(function(argument))), None
-    # Whatever goes wrong with one file is that file's failure and nobody else's.
+    # An error of any kind with one file must not affect other files.
     except (Exception, SystemExit) as error:
         return None, errors.one_line(str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""A file that remembers which jobs are done, a line each."""
+"""Journal: a file that records completed jobs, one per line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ENTRY_KEYS = {"name", "fingerprint", "result"}
 
 @dataclasses.dataclass(frozen=True)
 class Journal:
-    """Remembers what is done, so that a killed run goes on where it was.
+    """Records completed jobs, so that a killed run resumes where it stopped.
 
     Attributes:
-      path: of the file.
-      skips_done: whether jobs are skipped that it says are done; a caller that knows
-        better what is done wants them all.
-      must_record: whether a job that cannot be recorded has failed; without outputs it
-        has only to be done again.
+      path: path of the file.
+      skips_done: whether to skip jobs that are recorded as completed. False if the caller
+        itself determines which jobs are to be done.
+      must_record: whether a job that cannot be recorded counts as failed. False if it does
+        not matter that the job is repeated.
     """
 
     path: str | os.PathLike
@@ -33,25 +33,26 @@ class Journal:
     must_record: bool = True
 
     def results(self) -> dict[str, Any]:
-        """Returns the last result of every job that it knows, by name.
+        """Returns the last result of every recorded job, by name.
 
         Raises:
-          InputError: if the file cannot be read, and must be; so for all that read it.
+          InputError: if the file cannot be read and `must_record` is set. The other methods
+            that read the file do the same.
         """
         return {name: entry["result"] for name, entry in self.read().items()}
 
     def fingerprints(self) -> dict[str, set[str]]:
-        """Returns the fingerprints with which every job was ever done, by name."""
+        """Returns all fingerprints with which each job was ever completed, by name."""
         found: dict[str, set[str]] = {}
         for entry in self._entries():
             found.setdefault(entry["name"], set()).add(entry["fingerprint"])
         return found
 
     def remember(self, results: dict[str, Any]) -> None:
-        """Adds results, in place of those that it has by these names.
+        """Records results, which replace earlier results of the same names.
 
         Raises:
-          InputError: if it cannot be written.
+          InputError: if the file cannot be written.
         """
         for name, result in results.items():
             if error := self.append(Job(name, None), result):
@@ -74,23 +75,23 @@ class Journal:
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:
-                # A killed run can leave its last line torn; that job is done again.
+                # A killed run can leave an incomplete line; its job is done again.
                 continue
             if isinstance(entry, dict) and entry.keys() >= _ENTRY_KEYS:
                 yield entry
 
     def append(self, job: Job, result: Any) -> str | None:
-        """Writes that a job is done; returns why that failed, or None."""
+        """Records a completed job; returns an error message if that fails, else None."""
         path = pathlib.Path(self.path)
         entry = {"name": job.name, "fingerprint": job.fingerprint, "result": result}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "a", encoding="utf-8") as file:
-                # A leading line break ends a torn line of a killed run.
+                # The leading line break ends an incomplete line of a killed run.
                 file.write("\n" + json.dumps(entry))
         except OSError as error:
             return one_line(
-                f"{job.name}: done, but that cannot be recorded ({error}); the next run "
-                "does it again. Make room on the disk, or see to its permissions."
+                f"{job.name}: done, but this cannot be recorded ({error}); the next run "
+                "does it again. Free space on the disk, or correct its permissions."
             )
         return None

@@ -1,7 +1,7 @@
-"""Worker processes: one that crashes or hangs costs only the job that it was at.
+"""Worker processes: if one crashes or hangs, only its present job fails.
 
-Each has a pipe of its own and one job at a time. Pools that share a queue and its locks
-among their workers can lose jobs, or stop, when one is killed at the wrong moment.
+Each worker has its own pipe and one job at a time. Pools whose workers share a queue and
+its locks can lose jobs, or stop, if a worker is killed at the wrong moment.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from cellclass_tf.batch.jobs import Attempt, Job, attempt
 
 _END_S = 5
 _MAX_FALSE_STARTS = 3
-# What OpenMP (and so PyTorch and BLAS) and TensorFlow read when they load.
+# Numbers of threads, which OpenMP (for PyTorch and BLAS) and TensorFlow read when imported.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 class Workers:
-    """Processes that call one function. They stay between calls of `execute`.
+    """Worker processes that call one function, and stay between calls of `execute`.
 
-    They start when first needed, each unpickles the function once, and end with
-    `close` or with this process. Where there are several they share the cores out,
-    unless OMP_NUM_THREADS or TF_NUM_INTRAOP_THREADS say otherwise.
+    They start when they are first needed, unpickle the function once, and end with `close`
+    or with this process. Several workers divide the cores between them, unless
+    OMP_NUM_THREADS or TF_NUM_INTRAOP_THREADS is set.
     """
 
-    def __init__(self, function: Callable[[Any], Any], processes: int):
-        """Keeps the function, pickled.
+    def __init__(self, function: Callable[[Any], Any], processes: int) -> None:
+        """Pickles the function; the processes start later.
 
         Raises:
           pickle.PicklingError, AttributeError or TypeError: if it cannot be pickled.
@@ -52,18 +52,18 @@ class Workers:
         self._killed: set[str] = set()
 
     def close(self) -> None:
-        """Ends the processes, whatever they are at."""
+        """Ends the processes, even while they run jobs."""
         while self._workers:
             self._workers.pop().end(at_once=True)
 
     def execute(self, jobs: Sequence[Job]) -> Iterator[Attempt]:
         """Yields each job with what `attempt` returned, in the order of completion.
 
-        A job whose process is killed from outside with SIGKILL, by a person or by the system
-        when memory is out, is done once more after the others.
+        If a worker is killed with SIGKILL, by a person or by the system when memory runs
+        out, its job is repeated once after the others.
 
         Raises:
-          RuntimeError: if the processes end before they have begun.
+          RuntimeError: if the processes end before they are ready for jobs.
         """
         waiting = collections.deque(jobs)
         self._killed.clear()
@@ -71,7 +71,7 @@ class Workers:
             for _ in range(len(self._workers), self._wanted(len(waiting))):
                 self._workers.append(_Worker(self._function, self._threads))
             yield from self._assign(waiting)
-            # The last worker or the last job may just have gone.
+            # The last worker may have ended, or the last job may be done.
             if self._workers and (waiting or self._busy()):
                 yield from self._collect(waiting)
 
@@ -88,7 +88,7 @@ class Workers:
                 try:
                     worker.begin(job)
                 except OSError:
-                    # It died after its last job, for which this one is not to blame.
+                    # The worker died after its last job, which this job did not cause.
                     waiting.appendleft(job)
                     self._count_false_start(self._end(worker))
                     break
@@ -96,7 +96,7 @@ class Workers:
                     yield job, None, errors.one_line(f"{job.name}: {error}")
 
     def _collect(self, waiting: collections.deque[Job]) -> Iterator[Attempt]:
-        """Waits until something has happened, and yields what is done or has failed."""
+        """Waits for messages or time limits, and yields jobs that are done or failed."""
         deadline = min(worker.deadline for worker in self._workers)
         timeout = None if deadline == math.inf else max(0, deadline - time.monotonic())
         pipes = [worker.pipe for worker in self._workers]
@@ -104,7 +104,7 @@ class Workers:
         for worker in list(self._workers):
             if worker.pipe in ready:
                 yield from self._hear(worker, waiting)
-            elif worker.deadline <= time.monotonic():
+            elif worker.job is not None and worker.deadline <= time.monotonic():
                 job = worker.job
                 self._end(worker, at_once=True)
                 yield job, None, _too_long(job)
@@ -117,17 +117,19 @@ class Workers:
             found = worker.hear()
         except (EOFError, OSError):
             how = self._end(worker)
-            if worker.has_begun and how == "SIGKILL" and job.name not in self._killed:
-                # The file is not to blame, or it is the second time.
-                self._killed.add(job.name)
-                waiting.append(job)
-            elif worker.has_begun:
-                yield job, None, _crash_message(job, how)
+            if job is not None and worker.has_begun:
+                if how == "SIGKILL" and job.name not in self._killed:
+                    # The first time, the file need not be the reason.
+                    self._killed.add(job.name)
+                    waiting.append(job)
+                else:
+                    yield job, None, _crash_message(job, how)
             elif job is not None or not worker.is_ready:
-                waiting.extendleft([job] if job is not None else [])
+                if job is not None:
+                    waiting.appendleft(job)
                 self._count_false_start(how)
             return
-        if found is not None:
+        if job is not None and found is not None:
             self._false_starts = 0
             yield job, *found
 
@@ -139,16 +141,16 @@ class Workers:
         self._false_starts += 1
         if self._false_starts >= _MAX_FALSE_STARTS:
             raise RuntimeError(
-                f"Worker processes end before they have begun ({how}); what they wrote "
-                "above tells why. A script needs `if __name__ == '__main__':` around "
-                "the call that starts them."
+                f"Worker processes end before they are ready ({how}); see their messages "
+                "above. A script needs `if __name__ == '__main__':` around the call that "
+                "starts them."
             )
 
 
 class _Worker:
-    """One process, seen from the one that started it."""
+    """One worker process, as seen by the process that started it."""
 
-    def __init__(self, function: bytes, threads: int | None):
+    def __init__(self, function: bytes, threads: int | None) -> None:
         # Threads of TensorFlow or OpenMP do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -156,7 +158,7 @@ class _Worker:
             target=_work, args=(theirs, function, threads), daemon=True
         )
         self._process.start()
-        # Ours alone would keep the pipe open when the process is gone.
+        # Our copy of its end would keep the pipe open after the process has ended.
         theirs.close()
         self.is_ready = self.has_begun = False
         self.job: Job | None = None
@@ -173,10 +175,10 @@ class _Worker:
         self.deadline = time.monotonic() + limit_s
 
     def hear(self) -> tuple[Any, str | None] | None:
-        """Takes a message: None if it is ready or has begun, or what became of its job.
+        """Receives a message: None if the worker is ready or has begun, or its outcome.
 
         Raises:
-          EOFError or OSError: if the process is gone.
+          EOFError or OSError: if the process has ended.
         """
         found = self.pipe.recv()
         if found is None:
@@ -201,8 +203,8 @@ class _Worker:
 def _work(
     pipe: multiprocessing.connection.Connection, function: bytes, threads: int | None
 ) -> None:
-    """What a worker process does until its pipe closes."""
-    # Ctrl-C reaches all processes of a terminal; the first one ends the others.
+    """Runs jobs in a worker process until its pipe closes."""
+    # Ctrl-C reaches all processes of a terminal; the main process ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for variable in _THREAD_VARIABLES if threads else ():
@@ -223,20 +225,22 @@ def _call(function: Callable[[Any], Any], argument: bytes) -> Any:
 
 
 def _end_with_parent() -> None:
-    """A process that was killed cannot end its workers, which may be at a long job."""
-    multiprocessing.parent_process().join()
+    """Ends this worker when its parent ends, which cannot do so itself if it is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)
 
 
 def _too_long(job: Job) -> str:
     return errors.one_line(
-        f"{job.name}: given up after {job.limit_s:g} s. Is the file damaged? If it is "
-        "only large, raise the limit (limit_s)."
+        f"{job.name}: stopped after {job.limit_s:g} s, its time limit. Is the file "
+        "damaged? If it is only large, increase the limit (limit_s)."
     )
 
 
 def _crash_message(job: Job, how: str) -> str:
     return errors.one_line(
-        f"{job.name}: its process died ({how}). Is memory out? Run again with fewer "
-        "processes. If it fails alone too, the file may be damaged."
+        f"{job.name}: its process died ({how}). Did memory run out? Run again with fewer "
+        "processes. If it fails with one process too, the file may be damaged."
     )

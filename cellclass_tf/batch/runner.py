@@ -1,4 +1,4 @@
-"""One function over many files: progress, resume, and failures that harm nobody else."""
+"""Runs one function over many files, with progress, resuming, and isolated failures."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from cellclass_tf.storage import atomic
 
 @dataclasses.dataclass
 class Outcome:
-    """What became of the jobs: results by name, and reasons of those that failed.
+    """Results of jobs.
 
-    `notes` say, a line each, what else there was.
+    Attributes:
+      done: results of the jobs of this run, by name.
+      skipped: results of jobs that an earlier run completed, by name.
+      failures: reasons of the jobs that failed, by name.
+      notes: further messages, one line each.
     """
 
     done: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -55,18 +59,18 @@ def run(
     """Calls `function(job.argument)` for every job that is not done yet.
 
     Args:
-      function: returns a JSON-like value and writes its outputs atomically; what it
-        raises becomes that job's failure and the rest goes on. Picklable, unless it
-        stays in this process.
-      jobs: in the order in which they are to run.
-      description: the progress bar's caption.
-      unit: what a job is, in the progress bar.
-      journal: remembers what is done, so that a killed run goes on where it was; None
-        to remember nothing.
-      engine: what runs the jobs; what one has done, none does again.
+      function: function that returns a JSON-like value and writes its outputs atomically.
+        If it raises an exception, this job fails and the other jobs continue. It has to be
+        picklable, unless the jobs run in this process.
+      jobs: jobs in the order in which to run them.
+      description: caption of the progress bar.
+      unit: name of one job in the progress bar.
+      journal: journal of completed jobs, with which a run resumes after it was killed;
+        None for no journal.
+      engine: engine that runs the jobs. All engines skip completed jobs.
 
     Raises:
-      ValueError: if two jobs have one name, since one would overwrite the other.
+      ValueError: if two jobs have the same name, since one would overwrite the other.
       InputError: if Apache Beam is not installed, or fails as a whole.
       RuntimeError: if worker processes cannot start.
     """
@@ -79,16 +83,16 @@ def run(
             outcome.skipped[job.name] = known[job.name]["result"]
         else:
             waiting.append(job)
-    # Of all jobs: one may have been killed that is done since an earlier run.
+    # Leftovers of skipped jobs are removed too, since a later attempt may have been killed.
     _remove_leftovers(jobs)
     beside = None if journal is None else pathlib.Path(journal.path)
     attempts = engine.execute(function, waiting, beside)
-    # What Ctrl-C or an error leaves at work has to end now.
+    # After Ctrl-C or an error, the workers have to end at once.
     with contextlib.closing(attempts):
         bar = progress_bar(attempts, description, total=len(waiting), unit=unit)
         for job, result, error in bar:
             unrecorded = journal.append(job, result) if journal and not error else None
-            if unrecorded and not journal.must_record:
+            if unrecorded and journal and not journal.must_record:
                 if not outcome.notes:
                     logger.warning("%s", unrecorded)
                 outcome.notes = (unrecorded,)
@@ -99,7 +103,7 @@ def run(
                 logger.debug("%s failed: %s", errors.one_line(job.name), error)
             else:
                 outcome.done[job.name] = result
-    # Those of workers that were killed; an engine may have done their jobs once more.
+    # Killed workers leave half-written files, even if their jobs were repeated.
     _remove_leftovers(waiting)
     return outcome
 

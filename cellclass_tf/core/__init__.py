@@ -1,1 +1,1 @@
-"""The nouns that everything speaks: cells, micrographs, a study and its manifest, predictions."""
+"""Data types that all stages share: cells, micrographs, studies, manifests, predictions."""

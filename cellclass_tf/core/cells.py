@@ -19,25 +19,24 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, paths, png, tiff_log
 
 UNCERTAIN = "uncertain"
-# A call with less than this probability for its own type is uncertain, unless another
-# limit is asked for.
+# By default, a prediction is uncertain if its type has less than this probability.
 UNCERTAIN_BELOW = 0.7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cells:
-    """The cells of one field: one pixel belongs to one cell.
+    """The cells of one field of view; each pixel belongs to at most one cell.
 
     Attributes:
-      labels: (H, W) int32 label image; 0 is background, 1..N the cells, none missing.
+      labels: (H, W) int32 label image; 0 is background, the cells are 1..N without gaps.
       type_names: names of the K cell types, in class order.
-      type_ids: (N,) int32; 0 unknown, 1..K the type of cell i + 1.
-      scores: (N,) float32 in [0, 1], how sure it is that this is a cell; 1 for
-        annotations. Not a calibrated probability.
+      type_ids: (N,) int32, the type of cell i + 1: 1..K, or 0 if it is unknown.
+      scores: (N,) float32 in [0, 1], the detection scores; 1 for annotated cells. They
+        are not calibrated probabilities.
       probabilities: (N, K) float32, the probability of each type; rows sum to 1, and
         are 0 where the type is unknown.
-      features: (N, F) float32, what a network saw in each cell; None of cells that none
-        has named, and of cells that were read from files.
+      features: (N, F) float32, the network's feature vector of each cell; None for cells
+        that no network has classified and for cells that were read from files.
     """
 
     labels: np.ndarray
@@ -47,7 +46,7 @@ class Cells:
     probabilities: np.ndarray
     features: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count, types = int(self.labels.max(initial=0)), len(self.type_names)
         shapes = (self.type_ids.shape, self.scores.shape, self.probabilities.shape)
         if self.labels.ndim != 2 or shapes != ((count,), (count,), (count, types)):
@@ -58,7 +57,7 @@ class Cells:
             )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the outlines, and the number of cells of each type."""
+        """Returns what a notebook shows: the outlines and the number of cells per type."""
         edges = np.zeros(self.labels.shape, np.uint8)
         edges[:-1][self.labels[1:] != self.labels[:-1]] = 255
         edges[:, :-1][self.labels[:, 1:] != self.labels[:, :-1]] = 255
@@ -83,18 +82,19 @@ class Cells:
         Args:
           labels: (H, W) of any integer type; labels need not be contiguous.
           type_names: names of the study's types, in class order.
-          cell_types: one type for all cells, or one for each label present, in
-            ascending order of the labels; None or 'unknown' where it is not known.
+          cell_types: one type for all cells, or one type per label, in ascending order
+            of the labels; None or 'unknown' if the type is not known.
 
         Raises:
-          ValueError: if a type is not in `type_names`, or their number does not fit.
+          ValueError: if a type is not in `type_names`, or if the number of types is not
+            the number of labels.
         """
         labels, present = _relabel(labels)
         if cell_types is None or isinstance(cell_types, str):
             cell_types = [cell_types or UNKNOWN] * len(present)
         if len(cell_types) != len(present):
             raise ValueError(
-                f"Expected {len(present)} cell types, one a label; got {len(cell_types)}."
+                f"Expected {len(present)} cell types, one per label; got {len(cell_types)}."
             )
         ids = _ids_of_types(cell_types, type_names)
         one_hot = np.eye(len(type_names) + 1, dtype=np.float32)[ids][:, 1:]
@@ -106,18 +106,18 @@ class Cells:
 
     @property
     def cell_types(self) -> tuple[str, ...]:
-        """The type of cell 1..N by name, 'unknown' where it is not known."""
+        """The names of the types of cells 1..N; 'unknown' if a type is not known."""
         names = (UNKNOWN, *self.type_names)
         return tuple(names[i] for i in self.type_ids)
 
     @property
     def called_probabilities(self) -> np.ndarray:
-        """(N,) float32, the probability of each cell's type; NaN where it has none."""
+        """(N,) float32, the probability of each cell's type; NaN if it is unknown."""
         padded = np.pad(self.probabilities, ((0, 0), (1, 0)), constant_values=np.nan)
         return padded[np.arange(len(self)), self.type_ids]
 
     def calls(self, min_probability: float) -> tuple[str, ...]:
-        """The type of cell 1..N; 'uncertain' where it is less probable than asked."""
+        """Returns the types of cells 1..N; 'uncertain' below a minimum probability."""
         doubtful = self.called_probabilities < min_probability
         return tuple(
             UNCERTAIN if doubt else name
@@ -126,7 +126,7 @@ class Cells:
 
     @functools.cached_property
     def boxes_yxyx(self) -> np.ndarray:
-        """(N, 4) int32 boxes [top, left, bottom, right) of cell 1..N, in pixels."""
+        """(N, 4) int32, the box [top, left, bottom, right) of each cell in pixels."""
         from scipy import ndimage
 
         slices = ndimage.find_objects(self.labels, max_label=len(self))
@@ -135,34 +135,34 @@ class Cells:
 
     @functools.cached_property
     def areas_px(self) -> np.ndarray:
-        """(N,) int64 number of pixels of cell 1..N."""
+        """(N,) int64, the number of pixels of each cell."""
         return np.bincount(self.labels.ravel(), minlength=len(self) + 1)[1:]
 
     @property
     def stored_labels(self) -> np.ndarray:
-        """(H, W) labels as files hold them: uint16, or uint32 of over 65,535 cells."""
+        """(H, W) labels as written to files: uint16, or uint32 for over 65,535 cells."""
         most = np.iinfo(np.uint16).max
         return self.labels.astype(np.uint16 if len(self) <= most else np.uint32)
 
     @property
     def diameters_px(self) -> np.ndarray:
-        """(N,) float64 diameters of discs as large as cell 1..N, in pixels."""
+        """(N,) float64, the diameter in pixels of a disc with the area of each cell."""
         return 2 * np.sqrt(self.areas_px / np.pi)
 
     def touch_border(self, margin_px: int = 0) -> np.ndarray:
-        """(N,) bool, whether cell 1..N comes within a margin of the image's border."""
+        """Returns (N,) bool: whether each cell comes within a margin of the border."""
         top, left, bottom, right = self.boxes_yxyx.T
         height, width = (side - margin_px for side in self.labels.shape)
         first = np.minimum(top, left) <= margin_px
         return first | (bottom >= height) | (right >= width)
 
     def mask(self, index: int) -> np.ndarray:
-        """Returns cell `index` + 1 as a (h, w) bool mask inside its box."""
+        """Returns the (h, w) bool mask of cell `index` + 1 within its box."""
         top, left, bottom, right = self.boxes_yxyx[index]
         return self.labels[top:bottom, left:right] == index + 1
 
     def kept(self, keep: np.ndarray) -> Cells:
-        """Returns the cells for which (N,) bool `keep` holds, numbered 1, 2, … again."""
+        """Returns the cells for which `keep`, (N,) bool, is true, numbered from 1 on."""
         numbers = np.zeros(len(self) + 1, np.int32)
         numbers[1:][keep] = np.arange(1, np.count_nonzero(keep) + 1)
         return Cells(
@@ -175,13 +175,13 @@ class Cells:
         )
 
     def with_types(self, type_names: Sequence[str]) -> Cells:
-        """Returns the cells with their types numbered as in `type_names`.
+        """Returns the same cells with the types numbered as in `type_names`.
 
         Args:
-          type_names: all of this one's types, and maybe others, in class order.
+          type_names: names of the types in class order, which include all own types.
 
         Raises:
-          ValueError: if a type is missing.
+          ValueError: if one of the own types is missing.
         """
         type_names = tuple(type_names)
         if self.type_names == type_names:
@@ -195,18 +195,23 @@ class Cells:
         )
 
     def write(self, path: str | os.PathLike, *, types_csv: bool = False) -> None:
-        """Writes the label image, and with `types_csv` NAME.csv (cell, cell_type).
+        """Writes the label image as TIFF, whole or not at all.
 
         The TIFF is uint16, or uint32 for more than 65,535 cells.
+
+        Args:
+          path: path of the label image, NAME.tif.
+          types_csv: whether to write NAME.csv too, a table with the columns cell and
+            cell_type.
         """
         path = pathlib.Path(path)
         if types_csv:
-            # First the table: a label image without its types would be misread.
+            # The table comes first, since a label image without it would be misread.
             write_types(path.with_suffix(".csv"), self.cell_types)
         atomic.write_bytes(path, self.encode())
 
     def encode(self) -> bytes:
-        """Returns the label image as the bytes of the TIFF that `write` writes."""
+        """Returns the content of the TIFF file that `write` writes."""
         import tifffile
 
         buffer = io.BytesIO()
@@ -223,13 +228,14 @@ class Cells:
         """Reads a label image (TIFF or PNG) and its types.
 
         Args:
-          path: label image; NAME.csv beside it (cell, cell_type) gives types by cell, a
-            line for each; `unknown` is a type, too.
+          path: path of the label image. If NAME.csv lies beside it (columns cell and
+            cell_type), that table gives the type of every cell, which may be `unknown`.
           type_names: names of the study's types, in class order.
-          cell_type: the type of all cells where there is no NAME.csv.
+          cell_type: the type of all cells if there is no NAME.csv.
 
         Raises:
-          InputError: if a file is broken, is no label image, or names unknown types.
+          InputError: if a file cannot be read, is not a label image, or names a type that
+            the study does not have.
         """
         return cls.of_file(read_labels(path), path, type_names, cell_type)
 
@@ -241,16 +247,16 @@ class Cells:
         type_names: Sequence[str],
         cell_type: str | None = None,
     ) -> Cells:
-        """Gives labels that were read from a file the types beside it; see `read`.
+        """Makes cells of labels that were read from a file; see `read`.
 
         Args:
-          labels: (H, W) of whole numbers.
-          path: the label image.
+          labels: (H, W) integer labels.
+          path: path of the label image, beside which NAME.csv may lie.
           type_names: names of the study's types, in class order.
-          cell_type: the type of all cells where there is no NAME.csv.
+          cell_type: the type of all cells if there is no NAME.csv.
 
         Raises:
-          InputError: as `read`.
+          InputError: under the same conditions as `read`.
         """
         path = pathlib.Path(path)
         table = path.with_suffix(".csv")
@@ -273,14 +279,14 @@ class Cells:
 
 
 def _types_by_cell(table: pathlib.Path, present: Sequence[int]) -> dict[int, str]:
-    """Reads a table of types; every cell has to have one line, and every line a cell."""
+    """Reads a table of types, which must have exactly one line for every cell."""
     found: dict[int, str] = {}
     for line, row in enumerate(csv_json.read_csv(table), start=2):
         number = float(row["cell"])
         if not number.is_integer():
-            raise ValueError(f"line {line}: {row['cell']!r} is no number of a cell")
+            raise ValueError(f"line {line}: {row['cell']!r} is not a cell number")
         if int(number) in found:
-            raise ValueError(f"line {line}: cell {int(number)} has a line already")
+            raise ValueError(f"line {line}: cell {int(number)} already has a line")
         found[int(number)] = row["cell_type"].strip()
     missing, strange = (
         sorted(set(present) - set(found)),
@@ -297,12 +303,12 @@ def _types_by_cell(table: pathlib.Path, present: Sequence[int]) -> dict[int, str
 
 
 def write_types(path: str | os.PathLike, cell_types: Sequence[str]) -> None:
-    """Writes NAME.csv: the types of cells 1..N, by name."""
+    """Writes the table of the types of cells 1..N, NAME.csv."""
     atomic.write_text(path, types_text(cell_types))
 
 
 def types_text(cell_types: Sequence[str]) -> str:
-    """Returns what `write_types` writes."""
+    """Returns the content of the table that `write_types` writes."""
     rows = enumerate(cell_types, start=1)
     return csv_json.csv_text(
         ("cell", "cell_type"),
@@ -314,10 +320,11 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     """Reads a label image.
 
     Returns:
-      (H, W) integer array as stored; ImageJ's whole numbers of 32-bit float as int32.
+      (H, W) integer array as stored; 32-bit floats that are all integers, which ImageJ
+      writes, as int32.
 
     Raises:
-      InputError: if the file cannot be read or is not one plane of whole numbers.
+      InputError: if the file cannot be read or is not a single plane of integers.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() == ".png":
@@ -335,7 +342,7 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
 
 
 def label_image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) of a label TIFF, whose pixels are not read.
+    """Returns (height, width) of a label TIFF without reading its pixels.
 
     Raises:
       InputError: if the file cannot be read.
@@ -345,8 +352,8 @@ def label_image_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def _whole_numbers(labels: np.ndarray) -> np.ndarray:
-    """Numbers that a program stored as fractions of nothing; others as they are."""
-    # Beyond, not every whole number is one in single precision.
+    """Returns floats that are all integers as int32, and other floats unchanged."""
+    # From 2**24 on, single precision does not hold every integer.
     if not np.isfinite(labels).all() or np.abs(labels).max(initial=0) >= 2**24:
         return labels
     whole = labels.astype(np.int32)
@@ -355,11 +362,11 @@ def _whole_numbers(labels: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DrawnCell:
-    """A cell drawn on its own, which may overlap others.
+    """A cell with a mask of its own, which may overlap other cells.
 
     Attributes:
-      corner_yx: first row and column of its box in the field.
-      mask: (h, w) bool, the cell inside its box; it lies in the field.
+      corner_yx: first row and first column of its box in the field.
+      mask: (h, w) bool mask of the cell within its box, which lies inside the field.
     """
 
     corner_yx: tuple[int, int]
@@ -367,7 +374,7 @@ class DrawnCell:
 
     @classmethod
     def cut(cls, mask: np.ndarray) -> DrawnCell | None:
-        """Returns the box of an (H, W) bool mask and what is in it; None if it is empty."""
+        """Crops an (H, W) bool mask to the cell in it; returns None if it is empty."""
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         if not rows.size:
             return None
@@ -378,19 +385,22 @@ class DrawnCell:
 def labels_of_drawn(
     drawn: Sequence[DrawnCell], shape_yx: tuple[int, int]
 ) -> tuple[np.ndarray, int]:
-    """Puts cells that may overlap into one label image; the smaller cell wins a pixel.
+    """Draws cells that may overlap into one label image.
+
+    A pixel of several cells becomes part of the smallest of them; of two cells of the
+    same size, it becomes part of the earlier one.
 
     Args:
-      drawn: N cells; of two of one size the earlier one wins.
+      drawn: the N cells.
       shape_yx: height and width of the field.
 
     Returns:
-      (H, W) int32 labels 1..N, of which one is missing where its cell lost every pixel,
-      and the number of pixels that were lost to another cell.
+      (H, W) int32 labels 1..N, without the labels of cells that lost every pixel; and the
+      number of pixels that cells lost to others.
     """
     labels = np.zeros(shape_yx, np.int32)
     areas = [int(cell.mask.sum()) for cell in drawn]
-    # Largest first, so that smaller ones stay on top.
+    # The largest cell is drawn first, so that smaller ones stay on top.
     for index in sorted(range(len(drawn)), key=lambda i: (-areas[i], -i)):
         top, left = drawn[index].corner_yx
         mask = drawn[index].mask
@@ -411,8 +421,8 @@ def _label_page(path: pathlib.Path) -> Iterator[Any]:
     paths.check_is_file(path)
     try:
         with tiff_log.errors() as errors, tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[0]
-            # All that a page may hold: colours, and depth.
+            page = tiff.pages.first
+            # A page may also hold several samples per pixel and several planes.
             width = page.imagewidth * page.samplesperpixel * page.imagedepth
             png.check_image_size(page.imagelength, width, path)
             if len(tiff.pages) > 1:
@@ -425,7 +435,7 @@ def _label_page(path: pathlib.Path) -> Iterator[Any]:
                 raise ValueError(errors[0])
     except InputError:
         raise
-    # The reader and its codecs meet broken files with errors of many kinds.
+    # For damaged files, the reader and its codecs raise errors of many kinds.
     except Exception as error:
         raise InputError(f"{path}: the label TIFF cannot be read ({error}).") from error
 
@@ -442,7 +452,7 @@ def _relabel(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return labels.astype(np.int32), np.empty(0, np.int64)
     from skimage import segmentation
 
-    # It does not take what is read-only, as images of Pillow are.
+    # It does not accept read-only arrays, such as Pillow's.
     writeable = np.require(labels, requirements="W")
     contiguous, _, before = segmentation.relabel_sequential(writeable)
     present = before.out_values

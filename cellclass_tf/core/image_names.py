@@ -1,4 +1,4 @@
-"""Which image of a study or of predictions a name means."""
+"""Finds the image of a study or of predictions that a person names."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ _FOLDERS = (LABELS_FOLDER, OVERLAYS_FOLDER, "images", "cells")
 
 
 def find_image(name: str, stems: Mapping[str, str], where: str) -> str:
-    """Returns the stem of the image that a person means.
+    """Returns the stem of the image that a person names.
 
     Args:
-      name: 'TYPE/NAME' or, where it is the only one, 'NAME'; with or without '.png' or
+      name: 'TYPE/NAME', or 'NAME' if only one image has it; with or without '.png' or
         '.tif', and with or without the folders above.
-      stems: the known names, and the stem that each means.
-      where: the folder of the images, for the error.
+      stems: the stem of the image by each name that it is known by.
+      where: the folder of the images, for the error message.
 
     Raises:
-      InputError: if no image or several images have the name; it lists the nearest.
+      InputError: if no image or several images have the name; the message lists similar
+        names.
     """
     parts = name.removesuffix(".png").removesuffix(".tif").split("/")
     tails = [i for i in range(len(parts)) if i == 0 or parts[i - 1] in _FOLDERS]
@@ -33,8 +34,8 @@ def find_image(name: str, stems: Mapping[str, str], where: str) -> str:
     if found and (len(alike) < 2 or found is not alike):
         return stems[found[0]]
     near = alike or difflib.get_close_matches(name, sorted(stems), 5, cutoff=0.5)
-    listed = f"near it are {', '.join(near[:5])}" if near else "no name is near it"
+    listed = f"similar names: {', '.join(near[:5])}" if near else "no name is similar"
     raise InputError(
-        f"{name} is none of the {len(stems)} images of {where}; {listed}. "
+        f"{name} is not one of the {len(stems)} images of {where}; {listed}. "
         "Expected a name as in the column image of cells.csv or images.csv."
     )

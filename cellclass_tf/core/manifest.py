@@ -1,4 +1,4 @@
-"""The manifest's rows: one merged image each, and all that is known of it."""
+"""Rows of the manifest, images.csv: one row per merged image."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cellclass_tf.core.type_names import MIXED, is_of_windows, type_name
 ACCEPTED, REJECTED = "accepted", "rejected"
 SPLITS = ("train", "validation", "test", MIXED)
 
-# The parts of a row, each of which one stage writes: convert (three of them), the judge
-# of quality, whoever makes or imports cells, and whoever assigns splits.
+# The parts of a row. One stage writes each: `convert` the first three, the check of image
+# quality the verdict, `annotate` and `import` the annotation, and `dataset` the split.
 ORIGIN, LIKENESS, QUALITY = "origin", "likeness", "quality"
 VERDICT, ANNOTATION, SPLIT = "verdict", "annotation", "split"
 PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
 
 LONGEST_NAME = 100
-# Fisher's p from which on types are not rejected alike.
+# Largest p value at which types are said to be rejected unequally.
 _UNEVEN_P = 0.01
 
 
@@ -31,22 +31,26 @@ def _of(part: str, default: Any = dataclasses.MISSING) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ImageRow:
-    """One row of images.csv: one merged image and all that is known of it.
+    """One row of images.csv, which describes one merged image.
 
-    First come the columns that people edit. Each column belongs to one of PARTS, and is
-    replaced by the stage of that part alone; see `Study.update`.
+    The columns that people edit come first. Each column belongs to one of PARTS, and only
+    the stage that writes this part replaces it; see `Study.update`.
 
-    `verdict` is '' (not judged), 'accepted' or 'rejected'; rejected images stay out of
-    the dataset. Contrast limits are 'low-high' in the raw file's numbers, `contrast` says
-    whose they are ('group', 'field', or 'kept' of 8-bit colour images), and
-    `contrast_group` names the acquisition group whose images are compared with each
-    other; shares lie in [0, 1]. `scene_hash` is that of `near_duplicates`, '' where it is
-    not known or the field has too little in it. Quality figures are those of
-    `quality.figures`. `annotation` is the fingerprint of what made the cells,
-    `annotator_settings` says it in words, `cells_sha256` is that of the label image and
-    `types_sha256` that of the table of types beside it, `cells_source` is the `source` on
-    which the cells were made, `by_hand` names the cells that a person drew ('3,17-20'),
-    and `doubts` counts the doubtful ones by reason.
+    - `verdict` is '' (not judged), 'accepted' or 'rejected'. Rejected images are not part
+      of the dataset.
+    - `nuclei_limits` and `cytoplasm_limits` are contrast limits, 'low-high' in grey values
+      of the raw file. `contrast` is 'group' or 'field', the images that they were chosen
+      for, or 'kept' for 8-bit colour images. `contrast_group` is the acquisition group
+      whose images are compared with each other.
+    - Columns whose names end in _share lie in [0, 1].
+    - `scene_hash` is the hash of `near_duplicates`; '' if it is not known or if the field
+      has too little structure.
+    - The quality figures are those of `quality.figures`.
+    - `annotation` is a fingerprint of how the cells were made; `annotator_settings` is a
+      description of it. `cells_sha256` is the SHA-256 of the label image, `types_sha256`
+      that of the table of types beside it. `cells_source` is the `source` of the image on
+      which the cells were made. `by_hand` lists the cells that a person drew ('3,17-20').
+      `doubts` holds the number of doubtful cells by reason.
     """
 
     image: str = _of(ORIGIN)
@@ -103,39 +107,39 @@ class ImageRow:
 
     @property
     def source(self) -> str:
-        """What of which raw file the image shows, whatever its contrast; '' if unknown."""
+        """The raw file, scene and time point that the image shows; '' if unknown."""
         return f"{self.raw_sha256}/{self.scene}/{self.time}" if self.raw_sha256 else ""
 
     @property
     def place(self) -> str:
-        """Which scene of which raw file the image shows, at any time; '' if unknown."""
+        """The raw file and scene that the image shows, at any time; '' if unknown."""
         return f"{self.raw_sha256[:12]}/{self.scene}" if self.raw_sha256 else ""
 
     @property
     def has_cells_of_another_source(self) -> bool:
-        """Whether the cells were made on another image than there is now."""
+        """Whether the cells were made on an image with another `source`."""
         return bool(self.cells_source) and self.source not in ("", self.cells_source)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the image is rejected, in short words; empty if it is not."""
+        """Short reasons for the rejection of the image; empty if it is not rejected."""
         if self.verdict != REJECTED:
             return ()
         return words_of_reason(self.reason) or ("by hand",)
 
     @property
     def stem(self) -> str:
-        """TYPE/NAME, the image's path below images/ without its suffix."""
+        """TYPE/NAME: the path of the image below images/, without its suffix."""
         return self.image.removesuffix(".png")
 
     @property
     def name(self) -> str:
-        """NAME, the image's own name without folder and suffix."""
+        """NAME: the file name of the image, without folder and suffix."""
         return self.stem.rpartition("/")[2]
 
 
 def words_of_reason(reason: str) -> tuple[str, ...]:
-    """The reasons that a row's text names, without their numbers, each once."""
+    """Returns the reasons in the column `reason`, without their numbers, each once."""
     words = (part.split(":")[0].strip() for part in reason.split(";"))
     return tuple(dict.fromkeys(filter(None, words)))
 
@@ -144,7 +148,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))
 
 
 def columns_of(*parts: str) -> tuple[str, ...]:
-    """The columns that belong to some of PARTS."""
+    """Returns the columns that belong to the given PARTS."""
     fields = dataclasses.fields(ImageRow)
     return tuple(field.name for field in fields if field.metadata["part"] in parts)
 
@@ -152,16 +156,18 @@ def columns_of(*parts: str) -> tuple[str, ...]:
 def image_name(
     file_name: str, endings: Iterable[str] | None = None, *, as_before: bool = False
 ) -> str:
-    """Returns the NAME of the image of a file: without its ending, odd characters as '_'.
+    """Returns the NAME of the image that is made of a file.
 
-    It never begins with a dot, is neither empty nor longer than LONGEST_NAME (then it
-    ends with a hash of what it was), and none that Windows keeps for itself.
+    The ending of the file name is removed, and each run of special characters becomes
+    '_'. The result does not begin with a dot, is not empty, and is not reserved by
+    Windows. A name of more than LONGEST_NAME characters is cut, and ends with a hash of
+    the whole name.
 
     Args:
-      file_name: without folders.
-      endings: those that are taken away, in any case, with an '.ome' before them; None
-        for whatever ending there is.
-      as_before: whether a long name is only cut, as earlier versions did it.
+      file_name: the file name without folders.
+      endings: endings to remove, in upper or lower case, together with an '.ome' before
+        them; None for any ending.
+      as_before: whether a long name is cut without a hash, as in earlier versions.
     """
     known = r"\.[^.]*" if endings is None else "|".join(map(re.escape, endings))
     stem = re.sub(rf"(?<=.)(\.ome)?({known})$", "", file_name, flags=re.IGNORECASE)
@@ -169,18 +175,19 @@ def image_name(
     if len(name) > LONGEST_NAME and as_before:
         name = name[:LONGEST_NAME]
     elif len(name) > LONGEST_NAME:
-        # What is cut off may be all that tells two files apart.
+        # Two files may differ only in the part that is cut off.
         digest = hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:8]
         name = f"{name[: LONGEST_NAME - 9]}_{digest}"
     return f"_{name}" if is_of_windows(name) else name
 
 
 class Cost(NamedTuple):
-    """What a reason for rejection costs.
+    """What is lost because of one reason for rejection.
 
     Attributes:
-      fields: rejected images.
-      cells: annotated cells in them; where there are none, the estimate of nuclei.
+      fields: number of rejected images.
+      cells: number of annotated cells in them; for images that are not annotated, the
+        estimated number of nuclei.
     """
 
     fields: int
@@ -188,8 +195,8 @@ class Cost(NamedTuple):
 
 
 def costs_of_rejection(rows: Iterable[ImageRow]) -> dict[str, Cost]:
-    """What every reason costs; an image with two reasons counts for each."""
-    costs = collections.defaultdict(lambda: Cost(0, 0))
+    """Returns what each reason costs; an image with two reasons counts for both."""
+    costs: dict[str, Cost] = collections.defaultdict(lambda: Cost(0, 0))
     for row in rows:
         cells = row.nuclei_estimate if row.cells is None else row.cells
         for reason in row.reasons:
@@ -199,16 +206,16 @@ def costs_of_rejection(rows: Iterable[ImageRow]) -> dict[str, Cost]:
 
 
 def uneven_rejection(rows: Iterable[ImageRow]) -> str:
-    """Says which type loses more or less images to the verdicts than chance explains.
+    """Warns if the share of rejected images differs between types beyond chance.
 
-    Each type against all others, by Fisher's exact test; the smallest p counts, times
-    the number of types (Bonferroni), from 0.01 down. Images of mixed cultures are a type
-    of their own here.
+    Each type is compared with all others by Fisher's exact test. The smallest p value,
+    multiplied by the number of types (Bonferroni), has to be at most 0.01. Images of
+    mixed cultures count as a type of their own.
 
     Returns:
-      A sentence; '' if there is nothing to tell.
+      A warning of two sentences; '' if there is no reason for one.
     """
-    counts = collections.defaultdict(lambda: [0, 0])
+    counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
     for row in rows:
         if row.verdict:
             counts[row.cell_type][row.verdict == REJECTED] += 1
@@ -232,22 +239,22 @@ def uneven_rejection(rows: Iterable[ImageRow]) -> str:
     )
     return (
         f"The share of rejected images differs between types beyond chance ({shares}; "
-        f"p = {p:.2g}). What a type looks like may decide, and not how good the images "
-        "are: look at the contact sheets, and accept or reject by hand."
+        f"p = {p:.2g}). The criteria may respond to the look of a type instead of the "
+        "quality of its images: look at the contact sheets, and accept or reject by hand."
     )
 
 
 def row_from_strings(line: Mapping[str, str]) -> ImageRow:
-    """Parses a line of images.csv, as programs and spreadsheets write it.
+    """Parses a line of images.csv as programs and spreadsheets write it.
 
     Raises:
-      ValueError: if it is none; it names the column and what may stand there. Nothing
-        that is not understood becomes a default.
+      ValueError: if a value is not valid; the message names the column and what is
+        expected. An invalid value is never replaced by a default.
     """
     values = {}
     for field in dataclasses.fields(ImageRow):
         text = (line.get(field.name) or "").strip()
-        parse = _PARSER_OF_COLUMN.get(field.name) or _PARSERS[field.type]
+        parse = _PARSER_OF_COLUMN.get(field.name) or _PARSERS[str(field.type)]
         try:
             values[field.name] = parse(text)
         except ValueError as error:
@@ -260,10 +267,10 @@ def row_from_strings(line: Mapping[str, str]) -> ImageRow:
 
 
 def to_float(text: str) -> float | None:
-    """Returns a number, whose decimals a spreadsheet may part by a comma; None for ''.
+    """Parses a number with a point or comma as decimal separator; '' gives None.
 
     Raises:
-      ValueError: if it is none.
+      ValueError: if the text is not a number.
     """
     try:
         return float(text.replace(",", ".")) if text else None
@@ -298,14 +305,14 @@ def _matching(pattern: str, what: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text and not re.fullmatch(pattern, text):
             raise ValueError(
-                f"{what}, or nothing (did a spreadsheet make a date of it?)"
+                f"{what}, or nothing (did a spreadsheet turn it into a date?)"
             )
         return text
 
     return parse
 
 
-# As spreadsheets of several languages, and people, write it.
+# True and false as people and spreadsheets in several languages write them.
 _YES = [
     "true",
     "1",
@@ -340,10 +347,11 @@ _NO = [
     "non",
     "falso",
     "não",
-] + [""]
+    "",
+]
 _NUMBER = r"[\d.,]+(e[+-]?\d+)?"
 _LIMITS = _matching(rf"-?{_NUMBER}--?{_NUMBER}", "two numbers such as 90-4000")
-_PARSER_OF_COLUMN = {
+_PARSER_OF_COLUMN: dict[str, Callable[[str], Any]] = {
     "cell_type": type_name,
     "verdict": _one_of(ACCEPTED, REJECTED),
     "split": _one_of(*SPLITS),
@@ -353,8 +361,8 @@ _PARSER_OF_COLUMN = {
         r"\d+(-\d+)?(,\d+(-\d+)?)*", "numbers of cells such as 3,17-20"
     ),
 }
-# Annotations are strings here (see the __future__ import), which makes them keys.
-_PARSERS = {
+# The keys are the annotations of fields, which are strings because of the __future__ import.
+_PARSERS: dict[str, Callable[[str], Any]] = {
     "str": str,
     "int": lambda text: _to_int(text) or 0,
     "int | None": _to_int,

@@ -1,4 +1,4 @@
-"""images.csv: read, and changed so that what people write into it stays."""
+"""Reads and updates images.csv without overwriting what people wrote into it."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json
 from cellclass_tf.storage.ledger import Ledger, Written, ledger_of
 
-# Columns of which the value that a person wrote stays, whatever the program finds out;
-# those of one line are one thing to say.
+# Columns in which a person's value is never overwritten. Columns of one tuple belong
+# together: a change of one counts as a change of all.
 _KEPT = (("verdict", "reason"), ("cell_type",), ("group",), ("pixel_size_um",))
-# A spreadsheet that saves while it is written cannot do so for ever.
+# How often writing is tried while another program changes the file.
 _MOST_ATTEMPTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class ManifestFile:
-    """images.csv of a study, which remembers what the program wrote into it.
+    """images.csv of a study, with a ledger of what the program wrote into it.
 
     Attributes:
-      path: of images.csv.
+      path: path of images.csv.
     """
 
     path: pathlib.Path
 
     def rows(self) -> list[ImageRow]:
-        """Reads the rows, in their own order.
+        """Reads the rows in the order of the file.
 
         Raises:
-          InputError: if the table is broken: it names line and column.
+          InputError: if the table is not valid; the message names line and column.
         """
         return list(_parse(self.path, self._content())[0].values())
 
@@ -46,24 +46,24 @@ class ManifestFile:
         *parts: str,
         seen: Iterable[ImageRow] | None = None,
     ) -> None:
-        """Brings rows to the table, which is read anew for it.
+        """Writes rows into the table, which is read again for this purpose.
 
-        Of images that it has, the columns of some parts are replaced, so that what
-        others wrote meanwhile stays. Others come behind them, whole. Rows keep their
-        order, and columns that are not of `ImageRow` stay as they are.
+        If the table has a row for an image, only the columns of the given parts are
+        replaced, so that changes by other programs stay. Rows of new images are appended
+        as a whole. The order of rows and the users' own columns do not change.
 
-        What a person wrote wins: a cell that is not as it was `seen`; and a verdict with
-        its reason, a type, a group or a pixel size that is not as the program wrote it,
-        unless it was `seen` and the new value was decided from it.
+        A person's edits are never overwritten. If `seen` is given, a value counts as
+        edited if it differs from the value in `seen`. If not, a verdict with its reason, a
+        type, a group or a pixel size counts as edited if the program did not write it.
 
         Args:
-          rows: of the images.
-          parts: of `manifest.PARTS`, that are the caller's to write; none for whole rows.
-          seen: the rows from which these were made; None if they do not depend on what
-            is in the table.
+          rows: the new rows.
+          parts: the `manifest.PARTS` to write; none for all.
+          seen: the rows from which the new ones were made; None if they do not depend on
+            the content of the table.
 
         Raises:
-          InputError: if the table is broken, or never stays as it is.
+          InputError: if the table is not valid, or if another program keeps changing it.
         """
         own = manifest.columns_of(*(parts or manifest.PARTS))
         new = {row.image: row for row in sorted(rows, key=lambda row: row.image)}
@@ -89,12 +89,12 @@ class ManifestFile:
                 self._write(text, content, ledger, told)
                 return
         raise InputError(
-            f"{self.path} is changed all the time by another program. Close that, and "
-            "run this again."
+            f"{self.path}: another program keeps changing this file. Close that program, "
+            "and run this again."
         )
 
     def edited(self) -> dict[str, set[str]]:
-        """Returns the columns that a person changed and that stay, by image."""
+        """Returns by image the columns that a person edited and that are kept."""
         rows = _parse(self.path, self._content())[0].values()
         ledger = self._ledger(rows)
         return {row.image: _edited(ledger, row) for row in rows}
@@ -102,7 +102,9 @@ class ManifestFile:
     def _content(self) -> bytes:
         return csv_json.read_bytes(self.path) if self.path.exists() else b""
 
-    def _write(self, text: str, content: bytes, ledger: Ledger, told) -> None:
+    def _write(
+        self, text: str, content: bytes, ledger: Ledger, told: Mapping[str, Written]
+    ) -> None:
         @contextlib.contextmanager
         def unless_changed(_: pathlib.Path) -> Iterator[None]:
             with ledger.recording(told):
@@ -116,7 +118,7 @@ class ManifestFile:
     def _ledger(self, rows: Iterable[ImageRow]) -> Ledger:
         ledger = ledger_of(self.path.parent, self.path)
         if not ledger.path.exists():
-            # Until now verdicts alone were remembered; the rest counts as the program's.
+            # Earlier versions recorded verdicts only; other values count as the program's.
             earlier = _verdicts_of_earlier_versions(self.path)
             for row in rows:
                 for verdict, reason in earlier.get(row.image, [("", "")]):
@@ -126,35 +128,35 @@ class ManifestFile:
 
 
 class _Changed(Exception):
-    """The table is not as it was read."""
+    """Another program changed the table after it was read."""
 
 
 def _as_dict(row: ImageRow) -> dict[str, Any]:
-    # dataclasses.asdict copies every value, for nothing.
+    # Unlike dataclasses.asdict, this does not copy every value.
     return {name: getattr(row, name) for name in COLUMNS}
 
 
 def _state(values: Mapping[str, Any]) -> dict[str, Any]:
     names = [name for unit in _KEPT for name in unit if name in values]
     found = {name: values[name] for name in names}
-    # As it is read back.
+    # Reading strips texts, too.
     return {k: v.strip() if isinstance(v, str) else v for k, v in found.items()}
 
 
 def _told(ledger: Ledger, image: str, values: Mapping[str, Any]) -> Written:
-    """What the program says of an image from now on."""
+    """Returns the values that the program writes for an image, for the ledger."""
     known = ledger.known(image)
     return Written((known[0].state if known else {}) | _state(values))
 
 
 def _edited(ledger: Ledger, row: ImageRow) -> set[str]:
-    """The columns of a row that a person changed and that stay."""
+    """Returns the columns of a row that a person edited and that are kept."""
     known = [written.state for written in ledger.known(row.image)]
     edited: set[str] = set()
     for unit in _KEPT:
         values = [getattr(row, name) for name in unit]
         told = [[state.get(name) for name in unit] for state in known]
-        # An empty verdict, or group, is for the program to fill again.
+        # If a person empties a verdict or a group, the program fills it again.
         if known and values[0] != "" and values not in told:
             edited.update(unit)
     return edited
@@ -166,7 +168,7 @@ def _kept(
     seen: Mapping[str, ImageRow] | None,
     columns: Sequence[str],
 ) -> set[str]:
-    """The columns of a row that are not to be replaced."""
+    """Returns the columns of a row that must not be replaced."""
     if seen is None:
         return _edited(ledger, row)
     before = seen.get(row.image)
@@ -176,7 +178,7 @@ def _kept(
 
 
 def _verdicts_of_earlier_versions(path: pathlib.Path) -> dict[str, list]:
-    """By image the [verdict, reason] that the program wrote."""
+    """Returns by image the [verdict, reason] that earlier versions wrote."""
     with contextlib.suppress(OSError, ValueError):
         memory = path.parent / ".journal" / "verdicts.json"
         found = json.loads(memory.read_text(encoding="utf-8"))
@@ -188,7 +190,7 @@ def _verdicts_of_earlier_versions(path: pathlib.Path) -> dict[str, list]:
 def _parse(
     path: pathlib.Path, content: bytes
 ) -> tuple[dict[str, ImageRow], list[str], dict[str, dict[str, str]]]:
-    """Returns the rows by image, and the users' own columns with their values by image."""
+    """Returns rows by image, names of the users' own columns, and their values by image."""
     rows: dict[str, ImageRow] = {}
     lines = csv_json.parse_csv(content, path)
     columns = [c for c in (lines[0] if lines else ()) if c and c not in COLUMNS]

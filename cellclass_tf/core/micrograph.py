@@ -1,4 +1,4 @@
-"""Micrograph: the pixels of one field of view and where they came from."""
+"""Micrograph: the pixels of one field of view, and the raw file that they are from."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import numpy as np
 
 from cellclass_tf.core import notebook
 
-# Widths of a pixel that a light microscope may have: from scanning far beyond the limit
-# of resolution to a stereo microscope with a coarse camera. Print resolutions lie above
-# (300 dots an inch are 85 µm).
+# Smallest and largest pixel size of a light microscope: from oversampled scanning
+# microscopes to a stereo microscope with a coarse camera. Sizes that stem from a print
+# resolution lie above (300 dots per inch are 85 µm).
 PIXEL_SIZES_UM = (0.005, 50.0)
 
-# What joins the files of one field, and their SHA-256s, in records of where it is from.
+# Joins the paths of the raw files of one field, and their SHA-256s, in records.
 FILE_SEPARATOR = "|"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Micrograph:
-    """One field of view, as the microscope saw it.
+    """One field of view as it was recorded.
 
     Attributes:
-      pixels: (C, Y, X) array, one plane a channel, in the file's own numbers.
-      channel_names: C names; '' where the file names none.
-      emissions_nm: C peak wavelengths of the recorded light, None where not stated; or
-        nothing at all.
+      pixels: (C, Y, X) array, one plane per channel, with the grey values of the file.
+      channel_names: names of the C channels; '' if the file does not name a channel.
+      emissions_nm: peak emission wavelengths of the C channels, None if not stated; or an
+        empty tuple.
       pixel_size_um: width of a pixel in the specimen in µm; None if not recorded.
-      pixel_size_problem: why the width that the file records is no use; '' if it is of
-        use, or the file records none.
-      file: path of the raw file; of several, joined by FILE_SEPARATOR.
-      sha256: of the raw file, or files in the same order.
-      reader: library that read it, with its version.
-      scene: position in a file that holds several fields, from 0.
-      scene_name: what the file calls that position, such as a well.
-      time: time point, from 0.
-      z: how the planes of a stack became one: '' (no stack), 'max', or 'best:K'.
+      pixel_size_problem: why the pixel size in the file cannot be used; '' if it can, or if
+        the file records none.
+      file: path of the raw file; several paths are joined by FILE_SEPARATOR.
+      sha256: SHA-256 of the raw file; those of several files are joined in the same order.
+      reader: name and version of the library that read the file.
+      scene: index from 0 of the field in a file that holds several.
+      scene_name: name of the scene in the file, such as a well.
+      time: index from 0 of the time point.
+      z: how a stack became one plane: '' (no stack), 'max', or 'best:K'.
       is_rgb: whether the channels are the red, green and blue of a colour image.
     """
 
@@ -53,7 +53,7 @@ class Micrograph:
     z: str = ""
     is_rgb: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or len(self.channel_names) != len(self.pixels):
             raise ValueError(
                 "Expected pixels (C, Y, X) and C channel names; got "
@@ -61,7 +61,7 @@ class Micrograph:
             )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the channels, and what is known of the field."""
+        """Returns what a notebook shows: the channels, and a table about the field."""
         height, width = self.pixels.shape[1:]
         size = "unknown" if self.pixel_size_um is None else f"{self.pixel_size_um:g} µm"
         names = [name or f"channel {i}" for i, name in enumerate(self.channel_names)]

@@ -1,4 +1,4 @@
-"""cellclass.json: what an exported model was trained on, and how its output is read."""
+"""cellclass.json: how an exported model was trained, and how to read its output."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
 from cellclass_tf.core.type_names import problem_of
 from cellclass_tf.storage.records import Record
 
-# Beside the SavedModel.
+# Name of the file beside the SavedModel.
 METADATA_FILE = "cellclass.json"
-# Of models that were not calibrated. Where a mask ends: masks fade before the outline is
-# reached, more so after a short training, so that one half would draw cells too small.
+# Mask threshold of models that were not calibrated. Masks fade before they reach the
+# outline, above all after a short training, so that a threshold of one half would make
+# cells too small.
 UNCALIBRATED_MASK_THRESHOLD = 0.45
-# The score from which on a detection is a cell.
+# Score threshold of models that were not calibrated.
 UNCALIBRATED_SCORE_THRESHOLD = 0.3
 
-# What a network may have: tiles that fit a GPU, cells that are neither grains nor more
-# than a tile, and the temperatures that calibration tries with room to spare.
+# Smallest and largest valid values: tiles that fit a GPU, cells of a pixel up to more than
+# a tile, and a wider range of temperatures than calibration tries.
 _TILES_PX = (16, 4096)
 _SCALES = (0.01, 20.0)
 _DIAMETERS_PX = (1, 10_000)
@@ -28,14 +29,14 @@ _TEMPERATURES = (0.001, 1000.0)
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """Calls of about one probability on held-out fields.
+    """Predictions on held-out fields whose probabilities lie in one range.
 
     Attributes:
       low: lowest probability of the bin.
-      high: highest one.
-      mean: their mean probability.
-      right: the share of them that is right.
-      calls: their number.
+      high: highest probability of the bin.
+      mean: mean probability of the predictions.
+      right: share of the predictions that are correct.
+      calls: number of predictions.
     """
 
     low: float
@@ -47,13 +48,13 @@ class Bin:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutField:
-    """What became of the cells of one held-out field.
+    """Predictions on one held-out field, compared with the ground truth.
 
     Attributes:
-      confusion: (K, K) cells by true type and called type.
-      missed: (K,) cells by true type that were not found.
-      invented: (K,) found cells by called type that are none.
-      area: of the field, in squares of the diameter of a median cell; 0 if unknown.
+      confusion: (K, K) numbers of matched cells, by true type and predicted type.
+      missed: (K,) numbers of cells that were not detected, by true type.
+      invented: (K,) numbers of false positives, by predicted type.
+      area: area of the field in squares of the median cell diameter; 0 if unknown.
       group: acquisition group, such as a dish; '' if unknown.
     """
 
@@ -66,16 +67,17 @@ class HeldOutField:
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationRecord:
-    """What was measured on held-out fields when the model was exported.
+    """Measurements on held-out fields when the model was exported.
 
     Attributes:
-      fields: number of the fields, composed ones among them.
-      cells: number of their cells that were matched with true ones.
-      type_accuracy: share of these that got their type.
-      held_out: each field that is no composition of others, so that it has each cell once.
-      expected_calibration_error_before: of the probabilities as the network gives them.
-      expected_calibration_error: of the calibrated ones.
-      bins: the calls by their probability.
+      held_out: results of each field; without composed fields, which would count the same
+        cells again.
+      bins: the predictions, binned by their probability.
+      expected_calibration_error: error of the calibrated probabilities.
+      expected_calibration_error_before: error of the network's own probabilities.
+      fields: number of fields, composed ones included.
+      cells: number of their cells that were matched with true cells.
+      type_accuracy: share of the matched cells whose type is correct.
     """
 
     held_out: tuple[HeldOutField, ...]
@@ -88,25 +90,26 @@ class CalibrationRecord:
 
 
 def short_sha256(sha256: str) -> str:
-    """Returns the first digits of a SHA-256, by which an image of thousands is known."""
+    """Returns the first digits of a SHA-256, enough to identify one of many images."""
     return sha256[:16]
 
 
-# Outlines as the fields of the dataset have them: annotated, and maybe corrected.
+# Outlines of the dataset's fields: annotated, and possibly corrected.
 OF_DATASET = "dataset"
 
 
 @dataclasses.dataclass(frozen=True)
 class NamingRecord:
-    """What was measured of naming cells that something else outlined.
+    """Measurements of the classification of cells that the network did not outline.
 
     Attributes:
-      outlines: who outlined the held-out cells: 'dataset', or an annotator's name.
-      sha256: of that annotator's weights; '' where it has none.
-      settings: of that annotator, in words.
-      score_threshold: the score from which on held-out fields say that there is a cell.
-      temperature: by which the logarithms of probabilities are divided.
-      calibration: the figures.
+      outlines: source of the outlines of held-out cells: 'dataset' or an annotator's name.
+      score_threshold: score from which on a detection counts as a cell, chosen on held-out
+        fields.
+      temperature: divisor of the logarithms of the probabilities.
+      calibration: the measurements.
+      sha256: SHA-256 of the annotator's weights; '' if it has none.
+      settings: description of the annotator's settings.
     """
 
     outlines: str
@@ -117,23 +120,23 @@ class NamingRecord:
     settings: str = ""
 
 
-# In which a field can be seen: quarter turns, and their mirror images.
+# Number of ways to rotate (by quarter turns) and mirror a field.
 MOST_VIEWS = 8
 
-# Who names the cells: the detector's own head, the namer, or both together, by the
-# geometric mean of their probabilities.
+# What classifies the cells: the detector's own head, the namer (a second network), or both,
+# by the geometric mean of their probabilities.
 BY_DETECTOR, BY_NAMER, BY_BOTH = NAMED_BY = ("detector", "namer", "both")
 
 
 @dataclasses.dataclass(frozen=True)
 class NamerRecord:
-    """How cells are named by crops around their nuclei.
+    """Record of the namer, a second network that classifies crops around nuclei.
 
     Attributes:
       scale: pixels of a crop per pixel of the training images.
-      named_by: who names the cells: 'detector', 'namer' or 'both'.
+      named_by: what classifies the cells: 'detector', 'namer' or 'both'.
       log_likelihoods: mean logarithm of the probability of the true type on held-out
-        fields, for each of these three; None if there were no such fields.
+        fields, for each of these three; None if there were no held-out fields.
     """
 
     scale: float
@@ -143,38 +146,40 @@ class NamerRecord:
 
 @dataclasses.dataclass(frozen=True)
 class ModelMetadata(Record):
-    """What belongs to an exported model.
+    """Metadata of an exported model.
 
     Attributes:
       type_names: names of the cell types, in class order.
-      tile_px: side of the square tiles that the network takes.
-      scale: network pixels per pixel of the training images.
-      model_diameter_px: of a median cell, in the network's pixels.
-      cell_diameter_px: the same in pixels of the training images.
-      pixel_size_um: of the training images; None if unknown.
-      grayscale: whether the network was trained without nuclei.
-      mask_threshold: the height at which masks end.
-      score_threshold: the score from which on held-out fields say that there is a cell.
-      temperature: by which the logarithms of probabilities are divided.
-      calibration: what was measured on held-out fields, with the network's outlines; None
-        if nothing was.
-      naming: the same with outlines of others, one for each kind of them.
-      namer: how cells are named by crops; None of models that lack a namer.
-      networks: number of networks whose types are averaged.
-      views: number of views (rotated, mirrored, enlarged) of a field that are predicted and merged.
+      tile_px: side in pixels of the network's square input tiles.
+      scale: pixels of the network's input per pixel of the training images.
+      model_diameter_px: median cell diameter in pixels of the network's input.
+      grayscale: whether the network was trained without the nuclei channel.
+      cell_diameter_px: median cell diameter in pixels of the training images.
+      pixel_size_um: pixel size of the training images in µm; None if unknown.
+      mask_threshold: value from which on a pixel of a predicted mask belongs to the cell.
+      score_threshold: score from which on a detection counts as a cell, chosen on held-out
+        fields.
+      temperature: divisor of the logarithms of the probabilities.
+      calibration: measurements on held-out fields with the network's own outlines; None
+        if there are none.
+      naming: measurements with outlines from elsewhere, one record per source of outlines.
+      namer: record of the second network that classifies crops; None without one.
+      networks: number of networks whose probabilities are averaged.
+      views: number of views (rotated, mirrored, enlarged) of a field that are predicted and
+        merged.
       experiment: name of the experiment that was trained.
       checkpoint: name of the exported checkpoint.
-      train_steps: of the training.
-      dataset_fingerprint: of the training's dataset.
-      labelled_images: `short_sha256` of the merged images whose cells' types the model was
-        trained or calibrated with.
-      cellclass_tf: version with which it was exported.
-      tensorflow: the same.
+      train_steps: number of training steps.
+      dataset_fingerprint: fingerprint of the training dataset.
+      labelled_images: `short_sha256` of the merged images on whose cell types the model was
+        trained or calibrated.
+      cellclass_tf: version of cellclass_tf that exported the model.
+      tensorflow: version of TensorFlow that exported the model.
     """
 
     NAME: ClassVar[str] = "cellclass_tf Mask R-CNN"
     VERSION: ClassVar[int] = 4
-    EXPECTED: ClassVar[str] = "what `python -m experiments.export` writes of a model"
+    EXPECTED: ClassVar[str] = "the metadata that `cellclass export-model` writes"
     REMEDY: ClassVar[str] = "Export the model again."
 
     type_names: tuple[str, ...]
@@ -200,8 +205,8 @@ class ModelMetadata(Record):
     cellclass_tf: str = ""
     tensorflow: str = ""
 
-    def __post_init__(self):
-        """Raises ValueError if a number is out of the range of any network, or is NaN."""
+    def __post_init__(self) -> None:
+        """Raises ValueError if a number is NaN, or out of the valid range."""
         if problem := problem_of(self.type_names):
             raise ValueError(f"type_names: {problem}")
         checked = {
@@ -236,30 +241,31 @@ class ModelMetadata(Record):
             _check_held_out(record, len(self.type_names))
 
     def naming_of(self, outlines: str, sha256: str = "") -> NamingRecord | None:
-        """What was measured with the outlines of an annotator, by its weights.
+        """Returns the measurements with the outlines of an annotator.
 
         Args:
           outlines: an annotator's name, or 'dataset'.
-          sha256: of its weights; where it is given, the name is of no matter.
+          sha256: SHA-256 of its weights. If given, the name is ignored, since the weights
+            identify an annotator.
 
         Returns:
-          The record; None if the model was not exported with such outlines.
+          The record; None if the model was not measured with such outlines.
         """
-        # One that has weights is known by them alone.
         for record in self.naming:
             if (record.sha256 == sha256) if sha256 else (record.outlines == outlines):
                 return record
         return None
 
     def naming_for(self, outlines: str, sha256: str = "") -> NamingRecord | None:
-        """What was measured with such outlines, or else with those of the dataset."""
+        """Returns `naming_of` an annotator, or else that of the dataset's outlines."""
         return self.naming_of(outlines, sha256) or self.naming_of(OF_DATASET)
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Refuses models of version 1, whose network gives other outputs.
+        """Brings content to version 4, which adds missed and invented cells.
 
-        Before version 4 it was not told which cells were missed or invented.
+        Raises:
+          ValueError: for version 1, whose networks have other outputs.
         """
         if version < 2:
             raise ValueError(f"its format is {content.get('format', 'not named')!r}")
@@ -277,18 +283,18 @@ class ModelMetadata(Record):
         return content
 
     def ratio_of(self, pixel_size_um: float | None) -> float:
-        """An image's pixel size over that of the training images; 1 if one is unknown."""
+        """Returns a pixel size over that of the training images; 1 if one is unknown."""
         trained = self.pixel_size_um
         return pixel_size_um / trained if pixel_size_um and trained else 1.0
 
     def area_in_cells(self, area_px: float, pixel_size_um: float | None) -> float:
-        """An area of an image, in squares of the diameter of a median cell."""
+        """Returns an area of an image in squares of the median cell diameter."""
         scale = self.scale * self.ratio_of(pixel_size_um)
         return area_px * (scale / self.model_diameter_px) ** 2
 
 
 def _with_held_out(calibration: dict[str, Any]) -> dict[str, Any]:
-    """A calibration as version 4 has it."""
+    """Returns a calibration in the format of version 4."""
     if "confusions" not in calibration:
         return calibration
     fields = [
@@ -300,7 +306,7 @@ def _with_held_out(calibration: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_held_out(record: CalibrationRecord | None, count: int) -> None:
-    """Raises ValueError unless a record counts the cells of so many types."""
+    """Raises ValueError unless the counts of a record are for `count` types."""
     for field in record.held_out if record else ():
         rows = (*field.confusion, field.missed, field.invented)
         is_whole = [len(row) for row in rows] == [count] * (count + 2)

@@ -1,4 +1,4 @@
-"""What a notebook shows of an object: a picture, and a table below it."""
+"""HTML of objects in notebooks: a picture, and a table below it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
-# Widest picture.
+# Largest width and height of a picture.
 _WIDTH_PX = 480
 
 
 def page(planes: Sequence[np.ndarray], rows: Iterable[Sequence[object]]) -> str:
-    """Makes the HTML of a picture and a table.
+    """Returns the HTML of pictures side by side and a table below them.
 
     Args:
-      planes: (H, W) uint8 each; they are shown side by side.
-      rows: of the table; the first cell of each is its heading.
+      planes: the pictures, (H, W) uint8 each.
+      rows: rows of the table; the first cell of each row is its heading.
 
     Returns:
-      HTML without outside references, whose texts are escaped.
+      HTML without external references; the texts are escaped.
     """
     pictures = "".join(
         f'<img src="data:image/png;base64,{_png(plane)}" style="margin-right:4px">'
@@ -38,8 +38,15 @@ def page(planes: Sequence[np.ndarray], rows: Iterable[Sequence[object]]) -> str:
 
 
 def stretched(plane: np.ndarray) -> np.ndarray:
-    """Returns a plane of any numbers as (H, W) uint8, without its extremes."""
-    # A few rows and columns are enough, and quantiles of all pixels take long.
+    """Stretches the contrast of a plane between its 1st and 99.8th percentile.
+
+    Args:
+      plane: (H, W) of any numeric type.
+
+    Returns:
+      (H, W) uint8.
+    """
+    # A sample of rows and columns is enough; quantiles of all pixels take long.
     step = max(1, max(plane.shape) // 512)
     low, high = np.quantile(plane[::step, ::step], [0.01, 0.998])
     scaled = (plane.astype(np.float32) - low) / max(high - low, 1e-6)

@@ -1,4 +1,4 @@
-"""Predictions: the folder that `predict` writes, read back as cells."""
+"""Predictions: reads the folder that `predict` writes."""
 
 from __future__ import annotations
 
@@ -23,35 +23,40 @@ UNLIKE_FOLDER = "unlike"
 
 
 def labels_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
-    """Where the label image of a field lies in predictions."""
+    """Returns the path of the label image of a field in a prediction folder."""
     return folder / LABELS_FOLDER / f"{stem}.tif"
 
 
 def overlay_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
-    """Where the picture of a field lies in predictions."""
+    """Returns the path of the overlay of a field in a prediction folder."""
     return folder / OVERLAYS_FOLDER / f"{stem}.png"
 
 
 def unlike_path(folder: pathlib.Path, stem: str) -> pathlib.Path:
-    """Where the picture of a field's cells lies that look unlike the training cells."""
+    """Returns the path of the picture of cells that look unlike the training cells."""
     return folder / UNLIKE_FOLDER / f"{stem}.png"
 
 
 class Predictions:
     """The predicted cells of many fields.
 
-    cells.csv is read once, into a few numbers a cell; label images are read one at a
-    time, when asked for.
+    cells.csv is read once, into a few numbers per cell. Label images are read one at a
+    time, on demand.
+
+    Attributes:
+      folder: path of the prediction folder.
+      cells_path: path of cells.csv.
+      type_names: names of the cell types, in class order.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike) -> None:
         """Opens a prediction folder.
 
         Args:
-          folder: holds cells.csv and labels/STEM.tif.
+          folder: the folder with cells.csv and labels/STEM.tif.
 
         Raises:
-          InputError: if it does not, or if cells.csv lacks columns.
+          InputError: if there is no cells.csv, or if it lacks columns.
         """
         self.folder = pathlib.Path(folder)
         self.cells_path = self.folder / CELLS_FILE
@@ -74,21 +79,21 @@ class Predictions:
 
     @classmethod
     def exist(cls, folder: str | os.PathLike) -> bool:
-        """Whether a folder holds predictions."""
+        """Returns whether a folder holds predictions."""
         return (pathlib.Path(folder) / CELLS_FILE).is_file()
 
     @functools.cached_property
     def count_rows(self) -> list[dict[str, str]]:
-        """The rows of counts.csv, one a predicted image, sorted by it.
+        """The rows of counts.csv, one per predicted image, sorted by image.
 
         Raises:
-          InputError: if there is none, or if it lacks columns or numbers.
+          InputError: if the file does not exist, or if it lacks columns or numbers.
         """
         path = self.folder / COUNTS_FILE
         if not path.exists():
             raise InputError(
-                f"{path} does not exist, so the images cannot be told. Run `cellclass "
-                "predict` again."
+                f"{path} does not exist, and it lists the predicted images. Run "
+                "`cellclass predict` again."
             )
         rows = sorted(csv_json.read_csv(path), key=lambda row: row["image"])
         counts = ("cells", *(f"n_{n}" for n in self.type_names), "unknown", "uncertain")
@@ -103,27 +108,27 @@ class Predictions:
 
     @functools.cached_property
     def record(self) -> RunRecord:
-        """What `predict` recorded of the run.
+        """The content of run.json, which `predict` wrote.
 
         Raises:
-          InputError: if there is no run.json, or it is broken.
+          InputError: if there is no run.json, or if it is not valid.
         """
         return RunRecord.read(self.folder / RUN_FILE)
 
     @property
     def record_if_any(self) -> RunRecord:
-        """The same; an empty one if there is no run.json.
+        """The content of run.json; an empty record if there is no such file.
 
         Raises:
-          InputError: if run.json is broken.
+          InputError: if run.json is not valid.
         """
         is_there = (self.folder / RUN_FILE).exists()
         return self.record if is_there else RunRecord()
 
     def images(self) -> dict[str, tuple[pathlib.Path, float | None]]:
-        """Returns by stem where the image may be, and its pixel size in µm if known.
+        """Returns by stem the likely path of the image, and its pixel size in µm or None.
 
-        Only those that run.json tells of.
+        Only images that run.json lists are returned.
         """
         record = self.record_if_any
         places = record.places_of_study(self.folder) or [pathlib.Path()]
@@ -135,14 +140,14 @@ class Predictions:
 
     @property
     def stems(self) -> tuple[str, ...]:
-        """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those of 0 cells.
+        """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those without cells.
 
-        They are the rows of counts.csv: label images of other runs may lie about.
+        They are taken from counts.csv, since the folder may have label images of other runs.
         """
         return tuple(row["image"] for row in self.count_rows)
 
     def labels_path(self, stem: str) -> pathlib.Path:
-        """Where the label image of a field lies."""
+        """Returns the path of the label image of a field."""
         return labels_path(self.folder, stem)
 
     def read(self, stem: str) -> Cells:
@@ -150,7 +155,7 @@ class Predictions:
 
         Raises:
           InputError: if the field was not predicted, or if its label image and its rows
-            in cells.csv do not tell of the same cells.
+            in cells.csv do not have the same cells.
         """
         path = self.labels_path(stem)
         if not path.exists():
@@ -164,7 +169,7 @@ class Predictions:
         whole = areas.all() and len(areas) == len(table)
         if not whole or (table[:, 0] != np.arange(1, len(areas) + 1)).any():
             raise InputError(
-                f"{path}: expected cells 1..N, each with its row in {self.cells_path}; "
+                f"{path}: expected cells 1..N, each with a row in {self.cells_path}; "
                 f"got {np.count_nonzero(areas)} cells up to number {len(areas)}, and "
                 f"{len(table)} rows for {stem!r}. Run `cellclass predict` again."
             )
@@ -173,7 +178,7 @@ class Predictions:
         return Cells(labels, self.type_names, ids, scores, probabilities)
 
     def probabilities(self, stem: str) -> np.ndarray:
-        """Returns the (N, K) float32 probabilities of a field's cells with a type.
+        """Returns the (N, K) float32 probabilities of the cells that have a type.
 
         Raises:
           InputError: if cells.csv cannot be read.
@@ -190,14 +195,14 @@ class Predictions:
         """Reads columns of cells.csv that hold numbers.
 
         Args:
-          *columns: their names.
+          *columns: names of the C columns.
 
         Returns:
-          Of each field with cells (N, 2 + C) float64: number, type id (0 without a type) and
-          the columns of each cell.
+          An (N, 2 + C) float64 array for each field with cells, by stem: number, type id (0
+          if unknown) and the columns of each cell.
 
         Raises:
-          InputError: if a column is missing, or a value is no number.
+          InputError: if a column is missing, or if a value is not a number.
         """
         found: dict[str, list[np.ndarray]] = {}
         with open(self.cells_path, encoding="utf-8-sig", newline="") as file:
@@ -215,7 +220,7 @@ class Predictions:
         return {image: np.concatenate(parts) for image, parts in found.items()}
 
     def _table(self, stem: str) -> np.ndarray:
-        """Returns (N, 3 + K) float64: cell, type id, score, probabilities, by cell."""
+        """Returns (N, 3 + K) float64, sorted by cell: cell, type id, score, probabilities."""
         table = self._index.get(stem)
         if table is None:
             return np.empty((0, 3 + len(self.type_names)))

@@ -1,4 +1,4 @@
-"""Settings of a stage that a study remembers, and that change only on purpose."""
+"""Settings of a stage that a study remembers and that change only on request."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from cellclass_tf.errors import InputError
 def check(
     before: Mapping[str, Any], given: Mapping[str, Any], *, images: int, change: bool
 ) -> None:
-    """Refuses a call that would change remembered settings without saying so.
+    """Checks that a call does not change remembered settings by mistake.
 
     Args:
       before: settings of earlier calls, by name.
-      given: settings of this call; None for those that are not given.
-      images: number of images that were made with the settings before.
-      change: whether other settings than before are meant.
+      given: settings of this call by name; None for settings that are not given.
+      images: number of images that were made with the earlier settings.
+      change: whether the settings may differ from the earlier ones.
 
     Raises:
-      InputError: if a setting would change for images that exist, and `change` is not set.
+      InputError: if a setting would change, images exist, and `change` is not set.
     """
     changes = [
         f"{name} from {before[name]} to {value or 'nothing'}"

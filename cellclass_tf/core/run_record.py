@@ -1,4 +1,4 @@
-"""run.json: what `predict` recorded of a run."""
+"""run.json: the record that `predict` writes of a run."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from cellclass_tf.storage import paths
 from cellclass_tf.storage.records import Record
 
 RUN_FILE = "run.json"
-# Where `predict` converts raw files to, below its output.
+# Folder below the output of `predict`, to which it converts raw files.
 CONVERTED_FOLDER = "converted"
 
-
-# Who outlined the cells, where no annotator did.
+# Sources of outlines other than an annotator.
 BY_NETWORK = "network"
 BY_FILES = "files"
 
 
 @dataclasses.dataclass(frozen=True)
 class OutlinesRecord:
-    """Who outlined the cells of a run.
+    """Source of the outlines of a run's cells.
 
     Attributes:
-      source: 'network', 'files' of another program, or an annotator's name.
-      folder: of the files.
-      sha256: of the annotator's weights.
-      settings: of the annotator, in words.
+      source: 'network', 'files' (label images of another program), or an annotator's name.
+      folder: folder of the label images; '' for other sources.
+      sha256: SHA-256 of the annotator's weights; '' without weights.
+      settings: description of the annotator's settings.
     """
 
     source: str = BY_NETWORK
@@ -49,17 +48,17 @@ class PredictedImage:
     """One image that was predicted.
 
     Attributes:
-      stem: what cells.csv calls it: 'TYPE/NAME', or 'NAME' of a raw file.
+      stem: name of the image in cells.csv: 'TYPE/NAME', or 'NAME' for a raw file.
       image: path of the merged image below images/ of its study.
-      sha256: of the merged image.
-      labels_sha256: of the label image that was written.
-      pixel_size_um: with which it was predicted; None if unknown.
-      raw_file: as in the study's manifest.
-      raw_sha256: the same.
-      outlines_file: the label image of another program that was named.
-      outlines_sha256: of that file.
+      sha256: SHA-256 of the merged image.
+      labels_sha256: SHA-256 of the label image that was written.
+      pixel_size_um: pixel size in µm that was used; None if unknown.
+      raw_file: path of the raw file, as in the study's manifest.
+      raw_sha256: SHA-256 of the raw file, as in the study's manifest.
+      outlines_file: path of the label image of another program whose cells were classified.
+      outlines_sha256: SHA-256 of that label image.
       compared: whether the field was compared with the model's training fields.
-      unlike: why it does not resemble them, in words; empty if it does.
+      unlike: how the field differs from the training fields, in words; empty if it does not.
     """
 
     stem: str
@@ -77,7 +76,7 @@ class PredictedImage:
 
 @dataclasses.dataclass(frozen=True)
 class RejectedImage:
-    """One image that was left out, and why."""
+    """One image that was not predicted, and the reason."""
 
     image: str
     reason: str = ""
@@ -85,25 +84,27 @@ class RejectedImage:
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord(Record):
-    """What `predict` recorded of a run; '' or empty where an older version did not.
+    """The record of a run of `predict`.
+
+    Attributes that an older version did not record are '' or empty.
 
     Attributes:
-      folder: of the results, as it was then.
-      study: folder of the images' study.
-      model: folder of the model.
-      model_sha256: of its files.
-      model_metadata: the model's cellclass.json; None if it is not known.
-      outlines: who outlined the cells.
-      settings: the arguments of `predict`, by name.
-      versions: of cellclass_tf and libraries, by name.
-      finished: when, in ISO 8601.
-      images: that were predicted.
-      rejected: that were left out since the study rejects them.
+      folder: path of the results at the time of the run.
+      study: path of the images' study.
+      model: path of the model's folder.
+      model_sha256: SHA-256 of the model's files.
+      model_metadata: content of the model's cellclass.json; None if it is not known.
+      outlines: source of the outlines.
+      settings: arguments of `predict`, by name.
+      versions: versions of cellclass_tf and of libraries, by name.
+      finished: end of the run, in ISO 8601.
+      images: the images that were predicted.
+      rejected: the images that were not predicted because the study rejects them.
     """
 
     NAME: ClassVar[str] = "cellclass_tf predictions"
     VERSION: ClassVar[int] = 2
-    EXPECTED: ClassVar[str] = "what `cellclass predict` records of a run"
+    EXPECTED: ClassVar[str] = "the record that `cellclass predict` writes"
     REMEDY: ClassVar[str] = "Run `cellclass predict` again."
 
     folder: str = ""
@@ -120,7 +121,7 @@ class RunRecord(Record):
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Gives the images of version 1 their stems."""
+        """Adds the stems of images, which version 1 did not record."""
         if not content.get("model_metadata"):
             content["model_metadata"] = None
         else:
@@ -128,7 +129,7 @@ class RunRecord(Record):
             content["model_metadata"] = ModelMetadata.upgraded(dict(metadata), 2)
         images = content.get("images", [])
         if not isinstance(images, list):
-            raise TypeError("images is no list")
+            raise TypeError("images is not a list")
         images = [dict(entry) for entry in images]
         for entry in images:
             if version < 2:
@@ -138,7 +139,7 @@ class RunRecord(Record):
         return content | {"images": images}
 
     def as_content(self) -> dict[str, Any]:
-        """Returns what the file holds."""
+        """Returns the content of the file."""
         content = super().as_content()
         if self.model_metadata:
             content["model_metadata"] = self.model_metadata.as_content()
@@ -146,10 +147,10 @@ class RunRecord(Record):
 
     @property
     def naming(self) -> NamingRecord | None:
-        """What was measured in outlines that are not the network's.
+        """The model's measurements with outlines of the run's source.
 
-        If the model was not measured with outlines of this kind, in those of its dataset;
-        None if the network outlined the cells, or nothing was measured.
+        If the model was not measured with such outlines, it is the measurement with those
+        of its dataset. None if the network outlined the cells, or if nothing was measured.
         """
         model, outlines = self.model_metadata, self.outlines
         if model is None or outlines.source == BY_NETWORK:
@@ -158,14 +159,16 @@ class RunRecord(Record):
 
     @property
     def calibration(self) -> CalibrationRecord | None:
-        """How often calls were right on held-out fields, in such outlines."""
+        """The model's accuracy on held-out fields with such outlines; None if unknown."""
         if self.outlines.source == BY_NETWORK:
-            return self.model_metadata and self.model_metadata.calibration
-        return self.naming and self.naming.calibration
+            model = self.model_metadata
+            return None if model is None else model.calibration
+        naming = self.naming
+        return None if naming is None else naming.calibration
 
     @property
     def labelled_stems(self) -> set[str]:
-        """Fields whose cells' types the model was trained or calibrated with."""
+        """Stems of images on whose cell types the model was trained or calibrated."""
         model = self.model_metadata
         seen = set(model.labelled_images) if model else set()
         return {
@@ -173,10 +176,10 @@ class RunRecord(Record):
         }
 
     def places_of_study(self, folder: pathlib.Path) -> list[pathlib.Path]:
-        """Returns where the images' study may be now, the likeliest place first.
+        """Returns where the images' study may be now, the most likely path first.
 
         Args:
-          folder: of the predictions, now.
+          folder: present path of the predictions.
         """
         found = paths.places_of(self.study, folder, self.folder)
         if _is_converted(self.study, self.settings):
@@ -184,27 +187,27 @@ class RunRecord(Record):
         return found
 
     def find_study(self, folder: pathlib.Path) -> Study | None:
-        """Opens the study of the predicted images; None if it is not to be found.
+        """Opens the study of the predicted images; returns None if it is not found.
 
         Raises:
-          InputError: if its study.yaml is broken.
+          InputError: if its study.yaml is not valid.
         """
         place = next(filter(Study.exists, self.places_of_study(folder)), None)
-        return place and Study.open(place)
+        return None if place is None else Study.open(place)
 
     def places_of_model(self, folder: pathlib.Path) -> list[pathlib.Path]:
-        """Returns where the model may be now, the likeliest place first."""
+        """Returns where the model may be now, the most likely path first."""
         return paths.places_of(self.model, folder, self.folder)
 
 
 def _is_converted(study: str, settings: Mapping[str, Any]) -> bool:
-    """Whether `predict` made the study itself, from raw files."""
+    """Returns whether `predict` made the study itself, from raw files."""
     path, given = pathlib.PurePath(study), settings.get("input")
     return path.name == CONVERTED_FOLDER and path != pathlib.PurePath(str(given))
 
 
 def _stem_of_version_1(content: Mapping[str, Any], image: str) -> str:
-    """What cells.csv calls an image, of which version 1 recorded the path alone."""
+    """Returns the name in cells.csv of an image; version 1 recorded its path only."""
     stem = image.removesuffix(".png")
     if _is_converted(content.get("study", ""), content.get("settings", {})):
         return stem.removeprefix(f"{MIXED}/")

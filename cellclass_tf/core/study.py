@@ -1,4 +1,4 @@
-"""Study: a folder with images, cells and one manifest that traces them."""
+"""Study: a folder with images, cells, and a manifest that describes them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Study:
     """A folder of images of known cell types.
 
     Attributes:
-      root: the folder.
-      cell_types: names of the types, in class order.
-      channel_rules: 'nuclei' and 'cytoplasm', each a list of patterns of channel names.
-      emission_nm: 'nuclei' and 'cytoplasm', each the lowest and highest peak emission;
-        used where no channel's name matches.
-      pixel_size_um: used where a file records none; None if unknown.
+      root: path of the folder.
+      cell_types: names of the cell types, in class order.
+      channel_rules: patterns of channel names, by 'nuclei' and 'cytoplasm'.
+      emission_nm: lowest and highest peak emission in nm, by 'nuclei' and 'cytoplasm';
+        used if the name of no channel matches.
+      pixel_size_um: pixel size in µm of images whose files record none; None if unknown.
     """
 
     root: pathlib.Path
@@ -53,7 +53,7 @@ class Study:
 
     @classmethod
     def exists(cls, study: str | os.PathLike | Study) -> bool:
-        """Whether a folder is a study."""
+        """Returns whether a folder is a study."""
         root = study.root if isinstance(study, Study) else pathlib.Path(study)
         return (root / SETTINGS_FILE).is_file()
 
@@ -67,7 +67,8 @@ class Study:
         """Makes the folder and its study.yaml.
 
         Raises:
-          InputError: if there is a study already, or the types are no use as folders.
+          InputError: if the folder is a study already, or if a type cannot be the name of
+            a folder.
         """
         import yaml
 
@@ -76,7 +77,7 @@ class Study:
             raise InputError(f"{path} exists already; open the study instead.")
         settings = StudySettings(tuple(cell_types), pixel_size_um=pixel_size_um)
         study = cls._of(root, settings)
-        # From a text, so that no tuple is written as Python's own.
+        # The detour through JSON turns tuples into lists.
         content = json.loads(json.dumps(settings.as_content()))
         atomic.write_text(path, yaml.safe_dump(content, sort_keys=False))
         return study
@@ -86,7 +87,7 @@ class Study:
         """Opens the study in a folder; a study is returned as it is.
 
         Raises:
-          InputError: if there is no study.yaml, or it says something unusable.
+          InputError: if there is no study.yaml, or if it is not valid.
         """
         if isinstance(study, Study):
             return study
@@ -106,17 +107,17 @@ class Study:
         cell_types: Sequence[str] = DEFAULT_CELL_TYPES,
         pixel_size_um: float | None = None,
     ) -> Study:
-        """Opens the study in a folder; where there is none, one is made.
+        """Opens the study in a folder, or makes one if there is none.
 
         Args:
           study: the folder; a study is returned as it is.
-          cell_types: of a study that is made.
-          pixel_size_um: the same.
+          cell_types: names of the cell types of a new study.
+          pixel_size_um: pixel size of a new study in µm.
 
         Raises:
-          InputError: as `open` and `create` do.
+          InputError: under the same conditions as `open` and `create`.
         """
-        if cls.exists(study):
+        if isinstance(study, Study) or cls.exists(study):
             return cls.open(study)
         return cls.create(study, cell_types, pixel_size_um)
 
@@ -136,38 +137,38 @@ class Study:
 
     @property
     def settings_path(self) -> pathlib.Path:
-        """study.yaml."""
+        """Path of study.yaml."""
         return self.root / SETTINGS_FILE
 
     @property
     def manifest_path(self) -> pathlib.Path:
-        """images.csv."""
+        """Path of images.csv."""
         return self.root / "images.csv"
 
     @property
     def tfds_dir(self) -> pathlib.Path:
-        """The prepared TFDS dataset."""
+        """Folder of the prepared TFDS dataset."""
         return self.root / "tfds"
 
     @property
     def trash_path(self) -> pathlib.Path:
-        """Where a person's files are put that had to make room, a folder a day."""
+        """Folder of people's files that were replaced; one folder per day."""
         return self.root / trash.TRASH_FOLDER
 
     def journal(self, stage: str) -> pathlib.Path:
-        """The file in which a stage remembers what it has done."""
+        """Returns the path of the file in which a stage records finished jobs."""
         return self.root / ".journal" / f"{stage}.jsonl"
 
     def image_path(self, row: ImageRow) -> pathlib.Path:
-        """Where the merged image of a row lies."""
+        """Returns the path of the merged image of a row."""
         return self._path("images", row, row.image)
 
     def cells_path(self, row: ImageRow) -> pathlib.Path:
-        """Where the label image of a row lies."""
+        """Returns the path of the label image of a row."""
         return self._path("cells", row, f"{row.stem}.tif")
 
     def review_path(self, row: ImageRow) -> pathlib.Path:
-        """Where the list of an image's doubtful cells lies; the picture is a .png."""
+        """Returns the path of the table of doubtful cells; a PNG has the same stem."""
         return self._path("review", row, f"{row.stem}.csv")
 
     def _path(self, folder: str, row: ImageRow, name: str) -> pathlib.Path:
@@ -176,18 +177,18 @@ class Study:
 
     @property
     def review_queue_path(self) -> pathlib.Path:
-        """The fields that are worth a person's time, best first."""
+        """Path of the list of images to correct, the most useful first."""
         return self.root / "review" / "queue.csv"
 
     def folder_type(self, cell_type: str) -> str | None:
-        """The type that a folder's name gives its cells; None for `mixed`."""
+        """Returns the type of all cells in the folder of a type; None for `mixed`."""
         return None if cell_type == MIXED else cell_type
 
     def has_cells(self, row: ImageRow) -> bool:
-        """Whether something lies where the cells of an image belong.
+        """Returns whether there is a file at the path of an image's label image.
 
-        That it is no label image, or that there can be none by that name, is for whoever
-        reads it to complain of.
+        It is also true if the name of the image is not valid. Whether the file can be
+        used is only checked when it is read.
         """
         try:
             return os.path.lexists(self.cells_path(row))
@@ -202,7 +203,7 @@ class Study:
         """Returns the annotated cells of an image.
 
         Raises:
-          InputError: if there are none, or they do not fit.
+          InputError: if there are none, or if the files are not valid.
         """
         path = self.cells_path(row)
         if not os.path.lexists(path):
@@ -215,7 +216,7 @@ class Study:
         """Returns the merged image, (H, W, 3) uint8, and the cells in it.
 
         Raises:
-          InputError: if either cannot be read, or they are of different size.
+          InputError: if one of them cannot be read, or if their sizes differ.
         """
         image, cells = self.read_image(row), self.read_cells(row)
         if cells.labels.shape != image.shape[:2]:
@@ -229,12 +230,12 @@ class Study:
         """Reads the manifest, sorted by image.
 
         Raises:
-          InputError: if images.csv is broken: it names line and column.
+          InputError: if images.csv is not valid; the message names line and column.
         """
         return sorted(self._manifest.rows(), key=lambda row: row.image)
 
     def accepted_rows(self) -> list[ImageRow]:
-        """The rows that are not rejected."""
+        """Returns the rows of images that are not rejected, sorted by image."""
         return [row for row in self.rows() if row.verdict != REJECTED]
 
     def update(
@@ -243,11 +244,11 @@ class Study:
         *parts: str,
         seen: Iterable[ImageRow] | None = None,
     ) -> None:
-        """Brings rows to the manifest; see `ManifestFile.update`."""
+        """Writes rows into the manifest; see `ManifestFile.update`."""
         self._manifest.update(rows, *parts, seen=seen)
 
     def edited_columns(self) -> dict[str, set[str]]:
-        """Returns the columns whose value a person wrote, and which stay, by image."""
+        """Returns by image the columns that a person edited and that are kept."""
         return self._manifest.edited()
 
     @property
@@ -255,14 +256,14 @@ class Study:
         return ManifestFile(self.manifest_path)
 
     def pixel_size_of(self, row: ImageRow) -> float | None:
-        """An image's pixel size in µm: its own, else the study's, else None."""
+        """Returns an image's pixel size in µm, or else the study's, or else None."""
         return row.pixel_size_um or self.pixel_size_um
 
     def check_cell_type(self, cell_type: str) -> str:
-        """Returns the name as the study has it (or `mixed`, however it is written).
+        """Returns a type's name as the study has it, or `mixed` in lower case.
 
         Raises:
-          InputError: if the study does not know the type.
+          InputError: if the study does not have the type.
         """
         cell_type = type_names.type_name(cell_type)
         if cell_type not in (*self.cell_types, MIXED):
@@ -277,7 +278,7 @@ def read_merged(path: str | os.PathLike) -> np.ndarray:
     """Reads a merged image: (H, W, 3) uint8, red 0, green cytoplasm, blue nuclei.
 
     Raises:
-      InputError: if the file is no 8-bit colour PNG.
+      InputError: if the file is not an 8-bit colour PNG.
     """
     image = png.read_png(path)
     check_merged(image, os.fspath(path))
@@ -315,5 +316,5 @@ def _check_patterns(rules: Mapping[str, Sequence[str]], path: pathlib.Path) -> N
             re.compile(pattern)
         except re.error as error:
             raise InputError(
-                f"{path}: channels: {pattern!r} is no regular expression ({error})."
+                f"{path}: channels: {pattern!r} is not a valid regular expression ({error})."
             ) from error

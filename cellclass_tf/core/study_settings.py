@@ -1,4 +1,4 @@
-"""study.yaml: what people say of a study."""
+"""study.yaml: the settings of a study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_CELL_TYPES = ("HEK", "N2a")
 
 @dataclasses.dataclass(frozen=True)
 class ChannelRules:
-    """Patterns that name a stain or its colour, matched anywhere in a channel's name."""
+    """Patterns of stains and colours, searched anywhere in the name of a channel."""
 
     nuclei: tuple[str, ...] = ("dapi", "hoechst", "nucle", "h2b", "draq5", "blue")
     cytoplasm: tuple[str, ...] = (
@@ -29,7 +29,7 @@ class ChannelRules:
 
 @dataclasses.dataclass(frozen=True)
 class EmissionRanges:
-    """Where no name matches: lowest and highest peak emission of the usual stains in nm."""
+    """Lowest and highest peak emission in nm of each channel, if no name matches."""
 
     nuclei: tuple[float, float] = (420.0, 480.0)
     cytoplasm: tuple[float, float] = (500.0, 550.0)
@@ -37,7 +37,7 @@ class EmissionRanges:
 
 @dataclasses.dataclass(frozen=True)
 class StudySettings(Record):
-    """What study.yaml holds; see `Study`."""
+    """The content of study.yaml; see `Study`."""
 
     NAME: ClassVar[str] = "cellclass_tf study"
     EXPECTED: ClassVar[str] = (
@@ -46,7 +46,7 @@ class StudySettings(Record):
     )
     REMEDY: ClassVar[str] = "Correct it; docs/studies.md describes the folder."
 
-    # Numbers are names too, such as the type 293.
+    # A number can be a name, such as the type 293.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"coerce_numbers_to_str": True}
 
     cell_types: tuple[str, ...]
@@ -56,5 +56,5 @@ class StudySettings(Record):
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Takes what was left empty for not said."""
+        """Ignores settings that were left empty."""
         return {k: v for k, v in content.items() if v not in (None, "")}

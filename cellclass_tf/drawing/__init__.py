@@ -1,1 +1,1 @@
-"""Pictures: text, canvas, and cells drawn over a field."""
+"""Pictures: text, canvas, and cells drawn on a field."""

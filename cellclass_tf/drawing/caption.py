@@ -1,4 +1,4 @@
-"""The strip of text below a picture: name, scale bar and legend."""
+"""Draws the caption below a picture: name, scale bar and legend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from cellclass_tf.errors import one_line
 
 if TYPE_CHECKING:
-    from PIL import ImageDraw, ImageFont
+    from PIL import Image, ImageDraw, ImageFont
 
 BACKGROUND = (24, 24, 24)
 INK = (255, 255, 255)
@@ -22,7 +22,13 @@ INK = (255, 255, 255)
 
 @dataclasses.dataclass(frozen=True)
 class LegendEntry:
-    """One line of the legend: a sample of the outline, and what it means."""
+    """One entry of the legend: a sample of an outline, and its meaning.
+
+    Attributes:
+      text: meaning of the outline.
+      colour: (red, green, blue), each 0 to 255.
+      dashed: whether the outline is dashed.
+    """
 
     text: str
     colour: tuple[int, int, int]
@@ -38,9 +44,9 @@ def draw(
     """Draws the caption of a picture.
 
     Args:
-      picture: (H, W, 3) uint8 that the caption goes below.
-      name: the image's name, cut if it does not fit.
-      entries: the legend, as many a row as fit.
+      picture: (H, W, 3) uint8 picture above the caption.
+      name: name of the image, shortened if it does not fit.
+      entries: entries of the legend; each row has as many as fit.
       pixel_size_um: width of a pixel of the picture in µm; None draws no scale bar.
 
     Returns:
@@ -72,19 +78,19 @@ def title(width: int, text: str) -> np.ndarray:
 
 
 def text_height(width: int) -> int:
-    """Returns the size of the text in pixels for a picture of this width."""
+    """Returns the height of the text in pixels for a picture of a width in pixels."""
     return max(16, round(width / 44))
 
 
 def font(size_px: int) -> ImageFont.FreeTypeFont:
-    """Returns the font of all pictures at a size."""
+    """Returns the font of all pictures in a size."""
     from PIL import ImageFont
 
     return ImageFont.truetype(_font_path(), size_px)
 
 
 def fit_text(pen: ImageDraw.ImageDraw, text: str, room: float) -> str:
-    """Cuts the start of a text that is too long: the end of a name tells more."""
+    """Cuts the start of a text that is too long, since ends of names differ more."""
     if pen.textlength(text) <= room:
         return text
     while text and pen.textlength("…" + text) > room:
@@ -93,14 +99,14 @@ def fit_text(pen: ImageDraw.ImageDraw, text: str, room: float) -> str:
 
 
 def round_length_um(longest_um: float) -> float:
-    """Returns the largest of 1, 2, 5 times a power of ten that is not longer."""
+    """Returns the largest of 1, 2, 5 times a power of ten up to a length."""
     power = 10.0 ** math.floor(math.log10(longest_um))
-    # A length such as 0.3 / 0.1 may come out a hair short of its whole number.
+    # Because of rounding, 0.3 / 0.1, for example, is slightly less than 3.
     factor = max(f for f in (1, 2, 5) if f * power <= longest_um * (1 + 1e-9))
     return factor * power
 
 
-def _blank(width: int, height: int):
+def _blank(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (width, height), BACKGROUND)
@@ -111,10 +117,9 @@ def _blank(width: int, height: int):
 
 @functools.cache
 def _font_path() -> str:
-    """Returns the file of DejaVu Sans.
+    """Returns the path of the font DejaVu Sans.
 
-    Pillow's own font has no µ, and none of the letters of other languages that names of
-    images are written with.
+    Pillow's own font lacks µ, and letters of other languages that names may contain.
     """
     import matplotlib
 
@@ -124,8 +129,9 @@ def _font_path() -> str:
 def _rows(
     pen: ImageDraw.ImageDraw, entries: Sequence[LegendEntry], width: int, unit: int
 ) -> list[list[tuple[int, LegendEntry]]]:
-    """Lays the entries out as rows of (left edge, entry)."""
-    rows, left = [[]], unit
+    """Arranges the entries in rows of (left edge, entry)."""
+    rows: list[list[tuple[int, LegendEntry]]] = [[]]
+    left = unit
     for entry in entries:
         needed = _text_start(unit) + math.ceil(pen.textlength(entry.text)) + unit
         if rows[-1] and left + needed > width:
@@ -145,7 +151,7 @@ def _draw_entry(
     thick = max(3, unit // 4)
     right = left + round(1.6 * unit)
     dash = (right - left) / 5
-    spans = [(left, right)]
+    spans: list[tuple[float, float]] = [(left, right)]
     if entry.dashed:
         spans = [(left + 2 * i * dash, left + (2 * i + 1) * dash) for i in range(3)]
     for start, stop in spans:
@@ -157,7 +163,7 @@ def _draw_entry(
 def _scale_bar(
     pen: ImageDraw.ImageDraw, middle: int, width: int, pixel_size_um: float
 ) -> int:
-    """Draws the bar at the right edge and returns the room that it takes in pixels."""
+    """Draws the scale bar at the right edge, and returns its total width in pixels."""
     unit = text_height(width)
     length_um = round_length_um(width * pixel_size_um / 5)
     length_px = round(length_um / pixel_size_um)

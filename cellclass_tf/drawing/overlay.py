@@ -1,4 +1,4 @@
-"""Pictures of a field: every cell outlined in the colour of its type, with a legend."""
+"""Draws a field with every cell outlined in the colour of its type, and a legend."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def draw_overlay(
 ) -> np.ndarray:
     """Draws the outlines of the cells on the image, and a caption below it.
 
-    The picture is for looking, not for measuring: its brightness is
-    `picture.brighten`. Solid outlines are calls of at least `min_probability`, dashed
-    ones are below. A field less than 800 px wide is enlarged by a whole number.
+    The picture is for viewing, not for measuring, since `picture.brighten` changes its
+    brightness. Outlines are solid for types of at least `min_probability`, and dashed for
+    others. A field less than 800 px wide is enlarged by an integer factor.
 
     Args:
       image: (H, W, 3) uint8 merged image.
       cells: the cells of the field.
-      name: what stands in the caption.
+      name: name of the image for the caption.
       pixel_size_um: width of a pixel in µm, for a scale bar; None draws none.
-      min_probability: of a call that is not drawn as doubtful.
-      marked: (N,) bool, the cells to look at; others are outlined in dark grey. None
-        marks all.
+      min_probability: probability of a type from which on the outline is solid.
+      marked: (N,) bool, the cells to mark; others are outlined in dark grey. None marks
+        all cells.
 
     Returns:
       (s * H + caption, s * W, 3) uint8 for the enlargement s.
@@ -62,16 +62,16 @@ def comparison(
     titles: Sequence[str] = ("truth", "prediction"),
     marked: Sequence[np.ndarray | None] = (None, None),
 ) -> np.ndarray:
-    """Draws the annotated cells and, to the right of them, the predicted ones.
+    """Draws the annotated cells, and the predicted ones to the right of them.
 
     Args:
       image: (H, W, 3) uint8 merged image.
       true: the annotated cells.
       predicted: the predicted cells, of the same types.
-      name: what stands in the captions.
+      name: name of the image for the captions.
       pixel_size_um: width of a pixel in µm, for a scale bar; None draws none.
-      titles: what stands above the two.
-      marked: of each side the cells to look at; see `draw_overlay`.
+      titles: titles above the two pictures.
+      marked: the cells to mark in each picture; see `draw_overlay`.
 
     Returns:
       (H', W', 3) uint8.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 Colour = tuple[int, int, int]
 
-# A pair of colours a type, of similar hue: the first for outlines on dark images with green
+# Two colours of similar hue per type: the first for outlines on dark images with green
 # cytoplasm and blue nuclei, the second for charts on white. tests/drawing/palette_test.py
-# measures them as seen with protanopia, deuteranopia and tritanopia. There is no orange,
-# yellow or red outline: to deuteranopes they have the colour of the green channel.
+# measures their differences for protanopia, deuteranopia and tritanopia. Outlines are not
+# orange, yellow or red, since with deuteranopia these look like the green channel.
 _PAIRS: tuple[tuple[Colour, Colour], ...] = (
     ((238, 85, 153), (204, 34, 102)),  # pink
     ((85, 170, 255), (0, 85, 170)),  # sky blue
@@ -15,13 +15,13 @@ _PAIRS: tuple[tuple[Colour, Colour], ...] = (
     ((136, 85, 255), (51, 0, 119)),  # violet
     ((238, 170, 153), (102, 17, 0)),  # apricot; brown on white
     ((238, 204, 255), (187, 119, 204)),  # lilac
-    # The following four need normal colour vision to be told from those above.
+    # The following four can be distinguished from those above with normal colour vision only.
     ((153, 255, 255), (0, 136, 136)),  # pale cyan; teal on white
     ((255, 119, 255), (221, 0, 204)),  # magenta
     ((153, 136, 119), (119, 102, 85)),  # taupe
     ((51, 119, 255), (34, 119, 238)),  # blue
 )
-# The number of types that can be told apart with any colour vision.
+# Number of types that can be distinguished with any colour vision.
 SAFE_TYPES = 6
 ON_DARK = tuple(dark for dark, _ in _PAIRS)
 ON_WHITE = tuple(white for _, white in _PAIRS)
@@ -31,7 +31,7 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 # Cells without a type, and cells that a picture is not about.
 UNKNOWN, UNMARKED = (116, 116, 116), (96, 96, 96)
 
-# Conditions and other groups in charts, which are not types: after Okabe and Ito
+# Colours of conditions and other groups in charts, which are not types: Okabe and Ito
 # (https://jfly.uni-koeln.de/color).
 GROUPS_ON_WHITE: tuple[Colour, ...] = (
     (0, 114, 178),

@@ -1,4 +1,4 @@
-"""A merged image as the panels of a figure, in colours and in a resolution for print."""
+"""Makes the panels of a figure from a merged image, with print colours and resolution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cellclass_tf.drawing.vector import MM_PER_INCH
 _GREEN, _BLUE, _MAGENTA = (0, 255, 0), (0, 0, 255), (255, 0, 255)
 CYTOPLASM, NUCLEI = "cytoplasm", "nuclei"
 _PLANE_OF = {CYTOPLASM: 1, NUCLEI: 2}
-# The colour of each channel, by what a person asks for; each panel shows one entry.
+# Colours of the channels in each panel, by the name of the choice.
 _LOOKS: dict[str, tuple[dict[str, palette.Colour], ...]] = {
     "magenta_green": ({CYTOPLASM: _GREEN, NUCLEI: _MAGENTA},),
     "merged": ({CYTOPLASM: _GREEN, NUCLEI: _BLUE},),
@@ -30,11 +30,11 @@ DPI = 300
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One picture of a figure.
+    """One panel of a figure.
 
     Attributes:
       pixels: (H, W, 3) uint8.
-      colours: of the channels that it shows, by name.
+      colours: colours of its channels, by name.
     """
 
     pixels: np.ndarray
@@ -42,12 +42,12 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """The name of the channel where there is only one, else ''."""
+        """Name of the channel if there is only one, else ''."""
         return next(iter(self.colours)) if len(self.colours) == 1 else ""
 
 
 def panel_count(channels: str) -> int:
-    """Returns how many panels lie side by side."""
+    """Returns the number of panels side by side."""
     return len(_LOOKS[channels])
 
 
@@ -56,8 +56,8 @@ def panels_of(image: np.ndarray, channels: str) -> list[Panel]:
 
     Args:
       image: (H, W, 3) uint8: 0, cytoplasm, nuclei.
-      channels: one of CHANNELS. Both channels in one panel are added up, so that magenta
-        and green give white.
+      channels: one of CHANNELS. The colours of two channels in one panel are added, so
+        that magenta and green give white.
     """
     found = []
     for colours in _LOOKS[channels]:
@@ -71,9 +71,9 @@ def panels_of(image: np.ndarray, channels: str) -> list[Panel]:
 
 
 def pixel_factor(width_px: int, width_mm: float) -> tuple[int, int]:
-    """Returns how an image reaches DPI, and less than twice as many, in print.
+    """Returns integer factors for an image to get at least DPI, and less than twice DPI.
 
-    Only whole blocks of pixels are repeated or averaged, so that nothing is interpolated.
+    Pixels are repeated or averaged in whole blocks, without interpolation.
 
     Returns:
       (r, f): each pixel is repeated r times in both directions, after blocks of f x f

@@ -1,4 +1,4 @@
-"""Pages for papers: a field with vector outlines, and its legend, in millimetres."""
+"""Figures for papers: a field with vector outlines, and its legend, in millimetres."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from cellclass_tf.drawing.vector import MM_PER_INCH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.path import Path
 
 FONT_PT = 7.0
-# What the dark halo adds on each side of a line.
+# Width of the dark halo on each side of a line.
 HALO_PT = 0.5
 _GAP_MM, _MARGIN_MM, _BAR_MM, _TITLE_MM = 1.0, 2.0, 0.7, 4.5
 _DASH_PT = (2.5, 1.5)
@@ -28,14 +29,14 @@ _HALO = {"facecolor": "black", "edgecolor": "black", "linewidth": 2 * HALO_PT}
 
 @dataclasses.dataclass(frozen=True)
 class CellOutline:
-    """One cell's outline.
+    """The outline of one cell.
 
     Attributes:
       name: id of its path in SVG.
-      rings: (V, 2) corners (x, y) of closed lines, in pixels of the field.
+      rings: closed lines, each with (V, 2) corners (x, y) in pixels of the field.
       colour: (red, green, blue), each 0 to 255.
       dashed: whether the line is dashed.
-      is_cut: whether it reaches beyond the picture.
+      is_cut: whether the outline extends beyond the picture.
     """
 
     name: str
@@ -64,14 +65,14 @@ def field_page(
     """Draws a field: outlines as vectors over its channels, side by side.
 
     Args:
-      panels: one for each picture; their pixels may be averages of blocks.
+      panels: the panels, whose pixels may be averages of blocks.
       size_yx: height and width of the field in its own pixels.
-      outlines: of the cells, in pixels of the field from its upper left corner on.
-      width_mm: of the page.
-      line_pt: width of the outlines; a black halo of HALO_PT lies around them.
-      averaged: height and width of a block of the field that became one pixel.
+      outlines: outlines of the cells, in pixels of the field from its upper left corner.
+      width_mm: width of the page in mm.
+      line_pt: width of the outlines in points, without the black halo of HALO_PT.
+      averaged: height and width of the blocks of the field that became one pixel.
       bar_px: length of the scale bar in pixels of the field; 0 draws none.
-      bar_text: what stands above it.
+      bar_text: text above the scale bar.
     """
     from matplotlib import figure
 
@@ -107,12 +108,12 @@ def field_page(
 def legend_page(
     entries: Sequence[LegendEntry], fills: Sequence[LegendEntry], line_pt: float
 ) -> Figure:
-    """Draws the legend of a field's page, on white: a row an entry.
+    """Draws the legend of a field's page on white, with one row per entry.
 
     Args:
-      entries: lines with a halo, as they are in the picture.
-      fills: colours of channels.
-      line_pt: width of the lines.
+      entries: entries of outlines, drawn as lines with a halo, as in the picture.
+      fills: entries of channels, drawn as filled boxes.
+      line_pt: width of the lines in points.
     """
     from matplotlib import figure, patches
 
@@ -147,7 +148,7 @@ def legend_page(
 def _draw_outlines(
     axes: Any, outlines: Sequence[CellOutline], line_pt: float, prefix: str
 ) -> None:
-    """Draws one halo for all cells, so that it covers no line, and a path for each."""
+    """Draws one path per cell, and a common halo, so that it does not cover lines."""
     from matplotlib import patches
     from matplotlib.path import Path
 
@@ -177,7 +178,7 @@ def _draw_outlines(
         line.set_clip_on(outline.is_cut)
 
 
-def _ring(corners: np.ndarray):
+def _ring(corners: np.ndarray) -> Path:
     from matplotlib.path import Path
 
     closed = len(corners) > 2
@@ -196,7 +197,7 @@ def _draw_bar(
     height, width = size_yx
     margin, thick = _MARGIN_MM * px_per_mm, _BAR_MM * px_per_mm
     left, top = width - margin - bar_px, height - margin - thick
-    # The halo lies around the bar: half of its own edge would make it shorter.
+    # The halo is a rectangle of its own: an edge of the bar would cover half of itself.
     for look in (
         _HALO,
         {"facecolor": "white", "edgecolor": "none", "gid": "scale_bar"},
@@ -205,7 +206,7 @@ def _draw_bar(
     if text:
         above = top - thick
         middle = left + bar_px / 2
-        # A box in place of a halo around letters, which would turn them into paths.
+        # A halo around the letters would turn them into paths, and so there is a box.
         box = {"facecolor": "black", "edgecolor": "none", "pad": 0.5}
         look = {"color": "white", "size": FONT_PT, "bbox": box}
         axes.text(middle, above, text, va="bottom", ha="center", **look)

@@ -1,4 +1,4 @@
-"""What all pictures of fields are drawn with: brightness, outlines, panels."""
+"""Basics of all pictures of fields: brightness, outlines, panels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import caption
 
-# Fields narrower than this are drawn with larger pixels, since a legend needs room.
+# Narrower fields are enlarged, since the legend needs space.
 _MIN_WIDTH = 800
 _GAP = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Pen:
-    """How one cell is outlined; lengths in pixels of the picture.
+    """Style of an outline, with lengths in pixels of the picture.
 
     Attributes:
       colour: (red, green, blue), each 0 to 255.
-      width: of the outline.
+      width: width of the outline.
       dash: length of a dash, or None for a solid line.
     """
 
@@ -31,14 +31,14 @@ class Pen:
 
 
 def canvas_of(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """Makes the ground that outlines are drawn on.
+    """Makes the picture on which outlines are drawn.
 
     Args:
       image: (H, W, 3) uint8 merged image.
 
     Returns:
-      (s * H, s * W, 3) uint8, the image `brightened`, and the enlargement s: a whole
-      number, above 1 for fields less than 800 px wide.
+      The brightened image, (s * H, s * W, 3) uint8, and the enlargement s, an integer that
+      is above 1 for fields less than 800 px wide.
     """
     scale = max(1, -(-_MIN_WIDTH // image.shape[1]))
     canvas = brighten(image)
@@ -50,10 +50,10 @@ def canvas_of(image: np.ndarray) -> tuple[np.ndarray, int]:
 def outline_cell(
     canvas: np.ndarray, cells: Cells, index: int, scale: int, pen: Pen
 ) -> None:
-    """Draws the outline of cell `index` + 1 inside its own pixels, in place.
+    """Draws the outline of cell `index` + 1 on its own pixels, in place.
 
-    Neighbours keep their outlines so. Only the cell's box is touched, which keeps the
-    memory small for any field.
+    In this way outlines do not cover those of neighbours. Only the cell's box is processed,
+    so that little memory is needed for large fields.
     """
     top, left, bottom, right = (cells.boxes_yxyx[index] * scale).tolist()
     mask = cells.mask(index).repeat(scale, axis=0).repeat(scale, axis=1)
@@ -61,9 +61,9 @@ def outline_cell(
 
 
 def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Puts (H, W, 3) uint8 panels of any heights into one row, their tops in line."""
+    """Puts (H, W, 3) uint8 panels of any heights into one row, aligned at the top."""
     height = max(panel.shape[0] for panel in panels)
-    row = []
+    row: list[np.ndarray] = []
     for panel in panels:
         if row:
             row.append(np.full((height, _GAP, 3), caption.BACKGROUND, np.uint8))
@@ -72,11 +72,12 @@ def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def brighten(image: np.ndarray) -> np.ndarray:
-    """Lifts the brightness of a dark field for viewing.
+    """Increases the brightness of a dark field for viewing.
 
-    In each channel v becomes 255 ((v - b) / (w - b))^0.7, cut to 0 and 255. Black b is
-    the 10th percentile of the field, at most 32, so that a field full of cells keeps
-    them; white w is the 99.8th, at least 48 above b, so that noise alone stays dark.
+    In each channel v becomes 255 ((v - b) / (w - b))^0.7, clipped to 0 and 255. Black b is
+    the 10th percentile of the field, but at most 32, so that the cells of a full field
+    remain visible. White w is the 99.8th percentile, but at least 48 above b, so that a
+    field of noise remains dark.
 
     Args:
       image: (H, W, 3) uint8.
@@ -93,12 +94,12 @@ def brighten(image: np.ndarray) -> np.ndarray:
     blacks = np.minimum(blacks, 32)
     levels = (np.arange(256)[:, None] - blacks) / np.maximum(whites - blacks, 48)
     table = np.round(255 * np.clip(levels, 0, 1) ** 0.7).astype(np.uint8)
-    # Pillow looks up bytes by bytes; indices of NumPy take eight times the field.
+    # Pillow's table lookup needs an eighth of the memory of NumPy's indexing.
     return np.array(Image.fromarray(image).point(table.T.ravel().tolist()))
 
 
-def outline_width(size_yx: tuple[int, int]) -> int:
-    """Returns the width of outlines in pixels: at least 2, and 1 of 400."""
+def outline_width(size_yx: tuple[int, ...]) -> int:
+    """Returns the width of outlines: 1/400 of the longer side, but at least 2 px."""
     return max(2, round(max(size_yx) / 400))
 
 
@@ -107,7 +108,7 @@ def _stroke(crop: np.ndarray, mask: np.ndarray, pen: Pen) -> None:
 
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     rim = mask & (depth <= pen.width)
-    # A dark line inside the outline sets it off from bright cells.
+    # A dark line on the inside separates the outline from bright cells.
     crop[mask & ~rim & (depth <= pen.width + 1)] //= 3
     if pen.dash is not None:
         gaps = rim & _between_dashes(mask, pen.dash)

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG, PDF or PNG: text stays text, same data gives same bytes."""
+"""Saves Matplotlib figures as SVG, PDF or PNG, reproducibly and with text as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def svg_of(page: Figure, salt: str) -> str:
 
     Args:
       page: the figure.
-      salt: makes the ids in it differ from those of other figures on one page.
+      salt: text by which the ids differ from those of other figures on the same page.
     """
     return _saved(page, "svg", {"svg.hashsalt": salt}, {"Date": None}).decode()
 
@@ -44,7 +44,8 @@ def _saved(
     import matplotlib
 
     drawn = io.BytesIO()
-    fonts = {"svg.fonttype": "none", "pdf.fonttype": 42}
-    with matplotlib.rc_context(fonts | settings):
+    # Matplotlib checks the names itself.
+    rc: Any = {"svg.fonttype": "none", "pdf.fonttype": 42} | settings
+    with matplotlib.rc_context(rc):
         page.savefig(drawn, format=form, metadata=metadata, **options)
     return drawn.getvalue()

@@ -1,1 +1,1 @@
-"""Cells in other programs' formats, a module each."""
+"""Import and export of cells in the formats of other programs, one module per format."""

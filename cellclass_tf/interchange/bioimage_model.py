@@ -1,4 +1,4 @@
-"""An exported model as a package of the BioImage Model Zoo (https://bioimage.io)."""
+"""Packs an exported model for the BioImage Model Zoo (https://bioimage.io)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cellclass_tf.maskrcnn import one_tensor
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.storage import atomic, png
 
-# Of bioimageio.spec's model descriptions.
+# Version of the format of bioimageio.spec's model descriptions.
 _FORMAT_VERSION = "0.5.3"
 _CHANNELS = ("empty", "cytoplasm", "nuclei")
 _NAME = "Cells of {types} in two-channel fluorescence"
@@ -48,12 +48,12 @@ def package_model(
 ) -> pathlib.Path:
     """Packs an exported model for the BioImage Model Zoo, whole or not at all.
 
-    The package describes the network and not `predict`: the input is one tile of the merged
-    image at the network's scale, and the output one table of detections, with a mask a
-    detection (see `one_tensor.save`). Scores and probabilities are the network's own, not
-    calibrated. What `predict` does besides (tiling, several views, the second network that
-    names cells, sharing pixels among cells) is not in the output. The SavedModel in the
-    package is still a model for `predict`, once unzipped.
+    The package describes the network, not the whole of `predict`: the input is one tile of
+    the merged image at the network's scale, and the output a table of detections with one
+    mask per detection (see `one_tensor.save`). Scores and probabilities are the network's
+    own, not calibrated. The other steps of `predict` (tiling, several views, the second
+    network that classifies cells, assigning each pixel to one cell) are not part of it. The
+    SavedModel in the package, once unzipped, is still a model for `predict`.
 
     Args:
       model: folder of the model, as `export-model` writes it.
@@ -107,7 +107,7 @@ def package_model(
     return output
 
 
-def _bioimageio_spec():
+def _bioimageio_spec() -> Any:
     try:
         import bioimageio.spec
     except ImportError as error:
@@ -117,7 +117,9 @@ def _bioimageio_spec():
     return bioimageio.spec
 
 
-def _write_package(spec, content: dict[str, Any], folder, output: pathlib.Path) -> None:
+def _write_package(
+    spec: Any, content: dict[str, Any], folder: pathlib.Path, output: pathlib.Path
+) -> None:
     """Writes the package, unless its description is not valid."""
     described = spec.build_description(
         content, context=spec.ValidationContext(root=folder, perform_io_checks=True)
@@ -126,28 +128,28 @@ def _write_package(spec, content: dict[str, Any], folder, output: pathlib.Path) 
         told = described.validation_summary.errors
         found = [f"{'.'.join(map(str, entry.loc))}: {entry.msg}" for entry in told]
         raise InputError(
-            f"{output}: bioimageio.spec {spec.__version__} does not take the description "
+            f"{output}: bioimageio.spec {spec.__version__} does not accept the description "
             f"({'; '.join(found)})."
         )
     with atomic.atomic_path(output) as temporary:
-        # It does not replace a file.
+        # bioimageio.spec does not replace an existing file.
         temporary.unlink()
         spec.save_bioimageio_package(described, output_path=temporary)
 
 
 def _middle(pixels: np.ndarray, metadata: ModelMetadata) -> np.ndarray:
-    """The part of a merged image of which the test input is made, at its own scale."""
+    """Returns the middle of a merged image, of which the test input is made."""
     side = round(metadata.tile_px / metadata.scale)
     corner = [max(0, length - side) // 2 for length in pixels.shape[:2]]
     return pixels[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
 
 
 def _cover(seen: np.ndarray, cells: Cells) -> np.ndarray:
-    """Image and cells side by side, twice as wide as high."""
+    """Returns a picture of image and cells side by side, twice as wide as high."""
     from PIL import Image
 
     canvas, _ = picture.canvas_of(seen)
-    # Without its caption, which would be too small to read.
+    # The caption is cut off, since it would be too small to read.
     found = draw_overlay(seen, cells)[: len(canvas)]
     both = Image.fromarray(np.concatenate([canvas, found], axis=1))
     return np.asarray(both.resize(_COVER_PX, Image.Resampling.BILINEAR))
@@ -159,7 +161,7 @@ def _description(
     name: str,
     authors: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns what rdf.yaml holds, but for the licence."""
+    """Returns the content of rdf.yaml without the licence."""
     types = metadata.type_names
     names = one_tensor.columns(types, one_tensor.mask_px_of(detections, types))
     return {
@@ -185,10 +187,10 @@ def _description(
         "outputs": [
             {
                 "id": one_tensor.OUTPUT,
-                "description": "One row a detected cell, see README.md; unused rows are 0.",
+                "description": "One row per detected cell, see README.md; unused rows are 0.",
                 "axes": [
                     {"type": "batch"},
-                    # As many as the tile of the batch with the most of them has.
+                    # The size is the largest number of detections in a tile of the batch.
                     {"type": "index", "id": "detection", "size": {"min": 1}},
                     {"type": "channel", "channel_names": list(names)},
                 ],
@@ -204,7 +206,7 @@ def _description(
         },
         "config": {
             "bioimageio": {
-                # Boxes are in pixels, up to the tile's side.
+                # Boxes are in pixels, with values up to the side of a tile.
                 "reproducibility_tolerance": [
                     {"relative_tolerance": 1e-3, "absolute_tolerance": 1e-3}
                 ]
@@ -255,8 +257,8 @@ def _in_short(metadata: ModelMetadata) -> str:
 
 
 def _readme(content: dict[str, Any], metadata: ModelMetadata) -> str:
-    """The documentation of a package."""
-    scale, size_um = metadata.scale, metadata.pixel_size_um
+    """Returns the documentation of a package, in Markdown."""
+    scale, size_um, side = metadata.scale, metadata.pixel_size_um, metadata.tile_px
     in_um = f" (one pixel is {size_um / scale:.4g} µm)" if size_um else ""
     (tensor,) = content["outputs"]
     names = tensor["axes"][2]["channel_names"]
@@ -273,32 +275,35 @@ Trained and exported with cellclass_tf {metadata.cellclass_tf or cellclass_tf.__
 
 ## Input
 
-`images`: one tile, (batch, y, x, channel) = (B, {metadata.tile_px}, {metadata.tile_px}, 3), uint8. The channels
-are empty (0), cytoplasm, and nuclei. Contrast limits are one pair a channel for all images of a dish. Resize
-your image by {scale:.6g} if it has the pixel size of the training images{in_um}, so that a median cell has a
-diameter of {metadata.model_diameter_px:.4g} px.
+`images`: one tile, (batch, y, x, channel) = (B, {side}, {side}, 3), uint8. The channels
+are empty (all 0), cytoplasm, and nuclei. Use one pair of contrast limits per channel for all images
+of a dish. Resize your image by {scale:.6g} if it has the pixel size of the training images{in_um},
+so that a median cell has a diameter of {metadata.model_diameter_px:.4g} px.
 
 ## Output
 
-`detections`: (batch, detection, channel) = (B, D, {len(names)}), float32. One row a detection; D is the largest
-number of them in a tile of the batch, and at least 1. The other rows are 0.
+`detections`: (batch, detection, channel) = (B, D, {len(names)}), float32. One row per detection; D
+is the largest number of detections in a tile of the batch, and at least 1. Unused rows are 0.
 
 | channels | what they hold |
 |---|---|
 | 0 to 3 | box of the cell: top, left, bottom, right, in pixels of the tile |
-| 4 to 7 | box of its mask, somewhat wider |
-| 8 | score of being a cell, in [0, 1]; at export, cells were taken from {metadata.score_threshold:.3g} on |
+| 4 to 7 | box of the cell's mask, somewhat wider |
+| 8 | score of being a cell, in [0, 1]; the threshold at export was {metadata.score_threshold:.3g} |
 | 9 to {8 + kinds} | probability of {", ".join(metadata.type_names)}, not calibrated |
-| {first_mask} to {len(names) - 1} | mask of {mask_px} x {mask_px}, row by row, in [0, 1]; stretch it over channels 4 to 7, and cut it at {metadata.mask_threshold:.3g} |
+| {first_mask} to {len(names) - 1} | mask of {mask_px} x {mask_px}, row by row, \
+in [0, 1]; resize it to the box in channels 4 to 7, and threshold it at \
+{metadata.mask_threshold:.3g} |
 
-The output is no image: a program that expects one shows a table of numbers, and one that cuts a large image into
-blocks returns the table of one block. For a label image with one type a
-cell, unzip `weights.zip` and give it to cellclass_tf:
+The output is not an image: a program that expects an image shows a table of numbers, and a program
+that cuts a large image into blocks returns the table of one block. For a label image with the type
+of each cell, unzip `weights.zip` and use it with cellclass_tf:
 
     cellclass predict --model=weights --input=IMAGES --output=predictions
 
-which also cuts fields into tiles, joins what it finds in them, lets cells share out the pixels, and calibrates
-the probabilities (here, by dividing their logarithms by {metadata.temperature:.4g}).
+This command also cuts fields into tiles, joins the detections of all tiles, assigns each pixel to
+one cell, and calibrates the probabilities (here, by dividing their logarithms by
+{metadata.temperature:.4g}).
 
 ## Validation
 
@@ -308,8 +313,9 @@ On your own images, correct the outlines and types of a few fields and compare:
 
 ## Limits
 
-The model knows the cell types {", ".join(metadata.type_names)} and calls every cell one of them. Other stains,
-microscopes or densities than those it was trained on need a model of their own.
+The model knows the cell types {", ".join(metadata.type_names)} and assigns one of them to every
+cell. Stains, microscopes or cell densities that differ from those of the training images need a
+model of their own.
 """
 
 
@@ -324,7 +330,7 @@ def _validation(metadata: ModelMetadata) -> str:
     if measured.cells is not None and measured.type_accuracy is not None:
         told += (
             f", {100 * measured.type_accuracy:.1f} % of the {measured.cells} cells that "
-            "were found got their type"
+            "were found were classified correctly"
         )
     return (
         f"{told}; the expected calibration error of the probabilities was "

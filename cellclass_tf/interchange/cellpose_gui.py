@@ -1,4 +1,4 @@
-"""To cellpose's own window and back: images with their NAME_seg.npy."""
+"""Exports cells to cellpose's window, and imports corrections from NAME_seg.npy."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from cellclass_tf.storage import atomic, digests, ledger, lock, pickled_npy
 from cellclass_tf.storage.paths import recorded_path
 
 _ENDING = "_seg.npy"
-_EXPECTED = f"Expected NAME{_ENDING}, where NAME is that of an image."
-# What the ledger of a file calls its cells.
+_EXPECTED = f"Expected NAME{_ENDING}, where NAME is the name of an image."
+# Name of the cells in the ledger of a file.
 _LABELS = "labels"
-# In which earlier versions remembered what they wrote, beside the exported folders.
+# File beside the exported folders in which earlier versions recorded what they wrote.
 _EXPORTED = ".exported.jsonl"
-# Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
+# Channels of the merged image, counted from 1 as in cellpose: green cytoplasm, blue nuclei.
 _CHANNELS = [2, 3]
 
 
@@ -51,14 +51,14 @@ def export_cellpose(
 ) -> batch.Outcome:
     """Writes the accepted images and their cells for cellpose's window.
 
-    OUTPUT/TYPE/NAME.png is the merged image, and NAME_seg.npy beside it has the cells,
-    which of them a person drew, and the channels and diameter to go on with. An image
-    without cells stands alone. Open a folder's first image with `python -m cellpose`;
-    what is changed there is saved into NAME_seg.npy, and `import --format=cellpose`
-    brings it back.
+    OUTPUT/TYPE/NAME.png is the merged image. NAME_seg.npy beside it holds the cells,
+    which of them a person drew, and the channels and diameter for cellpose. An image
+    without cells has no NAME_seg.npy. Open the first image of a folder with
+    `python -m cellpose`. The window saves corrections into NAME_seg.npy, and
+    `import --format=cellpose` imports them.
 
-    Cells that were changed in OUTPUT since an earlier export are never overwritten: they
-    fail, and say so. OUTPUT/.journal remembers what was written.
+    Cells that were changed in OUTPUT since an earlier export are never overwritten; these
+    images fail with a message. OUTPUT/.journal records what was written.
 
     Args:
       study: folder of the study.
@@ -74,8 +74,8 @@ def export_cellpose(
       The outcome by image.
 
     Raises:
-      InputError: if the study has no accepted images, or none in the queue, or there is
-        no such version.
+      InputError: if the study has no accepted images, if `first` is given and the queue is
+        empty, or if the version is not known.
     """
     if cellpose_version not in (3, 4):
         raise InputError(f"Expected cellpose version 3 or 4; got {cellpose_version}.")
@@ -91,7 +91,7 @@ def export_cellpose(
         rows = [waiting[image] for image in queued[:first]]
         if not rows:
             raise InputError(
-                f"{study.review_queue_path}: expected fields to correct, and there are "
+                f"{study.review_queue_path}: expected fields to correct, but there are "
                 "none (corrected ones leave the queue). Run `cellclass annotate`, or "
                 "export all images."
             )
@@ -114,16 +114,17 @@ def import_cellpose(
     *,
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
-    """Brings cells that were corrected in cellpose's window into a study.
+    """Imports cells that were corrected in cellpose's window into a study.
 
-    Every NAME_seg.npy below `source` belongs to the image NAME of the study; a folder
-    named after a type says which where two types have a NAME. Files that are as they were
-    exported change nothing, whatever became of the study since. A file that was changed
-    fails where the study's cells were changed, too, since it would undo that. No name
-    that a file's pickle asks for is looked up, beyond numpy's arrays and numbers. Files
-    of cellpose 4, without channels and of a diameter that may be NaN, are read as well.
+    Every NAME_seg.npy below `source` belongs to the image NAME of the study. If images of
+    two types have the same NAME, a folder named after a type selects one of them. Files
+    that were not changed since the export have no effect, even if the study has changed.
+    A changed file fails if the study's cells were changed since the export too, since the
+    import would undo these changes. From the pickles in the files, only numpy arrays,
+    numbers and other plain data are read. Files of cellpose 4, which lack the channels and
+    may have NaN as diameter, are read too.
 
-    See `importing.import_cells` for what the manifest says of them.
+    See `importing.import_cells` for the entries in the manifest.
 
     Args:
       study: folder of the study.
@@ -136,7 +137,7 @@ def import_cellpose(
       The outcome by image; by file below `source` for those that match no image.
 
     Raises:
-      InputError: if the study has no images, or the folder no such files.
+      InputError: if the study has no images, or if the folder has no such files.
     """
     study = Study.open(study)
     source = pathlib.Path(source)
@@ -162,7 +163,7 @@ def import_cellpose(
 def _notes(
     files: Sequence[pathlib.Path], read: Sequence[pathlib.Path]
 ) -> tuple[str, ...]:
-    """What was read; a picture without cells may be one that nobody saved."""
+    """Returns notes on the files, and on images that were perhaps not saved."""
     with_cells = {path.with_name(path.name.removesuffix(_ENDING)) for path in read}
     pictures = {p for p in files if p.suffix.lower() in inventory.BESIDE_CELLS}
     bare = sorted(path for path in pictures if path.with_suffix("") not in with_cells)
@@ -177,7 +178,7 @@ def _notes(
 def _exported(
     folder: pathlib.Path, seg: pathlib.Path, before: Mapping[str, Any]
 ) -> ledger.Ledger:
-    """The ledger of a file, also of one that an earlier version exported."""
+    """Returns the ledger of a file, which an earlier version may have exported."""
     book = ledger.ledger_of(folder, seg)
     if before.get("labels") and not book.known(_LABELS):
         facts = {"study": before.get("study", "")}
@@ -218,7 +219,7 @@ def _export_cells(
     is_own = is_imported or exported.facts_of(_LABELS, there) is not None
     if there and there != digest and not is_own:
         raise InputError(
-            f"{seg} is there already, and was changed since it was exported. Import it "
+            f"{seg} already exists, and was changed since it was exported. Import it "
             "first, or export to another folder."
         )
     written = ledger.Written(digest, {"study": row.cells_sha256})
@@ -228,7 +229,7 @@ def _export_cells(
 
 
 def _digest(labels: np.ndarray) -> str:
-    """A hash of labels, whatever their integer type."""
+    """Returns a hash of labels that does not depend on their integer type."""
     content = np.ascontiguousarray(labels, np.int64)
     return hashlib.sha256(content.tobytes() + repr(labels.shape).encode()).hexdigest()
 
@@ -239,15 +240,15 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow, version: int) -> Non
     labels = cells.labels.astype(np.uint16 if len(cells) < 2**16 - 1 else np.uint32)
     drawn = np.zeros(len(cells), bool)
     drawn[np.array(changes.labels_of(row.by_hand, len(cells)), int) - 1] = True
-    # Padded, so that a cell has a rim at the image's border, too.
+    # Padded, so that cells have an outline at the image's border too.
     rims = find_boundaries(np.pad(cells.labels, 1), mode="inner")[1:-1, 1:-1]
     content = {
         "outlines": labels * rims,
         "masks": labels,
         "ismanual": drawn,
-        # Looked for beside this file too, and so a name is enough, and moves with it.
+        # cellpose also searches beside this file, so that a name without folder is enough.
         "filename": f"{row.name}.png",
-        # As cellpose itself where a network did not run.
+        # What cellpose itself writes if no network was run.
         "flows": [[], [], [], [], [[]]],
     }
     if version == 4:
@@ -257,13 +258,14 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow, version: int) -> Non
         if row.diameter_px:
             content |= {"diameter": row.diameter_px, "est_diam": row.diameter_px}
     with atomic.atomic_path(path) as temporary:
-        np.save(temporary, content, allow_pickle=True)
+        np.save(temporary, np.array(content, object), allow_pickle=True)
 
 
 def _candidates(
     study: Study, paths: list[pathlib.Path], source: pathlib.Path
 ) -> list[CellsToImport]:
-    rows, found, by_image = study.rows(), [], {}
+    rows, found = study.rows(), []
+    by_image: dict[str, tuple[ImageRow, list[pathlib.Path]]] = {}
     if not rows:
         raise InputError(
             f"{study.manifest_path} names no images; run `cellclass convert` first."
@@ -283,7 +285,7 @@ def _candidates(
         problem = ""
         if len(matches) > 1:
             both = " and ".join(map(str, matches[:2]))
-            problem = f"{image}: {both} match it. Leave one of them."
+            problem = f"{image}: {both} match it. Remove one of them."
         status = matches[0].stat()
         version = [matches[0].name, status.st_size, status.st_mtime_ns]
         found.append(CellsToImport(row, matches[0], version, problem=problem))
@@ -300,7 +302,7 @@ def _read(
     content = pickled_npy.load(path)
     labels, notes = _labels_of(path, content), []
     state, before = _digest(labels), cell_files.source_of(study, row)
-    # Whether the study's cells are those that were in this file once.
+    # Whether the study's cells were imported from this file.
     is_of_file = before.get("path") == recorded_path(path)
     known = exported.known(_LABELS)
     is_as_exported = state in [written.state for written in known]
@@ -310,8 +312,8 @@ def _read(
     if known and not knows_study and not overwrite_corrected:
         raise InputError(
             f"{path} was changed, and so were the study's cells of {row.image} since the "
-            "export; importing would undo that. Export anew and correct that, or have "
-            "the file win with --overwrite_corrected."
+            "export; importing would undo these changes. Export again and correct the new "
+            "file, or replace the study's cells with --overwrite_corrected."
         )
     _check_numbers(path, labels)
     labels = labels.astype(np.int32)
@@ -320,14 +322,14 @@ def _read(
     except ValueError as error:
         raise InputError(f"{path}: {error}, or delete one, and save.") from error
     if dropped:
-        notes.append(f"{dropped} px apart from their cell were dropped")
+        notes.append(f"{dropped} stray px apart from their cell were removed")
     cells = Cells.from_labels(
         labels, study.cell_types, study.folder_type(row.cell_type)
     )
     flags = content.get("ismanual", ())
     drawn = np.asarray(flags if _is_flat(flags) else ()).ravel()
     if drawn.size not in (0, len(cells)) or not _is_flat(flags):
-        notes.append("which cells were drawn by hand is not of these cells")
+        notes.append("ismanual was ignored, since it does not match the cells")
         drawn = np.zeros(0)
     return ImportedCells(
         cells,
@@ -341,7 +343,7 @@ def _read(
 
 
 def _is_flat(value: Any) -> bool:
-    """Whether it is an array, or a list of single values."""
+    """Returns whether a value is an array, or a list of single values."""
     if isinstance(value, np.ndarray):
         return value.dtype != object
     is_list = isinstance(value, (list, tuple))
@@ -349,7 +351,7 @@ def _is_flat(value: Any) -> bool:
 
 
 def _labels_of(path: pathlib.Path, content: Any) -> np.ndarray:
-    """Returns (H, W) labels of a file's content; -1 was background in old versions."""
+    """Returns the (H, W) labels in a file; old versions have -1 as background."""
     masks = content.get("masks") if isinstance(content, Mapping) else None
     if not isinstance(masks, np.ndarray) or masks.dtype.kind not in "ui":
         raise InputError(
@@ -372,6 +374,6 @@ def _check_numbers(path: pathlib.Path, labels: np.ndarray) -> None:
         absent = np.setdiff1d(np.arange(1, present.size + 1), present)
         raise InputError(
             f"{path}: expected cells numbered 1 to {present.size}; number {absent[0]} "
-            f"is missing and {present[-1]} is there. Open the image in cellpose and "
-            "save it again, which numbers them anew."
+            f"is missing, but there is {present[-1]}. Open the image in cellpose and "
+            "save it again, which renumbers the cells."
         )

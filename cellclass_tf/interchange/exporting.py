@@ -57,12 +57,12 @@ def _write_ome_zarr(
 
 
 def _image_of(field: sources.FieldOfCells, cells: Cells) -> np.ndarray:
-    """Returns the merged image of a format that holds the image too."""
+    """Returns the merged image, for formats that hold the image too."""
     image = field.pixels()
     if image is None:
         raise InputError(
-            f"{field.stem}: this format holds the image too, and {field.image} is not "
-            "there."
+            f"{field.stem}: this format holds the image too, but {field.image} does not "
+            "exist. Restore the image, or choose another format."
         )
     if image.shape[:2] != cells.labels.shape:
         raise InputError(
@@ -72,7 +72,7 @@ def _image_of(field: sources.FieldOfCells, cells: Cells) -> np.ndarray:
     return image
 
 
-# By format the ending of its files, and what writes one.
+# The ending of the files of each format, and the function that writes one.
 _WRITERS = {
     "imagej": (".zip", _write_imagej),
     "geojson": (".geojson", _write_geojson),
@@ -82,24 +82,24 @@ _WRITERS = {
 
 
 class _Read(NamedTuple):
-    """A field that was read."""
+    """A field that was read, with its merged image."""
 
     field: sources.FieldOfCells
     cells: Cells
-    image: np.ndarray | None
+    image: np.ndarray
 
 
 def _readable(
-    fields: Iterable[sources.FieldOfCells],
-    outcome: batch.Outcome,
-    *,
-    with_images: bool = True,
+    fields: Iterable[sources.FieldOfCells], outcome: batch.Outcome
 ) -> Iterator[_Read]:
-    """Yields the fields that can be read, one at a time, and records what came of each."""
+    """Yields the fields whose cells and image can be read, one at a time.
+
+    Records in `outcome` the number of cells of each field, or why it failed.
+    """
     for field in fields:
         try:
             cells = field.read()
-            image = _image_of(field, cells) if with_images else None
+            image = _image_of(field, cells)
         except InputError as error:
             outcome.failures[field.stem] = str(error)
             continue
@@ -110,17 +110,27 @@ def _readable(
 def _export_coco(
     source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
 ) -> batch.Outcome:
+    """Writes OUTPUT/results.json and images.json of all fields, without the images."""
     outcome = batch.Outcome()
-    readable = _readable(fields, outcome, with_images=False)
-    found = ((read.field.stem, read.cells) for read in readable)
-    coco_results.write_results(output, found, fields[0].type_names)
+
+    def readable() -> Iterator[tuple[str, Cells]]:
+        for field in fields:
+            try:
+                cells = field.read()
+            except InputError as error:
+                outcome.failures[field.stem] = str(error)
+                continue
+            outcome.done[field.stem] = {"cells": len(cells)}
+            yield field.stem, cells
+
+    coco_results.write_results(output, readable(), fields[0].type_names)
     return outcome
 
 
 def _export_plates(
     source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
 ) -> batch.Outcome:
-    """Writes OUTPUT/PLATE.ome.zarr of each plate that the groups name."""
+    """Writes OUTPUT/PLATE.ome.zarr for each plate in the names of the groups."""
     outcome = batch.Outcome()
     plates: dict[str, dict[ome_zarr_plate.Well, list[sources.FieldOfCells]]] = {}
     for field in fields:
@@ -131,7 +141,9 @@ def _export_plates(
             continue
         plates.setdefault(well.plate, {}).setdefault(well, []).append(field)
 
-    def in_well(of_well: list[sources.FieldOfCells], done: batch.Outcome):
+    def in_well(
+        of_well: list[sources.FieldOfCells], done: batch.Outcome
+    ) -> Iterator[ome_zarr_plate.PlateField]:
         for read in _readable(of_well, done):
             yield ome_zarr_plate.PlateField(
                 read.field.stem, read.cells, read.image, read.field.pixel_size_um
@@ -154,13 +166,13 @@ def _export_plates(
 def _export_spatialdata(
     source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
 ) -> batch.Outcome:
-    """Writes OUTPUT/cells.zarr of all fields."""
+    """Writes OUTPUT/cells.zarr, which holds all fields."""
     outcome, path = batch.Outcome(), output / "cells.zarr"
     with (
         tempfile.TemporaryDirectory() as scratch,
         ledger.replace(output, path, folder=True) as temporary,
     ):
-        # It wants to make the folder itself.
+        # spatialdata creates the folder itself.
         temporary.rmdir()
         store = spatial_data.Store(temporary)
 
@@ -168,22 +180,26 @@ def _export_spatialdata(
             for field, cells, image in _readable(fields, outcome):
                 size = field.pixel_size_um
                 store.add(field.stem, cells, image, pixel_size_um=size)
-                options = {"name": field.stem, "group": field.group}
-                yield (
-                    cell_table.cell_table(cells, image, pixel_size_um=size, **options)
-                    if is_study
-                    else []
-                )
+                if is_study:
+                    yield cell_table.cell_table(
+                        cells,
+                        image,
+                        name=field.stem,
+                        group=field.group,
+                        pixel_size_um=size,
+                    )
+                else:
+                    yield []
 
         is_study = Study.exists(source)
         table = pathlib.Path(scratch) / "cells.csv"
         cell_table.write_cells_csv(table, tables(), fields[0].type_names)
-        # What `predict` wrote of a run stands as it is.
+        # The table that `predict` wrote is used unchanged.
         store.finish(table if is_study else Predictions(source).cells_path)
     return outcome
 
 
-# By format what writes all fields together.
+# The function of each format that writes all fields together.
 _WRITERS_OF_ALL = {
     "coco": _export_coco,
     "plate": _export_plates,
@@ -199,10 +215,11 @@ def export_cells(
 ) -> batch.Outcome:
     """Writes the cells of every field in another program's format.
 
-    What was changed in `output` since an earlier export is left alone, and fails.
+    Files in `output` that were changed since an earlier export are not overwritten; these
+    fields fail.
 
     Args:
-      source: a study (its accepted, annotated fields) or what `predict` wrote.
+      source: a study (its accepted, annotated fields) or a folder that `predict` wrote.
       output: folder to write OUTPUT/STEM.zip and so on to.
       format: 'imagej' (ZIP of ROIs), 'geojson' (QuPath; with the numbers of
         `cell_table`), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image and labels),
@@ -214,7 +231,7 @@ def export_cells(
       The outcome by field.
 
     Raises:
-      InputError: if the format is unknown, or there is nothing to export.
+      InputError: if the format is unknown, or if there are no cells to export.
     """
     if format not in FORMATS:
         raise InputError(f"Unknown format {format!r}; known are {', '.join(FORMATS)}.")

@@ -1,10 +1,11 @@
-"""Cells as ROIs of ImageJ and Fiji."""
+"""Writes cells as ROIs for ImageJ and Fiji."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,23 +14,26 @@ from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of
 from cellclass_tf.storage import atomic
 
-# ImageJ's groups.
+if TYPE_CHECKING:
+    import roifile
+
+# Largest number of a ROI group in ImageJ.
 _MOST_GROUPS = 255
 # Steps of a composite ROI's path, as in java.awt.geom.PathIterator.
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
 
 
 def write_rois(path: str | os.PathLike, cells: Cells) -> None:
-    """Writes a ZIP that ImageJ's ROI Manager opens, whole or not at all.
+    """Writes a ZIP file for ImageJ's ROI Manager, whole or not at all.
 
-    One ROI a cell, 'TYPE NUMBER', with the colour of its type, which is also the ROI's
-    group. ROIs go along the edges of pixels, as the wand tool's do, so that ImageJ makes
-    the same mask of them. A cell of several pieces (which may touch at a corner), or with
-    holes, is one composite ROI.
+    Each cell is one ROI named 'TYPE NUMBER', with the colour of its type, and the number
+    of its type as ROI group. ROIs follow the edges of pixels, like those of the wand
+    tool, so that ImageJ makes exactly the same mask of them. A cell with holes, or with
+    several pieces (which may touch at a corner), is a composite ROI.
 
     Args:
-      path: of the file, NAME.zip.
-      cells: of one field.
+      path: path of the file, NAME.zip.
+      cells: cells of one field.
     """
     import roifile
 
@@ -48,14 +52,16 @@ def write_rois(path: str | os.PathLike, cells: Cells) -> None:
         roi.group = min(type_id, _MOST_GROUPS)
         rois.append(roi)
     with atomic.atomic_path(path) as temporary:
-        # What it appends to must not be there.
+        # roiwrite adds to a file that exists.
         whole = pathlib.Path(temporary)
         whole.unlink(missing_ok=True)
         roifile.roiwrite(whole, rois, mode="w") if rois else _write_empty(whole)
 
 
-def _composite(outlines: Sequence[np.ndarray], box: Sequence[int], name: str):
-    """A ROI of several outlines, which ImageJ fills by the even-odd rule."""
+def _composite(
+    outlines: Sequence[np.ndarray], box: Sequence[int], name: str
+) -> roifile.ImagejRoi:
+    """Returns a ROI of several outlines, which ImageJ fills by the even-odd rule."""
     import roifile
 
     path: list[float] = []

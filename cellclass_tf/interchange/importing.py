@@ -1,11 +1,11 @@
-"""Cells made elsewhere, into a study: whatever their format, one way in."""
+"""Imports cells from other programs into a study; shared by all formats."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,14 +23,14 @@ from cellclass_tf.storage import digests, paths
 
 @dataclasses.dataclass(frozen=True)
 class CellsToImport:
-    """What is to be imported for one image, not read yet.
+    """The cells to import for one image, before they are read.
 
     Attributes:
-      row: of the image; None where there is none, see `problem`.
-      source: what `read` gets.
-      version: JSON-like; changes when the source changes.
-      name: what a failure is called where there is no row.
-      problem: why it cannot be imported; becomes the failure.
+      row: row of the image; None if no image matches, see `problem`.
+      source: argument of `read`, such as a path.
+      version: JSON-like value that changes when the source changes.
+      name: name of the failure if there is no row.
+      problem: why the cells cannot be imported, as the text of the failure; '' if they can.
     """
 
     row: ImageRow | None
@@ -46,16 +46,16 @@ class ImportedCells:
 
     Attributes:
       cells: the cells.
-      sha256: of the file, or files, that they were read from.
-      types_known: whether the type of each cell is known one by one.
-      by_hand: labels of the cells of which the source says that a person drew them;
-        None where a source tells nothing. A source that tells, and differs in nothing
-        from the study, corrects nothing.
-      notes: what was resolved on the way, a short phrase each.
-      path: of the file, for messages, and to know it again.
-      state: of the cells in the file, which `cell_files.source_of` tells of later.
-      knows_study: whether it was made from the study's cells as they are now, so that
-        what it lacks was removed on purpose.
+      sha256: SHA-256 of the file or files that they were read from.
+      types_known: whether the source gives the type of each cell.
+      by_hand: labels of the cells that a person drew, according to the source; None if
+        the source does not record this. A source that records it, and whose cells equal
+        the study's, does not count as a correction.
+      notes: short notes on what was changed while reading.
+      path: path of the file, for messages and to recognize the file later.
+      state: hash of the cells in the file, as `cell_files.source_of` returns it later.
+      knows_study: whether the source was made from the study's present cells, so that
+        cells that it lacks were removed on purpose.
     """
 
     cells: Cells
@@ -69,7 +69,7 @@ class ImportedCells:
 
     @property
     def source(self) -> dict[str, str]:
-        """What a study remembers of the file that its cells came from."""
+        """The record of the source file that a study keeps with its cells."""
         return {"path": paths.recorded_path(self.path), "state": self.state}
 
 
@@ -80,28 +80,31 @@ def import_cells(
     *,
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
-    """Brings cells into a study, field by field.
+    """Imports cells into a study, field by field.
 
-    The manifest says annotator `import`, corrected, and which cells a person drew: those
-    that were added or redrawn, and those of which source or manifest said so before.
-    What was imported before and has not changed is not imported again into a field that
-    was corrected since: a script that runs twice does not undo corrections. What would
-    remove cells from a corrected field fails, unless the source was made from them. The
-    old cells of a corrected field are kept in STUDY/.trash/DATE.
+    In the manifest, the annotator of an imported field is `import`, and the field counts
+    as corrected. `by_hand` lists the cells that a person drew: cells that were added or
+    redrawn, and cells for which the source or the manifest said so before.
+
+    A source that was imported before and has not changed is not imported again into a
+    field that was corrected in the meantime, so that a script that runs twice does not
+    undo corrections. A source that lacks cells of a corrected field fails, unless it was
+    made from these cells. The old cells of a corrected field are kept in
+    STUDY/.trash/DATE.
 
     Args:
-      study: the study; its manifest holds the rows.
-      candidates: at most one for an image.
-      read: reads a candidate's source; None where nothing was changed in it. Raises
-        InputError where it is no use.
-      overwrite_corrected: whether what was imported before is imported all the same, and
-        what removes cells from corrected fields.
+      study: the study, whose manifest has the rows.
+      candidates: at most one candidate per image.
+      read: function that reads the source of a candidate. It returns None if the source
+        has no changes, and raises InputError if the source cannot be used.
+      overwrite_corrected: whether to import sources that were imported before, and
+        sources that remove cells from corrected fields.
 
     Returns:
       The outcome by image. Each result has `changes`, the numbers of cells added,
       redrawn, removed and kept, and `notes`.
     """
-    # What is imported may replace a label image that is broken.
+    # A damaged label image does not matter here, since the import may replace it.
     settled = cell_files.settle(study)
     rows = {row.image: row for row in (*study.rows(), *settled.rows)}
     known, overtaken = cell_files.journal(study).fingerprints(), 0
@@ -127,17 +130,17 @@ def import_cells(
             outcome.skipped[row.image] = {}
             overtaken += not current
             continue
-        task = (row, candidate.source, made_by, state)
+        task = _Task(row, candidate.source, made_by, state)
         jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
     if overtaken:
         logger.warning(
-            "%d of the sources were imported before, and the cells of their fields are "
-            "others since; they stay. To import the sources once more say "
+            "%d sources were imported before, and the cells of their fields have been "
+            "changed since; these cells are kept. To import the sources again, add "
             "--overwrite_corrected.",
             overtaken,
         )
     done = batch.run(
-        lambda task: _import_field(study, read, *task, overwrite_corrected),
+        lambda task: _import_field(study, read, task, overwrite_corrected),
         jobs,
         description="import",
         journal=cell_files.journal(study),
@@ -147,24 +150,40 @@ def import_cells(
     return outcome.merge(done)
 
 
+class _Task(NamedTuple):
+    """What one job imports.
+
+    Attributes:
+      row: row of the image.
+      source: argument of `read`.
+      made_by: fingerprint of the import.
+      state: state of the label image when the import was planned; see
+        `cell_files.state_of`.
+    """
+
+    row: ImageRow
+    source: Any
+    made_by: str
+    state: Sequence[str]
+
+
 def _import_field(
     study: Study,
     read: Callable[[ImageRow, Any], ImportedCells | None],
-    row: ImageRow,
-    source: Any,
-    made_by: str,
-    state: Sequence[str],
+    task: _Task,
     overwrite_corrected: bool,
 ) -> dict[str, Any]:
-    imported = read(row, source)
+    row = task.row
+    imported = read(row, task.source)
     if imported is None:
         return {"changes": {}, "notes": ["as it was exported"]}
-    cells, size = imported.cells, study.read_image(row).shape[:2]
+    height, width = study.read_image(row).shape[:2]
+    cells, size = imported.cells, (height, width)
     if cells.labels.shape != size:
         raise InputError(
             f"{imported.path or row.image}: the labels have {cells.labels.shape[0]} x "
             f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
-            "(height x width). Make them from this image, without resizing."
+            "(height x width). Make the labels from this image, without resizing it."
         )
     before = _cells_before(study, row, size)
     found = changes.compare(before.labels, cells.labels)
@@ -177,9 +196,9 @@ def _import_field(
     if row.corrected and found.removed and not is_wanted:
         raise InputError(
             f"{imported.path or row.image}: it lacks {len(found.removed)} of the "
-            f"{len(before)} cells of {row.image}, which were corrected; they stay. To "
-            "import it all the same say --overwrite_corrected: the old cells are then "
-            f"kept in {study.trash_path}."
+            f"{len(before)} cells of {row.image}, which were corrected, so it is not "
+            "imported. To import it nevertheless, add --overwrite_corrected: the old "
+            f"cells are then kept in {study.trash_path}."
         )
     drawn = changes.labels_of(row.by_hand, len(before))
     types_known = imported.types_known
@@ -191,7 +210,7 @@ def _import_field(
     result = report | {
         "annotator": "import",
         "annotator_sha256": imported.sha256,
-        "annotation": made_by,
+        "annotation": task.made_by,
         "annotator_settings": "",
         "diameter_px": None,
         "corrected": True,
@@ -203,14 +222,14 @@ def _import_field(
         row,
         cells,
         result,
-        planned=state,
+        planned=task.state,
         types_csv=types_known,
         source=imported.source,
     )
 
 
 def _cells_before(study: Study, row: ImageRow, size: tuple[int, int]) -> Cells:
-    """The study's own cells; none where there are none, or none that fit."""
+    """Returns the study's cells of an image; no cells if they are missing or invalid."""
     if study.has_cells(row):
         try:
             cells = study.read_cells(row)
@@ -225,7 +244,7 @@ def _cells_before(study: Study, row: ImageRow, size: tuple[int, int]) -> Cells:
 def _with_types_of(
     before: Cells, cells: Cells, found: changes.Changes, default: str
 ) -> Cells:
-    """Cells that were there before, redrawn or not, keep their types."""
+    """Returns cells with the types that they had before, whether redrawn or not."""
     types = [default] * len(cells)
     for old, new in (*found.kept, *found.redrawn):
         types[new - 1] = before.cell_types[old - 1]
@@ -242,22 +261,22 @@ def find_row(
     """Finds the image that a file of labels belongs to.
 
     Args:
-      path: of the file, for messages.
-      names: what the image may be called; the first that fits counts.
-      folders: in which the file lies; the last that is a type says which image is meant
-        where two types have a name.
-      rows: of the study.
-      expected: what the file should be called, for messages.
+      path: path of the file, for messages.
+      names: possible names of the image; the first one that matches counts.
+      folders: names of the folders in which the file lies. The last one that is a cell
+        type selects the image if images of two types have the same name.
+      rows: rows of the study.
+      expected: description of the expected file name, for messages.
 
     Raises:
-      InputError: if no image fits, or several do.
+      InputError: if no image matches, or several do.
     """
     types = {row.cell_type for row in rows}
     folder_types = [name for name in map(type_name, folders) if name in types]
     if folder_types:
         rows = [row for row in rows if row.cell_type == folder_types[-1]]
     names = list(names)
-    # Images have no odd characters in their names, as spaces, and raw files may.
+    # Raw files may have spaces and other characters that image names cannot have.
     names += [image_name(n, (), as_before=old) for old in (False, True) for n in names]
     for name in dict.fromkeys(names):
         matches = [row for row in rows if row.name == name]

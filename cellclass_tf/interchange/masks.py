@@ -1,4 +1,4 @@
-"""Label images, and masks of single cells, into a study."""
+"""Imports label images, and masks of single cells, into a study."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +30,17 @@ from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.storage import digests, lock, png
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
-# Endings that programs put after an image's name; the longest is tried first.
+# Endings that programs append to the name of an image.
 _ENDINGS = ("_mergeMasks", "_cp_masks", "_labels", "_masks")
 _EXPECTED = f"Its name should be an image's, alone or with {', '.join(_ENDINGS)} or _mask_out_K."
-# What stands for white.
+# The only value, apart from 0, of a black-and-white mask.
 _WHITE = ({2**8 - 1}, {2**16 - 1}, {2**32 - 1})
-# A mask of one cell that covers more of the field is one of all that is no cell.
+# A mask of one cell that covers a larger share of the field is taken for an inverted one.
 _LARGEST_CELL = 0.5
-# Cells of which parts were cut off are in a few pieces each.
+# Largest mean number of pieces per cell; cells with parts cut off have a few pieces each.
 _MOST_PIECES = 3
-# Boxes of single cells are held until all are there; those of cells fill no field twice.
+# Largest total area of the boxes of single cells, in fields. All are held in memory, and
+# boxes of real cells do not even add up to two fields.
 _MOST_FIELDS = 8
 _ONE_CELL = re.compile(r"(?P<name>.+)_mask_out_(?P<cell>\d+)")
 
@@ -53,24 +55,24 @@ def import_masks(
     label_components: bool = False,
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
-    """Brings label images, or masks of single cells, into a study.
+    """Imports label images, or masks of single cells, into a study.
 
-    Below `source`, in any folders, three layouts are understood, alone or together:
+    Three layouts are recognized in any folders below `source`, alone or together:
 
     - NAME.tif or NAME.png, a label image; NAME may end in _masks, _cp_masks, _labels
-      or _mergeMasks. NAME.csv (cell, cell_type) beside it, under the very name of the
-      label image, gives the types of a mixed field.
-    - NAME_mergeMasks.png, which is the same, as 16-bit PNG.
-    - NAME_mask_out_K.png, one white-on-black image for each cell. Where two overlap,
-      the smaller cell gets the pixel. Numbers start anywhere, and none is missing.
+      or _mergeMasks. A table (columns cell and cell_type) beside it, with the same file
+      name but for the ending .csv, gives the types of the cells of a mixed field.
+    - NAME_mergeMasks.png, the same as a 16-bit PNG.
+    - NAME_mask_out_K.png, one white-on-black image per cell. If two cells overlap, the
+      smaller one gets the pixel. K may start at any number and must not have gaps.
 
-    NAME is the stem of an image of the study. A folder named after a type (or `mixed`)
-    says which image is meant where two types have a NAME. Of several files for one
-    image a label image with an ending goes first, then single cells, then a label image
-    without an ending; two of the same kind fail.
+    NAME is the name of an image of the study. If images of two types have the same NAME,
+    a folder named after a type (or `mixed`) selects one of them. If an image has several
+    files, a label image with an ending is preferred to single cells, and these to a label
+    image without an ending; two files of the same kind are an error.
 
-    See `importing.import_cells` for what the manifest says of them; annotator_sha256 is
-    that of the label file, or of all masks of the field in order.
+    See `importing.import_cells` for the entries in the manifest. annotator_sha256 is the
+    SHA-256 of the label file, or of all masks of the field in order.
 
     Args:
       study: folder of the study.
@@ -88,7 +90,7 @@ def import_masks(
       The outcome by image; by file below `source` for those that match no image.
 
     Raises:
-      InputError: if the study has no images, or the folder no label file.
+      InputError: if the study has no images, or if the folder has no label file.
     """
     study = Study.open(study)
     source = pathlib.Path(source)
@@ -110,7 +112,16 @@ def import_masks(
 
 @dataclasses.dataclass(frozen=True)
 class LabelFiles:
-    """The file, or the files of single cells, with the labels of one field."""
+    """The label image of one field, or its masks of single cells.
+
+    Attributes:
+      folders: names of the folders between the source and the files.
+      name: file name without suffix; for masks of single cells, without _mask_out_K.
+      paths: paths of the files, sorted by cell number.
+      single_cells: whether each file is the mask of one cell.
+      gaps: number of missing cell numbers.
+      first_gap: the first missing cell number.
+    """
 
     folders: tuple[str, ...]
     name: str
@@ -120,12 +131,12 @@ class LabelFiles:
     first_gap: int = 0
 
     def rank(self, image_name: str) -> int:
-        """What goes first where one image has several."""
-        # A file with the image's very name may be the image itself beside its labels.
+        """Returns the rank among the files of one image; the lowest is preferred."""
+        # A file with exactly the image's name may be the image itself, beside its labels.
         return 1 if self.single_cells else 2 * (self.name == image_name)
 
-    def version(self) -> list:
-        """What tells that the files have changed."""
+    def version(self) -> list[Any]:
+        """Returns a JSON-like value that changes when the files change."""
         read = [*self.paths, self.paths[0].with_suffix(".csv")]
         status = [(path.name, path.stat()) for path in read if path.exists()]
         return [[name, s.st_size, s.st_mtime_ns] for name, s in status]
@@ -138,11 +149,18 @@ def match_labels(
     allow_gaps: bool,
     label_components: bool,
 ) -> list[CellsToImport]:
-    """Finds the image of each label file; of several for one image the first counts.
+    """Finds the image of each label file; see `import_masks` if there are several.
+
+    Args:
+      rows: rows of the study.
+      source: folder with the label files.
+      all_labels: the label files, as `find_labels` returns them.
+      allow_gaps: see `import_masks`.
+      label_components: see `import_masks`.
 
     Returns:
-      For each image that has labels one candidate, whose source are its `LabelFiles`;
-      and one without a row for each file that matches no image.
+      One candidate per image that has labels, with `LabelFiles` as source; and one without
+      a row for each file that matches no image.
     """
     by_image = collections.defaultdict(list)
     found = []
@@ -151,7 +169,7 @@ def match_labels(
             if not allow_gaps:
                 _check_numbers(labels)
             names = dict.fromkeys((labels.name, *_without_endings(labels.name)))
-            # The name as it is goes first: an image may itself be called NAME_masks.
+            # The full name is tried first, since the image's own name may end in _masks.
             row = find_row(labels.paths[0], names, labels.folders, rows, _EXPECTED)
             by_image[row.image].append((row, labels))
         except InputError as error:
@@ -165,10 +183,12 @@ def match_labels(
         if len(ranked) > 1 and ranked[0].rank(name) == ranked[1].rank(name):
             problem = (
                 f"{image}: two label files match it, {ranked[0].paths[0]} and "
-                f"{ranked[1].paths[0]}. Leave one of them."
+                f"{ranked[1].paths[0]}. Remove one of them."
             )
         for left_out in ranked[1:]:
-            logger.info("%s goes before %s.", ranked[0].paths[0], left_out.paths[0])
+            logger.info(
+                "%s is used and %s is ignored.", ranked[0].paths[0], left_out.paths[0]
+            )
         version = ranked[0].version() + ["components"] * label_components
         found.append(CellsToImport(row, ranked[0], version, problem=problem))
     return found
@@ -177,10 +197,10 @@ def match_labels(
 def find_labels(
     source: pathlib.Path,
 ) -> tuple[inventory.Inventory, list[LabelFiles]]:
-    """Finds label files below a folder, sorted; masks of single cells by field.
+    """Finds label files below a folder, sorted; groups masks of single cells by field.
 
     Raises:
-      InputError: if it is no folder, or there are none.
+      InputError: if `source` is not a folder, or if it has no label files.
     """
     if not source.is_dir():
         raise InputError(f"{source}: expected a folder with label images.")
@@ -221,7 +241,7 @@ def _check_numbers(labels: LabelFiles) -> None:
         raise InputError(
             f"{labels.paths[0]}: of the masks {labels.name}_mask_out_K.png number "
             f"{labels.first_gap} is missing, and {labels.gaps - 1} more. Copy the folder "
-            "again, or use --allow_gaps if they were deleted on purpose."
+            "again, or add --allow_gaps if they were deleted on purpose."
         )
 
 
@@ -241,15 +261,15 @@ def _read_field(
 def _read_cells(
     study: Study, row: ImageRow, labels: LabelFiles, label_components: bool
 ) -> tuple[Cells, bool, tuple[str, ...]]:
-    """Returns the cells, whether the type of each is known one by one, and notes."""
+    """Returns the cells, whether the source gives the type of each, and notes."""
     path, types = labels.paths[0], study.cell_types
     folder_type = study.folder_type(row.cell_type)
     has_table = folder_type is None and os.path.lexists(path.with_suffix(".csv"))
     has_table &= not labels.single_cells
     if has_table and label_components:
         raise InputError(
-            f"{path.with_suffix('.csv')} names cells by number, and with "
-            "--label_components they get others. Leave out one of the two."
+            f"{path.with_suffix('.csv')} names cells by number, but --label_components "
+            "changes the numbers. Remove the table, or leave out the flag."
         )
     values, notes = read_outlines(labels, label_components)
     try:
@@ -265,22 +285,24 @@ def _read_cells(
 def read_outlines(
     labels: LabelFiles, label_components: bool
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Reads the labels of one field, each number in one piece, and notes.
+    """Reads the labels of one field; returns (H, W) labels and short notes.
 
     Raises:
-      InputError: if the files are no label image, or numbers are in pieces.
+      InputError: if the files are not label images, or if a number stands for several
+        cells.
     """
     if labels.single_cells:
         return _merge_single_cells(labels.paths)
     path = labels.paths[0]
-    values, notes = read_labels(path), ()
+    values = read_labels(path)
+    notes: tuple[str, ...] = ()
     if label_components:
         values, notes = _label_components(values)
     elif set(np.unique(values).tolist()) - {0} in _WHITE:
         raise InputError(
             f"{path}: a black-and-white mask, in which cells cannot be told apart. "
             "Expected a label image, with a number for each cell, or one mask for each "
-            "cell, named NAME_mask_out_K.png. If no two cells touch, say "
+            "cell, named NAME_mask_out_K.png. If no two cells touch, add "
             "--label_components."
         )
     _check_scatter(path, values)
@@ -292,16 +314,18 @@ def read_outlines(
     except ValueError as error:
         raise _in_pieces(path, error) from error
     if dropped:
-        notes = (*notes, f"{dropped} px apart from their cell were dropped")
+        notes = (*notes, f"{dropped} stray px apart from their cell were removed")
     return values, notes
 
 
 def _in_pieces(path: pathlib.Path, error: ValueError) -> InputError:
-    return InputError(f"{path}: {error}. --label_components makes each piece a cell.")
+    return InputError(
+        f"{path}: {error}. With --label_components each piece becomes a cell."
+    )
 
 
 def _label_components(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers the pieces; returns them with a note."""
+    """Numbers the connected pieces; returns (H, W) labels and a note."""
     from skimage import measure
 
     numbers = np.unique(values[values > 0]).size
@@ -310,7 +334,7 @@ def _label_components(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _check_scatter(path: pathlib.Path, values: np.ndarray) -> None:
-    """Refuses a grey image, in which each level would be a cell in hundreds of pieces."""
+    """Raises InputError for a grey image, whose grey levels have hundreds of pieces."""
     from skimage import measure
 
     numbers = np.unique(values[values > 0]).size
@@ -318,22 +342,24 @@ def _check_scatter(path: pathlib.Path, values: np.ndarray) -> None:
     if pieces > 10 + _MOST_PIECES * numbers:
         raise InputError(
             f"{path}: expected a label image; it has {numbers} numbers in {pieces} "
-            "pieces, as a grey image has. Leave the images themselves out of the folder."
+            "pieces, like a grey image. Remove the images themselves from the folder."
         )
 
 
 def _merge_single_cells(
     paths: Sequence[pathlib.Path],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Puts white-on-black masks into one label image; returns it with notes."""
-    shape, drawn, names, notes = None, [], [], []
+    """Draws white-on-black masks into one label image; returns it with notes."""
+    drawn, names, notes = [], [], []
+    height, width = (0, 0)
     for path in paths:
         mask = _read_mask(path)
-        shape = shape or mask.shape
-        if mask.shape != shape:
+        if path == paths[0]:
+            height, width = mask.shape
+        if mask.shape != (height, width):
             raise InputError(
                 f"{path}: the mask has shape {mask.shape}, unlike {paths[0]} "
-                f"with {shape}."
+                f"with {(height, width)}. All masks of a field must have one size."
             )
         cell = DrawnCell.cut(mask)
         if cell is None:
@@ -341,24 +367,25 @@ def _merge_single_cells(
             continue
         if mask.mean() > _LARGEST_CELL:
             raise InputError(
-                f"{path}: white are {mask.mean():.0%} of the field, and a mask of one "
-                "cell is white where the cell is. Invert it, if it is the other way round."
+                f"{path}: {mask.mean():.0%} of the field are white, but the mask of one "
+                "cell should be white only where the cell is. Invert it if necessary."
             )
         drawn.append(cell)
         names.append(path.name)
         if sum(p.mask.size for p in drawn) > _MOST_FIELDS * mask.size:
             raise InputError(
-                f"{path}: the boxes of the masks are together larger than {_MOST_FIELDS} "
-                "fields, as where stray pixels lie far from the cells. Remove those."
+                f"{path}: the boxes of the masks together cover more than {_MOST_FIELDS} "
+                "fields, probably because of stray pixels far from the cells. Remove these "
+                "pixels."
             )
-    merged, contested = labels_of_drawn(drawn, shape)
+    merged, contested = labels_of_drawn(drawn, (height, width))
     if contested:
-        notes.append(f"{contested} px lay in more than one mask; the smaller got them")
+        notes.append(f"{contested} px of several masks were given to the smaller cell")
     left = np.bincount(merged.ravel(), minlength=len(drawn) + 1)[1:]
     lost = [name for name, pixels in zip(names, left, strict=True) if not pixels]
     if lost:
         notes.append(
-            f"{', '.join(lost)} lay under others wholly: no cell is left of it"
+            f"{', '.join(lost)}: no cell, since smaller ones cover the whole mask"
         )
     return merged, tuple(notes)
 
@@ -374,14 +401,15 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
         and png.is_transparent(path)
     ):
         raise InputError(
-            f"{path}: one colour all over, since the mask is in the transparency. Save it "
-            "white on black, without an alpha channel."
+            f"{path}: the image has only one colour; the mask is in the alpha channel. "
+            "Save it white on black, without an alpha channel."
         )
-    # White may be 1 or 255.
+    # White may be 1 or 255, for example.
     return (pixels > 0) & (pixels >= pixels.max(initial=0) / 2)
 
 
 def sha256_of(paths: Sequence[pathlib.Path]) -> str:
+    """Returns the SHA-256 of a label file, or one of all masks of a field in order."""
     if len(paths) == 1:
         return digests.sha256_of_file(paths[0])
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Cells as a label image of OME-TIFF."""
+"""Writes cells as a label image in OME-TIFF."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 import os
 import uuid
 from typing import Any
-
-import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.storage import atomic
@@ -20,19 +18,19 @@ def write_ome_tiff(
 ) -> None:
     """Writes the label image as OME-TIFF, whole or not at all.
 
-    uint16, or uint32 of more than 65,535 cells. A map annotation holds each cell's type
-    by its number. The pixel size is in the OME-XML in µm, and in the tags of resolution in
-    pixels per centimetre, for programs that do not read OME-XML.
+    The image is uint16, or uint32 for more than 65,535 cells. A map annotation holds the
+    type of each cell by its number. The pixel size is stored in the OME-XML in µm, and in
+    the resolution tags in pixels per centimetre, for programs that do not read OME-XML.
 
     Args:
-      path: of the file, NAME.ome.tif.
-      cells: of one field.
-      pixel_size_um: None if unknown.
+      path: path of the file, NAME.ome.tif.
+      cells: cells of one field.
+      pixel_size_um: pixel size in µm; None if unknown.
     """
     import tifffile
 
     labels = cells.stored_labels
-    # Without one, the file gets a random number, and no two of the same cells are alike.
+    # By default the UUID is random, and files of the same cells would differ.
     name = uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(labels.tobytes()).hexdigest())
     metadata: dict[str, Any] = {
         "axes": "YX",
@@ -53,9 +51,7 @@ def write_ome_tiff(
             ome=True,
             metadata=metadata,
             compression="zlib",
-            resolution=_UM_A_CM / np.array([pixel_size_um] * 2)
-            if pixel_size_um
-            else None,
+            resolution=(_UM_A_CM / pixel_size_um,) * 2 if pixel_size_um else None,
             resolutionunit="CENTIMETER" if pixel_size_um else None,
             tile=(256, 256) if min(cells.labels.shape) > 512 else None,
         )

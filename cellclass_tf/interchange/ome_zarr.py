@@ -1,9 +1,9 @@
-"""Image and cells as OME-Zarr."""
+"""Writes image and cells as OME-Zarr."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic
 
+if TYPE_CHECKING:
+    import zarr
+
 _CHUNK_PX = 1024
-# A coarser level is made as long as the finest is wider than this.
+# Coarser levels are added until a level is at most this wide and high.
 _COARSEST_PX = 512
 
 
@@ -26,15 +29,16 @@ def write_ome_zarr(
 ) -> None:
     """Writes image and labels as OME-Zarr 0.4, whole or not at all.
 
-    The image is a group with two channels, cytoplasm and nuclei; `labels/cells` holds the
-    label image, with the colour and the type of every cell. Levels halve: means of the
-    image, every second pixel of the labels.
+    The image is a group with two channels, cytoplasm and nuclei. `labels/cells` holds the
+    label image, with the colour and the type of every cell. Each level of the pyramid has
+    half the size of the one before: it averages pixels of the image, and takes every
+    second pixel of the labels.
 
     Args:
-      path: of the folder, NAME.ome.zarr.
-      cells: of one field.
+      path: path of the folder, NAME.ome.zarr.
+      cells: cells of one field.
       image: (H, W, 3) uint8 merged image.
-      pixel_size_um: None if unknown.
+      pixel_size_um: pixel size in µm; None if unknown.
 
     Raises:
       InputError: if zarr is not installed.
@@ -43,8 +47,8 @@ def write_ome_zarr(
         write_image(create_root(temporary), cells, image, pixel_size_um=pixel_size_um)
 
 
-def create_root(folder: str | os.PathLike):
-    """Returns the root group of a new Zarr store of version 2, which OME-Zarr 0.4 is.
+def create_root(folder: str | os.PathLike) -> zarr.Group:
+    """Creates a Zarr store of version 2, as OME-Zarr 0.4 needs, and returns its root.
 
     Raises:
       InputError: if zarr is not installed.
@@ -60,7 +64,7 @@ def create_root(folder: str | os.PathLike):
 
 
 def write_image(
-    root,
+    root: zarr.Group,
     cells: Cells,
     image: np.ndarray,
     *,
@@ -70,11 +74,11 @@ def write_image(
     """Writes image and labels into an empty group of a store; see `write_ome_zarr`.
 
     Args:
-      root: the zarr group.
-      cells: of one field.
+      root: the Zarr group.
+      cells: cells of one field.
       image: (H, W, 3) uint8 merged image.
-      pixel_size_um: None if unknown.
-      name: of the image.
+      pixel_size_um: pixel size in µm; None if unknown.
+      name: name of the image.
     """
     channels = np.moveaxis(image[..., 1:], -1, 0)
     _write_levels(root, channels, pixel_size_um, name)
@@ -94,14 +98,17 @@ def write_image(
 _WINDOW = {"min": 0, "max": 255, "start": 0, "end": 255}
 
 
-def _write_levels(group, array: np.ndarray, pixel_size_um: float | None, name) -> None:
+def _write_levels(
+    group: zarr.Group, array: np.ndarray, pixel_size_um: float | None, name: str
+) -> None:
     """Writes a pyramid of (H, W) labels or (C, H, W) channels."""
     axes = [{"name": axis, "type": "space"} for axis in "yx"]
     if pixel_size_um:
         axes = [axis | {"unit": "micrometer"} for axis in axes]
     if array.ndim == 3:
         axes.insert(0, {"name": "c", "type": "channel"})
-    datasets, step = [], 1
+    datasets: list[dict[str, Any]] = []
+    step = 1
     while True:
         level = group.create_array(
             str(len(datasets)),
@@ -128,7 +135,7 @@ def _write_levels(group, array: np.ndarray, pixel_size_um: float | None, name) -
 
 def _halve(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
-        # The mean of two labels is no label.
+        # The mean of two labels is not a label.
         return array[::2, ::2]
     from PIL import Image
 

@@ -1,11 +1,11 @@
-"""Images and cells of a well plate as OME-Zarr, in which every well holds its fields."""
+"""Writes images and cells of a well plate as OME-Zarr."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import ome_zarr
 from cellclass_tf.storage import atomic
+
+if TYPE_CHECKING:
+    import zarr
 
 # Rows A to P and columns 1 to 24 of 384 wells, rows to AF and columns to 48 of 1536.
 _WELL = re.compile(r"(?<![A-Za-z0-9])(A[A-F]|[A-P])(\d\d?)(?![A-Za-z0-9])")
@@ -35,18 +38,18 @@ class Well(NamedTuple):
 
     @property
     def order(self) -> tuple[int, str, int]:
-        """What wells are sorted by: A comes before B, and Z before AA."""
+        """Sort key of wells: A comes before B, and Z before AA."""
         return len(self.row), self.row, int(self.column)
 
 
 class PlateField(NamedTuple):
-    """A field of a well, read.
+    """A field of a well, with its pixels.
 
     Attributes:
-      name: of the field.
-      cells: its cells.
+      name: name of the field.
+      cells: cells of the field.
       image: (H, W, 3) uint8 merged image.
-      pixel_size_um: None if unknown.
+      pixel_size_um: pixel size in µm; None if unknown.
     """
 
     name: str
@@ -56,19 +59,19 @@ class PlateField(NamedTuple):
 
 
 def well_of(group: str) -> Well:
-    """Returns the well that the name of a group names: 'plate1_B02' is B02 of plate1.
+    """Finds plate and well in the name of a group: 'plate1_B02' is well B02 of plate1.
 
-    What the name has besides the well is the name of the plate.
+    The rest of the group's name is the name of the plate.
 
     Raises:
-      InputError: if the name has no well in it, or several.
+      InputError: if the name contains no well, or several.
     """
     found = [m for m in _WELL.finditer(group) if 0 < int(m[2]) <= _MOST_COLUMNS]
     if len(found) != 1:
         raise InputError(
             f"the group {group!r} names {'no well' if not found else 'several wells'}; "
-            "expected one, such as A01 or plate1_B02. Write wells into the column group of "
-            "images.csv, or name them by `cellclass convert --group`."
+            "expected one, such as A01 or plate1_B02. Write the wells into the column group "
+            "of images.csv, or set `cellclass convert --group`."
         )
     (well,) = found
     parts = group[: well.start()], group[well.end() :]
@@ -85,16 +88,16 @@ def write_plate(
     """Writes a plate as OME-Zarr 0.4, whole or not at all.
 
     The fields of well B02 are the images B/02/0, B/02/1, …, each with its labels, as
-    `ome_zarr.write_ome_zarr` writes them. They are drawn one at a time, so that one is in
-    memory. Wells without a field are left out.
+    `ome_zarr.write_ome_zarr` writes them. The fields are iterated one at a time, so that
+    only one is in memory. Wells without a field are left out.
 
     Args:
-      path: of the folder, NAME.ome.zarr.
-      name: of the plate.
-      wells: by well its fields.
+      path: path of the folder, NAME.ome.zarr.
+      name: name of the plate.
+      wells: the fields of each well.
 
     Raises:
-      InputError: if no well has a field, or zarr is not installed.
+      InputError: if no well has a field, or if zarr is not installed.
     """
     with atomic.atomic_folder(path) as temporary:
         root = ome_zarr.create_root(temporary)
@@ -108,7 +111,7 @@ def write_plate(
         root.attrs["plate"] = _plate(name, counts)
 
 
-def _write_well(root, well: Well, fields: Iterable[PlateField]) -> int:
+def _write_well(root: zarr.Group, well: Well, fields: Iterable[PlateField]) -> int:
     """Writes the fields of a well, and returns their number."""
     count = 0
     for field in fields:

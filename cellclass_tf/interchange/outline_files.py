@@ -1,4 +1,4 @@
-"""Label images of any program, to be named by a network rather than imported."""
+"""Label images of other programs whose cells a network classifies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from cellclass_tf.core.study import ImageRow
 from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import masks
+from cellclass_tf.interchange.importing import CellsToImport
 
 
 class Outlines(NamedTuple):
-    """What was read for one field.
+    """The outlines that were read for one field.
 
     Attributes:
-      labels: (H, W), 0 is background, and each cell has a number.
-      path: of the file, or the first of the masks of single cells.
-      sha256: of the file, or of all masks.
-      notes: what was resolved on the way, a short phrase each.
+      labels: (H, W) integer labels; 0 is background.
+      path: path of the label image, or of the first mask of a single cell.
+      sha256: SHA-256 of the label image, or of all masks in order.
+      notes: short notes on what was changed while reading.
     """
 
     labels: np.ndarray
@@ -32,10 +33,10 @@ class Outlines(NamedTuple):
 
 
 class OutlineFiles:
-    """Label images in a folder, found and read as `masks.import_masks` does.
+    """Label images in a folder, found and read as by `masks.import_masks`.
 
     Attributes:
-      notes: which files match none of the images.
+      notes: notes on files that match no image.
     """
 
     def __init__(
@@ -45,18 +46,18 @@ class OutlineFiles:
         *,
         chosen: Sequence[ImageRow] = (),
         label_components: bool = False,
-    ):
+    ) -> None:
         """Finds the labels of images.
 
         Args:
-          source: the folder.
-          rows: of all images of the study.
-          chosen: of those that are asked for. A file outside of the types' folders, whose
-            name two images have, is that of the one that is asked for.
-          label_components: as in `masks.import_masks`.
+          source: path of the folder.
+          rows: rows of all images of the study.
+          chosen: rows of the images to predict. If a file is not in the folder of a type,
+            and two images have its name, it belongs to the chosen one.
+          label_components: see `masks.import_masks`.
 
         Raises:
-          InputError: if there is no such folder, or no label image in it.
+          InputError: if the folder does not exist, or if it has no label image.
         """
         self._source = pathlib.Path(source)
         self._label_components = label_components
@@ -81,14 +82,14 @@ class OutlineFiles:
         self.notes = tuple(listed.notes)
         if strangers:
             first = next(iter(strangers))
-            told = f"label images of no image here: {len(strangers)}, such as {first}"
+            told = f"label images without an image: {len(strangers)}, such as {first}"
             self.notes += (told,)
 
     def version(self, row: ImageRow) -> list:
-        """What tells that the labels of a field have changed, as JSON has it.
+        """Returns a JSON-like value that changes when the labels of a field change.
 
         Raises:
-          InputError: if the field has no labels, or several.
+          InputError: if the field has no label files, or several.
         """
         return list(self._of(row).version)
 
@@ -96,7 +97,7 @@ class OutlineFiles:
         """Reads the labels of a field.
 
         Raises:
-          InputError: if there are none, or they are no use.
+          InputError: if there are none, or if they are not valid.
         """
         files = self._of(row).source
         labels, notes = masks.read_outlines(files, self._label_components)
@@ -106,7 +107,7 @@ class OutlineFiles:
     def _name_of(self, files: masks.LabelFiles) -> str:
         return files.paths[0].relative_to(self._source).as_posix()
 
-    def _of(self, row: ImageRow):
+    def _of(self, row: ImageRow) -> CellsToImport:
         found = self._by_image.get(row.image)
         if found is None:
             raise InputError(

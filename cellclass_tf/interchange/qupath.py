@@ -1,4 +1,4 @@
-"""Cells as GeoJSON, as QuPath reads and writes it."""
+"""Writes cells as GeoJSON for QuPath."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.labels.outlines import outlines_of, signed_area
 from cellclass_tf.storage import atomic
 
-# Made once, so that the same cell of the same field has the same identity.
+# Fixed, so that the same cell of the same field always gets the same id.
 _NAMESPACE = uuid.UUID("6d0b3c5e-5a53-4a2e-9a41-51b7a3f6f1c2")
 
 
@@ -28,14 +28,14 @@ def write_geojson(
 ) -> None:
     """Writes a feature collection of QuPath detections, whole or not at all.
 
-    Polygons go along the edges of pixels, in pixels of the field (x, y), with holes and
-    pieces; classes have the colours of the types.
+    Polygons follow the edges of pixels, in pixels of the field (x, y). A cell may have
+    holes and several pieces. Classes have the colours of the types.
 
     Args:
-      path: of the file, NAME.geojson.
-      cells: N cells of one field.
+      path: path of the file, NAME.geojson.
+      cells: the N cells of one field.
       measurements: N rows of `cell_table`, whose numbers become measurements.
-      name: of the field, from which the features' ids are made.
+      name: name of the field, of which the ids of the features are made.
     """
     features = [
         {
@@ -65,7 +65,7 @@ def _geometry(cells: Cells, index: int) -> dict[str, Any]:
     holes = [o for o in outlines if signed_area(o) < 0]
     polygons = [[o] for o in outer]
     for hole in holes:
-        # Of the pieces that hold it the smallest is the one around it.
+        # The hole belongs to the smallest piece that contains it.
         around = min(
             (p for p in polygons if _holds(p[0], hole)), key=lambda p: signed_area(p[0])
         )
@@ -77,16 +77,19 @@ def _geometry(cells: Cells, index: int) -> dict[str, Any]:
 
 
 def _ring(outline: np.ndarray) -> list[list[int]]:
-    """A closed ring; GeoJSON wants outer ones counter-clockwise with y up, as these."""
+    """Returns a closed ring.
+
+    GeoJSON expects outer rings to be counter-clockwise with y pointing up; these are.
+    """
     return [*outline.tolist(), outline[0].tolist()]
 
 
 def _holds(outer: np.ndarray, hole: np.ndarray) -> bool:
-    """Whether a point just inside the hole's first corner lies in the outer ring."""
-    # Its first corner is its topmost, then leftmost one: below and right of it is hole.
+    """Returns whether an outer ring contains a hole."""
+    # The first corner is the topmost, then leftmost one, and the pixel below and to the
+    # right of it is part of the hole. A ray from there to the right crosses upright sides.
     x, y = hole[0] + 0.5
     corners_x, corners_y = outer.T
-    # Sides that a ray to the right crosses are upright.
     crossed = (corners_y > y) != (np.roll(corners_y, -1) > y)
     return bool((crossed & (corners_x > x)).sum() % 2)
 

@@ -1,4 +1,4 @@
-"""Images, cells and their table as SpatialData, for the tools of scverse."""
+"""Writes images, cells and their table as SpatialData, for the tools of scverse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,14 @@ from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.errors import InputError
 
+if TYPE_CHECKING:
+    import anndata
+
 TABLE = "cells"
 REGION_KEY, INSTANCE_KEY = "region", "cell"
 _CHUNK_PX = 1024
 _CHANNELS = ("cytoplasm", "nuclei")
-# Columns of cells.csv that few values share.
+# Columns of cells.csv with few distinct values.
 _CATEGORIES = ("image", "cell_type", "call", "group", "scene", cell_table.CONDITION)
 
 
@@ -28,15 +31,15 @@ class Store:
 
     Every field has an image FIELD_image (c, y, x), labels FIELD_cells and a coordinate
     system FIELD of its own, in µm, or in pixels if the pixel size is not known. FIELD is
-    the field's stem with '_' for '/' and for what SpatialData does not allow in names. The
-    table `cells` has a row a cell.
+    the stem of the field, with '_' in place of '/' and of characters that SpatialData does
+    not allow in names. The table `cells` has one row per cell.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike) -> None:
         """Creates the store.
 
         Args:
-          path: of the folder, NAME.zarr, which must not be there.
+          path: path of the folder, NAME.zarr, which must not exist.
 
         Raises:
           InputError: if spatialdata is not installed.
@@ -63,10 +66,10 @@ class Store:
         """Writes the image and the labels of a field.
 
         Args:
-          stem: 'TYPE/NAME' or 'NAME'.
-          cells: of the field.
+          stem: stem of the field, 'TYPE/NAME' or 'NAME'.
+          cells: cells of the field.
           image: (H, W, 3) uint8 merged image.
-          pixel_size_um: None if unknown.
+          pixel_size_um: pixel size in µm; None if unknown.
         """
         from spatialdata import models, transformations
 
@@ -106,8 +109,8 @@ class Store:
         `spatial`, the centres (x, y) of the cells in their field's coordinate system.
 
         Args:
-          cells_csv: as `cell_table.write_cells_csv` writes it; rows of other fields are
-            left out.
+          cells_csv: path of a table that `cell_table.write_cells_csv` wrote; rows of
+            other fields are ignored.
         """
         table = _table(cells_csv, self._fields)
         if table is not None:
@@ -120,14 +123,14 @@ class Store:
     def _write(self, name: str, element: Any) -> None:
         self._data[name] = element
         with warnings.catch_warnings():
-            # It tells developers of a default of anndata's next version.
+            # This warning for developers is about a default of anndata's next version.
             warnings.filterwarnings("ignore", "zarr v3 autosharding")
             self._data.write_element(name)
-        # What is written needs not stay in memory.
+        # The element is on disk now, and need not stay in memory.
         del self._data[name]
 
     def _new_name(self, stem: str) -> str:
-        """Returns a name that no other field has, in capitals or without."""
+        """Returns a name that no other field has, whether in upper or lower case."""
         base = re.sub(r"[^A-Za-z0-9_.-]", "_", stem).strip("_.-") or "field"
         taken = {of["name"].lower() for of in self._fields.values()}
         name, number = base, 1
@@ -137,8 +140,10 @@ class Store:
         return name
 
 
-def _table(cells_csv: str | os.PathLike, fields: dict[str, dict[str, Any]]):
-    """Returns the AnnData table of the cells in some fields; None if there are none."""
+def _table(
+    cells_csv: str | os.PathLike, fields: dict[str, dict[str, Any]]
+) -> anndata.AnnData | None:
+    """Returns the AnnData table of the cells of some fields; None without any cell."""
     import anndata
     import pandas as pd
     from spatialdata import models
@@ -153,7 +158,7 @@ def _table(cells_csv: str | os.PathLike, fields: dict[str, dict[str, Any]]):
     rows.index = [f"{stem}:{cell}" for stem, cell in numbered]
     probabilities = rows[[f"p_{name}" for name in types]].set_axis(types, axis=1)
     sizes = rows["image"].map(lambda stem: fields[stem]["pixel_size_um"] or 1.0)
-    # The centre of the first pixel is 0 in cells.csv, and 0.5 pixels in SpatialData.
+    # The centre of the first pixel is 0 in cells.csv, but 0.5 in SpatialData.
     centres = rows[["centroid_x_px", "centroid_y_px"]].to_numpy(float) + 0.5
     spatial = centres * sizes.to_numpy(float)[:, np.newaxis]
     regions = rows["image"].map(lambda stem: f"{fields[stem]['name']}_cells")

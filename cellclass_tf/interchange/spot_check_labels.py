@@ -1,4 +1,4 @@
-"""Labels of a spot check, as types of a study's cells: to train with, not to estimate by."""
+"""Imports the labels of a spot check as types of a study's cells, for training."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cellclass_tf.analysis.spot_check.labels import CANNOT_TELL, NOT_A_CELL
 from cellclass_tf.annotation import changes
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.predictions import Predictions
+from cellclass_tf.core.run_record import PredictedImage
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
@@ -23,7 +24,7 @@ from cellclass_tf.interchange.importing import (
 )
 from cellclass_tf.storage import digests, lock
 
-# What a person said of a field's cells, by their number: a type, NOT_A_CELL, or UNKNOWN.
+# The label of each labelled cell of a field by number: a type, NOT_A_CELL, or UNKNOWN.
 Said = Mapping[int, str]
 
 
@@ -36,30 +37,32 @@ def import_spotcheck_types(
     share: float = 1.0,
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
-    """Gives cells of a study the types that a spot check's labels say.
+    """Imports the labels of a spot check as types of a study's cells.
 
-    Of each field with labels the study's own cells keep their outlines, and those that overlap
-    with a labelled cell (IoU of at least 0.5) and have no type get the label; a field without
-    cells gets the predicted ones, less those that are labelled as none. All cells without a label,
-    and those of which people differ or cannot tell, are of unknown type. `cellclass dataset`
-    puts such fields into the split `untyped`, from which networks learn the types of the
-    cells that have one.
+    In a field with labels, the study's cells keep their outlines. A cell without a type
+    that overlaps with a labelled cell (IoU of at least 0.5) gets the label. A field without
+    cells gets the predicted cells, except those labelled as no cell. Cells without a label,
+    and cells on which people disagree or that they cannot tell, are of unknown type.
+    `cellclass dataset` puts such fields into the split `untyped`, from which networks learn
+    the types of the cells that have one.
 
-    A model that is trained with them records it (`ModelMetadata.labelled_images`), and no
-    spot check of these fields by it is an estimate: see `sample.draw`. So whole fields are
-    given away, which are drawn at random.
+    A model that was trained on these types records it (`ModelMetadata.labelled_images`). A
+    spot check of its predictions on these fields would not be an unbiased estimate, so
+    that `sample.draw` leaves them out. For this reason, whole fields are imported, which
+    are chosen at random.
 
     Args:
-      study: that the predictions are of.
-      predictions: with a spot check that was imported.
-      share: of the labelled cells that go to the study.
+      study: the study of the predicted images.
+      predictions: predictions with imported labels of a spot check.
+      share: share of the labelled cells to import, in (0, 1].
       overwrite_corrected: see `importing.import_cells`.
 
     Returns:
       The outcome by image; see `importing.import_cells`.
 
     Raises:
-      InputError: if there are no labels, types of the study are others, or `share` is none.
+      InputError: if there are no labels, if the types of the study and the predictions
+        differ, or if `share` is out of range.
     """
     if not 0 < share <= 1:
         raise InputError(f"Expected a share in (0, 1], such as 0.5; got {share}.")
@@ -90,13 +93,8 @@ def import_spotcheck_types(
         entry = images.get(stem)
         row = rows.get(entry.image) if entry else None
         problem = "" if row else f"{study.root} has no such image"
-        if row and entry.sha256 not in (
-            "",
-            digests.sha256_of_file(study.image_path(row)),
-        ):
-            problem = (
-                f"{row.image}: the image is another than the one that was predicted"
-            )
+        if row and entry and not _is_predicted_image(study, row, entry):
+            problem = f"{row.image}: the image has changed since it was predicted"
         candidates.append(CellsToImport(row, stem, [sha256, stem], stem, problem))
 
     def read(row: ImageRow, stem: str) -> ImportedCells | None:
@@ -115,10 +113,15 @@ def import_spotcheck_types(
     )
 
 
+def _is_predicted_image(study: Study, row: ImageRow, entry: PredictedImage) -> bool:
+    """Returns whether a study's image is the predicted one, as far as is recorded."""
+    return entry.sha256 in ("", digests.sha256_of_file(study.image_path(row)))
+
+
 def _said_by_field(
     drawn: sampling.Sample, labels: labelling.Labels
 ) -> dict[str, dict[int, str]]:
-    """What people say of each field's cells where they agree."""
+    """Returns the labels of each field's cells; UNKNOWN where people disagree."""
     said: dict[str, dict[int, str]] = {}
     for windows in labels.values():
         for number, window in windows.items():
@@ -130,7 +133,7 @@ def _said_by_field(
 
 
 def _chosen(said: Mapping[str, Said], share: float, seed: int) -> list[str]:
-    """Random fields that hold about so large a share of the labelled cells."""
+    """Returns random fields with about the given share of the labelled cells."""
     order = np.random.default_rng([seed, 4]).permutation(sorted(said)).tolist()
     cells = np.cumsum([len(said[stem]) for stem in order])
     return order[: 1 + int(np.abs(cells - share * cells[-1]).argmin())]
@@ -139,7 +142,7 @@ def _chosen(said: Mapping[str, Said], share: float, seed: int) -> list[str]:
 def _typed(
     study: Study, row: ImageRow, predicted: Cells, said: Said
 ) -> tuple[Cells, tuple[str, ...]]:
-    """The cells of a field with the types that are said, and what there is to note."""
+    """Returns the cells of a field with the labelled types, and notes."""
     if not study.has_cells(row):
         stay = [n for n in range(1, len(predicted) + 1) if said.get(n) != NOT_A_CELL]
         numbers = np.zeros(len(predicted) + 1, np.int32)
@@ -151,14 +154,15 @@ def _typed(
         return cells, _notes(cells, 0)
     own = study.read_cells(row)
     found = changes.compare(predicted.labels, own.labels)
-    numbers, types, lost = dict((*found.kept, *found.redrawn)), list(own.cell_types), 0
+    own_numbers = dict((*found.kept, *found.redrawn))
+    types, lost = list(own.cell_types), 0
     for number, name in said.items():
         if name in (UNKNOWN, NOT_A_CELL):
             continue
-        if number not in numbers:
+        if number not in own_numbers:
             lost += 1
-        elif types[numbers[number] - 1] == UNKNOWN:
-            types[numbers[number] - 1] = name
+        elif types[own_numbers[number] - 1] == UNKNOWN:
+            types[own_numbers[number] - 1] = name
     cells = Cells.from_labels(own.labels, own.type_names, types)
     return cells, _notes(cells, lost)
 
@@ -167,7 +171,7 @@ def _notes(cells: Cells, lost: int) -> tuple[str, ...]:
     known = int((cells.type_ids > 0).sum())
     notes = [f"{known} of {len(cells)} cells have a type"]
     if lost:
-        notes.append(f"{lost} labelled cells are none of the study's")
+        notes.append(f"{lost} labelled cells match no cell of the study")
     if known == len(cells):
-        notes.append("all cells have a type: the field is tested on, not trained on")
+        notes.append("all cells have a type: the field is for tests, not for training")
     return tuple(notes)

@@ -1,1 +1,1 @@
-"""What several stages need of label images."""
+"""Operations on label images that several stages share."""

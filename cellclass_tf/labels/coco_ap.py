@@ -1,28 +1,33 @@
-"""COCO's mask average precision, field by field, for any number of cells."""
+"""COCO's mask average precision, computed field by field for any number of cells."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.labels import matching
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 class AveragePrecision:
-    """Gathers the fields one by one; of a cell it keeps a score and ten answers.
+    """Accumulates fields one by one; keeps a score and ten booleans per detection.
 
-    The numbers are those of pycocotools with no limit on the detections of a field and
-    no ranges of area. Since one pixel belongs to one cell, all overlaps of a field come
-    from one count of label pairs, without a mask a cell and without an annotation file.
+    The results equal those of pycocotools without a limit on the number of detections and
+    without ranges of area. Since a pixel belongs to one cell only, all overlaps of a field
+    follow from one count of pairs of labels, without one mask per cell and without an
+    annotation file.
     """
 
-    def __init__(self, types: int):
-        # (types + 1,) true cells of each field.
+    def __init__(self, types: int) -> None:
+        # (types + 1,) numbers of true cells of each field.
         self._true: list[np.ndarray] = []
         self._types = types
         self._found = [_Detections() for _ in range(types + 1)]
@@ -32,12 +37,13 @@ class AveragePrecision:
 
         Args:
           true: the annotated cells.
-          predicted: a cell ranks by its score, times the probability of its type where
-            types are used; cells of unknown type are then no detections.
-          use_types: whether types count; otherwise all cells are of type 1.
+          predicted: the predicted cells. They are ranked by score, multiplied by the
+            probability of the type if types are used; cells of unknown type are then
+            ignored.
+          use_types: whether types count; otherwise all cells count as type 1.
 
         Raises:
-          ValueError: if the label images differ in shape.
+          ValueError: if the shapes of the label images differ.
         """
         ious = matching.iou_matrix(true.labels, predicted.labels)
         scores = predicted.scores.astype(np.float64)
@@ -59,22 +65,23 @@ class AveragePrecision:
         return len(self._true)
 
     def scores(self) -> Scores:
-        """Ranks what was gathered."""
+        """Returns the scores of all fields that were added."""
         return self._scores(np.ones(self.fields, np.int64))
 
     def resample(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """AP and AP50 as they would be of other fields.
+        """Returns bootstrap replicates of AP and AP50.
 
         Args:
-          weights: (B, F) int64, how often each field counts.
+          weights: (B, F) int64, how often each of the F fields counts in each replicate.
 
         Returns:
-          (B,) AP and AP50; NaN where no true cells are left.
+          (B,) AP and (B,) AP50; NaN for replicates without true cells.
         """
         means = [self._scores(row).mean() for row in weights]
-        return tuple(
+        ap, ap50 = (
             np.array([mean[key] for mean in means], float) for key in ("AP", "AP50")
         )
+        return ap, ap50
 
     def _scores(self, weights: np.ndarray) -> Scores:
         precision = np.full((len(IOU_THRESHOLDS), len(_RECALLS), self._types), -1.0)
@@ -89,16 +96,21 @@ class AveragePrecision:
 
 @dataclasses.dataclass
 class _Detections:
-    """Detections of one type: scores, and at which thresholds each was right."""
+    """Detections of one type.
+
+    Attributes:
+      scores: (D,) scores of each field.
+      matched: (D, T) bool of each field, whether a detection is correct at each threshold.
+    """
 
     scores: list[np.ndarray] = dataclasses.field(default_factory=list)
     matched: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def precision(self, cells: int, weights: np.ndarray) -> np.ndarray:
-        """Returns (T, R), the best precision at each recall or beyond.
+        """Returns (T, R) float64, the highest precision at each recall or above it.
 
         Args:
-          cells: true ones, each as often as its field counts.
+          cells: number of true cells, each counted as often as its field.
           weights: (F,) how often each field counts.
         """
         order = np.argsort(-np.concatenate(self.scores), kind="stable")
@@ -107,7 +119,7 @@ class _Detections:
         matched = np.concatenate(self.matched)[order]
         right = np.cumsum(matched * times[:, np.newaxis], axis=0)
         ranks = np.cumsum(times)[:, np.newaxis]
-        # COCO divides by a hair more than the count.
+        # COCO adds np.spacing(1) to the denominator.
         precision = right / (ranks + np.spacing(1))
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         at_recalls = np.zeros((len(IOU_THRESHOLDS), len(_RECALLS)))
@@ -122,8 +134,8 @@ class _Detections:
 class Scores:
     """Average precision: the area under the precision-recall curve.
 
-    As defined by COCO (https://cocodataset.org/#detection-eval): AP over the IoU
-    thresholds 0.50, 0.55 … 0.95, and at 0.50 and 0.75 alone.
+    As defined by COCO (https://cocodataset.org/#detection-eval): AP is the mean over the
+    IoU thresholds 0.50, 0.55 … 0.95; AP50 and AP75 are for one threshold.
 
     Attributes:
       precision: (T, R, K) float64 by IoU threshold, recall and type; -1 where a type
@@ -133,11 +145,11 @@ class Scores:
     precision: np.ndarray
 
     def mean(self) -> dict[str, float | None]:
-        """Returns AP, AP50, AP75 over the types that have true cells."""
+        """Returns the means of AP, AP50 and AP75 over the types with true cells."""
         return self._averages(self.precision)
 
     def of_type(self, type_id: int) -> dict[str, float | None]:
-        """Returns AP, AP50, AP75 of type 1..K; None if it has no true cells."""
+        """Returns AP, AP50 and AP75 of a type, 1..K; None if it has no true cells."""
         return self._averages(self.precision[:, :, type_id - 1])
 
     def _averages(self, precision: np.ndarray) -> dict[str, float | None]:
@@ -148,15 +160,15 @@ class Scores:
         }
 
 
-def _match(ious, wanted: np.ndarray) -> np.ndarray:
-    """Gives each detection, in order, the best true cell that is left.
+def _match(ious: sparse.csc_array, wanted: np.ndarray) -> np.ndarray:
+    """Matches each detection, in order, with the best true cell that is still free.
 
     Args:
-      ious: (N, D) sparse by column, detections in the order of their scores.
+      ious: (N, D) sparse array in column format, detections in the order of their scores.
       wanted: (N,) bool, the true cells of the detections' type.
 
     Returns:
-      (D, T) bool, whether a detection got one at each IoU threshold.
+      (D, T) bool, whether a detection was matched at each IoU threshold.
     """
     matched = np.zeros((ious.shape[1], len(IOU_THRESHOLDS)), bool)
     taken = np.zeros((ious.shape[0], len(IOU_THRESHOLDS)), bool)
@@ -167,7 +179,7 @@ def _match(ious, wanted: np.ndarray) -> np.ndarray:
             for i, iou in zip(ious.indices[column], ious.data[column], strict=True)
             if wanted[i] and iou >= IOU_THRESHOLDS[0]
         )
-        # Of equals the last one, as COCO has it.
+        # Of equal IoUs the last one is taken, as in COCO.
         for iou, i in reversed(candidates):
             wins = (iou >= IOU_THRESHOLDS) & ~taken[i] & ~matched[j]
             matched[j] |= wins
@@ -177,5 +189,5 @@ def _match(ious, wanted: np.ndarray) -> np.ndarray:
 
 def _average(precision: np.ndarray) -> float | None:
     precision = precision[precision > -1]
-    # Rounded, since with COCO's hair a perfect score falls short of 1.
+    # Rounded, since with COCO's denominator a perfect score is slightly less than 1.
     return round(float(precision.mean()), 6) if precision.size else None

@@ -1,23 +1,24 @@
-"""Cells and their pieces."""
+"""Connected pieces of cells in label images."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Pixels that touch at a corner are of one piece.
+# Pixels that touch at a corner belong to one piece.
 _NEIGHBOURS = np.ones((3, 3), int)
-# Of `mend_pieces`. In nine fields of three types with masks drawn by hand two of 561 cells
-# are in pieces beyond slips: of 27 and 6 % of the largest, 0.3 and 0.03 diameters off.
+# Limits of `mend_pieces`. In nine fields of three types with masks drawn by hand, two of 561
+# cells have pieces that are not slips: of 27 and 6 % of the largest piece, at distances of
+# 0.3 and 0.03 diameters.
 _SLIP_PX, _SLIP_SHARE = 15, 0.05
 _NEAR_DIAMETERS, _SMALLER = 0.5, 0.5
 
 
 def keep_labels(labels: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Returns (H, W) int32 labels 1..M of the cells that are kept, in their order.
+    """Returns (H, W) int32 labels 1..M of the cells to keep, in the same order.
 
     Args:
-      labels: (H, W) label image, labels up to N.
-      kept: (N + 1,) bool by label; background is none of them.
+      labels: (H, W) label image with labels up to N.
+      kept: (N + 1,) bool, whether to keep each label; False for the background.
     """
     from skimage import segmentation
 
@@ -26,11 +27,11 @@ def keep_labels(labels: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def keep_largest_pieces(labels: np.ndarray, *, fill_holes: bool = False) -> int:
-    """Leaves of every cell its largest piece, in place.
+    """Removes all but the largest piece of every cell, in place.
 
     Args:
       labels: (H, W) label image of any integer type.
-      fill_holes: whether background that a cell encloses becomes part of it.
+      fill_holes: whether background that a cell encloses becomes part of the cell.
 
     Returns:
       The number of pixels that became background.
@@ -55,11 +56,12 @@ def keep_largest_pieces(labels: np.ndarray, *, fill_holes: bool = False) -> int:
 
 
 def mend_pieces(labels: np.ndarray) -> int:
-    """Drops slips of the pen, in place, and refuses numbers that several cells have.
+    """Removes slips of the pen, in place, and checks that a number is one cell only.
 
-    Up to 15 px, and a twentieth of the cell, that lie apart from it are a slip. What is
-    larger belongs to the cell if it is at most half as large as the largest piece, and
-    at most half the cell's diameter away, as where another cell lies across it.
+    A separate piece is a slip if it has at most 15 px and at most a twentieth of the cell's
+    area. A larger piece belongs to the cell if it is at most half as large as the largest
+    piece and at most half the cell's diameter away, for example because another cell lies
+    across the cell.
 
     Args:
       labels: (H, W) label image of any integer type.
@@ -68,12 +70,12 @@ def mend_pieces(labels: np.ndarray) -> int:
       The number of pixels that became background.
 
     Raises:
-      ValueError: if a number stands for several cells: it says which.
+      ValueError: if a number stands for several cells; the message names it.
     """
     from scipy import ndimage
 
     dropped, present = 0, np.unique(labels[labels > 0])
-    # Numbers may be as large as they like.
+    # find_objects needs small numbers.
     compact = np.where(labels > 0, np.searchsorted(present, labels) + 1, 0)
     for index, box in enumerate(ndimage.find_objects(compact), start=1):
         pieces, count = ndimage.label(compact[box] == index, _NEIGHBOURS)
@@ -95,7 +97,7 @@ def mend_pieces(labels: np.ndarray) -> int:
             if size > _SMALLER * sizes[main - 1] or gap > near:
                 raise ValueError(
                     f"number {present[index - 1]} is in {count} pieces, of {sizes[main - 1]} and "
-                    f"{size} px, {gap:.0f} px apart, as where several cells have one "
-                    "number. Give each cell a number of its own"
+                    f"{size} px, {gap:.0f} px apart, so that several cells seem to have "
+                    "one number. Give each cell a number of its own"
                 )
     return dropped

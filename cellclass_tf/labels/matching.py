@@ -1,4 +1,4 @@
-"""Matching of true and predicted cells by overlap, whatever their types."""
+"""Matches true and predicted cells by overlap, independently of their types."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 if TYPE_CHECKING:
     from scipy import sparse
 
-# Pixels of label image that are counted at once, so that a large field stays cheap.
+# Number of pixels that are counted at once, which limits the memory for large fields.
 _STRIP_PIXELS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matches:
-    """Which predicted cell is which true cell: one to one.
+    """One-to-one pairs of true and predicted cells.
 
     Attributes:
       pairs: (M, 2) int64, labels (true, predicted), in ascending order.
@@ -32,12 +32,12 @@ class Matches:
 
     @property
     def missed(self) -> np.ndarray:
-        """Labels of the true cells that no predicted cell matches."""
+        """Labels of the true cells without a match (false negatives)."""
         return np.setdiff1d(np.arange(1, self.cells_true + 1), self.pairs[:, 0])
 
     @property
     def invented(self) -> np.ndarray:
-        """Labels of the predicted cells that match no true cell."""
+        """Labels of the predicted cells without a match (false positives)."""
         return np.setdiff1d(np.arange(1, self.cells_predicted + 1), self.pairs[:, 1])
 
 
@@ -66,16 +66,16 @@ def iou_matrix(true: np.ndarray, predicted: np.ndarray) -> sparse.csr_array:
 
 
 def match_cells(true: np.ndarray, predicted: np.ndarray, iou: float = 0.5) -> Matches:
-    """Pairs true and predicted cells one to one: as many pairs as can be.
+    """Matches true and predicted cells one to one, with as many pairs as possible.
 
-    Among the ways to pair as many cells, it takes the one of the largest summed IoU.
-    Above an IoU of 0.5 there is only one way, since no cell can share more than half of
-    itself with two others (Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963).
+    Among all ways with the largest number of pairs, it takes the one with the largest sum
+    of IoUs. With IoUs above 0.5 there is only one way, since a cell cannot share more than
+    half of its area with two others (Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963).
 
     Args:
       true: (H, W) label image, labels 1..N.
       predicted: (H, W) label image, labels 1..M.
-      iou: the least IoU, in (0, 1], of two cells that count as the same.
+      iou: smallest IoU, in (0, 1], of cells that match.
 
     Raises:
       ValueError: if the shapes differ, or `iou` is out of range.
@@ -92,11 +92,11 @@ def match_cells(true: np.ndarray, predicted: np.ndarray, iou: float = 0.5) -> Ma
 
 
 def threat_score(true: np.ndarray, predicted: np.ndarray, iou: float = 0.5) -> float:
-    """Returns TP / (TP + FP + FN) of one field, types ignored; NaN without any cell.
+    """Returns TP / (TP + FP + FN) of one field, ignoring types; NaN without any cell.
 
-    It is what StarDist and cellpose call average precision (Schmidt et al. 2018,
-    doi:10.1007/978-3-030-00934-2_30; `cellpose.metrics.average_precision`); COCO's AP,
-    the area under the precision-recall curve, is another number.
+    StarDist and cellpose call this number average precision (Schmidt et al. 2018,
+    doi:10.1007/978-3-030-00934-2_30; `cellpose.metrics.average_precision`). It differs from
+    COCO's AP, the area under the precision-recall curve.
     """
     matches = match_cells(true, predicted, iou)
     either = matches.cells_true + matches.cells_predicted - len(matches.pairs)
@@ -137,7 +137,7 @@ def shared_pixels(true: np.ndarray, predicted: np.ndarray) -> sparse.csr_array:
 def _one_to_one(
     pairs: np.ndarray, ious: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns indices of the candidate pairs that make the best assignment."""
+    """Returns the indices of the candidate pairs in the best assignment."""
     rivals_true = np.bincount(pairs[:, 0], minlength=size[0])[pairs[:, 0]]
     rivals_predicted = np.bincount(pairs[:, 1], minlength=size[1])[pairs[:, 1]]
     alone = (rivals_true == 1) & (rivals_predicted == 1)
@@ -149,7 +149,7 @@ def _one_to_one(
 
 
 def _rival_groups(pairs: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
-    """Splits pairs into groups that share no cell, so that each is solved alone."""
+    """Splits pairs into groups without common cells, which are solved separately."""
     from scipy import sparse
     from scipy.sparse import csgraph
 
@@ -169,7 +169,7 @@ def _assign(pairs: np.ndarray, ious: np.ndarray, group: np.ndarray) -> np.ndarra
     _, columns = np.unique(pairs[group, 1], return_inverse=True)
     gains = np.zeros((rows.max() + 1, columns.max() + 1))
     which = np.full(gains.shape, -1)
-    # One more pair outweighs all that the IoU of the others can add.
+    # One more pair counts more than all the IoUs of the others together.
     gains[rows, columns] = 1 + ious[group] / (2 * min(gains.shape))
     which[rows, columns] = group
     chosen = which[optimize.linear_sum_assignment(gains, maximize=True)]

@@ -1,4 +1,4 @@
-"""Outlines: the exact border of a mask, along the edges of its pixels."""
+"""Outlines: the exact borders of masks, along the edges of pixels."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 
 def outlines_of(mask: np.ndarray) -> list[np.ndarray]:
-    """Follows the cracks between a mask and what is around it.
+    """Returns the borders between a mask and its surroundings, along pixel edges.
 
-    Pixel (row 0, column 0) covers x and y from 0 to 1. No outline meets a corner twice:
-    pixels that touch at a corner alone have outlines of their own, and so has a hole
-    that touches the rim. All of them filled by the even-odd rule are the mask again.
+    Pixel (row 0, column 0) covers x and y from 0 to 1. No outline visits a corner twice:
+    pixels that touch only at a corner have separate outlines, and so does a hole that
+    touches the rim. Filling all outlines by the even-odd rule gives the mask again.
 
     Args:
       mask: (h, w) bool.
 
     Returns:
-      (V, 2) int32 corners (x, y) of each outline, from its topmost (then leftmost) one
-      on, without those that lie on a straight line, and without repeating the first.
-      Outer ones go clockwise as seen (y down), holes counter-clockwise; see
-      `signed_area`. In the order of their first corners, row by row.
+      (V, 2) int32 corners (x, y) of each outline, starting with its topmost (then
+      leftmost) corner, without corners on straight lines, and without repeating the first.
+      Outer outlines are clockwise as displayed (y down), holes counter-clockwise; see
+      `signed_area`. They are sorted by their first corners, row by row.
     """
     starts, ends = _segments(np.asarray(mask, bool))
     stride = mask.shape[1] + 1
@@ -40,12 +40,12 @@ def signed_area(outline: np.ndarray) -> float:
 
 
 def inner_outlines(mask: np.ndarray, depth_px: float) -> list[np.ndarray]:
-    """Follows the pixels of a mask that are a given depth inside it, for drawing.
+    """Returns outlines at a given depth inside a mask, for drawing.
 
-    A line of twice that width, drawn along them, stays inside the mask and touches its
-    border, so that the lines of neighbours lie side by side. Parts of the mask that are too
-    narrow for the line have no outline, but a mask always has one: a depth of more than half
-    the largest depth is reduced to that.
+    A line of twice this width, drawn along such an outline, stays inside the mask and
+    touches its border, so that the lines of neighbours are side by side. Parts of the mask
+    that are too narrow for the line have no outline. Every mask has at least one outline,
+    since the depth is limited to half the largest depth of the mask.
 
     Args:
       mask: (h, w) bool with at least one pixel.
@@ -60,7 +60,7 @@ def inner_outlines(mask: np.ndarray, depth_px: float) -> list[np.ndarray]:
     from scipy import ndimage
     from skimage import measure
 
-    # Distances are those between the middles of pixels: the border is at one half.
+    # Distances are between the centres of pixels, so that the border is at one half.
     distance = ndimage.distance_transform_edt(np.pad(mask, 1))
     level = 0.5 + min(depth_px, (distance.max() - 0.5) / 2)
     rings = measure.find_contours(distance, level)
@@ -68,19 +68,20 @@ def inner_outlines(mask: np.ndarray, depth_px: float) -> list[np.ndarray]:
 
 
 def _segments(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds straight parts of the border, walked with the mask to the right.
+    """Finds straight segments of the border, directed with the mask on the right.
 
     Returns:
-      (S,) int64 keys of the corners at which they start, and end: twice the corner's
-      number, row by row, and one more for one of the two that may meet at a corner.
+      (S,) int64 keys of the corners where the segments start and end. A key is twice the
+      number of the corner, row by row; 1 is added for one of two segments that may start at
+      the same corner.
     """
     height, width = mask.shape
     padded = np.zeros((height + 2, width + 2), np.int8)
     padded[1:-1, 1:-1] = mask
     starts, ends = [], []
-    # Rightwards below which the mask lies, and leftwards above which it does.
+    # To the right if the mask is below the edge, to the left if it is above.
     across = np.diff(padded, axis=0)[:, 1:-1]
-    # Downwards left of which the mask lies, and upwards right of which it does.
+    # Downwards if the mask is to the left of the edge, upwards if it is to the right.
     along = np.diff(padded, axis=1)[1:-1].T
     for edges, value, code, is_along in (
         (across, 1, 1, False),
@@ -94,8 +95,8 @@ def _segments(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         else:
             low, high = line * (width + 1) + first, line * (width + 1) + last
         start, end = (low, high) if code else (high, low)
-        # Where two pixels touch at a corner, a turn to the right stays at its pixel:
-        # from down to left, left to up, up to right, right to down.
+        # Where two pixels touch at a corner, the outline turns right and so stays at its
+        # pixel: from down to left, left to up, up to right, right to down.
         starts.append(2 * start + code)
         ends.append(2 * end + (code if not is_along else 1 - code))
     return np.concatenate(starts), np.concatenate(ends)
@@ -112,14 +113,14 @@ def _runs(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _successors(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(S,) the segment that starts where each one ends."""
+    """Returns (S,) the index of the segment that starts where each segment ends."""
     after = np.empty(len(starts), np.int64)
     after[np.argsort(ends)] = np.argsort(starts)
     return after
 
 
 def _chains(after: list[int], corners: list[int]) -> list[list[int]]:
-    """Closed chains of segments, each as the corners at which they start."""
+    """Returns closed chains of segments, each as a list of the segments' first corners."""
     chains, waiting = [], [True] * len(after)
     for first in range(len(after)):
         chain = []
@@ -133,10 +134,12 @@ def _chains(after: list[int], corners: list[int]) -> list[list[int]]:
 
 
 def _without_touching(chain: list[int]) -> list[list[int]]:
-    """Parts a chain where it meets a corner again."""
+    """Splits a chain where it visits a corner again."""
     if len(set(chain)) == len(chain):
         return [chain]
-    rings, open_part, place = [], [], {}
+    rings: list[list[int]] = []
+    open_part: list[int] = []
+    place: dict[int, int] = {}
     for corner in chain:
         if corner in place:
             cut = place[corner]

@@ -1,4 +1,4 @@
-"""Masks as COCO's compressed run lengths."""
+"""Encodes masks as COCO's compressed run lengths."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 def encode_mask(
     mask: np.ndarray, corner_yx: tuple[int, int], shape_yx: tuple[int, int]
 ) -> dict[str, Any]:
-    """Compresses a mask to COCO's run lengths, without an array of the field's size.
+    """Encodes a mask as COCO's run lengths, without an array of the field's size.
 
     Args:
-      mask: (h, w) bool, in its box.
+      mask: (h, w) bool mask within its box.
       corner_yx: first row and column of the box.
       shape_yx: height and width of the field.
 
@@ -26,9 +26,9 @@ def encode_mask(
     padded = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)
     padded[:, 1:-1] = mask.T
     column, row = np.nonzero(np.diff(padded, axis=1))
-    # Down the columns, one after the other: where a run starts, where it has ended, ….
+    # Positions down the columns where runs start and end, alternately.
     changes = (corner_yx[1] + column) * height + corner_yx[0] + row
-    # What ends at the field's foot and goes on at the head of the next column is one run.
+    # A run to the bottom of a column and one from the top of the next are the same run.
     goes_on = np.flatnonzero(changes[1:] == changes[:-1])
     changes = np.delete(changes, np.concatenate((goes_on, goes_on + 1)))
     counts = np.diff(changes, prepend=0, append=height * width).tolist()

@@ -1,4 +1,4 @@
-"""Areas and diameters: a cell is as wide as a disc of its area."""
+"""Areas and diameters of cells; the diameter is that of a disc with the same area."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def diameters_of(areas_px: np.ndarray) -> np.ndarray:
-    """Returns the diameters in pixels of discs of these areas, (N,) float64."""
+    """Returns (N,) float64, the diameters in pixels of discs with the given areas."""
     return 2 * np.sqrt(np.asarray(areas_px) / np.pi)
 
 
@@ -16,5 +16,5 @@ def disc_area(diameter_px: float) -> float:
 
 
 def areas_of(labels: np.ndarray) -> np.ndarray:
-    """Returns the (N,) areas in pixels of cell 1..N of a label image, (H, W)."""
+    """Returns (N,) int64, the areas in pixels of cells 1..N of an (H, W) label image."""
     return np.bincount(np.asarray(labels).ravel(), minlength=1)[1:]

@@ -1,4 +1,4 @@
-"""Overlapping tiles of a field, of which one owns each place."""
+"""Overlapping tiles of a field; every point belongs to the core of one tile."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Tile:
     """A square part of a field.
 
     Attributes:
-      corner_yx: its first row and column.
-      core_yxyx: [top, left, bottom, right) of the part that it owns, in the field; cores
-        do not overlap, and reach to infinity where the field ends.
+      corner_yx: first row and first column of the tile.
+      core_yxyx: [top, left, bottom, right) of its core, in coordinates of the field. Cores
+        do not overlap, and extend to infinity at the borders of the field.
     """
 
     corner_yx: tuple[int, int]
     core_yxyx: tuple[float, float, float, float]
 
     def owns(self, points_yx: np.ndarray) -> np.ndarray:
-        """Tells which of (N, 2) points of the field lie in the core, (N,) bool."""
+        """Returns (N,) bool: which of (N, 2) points of the field are in the core."""
         core = self.core_yxyx
         return ((points_yx >= core[:2]) & (points_yx < core[2:])).all(axis=1)
 
@@ -30,8 +30,8 @@ class Tile:
 def tiles_of(shape_yx: tuple[int, int], size: int, margin: int) -> list[Tile]:
     """Covers a field with tiles of size x size px, row by row.
 
-    Neighbours overlap by at least twice the margin, so that a thing as large as the
-    margin whose middle a tile owns lies in that tile whole.
+    Neighbours overlap by at least twice the margin. An object that is at most as large as
+    the margin, and whose centre is in the core of a tile, is completely inside this tile.
     """
     rows, columns = (_starts(length, size, margin) for length in shape_yx)
     return [
@@ -42,7 +42,7 @@ def tiles_of(shape_yx: tuple[int, int], size: int, margin: int) -> list[Tile]:
 
 
 def margin_for(diameter_px: float, size: int) -> int:
-    """The margin of tiles of `size` px that shows cells of a median diameter whole."""
+    """Returns the margin of tiles of `size` px for cells of a median diameter."""
     return min(int(2 * diameter_px), size // 4)
 
 

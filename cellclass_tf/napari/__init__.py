@@ -1,1 +1,1 @@
-"""The plug-in of napari."""
+"""Plug-in for napari."""

@@ -1,8 +1,8 @@
-"""napari plug-in: a reader for studies and predictions, and a widget that predicts.
+"""Plug-in for napari: a reader for studies and predictions, and a widget that predicts.
 
-Open a study's folder, what `predict` wrote, or one field's `labels/STEM.tif` of it. Layers are
-the two channels, in their colours, and the cells in the colours of their types, with the table
-of cells as features.
+Open the folder of a study, a folder that `predict` wrote, or the `labels/STEM.tif` of one field
+in it. The layers are the two channels in their colours, and the cells in the colours of their
+types, with the table of cells as features.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import merge
 
-# A study may have thousands of fields; napari would open them all.
+# Largest number of fields to open; a study may have thousands.
 MOST_FIELDS = 20
 
 Layer = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Layer]] | None:
-    """Napari's hook: a function that reads a path, or None if it is not ours."""
+    """Returns a function that reads a path, or None for other paths; napari calls it."""
     if not isinstance(path, str | os.PathLike):
         return None
     folder = pathlib.Path(path)
@@ -41,10 +41,10 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Layer]] | None
 
 
 def read_layers(path: str | os.PathLike) -> list[Layer]:
-    """Layers of the fields of a study or of predictions, the first MOST_FIELDS of them.
+    """Returns the layers of the first MOST_FIELDS fields of a study or of predictions.
 
     Args:
-      path: the folder, or a label image `labels/STEM.tif` of predictions.
+      path: path of the folder, or of a label image `labels/STEM.tif` of predictions.
 
     Raises:
       InputError: if there are no fields with cells.
@@ -71,7 +71,7 @@ def read_layers(path: str | os.PathLike) -> list[Layer]:
 def image_layers(
     image: np.ndarray, name: str, pixel_size_um: float | None, **options: Any
 ) -> list[Layer]:
-    """The two channels of a merged image (H, W, 3) uint8, as additive layers."""
+    """Returns the two channels of a merged image, (H, W, 3) uint8, as additive layers."""
     return [
         (
             image[..., channel],
@@ -95,13 +95,13 @@ def cells_layer(
     image: np.ndarray | None = None,
     **options: Any,
 ) -> Layer:
-    """The cells as labels in the colours of their types, with `cell_table` as features."""
+    """Returns the cells as a labels layer in type colours, with `cell_table` as features."""
     import pandas
     from napari.utils.colormaps import DirectLabelColormap
 
     rows = cell_table.cell_table(cells, image, name=name, pixel_size_um=pixel_size_um)
     columns = cell_table.columns(cells.type_names)
-    # Features of labels begin with those of the background.
+    # The features of a labels layer begin with the background.
     features = pandas.DataFrame([{}, *rows], columns=columns)
     features["index"] = np.arange(len(cells) + 1)
     colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
@@ -118,7 +118,7 @@ def cells_layer(
     return cells.labels, settings, "labels"
 
 
-def predict_widget():
+def predict_widget() -> Any:
     """Makes a magicgui container that runs an exported model on the open image."""
     import napari
     from magicgui import magicgui
@@ -146,7 +146,7 @@ def predict_widget():
         nuclei: napari.layers.Image,
         outlines: napari.layers.Labels | None = None,
         pixel_size_um: float = 0.0,
-    ):
+    ) -> Any:
         def finished(layer: Layer) -> None:
             pixels, settings, _ = layer
             viewer.add_labels(pixels, **settings)
@@ -159,7 +159,7 @@ def predict_widget():
             cytoplasm.name,
             pixel_size_um or None,
             None if outlines is None else np.asarray(outlines.data),
-            # One step that napari cannot count: a bar that moves until it is done.
+            # Without steps to count, napari shows an activity bar until the end.
             _progress={"desc": "outline and name cells"},
             _connect={
                 "returned": finished,
@@ -175,17 +175,17 @@ def predict_widget():
 
 
 def merged_of(cytoplasm: np.ndarray, nuclei: np.ndarray) -> np.ndarray:
-    """Merges two planes: 8-bit ones as they are, others by their own contrast.
+    """Merges two planes; 8-bit planes are unchanged, others get contrast limits.
 
     Args:
-      cytoplasm: (H, W) grey levels.
-      nuclei: (H, W), of the same type.
+      cytoplasm: (H, W) grey values.
+      nuclei: (H, W) grey values of the same type.
 
     Returns:
       (H, W, 3) uint8: 0, cytoplasm, nuclei.
 
     Raises:
-      InputError: if they are no two planes of one size, or hold no grey levels.
+      InputError: if they are not two planes of one size, or do not hold grey values.
     """
     if cytoplasm.ndim != 2 or cytoplasm.shape != nuclei.shape:
         raise InputError(
@@ -206,21 +206,22 @@ def predict_layer(
     pixel_size_um: float | None,
     labels: np.ndarray | None = None,
 ) -> Layer:
-    """Predicts a merged image, and returns its layer of cells.
+    """Predicts the cells of a merged image, and returns them as a layer.
 
     Args:
-      model: folder of an exported model.
+      model: path of the folder of an exported model.
       image: (H, W, 3) uint8 merged image.
-      name: of the layer.
-      pixel_size_um: of the image; None if it is that of the training images.
-      labels: (H, W) of whole numbers, outlines of the cells to name; None if the model
-        outlines them itself.
+      name: name of the layer.
+      pixel_size_um: pixel size of the image in µm; None if it is that of the training
+        images.
+      labels: (H, W) integer labels of the cells to classify; None if the model outlines
+        the cells itself.
 
     Raises:
-      InputError: as `Predictor.predict` and `Predictor.name`.
+      InputError: under the same conditions as `Predictor.predict` and `Predictor.name`.
     """
-    # In a process of its own: TensorFlow and what draws napari's window without a graphics
-    # card both bring LLVM, and wait for each other for ever.
+    # This runs in a separate process, since TensorFlow and the software renderer of napari's
+    # window both contain LLVM, and would wait for each other for ever.
     context = multiprocessing.get_context("spawn")
     with futures.ProcessPoolExecutor(1, context) as pool:
         arguments = os.fspath(model), image, pixel_size_um, labels
@@ -249,7 +250,7 @@ def _scale(pixel_size_um: float | None) -> dict[str, Any]:
 
 
 def _run_of(path: pathlib.Path) -> pathlib.Path | None:
-    """The predictions folder that a label image is of; None if it is of none."""
+    """Returns the prediction folder of a label image; None if it is not in one."""
     if path.suffix != ".tif":
         return None
     for parent in path.parents:

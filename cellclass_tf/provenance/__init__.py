@@ -1,1 +1,1 @@
-"""From a cell back to the raw file: who made it of what, and whether that holds."""
+"""Traces a cell back to its raw file, and verifies the recorded hashes."""

@@ -1,4 +1,4 @@
-"""The links of the way from a cell back to the raw file, and how they are checked."""
+"""Links between a cell and its raw file, and how they are verified."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ SAME, CHANGED, MISSING = "same", "changed", "missing"
 NOT_RECORDED, RECORDED = "not recorded", "recorded"
 _SYMBOLS = {SAME: "=", CHANGED: "X", MISSING: "!", NOT_RECORDED: "?", RECORDED: "-"}
 
-# A record may name any folder: only those that look like data are read whole.
+# A record may contain any path: a folder is only hashed if it looks like a model.
 _MODEL_FILES = ("cellclass.json", "saved_model.pb")
 
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """One step of the way back.
+    """One step between a cell and its raw file.
 
     Attributes:
-      name: what it is about: 'cell', 'label image', 'model', 'raw file' and so on.
+      name: subject of the step: 'cell', 'label image', 'model', 'raw file' and so on.
       state: 'same' as recorded, 'changed', 'missing', 'not recorded' (there is nothing
-        to compare with), or 'recorded' (a statement that no file can confirm).
-      says: what it says, a line each.
-      recorded: SHA-256 in the record, '' if there is none.
-      found: SHA-256 of the file now, '' if there is none.
+        to compare with), or 'recorded' (information that no file can confirm).
+      says: lines of information.
+      recorded: recorded SHA-256; '' if there is none.
+      found: present SHA-256 of the file; '' if there is no file.
     """
 
     name: str
@@ -39,17 +39,17 @@ class Link:
 
     @property
     def is_broken(self) -> bool:
-        """Whether what was recorded does not hold any more."""
+        """Whether the file is missing or differs from the record."""
         return self.state in (CHANGED, MISSING)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """The way back from an image, or from one of its cells; as `str` a table.
+    """The links from an image or one of its cells to the raw file; `str` gives a table.
 
     Attributes:
-      subject: the image, and the cell if one was asked for.
-      links: from the cell to the raw file.
+      subject: name of the image, and of the cell if one was given.
+      links: the links in order, from the cell to the raw file.
     """
 
     subject: str
@@ -57,7 +57,7 @@ class Trace:
 
     @property
     def passed(self) -> bool:
-        """Whether all that was recorded holds."""
+        """Whether no link is broken."""
         return not any(link.is_broken for link in self.links)
 
     def __str__(self) -> str:
@@ -72,16 +72,27 @@ class Trace:
         ]
         whole = "Every link that was recorded holds."
         lines += ["", f"Broken: {', '.join(broken)}." if broken else whole]
-        # Records are other people's texts, and must not steer a terminal.
+        # Texts from records must not contain control sequences for the terminal.
         return "\n".join(
             "".join(c if c.isprintable() else "?" for c in s) for s in lines
         )
 
 
 def file_link(
-    name: str, candidates: Iterable[pathlib.Path], recorded: str, says=()
+    name: str,
+    candidates: Iterable[pathlib.Path],
+    recorded: str,
+    says: tuple[str, ...] = (),
 ) -> Link:
-    """Compares a file, at the first of some places that fits, with its record."""
+    """Compares a file with its record.
+
+    Args:
+      name: name of the link.
+      candidates: paths where the file may be. The first one whose hash matches is used, or
+        else the first one that exists.
+      recorded: recorded SHA-256; '' if there is none.
+      says: further lines of information.
+    """
     candidates = list(candidates)
     if not candidates:
         return Link(name, NOT_RECORDED, ("its path is not recorded", *says), recorded)
@@ -99,7 +110,7 @@ def file_link(
 
 
 def sha256_of(path: pathlib.Path) -> str:
-    """SHA-256 of a file, an OME-Zarr or a model; '' if there is none to be read."""
+    """Returns the SHA-256 of a file, an OME-Zarr or a model; '' if it cannot be read."""
     try:
         is_tree = path.suffix.lower() == ".zarr" or any(
             (path / name).is_file() for name in _MODEL_FILES
@@ -110,13 +121,13 @@ def sha256_of(path: pathlib.Path) -> str:
 
 
 def lines(facts: Mapping[str, Any], before: str = "") -> tuple[str, ...]:
-    """One line of what is known, or none."""
+    """Returns one line with the known facts, or no line if there are none."""
     known = [f"{k} {v}" for k, v in facts.items() if v not in (None, "")]
     return (before + ", ".join(known),) if known else ()
 
 
 def _digests(link: Link) -> tuple[str, ...]:
-    """The SHA-256 of a link, short enough to be compared by eye."""
+    """Returns a line with the SHA-256 of a link, cut to 12 digits."""
     recorded, found = link.recorded[:12], link.found[:12]
     if link.state == CHANGED and recorded and found:
         return (f"SHA-256 was {recorded}, is {found}",)
@@ -124,6 +135,6 @@ def _digests(link: Link) -> tuple[str, ...]:
 
 
 def shorten(path: pathlib.Path) -> str:
-    """A path as short as it can be from where the command runs."""
+    """Returns a path relative to the working directory if it is below it."""
     path, here = pathlib.Path(os.path.abspath(path)), pathlib.Path.cwd()
     return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,4 +1,4 @@
-"""Walks back from a cell to the raw file, and says which link of the way is broken."""
+"""Traces a cell back to its raw file, and reports broken links."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def trace(
     cell: int | None = None,
     raw: str | os.PathLike | None = None,
 ) -> Trace:
-    """Walks back from an image to its raw file, and compares the files with the records.
+    """Traces an image back to its raw file, and compares the files with the records.
 
     Args:
       image: labels/STEM.tif or overlays/STEM.png of predictions; images/TYPE/NAME.png or
@@ -64,7 +64,7 @@ def trace(
       raw: folder in which to look for raw files that have been moved.
 
     Raises:
-      InputError: if the image or the cell is not known, or if a record is broken.
+      InputError: if the image or the cell is not known, or if a record is not valid.
     """
     if raw is not None and not pathlib.Path(raw).is_dir():
         raise InputError(f"--raw={raw}: expected a folder in which to look.")
@@ -72,7 +72,7 @@ def trace(
     if predictions or (root / RUN_FILE).is_file():
         record = RunRecord.read(root / RUN_FILE)
         entries = {entry.stem: entry for entry in record.images}
-        # Their study may call them otherwise.
+        # Their names in the study may differ.
         stems = {entry.image.removesuffix(".png"): s for s, entry in entries.items()}
         entry = entries[
             stem := find_image(name, stems | {s: s for s in entries}, shorten(root))
@@ -83,8 +83,9 @@ def trace(
         links = _prediction_links(root, record, entry, cell)
     else:
         source = Study.open(root)
-        rows = {row.stem: row for row in source.rows()}
-        row = rows[stem := find_image(name, {s: s for s in rows}, shorten(root))]
+        by_stem = {row.stem: row for row in source.rows()}
+        stem = find_image(name, {s: s for s in by_stem}, shorten(root))
+        row = by_stem[stem]
         entry = PredictedImage(
             stem,
             row.image,
@@ -99,8 +100,12 @@ def trace(
     return Trace(subject if cell is None else f"Cell {cell} of {subject}", tuple(links))
 
 
-def _home(image, predictions, study) -> tuple[pathlib.Path, str]:
-    """The folder whose record tells of the image, and the image's path in it."""
+def _home(
+    image: str | os.PathLike,
+    predictions: str | os.PathLike | None,
+    study: str | os.PathLike | None,
+) -> tuple[pathlib.Path, str]:
+    """Returns the folder with the record of an image, and the image's path in it."""
     path = pathlib.Path(os.path.abspath(image))
     above = (p for p in path.parents if (p / RUN_FILE).is_file() or Study.exists(p))
     home, name = next(above, None), pathlib.Path(image)
@@ -146,7 +151,7 @@ def _prediction_links(
 
 
 def _outlines_link(record: RunRecord, entry: PredictedImage) -> list[Link]:
-    """Who outlined the cells, if the network did not."""
+    """Returns a link about the source of the outlines, if it is not the network."""
     outlines = record.outlines
     if outlines.source == BY_NETWORK:
         return []
@@ -160,15 +165,15 @@ def _outlines_link(record: RunRecord, entry: PredictedImage) -> list[Link]:
 def _predicted_link(
     table: pathlib.Path, stem: str, labels: np.ndarray | None, cell: int | None
 ) -> Link:
-    """What cells.csv says of a field or a cell, and whether the label image agrees."""
+    """Returns a link that compares cells.csv with the label image."""
     if cell is None and not table.exists():
         return Link("cells", MISSING, (shorten(table),))
     rows = _cell_rows(table, stem)
     numbers = _numbers(labels)
     if cell is None:
         state = CHANGED if labels is None or numbers != set(rows) else SAME
-        says = f"{len(rows)} in cells.csv, {len(numbers)} in the label image"
-        return Link("cells", state, (says,))
+        counted = f"{len(rows)} in cells.csv, {len(numbers)} in the label image"
+        return Link("cells", state, (counted,))
     _check_cell(cell, rows, f"{table}, image {stem}:")
     row = collections.defaultdict(str, rows[cell])
     area = row["area_px"]
@@ -183,7 +188,7 @@ def _predicted_link(
 
 def _cell_rows(table: pathlib.Path, stem: str) -> dict[int, dict[str, str]]:
     try:
-        # A line at a time, since the table holds the cells of all images.
+        # Line by line, since the table has the cells of all images.
         with open(table, encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["image"] == stem]
         for row in rows:
@@ -247,7 +252,9 @@ def _merged_link(
 ) -> Link:
     recorded = entry.sha256 or (row.image_sha256 if row else "")
     if study is None:
-        lost = f"{entry.image}: its study is not there; if it moved say --study=DIR"
+        lost = (
+            f"{entry.image}: its study was not found; if it was moved, add --study=DIR"
+        )
         return Link("merged image", MISSING, (lost,), recorded)
     path = study.image_path(row or ImageRow(image=entry.image, cell_type=""))
     return file_link("merged image", [path], recorded)
@@ -255,7 +262,9 @@ def _merged_link(
 
 def _conversion_links(entry: PredictedImage, row: ImageRow | None) -> list[Link]:
     if row is None:
-        return [Link("conversion", NOT_RECORDED, ("images.csv has no row of it",))]
+        return [
+            Link("conversion", NOT_RECORDED, ("images.csv has no row of this image",))
+        ]
     pairs = (entry.sha256, row.image_sha256), (entry.raw_sha256, row.raw_sha256)
     is_same = all(then == now or not (then and now) for then, now in pairs)
     channels = {"nuclei": row.nuclei_channel, "cytoplasm": row.cytoplasm_channel}
@@ -268,7 +277,7 @@ def _conversion_links(entry: PredictedImage, row: ImageRow | None) -> list[Link]
         *lines(limits, before=f"contrast limits{whose}: "),
         *lines({"contrast group": row.contrast_group}),
         *lines({"pixel size in µm": row.pixel_size_um}),
-        *([] if is_same else ["images.csv tells of another conversion than run.json"]),
+        *([] if is_same else ["images.csv and run.json record different conversions"]),
     )
     verdict = " ".join(filter(None, (row.verdict, row.reason))) or "not judged"
     return [
@@ -296,18 +305,18 @@ def _raw_link(
     if not link.is_broken or not recorded:
         return link
     if raw is None:
-        lost = ("if it moved say --raw=DIR",) * (link.state == MISSING)
-        return dataclasses.replace(link, says=(*link.says, *lost))
+        advice = ("if it was moved, add --raw=DIR",) if link.state == MISSING else ()
+        return dataclasses.replace(link, says=(*link.says, *advice))
     for path in _candidates(pathlib.Path(raw), pathlib.PurePath(name)):
         if sha256_of(path) == recorded:
             says = (shorten(path), f"moved; it was {name}")
             return Link("raw file", SAME, says, recorded, recorded)
-    lost = f"no such file below {raw} (at most {_MOST_TRIED} are tried)"
+    lost = f"no such file below {raw} (at most {_MOST_TRIED} files are compared)"
     return dataclasses.replace(link, says=(*link.says, lost))
 
 
 def _candidates(folder: pathlib.Path, name: pathlib.PurePath) -> Iterator[pathlib.Path]:
-    """Files that may be the one: first those of its name, then those of its ending."""
+    """Returns possible files: those with the same name, then others of the same suffix."""
     alike = [p for p in sorted(folder.rglob("*")) if p.suffix == name.suffix]
     alike.sort(key=lambda path: path.name != name.name)
     return itertools.islice(alike, _MOST_TRIED)

@@ -1,1 +1,1 @@
-"""Which fields belong together, and which split each of them is in."""
+"""Groups of related fields, and the split of each group."""

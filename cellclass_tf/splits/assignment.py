@@ -1,4 +1,4 @@
-"""Splits that never part an acquisition group and never move a field."""
+"""Assigns splits: a group stays in one split, and a field never changes its split."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.splits.near_duplicates import Likeness
 
-# Of mixed fields made of pure ones; no image of a study is in it.
+# Split of mixed fields that are composed of pure ones; no image of a study is in it.
 COMPOSED = "composed"
 # Of fields whose cells have outlines but not all a type; no image of images.csv is in it.
 UNTYPED = "untyped"
-# Of so many units of a type two are for validation.
+# Number of units of a type from which on two of them are for validation.
 UNITS_FOR_TWO = 6
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -30,38 +30,42 @@ def assign_splits(
 ) -> dict[str, str]:
     """Gives every image a split.
 
-    Whole units go to one split: acquisition groups, joined where their images show the
-    same scene or come from one raw file (see `near_duplicates.find_near_duplicates`). A unit that has a
-    split keeps it, so a field never moves when others come. New units, in the order of
-    a hash of their groups' names, go where most of their types' images are still
-    wanted; but of two units or more of a type one is for validation, and of
-    `units_for_two` or more two, so that it shows how errors differ between dishes. Mixed
-    fields are the split `mixed`, and so is every field of a unit with one.
+    All images of a unit go to the same split. A unit is an acquisition group (a dish, for
+    example), or several groups whose images show the same scene or come from one raw file
+    (see `near_duplicates.find_near_duplicates`). A unit that has a split keeps it, so that
+    no field changes its split when others are added. New units are taken in the order of
+    a hash of their groups' names. Each goes to the split that lacks most images of its
+    types. If a type has two units or more, at least one of them is for validation; if it
+    has `units_for_two` or more, two are, which shows how errors differ between dishes.
+    Mixed fields, and all fields of a unit with a mixed field, are in the split `mixed`.
 
     Args:
       rows: images of the study.
-      shares: the wished-for share of each type's images in train, validation and test.
-      counted: names of the images that a split is for; the others only join groups. A
-        unit without any of them gets no split. None counts all.
-      units_for_two: of so many units of a type two are for validation; None for one of any
-        number.
+      shares: the desired share of each type's images in train, validation and test.
+      counted: names of the images to assign; the others only join groups. A unit without
+        any of them gets no split. None counts all.
+      units_for_two: number of units of a type from which on two of them are for
+        validation; None for one, whatever their number.
 
     Returns:
-      The split by image, '' for those of a unit without one.
+      The split by image; '' for images of a unit without a split.
 
     Raises:
-      ValueError: if images of one unit already are in different splits.
+      ValueError: if images of one unit are in different splits already.
     """
     shares = dict(shares or DEFAULT_SHARES)
     units = _units(rows, {row.image for row in rows} if counted is None else counted)
     fixed = {name: split for name, unit in units.items() if (split := unit.split)}
     free = {name: unit for name, unit in units.items() if fixed.get(name) != MIXED}
-    totals, units_of = collections.Counter(), collections.Counter()
+    totals: collections.Counter[str] = collections.Counter()
+    units_of: collections.Counter[str] = collections.Counter()
     for unit in free.values():
         totals.update(unit.counts)
         units_of.update(set(unit.counts))
-    filled = {split: collections.Counter() for split in SPLITS}
-    validated = collections.Counter()
+    filled: dict[str, collections.Counter[str]] = {
+        split: collections.Counter() for split in SPLITS
+    }
+    validated: collections.Counter[str] = collections.Counter()
     chosen = dict(fixed)
     for name, split in fixed.items():
         filled[split].update(units[name].counts)
@@ -72,7 +76,7 @@ def assign_splits(
         if not counts:
             chosen[name] = ""
             continue
-        # Of equals one that has nothing yet is taken, or else the first.
+        # If several lack equally many, one without images of these types, or the first.
         chosen[name] = max(
             shares,
             key=lambda s: (
@@ -96,25 +100,31 @@ def assign_splits(
 
 @dataclasses.dataclass(frozen=True)
 class _Unit:
-    """Groups that must not part; their common split, '' if they have none yet."""
+    """Images of groups that belong into one split.
+
+    Attributes:
+      rows: the rows of all images.
+      split: the split of the groups; '' if they have none yet.
+      counted: names of the images that count for the sizes of splits.
+    """
 
     rows: list[ImageRow]
     split: str
     counted: Collection[str]
 
     @property
-    def counts(self) -> collections.Counter:
-        """Images by type."""
+    def counts(self) -> collections.Counter[str]:
+        """Number of counted images by type."""
         return collections.Counter(
             row.cell_type for row in self.rows if row.image in self.counted
         )
 
 
 def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Unit]:
-    """The units, by the least hash of their groups' names.
+    """Returns the units by the smallest hash of their groups' names.
 
     Raises:
-      ValueError: if images of one unit already are in different splits.
+      ValueError: if images of one unit are in different splits already.
     """
     groups = collections.defaultdict(list)
     for row in rows:
@@ -130,7 +140,7 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
     for group in sorted(groups):
         if group in reached:
             continue
-        members = sorted(_linked_groups(group, links))
+        members = sorted({group, *_linked_groups(group, links)})
         _check_links(members, links, split_of)
         reached.update(members)
         units[min(map(_hash, members))] = _Unit(
@@ -143,15 +153,15 @@ def _units(rows: Sequence[ImageRow], counted: Collection[str]) -> dict[str, _Uni
 
 def _linked_groups(
     start: str, links: Mapping[str, Sequence[Likeness]]
-) -> dict[str, Likeness | None]:
-    """The groups that hang together with one, nearest first, and what joins each."""
-    joined: dict[str, Likeness | None] = {start: None}
+) -> dict[str, Likeness]:
+    """Returns the groups linked with a group, nearest first, and the link to each."""
+    joined: dict[str, Likeness] = {}
     waiting = collections.deque([start])
     while waiting:
         group = waiting.popleft()
         for link in links.get(group, ()):
             other = _other_group(link, group)
-            if other not in joined:
+            if other != start and other not in joined:
                 joined[other] = link
                 waiting.append(other)
     return joined
@@ -166,13 +176,14 @@ def _check_links(
     links: Mapping[str, Sequence[Likeness]],
     split_of: Mapping[str, str],
 ) -> None:
-    """Raises ValueError if groups that hang together are in different splits."""
+    """Raises ValueError if groups that are linked are in different splits."""
     placed = [group for group in members if split_of[group]]
     if len({split_of[group] for group in placed}) < 2:
         return
     joined = _linked_groups(placed[0], links)
     group = next(g for g in joined if split_of[g] not in ("", split_of[placed[0]]))
-    last, chain = group, []
+    last = group
+    chain: list[Likeness] = []
     while not chain or not split_of[group]:
         chain.append(joined[group])
         group = _other_group(chain[-1], group)
@@ -185,7 +196,7 @@ def _check_links(
     )
     raise ValueError(
         f"Group {group!r} is in the split {split_of[group]} and group {last!r} in "
-        f"{split_of[last]}, but they show the same: {why}. That would leak. Write "
+        f"{split_of[last]}, but they show the same: {why}. That would be a data leak. Write "
         "rejected into the column verdict of one of these images, or empty the column "
         f"split of all images of group {movable!r} in images.csv."
     )
@@ -197,12 +208,12 @@ def splits_of(
     """Returns the split by image; see `assign_splits`.
 
     Args:
-      rows: of all accepted images of the study.
-      counted: names of those that a split is for.
-      manifest: its path, for messages.
+      rows: rows of all accepted images of the study.
+      counted: names of the images to assign.
+      manifest: path of the manifest, for messages.
 
     Raises:
-      InputError: if images of one group already are in different splits.
+      InputError: if images of one group are in different splits already.
     """
     try:
         return assign_splits(rows, counted=counted)
@@ -218,15 +229,15 @@ def outlines_to_learn(
 ) -> set[str]:
     """Returns the untyped images on whose outlines a network may be trained.
 
-    These are images of units (see `assign_splits`) that are trained on, and of units with
-    a mixed field in which no image is typed. Of other units there is something to test
-    on, which must not be seen before.
+    These are images of units (see `assign_splits`) in the split train, and of units with a
+    mixed field in which no image is typed. Other units have images for validation or tests,
+    which must not be used for training.
 
     Args:
-      rows: of all accepted images of the study.
-      splits: of all of them, as `splits_of` returns them.
+      rows: rows of all accepted images of the study.
+      splits: splits of all these images, as `splits_of` returns them.
       typed: names of the images whose cells all have a type.
-      untyped: names of those with cells of unknown type.
+      untyped: names of the images with cells of unknown type.
     """
     found: set[str] = set()
     for unit in _units(rows, typed).values() if untyped else ():
@@ -243,19 +254,29 @@ def with_splits(
     """Returns rows with their splits, which depend on all images of their groups.
 
     Args:
-      rows: of the images that are wanted.
-      every: rows of all accepted images of the study, those among them.
-      manifest: its path, for messages.
+      rows: rows of the images to assign.
+      every: rows of all accepted images of the study, including `rows`.
+      manifest: path of the manifest, for messages.
 
     Raises:
-      InputError: if images of one group already are in different splits.
+      InputError: if images of one group are in different splits already.
     """
     chosen = splits_of(every, {row.image for row in rows}, manifest)
     return [dataclasses.replace(row, split=chosen[row.image]) for row in rows]
 
 
-def _is_for_validation(counts, filled, units_of, validated, wanted) -> bool:
-    """Whether a unit's types can spare it, and one of them lacks units to validate on."""
+def _is_for_validation(
+    counts: Mapping[str, int],
+    filled: Mapping[str, Mapping[str, int]],
+    units_of: Mapping[str, int],
+    validated: Mapping[str, int],
+    wanted: Mapping[str, int],
+) -> bool:
+    """Returns whether a unit should be for validation.
+
+    That is the case if each of its types has another unit for training, and one of them has
+    fewer units for validation than wanted.
+    """
     can_spare = all(units_of[t] >= 2 and filled["train"][t] for t in counts)
     return can_spare and any(validated[t] < wanted[t] for t in counts)
 
@@ -266,15 +287,16 @@ def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:
         if set(found) - {MIXED}:
             raise ValueError(
                 f"A mixed field has joined the group {group!r}, which is in the split "
-                f"{found[0]}: networks have seen it, and mixed fields are to test them. "
+                f"{found[0]}. Networks were trained with this group, but mixed fields are "
+                "for testing them. "
                 "Give the mixed field a group of its own, or empty the column split of "
                 "all images of the group to move it to mixed."
             )
         return MIXED
     if len(found) > 1:
         raise ValueError(
-            f"Group {group!r} is in the splits {' and '.join(found)}: its images would "
-            "leak. Correct the column split in images.csv (empty it to choose anew)."
+            f"Group {group!r} is in the splits {' and '.join(found)}, which would be a data "
+            "leak. Correct the column split in images.csv (empty it to assign a split again)."
         )
     if found and found[0] not in SPLITS:
         raise ValueError(
@@ -283,7 +305,12 @@ def _split_so_far(group: str, rows: Sequence[ImageRow]) -> str:
     return found[0] if found else ""
 
 
-def _shortfall(counts, filled, totals, share: float) -> float:
+def _shortfall(
+    counts: Mapping[str, int],
+    filled: Mapping[str, int],
+    totals: Mapping[str, int],
+    share: float,
+) -> float:
     return sum(n * (share - filled[t] / totals[t]) for t, n in counts.items())
 
 

@@ -1,4 +1,4 @@
-"""Acquisition groups (dish, well, slide) that a regular expression finds in names."""
+"""Finds acquisition groups (dish, well, slide) in names by a regular expression."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from cellclass_tf.errors import InputError
 
 
 class GroupPattern:
-    """A regular expression that names a group: its first group, or all that it matches."""
+    """A regular expression for names of groups: its first group, or the whole match."""
 
-    def __init__(self, pattern: str):
+    def __init__(self, pattern: str) -> None:
         """Compiles the expression.
 
         Raises:
-          InputError: if it is none.
+          InputError: if it is not a valid regular expression.
         """
         try:
             self._pattern = re.compile(pattern)
         except re.error as error:
             raise InputError(
-                f"--group={pattern}: no regular expression ({error})."
+                f"--group={pattern}: not a valid regular expression ({error})."
             ) from error
 
     def group_in(self, text: str, source: str) -> str:
-        """Returns the group that a name or path tells of, by the last match.
+        """Returns the group in a name or path, according to the last match.
 
         Args:
-          text: to search in.
-          source: what it is the name of, for messages.
+          text: the name or path.
+          source: description of the file, for messages.
 
         Raises:
           InputError: if nothing matches.
@@ -37,11 +37,11 @@ class GroupPattern:
         found = matches and matches[-1].group(1 if self._pattern.groups else 0)
         if not found:
             raise InputError(
-                f"{source}: --group={self._pattern.pattern} matches nothing in it."
+                f"{source}: --group={self._pattern.pattern} does not match this name."
             )
         return found
 
 
 def pattern_of(group: str | None) -> GroupPattern | None:
-    """Compiles a pattern; None for none."""
+    """Returns the compiled pattern, or None if no pattern was given."""
     return GroupPattern(group) if group else None

@@ -1,9 +1,10 @@
-"""Fields that show the same scene: the same bytes, file, or the same cells once more."""
+"""Finds near-duplicates: fields of the same bytes, the same raw scene, or alike scenes."""
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
@@ -12,27 +13,30 @@ import numpy as np
 from cellclass_tf.core.manifest import ImageRow
 
 BITS = 256
-# Hashes that differ in at most so many bits are of one scene. Those of different fields
-# differ in 128 on average, with a standard deviation of 8 to 10.
+# Largest number of different bits of hashes of one scene. Hashes of different fields
+# differ in 128 bits on average, with a standard deviation of 8 to 10.
 LIMIT = 64
 
 SAME_BYTES = "the same bytes"
 SAME_FILE = "the same scene of a raw file"
 
 _GRID = 32
-# Waves longer than two thirds of a field are those of uneven light.
+# Lowest frequency that is used. Waves longer than two thirds of a field are those of
+# uneven illumination.
 _LOWEST = 3.0
-# In roots of grey values. Dishes without cells have up to 0.6, from glow and noise.
+# Least structure of a field and of a channel, in square roots of grey values. Dishes
+# without cells have up to 0.6, from out-of-focus light and noise.
 _LEAST_STRUCTURE = 0.7
 _LEAST_OF_CHANNEL = 0.3
-# Cells of the grid over which the structure is spread; a lone cell fills some 13.
+# Least number of grid cells over which the structure is spread; a single biological cell
+# fills some 13.
 _LEAST_SPREAD = 48
-# Length of the difference of the channels' spectra over that of their sum.
+# Least ratio of the norms of difference and sum of the channels' spectra.
 _LEAST_DIFFERENCE = 0.05
 _BLOCK = 512
-# What two images of one view have in common, and from how many parts it is told.
+# Least correlation of two images of one view, and side in pixels of the reduced images.
 _SAME_VIEW, _VIEW_PX = 0.78, 64
-# Of these parts, what light that falls off is smoother than.
+# Standard deviation in reduced pixels of the filter that estimates uneven illumination.
 _LIGHT_PARTS = 4
 
 
@@ -40,10 +44,10 @@ class Likeness(NamedTuple):
     """Two fields that show the same scene.
 
     Attributes:
-      one: the row that comes first.
-      other: the row that comes later.
-      why: SAME_BYTES, SAME_FILE, 'alike in N of 256 bits', or that it is so after the
-        other was mirrored or turned.
+      one: the earlier row.
+      other: the later row.
+      why: SAME_BYTES, SAME_FILE, or 'alike in N of 256 bits', with ', mirrored or turned'
+        if that is so for one of them.
     """
 
     one: ImageRow
@@ -52,27 +56,28 @@ class Likeness(NamedTuple):
 
 
 def scene_hash(image: np.ndarray) -> str:
-    """Says in 256 bits what a field shows, to find the same scene once more.
+    """Returns a perceptual hash of 256 bits, by which the same scene is found again.
 
-    The signs of low frequencies of the cosine transform (Zauner 2010, "Implementation
-    and benchmarking of perceptual image hash functions", section 3.2.1), without the
-    lowest, which are those of uneven light; 128 of the sum and 128 of the difference of
-    both channels, which are independent however alike the channels are. Brightness,
-    noise, blur and size hardly matter. It bears shifts of up to 2 % of a field's width,
-    and no crops; `find_near_duplicates` knows the hashes of mirrored and turned copies.
+    The bits are the signs of low frequencies of the cosine transform (Zauner 2010,
+    "Implementation and benchmarking of perceptual image hash functions", section 3.2.1),
+    without the lowest ones, which stem from uneven illumination. 128 bits are those of the
+    sum of both channels and 128 those of their difference, which are independent even if
+    the channels are alike. Brightness, noise, blur and size have little effect. The hash
+    tolerates shifts of up to 2 % of a field's width, but not crops. `find_near_duplicates`
+    also finds mirrored and rotated copies.
 
     Args:
       image: (H, W, 3) uint8, green cytoplasm, blue nuclei.
 
     Returns:
-      64 hexadecimal digits; '' where there is too little to tell the field from others:
-      fewer than some five cells, or a side of less than 32 px.
+      64 hexadecimal digits; '' if the field has too little structure for a hash: fewer
+      than about five cells, or a side of less than 32 px.
     """
     if min(image.shape[:2]) < _GRID:
         return ""
     spectra = [_spectrum(image[..., channel]) for channel in (2, 1)]
     strengths = [np.linalg.norm(spectrum) / _GRID for spectrum in spectra]
-    if np.hypot(*strengths) < _LEAST_STRUCTURE:
+    if math.hypot(*strengths) < _LEAST_STRUCTURE:
         return ""
     seen = [
         spectrum / np.linalg.norm(spectrum)
@@ -84,7 +89,7 @@ def scene_hash(image: np.ndarray) -> str:
     total, difference = seen[0] + seen[-1], seen[0] - seen[-1]
     half = BITS // 2
     if np.linalg.norm(difference) < _LEAST_DIFFERENCE * np.linalg.norm(total):
-        # One channel alone, or twice the same: its next frequencies say more.
+        # With one channel, or two equal ones, higher frequencies replace the difference.
         signs = total > 0
     else:
         signs = np.concatenate((total[:half], difference[:half])) > 0
@@ -96,23 +101,23 @@ def find_near_duplicates(
     apart: Callable[[ImageRow], Hashable] | None = None,
     limit: int = LIMIT,
 ) -> list[Likeness]:
-    """Finds fields of the same bytes or raw scene, or with hashes that are alike.
+    """Finds fields with the same bytes, from the same raw scene, or with similar hashes.
 
-    A hash counts for the eight ways to mirror and turn a field, too: a flip changes the
-    sign of every second frequency, and a transposition exchanges them.
+    Hashes are compared for all eight ways to mirror and rotate a field: a flip changes the
+    sign of every second frequency, and a transposition exchanges frequencies.
 
-    Of many that are all alike not every pair is listed, but enough to join them: those
-    of one content follow from their first, and of those with like hashes each row has
-    its nearest earlier one of every group.
+    If many fields are alike, not every pair is returned, but enough pairs to connect them:
+    rows of the same bytes or scene are paired with the first of them, and rows with similar
+    hashes with the most similar earlier row of every group.
 
     Args:
-      rows: images. Empty columns are unknown, and like no others.
-      apart: what rows must differ in to be of interest, such as their group; None for
-        all.
-      limit: bits in which the hashes of one scene may differ.
+      rows: rows of images. Empty columns are unknown, and match no other row.
+      apart: function of a row; only pairs with different values, such as groups, are
+        returned. None for all pairs.
+      limit: number of bits in which the hashes of one scene may differ.
 
     Returns:
-      The pairs, by the place of their later row.
+      The pairs, sorted by their later row.
 
     Raises:
       ValueError: if a row's scene_hash is not 64 hexadecimal digits.
@@ -137,18 +142,18 @@ def find_near_duplicates(
 
 
 def _spectrum(plane: np.ndarray) -> np.ndarray:
-    """The chosen frequencies of a channel, lowest first: (256,) float64."""
+    """Returns the used frequencies of a channel, lowest first: (256,) float64."""
     from scipy import fft
 
     rows, columns = (np.arange(_GRID + 1) * size // _GRID for size in plane.shape)
-    # A strip at a time, since numpy would copy the whole plane as 64-bit numbers.
+    # In strips, since numpy would copy the whole plane as 64-bit numbers.
     strips = [
         plane[top:foot].sum(axis=0, dtype=np.int64)
         for top, foot in itertools.pairwise(rows)
     ]
     sums = np.add.reduceat(strips, columns[:-1], axis=1)
     means = sums / np.outer(np.diff(rows), np.diff(columns))
-    # Roots keep a bright bit of debris from outshining the cells.
+    # With square roots, bright debris does not dominate the cells.
     return fft.dctn(np.sqrt(means), norm="ortho").ravel()[_frequencies()]
 
 
@@ -161,7 +166,7 @@ def _frequencies() -> np.ndarray:
 
 
 def _spread(spectra: Sequence[np.ndarray]) -> float:
-    """Over how many cells of the grid the structure is spread (participation ratio)."""
+    """Returns over how many grid cells the structure is spread (participation ratio)."""
     from scipy import fft
 
     energy = np.zeros((_GRID, _GRID))
@@ -173,16 +178,16 @@ def _spread(spectra: Sequence[np.ndarray]) -> float:
 
 
 def _scenes_of_files(row: ImageRow) -> list[str]:
-    """Where in which raw file a row comes from, at whatever time.
+    """Returns the raw files and the scene of a row, without its time point.
 
-    Other scenes of the file may be other wells: of those the group says what they are.
+    Other scenes of the same file do not count, since they may be other wells.
     """
-    # Of a field with one file a channel there are several, parted by |.
+    # A field with one file per channel has several hashes, separated by |.
     return [f"{sha}/{row.scene}" for sha in row.raw_sha256.split("|") if sha]
 
 
 def _equal(values: Sequence[Sequence[str]], codes: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs that share a value: its first row, and the first of every other group."""
+    """Pairs the first row with a value with the first such row of every other group."""
     first: dict[str, int] = {}
     pairs, seen = [], set()
     for place, value in ((n, value) for n, row in enumerate(values) for value in row):
@@ -198,14 +203,16 @@ def _equal(values: Sequence[Sequence[str]], codes: np.ndarray) -> list[tuple[int
 def _near(
     rows: Sequence[ImageRow], codes: np.ndarray, limit: int
 ) -> list[tuple[int, int, int, bool]]:
-    """Earlier row, later row, bits that differ, and whether one was mirrored or turned.
+    """Finds for each row the most similar earlier row of every other group.
 
-    It is the nearest of every group.
+    Returns:
+      Earlier row, later row, number of different bits, and whether one of the two was
+      mirrored or rotated.
     """
-    # The product of signs counts bits that agree less those that differ, faster than
-    # anything that works on bits.
+    # The product of signs is the number of equal bits minus that of different ones. This
+    # is faster than operations on bits.
     signs = np.array([_signs(row) for row in rows], np.float32).reshape(-1, BITS)
-    pairs = []
+    pairs: list[tuple[int, int, int, bool]] = []
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
         agree = upright = signs[start:stop] @ signs[:stop].T
@@ -232,11 +239,11 @@ def _near(
 
 @functools.cache
 def _turns() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """What makes the signs of a field those of the field mirrored or turned.
+    """Returns transformations of signs that correspond to mirroring and rotating a field.
 
-    Each is the (256,) places of the signs to take, and (256,) factors, 0 for the few that
-    are not known. Nothing says whether a hash has the second channel in its second half,
-    so both are tried.
+    Each consists of (256,) indices of the signs to take, and (256,) factors, which are 0
+    for the few signs that are not known. A hash does not record whether its second half
+    is the difference of channels or higher frequencies, so that both are tried.
     """
     half = BITS // 2
     found = []
@@ -271,12 +278,13 @@ def _signs(row: ImageRow) -> np.ndarray:
 
 
 def is_same_view(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two images show the same, upright and whole, in whatever contrast.
+    """Returns whether two images show the same whole view in the same orientation.
 
-    The correlation of square roots of grey values, from 64 parts a side and without what
-    is smoother than that of uneven light, of any channel or the sum of one with the sum of
-    the other; it bears another contrast, blur, noise and the losses of JPEG. Of 14 fields
-    (8 real ones) in five contrasts it was 0.84 or more upright, and 0.70 or less mirrored.
+    The images are reduced to 64 pixels per side, and uneven illumination is subtracted. The
+    criterion is the correlation of square roots of grey values, between any channel or the
+    sum of channels of one image and the sum of channels of the other. It tolerates another
+    contrast, blur, noise and JPEG compression. For 14 fields (8 real ones) in five
+    contrasts it was 0.84 or more, and 0.70 or less for mirrored images.
 
     Args:
       one: (H, W, 3) uint8.
@@ -291,7 +299,7 @@ def is_same_view(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two pictures; those without any structure are alike."""
+    """Returns the correlation of two planes; 1 if neither of them has any structure."""
     flat = [part.std() < _LEAST_STRUCTURE / _GRID for part in (one, other)]
     if any(flat):
         return float(all(flat))
@@ -299,7 +307,7 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _reduced(image: np.ndarray) -> list[np.ndarray]:
-    """The sum of the channels, and each of them, without what is smooth."""
+    """Returns the sum of the channels, and each channel, reduced and high-pass filtered."""
     from PIL import Image
     from scipy import ndimage
 

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, their digests, and what is safe to open."""
+"""Atomic writing, digests, locks, ledgers, and safe reading of files."""

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writing: a file or folder appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
-# What a half-written file's name begins with, and a folder's that is being replaced.
+# Prefixes of the names of half-written files, and of folders that are being replaced.
 PART_PREFIX = ".part-"
 _OLD_PREFIX = ".old-"
 
-# Of another machine; and of a process that lives, which may have the number of one that
-# is gone.
+# Age from which on a half-written file of another machine counts as abandoned, and age for
+# files of a process id that is in use, perhaps by another process than before.
 ABANDONED_AFTER_S, _ABANDONED_BY_LIVING_AFTER_S = 3600, 24 * 3600
 
 
@@ -28,18 +28,18 @@ _Around = Callable[[pathlib.Path], contextlib.AbstractContextManager]
 def atomic_path(
     path: str | os.PathLike, around: _Around | None = None
 ) -> Iterator[pathlib.Path]:
-    """Yields a temporary sibling of `path` that replaces it when the block succeeds.
+    """Yields a temporary file beside `path` that replaces it when the block succeeds.
 
-    A block that raises, or a process that is killed, leaves `path` as it was.
+    If the block raises an exception or the process is killed, `path` does not change.
 
     Args:
-      path: of the file.
-      around: gets the whole temporary file, and returns a context in which it is put in
-        the place of `path`; None for none.
+      path: path of the file.
+      around: function that takes the path of the complete temporary file and returns a
+        context manager, within which the file replaces `path`; None for no context.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, since image writers choose the format by it.
+    # The suffix is kept, since image writers choose the format by it.
     temporary = _new_part(path.parent, "".join(path.suffixes[-2:]), _create_file)
     try:
         yield temporary
@@ -55,12 +55,12 @@ def atomic_folder(
 ) -> Iterator[pathlib.Path]:
     """Yields a new folder beside `path` that replaces it when the block succeeds.
 
-    Should the process be killed while the two change places, `recover_folder` brings the
-    old one back.
+    If the process is killed during the replacement, `recover_folder` restores the old
+    folder.
 
     Args:
-      path: of the folder.
-      around: as in `atomic_path`.
+      path: path of the folder.
+      around: see `atomic_path`.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def atomic_folder(
 
 
 def recover_folder(path: pathlib.Path) -> None:
-    """Brings back a folder that a killed process was about to replace."""
+    """Restores a folder that a killed process was about to replace."""
     old = path.with_name(f"{_OLD_PREFIX}{path.name}")
     with contextlib.suppress(OSError):
         if old.is_dir() and path.exists():
@@ -87,14 +87,14 @@ def recover_folder(path: pathlib.Path) -> None:
 
 
 def recover_folders(parent: pathlib.Path) -> None:
-    """Recovers every folder in `parent`; nobody else may be replacing one there."""
+    """Restores all folders in `parent`; no other process may be replacing one there."""
     for old in parent.glob(f"{_OLD_PREFIX}*"):
         recover_folder(old.with_name(old.name.removeprefix(_OLD_PREFIX)))
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a new folder that is removed in the end, unless it was moved away."""
+    """Yields a new folder that is removed after the block, unless it was moved away."""
     parent.mkdir(parents=True, exist_ok=True)
     temporary = _new_part(parent, "", pathlib.Path.mkdir)
     try:
@@ -104,9 +104,9 @@ def temporary_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes half-written files and folders of processes that are gone.
+    """Removes half-written files and folders of processes that have ended.
 
-    Those of another machine, which may share the folder, go after an hour.
+    Those of another machine that shares the folder are removed after an hour.
     """
     for leftover in folder.glob(f"{PART_PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -121,7 +121,7 @@ def remove_leftovers(folder: pathlib.Path) -> None:
 def _new_part(
     parent: pathlib.Path, suffix: str, create: Callable[[pathlib.Path], object]
 ) -> pathlib.Path:
-    """Makes a file or folder of which the user's umask says who may read it."""
+    """Creates a file or folder, with the permissions that the user's umask allows."""
     name = f"{PART_PREFIX}{_writer(os.getpid())}-{uuid.uuid4().hex[:12]}{suffix}"
     create(parent / name)
     return parent / name
@@ -133,7 +133,7 @@ def _create_file(path: pathlib.Path) -> None:
 
 
 def _writer(pid: int) -> str:
-    """What tells a process in the name of its half-written files."""
+    """Returns the part of the name of half-written files that identifies a process."""
     return f"{re.sub(r'[^A-Za-z0-9]', '', platform.node())[:30]}-{pid}"
 
 

@@ -1,4 +1,4 @@
-"""Tables and records: CSV and JSON, written whole or not at all."""
+"""Reads and writes tables (CSV) and JSON; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def json_text(value: Any) -> str:
-    """Returns what `write_json` writes."""
+    """Returns the text that `write_json` writes."""
     return json.dumps(value, indent=2, sort_keys=False) + "\n"
 
 
@@ -35,7 +35,7 @@ def write_csv(
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Returns what `write_csv` writes."""
+    """Returns the text that `write_csv` writes."""
     buffer = io.StringIO()
     writer = TableWriter(buffer, columns)
     for row in rows:
@@ -44,14 +44,14 @@ def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 class TableWriter:
-    """Writes the lines of a CSV table, so that every text comes back as it was."""
+    """Writes the lines of a CSV table so that every text survives a round trip."""
 
-    def __init__(self, file: IO[str], columns: Iterable[str]):
+    def __init__(self, file: IO[str], columns: Iterable[str]) -> None:
         """Writes the header.
 
         Args:
-          file: opened with newline="".
-          columns: the header.
+          file: text file, opened with newline="".
+          columns: names of the columns.
         """
         self._columns = list(columns)
         self._known = frozenset(self._columns)
@@ -60,42 +60,43 @@ class TableWriter:
         self.write_values(self._columns)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Writes a row; what it lacks, and None, become empty cells.
+        """Writes a row; missing values and None become empty cells.
 
         Raises:
-          ValueError: if it has a value of no column.
+          ValueError: if the row has a key that is not a column.
         """
         if not row.keys() <= self._known:
             strange = sorted(row.keys() - self._known)
-            raise ValueError(f"no columns of the table: {strange}")
+            raise ValueError(f"not columns of the table: {strange}")
         self.write_values([row.get(name, "") for name in self._columns])
 
     def write_values(self, values: Sequence[Any]) -> None:
         """Writes the values of a row, in the order of the columns."""
-        # Of line breaks, Python before 3.13 quotes those alone that end its own lines.
+        # Before version 3.13, Python does not quote a carriage return by itself.
         has_return = any(isinstance(value, str) and "\r" in value for value in values)
         (self._quoted if has_return else self._plain).writerow(values)
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Reads a table with a header into one dictionary of strings a row.
+    """Reads a table with a header; returns one dictionary of strings per row.
 
-    As programs and spreadsheets write it: parted by commas, semicolons or tabs; in UTF-8
-    or UTF-16 with a byte order mark or without, or else in Windows-1252; with any line
-    ends. Cells that a short row lacks are empty.
+    The table may be written by programs and spreadsheets: the delimiter is a comma,
+    semicolon or tab; the encoding is UTF-8 (with or without a byte order mark), UTF-16 with
+    a byte order mark, or Windows-1252; line endings may be of any kind. Missing cells of a
+    short row are empty.
 
     Raises:
-      InputError: if it cannot be read, or is no table: a row has more cells than the
-        header.
+      InputError: if the file cannot be read or is not a table, for example because a row
+        has more cells than the header.
     """
     return parse_csv(read_bytes(path), path)
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """Returns what a file holds.
+    """Returns the content of a file.
 
     Raises:
-      InputError: if it is none, or cannot be read.
+      InputError: if the path is not a file, or if the file cannot be read.
     """
     try:
         paths.check_is_file(path)
@@ -106,14 +107,14 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def parse_csv(content: bytes, path: str | os.PathLike) -> list[dict[str, str]]:
-    """Reads the content of a table, as `read_csv` does; `path` is for messages.
+    """Parses the content of a table like `read_csv`; `path` is for messages.
 
     Raises:
-      InputError: if it is no table.
+      InputError: if the content is not a table.
     """
     text = _decoded(content, path)
     first = text.partition("\n")[0]
-    # A hint that Excel understands, and writes.
+    # Excel reads and writes this hint for the delimiter.
     hint = re.fullmatch(r"sep=(.)\s*", first)
     delimiter = hint[1] if hint else _delimiter_of(first)
     lines = io.StringIO(text[len(first) + 1 :] if hint else text, newline="")
@@ -124,8 +125,8 @@ def parse_csv(content: bytes, path: str | os.PathLike) -> list[dict[str, str]]:
             if any(row.pop(None, ())):
                 raise InputError(
                     f"{path}, line {reader.line_num}: expected at most "
-                    f"{len(reader.fieldnames)} cells, as the header has. Is a comma in a "
-                    "cell that is not quoted?"
+                    f"{len(reader.fieldnames or ())} cells, like the header. Does a cell "
+                    "contain a comma without quotation marks?"
                 )
             rows.append(row)
     except csv.Error as error:
@@ -135,7 +136,7 @@ def parse_csv(content: bytes, path: str | os.PathLike) -> list[dict[str, str]]:
 
 def _decoded(content: bytes, path: str | os.PathLike) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ("utf-16",)
+        encodings: tuple[str, ...] = ("utf-16",)
     else:
         encodings = ("utf-8-sig", "cp1252")
     for encoding in encodings:
@@ -150,6 +151,6 @@ def _decoded(content: bytes, path: str | os.PathLike) -> str:
 
 
 def _delimiter_of(header: str) -> str:
-    """The one of comma, semicolon and tab that a header has most of."""
+    """Returns the most frequent of comma, semicolon and tab in a header."""
     unquoted = re.sub(r'"[^"]*"', "", header)
     return max(",;\t", key=unquoted.count)

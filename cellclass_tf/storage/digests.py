@@ -1,4 +1,4 @@
-"""What tells that a file, or what was made of it, has changed."""
+"""Hashes of files and settings, by which changes are detected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sha256_of_file(path: str | os.PathLike) -> str:
     """Returns the hexadecimal SHA-256 of a file's bytes.
 
     Raises:
-      InputError: if no file lies there, or it cannot be read.
+      InputError: if the path is not a file, or if the file cannot be read.
     """
     paths.check_is_file(path)
     digest = hashlib.sha256()
@@ -30,10 +30,10 @@ def sha256_of_file(path: str | os.PathLike) -> str:
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a raw file, or of all that it consists of.
+    """Returns the SHA-256 of a raw file with all files that belong to it.
 
-    OME-Zarr is a folder, see `sha256_of_tree`; an OIF file keeps its pixels in the
-    folder PATH.files, whose SHA-256 is hashed together with its own.
+    OME-Zarr is a folder, see `sha256_of_tree`. An OIF file keeps its pixels in the folder
+    PATH.files; the result is a hash of the SHA-256 of the file and that of the folder.
     """
     if os.path.isdir(path):
         return sha256_of_tree(path)
@@ -56,11 +56,11 @@ def sha256_of_tree(folder: str | os.PathLike) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Returns a short hash of JSON-like values; a path counts with its size and time."""
+    """Returns a short hash of JSON-like values; a path includes its size and mtime."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, pathlib.Path):
-            # A file that is missing is for the one who opens it to complain of.
+            # A missing file is reported when it is opened.
             status = part.stat() if part.exists() else None
             part = [str(part), status and (status.st_size, status.st_mtime_ns)]
         digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")

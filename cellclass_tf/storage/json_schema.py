@@ -1,4 +1,4 @@
-"""JSON Schemas of what the program writes, made from the types that describe it."""
+"""Makes JSON Schemas of output files from the Python types that describe them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_of(kind: Any, *, title: str) -> dict[str, Any]:
-    """Returns the strict JSON Schema (draft 2020-12) of what a type is as JSON.
+    """Returns the strict JSON Schema (draft 2020-12) of a type.
 
-    Every key of an object whose keys are named is required, since the program writes all
-    of them, and no other key is allowed. Objects with one key a type, image or setting
+    For objects with fixed keys, every key is required, since the program writes all of
+    them, and no other key is allowed. Objects with one key per cell type, image or setting
     allow any key.
 
     Args:
       kind: a dataclass, such as a `records.Record`, or a TypedDict.
-      title: what the file is.
+      title: description of the file.
     """
     import pydantic
 
@@ -25,8 +25,8 @@ def schema_of(kind: Any, *, title: str) -> dict[str, Any]:
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a schema whose objects have all of their named keys and no others."""
-    # Titles are made of the keys, and nothing that is written is left to a default.
+    """Returns a schema in which objects have all of their fixed keys and no others."""
+    # Titles only repeat the keys, and defaults do not matter since all keys are written.
     strict = {k: v for k, v in schema.items() if k not in ("default", "title")}
     for key in ("properties", "$defs"):
         if key in schema:

@@ -1,8 +1,9 @@
-"""What the program wrote, by which a person's changes are told from its own."""
+"""Ledgers: records of what the program wrote, by which edits of people are detected."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -15,11 +16,11 @@ from cellclass_tf.storage import atomic, digests, paths, trash
 
 
 class Written(NamedTuple):
-    """What the program wrote of a thing.
+    """A version of a thing that the program wrote.
 
     Attributes:
-      state: what tells one version of the thing from another, such as a SHA-256; JSON.
-      facts: what else is known of that version; JSON.
+      state: JSON-like value that identifies the version, such as a SHA-256.
+      facts: further JSON-like information about this version.
     """
 
     state: Any
@@ -27,41 +28,44 @@ class Written(NamedTuple):
 
 
 class Ledger:
-    """A file that says of some things in which state the program wrote them.
+    """A file that records in which states the program wrote some things.
 
-    A thing is whatever a person may change too: a file, files that belong together, a row
-    of a table. What is about to be written is recorded before; should the process be
-    killed, both the old and the new state are known to be the program's own.
+    A thing is something that a person may change too: a file, a set of files, or a row of
+    a table. A pending record is written before the thing itself, so that after a crash
+    both the old and the new state are known to be the program's own.
+
+    Attributes:
+      path: path of the ledger's file.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        """Takes the path of the file; there may be none yet."""
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Reads the ledger at a path, if the file exists."""
         self.path = pathlib.Path(path)
         entries = self._read()
         self._written = {thing: written for thing, (_, written) in entries.items()}
         self._pending = {thing for thing, (pending, _) in entries.items() if pending}
 
     def known(self, thing: str) -> list[Written]:
-        """Returns in which states the program may have left a thing, newest first."""
+        """Returns the states in which the program may have left a thing, newest first."""
         return [Written(*state) for state in reversed(self._written.get(thing, []))]
 
     def facts_of(self, thing: str, state: Any) -> Mapping[str, Any] | None:
-        """Returns the facts of a state that the program wrote; None if it did not."""
+        """Returns the facts of a state; None if the program did not write this state."""
         return next((w.facts for w in self.known(thing) if w.state == state), None)
 
     def is_pending(self, thing: str) -> bool:
-        """Whether the program was killed while it wrote a thing."""
+        """Returns whether the program was killed while it wrote a thing."""
         return thing in self._pending
 
     def add(self, thing: str, written: Written) -> None:
-        """Learns of one more state that is the program's own."""
-        # Put twice, it is known once.
+        """Adds a state of a thing to those that the program wrote."""
+        # A state that is added twice is kept once.
         rest = [w for w in self._written.get(thing, []) if w[0] != written.state]
         self._written[thing] = [*rest, [written.state, dict(written.facts)]]
 
     @contextlib.contextmanager
     def recording(self, things: Mapping[str, Written]) -> Iterator[None]:
-        """Records what the block is about to write, and then that it is written."""
+        """Records things as pending before the block, and as written after it."""
         for thing, written in things.items():
             self.add(thing, written)
         self._pending.update(things)
@@ -72,7 +76,7 @@ class Ledger:
         self._write()
 
     def settle(self, thing: str, state: Any) -> None:
-        """Ends what a killed process began: the thing was found in this state of its own."""
+        """Completes a pending record: the thing was found in this state after a crash."""
         self._settle(thing, state)
         self._write()
 
@@ -81,7 +85,7 @@ class Ledger:
         self._pending.discard(thing)
 
     def _read(self) -> dict[str, tuple[bool, list[list[Any]]]]:
-        # Without the file all counts as a person's, which loses nothing.
+        # Without a readable file, everything counts as a person's, so that nothing is lost.
         with contextlib.suppress(OSError, ValueError):
             content = json.loads(self.path.read_text(encoding="utf-8"))
             if isinstance(content, dict):
@@ -97,7 +101,7 @@ class Ledger:
 
 
 def _is_entry(value: Any) -> bool:
-    """Whether it is [pending, [[state, facts], …]]."""
+    """Returns whether a value has the form [pending, [[state, facts], …]]."""
     return (
         isinstance(value, list)
         and len(value) == 2
@@ -119,27 +123,31 @@ def replace(
     own: Collection[str] = (),
     folder: bool = False,
 ) -> contextlib.AbstractContextManager[pathlib.Path]:
-    """`atomic.atomic_path` for a result that a person may change, or put there.
+    """Replaces a result like `atomic.atomic_path`, without losing a person's changes.
 
     Args:
-      root: folder of the results, which remembers what was written.
-      path: of the file, below it.
-      overwrite: whether a file that a person changed is set aside into ROOT/.trash/DATE.
-      own: SHA-256s that are the program's own, beyond those that the folder remembers.
+      root: folder of the results, which has the ledgers.
+      path: path of the result, below `root`.
+      overwrite: whether to replace a result that a person changed; the old one is copied
+        to ROOT/.trash/DATE.
+      own: SHA-256s that count as the program's own, in addition to those in the ledger.
       folder: whether the result is a folder.
 
+    Returns:
+      A context manager that yields the temporary file or folder to write to.
+
     Raises:
-      InputError: if a person changed it, and it is not to be overwritten; on entering
-        the context, and again before the file is replaced.
+      InputError: if a person changed the result and `overwrite` is not set. This is
+        checked now, and again before the result is replaced.
     """
-    options = {"overwrite": overwrite, "own": own}
+    check = functools.partial(check_own, root, path, overwrite=overwrite, own=own)
     paths.check_below(root, path)
-    check_own(root, path, **options)
+    check()
     _remember_place(root, path)
 
     @contextlib.contextmanager
     def record(temporary: pathlib.Path) -> Iterator[None]:
-        check_own(root, path, **options)
+        check()
         if os.path.lexists(path) and not is_own(root, path, own):
             trash.keep(root, [path])
         written = Written(digests.sha256_of(temporary))
@@ -150,7 +158,7 @@ def replace(
 
 
 def write_text(root: pathlib.Path, path: pathlib.Path, text: str) -> None:
-    """Writes a result as UTF-8; one that a person changed is set aside."""
+    """Writes a text result as UTF-8; a version that a person changed goes to the trash."""
     write_bytes(root, path, text.encode(), overwrite=True)
 
 
@@ -162,25 +170,25 @@ def write_bytes(
     overwrite: bool = False,
     own: Collection[str] = (),
 ) -> None:
-    """Writes a result; see `replace`."""
+    """Writes the bytes of a result; see `replace`."""
     with replace(root, path, overwrite=overwrite, own=own) as temporary:
         temporary.write_bytes(content)
 
 
 def write_picture(root: pathlib.Path, path: pathlib.Path, content: bytes) -> None:
-    """Writes what is only looked at: nobody edits it, and it is simply replaced."""
+    """Writes a picture without a check for edits, since people do not edit pictures."""
     paths.check_below(root, path)
     _remember_place(root, path)
     atomic.write_bytes(path, content)
 
 
 def _remember_place(root: pathlib.Path, path: pathlib.Path) -> None:
-    """Tells `remove_leftovers` where to look, whatever happens now."""
+    """Creates the ledger's folder, by which `remove_leftovers` finds the result's folder."""
     ledger_of(root, path).path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def remove(root: pathlib.Path, path: pathlib.Path) -> None:
-    """Removes a result; one that a person changed is set aside into ROOT/.trash/DATE."""
+    """Removes a result; a version that a person changed is moved to ROOT/.trash/DATE."""
     if is_own(root, path):
         path.unlink()
     elif os.path.lexists(path):
@@ -194,17 +202,17 @@ def check_own(
     overwrite: bool = False,
     own: Collection[str] = (),
 ) -> None:
-    """Raises InputError if a person changed a result that is not to be overwritten."""
+    """Raises InputError if a person changed a result and `overwrite` is not set."""
     if not overwrite and os.path.lexists(path) and not is_own(root, path, own):
         raise InputError(
-            f"{path} is there already, and was changed since it was written, or was put "
-            "there by somebody. It is left alone: move it away, or write to another "
+            f"{path} already exists, and was changed since it was written, or was made by "
+            "somebody else. It is not overwritten: move it away, or write to another "
             "folder."
         )
 
 
 def is_own(root: pathlib.Path, path: pathlib.Path, own: Collection[str] = ()) -> bool:
-    """Whether a result is there as the program wrote it."""
+    """Returns whether a result exists and is unchanged since the program wrote it."""
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         return False
     state = digests.sha256_of(path)
@@ -212,17 +220,17 @@ def is_own(root: pathlib.Path, path: pathlib.Path, own: Collection[str] = ()) ->
 
 
 def ledger_of(root: pathlib.Path, path: pathlib.Path) -> Ledger:
-    """Returns the ledger of a file below `root`; whoever writes the file writes both."""
+    """Returns the ledger of a file below `root`."""
     below = path.relative_to(root)
     return Ledger(_ledgers(root) / below.with_name(f"{path.name}.json"))
 
 
 def remove_leftovers(root: pathlib.Path) -> None:
-    """Removes what killed processes left half-written below a folder of results.
+    """Removes half-written files of killed processes below a folder of results.
 
-    A folder that one of them was about to replace is brought back. Call it with the lock.
-    That is in the folder itself, where it keeps journals and what was set aside, and
-    wherever results were written that it remembers; files of people may fill the rest.
+    Folders that were about to be replaced are restored. The caller has to hold the lock.
+    Only the folder itself, its journals and trash, and folders with recorded results are
+    searched, since the rest may hold many files of people.
     """
     folders = [root]
     walks = (os.walk(root / name) for name in (".journal", trash.TRASH_FOLDER))
@@ -232,7 +240,7 @@ def remove_leftovers(root: pathlib.Path) -> None:
         if folder.is_relative_to(_ledgers(root)):
             folders.append(root / folder.relative_to(_ledgers(root)))
     for folder in folders:
-        # First, as one may itself be a leftover.
+        # Folders are restored first, since a restored one may itself be a leftover.
         atomic.recover_folders(folder)
         atomic.remove_leftovers(folder)
 

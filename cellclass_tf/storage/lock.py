@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a folder, and who holds it."""
+"""Locks a folder, so that one process at a time writes to it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, ledger, paths
 
 LOCK_FILE, _HOLDER_FILE = "lock", "lock.json"
-# A command that is just ending is waited for.
+# How long to wait for the lock, since another command may just be ending.
 _GRACE_S = 2.0
 
 
 @contextlib.contextmanager
 def one_writer(folder: pathlib.Path, what: str) -> Iterator[None]:
-    """Keeps every other process from writing to a folder, on all machines that share it.
+    """Locks a folder for writing, on all machines that share it.
 
-    Whoever holds the lock may take it again. It ends with its process, however that ends;
-    what that left half-written, the next holder removes.
+    The thread that holds the lock may take it again. The lock ends with its process, even
+    if the process is killed; the next holder removes half-written files.
 
     Args:
-      folder: that is there.
-      what: is done, such as the name of a command.
+      folder: path of an existing folder.
+      what: description of the work, such as the name of a command.
 
     Raises:
-      InputError: if another process, or thread, writes to it: it says which, and since
-        when; or if the folder cannot be written to, or its path cannot be recorded.
+      InputError: if another process or thread is writing to the folder (the message says
+        which one, and since when), if the folder cannot be written to, or if its path
+        cannot be recorded.
     """
     import filelock
 
@@ -70,14 +71,15 @@ def one_writer(folder: pathlib.Path, what: str) -> Iterator[None]:
 
 
 def writes(argument: str, *, creates: bool = False) -> Callable[[Callable], Callable]:
-    """Decorates a function that writes to the folder that one of its arguments names.
+    """Decorates a function that writes to a folder which is one of its arguments.
 
-    Without that argument the function takes no lock.
+    If the argument is not given, no lock is taken.
 
     Args:
-      argument: its name; a path, or an object with the path `root` or `folder`.
-      creates: whether the function makes a folder that is not there. Otherwise such a
-        folder is left to the function, to complain of.
+      argument: name of the argument, whose value is a path, or an object with the path
+        `root` or `folder`.
+      creates: whether to create a folder that does not exist. Otherwise no lock is taken
+        for such a folder, and the function itself reports the error.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -109,7 +111,7 @@ def writes(argument: str, *, creates: bool = False) -> Callable[[Callable], Call
 
 
 def _remove_if_empty(folder: pathlib.Path) -> None:
-    """Removes a folder in which there is nothing but a lock."""
+    """Removes a folder that contains nothing but a lock."""
     own = folder / ".journal"
     with contextlib.suppress(OSError):
         if {*folder.iterdir()} <= {own} and {*own.iterdir()} <= {own / LOCK_FILE}:
@@ -119,7 +121,7 @@ def _remove_if_empty(folder: pathlib.Path) -> None:
 
 
 def _holder(path: pathlib.Path) -> str:
-    """Who holds a lock, in words."""
+    """Returns a description of the holder of a lock."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         told = json.loads(path.with_name(_HOLDER_FILE).read_text(encoding="utf-8"))
         return (

@@ -1,4 +1,4 @@
-"""Paths in records, and paths that a file names."""
+"""Paths that are recorded in files, and checks of paths from files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cellclass_tf.errors import InputError, one_line
 
 
 def recorded_path(path: str | os.PathLike) -> str:
-    """Returns a path as it is recorded: absolute, or the address of a bucket."""
+    """Returns a path in the form for records: absolute, or the address of a bucket."""
     text = os.fspath(path)
     return text if "://" in text else os.path.abspath(text)
 
@@ -17,14 +17,14 @@ def recorded_path(path: str | os.PathLike) -> str:
 def places_of(
     recorded: str, folder: str | os.PathLike, folder_then: str = ""
 ) -> list[pathlib.Path]:
-    """Returns the places where a recorded path may be now, the likeliest first.
+    """Returns where a recorded file may be now, the most likely path first.
 
     Args:
-      recorded: as the record holds it, see `recorded_path`; '' if it holds none. A
-        relative one, of an older version, does not say from which folder.
-      folder: of the record.
-      folder_then: where that folder was when the record was written, '' if unknown:
-        what was moved together with it is found again.
+      recorded: the recorded path, see `recorded_path`; '' if there is none. Relative paths
+        are from older versions, which did not record the folder that they start from.
+      folder: present folder of the record.
+      folder_then: path of that folder when the record was written; '' if unknown. With
+        it, files that were moved together with the record are found.
     """
     path, folder = pathlib.Path(recorded), pathlib.Path(os.path.abspath(folder))
     if not recorded:
@@ -39,34 +39,34 @@ def places_of(
 
 
 def check_below(root: str | os.PathLike, path: pathlib.Path) -> pathlib.Path:
-    """Returns a path below a folder, if no link on the way to it leads elsewhere.
+    """Returns a path if it is below a folder after symbolic links are resolved.
 
     Raises:
-      InputError: if one does.
+      InputError: if a link leads out of the folder.
     """
     folder = pathlib.Path(os.path.realpath(path.parent))
     if not folder.is_relative_to(os.path.realpath(root)):
         raise InputError(
-            f"{path.parent} leads out of {root}, to {folder}, by a link. Put a folder in "
-            f"its place; {root} as a whole may be a link."
+            f"{path.parent} leads out of {root} to {folder} by a symbolic link. Replace "
+            f"the link by a folder; only {root} itself may be a link."
         )
     return path
 
 
 def check_name(name: str | os.PathLike) -> None:
-    """Raises InputError if a name cannot be recorded, since it is not in UTF-8."""
+    """Raises InputError if a name cannot be recorded because it is not in UTF-8."""
     text = os.fspath(name)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
             f"{one_line(text)}: the name is not in UTF-8, and cannot be recorded. Rename "
-            "it. If it is right, tell Python of UTF-8: export LC_ALL=C.UTF-8"
+            "it. If the name is correct, set the locale to UTF-8: export LC_ALL=C.UTF-8"
         ) from error
 
 
 def check_is_file(path: str | os.PathLike) -> None:
-    """Raises InputError unless a file lies there: a pipe would be waited for, for ever."""
+    """Raises InputError unless a path is a file; reading a pipe could wait for ever."""
     if os.path.isfile(path):
         return
     if os.path.isdir(path):
@@ -74,19 +74,25 @@ def check_is_file(path: str | os.PathLike) -> None:
     elif os.path.exists(path):
         found = "a pipe or a device"
     elif os.path.islink(path):
-        found = f"a link to {os.readlink(path)}, where nothing is"
+        found = f"a broken link to {pathlib.Path(path).readlink()}"
     else:
         found = "nothing"
     raise InputError(f"{path}: expected a file, found {found}.")
 
 
 def inside(name: str, source: str | os.PathLike) -> pathlib.PurePosixPath:
-    """Returns a relative path that a file names, if it stays in the folder it is of.
+    """Returns a relative path from a file if it does not lead out of its folder.
+
+    Args:
+      name: the path.
+      source: the file that contains it, for messages.
 
     Raises:
-      InputError: if it is absolute or leads out; `source` is the file that names it.
+      InputError: if the path is absolute or leads out of the folder.
     """
     path = pathlib.PurePosixPath(name)
     if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise InputError(f"{source} names {name!r}, a path out of its folder.")
+        raise InputError(
+            f"{source} contains {name!r}, a path that leads out of its folder."
+        )
     return path

@@ -1,4 +1,4 @@
-"""Pickled .npy files, read without running what a stranger may have put into them."""
+"""Reads pickled .npy files without running code that may be in them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pickle
 import pickletools
 import re
 import tokenize
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from cellclass_tf.errors import InputError
 
-# Of a dictionary: the hash of nested tuples may take for ever.
+# Allowed keys of a dictionary. Hashing nested tuples, for example, could take for ever.
 _KINDS_OF_KEYS = (
     pickletools.pyunicode,
     pickletools.pystring,
@@ -46,31 +46,31 @@ _BROKEN = (
 
 
 def load(path: str | os.PathLike) -> Any:
-    """Reads a .npy file that may hold Python objects, such as cellpose writes.
+    """Reads a .npy file that may hold Python objects, as cellpose writes them.
 
-    Only numbers, texts, lists, tuples, dictionaries and numpy arrays and scalars of
-    them come back, and a path as its text; no name that a pickle asks for is ever looked
-    up. Room and time are in proportion to the size of the file, whatever it claims.
+    The result consists of numbers, texts, lists, tuples, dictionaries, and numpy arrays
+    and scalars; a path becomes its text. No class or function that a pickle refers to is
+    ever looked up. Memory and time are proportional to the size of the file.
 
     Returns:
-      The array, or the one object in it where the array has no dimension.
+      The array, or the single object in an array without dimensions.
 
     Raises:
-      InputError: if the file is broken, or asks for anything else.
+      InputError: if the file is damaged, or contains anything else.
     """
     try:
         with open(path, "rb") as file:
             value = _read(file)
     except _Refused as error:
         raise InputError(
-            f"{path}: the pickle in this file asks for {error}, which is no plain "
-            "data. Nothing of it was run. Do not trust the file; get it again from its "
+            f"{path}: the pickle in this file asks for {error}, which is not plain "
+            "data. No code from it was run. Do not trust the file; copy it again from its "
             "source."
         ) from error
     except _BROKEN as error:
         raise InputError(
             f"{path}: expected a .npy file; {type(error).__name__}: {error}. "
-            "Get it again from its source."
+            "Copy it again from its source."
         ) from error
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return value.item()
@@ -78,7 +78,7 @@ def load(path: str | os.PathLike) -> Any:
 
 
 class _Refused(Exception):
-    """A pickle wants a name that plain data does not need."""
+    """A pickle contains something that is not plain data."""
 
 
 def _read(file: BinaryIO) -> Any:
@@ -88,28 +88,29 @@ def _read(file: BinaryIO) -> Any:
     elif version == (2, 0):
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     else:
-        raise ValueError(f"version {version} of the format is not read")
+        raise ValueError(f"version {version} of the format is not supported")
     if dtype.hasobject:
         content = file.read()
         _check_bounds(content)
         return _plain(_Unpickler(io.BytesIO(content), encoding="latin1").load(), {})
     claimed, there = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
     if claimed > there:
-        raise ValueError(f"{claimed} bytes are claimed, and {there} are there")
+        raise ValueError(f"the header claims {claimed} bytes, but there are {there}")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _check_bounds(pickled: bytes) -> None:
-    """Raises _Refused if loading would take room or time beyond the size of a pickle.
+    """Raises _Refused if loading could need far more memory or time than the file's size.
 
-    A number of the memo makes pickle reserve room for all numbers below it, and the key
-    of a dictionary is hashed. It follows the kinds of values on pickle's stack, as
-    `pickletools.dis` does.
+    For a number in the memo, pickle reserves memory for all numbers below it; and keys of
+    dictionaries are hashed. This function simulates the kinds of values on pickle's stack,
+    as `pickletools.dis` does.
     """
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
         name = opcode.name
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
@@ -122,7 +123,7 @@ def _check_bounds(pickled: bytes) -> None:
             marks.append(len(stack))
             continue
         if name == "POP" and marks and marks[-1] == len(stack):
-            # Which takes a mark away as well as a value.
+            # POP removes a mark as well as a value.
             marks.pop()
             continue
         if name in ("SETITEMS", "DICT"):
@@ -142,15 +143,15 @@ def _check_bounds(pickled: bytes) -> None:
         stack += [memo[argument]] if name.endswith("GET") else after
 
 
-# Stand-ins take the place of numpy's classes while a pickle loads: numpy's own dtype
-# accepts flags from a pickle that turn raw bytes into object pointers.
+# Stand-ins replace numpy's classes while a pickle is loaded, since numpy's own dtype accepts
+# flags from a pickle that turn raw bytes into object pointers.
 class _Dtype:
-    def __init__(self, code: str, *_):
+    def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
             raise _Refused(f"the data type {code!r}")
         self._dtype = np.dtype(code)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         if state[1] in ("<", ">"):
             self._dtype = self._dtype.newbyteorder(state[1])
 
@@ -160,12 +161,18 @@ class _Dtype:
 
 
 class _Array:
-    def __setstate__(self, state):
+    shape: tuple[int, ...]
+    dtype: _Dtype
+    is_fortran: bool
+    data: Any
+
+    def __setstate__(self, state: Any) -> None:
         _, self.shape, self.dtype, self.is_fortran, self.data = state
 
     def real(self, known: dict[int, Any]) -> np.ndarray:
-        dtype, order = self.dtype.real, "F" if self.is_fortran else "C"
-        if dtype != object:
+        dtype = self.dtype.real
+        order: Literal["F", "C"] = "F" if self.is_fortran else "C"
+        if dtype.kind != "O":
             return (
                 np.frombuffer(self.data, dtype).reshape(self.shape, order=order).copy()
             )
@@ -176,7 +183,7 @@ class _Array:
 
 
 def _plain(value: Any, known: dict[int, Any]) -> Any:
-    """Puts arrays in place of their stand-ins; what is shared is looked at once."""
+    """Replaces stand-ins by arrays; visits objects that are shared only once."""
     if id(value) in known:
         return known[id(value)]
     plain = value
@@ -193,22 +200,22 @@ def _plain(value: Any, known: dict[int, Any]) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    # Before protocol 3 a pickle spells bytes in this way, and in this encoding only.
+    # Before protocol 3, pickles store bytes in this way, always in this encoding.
     if encoding != "latin1":
         raise _Refused(f"the encoding {encoding!r}")
     return text.encode(encoding)
 
 
 def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
-    if dtype.real == object:
+    if dtype.real.kind == "O":
         raise _Refused("a scalar of objects")
     return np.frombuffer(data, dtype.real)[0]
 
 
-_STAND_INS = {
+_STAND_INS: dict[tuple[str, str], Any] = {
     **{
         (module, f"{pure}{system}Path"): stand_in
-        # Where Python 3.13 keeps its own.
+        # Python 3.13 defines the classes in pathlib._local.
         for module in ("pathlib", "pathlib._local")
         for pure in ("", "Pure")
         for system, stand_in in (

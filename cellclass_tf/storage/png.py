@@ -1,4 +1,4 @@
-"""Images that are safe to open, and PNG files."""
+"""Reads and writes PNG files, and checks that images are safe to open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from cellclass_tf import process_state
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, paths
 
-# Twice the 10,000 x 10,000 px field that the library is made for. A header that claims
-# more is taken for a decompression bomb and is refused before a pixel is read.
+# Twice a field of 10,000 x 10,000 px, for which the library is made. A file whose header
+# claims more is rejected as a possible decompression bomb before its pixels are read.
 MAX_IMAGE_PIXELS = 200_000_000
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,16 +29,16 @@ def check_image_size(height: int, width: int, path: str | os.PathLike) -> None:
     """Raises InputError if an image's header claims more pixels than a field has."""
     if height * width > MAX_IMAGE_PIXELS:
         raise InputError(
-            f"{path}: the header claims {height} x {width} px, more than the "
-            f"{MAX_IMAGE_PIXELS:,} px that are opened. Split the field into tiles."
+            f"{path}: the header claims {height} x {width} px, more than the limit of "
+            f"{MAX_IMAGE_PIXELS:,} px. Split the field into tiles."
         )
 
 
 @contextlib.contextmanager
 def open_image(
-    path: str | os.PathLike, formats: Sequence[str] | None = None
+    path: str | os.PathLike, formats: tuple[str, ...] | None = None
 ) -> Iterator[Any]:
-    """Yields an image that Pillow has opened, of up to `MAX_IMAGE_PIXELS`.
+    """Opens an image of up to `MAX_IMAGE_PIXELS` with Pillow, and yields it.
 
     Raises:
       PIL.Image.DecompressionBombError: if the header claims far more pixels.
@@ -59,10 +59,12 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
       (H, W) or (H, W, 3), uint8 or uint16. An alpha channel is dropped.
 
     Raises:
-      InputError: if the file is no PNG, is broken, or is too large.
+      InputError: if the file is not a PNG, is damaged, or is too large.
     """
     if not os.path.lexists(path):
-        raise InputError(f"{path} does not exist. Make it again, or remove its row.")
+        raise InputError(
+            f"{path} does not exist. Make it again, or remove its row in the table."
+        )
     paths.check_is_file(path)
     try:
         with open(path, "rb") as file:
@@ -81,7 +83,7 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
 
 
 def is_transparent(path: str | os.PathLike) -> bool:
-    """Whether pixels of a PNG differ in their transparency, which `read_png` drops."""
+    """Returns whether pixels of a PNG differ in transparency, which `read_png` drops."""
     with open_image(path) as image:
         bands = image.getbands()
         if "A" not in bands:
@@ -100,9 +102,9 @@ def encode_png(image: np.ndarray, *, runs: bool = False) -> bytes:
 
     Args:
       image: (H, W) uint8 or uint16, or (H, W, 3) uint8.
-      runs: whether neighbours are often the same, as in label images. They are rare in
-        micrographs: without the search for them a field is written in two thirds of
-        the time, and comes out smaller.
+      runs: whether to compress runs of equal pixels, which are frequent in label images.
+        In micrographs they are rare: without the search for them, writing takes two thirds
+        of the time, and the file is smaller.
     """
     from PIL import Image
 
@@ -138,7 +140,7 @@ def _decode_png(path: str | os.PathLike, colour: int) -> np.ndarray:
 
 
 def _decode_deep_png(path: str | os.PathLike) -> np.ndarray:
-    """16 bit a colour, which Pillow would quietly cut to 8."""
+    """Decodes a PNG with 16 bits per colour, which Pillow would reduce to 8 bits."""
     import cv2
 
     with open(path, "rb") as file:
@@ -151,5 +153,5 @@ def _decode_deep_png(path: str | os.PathLike) -> np.ndarray:
         raise InputError(
             f"{path}: the PNG cannot be decoded. Copy it again from its source."
         )
-    # From blue, green, red and perhaps alpha.
+    # OpenCV's order is blue, green, red, and possibly alpha.
     return np.ascontiguousarray(pixels[..., 2::-1])

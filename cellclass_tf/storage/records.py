@@ -1,4 +1,4 @@
-"""Records: dataclasses that are kept in files, and checked when they are read."""
+"""Records: dataclasses that are stored in files, and validated when they are read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Base of frozen dataclasses that are kept in a file, with the version of its format.
+    """Base class of frozen dataclasses that are stored in files with a format version.
 
-    In the file it is a mapping of its fields, after `format`: NAME and VERSION.
+    The file is a mapping: `format` (NAME and VERSION), followed by the record's fields.
 
     Attributes:
-      NAME: of the format.
-      VERSION: of the format. Raise it if an older program would misread what this one
-        writes, and let `upgraded` bring older content to it.
-      EXPECTED: what the file should be, for messages.
-      REMEDY: what to do where it is not, for messages.
+      NAME: name of the format.
+      VERSION: version of the format. Increase it if older programs would misread new
+        files, and convert older content in `upgraded`.
+      EXPECTED: description of the expected file, for messages.
+      REMEDY: what to do if the file is not valid, for messages.
     """
 
     NAME: ClassVar[str]
@@ -42,7 +42,7 @@ class Record:
         """Reads the JSON file of a record.
 
         Raises:
-          InputError: if it does not exist, or is no such record.
+          InputError: if the file does not exist, or is not such a record.
         """
         try:
             text = pathlib.Path(path).read_text(encoding="utf-8")
@@ -55,17 +55,17 @@ class Record:
     def parse(
         cls, content: Any, source: str | os.PathLike, *, strict: bool = True
     ) -> Self:
-        """Makes a record of what JSON or YAML holds.
+        """Makes a record from the content of a JSON or YAML file.
 
         Args:
-          content: a mapping; fields that it lacks get their defaults, and what is no
-            field is left out.
-          source: the file that it is from, for messages.
-          strict: False to take '0.5' for a number, and 488 for a text, as people write
-            them into YAML.
+          content: a mapping. Missing fields get their defaults, and keys that are not
+            fields are ignored.
+          source: path of the file, for messages.
+          strict: whether types must match. If False, '0.5' may be a number and 488 a text,
+            as people write them in YAML.
 
         Raises:
-          InputError: if it is no such record, or one of a newer version.
+          InputError: if the content is not such a record, or has a newer version.
         """
         import pydantic
 
@@ -74,14 +74,16 @@ class Record:
         version = cls._version_of(content, source)
         try:
             content = cls.upgraded(dict(content), version)
+            # Classes can be hashed; mypy takes this one for a record that cannot.
+            adapter: pydantic.TypeAdapter[Self] = _adapter(cls)  # type: ignore[arg-type]
             if not strict:
-                return _adapter(cls).validate_python(content)
-            # As JSON, in which a list is a tuple.
-            return _adapter(cls).validate_json(json.dumps(content), strict=True)
+                return adapter.validate_python(content)
+            # Validated as JSON, where lists are accepted for tuples.
+            return adapter.validate_json(json.dumps(content), strict=True)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
-            # Of what a record checks of itself, which names its field.
+            # The record's own checks already name the field.
             told = first["msg"].removeprefix("Value error, ")
             why = ": ".join(filter(None, (place, told)))
             raise cls._refusal(source, why) from error
@@ -92,24 +94,26 @@ class Record:
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Returns content of an older version as this one's.
+        """Converts content of an older version to the present one.
 
         Args:
-          content: a mapping that may hold anything.
-          version: of its format; 1 if it names none.
+          content: the mapping, which has not been validated.
+          version: version of its format; 1 if the content has no `format`.
 
         Raises:
-          KeyError, TypeError, ValueError or InputError: if it cannot be used.
+          KeyError, TypeError, ValueError or InputError: if it cannot be converted.
         """
         return content
 
     def as_content(self) -> dict[str, Any]:
-        """Returns what the file holds: the format, and every field as JSON has it."""
+        """Returns the content of the file: the format, and every field."""
         return {"format": f"{self.NAME} {self.VERSION}", **dataclasses.asdict(self)}
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema, handler) -> dict[str, Any]:
-        """Returns the JSON Schema of what `as_content` returns: with the format."""
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: Any
+    ) -> dict[str, Any]:
+        """Returns the JSON Schema of `as_content`, which includes the format."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         written = {"format": {"const": f"{cls.NAME} {cls.VERSION}"}}
         schema["properties"] = written | schema["properties"]
@@ -127,8 +131,8 @@ class Record:
             raise cls._refusal(source, f"its format is {text!r}")
         if int(found[1]) > cls.VERSION:
             raise InputError(
-                f"{source}: its format is {text!r}, and this version of cellclass_tf "
-                f"reads it up to {cls.VERSION}. Update cellclass_tf."
+                f"{source}: its format is {text!r}, but this version of cellclass_tf "
+                f"reads versions up to {cls.VERSION}. Update cellclass_tf."
             )
         return int(found[1])
 
@@ -138,7 +142,7 @@ class Record:
 
 
 @functools.cache
-def _adapter(cls: type[Record]):
+def _adapter(cls: type[Record]) -> Any:
     import pydantic
 
     return pydantic.TypeAdapter(cls)

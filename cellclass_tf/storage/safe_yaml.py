@@ -1,4 +1,4 @@
-"""YAML that comes from anywhere, read without harm."""
+"""Reads YAML files from untrusted sources safely."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
 
-# Settings are a page long.
+# Largest file; real settings are about a page long.
 _MOST_BYTES = 1 << 20
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
     """Reads a YAML file of plain values.
 
-    Aliases are refused: a few lines of them stand for more values than memory holds.
+    Aliases are rejected, since a few lines of them can expand to more values than fit into
+    memory.
 
     Raises:
-      InputError: if it cannot be read, is no YAML, has aliases or is larger than 1 MiB.
+      InputError: if the file cannot be read, is not valid YAML, has aliases, or is larger
+        than 1 MiB.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def compose_node(self, parent, index):
+        def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("aliases (*) are not read: write the value out")
+                raise yaml.YAMLError("aliases (*) are not supported: repeat the value")
             return super().compose_node(parent, index)
 
     content = csv_json.read_bytes(path)

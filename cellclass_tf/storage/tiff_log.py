@@ -1,4 +1,4 @@
-"""What tifffile says of broken files, such as pages that lie beyond a file's end."""
+"""Collects errors that tifffile only logs, such as pages beyond the end of a file."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ import logging
 from collections.abc import Iterator
 
 
+class _Collector(logging.Handler):
+    """Keeps the messages that it is given."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
 @contextlib.contextmanager
 def errors() -> Iterator[list[str]]:
-    """Collects errors that tifffile only logs; what it warns of is nowhere shown."""
-    found: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: found.append(record.getMessage())
+    """Yields a list of tifffile's errors in the block, and hides its warnings."""
+    handler = _Collector(logging.ERROR)
     logger = logging.getLogger("tifffile")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
-        yield found
+        yield handler.messages
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate

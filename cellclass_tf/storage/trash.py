@@ -1,4 +1,4 @@
-"""Files of people that had to make room: kept in .trash, a folder a day."""
+"""Trash: copies of replaced files of people in .trash, one folder per day."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ TRASH_FOLDER = ".trash"
 
 
 def keep(root: pathlib.Path, files: Sequence[pathlib.Path]) -> None:
-    """Copies files that are about to be replaced, and says so.
+    """Copies files that are about to be replaced to the trash, and logs a warning.
 
-    They go to ROOT/.trash/DATE, or DATE-2 and so on, where they lie as they lie below
-    ROOT; those that belong together into one of these. A copy that a killed process made
-    is not made again.
+    The copies are in ROOT/.trash/DATE, or DATE-2 and so on, under the same relative paths.
+    All files of one call are in the same folder. A copy that a killed process made before
+    is used again.
 
     Args:
-      root: the folder of all.
-      files: that belong together; below it.
+      root: folder of the results.
+      files: files below `root` that belong together.
     """
     below = {path.relative_to(root): path for path in files}
     folder = _free_folder(root, below)
@@ -35,21 +35,21 @@ def keep(root: pathlib.Path, files: Sequence[pathlib.Path]) -> None:
         if not os.path.lexists(folder / relative):
             _copy(path, folder / relative)
         logger.warning(
-            "%s makes room: %s keeps it, and `cellclass restore` brings it back.",
+            "%s is replaced: a copy is kept as %s, and `cellclass restore` restores it.",
             path,
             folder / relative,
         )
 
 
 def set_aside(root: pathlib.Path, files: Sequence[pathlib.Path]) -> None:
-    """Removes files, of which ROOT/.trash keeps a copy; see `keep`."""
+    """Moves files to ROOT/.trash; see `keep`."""
     keep(root, files)
     for path in files:
         _remove(path)
 
 
 def names(root: pathlib.Path) -> list[str]:
-    """Returns the files that are kept, DATE/PATH, oldest first."""
+    """Returns the files in the trash as DATE/PATH, oldest first."""
     folder = root / TRASH_FOLDER
     found = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
     return sorted(
@@ -61,19 +61,19 @@ def names(root: pathlib.Path) -> list[str]:
 def bring_back(
     root: pathlib.Path, name: str, companions: Sequence[str] = ()
 ) -> list[pathlib.Path]:
-    """Moves a file that was set aside to where it was; what lies there is set aside.
+    """Moves a file from the trash back to its place; a present file goes to the trash.
 
     Args:
-      root: the folder of all.
-      name: one of `names`, or the PATH alone, of which the last kept is taken.
-      companions: endings of files of the same stem that belong to it: they come from the
-        same folder, and where none is kept there will be none.
+      root: folder of the results.
+      name: one of `names`, or only PATH, for the latest copy of it.
+      companions: endings of files with the same stem that belong to the file. They are
+        restored from the same folder, or removed if that folder does not have them.
 
     Returns:
-      The paths of the files that came back.
+      The paths of the restored files.
 
     Raises:
-      InputError: if no such file is kept.
+      InputError: if the trash has no such file.
     """
     plan = _read_plan(root)
     back = finish(root)
@@ -81,14 +81,14 @@ def bring_back(
         return back
     kept = names(root)
     found = [n for n in kept if name in (n, _path_of(n))]
-    # What is there already need not come back.
+    # Copies that equal the present file are skipped.
     others = [
         n for n in found if not _is_same(root / TRASH_FOLDER / n, _place(root, n))
     ]
     found = others or found
     if not found:
         listed = ", ".join(kept[-5:]) or "nothing"
-        raise InputError(f"{root / TRASH_FOLDER} holds no {name!r}; it holds {listed}.")
+        raise InputError(f"{root / TRASH_FOLDER} has no {name!r}; it has {listed}.")
     source = pathlib.PurePosixPath(found[-1])
     sources = [source, *map(source.with_suffix, companions)]
     targets = [_place(root, os.fspath(path)) for path in sources]
@@ -97,14 +97,14 @@ def bring_back(
         keep(root, there)
     plan = [os.fspath(p) for p in sources if os.path.lexists(root / TRASH_FOLDER / p)]
     atomic.write_text(_plan_path(root), json.dumps(plan))
-    # What belongs to another version of the file would be misread beside it.
+    # Companions of the other version would not match the restored file.
     for target in targets[1:]:
         _remove(target)
     return _carry_out(root, plan)
 
 
 def finish(root: pathlib.Path) -> list[pathlib.Path]:
-    """Brings back what a killed process was about to, and returns it."""
+    """Completes the restoration that a killed process began; returns the files."""
     plan = _read_plan(root)
     return _carry_out(root, plan) if plan else []
 
@@ -114,7 +114,7 @@ def _plan_path(root: pathlib.Path) -> pathlib.Path:
 
 
 def _read_plan(root: pathlib.Path) -> list[str]:
-    """What a killed process was about to bring back."""
+    """Returns the files that a killed process was about to restore."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         plan = json.loads(_plan_path(root).read_text(encoding="utf-8"))
         return [os.fspath(paths.inside(name, _plan_path(root))) for name in plan]
@@ -132,7 +132,7 @@ def _carry_out(root: pathlib.Path, plan: Sequence[str]) -> list[pathlib.Path]:
 
 
 def _path_of(name: str) -> str:
-    """PATH of DATE/PATH."""
+    """Returns PATH of DATE/PATH."""
     return name.partition("/")[2]
 
 
@@ -159,14 +159,14 @@ def _remove(path: pathlib.Path) -> None:
 
 
 def _of_stem(path: pathlib.Path) -> list[pathlib.Path]:
-    """What lies in a file's folder and differs from it by its last ending at most."""
+    """Returns the files in a file's folder that have the same stem."""
     if not path.parent.is_dir():
         return []
     return [other for other in path.parent.iterdir() if other.stem == path.stem]
 
 
 def _is_same(one: pathlib.Path, other: pathlib.Path | None) -> bool:
-    """Whether two files hold the same; of folders and the like it is not known."""
+    """Returns whether two files have the same content; False for folders."""
     if other is None:
         return False
     links = [path.is_symlink() for path in (one, other)]
@@ -177,7 +177,7 @@ def _is_same(one: pathlib.Path, other: pathlib.Path | None) -> bool:
 
 
 def _age(name: str) -> tuple[str, int]:
-    """The date, and which folder of that date it is."""
+    """Returns the date of a copy, and the number of its folder on that date."""
     number = name[10:].partition("/")[0].lstrip("-")
     return name[:10], int(number) if number.isdecimal() else 1
 
@@ -185,14 +185,14 @@ def _age(name: str) -> tuple[str, int]:
 def _free_folder(
     root: pathlib.Path, below: Mapping[pathlib.Path, pathlib.Path]
 ) -> pathlib.Path:
-    """The last folder of today; a new one, if it has other files of these names."""
+    """Returns today's last folder, or a new one if that has other files of these names."""
     today = datetime.date.today().isoformat()
     there = (root / TRASH_FOLDER).glob(f"{today}*")
     last = max((_age(path.name) for path in there), default=(today, 1))
     names = today if last[1] == 1 else f"{today}-{last[1]}", f"{today}-{last[1] + 1}"
     for folder in (root / TRASH_FOLDER / name for name in names):
-        # Also others of the same stem, which would be taken to belong to these.
-        there = [path for name in below for path in _of_stem(folder / name)]
-        if all(_is_same(path, below.get(path.relative_to(folder))) for path in there):
+        # Files of the same stem count too, since they would be taken for companions.
+        found = [path for name in below for path in _of_stem(folder / name)]
+        if all(_is_same(path, below.get(path.relative_to(folder))) for path in found):
             break
     return folder

@@ -66,7 +66,7 @@ def call_first(argument):
     return function(number)
 
 
-def test_what_a_lost_worker_had_done_is_not_done_again(tmp_path):
+def test_completed_jobs_of_a_lost_worker_are_not_repeated(tmp_path):
     (tmp_path / "0").write_text('["kept", null]')
     beam._attempt_and_write(("0", pickle.dumps(1)), double, str(tmp_path))
     beam._attempt_and_write(("1", pickle.dumps(1)), double, str(tmp_path))
@@ -86,7 +86,7 @@ def write_and_die_once(argument):
     return os.getpid()
 
 
-def test_dask_repeats_what_a_lost_worker_was_at_and_nothing_is_left(tmp_path):
+def test_dask_repeats_the_job_of_a_lost_worker_without_leftovers(tmp_path):
     distributed = pytest.importorskip("distributed")
     paths = [tmp_path / f"{number}.txt" for number in range(4)]
     jobs = [batch.Job(p.name, (double, i, p), "", (p,)) for i, p in enumerate(paths)]

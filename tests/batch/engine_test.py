@@ -67,10 +67,10 @@ def test_options_of_beam_are_parted_at_the_commas_before_flags(given, flags):
         ({"name": "spark"}, "Unknown engine 'spark'; known are local, beam"),
         ({"processes": 0}, "1 process or more, got 0"),
         ({"name": "beam", "processes": -1}, "1 process or more, got -1"),
-        ({"beam_options": "--a,--b"}, "beam_options=--a,--b mean nothing without"),
+        ({"beam_options": "--a,--b"}, "beam_options=--a,--b have no effect without"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, told):
+def test_invalid_settings_are_rejected(settings, told):
     with pytest.raises(InputError, match=told):
         Engine(**settings)
 

@@ -29,7 +29,7 @@ def test_a_result_comes_back_as_a_journal_would_give_it():
     ],
     ids=repr,
 )
-def test_what_a_function_raises_becomes_a_reason_of_one_line(error, reason):
+def test_an_exception_becomes_an_error_of_one_line(error, reason):
     result, found = jobs.attempt(fail_with, error)
     assert result is None
     assert found == reason

@@ -26,7 +26,7 @@ def test_a_journal_begins_empty_and_makes_its_folder(tmp_path):
     assert journal.results() == {"a": 1}
 
 
-def test_what_is_remembered_takes_the_place_of_what_was(tmp_path):
+def test_remembered_results_replace_earlier_ones(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     journal.remember({"a": 1, "b": 2})
     journal.remember({"b": {"cells": 3}, "µ\n2": 4})
@@ -51,17 +51,17 @@ def test_an_entry_after_a_torn_line_is_whole(tmp_path):
     assert journal.results() == {"a": 1, "c": 3}
 
 
-def test_why_nothing_can_be_recorded_is_told_in_one_line(tmp_path):
+def test_a_failure_to_record_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     journal = Journal(tmp_path / "file" / "journal.jsonl")
     reason = journal.append(Job("a\nb", None), 1)
-    assert reason.startswith(r"a\nb: done, but that cannot be recorded (")
+    assert reason.startswith(r"a\nb: done, but this cannot be recorded (")
     assert "\n" not in reason
-    with pytest.raises(InputError, match="c: done, but that cannot be recorded"):
+    with pytest.raises(InputError, match="c: done, but this cannot be recorded"):
         journal.remember({"c": 1})
 
 
-def test_a_journal_that_is_no_file_is_refused_or_known_nothing_of(tmp_path):
+def test_a_journal_that_is_not_a_file_is_an_error_or_ignored(tmp_path):
     (tmp_path / "j.jsonl").mkdir()
     with pytest.raises(InputError, match=r"j.jsonl: expected a file"):
         Journal(tmp_path / "j.jsonl").read()

@@ -95,7 +95,7 @@ def test_a_job_beyond_its_limit_is_killed_and_named_in_one_line(make_workers):
     found = outcomes(make_workers(hang_at_zero), jobs)
     assert found["a"] == (1, None)
     assert found["b"] == (2, None)
-    assert found["dish\n1.tif"][1].startswith(r"dish\n1.tif: given up after 0.5 s.")
+    assert found["dish\n1.tif"][1].startswith(r"dish\n1.tif: stopped after 0.5 s, its")
 
 
 class Unreadable:
@@ -157,12 +157,12 @@ class CannotStart:
         return (int, ("no number",))
 
 
-def test_workers_that_cannot_start_are_one_error_and_not_an_endless_loop(make_workers):
+def test_workers_that_cannot_start_raise_one_error(make_workers):
     with pytest.raises(RuntimeError, match="__main__"):
         outcomes(make_workers(CannotStart(), processes=1), [Job("a", 1), Job("b", 1)])
 
 
-def test_a_function_that_cannot_be_pickled_is_refused_at_once():
+def test_a_function_that_cannot_be_pickled_is_rejected_at_once():
     with pytest.raises((pickle.PicklingError, AttributeError)):
         Workers(lambda argument: argument, 2)
 

@@ -41,14 +41,14 @@ ENGINES = (batch.Engine(), batch.Engine(processes=2), batch.Engine("beam"))
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
-def test_a_file_that_fails_is_named_and_the_rest_goes_on(tmp_path, engine):
+def test_a_failing_job_is_named_and_the_others_continue(tmp_path, engine):
     outcome = run(tmp_path, [1, 13, 2], engine=engine)
     assert outcome.failures == {"13": "13 is bad luck"}
     assert outcome.results == {"1": {"double": 2}, "2": {"double": 4}}
     assert (tmp_path / "2.txt").read_text() == "4"
 
 
-def test_what_is_done_is_not_done_again(tmp_path):
+def test_completed_jobs_are_not_repeated(tmp_path):
     run(tmp_path, [1, 2])
     outcome = run(tmp_path, [1, 2, 3])
     assert sorted(outcome.skipped) == ["1", "2"]
@@ -103,7 +103,7 @@ def test_a_worker_that_dies_or_hangs_costs_its_own_job_alone(tmp_path):
     engine = batch.Engine(processes=2)
     outcome = batch.run(misbehave, some, description="misbehave", engine=engine)
     assert sorted(outcome.failures) == ["12", "3", "6", "9"]
-    assert "given up after 3 s" in outcome.failures["3"]
+    assert "stopped after 3 s" in outcome.failures["3"]
     assert "its process died" in outcome.failures["6"]
     assert len(list(tmp_path.iterdir())) == len(outcome.done) == 8
 
@@ -118,7 +118,7 @@ def test_a_failure_is_one_line():
     assert outcome.failures == {"a": r"one\ntwo\x07"}
 
 
-def test_what_cannot_be_recorded_is_a_failure_and_the_rest_goes_on(tmp_path):
+def test_a_job_that_cannot_be_recorded_fails_and_the_others_continue(tmp_path):
     # A folder in the place of the journal cannot be written to.
     (tmp_path / "journal.jsonl").mkdir()
     some = jobs(tmp_path, [1, 2])
@@ -136,19 +136,19 @@ def test_engines_go_on_where_another_stopped(tmp_path):
     assert sorted(run(tmp_path, [1, 2, 3], engine=ENGINES[1]).done) == ["3"]
 
 
-def test_an_unknown_engine_and_useless_options_are_refused():
+def test_an_unknown_engine_and_useless_options_are_rejected():
     with pytest.raises(errors.InputError, match="'spark'; known are local, beam"):
         batch.Engine("spark")
     with pytest.raises(errors.InputError, match="without engine=beam"):
         batch.Engine(beam_options="--runner=FlinkRunner")
 
 
-def test_two_jobs_of_one_name_are_refused(tmp_path):
+def test_two_jobs_with_one_name_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="'1'"):
         run(tmp_path, [1, 1])
 
 
-def test_what_a_killed_run_left_of_a_job_that_is_done_is_removed_too(tmp_path):
+def test_leftovers_of_completed_jobs_are_removed_too(tmp_path):
     run(tmp_path, [1])
     # Of a run that was killed while it did the job again; no process has that number.
     left = tmp_path / f".part-{atomic._writer(2**22 + 1)}-1.txt"

@@ -102,7 +102,7 @@ def test_import_prints_what_changed_in_each_field(study, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "  mixed/a.png: 2 added, 1 kept",
         "  mixed/b.png: 2 added, 2 removed",
-        "    24 px lay in more than one mask; the smaller got them",
+        "    24 px of several masks were given to the smaller cell",
     ]
     # Without --allow_gaps a missing number is an error.
     png.write_png(source / "mixed" / "b_mask_out_5.png", mask)

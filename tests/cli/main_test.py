@@ -77,7 +77,7 @@ def test_trace_says_by_its_status_whether_the_chain_holds(tmp_path, capsys):
     assert main.run(["trace", "a", f"--study={tmp_path / 's'}"]) == main.SOME_FAILED
     assert "X changed       raw file" in capsys.readouterr().out
     assert main.run(["trace", image.replace("a.png", "b.png")]) == main.USAGE
-    assert "near it are HEK/a" in capsys.readouterr().err
+    assert "similar names: HEK/a" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ TYPES = ("HEK", "N2a")
 LABELS = np.array([[7, 7, 0, 9], [7, 0, 0, 9], [0, 0, 0, 9]], np.uint16)
 
 
-def test_labels_become_contiguous_in_their_order():
+def test_labels_are_made_contiguous_and_keep_their_order():
     found = Cells.from_labels(LABELS, TYPES, ["N2a", "HEK"])
     np.testing.assert_array_equal(
         found.labels, [[1, 1, 0, 2], [1, 0, 0, 2], [0, 0, 0, 2]]
@@ -22,32 +22,32 @@ def test_labels_become_contiguous_in_their_order():
     np.testing.assert_array_equal(found.probabilities, [[0, 1], [1, 0]])
 
 
-def test_boxes_areas_and_masks_are_those_of_the_drawing():
+def test_boxes_areas_and_masks_match_the_label_image():
     found = Cells.from_labels(LABELS, TYPES, "HEK")
     np.testing.assert_array_equal(found.boxes_yxyx, [[0, 0, 2, 2], [0, 3, 3, 4]])
     np.testing.assert_array_equal(found.areas_px, [3, 3])
     np.testing.assert_array_equal(found.mask(0), [[True, True], [True, False]])
 
 
-def test_an_image_that_is_all_one_cell_has_no_background():
+def test_a_cell_may_fill_the_whole_image():
     found = Cells.from_labels(np.ones((2, 2), np.int64), TYPES)
     assert len(found) == 1
     assert found.cell_types == ("unknown",)
     assert not found.probabilities.any()
 
 
-def test_no_cells_is_fine():
+def test_an_image_may_have_no_cells():
     found = Cells.from_labels(np.zeros((2, 3), np.int32), TYPES)
     assert len(found) == 0
     assert found.boxes_yxyx.shape == (0, 4)
 
 
-def test_an_unknown_type_lists_the_known():
+def test_the_error_for_an_unknown_type_lists_the_known_types():
     with pytest.raises(ValueError, match="'CHO'; the study has HEK, N2a"):
         Cells.from_labels(LABELS, TYPES, "CHO")
 
 
-def test_written_cells_come_back_with_their_types(tmp_path):
+def test_cells_and_types_survive_a_round_trip(tmp_path):
     before = Cells.from_labels(LABELS, TYPES, ["N2a", "HEK"])
     before.write(tmp_path / "a.tif", types_csv=True)
     after = Cells.read(tmp_path / "a.tif", TYPES)
@@ -55,7 +55,7 @@ def test_written_cells_come_back_with_their_types(tmp_path):
     assert before.cell_types == after.cell_types
 
 
-def test_more_cells_than_16_bit_holds_survive_a_round_trip(tmp_path):
+def test_more_cells_than_16_bits_can_number_survive_a_round_trip(tmp_path):
     labels = np.arange(1, 70_001, dtype=np.int32).reshape(700, 100)
     Cells.from_labels(labels, TYPES, "HEK").write(tmp_path / "a.tif")
     after = Cells.read(tmp_path / "a.tif", TYPES, "HEK")
@@ -63,7 +63,7 @@ def test_more_cells_than_16_bit_holds_survive_a_round_trip(tmp_path):
     np.testing.assert_array_equal(after.labels, labels)
 
 
-def test_a_table_that_misses_a_cell_is_refused_and_a_type_may_be_unknown(tmp_path):
+def test_a_table_must_list_every_cell_and_may_have_unknown_types(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", LABELS)
     (tmp_path / "a.csv").write_text("cell,cell_type\n9,HEK\n")
     with pytest.raises(
@@ -74,7 +74,7 @@ def test_a_table_that_misses_a_cell_is_refused_and_a_type_may_be_unknown(tmp_pat
     assert Cells.read(tmp_path / "a.tif", TYPES).cell_types == ("unknown", "HEK")
 
 
-def test_a_table_without_its_columns_is_named(tmp_path):
+def test_a_table_without_the_expected_columns_is_rejected_by_name(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", LABELS)
     (tmp_path / "a.csv").write_text("number,kind\n9,HEK\n")
     with pytest.raises(errors.InputError, match=r"a\.csv: expected the columns"):
@@ -84,19 +84,19 @@ def test_a_table_without_its_columns_is_named(tmp_path):
 @pytest.mark.parametrize(
     "pixels", [np.full((4, 4), 0.5, np.float32), np.zeros((4, 4, 3), np.uint8)]
 )
-def test_what_is_no_label_image_is_refused(tmp_path, pixels):
+def test_a_file_that_is_not_a_label_image_is_rejected(tmp_path, pixels):
     tifffile.imwrite(tmp_path / "a.tif", pixels)
     with pytest.raises(errors.InputError, match="expected a label image"):
         cells.read_labels(tmp_path / "a.tif")
 
 
-def test_a_broken_label_file_is_named(tmp_path):
+def test_a_damaged_label_image_is_rejected_by_name(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II*\0 and no more")
     with pytest.raises(errors.InputError, match=r"a\.tif"):
         cells.read_labels(tmp_path / "a.tif")
 
 
-def test_smaller_of_two_overlapping_pieces_wins_the_pixel():
+def test_the_smaller_of_two_overlapping_cells_gets_the_pixel():
     large = DrawnCell((0, 0), np.ones((2, 4), bool))
     small = DrawnCell((1, 3), np.ones((2, 1), bool))
     labels, contested = labels_of_drawn([small, large], (3, 5))
@@ -105,7 +105,7 @@ def test_smaller_of_two_overlapping_pieces_wins_the_pixel():
     assert contested == 1
 
 
-def test_piece_is_cut_out_of_a_mask():
+def test_a_mask_is_cropped_to_the_box_of_its_cell():
     mask = np.zeros((4, 6), bool)
     mask[1:3, 2] = mask[2, 4] = True
     cell = DrawnCell.cut(mask)
@@ -117,7 +117,7 @@ def test_piece_is_cut_out_of_a_mask():
 @pytest.mark.parametrize(
     "table", ["cell_type,cell\nHEK,1\nHEK\n", "cell,cell_type\n1,HEK\n2\n"]
 )
-def test_a_table_of_types_that_is_cut_is_refused_by_name(tmp_path, table):
+def test_a_truncated_table_of_types_is_rejected_by_name(tmp_path, table):
     cells = Cells.from_labels(np.array([[1, 2]]), ("HEK",), "HEK")
     cells.write(tmp_path / "a.tif")
     (tmp_path / "a.csv").write_text(table)

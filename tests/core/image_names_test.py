@@ -19,12 +19,12 @@ def test_an_image_is_found_by_name_or_path(name):
     assert find_image(name, STEMS, "study") == "mixed/dish1_b"
 
 
-def test_names_that_are_unknown_or_not_the_only_ones_list_the_nearest():
+def test_an_unknown_or_ambiguous_name_lists_similar_names():
     with pytest.raises(
-        InputError, match="3 images of study; near it are mixed/dish1_b"
+        InputError, match="3 images of study; similar names: mixed/dish1_b"
     ):
         find_image("mixed/dish2_b", STEMS, "study")
-    with pytest.raises(InputError, match="near it are HEK/a, N2a/a"):
+    with pytest.raises(InputError, match="similar names: HEK/a, N2a/a"):
         find_image("a", STEMS, "study")
-    with pytest.raises(InputError, match="no name is near it"):
+    with pytest.raises(InputError, match="no name is similar"):
         find_image("???", STEMS, "study")

@@ -35,7 +35,7 @@ def update(study, *parts, seen=None, **values):
         (ORIGIN, "pixel_size_um", 0.5, 0.325),
     ],
 )
-def test_what_a_person_says_outlives_what_the_program_finds(
+def test_edits_by_a_person_are_not_overwritten(
     study, part, column, by_person, by_program
 ):
     update(study, part, **{column: by_program})
@@ -51,7 +51,7 @@ def test_what_a_person_says_outlives_what_the_program_finds(
     assert update(study, QUALITY, glow_share=0.5).glow_share == 0.5
 
 
-def test_a_verdict_and_its_reason_are_one_thing_to_say(study):
+def test_an_edit_of_a_reason_also_protects_its_verdict(study):
     update(study, VERDICT, verdict="rejected", reason="glow")
     by_hand.edit(study, ROW.image, verdict="accepted")
     row = update(study, VERDICT, verdict="rejected", reason="debris")
@@ -64,7 +64,7 @@ def test_a_verdict_and_its_reason_are_one_thing_to_say(study):
 @pytest.mark.parametrize(
     ("part", "values"), [(SPLIT, {"split": "train"}), (ANNOTATION, {"cells": 9})]
 )
-def test_what_changed_since_it_was_seen_stays(study, part, values):
+def test_values_that_changed_since_they_were_read_are_kept(study, part, values):
     seen, ((column, value),) = study.rows(), values.items()
     # What was seen may be replaced by what was decided from it.
     assert getattr(update(study, part, seen=seen, **values), column) == value
@@ -77,7 +77,7 @@ def test_what_changed_since_it_was_seen_stays(study, part, values):
     )
 
 
-def test_a_table_that_is_saved_while_it_is_written_is_read_again(study, monkeypatch):
+def test_a_table_that_changes_during_an_update_is_read_again(study, monkeypatch):
     parse, saved = manifest_file._parse, []
 
     def parse_and_save(path, content):
@@ -97,7 +97,7 @@ def test_a_table_that_is_saved_while_it_is_written_is_read_again(study, monkeypa
     assert len(saved) == 2
 
 
-def test_a_table_that_never_stays_as_it_is_is_refused(study, monkeypatch):
+def test_a_table_that_keeps_changing_is_an_error(study, monkeypatch):
     parse = manifest_file._parse
 
     def parse_and_save(path, content):
@@ -107,7 +107,9 @@ def test_a_table_that_never_stays_as_it_is_is_refused(study, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(manifest_file, "_parse", parse_and_save)
-        with pytest.raises(InputError, match=r"images.csv is changed all the time"):
+        with pytest.raises(
+            InputError, match=r"images.csv: another program keeps changing"
+        ):
             update(study, QUALITY, glow_share=0.5)
     assert study.rows()[0].glow_share is None
     assert len(study.rows()) > 10

@@ -32,11 +32,11 @@ ROW = ImageRow("HEK/a.b.png", "HEK", cells=7, pixel_size_um=0.325, corrected=Tru
         ("n" * 300 + ".png", "n" * 91 + "_230b0774"),
     ],
 )
-def test_names_of_files_become_names_of_images(file_name, name):
+def test_image_names_are_made_of_file_names(file_name, name):
     assert image_name(file_name) == name
 
 
-def test_only_known_endings_go_where_they_are_named():
+def test_only_the_given_endings_are_removed():
     assert image_name("plate.1.tif", [".tif"]) == "plate.1"
     assert image_name("plate.1", [".tif"]) == "plate.1"
     assert image_name("plate.1") == "plate"
@@ -46,12 +46,12 @@ def test_only_known_endings_go_where_they_are_named():
 
 
 @pytest.mark.parametrize("text", ["Mixed", "MIXED", "mixed "])
-def test_mixed_is_understood_however_it_is_written(text):
+def test_mixed_is_recognized_in_upper_and_lower_case(text):
     row = row_from_strings({"image": "mixed/a.png", "cell_type": text})
     assert row.cell_type == "mixed"
 
 
-def test_a_row_comes_back_from_its_strings():
+def test_a_row_survives_a_round_trip_through_strings():
     strings = {
         name: "" if value is None else str(value)
         for name, value in dataclasses.asdict(ROW).items()
@@ -77,7 +77,7 @@ def test_a_row_comes_back_from_its_strings():
         ("nuclei_limits", "90-1e+04", "90-1e+04"),
     ],
 )
-def test_what_spreadsheets_make_of_values_is_understood(column, text, value):
+def test_values_that_a_spreadsheet_rewrote_are_understood(column, text, value):
     line = {"image": "HEK/a.png", "cell_type": "HEK", column: text}
     assert getattr(row_from_strings(line), column) == value
 
@@ -95,7 +95,7 @@ def test_what_spreadsheets_make_of_values_is_understood(column, text, value):
         ("nuclei_limits", "Sep 90", "two numbers such as 90-4000"),
     ],
 )
-def test_what_is_not_understood_never_becomes_a_default(column, text, expected):
+def test_invalid_values_are_errors_and_never_become_defaults(column, text, expected):
     line = {"image": "HEK/a.png", "cell_type": "HEK", column: text}
     with pytest.raises(ValueError, match=rf"column {column}: expected {expected}") as e:
         row_from_strings(line)
@@ -108,7 +108,7 @@ def test_a_row_needs_an_image_and_a_type(line):
         row_from_strings(line)
 
 
-def test_every_column_has_one_owner_and_those_that_people_edit_come_first():
+def test_every_column_has_one_part_and_columns_to_edit_come_first():
     owned = [name for part in PARTS for name in columns_of(part)]
     assert sorted(owned) == sorted(COLUMNS)
     assert COLUMNS[:7] == (
@@ -122,7 +122,7 @@ def test_every_column_has_one_owner_and_those_that_people_edit_come_first():
     )
 
 
-def test_every_reason_costs_its_fields_and_cells():
+def test_the_cost_of_each_reason_is_counted_in_fields_and_cells():
     rejected = dataclasses.replace(ROW, verdict="rejected", reason="glow: 1; debris: 2")
     other = dataclasses.replace(rejected, reason="glow", cells=None, nuclei_estimate=30)
     by_hand = dataclasses.replace(rejected, reason="")
@@ -139,7 +139,7 @@ def _judged(**counts):
     ]
 
 
-def test_types_that_are_not_rejected_alike_are_told():
+def test_unequal_rejection_of_types_is_reported():
     told = uneven_rejection(_judged(HEK=(16, 21), N2a=(3, 20)))
     assert "16 of 21 HEK, 3 of 20 N2a; p = 0.00013" in told
     # Of three types only one has to be another.
@@ -157,7 +157,7 @@ def test_types_that_are_not_rejected_alike_are_told():
         {},
     ],
 )
-def test_what_chance_explains_is_not_told(counts):
+def test_differences_within_chance_are_not_reported(counts):
     assert uneven_rejection(_judged(**counts)) == ""
 
 

@@ -22,7 +22,7 @@ def test_the_size_is_that_of_one_plane():
         (PIXELS[None], ("a",), r"\(1, 2, 3, 5\) and 1 names"),
     ],
 )
-def test_pixels_without_a_name_for_each_plane_are_refused(pixels, names, told):
+def test_the_number_of_channel_names_must_match_the_planes(pixels, names, told):
     with pytest.raises(ValueError, match=told):
         Micrograph(pixels, names)
 

@@ -9,7 +9,7 @@ from cellclass_tf.errors import InputError
 from tests.metadata import model_metadata
 
 
-def test_metadata_come_back_as_they_were(tmp_path):
+def test_metadata_survive_a_round_trip(tmp_path):
     metadata = model_metadata([[[3, 1], [0, 4]]] * 2)
     # From lists, as the network's own counts are.
     metadata.write(tmp_path / "cellclass.json")
@@ -37,7 +37,7 @@ def test_models_of_version_2_have_no_namer(tmp_path):
     assert ModelMetadata.read(tmp_path / "cellclass.json") == named
 
 
-def test_bins_of_earlier_models_are_read():
+def test_bins_of_earlier_versions_are_read():
     content = model_metadata([[[1, 0], [0, 1]]]).as_content()
     old = {"from": 0.8, "to": 0.9, "calls": 8, "right": 1.0, "mean": 0.86}
     content["calibration"]["bins"] = [old]
@@ -49,9 +49,9 @@ def test_bins_of_earlier_models_are_read():
     ("changes", "message"),
     [
         ({"type_names": ()}, "at least one cell type"),
-        ({"type_names": ("HEK", "HEK")}, "are one"),
-        ({"type_names": ("HEK", "../../N2a")}, "begins with no letter"),
-        ({"type_names": ("mixed", "N2a")}, "means something else"),
+        ({"type_names": ("HEK", "HEK")}, "are the same"),
+        ({"type_names": ("HEK", "../../N2a")}, "does not begin with a letter"),
+        ({"type_names": ("mixed", "N2a")}, "is a reserved name"),
         ({"tile_px": 0}, "tile_px: expected 16 to 4096, got 0"),
         ({"tile_px": 10**9}, "tile_px"),
         ({"scale": 0.0}, r"scale: expected 0\.01 to 20"),
@@ -68,7 +68,7 @@ def test_bins_of_earlier_models_are_read():
         ({"namer": {"scale": 1.0, "named_by": "nobody"}}, "namer.named_by: .*'nobody'"),
     ],
 )
-def test_numbers_that_no_network_has_are_refused(tmp_path, changes, message):
+def test_numbers_out_of_range_are_rejected(tmp_path, changes, message):
     path = tmp_path / "cellclass.json"
     content = model_metadata().as_content() | changes
     path.write_text(json.dumps(content))
@@ -88,7 +88,7 @@ def test_numbers_that_no_network_has_are_refused(tmp_path, changes, message):
         {"area": float("nan")},
     ],
 )
-def test_held_out_cells_are_of_the_types(changes):
+def test_held_out_counts_must_match_the_number_of_types(changes):
     content = model_metadata([[[1, 0], [0, 1]]]).as_content()
     (field,) = content["calibration"]["held_out"]
     content["calibration"]["held_out"] = [field | changes]
@@ -96,7 +96,7 @@ def test_held_out_cells_are_of_the_types(changes):
         ModelMetadata.parse(content, "cellclass.json")
 
 
-def test_models_of_version_3_know_no_missed_cells(tmp_path):
+def test_models_of_version_3_have_no_missed_cells(tmp_path):
     content = model_metadata([[[9, 1], [2, 8]]]).as_content()
     del content["calibration"]["held_out"]
     content["calibration"]["confusions"] = [[[9, 1], [2, 8]]]
@@ -117,7 +117,7 @@ def test_models_of_version_3_know_no_missed_cells(tmp_path):
         assert not field.group
 
 
-def test_an_area_is_told_in_cells():
+def test_an_area_is_converted_to_cells():
     metadata = model_metadata(pixel_size_um=0.5, scale=0.5)
     # A median cell is 8 px wide to the network, 16 px in training images.
     assert metadata.area_in_cells(160 * 160, 0.5) == pytest.approx(100)

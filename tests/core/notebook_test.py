@@ -25,7 +25,7 @@ def test_texts_are_escaped_and_pictures_are_small():
     assert picture.shape == (480, 240)
 
 
-def test_extremes_do_not_hide_the_rest():
+def test_extreme_values_do_not_reduce_the_contrast_of_the_rest():
     plane = np.tile(np.arange(100, 200, dtype=np.uint16), (100, 1))
     plane[0, 0] = 60000
     shown = notebook.stretched(plane)
@@ -51,7 +51,7 @@ def test_cells_show_their_outlines_and_counts():
     assert "<th>all cells</th><td>0</td>" in empty
 
 
-def test_a_micrograph_shows_its_channels_and_what_is_known():
+def test_a_micrograph_shows_its_channels_and_metadata():
     pixels = np.arange(2 * 6 * 4, dtype=np.uint16).reshape(2, 6, 4)
     page = Micrograph(pixels, ("DAPI", ""), pixel_size_um=0.325)._repr_html_()
     assert [picture.shape for picture in pictures_in(page)] == [(6, 4)] * 2

@@ -22,7 +22,7 @@ def _cells(count, seed=0):
     return Cells(labels, TYPES, ids, rng.random(count, np.float32), probabilities)
 
 
-def test_cells_come_back_as_written(tmp_path):
+def test_predicted_cells_survive_a_round_trip(tmp_path):
     fields = {"mixed/b": _cells(5), "HEK/a": _cells(40, 1), "c.d": _cells(0)}
     write_predictions(tmp_path, fields)
     found = predictions.Predictions(tmp_path)
@@ -36,7 +36,7 @@ def test_cells_come_back_as_written(tmp_path):
         np.testing.assert_allclose(again.probabilities, cells.probabilities, rtol=1e-5)
 
 
-def test_rows_of_one_image_may_lie_apart(tmp_path):
+def test_rows_of_one_image_need_not_be_adjacent(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3), "b": _cells(2)})
     lines = (tmp_path / "cells.csv").read_text().splitlines()
     shuffled = [lines[i] for i in (0, 3, 4, 2, 5, 1)]
@@ -45,39 +45,39 @@ def test_rows_of_one_image_may_lie_apart(tmp_path):
     np.testing.assert_array_equal(again.type_ids, _cells(3).type_ids)
 
 
-def test_label_images_of_other_runs_are_no_fields(tmp_path):
+def test_label_images_of_other_runs_are_ignored(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3)})
     _cells(5).write(tmp_path / "labels" / "earlier.tif")
     assert predictions.Predictions(tmp_path).stems == ("a",)
 
 
-def test_table_that_does_not_fit_the_labels_is_refused(tmp_path):
+def test_a_table_that_does_not_match_the_label_image_is_rejected(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3)})
     _cells(4).write(tmp_path / "labels" / "a.tif")
     with pytest.raises(InputError, match=r"a.tif: .*got 4 cells .* 3 rows for 'a'"):
         predictions.Predictions(tmp_path).read("a")
 
 
-def test_image_that_was_not_predicted_is_named(tmp_path):
+def test_an_image_that_was_not_predicted_is_an_error(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3)})
     with pytest.raises(InputError, match="'b' was not predicted"):
         predictions.Predictions(tmp_path).read("b")
 
 
-def test_folder_without_predictions_is_refused(tmp_path):
+def test_a_folder_without_predictions_is_rejected(tmp_path):
     with pytest.raises(
         InputError, match=r"cells.csv does not exist.*cellclass predict"
     ):
         predictions.Predictions(tmp_path)
 
 
-def test_table_of_other_columns_is_refused(tmp_path):
+def test_a_table_with_other_columns_is_rejected(tmp_path):
     (tmp_path / "cells.csv").write_text("image,cell\n")
     with pytest.raises(InputError, match="p_TYPE for each type; got image, cell"):
         predictions.Predictions(tmp_path)
 
 
-def test_broken_row_is_named_by_its_line(tmp_path):
+def test_the_error_for_an_invalid_row_names_its_line(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3)})
     with open(tmp_path / "cells.csv", "a") as file:
         file.write("b,one,HEK\n")

@@ -12,12 +12,12 @@ def check(images=3, change=False, **given):
     remembered.check(BEFORE, given, images=images, change=change)
 
 
-def test_what_is_not_given_stays_and_what_was_not_set_can_be_set():
+def test_settings_not_given_are_kept_and_unset_ones_can_be_set():
     check(contrast=None, nuclei="DAPI")
     check(contrast="group")
 
 
-def test_a_change_is_told_and_has_to_be_meant():
+def test_a_changed_setting_is_an_error_unless_requested():
     with pytest.raises(InputError, match=r"3 images .* contrast from group to field"):
         check(contrast="field")
     with pytest.raises(InputError, match="contrast from group to nothing"):

@@ -30,7 +30,7 @@ def content_of_version_1(image="mixed/a.png", **changes):
     return content | changes
 
 
-def test_a_record_comes_back_as_it_was(tmp_path):
+def test_a_record_survives_a_round_trip(tmp_path):
     RECORD.write(tmp_path / "run.json")
     assert RunRecord.read(tmp_path / "run.json") == RECORD
 
@@ -49,13 +49,13 @@ def test_images_of_version_1_get_their_stems(changes, stem):
     assert record.images == (PredictedImage(stem, "mixed/a.png", "s"),)
 
 
-def test_what_an_older_version_did_not_record_is_empty():
+def test_values_that_an_older_version_did_not_record_are_empty():
     assert RunRecord.parse({}, "run.json") == RunRecord()
     assert RunRecord.parse({"model_metadata": {}}, "r").model_metadata is None
 
 
 @pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
-def test_a_record_does_not_lead_out_of_the_study(image):
+def test_a_path_in_a_record_cannot_lead_out_of_the_study(image):
     for content in (
         content_of_version_1(image),
         RECORD.as_content() | {"images": [{"stem": "x", "image": image}]},
@@ -65,7 +65,7 @@ def test_a_record_does_not_lead_out_of_the_study(image):
             RunRecord.parse(content, "run.json")
 
 
-def test_a_converted_study_is_looked_for_beside_the_predictions(tmp_path):
+def test_a_converted_study_is_searched_beside_the_predictions(tmp_path):
     places = RECORD.places_of_study(tmp_path)
     assert places[0] == tmp_path / "converted"
     assert pathlib.Path("/then/out/converted") in places
@@ -74,7 +74,7 @@ def test_a_converted_study_is_looked_for_beside_the_predictions(tmp_path):
     assert RECORD.find_study(tmp_path) == made
 
 
-def test_what_is_written_is_json_that_others_read(tmp_path):
+def test_the_written_record_is_standard_json(tmp_path):
     RECORD.write(tmp_path / "run.json")
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["format"] == "cellclass_tf predictions 2"

@@ -21,7 +21,7 @@ ROW = ImageRow(
 )
 
 
-def test_a_study_opens_as_it_was_made(tmp_path):
+def test_a_study_survives_a_round_trip(tmp_path):
     made = Study.create(tmp_path / "s", ("A", "B", "C"), pixel_size_um=0.5)
     opened = Study.open(tmp_path / "s")
     assert opened.cell_types == ("A", "B", "C")
@@ -29,7 +29,7 @@ def test_a_study_opens_as_it_was_made(tmp_path):
     assert opened.channel_rules == made.channel_rules
 
 
-def test_rows_come_back_with_their_types(tmp_path):
+def test_rows_survive_a_round_trip_with_their_types(tmp_path):
     study = Study.create(tmp_path)
     study.update([ROW])
     assert study.rows() == [ROW]
@@ -51,7 +51,7 @@ def test_updating_a_row_keeps_the_others_in_their_order(tmp_path):
     assert [row.image for row in study.rows()] == ["A/z.png", "B/a.png", "HEK/a.png"]
 
 
-def test_a_stage_replaces_its_own_part_alone(tmp_path):
+def test_a_stage_replaces_only_its_own_part(tmp_path):
     study = Study.create(tmp_path)
     study.update([dataclasses.replace(ROW, by_hand="1", verdict="rejected")])
     planned = dataclasses.replace(
@@ -71,7 +71,7 @@ def test_a_stage_replaces_its_own_part_alone(tmp_path):
     assert row.verdict == "rejected"
 
 
-def test_a_manifest_that_a_spreadsheet_saved_is_read_and_goes_on(tmp_path):
+def test_a_manifest_saved_by_a_spreadsheet_is_read_and_updated(tmp_path):
     study = Study.create(tmp_path)
     study.update([ROW])
     text = study.manifest_path.read_text().replace(",True,", ",WAHR,")
@@ -83,7 +83,7 @@ def test_a_manifest_that_a_spreadsheet_saved_is_read_and_goes_on(tmp_path):
     assert study.rows() == [ROW]
 
 
-def test_columns_that_people_added_stay(tmp_path):
+def test_columns_that_people_added_are_kept(tmp_path):
     study = Study.create(tmp_path)
     study.update([ROW])
     lines = study.manifest_path.read_text().splitlines()
@@ -100,7 +100,7 @@ def test_a_rejected_row_is_not_accepted(tmp_path):
 
 
 @pytest.mark.parametrize("image", ["../../etc/a.png", "/etc/a.png"])
-def test_a_manifest_that_points_out_of_the_study_is_refused(tmp_path, image):
+def test_a_manifest_that_points_out_of_the_study_is_rejected(tmp_path, image):
     study = Study.create(tmp_path)
     with pytest.raises(errors.InputError, match="out of its folder"):
         study.image_path(dataclasses.replace(ROW, image=image))
@@ -109,17 +109,17 @@ def test_a_manifest_that_points_out_of_the_study_is_refused(tmp_path, image):
 @pytest.mark.parametrize(
     "types", [("mixed",), ("unknown",), ("a/b",), ("A", "A"), ("..",), ()]
 )
-def test_types_that_are_no_folder_names_are_refused(tmp_path, types):
+def test_types_that_cannot_be_folder_names_are_rejected(tmp_path, types):
     with pytest.raises(errors.InputError):
         Study.create(tmp_path, types)
 
 
-def test_a_folder_that_is_no_study_says_what_to_do(tmp_path):
+def test_the_error_for_a_folder_without_a_study_says_what_to_do(tmp_path):
     with pytest.raises(errors.InputError, match="cellclass convert"):
         Study.open(tmp_path)
 
 
-def test_a_broken_line_of_the_manifest_is_named(tmp_path):
+def test_the_error_for_an_invalid_line_of_the_manifest_names_it(tmp_path):
     study = Study.create(tmp_path)
     study.update([ROW])
     text = study.manifest_path.read_text().replace(",2,", ",two,", 1)
@@ -136,7 +136,7 @@ def test_a_merged_image_must_be_in_colour(tmp_path):
 
 
 @pytest.mark.parametrize("size_um", [325, 0.0001, 352.8])
-def test_a_pixel_size_of_another_unit_is_refused(tmp_path, size_um):
+def test_a_pixel_size_in_another_unit_is_rejected(tmp_path, size_um):
     with pytest.raises(
         errors.InputError, match=r"pixel_size_um: expected .* Is the unit µm"
     ):

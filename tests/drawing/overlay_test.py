@@ -141,14 +141,14 @@ def test_comparison_puts_truth_left_and_prediction_right():
     assert (right[:200] == BLUE).all(axis=-1).any()
 
 
-def test_image_of_another_size_is_refused():
+def test_an_image_of_another_size_is_rejected():
     with pytest.raises(
         ValueError, match=r"a: expected .*\(200, 900, 3\).*got \(2, 2, 3\)"
     ):
         overlay.draw_overlay(np.zeros((2, 2, 3), np.uint8), _cells(), name="a")
 
 
-def test_comparison_of_types_in_another_order_is_refused():
+def test_a_comparison_of_types_in_another_order_is_rejected():
     true = Cells.from_labels(_cells().labels, TYPES[::-1], "HEK")
     with pytest.raises(ValueError, match="same types on both sides"):
         overlay.comparison(np.zeros((200, 900, 3), np.uint8), true, _cells())

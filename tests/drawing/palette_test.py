@@ -40,7 +40,7 @@ def test_the_former_orange_and_yellow_looked_like_green_to_deuteranopes():
 
 
 @pytest.mark.parametrize("vision", colour_vision.VISIONS)
-def test_six_types_and_unknown_cells_can_be_told_apart(vision):
+def test_six_types_and_unknown_cells_can_be_distinguished(vision):
     assert palette.SAFE_TYPES >= 6
     assert least_apart([*SAFE_ON_DARK, palette.UNKNOWN], vision) > 13
     assert least_apart(SAFE_ON_WHITE, vision) > 13

@@ -43,7 +43,7 @@ def test_a_cell_with_a_hole_is_one_path():
     assert "stroke-width: 1.5" in halo.get("style")
 
 
-def test_the_scale_bar_is_as_long_as_it_says():
+def test_the_scale_bar_has_the_length_of_its_label():
     root = svg_of(page_of(bar_px=5, bar_text="10 µm"))
     (bar,) = group(root, "scale_bar").iter(f"{SVG}path")
     numbers = bar.get("d").replace("M", "").replace("L", "").replace("z", "").split()

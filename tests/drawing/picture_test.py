@@ -44,10 +44,9 @@ def test_a_dark_line_inside_sets_the_outline_off():
 def test_dashes_are_about_as_long_as_asked_for():
     def dashes(length):
         canvas = outlined(picture.Pen(RED, width=1, dash=length))
-        rim = np.concatenate(
-            [canvas[10, 10:49], canvas[10:49, 49], canvas[49, 49:10:-1]]
-            + [canvas[49:10:-1, 10]]
-        )
+        top, right = canvas[10, 10:49], canvas[10:49, 49]
+        bottom, left = canvas[49, 49:10:-1], canvas[49:10:-1, 10]
+        rim = np.concatenate([top, right, bottom, left])
         red = (rim == RED).all(axis=-1)
         assert (rim[~red] == 30).all()
         return np.count_nonzero(red & ~np.roll(red, 1))

@@ -39,7 +39,7 @@ def package(model, image, tmp_path_factory):
     return path
 
 
-def test_a_package_says_what_goes_in_and_what_comes_out(package, image):
+def test_a_package_describes_input_and_output(package, image):
     spec = pytest.importorskip("bioimageio.spec")
     described = spec.load_model_description(package)
     assert [author.name for author in described.authors] == ["Ana Bo", "Cem Do"]
@@ -61,9 +61,7 @@ def test_a_package_says_what_goes_in_and_what_comes_out(package, image):
     assert len(cover) < 500_000
 
 
-def test_bioimageio_core_runs_a_package_and_gets_its_output(
-    package, tmp_path, monkeypatch
-):
+def test_bioimageio_core_reproduces_the_test_output(package, tmp_path, monkeypatch):
     core = pytest.importorskip("bioimageio.core")
     # It unzips weights where it is.
     monkeypatch.chdir(tmp_path)
@@ -71,7 +69,9 @@ def test_bioimageio_core_runs_a_package_and_gets_its_output(
     assert summary.status == "passed", summary.format()
 
 
-def test_the_network_in_a_package_is_a_model(package, model, image, tmp_path):
+def test_the_network_in_a_package_can_be_used_by_predict(
+    package, model, image, tmp_path
+):
     with zipfile.ZipFile(package) as file:
         weights = zipfile.ZipFile(io.BytesIO(file.read("weights.zip")))
     weights.extractall(tmp_path / "weights")
@@ -83,11 +83,11 @@ def test_the_network_in_a_package_is_a_model(package, model, image, tmp_path):
     np.testing.assert_array_equal(first.labels, second.labels)
 
 
-def test_a_description_that_is_not_valid_is_refused(model, image, tmp_path):
+def test_an_invalid_description_is_rejected(model, image, tmp_path):
     pytest.importorskip("bioimageio.spec")
     options = OWNER | {"license": "mine"}
     with pytest.raises(
-        cc.InputError, match=r"does not take the description \(.*license"
+        cc.InputError, match=r"does not accept the description \(.*license"
     ):
         cc.package_model(model, image, tmp_path / "m.zip", **options)
     assert not list(tmp_path.iterdir())
@@ -100,7 +100,7 @@ def test_a_description_that_is_not_valid_is_refused(model, image, tmp_path):
         ("m.zip", " ,", "one author"),
     ],
 )
-def test_what_is_missing_is_told_before_anything_is_done(
+def test_missing_arguments_are_reported_before_any_work(
     tmp_path, monkeypatch, output, authors, message
 ):
     monkeypatch.setattr(bioimage_model, "_bioimageio_spec", lambda: None)
@@ -109,7 +109,7 @@ def test_what_is_missing_is_told_before_anything_is_done(
         cc.package_model("m", "a.png", tmp_path / output, **options)
 
 
-def test_without_bioimageio_it_is_told_what_to_install(tmp_path, monkeypatch):
+def test_without_bioimageio_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bioimageio.spec", None)
     with pytest.raises(cc.InputError, match=r"cellclass_tf\[bioimageio\]"):
         cc.package_model("m", "a.png", tmp_path / "m.zip", **OWNER)

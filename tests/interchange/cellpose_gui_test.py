@@ -1,4 +1,4 @@
-"""To cellpose's window and back, and files that are no use."""
+"""Tests of export to and import from cellpose's window."""
 
 import dataclasses
 import pathlib
@@ -70,7 +70,7 @@ def _masks(*, without=(), add=False):
     return np.unique(labels, return_inverse=True)[1].reshape(LABELS.shape)
 
 
-def test_cellpose_own_functions_open_what_is_exported(exported):
+def test_functions_of_cellpose_open_exported_files(exported):
     from cellpose import io
 
     images, labels, names = io.load_images_labels(
@@ -92,7 +92,7 @@ class _Count(int):
 
 
 @pytest.mark.parametrize("cellpose_version", [3, 4])
-def test_cellpose_window_loads_what_is_exported(
+def test_the_window_of_cellpose_opens_exported_files(
     study, tmp_path, monkeypatch, cellpose_version
 ):
     """The installed version's own loader, with a stand-in for the window."""
@@ -145,7 +145,7 @@ def test_files_of_version_4_have_no_channels_and_a_diameter_that_may_be_nan(
         export_cellpose(study, tmp_path / "gui", cellpose_version=5)
 
 
-def test_files_that_version_4_saved_are_imported(study, tmp_path):
+def test_files_saved_by_version_4_are_imported(study, tmp_path):
     """As its window writes them: no channels, lists of changes, a diameter of NaN."""
     export_cellpose(study, tmp_path / "gui", cellpose_version=4)
     path = tmp_path / "gui" / "HEK" / "a_seg.npy"
@@ -171,7 +171,7 @@ def test_files_that_version_4_saved_are_imported(study, tmp_path):
 
 
 @needs_4
-def test_files_that_the_window_of_version_4_writes_are_imported(study, tmp_path):
+def test_files_written_by_the_window_of_version_4_are_imported(study, tmp_path):
     """Its own function, with a stand-in for the window."""
     from cellpose.gui import io as gui_io
 
@@ -219,7 +219,7 @@ def _paint(study, image):
     )
 
 
-def test_untouched_file_undoes_no_correction_that_was_made_elsewhere(study, exported):
+def test_an_unchanged_file_does_not_undo_other_corrections(study, exported):
     _paint(study, "HEK/a.png")
     outcome = import_cellpose(study, exported)
     assert outcome.done["HEK/a.png"]["notes"] == ["as it was exported"]
@@ -230,7 +230,7 @@ def test_untouched_file_undoes_no_correction_that_was_made_elsewhere(study, expo
     assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
 
 
-def test_file_and_study_that_both_changed_are_told(study, exported):
+def test_a_conflict_between_file_and_study_is_reported(study, exported):
     _paint(study, "HEK/a.png")
     _edit(exported / "HEK" / "a_seg.npy", masks=_masks(without=[1]))
     outcome = import_cellpose(study, exported)
@@ -240,7 +240,7 @@ def test_file_and_study_that_both_changed_are_told(study, exported):
     assert len(study.read_cells(_row(study, "HEK/a.png"))) == 2
 
 
-def test_correcting_goes_on_after_an_import(study, exported):
+def test_corrections_can_continue_after_an_import(study, exported):
     path = exported / "HEK" / "a_seg.npy"
     _edit(path, masks=_masks(without=[1]), ismanual=[False, False])
     import_cellpose(study, exported)
@@ -254,19 +254,19 @@ def test_correcting_goes_on_after_an_import(study, exported):
 def test_two_files_for_one_image_fail(study, exported):
     shutil.copytree(exported / "HEK", exported / "old" / "HEK")
     outcome = import_cellpose(study, exported)
-    assert "match it. Leave one of them" in outcome.failures["HEK/a.png"]
+    assert "match it. Remove one of them" in outcome.failures["HEK/a.png"]
 
 
-def test_image_of_a_stranger_is_not_overwritten(study, tmp_path):
+def test_an_existing_image_of_another_program_is_not_overwritten(study, tmp_path):
     strange = tmp_path / "gui" / "HEK" / "a.png"
     strange.parent.mkdir(parents=True)
     strange.write_bytes(b"mine")
     outcome = export_cellpose(study, tmp_path / "gui")
-    assert "a.png is there already, and was changed" in outcome.failures["HEK/a.png"]
+    assert "a.png already exists, and was changed" in outcome.failures["HEK/a.png"]
     assert strange.read_bytes() == b"mine"
 
 
-def test_corrections_come_back_and_are_told(study, exported):
+def test_corrections_are_imported_and_counted(study, exported):
     masks = _masks(without=[2], add=True)
     # Cell 3 is now 2, and grows by a column.
     masks[25:35, 39] = 2
@@ -283,7 +283,7 @@ def test_corrections_come_back_and_are_told(study, exported):
     assert not _row(study, "HEK/a.png").corrected
 
 
-def test_hand_drawn_cells_go_out_and_come_back(study, exported, tmp_path):
+def test_hand_drawn_cells_survive_a_round_trip(study, exported, tmp_path):
     masks = _masks(add=True)
     _edit(exported / "HEK" / "a_seg.npy", masks=masks, ismanual=[False] * 3 + [True])
     import_cellpose(study, exported)
@@ -299,7 +299,7 @@ def test_hand_drawn_cells_go_out_and_come_back(study, exported, tmp_path):
     assert _row(study, "HEK/a.png").by_hand == "3"
 
 
-def test_types_of_a_mixed_field_outlive_a_correction(study, exported):
+def test_types_of_a_mixed_field_survive_a_correction(study, exported):
     _edit(exported / "mixed" / "m_seg.npy", masks=_masks(without=[1], add=True))
     import_cellpose(study, exported)
     # Left are 2 (N2a), 3 (HEK) and a new one.
@@ -307,7 +307,7 @@ def test_types_of_a_mixed_field_outlive_a_correction(study, exported):
     assert cells.cell_types == ("N2a", "HEK", "unknown")
 
 
-def test_second_import_reads_nothing_again(study, exported):
+def test_a_second_import_reads_no_file_again(study, exported):
     _edit(exported / "HEK" / "a_seg.npy", masks=_masks(without=[1]))
     import_cellpose(study, exported)
     assert "HEK/a.png" in import_cellpose(study, exported).skipped
@@ -326,12 +326,12 @@ def test_corrections_in_the_folder_are_never_overwritten(study, exported):
     assert not export_cellpose(study, exported).failures
 
 
-def test_image_without_cells_is_exported_alone(exported):
+def test_an_image_without_cells_has_no_seg_file(exported):
     assert (exported / "N2a" / "new.png").exists()
     assert not (exported / "N2a" / "new_seg.npy").exists()
 
 
-def test_cells_drawn_from_nothing_are_imported(study, exported):
+def test_cells_drawn_in_an_empty_image_are_imported(study, exported):
     path = exported / "N2a" / "new_seg.npy"
     shutil.copy(exported / "N2a" / "a_seg.npy", path)
     _edit(path, ismanual=[True, True, False])
@@ -341,13 +341,13 @@ def test_cells_drawn_from_nothing_are_imported(study, exported):
     assert _row(study, "N2a/new.png").by_hand == "1-2"
 
 
-def test_crumbs_of_a_pen_are_dropped_and_told(study, exported):
+def test_stray_pixels_are_removed_with_a_note(study, exported):
     masks = _masks()
     masks[0, 0] = 1
     _edit(exported / "HEK" / "a_seg.npy", masks=masks, ismanual=[True, False, False])
     outcome = import_cellpose(study, exported)
     notes = outcome.done["HEK/a.png"]["notes"]
-    assert notes == ["1 px apart from their cell were dropped"]
+    assert notes == ["1 stray px apart from their cell were removed"]
     assert study.read_cells(_row(study, "HEK/a.png")).labels[0, 0] == 0
 
 
@@ -369,7 +369,10 @@ def _two_pieces():
     ("changes", "message"),
     [
         ({"masks": LABELS[:-1]}, "have 39 x 60 px and HEK/a.png has 40 x 60"),
-        ({"masks": np.where(LABELS == 3, 7, LABELS)}, "number 3 is missing and 7 is"),
+        (
+            {"masks": np.where(LABELS == 3, 7, LABELS)},
+            "number 3 is missing, but there is 7",
+        ),
         (
             {"masks": _two_pieces()},
             "number 1 is in 2 pieces",
@@ -379,7 +382,7 @@ def _two_pieces():
         ({"masks": None}, "expected a dictionary with 'masks'"),
     ],
 )
-def test_bad_files_fail_alone_and_name_themselves(study, exported, changes, message):
+def test_invalid_files_fail_alone_with_their_names(study, exported, changes, message):
     _edit(exported / "HEK" / "a_seg.npy", **changes)
     _edit(exported / "N2a" / "a_seg.npy", masks=_masks(without=[1]))
     before = study.cells_path(_row(study, "HEK/a.png")).read_bytes()
@@ -391,19 +394,23 @@ def test_bad_files_fail_alone_and_name_themselves(study, exported, changes, mess
     assert study.cells_path(_row(study, "HEK/a.png")).read_bytes() == before
 
 
-def test_evil_and_torn_files_fail_alone_and_run_nothing(study, exported, tmp_path):
+def test_malicious_and_truncated_files_fail_alone_and_run_no_code(
+    study, exported, tmp_path
+):
     trap = tmp_path / "trap"
     _edit(exported / "HEK" / "a_seg.npy", extra=_Touch(trap))
     torn = exported / "N2a" / "a_seg.npy"
     torn.write_bytes(torn.read_bytes()[:-500])
     outcome = import_cellpose(study, exported)
-    assert "Nothing of it was run" in outcome.failures["HEK/a.png"]
+    assert "No code from it was run" in outcome.failures["HEK/a.png"]
     assert "a_seg.npy: expected a .npy file" in outcome.failures["N2a/a.png"]
     assert list(outcome.done) == ["mixed/m.png"]
     assert not trap.exists()
 
 
-def test_strangers_fail_alone_and_an_empty_folder_is_refused(study, exported, tmp_path):
+def test_files_without_an_image_fail_alone_and_empty_folders_fail(
+    study, exported, tmp_path
+):
     shutil.copy(exported / "HEK/a_seg.npy", exported / "HEK/stranger_seg.npy")
     outcome = import_cellpose(study, exported)
     assert list(outcome.failures) == ["HEK/stranger_seg.npy"]
@@ -417,7 +424,7 @@ def test_old_files_with_background_minus_one_are_read(study, exported):
     assert len(study.read_cells(_row(study, "HEK/a.png"))) == 2
 
 
-def test_masks_and_cellpose_files_speak_of_the_same_cells(study, exported, tmp_path):
+def test_masks_and_cellpose_files_give_the_same_cells(study, exported, tmp_path):
     """What one way in brought, the other finds unchanged."""
     png.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
     import_masks(study, tmp_path / "masks")
@@ -427,7 +434,7 @@ def test_masks_and_cellpose_files_speak_of_the_same_cells(study, exported, tmp_p
     assert outcome.done["HEK/a.png"]["changes"]["kept"] == 2
 
 
-def test_first_fields_of_the_queue_are_exported_alone(study, tmp_path):
+def test_only_the_first_fields_of_the_queue_are_exported(study, tmp_path):
     with pytest.raises(InputError, match=r"queue\.csv: expected fields to correct"):
         export_cellpose(study, tmp_path / "gui", first=1)
     rows = [
@@ -445,7 +452,7 @@ def test_rejected_images_are_not_exported(study, tmp_path):
         export_cellpose(study, tmp_path / "gui")
 
 
-def test_outlines_lie_in_their_cells_also_where_cells_touch(exported):
+def test_outlines_lie_within_their_cells_even_if_cells_touch(exported):
     path = exported / "HEK" / "a_seg.npy"
     outlines = np.load(path, allow_pickle=True).item()["outlines"]
     assert (outlines[10, 14], outlines[10, 15]) == (1, 2)
@@ -455,7 +462,7 @@ def test_outlines_lie_in_their_cells_also_where_cells_touch(exported):
     np.testing.assert_array_equal(outlines[outlines > 0], LABELS[outlines > 0])
 
 
-def test_lists_that_hold_each_other_are_no_flags(study, exported):
+def test_nested_lists_are_not_accepted_as_flags(study, exported):
     shared = []
     for _ in range(60):
         shared = [shared, shared]

@@ -1,4 +1,4 @@
-"""What tests of interchange share."""
+"""Fixtures for tests of interchange."""
 
 import numpy as np
 import pytest

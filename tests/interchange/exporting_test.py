@@ -29,7 +29,7 @@ def study(tmp_path, cells):
     return made
 
 
-def test_every_format_of_a_study_has_a_file_a_field(study, cells, tmp_path):
+def test_every_format_writes_one_file_per_field(study, cells, tmp_path):
     for format, (suffix, _) in exporting._WRITERS.items():
         outcome = cc.export_cells(study.root, tmp_path / format, format=format)
         assert sorted(outcome.done) == ["mixed/a", "mixed/b"]
@@ -42,7 +42,7 @@ def test_every_format_of_a_study_has_a_file_a_field(study, cells, tmp_path):
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
 
 
-def test_wells_that_groups_name_become_plates(study, tmp_path):
+def test_wells_in_the_names_of_groups_become_plates(study, tmp_path):
     zarr = pytest.importorskip("zarr", reason="no zarr for Python 3.10")
     rows = {row.name: row for row in study.rows()}
     study.update([dataclasses.replace(rows["a"], group="p1_A01")])
@@ -57,15 +57,15 @@ def test_wells_that_groups_name_become_plates(study, tmp_path):
     assert "holds the image too" in outcome.failures["mixed/b"]
     group = zarr.open_group(tmp_path / "out" / "p1.ome.zarr", mode="r")
     assert list(group["A/01"]) == ["0"]
-    # What a person changed in it is left alone.
+    # A plate that a person changed is not overwritten.
     (tmp_path / "out" / "p1.ome.zarr" / "note.txt").write_text("mine")
     outcome = cc.export_cells(study.root, tmp_path / "out", format="plate")
-    assert "left alone" in outcome.failures["mixed/a"]
+    assert "is not overwritten" in outcome.failures["mixed/a"]
     assert not outcome.done
 
 
 @pytest.mark.parametrize("of", ["study", "run"])
-def test_spatialdata_has_all_fields_that_can_be_read(study, tmp_path, cells, of):
+def test_spatialdata_contains_all_readable_fields(study, tmp_path, cells, of):
     spatialdata = pytest.importorskip("spatialdata")
     source = study.root
     if of == "run":
@@ -82,7 +82,7 @@ def test_spatialdata_has_all_fields_that_can_be_read(study, tmp_path, cells, of)
     assert len(read["cells"]) == len(cells)
 
 
-def test_of_predictions_a_broken_field_harms_no_other(tmp_path, cells):
+def test_an_unreadable_field_of_predictions_fails_alone(tmp_path, cells):
     folder = tmp_path / "run"
     fields = {"mixed/a": cells, "mixed/b": cells}
     write_predictions(folder, fields)
@@ -98,7 +98,7 @@ def test_of_predictions_a_broken_field_harms_no_other(tmp_path, cells):
     assert "holds the image too" in outcome.failures["mixed/b"]
 
 
-def test_what_leads_out_of_the_folder_is_not_followed(tmp_path, cells):
+def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path, cells):
     folder = tmp_path / "run"
     cell_table.write_cells_csv(folder / "cells.csv", [], cells.type_names)
     rows = [cell_table.count_row(cells, name="../../x")]
@@ -107,7 +107,7 @@ def test_what_leads_out_of_the_folder_is_not_followed(tmp_path, cells):
         cc.export_cells(folder, tmp_path / "out", format="imagej")
 
 
-def test_unknown_formats_and_folders_without_cells_are_refused(study, tmp_path):
+def test_unknown_formats_and_folders_without_cells_are_rejected(study, tmp_path):
     with pytest.raises(
         errors.InputError, match="Unknown format 'xml'; known are imagej"
     ):

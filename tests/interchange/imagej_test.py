@@ -15,7 +15,7 @@ def filled(roi, shape_yx):
     return draw.polygon2mask(shape_yx, corners[:, ::-1])
 
 
-def test_every_roi_is_its_cell_to_the_pixel(tmp_path, cells):
+def test_every_roi_equals_its_cell_to_the_pixel(tmp_path, cells):
     imagej.write_rois(tmp_path / "a.zip", cells)
     rois = roifile.roiread(tmp_path / "a.zip")
     assert [roi.name for roi in rois] == [
@@ -62,7 +62,7 @@ def test_a_cell_whose_pixels_touch_at_a_corner_is_one_roi(tmp_path):
     assert len(roi.coordinates(multi=True)) == 2
 
 
-def test_a_field_without_cells_is_an_empty_archive(tmp_path, cells):
+def test_a_field_without_cells_becomes_an_empty_archive(tmp_path, cells):
     empty = type(cells).from_labels(0 * cells.labels, cells.type_names)
     imagej.write_rois(tmp_path / "a.zip", empty)
     assert roifile.roiread(tmp_path / "a.zip") == []

@@ -51,7 +51,7 @@ def import_one(study, source, image="mixed/m.png", version=(1,)):
     return importing.import_cells(study, candidates, read)
 
 
-def test_what_cannot_be_imported_is_named_and_harms_no_other(study):
+def test_an_image_that_cannot_be_imported_fails_alone_by_name(study):
     # Too narrow for its image.
     narrow = imported(LABELS[:, :4], path="m.coco")
     candidates = [
@@ -69,7 +69,7 @@ def test_what_cannot_be_imported_is_named_and_harms_no_other(study):
     assert [row.cells for row in study.rows()] == [3, None, None, None]
 
 
-def test_a_source_is_read_again_only_when_it_or_the_image_has_changed(study):
+def test_a_source_is_read_again_only_if_it_or_the_image_changed(study):
     assert import_one(study, imported(), version=(1,)).done
     unread = InputError("was read")
     assert list(import_one(study, unread, version=(1,)).skipped) == ["mixed/m.png"]
@@ -84,7 +84,7 @@ def test_a_source_is_read_again_only_when_it_or_the_image_has_changed(study):
     assert "was read" in import_one(study, unread, version=(1,)).failures["mixed/m.png"]
 
 
-def test_a_source_that_changes_nothing_corrects_nothing(study):
+def test_a_source_without_changes_is_not_a_correction(study):
     import_one(study, imported(by_hand=[2]))
     row = row_of(study, "mixed/m.png")
     outcome = import_one(study, None, version=(2,))
@@ -98,7 +98,7 @@ def test_a_source_that_changes_nothing_corrects_nothing(study):
     assert row_of(study, "mixed/m.png").annotation != row.annotation
 
 
-def test_cells_are_drawn_by_hand_if_source_or_manifest_says_so(study):
+def test_cells_count_as_hand_drawn_if_source_or_manifest_says_so(study):
     import_one(study, imported(by_hand=[2]))
     assert row_of(study, "mixed/m.png").by_hand == "2"
     # The first cell grows, the second stays, and the third goes.
@@ -114,7 +114,7 @@ def test_cells_are_drawn_by_hand_if_source_or_manifest_says_so(study):
     assert row_of(study, "mixed/m.png").by_hand == "1-2"
 
 
-def test_cells_that_were_there_keep_their_types_if_a_source_knows_none(study):
+def test_earlier_cells_keep_their_types_if_a_source_has_none(study):
     import_one(study, imported(types=("HEK", "N2a", "HEK")))
     # They have other numbers now, and the cell of 4 pixels made way for another.
     labels = np.array([0, 0, 1, 2], np.int32)[LABELS]
@@ -124,7 +124,7 @@ def test_cells_that_were_there_keep_their_types_if_a_source_knows_none(study):
     assert cells.cell_types == ("N2a", "HEK", "unknown")
 
 
-def test_a_broken_label_image_can_be_replaced(study):
+def test_a_damaged_label_image_can_be_replaced(study):
     row = row_of(study, "mixed/m.png")
     study.cells_path(row).parent.mkdir(parents=True)
     study.cells_path(row).write_bytes(b"no TIFF")
@@ -135,7 +135,7 @@ def test_a_broken_label_image_can_be_replaced(study):
     assert (row.cells, row.corrected, row.by_hand) == (3, True, "1-3")
 
 
-def test_a_file_belongs_to_the_first_name_that_fits_in_its_types_folder(study):
+def test_a_file_is_matched_by_its_names_and_the_folder_of_its_type(study):
     path, rows = pathlib.Path("x.tif"), study.rows()
 
     def find(names, *folders):
@@ -150,7 +150,7 @@ def test_a_file_belongs_to_the_first_name_that_fits_in_its_types_folder(study):
         find(["a"], "N2a")
 
 
-def test_an_edit_that_is_saved_while_the_source_is_read_stays(study):
+def test_an_edit_saved_while_the_source_is_read_is_kept(study):
     import_one(study, imported())
     row = row_of(study, "mixed/m.png")
     edited = np.where(LABELS == 3, 0, LABELS)

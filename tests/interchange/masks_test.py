@@ -1,4 +1,4 @@
-"""Importing masks: three layouts, and a bad file harms nobody else."""
+"""Tests of the import of label images and masks."""
 
 import dataclasses
 import re
@@ -51,7 +51,7 @@ def _cells(study, image):
     return study.read_cells(_row(study, image))
 
 
-def test_folder_like_cells_is_imported(study, source):
+def test_a_folder_with_one_folder_per_type_is_imported(study, source):
     _write(source / "HEK/a.tif")
     _write(source / "N2a/same.png")
     outcome = import_masks(study.root, source)
@@ -76,7 +76,7 @@ def test_types_of_a_mixed_field_come_from_its_table(study, source):
     np.testing.assert_array_equal(_cells(study, "mixed/m.png").labels, LABELS)
 
 
-def test_labels_without_table_take_an_old_table_away(study, source):
+def test_labels_without_a_table_remove_an_old_table(study, source):
     table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
     csv_json.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
     _write(source / "mixed/m.tif")
@@ -95,7 +95,7 @@ def test_one_mask_for_each_cell_is_imported(study, source, folder):
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, LABELS)
 
 
-def test_masks_of_single_cells_are_numbered_as_numbers(study, source):
+def test_masks_of_single_cells_are_sorted_by_number(study, source):
     for cell, column in ((2, 0), (10, 2), (1, 4)):
         mask = np.zeros((3, 5, 3), np.uint8)
         mask[:, column] = 255
@@ -106,7 +106,7 @@ def test_masks_of_single_cells_are_numbered_as_numbers(study, source):
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels[0], [2, 0, 3, 0, 1])
 
 
-def test_smaller_cell_wins_the_pixels_of_two_masks(study, source):
+def test_the_smaller_cell_gets_the_pixels_of_two_masks(study, source):
     large, small = np.zeros((2, 3, 5), np.uint8)
     large[:, :2] = 255
     small[1, 1:4] = 255
@@ -117,10 +117,10 @@ def test_smaller_cell_wins_the_pixels_of_two_masks(study, source):
     expected = [[1, 1, 0, 0, 0], [1, 2, 2, 2, 0], [1, 1, 0, 0, 0]]
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels, expected)
     notes = outcome.done["HEK/a.png"]["notes"]
-    assert notes == ["1 px lay in more than one mask; the smaller got them"]
+    assert notes == ["1 px of several masks were given to the smaller cell"]
 
 
-def test_merged_masks_are_imported_and_go_before_single_cells(study, source):
+def test_merged_masks_are_preferred_to_single_cells(study, source):
     _write(source / "mergeMasks/a_mergeMasks.png", LABELS)
     _write(source / "a_mask_out_1.png", np.full((3, 5), 255, np.uint8))
     # The image itself lies beside its labels.
@@ -131,7 +131,7 @@ def test_merged_masks_are_imported_and_go_before_single_cells(study, source):
 
 
 @pytest.mark.parametrize("ending", ["_masks", "_cp_masks", "_labels", "_mergeMasks"])
-def test_endings_of_other_programs_are_understood(study, source, ending):
+def test_endings_of_other_programs_are_recognized(study, source, ending):
     _write(source / f"b{ending}.png")
     assert list(import_masks(study, source).done) == ["N2a/b.png"]
 
@@ -144,7 +144,7 @@ def test_image_whose_own_name_ends_in_masks_is_found(study, source):
     assert list(import_masks(study, source).done) == ["HEK/a_masks.png"]
 
 
-def test_another_size_fails_alone(study, source):
+def test_an_image_of_another_size_fails_alone(study, source):
     _write(source / "HEK/a.tif", LABELS.T.copy())
     _write(source / "N2a/b.tif")
     outcome = import_masks(study, source)
@@ -154,7 +154,7 @@ def test_another_size_fails_alone(study, source):
     assert not _row(study, "HEK/a.png").corrected
 
 
-def test_strangers_and_ambiguous_names_fail_alone(study, source):
+def test_unknown_and_ambiguous_names_fail_alone(study, source):
     _write(source / "stranger.tif")
     _write(source / "same.tif")
     _write(source / "HEK/b.tif")
@@ -182,14 +182,14 @@ def test_two_label_files_for_one_image_fail(study, source):
         ((LABELS > 0).astype(np.uint8) * 255, "cells cannot be told apart"),
     ],
 )
-def test_what_is_no_label_image_fails_with_its_file(study, source, labels, message):
+def test_a_file_that_is_not_a_label_image_fails_by_name(study, source, labels, message):
     _write(source / "a.tif", labels)
     failure = import_masks(study, source).failures["HEK/a.png"]
     assert message in failure
     assert "a.tif" in failure
 
 
-def test_source_without_labels_is_refused(study, source, tmp_path):
+def test_a_source_without_labels_is_rejected(study, source, tmp_path):
     with pytest.raises(InputError, match="expected a folder"):
         import_masks(study, source)
     source.mkdir()
@@ -209,7 +209,7 @@ def test_second_import_does_nothing_and_a_changed_file_is_read_again(study, sour
     assert _row(study, "HEK/a.png").cells == 0
 
 
-def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
+def test_a_killed_import_resumes_and_completes_the_manifest(study, source):
     untouched = study.manifest_path.read_bytes()
     for name in ("HEK/a", "N2a/b", "mixed/m"):
         _write(source / f"{name}.tif")
@@ -223,7 +223,7 @@ def test_killed_import_goes_on_and_the_manifest_gets_whole(study, source):
     assert sum(row.corrected for row in study.rows()) == 3
 
 
-def test_import_and_annotation_take_turns_and_never_mix_up(study, source):
+def test_import_and_annotation_may_alternate(study, source):
     _write(source / "HEK/a.tif")
     import_masks(study, source)
     annotate.annotate(study, annotator="watershed")
@@ -251,7 +251,7 @@ def test_edits_of_an_imported_field_survive_the_next_import(study, source):
     assert len(_cells(study, "HEK/a.png")) == 1
 
 
-def test_import_says_what_it_changed(study, source):
+def test_an_import_reports_its_changes(study, source):
     _write(source / "HEK/a.tif")
     first = import_masks(study, source).done["HEK/a.png"]["changes"]
     assert first == {"added": 2, "redrawn": 0, "removed": 0, "kept": 0}
@@ -261,7 +261,7 @@ def test_import_says_what_it_changed(study, source):
     assert second == {"added": 0, "redrawn": 0, "removed": 1, "kept": 1}
 
 
-def test_grey_image_is_no_label_image(study, source):
+def test_a_grey_image_is_not_accepted_as_label_image(study, source):
     row = ImageRow("HEK/big.png", "HEK")
     png.write_png(study.image_path(row), np.zeros((60, 60, 3), np.uint8))
     study.update([row])
@@ -269,17 +269,17 @@ def test_grey_image_is_no_label_image(study, source):
     _write(source / "HEK/big.tif", grey)
     failure = import_masks(study, source).failures["HEK/big.png"]
     assert "numbers in" in failure
-    assert "as a grey image has" in failure
+    assert "like a grey image" in failure
     assert not study.cells_path(row).exists()
 
 
-def test_masks_with_stray_pixels_fill_no_memory(study, source):
+def test_masks_with_stray_pixels_do_not_exhaust_memory(study, source):
     for cell in range(10):
         mask = np.zeros((3, 5), np.uint8)
         mask[0, 0] = mask[2, 4] = 255
         _write(source / f"a_mask_out_{cell}.png", mask)
     failure = import_masks(study, source).failures["HEK/a.png"]
-    assert "together larger than 8 fields" in failure
+    assert "together cover more than 8 fields" in failure
 
 
 def _squares(values, dtype):
@@ -307,7 +307,7 @@ def _image_of(study, labels):
         (7, np.uint32, "number 7 is in 3 pieces"),
     ],
 )
-def test_masks_without_numbers_are_refused_or_their_pieces_are_cells(
+def test_black_and_white_masks_need_label_components(
     study, source, value, dtype, reason
 ):
     labels = _squares([value] * 3, dtype)
@@ -323,14 +323,14 @@ def test_masks_without_numbers_are_refused_or_their_pieces_are_cells(
     )
 
 
-def test_two_distant_cells_of_one_number_are_refused(study, source):
+def test_two_distant_cells_with_one_number_are_rejected(study, source):
     labels = _squares([1, 2, 1], np.uint16)
     image = _image_of(study, labels)
     _write(source / "HEK" / "wide.tif", labels)
     assert "number 1 is in 2 pieces" in import_masks(study, source).failures[image]
 
 
-def test_slips_are_dropped_whether_a_table_names_the_types_or_not(study, source):
+def test_stray_pixels_are_removed_with_and_without_a_table(study, source):
     labels = _squares([1, 2], np.uint16)
     labels[5, 70] = 1
     for image in ("mixed/wide.png", "HEK/wide.png"):
@@ -343,14 +343,14 @@ def test_slips_are_dropped_whether_a_table_names_the_types_or_not(study, source)
     outcome = import_masks(study, source)
     for image in ("mixed/wide.png", "HEK/wide.png"):
         told = outcome.done[image]["notes"]
-        assert told == ["1 px apart from their cell were dropped"]
+        assert told == ["1 stray px apart from their cell were removed"]
         cells = _cells(study, image)
         np.testing.assert_array_equal(cells.labels, _squares([1, 2], np.int32))
     assert _cells(study, "mixed/wide.png").cell_types == ("N2a", "HEK")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint64, np.int64])
-def test_numbers_of_any_type_are_read(study, source, dtype):
+def test_label_images_of_any_integer_type_are_read(study, source, dtype):
     large = 2**33 if np.dtype(dtype).kind in "ui" else 2**20
     image = _image_of(study, labels := _squares([3, large, 2], dtype))
     _write(source / "HEK" / "wide.tif", labels)
@@ -360,7 +360,7 @@ def test_numbers_of_any_type_are_read(study, source, dtype):
     )
 
 
-def test_fractions_are_no_numbers_of_cells(study, source):
+def test_fractions_are_rejected_as_cell_numbers(study, source):
     _write(source / "HEK" / "a.tif", LABELS.astype(np.float32) / 2)
     assert "of whole numbers" in import_masks(study, source).failures["HEK/a.png"]
 
@@ -371,11 +371,13 @@ def test_fractions_are_no_numbers_of_cells(study, source):
         ((0, 1), "cell 2 of the label image has no line and it names cell 0"),
         ((1,), r"cell 2 of the label image has no line \(2 cells, 1 lines\)"),
         ((1, 2, 3), r"it names cell 3, which is not there"),
-        ((1, 2, 2), "line 4: cell 2 has a line already"),
-        ((1, 2.5), "line 3: '2.5' is no number of a cell"),
+        ((1, 2, 2), "line 4: cell 2 already has a line"),
+        ((1, 2.5), "line 3: '2.5' is not a cell number"),
     ],
 )
-def test_a_table_of_types_has_a_line_for_each_cell(study, source, numbers, reason):
+def test_a_table_of_types_must_have_a_line_for_each_cell(
+    study, source, numbers, reason
+):
     _write(source / "mixed" / "m.tif")
     rows = [{"cell": number, "cell_type": "HEK"} for number in numbers]
     csv_json.write_csv(source / "mixed" / "m.csv", ("cell", "cell_type"), rows)
@@ -391,21 +393,21 @@ def test_a_table_that_a_spreadsheet_saved_is_read(study, source):
     assert _cells(study, "mixed/m.png").cell_types == ("unknown", "HEK")
 
 
-def test_masks_of_single_cells_that_are_none_are_refused_or_told(study, source):
+def test_invalid_masks_of_single_cells_are_rejected_or_noted(study, source):
     inverted = np.full((3, 5), 255, np.uint8)
     inverted[1, 1] = 0
     _write(source / "a_mask_out_1.png", inverted)
     failure = import_masks(study, source).failures["HEK/a.png"]
-    assert "white are 93% of the field" in failure
+    assert "93% of the field are white" in failure
     assert "Invert it" in failure
     seen = np.zeros((3, 5, 4), np.uint8)
     seen[1, 1, 3] = 255
     Image.fromarray(seen).save(source / "a_mask_out_1.png")
     failure = import_masks(study, source).failures["HEK/a.png"]
-    assert "since the mask is in the transparency" in failure
+    assert "the mask is in the alpha channel" in failure
 
 
-def test_a_mask_of_which_nothing_is_left_is_told(study, source):
+def test_a_mask_that_is_covered_completely_is_noted(study, source):
     large, small = np.zeros((2, 3, 5), np.uint8)
     large[0, :3] = 255
     small[0, :2] = 255
@@ -415,7 +417,7 @@ def test_a_mask_of_which_nothing_is_left_is_told(study, source):
     third[0, 2] = 255
     _write(source / "a_mask_out_3.png", third)
     notes = import_masks(study, source).done["HEK/a.png"]["notes"]
-    assert "a_mask_out_1.png lay under others wholly: no cell is left of it" in notes
+    assert "a_mask_out_1.png: no cell, since smaller ones cover the whole mask" in notes
 
 
 def test_every_file_of_the_source_is_accounted_for(study, source):
@@ -428,7 +430,7 @@ def test_every_file_of_the_source_is_accounted_for(study, source):
     told = " ".join(outcome.failures.values())
     assert "1 files ending in .jpg are not read (b.jpg)" in told
     assert "so nothing of N2a" in told
-    assert "found a link to nowhere" in told
+    assert "found a broken link to nowhere" in told
     assert outcome.notes == (
         "read: 1 .tif",
         "left out: 1 of other kinds (notes.txt)",

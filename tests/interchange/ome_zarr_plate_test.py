@@ -22,17 +22,17 @@ from cellclass_tf.microscopy import readers
         ("AF48", Well("plate", "AF", "48")),
     ],
 )
-def test_the_name_of_a_group_tells_plate_and_well(group, well):
+def test_plate_and_well_are_found_in_the_name_of_a_group(group, well):
     assert well_of(group) == well
 
 
 @pytest.mark.parametrize("group", ["", "dish1", "N2a", "Q01", "A00", "A49", "XA01"])
-def test_a_group_that_names_no_well_is_refused(group):
+def test_a_group_without_a_well_is_rejected(group):
     with pytest.raises(InputError, match=r"names no well; expected one, such as A01"):
         well_of(group)
 
 
-def test_a_group_that_names_two_wells_is_refused():
+def test_a_group_with_two_wells_is_rejected():
     with pytest.raises(InputError, match="several wells"):
         well_of("A01_B02")
 
@@ -55,7 +55,7 @@ def plate(tmp_path, cells):
     return tmp_path / "p.ome.zarr"
 
 
-def test_a_plate_is_read_as_microscope_files(plate):
+def test_a_plate_is_read_like_microscope_files(plate):
     fields = list(readers.read_micrographs(plate))
     assert [f.scene_name for f in fields] == ["A/10/0", "B/02/0", "B/02/1"]
     assert [int(f.pixels.max()) for f in fields] == [30, 10, 20]

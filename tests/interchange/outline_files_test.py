@@ -35,16 +35,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_each_image_has_its_labels_by_name_and_type(folder):
+def test_labels_are_matched_by_name_and_type(folder):
     files = OutlineFiles(folder, ROWS)
     found = [files.read(row) for row in ROWS]
     assert [set(np.unique(f.labels)) - {0} for f in found] == [{1, 2}, {7}, {4, 9, 70}]
     assert found[0].path == str(folder / "HEK/a_cp_masks.png")
     assert found[2].sha256 == digests.sha256_of_file(folder / "b.tif")
-    assert "label images of no image here: 1, such as other.png" in files.notes
+    assert "label images without an image: 1, such as other.png" in files.notes
 
 
-def test_a_field_without_labels_and_one_with_two_say_so(folder):
+def test_fields_without_labels_or_with_two_files_are_errors(folder):
     strange = ImageRow("mixed/c.png", "mixed")
     files = OutlineFiles(folder, [*ROWS, strange])
     for ask in (files.version, files.read):
@@ -56,7 +56,7 @@ def test_a_field_without_labels_and_one_with_two_say_so(folder):
         OutlineFiles(folder, ROWS).read(ROWS[2])
 
 
-def test_a_name_of_two_images_means_the_one_that_is_asked_for(tmp_path):
+def test_a_name_of_two_images_means_the_chosen_one(tmp_path):
     both = [ImageRow("HEK/b.png", "HEK"), ImageRow("mixed/b.png", "mixed")]
     png.write_png(tmp_path / "b.png", labels(1, 2))
     files = OutlineFiles(tmp_path, both, chosen=both[1:])
@@ -71,14 +71,14 @@ def test_a_name_of_two_images_means_the_one_that_is_asked_for(tmp_path):
         OutlineFiles(tmp_path, both, chosen=both[1:]).read(both[1])
 
 
-def test_labels_that_were_changed_have_another_version(folder):
+def test_changed_labels_have_another_version(folder):
     before = OutlineFiles(folder, ROWS).version(ROWS[0])
     assert OutlineFiles(folder, ROWS).version(ROWS[0]) == before
     png.write_png(folder / "HEK/a_cp_masks.png", labels(1, 2, 3))
     assert OutlineFiles(folder, ROWS).version(ROWS[0]) != before
 
 
-def test_cells_in_pieces_and_black_and_white_masks_are_refused_unless_asked(folder):
+def test_cells_in_pieces_and_binary_masks_need_label_components(folder):
     pieces = labels(1, 1, 2)
     png.write_png(folder / "N2a/a_masks.png", pieces)
     with pytest.raises(InputError, match="--label_components"):

@@ -22,7 +22,7 @@ def filled(shape, shape_yx):
     return shapely.contains_xy(shape, x, y)
 
 
-def test_every_feature_is_its_cell_to_the_pixel(tmp_path, cells, odd_cells):
+def test_every_feature_equals_its_cell_to_the_pixel(tmp_path, cells, odd_cells):
     for field in (cells, odd_cells):
         features = written(tmp_path / "a.geojson", field)
         for number, feature in enumerate(features, start=1):
@@ -35,7 +35,7 @@ def test_every_feature_is_its_cell_to_the_pixel(tmp_path, cells, odd_cells):
     assert features[2]["geometry"]["type"] == "MultiPolygon"
 
 
-def test_classes_ids_and_measurements(tmp_path, cells):
+def test_features_have_classes_ids_and_measurements(tmp_path, cells):
     features = written(tmp_path / "a.geojson", cells)
     told = [feature["properties"] for feature in features]
     assert [p["classification"]["name"] for p in told][:3] == ["HEK", "N2a", "unknown"]

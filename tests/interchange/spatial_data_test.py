@@ -37,7 +37,7 @@ def empty():
     return Cells.from_labels(np.zeros((90, 120), np.int32), ("HEK", "N2a"))
 
 
-def test_images_labels_and_table_come_back(tmp_path, cells):
+def test_images_labels_and_table_survive_a_round_trip(tmp_path, cells):
     spatialdata = pytest.importorskip("spatialdata")
     fields = {
         "mixed/a": (cells, drawn(0)),
@@ -77,7 +77,7 @@ def test_images_labels_and_table_come_back(tmp_path, cells):
     assert told == {"name": "mixed_a", "pixel_size_um": 0.5, "unit": "micrometer"}
 
 
-def test_without_pixel_size_and_cells_there_are_pixels_and_no_table(tmp_path):
+def test_without_pixel_size_units_are_pixels_and_without_cells_no_table(tmp_path):
     spatialdata = pytest.importorskip("spatialdata")
     path = write(tmp_path / "a.zarr", {"none": (empty(), drawn(0))})
     read = spatialdata.read_zarr(path)
@@ -88,7 +88,7 @@ def test_without_pixel_size_and_cells_there_are_pixels_and_no_table(tmp_path):
     assert extent == {"y": (0, 90), "x": (0, 120)}
 
 
-def test_without_spatialdata_it_is_told_what_to_install(tmp_path, monkeypatch):
+def test_without_spatialdata_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "spatialdata", None)
     with pytest.raises(InputError, match=r"cellclass_tf\[spatialdata\]"):
         spatial_data.Store(tmp_path / "a.zarr")

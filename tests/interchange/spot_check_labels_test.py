@@ -68,7 +68,7 @@ def test_labels_become_types_of_the_predicted_cells_of_whole_fields(labelled):
     assert len(cc.import_spotcheck_types(study, labelled).done) == 6 - len(found)
 
 
-def test_outlines_and_types_of_the_study_stay(labelled):
+def test_outlines_and_types_of_the_study_are_kept(labelled):
     study = Study.open(labelled.parent / "study")
     own = np.zeros((100, 120), np.int32)
     # Cells 1 to 3 of the prediction, of which the first is a little smaller, and no other.
@@ -91,7 +91,7 @@ def test_outlines_and_types_of_the_study_stay(labelled):
         ]
 
 
-def test_what_is_no_cell_goes_and_what_people_differ_on_is_unknown(tmp_path):
+def test_false_positives_are_removed_and_disagreements_are_unknown(tmp_path):
     folder = checked_predictions(tmp_path, fields=1)
     cc.spotcheck(folder, cells=12)
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
@@ -116,7 +116,7 @@ def test_what_is_no_cell_goes_and_what_people_differ_on_is_unknown(tmp_path):
     assert types.count("N2a") == drawn.labelled_cells - 3
 
 
-def test_other_images_types_and_shares_are_refused(labelled):
+def test_other_images_types_and_shares_are_rejected(labelled):
     study = Study.open(labelled.parent / "study")
     with pytest.raises(InputError, match="Expected a share"):
         cc.import_spotcheck_types(study, labelled, share=0)
@@ -124,13 +124,13 @@ def test_other_images_types_and_shares_are_refused(labelled):
     row = study.rows()[0]
     study.image_path(row).write_bytes(study.image_path(study.rows()[1]).read_bytes())
     failed = cc.import_spotcheck_types(study, labelled).failures
-    assert "another than the one that was predicted" in failed[row.image]
+    assert "the image has changed since it was predicted" in failed[row.image]
     (labelled / "spotcheck" / labels.LABELS_FILE).unlink()
     with pytest.raises(InputError, match="no labels"):
         cc.import_spotcheck_types(study, labelled)
 
 
-def test_fields_whose_labels_the_model_has_seen_are_not_drawn(tmp_path):
+def test_fields_with_training_labels_are_not_sampled(tmp_path):
     folder = checked_predictions(tmp_path, fields=6)
     trained_with(folder, {"mixed/0", "mixed/1"})
     told = str(cc.spotcheck(folder, cells=40))
@@ -148,7 +148,7 @@ def test_fields_whose_labels_the_model_has_seen_are_not_drawn(tmp_path):
         cc.spotcheck(folder, cells=40)
 
 
-def test_labels_that_the_model_has_seen_are_no_estimate(labelled):
+def test_training_labels_are_not_used_for_an_estimate(labelled):
     assert not cc.mixture(labelled)["spot_check"]["reason"]
     trained_with(labelled, {"mixed/3"})
     reason = cc.mixture(labelled)["spot_check"]["reason"]

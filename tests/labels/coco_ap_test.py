@@ -104,7 +104,9 @@ def _random_pair(rng, size=96, cells=14):
         height, width = rng.integers(8, 20, 2)
         true[top : top + height, left : left + width] = i
         if rng.random() < 0.85:
-            top, left = np.clip([top, left] + rng.integers(-3, 4, 2), 0, size - 1)
+            top, left = np.clip(
+                np.add((top, left), rng.integers(-3, 4, 2)), 0, size - 1
+            )
             predicted[top : top + height, left : left + width] = i
     types = rng.choice([*TYPES, "unknown"], cells, p=[0.45, 0.45, 0.1])
     called = np.where(rng.random(cells) < 0.8, types, rng.choice(TYPES, cells))

@@ -49,14 +49,14 @@ def pieces(*boxes, size=100):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, np.int64])
-def test_slips_of_the_pen_are_dropped_and_the_rest_stays(dtype):
+def test_slips_of_the_pen_are_removed(dtype):
     # 400 px, and 9 apart from them.
     labels = (pieces((10, 10, 20), (70, 70, 3)) > 0).astype(dtype) * dtype(200)
     assert components.mend_pieces(labels) == 9
     assert (labels == 200).sum() == 400
 
 
-def test_what_another_cell_cut_off_belongs_to_its_cell():
+def test_a_piece_cut_off_by_another_cell_belongs_to_its_cell():
     labels = pieces((10, 10, 20), (15, 33, 10))
     before = labels.copy()
     assert components.mend_pieces(labels) == 0
@@ -71,6 +71,6 @@ def test_what_another_cell_cut_off_belongs_to_its_cell():
         [(10, 10, 20), (10, 32, 20)],
     ],
 )
-def test_several_cells_of_one_number_are_refused(boxes):
+def test_several_cells_with_one_number_are_rejected(boxes):
     with pytest.raises(ValueError, match=rf"number {2**40} is in 2 pieces, of 400 and"):
         components.mend_pieces(pieces(*boxes))

@@ -102,11 +102,11 @@ def test_empty_fields():
     np.testing.assert_array_equal(matching.match_cells(empty, one).invented, [1])
 
 
-def test_label_images_of_two_shapes_are_refused():
+def test_label_images_of_different_shapes_are_rejected():
     with pytest.raises(ValueError, match=r"one shape; got \(2, 3\) and \(3, 2\)"):
         matching.match_cells(np.zeros((2, 3), int), np.zeros((3, 2), int))
 
 
-def test_threshold_out_of_range_is_refused():
+def test_a_threshold_out_of_range_is_rejected():
     with pytest.raises(ValueError, match="got 0"):
         matching.match_cells(np.zeros((2, 3), int), np.zeros((2, 3), int), 0)

@@ -68,7 +68,7 @@ def test_one_field_of_predictions_opens_by_its_label_image(tmp_path):
     assert layer[1]["name"] == "mixed/a cells"
 
 
-def test_what_is_not_ours_is_left_to_others(tmp_path):
+def test_other_paths_are_left_to_other_readers(tmp_path):
     other = tmp_path / "x.tif"
     other.write_bytes(b"")
     assert plugin.get_reader(str(other)) is None

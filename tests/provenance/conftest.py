@@ -1,4 +1,4 @@
-"""What the tests of provenance share."""
+"""Fixtures for tests of provenance."""
 
 import pytest
 

@@ -54,7 +54,7 @@ def test_only_folders_that_look_like_data_are_read(tmp_path):
     assert links.sha256_of(tmp_path / "home") == ""
 
 
-def test_a_trace_is_a_table_that_ends_with_what_is_broken():
+def test_a_trace_is_a_table_that_ends_with_the_broken_links():
     changed = Link("raw file", "changed", ("a.tif", "scene 1"), "1" * 64, "2" * 64)
     good = Link("model", "same", ("m",), "3" * 64, "3" * 64)
     trace = Trace("Cell 2 of a", (good, changed, Link("cells", "missing", ("c",))))
@@ -86,7 +86,7 @@ def test_links_that_nothing_can_confirm_do_not_break_a_trace():
     ]
 
 
-def test_paths_below_the_working_folder_are_told_from_there(tmp_path, monkeypatch):
+def test_paths_below_the_working_folder_are_shown_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert links.shorten(tmp_path / "raw" / ".." / "a.tif") == "a.tif"
     assert links.shorten(tmp_path.parent / "b.tif") == str(tmp_path.parent / "b.tif")

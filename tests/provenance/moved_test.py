@@ -1,4 +1,4 @@
-"""Studies and predictions that moved, and records that are broken or old."""
+"""Tests of moved studies and predictions, and of invalid and old records."""
 
 import shutil
 
@@ -56,9 +56,9 @@ def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factor
 
 
 @pytest.mark.parametrize("image", ["../../x.png", "/x.png", "..\\x.png", "", 7, None])
-def test_a_record_does_not_lead_out_of_the_study(place, image):
+def test_a_path_in_a_record_cannot_lead_out_of_the_study(place, image):
     change_record(place, images=[entry_of(place) | {"image": image}])
-    with pytest.raises(InputError, match=r"run.json: expected what"):
+    with pytest.raises(InputError, match=r"run.json: expected the record"):
         trace(labels_of(place))
     with pytest.raises(InputError):
         trace("../../x", predictions=place / "predictions")
@@ -98,7 +98,7 @@ def test_a_broken_table_is_one_clear_error(place, table):
         trace(labels_of(place), cell=1)
 
 
-def test_what_older_versions_did_not_record_is_no_break(place):
+def test_values_that_older_versions_did_not_record_are_not_broken_links(place):
     study = Study.open(place / "study")
     change_row(study, image_sha256="", raw_sha256="", verdict="")
     change_record(

@@ -1,4 +1,4 @@
-"""A small study with predictions, to be traced and broken."""
+"""A small study with predictions, for tests of provenance."""
 
 import dataclasses
 import json

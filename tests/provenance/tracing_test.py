@@ -188,7 +188,7 @@ def test_one_file_may_have_the_separator_in_its_name(place):
     assert trace(STEM, study=make_study(place / "odd", [raw]).root).passed
 
 
-def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
+def test_only_raw_folders_and_models_are_hashed_as_trees(place):
     raw = place / "raw" / "d2.zarr"
     raw.mkdir()
     (raw / "0").write_bytes(b"chunk")
@@ -200,7 +200,7 @@ def test_a_raw_folder_is_compared_as_a_tree_and_no_other_folder_is_read(place):
     assert broken(trace(STEM, study=study.root)) == {"raw file": "missing"}
 
 
-def test_an_edited_merged_image_is_told(place):
+def test_an_edited_merged_image_is_reported(place):
     image = place / "study" / "images" / f"{STEM}.png"
     png.write_png(image, np.full((4, 5, 3), 9, np.uint8))
     assert broken(trace(labels_of(place))) == {"merged image": "changed"}
@@ -209,15 +209,15 @@ def test_an_edited_merged_image_is_told(place):
     assert broken(trace(image)) == {"merged image": "missing"}
 
 
-def test_a_conversion_after_the_prediction_is_told(place):
+def test_a_conversion_after_the_prediction_is_reported(place):
     study = Study.open(place / "study")
     change_row(study, raw_sha256=64 * "0")
     found = trace(labels_of(place))
     assert broken(found) == {"conversion": "changed"}
-    assert "another conversion" in str(found)
+    assert "record different conversions" in str(found)
 
 
-def test_an_edited_label_image_is_told_and_the_cell_with_it(place):
+def test_an_edited_label_image_and_its_cell_are_reported(place):
     edited = LABELS.copy()
     edited[1, 3] = 1
     Cells.from_labels(edited, ("HEK",)).write(labels_of(place))
@@ -232,7 +232,7 @@ def test_an_edited_label_image_is_told_and_the_cell_with_it(place):
     assert broken(found) == {"cells": "changed", "label image": "missing"}
 
 
-def test_a_changed_model_is_told_and_one_that_is_gone(place):
+def test_changed_and_missing_models_are_reported(place):
     (place / "model" / "saved_model.pb").write_bytes(b"other network")
     assert broken(trace(labels_of(place))) == {"model": "changed"}
     shutil.rmtree(place / "model")
@@ -256,9 +256,9 @@ def test_a_cell_that_is_not_there_is_an_error(place, cell):
 
 
 def test_an_unknown_image_lists_near_names(place):
-    with pytest.raises(InputError, match=f"mixed/d2_b.*near it are {STEM}"):
+    with pytest.raises(InputError, match=f"mixed/d2_b.*similar names: {STEM}"):
         trace("mixed/d2_b", predictions=place / "predictions")
-    with pytest.raises(InputError, match="none of the 1 images"):
+    with pytest.raises(InputError, match="not one of the 1 images"):
         trace(place / "study" / "raw.tif")
     with pytest.raises(InputError, match=r"no run.json and no study.yaml"):
         trace(place / "raw" / "d2_a.tif")
@@ -267,7 +267,7 @@ def test_an_unknown_image_lists_near_names(place):
 def test_a_name_that_two_images_have_is_not_guessed(place):
     raw = place / "raw" / "d2_a.tif"
     study = make_study(place / "both", [raw], ("HEK/a", "N2a/a"))
-    with pytest.raises(InputError, match="near it are HEK/a, N2a/a"):
+    with pytest.raises(InputError, match="similar names: HEK/a, N2a/a"):
         trace("a", study=study.root)
     assert trace("N2a/a", study=study.root).passed
     assert trace(study.root / "images" / "HEK" / "a.png").passed

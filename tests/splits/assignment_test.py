@@ -57,7 +57,7 @@ def test_of_two_dishes_or_three_one_is_for_validation():
     assert collections.Counter(two.values()) == {"train": 4, "validation": 4}
 
 
-@pytest.mark.parametrize("dishes, held_out", [(5, 1), (6, 2), (9, 2)])
+@pytest.mark.parametrize(("dishes", "held_out"), [(5, 1), (6, 2), (9, 2)])
 def test_of_many_dishes_two_are_for_validation(dishes, held_out):
     rows = rows_of("HEK", [f"h{i}" for i in range(dishes)])
     chosen = assignment.assign_splits(rows)
@@ -82,7 +82,7 @@ def test_mixed_fields_and_all_of_their_group_are_the_split_mixed():
     assert {chosen[r.image] for r in rows if r.group == "h"} == {"train"}
 
 
-def test_a_planted_leak_is_refused():
+def test_a_data_leak_is_rejected():
     a, b = rows_of("HEK", ["h"], images=2)
     rows = [dataclasses.replace(a, split="train"), dataclasses.replace(b, split="test")]
     with pytest.raises(ValueError, match="'h' is in the splits test and train"):
@@ -137,13 +137,13 @@ def test_a_new_group_joins_the_split_of_the_one_that_it_shows_again():
     assert set(chosen.values()) == {"test"}
 
 
-def test_what_shows_a_mixed_field_again_is_mixed_too():
+def test_near_duplicates_of_a_mixed_field_are_mixed_too():
     pure, mixed = rows_of("HEK", ["a"]), rows_of("mixed", ["m"])
     chosen = assignment.assign_splits(alike(pure[:1]) + pure[1:] + alike(mixed[:1]))
     assert set(chosen.values()) == {"mixed"}
 
 
-def test_splits_that_part_one_scene_are_refused_with_the_reason():
+def test_one_scene_in_two_splits_is_rejected_with_the_reason():
     (a,), (b,) = (rows_of("HEK", [name], images=1) for name in "ab")
     a = dataclasses.replace(a, split="train", scene_hash="0f" * 32)
     b = dataclasses.replace(b, split="test", scene_hash="0e" + "0f" * 31)
@@ -161,7 +161,7 @@ def test_splits_that_part_one_scene_are_refused_with_the_reason():
         assignment.assign_splits([mixed, b])
 
 
-def test_splits_that_a_new_field_joins_are_refused_with_the_way_between_them():
+def test_a_field_that_links_two_splits_is_rejected_with_the_links():
     (a,), (b,), (c,) = (rows_of("HEK", [name], images=1) for name in "abc")
     a = dataclasses.replace(a, split="train", image_sha256="1")
     b = dataclasses.replace(b, image_sha256="1", raw_sha256="2")
@@ -222,7 +222,7 @@ def test_a_group_that_nothing_is_annotated_of_takes_no_place():
         assert sorted(found.values()) == ["train", "validation"]
 
 
-def test_a_mixed_field_does_not_turn_what_was_learned_into_a_test():
+def test_a_mixed_field_cannot_join_a_group_in_another_split():
     rows = rows_of("HEK", ["h0", "h1"])
     chosen = assignment.assign_splits(rows)
     rows = [dataclasses.replace(row, split=chosen[row.image]) for row in rows]

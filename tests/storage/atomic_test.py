@@ -14,14 +14,19 @@ from cellclass_tf.storage import atomic
 def test_a_block_that_raises_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic.atomic_path(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
+
+    def fail_half_way():
+        with atomic.atomic_path(path) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
+def test_half_written_files_of_ended_processes_are_removed(tmp_path):
     code = (
         "import os, sys; from cellclass_tf.storage import atomic\n"
         "with atomic.atomic_path(sys.argv[1]) as part:\n"
@@ -42,7 +47,7 @@ def test_half_written_files_of_dead_processes_go_and_others_stay(tmp_path):
         assert not elsewhere.exists()
 
 
-def test_folders_of_dead_processes_go_too(tmp_path):
+def test_folders_of_ended_processes_are_removed_too(tmp_path):
     code = (
         "import os, sys, pathlib; from cellclass_tf.storage import atomic\n"
         "with atomic.temporary_folder(pathlib.Path(sys.argv[1])) as part:\n"
@@ -60,22 +65,24 @@ def fill(folder, text):
     (folder / f"{text}.txt").write_text(text)
 
 
-def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path):
+def test_a_new_folder_replaces_the_old_one(tmp_path):
     for text in ("old", "new"):
         with atomic.atomic_folder(tmp_path / "model") as folder:
             fill(folder, text)
-    with (
-        pytest.raises(RuntimeError),
-        atomic.atomic_folder(tmp_path / "model") as folder,
-    ):
-        fill(folder, "half")
-        raise RuntimeError
+
+    def fail_half_way():
+        with atomic.atomic_folder(tmp_path / "model") as folder:
+            fill(folder, "half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["new.txt"]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_folder_outlives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, number):
+def test_a_folder_survives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, number):
     model, calls = tmp_path / "model", []
     with atomic.atomic_folder(model) as folder:
         fill(folder, "old")
@@ -90,11 +97,15 @@ def test_a_folder_outlives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, nu
 
         return call
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pathlib.Path, "replace", killed(pathlib.Path.replace))
-        patch.setattr(shutil, "rmtree", killed(shutil.rmtree))
+    def replace_model():
         with atomic.atomic_folder(model) as folder:
             fill(folder, "new")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "replace", killed(pathlib.Path.replace))
+        patch.setattr(shutil, "rmtree", killed(shutil.rmtree))
+        with pytest.raises(KeyboardInterrupt):
+            replace_model()
     atomic.recover_folder(model)
     (content,) = model.iterdir()
     assert content.name == ("new.txt" if number == 2 else "old.txt")
@@ -105,7 +116,7 @@ def test_a_folder_outlives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, nu
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o002, 0o027])
-def test_the_umask_says_who_may_read(tmp_path, umask):
+def test_the_umask_determines_the_permissions(tmp_path, umask):
     before = os.umask(umask)
     try:
         atomic.write_text(tmp_path / "a.txt", "a")

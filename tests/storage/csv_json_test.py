@@ -8,7 +8,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
 
 
-def test_texts_come_back_from_a_table_as_they_were(tmp_path):
+def test_texts_survive_a_round_trip_through_a_table(tmp_path):
     texts = ["a,b", 'say "a"', "two\nlines", "a\r\nb", "a\rb", "µm", " a ", ""]
     csv_json.write_csv(tmp_path / "a.csv", ["text"], ({"text": t} for t in texts))
     assert [row["text"] for row in csv_json.read_csv(tmp_path / "a.csv")] == texts
@@ -19,7 +19,7 @@ def test_a_column_may_have_any_name(tmp_path):
     assert csv_json.read_csv(tmp_path / "a.csv") == [{"n_a\rb": "1", "c": "\r"}]
 
 
-def test_columns_keep_their_order_and_what_is_not_known_is_empty(tmp_path):
+def test_columns_keep_their_order_and_missing_values_are_empty(tmp_path):
     rows = [{"a": None, "b": 2}, {"b": 0.5, "a": False}]
     csv_json.write_csv(tmp_path / "a.csv", ("b", "a"), rows)
     assert (tmp_path / "a.csv").read_bytes() == b"b,a\n2,\n0.5,False\n"
@@ -44,12 +44,12 @@ def test_tables_of_any_spreadsheet_are_read(tmp_path, delimiter, encoding, end):
     ]
 
 
-def test_the_hint_that_excel_writes_is_no_row(tmp_path):
+def test_the_delimiter_hint_of_excel_is_not_a_row(tmp_path):
     (tmp_path / "a.csv").write_text("sep=;\na,b;c\n1;2\n")
     assert csv_json.read_csv(tmp_path / "a.csv") == [{"a,b": "1", "c": "2"}]
 
 
-def test_bytes_of_no_known_encoding_are_refused_by_name(tmp_path):
+def test_a_table_in_an_unknown_encoding_is_rejected_by_name(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"a\n\x81\x8d\n")
     with pytest.raises(InputError, match=r"a\.csv: expected UTF-8.*as 'CSV UTF-8'"):
         csv_json.read_csv(tmp_path / "a.csv")
@@ -63,7 +63,7 @@ def test_a_row_that_cannot_be_written_leaves_the_old_table(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_json_keeps_the_order_of_keys_and_ends_its_last_line(tmp_path):
+def test_json_keeps_the_order_of_keys_and_ends_with_a_line_break(tmp_path):
     value = {"b": [1, None], "a": {"name": "µ"}}
     csv_json.write_json(tmp_path / "new" / "a.json", value)
     text = (tmp_path / "new" / "a.json").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def test_json_keeps_the_order_of_keys_and_ends_its_last_line(tmp_path):
     assert (tmp_path / "new" / "a.json").read_text(encoding="utf-8") == text
 
 
-def test_cells_that_a_row_lacks_are_empty_and_those_too_many_are_named(tmp_path):
+def test_missing_cells_are_empty_and_surplus_cells_are_an_error(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1\n2,3,\n")
     assert csv_json.read_csv(path) == [{"a": "1", "b": ""}, {"a": "2", "b": "3"}]
@@ -84,7 +84,7 @@ def test_cells_that_a_row_lacks_are_empty_and_those_too_many_are_named(tmp_path)
         csv_json.read_csv(path)
 
 
-def test_what_is_no_table_is_refused_by_name(tmp_path):
+def test_a_file_that_is_not_a_table_is_rejected_by_name(tmp_path):
     (tmp_path / "a.csv").write_text("a\n" + "x" * 200_000)
     with pytest.raises(InputError, match=r"a\.csv: expected a CSV table"):
         csv_json.read_csv(tmp_path / "a.csv")

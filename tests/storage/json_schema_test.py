@@ -36,7 +36,7 @@ def is_valid(content, kind=Outer):
     return jsonschema.Draft202012Validator(schema).is_valid(content)
 
 
-def test_named_keys_are_all_there_and_no_others():
+def test_a_schema_requires_all_fixed_keys_and_no_others():
     assert is_valid(GOOD)
     assert not is_valid({"by_name": {}})
     assert not is_valid(GOOD | {"more": 1})
@@ -54,7 +54,7 @@ def test_a_record_has_its_format_and_every_field(changes):
         assert not is_valid({k: content[k] for k in content if k != key}, Note)
 
 
-def test_a_schema_says_what_it_is():
+def test_a_schema_has_its_title_and_draft():
     schema = json_schema.schema_of(Outer, title="A note")
     assert schema["$schema"] == json_schema.DRAFT
     assert schema["title"] == "A note"

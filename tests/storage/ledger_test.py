@@ -12,7 +12,7 @@ def path(tmp_path):
     return tmp_path / ".journal" / "ledger.json"
 
 
-def test_what_was_written_is_known_and_nothing_else(path):
+def test_a_ledger_knows_only_what_was_written(path):
     book = Ledger(path)
     assert book.facts_of("a", "old") is None
     for state in ("old", "new"):
@@ -26,7 +26,7 @@ def test_what_was_written_is_known_and_nothing_else(path):
     assert not book.is_pending("a")
 
 
-def test_after_a_kill_both_states_are_known_until_one_is_found(path):
+def test_after_a_crash_both_states_are_known_until_one_is_settled(path):
     with Ledger(path).recording({"a": Written(1), "b": Written("x")}):
         pass
     for state in (2, 3):
@@ -47,7 +47,7 @@ def test_after_a_kill_both_states_are_known_until_one_is_found(path):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": [1]}', b"\xff"])
-def test_a_broken_ledger_knows_nothing_and_is_written_anew(path, content):
+def test_a_damaged_ledger_counts_as_empty_and_is_replaced(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
     book = Ledger(path)
@@ -69,7 +69,7 @@ def test_a_result_is_replaced_unless_a_person_changed_it(tmp_path):
     assert path.read_text() == "two"
     assert ledger.is_own(tmp_path, path)
     path.write_text("mine")
-    with pytest.raises(InputError, match=r"a.txt is there already, and was changed"):
+    with pytest.raises(InputError, match=r"a.txt already exists, and was changed"):
         write(tmp_path, "three")
     assert path.read_text() == "mine"
     write(tmp_path, "three", overwrite=True)
@@ -80,34 +80,36 @@ def test_a_result_is_replaced_unless_a_person_changed_it(tmp_path):
     assert not path.exists()
 
 
-def test_what_a_person_saves_while_a_result_is_made_stays(tmp_path):
+def test_a_file_that_a_person_saves_meanwhile_is_kept(tmp_path):
     write(tmp_path, "one")
     path = tmp_path / "out" / "a.txt"
-    with (
-        pytest.raises(InputError, match="is there already, and was changed"),
-        ledger.replace(tmp_path, path) as temporary,
-    ):
-        temporary.write_text("two")
-        path.write_text("mine")
+
+    def replace_while_a_person_saves():
+        with ledger.replace(tmp_path, path) as temporary:
+            temporary.write_text("two")
+            path.write_text("mine")
+
+    with pytest.raises(InputError, match="already exists, and was changed"):
+        replace_while_a_person_saves()
     assert path.read_text() == "mine"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
 
-def test_links_and_folders_in_the_way_are_a_persons(tmp_path):
+def test_existing_links_and_folders_count_as_a_persons(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "elsewhere").write_text("mine")
     path = tmp_path / "out" / "a.txt"
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         write(tmp_path, "two")
     ledger.remove(tmp_path, path)
     path.mkdir()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         write(tmp_path, "two")
     assert (tmp_path / "elsewhere").read_text() == "mine"
 
 
-def test_folders_that_were_being_replaced_come_back(tmp_path):
+def test_folders_that_were_being_replaced_are_restored(tmp_path):
     path = tmp_path / "HEK" / "a.ome.zarr"
     with ledger.replace(tmp_path, path, folder=True) as temporary:
         (temporary / "whole").touch()

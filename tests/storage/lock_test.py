@@ -37,7 +37,7 @@ def holder(tmp_path):
     process.wait()
 
 
-def test_a_second_process_is_told_who_writes_and_since_when(holder, tmp_path):
+def test_the_error_names_the_holder_of_the_lock_and_since_when(holder, tmp_path):
     with (
         pytest.raises(
             InputError,
@@ -48,7 +48,7 @@ def test_a_second_process_is_told_who_writes_and_since_when(holder, tmp_path):
         pass
 
 
-def test_a_killed_holder_holds_nothing(holder, tmp_path):
+def test_a_killed_process_releases_its_lock(holder, tmp_path):
     holder.kill()
     holder.wait()
     with lock.one_writer(tmp_path, "annotate"):
@@ -59,7 +59,7 @@ def test_a_killed_holder_holds_nothing(holder, tmp_path):
     assert not (tmp_path / ".journal" / "lock.json").exists()
 
 
-def test_who_holds_it_may_take_it_again_and_another_thread_may_not(tmp_path):
+def test_the_holder_may_take_the_lock_again_but_not_another_thread(tmp_path):
     failures = []
 
     def other():
@@ -93,7 +93,7 @@ def test_a_function_that_writes_holds_the_lock_of_its_folder(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_function_that_makes_its_folder_leaves_none_if_it_fails(tmp_path):
+def test_a_new_folder_is_removed_if_the_function_fails(tmp_path):
     @lock.writes("study", creates=True)
     def convert(study, fails):
         if fails:

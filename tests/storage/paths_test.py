@@ -5,7 +5,9 @@ import pytest
 from cellclass_tf.storage import paths
 
 
-def test_paths_are_recorded_whole_and_buckets_as_they_are(tmp_path, monkeypatch):
+def test_paths_are_recorded_as_absolute_and_bucket_addresses_unchanged(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert paths.recorded_path("study") == str(tmp_path / "study")
     assert paths.recorded_path("../b/./c") == str(tmp_path.parent / "b" / "c")
@@ -23,6 +25,6 @@ def test_paths_are_recorded_whole_and_buckets_as_they_are(tmp_path, monkeypatch)
         ("../study", "", ["../study"]),
     ],
 )
-def test_what_was_moved_with_its_record_is_looked_for_beside_it(recorded, then, places):
+def test_files_that_were_moved_with_their_record_are_found(recorded, then, places):
     found = paths.places_of(recorded, "/new/out", then)
     assert list(map(str, found)) == places

@@ -1,4 +1,4 @@
-"""Pickled .npy files: data comes back as numpy reads it, and nothing is run."""
+"""Tests of pickled .npy files: data is read as by numpy, and no code is run."""
 
 import builtins
 import os
@@ -30,11 +30,13 @@ class _Call:
     ("function", "name"),
     [(pathlib.Path.touch, "pathlib"), (os.mkdir, "mkdir"), (builtins.eval, "eval")],
 )
-def test_whatever_is_no_data_is_refused_and_not_run(tmp_path, function, name):
+def test_anything_but_data_is_rejected_and_not_run(tmp_path, function, name):
     trap = tmp_path / "trap"
     argument = f"open({str(trap)!r}, 'w')" if function is eval else trap
     _save(tmp_path / "bad.npy", {"numbers": _Call(function, argument)})
-    with pytest.raises(InputError, match=rf"bad\.npy: .*{name}.*Nothing of it was run"):
+    with pytest.raises(
+        InputError, match=rf"bad\.npy: .*{name}.*No code from it was run"
+    ):
         pickled_npy.load(tmp_path / "bad.npy")
     assert not trap.exists()
 
@@ -56,7 +58,7 @@ def test_real_size_model_reads_as_numpy_reads_it(assets):
         assert np.asarray(value[key]).dtype == np.asarray(expected).dtype
 
 
-def test_pickled_data_of_all_kinds_comes_back(tmp_path):
+def test_all_kinds_of_pickled_data_are_read(tmp_path):
     value = {
         "matrix": np.arange(6, dtype=">u2").reshape(2, 3),
         "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
@@ -104,13 +106,13 @@ def test_forged_addresses_of_objects_never_become_objects(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PNG", b"\x93NUMPY\x01\x00\x10\x00{"])
-def test_broken_npy_names_the_file(tmp_path, content):
+def test_the_error_for_a_damaged_file_names_it(tmp_path, content):
     (tmp_path / "broken.npy").write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.npy: expected a \.npy file"):
         pickled_npy.load(tmp_path / "broken.npy")
 
 
-def test_lists_that_share_their_parts_are_read_at_once(tmp_path):
+def test_nested_lists_with_shared_parts_are_read_quickly(tmp_path):
     shared = []
     for _ in range(60):
         shared = [shared, shared]
@@ -119,7 +121,7 @@ def test_lists_that_share_their_parts_are_read_at_once(tmp_path):
     assert list(pickled_npy.load(path)) == ["masks"]
 
 
-def test_header_that_cannot_be_parsed_is_refused(tmp_path):
+def test_a_header_that_cannot_be_parsed_is_rejected(tmp_path):
     path = tmp_path / "torn.npy"
     np.save(path, np.zeros(3))
     content = path.read_bytes()
@@ -136,7 +138,7 @@ def _npy_of(path, pickled):
 
 
 @pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483646\n"])
-def test_the_memo_takes_no_more_room_than_there_are_values(tmp_path, put):
+def test_a_number_in_the_memo_cannot_reserve_much_memory(tmp_path, put):
     path = tmp_path / "memo_seg.npy"
     _npy_of(path, b"\x80\x02}" + put + b".")
     assert path.stat().st_size < 200
@@ -152,7 +154,7 @@ def _nested(make, depth=60):
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 3])
-def test_a_key_whose_hash_takes_for_ever_is_not_hashed(tmp_path, protocol):
+def test_a_key_that_takes_too_long_to_hash_is_rejected(tmp_path, protocol):
     # A dictionary with such a key cannot even be made here.
     pickled = pickle.dumps(_nested(tuple), protocol)
     head = pickled[: 2 * (protocol >= 2)]
@@ -164,7 +166,7 @@ def test_a_key_whose_hash_takes_for_ever_is_not_hashed(tmp_path, protocol):
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 @pytest.mark.parametrize("value", [{"a": 1, (1, 2): 3}, {(1,): 3}, {"a": {(2, 3): 1}}])
-def test_keys_are_texts_and_numbers(tmp_path, value, protocol):
+def test_keys_may_be_texts_and_numbers(tmp_path, value, protocol):
     _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
     with pytest.raises(InputError, match="a key of a dictionary"):
         pickled_npy.load(tmp_path / "a.npy")
@@ -172,20 +174,20 @@ def test_keys_are_texts_and_numbers(tmp_path, value, protocol):
 
 @pytest.mark.parametrize("value", [{"a": {1, 2}}, {"a": frozenset([1])}])
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_a_set_is_no_plain_data(tmp_path, value, protocol):
+def test_a_set_is_rejected(tmp_path, value, protocol):
     _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
-    with pytest.raises(InputError, match=r"asks for .*set, which is no plain data"):
+    with pytest.raises(InputError, match=r"asks for .*set, which is not plain data"):
         pickled_npy.load(tmp_path / "a.npy")
 
 
-def test_a_mark_that_is_taken_away_hides_no_key(tmp_path):
+def test_a_removed_mark_does_not_hide_a_key(tmp_path):
     # What is set is ((), 1), where one who forgets that the mark went sees another key.
     _npy_of(tmp_path / "a.npy", b"\x80\x02}(0)K\x01s.")
     with pytest.raises(InputError, match="a key of a dictionary"):
         pickled_npy.load(tmp_path / "a.npy")
 
 
-def test_arrays_that_share_their_parts_are_read_at_once(tmp_path):
+def test_nested_arrays_with_shared_parts_are_read_quickly(tmp_path):
     def array(parts):
         made = np.empty(2, object)
         made[:] = [*parts, None, None][:2]
@@ -195,19 +197,19 @@ def test_arrays_that_share_their_parts_are_read_at_once(tmp_path):
     assert list(pickled_npy.load(tmp_path / "shared.npy")) == ["extra"]
 
 
-def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path):
+def test_a_header_that_claims_more_bytes_than_the_file_has_is_rejected(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(10))
     content = (tmp_path / "a.npy").read_bytes()
     # As long as it was, so that the header's length stays.
     claimed = content.replace(b"(10,), }      ", b"(9999999999,)}", 1)
     assert claimed != content
     (tmp_path / "a.npy").write_bytes(claimed)
-    with pytest.raises(InputError, match="79999999992 bytes are claimed, and 208 are"):
+    with pytest.raises(InputError, match="claims 79999999992 bytes, but there are 208"):
         pickled_npy.load(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_a_path_is_its_text(tmp_path, protocol):
+def test_a_path_is_read_as_text(tmp_path, protocol):
     value = {"filename": pathlib.PurePosixPath("/data/a b.png"), "masks": 1}
     _npy_of(tmp_path / "a.npy", pickle.dumps(value, protocol))
     found = pickled_npy.load(tmp_path / "a.npy")

@@ -18,14 +18,14 @@ from cellclass_tf.storage import png
         np.arange(36, dtype=np.uint8).reshape(3, 4, 3),
     ],
 )
-def test_a_png_comes_back_as_it_was(tmp_path, image):
+def test_a_png_survives_a_round_trip(tmp_path, image):
     png.write_png(tmp_path / "a.png", image)
     back = png.read_png(tmp_path / "a.png")
     assert back.dtype == image.dtype
     np.testing.assert_array_equal(back, image)
 
 
-def test_a_header_that_claims_too_many_pixels_is_refused_unread(tmp_path):
+def test_a_header_that_claims_too_many_pixels_is_rejected(tmp_path):
     header = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     path = tmp_path / "bomb.png"
@@ -39,7 +39,7 @@ def test_a_header_that_claims_too_many_pixels_is_refused_unread(tmp_path):
         png.read_png(path)
 
 
-def test_a_truncated_png_names_the_file(tmp_path):
+def test_the_error_for_a_truncated_png_names_the_file(tmp_path):
     path = tmp_path / "a.png"
     png.write_png(path, np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
     path.write_bytes(path.read_bytes()[:200])
@@ -47,7 +47,7 @@ def test_a_truncated_png_names_the_file(tmp_path):
         png.read_png(path)
 
 
-def test_colours_of_16_bit_are_read_whole(tmp_path):
+def test_colours_of_16_bits_are_read_without_loss(tmp_path):
     import cv2
 
     image = np.arange(24, dtype=np.uint16).reshape(2, 4, 3) * 2500

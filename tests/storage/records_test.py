@@ -37,7 +37,7 @@ class Note(Record):
 NOTE = Note("µm", (Part("a", 0.5), Part("b")), 3)
 
 
-def test_a_record_comes_back_as_it_was(tmp_path):
+def test_a_record_survives_a_round_trip(tmp_path):
     path = tmp_path / "note.json"
     NOTE.write(path)
     assert Note.read(path) == NOTE
@@ -46,13 +46,13 @@ def test_a_record_comes_back_as_it_was(tmp_path):
     )
 
 
-def test_what_is_no_field_is_left_out_and_what_is_missing_has_its_default(tmp_path):
+def test_unknown_keys_are_ignored_and_missing_ones_get_defaults(tmp_path):
     path = tmp_path / "note.json"
     path.write_text('{"format": "cellclass_tf note 3", "text": "a", "later": [1]}')
     assert Note.read(path) == Note("a")
 
 
-def test_an_older_version_is_brought_up(tmp_path):
+def test_an_older_version_is_converted(tmp_path):
     path = tmp_path / "note.json"
     path.write_text('{"format": "cellclass_tf note 2", "words": "a"}')
     assert Note.read(path) == Note("a")
@@ -76,7 +76,7 @@ def test_an_older_version_is_brought_up(tmp_path):
         ('{"format": "cellclass_tf note 2"}', "KeyError: 'words'"),
     ],
 )
-def test_what_is_no_such_record_is_one_clear_error(tmp_path, text, why):
+def test_the_error_for_an_invalid_record_has_one_reason(tmp_path, text, why):
     path = tmp_path / "note.json"
     path.write_text(text)
     with pytest.raises(
@@ -86,19 +86,19 @@ def test_what_is_no_such_record_is_one_clear_error(tmp_path, text, why):
     assert str(e.value).endswith("Write it again.")
 
 
-def test_a_newer_version_asks_for_an_update(tmp_path):
+def test_the_error_for_a_newer_version_asks_for_an_update(tmp_path):
     path = tmp_path / "note.json"
     path.write_text('{"format": "cellclass_tf note 4", "text": "a"}')
     with pytest.raises(InputError, match="Update cellclass_tf"):
         Note.read(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_the_error_for_a_missing_file_names_it(tmp_path):
     with pytest.raises(InputError, match=r"none.json: expected a note; FileNotFound"):
         Note.read(tmp_path / "none.json")
 
 
-def test_numbers_that_people_wrote_as_text_are_taken_where_asked():
+def test_numbers_written_as_text_are_accepted_if_not_strict():
     content = {"format": "cellclass_tf note 3", "text": "a", "count": "3"}
     assert Note.parse(content, "x", strict=False).count == 3
     with pytest.raises(InputError, match="count"):

@@ -9,7 +9,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.storage import tiff_log
 
 
-def test_errors_are_collected_and_nothing_is_shown(capfd):
+def test_errors_are_collected_and_not_printed(capfd):
     logger = logging.getLogger("tifffile")
     before = logger.propagate, list(logger.handlers)
     with tiff_log.errors() as found:
@@ -20,7 +20,7 @@ def test_errors_are_collected_and_nothing_is_shown(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_label_image_that_tifffile_complains_of_is_refused(tmp_path, capfd):
+def test_a_label_image_with_logged_errors_is_rejected(tmp_path, capfd):
     import numpy as np
     import tifffile
 

@@ -15,7 +15,7 @@ def write(path, text):
     return path
 
 
-def test_what_is_set_aside_comes_back_and_what_lay_there_is_kept(tmp_path):
+def test_a_file_is_restored_and_the_present_one_is_kept(tmp_path):
     path = tmp_path / "cells" / "HEK" / "a.tif"
     for number in range(12):
         trash.set_aside(tmp_path, [write(path, f"version {number}")])
@@ -34,7 +34,7 @@ def test_what_is_set_aside_comes_back_and_what_lay_there_is_kept(tmp_path):
     assert path.read_text() == "version 11"
 
 
-def test_files_that_belong_together_stay_so(tmp_path):
+def test_files_that_belong_together_are_restored_together(tmp_path):
     labels, table = tmp_path / "a.tif", tmp_path / "a.csv"
     trash.set_aside(tmp_path, [write(labels, "old"), write(table, "old types")])
     trash.set_aside(tmp_path, [write(labels, "new")])
@@ -49,13 +49,13 @@ def test_files_that_belong_together_stay_so(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["b.tif", "../a.tif", "", "/etc/passwd"])
-def test_what_is_not_kept_cannot_come_back(tmp_path, name):
+def test_a_file_that_is_not_in_the_trash_cannot_be_restored(tmp_path, name):
     trash.set_aside(tmp_path, [write(tmp_path / "a.tif", "old")])
-    with pytest.raises(InputError, match=r"holds no .*; it holds 2\d{3}-.*/a.tif"):
+    with pytest.raises(InputError, match=r"has no .*; it has 2\d{3}-.*/a.tif"):
         trash.bring_back(tmp_path, name)
 
 
-def test_what_was_killed_halfway_is_finished(tmp_path, monkeypatch):
+def test_a_restoration_that_was_killed_is_completed(tmp_path, monkeypatch):
     labels, table = tmp_path / "a.tif", tmp_path / "a.csv"
     trash.set_aside(tmp_path, [write(labels, "old"), write(table, "old types")])
     write(labels, "new")

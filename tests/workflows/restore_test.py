@@ -40,5 +40,5 @@ def test_missing_folders_and_files_are_refused(tmp_path, capsys):
     assert main.run(["restore", f"--folder={tmp_path / 'none'}"]) == 2
     assert "is not a folder" in capsys.readouterr().err
     assert cc.restore(tmp_path) == []
-    with pytest.raises(cc.InputError, match=r"holds no 'a.tif'; it holds nothing"):
+    with pytest.raises(cc.InputError, match=r"has no 'a.tif'; it has nothing"):
         cc.restore(tmp_path, "a.tif")

@@ -1,1 +1,1 @@
-"""Cells to COCO instances files, and back."""
+"""Import and export of cells as COCO instances files."""

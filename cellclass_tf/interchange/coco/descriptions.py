@@ -1,4 +1,4 @@
-"""What COCO files say of images, cells and types: built here, whoever writes them.
+"""Builds the entries of COCO files for images, cells and types.
 
 https://cocodataset.org/#format-data
 """
@@ -20,7 +20,7 @@ SEGMENTATIONS = ("rle", "polygons")
 def categories_of(
     type_names: Sequence[str], *, has_unknown: bool
 ) -> list[dict[str, Any]]:
-    """Describes the types, numbered in class order from 1 on, and `unknown` after them."""
+    """Returns the categories: types from 1 on in class order, then `unknown` if needed."""
     names = (*type_names, UNKNOWN) if has_unknown else type_names
     return [
         {"id": number, "name": name, "supercategory": "cell"}
@@ -29,31 +29,32 @@ def categories_of(
 
 
 def image_of(name: str, cells: Cells) -> dict[str, Any]:
-    """Describes the image of a field; what remains is `id`."""
+    """Returns the entry of a field's image, still without `id`."""
     height, width = cells.labels.shape
     return {"file_name": name, "height": height, "width": width}
 
 
 def result_of(cells: Cells, index: int, *, segmentation: str = "rle") -> dict[str, Any]:
-    """Describes cell `index` + 1 as what detected it would; what remains is `image_id`.
+    """Returns the entry of cell `index` + 1 as a detection, still without `image_id`.
 
     Args:
       cells: the cells of a field.
-      index: from 0 on.
-      segmentation: 'rle' or 'polygons'; of a cell with holes, which polygons cannot say,
-        it is run lengths all the same.
+      index: index of the cell, from 0 on.
+      segmentation: 'rle' or 'polygons'; cells with holes, which polygons cannot express,
+        are run lengths in both cases.
 
     Returns:
       category_id (1..K, or K + 1 for an unknown type), segmentation, bbox [x, y, width,
       height] in pixels, and score.
     """
     top, left, bottom, right = cells.boxes_yxyx[index].tolist()
+    height, width = cells.labels.shape
     mask, polygons = cells.mask(index), None
     if segmentation == "polygons":
         polygons = polygons_of(mask, (top, left))
     return {
         "category_id": int(cells.type_ids[index]) or len(cells.type_names) + 1,
-        "segmentation": polygons or encode_mask(mask, (top, left), cells.labels.shape),
+        "segmentation": polygons or encode_mask(mask, (top, left), (height, width)),
         "bbox": [left, top, right - left, bottom - top],
         "score": float(cells.scores[index]),
     }
@@ -62,16 +63,16 @@ def result_of(cells: Cells, index: int, *, segmentation: str = "rle") -> dict[st
 def annotation_of(
     cells: Cells, index: int, *, segmentation: str = "rle"
 ) -> dict[str, Any]:
-    """Describes cell `index` + 1 as true; what remains is `id` and `image_id`.
+    """Returns the entry of cell `index` + 1 as ground truth, without `id` and `image_id`.
 
     Args:
       cells: the cells of a field.
-      index: from 0 on.
+      index: index of the cell, from 0 on.
       segmentation: see `result_of`.
 
     Returns:
-      What `result_of` does but for the score, and area in pixels, iscrowd 0, and the
-      number of the `cell`.
+      The values of `result_of` without the score, and the area in pixels, iscrowd 0, and
+      the number of the cell as `cell`.
     """
     record = result_of(cells, index, segmentation=segmentation)
     del record["score"]

@@ -1,4 +1,4 @@
-"""Images of COCO files, each with the type and the image of the study it belongs to."""
+"""Matches the images of COCO files with types and images of a study."""
 
 from __future__ import annotations
 
@@ -33,7 +33,14 @@ _SPLIT_OF_FOLDER = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ListedImage:
-    """One image of a COCO file: `name` is nobody else's, `sha256` that of the file."""
+    """One image of a COCO file.
+
+    Attributes:
+      coco: the COCO file.
+      image: the image's entry in it.
+      name: unique name of the image, for messages and outcomes.
+      sha256: SHA-256 of the COCO file.
+    """
 
     coco: CocoFile
     image: CocoImage
@@ -42,34 +49,40 @@ class ListedImage:
 
     @property
     def where(self) -> str:
+        """The JSON file and the image, for messages."""
         return f"{self.coco.path}: image {self.image.file_name}"
 
     @property
     def name_before(self) -> str:
-        """What Roboflow says the photograph was called of which this is a copy, or ''."""
+        """Name of the photograph of which Roboflow made this image; '' if unknown."""
         extra = self.image.record.get("extra")
         before = extra.get("name") if isinstance(extra, Mapping) else None
         return before if isinstance(before, str) else ""
 
     @property
     def folder_split(self) -> str:
-        """The split after which the JSON file's folder is named (Roboflow), or ''."""
+        """The split that the JSON file's folder is named after (Roboflow), or ''."""
         return _SPLIT_OF_FOLDER.get(self.coco.path.parent.name.casefold(), "")
 
     @property
     def version(self) -> str:
-        """What tells that the annotations of this image have changed."""
+        """Fingerprint that changes when the annotations of this image change."""
         image = self.image
         categories = list(self.coco.categories.items())
         return digests.fingerprint(image.record, image.annotations, categories)
 
     def types(self, study: Study) -> list[str]:
-        """The types of its cells, sorted, `unknown` among them."""
+        """Returns the types of the image's cells, sorted, including `unknown`."""
         annotations = (a for a in self.image.annotations if not a.get("iscrowd"))
         names = {self.coco.categories[a["category_id"]] for a in annotations}
         return sorted({self.type_named(study, name) for name in names})
 
     def type_named(self, study: Study, category: str) -> str:
+        """Returns the study's type of a category.
+
+        Raises:
+          InputError: if the study has no such type.
+        """
         for name in (
             category,
             safe_type_name(category),
@@ -78,13 +91,13 @@ class ListedImage:
             if name in (*study.cell_types, UNKNOWN):
                 return name
         raise InputError(
-            f"{self.where}: the category {category!r} is no type of the study; it has "
+            f"{self.where}: the category {category!r} is not a type of the study; it has "
             f"{', '.join(study.cell_types)} (and {UNKNOWN}). Rename the category, or add "
             "the type to study.yaml."
         )
 
     def culture(self, study: Study) -> str:
-        """The folder of the image: what the file says, or the one type of its cells."""
+        """Returns the image's folder: as in the file, or else the only type of its cells."""
         types = self.types(study)
         said = self.image.record.get("culture")
         if said == MIXED or (
@@ -95,7 +108,7 @@ class ListedImage:
 
 
 class Found(NamedTuple):
-    """COCO files, sorted; the folder that they are named from; and the other files."""
+    """COCO files, sorted; the folder that names are relative to; and other files."""
 
     paths: list[pathlib.Path]
     root: pathlib.Path
@@ -103,7 +116,7 @@ class Found(NamedTuple):
 
 
 def json_files(source: pathlib.Path) -> Found:
-    """Finds the COCO files, or takes one."""
+    """Finds the COCO files of a source, which may be a file or a folder."""
     if source.is_file():
         return Found([source], source.parent, [])
     files = inventory.files_below(source) if source.is_dir() else []
@@ -122,7 +135,7 @@ def json_files(source: pathlib.Path) -> Found:
 
 
 def notes_on(found: Found, entries: Sequence[ListedImage]) -> tuple[str, ...]:
-    """Notes on the files that were read, and on those that no COCO file names."""
+    """Returns notes on the files that were read, and on images that none of them lists."""
     listed = {pathlib.PurePosixPath(entry.image.file_name).name for entry in entries}
     tables = [path for path in found.others if path.suffix.lower() == ".json"]
     pictures = [
@@ -140,7 +153,7 @@ def notes_on(found: Found, entries: Sequence[ListedImage]) -> tuple[str, ...]:
 def read_all(
     paths: Sequence[pathlib.Path], root: pathlib.Path, *, crowds_are_cells: bool = False
 ) -> tuple[list[CocoFile], dict[str, str]]:
-    """Returns the files that are COCO, and why others are none, by name."""
+    """Returns the valid COCO files, and by name why other files are not valid."""
     cocos, failures = [], {}
     for path in paths:
         try:
@@ -156,10 +169,10 @@ def read_all(
 def entries_of(
     cocos: Sequence[CocoFile], root: pathlib.Path
 ) -> tuple[list[ListedImage], dict[str, str]]:
-    """Returns the images of all files, and failures of those without a safe name.
+    """Returns the images of all files, and failures of images without a safe name.
 
-    An entry is called as its image is; where there are several COCO files, or a name is
-    there twice, with what tells it from others.
+    The name of an entry is that of its image. If there are several COCO files, the name of
+    the COCO file is added; if a name occurs twice, the id is added.
     """
     entries, failures = {}, {}
     for coco in cocos:
@@ -185,15 +198,18 @@ def match(
     """Finds the images of the study that entries belong to.
 
     Returns:
-      The row by an entry's name; the entries that have none; and failures by name, of
-      entries that have unknown types, that could be several images, or one that another
-      entry is already, or whose own image shows something else.
+      The rows by the names of entries; the entries without a row; and failures by name. An
+      entry fails if it has unknown types, if it matches several images, if another entry
+      matches the same image, or if its own image file shows something else.
     """
     by_stem = {row.stem: row for row in study.rows()}
     by_name = collections.defaultdict(list)
-    for row in by_stem.values():
-        by_name[row.name].append(row)
-    rows, strangers, failures, owners = {}, [], {}, {}
+    for known in by_stem.values():
+        by_name[known.name].append(known)
+    rows: dict[str, ImageRow] = {}
+    strangers: list[ListedImage] = []
+    failures: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for entry in entries:
         try:
             row = _row_of(study, entry, by_stem, by_name)
@@ -203,8 +219,8 @@ def match(
             _check_view(study, entry, row)
             if row.image in owners:
                 raise InputError(
-                    f"{entry.where}: it is {row.image}, and so is {owners[row.image]}. "
-                    "Leave one of them."
+                    f"{entry.where}: it matches {row.image}, and so does "
+                    f"{owners[row.image]}. Remove one of them."
                 )
         except InputError as error:
             failures[entry.name] = errors.one_line(str(error))
@@ -237,7 +253,7 @@ def _row_of(
         of_type = [row for row in matches if row.cell_type == culture]
         if len(of_type) != 1:
             raise InputError(
-                f"{entry.where}: it could be {', '.join(r.image for r in matches)}. Write "
+                f"{entry.where}: it matches {', '.join(r.image for r in matches)}. Write "
                 "its file_name as TYPE/NAME.png."
             )
         return of_type[0]
@@ -245,9 +261,9 @@ def _row_of(
 
 
 def _check_view(study: Study, entry: ListedImage, row: ImageRow) -> None:
-    """Raises InputError if the image beside the JSON file is not the study's.
+    """Raises InputError if the image beside the JSON file differs from the study's.
 
-    A name is no proof: Roboflow's augmented copies of a photograph keep its name.
+    The name alone is not enough: augmented copies by Roboflow keep the photograph's name.
     """
     try:
         path = image_files.find(entry.image.file_name, entry.coco.path)
@@ -256,26 +272,27 @@ def _check_view(study: Study, entry: ListedImage, row: ImageRow) -> None:
         there = image_files.read_colours(path, entry.image.shape_yx)
     except InputError as error:
         if not entry.name_before:
-            # Only the outlines came, as from a program that shows the study's images.
+            # Only outlines were exported, by a program that opened the study's images.
             return
         raise InputError(
-            f"{entry.where}: it is said to be a copy of {row.image}, and cannot be "
-            f"compared with it ({error}). Outlines of a mirrored copy would not fit."
+            f"{entry.where}: according to the file it is a copy of {row.image}, but it "
+            f"cannot be compared with that image ({error}). The outlines of a mirrored copy "
+            "would not fit. Put the image beside the JSON file."
         ) from error
     if not near_duplicates.is_same_view(study.read_image(row), there):
         raise InputError(
             f"{entry.where}: {path} does not show what {row.image} of the study shows: "
-            "it is another image, or was mirrored, turned, cropped or resized. Outlines "
+            "it is another image, or was mirrored, rotated, cropped or resized. The outlines "
             "would not fit. Export the dataset without augmentation and resizing, or "
             "import it into a study of its own."
         )
 
 
 def _names(entry: ListedImage) -> list[str]:
-    """What the image is called, and was called before Roboflow renamed it."""
+    """Returns the image's name, and the name before Roboflow changed it."""
     return [*filter(None, (entry.image.file_name, entry.name_before))]
 
 
 def _as_earlier_versions(category: str) -> str:
-    """What a category's name became as that of a type, before types had spaces."""
+    """Returns the type that earlier versions, without spaces, made of a category."""
     return re.sub(r"[^A-Za-z0-9._+-]", "-", category)

@@ -1,10 +1,11 @@
-"""Images that COCO files name: found where they may lie, and made merged images."""
+"""Finds the images that COCO files list, and reads them as merged images."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,22 +13,25 @@ from cellclass_tf import errors
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import png
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _GREY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-# EXIF: how to turn the stored image to have it upright; 1 is not at all.
+# EXIF tag of the rotation that puts an image upright; 1 is no rotation.
 _ORIENTATION = 0x0112
 
 
 def find(file_name: str, json_path: pathlib.Path) -> pathlib.Path:
-    """Finds the image that a COCO file names.
+    """Finds the image that a COCO file lists.
 
-    It is looked for beside the JSON file, in the folder above it, in `images` in both,
-    and above in the folder that the JSON file is named after: cells_train for
-    cells_train.json, train2017 for instances_train2017.json.
+    These folders are searched: the folder of the JSON file, the folder above it, `images`
+    in both, and in the folder above the one with the name of the JSON file (cells_train
+    for cells_train.json, train2017 for instances_train2017.json).
 
     Raises:
-      InputError: if it is in none of them, or the name leads elsewhere.
+      InputError: if the image is in none of them, or if its path leads out of them.
     """
     check_name(file_name, json_path)
     for base, folder in _folders(json_path):
@@ -42,12 +46,12 @@ def find(file_name: str, json_path: pathlib.Path) -> pathlib.Path:
         return path
     looked_in = ", ".join(dict.fromkeys(str(f) for _, f in _folders(json_path)))
     raise InputError(
-        f"{json_path}: image {file_name}: there is no such file in {looked_in}."
+        f"{json_path}: image {file_name}: no such file in {looked_in}. Copy it there."
     )
 
 
 def check_name(file_name: str, json_path: pathlib.Path) -> None:
-    """Raises InputError if a name could lead out of the folders of a COCO file."""
+    """Raises InputError if a file name could lead out of the folders of a COCO file."""
     path = pathlib.PurePosixPath(file_name)
     leads_out = (
         path.is_absolute()
@@ -64,7 +68,7 @@ def check_name(file_name: str, json_path: pathlib.Path) -> None:
 
 
 def _folders(json_path: pathlib.Path) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
-    """Folders to look in, each after the one that its files may not leave."""
+    """Yields (base, folder): the folders to search, and the base they must stay in."""
     beside = json_path.parent
     above = beside.parent
     yield beside, beside
@@ -76,7 +80,7 @@ def _folders(json_path: pathlib.Path) -> Iterator[tuple[pathlib.Path, pathlib.Pa
 
 
 def read_colours(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarray:
-    """Reads an 8-bit PNG, JPEG or TIFF as it looks, (H, W, 3) uint8; see `read_merged`."""
+    """Reads an 8-bit PNG, JPEG or TIFF with its own colours, as (H, W, 3) uint8."""
     grey_or_colour = _read(path, shape_yx)
     if grey_or_colour.ndim == 3:
         return grey_or_colour
@@ -87,15 +91,15 @@ def read_merged(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarra
     """Reads an 8-bit PNG, JPEG or TIFF as a merged image.
 
     Args:
-      path: of the image.
-      shape_yx: height and width that it should have.
+      path: path of the image.
+      shape_yx: expected height and width.
 
     Returns:
-      (H, W, 3) uint8: a colour image whose red is all 0 as it is; otherwise red and blue
-      are 0 and green is the image's luminance (ITU-R BT.601).
+      (H, W, 3) uint8. A colour image whose red channel is all 0 is returned unchanged; of
+      others, the luminance (ITU-R BT.601) becomes green, and red and blue are 0.
 
     Raises:
-      InputError: if it is no such file, of another size, or would have to be turned.
+      InputError: if the file is not such an image, has another size, or is stored rotated.
     """
     pixels = _read(path, shape_yx)
     if pixels.ndim == 2:
@@ -126,25 +130,29 @@ def _read(path: str | os.PathLike, shape_yx: tuple[int, int]) -> np.ndarray:
         ) from error
 
 
-def _check(image, path: str | os.PathLike, shape_yx: tuple[int, int]) -> None:
+def _check(
+    image: Image.Image, path: str | os.PathLike, shape_yx: tuple[int, int]
+) -> None:
     if (image.height, image.width) != shape_yx:
         raise InputError(
             f"{path}: the image has {image.height} x {image.width} px, but its COCO file "
-            f"says {shape_yx[0]} x {shape_yx[1]} (height x width). Outlines would not "
-            "fit; use the very image that they were drawn on."
+            f"says {shape_yx[0]} x {shape_yx[1]} (height x width). The outlines would not "
+            "fit; use the image that they were drawn on."
         )
     if image.mode not in (*_GREY_MODES, *_COLOUR_MODES):
         raise InputError(
-            f"{path}: expected an image of 8 bit a channel, got mode {image.mode}. "
-            "Run `cellclass convert` on it first, and import the COCO file then."
+            f"{path}: expected an image with 8 bits per channel, got mode {image.mode}. "
+            "Run `cellclass convert` on it first, then import the COCO file."
         )
-    if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path}: expected one plane, got {image.n_frames}.")
+    planes = getattr(image, "n_frames", 1)
+    if planes > 1:
+        raise InputError(f"{path}: expected one plane, got {planes}.")
     orientation = image.getexif().get(_ORIENTATION, 1)
     if orientation != 1:
         raise InputError(
-            f"{path}: the image is stored turned (EXIF orientation {orientation}), and "
-            "programs differ in which way outlines are meant. Save it upright."
+            f"{path}: the image is stored rotated (EXIF orientation {orientation}), and "
+            "programs differ in the orientation of the outlines. Save it upright, and draw "
+            "the outlines on the upright image."
         )
 
 

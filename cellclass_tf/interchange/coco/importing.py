@@ -1,4 +1,4 @@
-"""COCO instances files into a study, with their images where it lacks them."""
+"""Imports COCO instances files into a study, with images that the study lacks."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def import_coco(
     crowds: Literal["left_out", "cells"] = "left_out",
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
-    """Brings the cells of COCO instances files into a study.
+    """Imports the cells of COCO instances files into a study.
 
-    An image of a file is the study's image of the same TYPE/NAME, or else of the same
-    NAME (that of its cells' type, where several types have it); only the cells come then.
-    Where the image's own file is there, it has to show the same, upright: augmented
-    copies are refused. Their categories have to be types of the study, or `unknown`. Any
-    other image is added to the study, if its own file is there and its outlines are
-    sound: 8-bit colour whose red is all 0 is taken for a merged image, and of any other
-    the luminance becomes green, the cytoplasm, with no nuclei. It gets the one type of
-    its cells, or `mixed`.
+    An image of a file is matched with the study's image of the same TYPE/NAME, or else of
+    the same NAME (if several types have it, the one of the cells' type). Of a matched
+    image, only the cells are imported. If its own file is there, it has to show the same
+    as the study's image, so that augmented copies are rejected. The categories have to be
+    types of the study, or `unknown`. Any other image is added to the study if its own file
+    is there and its outlines are valid. An 8-bit colour image whose red channel is all 0
+    counts as a merged image; of others, the luminance becomes green, the cytoplasm, and
+    there are no nuclei. The type of the image is the only type of its cells, or `mixed`.
 
-    Outlines alone count: an annotation without one fails its image, and where cells
-    overlap the smaller one gets the pixel. An image without annotations has no cells; if
-    the study has some in it, it fails. What fails harms no other image.
+    Only outlines are used: an image fails if an annotation has none. If cells overlap, the
+    smaller one gets the pixel. An image without annotations has no cells; it fails if it
+    has cells in the study. Other images are imported nevertheless.
 
-    See `importing.import_cells` for what the manifest says of the cells; annotator_sha256
-    is that of the JSON file.
+    See `importing.import_cells` for the entries in the manifest; annotator_sha256 is the
+    SHA-256 of the JSON file.
 
     Args:
       study: the study, or its folder; where there is none, it is made, with the used
@@ -82,11 +82,11 @@ def import_coco(
         STUDY/.trash/DATE.
 
     Returns:
-      The outcome by image; by file_name for images that come to nothing, and by file for
-      JSON files that are no COCO.
+      The outcome by image; by file_name for images that were not imported, and by path for
+      JSON files that are not COCO files.
 
     Raises:
-      InputError: if no file is there or of use, or the categories are no use as types.
+      InputError: if there is no valid COCO file, or if the categories cannot be types.
     """
     pattern = groups.pattern_of(group)
     found = json_files(pathlib.Path(source))
@@ -107,11 +107,11 @@ def import_coco(
     )
     failures |= nameless | unclear | added.failures
     if is_new and not added.done:
-        # Of no use, and its types would bind the next attempt.
+        # An empty study is useless, and its types would apply to the next attempt.
         study.settings_path.unlink()
         return batch.Outcome(failures=failures, notes=notes)
     rows |= {name: ImageRow(**columns) for name, columns in added.done.items()}
-    # They have no rows yet, so that these come whole.
+    # The new images have no rows yet, so that whole rows are written.
     study.update((rows[name] for name in added.done), ORIGIN, LIKENESS)
     candidates = [
         CellsToImport(rows[entry.name], entry, [entry.version])
@@ -134,16 +134,16 @@ def _read(study: Study, row: ImageRow, entry: ListedImage) -> ImportedCells:
     labels, contested = labels_of_drawn(drawn, entry.image.shape_yx)
     present = (np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1).tolist()
     if contested:
-        notes.append(f"{contested} px lay in more than one cell; the smaller got them")
+        notes.append(f"{contested} px of several cells were given to the smaller cell")
     if len(present) < len(drawn):
         covered = len(drawn) - len(present)
-        notes.append(f"{covered} cells lie wholly under smaller ones and are left out")
+        notes.append(f"{covered} cells are covered by smaller ones and were left out")
     if not entry.image.annotations:
         if row.cells:
             raise InputError(
-                f"{entry.where}: there are no annotations, and {row.image} has "
-                f"{row.cells} cells, which stay. An unfinished annotation looks so too. "
-                "If there are really none, delete its file in cells/ first."
+                f"{entry.where}: there are no annotations, but {row.image} has "
+                f"{row.cells} cells in the study, which are kept, since the annotation may "
+                "be unfinished. If the image has no cells, delete its file in cells/ first."
             )
         notes.append("there are no annotations")
     types = [types[label - 1] for label in present]
@@ -160,14 +160,14 @@ def _check_culture(row: ImageRow, types: list[str], where: str) -> None:
     others = sorted(set(types) - {row.cell_type, UNKNOWN})
     if row.cell_type != MIXED and others:
         raise InputError(
-            f"{where}: {row.image} is a culture of {row.cell_type} alone, but "
+            f"{where}: {row.image} is a pure culture of {row.cell_type}, but "
             f"{sum(t in others for t in types)} of its {len(types)} cells are "
             f"{' and '.join(others)}. Correct their categories."
         )
 
 
 def _needs_table(row: ImageRow, types: list[str]) -> bool:
-    """Whether the folder does not say the types; those of a mixed field may be open."""
+    """Returns whether types need a table, since the folder does not determine them."""
     if row.cell_type == MIXED:
         return any(cell_type != UNKNOWN for cell_type in types)
     return any(cell_type != row.cell_type for cell_type in types)

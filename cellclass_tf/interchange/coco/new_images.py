@@ -1,4 +1,4 @@
-"""Images that come with a COCO file, and a study for them."""
+"""Adds the images of COCO files to a study, and chooses the types of a new study."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from cellclass_tf.storage import digests, ledger, paths, png
 
 
 def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
-    """Returns the used categories as types; all, where no cell has a known one.
+    """Returns the used categories as types, or all categories if no cell has a known one.
 
     Raises:
-      InputError: if there is none, or two would be one type.
+      InputError: if there are no categories, or if two of them become the same type.
     """
     used = [name for coco in cocos for name in coco.used_categories]
     listed = [name for coco in cocos for name in coco.categories.values()]
     for names in (used, listed):
-        by_type = collections.defaultdict(dict)
+        by_type: dict[str, dict[str, bool]] = collections.defaultdict(dict)
         for name in names:
             if safe_type_name(name) != UNKNOWN:
                 by_type[safe_type_name(name)][name] = True
@@ -47,17 +47,17 @@ def types_of_new_study(cocos: Sequence[CocoFile]) -> list[str]:
 
 
 class Adding:
-    """Adds images to a study's folder, one a call; its manifest stays as it is."""
+    """Adds images to a study's folder, one per call, without changing its manifest."""
 
     def __init__(
         self, study: Study, root: pathlib.Path, pattern: groups.GroupPattern | None
-    ):
-        """Takes the manifest as it is now.
+    ) -> None:
+        """Reads the present manifest.
 
         Args:
           study: the study.
-          root: the folder from which raw files are named.
-          pattern: of the acquisition group in a file_name; see `import_coco`.
+          root: the folder to which recorded paths of raw files are relative.
+          pattern: pattern of the acquisition group in a file_name; see `import_coco`.
         """
         rows = study.rows()
         self._study, self._root, self._pattern = study, root, pattern
@@ -66,13 +66,13 @@ class Adding:
         self._split_of_group: dict[str, str] = {}
 
     def __call__(self, entry: ListedImage) -> dict[str, Any]:
-        """Writes the merged image of an entry, if its outlines are sound.
+        """Writes the merged image of an entry if its outlines are valid.
 
         Returns:
-          The columns of its row.
+          The values of its row, by column.
 
         Raises:
-          InputError: if image or outlines are no use, or the name is taken.
+          InputError: if the image or the outlines are not valid, or if the name exists.
         """
         path = image_files.find(entry.image.file_name, entry.coco.path)
         drawn_cells_of(entry.coco, entry.image)
@@ -80,15 +80,16 @@ class Adding:
         placed = self._split_of_group.setdefault(row.group, entry.folder_split)
         if placed != entry.folder_split:
             raise InputError(
-                f"{entry.where}: it is in the folder of the split "
-                f"{entry.folder_split or 'of none'}, and others of its group "
-                f"{row.group!r} in that of {placed or 'none'}. A network would be tested "
-                "on what it has learned. Leave copies of one photograph in one folder."
+                f"{entry.where}: it is in the folder of "
+                f"{_split_in_words(entry.folder_split)}, but other images of its group "
+                f"{row.group!r} are in the folder of {_split_in_words(placed)}. A network "
+                "would be tested on images that it was trained on. Put all copies of one "
+                "photograph into one folder."
             )
         if row.image in self._taken:
             raise InputError(
-                f"{entry.where}: it would be {row.image}, which is "
-                f"{self._taken[row.image]} already. Rename one of the files."
+                f"{entry.where}: it would become {row.image}, which exists already "
+                f"({self._taken[row.image]}). Rename one of the files."
             )
         for text in (row.image, row.group, row.raw_file):
             paths.check_name(text)
@@ -105,8 +106,8 @@ class Adding:
     def _row(self, entry: ListedImage, path: pathlib.Path) -> ImageRow:
         culture, record = entry.culture(self._study), entry.image.record
         group = self._group(entry)
-        split = record.get("split") or (culture != MIXED and entry.folder_split)
-        # A group that is there has a split, or will have one with its other images.
+        split = record.get("split") or ("" if culture == MIXED else entry.folder_split)
+        # A group that is in the study already gets the split of its other images.
         has_split = split in assignment.SPLITS and group not in self._groups
         raw_file = path.relative_to(self._root) if self._root in path.parents else path
         return ImageRow(
@@ -126,9 +127,13 @@ class Adding:
         name = entry.image.file_name
         if self._pattern is None:
             said = entry.image.record.get("group")
-            # Copies of one photograph, however it was augmented, may not part.
+            # All copies of one photograph have to be in one split.
             return said if isinstance(said, str) and said else entry.name_before or name
         return self._pattern.group_in(name, entry.where)
+
+
+def _split_in_words(split: str) -> str:
+    return f"the split {split}" if split else "no split"
 
 
 def _pixel_size(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""COCO instances files: what they say, checked, and their outlines as masks."""
+"""Reads and checks COCO instances files, and converts their outlines to masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cellclass_tf.storage import png
 
 _REFERENCES = ("image_id", "category_id")
 _SECTIONS = ("images", "annotations", "categories")
-# Boxes of cells overlap, but those of one field never sum up to this.
+# Largest total area of the boxes of one field; boxes of real cells overlap much less.
 _MOST_BOX_PX = 2 * png.MAX_IMAGE_PIXELS
 _AREA_TOLERANCE = 0.1
 
@@ -30,12 +30,12 @@ class CocoImage:
     """One image of a COCO file, and what is annotated in it.
 
     Attributes:
-      id: of the image.
-      file_name: as the file has it; not safe to open.
-      shape_yx: height and width; (0, 0) where there is a problem.
-      record: all that the file says of the image.
-      annotations: in the order of the file, iscrowd among them.
-      problem: why the image is of no use; '' if it is.
+      id: id of the image.
+      file_name: file name as in the file; it has not been checked, and is not safe to open.
+      shape_yx: height and width; (0, 0) if there is a problem.
+      record: the whole entry of the image in the file.
+      annotations: annotations in the order of the file, including those with iscrowd.
+      problem: why the image cannot be used; '' if it can.
     """
 
     id: int | str
@@ -51,9 +51,9 @@ class CocoFile:
     """A checked COCO instances file.
 
     Attributes:
-      path: of the file.
-      images: in the order of the file.
-      categories: name by id, in the order of the ids, used or not.
+      path: path of the file.
+      images: images in the order of the file.
+      categories: names by id in the order of the ids, including unused ones.
     """
 
     path: pathlib.Path
@@ -62,7 +62,7 @@ class CocoFile:
 
     @property
     def used_categories(self) -> tuple[str, ...]:
-        """Names of the categories that some annotation has, in the order of the ids."""
+        """Names of the categories that annotations use, in the order of the ids."""
         used = {
             annotation["category_id"]
             for image in self.images
@@ -74,19 +74,19 @@ class CocoFile:
 
 
 def read_coco(path: str | os.PathLike, *, crowds_are_cells: bool = False) -> CocoFile:
-    """Reads a COCO instances file; outlines are looked at by `drawn_cells_of`.
+    """Reads a COCO instances file; `drawn_cells_of` checks the outlines.
 
-    Ids are numbers or texts; 1.0 and "1" are 1, as programs write that save a table in
-    between.
+    Ids may be numbers or texts. 1.0 and "1" count as 1, since programs that keep the data
+    in a table write ids in this way.
 
     Args:
-      path: of the file.
-      crowds_are_cells: whether annotations with `iscrowd` 1 are cells as others are, as
-        CVAT writes masks; otherwise each stands for several cells, and is left out.
+      path: path of the file.
+      crowds_are_cells: whether annotations with `iscrowd` 1 are cells, as in masks that
+        CVAT writes; otherwise each stands for several cells and is left out.
 
     Raises:
-      InputError: if the file is no such JSON, an id occurs twice, or an annotation names
-        an image that the file does not list.
+      InputError: if the file is not a COCO instances file, if an id occurs twice, or if an
+        annotation refers to an image that is not in the file.
     """
     path = pathlib.Path(path)
     content = _load(path)
@@ -102,9 +102,9 @@ def read_coco(path: str | os.PathLike, *, crowds_are_cells: bool = False) -> Coc
         image_id = _id_of(annotation.get("image_id"))
         if image_id not in sections["images"]:
             raise InputError(
-                f"{path}: annotation {annotation['id']} names image "
+                f"{path}: annotation {annotation['id']} refers to image "
                 f"{short(annotation.get('image_id'))}, which is not among the "
-                f"{len(sections['images'])} images of the file. Write images and "
+                f"{len(sections['images'])} images of the file. Export images and "
                 "annotations of the same selection."
             )
         annotations[image_id].append(annotation)
@@ -118,17 +118,17 @@ def read_coco(path: str | os.PathLike, *, crowds_are_cells: bool = False) -> Coc
 def drawn_cells_of(
     coco: CocoFile, image: CocoImage
 ) -> tuple[list[DrawnCell], list[str], list[str]]:
-    """Makes masks of an image's outlines.
+    """Converts an image's outlines to masks.
 
-    The file's own areas and boxes are not used: they are often those of other things.
+    Areas and boxes in the file are not used, since they are often wrong.
 
     Returns:
-      N cells in the order of the file, which may overlap, the name of the category of
-      each, and notes: a short phrase for all that was left out or does not fit.
+      N cells in the order of the file, which may overlap; the category of each; and short
+      notes on what was left out or is inconsistent.
 
     Raises:
-      InputError: if the image has a problem, one of its outlines is no use, or none of
-        its annotations is left; it names the image and the annotation.
+      InputError: if the image has a problem, if an outline is not valid, or if no cell is
+        left; the message names the image and the annotation.
     """
     if image.problem:
         raise InputError(image.problem)
@@ -149,7 +149,8 @@ def drawn_cells_of(
         if box_px > _MOST_BOX_PX:
             raise InputError(
                 f"{coco.path}: image {image.file_name}: the boxes of its annotations "
-                f"sum up to more than {_MOST_BOX_PX:,} px. These are no cells."
+                f"add up to more than {_MOST_BOX_PX:,} px, which is too much for cells. "
+                "Check the annotations."
             )
         wrong_areas += _is_wrong(annotation.get("area"), np.count_nonzero(cell.mask))
         drawn.append(cell)
@@ -158,9 +159,9 @@ def drawn_cells_of(
     if image.annotations and not drawn:
         raise InputError(
             f"{coco.path}: image {image.file_name}: of its {len(image.annotations)} "
-            f"annotations none is left ({crowds} are of crowds, iscrowd 1, as CVAT writes "
-            f"masks; {empty} cover no pixel), and that is no field without cells. If each "
-            "is a cell, say --crowds=cells."
+            f"annotations none can be used ({crowds} are crowds, iscrowd 1, as CVAT writes "
+            f"masks; {empty} cover no pixel). If each annotation is a cell, add "
+            "--crowds=cells."
         )
     notes = [
         (crowds, f"{crowds} annotations of crowds (iscrowd) were left out"),
@@ -180,13 +181,13 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: expected a COCO file, which is JSON; this is none, or is cut "
-            f"short ({error}). Copy or export it again."
+            f"{path}: expected a COCO file in JSON; the file is not valid JSON or is "
+            f"truncated ({error}). Copy or export it again."
         ) from error
     if isinstance(content, list):
         raise InputError(
-            f"{path}: a list of {len(content)} entries, as of detection results, which "
-            "name their images by number only. Expected the annotation file that belongs "
+            f"{path}: a list of {len(content)} entries, probably detection results, which "
+            "do not contain the names of images. Expected the annotation file that belongs "
             "to them, an object with images, annotations and categories."
         )
     if not isinstance(content, dict):
@@ -195,7 +196,7 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
     if missing:
         raise InputError(
             f"{path}: expected a COCO instances file with {', '.join(_SECTIONS)}; "
-            f"{', '.join(missing)} is missing, there is {short(sorted(content))}."
+            f"{', '.join(missing)} is missing, got {short(sorted(content))}."
         )
     return content
 
@@ -212,10 +213,10 @@ def _by_id(path: pathlib.Path, section: str, records: Any) -> dict[Any, dict]:
             )
         if id_ in found:
             raise InputError(
-                f"{path}: two {section} have the id {id_!r}. Files that were put "
-                "together need new ids."
+                f"{path}: two {section} have the id {id_!r}. If files were merged, "
+                "assign new ids."
             )
-        # As they are named from elsewhere.
+        # References are converted in the same way as ids.
         ids = {key: _id_of(record.get(key)) for key in _REFERENCES}
         known = {key: value for key, value in ids.items() if value is not None}
         found[id_] = record | {"id": id_} | known
@@ -223,7 +224,7 @@ def _by_id(path: pathlib.Path, section: str, records: Any) -> dict[Any, dict]:
 
 
 def _id_of(value: Any) -> int | str | None:
-    """An id, however a program wrote it; None if it is none."""
+    """Returns an id in one form, whether it was a number or text; None if not valid."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"0|[1-9]\d{0,17}", value):
@@ -251,14 +252,14 @@ def _image(
     annotations: Sequence[Mapping[str, Any]],
     categories: Mapping[int | str, str],
 ) -> CocoImage:
-    name = record.get("file_name")
-    shape = record.get("height"), record.get("width")
+    name, shape = record.get("file_name"), _shape_of(record)
     problem = ""
     if not isinstance(name, str) or not name:
         problem = f"{path}: image {record['id']!r} has no file_name."
         name = f"image {record['id']}"
-    elif not all(isinstance(side, int) and side > 0 for side in shape):
-        problem = f"{path}: image {name}: expected height and width, got {shape}."
+    elif shape is None:
+        sides = record.get("height"), record.get("width")
+        problem = f"{path}: image {name}: expected height and width, got {sides}."
     else:
         try:
             png.check_image_size(*shape, f"{path}: image {name}")
@@ -271,8 +272,17 @@ def _image(
                 f"{path}: image {name}, annotation {annotation['id']}: unknown category "
                 f"{short(category)}; the file has {short(categories)}."
             )
-    shape = (0, 0) if problem else shape
+    if problem or shape is None:
+        shape = (0, 0)
     return CocoImage(record["id"], name, shape, record, annotations, problem)
+
+
+def _shape_of(record: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Returns height and width of an image; None unless both are positive integers."""
+    height, width = record.get("height"), record.get("width")
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _check_outlines_are_there(
@@ -297,5 +307,5 @@ def _has_no_outline(segmentation: Any) -> bool:
 def _is_wrong(area: Any, pixels: int) -> bool:
     if isinstance(area, bool) or not isinstance(area, int | float):
         return False
-    # Put so that it holds for NaN, too.
+    # With this order, NaN counts as wrong too.
     return not abs(area - pixels) <= _AREA_TOLERANCE * pixels

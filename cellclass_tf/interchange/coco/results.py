@@ -1,4 +1,4 @@
-"""Predicted cells as COCO's results, for whoever scores with COCO's own tools."""
+"""Writes predicted cells as COCO results, for evaluation with COCO's own tools."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def write_results(
     """Writes results.json (a list) and images.json (images and categories).
 
     `COCO('images.json').loadRes('results.json')` of pycocotools reads them. Fields are
-    taken one at a time.
+    iterated one at a time, so that only one is in memory.
 
     Args:
-      folder: where to.
-      fields: (name, cells), in the order of their ids from 1 on.
-      type_names: categories from 1 on; 'unknown' comes after them.
+      folder: output folder.
+      fields: (name, cells) of each field; their ids are 1, 2, … in this order.
+      type_names: names of the categories from id 1 on; 'unknown' follows them.
 
     Raises:
       InputError: if one of the files was changed since it was written.

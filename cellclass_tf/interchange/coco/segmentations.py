@@ -1,4 +1,4 @@
-"""Segmentations of COCO: masks to run lengths or polygons, and back."""
+"""Converts masks to segmentations of COCO (run lengths or polygons), and back."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from cellclass_tf.core.cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels.outlines import outlines_of, signed_area
 
-# What a polygon may reach out of its image; so far it is cut.
+# How far a polygon may extend beyond its image, which then cuts it off.
 _OUTSIDE_PX = 2
-# No cell's outline is longer; each pixel of it costs some 60 bytes to fill.
+# Longest outline of a cell; filling it takes some 60 bytes of memory per pixel.
 _LONGEST_OUTLINE_PX = 1_000_000
-# Whole numbers have no infinity in JSON, but some are too large for floats.
+# Largest coordinate; integers in JSON can be too large for floats.
 _FARTHEST_PX = 1e300
 
 
 def polygons_of(mask: np.ndarray, corner_yx: tuple[int, int]) -> list[list[int]] | None:
-    """Returns [x, y, x, y, …] of every part of a mask; None if it has a hole."""
+    """Returns [x, y, x, y, …] for every part of a mask; None if the mask has a hole."""
     outlines = outlines_of(mask)
     if any(signed_area(outline) < 0 for outline in outlines):
         return None
@@ -28,25 +28,25 @@ def polygons_of(mask: np.ndarray, corner_yx: tuple[int, int]) -> list[list[int]]
 
 
 def short(value: Any) -> str:
-    """Returns a value as a message has it: cut where it is long."""
+    """Returns a value as text for a message, cut after 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def drawn_cell_of(segmentation: Any, shape_yx: tuple[int, int]) -> DrawnCell | None:
-    """Makes a mask of polygons, or of run lengths (compressed or not).
+    """Converts polygons or run lengths (compressed or not) to a mask.
 
-    Polygons are filled as pycocotools does it, and all of one segmentation are one cell.
+    Polygons are filled as by pycocotools; all polygons of a segmentation form one cell.
 
     Args:
-      segmentation: of a COCO annotation.
+      segmentation: segmentation of a COCO annotation.
       shape_yx: height and width of its image.
 
     Returns:
       The mask in its box; None if it covers no pixel of the image.
 
     Raises:
-      InputError: if it is not what COCO describes, or does not fit the image.
+      InputError: if the segmentation is not valid, or does not fit the image.
     """
     if isinstance(segmentation, Mapping):
         counts = _checked_counts(segmentation, shape_yx)
@@ -67,14 +67,14 @@ def _counts_of_polygons(polygons: Sequence, shape_yx: tuple[int, int]) -> np.nda
     steps = (np.diff(xy.reshape(-1, 2), axis=0) for xy in corners)
     length = sum(float(np.abs(step).max(axis=1).sum()) for step in steps)
     if length > _LONGEST_OUTLINE_PX:
-        raise InputError(f"an outline is {length:,.0f} px long, which is no cell's")
-    # Only outlines are walked: no array of the image's size is made.
+        raise InputError(f"an outline is {length:,.0f} px long, too long for a cell")
+    # pycocotools follows the outlines, without an array of the image's size.
     parts = coco_mask.frPyObjects([xy.tolist() for xy in corners], *shape_yx)
     return _decompress(coco_mask.merge(parts)["counts"])
 
 
 def _checked_polygon(polygon: Any, shape_yx: tuple[int, int]) -> np.ndarray:
-    """Returns (2 V,) float64, x and y in turn."""
+    """Returns the coordinates of a valid polygon: (2 V,) float64, x and y in turn."""
     if not isinstance(polygon, Sequence) or isinstance(polygon, str):
         raise InputError(
             f"expected polygons [[x, y, x, y, …], …], got {short(polygon)}"
@@ -102,7 +102,7 @@ def _checked_polygon(polygon: Any, shape_yx: tuple[int, int]) -> np.ndarray:
 
 
 def _checked_counts(runs: Mapping[str, Any], shape_yx: tuple[int, int]) -> np.ndarray:
-    """Returns the lengths of runs down the columns, (R,) int64, of background first."""
+    """Returns the lengths of runs down the columns, (R,) int64, first of background."""
     if runs.get("size") != list(shape_yx):
         raise InputError(
             f"run lengths of the size {short(runs.get('size'))}, but the image has "
@@ -118,23 +118,23 @@ def _checked_counts(runs: Mapping[str, Any], shape_yx: tuple[int, int]) -> np.nd
     total = int(sum(counts)) if high <= height * width else high
     if low < 0 or total != height * width:
         raise InputError(
-            f"expected run lengths that sum up to the image's {height * width} px, none "
+            f"expected run lengths that add up to the image's {height * width} px, none "
             f"of them negative; got a sum of {total}, the smallest is {low}"
         )
     return np.array(counts, np.int64)
 
 
 def _decompress(counts: str | bytes) -> np.ndarray:
-    """Undoes pycocotools' compression of run lengths.
+    """Decompresses run lengths of pycocotools (rleToString in maskApi.c).
 
-    Numbers are written in digits of 5 bits, the lowest first, 48 added to each and 32 to
-    all but the last; from the fourth number on it is the difference to the last but one
-    (rleToString in maskApi.c).
+    Each number is a sequence of digits of 5 bits, the lowest first. 48 is added to every
+    digit, and 32 to all but the last digit of a number. From the fourth number on, a number
+    is the difference to the one two places before it.
     """
     text = counts.encode("utf-8") if isinstance(counts, str) else counts
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if not digits.size or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise InputError("the compressed run lengths are damaged, or cut short")
+        raise InputError("the compressed run lengths are damaged or truncated")
     last = np.flatnonzero(digits & 32 == 0)
     first = np.concatenate(([0], last[:-1] + 1))
     lengths = last - first + 1
@@ -151,7 +151,7 @@ def _decompress(counts: str | bytes) -> np.ndarray:
 
 
 def _piece_of_counts(counts: np.ndarray, height: int) -> DrawnCell | None:
-    """Draws runs in their box alone."""
+    """Draws runs into a mask of the size of their box."""
     ends = np.cumsum(counts)
     start, stop = ends[: ends.size // 2 * 2 : 2], ends[1::2]
     is_run = stop > start
@@ -162,7 +162,7 @@ def _piece_of_counts(counts: np.ndarray, height: int) -> DrawnCell | None:
     if (start // height == (stop - 1) // height).all():
         top, bottom = int((start % height).min()), int(((stop - 1) % height).max()) + 1
     else:
-        # A run goes on in the next column: it reaches the foot and begins at the head.
+        # A run continues in the next column, so that the box has the image's full height.
         top, bottom = 0, height
     size = (right - left) * (bottom - top)
     first = (start // height - left) * (bottom - top) + start % height - top

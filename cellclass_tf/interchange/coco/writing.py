@@ -1,4 +1,4 @@
-"""A study's annotated fields to COCO instances files."""
+"""Exports the annotated fields of a study as COCO instances files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def export_coco(
     *,
     segmentation: Literal["rle", "polygons"] = "rle",
 ) -> batch.Outcome:
-    """Writes the accepted, annotated fields as COCO files, one for each split.
+    """Writes the accepted, annotated fields as COCO files, one per split.
 
-    OUTPUT/annotations/cells_SPLIT.json names the images below OUTPUT/cells_SPLIT. The
-    categories are the study's types, in class order from 1 on, and `unknown` after them
-    where there are cells of unknown type. Splits are those of the dataset, and are
-    recorded in images.csv. A field that is broken is left out and is a failure. Files of
-    an earlier export for splits that have no field now are removed, and a file that was
-    changed since is set aside into OUTPUT/.trash/DATE.
+    OUTPUT/annotations/cells_SPLIT.json lists the images below OUTPUT/cells_SPLIT. The
+    categories are the study's types, in class order from 1 on, followed by `unknown` if
+    there are cells of unknown type. The splits are those of the dataset, and are recorded
+    in images.csv. A field that cannot be read is left out and reported as a failure. Files
+    of an earlier export for splits that have no fields now are removed. A file that was
+    changed since the earlier export is moved to OUTPUT/.trash/DATE.
 
     Args:
       study: folder of the study.
@@ -57,7 +57,8 @@ def export_coco(
       The outcome by image.
 
     Raises:
-      InputError: if nothing is annotated, or the splits in images.csv leak.
+      InputError: if no image is annotated, or if images of one group are in different
+        splits in images.csv.
     """
     if segmentation not in SEGMENTATIONS:
         raise InputError(
@@ -123,10 +124,17 @@ def _image_record(study: Study, row: ImageRow, cells: Cells) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class _Draft:
-    """Images and annotations of one split, on the disk, until all are known.
+    """Images and annotations of one split, kept in temporary files until all are known.
 
-    Images come first in the file, but whether one is sound is known only when its
-    annotations are made; so that memory does not grow, both wait in files of no name.
+    Images come first in the COCO file, but an image is only added when its annotations are
+    complete. Temporary files keep the use of memory small.
+
+    Attributes:
+      images: the entries of images, one JSON object per line.
+      annotations: the entries of annotations, one JSON object per line.
+      image_count: number of images.
+      annotation_count: number of annotations.
+      has_unknown: whether there are cells of unknown type.
     """
 
     images: IO[str]
@@ -138,15 +146,12 @@ class _Draft:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: pathlib.Path) -> Iterator[_Draft]:
-        with contextlib.ExitStack() as stack:
-            yield cls(
-                *(
-                    stack.enter_context(
-                        tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8")
-                    )
-                    for _ in range(2)
-                )
-            )
+        """Yields an empty draft whose files lie in a folder."""
+        with (
+            tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as images,
+            tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as annotations,
+        ):
+            yield cls(images, annotations)
 
     def add(self, record: Mapping[str, Any], cells: Cells, segmentation: str) -> None:
         """Adds one field, whole or not at all."""
@@ -156,7 +161,7 @@ class _Draft:
             ids = {"id": self.annotation_count + index + 1, "image_id": image_id}
             annotation = annotation_of(cells, index, segmentation=segmentation)
             lines.append(json.dumps(ids | annotation) + "\n")
-        self.images.write(json.dumps({"id": image_id} | record) + "\n")
+        self.images.write(json.dumps({"id": image_id, **record}) + "\n")
         self.annotations.writelines(lines)
         self.image_count += 1
         self.annotation_count += len(cells)
@@ -165,7 +170,7 @@ class _Draft:
     def write(
         self, root: pathlib.Path, path: pathlib.Path, study: Study, split: str
     ) -> None:
-        """Writes the COCO file; removes an old one if there is no field for it."""
+        """Writes the COCO file, or removes an old one if there are no images."""
         if not self.image_count:
             ledger.remove(root, path)
             return

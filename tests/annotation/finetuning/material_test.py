@@ -88,7 +88,7 @@ def test_large_fields_are_cut_into_pieces(study, tmp_path, monkeypatch):
 
 def test_group_in_two_splits_is_refused(study):
     rows = [dataclasses.replace(r, group="one") for r in study.rows()]
-    with pytest.raises(InputError, match="images would leak"):
+    with pytest.raises(InputError, match="would be a data leak"):
         material.roles_of(study, rows, rows)
 
 

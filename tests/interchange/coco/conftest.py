@@ -1,4 +1,4 @@
-"""What tests of COCO files share."""
+"""Fixtures for tests of COCO files."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What COCO files say of images, cells and types."""
+"""Tests of the entries of COCO files."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ CELLS = Cells.from_labels(
 )
 
 
-def test_annotation_says_what_the_cell_is():
+def test_an_annotation_describes_its_cell():
     ring, pixel = (annotation_of(CELLS, i, segmentation="polygons") for i in (0, 1))
     # Columns of 3 px: column 1 is full, column 2 has a hole, column 3 is full.
     assert ring == {
@@ -46,7 +46,7 @@ def _compressed():
     return mask.frPyObjects(runs, 3, 4)["counts"].decode()
 
 
-def test_a_result_has_a_score_in_place_of_what_is_known_of_the_truth():
+def test_a_result_has_a_score_but_no_ground_truth_keys():
     result = result_of(CELLS, 0)
     annotation = annotation_of(CELLS, 0)
     assert result.pop("score") == 1.0
@@ -54,7 +54,7 @@ def test_a_result_has_a_score_in_place_of_what_is_known_of_the_truth():
     assert set(annotation) - set(result) == {"area", "iscrowd", "cell"}
 
 
-def test_types_are_categories_from_1_on_and_unknown_comes_after_them():
+def test_categories_are_types_from_1_on_followed_by_unknown():
     names = [c["name"] for c in categories_of(("HEK", "N2a"), has_unknown=True)]
     ids = [c["id"] for c in categories_of(("HEK", "N2a"), has_unknown=True)]
     assert (names, ids) == (["HEK", "N2a", "unknown"], [1, 2, 3])

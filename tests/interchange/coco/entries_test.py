@@ -1,4 +1,4 @@
-"""Entries: every image of a COCO file has one name, and one image of the study."""
+"""Tests of matching images of COCO files with a study."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def _entries(*paths, root):
         ("c.png", None),
     ],
 )
-def test_image_of_the_study_is_found(study, write_coco, change, file_name, image):
+def test_an_image_of_the_study_is_matched(study, write_coco, change, file_name, image):
     path = change(write_coco(images=1), "images", 0, file_name=file_name)
     found, failures = _entries(path, root=path.parent)
     rows, strangers, unclear = entries.match(study, found)
@@ -72,7 +72,7 @@ def copy_of_roboflow(study, write_coco, change, draw_scene, tmp_path):
     "make",
     [lambda image: image, lambda image: np.minimum(image * 1.4, 255).astype("u1")],
 )
-def test_name_before_roboflow_changed_it_counts(study, copy_of_roboflow, make):
+def test_the_name_before_roboflow_changed_it_is_matched(study, copy_of_roboflow, make):
     rows, strangers, _ = entries.match(study, copy_of_roboflow(make))
     assert [row.image for row in rows.values()] == ["HEK/a.png"]
     assert not strangers
@@ -87,9 +87,7 @@ def test_name_before_roboflow_changed_it_counts(study, copy_of_roboflow, make):
         lambda image: np.zeros_like(image),
     ],
 )
-def test_an_augmented_copy_does_not_take_the_place_of_its_image(
-    study, copy_of_roboflow, make
-):
+def test_an_augmented_copy_is_not_matched_with_its_image(study, copy_of_roboflow, make):
     rows, strangers, failures = entries.match(study, copy_of_roboflow(make))
     assert not rows
     assert not strangers
@@ -97,15 +95,15 @@ def test_an_augmented_copy_does_not_take_the_place_of_its_image(
     assert "does not show what HEK/a.png of the study shows" in problem
 
 
-def test_a_copy_that_cannot_be_compared_is_refused(study, copy_of_roboflow):
+def test_a_copy_that_cannot_be_compared_is_rejected(study, copy_of_roboflow):
     rows, strangers, failures = entries.match(study, copy_of_roboflow(None))
     assert not rows
     assert not strangers
     (problem,) = failures.values()
-    assert "said to be a copy of HEK/a.png, and cannot be compared" in problem
+    assert "it is a copy of HEK/a.png, but it cannot be compared" in problem
 
 
-def test_an_image_that_has_another_ones_name_is_refused(
+def test_another_image_of_the_same_name_is_rejected(
     study, write_coco, change, draw_scene
 ):
     # The name alone counted, although its own image lay beside the file.
@@ -118,34 +116,35 @@ def test_an_image_that_has_another_ones_name_is_refused(
     assert "does not show what HEK/a.png of the study shows" in problem
 
 
-def test_name_of_two_images_fails_where_types_do_not_tell(study, write_coco, change):
+def test_an_ambiguous_name_fails_unless_the_type_selects_one(study, write_coco, change):
     path = change(write_coco(images=1), "images", 0, file_name="same.png")
     change(path, "categories", 1, name="unknown")
     found, _ = _entries(path, root=path.parent)
     _, _, unclear = entries.match(study, found)
-    assert "could be HEK/same.png, N2a/same.png" in unclear["same.png"]
+    assert "matches HEK/same.png, N2a/same.png" in unclear["same.png"]
 
 
-def test_second_entry_for_one_image_fails(study, write_coco, change):
+def test_a_second_entry_for_one_image_fails(study, write_coco, change):
     path = change(write_coco(images=2), "images", 0, file_name="a.png")
     change(path, "images", 1, file_name="a.jpg")
     found, _ = _entries(path, root=path.parent)
     rows, _, unclear = entries.match(study, found)
     assert list(rows) == ["a.png"]
-    assert "it is HEK/a.png, and so is" in unclear["a.jpg"]
+    assert "it matches HEK/a.png, and so does" in unclear["a.jpg"]
 
 
-def test_unknown_category_names_the_known_types(study, write_coco, change):
+def test_the_error_for_an_unknown_category_lists_the_types(study, write_coco, change):
     path = change(write_coco(), "categories", 1, name="CHO cells")
     found, _ = _entries(path, root=path.parent)
     _, _, unclear = entries.match(study, found)
     message = unclear["image1.png"]
     assert (
-        "'CHO cells' is no type of the study; it has HEK, N2a (and unknown)" in message
+        "'CHO cells' is not a type of the study; it has HEK, N2a (and unknown)"
+        in message
     )
 
 
-def test_category_is_made_safe(study, write_coco, change, tmp_path):
+def test_a_category_becomes_a_valid_type(study, write_coco, change, tmp_path):
     study = Study.create(tmp_path / "other", ("HEK-293",))
     path = change(write_coco(), "categories", 1, name="HEK 293")
     (one, _), _ = _entries(path, root=path.parent)
@@ -157,7 +156,7 @@ def test_category_is_made_safe(study, write_coco, change, tmp_path):
     ("said", "culture"),
     [("mixed", "mixed"), ("N2a", "HEK"), ("HEK", "HEK"), (3, "HEK")],
 )
-def test_culture_is_what_the_file_says_if_its_cells_allow_it(
+def test_the_culture_in_the_file_counts_if_the_cells_allow_it(
     study, write_coco, change, said, culture
 ):
     path = change(write_coco(), "images", 0, culture=said)
@@ -165,7 +164,7 @@ def test_culture_is_what_the_file_says_if_its_cells_allow_it(
     assert one.culture(study) == culture
 
 
-def test_names_tell_files_and_ids_apart(write_coco, change):
+def test_names_include_file_and_id_if_needed(write_coco, change):
     first, second = write_coco(name="a.json"), write_coco(name="b.json")
     change(second, "images", 1, file_name="image1.png")
     found, failures = _entries(first, second, root=first.parent)
@@ -216,7 +215,7 @@ def test_files_are_found_in_a_folder(write_coco, tmp_path):
             entries.json_files(nothing)
 
 
-def test_broken_file_fails_alone_unless_it_is_all(write_coco):
+def test_an_invalid_file_fails_alone_unless_it_is_the_only_one(write_coco):
     good, bad = write_coco(), write_coco(name="bad.json")
     bad.write_text("[]")
     cocos, failures = entries.read_all([bad, good], good.parent)

@@ -1,4 +1,4 @@
-"""Images of COCO files: found where they may lie, nowhere else, and merged."""
+"""Tests of finding and reading the images of COCO files."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_image_is_found_around_its_file(tmp_path, json_name, image):
         ".",
     ],
 )
-def test_name_that_leads_out_is_refused(tmp_path, name):
+def test_a_name_that_leads_out_is_rejected(tmp_path, name):
     folder = tmp_path / "source"
     folder.mkdir()
     (tmp_path / "secret.png").touch()
@@ -48,7 +48,7 @@ def test_name_that_leads_out_is_refused(tmp_path, name):
         image_files.find(name, folder / "cells.json")
 
 
-def test_link_that_leads_out_is_refused_and_one_inside_is_followed(tmp_path):
+def test_a_link_that_leads_out_is_rejected_and_one_inside_is_followed(tmp_path):
     folder = tmp_path / "deep" / "source"
     folder.mkdir(parents=True)
     (tmp_path / "secret.png").touch()
@@ -60,10 +60,8 @@ def test_link_that_leads_out_is_refused_and_one_inside_is_followed(tmp_path):
         image_files.find("out.png", folder / "c.json")
 
 
-def test_missing_image_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(
-        InputError, match=r"image b.png: there is no such file in .*imag"
-    ):
+def test_the_error_for_a_missing_image_lists_the_searched_folders(tmp_path):
+    with pytest.raises(InputError, match=r"image b.png: no such file in .*imag"):
         image_files.find("b.png", tmp_path / "cells.json")
 
 
@@ -72,7 +70,7 @@ def _saved(path, pixels, mode=None, **options):
     return path
 
 
-def test_merged_image_stays_as_it_is(tmp_path):
+def test_a_merged_image_is_not_changed(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     pixels[..., 0] = 0
     for name in ("a.png", "a.tif"):
@@ -112,16 +110,16 @@ def _orientation():
     return exif
 
 
-def test_image_of_no_use_says_why(tmp_path, monkeypatch):
+def test_an_invalid_image_is_rejected_with_the_reason(tmp_path, monkeypatch):
     grey = np.zeros((4, 5), np.uint8)
     good = _saved(tmp_path / "a.png", grey)
     with pytest.raises(InputError, match="has 4 x 5 px, but its COCO file says 5 x 4"):
         image_files.read_merged(good, (5, 4))
     deep = _saved(tmp_path / "deep.png", grey.astype(np.uint16))
-    with pytest.raises(InputError, match="8 bit a channel, got mode I;16"):
+    with pytest.raises(InputError, match="8 bits per channel, got mode I;16"):
         image_files.read_merged(deep, (4, 5))
     turned = _saved(tmp_path / "turned.jpg", grey, exif=_orientation())
-    with pytest.raises(InputError, match="stored turned"):
+    with pytest.raises(InputError, match="stored rotated"):
         image_files.read_merged(turned, (4, 5))
     stack = tmp_path / "stack.tif"
     Image.fromarray(grey).save(
@@ -140,7 +138,7 @@ def test_image_of_no_use_says_why(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_bomb_is_not_decoded(tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_not_decoded(tmp_path, monkeypatch):
     path = _saved(tmp_path / "a.png", np.zeros((30, 50), np.uint8))
     for limit in (1000, 100):
         monkeypatch.setattr(png, "MAX_IMAGE_PIXELS", limit)

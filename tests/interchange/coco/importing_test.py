@@ -1,4 +1,4 @@
-"""Importing COCO: cells come back as they went, and a bad image harms nobody else."""
+"""Tests of the import of COCO files."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def study(tmp_path):
 
 
 @pytest.mark.parametrize("segmentation", ["rle", "polygons"])
-def test_export_import_export_is_the_identity(make_study, tmp_path, segmentation):
+def test_export_and_import_are_inverse(make_study, tmp_path, segmentation):
     study = make_study(fields=6)
     export_coco(study, tmp_path / "one", segmentation=segmentation)
     outcome = import_coco(tmp_path / "new", tmp_path / "one")
@@ -75,7 +75,7 @@ def test_export_of_a_study_changes_nothing_in_it(make_study, tmp_path):
     assert set(import_coco(study, tmp_path / "coco").skipped) == set(before)
 
 
-def test_cells_come_to_images_of_the_study(study, write_coco):
+def test_cells_are_imported_into_images_of_the_study(study, write_coco):
     path = write_coco()
     outcome = import_coco(study.root, path)
     assert sorted(outcome.done) == ["HEK/image1.png", "HEK/image2.png"]
@@ -98,7 +98,7 @@ def test_image_that_the_study_lacks_is_added(study, write_coco):
     assert len(_cells(study, "HEK/image4.png")) == 1
 
 
-def test_new_study_has_the_used_categories_alone(tmp_path, write_coco):
+def test_a_new_study_has_only_the_used_categories(tmp_path, write_coco):
     import_coco(tmp_path / "new", write_coco())
     assert Study.open(tmp_path / "new").cell_types == ("HEK",)
 
@@ -112,12 +112,12 @@ def test_smaller_cell_gets_the_pixel_and_it_is_noted(study, write_coco):
     # 25 px less the one that both cover; of two that are the same the first one stays.
     assert np.bincount(labels.ravel()).tolist() == [600 - 28, 24, 4]
     assert outcome.done["HEK/image1.png"]["notes"] == [
-        "5 px lay in more than one cell; the smaller got them",
-        "1 cells lie wholly under smaller ones and are left out",
+        "5 px of several cells were given to the smaller cell",
+        "1 cells are covered by smaller ones and were left out",
     ]
 
 
-def test_types_of_a_mixed_field_come_one_by_one(study, write_coco, tmp_path):
+def test_types_of_a_mixed_field_are_imported_per_cell(study, write_coco, tmp_path):
     row = dataclasses.replace(study.rows()[0], image="mixed/m.png", cell_type="mixed")
     png.write_png(study.image_path(row), np.zeros((20, 30, 3), np.uint8))
     study.update([row])
@@ -139,7 +139,7 @@ def test_other_type_in_a_pure_culture_fails(study, write_coco, change):
     path = change(write_coco(), "images", 0, file_name="HEK/image1.png")
     change(path, "categories", 1, name="N2a")
     outcome = import_coco(study, path)
-    message = "is a culture of HEK alone, but 1 of its 1 cells are N2a"
+    message = "is a pure culture of HEK, but 1 of its 1 cells are N2a"
     assert message in outcome.failures["HEK/image1.png"]
 
 
@@ -157,10 +157,12 @@ def test_image_without_annotations_has_no_cells(study, write_coco):
     assert len(_cells(study, "HEK/image1.png")) == 0
 
 
-def test_unfinished_annotation_takes_no_cells_away(study, write_coco):
+def test_an_unfinished_annotation_does_not_remove_cells(study, write_coco):
     import_coco(study, write_coco())
     outcome = import_coco(study, write_coco(annotations=[]))
-    assert "has 1 cells, which stay" in outcome.failures["HEK/image1.png"]
+    assert (
+        "has 1 cells in the study, which are kept" in outcome.failures["HEK/image1.png"]
+    )
     assert len(_cells(study, "HEK/image1.png")) == 1
 
 
@@ -206,11 +208,11 @@ def test_missing_image_fails_alone(tmp_path, write_coco):
     (path.parent / "image1.png").unlink()
     outcome = import_coco(tmp_path / "new", path)
     assert list(outcome.done) == ["HEK/image2.png"]
-    assert "there is no such file" in outcome.failures["image1.png"]
+    assert "no such file" in outcome.failures["image1.png"]
     assert len(Study.open(tmp_path / "new").rows()) == 1
 
 
-def test_study_is_not_made_of_nothing(tmp_path, write_coco):
+def test_no_study_is_made_without_a_valid_image(tmp_path, write_coco):
     annotations = _annotations({"segmentation": []})
     path = write_coco(images=1, annotations=annotations)
     outcome = import_coco(tmp_path / "new", path)
@@ -224,8 +226,8 @@ def test_broken_file_of_several_fails_alone(study, write_coco):
     (path.parent / "cut.json").write_text(path.read_text()[:100])
     outcome = import_coco(study, path.parent)
     assert len(outcome.done) == 2
-    assert "cut short" in outcome.failures["cut.json"]
-    with pytest.raises(InputError, match="cut short"):
+    assert "is truncated" in outcome.failures["cut.json"]
+    with pytest.raises(InputError, match="is truncated"):
         import_coco(study, path.parent / "cut.json")
 
 
@@ -261,13 +263,13 @@ def test_embryos_of_roboflow_become_a_study(assets, tmp_path):
     assert not image[..., [0, 2]].any()
 
 
-def test_boxes_of_roboflow_are_refused(assets, tmp_path):
+def test_boxes_of_roboflow_are_rejected(assets, tmp_path):
     outcome = import_coco(tmp_path / "new", assets / "coco" / "rbc_wbc_boxes_only")
     assert not outcome.done
     assert all("boxes only" in failure for failure in outcome.failures.values())
 
 
-def test_masks_of_cvat_are_cells_where_the_user_says_so(write_coco, change, tmp_path):
+def test_masks_of_cvat_are_cells_on_request(write_coco, change, tmp_path):
     path = write_coco()
     for number in (0, 1):
         path = change(path, "annotations", number, iscrowd=1)
@@ -331,13 +333,14 @@ def test_copies_of_a_photograph_stay_together_in_the_folders_split(
     ]
 
 
-def test_copies_of_a_photograph_in_two_folders_are_refused(tmp_path, draw_scene):
+def test_copies_of_a_photograph_in_two_folders_are_rejected(tmp_path, draw_scene):
     content = AUGMENTED | {"valid": [("a", 0, lambda image: image[::-1])]}
     _write_roboflow(tmp_path / "dataset", draw_scene, content)
     outcome = import_coco(tmp_path / "study", tmp_path / "dataset")
     (problem,) = outcome.failures.values()
     assert (
-        "folder of the split validation, and others of its group 'a.png' in" in problem
+        "folder of the split validation, but other images of its group 'a.png' are in"
+        in problem
     )
     rows = Study.open(tmp_path / "study").rows()
     assert {row.split for row in rows if row.group == "a.png"} == {"train"}
@@ -354,7 +357,9 @@ def test_copies_with_names_of_their_own_are_found_as_the_same_scene(
     }
     _write_roboflow(tmp_path / "dataset", draw_scene, content)
     import_coco(tmp_path / "study", tmp_path / "dataset")
-    with pytest.raises(InputError, match=r"mirrored or turned.*That would leak"):
+    with pytest.raises(
+        InputError, match=r"mirrored or turned.*That would be a data leak"
+    ):
         assignment.splits_of(Study.open(tmp_path / "study").rows(), None, "images.csv")
 
 

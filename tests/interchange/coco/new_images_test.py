@@ -1,4 +1,4 @@
-"""New images: rows that say where they come from, and types that are in use."""
+"""Tests of images that COCO files add to a study."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def _add(study, path, pattern=None):
     return [ImageRow(**adding(entry)) for entry in _entries(path)]
 
 
-def test_row_says_where_the_image_comes_from(study, write_coco):
+def test_a_row_records_the_origin_of_its_image(study, write_coco):
     path = write_coco(images=1)
     (row,) = _add(study, path)
     assert (row.image, row.cell_type) == ("HEK/image1.png", "HEK")
@@ -48,14 +48,14 @@ def test_row_holds_the_hash_of_its_scene(study, write_coco, draw_scene):
     assert row.scene_hash == near_duplicates.scene_hash(draw_scene(0)) != ""
 
 
-def test_what_the_file_says_of_an_image_is_kept(study, write_coco, change):
+def test_metadata_of_an_image_are_kept(study, write_coco, change):
     said = {"group": "dish 4", "pixel_size_um": 0.5, "split": "test"}
     path = change(write_coco(images=1), "images", 0, **said)
     (row,) = _add(study, path)
     assert (row.group, row.pixel_size_um, row.split) == ("dish 4", 0.5, "test")
 
 
-def test_split_of_a_group_that_is_there_is_not_taken(study, write_coco, change):
+def test_an_existing_group_keeps_its_split(study, write_coco, change):
     study.update([ImageRow("HEK/old.png", "HEK", group="dish 4", split="train")])
     said = {"group": "dish 4", "split": "test"}
     (row,) = _add(study, change(write_coco(images=1), "images", 0, **said))
@@ -65,7 +65,7 @@ def test_split_of_a_group_that_is_there_is_not_taken(study, write_coco, change):
 @pytest.mark.parametrize(
     "said", [{"group": 3, "pixel_size_um": -1, "split": "x"}, {"pixel_size_um": True}]
 )
-def test_what_the_file_says_wrongly_is_passed_over(study, write_coco, change, said):
+def test_invalid_metadata_are_ignored(study, write_coco, change, said):
     (row,) = _add(study, change(write_coco(images=1), "images", 0, **said))
     assert (row.group, row.pixel_size_um, row.split) == ("image1.png", None, "")
 
@@ -77,7 +77,7 @@ def test_group_is_what_the_pattern_matches(study, write_coco):
         "2",
     ]
     adding = Adding(study, path.parent, groups.pattern_of("dish"))
-    with pytest.raises(InputError, match="--group=dish matches nothing"):
+    with pytest.raises(InputError, match="--group=dish does not match"):
         adding(_entries(path)[0])
 
 
@@ -95,7 +95,7 @@ def test_second_file_of_a_name_fails(study, write_coco, change):
     adding = Adding(study, path.parent, None)
     adding(first)
     with pytest.raises(
-        InputError, match=r"would be HEK/image1.png, which is .*already"
+        InputError, match=r"would become HEK/image1.png, which exists already"
     ):
         adding(second)
 
@@ -114,7 +114,7 @@ def test_types_are_the_used_categories(write_coco, change):
     assert types_of_new_study([read_coco(path)]) == ["cells of Roboflow"]
 
 
-def test_categories_that_would_be_one_type_are_refused(write_coco, change):
+def test_categories_that_would_be_the_same_type_are_rejected(write_coco, change):
     names = [{"id": 5, "name": "a:b"}, {"id": 6, "name": "a|b"}]
     path = change(write_coco(categories=names), "annotations", 0, category_id=6)
     with pytest.raises(InputError, match=r"'a:b', 'a.b' would both be the type a-b"):

@@ -1,4 +1,4 @@
-"""Reading COCO: the file's own words are checked, and its areas are not believed."""
+"""Tests of reading and checking COCO files."""
 
 import json
 
@@ -45,11 +45,11 @@ def test_used_categories_are_in_the_order_of_their_ids(write_coco, change):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected a COCO file, which is JSON"),
-        ('{"images": [{"id": 1', "or is cut short"),
-        ("\xff", "which is JSON"),
-        ("[" * 100_000, "which is JSON"),
-        ('[{"image_id": 42}]', "a list of 1 entries, as of detection results"),
+        ("", "expected a COCO file in JSON"),
+        ('{"images": [{"id": 1', "or is truncated"),
+        ("\xff", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ('[{"image_id": 42}]', "a list of 1 entries, probably detection results"),
         ("7", "expected a JSON object, got 7"),
         ('{"images": [], "info": {}}', "annotations, categories is missing"),
         ('{"images": {}, "annotations": [], "categories": []}', "expected a list of"),
@@ -68,7 +68,7 @@ def test_used_categories_are_in_the_order_of_their_ids(write_coco, change):
         ),
     ],
 )
-def test_what_is_no_coco_file_says_so(tmp_path, text, message):
+def test_a_file_that_is_not_coco_is_rejected_with_the_reason(tmp_path, text, message):
     path = tmp_path / "bad.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=message) as caught:
@@ -76,7 +76,7 @@ def test_what_is_no_coco_file_says_so(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
-def test_missing_file_says_so(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"gone\.json: cannot be read"):
         read_coco(tmp_path / "gone.json")
 
@@ -86,14 +86,18 @@ def test_missing_file_says_so(tmp_path):
     [
         ("images", {"height": None}, "expected height and width, got \\(None, 30\\)"),
         ("images", {"width": -3}, "expected height and width, got \\(20, -3\\)"),
-        ("images", {"height": 10**6, "width": 10**6}, "more than the 200,000,000 px"),
+        (
+            "images",
+            {"height": 10**6, "width": 10**6},
+            "more than the limit of 200,000,000 px",
+        ),
         ("images", {"file_name": 3}, "image 1 has no file_name"),
         ("annotations", {"category_id": 6}, "annotation 10: unknown category 6"),
         ("annotations", {"category_id": [5]}, "unknown category \\[5\\]"),
         ("annotations", {"segmentation": [[1, 1, 4, 4]]}, "annotation 10: .*2 points"),
     ],
 )
-def test_bad_entry_is_the_problem_of_its_image(
+def test_an_invalid_entry_only_affects_its_image(
     write_coco, change, section, values, message
 ):
     coco = read_coco(change(write_coco(), section, 0, **values))
@@ -103,13 +107,11 @@ def test_bad_entry_is_the_problem_of_its_image(
 
 
 @pytest.mark.parametrize("image_id", [99, 1.5, "x", None, True, [1]])
-def test_annotations_of_an_image_that_is_not_listed_are_refused(
-    write_coco, change, image_id
-):
+def test_annotations_of_an_unlisted_image_are_rejected(write_coco, change, image_id):
     # Otherwise the image that was meant would pass for one without cells.
     path = change(write_coco(), "annotations", 1, image_id=image_id)
     with pytest.raises(
-        InputError, match=r"annotation 20 names image .*not among the 2"
+        InputError, match=r"annotation 20 refers to image .*not among the 2"
     ):
         read_coco(path)
 
@@ -136,14 +138,14 @@ def test_ids_are_the_same_however_they_are_written(write_coco, written):
 
 
 @pytest.mark.parametrize("empty", [[], [[]], None, {}, ""])
-def test_boxes_without_outlines_are_refused(write_coco, change, empty):
+def test_boxes_without_outlines_are_rejected(write_coco, change, empty):
     coco = read_coco(change(write_coco(), "annotations", 0, segmentation=empty))
     message = "image1.png: boxes only: 1 of 1 annotations have no outline"
     with pytest.raises(InputError, match=message):
         drawn_cells_of(coco, coco.images[0])
 
 
-def test_area_of_the_box_is_not_believed(write_coco, change):
+def test_a_wrong_area_in_the_file_is_noted(write_coco, change):
     # A triangle of about half its box of 100 px.
     triangle = {"segmentation": [[0, 0, 10, 0, 0, 10]], "area": 100}
     coco = read_coco(change(write_coco(), "annotations", 0, **triangle))
@@ -152,7 +154,7 @@ def test_area_of_the_box_is_not_believed(write_coco, change):
     assert notes == ["1 areas in the file are more than 10% off"]
 
 
-def test_crowds_and_what_covers_nothing_are_left_out_with_a_note(write_coco):
+def test_crowds_and_empty_cells_are_left_out_with_a_note(write_coco):
     crowd = {"iscrowd": 1, "segmentation": {"size": [20, 30], "counts": [600]}}
     nothing = {"segmentation": [[5, 5, 9, 5, 7, 5]]}
     square = {"segmentation": [[5, 5, 9, 5, 9, 9, 5, 9]], "area": True}
@@ -169,12 +171,12 @@ def test_crowds_and_what_covers_nothing_are_left_out_with_a_note(write_coco):
     ]
 
 
-def test_masks_without_end_are_refused(write_coco, monkeypatch):
+def test_masks_of_unlimited_size_are_rejected(write_coco, monkeypatch):
     monkeypatch.setattr(reading, "_MOST_BOX_PX", 40)
     coco = read_coco(write_coco())
     assert len(drawn_cells_of(coco, coco.images[0])[0]) == 1
     monkeypatch.setattr(reading, "_MOST_BOX_PX", 24)
-    with pytest.raises(InputError, match="sum up to more than 24 px"):
+    with pytest.raises(InputError, match="add up to more than 24 px"):
         drawn_cells_of(coco, coco.images[0])
 
 
@@ -190,7 +192,7 @@ def test_polygons_of_roboflow_are_read(assets):
     assert np.median(np.divide(areas, said)) < 0.9
 
 
-def test_boxes_of_roboflow_are_refused_for_each_image(assets):
+def test_boxes_of_roboflow_are_rejected_for_each_image(assets):
     folder = assets / "coco" / "rbc_wbc_boxes_only" / "test"
     coco = read_coco(folder / "_annotations.coco.json")
     for image in coco.images:
@@ -199,13 +201,13 @@ def test_boxes_of_roboflow_are_refused_for_each_image(assets):
             drawn_cells_of(coco, image)
 
 
-def test_results_of_coco_are_refused_with_what_they_lack(assets):
+def test_coco_results_are_rejected_with_the_reason(assets):
     (path,) = sorted((assets / "coco" / "coco_results_rle").glob("*.json"))
     with pytest.raises(InputError, match="Expected the annotation file that belongs"):
         read_coco(path)
 
 
-def test_what_is_written_can_hold_ids_of_text(write_coco, tmp_path):
+def test_ids_may_be_texts(write_coco, tmp_path):
     path = write_coco(images=1)
     content = json.loads(path.read_text())
     content["images"][0]["id"] = content["annotations"][0]["image_id"] = "a"
@@ -216,10 +218,10 @@ def test_what_is_written_can_hold_ids_of_text(write_coco, tmp_path):
 @pytest.mark.parametrize(
     "said", [{"iscrowd": 1}, {"segmentation": [[1, 1, 1, 1, 1, 1]]}]
 )
-def test_an_image_of_which_nothing_is_left_is_no_field_without_cells(
+def test_an_image_whose_annotations_are_all_left_out_is_an_error(
     write_coco, change, said
 ):
     path = change(write_coco(), "annotations", 0, **said)
     coco = read_coco(path)
-    with pytest.raises(InputError, match="of its 1 annotations none is left"):
+    with pytest.raises(InputError, match="of its 1 annotations none can be used"):
         drawn_cells_of(coco, coco.images[0])

@@ -1,4 +1,4 @@
-"""Segmentations: both ways the same mask, and nothing else than pycocotools makes."""
+"""Tests of segmentations: round trips, and comparison with pycocotools."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_every_kind_of_run_lengths_becomes_the_mask_in_its_box():
             np.testing.assert_array_equal(cell.mask, expected.mask)
 
 
-def test_runs_of_length_zero_are_passed_over():
+def test_runs_of_length_zero_are_ignored():
     # Columns of 2 px: background 1, cell 1, background 0, cell 2, background 2.
     runs = {"size": [2, 3], "counts": [1, 1, 0, 2, 2, 0]}
     expected = [[0, 1, 0], [1, 1, 0]]
@@ -90,14 +90,14 @@ def test_polygons_of_one_cell_are_one_mask():
     assert drawn_cell_of(parts, (5, 5)).mask.sum() == 7
 
 
-def test_what_covers_no_pixel_is_none():
+def test_a_segmentation_without_pixels_gives_none():
     assert drawn_cell_of([[1, 1, 3, 1, 2, 1]], (5, 5)) is None
     assert drawn_cell_of({"size": [5, 5], "counts": [25]}, (5, 5)) is None
     # Within the 2 px that are cut.
     assert drawn_cell_of([[-2, 0, -1, 0, -1, 3, -2, 3]], (5, 5)) is None
 
 
-def test_large_field_costs_no_more_than_its_cells():
+def test_memory_depends_on_the_cells_and_not_on_the_field():
     import tracemalloc
 
     shape = (10_000, 10_000)
@@ -137,19 +137,19 @@ def test_large_field_costs_no_more_than_its_cells():
         ({"size": [5, 6], "counts": [10, -5, 25]}, "the smallest is -5"),
         ({"size": [5, 6], "counts": [10**30, 5]}, "got a sum of 10000"),
         ({"size": [5, 6], "counts": [10.5, 19.5]}, "expected run lengths"),
-        ({"size": [5, 6], "counts": ""}, "damaged, or cut short"),
-        ({"size": [5, 6], "counts": "é"}, "damaged, or cut short"),
-        ({"size": [5, 6], "counts": "P"}, "damaged, or cut short"),
+        ({"size": [5, 6], "counts": ""}, "damaged or truncated"),
+        ({"size": [5, 6], "counts": "é"}, "damaged or truncated"),
+        ({"size": [5, 6], "counts": "P"}, "damaged or truncated"),
         ({"size": [5, 6], "counts": "PPPPPPPP0"}, "a number is too large"),
         ({"size": [5, 6], "counts": "5"}, "got a sum of 5"),
     ],
 )
-def test_what_is_no_segmentation_says_what_is_wrong(segmentation, message):
+def test_an_invalid_segmentation_is_rejected_with_the_reason(segmentation, message):
     with pytest.raises(InputError, match=message):
         drawn_cell_of(segmentation, (5, 6))
 
 
-def test_endless_outline_is_refused():
+def test_an_outline_that_is_too_long_is_rejected():
     zigzag = [value for n in range(200) for value in (n % 2 * 9999, n % 2 * 9999)]
     with pytest.raises(InputError, match="is 1,989,801 px long"):
         drawn_cell_of([zigzag], (10_000, 10_000))

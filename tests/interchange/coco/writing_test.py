@@ -1,4 +1,4 @@
-"""Writing COCO: what pycocotools reads is what the study has."""
+"""Tests of the export of COCO files, which pycocotools reads again."""
 
 import collections
 import contextlib
@@ -90,7 +90,7 @@ def test_file_is_complete(make_study, tmp_path):
         assert set(kinds) == {int}
 
 
-def test_splits_are_recorded_and_stay(make_study, tmp_path):
+def test_splits_are_recorded_and_kept(make_study, tmp_path):
     study = make_study(fields=6)
     export_coco(study, tmp_path / "one")
     splits = {row.image: row.split for row in study.rows()}
@@ -130,7 +130,7 @@ def test_broken_field_is_left_out_alone(make_study, tmp_path):
         assert {a["image_id"] for a in content["annotations"]} == ids
 
 
-def test_file_of_a_split_that_has_no_field_now_goes(make_study, tmp_path):
+def test_a_file_of_an_empty_split_is_removed(make_study, tmp_path):
     study, output = make_study(), tmp_path / "coco"
     export_coco(study, output)
     assert "cells_mixed" in _contents(output)
@@ -140,7 +140,7 @@ def test_file_of_a_split_that_has_no_field_now_goes(make_study, tmp_path):
     assert "cells_mixed" not in _contents(output)
 
 
-def test_killed_export_leaves_the_old_file(make_study, tmp_path, monkeypatch):
+def test_a_killed_export_keeps_the_old_file(make_study, tmp_path, monkeypatch):
     study, output = make_study(), tmp_path / "coco"
     export_coco(study, output)
     before = _contents(output)
@@ -154,7 +154,7 @@ def test_killed_export_leaves_the_old_file(make_study, tmp_path, monkeypatch):
     assert _contents(output) == before
 
 
-def test_what_cannot_be_exported_says_so(make_study, tmp_path):
+def test_a_study_that_cannot_be_exported_is_an_error(make_study, tmp_path):
     study = make_study(fields=2)
     with pytest.raises(InputError, match="known are rle, polygons"):
         export_coco(study, tmp_path / "coco", segmentation="masks")
