@@ -68,5 +68,6 @@ def _view(plane: np.ndarray) -> np.ndarray:
     stretched = np.clip((small - low) * (255 / max(high - low, 1)), 0, 255)
     view = Image.fromarray(stretched.astype(np.uint8))
     scale = _VIEW_PX / max(view.size)
-    size = tuple(max(1, round(n * scale)) for n in view.size)
-    return np.asarray(view.resize(size, Image.BILINEAR if scale < 1 else Image.NEAREST))
+    width, height = (max(1, round(n * scale)) for n in view.size)
+    how = Image.Resampling.BILINEAR if scale < 1 else Image.Resampling.NEAREST
+    return np.asarray(view.resize((width, height), how))

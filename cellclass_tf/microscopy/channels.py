@@ -13,6 +13,9 @@ from cellclass_tf.errors import InputError
 
 KINDS = ("nuclei", "cytoplasm")
 
+# Index of a channel, and how it was found.
+_Choice = tuple[int, str]
+
 
 class ChannelDoubt(InputError):
     """A field whose channels cannot be told apart without the user's word."""
@@ -76,15 +79,15 @@ def choose_channels(
         _find(micrograph, wanted, rules[kind], emission_nm[kind])
         for kind, wanted in zip(KINDS, (nuclei, cytoplasm), strict=True)
     ]
-    found = _with_remaining(found, len(micrograph.pixels))
-    if None in found or found[0][0] == found[1][0]:
+    first, second = _with_remaining(found, len(micrograph.pixels))
+    if first is None or second is None or first[0] == second[0]:
         raise ChannelDoubt(
             f"{micrograph.file}: which channel is which? It has {listing(micrograph)}. "
             "Say it with --nuclei=NAME|INDEX --cytoplasm=NAME|INDEX, or add a pattern "
             "to channels in study.yaml."
         )
-    ways = list(dict.fromkeys(way for _, way in found))
-    return Channels(found[0][0], found[1][0], "+".join(ways))
+    ways = dict.fromkeys((first[1], second[1]))
+    return Channels(first[0], second[0], "+".join(ways))
 
 
 def listing(micrograph: Micrograph) -> str:
@@ -108,7 +111,12 @@ def _channels_of_merged(micrograph: Micrograph) -> Channels:
     return Channels(2, 1, "colour")
 
 
-def _find(micrograph, wanted, patterns, range_nm) -> tuple[int, str] | None:
+def _find(
+    micrograph: Micrograph,
+    wanted: str | int | None,
+    patterns: Sequence[str],
+    range_nm: Sequence[float],
+) -> _Choice | None:
     if wanted is not None:
         return _named_by_user(micrograph, str(wanted)), "user"
     names = micrograph.channel_names
@@ -140,11 +148,11 @@ def _named_by_user(micrograph: Micrograph, wanted: str) -> int:
     )
 
 
-def _with_remaining(found: list, count: int) -> list:
+def _with_remaining(found: list[_Choice | None], count: int) -> list[_Choice | None]:
     """Of two channels, the one that the user did not name is the other kind."""
     if count == 2 and sum(choice is None for choice in found) == 1:
         known = found[0] or found[1]
-        if known[1] == "user":
+        if known is not None and known[1] == "user":
             return [choice or (1 - known[0], "remaining") for choice in found]
     return found
 

@@ -6,7 +6,8 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cellclass_tf import batch, process_state, versions
 from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY, columns_of
@@ -156,14 +157,16 @@ def convert(
     return batch.Outcome(converted.done, converted.skipped, failures, notes)
 
 
-def _open_or_create(study, raws: Sequence[RawFile]) -> Study:
+def _open_or_create(study: str | os.PathLike | Study, raws: Sequence[RawFile]) -> Study:
     found = sorted({raw.cell_type for raw in raws} - {MIXED})
     if set(found) <= set(DEFAULT_CELL_TYPES):
         found = list(DEFAULT_CELL_TYPES)
     return Study.open_or_create(study, found)
 
 
-def _of_known_types(study: Study, raws) -> tuple[list[RawFile], dict[str, str]]:
+def _of_known_types(
+    study: Study, raws: Sequence[RawFile]
+) -> tuple[list[RawFile], dict[str, str]]:
     known, failures = [], {}
     for raw in raws:
         try:
@@ -323,9 +326,10 @@ class _Conversion:
                 shared = row.contrast_group == row.group
                 raw = dataclasses.replace(raw, group=row.group, grouped=shared)
             found.append(raw)
-            is_said = row is not None and "group" in edited[row.image]
-            own = raw.group if raw.grouped else self.source
-            groups[raw.name] = row.group if is_said else own
+            if row is not None and "group" in edited[row.image]:
+                groups[raw.name] = row.group
+            else:
+                groups[raw.name] = raw.group if raw.grouped else self.source
         return found, groups
 
     @property
@@ -344,12 +348,20 @@ class _Conversion:
     def _histograms(self) -> pathlib.Path:
         return self.study.root / ".journal" / "histograms"
 
-    def _job(self, raw: RawFile, argument, key: str, outputs) -> batch.Job:
+    def _job(
+        self,
+        raw: RawFile,
+        argument: one_file.MeasuringTask | one_file.ConvertingTask,
+        key: str,
+        outputs: Sequence[pathlib.Path],
+    ) -> batch.Job:
         size = sum(path.stat().st_size for path in raw.files.paths)
         limit_s = self.limit_s + size / 1e6
         return batch.Job(raw.name, argument, key, tuple(outputs), limit_s)
 
-    def _run(self, function, jobs: Sequence[batch.Job], name: str) -> batch.Outcome:
+    def _run(
+        self, function: Callable[[Any], Any], jobs: Sequence[batch.Job], name: str
+    ) -> batch.Outcome:
         return batch.run(
             function,
             jobs,

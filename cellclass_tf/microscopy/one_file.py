@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -64,7 +66,8 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
     Returns:
       A `FileMeasurement` as JSON has it.
     """
-    fields, histograms = [], []
+    fields: list[FieldMeasurement] = []
+    histograms: list[np.ndarray] = []
     places: dict[contrast.Key, int] = {}
     for micrograph, chosen in _fields(job.study, job.raw, job.options, hashed=False):
         field = FieldMeasurement(
@@ -193,7 +196,12 @@ def _convert_field(
     )
 
 
-def _limits_of_field(job, micrograph, chosen, field) -> tuple[contrast.Limits, str]:
+def _limits_of_field(
+    job: ConvertingTask,
+    micrograph: Micrograph,
+    chosen: channels.Channels,
+    field: FieldMeasurement,
+) -> tuple[contrast.Limits, str]:
     """The limits, and whose they are."""
     if merge.is_merged(micrograph):
         return contrast.KEPT, "kept"

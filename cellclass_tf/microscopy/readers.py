@@ -92,12 +92,14 @@ def read_micrographs(
     with _clear_errors(path, known):
         library = f"{known.library} {_version(known.library)}"
         origin = _origin(known.files(path), library, hashed)
-        number, left_out = -1, None
+        number = -1
+        left_out: dict[int, str] | None = None
         for number, scene in enumerate(known.scenes(path)):
-            if scene.is_rgb and left_out is None:
-                left_out = _colour_scenes(path, known)
-            if scene.is_rgb and number in left_out:
-                continue
+            if scene.is_rgb:
+                if left_out is None:
+                    left_out = _colour_scenes(path, known)
+                if number in left_out:
+                    continue
             if scene.loss and not allow_lossy:
                 raise InputError(
                     f"{path}: compressed as {scene.loss}, which changed its pixels to "
@@ -244,7 +246,13 @@ def _one_line(error: Exception) -> str:
     return textwrap.shorten(str(error), 200)
 
 
-def _fields(path, scene: base.Scene, number, projection, origin: dict[str, str]):
+def _fields(
+    path: pathlib.Path,
+    scene: base.Scene,
+    number: int,
+    projection: str,
+    origin: dict[str, str],
+) -> Iterator[Micrograph]:
     """Yields a scene's time points."""
     check_image_size(*scene.size_yx, path)
     times, depth, count = scene.size_tzc

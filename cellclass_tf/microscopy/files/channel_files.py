@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import pathlib
 import re
@@ -127,30 +128,36 @@ def read(
       InputError: as `readers.read_micrographs`, and if a file has more than one channel
         or the files differ in size or in number of fields.
     """
-    options = {
-        "projection": projection,
-        "hashed": hashed,
-        "allow_lossy": allow_lossy,
-    }
+    fields_of = functools.partial(
+        readers.read_micrographs,
+        projection=projection,
+        hashed=hashed,
+        allow_lossy=allow_lossy,
+    )
     if not channels:
-        yield from readers.read_micrographs(paths[0], **options)
+        yield from fields_of(paths[0])
         return
-    streams = [readers.read_micrographs(path, **options) for path in paths]
-    for fields in itertools.zip_longest(*streams):
+    for fields in itertools.zip_longest(*map(fields_of, paths)):
         yield _join_channels(fields, paths, channels)
 
 
-def _join_channels(fields, paths, channels) -> Micrograph:
-    fields = [field and _without_colour(field) for field in fields]
-    for field, path in zip(fields, paths, strict=True):
-        shape = None if field is None else field.pixels.shape
-        expected = (1, *fields[0].size_yx) if fields[0] is not None else None
-        if shape is None or shape != expected:
+def _join_channels(
+    found: Sequence[Micrograph | None],
+    paths: Sequence[pathlib.Path],
+    channels: Sequence[str],
+) -> Micrograph:
+    grey = [field and _without_colour(field) for field in found]
+    expected = None if grey[0] is None else (1, *grey[0].size_yx)
+    fields: list[Micrograph] = []
+    for field, path in zip(grey, paths, strict=True):
+        if field is None or field.pixels.shape != expected:
+            shape = None if field is None else field.pixels.shape
             raise InputError(
                 f"{path}: expected one channel of {expected and expected[1:]} px like "
                 f"{paths[0].name}, got (channels, height, width) {shape}. The files of "
                 "a set must be fields of one size, one channel each."
             )
+        fields.append(field)
     names = (
         " ".join(filter(None, (channel, field.channel_names[0])))
         for channel, field in zip(channels, fields, strict=True)

@@ -15,7 +15,7 @@ from cellclass_tf.storage import digests
 class Names:
     """Gives every raw file a stem below images/ that is nobody else's."""
 
-    def __init__(self, study: Study):
+    def __init__(self, study: Study) -> None:
         self._owners: dict[str, ImageRow] = {row.stem: row for row in study.rows()}
         self._taken: set[str] = set()
         # Some file systems do not tell capitals apart, or how letters are composed.

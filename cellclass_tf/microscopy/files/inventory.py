@@ -78,8 +78,8 @@ def take(
         return Inventory((source,), {}, ())
     images: list[pathlib.Path] = []
     failures: dict[str, str] = {}
-    left_out = collections.defaultdict(list)
-    foreign = collections.defaultdict(list)
+    left_out: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+    foreign: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
     endings = {*suffixes, *FOREIGN} - (set() if folders else {_FOLDER_SUFFIX})
     for path in _walk(source, left_out, endings):
         suffix = path.suffix.lower()
@@ -128,7 +128,9 @@ def note(word: str, paths: Collection[pathlib.Path], what: str) -> tuple[str, ..
 
 
 def _walk(
-    source: pathlib.Path, left_out: dict[str, list], endings: Collection[str]
+    source: pathlib.Path,
+    left_out: dict[str, list[pathlib.Path]],
+    endings: Collection[str],
 ) -> Iterator[pathlib.Path]:
     """Yields files, and folders with an image's ending; each folder once, links or not."""
     seen: set[str] = set()
@@ -165,7 +167,9 @@ def _check_file(path: pathlib.Path) -> None:
 
 
 def _empty_folders(
-    source: pathlib.Path, images: Iterable[pathlib.Path], foreign: dict[str, list]
+    source: pathlib.Path,
+    images: Iterable[pathlib.Path],
+    foreign: Mapping[str, list[pathlib.Path]],
 ) -> dict[str, str]:
     """Folders right below the source, as types have them, of which nothing is read."""
     skipped = [path for paths in foreign.values() for path in paths]

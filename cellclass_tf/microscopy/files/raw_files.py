@@ -148,7 +148,11 @@ def _dish_folder(path: pathlib.Path, source: pathlib.Path, depth: int) -> str:
 
 
 def _group_of(
-    file_set, source, cell_type: str, pattern: groups.GroupPattern | None, folder: str
+    file_set: channel_files.FileSet,
+    source: pathlib.Path,
+    cell_type: str,
+    pattern: groups.GroupPattern | None,
+    folder: str,
 ) -> str:
     path = file_set.paths[0]
     if pattern is None:

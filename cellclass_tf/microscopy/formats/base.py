@@ -40,6 +40,9 @@ class PixelSize(NamedTuple):
 
 NO_PIXEL_SIZE = PixelSize()
 
+# Takes (t, z, c) and returns that plane, (Y, X), in the file's own grey values.
+PlaneReader = Callable[[int, int, int], np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
@@ -49,7 +52,7 @@ class Scene:
       size_tzc: numbers of time points, focal planes and channels.
       size_yx: height and width in pixels, as the header claims them.
       channels: C channels.
-      read: takes (t, z, c) and returns that plane, (Y, X), in the file's own numbers.
+      read: reads a plane.
       pixel_size: width of a pixel in the specimen.
       name: of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
@@ -59,7 +62,7 @@ class Scene:
     size_tzc: tuple[int, int, int]
     size_yx: tuple[int, int]
     channels: tuple[Channel, ...]
-    read: Callable[[int, int, int], np.ndarray]
+    read: PlaneReader
     pixel_size: PixelSize = NO_PIXEL_SIZE
     name: str = ""
     is_rgb: bool = False
@@ -73,7 +76,7 @@ class PartOfAnother(InputError):
       whole: the file in which it begins.
     """
 
-    def __init__(self, path: pathlib.Path, whole: pathlib.Path):
+    def __init__(self, path: pathlib.Path, whole: pathlib.Path) -> None:
         super().__init__(
             f"{path}: holds a part of the image that begins in {whole.name}. Read that "
             "file: what lies here is read with it."
@@ -177,6 +180,8 @@ def pixel_size(value: float | str | None, unit: str) -> PixelSize:
     name = name.replace("\u212b", "Å")
     # Mm is a megametre, and MM none.
     scale = _MICROMETRES.get(name) or _MICROMETRES.get(name.lower())
+    if value is None:
+        return NO_PIXEL_SIZE
     try:
         width = float(value)
     except (TypeError, ValueError):
@@ -199,10 +204,13 @@ def pixel_size(value: float | str | None, unit: str) -> PixelSize:
 
 def wavelength_nm(value: float | str | None) -> float | None:
     """Returns a wavelength in nm; None where 0 or a text stands for nothing."""
+    if value is None:
+        return None
     try:
-        return float(value) if 200 < float(value) < 2000 else None
+        wavelength = float(value)
     except (TypeError, ValueError):
         return None
+    return wavelength if 200 < wavelength < 2000 else None
 
 
 def channel_name(own: str | None, dye: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -98,11 +99,11 @@ def _check_counts(path: pathlib.Path) -> None:
             at += _ENTRY_HEADER + _DIMENSION * count
 
 
-def _tiles(path: pathlib.Path, file) -> list[_Tile]:
+def _tiles(path: pathlib.Path, file: Any) -> list[_Tile]:
     """Finds the tiles by the directory of sub-blocks; no pixel is read."""
     blocks = []
 
-    def note(index: int, block) -> bool:
+    def note(index: int, block: Any) -> bool:
         place, stored = block.logicalRect, block.physicalSize
         # What is stored smaller than it is belongs to the pyramid of previews.
         if (place.w, place.h) == (stored.w, stored.h):
@@ -139,7 +140,12 @@ def _check_axes(path: pathlib.Path, coordinates: list[dict[str, int]]) -> None:
 
 
 def _scene(
-    path: pathlib.Path, file, tile: _Tile, channels, pixel_size, name: str
+    path: pathlib.Path,
+    file: Any,
+    tile: _Tile,
+    channels: list[base.Channel],
+    pixel_size: base.PixelSize,
+    name: str,
 ) -> base.Scene:
     times, depths, colours = (
         sorted(set(values)) for values in zip(*tile.planes, strict=True)
@@ -205,9 +211,9 @@ def _metadata(
         for entry in root.iterfind(f"{dimensions}/Channels/Channel")
     ]
     names: dict[int | None, str] = {
-        int(entry.get("Index")): entry.get("Name") or ""
+        int(index): entry.get("Name") or ""
         for entry in root.iterfind(f"{dimensions}/S/Scenes/Scene")
-        if (entry.get("Index") or "").isdecimal()
+        if (index := entry.get("Index") or "").isdecimal()
     }
     distance = root.findtext("./Metadata/Scaling/Items/Distance[@Id='X']/Value")
     return channels, names, base.pixel_size(distance, "m")

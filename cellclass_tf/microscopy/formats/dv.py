@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         )
 
 
-def _channels(header) -> tuple[base.Channel, ...]:
+def _channels(header: Any) -> tuple[base.Channel, ...]:
     """A DV file knows its channels by their emission alone, and of only five."""
     waves = [header.wave1, header.wave2, header.wave3, header.wave4, header.wave5]
     waves += [None] * (header.nc - len(waves))

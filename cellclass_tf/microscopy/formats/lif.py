@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -55,7 +57,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             yield from _tiles(image)
 
 
-def _reason_against(image) -> str:
+def _reason_against(image: Any) -> str:
     """Says why an image is no field; '' if it is one."""
     if image.is_flim:
         return "fluorescence lifetimes, not brightness"
@@ -79,7 +81,7 @@ def _reason_against(image) -> str:
     return f"{stored} bytes of its {needed} are there" if stored < needed else ""
 
 
-def _tiles(image) -> Iterator[base.Scene]:
+def _tiles(image: Any) -> Iterator[base.Scene]:
     sizes = image.sizes
     is_rgb = sizes.get("S") == 3 and "C" not in sizes
     count = sizes.get("C", 1) * sizes.get("S", 1)
@@ -95,7 +97,7 @@ def _tiles(image) -> Iterator[base.Scene]:
         )
 
 
-def _plane_reader(image, tile: int):
+def _plane_reader(image: Any, tile: int) -> base.PlaneReader:
     samples = image.sizes.get("S", 1)
 
     def read(t: int, z: int, c: int) -> np.ndarray:
@@ -107,20 +109,22 @@ def _plane_reader(image, tile: int):
     return read
 
 
-def _pixel_size(xml) -> base.PixelSize:
+def _pixel_size(xml: ElementTree.Element) -> base.PixelSize:
     # The length reaches from the middle of the first pixel to that of the last.
     found = xml.find(
         "./Data/Image/ImageDescription/Dimensions/DimensionDescription[@DimID='1']"
     )
-    steps = int(found.get("NumberOfElements")) - 1
+    if found is None:
+        return base.NO_PIXEL_SIZE
     try:
-        width = float(found.get("Length")) / steps
-    except (TypeError, ValueError, ZeroDivisionError):
+        steps = int(found.get("NumberOfElements", "")) - 1
+        width = float(found.get("Length", "")) / steps
+    except (ValueError, ZeroDivisionError):
         return base.NO_PIXEL_SIZE
     return base.pixel_size(width, found.get("Unit") or "")
 
 
-def _channels(xml, count: int) -> tuple[base.Channel, ...]:
+def _channels(xml: ElementTree.Element, count: int) -> tuple[base.Channel, ...]:
     """Channels in the order in which they are stored.
 
     A dye comes from the channel itself (LAS X), from the settings of a camera or from
@@ -145,7 +149,7 @@ def _channels(xml, count: int) -> tuple[base.Channel, ...]:
     return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
 
 
-def _hardware(xml) -> Iterator[list[base.Channel]]:
+def _hardware(xml: ElementTree.Element) -> Iterator[list[base.Channel]]:
     """Yields what the settings of a camera, and then of a confocal, say of channels."""
     yield [
         base.Channel(
@@ -164,14 +168,15 @@ def _hardware(xml) -> Iterator[list[base.Channel]]:
     ]
 
 
-def _of_band(band) -> base.Channel:
+def _of_band(band: ElementTree.Element | None) -> base.Channel:
     if band is None:
         return base.Channel()
     low, high = (
         base.wavelength_nm(band.get(f"{side}World")) for side in ("Left", "Right")
     )
-    narrow = low and high and 0 < high - low <= _WIDEST_BAND_NM
-    middle = (low + high) / 2 if narrow else None
+    middle = None
+    if low and high and 0 < high - low <= _WIDEST_BAND_NM:
+        middle = (low + high) / 2
     return base.Channel(band.get("DyeName") or "", middle)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,13 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             yield _scene(path, file, frames, position, name)
 
 
-def _scene(path: pathlib.Path, file, frames, position: int, name: str) -> base.Scene:
+def _scene(
+    path: pathlib.Path,
+    file: Any,
+    frames: Mapping[tuple[int, ...], int],
+    position: int,
+    name: str,
+) -> base.Scene:
     sizes, attributes = file.sizes, file.attributes
     count = attributes.componentCount
     frame_shape = (
@@ -95,7 +102,7 @@ def _is_made_up(pixels: np.ndarray) -> bool:
     return owner.base is None and not pixels.any()
 
 
-def _channels(file, count: int) -> tuple[base.Channel, ...]:
+def _channels(file: Any, count: int) -> tuple[base.Channel, ...]:
     known = [entry.channel for entry in file.metadata.channels or ()]
     channels = [
         base.Channel(c.name or "", base.wavelength_nm(c.emissionLambdaNm))
@@ -104,7 +111,7 @@ def _channels(file, count: int) -> tuple[base.Channel, ...]:
     return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
 
 
-def _pixel_size(file) -> base.PixelSize:
+def _pixel_size(file: Any) -> base.PixelSize:
     """The width of a pixel; an uncalibrated file says 1 µm and that it is none."""
     for entry in file.metadata.channels or ():
         if not entry.volume.axesCalibrated[0]:
@@ -112,7 +119,7 @@ def _pixel_size(file) -> base.PixelSize:
     return base.pixel_size(file.voxel_size().x, "µm")
 
 
-def _position_names(file) -> list[str]:
+def _position_names(file: Any) -> list[str]:
     for loop in file.experiment:
         if loop.type == "XYPosLoop":
             return [point.name or "" for point in loop.parameters.points]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pathlib
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         )
 
 
-def _planes(path: pathlib.Path, file) -> dict[_Index, str]:
+def _planes(path: pathlib.Path, file: Any) -> dict[_Index, str]:
     """Returns the TIFFs' names by (t, z, c)."""
     planes: dict[_Index, str] = {}
     strange: dict[str, set[str]] = {}
@@ -62,7 +63,8 @@ def _planes(path: pathlib.Path, file) -> dict[_Index, str]:
         index = dict(re.findall(r"([A-Z])(\d+)", found.group(1)))
         for axis in set(index) - set(_KNOWN_AXES):
             strange.setdefault(axis, set()).add(index[axis])
-        planes[tuple(int(index.get(axis, 1)) - 1 for axis in _KNOWN_AXES)] = name
+        t, z, c = (int(index.get(axis, 1)) - 1 for axis in _KNOWN_AXES)
+        planes[t, z, c] = name
     several = sorted(axis for axis, places in strange.items() if len(places) > 1)
     if several or not planes:
         raise InputError(
@@ -73,7 +75,7 @@ def _planes(path: pathlib.Path, file) -> dict[_Index, str]:
     return planes
 
 
-def _size_yx(path: pathlib.Path, file) -> tuple[int, int]:
+def _size_yx(path: pathlib.Path, file: Any) -> tuple[int, int]:
     sizes = dict(zip(file.axes, file.shape, strict=True))
     if file.axes[-2:] != "YX":
         raise InputError(
@@ -83,7 +85,7 @@ def _size_yx(path: pathlib.Path, file) -> tuple[int, int]:
     return sizes["Y"], sizes["X"]
 
 
-def _read(file, name: str, size_yx: tuple[int, int]) -> np.ndarray:
+def _read(file: Any, name: str, size_yx: tuple[int, int]) -> np.ndarray:
     import tifffile
 
     with file.open_file(name) as stream, tifffile.TiffFile(stream, name=name) as tiff:
@@ -94,7 +96,7 @@ def _read(file, name: str, size_yx: tuple[int, int]) -> np.ndarray:
         return page.asarray()
 
 
-def _channel(settings, number: int) -> base.Channel:
+def _channel(settings: Mapping[str, Any], number: int) -> base.Channel:
     found = settings.get(f"Channel {number + 1} Parameters", {})
     dye = str(found.get("DyeName") or "")
     return base.Channel(
@@ -105,7 +107,7 @@ def _channel(settings, number: int) -> base.Channel:
     )
 
 
-def _pixel_size(settings) -> base.PixelSize:
+def _pixel_size(settings: Mapping[str, Any]) -> base.PixelSize:
     # The axis says where it ends, but versions differ in whether that is the middle of
     # the last pixel or its edge.
     found = settings.get("Reference Image Parameter", {})
@@ -151,7 +153,7 @@ def _check_chains(path: pathlib.Path) -> None:
         for at in (44, 60, 68, 72)
     )
 
-    def sectors(numbers) -> np.ndarray:
+    def sectors(numbers: Iterable[int]) -> np.ndarray:
         parts = [content[(n + 1) * size : (n + 2) * size] for n in numbers]
         return np.frombuffer(b"".join(part.tobytes() for part in parts), "<u4")
 

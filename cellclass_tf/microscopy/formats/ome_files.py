@@ -81,7 +81,9 @@ def look(path: pathlib.Path) -> OmeFiles | None:
 class _This:
     """A file, and how metadata tell of it."""
 
-    def __init__(self, path: pathlib.Path, uuid: str | None, root: ElementTree.Element):
+    def __init__(
+        self, path: pathlib.Path, uuid: str | None, root: ElementTree.Element
+    ) -> None:
         # The number stays when a file gets another name.
         self._uuid = uuid
         names = {_name(plane).file for plane in root.iterfind(_PLANES)}

@@ -58,7 +58,7 @@ def _images(root: pathlib.Path) -> Iterator[str]:
         yield from names
 
 
-def _group(root: pathlib.Path, place: str):
+def _group(root: pathlib.Path, place: str) -> Any:
     import zarr
 
     # A summary of the metadata at the root might say something else than the groups.
@@ -127,7 +127,7 @@ def _axes(image: dict[str, Any], ndim: int) -> list[dict[str, Any]]:
     return [{"name": axis} if isinstance(axis, str) else axis for axis in axes or ()]
 
 
-def _array(root: pathlib.Path, place: str):
+def _array(root: pathlib.Path, place: str) -> Any:
     """Opens an array, whose chunks must be safe to read.
 
     Raises:
@@ -160,7 +160,7 @@ def _array(root: pathlib.Path, place: str):
     return array
 
 
-def _check_chunks(root: pathlib.Path, array, folder: pathlib.Path) -> None:
+def _check_chunks(root: pathlib.Path, array: Any, folder: pathlib.Path) -> None:
     """Raises InputError if no chunk is there, or one that Blosc would read beyond."""
     found = False
     is_blosc = "blosc" in str(array.compressors[-1:]).lower() and array.shards is None
@@ -185,7 +185,7 @@ def _check_chunks(root: pathlib.Path, array, folder: pathlib.Path) -> None:
         )
 
 
-def _plane_reader(array, names: list[str]):
+def _plane_reader(array: Any, names: list[str]) -> base.PlaneReader:
     is_turned = names.index("x") < names.index("y")
 
     def read(t: int, z: int, c: int) -> np.ndarray:
@@ -196,7 +196,9 @@ def _plane_reader(array, names: list[str]):
     return read
 
 
-def _pixel_size(image, level, axes) -> base.PixelSize:
+def _pixel_size(
+    image: dict[str, Any], level: dict[str, Any], axes: list[dict[str, Any]]
+) -> base.PixelSize:
     """The scale of the level, times the one of all levels."""
     at = next(i for i, axis in enumerate(axes) if axis["name"].lower() == "x")
     factor, is_known = 1.0, False

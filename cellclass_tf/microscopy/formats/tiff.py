@@ -6,7 +6,8 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -34,8 +35,8 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
 
     with tiff_log.errors() as errors, contextlib.ExitStack() as stack:
         parts = ome_files.look(path)
-        xml = {} if parts is None else {"omexml": parts.xml}
-        tiff = stack.enter_context(tifffile.TiffFile(path, **xml))
+        xml = None if parts is None else parts.xml
+        tiff = stack.enter_context(tifffile.TiffFile(path, omexml=xml))
         # An LSM's other series holds thumbnails.
         found = tiff.series[:1] if tiff.is_lsm else tiff.series
         images = len(_ome_images(tiff.ome_metadata)) if tiff.is_ome else len(found)
@@ -58,7 +59,7 @@ def _files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
     return (path,) if parts is None else parts.paths
 
 
-def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
+def _check_whole(path: pathlib.Path, series: Any, errors: list[str]) -> None:
     """Raises InputError if the pixels are not all there; tifffile would go on."""
     ends: dict[str, int] = {}
     for page in filter(None, series.pages):
@@ -79,7 +80,7 @@ def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
         )
 
 
-def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
+def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scene:
     axes, shape = _axes_of(series), series.shape
     sizes = dict(zip(axes, shape, strict=True))
     strange = [a for a, n in sizes.items() if n > 1 and a not in _KNOWN_AXES]
@@ -105,7 +106,7 @@ def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
     )
 
 
-def _axes_of(series) -> str:
+def _axes_of(series: Any) -> str:
     """The axes as letters, with a few pages that nothing is said of as channels."""
     unknown = [a for a in series.axes if a in _UNKNOWN_AXES]
     if len(unknown) != 1 or "C" in series.axes:
@@ -115,9 +116,7 @@ def _axes_of(series) -> str:
     return series.axes.replace(unknown[0], "C")
 
 
-def _plane_reader(
-    path: pathlib.Path, series, samples: int
-) -> Callable[[int, int, int], np.ndarray]:
+def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneReader:
     """Returns what reads a plane; colour samples count as channels."""
     axes = _axes_of(series)
     inner = "".join(axis for axis in axes if axis in "YXS")
@@ -148,7 +147,7 @@ def _plane_reader(
     return read
 
 
-def _white(series) -> np.ndarray | None:
+def _white(series: Any) -> np.ndarray | None:
     """The number of what is darkest, where 0 is white; None where 0 is black.
 
     ImageJ says so of images that it shows inverted, whose numbers are not.
@@ -161,7 +160,7 @@ def _white(series) -> np.ndarray | None:
 
 
 @contextlib.contextmanager
-def _opened(pages: Iterable) -> Iterator[None]:
+def _opened(pages: Iterable[Any]) -> Iterator[None]:
     """Opens the files of pages that tifffile closed: those of other files' parts."""
     with contextlib.ExitStack() as stack:
         for page in pages:
@@ -172,14 +171,14 @@ def _opened(pages: Iterable) -> Iterator[None]:
         yield
 
 
-def _one_page_a_plane(series, inner: str, outer: list[tuple[str, int]]) -> bool:
+def _one_page_a_plane(series: Any, inner: str, outer: list[tuple[str, int]]) -> bool:
     """Whether each plane is a page of the file, so that it can be read alone."""
     pages = int(np.prod([n for _, n in outer], dtype=np.int64))
     ordered = "".join(a for a in series.axes if a in "YXS") == series.axes[len(outer) :]
     return ordered and len(series.pages) == pages
 
 
-def _whole(path: pathlib.Path, series) -> np.ndarray:
+def _whole(path: pathlib.Path, series: Any) -> np.ndarray:
     """Reads a series whose planes cannot be read one by one; (..., Y, X [, S]) order."""
     png.check_image_size(series.size, 1, path)
     with _opened(series.pages):
@@ -189,7 +188,7 @@ def _whole(path: pathlib.Path, series) -> np.ndarray:
     return array.transpose(order)
 
 
-def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
+def _channels(tiff: Any, scene: int) -> tuple[base.Channel, ...]:
     pixels = _ome_pixels(tiff, scene)
     if pixels is not None:
         return tuple(
@@ -204,9 +203,7 @@ def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
         # A single label comes as a string.
         labels = [labels] if isinstance(labels, str) else labels
         return tuple(base.Channel(str(label or "")) for label in labels)
-    plane = (
-        (tiff.metaseries_metadata or {}).get("PlaneInfo") if tiff.is_metaseries else 0
-    )
+    plane = _metaseries_plane(tiff)
     if plane:
         name = plane.get("_IllumSetting_") or plane.get("image-name") or ""
         return (base.Channel(str(name), base.wavelength_nm(plane.get("wavelength"))),)
@@ -220,14 +217,21 @@ def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
     return ()
 
 
-def _illumination(stk_metadata) -> str:
+def _metaseries_plane(tiff: Any) -> Mapping[str, Any]:
+    """Returns what a MetaSeries TIFF says of its plane; nothing for other files."""
+    if not tiff.is_metaseries:
+        return {}
+    return (tiff.metaseries_metadata or {}).get("PlaneInfo") or {}
+
+
+def _illumination(stk_metadata: Mapping[str, Any]) -> str:
     """The name of the light path; what MetaMorph calls 'Name' is the image's title."""
     properties = stk_metadata.get("PlaneProperty") or ()
     values = (p["value"] for p in properties if p["name"] == "_IllumSetting_")
     return str(next(values, ""))
 
 
-def _pixel_size(tiff, scene: int) -> base.PixelSize:
+def _pixel_size(tiff: Any, scene: int) -> base.PixelSize:
     pixels = _ome_pixels(tiff, scene)
     if pixels is not None:
         unit = pixels.get("PhysicalSizeXUnit", "µm")
@@ -238,10 +242,8 @@ def _pixel_size(tiff, scene: int) -> base.PixelSize:
             return base.NO_PIXEL_SIZE
         unit = str((tiff.imagej_metadata or {}).get("unit", ""))
         return base.pixel_size(tag.value[1] / tag.value[0], unit)
-    plane = (
-        (tiff.metaseries_metadata or {}).get("PlaneInfo") if tiff.is_metaseries else 0
-    )
-    if plane and plane.get("spatial-calibration-state"):
+    plane = _metaseries_plane(tiff)
+    if plane.get("spatial-calibration-state"):
         unit = str(plane.get("spatial-calibration-units", ""))
         return base.pixel_size(plane.get("spatial-calibration-x"), unit)
     if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
@@ -254,7 +256,7 @@ def _pixel_size(tiff, scene: int) -> base.PixelSize:
     return base.NO_PIXEL_SIZE
 
 
-def _ome_pixels(tiff, scene: int) -> ElementTree.Element | None:
+def _ome_pixels(tiff: Any, scene: int) -> ElementTree.Element | None:
     if not tiff.is_ome:
         return None
     found = _ome_images(tiff.ome_metadata)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellclass_tf.core.manifest import REJECTED, words_of_reason
 from cellclass_tf.drawing import caption
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
 
 # More would not be looked at.
 MOST_FIELDS = 40
@@ -128,7 +132,13 @@ def draw_beside(cultures: Mapping[str, Sequence[SheetField]]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _draw_head(pen, title, fields, total, width) -> None:
+def _draw_head(
+    pen: ImageDraw.ImageDraw,
+    title: str,
+    fields: Sequence[SheetField],
+    total: int,
+    width: int,
+) -> None:
     shown = (
         f"all {total} fields"
         if len(fields) == total
@@ -148,7 +158,13 @@ def _draw_head(pen, title, fields, total, width) -> None:
     pen.text((_GAP_PX, _GAP_PX + 1.5 * _TITLE_PX), text, _QUIET_INK)
 
 
-def _draw_field(canvas, pen, field: SheetField, left: int, top: int) -> None:
+def _draw_field(
+    canvas: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    field: SheetField,
+    left: int,
+    top: int,
+) -> None:
     from PIL import Image
 
     canvas.paste(Image.fromarray(field.thumbnail), (left, top))
@@ -170,7 +186,7 @@ def _draw_field(canvas, pen, field: SheetField, left: int, top: int) -> None:
         pen.text((left, y), caption.fit_text(pen, text, _TILE_PX), ink)
 
 
-def _fit_reason(pen, reason: str) -> str:
+def _fit_reason(pen: ImageDraw.ImageDraw, reason: str) -> str:
     """Several reasons without their numbers, if there is no room for these."""
     if pen.textlength(reason) <= _TILE_PX:
         return reason
@@ -188,7 +204,8 @@ def _reduce(merged: np.ndarray) -> np.ndarray:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     # First a step over whole pixels, which is fast, and then the rest.
     step = max(1, int(1 / scale))
-    return np.asarray(Image.fromarray(merged).reduce(step).resize(size, Image.BOX))
+    small = Image.fromarray(merged).reduce(step)
+    return np.asarray(small.resize(size, Image.Resampling.BOX))
 
 
 def _detail(merged: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
 class _SmallPlane:
     """A plane at few pixels, smoothed, with its background and what is brighter."""
 
-    def __init__(self, plane: np.ndarray):
+    def __init__(self, plane: np.ndarray) -> None:
         from scipy import ndimage
 
         self.step = max(1, round(plane.size**0.5 / _REDUCED_PX))

@@ -52,7 +52,7 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
     for row in rows:
         if row.contrast_group in touched and row.focus_slope is not None:
             groups[row.contrast_group].append(row)
-    found = []
+    found: list[ImageRow] = []
     for members in groups.values():
         reasons = criteria.judge([_figures(row) for row in members])
         found += map(_with_verdict, members, reasons)
@@ -184,7 +184,9 @@ def _reported(sheet: pathlib.Path, row: ImageRow) -> Iterator[None]:
         logger.warning("%s is missing on %s: %s", row.image, sheet, error)
 
 
-def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) -> None:
+def _draw_sheets(
+    study: Study, judged: dict[str, list[ImageRow]], engine: batch.Engine
+) -> None:
     sheets: dict[str, _Sheet | _Cultures] = {}
     for group, rows in judged.items():
         worst = sorted(rows, key=_badness, reverse=True)[: contact_sheet.MOST_FIELDS]

@@ -55,8 +55,10 @@ for seed in range(10):
 )
 def test_a_damaged_file_is_refused_by_name(assets, tmp_path, name):
     done = subprocess.run(
-        [sys.executable, "-c", READ_DAMAGED]
-        + [str(assets / "microscope_files" / name), str(tmp_path)],
+        [
+            *(sys.executable, "-c", READ_DAMAGED),
+            *(str(assets / "microscope_files" / name), str(tmp_path)),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
