@@ -27,7 +27,7 @@ EDITED = "*"
 _CELLS = "cells"
 
 # A row whose label image was deleted.
-_NO_CELLS = {
+_NO_CELLS: dict[str, Any] = {
     "annotator": "",
     "annotator_sha256": "",
     "annotation": "",

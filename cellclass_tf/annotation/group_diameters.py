@@ -69,13 +69,14 @@ class _DiameterEstimate:
     finder: Annotator
 
     def __call__(self, rows: Sequence[ImageRow]) -> float:
-        estimates, problem = [], None
+        estimates: list[float] = []
+        problems: list[InputError] = []
         for row in rows:
             try:
                 image = self.study.read_image(row)
                 estimates.append(self.finder.estimate_diameter_px(image))
             except InputError as error:
-                problem = error
+                problems.append(error)
         if not estimates:
-            raise problem
+            raise problems[-1]
         return round(statistics.median(estimates), 2)

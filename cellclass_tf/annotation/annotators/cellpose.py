@@ -61,7 +61,7 @@ class CellposeAnnotator:
         batch_size: int = 8,
         device: str = "auto",
         bfloat16: bool = False,
-    ):
+    ) -> None:
         """Finds and checks the weights; cellpose 3 downloads those of a named model.
 
         Args:
@@ -112,7 +112,9 @@ class CellposeAnnotator:
         size_path = None
         if diameter_px is None:
             size_path = self._cellpose.find_size_model(model)
-        self._size = size_path and cellpose_weights.read_size_model(size_path)
+        self._size = None
+        if size_path is not None:
+            self._size = cellpose_weights.read_size_model(size_path)
         self.name = f"cellpose:{model if self._named else self.weights.name}"
         self.weights_sha256 = digests.sha256_of_file(self.weights)
         torch_version = importlib.metadata.version("torch")
@@ -228,8 +230,10 @@ class CellposeAnnotator:
 
         limits = _stretch(image)
         margin = min(round(2 * diameter), side // 4)
-        tiles = tiling.tiles_of(image.shape[:2], side, margin)
-        field, probabilities = np.zeros(image.shape[:2], np.int32), []
+        height, width = image.shape[:2]
+        tiles = tiling.tiles_of((height, width), side, margin)
+        field = np.zeros((height, width), np.int32)
+        probabilities: list[float] = []
         for tile in progress_bar(tiles, "tiles", unit="tile", leave=False):
             top, left = tile.corner_yx
             window = (slice(top, top + side), slice(left, left + side))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cellclass_tf.annotation.annotators import cellpose_library
+from cellclass_tf.annotation.annotators.cellpose_library import TrainingRun
 from cellclass_tf.annotation.annotators.cellpose_v3 import Cellpose3
 from cellclass_tf.annotation.annotators.cellpose_v4 import Cellpose4
 
@@ -81,32 +82,8 @@ class Adapter(Protocol):
     def planes_of(self, image: np.ndarray) -> np.ndarray:
         """Returns the (C, H, W) float32 planes of a merged image that are trained on."""
 
-    def train(
-        self,
-        network: Any,
-        images: Sequence[str],
-        flows: Sequence[str],
-        weights: np.ndarray,
-        *,
-        folder: pathlib.Path,
-        epochs: int,
-        learning_rate: float,
-        draws: int,
-        seed: int,
-    ) -> None:
-        """Trains a network in place, with cellpose's own `train_seg`.
-
-        Args:
-          network: `CellposeModel.net` in float32.
-          images: TIFF files of planes, stretched.
-          flows: for each of them a TIFF file of labels and flows.
-          weights: how often each is drawn, in relation to the others.
-          folder: for what cellpose writes.
-          epochs: how many.
-          learning_rate: after the warm-up of ten epochs.
-          draws: images drawn in an epoch.
-          seed: of what cellpose does not seed itself.
-        """
+    def train(self, network: Any, run: TrainingRun) -> None:
+        """Trains `CellposeModel.net` in place, with cellpose's own `train_seg`."""
 
 
 def installed() -> Adapter:
@@ -116,4 +93,4 @@ def installed() -> Adapter:
       InputError: if cellpose is not installed, or in a version that is not known.
     """
     major = int(cellpose_library.installed_version().split(".")[0])
-    return {3: Cellpose3, 4: Cellpose4}[major]()
+    return Cellpose3() if major == 3 else Cellpose4()

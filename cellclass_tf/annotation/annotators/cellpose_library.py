@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.errors import InputError
 
 # What pip is asked for, by major version.
 REQUIREMENTS = {3: "cellpose>=3.1.1.2,<4", 4: "cellpose>=4.0.8,<5"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """The files and settings of one call of cellpose's `train_seg`.
+
+    Attributes:
+      images: TIFF files of stretched planes.
+      flows: TIFF files of labels and flows, one for each image.
+      weights: (N,) how often each image is drawn, relative to the others.
+      folder: folder for the files that cellpose writes.
+      epochs: number of epochs.
+      learning_rate: learning rate after the warm-up of ten epochs.
+      draws: number of images that are drawn in an epoch.
+      seed: seed of the random numbers that cellpose does not seed itself.
+    """
+
+    images: Sequence[str]
+    flows: Sequence[str]
+    weights: np.ndarray
+    folder: pathlib.Path
+    epochs: int
+    learning_rate: float
+    draws: int
+    seed: int
 
 
 def installed_version() -> str:
@@ -52,6 +81,34 @@ def load_models() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise _unusable(error) from error
     return models
+
+
+def train(network: Any, run: TrainingRun, **options: Any) -> None:
+    """Trains a network in place with cellpose's own `train_seg`.
+
+    Args:
+      network: `CellposeModel.net` in float32.
+      run: files and settings.
+      **options: arguments of `train_seg` that depend on the version of cellpose.
+    """
+    from cellpose import train
+
+    train.train_seg(
+        network,
+        train_files=list(run.images),
+        train_labels_files=list(run.flows),
+        train_probs=run.weights,
+        normalize={"normalize": False},
+        n_epochs=run.epochs,
+        nimg_per_epoch=run.draws,
+        min_train_masks=1,
+        learning_rate=run.learning_rate,
+        save_path=run.folder,
+        # Never: the caller saves the weights.
+        save_every=run.epochs + 1,
+        model_name="latest",
+        **options,
+    )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.annotation.annotators import cellpose_library, cellpose_weights
-from cellclass_tf.annotation.annotators.cellpose_library import contain_effects
+from cellclass_tf.annotation.annotators.cellpose_library import (
+    TrainingRun,
+    contain_effects,
+)
 from cellclass_tf.errors import InputError
 
 # Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
@@ -93,10 +96,10 @@ class Cellpose3:
 
         # cellpose takes a named model's diameter from its name, hence the two ways.
         chosen = {"model_type": name} if name else {"pretrained_model": str(weights)}
-        device = torch.device(device)
+        place = torch.device(device)
         with contain_effects():
             return cellpose_library.load_models().CellposeModel(
-                gpu=device.type != "cpu", device=device, **chosen
+                gpu=place.type != "cpu", device=place, **chosen
             )
 
     def scale_px(self, model: Any) -> float:
@@ -144,40 +147,16 @@ class Cellpose3:
         planes = [image[..., number - 1] for number in CHANNELS]
         return np.stack(planes).astype(np.float32)
 
-    def train(
-        self,
-        network: Any,
-        images: Sequence[str],
-        flows: Sequence[str],
-        weights: np.ndarray,
-        *,
-        folder: pathlib.Path,
-        epochs: int,
-        learning_rate: float,
-        draws: int,
-        seed: int,
-    ) -> None:
+    def train(self, network: Any, run: TrainingRun) -> None:
         """Trains by stochastic gradient descent, reading a batch's files at a time."""
-        from cellpose import train
-
-        train.train_seg(
+        cellpose_library.train(
             network,
-            train_files=list(images),
-            train_labels_files=list(flows),
-            train_probs=weights,
+            run,
             load_files=False,
-            normalize={"normalize": False},
             batch_size=self.batch_size,
-            n_epochs=epochs,
-            nimg_per_epoch=draws,
-            min_train_masks=1,
             SGD=True,
             momentum=0.9,
-            learning_rate=learning_rate,
             weight_decay=1e-5,
-            save_path=folder,
-            save_every=epochs + 1,
-            model_name="latest",
         )
 
 

@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.annotation.annotators import cellpose_library, cellpose_weights
-from cellclass_tf.annotation.annotators.cellpose_library import contain_effects
+from cellclass_tf.annotation.annotators.cellpose_library import (
+    TrainingRun,
+    contain_effects,
+)
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import sizes
 
@@ -85,14 +88,14 @@ class Cellpose4:
         """
         import torch
 
-        models, device = cellpose_library.load_models(), torch.device(device)
+        models, place = cellpose_library.load_models(), torch.device(device)
         if not weights.is_file():
             raise InputError(f"{weights}: the weights were there, and have gone.")
         with contain_effects():
             model = models.CellposeModel(
-                gpu=device.type != "cpu",
+                gpu=place.type != "cpu",
                 pretrained_model=str(weights),
-                device=device,
+                device=place,
                 use_bfloat16=bfloat16,
             )
         if str(model.pretrained_model) != str(weights):
@@ -118,7 +121,7 @@ class Cellpose4:
 
         Without cells it is 30 px, with which an image keeps its scale.
         """
-        areas = []
+        areas: list[int] = []
         for part in parts:
             labels, _ = self.segment(
                 model, part, limits, diameter_px=SCALE_PX, **options
@@ -126,7 +129,9 @@ class Cellpose4:
             areas += sizes.areas_of(labels).tolist()
         if not areas:
             return SCALE_PX
-        return max(float(np.median(sizes.diameters_of(areas))), _MIN_ESTIMATE_PX)
+        return max(
+            float(np.median(sizes.diameters_of(np.array(areas)))), _MIN_ESTIMATE_PX
+        )
 
     def segment(
         self,
@@ -138,7 +143,8 @@ class Cellpose4:
         **options: Any,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the labels of a merged image, and the logits of being a cell."""
-        planes, normalize = self.planes_of(image), {"normalize": True}
+        planes = self.planes_of(image)
+        normalize: dict[str, Any] = {"normalize": True}
         if limits is not None:
             # A flat channel is dark, as where cellpose finds the limits itself.
             for plane, pair in zip(planes, limits, strict=False):
@@ -163,47 +169,24 @@ class Cellpose4:
         cytoplasm, nuclei = image[..., 1], image[..., 2]
         return np.stack([cytoplasm, nuclei, np.zeros_like(nuclei)]).astype(np.float32)
 
-    def train(
-        self,
-        network: Any,
-        images: Sequence[str],
-        flows: Sequence[str],
-        weights: np.ndarray,
-        *,
-        folder: pathlib.Path,
-        epochs: int,
-        learning_rate: float,
-        draws: int,
-        seed: int,
-    ) -> None:
+    def train(self, network: Any, run: TrainingRun) -> None:
         """Trains with AdamW, which has no momentum to set, on files held in memory.
 
         Cells are shown at 30 px, as when they are sought with their diameter.
         """
         import torch
-        from cellpose import train
 
         # Layers are dropped at random, which cellpose does not seed.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            train.train_seg(
+            torch.manual_seed(run.seed)
+            cellpose_library.train(
                 network,
-                train_files=list(images),
-                train_labels_files=list(flows),
-                train_probs=weights,
+                run,
                 # Reading batch by batch raises a TypeError in cellpose 4.0.8 to 4.2.1.1.
                 load_files=True,
-                normalize={"normalize": False},
                 batch_size=self.batch_size,
-                n_epochs=epochs,
-                nimg_per_epoch=draws,
-                min_train_masks=1,
-                learning_rate=learning_rate,
                 weight_decay=0.1,
                 rescale=True,
-                save_path=folder,
-                save_every=epochs + 1,
-                model_name="latest",
             )
 
 

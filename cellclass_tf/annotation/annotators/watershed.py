@@ -48,7 +48,7 @@ class WatershedAnnotator:
         split_depth: float = 0.1,
         mask_level: float = 0.5,
         min_area: float = 0.1,
-    ):
+    ) -> None:
         """Sets the parameters.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,9 @@ _KEPT_OUT = 0.25
 _WINDOW = 4
 # Eight pieces are in memory at once.
 _LARGEST_PIECE_PX = 1200
+
+# The files of a piece: its image, and its labels and flows.
+_Files = tuple[pathlib.Path, pathlib.Path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +147,8 @@ def prepare(
     Returns:
       The pieces; weights sum to 1.
     """
-    fields, windows = [], []
+    fields: list[_Files | None] = []
+    windows: list[_Files | None] = []
     for number, row in enumerate(progress_bar(roles.train, "flows")):
         image, cells = stretch_contrast(study.read_image(row)), study.read_cells(row)
         labels = cells.labels
@@ -161,14 +165,14 @@ def prepare(
                 name = folder / f"{number:05d}_hand_{len(windows):06d}"
                 cut = (image[(slice(None), *window)], labels[window])
                 windows.append(_write(name, *cut, device))
-    fields = [pair for pair in fields if pair]
-    if not fields:
+    with_cells = [pair for pair in fields if pair]
+    if not with_cells:
         raise InputError(
             f"{study.root}: the corrected fields hold no cells to train on."
         )
     share = 1 / hand_weight if windows else 1.0
     return [
-        *_share_weight(fields, share),
+        *_share_weight(with_cells, share),
         *_share_weight([pair for pair in windows if pair], 1 - share, is_window=True),
     ]
 
@@ -191,14 +195,17 @@ def stretch_contrast(image: np.ndarray) -> np.ndarray:
 
 
 def _share_weight(
-    pairs: Sequence[tuple], share: float, *, is_window: bool = False
-) -> Iterable[TrainingImage]:
-    return [TrainingImage(*pair, share / len(pairs), is_window) for pair in pairs]
+    pairs: Sequence[_Files], share: float, *, is_window: bool = False
+) -> list[TrainingImage]:
+    return [
+        TrainingImage(image, flows, share / len(pairs), is_window)
+        for image, flows in pairs
+    ]
 
 
 def _write(
     stem: pathlib.Path, image: np.ndarray, labels: np.ndarray, device: torch.device
-) -> tuple[pathlib.Path, pathlib.Path] | None:
+) -> _Files | None:
     """Writes a piece; returns None if it holds no cell."""
     import tifffile
     from cellpose import dynamics
@@ -215,7 +222,7 @@ def _write(
     return paths
 
 
-def _parts(shape_yx: tuple[int, int]) -> list[tuple[slice, slice]]:
+def _parts(shape_yx: Sequence[int]) -> list[tuple[slice, slice]]:
     """Cuts a large field into parts of equal size, since cellpose reads pieces whole."""
     axes = []
     for side in shape_yx:
@@ -226,7 +233,7 @@ def _parts(shape_yx: tuple[int, int]) -> list[tuple[slice, slice]]:
 
 
 def _windows(
-    cells: Cells, drawn: Sequence[int], shape_yx: tuple[int, int]
+    cells: Cells, drawn: Sequence[int], shape_yx: Sequence[int]
 ) -> list[tuple[slice, slice]]:
     """Windows around hand-drawn cells whose middle lies in the field's first `shape`."""
     windows = []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,9 @@ from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger, progress_bar
 from cellclass_tf.storage import atomic, csv_json, digests, lock, png
+
+# Makes the annotator of a name or file of weights.
+_AnnotatorMaker = Callable[[str | os.PathLike], CellposeAnnotator]
 
 # cellpose's training cannot be taken up inside a call; a killed run begins its round
 # anew. The first ten epochs of each warm up.
@@ -112,8 +116,13 @@ def finetune(
     rows, every = _corrected_rows(study)
     roles, rows = material.roles_of(study, rows, every)
     # The diameter is told in each call: this one keeps the size model away.
-    options = {"diameter_px": 30.0, "flow_threshold": flow_threshold, "device": device}
-    base = CellposeAnnotator(model, **options)
+    annotator_of = functools.partial(
+        CellposeAnnotator,
+        diameter_px=30.0,
+        flow_threshold=flow_threshold,
+        device=device,
+    )
+    base = annotator_of(model)
     _check_output(output, base.weights)
     settings = {
         "base": base.name,
@@ -129,11 +138,12 @@ def finetune(
     rounds = _Rounds.open(output, settings)
     diameters = _diameters(study, roles.train)
     rounds.begin(base.weights)
-    device = base.network.device
-    pieces = material.prepare(study, roles, rounds.folder, hand_weight, device)
-    _train(study, roles, pieces, rounds, diameters, settings, options)
+    pieces = material.prepare(
+        study, roles, rounds.folder, hand_weight, base.network.device
+    )
+    _train(study, roles, pieces, rounds, diameters, settings, annotator_of)
     best = int(np.argmax(rounds.scores))
-    result = _judge(study, roles, rounds, best, output, diameters, options)
+    result = _judge(study, roles, rounds, best, output, diameters, annotator_of)
     # Training took hours, in which somebody may have put another file there.
     _check_output(output, base.weights)
     with atomic.atomic_path(output) as temporary:
@@ -329,7 +339,7 @@ def _train(
     rounds: _Rounds,
     diameters: dict[str, float],
     settings: dict[str, Any],
-    options: dict[str, Any],
+    annotator_of: _AnnotatorMaker,
 ) -> None:
     """Trains round by round, and scores each on what training does not see."""
     import torch
@@ -338,9 +348,10 @@ def _train(
     rows, right_part = roles.choose or roles.train, not roles.choose
 
     def add() -> None:
-        annotator = CellposeAnnotator(rounds.weights(len(rounds.scores)), **options)
-        part = {"right_part": right_part}
-        rounds.add(verdict.score_part(annotator, study, rows, diameters, **part))
+        annotator = annotator_of(rounds.weights(len(rounds.scores)))
+        rounds.add(
+            verdict.score_part(annotator, study, rows, diameters, right_part=right_part)
+        )
 
     if not rounds.scores:
         add()
@@ -348,7 +359,7 @@ def _train(
     while len(rounds.scores) <= total and not rounds.are_hopeless:
         number = len(rounds.scores)
         # Loaded anew: cellpose leaves a network that was used unfit for training.
-        model = CellposeAnnotator(rounds.weights(number - 1), **options).network
+        model = annotator_of(rounds.weights(number - 1)).network
         done = EPOCHS_A_ROUND * (number - 1)
         epochs = min(EPOCHS_A_ROUND, settings["epochs"] - done)
         caption = f"round {number} of {total}"
@@ -392,14 +403,16 @@ def _train_round(
         try:
             cellpose.train(
                 network,
-                [os.fspath(piece.image) for piece in pieces],
-                [os.fspath(piece.flows) for piece in pieces],
-                weights,
-                folder=folder,
-                epochs=epochs,
-                learning_rate=settings["learning_rate"],
-                draws=draws,
-                seed=number,
+                cellpose_library.TrainingRun(
+                    images=[os.fspath(piece.image) for piece in pieces],
+                    flows=[os.fspath(piece.flows) for piece in pieces],
+                    weights=weights,
+                    folder=folder,
+                    epochs=epochs,
+                    learning_rate=settings["learning_rate"],
+                    draws=draws,
+                    seed=number,
+                ),
             )
         finally:
             hook.remove()
@@ -412,13 +425,12 @@ def _judge(
     best: int,
     output: pathlib.Path,
     diameters: dict[str, float],
-    options: dict[str, Any],
+    annotator_of: _AnnotatorMaker,
 ) -> verdict.Verdict:
     """Scores base and tuned weights on the held-out fields, and draws two of them."""
-    base, tuned = (
-        CellposeAnnotator(rounds.weights(number), **options) for number in (0, best)
-    )
-    scores, shown = [], {}
+    base, tuned = (annotator_of(rounds.weights(number)) for number in (0, best))
+    scores: list[verdict.FieldScore] = []
+    shown: dict[str, tuple[float, ImageRow, np.ndarray, dict[str, np.ndarray]]] = {}
     for row in progress_bar(roles.held_out, "held out"):
         image, true = study.read_field(row)
         found = {

@@ -163,7 +163,8 @@ def draw(
     ):
         canvas, scale = picture.canvas_of(image)
         cells = Cells.from_labels(labels, ("cell",))
-        pen = picture.Pen(colour, picture.outline_width(canvas.shape[:2]))
+        width = picture.outline_width((canvas.shape[0], canvas.shape[1]))
+        pen = picture.Pen(colour, width)
         for index in range(len(cells)):
             picture.outline_cell(canvas, cells, index, scale, pen)
         text = f"{name}: {len(cells)} cells"

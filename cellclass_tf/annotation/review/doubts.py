@@ -98,7 +98,7 @@ def doubtful_cells(
     if probabilities is not None:
         found[LOW_PROBABILITY] = probabilities < _LOW_PROBABILITY
     doubtful = np.flatnonzero(np.any(list(found.values()), axis=0))
-    middles = _middles(cells, doubtful)
+    middles = _middles(cells, doubtful.tolist())
     doubts = []
     for index, (y, x) in zip(doubtful.tolist(), middles, strict=True):
         reasons = tuple(r for r in REASONS if r in found and found[r][index])

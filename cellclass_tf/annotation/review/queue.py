@@ -106,7 +106,7 @@ def draw(
       (s * H + caption, s * W, 3) uint8 for the enlargement s of `picture.canvas_of`.
     """
     canvas, scale = picture.canvas_of(image)
-    width = picture.outline_width(canvas.shape[:2])
+    width = picture.outline_width((canvas.shape[0], canvas.shape[1]))
     sound = picture.Pen(_SOUND, max(1, width // 2))
     pens = {doubt.cell: _pen(doubt, width) for doubt in doubts}
     for index in range(len(cells)):
@@ -231,6 +231,7 @@ def _write_numbers(
             half = pen.textlength(number) / 2 + 2
             x = min(max(doubt.centroid_x_px * scale, half), canvas.shape[1] - half)
             y = max(int(cells.boxes_yxyx[doubt.cell - 1][0]) * scale, size)
-            look = {"fill": _INK, "stroke_width": 2, "stroke_fill": _HALO}
-            pen.text((x, y), number, anchor="mb", **look)
+            pen.text(
+                (x, y), number, _INK, anchor="mb", stroke_width=2, stroke_fill=_HALO
+            )
     return np.asarray(drawn)

@@ -274,14 +274,16 @@ def test_training_moves_the_weights_and_leaves_the_random_numbers(
     with caplog.at_level(logging.WARNING, logger="cellpose"):
         Cellpose4().train(
             network,
-            [str(tmp_path / "a.tif")],
-            [str(tmp_path / "a_flows.tif")],
-            np.ones(1),
-            folder=tmp_path,
-            epochs=2,
-            learning_rate=1e-3,
-            draws=2,
-            seed=0,
+            cellpose_library.TrainingRun(
+                images=[str(tmp_path / "a.tif")],
+                flows=[str(tmp_path / "a_flows.tif")],
+                weights=np.ones(1),
+                folder=tmp_path,
+                epochs=2,
+                learning_rate=1e-3,
+                draws=2,
+                seed=0,
+            ),
         )
     assert (network.out.weight != before).any()
     assert torch.equal(torch.get_rng_state(), state)
