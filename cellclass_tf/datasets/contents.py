@@ -96,9 +96,9 @@ class Contents:
         }
         return cls(tuple(value["cell_types"]), fields, value["excluded"])
 
-    def cells_of(self, images: Iterable[str]) -> collections.Counter:
+    def cells_of(self, images: Iterable[str]) -> collections.Counter[str]:
         """Cells of some fields by type."""
-        total = collections.Counter()
+        total: collections.Counter[str] = collections.Counter()
         for image in images:
             total.update(self.fields[image].cells)
         return total
@@ -161,7 +161,9 @@ _ATTRIBUTES = {
 }
 
 
-def _differing(old: Contents, new: Contents, images, attribute: str) -> list[str]:
+def _differing(
+    old: Contents, new: Contents, images: Iterable[str], attribute: str
+) -> list[str]:
     return [
         image
         for image in images

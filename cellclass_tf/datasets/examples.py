@@ -144,7 +144,7 @@ def refuse_gaps(
         if (
             field.culture != MIXED
             and field.split not in (MIXED, UNTYPED)
-            and sum(field.cells.values())
+            and any(field.cells.values())
         ):
             groups[field.culture].add(field.group)
             held_out |= {field.culture} if field.split == "validation" else set()
@@ -176,7 +176,7 @@ def told_of_held_out(contents: Contents) -> list[str]:
     """Says of which types a single group is held out, a line each."""
     groups = collections.defaultdict(set)
     for field in contents.fields.values():
-        if field.split == "validation" and sum(field.cells.values()):
+        if field.split == "validation" and any(field.cells.values()):
             groups[field.culture].add(field.group)
     return [
         f"One dish of {name} is held out ({min(held_out)}): how errors differ between "
@@ -203,7 +203,9 @@ def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
         )
 
 
-def keyed_example_of_row(study: Study, row: ImageRow, facts: FieldFacts):
+def keyed_example_of_row(
+    study: Study, row: ImageRow, facts: FieldFacts
+) -> tuple[str, dict[str, Any]]:
     """Returns the key and the example of a row that `check_study` has checked.
 
     Raises:
@@ -282,7 +284,8 @@ def example(
     Returns:
       image and labels, files of PNGs, (H, W, 3) uint8 and (H, W, 1) uint16; cells: for
       cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the image, type (-1 where it
-      is unknown) and area in pixels; image_name, culture, group, sources; pixel_size_um, 0 if unknown.
+      is unknown) and area in pixels; image_name, culture, group, sources; pixel_size_um,
+      0 if unknown.
     """
     import tensorflow_datasets as tfds
 

@@ -78,7 +78,10 @@ class Report:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         adjust = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust)
         lines = [
-            "  ".join(to(*cell) for to, *cell in zip(adjust, row, widths, strict=True))
+            "  ".join(
+                pad(text, width)
+                for pad, text, width in zip(adjust, row, widths, strict=True)
+            )
             for row in rows
         ]
         lines += [f"Remark: {text}" for text in self.remarks]
@@ -95,7 +98,7 @@ class _RecordedField:
 
     row: ImageRow
     sources: tuple[str, ...]
-    cells: collections.Counter
+    cells: collections.Counter[str]
 
 
 @process_state.keep()
@@ -274,7 +277,9 @@ def _role(split: str) -> str:
 
 
 def _groups_in_two_splits(fields: Sequence[_RecordedField]) -> Iterator[str]:
-    by_group = collections.defaultdict(lambda: collections.defaultdict(list))
+    by_group: dict[str, dict[str, list[str]]] = collections.defaultdict(
+        lambda: collections.defaultdict(list)
+    )
     for field in fields:
         if not field.sources and field.row.split != COMPOSED:
             split = _role(field.row.split)
@@ -316,9 +321,8 @@ def _near_duplicates(fields: Sequence[_RecordedField]) -> Iterator[str]:
         if not made_from & {one.split, other.split}:
             ends = ((one.split, one.group), (other.split, other.group))
             pairs[ends].append((one, other, why))
-    for found in pairs.values():
-        one, other, why = found[0]
-        more = f" (and {len(found) - 1} more pairs of them)" if len(found) > 1 else ""
+    for (one, other, why), *others in pairs.values():
+        more = f" (and {len(others)} more pairs of them)" if others else ""
         same = (
             "have the same pixels"
             if why == near_duplicates.SAME_BYTES
@@ -384,7 +388,7 @@ def _table(fields: Sequence[_RecordedField], types: Sequence[str]) -> list[Count
 
 
 def _remarks(table: Iterable[Count]) -> Iterator[str]:
-    cells = collections.defaultdict(dict)
+    cells: dict[str, dict[str, int]] = collections.defaultdict(dict)
     for row in table:
         if row.split != UNTYPED:
             cells[row.split][row.cell_type] = row.cells

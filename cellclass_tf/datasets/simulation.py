@@ -110,19 +110,19 @@ def simulate(
             f"from 0 on; got images_per_type={images_per_type}, mixed={mixed}, "
             f"size={size}, seed={seed}, dishes={dishes}."
         )
-    confounded = _qualities(confounded or tied)
-    study = _open_or_create(pathlib.Path(study))
+    qualities = _qualities(confounded or tied)
+    opened = _open_or_create(pathlib.Path(study))
     fields = [
         _PlannedField(
-            study,
+            opened,
             name,
             i % dishes + 1,
             i + 1,
             size,
             seed,
-            () if name == MIXED else confounded,
+            () if name == MIXED else qualities,
         )
-        for name in (*study.cell_types, MIXED)
+        for name in (*opened.cell_types, MIXED)
         for i in range(mixed if name == MIXED else images_per_type)
     ]
     jobs = [
@@ -135,15 +135,15 @@ def simulate(
         _write_field,
         jobs,
         description="simulate",
-        journal=batch.Journal(study.journal("simulate")),
+        journal=batch.Journal(opened.journal("simulate")),
         engine=batch.Engine(processes=processes),
     )
 
 
 def _qualities(confounded: str | Sequence[str]) -> tuple[str, ...]:
     """The names in `confounded`, each once and in the order of `looks.QUALITIES`."""
-    names = confounded.split(",") if isinstance(confounded, str) else confounded
-    names = {name.strip() for name in names} - {""}
+    given = confounded.split(",") if isinstance(confounded, str) else confounded
+    names = {name.strip() for name in given} - {""}
     strangers = sorted(names - set(looks.QUALITIES))
     if strangers:
         raise InputError(
@@ -223,7 +223,9 @@ def _write_field(field: _PlannedField) -> dict:
     return {"cells": len(cells)}
 
 
-def _write_ome_tiff(field: _PlannedField, pixels: np.ndarray, path) -> None:
+def _write_ome_tiff(
+    field: _PlannedField, pixels: np.ndarray, path: pathlib.Path
+) -> None:
     import tifffile
 
     settings = [field.stem, field.size_px, field.seed, *field.confounded]

@@ -1,5 +1,7 @@
 """Simulate two-channel fluorescence fields of cultured cells with exact labels."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -74,8 +76,8 @@ def simulate_field(
         cells = rng.poisson(dish.cells_per_mm2 * (size_px * pixel_size_um / 1e3) ** 2)
     names = sorted(shares)
     odds = np.array([shares[name] for name in names], float)
-    drawn = rng.choice(len(names), size=cells, p=odds / odds.sum())
-    drawn = [names[i] for i in drawn]
+    chosen = rng.choice(len(names), size=cells, p=odds / odds.sum())
+    drawn = [names[i] for i in chosen]
     placed = placement.place(drawn, looks, size_px, pixel_size_um, rng)
     # The margin lets a cut cell keep the nucleus that lies outside the frame.
     margin_px = math.ceil(14 / pixel_size_um)
@@ -93,7 +95,13 @@ def simulate_field(
     )
 
 
-def _check(shares, looks, size_px, pixel_size_um, cells):
+def _check(
+    shares: Mapping[str, float],
+    looks: Mapping[str, CellTypeLook],
+    size_px: int,
+    pixel_size_um: float,
+    cells: int | None,
+) -> None:
     unknown = sorted(set(shares) - set(looks))
     if unknown:
         raise ValueError(f"Unknown cell types {unknown}; known are {sorted(looks)}.")

@@ -1,7 +1,10 @@
 """What makes HEK and N2a cells look different, and dishes differ."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -182,7 +185,7 @@ class Dish:
         confounded: Collection[str] = (),
         culture: int = 0,
         cultures: int = 1,
-    ) -> "Dish":
+    ) -> Dish:
         """A dish as the next one on the bench might be.
 
         Args:
@@ -218,8 +221,9 @@ class Dish:
                 dish = dish._confounded_by(quality, (culture + within) / cultures)
         return dish
 
-    def _confounded_by(self, quality: str, place: float) -> "Dish":
+    def _confounded_by(self, quality: str, place: float) -> Dish:
         """This dish with a quality at `place`, 0 to 1, of its range."""
+        changes: dict[str, Any]
         if quality == "stain":
             changes = {"stain_gain_counts": (_at(_STAIN_GAIN_COUNTS, place),) * 2}
         elif quality == "illumination":

@@ -54,7 +54,8 @@ def random_look(rng: np.random.Generator) -> CellTypeLook:
 def random_dish(rng: np.random.Generator, area_um2: float) -> Dish:
     """Draws growth and imaging conditions that differ far more than those of `Dish.random`.
 
-    The cells, if all find room, cover 15 to 75 % of the ground. In every fourth dish one channel is dim.
+    The cells cover 15 to 75 % of the field if all of them find room. In one dish of four
+    one channel is dim.
 
     Args:
       rng: the only source of randomness.
