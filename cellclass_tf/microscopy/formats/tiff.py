@@ -1,4 +1,4 @@
-"""TIFF and its kin: OME-TIFF, ImageJ hyperstacks, STK, LSM and MetaSeries."""
+"""TIFF and formats based on it: OME-TIFF, ImageJ hyperstacks, STK, LSM, MetaSeries."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base, ome_files
 from cellclass_tf.storage import png, tiff_log
 
-# TIFF's numbers of lossy compression: old and new JPEG, and Adobe's.
+# Numbers of lossy compression in TIFF: old and new JPEG, and Adobe's.
 _JPEG = (6, 7, 34892)
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# A page beyond these axes would be a guess at what it means.
+# The meaning of other axes would be a guess.
 _KNOWN_AXES = "TZCYXS"
-# What tifffile calls the axis of pages that nothing is said of. So few are the channels
-# of a field; more of them may be a stack, or a film.
+# tifffile's letters for an axis without a description. Up to this many pages are taken
+# for channels; more of them may be a stack or a time series.
 _UNKNOWN_AXES, _MOST_UNKNOWN = "IQ", 4
 
 
@@ -45,7 +45,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
                 errors[0] if errors else "tifffile cannot tell where the planes are"
             )
             raise InputError(
-                f"{path}: its metadata tell of {images} images, of which {len(found)} "
+                f"{path}: its metadata describe {images} images, of which {len(found)} "
                 f"can be read ({reason}). Export it again as OME-TIFF."
             )
         for number, series in enumerate(found):
@@ -60,7 +60,7 @@ def _files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _check_whole(path: pathlib.Path, series: Any, errors: list[str]) -> None:
-    """Raises InputError if the pixels are not all there; tifffile would go on."""
+    """Raises InputError if pixels are missing, for which tifffile would return zeros."""
     ends: dict[str, int] = {}
     for page in filter(None, series.pages):
         parts = zip(page.dataoffsets, page.databytecounts, strict=False)
@@ -68,7 +68,7 @@ def _check_whole(path: pathlib.Path, series: Any, errors: list[str]) -> None:
         ends[file] = max(ends.get(file, 0), *(sum(part) for part in parts), 0)
     missing = sum(page is None for page in series.pages)
     if missing:
-        errors.append(f"{missing} of {len(series.pages)} planes are not there")
+        errors.append(f"{missing} of {len(series.pages)} planes are missing")
     for file, end in ends.items():
         if end > os.path.getsize(file):
             there = f"{os.path.getsize(file)} there"
@@ -87,7 +87,7 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
     if strange or "Y" not in axes or "X" not in axes:
         raise InputError(
             f"{path}: the axes {axes} {shape} are not among T, Z, C, Y, X (and RGB "
-            f"samples); up to {_MOST_UNKNOWN} pages of which nothing is said are taken "
+            f"samples); up to {_MOST_UNKNOWN} pages without a description are taken "
             "for channels. Export it as OME-TIFF, which names its axes."
         )
     times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
@@ -107,7 +107,7 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
 
 
 def _axes_of(series: Any) -> str:
-    """The axes as letters, with a few pages that nothing is said of as channels."""
+    """Returns the axes as letters; a few pages without a description are channels."""
     unknown = [a for a in series.axes if a in _UNKNOWN_AXES]
     if len(unknown) != 1 or "C" in series.axes:
         return series.axes
@@ -117,7 +117,7 @@ def _axes_of(series: Any) -> str:
 
 
 def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneReader:
-    """Returns what reads a plane; colour samples count as channels."""
+    """Returns a function that reads a plane; colour samples count as channels."""
     axes = _axes_of(series)
     inner = "".join(axis for axis in axes if axis in "YXS")
     outer = [(a, n) for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
@@ -125,7 +125,7 @@ def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneRe
 
     top = _white(series)
 
-    # The colours of a pixel lie together: three calls need one page.
+    # A page holds all colours of a pixel, so that three calls read the same page.
     @functools.lru_cache(maxsize=1)
     def page(index: tuple[int, ...]) -> np.ndarray:
         if whole is not None:
@@ -148,9 +148,9 @@ def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneRe
 
 
 def _white(series: Any) -> np.ndarray | None:
-    """The number of what is darkest, where 0 is white; None where 0 is black.
+    """Returns the grey value of black if 0 is white; None if 0 is black.
 
-    ImageJ says so of images that it shows inverted, whose numbers are not.
+    ImageJ writes that 0 is white for images that it only shows inverted.
     """
     page = series.keyframe
     is_white_zero = page.photometric == 0 and page.dtype.kind == "u"
@@ -161,7 +161,7 @@ def _white(series: Any) -> np.ndarray | None:
 
 @contextlib.contextmanager
 def _opened(pages: Iterable[Any]) -> Iterator[None]:
-    """Opens the files of pages that tifffile closed: those of other files' parts."""
+    """Opens the files of pages, since tifffile closes all files but the first."""
     with contextlib.ExitStack() as stack:
         for page in pages:
             handle = page.parent.filehandle
@@ -218,14 +218,14 @@ def _channels(tiff: Any, scene: int) -> tuple[base.Channel, ...]:
 
 
 def _metaseries_plane(tiff: Any) -> Mapping[str, Any]:
-    """Returns what a MetaSeries TIFF says of its plane; nothing for other files."""
+    """Returns the plane's metadata of a MetaSeries TIFF; nothing for other files."""
     if not tiff.is_metaseries:
         return {}
     return (tiff.metaseries_metadata or {}).get("PlaneInfo") or {}
 
 
 def _illumination(stk_metadata: Mapping[str, Any]) -> str:
-    """The name of the light path; what MetaMorph calls 'Name' is the image's title."""
+    """Returns the name of the light path; MetaMorph's 'Name' is the image's title."""
     properties = stk_metadata.get("PlaneProperty") or ()
     values = (p["value"] for p in properties if p["name"] == "_IllumSetting_")
     return str(next(values, ""))
@@ -252,7 +252,7 @@ def _pixel_size(tiff: Any, scene: int) -> base.PixelSize:
         return base.pixel_size(found.get("XCalibration"), unit)
     if tiff.is_lsm:
         return base.pixel_size((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
-    # A plain TIFF's resolution is for printing and says nothing of the specimen.
+    # The resolution of a plain TIFF is for printing, and not that of the specimen.
     return base.NO_PIXEL_SIZE
 
 
