@@ -1,4 +1,4 @@
-"""The installed cellpose: its version and modules, kept from changing the process."""
+"""Uses the installed cellpose without lasting effects on the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from cellclass_tf import process_state
 from cellclass_tf.errors import InputError
 
-# What pip is asked for, by major version.
+# Requirements for pip, by major version.
 REQUIREMENTS = {3: "cellpose>=3.1.1.2,<4", 4: "cellpose>=4.0.8,<5"}
 
 
@@ -45,7 +45,7 @@ class TrainingRun:
 
 
 def installed_version() -> str:
-    """Returns the version of the installed cellpose, of a major version that is known.
+    """Returns the version of the installed cellpose, if it is supported.
 
     Raises:
       InputError: if cellpose is not installed, or in another version.
@@ -77,7 +77,7 @@ def load_models() -> Any:
         with contain_effects():
             from cellpose import models
         torch.set_float32_matmul_precision(precision)
-    # A torchvision that was built for another torch fails in its own ways.
+    # A torchvision that was built for another torch raises other errors than ImportError.
     except (ImportError, OSError, RuntimeError) as error:
         raise _unusable(error) from error
     return models
@@ -115,8 +115,8 @@ def train(network: Any, run: TrainingRun, **options: Any) -> None:
 def contain_effects() -> Iterator[None]:
     """Runs cellpose and PyTorch in the block without effects on the rest of the process.
 
-    cellpose's warnings, such as of a field without cells, stay off the terminal: the
-    callers report the same in their own words.
+    cellpose's warnings, such as that of a field without cells, are not shown, since the
+    callers report the same.
     """
     with (
         process_state.log_level("cellpose", logging.ERROR),
