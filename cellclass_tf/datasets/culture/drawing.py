@@ -12,8 +12,8 @@ from cellclass_tf.datasets.culture.placement import PlacedCell, smooth_noise
 
 CAMERA_MAX_COUNTS = 4095
 _INK_DOTS_PER_PX = 6
-# Haze of each channel over the dish's. Nuclei glow farther than cytoplasm in the real
-# field that docs/simulation.md compares with.
+# Haze of each channel relative to that of the dish. In the real field of
+# docs/simulation.md, nuclei have more haze than cytoplasm.
 _HAZE_OF_CHANNEL = (1.4, 1)
 
 # The rows and columns of a cell's bounding box.
@@ -116,7 +116,7 @@ def draw_cell(
     """Draws label `index`, whose bounding box is `box`, in both channels."""
     look = cell.look
     mask = np.pad(labels[box] == index, 1)
-    # The field's border is no cell border, hence the padding and the crop.
+    # The mask is padded and cropped, since the border of the field is not a border of cells.
     depth_px = ndimage.distance_transform_edt(mask)[1:-1, 1:-1].astype(np.float32)
     mask = mask[1:-1, 1:-1]
     spots = np.argwhere(mask)
@@ -184,7 +184,7 @@ def _nucleus(
     chromatin = mottle * (0.75 + 0.25 * np.sqrt(np.clip(1 - reach**2, 0, 1)))
     place = along, across, minor / canvas.px_per_um, rng
     chromatin += _dots(rng.poisson(2), -0.3, 0.9, *place)
-    # No mouse nucleus is without chromocentres.
+    # Every mouse nucleus has chromocentres.
     count = 3 + rng.poisson(look.chromocentres - 3) if look.chromocentres else 0
     chromatin += _dots(count, look.chromocentre_gain, 0.6, *place)
     return profile, brightness * np.maximum(chromatin, 0.2)

@@ -1,4 +1,4 @@
-"""Settle simulated cells in colonies and give each its ground in a label image."""
+"""Places simulated cells in colonies, and gives each its area in a label image."""
 
 from __future__ import annotations
 
