@@ -1,1 +1,1 @@
-"""Merged images to annotated cells."""
+"""Finds the cells in merged images."""

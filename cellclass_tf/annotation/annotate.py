@@ -1,4 +1,4 @@
-"""The accepted images of a study to cells, and what made them to the manifest."""
+"""Finds the cells in the accepted images of a study, and records how in the manifest."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def annotate(
 ) -> batch.Outcome:
     """Finds the cells in every accepted image of a study.
 
-    Writes cells/TYPE/NAME.tif, the manifest's columns from annotator to doubts, for each
-    field a list and a picture of its doubtful cells, and the queue in which fields are
-    worth a person's time (see `review`). Fields that are done with the same settings are
-    not done again. The types in a mixed field stay unknown; a table of types that lay
-    beside older labels is removed, since it does not fit the new ones.
+    Writes cells/TYPE/NAME.tif, the manifest's columns from annotator to doubts, a list and
+    a picture of the doubtful cells of each field, and the order in which a person should
+    correct the fields (see `review`). Fields that were annotated with the same settings
+    are skipped. The types of the cells in a mixed field stay unknown; a table of types of
+    older labels is removed, since it does not fit to the new ones.
 
     Args:
       study: folder of the study.
@@ -78,8 +78,8 @@ def annotate(
 
     Raises:
       InputError: if the study has no images to annotate, the annotator is not known, its
-        settings or weights are no use, or they would change and `change_settings` is not
-        set.
+        settings or weights are not valid, or settings would change and `change_settings`
+        is not set.
     """
     study = Study.open(study)
     for name, value, known in (
@@ -102,7 +102,9 @@ def annotate(
     )
     wanted = [row for row in rows if overwrite_corrected or not row.corrected]
     if len(wanted) < len(rows):
-        logger.info("%d corrected fields are left alone.", len(rows) - len(wanted))
+        logger.info(
+            "%d corrected fields are kept as they are.", len(rows) - len(wanted)
+        )
     outcome = batch.Outcome(failures=failures)
     if not wanted:
         return outcome
@@ -150,7 +152,7 @@ def _accepted_rows(study: Study) -> cell_files.Settled:
     accepted = [row for row in rows if row.verdict != REJECTED]
     if not accepted and not failures:
         raise InputError(
-            f"{study.manifest_path}: expected images to annotate; it names "
+            f"{study.manifest_path}: expected images to annotate; it lists "
             f"{len(rows)}, none of them accepted. Run `cellclass convert` on "
             "the raw files, or change their verdict."
         )
@@ -164,7 +166,7 @@ def _job(
     diameter: float | None,
     state: Sequence[str],
 ) -> batch.Job:
-    """What is to be done for a field, if its labels are still in this state by then."""
+    """Returns the job that annotates a field if its labels are still in this state."""
     made_by = digests.fingerprint(
         cell_files.version_of_image(study, row), finder.fingerprint, diameter
     )
@@ -174,7 +176,7 @@ def _job(
 
 @dataclasses.dataclass(frozen=True)
 class _FieldAnnotation:
-    """Finds the cells of one field and writes them, in whatever process it is."""
+    """Finds the cells of one field and writes them; may run in a worker process."""
 
     study: Study
     finder: Annotator
@@ -187,7 +189,7 @@ class _FieldAnnotation:
         if not study.image_path(row).exists():
             raise InputError(
                 f"{study.image_path(row)} does not exist, but {study.manifest_path} "
-                "names it. Convert the raw file again, or remove the row."
+                "lists it. Convert the raw file again, or remove the row."
             )
         image = study.read_image(row)
         found = finder.annotate(image, diameter)
@@ -206,7 +208,7 @@ class _FieldAnnotation:
             "by_hand": "",
             "doubts": doubts.summary(doubtful),
         }
-        # Last of all the labels: what fails before leaves the old ones as they are.
+        # The labels are written last, so that a failure before leaves the old ones.
         cell_files.check_unchanged(study, row, planned)
         queue.write_field(study, row, image, cells, doubtful)
         if not len(cells):

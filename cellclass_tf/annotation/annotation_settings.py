@@ -1,4 +1,4 @@
-"""What an annotation was asked for: a study keeps it for the next one."""
+"""The settings of a study's last annotation, which the next one uses again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cellclass_tf.storage.records import Record
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationSettings(Record):
-    """The settings of `annotate` that a study keeps; see there."""
+    """The settings that a study remembers; see `annotate.annotate`."""
 
     NAME: ClassVar[str] = "cellclass_tf annotation"
-    EXPECTED: ClassVar[str] = "what `cellclass annotate` was asked for"
+    EXPECTED: ClassVar[str] = "the settings of `cellclass annotate`"
     REMEDY: ClassVar[str] = (
         "Delete it, and give all flags of `cellclass annotate` again."
     )
@@ -34,13 +34,13 @@ class AnnotationSettings(Record):
 def settle(
     study: Study, given: Mapping[str, Any], *, images: int, change: bool
 ) -> AnnotationSettings:
-    """Returns the settings of an annotation, those that are not given from before.
+    """Returns the settings of an annotation; those not given are as in the last one.
 
     Args:
-      study: that is annotated.
-      given: by name; None to leave a setting as it was.
+      study: the study to annotate.
+      given: settings by name; None keeps a setting as it was.
       images: number of images that have cells.
-      change: whether settings may change for these.
+      change: whether settings may change although there are such images.
 
     Raises:
       InputError: if a setting would change and `change` is not set, or the record of the
@@ -49,7 +49,7 @@ def settle(
     if given.get("model") is not None and given.get("annotator") is None:
         # Only cellpose has models.
         given = {**given, "annotator": "cellpose"}
-    # As they are read from the record: 24 and 24.0 are one setting.
+    # The record holds floats: 24 and 24.0 are the same setting.
     given = {n: float(v) if isinstance(v, int) else v for n, v in given.items()}
     told = {name: value for name, value in given.items() if value is not None}
     path = _path(study)
@@ -69,7 +69,7 @@ def settle(
 
 
 def remember(study: Study, settings: AnnotationSettings) -> None:
-    """Keeps the settings for the next annotation."""
+    """Records the settings for the next annotation."""
     settings.write(_path(study))
 
 

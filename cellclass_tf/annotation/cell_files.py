@@ -1,4 +1,4 @@
-"""A study's label images, and what the manifest says of them, kept in step."""
+"""Reads and writes a study's label images, and keeps the manifest in agreement with them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic, digests, trash
 from cellclass_tf.storage.ledger import Written, ledger_of
 
-# Put behind the fingerprint of labels that a person changed.
+# Appended to the fingerprint of labels that a person changed.
 EDITED = "*"
 
-# What the ledger of a field calls its cells, with their types.
+# Name of a field's cells, with their types, in its ledger.
 _CELLS = "cells"
 
-# A row whose label image was deleted.
-_NO_CELLS = {
+# Columns of a row whose label image was deleted.
+_NO_CELLS: dict[str, Any] = {
     "annotator": "",
     "annotator_sha256": "",
     "annotation": "",
@@ -44,12 +44,12 @@ _NO_CELLS = {
 
 
 class Settled(NamedTuple):
-    """The manifest, true of the label images that lie there.
+    """The manifest, in agreement with the label images on disk.
 
     Attributes:
-      rows: sorted by image, without those of `failures`.
-      failures: why a label image that was changed is no use, by image.
-      states: `state_of` each of the rows, as it was found.
+      rows: rows of all images except those in `failures`, sorted by image.
+      failures: reasons why changed label images cannot be used, by image.
+      states: the files of each of the rows, see `state_of`.
     """
 
     rows: list[ImageRow]
@@ -58,10 +58,10 @@ class Settled(NamedTuple):
 
 
 def journal(study: Study) -> batch.Journal:
-    """The journal that everything shares that writes cells/.
+    """Returns the journal that is shared by everything that writes label images.
 
-    After a kill it tells what made the labels that lie there. What is done, the manifest
-    knows better.
+    After a crash it says what made the labels on disk. Whether a field is done is decided
+    by the manifest.
     """
     return batch.Journal(study.journal("annotate"), skips_done=False)
 
@@ -76,20 +76,20 @@ def write_cells(
     types_csv: bool = False,
     source: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Writes a field's label image, with its table of types or with none beside it.
+    """Writes a field's label image, and its table of types if it has one.
 
-    What will lie there is recorded first: should the process be killed, the next run
-    finishes its work, and does not take it for a person's. Cells that a person made are
-    set aside into STUDY/.trash/DATE.
+    A pending record is written first, so that after a crash the next run finishes the
+    work, and does not take the label image for a person's. Cells that a person made are
+    moved to STUDY/.trash/DATE.
 
     Args:
       study: the study.
-      row: of the image.
+      row: row of the image.
       cells: the cells.
-      result: columns of the row that say what made them.
-      planned: `state_of` the row when the run was planned; None if that is now.
-      types_csv: whether the types are written cell by cell.
-      source: what `source_of` is to tell of them.
+      result: columns of the row that say what made the cells.
+      planned: `state_of` the row when the run was planned; None for the current state.
+      types_csv: whether to write a table with the type of each cell.
+      source: facts about the file that the cells were imported from, for `source_of`.
 
     Returns:
       The result, with the columns that describe the file: cells, cells_sha256,
@@ -110,7 +110,7 @@ def write_cells(
     there, book = state_of(study, row), ledger_of(study.root, path)
     check_unchanged(study, row, there if planned is None else planned)
     if there == [row.cells_sha256, row.types_sha256]:
-        # What is to be brought back, should the process be killed halfway.
+        # The old state is recorded, too, so that it is recognized after a crash.
         before = table.read_text(encoding="utf-8") if table.exists() else ""
         book.add(_CELLS, Written(there, _facts(_annotation_of(row), before)))
     state = [result["cells_sha256"], result["types_sha256"]]
@@ -119,7 +119,7 @@ def write_cells(
     with book.recording({_CELLS: made}):
         if any(there) and not is_own and there != made.state:
             trash.keep(study.root, _files(study, row))
-        # Old types beside new labels would be misread, and so would new ones beside old.
+        # A table of types would be misread with labels that it does not belong to.
         table.unlink(missing_ok=True)
         atomic.write_bytes(path, content)
         if types:
@@ -128,7 +128,7 @@ def write_cells(
 
 
 def source_of(study: Study, row: ImageRow) -> Mapping[str, str]:
-    """Returns what was recorded of the file that a field's cells were imported from."""
+    """Returns the recorded facts about the file that cells were imported from."""
     book = ledger_of(study.root, study.cells_path(row))
     facts = book.facts_of(_CELLS, [row.cells_sha256, row.types_sha256])
     return (facts or {}).get("source", {})
@@ -137,15 +137,15 @@ def source_of(study: Study, row: ImageRow) -> Mapping[str, str]:
 def record(
     study: Study, outcome: batch.Outcome, seen: Iterable[ImageRow] | None = None
 ) -> None:
-    """Brings the results of a run to the manifest, which is read anew for it.
+    """Writes the results of a run to the manifest, which is read again before.
 
-    Labels that someone changed in the meantime are not what was done any more: they are
-    failures, and are left to `settle`.
+    Labels that a person changed in the meantime become failures of the outcome; the next
+    call of `settle` records them.
 
     Args:
       study: the study.
-      outcome: what was done; its results hold columns of a row by name.
-      seen: the rows for which it was done; None for those that there are.
+      outcome: outcome of the run; its results are columns of a row by name.
+      seen: rows as they were when the run was planned; None for the current ones.
     """
     rows, ours = {row.image: row for row in study.rows()}, []
     for image, result in list(outcome.done.items()):
@@ -161,14 +161,14 @@ def record(
 
 
 def settle(study: Study) -> Settled:
-    """Makes the manifest true of the label images that lie there, and reads it.
+    """Brings the manifest into agreement with the label images on disk, and reads it.
 
-    Results of a run that was killed before it could record them are recorded now. A
-    label image, or table of types, that someone changed without telling (by painting in
-    it, say), or put there, is a correction from now on. Where a label image was deleted,
-    the field has no cells and no corrections any more. Cells that were made on another
-    raw file, or on another scene or time of it, than the image shows now are set aside
-    into STUDY/.trash/DATE.
+    - Results of a run that was killed before it could record them are recorded.
+    - A label image or table of types that was changed or added by another program counts
+      as a person's correction.
+    - If a label image was deleted, the field has no cells and no corrections.
+    - If the cells belong to another raw file, scene or time than the image shows now, they
+      are moved to STUDY/.trash/DATE.
     """
     trash.finish(study.root)
     rows, changed, failures, states = [], [], {}, {}
@@ -182,10 +182,10 @@ def settle(study: Study) -> Settled:
             continue
         rows.append(settled)
         if state[0] and row.has_cells_of_another_source:
-            # They were set aside.
+            # The files were moved to the trash.
             state = ["", ""]
         elif settled.cells_sha256 == state[0] != "":
-            # A table of types may just have been brought back.
+            # The table of types may just have been restored.
             state = [state[0], settled.types_sha256]
         states[row.image] = state
         if settled != row:
@@ -196,7 +196,7 @@ def settle(study: Study) -> Settled:
 
 
 def state_of(study: Study, row: ImageRow) -> list[str]:
-    """What lies there now: SHA-256 of label image and of types, '' where there is none."""
+    """Returns the SHA-256 of label image and table of types, '' for a missing file."""
     return [_sha256(study.cells_path(row)), _sha256(_table(study, row))]
 
 
@@ -208,12 +208,12 @@ def check_unchanged(study: Study, row: ImageRow, planned: Sequence[str]) -> None
     if now is not None and now.corrected and not row.corrected:
         raise InputError(
             f"{row.image} was marked as corrected while the run was under way; its cells "
-            "are left alone."
+            "were kept as they are."
         )
 
 
 def _rows_now(study: Study) -> Mapping[str, ImageRow]:
-    """The manifest's rows by image, which are read again if the file has changed."""
+    """Returns the manifest's rows by image; it is only read again if it has changed."""
     if not study.manifest_path.exists():
         return {}
     status = study.manifest_path.stat()
@@ -227,13 +227,13 @@ def _rows_at(root: pathlib.Path, mtime_ns: int, size: int) -> Mapping[str, Image
 
 def _changed_meanwhile(study: Study, row: ImageRow) -> str:
     return (
-        f"{study.cells_path(row)} was changed while the run was under way, and is left "
-        "alone. It counts as corrected from the next run on."
+        f"{study.cells_path(row)} was changed while the run was under way, and was kept "
+        "as it is. It counts as corrected from the next run on."
     )
 
 
 def version_of_image(study: Study, row: ImageRow) -> Sequence:
-    """What tells that a merged image has changed; it survives that the study moves."""
+    """Returns what identifies a merged image's content, wherever the study is."""
     return [row.image, _sha256(study.image_path(row))]
 
 
@@ -243,7 +243,7 @@ def _settle_row(
     labels, types = state
     if labels and row.has_cells_of_another_source:
         logger.warning(
-            "%s was made of another raw file than its cells, which are set aside.",
+            "%s was made of another raw file than its cells, which are moved to .trash.",
             row.image,
         )
         trash.set_aside(study.root, _files(study, row))
@@ -267,10 +267,10 @@ def _settle_row(
             if is_pending:
                 book.settle(_CELLS, written.state)
             return _with(row, made)
-    # As versions remember it that knew no ledger.
+    # Earlier versions had no ledger, but only the journal.
     if [labels, types] == [result.get("cells_sha256"), result.get("types_sha256")]:
         return _with(row, result)
-    # Studies of older versions know what made their labels, and no SHA-256 of them.
+    # Still earlier versions recorded no SHA-256 of the labels.
     is_old = row.annotator or row.corrected
     return row if is_old and not is_known else _mark_edited(study, row, labels, types)
 
@@ -284,8 +284,9 @@ def _mark_edited(
         components.mend_pieces(cells.labels.copy())
     except ValueError as error:
         raise InputError(
-            f"{path} was changed since it was annotated, and is no use now: "
-            f"{str(error).rstrip('.')}. Mend it, or delete it to have the field annotated again."
+            f"{path} was changed since it was annotated, and cannot be used: "
+            f"{str(error).rstrip('.')}. Repair it, or delete it to have the field "
+            "annotated again."
         ) from error
     logger.warning("%s was changed by hand; it counts as corrected.", path)
     made_by = row.annotation.removesuffix(EDITED)
@@ -305,7 +306,7 @@ def _mark_edited(
 
 
 def _files(study: Study, row: ImageRow) -> list[pathlib.Path]:
-    """What lies there of a field's cells."""
+    """Returns the existing files of a field's cells."""
     files = (study.cells_path(row), _table(study, row))
     return [path for path in files if os.path.lexists(path)]
 
@@ -319,7 +320,7 @@ def _annotation_of(row: ImageRow) -> dict[str, Any]:
 
 
 def _facts(result: dict[str, Any], types: str) -> dict[str, Any]:
-    """What the ledger keeps of cells: their columns, and the text of their table."""
+    """Returns the facts for the ledger: columns of the row, and the table of types."""
     names = columns_of(ANNOTATION)
     return {"row": {k: v for k, v in result.items() if k in names}, "types": types}
 

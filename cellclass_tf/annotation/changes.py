@@ -1,4 +1,4 @@
-"""What a person changed in the cells of a field."""
+"""Compares the cells of a field before and after a person corrected them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from cellclass_tf.labels import matching
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What became of a field's cells.
+    """The differences between two label images of a field.
 
     Attributes:
-      added: labels of new cells that were none before.
-      redrawn: (old label, new label) of cells that share half of their pixels or more
-        (an IoU of at least 0.5), but not all.
-      removed: labels of old cells that are gone.
-      kept: (old label, new label) of cells that have the same pixels as before.
+      added: new labels of cells without an old one.
+      redrawn: (old label, new label) of cells with an IoU of at least 0.5, but below 1.
+      removed: old labels of cells without a new one.
+      kept: (old label, new label) of cells with the same pixels as before.
     """
 
     added: tuple[int, ...]
@@ -33,7 +32,7 @@ class Changes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers of cells by what became of them."""
+        """Numbers of cells, by the name of the attribute."""
         return {
             field.name: len(getattr(self, field.name))
             for field in dataclasses.fields(self)
@@ -42,12 +41,13 @@ class Changes:
     def labels_drawn(
         self, drawn_before: Iterable[int], said: Iterable[int] | None = None
     ) -> list[int]:
-        """Labels of the new cells that a person drew, sorted.
+        """Returns the sorted new labels of the cells that a person drew.
 
         Args:
-          drawn_before: labels of old cells that a person drew.
-          said: labels of new cells of which the source says so; of added cells, it is
-            believed that the others were not. None where a source tells nothing.
+          drawn_before: old labels of cells that a person drew.
+          said: new labels of cells that were drawn by a person according to the source;
+            added cells are then counted only if they are among them. None if the source
+            has no such information; then all added cells count.
         """
         before = set(drawn_before)
         still = {new for old, new in self.kept if old in before}
@@ -57,7 +57,7 @@ class Changes:
 
 
 def compare(old: np.ndarray, new: np.ndarray) -> Changes:
-    """Says what changed from one label image of a field to the next.
+    """Compares two label images of a field.
 
     Args:
       old: (H, W) labels 1..N.
@@ -77,7 +77,7 @@ def compare(old: np.ndarray, new: np.ndarray) -> Changes:
 
 
 def text_of(labels: Sequence[int]) -> str:
-    """Writes sorted labels in short: '3,17-20'."""
+    """Writes sorted labels as ranges: '3,17-20'."""
     runs: list[list[int]] = []
     for label in labels:
         if runs and label == runs[-1][1] + 1:
@@ -88,7 +88,7 @@ def text_of(labels: Sequence[int]) -> str:
 
 
 def labels_of(text: str, count: int) -> list[int]:
-    """Reads what `text_of` wrote of a field of `count` cells; anything else is none."""
+    """Reads the text of `text_of` for a field of `count` cells; returns [] for others."""
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
         return []
     runs = [[int(n) for n in part.split("-")] for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""The diameter of the cells of an acquisition group, estimated once for all its fields."""
+"""Estimates the diameter of the cells of an acquisition group, once for all its fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 
-# Fields of a group on which its cells' diameter is estimated.
+# Number of fields of a group on which the diameter of its cells is estimated.
 _FIELDS_TO_SIZE = 5
 
 
@@ -22,16 +22,17 @@ def estimate_diameters(
     journal: batch.Journal,
     engine: batch.Engine,
 ) -> dict[str, float]:
-    """Returns the diameter of each group's cells, estimated when first asked for.
+    """Returns the diameter of each group's cells, estimated at the first call.
 
-    It then stays: a field that comes later does not have all others annotated again.
+    Later calls return the same diameter, so that a field that is added later does not
+    change the annotation of the others.
 
     Args:
-      study: of the fields.
-      rows: the fields.
-      finder: who estimates.
-      journal: remembers the estimates.
-      engine: runs them.
+      study: the study.
+      rows: rows of the fields.
+      finder: annotator that estimates the diameters.
+      journal: journal that keeps the estimates.
+      engine: what runs the jobs.
 
     Returns:
       The diameters in pixels, by group; fields without a group have none.
@@ -39,7 +40,7 @@ def estimate_diameters(
     groups: dict[str, list[ImageRow]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
-    # Without groups each field has its own diameter.
+    # Fields without a group each have their own diameter.
     groups.pop("", None)
     jobs = [
         batch.Job(group, _spread(members), finder.size_fingerprint)
@@ -56,7 +57,7 @@ def estimate_diameters(
 
 
 def _spread(rows: Sequence[ImageRow]) -> list[ImageRow]:
-    """A few rows, from the first to the last in equal steps."""
+    """Returns a few rows in equal steps."""
     count = min(len(rows), _FIELDS_TO_SIZE)
     return [rows[index * len(rows) // count] for index in range(count)]
 
@@ -69,13 +70,14 @@ class _DiameterEstimate:
     finder: Annotator
 
     def __call__(self, rows: Sequence[ImageRow]) -> float:
-        estimates, problem = [], None
+        estimates: list[float] = []
+        problems: list[InputError] = []
         for row in rows:
             try:
                 image = self.study.read_image(row)
                 estimates.append(self.finder.estimate_diameter_px(image))
             except InputError as error:
-                problem = error
+                problems.append(error)
         if not estimates:
-            raise problem
+            raise problems[-1]
         return round(statistics.median(estimates), 2)

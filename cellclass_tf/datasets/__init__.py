@@ -1,1 +1,1 @@
-"""Annotated images to training examples."""
+"""Makes training examples of annotated images, and simulates cultures."""

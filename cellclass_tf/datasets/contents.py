@@ -1,4 +1,4 @@
-"""What a dataset was made of, and what has changed since."""
+"""Records what a dataset was made of, and reports what has changed since."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ _NAMES_SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class FieldFacts:
-    """One field of a dataset: what it is, and how its cells came about.
+    """One field of a dataset, and how its cells were found.
 
     Attributes:
       culture: the type of a pure culture, or 'mixed'.
       group: acquisition group (dish, well, slide).
-      split: of the dataset.
-      pixel_size_um: 0 if unknown.
-      image_sha256: of the merged image.
-      cells_sha256: of the label image.
-      types_sha256: of the table of types beside it; '' where there is none.
+      split: split of the dataset.
+      pixel_size_um: width of a pixel in µm; 0 if unknown.
+      image_sha256: SHA-256 of the merged image.
+      cells_sha256: SHA-256 of the label image.
+      types_sha256: SHA-256 of the table of types; '' if there is none.
       cells: number of cells by type.
-      annotator: who outlined them; with its fingerprint and settings.
-      corrected: whether a person changed them.
+      annotator: name of the annotator that outlined the cells.
+      annotator_sha256: SHA-256 of its weights.
+      annotator_settings: its settings in words.
+      corrected: whether a person changed the cells.
     """
 
     culture: str
@@ -48,9 +50,9 @@ class Contents:
     """What a dataset is made of.
 
     Attributes:
-      cell_types: in class order.
-      fields: by image.
-      excluded: images that were rejected, with the reason.
+      cell_types: cell types in class order.
+      fields: fields by image.
+      excluded: reasons of rejected images, by image.
     """
 
     cell_types: tuple[str, ...]
@@ -59,7 +61,7 @@ class Contents:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of pixels, labels, types, groups, splits, scales and exclusions."""
+        """Hash of pixels, labels, types, groups, splits, pixel sizes and exclusions."""
         parts = [
             (
                 image,
@@ -76,7 +78,7 @@ class Contents:
         return digests.fingerprint(self.cell_types, parts, dict(self.excluded))
 
     def to_json(self) -> dict[str, Any]:
-        """The contents as JSON-like values, with their fingerprint."""
+        """Returns the contents as JSON-like values, with their fingerprint."""
         return {
             "fingerprint": self.fingerprint,
             "cell_types": list(self.cell_types),
@@ -86,25 +88,25 @@ class Contents:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Contents:
-        """Reads what `to_json` made.
+        """Reads the values of `to_json`.
 
         Raises:
-          KeyError or TypeError: if it is something else.
+          KeyError or TypeError: if the value has another form.
         """
         fields = {
             image: FieldFacts(**field) for image, field in value["fields"].items()
         }
         return cls(tuple(value["cell_types"]), fields, value["excluded"])
 
-    def cells_of(self, images: Iterable[str]) -> collections.Counter:
-        """Cells of some fields by type."""
-        total = collections.Counter()
+    def cells_of(self, images: Iterable[str]) -> collections.Counter[str]:
+        """Counts the cells of some fields by type."""
+        total: collections.Counter[str] = collections.Counter()
         for image in images:
             total.update(self.fields[image].cells)
         return total
 
     def changes_since(self, old: Contents) -> list[str]:
-        """Says in a line each what is different: types, fields, cells, splits."""
+        """Describes the changes of types, fields, cells and splits, a line for each."""
         before, now = set(old.fields), set(self.fields)
         both = sorted(before & now)
         lines = []
@@ -152,7 +154,7 @@ class Contents:
         ]
 
 
-# What of a field can change, beside its cells and its split.
+# Attributes of a field that may change, besides its cells and its split.
 _ATTRIBUTES = {
     "other pixels": "image_sha256",
     "another group": "group",
@@ -161,7 +163,9 @@ _ATTRIBUTES = {
 }
 
 
-def _differing(old: Contents, new: Contents, images, attribute: str) -> list[str]:
+def _differing(
+    old: Contents, new: Contents, images: Iterable[str], attribute: str
+) -> list[str]:
     return [
         image
         for image in images

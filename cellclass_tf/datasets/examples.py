@@ -1,4 +1,4 @@
-"""Annotated images of a study to examples of its dataset."""
+"""Makes the examples of a dataset from the annotated images of a study."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _LARGEST_RATIO = 8
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What of a study can be a dataset.
+    """The images of a study that can be examples of a dataset.
 
     Attributes:
-      rows: of the images that can be examples, with their splits in images.csv.
+      rows: rows of the images that can be examples, with their splits in images.csv.
       seen: rows of all images, as they were read.
-      contents: of the dataset that they make.
-      outcome: of checking the images; those that cannot be used are its failures.
+      contents: contents of the dataset that these images make.
+      outcome: outcome of checking the images; those that cannot be used are failures.
     """
 
     rows: list[ImageRow]
@@ -46,21 +46,21 @@ class Checked:
     outcome: batch.Outcome
 
     def record(self, study: Study) -> None:
-        """Brings the splits to the manifest, so that no field moves when others come."""
+        """Writes the splits to the manifest, so that new fields do not change them."""
         study.update(self.rows, LIKENESS, SPLIT, seen=self.seen)
 
 
 def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> Checked:
-    """Finds the images that can be examples and gives them splits.
+    """Finds the images that can be examples, and assigns them to splits.
 
-    Rejected images and images without cells files stay out, and are counted in the log.
-    Those with a cell whose type is not known are of the split `untyped`, or stay out if
-    they belong to a group that is tested on. Images that are broken or do not fit to
-    their cells, and labels without an image, are failures.
-    A file that has not changed since it was last checked is not read again.
+    Rejected images and images without cells are left out, and counted in the log. Images
+    with a cell of unknown type belong to the split `untyped`, or are left out if their
+    group is tested on. Images that are broken or do not fit to their cells, and labels
+    without an image, are failures. A file that has not changed since it was last checked
+    is not read again.
 
     Raises:
-      InputError: if nothing is left, or a hand-made split leaks.
+      InputError: if no image is left, or a hand-made split leaks.
     """
     every = study.rows()
     rows = [row for row in every if row.verdict != REJECTED]
@@ -109,7 +109,7 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     usable = [
         dataclasses.replace(
             row,
-            # A field without cells, alone in its group, teaches what is background.
+            # A field without cells, alone in its group, is an example of background.
             split=chosen[row.image] or "train",
             scene_hash=outcome.results[row.image]["scene_hash"],
         )
@@ -132,10 +132,10 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
 def refuse_gaps(
     study: Study, contents: Contents, *, allow_no_validation: bool = False
 ) -> None:
-    """Refuses a dataset that nothing can be learned from, or nothing judged by.
+    """Refuses a dataset that lacks cells to train on, or fields for validation.
 
     Raises:
-      InputError: if a type has no cells in pure cultures, or all its fields are of one
+      InputError: if a type has no cells in pure cultures, or all of its fields are in one
         group, so that none can be held out.
     """
     groups = collections.defaultdict(set)
@@ -144,7 +144,7 @@ def refuse_gaps(
         if (
             field.culture != MIXED
             and field.split not in (MIXED, UNTYPED)
-            and sum(field.cells.values())
+            and any(field.cells.values())
         ):
             groups[field.culture].add(field.group)
             held_out |= {field.culture} if field.split == "validation" else set()
@@ -153,7 +153,7 @@ def refuse_gaps(
         raise InputError(
             f"{study.root}: study.yaml names the types {', '.join(study.cell_types)}, but "
             f"there is no annotated cell of a pure culture of {', '.join(empty)}. Annotate "
-            "such fields, or take the type out of study.yaml."
+            "such fields, or remove the type from study.yaml."
         )
     _refuse_odd_pixel_sizes(study, contents)
     without = [name for name in study.cell_types if name not in held_out]
@@ -164,24 +164,24 @@ def refuse_gaps(
         )
         raise InputError(
             f"{study.root}: no field of {', '.join(without)} can be held out for "
-            f"validation. Groups with annotated cells: {found}. Two or more a type are "
-            "needed, since a group is never parted: add another dish, tell dishes apart "
-            "with `cellclass convert --group`, or correct the column split of "
-            "images.csv. To train without validation all the same, say "
+            f"validation. Groups with annotated cells: {found}. Every type needs at least "
+            "two groups, since all images of a group stay in one split. Add another dish, "
+            "set `cellclass convert --group` to a pattern that distinguishes dishes, or "
+            "correct the column split of images.csv. To train without validation, add "
             "--allow_no_validation."
         )
 
 
 def told_of_held_out(contents: Contents) -> list[str]:
-    """Says of which types a single group is held out, a line each."""
+    """Returns a line for each type of which only a single group is held out."""
     groups = collections.defaultdict(set)
     for field in contents.fields.values():
-        if field.split == "validation" and sum(field.cells.values()):
+        if field.split == "validation" and any(field.cells.values()):
             groups[field.culture].add(field.group)
     return [
-        f"One dish of {name} is held out ({min(held_out)}): how errors differ between "
-        "dishes is not known from it, and the intervals of the proportions do not hold it. "
-        f"Of {assignment.UNITS_FOR_TWO} dishes or more two are held out."
+        f"One dish of {name} is held out ({min(held_out)}). It cannot show how errors "
+        "differ between dishes, and the intervals of the proportions do not include that. "
+        f"With {assignment.UNITS_FOR_TWO} dishes or more, two are held out."
         for name, held_out in sorted(groups.items())
         if len(held_out) == 1
     ]
@@ -198,12 +198,14 @@ def _refuse_odd_pixel_sizes(study: Study, contents: Contents) -> None:
     if odd:
         raise InputError(
             f"{study.root}: pixel sizes more than {_LARGEST_RATIO} times off the median "
-            f"of {middle} µm: {', '.join(odd[:5])}{', …' if odd[5:] else ''}. Is the "
-            "unit µm? Correct the column pixel_size_um of images.csv."
+            f"of {middle} µm: {', '.join(odd[:5])}{', …' if odd[5:] else ''}. Their unit "
+            "may not be µm. Correct the column pixel_size_um of images.csv."
         )
 
 
-def keyed_example_of_row(study: Study, row: ImageRow, facts: FieldFacts):
+def keyed_example_of_row(
+    study: Study, row: ImageRow, facts: FieldFacts
+) -> tuple[str, dict[str, Any]]:
     """Returns the key and the example of a row that `check_study` has checked.
 
     Raises:
@@ -215,7 +217,7 @@ def keyed_example_of_row(study: Study, row: ImageRow, facts: FieldFacts):
 
 
 def check_unchanged(study: Study, row: ImageRow, facts: FieldFacts) -> None:
-    """Raises InputError if image, cells or their types are not as they were checked."""
+    """Raises InputError if image, cells or types have changed since they were checked."""
     known = (facts.image_sha256, facts.cells_sha256, facts.types_sha256)
     if _sha256_of_files(study, row) != known:
         raise InputError(
@@ -225,7 +227,7 @@ def check_unchanged(study: Study, row: ImageRow, facts: FieldFacts) -> None:
 
 
 def _sha256_of_files(study: Study, row: ImageRow) -> tuple[str, str, str]:
-    """Of the image, its label image, and the table of types, '' without one."""
+    """Returns the SHA-256s of image, label image and table of types ('' without one)."""
     path = study.cells_path(row)
     table = path.with_suffix(".csv")
     return (
@@ -272,24 +274,25 @@ def example(
 
     Args:
       image_png: the merged image, (H, W, 3) uint8, as a PNG.
-      cells: in it.
-      name: TYPE/NAME.png.
+      cells: the cells in it.
+      name: name of the image, TYPE/NAME.png.
       culture: the type of a pure culture, or 'mixed'.
       group: acquisition group.
-      pixel_size_um: None if unknown.
-      sources: names of the images that a composed one was made from.
+      pixel_size_um: width of a pixel in µm; None if unknown.
+      sources: names of the images that a composed image was made from.
 
     Returns:
-      image and labels, files of PNGs, (H, W, 3) uint8 and (H, W, 1) uint16; cells: for
-      cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the image, type (-1 where it
-      is unknown) and area in pixels; image_name, culture, group, sources; pixel_size_um, 0 if unknown.
+      A dictionary with image and labels, PNG files of (H, W, 3) uint8 and (H, W, 1)
+      uint16; cells: for each cell 1..N its box (ymin, xmin, ymax, xmax) as shares of the
+      image, its type (-1 if unknown) and its area in pixels; image_name, culture, group
+      and sources; pixel_size_um, 0 if unknown.
     """
     import tensorflow_datasets as tfds
 
     height, width = cells.labels.shape
     boxes = cells.boxes_yxyx / np.array([height, width, height, width])
     return {
-        # Bytes are stored as they are; pixels would be compressed a second time.
+        # Bytes are stored unchanged; pixels would be compressed a second time.
         "image": io.BytesIO(image_png),
         "labels": io.BytesIO(png.encode_png(cells.labels.astype(np.uint16), runs=True)),
         "cells": [
@@ -314,8 +317,8 @@ def _checked_field(study: Study, row: ImageRow) -> tuple[np.ndarray, Cells]:
     study.check_cell_type(row.cell_type)
     if row.has_cells_of_another_source:
         raise InputError(
-            f"{study.cells_path(row)}: expected cells that were made on this image; its raw "
-            "file was replaced since. `cellclass annotate` sets them aside."
+            f"{study.cells_path(row)}: the cells were made on another raw file than the "
+            "image shows now. `cellclass annotate` moves them to .trash."
         )
     image, cells = study.read_field(row)
     if len(cells) > MOST_CELLS:
@@ -328,7 +331,7 @@ def _checked_field(study: Study, row: ImageRow) -> tuple[np.ndarray, Cells]:
 
 @dataclasses.dataclass(frozen=True)
 class _Check:
-    """Checks one image and its cells, in any process."""
+    """Checks one image and its cells; may run in a worker process."""
 
     study: Study
 
@@ -359,10 +362,10 @@ def _check_job(study: Study, row: ImageRow) -> batch.Job:
 
 
 def _labels_without_images(study: Study, rows: list[ImageRow]) -> dict[str, str]:
-    """Label images in cells/ that no image of the study has, and what to do."""
+    """Reports label images in cells/ that belong to no image of the study."""
     known = set()
     for row in rows:
-        # A row that names none is told of elsewhere.
+        # Rows with invalid names are reported elsewhere.
         with contextlib.suppress(InputError):
             known.add(study.cells_path(row))
     folder = study.root / "cells"
@@ -383,7 +386,7 @@ def _below(path: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def _as_it_is(row: ImageRow, outcome: batch.Outcome) -> ImageRow:
-    """The row with what its image shows now, whatever images.csv says."""
+    """Returns the row with the hashes of the image as it is now."""
     found = outcome.results.get(row.image)
     if not found:
         return row
@@ -392,14 +395,14 @@ def _as_it_is(row: ImageRow, outcome: batch.Outcome) -> ImageRow:
 
 
 def _images_with_cells(usable: Iterable[ImageRow], outcome: batch.Outcome) -> set[str]:
-    """The images with cells, which splits are shared out by."""
+    """Returns the images with cells, by which splits are assigned."""
     return {
         row.image for row in usable if sum(outcome.results[row.image]["cells"].values())
     }
 
 
 def _has_types(outcome: batch.Outcome, row: ImageRow, *, known: bool) -> bool:
-    """Whether an image could be read, and the types of its cells are known, or not."""
+    """Whether an image could be read, and its types are known (or unknown)."""
     return outcome.results.get(row.image, {}).get("typed") is known
 
 

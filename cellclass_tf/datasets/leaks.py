@@ -1,4 +1,4 @@
-"""Proves of a prepared dataset, from its records alone, that its splits do not leak."""
+"""Checks that the splits of a prepared dataset do not leak, from its records alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cellclass_tf.messages import progress_bar
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.splits.assignment import COMPOSED, UNTYPED
 
-# Splits whose fields may be made into composed ones, which are tested on.
+# Splits from whose fields the composed test images may be made.
 _HELD_OUT = ("validation", "test")
 _FEATURES = ("image", "labels", "cells", "image_name", "culture", "group")
 _LISTED = 3
@@ -29,14 +29,14 @@ _LISTED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """What a split holds of a type.
+    """The numbers of fields, groups and cells of one type in one split.
 
     Attributes:
-      split: its name.
-      cell_type: the type.
-      fields: of the type's culture, or with a cell of it.
-      groups: of these fields.
-      cells: of the type.
+      split: name of the split.
+      cell_type: the cell type.
+      fields: number of fields of the type's culture, or with a cell of the type.
+      groups: number of groups of these fields.
+      cells: number of cells of the type.
     """
 
     split: str
@@ -48,15 +48,15 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What is wrong with a dataset, a line each.
+    """The result of checking a dataset.
 
     Attributes:
-      dataset: its folder.
-      fields: how many were read.
-      leaks: what lets a network be tested on what it has learned.
-      damage: records that contradict themselves.
-      remarks: what is no fault, and worth knowing.
-      table: what every split holds of every type.
+      dataset: folder of the dataset.
+      fields: number of fields that were read.
+      leaks: descriptions of images that are both trained and tested on, a line each.
+      damage: descriptions of records that contradict themselves, a line each.
+      remarks: descriptions of what is unusual but not wrong, a line each.
+      table: counts of every type in every split.
     """
 
     dataset: str
@@ -72,13 +72,16 @@ class Report:
         return not (self.leaks or self.damage)
 
     def __str__(self) -> str:
-        """The report in words, the table first and the verdict last."""
+        """Returns the report in words, with the table first and the verdict last."""
         head = ("split", "type", "fields", "groups", "cells")
         rows = [head, *(tuple(map(str, dataclasses.astuple(r))) for r in self.table)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         adjust = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust)
         lines = [
-            "  ".join(to(*cell) for to, *cell in zip(adjust, row, widths, strict=True))
+            "  ".join(
+                pad(text, width)
+                for pad, text, width in zip(adjust, row, widths, strict=True)
+            )
             for row in rows
         ]
         lines += [f"Remark: {text}" for text in self.remarks]
@@ -91,28 +94,29 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class _RecordedField:
-    """What is remembered of a field; `row.image_sha256` is that of its pixels."""
+    """The facts of a field that are compared; `row.image_sha256` is that of its pixels."""
 
     row: ImageRow
     sources: tuple[str, ...]
-    cells: collections.Counter
+    cells: collections.Counter[str]
 
 
 @process_state.keep()
 def check_dataset(dataset_dir: str | os.PathLike) -> Report:
     """Reads every record of a prepared dataset and looks for leaks between its splits.
 
-    Neither the study nor the code that made the dataset is asked. Found are groups and
-    image names in two splits, the same pixels and the same scene (see
-    `near_duplicates.scene_hash`) in two, mixed cultures that would be trained on, composed fields
-    of sources that are not held out, and cells that contradict their label image.
+    Neither the study nor the code that made the dataset is used. These faults are found:
+    groups and image names in two splits; the same pixels or near-duplicates (see
+    `near_duplicates.scene_hash`) in two splits; mixed cultures in a split that is trained
+    on; composed fields whose sources are not held out; and cells that contradict their
+    label image.
 
     Args:
-      dataset_dir: folder of one version of the dataset, with its dataset_info.json; of
-        one prepared by earlier versions of this library too.
+      dataset_dir: folder of one version of the dataset, with its dataset_info.json. It
+        may have been prepared by an earlier version of this library.
 
     Raises:
-      InputError: if it is no prepared dataset of this kind, or a record is broken.
+      InputError: if it is not a prepared dataset of this kind, or a record is broken.
     """
     builder = _open(dataset_dir)
     damage: list[str] = []
@@ -142,7 +146,7 @@ def _open(dataset_dir: str | os.PathLike) -> Any:
     """Returns the dataset's builder."""
     import tensorflow_datasets as tfds
 
-    # It may be a bucket's.
+    # The path may be that of a cloud bucket.
     folder = tfds.core.Path(os.fspath(dataset_dir))
     if not (folder / "dataset_info.json").exists():
         raise InputError(
@@ -152,7 +156,7 @@ def _open(dataset_dir: str | os.PathLike) -> Any:
     try:
         builder = tfds.builder_from_directory(folder)
         known = set(builder.info.features or ())
-    # Each broken file of these has an error of its own kind.
+    # Broken files raise errors of many kinds.
     except Exception as error:
         raise InputError(
             f"{folder}: the dataset's description cannot be read "
@@ -188,7 +192,7 @@ def _examples(
                     yield name, example
                     done += 1
                     bar.update()
-            # TensorFlow's errors are not its own alone, and it is not imported here.
+            # TensorFlow raises errors of many kinds, and is not imported here.
             except Exception as error:
                 raise InputError(_where_it_broke(split, done, folder)) from error
 
@@ -206,7 +210,7 @@ def _where_it_broke(split: Any, done: int, folder: str | os.PathLike) -> str:
 def _field(
     builder: Any, split: str, example: dict[str, Any], damage: list[str]
 ) -> _RecordedField:
-    """Keeps of a record what is compared; adds what is wrong with it to `damage`."""
+    """Returns the facts of a record to compare; adds its faults to `damage`."""
     features, image = builder.info.features, example["image"]
     name = example["image_name"].decode()
     least = -1 if split == UNTYPED else 0
@@ -269,12 +273,14 @@ def _wrong_boxes(labels: np.ndarray, boxes: np.ndarray) -> Iterator[str]:
 
 
 def _role(split: str) -> str:
-    """The split, or `train` of both that are trained on."""
+    """Returns the split; 'train' for `untyped`, too, since both are trained on."""
     return "train" if split == UNTYPED else split
 
 
 def _groups_in_two_splits(fields: Sequence[_RecordedField]) -> Iterator[str]:
-    by_group = collections.defaultdict(lambda: collections.defaultdict(list))
+    by_group: dict[str, dict[str, list[str]]] = collections.defaultdict(
+        lambda: collections.defaultdict(list)
+    )
     for field in fields:
         if not field.sources and field.row.split != COMPOSED:
             split = _role(field.row.split)
@@ -297,8 +303,8 @@ def _names_twice(fields: Sequence[_RecordedField]) -> Iterator[str]:
     for name, splits in sorted(splits_of.items()):
         if len(splits) > 1:
             yield (
-                f"{name} is there {len(splits)} times, in {' and '.join(splits)}. "
-                "Prepare the dataset again."
+                f"{name} is in the dataset {len(splits)} times, in "
+                f"{' and '.join(splits)}. Prepare the dataset again."
             )
 
 
@@ -310,15 +316,14 @@ def _near_duplicates(fields: Sequence[_RecordedField]) -> Iterator[str]:
         [f.row for f in fields], lambda row: _role(row.split)
     )
     for one, other, why in found:
-        # What a composed field shows is that of its sources, which have their own rule.
+        # A composed field shows the cells of its sources, which another rule checks.
         made_from = {split_of.get(s) for s in sources[one.image]}
         made_from |= {split_of.get(s) for s in sources[other.image]}
         if not made_from & {one.split, other.split}:
             ends = ((one.split, one.group), (other.split, other.group))
             pairs[ends].append((one, other, why))
-    for found in pairs.values():
-        one, other, why = found[0]
-        more = f" (and {len(found) - 1} more pairs of them)" if len(found) > 1 else ""
+    for (one, other, why), *others in pairs.values():
+        more = f" (and {len(others)} more pairs of them)" if others else ""
         same = (
             "have the same pixels"
             if why == near_duplicates.SAME_BYTES
@@ -384,7 +389,7 @@ def _table(fields: Sequence[_RecordedField], types: Sequence[str]) -> list[Count
 
 
 def _remarks(table: Iterable[Count]) -> Iterator[str]:
-    cells = collections.defaultdict(dict)
+    cells: dict[str, dict[str, int]] = collections.defaultdict(dict)
     for row in table:
         if row.split != UNTYPED:
             cells[row.split][row.cell_type] = row.cells

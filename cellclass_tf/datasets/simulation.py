@@ -1,4 +1,4 @@
-"""Simulated cultures, written as a microscope would, with the exact truth beside."""
+"""Simulates cultures, and writes them as microscope files with their ground truth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cellclass_tf.storage import digests, ledger, lock
 CHANNEL_NAMES = ("DAPI", "GFP")
 PIXEL_SIZE_UM = 0.325
 CELL_TYPES = tuple(culture_field.LOOKS)
-# What names the dish in a simulated file's name, for `convert --group`.
+# Pattern of the dish in a simulated file's name, for `convert --group`.
 GROUP_PATTERN = r"[^/]+_dish\d+"
 
 
@@ -49,7 +49,7 @@ class _PlannedField:
 
     @property
     def culture(self) -> int:
-        """The culture's place in the seed, which keeps cultures independent."""
+        """Index of the culture, part of the seed, which keeps cultures independent."""
         return (*self.study.cell_types, MIXED).index(self.cell_type)
 
 
@@ -70,11 +70,12 @@ def simulate(
 ) -> batch.Outcome:
     """Simulates pure and mixed cultures of HEK-like and N2a-like cells.
 
-    STUDY/raw/TYPE/NAME.ome.tif holds what a camera saw (nuclei, cytoplasm; uint16) and
+    STUDY/raw/TYPE/NAME.ome.tif holds the camera image (nuclei, cytoplasm; uint16) and
     STUDY/truth/TYPE/NAME.tif the exact label image, with the type of every cell of a
-    mixed field in NAME.csv: the layout that `cellclass import --format=masks` takes.
+    mixed field in NAME.csv: the layout that `cellclass import --format=masks` reads.
     The same arguments give the same bytes. Dishes differ in light, stain, focus and
-    density, whatever grows in them; `confounded` gives the study the flaw that real ones have.
+    density, independently of their cell type; with `confounded` these depend on the type,
+    as they often do in real studies.
 
     Args:
       study: folder of the study; it is made if it does not exist.
@@ -96,7 +97,7 @@ def simulate(
       The outcome by field.
 
     Raises:
-      InputError: if a number makes no sense, a quality or a dish is not known, or the
+      InputError: if a number is out of range, a quality or a dish is not known, or the
         study has types that cannot be simulated.
     """
     if (
@@ -110,19 +111,19 @@ def simulate(
             f"from 0 on; got images_per_type={images_per_type}, mixed={mixed}, "
             f"size={size}, seed={seed}, dishes={dishes}."
         )
-    confounded = _qualities(confounded or tied)
-    study = _open_or_create(pathlib.Path(study))
+    qualities = _qualities(confounded or tied)
+    opened = _open_or_create(pathlib.Path(study))
     fields = [
         _PlannedField(
-            study,
+            opened,
             name,
             i % dishes + 1,
             i + 1,
             size,
             seed,
-            () if name == MIXED else confounded,
+            () if name == MIXED else qualities,
         )
-        for name in (*study.cell_types, MIXED)
+        for name in (*opened.cell_types, MIXED)
         for i in range(mixed if name == MIXED else images_per_type)
     ]
     jobs = [
@@ -135,19 +136,19 @@ def simulate(
         _write_field,
         jobs,
         description="simulate",
-        journal=batch.Journal(study.journal("simulate")),
+        journal=batch.Journal(opened.journal("simulate")),
         engine=batch.Engine(processes=processes),
     )
 
 
 def _qualities(confounded: str | Sequence[str]) -> tuple[str, ...]:
-    """The names in `confounded`, each once and in the order of `looks.QUALITIES`."""
-    names = confounded.split(",") if isinstance(confounded, str) else confounded
-    names = {name.strip() for name in names} - {""}
+    """Returns the names in `confounded`, each once, in the order of `looks.QUALITIES`."""
+    given = confounded.split(",") if isinstance(confounded, str) else confounded
+    names = {name.strip() for name in given} - {""}
     strangers = sorted(names - set(looks.QUALITIES))
     if strangers:
         raise InputError(
-            f"confounded: {strangers[0]!r} is nothing in which dishes differ; known are "
+            f"confounded: {strangers[0]!r} is not a known quality of dishes; known are "
             f"{', '.join(sorted(looks.QUALITIES))}."
         )
     return tuple(name for name in looks.QUALITIES if name in names)
@@ -163,14 +164,14 @@ def _chosen(
     strangers = sorted(wanted - set(known), key=str)
     if strangers:
         raise InputError(
-            f"only: no field is of dish {strangers[0]}; dishes are "
+            f"only: there is no dish {strangers[0]}; dishes are "
             f"{', '.join(map(str, known))}."
         )
     return [field for field in fields if (field.cell_type, field.dish) in wanted]
 
 
 def _fingerprint(field: _PlannedField) -> str:
-    """Of all that the bytes of a field depend on, but its name."""
+    """Returns a hash of everything that the bytes of a field depend on, except its name."""
     return digests.fingerprint(
         versions.SIMULATION,
         field.size_px,
@@ -213,7 +214,7 @@ def _write_field(field: _PlannedField) -> dict:
     cells = Cells.from_labels(simulated.labels, types, simulated.cell_types)
     root, truth = field.study.root, field.truth_path
     if field.cell_type == MIXED:
-        # First the table: a label image without its types would be misread.
+        # The table is written first: a label image without its types would be misread.
         with ledger.replace(root, truth.with_suffix(".csv")) as temporary:
             write_types(temporary, cells.cell_types)
     with ledger.replace(root, truth) as temporary:
@@ -223,7 +224,9 @@ def _write_field(field: _PlannedField) -> dict:
     return {"cells": len(cells)}
 
 
-def _write_ome_tiff(field: _PlannedField, pixels: np.ndarray, path) -> None:
+def _write_ome_tiff(
+    field: _PlannedField, pixels: np.ndarray, path: pathlib.Path
+) -> None:
     import tifffile
 
     settings = [field.stem, field.size_px, field.seed, *field.confounded]

@@ -1,1 +1,1 @@
-"""Raw microscope files to merged images."""
+"""Converts raw microscope files to merged images."""

@@ -1,4 +1,4 @@
-"""One picture of a field's channels, so that one look tells which is which."""
+"""Draws a field's channels side by side, so that a person can identify them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _QUIET_INK = (190, 190, 190)
 
 
 def draw(micrograph: Micrograph) -> np.ndarray:
-    """Draws a view of each channel, stretched by itself, under its index and name.
+    """Draws each channel in a contrast of its own, below its index and name.
 
     Args:
-      micrograph: pixels (C, Y, X); of more than 20 channels the first are drawn.
+      micrograph: pixels (C, Y, X); only the first 20 channels are drawn.
 
     Returns:
       (H, W, 3) uint8.
@@ -43,7 +43,7 @@ def draw(micrograph: Micrograph) -> np.ndarray:
         canvas.paste(view, (left, top + 3 * _TEXT_PX))
     lines = (
         caption.fit_text(pen, micrograph.file, width - 2 * _GAP_PX),
-        "Say which is which: --nuclei=INDEX --cytoplasm=INDEX",
+        "Set the channels: --nuclei=INDEX --cytoplasm=INDEX",
     )
     for number, text in enumerate(lines, start=1):
         place = (_GAP_PX, height - (3 - number) * 1.6 * _TEXT_PX)
@@ -58,15 +58,16 @@ def _emission(micrograph: Micrograph, index: int) -> str:
 
 
 def _view(plane: np.ndarray) -> np.ndarray:
-    """A plane in the view, from its 1st to its 99.8th percentile, (h, w) uint8."""
+    """Returns a plane, stretched from its 1st to 99.8th percentile, as (h, w) uint8."""
     from PIL import Image
 
-    # Pictures of numbers beyond a screen's are drawn from few pixels first.
+    # Subsampling first keeps the percentiles of large planes fast.
     step = max(1, max(plane.shape) // (2 * _VIEW_PX))
     small = plane[::step, ::step].astype(np.float32)
     low, high = np.percentile(small, (1, 99.8))
     stretched = np.clip((small - low) * (255 / max(high - low, 1)), 0, 255)
     view = Image.fromarray(stretched.astype(np.uint8))
     scale = _VIEW_PX / max(view.size)
-    size = tuple(max(1, round(n * scale)) for n in view.size)
-    return np.asarray(view.resize(size, Image.BILINEAR if scale < 1 else Image.NEAREST))
+    width, height = (max(1, round(n * scale)) for n in view.size)
+    how = Image.Resampling.BILINEAR if scale < 1 else Image.Resampling.NEAREST
+    return np.asarray(view.resize((width, height), how))

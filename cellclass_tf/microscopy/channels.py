@@ -1,4 +1,4 @@
-"""Which channel holds the nuclei and which the cytoplasm; a doubt is never guessed."""
+"""Identifies the channels of nuclei and cytoplasm; an ambiguous file is never guessed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from cellclass_tf.errors import InputError
 
 KINDS = ("nuclei", "cytoplasm")
 
+# Index of a channel, and how it was found.
+_Choice = tuple[int, str]
+
 
 class ChannelDoubt(InputError):
-    """A field whose channels cannot be told apart without the user's word."""
+    """Raised if the channels of a field cannot be identified without the user."""
 
 
 class Channels(NamedTuple):
     """The indices of both channels.
 
     Attributes:
-      nuclei: index of the nuclei's channel.
-      cytoplasm: index of the cytoplasm's channel.
-      by: how each was found: 'user', 'name', 'emission', 'colour' or 'remaining' (the
-        user named one of two channels); nuclei first, joined by '+' if they differ.
+      nuclei: index of the nuclei channel.
+      cytoplasm: index of the cytoplasm channel.
+      by: how each was identified: 'user', 'name', 'emission', 'colour' or 'remaining'
+        (the user named the other one of two channels); nuclei first, joined by '+' if
+        they differ.
     """
 
     nuclei: int
@@ -41,32 +45,32 @@ def choose_channels(
     rules: Mapping[str, Sequence[str]] | None = None,
     emission_nm: Mapping[str, Sequence[float]] | None = None,
 ) -> Channels:
-    """Says which channels hold the nuclei and the cytoplasm.
+    """Identifies the channels of nuclei and cytoplasm.
 
-    For each of the two the first that applies decides: what the user says; blue and
-    green of a colour image whose red is empty; the one channel whose name matches a
-    pattern; where no name matches, the one whose emission lies in the range.
+    For each of the two, the first rule that applies decides: the channel that the user
+    names; blue (nuclei) and green (cytoplasm) of a colour image whose red is empty; the
+    only channel whose name matches a pattern; if no name matches, the only channel whose
+    emission lies in the range.
 
     Args:
       micrograph: the field.
-      nuclei: name or index of the nuclei's channel; None to find it.
-      cytoplasm: the same for the cytoplasm's channel.
-      rules: patterns of names for 'nuclei' and 'cytoplasm', matched anywhere in a name
-        and ignoring case; None for those of
-        `ChannelRules`.
-      emission_nm: ranges (lowest, highest) of emission for both; None for those
-        of `EmissionRanges`.
+      nuclei: name or index of the nuclei channel; None to find it.
+      cytoplasm: the same for the cytoplasm channel.
+      rules: regular expressions for 'nuclei' and 'cytoplasm', searched in channel names,
+        ignoring case; None for those of `ChannelRules`.
+      emission_nm: range (lowest, highest) of emission for each; None for those of
+        `EmissionRanges`.
 
     Raises:
-      ChannelDoubt: if none or more than one fits, or one fits both; it lists the
-        channels.
-      InputError: if the user names a channel that is not there.
+      ChannelDoubt: if no channel or more than one fits, or one channel fits both; the
+        message lists the channels.
+      InputError: if the user names a channel that the field does not have.
     """
     if len(micrograph.pixels) < 2:
         raise InputError(
             f"{micrograph.file}: expected two channels (nuclei and cytoplasm), got one. "
-            "A one-channel image cannot be merged; give the file that holds both, or "
-            "name one-file-a-channel sets with --channel_files."
+            "A one-channel image cannot be merged. Give the file that holds both "
+            "channels, or describe sets of one file per channel with --channel_files."
         )
     if micrograph.is_rgb and nuclei is None and cytoplasm is None:
         return _channels_of_merged(micrograph)
@@ -76,19 +80,19 @@ def choose_channels(
         _find(micrograph, wanted, rules[kind], emission_nm[kind])
         for kind, wanted in zip(KINDS, (nuclei, cytoplasm), strict=True)
     ]
-    found = _with_remaining(found, len(micrograph.pixels))
-    if None in found or found[0][0] == found[1][0]:
+    first, second = _with_remaining(found, len(micrograph.pixels))
+    if first is None or second is None or first[0] == second[0]:
         raise ChannelDoubt(
             f"{micrograph.file}: which channel is which? It has {listing(micrograph)}. "
-            "Say it with --nuclei=NAME|INDEX --cytoplasm=NAME|INDEX, or add a pattern "
-            "to channels in study.yaml."
+            "Set --nuclei=NAME|INDEX and --cytoplasm=NAME|INDEX, or add a pattern to "
+            "channels in study.yaml."
         )
-    ways = list(dict.fromkeys(way for _, way in found))
-    return Channels(found[0][0], found[1][0], "+".join(ways))
+    ways = dict.fromkeys((first[1], second[1]))
+    return Channels(first[0], second[0], "+".join(ways))
 
 
 def listing(micrograph: Micrograph) -> str:
-    """Returns the channels with index, name and emission, as errors show them."""
+    """Lists the channels with index, name and emission, for messages."""
     emissions = micrograph.emissions_nm or (None,) * len(micrograph.channel_names)
     return ", ".join(
         f"{i}: {name or '(no name)'}{f' ({emission:g} nm)' if emission else ''}"
@@ -102,13 +106,18 @@ def _channels_of_merged(micrograph: Micrograph) -> Channels:
     if micrograph.pixels[0].any():
         raise ChannelDoubt(
             f"{micrograph.file}: a colour (RGB) image whose red channel is not empty, so "
-            "it is not certain what its colours mean. Say it, for example with "
+            "that it is not known which colour shows what. Set the channels, for example "
             "--nuclei=blue --cytoplasm=green."
         )
     return Channels(2, 1, "colour")
 
 
-def _find(micrograph, wanted, patterns, range_nm) -> tuple[int, str] | None:
+def _find(
+    micrograph: Micrograph,
+    wanted: str | int | None,
+    patterns: Sequence[str],
+    range_nm: Sequence[float],
+) -> _Choice | None:
     if wanted is not None:
         return _named_by_user(micrograph, str(wanted)), "user"
     names = micrograph.channel_names
@@ -124,8 +133,8 @@ def _find(micrograph, wanted, patterns, range_nm) -> tuple[int, str] | None:
 
 def _named_by_user(micrograph: Micrograph, wanted: str) -> int:
     names = [name.lower() for name in micrograph.channel_names]
-    # Names first: some channels are named by a number, such as the wavelength. A word of
-    # a name is enough, such as the w1 of 'w1 DAPI'.
+    # Names come first, since some channels are named by a number, such as the wavelength.
+    # One word of a name is enough, such as w1 of 'w1 DAPI'.
     for fits in (
         lambda name: name == wanted.lower(),
         lambda name: wanted.lower() in name.split(),
@@ -140,11 +149,11 @@ def _named_by_user(micrograph: Micrograph, wanted: str) -> int:
     )
 
 
-def _with_remaining(found: list, count: int) -> list:
-    """Of two channels, the one that the user did not name is the other kind."""
+def _with_remaining(found: list[_Choice | None], count: int) -> list[_Choice | None]:
+    """Takes the other of two channels for the kind that the user did not name."""
     if count == 2 and sum(choice is None for choice in found) == 1:
         known = found[0] or found[1]
-        if known[1] == "user":
+        if known is not None and known[1] == "user":
             return [choice or (1 - known[0], "remaining") for choice in found]
     return found
 

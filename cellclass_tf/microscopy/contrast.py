@@ -1,4 +1,4 @@
-"""Contrast limits that all fields of an acquisition group share, and keep."""
+"""Contrast limits that all fields of an acquisition group share."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from cellclass_tf.core.study import ImageRow
 from cellclass_tf.microscopy import merge
 from cellclass_tf.storage import atomic
 
-# A group's limits stay once they are set; are measured again; or each field has its own.
+# 'group' keeps the limits that a group got at its first conversion, 'anew' measures them
+# again, and 'field' measures them for each field.
 Contrast = Literal["group", "anew", "field"]
 CHOICES = get_args(Contrast)
 
 Limits = tuple[merge.Limits, merge.Limits]
 
-# 8-bit colour images come with their contrast.
+# 8-bit colour images keep the contrast that they have.
 KEPT: Limits = ((0.0, 255.0), (0.0, 255.0))
 
 
 class Key(NamedTuple):
-    """What fields must have in common to share limits: all that sets their brightness."""
+    """The properties on which brightness depends; fields that agree in them share limits."""
 
     group: str
     nuclei_channel: str
@@ -32,7 +33,7 @@ class Key(NamedTuple):
 
 
 def key_of_row(row: ImageRow) -> Key:
-    """The key of a row of the manifest."""
+    """Returns the key of a row of the manifest."""
     projection = row.z.split(":")[0]
     return Key(
         row.contrast_group, row.nuclei_channel, row.cytoplasm_channel, projection
@@ -40,7 +41,7 @@ def key_of_row(row: ImageRow) -> Key:
 
 
 def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
-    """The limits of the fields that share theirs."""
+    """Returns the limits of the groups, from rows of the manifest."""
     return {
         key_of_row(row): (
             _parse_limits(row.nuclei_limits),
@@ -52,19 +53,19 @@ def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
 
 
 def limits_of(row: ImageRow) -> Limits | None:
-    """The limits of a field; None of a colour image, whose numbers are no counts."""
+    """Returns the limits of a field; None for a colour image, which has no raw counts."""
     if row.contrast in ("", "kept") or not (row.nuclei_limits and row.cytoplasm_limits):
         return None
     return _parse_limits(row.nuclei_limits), _parse_limits(row.cytoplasm_limits)
 
 
 def limits_text(limits: merge.Limits) -> str:
-    """'low-high', as the manifest has it."""
+    """Writes limits as 'low-high', the form of the manifest."""
     return f"{limits[0]:g}-{limits[1]:g}"
 
 
 def write_histograms(path: pathlib.Path, histograms: Sequence[np.ndarray]) -> None:
-    """Writes (2, 65536) histograms, without the values above the brightest."""
+    """Writes (2, 65536) histograms, without the zeros above the brightest value."""
     arrays = {}
     for number, counts in enumerate(histograms):
         used = np.flatnonzero(counts.any(axis=0))
@@ -77,10 +78,10 @@ def write_histograms(path: pathlib.Path, histograms: Sequence[np.ndarray]) -> No
 def measure_limits(
     parts: Iterable[tuple[Key, pathlib.Path, int]],
 ) -> dict[Key, Limits]:
-    """Finds limits from histograms, of which one file's are held at a time.
+    """Measures limits from histograms, reading one histogram at a time.
 
     Args:
-      parts: the key, the file, and the histogram's place in it.
+      parts: (key, file, index of the histogram in the file) of each field.
 
     Returns:
       The limits of every key; see `merge.contrast_limits`.

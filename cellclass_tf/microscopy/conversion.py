@@ -1,4 +1,4 @@
-"""Raw microscope files to merged images and rows of the manifest."""
+"""Converts raw microscope files to merged images and rows of the manifest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cellclass_tf import batch, process_state, versions
 from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY, columns_of
@@ -45,14 +46,15 @@ def convert(
 ) -> batch.Outcome:
     """Converts raw files to the study's merged images, and judges their quality.
 
-    Fields are read twice: once for contrast and quality, once to be merged. A field that
-    `criteria.judge` rejects stays in the manifest with its reason and out of the dataset;
-    STUDY/quality holds a contact sheet of each group. Where channels are in doubt the
-    file is refused, and STUDY/channels shows them.
+    Each file is read twice: first to measure contrast and quality, then to merge its
+    channels. A field that `criteria.judge` rejects is listed in the manifest with the
+    reason, and left out of the dataset; STUDY/quality holds a contact sheet of each
+    group. If the channels of a file cannot be identified, the file is skipped, and
+    STUDY/channels holds a picture of its channels.
 
-    A study keeps its settings: those that are None are as at its last conversion (of this
-    input, as to channels), and '' says that there are none. A type, group, pixel size or
-    verdict that a person wrote into the manifest stays, too.
+    A study remembers its settings. A setting that is None keeps the value of the last
+    conversion (for channels: the last conversion of this input); '' clears it. A type,
+    group, pixel size or verdict that a person wrote into the manifest is kept, too.
 
     Args:
       input: a file, or a folder whose sub-folders are named after cell types (or
@@ -91,7 +93,8 @@ def convert(
       The outcome by raw file.
 
     Raises:
-      InputError: if there is nothing to convert, or it is not clear of which type.
+      InputError: if there is nothing to convert, or the cell type of the files is not
+        known.
     """
     if contrast and contrast not in contrasts.CHOICES:
         raise InputError(
@@ -156,14 +159,16 @@ def convert(
     return batch.Outcome(converted.done, converted.skipped, failures, notes)
 
 
-def _open_or_create(study, raws: Sequence[RawFile]) -> Study:
+def _open_or_create(study: str | os.PathLike | Study, raws: Sequence[RawFile]) -> Study:
     found = sorted({raw.cell_type for raw in raws} - {MIXED})
     if set(found) <= set(DEFAULT_CELL_TYPES):
         found = list(DEFAULT_CELL_TYPES)
     return Study.open_or_create(study, found)
 
 
-def _of_known_types(study: Study, raws) -> tuple[list[RawFile], dict[str, str]]:
+def _of_known_types(
+    study: Study, raws: Sequence[RawFile]
+) -> tuple[list[RawFile], dict[str, str]]:
     known, failures = [], {}
     for raw in raws:
         try:
@@ -183,8 +188,8 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
     for group, names in sorted(types.items()):
         if len(names) > 1:
             logger.warning(
-                "The group %r holds %s: they share one contrast and one split. If these "
-                "are different dishes, let --group match the type's folder too.",
+                "The group %r holds images of %s: they share one contrast and one split. "
+                "If these are different dishes, let --group match the type's folder too.",
                 group,
                 ", ".join(sorted(names)),
             )
@@ -198,14 +203,14 @@ def _notes_of_colour_scenes(found: Mapping[str, FileMeasurement]) -> tuple[str, 
     first, scenes = next(iter(sorted(named.items())))
     count = sum(map(len, named.values()))
     told = (
-        f"left out: {count} colour pictures beside fields, in {len(named)} files (scene "
-        f"{scenes[0]} of {first})"
+        f"left out: {count} colour pictures such as slide overviews, in {len(named)} "
+        f"files (scene {scenes[0]} of {first})"
     )
     return (told,)
 
 
 def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> None:
-    """Says where files record a size that is no use, and what is taken in its place."""
+    """Warns of pixel sizes that cannot be used, and says which size is used instead."""
     places = collections.defaultdict(list)
     for name, measurement in found.items():
         for field in measurement.fields:
@@ -213,11 +218,11 @@ def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> 
                 places[field.pixel_size_problem].append(name)
     for problem, names in sorted(places.items()):
         logger.warning(
-            "The pixel size of %d fields is left out: %s. The first is %s. %s",
+            "The pixel size of %d fields is not used: %s. The first is %s. %s",
             len(names),
             problem,
             names[0],
-            f"That of {study.settings_path} is taken."
+            f"The one in {study.settings_path} is used instead."
             if study.pixel_size_um
             else "Write the right one into the column pixel_size_um of "
             f"{study.manifest_path}, or into {study.settings_path.name}.",
@@ -226,10 +231,17 @@ def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Conversion:
-    """One call of `convert`: what all its jobs have in common.
+    """One call of `convert`: the settings that all of its jobs share.
 
-    With `keeps_groups` files keep the groups that they have, since nothing was ever said
-    of groups: an earlier version did not remember it.
+    Attributes:
+      study: the study.
+      options: what the user asked for.
+      source: the input, as an absolute path.
+      limit_s: seconds that one file may take, plus one second for each megabyte.
+      engine: what runs the jobs.
+      keeps_groups: whether files keep the groups that the manifest gives them. True if
+        no conversion of the study was given `group`: earlier versions did not record
+        it, so the groups may come from a pattern that is not known any more.
     """
 
     study: Study
@@ -240,10 +252,11 @@ class _Conversion:
     keeps_groups: bool
 
     def measure(self, raws: Sequence[RawFile]) -> batch.Outcome:
-        """First pass: which channels, which grey values, how good; refuses the rest."""
+        """Runs the first pass: identifies channels, counts grey values, measures quality."""
         jobs = []
         for raw in raws:
-            # The histograms' file carries the fingerprint: a changed one is new.
+            # The name of the histograms' file holds the fingerprint, so that a changed
+            # raw file gets a new one.
             key = digests.fingerprint(
                 *raw.files.paths, versions.MEASUREMENT, self._settings
             )
@@ -255,7 +268,7 @@ class _Conversion:
     def convert(
         self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
     ) -> batch.Outcome:
-        """Second pass: writes the merged images of what could be measured."""
+        """Runs the second pass: writes the merged images of the measured files."""
         stems, failures = self._stems(raws, measured)
         raws = [raw for raw in raws if raw.name in stems]
         raws, groups = self._with_groups(raws, stems, measured)
@@ -290,15 +303,15 @@ class _Conversion:
     def _stems(
         self, raws: Sequence[RawFile], measured: Mapping[str, FileMeasurement]
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """What the images of the files are called, and why some cannot be, by file."""
+        """Returns (stems, failures) by file: the images' stem, or why there is none."""
         names, stems, failures = image_names.Names(self.study), {}, {}
         for raw in raws:
             suffixes = [field.suffix for field in measured[raw.name].fields]
             stem = names.take(raw, suffixes)
             if stem is None:
                 failures[raw.name] = (
-                    f"{raw.path}: the study has another image of this name already; "
-                    "rename the file, or its folder."
+                    f"{raw.path}: the study already has another image of this name. "
+                    "Rename the file, or its folder."
                 )
             else:
                 stems[raw.name] = stem
@@ -310,9 +323,9 @@ class _Conversion:
         stems: Mapping[str, str],
         measured: Mapping[str, FileMeasurement],
     ) -> tuple[list[RawFile], dict[str, str]]:
-        """Returns the files with their groups, and by file who shares its contrast.
+        """Returns the files with their groups, and the contrast group of each file.
 
-        The group that a person wrote into the manifest decides with whom.
+        A group that a person wrote into the manifest is also the contrast group.
         """
         edited = self.study.edited_columns()
         rows = {row.stem: row for row in self.study.rows()}
@@ -323,20 +336,21 @@ class _Conversion:
                 shared = row.contrast_group == row.group
                 raw = dataclasses.replace(raw, group=row.group, grouped=shared)
             found.append(raw)
-            is_said = row is not None and "group" in edited[row.image]
-            own = raw.group if raw.grouped else self.source
-            groups[raw.name] = row.group if is_said else own
+            if row is not None and "group" in edited[row.image]:
+                groups[raw.name] = row.group
+            else:
+                groups[raw.name] = raw.group if raw.grouped else self.source
         return found, groups
 
     @property
     def _settings(self) -> list:
-        """What of study and options every result depends on."""
+        """Returns the settings of study and options that every result depends on."""
         rules = {key: list(rule) for key, rule in self.study.channel_rules.items()}
         ranges = {key: list(nm) for key, nm in self.study.emission_nm.items()}
         options = dataclasses.asdict(self.options)
-        # Of what can be read without it the result is the same.
+        # A file that can be read without it gives the same result.
         options.pop("allow_lossy")
-        # To measure a group's limits again is no other setting than to keep them.
+        # Whether a group's limits are kept or measured anew is the same setting here.
         options["contrast"] = self.options.contrast == "field"
         return [options, rules, ranges, self.study.pixel_size_um]
 
@@ -344,12 +358,20 @@ class _Conversion:
     def _histograms(self) -> pathlib.Path:
         return self.study.root / ".journal" / "histograms"
 
-    def _job(self, raw: RawFile, argument, key: str, outputs) -> batch.Job:
+    def _job(
+        self,
+        raw: RawFile,
+        argument: one_file.MeasuringTask | one_file.ConvertingTask,
+        key: str,
+        outputs: Sequence[pathlib.Path],
+    ) -> batch.Job:
         size = sum(path.stat().st_size for path in raw.files.paths)
         limit_s = self.limit_s + size / 1e6
         return batch.Job(raw.name, argument, key, tuple(outputs), limit_s)
 
-    def _run(self, function, jobs: Sequence[batch.Job], name: str) -> batch.Outcome:
+    def _run(
+        self, function: Callable[[Any], Any], jobs: Sequence[batch.Job], name: str
+    ) -> batch.Outcome:
         return batch.run(
             function,
             jobs,
@@ -365,7 +387,7 @@ class _Conversion:
         measured: Mapping[str, FileMeasurement],
         groups: Mapping[str, str],
     ) -> dict[contrasts.Key, contrasts.Limits]:
-        """The limits of all fields that share theirs."""
+        """Returns the contrast limits of the groups, by key."""
         if self.options.contrast == "field":
             return {}
         parts = []
@@ -384,10 +406,11 @@ class _Conversion:
 
 
 def _record(study: Study, outcome: batch.Outcome) -> None:
-    """Brings new rows to the manifest; of earlier runs those that it has otherwise.
+    """Writes the rows of a run to the manifest, and repairs rows of earlier runs.
 
-    A run may have been killed before it could record them, and a spreadsheet may have
-    saved an older table.
+    A row of an earlier run is written again if the manifest lacks it or differs from it:
+    the run may have been killed before it could write it, or a spreadsheet program may
+    have saved an older table.
     """
     own = columns_of(ORIGIN, LIKENESS, QUALITY)
     known, edited = {row.image: row for row in study.rows()}, study.edited_columns()

@@ -1,4 +1,4 @@
-"""What a conversion was asked for: a study keeps it, unless a later one is told otherwise."""
+"""The settings of a study's conversions, which later conversions use again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cellclass_tf.storage.records import Record
 
 @dataclasses.dataclass(frozen=True)
 class ConversionSettings:
-    """The settings of `conversion.convert` that stay; None where nothing was asked for."""
+    """The settings of `conversion.convert` that a study remembers; None if not given."""
 
     nuclei: str | int | None = None
     cytoplasm: str | int | None = None
@@ -26,7 +26,7 @@ class ConversionSettings:
     contrast: str | None = None
 
 
-# Channels are those of the files: another input may have others.
+# Channels are not among them: another input may have other channels.
 _OF_THE_STUDY = ("projection", "group", "channel_files", "contrast")
 
 _AT_FIRST = {"projection": "max", "contrast": "group"}
@@ -37,12 +37,14 @@ class _Memory(Record):
     """The settings of a study's conversions.
 
     Attributes:
-      inputs: by what was converted, the last one at the end.
+      inputs: settings by the path of the input; the last conversion is last.
     """
 
     NAME: ClassVar[str] = "cellclass_tf conversions"
-    EXPECTED: ClassVar[str] = "what `cellclass convert` was asked for"
-    REMEDY: ClassVar[str] = "Delete it, and say all flags of `cellclass convert` again."
+    EXPECTED: ClassVar[str] = "the settings of `cellclass convert`"
+    REMEDY: ClassVar[str] = (
+        "Delete it, and give all flags of `cellclass convert` again."
+    )
 
     inputs: Mapping[str, ConversionSettings] = dataclasses.field(default_factory=dict)
 
@@ -55,15 +57,15 @@ def recall(
     images: int = 0,
     change: bool = False,
 ) -> ConversionSettings:
-    """Returns the settings of a conversion, those that are not given from before.
+    """Returns the settings of a conversion; those not given are as in earlier ones.
 
-    Channels are those of the last conversion of the same input, or of a folder around
-    it; the rest is that of the study's last conversion.
+    Channels are as in the last conversion of the same input, or of a folder that contains
+    it; other settings are as in the study's last conversion.
 
     Args:
       root: folder of the study.
-      source: what is to be converted.
-      given: by name; None to leave a setting as it was, '' to have none.
+      source: the input.
+      given: settings by name; None keeps a setting as it was, '' clears it.
       images: number of the study's images.
       change: whether settings may change for images that exist.
 
@@ -80,7 +82,7 @@ def recall(
     found |= dataclasses.asdict(before) if before else {}
     told = {name: value for name, value in given.items() if value is not None}
     if told.get("contrast") != "anew":
-        # Files of another input may have other names and channels.
+        # Another input may have other file names and channels.
         names = [*found] if before else ["projection", "contrast"]
         earlier = {n: found.get(n) or _AT_FIRST.get(n) for n in names} if found else {}
         remembered.check(earlier, told, images=images, change=change)
@@ -88,7 +90,7 @@ def recall(
     if kept:
         shown = ", ".join(f"{name}={value}" for name, value in sorted(kept.items()))
         logger.info("As at the last conversion: %s.", shown)
-    # What is said to be nothing is nothing.
+    # An empty text clears a setting.
     settings = {k: None if v == "" else v for k, v in (found | told).items()}
     return ConversionSettings(**settings)
 
@@ -96,11 +98,11 @@ def recall(
 def remember(
     root: pathlib.Path, source: str | os.PathLike, settings: ConversionSettings
 ) -> None:
-    """Keeps the settings for the next conversion."""
+    """Records the settings for the next conversion."""
     place = paths.recorded_path(pathlib.Path(source).resolve())
     before = {k: v for k, v in _read(root).inputs.items() if k != place}
     if settings.contrast == "anew":
-        # It was meant for that once.
+        # 'anew' is for one conversion only.
         settings = dataclasses.replace(settings, contrast="group")
     _Memory({**before, place: settings}).write(_path(root))
 

@@ -1,4 +1,4 @@
-"""Two channels to one merged 8-bit image: red 0, green cytoplasm, blue nuclei."""
+"""Merges two channels to one 8-bit image: red 0, green cytoplasm, blue nuclei."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.channels import Channels, choose_channels
 
-# Shares of the group's pixels below and above the contrast limits. So few may clip
-# above that a bright bit of debris does not darken the cells.
+# The contrast limits are these quantiles of the group's pixels. A few pixels are clipped
+# at the top, so that bright debris does not darken the cells.
 LOW_QUANTILE, HIGH_QUANTILE = 0.005, 0.9995
 
 Limits = tuple[float, float]
@@ -29,16 +29,18 @@ def merge_channels(
 
     Args:
       micrograph: the field.
-      nuclei: name or index of the nuclei's channel; None to find it by its name.
-      cytoplasm: the same for the cytoplasm's channel.
-      limits: contrast limits (low, high) in raw numbers for nuclei and cytoplasm; None
-        for this field's own, with which brightness means nothing between fields.
+      nuclei: name or index of the nuclei channel; None to find it, see
+        `channels.choose_channels`.
+      cytoplasm: the same for the cytoplasm channel.
+      limits: contrast limits (low, high) in raw grey values for nuclei and cytoplasm.
+        None measures them on this field, so that its brightness cannot be compared with
+        that of other fields.
 
     Returns:
       (H, W, 3) uint8: red 0, green cytoplasm, blue nuclei.
 
     Raises:
-      InputError: if it is not certain which channel is which.
+      InputError: if the channels cannot be identified, or the pixels are not grey values.
     """
     micrograph = with_whole_numbers(micrograph)
     channels = choose_channels(micrograph, nuclei=nuclei, cytoplasm=cytoplasm)
@@ -58,11 +60,11 @@ def merged_image(
 
 
 def with_whole_numbers(micrograph: Micrograph) -> Micrograph:
-    """Returns the field with 8- or 16-bit pixels, its numbers unchanged.
+    """Returns the field with 8- or 16-bit pixels and unchanged grey values.
 
     Raises:
-      InputError: if a number is negative, above 65535, broken or not finite, which no
-        camera gives.
+      InputError: if a grey value is negative, above 65535, fractional or not finite,
+        which no camera gives.
     """
     pixels = micrograph.pixels
     if pixels.dtype in (np.uint8, np.uint16):
@@ -84,7 +86,7 @@ def with_whole_numbers(micrograph: Micrograph) -> Micrograph:
         raise InputError(
             f"{micrograph.file}: expected whole grey values from 0 to 65535, got "
             f"{pixels.dtype} from {low:g} to {high:g}. Save it as 16-bit TIFF without "
-            "rescaling, since its brightness has to mean the same in every field."
+            "rescaling, so that brightness can be compared between fields."
         )
     return dataclasses.replace(micrograph, pixels=whole)
 
@@ -105,10 +107,10 @@ def histograms(micrograph: Micrograph, channels: Channels) -> np.ndarray:
 
 
 def contrast_limits(counts: Sequence[np.ndarray]) -> tuple[Limits, Limits]:
-    """Finds contrast limits that one group of fields shares.
+    """Computes the contrast limits that a group of fields shares.
 
     Args:
-      counts: one (2, 65536) histogram a field.
+      counts: a (2, 65536) histogram for each field.
 
     Returns:
       (low, high) for nuclei and for cytoplasm: the grey values below which LOW_QUANTILE
@@ -125,13 +127,13 @@ def contrast_limits(counts: Sequence[np.ndarray]) -> tuple[Limits, Limits]:
 
 
 def clipped_share(micrograph: Micrograph, channel: int, limits: Limits) -> float:
-    """The share of a channel's pixels that lie above the upper contrast limit."""
+    """Returns the share of a channel's pixels that lie above the upper contrast limit."""
     return float(np.mean(micrograph.pixels[channel] > limits[1]))
 
 
 def _to_8_bit(plane: np.ndarray, low: float, high: float) -> np.ndarray:
-    # A table of 2^16 entries is faster than arithmetic on every pixel, and clipping
-    # indices that cannot be wrong is faster than checking them.
+    # A table of 2^16 entries is faster than arithmetic on every pixel. All indices are
+    # valid; mode="clip" only saves checking them.
     values = np.arange(np.iinfo(plane.dtype).max + 1, dtype=np.float32)
     table = np.rint(np.clip((values - low) * (255 / (high - low)), 0, 255))
     return np.take(table.astype(np.uint8), plane, mode="clip")

@@ -1,4 +1,4 @@
-"""What is done with one raw file: its fields are measured, and then merged."""
+"""Measures the fields of one raw file, and later merges their channels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from cellclass_tf.core.micrograph import Micrograph
 from cellclass_tf.core.study import ImageRow, Study
@@ -24,7 +26,7 @@ from cellclass_tf.storage import ledger, paths, png
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the user asked of a conversion; see `conversion.convert`."""
+    """The options of a conversion that apply to each file; see `conversion.convert`."""
 
     nuclei: str | int | None
     cytoplasm: str | int | None
@@ -35,7 +37,14 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class MeasuringTask:
-    """What one worker needs to measure one raw file."""
+    """The arguments of `measure`: one raw file.
+
+    Attributes:
+      study: the study.
+      raw: the raw file.
+      options: the options.
+      histograms: file to write the histograms to.
+    """
 
     study: Study
     raw: RawFile
@@ -45,7 +54,18 @@ class MeasuringTask:
 
 @dataclasses.dataclass(frozen=True)
 class ConvertingTask:
-    """What one worker needs to convert one raw file."""
+    """The arguments of `convert`: one raw file, and what the first pass measured.
+
+    Attributes:
+      study: the study.
+      raw: the raw file.
+      options: the options.
+      stem: TYPE/NAME of its images, to which each field adds its suffix.
+      contrast_group: group of fields that share contrast limits.
+      limits: contrast limits by key; fields without any are stretched on their own.
+      fields: measurements of its fields, in the file's order.
+      images: SHA-256s of its merged images that the manifest lists.
+    """
 
     study: Study
     raw: RawFile
@@ -54,17 +74,17 @@ class ConvertingTask:
     contrast_group: str
     limits: dict[contrast.Key, contrast.Limits]
     fields: tuple[FieldMeasurement, ...]
-    # SHA-256s of its images that the manifest knows.
     images: frozenset[str] = frozenset()
 
 
 def measure(job: MeasuringTask) -> dict[str, Any]:
-    """Reads a file's fields, and saves their histograms.
+    """Measures a file's fields, and writes their histograms.
 
     Returns:
-      A `FileMeasurement` as JSON has it.
+      The JSON content of a `FileMeasurement`.
     """
-    fields, histograms = [], []
+    fields: list[FieldMeasurement] = []
+    histograms: list[np.ndarray] = []
     places: dict[contrast.Key, int] = {}
     for micrograph, chosen in _fields(job.study, job.raw, job.options, hashed=False):
         field = FieldMeasurement(
@@ -86,7 +106,7 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
             field = dataclasses.replace(field, histogram=place)
         fields.append(field)
     if not fields:
-        raise InputError(f"{job.raw.path}: the file holds no field.")
+        raise InputError(f"{job.raw.path}: the file holds no image.")
     contrast.write_histograms(job.histograms, histograms)
     left_out = readers.colour_scenes(job.raw.path)
     found = FileMeasurement(job.histograms.name, tuple(fields), left_out)
@@ -96,7 +116,7 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
 def _fields(
     study: Study, raw: RawFile, options: Options, *, hashed: bool
 ) -> Iterator[tuple[Micrograph, channels.Channels]]:
-    """Yields fields of 8- or 16-bit pixels, and their channels."""
+    """Yields the fields, with 8- or 16-bit pixels, and their channels."""
     found = channel_files.read(
         raw.files.paths,
         raw.files.channels,
@@ -116,12 +136,12 @@ def _fields(
             )
         except channels.ChannelDoubt as doubt:
             picture = _draw_channels(study, micrograph)
-            raise InputError(f"{doubt} One look settles it: {picture}") from doubt
+            raise InputError(f"{doubt} A picture of them: {picture}") from doubt
         yield micrograph, chosen
 
 
 def _draw_channels(study: Study, micrograph: Micrograph) -> pathlib.Path:
-    """Draws a field's channels, once for all files of a folder that list the same ones."""
+    """Draws a field's channels, once for all files of a folder with the same channels."""
     listing = channels.listing(micrograph)
     name = re.sub(r"[^\w+-]+", "_", listing)[:60].strip("_")
     folder = os.path.dirname(micrograph.file)
@@ -138,7 +158,7 @@ def _channel_name(micrograph: Micrograph, channel: int) -> str:
 
 
 def convert(job: ConvertingTask) -> list[dict]:
-    """Writes the merged images of a file; returns their rows of the manifest."""
+    """Writes the merged images of a file, and returns their rows of the manifest."""
     rows = []
     found = _fields(job.study, job.raw, job.options, hashed=True)
     for (micrograph, chosen), field in zip(found, job.fields, strict=True):
@@ -193,8 +213,13 @@ def _convert_field(
     )
 
 
-def _limits_of_field(job, micrograph, chosen, field) -> tuple[contrast.Limits, str]:
-    """The limits, and whose they are."""
+def _limits_of_field(
+    job: ConvertingTask,
+    micrograph: Micrograph,
+    chosen: channels.Channels,
+    field: FieldMeasurement,
+) -> tuple[contrast.Limits, str]:
+    """Returns the contrast limits, and 'group', 'field' or 'kept'."""
     if merge.is_merged(micrograph):
         return contrast.KEPT, "kept"
     key = field.contrast_key(job.contrast_group)

@@ -1,4 +1,4 @@
-"""Reads fields of view out of any file that one of the formats claims."""
+"""Reads fields of view from files of all supported formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cellclass_tf.storage.png import MAX_IMAGE_PIXELS, check_image_size
 
 Projection = Literal["max", "best", "none"]
 PROJECTIONS = get_args(Projection)
-# In the order in which they are asked; none claims what another does.
+# In the order in which they are tried; no two claim the same file.
 FORMATS: tuple[base.Format, ...] = (
     png.FORMAT,
     jpeg.FORMAT,
@@ -43,19 +43,19 @@ FORMATS: tuple[base.Format, ...] = (
     nd2.FORMAT,
     oif.FORMAT,
     omezarr.FORMAT,
-    # The last, since its mark is two bytes in the midst of the header.
+    # The last, since its signature is only two bytes, in the middle of the header.
     dv.FORMAT,
 )
 LOSSY_SUFFIXES = jpeg.FORMAT.suffixes
 ALL_SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
-# Of what is looked for unless the user allows loss.
+# Endings of the files that are looked for unless the user allows lossy formats.
 SUFFIXES = tuple(suffix for suffix in ALL_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
-# As much as any format's mark is within.
+# The signature of every format lies within the first bytes.
 _HEAD_BYTES = 128
-# A cell would not fit into less.
+# A smaller image cannot hold a cell.
 _SMALLEST_PX = 16
-# All channels of a field are held at a time.
+# All channels of a field are in memory together.
 _MOST_VALUES = 4 * MAX_IMAGE_PIXELS
 
 
@@ -66,22 +66,23 @@ def read_micrographs(
     hashed: bool = True,
     allow_lossy: bool = False,
 ) -> Iterator[Micrograph]:
-    """Yields every field of view of a file: one a scene and time point.
+    """Yields every field of view of a file: one for each scene and time point.
 
-    No more than one plane of each channel is held at a time. A colour picture beside
-    fields, such as one of the slide, is left out; see `colour_scenes`.
+    At most two planes of each channel are in memory at a time. Colour pictures in a file
+    that also holds fields, such as an overview of the slide, are left out; see
+    `colour_scenes`.
 
     Args:
-      path: a file of any of FORMATS; which one is told by its content.
-      projection: what to do with a Z stack: 'max' takes the brightest plane at every
-        pixel, 'best' the one sharpest plane (largest variance of the Laplacian,
+      path: a file of any of FORMATS; its content decides which.
+      projection: how a Z stack becomes one plane: 'max' takes the brightest value at
+        every pixel, 'best' the sharpest plane (largest variance of the Laplacian,
         Pech-Pacheco et al. 2000, summed over channels), 'none' refuses stacks.
-      hashed: whether the file's SHA-256 is taken, for which it is read once more.
-      allow_lossy: whether pixels may have been changed to save room, as JPEG does.
+      hashed: whether to compute the file's SHA-256, which reads the file once more.
+      allow_lossy: whether to accept lossy compression such as JPEG.
 
     Raises:
       InputError: if the file is broken, of no known format, needs a library that is not
-        installed, or has axes of no known meaning.
+        installed, or has axes of unknown meaning.
     """
     if projection not in PROJECTIONS:
         raise InputError(
@@ -92,31 +93,33 @@ def read_micrographs(
     with _clear_errors(path, known):
         library = f"{known.library} {_version(known.library)}"
         origin = _origin(known.files(path), library, hashed)
-        number, left_out = -1, None
+        number = -1
+        left_out: dict[int, str] | None = None
         for number, scene in enumerate(known.scenes(path)):
-            if scene.is_rgb and left_out is None:
-                left_out = _colour_scenes(path, known)
-            if scene.is_rgb and number in left_out:
-                continue
+            if scene.is_rgb:
+                if left_out is None:
+                    left_out = _colour_scenes(path, known)
+                if number in left_out:
+                    continue
             if scene.loss and not allow_lossy:
                 raise InputError(
-                    f"{path}: compressed as {scene.loss}, which changed its pixels to "
-                    "save room: edges have shadows, and faint parts are gone. Take the "
-                    "original file; if there is none, say --allow_lossy."
+                    f"{path}: the pixels are compressed as {scene.loss}, which changes "
+                    "them: edges have shadows, and faint structures are lost. Use the "
+                    "original file; if there is none, add --allow_lossy."
                 )
             yield from _fields(path, scene, number, projection, origin)
         if number < 0:
             raise InputError(
-                f"{path}: a {known.name} file without an image. It may be truncated: "
+                f"{path}: the {known.name} file holds no image. It may be truncated: "
                 "copy it again from the microscope."
             )
 
 
 def files_of(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
-    """Returns the files that hold a part of the images of a file, itself first.
+    """Returns the files that hold parts of the images that begin in a file, itself first.
 
     Raises:
-      PartOfAnother: if all that it holds is a part of another's image.
+      PartOfAnother: if the file only holds a part of an image that begins in another file.
       InputError: as `read_micrographs`.
     """
     path = pathlib.Path(path)
@@ -126,9 +129,9 @@ def files_of(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
 
 
 def colour_scenes(path: str | os.PathLike) -> tuple[str, ...]:
-    """Names the scenes of a file that `read_micrographs` leaves out: '1 (label)'.
+    """Lists the scenes of a file that `read_micrographs` leaves out, as '1 (label)'.
 
-    Beside its fields a file may hold a colour picture of the slide, or of its label.
+    A file may hold a colour picture of the slide, or of its label, besides its fields.
 
     Raises:
       InputError: as `read_micrographs`.
@@ -141,7 +144,7 @@ def colour_scenes(path: str | os.PathLike) -> tuple[str, ...]:
 
 
 def _colour_scenes(path: pathlib.Path, known: base.Format) -> dict[int, str]:
-    """Colour pictures of a file whose other scenes are none: names by number."""
+    """Returns the colour pictures, as names by scene number; none if all scenes are."""
     if known.holds_one:
         return {}
     scenes = [(scene.is_rgb, scene.name) for scene in known.scenes(path)]
@@ -153,7 +156,7 @@ def _colour_scenes(path: pathlib.Path, known: base.Format) -> dict[int, str]:
 def _origin(
     paths: Sequence[pathlib.Path], library: str, hashed: bool
 ) -> dict[str, str]:
-    """What every field tells of the files that it came from."""
+    """Returns the attributes of `Micrograph` that say where a field comes from."""
     hashes = (digests.sha256_of(path) for path in paths) if hashed else ()
     return {
         "file": FILE_SEPARATOR.join(map(str, paths)),
@@ -164,17 +167,17 @@ def _origin(
 
 @contextlib.contextmanager
 def _clear_errors(path: pathlib.Path, known: base.Format) -> Iterator[None]:
-    """Makes an InputError of whatever a library says."""
+    """Turns the errors of the block's library into an InputError with advice."""
     try:
         yield
     except InputError:
         raise
     except (ImportError, importlib.metadata.PackageNotFoundError) as error:
         raise InputError(
-            f"{path}: a {known.name} file, which {known.library} reads, and that is not "
+            f"{path}: reading a {known.name} file needs {known.library}, which is not "
             f"installed. Run: pip install 'cellclass_tf[{known.extra}]'"
         ) from error
-    # Libraries meet broken files with errors of many kinds.
+    # Libraries raise errors of many kinds for broken files.
     except Exception as error:
         raise InputError(
             f"{path}: the {known.name} file cannot be read ({type(error).__name__}: "
@@ -189,21 +192,24 @@ def read_micrograph(
     """Reads one field of view; see `read_micrographs`.
 
     Raises:
-      InputError: as `read_micrographs`, and if there is no such scene or time.
+      InputError: as `read_micrographs`, and if the file has no such scene or time.
     """
     found = []
     for micrograph in read_micrographs(path, projection=projection):
         if (micrograph.scene, micrograph.time) == (scene, time):
             return micrograph
         found.append((micrograph.scene, micrograph.time))
-    raise InputError(f"{path}: no scene {scene}, time {time}; it holds {found}.")
+    raise InputError(
+        f"{path}: no scene {scene}, time {time}; it holds (scene, time) {found}."
+    )
 
 
 def format_of(path: pathlib.Path) -> base.Format:
-    """Finds the format that claims a file by its content.
+    """Finds the format of a file by its content.
 
     Raises:
-      InputError: if there is no such file or no format claims it; it lists the formats.
+      InputError: if there is no such file or no format claims it; the message lists the
+        formats.
     """
     head = _first_bytes(path)
     for known in FORMATS:
@@ -223,7 +229,7 @@ def _version(library: str) -> str:
 
 
 def _first_bytes(path: pathlib.Path) -> bytes:
-    """Returns what a file begins with; nothing for a folder, which OME-Zarr is."""
+    """Returns the first bytes of a file; b"" for a folder, since OME-Zarr is one."""
     if path.is_dir():
         return b""
     check_is_file(path)
@@ -240,19 +246,25 @@ def _first_bytes(path: pathlib.Path) -> bytes:
 
 
 def _one_line(error: Exception) -> str:
-    """Some libraries put a whole list of what they found into the message."""
+    """Shortens an error message, since some libraries write whole lists into it."""
     return textwrap.shorten(str(error), 200)
 
 
-def _fields(path, scene: base.Scene, number, projection, origin: dict[str, str]):
-    """Yields a scene's time points."""
+def _fields(
+    path: pathlib.Path,
+    scene: base.Scene,
+    number: int,
+    projection: str,
+    origin: dict[str, str],
+) -> Iterator[Micrograph]:
+    """Yields the fields of a scene, one for each time point."""
     check_image_size(*scene.size_yx, path)
     times, depth, count = scene.size_tzc
     if count * scene.size_yx[0] * scene.size_yx[1] > _MOST_VALUES:
         raise InputError(
             f"{path}: the header claims {count} channels of {scene.size_yx[0]} x "
-            f"{scene.size_yx[1]} px, more than the {_MOST_VALUES:,} values that are held "
-            "at a time. Split the field into tiles, or leave out channels."
+            f"{scene.size_yx[1]} px, more than the {_MOST_VALUES:,} values that can be "
+            "read at once. Split the field into tiles, or leave out channels."
         )
     if min(scene.size_yx) < _SMALLEST_PX or min(scene.size_tzc) < 1:
         raise InputError(
@@ -283,7 +295,7 @@ def _fields(path, scene: base.Scene, number, projection, origin: dict[str, str])
 
 
 def _project(scene: base.Scene, time: int, projection: str) -> tuple[np.ndarray, str]:
-    """Makes a stack one (C, Y, X) plane, of which no more than two are held."""
+    """Returns (C, Y, X) pixels of one time point, and how its Z stack was projected."""
     _, depth, count = scene.size_tzc
 
     def plane(z: int) -> np.ndarray:

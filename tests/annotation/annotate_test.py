@@ -1,4 +1,4 @@
-"""Annotating a study: every field once, corrections safe, the manifest whole."""
+"""Tests of annotate: corrections are kept, and the manifest is complete."""
 
 import dataclasses
 import pickle
@@ -81,7 +81,7 @@ def test_every_accepted_image_gets_cells_and_a_traceable_row(study):
     assert not study.cells_path(_row(study, "HEK/b.png")).exists()
 
 
-def test_types_of_a_mixed_field_stay_unknown_and_an_old_table_goes(study):
+def test_types_of_a_mixed_field_stay_unknown_and_an_old_table_is_removed(study):
     row = _row(study, "mixed/m.png")
     old = Cells.from_labels(np.eye(3, dtype=int), study.cell_types, ["HEK"])
     old.write(study.cells_path(row), types_csv=True)
@@ -102,7 +102,7 @@ def test_second_run_does_nothing_and_keeps_the_manifest(study, calls):
     assert study.manifest_path.read_bytes() == manifest
 
 
-def test_other_settings_and_changed_images_are_done_again(study, calls):
+def test_other_settings_and_changed_images_are_annotated_again(study, calls):
     _annotate(study)
     with pytest.raises(InputError, match=r"4 images .* diameter from 24.0 to 25"):
         annotate.annotate(study, diameter=25)
@@ -127,7 +127,7 @@ def _kill_before(monkeypatch, name):
     monkeypatch.setattr(cell_files, name, killed)
 
 
-def test_killed_run_goes_on_and_the_manifest_gets_whole(study, calls, monkeypatch):
+def test_killed_run_continues_and_completes_the_manifest(study, calls, monkeypatch):
     _kill_before(monkeypatch, "record")
     with pytest.raises(KeyboardInterrupt):
         _annotate(study)
@@ -175,7 +175,7 @@ def test_failure_while_the_picture_is_drawn_leaves_the_old_labels(study, monkeyp
     assert len(_annotate(study, diameter=40).done) == 4
 
 
-def test_labels_that_were_put_in_place_are_a_persons(study, calls):
+def test_added_label_images_count_as_corrections(study, calls):
     row = _row(study, "HEK/a.png")
     mine = np.zeros((60, 120), np.uint16)
     mine[:9, :9] = 1
@@ -187,7 +187,9 @@ def test_labels_that_were_put_in_place_are_a_persons(study, calls):
     assert (row.corrected, row.cells) == (True, 1)
 
 
-def test_field_that_is_painted_during_the_run_is_left_alone(study, monkeypatch):
+def test_field_changed_by_a_person_during_the_run_is_not_overwritten(
+    study, monkeypatch
+):
     path = study.cells_path(_row(study, "N2a/a.png"))
     original = WatershedAnnotator.annotate
 
@@ -215,7 +217,7 @@ def test_deleted_labels_are_annotated_again_even_of_a_corrected_field(study, cal
     assert not _row(study, "HEK/a.png").corrected
 
 
-def test_types_that_a_person_wrote_down_are_a_correction(study, calls):
+def test_added_table_of_types_counts_as_a_correction(study, calls):
     _annotate(study)
     table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
     lines = [{"cell": 1, "cell_type": "HEK"}, {"cell": 2, "cell_type": "unknown"}]
@@ -235,7 +237,7 @@ def test_edits_of_the_manifest_survive_the_next_run(study):
     assert (row.cells, row.reason, row.group) == (7, "counted by hand", "dish 3")
 
 
-def test_corrected_field_is_left_alone(study, calls):
+def test_corrected_field_is_not_overwritten(study, calls):
     _annotate(study)
     row = _row(study, "HEK/a.png")
     by_hand = np.ones((60, 120), np.int32)
@@ -248,7 +250,9 @@ def test_corrected_field_is_left_alone(study, calls):
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_corrected_field_is_overwritten_once_where_asked(study, calls, killed):
+def test_corrected_field_is_overwritten_once_with_overwrite_corrected(
+    study, calls, killed
+):
     _annotate(study)
     _change(study, "HEK/a.png", corrected=True, cells=1)
     manifest = study.manifest_path.read_bytes()
@@ -263,7 +267,7 @@ def test_corrected_field_is_overwritten_once_where_asked(study, calls, killed):
     assert len(calls) == 5 + killed
 
 
-def test_a_network_does_not_travel_to_the_workers():
+def test_the_network_is_not_pickled_for_worker_processes():
     annotator = object.__new__(CellposeAnnotator)
     # A lambda cannot be pickled.
     annotator.__dict__ = {"name": "cellpose:mine", "network": lambda image: image}
@@ -291,7 +295,7 @@ def test_field_without_cells_is_no_failure(study, monkeypatch):
     assert warnings == ["HEK/b.png: no cell was found."]
 
 
-def test_missing_and_broken_images_fail_alone(study):
+def test_missing_and_broken_images_do_not_stop_the_others(study):
     study.image_path(_row(study, "HEK/a.png")).unlink()
     study.image_path(_row(study, "HEK/b.png")).write_bytes(b"no PNG")
     outcome = _annotate(study)
@@ -307,20 +311,20 @@ def test_unknown_annotator_lists_the_known(study):
 
 
 def test_study_without_accepted_images_is_refused(study, tmp_path):
-    with pytest.raises(InputError, match="names 0, none of them accepted"):
+    with pytest.raises(InputError, match="lists 0, none of them accepted"):
         _annotate(Study.create(tmp_path / "empty"))
     study.update([dataclasses.replace(r, verdict="rejected") for r in study.rows()])
-    with pytest.raises(InputError, match="names 4, none of them accepted"):
+    with pytest.raises(InputError, match="lists 4, none of them accepted"):
         _annotate(study)
 
 
-def test_useless_weights_stop_the_run_before_the_first_field(study):
+def test_invalid_weights_stop_the_run_before_the_first_field(study):
     with pytest.raises(InputError, match="neither a file"):
         annotate.annotate(study, model="no-such-model")
     assert not study.journal("annotate").exists()
 
 
-def test_label_image_changed_in_place_is_a_correction_from_then_on(study, calls):
+def test_label_image_changed_in_place_counts_as_a_correction(study, calls):
     _annotate(study)
     row = _row(study, "HEK/a.png")
     by_hand = np.zeros((60, 120), np.uint16)
@@ -342,7 +346,7 @@ def test_label_image_broken_in_place_fails_alone_and_is_not_overwritten(study):
     outcome = _annotate(study, diameter=25)
     assert list(outcome.failures) == ["HEK/a.png"]
     failure = outcome.failures["HEK/a.png"]
-    assert "a.tif was changed since it was annotated, and is no use now" in failure
+    assert "a.tif was changed since it was annotated, and cannot be used" in failure
     assert len(outcome.done) == 3
     assert path.read_bytes() == b"no TIFF"
 
@@ -382,7 +386,7 @@ def test_cells_of_a_group_have_one_diameter_estimated_once(study, sizes):
     assert len(sizes) == 4
 
 
-def test_each_field_has_its_own_diameter_where_asked(study, sizes):
+def test_each_field_has_its_own_diameter_with_diameter_by_field(study, sizes):
     _into_one_group(study)
     _annotate(study, diameter=0, diameter_by="field")
     assert [row.diameter_px for row in study.rows()] == [20, 26, 26, 26]
@@ -390,7 +394,7 @@ def test_each_field_has_its_own_diameter_where_asked(study, sizes):
         _annotate(study, diameter_by="dish")
 
 
-def test_broken_field_of_a_group_leaves_its_diameter_to_the_others(study, sizes):
+def test_diameter_of_a_group_is_estimated_without_its_broken_field(study, sizes):
     _into_one_group(study)
     study.image_path(_row(study, "HEK/a.png")).write_bytes(b"no PNG")
     outcome = _annotate(study, diameter=0)

@@ -7,7 +7,7 @@ from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 
 
-def test_the_next_annotation_is_asked_for_the_same_unless_a_change_is_meant(tmp_path):
+def test_settings_are_kept_unless_change_settings_is_given(tmp_path):
     study = Study.create(tmp_path)
 
     def settle(images=2, change=False, **given):

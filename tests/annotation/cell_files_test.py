@@ -49,7 +49,7 @@ def annotated(study, count=2, image="mixed/m.png"):
     return row_of(study, image)
 
 
-def test_what_is_written_is_told_by_its_hashes_and_read_back(study):
+def test_written_cells_are_recorded_with_hashes_and_read_back(study):
     row = row_of(study)
     result = cell_files.write_cells(study, row, cells_of(3), MADE_BY, types_csv=True)
     assert [result["cells_sha256"], result["types_sha256"]] == cell_files.state_of(
@@ -103,7 +103,7 @@ def test_labels_of_a_killed_run_are_not_taken_for_a_persons(study, types_csv):
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", range(10))
 @pytest.mark.parametrize("types_csv", [True, False])
-def test_a_kill_at_any_write_loses_no_types_and_makes_no_correction(
+def test_a_run_killed_at_any_write_loses_no_types_and_makes_no_correction(
     study, monkeypatch, number, after, types_csv
 ):
     old = annotated(study, 3)
@@ -162,7 +162,7 @@ def test_labels_changed_in_place_are_a_correction_once(study):
             assert hashes == cell_files.state_of(study, row)
 
 
-def test_a_field_whose_labels_were_deleted_is_as_never_annotated(study):
+def test_a_field_with_deleted_labels_counts_as_not_annotated(study):
     row = annotated(study)
     assert row.annotator == "watershed"
     study.update([dataclasses.replace(row, corrected=True, by_hand="1", reason="mine")])
@@ -171,7 +171,7 @@ def test_a_field_whose_labels_were_deleted_is_as_never_annotated(study):
     assert row_of(study) == ImageRow("mixed/m.png", "mixed", reason="mine")
 
 
-def test_labels_that_are_none_any_more_fail_alone_and_keep_their_row(study):
+def test_invalid_labels_are_failures_and_keep_their_row(study):
     before, _ = annotated(study), annotated(study, 1, "HEK/a.png")
     path = study.cells_path(before)
     path.write_bytes(b"no TIFF")
@@ -184,7 +184,7 @@ def test_labels_that_are_none_any_more_fail_alone_and_keep_their_row(study):
     assert row_of(study) == before
 
 
-def test_a_field_that_changed_since_the_plan_is_left_alone(study):
+def test_a_field_that_changed_since_planning_is_not_overwritten(study):
     row = annotated(study)
     planned = cell_files.state_of(study, row)
     assert planned[0] == digests.sha256_of_file(study.cells_path(row))

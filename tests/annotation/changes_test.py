@@ -1,4 +1,4 @@
-"""What a person changed, and how it is written down."""
+"""Tests of comparing corrected cells, and of the text of labels."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_every_cell_is_kept_redrawn_added_or_removed():
     assert found.counts == {"added": 1, "redrawn": 1, "removed": 1, "kept": 1}
 
 
-def test_other_numbers_are_no_change():
+def test_renumbered_labels_are_not_a_change():
     assert not changes.compare(OLD, np.array([0, 3, 1, 2])[OLD])
 
 
@@ -45,7 +45,7 @@ def test_drawn_cells_are_the_new_ones_and_those_that_were_drawn_before():
     assert found.labels_drawn([1, 9], said=[]) == [3, 4]
 
 
-def test_lists_of_labels_are_written_in_short():
+def test_lists_of_labels_are_written_as_ranges():
     labels = [3, 17, 18, 19, 21]
     assert changes.text_of(labels) == "3,17-19,21"
     assert changes.labels_of("3,17-19,21", 100) == labels
@@ -53,7 +53,7 @@ def test_lists_of_labels_are_written_in_short():
 
 
 @pytest.mark.parametrize("text", ["", "all", "3;4", "-5", "1-2-3"])
-def test_what_is_no_list_gives_no_labels(text):
+def test_invalid_lists_give_no_labels(text):
     assert changes.labels_of(text, 10) == []
 
 

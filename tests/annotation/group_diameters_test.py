@@ -20,7 +20,7 @@ class BrightestIsDiameter:
         return float(image.max())
 
 
-def test_a_group_has_the_median_of_a_few_fields_asked_for_once(tmp_path):
+def test_a_group_has_the_median_diameter_of_a_few_fields_estimated_once(tmp_path):
     study = cc.Study.create(tmp_path / "study")
     rows = []
     for n in range(11):

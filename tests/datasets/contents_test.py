@@ -28,14 +28,14 @@ def contents(**fields):
         {"types_sha256": "t"},
     ],
 )
-def test_whatever_an_example_holds_changes_the_fingerprint(change):
+def test_all_values_of_an_example_change_the_fingerprint(change):
     old = contents(a=FIELD)
     new = contents(a=dataclasses.replace(FIELD, **change))
     assert new.fingerprint != old.fingerprint
     assert new.changes_since(old)
 
 
-def test_who_annotated_the_same_cells_does_not():
+def test_the_annotator_does_not_change_the_fingerprint():
     other = dataclasses.replace(FIELD, annotator="person", corrected=True)
     assert contents(a=FIELD).fingerprint == contents(a=other).fingerprint
 
@@ -50,7 +50,7 @@ def test_exclusions_and_types_change_the_fingerprint():
     assert renamed.changes_since(old) == ["cell types: HEK, N2a -> N2a, HEK"]
 
 
-def test_changes_say_which_fields_and_how_many_cells():
+def test_changes_list_fields_and_numbers_of_cells():
     redrawn = dataclasses.replace(FIELD, cells_sha256="d", cells={"HEK": 5, "N2a": 1})
     old = contents(a=FIELD, b=FIELD, c=FIELD)
     new = contents(b=redrawn, c=dataclasses.replace(FIELD, split="test"), d=FIELD)
@@ -64,7 +64,7 @@ def test_changes_say_which_fields_and_how_many_cells():
     assert "(d.png, e.png, f.png and 1 more)" in many.changes_since(old)[0]
 
 
-def test_contents_go_through_json():
+def test_contents_are_written_to_json_and_read_back():
     old = dataclasses.replace(contents(a=FIELD), excluded={"b.png": "glow"})
     assert Contents.from_json(json.loads(json.dumps(old.to_json()))) == old
     with pytest.raises(KeyError):

@@ -62,7 +62,7 @@ def test_rows_get_splits(study):
     assert set(found.values()) == {"train", "validation", "mixed"}
 
 
-def test_rejected_images_stay_out(study):
+def test_rejected_images_are_left_out(study):
     rejected = dataclasses.replace(
         study.rows()[0], verdict="rejected", reason="glow: 9%"
     )
@@ -86,7 +86,7 @@ def without_types(study, row):
     )
 
 
-def test_of_a_mixed_field_without_types_the_outlines_are_learned(study):
+def test_a_mixed_field_without_types_is_in_the_split_untyped(study):
     row = study.rows()[-1]
     study.cells_path(row).with_suffix(".csv").unlink()
     checked = examples.check_study(study)
@@ -107,7 +107,7 @@ def test_of_a_mixed_field_without_types_the_outlines_are_learned(study):
     assert [cell["type"] for cell in example["cells"]] == [-1, "HEK"]
 
 
-def test_a_field_without_types_of_a_dish_that_is_tested_on_is_not_seen(study):
+def test_a_field_without_types_of_a_tested_dish_is_left_out(study):
     row = study.rows()[-1]
     other = dataclasses.replace(row, image="mixed/n.png")
     png.write_png(study.image_path(other), np.full((10, 20, 3), 9, np.uint8))
@@ -120,7 +120,7 @@ def test_a_field_without_types_of_a_dish_that_is_tested_on_is_not_seen(study):
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-def test_a_pure_field_with_cells_of_unknown_type(study, held_out):
+def test_a_pure_field_with_cells_of_unknown_type_is_untyped(study, held_out):
     rows = [row for row in study.rows() if row.cell_type == "HEK"]
     splits = ("validation", "train") if held_out else ("train", "validation")
     study.update(
@@ -161,7 +161,7 @@ def test_an_unchanged_file_is_not_read_again(study, monkeypatch):
     assert examples.check_study(study).contents == before.contents
 
 
-def test_a_broken_field_fails_alone(study):
+def test_a_broken_field_does_not_stop_the_others(study):
     study.image_path(study.rows()[0]).unlink()
     checked = examples.check_study(study)
     assert "HEK/a.png" not in splits_of(checked)
@@ -169,7 +169,7 @@ def test_a_broken_field_fails_alone(study):
     assert "does not exist" in checked.outcome.failures["HEK/a.png"]
 
 
-def test_labels_without_an_image_are_named(study):
+def test_labels_without_an_image_are_failures(study):
     Cells.from_labels(LABELS, study.cell_types, "HEK").write(
         study.root / "cells" / "HEK" / "stray.tif"
     )
@@ -178,14 +178,14 @@ def test_labels_without_an_image_are_named(study):
     assert "no row of HEK/stray.png" in failures["cells/HEK/stray.tif"]
 
 
-def test_a_type_that_the_study_does_not_know_is_named(study):
+def test_an_unknown_type_is_a_failure(study):
     study.update([dataclasses.replace(study.rows()[0], cell_type="U2OS")])
     failures = examples.check_study(study).outcome.failures
     assert "Unknown cell type 'U2OS'" in failures["HEK/a.png"]
     assert "study.yaml" in failures["HEK/a.png"]
 
 
-def test_a_pixel_size_of_the_study_counts_where_an_image_has_none(study):
+def test_the_study_pixel_size_is_used_for_images_without_one(study):
     known = dataclasses.replace(study, pixel_size_um=0.5)
     assert examples.example_of_row(known, study.rows()[0])["pixel_size_um"] == 0.5
 
@@ -230,7 +230,7 @@ def test_a_type_of_one_group_cannot_be_held_out(study):
     examples.refuse_gaps(study, contents, allow_no_validation=True)
 
 
-def test_a_single_held_out_dish_is_told_of():
+def test_a_single_held_out_dish_is_reported():
     def field(name, group, split="validation", cells=3):
         return FieldFacts(name, group, split, 0.5, "i", "c", "", {"HEK": cells})
 
@@ -246,7 +246,7 @@ def test_a_single_held_out_dish_is_told_of():
     assert "One dish of HEK is held out (d1)" in told
 
 
-def test_the_same_image_is_seen_whatever_images_csv_says(study):
+def test_the_same_image_is_found_despite_wrong_hashes_in_images_csv(study):
     study.update(examples.check_study(study).rows)
     one, other = (row for row in study.rows() if row.cell_type == "HEK")
     study.image_path(other).write_bytes(study.image_path(one).read_bytes())
@@ -258,7 +258,7 @@ def test_the_same_image_is_seen_whatever_images_csv_says(study):
     assert found[one.image] == found[other.image]
 
 
-def test_a_hash_of_the_scene_that_is_none_is_made_anew(study):
+def test_an_invalid_scene_hash_is_computed_again(study):
     row = study.rows()[0]
     study.update([dataclasses.replace(row, scene_hash="no hash")])
     checked = examples.check_study(study)
@@ -267,7 +267,7 @@ def test_a_hash_of_the_scene_that_is_none_is_made_anew(study):
     assert found == ""
 
 
-def test_a_dish_that_is_not_annotated_takes_no_place(study):
+def test_a_dish_without_annotation_does_not_count_in_the_splits(study):
     for name in ("a", "b"):
         row = ImageRow(f"HEK/new_{name}.png", "HEK", group=f"new {name}")
         png.write_png(study.image_path(row), np.zeros((10, 20, 3), np.uint8))
@@ -279,7 +279,7 @@ def test_a_dish_that_is_not_annotated_takes_no_place(study):
     }
 
 
-def test_what_cannot_be_remembered_is_checked_all_the_same(study):
+def test_checks_run_without_a_writable_journal(study):
     study.journal("dataset").mkdir()
     checked = examples.check_study(study)
     assert len(checked.rows) == 5
@@ -297,7 +297,7 @@ def test_types_that_change_while_they_are_prepared_are_noticed(study):
         examples.keyed_example_of_row(study, row, facts)
 
 
-def test_a_pixel_size_of_another_unit_is_named(study):
+def test_a_pixel_size_in_another_unit_is_refused(study):
     rows = [dataclasses.replace(row, pixel_size_um=0.325) for row in study.rows()]
     rows[1] = dataclasses.replace(rows[1], pixel_size_um=325.0)
     study.update(rows)

@@ -178,9 +178,7 @@ def test_fields_without_types_are_trained_on(prepare, typed, counts):
 @pytest.mark.parametrize(
     ("group", "seed", "said"), [("d3", 9, "Group 'd3'"), ("d9", 5, "the same pixels")]
 )
-def test_a_field_without_types_that_shows_what_is_tested_on_is_found(
-    prepare, group, seed, said
-):
+def test_an_untyped_field_that_shows_a_test_scene_is_found(prepare, group, seed, said):
     untyped = Planted("untyped", "mixed/u.png", group, seed, typed=())
     assert said in only_leak(leaks.check_dataset(prepare(*CLEAN, untyped)))
 
@@ -199,7 +197,7 @@ def test_an_image_name_in_two_splits_is_found(prepare):
     leak = only_leak(
         leaks.check_dataset(prepare(*changed("HEK/g.png", name="HEK/a.png")))
     )
-    assert leak.startswith("HEK/a.png is there 2 times, in test and train.")
+    assert leak.startswith("HEK/a.png is in the dataset 2 times, in test and train.")
 
 
 def test_the_same_pixels_in_two_splits_are_found(prepare):
@@ -208,7 +206,7 @@ def test_the_same_pixels_in_two_splits_are_found(prepare):
     assert "N2a/d.png (split validation, group 'd4') have the same pixels" in leak
 
 
-def test_the_same_scene_a_little_later_is_found(prepare):
+def test_a_near_duplicate_of_a_scene_is_found(prepare):
     fields = changed("N2a/d.png", seed=2, shift=1)
     leak = only_leak(leaks.check_dataset(prepare(*fields)))
     assert "N2a/b.png" in leak
@@ -216,11 +214,11 @@ def test_the_same_scene_a_little_later_is_found(prepare):
     assert "of 256 bits: they show one scene" in leak
 
 
-def test_a_composed_field_may_look_like_its_sources_and_not_like_training(prepare):
+def test_a_composed_field_may_resemble_its_sources_but_not_training_fields(prepare):
     assert leaks.check_dataset(prepare(*changed("mixed/f.png", seed=3))).passed
 
 
-def test_a_composed_field_that_looks_like_training_is_found(prepare):
+def test_a_composed_field_that_resembles_a_training_field_is_found(prepare):
     fields = changed("mixed/f.png", seed=1)
     assert "HEK/a.png (split train" in only_leak(leaks.check_dataset(prepare(*fields)))
 
@@ -240,7 +238,7 @@ def test_a_mixed_field_that_is_trained_on_is_found(prepare):
         (("HEK/x.png",), "was made from HEK/x.png, which is in no split"),
     ],
 )
-def test_a_composed_field_of_what_is_not_held_out_is_found(prepare, sources, expected):
+def test_a_composed_field_of_sources_not_held_out_is_found(prepare, sources, expected):
     fields = changed("mixed/f.png", sources=sources)
     assert expected in only_leak(leaks.check_dataset(prepare(*fields)))
 
@@ -250,7 +248,7 @@ def test_a_composed_field_without_sources_is_found(prepare):
     assert "names no sources" in only_leak(leaks.check_dataset(prepare(*fields)))
 
 
-def test_sources_of_training_fields_are_of_training(prepare):
+def test_sources_of_training_fields_are_in_training(prepare):
     fields = changed("N2a/b.png", sources=("HEK/c.png",))
     leak = only_leak(leaks.check_dataset(prepare(*fields)))
     assert (
@@ -295,7 +293,7 @@ def test_a_split_without_a_type_is_a_remark(prepare):
     assert remark.startswith("The split test has no cells of N2a, which composed and")
 
 
-def test_a_broken_record_is_named(prepare):
+def test_the_error_names_a_broken_record(prepare):
     folder = prepare(*CLEAN)
     (shard,) = folder.glob("*-validation.tfrecord*")
     content = bytearray(shard.read_bytes())
@@ -307,7 +305,7 @@ def test_a_broken_record_is_named(prepare):
     assert "cellclass dataset" in str(e.value)
 
 
-def test_a_file_that_ends_early_or_lacks_is_named(prepare):
+def test_the_error_names_a_truncated_or_missing_file(prepare):
     folder = prepare(*CLEAN)
     (shard,) = folder.glob("*-test.tfrecord*")
     shard.write_bytes(b"")
@@ -318,7 +316,7 @@ def test_a_file_that_ends_early_or_lacks_is_named(prepare):
         leaks.check_dataset(folder)
 
 
-def test_what_is_no_prepared_dataset_is_refused(tmp_path, prepare):
+def test_a_folder_without_a_prepared_dataset_is_refused(tmp_path, prepare):
     with pytest.raises(InputError, match=r"dataset_info\.json"):
         leaks.check_dataset(tmp_path)
     folder = prepare(*CLEAN)

@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     assert tree(tmp_path / "a")[raw] != tree(tmp_path / "c")[raw]
 
 
-def test_files_are_as_a_microscope_writes_them_with_the_truth_beside(tmp_path):
+def test_files_have_microscope_metadata_and_ground_truth(tmp_path):
     simulate(tmp_path, images_per_type=1, mixed=1, size=128)
     raw = read_micrograph(tmp_path / "raw/mixed/mixed_dish1_0001.ome.tif")
     assert raw.channel_names == ("DAPI", "GFP")
@@ -43,18 +43,18 @@ def test_files_are_as_a_microscope_writes_them_with_the_truth_beside(tmp_path):
 @pytest.mark.parametrize(
     "wrong", [{"size": 10}, {"seed": -1}, {"mixed": -2}, {"dishes": 0}]
 )
-def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
+def test_numbers_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(errors.InputError, match=next(iter(wrong))):
         simulate(tmp_path, **wrong)
 
 
-def test_a_study_of_other_types_cannot_be_simulated_into(tmp_path):
+def test_a_study_of_other_types_is_refused(tmp_path):
     Study.create(tmp_path, ("CHO", "HEK"))
     with pytest.raises(errors.InputError, match="cannot simulate 'CHO'"):
         simulate(tmp_path)
 
 
-def test_fields_go_round_the_dishes(tmp_path):
+def test_fields_are_assigned_to_the_dishes_in_turn(tmp_path):
     outcome = simulate(tmp_path, images_per_type=4, mixed=1, size=64, dishes=3)
     names = [name for name in outcome.done if name.startswith("HEK")]
     # Field 4 is the first dish's second one.
@@ -64,7 +64,7 @@ def test_fields_go_round_the_dishes(tmp_path):
     ]
 
 
-def test_a_dish_drawn_alone_is_as_in_the_whole(tmp_path):
+def test_a_dish_drawn_alone_has_the_same_bytes(tmp_path):
     numbers = {"images_per_type": 3, "mixed": 2, "size": 64, "dishes": 2}
     simulate(tmp_path / "all", **numbers, confounded="stain")
     simulate(
@@ -83,10 +83,8 @@ def test_a_dish_drawn_alone_is_as_in_the_whole(tmp_path):
     assert part.items() <= whole.items()
 
 
-def test_dishes_that_are_not_there_cannot_be_drawn(tmp_path):
-    with pytest.raises(
-        errors.InputError, match=r"only: no field is of dish \('HEK', 5\)"
-    ):
+def test_unknown_dishes_are_refused(tmp_path):
+    with pytest.raises(errors.InputError, match=r"only: there is no dish \('HEK', 5\)"):
         simulate(tmp_path, size=64, only=[("HEK", 1), ("HEK", 5)])
     assert not (tmp_path / "raw").exists()
 
@@ -117,6 +115,6 @@ def test_confounding_draws_the_pure_fields_of_a_study_again_and_no_others(tmp_pa
 
 
 @pytest.mark.parametrize("wrong", ["colour", "stain,colour", ("stain", "colour")])
-def test_a_quality_that_no_dish_has_is_refused(tmp_path, wrong):
+def test_an_unknown_quality_is_refused(tmp_path, wrong):
     with pytest.raises(errors.InputError, match=r"'colour'.*density, focus, illumin"):
         simulate(tmp_path, confounded=wrong)

@@ -1,4 +1,4 @@
-"""Tests that bad raw files are named one by one, and harm nothing else."""
+"""Tests that bad raw files are reported one by one, and do not affect others."""
 
 import pathlib
 import struct
@@ -69,7 +69,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_files_that_are_not_what_they_say(tmp_path, name):
+def test_files_with_wrong_content_fail_alone(tmp_path, name):
     content, message = BAD[name]
     (tmp_path / name).write_bytes(content)
     assert_only_this_fails(tmp_path, name, message)
@@ -94,13 +94,13 @@ PIXELS = {
 
 
 @pytest.mark.parametrize("name", PIXELS)
-def test_fields_that_cannot_be_merged(tmp_path, name):
+def test_fields_that_cannot_be_merged_fail_alone(tmp_path, name):
     pixels, options, message = PIXELS[name]
     write(tmp_path / f"{name}.tif", pixels, **options)
     assert_only_this_fails(tmp_path, f"{name}.tif", message)
 
 
-def test_a_compressed_bomb_is_not_opened(tmp_path):
+def test_a_decompression_bomb_is_not_opened(tmp_path):
     # 20,000 x 20,000 zeros take 400 kB on disk and 800 MB in memory.
     zeros = np.zeros((2048, 20_000), np.uint16)
     with tifffile.TiffWriter(tmp_path / "bomb.tif") as tiff:
@@ -134,23 +134,23 @@ def assert_only_this_fails(folder, name, message):
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_a_file_cut_short_is_refused(tmp_path, tenth):
+def test_a_truncated_file_is_refused(tmp_path, tenth):
     write(tmp_path / "cut.tif", noise(), compression="zlib")
     whole = (tmp_path / "cut.tif").read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: len(whole) * tenth // 10])
     assert_only_this_fails(tmp_path, "cut.tif", "empty|truncated|cannot be read|format")
 
 
-def test_a_wrong_ending_is_read_by_its_content(tmp_path):
+def test_a_file_with_a_wrong_ending_is_read_by_its_content(tmp_path):
     write(tmp_path / "a.ome.tif", noise())
     (tmp_path / "a.ome.tif").rename(tmp_path / "a.png")
     outcome = convert(tmp_path / "a.png", tmp_path / "study", cell_type="HEK")
     assert not outcome.failures
 
 
-def test_a_folder_named_like_a_file_is_told(tmp_path):
+def test_a_folder_named_like_a_file_is_reported(tmp_path):
     (tmp_path / "folder.tif").mkdir()
-    assert_only_this_fails(tmp_path, "folder.tif", "a folder, but its name")
+    assert_only_this_fails(tmp_path, "folder.tif", "a folder whose name ends")
 
 
 def test_a_constant_field_is_converted_and_rejected_as_empty(tmp_path):
@@ -185,7 +185,7 @@ def test_odd_names_stay_within_the_study(tmp_path):
     assert {row.raw_file for row in study.rows()} == {str(raw / n) for n in ODD_NAMES}
 
 
-def test_a_failure_of_an_odd_name_is_one_line(tmp_path):
+def test_the_error_for_a_file_with_an_odd_name_is_one_line(tmp_path):
     (tmp_path / "a\nb.tif").write_bytes(b"dear diary")
     write(tmp_path / "good.ome.tif", noise())
     outcome = convert(tmp_path, tmp_path / "study", cell_type="HEK", processes=2)
@@ -194,7 +194,7 @@ def test_a_failure_of_an_odd_name_is_one_line(tmp_path):
     assert "no known format" in reason
 
 
-def test_files_of_one_stem_all_find_a_place(tmp_path):
+def test_files_with_the_same_stem_become_different_images(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     for number, name in enumerate(("a.tif", "a.tiff", "a.ome.tif")):
@@ -204,7 +204,7 @@ def test_files_of_one_stem_all_find_a_place(tmp_path):
     assert len({row.image for row in rows}) == len({row.raw_file for row in rows}) == 3
 
 
-def test_a_second_time_point_takes_no_other_files_place(tmp_path):
+def test_a_second_time_point_does_not_replace_another_files_image(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     two = np.stack([noise(), noise(seed=1)])
@@ -234,7 +234,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def test_on_a_full_disk_nothing_is_half_written_and_room_lets_it_go_on(
+def test_a_full_disk_leaves_no_partial_files_and_the_run_can_continue(
     tmp_path, small_disk
 ):
     raw = tmp_path / "raw"
@@ -251,7 +251,7 @@ def test_on_a_full_disk_nothing_is_half_written_and_room_lets_it_go_on(
     assert len(Study.open(study).rows()) == len(whole_images(study)) == 12
 
 
-def test_a_read_only_folder_is_named(tmp_path, small_disk):
+def test_the_error_names_a_read_only_folder(tmp_path, small_disk):
     write(tmp_path / "a.ome.tif", noise())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     (reason,) = attempt(tmp_path / "a.ome.tif", small_disk / "study")
@@ -275,7 +275,7 @@ def whole_images(study: pathlib.Path) -> list[pathlib.Path]:
     return images
 
 
-def test_samples_and_channels_count_among_what_a_file_claims(tmp_path, monkeypatch):
+def test_samples_and_channels_count_in_the_size_limit(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     pixels = np.zeros((20, 20, 32), np.uint8)
     tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")

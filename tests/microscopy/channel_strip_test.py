@@ -15,7 +15,7 @@ def strip(count, shape=(64, 80), dtype=np.uint16, emissions=()):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 30])
-def test_channels_lie_in_rows_of_five(count):
+def test_channels_are_drawn_in_rows_of_five(count):
     picture = strip(count)
     rows = -(-min(count, 20) // 5)
     assert picture.shape[0] == rows * 442 + 72

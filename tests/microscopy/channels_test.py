@@ -28,20 +28,20 @@ def test_channels_are_found_by_name(names, expected):
     assert channels.choose_channels(field(*names)) == expected
 
 
-def test_where_no_name_matches_the_emission_decides():
+def test_channels_are_found_by_emission_if_no_name_matches():
     stained = field("Cam1", "Cam2", "Cam3", emissions=(None, 461.0, 525.0))
     assert channels.choose_channels(stained) == (1, 2, "emission")
     mixed = field("DAPI", "Cam2", emissions=(None, 517.0))
     assert channels.choose_channels(mixed) == (0, 1, "name+emission")
 
 
-def test_a_name_counts_more_than_an_emission():
+def test_names_take_precedence_over_emissions():
     # The second channel glows where GFP does, but the first one says that it is GFP.
     both = field("GFP", "Hoechst", emissions=(700.0, 520.0))
     assert channels.choose_channels(both) == (1, 0, "name")
 
 
-def test_a_range_of_ones_own_decides():
+def test_emission_ranges_of_the_study_are_used():
     stained = field("a", "b", emissions=(568.0, 517.0))
     ranges = {"nuclei": (560, 620), "cytoplasm": (500, 550)}
     assert channels.choose_channels(stained, emission_nm=ranges) == (0, 1, "emission")
@@ -62,14 +62,14 @@ def test_a_range_of_ones_own_decides():
         (("", "", ""), (450.0, 461.0, 520.0)),
     ],
 )
-def test_a_doubt_is_refused_with_the_channels_listed(names, emissions):
+def test_ambiguous_channels_are_refused_and_listed(names, emissions):
     with pytest.raises(
         channels.ChannelDoubt, match=r"a.tif: which channel is which.*0: .*--nuclei"
     ):
         channels.choose_channels(field(*names, emissions=emissions))
 
 
-def test_names_and_indices_of_the_user_count_first():
+def test_channels_named_by_the_user_take_precedence():
     choose = channels.choose_channels
     dapi = field("DAPI", "GFP")
     assert choose(dapi, nuclei="gfp", cytoplasm=0) == (1, 0, "user")
@@ -82,7 +82,7 @@ def test_names_and_indices_of_the_user_count_first():
         choose(dapi, nuclei="Cy5")
 
 
-def test_of_two_channels_the_one_that_the_user_did_not_name_is_the_other_kind():
+def test_if_the_user_names_one_of_two_channels_the_other_is_taken_too():
     unnamed = field("", "")
     assert channels.choose_channels(unnamed, nuclei=1) == (1, 0, "user+remaining")
     with pytest.raises(channels.ChannelDoubt):
@@ -94,7 +94,7 @@ def test_one_channel_is_refused():
         channels.choose_channels(field("DAPI"))
 
 
-def test_a_picture_with_red_in_it_is_refused():
+def test_a_colour_image_with_red_pixels_is_refused():
     pixels = np.ones((3, 4, 5), np.uint8)
     with pytest.raises(channels.ChannelDoubt, match="red channel is not empty"):
         channels.choose_channels(

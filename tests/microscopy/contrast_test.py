@@ -17,7 +17,7 @@ def counts_of(*values):
     return np.stack([np.bincount(values, minlength=1 << 16)] * 2)
 
 
-def test_histograms_of_a_group_add_up_and_others_stay_out(tmp_path):
+def test_limits_of_a_group_come_from_all_its_histograms_and_no_others(tmp_path):
     dark, bright = counts_of(*[10] * 100), counts_of(*[900] * 100)
     contrast.write_histograms(tmp_path / "a.npz", [dark, bright])
     contrast.write_histograms(tmp_path / "b.npz", [bright])
@@ -33,7 +33,7 @@ def test_histograms_of_a_group_add_up_and_others_stay_out(tmp_path):
     assert found[key("dish1", "Hoechst")] == ((900, 901), (900, 901))
 
 
-def test_only_what_is_used_of_a_histogram_is_stored(tmp_path):
+def test_histograms_are_stored_without_values_above_the_brightest(tmp_path):
     contrast.write_histograms(tmp_path / "a.npz", [counts_of(3, 4095)])
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["0"].shape == (2, 4096)
@@ -47,7 +47,7 @@ def test_colour_images_have_no_limits_in_raw_counts():
     assert contrast.limits_of(dataclasses.replace(row, contrast="kept")) is None
 
 
-def test_limits_come_back_from_the_manifest_where_fields_share_them():
+def test_limits_of_groups_are_read_from_the_manifest():
     shared = ImageRow(
         "HEK/a.png",
         "HEK",

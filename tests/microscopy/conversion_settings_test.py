@@ -16,7 +16,7 @@ def asked(tmp_path, source="raw", **given):
     return settings
 
 
-def test_what_is_not_said_stays_and_empty_is_nothing(tmp_path, caplog):
+def test_settings_not_given_are_kept_and_empty_ones_are_cleared(tmp_path, caplog):
     caplog.set_level("INFO", "cellclass_tf")
     assert asked(tmp_path) == ConversionSettings()
     first = asked(tmp_path, nuclei=0, cytoplasm="GFP", group="dish.", contrast="field")
@@ -30,7 +30,9 @@ def test_what_is_not_said_stays_and_empty_is_nothing(tmp_path, caplog):
     assert asked(tmp_path) == other
 
 
-def test_channels_are_those_of_an_input_and_the_rest_is_the_studys(tmp_path):
+def test_channels_are_remembered_for_each_input_and_other_settings_for_the_study(
+    tmp_path,
+):
     of_raw = asked(tmp_path, nuclei=0, group="dish.")
     # A folder in it.
     assert asked(tmp_path, "raw/HEK") == of_raw
@@ -41,7 +43,7 @@ def test_channels_are_those_of_an_input_and_the_rest_is_the_studys(tmp_path):
     assert asked(tmp_path, "third") == ConversionSettings(group="dish.")
 
 
-def test_limits_are_measured_anew_once(tmp_path):
+def test_contrast_anew_applies_to_one_conversion(tmp_path):
     assert asked(tmp_path, contrast="anew").contrast == "anew"
     assert asked(tmp_path).contrast == "group"
 

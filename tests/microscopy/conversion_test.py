@@ -30,7 +30,7 @@ def write_raw(path, brightness=1000, names=("DAPI", "GFP"), times=1, seed=0):
     return pixels
 
 
-def test_folders_give_the_types_and_rows_trace_the_files(tmp_path):
+def test_folders_name_the_types_and_rows_name_the_raw_files(tmp_path):
     pixels = write_raw(tmp_path / "raw" / "HEK" / "d1_a.ome.tif")
     write_raw(tmp_path / "raw" / "mixed" / "d2_a.ome.tif")
     outcome = convert(tmp_path / "raw", tmp_path / "s", group=r"d\d")
@@ -47,7 +47,7 @@ def test_folders_give_the_types_and_rows_trace_the_files(tmp_path):
     np.testing.assert_array_equal(study.read_image(row)[..., 2], expected)
 
 
-def test_one_contrast_a_group(tmp_path):
+def test_fields_of_a_group_share_one_contrast(tmp_path):
     for dish, brightness in (("d1", 500), ("d2", 3000)):
         for field in "ab":
             write_raw(tmp_path / "raw" / f"{dish}_{field}.ome.tif", brightness)
@@ -56,7 +56,7 @@ def test_one_contrast_a_group(tmp_path):
     assert len(limits) == 2
 
 
-def test_a_folder_names_the_dish_and_studies_from_before_keep_their_groups(
+def test_a_folder_names_the_dish_and_older_studies_keep_their_groups(
     tmp_path, monkeypatch
 ):
     for dish, brightness in (("d1", 500), ("d2", 3000)):
@@ -95,7 +95,7 @@ def test_a_group_keeps_its_contrast_when_fields_are_added(tmp_path):
     assert brighter.nuclei_clipped > 0.5
 
 
-def test_contrast_is_measured_anew_where_it_is_asked_for(tmp_path):
+def test_contrast_anew_measures_the_limits_again(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif", 500)
     arguments = {"cell_type": "HEK", "contrast": "anew"}
     convert(tmp_path / "raw", tmp_path / "s", **arguments)
@@ -107,7 +107,7 @@ def test_contrast_is_measured_anew_where_it_is_asked_for(tmp_path):
     assert before not in after.values()
 
 
-def test_fields_have_their_own_contrast_where_it_is_asked_for(tmp_path):
+def test_contrast_field_stretches_each_field_on_its_own(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif", 500)
     write_raw(tmp_path / "raw" / "b.ome.tif", 3000)
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", contrast="field")
@@ -122,7 +122,7 @@ def test_other_stains_of_a_group_have_limits_of_their_own(tmp_path):
     assert len(set(limits_of(tmp_path / "s").values())) == 2
 
 
-def test_channels_in_doubt_are_shown_once_and_flags_settle_it(tmp_path):
+def test_ambiguous_channels_are_drawn_once_and_flags_choose_them(tmp_path):
     for name in ("a", "b"):
         write_raw(tmp_path / "raw" / f"{name}.ome.tif", names=("Cam1", "Cam2"))
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
@@ -136,7 +136,7 @@ def test_channels_in_doubt_are_shown_once_and_flags_settle_it(tmp_path):
     assert row.channels_by == "user+remaining"
 
 
-def test_emissions_in_the_file_tell_the_channels(tmp_path):
+def test_emissions_in_the_file_identify_the_channels(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 999, (2, 32, 40), np.uint16)
     channel = {"Name": ["Cam1", "Cam2"], "EmissionWavelength": [525.0, 461.0]}
     metadata = {"axes": "CYX", "Channel": channel}
@@ -146,7 +146,7 @@ def test_emissions_in_the_file_tell_the_channels(tmp_path):
     assert (row.nuclei_channel, row.channels_by) == ("Cam2", "emission")
 
 
-def test_one_file_a_channel_makes_one_image(tmp_path):
+def test_files_with_one_channel_each_become_one_image(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     rng = np.random.default_rng(0)
@@ -179,7 +179,7 @@ def test_each_time_point_is_a_field(tmp_path):
     assert len({r.group for r in rows}) == 1
 
 
-def test_broken_files_fail_alone(tmp_path):
+def test_broken_files_do_not_stop_the_others(tmp_path):
     raw = tmp_path / "raw"
     write_raw(raw / "good.ome.tif")
     write_raw(raw / "one_channel.ome.tif", names=("DAPI",))
@@ -209,7 +209,7 @@ def test_a_second_run_does_nothing_and_keeps_hand_made_edits(tmp_path):
     assert manifest.read_text() == text
 
 
-def test_rows_hold_the_hash_of_their_scene(tmp_path):
+def test_rows_hold_the_hash_of_the_scene(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         write_raw(tmp_path / "raw" / f"{name}.ome.tif", seed=seed)
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
@@ -219,7 +219,7 @@ def test_rows_hold_the_hash_of_their_scene(tmp_path):
     assert a.scene_hash == b.scene_hash != c.scene_hash
 
 
-def test_a_study_from_before_the_hash_stays_as_it_is(tmp_path):
+def test_a_study_without_scene_hashes_is_not_converted_again(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     study = Study.open(tmp_path / "s")
@@ -242,7 +242,7 @@ def test_a_study_from_before_the_hash_stays_as_it_is(tmp_path):
     assert study.rows()[0].image_sha256 == row.image_sha256
 
 
-def test_a_raw_file_that_changed_is_converted_again_and_loses_no_correction(tmp_path):
+def test_a_changed_raw_file_is_converted_again_and_keeps_its_corrections(tmp_path):
     raw = tmp_path / "raw" / "a.ome.tif"
     write_raw(raw)
     convert(raw, tmp_path / "s", cell_type="HEK")
@@ -256,7 +256,7 @@ def test_a_raw_file_that_changed_is_converted_again_and_loses_no_correction(tmp_
     assert (after.corrected, after.cells, after.split) == (True, 7, "test")
 
 
-def test_a_manifest_that_a_killed_run_left_without_rows_is_made_whole(tmp_path):
+def test_rows_that_a_killed_run_did_not_write_are_added(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     (tmp_path / "s" / "images.csv").unlink()
@@ -264,7 +264,7 @@ def test_a_manifest_that_a_killed_run_left_without_rows_is_made_whole(tmp_path):
     assert len(Study.open(tmp_path / "s").rows()) == 1
 
 
-def test_two_files_of_one_name_become_two_images(tmp_path):
+def test_two_files_with_the_same_name_become_two_images(tmp_path):
     write_raw(tmp_path / "raw" / "HEK" / "dish1" / "a.ome.tif")
     write_raw(tmp_path / "raw" / "HEK" / "dish2" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s")
@@ -272,7 +272,7 @@ def test_two_files_of_one_name_become_two_images(tmp_path):
     assert images == ["HEK/a.png", "HEK/dish2_a.png"]
 
 
-def test_a_second_batch_of_the_same_names_takes_nobodys_place(tmp_path):
+def test_a_second_batch_with_the_same_names_replaces_no_image(tmp_path):
     write_raw(tmp_path / "A" / "a.ome.tif", seed=1)
     write_raw(tmp_path / "B" / "a.ome.tif", seed=2)
     for batch in "AB":
@@ -284,7 +284,7 @@ def test_a_second_batch_of_the_same_names_takes_nobodys_place(tmp_path):
     ]
 
 
-def test_a_study_that_moved_goes_on(tmp_path):
+def test_a_study_can_be_moved(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     (tmp_path / "s").rename(tmp_path / "t")
@@ -293,7 +293,7 @@ def test_a_study_that_moved_goes_on(tmp_path):
     assert len(Study.open(tmp_path / "t").rows()) == 2
 
 
-def test_a_pixel_size_put_into_the_study_later_arrives(tmp_path):
+def test_a_pixel_size_added_to_the_study_later_is_used(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 999, (2, 16, 16), np.uint16)
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
@@ -308,7 +308,7 @@ def test_a_pixel_size_put_into_the_study_later_arrives(tmp_path):
     assert Study.open(tmp_path / "s").rows()[0].pixel_size_um == 0.65
 
 
-def test_a_pixel_size_of_no_use_is_told_and_left_out(tmp_path, caplog):
+def test_an_impossible_pixel_size_is_reported_and_not_used(tmp_path, caplog):
     for name, value, unit in (("a", 300, "nm"), ("b", 0.0033, "inch"), ("c", 3, "ell")):
         write_raw(tmp_path / "raw" / f"{name}.ome.tif")
         xml = tifffile.tiffcomment(tmp_path / "raw" / f"{name}.ome.tif")
@@ -325,7 +325,7 @@ def test_a_pixel_size_of_no_use_is_told_and_left_out(tmp_path, caplog):
     assert "into the column pixel_size_um of" in told[1]
 
 
-def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, capsys):
+def test_every_file_is_reported_and_linked_folders_are_read(tmp_path, capsys):
     write_raw(tmp_path / "raw" / "HEK" / "a.ome.tif")
     write_raw(tmp_path / "server" / "b.ome.tif", seed=1)
     (tmp_path / "raw" / "N2a").symlink_to(tmp_path / "server")
@@ -336,12 +336,12 @@ def test_every_file_is_accounted_for_and_linked_folders_are_read(tmp_path, capsy
     told = capsys.readouterr().out
     assert "2 files done, 0 were done before, 1 failed." in told
     assert "\n  read: 2 .tif\n  left out: 1 of other kinds (notes.txt)\n" in told
-    assert "1 files ending in .jpg are not read (preview.jpg). JPEG changes" in told
+    assert "1 files ending in .jpg are not read (preview.jpg). JPEG compression" in told
     rows = Study.open(tmp_path / "s").rows()
     assert [row.image for row in rows] == ["HEK/a.png", "N2a/b.png"]
 
 
-def test_masks_of_long_names_belong_to_their_images(tmp_path):
+def test_masks_with_long_names_fit_to_their_images(tmp_path):
     stems = [f"{'dish ' * 30}{number}" for number in range(3)]
     for seed, stem in enumerate(stems):
         write_raw(tmp_path / "raw" / "HEK" / f"{stem}.ome.tif", seed=seed)
@@ -359,7 +359,7 @@ def test_masks_of_long_names_belong_to_their_images(tmp_path):
     assert areas == {f"{n}.ome.tif": 15 * (5 + n) for n in range(3)}
 
 
-def test_a_colour_picture_beside_fields_costs_itself_alone(tmp_path):
+def test_a_colour_picture_in_a_file_does_not_affect_its_fields(tmp_path):
     path = tmp_path / "raw" / "HEK" / "a.ome.tif"
     path.parent.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -373,10 +373,13 @@ def test_a_colour_picture_beside_fields_costs_itself_alone(tmp_path):
     assert not outcome.failures
     assert [row.image for row in Study.open(tmp_path / "s").rows()] == ["HEK/a.png"]
     (note,) = (note for note in outcome.notes if "colour" in note)
-    assert "1 colour pictures beside fields, in 1 files (scene 1 (label) of " in note
+    assert (
+        "1 colour pictures such as slide overviews, in 1 files (scene 1 (label) of "
+        in note
+    )
 
 
-def test_a_doubt_names_a_file_that_is_there(tmp_path):
+def test_the_picture_named_in_a_channel_error_exists(tmp_path):
     # Two pages of which nothing is said, and the two flags that settle it.
     (tmp_path / "raw" / "HEK").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(100, 1000, (2, 32, 40), np.uint16)
@@ -392,7 +395,7 @@ def test_a_doubt_names_a_file_that_is_there(tmp_path):
     assert len(Study.open(tmp_path / "s").rows()) == 1
 
 
-def test_types_are_called_as_people_call_them(tmp_path):
+def test_types_keep_the_names_that_people_use(tmp_path):
     folders = ("HEK 293", unicodedata.normalize("NFD", "Zellen ä"), "N2a(2)", "MIXED")
     for seed, folder in enumerate(folders):
         write_raw(tmp_path / "raw" / folder / "day 1 (ü).ome.tif", seed=seed)
@@ -413,7 +416,7 @@ def test_types_are_called_as_people_call_them(tmp_path):
     assert study.read_cells(study.rows()[0]).cell_types == ("HEK 293",)
 
 
-def test_one_stray_file_fails_alone(tmp_path):
+def test_one_file_outside_of_the_type_folders_fails_alone(tmp_path):
     write_raw(tmp_path / "raw" / "HEK" / "d1_a.ome.tif")
     write_raw(tmp_path / "raw" / "HEK" / "other.ome.tif")
     write_raw(tmp_path / "raw" / "overview.ome.tif")
@@ -422,7 +425,7 @@ def test_one_stray_file_fails_alone(tmp_path):
     assert len(outcome.failures) == 2
 
 
-def test_an_empty_folder_and_a_type_nobody_named_say_what_to_do(tmp_path):
+def test_errors_for_an_empty_folder_and_a_missing_type_give_advice(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(errors.InputError, match="no image to convert"):
         convert(tmp_path / "empty", tmp_path / "s", cell_type="HEK")
@@ -431,14 +434,14 @@ def test_an_empty_folder_and_a_type_nobody_named_say_what_to_do(tmp_path):
         convert(tmp_path / "raw", tmp_path / "s")
 
 
-def test_a_misspelt_type_lists_those_of_the_study(tmp_path):
+def test_the_error_for_a_misspelt_type_lists_those_of_the_study(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     Study.create(tmp_path / "s")
     with pytest.raises(errors.InputError, match=r"'Hek'.*HEK, N2a"):
         convert(tmp_path / "raw", tmp_path / "s", cell_type="Hek")
 
 
-def test_a_real_merged_picture_keeps_its_pixels(assets, tmp_path):
+def test_a_real_merged_image_keeps_its_pixels(assets, tmp_path):
     source = assets / "images" / "hek" / "hek_0004.png"
     convert(source, tmp_path / "s", cell_type="HEK")
     study = Study.open(tmp_path / "s")

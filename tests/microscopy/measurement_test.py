@@ -16,20 +16,20 @@ FIELD = FieldMeasurement(
 )
 
 
-def test_a_measurement_comes_back_from_a_journal():
+def test_a_measurement_is_written_to_json_and_read_back():
     found = FileMeasurement(
         "a.npz", (FIELD, dataclasses.replace(FIELD, histogram=None))
     )
     assert FileMeasurement.parse(found.as_content(), "measure.jsonl") == found
 
 
-def test_fields_of_one_file_are_told_apart():
+def test_fields_of_one_file_have_different_suffixes():
     later = dataclasses.replace(FIELD, scene=0, time=7)
     first = dataclasses.replace(FIELD, scene=0)
     assert [f.suffix for f in (first, FIELD, later)] == ["", "_s2", "_t7"]
 
 
-def test_planes_that_were_chosen_otherwise_share_no_contrast():
+def test_fields_of_different_projections_share_no_contrast():
     assert FIELD.contrast_key("dish") == ("dish", "DAPI", "1", "best")
     other = dataclasses.replace(FIELD, z="best:4")
     assert other.contrast_key("dish") == FIELD.contrast_key("dish")

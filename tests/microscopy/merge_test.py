@@ -14,7 +14,7 @@ def field(*names, pixels=None, is_rgb=False):
     return Micrograph(pixels, names, file="a.tif", is_rgb=is_rgb)
 
 
-def test_a_merged_picture_comes_back_as_it_was():
+def test_a_merged_image_is_not_changed():
     pixels = np.random.default_rng(0).integers(0, 255, (3, 6, 7), np.uint8)
     pixels[0] = 0
     picture = field("red", "green", "blue", pixels=pixels, is_rgb=True)
@@ -47,7 +47,7 @@ def test_a_few_bright_pixels_of_debris_do_not_set_the_limit():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32, np.int64])
-def test_whole_numbers_of_any_type_keep_their_values(dtype):
+def test_whole_numbers_of_all_types_keep_their_values(dtype):
     pixels = np.array([[[0, 100]], [[300, 4095]]], dtype)
     found = merge.with_whole_numbers(field("a", "b", pixels=pixels)).pixels
     assert found.dtype == np.uint16

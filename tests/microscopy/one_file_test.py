@@ -75,7 +75,7 @@ def test_fields_of_the_same_stains_share_a_histogram(study, tmp_path):
             np.testing.assert_array_equal(counts[channel], expected)
 
 
-def test_a_field_has_the_limits_of_its_group_or_else_its_own(study, tmp_path):
+def test_a_field_has_the_limits_of_its_group_or_of_itself(study, tmp_path):
     pixels = pixels_of()
     raw = write_raw(tmp_path / "a.tif", pixels)
     key = contrast.Key("dish 1", *STAINS, "")
@@ -96,7 +96,7 @@ def test_a_field_has_the_limits_of_its_group_or_else_its_own(study, tmp_path):
     assert 990 < high < 1000
 
 
-def test_a_row_tells_all_that_is_known_of_its_field(study, tmp_path):
+def test_a_row_describes_its_field_completely(study, tmp_path):
     raw = write_raw(tmp_path / "a.tif", pixels_of(times=2))
     fields, _ = measure(study, raw)
     rows = convert(study, raw, {})
@@ -114,7 +114,7 @@ def test_a_row_tells_all_that_is_known_of_its_field(study, tmp_path):
         assert dataclasses.asdict(field.figures).items() <= row.items()
 
 
-def test_a_merged_picture_is_measured_without_a_histogram_and_kept(study, tmp_path):
+def test_a_merged_image_has_no_histogram_and_keeps_its_pixels(study, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (32, 40, 3), np.uint8)
     image[..., 0] = 0
     png.write_png(tmp_path / "a.png", image)
@@ -128,11 +128,11 @@ def test_a_merged_picture_is_measured_without_a_histogram_and_kept(study, tmp_pa
     np.testing.assert_array_equal(written, image)
 
 
-def test_channels_in_doubt_are_drawn_once_a_folder(study, tmp_path):
+def test_ambiguous_channels_are_drawn_once_for_each_folder(study, tmp_path):
     pictures = []
     for place in ("x/a.tif", "x/b.tif", "y/a.tif"):
         raw = write_raw(tmp_path / place, pixels_of(), [("Cam1", "Cam2")])
-        with pytest.raises(InputError, match="One look settles it: ") as caught:
+        with pytest.raises(InputError, match="A picture of them: ") as caught:
             measure(study, raw)
         pictures.append(str(caught.value).rpartition(": ")[2])
     assert pictures[0] == pictures[1] != pictures[2]
@@ -141,7 +141,7 @@ def test_channels_in_doubt_are_drawn_once_a_folder(study, tmp_path):
     assert png.read_png(pictures[0]).ndim == 3
 
 
-def test_a_channel_without_a_name_is_called_by_its_place(study, tmp_path):
+def test_a_channel_without_a_name_is_named_by_its_index(study, tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif",
         pixels_of()[0, 0],

@@ -53,13 +53,13 @@ def test_the_best_plane_is_the_sharpest(tmp_path):
     np.testing.assert_array_equal(field.pixels, stack[0, 1])
 
 
-def test_a_stack_is_refused_if_so_asked(tmp_path):
+def test_projection_none_refuses_stacks(tmp_path):
     write_ome(tmp_path / "a.ome.tif")
     with pytest.raises(errors.InputError, match="stack of 3 planes"):
         readers.read_micrograph(tmp_path / "a.ome.tif", projection="none")
 
 
-def test_colour_png_and_tiff_have_colours_for_channels(tmp_path):
+def test_the_channels_of_colour_png_and_tiff_are_colours(tmp_path):
     image = (np.arange(16 * 20 * 3) % 256).astype(np.uint8).reshape(16, 20, 3)
     png.write_png(tmp_path / "a.png", image)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
@@ -76,7 +76,7 @@ def test_a_text_file_named_tif_shows_its_first_bytes(tmp_path):
         next(readers.read_micrographs(tmp_path / "a.tif"))
 
 
-def test_a_scene_that_is_not_there_lists_those_that_are(tmp_path):
+def test_the_error_for_a_missing_scene_lists_the_others(tmp_path):
     write_ome(tmp_path / "a.ome.tif")
     with pytest.raises(errors.InputError, match="no scene 3"):
         readers.read_micrograph(tmp_path / "a.ome.tif", scene=3)
@@ -89,15 +89,15 @@ def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch):
         readers.read_micrograph(tmp_path / "a.czi")
 
 
-def test_a_file_without_an_image_is_no_silence(tmp_path, monkeypatch):
+def test_a_file_without_an_image_is_refused(tmp_path, monkeypatch):
     write_ome(tmp_path / "a.ome.tif")
     empty = dataclasses.replace(tiff.FORMAT, scenes=lambda path: iter(()))
     monkeypatch.setattr(readers, "FORMATS", (empty,))
-    with pytest.raises(errors.InputError, match="file without an image"):
+    with pytest.raises(errors.InputError, match="file holds no image"):
         readers.read_micrograph(tmp_path / "a.ome.tif")
 
 
-def test_what_a_library_says_becomes_one_short_line(tmp_path, monkeypatch):
+def test_error_messages_of_libraries_become_one_short_line(tmp_path, monkeypatch):
     def broken(path):
         raise KeyError("no such\nchunk " * 1000)
 
@@ -110,7 +110,7 @@ def test_what_a_library_says_becomes_one_short_line(tmp_path, monkeypatch):
     assert len(str(caught.value)) < 600
 
 
-def test_no_format_claims_what_another_does(tmp_path):
+def test_no_two_formats_claim_the_same_file(tmp_path):
     heads = (b"\x89PNG\r\n", b"II*\0", b"ZISRAWFILE", b"\xda\xce\xbe\x0a")
     heads += (b"\x70\0\0\0\x10\0\0\0\x2a", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
     heads += (bytes(96) + b"\xa0\xc0",)

@@ -54,9 +54,7 @@ def converted(folder, study, **options):
     return {pathlib.Path(path.split("|")[0]).name: what for path, what in found.items()}
 
 
-def test_without_flags_what_is_certain_is_converted_and_the_rest_refused(
-    assets, tmp_path
-):
+def test_without_flags_only_unambiguous_files_are_converted(assets, tmp_path):
     found = converted(assets / "microscope_files", tmp_path / "s")
     assert found.keys() == PLAIN.keys()
     for name, expected in PLAIN.items():
@@ -66,7 +64,7 @@ def test_without_flags_what_is_certain_is_converted_and_the_rest_refused(
             assert re.search(expected, found[name]), (name, found[name])
 
 
-def test_flags_settle_every_doubt(assets, tmp_path):
+def test_all_ambiguous_files_are_converted_with_flags(assets, tmp_path):
     folder = assets / "microscope_files"
     found = converted(folder, tmp_path / "s", nuclei=0, cytoplasm=1)
     for name, expected in PLAIN.items():
@@ -75,7 +73,7 @@ def test_flags_settle_every_doubt(assets, tmp_path):
 
 
 @pytest.mark.parametrize("channel", [0, 1])
-def test_merged_pixels_are_those_of_the_file(assets, tmp_path, channel):
+def test_merged_pixels_come_from_the_raw_file(assets, tmp_path, channel):
     path = assets / "microscope_files" / "tif" / "sample_EmbryoTorax_multichannel.tif"
     cc.convert(path, tmp_path / "s", cell_type="HEK", nuclei=0, cytoplasm=1)
     study = Study.open(tmp_path / "s")

@@ -113,7 +113,7 @@ def test_the_command_finds_no_leak_and_says_so_if_there_is_one(root, capsys):
     shutil.copy(held_out, composed)
     folder = composed.parent
     assert main.run(["check", f"--dataset={folder}"]) == 1
-    assert "is there 2 times, in composed and validation" in capsys.readouterr().out
+    assert "is in the dataset 2 times, in composed and validation" in capsys.readouterr().out
     assert main.run(["check"]) == 2
 
 

@@ -1,1 +1,1 @@
-"""What outlines cells: a watershed, and cellpose."""
+"""Annotators, which outline cells: a watershed, and cellpose."""

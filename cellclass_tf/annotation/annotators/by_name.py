@@ -1,4 +1,4 @@
-"""Annotators by their names, with the settings that commands ask them for."""
+"""Makes annotators from their names and settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cellclass_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What an annotator is asked for; see `annotate.annotate`."""
+    """The settings of an annotator; see `annotate.annotate`."""
 
     model: str | os.PathLike = "cyto3"
     diameter: float | None = None
@@ -27,7 +27,7 @@ def make_annotator(name: str, settings: Settings) -> Annotator:
     """Makes the annotator 'cellpose' or 'watershed'.
 
     Raises:
-      InputError: if there is no such annotator, or its settings or weights are no use.
+      InputError: if there is no such annotator, or its settings or weights are not valid.
     """
     if name not in _ANNOTATORS:
         known = ", ".join(_ANNOTATORS)
@@ -36,7 +36,7 @@ def make_annotator(name: str, settings: Settings) -> Annotator:
 
 
 def _cellpose(settings: Settings) -> Annotator:
-    # It imports PyTorch.
+    # Imported here, since it imports PyTorch.
     from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 
     return CellposeAnnotator(

@@ -1,4 +1,4 @@
-"""Cells by cellpose: named models, or weights of one's own."""
+"""Finds cells with cellpose, by named models or by files of weights."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cellclass_tf.labels import components, tiling
 from cellclass_tf.messages import progress_bar
 from cellclass_tf.storage import digests
 
-# cellpose holds some 40 float32 planes of what it sees at once: about 1.5 GB for this
-# side at the network's own scale. Larger fields are cut into overlapping tiles.
+# cellpose needs about 40 float32 planes of memory for an image: about 1.5 GB for this side
+# at the network's own scale. Larger fields are cut into overlapping tiles.
 _TILE_PX = 2560
 _SMALLEST_TILE_PX = 384
-# The side of the parts of a larger field on which its cells' diameter is estimated.
+# Side of the parts of a larger field on which the diameter of its cells is estimated.
 _SAMPLE_PX = 1536
 # Channels are stretched between these percentiles of the whole field, as cellpose does.
 _PERCENTILES = (1.0, 99.0)
@@ -38,16 +38,16 @@ _CYTOPLASM_AND_NUCLEI = (1, 2)
 class CellposeAnnotator:
     """Finds cells with the network of the installed cellpose, version 3 or 4.
 
-    Pickles are never run: weights and size models load as data. See `cellpose_v3` and
-    `cellpose_v4` for what differs.
+    Code in pickle files is never run: weights and size models are loaded as data. See
+    `cellpose_v3` and `cellpose_v4` for the differences between the versions.
 
     Attributes:
-      name: 'cellpose:' and the model's name, or the name of the weights' file.
-      weights: their file.
-      weights_sha256: of that file.
-      fingerprint: hash of all that the labels depend on, but for image, diameter and
-        the device, on which they hardly depend.
-      size_fingerprint: hash of all that an estimate of the diameter depends on.
+      name: 'cellpose:' and the name of the model, or of the file of weights.
+      weights: file of weights.
+      weights_sha256: SHA-256 of that file.
+      fingerprint: hash of everything that the labels depend on, except for image,
+        diameter, and the device, which hardly changes them.
+      size_fingerprint: hash of everything that an estimate of the diameter depends on.
       settings: versions, device and parameters in words.
     """
 
@@ -61,34 +61,33 @@ class CellposeAnnotator:
         batch_size: int = 8,
         device: str = "auto",
         bfloat16: bool = False,
-    ):
+    ) -> None:
         """Finds and checks the weights; cellpose 3 downloads those of a named model.
 
         Args:
-          model: a name that cellpose knows, or a path to weights ('./cyto3' for a file
-            that is called like a model).
-          diameter_px: of a typical cell; None to estimate it for each image with the
-            size model of a named model, or with size_NAME.npy (or NAME_size.npy)
-            beside the weights NAME. Without a size model it is the mean diameter of
-            the cells that the weights were trained on, as stored in them. Version 4
+          model: name of a cellpose model, or path to weights ('./cyto3' for a file with
+            the name of a model).
+          diameter_px: diameter of a typical cell; None to estimate it for each image with
+            the size model of a named model, or with size_NAME.npy (or NAME_size.npy) in
+            the folder of the weights NAME. Without a size model it is the mean diameter of
+            the cells that the weights were trained on, which is stored in them. Version 4
             has no size models: it is the median diameter of the cells that are found
             without rescaling the image.
-          flow_threshold: largest error of a cell's flows that is accepted; higher
-            finds more cells, and more bad ones.
-          cellprob_threshold: logit from which a pixel belongs to a cell; lower gives
-            more and larger cells.
-          batch_size: tiles of 224 px (version 4: 256 px) that go through the network
-            together.
-          device: 'auto' takes a GPU where there is one; else what PyTorch calls it,
-            'cpu', 'cuda', 'cuda:1', 'mps'.
-          bfloat16: whether the network of version 4 computes in bfloat16, which takes
-            half the memory, and less time where the device has it in hardware. Cells
-            may differ a little from those found in float32.
+          flow_threshold: largest flow error of a cell that is kept; a higher value keeps
+            more cells, also poor ones.
+          cellprob_threshold: smallest logit of a cell's pixels; a lower value gives more
+            and larger cells.
+          batch_size: number of tiles of 224 px (version 4: 256 px) in a batch.
+          device: 'auto' (a GPU if there is one), or PyTorch's name of the device: 'cpu',
+            'cuda', 'cuda:1', 'mps'.
+          bfloat16: whether the network of version 4 computes in bfloat16, which needs
+            half the memory, and less time if the hardware supports it. Cells may differ
+            slightly from those found in float32.
 
         Raises:
-          InputError: if there are no such weights, they cannot be downloaded, are not
-            for the network of the installed version or are unsafe, a number makes no
-            sense, the device is not there, or bfloat16 is asked of version 3.
+          InputError: if there are no such weights, they cannot be downloaded, do not fit
+            to the network of the installed version or are unsafe, a number is out of
+            range, the device does not exist, or bfloat16 is set for version 3.
         """
         check_diameter(diameter_px)
         self._cellpose = cellpose_adapter.installed()
@@ -112,17 +111,19 @@ class CellposeAnnotator:
         size_path = None
         if diameter_px is None:
             size_path = self._cellpose.find_size_model(model)
-        self._size = size_path and cellpose_weights.read_size_model(size_path)
+        self._size = None
+        if size_path is not None:
+            self._size = cellpose_weights.read_size_model(size_path)
         self.name = f"cellpose:{model if self._named else self.weights.name}"
         self.weights_sha256 = digests.sha256_of_file(self.weights)
         torch_version = importlib.metadata.version("torch")
         thresholds = {k: v for k, v in self._options.items() if k != "batch_size"}
-        # Of what only version 4 has, so that what version 3 made stays.
+        # Only added where it applies, so that fingerprints of version 3 do not change.
         precision = ["bfloat16"] * bfloat16
         segments = [thresholds, *precision] * self._cellpose.measures_diameters
         self.size_fingerprint = digests.fingerprint(
             "cellpose",
-            # The builtin diameter of a named model is not in its file.
+            # The built-in diameter of a named model is not in its file.
             self.name if self._named else "",
             self.weights_sha256,
             size_path and digests.sha256_of_file(size_path),
@@ -145,19 +146,19 @@ class CellposeAnnotator:
         """Estimates the diameter of a typical cell in a merged image.
 
         Returns:
-          Pixels, by the size model. Without one, the mean diameter of the cells that
-          the weights were trained on; with version 4, the median diameter of the cells
-          that are found without rescaling the image.
+          The diameter in pixels, by the size model. Without a size model, the mean
+          diameter of the cells that the weights were trained on; with version 4, the
+          median diameter of the cells that are found without rescaling the image.
 
         Raises:
-          InputError: if the image is something else.
+          InputError: if the image is not a merged image.
         """
         check_merged(image)
-        # Of a large field a few parts do.
+        # A few parts of a large field are enough.
         parts = _sample(image)
         limits = _stretch(image) if len(parts) > 1 else None
         with warnings.catch_warnings():
-            # A field without cells is no reason to warn of means.
+            # numpy warns of the mean of nothing if a field has no cells.
             warnings.simplefilter("ignore")
             return self._cellpose.estimate_diameter_px(
                 self.network, self._size, parts, limits, **self._options
@@ -166,20 +167,21 @@ class CellposeAnnotator:
     def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
         """Finds the cells in a merged image of any size.
 
-        Large fields go through in overlapping tiles of which one owns each cell, so
-        that memory does not grow with the field. A cell is one piece: crumbs that
-        cellpose leaves apart from it are dropped.
+        Large fields are processed in overlapping tiles, of which one owns each cell, so
+        that memory does not grow with the field. A cell is one connected piece: smaller
+        pieces with the same label are dropped.
 
         Args:
           image: (H, W, 3) uint8; green is cytoplasm and blue nuclei.
-          diameter_px: of a typical cell; None for the annotator's own, or an estimate.
+          diameter_px: diameter of a typical cell; None for that of the annotator, or an
+            estimate.
 
         Returns:
           The labels, the cell diameter that was used, and for each cell the mean over
           its pixels of the network's probability of being in a cell.
 
         Raises:
-          InputError: if the image is something else.
+          InputError: if the image is not a merged image.
         """
         check_merged(image)
         check_diameter(diameter_px)
@@ -194,12 +196,12 @@ class CellposeAnnotator:
         return self._annotate_tiles(image, diameter, side)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The network is large; a process that gets this loads its own when it needs it.
+        # The network is large; a worker process loads its own when it needs it.
         return {k: v for k, v in self.__dict__.items() if k != "network"}
 
     @functools.cached_property
     def network(self) -> Any:
-        """The `cellpose.models.CellposeModel`, loaded when first asked for."""
+        """The `cellpose.models.CellposeModel`, loaded when it is first used."""
         name = self.name.removeprefix("cellpose:") if self._named else None
         return self._cellpose.load(self.weights, name, self._device, self._bfloat16)
 
@@ -211,7 +213,7 @@ class CellposeAnnotator:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns (H, W) int32 labels and the (H, W) float32 logits of being a cell."""
         with warnings.catch_warnings():
-            # An empty channel, or a field without cells, is no reason to warn of means.
+            # numpy warns of the mean of nothing for an empty channel, or without cells.
             warnings.simplefilter("ignore")
             labels, logits = self._cellpose.segment(
                 self.network, image, limits, diameter_px=diameter, **self._options
@@ -228,8 +230,10 @@ class CellposeAnnotator:
 
         limits = _stretch(image)
         margin = min(round(2 * diameter), side // 4)
-        tiles = tiling.tiles_of(image.shape[:2], side, margin)
-        field, probabilities = np.zeros(image.shape[:2], np.int32), []
+        height, width = image.shape[:2]
+        tiles = tiling.tiles_of((height, width), side, margin)
+        field = np.zeros((height, width), np.int32)
+        probabilities: list[float] = []
         for tile in progress_bar(tiles, "tiles", unit="tile", leave=False):
             top, left = tile.corner_yx
             window = (slice(top, top + side), slice(left, left + side))
@@ -254,7 +258,7 @@ def _device_name(device: str) -> str:
             return str(_core().assign_device(gpu=True)[0])
     try:
         torch.empty(0, device=torch.device(device))
-    # PyTorch says that a device is not there in several ways.
+    # PyTorch reports a missing device by several kinds of errors.
     except (AssertionError, RuntimeError, NotImplementedError) as error:
         raise InputError(
             f"The device {device!r} cannot be used ({str(error).splitlines()[0]}). "
@@ -270,7 +274,7 @@ def _core() -> Any:
 
 
 def _sample(image: np.ndarray) -> list[np.ndarray]:
-    """The image; or, of a large one, three parts on its diagonal."""
+    """Returns the image, or three parts on the diagonal of a large one."""
     sides = [min(side, _SAMPLE_PX) for side in image.shape[:2]]
     if max(image.shape[:2]) <= _SAMPLE_PX:
         return [image]
@@ -285,9 +289,9 @@ def _sample(image: np.ndarray) -> list[np.ndarray]:
 
 
 def _stretch(image: np.ndarray) -> list[tuple[float, float] | None]:
-    """Grey levels that become 0 and 1 in cytoplasm and nuclei, of the whole field.
+    """Returns the grey values that become 0 and 1 in cytoplasm and nuclei.
 
-    None for a channel without any contrast.
+    They are percentiles of the whole field; None for a channel without contrast.
     """
     limits: list[tuple[float, float] | None] = []
     for channel in _CYTOPLASM_AND_NUCLEI:
@@ -309,7 +313,7 @@ def _mean_probabilities(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def _find_owned(labels: np.ndarray, tile: tiling.Tile) -> list[int]:
-    """Indices of the cells whose middle lies in the tile's core."""
+    """Returns the indices of the cells whose centroid lies in the tile's core."""
     from scipy import ndimage
 
     count = int(labels.max(initial=0))
@@ -321,10 +325,10 @@ def _find_owned(labels: np.ndarray, tile: tiling.Tile) -> list[int]:
 
 
 def _paste(field: np.ndarray, mask: np.ndarray, number: int) -> bool:
-    """Gives a cell those of its pixels that are free, if that is half of them or more.
+    """Adds a cell's free pixels to the field, if they are at least half of its pixels.
 
-    Otherwise a neighbouring tile has found the same cell, with its middle across the
-    border.
+    If not, a neighbouring tile has found the same cell, with its centroid on the other
+    side of the border.
     """
     free = mask & (field == 0)
     if 2 * np.count_nonzero(free) < np.count_nonzero(mask):

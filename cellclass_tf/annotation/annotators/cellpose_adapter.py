@@ -1,4 +1,4 @@
-"""What is asked of cellpose, whatever its major version, and who answers it."""
+"""The interface to cellpose for all major versions, and the adapter of the installed one."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any, Protocol
 import numpy as np
 
 from cellclass_tf.annotation.annotators import cellpose_library
+from cellclass_tf.annotation.annotators.cellpose_library import TrainingRun
 from cellclass_tf.annotation.annotators.cellpose_v3 import Cellpose3
 from cellclass_tf.annotation.annotators.cellpose_v4 import Cellpose4
 
 
 class Adapter(Protocol):
-    """A major version of cellpose. It has no state, and goes to worker processes.
+    """An adapter to a major version of cellpose. It has no state, and can be pickled.
 
-    Limits are the grey levels that become 0 and 1, of cytoplasm and nuclei, with None
-    for a channel without contrast; None for limits that cellpose finds itself. Options
+    Limits are the grey values that become 0 and 1, for cytoplasm and nuclei, with None
+    for a channel without contrast; if limits are None, cellpose computes them. Options
     are `batch_size`, `flow_threshold` and `cellprob_threshold`.
 
     Attributes:
-      knows_bfloat16: whether the network may compute in bfloat16.
-      learning_rate: of fine-tuning where none is given.
-      batch_size: of fine-tuning.
-      measures_diameters: whether an estimate segments the image, and so depends on the
-        thresholds.
+      knows_bfloat16: whether the network can compute in bfloat16.
+      learning_rate: default learning rate of fine-tuning.
+      batch_size: batch size of fine-tuning.
+      measures_diameters: whether the diameter is estimated by segmenting the image, so
+        that it depends on the thresholds.
     """
 
     knows_bfloat16: bool
@@ -34,21 +35,21 @@ class Adapter(Protocol):
     measures_diameters: bool
 
     def known_models(self) -> list[str]:
-        """Returns the names of models, sorted."""
+        """Returns the sorted names of models."""
 
     def find_weights(self, model: str) -> pathlib.Path:
-        """Returns the checked file of a named model, or of a path."""
+        """Returns the file of weights of a named model or a path, after checking it."""
 
     def find_size_model(self, model: str) -> pathlib.Path | None:
-        """Returns the file of the size model that belongs to weights, if there is one."""
+        """Returns the file of the size model of weights, if there is one."""
 
     def origin_of_diameters(self, size_path: pathlib.Path | None) -> str:
-        """Says in words where a diameter comes from that is not given."""
+        """Says in words how the diameter is found if it is not given."""
 
     def load(
         self, weights: pathlib.Path, name: str | None, device: str, bfloat16: bool
     ) -> Any:
-        """Returns the `CellposeModel` of checked weights; `name` of a named model."""
+        """Returns the `CellposeModel` of weights; `name` is that of a named model."""
 
     def scale_px(self, model: Any) -> float:
         """Returns the diameter to which cells are rescaled for the network."""
@@ -79,41 +80,17 @@ class Adapter(Protocol):
         """
 
     def planes_of(self, image: np.ndarray) -> np.ndarray:
-        """Returns the (C, H, W) float32 planes of a merged image that are trained on."""
+        """Returns the planes of a merged image to train on, (C, H, W) float32."""
 
-    def train(
-        self,
-        network: Any,
-        images: Sequence[str],
-        flows: Sequence[str],
-        weights: np.ndarray,
-        *,
-        folder: pathlib.Path,
-        epochs: int,
-        learning_rate: float,
-        draws: int,
-        seed: int,
-    ) -> None:
-        """Trains a network in place, with cellpose's own `train_seg`.
-
-        Args:
-          network: `CellposeModel.net` in float32.
-          images: TIFF files of planes, stretched.
-          flows: for each of them a TIFF file of labels and flows.
-          weights: how often each is drawn, in relation to the others.
-          folder: for what cellpose writes.
-          epochs: how many.
-          learning_rate: after the warm-up of ten epochs.
-          draws: images drawn in an epoch.
-          seed: of what cellpose does not seed itself.
-        """
+    def train(self, network: Any, run: TrainingRun) -> None:
+        """Trains `CellposeModel.net` in place, with cellpose's own `train_seg`."""
 
 
 def installed() -> Adapter:
     """Returns the adapter of the installed version.
 
     Raises:
-      InputError: if cellpose is not installed, or in a version that is not known.
+      InputError: if cellpose is not installed, or its version is not supported.
     """
     major = int(cellpose_library.installed_version().split(".")[0])
-    return {3: Cellpose3, 4: Cellpose4}[major]()
+    return Cellpose3() if major == 3 else Cellpose4()

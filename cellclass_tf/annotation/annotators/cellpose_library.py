@@ -1,22 +1,51 @@
-"""The installed cellpose: its version and modules, kept from changing the process."""
+"""Uses the installed cellpose without lasting effects on the process."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.errors import InputError
 
-# What pip is asked for, by major version.
+# Requirements for pip, by major version.
 REQUIREMENTS = {3: "cellpose>=3.1.1.2,<4", 4: "cellpose>=4.0.8,<5"}
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """The files and settings of one call of cellpose's `train_seg`.
+
+    Attributes:
+      images: TIFF files of stretched planes.
+      flows: TIFF files of labels and flows, one for each image.
+      weights: (N,) how often each image is drawn, relative to the others.
+      folder: folder for the files that cellpose writes.
+      epochs: number of epochs.
+      learning_rate: learning rate after the warm-up of ten epochs.
+      draws: number of images that are drawn in an epoch.
+      seed: seed of the random numbers that cellpose does not seed itself.
+    """
+
+    images: Sequence[str]
+    flows: Sequence[str]
+    weights: np.ndarray
+    folder: pathlib.Path
+    epochs: int
+    learning_rate: float
+    draws: int
+    seed: int
+
+
 def installed_version() -> str:
-    """Returns the version of the installed cellpose, of a major version that is known.
+    """Returns the version of the installed cellpose, if it is supported.
 
     Raises:
       InputError: if cellpose is not installed, or in another version.
@@ -48,18 +77,46 @@ def load_models() -> Any:
         with contain_effects():
             from cellpose import models
         torch.set_float32_matmul_precision(precision)
-    # A torchvision that was built for another torch fails in its own ways.
+    # A torchvision that was built for another torch raises other errors than ImportError.
     except (ImportError, OSError, RuntimeError) as error:
         raise _unusable(error) from error
     return models
+
+
+def train(network: Any, run: TrainingRun, **options: Any) -> None:
+    """Trains a network in place with cellpose's own `train_seg`.
+
+    Args:
+      network: `CellposeModel.net` in float32.
+      run: files and settings.
+      **options: arguments of `train_seg` that depend on the version of cellpose.
+    """
+    from cellpose import train
+
+    train.train_seg(
+        network,
+        train_files=list(run.images),
+        train_labels_files=list(run.flows),
+        train_probs=run.weights,
+        normalize={"normalize": False},
+        n_epochs=run.epochs,
+        nimg_per_epoch=run.draws,
+        min_train_masks=1,
+        learning_rate=run.learning_rate,
+        save_path=run.folder,
+        # Never: the caller saves the weights.
+        save_every=run.epochs + 1,
+        model_name="latest",
+        **options,
+    )
 
 
 @contextlib.contextmanager
 def contain_effects() -> Iterator[None]:
     """Runs cellpose and PyTorch in the block without effects on the rest of the process.
 
-    cellpose's warnings, such as of a field without cells, stay off the terminal: the
-    callers report the same in their own words.
+    cellpose's warnings, such as that of a field without cells, are not shown, since the
+    callers report the same.
     """
     with (
         process_state.log_level("cellpose", logging.ERROR),

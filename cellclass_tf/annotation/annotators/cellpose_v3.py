@@ -1,4 +1,4 @@
-"""cellpose 3: a U-net of two channels that shows cells at one diameter, and size models.
+"""cellpose 3: a U-net of two channels for cells of one diameter, with size models.
 
 Stringer et al., "Cellpose: a generalist algorithm for cellular segmentation", Nature
 Methods 2021, doi:10.1038/s41592-020-01018-x.
@@ -18,23 +18,26 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.annotation.annotators import cellpose_library, cellpose_weights
-from cellclass_tf.annotation.annotators.cellpose_library import contain_effects
+from cellclass_tf.annotation.annotators.cellpose_library import (
+    TrainingRun,
+    contain_effects,
+)
 from cellclass_tf.errors import InputError
 
-# Of the merged image, counted from 1 as cellpose does: cytoplasm green, nuclei blue.
+# Channels of the merged image, counted from 1 as cellpose does: green cytoplasm, blue nuclei.
 CHANNELS = (2, 3)
 
 _MODELS_WITH_SIZE = ("cyto3", "cyto2", "cyto", "nuclei")
 _NETWORK_TIMEOUT_S = 30
-# The two numbers that old weights lack; the network then keeps its defaults.
+# Two values that old weights lack; the network then keeps its defaults.
 _OPTIONAL_WEIGHTS = ("diam_mean", "diam_labels")
-# Images are enlarged until a cell has the model's diameter. A smaller estimate comes
-# from specks in a field without cells, and would enlarge it beyond any memory.
+# Images are enlarged until a cell has the model's diameter. Smaller estimates come from
+# specks in a field without cells, and would make the enlarged image too large for memory.
 _MIN_ESTIMATE_PX = 6.0
 
 
 class Cellpose3:
-    """What `cellpose_adapter.Adapter` says, by cellpose 3."""
+    """The adapter to cellpose 3; see `cellpose_adapter.Adapter`."""
 
     knows_bfloat16 = False
     learning_rate = 0.05
@@ -42,18 +45,18 @@ class Cellpose3:
     measures_diameters = False
 
     def known_models(self) -> list[str]:
-        """Returns the names that cellpose knows, with its user's own, sorted."""
+        """Returns the sorted names of cellpose's models, and of the user's own."""
         models = cellpose_library.load_models()
         names = {*models.MODEL_NAMES, *models.get_user_models()}
-        # Transformers need another network, and packages that cellpose does not bring.
+        # Transformers need another network, and packages that cellpose does not install.
         return sorted(name for name in names if name and "transformer" not in name)
 
     def find_weights(self, model: str) -> pathlib.Path:
-        """Returns the checked file of a named model, or of a path.
+        """Returns the file of weights of a named model or a path, after checking it.
 
         Raises:
-          InputError: if there is none, it cannot be downloaded, is not for this network,
-            or is unsafe.
+          InputError: if there is no such file, it cannot be downloaded, does not fit to
+            this network, or is unsafe.
         """
         names = self.known_models()
         if model in names:
@@ -68,7 +71,7 @@ class Cellpose3:
     def find_size_model(self, model: str) -> pathlib.Path | None:
         """Returns the size model of a named model, or of weights; None without one.
 
-        It is size_NAME.npy or NAME_size.npy beside the weights NAME.
+        It is size_NAME.npy or NAME_size.npy in the folder of the weights NAME.
         """
         if model in self.known_models():
             if model not in _MODELS_WITH_SIZE:
@@ -82,25 +85,25 @@ class Cellpose3:
         return None
 
     def origin_of_diameters(self, size_path: pathlib.Path | None) -> str:
-        """Says where a diameter comes from that is not given."""
+        """Says in words how the diameter is found if it is not given."""
         return "by the size model" if size_path else "of the training images"
 
     def load(
         self, weights: pathlib.Path, name: str | None, device: str, bfloat16: bool
     ) -> Any:
-        """Returns the `cellpose.models.CellposeModel` of checked weights."""
+        """Returns the `cellpose.models.CellposeModel` of weights."""
         import torch
 
-        # cellpose takes a named model's diameter from its name, hence the two ways.
+        # cellpose derives the diameter of a named model from its name.
         chosen = {"model_type": name} if name else {"pretrained_model": str(weights)}
-        device = torch.device(device)
+        place = torch.device(device)
         with contain_effects():
             return cellpose_library.load_models().CellposeModel(
-                gpu=device.type != "cpu", device=device, **chosen
+                gpu=place.type != "cpu", device=place, **chosen
             )
 
     def scale_px(self, model: Any) -> float:
-        """Returns the diameter at which the network sees cells."""
+        """Returns the diameter to which cells are rescaled for the network."""
         return float(model.diam_mean)
 
     def estimate_diameter_px(
@@ -111,7 +114,7 @@ class Cellpose3:
         limits: Sequence[tuple[float, float] | None] | None,
         **options: Any,
     ) -> float:
-        """Estimates by the size model; without one, from the training images."""
+        """Estimates the diameter by the size model, or from the training images."""
         if size is None:
             return float(model.diam_labels)
         size_model = cellpose_library.load_models().SizeModel(model)
@@ -144,40 +147,16 @@ class Cellpose3:
         planes = [image[..., number - 1] for number in CHANNELS]
         return np.stack(planes).astype(np.float32)
 
-    def train(
-        self,
-        network: Any,
-        images: Sequence[str],
-        flows: Sequence[str],
-        weights: np.ndarray,
-        *,
-        folder: pathlib.Path,
-        epochs: int,
-        learning_rate: float,
-        draws: int,
-        seed: int,
-    ) -> None:
+    def train(self, network: Any, run: TrainingRun) -> None:
         """Trains by stochastic gradient descent, reading a batch's files at a time."""
-        from cellpose import train
-
-        train.train_seg(
+        cellpose_library.train(
             network,
-            train_files=list(images),
-            train_labels_files=list(flows),
-            train_probs=weights,
+            run,
             load_files=False,
-            normalize={"normalize": False},
             batch_size=self.batch_size,
-            n_epochs=epochs,
-            nimg_per_epoch=draws,
-            min_train_masks=1,
             SGD=True,
             momentum=0.9,
-            learning_rate=learning_rate,
             weight_decay=1e-5,
-            save_path=folder,
-            save_every=epochs + 1,
-            model_name="latest",
         )
 
 
@@ -187,8 +166,8 @@ def _eval(model: Any, image: np.ndarray, **options: Any) -> Any:
 
 
 def _normalize(limits: Sequence[tuple[float, float] | None]) -> dict[str, Any]:
-    """Returns cellpose's name for limits, in which a flat channel stays as it is."""
-    # Named, since cellpose keeps the last word that it was told in a global.
+    """Returns limits in cellpose's form; a channel without contrast is not stretched."""
+    # "normalize" is given explicitly, since cellpose keeps its last value in a global.
     lowhigh = [[0.0, 1.0] if pair is None else list(pair) for pair in limits]
     return {"normalize": True, "lowhigh": lowhigh}
 
@@ -209,7 +188,7 @@ def _weight_shapes() -> dict[str, tuple[int, ...]]:
 def _fetch(
     path_of: Callable[[str], str], name: str, check: Callable[[pathlib.Path], Any]
 ) -> pathlib.Path:
-    """Returns a file of a named model, downloaded by cellpose where it is not there."""
+    """Returns a file of a named model, which cellpose downloads if it is missing."""
     folder = pathlib.Path(cellpose_library.load_models().MODEL_DIR)
     before = set(folder.glob("*"))
     try:
@@ -224,7 +203,7 @@ def _fetch(
     try:
         check(path)
     except InputError:
-        # A download that broke off looks complete to cellpose, and would stay for good.
+        # cellpose would take an incomplete download for complete in later runs.
         if path not in before:
             path.unlink(missing_ok=True)
         raise
@@ -233,8 +212,8 @@ def _fetch(
 
 @contextlib.contextmanager
 def _restored_network_settings() -> Iterator[None]:
-    # cellpose turns certificate checks off for the whole process when it downloads,
-    # and would wait for a silent server without end.
+    # cellpose turns certificate checks off for the whole process when it downloads, and
+    # has no timeout.
     context, timeout = ssl._create_default_https_context, socket.getdefaulttimeout()
     socket.setdefaulttimeout(_NETWORK_TIMEOUT_S)
     try:

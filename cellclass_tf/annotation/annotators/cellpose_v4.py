@@ -15,41 +15,45 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.annotation.annotators import cellpose_library, cellpose_weights
-from cellclass_tf.annotation.annotators.cellpose_library import contain_effects
+from cellclass_tf.annotation.annotators.cellpose_library import (
+    TrainingRun,
+    contain_effects,
+)
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import sizes
 
-# Images are rescaled until a cell has this diameter: cellpose's own constant.
+# Images are rescaled so that a cell has this diameter: cellpose's own constant.
 SCALE_PX = 30.0
-# As of version 3, so that specks do not enlarge a field beyond any memory.
+# As for version 3: smaller estimates would make the enlarged image too large for memory.
 _MIN_ESTIMATE_PX = 6.0
 _SOURCE = "https://huggingface.co/mouseland/cellpose-sam"
 
 
 class Cellpose4:
-    """What `cellpose_adapter.Adapter` says, by cellpose 4."""
+    """The adapter to cellpose 4; see `cellpose_adapter.Adapter`."""
 
     knows_bfloat16 = True
-    # AdamW's, as cellpose's default.
+    # cellpose's default, for AdamW.
     learning_rate = 1e-5
     batch_size = 1
     measures_diameters = True
 
     def known_models(self) -> list[str]:
-        """Returns the names that cellpose knows, with its user's own, sorted."""
+        """Returns the sorted names of cellpose's models, and of the user's own."""
         models = cellpose_library.load_models()
         names = {*models.MODEL_NAMES, *models.get_user_models()}
-        # DINOv3 needs a package that cellpose does not bring.
+        # DINOv3 needs a package that cellpose does not install.
         return sorted(name for name in names if name and "dino" not in name)
 
     def find_weights(self, model: str) -> pathlib.Path:
-        """Returns the checked file of a named model, or of a path.
+        """Returns the file of weights of a named model or a path, after checking it.
 
-        Nothing is downloaded: the weights have 1.2 GB, and come from data that are not
-        for commercial use.
+        Nothing is downloaded: the weights have 1.2 GB, and were trained on data that are
+        not for commercial use.
 
         Raises:
-          InputError: if there is none, it is not for this network, or is unsafe.
+          InputError: if there is no such file, it does not fit to this network, or is
+            unsafe.
         """
         names = self.known_models()
         if model in names:
@@ -57,10 +61,10 @@ class Cellpose4:
             if not path.is_file():
                 raise InputError(
                     f"{path}: the weights of the cellpose 4 model {model!r} are not "
-                    "there, and are not downloaded: they have 1.2 GB, and are made of "
-                    "data under CC-BY-NC, not for commercial use. Put the file "
-                    f"{model} of {_SOURCE} there, give weights that you have with "
-                    "--model=PATH, or use --annotator=watershed, which needs none."
+                    "there, and are not downloaded: they have 1.2 GB, and were trained on "
+                    "data under CC-BY-NC, not for commercial use. Download the file "
+                    f"{model} from {_SOURCE} to this path, give weights that you have "
+                    "with --model=PATH, or use --annotator=watershed, which needs none."
                 )
         elif not (path := pathlib.Path(model)).is_file():
             raise cellpose_weights.unknown_model(model, names)
@@ -72,33 +76,34 @@ class Cellpose4:
         return None
 
     def origin_of_diameters(self, size_path: pathlib.Path | None) -> str:
-        """Says where a diameter comes from that is not given."""
+        """Says in words how the diameter is found if it is not given."""
         return "of the cells found at the image's own scale"
 
     def load(
         self, weights: pathlib.Path, name: str | None, device: str, bfloat16: bool
     ) -> Any:
-        """Returns the `cellpose.models.CellposeModel` of checked weights.
+        """Returns the `cellpose.models.CellposeModel` of weights.
 
         Raises:
-          InputError: if the file has gone: cellpose would download other weights.
+          InputError: if the file does not exist any more, since cellpose would download
+            other weights.
         """
         import torch
 
-        models, device = cellpose_library.load_models(), torch.device(device)
+        models, place = cellpose_library.load_models(), torch.device(device)
         if not weights.is_file():
-            raise InputError(f"{weights}: the weights were there, and have gone.")
+            raise InputError(f"{weights}: the file of weights does not exist any more.")
         with contain_effects():
             model = models.CellposeModel(
-                gpu=device.type != "cpu",
+                gpu=place.type != "cpu",
                 pretrained_model=str(weights),
-                device=device,
+                device=place,
                 use_bfloat16=bfloat16,
             )
         if str(model.pretrained_model) != str(weights):
             raise InputError(
-                f"{weights}: cellpose loaded {model.pretrained_model} in its place; the "
-                "weights have gone meanwhile. Nothing was made with the others."
+                f"{weights}: cellpose loaded {model.pretrained_model} in its place, since "
+                "the file does not exist any more. The other weights were not used."
             )
         return model
 
@@ -114,11 +119,11 @@ class Cellpose4:
         limits: Sequence[tuple[float, float] | None] | None,
         **options: Any,
     ) -> float:
-        """Measures the cells found without rescaling: the median of their diameters.
+        """Returns the median diameter of the cells found without rescaling.
 
-        Without cells it is 30 px, with which an image keeps its scale.
+        If there are none, it is 30 px, for which an image keeps its scale.
         """
-        areas = []
+        areas: list[int] = []
         for part in parts:
             labels, _ = self.segment(
                 model, part, limits, diameter_px=SCALE_PX, **options
@@ -126,7 +131,9 @@ class Cellpose4:
             areas += sizes.areas_of(labels).tolist()
         if not areas:
             return SCALE_PX
-        return max(float(np.median(sizes.diameters_of(areas))), _MIN_ESTIMATE_PX)
+        return max(
+            float(np.median(sizes.diameters_of(np.array(areas)))), _MIN_ESTIMATE_PX
+        )
 
     def segment(
         self,
@@ -138,9 +145,10 @@ class Cellpose4:
         **options: Any,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the labels of a merged image, and the logits of being a cell."""
-        planes, normalize = self.planes_of(image), {"normalize": True}
+        planes = self.planes_of(image)
+        normalize: dict[str, Any] = {"normalize": True}
         if limits is not None:
-            # A flat channel is dark, as where cellpose finds the limits itself.
+            # A channel without contrast becomes 0, as when cellpose computes the limits.
             for plane, pair in zip(planes, limits, strict=False):
                 plane *= pair is not None
             pairs = [pair or (0.0, 1.0) for pair in limits]
@@ -158,52 +166,29 @@ class Cellpose4:
     def planes_of(self, image: np.ndarray) -> np.ndarray:
         """Returns (3, H, W) float32: cytoplasm, nuclei and an empty plane.
 
-        The order is that of cellpose's own training pairs, whatever it was shuffled to.
+        cellpose's own training pairs have this order, before it shuffles the channels.
         """
         cytoplasm, nuclei = image[..., 1], image[..., 2]
         return np.stack([cytoplasm, nuclei, np.zeros_like(nuclei)]).astype(np.float32)
 
-    def train(
-        self,
-        network: Any,
-        images: Sequence[str],
-        flows: Sequence[str],
-        weights: np.ndarray,
-        *,
-        folder: pathlib.Path,
-        epochs: int,
-        learning_rate: float,
-        draws: int,
-        seed: int,
-    ) -> None:
-        """Trains with AdamW, which has no momentum to set, on files held in memory.
+    def train(self, network: Any, run: TrainingRun) -> None:
+        """Trains with AdamW, on files that are all read into memory.
 
-        Cells are shown at 30 px, as when they are sought with their diameter.
+        Images are rescaled so that cells have 30 px, as in segmentation.
         """
         import torch
-        from cellpose import train
 
-        # Layers are dropped at random, which cellpose does not seed.
+        # cellpose does not seed the random dropping of layers.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            train.train_seg(
+            torch.manual_seed(run.seed)
+            cellpose_library.train(
                 network,
-                train_files=list(images),
-                train_labels_files=list(flows),
-                train_probs=weights,
+                run,
                 # Reading batch by batch raises a TypeError in cellpose 4.0.8 to 4.2.1.1.
                 load_files=True,
-                normalize={"normalize": False},
                 batch_size=self.batch_size,
-                n_epochs=epochs,
-                nimg_per_epoch=draws,
-                min_train_masks=1,
-                learning_rate=learning_rate,
                 weight_decay=0.1,
                 rescale=True,
-                save_path=folder,
-                save_every=epochs + 1,
-                model_name="latest",
             )
 
 
@@ -220,9 +205,9 @@ def _weight_shapes() -> dict[str, tuple[int, ...]]:
     import torch
 
     models = cellpose_library.load_models()
-    # Called Transformer before version 4.2.
+    # The class was called Transformer before version 4.2.
     network = getattr(models, "CPSAM", None) or models.Transformer
-    # Without the 305 million numbers.
+    # On the device "meta" the 305 million weights take no memory.
     with torch.device("meta"):
         made = network()
     return {name: tuple(value.shape) for name, value in made.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Files of cellpose: what they hold, found without running anything in them."""
+"""Checks the content of cellpose's files without running any code in them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ SIZE_MODEL = "a size model of cellpose 3, which estimates diameters and finds no
 OTHER = "no weights of a network of cellpose 3 or 4"
 # The major versions that run them.
 _MAJORS = {UNET: 3, SAM: 4}
-# Models by the major version that knows them, for who has the other one.
+# Major version of cellpose that knows each model, for advice to users of the other one.
 _MODELS = {"cyto3": 3, "cyto2": 3, "cyto": 3, "nuclei": 3, "cpsam": 4, "cpsam_v2": 4}
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Attributes:
       kind: UNET, SAM, DINO, SIZE_MODEL or OTHER.
-      shapes: of the tensors, by name; empty unless it holds tensors.
+      shapes: shapes of the tensors by name; empty if the file holds none.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Contents:
 
 
 def inspect(path: pathlib.Path) -> Contents:
-    """Tells what a file holds by its tensors' names. Nothing in it is run.
+    """Identifies the content of a file by the names of its tensors, without running code.
 
     Raises:
       InputError: if it cannot be read as tensors, or a tensor holds NaN or infinity.
@@ -70,14 +70,13 @@ def inspect(path: pathlib.Path) -> Contents:
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path}: expected cellpose weights, a file of tensors only; it was "
-            f"refused and nothing in it was run ({reason}). Get it again "
-            "from its source."
+            f"{path}: expected cellpose weights, a file of tensors only. It was refused, "
+            f"and no code in it was run ({reason}). Download it again from its source."
         ) from error
     if broken:
         raise InputError(
             f"{path}: expected finite numbers in weights; {broken[0]} holds others. The "
-            "training that wrote them went wrong, or the file is damaged: get it again."
+            "training that wrote them failed, or the file is damaged. Download it again."
         )
     return Contents(_kind_of(shapes), shapes)
 
@@ -106,16 +105,16 @@ def check_fit(
     wanted: Mapping[str, tuple[int, ...]],
     optional: Collection[str] = (),
 ) -> None:
-    """Raises InputError unless a file holds the weights of the installed network.
+    """Raises InputError unless a file holds weights for the installed network.
 
-    cellpose keeps random numbers where names do not fit and, in version 4, loads its
-    default weights where it does not find a file; it only logs a warning.
+    cellpose only logs a warning if names do not fit, and keeps random numbers; version 4
+    loads its default weights if it does not find a file.
 
     Args:
       path: the file.
-      kind: of weights that the installed version runs.
-      wanted: shapes of its network's tensors, by name.
-      optional: names that may be missing.
+      kind: kind of weights that the installed version uses.
+      wanted: shapes of the network's tensors by name.
+      optional: names of tensors that may be missing.
     """
     found = inspect(path)
     version = cellpose_library.installed_version()
@@ -140,7 +139,7 @@ def check_fit(
 
 
 def _advice(found: str, wanted: str) -> str:
-    """Returns what to do with a file of one kind where another is wanted."""
+    """Returns advice for a file of one kind where another kind is needed."""
     if found in _MAJORS:
         requirement = cellpose_library.REQUIREMENTS[_MAJORS[found]]
         return f"Run `pip install '{requirement}'` for this file, or give {wanted}."
@@ -150,7 +149,7 @@ def _advice(found: str, wanted: str) -> str:
 
 
 def unknown_model(model: str, known: Collection[str]) -> InputError:
-    """Returns the error of a model that is neither a file nor a name that is known."""
+    """Returns the error for a model that is neither a file nor a known name."""
     version, hint = cellpose_library.installed_version(), ""
     if model in _MODELS:
         major = _MODELS[model]
@@ -163,10 +162,10 @@ def unknown_model(model: str, known: Collection[str]) -> InputError:
 
 
 def read_size_model(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the numbers of a size model, and nothing else that may be in its file.
+    """Reads the parameters of a size model, without running code in the file.
 
     Raises:
-      InputError: if the file holds something else.
+      InputError: if the file holds anything else.
     """
     parameters = pickled_npy.load(path)
     if not isinstance(parameters, dict) or not _SIZE_KEYS <= set(parameters):
@@ -176,7 +175,7 @@ def read_size_model(path: pathlib.Path) -> dict[str, Any]:
         )
     for name in sorted(_SIZE_KEYS):
         value = parameters[name]
-        # Of lists that hold each other numpy would never make an array.
+        # numpy would not come to an end with lists that contain each other.
         is_array = isinstance(value, (int, float, np.number, np.ndarray))
         is_number = is_array and np.asarray(value).dtype.kind in "iuf"
         if not is_number or not np.isfinite(value).all():

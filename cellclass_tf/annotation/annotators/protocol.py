@@ -1,4 +1,4 @@
-"""What an annotator is, and what it finds in an image."""
+"""The interface of annotators, and the outlines that they return."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class Outlines(NamedTuple):
 
     Attributes:
       labels: (H, W) int32, 0 background and 1..N the cells.
-      diameter_px: of a typical cell, as it was used.
-      probabilities: (N,) float32 in [0, 1], how sure the annotator is of a cell's
-        pixels, on average; not a calibrated probability. None where it does not tell.
+      diameter_px: diameter of a typical cell that was used.
+      probabilities: (N,) float32 in [0, 1], the mean over a cell's pixels of the
+        probability of being in a cell; not a calibrated probability. None if the
+        annotator has no probabilities.
     """
 
     labels: np.ndarray
@@ -25,14 +26,15 @@ class Outlines(NamedTuple):
 
 
 class Annotator(Protocol):
-    """What finds the cells in one image.
+    """A method that finds the cells in one image.
 
     Attributes:
       name: 'watershed', or 'cellpose:' and the model.
-      fingerprint: hash of all that the labels depend on, but for image and diameter.
-      size_fingerprint: hash of all that an estimate of the diameter depends on.
-      weights_sha256: of the file of weights; '' where there is none.
-      settings: what `fingerprint` stands for, and on which device it runs, in words.
+      fingerprint: hash of everything that the labels depend on, except for image and
+        diameter.
+      size_fingerprint: hash of everything that an estimate of the diameter depends on.
+      weights_sha256: SHA-256 of the file of weights; '' if there is none.
+      settings: the settings behind `fingerprint`, and the device, in words.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Annotator(Protocol):
         """Estimates the diameter of a typical cell in a merged image."""
 
     def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
-        """Finds the cells in a merged image; without a diameter it estimates one."""
+        """Finds the cells in a merged image; estimates the diameter if it is None."""
 
 
 def check_diameter(diameter_px: float | None) -> None:

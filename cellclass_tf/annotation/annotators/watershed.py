@@ -1,4 +1,4 @@
-"""Cells by a watershed from the nuclei: needs no weights and no download."""
+"""Finds cells by a watershed from the nuclei, without weights or downloads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cellclass_tf.labels import components, noise, sizes
 from cellclass_tf.storage import digests
 
 _DEFAULT_DIAMETER_PX = 30.0
-# A cell is this much wider than its nucleus: the median of hand-drawn cells.
+# Diameter of a cell over that of its nucleus: the median of hand-drawn cells.
 _CELL_TO_NUCLEUS = 1.4
-# Width in pixels of the Gaussian that quiets the noise before the scale is known.
+# Width in pixels of the Gaussian that reduces noise before the scale is known.
 _FIRST_SIGMA_PX = 2.0
-# Keeps the logarithm of dark pixels from magnifying their noise.
+# Added before taking logarithms, which would amplify the noise of dark pixels.
 _DARK = 8.0
 
 
@@ -32,10 +32,10 @@ class WatershedAnnotator:
 
     Attributes:
       name: 'watershed'.
-      weights_sha256: '', since there are none.
+      weights_sha256: '', since there are no weights.
       fingerprint: hash of the parameters and versions that the labels depend on.
-      size_fingerprint: hash of all that an estimate of the diameter depends on.
-      settings: the same in words.
+      size_fingerprint: hash of everything that an estimate of the diameter depends on.
+      settings: the parameters and versions in words.
     """
 
     name = "watershed"
@@ -48,19 +48,20 @@ class WatershedAnnotator:
         split_depth: float = 0.1,
         mask_level: float = 0.5,
         min_area: float = 0.1,
-    ):
+    ) -> None:
         """Sets the parameters.
 
         Args:
-          diameter_px: of a typical cell; None to estimate it from each image's nuclei.
-          split_depth: dip between two maxima of the seed map from which they are two
-            nuclei; less splits more.
-          mask_level: share of Li's threshold from which a pixel belongs to a cell; less
-            gives larger cells.
-          min_area: smallest cell, as a share of the disc of the cell diameter.
+          diameter_px: diameter of a typical cell; None to estimate it from the nuclei of
+            each image.
+          split_depth: depth of the saddle between two maxima of the seed map above which
+            they are two nuclei; a lower value splits more.
+          mask_level: pixels above this share of Li's threshold belong to cells; a lower
+            value gives larger cells.
+          min_area: area of the smallest cell, as a share of the disc of the diameter.
 
         Raises:
-          InputError: if a number makes no sense.
+          InputError: if a number is out of range.
         """
         check_diameter(diameter_px)
         if min(split_depth, mask_level, min_area) < 0:
@@ -89,7 +90,7 @@ class WatershedAnnotator:
         """Estimates the diameter of a typical cell from the nuclei of a merged image.
 
         Raises:
-          InputError: if the image is something else.
+          InputError: if the image is not a merged image.
         """
         check_merged(image)
         return estimate_diameter_px(image[..., 2].astype(np.float32))
@@ -99,14 +100,15 @@ class WatershedAnnotator:
 
         Args:
           image: (H, W, 3) uint8; green is cytoplasm and blue nuclei.
-          diameter_px: of a typical cell; None for the annotator's own, or an estimate.
+          diameter_px: diameter of a typical cell; None for that of the annotator, or an
+            estimate.
 
         Returns:
           The labels and the cell diameter that was used. A watershed has no
           probabilities.
 
         Raises:
-          InputError: if the image is something else.
+          InputError: if the image is not a merged image.
         """
         check_merged(image)
         diameter = float(
@@ -135,20 +137,20 @@ def estimate_diameter_px(nuclei: np.ndarray) -> float:
     """Estimates the diameter of a typical cell from its nuclei.
 
     The radius of a nucleus is its largest distance to the background; touching nuclei
-    count one by one. Where all nuclei of an image lie in one tight clump, the clump is
-    taken for a nucleus: give the diameter there.
+    count one by one. If all nuclei of an image are in one dense clump, the clump counts as
+    one nucleus; give the diameter for such images.
 
     Args:
       nuclei: (H, W) float32, grey levels from 0 to 255.
 
     Returns:
-      Pixels; 30 where no nucleus is found.
+      The diameter in pixels; 30 if no nucleus is found.
     """
     if not _has_nuclei(nuclei):
         return _DEFAULT_DIAMETER_PX
     smooth = _smooth(nuclei, _FIRST_SIGMA_PX)
-    # How wide the neighbourhood of a nucleus is shows in the second round only; until
-    # then a higher threshold keeps clumps apart. The third sees most clumps parted.
+    # The size of a nucleus's neighbourhood is only known from the second round on; in the
+    # first, a higher threshold separates clumps. In the third, most clumps are separated.
     mask, nucleus = _nuclei_mask(smooth, None, 2, level=0.8), None
     for _ in range(3):
         radii = _nucleus_radii_px(mask)
@@ -171,7 +173,7 @@ def _nucleus_radii_px(mask: np.ndarray) -> np.ndarray:
 
 
 def _has_nuclei(nuclei: np.ndarray) -> bool:
-    """Whether anything in the channel stands out of its noise."""
+    """Whether anything in the channel is brighter than its noise."""
     from skimage import filters
 
     smooth = _smooth(nuclei, _FIRST_SIGMA_PX)
@@ -187,7 +189,7 @@ def _has_nuclei(nuclei: np.ndarray) -> bool:
 def _nuclei_mask(
     smooth: np.ndarray, window_px: float | None, opening: int, level: float = 0.5
 ) -> np.ndarray:
-    """Pixels brighter than a share of Otsu's threshold and than their neighbourhood."""
+    """Returns the pixels above a share of Otsu's threshold and above their surroundings."""
     from scipy import ndimage
     from skimage import filters
 
@@ -200,11 +202,11 @@ def _nuclei_mask(
 def _seed_map(
     nuclei: np.ndarray, cytoplasm: np.ndarray, mask: np.ndarray, diameter: float
 ) -> np.ndarray:
-    """(H, W) float32, high in the middle of a nucleus and low between two.
+    """Returns (H, W) float32, high in the middle of nuclei and low between them.
 
-    It adds the distance to the background, the contrast to the surroundings on a
-    logarithmic scale (which treats dim and bright nuclei alike), and takes away
-    bright lines of the cytoplasm, which are borders of cells.
+    It is the sum of the distance to the background and the contrast to the surroundings
+    (on a logarithmic scale, which treats dim and bright nuclei alike), minus bright lines
+    of the cytoplasm, which are borders of cells.
     """
     log = np.log(nuclei + _DARK)
     seed_map = _smooth(log, 0.15 * diameter) - _smooth(log, 0.25 * diameter)
@@ -220,8 +222,8 @@ def _seed_map(
 def _deep_maxima(values: np.ndarray, mask: np.ndarray, depth: float) -> np.ndarray:
     """Labels the maxima that rise more than `depth` above their saddles.
 
-    Clumps of nuclei are taken one by one, since reconstruction needs some ten times
-    the memory of its image. Each clump has a maximum, and so a seed, of its own.
+    Clumps of nuclei are processed one by one, since reconstruction needs about ten times
+    the memory of its image. Each clump has at least one maximum, and so a seed.
     """
     from scipy import ndimage
     from skimage import measure, morphology
@@ -249,7 +251,7 @@ def _cell_mask(
 
 
 def _tidy(mask: np.ndarray, diameter: float) -> np.ndarray:
-    """Takes away spikes thinner than a tenth of a cell, and fills small holes."""
+    """Removes spikes thinner than a tenth of a cell, and fills small holes."""
     from scipy import ndimage
     from skimage import morphology
 
@@ -263,7 +265,7 @@ def _tidy(mask: np.ndarray, diameter: float) -> np.ndarray:
 def _landscape(
     nuclei_labels: np.ndarray, cytoplasm: np.ndarray, diameter: float
 ) -> np.ndarray:
-    """Rises with the distance from a nucleus and on the bright borders of cells."""
+    """Returns a plane that rises away from nuclei and on the bright borders of cells."""
     relative = _smooth(cytoplasm, diameter / 40)
     relative /= _smooth(cytoplasm, diameter / 3) + 5
     return _distance(nuclei_labels == 0) * (4 / diameter) + 0.3 * relative

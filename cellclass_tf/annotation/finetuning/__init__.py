@@ -1,1 +1,1 @@
-"""cellpose, trained further on a study's corrected fields."""
+"""Fine-tunes cellpose on a study's corrected fields."""

@@ -1,11 +1,11 @@
-"""Corrected fields as cellpose's own training reads them: from files, one at a time."""
+"""Writes corrected fields in the form that cellpose's training reads: a file a piece."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,24 +22,28 @@ from cellclass_tf.storage import atomic
 if TYPE_CHECKING:
     import torch
 
-# Where no group is left to choose the best round by, this share of each training field,
-# at its right, is kept out of training for it.
+# If no group is left to choose the best round by, this share of each training field, at
+# its right side, is kept out of training for that purpose.
 _KEPT_OUT = 0.25
-# A window around a cell that was drawn by hand is this many times its longer side wide.
+# Side of the window around a hand-drawn cell, in units of the cell's longer side.
 _WINDOW = 4
-# Eight pieces are in memory at once.
+# Eight pieces are in memory at once, which limits their size.
 _LARGEST_PIECE_PX = 1200
+
+# The files of a piece: its image, and its labels and flows.
+_Files = tuple[pathlib.Path, pathlib.Path]
 
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
-    """What each corrected field is for; no group has two.
+    """The corrected fields by their use; all fields of a group have the same use.
 
     Attributes:
-      train: fields that cellpose learns from.
-      choose: fields by which the best round is chosen; empty where the right quarter of
-        the training fields does that.
-      held_out: fields that neither training nor choice has seen, for the verdict.
+      train: fields that cellpose is trained on.
+      choose: fields by which the best round is chosen; if empty, the right quarter of the
+        training fields is used for that.
+      held_out: fields that are used neither for training nor for the choice of a round,
+        but only for the verdict.
     """
 
     train: tuple[ImageRow, ...]
@@ -49,14 +53,15 @@ class Roles:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingImage:
-    """A file pair that is trained on: the image, and its labels and flows.
+    """A pair of files to train on: the image, and its labels and flows.
 
     Attributes:
-      image: TIFF, (C, H, W) float32, cytoplasm, nuclei and for cellpose 4 an empty
-        plane, stretched as cellpose does.
-      flows: TIFF, (4, H, W) float32, labels, cell or not, and flows in y and x.
-      weight: how often it is drawn, in relation to the others.
-      is_window: whether it surrounds a hand-drawn cell, and is no field or part of one.
+      image: TIFF, (C, H, W) float32: cytoplasm, nuclei and for cellpose 4 an empty plane,
+        with contrast stretched as cellpose does.
+      flows: TIFF, (4, H, W) float32: labels, foreground, and flows in y and x.
+      weight: how often it is drawn, relative to the others.
+      is_window: whether it is a window around a hand-drawn cell, and not a field or part
+        of one.
     """
 
     image: pathlib.Path
@@ -68,19 +73,20 @@ class TrainingImage:
 def roles_of(
     study: Study, corrected: Sequence[ImageRow], every: Sequence[ImageRow]
 ) -> tuple[Roles, list[ImageRow]]:
-    """Shares corrected fields out by the splits of the dataset.
+    """Assigns corrected fields to their uses by the splits of the dataset.
 
-    Train is trained on. Test and mixed fields are held out, and validation chooses the
-    best round; without test and mixed fields, validation is held out. Where all groups
-    would be for training, one of those that have no split yet becomes validation.
+    Fields of the split train are trained on. Test and mixed fields are held out, and
+    validation fields choose the best round; without test and mixed fields, the validation
+    fields are held out. If all groups would be in train, one group of each type that has
+    no split yet becomes validation.
 
     Args:
       study: the study.
-      corrected: rows of the fields to share out.
-      every: rows of all accepted fields, since a group's split is that of all of them.
+      corrected: rows of the corrected fields.
+      every: rows of all accepted fields, by which the splits of groups are decided.
 
     Returns:
-      The roles, and the corrected rows with their splits, which are the dataset's too.
+      The roles, and the corrected rows with their splits, which the dataset uses, too.
 
     Raises:
       InputError: if a hand-made split leaks, or no group can be held out.
@@ -104,9 +110,9 @@ def roles_of(
         raise InputError(
             f"{study.root}: expected corrected fields to train on and, of another "
             "acquisition group, corrected fields to judge by; got "
-            f"{len(rows)} field(s) of {len(groups)} group(s), of the splits "
+            f"{len(rows)} field(s) of {len(groups)} group(s), in the splits "
             f"{', '.join(sorted(set(groups.values())))}. Correct fields of another dish, "
-            "or see the columns group and split of images.csv."
+            "or change the columns group and split of images.csv."
         )
     return Roles(those("train"), choose, held_out), rows
 
@@ -114,7 +120,7 @@ def roles_of(
 def _groups_for_validation(
     corrected: Sequence[ImageRow], every: Sequence[ImageRow]
 ) -> set[str]:
-    """One group of each type that has no split yet, if others of the type remain."""
+    """Chooses a group without a split for each type that has more than one group."""
     fixed, moved = {row.group for row in every if row.split}, set()
     for cell_type in sorted({row.cell_type for row in corrected}):
         groups = sorted({row.group for row in corrected if row.cell_type == cell_type})
@@ -131,20 +137,25 @@ def prepare(
     hand_weight: float,
     device: torch.device,
 ) -> list[TrainingImage]:
-    """Writes what is trained on into a folder, whole fields and windows around cells.
+    """Writes the pieces to train on into a folder: whole fields, and windows around cells.
 
     Args:
       study: the study.
-      roles: which fields; without fields to choose by, a quarter of each is left out.
-      folder: to write to.
-      hand_weight: how many times as often as by chance alone a hand-drawn cell is seen;
-        with 1 there are no windows.
-      device: on which flows are computed.
+      roles: uses of the fields; if there are none to choose by, the right quarter of each
+        training field is left out.
+      folder: folder to write to.
+      hand_weight: how many times as often as other cells a hand-drawn cell is shown; with
+        1 there are no windows.
+      device: device on which flows are computed.
 
     Returns:
-      The pieces; weights sum to 1.
+      The pieces; their weights sum to 1.
+
+    Raises:
+      InputError: if the training fields hold no cells.
     """
-    fields, windows = [], []
+    fields: list[_Files | None] = []
+    windows: list[_Files | None] = []
     for number, row in enumerate(progress_bar(roles.train, "flows")):
         image, cells = stretch_contrast(study.read_image(row)), study.read_cells(row)
         labels = cells.labels
@@ -161,14 +172,14 @@ def prepare(
                 name = folder / f"{number:05d}_hand_{len(windows):06d}"
                 cut = (image[(slice(None), *window)], labels[window])
                 windows.append(_write(name, *cut, device))
-    fields = [pair for pair in fields if pair]
-    if not fields:
+    with_cells = [pair for pair in fields if pair]
+    if not with_cells:
         raise InputError(
             f"{study.root}: the corrected fields hold no cells to train on."
         )
     share = 1 / hand_weight if windows else 1.0
     return [
-        *_share_weight(fields, share),
+        *_share_weight(with_cells, share),
         *_share_weight([pair for pair in windows if pair], 1 - share, is_window=True),
     ]
 
@@ -179,10 +190,13 @@ def first_kept_out(width: int) -> int:
 
 
 def stretch_contrast(image: np.ndarray) -> np.ndarray:
-    """Returns the planes of a merged image that cellpose trains on, stretched.
+    """Returns the planes of a merged image that cellpose trains on, with stretched contrast.
 
-    (2, H, W) float32, cytoplasm and nuclei; for cellpose 4 (3, H, W), the third empty.
-    By cellpose's own function, between the 1st and 99th percentile of the whole field.
+    Contrast is stretched by cellpose's own function, between the 1st and 99th percentile
+    of the whole field.
+
+    Returns:
+      (2, H, W) float32, cytoplasm and nuclei; for cellpose 4 (3, H, W), the third empty.
     """
     from cellpose import transforms
 
@@ -191,14 +205,17 @@ def stretch_contrast(image: np.ndarray) -> np.ndarray:
 
 
 def _share_weight(
-    pairs: Sequence[tuple], share: float, *, is_window: bool = False
-) -> Iterable[TrainingImage]:
-    return [TrainingImage(*pair, share / len(pairs), is_window) for pair in pairs]
+    pairs: Sequence[_Files], share: float, *, is_window: bool = False
+) -> list[TrainingImage]:
+    return [
+        TrainingImage(image, flows, share / len(pairs), is_window)
+        for image, flows in pairs
+    ]
 
 
 def _write(
     stem: pathlib.Path, image: np.ndarray, labels: np.ndarray, device: torch.device
-) -> tuple[pathlib.Path, pathlib.Path] | None:
+) -> _Files | None:
     """Writes a piece; returns None if it holds no cell."""
     import tifffile
     from cellpose import dynamics
@@ -215,8 +232,8 @@ def _write(
     return paths
 
 
-def _parts(shape_yx: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Cuts a large field into parts of equal size, since cellpose reads pieces whole."""
+def _parts(shape_yx: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Cuts a large field into equal parts, since cellpose reads whole pieces."""
     axes = []
     for side in shape_yx:
         count = -(-side // _LARGEST_PIECE_PX)
@@ -226,9 +243,9 @@ def _parts(shape_yx: tuple[int, int]) -> list[tuple[slice, slice]]:
 
 
 def _windows(
-    cells: Cells, drawn: Sequence[int], shape_yx: tuple[int, int]
+    cells: Cells, drawn: Sequence[int], shape_yx: Sequence[int]
 ) -> list[tuple[slice, slice]]:
-    """Windows around hand-drawn cells whose middle lies in the field's first `shape`."""
+    """Returns windows around the hand-drawn cells whose middle lies within `shape_yx`."""
     windows = []
     for label in drawn:
         top, left, bottom, right = cells.boxes_yxyx[label - 1].tolist()

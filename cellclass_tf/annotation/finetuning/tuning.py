@@ -1,15 +1,16 @@
-"""cellpose, trained further on corrected fields, and judged on others."""
+"""Fine-tunes cellpose on corrected fields, and judges the result on other fields."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,24 +26,29 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger, progress_bar
 from cellclass_tf.storage import atomic, csv_json, digests, lock, png
 
-# cellpose's training cannot be taken up inside a call; a killed run begins its round
-# anew. The first ten epochs of each warm up.
+# Makes the annotator of a name or file of weights.
+_AnnotatorMaker = Callable[[str | os.PathLike], CellposeAnnotator]
+
+# A call of cellpose's training cannot be resumed, so that a killed run repeats its round.
+# The learning rate warms up in the first ten epochs of each round.
 EPOCHS_A_ROUND = 20
-# Fewest images that an epoch draws.
+# Smallest number of images in an epoch.
 _FEWEST_DRAWS = 8
-# Rounds without a better score after which nothing is hoped for any more.
+# Number of rounds without improvement after which training stops (early stopping).
 _PATIENCE = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning:
-    """What became of fine-tuning.
+    """The result of fine-tuning.
 
     Attributes:
-      weights: the tuned weights.
-      verdict: whether they are better than those they began with.
-      picture: outlines of a person, of base and of tuned weights on held-out fields.
-      scores: by which the round was chosen, of the base and after each round.
+      weights: file of the tuned weights.
+      verdict: whether they are better than the base weights.
+      picture: picture of corrected outlines, and those of base and tuned weights, on
+        held-out fields.
+      scores: scores of the base weights and after each round, by which the best round was
+        chosen.
     """
 
     weights: pathlib.Path
@@ -53,8 +59,8 @@ class FineTuning:
     def __str__(self) -> str:
         return (
             f"{self.verdict.text}\n{self.weights} holds the tuned weights, "
-            f"{self.weights.name}.json beside it the numbers, {self.picture.name} the "
-            "outlines."
+            f"{self.weights.name}.json in the same folder the numbers, "
+            f"{self.picture.name} the outlines."
         )
 
 
@@ -71,17 +77,18 @@ def finetune(
     flow_threshold: float = 0.4,
     device: str = "auto",
 ) -> FineTuning:
-    """Trains cellpose further on corrected fields, with cellpose's own training.
+    """Fine-tunes cellpose on corrected fields, with cellpose's own training.
 
-    Some groups are always held out: neither training nor the choice of the best round
-    has seen them, and both weights are scored on them in this run. Splits are those of
-    the dataset (see `material.roles_of`), and are recorded. Both are told the same
-    diameter: the mean of the training fields' cells of that type. The size model of the
-    base does not fit the tuned weights: give `annotate` a diameter with them, or they
-    take the mean diameter of the training fields.
+    Some groups are always held out: they are used neither for training nor to choose the
+    best round, and base and tuned weights are scored on them at the end. Splits are those
+    of the dataset (see `material.roles_of`), and are recorded. Both weights are scored
+    with the same diameter: the mean over the training fields' cells of that type. The
+    size model of the base does not fit the tuned weights: give `annotate` a diameter with
+    them, or it uses the mean diameter of the training fields.
 
-    Writes OUTPUT (the weights), OUTPUT.json and OUTPUT.png. A run that was killed goes
-    on with the round it was in; its rounds lie in OUTPUT.rounds until it is done.
+    Writes OUTPUT (the weights), OUTPUT.json and OUTPUT.png. A run that was killed
+    continues with the round that it was in; OUTPUT.rounds holds the finished rounds until
+    the run is done.
 
     Args:
       study: folder of the study with corrected fields.
@@ -97,8 +104,8 @@ def finetune(
         'cuda:1' or 'mps'.
 
     Raises:
-      InputError: if there are no corrected fields, of two groups at least, or a number
-        or the weights are no use.
+      InputError: if there are no corrected fields of at least two groups, or a number or
+        the weights are not valid.
     """
     study = Study.open(study)
     output = pathlib.Path(output)
@@ -111,9 +118,14 @@ def finetune(
         )
     rows, every = _corrected_rows(study)
     roles, rows = material.roles_of(study, rows, every)
-    # The diameter is told in each call: this one keeps the size model away.
-    options = {"diameter_px": 30.0, "flow_threshold": flow_threshold, "device": device}
-    base = CellposeAnnotator(model, **options)
+    # Every call is given a diameter. This one only prevents loading the size model.
+    annotator_of = functools.partial(
+        CellposeAnnotator,
+        diameter_px=30.0,
+        flow_threshold=flow_threshold,
+        device=device,
+    )
+    base = annotator_of(model)
     _check_output(output, base.weights)
     settings = {
         "base": base.name,
@@ -129,12 +141,13 @@ def finetune(
     rounds = _Rounds.open(output, settings)
     diameters = _diameters(study, roles.train)
     rounds.begin(base.weights)
-    device = base.network.device
-    pieces = material.prepare(study, roles, rounds.folder, hand_weight, device)
-    _train(study, roles, pieces, rounds, diameters, settings, options)
+    pieces = material.prepare(
+        study, roles, rounds.folder, hand_weight, base.network.device
+    )
+    _train(study, roles, pieces, rounds, diameters, settings, annotator_of)
     best = int(np.argmax(rounds.scores))
-    result = _judge(study, roles, rounds, best, output, diameters, options)
-    # Training took hours, in which somebody may have put another file there.
+    result = _judge(study, roles, rounds, best, output, diameters, annotator_of)
+    # Training took hours, in which another file may have been written there.
     _check_output(output, base.weights)
     with atomic.atomic_path(output) as temporary:
         shutil.copyfile(rounds.weights(best), temporary)
@@ -164,11 +177,11 @@ def _picture_path(output: pathlib.Path) -> pathlib.Path:
 
 
 def _check_output(output: pathlib.Path, base: pathlib.Path) -> None:
-    """Raises InputError if what lies there is not of an earlier run."""
+    """Raises InputError if there is a file that fine-tuning did not write."""
     if output.is_dir() or (output.exists() and output.samefile(base)):
         raise InputError(
             f"{output}: expected a new file for the tuned weights; it is "
-            f"{'a folder' if output.is_dir() else 'the weights to begin with'}."
+            f"{'a folder' if output.is_dir() else 'the weights to start from'}."
         )
     files = (output, _record_path(output), _picture_path(output))
     there = [path for path in files if os.path.lexists(path)]
@@ -183,7 +196,7 @@ def _check_output(output: pathlib.Path, base: pathlib.Path) -> None:
         is_own = "best_round" in record or rounds.exists()
     if there and not is_own:
         raise InputError(
-            f"{there[0]} is there already, and is not as fine-tuning wrote it. Move it "
+            f"{there[0]} already exists, and is not as fine-tuning wrote it. Move it "
             "away, or choose another output."
         )
 
@@ -200,12 +213,12 @@ def _rounds_folder(output: pathlib.Path) -> pathlib.Path:
 
 
 def _version(study: Study, row: ImageRow) -> list[str]:
-    """Image, its SHA-256 and those of its cells and types."""
+    """Returns the name of the image, and the SHA-256s of image, cells and types."""
     return [*cell_files.version_of_image(study, row), *cell_files.state_of(study, row)]
 
 
 def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
-    """Returns rows of the corrected fields that are of use, and of all accepted ones."""
+    """Returns rows of the corrected fields that can be read, and of all accepted ones."""
     settled, failures, _ = cell_files.settle(study)
     every = [row for row in settled if row.verdict != REJECTED]
     rows = []
@@ -222,13 +235,13 @@ def _corrected_rows(study: Study) -> tuple[list[ImageRow], list[ImageRow]]:
     if not rows:
         raise InputError(
             f"{study.manifest_path}: expected fields that were corrected by hand; there "
-            "are none. Correct some and `cellclass import` them."
+            "are none. Correct some, and read them with `cellclass import`."
         )
     return rows, every
 
 
 def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
-    """Mean diameter in px of the cells of each type's training fields; of all for others."""
+    """Returns the mean cell diameter in px by cell type; that of all types for the rest."""
     by_type: dict[str, list[np.ndarray]] = {}
     for row in rows:
         diameters = study.read_cells(row).diameters_px
@@ -246,9 +259,13 @@ def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
 
 @dataclasses.dataclass
 class _Rounds:
-    """What a run has reached: weights and score after each round, the base being 0.
+    """The finished rounds of a run, with weights and scores; round 0 is the base.
 
-    `replaces` is the SHA-256 of the weights that lay there when it began, '' for none.
+    Attributes:
+      folder: folder of the rounds.
+      fingerprint: hash of the settings.
+      replaces: SHA-256 of the file that the output replaces; '' if there was none.
+      scores: score of each round.
     """
 
     FILE: ClassVar[str] = "rounds.json"
@@ -260,7 +277,7 @@ class _Rounds:
 
     @classmethod
     def open(cls, output: pathlib.Path, settings: dict[str, Any]) -> _Rounds:
-        """Goes on with the rounds of a killed run of the same settings."""
+        """Opens the rounds of a killed run with the same settings, or starts new ones."""
         folder = _rounds_folder(output)
         replaces = digests.sha256_of_file(output) if output.exists() else ""
         rounds = cls(folder, digests.fingerprint(settings), replaces)
@@ -270,8 +287,8 @@ class _Rounds:
                 rounds.scores = [float(score) for score in content["scores"]]
         if folder.exists() and not rounds._file.exists() and any(folder.iterdir()):
             raise InputError(
-                f"{folder} is there already, and holds something else. Move it away, or "
-                "choose another output."
+                f"{folder} already exists, and holds other files. Move it away, or choose "
+                "another output."
             )
         if not rounds.scores:
             shutil.rmtree(folder, ignore_errors=True)
@@ -285,11 +302,11 @@ class _Rounds:
         return self.folder / self.FILE
 
     def weights(self, number: int) -> pathlib.Path:
-        """Where the weights after a round lie."""
+        """Returns the path of the weights after a round."""
         return self.folder / f"round_{number:03d}"
 
     def begin(self, base: pathlib.Path) -> None:
-        """Takes the base's weights for round 0."""
+        """Copies the base's weights to round 0."""
         with atomic.atomic_path(self.weights(0)) as temporary:
             shutil.copyfile(base, temporary)
 
@@ -301,7 +318,7 @@ class _Rounds:
             network.save_model(file)
 
     def add(self, score: float) -> None:
-        """Remembers that the round is done, and how good its weights are."""
+        """Records the score of the round that is done."""
         self.scores.append(round(score, 6))
         self._write()
         logger.info("round %d: score %.4f", len(self.scores) - 1, score)
@@ -318,7 +335,7 @@ class _Rounds:
 
     @property
     def are_hopeless(self) -> bool:
-        """Whether several rounds in a row brought nothing."""
+        """Whether the last rounds brought no improvement, so that training can stop."""
         return len(self.scores) - 1 - int(np.argmax(self.scores)) >= _PATIENCE
 
 
@@ -329,26 +346,27 @@ def _train(
     rounds: _Rounds,
     diameters: dict[str, float],
     settings: dict[str, Any],
-    options: dict[str, Any],
+    annotator_of: _AnnotatorMaker,
 ) -> None:
-    """Trains round by round, and scores each on what training does not see."""
+    """Trains round by round, and scores each round on images that are not trained on."""
     import torch
 
     mean_px = float(np.mean([diameters[row.cell_type] for row in roles.train]))
     rows, right_part = roles.choose or roles.train, not roles.choose
 
     def add() -> None:
-        annotator = CellposeAnnotator(rounds.weights(len(rounds.scores)), **options)
-        part = {"right_part": right_part}
-        rounds.add(verdict.score_part(annotator, study, rows, diameters, **part))
+        annotator = annotator_of(rounds.weights(len(rounds.scores)))
+        rounds.add(
+            verdict.score_part(annotator, study, rows, diameters, right_part=right_part)
+        )
 
     if not rounds.scores:
         add()
     total = math.ceil(settings["epochs"] / EPOCHS_A_ROUND)
     while len(rounds.scores) <= total and not rounds.are_hopeless:
         number = len(rounds.scores)
-        # Loaded anew: cellpose leaves a network that was used unfit for training.
-        model = CellposeAnnotator(rounds.weights(number - 1), **options).network
+        # Loaded again, since a network that cellpose has used cannot be trained.
+        model = annotator_of(rounds.weights(number - 1)).network
         done = EPOCHS_A_ROUND * (number - 1)
         epochs = min(EPOCHS_A_ROUND, settings["epochs"] - done)
         caption = f"round {number} of {total}"
@@ -370,17 +388,17 @@ def _train_round(
     caption: str,
 ) -> None:
     cellpose = cellpose_adapter.installed()
-    # cellpose seeds an epoch with its number: in another order other pieces meet the
-    # same random turns and scales.
+    # cellpose seeds an epoch with its number. Another order in each round combines the
+    # same random rotations and scales with other pieces.
     order = np.random.default_rng(number).permutation(len(pieces))
     pieces = [pieces[index] for index in order]
     weights = np.array([piece.weight for piece in pieces])
-    # Whole fields are the first kind of piece; windows come on top of them.
+    # An epoch draws as many fields as there are, and windows in addition.
     fields = [piece for piece in pieces if not piece.is_window]
     draws = round(len(fields) / sum(piece.weight for piece in fields))
     draws = max(_FEWEST_DRAWS, draws)
     if draws == len(pieces) and np.ptp(weights):
-        # cellpose would take each piece once, whatever its weight.
+        # With as many draws as pieces, cellpose would ignore the weights.
         draws += 1
     batches = epochs * math.ceil(draws / cellpose.batch_size)
     with (
@@ -392,14 +410,16 @@ def _train_round(
         try:
             cellpose.train(
                 network,
-                [os.fspath(piece.image) for piece in pieces],
-                [os.fspath(piece.flows) for piece in pieces],
-                weights,
-                folder=folder,
-                epochs=epochs,
-                learning_rate=settings["learning_rate"],
-                draws=draws,
-                seed=number,
+                cellpose_library.TrainingRun(
+                    images=[os.fspath(piece.image) for piece in pieces],
+                    flows=[os.fspath(piece.flows) for piece in pieces],
+                    weights=weights,
+                    folder=folder,
+                    epochs=epochs,
+                    learning_rate=settings["learning_rate"],
+                    draws=draws,
+                    seed=number,
+                ),
             )
         finally:
             hook.remove()
@@ -412,13 +432,12 @@ def _judge(
     best: int,
     output: pathlib.Path,
     diameters: dict[str, float],
-    options: dict[str, Any],
+    annotator_of: _AnnotatorMaker,
 ) -> verdict.Verdict:
     """Scores base and tuned weights on the held-out fields, and draws two of them."""
-    base, tuned = (
-        CellposeAnnotator(rounds.weights(number), **options) for number in (0, best)
-    )
-    scores, shown = [], {}
+    base, tuned = (annotator_of(rounds.weights(number)) for number in (0, best))
+    scores: list[verdict.FieldScore] = []
+    shown: dict[str, tuple[float, ImageRow, np.ndarray, dict[str, np.ndarray]]] = {}
     for row in progress_bar(roles.held_out, "held out"):
         image, true = study.read_field(row)
         found = {
@@ -428,7 +447,7 @@ def _judge(
         score = verdict.score_field(true, found["base"], found["tuned"], row.image)
         scores.append(score)
         gain = score.tuned[0] - score.base[0]
-        # The fields that gained most and least.
+        # The fields with the largest and the smallest gain are drawn.
         for name, is_further in (("most", gain.__gt__), ("least", gain.__lt__)):
             if name not in shown or is_further(shown[name][0]):
                 shown[name] = (gain, row, true.labels, found)

@@ -1,4 +1,4 @@
-"""Whether tuned weights are better than those they began with."""
+"""Decides whether tuned weights are better than the base weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from cellclass_tf.drawing import caption, palette, picture
 from cellclass_tf.labels import matching
 
 IOUS = (0.5, 0.75, 0.9)
-# Fewer fields give no interval.
+# Smallest number of fields for an interval.
 _FEWEST_FIELDS = 3
 _REFERENCE = palette.WHITE
-# Of base and tuned.
+# Colours of base and tuned.
 COLOURS = (palette.PINK, palette.SKY_BLUE)
 
 
 @dataclasses.dataclass(frozen=True)
 class FieldScore:
-    """TP / (TP + FP + FN) of a held-out field at IoU 0.5, 0.75 and 0.9, by weights."""
+    """The scores of a held-out field: TP / (TP + FP + FN) at IoU 0.5, 0.75 and 0.9.
+
+    Attributes:
+      image: name of the image.
+      cells: number of cells in the ground truth.
+      base: scores of the base weights.
+      tuned: scores of the tuned weights.
+    """
 
     image: str
     cells: int
@@ -36,18 +43,18 @@ class FieldScore:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The answer to "shall I use the tuned weights?".
+    """The comparison of base and tuned weights.
 
     Attributes:
-      is_better: whether the tuned weights are better on the held-out fields: of three
-        fields or more, they gain on average and the interval of the gain does not reach
-        below 0; of fewer, every field gains.
+      is_better: whether the tuned weights are better on the held-out fields. With three
+        fields or more, the mean gain must be positive and its interval must not reach
+        below 0; with fewer, every field must gain.
       text: the same in words, with the numbers.
-      gain: mean over the held-out fields of tuned minus base, at IoU 0.5.
-      interval: 95 % interval of the gain by Student's t of the fields; None of fewer
-        than three. It says how much the choice of these fields matters, not how other
-        dishes would do.
-      fields: score by field.
+      gain: mean over the held-out fields of tuned minus base score, at IoU 0.5.
+      interval: 95 % interval of the gain by Student's t over the fields; None for fewer
+        than three. It says how much the choice of these fields matters, not what to
+        expect on other dishes.
+      fields: scores of the fields.
     """
 
     is_better: bool
@@ -60,11 +67,11 @@ class Verdict:
 def judge(fields: Sequence[FieldScore]) -> Verdict:
     """Compares base and tuned weights on held-out fields.
 
-    Fields are the units, since cells of one are not independent; a bootstrap of so few
-    would be too sure.
+    The units are fields, since cells of one field are not independent. A bootstrap of so
+    few fields would give intervals that are too narrow.
 
     Args:
-      fields: one or more.
+      fields: scores of one or more fields.
     """
     base, tuned = (
         np.array([getattr(field, name)[0] for field in fields])
@@ -91,9 +98,15 @@ def judge(fields: Sequence[FieldScore]) -> Verdict:
 def score_field(
     true: Cells, base: np.ndarray, tuned: np.ndarray, name: str
 ) -> FieldScore:
-    """Scores the labels that both found in one field, (H, W) int32 each.
+    """Scores the labels that base and tuned weights found in one field.
 
-    In a field without cells, who finds none has 1, and who finds any 0.
+    In a field without cells the score is 1 if none was found, and 0 otherwise.
+
+    Args:
+      true: the ground truth.
+      base: (H, W) int32 labels of the base weights.
+      tuned: (H, W) int32 labels of the tuned weights.
+      name: name of the image.
     """
 
     def scores(labels: np.ndarray) -> tuple[float, ...]:
@@ -112,16 +125,18 @@ def score_part(
     *,
     right_part: bool,
 ) -> float:
-    """Scores weights for the choice of a round: mean over IoU 0.5 and 0.75.
+    """Scores weights for the choice of a round.
 
-    TP / (TP + FP + FN) over all fields together, since parts hold few cells.
+    The score is TP / (TP + FP + FN) over all fields together, since parts of fields hold
+    few cells; the mean over IoU 0.5 and 0.75.
 
     Args:
-      annotator: the weights as they are now.
+      annotator: annotator with these weights.
       study: the study.
-      rows: fields.
-      diameters: of cells in pixels, by cell type.
-      right_part: whether only the part of each field counts that training left out.
+      rows: rows of the fields.
+      diameters: diameters of cells in pixels, by cell type.
+      right_part: whether to score only the part of each field that is kept out of
+        training.
     """
     matched, cells = np.zeros(2), 0
     for row in rows:
@@ -146,13 +161,13 @@ def draw(
     found: dict[str, np.ndarray],
     name: str,
 ) -> np.ndarray:
-    """Draws reference, base and tuned outlines of a field, side by side.
+    """Draws corrected, base and tuned outlines of a field side by side.
 
     Args:
       image: (H, W, 3) uint8 merged image.
-      true: (H, W) labels of the reference.
-      found: (H, W) labels by title, the base's and the tuned weights'.
-      name: of the field.
+      true: (H, W) labels of the ground truth.
+      found: (H, W) labels of base and tuned weights, by title.
+      name: name of the field.
 
     Returns:
       (H', W', 3) uint8.
@@ -163,7 +178,8 @@ def draw(
     ):
         canvas, scale = picture.canvas_of(image)
         cells = Cells.from_labels(labels, ("cell",))
-        pen = picture.Pen(colour, picture.outline_width(canvas.shape[:2]))
+        width = picture.outline_width((canvas.shape[0], canvas.shape[1]))
+        pen = picture.Pen(colour, width)
         for index in range(len(cells)):
             picture.outline_cell(canvas, cells, index, scale, pen)
         text = f"{name}: {len(cells)} cells"
@@ -177,5 +193,5 @@ def draw(
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as JSON-like values."""
+    """Returns the verdict as JSON-like values."""
     return dataclasses.asdict(verdict) | {"ious": list(IOUS)}

@@ -1,1 +1,1 @@
-"""What a person should look at first."""
+"""Finds doubtful cells, and the fields that a person should correct first."""

@@ -1,4 +1,4 @@
-"""Cells that a person should look at, and why."""
+"""Finds cells that a person should look at, with the reasons."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ TWO_NUCLEI = "two nuclei"
 NO_NUCLEUS = "no nucleus"
 ODD_SIZE = "odd size"
 CUT = "cut by border"
-# The most telling first: a cell is drawn in the colour of its first reason.
+# The most informative first, since a cell is drawn in the colour of its first reason.
 REASONS = (LOW_PROBABILITY, TWO_NUCLEI, NO_NUCLEUS, ODD_SIZE, CUT)
 
-# Outlines may end so far before the border of the field that cuts their cell.
+# The outline of a cell that the border cuts may end this far from the border.
 _BORDER_PX = 1
-# Mean of cellpose's pixel probabilities. Sound cells lie above 0.9 in most fields.
+# Mean of cellpose's pixel probabilities. Correct cells are above 0.9 in most fields.
 _LOW_PROBABILITY = 0.8
-# Areas are compared on a logarithmic scale: this many robust standard deviations, and at
-# least twice as large or half as small, in fields of this many whole cells or more.
+# Areas are compared on a logarithmic scale. A cell has an odd size if it is this many
+# robust standard deviations away from the median, and larger or smaller by this factor; in
+# fields with at least this many whole cells.
 _ODD_SD = 3.0
 _ODD_FACTOR = 2.0
 _FEWEST_TO_COMPARE = 10
-# Against the disc of the cell diameter alone, cells may differ more.
+# In fields with fewer cells, the factor to the disc of the cell diameter.
 _ODD_FACTOR_OF_DISC = 4.0
 
 
@@ -38,11 +39,11 @@ class Doubt:
     """A doubtful cell.
 
     Attributes:
-      cell: its label.
-      reasons: of REASONS, in their order.
+      cell: label of the cell.
+      reasons: reasons, in the order of REASONS.
       probability: mean over its pixels of the network's probability; None if unknown.
-      centroid_y_px, centroid_x_px: its middle.
-      area_px: its pixels.
+      centroid_y_px, centroid_x_px: centroid of the cell.
+      area_px: number of its pixels.
     """
 
     cell: int
@@ -59,30 +60,32 @@ def doubtful_cells(
     diameter_px: float,
     probabilities: np.ndarray | None = None,
 ) -> list[Doubt]:
-    """Finds the cells that are worth a look.
+    """Finds the cells that a person should look at.
 
-    - low probability: the network was unsure of the cell's pixels (below 0.8).
-    - two nuclei: two or more, as where two cells are outlined as one.
-    - no nucleus: none, as where something else is outlined, or half a cell.
-    - odd size: more than twice as large, or less than half as large, as the field's
-      median cell, and three robust standard deviations off; in fields of less than ten
-      whole cells, four times the disc of the diameter, or a quarter of it.
-    - cut by border: part of it lies outside the field.
+    - low probability: the mean of the network's probability over the cell's pixels is
+      below 0.8.
+    - two nuclei: the cell has two nuclei or more; two cells may be outlined as one.
+    - no nucleus: the cell has no nucleus; it may be debris, or half a cell.
+    - odd size: the area is more than twice or less than half that of the field's median
+      cell, and three robust standard deviations away from it. In fields with less than
+      ten whole cells: more than four times or less than a quarter of the disc of the
+      diameter.
+    - cut by border: part of the cell lies outside the field.
 
-    Nuclei are bright spots of the blue channel against their neighbourhood; one counts
-    for the cell that it mostly lies in, and a cell that holds a third of a typical one
-    has one, too. A channel without nuclei tells nothing:
-    then no cell lacks any. Cells that are cut are not blamed for lacking a nucleus, nor
+    Nuclei are spots in the blue channel that are brighter than their neighbourhood. A
+    nucleus belongs to the cell that holds most of it; a cell that holds a third of a
+    typical nucleus also has one. If the field has no nuclei at all, no cell is reported
+    for lacking one. Cells that the border cuts are not reported for lacking a nucleus or
     for being small.
 
     Args:
       image: (H, W, 3) uint8 merged image; blue is nuclei.
       cells: the cells of the field.
-      diameter_px: of a typical cell.
+      diameter_px: diameter of a typical cell.
       probabilities: (N,) of each cell, see `protocol.Outlines`; None if there are none.
 
     Returns:
-      The doubtful cells, those with the gravest reasons first.
+      The doubtful cells, those with the most serious reasons first.
     """
     if not len(cells):
         return []
@@ -98,7 +101,7 @@ def doubtful_cells(
     if probabilities is not None:
         found[LOW_PROBABILITY] = probabilities < _LOW_PROBABILITY
     doubtful = np.flatnonzero(np.any(list(found.values()), axis=0))
-    middles = _middles(cells, doubtful)
+    middles = _middles(cells, doubtful.tolist())
     doubts = []
     for index, (y, x) in zip(doubtful.tolist(), middles, strict=True):
         reasons = tuple(r for r in REASONS if r in found and found[r][index])
@@ -115,7 +118,7 @@ def summary(doubts: Iterable[Doubt]) -> str:
 
 
 def counts_of(text: str) -> dict[str, int]:
-    """Reads what `summary` wrote; every reason has a count."""
+    """Reads the counts in a text of `summary`; every reason has one."""
     found = dict(re.findall(r"([a-z][a-z ]*[a-z]) (\d+)", text))
     return {reason: int(found.get(reason, 0)) for reason in REASONS}
 

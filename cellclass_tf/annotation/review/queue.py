@@ -1,4 +1,4 @@
-"""What a person should look at first: a picture a field, and a queue of fields."""
+"""Writes a picture of each field's doubtful cells, and the queue of fields to correct."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cellclass_tf.drawing import caption, palette, picture
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, ledger, png
 
-# The share of such cells that were wrong, between cellpose's own thresholds and lenient
-# ones, in nine fields of three cell types with masks drawn by hand
-# (experiments/benchmarks/README.md). Two nuclei were too few to tell. A cell that is cut
-# and wrong is mostly listed for another reason, too.
+# The measured share of cells with each reason that were wrong: between the values for
+# cellpose's default thresholds and for lenient ones, in nine fields of three cell types with
+# masks drawn by hand (experiments/benchmarks/README.md). Cells with two nuclei were too few
+# for an estimate. A cut cell that is wrong mostly has another reason, too.
 _CHANCE_OF_ERROR = {
     doubting.LOW_PROBABILITY: 0.35,
     doubting.TWO_NUCLEI: 0.3,
@@ -28,7 +28,7 @@ _CHANCE_OF_ERROR = {
     doubting.ODD_SIZE: 0.4,
     CUT: 0.05,
 }
-# What a person needs, roughly: to open a field, to look at a doubtful cell, to redraw one.
+# Rough times that a person needs to open a field, look at a doubtful cell, and redraw one.
 _OPENING_S, _LOOKING_S, _REDRAWING_S = 20.0, 3.0, 20.0
 
 _COLOURS = {
@@ -58,14 +58,14 @@ def write_field(
     cells: Cells,
     doubts: Sequence[Doubt],
 ) -> None:
-    """Writes review/TYPE/NAME.csv and NAME.png: a field's doubtful cells.
+    """Writes a list and a picture of a field's doubtful cells to review/TYPE.
 
     Args:
       study: the study.
-      row: of the image.
+      row: row of the image.
       image: (H, W, 3) uint8 merged image.
       cells: the cells of the field.
-      doubts: the doubtful ones, in the order in which they are listed.
+      doubts: the doubtful cells, in the order of the list.
     """
     path = study.review_path(row)
     table = csv_json.csv_text(_LIST_COLUMNS, map(_line, doubts))
@@ -77,7 +77,7 @@ def write_field(
 
 
 def _forget_field(study: Study, row: ImageRow) -> None:
-    """Removes what `write_field` wrote, since the cells are others now."""
+    """Removes the files of `write_field`, which show cells that have changed since."""
     path = study.review_path(row)
     for old in (path, path.with_suffix(".png")):
         old.unlink(missing_ok=True)
@@ -93,20 +93,21 @@ def draw(
 ) -> np.ndarray:
     """Draws the doubtful cells in the colour of their first reason, with their numbers.
 
-    Sound cells are thin and grey. Cells that are only cut by the border are dashed.
+    Other cells have thin grey outlines. Cells that are only cut by the border have dashed
+    outlines.
 
     Args:
       image: (H, W, 3) uint8 merged image.
       cells: the cells of the field.
-      doubts: the doubtful ones.
-      name: what stands in the caption.
+      doubts: the doubtful cells.
+      name: text of the caption.
       pixel_size_um: width of a pixel in µm, for a scale bar; None draws none.
 
     Returns:
       (s * H + caption, s * W, 3) uint8 for the enlargement s of `picture.canvas_of`.
     """
     canvas, scale = picture.canvas_of(image)
-    width = picture.outline_width(canvas.shape[:2])
+    width = picture.outline_width((canvas.shape[0], canvas.shape[1]))
     sound = picture.Pen(_SOUND, max(1, width // 2))
     pens = {doubt.cell: _pen(doubt, width) for doubt in doubts}
     for index in range(len(cells)):
@@ -125,14 +126,15 @@ def draw(
 
 
 def write_queue(study: Study) -> None:
-    """Writes review/queue.csv: the fields that are worth a person's time, best first.
+    """Writes review/queue.csv: the fields to correct, by expected errors per minute.
 
-    From the manifest alone: annotated, accepted and not corrected fields with doubtful
-    cells. `expected_errors` are wrong cells, by the share of such cells that were wrong
-    in measured fields; `minutes` what a person needs for the field, roughly.
+    It lists the annotated, accepted and not yet corrected fields with doubtful cells, by
+    the manifest alone. `expected_errors` is the expected number of wrong cells, from the
+    shares of wrong cells that were measured for each reason; `minutes` is a rough
+    estimate of the time that a person needs for the field.
 
-    Fields that were corrected since they were reviewed, or lost their cells, also lose
-    their lists and pictures: those show cells that are no more.
+    The lists and pictures of fields that were corrected since, or have lost their cells,
+    are removed.
     """
     lines = []
     for row in study.rows():
@@ -153,18 +155,21 @@ def write_queue(study: Study) -> None:
 
 
 def read_queue(study: Study) -> list[str]:
-    """Returns the images of the queue, best first; none where there is no queue."""
+    """Returns the images of the queue in its order; none if there is no queue."""
     if not study.review_queue_path.exists():
         return []
     return [line["image"] for line in csv_json.read_csv(study.review_queue_path)]
 
 
 def worth_correcting(study: Study, most: int = 5) -> str:
-    """Says which fields to correct first, how long it takes, and how; '' if none.
+    """Returns a text that says which fields to correct first, how, and how long it takes.
 
     Args:
       study: the study.
-      most: fields that are named.
+      most: largest number of fields to name.
+
+    Returns:
+      The text; '' if there are no fields to correct.
     """
     if not study.review_queue_path.exists():
         return ""
@@ -217,7 +222,7 @@ def _pen(doubt: Doubt, width: int) -> picture.Pen:
 def _write_numbers(
     canvas: np.ndarray, cells: Cells, doubts: Sequence[Doubt], scale: int
 ) -> np.ndarray:
-    """Writes the numbers of doubtful cells above them, where no nucleus is hidden."""
+    """Writes the numbers of doubtful cells above them, so that they hide no nucleus."""
     from PIL import Image, ImageDraw
 
     drawn = Image.fromarray(canvas)
@@ -227,10 +232,11 @@ def _write_numbers(
     for doubt in doubts:
         if doubt.reasons != (CUT,):
             number = str(doubt.cell)
-            # Not beyond the sides of the picture.
+            # The number stays inside of the picture.
             half = pen.textlength(number) / 2 + 2
             x = min(max(doubt.centroid_x_px * scale, half), canvas.shape[1] - half)
             y = max(int(cells.boxes_yxyx[doubt.cell - 1][0]) * scale, size)
-            look = {"fill": _INK, "stroke_width": 2, "stroke_fill": _HALO}
-            pen.text((x, y), number, anchor="mb", **look)
+            pen.text(
+                (x, y), number, _INK, anchor="mb", stroke_width=2, stroke_fill=_HALO
+            )
     return np.asarray(drawn)

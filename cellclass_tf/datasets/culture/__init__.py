@@ -1,1 +1,1 @@
-"""Drawn fields of cultures, with the exact truth."""
+"""Draws fields of cultures, with their exact ground truth."""

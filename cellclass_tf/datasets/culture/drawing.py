@@ -1,4 +1,6 @@
-"""Draw labelled cells into two light planes and expose them to a camera."""
+"""Draws labelled cells into two light planes and exposes them to a camera."""
+
+from __future__ import annotations
 
 import math
 
@@ -10,9 +12,12 @@ from cellclass_tf.datasets.culture.placement import PlacedCell, smooth_noise
 
 CAMERA_MAX_COUNTS = 4095
 _INK_DOTS_PER_PX = 6
-# Haze of each channel over the dish's. Nuclei glow farther than cytoplasm in the real
-# field that docs/simulation.md compares with.
+# Haze of each channel relative to that of the dish. In the real field of
+# docs/simulation.md, nuclei have more haze than cytoplasm.
 _HAZE_OF_CHANNEL = (1.4, 1)
+
+# The rows and columns of a cell's bounding box.
+_Box = tuple[slice, slice]
 
 
 class Canvas:
@@ -24,8 +29,9 @@ class Canvas:
         margin_px: int,
         pixel_size_um: float,
         rng: np.random.Generator,
-    ):
-        self.shape = (size_px + 2 * margin_px,) * 2
+    ) -> None:
+        side = size_px + 2 * margin_px
+        self.shape = (side, side)
         self.frame = (slice(margin_px, margin_px + size_px),) * 2
         self.margin_px = margin_px
         self.px_per_um = 1 / pixel_size_um
@@ -34,14 +40,21 @@ class Canvas:
             smooth_noise(self.shape, sigma_um * self.px_per_um, rng)
             for sigma_um in (0.35, 0.9, 2.5)
         )
-        self._ink = []
+        self._ink: list[tuple[np.ndarray, ...]] = []
 
-    def ink(self, y_px, x_px, amount):
-        """Leave dots of cytoplasm stain; those off the canvas are lost."""
-        self._ink.append(np.broadcast_arrays(y_px, x_px, amount))
+    def ink(self, y_px: np.ndarray, x_px: np.ndarray, amount: np.ndarray) -> None:
+        """Adds dots of cytoplasm stain; those outside of the canvas are lost."""
+        self._ink.append(tuple(np.broadcast_arrays(y_px, x_px, amount)))
 
-    def stroke(self, path_yx, width_px, tip_um, tone, rng):
-        """Ink a beaded line along `path_yx`, tapering from `width_px` at its root."""
+    def stroke(
+        self,
+        path_yx: np.ndarray,
+        width_px: float,
+        tip_um: float,
+        tone: float,
+        rng: np.random.Generator,
+    ) -> None:
+        """Adds a beaded line along `path_yx` that tapers from `width_px` at its root."""
         steps = len(path_yx)
         progress = np.linspace(0, 1, steps)
         tip_px = tip_um * self.px_per_um
@@ -57,7 +70,7 @@ class Canvas:
         self.ink(y.ravel(), x.ravel(), np.broadcast_to(amount, y.shape).ravel())
 
     def light(self, dish: Dish) -> np.ndarray:
-        """(2, H, W) float32 in-frame light of the stained cells, in counts."""
+        """Returns the light of the stained cells in the frame, (2, H, W) counts."""
         planes = self.planes.copy()
         if self._ink:
             y, x, amount = (
@@ -81,8 +94,8 @@ class Canvas:
         gain = np.array(dish.stain_gain_counts, np.float32)[:, None, None]
         return light[(slice(None), *self.frame)] * gain
 
-    def _haze(self, plane):
-        """Light from out-of-focus planes, blurred on a grid of every fourth pixel."""
+    def _haze(self, plane: np.ndarray) -> np.ndarray:
+        """Returns light from out-of-focus planes, blurred at a quarter of the size."""
         side = plane.shape[0]
         pad = -side % 4
         padded = np.pad(plane, (0, pad))
@@ -92,11 +105,18 @@ class Canvas:
         return ndimage.zoom(0.7 * near + 0.3 * wide, 4, order=1)[:side, :side]
 
 
-def draw_cell(cell: PlacedCell, index, labels, canvas, box, rng):
-    """Draw label `index`, whose bounding box is `box`, in both channels."""
+def draw_cell(
+    cell: PlacedCell,
+    index: int,
+    labels: np.ndarray,
+    canvas: Canvas,
+    box: _Box,
+    rng: np.random.Generator,
+) -> None:
+    """Draws label `index`, whose bounding box is `box`, in both channels."""
     look = cell.look
     mask = np.pad(labels[box] == index, 1)
-    # The field's border is no cell border, hence the padding and the crop.
+    # The mask is padded and cropped, since the border of the field is not a border of cells.
     depth_px = ndimage.distance_transform_edt(mask)[1:-1, 1:-1].astype(np.float32)
     mask = mask[1:-1, 1:-1]
     spots = np.argwhere(mask)
@@ -113,7 +133,13 @@ def draw_cell(cell: PlacedCell, index, labels, canvas, box, rng):
         _add_neurite(cell, index, angle, labels, canvas, rng)
 
 
-def _cytoplasm(cell, depth_px, canvas, box, rng):
+def _cytoplasm(
+    cell: PlacedCell,
+    depth_px: np.ndarray,
+    canvas: Canvas,
+    box: _Box,
+    rng: np.random.Generator,
+) -> np.ndarray:
     look = cell.look
     brightness = look.brightness * rng.lognormal(0, look.brightness_log_sd)
     rise = 1 - np.exp(-depth_px / (0.3 * cell.radius_px))
@@ -126,8 +152,16 @@ def _cytoplasm(cell, depth_px, canvas, box, rng):
     return brightness * (np.maximum(body, 0.1) + edge)
 
 
-def _nucleus(cell, spots, deep, depth_px, canvas, box, rng):
-    """Nuclear outline (0-1) and its brightness, over the cell's bounding box."""
+def _nucleus(
+    cell: PlacedCell,
+    spots: np.ndarray,
+    deep: np.ndarray,
+    depth_px: np.ndarray,
+    canvas: Canvas,
+    box: _Box,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the nucleus (0 to 1) and its brightness over the cell's bounding box."""
     look = cell.look
     centre = 0.5 * spots.mean(axis=0) + 0.5 * deep.mean(axis=0)
     centre = centre + rng.normal(0, 0.06 * cell.radius_px, 2)
@@ -150,14 +184,22 @@ def _nucleus(cell, spots, deep, depth_px, canvas, box, rng):
     chromatin = mottle * (0.75 + 0.25 * np.sqrt(np.clip(1 - reach**2, 0, 1)))
     place = along, across, minor / canvas.px_per_um, rng
     chromatin += _dots(rng.poisson(2), -0.3, 0.9, *place)
-    # No mouse nucleus is without chromocentres.
+    # Every mouse nucleus has chromocentres.
     count = 3 + rng.poisson(look.chromocentres - 3) if look.chromocentres else 0
     chromatin += _dots(count, look.chromocentre_gain, 0.6, *place)
     return profile, brightness * np.maximum(chromatin, 0.2)
 
 
-def _dots(count, gain, sigma_um, along, across, nucleus_um, rng):
-    """Round spots in the nucleus' own coordinates, whose unit is `nucleus_um`."""
+def _dots(
+    count: int,
+    gain: float,
+    sigma_um: float,
+    along: np.ndarray,
+    across: np.ndarray,
+    nucleus_um: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Returns round spots in the nucleus's own coordinates, in units of `nucleus_um`."""
     total = np.zeros(np.broadcast(along, across).shape, np.float32)
     for _ in range(count):
         angle, reach = rng.uniform(0, 2 * math.pi), 0.82 * math.sqrt(rng.random())
@@ -168,15 +210,28 @@ def _dots(count, gain, sigma_um, along, across, nucleus_um, rng):
     return total
 
 
-def _add_puncta(cell, spots, canvas, box, rng):
+def _add_puncta(
+    cell: PlacedCell,
+    spots: np.ndarray,
+    canvas: Canvas,
+    box: _Box,
+    rng: np.random.Generator,
+) -> None:
     count = rng.poisson(cell.look.puncta)
     at = spots[rng.integers(len(spots), size=count)] + [s.start for s in box]
     amount = rng.lognormal(1.3, 0.5, count)
     canvas.ink(at[:, 0], at[:, 1], amount)
 
 
-def _add_rim(cell, index, labels, canvas, box, rng):
-    """Ruffles and tufts of spikes where the rim faces no other cell."""
+def _add_rim(
+    cell: PlacedCell,
+    index: int,
+    labels: np.ndarray,
+    canvas: Canvas,
+    box: _Box,
+    rng: np.random.Generator,
+) -> None:
+    """Adds ruffles and tufts of spikes where the rim faces no other cell."""
     look = cell.look
     wide = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in box)
     around = labels[wide]
@@ -201,8 +256,15 @@ def _add_rim(cell, index, labels, canvas, box, rng):
             canvas.stroke(path, width_px, 0.4, rng.uniform(0.4, 1), rng)
 
 
-def _add_neurite(cell, index, angle, labels, canvas, rng):
-    """A process that leaves the body along `angle` and tapers as it wanders.
+def _add_neurite(
+    cell: PlacedCell,
+    index: int,
+    angle: float,
+    labels: np.ndarray,
+    canvas: Canvas,
+    rng: np.random.Generator,
+) -> None:
+    """Adds a winding process that leaves the body at `angle` and tapers.
 
     It ends where it meets a neighbour.
     """
@@ -221,20 +283,32 @@ def _add_neurite(cell, index, angle, labels, canvas, rng):
         canvas.stroke(path, width_px, 0.8, 0.75 * cell.look.brightness, rng)
 
 
-def _labels_at(points_yx, labels):
+def _labels_at(points_yx: np.ndarray, labels: np.ndarray) -> np.ndarray:
     at = np.rint(np.clip(points_yx, 0, labels.shape[0] - 1)).astype(int)
     return labels[at[:, 0], at[:, 1]]
 
 
-def _wander(start_yx, angle, length_px, turn, rng):
-    """(steps, 2) points a pixel apart, their direction drifting by `turn` radians."""
+def _wander(
+    start_yx: np.ndarray,
+    angle: float,
+    length_px: float,
+    turn: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Returns a winding path: (steps, 2) points, one pixel apart.
+
+    The direction changes at each step by a normal number with standard deviation `turn`,
+    in radians.
+    """
     angles = angle + np.cumsum(rng.normal(0, turn, max(2, int(length_px))))
     steps = np.stack([np.sin(angles), np.cos(angles)], axis=1)
     return start_yx + np.cumsum(steps, axis=0) - steps[0]
 
 
-def add_debris(light, dish, pixel_size_um, rng):
-    """Add bright specks above or below the focal plane, each with a wide glow."""
+def add_debris(
+    light: np.ndarray, dish: Dish, pixel_size_um: float, rng: np.random.Generator
+) -> None:
+    """Adds bright specks above or below the focal plane, each with a wide glow."""
     side = light.shape[1]
     area_mm2 = (side * pixel_size_um / 1e3) ** 2
     for _ in range(rng.poisson(dish.debris_per_mm2 * area_mm2)):
@@ -247,7 +321,9 @@ def add_debris(light, dish, pixel_size_um, rng):
             _add_blob(light[channel], at, rng.uniform(0.5, 1) / pixel_size_um, tone)
 
 
-def _add_blob(plane, centre_yx, sigma_px, peak):
+def _add_blob(
+    plane: np.ndarray, centre_yx: np.ndarray, sigma_px: float, peak: float
+) -> None:
     half = 4 * sigma_px
     box = tuple(
         slice(max(0, int(middle - half)), min(side, max(0, int(middle + half) + 1)))
@@ -258,8 +334,8 @@ def _add_blob(plane, centre_yx, sigma_px, peak):
     plane[box] += peak * np.exp(-square / (2 * sigma_px**2))
 
 
-def expose(light, dish, rng):
-    """Illuminate unevenly, add background, shot and read noise, and digitise.
+def expose(light: np.ndarray, dish: Dish, rng: np.random.Generator) -> np.ndarray:
+    """Illuminates unevenly, adds background, shot noise and read noise, and digitises.
 
     Returns:
       (2, H, W) uint16 counts, clipped to 0-4095.

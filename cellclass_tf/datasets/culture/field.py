@@ -1,4 +1,6 @@
-"""Simulate two-channel fluorescence fields of cultured cells with exact labels."""
+"""Simulates two-channel fluorescence fields of cultured cells with exact labels."""
+
+from __future__ import annotations
 
 import dataclasses
 import math
@@ -23,14 +25,14 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class SimulatedField:
-    """One field of view and the truth about it.
+    """One field of view and its ground truth.
 
     Attributes:
       pixels: (2, H, W) uint16 camera counts, 0-4095; nuclei, then cytoplasm.
       labels: (H, W) int32, 0 background, 1..N cells, each one 4-connected piece.
         A label covers the cell body. Neurites, spikes and haze beyond the body
         are drawn but not labelled; debris never is.
-      cell_types: study names of cells 1..N, so cell i has `cell_types[i - 1]`.
+      cell_types: types of cells 1..N: cell i has the type `cell_types[i - 1]`.
     """
 
     pixels: np.ndarray
@@ -48,36 +50,35 @@ def simulate_field(
     cells: int | None = None,
     looks: Mapping[str, CellTypeLook] = LOOKS,
 ) -> SimulatedField:
-    """Simulate one square field of view.
+    """Simulates one square field of view.
 
-    Cells settle in colonies, take their ground from a power diagram limited by
-    each cell's outline (Aurenhammer 1987, "Power diagrams"), and are drawn from
-    the finished labels. The same `rng` state gives the same bytes.
+    Cells are placed in colonies. Their areas come from a power diagram limited by each
+    cell's outline (Aurenhammer 1987, "Power diagrams"), and cells are drawn from the
+    finished labels. The same `rng` state gives the same bytes.
 
     Args:
-      shares: expected proportion of each type by study name, any positive scale.
+      shares: expected proportion of each type, on any positive scale.
       size_px: height and width, at least 64.
       rng: the only source of randomness.
       dish: growth and imaging conditions.
-      pixel_size_um: edge of a pixel in the sample.
-      cells: number of cells to place, by default drawn from the dish's density.
-        Fewer come back where they do not fit, or where the frame leaves only a
-        sliver of a cell.
-      looks: how each type looks by study name; by default HEK and N2a.
+      pixel_size_um: width of a pixel in the specimen.
+      cells: number of cells to place; None to draw it from the dish's density. The field
+        has fewer cells if some do not fit, or if the frame cuts off nearly all of one.
+      looks: looks by type; by default HEK and N2a.
 
     Raises:
-      ValueError: unknown type, shares without a positive sum, size or count out
-        of range.
+      ValueError: if a type is unknown, shares have no positive sum, or size or count are
+        out of range.
     """
     _check(shares, looks, size_px, pixel_size_um, cells)
     if cells is None:
         cells = rng.poisson(dish.cells_per_mm2 * (size_px * pixel_size_um / 1e3) ** 2)
     names = sorted(shares)
     odds = np.array([shares[name] for name in names], float)
-    drawn = rng.choice(len(names), size=cells, p=odds / odds.sum())
-    drawn = [names[i] for i in drawn]
+    chosen = rng.choice(len(names), size=cells, p=odds / odds.sum())
+    drawn = [names[i] for i in chosen]
     placed = placement.place(drawn, looks, size_px, pixel_size_um, rng)
-    # The margin lets a cut cell keep the nucleus that lies outside the frame.
+    # With the margin, a cell that the frame cuts may have its nucleus outside of the frame.
     margin_px = math.ceil(14 / pixel_size_um)
     labels, kept = placement.grow(placed, size_px, margin_px, pixel_size_um, rng)
     canvas = drawing.Canvas(size_px, margin_px, pixel_size_um, rng)
@@ -93,7 +94,13 @@ def simulate_field(
     )
 
 
-def _check(shares, looks, size_px, pixel_size_um, cells):
+def _check(
+    shares: Mapping[str, float],
+    looks: Mapping[str, CellTypeLook],
+    size_px: int,
+    pixel_size_um: float,
+    cells: int | None,
+) -> None:
     unknown = sorted(set(shares) - set(looks))
     if unknown:
         raise ValueError(f"Unknown cell types {unknown}; known are {sorted(looks)}.")

@@ -1,24 +1,27 @@
-"""What makes HEK and N2a cells look different, and dishes differ."""
+"""Parameters of how HEK and N2a cells look, and how dishes differ."""
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
-# What can be confounded with the type that grows in a dish, see `Dish.random`; in the order in
-# which they take effect, since the lamp lights what the stain has dyed.
+# Qualities of a dish that can be confounded with its cell type, see `Dish.random`. They are
+# applied in this order, since the lamp multiplies the light of the stain.
 QUALITIES = ("stain", "illumination", "focus", "density")
 
-# A quality that is confounded takes its values from these ranges, of which each type has a
-# part of its own. They are those of unconfounded dishes; for the stain two standard deviations
-# each way. Lamps of unconfounded dishes are of one strength.
+# A confounded quality takes its values from these ranges, of which each type has a part of
+# its own. They are the ranges of unconfounded dishes; for the stain, two standard deviations
+# on each side. Unconfounded dishes all have the same strength of the lamp.
 _LAMP_STRENGTH = (0.6, 1.6)
 _FALLOFF = (0.05, 0.3)
 _STAIN_GAIN_COUNTS = (470, 1040)
 _BLUR_UM = (0.28, 0.45)
 _HAZE = (0.2, 0.35)
 _CELLS_PER_MM2 = (600, 1000)
-# Share of its part that a type leaves free at either end, so that no two types meet.
+# Share of a type's part that stays unused at each end, so that types do not overlap.
 _GAP = 0.1
 
 
@@ -48,7 +51,7 @@ class CellTypeLook:
       puncta: mean number of bright granules a cell.
       ruffle: brightness of the grainy membrane folds along the free rim.
       spikes_per_um: spikes per µm of free rim; they stand in tufts.
-      neurite_odds: probabilities of 0, 1, 2, 3 processes.
+      neurite_odds: probabilities of 0, 1, 2 and 3 processes.
       neurite_um: mean length of a process.
       nucleus_share: median nucleus area over cell area.
       nucleus_brightness: median brightness of the nucleus.
@@ -144,9 +147,9 @@ LOOKS: Mapping[str, CellTypeLook] = {"HEK": HEK, "N2a": N2A}
 
 @dataclasses.dataclass(frozen=True)
 class Dish:
-    """How one dish was grown and imaged, independent of what grows in it.
+    """How one dish was grown and imaged, independent of its cell type.
 
-    Pairs hold the nuclei channel first, then the cytoplasm channel.
+    Pairs hold the value of the nuclei channel first, then that of the cytoplasm channel.
 
     Attributes:
       illumination_centre_yx: brightest point, as fractions of height and width.
@@ -182,18 +185,18 @@ class Dish:
         confounded: Collection[str] = (),
         culture: int = 0,
         cultures: int = 1,
-    ) -> "Dish":
-        """A dish as the next one on the bench might be.
+    ) -> Dish:
+        """Draws the properties of a dish.
 
         Args:
-          rng: the only source of randomness. What is not confounded comes out the same
-            whatever is.
-          confounded: those of QUALITIES that depend on what grows in the dish: strength and
-            evenness of the lamp (illumination), stain of both channels (stain), blur
-            and haze (focus), cells per mm² (density). The range of each is cut into
+          rng: the only source of randomness. Qualities that are not confounded are the
+            same, whichever others are confounded.
+          confounded: those of QUALITIES that depend on the cell type in the dish: strength
+            and evenness of the lamp (illumination), stain of both channels (stain), blur
+            and haze (focus), cells per mm² (density). The range of each is divided into
             as many parts as there are cultures, with gaps between them.
-          culture: place of this dish's culture among all, from 0.
-          cultures: how many there are.
+          culture: index of this dish's culture, from 0.
+          cultures: number of cultures.
         """
         dish = cls(
             illumination_centre_yx=tuple(rng.uniform(0.35, 0.65, 2).tolist()),
@@ -210,7 +213,8 @@ class Dish:
         )
         if not confounded:
             return dish
-        # One draw a quality, confounded or not: confounding one leaves the others as they are.
+        # One number is drawn for each quality, confounded or not, so that confounding one
+        # does not change the others.
         for quality, within in zip(
             QUALITIES, rng.uniform(_GAP, 1 - _GAP, 4), strict=True
         ):
@@ -218,8 +222,9 @@ class Dish:
                 dish = dish._confounded_by(quality, (culture + within) / cultures)
         return dish
 
-    def _confounded_by(self, quality: str, place: float) -> "Dish":
-        """This dish with a quality at `place`, 0 to 1, of its range."""
+    def _confounded_by(self, quality: str, place: float) -> Dish:
+        """Returns this dish with a quality at `place`, 0 to 1, of its range."""
+        changes: dict[str, Any]
         if quality == "stain":
             changes = {"stain_gain_counts": (_at(_STAIN_GAIN_COUNTS, place),) * 2}
         elif quality == "illumination":
@@ -237,5 +242,5 @@ class Dish:
 
 
 def _at(span: tuple[float, float], place: float) -> float:
-    """The value at `place`, 0 to 1, between the ends of a range."""
+    """Returns the value at `place`, 0 to 1, between the ends of a range."""
     return span[0] + (span[1] - span[0]) * place

@@ -1,41 +1,66 @@
-"""Settle simulated cells in colonies and give each its ground in a label image."""
+"""Places simulated cells in colonies, and gives each its area in a label image."""
+
+from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from cellclass_tf.datasets.culture.looks import CellTypeLook
 
-_FRAME_OVERHANG = 0.35  # a centre may lie this many radii outside the frame
+# The centre of a cell may lie this many of its radii outside of the frame.
+_FRAME_OVERHANG = 0.35
+
+_Looks = Mapping[str, CellTypeLook]
 
 
 @dataclasses.dataclass(frozen=True)
 class PlacedCell:
+    """One cell: where it lies, and the shape of its outline.
+
+    Attributes:
+      name: its type.
+      look: how its type looks.
+      centre_yx: (2,) centre in pixels, from the corner of the frame.
+      radius_px: radius of the disc of its area.
+      aspect: ratio of the long to the short axis.
+      angle: direction of the long axis in radians.
+      harmonics: (4, 2) cosine and sine amplitudes of the outline, orders 2 to 5.
+      branch_angles: (N,) directions in radians in which processes leave the body.
+    """
+
     name: str
     look: CellTypeLook
-    centre_yx: np.ndarray  # px, origin at the frame's corner
+    centre_yx: np.ndarray
     radius_px: float
     aspect: float
     angle: float
-    harmonics: np.ndarray  # (4, 2) cosine and sine amplitudes, orders 2-5
+    harmonics: np.ndarray
     branch_angles: np.ndarray
 
 
-def place(names, looks, size_px, pixel_size_um, rng):
-    """Settle cells colony by colony; a cell that finds no room is left out.
+def place(
+    names: Sequence[str],
+    looks: _Looks,
+    size_px: int,
+    pixel_size_um: float,
+    rng: np.random.Generator,
+) -> list[PlacedCell]:
+    """Places cells colony by colony; a cell that finds no room is left out.
 
     Args:
       names: the type of each cell.
       looks: the look of each type by name.
       size_px: height and width of the frame.
-      pixel_size_um: edge of a pixel in the sample.
+      pixel_size_um: width of a pixel in the specimen.
       rng: the only source of randomness.
     """
-    placed = []
+    placed: list[PlacedCell] = []
     for colony in _colonies(names, looks, rng):
-        members = []
+        members: list[PlacedCell] = []
         for name in colony:
             look = looks[name]
             area_um2 = look.area_um2 * rng.lognormal(0, look.area_log_sd)
@@ -49,9 +74,11 @@ def place(names, looks, size_px, pixel_size_um, rng):
     return placed
 
 
-def _colonies(names, looks, rng):
-    """Group names into colonies; some colonies of two types grow into one."""
-    groups = []
+def _colonies(
+    names: Sequence[str], looks: _Looks, rng: np.random.Generator
+) -> list[list[str]]:
+    """Groups names into colonies; some colonies of two types grow into one."""
+    groups: list[list[str]] = []
     for name in sorted(set(names)):
         left = names.count(name)
         while left:
@@ -59,7 +86,7 @@ def _colonies(names, looks, rng):
             groups.append([name] * size)
             left -= size
     order = rng.permutation(len(groups))
-    colonies = []
+    colonies: list[list[str]] = []
     for group in (groups[i] for i in order):
         if colonies and colonies[-1][0] != group[0] and rng.random() < 0.4:
             joined = colonies.pop() + group
@@ -69,8 +96,15 @@ def _colonies(names, looks, rng):
     return colonies
 
 
-def _beside(members, placed, look, radius_px, size_px, rng):
-    """A free centre touching the colony, else anywhere free, else None."""
+def _beside(
+    members: Sequence[PlacedCell],
+    placed: Sequence[PlacedCell],
+    look: CellTypeLook,
+    radius_px: float,
+    size_px: int,
+    rng: np.random.Generator,
+) -> np.ndarray | None:
+    """Returns a free centre beside the colony, else anywhere in the frame, else None."""
     packing = look.packing
     low, high = -_FRAME_OVERHANG * radius_px, size_px + _FRAME_OVERHANG * radius_px
     if members:
@@ -93,7 +127,14 @@ def _beside(members, placed, look, radius_px, size_px, rng):
     return _first_free(spots, placed, 1.35, radius_px, low, high)
 
 
-def _first_free(spots, placed, packing, radius_px, low, high):
+def _first_free(
+    spots: np.ndarray,
+    placed: Sequence[PlacedCell],
+    packing: float,
+    radius_px: float,
+    low: float,
+    high: float,
+) -> np.ndarray | None:
     free = ((spots > low) & (spots < high)).all(axis=1)
     if placed:
         centres = np.array([cell.centre_yx for cell in placed])
@@ -108,7 +149,13 @@ def _first_free(spots, placed, packing, radius_px, low, high):
     return spots[free.argmax()] if free.any() else None
 
 
-def _new_cell(name, look, centre_yx, radius_px, rng):
+def _new_cell(
+    name: str,
+    look: CellTypeLook,
+    centre_yx: np.ndarray,
+    radius_px: float,
+    rng: np.random.Generator,
+) -> PlacedCell:
     return PlacedCell(
         name=name,
         look=look,
@@ -122,14 +169,21 @@ def _new_cell(name, look, centre_yx, radius_px, rng):
     )
 
 
-def grow(placed, size_px, margin_px, pixel_size_um, rng):
-    """Give each pixel to the cell whose outline and power distance claim it.
+def grow(
+    placed: Sequence[PlacedCell],
+    size_px: int,
+    margin_px: int,
+    pixel_size_um: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, list[PlacedCell]]:
+    """Gives each pixel to the cell with the least power distance whose outline holds it.
 
     Returns:
       labels: (size + 2 margin) square int32; inside the frame each label is one
-        piece, and no label lies wholly outside it.
-      kept: the placed cells of labels 1..N. Cells squeezed below a sixth of their
-        type's median area are gone, as are slivers cut by the frame (a tenth).
+        piece, and no label lies wholly outside of it.
+      kept: the placed cells of labels 1..N. Cells with less than a sixth of their
+        type's median area are removed; of cells that the frame cuts, those with less
+        than a tenth.
     """
     side = size_px + 2 * margin_px
     labels = np.zeros((side, side), np.int32)
@@ -149,8 +203,16 @@ def grow(placed, size_px, margin_px, pixel_size_um, rng):
     return renumber[labels], [placed[index - 1] for index in kept]
 
 
-def _claim(cell, index, labels, distance, body, warp, margin_px):
-    """Take the pixels nearest to `cell`; `body` marks those in its own outline."""
+def _claim(
+    cell: PlacedCell,
+    index: int,
+    labels: np.ndarray,
+    distance: np.ndarray,
+    body: np.ndarray,
+    warp: np.ndarray,
+    margin_px: int,
+) -> None:
+    """Labels the pixels nearest to `cell`; `body` marks those within its own outline."""
     centre = cell.centre_yx + margin_px
     half = 2.3 * cell.radius_px
     box = tuple(
@@ -173,8 +235,10 @@ def _claim(cell, index, labels, distance, body, warp, margin_px):
     body[box][won] = (square < reach_px**2)[won]
 
 
-def _outline(cell, y, x):
-    """Relative reach in each direction, and the cones that branches add to it."""
+def _outline(
+    cell: PlacedCell, y: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the relative reach in each direction, and the cones that branches add."""
     ray = x + 1j * y
     ray = (ray / np.maximum(np.abs(ray), 1e-6)).astype(np.complex64)
     outline = np.ones(ray.shape, np.float32)
@@ -190,19 +254,29 @@ def _outline(cell, y, x):
     return outline, cones
 
 
-def _bridge_pockets(labels, body, placed, sigma_px):
-    """Keep ground beyond the bodies only where cohesive neighbours surround it."""
+def _bridge_pockets(
+    labels: np.ndarray,
+    body: np.ndarray,
+    placed: Sequence[PlacedCell],
+    sigma_px: float,
+) -> None:
+    """Keeps pixels beyond the bodies only where cohesive neighbours surround them."""
     cohesion = np.array([0, *(cell.look.cohesion for cell in placed)], np.float32)
     weight = cohesion[labels]
     surrounded = ndimage.gaussian_filter(weight * body, sigma_px, truncate=2.5) > 0.45
     labels[~body & ~(surrounded & (weight > 0))] = 0
 
 
-def _clean(labels, placed, margin_px, pixel_size_um):
-    """Erase stray pieces and slivers inside the frame; list the labels that stay."""
+def _clean(
+    labels: np.ndarray,
+    placed: Sequence[PlacedCell],
+    margin_px: int,
+    pixel_size_um: float,
+) -> list[int]:
+    """Erases stray pieces inside the frame; returns the labels that are large enough."""
     inner = slice(margin_px, labels.shape[0] - margin_px)
     frame = labels[inner, inner]
-    kept = []
+    kept: list[int] = []
     for index, box in enumerate(ndimage.find_objects(frame), start=1):
         if box is None:
             continue
@@ -217,8 +291,10 @@ def _clean(labels, placed, margin_px, pixel_size_um):
     return kept
 
 
-def smooth_noise(shape, sigma_px, rng):
-    """Gaussian random field of unit variance and about that correlation length.
+def smooth_noise(
+    shape: tuple[int, int], sigma_px: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws a Gaussian random field of unit variance and about that correlation length.
 
     Returns:
       float32 array of `shape`.

@@ -1,4 +1,4 @@
-"""Cell types and dishes drawn from wide ranges, to train on a variety of appearances."""
+"""Draws cell types and dishes from wide ranges, to train on a variety of appearances."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from cellclass_tf.datasets.culture.looks import CellTypeLook, Dish
 
 
 def random_look(rng: np.random.Generator) -> CellTypeLook:
-    """Draws the look of a cell type that does not exist.
+    """Draws the look of an imaginary cell type.
 
     Types are round or elongated, small or large, smooth or spiky, flat or domed, alone or
     in colonies; their nuclei are small or large, dim or bright, with or without
@@ -20,7 +20,7 @@ def random_look(rng: np.random.Generator) -> CellTypeLook:
     has_processes = rng.random() < 0.6
     has_cortex = rng.random() < 0.5
     has_chromocentres = rng.random() < 0.5
-    # Longer cells would reach beyond the square in which `placement` draws their outline.
+    # Longer cells would extend beyond the square in which `placement` draws outlines.
     aspect_max = rng.uniform(1.05, 1.4) if rng.random() < 0.4 else rng.uniform(1.4, 2.6)
     return CellTypeLook(
         area_um2=_log_uniform(110, 600, rng),
@@ -54,7 +54,8 @@ def random_look(rng: np.random.Generator) -> CellTypeLook:
 def random_dish(rng: np.random.Generator, area_um2: float) -> Dish:
     """Draws growth and imaging conditions that differ far more than those of `Dish.random`.
 
-    The cells, if all find room, cover 15 to 75 % of the ground. In every fourth dish one channel is dim.
+    The cells cover 15 to 75 % of the field if all of them find room. In one dish of four
+    one channel is dim.
 
     Args:
       rng: the only source of randomness.

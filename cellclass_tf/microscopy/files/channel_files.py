@@ -1,9 +1,10 @@
-"""Files that hold one field together: as their names say (MetaXpress), or they do (OME)."""
+"""Groups files that hold one field together, by their names or their OME metadata."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import pathlib
 import re
@@ -17,7 +18,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import base
 
-# Plate_B02_s1_w1.TIF, with or without the identifier that the software puts behind w1.
+# Plate_B02_s1_w1.TIF, with or without the identifier that the software adds after w1.
 METAXPRESS = (
     r"_(?P<channel>w\d)"
     r"([0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12})?(?=\.tiff?$)"
@@ -28,13 +29,13 @@ _MOST_CHANNELS = 16
 
 @dataclasses.dataclass(frozen=True)
 class FileSet:
-    """The files of one field, or of one file with all its channels.
+    """The files of one field, or one file that holds all channels of its fields.
 
     Attributes:
-      paths: one a channel; or a single one, with whatever else holds a part of what it
-        holds, see `readers.files_of`.
-      channels: what the names call the channels; empty if the first file tells.
-      name: the file's name without the channel's part.
+      paths: one file per channel; or a file with all channels, followed by the files that
+        hold other parts of its images, see `readers.files_of`.
+      channels: the channels' names in the file names; empty if a file has all channels.
+      name: the file's name without the part that names the channel.
     """
 
     paths: tuple[pathlib.Path, ...]
@@ -43,12 +44,12 @@ class FileSet:
 
 
 class Grouped(NamedTuple):
-    """Sets of files.
+    """The sets that files belong to.
 
     Attributes:
-      sets: in the order of their first files.
-      failures: by path why a file belongs to none.
-      parts: files that are read with the set of another, since they say so.
+      sets: the sets, in the order of their first files.
+      failures: reasons by path of files that belong to no set.
+      parts: files that are read with another file, as their metadata say.
     """
 
     sets: list[FileSet]
@@ -57,18 +58,19 @@ class Grouped(NamedTuple):
 
 
 def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
-    """Puts files together that are parts of one field.
+    """Groups the files that are parts of one field.
 
-    What the files themselves say (OME-TIFF) holds before what their names say.
+    The metadata of OME-TIFF files take precedence over file names.
 
     Args:
-      paths: of all files, sorted.
-      pattern: regular expression with a group `channel`, searched in the file's name:
-        names that are alike without what it matches are one field. None knows
-        MetaXpress's names and leaves every other file alone.
+      paths: paths of all files, sorted.
+      pattern: regular expression with a group `channel`, searched in file names. Files
+        whose names are equal without the match are one field. None matches the names
+        that MetaXpress writes; every other file is then a set of its own.
 
     Raises:
-      InputError: if the pattern is no regular expression or has no group `channel`.
+      InputError: if the pattern is not a valid regular expression or has no group
+        `channel`.
     """
     expression = _compile(pattern)
     sets: dict[tuple[pathlib.Path, str], dict[str, pathlib.Path]]
@@ -83,7 +85,7 @@ def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
             else:
                 failures[str(path)] = str(error)
             continue
-        # Whoever reads it tells what is wrong, and of no other file.
+        # The error is reported when the file is read, and concerns no other file.
         except InputError:
             files = (path,)
         if len(files) > 1:
@@ -100,8 +102,8 @@ def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
         of_set = sets[path.parent, name or path.name]
         if channel in of_set:
             failures[str(path)] = (
-                f"{path}: channel {channel!r} of this field is in {of_set[channel].name} "
-                "already. Keep one of the two."
+                f"{path}: channel {channel!r} of this field is also in "
+                f"{of_set[channel].name}. Keep one of the two files."
             )
             continue
         of_set[channel] = path
@@ -118,39 +120,45 @@ def read(
     hashed: bool = True,
     allow_lossy: bool = False,
 ) -> Iterator[Micrograph]:
-    """Yields the fields of view of a set, with one channel a file.
+    """Yields the fields of view of a set of files.
 
-    The options are those of `readers.read_micrographs`. Channels are named
-    by the files' names and what the files call them ('w1 DAPI').
+    The options are those of `readers.read_micrographs`. The name of a channel joins its
+    name in the file name and its name in the file ('w1 DAPI').
 
     Raises:
       InputError: as `readers.read_micrographs`, and if a file has more than one channel
         or the files differ in size or in number of fields.
     """
-    options = {
-        "projection": projection,
-        "hashed": hashed,
-        "allow_lossy": allow_lossy,
-    }
+    fields_of = functools.partial(
+        readers.read_micrographs,
+        projection=projection,
+        hashed=hashed,
+        allow_lossy=allow_lossy,
+    )
     if not channels:
-        yield from readers.read_micrographs(paths[0], **options)
+        yield from fields_of(paths[0])
         return
-    streams = [readers.read_micrographs(path, **options) for path in paths]
-    for fields in itertools.zip_longest(*streams):
+    for fields in itertools.zip_longest(*map(fields_of, paths)):
         yield _join_channels(fields, paths, channels)
 
 
-def _join_channels(fields, paths, channels) -> Micrograph:
-    fields = [field and _without_colour(field) for field in fields]
-    for field, path in zip(fields, paths, strict=True):
-        shape = None if field is None else field.pixels.shape
-        expected = (1, *fields[0].size_yx) if fields[0] is not None else None
-        if shape is None or shape != expected:
+def _join_channels(
+    found: Sequence[Micrograph | None],
+    paths: Sequence[pathlib.Path],
+    channels: Sequence[str],
+) -> Micrograph:
+    grey = [field and _without_colour(field) for field in found]
+    expected = None if grey[0] is None else (1, *grey[0].size_yx)
+    fields: list[Micrograph] = []
+    for field, path in zip(grey, paths, strict=True):
+        if field is None or field.pixels.shape != expected:
+            shape = None if field is None else field.pixels.shape
             raise InputError(
                 f"{path}: expected one channel of {expected and expected[1:]} px like "
                 f"{paths[0].name}, got (channels, height, width) {shape}. The files of "
-                "a set must be fields of one size, one channel each."
+                "a set must have one channel each, and the same size."
             )
+        fields.append(field)
     names = (
         " ".join(filter(None, (channel, field.channel_names[0])))
         for channel, field in zip(channels, fields, strict=True)
@@ -166,7 +174,7 @@ def _join_channels(fields, paths, channels) -> Micrograph:
 
 
 def _without_colour(field: Micrograph) -> Micrograph:
-    """A channel that was saved as a colour picture: grey, or in a single colour."""
+    """Returns the one channel of a picture saved in grey colours, or a single colour."""
     if not field.is_rgb:
         return field
     pixels = field.pixels
@@ -176,8 +184,8 @@ def _without_colour(field: Micrograph) -> Micrograph:
     if len(shown) > 1:
         colours = " and ".join(field.channel_names[n] for n in shown)
         raise InputError(
-            f"{field.file}: expected one channel, and this colour picture has {colours} "
-            "that differ. Export the channels in grey."
+            f"{field.file}: expected one channel, but in this colour picture {colours} "
+            "differ. Export the channels in grey."
         )
     place = shown[0] if shown else 0
     return dataclasses.replace(
@@ -194,7 +202,7 @@ def _compile(pattern: str | None) -> re.Pattern:
         expression = re.compile(pattern or METAXPRESS, re.IGNORECASE)
     except re.error as error:
         raise InputError(
-            f"--channel_files={pattern}: no regular expression ({error})."
+            f"--channel_files={pattern}: not a valid regular expression ({error})."
         ) from error
     if "channel" not in expression.groupindex:
         raise InputError(
@@ -206,7 +214,7 @@ def _compile(pattern: str | None) -> re.Pattern:
 
 def _file_set(name: str, found: dict[str, pathlib.Path]) -> FileSet:
     if len(found) == 1:
-        # The file may hold all channels, whatever its name.
+        # A single file may hold all channels, whatever its name.
         (path,) = found.values()
         return FileSet((path,), (), path.name)
     channels = sorted(found)[:_MOST_CHANNELS]

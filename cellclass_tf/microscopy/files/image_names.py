@@ -1,4 +1,4 @@
-"""Names of merged images that are nobody else's."""
+"""Chooses unique names for merged images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from cellclass_tf.storage import digests
 
 
 class Names:
-    """Gives every raw file a stem below images/ that is nobody else's."""
+    """Chooses for each raw file a stem below images/ that no other file has."""
 
-    def __init__(self, study: Study):
+    def __init__(self, study: Study) -> None:
         self._owners: dict[str, ImageRow] = {row.stem: row for row in study.rows()}
         self._taken: set[str] = set()
-        # Some file systems do not tell capitals apart, or how letters are composed.
+        # Some file systems ignore case, or the Unicode normal form.
         self._folded = set(map(_folded, self._owners))
 
     def take(self, raw: RawFile, suffixes: Sequence[str]) -> str | None:
-        """TYPE/NAME; where that is taken, with the ending, or the folder before it."""
+        """Reserves and returns the stem of a file's images, TYPE/NAME.
+
+        If another file has that name, the name gets the folder before it, or the ending
+        after it.
+
+        Returns:
+          The stem; None if other files have all of these names.
+        """
         folder = raw_files.stem_of(raw.path.parent.name)
         ending = raw.path.suffix.lower().lstrip(".")
         for name in (
@@ -40,7 +47,7 @@ class Names:
         return None
 
     def _as_before(self, raw: RawFile, suffixes: Sequence[str]) -> list[str]:
-        """The cut name that an earlier version gave to this file, if it did."""
+        """Returns the shortened name that an earlier version gave to this file, if any."""
         name = raw.stem_of_earlier_versions
         owner = self._owners.get(f"{raw.cell_type}/{name}{suffixes[0]}")
         return [name] if owner and name != raw.stem and _is_of(owner, raw) else []
@@ -57,7 +64,7 @@ def _folded(stem: str) -> str:
 
 
 def _is_of(row: ImageRow, raw: RawFile) -> bool:
-    """Whether a row came from this file, which may have changed, or moved."""
+    """Whether a row was made from this file, which may have changed or moved since."""
     if row.raw_file == raw.name:
         return True
     found = (digests.sha256_of(path) for path in raw.files.paths)

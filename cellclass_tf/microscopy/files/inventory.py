@@ -1,4 +1,4 @@
-"""What lies in a folder of images: each file is read, or accounted for."""
+"""Lists the files of a folder of images: those to read, and why others are not."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _VENDORS = (
     *(".ndpi", ".qptiff", ".mrxs", ".bif", ".dcm", ".flex", ".sld", ".sldy", ".obf"),
     *(".msr", ".ipw", ".pcoraw", ".btf", ".c01", ".dib", ".nrrd", ".nii", ".mrc"),
 )
-# Endings of images that are not read, and what to do.
+# Endings of images that are not read, and advice.
 FOREIGN = (
-    dict.fromkeys(_JPEG, "JPEG changes pixels to save room. Take the original files")
+    dict.fromkeys(_JPEG, "JPEG compression changes pixels. Take the original files")
     | dict.fromkeys(_PICTURES, "Export them as TIFF or PNG, without loss")
     | dict.fromkeys(_VENDORS, "Export them as OME-TIFF from the microscope's software")
 )
-# Endings of images that other programs keep beside their cells.
+# Endings of the images that other programs store next to their cells.
 BESIDE_CELLS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Inventory:
-    """What was found.
+    """The files of a folder.
 
     Attributes:
-      images: to be read, sorted.
-      failures: what looks like an image and is not read, and why: a line for each
-        ending, and for each file of which something else is wrong.
-      notes: a line for each kind of files that are read, and that are left out.
+      images: the files to read, sorted.
+      failures: reasons why images are not read: one for each ending that is not
+        supported, and one for each file with another fault.
+      notes: a line for each kind of file that is read or left out.
     """
 
     images: tuple[pathlib.Path, ...]
@@ -66,20 +66,20 @@ def take(
     folders: bool = True,
     advice: Mapping[str, str] | None = None,
 ) -> Inventory:
-    """Goes through a folder; linked folders in it count as folders.
+    """Lists the files below a folder, also in linked folders.
 
     Args:
-      source: the folder, or a file, which is taken as it is.
+      source: the folder, or a file, which is listed without any check.
       suffixes: endings of images, in lower case.
       folders: whether images may be folders (OME-Zarr).
-      advice: by ending of images that are not read, what else may be done.
+      advice: additional advice for images that are not read, by ending.
     """
     if not source.is_dir() or (folders and source.suffix.lower() == _FOLDER_SUFFIX):
         return Inventory((source,), {}, ())
     images: list[pathlib.Path] = []
     failures: dict[str, str] = {}
-    left_out = collections.defaultdict(list)
-    foreign = collections.defaultdict(list)
+    left_out: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+    foreign: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
     endings = {*suffixes, *FOREIGN} - (set() if folders else {_FOLDER_SUFFIX})
     for path in _walk(source, left_out, endings):
         suffix = path.suffix.lower()
@@ -114,29 +114,31 @@ def take(
 
 
 def files_below(source: pathlib.Path) -> list[pathlib.Path]:
-    """All files below a folder, sorted, also through links; hidden ones are left out.
+    """Returns all files below a folder, sorted, also in linked folders.
 
-    A study in it is no part of it, and neither is what the folder's journal holds.
+    Hidden files, hidden folders and studies in the folder are left out.
     """
     found = _walk(source, collections.defaultdict(list), ())
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def note(word: str, paths: Collection[pathlib.Path], what: str) -> tuple[str, ...]:
-    """A line on some files, as `Inventory.notes` has them; none if there are none."""
+    """Returns a line on some files for `Inventory.notes`; nothing without files."""
     return (f"{word}: {len(paths)} {what} ({named(paths)})",) if paths else ()
 
 
 def _walk(
-    source: pathlib.Path, left_out: dict[str, list], endings: Collection[str]
+    source: pathlib.Path,
+    left_out: dict[str, list[pathlib.Path]],
+    endings: Collection[str],
 ) -> Iterator[pathlib.Path]:
-    """Yields files, and folders with an image's ending; each folder once, links or not."""
+    """Yields files, and folders with an image's ending; linked folders only once."""
     seen: set[str] = set()
     for name, folders, files in os.walk(source, followlinks=True):
         folder = pathlib.Path(name)
         real = os.path.realpath(folder)
         if real in seen:
-            left_out["folders that were there before, by a link"].append(folder)
+            left_out["folders that a link leads to again"].append(folder)
             folders.clear()
             continue
         seen.add(real)
@@ -158,28 +160,30 @@ def _walk(
 def _check_file(path: pathlib.Path) -> None:
     if path.is_dir():
         raise InputError(
-            f"{path}: a folder, but its name ends like a file's. Rename it, or give the "
-            "files in it another place."
+            f"{path}: a folder whose name ends like that of a file. Rename it, or move the "
+            "files in it to another folder."
         )
     check_is_file(path)
 
 
 def _empty_folders(
-    source: pathlib.Path, images: Iterable[pathlib.Path], foreign: dict[str, list]
+    source: pathlib.Path,
+    images: Iterable[pathlib.Path],
+    foreign: Mapping[str, list[pathlib.Path]],
 ) -> dict[str, str]:
-    """Folders right below the source, as types have them, of which nothing is read."""
+    """Reports sub-folders of the source (cell types) of which no file is read."""
     skipped = [path for paths in foreign.values() for path in paths]
     read = {path.relative_to(source).parts[0] for path in images}
     empty = {p.relative_to(source).parts[0] for p in skipped if p.parent != source}
     return {
         one_line(f"{source / name}"): (
-            f"{source / name}: none of its files is read, and so nothing of {name}."
+            f"{source / name}: none of its files is read, so there is no image of {name}."
         )
         for name in sorted(empty - read)
     }
 
 
 def named(paths: Collection[pathlib.Path]) -> str:
-    """The first of some files, as a note tells of them."""
+    """Lists the names of the first few files, for notes."""
     shown = [one_line(path.name) for path in sorted(paths)[:_SHOWN]]
     return ", ".join([*shown, "…"] if len(paths) > _SHOWN else shown)

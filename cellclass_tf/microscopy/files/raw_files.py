@@ -1,4 +1,4 @@
-"""Finds raw files, and says of each its cell type and acquisition group."""
+"""Finds raw files, with their cell types and acquisition groups."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class RawFile:
 
     Attributes:
       files: the file or files.
-      cell_type: its type, or `mixed`.
+      cell_type: its cell type, or `mixed`.
       group: name of the dish, well or slide.
-      grouped: whether a pattern or a folder gave the group; otherwise each file is its
-        own.
+      grouped: whether a pattern or a folder named the group; if not, the file is a group
+        of its own.
     """
 
     files: channel_files.FileSet
@@ -42,22 +42,22 @@ class RawFile:
 
     @property
     def name(self) -> str:
-        """The paths, as the manifest's column raw_file has them."""
+        """The paths in the form of the manifest's column raw_file."""
         return FILE_SEPARATOR.join(map(str, self.files.paths))
 
     @property
     def stem(self) -> str:
-        """The file's name without its ending, fit for an image's name."""
+        """The file's name without its ending, in the form of an image's name."""
         return stem_of(self.files.name)
 
     @property
     def stem_of_earlier_versions(self) -> str:
-        """The same, as it was cut before names that are too long ended with a hash."""
+        """The same as earlier versions made it, which cut long names without a hash."""
         return image_name(self.files.name, readers.ALL_SUFFIXES, as_before=True)
 
 
 class Found(NamedTuple):
-    """The files to read, why others cannot be, and a line for each kind of files."""
+    """The files to read, the reasons why others cannot be read, and notes for the user."""
 
     files: list[RawFile]
     failures: dict[str, str]
@@ -77,24 +77,24 @@ def find(
     Args:
       source: a file, or a folder whose sub-folders are named after cell types.
       cell_type: the type of all files; None to take it from the sub-folders.
-      group: regular expression; what it matches last in the path from `source` on names
-        the group (its first group, if it has one). None takes the sub-folder of the type
-        in which a file lies, 'TYPE/DISH/FILE', and makes each file that lies in none a
-        group.
+      group: regular expression; its last match in the path from `source` on names the
+        group (by its first capturing group, if it has one). If None, the folder DISH
+        names the group of a file TYPE/DISH/FILE, and each other file is a group of its
+        own.
       channel_pattern: see `channel_files.group`.
-      allow_lossy: whether JPEG is taken, too.
+      allow_lossy: whether to read JPEG files, too.
 
     Returns:
-      The files, sorted; by path or kind the reason why files cannot be taken; and notes,
-      see `inventory.Inventory`.
+      The files, sorted; the reasons why others cannot be read, by path or ending; and
+      notes, see `inventory.Inventory`.
 
     Raises:
-      InputError: if nothing is left, or an expression is none.
+      InputError: if no file can be read, or a pattern is not a valid regular expression.
     """
     if not source.exists():
         raise InputError(f"{source} does not exist.")
     suffixes = readers.ALL_SUFFIXES if allow_lossy else readers.SUFFIXES
-    advice = dict.fromkeys(readers.LOSSY_SUFFIXES, ", or say --allow_lossy")
+    advice = dict.fromkeys(readers.LOSSY_SUFFIXES, ", or add --allow_lossy")
     listed = inventory.take(source, suffixes, advice=advice)
     paths, failures = list(listed.images), dict(listed.failures)
     if not paths and not failures:
@@ -132,26 +132,30 @@ def _type_from_folder(path: pathlib.Path, source: pathlib.Path) -> str:
     parts = path.relative_to(source).parts if source.is_dir() else (path.name,)
     if len(parts) < 2:
         raise InputError(
-            f"{path}: of which cell type? Say --cell_type=NAME, or put the files into "
-            "sub-folders named after their types."
+            f"{path}: the cell type is not known. Set --cell_type=NAME, or put the files "
+            "into sub-folders named after their types."
         )
     return parts[0]
 
 
 def _dish_folder(path: pathlib.Path, source: pathlib.Path, depth: int) -> str:
-    """The folder below that of the type; '' if the file lies in none.
+    """Returns the folder below that of the type, which names the dish; '' without one.
 
-    Folders in which microscopes part one dish by time or plane name none.
+    Folders into which microscopes sort one dish by time or plane do not name a dish.
     """
     parts = path.relative_to(source).parts[depth:-1] if source.is_dir() else ()
     return parts[0] if parts and not _OF_MICROSCOPES.fullmatch(parts[0]) else ""
 
 
 def _group_of(
-    file_set, source, cell_type: str, pattern: groups.GroupPattern | None, folder: str
+    file_set: channel_files.FileSet,
+    source: pathlib.Path,
+    cell_type: str,
+    pattern: groups.GroupPattern | None,
+    folder: str,
 ) -> str:
     path = file_set.paths[0]
     if pattern is None:
         return f"{cell_type}/{folder or stem_of(file_set.name)}"
-    # Folders above the source, and the last match, so that nothing above misleads.
+    # The path starts with the source's own folder, so that folders above cannot match.
     return pattern.group_in(path.relative_to(source.parent).as_posix(), str(path))

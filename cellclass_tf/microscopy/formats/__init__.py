@@ -1,1 +1,1 @@
-"""One file a family of formats: each says what is its own, and reads it plane by plane."""
+"""Readers of file formats, one module each, which read files plane by plane."""

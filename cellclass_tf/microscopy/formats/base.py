@@ -1,4 +1,4 @@
-"""What every format gives: scenes, whose planes are read one at a time."""
+"""The interface of a file format: scenes, whose planes are read one at a time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cellclass_tf.errors import InputError, one_line
 
 @dataclasses.dataclass(frozen=True)
 class Channel:
-    """What a file says of one channel.
+    """The metadata of one channel.
 
     Attributes:
-      name: '' where the file names none.
-      emission_nm: peak wavelength of the light that was recorded; None if not stated.
+      name: its name; '' if the file has none.
+      emission_nm: peak wavelength of the recorded light; None if not recorded.
     """
 
     name: str = ""
@@ -27,11 +27,11 @@ class Channel:
 
 
 class PixelSize(NamedTuple):
-    """What a file says of the width of its pixels.
+    """The width of a pixel according to the file.
 
     Attributes:
-      um: in the specimen, in µm; None if it is not recorded, or no use.
-      problem: why what is recorded is no use; '' if it is, or if nothing is recorded.
+      um: width in the specimen in µm; None if it is not recorded, or cannot be used.
+      problem: why the recorded width cannot be used; '' if it can, or none is recorded.
     """
 
     um: float | None = None
@@ -40,6 +40,9 @@ class PixelSize(NamedTuple):
 
 NO_PIXEL_SIZE = PixelSize()
 
+# Takes (t, z, c) and returns that plane, (Y, X), in the file's own grey values.
+PlaneReader = Callable[[int, int, int], np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
@@ -47,19 +50,19 @@ class Scene:
 
     Attributes:
       size_tzc: numbers of time points, focal planes and channels.
-      size_yx: height and width in pixels, as the header claims them.
-      channels: C channels.
-      read: takes (t, z, c) and returns that plane, (Y, X), in the file's own numbers.
+      size_yx: height and width in pixels according to the header.
+      channels: the C channels.
+      read: reads a plane.
       pixel_size: width of a pixel in the specimen.
-      name: of the position or well; '' if it has none.
+      name: name of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
-      loss: what changed pixels to save room, such as 'JPEG'; '' if nothing did.
+      loss: name of a lossy compression, such as 'JPEG'; '' for exact pixels.
     """
 
     size_tzc: tuple[int, int, int]
     size_yx: tuple[int, int]
     channels: tuple[Channel, ...]
-    read: Callable[[int, int, int], np.ndarray]
+    read: PlaneReader
     pixel_size: PixelSize = NO_PIXEL_SIZE
     name: str = ""
     is_rgb: bool = False
@@ -67,16 +70,16 @@ class Scene:
 
 
 class PartOfAnother(InputError):
-    """A file that holds only a part of an image that begins in another.
+    """Raised for a file that only holds a part of an image that begins in another file.
 
     Attributes:
-      whole: the file in which it begins.
+      whole: the file in which the image begins.
     """
 
-    def __init__(self, path: pathlib.Path, whole: pathlib.Path):
+    def __init__(self, path: pathlib.Path, whole: pathlib.Path) -> None:
         super().__init__(
             f"{path}: holds a part of the image that begins in {whole.name}. Read that "
-            "file: what lies here is read with it."
+            "file; this part is read with it."
         )
         self.whole = whole
 
@@ -86,16 +89,16 @@ class Format:
     """A family of files that one library reads.
 
     Attributes:
-      name: what a person calls it.
+      name: name of the format in messages.
       library: name of the distribution that reads it.
-      extra: extra of this package that installs the library; '' if it always is.
-      suffixes: endings that such files have, lower case; only for finding them.
-      claims: takes a path and its first bytes, and says whether the content is of this
-        format. It needs no library.
-      scenes: takes a path and yields its scenes; the file stays open while they are
-        drawn. It may raise anything, which `readers` makes one clear error.
-      files: takes a path and says which files hold what `scenes` reads, itself first; it
-        raises PartOfAnother if that is nothing.
+      extra: extra of this package that installs the library; '' if it is always there.
+      suffixes: usual endings of such files in lower case, used only to find them.
+      claims: takes a path and its first bytes, and returns whether the content is of
+        this format. It needs no library.
+      scenes: takes a path and yields its scenes; the file stays open while the generator
+        is in use. It may raise any exception; `readers` turns it into an InputError.
+      files: takes a path and returns the files that `scenes` reads, itself first; raises
+        PartOfAnother if the file only holds a part of an image of another file.
       holds_one: whether a file never holds more than one scene.
     """
 
@@ -157,26 +160,28 @@ _MICROMETRES = {
     **dict.fromkeys(("ly", "light year", "light years"), 9_460_730_472_580_800e6),
     **dict.fromkeys(("pc", "parsec", "parsecs"), 3.085_677_581_491_367e22),
 }
-# What stands where nothing was calibrated.
+# Units in files that were not calibrated.
 _NO_UNITS = ("", "pixel", "pixels", "px", "reference frame", "none", "null", "unknown")
 
 
 def pixel_size(value: float | str | None, unit: str) -> PixelSize:
-    """Reads a pixel's width with its unit.
+    """Converts the width of a pixel to µm.
 
     Units are those of OME (https://www.openmicroscopy.org, UnitsLength), by symbol or by
-    English name. Some microscopes write 0 where nothing was calibrated, and programs for
-    pictures write what a printer is to do: a size that no light microscope has is no use.
+    English name. Uncalibrated microscopes write 0, and graphics programs write the print
+    resolution, so that a width that no light microscope has is not used.
 
     Args:
-      value: the width.
-      unit: of it.
+      value: the width in this unit.
+      unit: the unit.
     """
     # Greek mu and the micro sign look alike; ImageJ escapes the latter.
     name = unit.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().rstrip(".")
     name = name.replace("\u212b", "Å")
-    # Mm is a megametre, and MM none.
+    # Case matters first: Mm is a megametre.
     scale = _MICROMETRES.get(name) or _MICROMETRES.get(name.lower())
+    if value is None:
+        return NO_PIXEL_SIZE
     try:
         width = float(value)
     except (TypeError, ValueError):
@@ -198,15 +203,18 @@ def pixel_size(value: float | str | None, unit: str) -> PixelSize:
 
 
 def wavelength_nm(value: float | str | None) -> float | None:
-    """Returns a wavelength in nm; None where 0 or a text stands for nothing."""
+    """Returns a wavelength in nm; None unless it is a number from 200 to 2000."""
+    if value is None:
+        return None
     try:
-        return float(value) if 200 < float(value) < 2000 else None
+        wavelength = float(value)
     except (TypeError, ValueError):
         return None
+    return wavelength if 200 < wavelength < 2000 else None
 
 
 def channel_name(own: str | None, dye: str | None) -> str:
-    """Joins a channel's own name and its dye's; one of them if it says the other too."""
+    """Joins the names of a channel and its dye, unless one contains the other."""
     own, dye = ((name or "").strip() for name in (own, dye))
     if dye.lower() in own.lower():
         return own

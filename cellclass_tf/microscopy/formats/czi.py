@@ -1,10 +1,11 @@
-"""Zeiss CZI: scenes, whose mosaic tiles become fields of their own."""
+"""Zeiss CZI: each mosaic tile of a scene becomes a field of its own."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,7 +22,7 @@ _GREYS = ("Gray8", "Gray16", "Gray32Float")
 _DIRECTORY_AT = 84
 _SEGMENT_HEADER, _ENTRIES_AT, _COPY_AT = 32, 160, 16
 _BLOCK_AT, _COUNT_AT, _ENTRY_HEADER, _DIMENSION = 6, 28, 32, 20
-# X, Y, M and the nine that CZI knows beside them.
+# X, Y, M and the nine other dimensions of CZI.
 _MOST_DIMENSIONS = 12
 
 _Rectangle = tuple[int, int, int, int]
@@ -29,10 +30,12 @@ _Rectangle = tuple[int, int, int, int]
 
 @dataclasses.dataclass
 class _Tile:
-    """One camera field: its planes by (t, z, c), each with its place (x, y, w, h).
+    """One camera field.
 
     Attributes:
-      scene: number of its scene; None where the file has no scenes.
+      scene: number of its scene; None if the file has no scenes.
+      planes: place (x, y, width, height) of each plane by (t, z, c).
+      pixel_types: pixel types of its planes.
     """
 
     scene: int | None
@@ -45,11 +48,11 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 
 
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
-    """Yields one scene a mosaic tile.
+    """Yields one scene for each mosaic tile.
 
-    Tiles of a mosaic overlap, commonly by 10 %. The library gives pixels by their place
-    and not by tile: where tiles overlap, all of them show the pixels of the one with
-    the highest number. What lies there is in two fields.
+    Tiles of a mosaic overlap, commonly by 10 %. The library reads pixels by place and not
+    by tile: where tiles overlap, all of them show the pixels of the tile with the highest
+    number. A cell in an overlap is therefore in two fields.
     """
     from pylibCZIrw import czi
 
@@ -72,8 +75,8 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
 def _check_counts(path: pathlib.Path) -> None:
     """Raises InputError if a sub-block claims dimensions that it cannot have.
 
-    The library believes such a count and takes the whole interpreter down. Layout: CZI
-    file format 1.2, file header, sub-block directory and entry DV.
+    The library does not check such a count, and crashes the interpreter. Layout: CZI file
+    format 1.2, file header, sub-block directory and entry DV.
     """
 
     def number(at: int, size: int) -> int:
@@ -98,13 +101,13 @@ def _check_counts(path: pathlib.Path) -> None:
             at += _ENTRY_HEADER + _DIMENSION * count
 
 
-def _tiles(path: pathlib.Path, file) -> list[_Tile]:
-    """Finds the tiles by the directory of sub-blocks; no pixel is read."""
+def _tiles(path: pathlib.Path, file: Any) -> list[_Tile]:
+    """Lists the tiles of the sub-block directory, without reading pixels."""
     blocks = []
 
-    def note(index: int, block) -> bool:
+    def note(index: int, block: Any) -> bool:
         place, stored = block.logicalRect, block.physicalSize
-        # What is stored smaller than it is belongs to the pyramid of previews.
+        # Blocks stored at a smaller size belong to the pyramid of previews.
         if (place.w, place.h) == (stored.w, stored.h):
             mosaic = block.mIndex if block.is_mindex_valid() else None
             rectangle = (place.x, place.y, place.w, place.h)
@@ -116,7 +119,7 @@ def _tiles(path: pathlib.Path, file) -> list[_Tile]:
     _check_axes(path, [where for where, *_ in blocks])
     tiles: dict[tuple, _Tile] = {}
     for where, mosaic, rectangle, kind in blocks:
-        # Without a number, a tile is known by its place.
+        # A tile without a number is identified by its place.
         name = (mosaic,) if mosaic is not None else (-1, *rectangle[1::-1])
         key = (where.get("S", 0), *name)
         tile = tiles.setdefault(key, _Tile(where.get("S"), {}, set()))
@@ -132,14 +135,19 @@ def _check_axes(path: pathlib.Path, coordinates: list[dict[str, int]]) -> None:
         count = len({where.get(axis, 0) for where in coordinates})
         if axis not in _KNOWN_AXES and count > 1:
             raise InputError(
-                f"{path}: {count} images along the axis {axis}, and what differs between "
-                "them is not known (R rotation, I illumination, H phase, V view, B "
-                "block). Process the file in ZEN to one image, or export OME-TIFF."
+                f"{path}: {count} images along the axis {axis}, which is not supported (R "
+                "rotation, I illumination, H phase, V view, B block). Process the file in "
+                "ZEN to one image, or export OME-TIFF."
             )
 
 
 def _scene(
-    path: pathlib.Path, file, tile: _Tile, channels, pixel_size, name: str
+    path: pathlib.Path,
+    file: Any,
+    tile: _Tile,
+    channels: list[base.Channel],
+    pixel_size: base.PixelSize,
+    name: str,
 ) -> base.Scene:
     times, depths, colours = (
         sorted(set(values)) for values in zip(*tile.planes, strict=True)
@@ -175,9 +183,9 @@ def _check_tile(path: pathlib.Path, tile: _Tile, expected: int, name: str) -> No
     where = f"{path}: {name or 'the image'}"
     if len(tile.planes) < expected:
         raise InputError(
-            f"{where} has {len(tile.planes)} planes where every time point, depth and "
-            f"channel needs {expected}: the acquisition was stopped, or channels differ "
-            "in their stacks. Cut it to what is complete in ZEN (Create Image Subset)."
+            f"{where} has {len(tile.planes)} planes; {expected} are needed for all time "
+            "points, depths and channels. The acquisition was stopped, or channels differ "
+            "in their stacks. Cut out the complete part in ZEN (Create Image Subset)."
         )
     if len({rectangle[2:] for rectangle in tile.planes.values()}) > 1:
         raise InputError(f"{where} has planes of different sizes. Export OME-TIFF.")
@@ -194,7 +202,7 @@ def _check_tile(path: pathlib.Path, tile: _Tile, expected: int, name: str) -> No
 def _metadata(
     xml: str,
 ) -> tuple[list[base.Channel], dict[int | None, str], base.PixelSize]:
-    """Returns channels, names of scenes by number and the pixel's width."""
+    """Returns channels, names of scenes by number, and the width of a pixel."""
     root = ElementTree.fromstring(xml)
     dimensions = "./Metadata/Information/Image/Dimensions"
     channels = [
@@ -205,9 +213,9 @@ def _metadata(
         for entry in root.iterfind(f"{dimensions}/Channels/Channel")
     ]
     names: dict[int | None, str] = {
-        int(entry.get("Index")): entry.get("Name") or ""
+        int(index): entry.get("Name") or ""
         for entry in root.iterfind(f"{dimensions}/S/Scenes/Scene")
-        if (entry.get("Index") or "").isdecimal()
+        if (index := entry.get("Index") or "").isdecimal()
     }
     distance = root.findtext("./Metadata/Scaling/Items/Distance[@Id='X']/Value")
     return channels, names, base.pixel_size(distance, "m")

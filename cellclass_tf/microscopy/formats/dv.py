@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
 
-# The number -16224 as 16 bits, little and big endian, which tells DV from other MRC.
+# The number -16224 as 16 bits, little and big endian, which distinguishes DV from MRC.
 _MAGIC_OFFSET, _MAGICS = 96, (b"\xa0\xc0", b"\xc0\xa0")
 # Orders of planes; others are not documented.
 _KNOWN_SEQUENCES = (0, 1, 2)
@@ -28,13 +29,13 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         header, sizes = file.hdr, file.sizes
         if header.img_seq not in _KNOWN_SEQUENCES:
             raise InputError(
-                f"{path}: planes in the order {header.img_seq}, but only 0 (ZTW), "
+                f"{path}: the planes are in the order {header.img_seq}, but only 0 (ZTW), "
                 "1 (WZT) and 2 (ZWT) are known. Export the field as OME-TIFF."
             )
         if sizes["T"] * sizes["C"] * sizes["Z"] != header.n_sections:
             raise InputError(
-                f"{path}: {header.n_sections} planes are no {sizes['T']} time points x "
-                f"{sizes['C']} channels. Copy it again from the microscope."
+                f"{path}: {header.n_sections} planes do not fit to {sizes['T']} time "
+                f"points x {sizes['C']} channels. Copy it again from the microscope."
             )
 
         def read(t: int, z: int, c: int) -> np.ndarray:
@@ -52,8 +53,8 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         )
 
 
-def _channels(header) -> tuple[base.Channel, ...]:
-    """A DV file knows its channels by their emission alone, and of only five."""
+def _channels(header: Any) -> tuple[base.Channel, ...]:
+    """Returns the channels; a DV file has only their emission, and that of five."""
     waves = [header.wave1, header.wave2, header.wave3, header.wave4, header.wave5]
     waves += [None] * (header.nc - len(waves))
     return tuple(

@@ -1,4 +1,4 @@
-"""JPEG, which changes pixels to save room: read only where the user allows it."""
+"""JPEG, whose compression changes pixels: read only if the user allows it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""Leica LIF: a project of images, of which the ones in X and Y are fields."""
+"""Leica LIF: a project of images, of which those in X and Y are fields."""
 
 from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from cellclass_tf.microscopy.formats import base
 _MARK, _SECOND_MARK = b"\x70\x00\x00\x00", b"\x2a"
 # M numbers the tiles of a mosaic, S the samples of a colour.
 _KNOWN_AXES = "TZCMYXS"
-# The middle of a wider band of a confocal's detector says too little of the stain.
+# The middle of a wider detection band does not identify a stain.
 _WIDEST_BAND_NM = 100.0
 
 
@@ -23,12 +25,12 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 
 
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
-    """Yields one scene an image, or one a mosaic tile of it.
+    """Yields one scene for each image, or for each mosaic tile of it.
 
     Images of other kinds, such as XZ series, are left out with a warning.
 
     Raises:
-      InputError: if no image can be taken; it says why not, image by image.
+      InputError: if no image can be used; the message has the reason for each image.
     """
     import liffile
 
@@ -55,16 +57,15 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             yield from _tiles(image)
 
 
-def _reason_against(image) -> str:
-    """Says why an image is no field; '' if it is one."""
+def _reason_against(image: Any) -> str:
+    """Returns the reason why an image is not a field; '' if it is one."""
     if image.is_flim:
         return "fluorescence lifetimes, not brightness"
-    # What is missing from the file is no matter of one image.
     stored = image.memory_block.size
     try:
         sizes, plane = image.sizes, "".join(image.frames.frame_dims)
         needed = image.nbytes
-    # Images whose description the library cannot follow must not hide the others.
+    # One image that the library cannot read must not hide the others.
     except (AssertionError, KeyError, ValueError) as error:
         return f"not understood ({type(error).__name__}: {error})"
     size = ", ".join(f"{axis} {count}" for axis, count in sizes.items())
@@ -74,12 +75,12 @@ def _reason_against(image) -> str:
         return f"its planes are {plane or 'nothing'}, not Y and X ({size})"
     strange = [axis for axis in sizes if axis not in _KNOWN_AXES]
     if strange:
-        return f"axes of no known meaning ({size})"
-    # The library would read on into the next image.
-    return f"{stored} bytes of its {needed} are there" if stored < needed else ""
+        return f"axes of unknown meaning ({size})"
+    # The library would continue with the pixels of the next image.
+    return f"{stored} of its {needed} bytes are there" if stored < needed else ""
 
 
-def _tiles(image) -> Iterator[base.Scene]:
+def _tiles(image: Any) -> Iterator[base.Scene]:
     sizes = image.sizes
     is_rgb = sizes.get("S") == 3 and "C" not in sizes
     count = sizes.get("C", 1) * sizes.get("S", 1)
@@ -95,7 +96,7 @@ def _tiles(image) -> Iterator[base.Scene]:
         )
 
 
-def _plane_reader(image, tile: int):
+def _plane_reader(image: Any, tile: int) -> base.PlaneReader:
     samples = image.sizes.get("S", 1)
 
     def read(t: int, z: int, c: int) -> np.ndarray:
@@ -107,25 +108,27 @@ def _plane_reader(image, tile: int):
     return read
 
 
-def _pixel_size(xml) -> base.PixelSize:
-    # The length reaches from the middle of the first pixel to that of the last.
+def _pixel_size(xml: ElementTree.Element) -> base.PixelSize:
+    # The length is measured from the middle of the first pixel to that of the last.
     found = xml.find(
         "./Data/Image/ImageDescription/Dimensions/DimensionDescription[@DimID='1']"
     )
-    steps = int(found.get("NumberOfElements")) - 1
+    if found is None:
+        return base.NO_PIXEL_SIZE
     try:
-        width = float(found.get("Length")) / steps
-    except (TypeError, ValueError, ZeroDivisionError):
+        steps = int(found.get("NumberOfElements", "")) - 1
+        width = float(found.get("Length", "")) / steps
+    except (ValueError, ZeroDivisionError):
         return base.NO_PIXEL_SIZE
     return base.pixel_size(width, found.get("Unit") or "")
 
 
-def _channels(xml, count: int) -> tuple[base.Channel, ...]:
-    """Channels in the order in which they are stored.
+def _channels(xml: ElementTree.Element, count: int) -> tuple[base.Channel, ...]:
+    """Returns the channels in the order in which they are stored.
 
-    A dye comes from the channel itself (LAS X), from the settings of a camera or from
-    the active detectors of a confocal; settings count only if there are as many as
-    channels. Without a dye the colour that the user chose is the name.
+    The dye is that of the channel itself (LAS X), of the camera's settings or of the
+    confocal's active detectors. Settings are used only if there are as many as channels.
+    A channel without a dye is named by the colour that the user chose.
     """
     described = sorted(
         xml.iterfind("./Data/Image/ImageDescription/Channels/ChannelDescription"),
@@ -145,8 +148,8 @@ def _channels(xml, count: int) -> tuple[base.Channel, ...]:
     return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
 
 
-def _hardware(xml) -> Iterator[list[base.Channel]]:
-    """Yields what the settings of a camera, and then of a confocal, say of channels."""
+def _hardware(xml: ElementTree.Element) -> Iterator[list[base.Channel]]:
+    """Yields the channels in the settings of the camera, and then of the confocal."""
     yield [
         base.Channel(
             info.get("UserDefName") or info.get("FluoCubeName") or "",
@@ -164,14 +167,15 @@ def _hardware(xml) -> Iterator[list[base.Channel]]:
     ]
 
 
-def _of_band(band) -> base.Channel:
+def _of_band(band: ElementTree.Element | None) -> base.Channel:
     if band is None:
         return base.Channel()
     low, high = (
         base.wavelength_nm(band.get(f"{side}World")) for side in ("Left", "Right")
     )
-    narrow = low and high and 0 < high - low <= _WIDEST_BAND_NM
-    middle = (low + high) / 2 if narrow else None
+    middle = None
+    if low and high and 0 < high - low <= _WIDEST_BAND_NM:
+        middle = (low + high) / 2
     return base.Channel(band.get("DyeName") or "", middle)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
 
 _SIGNATURE = b"\xda\xce\xbe\x0a"
-# Files of NIS-Elements before 3.0 begin like any JPEG 2000, so that only the ending
-# tells them.
+# Files of NIS-Elements before 3.0 begin like any JPEG 2000 file, so that only the ending
+# identifies them.
 _OLD_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 _KNOWN_AXES = "TPZCYXS"
 
@@ -24,14 +25,14 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 
 
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
-    """Yields one scene a stage position."""
+    """Yields one scene for each stage position."""
     import nd2
 
     with nd2.ND2File(path) as file:
         strange = [axis for axis in file.sizes if axis not in _KNOWN_AXES]
         if strange:
             raise InputError(
-                f"{path}: the loops {dict(file.sizes)} are not among T (time), P "
+                f"{path}: the loops {dict(file.sizes)} are not all among T (time), P "
                 "(position), Z and C. Export the field as OME-TIFF."
             )
         frames = {
@@ -44,7 +45,13 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             yield _scene(path, file, frames, position, name)
 
 
-def _scene(path: pathlib.Path, file, frames, position: int, name: str) -> base.Scene:
+def _scene(
+    path: pathlib.Path,
+    file: Any,
+    frames: Mapping[tuple[int, ...], int],
+    position: int,
+    name: str,
+) -> base.Scene:
     sizes, attributes = file.sizes, file.attributes
     count = attributes.componentCount
     frame_shape = (
@@ -62,8 +69,8 @@ def _scene(path: pathlib.Path, file, frames, position: int, name: str) -> base.S
         if _is_made_up(pixels):
             raise InputError(
                 f"{path}: frame {number} (position {position}, time {t}, plane {z}) is "
-                "not there. The file is truncated, or the acquisition was stopped: copy "
-                "it again, or save what there is of it in NIS-Elements."
+                "missing. The file is truncated, or the acquisition was stopped: copy "
+                "it again, or save the complete part in NIS-Elements."
             )
         return pixels
 
@@ -86,8 +93,8 @@ def _scene(path: pathlib.Path, file, frames, position: int, name: str) -> base.S
 def _is_made_up(pixels: np.ndarray) -> bool:
     """Whether the library filled in a frame that is not in the file.
 
-    It gives zeros then. A frame of the file may be black too, as a confocal's is, but
-    then its memory is the file's.
+    The library fills such a frame with zeros. A frame in the file may be black, too (as
+    those of confocals), but then its memory belongs to the file.
     """
     owner = pixels
     while isinstance(owner.base, np.ndarray):
@@ -95,7 +102,7 @@ def _is_made_up(pixels: np.ndarray) -> bool:
     return owner.base is None and not pixels.any()
 
 
-def _channels(file, count: int) -> tuple[base.Channel, ...]:
+def _channels(file: Any, count: int) -> tuple[base.Channel, ...]:
     known = [entry.channel for entry in file.metadata.channels or ()]
     channels = [
         base.Channel(c.name or "", base.wavelength_nm(c.emissionLambdaNm))
@@ -104,15 +111,15 @@ def _channels(file, count: int) -> tuple[base.Channel, ...]:
     return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
 
 
-def _pixel_size(file) -> base.PixelSize:
-    """The width of a pixel; an uncalibrated file says 1 µm and that it is none."""
+def _pixel_size(file: Any) -> base.PixelSize:
+    """Returns the width of a pixel; uncalibrated files state 1 µm, which is ignored."""
     for entry in file.metadata.channels or ():
         if not entry.volume.axesCalibrated[0]:
             return base.NO_PIXEL_SIZE
     return base.pixel_size(file.voxel_size().x, "µm")
 
 
-def _position_names(file) -> list[str]:
+def _position_names(file: Any) -> list[str]:
     for loop in file.experiment:
         if loop.type == "XYPosLoop":
             return [point.name or "" for point in loop.parameters.points]

@@ -1,18 +1,19 @@
-"""Olympus OIB, and OIF with its folder: one small TIFF a plane."""
+"""Olympus OIB, and OIF with its folder, which hold one small TIFF for each plane."""
 
 from __future__ import annotations
 
 import pathlib
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base
 
-# Of every compound document, of which OIB is one and old Office files are others.
+# Signature of compound documents, such as OIB and old Office files.
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _TEXTS = (b"\xff\xfe[\0", b"[")
 # Planes are called s_C001Z002T003.tif.
@@ -37,9 +38,9 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         times, depth, count = (1 + max(axis) for axis in zip(*planes, strict=True))
         if len(planes) < times * depth * count:
             raise InputError(
-                f"{path}: {len(planes)} planes of {times} time points x {depth} depths x "
-                f"{count} channels are there. Copy it again from the microscope, with "
-                "the whole folder *.oif.files."
+                f"{path}: only {len(planes)} planes are there of {times} time points x "
+                f"{depth} depths x {count} channels. Copy it again from the microscope, "
+                "with the whole folder *.oif.files."
             )
         size_yx = _size_yx(path, file)
         yield base.Scene(
@@ -51,8 +52,8 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         )
 
 
-def _planes(path: pathlib.Path, file) -> dict[_Index, str]:
-    """Returns the TIFFs' names by (t, z, c)."""
+def _planes(path: pathlib.Path, file: Any) -> dict[_Index, str]:
+    """Returns the names of the TIFFs by (t, z, c)."""
     planes: dict[_Index, str] = {}
     strange: dict[str, set[str]] = {}
     for name in file.glob():
@@ -62,7 +63,8 @@ def _planes(path: pathlib.Path, file) -> dict[_Index, str]:
         index = dict(re.findall(r"([A-Z])(\d+)", found.group(1)))
         for axis in set(index) - set(_KNOWN_AXES):
             strange.setdefault(axis, set()).add(index[axis])
-        planes[tuple(int(index.get(axis, 1)) - 1 for axis in _KNOWN_AXES)] = name
+        t, z, c = (int(index.get(axis, 1)) - 1 for axis in _KNOWN_AXES)
+        planes[t, z, c] = name
     several = sorted(axis for axis, places in strange.items() if len(places) > 1)
     if several or not planes:
         raise InputError(
@@ -73,28 +75,28 @@ def _planes(path: pathlib.Path, file) -> dict[_Index, str]:
     return planes
 
 
-def _size_yx(path: pathlib.Path, file) -> tuple[int, int]:
+def _size_yx(path: pathlib.Path, file: Any) -> tuple[int, int]:
     sizes = dict(zip(file.axes, file.shape, strict=True))
     if file.axes[-2:] != "YX":
         raise InputError(
             f"{path}: scanned along {file.axes[::-1]}, not first X and then Y, so that "
-            f"its planes are no fields ({sizes})."
+            f"its planes are not fields of view ({sizes})."
         )
     return sizes["Y"], sizes["X"]
 
 
-def _read(file, name: str, size_yx: tuple[int, int]) -> np.ndarray:
+def _read(file: Any, name: str, size_yx: tuple[int, int]) -> np.ndarray:
     import tifffile
 
     with file.open_file(name) as stream, tifffile.TiffFile(stream, name=name) as tiff:
         page = tiff.pages[0]
-        # Asked before a pixel is read, since the page may claim any size.
+        # Checked before a pixel is read, since the header may state any size.
         if page.shape != size_yx:
             raise ValueError(f"{name} has {page.shape} px; expected {size_yx}")
         return page.asarray()
 
 
-def _channel(settings, number: int) -> base.Channel:
+def _channel(settings: Mapping[str, Any], number: int) -> base.Channel:
     found = settings.get(f"Channel {number + 1} Parameters", {})
     dye = str(found.get("DyeName") or "")
     return base.Channel(
@@ -105,9 +107,9 @@ def _channel(settings, number: int) -> base.Channel:
     )
 
 
-def _pixel_size(settings) -> base.PixelSize:
-    # The axis says where it ends, but versions differ in whether that is the middle of
-    # the last pixel or its edge.
+def _pixel_size(settings: Mapping[str, Any]) -> base.PixelSize:
+    # The end of the axis is recorded, too, but versions differ in whether it is the
+    # middle or the edge of the last pixel.
     found = settings.get("Reference Image Parameter", {})
     return base.pixel_size(
         found.get("WidthConvertValue"), str(found.get("WidthUnit") or "")
@@ -115,7 +117,7 @@ def _pixel_size(settings) -> base.PixelSize:
 
 
 def _check_container(path: pathlib.Path) -> None:
-    """Raises InputError unless the file is what its ending says and can be followed."""
+    """Raises InputError unless the content fits the file's ending and can be read."""
     with open(path, "rb") as file:
         is_compound = file.read(8) == _COMPOUND
     if is_compound == (path.suffix.lower() == ".oif"):
@@ -133,15 +135,15 @@ def _check_container(path: pathlib.Path) -> None:
     _check_chains(path)
     if "OibInfo.txt".encode("utf-16-le") not in path.read_bytes():
         raise InputError(
-            f"{path}: a compound document, but no Olympus OIB: old Office files and "
-            "Zeiss ZVI are such too. Export the field as OME-TIFF."
+            f"{path}: a compound document, but no Olympus OIB. It may be an old Office "
+            "file or Zeiss ZVI. Export the field as OME-TIFF."
         )
 
 
 def _check_chains(path: pathlib.Path) -> None:
-    """Raises InputError if a chain of sectors runs in a circle.
+    """Raises InputError if a chain of sectors is circular.
 
-    The library would follow it for ever, and fill the memory. Layout: Microsoft,
+    The library would follow it without end, and fill the memory. Layout: Microsoft,
     [MS-CFB] Compound File Binary File Format, 2.2 to 2.4.
     """
     content = np.memmap(path, mode="r")
@@ -151,7 +153,7 @@ def _check_chains(path: pathlib.Path) -> None:
         for at in (44, 60, 68, 72)
     )
 
-    def sectors(numbers) -> np.ndarray:
+    def sectors(numbers: Iterable[int]) -> np.ndarray:
         parts = [content[(n + 1) * size : (n + 2) * size] for n in numbers]
         return np.frombuffer(b"".join(part.tobytes() for part in parts), "<u4")
 
@@ -166,13 +168,13 @@ def _check_chains(path: pathlib.Path) -> None:
         circular = _runs_in_a_circle(sectors(numbers))
     if circular:
         raise InputError(
-            f"{path}: the OIB is broken (its table of sectors runs in a circle). Copy it "
-            "again from the microscope."
+            f"{path}: the OIB is broken (its table of sectors is circular). Copy it again "
+            "from the microscope."
         )
 
 
 def _runs_in_a_circle(following: np.ndarray) -> bool:
-    """Whether some start never leaves a table of 'who follows whom'."""
+    """Whether a chain in a table of successors never ends."""
     end = len(following)
     jump = np.append(np.minimum(following, end), end).astype(np.int64)
     # Each round doubles the steps; a chain cannot be longer than the table.

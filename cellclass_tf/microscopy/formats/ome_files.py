@@ -1,8 +1,8 @@
-"""OME-TIFF whose images span several files: which files hold what.
+"""Finds the files of OME-TIFF images that span several files.
 
-Each file has the metadata of all images, or names the file that has it (BinaryOnly; see
+Each file has the metadata of all images, or names the file that has them (BinaryOnly; see
 https://ome-model.readthedocs.io, "OME-TIFF specification"). Every image is read once,
-with the file that holds its first plane; what else holds a part of it is named with it.
+with the file that holds its first plane, and is listed with all files that hold parts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.microscopy.formats import base
 from cellclass_tf.storage.paths import check_is_file
 
-# A companion has a line for each plane.
+# A companion file has a line for each plane.
 _MOST_XML_BYTES = 100_000_000
 _PLANES = "{*}Image/{*}Pixels/{*}TiffData"
 
@@ -25,9 +25,9 @@ class OmeFiles(NamedTuple):
     """The images that begin in an OME-TIFF.
 
     Attributes:
-      paths: all files that hold a part of them, the OME-TIFF itself first.
-      xml: their metadata, in which planes of other files have the files' names below its
-        folder.
+      paths: all files that hold a part of the images, the OME-TIFF itself first.
+      xml: metadata of the images, in which planes of other files are given by file names
+        relative to the folder.
     """
 
     paths: tuple[pathlib.Path, ...]
@@ -35,12 +35,11 @@ class OmeFiles(NamedTuple):
 
 
 def look(path: pathlib.Path) -> OmeFiles | None:
-    """Reads which files belong together; None if this one has all that it tells of.
+    """Finds the files of the images that begin in a file; None if it holds all of them.
 
     Raises:
       PartOfAnother: if no image begins in the file.
-      InputError: if a file that belongs to it is not there, or its path leads out of the
-        folder.
+      InputError: if a file that belongs to it is missing, or lies outside of the folder.
     """
     import tifffile
 
@@ -73,16 +72,18 @@ def look(path: pathlib.Path) -> OmeFiles | None:
         raise base.PartOfAnother(path, whole)
     named = sorted({one_line(_name(plane).file) for plane in all_planes})[:3]
     raise InputError(
-        f"{path}: its metadata name other files only ({', '.join(named)} …), none of "
-        "which has its number. Give it back the name that the microscope gave it."
+        f"{path}: its metadata name only other files ({', '.join(named)} …), none of "
+        "them with its UUID. Rename the file as the microscope named it."
     )
 
 
 class _This:
-    """A file, and how metadata tell of it."""
+    """A file, and the ways in which metadata refer to it."""
 
-    def __init__(self, path: pathlib.Path, uuid: str | None, root: ElementTree.Element):
-        # The number stays when a file gets another name.
+    def __init__(
+        self, path: pathlib.Path, uuid: str | None, root: ElementTree.Element
+    ) -> None:
+        # The UUID stays when the file is renamed.
         self._uuid = uuid
         names = {_name(plane).file for plane in root.iterfind(_PLANES)}
         self.is_named_as_it_is = names <= {path.name, ""}
@@ -98,8 +99,8 @@ class _This:
         return name.file.casefold() in self._names
 
     def retold(self, root: ElementTree.Element) -> str:
-        """The metadata with no UUIDs of this file, and others' names for theirs."""
-        # Which tifffile would take for this file's.
+        """Returns the metadata without UUIDs of this file, and with others' names."""
+        # tifffile would compare it with the UUIDs of the planes.
         root.attrib.pop("UUID", None)
         for plane in root.iterfind(_PLANES):
             found = plane.find("{*}UUID")
@@ -111,7 +112,7 @@ class _This:
 
 
 class _Name(NamedTuple):
-    """A file as a plane names it; nothing at all is the file itself."""
+    """The UUID and file name that a plane refers to; both are '' for the file itself."""
 
     uuid: str
     file: str
@@ -129,20 +130,20 @@ def _place(plane: ElementTree.Element) -> tuple[int, ...]:
 
 
 def _beside(path: pathlib.Path, name: str | None) -> pathlib.Path:
-    """The file of a name, which may not lead out of the folder."""
+    """Returns the path of a file that metadata name; it must lie in the folder."""
     told = one_line(name or "")
     if not name or not _is_inside(name):
         raise InputError(
-            f"{path}: its metadata names {told!r} as a part of the image, which is not a "
-            "file in its folder or below. Nothing outside is read. Export the field as "
+            f"{path}: its metadata name {told!r} as a part of the image, which is not a "
+            "file in its folder or below. Files outside are not read. Export the field as "
             "one OME-TIFF."
         )
     found = path.parent / name
     if not os.path.lexists(found):
         raise InputError(
-            f"{path}: the image spans several files, and {told} is not there. Copy all "
-            "files of the image into one folder, under the names that the microscope "
-            "gave them."
+            f"{path}: the image spans several files, and {told} is missing. Copy all "
+            "files of the image into one folder, with the names that the microscope gave "
+            "them."
         )
     check_is_file(found)
     return found
@@ -154,7 +155,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _metadata_of(path: pathlib.Path) -> str:
-    """Reads OME-XML from a companion, or from the TIFF that has it."""
+    """Reads the OME-XML of a companion file or TIFF."""
     if path.suffix.lower() in (".tif", ".tiff"):
         import tifffile
 
@@ -163,12 +164,12 @@ def _metadata_of(path: pathlib.Path) -> str:
         if found and "BinaryOnly" not in found:
             return found
         raise InputError(
-            f"{path}: expected the metadata of all files, and it has none."
+            f"{path}: expected the metadata of all files, but it has none."
         )
     size = path.stat().st_size
     if size > _MOST_XML_BYTES:
         raise InputError(
             f"{path}: {size:,} bytes of metadata, more than the {_MOST_XML_BYTES:,} that "
-            "are read. Export the fields as OME-TIFF files of their own."
+            "can be read. Export each field as an OME-TIFF file of its own."
         )
     return path.read_text(encoding="utf-8-sig")

@@ -16,7 +16,7 @@ from cellclass_tf.storage import png
 _MARKS = (".zattrs", ".zgroup", "zarr.json")
 _METADATA = (*_MARKS, ".zarray", ".zmetadata")
 _KNOWN_AXES = "tzcyx"
-# Chunks at the edge may reach over it, but not by more than this.
+# Larger chunks are refused unless the array itself is about as large.
 _USUAL_CHUNK_PX = 4_000_000
 
 
@@ -25,10 +25,10 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 
 
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
-    """Yields one scene an image: the only one, a field of a well, or a series.
+    """Yields one scene for each image: the only one, a field of a well, or a series.
 
-    Only the full resolution is read. A chunk that is not there stands for the array's
-    fill value, as the format says, so that a lost chunk cannot be told from an empty.
+    Only the full resolution is read. In this format a missing chunk has the array's fill
+    value, so that lost chunks cannot be told from empty ones.
     """
     found = False
     for place in _images(path):
@@ -36,13 +36,13 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         yield _scene(path, place)
     if not found:
         raise InputError(
-            f"{path}: a Zarr folder without an image by OME-NGFF (no 'multiscales', "
+            f"{path}: a Zarr folder without an OME-NGFF image (no 'multiscales', "
             "'plate' or 'bioformats2raw.layout'). Give the folder that holds the image."
         )
 
 
 def _images(root: pathlib.Path) -> Iterator[str]:
-    """Yields the places of images below the root; '' is the root itself."""
+    """Yields the paths of images below the root; '' is the root itself."""
     attributes = _attributes(root, "")
     if "multiscales" in attributes:
         yield ""
@@ -58,10 +58,10 @@ def _images(root: pathlib.Path) -> Iterator[str]:
         yield from names
 
 
-def _group(root: pathlib.Path, place: str):
+def _group(root: pathlib.Path, place: str) -> Any:
     import zarr
 
-    # A summary of the metadata at the root might say something else than the groups.
+    # Consolidated metadata at the root might differ from those of the groups.
     return zarr.open_group(_inside(root, place), mode="r", use_consolidated=False)
 
 
@@ -69,7 +69,7 @@ def _attributes(root: pathlib.Path, place: str) -> dict[str, Any]:
     if place and not _inside(root, place).is_dir():
         return {}
     attributes = dict(_group(root, place).attrs)
-    # Since NGFF 0.5 all of it lies under one key.
+    # Since NGFF 0.5 all metadata are below one key.
     return attributes.get("ome", attributes)
 
 
@@ -82,8 +82,8 @@ def _inside(root: pathlib.Path, place: str) -> pathlib.Path:
     folder = root / place
     if ".." in place or not folder.resolve().is_relative_to(root.resolve()):
         raise InputError(
-            f"{root}: its metadata point out of the folder ({place!r}). That is no "
-            "place for an image; export it again."
+            f"{root}: its metadata point out of the folder ({place!r}), where no image "
+            "is read. Export it again."
         )
     return folder
 
@@ -92,7 +92,8 @@ def _scene(root: pathlib.Path, place: str) -> base.Scene:
     attributes = _attributes(root, place)
     if not attributes.get("multiscales"):
         raise InputError(
-            f"{root}: no image at {place!r}, which the metadata name. Copy it again."
+            f"{root}: the image {place!r}, which the metadata name, is missing. Copy it "
+            "again."
         )
     image = attributes["multiscales"][0]
     level = image["datasets"][0]
@@ -122,17 +123,17 @@ def _scene(root: pathlib.Path, place: str) -> base.Scene:
 def _axes(image: dict[str, Any], ndim: int) -> list[dict[str, Any]]:
     axes = image.get("axes")
     if axes is None and ndim == len(_KNOWN_AXES):
-        # NGFF 0.1 and 0.2 have these and no other.
+        # NGFF 0.1 and 0.2 always have these axes.
         axes = list("tczyx")
     return [{"name": axis} if isinstance(axis, str) else axis for axis in axes or ()]
 
 
-def _array(root: pathlib.Path, place: str):
-    """Opens an array, whose chunks must be safe to read.
+def _array(root: pathlib.Path, place: str) -> Any:
+    """Opens an array after checking that its chunks are safe to read.
 
     Raises:
-      InputError: if its numbers are no grey values, its chunks are far larger than the
-        image, its codec could run a program, or no chunk is there at all.
+      InputError: if its values are not grey values, its chunks are far larger than the
+        image, its codec could run code, or it has no chunk.
     """
     import zarr
 
@@ -141,27 +142,27 @@ def _array(root: pathlib.Path, place: str):
     settings = str(array.metadata.to_dict()).lower()
     if array.dtype.kind not in "iufb" or "pickle" in settings:
         raise InputError(
-            f"{root}: {place} holds {array.dtype} by {', '.join(codecs) or 'no codec'}; "
-            "expected grey values. Export it again."
+            f"{root}: {place} holds {array.dtype}, stored with "
+            f"{', '.join(codecs) or 'no codec'}; expected grey values. Export it again."
         )
     chunk = math.prod(array.chunks)
     if chunk > max(_USUAL_CHUNK_PX, 4 * min(array.size, png.MAX_IMAGE_PIXELS)):
         raise InputError(
-            f"{root}: {place} has {array.shape} px in chunks of {array.chunks}, far more "
-            "than there is to hold. Store it again with chunks of about a plane."
+            f"{root}: {place} has {array.shape} px in chunks of {array.chunks}, which are "
+            "far larger. Store it again with chunks of about a plane."
         )
     if chunk > png.MAX_IMAGE_PIXELS:
         raise InputError(
             f"{root}: {place} has chunks of {array.chunks}, more than the "
-            f"{png.MAX_IMAGE_PIXELS:,} px that are opened. Store it again with chunks "
+            f"{png.MAX_IMAGE_PIXELS:,} px that can be read. Store it again with chunks "
             "of about a plane."
         )
     _check_chunks(root, array, _inside(root, place))
     return array
 
 
-def _check_chunks(root: pathlib.Path, array, folder: pathlib.Path) -> None:
-    """Raises InputError if no chunk is there, or one that Blosc would read beyond."""
+def _check_chunks(root: pathlib.Path, array: Any, folder: pathlib.Path) -> None:
+    """Raises InputError if there is no chunk, or a Blosc chunk with a wrong length."""
     found = False
     is_blosc = "blosc" in str(array.compressors[-1:]).lower() and array.shards is None
     for path in folder.rglob("*"):
@@ -172,7 +173,7 @@ def _check_chunks(root: pathlib.Path, array, folder: pathlib.Path) -> None:
             continue
         with open(path, "rb") as file:
             header = file.read(16)
-        # Blosc believes the length that its header says, whatever there is.
+        # Blosc trusts the length in the header, and would read beyond the end.
         size = path.stat().st_size
         if len(header) < 16 or int.from_bytes(header[12:], "little") != size:
             raise InputError(
@@ -185,7 +186,7 @@ def _check_chunks(root: pathlib.Path, array, folder: pathlib.Path) -> None:
         )
 
 
-def _plane_reader(array, names: list[str]):
+def _plane_reader(array: Any, names: list[str]) -> base.PlaneReader:
     is_turned = names.index("x") < names.index("y")
 
     def read(t: int, z: int, c: int) -> np.ndarray:
@@ -196,8 +197,10 @@ def _plane_reader(array, names: list[str]):
     return read
 
 
-def _pixel_size(image, level, axes) -> base.PixelSize:
-    """The scale of the level, times the one of all levels."""
+def _pixel_size(
+    image: dict[str, Any], level: dict[str, Any], axes: list[dict[str, Any]]
+) -> base.PixelSize:
+    """Returns the width of a pixel: the scale of the level times that of all levels."""
     at = next(i for i, axis in enumerate(axes) if axis["name"].lower() == "x")
     factor, is_known = 1.0, False
     for holder in (level, image):

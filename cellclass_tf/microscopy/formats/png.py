@@ -16,10 +16,11 @@ def _claims(path: pathlib.Path, head: bytes) -> bool:
 def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     image = png.read_png(path)
     is_rgb = image.ndim == 3
+    height, width = image.shape[:2]
     channels = base.RGB if is_rgb else (base.Channel(),)
     yield base.Scene(
         (1, 1, len(channels)),
-        image.shape[:2],
+        (height, width),
         channels,
         lambda t, z, c: image[..., c] if is_rgb else image,
         is_rgb=is_rgb,

@@ -1,4 +1,4 @@
-"""TIFF and its kin: OME-TIFF, ImageJ hyperstacks, STK, LSM and MetaSeries."""
+"""TIFF and formats based on it: OME-TIFF, ImageJ hyperstacks, STK, LSM, MetaSeries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,13 +16,13 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy.formats import base, ome_files
 from cellclass_tf.storage import png, tiff_log
 
-# TIFF's numbers of lossy compression: old and new JPEG, and Adobe's.
+# Numbers of lossy compression in TIFF: old and new JPEG, and Adobe's.
 _JPEG = (6, 7, 34892)
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# A page beyond these axes would be a guess at what it means.
+# The meaning of other axes would be a guess.
 _KNOWN_AXES = "TZCYXS"
-# What tifffile calls the axis of pages that nothing is said of. So few are the channels
-# of a field; more of them may be a stack, or a film.
+# tifffile's letters for an axis without a description. Up to this many pages are taken
+# for channels; more of them may be a stack or a time series.
 _UNKNOWN_AXES, _MOST_UNKNOWN = "IQ", 4
 
 
@@ -34,8 +35,8 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
 
     with tiff_log.errors() as errors, contextlib.ExitStack() as stack:
         parts = ome_files.look(path)
-        xml = {} if parts is None else {"omexml": parts.xml}
-        tiff = stack.enter_context(tifffile.TiffFile(path, **xml))
+        xml = None if parts is None else parts.xml
+        tiff = stack.enter_context(tifffile.TiffFile(path, omexml=xml))
         # An LSM's other series holds thumbnails.
         found = tiff.series[:1] if tiff.is_lsm else tiff.series
         images = len(_ome_images(tiff.ome_metadata)) if tiff.is_ome else len(found)
@@ -44,7 +45,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
                 errors[0] if errors else "tifffile cannot tell where the planes are"
             )
             raise InputError(
-                f"{path}: its metadata tell of {images} images, of which {len(found)} "
+                f"{path}: its metadata describe {images} images, of which {len(found)} "
                 f"can be read ({reason}). Export it again as OME-TIFF."
             )
         for number, series in enumerate(found):
@@ -58,8 +59,8 @@ def _files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
     return (path,) if parts is None else parts.paths
 
 
-def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
-    """Raises InputError if the pixels are not all there; tifffile would go on."""
+def _check_whole(path: pathlib.Path, series: Any, errors: list[str]) -> None:
+    """Raises InputError if pixels are missing, for which tifffile would return zeros."""
     ends: dict[str, int] = {}
     for page in filter(None, series.pages):
         parts = zip(page.dataoffsets, page.databytecounts, strict=False)
@@ -67,7 +68,7 @@ def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
         ends[file] = max(ends.get(file, 0), *(sum(part) for part in parts), 0)
     missing = sum(page is None for page in series.pages)
     if missing:
-        errors.append(f"{missing} of {len(series.pages)} planes are not there")
+        errors.append(f"{missing} of {len(series.pages)} planes are missing")
     for file, end in ends.items():
         if end > os.path.getsize(file):
             there = f"{os.path.getsize(file)} there"
@@ -79,14 +80,14 @@ def _check_whole(path: pathlib.Path, series, errors: list[str]) -> None:
         )
 
 
-def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
+def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scene:
     axes, shape = _axes_of(series), series.shape
     sizes = dict(zip(axes, shape, strict=True))
     strange = [a for a, n in sizes.items() if n > 1 and a not in _KNOWN_AXES]
     if strange or "Y" not in axes or "X" not in axes:
         raise InputError(
             f"{path}: the axes {axes} {shape} are not among T, Z, C, Y, X (and RGB "
-            f"samples); up to {_MOST_UNKNOWN} pages of which nothing is said are taken "
+            f"samples); up to {_MOST_UNKNOWN} pages without a description are taken "
             "for channels. Export it as OME-TIFF, which names its axes."
         )
     times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
@@ -105,8 +106,8 @@ def _scene(path: pathlib.Path, tiff, series, number: int) -> base.Scene:
     )
 
 
-def _axes_of(series) -> str:
-    """The axes as letters, with a few pages that nothing is said of as channels."""
+def _axes_of(series: Any) -> str:
+    """Returns the axes as letters; a few pages without a description are channels."""
     unknown = [a for a in series.axes if a in _UNKNOWN_AXES]
     if len(unknown) != 1 or "C" in series.axes:
         return series.axes
@@ -115,10 +116,8 @@ def _axes_of(series) -> str:
     return series.axes.replace(unknown[0], "C")
 
 
-def _plane_reader(
-    path: pathlib.Path, series, samples: int
-) -> Callable[[int, int, int], np.ndarray]:
-    """Returns what reads a plane; colour samples count as channels."""
+def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneReader:
+    """Returns a function that reads a plane; colour samples count as channels."""
     axes = _axes_of(series)
     inner = "".join(axis for axis in axes if axis in "YXS")
     outer = [(a, n) for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
@@ -126,7 +125,7 @@ def _plane_reader(
 
     top = _white(series)
 
-    # The colours of a pixel lie together: three calls need one page.
+    # A page holds all colours of a pixel, so that three calls read the same page.
     @functools.lru_cache(maxsize=1)
     def page(index: tuple[int, ...]) -> np.ndarray:
         if whole is not None:
@@ -148,10 +147,10 @@ def _plane_reader(
     return read
 
 
-def _white(series) -> np.ndarray | None:
-    """The number of what is darkest, where 0 is white; None where 0 is black.
+def _white(series: Any) -> np.ndarray | None:
+    """Returns the grey value of black if 0 is white; None if 0 is black.
 
-    ImageJ says so of images that it shows inverted, whose numbers are not.
+    ImageJ writes that 0 is white for images that it only shows inverted.
     """
     page = series.keyframe
     is_white_zero = page.photometric == 0 and page.dtype.kind == "u"
@@ -161,8 +160,8 @@ def _white(series) -> np.ndarray | None:
 
 
 @contextlib.contextmanager
-def _opened(pages: Iterable) -> Iterator[None]:
-    """Opens the files of pages that tifffile closed: those of other files' parts."""
+def _opened(pages: Iterable[Any]) -> Iterator[None]:
+    """Opens the files of pages, since tifffile closes all files but the first."""
     with contextlib.ExitStack() as stack:
         for page in pages:
             handle = page.parent.filehandle
@@ -172,14 +171,14 @@ def _opened(pages: Iterable) -> Iterator[None]:
         yield
 
 
-def _one_page_a_plane(series, inner: str, outer: list[tuple[str, int]]) -> bool:
+def _one_page_a_plane(series: Any, inner: str, outer: list[tuple[str, int]]) -> bool:
     """Whether each plane is a page of the file, so that it can be read alone."""
     pages = int(np.prod([n for _, n in outer], dtype=np.int64))
     ordered = "".join(a for a in series.axes if a in "YXS") == series.axes[len(outer) :]
     return ordered and len(series.pages) == pages
 
 
-def _whole(path: pathlib.Path, series) -> np.ndarray:
+def _whole(path: pathlib.Path, series: Any) -> np.ndarray:
     """Reads a series whose planes cannot be read one by one; (..., Y, X [, S]) order."""
     png.check_image_size(series.size, 1, path)
     with _opened(series.pages):
@@ -189,7 +188,7 @@ def _whole(path: pathlib.Path, series) -> np.ndarray:
     return array.transpose(order)
 
 
-def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
+def _channels(tiff: Any, scene: int) -> tuple[base.Channel, ...]:
     pixels = _ome_pixels(tiff, scene)
     if pixels is not None:
         return tuple(
@@ -204,9 +203,7 @@ def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
         # A single label comes as a string.
         labels = [labels] if isinstance(labels, str) else labels
         return tuple(base.Channel(str(label or "")) for label in labels)
-    plane = (
-        (tiff.metaseries_metadata or {}).get("PlaneInfo") if tiff.is_metaseries else 0
-    )
+    plane = _metaseries_plane(tiff)
     if plane:
         name = plane.get("_IllumSetting_") or plane.get("image-name") or ""
         return (base.Channel(str(name), base.wavelength_nm(plane.get("wavelength"))),)
@@ -220,14 +217,21 @@ def _channels(tiff, scene: int) -> tuple[base.Channel, ...]:
     return ()
 
 
-def _illumination(stk_metadata) -> str:
-    """The name of the light path; what MetaMorph calls 'Name' is the image's title."""
+def _metaseries_plane(tiff: Any) -> Mapping[str, Any]:
+    """Returns the plane's metadata of a MetaSeries TIFF; nothing for other files."""
+    if not tiff.is_metaseries:
+        return {}
+    return (tiff.metaseries_metadata or {}).get("PlaneInfo") or {}
+
+
+def _illumination(stk_metadata: Mapping[str, Any]) -> str:
+    """Returns the name of the light path; MetaMorph's 'Name' is the image's title."""
     properties = stk_metadata.get("PlaneProperty") or ()
     values = (p["value"] for p in properties if p["name"] == "_IllumSetting_")
     return str(next(values, ""))
 
 
-def _pixel_size(tiff, scene: int) -> base.PixelSize:
+def _pixel_size(tiff: Any, scene: int) -> base.PixelSize:
     pixels = _ome_pixels(tiff, scene)
     if pixels is not None:
         unit = pixels.get("PhysicalSizeXUnit", "µm")
@@ -238,10 +242,8 @@ def _pixel_size(tiff, scene: int) -> base.PixelSize:
             return base.NO_PIXEL_SIZE
         unit = str((tiff.imagej_metadata or {}).get("unit", ""))
         return base.pixel_size(tag.value[1] / tag.value[0], unit)
-    plane = (
-        (tiff.metaseries_metadata or {}).get("PlaneInfo") if tiff.is_metaseries else 0
-    )
-    if plane and plane.get("spatial-calibration-state"):
+    plane = _metaseries_plane(tiff)
+    if plane.get("spatial-calibration-state"):
         unit = str(plane.get("spatial-calibration-units", ""))
         return base.pixel_size(plane.get("spatial-calibration-x"), unit)
     if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
@@ -250,11 +252,11 @@ def _pixel_size(tiff, scene: int) -> base.PixelSize:
         return base.pixel_size(found.get("XCalibration"), unit)
     if tiff.is_lsm:
         return base.pixel_size((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
-    # A plain TIFF's resolution is for printing and says nothing of the specimen.
+    # The resolution of a plain TIFF is for printing, and not that of the specimen.
     return base.NO_PIXEL_SIZE
 
 
-def _ome_pixels(tiff, scene: int) -> ElementTree.Element | None:
+def _ome_pixels(tiff: Any, scene: int) -> ElementTree.Element | None:
     if not tiff.is_ome:
         return None
     found = _ome_images(tiff.ome_metadata)

@@ -1,1 +1,1 @@
-"""Which fields are good enough."""
+"""Measures the quality of fields and decides which are good enough."""

@@ -1,29 +1,30 @@
-"""Whether both channels show the cells: one may be blank, cut off, or the other again."""
+"""Finds fields in which a channel is blank, cut off, or a copy of the other one."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Cytoplasm varies around a nucleus by so many times what smoothed noise would.
+# Around a nucleus, cytoplasm varies by at least this many times what smoothed noise does.
 _VARIES = 1.2
-# Cells are as frequent beside a part that is cut off as elsewhere, or nearly so.
+# The other channel has at least this share of its usual density of cells in the part that
+# is cut off.
 _AS_FREQUENT = 0.3
-# Of a scale bar.
+# Limits of a scale bar: length, thickness, length over thickness, filled share.
 _BAR_LEAST_PX, _BAR_LEAST_THICK_PX, _BAR_ASPECT, _BAR_FILL = 24, 3, 4, 0.95
 
 
 def bare_share(
     centres_yx: np.ndarray, nucleus_px: float, cytoplasm: np.ndarray, noise_sd: float
 ) -> float:
-    """Share of nuclei around which the cytoplasm's channel shows nothing but noise.
+    """Returns the share of nuclei around which the cytoplasm channel shows only noise.
 
     White noise keeps 1 / (4 π σ²) of its variance when a Gaussian of width σ smooths it.
 
     Args:
-      centres_yx: (N, 2) of nuclei in pixels.
-      nucleus_px: their diameter.
-      cytoplasm: (H, W), every pixel as the camera gave it.
-      noise_sd: standard deviation of the camera's noise in it.
+      centres_yx: (N, 2) centres of nuclei in pixels.
+      nucleus_px: diameter of a nucleus in pixels.
+      cytoplasm: (H, W) raw grey values, not smoothed.
+      noise_sd: standard deviation of the camera noise in them.
     """
     from scipy import ndimage
 
@@ -39,12 +40,12 @@ def bare_share(
 
 
 def likeness(nuclei: np.ndarray, cytoplasm: np.ndarray) -> float:
-    """How much one channel is the other again, in another contrast; 1 if it is.
+    """Returns how much one channel resembles the other; 1 for a copy in another contrast.
 
-    The greater of Spearman's rank correlation of the pixels, and of how monotonously one
-    follows the other: 1 - falls / rises of the second in the order of the first. The
-    noise of two photographs is not the same, and where there is no cell it is all that
-    orders the pixels; a copy in few grey levels has many equal ranks, and never falls.
+    It is the larger of two measures: Spearman's rank correlation of the pixels, and the
+    monotony 1 - falls / rises of the second channel in the order of the first. Two
+    photographs differ in their noise, which alone orders the pixels of the background. A
+    copy with few grey levels has many equal ranks, but it never falls.
 
     Args:
       nuclei: (H, W).
@@ -62,13 +63,13 @@ def likeness(nuclei: np.ndarray, cytoplasm: np.ndarray) -> float:
 
 
 def cut_off_share(channels: list[np.ndarray], bright: list[np.ndarray]) -> float:
-    """The largest part of a channel that is of one value while the other shows cells.
+    """Returns the largest part of a channel with one grey value beside cells in the other.
 
-    It is a run of rows, or of columns, as a share of all of them.
+    The part is a run of rows or columns, given as a share of all rows or columns.
 
     Args:
-      channels: two of (H, W).
-      bright: where each is bright, in fewer pixels.
+      channels: the two channels, (H, W) each.
+      bright: masks of the bright pixels of each, at a smaller size.
     """
     most = 0.0
     for channel, other in zip(channels, reversed(bright), strict=True):
@@ -88,7 +89,7 @@ def cut_off_share(channels: list[np.ndarray], bright: list[np.ndarray]) -> float
 
 
 def _longest_run(flags: np.ndarray) -> tuple[int, int] | None:
-    """First place, and the one behind the last, of the longest run of True."""
+    """Returns start and stop of the longest run of True; None without any."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
     if not edges.size:
         return None
@@ -98,10 +99,10 @@ def _longest_run(flags: np.ndarray) -> tuple[int, int] | None:
 
 
 def scale_bar_px(channel: np.ndarray) -> int:
-    """Length of the longest bar of the brightest value; 0 without any.
+    """Returns the length of the longest bar of the brightest value; 0 without any.
 
-    A bar is a filled rectangle along an axis, four times as long as it is thick. What
-    reaches from rim to rim is a camera's fault.
+    A bar is a filled rectangle along an axis, at least four times as long as it is thick.
+    A line that crosses the whole field is a fault of the camera and does not count.
 
     Args:
       channel: (H, W).

@@ -1,16 +1,20 @@
-"""One picture of many fields, the worst first, to judge them by eye."""
+"""Draws many fields in one picture, the worst first, so that a person can judge them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellclass_tf.core.manifest import REJECTED, words_of_reason
 from cellclass_tf.drawing import caption
 
-# More would not be looked at.
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
+
+# The largest number of fields on one sheet.
 MOST_FIELDS = 40
 
 _COLUMNS = 4
@@ -21,14 +25,14 @@ _REJECTED_INK, _QUIET_INK = (240, 130, 40), (170, 170, 170)
 
 @dataclasses.dataclass(frozen=True)
 class SheetField:
-    """One field of a sheet.
+    """One field of a contact sheet.
 
     Attributes:
-      name: of the image.
-      thumbnail: what `thumbnail` made of it.
+      name: name of the image.
+      thumbnail: its views, made by `thumbnail`.
       verdict: 'accepted' or 'rejected'.
-      reason: why it is rejected.
-      figures: a line of figures.
+      reason: why it is rejected; '' if it is not.
+      figures: its measurements in one line.
     """
 
     name: str
@@ -39,12 +43,12 @@ class SheetField:
 
 
 def thumbnail(merged: np.ndarray) -> np.ndarray:
-    """Makes the two views of a field: all of it, and a detail at full size.
+    """Makes two views of a field: the whole field, and a detail at full size.
 
-    A reduced field looks sharp always; focus shows at full size alone. The detail lies
-    where the field has most structure. Brightness is comparable between fields of one
-    contrast, lifted for the eye: 255 (v / 255)^0.7. Nuclei are light blue, since pure
-    blue is dark on a screen.
+    A reduced field always looks sharp, so that focus can only be judged at full size. The
+    detail lies where the field has most structure. Grey values are brightened in the same
+    way for all fields, 255 (v / 255)^0.7, so that fields of one contrast can be compared.
+    Nuclei are light blue, since pure blue is dark on a screen.
 
     Args:
       merged: (H, W, 3) uint8.
@@ -63,12 +67,12 @@ def thumbnail(merged: np.ndarray) -> np.ndarray:
 
 
 def draw(title: str, fields: Sequence[SheetField], total: int) -> np.ndarray:
-    """Draws the fields in their order, rejected ones framed.
+    """Draws the fields in the given order, with a frame around rejected ones.
 
     Args:
-      title: of the sheet.
-      fields: those that are shown, at most MOST_FIELDS.
-      total: how many fields the group has.
+      title: title of the sheet.
+      fields: the fields to draw, at most MOST_FIELDS.
+      total: number of fields in the group.
 
     Returns:
       (H, 1960, 3) uint8.
@@ -93,10 +97,10 @@ def draw(title: str, fields: Sequence[SheetField], total: int) -> np.ndarray:
 
 
 def draw_beside(cultures: Mapping[str, Sequence[SheetField]]) -> np.ndarray:
-    """Draws fields of each culture in a column of its own, all in the same contrast.
+    """Draws fields of each culture in a column, all in the same contrast.
 
     Args:
-      cultures: a few fields of each, by the name of the culture.
+      cultures: a few fields of each culture, by its name.
 
     Returns:
       (H, W, 3) uint8.
@@ -128,7 +132,13 @@ def draw_beside(cultures: Mapping[str, Sequence[SheetField]]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _draw_head(pen, title, fields, total, width) -> None:
+def _draw_head(
+    pen: ImageDraw.ImageDraw,
+    title: str,
+    fields: Sequence[SheetField],
+    total: int,
+    width: int,
+) -> None:
     shown = (
         f"all {total} fields"
         if len(fields) == total
@@ -141,14 +151,20 @@ def _draw_head(pen, title, fields, total, width) -> None:
     pen.text((_GAP_PX, _GAP_PX), text, caption.INK)
     pen.font = caption.font(_TEXT_PX)
     text = (
-        "Worst first. Left the whole field, right a detail at full size; cytoplasm green, "
-        "nuclei light blue. To overrule a verdict write accepted or rejected into the "
-        "column verdict of images.csv."
+        "Worst first. Left: the whole field, right: a detail at full size; cytoplasm "
+        "green, nuclei light blue. To change a verdict, write accepted or rejected into "
+        "the column verdict of images.csv."
     )
     pen.text((_GAP_PX, _GAP_PX + 1.5 * _TITLE_PX), text, _QUIET_INK)
 
 
-def _draw_field(canvas, pen, field: SheetField, left: int, top: int) -> None:
+def _draw_field(
+    canvas: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    field: SheetField,
+    left: int,
+    top: int,
+) -> None:
     from PIL import Image
 
     canvas.paste(Image.fromarray(field.thumbnail), (left, top))
@@ -170,15 +186,15 @@ def _draw_field(canvas, pen, field: SheetField, left: int, top: int) -> None:
         pen.text((left, y), caption.fit_text(pen, text, _TILE_PX), ink)
 
 
-def _fit_reason(pen, reason: str) -> str:
-    """Several reasons without their numbers, if there is no room for these."""
+def _fit_reason(pen: ImageDraw.ImageDraw, reason: str) -> str:
+    """Returns the reasons, without their numbers if these do not fit."""
     if pen.textlength(reason) <= _TILE_PX:
         return reason
     return "; ".join(words_of_reason(reason))
 
 
 def _reduce(merged: np.ndarray) -> np.ndarray:
-    """The whole field in the view, by the mean over areas."""
+    """Returns the whole field at the size of the view, averaged over areas."""
     from PIL import Image
 
     height, width = merged.shape[:2]
@@ -186,13 +202,14 @@ def _reduce(merged: np.ndarray) -> np.ndarray:
     if scale >= 1:
         return merged[:_VIEW_PX, :_VIEW_PX]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # First a step over whole pixels, which is fast, and then the rest.
+    # Reducing by a whole number first is fast.
     step = max(1, int(1 / scale))
-    return np.asarray(Image.fromarray(merged).reduce(step).resize(size, Image.BOX))
+    small = Image.fromarray(merged).reduce(step)
+    return np.asarray(small.resize(size, Image.Resampling.BOX))
 
 
 def _detail(merged: np.ndarray) -> np.ndarray:
-    """The part of the view's size, on a grid of such parts, with most structure."""
+    """Returns the part with most structure, of a grid of parts as large as the view."""
     rows, columns = (max(1, n // _VIEW_PX) for n in merged.shape[:2])
     height, width = (min(n, _VIEW_PX) for n in merged.shape[:2])
     step = max(1, height // 32)

@@ -1,4 +1,4 @@
-"""Judges fields by what was measured of them, and by their group."""
+"""Judges fields by their measurements, against fixed limits and against their group."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cellclass_tf.labels import noise
 from cellclass_tf.microscopy.quality.figures import Figures
 
 # Laplacian variances (log10) of fields that are just sharp, per pixel and per nucleus of
-# 20 px. The first alone would reject what a strong objective enlarges.
+# 20 px. The first alone would reject sharp fields of a strong objective.
 _SHARP_PER_PIXEL, _SHARP_PER_NUCLEUS = -2.75, -1.8
 _NUCLEUS_PX = 20.0
-# A group tells what is usual from this many fields on; so many of its standard
-# deviations from its median is unusual.
+# A group needs this many fields to say what is usual. A value is unusual if it lies more
+# than this many robust standard deviations above the group's median.
 _FEWEST_OF_GROUP, _UNUSUAL = 10, 5.0
 
 
 def focus_score(figures: Figures) -> float:
-    """How sharp a field is; above 0 it is sharp, by pixels or by nuclei.
+    """Returns a score of sharpness; a field with a score above 0 is sharp.
 
-    The field gets the better of two marks: its Laplacian variance in pixels, and in
-    nuclei, which a strong objective does not lower.
+    It is the better of two scores: the Laplacian variance per pixel, and per nucleus. A
+    strong objective lowers only the first.
     """
     ratio = figures.focus_laplacian
     per_nucleus = ratio + 4 * np.log10(max(figures.nucleus_px, 1.0) / _NUCLEUS_PX)
@@ -32,15 +32,16 @@ def focus_score(figures: Figures) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """One reason for rejection: what is worse is larger.
+    """One reason to reject a field; larger values are worse.
 
     Attributes:
-      reason: short words.
-      value: what of the figures is tested.
-      limit: above it a field is rejected.
-      doubtful: above it, it is rejected if it is also unusual in its group.
-      what: names the value to a person.
-      number: writes the value.
+      reason: the reason in short words.
+      value: computes the value to test from the figures.
+      limit: a field with a larger value is rejected.
+      doubtful: a field with a larger value is rejected if the value is also unusual in
+        its group.
+      what: name of the value in messages.
+      number: formats the value.
     """
 
     reason: str
@@ -98,13 +99,14 @@ CRITERIA = (
         "{:.0f}".format,
     ),
 )
-# Of pixels at the end of 8 bit: not rejected for it, and told.
+# Share of pixels at 255 in an 8-bit field above which a warning is given. Such fields are
+# not rejected.
 CLIPPED_SHARE = 0.003
 REASONS = tuple(dict.fromkeys(criterion.reason for criterion in CRITERIA))
 
 
 def is_clipped(figures: Figures) -> bool:
-    """Whether a field of 8 bit was clipped, which is a doubt and no reason."""
+    """Whether an 8-bit field is clipped, which is worth a warning but no rejection."""
     return figures.display_clipped_share > CLIPPED_SHARE
 
 
@@ -112,8 +114,8 @@ def judge(figures: Sequence[Figures]) -> list[str]:
     """Judges the fields of one group against fixed limits and against each other.
 
     Returns:
-      The reason for each field, '' if it is good; several are joined by '; ', and each
-      begins with one of REASONS.
+      The reasons to reject each field, '' if there are none. They are joined by '; ', and
+      each begins with one of REASONS.
     """
     figures = _without_debris_for_nuclei(figures)
     texts: list[list[str]] = [[] for _ in figures]
@@ -131,7 +133,7 @@ def judge(figures: Sequence[Figures]) -> list[str]:
                 found.append(
                     f"{criterion.reason}: {criterion.what} {number} ({against})"
                 )
-    # In a field without cells nothing else can be measured.
+    # Nothing else can be measured in a field without cells.
     return [
         "empty: no nucleus was found" if f.nuclei_estimate == 0 else "; ".join(found)
         for f, found in zip(figures, texts, strict=True)
@@ -139,7 +141,7 @@ def judge(figures: Sequence[Figures]) -> list[str]:
 
 
 def _without_debris_for_nuclei(figures: Sequence[Figures]) -> list[Figures]:
-    """Takes a few spots that are small beside the group's nuclei for debris."""
+    """Sets the number of nuclei to 0 where the only spots are much too small for nuclei."""
     sizes = [f.nucleus_px for f in figures if f.nuclei_estimate >= 5]
     if len(sizes) < _FEWEST_OF_GROUP:
         return list(figures)
@@ -153,8 +155,8 @@ def _without_debris_for_nuclei(figures: Sequence[Figures]) -> list[Figures]:
 
 
 def severity(figures: Figures, reason: str) -> float:
-    """Orders fields for a person's look, the worst first."""
-    # In units of the doubtful range, since shares and sharpness differ in scale.
+    """Returns how bad a field is, by which contact sheets are sorted."""
+    # In units of the doubtful range, since criteria differ in scale.
     over = [
         (criterion.value(figures) - criterion.limit)
         / (criterion.limit - criterion.doubtful)
@@ -165,7 +167,7 @@ def severity(figures: Figures, reason: str) -> float:
 
 
 def _upper_end_of_usual(values: np.ndarray) -> float:
-    """Median and spread (of the median absolute deviation) of a group; inf if small."""
+    """Returns the value above which one is unusual in a group; inf for small groups."""
     if len(values) < _FEWEST_OF_GROUP:
         return np.inf
     median = np.median(values)

@@ -1,4 +1,4 @@
-"""What is measured of a field: focus, saturation, emptiness, debris, glow, uneven light."""
+"""Measures a field: focus, saturation, emptiness, debris, glow, uneven illumination."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from cellclass_tf.labels.noise import noise_sd, robust_sd
 from cellclass_tf.labels.sizes import diameters_of
 from cellclass_tf.microscopy.quality import channels_apart, focus
 
-# All but focus and saturation is read from about so many pixels a side.
+# All figures except focus and saturation are measured on an image reduced to about this
+# many pixels a side.
 _REDUCED_PX = 256
 _MOST_BLOCKS = 8
 _SMALLEST_NUCLEUS_PX2 = 30
@@ -23,35 +24,36 @@ _FEWEST_BLOCKS = 12
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What is measured of a field; docs/quality.md explains it with pictures in mind.
+    """The quality measurements of a field; docs/quality.md explains them.
 
     Attributes:
       focus_slope: slope of log power over log frequency (periods of 6 to 32 px, camera
-        noise taken off), mean of both channels; sharp fields have -2 to -5. Field 1987,
+        noise subtracted), mean of both channels; sharp fields have -2 to -5. Field 1987,
         J Opt Soc Am A 4:2379; for screens Bray et al. 2012, J Biomol Screen 17:266.
       focus_laplacian: log10 of the Laplacian's variance over the pixels' variance
-        (camera noise taken off), mean of both channels; higher is sharper. Pech-Pacheco
+        (camera noise subtracted), mean of both channels; higher is sharper. Pech-Pacheco
         et al. 2000, ICPR 3:314.
-      saturated_share: of the pixels, those at the camera's upper end, in [0, 1]; the
-        worse channel. 0 for pixels of 8 bit, see `display_clipped_share`.
-      nuclei_estimate: number of bright spots in the nuclei's channel that may be nuclei.
-        Touching nuclei count once: no cell count.
+      saturated_share: share of pixels at the camera's maximum, in [0, 1], of the worse
+        channel. 0 for 8-bit pixels, see `display_clipped_share`.
+      nuclei_estimate: number of bright spots in the nuclei channel that may be nuclei.
+        Touching nuclei count once, so that it is not a cell count.
       nucleus_px: median diameter of these spots in pixels; 0 without any.
-      specks_per_nucleus: spots in either channel that are too small for a nucleus, for
-        each nucleus.
-      debris_share: of the pixels, those more than four times as bright as the median
-        cell, in [0, 1]; the worse channel.
-      glow_share: how much brighter the haziest part of the background is than the
-        middling one, over the nuclei's brightness; 0 is none.
-      unevenness: 1 - darkest / brightest of a smooth surface through the cells'
-        brightness, in [0, 1]; 0 where too few cells tell.
-      display_clipped_share: of the pixels of 8 bit, those at 255, in [0, 1]; the worse
-        channel. Programs that show a picture put them there, and a camera may have.
-      bare_share: of the nuclei, those without cytoplasm, see `channels_apart`.
+      specks_per_nucleus: number of spots in either channel that are too small for a
+        nucleus, divided by the number of nuclei.
+      debris_share: share of pixels more than four times as bright as the median cell, in
+        [0, 1], of the worse channel.
+      glow_share: excess of the brightest part of the background over the median part,
+        divided by the brightness of nuclei; 0 if there is no glow.
+      unevenness: 1 - darkest / brightest of a smooth surface fitted to the brightness of
+        the cells, in [0, 1]; 0 if there are too few cells to fit it.
+      display_clipped_share: share of 8-bit pixels at 255, in [0, 1], of the worse
+        channel. They come from a program that stretched the contrast for display, or from
+        the camera.
+      bare_share: share of nuclei without cytoplasm, see `channels_apart`.
       channel_likeness: 1 if both channels are the same, see `channels_apart`.
-      cut_off_share: of a channel, the part that is of one value beside cells in the
-        other, see `channels_apart`.
-      scale_bar_px: length of a bar that was drawn into a channel; 0 is none.
+      cut_off_share: part of a channel that has a single grey value where the other one
+        shows cells, see `channels_apart`.
+      scale_bar_px: length of a scale bar that was drawn into a channel; 0 without any.
     """
 
     focus_slope: float
@@ -63,7 +65,7 @@ class Figures:
     debris_share: float
     glow_share: float
     unevenness: float
-    # Of fields that were measured before there were these.
+    # Fields measured by earlier versions lack the following.
     display_clipped_share: float = 0.0
     bare_share: float = 0.0
     channel_likeness: float = 0.0
@@ -72,7 +74,7 @@ class Figures:
 
 
 def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
-    """Measures a field on its raw numbers.
+    """Measures a field on its raw grey values.
 
     Args:
       micrograph: pixels (C, Y, X) uint8 or uint16.
@@ -83,7 +85,7 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
     focuses = [
         focus.measure(p, r.pixels, r.step) for p, r in zip(planes, reduced, strict=True)
     ]
-    # A dark channel says nothing of the other one's focus.
+    # A channel without structure is left out of the means.
     focuses = [f for f in focuses if f != focus.NOTHING] or [focus.NOTHING]
     areas, centres = reduced[0].spots(reduced[1])
     specks = sum(
@@ -119,9 +121,9 @@ def measure(micrograph: Micrograph, channels: tuple[int, int]) -> Figures:
 
 
 class _SmallPlane:
-    """A plane at few pixels, smoothed, with its background and what is brighter."""
+    """A plane at reduced size, smoothed, with its background and its bright parts."""
 
-    def __init__(self, plane: np.ndarray):
+    def __init__(self, plane: np.ndarray) -> None:
         from scipy import ndimage
 
         self.step = max(1, round(plane.size**0.5 / _REDUCED_PX))
@@ -130,24 +132,25 @@ class _SmallPlane:
         self.pixels = ndimage.gaussian_filter(small, 1)
         in_order = np.sort(self.pixels, axis=None)
         self.background = float(in_order[in_order.size // 2])
-        # Of what lies below the median, the median deviation from it.
+        # The median deviation of the pixels below the median.
         noise = 1.4826 * (self.background - float(in_order[in_order.size // 4]))
         top = float(in_order[int(0.999 * (in_order.size - 1))])
-        # What the smoothing took off, a third of which it leaves.
+        # Smoothing leaves about a third of the noise that it removes.
         self.camera_noise = robust_sd((small - self.pixels)[::2, ::2]) / 3
-        # In a field full of cells half the pixels are cells, whose spread is no noise: of
-        # it counts a few times the camera's, of which whole numbers bring some.
+        # In a field full of cells half of the pixels are cells, whose spread is not noise.
+        # The noise is therefore limited to a few times that of the camera, which is at
+        # least 0.1 since grey values are whole numbers.
         believed = min(noise, 4 * max(self.camera_noise, 0.1))
         rise = max(8 * believed, 0.3 * (top - self.background))
         self.bright = self.pixels > self.background + rise
-        # A single grey value has no bright part, and no noise to rise above.
+        # A plane with a single grey value has no bright pixels.
         cells = self.pixels[self.bright]
         self.signal = float(np.median(cells)) - self.background if cells.size else 0.0
         self.is_crowded = noise > 2 * believed
         self.faint = max(8 * believed, 0.15 * self.signal)
 
     def spots(self, cytoplasm: _SmallPlane) -> tuple[np.ndarray, np.ndarray]:
-        """Bright spots that may be nuclei: areas in px, and (N, 2) centres in reduced px."""
+        """Returns spots that may be nuclei: areas in px, (N, 2) centres in reduced px."""
         from scipy import ndimage
 
         labels, count = ndimage.label(self.bright)
@@ -159,7 +162,7 @@ class _SmallPlane:
             areas > _SPECK_SHARE * np.median(areas[large]) if large.any() else large
         )
         if np.count_nonzero(large) <= 3:
-            # So few may be debris, which no cytoplasm surrounds.
+            # So few spots may be debris, which has no cytoplasm around it.
             levels = ndimage.mean(cytoplasm.pixels, labels, np.arange(1, count + 1))
             large &= levels > cytoplasm.background + 8 * cytoplasm.camera_noise
         found = np.flatnonzero(large) + 1
@@ -167,11 +170,11 @@ class _SmallPlane:
         return areas[large] * float(self.step**2), np.reshape(centres, (-1, 2))
 
     def count_specks(self, nucleus_px2: float) -> int:
-        """Number of spots above the background that are too small for a nucleus."""
+        """Counts the spots above the background that are too small for a nucleus."""
         from scipy import ndimage
 
         if self.is_crowded:
-            # Cells are the background, and their grain is no debris.
+            # The background consists of cells, and their grain is not debris.
             return 0
         labels, _ = ndimage.label(self.pixels > self.background + self.faint)
         areas = np.bincount(labels.ravel())[1:]
@@ -185,18 +188,18 @@ class _SmallPlane:
         return float(np.mean(self.pixels > self.background + 4 * self.signal))
 
     def glow_share(self, nucleus_px: float) -> float:
-        # A block has to hold more than a nucleus, or it shows no background.
+        # A block has to be larger than a nucleus in order to show background.
         count = self._blocks_a_side(3 * nucleus_px)
         if not self.signal or count < 3:
             return 0.0
         blocks = _blocks(self.pixels, count)
-        # Cells cover less than this much of most blocks.
+        # Cells cover less than nine tenths of most blocks.
         place = blocks.shape[1] // 10
         haze = np.partition(blocks, place, axis=1)[:, place]
         return float(haze.max() - np.median(haze)) / self.signal
 
     def brightness(self, nucleus_px: float) -> tuple[np.ndarray, np.ndarray]:
-        """Where cells are, (N, 2) yx in [-1, 1], and the log of their brightness."""
+        """Returns places with cells, (N, 2) yx in [-1, 1], and their log brightness."""
         count = self._blocks_a_side(1.5 * nucleus_px)
         blocks, bright = _blocks(self.pixels, count), _blocks(self.bright, count)
         sizes = np.count_nonzero(bright, axis=1)
@@ -212,7 +215,7 @@ class _SmallPlane:
 
 
 def _blocks(array: np.ndarray, count: int) -> np.ndarray:
-    """Returns (count², n): the pixels of blocks; a rest at the rims is left out."""
+    """Returns the pixels of count² blocks, (count², n); a remainder is left out."""
     height, width = (n // count for n in array.shape)
     cut = array[: height * count, : width * count]
     blocks = cut.reshape(count, height, count, width).swapaxes(1, 2)
@@ -220,14 +223,14 @@ def _blocks(array: np.ndarray, count: int) -> np.ndarray:
 
 
 def _unevenness(channels: Sequence[_SmallPlane], nucleus_px: float) -> float:
-    """Fits log brightness by a surface of second order, the same for both channels."""
+    """Fits one surface of second order to the log brightness of both channels."""
     parts = [channel.brightness(nucleus_px) for channel in channels]
     if min(len(levels) for _, levels in parts) < _FEWEST_BLOCKS:
         return 0.0
     places = np.concatenate([places for places, _ in parts])
     levels = np.concatenate([levels - np.median(levels) for _, levels in parts])
     terms = _surface(places)
-    # A little weight on flat keeps corners without cells from running away.
+    # The ridge penalty keeps the surface flat in corners without cells.
     ridge = 0.5 * np.diag([0.0, 1, 1, 1, 1, 1])
     fit = np.linalg.solve(terms.T @ terms + ridge, terms.T @ levels)
     corners = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 2), -1).reshape(-1, 2)
@@ -241,12 +244,12 @@ def _surface(yx: np.ndarray) -> np.ndarray:
 
 
 def _saturated_share(plane: np.ndarray) -> float:
-    """Share of pixels at the type's end, or piled up at the plane's own maximum."""
+    """Returns the share of pixels at the type's maximum, or piled up at the plane's."""
     top = int(plane.max())
     at_top = np.count_nonzero(plane == top)
     if top == np.iinfo(plane.dtype).max:
         return at_top / plane.size
-    # A camera of 12 bit ends at 4095: there the histogram does not fade out.
+    # A 12-bit camera ends at 4095, where the histogram stops abruptly.
     just_below = np.count_nonzero(plane >= top - 10) - at_top
     is_pile = at_top > max(20, just_below) and plane.min() < top
     return at_top / plane.size if is_pile else 0.0

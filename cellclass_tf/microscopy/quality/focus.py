@@ -1,4 +1,4 @@
-"""How sharp a channel is, by the spectra of those tiles that have most structure."""
+"""Measures how sharp a channel is, by the spectra of the tiles with most structure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import functools
 import numpy as np
 
 _TILE_PX, _TILES = 256, 4
-# Structures of these periods tell sharp from blurred: larger than the camera's noise,
-# smaller than a cell.
+# Structures of these periods tell sharp from blurred fields: they are larger than the
+# camera's noise and smaller than a cell.
 _SHORTEST_PX, _LONGEST_PX = 6.0, 32.0
-# What a channel without structure gets; a 0 would be the sharpest of all.
+# Result for a channel without structure. A ratio of 0 would be the sharpest of all.
 NOTHING = (0.0, -9.0)
 
 
@@ -20,12 +20,12 @@ def measure(plane: np.ndarray, reduced: np.ndarray, step: int) -> tuple[float, f
 
     Args:
       plane: (Y, X) uint8 or uint16.
-      reduced: every `step`-th pixel of it, smoothed; tells where the structure is.
-      step: see there.
+      reduced: every `step`-th pixel of it, smoothed, to find where the structure is.
+      step: the step of `reduced`.
 
     Returns:
       Slope of log power over log frequency, and log10 of the Laplacian's variance over
-      the pixels'; both without camera noise, or NOTHING where there is nothing else.
+      the pixels' variance; both without camera noise. NOTHING if there is only noise.
     """
     from scipy import fft
 
@@ -34,11 +34,11 @@ def measure(plane: np.ndarray, reduced: np.ndarray, step: int) -> tuple[float, f
     tiles = (tiles - tiles.mean((1, 2), keepdims=True)) * spectrum.window
     found = fft.rfft2(tiles)
     power = np.mean(found.real**2 + found.imag**2, axis=0)
-    # Beyond 0.4 cycles a pixel there is the camera's noise alone. Its median over log 2
-    # is its mean in a single tile, and up to a third more in the mean of several; the
-    # limits of `criteria` were set with it.
+    # Beyond 0.4 cycles per pixel there is only camera noise. In a single tile, the mean
+    # of its power is its median over log 2. In the mean of several tiles this estimate is
+    # up to a third too large; the limits in `criteria` were set with it.
     noise = float(np.median(power[spectrum.frequency > 0.4])) / np.log(2)
-    # Signed, so that noise that lies above its mean is met by noise below it.
+    # Negative values stay, so that noise above its mean cancels noise below it.
     signal = power - noise
     total = signal[spectrum.is_real].sum()
     if not total > 0:
@@ -51,7 +51,7 @@ def _tiles(plane: np.ndarray, reduced: np.ndarray, step: int) -> np.ndarray:
     """Returns (n, t, t) float32: the tiles of a plane with the most structure."""
     side = min(_TILE_PX, *plane.shape)
     tops, lefts = (
-        # As many as cover it all: those of a field that is no multiple overlap.
+        # Tiles cover the whole plane; they overlap if its side is no multiple of theirs.
         np.linspace(0, n - side, min(32, -(-n // side))).astype(int)
         for n in plane.shape
     )
@@ -70,7 +70,7 @@ def _tiles(plane: np.ndarray, reduced: np.ndarray, step: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Spectrum:
-    """What the spectra of tiles of one size have in common; arrays (t, t // 2 + 1)."""
+    """The arrays that the spectra of tiles of one size share, (t, t // 2 + 1) each."""
 
     frequency: np.ndarray
     laplacian: np.ndarray

@@ -1,4 +1,4 @@
-"""Judges a study's fields against their groups, and draws a contact sheet of each."""
+"""Judges a study's fields against their groups, and draws a contact sheet of each group."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from cellclass_tf.microscopy.quality.figures import Figures
 from cellclass_tf.storage import atomic, digests, ledger, png
 
 CULTURES_SHEET = "pure_and_mixed.png"
-# Fields of each culture that are shown beside those of the others.
+# Number of fields of each culture on the sheet of cultures.
 _FIELDS_BESIDE = 5
 _FIGURES = tuple(field.name for field in dataclasses.fields(Figures))
 
 
 def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
-    """Judges the groups that some images belong to, in the manifest.
+    """Judges the groups to which some images belong, and records their verdicts.
 
-    Writes the columns verdict and reason, STUDY/quality/GROUP.png and, where there are
-    pure and mixed cultures, pure_and_mixed.png. A verdict that a person changed stays as
-    it is.
+    Writes the manifest's columns verdict and reason, STUDY/quality/GROUP.png and, if there
+    are pure and mixed cultures, pure_and_mixed.png. A verdict that a person changed is
+    kept.
 
     Args:
-      study: its manifest has the figures of every image.
-      images: those that were converted.
-      engine: draws the sheets.
+      study: the study; its manifest has the figures of every image.
+      images: the images that were converted.
+      engine: what runs the jobs that draw the sheets.
     """
     images = set(images)
     rows = study.rows()
@@ -52,12 +52,12 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
     for row in rows:
         if row.contrast_group in touched and row.focus_slope is not None:
             groups[row.contrast_group].append(row)
-    found = []
+    found: list[ImageRow] = []
     for members in groups.values():
         reasons = criteria.judge([_figures(row) for row in members])
         found += map(_with_verdict, members, reasons)
     study.update(found, VERDICT)
-    # With the verdicts of people.
+    # Read again, since a person's verdict takes precedence.
     now = {row.image: row for row in study.rows()}
     judged = {
         name: [now[row.image] for row in members if row.image in now]
@@ -69,7 +69,7 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
 
 
 def write_thumbnail(study: Study, row: ImageRow, merged: np.ndarray) -> None:
-    """Keeps what a contact sheet shows of a merged image, (H, W, 3) uint8."""
+    """Writes the thumbnail of a merged image, (H, W, 3) uint8, for contact sheets."""
     from PIL import Image
 
     with atomic.atomic_path(_thumbnail_path(study, row)) as temporary:
@@ -105,7 +105,7 @@ def _with_verdict(row: ImageRow, reason: str) -> ImageRow:
 
 @dataclasses.dataclass(frozen=True)
 class _Sheet:
-    """The contact sheet of a group, its worst fields first."""
+    """The contact sheet of a group, with its worst fields first."""
 
     study: Study
     group: str
@@ -122,7 +122,7 @@ class _Sheet:
         return digests.fingerprint(self.total, shown)
 
     def draw(self) -> tuple[np.ndarray, int]:
-        """Returns the picture, and how many fields are on it."""
+        """Returns the picture, and the number of fields on it."""
         fields = []
         for row in self.rows:
             with _reported(self.path, row):
@@ -136,7 +136,7 @@ class _Sheet:
 
 @dataclasses.dataclass(frozen=True)
 class _Cultures:
-    """Pure and mixed cultures side by side, some fields of each."""
+    """The sheet of pure and mixed cultures side by side, with some fields of each."""
 
     study: Study
     rows: dict[str, list[ImageRow]]
@@ -155,7 +155,7 @@ class _Cultures:
         )
 
     def draw(self) -> tuple[np.ndarray, int]:
-        """Returns the picture, and how many fields are on it."""
+        """Returns the picture, and the number of fields on it."""
         shown = {}
         for name, rows in self.rows.items():
             drawn = []
@@ -177,14 +177,16 @@ class _Cultures:
 
 @contextlib.contextmanager
 def _reported(sheet: pathlib.Path, row: ImageRow) -> Iterator[None]:
-    """Leaves an image that cannot be read out of a sheet."""
+    """Warns of an image that cannot be read, and goes on without it."""
     try:
         yield
     except InputError as error:
         logger.warning("%s is missing on %s: %s", row.image, sheet, error)
 
 
-def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) -> None:
+def _draw_sheets(
+    study: Study, judged: dict[str, list[ImageRow]], engine: batch.Engine
+) -> None:
     sheets: dict[str, _Sheet | _Cultures] = {}
     for group, rows in judged.items():
         worst = sorted(rows, key=_badness, reverse=True)[: contact_sheet.MOST_FIELDS]
@@ -206,7 +208,7 @@ def _draw_sheets(study: Study, judged: dict[str, list], engine: batch.Engine) ->
 
 
 def _cultures(study: Study) -> _Cultures | None:
-    """Some fields of each culture, mixed last; None unless there are both kinds."""
+    """Chooses fields of each culture, mixed last; None unless there are pure and mixed."""
     cultures: dict[str, list[ImageRow]] = {}
     for row in study.accepted_rows():
         cultures.setdefault(row.cell_type, []).append(row)
@@ -231,7 +233,7 @@ def _medians(merged: np.ndarray) -> str:
 
 
 def _slug(group: str) -> str:
-    """A group's name, fit for a file, and one of its own."""
+    """Returns a unique file name for a group."""
     digest = hashlib.sha256(group.encode()).hexdigest()[:6]
     text = re.sub(r"[^\w+-]+", "_", group)[-60:].strip("_")
     is_own = text == group and f"{text}.png" != CULTURES_SHEET
@@ -260,25 +262,25 @@ def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
     clipped = [r.image for r in accepted if criteria.is_clipped(_figures(r))]
     if clipped:
         logger.warning(
-            "%d fields of 8 bit have more than %.1g%% of their pixels at 255 (%s). Most "
-            "often a program that shows pictures put them there, and the camera did not. "
-            "They are accepted; what is brighter than that is lost.",
-            len(clipped),
+            "8-bit fields with more than %.1g%% of their pixels at 255: %d (%s). Usually a "
+            "program stretched the contrast for display, and not the camera. The fields "
+            "are accepted, but brighter details are lost.",
             100 * criteria.CLIPPED_SHARE,
+            len(clipped),
             ", ".join([*clipped[:3], *["…"][: len(clipped) > 3]]),
         )
     if not rejected:
         return
     costs = costs_of_rejection(rejected).items()
     logger.warning(
-        "%d of %d fields are rejected (%s). Look at the contact sheets in %s; to keep a "
-        "field write accepted into its column verdict of %s.",
+        "%d of %d fields are rejected (%s). Look at the contact sheets in %s. To keep a "
+        "field, write accepted into its column verdict of %s.",
         len(rejected),
         len(rows),
         ", ".join(f"{cost.fields} {reason}" for reason, cost in costs),
         study.root / "quality",
         study.manifest_path,
     )
-    # Of the whole study, which its dataset is made of.
+    # The whole study counts, since the dataset is made of it.
     if uneven := uneven_rejection(study.rows()):
         logger.warning("%s", uneven)

@@ -14,18 +14,18 @@ def test_the_watershed_is_made_with_its_diameter():
     assert annotator.fingerprint != other.fingerprint
 
 
-def test_who_is_no_annotator_is_refused_with_those_that_are():
+def test_an_unknown_annotator_is_refused_with_a_list_of_the_known():
     with pytest.raises(InputError, match="'stardist'; known are cellpose, watershed"):
         by_name.make_annotator("stardist", by_name.Settings())
 
 
-def test_weights_that_are_not_there_are_named(tmp_path):
+def test_the_error_names_missing_weights(tmp_path):
     missing = tmp_path / "weights"
     with pytest.raises(InputError, match=str(missing)):
         by_name.make_annotator("cellpose", by_name.Settings(missing))
 
 
-def test_precision_goes_to_cellpose(own_weights):
+def test_precision_is_passed_to_cellpose(own_weights):
     settings = by_name.Settings(own_weights, 30, device="cpu", bfloat16=True)
     if MAJOR == 3:
         with pytest.raises(InputError, match="bfloat16 is for version 4"):

@@ -1,4 +1,4 @@
-"""Which adapter answers, and that both answer to the same."""
+"""Tests of the choice of the adapter, and that both adapters implement the protocol."""
 
 import inspect
 import pickle
@@ -14,7 +14,7 @@ from cellclass_tf.annotation.annotators.cellpose_v4 import Cellpose4
 @pytest.mark.parametrize(
     ("version", "expected"), [("3.1.1.3", Cellpose3), ("4.2.1.1", Cellpose4)]
 )
-def test_the_major_version_chooses(monkeypatch, version, expected):
+def test_the_major_version_selects_the_adapter(monkeypatch, version, expected):
     monkeypatch.setattr(cellpose_library, "installed_version", lambda: version)
     found = cellpose_adapter.installed()
     assert type(found) is expected
@@ -22,7 +22,7 @@ def test_the_major_version_chooses(monkeypatch, version, expected):
 
 
 @pytest.mark.parametrize("adapter", [Cellpose3, Cellpose4])
-def test_adapters_have_what_the_protocol_asks_for(adapter):
+def test_adapters_implement_the_protocol(adapter):
     for name in cellpose_adapter.Adapter.__annotations__:
         assert hasattr(adapter, name)
     for name, method in inspect.getmembers(cellpose_adapter.Adapter, callable):

@@ -19,7 +19,7 @@ def test_other_major_versions_are_refused(monkeypatch):
     assert cellpose_library.installed_version() == "4.0.9"
 
 
-def test_without_cellpose_the_ways_on_are_named(monkeypatch):
+def test_without_cellpose_the_error_gives_alternatives(monkeypatch):
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -28,7 +28,7 @@ def test_without_cellpose_the_ways_on_are_named(monkeypatch):
         cellpose_library.installed_version()
 
 
-def test_cellpose_that_cannot_be_imported_says_why(monkeypatch):
+def test_error_says_why_cellpose_cannot_be_imported(monkeypatch):
     import cellpose
 
     monkeypatch.delattr(cellpose, "models", raising=False)

@@ -20,7 +20,7 @@ def test_field_without_cells_has_an_empty_label_image(own_weights):
     assert labels.max() == 0
 
 
-def test_fingerprint_follows_weights_and_parameters(own_weights):
+def test_fingerprint_depends_on_weights_and_parameters(own_weights):
     def fingerprint(*args, **kwargs):
         return CellposeAnnotator(own_weights, *args, **kwargs).fingerprint
 
@@ -30,7 +30,7 @@ def test_fingerprint_follows_weights_and_parameters(own_weights):
     assert fingerprint(30, batch_size=1) == prints[0]
 
 
-def test_numbers_and_images_without_sense_are_refused(own_weights):
+def test_invalid_numbers_and_images_are_refused(own_weights):
     with pytest.raises(InputError, match="got 0"):
         CellposeAnnotator(own_weights, diameter_px=0)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8; got \(5, 5\)"):
@@ -76,7 +76,7 @@ def test_tiles_find_the_cells_of_the_whole_field_once(bright_pieces, monkeypatch
     np.testing.assert_allclose(tiled.probabilities[order], whole.probabilities)
 
 
-def test_tiles_are_stretched_as_their_whole_field(bright_pieces, monkeypatch):
+def test_tiles_have_the_contrast_limits_of_the_whole_field(bright_pieces, monkeypatch):
     annotator, seen = bright_pieces
     image = np.zeros((100, 2000, 3), np.uint8)
     # Of each hundred columns one is 10 and one 90; blue is flat.
@@ -100,7 +100,7 @@ def test_probability_is_the_mean_over_the_cell(bright_pieces):
     np.testing.assert_allclose(found, [0.6904, 0.8808], atol=1e-4)
 
 
-def test_crumbs_of_cellpose_are_dropped(own_weights, monkeypatch):
+def test_small_detached_pieces_of_cells_are_dropped(own_weights, monkeypatch):
     labels = np.zeros((40, 40), np.uint16)
     labels[5:20, 5:20] = 1
     labels[30, 30] = 1
@@ -125,7 +125,7 @@ def test_the_device_is_the_one_that_cellpose_finds(own_weights, monkeypatch, fou
     assert f"device {found}" in CellposeAnnotator(own_weights, 30).settings
 
 
-def test_device_that_is_not_there_is_refused(own_weights):
+def test_missing_device_is_refused(own_weights):
     for device in ("cuda:99", "abacus"):
         with pytest.raises(InputError, match=f"device '{device}' cannot be used"):
             CellposeAnnotator(own_weights, 30, device=device)

@@ -159,7 +159,7 @@ def _sharing(depth=60):
         {"smean": np.array([None])},
     ],
 )
-def test_a_size_model_of_no_numbers_is_refused(own_weights, tmp_path, changes):
+def test_a_size_model_without_finite_numbers_is_refused(own_weights, tmp_path, changes):
     shutil.copy(own_weights, tmp_path / "mine")
     _save_size_model(tmp_path / "size_mine.npy", _size_model(**changes))
     with pytest.raises(
@@ -175,7 +175,7 @@ def test_size_model_without_its_numbers_is_refused(own_weights, tmp_path):
         CellposeAnnotator(tmp_path / "mine")
 
 
-def test_models_of_version_4_say_what_to_install():
+def test_error_for_models_of_version_4_says_what_to_install():
     with pytest.raises(InputError, match=r"cpsam is of version 4: `pip install 'cell"):
         CellposeAnnotator("cpsam")
 
@@ -185,7 +185,9 @@ def test_unknown_model_lists_the_known(tmp_path):
         CellposeAnnotator(tmp_path / "nothing")
 
 
-def test_no_network_names_the_folder_and_the_ways_on(models_folder, monkeypatch):
+def test_error_without_network_names_folder_and_alternatives(
+    models_folder, monkeypatch
+):
     from cellpose import utils
 
     calls = []
@@ -207,7 +209,7 @@ def test_no_network_names_the_folder_and_the_ways_on(models_folder, monkeypatch)
     assert ssl._create_default_https_context is context
 
 
-def test_download_that_broke_off_does_not_stay(models_folder, monkeypatch, own_weights):
+def test_incomplete_download_is_removed(models_folder, monkeypatch, own_weights):
     from cellpose import utils
 
     def half(url, path, **_):

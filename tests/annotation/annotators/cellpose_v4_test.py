@@ -50,7 +50,7 @@ def test_options_are_those_that_version_4_knows(image):
     }
 
 
-def test_limits_are_given_for_three_planes_and_flat_ones_are_dark(image):
+def test_limits_are_given_for_three_planes_and_flat_planes_are_0(image):
     model = _Model()
     limits = [(10.0, 90.0), None]
     Cellpose4().segment(model, image, limits, diameter_px=30.0, **OPTIONS)
@@ -76,7 +76,7 @@ def test_diameter_without_cells_keeps_the_scale(image, monkeypatch):
     assert found == 30.0
 
 
-def test_specks_do_not_enlarge_a_field_beyond_measure(image, monkeypatch):
+def test_estimated_diameter_has_a_lower_limit(image, monkeypatch):
     labels = np.zeros((40, 60), int)
     labels[3, 3] = 1
     monkeypatch.setattr(Cellpose4, "segment", lambda *_, **__: (labels, None))
@@ -117,8 +117,8 @@ def test_unknown_names_and_those_of_version_3_are_refused(library):
         Cellpose4().find_weights("cyto3")
 
 
-def test_weights_that_have_gone_are_not_replaced_by_others(library, tmp_path):
-    with pytest.raises(InputError, match="the weights were there, and have gone"):
+def test_missing_weights_are_not_replaced_by_others(library, tmp_path):
+    with pytest.raises(InputError, match="weights does not exist any more"):
         Cellpose4().load(tmp_path / "gone", None, "cpu", False)
 
 
@@ -171,7 +171,7 @@ def test_precision_and_thresholds_are_part_of_the_fingerprints(own_weights):
 
 
 @needs_4
-def test_the_order_of_planes_and_an_empty_one_are_the_networks(own_weights, image):
+def test_the_network_gets_cytoplasm_nuclei_and_an_empty_plane(own_weights, image):
     """The image goes to the network as cellpose itself prepares it."""
     from cellpose import transforms
 
@@ -236,7 +236,7 @@ def test_a_missing_file_downloads_nothing(own_weights, tmp_path, monkeypatch):
     path.write_bytes(pathlib.Path(own_weights).read_bytes())
     annotator = CellposeAnnotator(path, 30, device="cpu")
     path.unlink()
-    with pytest.raises(InputError, match="have gone"):
+    with pytest.raises(InputError, match="does not exist any more"):
         _ = annotator.network
     with pytest.raises(InputError, match="neither a file"):
         CellposeAnnotator(path)
@@ -274,14 +274,16 @@ def test_training_moves_the_weights_and_leaves_the_random_numbers(
     with caplog.at_level(logging.WARNING, logger="cellpose"):
         Cellpose4().train(
             network,
-            [str(tmp_path / "a.tif")],
-            [str(tmp_path / "a_flows.tif")],
-            np.ones(1),
-            folder=tmp_path,
-            epochs=2,
-            learning_rate=1e-3,
-            draws=2,
-            seed=0,
+            cellpose_library.TrainingRun(
+                images=[str(tmp_path / "a.tif")],
+                flows=[str(tmp_path / "a_flows.tif")],
+                weights=np.ones(1),
+                folder=tmp_path,
+                epochs=2,
+                learning_rate=1e-3,
+                draws=2,
+                seed=0,
+            ),
         )
     assert (network.out.weight != before).any()
     assert torch.equal(torch.get_rng_state(), state)

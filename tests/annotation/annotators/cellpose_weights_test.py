@@ -1,4 +1,4 @@
-"""cellpose's weights: what a file holds is found, and nothing in it is run."""
+"""Tests of cellpose weights: content is identified, and no code in it is run."""
 
 import pathlib
 import pickle
@@ -23,7 +23,7 @@ class _Touch:
         return pathlib.Path.touch, (self._path,)
 
 
-def test_weights_that_are_no_numbers_are_refused(own_weights, tmp_path):
+def test_weights_with_nan_or_infinity_are_refused(own_weights, tmp_path):
     import torch
 
     weights = torch.load(own_weights, weights_only=True)
@@ -75,7 +75,7 @@ def _size_model():
         ({}, cellpose_weights.OTHER),
     ],
 )
-def test_what_tensors_are_is_told_by_their_names(tmp_path, content, kind):
+def test_kind_of_weights_is_identified_by_tensor_names(tmp_path, content, kind):
     torch.save(content, tmp_path / "file")
     found = cellpose_weights.inspect(tmp_path / "file")
     assert found.kind == kind
@@ -86,7 +86,7 @@ def test_what_tensors_are_is_told_by_their_names(tmp_path, content, kind):
     ("content", "kind"),
     [(_size_model(), cellpose_weights.SIZE_MODEL), ({"A": 1}, cellpose_weights.OTHER)],
 )
-def test_size_models_and_other_npy_files_are_told_apart(tmp_path, content, kind):
+def test_size_models_and_other_npy_files_are_distinguished(tmp_path, content, kind):
     np.save(tmp_path / "a.npy", np.array(content, object), allow_pickle=True)
     assert cellpose_weights.inspect(tmp_path / "a.npy").kind == kind
 
@@ -117,7 +117,7 @@ def test_size_models_and_other_npy_files_are_told_apart(tmp_path, content, kind)
         ),
     ],
 )
-def test_weights_of_another_network_say_what_they_are_and_what_to_install(
+def test_error_for_weights_of_another_network_gives_advice(
     tmp_path, monkeypatch, version, kind, content, problem, advice
 ):
     monkeypatch.setattr(cellpose_library, "installed_version", lambda: version)

@@ -19,11 +19,11 @@ def test_a_diameter_that_no_cell_has_is_refused(diameter):
 
 
 @pytest.mark.parametrize("diameter", [None, 0.5, 30, np.float32(12)])
-def test_any_other_diameter_or_none_will_do(diameter):
+def test_positive_diameters_and_none_are_accepted(diameter):
     protocol.check_diameter(diameter)
 
 
-def test_the_watershed_says_of_itself_what_an_annotator_does():
+def test_the_watershed_has_the_attributes_of_an_annotator():
     annotator = WatershedAnnotator()
     for name in protocol.Annotator.__annotations__:
         assert isinstance(getattr(annotator, name), str), name
@@ -35,7 +35,7 @@ def test_the_watershed_says_of_itself_what_an_annotator_does():
 
 
 @pytest.mark.parametrize("annotator", [CellposeAnnotator, WatershedAnnotator])
-def test_every_annotator_is_called_alike(annotator):
+def test_all_annotators_have_the_same_signatures(annotator):
     for name in ("annotate", "estimate_diameter_px"):
         expected = inspect.signature(getattr(protocol.Annotator, name)).parameters
         parameters = inspect.signature(getattr(annotator, name)).parameters

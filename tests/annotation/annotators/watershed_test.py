@@ -1,4 +1,4 @@
-"""The watershed: one cell a nucleus, borders on bright lines, nothing from nothing."""
+"""Tests of the watershed: one cell per nucleus, borders on bright lines."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_border_follows_a_bright_line_of_the_cytoplasm():
     assert 72 <= border[0] <= 77
 
 
-def test_bits_without_nucleus_and_specks_are_dropped():
+def test_pieces_without_nucleus_and_specks_are_dropped():
     image, _ = _field([(60, 40)])
     image[_disk(image.shape[:2], (60, 120), 14), 1] = 100
     image[_disk(image.shape[:2], (20, 120), 2), 1:] = 200
@@ -104,7 +104,7 @@ def test_labels_of_shifted_images_are_shifted_labels():
     np.testing.assert_array_equal(np.roll(first, (7, 11), (0, 1)) > 0, second > 0)
 
 
-def test_fingerprint_follows_the_parameters():
+def test_fingerprint_depends_on_the_parameters():
     prints = {
         WatershedAnnotator().fingerprint,
         WatershedAnnotator(30).fingerprint,
@@ -118,7 +118,7 @@ def test_fingerprint_follows_the_parameters():
     )
 
 
-def test_numbers_and_images_without_sense_are_refused():
+def test_invalid_numbers_and_images_are_refused():
     with pytest.raises(InputError, match="got -3"):
         WatershedAnnotator(diameter_px=-3)
     with pytest.raises(InputError, match="mask_level"):
@@ -127,7 +127,7 @@ def test_numbers_and_images_without_sense_are_refused():
         WatershedAnnotator().annotate(np.zeros((5, 5), np.uint8))
 
 
-def test_real_cells_of_a_packed_clump_come_apart(assets):
+def test_real_cells_of_a_dense_clump_are_separated(assets):
     image = png.read_png(assets / "images/hek/hek_0004.png")[620:, 520:720, :3]
     labels, diameter_px, _ = WatershedAnnotator().annotate(image)
     # The reference has 24 cells here, grown over each other's borders.

@@ -1,4 +1,4 @@
-"""What is trained on, chosen by and held out."""
+"""Tests of the uses of corrected fields, and of the pieces to train on."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def _images(rows):
     return [row.image for row in rows]
 
 
-def test_validation_is_held_out_where_there_is_no_test(study):
+def test_validation_is_held_out_if_there_is_no_test_split(study):
     roles, _ = material.roles_of(study, study.rows(), study.rows())
     assert _images(roles.held_out) == ["HEK/d2.png", "N2a/d2.png"]
     assert not roles.choose
@@ -57,7 +57,7 @@ def test_split_of_a_group_is_that_of_its_fields_that_are_not_corrected(study):
     assert rows[0].split == "test"
 
 
-def test_of_two_dishes_one_is_held_out(study):
+def test_one_of_two_dishes_is_held_out(study):
     rows = [
         dataclasses.replace(r, split="") for r in study.rows() if "d2" not in r.image
     ]
@@ -67,9 +67,9 @@ def test_of_two_dishes_one_is_held_out(study):
     assert sorted(held_out + trained) == sorted(row.image for row in rows)
 
 
-def test_split_that_was_given_stays_even_if_nothing_is_held_out(study):
+def test_given_splits_are_kept_even_if_nothing_is_held_out(study):
     rows = [dataclasses.replace(row, split="train") for row in study.rows()]
-    with pytest.raises(InputError, match=r"of 6 group.*of the splits train"):
+    with pytest.raises(InputError, match=r"of 6 group.*in the splits train"):
         material.roles_of(study, rows, rows)
 
 
@@ -92,7 +92,7 @@ def test_group_in_two_splits_is_refused(study):
         material.roles_of(study, rows, rows)
 
 
-def test_pieces_are_what_cellpose_reads_without_the_part_kept_out(study, tmp_path):
+def test_pieces_can_be_read_by_cellpose_and_lack_the_part_kept_out(study, tmp_path):
     roles, _ = material.roles_of(study, study.rows(), study.rows())
     pieces = material.prepare(study, roles, tmp_path, 1.0, CPU)
     assert [piece.weight for piece in pieces] == [0.25] * 4
@@ -106,14 +106,14 @@ def test_pieces_are_what_cellpose_reads_without_the_part_kept_out(study, tmp_pat
     assert (image[0].min(), image[0].max()) == (0, 1)
 
 
-def test_whole_fields_are_trained_on_where_others_choose(study, tmp_path):
+def test_whole_fields_are_trained_on_if_others_choose_the_round(study, tmp_path):
     rows = study.rows()
     roles = material.Roles((rows[0],), (rows[1],), (rows[2],))
     (piece,) = material.prepare(study, roles, tmp_path, 1.0, CPU)
     assert io.imread(str(piece.flows)).shape == (4, 40, 80)
 
 
-def test_hand_drawn_cells_get_windows_and_their_share_of_draws(study, tmp_path):
+def test_hand_drawn_cells_have_windows_and_their_share_of_draws(study, tmp_path):
     import tifffile
 
     rows = study.rows()

@@ -74,7 +74,7 @@ def test_best_round_is_kept_and_everything_is_written(
     assert float(network.diam_labels) == pytest.approx(9.03)
 
 
-def test_base_is_kept_where_no_round_is_better(
+def test_base_is_kept_if_no_round_is_better(
     study, output, own_weights, rounds, monkeypatch
 ):
     worse = iter([0.5, 0.4, 0.3, 0.2])
@@ -87,7 +87,7 @@ def test_base_is_kept_where_no_round_is_better(
     assert output.read_bytes() == own_weights.read_bytes()
 
 
-def test_killed_run_goes_on_with_its_round(
+def test_killed_run_continues_with_its_round(
     study, output, own_weights, scores, rounds, monkeypatch
 ):
     original = tuning._train_round
@@ -107,7 +107,7 @@ def test_killed_run_goes_on_with_its_round(
     assert _read(output)["scores_of_rounds"] == scores
 
 
-def test_killed_run_of_other_settings_begins_anew(
+def test_killed_run_with_other_settings_starts_again(
     study, output, own_weights, rounds, monkeypatch
 ):
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)
@@ -118,17 +118,17 @@ def test_killed_run_of_other_settings_begins_anew(
     assert _read(output)["scores_of_rounds"] == [0.5, 0.5]
 
 
-def test_folder_of_something_else_is_left_alone(study, output, own_weights):
+def test_folder_with_other_files_is_not_changed(study, output, own_weights):
     folder = output.with_name("tuned.rounds")
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"tuned\.rounds is there already, and holds"):
+    with pytest.raises(InputError, match=r"tuned\.rounds already exists, and holds"):
         tuning.finetune(study, output, model=own_weights)
     assert (folder / "mine.txt").read_text() == "mine"
 
 
-def test_weights_to_begin_with_are_never_the_output(study, tmp_path, own_weights):
-    with pytest.raises(InputError, match="it is the weights to begin with"):
+def test_output_must_not_be_the_base_weights(study, tmp_path, own_weights):
+    with pytest.raises(InputError, match="it is the weights to start from"):
         tuning.finetune(study, own_weights, model=own_weights)
     with pytest.raises(InputError, match="it is a folder"):
         tuning.finetune(study, tmp_path, model=own_weights)
@@ -150,7 +150,9 @@ def test_broken_corrections_are_left_out(
     assert "expected the image's size (40, 80)" in caplog.text
 
 
-def test_epoch_sees_every_field_whatever_hand_drawn_cells_weigh(monkeypatch, tmp_path):
+def test_epoch_draws_every_field_for_all_weights_of_hand_drawn_cells(
+    monkeypatch, tmp_path
+):
     from cellpose import train
 
     seen = {}
@@ -171,7 +173,7 @@ class _Hook:
         pass
 
 
-def test_splits_are_recorded_for_the_dataset_too(
+def test_splits_are_recorded_in_the_manifest(
     study, output, own_weights, scores, rounds
 ):
     study.update(dataclasses.replace(row, split="") for row in study.rows())
@@ -220,12 +222,12 @@ def test_only_corrected_fields_are_used(study, output, own_weights):
 @pytest.mark.parametrize(
     "options", [{"epochs": 0}, {"learning_rate": 0.0}, {"hand_weight": 0.5}]
 )
-def test_numbers_without_sense_are_refused(study, output, own_weights, options):
+def test_numbers_out_of_range_are_refused(study, output, own_weights, options):
     with pytest.raises(InputError, match="Expected epochs from 1"):
         tuning.finetune(study, output, model=own_weights, **options)
 
 
-def test_part_that_training_left_out_is_what_is_scored(study):
+def test_only_the_part_kept_out_of_training_is_scored(study):
     row = study.rows()[0]
 
     class Finder:
@@ -247,18 +249,18 @@ def test_part_that_training_left_out_is_what_is_scored(study):
 
 
 @pytest.mark.parametrize("name", ["tuned", "tuned.json", "tuned.png"])
-def test_what_a_person_put_there_is_left_alone(
+def test_files_of_a_person_are_not_overwritten(
     study, output, own_weights, rounds, name
 ):
     path = output.with_name(name)
     path.write_text("mine")
-    with pytest.raises(InputError, match=f"{name} is there already, and is not as"):
+    with pytest.raises(InputError, match=f"{name} already exists, and is not as"):
         tuning.finetune(study, output, model=own_weights)
     assert path.read_text() == "mine"
     assert not rounds
 
 
-def test_own_weights_are_replaced_unless_they_were_changed(
+def test_weights_of_earlier_runs_are_replaced_unless_they_were_changed(
     study, output, own_weights, rounds, monkeypatch
 ):
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)
@@ -271,11 +273,11 @@ def test_own_weights_are_replaced_unless_they_were_changed(
     output.with_name("tuned.json").write_text(json.dumps(record))
     tuning.finetune(study, output, model=own_weights, epochs=20)
     output.write_bytes(b"mine")
-    with pytest.raises(InputError, match="tuned is there already"):
+    with pytest.raises(InputError, match="tuned already exists"):
         tuning.finetune(study, output, model=own_weights)
 
 
-def test_what_comes_there_during_training_is_left_alone(
+def test_files_written_during_training_are_not_overwritten(
     study, output, own_weights, rounds, monkeypatch
 ):
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)

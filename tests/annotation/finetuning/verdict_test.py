@@ -1,4 +1,4 @@
-"""The verdict: better, or keep the base."""
+"""Tests of the verdict on tuned weights."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def _field(base, tuned):
     return FieldScore("a", 10, (base, 0.5, 0.1), (tuned, 0.6, 0.2))
 
 
-def test_clear_gain_is_better_with_its_numbers():
+def test_clear_gain_is_reported_as_better():
     found = judge([_field(0.7, 0.8), _field(0.6, 0.72), _field(0.8, 0.88)])
     assert found.is_better
     assert found.gain == pytest.approx(0.1)
@@ -41,7 +41,7 @@ def test_no_gain_or_an_uncertain_one_keeps_the_base(fields):
     assert found.text.startswith("not better: keep the base (")
 
 
-def test_a_field_that_gains_nothing_does_not_spoil_the_others():
+def test_one_field_without_gain_does_not_change_the_verdict():
     gains = [_field(0.6, 0.7), _field(0.8, 0.9), _field(0.5, 0.59), _field(0.5, 0.62)]
     found = judge([_field(0.7, 0.7), *gains])
     assert found.interval[0] > 0
@@ -68,7 +68,7 @@ def test_field_is_scored_at_three_overlaps():
     assert (score.image, score.cells) == ("a", 2)
 
 
-def test_field_without_cells_counts_invented_ones():
+def test_field_without_cells_is_scored_by_false_positives():
     empty = np.zeros((4, 4), np.int32)
     cells = Cells.from_labels(empty, ("HEK",))
     score = verdict.score_field(cells, empty, np.eye(4, dtype=np.int32), "a")

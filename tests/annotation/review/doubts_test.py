@@ -1,4 +1,4 @@
-"""Doubtful cells: each reason where it is due, and nowhere else."""
+"""Tests of doubtful cells: each reason, and when it does not apply."""
 
 import numpy as np
 import pytest
@@ -35,17 +35,17 @@ def _reasons(image, labels, probabilities=None, diameter=DIAMETER):
     return {doubt.cell: doubt.reasons for doubt in found}
 
 
-def test_sound_cells_are_not_listed():
+def test_correct_cells_are_not_listed():
     assert _reasons(*_field(), probabilities=np.full(15, 0.97)) == {}
 
 
-def test_cell_without_nucleus():
+def test_cell_without_nucleus_is_listed():
     image, labels = _field()
     image[labels == 8, 2] = 10
     assert _reasons(image, labels) == {8: ("no nucleus",)}
 
 
-def test_touching_nuclei_in_one_outline_are_two():
+def test_touching_nuclei_in_one_outline_count_as_two():
     image, labels = _field()
     # Cell 8 lies in the middle of the field, at (60, 100).
     image[labels == 8, 2] = 10
@@ -54,20 +54,20 @@ def test_touching_nuclei_in_one_outline_are_two():
     assert _reasons(image, labels) == {8: ("two nuclei",)}
 
 
-def test_specks_are_no_nuclei():
+def test_specks_are_not_nuclei():
     image, labels = _field()
     image[_disk(labels.shape, (60, 109), 1), 2] = 250
     assert _reasons(image, labels) == {}
 
 
-def test_rim_of_a_neighbours_nucleus_is_no_nucleus():
+def test_rim_of_a_neighbours_nucleus_is_not_a_nucleus():
     image, labels = _field()
     # Cell 8 takes the first two columns of cell 9's nucleus, which begins at 134.
     labels[54:67, 112:136] = 8
     assert _reasons(image, labels) == {}
 
 
-def test_nuclei_that_run_into_each_other_are_each_their_cells():
+def test_merged_nuclei_of_touching_cells_count_for_each_cell():
     image, labels = _field()
     # The nuclei of two neighbours that touch become one bar.
     labels[48:73, 112:120] = 8
@@ -76,7 +76,7 @@ def test_nuclei_that_run_into_each_other_are_each_their_cells():
     assert _reasons(image, labels) == {}
 
 
-def test_channel_without_nuclei_blames_nobody():
+def test_channel_without_nuclei_makes_no_cell_doubtful():
     image, labels = _field()
     rng = np.random.default_rng(1)
     for channel in (np.zeros(labels.shape), rng.integers(0, 30, labels.shape)):
@@ -84,7 +84,7 @@ def test_channel_without_nuclei_blames_nobody():
         assert _reasons(image, labels) == {}
 
 
-def test_cells_at_the_border_are_cut_and_not_blamed_for_the_rest():
+def test_cells_at_the_border_are_only_listed_as_cut():
     image, labels = _field()
     # The first column loses its left half, nuclei and all.
     image, labels = image[:, 26:].copy(), labels[:, 26:].copy()
@@ -92,7 +92,7 @@ def test_cells_at_the_border_are_cut_and_not_blamed_for_the_rest():
     assert found == {cell: ("cut by border",) for cell in (1, 6, 11)}
 
 
-def test_outline_that_ends_just_before_the_border_is_cut_too():
+def test_outline_that_ends_just_before_the_border_counts_as_cut():
     image, labels = _field()
     # The half cells come to lie at the right, and lose their last column.
     flipped = image[:, :25:-1].copy(), labels[:, :25:-1].copy()
@@ -116,7 +116,7 @@ def test_few_cells_are_compared_with_the_diameter():
     assert {"odd size"} <= set(found[2])
 
 
-def test_unsure_cells_are_listed_and_the_gravest_come_first():
+def test_uncertain_cells_are_listed_with_the_most_serious_first():
     image, labels = _field()
     sure = np.full(15, 0.95)
     sure[[3, 7, 11]] = 0.6, 0.5, 0.7
@@ -126,7 +126,7 @@ def test_unsure_cells_are_listed_and_the_gravest_come_first():
     assert found[12] == ("low probability", "no nucleus")
 
 
-def test_doubt_tells_where_the_cell_is():
+def test_doubtful_cell_has_its_position():
     image, labels = _field()
     image[labels == 8, 2] = 10
     cells = Cells.from_labels(labels, ("HEK",))

@@ -1,4 +1,4 @@
-"""What a person looks at first: lists, pictures and the queue."""
+"""Tests of the lists and pictures of doubtful cells, and of the queue."""
 
 import dataclasses
 
@@ -101,7 +101,7 @@ def test_corrected_field_leaves_the_queue(study):
     assert csv_json.read_csv(study.review_queue_path) == []
 
 
-def test_what_is_worth_correcting_is_said_with_how_long_it_takes(tmp_path):
+def test_fields_to_correct_are_named_with_the_time_it_takes(tmp_path):
     study = Study.create(tmp_path / "study", ("HEK", "N2a"))
     assert queue.worth_correcting(study) == ""
     study.review_queue_path.parent.mkdir()

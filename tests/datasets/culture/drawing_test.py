@@ -103,7 +103,7 @@ def test_a_process_leaves_the_cell_along_its_angle_and_ends_at_a_neighbour():
     assert met[:, start + 4 :].sum() == 0 < free[:, start + 4 :].sum()
 
 
-def test_ink_adds_up_where_it_lies_and_off_the_canvas_is_lost():
+def test_ink_adds_up_and_is_ignored_outside_of_the_canvas():
     canvas = empty_canvas()
     canvas.ink(np.array([30, 30, -9, 30]), np.array([40.2, 39.8, 40, 999]), 5.0)
     nuclei, cytoplasm = canvas.light(dish(stain_gain_counts=(1.0, 3.0)))
@@ -128,7 +128,7 @@ def test_blur_and_haze_spread_light_and_lose_none():
         assert light.sum(axis=(1, 2)) == pytest.approx([1000, 1000], rel=0.05)
 
 
-def test_debris_only_adds_light_and_as_much_of_it_as_the_dish_says():
+def test_debris_only_adds_light_according_to_the_dish():
     totals = []
     for density in (0.0, 800.0, 8000.0):
         light = np.ones((2, 512, 512), np.float32)
@@ -141,7 +141,7 @@ def test_debris_only_adds_light_and_as_much_of_it_as_the_dish_says():
     assert 0.7 < totals[2][1] / totals[2].sum() < 0.9
 
 
-def test_the_camera_counts_what_the_lamp_lights_with_its_noise_and_up_to_its_end():
+def test_the_camera_adds_noise_and_is_limited_to_its_maximum():
     light = np.full((2, 100, 100), 1000, np.float32)
     light[1] = 9000
     counts = drawing.expose(light, PLAIN, rng_of())

@@ -50,7 +50,7 @@ def test_labels_are_contiguous_and_each_cell_is_one_piece(seed):
         assert ndimage.label(field.labels == label)[1] == 1
 
 
-def test_no_whole_cell_is_a_sliver(pure_fields):
+def test_whole_cells_have_a_minimum_size(pure_fields):
     for name, fields in pure_fields.items():
         # 0.325 µm pixels are 0.1056 µm² each.
         least_px = LOOKS[name].area_um2 / 0.325**2 / 6
@@ -90,7 +90,7 @@ def test_empty_field_has_background_and_noise():
 
 
 @pytest.mark.parametrize("size_px", [64, 65, 301])
-def test_any_size_from_64_works(size_px):
+def test_all_sizes_from_64_px_are_accepted(size_px):
     field = _simulate({"N2a": 1}, size_px=size_px)
     assert field.labels.shape == (size_px, size_px)
 
@@ -132,7 +132,7 @@ def test_cells_are_brighter_than_background_in_both_channels(pure_fields):
                 assert inside > 1.5 * channel[field.labels == 0].mean()
 
 
-def test_labels_follow_the_picture(pure_fields):
+def test_labels_agree_with_the_pixels(pure_fields):
     for fields in pure_fields.values():
         for field in fields:
             inside = ndimage.binary_erosion(field.labels > 0, iterations=3)

@@ -44,7 +44,9 @@ def values(found, figure):
     ],
 )
 @pytest.mark.parametrize("cultures", [2, 3])
-def test_cultures_do_not_share_values_of_what_is_confounded(quality, figure, cultures):
+def test_confounded_qualities_have_different_values_in_each_culture(
+    quality, figure, cultures
+):
     ranges = []
     for culture in range(cultures):
         found = values(dishes((quality,), culture, cultures), figure)
@@ -55,7 +57,7 @@ def test_cultures_do_not_share_values_of_what_is_confounded(quality, figure, cul
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_what_is_confounded_stays_near_what_dishes_are_like(quality):
+def test_confounded_qualities_stay_in_the_usual_range(quality):
     free = dishes(count=200)
     for figure in FIGURES[quality]:
         usual = values(free, figure)
@@ -74,7 +76,7 @@ def test_a_dim_lamp_darkens_stain_and_background_alike():
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_what_is_not_confounded_is_as_ever(quality):
+def test_qualities_that_are_not_confounded_do_not_change(quality):
     for free, confounded in zip(dishes(), dishes((quality,)), strict=True):
         differ = {
             field.name

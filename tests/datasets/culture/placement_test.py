@@ -47,7 +47,7 @@ def gaps_of(placed):
     return gaps
 
 
-def test_no_two_cells_are_nearer_than_their_types_pack():
+def test_cells_keep_the_distance_of_their_types_packing():
     placed = place(["HEK"] * 30 + ["N2a"] * 30)
     assert {cell.name for cell in placed} == {"HEK", "N2a"}
     packing = np.array([cell.look.packing for cell in placed])
@@ -73,7 +73,7 @@ def test_cells_without_room_are_left_out_and_no_centre_is_far_outside():
 
 # In the last two a neighbour cuts a piece off.
 @pytest.mark.parametrize("seed", [0, 4, 5])
-def test_each_kept_cell_has_one_piece_of_ground_about_its_centre(seed):
+def test_each_kept_cell_is_one_piece_around_its_centre(seed):
     placed = place(["HEK"] * 20 + ["N2a"] * 20, seed=seed)
     labels, kept = grow(placed, 400, seed=seed)
     assert set(np.unique(labels)) == set(range(len(kept) + 1))
@@ -101,7 +101,7 @@ def test_a_cell_fills_its_outline_up_to_a_border_that_the_radii_set(radii):
     assert set(labels[50, int(border) + 3 : 80]) == {2}
 
 
-def test_a_cell_that_is_squeezed_to_little_is_gone_and_those_after_it_move_up():
+def test_a_cell_without_enough_area_is_removed_and_labels_are_renumbered():
     # A cell of its type's median area has a radius of 18.5 px.
     cells = [round_cell(centre, 18.5) for centre in ((40, 40), (110, 110))]
     sliver = round_cell((40, 100), 18.5 / math.sqrt(8))

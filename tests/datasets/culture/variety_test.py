@@ -21,7 +21,7 @@ def test_the_same_seed_gives_the_same_look_and_dish():
     assert first == same != other
 
 
-def test_looks_have_figures_with_which_cells_can_be_drawn():
+def test_random_looks_can_be_drawn():
     for look in map(look_of, range(200)):
         figures = dataclasses.asdict(look)
         odds = figures.pop("neurite_odds")
@@ -48,7 +48,7 @@ def test_looks_and_dishes_are_varied():
         assert high > 2 * low, name
 
 
-def test_large_cells_are_fewer_so_that_they_cover_as_much():
+def test_large_cells_are_fewer_and_cover_the_same_area():
     small, large = (
         variety.random_dish(np.random.default_rng(0), area) for area in (100, 400)
     )
@@ -56,7 +56,7 @@ def test_large_cells_are_fewer_so_that_they_cover_as_much():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_field_of_a_random_type_holds_whole_cells_of_it(seed):
+def test_a_field_of_a_random_type_holds_whole_cells(seed):
     rng = np.random.default_rng(seed)
     look = variety.random_look(rng)
     field = simulate_field(

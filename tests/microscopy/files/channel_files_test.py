@@ -21,7 +21,7 @@ def group(*names, pattern=None):
     return [(s.name, s.channels) for s in found], failures
 
 
-def test_the_channels_of_metaxpress_are_one_field():
+def test_the_channel_files_of_metaxpress_are_one_field():
     names = ("P_E08_s2_w1.tif", "P_E08_s2_w2.tif", "P_E09_s1_w1.tif", "other.tif")
     found, failures = group(*names)
     assert not failures
@@ -33,14 +33,14 @@ def test_the_channels_of_metaxpress_are_one_field():
     ]
 
 
-def test_the_identifier_behind_the_channel_does_not_part_a_field():
+def test_an_identifier_after_the_channel_does_not_split_a_field():
     found, _ = group(
         f"P_E08_s2_w1{GUID}.tif", f"P_E08_s2_w2{GUID.replace('C', '9')}.tif"
     )
     assert found == [("P_E08_s2.tif", ("w1", "w2"))]
 
 
-def test_a_pattern_of_ones_own():
+def test_a_given_pattern_groups_channel_files():
     found, failures = group(
         "f1_ch-dapi.tif", "f1_ch-gfp.tif", "notes.tif", pattern=r"_ch-(?P<channel>\w+)"
     )
@@ -50,10 +50,10 @@ def test_a_pattern_of_ones_own():
     assert "matches nothing" in reason
 
 
-def test_the_same_channel_twice_is_told():
+def test_the_same_channel_twice_is_a_failure():
     found, failures = group(f"a_w1{GUID}.tif", "a_w1.tif", "a_w2.tif")
     assert found == [("a.tif", ("w1", "w2"))]
-    assert "channel 'w1' of this field is in" in next(iter(failures.values()))
+    assert "channel 'w1' of this field is also in" in next(iter(failures.values()))
 
 
 @pytest.mark.parametrize("pattern", ["_w(", r"_w\d"])
@@ -62,7 +62,7 @@ def test_a_pattern_that_names_no_channel_is_refused(pattern):
         group("a.tif", pattern=pattern)
 
 
-def test_a_set_reads_as_one_field_with_a_channel_a_file(tmp_path):
+def test_a_set_is_read_as_one_field_with_a_channel_from_each_file(tmp_path):
     planes = np.arange(2 * 16 * 20, dtype=np.uint16).reshape(2, 16, 20)
     paths = [tmp_path / "a_w1.tif", tmp_path / "a_w2.tif"]
     for path, plane in zip(paths, planes, strict=True):
@@ -104,7 +104,7 @@ def write_colour(path, plane, places):
     tifffile.imwrite(path, picture, photometric="rgb")
 
 
-def test_channels_that_were_saved_as_colour_pictures_are_one_field(tmp_path):
+def test_channels_saved_as_colour_pictures_are_one_field(tmp_path):
     planes = np.random.default_rng(0).integers(1, 255, (3, 20, 24), np.uint8)
     paths = [tmp_path / f"a_{name}.tif" for name in ("DAPI", "FITC", "grey")]
     for path, plane, places in zip(paths, planes, ([2], [1], [0, 1, 2]), strict=True):
@@ -122,5 +122,7 @@ def test_a_channel_of_several_colours_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a_w1.tif", planes, photometric="rgb")
     write_colour(tmp_path / "a_w2.tif", planes[..., 0], [1])
     paths = [tmp_path / "a_w1.tif", tmp_path / "a_w2.tif"]
-    with pytest.raises(InputError, match=r"a_w1\.tif: .* red and green and blue that"):
+    with pytest.raises(
+        InputError, match=r"a_w1\.tif: .* red and green and blue differ"
+    ):
         list(channel_files.read(paths, ("w1", "w2"), projection="max"))

@@ -13,7 +13,7 @@ def raw(path):
     return raw_files.RawFile(files, "HEK", "group", False)
 
 
-def test_names_differ_where_files_do(tmp_path):
+def test_different_files_get_different_names(tmp_path):
     names = image_names.Names(Study.create(tmp_path / "s"))
     paths = ("x/a.tif", "y/a.tif", "x/a.nd2", "y/a.nd2")
     assert [names.take(raw(path), [""]) for path in paths] == [
@@ -24,14 +24,14 @@ def test_names_differ_where_files_do(tmp_path):
     ]
 
 
-def test_every_field_of_a_file_needs_its_place(tmp_path):
+def test_a_name_must_be_free_for_every_field_of_a_file(tmp_path):
     names = image_names.Names(Study.create(tmp_path / "s"))
     assert names.take(raw("x/a_t1.tif"), [""]) == "HEK/a_t1"
     # The second time point would be a_t1.
     assert names.take(raw("x/a.tif"), ["", "_t1"]) == "HEK/x_a"
 
 
-def test_a_row_keeps_its_name_and_gives_it_to_nobody_else(tmp_path):
+def test_a_row_keeps_its_name_and_no_other_file_gets_it(tmp_path):
     study = Study.create(tmp_path / "s")
     mine = tmp_path / "a.tif"
     mine.write_text("mine")
@@ -43,13 +43,13 @@ def test_a_row_keeps_its_name_and_gives_it_to_nobody_else(tmp_path):
     assert image_names.Names(study).take(raw(other), [""]) == "HEK/other_a"
 
 
-def test_where_no_name_is_left_there_is_none(tmp_path):
+def test_no_name_is_returned_if_all_are_taken(tmp_path):
     names = image_names.Names(Study.create(tmp_path / "s"))
     found = [names.take(raw("x/a.tif"), [""]) for _ in range(5)]
     assert found == ["HEK/a", "HEK/x_a", "HEK/a_tif", "HEK/x_a_tif", None]
 
 
-def test_long_names_are_not_cut_to_one(tmp_path):
+def test_long_names_stay_different_when_shortened(tmp_path):
     study = Study.create(tmp_path / "s")
     paths = [f"x/{'n' * 120}{number}.ome.tif" for number in range(6)]
     names = image_names.Names(study)
@@ -61,7 +61,7 @@ def test_long_names_are_not_cut_to_one(tmp_path):
     assert [names.take(raw(path), [""]) for path in paths[::-1]] == found[::-1]
 
 
-def test_a_long_name_of_an_earlier_version_stays(tmp_path):
+def test_a_long_name_of_an_earlier_version_is_kept(tmp_path):
     study = Study.create(tmp_path / "s")
     other, mine = (tmp_path / f"{'n' * 120}{number}.ome.tif" for number in (0, 1))
     for path in (other, mine):
@@ -73,7 +73,7 @@ def test_a_long_name_of_an_earlier_version_stays(tmp_path):
     assert names.take(raw(mine), [""]) == f"HEK/{'n' * 100}"
 
 
-def test_names_that_differ_in_capitals_alone_are_kept_apart(tmp_path):
+def test_names_that_differ_only_in_case_get_different_stems(tmp_path):
     study = Study.create(tmp_path / "s")
     study.update([ImageRow("HEK/B.png", "HEK", raw_file="z/B.tif", raw_sha256="x")])
     names = image_names.Names(study)

@@ -20,7 +20,7 @@ def names(found, source):
     return [path.relative_to(source).as_posix() for path in found.images]
 
 
-def test_every_file_is_read_or_told_of(tmp_path):
+def test_every_file_is_read_or_reported(tmp_path):
     touch(
         *(tmp_path / name for name in ("HEK/a.tif", "HEK/b.TIF", "HEK/.c.tif")),
         *(
@@ -44,7 +44,7 @@ def test_every_file_is_read_or_told_of(tmp_path):
     )
 
 
-def test_what_looks_like_an_image_and_is_not_read_is_a_failure_a_line(tmp_path):
+def test_images_that_are_not_read_are_failures_with_one_line_each(tmp_path):
     touch(tmp_path / "HEK" / "a.tif")
     touch(
         *(tmp_path / "HEK" / f"{i}.jpg" for i in range(5)), tmp_path / "N2a" / "v.vsi"
@@ -54,7 +54,7 @@ def test_what_looks_like_an_image_and_is_not_read_is_a_failure_a_line(tmp_path):
     assert "5 files ending in .jpg are not read (0.jpg, 1.jpg, 2.jpg, …). JPEG" in jpeg
     assert "1 files ending in .vsi" in vsi
     assert "OME-TIFF" in vsi
-    assert "N2a: none of its files is read, and so nothing of N2a" in folder
+    assert "N2a: none of its files is read, so there is no image of N2a" in folder
 
 
 def test_linked_folders_and_files_are_followed_once(tmp_path):
@@ -65,10 +65,10 @@ def test_linked_folders_and_files_are_followed_once(tmp_path):
     (source / "HEK" / "c.tif").symlink_to(tmp_path / "c.tif")
     found = inventory.take(source, SUFFIXES)
     assert names(found, source) == ["HEK/a.tif", "HEK/c.tif", "N2a/b.tif"]
-    assert any("there before, by a link (loop)" in note for note in found.notes)
+    assert any("that a link leads to again (loop)" in note for note in found.notes)
 
 
-def test_what_is_no_file_is_a_failure_of_its_own(tmp_path):
+def test_folders_pipes_and_broken_links_are_failures(tmp_path):
     touch(tmp_path / "a.tif")
     (tmp_path / "folder.tif").mkdir()
     (tmp_path / "link.tif").symlink_to("nowhere")
@@ -78,12 +78,14 @@ def test_what_is_no_file_is_a_failure_of_its_own(tmp_path):
     told = [
         found.failures[str(tmp_path / f"{n}.tif")] for n in ("folder", "link", "pipe")
     ]
-    for part, reason in zip(("a folder, but", "nowhere", "a pipe"), told, strict=True):
+    for part, reason in zip(
+        ("a folder whose name", "nowhere", "a pipe"), told, strict=True
+    ):
         assert part in reason
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
-def test_one_image_is_taken_as_it_is(tmp_path, name):
+def test_a_single_image_is_listed_without_checks(tmp_path, name):
     path = tmp_path / name
     path.mkdir() if name.endswith("zarr") else path.touch()
     assert inventory.take(path, SUFFIXES) == inventory.Inventory((path,), {}, ())

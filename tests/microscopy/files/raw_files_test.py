@@ -12,7 +12,7 @@ def touch(*paths):
         path.touch()
 
 
-def test_folders_give_types_and_the_pattern_groups(tmp_path):
+def test_folders_name_the_types_and_the_pattern_the_groups(tmp_path):
     # The folder above the source would match too, and must not.
     source = tmp_path / "dish9" / "raw"
     touch(source / "HEK" / "dish1_a.tif", source / "N2a" / "dish1_a.ome.tif")
@@ -52,13 +52,13 @@ def test_the_first_group_of_a_pattern_names_the_group(tmp_path):
     assert found.grouped
 
 
-def test_hidden_files_and_other_endings_are_no_raw_files(tmp_path):
+def test_hidden_files_and_other_endings_are_not_raw_files(tmp_path):
     touch(tmp_path / ".hidden.tif", tmp_path / "notes.txt", tmp_path / "a.TIF")
     found, _, _ = raw_files.find(tmp_path, "HEK", None)
     assert [f.path.name for f in found] == ["a.TIF"]
 
 
-def test_odd_characters_do_not_reach_an_images_name(tmp_path):
+def test_odd_characters_are_replaced_in_image_names(tmp_path):
     touch(tmp_path / "day 1 (HEK).ome.tiff")
     (found,), _, _ = raw_files.find(tmp_path, "HEK", None)
     assert found.stem == "day_1_HEK_"

@@ -34,14 +34,14 @@ from cellclass_tf.microscopy.formats import base
         (1e-6, "yd", 0.9144),
     ],
 )
-def test_a_length_of_any_unit_is_given_in_micrometres(value, unit, expected):
+def test_lengths_in_all_units_are_converted_to_micrometres(value, unit, expected):
     found = base.pixel_size(value, unit)
     assert found.um == pytest.approx(expected)
     assert not found.problem
 
 
 @pytest.mark.parametrize("unit", ["furlong", "µm/px", "microm", "mikrometer"])
-def test_an_unknown_unit_is_told(unit):
+def test_an_unknown_unit_is_reported(unit):
     found = base.pixel_size(0.25, unit)
     assert found == (None, f"0.25 {unit}, a unit that is not known")
 
@@ -57,14 +57,14 @@ def test_an_unknown_unit_is_told(unit):
         (1, "km", "1e+09"),
     ],
 )
-def test_a_size_that_no_light_microscope_has_is_told(value, unit, um):
+def test_a_size_that_no_light_microscope_has_is_reported(value, unit, um):
     found = base.pixel_size(value, unit)
     assert found.um is None
     assert found.problem.startswith(f"{um} µm, which no light microscope has")
 
 
 @pytest.mark.parametrize("unit", ["\u00b5m", "\u03bcm", "\\u00B5m"])
-def test_every_mu_is_one(unit):
+def test_all_characters_for_micro_are_recognized(unit):
     assert base.pixel_size(0.25, unit).um == 0.25
 
 
@@ -83,11 +83,11 @@ def test_every_mu_is_one(unit):
         (0.25, "reference frame"),
     ],
 )
-def test_what_is_no_length_is_unknown(value, unit):
+def test_values_that_are_not_lengths_give_no_pixel_size(value, unit):
     assert base.pixel_size(value, unit) == (None, "")
 
 
-def test_light_that_no_microscope_records_is_unknown():
+def test_impossible_wavelengths_are_not_used():
     assert base.wavelength_nm(461) == 461
     assert base.wavelength_nm("525.5") == 525.5
     for value in (0, "0", -1, 200, 2000, None, "", "DAPI", float("nan")):
@@ -106,7 +106,5 @@ def test_light_that_no_microscope_records_is_unknown():
         (None, None, ""),
     ],
 )
-def test_a_channel_is_called_by_its_name_and_its_dye_but_by_nothing_twice(
-    own, dye, expected
-):
+def test_a_channel_name_joins_name_and_dye_without_repetition(own, dye, expected):
     assert base.channel_name(own, dye) == expected

@@ -42,7 +42,7 @@ def stored_tiles(path):
     return tiles
 
 
-def test_every_plane_is_the_one_stored(folder):
+def test_every_plane_is_read_as_stored(folder):
     path = folder / "CellDivision_T3_Z5_CH2_X240_Y170.czi"
     stored = stored_tiles(path)
     for scene in czi.FORMAT.scenes(path):
@@ -51,7 +51,7 @@ def test_every_plane_is_the_one_stored(folder):
             np.testing.assert_array_equal(scene.read(*index), stored[(0, 0, *index)][0])
 
 
-def test_a_compressed_file_is_the_same_pixels(folder):
+def test_a_compressed_file_has_the_same_pixels(folder):
     names = ("", "_comp1")
     fields = [
         list(
@@ -68,7 +68,7 @@ def test_a_compressed_file_is_the_same_pixels(folder):
     assert fields[1][0].channel_names == ("", "")
 
 
-def test_names_tell_the_dye_where_the_channel_is_called_by_its_lamp(folder):
+def test_names_include_the_dye_of_channels_named_after_their_lamp(folder):
     field = readers.read_micrograph(folder / "CellDivision_T3_Z5_CH2_X240_Y170.czi")
     assert field.channel_names == ("LED555 Alexa Fluor 555", "LED470 Alexa Fluor 488")
     assert field.emissions_nm == (568, 517)
@@ -91,7 +91,7 @@ def test_each_tile_is_a_field_of_its_own(folder):
     assert fields[0].pixel_size_um == pytest.approx(1.6)
 
 
-def test_a_tile_has_its_own_pixels_but_where_a_later_one_overlaps(folder):
+def test_a_tile_has_its_own_pixels_except_where_a_later_one_overlaps(folder):
     stored = stored_tiles(folder / MOSAIC)
     keys = sorted({key[:2] for key in stored})
     shared = 0
@@ -113,7 +113,7 @@ def test_a_tile_has_its_own_pixels_but_where_a_later_one_overlaps(folder):
     assert 0.05 < shared / len(stored) < 0.2
 
 
-def test_scenes_far_apart_are_read_without_what_lies_between(folder):
+def test_scenes_far_apart_are_read_without_the_gap_between_them(folder):
     fields = list(readers.read_micrographs(folder / "WellD6-7_S2.czi"))
     assert [field.scene_name for field in fields] == ["D6", "D7"]
     with library.open_czi(str(folder / "WellD6-7_S2.czi")) as file:
@@ -135,7 +135,7 @@ def grey(value):
     return np.full((32, 40), value, np.uint16)
 
 
-def test_a_made_file_keeps_names_and_pixel_size(tmp_path):
+def test_a_written_file_keeps_names_and_pixel_size(tmp_path):
     planes = {(t, z, c): grey(100 * t + 10 * z + c) for t, z, c in np.ndindex(2, 3, 2)}
     write(
         tmp_path / "a.czi",
@@ -159,11 +159,11 @@ def test_a_colour_picture_has_red_first(tmp_path):
     assert field.pixels[:, 0, 0].tolist() == [10, 20, 30]
 
 
-def test_planes_that_are_missing_are_counted(tmp_path):
+def test_missing_planes_are_reported(tmp_path):
     planes = {index: grey(5) for index in np.ndindex(3, 1, 2)}
     del planes[2, 0, 1]
     write(tmp_path / "a.czi", planes)
-    with pytest.raises(InputError, match=r"a\.czi.*5 planes where .* needs 6"):
+    with pytest.raises(InputError, match=r"a\.czi.*5 planes; 6 are needed"):
         readers.read_micrograph(tmp_path / "a.czi")
 
 

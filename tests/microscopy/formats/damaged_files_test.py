@@ -1,4 +1,4 @@
-"""Tests that damaged vendor files are refused, and harm nothing."""
+"""Tests that damaged vendor files are refused without side effects."""
 
 import subprocess
 import sys
@@ -53,10 +53,12 @@ for seed in range(10):
         "tif/sample_EmbryoTorax_multichannel.tif",
     ],
 )
-def test_a_damaged_file_is_refused_by_name(assets, tmp_path, name):
+def test_the_error_for_a_damaged_file_names_it(assets, tmp_path, name):
     done = subprocess.run(
-        [sys.executable, "-c", READ_DAMAGED]
-        + [str(assets / "microscope_files" / name), str(tmp_path)],
+        [
+            *(sys.executable, "-c", READ_DAMAGED),
+            *(str(assets / "microscope_files" / name), str(tmp_path)),
+        ],
         capture_output=True,
         text=True,
         timeout=120,

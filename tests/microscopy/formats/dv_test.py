@@ -27,7 +27,7 @@ def changed(path, folder, **values):
     return folder / path.name
 
 
-def test_every_plane_is_where_the_header_says(toxo):
+def test_planes_are_read_in_the_order_of_the_header(toxo):
     # ZTW: Z runs fastest.
     stored = np.fromfile(toxo, "<u2", offset=1024).reshape(2, 17, 128, 128)
     for scene in dv.FORMAT.scenes(toxo):
@@ -44,7 +44,7 @@ def test_channels_are_in_the_order_of_their_emission(toxo):
     assert field.pixel_size_um == pytest.approx(0.13262)
 
 
-def test_other_orders_of_planes_are_followed(toxo, tmp_path):
+def test_other_orders_of_planes_are_read(toxo, tmp_path):
     stored = np.fromfile(toxo, "<u2", offset=1024).reshape(17, 2, 128, 128)
     # WZT: the channel runs fastest.
     for scene in dv.FORMAT.scenes(changed(toxo, tmp_path, order=1)):
@@ -57,5 +57,7 @@ def test_an_unknown_order_of_planes_is_refused(toxo, tmp_path):
 
 
 def test_a_count_of_planes_that_does_not_divide_is_refused(toxo, tmp_path):
-    with pytest.raises(InputError, match="33 planes are no 1 time points x 2 channels"):
+    with pytest.raises(
+        InputError, match="33 planes do not fit to 1 time points x 2 channels"
+    ):
         readers.read_micrograph(changed(toxo, tmp_path, n_sections=33))

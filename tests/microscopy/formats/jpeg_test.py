@@ -36,11 +36,11 @@ def test_grey_jpeg_has_one_channel(tmp_path, picture):
     assert not field.is_rgb
 
 
-def test_jpeg_in_a_tiff_is_no_less_lossy(tmp_path, picture):
+def test_jpeg_compression_in_a_tiff_is_refused_too(tmp_path, picture):
     for compression in ("jpeg", "zlib"):
         path = tmp_path / f"{compression}.tif"
         tifffile.imwrite(path, picture, photometric="rgb", compression=compression)
-    with pytest.raises(InputError, match=r"jpeg\.tif: compressed as JPEG"):
+    with pytest.raises(InputError, match=r"jpeg\.tif: .* compressed as JPEG"):
         list(readers.read_micrographs(tmp_path / "jpeg.tif"))
     assert len(list(readers.read_micrographs(tmp_path / "jpeg.tif", allow_lossy=True)))
     assert len(list(readers.read_micrographs(tmp_path / "zlib.tif")))
@@ -54,11 +54,11 @@ def test_a_broken_jpeg_is_refused(tmp_path, picture):
         list(readers.read_micrographs(path, allow_lossy=True))
 
 
-def test_convert_takes_jpeg_where_it_is_allowed(tmp_path, picture):
+def test_convert_reads_jpeg_if_it_is_allowed(tmp_path, picture):
     (tmp_path / "raw" / "HEK").mkdir(parents=True)
     Image.fromarray(picture).save(tmp_path / "raw" / "HEK" / "a.jpg", quality=95)
     with pytest.raises(
-        InputError, match="Take the original files, or say --allow_lossy"
+        InputError, match="Take the original files, or add --allow_lossy"
     ):
         convert(tmp_path / "raw", tmp_path / "s")
     said = {"nuclei": "blue", "cytoplasm": "green", "allow_lossy": True}

@@ -75,7 +75,7 @@ def noise(*shape, seed=0):
 STACK = noise(3, 2, 32, 40)
 
 
-def test_a_stack_of_two_channels(tmp_path):
+def test_a_stack_of_two_channels_is_read(tmp_path):
     path = write(tmp_path / "a.lif", ("cells", "ZCYX", STACK, {}))
     (field,) = readers.read_micrographs(path)
     np.testing.assert_array_equal(field.pixels, STACK.max(axis=0))
@@ -85,7 +85,7 @@ def test_a_stack_of_two_channels(tmp_path):
     assert field.pixel_size_um == pytest.approx(0.5)
 
 
-def test_times_and_channels_in_either_order(tmp_path):
+def test_times_and_channels_are_read_in_either_order(tmp_path):
     pixels = noise(2, 3, 32, 40)
     path = write(tmp_path / "a.lif", ("cells", "CTYX", pixels, {}))
     fields = list(readers.read_micrographs(path))
@@ -143,7 +143,7 @@ def test_dyes_and_emission_of_the_settings(tmp_path, settings, emissions):
     assert field.emissions_nm == emissions
 
 
-def test_settings_of_another_number_of_channels_are_not_believed(tmp_path):
+def test_settings_for_another_number_of_channels_are_ignored(tmp_path):
     options = {"settings": CAMERA, "luts": ("Blue", "Green", "Red")}
     path = write(tmp_path / "a.lif", ("a", "CYX", noise(3, 32, 40), options))
     field = readers.read_micrograph(path)
@@ -186,12 +186,12 @@ def test_an_image_that_claims_more_than_its_block_is_refused(tmp_path):
     claim = 'DimID="2" NumberOfElements="32"'.encode("utf-16-le")
     more = 'DimID="2" NumberOfElements="64"'.encode("utf-16-le")
     path.write_bytes(path.read_bytes().replace(claim, more))
-    with pytest.raises(InputError, match="5120 bytes of its 10240"):
+    with pytest.raises(InputError, match="5120 of its 10240 bytes"):
         readers.read_micrograph(path)
 
 
 @pytest.mark.parametrize("tenth", range(1, 10))
-def test_a_file_cut_short_gives_no_part_of_its_images(tmp_path, tenth):
+def test_a_truncated_file_is_refused_as_a_whole(tmp_path, tenth):
     path = write(
         tmp_path / "a.lif", ("a", "CYX", STACK[0], {}), ("b", "ZCYX", STACK, {})
     )

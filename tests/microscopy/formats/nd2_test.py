@@ -16,7 +16,7 @@ def folder(assets):
     return assets / "microscope_files" / "nd2"
 
 
-def test_every_plane_is_that_of_the_whole_array(folder):
+def test_planes_are_equal_to_those_of_the_whole_array(folder):
     whole = library.imread(folder / "cluster.nd2")
     for scene in nd2.FORMAT.scenes(folder / "cluster.nd2"):
         assert scene.size_tzc == whole.shape[:3] == (3, 10, 2)
@@ -41,7 +41,7 @@ def test_time_points_are_fields(folder):
     np.testing.assert_array_equal(np.concatenate([f.pixels for f in fields]), whole)
 
 
-def test_a_frame_that_is_not_there_is_named_and_a_black_one_is_not(folder, tmp_path):
+def test_a_missing_frame_is_refused_and_a_black_one_is_read(folder, tmp_path):
     # Frames 8 and 9 of this file are black, since the focus was above the cells.
     list(readers.read_micrographs(folder / "cluster.nd2"))
     content = (folder / "cluster.nd2").read_bytes()
@@ -73,7 +73,7 @@ def test_positions_are_scenes_with_their_names(folder, monkeypatch):
         np.testing.assert_array_equal(field.pixels[0], frames[field.time, field.scene])
 
 
-def test_a_loop_of_no_known_meaning_is_refused(folder, monkeypatch):
+def test_a_loop_of_unknown_meaning_is_refused(folder, monkeypatch):
     sizes = {"U": 3, "Y": 64, "X": 64}
     monkeypatch.setattr(library.ND2File, "sizes", sizes)
     with pytest.raises(InputError, match="'U': 3"):
@@ -92,7 +92,7 @@ def test_uncalibrated_pixels_have_no_size(folder, monkeypatch):
     assert field.channel_names == ("DAPI",)
 
 
-def test_a_jpeg_2000_is_no_nd2_unless_it_is_called_so(tmp_path):
+def test_a_jpeg_2000_file_is_taken_for_nd2_only_with_that_ending(tmp_path):
     jpeg = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(200)
     for name in ("a.jp2", "a.nd2"):
         (tmp_path / name).write_bytes(jpeg)

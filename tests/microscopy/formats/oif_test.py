@@ -51,7 +51,7 @@ def test_an_oif_without_its_folder_says_which_to_copy(oif_path, tmp_path):
         readers.read_micrograph(alone)
 
 
-def test_planes_by_time_and_depth_are_told_by_their_names(oif_path):
+def test_time_and_depth_of_planes_come_from_their_names(oif_path):
     folder = oif_path.with_name(oif_path.name + ".files")
     (folder / "s_C003.tif").unlink()
     for c in (1, 2):
@@ -74,10 +74,12 @@ def planes_of(folder):
     return {path.stem: tifffile.imread(path) for path in folder.glob("*.tif")}
 
 
-def test_a_missing_plane_is_counted(oif_path):
+def test_a_missing_plane_is_reported(oif_path):
     folder = oif_path.with_name(oif_path.name + ".files")
     (folder / "s_C002.tif").unlink()
-    with pytest.raises(InputError, match="2 planes of 1 time points x 1 depths x 3"):
+    with pytest.raises(
+        InputError, match="2 planes are there of 1 time points x 1 depths x 3"
+    ):
         readers.read_micrograph(oif_path)
 
 
@@ -117,17 +119,17 @@ def compound_document(path, circular=False):
 
 def test_other_compound_documents_are_named(tmp_path):
     compound_document(tmp_path / "letter.doc")
-    with pytest.raises(InputError, match="no Olympus OIB: old Office files"):
+    with pytest.raises(InputError, match="compound document, but no Olympus OIB"):
         readers.read_micrograph(tmp_path / "letter.doc")
 
 
-def test_a_table_of_sectors_that_runs_in_a_circle_is_no_endless_loop(tmp_path):
+def test_a_circular_table_of_sectors_is_refused(tmp_path):
     compound_document(tmp_path / "a.oib", circular=True)
-    with pytest.raises(InputError, match="runs in a circle"):
+    with pytest.raises(InputError, match="table of sectors is circular"):
         readers.read_micrograph(tmp_path / "a.oib")
 
 
-def test_an_oib_called_oif_is_told(oib, tmp_path):
+def test_an_oib_file_with_the_ending_oif_is_refused_with_advice(oib, tmp_path):
     (tmp_path / "a.oif").write_bytes(oib.read_bytes())
     with pytest.raises(InputError, match=r"Rename it to \.oib"):
         readers.read_micrograph(tmp_path / "a.oif")

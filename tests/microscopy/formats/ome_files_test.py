@@ -74,7 +74,7 @@ def write_positions(folder, *, named=True, count=3):
     return [folder / name for name in names]
 
 
-def test_a_file_a_channel_is_one_field_with_all_its_files(tmp_path):
+def test_files_with_one_channel_each_are_one_field(tmp_path):
     planes = pixels(0)
     paths = write_a_file_a_channel(tmp_path, planes)
     (found,) = readers.read_micrographs(paths[0])
@@ -112,28 +112,28 @@ def test_positions_may_be_sorted_into_folders_and_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_file_that_got_another_name_is_still_known_by_its_number(tmp_path, count):
+def test_a_renamed_file_is_recognized_by_its_uuid(tmp_path, count):
     path = write_positions(tmp_path, count=count)[0]
     path = path.rename(tmp_path / "dish 1.ome.tif")
     (read,) = readers.read_micrographs(path)
     np.testing.assert_array_equal(read.pixels, pixels(0))
 
 
-def test_a_single_file_without_a_number_may_get_another_name(tmp_path):
+def test_a_single_file_without_uuid_may_be_renamed(tmp_path):
     (path,) = write_positions(tmp_path, named=False, count=1)
     (read,) = readers.read_micrographs(path.rename(tmp_path / "b.ome.tif"))
     np.testing.assert_array_equal(read.pixels, pixels(0))
 
 
-def test_one_of_several_without_a_number_needs_its_name(tmp_path):
+def test_one_of_several_files_without_uuid_must_not_be_renamed(tmp_path):
     path = write_positions(tmp_path, named=False)[0]
     path = path.rename(tmp_path / "b.ome.tif")
-    with pytest.raises(InputError, match=r"other files only \(Pos0.*Give it back"):
+    with pytest.raises(InputError, match=r"only other files \(Pos0.*Rename the file"):
         list(readers.read_micrographs(path))
 
 
 @pytest.mark.parametrize("where", ["companion", "tiff"])
-def test_metadata_may_be_in_a_file_of_their_own(tmp_path, where):
+def test_metadata_may_be_in_a_separate_file(tmp_path, where):
     planes, names = pixels(0), ("a_w1.ome.tif", "a_w2.ome.tif")
     image = image_xml(0, [(name, 0) for name in names])
     told = f"a.{where}.ome" if where == "companion" else "a_w1.ome.tif"
@@ -152,18 +152,22 @@ def test_metadata_may_be_in_a_file_of_their_own(tmp_path, where):
     assert len(found.files) == 1
     assert "1 (a_w2.ome.tif)" in " ".join(found.notes)
     (tmp_path / told).unlink()
-    with pytest.raises(InputError, match=f"{told} is not there"):
+    with pytest.raises(InputError, match=f"{told} is missing"):
         list(readers.read_micrographs(tmp_path / names[1]))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_the_error_names_a_missing_file(tmp_path):
     first, second = write_a_file_a_channel(tmp_path, pixels(0))
     kept = second.rename(tmp_path / "kept")
-    with pytest.raises(InputError, match=r"several files, and a_w2\.ome\.tif is not"):
+    with pytest.raises(
+        InputError, match=r"several files, and a_w2\.ome\.tif is missing"
+    ):
         list(readers.read_micrographs(first))
     first.unlink()
     kept.rename(second)
-    with pytest.raises(InputError, match=r"several files, and a_w1\.ome\.tif is not"):
+    with pytest.raises(
+        InputError, match=r"several files, and a_w1\.ome\.tif is missing"
+    ):
         list(readers.read_micrographs(second))
 
 
@@ -176,24 +180,24 @@ def test_nothing_outside_of_the_folder_is_read(tmp_path, place, inside):
     files = [("a.ome.tif", 0), (name, 0)]
     path = tmp_path / "raw" / "HEK" / "a.ome.tif"
     write(path, pixels(0)[:1], ome(image_xml(0, files if inside else files[::-1]), "a"))
-    with pytest.raises(InputError, match="Nothing outside is read"):
+    with pytest.raises(InputError, match="Files outside are not read"):
         list(readers.read_micrographs(path))
     only = f'<BinaryOnly MetadataFile="{name}" UUID="urn:uuid:x"/>'
     write(path, pixels(0)[:1], ome(only, "a"))
-    with pytest.raises(InputError, match="Nothing outside is read"):
+    with pytest.raises(InputError, match="Files outside are not read"):
         list(readers.read_micrographs(path))
 
 
-def test_an_image_whose_planes_are_not_there_is_refused(tmp_path):
+def test_an_image_with_missing_planes_is_refused(tmp_path):
     # Two images are told of, and tifffile leaves out what it cannot find.
     content = image_xml(0, [("a.ome.tif", 0), ("a.ome.tif", 1)])
     content += image_xml(1, [("a.ome.tif", 7), ("a.ome.tif", 8)])
     write(tmp_path / "a.ome.tif", pixels(0), ome(content, "a.ome.tif"))
-    with pytest.raises(InputError, match="tell of 2 images, of which 1 can be read"):
+    with pytest.raises(InputError, match="describe 2 images, of which 1 can be read"):
         list(readers.read_micrographs(tmp_path / "a.ome.tif"))
 
 
-def test_what_tifffile_warns_of_is_not_on_the_terminal(tmp_path, capfd):
+def test_warnings_of_tifffile_are_not_shown(tmp_path, capfd):
     logging.getLogger("tifffile").setLevel(logging.WARNING)
     for path in write_positions(tmp_path, named=False):
         list(readers.read_micrographs(path))

@@ -69,7 +69,7 @@ def change(path, old, new):
 
 
 @pytest.mark.parametrize("version", ZARR_FORMATS)
-def test_an_image_of_times_channels_and_planes(tmp_path, version):
+def test_an_image_with_times_channels_and_planes_is_read(tmp_path, version):
     pixels = noise()
     path = write_image(tmp_path / "a.zarr", pixels, version=version)
     fields = list(readers.read_micrographs(path))
@@ -84,7 +84,7 @@ def test_an_image_of_times_channels_and_planes(tmp_path, version):
 
 
 @pytest.mark.parametrize("axes", ["cyx", "zcyx", "cxy", "yxc"])
-def test_axes_are_told_by_their_names(tmp_path, axes):
+def test_axes_are_identified_by_their_names(tmp_path, axes):
     pixels = noise(axes)
     path = write_image(tmp_path / "a.zarr", pixels, axes, chunks=pixels.shape)
     (field,) = readers.read_micrographs(path)
@@ -94,7 +94,7 @@ def test_axes_are_told_by_their_names(tmp_path, axes):
     )
 
 
-def test_without_names_the_five_axes_are_those_of_the_first_versions(tmp_path):
+def test_five_axes_without_names_are_tczyx(tmp_path):
     pixels = noise()
     path = write_image(tmp_path / "a.zarr", pixels)
     attributes = json.loads((path / ".zattrs").read_text())
@@ -125,7 +125,7 @@ def test_a_plate_gives_its_fields_in_order(tmp_path, version):
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_series_of_bioformats2raw(tmp_path, listed):
+def test_series_of_bioformats2raw_are_read(tmp_path, listed):
     group(tmp_path / "a.zarr", {"bioformats2raw.layout": 3})
     if listed:
         group(tmp_path / "a.zarr" / "OME", {"series": ["0", "1"]})
@@ -140,7 +140,7 @@ def test_series_of_bioformats2raw(tmp_path, listed):
 
 
 @pytest.mark.parametrize("escape", ["../other.zarr/0", "/etc", "a/../0"])
-def test_a_path_out_of_the_folder_is_refused(tmp_path, escape):
+def test_a_path_outside_of_the_folder_is_refused(tmp_path, escape):
     write_image(tmp_path / "other.zarr", noise("cyx"), "cyx")
     path = write_image(tmp_path / "a.zarr", noise("cyx"), "cyx")
     change(path / ".zattrs", '"path": "0"', f'"path": "{escape}"')
@@ -148,7 +148,7 @@ def test_a_path_out_of_the_folder_is_refused(tmp_path, escape):
         readers.read_micrograph(path)
 
 
-def test_a_well_out_of_the_folder_and_a_link_are_refused(tmp_path):
+def test_a_well_outside_of_the_folder_and_a_link_are_refused(tmp_path):
     write_image(tmp_path / "other.zarr", noise("cyx"), "cyx")
     group(tmp_path / "p.zarr", {"plate": {"wells": [{"path": "../other.zarr"}]}})
     with pytest.raises(InputError, match="point out"):
@@ -172,7 +172,7 @@ def claimed(path, **changes):
     ("changes", "message"),
     [
         ({"shape": [2, 40_000, 40_000]}, "40000 x 40000 px"),
-        ({"chunks": [2, 3000, 3000]}, "far more than there is to hold"),
+        ({"chunks": [2, 3000, 3000]}, "which are far larger"),
         (
             {"shape": [2, 12_000, 12_000], "chunks": [2, 12_000, 12_000]},
             "chunks of .2, 12000, 12000., more than the 200,000,000 px",
@@ -182,7 +182,7 @@ def claimed(path, **changes):
         ({"shape": [2, 4, 4]}, "at least 16 x 16 px"),
     ],
 )
-def test_arrays_that_are_not_safe_to_read(tmp_path, changes, message):
+def test_arrays_that_are_not_safe_to_read_are_refused(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         readers.read_micrograph(claimed(tmp_path / "a.zarr", **changes))
 
@@ -195,7 +195,7 @@ def test_an_array_without_any_chunk_is_refused(tmp_path):
         readers.read_micrograph(path)
 
 
-def test_a_broken_chunk_names_the_file(tmp_path):
+def test_the_error_for_a_broken_chunk_names_the_file(tmp_path):
     path = write_image(tmp_path / "a.zarr", noise("cyx"), "cyx")
     chunk = path / "0" / "0.0.0"
     chunk.write_bytes(chunk.read_bytes()[:20])
@@ -203,7 +203,7 @@ def test_a_broken_chunk_names_the_file(tmp_path):
         readers.read_micrograph(path)
 
 
-def test_axes_of_no_known_meaning_are_refused(tmp_path):
+def test_axes_of_unknown_meaning_are_refused(tmp_path):
     pixels = noise("cyx")
     path = write_image(tmp_path / "a.zarr", pixels, "cyx")
     change(path / ".zattrs", '"name": "c"', '"name": "phase"')
@@ -213,14 +213,14 @@ def test_axes_of_no_known_meaning_are_refused(tmp_path):
 
 def test_a_folder_of_other_data_says_what_is_missing(tmp_path):
     group(tmp_path / "a.zarr", {})
-    with pytest.raises(InputError, match="without an image by OME-NGFF"):
+    with pytest.raises(InputError, match="without an OME-NGFF image"):
         readers.read_micrograph(tmp_path / "a.zarr")
     (tmp_path / "plain").mkdir()
     with pytest.raises(InputError, match="plain: of no known format"):
         readers.read_micrograph(tmp_path / "plain")
 
 
-def test_broken_metadata_names_the_folder(tmp_path):
+def test_the_error_for_broken_metadata_names_the_folder(tmp_path):
     path = write_image(tmp_path / "a.zarr", noise("cyx"), "cyx")
     text = (path / ".zattrs").read_text()
     (path / ".zattrs").write_text(text[: len(text) // 2])

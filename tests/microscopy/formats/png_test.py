@@ -41,7 +41,7 @@ def test_a_colour_picture_is_red_green_and_blue(tmp_path, channels):
         np.testing.assert_array_equal(scene.read(0, 0, c), pixels[..., c])
 
 
-def test_the_first_bytes_tell_a_png_and_not_its_name(tmp_path):
+def test_a_png_is_recognized_by_its_first_bytes_and_not_its_name(tmp_path):
     Image.fromarray(np.zeros((6, 7), np.uint8)).save(tmp_path / "a.png")
     head = (tmp_path / "a.png").read_bytes()[:64]
     assert FORMAT.claims(tmp_path / "a.tif", head)

@@ -83,7 +83,7 @@ def test_no_file_is_forgotten(assets):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_read(assets, name):
+def test_real_files_are_read_with_names_and_sizes(assets, name):
     count, shape, names, emissions, pixel_size_um = READ[name]
     fields = list(readers.read_micrographs(assets / "microscope_files" / name))
     assert len(fields) == count
@@ -97,6 +97,6 @@ def test_read(assets, name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(assets, name):
+def test_real_files_without_fields_are_refused(assets, name):
     with pytest.raises(InputError, match=REFUSED[name]):
         list(readers.read_micrographs(assets / "microscope_files" / name))

@@ -38,7 +38,7 @@ def test_ome_tiff_gives_names_emission_and_pixel_size(tmp_path):
 
 
 @pytest.mark.parametrize("axes", ["TZCYX", "CZTYX", "ZTCYX"])
-def test_planes_are_found_by_the_names_of_axes(tmp_path, axes):
+def test_planes_are_found_by_the_names_of_the_axes(tmp_path, axes):
     shape = [{"T": 2, "Z": 3, "C": 2, "Y": 16, "X": 18}[axis] for axis in axes]
     pixels = np.random.default_rng(0).integers(0, 4000, shape, np.uint16)
     write_ome(tmp_path / "a.ome.tif", pixels, axes)
@@ -69,14 +69,14 @@ def test_imagej_hyperstack_gives_labels_and_pixel_size(tmp_path):
     assert field.pixel_size_um == pytest.approx(0.25)
 
 
-def test_a_printing_resolution_is_no_pixel_size(tmp_path):
+def test_a_print_resolution_is_not_a_pixel_size(tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif", STACK[0, 0, 0], resolution=(72, 72), resolutionunit=2
     )
     assert readers.read_micrograph(tmp_path / "a.tif").pixel_size_um is None
 
 
-def test_pages_of_no_known_meaning_are_refused(tmp_path):
+def test_pages_of_unknown_meaning_are_refused(tmp_path):
     pages = np.zeros((5, 32, 32), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pages, metadata=None, photometric="minisblack")
     with pytest.raises(InputError, match=r"a\.tif: the axes .YX .5, 32, 32. are not"):
@@ -96,7 +96,7 @@ def test_colours_of_a_tiff_are_channels(tmp_path):
         np.testing.assert_array_equal(field.pixels, np.moveaxis(image, -1, 0))
 
 
-def test_a_truncated_tiff_is_named(tmp_path):
+def test_the_error_for_a_truncated_tiff_names_it(tmp_path):
     noise = np.random.default_rng(0).integers(0, 4000, (2, 64, 64), np.uint16)
     path = tmp_path / "a.ome.tif"
     write_ome(path, noise, "CYX")
@@ -130,7 +130,7 @@ def lsm(path, pixels, voxel_m):
             )
 
 
-def test_a_made_lsm_is_its_stack_without_the_thumbnails(tmp_path):
+def test_an_lsm_file_is_read_without_its_thumbnails(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 4000, (3, 3, 32, 40), np.uint16)
     lsm(tmp_path / "a.lsm", pixels, 0.25e-6)
     (field,) = readers.read_micrographs(tmp_path / "a.lsm")
@@ -138,7 +138,7 @@ def test_a_made_lsm_is_its_stack_without_the_thumbnails(tmp_path):
     assert field.pixel_size_um == pytest.approx(0.25)
 
 
-def test_a_real_stk_is_its_planes(assets):
+def test_a_real_stk_file_is_read_plane_by_plane(assets):
     path = assets / "microscope_files" / "stk" / "test.stk"
     # Five planes of 64 x 64 px begin after the first 8 bytes.
     stored = np.fromfile(path, "<u2", 5 * 64 * 64, offset=8).reshape(5, 64, 64)
@@ -184,7 +184,7 @@ def test_a_real_photograph_is_colour(assets):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_a_few_pages_of_which_nothing_is_said_are_channels(tmp_path, count):
+def test_a_few_pages_without_description_are_channels(tmp_path, count):
     pixels = np.random.default_rng(0).integers(0, 4000, (count, 20, 24), np.uint16)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for plane in pixels:
@@ -194,16 +194,16 @@ def test_a_few_pages_of_which_nothing_is_said_are_channels(tmp_path, count):
     assert field.channel_names == ("",) * count
 
 
-def test_more_pages_of_which_nothing_is_said_may_be_anything(tmp_path):
+def test_many_pages_without_description_are_refused(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for _ in range(5):
             file.write(np.ones((20, 24), np.uint16), metadata=None, contiguous=False)
-    with pytest.raises(InputError, match="up to 4 pages of which nothing is said"):
+    with pytest.raises(InputError, match="up to 4 pages without a description"):
         list(readers.read_micrographs(tmp_path / "a.tif"))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_white_that_is_zero_is_turned_round(tmp_path, dtype):
+def test_images_in_which_zero_is_white_are_inverted(tmp_path, dtype):
     top = np.iinfo(dtype).max
     pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(dtype)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
@@ -214,7 +214,7 @@ def test_white_that_is_zero_is_turned_round(tmp_path, dtype):
     assert field.pixels.dtype == dtype
 
 
-def test_numbers_of_imagej_stay_however_it_shows_them(tmp_path):
+def test_grey_values_of_inverted_imagej_images_are_kept(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(np.uint16)
     options = {"imagej": True, "metadata": {"axes": "CYX"}}
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", **options)
@@ -240,7 +240,7 @@ def test_the_dye_of_an_ome_channel_names_it(tmp_path):
     assert field.channel_names == ("DAPI", "Channel 1 GFP")
 
 
-def test_a_colour_picture_beside_fields_is_left_out(tmp_path):
+def test_a_colour_picture_in_a_file_with_fields_is_left_out(tmp_path):
     fields = np.random.default_rng(0).integers(0, 4000, (2, 2, 20, 24), np.uint16)
     label = np.random.default_rng(1).integers(0, 255, (40, 30, 3), np.uint8)
     names = {"Channel": {"Name": ["DAPI", "GFP"]}}

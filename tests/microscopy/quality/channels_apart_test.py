@@ -36,7 +36,7 @@ def noise_of(pixels, sd):
 
 
 @pytest.mark.parametrize("as_type", [lambda p: p, of_8_bit])
-def test_good_channels_are_left_alone(cells, as_type):
+def test_good_channels_are_accepted(cells, as_type):
     assert reasons(as_type(cells)) == set()
 
 
@@ -64,7 +64,7 @@ def test_a_channel_that_does_not_show_the_cells_is_rejected(
     assert reasons(np.stack(damage(*as_type(cells)))) == expected
 
 
-def test_a_copy_with_another_gamma_is_a_copy(cells):
+def test_a_copy_of_a_channel_with_another_gamma_is_recognized(cells):
     nuclei = cells[0].astype(float)
     copy = ((nuclei / nuclei.max()) ** 0.5 * 60000).astype(np.uint16)
     assert reasons(np.stack([cells[0], copy])) == {"one channel twice"}
@@ -72,7 +72,7 @@ def test_a_copy_with_another_gamma_is_a_copy(cells):
 
 @pytest.mark.parametrize("channels", [(0,), (1,), (0, 1)])
 @pytest.mark.parametrize("size", [(6, 60), (3, 24), (80, 5)])
-def test_a_bar_that_was_drawn_into_the_image_is_seen(cells, channels, size):
+def test_a_scale_bar_in_the_image_is_found(cells, channels, size):
     # The bar may not touch what is as bright.
     for pixels in (cells, (cells / cells.max() * 250).astype(np.uint8)):
         drawn = pixels.copy()
@@ -82,7 +82,7 @@ def test_a_bar_that_was_drawn_into_the_image_is_seen(cells, channels, size):
         assert reasons(drawn) == {"scale bar"}
 
 
-def test_what_is_bright_and_no_bar_is_none():
+def test_other_bright_pixels_are_not_taken_for_a_scale_bar():
     blob = np.zeros((200, 200), np.uint8)
     y, x = np.mgrid[:200, :200]
     blob[np.hypot(y - 100, (x - 100) / 4) < 12] = 255
@@ -97,14 +97,14 @@ def test_what_is_bright_and_no_bar_is_none():
     assert channels_apart.scale_bar_px(np.zeros((200, 200), np.uint8)) == 0
 
 
-def test_a_border_without_cells_in_either_channel_is_not_cut_off(cells):
+def test_a_border_without_cells_in_both_channels_is_not_reported_as_cut_off(cells):
     padded = cells.copy()
     padded[:, :80] = 0
     assert reasons(padded) == set()
 
 
 @pytest.mark.parametrize("share", [0.0035, 0.02])
-def test_clipping_of_8_bit_is_a_doubt_and_no_reason(cells, share):
+def test_clipped_8_bit_fields_are_warned_of_but_not_rejected(cells, share):
     limits = [np.quantile(plane, 1 - share) for plane in cells]
     stretched = np.stack(
         [np.clip(p / top * 255, 0, 255) for p, top in zip(cells, limits, strict=True)]
@@ -119,7 +119,7 @@ def test_clipping_of_8_bit_is_a_doubt_and_no_reason(cells, share):
     )
 
 
-def test_real_channels_are_apart(assets):
+def test_channels_of_real_fields_are_accepted(assets):
     import tifffile
 
     hek = np.moveaxis(png.read_png(assets / "images" / "hek" / "hek_0004.png"), -1, 0)

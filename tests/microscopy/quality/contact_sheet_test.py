@@ -30,7 +30,7 @@ def test_the_detail_is_at_full_size_where_the_structure_is():
     assert np.abs(np.diff(detail, axis=1)).max() > 200
 
 
-def test_nuclei_can_be_seen():
+def test_nuclei_are_visible():
     merged = np.zeros((300, 300, 3), np.uint8)
     merged[..., 2] = 128
     red, green, blue = contact_sheet.thumbnail(merged)[5, 100]
@@ -45,7 +45,7 @@ def test_rejected_fields_are_framed():
     assert frame_of("rejected") > 5000 > frame_of("accepted") == 0
 
 
-def test_rows_of_four_fields():
+def test_fields_are_drawn_in_rows_of_four():
     one = contact_sheet.draw("t", [sheet_field()], 1)
     four = contact_sheet.draw("t", [sheet_field()] * 4, 4)
     five = contact_sheet.draw("t", [sheet_field()] * 5, 1200)
@@ -54,7 +54,7 @@ def test_rows_of_four_fields():
     assert five.shape[0] > four.shape[0]
 
 
-def test_the_names_of_all_reasons_have_room():
+def test_the_names_of_all_reasons_fit():
     from PIL import Image, ImageDraw
 
     from cellclass_tf.drawing import caption

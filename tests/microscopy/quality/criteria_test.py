@@ -63,7 +63,7 @@ def test_focus_does_not_depend_on_brightness():
     )
 
 
-def test_noise_does_not_pass_for_sharpness():
+def test_noise_is_not_taken_for_sharpness():
     blurred = ndimage.gaussian_filter(simulated().astype(float), (0, 4, 4))
     noise = np.random.default_rng(1).normal(0, 20, blurred.shape)
     noisy = np.clip(blurred + noise, 0, 65535).astype(np.uint16)
@@ -77,7 +77,7 @@ def test_a_stronger_objective_does_not_make_a_field_blurred():
     assert criteria.focus_score(measured) > 0
 
 
-def test_a_few_specks_without_cytoplasm_are_no_nuclei():
+def test_a_few_specks_without_cytoplasm_are_not_nuclei():
     assert measure(simulated(cells=0, debris_per_mm2=300.0)).nuclei_estimate == 0
     assert measure(simulated(cells=3, debris_per_mm2=0.0)).nuclei_estimate > 0
 
@@ -124,7 +124,7 @@ def test_several_reasons_are_joined():
     assert [part.split(":")[0] for part in found.split("; ")] == ["saturated", "glow"]
 
 
-def test_what_is_unusual_in_a_group_is_rejected_below_the_fixed_limit():
+def test_unusual_fields_of_a_group_are_rejected_below_the_fixed_limit():
     # Sharpness 0.2 is above the limit of 0, but far from the others' 0.7 or so.
     doubtful = changed(focus_laplacian=-2.55, nucleus_px=20.0)
     others = [changed(focus_laplacian=-2.05 + 0.01 * i) for i in range(12)]
@@ -135,13 +135,13 @@ def test_what_is_unusual_in_a_group_is_rejected_below_the_fixed_limit():
     assert rest == [""] * 12
 
 
-def test_a_few_spots_much_smaller_than_the_groups_nuclei_are_no_cells():
+def test_a_few_spots_much_smaller_than_the_groups_nuclei_are_not_cells():
     debris = changed(nuclei_estimate=2, nucleus_px=8.0)
     assert criteria.judge([debris]) == [""]
     assert criteria.judge([debris, *[GOOD] * 12])[0].startswith("empty")
 
 
-def test_the_worst_comes_first():
+def test_the_worst_fields_come_first():
     order = [changed(saturated_share=s) for s in (0.5, 0.02, 0.0)]
     found = [criteria.severity(f, criteria.judge([f])[0]) for f in order]
     assert found == sorted(found, reverse=True)
@@ -163,13 +163,13 @@ def test_a_field_full_of_cells_is_not_empty():
     assert reasons(simulated(cells_per_mm2=3500.0)) == [""]
 
 
-def test_a_dark_channel_does_not_vouch_for_the_other_ones_focus():
+def test_a_dark_channel_does_not_count_in_the_sharpness():
     pixels = simulated(blur_um=6 * 0.325)
     pixels[1] = 100
     assert criteria.focus_score(measure(pixels)) < 0
 
 
-def test_accepted_fields_are_ordered_by_what_is_nearest_to_its_limit():
+def test_accepted_fields_are_sorted_by_the_criterion_nearest_to_its_limit():
     hazier = criteria.severity(changed(glow_share=0.39), "")
     assert hazier > criteria.severity(changed(saturated_share=0.004), "")
     assert hazier < criteria.severity(GOOD, "saturated: 2%")

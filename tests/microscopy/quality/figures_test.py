@@ -12,7 +12,7 @@ def measure(pixels):
 
 
 @pytest.mark.parametrize("top", [255, 1023, 4095, 65535])
-def test_pixels_that_pile_up_at_the_top_are_saturated(top):
+def test_pixels_at_the_maximum_of_the_camera_are_saturated(top):
     rng = np.random.default_rng(0)
     dtype = np.uint8 if top == 255 else np.uint16
     pixels = rng.integers(0, top // 2, (2, 100, 100)).astype(dtype)

@@ -25,7 +25,7 @@ def camera(plane, read_noise=0.0):
 
 
 @pytest.mark.parametrize("period", [8, 16, 32])
-def test_the_laplacian_of_a_wave_is_that_of_its_period(period):
+def test_the_laplacian_variance_of_a_wave_follows_from_its_period(period):
     wave = 1000 + 500 * np.sin(2 * np.pi * np.arange(256) / period)
     _, laplacian = measure(camera(np.tile(wave, (256, 1))))
     # The second derivative of a wave is its square of frequency times the wave.
@@ -33,7 +33,7 @@ def test_the_laplacian_of_a_wave_is_that_of_its_period(period):
 
 
 @pytest.mark.parametrize("exponent", [2.0, 3.0])
-def test_the_slope_is_the_exponent_of_the_power(exponent):
+def test_the_slope_is_the_exponent_of_the_power_spectrum(exponent):
     y, x = np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)[None]
     frequency = np.maximum(np.hypot(y, x), 1 / 512)
     # The power of what is above a period of 3 px is left out, as an objective does.
@@ -44,7 +44,7 @@ def test_the_slope_is_the_exponent_of_the_power(exponent):
     assert slope == pytest.approx(-exponent, abs=0.3)
 
 
-def test_the_noise_of_the_camera_does_not_count():
+def test_camera_noise_does_not_change_the_sharpness():
     plane = speckles((256, 256), 6)
     clean, noisy = measure(camera(plane)), measure(camera(plane, read_noise=1000))
     # With the noise it would be 0.5 more.
@@ -52,13 +52,13 @@ def test_the_noise_of_the_camera_does_not_count():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_plane_of_noise_alone_and_one_of_one_grey_value_say_nothing(seed):
+def test_planes_of_noise_or_one_grey_value_have_no_sharpness(seed):
     noise = np.random.default_rng(seed).normal(1000, 30, (512, 512))
     assert measure(camera(noise)) == focus.NOTHING
     assert measure(np.full((512, 512), 7, np.uint8)) == focus.NOTHING
 
 
-def test_only_the_tiles_with_most_structure_count():
+def test_only_the_tiles_with_most_structure_are_measured():
     sharp = speckles((512, 512), 2)
     plane = np.concatenate([speckles((512, 512), 8, contrast=500), sharp], axis=1)
     assert measure(camera(plane)) == pytest.approx(measure(camera(sharp)), rel=1e-4)
@@ -76,7 +76,7 @@ def test_structure_is_found_wherever_it_is(shape, corner):
     assert sharpness == pytest.approx(measure(camera(part))[1], abs=0.3)
 
 
-def test_a_plane_too_small_for_a_slope_has_a_sharpness_still():
+def test_a_plane_too_small_for_a_slope_still_has_a_sharpness():
     # Of 8 px, where a single frequency lies between those that are measured.
     wave = 1000 + 500 * np.sin(2 * np.pi * np.arange(8) / 8)
     slope, laplacian = measure(camera(np.tile(wave, (8, 1))))

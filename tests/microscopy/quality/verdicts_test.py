@@ -66,7 +66,7 @@ def verdicts_of(study):
 GOOD, NONE = "HEK/dish1_good.png", "HEK/dish1_none.png"
 
 
-def test_a_rejected_field_stays_in_the_manifest_and_out_of_what_is_used(study):
+def test_a_rejected_field_is_listed_in_the_manifest_but_not_used(study):
     assert verdicts_of(study) == {GOOD: "accepted", NONE: "rejected"}
     assert [row.image for row in study.accepted_rows()] == [GOOD]
     rejected = study.rows()[1]
@@ -84,7 +84,7 @@ def test_each_group_gets_a_contact_sheet(study):
     ("image", "verdict", "reason"),
     [(NONE, "accepted", None), (NONE, "accepted", ""), (GOOD, "rejected", "bubbles")],
 )
-def test_a_verdict_by_hand_outlives_later_runs(
+def test_a_verdict_of_a_person_is_kept_in_later_runs(
     study, tmp_path, cells, image, verdict, reason
 ):
     (row,) = (row for row in study.rows() if row.image == image)
@@ -98,14 +98,14 @@ def test_a_verdict_by_hand_outlives_later_runs(
     assert (after.verdict, after.reason) == (verdict, reason)
 
 
-def test_a_verdict_that_is_emptied_is_made_again(study, tmp_path):
+def test_a_verdict_that_a_person_cleared_is_computed_again(study, tmp_path):
     for row in study.rows():
         by_hand.edit(study, row.image, verdict="", reason="")
     convert(tmp_path)
     assert verdicts_of(study) == {GOOD: "accepted", NONE: "rejected"}
 
 
-def test_without_its_memory_no_verdict_is_changed(study, tmp_path):
+def test_without_recorded_verdicts_none_is_changed(study, tmp_path):
     for row in study.rows():
         by_hand.edit(study, row.image, verdict="accepted", reason="")
     ledger_of(study.root, study.manifest_path).path.unlink()
@@ -113,7 +113,7 @@ def test_without_its_memory_no_verdict_is_changed(study, tmp_path):
     assert verdicts_of(study) == {GOOD: "accepted", NONE: "accepted"}
 
 
-def test_a_kill_between_memory_and_manifest_is_made_good(study, tmp_path):
+def test_a_run_killed_between_record_and_manifest_is_repaired(study, tmp_path):
     # The memory knows both verdicts; the manifest still has the old one.
     before = study.rows()
     old = dataclasses.replace(before[0], verdict="rejected", reason="old")
@@ -128,7 +128,7 @@ def test_a_kill_between_memory_and_manifest_is_made_good(study, tmp_path):
     assert study.rows() == before
 
 
-def test_verdicts_of_earlier_versions_are_known(study, tmp_path):
+def test_verdicts_of_earlier_versions_are_recognized(study, tmp_path):
     ledger_of(study.root, study.manifest_path).path.unlink()
     memory = study.root / ".journal" / "verdicts.json"
     csv_json.write_json(memory, {GOOD: [["rejected", "old"], ["accepted", ""]]})
@@ -138,7 +138,7 @@ def test_verdicts_of_earlier_versions_are_known(study, tmp_path):
     assert verdicts_of(study) == {GOOD: "accepted", NONE: "accepted"}
 
 
-def test_what_reasons_cost_is_counted(study):
+def test_fields_and_cells_lost_by_each_reason_are_counted(study):
     row = study.rows()[1]
     rows = [
         dataclasses.replace(row, reason="empty: 0", cells=None, nuclei_estimate=3),
@@ -153,7 +153,7 @@ def test_what_reasons_cost_is_counted(study):
     }
 
 
-def test_a_type_that_is_rejected_more_often_is_told(tmp_path, cells, caplog):
+def test_a_type_that_is_rejected_more_often_is_reported(tmp_path, cells, caplog):
     blank = np.stack([cells[0], np.full_like(cells[0], 100)])
     for i in range(8):
         write_raw(tmp_path / "raw" / "HEK" / f"h{i}.tif", blank + np.uint16(i))
@@ -164,9 +164,7 @@ def test_a_type_that_is_rejected_more_often_is_told(tmp_path, cells, caplog):
     assert "(8 of 8 HEK, 0 of 8 N2a; p = 0.00016)" in caplog.text
 
 
-def test_fields_of_8_bit_that_are_clipped_are_accepted_and_told(
-    tmp_path, cells, caplog
-):
+def test_clipped_8_bit_fields_are_accepted_with_a_warning(tmp_path, cells, caplog):
     # As Fiji's Auto leaves them when it saves 8 bit: 0.35 % of the pixels at the end.
     tops = [np.quantile(plane, 0.99) for plane in cells]
     stretched = [np.clip(p / t * 255, 0, 255) for p, t in zip(cells, tops, strict=True)]
@@ -176,7 +174,7 @@ def test_fields_of_8_bit_that_are_clipped_are_accepted_and_told(
     (row,) = Study.open(tmp_path / "study").rows()
     assert row.verdict == "accepted"
     assert row.display_clipped_share > 0.009
-    assert "1 fields of 8 bit have more than 0.3% of their pixels at 255" in caplog.text
+    assert "8-bit fields with more than 0.3% of their pixels at 255: 1" in caplog.text
     assert "HEK/a.png" in caplog.text
 
 
