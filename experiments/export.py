@@ -18,7 +18,7 @@ from cellclass_tf.errors import InputError
 _OPTIONS = ("data_dir", "outlines", "weights", "diameter", "views")
 
 
-def main(_) -> int:
+def main(_: list[str]) -> int:
     """Exports what the flags name."""
     values = flags.FLAGS
     try:

@@ -173,7 +173,7 @@ def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
     named_weights.write(model, output)
 
 
-def main(_) -> int:
+def main(_: list[str]) -> int:
     """Makes fields, trains on them, and writes the weights."""
     folder = pathlib.Path(_FOLDER.value)
     try:

@@ -18,7 +18,7 @@ from cellclass_tf.cli import signatures
 from cellclass_tf.errors import InputError
 
 
-def main(_) -> int:
+def main(_: list[str]) -> int:
     """Trains with the parameters that flags and data give."""
     # TensorFlow loads only now, with the settings made below.
     import tfds_builders  # noqa: F401 - registers cell_types with TFDS.

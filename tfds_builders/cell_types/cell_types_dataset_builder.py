@@ -7,9 +7,10 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +29,9 @@ from cellclass_tf.splits.assignment import COMPOSED
 from cellclass_tf.storage import atomic, digests, lock
 from cellclass_tf.workflows import copy_paste, simulated_cultures
 from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
+
+# The key and the example.
+Keyed = tuple[str, dict[str, Any]]
 
 
 @dataclasses.dataclass
@@ -77,13 +81,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def __init__(
         self,
         *,
-        data_dir=None,
-        config=None,
-        version=None,
+        data_dir: str | os.PathLike | None = None,
+        config: str | CellTypesConfig | None = None,
+        version: str | tfds.core.Version | None = None,
         study: str | None = None,
         allow_no_validation: bool = False,
         engine: batch.Engine = batch.IN_THIS_PROCESS,
-    ):
+    ) -> None:
         """Opens or plans a version of the dataset.
 
         Args:
@@ -155,7 +159,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     @functools.cached_property
     def checked(self) -> examples.Checked:
         """The study's images, checked; what a new version would be made of."""
-        return examples.check_study(Study.open(self._study_root))
+        return examples.check_study(self._study())
 
     @property
     def contents(self) -> Contents:
@@ -173,14 +177,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         except (KeyError, TypeError):
             return None
 
-    def download_and_prepare(self, *, download_config=None, **options) -> None:
+    def download_and_prepare(
+        self,
+        *,
+        download_config: tfds.download.DownloadConfig | None = None,
+        **options: Any,
+    ) -> None:
         """Prepares the dataset, on Apache Beam if `download_config` has its options.
 
         Raises:
           InputError: if nothing can be written to the data directory, the study cannot be
             a dataset, or another process writes to it.
         """
-        held = contextlib.nullcontext()
+        held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if not self.is_prepared():
             check_writable(self._data_dir_root)
             if self._study_root and not self.builder_config.cultures:
@@ -195,7 +204,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             super().download_and_prepare(download_config=config, **options)
 
     @contextlib.contextmanager
-    def _sharing(self):
+    def _sharing(self) -> Iterator[None]:
         """Has a folder that workers on other machines see, as they see the study."""
         if self._engine.name == "local" or not self._study_root or self.is_prepared():
             yield
@@ -248,13 +257,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Any]:
         del dl_manager
         if self.builder_config.cultures:
             return self._simulated_splits(self.builder_config.cultures)
         return self._study_splits()
 
-    def _generate_examples(self, function: Callable, pieces: list):
+    def _generate_examples(self, function: Callable, pieces: list) -> Any:
         """Yields the keys and examples that `function` makes of each piece."""
         if self._beam:
             import apache_beam as beam
@@ -263,7 +274,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             return beam.Create(pieces) | beam.Reshuffle() | beam.FlatMap(function)
         return (pair for piece in pieces for pair in function(piece))
 
-    def _simulated_splits(self, cultures: SimulatedCultures):
+    def _simulated_splits(self, cultures: SimulatedCultures) -> dict[str, Any]:
         self.info.metadata["cultures"] = dataclasses.asdict(cultures)
         self.info.metadata["fingerprint"] = digests.fingerprint(
             str(self.VERSION), dataclasses.asdict(cultures)
@@ -274,8 +285,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             for split, units in cultures.units().items()
         }
 
-    def _study_splits(self):
-        study, contents = Study.open(self._study_root), self.contents
+    def _study_splits(self) -> dict[str, Any]:
+        study, contents = self._study(), self.contents
         examples.refuse_gaps(
             study, contents, allow_no_validation=self._allow_no_validation
         )
@@ -289,6 +300,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             facts = contents.fields[row.image]
             pieces[facts.split].append((row, facts))
         function = functools.partial(_examples_of_row, study)
+        work: dict[str, tuple[Callable, list]]
         work = {split: (function, pieces[split]) for split in sorted(pieces)}
         couples = copy_paste.pairs(
             [row for row, facts in pieces["validation"] if sum(facts.cells.values())]
@@ -302,19 +314,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             function = functools.partial(_examples_of_couple, study, sources)
             work[COMPOSED] = function, couples
         if self._shared_folder is not None:
-            return self._made_on_engine(work)
+            return self._made_on_engine(work, self._shared_folder)
         return {
             split: self._generate_examples(*of_split)
             for split, of_split in work.items()
         }
 
-    def _made_on_engine(self, work: dict[str, tuple[Callable, list]]):
+    def _made_on_engine(
+        self, work: Mapping[str, tuple[Callable, list]], folder: pathlib.Path
+    ) -> dict[str, Iterator[Keyed]]:
         """Makes the examples of all splits on the engine, and yields them from files.
 
         Beam's own runners differ in what they carry: Dask's loses what TFDS's writer for
         Beam emits at the end of a bundle. A map over pieces is carried by all of them.
         """
-        folder, jobs, files = self._shared_folder, [], {}
+        jobs: list[batch.Job] = []
+        files: dict[str, list[pathlib.Path]] = {}
         for split, (function, pieces) in work.items():
             files[split] = [folder / f"{split}-{i}" for i in range(len(pieces))]
             jobs += [
@@ -334,7 +349,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self.builder_config.cultures:
             return list(simulation.CELL_TYPES)
         if self._study_root:
-            return list(Study.open(self._study_root).cell_types)
+            return list(self._study().cell_types)
         if self.editions:
             newest = self._config_dir / str(self.version)
             prepared = tfds.builder_from_directory(newest)
@@ -346,8 +361,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             "cell_types/simulated."
         )
 
+    def _study(self) -> Study:
+        if self._study_root is None:
+            raise ValueError("The dataset was opened without its study.")
+        return Study.open(self._study_root)
+
     @property
-    def _config_dir(self):
+    def _config_dir(self) -> tfds.core.Path:
         root = self._given_data_dir or constants.DATA_DIR
         return tfds.core.Path(root) / self.name / self.builder_config.name
 
@@ -359,7 +379,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return sorted(tfds_version.list_all_versions(self._config_dir))
 
 
-def _examples_of_row(study: Study, piece: tuple):
+def _examples_of_row(study: Study, piece: tuple) -> Iterator[Keyed]:
     yield examples.keyed_example_of_row(study, *piece)
 
 
@@ -368,14 +388,16 @@ def _write_examples(task: tuple[Callable, Any, pathlib.Path]) -> None:
     atomic.write_bytes(path, pickle.dumps(list(function(piece))))
 
 
-def _read_examples(paths: list[pathlib.Path]):
+def _read_examples(paths: list[pathlib.Path]) -> Iterator[Keyed]:
     """Yields the keys and examples of files that this run wrote, and removes them."""
     for path in paths:
         yield from pickle.loads(path.read_bytes())
         path.unlink()
 
 
-def _examples_of_couple(study: Study, fields: dict[str, FieldFacts], couple: tuple):
+def _examples_of_couple(
+    study: Study, fields: dict[str, FieldFacts], couple: tuple
+) -> Iterator[Keyed]:
     yield from copy_paste.composed_examples(study, [couple], fields)
 
 
@@ -390,19 +412,19 @@ def _record_splits(study: Study, checked: examples.Checked) -> None:
         ) from error
 
 
-def _study_beside(data_dir) -> str | None:
+def _study_beside(data_dir: str | os.PathLike | None) -> str | None:
     """The study whose tfds/ a data directory is."""
     if data_dir and Study.exists(pathlib.Path(data_dir).parent):
         return str(pathlib.Path(data_dir).parent)
     return None
 
 
-def _metadata(folder) -> dict[str, Any]:
+def _metadata(folder: tfds.core.Path) -> dict[str, Any]:
     path = folder / constants.METADATA_FILENAME
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _fingerprint(folder) -> str:
+def _fingerprint(folder: tfds.core.Path) -> str:
     return _metadata(folder).get("fingerprint", "")
 
 
