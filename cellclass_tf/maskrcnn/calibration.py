@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import optimize, stats
@@ -98,12 +98,13 @@ class Calibration:
 
     def record(self) -> CalibrationRecord:
         """Returns what cellclass.json holds."""
+        after = self.after
         bins = zip(
-            self.after.edges[:-1].tolist(),
-            self.after.edges[1:].tolist(),
-            self.after.confidence.tolist(),
-            self.after.accuracy.tolist(),
-            self.after.counts,
+            after.edges[:-1].tolist(),
+            after.edges[1:].tolist(),
+            after.confidence.tolist(),
+            after.accuracy.tolist(),
+            after.counts.tolist(),
             strict=True,
         )
         return CalibrationRecord(
@@ -113,7 +114,11 @@ class Calibration:
             held_out=self.held_out,
             expected_calibration_error_before=self.before.expected_error,
             expected_calibration_error=self.after.expected_error,
-            bins=tuple(Bin(*found, int(n)) for *found, n in bins if n),
+            bins=tuple(
+                Bin(low, high, confidence, accuracy, calls)
+                for low, high, confidence, accuracy, calls in bins
+                if calls
+            ),
         )
 
 
@@ -193,7 +198,7 @@ class Matched:
 class Calibrator:
     """Gathers fields with known cells, and fits what turns masks and scores into cells."""
 
-    def __init__(self, type_names: Sequence[str]):
+    def __init__(self, type_names: Sequence[str]) -> None:
         self._type_names = tuple(type_names)
         self._fields: list[tuple[postprocessing.Detections, Cells]] = []
         self._origins: list[Origin] = []
@@ -244,15 +249,19 @@ class Calibrator:
         return (low + high) / 2
 
     def _median_ratio(self, threshold: float) -> float | None:
-        ratios = []
+        ratios: list[np.ndarray] = []
         step = -(-len(self._fields) // _FIELDS_FOR_THRESHOLD) or 1
         for true, found, pairs in self._pairs(self._fields[::step], threshold):
             i, j = (pairs - 1).T
             ratios.append(np.sqrt(found.areas_px[j] / true.areas_px[i]))
-        ratios = np.concatenate(ratios) if ratios else np.zeros(0)
-        return float(np.median(ratios)) if ratios.size else None
+        every = np.concatenate(ratios) if ratios else np.zeros(0)
+        return float(np.median(every)) if every.size else None
 
-    def _pairs(self, fields, threshold: float):
+    def _pairs(
+        self,
+        fields: Iterable[tuple[postprocessing.Detections, Cells]],
+        threshold: float,
+    ) -> Iterator[tuple[Cells, Cells, np.ndarray]]:
         for detections, true in fields:
             found = postprocessing.cells_from_detections(
                 detections,

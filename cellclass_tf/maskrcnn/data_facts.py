@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from official.core import config_definitions as cfg
@@ -20,6 +20,9 @@ from cellclass_tf.maskrcnn.config import (
     CellMaskRCNNTask,
 )
 from cellclass_tf.splits.assignment import UNTYPED
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,11 +191,13 @@ def _labelled_images(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _count(splits, name: str) -> int:
+def _count(splits: Mapping[str, Any], name: str) -> int:
     return splits[name].num_examples if name in splits else 0
 
 
-def _records(builder, split: str, decoders):
+def _records(
+    builder: tfds.core.DatasetBuilder, split: str, decoders: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -206,7 +211,7 @@ def _records(builder, split: str, decoders):
         ) from error
 
 
-def _type_names(builder) -> tuple[str, ...]:
+def _type_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
     """The names with which the dataset was prepared, whatever the study says now."""
     import tensorflow_datasets as tfds
 

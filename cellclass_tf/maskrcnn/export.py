@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
+from official.core import config_definitions as cfg
 
 import cellclass_tf
 from cellclass_tf import process_state
@@ -126,7 +127,9 @@ def _check_views(views: int) -> None:
         raise InputError(f"Expected 1 to {MOST_VIEWS} views; got {views}.")
 
 
-def _check_go_together(folders, params) -> None:
+def _check_go_together(
+    folders: Sequence[pathlib.Path], params: Sequence[cfg.ExperimentConfig]
+) -> None:
     """Raises InputError if networks were not trained to see the same in the same way."""
     told = ("fingerprint", "type_names", "scale", "export_size_px", "grayscale")
     for folder, other in zip(folders, params, strict=True):
@@ -147,7 +150,9 @@ def _load(task: config.CellMaskRCNNTask, path: str) -> network.CellMaskRCNN:
     return model
 
 
-def _load_namers(folders, params) -> list[tf_keras.Model]:
+def _load_namers(
+    folders: Sequence[pathlib.Path], params: Sequence[cfg.ExperimentConfig]
+) -> list[tf_keras.Model]:
     """Loads the namers that the runs have."""
     namers = []
     for folder, each in zip(folders, params, strict=True):
@@ -173,7 +178,14 @@ def _check_output(output: pathlib.Path) -> None:
         )
 
 
-def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
+def _save(
+    models: Sequence[network.CellMaskRCNN],
+    namers: Sequence[tf_keras.Model],
+    params: Sequence[cfg.ExperimentConfig],
+    experiment: str,
+    checkpoints: Sequence[str],
+    folder: pathlib.Path,
+) -> None:
     first = params[0]
     module = _module(models, first.task)
     signatures = {"serving_default": module.serve, "name": module.name_cells}
@@ -203,10 +215,12 @@ def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
         cellclass_tf=cellclass_tf.__version__,
         tensorflow=tf.__version__,
     )
-    metadata.write(pathlib.Path(folder) / METADATA_FILE)
+    metadata.write(folder / METADATA_FILE)
 
 
-def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
+def _module(
+    models: Sequence[network.CellMaskRCNN], task_config: config.CellMaskRCNNTask
+) -> tf.Module:
     """What the SavedModel holds: the networks' variables and two functions.
 
     `serve` outlines and names the cells of tiles; `name_cells` names the cells in
@@ -215,7 +229,7 @@ def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
     first, *others = models
     options, size = task_config.model, task_config.export_size_px
 
-    def serve(images):
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = tf.shape(images)[0]
         anchors = {
             level: tf.tile(boxes[tf.newaxis], [batch, 1, 1, 1])
@@ -240,7 +254,7 @@ def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
             outputs[f"detection_{name}"] = mean([own[name], *(n[name] for n in named)])
         return outputs
 
-    def name_cells(images, boxes):
+    def name_cells(images: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
         seen = network_input.normalise(images, grayscale=task_config.grayscale)
         named = [model.types_at(seen, boxes) for model in models]
         means = {name: mean([n[name] for n in named]) for name, mean in _MEANS.items()}
@@ -261,7 +275,7 @@ def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
 def _add_namers(module: tf.Module, namers: Sequence[tf_keras.Model]) -> None:
     """Adds the function that names crops, by the geometric mean of the namers."""
 
-    def name_crops(crops):
+    def name_crops(crops: tf.Tensor) -> dict[str, tf.Tensor]:
         named = [namer(cell_namer.normalise(crops), training=False) for namer in namers]
         return {
             "probabilities": _geometric_mean(
@@ -277,11 +291,11 @@ def _add_namers(module: tf.Module, namers: Sequence[tf_keras.Model]) -> None:
     module.name_crops = tf.function(name_crops, input_signature=[spec])
 
 
-def _mean(values):
+def _mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
     return values[0] if len(values) == 1 else tf.reduce_mean(tf.stack(values), axis=0)
 
 
-def _geometric_mean(probabilities):
+def _geometric_mean(probabilities: Sequence[tf.Tensor]) -> tf.Tensor:
     """Of several networks' (B, N, K) probabilities, the mean whose rows sum to 1."""
     if len(probabilities) == 1:
         return probabilities[0]

@@ -68,7 +68,12 @@ class Look:
           image: (H, W, 3) uint8 merged image.
           cells: with features.
           scale: the network's pixels per pixel of the image.
+
+        Raises:
+          ValueError: if the cells have no features.
         """
+        if cells.features is None:
+            raise ValueError("Expected cells with features.")
         inside = cells.labels > 0
         diameter, light = np.nan, np.full(2, np.nan)
         if len(cells):
@@ -212,7 +217,7 @@ class Familiarity:
 class Familiarizer:
     """Gathers the training cells of a model, field by field."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._looks: list[tuple[str, Look, np.ndarray]] = []
         self._pictures: list[tuple[np.ndarray, int, np.ndarray]] = []
 
@@ -236,9 +241,9 @@ class Familiarizer:
 
     def fit(self) -> Familiarity | None:
         """Fits the limits on groups that are held out in turn; None of too few cells."""
-        features = np.concatenate([look.features for _, look, _ in self._looks] or [[]])
-        if features.ndim != 2 or len(features) < 2 * _FEWEST_CELLS:
+        if sum(len(look.features) for _, look, _ in self._looks) < 2 * _FEWEST_CELLS:
             return None
+        features = np.concatenate([look.features for _, look, _ in self._looks])
         mean, whitening = _gaussian(features)
         held_out = self._distances_held_out()
         limit = float(np.quantile(np.concatenate(held_out), _NEARER))
@@ -268,7 +273,8 @@ class Familiarizer:
         Where a type has one group alone, half of its cells are held out at a time, since
         the other types do not say what it looks like.
         """
-        parts, types = [], {}
+        parts: list[tuple[int, int, str, np.ndarray]] = []
+        types: dict[int, set[str]] = {}
         for number, (group, look, ids) in enumerate(self._looks):
             for cell_type in np.unique(ids):
                 where = np.flatnonzero(ids == cell_type)
@@ -283,8 +289,8 @@ class Familiarizer:
                 continue
             own = [p[3] for p in parts if p[1] == cell_type]
             for half in (0, 1):
-                known = [p[3] for p in others if p[1] != cell_type]
-                known = np.concatenate([*known, *(f[1 - half :: 2] for f in own)])
+                other_types = [p[3] for p in others if p[1] != cell_type]
+                known = np.concatenate([*other_types, *(f[1 - half :: 2] for f in own)])
                 if len(known) > 1:
                     lengths = _lengths(features[half::2], *_gaussian(known))
                     found[number].append(lengths)
@@ -326,7 +332,9 @@ def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), whitening.astype(np.float32)
 
 
-def _lengths(features, mean, whitening) -> np.ndarray:
+def _lengths(
+    features: np.ndarray, mean: np.ndarray, whitening: np.ndarray
+) -> np.ndarray:
     white = (features - mean) @ whitening
     return np.sqrt((white**2).mean(axis=1))
 

@@ -80,11 +80,11 @@ def measure(
         return calibration.Origin(field.group, area, field.split == COMPOSED)
 
     if model.metadata.namer is not None:
-        namer = _choose_naming(model, held_out())
+        namer = _choose_naming(model, model.metadata.namer, held_out())
         model.metadata = dataclasses.replace(model.metadata, namer=namer)
     _familiarize(model, folder, task_config, dataset)
     calibrator = calibration.Calibrator(model.type_names)
-    named = [[] for _ in range(1 + len(annotators))]
+    named: list[list[calibration.Matched]] = [[] for _ in range(1 + len(annotators))]
     for field in held_out():
         detections = model.detect(
             field.image,
@@ -114,7 +114,7 @@ def measure(
         model.metadata, naming=tuple(_naming_records(named, annotators))
     )
     metadata.write(folder / METADATA_FILE)
-    if found is None:
+    if found is None or found.mask_threshold is None:
         logger.warning(
             "Not calibrated: in the validation fields no cell was found again, or there "
             "are none. Probabilities are the network's own."
@@ -157,6 +157,7 @@ def _held_out(
 
 def _choose_naming(
     model: predictor.Predictor,
+    namer: NamerRecord,
     fields: Iterator[reading.Field],
 ) -> NamerRecord:
     """Chooses who names the cells, in the annotated outlines of held-out fields.
@@ -165,17 +166,19 @@ def _choose_naming(
     they are a network does best that goes by their brightness. So they are named at other
     gains of either channel, too.
     """
-    namer = model.metadata.namer
     named = []
     for field in itertools.islice(fields, _MOST_TRIED):
-        true, size = field.cells, {"pixel_size_um": field.pixel_size_um}
+        true, size_um = field.cells, field.pixel_size_um
         known = true.type_ids > 0
         for gains in _GAINS:
-            seen = np.clip(field.image * np.float32((1, *gains)), 0, 255).astype(
-                np.uint8
+            brighter = field.image * np.array((1, *gains), np.float32)
+            seen = np.clip(brighter, 0, 255).astype(np.uint8)
+            by_detector = model.name_by_detector(
+                seen, true.labels, pixel_size_um=size_um
             )
-            by_detector = model.name_by_detector(seen, true.labels, **size)
-            by_namer = model.namer_probabilities(seen, true.labels, **size)
+            by_namer = model.namer_probabilities(
+                seen, true.labels, pixel_size_um=size_um
+            )
             named.append(
                 (
                     by_detector.probabilities[known],

@@ -112,13 +112,17 @@ def convolutions_of_keras(donor: tf_keras.Model) -> list[Convolution]:
     found = []
     for layer, norm in zip(kernels, norms, strict=False):
         kernel, *bias = layer.get_weights()
+        gamma, beta, mean, variance = norm.get_weights()
         found.append(
             Convolution(
                 layer.name,
                 kernel,
-                bias[0] if bias else 0.0,
-                *norm.get_weights(),
-                norm.epsilon,
+                bias=bias[0] if bias else 0.0,
+                gamma=gamma,
+                beta=beta,
+                mean=mean,
+                variance=variance,
+                epsilon=norm.epsilon,
             )
         )
     return found
@@ -134,14 +138,16 @@ def convolutions_of_lite0(state: Mapping[str, np.ndarray]) -> list[Convolution]:
         # A depthwise convolution has one input a channel.
         order = (2, 3, 0, 1) if kernel.shape[1] == 1 else (2, 3, 1, 0)
         norm = names[place + 1].rpartition(".")[0]
-        parts = ("weight", "bias", "running_mean", "running_var")
         found.append(
             Convolution(
                 name,
                 kernel.transpose(order),
-                0.0,
-                *(state[f"{norm}.{part}"] for part in parts),
-                _LITE0_EPSILON,
+                bias=0.0,
+                gamma=state[f"{norm}.weight"],
+                beta=state[f"{norm}.bias"],
+                mean=state[f"{norm}.running_mean"],
+                variance=state[f"{norm}.running_var"],
+                epsilon=_LITE0_EPSILON,
             )
         )
     return found
@@ -220,7 +226,7 @@ def _keras_model(name: str, source: str) -> tf_keras.Model:
     return donor
 
 
-def _place_in_resnet(layer) -> tuple[int, ...]:
+def _place_in_resnet(layer: tf_keras.layers.Layer) -> tuple[int, ...]:
     """Stage, block and number: Model Garden makes the shortcut first, Keras third."""
     found = re.match(r"conv(\d+)_block(\d+)_(\d)_", layer.name)
     return tuple(map(int, found.groups())) if found else (0,)

@@ -9,16 +9,16 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+from official.core import base_trainer, train_lib
 from official.core import config_definitions as cfg
-from official.core import train_lib
 from orbit import controller as orbit_controller
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import keras_state
+from cellclass_tf.maskrcnn import config, keras_state
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
 from cellclass_tf.messages import logger, progress_bar
@@ -146,7 +146,9 @@ class _Runner(train_lib.OrbitExperimentRunner):
     same variables in the same order.
     """
 
-    def _build_trainer(self, task, train: bool, evaluate: bool):
+    def _build_trainer(
+        self, task: CellMaskRCNNTask, train: bool, evaluate: bool
+    ) -> base_trainer.Trainer:
         trainer = super()._build_trainer(task, train, evaluate)
         with self.strategy.scope():
             # Keras' old optimizers, Model Garden's, have no public name for it.
@@ -166,7 +168,9 @@ class _Runner(train_lib.OrbitExperimentRunner):
         )
 
 
-def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
+def _train_and_evaluate(
+    controller: orbit_controller.Controller, params: cfg.ExperimentConfig
+) -> None:
     steps, patience = params.trainer.train_steps, params.task.patience
     best, since = -math.inf, 0
     while (step := int(controller.global_step.numpy())) < steps:
@@ -186,7 +190,7 @@ def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
     controller.save_checkpoint()
 
 
-def _log_scores(scores) -> None:
+def _log_scores(scores: Mapping[str, float]) -> None:
     logger.info(
         "Validation fields: AP %.3f, AP50 %.3f, type accuracy %.3f.",
         *(scores[key] for key in ("AP", "AP50", "type_accuracy")),
@@ -196,7 +200,12 @@ def _log_scores(scores) -> None:
 class _Progress:
     """A bar that moves after every loop of steps, and the end of a run gone wrong."""
 
-    def __init__(self, task: CellMaskRCNNTask, params, model_dir: str | os.PathLike):
+    def __init__(
+        self,
+        task: CellMaskRCNNTask,
+        params: cfg.ExperimentConfig,
+        model_dir: str | os.PathLike,
+    ) -> None:
         checkpoint = tf.train.latest_checkpoint(os.fspath(model_dir))
         self._done = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
         self._task, self._trainer = task, params.trainer
@@ -207,7 +216,7 @@ class _Progress:
             unit="step",
         )
 
-    def __call__(self, output) -> None:
+    def __call__(self, output: Mapping[str, Any]) -> None:
         """Is called by Model Garden's controller with a loop's mean losses."""
         loss = float(output["total_loss"])
         if not math.isfinite(loss):
@@ -236,7 +245,7 @@ class _Progress:
         )
 
 
-def _names_of(data, fingerprints) -> list[str]:
+def _names_of(data: config.DataConfig, fingerprints: Sequence[int]) -> list[str]:
     splits = filter(None, (data.tfds_split, data.untyped_split))
     names = [
         field["image_name"]

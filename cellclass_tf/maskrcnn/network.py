@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -11,6 +13,7 @@ from cellclass_tf.maskrcnn import config
 from cellclass_tf.maskrcnn.model_garden import (
     backbones,
     box_ops,
+    configs,
     factory,
     maskrcnn_model,
     nn_blocks,
@@ -45,7 +48,9 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
 
     leaves_out_padding = False
 
-    def _call_box_outputs(self, images, image_shape, **kwargs):
+    def _call_box_outputs(
+        self, images: tf.Tensor, image_shape: tf.Tensor, **kwargs: Any
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         outputs, between = super()._call_box_outputs(
             images=images, image_shape=image_shape, **kwargs
         )
@@ -70,7 +75,7 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             )
         return outputs, between
 
-    def types_at(self, images, boxes):
+    def types_at(self, images: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Says of what is in given boxes how likely each type is; no masks are made.
 
         Args:
@@ -93,19 +98,27 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             "features": _mean_over_boxes(inside),
         }
 
-    def features_in(self, decoder_features, boxes):
+    def features_in(
+        self, decoder_features: Mapping[str, tf.Tensor], boxes: tf.Tensor
+    ) -> tf.Tensor:
         """What the network sees in (B, N, 4) boxes, on average: (B, N, F) float32."""
         return _mean_over_boxes(self.roi_aligner(decoder_features, boxes))
 
-    def _run_frcnn_head(self, *args, **kwargs):
+    def _run_frcnn_head(self, *args: Any, **kwargs: Any) -> tuple[tf.Tensor, ...]:
         classes, boxes, *rest = super()._run_frcnn_head(*args, **kwargs)
         return tf.cast(classes, tf.float32), tf.cast(boxes, tf.float32), *rest
 
-    def _features_to_mask_outputs(self, *args):
+    def _features_to_mask_outputs(self, *args: Any) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(super()._features_to_mask_outputs(*args)[0], tf.float32)
         return logits, tf.sigmoid(logits)
 
-    def _call_mask_outputs(self, *args, matched_gt_boxes, gt_masks, **kwargs):
+    def _call_mask_outputs(
+        self,
+        *args: Any,
+        matched_gt_boxes: tf.Tensor,
+        gt_masks: tf.Tensor | None,
+        **kwargs: Any,
+    ) -> dict[str, tf.Tensor]:
         # Model Garden reads a cell's mask between its pixels as if their middles lay on
         # whole numbers, which they miss by half a pixel: every mask would be learned
         # that much up and to the left. The boxes are moved by as much.
@@ -116,7 +129,7 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
         )
 
 
-def _mean_over_boxes(inside):
+def _mean_over_boxes(inside: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(inside, tf.float32), axis=[2, 3])
 
 
@@ -124,21 +137,33 @@ def _mean_over_boxes(inside):
 class ROIGenerator(roi_generator.MultilevelROIGenerator):
     """Model Garden's, which decodes boxes in the type of the scores, in float32."""
 
-    def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape, training=None):
+    def call(
+        self,
+        raw_boxes: Mapping[str, tf.Tensor],
+        raw_scores: Mapping[str, tf.Tensor],
+        anchor_boxes: Mapping[str, tf.Tensor],
+        image_shape: tf.Tensor,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Proposes boxes, (B, P, 4) float32, with their scores, (B, P) float32."""
         scores = {k: tf.cast(v, tf.float32) for k, v in raw_scores.items()}
         return super().call(raw_boxes, scores, anchor_boxes, image_shape, training)
 
 
-def moved_by_half_a_pixel(boxes, masks):
+def moved_by_half_a_pixel(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
     """Moves (B, R, 4) boxes by half a pixel of the (B, N, m, m) masks in them."""
     half = (boxes[..., 2:] - boxes[..., :2]) / (2 * masks.shape[-1])
     return boxes + tf.concat([half, half], axis=-1)
 
 
 def class_agnostic_nms(
-    boxes, probabilities, *, most: int, iou_threshold: float, score_threshold: float
-):
+    boxes: tf.Tensor,
+    probabilities: tf.Tensor,
+    *,
+    most: int,
+    iou_threshold: float,
+    score_threshold: float,
+) -> dict[str, tf.Tensor]:
     """Suppresses double detections across types.
 
     Args:
@@ -177,7 +202,11 @@ def class_agnostic_nms(
     }
 
 
-def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
+def build_model(
+    task: config.CellMaskRCNNTask,
+    size: int,
+    l2_regularizer: tf_keras.regularizers.Regularizer | None = None,
+) -> CellMaskRCNN:
     """Builds the network for (size, size, 3) inputs; weights fit any size."""
     spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
     options = _with_room_for(task, size)
@@ -201,7 +230,7 @@ _ON_BOXES = ("roi_sampler", "roi_aligner", "mask_sampler", "mask_roi_aligner")
 def _with_boxes_in_float32(parts: dict) -> dict:
     """Replaces layers without weights; Keras would cast boxes to the type of features."""
 
-    def in_float32(layer, kind=None):
+    def in_float32(layer: Any, kind: type | None = None) -> Any:
         if isinstance(layer, (list, tuple)):
             return [in_float32(one) for one in layer]
         return (kind or type(layer))(**layer.get_config(), dtype="float32")
@@ -211,7 +240,7 @@ def _with_boxes_in_float32(parts: dict) -> dict:
     return {**parts, **new}
 
 
-def _with_room_for(task: config.CellMaskRCNNTask, size: int):
+def _with_room_for(task: config.CellMaskRCNNTask, size: int) -> configs.MaskRCNN:
     """The network's options, with the room of an exported tile cut for a smaller one.
 
     It is cut as the width, not as the area: a smaller tile can be denser.
@@ -229,7 +258,11 @@ def _with_room_for(task: config.CellMaskRCNNTask, size: int):
     return options
 
 
-def build_backbone(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
+def build_backbone(
+    task: config.CellMaskRCNNTask,
+    size: int,
+    l2_regularizer: tf_keras.regularizers.Regularizer | None = None,
+) -> tf_keras.Model:
     """Builds the stages of the backbone that the network uses."""
     spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
     options = task.model

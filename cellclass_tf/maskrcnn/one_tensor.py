@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellclass_tf.core.model_metadata import ModelMetadata
 from cellclass_tf.maskrcnn.tiled_network import cut_tile, resized
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 INPUT, OUTPUT = "images", "detections"
 # In this order; each is (B, D) or (B, D, …) of the network.
@@ -56,7 +60,7 @@ def save(model: str | os.PathLike, output: str | os.PathLike) -> None:
     serve_all = loaded.signatures["serving_default"]
     (spec,) = serve_all.structured_input_signature[1].values()
 
-    def together(found):
+    def together(found: Mapping[str, tf.Tensor]) -> tf.Tensor:
         scores = found["detection_scores"]
         parts = {name: found[f"detection_{name}"] for name in _PARTS}
         parts["scores"] = scores[..., tf.newaxis]
@@ -79,7 +83,7 @@ def save(model: str | os.PathLike, output: str | os.PathLike) -> None:
         input_signature=[images],
     )
 
-    def serve_both(images):
+    def serve_both(images: tf.Tensor) -> dict[str, tf.Tensor]:
         found = serve_all(images=images)
         return {**found, OUTPUT: together(found)}
 

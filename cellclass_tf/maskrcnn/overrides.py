@@ -43,7 +43,9 @@ def apply(params: hyperparams.Config, text: str, source: str) -> None:
         raise InputError(f"{source}: {one_line(str(error))}") from error
 
 
-def _check(given: Mapping[str, Any], known: Mapping[str, Any], at: str, source: str):
+def _check(
+    given: Mapping[str, Any], known: Mapping[str, Any], at: str, source: str
+) -> None:
     for name, value in given.items():
         if name not in known:
             raise InputError(

@@ -79,7 +79,7 @@ def kept(detections: Detections, keep: np.ndarray) -> Detections:
 
 def cells_from_detections(
     detections: Detections,
-    shape_yx: tuple[int, int],
+    shape_yx: tuple[int, ...],
     type_names: tuple[str, ...],
     *,
     mask_threshold: float = UNCALIBRATED_MASK_THRESHOLD,
@@ -101,7 +101,7 @@ def cells_from_detections(
     """
     labels = np.zeros(shape_yx, np.int32)
     sureness = np.zeros(shape_yx, np.float32)
-    areas = {}
+    areas: dict[int, int] = {}
     for index in np.argsort(-detections.scores, kind="stable"):
         window, mask = _paste(
             detections.boxes_yxyx[index], detections.masks[index], shape_yx
@@ -123,10 +123,10 @@ def cells_from_detections(
     kept = np.bincount(labels.ravel(), minlength=len(detections.scores) + 1)
     good = [number for number, area in areas.items() if kept[number] * 2 >= area]
     # Numbers run down the field as they did in the detections' order.
-    good = np.array(sorted(good), np.int64)
+    numbers = np.array(sorted(good), np.int64)
     table = np.zeros(len(detections.scores) + 1, np.int32)
-    table[good] = np.arange(1, len(good) + 1)
-    chosen = good - 1
+    table[numbers] = np.arange(1, len(numbers) + 1)
+    chosen = numbers - 1
     probabilities = at_temperature(detections.probabilities[chosen], temperature)
     return Cells(
         table[labels],
@@ -155,7 +155,9 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _paste(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
+def _paste(
+    box: np.ndarray, mask: np.ndarray, shape_yx: tuple[int, ...]
+) -> tuple[tuple[slice, slice], np.ndarray]:
     """Draws a box's mask at the field's pixels.
 
     Returns:
@@ -209,7 +211,9 @@ def _smooth(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _interpolation(points, low: float, high: float, count: int) -> np.ndarray:
+def _interpolation(
+    points: np.ndarray, low: float, high: float, count: int
+) -> np.ndarray:
     """Linear interpolation from `count` samples in [low, high) to points, 0 outside."""
     place = (points - low) / max(high - low, 1e-6) * count - 0.5
     weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count)[None]))
@@ -219,7 +223,7 @@ def _interpolation(points, low: float, high: float, count: int) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def _nearness(box, window: tuple[slice, slice]) -> np.ndarray:
+def _nearness(box: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
     """1 in the middle of a box, 0.75 at the middles of its sides, 0.5 in its corners."""
     squares = []
     for part, low, high in zip(window, box[:2], box[2:], strict=True):

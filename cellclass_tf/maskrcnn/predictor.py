@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +21,14 @@ from cellclass_tf.core.model_metadata import (
 )
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import familiarity, postprocessing
+from cellclass_tf.maskrcnn import postprocessing
 from cellclass_tf.maskrcnn.cell_namer import combining, crops
+from cellclass_tf.maskrcnn.familiarity import (
+    FAMILIARITY_FILE,
+    Familiarity,
+    Judgement,
+    Look,
+)
 from cellclass_tf.maskrcnn.tiled_network import TiledNetwork
 from cellclass_tf.storage import atomic, digests
 
@@ -41,16 +49,16 @@ class Predictor:
       familiarity: what its training cells look like; None if that was not kept.
     """
 
-    familiarity: familiarity.Familiarity | None = None
+    familiarity: Familiarity | None = None
 
     def __init__(
         self,
-        serve,
+        serve: Callable[..., Mapping[str, Any]],
         metadata: ModelMetadata,
         fingerprint: str,
-        name_cells=None,
-        name_crops=None,
-    ):
+        name_cells: Callable[..., Mapping[str, Any]] | None = None,
+        name_crops: Callable[..., Mapping[str, Any]] | None = None,
+    ) -> None:
         self._network = TiledNetwork(
             serve,
             name_cells,
@@ -64,6 +72,8 @@ class Predictor:
         self.type_names = metadata.type_names
         self.fingerprint = fingerprint
         self._path: pathlib.Path | None = None
+        # The loaded SavedModel, of which `serve` and the others are signatures.
+        self._model: Any = None
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Predictor:
@@ -99,9 +109,9 @@ class Predictor:
         # The signature's variables live only as long as the model that owns them.
         predictor._model = model
         predictor._path = path
-        known = path / familiarity.FAMILIARITY_FILE
+        known = path / FAMILIARITY_FILE
         if known.exists():
-            predictor.familiarity = familiarity.Familiarity.read(known)
+            predictor.familiarity = Familiarity.read(known)
         return predictor
 
     def __reduce__(self) -> tuple:
@@ -281,11 +291,17 @@ class Predictor:
           image: (H, W, 3) uint8 merged image.
           labels: (H, W) of whole numbers; 0 is background.
           pixel_size_um: as in `predict`.
+
+        Raises:
+          ValueError: if the model has no namer.
         """
+        namer = self.metadata.namer
+        if namer is None or self._name_crops is None:
+            raise ValueError("The model has no namer.")
         cut = crops.crops_of(
             image,
             labels,
-            zoom=self.metadata.namer.scale * self._ratio_of(pixel_size_um),
+            zoom=namer.scale * self._ratio_of(pixel_size_um),
             grayscale=self.metadata.grayscale,
         )
         parts = [np.zeros((0, len(self.type_names)), np.float32)]
@@ -296,7 +312,7 @@ class Predictor:
 
     def judge(
         self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
-    ) -> familiarity.Judgement | None:
+    ) -> Judgement | None:
         """Says whether a field resembles the fields that the model was trained on.
 
         Args:
@@ -313,7 +329,7 @@ class Predictor:
         if cells.features.shape[1] != len(self.familiarity.mean):
             return None
         scale = self.scale_for(pixel_size_um)
-        return self.familiarity.judge(familiarity.Look.of(image, cells, scale))
+        return self.familiarity.judge(Look.of(image, cells, scale))
 
     def check_can_name(self) -> None:
         """Raises InputError if the model was exported by a version that could not name."""
@@ -400,7 +416,7 @@ def _read_metadata(path: pathlib.Path) -> ModelMetadata:
     return ModelMetadata.read(file)
 
 
-def _check_fits(path: pathlib.Path, serve, metadata: ModelMetadata) -> None:
+def _check_fits(path: pathlib.Path, serve: Any, metadata: ModelMetadata) -> None:
     """Raises InputError if a network is not the one that its metadata describe."""
     side, count = metadata.tile_px, len(metadata.type_names)
     wanted = {"images": [None, side, side, 3]}

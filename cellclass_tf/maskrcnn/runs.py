@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import tensorflow as tf
@@ -147,6 +147,7 @@ def find_dataset(
     """
     data = task.validation_data
     recorded = data.tfds_data_dir
+    places: Sequence[str | os.PathLike]
     if data_dir is not None:
         places = [data_dir]
     elif "://" in recorded:
@@ -254,7 +255,9 @@ def _latest(folder: pathlib.Path) -> str | None:
     # The best one has no index of checkpoints, only itself, and an index may be lost.
     found = [path.with_suffix("") for path in folder.glob("*-*.index")]
     last = max(found, key=lambda path: _step_of(path.name), default=None)
-    return listed or (last and os.fspath(last))
+    if listed or last is None:
+        return listed
+    return os.fspath(last)
 
 
 def _step_of(checkpoint: str) -> int:

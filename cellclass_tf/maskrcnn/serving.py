@@ -7,6 +7,9 @@ has. On a processor most of the time would go there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
 
@@ -33,7 +36,7 @@ def for_serving(model: network.CellMaskRCNN) -> None:
 class _RealProposals(tf_keras.layers.Layer):
     """Model Garden's proposals without the empty ones that come last."""
 
-    def __init__(self, generator: tf_keras.layers.Layer):
+    def __init__(self, generator: tf_keras.layers.Layer) -> None:
         super().__init__()
         options = generator.get_config()
         # This kernel looks at all boxes; a level needs to give no more than all levels.
@@ -41,7 +44,7 @@ class _RealProposals(tf_keras.layers.Layer):
         fast = {"use_batched_nms": True, "test_pre_nms_top_k": most}
         self._generator = type(generator)(**options | fast)
 
-    def call(self, *args):
+    def call(self, *args: Any) -> Any:
         boxes, scores = self._generator(*args)
         counts = tf.math.count_nonzero(scores > 0, axis=1, dtype=tf.int32)
         most = tf.maximum(tf.reduce_max(counts), 1)
@@ -55,13 +58,18 @@ class _CroppingAligner(tf_keras.layers.Layer):
     size (Lin et al. 2017, arXiv:1612.03144, eq. 1).
     """
 
-    def __init__(self, aligner: tf_keras.layers.Layer):
+    def __init__(self, aligner: tf_keras.layers.Layer) -> None:
         super().__init__()
         options = aligner.get_config()
         self._crop_size = options["crop_size"]
         self._offset = options["sample_offset"]
 
-    def call(self, features, boxes, training=None):
+    def call(
+        self,
+        features: Mapping[str, tf.Tensor],
+        boxes: tf.Tensor,
+        training: bool | None = None,
+    ) -> Any:
         """Cuts (B, R, crop, crop, C) out of (B, h, w, C) a level at (B, R, 4) boxes."""
         levels = sorted(int(level) for level in features)
         sheet, columns = _side_by_side([features[str(level)] for level in levels])
@@ -88,7 +96,7 @@ class _CroppingAligner(tf_keras.layers.Layer):
         return tf.cast(crops, features[str(levels[0])].dtype)
 
 
-def _side_by_side(features):
+def _side_by_side(features: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[int]]:
     """Puts levels on one sheet, where each goes on for a pixel as it ends.
 
     Returns:
@@ -104,14 +112,14 @@ def _side_by_side(features):
     return tf.cast(tf.concat(parts, axis=2), tf.float32), columns[:-1]
 
 
-def _in_parts(values):
+def _in_parts(values: tf.Tensor) -> tf.Tensor:
     """Cuts (N, ...) into (P, _PART, ...), the last filled up with zeros."""
     missing = -tf.shape(values)[0] % _PART
     padding = tf.concat([[[0, missing]], tf.zeros([values.ndim - 1, 2], tf.int32)], 0)
     return tf.reshape(tf.pad(values, padding), [-1, _PART, *values.shape[1:]])
 
 
-def _level_of(boxes, lowest: int, highest: int):
+def _level_of(boxes: tf.Tensor, lowest: int, highest: int) -> tf.Tensor:
     height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     size = tf.sqrt(height * width) / 224.0
     level = tf.math.floordiv(tf.math.log(size), tf.math.log(2.0)) + 4.0
@@ -121,11 +129,11 @@ def _level_of(boxes, lowest: int, highest: int):
 class _AnyNumber(tf_keras.layers.Layer):
     """A head for (B, R, ...) regions, of which R need not be known in advance."""
 
-    def __init__(self, head: tf_keras.layers.Layer):
+    def __init__(self, head: tf_keras.layers.Layer) -> None:
         super().__init__()
         self._head = head
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         shape = tf.shape(tf.nest.flatten(inputs)[0])[:2]
         outputs = self._head(
             tf.nest.map_structure(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
 from official.core import task_factory
@@ -21,7 +24,7 @@ from cellclass_tf.maskrcnn.input import pipeline
 class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     """Trains and evaluates the Mask R-CNN on `cell_types`."""
 
-    def build_model(self):
+    def build_model(self) -> network.CellMaskRCNN:
         """Builds the network for the size of the training crops."""
         task = self.task_config
         decay = task.losses.l2_weight_decay
@@ -32,19 +35,23 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         self._backbone = {v.ref() for v in model.backbone.trainable_variables}
         return model
 
-    def initialize(self, model: tf_keras.Model):
+    def initialize(self, model: tf_keras.Model) -> None:
         """Gives a new run its starting weights; see `weights.load`."""
         if self.task_config.init_checkpoint:
             weights.load(self.task_config, model)
 
-    def create_optimizer(self, *args, **kwargs):
+    def create_optimizer(
+        self, *args: Any, **kwargs: Any
+    ) -> tf_keras.optimizers.Optimizer:
         """Builds the optimizer; for `heads_steps` it leaves the backbone alone."""
         optimizer = super().create_optimizer(*args, **kwargs)
         steps = self.task_config.heads_steps
         if not steps:
             return optimizer
 
-        def without_backbone(gradients):
+        def without_backbone(
+            gradients: Sequence[tuple[tf.Tensor, tf.Variable]],
+        ) -> list[tuple[tf.Tensor, tf.Variable]]:
             share = tf.cast(optimizer.iterations >= steps, tf.float32)
             return [
                 (tf.cast(share, g.dtype) * g if v.ref() in self._backbone else g, v)
@@ -56,13 +63,20 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         inner.gradient_transformers.append(without_backbone)
         return optimizer
 
-    def build_inputs(self, params, input_context=None, dataset_fn=None):
+    def build_inputs(
+        self,
+        params: config.DataConfig,
+        input_context: tf.distribute.InputContext | None = None,
+        dataset_fn: Any = None,
+    ) -> tf.data.Dataset:
         """Builds batches of crops to train on, or of tiles to evaluate."""
         del dataset_fn
         build = pipeline.build_dataset if params.is_training else tiles.build_dataset
         return build(self.task_config, params, input_context)
 
-    def _build_frcnn_losses(self, outputs, labels):
+    def _build_frcnn_losses(
+        self, outputs: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         # Model Garden's loss of a class that is none of its own is 0.
         classes, boxes = super()._build_frcnn_losses(outputs, labels)
         if self.task_config.train_data.untyped_split:
@@ -71,11 +85,17 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
             classes += tf.reduce_mean(tf.where(is_untyped, losses, 0.0))
         return classes, boxes
 
-    def build_metrics(self, training: bool = True):
+    def build_metrics(self, training: bool = True) -> list[tf_keras.metrics.Metric]:
         """Means of the losses; scores are not Keras metrics but `FieldScores`."""
         return super().build_metrics(training) if training else []
 
-    def train_step(self, inputs, model, optimizer, metrics=None):
+    def train_step(
+        self,
+        inputs: tuple[tf.Tensor, Mapping[str, Any]],
+        model: tf_keras.Model,
+        optimizer: tf_keras.optimizers.Optimizer,
+        metrics: Sequence[tf_keras.metrics.Metric] | None = None,
+    ) -> dict[str, tf.Tensor]:
         """Does one step; remembers the first batch whose loss is no number."""
         step = tf.identity(optimizer.iterations)
         logs = super().train_step(inputs, model, optimizer, metrics)
@@ -86,7 +106,12 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         """The step, and the fingerprints of its fields, of the first loss that is NaN."""
         return self._first_bad.read()
 
-    def validation_step(self, inputs, model, metrics=None):
+    def validation_step(
+        self,
+        inputs: tuple[tf.Tensor, Mapping[str, Any]],
+        model: tf_keras.Model,
+        metrics: Sequence[tf_keras.metrics.Metric] | None = None,
+    ) -> dict[str, tf.Tensor]:
         """Finds the cells of a batch of tiles."""
         images, labels = inputs
         outputs = model(
@@ -98,20 +123,26 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         found = {name: outputs[name] for name in network.OUTPUTS}
         return found | {"tile": labels["tile"]}
 
-    def aggregate_logs(self, state=None, step_outputs=None):
+    def aggregate_logs(
+        self, state: validation.FieldScores | None = None, step_outputs: Any = None
+    ) -> validation.FieldScores:
         """Gathers the tiles of all replicas on the host."""
         state = state or validation.FieldScores(self.task_config)
         state.add(step_outputs)
         return state
 
-    def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
+    def reduce_aggregated_logs(
+        self,
+        aggregated_logs: validation.FieldScores,
+        global_step: tf.Tensor | None = None,
+    ) -> dict[str, float]:
         """Scores the validation fields, and writes pictures of some."""
         scores = aggregated_logs.result()
         validation.write_pictures(aggregated_logs.pictures)
         return scores
 
 
-def untyped_loss(logits):
+def untyped_loss(logits: tf.Tensor) -> tf.Tensor:
     """Minus the log of the probability of being a cell of any type.
 
     It says nothing of the type: the ratios of the types' probabilities stay as they are.
@@ -129,7 +160,7 @@ def untyped_loss(logits):
 class _FirstBad:
     """Remembers, on the device, the first batch whose loss is no number."""
 
-    def __init__(self, batch: int):
+    def __init__(self, batch: int) -> None:
         self._fields = tf.Variable(
             tf.zeros([batch, 2], tf.int64), **_PER_REPLICA, name="first_bad_fields"
         )
@@ -137,7 +168,7 @@ class _FirstBad:
             tf.constant(-1, tf.int64), **_PER_REPLICA, name="first_bad_step"
         )
 
-    def note(self, step, fields, loss) -> None:
+    def note(self, step: tf.Tensor, fields: tf.Tensor, loss: tf.Tensor) -> None:
         is_first = ~tf.math.is_finite(loss) & (self._step < 0)
         missing = tf.shape(self._fields)[0] - tf.shape(fields)[0]
         fields = tf.pad(fields, [[0, missing], [0, 0]])

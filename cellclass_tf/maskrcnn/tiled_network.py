@@ -35,7 +35,7 @@ class TiledNetwork:
         tile_px: int,
         model_diameter_px: float,
         types: int,
-    ):
+    ) -> None:
         self._serve, self._name_cells = serve, name_cells
         self._size, self._types = tile_px, types
         self._margin = tiling.margin_for(model_diameter_px, tile_px)
@@ -60,7 +60,7 @@ class TiledNetwork:
         """
         seen = _seen(image, scale, views)
         least = min(score_threshold, postprocessing.SCORE_THRESHOLD)
-        found = [[] for _ in range(views)]
+        found: list[list[postprocessing.Detections]] = [[] for _ in range(views)]
         for batch in _batches(list(self._tiles(seen))):
             pixels = _stack([self._cut(seen, *place) for place in batch])
             outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
@@ -91,7 +91,12 @@ class TiledNetwork:
 
         Returns:
           `scores` (N,), `probabilities` (N, K) and `features` (N, F), float32.
+
+        Raises:
+          ValueError: if the model has no signature that classifies cells in boxes.
         """
+        if self._name_cells is None:
+            raise ValueError("The exported model has no signature `name`.")
         seen, boxes = _seen(image, scale, views), boxes_yxyx
         named = {
             "scores": np.zeros(len(boxes), np.float32),
@@ -102,7 +107,7 @@ class TiledNetwork:
             pixels = _stack([self._cut(seen, *place) for place, *_ in batch])
             most = max(len(numbers) for _, numbers, _ in batch)
             # What is not filled is a box that is read, and forgotten.
-            whole = np.float32([0, 0, self._size, self._size])
+            whole = np.array([0, 0, self._size, self._size], np.float32)
             inside = np.tile(whole, (len(pixels), most, 1))
             for n, (_, numbers, moved) in enumerate(batch):
                 # Of a cell that is larger than the tile the part in it counts.
@@ -125,10 +130,13 @@ class TiledNetwork:
     def _tiles(self, seen: Sequence[np.ndarray]) -> Iterator[_Place]:
         """The tiles of all views of a field, one view after the other."""
         for view, pixels in enumerate(seen):
-            for tile in tiling.tiles_of(pixels.shape[:2], self._size, self._margin):
+            height, width = pixels.shape[:2]
+            for tile in tiling.tiles_of((height, width), self._size, self._margin):
                 yield _Place(view, tile)
 
-    def _owned(self, seen: Sequence[np.ndarray], boxes, shape_yx: tuple[int, int]):
+    def _owned(
+        self, seen: Sequence[np.ndarray], boxes: np.ndarray, shape_yx: tuple[int, ...]
+    ) -> Iterator[tuple[_Place, np.ndarray, np.ndarray]]:
         """Yields each place with a cell, with the cells' numbers and boxes in the tile."""
         for place in self._tiles(seen):
             there = seen_boxes(boxes, place.view, shape_yx, seen[place.view].shape[:2])
@@ -138,7 +146,9 @@ class TiledNetwork:
                 corner = np.tile(place.tile.corner_yx, 2)
                 yield place, numbers, there[numbers] - corner
 
-    def _cut(self, seen, view: int, tile: tiling.Tile) -> np.ndarray:
+    def _cut(
+        self, seen: Sequence[np.ndarray], view: int, tile: tiling.Tile
+    ) -> np.ndarray:
         return cut_tile(seen[view], tile.corner_yx, self._size)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +13,11 @@ from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
 from cellclass_tf.maskrcnn.input import crops, network_input, pipeline, reading
 
 
-def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
+def build_dataset(
+    task: CellMaskRCNNTask,
+    data: DataConfig,
+    input_context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
     """Cuts every field into the overlapping tiles in which `Predictor` sees it.
 
     Every worker gets all fields, in the order of `reading.fields_of`. Empty tiles of no
@@ -27,12 +34,13 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
     size = task.model.input_size[0]
     margin = tiling.margin_for(task.model_diameter_px, size)
 
-    def tiles(shape):
-        found = tiling.tiles_of(tuple(shape), size, margin)
+    def tiles(shape: np.ndarray) -> np.ndarray:
+        height, width = shape
+        found = tiling.tiles_of((height, width), size, margin)
         places = [(*tile.corner_yx, *tile.core_yxyx) for tile in found]
         return np.array(places, np.float32)
 
-    def of_field(number, field):
+    def of_field(number: tf.Tensor, field: Mapping[str, Any]) -> tf.data.Dataset:
         shape = scaled_shape(task, field)
         image = tf.image.resize(reading.decode(field)[0], shape, antialias=True)
         image = tf.pad(image, [[0, size], [0, size], [0, 0]])
@@ -62,7 +70,7 @@ def build_dataset(task: CellMaskRCNNTask, data: DataConfig, input_context=None):
     )
 
 
-def scaled_shape(task: CellMaskRCNNTask, field):
+def scaled_shape(task: CellMaskRCNNTask, field: Mapping[str, Any]) -> tf.Tensor:
     """Height and width of a field as the network sees it, (2,) int32."""
     shape = tf.cast(tf.shape(reading.decode(field)[1]), tf.float32)
     return tf.cast(
@@ -70,14 +78,14 @@ def scaled_shape(task: CellMaskRCNNTask, field):
     )
 
 
-def _replicas(input_context) -> int:
+def _replicas(input_context: tf.distribute.InputContext | None) -> int:
     """Replicas that take turns at this worker's batches."""
     if input_context is None:
         return 1
     return input_context.num_replicas_in_sync // input_context.num_input_pipelines
 
 
-def _tile_of(image, place, size: int):
+def _tile_of(image: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
     corner = tf.cast(place[1:3], tf.int32)
     tile = image[corner[0] : corner[0] + size, corner[1] : corner[1] + size]
     return tf.ensure_shape(tile, [size, size, 3])

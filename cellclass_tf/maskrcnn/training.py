@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from official.common import distribute_utils
@@ -32,6 +32,9 @@ from cellclass_tf.maskrcnn import (
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"
@@ -77,7 +80,7 @@ class Settings:
 class _RuntimeParser(train_utils.ExperimentParser):
     """Model Garden's order of overrides, without what a dataset decides."""
 
-    def __init__(self, settings: Settings, machine: hardware.Hardware):
+    def __init__(self, settings: Settings, machine: hardware.Hardware) -> None:
         super().__init__(settings)
         self._machine = machine
 
@@ -270,7 +273,9 @@ def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.
         params = parse(settings, machine)
         mode = _mode_with_data(params, mode)
         if settings.minutes is not None and "train" in mode:
-            steps = _steps_within(settings, params, strategy, model_dir)
+            steps = _steps_within(
+                settings.minutes, settings, params, strategy, model_dir
+            )
             settings = dataclasses.replace(settings, steps=steps, minutes=None)
             params = parse(settings, machine)
         if "train" in mode and strategy.extended.should_checkpoint:
@@ -292,16 +297,17 @@ def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.
 
 
 def _steps_within(
+    minutes: float,
     settings: Settings,
     params: cfg.ExperimentConfig,
     strategy: tf.distribute.Strategy,
     model_dir: str | os.PathLike,
 ) -> int:
     """How many training steps fit into the minutes that are given."""
-    if settings.steps is not None or settings.minutes <= 0:
+    if settings.steps is not None or minutes <= 0:
         raise InputError(
             f"Expected either steps or more than 0 minutes; got {settings.steps} steps "
-            f"and {settings.minutes} minutes."
+            f"and {minutes} minutes."
         )
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise InputError(
@@ -318,12 +324,12 @@ def _steps_within(
         with strategy.scope():
             task = task_factory.get_task(params.task)
         speed = loop.measure(strategy, task, params)
-    steps = steps_within(60 * settings.minutes, speed)
+    steps = steps_within(60 * minutes, speed)
     logger.info(
         "A step takes %.2f s on this machine: %d steps for %.1f minutes.",
         speed.step_s,
         steps,
-        settings.minutes,
+        minutes,
     )
     return steps
 
@@ -428,7 +434,7 @@ def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:
     return "train"
 
 
-def _mixed_fields(study) -> int | None:
+def _mixed_fields(study: str | os.PathLike | None) -> int | None:
     """Number of accepted mixed fields of a study; None if there is no study."""
     if study is None:
         return None
@@ -436,20 +442,27 @@ def _mixed_fields(study) -> int | None:
     return sum(row.cell_type == MIXED for row in rows)
 
 
-def _dataset(study, data_dir, version: str | None) -> tuple[str, str]:
+def _dataset(
+    study: str | os.PathLike | None,
+    data_dir: str | os.PathLike | None,
+    version: str | None,
+) -> tuple[str, str]:
     """Name with version, and data directory.
 
     Without either, the simulated cultures are prepared.
     """
-    if study or data_dir:
-        return _dataset_of_study(study, data_dir, version)
+    if study and not data_dir:
+        data_dir = Study.open(study).tfds_dir
+    if data_dir:
+        return _dataset_of_study(study, os.fspath(data_dir), version)
     builder = _builder(SIMULATED)
     builder.download_and_prepare()
     return f"{SIMULATED}:{builder.version}", os.fspath(builder.data_path.parents[2])
 
 
-def _dataset_of_study(study, data_dir, version: str | None) -> tuple[str, str]:
-    data_dir = os.fspath(data_dir or Study.open(study).tfds_dir)
+def _dataset_of_study(
+    study: str | os.PathLike | None, data_dir: str, version: str | None
+) -> tuple[str, str]:
     told = f"--study={study}" if study else f"--data_dir={data_dir}"
     if version:
         name = f"{OF_STUDY}:{version}"
@@ -471,7 +484,7 @@ def _dataset_of_study(study, data_dir, version: str | None) -> tuple[str, str]:
     return f"{OF_STUDY}:{builder.version}", data_dir
 
 
-def _builder(name: str, **options):
+def _builder(name: str, **options: Any) -> tfds.core.DatasetBuilder:
     import tensorflow_datasets as tfds
 
     try:

@@ -23,10 +23,11 @@ class FieldScores:
     Of a field that is done a few numbers are kept, and of the first ones a picture.
     """
 
-    def __init__(self, task: CellMaskRCNNTask):
+    def __init__(self, task: CellMaskRCNNTask) -> None:
         self._task = task
         self._fields = enumerate(iter(reading.fields_of(task.validation_data)))
-        self._number, self._parts = -1, []
+        self._number = -1
+        self._parts: list[postprocessing.Detections] = []
         self._typed = AveragePrecision(len(task.type_names))
         self._untyped = AveragePrecision(1)
         self._matched, self._right = 0, 0

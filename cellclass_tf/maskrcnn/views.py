@@ -50,8 +50,8 @@ def zoom_of(view: int) -> float:
 def seen_boxes(
     boxes_yxyx: np.ndarray,
     view: int,
-    shape_yx: tuple[int, int],
-    seen_yx: tuple[int, int],
+    shape_yx: tuple[int, ...],
+    seen_yx: tuple[int, ...],
 ) -> np.ndarray:
     """Where (N, 4) boxes of a field lie in a view of it.
 
@@ -72,8 +72,8 @@ def seen_boxes(
 def upright(
     detections: Detections,
     view: int,
-    seen_yx: tuple[int, int],
-    shape_yx: tuple[int, int],
+    seen_yx: tuple[int, ...],
+    shape_yx: tuple[int, ...],
 ) -> Detections:
     """Puts what was found in a view into the field as it is.
 
@@ -96,12 +96,14 @@ def upright(
     )
 
 
-def _per_side(old_yx: tuple[int, int], new_yx: tuple[int, int]) -> np.ndarray:
+def _per_side(old_yx: tuple[int, ...], new_yx: tuple[int, ...]) -> np.ndarray:
     """What (N, 4) boxes are multiplied by when their field is resized."""
     return np.tile(np.array(new_yx) / np.array(old_yx), 2)
 
 
-def _quarter_turns(boxes, turns: int, shape_yx: tuple[int, int]) -> np.ndarray:
+def _quarter_turns(
+    boxes: np.ndarray, turns: int, shape_yx: tuple[int, ...]
+) -> np.ndarray:
     """Turns boxes with a field of this shape, as `np.rot90` turns its pixels."""
     for turn in range(turns):
         width = _turned_shape(shape_yx, turn)[1]
@@ -110,7 +112,7 @@ def _quarter_turns(boxes, turns: int, shape_yx: tuple[int, int]) -> np.ndarray:
     return boxes
 
 
-def _turned_shape(shape_yx: tuple[int, int], turns: int) -> tuple[int, int]:
+def _turned_shape(shape_yx: tuple[int, ...], turns: int) -> tuple[int, ...]:
     return shape_yx[::-1] if turns % 2 else shape_yx
 
 
@@ -147,9 +149,9 @@ def merge(found: Sequence[Detections]) -> Detections:
                 for start, end in itertools.pairwise(ends)
                 if start < end
             ]
-            members = np.array([i for i in members if overlaps[i] >= _SAME_CELL_IOU])
-            is_free[members] = False
-            groups.append(members)
+            same = np.array([i for i in members if overlaps[i] >= _SAME_CELL_IOU])
+            is_free[same] = False
+            groups.append(same)
     return _averaged(every, groups, len(found))
 
 

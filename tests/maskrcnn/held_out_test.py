@@ -47,7 +47,9 @@ class Model:
     [(90, 0.8, "namer"), (200, 0.6, "detector")],
 )
 def test_who_names_is_judged_at_other_gains(bright, sure, chosen):
-    record = held_out._choose_naming(Model(sure), iter([field_of(bright)]))
+    record = held_out._choose_naming(
+        Model(sure), NamerRecord(1.0), iter([field_of(bright)])
+    )
     assert record.named_by == chosen
     assert max(record.log_likelihoods, key=record.log_likelihoods.get) == chosen
 
@@ -57,7 +59,7 @@ def test_without_held_out_cells_both_name():
         field_of(90), cells=Cells.from_labels(field_of(90).cells.labels, TYPES)
     )
     for fields in ([], [nobody]):
-        record = held_out._choose_naming(Model(0.8), iter(fields))
+        record = held_out._choose_naming(Model(0.8), NamerRecord(1.0), iter(fields))
         assert record.named_by == "both"
         assert not record.log_likelihoods
 

@@ -110,7 +110,8 @@ def _cut(
     size = crops.CROP_PX
     pixels = np.empty((len(chosen), size, size, 2), np.uint8)
     labels = np.empty((len(chosen), size, size), np.int32)
-    zooms = np.exp(rng.uniform(*np.log(_ZOOM), len(chosen)))
+    low, high = np.log(_ZOOM)
+    zooms = np.exp(rng.uniform(low, high, len(chosen)))
     moves = rng.uniform(-_JITTER_PX, _JITTER_PX, (len(chosen), 2))
     turns = rng.integers(8, size=len(chosen))
     for n, index in enumerate(chosen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
 import tf_keras
 
 from cellclass_tf.maskrcnn.cell_namer import crops
@@ -41,7 +42,7 @@ def build(types: int) -> tf_keras.Model:
     )
 
 
-def _block(values, filters: int, strides: int):
+def _block(values: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
     layers = tf_keras.layers
     shortcut = values
     if strides > 1 or values.shape[-1] != filters:
@@ -51,7 +52,9 @@ def _block(values, filters: int, strides: int):
     return layers.ReLU()(values + shortcut)
 
 
-def _convolved(values, filters: int, kernel: int = 3, strides: int = 1):
+def _convolved(
+    values: tf.Tensor, filters: int, kernel: int = 3, strides: int = 1
+) -> tf.Tensor:
     """A convolution and its batch normalisation."""
     layers = tf_keras.layers
     values = layers.Conv2D(

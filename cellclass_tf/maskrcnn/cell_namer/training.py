@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -229,7 +229,7 @@ def fit(
                 accuracy = _accuracy(model, validation)
             told = {} if accuracy is None else {"validation": f"{accuracy:.3f}"}
             bar.set_postfix(loss=f"{loss:.3f}", **told, refresh=False)
-    if accuracy is not None:
+    if validation is not None and accuracy is not None:
         logger.info(
             "Namer: %.3f of %d validation cells got their type.",
             accuracy,
@@ -247,7 +247,7 @@ def probabilities_of(model: tf_keras.Model, cut: np.ndarray) -> np.ndarray:
     return np.concatenate(parts or [np.zeros((0, model.output["logits"].shape[1]))])
 
 
-def normalise(cut):
+def normalise(cut: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Brings crops of uint8 to [0, 1], float32."""
     return tf.cast(cut, tf.float32) / 255
 
@@ -278,7 +278,9 @@ def _dataset(examples: batches.Examples, seed: int) -> tf.data.Dataset:
     ).prefetch(2)
 
 
-def _make_step(model: tf_keras.Model, steps: int):
+def _make_step(
+    model: tf_keras.Model, steps: int
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Makes the function of a training step, which returns the loss."""
     warm_up = min(_WARM_UP_STEPS, steps // 10)
     rate = tf_keras.optimizers.schedules.CosineDecay(
@@ -291,7 +293,7 @@ def _make_step(model: tf_keras.Model, steps: int):
     optimizer.build(model.trainable_variables)
 
     @tf.function(reduce_retracing=True)
-    def step(seen, types):
+    def step(seen: tf.Tensor, types: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = model(seen, training=True)["logits"]
             loss = tf.reduce_mean(

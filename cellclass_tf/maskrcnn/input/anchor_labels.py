@@ -18,8 +18,13 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
     """
 
     def label_anchors(
-        self, anchor_boxes: Mapping[str, tf.Tensor], gt_boxes, gt_labels, *, seed
-    ):
+        self,
+        anchor_boxes: Mapping[str, tf.Tensor],
+        gt_boxes: tf.Tensor,
+        gt_labels: tf.Tensor,
+        *,
+        seed: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Labels anchors.
 
         Args:
@@ -56,7 +61,9 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
             anchor.unpack_targets(offsets, anchor_boxes),
         )
 
-    def _matches(self, anchor_boxes, gt_boxes):
+    def _matches(
+        self, anchor_boxes: Mapping[str, tf.Tensor], gt_boxes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The cell of each anchor, and 1 if it is matched, -1 if not, -2 in between."""
         overlaps = tf.concat(
             [grid_overlaps(boxes, gt_boxes) for boxes in anchor_boxes.values()], axis=1
@@ -77,7 +84,7 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
             tf.where(is_forced, 1, indicators),
         )
 
-    def _sampled(self, indicators, seed):
+    def _sampled(self, indicators: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Draws at most so many positives, and fills up with negatives."""
         room = self._rpn_batch_size_per_im
         positives = _drawn(indicators > -1, int(self._rpn_fg_fraction * room), seed + 6)
@@ -86,7 +93,7 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
         return tf.where(positives, 1, tf.where(negatives, 0, -1))
 
 
-def grid_overlaps(anchors, boxes):
+def grid_overlaps(anchors: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """Intersection over union of boxes with anchors that stand on a grid.
 
     Args:
@@ -110,7 +117,7 @@ def grid_overlaps(anchors, boxes):
     )
 
 
-def _spans(anchors, boxes):
+def _spans(anchors: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """Common length of (n, a, 2) and (N, 2) intervals, (N, n, a)."""
     first, last = (
         boxes[:, 0, tf.newaxis, tf.newaxis],
@@ -120,12 +127,12 @@ def _spans(anchors, boxes):
     return tf.maximum(common, 0.0)
 
 
-def _no_matches(anchors):
+def _no_matches(anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     count = tf.shape(anchors)[0]
     return tf.zeros([count], tf.int32), tf.fill([count], -1)
 
 
-def _drawn(candidates, most, seed):
+def _drawn(candidates: tf.Tensor, most: int | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Keeps at most `most` of the candidates, by chance: (M,) bool of (M,) bool."""
     where = tf.where(candidates)[:, 0]
     order = tf.argsort(tf.random.stateless_uniform(tf.shape(where), seed))

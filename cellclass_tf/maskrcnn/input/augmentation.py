@@ -17,8 +17,14 @@ MIN_VISIBLE_SHARE = 0.3
 
 
 def copy_paste(
-    image, labels, other_image, other_labels, *, most_overlap: float, diameter_px: float
-):
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    other_image: tf.Tensor,
+    other_labels: tf.Tensor,
+    *,
+    most_overlap: float,
+    diameter_px: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Moves the cells of one pure field into another, as if both had grown together.
 
     A network that sees only pure dishes learns to name a cell by its neighbours, which
@@ -61,7 +67,7 @@ def copy_paste(
     return composed, tf.where(moved, other_labels, 0)
 
 
-def _background(image, labels):
+def _background(image: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """What is hardly exceeded between the cells: (3,) uint8."""
     step = _BACKGROUND_STEP
     # Beyond a small field there is nothing, which is darker than any background.
@@ -72,7 +78,7 @@ def _background(image, labels):
     values = tf.sort(tf.cast(values, tf.int32), axis=0)
     count = tf.shape(values)[0]
 
-    def limit():
+    def limit() -> tf.Tensor:
         middle = values[count // 2]
         # Halos and debris are above, and nothing but noise is below.
         low = values[count // 6]
@@ -82,7 +88,7 @@ def _background(image, labels):
     return tf.cast(tf.minimum(found, 255), tf.uint8)
 
 
-def _around(masks, diameter_px: float):
+def _around(masks: tf.Tensor, diameter_px: float) -> list[tf.Tensor]:
     """How much of (H, W, 2) masks lies within a diameter: 2 x (H, W) float32, 0 to 1."""
     blocks = tf.reduce_mean(_blocks(tf.cast(masks, tf.float32)), axis=(1, 3))
     half = math.ceil(diameter_px / _BLOCK / 4)
@@ -96,7 +102,9 @@ def _around(masks, diameter_px: float):
     return tf.unstack(_enlarge(blocks, tf.shape(masks)), axis=-1)
 
 
-def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
+def random_intensity(
+    image: tf.Tensor, *, gain: float, gamma: float, noise: float, seed: tf.Tensor
+) -> tf.Tensor:
     """Changes each channel's gain and gamma, and adds noise.
 
     Args:
@@ -118,7 +126,7 @@ def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
     return tf.clip_by_value(values, 0.0, 1.0) * 255.0
 
 
-def random_blur(image, *, most_px: float, seed):
+def random_blur(image: tf.Tensor, *, most_px: float, seed: tf.Tensor) -> tf.Tensor:
     """Blurs by a Gaussian of a random standard deviation, as if out of focus.
 
     Args:
@@ -149,13 +157,13 @@ def random_blur(image, *, most_px: float, seed):
     return image
 
 
-def _from(image, axis: int, first: int, length):
+def _from(image: tf.Tensor, axis: int, first: int, length: tf.Tensor) -> tf.Tensor:
     if axis == 0:
         return image[first : first + length]
     return image[:, first : first + length]
 
 
-def _widen(mask, width: int):
+def _widen(mask: tf.Tensor, width: int) -> tf.Tensor:
     """Widens a mask by at least `width` pixels, in whole blocks, for speed."""
     blocks = _blocks(tf.cast(mask, tf.uint8)[..., tf.newaxis])
     blocks = tf.reduce_max(tf.reduce_max(blocks, axis=3), axis=1)
@@ -165,7 +173,7 @@ def _widen(mask, width: int):
     return _enlarge(wide, tf.shape(mask))[..., 0]
 
 
-def _blocks(values):
+def _blocks(values: tf.Tensor) -> tf.Tensor:
     """(H, W, C) as (rows, block, columns, block, C), filled up with 0."""
     shape = tf.shape(values)
     rows, columns = -(-shape[0] // _BLOCK), -(-shape[1] // _BLOCK)
@@ -175,7 +183,7 @@ def _blocks(values):
     )
 
 
-def _enlarge(blocks, shape):
+def _enlarge(blocks: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """(rows, columns, C) of blocks as pixels of the first two sizes in `shape`."""
     pixels = tf.repeat(tf.repeat(blocks, _BLOCK, axis=0), _BLOCK, axis=1)
     return pixels[: shape[0], : shape[1]]

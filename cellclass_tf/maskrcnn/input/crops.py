@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
 
 
-def scale_of(task: CellMaskRCNNTask, field):
+def scale_of(task: CellMaskRCNNTask, field: Mapping[str, Any]) -> tf.Tensor:
     """Pixels of the network's input per pixel of a field, () float32."""
     if not task.pixel_size_um:
         return tf.constant(task.scale)
@@ -15,7 +18,14 @@ def scale_of(task: CellMaskRCNNTask, field):
     return task.scale * tf.where(known > 0, known / task.pixel_size_um, 1.0)
 
 
-def random_crop(image, labels, *, size: float, scale_range, seed):
+def random_crop(
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    size: float | tf.Tensor,
+    scale_range: tuple[float, float],
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a random square out of a field, at a random scale.
 
     Args:
@@ -39,7 +49,9 @@ def random_crop(image, labels, *, size: float, scale_range, seed):
     return _cut(image, corner, width), _numbers(_cut(labels, corner, width))
 
 
-def random_turn(image, labels, *, seed):
+def random_turn(
+    image: tf.Tensor, labels: tf.Tensor, *, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Turns and flips a square to one of its eight positions."""
     draws = tf.random.stateless_uniform([3], seed + 1) < 0.5
     turns = (
@@ -52,12 +64,14 @@ def random_turn(image, labels, *, seed):
     return image, labels
 
 
-def resize_crop(image, labels, cells, width):
+def resize_crop(
+    image: tf.Tensor, labels: tf.Tensor, cells: dict[str, tf.Tensor], width: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
     """Resizes a crop of another pixel size, and the areas of its cells."""
     own = tf.shape(labels)[0]
     share = tf.cast(width, tf.float64) / tf.cast(own, tf.float64)
 
-    def resized():
+    def resized() -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         areas = tf.cast(cells["area_px"], tf.float64) * share**2
         smooth = tf.image.resize(image, [width, width], antialias=True)
         nearest = tf.image.resize(labels[..., tf.newaxis], [width, width], "nearest")
@@ -70,11 +84,13 @@ def resize_crop(image, labels, cells, width):
     return tf.cond(tf.equal(own, width), lambda: (image, labels, cells), resized)
 
 
-def _if(condition, function, value):
+def _if(
+    condition: tf.Tensor, function: Callable[[tf.Tensor], tf.Tensor], value: tf.Tensor
+) -> tf.Tensor:
     return tf.cond(condition, lambda: function(value), lambda: value)
 
 
-def _pad_to(image, width):
+def _pad_to(image: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     missing = tf.maximum(width - tf.shape(image)[:2], 0)
     before = missing // 2
     paddings = tf.stack([before, missing - before], axis=1)
@@ -82,10 +98,10 @@ def _pad_to(image, width):
     return tf.ensure_shape(padded, [None, None, image.shape[-1]])
 
 
-def _numbers(labels):
+def _numbers(labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(labels[..., 0], tf.int32)
 
 
-def _cut(image, corner, width):
+def _cut(image: tf.Tensor, corner: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     top, left = corner[0], corner[1]
     return image[top : top + width, left : left + width]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from cellclass_tf.maskrcnn.model_garden import anchor, preprocess_ops
+from cellclass_tf.maskrcnn.model_garden import anchor, configs, preprocess_ops
 
 
 def normalise(image: tf.Tensor, *, grayscale: bool = False) -> tf.Tensor:
@@ -19,13 +19,13 @@ def normalise(image: tf.Tensor, *, grayscale: bool = False) -> tf.Tensor:
     return preprocess_ops.normalize_image(tf.cast(image, tf.float32) / 255.0)
 
 
-def image_info(size: int):
+def image_info(size: int) -> tf.Tensor:
     """What Model Garden tells of an image that was not resized, (4, 2) float32."""
-    size = float(size)
-    return tf.constant([[size, size], [size, size], [1.0, 1.0], [0.0, 0.0]])
+    side = float(size)
+    return tf.constant([[side, side], [side, side], [1.0, 1.0], [0.0, 0.0]])
 
 
-def build_anchors(model, size: int):
+def build_anchors(model: configs.MaskRCNN, size: int) -> dict[str, tf.Tensor]:
     """The anchors by level, (h, w, 4 * anchors) float32, for a (size, size) input."""
     generator = anchor.build_anchor_generator(
         min_level=model.min_level,

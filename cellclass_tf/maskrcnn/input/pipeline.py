@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask, DataConfig
@@ -15,7 +18,9 @@ from cellclass_tf.maskrcnn.input import (
 
 
 def build_dataset(
-    task: CellMaskRCNNTask, data: DataConfig, input_context=None
+    task: CellMaskRCNNTask,
+    data: DataConfig,
+    input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Builds endless batches of random crops for training.
 
@@ -50,12 +55,16 @@ def build_dataset(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _endless(data: DataConfig, input_context) -> tf.data.Dataset:
+def _endless(
+    data: DataConfig, input_context: tf.distribute.InputContext | None
+) -> tf.data.Dataset:
     fields = reading.fields_of(data, input_context)
     return fields.shuffle(data.shuffle_buffer_size, seed=data.seed).repeat()
 
 
-def batch_size(data: DataConfig, input_context=None) -> int:
+def batch_size(
+    data: DataConfig, input_context: tf.distribute.InputContext | None = None
+) -> int:
     """Examples of one batch of one replica."""
     if input_context:
         return input_context.get_per_replica_batch_size(data.global_batch_size)
@@ -65,11 +74,13 @@ def batch_size(data: DataConfig, input_context=None) -> int:
 class Parser:
     """Makes the network's input and targets of a field's image and label image."""
 
-    def __init__(self, task: CellMaskRCNNTask, data: DataConfig):
+    def __init__(self, task: CellMaskRCNNTask, data: DataConfig) -> None:
         self._task, self._data = task, data
         self._size = task.model.input_size[0]
 
-    def parse_for_training(self, pair, number):
+    def parse_for_training(
+        self, pair: Sequence[Mapping[str, Any]], number: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, Any]]:
         """Takes a random crop of a field; see `augmentation`.
 
         Args:
@@ -105,7 +116,9 @@ class Parser:
         image = network_input.normalise(image, grayscale=self._task.grayscale)
         return image, labels | {"fields": reading.fingerprint(names)}
 
-    def _crop(self, example, seed):
+    def _crop(
+        self, example: Mapping[str, Any], seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         parser = self._data.parser
         image, labels = reading.decode(example)
         image, labels = crops.random_crop(
@@ -119,11 +132,18 @@ class Parser:
         cells = {key: example["cells"][key] for key in ("type", "area_px")}
         return image, labels, cells
 
-    def _width_in(self, example):
+    def _width_in(self, example: Mapping[str, Any]) -> tf.Tensor:
         """Pixels of a field that the network's input is wide, at the same µm."""
         return self._size / crops.scale_of(self._task, example)
 
-    def _composed(self, image, labels, cells, other, seed):
+    def _composed(
+        self,
+        image: tf.Tensor,
+        labels: tf.Tensor,
+        cells: Mapping[str, tf.Tensor],
+        other: Mapping[str, Any],
+        seed: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         # The same seed gives the same scale.
         other_image, other_labels, other_cells = self._crop(other, seed)
         other_image, other_labels, other_cells = crops.resize_crop(
@@ -142,7 +162,7 @@ class Parser:
         both = {k: tf.concat([cells[k], other_cells[k]], axis=0) for k in cells}
         return image, labels, both
 
-    def _resize(self, image):
+    def _resize(self, image: tf.Tensor) -> tf.Tensor:
         image = tf.cast(image, tf.float32)
         image = tf.cond(
             tf.equal(tf.shape(image)[0], self._size),
@@ -155,7 +175,7 @@ class Parser:
 def _pairs(fields: tf.data.Dataset) -> tf.data.Dataset:
     """Pairs each field with the one after it."""
 
-    def pair(window):
+    def pair(window: Any) -> tf.data.Dataset:
         both = tf.data.Dataset.zip(window)
         return tf.data.Dataset.zip(both.take(1), both.skip(1))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +14,9 @@ from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.maskrcnn.config import DataConfig
 
 
-def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
+def fields_of(
+    data: DataConfig, input_context: tf.distribute.InputContext | None = None
+) -> tf.data.Dataset:
     """Reads the fields of a split, as PNGs, or decoded and kept in memory.
 
     Args:
@@ -88,7 +91,7 @@ def decoded_fields(
     )
 
 
-def field_of(example, type_names: Sequence[str]) -> Field:
+def field_of(example: Mapping[str, Any], type_names: Sequence[str]) -> Field:
     """Decodes an example, eagerly."""
     image, labels = (values.numpy() for values in decode(example))
     names = (UNKNOWN, *type_names)
@@ -98,7 +101,7 @@ def field_of(example, type_names: Sequence[str]) -> Field:
     return Field(image, cells, float(example["pixel_size_um"]), group or name, name)
 
 
-def decode(example):
+def decode(example: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
     """The image, (H, W, 3) uint8, and the labels, (H, W) uint16, of an example.
 
     They are its PNGs, or what was decoded of them before.
@@ -110,17 +113,17 @@ def decode(example):
     return image, labels[..., 0]
 
 
-def fingerprint(names):
+def fingerprint(names: tf.Tensor) -> tf.Tensor:
     """Numbers that stand for image names where no text can go, int64."""
     return tf.strings.to_hash_bucket_fast(names, (1 << 63) - 1)
 
 
-def _of_use(example):
+def _of_use(example: Mapping[str, Any]) -> dict[str, Any]:
     used = ("image", "labels", "pixel_size_um", "image_name", "group")
     kept = {key: example[key] for key in used}
     return kept | {"cells": {k: example["cells"][k] for k in ("type", "area_px")}}
 
 
-def _with_pixels(example):
+def _with_pixels(example: dict[str, Any]) -> dict[str, Any]:
     image, labels = decode(example)
     return example | {"image": image, "labels": labels[..., tf.newaxis]}

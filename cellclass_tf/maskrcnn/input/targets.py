@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -27,7 +28,12 @@ class Targets(NamedTuple):
     masks: tf.Tensor
 
 
-def cut_targets(task: CellMaskRCNNTask, data: DataConfig, labels, cells) -> Targets:
+def cut_targets(
+    task: CellMaskRCNNTask,
+    data: DataConfig,
+    labels: tf.Tensor,
+    cells: Mapping[str, tf.Tensor],
+) -> Targets:
     """Cuts the cells out of a crop's label image.
 
     Args:
@@ -49,7 +55,9 @@ def cut_targets(task: CellMaskRCNNTask, data: DataConfig, labels, cells) -> Targ
     return Targets(boxes * zoom, outer * zoom, classes, masks)
 
 
-def training_labels(task: CellMaskRCNNTask, data: DataConfig, targets: Targets, seed):
+def training_labels(
+    task: CellMaskRCNNTask, data: DataConfig, targets: Targets, seed: tf.Tensor
+) -> dict[str, Any]:
     """What Model Garden's Mask R-CNN task learns from, filled up to a fixed size.
 
     Args:
@@ -82,7 +90,9 @@ def training_labels(task: CellMaskRCNNTask, data: DataConfig, targets: Targets, 
     }
 
 
-def visible_cells(labels, areas_px, min_visible_share: float):
+def visible_cells(
+    labels: tf.Tensor, areas_px: tf.Tensor, min_visible_share: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds the cells of which a crop shows enough, and their boxes.
 
     Args:
@@ -115,7 +125,9 @@ def visible_cells(labels, areas_px, min_visible_share: float):
     return ids, tf.cast(tf.gather(tf.stack(edges, axis=-1), ids), tf.float32)
 
 
-def masks_in_boxes(labels, ids, boxes_yxyx, size: int):
+def masks_in_boxes(
+    labels: tf.Tensor, ids: tf.Tensor, boxes_yxyx: tf.Tensor, size: int
+) -> tf.Tensor:
     """Cuts each cell's mask out of the label image; never a stack of whole fields.
 
     Args:
@@ -143,5 +155,5 @@ def masks_in_boxes(labels, ids, boxes_yxyx, size: int):
     return tf.cast(same, tf.float32)
 
 
-def _pad(values, room: int):
+def _pad(values: tf.Tensor, room: int) -> tf.Tensor:
     return preprocess_ops.clip_or_pad_to_fixed_size(values, room, -1)
