@@ -1,4 +1,4 @@
-"""The task: trains the network on label images, and scores whole fields."""
+"""The Model Garden task that trains the network and evaluates it on whole fields."""
 
 from __future__ import annotations
 
@@ -18,11 +18,19 @@ from cellclass_tf.maskrcnn import (
     weights,
 )
 from cellclass_tf.maskrcnn.input import pipeline
+from cellclass_tf.messages import logger
 
 
 @task_factory.register_task_cls(config.CellMaskRCNNTask)
 class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
-    """Trains and evaluates the Mask R-CNN on `cell_types`."""
+    """Trains and evaluates the Mask R-CNN on `cell_types`.
+
+    Attributes:
+      quiet: whether the starting weights are loaded without a message, as when only the
+        speed of a step is measured.
+    """
+
+    quiet = False
 
     def build_model(self) -> network.CellMaskRCNN:
         """Builds the network for the size of the training crops."""
@@ -36,14 +44,16 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         return model
 
     def initialize(self, model: tf_keras.Model) -> None:
-        """Gives a new run its starting weights; see `weights.load`."""
+        """Loads the starting weights of a new run; see `weights.load`."""
         if self.task_config.init_checkpoint:
-            weights.load(self.task_config, model)
+            weights.load(self.task_config, model, quiet=self.quiet)
+        elif not self.quiet:
+            logger.info("Training starts from random weights.")
 
     def create_optimizer(
         self, *args: Any, **kwargs: Any
     ) -> tf_keras.optimizers.Optimizer:
-        """Builds the optimizer; for `heads_steps` it leaves the backbone alone."""
+        """Builds the optimizer; in the first `heads_steps` it does not change the backbone."""
         optimizer = super().create_optimizer(*args, **kwargs)
         steps = self.task_config.heads_steps
         if not steps:
@@ -58,7 +68,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
                 for g, v in gradients
             ]
 
-        # What averages weights or scales the loss holds the optimizer proper.
+        # An optimizer that averages weights or scales the loss wraps the actual one.
         inner = getattr(optimizer, "_optimizer", optimizer)
         inner.gradient_transformers.append(without_backbone)
         return optimizer
@@ -69,7 +79,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         input_context: tf.distribute.InputContext | None = None,
         dataset_fn: Any = None,
     ) -> tf.data.Dataset:
-        """Builds batches of crops to train on, or of tiles to evaluate."""
+        """Builds batches of crops for training, or of tiles for evaluation."""
         del dataset_fn
         build = pipeline.build_dataset if params.is_training else tiles.build_dataset
         return build(self.task_config, params, input_context)
@@ -77,7 +87,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     def _build_frcnn_losses(
         self, outputs: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        # Model Garden's loss of a class that is none of its own is 0.
+        # Cells of unknown type have class K + 1, for which Model Garden's loss is 0.
         classes, boxes = super()._build_frcnn_losses(outputs, labels)
         if self.task_config.train_data.untyped_split:
             is_untyped = outputs["class_targets"] > len(self.task_config.type_names)
@@ -86,7 +96,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         return classes, boxes
 
     def build_metrics(self, training: bool = True) -> list[tf_keras.metrics.Metric]:
-        """Means of the losses; scores are not Keras metrics but `FieldScores`."""
+        """Returns the metrics of the losses; scores are computed by `FieldScores`."""
         return super().build_metrics(training) if training else []
 
     def train_step(
@@ -96,14 +106,14 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         optimizer: tf_keras.optimizers.Optimizer,
         metrics: Sequence[tf_keras.metrics.Metric] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Does one step; remembers the first batch whose loss is no number."""
+        """Does a training step; records the first batch whose loss is NaN or infinite."""
         step = tf.identity(optimizer.iterations)
         logs = super().train_step(inputs, model, optimizer, metrics)
         self._first_bad.note(step, inputs[1]["fields"], logs[self.loss])
         return logs
 
     def first_bad_batch(self) -> tuple[int, list[int]] | None:
-        """The step, and the fingerprints of its fields, of the first loss that is NaN."""
+        """Returns step and fields' fingerprints of the first loss that is NaN or infinite."""
         return self._first_bad.read()
 
     def validation_step(
@@ -112,7 +122,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         model: tf_keras.Model,
         metrics: Sequence[tf_keras.metrics.Metric] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Finds the cells of a batch of tiles."""
+        """Returns the detections in a batch of tiles."""
         images, labels = inputs
         outputs = model(
             images,
@@ -126,7 +136,7 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
     def aggregate_logs(
         self, state: validation.FieldScores | None = None, step_outputs: Any = None
     ) -> validation.FieldScores:
-        """Gathers the tiles of all replicas on the host."""
+        """Collects the tiles of all replicas on the host."""
         state = state or validation.FieldScores(self.task_config)
         state.add(step_outputs)
         return state
@@ -136,19 +146,19 @@ class CellMaskRCNNTask(model_garden.tasks.MaskRCNNTask):
         aggregated_logs: validation.FieldScores,
         global_step: tf.Tensor | None = None,
     ) -> dict[str, float]:
-        """Scores the validation fields, and writes pictures of some."""
+        """Returns the scores on the validation fields; writes pictures of some of them."""
         scores = aggregated_logs.result()
         validation.write_pictures(aggregated_logs.pictures)
         return scores
 
 
 def untyped_loss(logits: tf.Tensor) -> tf.Tensor:
-    """Minus the log of the probability of being a cell of any type.
+    """Returns minus the log of the probability of being a cell of any type.
 
-    It says nothing of the type: the ratios of the types' probabilities stay as they are.
+    This loss does not depend on the ratios of the types' probabilities.
 
     Args:
-      logits: (..., K + 1) float32, of the background and K types.
+      logits: (..., K + 1) float32, logits of the background and K types.
 
     Returns:
       (...) float32.
@@ -158,7 +168,7 @@ def untyped_loss(logits: tf.Tensor) -> tf.Tensor:
 
 
 class _FirstBad:
-    """Remembers, on the device, the first batch whose loss is no number."""
+    """Records, on the device, the first batch whose loss is NaN or infinite."""
 
     def __init__(self, batch: int) -> None:
         self._fields = tf.Variable(

@@ -1,4 +1,4 @@
-"""Whole fields as tiles, for the evaluation of a network while it trains."""
+"""Cuts whole fields into tiles, for evaluation during training."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ def build_dataset(
     data: DataConfig,
     input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Cuts every field into the overlapping tiles in which `Predictor` sees it.
+    """Cuts every field into overlapping tiles, as `Predictor` does.
 
-    Every worker gets all fields, in the order of `reading.fields_of`. Empty tiles of no
-    field fill the last batches, so that no replica goes without one: TensorFlow leaves
-    out a step for which not all have one.
+    Every worker gets all fields, in the order of `reading.fields_of`. Empty tiles are added
+    so that every replica gets a full last batch; otherwise TensorFlow would skip the step.
+
+    Args:
+      task: parameters of the network's input.
+      data: says which dataset is read, and how large batches are.
+      input_context: TensorFlow's description of one of several input pipelines; None if
+        there is only one.
 
     Returns:
-      A dataset of (images, labels); images (B, S, S, 3) float32, normalised; labels
-      `image_info`, `anchor_boxes`, and `tile`, (B, 7) float32: the field's number, or
-      -1, the tile's first row and column, and its core; see `tiling.Tile`.
+      A dataset of (images, labels): normalised images (B, S, S, 3) float32; and labels
+      `image_info`, `anchor_boxes` and `tile`, (B, 7) float32: the number of the field (-1
+      for an empty tile), the tile's first row and column, and its core; see `tiling.Tile`.
     """
     batch = pipeline.batch_size(data, input_context)
     replicas = _replicas(input_context)
@@ -71,7 +76,7 @@ def build_dataset(
 
 
 def scaled_shape(task: CellMaskRCNNTask, field: Mapping[str, Any]) -> tf.Tensor:
-    """Height and width of a field as the network sees it, (2,) int32."""
+    """Returns height and width of a field at the network's scale, (2,) int32."""
     shape = tf.cast(tf.shape(reading.decode(field)[1]), tf.float32)
     return tf.cast(
         tf.maximum(tf.round(shape * crops.scale_of(task, field)), 1), tf.int32
@@ -79,7 +84,7 @@ def scaled_shape(task: CellMaskRCNNTask, field: Mapping[str, Any]) -> tf.Tensor:
 
 
 def _replicas(input_context: tf.distribute.InputContext | None) -> int:
-    """Replicas that take turns at this worker's batches."""
+    """Returns the number of replicas that this worker's batches are distributed to."""
     if input_context is None:
         return 1
     return input_context.num_replicas_in_sync // input_context.num_input_pipelines

@@ -22,14 +22,14 @@ def sure_calls(rng, count, temperature):
 
 
 @pytest.mark.parametrize("made", [0.4, 1.0, 2.5])
-def test_the_temperature_that_was_applied_is_undone(made):
+def test_a_temperature_that_was_applied_is_recovered(made):
     probabilities, true_ids = sure_calls(np.random.default_rng(0), 20_000, made)
     assert calibration.fit_temperature(probabilities, true_ids) == pytest.approx(
         1 / made, rel=0.05
     )
 
 
-def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
+def test_a_network_without_errors_gets_a_finite_temperature():
     probabilities = np.tile([[0.8, 0.2]], (50, 1))
     temperature = calibration.fit_temperature(probabilities, np.ones(50, int))
     (sure, _) = postprocessing.at_temperature(probabilities[:1], temperature)[0]
@@ -37,7 +37,7 @@ def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
     assert sure == pytest.approx(51 / 52, abs=0.005)
 
 
-def test_who_names_the_cells_is_chosen_by_the_likelihood_of_the_true_types():
+def test_detector_or_namer_is_chosen_by_the_likelihood_of_the_true_types():
     rng = np.random.default_rng(0)
     good, true_ids = sure_calls(rng, 2000, 1.0)
     poor = np.full_like(good, 0.5)
@@ -60,7 +60,7 @@ def test_who_names_the_cells_is_chosen_by_the_likelihood_of_the_true_types():
     assert calibration.choose_naming(poor, poor, true_ids)[0] == "both"
 
 
-def test_cells_that_the_namer_names_anew_are_calibrated_as_it_names_them():
+def test_the_namers_probabilities_are_calibrated_if_it_classifies():
     detections, true = discs(1.0)
     calibrator = calibration.Calibrator(TYPES)
     calibrator.add(detections, true)
@@ -87,7 +87,7 @@ def test_the_expected_error_is_the_gap_between_confidence_and_accuracy():
     assert found.counts.tolist() == [0, 0, 0, 0, 0, 0, 20, 0, 0, 80]
 
 
-def test_a_temperature_changes_no_call_and_keeps_the_sum():
+def test_a_temperature_keeps_the_most_probable_type_and_the_sum():
     probabilities = np.random.default_rng(1).dirichlet(np.ones(4), 30)
     for temperature in (0.3, 3.0):
         scaled = postprocessing.at_temperature(probabilities, temperature)
@@ -119,7 +119,7 @@ def discs(sharpness):
     return detections, Cells.from_labels(labels, TYPES, "HEK")
 
 
-def test_with_the_fitted_threshold_cells_have_their_size():
+def test_with_the_fitted_mask_threshold_cells_have_their_true_size():
     detections, true = discs(sharpness=0.35)
     calibrator = calibration.Calibrator(TYPES)
     calibrator.add(detections, true)
@@ -137,7 +137,7 @@ def test_with_the_fitted_threshold_cells_have_their_size():
     assert picture.size[0] > 500
 
 
-def test_without_a_cell_found_again_there_is_nothing_to_fit():
+def test_without_matched_cells_there_is_no_calibration():
     assert calibration.Calibrator(TYPES).fit() is None
     detections, _ = discs(sharpness=1.0)
     calibrator = calibration.Calibrator(TYPES)
@@ -145,14 +145,14 @@ def test_without_a_cell_found_again_there_is_nothing_to_fit():
     assert calibrator.fit() is None
 
 
-def test_intervals_of_shares_are_wilsons():
+def test_intervals_are_those_of_wilson():
     low, high = calibration.wilson_interval(np.array([0.8, 1.0]), np.array([10, 10]))
     # As R's prop.test(c(8, 10), c(10, 10), correct = FALSE), one by one.
     np.testing.assert_allclose(low, [0.4902, 0.7225], atol=2e-4)
     np.testing.assert_allclose(high, [0.9433, 1.0], atol=2e-4)
 
 
-def test_the_score_threshold_lies_between_inventions_and_cells():
+def test_the_score_threshold_is_between_false_positives_and_cells():
     _, true = discs(sharpness=0.35)
     scores = np.concatenate([np.full(9, 0.9), np.full(4, 0.4)]).astype(np.float32)
     pairs = np.stack([np.arange(9), np.arange(9)], axis=1) + 1
@@ -190,7 +190,7 @@ def test_cells_in_the_annotated_outlines_are_all_kept():
     assert calibration.calibrate_named([]) is None
 
 
-def test_each_cell_is_found_missed_or_invented_once():
+def test_each_cell_is_counted_once_as_found_missed_or_false_positive():
     """Of eight HEK and one of unknown type the last two are missed; one is invented."""
     _, true = discs(sharpness=0.35)
     types = np.array([1] * 8 + [0], np.int32)

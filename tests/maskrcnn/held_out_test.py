@@ -46,7 +46,7 @@ class Model:
     # At 0.6 of the gain a cell of 90 is as dark as the other type is.
     [(90, 0.8, "namer"), (200, 0.6, "detector")],
 )
-def test_who_names_is_judged_at_other_gains(bright, sure, chosen):
+def test_detector_and_namer_are_compared_at_other_gains(bright, sure, chosen):
     record = held_out._choose_naming(
         Model(sure), NamerRecord(1.0), iter([field_of(bright)])
     )
@@ -54,7 +54,7 @@ def test_who_names_is_judged_at_other_gains(bright, sure, chosen):
     assert max(record.log_likelihoods, key=record.log_likelihoods.get) == chosen
 
 
-def test_without_held_out_cells_both_name():
+def test_without_held_out_cells_both_networks_classify():
     nobody = dataclasses.replace(
         field_of(90), cells=Cells.from_labels(field_of(90).cells.labels, TYPES)
     )

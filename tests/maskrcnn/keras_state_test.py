@@ -49,7 +49,7 @@ def draw_and_fail(seed):
         raise KeyError
 
 
-def test_a_seed_gives_the_same_numbers_and_leaves_the_callers_alone():
+def test_a_seed_gives_the_same_numbers_and_restores_the_callers_sequence():
     with keras_state.random_seed(7):
         first = draw()
     tf_keras.utils.set_random_seed(3)
@@ -74,7 +74,7 @@ def test_numbers_stay_random_where_no_seed_was_set():
     assert len(found) == 3
 
 
-def test_the_step_of_summaries_is_the_callers_again():
+def test_the_default_summary_step_is_restored():
     tf.summary.experimental.set_step(12)
     try:
         with keras_state.keep_summary_step():

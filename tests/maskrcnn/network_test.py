@@ -21,7 +21,7 @@ def call(boxes, probabilities, most=4):
     )
 
 
-def test_a_cell_found_as_two_types_is_called_once():
+def test_a_cell_detected_as_two_types_is_returned_once():
     # The same box twice: surely a cell, and once more N2a, once more HEK.
     found = call([[0, 0, 10, 10], [0, 0, 10, 9]], [[0.3, 0.6], [0.5, 0.2]])
     assert found["num_detections"][0] == 1
@@ -32,7 +32,7 @@ def test_a_cell_found_as_two_types_is_called_once():
     )
 
 
-def test_neighbours_both_stay_and_the_rest_is_zero():
+def test_neighbours_are_both_kept_and_padding_is_zero():
     found = call([[0, 0, 10, 10], [0, 10, 10, 20]], [[0.9, 0.0], [0.0, 0.8]])
     assert found["num_detections"][0] == 2
     np.testing.assert_array_equal(found["detection_scores"][0, 2:], [0, 0])
@@ -48,7 +48,7 @@ def test_four_hundred_cells_are_all_found():
     assert found["num_detections"][0] == 400
 
 
-def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
+def test_the_network_gives_one_probability_vector_per_cell_at_any_size():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())
     model = network.build_model(params.task, 64)
@@ -69,7 +69,7 @@ def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
     assert sorted(model.backbone.output) == ["2", "3", "4"]
 
 
-def test_masks_are_learned_where_they_are():
+def test_target_masks_are_not_shifted():
     # A cell fills the left half of its box; the proposal is the box's middle third.
     masks = np.zeros((1, 1, 56, 56), np.float32)
     masks[..., :28] = 1
@@ -126,7 +126,7 @@ def boxes_of(outputs):
     return outputs["detection_boxes"].numpy().min(axis=-1) > 128
 
 
-def test_given_boxes_are_named_as_the_network_names_its_own():
+def test_given_boxes_are_classified_like_detected_ones():
     tf_keras.utils.set_random_seed(0)
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())

@@ -73,7 +73,7 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 1, 600])
-def test_features_are_read_where_model_garden_reads_them(count):
+def test_features_are_sampled_at_the_same_points_as_in_model_garden(count):
     rng = np.random.default_rng(0)
     features = {
         str(n): tf.constant(rng.normal(size=(2, 256 >> n, 256 >> n, 5)), tf.float32)

@@ -54,7 +54,7 @@ def losses_of(task, classes):
     return tf.distribute.get_strategy().run(losses), outputs["class_outputs"]
 
 
-def test_a_cell_of_unknown_type_teaches_that_it_is_a_cell(task):
+def test_a_cell_of_unknown_type_increases_the_probability_of_any_cell(task):
     task.train_data.untyped_split = "untyped"
     task.losses.class_weights = [1.0, 0.5, 2.0]
     (classes, boxes), logits = losses_of(task, [3, 0])
@@ -65,7 +65,7 @@ def test_a_cell_of_unknown_type_teaches_that_it_is_a_cell(task):
     assert float(boxes) == pytest.approx(float(losses_of(task, [1, 0])[0][1]))
 
 
-def test_a_cell_of_unknown_type_says_nothing_of_types():
+def test_a_cell_of_unknown_type_does_not_change_the_ratios_of_types():
     logits = tf.constant([[0.3, 1.2, -0.5]])
     with tf.GradientTape() as tape:
         tape.watch(logits)

@@ -98,7 +98,7 @@ def test_every_cell_is_found_once_in_any_number_of_views(field, views):
 
 
 @pytest.mark.parametrize("views", [1, 4, MOST_VIEWS])
-def test_cells_in_boxes_are_named_wherever_they_lie(field, views):
+def test_cells_in_boxes_are_classified_at_any_position(field, views):
     found = tiled(Network()).types_at(field, np.array(BOXES), scale=1.0, views=views)
     levels = np.array([0.2, 0.4, 0.6, 0.8])
     # In a larger field the border of a rectangle is darker.
@@ -108,7 +108,7 @@ def test_cells_in_boxes_are_named_wherever_they_lie(field, views):
     np.testing.assert_allclose(found["features"][:, 0], levels, atol=near)
 
 
-def test_a_cell_of_half_of_the_views_has_half_the_score(field):
+def test_a_cell_found_in_half_of_the_views_has_half_the_score(field):
     network = Network()
     seen = network.serve
 
@@ -126,7 +126,7 @@ def test_a_cell_of_half_of_the_views_has_half_the_score(field):
     assert len(found.scores) == 0
 
 
-def test_without_cells_nothing_is_asked(field):
+def test_the_network_is_not_called_without_cells(field):
     network = Network()
     found = tiled(network).types_at(field, np.zeros((0, 4)), scale=1.0)
     assert found["probabilities"].shape == (0, 2)

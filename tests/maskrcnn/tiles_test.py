@@ -35,7 +35,7 @@ def perfect(task, places, labels_of):
     return outputs
 
 
-def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
+def test_a_network_without_errors_has_perfect_scores(task):
     fields = list(reading.fields_of(task.validation_data))
     labels_of = []
     for field in fields:
@@ -65,7 +65,7 @@ def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
     assert 0 < len(scores.pictures) <= 3
 
 
-def test_every_field_is_cut_as_the_predictor_cuts_it(task):
+def test_fields_are_cut_into_the_same_tiles_as_in_prediction(task):
     size = task.model.input_size[0]
     number, corners = 0, []
     for images, labels in tiles.build_dataset(task, task.validation_data):
@@ -88,7 +88,7 @@ def test_every_field_is_cut_as_the_predictor_cuts_it(task):
     assert covered.min() >= 1
 
 
-def test_no_replica_goes_without_a_batch(task):
+def test_every_replica_gets_a_full_last_batch(task):
     def numbers(context):
         dataset = tiles.build_dataset(task, task.validation_data, context)
         return [labels["tile"].numpy()[:, 0] for _, labels in dataset]

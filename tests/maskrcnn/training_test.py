@@ -98,7 +98,9 @@ def _has_pictures(folder):
     return {"AP", "type_accuracy", "validation_field_1"} <= tags
 
 
-def test_checkpoints_of_another_dataset_are_not_relabelled(study, model_dir, tmp_path):
+def test_a_run_on_another_dataset_does_not_continue_in_the_same_folder(
+    study, model_dir, tmp_path
+):
     for file in model_dir.glob("c*k*p*t*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     text = (model_dir / "params.yaml").read_text()
@@ -108,7 +110,7 @@ def test_checkpoints_of_another_dataset_are_not_relabelled(study, model_dir, tmp
         training.train(SMALL, tmp_path, study=study, steps=2, params_override=FAST)
 
 
-def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
+def test_a_study_changed_since_its_dataset_was_prepared_is_refused(study, tmp_path):
     root = shutil.copytree(study, tmp_path / "study")
     row = next(row for row in cc.Study.open(root).rows() if row.split == "train")
     cc.Study.open(root).update([dataclasses.replace(row, verdict="rejected")])
@@ -122,7 +124,7 @@ def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
         assert params.task.train_data.tfds_name == "cell_types/study:2.0.0"
 
 
-def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
+def test_export_without_the_dataset_is_an_error_unless_calibration_is_off(
     model_dir, tmp_path
 ):
     training_dir = shutil.copytree(model_dir, tmp_path / "training")
@@ -135,7 +137,7 @@ def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
         for line in lines
     ]
     params.write_text("\n".join(gone))
-    with pytest.raises(cc.InputError, match=r"not there .*gone.*--no-calibration"):
+    with pytest.raises(cc.InputError, match=r"not found .*gone.*--no-calibration"):
         export.export(SMALL, training_dir, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     exported = export.export(SMALL, training_dir, tmp_path / "model", calibrate=False)
@@ -145,11 +147,13 @@ def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
     assert metadata["namer"]["named_by"] == "both"
     # An older run does not say where it was.
     run.write_text(json.dumps({"experiment": SMALL}))
-    with pytest.raises(cc.InputError, match="not there"):
+    with pytest.raises(cc.InputError, match="was not found"):
         export.export(SMALL, training_dir, tmp_path / "model2")
 
 
-def test_several_runs_name_cells_together(model_dir, model, study, tmp_path):
+def test_a_model_of_several_runs_averages_their_probabilities(
+    model_dir, model, study, tmp_path
+):
     two = export.export(SMALL, [model_dir, model_dir], tmp_path / "two")
     alone, both = cc.Predictor.load(model), cc.Predictor.load(two)
     assert (alone.metadata.networks, both.metadata.networks) == (1, 2)
@@ -166,7 +170,7 @@ def test_several_runs_name_cells_together(model_dir, model, study, tmp_path):
     (run / "params.yaml").write_text(
         text.replace("grayscale: false", "grayscale: true")
     )
-    with pytest.raises(cc.InputError, match="other: grayscale is True, and False in"):
+    with pytest.raises(cc.InputError, match="other: grayscale is True, but False in"):
         export.export(SMALL, [model_dir, run], tmp_path / "not")
 
 
@@ -205,14 +209,14 @@ def field_of(study):
     return opened.read_image(row), opened.read_cells(row).labels
 
 
-def test_a_namer_is_trained_unless_it_is_not_wanted(study):
+def test_a_namer_is_trained_unless_it_is_switched_off(study):
     for given, steps in (({}, 5), ({"namer": False}, 0), ({"steps": 900}, 600)):
         settings = training.Settings(SMALL, study, **{"steps": 5, **given})
         params = training.parse(settings, hardware.Hardware())
         assert params.task.namer_steps == steps
 
 
-def test_the_means_of_networks():
+def test_probabilities_of_networks_are_averaged_geometrically():
     odds = tf.constant([[[0.8, 0.2]]]), tf.constant([[[0.5, 0.5]]])
     # Odds of 4 and of 1 have the geometric mean of 2.
     mean = export._MEANS["probabilities"](list(odds)).numpy()
@@ -254,11 +258,13 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
         "2.0.0",
     )
     task.fingerprint = "another"
-    with pytest.raises(cc.InputError, match=r"another dataset .*--no-calibration"):
+    with pytest.raises(
+        cc.InputError, match=r"is not the dataset that .*--no-calibration"
+    ):
         runs.find_dataset(moved, task, place)
 
 
-def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
+def test_a_relative_path_of_a_study_is_recorded_as_an_absolute_path(
     study, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(study.parent)
@@ -282,7 +288,7 @@ def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
         ({"experiment": "cellclass_maskrcnn"}, ""),
     ],
 )
-def test_the_small_experiment_starts_from_its_own_weights_unless_told(
+def test_the_small_experiment_starts_from_shipped_weights_by_default(
     study, monkeypatch, given, expected
 ):
     monkeypatch.setattr(config, "SMALL_START", config.SIMULATED)
@@ -316,7 +322,7 @@ def test_the_small_experiment_starts_from_its_own_weights_unless_told(
         (hardware.Hardware(), {"tpu": "local", "precision": "float32"}, (0, "float32")),
     ],
 )
-def test_what_follows_from_the_machine_is_a_parameter(study, machine, given, expected):
+def test_precision_and_gpus_are_set_from_the_machine(study, machine, given, expected):
     settings = training.Settings(SMALL, study, steps=1, **given)
     runtime = training.parse(settings, machine).runtime
     assert (runtime.num_gpus, runtime.mixed_precision_dtype) == expected
@@ -324,7 +330,7 @@ def test_what_follows_from_the_machine_is_a_parameter(study, machine, given, exp
 
 
 @pytest.mark.parametrize("name", ["off", "one_device", "mirrored"])
-def test_training_says_on_what_it_runs_and_which_gpus_stay_idle(name, capsys, caplog):
+def test_training_prints_its_devices_and_unused_gpus(name, capsys, caplog):
     params = config.cellclass_maskrcnn_small()
     params.runtime.distribution_strategy = name
     machine = hardware.Hardware(driver_gpus=("NVIDIA H100",), processors=8)
@@ -360,14 +366,14 @@ def test_an_unknown_precision_lists_the_known_ones(study, tmp_path):
         training.train(SMALL, tmp_path, study=study, precision="half")
 
 
-def test_a_folder_that_is_no_model_is_not_overwritten(model_dir, tmp_path):
+def test_a_folder_that_is_not_a_model_is_not_overwritten(model_dir, tmp_path):
     (tmp_path / "thesis.txt").write_text("irreplaceable")
-    with pytest.raises(cc.InputError, match="no exported model"):
+    with pytest.raises(cc.InputError, match="not an exported model"):
         export.export(SMALL, model_dir, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_the_exported_model_answers_through_its_signature(study, model):
+def test_the_exported_model_can_be_called_by_its_signature(study, model):
     metadata = json.loads((model / "cellclass.json").read_text())
     seen = [
         r for r in cc.Study.open(study).rows() if r.split in ("train", "validation")
@@ -518,7 +524,9 @@ def test_the_network_names_cells_at_the_scale_of_the_training_images(model):
     assert found.labels.shape == (100, 150)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_says_where(study, tmp_path):
+def test_a_loss_that_becomes_nan_stops_training_and_names_step_and_fields(
+    study, tmp_path
+):
     override = (
         f"{FAST},trainer.optimizer_config.learning_rate.cosine.initial_learning_rate=1e18,"
         "trainer.optimizer_config.warmup.linear.warmup_steps=0,"
@@ -541,7 +549,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_says_where(study, tmp_path):
     assert 1 <= step < 6
 
 
-def test_minutes_are_turned_into_steps_once(study, tmp_path, monkeypatch):
+def test_a_time_limit_is_turned_into_steps_and_settings_are_logged_once(
+    study, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(loop, "_TIMED_STEPS", 1)
     # 4 of 5 minutes, less two starts of 20 s and the ten steps that were timed.
     assert training.steps_within(300, loop.Speed(20.0, 0.5)) == 390
@@ -556,6 +566,8 @@ def test_minutes_are_turned_into_steps_once(study, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "measure", measure)
     monkeypatch.setattr(loop, "run", lambda *_: None)
     for minutes in (5, 50):
+        caplog.clear()
+        caplog.set_level("INFO", logger="cellclass_tf")
         training.train(
             SMALL,
             tmp_path,
@@ -564,21 +576,25 @@ def test_minutes_are_turned_into_steps_once(study, tmp_path, monkeypatch):
             minutes=minutes,
             params_override=FAST,
         )
-        # A run that goes on keeps its steps.
+        # Once, although the parameters are parsed twice; and the measurement is silent.
+        assert caplog.text.count("Set from the data") == 1
+        assert caplog.text.count("trainer.train_steps = 390") == 1
+        assert "Training starts from" not in caplog.text
+        # A continued run keeps its number of steps.
         assert runs.load_params(SMALL, tmp_path).trainer.train_steps == 390
     assert len(found) == 1
-    # What was timed left nothing.
+    # The measurement leaves no files.
     assert not list(tmp_path.glob("ckpt*"))
 
 
 @pytest.mark.parametrize("options", [{"steps": 5, "minutes": 1.0}, {"minutes": 0.0}])
 def test_steps_and_minutes_are_not_both_given(study, tmp_path, options):
-    with pytest.raises(cc.InputError, match="either steps or more than 0 minutes"):
+    with pytest.raises(cc.InputError, match="either steps, or more than 0 minutes"):
         training.train(SMALL, tmp_path, study=study, params_override=FAST, **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_backbone_stays_while_the_heads_learn(study, tmp_path):
+def test_the_backbone_is_not_changed_while_only_the_heads_are_trained(study, tmp_path):
     def backbone_at(step):
         reader = tf.train.load_checkpoint(str(tmp_path / f"ckpt-{step}"))
         return {

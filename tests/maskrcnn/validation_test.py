@@ -19,7 +19,7 @@ def outputs(number):
     }
 
 
-def test_a_network_that_finds_nothing_scores_nothing_and_is_shown(task):
+def test_a_network_without_detections_scores_zero_and_has_pictures(task):
     scores = validation.FieldScores(task)
     scores.add(outputs(0))
     # What fills a batch up is no field.

@@ -1,4 +1,4 @@
-"""Geometry of crops: which part of a field is shown, how large, and which way up."""
+"""Geometry of training crops: position, scale and orientation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
 
 
 def scale_of(task: CellMaskRCNNTask, field: Mapping[str, Any]) -> tf.Tensor:
-    """Pixels of the network's input per pixel of a field, () float32."""
+    """Returns the number of network pixels per pixel of a field, () float32."""
     if not task.pixel_size_um:
         return tf.constant(task.scale)
     known = tf.cast(field["pixel_size_um"], tf.float32)
@@ -26,18 +26,19 @@ def random_crop(
     scale_range: tuple[float, float],
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a random square out of a field, at a random scale.
+    """Cuts a square out of a field at a random position and scale.
 
     Args:
       image: (H, W, 3) uint8.
-      labels: (H, W), whole numbers of any type.
-      size: the square's width in pixels at scale 1.
+      labels: (H, W) label image of any integer type.
+      size: width of the square in pixels at scale 1.
       scale_range: (low, high); at scale 2 the square is half as wide, so that cells
         appear twice as large.
-      seed: (2,) int64 for stateless random numbers.
+      seed: (2,) int64 seed for stateless random numbers.
 
     Returns:
-      image (s, s, 3) uint8 and labels (s, s) int32; beyond a small field they are 0.
+      The image (s, s, 3) uint8 and the labels (s, s) int32, padded with 0 if the field is
+      smaller.
     """
     draws = tf.random.stateless_uniform([3], seed)
     low, high = (tf.math.log(tf.cast(limit, tf.float32)) for limit in scale_range)
@@ -52,7 +53,7 @@ def random_crop(
 def random_turn(
     image: tf.Tensor, labels: tf.Tensor, *, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Turns and flips a square to one of its eight positions."""
+    """Rotates and mirrors a square to a random one of its eight orientations."""
     draws = tf.random.stateless_uniform([3], seed + 1) < 0.5
     turns = (
         lambda x: tf.transpose(x, [1, 0, *range(2, len(x.shape))]),
@@ -67,7 +68,7 @@ def random_turn(
 def resize_crop(
     image: tf.Tensor, labels: tf.Tensor, cells: dict[str, tf.Tensor], width: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-    """Resizes a crop of another pixel size, and the areas of its cells."""
+    """Resizes a crop of another pixel size to `width`, and scales the areas of its cells."""
     own = tf.shape(labels)[0]
     share = tf.cast(width, tf.float64) / tf.cast(own, tf.float64)
 

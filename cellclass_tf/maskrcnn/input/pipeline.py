@@ -1,4 +1,4 @@
-"""The input path of training: fields to endless batches of random crops."""
+"""The input pipeline of training: endless batches of random crops of fields."""
 
 from __future__ import annotations
 
@@ -24,13 +24,19 @@ def build_dataset(
 ) -> tf.data.Dataset:
     """Builds endless batches of random crops for training.
 
-    Fields are held as files of PNGs until they are cropped; decoded only where all of
-    them fit into memory (`data.cache`). The same seed gives the same batches.
+    Fields stay encoded as PNGs until they are cropped, unless all decoded fields fit into
+    memory (`data.cache`). The same seed gives the same batches.
+
+    Args:
+      task: parameters of the network's input and targets.
+      data: parameters of the crops; says which dataset is read.
+      input_context: TensorFlow's description of one of several input pipelines; None if
+        there is only one.
 
     Returns:
-      A dataset of (images, labels); images (B, S, S, 3) float32, normalised; labels
-      as Model Garden's Mask R-CNN task takes them, and `fields`, (B, 2) int64: the
-      `reading.fingerprint` of a crop's image, and of the one whose cells may have come in.
+      A dataset of (images, labels): normalised images (B, S, S, 3) float32; and the labels
+      for Model Garden's Mask R-CNN task, plus `fields` (B, 2) int64, the
+      `reading.fingerprint` of the crop's field and of the field whose cells may be pasted.
 
     Raises:
       ValueError: if the data directory is not set.
@@ -48,7 +54,7 @@ def build_dataset(
     dataset = fields.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     batch = batch_size(data, input_context)
     dataset = dataset.batch(batch, drop_remainder=data.drop_remainder)
-    # Of a dataset that may end, several workers would not know the size of a batch.
+    # Several workers need to know that the dataset does not end, for a static batch size.
     dataset = dataset.apply(
         tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     )
@@ -65,14 +71,14 @@ def _endless(
 def batch_size(
     data: DataConfig, input_context: tf.distribute.InputContext | None = None
 ) -> int:
-    """Examples of one batch of one replica."""
+    """Returns the number of examples in a batch of one replica."""
     if input_context:
         return input_context.get_per_replica_batch_size(data.global_batch_size)
     return data.global_batch_size
 
 
 class Parser:
-    """Makes the network's input and targets of a field's image and label image."""
+    """Makes the network's input and targets from a field's image and label image."""
 
     def __init__(self, task: CellMaskRCNNTask, data: DataConfig) -> None:
         self._task, self._data = task, data
@@ -81,15 +87,16 @@ class Parser:
     def parse_for_training(
         self, pair: Sequence[Mapping[str, Any]], number: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, Any]]:
-        """Takes a random crop of a field; see `augmentation`.
+        """Takes a random crop of a field and augments it.
 
         Args:
-          pair: two examples of `cell_types`; into some crops of the first, cells of
-            the second are moved.
-          number: the crop's number, which with the seed makes its random numbers.
+          pair: two examples of `cell_types`; cells of the second are pasted into some
+            crops of the first.
+          number: number of the crop, which together with the seed determines its random
+            numbers.
 
         Returns:
-          The image, (S, S, 3) float32, normalised, and Model Garden's labels.
+          The normalised image, (S, S, 3) float32, and the labels for Model Garden.
         """
         seed = tf.stack([tf.cast(self._data.seed, tf.int64), number])
         image, labels, cells = self._crop(pair[0], seed)
@@ -133,7 +140,7 @@ class Parser:
         return image, labels, cells
 
     def _width_in(self, example: Mapping[str, Any]) -> tf.Tensor:
-        """Pixels of a field that the network's input is wide, at the same µm."""
+        """Returns the width of the network's input in pixels of a field."""
         return self._size / crops.scale_of(self._task, example)
 
     def _composed(
@@ -144,7 +151,7 @@ class Parser:
         other: Mapping[str, Any],
         seed: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-        # The same seed gives the same scale.
+        # The same seed gives both crops the same scale.
         other_image, other_labels, other_cells = self._crop(other, seed)
         other_image, other_labels, other_cells = crops.resize_crop(
             other_image, other_labels, other_cells, tf.shape(labels)[0]

@@ -33,7 +33,7 @@ def test_types_are_drawn_equally_often_and_by_seed():
     assert (seen != other[0]).any()
 
 
-def test_cells_of_other_types_are_pasted_around_the_own_cell():
+def test_cells_of_other_types_are_pasted_around_the_cell():
     rng = np.random.default_rng(0)
     given = examples()
     chosen, pasted = np.zeros(64, int), np.full(64, 31)
@@ -45,6 +45,6 @@ def test_cells_of_other_types_are_pasted_around_the_own_cell():
     assert 5 < changed.sum() < 45
 
 
-def test_one_type_alone_is_drawn():
+def test_batches_can_be_drawn_from_a_single_type():
     _, types = next(batches.draw_batches(examples((5,)), 0))
     assert not types.any()

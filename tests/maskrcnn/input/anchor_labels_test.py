@@ -52,7 +52,7 @@ def test_overlaps_are_those_of_all_pairs():
         np.testing.assert_array_equal(found, tf.transpose(pairs))
 
 
-def test_every_cell_has_an_anchor_however_badly_it_fits():
+def test_every_cell_has_an_anchor_however_small_the_overlap():
     # A speck, and a strip as no anchor is.
     boxes = tf.constant([[50.0, 50, 50.5, 50.5], [100, 0, 102, 128]])
     assert (flat(labels(boxes)[0]) == 1).sum() == 2

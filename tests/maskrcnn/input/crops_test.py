@@ -32,7 +32,7 @@ def test_crops_and_turns_move_image_and_labels_together(number):
     assert agrees(image, labels)
 
 
-def test_all_eight_positions_come_up():
+def test_all_eight_orientations_occur():
     square = LABELS[:4, :4]
     found = set()
     for number in range(60):

@@ -184,7 +184,7 @@ def test_a_field_of_another_pixel_size_is_cropped_at_the_same_scale():
     assert widths[0.0] == widths[0.5]
 
 
-def test_composed_fields_of_other_pixel_sizes_meet_at_one_scale():
+def test_composed_fields_of_different_pixel_sizes_have_one_scale():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts(1200))
     params.task.train_data.composed_share = 1.0
@@ -231,7 +231,7 @@ def test_batches_have_static_shapes_and_follow_the_seed(prepared):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_share_of_the_fields_is_of_the_split_without_types(prepared, share):
+def test_a_fraction_of_the_fields_is_from_the_split_without_types(prepared, share):
     params = config.cellclass_maskrcnn_small()
     data = params.task.train_data
     data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
