@@ -77,7 +77,7 @@ def test_images_used_for_training_and_calibration_are_listed(prepared):
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, found)
     assert params.task.labelled_images == list(found.labelled_images)
-    # Of a field without types outlines alone are learned.
+    # From a field without types, only outlines are learned.
     fields = {
         "a": {"split": "untyped", "image_sha256": "a" * 64, "cells": {"unknown": 9}},
         "b": {"split": "untyped", "image_sha256": "b" * 64, "cells": {"HEK": 1}},
@@ -102,7 +102,7 @@ def test_diameters_are_converted_to_the_median_pixel_size(prepared, monkeypatch)
     plain, real = data_facts.facts_of_dataset(*where), data_facts._records
 
     def coarse_ones(*arguments):
-        """Every second field as with half the magnification."""
+        """Reads every second field as if it had half the magnification."""
         for number, example in enumerate(real(*arguments)):
             zoom = 1 + number % 2
             cells = dict(example["cells"])

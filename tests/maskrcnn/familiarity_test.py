@@ -57,7 +57,7 @@ def test_cells_with_other_features_are_reported(known):
 def test_unusual_size_and_brightness_are_reported_with_the_training_range(known):
     (reason,) = judged(known, *field(50, size=38)).reasons
     assert "the median cell is 38 px wide in the network's input (20 to 20 in" in reason
-    # The scale at which the network sees them counts.
+    # Diameters are measured at the scale of the network's input.
     assert not judged(known, *field(50, size=38), scale=0.53).reasons
     (reason,) = judged(known, *field(50, light=40)).reasons
     assert "cytoplasm in the cells has a grey level of 40 (100 to 100" in reason
@@ -95,7 +95,7 @@ def test_a_type_of_one_dish_is_held_out_by_halves():
         gathered.add(*field(seed), f"dish{seed}", 1.0)
     gathered.add(*field(9, 40, cell_type="N2a"), "other", 1.0)
     found = gathered.fit()
-    # Were it left out as a whole, all of it would be strange.
+    # If the whole dish were held out, all of its cells would be unfamiliar.
     assert found.field_limit < 2
     assert judged(found, *field(70, shift=20.0)).reasons
 

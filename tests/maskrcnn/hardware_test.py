@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.maskrcnn.hardware: every machine is a value, not this one."""
+"""Tests of cellclass_tf.maskrcnn.hardware, with made-up machines."""
 
 import stat
 
@@ -77,7 +77,7 @@ def test_a_machine_without_proc_has_nothing_but_processors(bare_machine, monkeyp
     ("text", "flags"),
     [
         ("processor: 0\nflags\t\t: fpu amx_bf16 avx2\nflags: fpu", {"fpu", "amx_bf16"}),
-        # 64-bit Arm calls them otherwise.
+        # 64-bit Arm uses another name for the flags.
         ("processor: 0\nFeatures: fp asimd bf16", set()),
     ],
 )
@@ -101,7 +101,7 @@ def test_gpus_are_described_by_tensorflow(bare_machine, monkeypatch):
         lambda device: details[devices.index(device)],
     )
     assert hardware.detect().gpus == (A100, Gpu("/physical_device:GPU:1"))
-    # Who hides a GPU from TensorFlow means it.
+    # A GPU hidden from TensorFlow was hidden on purpose.
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
     (bare_machine / "driver" / "0000").mkdir(parents=True)
     (bare_machine / "driver" / "0000" / "information").write_text("Model: A100\n")

@@ -25,7 +25,7 @@ def field_of(bright: int) -> reading.Field:
 
 
 class Model:
-    """A detector that goes by brightness, and a namer that goes by nothing it sees."""
+    """A detector that classifies by brightness, and a namer that ignores the image."""
 
     def __init__(self, namer_sure: float):
         self.metadata = model_metadata(namer=NamerRecord(1.0))
@@ -43,7 +43,7 @@ class Model:
 
 @pytest.mark.parametrize(
     ("bright", "sure", "chosen"),
-    # At 0.6 of the gain a cell of 90 is as dark as the other type is.
+    # At a gain of 0.6, a cell of grey level 90 is as dark as the other type.
     [(90, 0.8, "namer"), (200, 0.6, "detector")],
 )
 def test_detector_and_namer_are_compared_at_other_gains(bright, sure, chosen):

@@ -34,7 +34,7 @@ def test_a_precision_ends_with_its_block(precision, compute, outside):
 
 
 def draw():
-    """One number of each library, and Keras's first weight."""
+    """Draws one number of each library, and a weight of Keras."""
     return (
         random.random(),
         float(np.random.random()),

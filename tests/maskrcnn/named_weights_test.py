@@ -42,7 +42,7 @@ def test_weights_are_loaded_for_another_input_size_and_other_types(file):
         for v in model.variables
         if named_weights.TYPE_LAYER in v.name
     }
-    # Names hold too where the backbone is frozen.
+    # The names are the same if the backbone is frozen.
     model.backbone.trainable = False
     named_weights.assign(model, file)
     with np.load(file, allow_pickle=False) as arrays:

@@ -14,7 +14,7 @@ TYPES = ("HEK", "N2a")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that sees one N2a cell of 24 px in every tile of 64 px."""
+    """A model that finds one N2a cell of 24 px in every tile of 64 px."""
     return save_model(tmp_path_factory.mktemp("model"), score=0.9)
 
 
@@ -57,7 +57,7 @@ def test_rows_without_a_detection_are_zero(tmp_path):
 
     @tf.function(input_signature=[spec])
     def serve(images):
-        # As many detections as the brightness of the tile's corner.
+        # The number of detections is the grey level of the tile's corner.
         counts = tf.cast(images[:, 0, 0, 0], tf.int32)
         one = tf.ones([tf.shape(images)[0], tf.reduce_max(counts), 4])
         return {

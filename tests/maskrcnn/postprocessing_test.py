@@ -41,7 +41,7 @@ def test_a_disc_is_recovered_from_its_mask():
         detections([[5, 5, 35, 35]], [1], mask[None]), (40, 40), TYPES
     )
     both = np.sum(disc & (found.labels == 1))
-    # Smoothing costs a few pixels where the disc touches its box.
+    # Smoothing removes a few pixels where the disc touches its box.
     assert both / np.sum(disc | (found.labels == 1)) > 0.95
 
 
@@ -60,7 +60,7 @@ def test_a_duplicate_detection_keeps_the_type_with_the_higher_score():
 
 
 def test_overlapping_pixels_go_to_the_cell_with_the_higher_mask_value():
-    # Two boxes overlap in columns 8 and 9; the right one is surer there.
+    # Two boxes overlap in columns 8 and 9; the right mask has larger values there.
     masks = np.stack([np.full((4, 4), 0.6), np.full((4, 4), 0.9)])
     found = postprocessing.cells_from_detections(
         detections([[0, 0, 10, 10], [0, 8, 10, 20]], [0.9, 0.8], masks), (10, 20), TYPES

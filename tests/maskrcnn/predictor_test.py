@@ -91,7 +91,7 @@ def test_images_are_resized_to_the_cell_size_of_the_training():
     for wrong in (325.0, -1.0, float("inf")):
         with pytest.raises(errors.InputError, match="Check that the unit is µm"):
             fake().scale_for(wrong)
-    # Pixels twice as large as in training: the field is shown at twice the scale.
+    # The pixels are twice as large as in training, so the field is enlarged twice.
     found = fake().predict(squares(4), pixel_size_um=1.0)
     assert len(found) == 16
     assert found.labels.shape == (80, 80)
@@ -169,7 +169,7 @@ def test_metadata_decide_whether_detector_or_namer_classifies(named_by, expected
 
 
 def name_by_green(images, boxes):
-    """Reads what a box is of in its middle: green of 255 is surely N2a."""
+    """Classifies a box by its central pixel: green of 255 is N2a with probability 1."""
     y, x = np.moveaxis((boxes[..., :2] + boxes[..., 2:]) / 2, -1, 0).astype(int)
     tiles = np.arange(len(images))[:, np.newaxis]
     green = np.asarray(images)[tiles, y, x, 1] / np.float32(255)
@@ -186,7 +186,7 @@ def namer(scale=1.0):
 @pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
 @pytest.mark.parametrize("numbers", [np.arange(1, 101), np.arange(1, 101)[::-1] * 7])
 def test_each_cell_in_given_outlines_is_classified_at_its_place(scale, numbers):
-    # 100 cells over many tiles, each of a green of its own.
+    # 100 cells over many tiles, each with a different grey level.
     image, labels = squares(10), np.zeros((200, 200), np.uint16)
     green = np.random.default_rng(0).integers(1, 255, 100)
     for n, number in enumerate(numbers):
@@ -198,7 +198,7 @@ def test_each_cell_in_given_outlines_is_classified_at_its_place(scale, numbers):
     order = np.argsort(numbers)
     np.testing.assert_allclose(cells.probabilities[:, 1], green[order] / 255, atol=0.02)
     np.testing.assert_allclose(cells.scores, scale * 10 / 64, atol=0.01)
-    # The outlines stay as they are, numbered anew.
+    # The outlines are not changed, only renumbered.
     assert len(cells) == 100
     assert cells.type_names == TYPES
     np.testing.assert_array_equal(cells.labels > 0, labels > 0)

@@ -14,12 +14,12 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import runs
 
 SMALL = "cellclass_maskrcnn_small"
-# What version 0.1.0 wrote beside its checkpoints.
+# The record that version 0.1.0 wrote beside its checkpoints.
 PREVIOUS = pathlib.Path(__file__).parents[1] / "previous_version" / "training"
 
 
 def write_checkpoints(folder, *names, last=None):
-    """Makes empty checkpoints, and the file that says which of them is the last."""
+    """Makes empty checkpoints, and the file that lists them."""
     folder.mkdir(exist_ok=True)
     for name in names:
         (folder / f"{name}.index").touch()

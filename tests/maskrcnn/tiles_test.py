@@ -1,4 +1,4 @@
-"""Tiles of whole fields, and the scores that are put together of them."""
+"""Tests of cellclass_tf.maskrcnn.tiles, and of scores computed from tiles."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from cellclass_tf.maskrcnn.input import network_input, reading, targets
 
 
 def perfect(task, places, labels_of):
-    """What a network that makes no mistake says of a batch of tiles."""
+    """Returns the output of a network without errors for a batch of tiles."""
     most, size = 40, task.model.input_size[0]
     outputs = {
         "detection_boxes": np.zeros((len(places), most, 4), np.float32),
@@ -51,12 +51,12 @@ def test_a_network_without_errors_has_perfect_scores(task):
         places = labels["tile"].numpy()
         seen += (places[:, 0] >= 0).sum()
         outputs = perfect(task, places, labels_of)
-        # As two replicas would have them.
+        # Split as for two replicas.
         scores.add(
             {k: [v[:2], v[2:]] for k, v in outputs.items()}
             | {"tile": [places[:2], places[2:]]}
         )
-    # 224 px at this scale are more than a tile each way.
+    # 224 px at this scale need several tiles per axis.
     assert seen >= 4 * len(fields)
     result = scores.result()
     assert result["AP50"] == 1
@@ -97,6 +97,6 @@ def test_every_replica_gets_a_full_last_batch(task):
     alone = np.concatenate(numbers(None))
     workers_with_three_replicas = tf.distribute.InputContext(2, 1, 6)
     shared = numbers(workers_with_three_replicas)
-    # TensorFlow leaves out a step for which not all three have a batch.
+    # TensorFlow skips a step if one of the three replicas has no batch.
     taken = np.concatenate(shared[: len(shared) // 3 * 3])
     np.testing.assert_array_equal(taken[taken >= 0], alone[alone >= 0])

@@ -20,7 +20,7 @@ from cellclass_tf.maskrcnn.cell_namer import crops
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 
 SMALL = "cellclass_maskrcnn_small"
-# One step is enough to see that every part fits; what is learned, the demo shows.
+# One step is enough to test that all parts work together; the demo shows the accuracy.
 FAST = (
     "task.train_data.global_batch_size=2,task.validation_data.global_batch_size=2,"
     "task.export_size_px=64,trainer.steps_per_loop=1,trainer.checkpoint_interval=1,"
@@ -79,11 +79,11 @@ def test_a_run_goes_on_where_it_stopped_and_ends_when_it_no_longer_improves(
         steps=9,
         params_override=override,
     )
-    # Without learning the evaluation at step 3 is no better than that at step 2.
+    # With this learning rate, the score at step 3 is no better than that at step 2.
     assert tf.train.latest_checkpoint(tmp_path).endswith("ckpt-3")
     reader = tf.train.load_checkpoint(tmp_path)
     assert reader.get_tensor("global_step/.ATTRIBUTES/VARIABLE_VALUE") == 3
-    # The best one by validation is what is exported.
+    # The checkpoint with the best validation score is exported.
     assert runs.checkpoint_in(tmp_path).startswith(str(tmp_path / "best"))
     assert _has_pictures(tmp_path / "validation")
 
@@ -145,7 +145,7 @@ def test_export_without_the_dataset_is_an_error_unless_calibration_is_off(
     assert metadata["calibration"] is None
     assert metadata["temperature"] == 1.0
     assert metadata["namer"]["named_by"] == "both"
-    # An older run does not say where it was.
+    # The record of an older version has no folder.
     run.write_text(json.dumps({"experiment": SMALL}))
     with pytest.raises(cc.InputError, match="was not found"):
         export.export(SMALL, training_dir, tmp_path / "model2")
@@ -158,12 +158,12 @@ def test_a_model_of_several_runs_averages_their_probabilities(
     alone, both = cc.Predictor.load(model), cc.Predictor.load(two)
     assert (alone.metadata.networks, both.metadata.networks) == (1, 2)
     image, labels = field_of(study)
-    # Of two that are alike the mean is what one says.
+    # The mean of two equal networks is the result of one.
     first, second = (p.name_uncalibrated(image, labels) for p in (alone, both))
     assert len(first) == len(second) > 0
     np.testing.assert_allclose(first.probabilities, second.probabilities, atol=1e-5)
     np.testing.assert_allclose(first.scores, second.scores, atol=1e-5)
-    # Of cells that it outlines the second one reads the final boxes, not the proposals.
+    # For detected cells, the second network classifies the final boxes, not the proposals.
     assert all(len(p.predict(image, score_threshold=0.05)) for p in (alone, both))
     run = shutil.copytree(model_dir, tmp_path / "other")
     text = (run / "params.yaml").read_text()
@@ -188,7 +188,7 @@ def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     signature = tf.saved_model.load(str(model)).signatures["name_crops"]
     assert signature(crops=cut)["features"].shape == (len(cut), 256)
-    # What is named is combined as the metadata say.
+    # The probabilities are combined as in the metadata.
     means = {}
     for named_by in ("detector", "namer", "both"):
         predictor.metadata = dataclasses.replace(
@@ -218,7 +218,7 @@ def test_a_namer_is_trained_unless_it_is_switched_off(study):
 
 def test_probabilities_of_networks_are_averaged_geometrically():
     odds = tf.constant([[[0.8, 0.2]]]), tf.constant([[[0.5, 0.5]]])
-    # Odds of 4 and of 1 have the geometric mean of 2.
+    # The geometric mean of the odds 4 and 1 is 2.
     mean = export._MEANS["probabilities"](list(odds)).numpy()
     np.testing.assert_allclose(mean, [[[2 / 3, 1 / 3]]], atol=1e-6)
     assert export._MEANS["scores"]([tf.constant(0.4), tf.constant(0.8)]) == 0.6
@@ -229,7 +229,7 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
     task = runs.load_params(SMALL, model_dir).task
     here = study / "tfds" / "cell_types" / "study" / "2.0.0"
     assert str(runs.find_dataset(model_dir, task)) == str(here)
-    # Moved, both together: where they were there is nothing, or another dataset.
+    # Both were moved together; the old place is empty, or has another dataset.
     shutil.copytree(study / "tfds", tmp_path / "new" / "study" / "tfds")
     moved = shutil.copytree(model_dir, tmp_path / "new" / "training")
     record = json.loads((moved / "run.json").read_text())
@@ -238,7 +238,7 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
     task.validation_data.tfds_data_dir = str(tmp_path / "old" / "study" / "tfds")
     place = tmp_path / "new" / "study" / "tfds" / "cell_types" / "study" / "2.0.0"
     assert str(runs.find_dataset(moved, task)) == str(place)
-    # Another one has taken its place.
+    # Another dataset is at the old place.
     other = pathlib.Path(task.validation_data.tfds_data_dir) / place.relative_to(
         tmp_path / "new" / "study" / "tfds"
     )
@@ -246,7 +246,7 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
     (other / "metadata.json").write_text('{"fingerprint": "another"}')
     assert str(runs.find_dataset(moved, task)) == str(place)
     shutil.rmtree(tmp_path / "old")
-    # Moved apart: the user says where it is.
+    # They were moved separately: the user gives the new place.
     (tmp_path / "new" / "study").rename(tmp_path / "elsewhere")
     with pytest.raises(cc.InputError, match="--data_dir"):
         runs.find_dataset(moved, task)
@@ -281,7 +281,7 @@ def test_a_relative_path_of_a_study_is_recorded_as_an_absolute_path(
         ({}, "simulated"),
         ({"init": "random"}, ""),
         ({"init": "simulated"}, "simulated"),
-        # Weights of another network are asked for by name, or not at all.
+        # Weights that do not fit are kept if the user named them, and dropped if not.
         ({"params_override": FAST}, ""),
         ({"params_override": FAST, "init": "simulated"}, "simulated"),
         ({"params_override": "task.init_checkpoint=''"}, ""),
@@ -482,7 +482,7 @@ def test_every_command_runs_on_a_terminal_without_utf_8(study, model, tmp_path, 
     assert found.returncode == 0, printed
     assert ("pixel size in \\xb5m" in printed) == (locale == "C")
     assert ("pixel size in µm" in printed) == (locale != "C")
-    # Whatever the locale, tables and names on disk are UTF-8.
+    # Tables and file names are UTF-8 in any locale.
     manifest = (tmp_path / "ö" / "study" / "images.csv").read_text(encoding="utf-8")
     assert "_ü_0001" in manifest
     assert list((tmp_path / "ö" / "study" / "images" / "HEK").glob("*_ü_0001.png"))
@@ -497,7 +497,7 @@ def test_predict_takes_raw_files_and_names_those_that_fail(study, model, tmp_pat
     outcome = cc.predict(model, raw, tmp_path / "out")
     assert list(outcome.failures) == [str(raw / "bad.tif")]
     assert (tmp_path / "out" / "labels" / "good.tif").exists()
-    # The images are found again for whoever wants them, also after a move.
+    # The images can be found again, also after a move.
     (tmp_path / "out").rename(tmp_path / "moved")
     ((path, size_um),) = Predictions(tmp_path / "moved").images().values()
     assert path.exists()
@@ -543,7 +543,7 @@ def test_a_loss_that_becomes_nan_stops_training_and_names_step_and_fields(
             steps=6,
             params_override=override,
         )
-    # The checkpoint of a step before is of numbers.
+    # The checkpoint of an earlier step has finite weights.
     reader = tf.train.load_checkpoint(tmp_path)
     step = int(reader.get_tensor("global_step/.ATTRIBUTES/VARIABLE_VALUE"))
     assert 1 <= step < 6
@@ -553,7 +553,7 @@ def test_a_time_limit_is_turned_into_steps_and_settings_are_logged_once(
     study, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(loop, "_TIMED_STEPS", 1)
-    # 4 of 5 minutes, less two starts of 20 s and the ten steps that were timed.
+    # 4 of 5 minutes, minus two starts of 20 s and the ten steps that were timed.
     assert training.steps_within(300, loop.Speed(20.0, 0.5)) == 390
     assert training.steps_within(1, loop.Speed(20.0, 0.5)) == 100
     measured, found = loop.measure, []

@@ -28,9 +28,9 @@ def detections(boxes, scores, masks=None, types=None):
 
 @pytest.mark.parametrize("view", range(MOST_VIEWS))
 def test_detections_in_a_view_are_transformed_back_to_the_field(view):
-    """A cell that is drawn, turned, cut out and turned back is the one that was drawn."""
+    """A drawn cell is the same after the field is rotated, cut out and rotated back."""
     field = np.zeros(SHAPE)
-    # Unlike its mirror images.
+    # The shape differs from its mirror images.
     field[4:12, 20:44] = np.add.outer(np.arange(8), np.arange(24)) / 32
     seen = views.turned(field, view)
     (place,) = views.seen_boxes(BOX, view, SHAPE, seen.shape).astype(int)
@@ -41,7 +41,7 @@ def test_detections_in_a_view_are_transformed_back_to_the_field(view):
     found = detections([place], [0.9], [small])
     back = views.upright(found, view, seen.shape, SHAPE)
     np.testing.assert_array_equal(back.boxes_yxyx, BOX)
-    # Every third sample is taken, from one end or from the other.
+    # Every third sample is taken, starting at either end.
     difference = back.masks[0].astype(float) - field[4:12, 20:44:3]
     assert np.ptp(difference) < 2e-3
     assert abs(difference).max() < 0.08
@@ -79,12 +79,12 @@ def test_detections_of_a_cell_in_two_views_are_averaged():
     found = views.merge([one, other])
     assert len(found.scores) == 2
     np.testing.assert_allclose(found.scores, [0.6, 0.3], rtol=1e-6)
-    # By the scores, three to one.
+    # Weighted by the scores, three to one.
     np.testing.assert_allclose(found.boxes_yxyx[0], [10.5, 10, 20.5, 20], rtol=1e-6)
     odds = np.sqrt(np.sqrt(9))
     assert found.probabilities[0, 0] / found.probabilities[0, 1] == pytest.approx(odds)
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
-    # Where only the surer mask reaches, three quarters; where both do, all.
+    # 0.75 where only the mask with the higher score is 1, and 1 where both are.
     assert found.masks[0, 0, 4] == pytest.approx(0.75, abs=0.1)
     assert found.masks[0, 4, 4] == pytest.approx(1)
 

@@ -99,7 +99,7 @@ def test_no_group_is_in_two_splits(original):
     for split, dataset in load(original).items():
         for example in tfds.as_numpy(dataset):
             groups.setdefault(example["group"], set()).add(split)
-    # Composed fields have none; their sources are of the validation's.
+    # Composed fields have no group; their sources are validation fields.
     assert groups.pop(b"") == {"composed"}
     assert len(groups) == 9
     assert all(len(splits) == 1 for splits in groups.values())
@@ -131,7 +131,7 @@ def test_the_command_reports_uneven_rejection_of_types(root, capsys, monkeypatch
     reject_first(root)
     assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     assert "differs between types" not in capsys.readouterr().out
-    # One field is what chance explains, unless everything is to be told.
+    # A single field may be chance, so the significance level is raised here.
     monkeypatch.setattr(manifest, "_UNEVEN_P", 1.0)
     assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     assert "share of rejected images differs between types" in capsys.readouterr().out
@@ -342,7 +342,7 @@ def test_leftovers_of_killed_runs_are_removed_unless_they_may_be_in_use(root, tm
     config.parent.mkdir(exist_ok=True)
     config.write_text("{")
     tfds_builders.dataset(root)
-    # Whoever writes to a study's own folder holds its lock.
+    # A process that writes to a study's own folder holds its lock.
     assert not left.exists()
     assert not config.exists()
     tfds_builders.dataset(root, data_dir=tmp_path / "shared")

@@ -6,7 +6,7 @@ from cellclass_tf.maskrcnn.cell_namer import batches, crops
 
 
 def examples(counts=(30, 3)):
-    """Cells whose cytoplasm is 50 for type 0, and 200 for type 1."""
+    """Makes cells whose cytoplasm is 50 for type 0 and 200 for type 1."""
     types = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     size = batches.WINDOW_PX
     pixels = np.zeros((len(types), size, size, 2), np.uint8)
@@ -39,7 +39,7 @@ def test_cells_of_other_types_are_pasted_around_the_cell():
     chosen, pasted = np.zeros(64, int), np.full(64, 31)
     pixels, levels = batches._composed(given, chosen, pasted, rng)
     assert (levels == 100).all()
-    # The own cell is as it was, and so are two fifths of the crops.
+    # The cell itself is unchanged, and so are two fifths of the crops.
     assert (pixels[:, 27:37, 27:37, 0] == 50).all()
     changed = (pixels[..., 0] > 60).any(axis=(1, 2))
     assert 5 < changed.sum() < 45

@@ -7,7 +7,7 @@ from cellclass_tf.maskrcnn.cell_namer import crops
 
 
 def field(size=200, nuclei=((100, 80),), brightness=150):
-    """Draws cells of 40 px with nuclei of 20 px that lie 6 px below their middles."""
+    """Draws cells of 40 px, with nuclei of 20 px that are 6 px below their centres."""
     image = np.zeros((size, size, 3), np.uint8)
     image[..., 1], image[..., 2] = 100, 10
     labels = np.zeros((size, size), np.int32)
@@ -46,7 +46,7 @@ def test_cytoplasm_is_scaled_around_the_background_of_the_field():
     image[..., 1] = np.clip(blocks, 0, 255)
     seen = crops.crops_of(image, labels)[0, ..., 0] / 255
     assert np.median(seen) == pytest.approx(0.5, abs=0.02)
-    # Ten standard deviations fill the range; what is between two pixels is smoother.
+    # Ten standard deviations fill the range; interpolation makes the noise smoother.
     assert np.std(seen) == pytest.approx(0.09, abs=0.02)
     # Cells are rare and bright in many fluorescence images.
     image[..., 1] = np.where(labels > 0, 180, 4)

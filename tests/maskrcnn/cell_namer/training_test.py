@@ -14,7 +14,7 @@ TYPES = ("even", "grainy")
 
 
 def textured(cell_type, seed, size=128):
-    """Draws nuclei that are even, or have grains."""
+    """Draws nuclei that are uniform or grainy."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size]
     image = np.full((size, size, 3), (0, 100, 10), np.uint8)
@@ -81,7 +81,7 @@ def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypa
     assert written.stat().st_mtime_ns == before
     cut = np.zeros((2, 64, 64, 2), np.uint8)
     assert training.probabilities_of(model, cut).shape == (2, 2)
-    # Of another dataset it is trained anew.
+    # For another dataset, the namer is trained again.
     (dataclasses.replace(record, dataset_fingerprint="another")).write(written)
     assert not training._is_finished(tmp_path / training.FOLDER, record)
 

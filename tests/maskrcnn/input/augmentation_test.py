@@ -6,7 +6,7 @@ import tensorflow as tf
 from cellclass_tf.maskrcnn.input import augmentation
 
 LABELS = np.arange(30 * 40, dtype=np.int32).reshape(30, 40)
-# The image says of every pixel what the labels say of it.
+# The pixels of the image have the values of the labels.
 IMAGE = np.stack([LABELS % 256, LABELS // 256, LABELS * 0], -1).astype(np.uint8)
 
 
@@ -48,9 +48,9 @@ def test_only_cells_that_cover_little_of_others_are_pasted():
     np.testing.assert_array_equal(moved, free)
     assert (found[free] == 200).all()
     assert (found[here > 0] == 100).all()
-    # What was not moved leaves no trace, and neither does its rim.
+    # Cells that were not pasted leave no trace, and neither do their rims.
     assert (found[blocked & (here == 0)] == 10).all()
-    # Nor does the other field's background lighten this one's.
+    # The background of the other field is not added.
     assert (found[~free & (here == 0)] == 10).all()
 
 
@@ -127,5 +127,5 @@ def test_padding_around_a_small_field_is_not_background():
         image, 0 * labels, other, labels, most_overlap=0.2, diameter_px=16.0
     )
     around = (moved.numpy() == 0)[..., np.newaxis] & np.ones((1, 1, 3), bool)
-    # Nothing shines around the cell: its field's background stays where it was.
+    # There is no light around the cell, and its field's background is not added.
     np.testing.assert_allclose(composed.numpy()[around], image[around], atol=2)

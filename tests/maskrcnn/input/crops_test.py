@@ -8,7 +8,7 @@ from cellclass_tf.maskrcnn import config
 from cellclass_tf.maskrcnn.input import crops
 
 LABELS = np.arange(30 * 40, dtype=np.int32).reshape(30, 40)
-# The image says of every pixel what the labels say of it.
+# The pixels of the image have the values of the labels.
 IMAGE = np.stack([LABELS % 256, LABELS // 256, LABELS * 0], -1).astype(np.uint8)
 
 
