@@ -22,7 +22,7 @@ LEAST_DETECTIONS = 100
 LEAST_PROPOSALS = 500
 SMALL = "cellclass_maskrcnn_small"
 EXPERIMENTS = ("cellclass_maskrcnn", SMALL)
-# The starting weights that come with the package; see `weights.load`.
+# The starting weights shipped with the package; see `weights.load`.
 SIMULATED = "simulated"
 # What the small experiment starts from unless --init says otherwise; "" for random weights.
 SMALL_START = SIMULATED

@@ -333,9 +333,6 @@ def _predicted(work: pathlib.Path) -> None:
         file.write("mine\n")
 
 
-_CORRECTED = ("study/cells/*/*", "study/.trash/**/*.tif")
-
-
 def _no_network(**_: Any) -> dict:
     raise NotImplementedError
 
