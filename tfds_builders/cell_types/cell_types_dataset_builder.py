@@ -443,6 +443,6 @@ def check_writable(data_dir: str) -> None:
         probe.unlink()
     except (OSError, tf.errors.OpError) as error:
         raise InputError(
-            f"{data_dir}: no dataset can be written to this folder ({error}). Correct the "
+            f"{data_dir}: the dataset cannot be written to this folder ({error}). Correct the "
             "permissions, or choose another folder with --data_dir."
         ) from error
