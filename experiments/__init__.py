@@ -1,1 +1,1 @@
-"""Training and export binaries."""
+"""Programs for training and export, and benchmarks."""

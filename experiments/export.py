@@ -18,8 +18,8 @@ from cellclass_tf.errors import InputError
 _OPTIONS = ("data_dir", "outlines", "weights", "diameter", "views")
 
 
-def main(_) -> int:
-    """Exports what the flags name."""
+def main(_: list[str]) -> int:
+    """Exports the training runs that the flags name."""
     values = flags.FLAGS
     try:
         options = {name: values[name].value for name in _OPTIONS}
@@ -37,12 +37,18 @@ def main(_) -> int:
 
 
 def define_flags() -> None:
-    """Defines the flags of `cc.export_model`, and those of earlier versions."""
+    """Defines flags for the arguments of `cc.export_model`, and those of earlier versions."""
     for flag in signatures.flags_of(cc.export_model, names=("output", *_OPTIONS)):
         flag.define(flags.FLAGS)
-    flags.DEFINE_string("experiment", None, "Not needed: the training run records it.")
-    flags.DEFINE_list("checkpoint", None, "Training runs, or checkpoints in them.")
-    flags.DEFINE_bool("no-calibration", False, "Export without the dataset.")
+    flags.DEFINE_string(
+        "experiment", None, "Ignored; the experiment is recorded in the training run."
+    )
+    flags.DEFINE_list(
+        "checkpoint", None, "Folders of training runs, or checkpoints in them."
+    )
+    flags.DEFINE_bool(
+        "no-calibration", False, "Export without the dataset and without calibration."
+    )
 
 
 if __name__ == "__main__":

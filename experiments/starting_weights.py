@@ -1,12 +1,12 @@
-"""Makes the weights that `--init=simulated` starts from.
+"""Trains the starting weights of `--init=simulated`.
 
     python -m experiments.starting_weights --folder=/tmp/starting_weights \
         --output=cellclass_tf/maskrcnn/starting_weights.npz --steps=2000
 
-The small experiment is trained on simulated fields of cell types with random looks, and
-of HEK and N2a, under conditions that differ from field to field. A run that was killed
-goes on. On the same machine the same arguments give nearly the same weights: the order in
-which threads add numbers is not fixed.
+The small experiment is trained on simulated fields of HEK, N2a and cell types with random
+appearance, under conditions that differ from field to field. An interrupted run continues. On
+the same machine, the same arguments give nearly the same weights; small differences remain,
+because the order in which threads add numbers is not fixed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,25 @@ from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field, looks, variety
 from cellclass_tf.storage import png
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "File of the weights.", required=True)
-_STEPS = flags.DEFINE_integer("steps", 2000, "Training steps.")
-_TYPES = flags.DEFINE_integer("types", 12, "Cell types of random looks.")
-_FIELDS = flags.DEFINE_integer("fields", 16, "Fields of each type; one is held out.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File to write the weights to.", required=True
+)
+_STEPS = flags.DEFINE_integer("steps", 2000, "Number of training steps.")
+_TYPES = flags.DEFINE_integer(
+    "types", 12, "Number of cell types with random appearance."
+)
+_FIELDS = flags.DEFINE_integer(
+    "fields", 16, "Number of fields per type; one is held out."
+)
 _SIZE = flags.DEFINE_integer("size", 448, "Width of a field in px.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of looks, fields and training.")
-_OVERRIDE = flags.DEFINE_string("override", "", "Of the experiment's parameters.")
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed.")
+_OVERRIDE = flags.DEFINE_string(
+    "override", "", "Overrides of the experiment's parameters."
+)
 
 EXPERIMENT = "cellclass_maskrcnn_small"
-# Fields already differ much; augmentation adds what a microscope and its user would.
+# The fields already vary a lot; augmentation adds the variation of microscopes and users.
 _AUGMENTATION = (
     "task.train_data.parser.aug_scale_min=0.6,task.train_data.parser.aug_scale_max=1.6,"
     "task.train_data.gain=0.8,task.train_data.gamma=0.6,task.train_data.blur=1.5,"
@@ -49,11 +57,11 @@ def make_study(
     """Makes a study of simulated fields; the last field of each type is for validation.
 
     Args:
-      root: folder of the study; one that is complete is opened.
-      types: number of cell types of random looks.
+      root: folder of the study; a complete study is opened.
+      types: number of cell types with random appearance.
       fields: number of fields of each type.
       size_px: width and height of a field.
-      seed: of the random numbers.
+      seed: random seed.
     """
     known = {
         f"random{i + 1:02d}": variety.random_look(np.random.default_rng([seed, i]))
@@ -81,7 +89,7 @@ def make_study(
 def draw_field(
     name: str, look: looks.CellTypeLook, size_px: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a field that holds cells, under random conditions.
+    """Simulates a field with at least one cell, under random conditions.
 
     Returns:
       The merged image, (H, W, 3) uint8, and its labels, (H, W) int32.
@@ -100,15 +108,15 @@ def draw_field(
 
 
 def merge(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Merges two channels with random contrast limits, and at times an unusual look.
+    """Merges two channels with random contrast limits, and sometimes unusual appearance.
 
-    In one of ten fields the cytoplasm is dark on a bright ground, in one of ten it is
-    grey with bright and dark edges as in phase contrast, in one of twenty the nuclei are
-    missing, and in one of ten the channels are swapped.
+    In 10 % of the fields the cytoplasm is dark on a bright background, in 10 % it is grey
+    with bright and dark edges as in phase contrast, in 5 % the nuclei are missing, and in
+    10 % the channels are swapped.
 
     Args:
       pixels: (2, H, W) camera counts; nuclei, then cytoplasm.
-      rng: the only source of randomness.
+      rng: random generator.
 
     Returns:
       (H, W, 3) uint8; red 0, green cytoplasm, blue nuclei.
@@ -128,13 +136,13 @@ def merge(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _stretched(plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns a plane between random contrast limits as float64, 0 to 1."""
+    """Returns a channel between random contrast limits, float64 in [0, 1]."""
     low, high = np.quantile(plane, [rng.uniform(0, 0.05), rng.uniform(0.98, 0.9995)])
     return np.clip((plane - low) / max(high - low, 1), 0, 1)
 
 
 def _as_phase_contrast(plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns a grey plane of what is brighter or darker than its surroundings."""
+    """Returns a grey channel in which only local differences of brightness remain."""
     from scipy import ndimage
 
     relief = plane - ndimage.gaussian_filter(plane, rng.uniform(3, 9))
@@ -143,12 +151,12 @@ def _as_phase_contrast(plane: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
     """Trains the small experiment from random weights; returns the run's folder."""
-    # TensorFlow loads only now, with the settings made below.
+    # TensorFlow is imported only now, after the settings of `begin_program`.
     import tfds_builders
     from cellclass_tf.maskrcnn import training, weights
 
     tfds_builders.dataset(study)
-    # The learning rate ends at nothing, so that the last weights are the best ones.
+    # The learning rate decays to zero, so the last weights are the best ones.
     once = f"trainer.validation_interval={_STEPS.value}"
     override = ",".join(filter(None, (_AUGMENTATION, once, _OVERRIDE.value)))
     return training.train(
@@ -164,7 +172,7 @@ def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
 
 
 def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
-    """Writes the best weights of a run to the file that is shipped."""
+    """Writes the weights of a run to the file that is shipped with the package."""
     from cellclass_tf.maskrcnn import named_weights, network, runs
 
     task = runs.load_params(EXPERIMENT, run).task
@@ -173,8 +181,8 @@ def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
     named_weights.write(model, output)
 
 
-def main(_) -> int:
-    """Makes fields, trains on them, and writes the weights."""
+def main(_: list[str]) -> int:
+    """Makes the fields, trains on them, and writes the weights."""
     folder = pathlib.Path(_FOLDER.value)
     try:
         study = make_study(

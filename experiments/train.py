@@ -1,10 +1,10 @@
-"""Trains or evaluates an experiment: Model Garden's flags, and --study.
+"""Trains or evaluates an experiment, with Model Garden's flags.
 
 python -m experiments.train --experiment=cellclass_maskrcnn_small \
   --mode=train_and_eval --model_dir=DIR --study=STUDY
 
 `cellclass train` does the same with fewer flags. This program also trains on simulated
-cultures (without --study), and takes Model Garden's flags for several workers and TPUs.
+cultures (without --study), and has Model Garden's flags for several workers and TPUs.
 """
 
 import sys
@@ -18,9 +18,9 @@ from cellclass_tf.cli import signatures
 from cellclass_tf.errors import InputError
 
 
-def main(_) -> int:
-    """Trains with the parameters that flags and data give."""
-    # TensorFlow loads only now, with the settings made below.
+def main(_: list[str]) -> int:
+    """Trains with the parameters that follow from flags and data."""
+    # TensorFlow is imported only now, after the settings of `begin_program`.
     import tfds_builders  # noqa: F401 - registers cell_types with TFDS.
     from cellclass_tf.maskrcnn import training
 
@@ -34,7 +34,7 @@ def main(_) -> int:
 
 
 def define_flags() -> None:
-    """Defines Model Garden's flags, and those of `cc.train` that it lacks."""
+    """Defines Model Garden's flags, and the other arguments of `cc.train`."""
     model_garden_flags.define_flags()
     own = ("output", "experiment", "params_override")
     for flag in signatures.flags_of(cc.train, leave_out=own):

@@ -1,4 +1,4 @@
-"""Tests of what the benchmarks say of themselves."""
+"""Tests of the benchmarks' helpers, statistics and tables."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from experiments.benchmarks import conditions, tables
 from experiments.benchmarks.real import page, tasks
 
 
-def test_benchmarks_run_by_name():
+def test_benchmarks_are_found_by_name():
     assert {"accuracy", "coverage", "real"} <= set(by_name.names())
     no_benchmarks = {"fields", "processes", "stardist_classes", "tables", "__main__"}
     assert not no_benchmarks & set(by_name.names())
@@ -27,27 +27,27 @@ def test_benchmarks_run_by_name():
     assert found.stderr.endswith("got nothing.\n")
 
 
-def test_equal_conditions_differ_for_a_test_of_cells_and_not_of_dishes():
+def test_testing_cells_finds_false_differences_and_testing_dishes_does_not():
     equal = conditions.found((0.3, 0.3), 6, 0.1, 150, 0)
     assert equal[0] < 0.1
     assert min(equal[1:]) > 0.25
     assert conditions.found((0.2, 0.6), 6, 0.02, 20, 0)[0] == 1
 
 
-def test_pairs_are_told_apart_by_their_differences_and_equal_ones_seldom():
+def test_the_paired_test_has_more_power_and_keeps_its_error_rate():
     equal = conditions.found_in_pairs((0.3, 0.3), 6, 0.02, 200, 0)
     paired, welch = conditions.found_in_pairs((0.3, 0.45), 6, 0.02, 60, 0)
     assert 0 < equal[0] < 0.1
     assert paired > 0.6 > welch + 0.2
 
 
-def test_welchs_test_is_conservative_with_three_dishes_whatever_is_corrected():
+def test_welchs_test_is_conservative_with_three_dishes_with_any_correction():
     true, called, corrected, student = conditions.found_in_few(3, (0.05, 0.05), 6000, 0)
     assert max(true, called, corrected) < 0.045 < student
     assert conditions.found_in_few(3, (0.02, 0.2), 6000, 0)[3] > 0.06
 
 
-def test_tables_and_coverage_are_the_same_for_all(capsys):
+def test_coverage_is_computed_and_tables_are_printed(capsys):
     narrow, wide = np.array([[0.3], [0.4]]), np.array([[0.1], [0.9]])
     found = tables.coverage_of(
         [({"a": narrow, "b": wide}, 0.5), ({"a": None, "b": wide}, 0.95)]
@@ -65,7 +65,7 @@ OURS = {"AP": 0.5, "proportion_error_points": 3.0, "training_s": 600}
 OTHER = {"AP": 0.6, "proportion_error_points": 4.0, "training_s": 8}
 
 
-def test_the_page_says_first_where_another_method_is_better():
+def test_the_page_lists_where_another_method_is_better():
     better = page.better_than_ours({"network": OURS, "forest": OTHER})
     assert len(better) == 2
     assert "AP 0.600 (0.500 for ours" in better[0]
@@ -76,7 +76,7 @@ def test_the_page_says_first_where_another_method_is_better():
     assert "AP" not in page.better_than_ours(both)[0]
 
 
-def test_folds_have_a_mean_and_tasks_a_table_each():
+def test_the_page_has_the_mean_of_folds_and_a_table_per_task():
     folds = {"fold_0": {"network": OURS}, "fold_1": {"network": OTHER}}
     results = folds | {"field": {"forest": {"AP": 0.25, "notes": ["withheld."]}}}
     titles = {"fold_0": "three types", "fold_1": "three types", "field": "a field"}
@@ -92,7 +92,7 @@ def test_folds_have_a_mean_and_tasks_a_table_each():
     assert "raw: withheld." in text
 
 
-def test_a_nucleus_is_called_as_the_cell_that_covers_most_of_it():
+def test_a_nucleus_gets_the_type_of_the_cell_that_covers_most_of_it():
     nuclei = np.zeros((10, 30), np.int32)
     for number, left in enumerate((2, 12, 22), start=1):
         nuclei[2:8, left : left + 6] = number

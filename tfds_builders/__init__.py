@@ -1,4 +1,4 @@
-"""TFDS datasets; importing this package registers them with `tfds.load`."""
+"""TFDS datasets of this project; importing the package registers them with `tfds.load`."""
 
 from tfds_builders.cell_types import cell_types_dataset_builder as _cell_types
 from tfds_builders.preparation import dataset, newest_dataset

@@ -1,4 +1,4 @@
-"""Prepares a study's dataset, a new version where the study has changed."""
+"""Prepares the dataset of a study, as a new version if the study has changed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from tfds_builders.cell_types import cell_types_dataset_builder
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset; as `str` what it holds and what is new.
+    """A prepared dataset; its `str` describes the contents and what is new.
 
     Attributes:
-      info: what TFDS knows of it.
+      info: TFDS's information about the dataset.
       is_new: whether this call prepared it.
-      changes: what is different from the version before, a line each.
-      cells: number of cells by split and type, as they were annotated.
-      outcome: which images were checked or failed.
-      rejected: what every reason for rejection cost in fields and cells.
-      uneven: which type is rejected more or less than others; '' if none is.
+      changes: differences from the previous version, one line each.
+      cells: number of annotated cells by split and type.
+      outcome: which images were checked, and which failed.
+      rejected: number of rejected fields and their cells, by reason.
+      uneven: message about types that are rejected more or less often than others; ''
+        if there are none.
     """
 
     info: tfds.core.DatasetInfo
@@ -52,7 +53,7 @@ class Prepared:
             fields = f"{self.info.splits[split].num_examples} fields"
             lines.append(f"  {split:<12}{fields}{counts and f', cells: {counts}'}")
         lines += [
-            f"left out, {reason}: {cost.fields} fields, about {cost.cells} cells"
+            f"rejected ({reason}): {cost.fields} fields, about {cost.cells} cells"
             for reason, cost in self.rejected.items()
         ]
         lines += [self.uneven] if self.uneven else []
@@ -64,7 +65,7 @@ class Prepared:
         if not self.changes:
             return "new"
         changes = "".join(f"\n  {one_line(change)}" for change in self.changes)
-        return f"new, since the version before:{changes}"
+        return f"new; changes since the previous version:{changes}"
 
 
 @process_state.keep()
@@ -79,26 +80,27 @@ def dataset(
 ) -> Prepared:
     """Prepares `cell_types/study`.
 
-    Splits are chosen by acquisition group and recorded in images.csv. A dataset made of
-    the same images, cells and splits is left as it is; of others a new version is made,
-    and the old ones stay. Images that are broken are left out and named.
+    Splits are chosen by acquisition group and recorded in images.csv. If the newest version
+    was made of the same images, cells and splits, it is kept; otherwise a new version is
+    made, and old versions are kept. Broken images are left out and reported.
 
     Args:
       study: folder of the study.
-      data_dir: where datasets lie, a folder or a bucket; None for STUDY/tfds.
-      allow_no_validation: prepare it even if a type has no group to hold out.
-      processes: that check the images.
-      engine: 'local', or 'beam' to check the images and to make the examples on Apache
-        Beam, which this process then writes; or a `batch.Engine`.
-      beam_options: Beam's flags.
+      data_dir: data directory, a folder or a bucket; None for STUDY/tfds.
+      allow_no_validation: whether to prepare the dataset even if a type has no group to
+        hold out for validation.
+      processes: number of worker processes that check the images.
+      engine: 'local', or 'beam' to check the images and make the examples on Apache Beam
+        (this process then writes them); or a `batch.Engine`.
+      beam_options: flags of Beam.
 
     Returns:
       The prepared dataset; load it with
       `tfds.load('cell_types/study', data_dir='STUDY/tfds')`.
 
     Raises:
-      InputError: if the study has no annotated images, lacks a type or a group to hold
-        out, or the data directory cannot be written to.
+      InputError: if the study has no annotated images, if a type or a group to hold out
+        is missing, or if the data directory is not writable.
     """
     study = Study.open(study)
     data_dir = os.fspath(data_dir or study.tfds_dir)
@@ -110,7 +112,7 @@ def dataset(
         study, checked.contents, allow_no_validation=allow_no_validation
     )
     checked.record(study)
-    # Of the study's own folder this command holds the lock.
+    # In the study's own folder, this command holds the lock, so no other run is active.
     is_shared = os.path.realpath(data_dir) != os.path.realpath(study.tfds_dir)
     _remove_leftovers(data_dir, atomic.ABANDONED_AFTER_S if is_shared else 0)
     builder = cell_types_dataset_builder.Builder(
@@ -152,11 +154,11 @@ def dataset(
 def newest_dataset(
     study: str | os.PathLike, data_dir: str | os.PathLike | None = None
 ) -> tfds.core.Path:
-    """The folder of the newest version of a study's dataset.
+    """Returns the folder of the newest version of a study's dataset.
 
     Args:
       study: folder of the study.
-      data_dir: where datasets lie, a folder or a bucket; None for STUDY/tfds.
+      data_dir: data directory, a folder or a bucket; None for STUDY/tfds.
 
     Raises:
       InputError: if none is prepared.
@@ -166,13 +168,13 @@ def newest_dataset(
     versions = tfds_version.list_all_versions(folder) if folder.exists() else []
     if not versions:
         raise InputError(
-            f"{folder} holds no dataset: run `cellclass dataset --study={study}`."
+            f"{folder} has no prepared dataset. Run `cellclass dataset --study={study}`."
         )
     return folder / str(versions[-1])
 
 
 def _remove_leftovers(data_dir: str, after_s: float) -> None:
-    """Removes what runs left that were killed; another may be at work on a younger one."""
+    """Removes unfinished versions of killed runs; newer ones may belong to a running one."""
     root = tfds.core.Path(data_dir) / "cell_types"
     for path in (*root.glob("study/*incomplete*"), *root.glob(".config/*incomplete*")):
         begun_s = tf.io.gfile.stat(os.fspath(path)).mtime_nsec / 1e9

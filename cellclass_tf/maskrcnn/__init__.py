@@ -1,1 +1,1 @@
-"""Training examples to a network that names cells."""
+"""Trains and applies the network that outlines and classifies cells."""

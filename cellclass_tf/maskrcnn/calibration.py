@@ -1,10 +1,10 @@
-"""How sure a trained network may be: fitted on fields that it did not learn from."""
+"""Fits thresholds and the temperature of a trained network on held-out fields."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import optimize, stats
@@ -27,23 +27,23 @@ from cellclass_tf.messages import logger
 _BINS = 10
 _TEMPERATURES = (0.25, 8.0)
 _THRESHOLDS = (0.25, 0.65)
-# Enough to fit two numbers; more would only take memory, and time for the threshold,
-# with which all cells are drawn again and again.
+# Enough to fit two numbers. More fields would only need more memory, and more time for
+# the mask threshold, since all cells are drawn again for every value that is tried.
 MOST_FIELDS = 100
 _FIELDS_FOR_THRESHOLD = 12
-# Scores between which F1 is no worse than this do equally well.
+# Thresholds count as equally good if their F1 is at most this much below the best.
 _EQUAL_F1 = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Of calls in bins of equal width by their probability, how many were right.
+    """The accuracy of predicted types, in bins of equal width of their probability.
 
     Attributes:
-      edges: (B + 1,) of the bins.
-      counts: (B,) calls.
-      confidence: (B,) their mean probability; NaN in an empty bin.
-      accuracy: (B,) share of right calls; NaN in an empty bin.
+      edges: (B + 1,) edges of the bins.
+      counts: (B,) number of cells in each bin.
+      confidence: (B,) mean probability of the predicted types; NaN in an empty bin.
+      accuracy: (B,) fraction of correct types; NaN in an empty bin.
     """
 
     edges: np.ndarray
@@ -53,7 +53,7 @@ class Reliability:
 
     @classmethod
     def of(cls, probabilities: np.ndarray, right: np.ndarray) -> Reliability:
-        """Bins calls of probability (N,), of which `right` (N,) bool were."""
+        """Bins cells by `probabilities` (N,); `right` (N,) bool marks correct types."""
         edges = np.linspace(0, 1, _BINS + 1)
         where = np.clip(np.digitize(probabilities, edges) - 1, 0, _BINS - 1)
         counts = np.bincount(where, minlength=_BINS)
@@ -64,26 +64,28 @@ class Reliability:
 
     @property
     def expected_error(self) -> float:
-        """Expected calibration error (Naeini et al. 2015): mean |accuracy - confidence|."""
+        """The expected calibration error (Naeini et al. 2015): mean |accuracy - confidence|."""
         gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
         return float(gaps @ self.counts / self.counts.sum())
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What was fitted, and how good it is.
+    """The fitted values, and how well they describe the held-out fields.
 
     Attributes:
-      score_threshold: with it cells missed and cells invented are fewest (F1 at IoU 0.5).
-      temperature: of the types' probabilities.
+      score_threshold: score with the best F1 at IoU 0.5 between found and true cells.
+      temperature: temperature of the types' probabilities; see
+        `postprocessing.at_temperature`.
       cells: number of matched cells of known type.
-      accuracy: share of these that got their type.
-      fields: number of fields.
-      held_out: what became of the cells of each field that is no composition.
+      accuracy: fraction of these whose predicted type is correct.
+      fields: number of held-out fields.
+      held_out: confusions, missed cells and false positives of each field, without the
+        composed fields.
       before: reliability at temperature 1.
-      after: reliability at the fitted one.
-      mask_threshold: with it cells are as large, in the median, as the annotated ones;
-        None for outlines that are not the network's.
+      after: reliability at the fitted temperature.
+      mask_threshold: mask value at which the median cell is as large as its annotation;
+        None if the outlines are not the network's.
     """
 
     score_threshold: float
@@ -97,13 +99,14 @@ class Calibration:
     mask_threshold: float | None = None
 
     def record(self) -> CalibrationRecord:
-        """Returns what cellclass.json holds."""
+        """Returns the record that is written to cellclass.json."""
+        after = self.after
         bins = zip(
-            self.after.edges[:-1].tolist(),
-            self.after.edges[1:].tolist(),
-            self.after.confidence.tolist(),
-            self.after.accuracy.tolist(),
-            self.after.counts,
+            after.edges[:-1].tolist(),
+            after.edges[1:].tolist(),
+            after.confidence.tolist(),
+            after.accuracy.tolist(),
+            after.counts.tolist(),
             strict=True,
         )
         return CalibrationRecord(
@@ -113,17 +116,21 @@ class Calibration:
             held_out=self.held_out,
             expected_calibration_error_before=self.before.expected_error,
             expected_calibration_error=self.after.expected_error,
-            bins=tuple(Bin(*found, int(n)) for *found, n in bins if n),
+            bins=tuple(
+                Bin(low, high, confidence, accuracy, calls)
+                for low, high, confidence, accuracy, calls in bins
+                if calls
+            ),
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where the cells of a held-out field are from.
+    """Where a held-out field comes from.
 
     Attributes:
       group: acquisition group, such as a dish.
-      area: of the field, in squares of the diameter of a median cell.
+      area: area of the field, in squares of the diameter of a median cell.
       is_composed: whether its cells were cut out of other held-out fields.
     """
 
@@ -134,16 +141,16 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Matched:
-    """The cells found in one field, beside the true ones.
+    """The cells found in one field, matched with the true cells.
 
     Attributes:
-      scores: (F,) of the found cells.
-      probabilities: (F, K) of their types, at temperature 1.
-      right: (F,) bool, whether a true cell was found again.
-      true_ids: (F,) type of that cell; 0 if it is unknown, or there is none.
+      scores: (F,) scores of the found cells.
+      probabilities: (F, K) probabilities of their types, at temperature 1.
+      right: (F,) bool, whether the found cell matches a true cell.
+      true_ids: (F,) type of the matched cell; 0 if there is none or its type is unknown.
       true_cells: number of true cells.
-      true_counts: (K,) true cells of each type.
-      origin: of the field.
+      true_counts: (K,) number of true cells of each type.
+      origin: where the field comes from.
     """
 
     scores: np.ndarray
@@ -162,7 +169,14 @@ class Matched:
         pairs: np.ndarray | None = None,
         origin: Origin = Origin(),
     ) -> Matched:
-        """Matches cells at IoU 0.5, unless (P, 2) pairs of their numbers are given."""
+        """Matches found with true cells at IoU 0.5.
+
+        Args:
+          true: true cells of a field.
+          found: found cells of the same field.
+          pairs: (P, 2) labels of matched true and found cells; None to match them here.
+          origin: where the field comes from.
+        """
         if pairs is None:
             pairs = matching.match_cells(true.labels, found.labels).pairs
         i, j = (pairs - 1).T
@@ -174,7 +188,7 @@ class Matched:
         )
 
     def outcome(self, least: float) -> HeldOutField:
-        """What became of the true cells, where cells have scores from `least` on."""
+        """Counts confusions, missed cells and false positives at a score of at least `least`."""
         types, kept = len(self.true_counts), self.scores >= least
         called = self.probabilities.argmax(axis=1)
         known = kept & (self.true_ids > 0)
@@ -191,9 +205,9 @@ class Matched:
 
 
 class Calibrator:
-    """Gathers fields with known cells, and fits what turns masks and scores into cells."""
+    """Collects held-out fields, and fits thresholds and temperature on them."""
 
-    def __init__(self, type_names: Sequence[str]):
+    def __init__(self, type_names: Sequence[str]) -> None:
         self._type_names = tuple(type_names)
         self._fields: list[tuple[postprocessing.Detections, Cells]] = []
         self._origins: list[Origin] = []
@@ -204,22 +218,26 @@ class Calibrator:
         true: Cells,
         origin: Origin = Origin(),
     ) -> None:
-        """Takes in one field, of which `MOST_FIELDS` are enough."""
+        """Adds one held-out field; `MOST_FIELDS` fields are enough."""
         self._fields.append((detections, true))
         self._origins.append(origin)
 
     def fit(self, rename: Callable[[Cells], Cells] | None = None) -> Calibration | None:
-        """Fits the three numbers; None if no cell was found again.
+        """Fits mask threshold, score threshold and temperature.
+
+        At the mask threshold, the median ratio of a found cell's diameter to the true one
+        is 1. The score threshold is the middle of the range in which F1 is best. The
+        temperature maximises the likelihood of the true types (Guo et al. 2017,
+        arXiv:1706.04599). One pseudo-count per type is added (as in Platt 1999), because
+        the likelihood of a network without errors has no maximum.
 
         Args:
-          rename: names the found cells of a field anew, before calibration; called once
-            a field, in the order in which they were added. None keeps the detector's.
+          rename: function that replaces the types and probabilities of the cells found in
+            a field before the temperature is fitted. It is called once per field, in the
+            order in which the fields were added. None keeps the detector's types.
 
-        Masks end where the median of the found cells' diameters over their true ones is
-        1. The score is the middle of those with which F1 is best. The temperature is
-        that of the greatest likelihood of the true types (Guo et al. 2017,
-        arXiv:1706.04599), one call more of each outcome added so that a network without
-        a mistake does not become boundlessly sure (as in Platt 1999).
+        Returns:
+          The calibration; None if no found cell matches a true cell of known type.
         """
         if not self._fields:
             return None
@@ -244,15 +262,19 @@ class Calibrator:
         return (low + high) / 2
 
     def _median_ratio(self, threshold: float) -> float | None:
-        ratios = []
+        ratios: list[np.ndarray] = []
         step = -(-len(self._fields) // _FIELDS_FOR_THRESHOLD) or 1
         for true, found, pairs in self._pairs(self._fields[::step], threshold):
             i, j = (pairs - 1).T
             ratios.append(np.sqrt(found.areas_px[j] / true.areas_px[i]))
-        ratios = np.concatenate(ratios) if ratios else np.zeros(0)
-        return float(np.median(ratios)) if ratios.size else None
+        every = np.concatenate(ratios) if ratios else np.zeros(0)
+        return float(np.median(every)) if every.size else None
 
-    def _pairs(self, fields, threshold: float):
+    def _pairs(
+        self,
+        fields: Iterable[tuple[postprocessing.Detections, Cells]],
+        threshold: float,
+    ) -> Iterator[tuple[Cells, Cells, np.ndarray]]:
         for detections, true in fields:
             found = postprocessing.cells_from_detections(
                 detections,
@@ -264,10 +286,13 @@ class Calibrator:
 
 
 def calibrate_named(fields: Sequence[Matched]) -> Calibration | None:
-    """Fits what turns scores of given outlines into cells; None without a match.
+    """Fits score threshold and temperature for cells in given outlines.
 
-    Whoever outlined a cell thought that it is one: only those are left out whose score is
-    so low that the held-out fields say otherwise.
+    A person or a program has already decided that there is a cell, so the threshold only
+    removes outlines whose score is so low that, on held-out fields, they were usually wrong.
+
+    Returns:
+      The calibration; None if no outline matches a true cell of known type.
     """
     if not fields:
         return None
@@ -303,17 +328,17 @@ def fit_types(fields: Sequence[Matched], least: float) -> Calibration | None:
 def best_score_threshold(
     fields: Sequence[Matched], *, of_network: bool = True
 ) -> float:
-    """The score below which cells are better left out, by F1 at IoU 0.5.
+    """Returns the score threshold with the best F1 at IoU 0.5.
 
     Args:
-      fields: found cells beside the true ones.
-      of_network: whether the network outlined the cells. Then the score is the middle of
-        those that do best, and never below `UNCALIBRATED_SCORE_THRESHOLD`: held-out
-        fields are mostly crowded, and where there is more empty ground there is more to
-        invent. For outlines of others it is the lowest of those that do best.
+      fields: found cells, matched with the true cells.
+      of_network: whether the network outlined the cells. If so, the result is the middle
+        of the best thresholds, and never below `UNCALIBRATED_SCORE_THRESHOLD`: most
+        held-out fields are crowded, and a field with more background has more false
+        positives. If not, the result is the lowest of the best thresholds.
 
     Returns:
-      A score; the lowest that it can be if no cell was found again.
+      The threshold; its lowest possible value if no found cell matches a true cell.
     """
     scores = np.concatenate([field.scores for field in fields])
     right = np.concatenate([field.right for field in fields])
@@ -333,11 +358,11 @@ def best_score_threshold(
 
 
 def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
-    """Returns the temperature of the greatest likelihood.
+    """Returns the temperature that maximises the likelihood of the true types.
 
     Args:
-      probabilities: (N, K) of each type.
-      true_ids: (N,) true types from 1 on.
+      probabilities: (N, K) probabilities of the types.
+      true_ids: (N,) true types, counted from 1.
     """
     count, types = probabilities.shape
     wanted = np.full((count, types), 1 / (count + types))
@@ -352,23 +377,28 @@ def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
         loss, bounds=np.log(_TEMPERATURES), method="bounded"
     )
     if np.isclose(np.exp(found.x), _TEMPERATURES, rtol=0.01).any():
-        logger.warning("The temperature is at its limit: %.2f.", np.exp(found.x))
+        logger.warning(
+            "The fitted temperature, %.2f, is at the limit of the range that is searched "
+            "(%.2f to %.2f): the probabilities of the types may be poorly calibrated.",
+            np.exp(found.x),
+            *_TEMPERATURES,
+        )
     return float(np.exp(found.x))
 
 
 def choose_naming(
     detector: np.ndarray, namer: np.ndarray, true_ids: np.ndarray
 ) -> tuple[str, dict[str, float]]:
-    """Chooses who names the cells: detector, namer, or both together.
+    """Chooses whose types are used: the detector's, the namer's, or those of both.
 
     Args:
-      detector: (N, K) probabilities of the detector on held-out fields.
-      namer: the same of the namer.
-      true_ids: (N,) true types from 1 on.
+      detector: (N, K) probabilities by the detector, for cells of held-out fields.
+      namer: (N, K) probabilities by the namer, for the same cells.
+      true_ids: (N,) true types, counted from 1.
 
     Returns:
-      The one of the greatest likelihood, each at its own best temperature, and the mean
-      log-likelihood of each. Both together if they are equal.
+      The choice with the greatest likelihood, each at its own best temperature ('both' if
+      they are equal), and the mean log-likelihood of each choice.
     """
     found = {}
     for named_by in (BY_BOTH, BY_NAMER, BY_DETECTOR):
@@ -381,9 +411,9 @@ def choose_naming(
 
 
 def reliability_png(calibration: Calibration) -> bytes:
-    """Draws accuracy against confidence, before and after, and how many calls there are.
+    """Draws accuracy against confidence before and after calibration, and the counts.
 
-    Bars are Wilson's 95 % intervals: a bin of few calls says little.
+    Error bars are Wilson's 95 % intervals, so that bins with few cells are recognisable.
     """
     from matplotlib import figure, ticker
 
@@ -408,13 +438,15 @@ def reliability_png(calibration: Calibration) -> bytes:
             label=f"{name}: error {side.expected_error:.3f}",
         )
         lower.stairs(side.counts, side.edges, color=colour)
-    upper.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="share of right calls")
+    upper.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="fraction of correct types")
     upper.set_title(
         f"{calibration.cells} matched cells of {calibration.fields} held-out fields",
         fontsize="medium",
     )
     upper.legend(loc="upper left")
-    lower.set(xlabel="probability of the called type", ylabel="calls", yscale="symlog")
+    lower.set(
+        xlabel="probability of the predicted type", ylabel="cells", yscale="symlog"
+    )
     lower.set_ylim(0, 2 * calibration.cells)
     lower.yaxis.set_major_formatter(ticker.ScalarFormatter())
     drawn = io.BytesIO()
@@ -425,7 +457,7 @@ def reliability_png(calibration: Calibration) -> bytes:
 def wilson_interval(
     shares: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % intervals of shares (B,) of counts (B,) (Wilson 1927): low, high."""
+    """Returns the lower and upper ends of Wilson's 95 % intervals (Wilson 1927), (B,) each."""
     ends = [
         stats.binomtest(round(share * count), int(count)).proportion_ci(method="wilson")
         for share, count in zip(shares, counts, strict=True)

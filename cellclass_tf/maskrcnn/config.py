@@ -17,12 +17,12 @@ from cellclass_tf.maskrcnn.model_garden import (
 )
 
 BEST_FOLDER = "best"
-# In a tile, however small.
+# Lower limits for a tile of any size.
 LEAST_DETECTIONS = 100
 LEAST_PROPOSALS = 500
 SMALL = "cellclass_maskrcnn_small"
 EXPERIMENTS = ("cellclass_maskrcnn", SMALL)
-# The starting weights that come with the package; see `weights.load`.
+# The starting weights shipped with the package; see `weights.load`.
 SIMULATED = "simulated"
 # What the small experiment starts from unless --init says otherwise; "" for random weights.
 SMALL_START = SIMULATED
@@ -30,20 +30,21 @@ SMALL_START = SIMULATED
 
 @dataclasses.dataclass
 class DataConfig(configs.DataConfig):
-    """Crops of TFDS examples `cell_types`.
+    """Parameters of the training crops, which are cut from TFDS examples of `cell_types`.
 
     Attributes:
-      min_visible_share: a cell that a crop cuts to less than this share of its area is
-        no target.
-      composed_share: into this share of the crops, cells of another field are moved.
-      untyped_split: of fields with cells of unknown type, whose outlines are learned; ''
-        for none. Set from the dataset.
-      untyped_share: the share of fields that are taken from it.
-      cache: keep decoded fields in memory; set from the dataset's size.
-      gain: brightness of each channel is multiplied by exp(±gain), at random.
-      gamma: and raised to the power exp(±gamma).
-      noise: standard deviation of added noise, as a share of full brightness.
+      min_visible_share: smallest visible fraction of a cell's area; a cell that a crop
+        cuts to less is not a target.
+      composed_share: fraction of crops into which cells of another field are pasted.
+      untyped_split: split of fields with cells of unknown type, of which only outlines
+        are learned; '' for none. Set from the dataset.
+      untyped_share: fraction of the crops that are taken from `untyped_split`.
+      cache: whether decoded fields are kept in memory; set from the dataset's size.
+      gain: each channel is multiplied by a random factor up to exp(±gain).
+      gamma: each channel is raised to a random power up to exp(±gamma).
+      noise: standard deviation of added noise, as a fraction of full brightness.
       blur: largest standard deviation of a Gaussian blur, in the network's pixels.
+      seed: random seed of crops and augmentation.
     """
 
     min_visible_share: float = augmentation.MIN_VISIBLE_SHARE
@@ -60,30 +61,33 @@ class DataConfig(configs.DataConfig):
 
 @dataclasses.dataclass
 class CellMaskRCNNTask(configs.MaskRCNNTask):
-    """Mask R-CNN of cells; the last six are set from the dataset.
+    """Parameters of the Mask R-CNN; the last six attributes are set from the dataset.
 
     Attributes:
-      init_checkpoint: what a new run starts from, see `weights.load`; '' for random
-        weights.
-      heads_steps: for so many steps the backbone keeps its starting weights.
-      balance_types: types of few cells weigh more in the loss.
-      namer_steps: training steps of the namer, a network that names cells by small crops
-        around their nuclei; 0 trains none.
-      views: number of views (rotated, mirrored, enlarged) of a field that the exported model
-        predicts and merges.
-      patience: training stops after so many evaluations without a better AP; 0: never.
-      grayscale: the network sees the cytoplasm alone, for cells without stained nuclei.
-      keras_strides: a ResNet-50 strides where that of Keras Applications does.
-      model_diameter_px: how large a median cell shall appear to the network.
-      export_size_px: width of the tiles that the exported model takes; the room for
-        detections and proposals in testing is that of such a tile.
+      init_checkpoint: weights that a new run starts from, see `weights.load`; '' for
+        random weights.
+      heads_steps: number of steps in which the backbone keeps its starting weights.
+      balance_types: whether types with few cells get a larger weight in the loss.
+      namer_steps: training steps of the namer, a network that classifies cells by small
+        crops around their nuclei; 0 trains no namer.
+      views: number of views (rotated, mirrored, enlarged) of a field that the exported
+        model predicts and merges.
+      patience: number of evaluations without a better AP after which training stops; 0
+        disables early stopping.
+      grayscale: whether the network sees only the cytoplasm, for cells without stained
+        nuclei.
+      keras_strides: whether the strides of a ResNet-50 are placed as in Keras
+        Applications.
+      model_diameter_px: diameter of a median cell in the network's input.
+      export_size_px: width of the tiles that the exported model takes. The maximum numbers
+        of detections and proposals are those for such a tile.
       type_names: names of the cell types, in class order.
       scale: pixels of the network's input per pixel of the merged image.
       cell_diameter_px: median diameter of a cell in the merged images.
-      pixel_size_um: of the merged images; 0 if unknown.
-      fingerprint: of the dataset.
-      labelled_images: `model_metadata.short_sha256` of the images whose cells' types the
-        training sees, and of those that its starting weights have seen.
+      pixel_size_um: pixel size of the merged images; 0 if unknown.
+      fingerprint: fingerprint of the dataset.
+      labelled_images: `model_metadata.short_sha256` of the images with known types that
+        were used for this training or for that of its starting weights.
     """
 
     train_data: DataConfig = dataclasses.field(
@@ -111,7 +115,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
 
 @exp_factory.register_config_factory(SMALL)
 def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
-    """A network for a processor without an accelerator, and for small studies."""
+    """Returns the experiment for machines without a GPU and for small studies."""
     filters = 48
     model = configs.MaskRCNN(
         input_size=[128, 128, 3],
@@ -148,7 +152,7 @@ def cellclass_maskrcnn_small() -> cfg.ExperimentConfig:
 
 @exp_factory.register_config_factory("cellclass_maskrcnn")
 def cellclass_maskrcnn() -> cfg.ExperimentConfig:
-    """ResNet-50 FPN on 512 px crops at native scale, for GPUs and TPUs."""
+    """Returns the experiment for GPUs and TPUs: ResNet-50 FPN on crops of 512 px."""
     model = configs.MaskRCNN(
         input_size=[512, 512, 3],
         min_level=2,
@@ -170,7 +174,7 @@ def cellclass_maskrcnn() -> cfg.ExperimentConfig:
 def _experiment(
     task: CellMaskRCNNTask, *, batch_size: int, steps: int, rate: float
 ) -> cfg.ExperimentConfig:
-    # Fields are scored by `validation`.
+    # The module `validation` scores fields instead.
     task.use_coco_metrics = False
     task.use_approx_instance_metrics = False
     for data in (task.train_data, task.validation_data):
@@ -224,10 +228,10 @@ def _adam(steps: int, rate: float, heads_steps: int) -> optimization.Optimizatio
 
 
 def set_steps(params: cfg.ExperimentConfig, steps: int) -> None:
-    """Sets the number of training steps, and what goes with it.
+    """Sets the number of training steps and the parameters that depend on it.
 
-    The learning rate falls to nothing over the steps; with `heads_steps` it is the
-    full one for so many, and then a tenth. Validation takes place five times.
+    The learning rate decays to zero over the steps. With `heads_steps`, it is constant for
+    that many steps and a tenth of that afterwards. There are five evaluations.
     """
     rate = params.trainer.optimizer_config.learning_rate.cosine.initial_learning_rate
     loop = params.trainer.steps_per_loop

@@ -1,11 +1,11 @@
-"""What a dataset decides of an experiment: types, scale, room for all cells."""
+"""Sets the parameters of an experiment that depend on the dataset."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from official.core import config_definitions as cfg
@@ -21,26 +21,29 @@ from cellclass_tf.maskrcnn.config import (
 )
 from cellclass_tf.splits.assignment import UNTYPED
 
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
 
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
-    """What a dataset says of its cells.
+    """Properties of a dataset that determine parameters.
 
     Attributes:
-      type_names: in class order.
-      cell_diameter_px: median over the training cells of the diameter of a disc of the
-        same area, in pixels of `pixel_size_um` where that is known.
-      cells_by_type: training cells of each type, in class order.
+      type_names: names of the cell types, in class order.
+      cell_diameter_px: median diameter of the training cells (of a disc of the same area),
+        in pixels of `pixel_size_um` if that is known.
+      cells_by_type: number of training cells of each type, in class order.
       most_cells: the largest number of cells in one field.
       densest: the largest number of cells per pixel of a field.
-      pixel_size_um: median of the fields' pixel sizes; 0 if unknown.
+      pixel_size_um: median of the fields' pixel sizes; 0 if any is unknown.
       decoded_bytes: size of all training fields in memory.
       fields: number of training fields.
       validation_fields: number of validation fields.
       untyped_fields: number of fields with cells of unknown type.
-      fingerprint: of the dataset.
-      labelled_images: `model_metadata.short_sha256` of the images of a study whose cells'
-        types are in the splits that a model is trained or calibrated on.
+      fingerprint: fingerprint of the dataset.
+      labelled_images: `model_metadata.short_sha256` of the images with known types in the
+        splits that a model is trained or calibrated on.
     """
 
     type_names: tuple[str, ...]
@@ -60,7 +63,7 @@ class DataFacts:
 def apply_facts(
     params: cfg.ExperimentConfig, facts: DataFacts, cache_bytes: int = 2 << 30
 ) -> None:
-    """Sets what follows from the data: types, scale, room for all cells, caching."""
+    """Sets types, scale, anchors, maximum numbers of cells, and caching in `params`."""
     task, model = params.task, params.task.model
     task.type_names = list(facts.type_names)
     task.cell_diameter_px = round(facts.cell_diameter_px, 2)
@@ -72,34 +75,35 @@ def apply_facts(
     task.train_data.untyped_split = UNTYPED if facts.untyped_fields else ""
     if task.balance_types:
         task.losses.class_weights = class_weights(facts.cells_by_type)
-    # Three anchors' levels: half a median cell, one, and two, for 2^min_level pixels.
+    # On three levels, anchors are as wide as half a median cell, one, and two.
     model.anchor.anchor_size = round(
         task.model_diameter_px / 2 ** (model.min_level + 0.5), 3
     )
-    # A composed crop can hold the cells of two.
+    # A composed crop can contain the cells of two crops.
     crop = 2 * _room(facts, model.input_size[0] / task.scale * _largest_crop(task))
-    # A mixed field may be denser than the cultures: twice what a tile holds of cells
-    # lying side by side.
+    # A mixed field may be denser than the pure cultures: allow for twice as many cells as
+    # fit into a tile side by side.
     packed = 2 * (task.export_size_px / task.model_diameter_px) ** 2
     tile = max(_room(facts, task.export_size_px / task.scale), math.ceil(packed))
     for data in (task.train_data, task.validation_data):
         data.parser.max_num_instances = crop
         data.cache = facts.decoded_bytes <= cache_bytes
-        # The buffer holds decoded fields too.
+        # The shuffle buffer may contain decoded fields, too.
         fields = facts.fields * cache_bytes // max(facts.decoded_bytes, 1)
         data.shuffle_buffer_size = max(2, min(facts.fields, fields, 1000))
     model.detection_generator.max_num_detections = max(tile, LEAST_DETECTIONS)
-    # Around each cell several proposals outlive their suppression; but the more there are,
-    # the more of them are taken for cells in fields unlike the training ones.
+    # Several proposals per cell remain after suppression. With more proposals there are
+    # more false positives in fields unlike the training fields.
     model.roi_generator.test_num_proposals = max(2 * tile, LEAST_PROPOSALS)
     model.roi_generator.test_pre_nms_top_k = 2 * model.roi_generator.test_num_proposals
 
 
 def class_weights(cells_by_type: Sequence[int]) -> list[float]:
-    """Weights of background, 1, and of the types: the rarer the heavier.
+    """Returns the loss weights of the background (1) and of the types.
 
-    Every type's cells weigh as much together, and all of them as much as without
-    weights; but no cell weighs more than four times, or less than a quarter of, itself.
+    Weights are inversely proportional to the number of cells, so that every type has the
+    same total weight, and they average 1 over all cells. They are limited to the range 0.25
+    to 4.
     """
     cells, types = sum(cells_by_type), len(cells_by_type)
     weights = (cells / (types * max(n, 1)) for n in cells_by_type)
@@ -111,13 +115,13 @@ def _largest_crop(task: CellMaskRCNNTask) -> float:
 
 
 def _room(facts: DataFacts, width_px: float) -> int:
-    """Most cells that a square of the field can hold, with half as many to spare."""
+    """Returns the maximum number of cells in a square of a field, plus half as many."""
     most = min(facts.most_cells, math.ceil(facts.densest * width_px**2 * 1.5) + 10)
     return int(math.ceil(most * 1.5 / 8) * 8)
 
 
 def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
-    """Reads a prepared `cell_types` dataset once, without decoding its pictures.
+    """Reads a prepared `cell_types` dataset once, without decoding its images.
 
     Raises:
       InputError: if it has no training split or no cells, or a record is broken.
@@ -150,14 +154,17 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
                 sizes.append(float(example["pixel_size_um"]))
             if split != "validation":
                 decoded += height * width * 5
-    # With some unknown, no size would be true of all.
+    # If some are unknown, no pixel size is valid for all fields.
     pixel_size_um = float(np.median(sizes)) if all(sizes) else 0.0
     if pixel_size_um:
         zooms = np.array(sizes) / pixel_size_um
         diameters = [d * zoom for d, zoom in zip(diameters, zooms, strict=True)]
     diameters = np.concatenate(diameters)
     if not diameters.size:
-        raise InputError(f"{name} in {data_dir}: the training split holds no cell.")
+        raise InputError(
+            f"{name} in {data_dir}: the training split has no cells. Annotate images of "
+            "pure cultures, then run `cellclass dataset`."
+        )
     splits = builder.info.splits
     return DataFacts(
         type_names=names,
@@ -176,9 +183,9 @@ def facts_of_dataset(name: str, data_dir: str | None) -> DataFacts:
 
 
 def _labelled_images(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """Images whose cells' types a model learns, or is calibrated with."""
+    """Returns the images with known types that a model is trained or calibrated on."""
     fields = metadata.get("fields", {}).values()
-    # Composed fields are made of those of validation.
+    # Composed fields are made of validation fields.
     found = {
         model_metadata.short_sha256(field["image_sha256"])
         for field in fields
@@ -188,11 +195,13 @@ def _labelled_images(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _count(splits, name: str) -> int:
+def _count(splits: Mapping[str, Any], name: str) -> int:
     return splits[name].num_examples if name in splits else 0
 
 
-def _records(builder, split: str, decoders):
+def _records(
+    builder: tfds.core.DatasetBuilder, split: str, decoders: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -206,8 +215,8 @@ def _records(builder, split: str, decoders):
         ) from error
 
 
-def _type_names(builder) -> tuple[str, ...]:
-    """The names with which the dataset was prepared, whatever the study says now."""
+def _type_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+    """Returns the type names at the time of preparation; the study may have changed."""
     import tensorflow_datasets as tfds
 
     prepared = tfds.builder_from_directory(builder.data_path)

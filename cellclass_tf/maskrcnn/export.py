@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
+from official.core import config_definitions as cfg
 
 import cellclass_tf
 from cellclass_tf import process_state
@@ -44,55 +45,60 @@ def export(
     annotators: Sequence[held_out.HeldOutAnnotator] = (),
     views: int | None = None,
 ) -> pathlib.Path:
-    """Writes a SavedModel of one or several training runs, whole or not at all.
+    """Writes a SavedModel of one or several training runs.
 
-    Its signature takes `images` (B, S, S, 3) uint8, tiles of the merged image resized
-    by the `scale` in cellclass.json, and gives, for D detections a tile:
-    detection_boxes (B, D, 4) float32 [top, left, bottom, right) in the tile's pixels,
-    detection_outer_boxes (B, D, 4), somewhat wider, detection_scores (B, D),
-    detection_probabilities (B, D, K), detection_masks (B, D, m, m) in [0, 1] inside the
-    outer boxes, detection_features (B, D, F), what the network sees in a box, averaged
-    over it, and num_detections (B,).
+    The folder is replaced as a whole, so an interrupted export leaves the previous model.
 
-    A second signature, `name`, takes `images` and `boxes` (B, N, 4) float32, [top, left,
-    bottom, right) in the tile's pixels, any number of them, and gives `scores` (B, N),
-    `probabilities` (B, N, K) and `features` (B, N, F).
+    The signature `serving_default` takes `images` (B, S, S, 3) uint8: tiles of the merged
+    image, resized by the `scale` in cellclass.json. It returns, for up to D detections per
+    tile, detection_boxes (B, D, 4) float32 [top, left, bottom, right) in pixels of the
+    tile; detection_outer_boxes (B, D, 4), which are somewhat wider; detection_scores
+    (B, D); detection_probabilities (B, D, K); detection_masks (B, D, m, m) in [0, 1],
+    which fill the outer boxes; detection_features (B, D, F), the features averaged over
+    the box; and num_detections (B,).
 
-    If the runs have namers, a third signature, `name_crops`, takes `crops` (N, 64, 64, 2)
-    uint8, as `cell_namer.crops.crops_of` cuts them, and gives `probabilities` (N, K) and
-    `features` (N, F). Detector, namer or both together name the cells, whichever gives
-    the types of the held-out cells the greatest likelihood; without such cells, both.
+    The signature `name` classifies cells in given boxes. It takes `images` and any number
+    of `boxes` (B, N, 4) float32 [top, left, bottom, right) in pixels of the tile, and
+    returns `scores` (B, N), `probabilities` (B, N, K) and `features` (B, N, F).
 
-    Of several runs the first one outlines the cells, and all name them: probabilities are
-    the geometric mean of theirs, and scores the mean.
+    If the runs have namers, the signature `name_crops` takes `crops` (N, 64, 64, 2) uint8,
+    cut by `cell_namer.crops.crops_of`, and returns `probabilities` (N, K) and `features`
+    (N, F). The types are then those of the detector, of the namer, or of both, whichever
+    gives the types of the held-out cells the greatest likelihood; without held-out cells,
+    those of both.
 
-    Where masks end and how sure calls are is fitted on the splits validation and
-    composed (see `calibration.Calibrator`), and drawn in reliability.png. How sure calls
-    are in given outlines is measured in those of the dataset, and in those that each of
-    `annotators` draws.
+    If there are several runs, the first one outlines the cells, and all classify them:
+    probabilities are the geometric mean over the networks, and scores are the mean.
+
+    Thresholds and temperature are fitted on the splits `validation` and `composed` (see
+    `calibration.Calibrator`); reliability.png shows the result. For cells in given
+    outlines, they are fitted on the outlines of the dataset and on those of each of
+    `annotators`.
 
     The model computes in float32, whatever precision it was trained in.
 
     Args:
       experiment: the experiment that was trained.
-      checkpoint: its folder, of which the best checkpoint by validation is taken, or
-        else the last; or one checkpoint in it; or several of these, of one dataset.
-      output: folder of the SavedModel; an earlier one in it is replaced.
-      data_dir: where the dataset of the training is now; None to look where it was, and
-        where it is if it was moved together with the training run.
-      calibrate: False to export without the dataset: masks end at one half, and scores
-        and probabilities stay the network's own.
-      annotators: whose outlines are to be named, such as `annotation.annotators`'s.
-      views: number of views (rotated, mirrored, enlarged) of a field that are predicted and merged,
-        1 to 8; None for the number in the training's parameters (8 after training on few
-        cells, else 1).
+      checkpoint: folder of a training run, of which the checkpoint with the best
+        validation score is taken, or else the last one; or one checkpoint in such a
+        folder; or several of these, trained on one dataset.
+      output: folder of the SavedModel; an earlier model in it is replaced.
+      data_dir: data directory of the training's dataset; None to look for it where it was
+        during training, or beside the training run if both were moved together.
+      calibrate: False exports without the dataset: masks end at 0.5, and scores and
+        probabilities are not calibrated.
+      annotators: segmentation methods whose outlines will be classified, such as those of
+        `annotation.annotators`.
+      views: number of views (rotated, mirrored, enlarged) of a field that are predicted
+        and merged, 1 to 8; None for the number in the training's parameters (8 after
+        training on few cells, else 1).
 
     Returns:
       `output`.
 
     Raises:
-      InputError: if there is no such checkpoint, `output` holds something else, the
-        dataset of the training is not found, or networks do not go together.
+      InputError: if there is no such checkpoint, `output` contains something else, the
+        dataset of the training is not found, or the networks cannot be combined.
     """
     if isinstance(checkpoint, (str, os.PathLike)):
         checkpoint = [checkpoint]
@@ -109,7 +115,7 @@ def export(
         task.views = views
     dataset = runs.find_dataset(folders[0], task, data_dir) if calibrate else None
     with atomic.atomic_folder(output) as temporary:
-        # New layers draw random weights before they get those of the checkpoint.
+        # New layers get random weights before the checkpoint's weights are assigned.
         with keras_state.precision("float32"), keras_state.random_seed(0):
             models = [
                 _load(each.task, path) for each, path in zip(params, paths, strict=True)
@@ -126,17 +132,19 @@ def _check_views(views: int) -> None:
         raise InputError(f"Expected 1 to {MOST_VIEWS} views; got {views}.")
 
 
-def _check_go_together(folders, params) -> None:
-    """Raises InputError if networks were not trained to see the same in the same way."""
+def _check_go_together(
+    folders: Sequence[pathlib.Path], params: Sequence[cfg.ExperimentConfig]
+) -> None:
+    """Raises InputError if networks differ in dataset, types, scale, tiles or channels."""
     told = ("fingerprint", "type_names", "scale", "export_size_px", "grayscale")
     for folder, other in zip(folders, params, strict=True):
         for name in told:
             first, found = (getattr(p.task, name) for p in (params[0], other))
             if first != found:
                 raise InputError(
-                    f"{folder}: {name} is {found}, and {first} in {folders[0]}. Networks "
-                    "that name cells together are trained on one dataset, with the same "
-                    "size of cells and tiles."
+                    f"{folder}: {name} is {found}, but {first} in {folders[0]}. Networks "
+                    "in one model must be trained on the same dataset, with the same "
+                    "cell diameter and tile size."
                 )
 
 
@@ -147,8 +155,10 @@ def _load(task: config.CellMaskRCNNTask, path: str) -> network.CellMaskRCNN:
     return model
 
 
-def _load_namers(folders, params) -> list[tf_keras.Model]:
-    """Loads the namers that the runs have."""
+def _load_namers(
+    folders: Sequence[pathlib.Path], params: Sequence[cfg.ExperimentConfig]
+) -> list[tf_keras.Model]:
+    """Loads the namers of those runs that have one."""
     namers = []
     for folder, each in zip(folders, params, strict=True):
         found = cell_namer.load(folder)
@@ -159,7 +169,9 @@ def _load_namers(folders, params) -> list[tf_keras.Model]:
             namers.append(model)
         else:
             logger.warning(
-                "%s: its namer was trained on another dataset, and is left out.", folder
+                "%s: its namer was trained on another dataset and is not exported. Train "
+                "again to get a namer for this dataset.",
+                folder,
             )
     return namers
 
@@ -169,11 +181,18 @@ def _check_output(output: pathlib.Path) -> None:
     is_model = (output / METADATA_FILE).exists()
     if output.exists() and not is_model and (output.is_file() or any(output.iterdir())):
         raise InputError(
-            f"{output} exists and is no exported model; choose a folder for the model."
+            f"{output} exists and is not an exported model. Choose a new folder."
         )
 
 
-def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
+def _save(
+    models: Sequence[network.CellMaskRCNN],
+    namers: Sequence[tf_keras.Model],
+    params: Sequence[cfg.ExperimentConfig],
+    experiment: str,
+    checkpoints: Sequence[str],
+    folder: pathlib.Path,
+) -> None:
     first = params[0]
     module = _module(models, first.task)
     signatures = {"serving_default": module.serve, "name": module.name_cells}
@@ -203,19 +222,21 @@ def _save(models, namers, params, experiment: str, checkpoints, folder) -> None:
         cellclass_tf=cellclass_tf.__version__,
         tensorflow=tf.__version__,
     )
-    metadata.write(pathlib.Path(folder) / METADATA_FILE)
+    metadata.write(folder / METADATA_FILE)
 
 
-def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
-    """What the SavedModel holds: the networks' variables and two functions.
+def _module(
+    models: Sequence[network.CellMaskRCNN], task_config: config.CellMaskRCNNTask
+) -> tf.Module:
+    """Returns the module to save: the networks' variables and two functions.
 
-    `serve` outlines and names the cells of tiles; `name_cells` names the cells in
-    any number of given boxes.
+    `serve` outlines and classifies the cells of tiles; `name_cells` classifies the cells
+    in any number of given boxes.
     """
     first, *others = models
     options, size = task_config.model, task_config.export_size_px
 
-    def serve(images):
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = tf.shape(images)[0]
         anchors = {
             level: tf.tile(boxes[tf.newaxis], [batch, 1, 1, 1])
@@ -240,15 +261,14 @@ def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
             outputs[f"detection_{name}"] = mean([own[name], *(n[name] for n in named)])
         return outputs
 
-    def name_cells(images, boxes):
+    def name_cells(images: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
         seen = network_input.normalise(images, grayscale=task_config.grayscale)
         named = [model.types_at(seen, boxes) for model in models]
         means = {name: mean([n[name] for n in named]) for name, mean in _MEANS.items()}
-        # What a cell looks like is told by one.
+        # Features of different networks cannot be averaged: use those of the first.
         return means | {"features": named[0]["features"]}
 
-    # Keras, given the model itself, would save its training calls too, and they need
-    # targets that a served model does not have.
+    # Saving the Keras model itself would also trace its training calls, which need targets.
     module = tf.Module()
     module.model_variables = [model.variables for model in models]
     spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
@@ -259,15 +279,15 @@ def _module(models: Sequence[network.CellMaskRCNN], task_config) -> tf.Module:
 
 
 def _add_namers(module: tf.Module, namers: Sequence[tf_keras.Model]) -> None:
-    """Adds the function that names crops, by the geometric mean of the namers."""
+    """Adds the function that classifies crops by the geometric mean of the namers."""
 
-    def name_crops(crops):
+    def name_crops(crops: tf.Tensor) -> dict[str, tf.Tensor]:
         named = [namer(cell_namer.normalise(crops), training=False) for namer in namers]
         return {
             "probabilities": _geometric_mean(
                 [tf.nn.softmax(n["logits"]) for n in named]
             ),
-            # What a cell looks like is told by one.
+            # Those of the first, as in `name_cells`.
             "features": named[0]["features"],
         }
 
@@ -277,12 +297,12 @@ def _add_namers(module: tf.Module, namers: Sequence[tf_keras.Model]) -> None:
     module.name_crops = tf.function(name_crops, input_signature=[spec])
 
 
-def _mean(values):
+def _mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
     return values[0] if len(values) == 1 else tf.reduce_mean(tf.stack(values), axis=0)
 
 
-def _geometric_mean(probabilities):
-    """Of several networks' (B, N, K) probabilities, the mean whose rows sum to 1."""
+def _geometric_mean(probabilities: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the normalised geometric mean of several (..., K) probabilities."""
     if len(probabilities) == 1:
         return probabilities[0]
     logs = [tf.math.log(tf.maximum(values, 1e-12)) for values in probabilities]

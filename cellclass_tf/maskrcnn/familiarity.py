@@ -1,10 +1,10 @@
-"""Whether fields resemble those that a network was trained on.
+"""Detects fields that differ from the training fields (out-of-distribution detection).
 
-A network calls every cell one of its types, and is often sure of it where it has never seen
-the like. So a model keeps what its training cells look like to it, and fields are compared
-with that: cells by the Mahalanobis distance of the network's features (Lee et al. 2018,
-arXiv:1807.03888, with one Gaussian for all types), and fields by the size and brightness of
-their cells and by nuclei that no cell covers.
+A network assigns one of its types to every cell, often with a high probability even if it
+has never seen similar cells. Therefore an exported model contains statistics of its training
+cells, and new fields are compared with them: cells by the Mahalanobis distance of the
+network's features (Lee et al. 2018, arXiv:1807.03888, with one Gaussian for all types), and
+fields by the size and brightness of their cells and by the nuclei outside of all cells.
 """
 
 from __future__ import annotations
@@ -20,38 +20,39 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.labels import noise
 
 FAMILIARITY_FILE = "familiarity.npz"
-# Held-out cells that lie nearer than the limit from which on a cell is strange.
+# Fraction of held-out cells whose distance is below the limit.
 _NEARER = 0.95
-# Of fewer cells the median says little.
+# With fewer cells the median distance is not used.
 _FEWEST_CELLS = 5
-# What the largest median of a held-out field's distances is widened by.
+# Factor between the largest median distance of a held-out field and the limit for fields.
 _DISTANCE_MARGIN = 1.1
-# What the range of the training fields' medians is widened by, each way.
+# Factors by which a median may be outside of the range of the training fields' medians.
 _SIZE_MARGIN, _LIGHT_MARGIN = 1.4, 2.0
-# Nuclei outside of all cells, as a share; where the training fields have fewer.
+# Lower limits for nuclei outside of all cells: as a fraction of all nuclei, and as a number.
 _LEAST_OUTSIDE, _FEWEST_OUTSIDE = 0.2, 3
-# A nucleus that is smaller than this share of a cell's area is debris.
+# A nucleus smaller than this fraction of a cell's area is debris.
 _SMALLEST_NUCLEUS = 0.05
 _NUMBERS = ("limit", "field_limit", "outside_limit")
 PICTURE_PX = 48
 _MOST_EXAMPLES = 400
-# A file of more than this was not written here.
+# A larger file was not written by `Familiarity.write`.
 _MOST_BYTES = 1 << 26
-# Nuclei are counted where a cell is about so wide, or a field without cells.
+# Nuclei are counted in an image reduced until a cell, or a field without cells, is about so
+# wide.
 _COUNTED_CELL_PX, _COUNTED_FIELD_PX = 20, 2048
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Look:
-    """What one field looks like.
+    """The properties of one field that are compared.
 
     Attributes:
-      features: (N, F) float32, what the network sees in each cell.
-      diameter_px: median of the cells, in the network's pixels; NaN without cells.
-      light: (2,) median grey level in the cells of cytoplasm, and of the brightest part of
-        the nuclei; NaN without cells.
-      nuclei_outside: nuclei that no cell covers.
-      nuclei: all nuclei.
+      features: (N, F) float32, the network's features of each cell.
+      diameter_px: median diameter of the cells, in the network's pixels; NaN without cells.
+      light: (2,) grey levels in the cells: median of the cytoplasm, and 80th percentile of
+        the nuclei channel; NaN without cells.
+      nuclei_outside: number of nuclei outside of all cells.
+      nuclei: number of all nuclei.
     """
 
     features: np.ndarray
@@ -62,13 +63,18 @@ class Look:
 
     @classmethod
     def of(cls, image: np.ndarray, cells: Cells, scale: float) -> Look:
-        """Looks at a field.
+        """Measures a field.
 
         Args:
           image: (H, W, 3) uint8 merged image.
-          cells: with features.
+          cells: cells of the field, with features.
           scale: the network's pixels per pixel of the image.
+
+        Raises:
+          ValueError: if the cells have no features.
         """
+        if cells.features is None:
+            raise ValueError("Expected cells with features.")
         inside = cells.labels > 0
         diameter, light = np.nan, np.full(2, np.nan)
         if len(cells):
@@ -84,9 +90,9 @@ class Judgement:
     """How a field compares with the training fields.
 
     Attributes:
-      reasons: why it does not resemble them, in words; empty if it does.
-      distance: median of its cells' distances; 0 of too few cells.
-      distances: (N,) float32 of its cells, 1 is the limit.
+      reasons: how it differs from them, in words; empty if it does not.
+      distance: median of the cells' distances; 0 if there are too few cells.
+      distances: (N,) float32, distances of the cells; 1 is the limit.
     """
 
     reasons: tuple[str, ...]
@@ -96,20 +102,22 @@ class Judgement:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Familiarity:
-    """What a model's training cells look like.
+    """Statistics of a model's training cells, and limits for new fields.
 
     Attributes:
-      mean: (F,) of the features.
-      whitening: (F, F); of whitened features the length is the Mahalanobis distance.
-      limit: distance that 95 % of held-out cells do not reach.
-      field_limit: largest median of a field's distances, in `limit`, if it resembles
-        the training fields.
-      diameters_px: (2,) lowest and highest median of a training field.
-      lights: (2, 2) the same of cytoplasm and of nuclei.
-      outside_limit: largest share of nuclei that no cell covers.
-      features: (E, F) float16 of example cells.
-      type_ids: (E,) their types, from 1 on.
-      pictures: (E, P, P, 2) uint8, cytoplasm and nuclei of them.
+      mean: (F,) mean of the features.
+      whitening: (F, F) whitening matrix; the length of whitened features is the
+        Mahalanobis distance.
+      limit: 95 % of the held-out cells have a smaller distance.
+      field_limit: largest median distance, in multiples of `limit`, of a field that
+        resembles the training fields.
+      diameters_px: (2,) smallest and largest median cell diameter of the training fields.
+      lights: (2, 2) smallest and largest grey levels (rows) of cytoplasm and nuclei
+        (columns).
+      outside_limit: largest accepted fraction of nuclei outside of all cells.
+      features: (E, F) float16, features of example cells.
+      type_ids: (E,) types of the example cells, counted from 1.
+      pictures: (E, P, P, 2) uint8, cytoplasm and nuclei of the example cells.
     """
 
     mean: np.ndarray
@@ -124,11 +132,11 @@ class Familiarity:
     pictures: np.ndarray
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """(N,) float32 Mahalanobis distances of (N, F) features; 1 is the limit."""
+        """Returns (N,) float32 Mahalanobis distances of (N, F) features; 1 is the limit."""
         return _lengths(features, self.mean, self.whitening) / np.float32(self.limit)
 
     def nearest(self, features: np.ndarray, count: int) -> np.ndarray:
-        """(N, count) numbers of the example cells nearest to (N, F) features."""
+        """Returns (N, count) indices of the example cells nearest to (N, F) features."""
         own = self.features.astype(np.float32) @ self.whitening
         apart = ((features @ self.whitening)[:, np.newaxis] - own) ** 2
         return np.argsort(apart.sum(axis=-1), axis=1, kind="stable")[:, :count]
@@ -139,11 +147,11 @@ class Familiarity:
         distance = _median_distance(distances)
         if distance > self.field_limit:
             reasons.append(
-                f"cells look unlike the training cells (distance {distance:.2f}, and at "
-                f"most {self.field_limit:.2f} in fields like those)"
+                f"cells look unlike the training cells (median distance "
+                f"{distance:.2f}; at most {self.field_limit:.2f} in fields like those)"
             )
         reasons += _out_of_range(
-            "cells are {:.0f} px wide to the network",
+            "the median cell is {:.0f} px wide in the network's input",
             look.diameter_px,
             self.diameters_px,
             _SIZE_MARGIN,
@@ -156,7 +164,7 @@ class Familiarity:
         outside, nuclei = look.nuclei_outside, look.nuclei
         if outside >= _FEWEST_OUTSIDE and outside / nuclei > self.outside_limit:
             reasons.append(
-                f"{outside} of {nuclei} nuclei lie outside the outlined cells"
+                f"{outside} of {nuclei} nuclei are outside of the outlined cells"
             )
         return Judgement(tuple(reasons), distance, distances)
 
@@ -166,18 +174,18 @@ class Familiarity:
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> Familiarity:
-        """Reads what `write` wrote.
+        """Reads a file that `write` wrote.
 
         Raises:
-          InputError: if the file is something else.
+          InputError: if it is not such a file.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         try:
-            # Before anything is unpacked.
+            # Check the size before anything is unpacked.
             with zipfile.ZipFile(path) as packed:
                 if sum(part.file_size for part in packed.infolist()) > _MOST_BYTES:
                     raise InputError(
-                        _refusal(path, f"it holds over {_MOST_BYTES} bytes")
+                        _refusal(path, f"it contains over {_MOST_BYTES} bytes")
                     )
             with np.load(path, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in names}
@@ -205,29 +213,29 @@ class Familiarity:
                 _refusal(path, f"{type(error).__name__}: {error}")
             ) from error
         if not fits:
-            raise InputError(_refusal(path, "its arrays do not go together"))
+            raise InputError(_refusal(path, "the shapes of its arrays do not match"))
         return read
 
 
 class Familiarizer:
-    """Gathers the training cells of a model, field by field."""
+    """Collects the training cells of a model, field by field."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._looks: list[tuple[str, Look, np.ndarray]] = []
         self._pictures: list[tuple[np.ndarray, int, np.ndarray]] = []
 
     def add(self, image: np.ndarray, cells: Cells, group: str, scale: float) -> None:
-        """Takes in a field with known cells.
+        """Adds a training field.
 
         Args:
           image: (H, W, 3) uint8 merged image.
-          cells: with features.
-          group: fields of one group are judged by the others.
+          cells: annotated cells, with features.
+          group: acquisition group; a group's fields are compared with those of the others.
           scale: the network's pixels per pixel of the image.
         """
         look = Look.of(image, cells, scale)
         self._looks.append((group, look, cells.type_ids))
-        # Few of each field: hardly any two are of one colony then.
+        # A few per field, so that few of them are from the same colony.
         for index in np.linspace(0, len(cells) - 1, min(len(cells), 12)).astype(int):
             shown = picture_of(image, cells, index, scale)
             self._pictures.append(
@@ -235,10 +243,10 @@ class Familiarizer:
             )
 
     def fit(self) -> Familiarity | None:
-        """Fits the limits on groups that are held out in turn; None of too few cells."""
-        features = np.concatenate([look.features for _, look, _ in self._looks] or [[]])
-        if features.ndim != 2 or len(features) < 2 * _FEWEST_CELLS:
+        """Fits the limits by cross-validation over groups; None if there are too few cells."""
+        if sum(len(look.features) for _, look, _ in self._looks) < 2 * _FEWEST_CELLS:
             return None
+        features = np.concatenate([look.features for _, look, _ in self._looks])
         mean, whitening = _gaussian(features)
         held_out = self._distances_held_out()
         limit = float(np.quantile(np.concatenate(held_out), _NEARER))
@@ -263,12 +271,13 @@ class Familiarizer:
         )
 
     def _distances_held_out(self) -> list[np.ndarray]:
-        """Of each field the distances of its cells from those of other groups.
+        """Returns, for each field, the distances of its cells from those of other groups.
 
-        Where a type has one group alone, half of its cells are held out at a time, since
-        the other types do not say what it looks like.
+        If a type has only one group, half of its cells are held out at a time, because the
+        other types do not tell what its cells look like.
         """
-        parts, types = [], {}
+        parts: list[tuple[int, int, str, np.ndarray]] = []
+        types: dict[int, set[str]] = {}
         for number, (group, look, ids) in enumerate(self._looks):
             for cell_type in np.unique(ids):
                 where = np.flatnonzero(ids == cell_type)
@@ -283,8 +292,8 @@ class Familiarizer:
                 continue
             own = [p[3] for p in parts if p[1] == cell_type]
             for half in (0, 1):
-                known = [p[3] for p in others if p[1] != cell_type]
-                known = np.concatenate([*known, *(f[1 - half :: 2] for f in own)])
+                other_types = [p[3] for p in others if p[1] != cell_type]
+                known = np.concatenate([*other_types, *(f[1 - half :: 2] for f in own)])
                 if len(known) > 1:
                     lengths = _lengths(features[half::2], *_gaussian(known))
                     found[number].append(lengths)
@@ -293,7 +302,7 @@ class Familiarizer:
 
 
 def picture_of(image: np.ndarray, cells: Cells, index: int, scale: float) -> np.ndarray:
-    """Cuts (P, P, 2) uint8 of cytoplasm and nuclei around a cell, as the network sees it."""
+    """Cuts a picture, (P, P, 2) uint8, around a cell at the scale of the network's input."""
     from PIL import Image
 
     top, left, bottom, right = cells.boxes_yxyx[index].tolist()
@@ -311,9 +320,9 @@ def picture_of(image: np.ndarray, cells: Cells, index: int, scale: float) -> np.
 
 
 def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (F,) of (N, F) features, and what whitens them, (F, F).
+    """Returns the mean (F,) and the whitening matrix (F, F) of (N, F) features.
 
-    The covariance of few cells is drawn towards that of independent features.
+    With few cells, the covariance is shrunk towards that of independent features.
     """
     count, size = features.shape
     features = features.astype(np.float64)
@@ -326,7 +335,9 @@ def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), whitening.astype(np.float32)
 
 
-def _lengths(features, mean, whitening) -> np.ndarray:
+def _lengths(
+    features: np.ndarray, mean: np.ndarray, whitening: np.ndarray
+) -> np.ndarray:
     white = (features - mean) @ whitening
     return np.sqrt((white**2).mean(axis=1))
 
@@ -338,7 +349,7 @@ def _median_distance(distances: np.ndarray) -> float:
 def _count_nuclei(
     channel: np.ndarray, inside: np.ndarray, cells: Cells
 ) -> tuple[int, int]:
-    """Nuclei of which no cell covers half, and all nuclei, by Otsu's threshold."""
+    """Counts the nuclei less than half covered by cells, and all nuclei (Otsu's threshold)."""
     from PIL import Image
     from scipy import ndimage
     from skimage import filters
@@ -371,11 +382,11 @@ def _out_of_range(
     low, high = span.tolist()
     if not np.isfinite(value) or low / margin <= value <= high * margin:
         return []
-    return [f"{what.format(value)}, and {low:.0f} to {high:.0f} in the training fields"]
+    return [f"{what.format(value)} ({low:.0f} to {high:.0f} in the training fields)"]
 
 
 def _refusal(path: str | os.PathLike, why: str) -> str:
     return (
-        f"{path}: expected what `python -m experiments.export` writes of a model's "
-        f"training cells; {why}. Export the model again."
+        f"{path}: expected the statistics of a model's training cells that `python -m "
+        f"experiments.export` writes; {why}. Export the model again."
     )

@@ -1,4 +1,4 @@
-"""What this machine can train on. Nothing else in the package asks for it."""
+"""Detects the processor and the GPUs; no other module of the package does."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Gpu:
     """A GPU that TensorFlow can use.
 
     Attributes:
-      name: such as 'NVIDIA A100-SXM4-40GB'.
-      compute_capability: of NVIDIA, such as (8, 0); None of other vendors.
+      name: name of the GPU, such as 'NVIDIA A100-SXM4-40GB'.
+      compute_capability: NVIDIA's compute capability, such as (8, 0); None for GPUs of
+        other vendors.
     """
 
     name: str
@@ -38,11 +39,11 @@ class Hardware:
     """The processor and the GPUs of this machine.
 
     Attributes:
-      gpus: those that TensorFlow can use.
-      driver_gpus: names of the NVIDIA GPUs that the driver lists and TensorFlow does
-        not know.
+      gpus: GPUs that TensorFlow can use.
+      driver_gpus: names of the NVIDIA GPUs that the driver lists, if TensorFlow finds
+        none.
       processors: number of logical processors that this process may use.
-      processor_flags: instruction sets as in /proc/cpuinfo; empty where unknown.
+      processor_flags: instruction sets as in /proc/cpuinfo; empty if unknown.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -52,10 +53,10 @@ class Hardware:
 
     @property
     def precision(self) -> str:
-        """The fastest of `PRECISIONS` that all devices multiply in hardware.
+        """The fastest of `PRECISIONS` for which all devices have hardware multiplication.
 
-        GPUs have bfloat16 from compute capability 8.0 on and float16 from 7.0 on;
-        processors have bfloat16 with AMX.
+        GPUs have bfloat16 from compute capability 8.0 and float16 from 7.0; processors
+        have bfloat16 if they have AMX.
         """
         if not self.gpus:
             return "bfloat16" if "amx_bf16" in self.processor_flags else "float32"
@@ -65,7 +66,7 @@ class Hardware:
         return "float16" if capability >= (7, 0) else "float32"
 
     def in_use(self, device_type: str, count: int) -> str:
-        """Names the devices of a run: `count` of 'GPU', 'TPU' or 'CPU'."""
+        """Describes the devices of a run: `count` devices of type 'GPU', 'TPU' or 'CPU'."""
         if device_type == "GPU":
             return f"{count} GPU ({', '.join(gpu.name for gpu in self.gpus[:count])})"
         if device_type == "CPU":
@@ -73,7 +74,7 @@ class Hardware:
         return f"{count} {device_type} cores"
 
     def unused_gpus(self, gpus: int) -> str:
-        """Names the GPUs that a run on `gpus` of them leaves idle, and why; else ''."""
+        """Says which GPUs a run on `gpus` of them does not use, and why; '' if none."""
         if gpus < len(self.gpus):
             idle = ", ".join(gpu.name for gpu in self.gpus[gpus:])
             return (
@@ -84,16 +85,19 @@ class Hardware:
             return ""
         present = ", ".join(self.driver_gpus)
         if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
-            return f"GPU not used: {present}. CUDA_VISIBLE_DEVICES hides it."
+            return (
+                f"GPU not used: {present}. The environment variable CUDA_VISIBLE_DEVICES "
+                "hides it; unset it to train on the GPU."
+            )
         return (
-            f"GPU not used: {present}. TensorFlow finds no CUDA libraries of its own. "
+            f"GPU not used: {present}. TensorFlow did not find its CUDA libraries. "
             "Run: pip install 'cellclass_tf[gpu]'"
         )
 
 
 def detect() -> Hardware:
     """Asks TensorFlow, the NVIDIA driver and the operating system."""
-    # Asked for late: the command line needs the names above, and starts without it.
+    # Imported late: the command line uses this module's constants without TensorFlow.
     import tensorflow as tf
 
     is_known = bool(tf.config.list_physical_devices("GPU"))
@@ -123,7 +127,7 @@ def _processor_flags() -> frozenset[str]:
 
 
 def _driver_gpus() -> tuple[str, ...]:
-    """Names of the GPUs in /proc, or of nvidia-smi, as on Windows and WSL2."""
+    """Returns the GPUs' names from /proc, or from nvidia-smi (on Windows and WSL2)."""
     names = [_model_of(path) for path in sorted(_DRIVER.glob("*/information"))]
     command = shutil.which("nvidia-smi")
     if names or not command:
@@ -139,7 +143,7 @@ def _driver_gpus() -> tuple[str, ...]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    # Without a driver or a GPU it prints why, and fails.
+    # Without a driver or a GPU it prints an error message and fails.
     return tuple(found.stdout.splitlines()) if found.returncode == 0 else ()
 
 

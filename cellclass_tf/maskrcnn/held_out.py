@@ -1,7 +1,7 @@
-"""What an exported model knows of its training data and of held-out fields.
+"""Measures an exported model on its training data and on held-out fields.
 
-Where masks end, how sure calls are, who names the cells, and which fields resemble those of
-the training.
+The result is written to the model: thresholds and temperature, whether detector or namer
+classifies the cells, and statistics by which unfamiliar fields are recognised.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ from cellclass_tf.messages import logger
 from cellclass_tf.splits.assignment import COMPOSED
 
 RELIABILITY_FILE = "reliability.png"
-# Gains of cytoplasm and nuclei at which naming is compared, and the number of fields.
+# Gains of cytoplasm and nuclei at which detector and namer are compared, and the maximum
+# number of fields for it.
 _GAINS = ((1.0, 1.0), (0.6, 1.0), (1.6, 1.0), (1.0, 0.6), (1.0, 1.6))
 _MOST_TRIED = 24
-# Fields of a split whose cells the model keeps in mind.
+# Maximum number of fields of a split for the statistics of the training cells.
 _MOST_LOOKED_AT = 100
 
 
 class HeldOutAnnotator(Protocol):
-    """Who outlines the cells of held-out fields; see `annotators.protocol.Annotator`."""
+    """A segmentation method for held-out fields; see `annotators.protocol.Annotator`."""
 
     name: str
     weights_sha256: str
@@ -60,13 +61,14 @@ def measure(
     dataset: tfds.core.Path,
     annotators: Sequence[HeldOutAnnotator],
 ) -> None:
-    """Fits what goes into an exported model beside its networks, and writes it there.
+    """Calibrates an exported model on held-out fields, and writes the results to it.
 
     Args:
-      folder: of the model.
-      task_config: of its training, the first of several.
-      dataset: folder of the version that it was trained on.
-      annotators: in whose outlines cells are to be named, beside the dataset's.
+      folder: folder of the model.
+      task_config: parameters of its training run (the first, if there are several).
+      dataset: folder of the dataset version that it was trained on.
+      annotators: segmentation methods whose outlines will be classified, in addition to
+        the outlines of the dataset.
     """
     model = predictor.Predictor.load(folder)
     data = task_config.validation_data
@@ -80,11 +82,11 @@ def measure(
         return calibration.Origin(field.group, area, field.split == COMPOSED)
 
     if model.metadata.namer is not None:
-        namer = _choose_naming(model, held_out())
+        namer = _choose_naming(model, model.metadata.namer, held_out())
         model.metadata = dataclasses.replace(model.metadata, namer=namer)
     _familiarize(model, folder, task_config, dataset)
     calibrator = calibration.Calibrator(model.type_names)
-    named = [[] for _ in range(1 + len(annotators))]
+    named: list[list[calibration.Matched]] = [[] for _ in range(1 + len(annotators))]
     for field in held_out():
         detections = model.detect(
             field.image,
@@ -102,7 +104,7 @@ def measure(
                 field.image, labels, sure=sure, pixel_size_um=field.pixel_size_um
             )
             fields.append(calibration.Matched.of(field.cells, cells, origin=origin))
-    # Read again, rather than kept in memory.
+    # The fields are read again, so that they need not be kept in memory.
     again = held_out()
 
     def rename(cells: Cells) -> Cells:
@@ -114,10 +116,11 @@ def measure(
         model.metadata, naming=tuple(_naming_records(named, annotators))
     )
     metadata.write(folder / METADATA_FILE)
-    if found is None:
+    if found is None or found.mask_threshold is None:
         logger.warning(
-            "Not calibrated: in the validation fields no cell was found again, or there "
-            "are none. Probabilities are the network's own."
+            "The model is not calibrated: the dataset has no validation fields, or no "
+            "cell of known type was found in them. Scores and probabilities are the "
+            "network's own."
         )
         return
     metadata = dataclasses.replace(
@@ -130,9 +133,9 @@ def measure(
     metadata.write(folder / METADATA_FILE)
     (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
     logger.info(
-        "Calibrated on %d cells of %d held-out fields: masks end at %.2f, cells have "
-        "scores from %.2f on, temperature %.2f; expected calibration error %.3f (before "
-        "%.3f).",
+        "Calibrated on %d cells of %d held-out fields: mask threshold %.2f, score "
+        "threshold %.2f, temperature %.2f, expected calibration error %.3f (%.3f before "
+        "calibration).",
         found.cells,
         found.fields,
         found.mask_threshold,
@@ -148,7 +151,7 @@ def _held_out(
     dataset: tfds.core.Path,
     splits: Sequence[str],
 ) -> Iterator[reading.Field]:
-    """Yields the fields on which is calibrated."""
+    """Returns the fields for calibration, one at a time."""
     fields = itertools.chain.from_iterable(
         _fields(task_config, dataset, split) for split in splits
     )
@@ -157,25 +160,28 @@ def _held_out(
 
 def _choose_naming(
     model: predictor.Predictor,
+    namer: NamerRecord,
     fields: Iterator[reading.Field],
 ) -> NamerRecord:
-    """Chooses who names the cells, in the annotated outlines of held-out fields.
+    """Chooses detector, namer or both by the types of the annotated held-out cells.
 
-    A mixed dish is seldom photographed as the pure ones were, and on held-out fields as
-    they are a network does best that goes by their brightness. So they are named at other
-    gains of either channel, too.
+    Mixed dishes are seldom imaged with the same settings as the pure ones. On unchanged
+    held-out fields, the winner could be a network that relies on brightness, so the fields
+    are also classified at other gains of either channel.
     """
-    namer = model.metadata.namer
     named = []
     for field in itertools.islice(fields, _MOST_TRIED):
-        true, size = field.cells, {"pixel_size_um": field.pixel_size_um}
+        true, size_um = field.cells, field.pixel_size_um
         known = true.type_ids > 0
         for gains in _GAINS:
-            seen = np.clip(field.image * np.float32((1, *gains)), 0, 255).astype(
-                np.uint8
+            brighter = field.image * np.array((1, *gains), np.float32)
+            seen = np.clip(brighter, 0, 255).astype(np.uint8)
+            by_detector = model.name_by_detector(
+                seen, true.labels, pixel_size_um=size_um
             )
-            by_detector = model.name_by_detector(seen, true.labels, **size)
-            by_namer = model.namer_probabilities(seen, true.labels, **size)
+            by_namer = model.namer_probabilities(
+                seen, true.labels, pixel_size_um=size_um
+            )
             named.append(
                 (
                     by_detector.probabilities[known],
@@ -190,7 +196,7 @@ def _choose_naming(
     )
     told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     logger.info(
-        "Cells are named by %s (mean log-likelihood of the held-out types: %s).",
+        "Cells are classified by: %s (mean log-likelihood of the held-out types: %s).",
         chosen,
         told,
     )
@@ -203,13 +209,13 @@ def _familiarize(
     task_config: config.CellMaskRCNNTask,
     dataset: tfds.core.Path,
 ) -> None:
-    """Keeps what the dataset's own cells look like to the network."""
+    """Writes the statistics of the dataset's cells; see `familiarity`."""
     gathered = familiarity.Familiarizer()
     splits = task_config.validation_data.tfds_split, task_config.train_data.tfds_split
     for split in filter(None, splits):
         fields = _fields(task_config, dataset, split)
         for field in itertools.islice(fields, _MOST_LOOKED_AT):
-            # Features are the detector's.
+            # The features are those of the detector.
             cells = model.name_by_detector(
                 field.image, field.cells.labels, pixel_size_um=field.pixel_size_um
             )
@@ -225,7 +231,7 @@ def _naming_records(
     named: Sequence[Sequence[calibration.Matched]],
     annotators: Sequence[HeldOutAnnotator],
 ) -> Iterator[NamingRecord]:
-    """Yields what was measured in the dataset's outlines, and in each annotator's."""
+    """Yields the calibration for the dataset's outlines and for those of each annotator."""
     for fields, annotator in zip(named, (None, *annotators), strict=True):
         found = calibration.calibrate_named(fields)
         if found is None:
@@ -239,7 +245,7 @@ def _naming_records(
             annotator.settings if annotator else "",
         )
         logger.info(
-            "Named in outlines of %s: %d cells of %d held-out fields, type accuracy "
+            "Cells in the outlines of %s: %d cells of %d held-out fields, type accuracy "
             "%.3f, temperature %.2f, expected calibration error %.3f.",
             record.outlines,
             found.cells,
@@ -254,7 +260,7 @@ def _naming_records(
 def _fields(
     task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path, split: str
 ) -> Iterator[reading.Field]:
-    """Yields each field of a split, if there is such a split."""
+    """Yields the fields of a split; none if the dataset has no such split."""
     builder = tfds.builder_from_directory(dataset)
     if split not in builder.info.splits:
         return

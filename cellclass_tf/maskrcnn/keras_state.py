@@ -1,4 +1,4 @@
-"""Settings that TensorFlow and Keras keep for the whole process, put back afterwards."""
+"""Changes global settings of TensorFlow and Keras for a block, then restores them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import tensorflow as tf
 import tf_keras
 
-# Neither seed can be read through a public name: setting them anew would start a
-# caller's sequence of random numbers again from its first.
+# The state of the random generators has no public name. Without it, a caller's sequence of
+# random numbers would restart after the block.
 from tensorflow.python.eager import context as tf_context
 from tf_keras.src import backend as keras_backend
 
@@ -18,10 +18,10 @@ from cellclass_tf import process_state
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """Lets Keras build and trace layers in a precision, one of `hardware.PRECISIONS`.
+    """Makes Keras build and trace layers in one of `hardware.PRECISIONS`.
 
-    'bfloat16' and 'float16' stand for Keras's mixed policies: layers compute in that type
-    and keep their weights in float32.
+    'bfloat16' and 'float16' select Keras's mixed-precision policies: layers compute in that
+    type and keep their weights in float32.
     """
     before = tf_keras.mixed_precision.global_policy()
     policy = dtype if dtype == "float32" else f"mixed_{dtype}"
@@ -36,18 +36,18 @@ def precision(dtype: str) -> Iterator[None]:
 def random_seed(seed: int) -> Iterator[None]:
     """Seeds Python, NumPy, TensorFlow and Keras for the block.
 
-    Afterwards each goes on with the random numbers that it would have drawn next.
+    Afterwards, each continues its previous sequence of random numbers.
     """
     tensorflow, keras = tf_context.context(), keras_backend._SEED_GENERATOR
     seed_before = tensorflow._seed
-    # Each is there once a seed has been set.
+    # These attributes exist only after a seed has been set.
     drawing = getattr(tensorflow, "_rng", None), getattr(keras, "generator", None)
     with process_state.keep_random_numbers():
         tf_keras.utils.set_random_seed(seed)
         try:
             yield
         finally:
-            # This also clears the kernels that were built with the block's seed.
+            # This also clears cached kernels that have the seed of the block.
             tf.random.set_seed(seed_before)
             if drawing[0] is not None:
                 tensorflow._rng = drawing[0]

@@ -1,4 +1,4 @@
-"""The loop of a training run: progress, evaluation, early stop, and losses gone wrong."""
+"""The training loop: progress, evaluation, early stopping, and losses that become NaN."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+from official.core import base_trainer, train_lib
 from official.core import config_definitions as cfg
-from official.core import train_lib
 from orbit import controller as orbit_controller
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import keras_state
+from cellclass_tf.maskrcnn import config, keras_state
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
 from cellclass_tf.messages import logger, progress_bar
 
-# After as many, which wait for the compiler; twice as many are timed.
+# Number of warm-up steps, which include compilation; twice as many steps are timed.
 _TIMED_STEPS = 5
 
 
@@ -37,7 +37,7 @@ def run(
     """Trains and evaluates with Model Garden's controller.
 
     Raises:
-      InputError: if the loss is no number any more. Checkpoints from before stay.
+      InputError: if the loss becomes NaN or infinite. Earlier checkpoints are kept.
     """
     with (
         _silent_controller(),
@@ -65,7 +65,12 @@ def run(
 
 
 class Speed(NamedTuple):
-    """Seconds until the first steps are done, and of each step from then on."""
+    """The speed of training.
+
+    Attributes:
+      start_s: seconds from the start until the warm-up steps are done.
+      step_s: seconds per step from then on.
+    """
 
     start_s: float
     step_s: float
@@ -76,7 +81,7 @@ def measure(
     task: CellMaskRCNNTask,
     params: cfg.ExperimentConfig,
 ) -> Speed:
-    """Does a few training steps, whose outcome is thrown away, and times them."""
+    """Times a few training steps in a temporary folder; their weights are discarded."""
     trial = params.replace()
     trial.trainer.steps_per_loop = trial.trainer.summary_interval = _TIMED_STEPS
     trial.trainer.best_checkpoint_export_subdir = ""
@@ -99,7 +104,7 @@ def measure(
 
 @contextlib.contextmanager
 def _silent_controller() -> Iterator[None]:
-    """Lets the controller log the losses of every loop, which it also prints."""
+    """Makes Model Garden's controller log the losses of every loop instead of printing them."""
     log_and_print = orbit_controller._log
     orbit_controller._log = logger.debug
     try:
@@ -112,10 +117,11 @@ def _silent_controller() -> Iterator[None]:
 def _own_folder(
     strategy: tf.distribute.Strategy, params: cfg.ExperimentConfig, model_dir: str
 ) -> Iterator[str]:
-    """Where this worker writes: the first into the run, any other where it is lost.
+    """Yields the folder this worker writes to: the first the run's, others a temporary one.
 
-    All have to write, as norms are averaged over the workers while they are written; and
-    so all have to know the best score, and the checkpoint to go on from.
+    All workers must write checkpoints, because batch norms are averaged over the workers
+    while they are written. Therefore all workers also need the best score and the
+    checkpoint to continue from; see `_copy_state`.
     """
     if strategy.extended.should_checkpoint:
         yield model_dir
@@ -139,22 +145,24 @@ def _copy_state(model_dir: str, folder: str, best: str) -> None:
 
 
 class _Runner(train_lib.OrbitExperimentRunner):
-    """Makes the optimizer's variables before the first step, and before any is restored.
+    """Creates the optimizer's variables before the first step and before a restore.
 
-    A first step that makes them is traced within a condition, whose branches TensorFlow
-    2.20 cannot run on several replicas of a processor; and all workers have to make the
-    same variables in the same order.
+    If the first step created them, it would be traced within a condition, whose branches
+    TensorFlow 2.20 cannot run on several replicas on a CPU. Also, all workers must create
+    the same variables in the same order.
     """
 
-    def _build_trainer(self, task, train: bool, evaluate: bool):
+    def _build_trainer(
+        self, task: CellMaskRCNNTask, train: bool, evaluate: bool
+    ) -> base_trainer.Trainer:
         trainer = super()._build_trainer(task, train, evaluate)
         with self.strategy.scope():
-            # Keras' old optimizers, Model Garden's, have no public name for it.
+            # Keras's legacy optimizers, which Model Garden uses, have no public name for it.
             trainer.optimizer._create_all_weights(trainer.model.trainable_variables)
         return trainer
 
     def _maybe_build_checkpoint_manager(self) -> tf.train.CheckpointManager:
-        """Model Garden's, but every worker's is in the folder that it was given."""
+        """Returns a checkpoint manager like Model Garden's, but in this worker's folder."""
         trainer = self.params.trainer
         return tf.train.CheckpointManager(
             self.trainer.checkpoint,
@@ -166,7 +174,9 @@ class _Runner(train_lib.OrbitExperimentRunner):
         )
 
 
-def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
+def _train_and_evaluate(
+    controller: orbit_controller.Controller, params: cfg.ExperimentConfig
+) -> None:
     steps, patience = params.trainer.train_steps, params.task.patience
     best, since = -math.inf, 0
     while (step := int(controller.global_step.numpy())) < steps:
@@ -177,26 +187,32 @@ def _train_and_evaluate(controller, params: cfg.ExperimentConfig) -> None:
         best, since = max(best, scores["AP"]), since + 1 if scores["AP"] <= best else 0
         if patience and since >= patience:
             logger.info(
-                "Stopped at step %d: %d evaluations without a better AP than %.3f.",
+                "Early stopping at step %d: AP was not above %.3f in the last %d "
+                "evaluations.",
                 until,
-                since,
                 best,
+                since,
             )
             break
     controller.save_checkpoint()
 
 
-def _log_scores(scores) -> None:
+def _log_scores(scores: Mapping[str, float]) -> None:
     logger.info(
-        "Validation fields: AP %.3f, AP50 %.3f, type accuracy %.3f.",
+        "Scores on the validation fields: AP %.3f, AP50 %.3f, type accuracy %.3f.",
         *(scores[key] for key in ("AP", "AP50", "type_accuracy")),
     )
 
 
 class _Progress:
-    """A bar that moves after every loop of steps, and the end of a run gone wrong."""
+    """Updates the progress bar after every loop of steps, and stops if the loss is NaN."""
 
-    def __init__(self, task: CellMaskRCNNTask, params, model_dir: str | os.PathLike):
+    def __init__(
+        self,
+        task: CellMaskRCNNTask,
+        params: cfg.ExperimentConfig,
+        model_dir: str | os.PathLike,
+    ) -> None:
         checkpoint = tf.train.latest_checkpoint(os.fspath(model_dir))
         self._done = int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
         self._task, self._trainer = task, params.trainer
@@ -207,8 +223,8 @@ class _Progress:
             unit="step",
         )
 
-    def __call__(self, output) -> None:
-        """Is called by Model Garden's controller with a loop's mean losses."""
+    def __call__(self, output: Mapping[str, Any]) -> None:
+        """Takes the mean losses of a loop; Model Garden's controller calls it."""
         loss = float(output["total_loss"])
         if not math.isfinite(loss):
             raise InputError(self._what_went_wrong())
@@ -218,7 +234,7 @@ class _Progress:
         )
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Closes the bar."""
         self._bar.close()
 
     def _what_went_wrong(self) -> str:
@@ -229,14 +245,14 @@ class _Progress:
             names = _names_of(self._task.task_config.train_data, fields)
             where = f"step {step}, on crops of {', '.join(names)}"
         return (
-            f"The loss is no number any more (first at {where}). Look at those fields, "
-            "or lower the learning rate: "
+            f"The loss became NaN or infinite (first at {where}). Check the images and "
+            "outlines of those fields, or lower the learning rate: "
             "--params_override=trainer.optimizer_config.learning_rate.cosine."
-            "initial_learning_rate=… . Checkpoints from before are kept."
+            "initial_learning_rate=… . Earlier checkpoints are kept."
         )
 
 
-def _names_of(data, fingerprints) -> list[str]:
+def _names_of(data: config.DataConfig, fingerprints: Sequence[int]) -> list[str]:
     splits = filter(None, (data.tfds_split, data.untyped_split))
     names = [
         field["image_name"]

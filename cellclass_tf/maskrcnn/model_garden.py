@@ -1,7 +1,7 @@
 """The parts of Model Garden's `official.vision` that this package uses.
 
-Only this module imports them: `official.vision` sets matplotlib's backend when it loads,
-after which a notebook no longer shows figures.
+Only this module imports them, because `official.vision` changes matplotlib's backend when it
+is imported, and a notebook would then no longer show figures.
 """
 
 from cellclass_tf import process_state

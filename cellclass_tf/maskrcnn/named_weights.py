@@ -1,4 +1,4 @@
-"""A file of a network's weights by name, without the layer that tells the types."""
+"""Reads and writes a network's weights by name, without the classification layer."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def write(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
 
 
 def assign(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
-    """Gives a network the weights of a file that `write` wrote.
+    """Loads the weights in a file that `write` wrote into a network.
 
-    The size of the input, the anchors' size and the types may be others.
+    The size of the input, the size of the anchors and the types may differ.
 
     Raises:
-      InputError: if the file cannot be read, or is of another network.
+      InputError: if the file cannot be read, or its weights are of another network.
     """
     arrays, variables = _read(path), named(model)
     other = arrays.keys() ^ variables.keys() or {
@@ -41,8 +41,8 @@ def assign(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
     }
     if other:
         raise InputError(
-            f"{path}: weights of another network; {min(other)} differs. Start from a run "
-            "of the same experiment, or with --init=random."
+            f"{path}: the weights are of another network ({min(other)} differs). Start "
+            "from a run of the same experiment, or with --init=random."
         )
     for name, variable in variables.items():
         variable.assign(arrays[name].astype(np.float32))
@@ -51,8 +51,8 @@ def assign(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
 def named(model: network.CellMaskRCNN) -> dict[str, tf.Variable]:
     """Names a network's weights by part, kind and number, such as 'backbone/kernel/3'.
 
-    Keras' own names depend on how many networks a process has made. Weights of the layer
-    that tells the types are left out.
+    Keras's own names depend on how many networks the process has built. The weights of the
+    classification layer are left out.
     """
     found = {}
     for part in _PARTS:
@@ -66,7 +66,7 @@ def named(model: network.CellMaskRCNN) -> dict[str, tf.Variable]:
 
 
 def by_kind(variables: Sequence[tf.Variable]) -> dict[str, list[tf.Variable]]:
-    """Groups variables by the last part of their name: kernels, gammas …, in order."""
+    """Groups variables by the last part of their names (kernel, gamma …), in order."""
     kinds: dict[str, list[tf.Variable]] = {}
     for variable in variables:
         kind = variable.name.rpartition("/")[2].partition(":")[0]

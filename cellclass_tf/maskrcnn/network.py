@@ -1,8 +1,10 @@
-"""The network: Model Garden's Mask R-CNN, with one call a cell."""
+"""The network: Model Garden's Mask R-CNN with one detection per cell."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -11,6 +13,7 @@ from cellclass_tf.maskrcnn import config
 from cellclass_tf.maskrcnn.model_garden import (
     backbones,
     box_ops,
+    configs,
     factory,
     maskrcnn_model,
     nn_blocks,
@@ -28,24 +31,26 @@ OUTPUTS = {
 
 
 class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
-    """A Mask R-CNN in which a cell is found once, whatever its type.
+    """A Mask R-CNN with class-agnostic non-maximum suppression.
 
-    Model Garden suppresses double detections type by type, so that one cell can come
-    back as two types. Here suppression runs on the probability of being any cell, and
-    the probabilities of all types come along as `detection_probabilities` (B, D, K),
-    rows summing to 1.
+    Model Garden suppresses duplicate detections separately for each type, so one cell may
+    be returned as two cells of different types. Here, suppression uses the probability of
+    being a cell of any type, and the probabilities of all types are returned as
+    `detection_probabilities` (B, D, K), whose rows sum to 1.
 
-    Whatever precision the network is trained in, boxes, scores and masks are float32: in
-    bfloat16 a box at 300 px would end on even pixels only.
+    Boxes, scores and masks are float32, whatever precision the network is trained in: in
+    bfloat16, the edges of a box at 300 px could only be even numbers.
 
     Attributes:
-      leaves_out_padding: whether D is the most that a field of the batch holds, and not
-        the most that there is room for; see `serving.for_serving`.
+      leaves_out_padding: whether D is the largest number of detections in the batch,
+        instead of the maximum number; see `serving.for_serving`.
     """
 
     leaves_out_padding = False
 
-    def _call_box_outputs(self, images, image_shape, **kwargs):
+    def _call_box_outputs(
+        self, images: tf.Tensor, image_shape: tf.Tensor, **kwargs: Any
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         outputs, between = super()._call_box_outputs(
             images=images, image_shape=image_shape, **kwargs
         )
@@ -62,7 +67,7 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
                 most = tf.maximum(tf.reduce_max(found["num_detections"]), 1)
                 found = {k: v[:, :most] if v.ndim > 1 else v for k, v in found.items()}
             outputs.update(found)
-            # What the mask branch reads, and what its masks fill.
+            # The mask branch reads these boxes, and its masks fill them.
             outputs["detection_outer_boxes"] = box_ops.compute_outer_boxes(
                 outputs["detection_boxes"],
                 image_shape[:, tf.newaxis],
@@ -70,17 +75,17 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             )
         return outputs, between
 
-    def types_at(self, images, boxes):
-        """Says of what is in given boxes how likely each type is; no masks are made.
+    def types_at(self, images: tf.Tensor, boxes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classifies the cells in given boxes, without masks.
 
         Args:
-          images: (B, H, W, 3) float, normalised.
-          boxes: (B, N, 4) float32, [top, left, bottom, right] in pixels.
+          images: (B, H, W, 3) float, normalised images.
+          boxes: (B, N, 4) float32 [top, left, bottom, right] in pixels.
 
         Returns:
           A dictionary of float32: `scores` (B, N), the probability of being a cell of any
-          type; `probabilities` (B, N, K), those of the types, rows summing to 1; and
-          `features` (B, N, F), the mean over the box of what the network sees in it.
+          type; `probabilities` (B, N, K) of the types, whose rows sum to 1; and `features`
+          (B, N, F), averaged over the box.
         """
         _, features = self._get_backbone_and_decoder_features(images)
         inside = self.roi_aligner(features, boxes)
@@ -93,22 +98,30 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
             "features": _mean_over_boxes(inside),
         }
 
-    def features_in(self, decoder_features, boxes):
-        """What the network sees in (B, N, 4) boxes, on average: (B, N, F) float32."""
+    def features_in(
+        self, decoder_features: Mapping[str, tf.Tensor], boxes: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the features averaged over (B, N, 4) boxes, (B, N, F) float32."""
         return _mean_over_boxes(self.roi_aligner(decoder_features, boxes))
 
-    def _run_frcnn_head(self, *args, **kwargs):
+    def _run_frcnn_head(self, *args: Any, **kwargs: Any) -> tuple[tf.Tensor, ...]:
         classes, boxes, *rest = super()._run_frcnn_head(*args, **kwargs)
         return tf.cast(classes, tf.float32), tf.cast(boxes, tf.float32), *rest
 
-    def _features_to_mask_outputs(self, *args):
+    def _features_to_mask_outputs(self, *args: Any) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(super()._features_to_mask_outputs(*args)[0], tf.float32)
         return logits, tf.sigmoid(logits)
 
-    def _call_mask_outputs(self, *args, matched_gt_boxes, gt_masks, **kwargs):
-        # Model Garden reads a cell's mask between its pixels as if their middles lay on
-        # whole numbers, which they miss by half a pixel: every mask would be learned
-        # that much up and to the left. The boxes are moved by as much.
+    def _call_mask_outputs(
+        self,
+        *args: Any,
+        matched_gt_boxes: tf.Tensor,
+        gt_masks: tf.Tensor | None,
+        **kwargs: Any,
+    ) -> dict[str, tf.Tensor]:
+        # When Model Garden resamples the target masks, it takes the centres of pixels to
+        # be at integer coordinates, which is half a pixel off: every mask would be
+        # learned shifted up and to the left. Shifting the boxes compensates for that.
         if gt_masks is not None:
             matched_gt_boxes = moved_by_half_a_pixel(matched_gt_boxes, gt_masks)
         return super()._call_mask_outputs(
@@ -116,42 +129,55 @@ class CellMaskRCNN(maskrcnn_model.MaskRCNNModel):
         )
 
 
-def _mean_over_boxes(inside):
+def _mean_over_boxes(inside: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(inside, tf.float32), axis=[2, 3])
 
 
 @tf_keras.utils.register_keras_serializable(package="cellclass_tf")
 class ROIGenerator(roi_generator.MultilevelROIGenerator):
-    """Model Garden's, which decodes boxes in the type of the scores, in float32."""
+    """Model Garden's generator with float32 scores; it decodes boxes in the scores' type."""
 
-    def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape, training=None):
-        """Proposes boxes, (B, P, 4) float32, with their scores, (B, P) float32."""
+    def call(
+        self,
+        raw_boxes: Mapping[str, tf.Tensor],
+        raw_scores: Mapping[str, tf.Tensor],
+        anchor_boxes: Mapping[str, tf.Tensor],
+        image_shape: tf.Tensor,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns proposals, (B, P, 4) float32, and their scores, (B, P) float32."""
         scores = {k: tf.cast(v, tf.float32) for k, v in raw_scores.items()}
         return super().call(raw_boxes, scores, anchor_boxes, image_shape, training)
 
 
-def moved_by_half_a_pixel(boxes, masks):
-    """Moves (B, R, 4) boxes by half a pixel of the (B, N, m, m) masks in them."""
+def moved_by_half_a_pixel(boxes: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    """Shifts (B, R, 4) boxes by half a pixel of the (B, N, m, m) masks in them."""
     half = (boxes[..., 2:] - boxes[..., :2]) / (2 * masks.shape[-1])
     return boxes + tf.concat([half, half], axis=-1)
 
 
 def class_agnostic_nms(
-    boxes, probabilities, *, most: int, iou_threshold: float, score_threshold: float
-):
-    """Suppresses double detections across types.
+    boxes: tf.Tensor,
+    probabilities: tf.Tensor,
+    *,
+    most: int,
+    iou_threshold: float,
+    score_threshold: float,
+) -> dict[str, tf.Tensor]:
+    """Suppresses duplicate detections, whatever their types (class-agnostic NMS).
 
     Args:
       boxes: (B, R, 4) float.
-      probabilities: (B, R, K) float, of each type; what is missing to 1 is background.
-      most: D, the number of detections returned.
-      iou_threshold: of two boxes that overlap more, the surer one stays.
-      score_threshold: what is less sure to be a cell is no detection.
+      probabilities: (B, R, K) float, probabilities of the types; the remainder to 1 is the
+        probability of the background.
+      most: D, the maximum number of detections.
+      iou_threshold: of two boxes with a larger IoU, the one with the lower score is removed.
+      score_threshold: boxes with a lower score are removed.
 
     Returns:
-      A dictionary of detection_boxes (B, D, 4), detection_scores (B, D; the
-      probability of being a cell of any type), detection_classes (B, D; from 1 on),
-      detection_probabilities (B, D, K) and num_detections (B,); rest 0.
+      A dictionary of detection_boxes (B, D, 4), detection_scores (B, D), the probability
+      of being a cell of any type, detection_classes (B, D), counted from 1,
+      detection_probabilities (B, D, K) and num_detections (B,), padded with 0.
     """
     boxes = tf.cast(boxes, tf.float32)
     probabilities = tf.cast(probabilities, tf.float32)
@@ -177,15 +203,19 @@ def class_agnostic_nms(
     }
 
 
-def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
-    """Builds the network for (size, size, 3) inputs; weights fit any size."""
+def build_model(
+    task: config.CellMaskRCNNTask,
+    size: int,
+    l2_regularizer: tf_keras.regularizers.Regularizer | None = None,
+) -> CellMaskRCNN:
+    """Builds the network for (size, size, 3) inputs; its weights fit any input size."""
     spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
     options = _with_room_for(task, size)
     options.detection_generator.apply_nms = False
     backbone = build_backbone(task, size, l2_regularizer)
     plain = factory.build_maskrcnn(spec, options, l2_regularizer, backbone=backbone)
     model = CellMaskRCNN(**_with_boxes_in_float32(plain.get_config()))
-    # A call with symbolic inputs makes the weights.
+    # A call with symbolic inputs creates the weights.
     model(
         tf_keras.Input([size, size, 3]),
         image_shape=tf_keras.Input([2]),
@@ -194,14 +224,17 @@ def build_model(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
     return model
 
 
-# The layers that work on boxes.
+# Layers that compute with boxes.
 _ON_BOXES = ("roi_sampler", "roi_aligner", "mask_sampler", "mask_roi_aligner")
 
 
 def _with_boxes_in_float32(parts: dict) -> dict:
-    """Replaces layers without weights; Keras would cast boxes to the type of features."""
+    """Replaces the layers for boxes by float32 ones; they have no weights.
 
-    def in_float32(layer, kind=None):
+    Otherwise Keras would cast boxes to the type of the features.
+    """
+
+    def in_float32(layer: Any, kind: type | None = None) -> Any:
         if isinstance(layer, (list, tuple)):
             return [in_float32(one) for one in layer]
         return (kind or type(layer))(**layer.get_config(), dtype="float32")
@@ -211,10 +244,11 @@ def _with_boxes_in_float32(parts: dict) -> dict:
     return {**parts, **new}
 
 
-def _with_room_for(task: config.CellMaskRCNNTask, size: int):
-    """The network's options, with the room of an exported tile cut for a smaller one.
+def _with_room_for(task: config.CellMaskRCNNTask, size: int) -> configs.MaskRCNN:
+    """Returns the network's options, with maximum numbers of detections for this size.
 
-    It is cut as the width, not as the area: a smaller tile can be denser.
+    For an input smaller than an exported tile, they are reduced in proportion to the width,
+    not to the area, because a smaller tile can be denser.
     """
     options = task.model.replace()
     share = min(1.0, size / task.export_size_px)
@@ -229,7 +263,11 @@ def _with_room_for(task: config.CellMaskRCNNTask, size: int):
     return options
 
 
-def build_backbone(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None):
+def build_backbone(
+    task: config.CellMaskRCNNTask,
+    size: int,
+    l2_regularizer: tf_keras.regularizers.Regularizer | None = None,
+) -> tf_keras.Model:
     """Builds the stages of the backbone that the network uses."""
     spec = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
     options = task.model
@@ -242,9 +280,9 @@ def build_backbone(task: config.CellMaskRCNNTask, size: int, l2_regularizer=None
 
 
 def _stride_as_keras(resnet: tf_keras.Model) -> None:
-    """Lets the first convolution of a bottleneck stride, as the weights of Keras expect.
+    """Moves the stride of a bottleneck to its first convolution, as in Keras Applications.
 
-    Model Garden's ResNet-50 strides in the second (it is "v1.5").
+    Model Garden's ResNet-50 has it in the second convolution ("v1.5").
     """
     for layer in resnet.layers:
         if isinstance(layer, nn_blocks.BottleneckBlock):
@@ -254,7 +292,7 @@ def _stride_as_keras(resnet: tf_keras.Model) -> None:
 
 
 def _truncate(backbone: tf_keras.Model, max_level: int) -> tf_keras.Model:
-    """Drops the stages beyond `max_level`, which would be computed for nothing."""
+    """Removes the stages beyond `max_level`, which the network does not use."""
     kept = {k: v for k, v in backbone.output.items() if int(k) <= max_level}
     model = tf_keras.Model(backbone.input, kept, name="backbone")
     model.output_specs = {level: tensor.shape for level, tensor in kept.items()}

@@ -1,4 +1,4 @@
-"""Overrides of an experiment's parameters, checked before Model Garden takes them."""
+"""Overrides the parameters of an experiment, after checking names and types."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def apply(params: hyperparams.Config, text: str, source: str) -> None:
     """Overrides parameters in place.
 
     Args:
-      params: of an experiment.
+      params: parameters of an experiment.
       text: 'a.b=c,d=e', YAML, or the path of a YAML file.
-      source: what the text is from, for messages.
+      source: where the text comes from (a flag or file name), for messages.
 
     Raises:
-      InputError: if it cannot be read, names an unknown parameter, or gives one a value of
-        another kind.
+      InputError: if the text cannot be read, contains an unknown parameter, or a value of
+        the wrong type.
     """
     try:
         read = hyperparams.override_params_dict(
@@ -43,7 +43,9 @@ def apply(params: hyperparams.Config, text: str, source: str) -> None:
         raise InputError(f"{source}: {one_line(str(error))}") from error
 
 
-def _check(given: Mapping[str, Any], known: Mapping[str, Any], at: str, source: str):
+def _check(
+    given: Mapping[str, Any], known: Mapping[str, Any], at: str, source: str
+) -> None:
     for name, value in given.items():
         if name not in known:
             raise InputError(
@@ -62,11 +64,11 @@ def _near(name: str, known: Mapping[str, Any], at: str) -> str:
     near = difflib.get_close_matches(str(name), known, 1)
     if near:
         return f" Did you mean {at}{near[0]}?"
-    return f" Known are {', '.join(f'{at}{other}' for other in known)}."
+    return f" Known parameters: {', '.join(f'{at}{other}' for other in known)}."
 
 
 def _kind_that_is_expected(known: Any, value: Any) -> str:
-    """What a value should be, or '' if it may be as it is."""
+    """Returns the kind of value that is expected, or '' if the value is of that kind."""
     if known is None or value is None:
         return ""
     if isinstance(known, Mapping) or isinstance(value, Mapping):

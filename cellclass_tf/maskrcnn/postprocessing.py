@@ -1,4 +1,4 @@
-"""From what the network detects to cells that share out the pixels."""
+"""Converts detections to cells that do not overlap."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import UNCALIBRATED_MASK_THRESHOLD
 from cellclass_tf.labels import components, tiling
 
-# A cell that shares more than this with one that is already there is the same cell.
+# A detection that overlaps an accepted cell by more than this fraction (of the smaller of the
+# two) is the same cell.
 _SAME_CELL_SHARE = 0.5
-# Width of the Gaussian that smooths outlines, over the cell's diameter.
+# Width of the Gaussian that smooths outlines, as a fraction of the cell's diameter.
 _SMOOTHING = 0.05
-# What is less sure to be a cell is not looked at.
+# Detections with a lower score are ignored.
 SCORE_THRESHOLD = 0.1
+# Lower limit of probabilities whose logarithm is taken.
+_LEAST_PROBABILITY = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """Cells before they share out the pixels.
+    """Detected cells, which may still overlap.
 
     Attributes:
       boxes_yxyx: (N, 4) float32 in pixels of the field, somewhat wider than the cells.
-      scores: (N,) float32, of being a cell.
-      probabilities: (N, K) float32, of each type.
-      masks: (N, m, m) float16 in [0, 1], inside the boxes.
-      features: (N, F) float32, what the network saw; F is 0 of models of before.
+      scores: (N,) float32, probabilities of being a cell.
+      probabilities: (N, K) float32, probabilities of the types.
+      masks: (N, m, m) float16 in [0, 1], which fill the boxes.
+      features: (N, F) float32, the network's features; F is 0 for models of versions
+        without features.
     """
 
     boxes_yxyx: np.ndarray
@@ -42,12 +46,12 @@ class Detections:
 def keep_owned(
     outputs: Mapping[str, np.ndarray], tile: tiling.Tile, threshold: float
 ) -> Detections:
-    """Takes the detections whose middle lies in the tile's core, in the field's place.
+    """Returns the detections whose centre is in the tile's core, in field coordinates.
 
     Args:
-      outputs: of the network for this tile; see `export.export`.
-      tile: where it lies.
-      threshold: detections of a lower score are left out.
+      outputs: outputs of the network for this tile; see `export.export`.
+      tile: position of the tile.
+      threshold: detections with a lower score are left out.
     """
     corner = np.tile(tile.corner_yx, 2)
     boxes = outputs["detection_boxes"] + corner
@@ -64,7 +68,7 @@ def keep_owned(
 
 
 def joined(parts: Sequence[Detections]) -> Detections:
-    """Puts detections together that are in the same pixels."""
+    """Concatenates detections in the same coordinate system."""
     names = [field.name for field in dataclasses.fields(Detections)]
     return Detections(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
@@ -72,36 +76,36 @@ def joined(parts: Sequence[Detections]) -> Detections:
 
 
 def kept(detections: Detections, keep: np.ndarray) -> Detections:
-    """Returns the detections for which (N,) bool `keep` holds."""
+    """Returns the detections selected by `keep`, (N,) bool."""
     names = [field.name for field in dataclasses.fields(Detections)]
     return Detections(*(getattr(detections, name)[keep] for name in names))
 
 
 def cells_from_detections(
     detections: Detections,
-    shape_yx: tuple[int, int],
+    shape_yx: tuple[int, ...],
     type_names: tuple[str, ...],
     *,
     mask_threshold: float = UNCALIBRATED_MASK_THRESHOLD,
     temperature: float = 1.0,
 ) -> Cells:
-    """Shares the pixels out: each goes to the cell whose mask is surest there.
+    """Assigns each pixel to the cell with the highest mask value there.
 
-    A cell is one piece without holes, with a smooth outline. Surer cells come first;
-    one that mostly covers, or is covered by, a cell that is there already is that same
-    cell. A cell that keeps less than half of its pixels against its neighbours is
+    Cells are added in the order of their scores. A detection that mostly overlaps an
+    accepted cell is a duplicate and is dropped. A cell is one piece without holes and with
+    a smooth outline. A cell that loses more than half of its pixels to its neighbours is
     dropped.
 
     Args:
-      detections: N cells.
+      detections: N detected cells.
       shape_yx: height and width of the field.
       type_names: names of the K types.
-      mask_threshold: a mask holds the pixels where it is at least so sure.
-      temperature: of the types' probabilities; see `at_temperature`.
+      mask_threshold: a pixel is in a mask if the mask's value is at least this.
+      temperature: temperature of the types' probabilities; see `at_temperature`.
     """
     labels = np.zeros(shape_yx, np.int32)
     sureness = np.zeros(shape_yx, np.float32)
-    areas = {}
+    areas: dict[int, int] = {}
     for index in np.argsort(-detections.scores, kind="stable"):
         window, mask = _paste(
             detections.boxes_yxyx[index], detections.masks[index], shape_yx
@@ -111,7 +115,7 @@ def cells_from_detections(
         if not area or _is_known(labels[window], inside, areas):
             continue
         areas[index + 1] = area
-        # Where two masks are both sure, the nearer middle counts: without it the border
+        # Where two masks are both near 1, the nearer centre decides; otherwise the border
         # between them would follow their noise.
         pull = mask * _nearness(detections.boxes_yxyx[index], window)
         wins = inside & (pull > sureness[window])
@@ -122,11 +126,11 @@ def cells_from_detections(
     components.keep_largest_pieces(labels, fill_holes=True)
     kept = np.bincount(labels.ravel(), minlength=len(detections.scores) + 1)
     good = [number for number, area in areas.items() if kept[number] * 2 >= area]
-    # Numbers run down the field as they did in the detections' order.
-    good = np.array(sorted(good), np.int64)
+    # Cells are numbered in the order of their detections.
+    numbers = np.array(sorted(good), np.int64)
     table = np.zeros(len(detections.scores) + 1, np.int32)
-    table[good] = np.arange(1, len(good) + 1)
-    chosen = good - 1
+    table[numbers] = np.arange(1, len(numbers) + 1)
+    chosen = numbers - 1
     probabilities = at_temperature(detections.probabilities[chosen], temperature)
     return Cells(
         table[labels],
@@ -139,27 +143,42 @@ def cells_from_detections(
 
 
 def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Makes probabilities less sure (T > 1) or surer (T < 1), without changing a call.
+    """Applies temperature scaling: softmax(log p / T) (Guo et al. 2017, arXiv:1706.04599).
 
-    softmax(log p / T), temperature scaling (Guo et al. 2017, arXiv:1706.04599).
+    Probabilities become less extreme with T > 1 and more extreme with T < 1; the most
+    probable type stays the same.
 
     Args:
-      probabilities: (N, K), rows summing to 1.
+      probabilities: (N, K); rows sum to 1.
       temperature: T, above 0.
 
     Returns:
-      (N, K) float32, rows summing to 1.
+      (N, K) float32; rows sum to 1.
     """
-    logits = np.log(np.maximum(probabilities, 1e-9)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return softmax(log_of(probabilities) / temperature)
 
 
-def _paste(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Draws a box's mask at the field's pixels.
+def log_of(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the logarithms of probabilities, which are limited from below."""
+    return np.log(np.maximum(probabilities, _LEAST_PROBABILITY))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the softmax over the last axis, float32.
+
+    Of averaged logarithms of probabilities, it is their normalised geometric mean.
+    """
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _paste(
+    box: np.ndarray, mask: np.ndarray, shape_yx: tuple[int, ...]
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Resamples a mask at the pixels of the field.
 
     Returns:
-      The window of the field, and the mask's values at the middles of its pixels.
+      The window of the field, and the mask's values at the centres of its pixels.
     """
     first = np.clip(np.floor(box[:2]), 0, shape_yx).astype(int)
     last = np.clip(np.ceil(box[2:]), 0, shape_yx).astype(int)
@@ -172,10 +191,10 @@ def _paste(box, mask, shape_yx) -> tuple[tuple[slice, slice], np.ndarray]:
 
 
 def _with_smooth_outlines(labels: np.ndarray) -> np.ndarray:
-    """Gives each pixel to the cell, or the background, of which there is most around it.
+    """Assigns each pixel to the cell, or background, that dominates its neighbourhood.
 
-    Around is a Gaussian of a twentieth of the cell's diameter: where two masks overlap
-    the border between them follows their noise, and leaves tongues in the neighbour.
+    The neighbourhood is a Gaussian as wide as a twentieth of the cell's diameter. Without
+    this step, the border between two overlapping masks would follow their noise.
     """
     from scipy import ndimage
 
@@ -202,25 +221,27 @@ def _with_smooth_outlines(labels: np.ndarray) -> np.ndarray:
 
 
 def _smooth(mask: np.ndarray) -> np.ndarray:
-    """Evens out the checkerboard that up-convolution leaves (Odena et al. 2016)."""
+    """Removes the checkerboard pattern of transposed convolutions (Odena et al. 2016)."""
     for _ in range(2):
         padded = np.pad(mask, [(1, 1), (0, 0)], mode="edge")
         mask = (padded[:-2] + 2 * padded[1:-1] + padded[2:]).T / 4
     return mask
 
 
-def _interpolation(points, low: float, high: float, count: int) -> np.ndarray:
-    """Linear interpolation from `count` samples in [low, high) to points, 0 outside."""
+def _interpolation(
+    points: np.ndarray, low: float, high: float, count: int
+) -> np.ndarray:
+    """Returns weights of linear interpolation from samples in [low, high); 0 outside."""
     place = (points - low) / max(high - low, 1e-6) * count - 0.5
     weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count)[None]))
-    # Between a box's edge and its outermost samples these hold on.
+    # Between the edge of the box and the outermost samples, values are constant.
     weights[(place < 0) & (points >= low), 0] = 1
     weights[(place > count - 1) & (points <= high), -1] = 1
     return weights.astype(np.float32)
 
 
-def _nearness(box, window: tuple[slice, slice]) -> np.ndarray:
-    """1 in the middle of a box, 0.75 at the middles of its sides, 0.5 in its corners."""
+def _nearness(box: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+    """Returns 1 at the centre of a box, 0.75 at the centres of its sides, 0.5 in its corners."""
     squares = []
     for part, low, high in zip(window, box[:2], box[2:], strict=True):
         points = np.arange(part.start, part.stop) + 0.5
@@ -230,7 +251,7 @@ def _nearness(box, window: tuple[slice, slice]) -> np.ndarray:
 
 
 def _is_known(there: np.ndarray, inside: np.ndarray, areas: dict[int, int]) -> bool:
-    """Whether a mask mostly overlaps one cell that is painted already."""
+    """Returns whether a mask mostly overlaps one of the accepted cells."""
     numbers, counts = np.unique(there[inside], return_counts=True)
     area = int(inside.sum())
     return any(

@@ -1,4 +1,4 @@
-"""Finds and names the cells of a field of any size, with TensorFlow alone."""
+"""Outlines and classifies the cells of a field of any size, with TensorFlow alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,38 +21,45 @@ from cellclass_tf.core.model_metadata import (
 )
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import familiarity, postprocessing
+from cellclass_tf.maskrcnn import postprocessing
 from cellclass_tf.maskrcnn.cell_namer import combining, crops
+from cellclass_tf.maskrcnn.familiarity import (
+    FAMILIARITY_FILE,
+    Familiarity,
+    Judgement,
+    Look,
+)
 from cellclass_tf.maskrcnn.tiled_network import TiledNetwork
 from cellclass_tf.storage import atomic, digests
 
 _CROPS_A_CALL = 256
-# To name cells in given outlines: beyond the quarter turns nothing was gained.
+# Maximum number of views to classify cells in given outlines; more did not improve the result.
 _VIEWS_TO_NAME = 4
-# Beyond it a pixel size is a mistake of units, and the scaled field would fill memory.
+# A larger ratio of pixel sizes is an error of units, and the resized field would fill memory.
 _LARGEST_RATIO = 8
 
 
 class Predictor:
-    """A trained model, ready for merged images.
+    """A trained model that predicts cells in merged images.
 
     Attributes:
-      metadata: what the model was trained on; from cellclass.json beside the SavedModel.
+      metadata: content of cellclass.json beside the SavedModel: how the model was trained
+        and calibrated.
       type_names: names of the cell types, in class order.
       fingerprint: SHA-256 of the SavedModel's files.
-      familiarity: what its training cells look like; None if that was not kept.
+      familiarity: statistics of the training cells; None if the model has none.
     """
 
-    familiarity: familiarity.Familiarity | None = None
+    familiarity: Familiarity | None = None
 
     def __init__(
         self,
-        serve,
+        serve: Callable[..., Mapping[str, Any]],
         metadata: ModelMetadata,
         fingerprint: str,
-        name_cells=None,
-        name_crops=None,
-    ):
+        name_cells: Callable[..., Mapping[str, Any]] | None = None,
+        name_crops: Callable[..., Mapping[str, Any]] | None = None,
+    ) -> None:
         self._network = TiledNetwork(
             serve,
             name_cells,
@@ -64,16 +73,18 @@ class Predictor:
         self.type_names = metadata.type_names
         self.fingerprint = fingerprint
         self._path: pathlib.Path | None = None
+        # The loaded SavedModel, of which `serve` and the others are signatures.
+        self._model: Any = None
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Predictor:
         """Loads a SavedModel written by `cellclass_tf.maskrcnn.export`.
 
         Raises:
-          InputError: if the folder holds no such model.
+          InputError: if the folder is not such a model.
         """
         path = pathlib.Path(path)
-        # An export that was killed may have left the model half replaced.
+        # An interrupted export may have left the model half replaced.
         atomic.recover_folder(path)
         metadata = _read_metadata(path)
         import tensorflow as tf
@@ -86,29 +97,30 @@ class Predictor:
             ) from error
         serve = model.signatures.get("serving_default")
         _check_fits(path, serve, metadata)
-        # Models of earlier versions do not have it.
+        # Models exported by earlier versions do not have these signatures.
         name_cells = model.signatures.get("name")
         name_crops = model.signatures.get("name_crops")
         if metadata.namer is not None and name_crops is None:
             raise InputError(
-                f"{path}: {METADATA_FILE} tells of a namer, which the network lacks. The "
-                "two are not of one export: export the model again."
+                f"{path}: according to {METADATA_FILE} the model has a namer, but the "
+                "network has none. The files are not from the same export. Export the "
+                "model again."
             )
         fingerprint = digests.sha256_of_tree(path)
         predictor = cls(serve, metadata, fingerprint, name_cells, name_crops)
-        # The signature's variables live only as long as the model that owns them.
+        # The variables of the signatures exist only as long as the loaded model.
         predictor._model = model
         predictor._path = path
-        known = path / familiarity.FAMILIARITY_FILE
+        known = path / FAMILIARITY_FILE
         if known.exists():
-            predictor.familiarity = familiarity.Familiarity.read(known)
+            predictor.familiarity = Familiarity.read(known)
         return predictor
 
     def __reduce__(self) -> tuple:
-        """A network does not travel: the process that gets this loads its own."""
+        """Pickles the path only; the process that unpickles it loads the network itself."""
         if self._path is None:
             raise TypeError(
-                "Only a predictor that was loaded from a folder is pickled."
+                "Only a predictor that was loaded from a folder can be pickled."
             )
         return _load_once, (self._path.absolute(), self.fingerprint)
 
@@ -119,22 +131,22 @@ class Predictor:
         pixel_size_um: float | None = None,
         score_threshold: float | None = None,
     ) -> Cells:
-        """Outlines and names the cells of one field.
+        """Outlines and classifies the cells of one field.
 
         Args:
           image: (H, W, 3) uint8 merged image of any size: 0, cytoplasm, nuclei.
-          pixel_size_um: of the image. Where this and the training images' are known,
-            cells are shown to the network at the size that it learned; otherwise the
-            image is taken to be at the training images' scale.
-          score_threshold: cells of a lower score are left out; None for `score_threshold`
-            of the model.
+          pixel_size_um: pixel size of the image. If it and that of the training images are
+            known, the image is resized so that cells are as large as in training.
+            Otherwise the image is taken to have the scale of the training images.
+          score_threshold: cells with a lower score are left out; None for the model's own
+            `score_threshold`.
 
         Returns:
-          The cells; one type a cell, the most probable.
+          The cells. The type of a cell is the most probable one.
 
         Raises:
-          InputError: if the image has another shape or type, or lacks the nuclei that
-            the model was trained with.
+          InputError: if the image has another shape or type, or has no nuclei although the
+            model was trained with nuclei.
         """
         self._check(image)
         if score_threshold is None:
@@ -161,26 +173,27 @@ class Predictor:
         score_threshold: float | None = None,
         measured: NamingRecord | None = None,
     ) -> Cells:
-        """Names cells that somebody, or another program, outlined.
+        """Classifies cells that were outlined by a person or another program.
 
         Args:
           image: (H, W, 3) uint8 merged image of any size: 0, cytoplasm, nuclei.
-          labels: (H, W) of whole numbers, one a cell; 0 is background.
-          sure: (N,) in [0, 1], how sure that program is of each cell, if it tells.
+          labels: (H, W) label image; 0 is background.
+          sure: (N,) in [0, 1], the other program's probability that each cell is a cell;
+            None if it has none.
           pixel_size_um: as in `predict`.
-          score_threshold: cells of a lower score are left out; None for that of
+          score_threshold: cells with a lower score are left out; None for that of
             `measured`.
-          measured: of such outlines on held-out fields, of `metadata.naming`; None for
-            what was measured in the outlines of the dataset.
+          measured: calibration for such outlines, one of `metadata.naming`; None for the
+            calibration for the outlines of the dataset.
 
         Returns:
-          The cells with the outlines as they are, numbered 1 to N in their order; the
-          score of each is how sure the network is that there is a cell of any type; with
+          The cells with unchanged outlines, numbered 1 to N in the order of their labels.
+          The score is the network's probability that there is a cell of any type; with
           `sure`, the geometric mean of both.
 
         Raises:
-          InputError: as `predict`, and if the labels are of another size, or the model
-            was exported by a version that could not name outlines.
+          InputError: as in `predict`, and if the labels have another size, or the model was
+            exported by a version that could not classify cells in given outlines.
         """
         measured = measured or self.metadata.naming_of(OF_DATASET)
         cells = self.name_uncalibrated(
@@ -200,7 +213,7 @@ class Predictor:
         sure: np.ndarray | None = None,
         pixel_size_um: float | None = None,
     ) -> Cells:
-        """Names all cells in given outlines, with the networks' own probabilities."""
+        """Classifies all cells in given outlines, without calibration."""
         cells = self.name_by_detector(
             image, labels, sure=sure, pixel_size_um=pixel_size_um
         )
@@ -214,15 +227,15 @@ class Predictor:
         sure: np.ndarray | None = None,
         pixel_size_um: float | None = None,
     ) -> Cells:
-        """The same without a namer, whether the model has one or not."""
+        """Classifies all cells in given outlines by the detector alone, uncalibrated."""
         self._check(image)
         labels = np.asarray(labels)
         is_whole = labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
         if labels.shape != image.shape[:2] or not is_whole:
             raise InputError(
-                f"Expected labels of whole numbers from 0 on, with {image.shape[:2]} px "
-                f"like the image; got {labels.shape} of {labels.dtype}. Outlines have to "
-                "be of this very image, neither cropped nor resized."
+                f"Expected a label image of integers from 0, with the size of the image, "
+                f"{image.shape[:2]} px; got {labels.shape} of {labels.dtype}. Use outlines "
+                "of this image, neither cropped nor resized."
             )
         self.check_can_name()
         cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
@@ -246,16 +259,16 @@ class Predictor:
     def with_namer(
         self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
     ) -> Cells:
-        """Names cells anew as the model's metadata say: by the namer, or with its help.
+        """Classifies cells by the namer, or by both networks, as in the model's metadata.
 
         Args:
           image: (H, W, 3) uint8 merged image.
-          cells: with the detector's own probabilities.
+          cells: cells with the detector's uncalibrated probabilities.
           pixel_size_um: as in `predict`.
 
         Returns:
-          The cells with their new types and probabilities, before calibration; as they
-          are if the model has no namer, or the detector alone does better.
+          The cells with new types and uncalibrated probabilities; unchanged if the model
+          has no namer, or if the detector alone was better on held-out fields.
         """
         namer = self.metadata.namer
         if namer is None or namer.named_by == BY_DETECTOR:
@@ -275,17 +288,23 @@ class Predictor:
         *,
         pixel_size_um: float | None = None,
     ) -> np.ndarray:
-        """Returns what the namer alone says of cells, (N, K) float32.
+        """Returns the namer's probabilities of the types, (N, K) float32.
 
         Args:
           image: (H, W, 3) uint8 merged image.
-          labels: (H, W) of whole numbers; 0 is background.
+          labels: (H, W) label image; 0 is background.
           pixel_size_um: as in `predict`.
+
+        Raises:
+          ValueError: if the model has no namer.
         """
+        namer = self.metadata.namer
+        if namer is None or self._name_crops is None:
+            raise ValueError("The model has no namer.")
         cut = crops.crops_of(
             image,
             labels,
-            zoom=self.metadata.namer.scale * self._ratio_of(pixel_size_um),
+            zoom=namer.scale * self._ratio_of(pixel_size_um),
             grayscale=self.metadata.grayscale,
         )
         parts = [np.zeros((0, len(self.type_names)), np.float32)]
@@ -296,77 +315,78 @@ class Predictor:
 
     def judge(
         self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
-    ) -> familiarity.Judgement | None:
-        """Says whether a field resembles the fields that the model was trained on.
+    ) -> Judgement | None:
+        """Compares a field with the fields that the model was trained on.
 
         Args:
-          image: as `predict` got it.
-          cells: as `predict` or `name` gave them.
+          image: the image that was given to `predict`.
+          cells: the cells that `predict` or `name` returned.
           pixel_size_um: as in `predict`.
 
         Returns:
           The comparison; None if the model was exported without its dataset, or by a
-          version that did not compare.
+          version without such statistics.
         """
         if self.familiarity is None or cells.features is None:
             return None
         if cells.features.shape[1] != len(self.familiarity.mean):
             return None
         scale = self.scale_for(pixel_size_um)
-        return self.familiarity.judge(familiarity.Look.of(image, cells, scale))
+        return self.familiarity.judge(Look.of(image, cells, scale))
 
     def check_can_name(self) -> None:
-        """Raises InputError if the model was exported by a version that could not name."""
+        """Raises InputError if the model cannot classify cells in given outlines."""
         if not self._can_name:
             raise InputError(
-                "The model was exported by a version of cellclass_tf that could not name "
-                "outlines of other programs. Export it again."
+                "The model was exported by a version of cellclass_tf that could not "
+                "classify cells in given outlines. Export it again."
             )
 
     def _check(self, image: np.ndarray) -> None:
         check_merged(image)
         if not self.metadata.grayscale and _has_no_nuclei(image):
             raise InputError(
-                "The image has no nuclei (its blue channel is all 0), and the model was "
-                "trained with them. Convert the field with --nuclei=..., or train a "
+                "The image has no nuclei (its blue channel is all 0), but the model was "
+                "trained with nuclei. Convert the field with --nuclei=..., or train a "
                 "model with --params_override=task.grayscale=true."
             )
 
     @property
     def score_threshold(self) -> float:
-        """The score from which on held-out fields say that there is a cell."""
+        """The score threshold that was fitted on held-out fields."""
         return self.metadata.score_threshold
 
     def scale_for(self, pixel_size_um: float | None) -> float:
-        """Network pixels per image pixel, for images of a pixel size.
+        """Returns the number of network pixels per image pixel, for a pixel size.
 
         Raises:
-          InputError: if the size is far from that of the training images.
+          InputError: if the pixel size is far from that of the training images.
         """
         return self.metadata.scale * self._ratio_of(pixel_size_um)
 
     def _ratio_of(self, pixel_size_um: float | None) -> float:
-        """Returns an image's pixel size over that of the training images, or 1."""
+        """Returns the ratio of an image's pixel size to that of training; 1 if unknown."""
         ratio, trained = (
             self.metadata.ratio_of(pixel_size_um),
             self.metadata.pixel_size_um,
         )
         if not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
             raise InputError(
-                f"A pixel size of {pixel_size_um} µm, against {trained} µm in training, "
-                f"is more than {_LARGEST_RATIO} times another. Is the unit µm?"
+                f"The pixel size of {pixel_size_um} µm differs from that of the training "
+                f"images, {trained} µm, by a factor of more than {_LARGEST_RATIO}. Check "
+                "that the unit is µm."
             )
         return ratio
 
     def detect(
         self, image: np.ndarray, *, scale: float, score_threshold: float
     ) -> postprocessing.Detections:
-        """What the network finds in a field, in all views of it, before cells are cut out.
+        """Returns the detections in a field, merged over its views, which may overlap.
 
         Args:
           image: (H, W, 3) uint8 merged image.
           scale: network pixels per image pixel; see `scale_for`.
-          score_threshold: what has a lower score is left out.
+          score_threshold: detections with a lower score are left out.
         """
         return self._network.detect(
             image,
@@ -378,10 +398,12 @@ class Predictor:
 
 @functools.lru_cache(maxsize=1)
 def _load_once(path: pathlib.Path, fingerprint: str) -> Predictor:
-    """Loads a model once a process, however often it comes by."""
+    """Loads a model once per process, however often it is unpickled."""
     predictor = Predictor.load(path)
     if predictor.fingerprint != fingerprint:
-        raise InputError(f"{path}: the model has changed while it was in use.")
+        raise InputError(
+            f"{path}: the model was changed while it was in use. Run the command again."
+        )
     return predictor
 
 
@@ -394,14 +416,14 @@ def _read_metadata(path: pathlib.Path) -> ModelMetadata:
     file = path / METADATA_FILE
     if not file.exists():
         raise InputError(
-            f"{file} does not exist: {path} is no exported model. Make one with "
-            "`python -m experiments.export`."
+            f"{file} does not exist: {path} is not an exported model. Export one with "
+            "`cellclass export-model`."
         )
     return ModelMetadata.read(file)
 
 
-def _check_fits(path: pathlib.Path, serve, metadata: ModelMetadata) -> None:
-    """Raises InputError if a network is not the one that its metadata describe."""
+def _check_fits(path: pathlib.Path, serve: Any, metadata: ModelMetadata) -> None:
+    """Raises InputError if a network does not have the shapes in its metadata."""
     side, count = metadata.tile_px, len(metadata.type_names)
     wanted = {"images": [None, side, side, 3]}
     wanted["detection_probabilities"] = [None, None, count]
@@ -413,13 +435,13 @@ def _check_fits(path: pathlib.Path, serve, metadata: ModelMetadata) -> None:
         there = found.get(name)
         if there is None or not there.is_compatible_with(shape):
             raise InputError(
-                f"{path}: {METADATA_FILE} tells of tiles of {side} px and {count} cell "
-                f"types, so {name} should be {shape}; the network has "
-                f"{None if there is None else there.as_list()}. The two are not of one "
-                "export: export the model again."
+                f"{path}: according to {METADATA_FILE}, tiles are {side} px wide and there "
+                f"are {count} cell types, so the shape of {name} should be {shape}; the "
+                f"network has {None if there is None else there.as_list()}. The files are "
+                "not from the same export. Export the model again."
             )
 
 
 def _has_no_nuclei(image: np.ndarray) -> bool:
-    """Whether there is cytoplasm and no grain of blue; a black field is just empty."""
+    """Returns whether there is cytoplasm but no nuclei; an all-black field is just empty."""
     return bool(image[..., 1].any()) and not image[..., 2].any()

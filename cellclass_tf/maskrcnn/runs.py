@@ -1,4 +1,4 @@
-"""The folder of a training run: what was run, with what, and its checkpoints."""
+"""Reads and writes the folder of a training run: parameters, record and checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import tensorflow as tf
@@ -30,28 +30,28 @@ _PACKAGES = ("cellclass_tf", "tensorflow", "tf-models-official", "tf_keras", "nu
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRecord(Record):
-    """run.json of a training run: what was run, with what, and where.
+    """The content of a training run's run.json: parameters, versions and machine.
 
     Attributes:
       experiment: name of the experiment.
-      folder: of the run, as it was then: where the dataset is found from here if both
-        are moved; '' where an older version did not record it.
-      seed: of the training.
-      steps: of the training.
+      folder: folder of the run during training, by which the dataset is found if both were
+        moved together; '' in records of older versions.
+      seed: random seed of the training.
+      steps: number of training steps.
       dataset: name and version of the dataset.
-      dataset_fingerprint: of the dataset.
-      starting_weights: checkpoint from which the run started; None for random weights.
-      distribution_strategy: as in Model Garden's runtime.
-      precision: in which the network computed.
-      processor: kind of the processor.
-      processors: number of them.
-      gpus: number of them.
-      python: its version.
-      versions: of packages, by name.
+      dataset_fingerprint: fingerprint of the dataset.
+      starting_weights: weights that the run started from; None for random weights.
+      distribution_strategy: strategy in Model Garden's runtime configuration.
+      precision: precision in which the network computed.
+      processor: type of the processor.
+      processors: number of logical processors.
+      gpus: number of GPUs.
+      python: version of Python.
+      versions: versions of packages, by name.
     """
 
     NAME: ClassVar[str] = "cellclass_tf training"
-    EXPECTED: ClassVar[str] = "what `python -m experiments.train` records of a run"
+    EXPECTED: ClassVar[str] = "the record of a run from `python -m experiments.train`"
     REMEDY: ClassVar[str] = "Copy it again from its source, or train again."
 
     experiment: str
@@ -73,10 +73,10 @@ class TrainingRecord(Record):
 def begin(
     model_dir: str | os.PathLike, experiment: str, params: cfg.ExperimentConfig
 ) -> None:
-    """Writes params.yaml and run.json: experiment, seed, versions, kind of machine.
+    """Writes params.yaml and run.json (experiment, seed, versions, machine).
 
     Raises:
-      InputError: if the folder holds checkpoints trained on another dataset.
+      InputError: if the folder contains checkpoints trained on another dataset.
     """
     model_dir = pathlib.Path(model_dir)
     _check_same_data(params, model_dir)
@@ -102,24 +102,24 @@ def begin(
 
 
 def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.ExperimentConfig:
-    """Reads the parameters with which a model was trained.
+    """Reads the parameters of a training run.
 
     Raises:
-      InputError: if the folder holds no training run.
+      InputError: if the folder is not a training run.
     """
     check_experiment(experiment)
     path = pathlib.Path(model_dir) / PARAMS_FILE
     if not path.exists():
-        raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
+        raise InputError(f"{path} does not exist: {model_dir} is not a training run.")
     params = exp_factory.get_exp_config(experiment)
     return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
 
 
 def labelled_images(checkpoint: str) -> list[str]:
-    """The images whose cells' types a run saw, of which a checkpoint is; or none."""
+    """Returns the images with known types that the run of a checkpoint was trained on."""
     is_named = not (os.path.isdir(checkpoint) or os.path.exists(f"{checkpoint}.index"))
     path = folder_of(checkpoint) / PARAMS_FILE
-    # Weights that have a name, such as those of the package, have seen no study.
+    # Named weights, such as those in the package, were not trained on a study.
     if is_named or not path.is_file():
         return []
     task = yaml.safe_load(path.read_text(encoding="utf-8")).get("task") or {}
@@ -131,22 +131,23 @@ def find_dataset(
     task: config.CellMaskRCNNTask,
     data_dir: str | os.PathLike | None = None,
 ) -> tfds.core.Path:
-    """Finds the prepared dataset with which a run was trained.
+    """Finds the prepared dataset that a run was trained on.
 
     Args:
       model_dir: folder of the run.
-      task: its parameters.
-      data_dir: where the dataset is; None for where it was during training, and for
-        where it is if it was moved together with the run.
+      task: parameters of the run.
+      data_dir: data directory of the dataset; None to look for it where it was during
+        training, or beside the run if both were moved together.
 
     Returns:
       The folder with dataset_info.json.
 
     Raises:
-      InputError: if it is not there, or is another one than the run was trained on.
+      InputError: if the dataset is not found, or the run was trained on another one.
     """
     data = task.validation_data
     recorded = data.tfds_data_dir
+    places: Sequence[str | os.PathLike]
     if data_dir is not None:
         places = [data_dir]
     elif "://" in recorded:
@@ -159,17 +160,18 @@ def find_dataset(
     if not found:
         listed = " and ".join(str(folder) for folder in folders[:3])
         raise InputError(
-            f"The dataset {data.tfds_name}, with which {model_dir} was trained, is not "
-            f"there (looked in {listed}). Probabilities are calibrated on its held-out "
-            "fields. Name its folder with --data_dir, or export without calibration "
-            "with --no-calibration."
+            f"The dataset {data.tfds_name}, on which {model_dir} was trained, was not "
+            f"found in {listed}. The model is calibrated on its held-out fields. Give its "
+            "data directory with --data_dir, or export without calibration with "
+            "--no-calibration."
         )
     same = [f for f in found if _fingerprint_of(f) == task.fingerprint]
     if task.fingerprint and not same:
         raise InputError(
-            f"{found[0]} is another dataset than {model_dir} was trained on (fingerprint "
-            f"{_fingerprint_of(found[0])}, expected {task.fingerprint}). Name the folder "
-            "of the right one with --data_dir, or export with --no-calibration."
+            f"{found[0]} is not the dataset that {model_dir} was trained on (fingerprint "
+            f"{_fingerprint_of(found[0])}, expected {task.fingerprint}). Give the data "
+            "directory of the right one with --data_dir, or export without calibration "
+            "with --no-calibration."
         )
     return (same or found)[0]
 
@@ -180,38 +182,38 @@ def _fingerprint_of(dataset: tfds.core.Path) -> str | None:
 
 
 def _folder_then(model_dir: pathlib.Path) -> str:
-    """Where a run's folder was when it was trained; '' if that is not recorded."""
+    """Returns a run's folder at the time of training; '' if it was not recorded."""
     path = model_dir / RECORD_FILE
     return TrainingRecord.read(path).folder if path.exists() else ""
 
 
 def experiment_of(model_dir: str | os.PathLike) -> str:
-    """Reads which experiment a run is of.
+    """Reads the name of a run's experiment.
 
     Raises:
-      InputError: if the folder holds no training run.
+      InputError: if the folder is not a training run.
     """
     path = pathlib.Path(model_dir) / RECORD_FILE
     if not path.exists():
-        raise InputError(f"{path} does not exist: {model_dir} holds no training run.")
+        raise InputError(f"{path} does not exist: {model_dir} is not a training run.")
     return TrainingRecord.read(path).experiment
 
 
 def folder_of(checkpoint: str | os.PathLike) -> pathlib.Path:
-    """The folder of the run that a checkpoint, or the folder itself, belongs to."""
+    """Returns the folder of the run that a checkpoint, or a folder, belongs to."""
     path = pathlib.Path(checkpoint)
     folder = path if path.is_dir() else path.parent
     return folder.parent if folder.name == config.BEST_FOLDER else folder
 
 
 def checkpoint_in(place: str | os.PathLike) -> str:
-    """Finds the checkpoint to use: the best by validation, else the last.
+    """Finds the checkpoint to use: the best by validation, or else the last.
 
     Args:
-      place: the folder of a run, or one checkpoint in it.
+      place: folder of a run, or a checkpoint in it.
 
     Raises:
-      InputError: if there is none.
+      InputError: if there is no checkpoint.
     """
     place = pathlib.Path(place)
     found = None
@@ -220,28 +222,28 @@ def checkpoint_in(place: str | os.PathLike) -> str:
         found = next(filter(None, map(_latest, folders)), None)
     path = found or os.fspath(place)
     if not pathlib.Path(f"{path}.index").exists():
-        raise InputError(f"{place}: no checkpoint there. Train a model first.")
+        raise InputError(f"{place}: no checkpoint found. Train a model first.")
     return path
 
 
 def restore(model: tf_keras.Model, checkpoint: str) -> None:
-    """Gives a network the weights of a checkpoint of its own kind.
+    """Loads the weights of a checkpoint into a network.
 
     Raises:
-      InputError: if the checkpoint is of another network, such as of more types.
+      InputError: if they are of another network, for example one with more types.
     """
     try:
         status = tf.train.Checkpoint(model=model).restore(checkpoint)
         status.expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError) as error:
         raise InputError(
-            f"{checkpoint}: a checkpoint of another network than {PARAMS_FILE} beside it "
-            f"says, for example of another number of types ({error})."
+            f"{checkpoint}: the checkpoint does not fit the network in {PARAMS_FILE} "
+            f"beside it; for example, the number of types may differ ({error})."
         ) from error
 
 
 def check_experiment(name: str) -> None:
-    """Raises InputError unless the experiment is one of this package's."""
+    """Raises InputError if this package has no such experiment."""
     if name not in config.EXPERIMENTS:
         known = ", ".join(config.EXPERIMENTS)
         raise InputError(f"Unknown experiment {name!r}; known are {known}.")
@@ -251,20 +253,22 @@ def _latest(folder: pathlib.Path) -> str | None:
     if not folder.is_dir():
         return None
     listed = tf.train.latest_checkpoint(os.fspath(folder))
-    # The best one has no index of checkpoints, only itself, and an index may be lost.
+    # The folder of the best checkpoint has no list of checkpoints, and a list may be lost.
     found = [path.with_suffix("") for path in folder.glob("*-*.index")]
     last = max(found, key=lambda path: _step_of(path.name), default=None)
-    return listed or (last and os.fspath(last))
+    if listed or last is None:
+        return listed
+    return os.fspath(last)
 
 
 def _step_of(checkpoint: str) -> int:
-    """The step in a name such as ckpt-200; -1 if there is none."""
+    """Returns the step in a name such as ckpt-200; -1 if there is none."""
     step = checkpoint.rpartition("-")[2]
     return int(step) if step.isdecimal() else -1
 
 
 def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:
-    """Raises InputError if checkpoints there were trained on another dataset."""
+    """Raises InputError if the folder has checkpoints trained on another dataset."""
     path = model_dir / PARAMS_FILE
     if not path.exists() or not tf.train.latest_checkpoint(os.fspath(model_dir)):
         return
@@ -272,7 +276,7 @@ def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> N
     if before["fingerprint"] != params.task.fingerprint:
         version = before["train_data"]["tfds_name"].rpartition(":")[2]
         raise InputError(
-            f"{model_dir} holds checkpoints that were trained on another dataset "
+            f"{model_dir} contains checkpoints that were trained on another dataset "
             f"(fingerprint {before['fingerprint']}, now {params.task.fingerprint}). "
-            f"Choose a new folder, or go on with --dataset_version={version}."
+            f"Choose a new folder, or continue with --dataset_version={version}."
         )

@@ -1,4 +1,4 @@
-"""A served network on fields of any size: in tiles, and in several views."""
+"""Applies an exported network to fields of any size, in tiles and several views."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TILES_A_CALL = 4
 
 
 class TiledNetwork:
-    """The functions of an exported model, which take tiles, as functions of fields.
+    """Applies the signatures of an exported model, which take tiles, to whole fields.
 
     Args:
       serve: signature that finds cells; see `export.export`.
-      name_cells: signature that names cells in boxes; None of models without it.
+      name_cells: signature that classifies cells in boxes; None if the model has none.
       tile_px: width of a tile.
-      model_diameter_px: width of a median cell to the network.
+      model_diameter_px: diameter of a median cell in the network's input.
       types: number of cell types.
     """
 
@@ -35,7 +35,7 @@ class TiledNetwork:
         tile_px: int,
         model_diameter_px: float,
         types: int,
-    ):
+    ) -> None:
         self._serve, self._name_cells = serve, name_cells
         self._size, self._types = tile_px, types
         self._margin = tiling.margin_for(model_diameter_px, tile_px)
@@ -48,19 +48,20 @@ class TiledNetwork:
         score_threshold: float,
         views: int = 1,
     ) -> postprocessing.Detections:
-        """Finds cells; each is owned by one tile of a view, and made one of all views.
+        """Finds the cells of a field, and merges the detections of its views.
 
-        A tile owns the cells whose middle lies in its core; cores part the field.
+        In each view, a cell is taken from the tile whose core contains its centre; the
+        cores partition the field.
 
         Args:
           image: (H, W, 3) uint8 merged image.
           scale: network pixels per image pixel.
-          score_threshold: what has a lower score is left out.
+          score_threshold: detections with a lower score are left out.
           views: number of views; see `views.merge`.
         """
         seen = _seen(image, scale, views)
         least = min(score_threshold, postprocessing.SCORE_THRESHOLD)
-        found = [[] for _ in range(views)]
+        found: list[list[postprocessing.Detections]] = [[] for _ in range(views)]
         for batch in _batches(list(self._tiles(seen))):
             pixels = _stack([self._cut(seen, *place) for place in batch])
             outputs = {k: v.numpy() for k, v in self._serve(images=pixels).items()}
@@ -81,17 +82,22 @@ class TiledNetwork:
     def types_at(
         self, image: np.ndarray, boxes_yxyx: np.ndarray, *, scale: float, views: int = 1
     ) -> dict[str, np.ndarray]:
-        """Says of the cells in boxes how likely each type is; see `export.export`.
+        """Classifies the cells in given boxes; see `export.export`.
 
         Args:
           image: (H, W, 3) uint8 merged image.
-          boxes_yxyx: (N, 4) in its pixels, [top, left, bottom, right).
+          boxes_yxyx: (N, 4) boxes [top, left, bottom, right) in pixels of the image.
           scale: network pixels per image pixel.
-          views: number of views, over which is averaged.
+          views: number of views over which the result is averaged.
 
         Returns:
           `scores` (N,), `probabilities` (N, K) and `features` (N, F), float32.
+
+        Raises:
+          ValueError: if the model has no signature that classifies cells in boxes.
         """
+        if self._name_cells is None:
+            raise ValueError("The exported model has no signature `name`.")
         seen, boxes = _seen(image, scale, views), boxes_yxyx
         named = {
             "scores": np.zeros(len(boxes), np.float32),
@@ -101,35 +107,37 @@ class TiledNetwork:
         for batch in _batches(owned):
             pixels = _stack([self._cut(seen, *place) for place, *_ in batch])
             most = max(len(numbers) for _, numbers, _ in batch)
-            # What is not filled is a box that is read, and forgotten.
-            whole = np.float32([0, 0, self._size, self._size])
+            # Unused rows are boxes of a whole tile, whose results are ignored.
+            whole = np.array([0, 0, self._size, self._size], np.float32)
             inside = np.tile(whole, (len(pixels), most, 1))
             for n, (_, numbers, moved) in enumerate(batch):
-                # Of a cell that is larger than the tile the part in it counts.
+                # A cell that is larger than the tile is classified by its part in the tile.
                 inside[n, : len(numbers)] = np.clip(moved, 0, self._size)
             found = self._name_cells(images=pixels, boxes=inside)
             for name, values in found.items():
                 values = values.numpy()
                 if name == "probabilities":
-                    values = np.log(np.maximum(values, _LEAST_PROBABILITY))
+                    values = postprocessing.log_of(values)
                 shape = (len(boxes), *values.shape[2:])
                 total = named.setdefault(name, np.zeros(shape, np.float32))
                 for n, (_, numbers, _) in enumerate(batch):
                     total[numbers] += values[n, : len(numbers)] / views
         named.setdefault("features", np.zeros((len(boxes), 0), np.float32))
-        # Of several views the geometric mean.
-        odds = np.exp(named["probabilities"])
-        named["probabilities"] = odds / odds.sum(axis=1, keepdims=True)
+        # The geometric mean over the views.
+        named["probabilities"] = postprocessing.softmax(named["probabilities"])
         return named
 
     def _tiles(self, seen: Sequence[np.ndarray]) -> Iterator[_Place]:
-        """The tiles of all views of a field, one view after the other."""
+        """Yields the tiles of all views of a field, one view after the other."""
         for view, pixels in enumerate(seen):
-            for tile in tiling.tiles_of(pixels.shape[:2], self._size, self._margin):
+            height, width = pixels.shape[:2]
+            for tile in tiling.tiles_of((height, width), self._size, self._margin):
                 yield _Place(view, tile)
 
-    def _owned(self, seen: Sequence[np.ndarray], boxes, shape_yx: tuple[int, int]):
-        """Yields each place with a cell, with the cells' numbers and boxes in the tile."""
+    def _owned(
+        self, seen: Sequence[np.ndarray], boxes: np.ndarray, shape_yx: tuple[int, ...]
+    ) -> Iterator[tuple[_Place, np.ndarray, np.ndarray]]:
+        """Yields each tile that owns cells, with the cells' indices and boxes in the tile."""
         for place in self._tiles(seen):
             there = seen_boxes(boxes, place.view, shape_yx, seen[place.view].shape[:2])
             middles = (there[:, :2] + there[:, 2:]) / 2
@@ -138,7 +146,9 @@ class TiledNetwork:
                 corner = np.tile(place.tile.corner_yx, 2)
                 yield place, numbers, there[numbers] - corner
 
-    def _cut(self, seen, view: int, tile: tiling.Tile) -> np.ndarray:
+    def _cut(
+        self, seen: Sequence[np.ndarray], view: int, tile: tiling.Tile
+    ) -> np.ndarray:
         return cut_tile(seen[view], tile.corner_yx, self._size)
 
 
@@ -149,19 +159,15 @@ class _Place(NamedTuple):
     tile: tiling.Tile
 
 
-# Of a type, where logarithms are averaged.
-_LEAST_PROBABILITY = 1e-9
-
-
 def _seen(image: np.ndarray, scale: float, count: int) -> list[np.ndarray]:
-    """The views of a field; those of one zoom share their pixels."""
+    """Returns the views of a field; views of the same zoom share memory."""
     zooms = [zoom_of(view) for view in range(count)]
     by_zoom = {zoom: resized(image, scale * zoom) for zoom in set(zooms)}
     return [turned(by_zoom[zoom], view) for view, zoom in enumerate(zooms)]
 
 
 def cut_tile(pixels: np.ndarray, corner_yx: Sequence[int], side: int) -> np.ndarray:
-    """Returns a square (side, side, 3) of pixels, black where there are none."""
+    """Returns a (side, side, 3) square of an image, padded with black."""
     top, left = corner_yx
     piece = pixels[top : top + side, left : left + side]
     missing = [side - length for length in piece.shape[:2]]
@@ -169,24 +175,24 @@ def cut_tile(pixels: np.ndarray, corner_yx: Sequence[int], side: int) -> np.ndar
 
 
 def resized(image: np.ndarray, scale: float) -> np.ndarray:
-    """Returns an (H, W, 3) uint8 image at another scale, as the network sees it."""
+    """Resizes an (H, W, 3) uint8 image by a factor, as in training."""
     from PIL import Image
 
     size = [max(1, round(length * scale)) for length in image.shape[:2]]
-    # Pillow widens the triangle when it shrinks, as tf.image.resize(antialias=True).
+    # When shrinking, Pillow widens its filter, as tf.image.resize does with antialias=True.
     seen = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(seen)
 
 
 def _batches(tiles: list[_T]) -> Iterator[list[_T]]:
-    """Parts the tiles evenly: one by itself takes longer than two, see `_stack`."""
+    """Divides tiles into batches of similar size; a single tile is slow, see `_stack`."""
     count = -(-len(tiles) // _TILES_A_CALL)
     for n in range(count):
         yield tiles[n * len(tiles) // count : (n + 1) * len(tiles) // count]
 
 
 def _stack(pieces: list[np.ndarray]) -> np.ndarray:
-    """Makes a batch; of one piece, with a black one: oneDNN is slow for a batch of one."""
+    """Stacks tiles to a batch; adds a black one to a single tile, for which oneDNN is slow."""
     if len(pieces) == 1:
         pieces = [*pieces, np.zeros_like(pieces[0])]
     return np.stack(pieces)

@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from official.common import distribute_utils
@@ -33,19 +33,22 @@ from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
 
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
 SIMULATED = "cell_types/simulated"
 OF_STUDY = "cell_types/study"
-# Of the minutes that a run may take; the rest is for the namer and for evaluation.
+# Fraction of the time limit for training steps; the rest is for the namer and evaluation.
 _SHARE_OF_STEPS = 0.8
-# In fewer nothing is learned.
+# Minimum number of steps under a time limit; fewer do not train a useful network.
 _LEAST_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a training is asked for; see `train`.
+    """The settings of a training, with the names of the arguments of `train`.
 
-    Model Garden reads its own flags from it, `tpu` and `tf_data_service` among them.
+    Model Garden reads its own flags from this object, `tpu` and `tf_data_service` among them.
     """
 
     experiment: str
@@ -66,7 +69,7 @@ class Settings:
 
     @classmethod
     def of_flags(cls, flags: Any) -> Settings:
-        """Takes the settings from parsed flags of their names."""
+        """Takes the settings from parsed flags with the same names."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: getattr(flags, name) for name in names})
 
@@ -75,14 +78,14 @@ class Settings:
 
 
 class _RuntimeParser(train_utils.ExperimentParser):
-    """Model Garden's order of overrides, without what a dataset decides."""
+    """Parses an experiment's parameters, without those that depend on the dataset."""
 
-    def __init__(self, settings: Settings, machine: hardware.Hardware):
+    def __init__(self, settings: Settings, machine: hardware.Hardware) -> None:
         super().__init__(settings)
         self._machine = machine
 
     def base_experiment(self) -> cfg.ExperimentConfig:
-        """Returns the experiment with what follows from the machine."""
+        """Returns the experiment with the parameters that depend on the machine."""
         settings = self._flags_obj
         runs.check_experiment(settings.experiment)
         params = super().base_experiment()
@@ -104,27 +107,27 @@ class _RuntimeParser(train_utils.ExperimentParser):
     def parse_params_override(
         self, params: cfg.ExperimentConfig
     ) -> cfg.ExperimentConfig:
-        """Overrides parameters by what is given directly."""
+        """Overrides parameters by --params_override."""
         if self._flags_obj.params_override:
             overrides.apply(params, self._flags_obj.params_override, "params_override")
         return params
 
 
 class ExperimentParser(_RuntimeParser):
-    """Model Garden's order of overrides, with what the dataset decides put first.
+    """Parses an experiment's parameters, including those that depend on the dataset.
 
-    An experiment's defaults, then what follows from machine and data, then
-    --config_file, then --params_override. What `train` takes comes before these
-    two.
+    Later sources override earlier ones: the experiment's defaults, then values that depend
+    on machine and data, then the arguments of `train`, then --config_file, then
+    --params_override.
 
     Attributes:
-      choices: what was derived from the data.
+      choices: settings chosen by the data; see `planning.plan`.
     """
 
     choices: tuple[planning.Choice, ...] = ()
 
     def base_experiment(self) -> cfg.ExperimentConfig:
-        """Returns the experiment with all that follows from its dataset."""
+        """Returns the experiment with all parameters that depend on its dataset."""
         settings = self._flags_obj
         params = super().base_experiment()
         name, data_dir = _dataset(
@@ -138,13 +141,13 @@ class ExperimentParser(_RuntimeParser):
                 imagenet.take_lite0(params.task)
             self.choices = planning.plan(facts, _mixed_fields(settings.study))
             planning.apply(params, self.choices)
-        # What a person asks for decides what follows from it, such as the scale.
+        # The user's values come first, because others, such as the scale, depend on them.
         params = self.parse_params_override(self.parse_config_file(params))
         data_facts.apply_facts(params, facts)
         if not facts.validation_fields:
             params.task.validation_data.tfds_split = ""
         params.task.init_checkpoint = _starting_weights(params.task, settings.init)
-        # What starting weights have seen, the network has seen.
+        # Images used to train the starting weights count as seen by the network.
         params.task.labelled_images = sorted(
             {*facts.labelled_images, *runs.labelled_images(params.task.init_checkpoint)}
         )
@@ -154,7 +157,7 @@ class ExperimentParser(_RuntimeParser):
         )
         params.task.heads_steps = settings.heads_steps or 0
         config.set_steps(params, settings.steps or params.trainer.train_steps)
-        # A short trial is short in both.
+        # A short trial of the detector also has a short training of the namer.
         most = params.trainer.train_steps if settings.namer else 0
         params.task.namer_steps = min(params.task.namer_steps, most)
         if settings.seed is not None:
@@ -180,41 +183,42 @@ def train(
     params_override: str | None = None,
     namer: bool = True,
 ) -> pathlib.Path:
-    """Trains an experiment; a run that was killed goes on from its last checkpoint.
+    """Trains an experiment; an interrupted run continues from its last checkpoint.
 
     Args:
       experiment: 'cellclass_maskrcnn_small' or 'cellclass_maskrcnn'.
       model_dir: folder for checkpoints, TensorBoard logs and params.yaml.
       study: folder of a study with a prepared dataset; None for simulated cultures.
-      data_dir: where the study's dataset was prepared, a folder or a bucket; None for
-        STUDY/tfds. With it `study` may be None.
-      dataset_version: such as '2.1.0'; None for the newest.
+      data_dir: data directory of the study's dataset, a folder or a bucket; None for
+        STUDY/tfds. If it is given, `study` may be None.
+      dataset_version: version of the dataset, such as '2.1.0'; None for the newest.
       mode: 'train', 'train_and_eval' or 'eval'.
-      steps: training steps; None for the experiment's own.
-      minutes: that a new run may take, instead of `steps`: a few steps are timed on this
+      steps: number of training steps; None for the experiment's own.
+      minutes: time limit for a new run, instead of `steps`. A few steps are timed on this
         machine, and as many are done as fit into four fifths of the time. The rest is
-        for the namer and for evaluation. A run that goes on keeps its steps.
-      init: weights that a new run starts from, see `weights.load`, or 'random'; None for
-        the experiment's own, or random ones if those are of another network. With
-        'imagenet' the backbone of the small experiment is EfficientNet-Lite0.
-      heads_steps: first so many steps for the heads alone, at the full learning rate,
-        then all layers at a tenth of it.
-      seed: of crops, augmentation and new weights; None for 0.
-      precision: 'float32', 'bfloat16' or 'float16', in which the network computes while
-        it trains (its weights are float32), or 'auto' for the fastest that the devices
-        multiply in hardware. Exported models compute in float32.
-      config_file: YAML files of overrides.
-      params_override: YAML or 'a.b=c,d=e' overrides, applied last.
-      namer: whether a second network is trained too, into MODEL_DIR/namer, which names
-        cells by small crops around their nuclei.
+        for the namer and for evaluation. A continued run keeps its number of steps.
+      init: starting weights of a new run, see `weights.load`, or 'random'; None for the
+        experiment's own, or for random weights if those are of another network. With
+        'imagenet', the backbone of the small experiment is EfficientNet-Lite0.
+      heads_steps: number of steps in which only the heads are trained, at the full
+        learning rate; then all layers are trained at a tenth of it.
+      seed: random seed of crops, augmentation and new weights; None for 0.
+      precision: 'float32', 'bfloat16' or 'float16', in which the network computes during
+        training (its weights are float32), or 'auto' for the fastest one for which the
+        devices have hardware multiplication. Exported models compute in float32.
+      config_file: YAML files with overrides.
+      params_override: overrides as YAML or 'a.b=c,d=e', applied last.
+      namer: whether the namer is also trained, a second network that classifies cells by
+        small crops around their nuclei; it is saved in MODEL_DIR/namer.
 
     Returns:
       `model_dir`.
 
     Raises:
-      InputError: if the experiment or the precision is unknown, both `steps` and
-        `minutes` are given, or `minutes` to several workers, there is no dataset, the study has changed since it was prepared, or `model_dir` holds checkpoints trained
-        on another one.
+      InputError: if the experiment or the precision is unknown; if both `steps` and
+        `minutes` are given, or `minutes` with several workers; if there is no dataset, or
+        the study has changed since it was prepared; or if `model_dir` contains checkpoints
+        that were trained on another dataset.
     """
     settings = Settings(
         experiment,
@@ -234,43 +238,64 @@ def train(
     return run(settings, model_dir, mode)
 
 
-def parse(settings: Settings, machine: hardware.Hardware) -> cfg.ExperimentConfig:
-    """Makes an experiment's parameters of settings, machine and data, and locks them."""
+def parse(
+    settings: Settings, machine: hardware.Hardware, *, quiet: bool = False
+) -> cfg.ExperimentConfig:
+    """Returns an experiment's locked parameters, from settings, machine and data.
+
+    Args:
+      settings: settings of the training.
+      machine: the processor and the GPUs.
+      quiet: whether the parameters that depend on the data are not logged, as when they
+        are only used to measure the speed of a step.
+    """
     parser = ExperimentParser(settings, machine)
     params = parser.parse()
     _check_precision(params.runtime)
     if settings.init is None:
-        _drop_weights_of_another_network(params.task)
+        _drop_weights_of_another_network(params.task, quiet=quiet)
     _record_whole_paths(params.task)
     params.validate()
     params.lock()
-    facts = params.task
-    logger.info(
-        "Set from the data: types %s, median cell %.1f px (shown to the network at "
-        "scale %.2f), room for %d cells a crop and %d a tile.",
-        ", ".join(facts.type_names),
-        facts.cell_diameter_px,
-        facts.scale,
-        facts.train_data.parser.max_num_instances,
-        facts.model.detection_generator.max_num_detections,
-    )
-    for line in planning.describe(params, parser.choices):
-        logger.info("%s", line)
+    if not quiet:
+        _log_choices(params, parser.choices)
     return params
+
+
+def _log_choices(
+    params: cfg.ExperimentConfig, choices: tuple[planning.Choice, ...]
+) -> None:
+    """Logs the parameters that depend on the data."""
+    task = params.task
+    logger.info(
+        "Set from the data: cell types %s; the median cell is %.1f px wide in the images, "
+        "which are resized by %.2f for the network; at most %d cells per crop and %d per "
+        "tile.",
+        ", ".join(task.type_names),
+        task.cell_diameter_px,
+        task.scale,
+        task.train_data.parser.max_num_instances,
+        task.model.detection_generator.max_num_detections,
+    )
+    for line in planning.describe(params, choices):
+        logger.info("%s", line)
 
 
 @process_state.keep()
 def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.Path:
     """Trains or evaluates; see `train`."""
     machine = hardware.detect()
-    # Model Garden writes the variable from the parameters.
+    # Model Garden sets this variable from the parameters.
     with process_state.keep_environment("TF_CONFIG"):
-        # First of all: workers can only be joined before TensorFlow has read anything.
+        # This must come first: workers can only be connected before TensorFlow is used.
         strategy = _strategy(_RuntimeParser(settings, machine).parse().runtime)
-        params = parse(settings, machine)
+        is_timed = settings.minutes is not None and "train" in mode
+        params = parse(settings, machine, quiet=is_timed)
         mode = _mode_with_data(params, mode)
-        if settings.minutes is not None and "train" in mode:
-            steps = _steps_within(settings, params, strategy, model_dir)
+        if settings.minutes is not None and is_timed:
+            steps = _steps_within(
+                settings.minutes, settings, params, strategy, model_dir
+            )
             settings = dataclasses.replace(settings, steps=steps, minutes=None)
             params = parse(settings, machine)
         if "train" in mode and strategy.extended.should_checkpoint:
@@ -292,21 +317,22 @@ def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.
 
 
 def _steps_within(
+    minutes: float,
     settings: Settings,
     params: cfg.ExperimentConfig,
     strategy: tf.distribute.Strategy,
     model_dir: str | os.PathLike,
 ) -> int:
-    """How many training steps fit into the minutes that are given."""
-    if settings.steps is not None or settings.minutes <= 0:
+    """Returns the number of training steps that fit into a time limit."""
+    if settings.steps is not None or minutes <= 0:
         raise InputError(
-            f"Expected either steps or more than 0 minutes; got {settings.steps} steps "
-            f"and {settings.minutes} minutes."
+            f"Expected either steps, or more than 0 minutes; got {settings.steps} steps "
+            f"and {minutes} minutes."
         )
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise InputError(
-            "Several workers have to do the same steps, and each would time its own: give "
-            "--steps instead of --minutes."
+            "--minutes cannot be used with several workers, because each would measure "
+            "another number of steps. Give --steps instead."
         )
     if (pathlib.Path(model_dir) / runs.PARAMS_FILE).exists():
         begun = runs.load_params(settings.experiment, model_dir)
@@ -317,30 +343,31 @@ def _steps_within(
     ):
         with strategy.scope():
             task = task_factory.get_task(params.task)
+        task.quiet = True
         speed = loop.measure(strategy, task, params)
-    steps = steps_within(60 * settings.minutes, speed)
+    steps = steps_within(60 * minutes, speed)
     logger.info(
-        "A step takes %.2f s on this machine: %d steps for %.1f minutes.",
+        "A training step takes %.2f s on this machine: %d steps are done, for a time limit "
+        "of %.1f minutes.",
         speed.step_s,
         steps,
-        settings.minutes,
+        minutes,
     )
     return steps
 
 
 def steps_within(seconds: float, speed: loop.Speed) -> int:
-    """Steps that fit into a time, of which a fifth is left for what follows them.
+    """Returns the number of steps that fit into four fifths of a time limit.
 
-    What has been timed has taken its time too, and the start of training takes the same
-    once more.
+    The time for the measurement, and for starting the training again, is subtracted.
     """
     left = _SHARE_OF_STEPS * seconds - 2 * speed.start_s - 10 * speed.step_s
     return max(_LEAST_STEPS, round(left / speed.step_s))
 
 
 def _check_precision(runtime: cfg.RuntimeConfig) -> None:
-    """Raises InputError unless the precision is one of those that exist."""
-    # Model Garden's own name for it is no precision at all.
+    """Raises InputError if the precision is unknown."""
+    # In Model Garden, no value stands for float32.
     runtime.mixed_precision_dtype = runtime.mixed_precision_dtype or "float32"
     if runtime.mixed_precision_dtype not in hardware.PRECISIONS:
         raise InputError(
@@ -350,19 +377,22 @@ def _check_precision(runtime: cfg.RuntimeConfig) -> None:
 
 
 def _starting_weights(task: config.CellMaskRCNNTask, init: str | None) -> str:
-    """Returns what --init names, or else the experiment's own; '' for random weights."""
+    """Returns the starting weights: --init, or the experiment's own; '' for random ones."""
     if init is None:
         return task.init_checkpoint or ""
     return "" if init == weights.RANDOM else init
 
 
-def _drop_weights_of_another_network(task: config.CellMaskRCNNTask) -> None:
-    """Lets a run start from random weights if the experiment's own do not fit."""
+def _drop_weights_of_another_network(
+    task: config.CellMaskRCNNTask, *, quiet: bool
+) -> None:
+    """Selects random starting weights if the experiment's own do not fit the network."""
     if task.init_checkpoint == config.SIMULATED and not weights.simulated_fit(task):
-        logger.warning(
-            "The network is not the one whose weights come with the package: training "
-            "starts from random weights."
-        )
+        if not quiet:
+            logger.warning(
+                "The weights shipped with the package do not fit this network, because "
+                "its layers were changed: training starts from random weights."
+            )
         task.init_checkpoint = ""
 
 
@@ -381,9 +411,9 @@ def _print_devices(
     runtime: cfg.RuntimeConfig,
     machine: hardware.Hardware,
 ) -> None:
-    """Says on what is trained, and warns of GPUs that stay idle."""
+    """Prints the devices that are used, and warns about unused GPUs."""
     if runtime.distribution_strategy == "off":
-        # TensorFlow's default, which does not list devices, is the first GPU.
+        # TensorFlow's default strategy does not list devices; it uses the first GPU.
         kind, count = "GPU" if machine.gpus else "CPU", 1
     else:
         devices = strategy.extended.worker_devices
@@ -401,13 +431,14 @@ def _print_devices(
 
 
 def _strategy(runtime: cfg.RuntimeConfig) -> tf.distribute.Strategy:
-    """One device, all GPUs, several workers or a TPU, as the parameters say.
+    """Returns the strategy in the parameters: one device, all GPUs, workers or a TPU.
 
-    Logical processors, of which TensorFlow makes several if told to, count as devices.
+    Logical CPU devices, of which TensorFlow can be configured to have several, count as
+    devices.
     """
     distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
     if runtime.distribution_strategy == "mirrored" and not runtime.num_gpus:
-        # Asked for no sooner, since TensorFlow then starts, and no worker can join it.
+        # Listing devices initialises TensorFlow, after which workers cannot be connected.
         processors = tf.config.list_logical_devices("CPU")
         if len(processors) > 1:
             return tf.distribute.MirroredStrategy([p.name for p in processors])
@@ -423,33 +454,43 @@ def _mode_with_data(params: cfg.ExperimentConfig, mode: str) -> str:
     if "eval" not in mode or params.task.validation_data.tfds_split:
         return mode
     if "train" not in mode:
-        raise InputError("The dataset has no validation split to evaluate on.")
+        raise InputError(
+            "The dataset has no validation split to evaluate on. Add a second dish per "
+            "type to the study and run `cellclass dataset` again."
+        )
     logger.warning("The dataset has no validation split: training without evaluation.")
     return "train"
 
 
-def _mixed_fields(study) -> int | None:
-    """Number of accepted mixed fields of a study; None if there is no study."""
+def _mixed_fields(study: str | os.PathLike | None) -> int | None:
+    """Returns the number of accepted mixed fields of a study; None without a study."""
     if study is None:
         return None
     rows = Study.open(study).accepted_rows()
     return sum(row.cell_type == MIXED for row in rows)
 
 
-def _dataset(study, data_dir, version: str | None) -> tuple[str, str]:
-    """Name with version, and data directory.
+def _dataset(
+    study: str | os.PathLike | None,
+    data_dir: str | os.PathLike | None,
+    version: str | None,
+) -> tuple[str, str]:
+    """Returns the dataset's name with version, and its data directory.
 
-    Without either, the simulated cultures are prepared.
+    Without study and data directory, the dataset of simulated cultures is prepared.
     """
-    if study or data_dir:
-        return _dataset_of_study(study, data_dir, version)
+    if study and not data_dir:
+        data_dir = Study.open(study).tfds_dir
+    if data_dir:
+        return _dataset_of_study(study, os.fspath(data_dir), version)
     builder = _builder(SIMULATED)
     builder.download_and_prepare()
     return f"{SIMULATED}:{builder.version}", os.fspath(builder.data_path.parents[2])
 
 
-def _dataset_of_study(study, data_dir, version: str | None) -> tuple[str, str]:
-    data_dir = os.fspath(data_dir or Study.open(study).tfds_dir)
+def _dataset_of_study(
+    study: str | os.PathLike | None, data_dir: str, version: str | None
+) -> tuple[str, str]:
     told = f"--study={study}" if study else f"--data_dir={data_dir}"
     if version:
         name = f"{OF_STUDY}:{version}"
@@ -457,26 +498,26 @@ def _dataset_of_study(study, data_dir, version: str | None) -> tuple[str, str]:
             builder = _builder(name, data_dir=data_dir)
         except AssertionError as error:
             raise InputError(
-                f"{data_dir} holds no version {version}: {error}"
+                f"{data_dir} has no version {version} of the dataset: {error}"
             ) from error
     else:
-        # A study that is named is compared with what was made of it.
+        # With the study, TFDS can tell whether it has changed since it was prepared.
         options = {"study": os.fspath(study)} if study else {}
         builder = _builder(OF_STUDY, data_dir=data_dir, **options)
     if not builder.is_prepared():
         raise InputError(
-            f"{data_dir} holds no dataset of the study as it is now: run `cellclass "
-            f"dataset {told}`, or name an older one with --dataset_version."
+            f"{data_dir} has no dataset of the study in its present state. Run `cellclass "
+            f"dataset {told}`, or choose an older version with --dataset_version."
         )
     return f"{OF_STUDY}:{builder.version}", data_dir
 
 
-def _builder(name: str, **options):
+def _builder(name: str, **options: Any) -> tfds.core.DatasetBuilder:
     import tensorflow_datasets as tfds
 
     try:
         return tfds.builder(name, **options)
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(
-            f"{name} is not known to TFDS: import tfds_builders first."
+            f"{name} is not registered with TFDS. Import tfds_builders first."
         ) from error

@@ -1,4 +1,4 @@
-"""Scores of whole fields while a network trains, by the same code as `evaluate`'s."""
+"""Scores whole fields during training, by the same code as `cellclass evaluate`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,30 @@ _PICTURES = 3
 
 
 class FieldScores:
-    """Puts tiles together to fields, in the order in which `tiles` cuts them.
+    """Stitches tiles to fields, in the order in which `tiles` cuts them, and scores them.
 
-    Of a field that is done a few numbers are kept, and of the first ones a picture.
+    Only sums are kept of a finished field, and pictures of the first few fields.
+
+    Attributes:
+      pictures: pictures of the first fields, with truth and prediction.
     """
 
-    def __init__(self, task: CellMaskRCNNTask):
+    def __init__(self, task: CellMaskRCNNTask) -> None:
         self._task = task
         self._fields = enumerate(iter(reading.fields_of(task.validation_data)))
-        self._number, self._parts = -1, []
+        self._number = -1
+        self._parts: list[postprocessing.Detections] = []
         self._typed = AveragePrecision(len(task.type_names))
         self._untyped = AveragePrecision(1)
         self._matched, self._right = 0, 0
         self.pictures: list[np.ndarray] = []
 
     def add(self, outputs: Mapping[str, Sequence[np.ndarray]]) -> None:
-        """Takes in one batch of tiles.
+        """Adds one batch of tiles.
 
         Args:
-          outputs: the network's outputs and `tile` of `tiles.build_dataset`, each a list
-            of one array (B, …) a replica.
+          outputs: the network's outputs, and `tile` of `tiles.build_dataset`; each is a
+            list with one array (B, …) per replica.
         """
         whole = {
             k: np.concatenate(list(map(np.asarray, v))) for k, v in outputs.items()
@@ -58,7 +62,7 @@ class FieldScores:
     def result(self) -> dict[str, float]:
         """Returns AP, AP50, AP75, AP_cells, AP50_cells and type_accuracy.
 
-        What has no basis, without a true or without a matched cell, is 0.
+        Scores that are undefined, because no cell is true or matched, are 0.
         """
         self._finish_field()
         cells = {f"{k}_cells": v for k, v in self._untyped.scores().mean().items()}
@@ -94,6 +98,6 @@ class FieldScores:
 
 
 def write_pictures(pictures: Sequence[np.ndarray]) -> None:
-    """Writes pictures for TensorBoard, of whatever sizes."""
+    """Writes pictures, which may differ in size, for TensorBoard."""
     for number, drawn in enumerate(pictures, start=1):
         tf.summary.image(f"validation_field_{number}", drawn[np.newaxis])

@@ -1,8 +1,7 @@
-"""A field in several views, turned, mirrored and enlarged, and what is found in all of them.
+"""Views of a field (rotated, mirrored, enlarged), and merging of their detections.
 
-A network that has learned from few cells finds somewhat other ones when a field lies another
-way or is larger. What several views agree on is surer, and their outlines are smoother
-together.
+A network trained on few cells finds slightly different cells in each view. Detections that
+several views agree on are more reliable, and their averaged outlines are smoother.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core.model_metadata import MOST_VIEWS
-from cellclass_tf.maskrcnn.postprocessing import Detections, joined
+from cellclass_tf.maskrcnn.postprocessing import Detections, joined, log_of, softmax
 
-# As large as training shows cells where they are few; see `planning.plan`.
+# Largest enlargement in training with few cells; see `planning.plan`.
 _LARGER = 1.4
-# Quarter turns, whether the field is mirrored then, and how much it is enlarged; the first
-# is the field as it is. Of two, of four and of eight views half are larger.
+# Number of quarter turns, whether the field is then mirrored, and its enlargement. The first
+# view is the unchanged field. Of the first two, four and eight views, half are enlarged.
 _VIEWS = (
     (0, False, 1.0),
     (2, False, _LARGER),
@@ -31,35 +30,35 @@ _VIEWS = (
     (3, True, _LARGER),
 )
 assert len(_VIEWS) == MOST_VIEWS
-# Boxes of two views that overlap more are of one cell.
+# Detections of two views with at least this IoU of their boxes are the same cell.
 _SAME_CELL_IOU = 0.5
 
 
 def turned(pixels: np.ndarray, view: int) -> np.ndarray:
-    """A field (H, W, ...) in one of `MOST_VIEWS` views, not enlarged; nothing is copied."""
+    """Returns a field (H, W, ...) in one of `MOST_VIEWS` views, not enlarged, not copied."""
     turns, mirrored, _ = _VIEWS[view]
     found = np.rot90(pixels, turns)
     return found[:, ::-1] if mirrored else found
 
 
 def zoom_of(view: int) -> float:
-    """How much larger cells are in a view than in the first."""
+    """Returns the enlargement of a view."""
     return _VIEWS[view][2]
 
 
 def seen_boxes(
     boxes_yxyx: np.ndarray,
     view: int,
-    shape_yx: tuple[int, int],
-    seen_yx: tuple[int, int],
+    shape_yx: tuple[int, ...],
+    seen_yx: tuple[int, ...],
 ) -> np.ndarray:
-    """Where (N, 4) boxes of a field lie in a view of it.
+    """Transforms boxes from a field to one of its views.
 
     Args:
-      boxes_yxyx: [top, left, bottom, right) in the field.
+      boxes_yxyx: (N, 4) boxes [top, left, bottom, right) in the field.
       view: number of the view.
       shape_yx: height and width of the field.
-      seen_yx: of the view.
+      seen_yx: height and width of the view.
     """
     turns, mirrored, _ = _VIEWS[view]
     boxes = _quarter_turns(boxes_yxyx, turns, shape_yx)
@@ -72,22 +71,22 @@ def seen_boxes(
 def upright(
     detections: Detections,
     view: int,
-    seen_yx: tuple[int, int],
-    shape_yx: tuple[int, int],
+    seen_yx: tuple[int, ...],
+    shape_yx: tuple[int, ...],
 ) -> Detections:
-    """Puts what was found in a view into the field as it is.
+    """Transforms detections from a view back to the field.
 
     Args:
-      detections: in the pixels of the view.
+      detections: detections in pixels of the view.
       view: number of the view.
       seen_yx: height and width of the view.
-      shape_yx: of the field.
+      shape_yx: height and width of the field.
     """
     turns, mirrored, _ = _VIEWS[view]
     boxes, masks = detections.boxes_yxyx, detections.masks
     if mirrored:
         boxes, masks = _mirrored(boxes, seen_yx[1]), masks[:, :, ::-1]
-    # What is turned once comes back by three more.
+    # One quarter turn is undone by three more.
     boxes = _quarter_turns(boxes, -turns % 4, seen_yx)
     boxes = boxes * _per_side(_turned_shape(seen_yx, turns), shape_yx)
     masks = np.rot90(masks, -turns, axes=(1, 2))
@@ -96,13 +95,15 @@ def upright(
     )
 
 
-def _per_side(old_yx: tuple[int, int], new_yx: tuple[int, int]) -> np.ndarray:
-    """What (N, 4) boxes are multiplied by when their field is resized."""
+def _per_side(old_yx: tuple[int, ...], new_yx: tuple[int, ...]) -> np.ndarray:
+    """Returns the factors for [top, left, bottom, right] when a field is resized."""
     return np.tile(np.array(new_yx) / np.array(old_yx), 2)
 
 
-def _quarter_turns(boxes, turns: int, shape_yx: tuple[int, int]) -> np.ndarray:
-    """Turns boxes with a field of this shape, as `np.rot90` turns its pixels."""
+def _quarter_turns(
+    boxes: np.ndarray, turns: int, shape_yx: tuple[int, ...]
+) -> np.ndarray:
+    """Rotates boxes by quarter turns, as `np.rot90` rotates a field of this shape."""
     for turn in range(turns):
         width = _turned_shape(shape_yx, turn)[1]
         top, left, bottom, right = boxes.T
@@ -110,7 +111,7 @@ def _quarter_turns(boxes, turns: int, shape_yx: tuple[int, int]) -> np.ndarray:
     return boxes
 
 
-def _turned_shape(shape_yx: tuple[int, int], turns: int) -> tuple[int, int]:
+def _turned_shape(shape_yx: tuple[int, ...], turns: int) -> tuple[int, ...]:
     return shape_yx[::-1] if turns % 2 else shape_yx
 
 
@@ -120,15 +121,16 @@ def _mirrored(boxes: np.ndarray, width: int) -> np.ndarray:
 
 
 def merge(found: Sequence[Detections]) -> Detections:
-    """Makes one detection of those of one cell in several views.
+    """Merges the detections of the same cell in several views.
 
-    The surest comes first, and takes from each view the one whose box overlaps its own
-    most. Boxes, masks, types (geometrically) and features are averaged, each by its
-    score; the score is the mean over all views, 0 where a cell was not found (after
-    Solovyev et al. 2021, Image and Vision Computing 107, 104117).
+    Starting with the highest score, a detection is grouped with the one of each view whose
+    box has the largest IoU with its own. Boxes, masks, features and types (by the geometric
+    mean) are averaged with the scores as weights. The score is the mean over all views, with
+    0 for views in which the cell was not found (after Solovyev et al. 2021, Image and Vision
+    Computing 107, 104117).
 
     Args:
-      found: of each view, in the pixels of the field.
+      found: detections of each view, in pixels of the field.
     """
     if len(found) == 1:
         return found[0]
@@ -140,23 +142,23 @@ def merge(found: Sequence[Detections]) -> Detections:
     for first in np.argsort(-scores, kind="stable"):
         if is_free[first]:
             overlaps = np.where(is_free, _ious(boxes[first], boxes), 0.0)
-            # A box without an area, too, is that of a cell.
+            # A box with no area must also be in its own group.
             overlaps[first] = np.inf
             members = [
                 start + int(overlaps[start:end].argmax())
                 for start, end in itertools.pairwise(ends)
                 if start < end
             ]
-            members = np.array([i for i in members if overlaps[i] >= _SAME_CELL_IOU])
-            is_free[members] = False
-            groups.append(members)
+            same = np.array([i for i in members if overlaps[i] >= _SAME_CELL_IOU])
+            is_free[same] = False
+            groups.append(same)
     return _averaged(every, groups, len(found))
 
 
 def _averaged(
     every: Detections, groups: Sequence[np.ndarray], views: int
 ) -> Detections:
-    """Makes one detection of each group of numbers of detections."""
+    """Averages the detections of each group of indices."""
     boxes, scores = every.boxes_yxyx, every.scores
     size = every.masks.shape[-1]
     made = Detections(
@@ -170,9 +172,8 @@ def _averaged(
         weights = scores[members] / scores[members].sum()
         made.boxes_yxyx[n] = weights @ boxes[members]
         made.scores[n] = scores[members].sum() / views
-        logs = np.log(np.maximum(every.probabilities[members], 1e-9))
-        types = np.exp(weights @ logs)
-        made.probabilities[n] = types / types.sum()
+        logs = log_of(every.probabilities[members])
+        made.probabilities[n] = softmax(weights @ logs)
         made.features[n] = weights @ every.features[members]
         masks = [
             _resampled(every.masks[i], boxes[i], made.boxes_yxyx[n]) for i in members
@@ -191,7 +192,7 @@ def _ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _resampled(mask: np.ndarray, box: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """An (m, m) mask in one box as it is in another, linearly; 0 outside of its own."""
+    """Resamples an (m, m) mask from its box to another one, linearly; 0 outside."""
     rows, columns = (
         _weights(len(mask), *box[axis::2], *other[axis::2]) for axis in (0, 1)
     )
@@ -201,7 +202,7 @@ def _resampled(mask: np.ndarray, box: np.ndarray, other: np.ndarray) -> np.ndarr
 def _weights(
     size: int, start: float, end: float, new_start: float, new_end: float
 ) -> np.ndarray:
-    """(m, m) shares of the old samples of a line in its new ones."""
+    """Returns the (m, m) weights of old samples for new samples along one axis."""
     wanted = new_start + (np.arange(size) + 0.5) / size * (new_end - new_start)
     places = (wanted - start) / max(end - start, 1e-6) * size - 0.5
     distances = np.abs(places[:, np.newaxis] - np.arange(size))

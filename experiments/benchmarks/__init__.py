@@ -1,4 +1,4 @@
-"""What takes longer than a test may: programs, with their results in README.md."""
+"""Benchmarks: measurements that take too long for tests; README.md has their results."""
 
 from cellclass_tf import process_state
 

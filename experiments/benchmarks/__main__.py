@@ -10,7 +10,7 @@ _FOLDER = pathlib.Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The benchmarks: modules with a docstring that shows their command, and packages."""
+    """Returns the names of the benchmarks: modules and packages that can be run."""
     files = [*_FOLDER.glob("*.py"), *_FOLDER.glob("*/__main__.py")]
     found = [
         path.parent.name if path.name == "__main__.py" else path.stem
@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 def main() -> None:
-    """Runs the benchmark that the first argument names, with the other arguments."""
+    """Runs the benchmark in the first argument, with the other arguments."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in names():
         sys.exit(f"Expected one of {', '.join(names())}; got {name or 'no name'}.")

@@ -1,13 +1,13 @@
-"""Accuracy on simulated mixed fields after training on pure ones; and StarDist's.
+"""Measures accuracy on simulated mixed fields after training on pure ones.
 
     cellclass demo --output=/tmp/demo          # makes the study
     python -m experiments.benchmarks.accuracy --study=/tmp/demo/study --folder=/tmp/accuracy \
         --steps=600 --seeds=0,1,2 --stardist=-1
 
-Seconds are those of training, with reading data and building the network. StarDist with
-classes (Schmidt et al. 2018; `pip install stardist==0.9.2`, which is no dependency of this
-package) is trained in the same run, on the same fields, for as many seconds as the slowest
-of ours, by its own defaults with flips, turns and changes of brightness.
+The training time includes reading the data and building the network. StarDist with classes
+(Schmidt et al. 2018; `pip install stardist==0.9.2`, not a dependency of this package) can be
+trained in the same run on the same fields, for as many seconds as the slowest of our networks,
+with its own defaults and with flips, rotations and changes of brightness.
 """
 
 from __future__ import annotations
@@ -27,15 +27,26 @@ from cellclass_tf.labels.coco_ap import AveragePrecision
 from cellclass_tf.labels.matching import match_cells
 from experiments.benchmarks import stardist_classes
 
-_STUDY = flags.DEFINE_string("study", None, "Of the demo.", required=True)
-_FOLDER = flags.DEFINE_string("folder", None, "Where runs are made.", required=True)
-_STEPS = flags.DEFINE_integer("steps", 600, "Training steps.")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "")
+_STUDY = flags.DEFINE_string("study", None, "Study of the demo.", required=True)
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 600, "Number of training steps.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Random seeds, one per run.")
 _STARDIST = flags.DEFINE_float(
-    "stardist", 0, "Seconds to train StarDist; -1 as long as the slowest of ours."
+    "stardist",
+    0,
+    "Seconds to train StarDist; -1 for as long as the slowest of our networks; 0 for not at all.",
 )
-_OVERRIDE = flags.DEFINE_string("override", "", "Of the experiment's parameters.")
+_OVERRIDE = flags.DEFINE_string(
+    "override", "", "Overrides of the experiment's parameters."
+)
 _EXPERIMENT = "cellclass_maskrcnn_small"
+_COLUMNS = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "type_accuracy": "type accuracy",
+    "seconds": "training s",
+}
 
 
 def ours(seed: int) -> dict[str, float]:
@@ -62,7 +73,7 @@ def ours(seed: int) -> dict[str, float]:
     return found | {"seconds": seconds}
 
 
-def scores(predict) -> dict[str, float]:
+def scores(predict: stardist_classes.Predict) -> dict[str, float]:
     """Scores a function from images to cells on the mixed fields."""
     study = cc.Study.open(_STUDY.value)
     typed, right, matched = AveragePrecision(len(study.cell_types)), 0, 0
@@ -76,14 +87,16 @@ def scores(predict) -> dict[str, float]:
             matched + len(i),
             right + (true.type_ids[i] == found.type_ids[j]).sum(),
         )
-    return typed.scores().mean() | {"type_accuracy": float(right / max(matched, 1))}
+    means = {name: value or 0.0 for name, value in typed.scores().mean().items()}
+    return means | {"type_accuracy": float(right / max(matched, 1))}
 
 
 def main(_) -> None:
-    """Prints a row for each run."""
+    """Prints a table with a row for each run."""
     tfds_builders.dataset(_STUDY.value)
-    keys = ("AP", "AP50", "AP75", "type_accuracy", "seconds")
-    print("| | " + " | ".join(keys) + " |\n" + "|---" * (len(keys) + 1) + "|")
+    keys = tuple(_COLUMNS)
+    heads = " | ".join(_COLUMNS.values())
+    print(f"| run | {heads} |\n" + "|---" * (len(keys) + 1) + "|")
     rows = []
     for seed in map(int, _SEEDS.value):
         found = ours(seed)
@@ -94,18 +107,26 @@ def main(_) -> None:
             "|",
             flush=True,
         )
-    summed = {"mean": np.mean, "spread": np.ptp} if rows else {}
-    for name, function in summed.items():
-        value = function(rows, 0)
-        print(f"| {name} |", " | ".join(f"{v:.3f}" for v in value), "|", flush=True)
+    if rows:
+        summed = {"mean": np.mean(rows, axis=0), "spread": np.ptp(rows, axis=0)}
+        for name, values in summed.items():
+            print(
+                f"| {name} |", " | ".join(f"{v:.3f}" for v in values), "|", flush=True
+            )
     if _STARDIST.value:
         wanted = _STARDIST.value
         wanted = wanted if wanted > 0 else max(row[-1] for row in rows)
         predict, seconds = stardist_classes.train(_STUDY.value, _FOLDER.value, wanted)
         found = scores(predict) | {"seconds": seconds}
-        print("| StarDist |", " | ".join(f"{found[key]:.3f}" for key in keys), "|")
+        print(
+            "| StarDist with classes |",
+            " | ".join(f"{found[key]:.3f}" for key in keys),
+            "|",
+        )
     if _STARDIST.value and rows:
-        print(json.dumps({"AP over StarDist's": np.mean(rows, 0)[0] / found["AP"]}))
+        print(
+            json.dumps({"AP divided by StarDist's": np.mean(rows, 0)[0] / found["AP"]})
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How good the annotators are, and what annotation costs beside the network.
+"""Measures the accuracy of the annotators, and the time of annotation outside the network.
 
     python -m experiments.benchmarks.annotation --folder=/tmp/annotation \
         --weights=WEIGHTS --images=FOLDER
 
-IMAGES has a folder a cell type, with NAME_img.png (red nuclei, green cytoplasm, 16 bit a
-colour) and NAME_masks.png (label images drawn by hand). Without it only what is simulated
-is measured. Costs are measured on simulated fields of 1104 x 1104 px with some hundred
-cells. Ratios are of one run, side by side.
+The folder has a subfolder per cell type, with NAME_img.png (red nuclei, green cytoplasm, 16 bits
+per colour) and NAME_masks.png (hand-drawn label images). Without it, only simulated fields are
+measured. Times are measured on simulated fields of 1104 x 1104 px with some hundred cells.
+Ratios are from one run.
 """
 
 from __future__ import annotations
@@ -20,24 +20,29 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import app, flags
 
+from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.labels import sizes
 from experiments.benchmarks import processes
 from experiments.benchmarks.fields import contiguous, drawn_by_hand
 
 SIZE_PX = 1104
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
-_WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose 3.", required=True)
-_IMAGES = flags.DEFINE_string("images", "", "Fields with masks drawn by hand.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights of cellpose 3.", required=True)
+_IMAGES = flags.DEFINE_string("images", "", "Folder of fields with hand-drawn masks.")
 _ALSO = flags.DEFINE_list(
     "also", [], "More fields with reference labels: MERGED.png:LABELS.png."
 )
-_FIELDS = flags.DEFINE_integer("fields", 4, "Simulated fields to annotate.")
-_EXPORTED = flags.DEFINE_list("exported", ["100", "1000"], "Fields of COCO exports.")
+_FIELDS = flags.DEFINE_integer("fields", 4, "Number of simulated fields to annotate.")
+_EXPORTED = flags.DEFINE_list(
+    "exported", ["100", "1000"], "Numbers of fields of COCO exports."
+)
 _ONLY = flags.DEFINE_list(
     "only", ["scores", "doubts", "overhead", "writing", "export"], "What to measure."
 )
-_TASK = flags.DEFINE_string("task", "", "Used by itself: a part to measure.")
+_TASK = flags.DEFINE_string(
+    "task", "", "For internal use: part to measure in a separate process."
+)
 
 
 def simulated(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -53,12 +58,12 @@ def simulated(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             rng=rng,
             dish=looks.Dish.random(rng),
         )
-        micrograph = cc.Micrograph(drawn.pixels, ("DAPI", "GFP"), 0.325)
+        micrograph = cc.Micrograph(drawn.pixels, ("DAPI", "GFP"), pixel_size_um=0.325)
         yield cc.merge_channels(micrograph), drawn.labels
 
 
 def scores() -> None:
-    """AP of both annotators, at the true diameter and at their own estimate."""
+    """Prints the AP of both annotators, at the true and at their estimated diameter."""
     import cellclass_tf as cc
     from cellclass_tf.labels import matching
     from cellclass_tf.storage import png
@@ -70,7 +75,7 @@ def scores() -> None:
         image, labels = (png.read_png(path) for path in pair.split(":"))
         name = pathlib.Path(pair.split(":")[0]).stem
         fields.append((f"reference {name}", image, contiguous(labels)))
-    finders = {
+    finders: dict[str, Annotator] = {
         "cellpose": cc.CellposeAnnotator(_WEIGHTS.value),
         "watershed": cc.WatershedAnnotator(),
     }
@@ -99,12 +104,12 @@ def scores() -> None:
         print(f"| **{kind}, mean** | | | {_numbers(np.mean(chosen, axis=0))} |")
 
 
-# Strict, cellpose's own, and one at which bad cells come through.
+# Flow and cell probability thresholds: cellpose's own, and lenient ones with more bad cells.
 _THRESHOLDS = ((0.4, 0.0), (0.8, -2.0))
 
 
 def doubts() -> None:
-    """How often doubtful cells are wrong, by reason."""
+    """Prints how often doubtful cells are wrong, by reason."""
     import cellclass_tf as cc
     from cellclass_tf.annotation.review import doubts as doubting
     from cellclass_tf.core import cells as nouns
@@ -116,26 +121,28 @@ def doubts() -> None:
         for _, image, true in drawn_by_hand(pathlib.Path(_IMAGES.value)):
             diameter = float(np.mean(sizes.diameters_of(sizes.areas_of(true))))
             labels, _, sure = finder.annotate(image, diameter)
+            if sure is None:
+                raise ValueError("Expected an annotator with probabilities.")
             found = nouns.Cells.from_labels(labels, ("cell",))
             wrong = set(matching.match_cells(true, labels, 0.5).invented.tolist())
             listed = doubting.doubtful_cells(image, found, diameter, sure)
             reasons = {doubt.cell: doubt.reasons for doubt in listed}
             for cell in range(1, len(found) + 1):
                 table.append((reasons.get(cell, ()), cell in wrong, sure[cell - 1]))
-        wrong = sum(row[1] for row in table)
+        wrong_cells = sum(row[1] for row in table)
         caught = sum(row[1] for row in table if row[0])
         print(f"\nflow_threshold {thresholds[0]}, cellprob_threshold {thresholds[1]}")
-        print("| reason | cells | wrong |\n|---|---|---|")
+        print("| reason | number of cells | fraction wrong |\n|---|---|---|")
         for reason in doubting.REASONS:
             has = [row[1] for row in table if reason in row[0]]
             print(f"| {reason} | {len(has)} | {_share(sum(has), len(has))} |")
         rest = [row[1] for row in table if not row[0]]
-        print(f"| none | {len(rest)} | {_share(sum(rest), len(rest))} |")
-        print(f"of {wrong} wrong cells {caught} are listed; ", end="")
+        print(f"| not doubtful | {len(rest)} | {_share(sum(rest), len(rest))} |")
+        print(f"The list contains {caught} of {wrong_cells} wrong cells; ", end="")
         good = np.array([row[2] for row in table if not row[1]])
         bad = np.array([row[2] for row in table if row[1]])
         ranks = (bad[:, None] < good).mean() + 0.5 * (bad[:, None] == good).mean()
-        print(f"AUC of the probability {ranks:.3f}", flush=True)
+        print(f"AUC of the probability: {ranks:.3f}", flush=True)
 
 
 def _share(part: int, whole: int) -> str:
@@ -154,7 +161,7 @@ def _numbers(row) -> str:
 
 
 def overhead() -> None:
-    """What `annotate` costs beside cellpose's own `eval`, in one run."""
+    """Prints the time of `annotate` outside of cellpose's own `eval`, in one run."""
     import cellclass_tf as cc
     from cellclass_tf.core.manifest import ImageRow
     from cellclass_tf.storage import png
@@ -176,17 +183,17 @@ def overhead() -> None:
         raise RuntimeError(str(outcome.failures))
     around = total - spent["eval"] - spent["load"]
     count = len(rows)
-    print(f"{count} fields, {cells / count:.0f} cells a field")
+    print(f"{count} fields, {cells / count:.0f} cells per field")
     print(f"loading the weights, once             {spent['load']:8.2f} s")
-    print(f"cellpose's eval, a field              {spent['eval'] / count:8.2f} s")
-    print(f"everything around it, a field         {around / count:8.3f} s")
+    print(f"cellpose's eval, per field            {spent['eval'] / count:8.2f} s")
+    print(f"everything else, per field            {around / count:8.3f} s")
     print(
-        f"ratio                                 {100 * around / spent['eval']:8.2f} %"
+        f"everything else / cellpose's eval     {100 * around / spent['eval']:8.2f} %"
     )
 
 
 class _TimedEval:
-    """Counts the seconds inside cellpose's `eval` and in loading weights."""
+    """Measures the seconds in cellpose's `eval` and in loading its weights."""
 
     def __enter__(self) -> dict[str, float]:
         from cellpose import models
@@ -213,7 +220,7 @@ class _TimedEval:
 
 
 def writing() -> None:
-    """One field's cells: our label image, and one PNG a cell with a label PNG."""
+    """Prints the time to write a field's cells: our label image, or one PNG per cell."""
     from PIL import Image
 
     from cellclass_tf.core.cells import Cells
@@ -223,7 +230,7 @@ def writing() -> None:
     folder.mkdir(parents=True)
     _, labels = next(simulated(1))
     cells = Cells.from_labels(contiguous(labels), ("HEK",), "HEK")
-    times = {"one PNG a cell": [], "label image": []}
+    times: dict[str, list[float]] = {"one PNG per cell": [], "label image": []}
     for _ in range(3):
         start = time.perf_counter()
         for label in range(1, len(cells) + 1):
@@ -231,17 +238,17 @@ def writing() -> None:
             Image.fromarray(mask).save(folder / f"a_mask_out_{label}.png")
         merged = Image.fromarray(cells.labels.astype(np.uint16))
         merged.save(folder / "a_mergeMasks.png")
-        times["one PNG a cell"].append(time.perf_counter() - start)
+        times["one PNG per cell"].append(time.perf_counter() - start)
         start = time.perf_counter()
         cells.write(folder / "a.tif")
         times["label image"].append(time.perf_counter() - start)
     one, ours = (float(np.median(seconds)) for seconds in times.values())
-    print(f"{len(cells)} cells: one PNG a cell {one:.3f} s, label image {ours:.4f} s")
+    print(f"{len(cells)} cells: one PNG per cell {one:.3f} s, label image {ours:.4f} s")
     print(f"ratio 1/{one / ours:.0f}")
 
 
 def export(count: int) -> None:
-    """Exports a study of many fields as COCO, in a process of its own."""
+    """Makes a study, or exports it as COCO; runs in a separate process."""
     import cellclass_tf as cc
     from cellclass_tf.core.cells import Cells
     from cellclass_tf.core.manifest import ImageRow
@@ -269,6 +276,7 @@ def export(count: int) -> None:
 
 
 def main(_) -> None:
+    """Prints the results of the chosen measurements."""
     if _TASK.value:
         export(int(_EXPORTED.value[0]))
         return
@@ -283,7 +291,7 @@ def main(_) -> None:
             function()
     if "export" in _ONLY.value:
         print(
-            "\n| fields | s | ms a field | peak MB | MB of JSON |\n|---|---|---|---|---|"
+            "\n| fields | s | ms per field | peak MB | MB of JSON |\n|---|---|---|---|---|"
         )
         for count in _EXPORTED.value:
             root = pathlib.Path(_FOLDER.value)

@@ -1,4 +1,4 @@
-"""Draws composed fields beside what they were made of, and compares backgrounds.
+"""Draws a composed field beside its sources, and compares backgrounds.
 
 python -m experiments.benchmarks.composed --study=STUDY --output=composed_field.png
 """
@@ -16,17 +16,26 @@ from cellclass_tf.drawing import caption, picture
 from cellclass_tf.storage import png
 from cellclass_tf.workflows import copy_paste
 
-_STUDY = flags.DEFINE_string("study", None, "Annotated pure cultures.", required=True)
+_STUDY = flags.DEFINE_string(
+    "study", None, "Study of annotated pure cultures.", required=True
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Picture to write.", required=True)
-_PAIR = flags.DEFINE_integer("pair", 0, "Which pair is drawn.")
-_PAIRS = flags.DEFINE_integer("pairs", 6, "How many backgrounds are compared.")
+_PAIR = flags.DEFINE_integer(
+    "pair", 0, "Number of the pair that is drawn, counted from 0."
+)
+_PAIRS = flags.DEFINE_integer(
+    "pairs", 6, "Number of pairs whose backgrounds are compared."
+)
 
 
 def main(_) -> None:
-    """Writes the picture and prints a table of grey values between the cells."""
+    """Writes the picture, and prints the median grey levels between the cells."""
     study = Study.open(_STUDY.value)
     couples = copy_paste.pairs(study.accepted_rows())
-    print("| field | nuclei: median, pure | composed | cytoplasm: pure | composed |")
+    print(
+        "| field | background of nuclei: pure | composed "
+        "| background of cytoplasm: pure | composed |"
+    )
     print("|---|---|---|---|---|")
     for one, other in couples[: _PAIRS.value]:
         example = copy_paste.composed_example(study, one, other)
@@ -40,6 +49,8 @@ def main(_) -> None:
             )
     one, other = couples[_PAIR.value]
     example = copy_paste.composed_example(study, one, other)
+    if example is None:
+        raise app.UsageError(f"A field of pair {_PAIR.value} has no cells; set --pair.")
     panels = {
         one.cell_type: study.read_image(one),
         f"{one.cell_type} and {other.cell_type}, composed": _array(example["image"]),

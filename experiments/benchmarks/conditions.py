@@ -1,17 +1,18 @@
-"""How often a test finds a difference between two conditions: where there is none, and one.
+"""Measures error rate and power of tests for a difference between two conditions.
 
     python -m experiments.benchmarks.conditions
 
-Experiments of two conditions are drawn, whose dishes differ, each of 6 fields of some 40 cells, of which
-95 % of each type are called right. Three tables:
+Experiments with two conditions are simulated. Their dishes differ, each has 6 fields of some 40
+cells, and 95 % of the cells of each type are classified correctly. There are three tables:
 
-- Independent dishes, and three tests of the share of the first type at 5 %: Welch's of the
-  dishes' logits, corrected, as `cellclass compare-conditions` does; Student's of the shares of
-  fields; chi-square of cells. Equal conditions have a share of 0.3, the others 0.3 and 0.45.
-- Replicates, such as animals, that differ (ICC 0.1) and have a dish in each condition: the paired
-  test of their differences, and Welch's, which does not know of the pairs.
-- Few dishes, equal conditions: is it the correction, the counting, or the test itself that
-  decides how often Welch's test is wrong? And Student's, that takes the variances for equal.
+- Independent dishes, and three tests of the proportion of the first type at the 5 % level:
+  Welch's test of the dishes' corrected logits, as in `cellclass compare-conditions`; Student's
+  test of the fields' proportions; and the chi-square test of cells. The proportion is 0.3 in
+  equal conditions, and 0.3 and 0.45 in different ones.
+- Replicates, such as animals, that differ (ICC 0.1) and have one dish in each condition: the
+  paired test of their differences, and Welch's test, which ignores the pairs.
+- Few dishes, equal conditions: whether the correction, the counting or the test itself determines
+  the error rate of Welch's test; and Student's test, which assumes equal variances.
 """
 
 from __future__ import annotations
@@ -25,23 +26,27 @@ from scipy import special, stats
 from cellclass_tf.analysis import contrasts, shares
 from experiments.benchmarks import tables
 
-_EXPERIMENTS = flags.DEFINE_integer("condition_experiments", 1000, "A row.")
-_FEW = flags.DEFINE_integer("few_experiments", 20_000, "A row of the last table.")
+_EXPERIMENTS = flags.DEFINE_integer(
+    "condition_experiments", 1000, "Number of experiments per row."
+)
+_FEW = flags.DEFINE_integer(
+    "few_experiments", 20_000, "Number of experiments per row of the last table."
+)
 _TABLES = flags.DEFINE_multi_enum(
     "condition_table",
     ("dishes", "replicates", "few"),
     ("dishes", "replicates", "few"),
-    "Which tables.",
+    "Tables to print.",
 )
-_SEED = flags.DEFINE_integer("condition_seed", 0, "Of all that is drawn.")
+_SEED = flags.DEFINE_integer("condition_seed", 0, "Random seed.")
 _FIELDS, _CELLS, _RIGHT = 6, 40, 0.95
 _EQUAL, _DIFFERENT = (0.3, 0.3), (0.3, 0.45)
 _REPLICATES_ICC = 0.1
 TESTS = ("Welch of dishes", "Student of fields", "chi-square of cells")
 PAIRED_TESTS = ("paired", "Welch")
 FEW_TESTS = (
-    "Welch: true shares",
-    "Welch: shares as called",
+    "Welch: true proportions",
+    "Welch: proportions as called",
     "Welch: corrected",
     "Student: corrected",
 )
@@ -50,14 +55,14 @@ FEW_TESTS = (
 def found(
     pair: tuple[float, float], dishes: int, icc: float, count: int, seed: int
 ) -> np.ndarray:
-    """(3,) share of the experiments in which each of TESTS finds a difference.
+    """Returns the fraction of experiments in which each of TESTS finds a difference, (3,).
 
     Args:
-      pair: the true share of the first type in each condition.
-      dishes: of each condition.
+      pair: true proportion of the first type in each condition.
+      dishes: number of dishes per condition.
       icc: intraclass correlation of dishes.
-      count: of experiments.
-      seed: of the draws.
+      count: number of experiments.
+      seed: random seed.
     """
     rng = np.random.default_rng(seed)
     p_values = np.zeros((count, len(TESTS)))
@@ -77,14 +82,14 @@ def found(
 def found_in_pairs(
     pair: tuple[float, float], replicates: int, icc: float, count: int, seed: int
 ) -> np.ndarray:
-    """(2,) share of the experiments in which each of PAIRED_TESTS finds a difference.
+    """Returns the fraction of experiments in which each of PAIRED_TESTS finds one, (2,).
 
     Args:
-      pair: the true share of the first type in each condition, in a median replicate.
-      replicates: each with a dish in either condition.
+      pair: true proportion of the first type in each condition, in a median replicate.
+      replicates: number of replicates, each with one dish per condition.
       icc: intraclass correlation of the dishes of a replicate.
-      count: of experiments.
-      seed: of the draws.
+      count: number of experiments.
+      seed: random seed.
     """
     rng = np.random.default_rng(seed)
     p_values = np.zeros((count, len(PAIRED_TESTS)))
@@ -100,13 +105,13 @@ def found_in_pairs(
 def found_in_few(
     dishes: int, iccs: tuple[float, float], count: int, seed: int
 ) -> np.ndarray:
-    """(4,) share of the experiments in which each of FEW_TESTS is wrong.
+    """Returns the error rate of each of FEW_TESTS, (4,), if both conditions are equal.
 
     Args:
-      dishes: of each condition, of which both have the same share.
+      dishes: number of dishes per condition.
       iccs: intraclass correlation of the dishes of each condition.
-      count: of experiments.
-      seed: of the draws.
+      count: number of experiments.
+      seed: random seed.
     """
     rng = np.random.default_rng(seed)
     of_dish = np.stack(
@@ -133,20 +138,20 @@ def found_in_few(
 
 
 def _varied(rng, share: np.ndarray, icc: float) -> np.ndarray:
-    """Shares that differ from those that are given as much as the ICC says."""
+    """Draws proportions around the given ones, with this intraclass correlation."""
     total = (1 - icc) / icc
     return rng.beta(share * total, (1 - share) * total)
 
 
 def _called(rng, of_dish: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cells called the first type, and all cells, by field (..., 6) of each dish."""
+    """Draws cells classified as the first type, and all cells, by field (..., 6)."""
     chance = (of_dish * _RIGHT + (1 - of_dish) * (1 - _RIGHT))[..., np.newaxis]
     cells = rng.poisson(_CELLS, (*of_dish.shape, _FIELDS)) + 1
     return rng.binomial(cells, np.broadcast_to(chance, cells.shape)), cells
 
 
 def _logits(first: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Logits of the corrected shares of dishes (...), of counts by field (..., 6)."""
+    """Returns the logits of the dishes' corrected proportions, from counts by field."""
     nothing = np.zeros((2, 2), int)
     rates = round(100 * _RIGHT), round(100 * (1 - _RIGHT))
     held_out = shares.HeldOut(

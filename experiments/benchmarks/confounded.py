@@ -1,10 +1,10 @@
-"""What `simulate --confounded` does to pure fields, before and after they are converted.
+"""Measures the effect of `simulate --confounded` on pure fields, before and after conversion.
 
     python -m experiments.benchmarks.confounded
 
-Fields of 512 px, one a dish. For each confounded quality, and for none, means over the dishes
-of HEK and of N2a, and the chance that a HEK dish has more of the figure than an N2a dish:
-0.5 tells nothing of the type, 0 or 1 all of it.
+There is one field of 512 px per dish. For each confounded quality, and for none, the table shows
+the means over the dishes of HEK and of N2a, and the probability that a HEK dish has a larger
+value than an N2a dish: 0.5 says nothing about the type, and 0 or 1 determines it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from cellclass_tf.storage import png
 SIZE_PX = 512
 TYPES = simulation.CELL_TYPES
 
-_DISHES = flags.DEFINE_integer("dishes", 16, "Dishes of each type.")
-_SEED = flags.DEFINE_integer("seed", 200, "Of the simulated fields.")
+_DISHES = flags.DEFINE_integer("dishes", 16, "Number of dishes per type.")
+_SEED = flags.DEFINE_integer("seed", 200, "Random seed of the simulated fields.")
 
 
 def figures(raw: np.ndarray, merged: np.ndarray, labels: np.ndarray) -> dict:
@@ -34,7 +34,7 @@ def figures(raw: np.ndarray, merged: np.ndarray, labels: np.ndarray) -> dict:
     Args:
       raw: (2, H, W) uint16 counts, nuclei and cytoplasm.
       merged: (H, W, 3) uint8 of the same field.
-      labels: (H, W) int32, 1..N.
+      labels: (H, W) int32, cells 1 to N.
     """
     outside_px = ndimage.distance_transform_edt(labels == 0)
     empty, inside = outside_px > 30, labels > 0
@@ -52,11 +52,12 @@ def figures(raw: np.ndarray, merged: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def noise(plane: np.ndarray) -> np.ndarray:
+    """Returns what a Gaussian filter of 2 px removes."""
     return plane - ndimage.gaussian_filter(plane, 2)
 
 
 def measured(folder: pathlib.Path, confounded: str) -> dict[str, dict[str, np.ndarray]]:
-    """By figure and type, the values of all dishes."""
+    """Returns, by measurement and type, the values of all dishes."""
     count = _DISHES.value
     numbers = {"images_per_type": count, "mixed": 0, "dishes": count}
     cc.simulate(
@@ -75,12 +76,14 @@ def measured(folder: pathlib.Path, confounded: str) -> dict[str, dict[str, np.nd
 
 
 def cell(values: dict[str, np.ndarray]) -> str:
+    """Returns the text of a table cell: means of both types, and the probability."""
     one, other = values.values()
     chance = (one[:, None] > other).mean()
     return f"{one.mean():.3g}, {other.mean():.3g} ({chance:.2f})"
 
 
 def main(_: list[str]) -> None:
+    """Prints a table with a row for each confounded quality."""
     for confounded in ("", *looks.QUALITIES):
         with tempfile.TemporaryDirectory() as folder:
             found = measured(pathlib.Path(folder), confounded)

@@ -1,9 +1,9 @@
-"""What `cellclass convert` costs beside bare reading and PNG writing.
+"""Compares the time of `cellclass convert` with bare reading and PNG writing.
 
     python -m experiments.benchmarks.conversion --folder=/tmp/conversion
 
-Every row of the table is a process of its own, all on the same simulated fields (two
-channels, 1104 x 1104 px, uint16, uncompressed OME-TIFF); ratios are of one run.
+Every row of the table is measured in a separate process, on the same simulated fields (two
+channels, 1104 x 1104 px, uint16, uncompressed OME-TIFF). Ratios are from one run.
 """
 
 from __future__ import annotations
@@ -21,13 +21,22 @@ from absl import app, flags
 from experiments.benchmarks import processes
 
 SIZE_PX = 1104
-# Fields that differ; the others are these, turned and shifted.
+# Number of simulated fields; the others are rotated and shifted copies.
 DRAWN = 8
+_NAMES = {
+    "convert 1": "convert, one process",
+    "convert 2": "convert, two processes",
+    "many": "convert, one process",
+}
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
-_FIELDS = flags.DEFINE_integer("fields", 200, "Fields of the measurement of speed.")
-_MANY = flags.DEFINE_integer("many", 2000, "Fields of the measurement of memory.")
-_TASK = flags.DEFINE_string("task", "", "Used by itself: which row to measure.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_FIELDS = flags.DEFINE_integer("fields", 200, "Number of fields to measure speed.")
+_MANY = flags.DEFINE_integer(
+    "many", 2000, "Number of fields to measure memory; 0 for none."
+)
+_TASK = flags.DEFINE_string(
+    "task", "", "For internal use: row to measure in a separate process."
+)
 
 
 def make_fields(folder: pathlib.Path, count: int) -> None:
@@ -56,9 +65,9 @@ def make_fields(folder: pathlib.Path, count: int) -> None:
 
 
 def bare(folder: pathlib.Path, study: pathlib.Path, default_png: bool) -> float:
-    """Reads every raw field and writes the PNG of its merged pixels; returns seconds.
+    """Reads every raw field and writes the PNG of its merged pixels; returns the seconds.
 
-    The merged pixels come from an earlier conversion, and getting them is not timed.
+    The merged pixels are taken from an earlier conversion, which is not timed.
     """
     import tifffile
     from PIL import Image
@@ -80,7 +89,7 @@ def bare(folder: pathlib.Path, study: pathlib.Path, default_png: bool) -> float:
 
 
 def converted(folder: pathlib.Path, study: pathlib.Path, processes: int) -> float:
-    """Converts every raw field into a new study; returns seconds."""
+    """Converts every raw field into a new study; returns the seconds."""
     import cellclass_tf as cc
 
     shutil.rmtree(study, ignore_errors=True)
@@ -93,14 +102,14 @@ def converted(folder: pathlib.Path, study: pathlib.Path, processes: int) -> floa
 
 
 def measure(task: str) -> dict:
-    """Runs one row in a process of its own."""
+    """Measures one row in a separate process."""
     print(task, file=sys.stderr, flush=True)
     flags = {flag.name: flag.value for flag in (_FOLDER, _FIELDS, _MANY)}
     return processes.run_again(__spec__.name, task=task, **flags)
 
 
 def run_task(task: str) -> dict:
-    """Does one row: its time, and the memory of this process or its largest child."""
+    """Measures one row: its time, and the memory of this process or its largest child."""
     folder = pathlib.Path(_FOLDER.value)
     raw, study = folder / "raw", folder / "study"
     seconds = 0.0
@@ -117,27 +126,30 @@ def run_task(task: str) -> dict:
 
 
 def main(_) -> None:
+    """Prints the table."""
     if _TASK.value:
         print(json.dumps(run_task(_TASK.value)))
         return
-    # A child starts with its parent's peak of memory: nothing is drawn here.
+    # A child inherits its parent's peak memory, so the fields are drawn in a child.
     measure("draw")
     tasks = ("convert 1", "bare", "convert 2", "bare, Pillow's defaults")
     rows = {task: measure(task) for task in tasks}
     if _MANY.value:
         rows["many"] = measure("many")
-    print("| task | fields | s | ms a field | times bare | peak MB |")
-    print("|---|---|---|---|---|---|")
+    print("| task | fields | ms per field | times bare | peak MB |")
+    print("|---|---|---|---|---|")
     each = rows["bare"]["seconds"] / _FIELDS.value
     for task, row in rows.items():
         fields = _MANY.value if task == "many" else _FIELDS.value
         ms = 1e3 * row["seconds"] / fields
         print(
-            f"| {task} | {fields} | {row['seconds']:.1f} | {ms:.0f} | "
+            f"| {_NAMES.get(task, task)} | {fields} | {ms:.0f} | "
             f"{ms / each / 1e3:.2f} | {row['peak_mb']:.0f} |"
         )
     speed_up = rows["convert 1"]["seconds"] / rows["convert 2"]["seconds"]
-    print(f"two processes: {speed_up:.2f} times one; {os.cpu_count()} cores")
+    print(
+        f"Two processes are {speed_up:.2f} times as fast as one ({os.cpu_count()} cores)."
+    )
 
 
 if __name__ == "__main__":

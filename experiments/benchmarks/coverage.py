@@ -1,11 +1,11 @@
-"""How often the intervals of the shares hold the truth: as counted and as corrected.
+"""Measures the coverage of the intervals of proportions, as counted and as corrected.
 
     python -m experiments.benchmarks.coverage
 
-Experiments of known shares are drawn, whose dishes differ, and called by a model of known errors;
-the errors are measured on pure held-out dishes, which differ too. A row for each kind of
-experiment, each over MIXTURES of them: how often the 95 % interval of the first type's share
-holds the true share, and how wide it is on average.
+Experiments with known proportions are simulated. Their dishes differ, and a model with known
+error rates classifies their cells. The error rates are estimated on pure held-out dishes, which
+also differ. Each row of the table is one kind of experiment, repeated --mixtures times: how often
+the 95 % interval of the first type's proportion contains the true one, and its mean width.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -20,9 +21,11 @@ from absl import app, flags
 from cellclass_tf.analysis import shares
 from experiments.benchmarks import tables
 
-_MIXTURES = flags.DEFINE_integer("mixtures", 300, "A row.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
-_ROWS = flags.DEFINE_string("rows", "", "Only those whose name has this.")
+_MIXTURES = flags.DEFINE_integer("mixtures", 300, "Number of experiments per row.")
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed.")
+_ROWS = flags.DEFINE_string(
+    "rows", "", "Print only rows whose name contains this text."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +33,20 @@ class Kind:
     """A kind of experiment.
 
     Attributes:
-      name: of the row.
-      share: true share of the first type; the others have the rest in equal parts.
-      types: their number, K.
-      dishes: of the mixed culture.
-      fields: of each dish; of one dish they are the units.
+      name: name of the row.
+      share: true proportion of the first type; the other types have equal proportions.
+      types: K, number of cell types.
+      dishes: number of dishes of the mixed culture.
+      fields: number of fields per dish; if there is one dish, fields are the units.
       icc: intraclass correlation of the dishes, or of the fields of one dish.
-      cells: mean number in a field.
-      accuracy: of the found cells of each type, the share that is called it.
-      recall: of the cells of each type, the share that is found.
-      invented: mean number of invented cells a field, of any type alike.
-      held_out_dishes: of each type.
-      held_out_fields: of each of these.
-      error_icc: intraclass correlation of the errors in dishes.
-      times: time points of each field, in which it has the same cells.
+      cells: mean number of cells per field.
+      accuracy: fraction of the found cells of each type that are classified correctly.
+      recall: fraction of the cells of each type that are found.
+      invented: mean number of false positives per field, equally of all types.
+      held_out_dishes: number of held-out dishes per type.
+      held_out_fields: number of fields per held-out dish.
+      error_icc: intraclass correlation of the error rates between dishes.
+      times: number of time points per field, with the same cells.
     """
 
     name: str
@@ -63,13 +66,13 @@ class Kind:
 
     @property
     def true(self) -> np.ndarray:
-        """(K,) shares."""
+        """The true proportions, (K,)."""
         rest = (1 - self.share) / (self.types - 1)
         return np.array([self.share] + [rest] * (self.types - 1))
 
     @property
     def rates(self) -> np.ndarray:
-        """(K, K + 1): what becomes of the cells of a type; the last are missed."""
+        """The probabilities (K, K + 1) of each predicted type, and of being missed (last)."""
         rates = np.zeros((self.types, self.types + 1))
         for i, (right, found) in enumerate(
             zip(self.accuracy[: self.types], self.recall[: self.types], strict=True)
@@ -80,7 +83,11 @@ class Kind:
         return rates
 
 
-_WORST = {"recall": (0.95, 0.75, 0.9), "invented": 1.5, "error_icc": 0.03}
+_WORST: dict[str, Any] = {
+    "recall": (0.95, 0.75, 0.9),
+    "invented": 1.5,
+    "error_icc": 0.03,
+}
 KINDS = (
     *(
         Kind(f"{dishes} dishes, ICC {icc}", dishes=dishes, icc=icc)
@@ -120,16 +127,16 @@ KINDS = (
 def experiments(
     kind: Kind, count: int, seed: int
 ) -> Iterator[tuple[np.ndarray, shares.HeldOut, float]]:
-    """Draws experiments, and what a model makes of them.
+    """Simulates experiments and their classification by a model.
 
     Args:
-      kind: of all of them.
-      count: of experiments.
-      seed: of all of it.
+      kind: kind of experiment.
+      count: number of experiments.
+      seed: random seed.
 
     Yields:
-      Called cells (U, K) by unit; what is known of the model's errors; the area of all
-      fields, each of which has one unit of it.
+      The classified cells by unit, (U, K); the model's errors on held-out fields; and the
+      area of all fields, each of which has an area of 1.
     """
     rng = np.random.default_rng(seed)
     units = kind.dishes if kind.dishes > 1 else kind.fields
@@ -153,13 +160,13 @@ def experiments(
 
 
 def _seen(rng, cells: np.ndarray, rates: np.ndarray, kind: Kind) -> np.ndarray:
-    """(K,) cells of a field that are called each type."""
+    """Draws the number of cells of a field that are classified as each type, (K,)."""
     found = sum(rng.multinomial(n, row) for n, row in zip(cells, rates, strict=True))
     return found[:-1] + rng.poisson(kind.invented / kind.types, kind.types)
 
 
 def _held_out(rng, kind: Kind) -> shares.HeldOut:
-    """Pure dishes, and what the model makes of their cells."""
+    """Draws pure held-out dishes and the classification of their cells."""
     confusions, missed, invented, names = [], [], [], []
     for i, dish in itertools.product(range(kind.types), range(kind.held_out_dishes)):
         rates = _varied(rng, kind.rates[i], kind.error_icc)
@@ -180,7 +187,7 @@ def _held_out(rng, kind: Kind) -> shares.HeldOut:
 
 
 def _varied(rng, shares_of: np.ndarray, icc: float) -> np.ndarray:
-    """Shares of one unit, that differ from the others' as much as the ICC says."""
+    """Draws the proportions of one unit, with this intraclass correlation."""
     if not icc:
         return shares_of
     used = shares_of > 0
@@ -190,7 +197,7 @@ def _varied(rng, shares_of: np.ndarray, icc: float) -> np.ndarray:
 
 
 def coverage(kind: Kind, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Share of the intervals that hold the truth, and their mean width, by method."""
+    """Returns the coverage of the intervals and their mean width, by method."""
     return tables.coverage_of(
         (
             {
@@ -207,7 +214,14 @@ def coverage(kind: Kind, count: int, seed: int) -> dict[str, np.ndarray]:
 def main(_) -> None:
     """Prints a row for each kind of experiment."""
     tables.print_table(
-        ("experiment", "share", "as counted", "width", "corrected", "width"),
+        (
+            "experiment",
+            "true proportion",
+            "as counted: intervals that contain it",
+            "mean width",
+            "corrected: intervals that contain it",
+            "mean width",
+        ),
         (
             (kind.name, kind.share, *np.concatenate([*found.values()]))
             for kind in KINDS

@@ -1,13 +1,13 @@
-"""Runs four commands on every engine, kills workers, and compares all that they write.
+"""Runs four commands on every engine, kills workers, and compares all files they write.
 
 python -m experiments.benchmarks engines --folder=/tmp/engines --model=MODEL --fields=12
 
-Needs `pip install 'cellclass_tf[dask]'`. `convert`, `annotate`, `dataset` and `predict` run in
-this process, in worker processes, on Beam's DirectRunner, and on Beam's DaskRunner with a
-Dask cluster of its own: a scheduler and worker processes that are reached through TCP only,
-as those of other machines are. Each command begins with what the first engine left of the
-command before. Where it says so, a worker is killed with SIGKILL: Dask's once a third of its
-tasks is done, a local one after four seconds. If files failed, the command runs again.
+This needs `pip install 'cellclass_tf[dask]'`. `convert`, `annotate`, `dataset` and `predict` run
+in this process, in worker processes, on Beam's DirectRunner, and on Beam's DaskRunner with a new
+Dask cluster: a scheduler and worker processes that are connected only by TCP, like other machines.
+Each command starts with the files that the previous command left on the first engine. In the rows
+"with a kill", a worker gets SIGKILL: Dask's when a third of its tasks is done, a local one after
+four seconds. If files failed, the command is run again.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from cellclass_tf.core.study import MIXED
 from cellclass_tf.datasets import simulation
 from experiments.benchmarks.states import differences, state_of
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
 _MODEL = flags.DEFINE_string("model", None, "Exported model.", required=True)
-_FIELDS = flags.DEFINE_integer("fields", 12, "Fields of each type, and mixed ones.")
-_WORKERS = flags.DEFINE_integer("workers", 2, "Worker processes.")
-_ONLY = flags.DEFINE_list("only", [], "Engines; all if none is given.")
-_COMMANDS = flags.DEFINE_list(
-    "commands", [], "Commands to compare; all if none is given."
+_FIELDS = flags.DEFINE_integer(
+    "fields", 12, "Number of fields per type, and of mixed fields."
 )
+_WORKERS = flags.DEFINE_integer("workers", 2, "Number of worker processes.")
+_ONLY = flags.DEFINE_list("only", [], "Engines to run; all by default.")
+_COMMANDS = flags.DEFINE_list("commands", [], "Commands to compare; all by default.")
 
 _SIZE_PX, _DISHES = 384, 3
 _DONE_BEFORE_KILL = 1 / 3
 
 
 def main(_) -> None:
-    """Prints a table, a line a command and engine; fails if anything differs."""
+    """Prints a table with a row per command and engine; fails if anything differs."""
     folder = pathlib.Path(_FOLDER.value).absolute()
     shutil.rmtree(folder, ignore_errors=True)
     base, work = folder / "base", folder / "work"
@@ -67,7 +67,7 @@ def main(_) -> None:
         for name, engine in ENGINES.items():
             is_wanted = not _ONLY.value or name in _ONLY.value
             is_compared = not _COMMANDS.value or command in _COMMANDS.value
-            # What the first engine leaves is compared with, and the next command needs it.
+            # The first engine always runs: its files are the reference and the next input.
             if expected and not (is_wanted and is_compared):
                 continue
             shutil.rmtree(work, ignore_errors=True)
@@ -94,13 +94,13 @@ def main(_) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a command did on an engine.
+    """The result of a command on an engine.
 
     Attributes:
-      seconds: wall time, of the run after a kill too, without the start of the cluster.
-      workers: processes of the engine that used a processor for more than a second.
-      kills: workers that were killed.
-      failures: reasons by file, of the last run.
+      seconds: wall time, including a second run, without the start of the cluster.
+      workers: number of processes of the engine that used more than a second of CPU time.
+      kills: number of workers that were killed.
+      failures: reasons by file, in the last run.
     """
 
     seconds: float
@@ -112,10 +112,10 @@ class Found:
 def measure(
     act: Callable[[pathlib.Path, Any], Any], make_engine: Callable, work: pathlib.Path
 ) -> Found:
-    """Runs a command on an engine, and once more if it named files that failed."""
+    """Runs a command on an engine, and again if files failed."""
     with make_engine() as (engine, watch):
         begun_s = time.perf_counter()
-        # TFDS prints; the table is to stay one.
+        # TFDS prints to stdout, which would interrupt the table.
         with contextlib.redirect_stdout(sys.stderr):
             with watch:
                 outcome = act(work, engine)
@@ -126,10 +126,12 @@ def measure(
 
 
 class _Watch:
-    """Counts the processes that work while it is open, and kills one if it is to.
+    """Counts the processes that work while it is open, and kills one if `progress` is given.
 
-    `progress` tells how many jobs are done and of how many; `victims` the processes of the
-    workers.
+    Args:
+      victims: function that returns the process ids of the workers.
+      progress: function that returns the numbers of finished and of all jobs; None to kill
+        no worker.
     """
 
     def __init__(self, victims: Callable[[], list[int]], progress: Callable | None):
@@ -160,7 +162,7 @@ class _Watch:
             if self._progress and not self.kills:
                 done, total = self._progress()
                 if total and done >= total * _DONE_BEFORE_KILL and alive:
-                    # The one that has worked least may be a helper of the others.
+                    # Kill the busiest; one that has worked little may be a helper process.
                     victim = max(alive, key=lambda pid: self._worked.get(pid, 0.0))
                     psutil.Process(victim).kill()
                     self.kills += 1
@@ -183,7 +185,7 @@ def _local(processes: int, *, kills: bool = False) -> Callable:
         begun_s = time.perf_counter()
 
         def progress() -> tuple[int, int]:
-            # Time in which workers start and some jobs are done.
+            # After this time, workers have started and some jobs are done.
             return int(time.perf_counter() - begun_s > _LOCAL_KILL_S), 1
 
         watch = _Watch(_children, progress if kills else None)

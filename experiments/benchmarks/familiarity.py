@@ -1,12 +1,12 @@
-"""How well fields that a model does not know are told from those that it knows.
+"""Measures how well unfamiliar fields are distinguished from familiar ones.
 
     python -m experiments.benchmarks.familiarity --model=MODEL --study=STUDY \
         --images=FOLDER --raw=FILE,FILE --output=docs/familiarity.png
 
-Known are the validation and mixed fields of the study that the model was trained on; not
-known are fields as `fields.drawn_by_hand` takes them, and microscope files of two channels
-(nuclei first). Each measure is drawn as a ROC curve over fields, and what the limits of the
-model say as a point.
+Familiar fields are the validation and mixed fields of the study that the model was trained on.
+Unfamiliar fields are hand-drawn ones (see `fields.drawn_by_hand`) and microscope files with two
+channels (nuclei first). Each measure is drawn as a ROC curve over fields, and the result of the
+model's own limits as a point.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ from cellclass_tf.core.study import MIXED
 from cellclass_tf.maskrcnn import familiarity
 from experiments.benchmarks.fields import drawn_by_hand
 
-_MODEL = flags.DEFINE_string("model", None, "Exported.", required=True)
-_STUDY = flags.DEFINE_string("study", None, "That it was trained on.", required=True)
-_IMAGES = flags.DEFINE_string("images", None, "Fields by hand.", required=True)
-_RAW = flags.DEFINE_list("raw", [], "Microscope files.")
-_OUTPUT = flags.DEFINE_string("output", None, "Picture of the curves.", required=True)
+_MODEL = flags.DEFINE_string("model", None, "Exported model.", required=True)
+_STUDY = flags.DEFINE_string(
+    "study", None, "Study that the model was trained on.", required=True
+)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of fields with hand-drawn masks.", required=True
+)
+_RAW = flags.DEFINE_list("raw", [], "Microscope files with two channels.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Picture of the curves to write.", required=True
+)
 
 
 def known_fields() -> Iterator[tuple[str, np.ndarray, float | None]]:
-    """Yields name, image and pixel size of fields that the model has to know."""
+    """Yields name, image and pixel size of the familiar fields."""
     study = cc.Study.open(_STUDY.value)
     for row in study.rows():
         if row.split == "validation" or row.cell_type == MIXED:
@@ -38,7 +44,7 @@ def known_fields() -> Iterator[tuple[str, np.ndarray, float | None]]:
 
 
 def unknown_fields() -> Iterator[tuple[str, np.ndarray, float | None]]:
-    """Yields the same of fields that it cannot know, taken for its own scale."""
+    """Yields name, image and None (the model's scale is assumed) of the unfamiliar fields."""
     for name, image, _ in drawn_by_hand(pathlib.Path(_IMAGES.value)):
         yield name, image, None
     for path in _RAW.value:
@@ -51,11 +57,13 @@ def unknown_fields() -> Iterator[tuple[str, np.ndarray, float | None]]:
 
 
 def measured(predictor: cc.Predictor, image, size_um) -> tuple[dict[str, float], str]:
-    """What is measured of a field, the larger the stranger, and why it is called so."""
+    """Returns the measures of a field (larger is less familiar), and the model's reasons."""
     cells = predictor.predict(image, pixel_size_um=size_um)
     look = familiarity.Look.of(image, cells, predictor.scale_for(size_um))
     judged = predictor.judge(image, cells, pixel_size_um=size_um)
     ranges = predictor.familiarity
+    if judged is None or ranges is None:
+        raise app.UsageError("The model has no statistics of its training cells.")
     values = {
         "distance of the cells": judged.distance,
         "size of the cells": _beyond(look.diameter_px, ranges.diameters_px),
@@ -67,7 +75,7 @@ def measured(predictor: cc.Predictor, image, size_um) -> tuple[dict[str, float],
 
 
 def _beyond(value: float, span: np.ndarray) -> float:
-    """How many times below or above a range a value is; 1 within."""
+    """Returns the factor by which a value is below or above a range; 1 within it."""
     if not np.isfinite(value):
         return 1.0
     low, high = span.tolist()
@@ -75,7 +83,7 @@ def _beyond(value: float, span: np.ndarray) -> float:
 
 
 def roc(known: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """False alarms and detections at each limit, and the area below."""
+    """Returns false and true positive rates at each limit, and the area under the curve."""
     limits = np.concatenate([[np.inf], np.unique([*known, *unknown])[::-1]])
     false = np.array([(known >= limit).mean() for limit in limits])
     right = np.array([(unknown >= limit).mean() for limit in limits])
@@ -85,12 +93,15 @@ def roc(known: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def main(_) -> None:
-    """Prints the fields and the areas under the curves, and draws them."""
+    """Prints the fields and the areas under the curves, and draws the curves."""
     from matplotlib import figure
 
     predictor = cc.Predictor.load(_MODEL.value)
-    values, flagged = {}, {}
-    print("| field | known | cells look | why it is called unlike |")
+    values: dict[str, list[dict[str, float]]] = {}
+    flagged: dict[str, list[bool]] = {}
+    print(
+        "| field | like the training fields | distance of the cells | why it is called unlike |"
+    )
     print("|---|---|---|---|")
     for kind, fields in (("yes", known_fields()), ("no", unknown_fields())):
         for name, image, size_um in fields:
@@ -112,11 +123,12 @@ def main(_) -> None:
     point = [np.mean(flagged[kind]) for kind in ("yes", "no")]
     axes.plot(*point, "k*", markersize=12, label="limits of the model")
     print(
-        f"limits: {point[0]:.0%} of known and {point[1]:.0%} of unknown fields unlike"
+        f"Called unlike: {point[0]:.0%} of the familiar and {point[1]:.0%} of the "
+        "unfamiliar fields"
     )
     axes.set(
-        xlabel="share of known fields called unlike",
-        ylabel="share of unknown fields called unlike",
+        xlabel="fraction of familiar fields called unlike",
+        ylabel="fraction of unfamiliar fields called unlike",
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.02),
     )

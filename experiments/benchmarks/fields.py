@@ -1,4 +1,4 @@
-"""Fields that benchmarks draw or read."""
+"""Simulates and reads fields for benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.storage import png
 
-# The real HEK field has been shrunk from the one width to the other.
+# The real HEK field was reduced from the first width to the second.
 SIZE_PX, SHRUNK_PX = 1104, 844
 REAL_HEK_PIXEL_SIZE_UM = simulation.PIXEL_SIZE_UM * SIZE_PX / SHRUNK_PX
 
@@ -27,7 +27,14 @@ def merged_field(
     size_px: int,
     pixel_size_um: float = 0.325,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a field, of one type or of shares of several, as it would be merged.
+    """Simulates a merged field.
+
+    Args:
+      types: cell type, or proportions of several types.
+      seed: random seed.
+      cells: number of cells.
+      size_px: width and height of the field.
+      pixel_size_um: pixel size.
 
     Returns:
       The image, (H, W, 3) uint8, and its labels, (H, W) int32.
@@ -49,8 +56,8 @@ def merged_field(
 def drawn_by_hand(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yields names, merged images and labels of real fields.
 
-    The folder has one a cell type, with NAME_img.png (red nuclei, green cytoplasm, 16 bit
-    a colour) and NAME_masks.png (label images drawn by hand).
+    The folder has a subfolder per cell type, with NAME_img.png (red nuclei, green
+    cytoplasm, 16 bits per colour) and NAME_masks.png (hand-drawn label images).
     """
     for path in sorted(folder.glob("*/*_img.png")):
         image = png.read_png(path)
@@ -61,5 +68,5 @@ def drawn_by_hand(folder: pathlib.Path) -> Iterator[tuple[str, np.ndarray, np.nd
 
 
 def contiguous(labels: np.ndarray) -> np.ndarray:
-    """Numbers the cells of a label image anew, from 1 on."""
+    """Renumbers the cells of a label image from 1 to N."""
     return cells.Cells.from_labels(labels, ("cell",)).labels

@@ -1,13 +1,13 @@
-"""Whether fine-tuning on corrected fields helps, and whether hand-drawn cells should weigh.
+"""Measures whether fine-tuning on corrected fields helps, and with which hand weight.
 
     python -m experiments.benchmarks.finetuning --folder=/tmp/finetuning \
         --weights=WEIGHTS --images=FOLDER --hand_weights=1,3
 
-IMAGES is a folder as `fields.drawn_by_hand` takes it. Every field is annotated by cellpose
-and corrected as a person would: cells that share less than half (IoU 0.5) with any cell
-drawn by hand are removed, those that share less than --good_enough are redrawn, missing
-ones are added, and the others stay as cellpose drew them. Held-out fields are those drawn
-by hand. With --all_by_hand the training fields are too.
+The folder of images is described at `fields.drawn_by_hand`. Every training field is annotated by
+cellpose and corrected as a person would do it: cells with an IoU below 0.5 with every hand-drawn
+cell are removed, those with an IoU below --good_enough are redrawn, missing cells are added, and
+the others keep cellpose's outline. Held-out fields have hand-drawn outlines; with --all_by_hand,
+training fields have, too.
 """
 
 from __future__ import annotations
@@ -29,21 +29,30 @@ from cellclass_tf.labels import matching, sizes
 from cellclass_tf.storage import png
 from experiments.benchmarks.fields import drawn_by_hand
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
-_WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose 3.", required=True)
-_IMAGES = flags.DEFINE_string("images", None, "Drawn by hand.", required=True)
-_WEIGHTS_OF_HAND = flags.DEFINE_list("hand_weights", ["1", "3"], "To compare.")
-_EPOCHS = flags.DEFINE_integer("epochs", 60, "Of each fine-tuning.")
-_GOOD_ENOUGH = flags.DEFINE_float("good_enough", 0.75, "IoU that nobody redraws.")
-_ALL_BY_HAND = flags.DEFINE_bool("all_by_hand", False, "Train on cells drawn by hand.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights of cellpose 3.", required=True)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of fields with hand-drawn masks.", required=True
+)
+_WEIGHTS_OF_HAND = flags.DEFINE_list(
+    "hand_weights", ["1", "3"], "Hand weights to compare."
+)
+_EPOCHS = flags.DEFINE_integer("epochs", 60, "Number of epochs of each fine-tuning.")
+_GOOD_ENOUGH = flags.DEFINE_float(
+    "good_enough", 0.75, "IoU from which a cell is not redrawn."
+)
+_ALL_BY_HAND = flags.DEFINE_bool(
+    "all_by_hand", False, "Train on hand-drawn outlines alone."
+)
 
 
 def make_study(root: pathlib.Path) -> cc.Study:
-    """Makes the study of corrected fields: two of each type to train, one held out."""
+    """Makes the study of corrected fields: two per type for training, one held out."""
     fields = list(drawn_by_hand(pathlib.Path(_IMAGES.value)))
     types = sorted({name.split("/")[0] for name, *_ in fields})
     study = cc.Study.create(root, types)
-    finder, seen = cc.CellposeAnnotator(_WEIGHTS.value), {}
+    finder = cc.CellposeAnnotator(_WEIGHTS.value)
+    seen: dict[str, int] = {}
     for name, image, true in fields:
         cell_type = name.split("/")[0]
         seen[cell_type] = seen.get(cell_type, 0) + 1
@@ -63,7 +72,7 @@ def make_study(root: pathlib.Path) -> cc.Study:
 
 
 def corrected(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Returns labels as a person leaves them, and those that she drew."""
+    """Returns labels as corrected by a person, and which of them the person drew."""
     matches = matching.match_cells(true, found, 0.5)
     good = matches.ious >= _GOOD_ENOUGH.value
     labels = np.zeros(true.shape, np.int32)
@@ -78,12 +87,16 @@ def corrected(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, list[int
 
 
 def main(_) -> None:
+    """Prints a table with a row for each hand weight."""
     root = pathlib.Path(_FOLDER.value)
     shutil.rmtree(root / "study", ignore_errors=True)
     study = make_study(root / "study")
     drawn = [len(changes.labels_of(row.by_hand, 10_000)) for row in study.rows()]
-    print(f"hand-drawn cells by field: {drawn}")
-    print("| hand weight | base | tuned | gain, 95 % | rounds chosen by | s |")
+    print(f"Hand-drawn cells in each field: {drawn}")
+    print(
+        "| hand weight | scores of base weights | scores of fine-tuned weights "
+        "| gain at IoU 0.5, 95 % | score after each round | s |"
+    )
     print("|---|---|---|---|---|---|")
     for weight in _WEIGHTS_OF_HAND.value:
         start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Compares the input path of training with Model Garden's own.
+"""Compares the input pipeline of training with Model Garden's own.
 
 python -m experiments.benchmarks.input_path --folder=/tmp/input_path
 
-The same fields of 1104 x 1104 px as TFDS examples with one label image, and as TFExamples
-with one PNG a cell for Model Garden's decoder and parser. Both give crops of 512 x 512 px at
-the fields' own scale, with the same anchors, masks of the same size and room for as many
-cells. Each is measured in processes of its own, in turn.
+The same fields of 1104 x 1104 px are read as TFDS examples with one label image, and as
+TFExamples with one PNG per cell for Model Garden's decoder and parser. Both make crops of 512 x
+512 px at the fields' own scale, with the same anchors, masks of the same size and the same maximum
+number of cells. Each is measured in separate processes, in turn.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ from absl import app, flags
 
 from experiments.benchmarks import processes
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
-_CELLS = flags.DEFINE_list("cells", ["110", "300"], "Cells of a field.")
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each is measured.")
-_IMAGES = flags.DEFINE_integer("images", 64, "Images of a measurement.")
-_ONE = flags.DEFINE_string("one", None, "Of this program's own processes.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_CELLS = flags.DEFINE_list("cells", ["110", "300"], "Numbers of cells per field.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Number of measurements of each.")
+_IMAGES = flags.DEFINE_integer("images", 64, "Number of images per measurement.")
+_ONE = flags.DEFINE_string(
+    "one", None, "For internal use: part to measure in a separate process."
+)
 
 _SIZE_PX = 1104
 _CROP_PX = 512
 _FIELDS = 8
 _BATCH = 4
-# Cells of the usual size do not fit that often into a field.
+# 300 cells of the usual size do not fit into a field.
 _PIXEL_SIZE_UM = {110: 0.325, 300: 0.45}
 _SHARDS = "stock.tfrecord"
 
 _WHOLE = ("stock", "ours", "ours, all augmentation")
-_STEPS = ("decode", "crop and targets", "of it anchors' targets", "augmentation")
+_ANCHORS = "part for anchor targets"
+_AUGMENTATION = "additional time for all augmentation"
+_STEPS = ("decode", "crop and targets", _ANCHORS, _AUGMENTATION)
 
 
 def main(_) -> None:
@@ -45,14 +49,17 @@ def main(_) -> None:
         print(json.dumps(_measured(*_ONE.value.split("|"))))
         return
     folder = pathlib.Path(_FOLDER.value)
-    print("| cells a field | path | images/s | ratio | peak MB | less an empty one |")
+    print(
+        "| cells per field | path | images/s | ratio | peak MB "
+        "| peak MB minus an empty process |"
+    )
     print("|---|---|---|---|---|---|")
     for cells in _CELLS.value:
         root = folder / cells
         if not (root / _SHARDS).exists():
             _make(root, int(cells))
         empty = _run(root, "empty")["peak"]
-        found = {name: [] for name in _WHOLE}
+        found: dict[str, list[dict]] = {name: [] for name in _WHOLE}
         for _ in range(_ROUNDS.value):
             for name in _WHOLE:
                 found[name].append(_run(root, name))
@@ -64,8 +71,8 @@ def main(_) -> None:
                 f"{rate[name] / rate['stock']:.1f} | {peak[name]:.0f} | "
                 f"{peak[name] - empty:.0f} |"
             )
-    print("\nMilliseconds an image, on one core:\n")
-    print("| cells a field | path | " + " | ".join(_STEPS) + " |")
+    print("\nMilliseconds per image, on one core:\n")
+    print("| cells per field | path | " + " | ".join(_STEPS) + " |")
     print("|---|---|" + "---|" * len(_STEPS))
     for cells in _CELLS.value:
         for path in ("stock", "ours"):
@@ -79,11 +86,11 @@ def _run(root: pathlib.Path, what: str) -> dict:
     return processes.run_again(__spec__.name, **flags)
 
 
-def _measured(root: str, what: str) -> dict:
+def _measured(folder: str, what: str) -> dict:
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
-    root = pathlib.Path(root)
+    root = pathlib.Path(folder)
     if what.startswith("steps"):
         return _steps(root, what.removeprefix("steps of "))
     rate = 0.0
@@ -91,7 +98,7 @@ def _measured(root: str, what: str) -> dict:
         _params(root)
     else:
         batches = iter(_batches(root, what))
-        # The first ones fill buffers and choose the number of threads.
+        # The first batches fill buffers and determine the number of threads.
         for _ in range(_IMAGES.value // _BATCH // 2):
             next(batches)
         start = time.perf_counter()
@@ -102,13 +109,13 @@ def _measured(root: str, what: str) -> dict:
 
 
 def _steps(root: pathlib.Path, path: str) -> dict:
-    """Milliseconds of each step, the median over the fields."""
+    """Returns the median milliseconds of each step over the fields."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     params = _params(root)
     _plain(params)
-    found = {step: [] for step in _STEPS}
+    found: dict[str, list[float]] = {step: [] for step in _STEPS}
     timed = _stock_steps if path == "stock" else _our_steps
     for number in range(_FIELDS):
         for step, seconds in timed(root, params, number).items():
@@ -124,7 +131,7 @@ def _compiled(function):
 
 
 def _timed(function, *arguments):
-    """What a function returns, and its seconds; the first call compiles it."""
+    """Returns a function's result and its seconds, after a first call that compiles it."""
     compiled = _compiled(function)
     compiled(*arguments)
     start = time.perf_counter()
@@ -144,7 +151,7 @@ def _stock_steps(root: pathlib.Path, params, number: int) -> dict:
     return {
         "decode": decoding,
         "crop and targets": parsing,
-        "of it anchors' targets": _anchor_seconds(params, labels, seeded=False),
+        _ANCHORS: _anchor_seconds(params, labels, seeded=False),
     }
 
 
@@ -173,13 +180,13 @@ def _our_steps(root: pathlib.Path, params, number: int) -> dict:
     return {
         "decode": decoding,
         "crop and targets": plain,
-        "of it anchors' targets": _anchor_seconds(params, targets, seeded=True),
-        "augmentation": everything - plain,
+        _ANCHORS: _anchor_seconds(params, targets, seeded=True),
+        _AUGMENTATION: everything - plain,
     }
 
 
 def _anchor_seconds(params, labels, *, seeded: bool) -> float:
-    """Seconds of labelling the anchors of one crop's cells."""
+    """Returns the seconds to label the anchors of one crop."""
     import tensorflow as tf
     from official.vision.ops import anchor
 
@@ -205,14 +212,14 @@ _KEPT: dict = {}
 
 
 def _params(root: pathlib.Path):
-    """The large experiment at the fields' own scale."""
+    """Returns the large experiment at the fields' own scale."""
     import tfds_builders  # noqa: F401 - registers cell_types with TFDS.
     from cellclass_tf.maskrcnn import config, data_facts, task  # noqa: F401 - registers the task.
 
     params = config.cellclass_maskrcnn()
     data_dir = str(root / "tfds")
     facts = data_facts.facts_of_dataset("cell_types/study", data_dir)
-    # Both hold nothing but what is in flight.
+    # Neither pipeline caches decoded fields.
     data_facts.apply_facts(params, facts, cache_bytes=0)
     params.task.scale = 1.0
     data = params.task.train_data
@@ -223,7 +230,7 @@ def _params(root: pathlib.Path):
 
 
 def _plain(params) -> None:
-    """Only what Model Garden's parser does too: crops of one scale, and flips."""
+    """Switches off what Model Garden's parser lacks; crops of one scale and flips remain."""
     data = params.task.train_data
     data.parser.aug_scale_min = data.parser.aug_scale_max = 1.0
     data.composed_share = data.gain = data.gamma = data.noise = data.blur = 0.0
@@ -251,7 +258,7 @@ def _batches(root: pathlib.Path, what: str):
 
 
 def _stock(params):
-    """Model Garden's decoder and parser with the same settings."""
+    """Returns Model Garden's decoder and parser with the same settings."""
     from official.vision.dataloaders import maskrcnn_input, tf_example_decoder
 
     model, parser = params.task.model, params.task.train_data.parser
@@ -292,14 +299,14 @@ def _make(root: pathlib.Path, cells: int) -> None:
     study = Study.create(root)
     rows = []
     with tf.io.TFRecordWriter(str(root / f"part-{_SHARDS}")) as writer:
-        # One more of each type is held out.
+        # One more field of each type is held out.
         for number in range(_FIELDS + 2):
             cell_type = study.cell_types[number % 2]
             held_out = number >= _FIELDS
             image, labels = fields.merged_field(
                 cell_type,
                 number,
-                # Some find no room.
+                # Some cells do not fit.
                 cells=round(1.1 * cells),
                 size_px=_SIZE_PX,
                 pixel_size_um=_PIXEL_SIZE_UM.get(cells, 0.325),

@@ -1,21 +1,22 @@
-"""Kills every command that writes with SIGKILL at every write, and has it go on.
+"""Kills every command that writes with SIGKILL at every write, and runs it again.
 
 python -m experiments.benchmarks.kills --folder=/tmp/kills
 
-A command runs undisturbed, and all that it is about to do to files is counted: opening one
-to write, renaming, removing, making a folder. Then, once for each of these, it begins again
-from where it began, is killed right before, and runs twice more: the first has to leave
-what the undisturbed run left, byte for byte but for dates, with everything that a person
-made and nothing half-written; the second has to change nothing.
+A command first runs undisturbed, and its write operations are counted: opening a file to write,
+renaming, removing, making a folder. Then, once for each of these operations, the command starts
+again from the same state, is killed right before the operation, and runs twice more. The first
+of these runs must leave the same files as the undisturbed run (except for dates), with everything
+that a person made and nothing half-written. The second one must change nothing.
 
-What libraries write that are not Python's (TensorFlow's records of examples, for one) is
-not seen; kills before and after it are among the others.
+Files written by other libraries than Python's (such as TensorFlow's records of examples) are not
+counted; there are kills before and after such writes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -40,18 +41,23 @@ from cellclass_tf.datasets import simulation
 from cellclass_tf.maskrcnn.predictor import Predictor
 from experiments.benchmarks.states import differences, digest_of, state_of
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
-_ONLY = flags.DEFINE_list("only", [], "Commands; all if none is given.")
-_MOST = flags.DEFINE_integer("most", None, "Kills of each command; else all.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_ONLY = flags.DEFINE_list("only", [], "Commands to test; all by default.")
+_MOST = flags.DEFINE_integer(
+    "most", None, "Maximum number of kills per command; all by default."
+)
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link"}
 
 
 def main(_) -> None:
-    """Prints a table, a line a command; fails if a kill did harm."""
+    """Prints a table with a row per command; fails if a kill did harm."""
     folder = pathlib.Path(_FOLDER.value)
-    print("| command | writes | kills | s | harm |\n|---|---|---|---|---|", flush=True)
+    print(
+        "| command | write operations | killed at | s | harm |\n|---|---|---|---|---|",
+        flush=True,
+    )
     harm = 0
     for scenario in SCENARIOS:
         if _ONLY.value and scenario.name not in _ONLY.value:
@@ -72,14 +78,14 @@ def main(_) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """A command, and what lies there when it begins.
+    """A command, and the files that exist when it starts.
 
     Attributes:
-      name: of the command.
-      prepare: fills a folder.
-      act: runs the command in the folder; returns an outcome, or whatever it returns.
-      kept: files below the folder, as patterns, that a person made; they have to be
-        there in the end, wherever, with the bytes that they have in the beginning.
+      name: name of the command.
+      prepare: function that fills a folder.
+      act: function that runs the command in the folder.
+      kept: patterns of files that a person made; files with the same bytes must still exist
+        somewhere below the folder in the end.
     """
 
     name: str
@@ -90,7 +96,7 @@ class Scenario:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """How many writes a command has, at how many it was killed, and what went wrong."""
+    """The number of write operations, the number of kills, and what went wrong."""
 
     writes: int
     kills: int
@@ -100,25 +106,25 @@ class Found:
 def kill_everywhere(
     scenario: Scenario, folder: pathlib.Path, most: int | None = None
 ) -> Found:
-    """Kills a scenario at every write.
+    """Kills a command at every write operation.
 
     Args:
-      scenario: the scenario.
-      folder: to work in; it is made anew.
-      most: kills, at writes from the first to the last in equal steps; None for all.
+      scenario: the command and its start.
+      folder: working folder, which is emptied.
+      most: maximum number of kills, evenly spaced over the write operations; None for all.
     """
     shutil.rmtree(folder, ignore_errors=True)
     work, base = folder / "work", folder / "base"
     work.mkdir(parents=True)
-    # Here, so that processes to come find everything imported. A thread of tqdm's would
-    # not come along.
+    # Preparing in this process imports all modules before the forks. A thread of tqdm would
+    # not exist in a fork.
     tqdm.tqdm.monitor_interval = 0
     scenario.prepare(work)
     shutil.copytree(work, base, symlinks=True)
     made = {digest_of(p) for pattern in scenario.kept for p in base.glob(pattern)}
     if scenario.kept and not made:
-        raise ValueError(f"{scenario.name}: a person made nothing.")
-    undisturbed = in_a_fork(scenario.act, work, folder)
+        raise ValueError(f"{scenario.name}: no file matches {scenario.kept}.")
+    undisturbed = _not_killed(scenario.act, work, folder)
     expected = state_of(work, undisturbed)
     harm, kills = lost(work, made), 0
     total = undisturbed["writes"]
@@ -126,11 +132,11 @@ def kill_everywhere(
         shutil.rmtree(work)
         shutil.copytree(base, work, symlinks=True)
         if in_a_fork(scenario.act, work, folder, kill_at=number) is not None:
-            harm.append(f"write {number}: there was none")
+            harm.append(f"write {number}: the command ended before it")
             continue
         kills += 1
         for run in ("next", "second"):
-            result = in_a_fork(scenario.act, work, folder)
+            result = _not_killed(scenario.act, work, folder)
             found = state_of(work, result if run == "next" else undisturbed)
             where = f"write {number}, {run} run"
             harm += [f"{where}: {line}" for line in differences(expected, found)]
@@ -144,10 +150,10 @@ def in_a_fork(
     folder: pathlib.Path,
     kill_at: int | None = None,
 ) -> dict[str, Any] | None:
-    """Runs a function in a process of its own, which is killed at a write.
+    """Runs a function in a forked process, which is killed at a write operation.
 
     Returns:
-      The number of writes, and the failures; None if it was killed.
+      The number of write operations and the failures; None if it was killed.
 
     Raises:
       RuntimeError: if the function failed.
@@ -165,8 +171,17 @@ def in_a_fork(
     return json.loads(result.read_text())
 
 
+def _not_killed(
+    function: Callable[[pathlib.Path], Any], work: pathlib.Path, folder: pathlib.Path
+) -> dict[str, Any]:
+    result = in_a_fork(function, work, folder)
+    if result is None:
+        raise RuntimeError("The process was killed by another program.")
+    return result
+
+
 def _as_a_child(function, work, folder, result, kill_at) -> None:
-    """Never returns: what comes after belongs to the parent."""
+    """Runs the function and ends the process, so that only the parent continues."""
     status = 1
     try:
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -184,7 +199,7 @@ def _as_a_child(function, work, folder, result, kill_at) -> None:
         failures = getattr(found, "failures", None) or {}
         result.write_text(json.dumps({"writes": writes[0], "failures": failures}))
         status = 0
-    # The parent tells it, whatever it is.
+    # The parent reports the error.
     except Exception:
         traceback.print_exc()
     finally:
@@ -208,7 +223,7 @@ def watching_writes(root: pathlib.Path, watch: Callable[[str], None]) -> Iterato
         if writes and _is_below(args[0], below):
             watch(event)
 
-    # It stays as long as the process.
+    # An audit hook cannot be removed.
     sys.addaudithook(hook)
     try:
         yield
@@ -219,24 +234,26 @@ def watching_writes(root: pathlib.Path, watch: Callable[[str], None]) -> Iterato
 def _is_below(path: Any, root: str) -> bool:
     if isinstance(path, int):
         return False
-    # A name alone is of a folder that is being removed.
+    # A name without a folder occurs when a folder is being removed.
     name = os.fsdecode(path)
     return name.startswith(root) or os.sep not in name
 
 
 def lost(work: pathlib.Path, made: set[str]) -> list[str]:
-    """A line for each thing that a person made and that is nowhere any more."""
+    """Returns one line for each file that a person made and that no longer exists."""
     if not made:
         return []
     there = {digest_of(path) for path in work.rglob("*") if path.is_file()}
-    return [f"lost what a person made: {digest}" for digest in sorted(made - there)]
+    return [
+        f"lost a file that a person made: {digest}" for digest in sorted(made - there)
+    ]
 
 
 def _converted(work: pathlib.Path) -> pathlib.Path:
     root = work / "study"
     cc.simulate(root, images_per_type=2, mixed=1, size=128, dishes=2)
     cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
-    # By hand: a column of one's own, and all fields accepted.
+    # As a person would: add a column, and accept all fields.
     lines = (root / "images.csv").read_text(encoding="utf-8").splitlines()
     head = [*lines[0].split(","), "note"]
     rows = []
@@ -249,7 +266,7 @@ def _converted(work: pathlib.Path) -> pathlib.Path:
 
 
 def _annotated(work: pathlib.Path) -> pathlib.Path:
-    """Cells of all fields, those of two of them as a person drew and named them."""
+    """Makes a study with cells; those of two fields were corrected by a person."""
     root = _converted(work)
     cc.annotate(root, annotator="watershed")
     study = cc.Study.open(root)
@@ -284,7 +301,7 @@ def _corrected_in_cellpose(work: pathlib.Path) -> None:
     cc.annotate(root, annotator="watershed")
     cc.export_cellpose(root, work / "gui")
     for path in sorted((work / "gui").rglob("*_seg.npy"))[::2]:
-        # Written by the export above.
+        # The file was written by the export above.
         content = np.load(path, allow_pickle=True).item()
         content["masks"][-6:, -6:] = content["masks"].max() + 1
         np.save(path, content, allow_pickle=True)
@@ -296,7 +313,7 @@ def _coco_elsewhere(work: pathlib.Path) -> None:
 
 
 def _predicted(work: pathlib.Path) -> None:
-    """What a network is said to have found, and a table that a person changed."""
+    """Makes predictions, with a table that a person changed."""
     root = _annotated(work)
     cc.annotate(root, annotator="watershed")
     study, out = cc.Study.open(root), work / "predictions"
@@ -316,11 +333,12 @@ def _predicted(work: pathlib.Path) -> None:
         file.write("mine\n")
 
 
-_CORRECTED = ("study/cells/*/*", "study/.trash/**/*.tif")
+def _no_network(**_: Any) -> dict:
+    raise NotImplementedError
 
 
 class _Stub(Predictor):
-    """Outlines nuclei, in place of a network."""
+    """A stub that outlines nuclei, in place of a network."""
 
     def __init__(self):
         metadata = ModelMetadata(
@@ -335,9 +353,10 @@ class _Stub(Predictor):
             train_steps=1,
             dataset_fingerprint="",
         )
-        super().__init__(None, metadata, "f")
+        super().__init__(_no_network, metadata, "f")
 
     def predict(self, image: np.ndarray, **_: Any) -> cc.Cells:
+        """Labels bright pixels of the nuclei channel."""
         labels, count = ndimage.label(image[..., 2] > image[..., 2].mean())
         ids = np.arange(count, dtype=np.int32) % 2 + 1
         probabilities = np.eye(2, dtype=np.float32)[ids - 1]
@@ -347,19 +366,20 @@ class _Stub(Predictor):
 
 
 def _predict(work: pathlib.Path) -> Any:
-    Predictor.load = classmethod(lambda cls, path: _Stub())
+    # The process is a fork, so nothing needs to be restored.
+    Predictor.load = classmethod(lambda cls, path: _Stub())  # type: ignore[assignment, method-assign]
     return cc.predict("model", work / "study", work / "predictions")
 
 
 def _some_predicted(work: pathlib.Path) -> None:
-    """Predictions with a table that a person changed, and one field less than now."""
+    """Makes predictions with a table that a person changed, without some of the fields."""
     root = _annotated(work)
     cc.annotate(root, annotator="watershed")
     load = Predictor.__dict__["load"]
     try:
         _predict(work)
     finally:
-        Predictor.load = load
+        Predictor.load = load  # type: ignore[method-assign]
     with open(work / "predictions" / "counts.csv", "a", encoding="utf-8") as file:
         file.write("mine\n")
     for path in (work / "predictions" / "labels" / "HEK").iterdir():
@@ -367,7 +387,7 @@ def _some_predicted(work: pathlib.Path) -> None:
 
 
 def _all_corrected(work: pathlib.Path) -> None:
-    """All fields as a person drew them, and weights that have learnt nothing."""
+    """Makes a study with hand-drawn cells, and untrained weights."""
     import torch
     from cellpose import resnet_torch
 
@@ -380,7 +400,7 @@ def _all_corrected(work: pathlib.Path) -> None:
 
 
 def _to_be_dataset(work: pathlib.Path) -> None:
-    # TensorFlow, which no other command needs.
+    # Import TensorFlow before the fork; no other command needs it.
     importlib.import_module("tfds_builders")
     _annotated(work)
 
@@ -398,11 +418,15 @@ def _overwritten(work: pathlib.Path) -> None:
 
 
 def _restore(work: pathlib.Path) -> Any:
-    # The oldest, of which the folder has no number behind its date.
+    # The oldest folder has no number after its date.
     first = re.compile(r"[\d-]{10}/cells/mixed/.*\.tif")
     labels = [name for name in cc.restore(work / "study") if first.fullmatch(name)]
-    # Who is told that a command was killed looks whether it was done.
+    # After a kill, a person would look whether it was already restored.
     return cc.restore(work / "study", labels[0]) if labels else None
+
+
+def _export(name: str, work: pathlib.Path) -> Any:
+    return cc.export_cells(work / "study", work / "exported", format=name)
 
 
 SCENARIOS = (
@@ -480,9 +504,7 @@ SCENARIOS = (
         Scenario(
             f"export {name}",
             _predicted,
-            lambda work, name=name: cc.export_cells(
-                work / "study", work / "exported", format=name
-            ),
+            functools.partial(_export, name),
         )
         for name in ("imagej", "geojson", "ome", "zarr", "coco")
     ),

@@ -1,12 +1,11 @@
-"""Runs 2,000 small fields through four commands and watches memory and open files.
+"""Runs the commands on 2,000 small fields, and measures memory and open files.
 
 python -m experiments.benchmarks many_fields --folder=/tmp/many --model=MODEL --fields=2000
 
-Each command runs in a process of its own, which does one field after the other, and is
-looked at twice a second: its resident memory (RSS) and its open file descriptors. What it
-needs does not depend on the number of fields if both are the same in the second and in the
-last quarter of the time. An eighth of the fields is drawn, the others are these turned and
-mirrored.
+Each command runs in a separate process, one field after the other. Its resident memory (RSS) and
+its open file descriptors are sampled twice a second. If both are the same in the second and in the
+last quarter of the time, they do not depend on the number of fields. An eighth of the fields is
+simulated; the others are rotated and mirrored copies.
 """
 
 from __future__ import annotations
@@ -27,26 +26,31 @@ import cellclass_tf as cc
 from cellclass_tf.datasets import simulation
 from experiments.benchmarks import processes
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
 _MODEL = flags.DEFINE_string("model", None, "Exported model.", required=True)
-_FIELDS = flags.DEFINE_integer("fields", 2000, "Fields, a tenth of them mixed.")
+_FIELDS = flags.DEFINE_integer(
+    "fields", 2000, "Number of fields; a tenth of them is mixed."
+)
 _SIZE = flags.DEFINE_integer("size", 128, "Width of a field in px.")
-_ONE = flags.DEFINE_string("one", None, "Only this command, in this process.")
+_ONE = flags.DEFINE_string(
+    "one", None, "For internal use: command to run in this process."
+)
 
 _EVERY_S = 0.5
-# The ways to lay a square.
+# Number of orientations of a square.
 _TURNS = 8
 _COMMANDS = ("simulate", "convert", "annotate", "dataset", "predict")
 
 
 def main(_) -> None:
-    """Prints a table, a line a command."""
+    """Prints a table with a row per command."""
     if _ONE.value:
         print(json.dumps(_watched(_ONE.value)))
         return
     print(
-        "| command | fields | s | MB, second quarter | MB, last quarter | peak MB | open "
-        "files, second quarter | last quarter | most |\n|---|---|---|---|---|---|---|---|---|",
+        "| command | fields | s | MB, second quarter of the time | MB, last quarter "
+        "| peak MB | open files, second quarter | open files, last quarter "
+        "| open files, maximum |\n|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     for command in _COMMANDS:
@@ -62,7 +66,7 @@ def main(_) -> None:
 
 
 def _watched(command: str) -> list:
-    """Runs a command; the columns of its line in the table."""
+    """Runs a command; returns the values of its row in the table."""
     seen: list[tuple[float, float, int]] = []
     ends = threading.Event()
     process, begun_s = psutil.Process(), time.perf_counter()
@@ -96,7 +100,7 @@ def _watched(command: str) -> list:
 
 
 def _run(command: str) -> int:
-    """Runs a command and returns of how many fields it was."""
+    """Runs a command; returns the number of its fields."""
     folder = pathlib.Path(_FOLDER.value)
     study = folder / "study"
     if command == "simulate":
@@ -112,7 +116,7 @@ def _run(command: str) -> int:
         return len(outcome.results) * _turn(study / "raw")
     elif command == "convert":
         outcome = cc.convert(study / "raw", study, group=simulation.GROUP_PATTERN)
-        # Fields so small may be called empty, and are wanted all the same.
+        # Such small fields may be rejected as empty, but are needed here.
         opened = cc.Study.open(study)
         opened.update(
             dataclasses.replace(row, verdict="accepted") for row in opened.rows()
@@ -131,7 +135,7 @@ def _run(command: str) -> int:
 
 
 def _turn(raw: pathlib.Path) -> int:
-    """Adds turned and mirrored versions of each field, which cost less than drawing."""
+    """Adds rotated and mirrored copies of each field, which is faster than simulation."""
     for path in sorted(raw.rglob("*.ome.tif")):
         with tifffile.TiffFile(path) as file:
             pixels, description = file.asarray(), file.ome_metadata
@@ -139,11 +143,11 @@ def _turn(raw: pathlib.Path) -> int:
             turned = np.rot90(pixels, turn % 4, axes=(1, 2))
             turned = turned[..., ::-1] if turn >= 4 else turned
             name = path.name.replace(".ome.tif", f"_{turn}.ome.tif")
-            # It shows the same scene, so its dish is the same.
+            # The scene is the same, so the dish must be, too.
             tifffile.imwrite(
                 path.with_name(name),
                 np.ascontiguousarray(turned),
-                description=description.encode(),
+                description=(description or "").encode(),
                 metadata=None,
                 photometric="minisblack",
             )

@@ -1,14 +1,13 @@
-"""What predicting costs: beside cellpose on one field, and the memory of a large one.
+"""Measures the time of prediction, compared with other programs, and the memory it needs.
 
     python -m experiments.benchmarks.prediction --model=MODEL --weights=WEIGHTS \
         --stardist=FOLDER
 
-MODEL is an exported one of simulated cultures, WEIGHTS are cellpose's, FOLDER is where
-`accuracy` trained StarDist. One field of
-1104 x 1104 px with some 60 cells is predicted from its pixels to `Cells` by ours, and to
-masks by cellpose's `eval` at its diameter, in turns in one process; the first turn of each
-does not count. The peak memory is that of a new process that predicts a field of SIZE px,
-made of copies of the first.
+MODEL was trained on simulated cultures and exported, WEIGHTS are cellpose's, and FOLDER is where
+`accuracy` trained StarDist. One field of 1104 x 1104 px with some 60 cells is predicted, from its
+pixels to `Cells` by our model, and to masks by cellpose's `eval` at the true diameter. The methods
+take turns in one process; the first turn of each is not counted. The peak memory is that of a new
+process that predicts a field of --size px, which is made of copies of the first field.
 """
 
 from __future__ import annotations
@@ -22,17 +21,25 @@ from absl import app, flags
 from cellclass_tf.labels import sizes
 from experiments.benchmarks import processes
 
-_MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)
-_WEIGHTS = flags.DEFINE_string("weights", "", "Of cellpose 3; '' leaves it out.")
-_STARDIST = flags.DEFINE_string("stardist", "", "Of `accuracy`; '' leaves it out.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of each.")
+_MODEL = flags.DEFINE_string("model", None, "Exported model.", required=True)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "", "Weights of cellpose 3; '' to leave cellpose out."
+)
+_STARDIST = flags.DEFINE_string(
+    "stardist",
+    "",
+    "Working folder of `accuracy` with a StarDist network; '' to leave StarDist out.",
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of counted turns per method.")
 _SIZE = flags.DEFINE_integer("size", 10_000, "Width of the large field in px.")
-_TASK = flags.DEFINE_bool("task", False, "Used by itself: predict the large field.")
+_TASK = flags.DEFINE_bool(
+    "task", False, "For internal use: predict the large field in this process."
+)
 _PIXEL_SIZE_UM = 0.325
 
 
 def field() -> tuple[np.ndarray, np.ndarray]:
-    """The image and the labels of the field."""
+    """Returns the image and the labels of the field."""
     from experiments.benchmarks.fields import merged_field
 
     return merged_field(
@@ -41,7 +48,7 @@ def field() -> tuple[np.ndarray, np.ndarray]:
 
 
 def large() -> None:
-    """Predicts a large field, and prints its cells and this process's peak memory."""
+    """Predicts a large field; prints its number of cells and the peak memory."""
     import cellclass_tf as cc
 
     image, _ = field()
@@ -69,7 +76,7 @@ def main(_) -> None:
 
         model = models.CellposeModel(gpu=False, pretrained_model=_WEIGHTS.value)
         diameter = float(np.median(sizes.diameters_of(sizes.areas_of(labels))))
-        runs["cellpose"] = lambda: model.eval(
+        runs["cellpose `eval`"] = lambda: model.eval(
             image, channels=[2, 3], diameter=diameter, flow_threshold=0.4
         )
     if _STARDIST.value:
@@ -78,8 +85,8 @@ def main(_) -> None:
         names = predictor.type_names
         small = stardist_classes.load(_STARDIST.value, names)
         whole = stardist_classes.load(_STARDIST.value, names, shrink=False)
-        runs["StarDist, shrunk as ours"] = lambda: small(image)
-        runs["StarDist, full size"] = lambda: whole(image)
+        runs["StarDist, reduced as ours"] = lambda: small(image)
+        runs["StarDist, at full size"] = lambda: whole(image)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(_ROUNDS.value + 1):
         for name, run in runs.items():
@@ -87,14 +94,17 @@ def main(_) -> None:
             run()
             seconds[name].append(time.monotonic() - start)
     medians = {name: float(np.median(times[1:])) for name, times in seconds.items()}
-    print(f"| one field, {labels.max()} cells | s | over ours |\n|---|---|---|")
+    print(f"One field with {labels.max()} cells:\n")
+    print("| method | s | divided by ours |\n|---|---|---|")
     for name, value in medians.items():
         print(f"| {name} | {value:.2f} | {value / medians['ours']:.2f} |")
-    print("\n| field | cells | s | peak MB |\n|---|---|---|---|", flush=True)
+    print("\n| field | cells found | s | peak MB |\n|---|---|---|---|", flush=True)
     count, seconds_large, peak = processes.run_again(
         __spec__.name, task=True, model=_MODEL.value, size=_SIZE.value
     )
-    print(f"| {_SIZE.value} px | {count} | {seconds_large:.0f} | {peak:.0f} |")
+    print(
+        f"| {_SIZE.value} x {_SIZE.value} px | {count} | {seconds_large:.0f} | {peak:.0f} |"
+    )
 
 
 if __name__ == "__main__":

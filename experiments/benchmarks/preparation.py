@@ -1,9 +1,9 @@
-"""Measures how fast a study's dataset is prepared, and what memory that takes.
+"""Measures the time and the memory for preparing a study's dataset.
 
 python -m experiments.benchmarks.preparation --folder=/tmp/preparation --fields=100,1000
 
-Fields of 1104 x 1104 px with some 110 cells: a dozen are drawn, and each field of the study
-is one of them, turned and rolled in a way of its own, so that no two show one scene.
+The fields have 1104 x 1104 px and some 110 cells. A dozen are simulated. Each field of the study
+is one of them, rotated and cyclically shifted differently, so that no two are near-duplicates.
 """
 
 from __future__ import annotations
@@ -22,10 +22,16 @@ from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import png
 from experiments.benchmarks import fields, processes
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where to work.", required=True)
-_FIELDS = flags.DEFINE_list("fields", ["100", "1000"], "Numbers of fields.")
-_PROCESSES = flags.DEFINE_integer("processes", 2, "That check the images.")
-_ONE = flags.DEFINE_string("one", None, "Of this program's own processes.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_FIELDS = flags.DEFINE_list(
+    "fields", ["100", "1000"], "Numbers of fields of the studies."
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 2, "Number of processes that check the images."
+)
+_ONE = flags.DEFINE_string(
+    "one", None, "For internal use: study to measure in this process."
+)
 
 _SIZE_PX = 1104
 _DRAWN = 12
@@ -34,13 +40,13 @@ _SHIFTS = 11
 
 
 def main(_) -> None:
-    """Prints a table: a line a number of fields, each of a process of its own."""
+    """Prints a table with a row per number of fields, each measured in a new process."""
     if _ONE.value:
         print(json.dumps(_measured(pathlib.Path(_ONE.value))))
         return
     folder = pathlib.Path(_FOLDER.value)
     print(
-        "| fields | check, s | write, s | fields/s | kB a field | peak MB | again, s |"
+        "| fields | check, s | write, s | fields/s | kB per field | peak MB | again, s |"
     )
     print("|---|---|---|---|---|---|---|")
     for number in map(int, _FIELDS.value):
@@ -101,7 +107,7 @@ def _make_study(root: pathlib.Path, number: int) -> None:
 
 
 def _changed(array: np.ndarray, number: int) -> np.ndarray:
-    """One of 8 turns, and of 11 x 11 shifts of a tenth of a field."""
+    """Rotates or mirrors an array (8 ways) and shifts it cyclically (11 x 11 ways)."""
     turned = np.rot90(array, number % 4)
     turned = turned[::-1] if number // 4 % 2 else turned
     shift = np.array(divmod(number // 8, _SHIFTS)) * (_SIZE_PX // _SHIFTS)

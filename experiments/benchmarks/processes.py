@@ -1,4 +1,4 @@
-"""Rows of a table that are each measured in a process of their own."""
+"""Runs measurements in separate processes, and measures their memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def run_again(module: str, **flags: Any) -> Any:
-    """Runs a benchmark's program once more, with other flags.
+    """Runs a benchmark in a new process, with other flags.
 
     Args:
-      module: of the program, such as its `__spec__.name`.
-      flags: their values by name.
+      module: name of the benchmark's module, such as its `__spec__.name`.
+      flags: values of flags by name.
 
     Returns:
-      What it printed last, read as JSON; None if it printed nothing.
+      The last line that it printed, parsed as JSON; None if it printed nothing.
     """
     command = [sys.executable, "-m", module, *(f"--{k}={v}" for k, v in flags.items())]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -27,13 +27,13 @@ def run_again(module: str, **flags: Any) -> Any:
 
 
 def peak_mb(*, children: bool = False) -> float:
-    """Returns the largest memory of this process; or of one that it has waited for."""
+    """Returns the peak memory of this process, or also of child processes, in MB."""
     waited = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return max(_own_peak_mb(), waited if children else 0.0)
 
 
 def _own_peak_mb() -> float:
-    # What getrusage says of a process begins with the memory of the one that began it.
+    # The value of getrusage also includes the peak of the parent process.
     status = pathlib.Path("/proc/self/status")
     if status.exists():
         (line,) = (x for x in status.read_text().splitlines() if x.startswith("VmHWM"))

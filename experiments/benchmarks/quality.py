@@ -1,12 +1,12 @@
-"""How well blurred, saturated, empty and otherwise bad fields are told from good ones.
+"""Measures how well blurred, saturated, empty and otherwise bad fields are recognised.
 
     python -m experiments.benchmarks.quality
 
-Simulated fields of HEK, N2a and both, each of a dish of its own (light, stain, density
-of 300 to 1500 cells a mm², focus); each kind of damage on `--fields` of them. AUC is the
-area under the ROC curve of the figure that a verdict is made of, between damaged and
-good fields; the shares are of fields that the verdict, each field judged alone, rejects
-for that reason. No field of this run was used to choose the limits.
+The fields are simulated: HEK, N2a and both, each field from a dish of its own (light, stain,
+focus, 300 to 1500 cells per mm²). Each kind of damage is applied to --fields of them. AUC is the
+area under the ROC curve of the measurement behind the verdict, damaged against good fields.
+*Rejected* is the fraction of fields that the verdict rejects for that reason, with each field
+judged alone. No field of this run was used to choose the limits.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from cellclass_tf.microscopy.quality.figures import Figures
 SIZE_PX = 512
 FIRST_SEED = 10_000
 CULTURES = ({"HEK": 1.0}, {"N2a": 1.0}, {"HEK": 1.0, "N2a": 1.0})
-# Of a 12-bit camera, which the simulated one is.
+# Largest count of the simulated camera, which has 12 bits.
 TOP_COUNT = 4095
 
-_FIELDS = flags.DEFINE_integer("fields", 60, "Fields of each row.")
+_FIELDS = flags.DEFINE_integer("fields", 60, "Number of fields per row.")
 
 Change = Callable[[looks.Dish], looks.Dish]
 Damage = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def nothing(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the pixels unchanged."""
     return pixels
 
 
@@ -47,7 +48,7 @@ def figures_of(
     damage: Damage = nothing,
     cells: int | None = None,
 ) -> list[Figures]:
-    """Draws fields, damages them, and measures them."""
+    """Simulates fields, damages them, and measures them."""
     found = []
     for number in tqdm.trange(_FIELDS.value, leave=False):
         rng = np.random.default_rng([FIRST_SEED, first_seed, number])
@@ -66,7 +67,7 @@ def figures_of(
 
 
 def blurred_dish(sigma_px: float) -> Change:
-    """Out of focus, as optics do it: before the camera's noise."""
+    """Blurs before the camera's noise is added, as optics do."""
     sigma_um = sigma_px * simulation.PIXEL_SIZE_UM
     return lambda dish: dataclasses.replace(
         dish, blur_um=float(np.hypot(dish.blur_um, sigma_um))
@@ -74,7 +75,7 @@ def blurred_dish(sigma_px: float) -> Change:
 
 
 def blurred_picture(sigma_px: float) -> Damage:
-    """Blurred after the camera, noise and all."""
+    """Blurs the image including its noise."""
     from scipy import ndimage
 
     return lambda pixels, rng: ndimage.gaussian_filter(
@@ -83,7 +84,7 @@ def blurred_picture(sigma_px: float) -> Damage:
 
 
 def overexposed(share: float) -> Damage:
-    """Brightened until this share of the worse channel's pixels is at the top."""
+    """Brightens until this fraction of the worse channel's pixels is saturated."""
 
     def damage(pixels, rng):
         levels = np.quantile(pixels, 1 - share, axis=(1, 2), keepdims=True)
@@ -94,7 +95,7 @@ def overexposed(share: float) -> Damage:
 
 
 def glowing(strength: float) -> Damage:
-    """With a hazy spot of a sixth of the field, in shares of a nucleus's light."""
+    """Adds a hazy spot, a sixth of the field wide, as a fraction of a nucleus's light."""
 
     def damage(pixels, rng):
         y, x = np.mgrid[:SIZE_PX, :SIZE_PX]
@@ -108,7 +109,7 @@ def glowing(strength: float) -> Damage:
 
 
 def with_cytoplasm(make: Callable[[np.ndarray, np.random.Generator], Any]) -> Damage:
-    """With another cytoplasm, made of both channels, (2, H, W)."""
+    """Replaces the cytoplasm by one that `make` computes of both channels, (2, H, W)."""
 
     def damage(pixels, rng):
         cytoplasm = np.clip(make(pixels, rng), 0, TOP_COUNT).astype(np.uint16)
@@ -118,11 +119,13 @@ def with_cytoplasm(make: Callable[[np.ndarray, np.random.Generator], Any]) -> Da
 
 
 def noise(level: float) -> Damage:
-    """Nothing but the noise of photons that a camera counts."""
+    """Replaces the cytoplasm by photon noise."""
     return with_cytoplasm(lambda pixels, rng: rng.poisson(level, pixels[1].shape))
 
 
 def black_from(share: float) -> Damage:
+    """Makes the cytoplasm black from a fraction of the height on."""
+
     def make(pixels, rng):
         rows = np.arange(len(pixels[1]))[:, np.newaxis]
         return pixels[1] * (rows < share * len(rows))
@@ -131,34 +134,35 @@ def black_from(share: float) -> Damage:
 
 
 def with_bar(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws a scale bar into both channels."""
     drawn = pixels.copy()
     drawn[:, -30:-24, -100:-20] = np.iinfo(pixels.dtype).max
     return drawn
 
 
-def changed(**values: float) -> Change:
+def changed(**values: Any) -> Change:
+    """Changes attributes of a dish."""
     return lambda dish: dataclasses.replace(dish, **values)
 
 
 def rejected_share(figures: list[Figures], reason: str) -> float:
-    """Of fields judged each alone, the share rejected for this reason."""
+    """Returns the fraction of fields rejected for a reason, each judged alone."""
     return float(np.mean([reason in criteria.judge([f])[0] for f in figures]))
 
 
 def badness(figures: Figures, reason: str) -> float:
-    """What a verdict for this reason is made of; of several tests the worst."""
+    """Returns the measurement behind a verdict, relative to its limit; the worst of several."""
     tests = [test for test in criteria.CRITERIA if test.reason == reason]
     return max(test.value(figures) - test.limit for test in tests)
 
 
 def area_under_curve(good: list[float], bad: list[float]) -> float:
-    """Chance that a bad field has the larger value; ties count half."""
-    good, bad = np.array(good), np.array(bad)
-    larger, equal = bad[:, None] > good[None], bad[:, None] == good[None]
-    return float(np.mean(larger + 0.5 * equal))
+    """Returns the probability that a bad field has the larger value; ties count half."""
+    of_bad, of_good = np.array(bad)[:, np.newaxis], np.array(good)
+    return float(np.mean((of_bad > of_good) + 0.5 * (of_bad == of_good)))
 
 
-ROWS = [
+ROWS: list[tuple[str, str, dict[str, Any]]] = [
     *[
         (f"blur {s} px, then noise", "out of focus", {"change": blurred_dish(s)})
         for s in (1, 2, 3, 4, 6, 8)
@@ -183,7 +187,7 @@ ROWS = [
     ),
     *[(f"{count} cells", "empty", {"cells": count}) for count in (1, 2, 3, 5)],
     *[
-        (f"debris, {n} spots a mm²", "debris", {"change": changed(debris_per_mm2=n)})
+        (f"debris, {n} spots per mm²", "debris", {"change": changed(debris_per_mm2=n)})
         for n in (1000.0, 3000.0)
     ],
     *[(f"haze {s:.0%}", "glow", {"damage": glowing(s)}) for s in (0.5, 1.0, 2.0)],
@@ -223,6 +227,7 @@ ROWS = [
 
 
 def main(_) -> None:
+    """Prints the table."""
     good = figures_of(0)
     print("| damage | reason | AUC | rejected |\n|---|---|---|---|")
     for reason in criteria.REASONS:

@@ -1,19 +1,20 @@
-"""How much simulated HEK fields look like a real one, in numbers and side by side.
+"""Compares simulated HEK fields with a real one, by measurements and in a picture.
 
     python -m experiments.benchmarks.realism --hek=HEK.png --hek_labels=LABELS.png \
         --weights=WEIGHTS --output=docs/simulated_beside_real.png
 
-HEK.png is a merged image (green cytoplasm, blue nuclei), LABELS.png reference cells of
-it. Simulated fields are drawn and converted as studies are, each of a dish of its own,
-and then shrunk as the real one was: from 1104 to 844 px. Outlines of both kinds of field
-are cellpose's, so that how cells are outlined makes no difference; two more columns show
-what the reference and the truth say.
+HEK.png is a merged image (green cytoplasm, blue nuclei), and LABELS.png has its reference cells.
+Simulated fields, each from a dish of its own, are converted like those of a study and then reduced
+from 1104 to 844 px, as the real one was. In both kinds of field, cells are outlined by cellpose, so
+that the outlines make no difference. Two more columns show the measurements inside reference and
+true outlines.
 """
 
 from __future__ import annotations
 
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 from absl import app, flags
@@ -34,16 +35,20 @@ from experiments.benchmarks.fields import (
 
 CROP_PX = 400
 GREEN, BLUE = 1, 2
-# Cells that so few pixels part are neighbours.
+# Cells with at most this distance are neighbours.
 TOUCHING_PX = 3
 CELL_TILE_PX, EMPTY_TILE_PX = 128, 64
 
 _HEK = flags.DEFINE_string("hek", None, "Merged image of a real field.", required=True)
-_LABELS = flags.DEFINE_string("hek_labels", None, "Its cells.", required=True)
-_WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose 3.", required=True)
-_OUTPUT = flags.DEFINE_string("output", "", "PNG to draw: simulated beside real.")
-_FIELDS = flags.DEFINE_integer("fields", 6, "Simulated fields.")
-_SEED = flags.DEFINE_integer("seed", 100, "Of the simulated fields.")
+_LABELS = flags.DEFINE_string(
+    "hek_labels", None, "Label image of its reference cells.", required=True
+)
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights of cellpose 3.", required=True)
+_OUTPUT = flags.DEFINE_string(
+    "output", "", "PNG to write: a simulated field beside the real one."
+)
+_FIELDS = flags.DEFINE_integer("fields", 6, "Number of simulated fields.")
+_SEED = flags.DEFINE_integer("seed", 100, "Random seed of the simulated fields.")
 _CORNERS = flags.DEFINE_list(
     "corners", ["444", "444"], "Top and left of the real field's crop in the picture."
 )
@@ -52,7 +57,7 @@ Field = tuple[np.ndarray, np.ndarray]
 
 
 def simulated(folder: pathlib.Path, count: int, seed: int) -> list[Field]:
-    """Draws, converts and shrinks HEK fields.
+    """Simulates, converts and reduces HEK fields.
 
     Returns:
       (844, 844, 3) uint8 merged images and their (844, 844) int32 true labels.
@@ -69,22 +74,23 @@ def simulated(folder: pathlib.Path, count: int, seed: int) -> list[Field]:
 
 
 def shrunk(plane: np.ndarray) -> np.ndarray:
-    """An image with its pixels averaged (bicubic), a label image with some left out."""
+    """Reduces an image (bicubic) or a label image (nearest neighbour)."""
     how = Image.Resampling.BICUBIC if plane.ndim == 3 else Image.Resampling.NEAREST
     small = Image.fromarray(plane).resize((SHRUNK_PX, SHRUNK_PX), how)
     return np.asarray(small) if plane.ndim == 3 else contiguous(np.asarray(small))
 
 
 def mean_diameter_px(labels: np.ndarray) -> float:
+    """Returns the mean diameter of the cells."""
     return float(np.mean(sizes.diameters_of(sizes.areas_of(labels))))
 
 
 def figures(image: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Measures one field; brightness is above the background's.
+    """Measures one field; brightness is relative to the background.
 
     Args:
       image: (H, W, 3) uint8, merged.
-      labels: (H, W) int32, 1..N.
+      labels: (H, W) int32, cells 1 to N.
     """
     found = shapes(labels)
     outside_px = ndimage.distance_transform_edt(labels == 0)
@@ -111,7 +117,7 @@ def figures(image: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def shapes(labels: np.ndarray) -> dict[str, float]:
-    """Diameters of whole cells, and neighbours of all of them."""
+    """Measures diameters of whole cells, and numbers of neighbours of all cells."""
     diameters = sizes.diameters_of(areas_px(labels, labels.max())[whole_cells(labels)])
     low, high = quartiles(diameters)
     near = neighbours(labels)
@@ -126,7 +132,7 @@ def shapes(labels: np.ndarray) -> dict[str, float]:
 
 
 def neighbours(labels: np.ndarray) -> np.ndarray:
-    """(N,) number of other cells within TOUCHING_PX of each cell."""
+    """Returns the number of other cells within TOUCHING_PX of each cell, (N,)."""
     pairs = set()
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         wide = tuple(slice(max(s.start - 5, 0), s.stop + 5) for s in box)
@@ -138,7 +144,7 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
 
 
 def nuclei_of(light: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(H, W) labels cut down to nuclei: each cell by Otsu's threshold of its own."""
+    """Returns the labels of nuclei, (H, W), by Otsu's threshold in each cell."""
     from skimage import filters
 
     smooth = ndimage.gaussian_filter(light, 1)
@@ -158,7 +164,7 @@ def nuclei_of(light: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def brightness(
     light: np.ndarray, labels: np.ndarray, outside_px: np.ndarray, empty: np.ndarray
 ) -> dict[str, float]:
-    """Profile, spread, rim, background and spectrum of a plane in units of its cells."""
+    """Measures profile, spread, rim, background and spectrum of a channel."""
     found = {}
     for number, value in enumerate(radial_profile(light, labels), start=1):
         found[f"profile, fifth {number} from the border"] = value
@@ -178,7 +184,7 @@ def brightness(
 
 
 def radial_profile(light: np.ndarray, labels: np.ndarray, parts: int = 5) -> np.ndarray:
-    """(parts,) mean light from a whole cell's border to its deepest point, mean 1."""
+    """Returns the mean light, (parts,), from border to middle of whole cells; mean 1."""
     rows, boxes = [], ndimage.find_objects(labels)
     for index in whole_cells(labels) + 1:
         box = boxes[index - 1]
@@ -197,7 +203,7 @@ def radial_profile(light: np.ndarray, labels: np.ndarray, parts: int = 5) -> np.
 def spectrum(
     light: np.ndarray, labels: np.ndarray, outside_px: np.ndarray
 ) -> dict[str, float]:
-    """Radially averaged power of tiles with cells, and of tiles far from any."""
+    """Measures the radially averaged power of tiles with cells and of background tiles."""
     filled = power(light, labels > 0, CELL_TILE_PX, lambda share: share > 0.3)
     frequency = np.arange(len(filled)) / CELL_TILE_PX
     middle = (frequency >= 1 / 32) & (frequency <= 1 / 6)
@@ -219,7 +225,7 @@ def spectrum(
 
 
 def power(light: np.ndarray, mask: np.ndarray, side: int, wanted) -> np.ndarray:
-    """(side / 2,) mean power by whole periods a tile, over the wanted tiles."""
+    """Returns the mean power, (side / 2,), by periods per tile, over the wanted tiles."""
     window = np.hanning(side)[:, None] * np.hanning(side)
     y, x = np.indices((side, side)) - side // 2
     ring = np.rint(np.hypot(y, x)).astype(int).ravel()
@@ -238,7 +244,7 @@ def power(light: np.ndarray, mask: np.ndarray, side: int, wanted) -> np.ndarray:
 def inner_contrast(
     cytoplasm: np.ndarray, nuclear: np.ndarray, labels: np.ndarray, nuclei: np.ndarray
 ) -> dict[str, float]:
-    """Texture of cells and nuclei, and how they stand out of what is beside them."""
+    """Measures texture of cells and nuclei, and their contrast to what is beside them."""
     between = ndimage.maximum_filter(labels, 3) != labels
     between &= (labels > 0) & (ndimage.minimum_filter(labels, 3) > 0)
     ridge = ndimage.maximum_filter(cytoplasm, 5)
@@ -257,13 +263,14 @@ def inner_contrast(
 
 
 def variation(light: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the median coefficient of variation in the cells."""
     index = np.flatnonzero(areas_px(labels, labels.max())) + 1
     mean = ndimage.mean(light, labels, index)
     return float(np.median(ndimage.standard_deviation(light, labels, index) / mean))
 
 
 def means(light: np.ndarray, labels: np.ndarray, count: int | None = None):
-    """(N,) mean light of each cell; NaN without a pixel."""
+    """Returns the mean light of each cell, (N,); NaN without a pixel."""
     count = int(labels.max()) if count is None else int(count)
     sums = np.bincount(labels.ravel(), light.ravel(), minlength=count + 1)[1:]
     with np.errstate(invalid="ignore"):
@@ -271,22 +278,27 @@ def means(light: np.ndarray, labels: np.ndarray, count: int | None = None):
 
 
 def areas_px(labels: np.ndarray, count: int) -> np.ndarray:
+    """Returns the areas of the cells 1 to `count`, (N,)."""
     return np.bincount(labels.ravel(), minlength=int(count) + 1)[1:]
 
 
 def whole_cells(labels: np.ndarray) -> np.ndarray:
-    """Places, from 0, of the cells that no edge of the field cuts."""
+    """Returns the indices, counted from 0, of cells that do not touch the border."""
     edges = [labels[0], labels[-1], labels[:, 0], labels[:, -1]]
     return np.setdiff1d(np.arange(1, labels.max() + 1), np.concatenate(edges)) - 1
 
 
 def quartiles(values: np.ndarray) -> np.ndarray:
+    """Returns the lower and upper quartile."""
     return np.percentile(values, (25, 75))
 
 
 def table(columns: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: a row a figure, a column a kind of field, mean ± sd over fields."""
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    """Returns a table: rows are measurements, cells are mean ± sd over fields."""
+    lines = [
+        "| measurement | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     for name in next(iter(columns.values()))[0]:
         values = [[field[name] for field in fields] for fields in columns.values()]
         lines.append(f"| {name} | " + " | ".join(map(_cell, values)) + " |")
@@ -300,7 +312,7 @@ def _cell(values: list[float]) -> str:
 
 
 def crowded_corner(labels: np.ndarray) -> tuple[int, int]:
-    """Top left of the crop with about as many cells as background."""
+    """Returns the corner of a crop of which cells cover about 40 %."""
     share = ndimage.uniform_filter((labels > 0).astype(np.float32), CROP_PX)
     half = CROP_PX // 2
     inner = np.abs(share[half:-half, half:-half] - 0.4)
@@ -308,8 +320,8 @@ def crowded_corner(labels: np.ndarray) -> tuple[int, int]:
     return int(top), int(left)
 
 
-def panel(image: np.ndarray, corner: tuple[int, int], name: str) -> np.ndarray:
-    """A crop with its caption, every pixel twice as wide."""
+def panel(image: np.ndarray, corner: Sequence[int], name: str) -> np.ndarray:
+    """Draws a crop with its caption, enlarged twice."""
     crop = np.s_[corner[0] : corner[0] + CROP_PX, corner[1] : corner[1] + CROP_PX]
     shown = picture.brighten(image)[crop].repeat(2, axis=0).repeat(2, axis=1)
     below = caption.draw(shown, name, (), REAL_HEK_PIXEL_SIZE_UM / 2)
@@ -317,6 +329,7 @@ def panel(image: np.ndarray, corner: tuple[int, int], name: str) -> np.ndarray:
 
 
 def main(_: list[str]) -> None:
+    """Prints the table and writes the picture."""
     real = png.read_png(_HEK.value)
     reference = contiguous(png.read_png(_LABELS.value))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,13 @@
-"""Whether a field gives the same cells however its tiles lie, and all of a crowd.
+"""Measures whether predictions depend on the position of the borders between tiles.
 
     python -m experiments.benchmarks.seams --model=MODEL
 
-MODEL is an exported one of simulated cultures. A mixed field is predicted whole, and again
-without its first rows and columns, so that all tiles lie elsewhere. Cells of both are
-matched; those within a cell's width of the new border, where cells are cut, do not count.
-A cell is near a seam if its middle is within a cell's width of where, in either tiling, one
-tile hands over to the next. What differs away from seams is what the network makes of the
-same cell at another place of its grid.
+MODEL was trained on simulated cultures and exported. A dense mixed field is predicted whole, and
+again without its first rows and columns, so that all tile borders are elsewhere. The cells of both
+predictions are matched; cells within a cell's width of the new image border, where cells are cut,
+are left out. A cell is near a tile border if its centre is within a cell's width of a border
+between the cores of two tiles, in either prediction. Differences elsewhere are due to the
+network, which sees the same cell at another position of its grid.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from cellclass_tf.labels import tiling
 from cellclass_tf.labels.matching import match_cells
 from experiments.benchmarks.fields import merged_field
 
-_MODEL = flags.DEFINE_string("model", None, "An exported model.", required=True)
-_CELLS = flags.DEFINE_integer("cells", 1600, "In the field.")
-_SIZE = flags.DEFINE_integer("size", 2208, "Of the field, px.")
+_MODEL = flags.DEFINE_string("model", None, "Exported model.", required=True)
+_CELLS = flags.DEFINE_integer("cells", 1600, "Number of cells in the field.")
+_SIZE = flags.DEFINE_integer("size", 2208, "Width of the field in px.")
 _SHIFTS = ((0, 0), (7, 3), (64, 32), (101, 37), (150, 211))
 _PIXEL_SIZE_UM = 0.325
 
 
-def seams(predictor: cc.Predictor, shape_yx: tuple[int, int], first_yx) -> list:
-    """Where tiles of a field hand over: positions by axis, in px of the whole field."""
+def seams(
+    predictor: cc.Predictor, shape_yx: tuple[int, ...], first_yx: tuple[int, int]
+) -> list[np.ndarray]:
+    """Returns the borders between tiles by axis, in px of the whole field."""
     scale = predictor.scale_for(_PIXEL_SIZE_UM)
     size = predictor.metadata.tile_px
     margin = tiling.margin_for(predictor.metadata.model_diameter_px, size)
-    scaled = tuple(max(1, round(length * scale)) for length in shape_yx)
-    cores = np.array([t.core_yxyx for t in tiling.tiles_of(scaled, size, margin)])
+    height, width = (max(1, round(length * scale)) for length in shape_yx)
+    tiles = tiling.tiles_of((height, width), size, margin)
+    cores = np.array([tile.core_yxyx for tile in tiles])
     ends = [np.unique(cores[:, axis + 2]) for axis in (0, 1)]
     return [
         end[np.isfinite(end)] / scale + first
@@ -43,7 +46,7 @@ def seams(predictor: cc.Predictor, shape_yx: tuple[int, int], first_yx) -> list:
 
 
 def near(middles: np.ndarray, places: list, distance: float) -> np.ndarray:
-    """Which of (N, 2) middles are within a distance of a seam, (N,) bool."""
+    """Returns which of (N, 2) centres are within a distance of a tile border, (N,) bool."""
     return np.any(
         [
             np.abs(middles[:, axis, None] - places[axis]).min(1, initial=np.inf)
@@ -54,8 +57,10 @@ def near(middles: np.ndarray, places: list, distance: float) -> np.ndarray:
     )
 
 
-def compare(predictor: cc.Predictor, image: np.ndarray, whole: Cells, shift) -> list:
-    """Counts cells that are the same without the first rows and columns."""
+def compare(
+    predictor: cc.Predictor, image: np.ndarray, whole: Cells, shift: tuple[int, int]
+) -> list:
+    """Returns a row of the table: cells found again without the first rows and columns."""
     top, left = shift
     cut = predictor.predict(
         np.ascontiguousarray(image[top:, left:]), pixel_size_um=_PIXEL_SIZE_UM
@@ -79,7 +84,7 @@ def compare(predictor: cc.Predictor, image: np.ndarray, whole: Cells, shift) -> 
     alike = np.zeros(len(whole), bool)
     alike[match_cells(whole.labels, labels, iou=0.9).pairs[:, 0] - 1] = True
     by_seam = near(middles, places, width)
-    row = [f"{top}, {left}", int(inside.sum())]
+    row: list[str | int] = [f"{top}, {left}"]
     for group in (inside & by_seam, inside & ~by_seam):
         row += [int(group.sum()), f"{same[group].mean():.3f}"]
         row.append(f"{alike[group].mean():.3f}")
@@ -87,7 +92,7 @@ def compare(predictor: cc.Predictor, image: np.ndarray, whole: Cells, shift) -> 
 
 
 def main(_) -> None:
-    """Prints what is found of the crowd, and a row for each shift."""
+    """Prints the number of cells found, and a table with a row for each shift."""
     image, labels = merged_field(
         {"HEK": 1, "N2a": 1},
         seed=5,
@@ -98,10 +103,12 @@ def main(_) -> None:
     predictor = cc.Predictor.load(_MODEL.value)
     whole = predictor.predict(image, pixel_size_um=_PIXEL_SIZE_UM)
     matched = len(match_cells(labels, whole.labels).pairs)
-    print(f"{labels.max()} cells, {len(whole)} found, {matched} of them at IoU 0.5\n")
     print(
-        "| shift y, x | cells | near a seam | same cell and type | IoU ≥ 0.9 "
-        "| elsewhere | same cell and type | IoU ≥ 0.9 |\n" + "|---" * 8 + "|"
+        f"{labels.max()} cells; {len(whole)} found, of which {matched} match at IoU 0.5.\n"
+    )
+    print(
+        "| left out: y, x px | cells near a tile border | same | IoU 0.9 "
+        "| cells elsewhere | same | IoU 0.9 |\n" + "|---" * 7 + "|"
     )
     for shift in _SHIFTS:
         row = compare(predictor, image, whole, shift)

@@ -1,12 +1,12 @@
-"""How often the interval of a spot check holds the truth, and how much it is narrower.
+"""Measures the coverage and width of the intervals of a spot check.
 
     python -m experiments.benchmarks.spot_check
 
-Mixed cultures are drawn whose cells are called by a model that errs more often than on its
-held-out fields (accuracy 0.95). Windows of them are drawn and labelled without an error. A row
-for each kind of culture, over MIXTURES of them: how often the 95 % interval of the first type's
-share holds the true share, and how wide it is on average, by the held-out correction, by the
-labels alone, and by labels and calls together.
+Mixed cultures are simulated. A model classifies their cells, with more errors than on its held-out
+fields (accuracy 0.95). A random sample of windows is labelled without errors. Each row of the table
+is one kind of culture, repeated --spot_mixtures times: how often the 95 % interval of the first
+type's proportion contains the true one, and its mean width; by the held-out correction, by the
+labels alone, and by the spot check, which combines labels and predictions.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from cellclass_tf.analysis import shares
 from cellclass_tf.analysis.spot_check import estimate
 from experiments.benchmarks import tables
 
-_MIXTURES = flags.DEFINE_integer("spot_mixtures", 300, "A row.")
-_SEED = flags.DEFINE_integer("spot_seed", 0, "Of all that is drawn.")
-_ROWS = flags.DEFINE_string("spot_rows", "", "Only those whose name has this.")
+_MIXTURES = flags.DEFINE_integer("spot_mixtures", 300, "Number of cultures per row.")
+_SEED = flags.DEFINE_integer("spot_seed", 0, "Random seed.")
+_ROWS = flags.DEFINE_string(
+    "spot_rows", "", "Print only rows whose name contains this text."
+)
 _HELD_OUT_RIGHT, _HELD_OUT_CELLS = 0.95, 400
 
 
@@ -31,17 +33,17 @@ class Kind:
     """A kind of culture.
 
     Attributes:
-      name: of the row.
-      share: true share of the first of two types.
-      units: dishes, or fields of one dish.
-      windows: of each unit.
-      cells: mean number in a window.
-      labelled: cells that are labelled, on average.
+      name: name of the row.
+      share: true proportion of the first of two types.
+      units: number of dishes, or of fields of one dish.
+      windows: number of windows per unit.
+      cells: mean number of cells per window.
+      labelled: mean number of labelled cells.
       icc: intraclass correlation of the units.
-      clumping: the same of the windows of a unit.
-      right: of the found cells of each type, the share that is called it.
-      found: of the cells of each type, the share that is found.
-      invented: mean number of invented cells a window.
+      clumping: intraclass correlation of the windows of a unit.
+      right: fraction of the found cells of each type that are classified correctly.
+      found: fraction of the cells of each type that are found.
+      invented: mean number of false positives per window.
     """
 
     name: str
@@ -86,10 +88,11 @@ KINDS = (
 
 
 def cultures(kind: Kind, count: int, seed: int):
-    """Draws cultures.
+    """Simulates cultures.
 
     Yields:
-      The true share in these cells; called cells (U, 2) by unit; the labelled sample.
+      The true proportion of these cells; the classified cells by unit, (U, 2); and the
+      labelled sample.
     """
     rng = np.random.default_rng(seed)
     for _ in range(count):
@@ -132,7 +135,7 @@ def _drawn(rng, kind, true, called, right, found, has_calls):
 
 
 def _varied(rng, share: np.ndarray, icc: float) -> np.ndarray:
-    """Shares that differ as much as the ICC says."""
+    """Draws proportions around the given ones, with this intraclass correlation."""
     total = (1 - icc) / icc
     varied = rng.beta(
         np.maximum(share * total, 1e-9), np.maximum((1 - share) * total, 1e-9)
@@ -155,7 +158,7 @@ METHODS = ("held-out correction", "labels alone", "spot check")
 
 
 def intervals(kind: Kind, count: int, seed: int):
-    """Yields of each culture the intervals by METHODS, and the true share."""
+    """Yields, for each culture, the intervals by METHODS and the true proportion."""
     rng = np.random.default_rng([seed, 3])
     for share, called, sample in cultures(kind, count, seed):
         raw = shares.estimate_shares(called)
@@ -164,19 +167,24 @@ def intervals(kind: Kind, count: int, seed: int):
             estimate.estimate_by_sample(sample, raw.draws, tuning=tuning).interval()
             for tuning in (0.0, None)
         ]
-        # Of one field the interval tells of the cells in it.
+        # With a single field, the interval is about the cells in this field.
         truth = kind.share if kind.units > 1 else share
         yield dict(zip(METHODS, (corrected, *by_labels), strict=True)), truth
 
 
 def coverage(kind: Kind, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Share of the intervals that hold the truth, and their mean width, by method."""
+    """Returns the coverage of the intervals and their mean width, by method."""
     return tables.coverage_of(intervals(kind, count, seed))
 
 
 def main(_) -> None:
-    """Prints a row for each kind of culture."""
-    heads = [head for method in METHODS for head in (method, "width")]
+    """Prints a table with a row for each kind of culture."""
+    contain = ("the true proportion", "it", "it")
+    heads = [
+        head
+        for method, what in zip(METHODS, contain, strict=True)
+        for head in (f"{method}: intervals that contain {what}", "mean width")
+    ]
     tables.print_table(
         ("culture", "labels", *heads),
         (

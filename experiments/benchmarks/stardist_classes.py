@@ -1,11 +1,12 @@
-"""StarDist with classes, which benchmarks compare with.
+"""Trains and applies StarDist with classes, for comparison.
 
-Schmidt et al. 2018 (arXiv:1806.03535). `pip install --no-deps stardist==0.9.2 csbdeep`; it is
-no dependency of this package. It runs on Keras 2: set TF_USE_LEGACY_KERAS=1.
+Schmidt et al. 2018 (arXiv:1806.03535). StarDist is not a dependency of this package; install it
+with `pip install --no-deps stardist==0.9.2 csbdeep`. It needs Keras 2: set TF_USE_LEGACY_KERAS=1.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -21,8 +22,8 @@ from cellclass_tf.labels import sizes
 from cellclass_tf.storage import csv_json
 
 _NAME = "stardist"
-# As wide as `cellclass_maskrcnn_small` shows a median cell to its network: at full size
-# StarDist takes fewer steps in the same time, and scores much lower.
+# Diameter of a median cell, as in `cellclass_maskrcnn_small`. At full size, StarDist does fewer
+# steps in the same time, and its scores are much lower.
 _DIAMETER_PX = 24.0
 
 Predict = Callable[[np.ndarray], Cells]
@@ -31,26 +32,32 @@ Predict = Callable[[np.ndarray], Cells]
 def train(
     study: str | os.PathLike, folder: str | os.PathLike, seconds: float
 ) -> tuple[Predict, float]:
-    """Trains it on a study by its own defaults, with flips, turns and brightness.
+    """Trains StarDist on a study, with its defaults and flips, rotations and brightness.
 
-    Fields are shrunk so that a median cell is as wide as for our small network, and crops
-    are as many and as large.
+    Fields are reduced so that a median cell is as wide as for our small network. Batches
+    have the same number and size of crops.
+
+    Args:
+      study: the study, or its folder.
+      folder: folder for the trained network.
+      seconds: duration of the training.
 
     Returns:
-      A function from merged images to cells, and the seconds that training took.
+      A function from merged images to cells, and the seconds that the training took.
     """
     import tensorflow as tf
     from stardist import fill_label_holes
     from stardist.models import Config2D, StarDist2D
 
-    study = cc.Study.open(study)
-    scale = _scale(study)
+    opened = cc.Study.open(study)
+    scale = _scale(opened)
+    parts: dict[str, tuple[list, list, list]]
     parts = {"train": ([], [], []), "validation": ([], [], [])}
-    for row in study.rows():
-        if row.split in parts and study.has_cells(row):
-            cells = study.read_cells(row)
+    for row in opened.rows():
+        if row.split in parts and opened.has_cells(row):
+            cells = opened.read_cells(row)
             images, labels, classes = parts[row.split]
-            image = _shrunk(study.read_image(row), scale)
+            image = _shrunk(opened.read_image(row), scale)
             images.append(_normalised(image))
             small = _resized(cells.labels, image.shape[:2])
             labels.append(fill_label_holes(small))
@@ -59,7 +66,7 @@ def train(
         n_rays=32,
         grid=(2, 2),
         n_channel_in=2,
-        n_classes=len(study.cell_types),
+        n_classes=len(opened.cell_types),
         train_patch_size=(128, 128),
         train_batch_size=8,
         train_steps_per_epoch=50,
@@ -76,9 +83,9 @@ def train(
 
     model.callbacks.append(Stop())
     images, labels, classes = parts["train"]
-    # Where nothing is held out its thresholds are those of the training fields.
+    # Without validation fields, StarDist's thresholds are fitted on the training fields.
     held = parts["validation"] if parts["validation"][0] else parts["train"]
-    try:
+    with contextlib.suppress(TimeoutError):
         model.train(
             images,
             labels,
@@ -86,24 +93,23 @@ def train(
             validation_data=(held[0], held[1], held[2]),
             augmenter=_augmented,
         )
-    except TimeoutError:
-        pass
     spent = time.monotonic() - start
     model.optimize_thresholds(held[0][:4], held[1][:4])
     csv_json.write_json(pathlib.Path(folder) / _NAME / "scale.json", scale)
-    return _predict(model, study.cell_types, scale), spent
+    return _predict(model, opened.cell_types, scale), spent
 
 
 def load(
     folder: str | os.PathLike, type_names: tuple[str, ...], shrink: bool = True
 ) -> Predict:
-    """Reads what `train` left in a folder.
+    """Loads a network that `train` saved in a folder.
 
     Args:
-      folder: as `train` got it.
-      type_names: of the study.
-      shrink: whether fields are shrunk to the scale of training; without it they are
-        predicted at full size, as StarDist's users do: that tells its speed, no more.
+      folder: folder of the trained network.
+      type_names: names of the cell types of the study.
+      shrink: whether fields are reduced to the scale of the training. Without it they are
+        predicted at full size, as StarDist's users do, which is only useful to measure
+        the time.
     """
     from stardist.models import StarDist2D
 
@@ -134,9 +140,10 @@ def _shrunk(image: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
-def _resized(labels: np.ndarray, shape_yx: tuple[int, int]) -> np.ndarray:
+def _resized(labels: np.ndarray, shape_yx: tuple[int, ...]) -> np.ndarray:
+    height, width = shape_yx
     picture = Image.fromarray(labels.astype(np.int32))
-    return np.asarray(picture.resize(shape_yx[::-1], Image.Resampling.NEAREST))
+    return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
 
 
 def _normalised(image: np.ndarray) -> np.ndarray:
@@ -159,7 +166,7 @@ def _cells(labels, ids, probabilities, names) -> Cells:
 
 
 def _augmented(image: np.ndarray, labels: np.ndarray):
-    """Turns, flips and changes brightness, as StarDist's example does."""
+    """Rotates, flips and changes brightness, as in StarDist's example."""
     turns = np.random.randint(4)
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
     if np.random.random() < 0.5:

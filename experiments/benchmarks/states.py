@@ -1,4 +1,4 @@
-"""What a command leaves in a folder, to compare runs with each other."""
+"""Compares the files that different runs of a command leave in a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HALF_WRITTEN = re.compile(r"(^|/)(\.part-|\.old-)|incomplete")
 
 
 def state_of(work: pathlib.Path, result: dict[str, Any]) -> dict[str, str]:
-    """Returns a hash of every file, but for journals, and the reason of every failure."""
+    """Returns a hash of every file except journals, and the reason of every failure."""
     state = {f"failure of {name}": why for name, why in result["failures"].items()}
     for path in sorted(work.rglob("*")):
         name = path.relative_to(work).as_posix()
@@ -33,7 +33,7 @@ def digest_of(path: pathlib.Path) -> str:
 
 
 def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
-    """Returns a line for each file or failure that differs."""
+    """Returns one line for each file or failure that differs."""
     names = sorted({*expected, *found})
     return [
         f"{name}: {expected.get(name, 'nothing')[:60]} expected, got "

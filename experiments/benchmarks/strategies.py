@@ -1,12 +1,12 @@
-"""Whether one device, two replicas and two workers train and evaluate alike.
+"""Compares training and evaluation on one device, two replicas and two workers.
 
     python -m experiments.benchmarks.strategies --folder=/tmp/strategies --study=STUDY
 
-STUDY has a prepared dataset. On one machine: one process, one process with two logical
-processors (`mirrored`), and two processes on localhost (`multi_worker_mirrored`). Crops
-differ, since every worker reads its own, and norms count each replica's own batch; so
-losses are compared in the mean of the last steps. All three then evaluate the weights of
-the first: these scores have to be the same.
+STUDY has a prepared dataset. Three strategies run on one machine: one process, one process with two
+logical CPU devices (`mirrored`), and two processes on localhost (`multi_worker_mirrored`). Their
+losses differ, because every worker draws other crops and batch statistics are computed for each
+replica, so the mean losses of the last steps are compared. All three then evaluate the weights of
+the first one; these scores must be equal.
 """
 
 from __future__ import annotations
@@ -22,12 +22,20 @@ import sys
 import numpy as np
 from absl import app, flags
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where runs are made.", required=True)
-_STUDY = flags.DEFINE_string("study", None, "With a dataset.", required=True)
-_STEPS = flags.DEFINE_integer("steps", 120, "Of each training.")
-_TASK = flags.DEFINE_string("task", "", "Used by itself: a run, as JSON.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_STUDY = flags.DEFINE_string(
+    "study", None, "Study with a prepared dataset.", required=True
+)
+_STEPS = flags.DEFINE_integer("steps", 120, "Number of steps of each training.")
+_TASK = flags.DEFINE_string("task", "", "For internal use: a run, as JSON.")
 _LAST = 40
+# Logical CPU devices per process, by strategy.
 _KINDS = {"one device": 1, "mirrored, 2 replicas": 2, "2 workers": 1}
+# Names in the table.
+_NAMES = {
+    "mirrored, 2 replicas": "`mirrored`, 2 logical processors",
+    "2 workers": "`multi_worker_mirrored`, 2 processes",
+}
 
 
 def run(kind: str, model_dir: str, mode: str) -> None:
@@ -58,7 +66,7 @@ def run(kind: str, model_dir: str, mode: str) -> None:
 
 
 def run_apart(kind: str, model_dir: pathlib.Path, mode: str) -> None:
-    """Trains or evaluates in new processes, one a worker."""
+    """Trains or evaluates in new processes, one per worker."""
     workers = 2 if kind == "2 workers" else 1
     hosts = [f"localhost:{_free_port()}" for _ in range(workers)]
     task = json.dumps([kind, os.fspath(model_dir), mode])
@@ -80,14 +88,14 @@ def run_apart(kind: str, model_dir: pathlib.Path, mode: str) -> None:
                 }
             )
         processes.append(subprocess.Popen(command, env=environment))
-    # Every one is waited for.
+    # Wait for every worker.
     codes = [process.wait() for process in processes]
     if any(codes):
         raise RuntimeError(f"{kind}: a worker failed.")
 
 
 def scalars(folder: pathlib.Path) -> dict[str, list[float]]:
-    """Reads TensorBoard's scalars of a folder, by name, in order."""
+    """Reads the TensorBoard scalars in a folder, by name, in order."""
     import tensorflow as tf
 
     found: dict[str, list[float]] = {}
@@ -101,14 +109,15 @@ def scalars(folder: pathlib.Path) -> dict[str, list[float]]:
 
 
 def main(_) -> None:
-    """Prints a row for each kind."""
+    """Prints a table with a row for each strategy."""
     if _TASK.value:
         run(*json.loads(_TASK.value))
         return
     root = pathlib.Path(_FOLDER.value)
     first = root / next(iter(_KINDS)).replace(" ", "_")
     print(
-        f"| | loss of the last {_LAST} steps | against one | AP | AP50 | type accuracy |"
+        f"| strategy | loss of the last {_LAST} steps | divided by the loss of one device "
+        "| AP | AP50 | type accuracy |"
     )
     print("|---|---|---|---|---|---|")
     one = None
@@ -124,7 +133,10 @@ def main(_) -> None:
         run_apart(kind, evaluated, "eval")
         scores = scalars(evaluated / "validation")
         shown = [f"{scores[key][-1]:.6f}" for key in ("AP", "AP50", "type_accuracy")]
-        print(f"| {kind} | {loss:.3f} | {loss / one:.3f} | " + " | ".join(shown) + " |")
+        print(
+            f"| {_NAMES.get(kind, kind)} | {loss:.3f} | {loss / one:.3f} | "
+            f"{' | '.join(shown)} |"
+        )
 
 
 def _free_port() -> int:

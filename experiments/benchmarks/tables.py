@@ -1,4 +1,4 @@
-"""Tables of benchmarks, as Markdown, and how often intervals hold the truth."""
+"""Prints Markdown tables, and measures the coverage of confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Prints a table, each row as soon as it is there; floats with three decimals."""
+    """Prints a table, each row as soon as it is computed; NumPy floats with three decimals."""
     print("| " + " | ".join(heads) + " |")
     print("|---" * len(heads) + "|")
     for row in rows:
@@ -20,11 +20,15 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 def coverage_of(
     found: Iterable[tuple[Mapping[str, np.ndarray | None], float]],
 ) -> dict[str, np.ndarray]:
-    """How often the intervals of the first type's share hold it, and their mean width.
+    """Returns the coverage and mean width of intervals of the first type's proportion.
 
     Args:
-      found: of each experiment the interval (2, K) by method, None where nothing is claimed,
-        and the true share.
+      found: for each experiment, the intervals (2, K) by method (None if the method makes no
+        statement, which counts as 0 to 1), and the true proportion.
+
+    Returns:
+      By method, (2,): the fraction of intervals that contain the true proportion, and their
+      mean width.
     """
     held: dict[str, list[tuple[bool, float]]] = {}
     for intervals, truth in found:

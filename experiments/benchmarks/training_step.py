@@ -1,11 +1,10 @@
-"""A training step beside that of the stock Model Garden task, on the same batches.
+"""Compares the time of a training step with that of Model Garden's own task.
 
     python -m experiments.benchmarks.training_step --study=STUDY
 
-STUDY has a prepared dataset. Both tasks build the model that `cellclass_maskrcnn_small`
-describes, and take steps on the same batches in turns in one process, so that what differs is
-the network and the step, not the reading. The input path has a benchmark of its own,
-`input_path.py`.
+STUDY has a prepared dataset. Both tasks build the network of `cellclass_maskrcnn_small` and do
+steps on the same batches, in turns in one process, so that only the step differs and not the
+reading. The input pipeline has its own benchmark, `input_path.py`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,15 @@ import time
 import numpy as np
 from absl import app, flags
 
-_STUDY = flags.DEFINE_string("study", None, "With a dataset.", required=True)
-_ROUNDS = flags.DEFINE_integer("rounds", 8, "Turns of each.")
-_STEPS = flags.DEFINE_integer("steps", 5, "A turn.")
+_STUDY = flags.DEFINE_string(
+    "study", None, "Study with a prepared dataset.", required=True
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 8, "Number of turns per task.")
+_STEPS = flags.DEFINE_integer("steps", 5, "Number of steps per turn.")
 
 
 def main(_) -> None:
-    """Prints seconds a step of both, and their ratio."""
+    """Prints the seconds per step of both tasks, and their ratio."""
     import tensorflow as tf
     from official.core import exp_factory
     from official.modeling import optimization
@@ -53,8 +54,8 @@ def main(_) -> None:
         return lambda batch: float(step(*batch))
 
     steps = {
+        "stock task": stepper(maskrcnn.MaskRCNNTask),
         "ours": stepper(CellMaskRCNNTask),
-        "stock": stepper(maskrcnn.MaskRCNNTask),
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(_ROUNDS.value + 1):
@@ -64,9 +65,9 @@ def main(_) -> None:
                 step(batches[(turn + number) % len(batches)])
             seconds[name].append((time.monotonic() - start) / _STEPS.value)
     medians = {name: np.median(times[1:]) for name, times in seconds.items()}
-    print("| task | s a step | over stock |\n|---|---|---|")
+    print("| task | s | ratio |\n|---|---|---|")
     for name, value in medians.items():
-        print(f"| {name} | {value:.3f} | {value / medians['stock']:.3f} |")
+        print(f"| {name} | {value:.3f} | {value / medians['stock task']:.3f} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Calibration: what is known of a made-up network is found again."""
+"""Tests of cellclass_tf.maskrcnn.calibration, with made-up networks of known properties."""
 
 import dataclasses
 import io
@@ -14,7 +14,7 @@ TYPES = ("HEK", "N2a")
 
 
 def sure_calls(rng, count, temperature):
-    """Calls whose true probabilities are known, made surer by a temperature below 1."""
+    """Makes predictions with known true probabilities, sharpened by a temperature below 1."""
     honest = rng.uniform(0.02, 0.98, count)
     probabilities = np.stack([honest, 1 - honest], axis=1)
     true_ids = np.where(rng.random(count) < honest, 1, 2)
@@ -22,14 +22,14 @@ def sure_calls(rng, count, temperature):
 
 
 @pytest.mark.parametrize("made", [0.4, 1.0, 2.5])
-def test_the_temperature_that_was_applied_is_undone(made):
+def test_a_temperature_that_was_applied_is_recovered(made):
     probabilities, true_ids = sure_calls(np.random.default_rng(0), 20_000, made)
     assert calibration.fit_temperature(probabilities, true_ids) == pytest.approx(
         1 / made, rel=0.05
     )
 
 
-def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
+def test_a_network_without_errors_gets_a_finite_temperature():
     probabilities = np.tile([[0.8, 0.2]], (50, 1))
     temperature = calibration.fit_temperature(probabilities, np.ones(50, int))
     (sure, _) = postprocessing.at_temperature(probabilities[:1], temperature)[0]
@@ -37,14 +37,14 @@ def test_a_network_without_a_mistake_does_not_become_boundlessly_sure():
     assert sure == pytest.approx(51 / 52, abs=0.005)
 
 
-def test_who_names_the_cells_is_chosen_by_the_likelihood_of_the_true_types():
+def test_detector_or_namer_is_chosen_by_the_likelihood_of_the_true_types():
     rng = np.random.default_rng(0)
     good, true_ids = sure_calls(rng, 2000, 1.0)
     poor = np.full_like(good, 0.5)
     wrong = good[:, ::-1]
     assert calibration.choose_naming(good, wrong, true_ids)[0] == "detector"
     assert calibration.choose_naming(wrong, good, true_ids)[0] == "namer"
-    # Each says something that the other does not.
+    # Each has information that the other lacks.
     first, second = (
         np.stack([odds, 1 - odds], axis=1)
         for odds in np.clip(
@@ -56,11 +56,11 @@ def test_who_names_the_cells_is_chosen_by_the_likelihood_of_the_true_types():
     chosen, found = calibration.choose_naming(first, second, true_ids)
     assert chosen == "both"
     assert found["both"] > max(found["namer"], found["detector"])
-    # Of equals, both.
+    # Both, if they are equal.
     assert calibration.choose_naming(poor, poor, true_ids)[0] == "both"
 
 
-def test_cells_that_the_namer_names_anew_are_calibrated_as_it_names_them():
+def test_the_namers_probabilities_are_calibrated_if_it_classifies():
     detections, true = discs(1.0)
     calibrator = calibration.Calibrator(TYPES)
     calibrator.add(detections, true)
@@ -82,12 +82,12 @@ def test_the_expected_error_is_the_gap_between_confidence_and_accuracy():
     probabilities = np.repeat([0.95, 0.65], [80, 20])
     right = np.concatenate([np.arange(80) < 60, np.arange(20) < 13])
     found = calibration.Reliability.of(probabilities, right)
-    # 80 calls 0.20 too sure, 20 calls just right.
+    # 80 probabilities are 0.20 too high, 20 are correct.
     assert found.expected_error == pytest.approx(0.16)
     assert found.counts.tolist() == [0, 0, 0, 0, 0, 0, 20, 0, 0, 80]
 
 
-def test_a_temperature_changes_no_call_and_keeps_the_sum():
+def test_a_temperature_keeps_the_most_probable_type_and_the_sum():
     probabilities = np.random.default_rng(1).dirichlet(np.ones(4), 30)
     for temperature in (0.3, 3.0):
         scaled = postprocessing.at_temperature(probabilities, temperature)
@@ -97,14 +97,14 @@ def test_a_temperature_changes_no_call_and_keeps_the_sum():
 
 
 def discs(sharpness):
-    """A field of nine discs, and detections whose masks fade across the outline."""
+    """Makes a field of nine discs, and detections whose masks fade across the outline."""
     y, x = np.mgrid[:120, :120]
     labels, boxes, masks = np.zeros((120, 120), np.int32), [], []
     for number in range(9):
         top, left = 40 * (number // 3), 40 * (number % 3)
         far = np.hypot(y - top - 19.5, x - left - 19.5)
         labels[far < 15] = number + 1
-        # Half sure at 13 px: a threshold of one half would draw too small.
+        # The value 0.5 is at 13 px: with that threshold, cells would be too small.
         place = (np.arange(28) + 0.5) / 28 * 40 - 20
         from_middle = np.hypot(place[:, None], place[None])
         masks.append(1 / (1 + np.exp((from_middle - 13) * sharpness)))
@@ -119,12 +119,12 @@ def discs(sharpness):
     return detections, Cells.from_labels(labels, TYPES, "HEK")
 
 
-def test_with_the_fitted_threshold_cells_have_their_size():
+def test_with_the_fitted_mask_threshold_cells_have_their_true_size():
     detections, true = discs(sharpness=0.35)
     calibrator = calibration.Calibrator(TYPES)
     calibrator.add(detections, true)
     found = calibrator.fit()
-    # 2 px beyond the place where the masks are half sure.
+    # 2 px beyond the place where the masks are 0.5.
     assert found.mask_threshold == pytest.approx(1 / (1 + np.exp(0.7)), abs=0.03)
     cells = postprocessing.cells_from_detections(
         detections, (120, 120), TYPES, mask_threshold=found.mask_threshold
@@ -137,7 +137,7 @@ def test_with_the_fitted_threshold_cells_have_their_size():
     assert picture.size[0] > 500
 
 
-def test_without_a_cell_found_again_there_is_nothing_to_fit():
+def test_without_matched_cells_there_is_no_calibration():
     assert calibration.Calibrator(TYPES).fit() is None
     detections, _ = discs(sharpness=1.0)
     calibrator = calibration.Calibrator(TYPES)
@@ -145,18 +145,18 @@ def test_without_a_cell_found_again_there_is_nothing_to_fit():
     assert calibrator.fit() is None
 
 
-def test_intervals_of_shares_are_wilsons():
+def test_intervals_are_those_of_wilson():
     low, high = calibration.wilson_interval(np.array([0.8, 1.0]), np.array([10, 10]))
     # As R's prop.test(c(8, 10), c(10, 10), correct = FALSE), one by one.
     np.testing.assert_allclose(low, [0.4902, 0.7225], atol=2e-4)
     np.testing.assert_allclose(high, [0.9433, 1.0], atol=2e-4)
 
 
-def test_the_score_threshold_lies_between_inventions_and_cells():
+def test_the_score_threshold_is_between_false_positives_and_cells():
     _, true = discs(sharpness=0.35)
     scores = np.concatenate([np.full(9, 0.9), np.full(4, 0.4)]).astype(np.float32)
     pairs = np.stack([np.arange(9), np.arange(9)], axis=1) + 1
-    # Nine cells found again, and four inventions of a low score.
+    # Nine cells are found, and four false positives have a low score.
     labels = np.pad(true.labels, [(0, 20), (0, 0)])
     for number in range(4):
         labels[125:135, 5 + 20 * number : 15 + 20 * number] = 10 + number
@@ -166,7 +166,7 @@ def test_the_score_threshold_lies_between_inventions_and_cells():
     field = calibration.Matched.of(true, found, pairs)
     least = calibration.best_score_threshold([field])
     assert least == pytest.approx((0.4 + 0.9) / 2, abs=0.02)
-    # Of what others outlined, as little as possible is left out.
+    # As few of the given outlines as possible are left out.
     named = calibration.best_score_threshold([field], of_network=False)
     assert named == pytest.approx(0.4, abs=0.02)
     assert named > 0.4
@@ -190,8 +190,8 @@ def test_cells_in_the_annotated_outlines_are_all_kept():
     assert calibration.calibrate_named([]) is None
 
 
-def test_each_cell_is_found_missed_or_invented_once():
-    """Of eight HEK and one of unknown type the last two are missed; one is invented."""
+def test_each_cell_is_counted_once_as_found_missed_or_false_positive():
+    """Of eight HEK and one unknown cell, the last two are missed; one is a false positive."""
     _, true = discs(sharpness=0.35)
     types = np.array([1] * 8 + [0], np.int32)
     true = dataclasses.replace(true, type_ids=types)
@@ -201,7 +201,7 @@ def test_each_cell_is_found_missed_or_invented_once():
     calls = np.tile(np.array([[0.9, 0.1]], np.float32), (8, 1))
     calls[0], calls[7] = (0.2, 0.8), (0.3, 0.7)
     scores = np.full(8, 0.9, np.float32)
-    # Not sure enough to be a cell.
+    # The score is below the threshold.
     scores[1] = 0.2
     found = Cells(labels, TYPES, np.ones(8, np.int32), scores, calls)
     origin = calibration.Origin("dish", 12.34567)

@@ -1,4 +1,4 @@
-"""What tests of the network share."""
+"""Fixtures for tests of the network."""
 
 import pytest
 
@@ -7,7 +7,7 @@ import tfds_builders
 
 @pytest.fixture(scope="session")
 def prepared(make_simulated_study, tmp_path_factory):
-    """A tiny study with a prepared dataset; not to be changed."""
+    """A tiny study with a prepared dataset; tests must not change it."""
     root = make_simulated_study(tmp_path_factory.mktemp("prepared"), size=224)
     tfds_builders.dataset(root)
     return root

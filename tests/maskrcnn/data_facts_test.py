@@ -13,7 +13,7 @@ from tests.maskrcnn.facts import facts
 
 
 @pytest.mark.parametrize("name", config.EXPERIMENTS)
-def test_the_data_decides_types_scale_and_room(name):
+def test_types_scale_and_maximum_numbers_are_set_from_the_data(name):
     params = getattr(config, name)()
     data_facts.apply_facts(
         params,
@@ -25,7 +25,7 @@ def test_the_data_decides_types_scale_and_room(name):
     params.validate()
 
 
-def test_a_crowd_has_room_everywhere():
+def test_maximum_numbers_fit_a_crowded_field():
     params = config.cellclass_maskrcnn_small()
     crowd = dataclasses.replace(facts(most_cells=600), densest=600 / 256**2)
     data_facts.apply_facts(params, crowd)
@@ -36,7 +36,7 @@ def test_a_crowd_has_room_everywhere():
 
 
 @pytest.mark.parametrize("name", config.EXPERIMENTS)
-def test_mixed_fields_may_be_denser_than_the_cultures(name):
+def test_maximum_numbers_fit_mixed_fields_denser_than_pure_ones(name):
     params = getattr(config, name)()
     data_facts.apply_facts(params, facts(most_cells=5))
     task = params.task
@@ -66,7 +66,7 @@ def test_a_broken_record_is_named_before_training_begins(prepared, tmp_path):
         data_facts.facts_of_dataset("cell_types/study", str(tmp_path / "tfds"))
 
 
-def test_images_whose_types_a_model_learns_or_is_calibrated_with_are_known(prepared):
+def test_images_used_for_training_and_calibration_are_listed(prepared):
     found = data_facts.facts_of_dataset("cell_types/study", str(prepared / "tfds"))
     rows = cc.Study.open(prepared).rows()
     seen = [row for row in rows if row.split in ("train", "validation")]
@@ -77,7 +77,7 @@ def test_images_whose_types_a_model_learns_or_is_calibrated_with_are_known(prepa
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, found)
     assert params.task.labelled_images == list(found.labelled_images)
-    # Of a field without types outlines alone are learned.
+    # From a field without types, only outlines are learned.
     fields = {
         "a": {"split": "untyped", "image_sha256": "a" * 64, "cells": {"unknown": 9}},
         "b": {"split": "untyped", "image_sha256": "b" * 64, "cells": {"HEK": 1}},
@@ -86,7 +86,7 @@ def test_images_whose_types_a_model_learns_or_is_calibrated_with_are_known(prepa
     assert data_facts._labelled_images({"fields": fields}) == ("b" * 16,)
 
 
-def test_types_of_few_cells_weigh_more_in_the_loss():
+def test_types_with_few_cells_have_a_larger_weight_in_the_loss():
     assert data_facts.class_weights((50, 50)) == [1.0, 1.0, 1.0]
     weights = data_facts.class_weights((90, 30))
     assert 90 * weights[1] == pytest.approx(30 * weights[2], rel=1e-2)
@@ -97,12 +97,12 @@ def test_types_of_few_cells_weigh_more_in_the_loss():
     assert params.task.losses.class_weights == weights
 
 
-def test_cells_of_fields_of_two_pixel_sizes_are_measured_in_one(prepared, monkeypatch):
+def test_diameters_are_converted_to_the_median_pixel_size(prepared, monkeypatch):
     where = ("cell_types/study", str(prepared / "tfds"))
     plain, real = data_facts.facts_of_dataset(*where), data_facts._records
 
     def coarse_ones(*arguments):
-        """Every second field as with half the magnification."""
+        """Reads every second field as if it had half the magnification."""
         for number, example in enumerate(real(*arguments)):
             zoom = 1 + number % 2
             cells = dict(example["cells"])

@@ -1,4 +1,4 @@
-"""Facts of a small dataset, for tests that prepare none."""
+"""Properties of a small dataset, for tests that do not prepare one."""
 
 from cellclass_tf.maskrcnn import data_facts
 

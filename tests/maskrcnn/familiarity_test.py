@@ -41,7 +41,7 @@ def judged(known, image, cells, scale=1.0):
     return known.judge(familiarity.Look.of(image, cells, scale))
 
 
-def test_fields_like_those_of_the_training_pass(known):
+def test_fields_like_the_training_fields_are_accepted(known):
     for seed in range(20, 30):
         found = judged(known, *field(seed, cell_type=TYPES[seed % 2]))
         assert not found.reasons
@@ -49,27 +49,27 @@ def test_fields_like_those_of_the_training_pass(known):
         assert found.distances.shape == (12,)
 
 
-def test_cells_that_the_network_sees_as_others_are_told(known):
+def test_cells_with_other_features_are_reported(known):
     (reason,) = judged(known, *field(50, shift=-6.0)).reasons
-    assert reason.startswith("cells look unlike the training cells (distance ")
+    assert reason.startswith("cells look unlike the training cells (median distance ")
 
 
-def test_size_and_light_are_told_with_those_of_the_training(known):
+def test_unusual_size_and_brightness_are_reported_with_the_training_range(known):
     (reason,) = judged(known, *field(50, size=38)).reasons
-    assert "cells are 38 px wide to the network, and 20 to 20 in" in reason
-    # The scale at which the network sees them counts.
+    assert "the median cell is 38 px wide in the network's input (20 to 20 in" in reason
+    # Diameters are measured at the scale of the network's input.
     assert not judged(known, *field(50, size=38), scale=0.53).reasons
     (reason,) = judged(known, *field(50, light=40)).reasons
-    assert "cytoplasm in the cells has a grey level of 40, and 100 to 100" in reason
+    assert "cytoplasm in the cells has a grey level of 40 (100 to 100" in reason
 
 
-def test_nuclei_that_no_cell_covers_are_told(known):
+def test_nuclei_outside_of_cells_are_reported(known):
     image, cells = field(50)
     few = cells.kept(np.arange(12) < 5)
     (reason,) = judged(known, image, few).reasons
-    assert reason == "7 of 12 nuclei lie outside the outlined cells"
+    assert reason == "7 of 12 nuclei are outside of the outlined cells"
     none = judged(known, image, cells.kept(np.zeros(12, bool)))
-    assert none.reasons == ("12 of 12 nuclei lie outside the outlined cells",)
+    assert none.reasons == ("12 of 12 nuclei are outside of the outlined cells",)
 
 
 def test_nuclei_of_a_large_scan_are_counted_in_a_reduced_one(known):
@@ -81,7 +81,7 @@ def test_nuclei_of_a_large_scan_are_counted_in_a_reduced_one(known):
     assert (look.nuclei_outside, look.nuclei) == (7, 12)
 
 
-def test_an_empty_field_is_no_stranger(known):
+def test_an_empty_field_is_accepted(known):
     image, cells = field(50)
     nothing = cells.kept(np.zeros(12, bool))
     found = judged(known, np.zeros_like(image), nothing)
@@ -95,12 +95,12 @@ def test_a_type_of_one_dish_is_held_out_by_halves():
         gathered.add(*field(seed), f"dish{seed}", 1.0)
     gathered.add(*field(9, 40, cell_type="N2a"), "other", 1.0)
     found = gathered.fit()
-    # Were it left out as a whole, all of it would be strange.
+    # If the whole dish were held out, all of its cells would be unfamiliar.
     assert found.field_limit < 2
     assert judged(found, *field(70, shift=20.0)).reasons
 
 
-def test_the_nearest_training_cells_are_of_the_like(known):
+def test_the_nearest_training_cells_are_similar(known):
     _, cells = field(60, cell_type="N2a")
     nearest = known.nearest(cells.features, 3)
     assert nearest.shape == (12, 3)
@@ -108,14 +108,14 @@ def test_the_nearest_training_cells_are_of_the_like(known):
     assert known.pictures.shape[1:] == (48, 48, 2)
 
 
-def test_too_few_cells_tell_nothing():
+def test_too_few_cells_give_no_statistics():
     assert familiarity.Familiarizer().fit() is None
     gathered = familiarity.Familiarizer()
     gathered.add(*field(0, 3), "dish", 1.0)
     assert gathered.fit() is None
 
 
-def test_it_is_read_as_it_was_written_and_nothing_else_is(known, tmp_path):
+def test_the_file_can_be_read_back_and_other_files_are_refused(known, tmp_path):
     path = tmp_path / "familiarity.npz"
     known.write(path)
     again = familiarity.Familiarity.read(path)
@@ -127,11 +127,11 @@ def test_it_is_read_as_it_was_written_and_nothing_else_is(known, tmp_path):
     with pytest.raises(InputError, match="Export the model again"):
         familiarity.Familiarity.read(path)
     dataclasses.replace(known, whitening=np.eye(5)).write(path)
-    with pytest.raises(InputError, match="do not go together"):
+    with pytest.raises(InputError, match="arrays do not match"):
         familiarity.Familiarity.read(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(familiarity, "_MOST_BYTES", 1000)
-        with pytest.raises(InputError, match="it holds over 1000 bytes"):
+        with pytest.raises(InputError, match="it contains over 1000 bytes"):
             familiarity.Familiarity.read(path)
     path.write_bytes(b"no archive")
     with pytest.raises(InputError, match="Export the model again"):

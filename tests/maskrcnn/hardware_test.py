@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.maskrcnn.hardware: every machine is a value, not this one."""
+"""Tests of cellclass_tf.maskrcnn.hardware, with made-up machines."""
 
 import stat
 
@@ -36,7 +36,7 @@ def test_the_precision_is_the_fastest_that_all_devices_have(machine, precision):
     assert machine.precision == precision
 
 
-def test_the_devices_in_use_are_named():
+def test_the_devices_in_use_are_described():
     machine = Hardware(gpus=(A100, V100), processors=16)
     assert machine.in_use("GPU", 2) == "2 GPU (A100, V100)"
     assert machine.in_use("GPU", 1) == "1 GPU (A100)"
@@ -44,7 +44,7 @@ def test_the_devices_in_use_are_named():
     assert machine.in_use("TPU", 8) == "8 TPU cores"
 
 
-def test_gpus_that_stay_idle_are_named_with_the_reason(monkeypatch):
+def test_unused_gpus_are_named_with_the_reason(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert Hardware().unused_gpus(0) == ""
     assert Hardware(gpus=(A100,)).unused_gpus(1) == ""
@@ -53,7 +53,7 @@ def test_gpus_that_stay_idle_are_named_with_the_reason(monkeypatch):
     assert "H100" in unknown_to_tensorflow.unused_gpus(0)
     assert "cellclass_tf[gpu]" in unknown_to_tensorflow.unused_gpus(0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert "CUDA_VISIBLE_DEVICES hides it" in unknown_to_tensorflow.unused_gpus(0)
+    assert "unset it to train on the GPU" in unknown_to_tensorflow.unused_gpus(0)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_machine_without_proc_has_nothing_but_processors(bare_machine, monkeyp
     ("text", "flags"),
     [
         ("processor: 0\nflags\t\t: fpu amx_bf16 avx2\nflags: fpu", {"fpu", "amx_bf16"}),
-        # 64-bit Arm calls them otherwise.
+        # 64-bit Arm uses another name for the flags.
         ("processor: 0\nFeatures: fp asimd bf16", set()),
     ],
 )
@@ -101,7 +101,7 @@ def test_gpus_are_described_by_tensorflow(bare_machine, monkeypatch):
         lambda device: details[devices.index(device)],
     )
     assert hardware.detect().gpus == (A100, Gpu("/physical_device:GPU:1"))
-    # Who hides a GPU from TensorFlow means it.
+    # A GPU hidden from TensorFlow was hidden on purpose.
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
     (bare_machine / "driver" / "0000").mkdir(parents=True)
     (bare_machine / "driver" / "0000" / "information").write_text("Model: A100\n")
@@ -136,7 +136,7 @@ def test_the_driver_lists_gpus_that_tensorflow_cannot_use(
         ("exec /bin/sleep 30", ()),
     ],
 )
-def test_nvidia_smi_is_asked_where_proc_does_not_tell(
+def test_nvidia_smi_is_called_if_proc_lists_no_gpus(
     bare_machine, monkeypatch, script, names
 ):
     monkeypatch.setattr(hardware, "_NVIDIA_SMI_TIMEOUT_S", 0.5)
@@ -146,7 +146,7 @@ def test_nvidia_smi_is_asked_where_proc_does_not_tell(
     assert hardware.detect().driver_gpus == names
 
 
-def test_a_command_that_cannot_be_run_is_no_gpu(bare_machine):
+def test_a_command_that_cannot_be_run_gives_no_gpus(bare_machine):
     command = bare_machine / "bin" / "nvidia-smi"
     command.write_bytes(b"\x7fELF, of another processor")
     command.chmod(0o755)

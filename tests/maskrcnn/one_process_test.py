@@ -1,4 +1,4 @@
-"""Stages follow each other in one process, as in a notebook, in two precisions."""
+"""Tests that all stages work one after the other in one process, in two precisions."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ TINY = (
 
 
 def predictor_of(checkpoint, model_dir, precision):
-    """The trained network as it is, without what export does to it."""
+    """The trained network, without the changes of `serving`."""
     metadata = ModelMetadata.read(model_dir / METADATA_FILE)
     task = runs.load_params(SMALL, checkpoint).task
     size = task.export_size_px
@@ -52,7 +52,7 @@ def predictor_of(checkpoint, model_dir, precision):
 
 
 def share_found_again(cells, others, iou):
-    """The share of cells that others have with this IoU and the same type."""
+    """Returns the fraction of cells with a match of this IoU and the same type."""
     pairs = matching.match_cells(cells.labels, others.labels, iou).pairs - 1
     same = [cells.type_ids[i] == others.type_ids[j] for i, j in pairs]
     return sum(same) / max(len(cells), 1)
@@ -68,7 +68,7 @@ def taught(prepared, tmp_path_factory):
     )
 
 
-# What float16 does otherwise, task_test and network_test show; a round takes a minute.
+# Differences of float16 are tested in task_test and network_test; a round takes a minute.
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stages_follow_each_other_in_one_process(
     taught, prepared, tmp_path, precision, capsys
@@ -93,10 +93,10 @@ def test_stages_follow_each_other_in_one_process(
         assert process_state_of.changed(before, process_state_of.process_state()) == {}
         cells = cc.Predictor.load(model).predict(image)
         assert len(cells) >= 2
-        # In the precision of training a cell at the threshold may come or go.
+        # In the precision of training, a cell near the threshold may be lost or found.
         for dtype, iou, least in (("float32", 0.95, 1.0), (policy, 0.5, 0.75))[:number]:
             trained = predictor_of(run, model, dtype).predict(image)
             assert share_found_again(cells, trained, iou) >= least
             assert share_found_again(trained, cells, iou) >= least
-    # Nothing was printed but by those who were asked to.
+    # Only the commands that answer a person print something.
     assert capsys.readouterr().out == ""

@@ -14,7 +14,7 @@ TYPES = ("HEK", "N2a")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that sees one N2a cell of 24 px in every tile of 64 px."""
+    """A model that finds one N2a cell of 24 px in every tile of 64 px."""
     return save_model(tmp_path_factory.mktemp("model"), score=0.9)
 
 
@@ -25,7 +25,7 @@ def copy(model, tmp_path_factory):
     return folder
 
 
-def test_a_row_is_a_detection_and_columns_have_names(copy):
+def test_each_row_is_a_detection_and_each_column_has_a_name(copy):
     found = one_tensor.run(copy, np.zeros((1, 64, 64, 3), np.uint8))
     assert found.shape == (1, 1, 4 + 4 + 1 + 2 + 4 * 4)
     assert one_tensor.mask_px_of(found, TYPES) == 4
@@ -42,7 +42,7 @@ def test_a_row_is_a_detection_and_columns_have_names(copy):
     assert row["mask_0_0"] == row["mask_3_3"] == 1
 
 
-def test_the_copy_is_still_a_model(model, copy):
+def test_the_copy_can_be_loaded_as_a_model(model, copy):
     assert (copy / METADATA_FILE).read_bytes() == (model / METADATA_FILE).read_bytes()
     image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8)
     first, second = (cc.Predictor.load(path).predict(image) for path in (model, copy))
@@ -57,7 +57,7 @@ def test_rows_without_a_detection_are_zero(tmp_path):
 
     @tf.function(input_signature=[spec])
     def serve(images):
-        # As many detections as the brightness of the tile's corner.
+        # The number of detections is the grey level of the tile's corner.
         counts = tf.cast(images[:, 0, 0, 0], tf.int32)
         one = tf.ones([tf.shape(images)[0], tf.reduce_max(counts), 4])
         return {
@@ -86,7 +86,7 @@ def test_rows_without_a_detection_are_zero(tmp_path):
     assert not found.any()
 
 
-def test_a_tile_is_the_middle_of_the_field_at_the_scale_of_the_network():
+def test_a_tile_is_the_centre_of_the_field_at_the_scale_of_the_network():
     image = np.zeros((200, 100, 3), np.uint8)
     image[80:120, 30:70, 1] = 255
     # Half as large, 100 x 50: the tile is 64 of its 100 rows, and black right of its 50.

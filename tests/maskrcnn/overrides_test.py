@@ -12,7 +12,7 @@ def params():
     return exp_factory.get_exp_config(config.SMALL)
 
 
-def test_values_are_taken_from_text_yaml_and_files(params, tmp_path):
+def test_overrides_are_read_from_text_yaml_and_files(params, tmp_path):
     overrides.apply(params, "task.model_diameter_px=25.5,trainer.train_steps=7", "flag")
     assert params.task.model_diameter_px == 25.5
     assert params.trainer.train_steps == 7
@@ -33,7 +33,7 @@ def test_values_are_taken_from_text_yaml_and_files(params, tmp_path):
             "unknown parameter task.model_diameterpx. Did you mean task.model_diameter_px",
         ),
         ("taskk.a=1", "unknown parameter taskk. Did you mean task"),
-        ("zzz=1", "unknown parameter zzz. Known are task, trainer, runtime"),
+        ("zzz=1", "unknown parameter zzz. Known parameters: task, trainer, runtime"),
         ("trainer.train_steps=abc", "a number for trainer.train_steps, got 'abc'"),
         ("task=3", "several values for task, got 3"),
         ("trainer.train_steps.a=3", "a single value for trainer.train_steps"),
@@ -42,7 +42,7 @@ def test_values_are_taken_from_text_yaml_and_files(params, tmp_path):
         ("task.use_wandb=3,", "expected overrides such as|unknown parameter"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(params, text, words):
+def test_an_invalid_override_gives_a_message_of_one_line(params, text, words):
     with pytest.raises(InputError, match=words) as error:
         overrides.apply(params, text, "params_override")
     assert "\n" not in str(error.value)

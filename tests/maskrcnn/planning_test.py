@@ -14,12 +14,12 @@ def chosen(mixed_fields=None, **changes):
 
 
 @pytest.mark.parametrize(("native", "shown"), [(55.0, 24.0), (20.0, 20.0), (3.0, 16.0)])
-def test_cells_are_shown_as_large_as_they_are_within_limits(native, shown):
+def test_cells_keep_their_size_in_the_network_within_limits(native, shown):
     found = chosen(cell_diameter_px=native)
     assert found["task.model_diameter_px"].value == shown
 
 
-def test_few_cells_are_seen_more_often_and_in_more_sizes():
+def test_few_cells_get_more_steps_larger_crops_and_more_augmentation():
     few, many = chosen(cells_by_type=(90, 30)), chosen(cells_by_type=(900, 300))
     name = "task.train_data.parser.aug_scale_min"
     assert (few[name].value, many[name].value) == (0.7, 0.8)
@@ -30,9 +30,9 @@ def test_few_cells_are_seen_more_often_and_in_more_sizes():
 
 @pytest.mark.parametrize(
     ("mixed", "share", "said"),
-    [(None, 0.6, "is not known"), (4, 0.6, "has 4 mixed"), (0, 0.1, "has no mixed")],
+    [(None, 0.6, "is unknown"), (4, 0.6, "has 4 mixed"), (0, 0.1, "has no mixed")],
 )
-def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
+def test_more_cells_are_pasted_if_the_study_has_mixed_fields(mixed, share, said):
     choice = chosen(mixed)["task.train_data.composed_share"]
     assert choice.value == share
     assert said in choice.reason
@@ -42,31 +42,31 @@ def test_cells_are_mixed_more_where_there_are_mixed_fields(mixed, share, said):
     ("name", "of_few", "of_many"),
     [("task.views", 8, 1), ("task.export_size_px", 256, 512)],
 )
-def test_a_network_of_few_cells_sees_small_tiles_in_all_views(name, of_few, of_many):
+def test_with_few_cells_the_model_uses_small_tiles_and_all_views(name, of_few, of_many):
     few, many = chosen(cells_by_type=(90, 30)), chosen(cells_by_type=(900, 300))
     assert (few[name].value, many[name].value) == (of_few, of_many)
 
 
-def test_fields_without_types_are_seen_as_often_as_others_within_limits():
+def test_fields_without_types_are_sampled_in_proportion_up_to_a_limit():
     name = "task.train_data.untyped_share"
     assert name not in chosen()
     for untyped, share in ((1, 0.1), (100, 0.33)):
         found = chosen(fields=9, untyped_fields=untyped)[name]
         assert found.value == share
-        assert f"of {untyped} fields" in found.reason
+        assert f"{untyped} fields have outlines without types" in found.reason
 
 
-def test_every_choice_is_applied_and_told_with_its_reason():
+def test_every_choice_is_applied_and_described_with_its_reason():
     params = config.cellclass_maskrcnn_small()
     choices = planning.plan(facts(), 0)
     planning.apply(params, choices)
     params.override({"task": {"model_diameter_px": 28.0}})
     lines = planning.describe(params, choices)
-    assert lines[0] == "task.model_diameter_px = 28.0: as given"
+    assert lines[0] == "task.model_diameter_px = 28.0: set by the user"
     assert "task.train_data.composed_share = 0.1: the study has no mixed" in lines[-1]
 
 
-def test_what_a_person_sets_decides_what_follows_from_it(prepared):
+def test_settings_that_depend_on_an_override_follow_it(prepared):
     def parsed(override):
         settings = training.Settings(
             config.SMALL, study=prepared, params_override=override

@@ -32,7 +32,7 @@ def test_a_full_mask_fills_its_box_and_no_more():
     assert found.cell_types == ("HEK",)
 
 
-def test_a_disc_comes_back_from_its_mask():
+def test_a_disc_is_recovered_from_its_mask():
     rows, columns = np.mgrid[:40, :40] + 0.5
     disc = (rows - 20) ** 2 + (columns - 20) ** 2 <= 15**2
     samples = (np.arange(28) + 0.5) / 28 * 30 + 5
@@ -41,11 +41,11 @@ def test_a_disc_comes_back_from_its_mask():
         detections([[5, 5, 35, 35]], [1], mask[None]), (40, 40), TYPES
     )
     both = np.sum(disc & (found.labels == 1))
-    # Smoothing costs a few pixels where the disc touches its box.
+    # Smoothing removes a few pixels where the disc touches its box.
     assert both / np.sum(disc | (found.labels == 1)) > 0.95
 
 
-def test_the_same_cell_found_twice_is_one_cell_of_the_surer_call():
+def test_a_duplicate_detection_keeps_the_type_with_the_higher_score():
     found = postprocessing.cells_from_detections(
         detections(
             [[0, 0, 10, 10], [0, 1, 10, 11]],
@@ -59,8 +59,8 @@ def test_the_same_cell_found_twice_is_one_cell_of_the_surer_call():
     assert found.areas_px.tolist() == [100]
 
 
-def test_neighbours_share_the_pixels_out_by_sureness():
-    # Two boxes overlap in columns 8 and 9; the right one is surer there.
+def test_overlapping_pixels_go_to_the_cell_with_the_higher_mask_value():
+    # Two boxes overlap in columns 8 and 9; the right mask has larger values there.
     masks = np.stack([np.full((4, 4), 0.6), np.full((4, 4), 0.9)])
     found = postprocessing.cells_from_detections(
         detections([[0, 0, 10, 10], [0, 8, 10, 20]], [0.9, 0.8], masks), (10, 20), TYPES
@@ -68,7 +68,7 @@ def test_neighbours_share_the_pixels_out_by_sureness():
     assert found.areas_px.tolist() == [80, 120]
 
 
-def test_equally_sure_neighbours_part_half_way_and_every_cell_is_one_piece():
+def test_equal_neighbours_are_divided_half_way_and_cells_are_one_piece():
     # Both masks are full; the boxes share columns 8 to 11 of 20.
     found = postprocessing.cells_from_detections(
         detections([[0, 0, 10, 12], [0, 8, 10, 20]], [0.9, 0.8]), (10, 20), TYPES
@@ -76,7 +76,7 @@ def test_equally_sure_neighbours_part_half_way_and_every_cell_is_one_piece():
     np.testing.assert_array_equal(found.labels[5], [1] * 10 + [2] * 10)
 
 
-def test_loose_pixels_are_dropped_and_holes_filled():
+def test_separate_pixels_are_removed_and_holes_filled():
     mask = np.ones((20, 20))
     mask[:8, 4:8] = mask[4:8, :8] = 0  # cuts off the corner
     mask[12:16, 12:16] = 0  # a hole

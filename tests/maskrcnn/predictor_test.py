@@ -72,26 +72,26 @@ def squares(count, step=20):
     return image
 
 
-def test_a_field_of_many_tiles_gives_each_cell_once():
+def test_each_cell_of_a_field_of_many_tiles_is_found_once():
     found = fake().predict(squares(20))
     assert len(found) == 400
     np.testing.assert_array_equal(found.labels > 0, squares(20)[..., 1] > 0)
     assert set(found.cell_types) == {"N2a"}
 
 
-def test_a_field_smaller_than_a_tile_is_fine():
+def test_a_field_smaller_than_a_tile_is_predicted():
     assert len(fake().predict(squares(1))) == 1
     assert len(fake().predict(np.zeros((30, 500, 3), np.uint8))) == 0
 
 
-def test_cells_are_shown_at_the_size_that_the_network_learned():
+def test_images_are_resized_to_the_cell_size_of_the_training():
     assert fake(scale=0.4).scale_for(1.0) == 0.8
     assert fake(scale=0.4).scale_for(None) == 0.4
     assert fake(scale=0.4, pixel_size_um=None).scale_for(1.0) == 0.4
     for wrong in (325.0, -1.0, float("inf")):
-        with pytest.raises(errors.InputError, match="Is the unit"):
+        with pytest.raises(errors.InputError, match="Check that the unit is µm"):
             fake().scale_for(wrong)
-    # Pixels twice as large as in training: the field is shown at twice the scale.
+    # The pixels are twice as large as in training, so the field is enlarged twice.
     found = fake().predict(squares(4), pixel_size_um=1.0)
     assert len(found) == 16
     assert found.labels.shape == (80, 80)
@@ -107,13 +107,13 @@ def test_a_field_without_nuclei_is_refused_unless_the_model_needs_none():
     assert len(predictor.predict(image)) == 4
 
 
-def test_what_is_no_merged_image_is_refused():
+def test_an_array_that_is_not_a_merged_image_is_refused():
     with pytest.raises(errors.InputError, match=r"\(H, W, 3\) uint8; got \(8, 8\)"):
         fake().predict(np.zeros((8, 8), np.uint8))
 
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path):
-    with pytest.raises(errors.InputError, match=r"experiments.export"):
+    with pytest.raises(errors.InputError, match=r"cellclass export-model"):
         Predictor.load(tmp_path)
     (tmp_path / "cellclass.json").write_text('{"format": "another"}')
     with pytest.raises(errors.InputError, match="'another'"):
@@ -125,30 +125,35 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path):
     [
         (
             {"tile_px": 128},
-            r"images should be \[None, 128, 128, 3\]; the network has \[",
+            r"shape of images should be \[None, 128, 128, 3\]; the network has \[",
         ),
-        ({"type_names": ("A", "B", "C")}, "3 cell types, so detection_probabilities"),
+        (
+            {"type_names": ("A", "B", "C")},
+            "3 cell types, so the shape of detection_probabilities",
+        ),
     ],
 )
-def test_a_network_that_is_not_of_its_metadata_is_refused(tmp_path, changes, message):
+def test_a_network_that_does_not_fit_its_metadata_is_refused(
+    tmp_path, changes, message
+):
     save_model(tmp_path / "model")
     model_metadata(**changes).write(tmp_path / "model" / "cellclass.json")
     with pytest.raises(errors.InputError, match=message):
         Predictor.load(tmp_path / "model")
 
 
-def test_a_model_whose_namer_is_gone_is_refused(tmp_path):
+def test_a_model_that_lacks_the_namer_in_its_metadata_is_refused(tmp_path):
     save_model(tmp_path / "model")
     metadata = model_metadata(namer=NamerRecord(1.0))
     metadata.write(tmp_path / "model" / "cellclass.json")
-    with pytest.raises(errors.InputError, match="tells of a namer"):
+    with pytest.raises(errors.InputError, match="the network has none"):
         Predictor.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
     ("named_by", "expected"), [("detector", 0.7), ("namer", 0.1), ("both", 0.337)]
 )
-def test_the_namer_has_its_say_as_the_metadata_tell(named_by, expected):
+def test_metadata_decide_whether_detector_or_namer_classifies(named_by, expected):
     predictor = fake()
     predictor._name_crops = lambda crops: {
         "probabilities": _Tensor(np.tile(np.float32([[0.9, 0.1]]), (len(crops), 1)))
@@ -164,7 +169,7 @@ def test_the_namer_has_its_say_as_the_metadata_tell(named_by, expected):
 
 
 def name_by_green(images, boxes):
-    """Reads what a box is of in its middle: green of 255 is surely N2a."""
+    """Classifies a box by its central pixel: green of 255 is N2a with probability 1."""
     y, x = np.moveaxis((boxes[..., :2] + boxes[..., 2:]) / 2, -1, 0).astype(int)
     tiles = np.arange(len(images))[:, np.newaxis]
     green = np.asarray(images)[tiles, y, x, 1] / np.float32(255)
@@ -180,8 +185,8 @@ def namer(scale=1.0):
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
 @pytest.mark.parametrize("numbers", [np.arange(1, 101), np.arange(1, 101)[::-1] * 7])
-def test_given_outlines_are_named_each_in_its_place(scale, numbers):
-    # 100 cells over many tiles, each of a green of its own.
+def test_each_cell_in_given_outlines_is_classified_at_its_place(scale, numbers):
+    # 100 cells over many tiles, each with a different grey level.
     image, labels = squares(10), np.zeros((200, 200), np.uint16)
     green = np.random.default_rng(0).integers(1, 255, 100)
     for n, number in enumerate(numbers):
@@ -193,14 +198,14 @@ def test_given_outlines_are_named_each_in_its_place(scale, numbers):
     order = np.argsort(numbers)
     np.testing.assert_allclose(cells.probabilities[:, 1], green[order] / 255, atol=0.02)
     np.testing.assert_allclose(cells.scores, scale * 10 / 64, atol=0.01)
-    # The outlines stay as they are, numbered anew.
+    # The outlines are not changed, only renumbered.
     assert len(cells) == 100
     assert cells.type_names == TYPES
     np.testing.assert_array_equal(cells.labels > 0, labels > 0)
     assert cells.type_ids[0] == (cells.probabilities[0, 1] > 0.5) + 1
 
 
-def test_given_outlines_are_named_as_measured_in_outlines_of_their_kind():
+def test_given_outlines_use_the_calibration_for_outlines_of_their_kind():
     image, labels = squares(2), np.zeros((40, 40), np.int32)
     labels[5:15, 5:15], labels[25:30, 25:30] = 3, 8
     image[5:15, 5:15, 1] = image[25:35, 25:35, 1] = 204
@@ -223,7 +228,7 @@ def test_given_outlines_are_named_as_measured_in_outlines_of_their_kind():
     assert len(predictor.name(image, labels, score_threshold=0)) == 2
 
 
-def test_a_cell_larger_than_a_tile_is_named_by_its_part_in_it():
+def test_a_cell_larger_than_a_tile_is_classified_by_its_part_in_the_tile():
     image, labels = np.full((300, 300, 3), 200, np.uint8), np.ones((300, 300), np.int32)
     cells = namer().name(image, labels)
     assert len(cells) == 1
@@ -232,13 +237,13 @@ def test_a_cell_larger_than_a_tile_is_named_by_its_part_in_it():
 
 
 @pytest.mark.parametrize("shape", [(30, 40), (64, 64), (200, 90)])
-def test_no_outlines_are_no_cells(shape):
+def test_an_empty_label_image_gives_no_cells(shape):
     cells = namer().name(np.full((*shape, 3), 9, np.uint8), np.zeros(shape, np.uint8))
     assert len(cells) == 0
     assert cells.probabilities.shape == (0, 2)
 
 
-def test_many_outlines_are_named():
+def test_thousands_of_given_outlines_are_classified():
     labels = np.arange(1, 10_001, dtype=np.int64).reshape(100, 100).repeat(8, 0)
     labels = labels.repeat(8, 1)
     cells = namer().name(np.full((800, 800, 3), 51, np.uint8), labels)
@@ -255,11 +260,11 @@ def test_many_outlines_are_named():
         np.full((64, 64), -1, np.int32),
     ],
 )
-def test_what_are_no_outlines_of_the_image_is_refused(labels):
-    with pytest.raises(errors.InputError, match=r"from 0 on, with \(64, 64\) px"):
+def test_labels_that_do_not_fit_the_image_are_refused(labels):
+    with pytest.raises(errors.InputError, match=r"size of the image, \(64, 64\) px"):
         namer().name(np.full((64, 64, 3), 9, np.uint8), labels)
 
 
-def test_a_model_that_cannot_name_outlines_says_to_export_it_again():
+def test_a_model_without_classification_of_outlines_must_be_exported_again():
     with pytest.raises(errors.InputError, match="Export it again"):
         fake().name(np.full((64, 64, 3), 9, np.uint8), np.ones((64, 64), np.uint8))

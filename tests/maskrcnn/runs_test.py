@@ -14,12 +14,12 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import runs
 
 SMALL = "cellclass_maskrcnn_small"
-# What version 0.1.0 wrote beside its checkpoints.
+# The record that version 0.1.0 wrote beside its checkpoints.
 PREVIOUS = pathlib.Path(__file__).parents[1] / "previous_version" / "training"
 
 
 def write_checkpoints(folder, *names, last=None):
-    """Makes empty checkpoints, and the file that says which of them is the last."""
+    """Makes empty checkpoints, and the file that lists them."""
     folder.mkdir(exist_ok=True)
     for name in names:
         (folder / f"{name}.index").touch()
@@ -27,7 +27,7 @@ def write_checkpoints(folder, *names, last=None):
         (folder / "checkpoint").write_text(f'model_checkpoint_path: "{last}"\n')
 
 
-def test_a_run_that_begins_leaves_its_parameters_and_what_it_is(tmp_path, monkeypatch):
+def test_a_new_run_writes_its_parameters_and_its_record(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = runs.load_params(SMALL, PREVIOUS)
     params.task.train_data.seed = 5
@@ -43,7 +43,7 @@ def test_a_run_that_begins_leaves_its_parameters_and_what_it_is(tmp_path, monkey
     assert record.versions["numpy"] == np.__version__
 
 
-def test_a_run_tells_of_what_labels_its_checkpoints_saw(tmp_path):
+def test_a_run_lists_the_labelled_images_of_its_training(tmp_path):
     params = runs.load_params(SMALL, PREVIOUS)
     assert params.task.labelled_images == []
     params.task.labelled_images = ["a" * 16]
@@ -69,10 +69,14 @@ def test_the_record_of_the_version_before_is_read_and_written_in_the_new_format(
     assert content["format"] == "cellclass_tf training 1"
 
 
-def test_a_folder_without_a_run_and_an_experiment_nobody_knows_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"run\.json does not exist: .* no training"):
+def test_a_folder_without_a_run_and_an_unknown_experiment_are_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r"run\.json does not exist: .* not a training"
+    ):
         runs.experiment_of(tmp_path)
-    with pytest.raises(InputError, match=r"params\.yaml does not exist: .* no train"):
+    with pytest.raises(
+        InputError, match=r"params\.yaml does not exist: .* not a train"
+    ):
         runs.load_params(SMALL, tmp_path)
     known = "'resnet'; known are cellclass_maskrcnn, cellclass_maskrcnn_small"
     for call in (runs.check_experiment, lambda name: runs.load_params(name, PREVIOUS)):
@@ -83,15 +87,15 @@ def test_a_folder_without_a_run_and_an_experiment_nobody_knows_are_refused(tmp_p
         runs.experiment_of(tmp_path)
 
 
-def test_checkpoints_and_folders_in_a_run_belong_to_it(tmp_path):
+def test_the_run_of_a_checkpoint_or_folder_is_found(tmp_path):
     write_checkpoints(tmp_path, "ckpt-5")
     write_checkpoints(tmp_path / "best", "best_ckpt-3")
     for place in ("", "ckpt-5", "best", "best/best_ckpt-3"):
         assert runs.folder_of(tmp_path / place) == tmp_path
 
 
-def test_the_best_checkpoint_is_found_or_else_the_last_or_the_one_named(tmp_path):
-    with pytest.raises(InputError, match=r"no checkpoint there. Train a model first"):
+def test_the_best_checkpoint_is_preferred_then_the_last_one(tmp_path):
+    with pytest.raises(InputError, match=r"no checkpoint found. Train a model first"):
         runs.checkpoint_in(tmp_path)
     write_checkpoints(tmp_path, "ckpt-5", "ckpt-10", "ckpt-15", last="ckpt-15")
     assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-15")
@@ -102,16 +106,16 @@ def test_the_best_checkpoint_is_found_or_else_the_last_or_the_one_named(tmp_path
     best = str(tmp_path / "best" / "best_ckpt-5")
     assert runs.checkpoint_in(tmp_path) == runs.checkpoint_in(best) == best
     assert runs.checkpoint_in(tmp_path / "ckpt-5") == str(tmp_path / "ckpt-5")
-    with pytest.raises(InputError, match="ckpt-20: no checkpoint there"):
+    with pytest.raises(InputError, match="ckpt-20: no checkpoint found"):
         runs.checkpoint_in(tmp_path / "ckpt-20")
 
 
-def test_without_an_index_the_checkpoint_of_the_last_step_is_found(tmp_path):
+def test_the_last_checkpoint_is_found_without_the_list_of_checkpoints(tmp_path):
     write_checkpoints(tmp_path, "ckpt-1000", "ckpt-200", "ckpt-90")
     assert runs.checkpoint_in(tmp_path) == str(tmp_path / "ckpt-1000")
 
 
-def test_a_network_gets_the_weights_of_its_own_kind_alone(tmp_path):
+def test_weights_of_another_network_are_refused(tmp_path):
     def network(outputs):
         return tf_keras.Sequential([tf_keras.layers.Dense(outputs, input_shape=(3,))])
 
@@ -122,5 +126,7 @@ def test_a_network_gets_the_weights_of_its_own_kind_alone(tmp_path):
     larger = tf_keras.Sequential([*network(2).layers, tf_keras.layers.Dense(1)])
     larger.build((None, 3))
     for other in (network(4), larger):
-        with pytest.raises(InputError, match=r"another network than params.yaml"):
+        with pytest.raises(
+            InputError, match=r"does not fit the network in params.yaml"
+        ):
             runs.restore(other, checkpoint)

@@ -1,4 +1,4 @@
-"""The network that is served is the one that was trained."""
+"""Tests of cellclass_tf.maskrcnn.serving: results are those of the trained network."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
     tf_keras.utils.set_random_seed(0)
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())
-    # Untrained, so that every score is near one half; those of proposals are spread.
+    # Scores of an untrained network are near 0.5, so those of proposals are spread.
     params.task.model.detection_generator.pre_nms_score_threshold = 0.0
-    # Room for more proposals than there are.
+    # A larger maximum number than there are proposals.
     params.task.export_size_px = 64
     params.task.model.roi_generator.test_num_proposals = 1000
     params.task.model.roi_generator.test_pre_nms_top_k = 2000
@@ -65,7 +65,7 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
         expected = {k: padded[k][b, :count] for k in _PER_CELL}
         apart = np.abs(expected[_BOXES][:, None] - found[_BOXES][b]).max(axis=2)
         again = apart.min(axis=1) < 1e-3
-        # Which of two boxes of almost one score stays, is left to rounding.
+        # Rounding decides which of two boxes with nearly equal scores is kept.
         assert again.mean() > 0.9
         places = apart.argmin(axis=1)[again]
         for name, values in expected.items():
@@ -73,13 +73,13 @@ def test_a_served_network_finds_the_same_cells(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 1, 600])
-def test_features_are_read_where_model_garden_reads_them(count):
+def test_features_are_sampled_at_the_same_points_as_in_model_garden(count):
     rng = np.random.default_rng(0)
     features = {
         str(n): tf.constant(rng.normal(size=(2, 256 >> n, 256 >> n, 5)), tf.float32)
         for n in (2, 3, 4)
     }
-    # Of all sizes, up to the whole field, some of them at its end, some empty.
+    # Boxes of all sizes up to the whole field, some at its border, some empty.
     corners = rng.uniform(0, 256, (2, count, 2))
     sizes = np.exp(rng.uniform(0, 6, (2, count, 2)))
     boxes = np.concatenate([corners, np.minimum(corners + sizes, 256)], axis=2)

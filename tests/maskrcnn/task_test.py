@@ -1,4 +1,4 @@
-"""Tests of the task: a training step as an accelerator takes it."""
+"""Tests of cellclass_tf.maskrcnn.task, including a training step compiled by XLA."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_a_training_step_compiles_under_xla_with_static_shapes(prepared):
     data.global_batch_size = 2
     found = data_facts.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
     data_facts.apply_facts(params, found)
-    # As small as it goes: what is compiled is of the same kinds.
+    # The smallest network with the same kinds of layers, to compile quickly.
     task.model.input_size, task.model.max_level = [64, 64, 3], 3
     task.model.backbone.resnet.model_id = 10
     task.model.mask_head.num_convs = 1
@@ -54,24 +54,24 @@ def losses_of(task, classes):
     return tf.distribute.get_strategy().run(losses), outputs["class_outputs"]
 
 
-def test_a_cell_of_unknown_type_teaches_that_it_is_a_cell(task):
+def test_a_cell_of_unknown_type_increases_the_probability_of_any_cell(task):
     task.train_data.untyped_split = "untyped"
     task.losses.class_weights = [1.0, 0.5, 2.0]
     (classes, boxes), logits = losses_of(task, [3, 0])
     odds = np.exp(logits.numpy()[0])
     cell, background = odds[0, 1:].sum() / odds[0].sum(), odds[1, 0] / odds[1].sum()
     assert float(classes) == pytest.approx(-(np.log(cell) + np.log(background)) / 2)
-    # Its box is learned like any other's.
+    # Its box is learned like any other box.
     assert float(boxes) == pytest.approx(float(losses_of(task, [1, 0])[0][1]))
 
 
-def test_a_cell_of_unknown_type_says_nothing_of_types():
+def test_a_cell_of_unknown_type_does_not_change_the_ratios_of_types():
     logits = tf.constant([[0.3, 1.2, -0.5]])
     with tf.GradientTape() as tape:
         tape.watch(logits)
         loss = untyped_loss(logits)
     change = tape.gradient(loss, logits).numpy()[0]
-    # Both types gain in proportion to what they have.
+    # The probabilities of both types increase in proportion.
     given = tf.nn.softmax(logits[:, 1:]).numpy()[0]
     np.testing.assert_allclose(change[1:] / change[1:].sum(), given, rtol=1e-5)
     assert change[0] > 0 > change[1]

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.maskrcnn.tiled_network, with a network that sees bright squares."""
+"""Tests of cellclass_tf.maskrcnn.tiled_network, with a stub that finds bright squares."""
 
 import types
 
@@ -10,7 +10,7 @@ from cellclass_tf.core.model_metadata import MOST_VIEWS
 from cellclass_tf.maskrcnn.tiled_network import TiledNetwork
 
 TILE_PX = 64
-# Of an uneven field, which takes several tiles; the second lies on a seam.
+# Cells of a field of several tiles; the second one is on a tile border.
 BOXES = [(5, 8, 15, 22), (28, 50, 40, 60), (60, 100, 75, 110), (70, 3, 84, 12)]
 
 
@@ -20,7 +20,7 @@ def tensor(values):
 
 
 class Network:
-    """Finds bright rectangles; the brighter one is, the surer it is of the first type."""
+    """Finds bright rectangles; the probability of the first type grows with brightness."""
 
     def __init__(self):
         self.batches = []
@@ -89,7 +89,7 @@ def test_every_cell_is_found_once_in_any_number_of_views(field, views):
     network = Network()
     found = tiled(network).detect(field, scale=1.0, score_threshold=0.5, views=views)
     order = np.lexsort(found.boxes_yxyx[:, :2].T[::-1])
-    # A larger field's rectangles end between its pixels.
+    # In an enlarged field, the edges of rectangles are between pixels.
     np.testing.assert_allclose(
         found.boxes_yxyx[order], BOXES, atol=1e-4 if views == 1 else 0.8
     )
@@ -98,23 +98,23 @@ def test_every_cell_is_found_once_in_any_number_of_views(field, views):
 
 
 @pytest.mark.parametrize("views", [1, 4, MOST_VIEWS])
-def test_cells_in_boxes_are_named_wherever_they_lie(field, views):
+def test_cells_in_boxes_are_classified_at_any_position(field, views):
     found = tiled(Network()).types_at(field, np.array(BOXES), scale=1.0, views=views)
     levels = np.array([0.2, 0.4, 0.6, 0.8])
-    # In a larger field the border of a rectangle is darker.
+    # In an enlarged field, the border of a rectangle is darker.
     near = 1e-3 if views == 1 else 0.05
     np.testing.assert_allclose(found["probabilities"][:, 0], levels, atol=near)
     np.testing.assert_allclose(found["scores"], 1.0, atol=1e-5)
     np.testing.assert_allclose(found["features"][:, 0], levels, atol=near)
 
 
-def test_a_cell_of_half_of_the_views_has_half_the_score(field):
+def test_a_cell_found_in_half_of_the_views_has_half_the_score(field):
     network = Network()
     seen = network.serve
 
     def one_in_two(images):
         outputs = seen(images)
-        # Of an even number of tiles every second one is blind.
+        # Every second tile, and so every second view, returns nothing.
         outputs["detection_scores"].numpy()[::2] = 0.0
         return outputs
 
@@ -126,7 +126,7 @@ def test_a_cell_of_half_of_the_views_has_half_the_score(field):
     assert len(found.scores) == 0
 
 
-def test_without_cells_nothing_is_asked(field):
+def test_the_network_is_not_called_without_cells(field):
     network = Network()
     found = tiled(network).types_at(field, np.zeros((0, 4)), scale=1.0)
     assert found["probabilities"].shape == (0, 2)

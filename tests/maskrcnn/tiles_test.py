@@ -1,4 +1,4 @@
-"""Tiles of whole fields, and the scores that are put together of them."""
+"""Tests of cellclass_tf.maskrcnn.tiles, and of scores computed from tiles."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from cellclass_tf.maskrcnn.input import network_input, reading, targets
 
 
 def perfect(task, places, labels_of):
-    """What a network that makes no mistake says of a batch of tiles."""
+    """Returns the output of a network without errors for a batch of tiles."""
     most, size = 40, task.model.input_size[0]
     outputs = {
         "detection_boxes": np.zeros((len(places), most, 4), np.float32),
@@ -35,7 +35,7 @@ def perfect(task, places, labels_of):
     return outputs
 
 
-def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
+def test_a_network_without_errors_has_perfect_scores(task):
     fields = list(reading.fields_of(task.validation_data))
     labels_of = []
     for field in fields:
@@ -51,12 +51,12 @@ def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
         places = labels["tile"].numpy()
         seen += (places[:, 0] >= 0).sum()
         outputs = perfect(task, places, labels_of)
-        # As two replicas would have them.
+        # Split as for two replicas.
         scores.add(
             {k: [v[:2], v[2:]] for k, v in outputs.items()}
             | {"tile": [places[:2], places[2:]]}
         )
-    # 224 px at this scale are more than a tile each way.
+    # 224 px at this scale need several tiles per axis.
     assert seen >= 4 * len(fields)
     result = scores.result()
     assert result["AP50"] == 1
@@ -65,7 +65,7 @@ def test_a_network_without_mistakes_gets_full_scores_from_its_tiles(task):
     assert 0 < len(scores.pictures) <= 3
 
 
-def test_every_field_is_cut_as_the_predictor_cuts_it(task):
+def test_fields_are_cut_into_the_same_tiles_as_in_prediction(task):
     size = task.model.input_size[0]
     number, corners = 0, []
     for images, labels in tiles.build_dataset(task, task.validation_data):
@@ -88,7 +88,7 @@ def test_every_field_is_cut_as_the_predictor_cuts_it(task):
     assert covered.min() >= 1
 
 
-def test_no_replica_goes_without_a_batch(task):
+def test_every_replica_gets_a_full_last_batch(task):
     def numbers(context):
         dataset = tiles.build_dataset(task, task.validation_data, context)
         return [labels["tile"].numpy()[:, 0] for _, labels in dataset]
@@ -97,6 +97,6 @@ def test_no_replica_goes_without_a_batch(task):
     alone = np.concatenate(numbers(None))
     workers_with_three_replicas = tf.distribute.InputContext(2, 1, 6)
     shared = numbers(workers_with_three_replicas)
-    # TensorFlow leaves out a step for which not all three have a batch.
+    # TensorFlow skips a step if one of the three replicas has no batch.
     taken = np.concatenate(shared[: len(shared) // 3 * 3])
     np.testing.assert_array_equal(taken[taken >= 0], alone[alone >= 0])

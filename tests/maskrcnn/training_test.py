@@ -20,7 +20,7 @@ from cellclass_tf.maskrcnn.cell_namer import crops
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 
 SMALL = "cellclass_maskrcnn_small"
-# One step is enough to see that every part fits; what is learned, the demo shows.
+# One step is enough to test that all parts work together; the demo shows the accuracy.
 FAST = (
     "task.train_data.global_batch_size=2,task.validation_data.global_batch_size=2,"
     "task.export_size_px=64,trainer.steps_per_loop=1,trainer.checkpoint_interval=1,"
@@ -79,11 +79,11 @@ def test_a_run_goes_on_where_it_stopped_and_ends_when_it_no_longer_improves(
         steps=9,
         params_override=override,
     )
-    # Without learning the evaluation at step 3 is no better than that at step 2.
+    # With this learning rate, the score at step 3 is no better than that at step 2.
     assert tf.train.latest_checkpoint(tmp_path).endswith("ckpt-3")
     reader = tf.train.load_checkpoint(tmp_path)
     assert reader.get_tensor("global_step/.ATTRIBUTES/VARIABLE_VALUE") == 3
-    # The best one by validation is what is exported.
+    # The checkpoint with the best validation score is exported.
     assert runs.checkpoint_in(tmp_path).startswith(str(tmp_path / "best"))
     assert _has_pictures(tmp_path / "validation")
 
@@ -98,7 +98,9 @@ def _has_pictures(folder):
     return {"AP", "type_accuracy", "validation_field_1"} <= tags
 
 
-def test_checkpoints_of_another_dataset_are_not_relabelled(study, model_dir, tmp_path):
+def test_a_run_on_another_dataset_does_not_continue_in_the_same_folder(
+    study, model_dir, tmp_path
+):
     for file in model_dir.glob("c*k*p*t*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     text = (model_dir / "params.yaml").read_text()
@@ -108,7 +110,7 @@ def test_checkpoints_of_another_dataset_are_not_relabelled(study, model_dir, tmp
         training.train(SMALL, tmp_path, study=study, steps=2, params_override=FAST)
 
 
-def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
+def test_a_study_changed_since_its_dataset_was_prepared_is_refused(study, tmp_path):
     root = shutil.copytree(study, tmp_path / "study")
     row = next(row for row in cc.Study.open(root).rows() if row.split == "train")
     cc.Study.open(root).update([dataclasses.replace(row, verdict="rejected")])
@@ -122,7 +124,7 @@ def test_a_study_that_has_changed_is_not_trained_on_unasked(study, tmp_path):
         assert params.task.train_data.tfds_name == "cell_types/study:2.0.0"
 
 
-def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
+def test_export_without_the_dataset_is_an_error_unless_calibration_is_off(
     model_dir, tmp_path
 ):
     training_dir = shutil.copytree(model_dir, tmp_path / "training")
@@ -135,7 +137,7 @@ def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
         for line in lines
     ]
     params.write_text("\n".join(gone))
-    with pytest.raises(cc.InputError, match=r"not there .*gone.*--no-calibration"):
+    with pytest.raises(cc.InputError, match=r"not found .*gone.*--no-calibration"):
         export.export(SMALL, training_dir, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     exported = export.export(SMALL, training_dir, tmp_path / "model", calibrate=False)
@@ -143,30 +145,32 @@ def test_a_dataset_that_is_gone_is_an_error_unless_calibration_is_not_asked_for(
     assert metadata["calibration"] is None
     assert metadata["temperature"] == 1.0
     assert metadata["namer"]["named_by"] == "both"
-    # An older run does not say where it was.
+    # The record of an older version has no folder.
     run.write_text(json.dumps({"experiment": SMALL}))
-    with pytest.raises(cc.InputError, match="not there"):
+    with pytest.raises(cc.InputError, match="was not found"):
         export.export(SMALL, training_dir, tmp_path / "model2")
 
 
-def test_several_runs_name_cells_together(model_dir, model, study, tmp_path):
+def test_a_model_of_several_runs_averages_their_probabilities(
+    model_dir, model, study, tmp_path
+):
     two = export.export(SMALL, [model_dir, model_dir], tmp_path / "two")
     alone, both = cc.Predictor.load(model), cc.Predictor.load(two)
     assert (alone.metadata.networks, both.metadata.networks) == (1, 2)
     image, labels = field_of(study)
-    # Of two that are alike the mean is what one says.
+    # The mean of two equal networks is the result of one.
     first, second = (p.name_uncalibrated(image, labels) for p in (alone, both))
     assert len(first) == len(second) > 0
     np.testing.assert_allclose(first.probabilities, second.probabilities, atol=1e-5)
     np.testing.assert_allclose(first.scores, second.scores, atol=1e-5)
-    # Of cells that it outlines the second one reads the final boxes, not the proposals.
+    # For detected cells, the second network classifies the final boxes, not the proposals.
     assert all(len(p.predict(image, score_threshold=0.05)) for p in (alone, both))
     run = shutil.copytree(model_dir, tmp_path / "other")
     text = (run / "params.yaml").read_text()
     (run / "params.yaml").write_text(
         text.replace("grayscale: false", "grayscale: true")
     )
-    with pytest.raises(cc.InputError, match="other: grayscale is True, and False in"):
+    with pytest.raises(cc.InputError, match="other: grayscale is True, but False in"):
         export.export(SMALL, [model_dir, run], tmp_path / "not")
 
 
@@ -184,7 +188,7 @@ def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     signature = tf.saved_model.load(str(model)).signatures["name_crops"]
     assert signature(crops=cut)["features"].shape == (len(cut), 256)
-    # What is named is combined as the metadata say.
+    # The probabilities are combined as in the metadata.
     means = {}
     for named_by in ("detector", "namer", "both"):
         predictor.metadata = dataclasses.replace(
@@ -205,16 +209,16 @@ def field_of(study):
     return opened.read_image(row), opened.read_cells(row).labels
 
 
-def test_a_namer_is_trained_unless_it_is_not_wanted(study):
+def test_a_namer_is_trained_unless_it_is_switched_off(study):
     for given, steps in (({}, 5), ({"namer": False}, 0), ({"steps": 900}, 600)):
         settings = training.Settings(SMALL, study, **{"steps": 5, **given})
         params = training.parse(settings, hardware.Hardware())
         assert params.task.namer_steps == steps
 
 
-def test_the_means_of_networks():
+def test_probabilities_of_networks_are_averaged_geometrically():
     odds = tf.constant([[[0.8, 0.2]]]), tf.constant([[[0.5, 0.5]]])
-    # Odds of 4 and of 1 have the geometric mean of 2.
+    # The geometric mean of the odds 4 and 1 is 2.
     mean = export._MEANS["probabilities"](list(odds)).numpy()
     np.testing.assert_allclose(mean, [[[2 / 3, 1 / 3]]], atol=1e-6)
     assert export._MEANS["scores"]([tf.constant(0.4), tf.constant(0.8)]) == 0.6
@@ -225,7 +229,7 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
     task = runs.load_params(SMALL, model_dir).task
     here = study / "tfds" / "cell_types" / "study" / "2.0.0"
     assert str(runs.find_dataset(model_dir, task)) == str(here)
-    # Moved, both together: where they were there is nothing, or another dataset.
+    # Both were moved together; the old place is empty, or has another dataset.
     shutil.copytree(study / "tfds", tmp_path / "new" / "study" / "tfds")
     moved = shutil.copytree(model_dir, tmp_path / "new" / "training")
     record = json.loads((moved / "run.json").read_text())
@@ -234,7 +238,7 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
     task.validation_data.tfds_data_dir = str(tmp_path / "old" / "study" / "tfds")
     place = tmp_path / "new" / "study" / "tfds" / "cell_types" / "study" / "2.0.0"
     assert str(runs.find_dataset(moved, task)) == str(place)
-    # Another one has taken its place.
+    # Another dataset is at the old place.
     other = pathlib.Path(task.validation_data.tfds_data_dir) / place.relative_to(
         tmp_path / "new" / "study" / "tfds"
     )
@@ -242,7 +246,7 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
     (other / "metadata.json").write_text('{"fingerprint": "another"}')
     assert str(runs.find_dataset(moved, task)) == str(place)
     shutil.rmtree(tmp_path / "old")
-    # Moved apart: the user says where it is.
+    # They were moved separately: the user gives the new place.
     (tmp_path / "new" / "study").rename(tmp_path / "elsewhere")
     with pytest.raises(cc.InputError, match="--data_dir"):
         runs.find_dataset(moved, task)
@@ -254,11 +258,13 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
         "2.0.0",
     )
     task.fingerprint = "another"
-    with pytest.raises(cc.InputError, match=r"another dataset .*--no-calibration"):
+    with pytest.raises(
+        cc.InputError, match=r"is not the dataset that .*--no-calibration"
+    ):
         runs.find_dataset(moved, task, place)
 
 
-def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
+def test_a_relative_path_of_a_study_is_recorded_as_an_absolute_path(
     study, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(study.parent)
@@ -275,14 +281,14 @@ def test_a_study_named_by_a_relative_path_is_recorded_by_its_whole_path(
         ({}, "simulated"),
         ({"init": "random"}, ""),
         ({"init": "simulated"}, "simulated"),
-        # Weights of another network are asked for by name, or not at all.
+        # Weights that do not fit are kept if the user named them, and dropped if not.
         ({"params_override": FAST}, ""),
         ({"params_override": FAST, "init": "simulated"}, "simulated"),
         ({"params_override": "task.init_checkpoint=''"}, ""),
         ({"experiment": "cellclass_maskrcnn"}, ""),
     ],
 )
-def test_the_small_experiment_starts_from_its_own_weights_unless_told(
+def test_the_small_experiment_starts_from_shipped_weights_by_default(
     study, monkeypatch, given, expected
 ):
     monkeypatch.setattr(config, "SMALL_START", config.SIMULATED)
@@ -316,7 +322,7 @@ def test_the_small_experiment_starts_from_its_own_weights_unless_told(
         (hardware.Hardware(), {"tpu": "local", "precision": "float32"}, (0, "float32")),
     ],
 )
-def test_what_follows_from_the_machine_is_a_parameter(study, machine, given, expected):
+def test_precision_and_gpus_are_set_from_the_machine(study, machine, given, expected):
     settings = training.Settings(SMALL, study, steps=1, **given)
     runtime = training.parse(settings, machine).runtime
     assert (runtime.num_gpus, runtime.mixed_precision_dtype) == expected
@@ -324,7 +330,7 @@ def test_what_follows_from_the_machine_is_a_parameter(study, machine, given, exp
 
 
 @pytest.mark.parametrize("name", ["off", "one_device", "mirrored"])
-def test_training_says_on_what_it_runs_and_which_gpus_stay_idle(name, capsys, caplog):
+def test_training_prints_its_devices_and_unused_gpus(name, capsys, caplog):
     params = config.cellclass_maskrcnn_small()
     params.runtime.distribution_strategy = name
     machine = hardware.Hardware(driver_gpus=("NVIDIA H100",), processors=8)
@@ -360,14 +366,14 @@ def test_an_unknown_precision_lists_the_known_ones(study, tmp_path):
         training.train(SMALL, tmp_path, study=study, precision="half")
 
 
-def test_a_folder_that_is_no_model_is_not_overwritten(model_dir, tmp_path):
+def test_a_folder_that_is_not_a_model_is_not_overwritten(model_dir, tmp_path):
     (tmp_path / "thesis.txt").write_text("irreplaceable")
-    with pytest.raises(cc.InputError, match="no exported model"):
+    with pytest.raises(cc.InputError, match="not an exported model"):
         export.export(SMALL, model_dir, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_the_exported_model_answers_through_its_signature(study, model):
+def test_the_exported_model_can_be_called_by_its_signature(study, model):
     metadata = json.loads((model / "cellclass.json").read_text())
     seen = [
         r for r in cc.Study.open(study).rows() if r.split in ("train", "validation")
@@ -476,7 +482,7 @@ def test_every_command_runs_on_a_terminal_without_utf_8(study, model, tmp_path, 
     assert found.returncode == 0, printed
     assert ("pixel size in \\xb5m" in printed) == (locale == "C")
     assert ("pixel size in µm" in printed) == (locale != "C")
-    # Whatever the locale, tables and names on disk are UTF-8.
+    # Tables and file names are UTF-8 in any locale.
     manifest = (tmp_path / "ö" / "study" / "images.csv").read_text(encoding="utf-8")
     assert "_ü_0001" in manifest
     assert list((tmp_path / "ö" / "study" / "images" / "HEK").glob("*_ü_0001.png"))
@@ -491,7 +497,7 @@ def test_predict_takes_raw_files_and_names_those_that_fail(study, model, tmp_pat
     outcome = cc.predict(model, raw, tmp_path / "out")
     assert list(outcome.failures) == [str(raw / "bad.tif")]
     assert (tmp_path / "out" / "labels" / "good.tif").exists()
-    # The images are found again for whoever wants them, also after a move.
+    # The images can be found again, also after a move.
     (tmp_path / "out").rename(tmp_path / "moved")
     ((path, size_um),) = Predictions(tmp_path / "moved").images().values()
     assert path.exists()
@@ -518,7 +524,9 @@ def test_the_network_names_cells_at_the_scale_of_the_training_images(model):
     assert found.labels.shape == (100, 150)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_says_where(study, tmp_path):
+def test_a_loss_that_becomes_nan_stops_training_and_names_step_and_fields(
+    study, tmp_path
+):
     override = (
         f"{FAST},trainer.optimizer_config.learning_rate.cosine.initial_learning_rate=1e18,"
         "trainer.optimizer_config.warmup.linear.warmup_steps=0,"
@@ -535,15 +543,17 @@ def test_a_loss_that_is_no_number_ends_the_run_and_says_where(study, tmp_path):
             steps=6,
             params_override=override,
         )
-    # The checkpoint of a step before is of numbers.
+    # The checkpoint of an earlier step has finite weights.
     reader = tf.train.load_checkpoint(tmp_path)
     step = int(reader.get_tensor("global_step/.ATTRIBUTES/VARIABLE_VALUE"))
     assert 1 <= step < 6
 
 
-def test_minutes_are_turned_into_steps_once(study, tmp_path, monkeypatch):
+def test_a_time_limit_is_turned_into_steps_and_settings_are_logged_once(
+    study, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(loop, "_TIMED_STEPS", 1)
-    # 4 of 5 minutes, less two starts of 20 s and the ten steps that were timed.
+    # 4 of 5 minutes, minus two starts of 20 s and the ten steps that were timed.
     assert training.steps_within(300, loop.Speed(20.0, 0.5)) == 390
     assert training.steps_within(1, loop.Speed(20.0, 0.5)) == 100
     measured, found = loop.measure, []
@@ -556,6 +566,8 @@ def test_minutes_are_turned_into_steps_once(study, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "measure", measure)
     monkeypatch.setattr(loop, "run", lambda *_: None)
     for minutes in (5, 50):
+        caplog.clear()
+        caplog.set_level("INFO", logger="cellclass_tf")
         training.train(
             SMALL,
             tmp_path,
@@ -564,21 +576,25 @@ def test_minutes_are_turned_into_steps_once(study, tmp_path, monkeypatch):
             minutes=minutes,
             params_override=FAST,
         )
-        # A run that goes on keeps its steps.
+        # Once, although the parameters are parsed twice; and the measurement is silent.
+        assert caplog.text.count("Set from the data") == 1
+        assert caplog.text.count("trainer.train_steps = 390") == 1
+        assert "Training starts from" not in caplog.text
+        # A continued run keeps its number of steps.
         assert runs.load_params(SMALL, tmp_path).trainer.train_steps == 390
     assert len(found) == 1
-    # What was timed left nothing.
+    # The measurement leaves no files.
     assert not list(tmp_path.glob("ckpt*"))
 
 
 @pytest.mark.parametrize("options", [{"steps": 5, "minutes": 1.0}, {"minutes": 0.0}])
 def test_steps_and_minutes_are_not_both_given(study, tmp_path, options):
-    with pytest.raises(cc.InputError, match="either steps or more than 0 minutes"):
+    with pytest.raises(cc.InputError, match="either steps, or more than 0 minutes"):
         training.train(SMALL, tmp_path, study=study, params_override=FAST, **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_backbone_stays_while_the_heads_learn(study, tmp_path):
+def test_the_backbone_is_not_changed_while_only_the_heads_are_trained(study, tmp_path):
     def backbone_at(step):
         reader = tf.train.load_checkpoint(str(tmp_path / f"ckpt-{step}"))
         return {

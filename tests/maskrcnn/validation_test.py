@@ -7,7 +7,7 @@ from cellclass_tf.maskrcnn import validation
 
 
 def outputs(number):
-    """One tile of a field, in which the network found nothing."""
+    """Returns one tile of a field, without detections."""
     return {
         "tile": [np.array([[number, 0, 0, -np.inf, -np.inf, np.inf, np.inf]])],
         "num_detections": [np.zeros(1, np.int32)],
@@ -19,10 +19,10 @@ def outputs(number):
     }
 
 
-def test_a_network_that_finds_nothing_scores_nothing_and_is_shown(task):
+def test_a_network_without_detections_scores_zero_and_has_pictures(task):
     scores = validation.FieldScores(task)
     scores.add(outputs(0))
-    # What fills a batch up is no field.
+    # Empty tiles that fill a batch are not counted as fields.
     scores.add(outputs(-1))
     result = scores.result()
     assert result["AP"] == result["type_accuracy"] == result["AP50_cells"] == 0

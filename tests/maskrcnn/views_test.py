@@ -27,10 +27,10 @@ def detections(boxes, scores, masks=None, types=None):
 
 
 @pytest.mark.parametrize("view", range(MOST_VIEWS))
-def test_what_is_found_in_a_view_comes_back_to_its_place(view):
-    """A cell that is drawn, turned, cut out and turned back is the one that was drawn."""
+def test_detections_in_a_view_are_transformed_back_to_the_field(view):
+    """A drawn cell is the same after the field is rotated, cut out and rotated back."""
     field = np.zeros(SHAPE)
-    # Unlike its mirror images.
+    # The shape differs from its mirror images.
     field[4:12, 20:44] = np.add.outer(np.arange(8), np.arange(24)) / 32
     seen = views.turned(field, view)
     (place,) = views.seen_boxes(BOX, view, SHAPE, seen.shape).astype(int)
@@ -41,14 +41,14 @@ def test_what_is_found_in_a_view_comes_back_to_its_place(view):
     found = detections([place], [0.9], [small])
     back = views.upright(found, view, seen.shape, SHAPE)
     np.testing.assert_array_equal(back.boxes_yxyx, BOX)
-    # Every third sample is taken, from one end or from the other.
+    # Every third sample is taken, starting at either end.
     difference = back.masks[0].astype(float) - field[4:12, 20:44:3]
     assert np.ptp(difference) < 2e-3
     assert abs(difference).max() < 0.08
 
 
 @pytest.mark.parametrize("view", range(MOST_VIEWS))
-def test_boxes_of_a_larger_view_come_back_in_the_field_s_pixels(view):
+def test_boxes_in_an_enlarged_view_are_transformed_back_to_the_field(view):
     turned_yx = views.turned(np.zeros(SHAPE), view).shape
     seen_yx = tuple(2 * side for side in turned_yx)
     place = views.seen_boxes(BOX, view, SHAPE, seen_yx)
@@ -59,7 +59,7 @@ def test_boxes_of_a_larger_view_come_back_in_the_field_s_pixels(view):
     np.testing.assert_array_equal(back.boxes_yxyx, BOX)
 
 
-def test_half_of_two_four_and_eight_views_are_larger():
+def test_half_of_two_four_and_eight_views_are_enlarged():
     zooms = np.array([views.zoom_of(view) for view in range(MOST_VIEWS)])
     assert zooms[0] == 1.0
     for count in (2, 4, 8):
@@ -73,37 +73,37 @@ def test_all_views_differ():
     assert views.turned(field, 1).shape == field.shape
 
 
-def test_a_cell_of_two_views_is_one_with_the_mean_of_both():
+def test_detections_of_a_cell_in_two_views_are_averaged():
     one = detections([[10, 10, 20, 20], [40, 10, 50, 20]], [0.9, 0.6])
     other = detections([[12, 10, 22, 20]], [0.3], types=[[0.9, 0.1]])
     found = views.merge([one, other])
     assert len(found.scores) == 2
     np.testing.assert_allclose(found.scores, [0.6, 0.3], rtol=1e-6)
-    # By the scores, three to one.
+    # Weighted by the scores, three to one.
     np.testing.assert_allclose(found.boxes_yxyx[0], [10.5, 10, 20.5, 20], rtol=1e-6)
     odds = np.sqrt(np.sqrt(9))
     assert found.probabilities[0, 0] / found.probabilities[0, 1] == pytest.approx(odds)
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-6)
-    # Where only the surer mask reaches, three quarters; where both do, all.
+    # 0.75 where only the mask with the higher score is 1, and 1 where both are.
     assert found.masks[0, 0, 4] == pytest.approx(0.75, abs=0.1)
     assert found.masks[0, 4, 4] == pytest.approx(1)
 
 
-def test_two_cells_of_one_view_stay_two():
+def test_two_cells_of_one_view_are_not_merged():
     crowded = [[10, 10, 20, 20], [11, 10, 21, 20]]
     found = views.merge([detections(crowded, [0.9, 0.8])] * 2)
     np.testing.assert_allclose(found.scores, [0.9, 0.8], rtol=1e-6)
     np.testing.assert_allclose(found.boxes_yxyx, crowded, rtol=1e-6)
 
 
-def test_views_in_which_nothing_is_found_count():
+def test_views_without_detections_lower_the_score():
     nothing = detections(np.zeros((0, 4)), [])
     found = views.merge([nothing, detections([[0, 0, 8, 8]], [0.8]), nothing, nothing])
     assert found.scores == pytest.approx([0.2])
     assert len(views.merge([nothing, nothing]).scores) == 0
 
 
-def test_a_mask_keeps_its_place_in_another_box():
+def test_a_resampled_mask_keeps_its_position():
     mask = np.zeros((8, 8), np.float32)
     mask[2:6, 2:6] = 1
     moved = views._resampled(

@@ -1,4 +1,4 @@
-"""Starting weights: what goes over is the same, and what does not fit is said."""
+"""Tests of starting weights: loaded weights are equal, and unsuitable ones are refused."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ def task_of():
 
 
 def smallest(params):
-    """Of the same kinds of layers, and as few as it goes."""
+    """Reduces the network to as few layers of the same kinds as possible."""
     model = params.task.model
     model.backbone.resnet.model_id, model.max_level = 10, 3
     model.mask_head.num_convs = 1
@@ -37,11 +37,11 @@ def smallest(params):
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     task = task_of()
     task.init_checkpoint = str(tmp_path)
-    with pytest.raises(InputError, match="no checkpoint to start from"):
+    with pytest.raises(InputError, match="no checkpoint found"):
         weights.load(task, None)
 
 
-def test_a_backbone_of_model_garden_goes_over_whole(tmp_path):
+def test_a_backbone_checkpoint_of_model_garden_is_loaded_completely(tmp_path):
     task = task_of()
     whole = backbones.factory.build_backbone(
         tf_keras.layers.InputSpec(shape=[None, 64, 64, 3]),
@@ -57,7 +57,7 @@ def test_a_backbone_of_model_garden_goes_over_whole(tmp_path):
         np.testing.assert_array_equal(values, whole(image, training=False)[level])
 
 
-def test_the_weights_that_come_with_the_package_fit_the_small_experiment():
+def test_the_shipped_weights_fit_the_small_experiment(caplog):
     params = config.cellclass_maskrcnn_small()
     changed = dataclasses.replace(
         facts(), type_names=("a", "b", "c"), cells_by_type=(9, 9, 9)
@@ -68,9 +68,11 @@ def test_the_weights_that_come_with_the_package_fit_the_small_experiment():
     assert weights.simulated_fit(params.task)
     params.task.init_checkpoint = config.SIMULATED
     model = network.build_model(params.task, 64)
-    weights.load(params.task, model)
+    with caplog.at_level("INFO", logger="cellclass_tf"):
+        weights.load(params.task, model)
+    assert "starts from the weights shipped with the package" in caplog.text
     with np.load(weights.SIMULATED_FILE, allow_pickle=False) as arrays:
-        # The layer that tells the types is not among them.
+        # The classification layer is not among them.
         assert named_weights.named(model).keys() == arrays.keys()
         for name, variable in named_weights.named(model).items():
             np.testing.assert_array_equal(variable, arrays[name].astype(np.float32))
@@ -90,7 +92,9 @@ def earlier(tmp_path_factory):
 
 
 @pytest.mark.parametrize("types", [("HEK", "N2a"), ("a", "b"), ("a", "b", "c")])
-def test_all_but_the_type_layer_comes_from_an_earlier_run(earlier, types):
+def test_all_but_the_classification_layer_is_loaded_from_an_earlier_run(
+    earlier, types, caplog
+):
     folder, donor = earlier
     params = config.cellclass_maskrcnn_small()
     changed = dataclasses.replace(
@@ -99,7 +103,10 @@ def test_all_but_the_type_layer_comes_from_an_earlier_run(earlier, types):
     data_facts.apply_facts(smallest(params), changed)
     params.task.init_checkpoint = str(folder)
     model = network.build_model(params.task, 128)
-    weights.load(params.task, model)
+    with caplog.at_level("INFO", logger="cellclass_tf"):
+        weights.load(params.task, model)
+    assert f"starts from the weights of the training run {folder}." in caplog.text
+    assert ("random weights" in caplog.text) == (types != ("HEK", "N2a"))
     other = [
         variable.name
         for variable, given in zip(model.variables, donor.variables, strict=True)
@@ -114,12 +121,14 @@ def test_all_but_the_type_layer_comes_from_an_earlier_run(earlier, types):
     assert all("detection-scores" in name for name in other)
 
 
-def test_the_weights_that_come_with_the_package_fit_no_other_network(earlier):
+def test_the_shipped_weights_are_refused_for_another_network(earlier):
     task = task_of()
     assert not weights.simulated_fit(task)
     assert not weights.simulated_fit(config.cellclass_maskrcnn().task)
     task.init_checkpoint = config.SIMULATED
-    with pytest.raises(InputError, match=r"weights of another network.*--init=random"):
+    with pytest.raises(
+        InputError, match=r"weights are of another network.*--init=random"
+    ):
         weights.load(task, earlier[1])
 
 
@@ -127,13 +136,15 @@ def test_a_run_of_another_network_is_refused(earlier):
     folder, _ = earlier
     task = task_of()
     task.init_checkpoint, task.model.decoder.fpn.num_filters = str(folder), 32
-    with pytest.raises(InputError, match="weights of other shapes"):
+    with pytest.raises(InputError, match="shapes of weights differ"):
         weights.load(task, network.build_model(task, 64))
 
 
-def test_a_checkpoint_of_other_types_is_no_checkpoint_of_this_run(earlier, tmp_path):
+def test_restoring_a_checkpoint_with_another_number_of_types_is_refused(
+    earlier, tmp_path
+):
     folder, _ = earlier
     task = task_of()
     task.model.num_classes = 5
-    with pytest.raises(InputError, match="another number of types"):
+    with pytest.raises(InputError, match="number of types may differ"):
         runs.restore(network.build_model(task, 64), runs.checkpoint_in(folder))

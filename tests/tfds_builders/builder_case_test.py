@@ -1,4 +1,4 @@
-"""TFDS's own test of a builder, on a few small simulated fields."""
+"""Runs TFDS's own test of a builder on a few small simulated fields."""
 
 import pathlib
 from typing import ClassVar
@@ -16,7 +16,7 @@ _CONFIG = cell_types_dataset_builder.CellTypesConfig(
 
 
 class CellTypesTest(tfds.testing.DatasetBuilderTestCase):
-    """What TFDS asks of every dataset."""
+    """TFDS's test for every dataset."""
 
     DATASET_CLASS = tfds_builders.CellTypes
     BUILDER_CONFIG_NAMES_TO_TEST: ClassVar = [_CONFIG]

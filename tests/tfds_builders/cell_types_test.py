@@ -64,7 +64,7 @@ def test_the_study_loads_as_the_readme_says(original):
     )
 
 
-def test_info_says_what_it_is(original):
+def test_info_describes_features_and_splits(original):
     info = tfds.builder("cell_types/study", data_dir=original / "tfds").info
     assert info.features["cells"]["type"].names == ["HEK", "N2a"]
     assert info.features["culture"].names == ["HEK", "N2a", "mixed"]
@@ -74,7 +74,7 @@ def test_info_says_what_it_is(original):
     assert all(doc.doc.desc for doc in info.features.values())
 
 
-def test_metadata_hold_how_each_field_was_annotated(original):
+def test_metadata_contain_how_each_field_was_annotated(original):
     metadata = tfds.builder(
         "cell_types/study", data_dir=original / "tfds"
     ).info.metadata
@@ -99,13 +99,13 @@ def test_no_group_is_in_two_splits(original):
     for split, dataset in load(original).items():
         for example in tfds.as_numpy(dataset):
             groups.setdefault(example["group"], set()).add(split)
-    # Composed fields have none; their sources are of the validation's.
+    # Composed fields have no group; their sources are validation fields.
     assert groups.pop(b"") == {"composed"}
     assert len(groups) == 9
     assert all(len(splits) == 1 for splits in groups.values())
 
 
-def test_the_command_finds_no_leak_and_says_so_if_there_is_one(root, capsys):
+def test_the_check_command_reports_leaks_between_splits(root, capsys):
     assert main.run(["check", f"--study={root}"]) == 0
     assert "Leaks: 0, damaged records: 0" in capsys.readouterr().out
     (held_out,) = root.glob("tfds/cell_types/study/2.0.0/*-validation.tfrecord*")
@@ -117,21 +117,21 @@ def test_the_command_finds_no_leak_and_says_so_if_there_is_one(root, capsys):
     assert main.run(["check"]) == 2
 
 
-def test_the_command_says_what_was_prepared_and_what_changed(root, capsys):
+def test_the_command_reports_contents_and_changes(root, capsys):
     assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     assert "cell_types/study/2.0.0" in capsys.readouterr().out
     reject_first(root)
     assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     said = capsys.readouterr().out
-    assert "new, since the version before:\n  1 field removed" in said
-    assert "left out, glow: 1 fields" in said
+    assert "new; changes since the previous version:\n  1 field removed" in said
+    assert "rejected (glow): 1 fields" in said
 
 
-def test_the_command_says_if_types_are_not_rejected_alike(root, capsys, monkeypatch):
+def test_the_command_reports_uneven_rejection_of_types(root, capsys, monkeypatch):
     reject_first(root)
     assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     assert "differs between types" not in capsys.readouterr().out
-    # One field is what chance explains, unless everything is to be told.
+    # A single field may be chance, so the significance level is raised here.
     monkeypatch.setattr(manifest, "_UNEVEN_P", 1.0)
     assert main.run(["dataset", f"--study={root}", "--processes=1"]) == 0
     assert "share of rejected images differs between types" in capsys.readouterr().out
@@ -152,7 +152,7 @@ def test_an_unchanged_study_keeps_its_version(root):
     assert str(prepared.info.version) == "2.0.0"
 
 
-def test_a_changed_study_gets_a_new_version_and_the_old_one_stays(root):
+def test_a_changed_study_gets_a_new_version_and_the_old_one_is_kept(root):
     before = names_in(load(root, split="train"))
     row = reject_first(root)
     prepared = tfds_builders.dataset(root)
@@ -168,14 +168,14 @@ def test_a_changed_study_gets_a_new_version_and_the_old_one_stays(root):
     assert {"1.0.0", "2.0.0"} <= set(notes)
 
 
-def test_a_changed_study_never_serves_the_old_data_unasked(root):
+def test_old_data_of_a_changed_study_is_not_loaded_by_default(root):
     row = reject_first(root)
     with pytest.raises(AssertionError, match="download_and_prepare"):
         load(root, split="train", download=False)
     assert row.image not in names_in(load(root, split="train"))
 
 
-def test_a_changed_file_is_a_changed_study(root):
+def test_a_changed_file_counts_as_a_changed_study(root):
     study = cc.Study.open(root)
     row = next(row for row in study.rows() if row.split == "train")
     cells = study.read_cells(row)
@@ -187,7 +187,7 @@ def test_a_changed_file_is_a_changed_study(root):
     assert change.startswith(f"1 field with other cells ({row.image})")
 
 
-def test_a_dataset_loads_where_there_is_no_study(root, tmp_path):
+def test_a_dataset_can_be_loaded_without_its_study(root, tmp_path):
     shutil.copytree(root / "tfds", tmp_path / "copy")
     dataset, info = tfds.load(
         "cell_types/study", data_dir=tmp_path / "copy", split="mixed", with_info=True
@@ -196,12 +196,12 @@ def test_a_dataset_loads_where_there_is_no_study(root, tmp_path):
     assert info.features["cells"]["type"].names == ["HEK", "N2a"]
 
 
-def test_without_study_and_dataset_it_says_what_to_do(tmp_path):
+def test_without_study_and_dataset_the_message_says_what_to_do(tmp_path):
     with pytest.raises(cc.InputError, match="cellclass dataset"):
         tfds.builder("cell_types/study", data_dir=tmp_path)
 
 
-def test_an_older_format_stays_beside_the_new_one(root):
+def test_a_version_of_an_older_format_is_kept(root):
     folder = root / "tfds/cell_types/study"
     (folder / "2.0.0").rename(folder / "1.0.0")
     for path in (folder / "1.0.0").glob("dataset_info.json"):
@@ -210,7 +210,7 @@ def test_an_older_format_stays_beside_the_new_one(root):
     assert {path.name for path in folder.iterdir()} == {"1.0.0", "2.0.0"}
 
 
-def test_a_field_that_breaks_leaves_the_old_dataset(root, monkeypatch):
+def test_an_error_during_preparation_keeps_the_old_dataset(root, monkeypatch):
     reject_first(root)
 
     def fail(*_):
@@ -227,14 +227,14 @@ def test_a_field_that_breaks_leaves_the_old_dataset(root, monkeypatch):
     assert not list(folder.glob("*incomplete*"))
 
 
-def test_a_study_without_annotations_says_what_to_do(tmp_path):
+def test_without_annotations_the_message_says_what_to_do(tmp_path):
     cc.simulate(tmp_path, images_per_type=1, mixed=0, size=64)
     cc.convert(tmp_path / "raw", tmp_path)
     with pytest.raises(cc.InputError, match="cellclass annotate"):
         tfds_builders.dataset(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_to_is_named_first(root, tmp_path, monkeypatch):
+def test_a_folder_that_is_not_writable_is_reported_first(root, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
 
     def check(*_):
@@ -268,12 +268,12 @@ def test_the_dataset_is_made_on_beam_in_the_same_bytes(root, tmp_path):
     assert not list((root / ".journal").glob(".part-*"))
 
 
-def test_what_cannot_be_made_on_beam_is_named(root, tmp_path, monkeypatch):
+def test_examples_that_fail_on_beam_are_named(root, tmp_path, monkeypatch):
     def make(*_):
         raise ValueError("no pixels")
 
     monkeypatch.setattr(cell_types_dataset_builder, "_write_examples", make)
-    with pytest.raises(cc.InputError, match="cannot be made: no pixels"):
+    with pytest.raises(cc.InputError, match="could not be made: no pixels"):
         tfds_builders.dataset(root, data_dir=tmp_path / "beam", engine="beam")
 
 
@@ -324,7 +324,7 @@ def test_tfds_build_and_load_in_fresh_processes(root):
     assert found.stdout.strip() == "['composed', 'mixed', 'train', 'validation']"
 
 
-def test_splits_are_kept_however_the_dataset_was_made(root):
+def test_splits_are_recorded_by_both_ways_to_prepare_the_dataset(root):
     study = cc.Study.open(root)
     study.update([dataclasses.replace(row, split="") for row in study.rows()])
     shutil.rmtree(study.tfds_dir)
@@ -333,9 +333,7 @@ def test_splits_are_kept_however_the_dataset_was_made(root):
     assert set(recorded.values()) == {"train", "validation", "mixed"}
 
 
-def test_what_a_killed_run_left_goes_and_that_of_one_at_work_elsewhere_stays(
-    root, tmp_path
-):
+def test_leftovers_of_killed_runs_are_removed_unless_they_may_be_in_use(root, tmp_path):
     left = root / "tfds" / "cell_types" / "study" / "2.9.0.incompleteABC_x"
     shared = tmp_path / "shared" / "cell_types" / "study" / left.name
     for folder in (left, shared):
@@ -344,7 +342,7 @@ def test_what_a_killed_run_left_goes_and_that_of_one_at_work_elsewhere_stays(
     config.parent.mkdir(exist_ok=True)
     config.write_text("{")
     tfds_builders.dataset(root)
-    # Whoever writes to a study's own folder holds its lock.
+    # A process that writes to a study's own folder holds its lock.
     assert not left.exists()
     assert not config.exists()
     tfds_builders.dataset(root, data_dir=tmp_path / "shared")
@@ -355,7 +353,7 @@ def test_what_a_killed_run_left_goes_and_that_of_one_at_work_elsewhere_stays(
     assert not shared.exists()
 
 
-def test_one_process_prepares_a_study_at_a_time(root):
+def test_only_one_process_prepares_a_study_at_a_time(root):
     shutil.rmtree(root / "tfds")
     script = (
         "import pathlib, sys; from cellclass_tf.storage import lock\n"

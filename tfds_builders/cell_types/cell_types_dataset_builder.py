@@ -1,4 +1,4 @@
-"""The dataset `cell_types`: fields of view with every cell outlined and named."""
+"""The dataset `cell_types`: fields of view with the outline and type of every cell."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,13 +30,16 @@ from cellclass_tf.storage import atomic, digests, lock
 from cellclass_tf.workflows import copy_paste, simulated_cultures
 from cellclass_tf.workflows.simulated_cultures import SimulatedCultures
 
+# Key and example.
+Keyed = tuple[str, dict[str, Any]]
+
 
 @dataclasses.dataclass
 class CellTypesConfig(tfds.core.BuilderConfig):
     """A source of annotated fields.
 
     Attributes:
-      cultures: what to draw; None for a study's own images.
+      cultures: parameters of simulated cultures; None for the images of a study.
     """
 
     cultures: SimulatedCultures | None = None
@@ -48,7 +52,7 @@ _SIMULATED = CellTypesConfig(
 )
 _SIMULATED_LARGE = CellTypesConfig(
     name="simulated_large",
-    description="The same in fields of 1104 x 1104 px, 1,200 a type, of 24 dishes each.",
+    description="The same with 1,200 fields of 1104 x 1104 px per type, from 24 dishes each.",
     cultures=SimulatedCultures(images_per_type=1200, mixed=96, size=1104, dishes=24),
 )
 _STUDY = CellTypesConfig(name="study", description="The annotated images of a study.")
@@ -59,55 +63,58 @@ _SORTED_IN_MEMORY = 64 << 20
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Two-channel fluorescence fields with instance masks and cell types.
 
-    A version MAJOR.MINOR.0 has the format MAJOR of the examples. Of a study MINOR counts
-    its editions: the newest one is loaded if the study is as it was, and one more is
-    prepared if it has changed. Old ones stay, and load by their number.
+    In a version MAJOR.MINOR.0, MAJOR is the version of the examples' format, and MINOR counts
+    the versions of a study's dataset. If the study has not changed, the newest version is
+    loaded; otherwise a new version is prepared. Old versions are kept and can be loaded by
+    their number.
     """
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES: ClassVar = {
-        "1.0.0": "Merged image, label image, and box, type, area by cell.",
+        "1.0.0": "Merged image, label image, and box, type and area of each cell.",
         "2.0.0": "Composed fields and their sources; metadata with all contents. "
-        "Simulated cultures with hazier nuclei and quieter cameras. A study's fields with "
-        "cells of unknown type (-1) are its split `untyped`.",
+        "Simulated cultures with hazier nuclei and less camera noise. A study's fields "
+        "with cells of unknown type (-1) are in the split `untyped`.",
     }
-    # What `tfds build` makes unasked; the others are made by name.
+    # The configuration that `tfds build` makes by default; others are made by their names.
     BUILDER_CONFIGS: ClassVar = [_SIMULATED]
 
     def __init__(
         self,
         *,
-        data_dir=None,
-        config=None,
-        version=None,
+        data_dir: str | os.PathLike | None = None,
+        config: str | CellTypesConfig | None = None,
+        version: str | tfds.core.Version | None = None,
         study: str | None = None,
         allow_no_validation: bool = False,
         engine: batch.Engine = batch.IN_THIS_PROCESS,
-    ):
-        """Opens or plans a version of the dataset.
+    ) -> None:
+        """Opens a version of the dataset, or plans a new one.
 
         Args:
-          data_dir: as TFDS takes it; a path or a bucket.
+          data_dir: TFDS's data directory, a path or a bucket.
           config: 'simulated', 'simulated_large', 'study' or a `CellTypesConfig`.
-          version: None for the newest, and of a study that has changed for the next.
-          study: folder of the study; None for the one that holds `data_dir`.
-          allow_no_validation: prepare even if no group can be held out.
-          engine: makes the examples of a study; on Beam they come through files, which
-            this process writes to the dataset, in the same bytes as without.
+          version: version to open; None for the newest, or for a new one if the study has
+            changed.
+          study: folder of the study; None for the one that contains `data_dir`.
+          allow_no_validation: whether to prepare the dataset even if no group can be held
+            out for validation.
+          engine: engine that makes the examples of a study. On Beam, workers write them to
+            files, which this process then writes to the dataset; the bytes are the same.
 
         Raises:
-          InputError: if there is neither a study nor a dataset of one, or the study
-            cannot be a dataset.
+          InputError: if there is neither a study nor a prepared dataset of one, or no
+            dataset can be made of the study.
         """
         self._study_root = study or _study_beside(data_dir)
         self._given_data_dir = data_dir
         self._allow_no_validation = allow_no_validation
         self._beam = False
         self._engine = engine
-        # Of examples that workers make.
+        # Folder for examples that workers make.
         self._shared_folder: pathlib.Path | None = None
         super().__init__(data_dir=data_dir, config=config, version=version)
-        # Of this a copy in another process is made.
+        # TFDS pickles a builder as these arguments.
         self._original_state |= {
             "study": study,
             "allow_no_validation": allow_no_validation,
@@ -121,7 +128,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     @functools.cached_property
     def canonical_version(self) -> tfds.core.Version:
-        """The version that is loaded if none is named."""
+        """The version that is loaded if none is given."""
         editions = self.editions
         if self.builder_config.cultures or not (editions or self._study_root):
             return self.VERSION
@@ -139,12 +146,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     @functools.cached_property
     def supported_versions(self) -> list[tfds.core.Version]:
-        """The other versions that lie in the data directory."""
+        """The other versions in the data directory."""
         return [v for v in reversed(self.editions) if v != self.canonical_version]
 
     @property
     def release_notes(self) -> dict[str, str]:
-        """What came with each version; of a study, what changed."""
+        """The changes of each version, including those of the study."""
         notes = dict(self.RELEASE_NOTES)
         for version in self.editions:
             changes = _metadata(self._config_dir / str(version)).get("changes")
@@ -154,17 +161,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     @functools.cached_property
     def checked(self) -> examples.Checked:
-        """The study's images, checked; what a new version would be made of."""
-        return examples.check_study(Study.open(self._study_root))
+        """The checked images of the study, of which a new version would be made."""
+        return examples.check_study(self._study())
 
     @property
     def contents(self) -> Contents:
-        """What a new version of a study's dataset would be made of."""
+        """The contents of a new version of a study's dataset."""
         return self.checked.contents
 
     @functools.cached_property
     def previous(self) -> Contents | None:
-        """What the newest version in the data directory was made of, if it says so."""
+        """The contents of the newest other version; None if unknown."""
         earlier = [v for v in self.editions if v != self.version]
         if not earlier:
             return None
@@ -173,21 +180,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         except (KeyError, TypeError):
             return None
 
-    def download_and_prepare(self, *, download_config=None, **options) -> None:
-        """Prepares the dataset, on Apache Beam if `download_config` has its options.
+    def download_and_prepare(
+        self,
+        *,
+        download_config: tfds.download.DownloadConfig | None = None,
+        **options: Any,
+    ) -> None:
+        """Prepares the dataset, on Apache Beam if `download_config` has Beam options.
 
         Raises:
-          InputError: if nothing can be written to the data directory, the study cannot be
-            a dataset, or another process writes to it.
+          InputError: if the data directory is not writable, no dataset can be made of the
+            study, or another process is writing to it.
         """
-        held = contextlib.nullcontext()
+        held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if not self.is_prepared():
             check_writable(self._data_dir_root)
             if self._study_root and not self.builder_config.cultures:
                 held = lock.one_writer(pathlib.Path(self._study_root), "tfds.load")
         config = download_config or tfds.download.DownloadConfig()
         self._beam = bool(config.beam_options or config.beam_runner)
-        # TFDS would hold a gigabyte of examples before it sorts them on disk.
+        # By default, TFDS holds a gigabyte of examples in memory before it sorts on disk.
         sorted_on_disk = py_utils.temporary_assignment(
             shuffle, "MAX_MEM_BUFFER_SIZE", _SORTED_IN_MEMORY
         )
@@ -195,8 +207,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             super().download_and_prepare(download_config=config, **options)
 
     @contextlib.contextmanager
-    def _sharing(self):
-        """Has a folder that workers on other machines see, as they see the study."""
+    def _sharing(self) -> Iterator[None]:
+        """Creates a folder in the study, where workers on other machines can write."""
         if self._engine.name == "local" or not self._study_root or self.is_prepared():
             yield
             return
@@ -208,11 +220,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         names = self._cell_types()
         cell = {
-            "box": tfds.features.BBoxFeature(doc="Shares of height and width."),
+            "box": tfds.features.BBoxFeature(doc="Fractions of height and width."),
             "type": tfds.features.ClassLabel(
-                names=names, doc="Of the cell; -1: unknown."
+                names=names, doc="Type of the cell; -1 if unknown."
             ),
-            "area_px": tfds.features.Scalar(np.int64, doc="Pixels of the cell."),
+            "area_px": tfds.features.Scalar(
+                np.int64, doc="Number of pixels of the cell."
+            ),
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
@@ -226,44 +240,46 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                         shape=(None, None, 1),
                         dtype=np.uint16,
                         encoding_format="png",
-                        doc="0 background; k is the k-th entry of cells.",
+                        doc="0 is background; k is the k-th entry of cells.",
                     ),
                     "cells": tfds.features.Sequence(
-                        cell, doc="Cells 1..N of the label image."
+                        cell, doc="Cells 1 to N of the label image."
                     ),
                     "image_name": tfds.features.Text(doc="TYPE/NAME.png."),
                     "culture": tfds.features.ClassLabel(
-                        names=[*names, MIXED], doc="A pure culture's type, or mixed."
+                        names=[*names, MIXED], doc="Type of a pure culture, or mixed."
                     ),
                     "group": tfds.features.Text(doc="Dish, well or slide."),
                     "sources": tfds.features.Sequence(
                         tfds.features.Text(),
-                        doc="Of a composed field, the images it was made from.",
+                        doc="Images that a composed field was made of.",
                     ),
                     "pixel_size_um": tfds.features.Scalar(
-                        np.float32, doc="µm; 0: unknown."
+                        np.float32, doc="Pixel size in µm; 0 if unknown."
                     ),
                 }
             ),
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Any]:
         del dl_manager
         if self.builder_config.cultures:
             return self._simulated_splits(self.builder_config.cultures)
         return self._study_splits()
 
-    def _generate_examples(self, function: Callable, pieces: list):
-        """Yields the keys and examples that `function` makes of each piece."""
+    def _generate_examples(self, function: Callable, pieces: list) -> Any:
+        """Returns the keys and examples that `function` makes of each piece."""
         if self._beam:
             import apache_beam as beam
 
-            # Otherwise one worker would make all of them.
+            # Without reshuffling, one worker would make all examples.
             return beam.Create(pieces) | beam.Reshuffle() | beam.FlatMap(function)
         return (pair for piece in pieces for pair in function(piece))
 
-    def _simulated_splits(self, cultures: SimulatedCultures):
+    def _simulated_splits(self, cultures: SimulatedCultures) -> dict[str, Any]:
         self.info.metadata["cultures"] = dataclasses.asdict(cultures)
         self.info.metadata["fingerprint"] = digests.fingerprint(
             str(self.VERSION), dataclasses.asdict(cultures)
@@ -274,8 +290,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             for split, units in cultures.units().items()
         }
 
-    def _study_splits(self):
-        study, contents = Study.open(self._study_root), self.contents
+    def _study_splits(self) -> dict[str, Any]:
+        study, contents = self._study(), self.contents
         examples.refuse_gaps(
             study, contents, allow_no_validation=self._allow_no_validation
         )
@@ -289,6 +305,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             facts = contents.fields[row.image]
             pieces[facts.split].append((row, facts))
         function = functools.partial(_examples_of_row, study)
+        work: dict[str, tuple[Callable, list]]
         work = {split: (function, pieces[split]) for split in sorted(pieces)}
         couples = copy_paste.pairs(
             [row for row, facts in pieces["validation"] if sum(facts.cells.values())]
@@ -302,19 +319,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             function = functools.partial(_examples_of_couple, study, sources)
             work[COMPOSED] = function, couples
         if self._shared_folder is not None:
-            return self._made_on_engine(work)
+            return self._made_on_engine(work, self._shared_folder)
         return {
             split: self._generate_examples(*of_split)
             for split, of_split in work.items()
         }
 
-    def _made_on_engine(self, work: dict[str, tuple[Callable, list]]):
-        """Makes the examples of all splits on the engine, and yields them from files.
+    def _made_on_engine(
+        self, work: Mapping[str, tuple[Callable, list]], folder: pathlib.Path
+    ) -> dict[str, Iterator[Keyed]]:
+        """Makes the examples of all splits on the engine, and reads them from files.
 
-        Beam's own runners differ in what they carry: Dask's loses what TFDS's writer for
-        Beam emits at the end of a bundle. A map over pieces is carried by all of them.
+        TFDS's own writer for Beam does not work on every runner: Dask's loses what the
+        writer emits at the end of a bundle. A map over pieces works on all runners.
         """
-        folder, jobs, files = self._shared_folder, [], {}
+        jobs: list[batch.Job] = []
+        files: dict[str, list[pathlib.Path]] = {}
         for split, (function, pieces) in work.items():
             files[split] = [folder / f"{split}-{i}" for i in range(len(pieces))]
             jobs += [
@@ -327,39 +347,44 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             _write_examples, jobs, description="examples", engine=self._engine
         )
         for name, reason in outcome.failures.items():
-            raise InputError(f"The examples of {name} cannot be made: {reason}")
+            raise InputError(f"The examples of {name} could not be made: {reason}")
         return {split: _read_examples(paths) for split, paths in files.items()}
 
     def _cell_types(self) -> list[str]:
         if self.builder_config.cultures:
             return list(simulation.CELL_TYPES)
         if self._study_root:
-            return list(Study.open(self._study_root).cell_types)
+            return list(self._study().cell_types)
         if self.editions:
             newest = self._config_dir / str(self.version)
             prepared = tfds.builder_from_directory(newest)
             return list(prepared.info.features["cells"]["type"].names)
         raise InputError(
             "cell_types/study is the dataset of a study: expected data_dir=STUDY/tfds, or "
-            "a folder that holds a prepared one; got "
-            f"{self._given_data_dir or 'no data_dir'}. Run `cellclass dataset`, or take "
+            "a folder with a prepared dataset; got "
+            f"{self._given_data_dir or 'no data_dir'}. Run `cellclass dataset`, or use "
             "cell_types/simulated."
         )
 
+    def _study(self) -> Study:
+        if self._study_root is None:
+            raise ValueError("The dataset was opened without its study.")
+        return Study.open(self._study_root)
+
     @property
-    def _config_dir(self):
+    def _config_dir(self) -> tfds.core.Path:
         root = self._given_data_dir or constants.DATA_DIR
         return tfds.core.Path(root) / self.name / self.builder_config.name
 
     @functools.cached_property
     def editions(self) -> list[tfds.core.Version]:
-        """Versions of this configuration in the data directory, oldest first."""
+        """The versions of this configuration in the data directory, oldest first."""
         if not self._config_dir.exists():
             return []
         return sorted(tfds_version.list_all_versions(self._config_dir))
 
 
-def _examples_of_row(study: Study, piece: tuple):
+def _examples_of_row(study: Study, piece: tuple) -> Iterator[Keyed]:
     yield examples.keyed_example_of_row(study, *piece)
 
 
@@ -368,14 +393,16 @@ def _write_examples(task: tuple[Callable, Any, pathlib.Path]) -> None:
     atomic.write_bytes(path, pickle.dumps(list(function(piece))))
 
 
-def _read_examples(paths: list[pathlib.Path]):
-    """Yields the keys and examples of files that this run wrote, and removes them."""
+def _read_examples(paths: list[pathlib.Path]) -> Iterator[Keyed]:
+    """Yields the keys and examples in files that this run wrote; removes the files."""
     for path in paths:
         yield from pickle.loads(path.read_bytes())
         path.unlink()
 
 
-def _examples_of_couple(study: Study, fields: dict[str, FieldFacts], couple: tuple):
+def _examples_of_couple(
+    study: Study, fields: dict[str, FieldFacts], couple: tuple
+) -> Iterator[Keyed]:
     yield from copy_paste.composed_examples(study, [couple], fields)
 
 
@@ -385,29 +412,29 @@ def _record_splits(study: Study, checked: examples.Checked) -> None:
     except OSError as error:
         raise InputError(
             f"{study.manifest_path}: the splits of the new version cannot be recorded "
-            f"({error}), and without that the next one could move fields. Correct the "
-            "permissions, or prepare a copy of the study."
+            f"({error}). Without them, the next version could move images to other splits. "
+            "Correct the permissions, or prepare a copy of the study."
         ) from error
 
 
-def _study_beside(data_dir) -> str | None:
-    """The study whose tfds/ a data directory is."""
+def _study_beside(data_dir: str | os.PathLike | None) -> str | None:
+    """Returns the study that contains a data directory; None if there is none."""
     if data_dir and Study.exists(pathlib.Path(data_dir).parent):
         return str(pathlib.Path(data_dir).parent)
     return None
 
 
-def _metadata(folder) -> dict[str, Any]:
+def _metadata(folder: tfds.core.Path) -> dict[str, Any]:
     path = folder / constants.METADATA_FILENAME
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _fingerprint(folder) -> str:
+def _fingerprint(folder: tfds.core.Path) -> str:
     return _metadata(folder).get("fingerprint", "")
 
 
 def check_writable(data_dir: str) -> None:
-    """Raises InputError unless files can be written to a folder, which is made."""
+    """Creates a folder if necessary; raises InputError if it is not writable."""
     folder = tfds.core.Path(data_dir)
     probe = folder / f"{atomic.PART_PREFIX}probe"
     try:
@@ -416,6 +443,6 @@ def check_writable(data_dir: str) -> None:
         probe.unlink()
     except (OSError, tf.errors.OpError) as error:
         raise InputError(
-            f"{data_dir}: a dataset cannot be written there ({error}). Correct the "
+            f"{data_dir}: the dataset cannot be written to this folder ({error}). Correct the "
             "permissions, or choose another folder with --data_dir."
         ) from error

@@ -1,1 +1,1 @@
-"""A second network that names cells by small crops around their nuclei."""
+"""The namer: a second network, which classifies cells by small crops around their nuclei."""

@@ -1,4 +1,4 @@
-"""Crops to train on: drawn evenly by type, composed with others, and altered at random."""
+"""Batches of crops for the namer: equally many of each type, composed and augmented."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import numpy as np
 from cellclass_tf.maskrcnn.cell_namer import crops
 
 BATCH_SIZE = 64
-# A window holds the largest crop, wherever it is moved.
+# Wide enough for the largest crop at the largest shift.
 WINDOW_PX = 96
 _ZOOM = (0.8, 1.25)
 _JITTER_PX = 4.0
 _COMPOSED_SHARE = 0.6
-# Of the cells in another crop, the least and the largest share that is pasted.
+# Smallest and largest fraction of another crop's cells that is pasted.
 _PASTED_SHARE = (0.2, 0.7)
-# Pasted cells bring along, and leave free, so many pixels around an outline.
+# Width of the rim that is pasted with a cell, and of the rim that is kept free around the
+# cell to be classified.
 _RIM_PX = 3
 _GAIN = 0.3
 _GAMMA = 0.3
-# Contrast of the cytoplasm around the median of its field. How strong phase contrast is,
-# a microscope decides.
+# Change of the cytoplasm's contrast around the median of its field. The strength of phase
+# contrast depends on the microscope.
 _CONTRAST = 0.6
 _NOISE = (0.0, 0.02)
 _BLUR_PX = 0.5
@@ -34,9 +35,9 @@ class Examples:
     """Cells to train on.
 
     Attributes:
-      windows: around N cells, `WINDOW_PX` wide, each of them upright.
-      own: (N,) int32, the label of each cell in its window.
-      type_ids: (N,) int32, types from 0 on.
+      windows: windows around N cells, `WINDOW_PX` wide, not rotated.
+      own: (N,) int32, label of each cell in its window.
+      type_ids: (N,) int32, types of the cells, counted from 0.
     """
 
     windows: crops.Windows
@@ -47,22 +48,22 @@ class Examples:
 def draw_batches(
     examples: Examples, seed: int, size: int = BATCH_SIZE
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draws batches without end.
+    """Draws an endless series of batches.
 
     Args:
-      examples: to draw from. Every type is drawn equally often.
-      seed: of all that is random.
+      examples: cells to draw from. Every type is drawn equally often.
+      seed: random seed.
       size: B, number of crops in a batch.
 
     Yields:
-      (B, 64, 64, 2) float32 in [0, 1], and (B,) int32 types from 0 on.
+      (B, 64, 64, 2) float32 crops in [0, 1], and (B,) int32 types, counted from 0.
     """
     rng = np.random.default_rng(seed)
     types = np.unique(examples.type_ids)
     by_type = [np.flatnonzero(examples.type_ids == t) for t in types]
     while True:
         kinds = rng.integers(len(types), size=size)
-        # One of the other types; the same one where there is no other.
+        # Another type; the same one if there is no other.
         others = kinds + rng.integers(1, max(len(types), 2), size=size)
         chosen, pasted = (
             np.array([rng.choice(by_type[kind % len(types)]) for kind in drawn])
@@ -82,7 +83,7 @@ def _composed(
     """Cuts crops of chosen cells, and pastes cells of other crops around some of them.
 
     Returns:
-      (B, 64, 64, 2) uint8 and the levels of the nuclei, (B,).
+      The crops, (B, 64, 64, 2) uint8, and the brightness of the nuclei, (B,).
     """
     from scipy import ndimage
 
@@ -106,11 +107,12 @@ def _composed(
 def _cut(
     windows: crops.Windows, chosen: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts crops out of windows, moved, zoomed, turned and mirrored at random."""
+    """Cuts crops out of windows, shifted, zoomed, rotated and mirrored at random."""
     size = crops.CROP_PX
     pixels = np.empty((len(chosen), size, size, 2), np.uint8)
     labels = np.empty((len(chosen), size, size), np.int32)
-    zooms = np.exp(rng.uniform(*np.log(_ZOOM), len(chosen)))
+    low, high = np.log(_ZOOM)
+    zooms = np.exp(rng.uniform(low, high, len(chosen)))
     moves = rng.uniform(-_JITTER_PX, _JITTER_PX, (len(chosen), 2))
     turns = rng.integers(8, size=len(chosen))
     for n, index in enumerate(chosen):
@@ -125,12 +127,12 @@ def _cut(
 
 
 def _turned(pixels: np.ndarray, turn: int) -> np.ndarray:
-    """One of the eight ways to lay a square down."""
+    """Returns a square in one of its eight orientations (rotated, mirrored)."""
     return np.rot90(pixels.swapaxes(0, 1) if turn >= 4 else pixels, turn % 4)
 
 
 def _altered(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Changes gain and gamma, blurs, and adds noise, as in other dishes and cameras."""
+    """Changes gain, gamma and contrast, blurs, and adds noise, as between dishes and cameras."""
     from scipy import ndimage
 
     count = len(pixels)
@@ -142,7 +144,7 @@ def _altered(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     seen = np.clip(seen * gains.astype(np.float32), 0, 1)
     seen = np.power(seen, gammas.astype(np.float32))
     for n, sigma in enumerate(rng.uniform(0, _BLUR_PX, count)):
-        # Three pixels are enough of a Gaussian so narrow.
+        # Three pixels are enough for such a narrow Gaussian.
         side = math.exp(-0.5 / sigma**2) if sigma > 0.2 else 0.0
         kernel = np.array([side, 1.0, side], np.float32) / (1 + 2 * side)
         for axis in (0, 1):

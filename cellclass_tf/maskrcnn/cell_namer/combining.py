@@ -1,4 +1,4 @@
-"""What the detector and the namer say of a cell, put together."""
+"""Combines the probabilities of the detector and of the namer."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ def combine(detector: np.ndarray, namer: np.ndarray, named_by: str) -> np.ndarra
     """Combines the probabilities of two networks.
 
     Args:
-      detector: (N, K) probabilities of the detector, rows summing to 1.
-      namer: the same of the namer.
-      named_by: 'detector' or 'namer' for one of them, 'both' for the geometric mean.
+      detector: (N, K) probabilities by the detector; rows sum to 1.
+      namer: (N, K) probabilities by the namer; rows sum to 1.
+      named_by: 'detector' or 'namer' for one of them, 'both' for their geometric mean.
 
     Returns:
-      (N, K) float32, rows summing to 1.
+      (N, K) float32; rows sum to 1.
     """
     if named_by == BY_DETECTOR:
         return detector
     if named_by == BY_NAMER:
         return namer
-    floor = 1e-9
-    product = np.maximum(detector, floor) * np.maximum(namer, floor)
-    # This also lets the rows sum to 1.
-    return postprocessing.at_temperature(np.sqrt(product), 1.0)
+    logs = postprocessing.log_of(detector) + postprocessing.log_of(namer)
+    return postprocessing.softmax(logs / 2)

@@ -1,9 +1,9 @@
-"""Cuts a crop around the nucleus of every cell, at the pixels of the image.
+"""Cuts a crop around the nucleus of every cell, at the resolution of the image.
 
 The detector sees a whole field, at a scale at which a nucleus is about ten pixels wide. A
-crop shows the nucleus as it was photographed, with its chromatin. Its brightness is
-scaled by the nucleus itself, so that neither the gain of the camera nor the strength of
-the stain tells one dish from another.
+crop shows the nucleus with its chromatin, at the pixel size of the training images. Its
+brightness is scaled by the nucleus itself, so that a dish cannot be recognised by the gain
+of the camera or the strength of the stain.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.labels import nuclei
 
 CROP_PX = 64
-# Cells that are wider are shown smaller; none is enlarged.
+# Wider cells are shrunk to this width; none is enlarged.
 _WIDEST_CELL_PX = 70.0
-# The median of a nucleus, of full scale. The brightest parts of most nuclei stay below 1.
+# Median of a nucleus after scaling, as a fraction of full scale. The brightest parts of most
+# nuclei then stay below 1.
 _NUCLEUS_LEVEL = 0.45
 # The percentile of a crop that counts as background.
 _BACKGROUND_PERCENTILE = 5
-# Of a cell without a nucleus, the percentile of its pixels that is taken for one.
+# Percentile of a cell's pixels that replaces the nucleus if the cell has none.
 _BRIGHT_PERCENTILE = 90
-# Grey levels between the background and a nucleus; less is noise.
+# Grey levels between the background and a nucleus; a smaller difference is noise.
 _LEAST_CONTRAST = 5.0
-# The range of cytoplasm that is shown: standard deviations of the background around it.
+# Range of the cytoplasm channel that is shown, in standard deviations of the background.
 _SPREAD = 5.0
 _SD_PER_MAD = 1.4826
-# Of a histogram: grey levels by which it is smoothed (standard deviation), and by which
-# peaks differ; and the height of the least, over that of the highest.
+# Peaks of a histogram: smoothing (standard deviation in grey levels), smallest distance
+# between peaks (grey levels), and smallest height relative to the highest peak.
 _MODE_SMOOTHED = 2.0
 _PEAKS_APART = 5
 _LEAST_PEAK = 0.2
-# At least so many per cent of the pixels in cells are within the range that is shown.
+# Percentage of the pixels in cells that are at least within the range that is shown.
 _SHOWN_PERCENTILE = 98
-# Around a crop in its window, for its interpolation.
+# Margin between a crop and its window, needed for interpolation.
 _MARGIN_PX = 2
-# Crops whose nuclei are scaled at once.
+# Number of crops whose nuclei are scaled at once.
 _PART = 512
 
 
@@ -49,12 +50,12 @@ class Windows:
     """Square windows of a field around the nuclei of its cells.
 
     Attributes:
-      pixels: (N, S, S, 2) uint8, cytoplasm and nuclei. Cytoplasm is scaled by the field;
-        nuclei are as bright as in the image.
-      levels: (N,) float32, the brightness of each cell's nucleus in the image.
-      labels: (N, S, S) int32, cells of the field; 0 is background.
-      centres: (N, 2) float32, the middles of the nuclei [row, column], within half a
-        pixel of the middle of the window.
+      pixels: (N, S, S, 2) uint8, cytoplasm and nuclei. The cytoplasm is already scaled by
+        its field; the nuclei have the grey levels of the image.
+      levels: (N,) float32, median grey level of each cell's nucleus in the image.
+      labels: (N, S, S) int32, labels of the cells of the field; 0 is background.
+      centres: (N, 2) float32, centres of the nuclei [row, column], within half a pixel of
+        the centre of the window.
     """
 
     pixels: np.ndarray
@@ -64,7 +65,7 @@ class Windows:
 
 
 def scale_for(cell_diameter_px: float) -> float:
-    """Returns pixels of a crop per pixel of the training images, at most 1.
+    """Returns the number of crop pixels per pixel of the training images, at most 1.
 
     Args:
       cell_diameter_px: median diameter of the training cells.
@@ -79,12 +80,12 @@ def crops_of(
 
     Args:
       image: (H, W, 3) uint8 merged image: 0, cytoplasm, nuclei.
-      labels: (H, W) of whole numbers; 0 is background, 1..N the cells, none missing.
+      labels: (H, W) label image; 0 is background, and cells are numbered from 1 to N.
       zoom: pixels of a crop per pixel of the image.
-      grayscale: whether to leave the nuclei out, in images in which they are not stained.
+      grayscale: whether to leave out the nuclei channel, for images without stained nuclei.
 
     Returns:
-      (N, 64, 64, 2) uint8, cytoplasm and nuclei. Beyond the border the image is mirrored.
+      (N, 64, 64, 2) uint8, cytoplasm and nuclei. The image is mirrored at its border.
     """
     cells = Cells.from_labels(labels, (), UNKNOWN)
     every = np.arange(len(cells))
@@ -99,12 +100,12 @@ def crops_of(
 def cut(window: np.ndarray, centre: np.ndarray, zoom: float = 1.0) -> np.ndarray:
     """Cuts a crop out of a window, by linear interpolation between its pixels.
 
-    In training as in prediction, since a crop that is cut at whole pixels is sharper, and
-    would pass for one with more grains.
+    Crops are interpolated in training and in prediction: a crop cut at whole pixels would
+    be sharper, and the network would mistake that for finer chromatin.
 
     Args:
       window: (S, S, 2) uint8.
-      centre: of the crop [row, column], in pixels from the window's corner.
+      centre: centre of the crop [row, column], in pixels from the window's corner.
       zoom: pixels of the crop per pixel of the window.
 
     Returns:
@@ -140,7 +141,7 @@ def windows_of(
     Args:
       image: (H, W, 3) uint8 merged image.
       cells: all cells of the image.
-      chosen: (N,) indices of the cells, from 0 on.
+      chosen: (N,) indices of the chosen cells, counted from 0.
       size: S, width of a window.
       zoom: pixels of a window per pixel of the image.
       grayscale: as in `crops_of`.
@@ -171,14 +172,14 @@ def windows_of(
 
 
 def scale_nuclei(pixels: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Scales the nuclei of crops: background to 0, the own nucleus to 0.45 of full scale.
+    """Scales the nuclei channel: background to 0, the cell's own nucleus to 0.45.
 
     Args:
-      pixels: (N, S, S, 2) uint8, as `Windows` has them.
-      levels: (N,) brightness of the nuclei.
+      pixels: (N, S, S, 2) uint8 crops, as in `Windows`.
+      levels: (N,) median grey levels of the nuclei.
 
     Returns:
-      The crops, (N, S, S, 2) uint8.
+      The scaled crops, (N, S, S, 2) uint8.
     """
     scaled = pixels.copy()
     for first in range(0, len(pixels), _PART):
@@ -193,12 +194,11 @@ def scale_nuclei(pixels: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _nuclei_of(channel: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """Finds where the nucleus of each cell is, and how bright.
+    """Returns the centroid and the grey level of each cell's nucleus.
 
     Returns:
-      (N, 2) float64, the brightness-weighted centroids, in pixels from the image's
-      corner; of a cell without a nucleus, its own centroid. (N,) float32, the median
-      brightness.
+      The brightness-weighted centroids, (N, 2) float64 in pixels from the image's corner
+      (of the whole cell, if it has no nucleus), and the median grey levels, (N,) float32.
     """
     centres = np.zeros((len(cells), 2))
     levels = np.zeros(len(cells), np.float32)
@@ -211,7 +211,7 @@ def _nuclei_of(channel: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarra
             bright = _BRIGHT_PERCENTILE
         values = channel[rows, columns].astype(np.float64)
         weights = values if values.any() else np.ones(len(values))
-        # A pixel's middle is half a pixel from its corner.
+        # The centre of a pixel is half a pixel from its corner.
         places = np.stack([rows, columns]) + 0.5
         centres[index] = places @ weights / weights.sum()
         levels[index] = np.percentile(values, bright)
@@ -219,14 +219,14 @@ def _nuclei_of(channel: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarra
 
 
 def _scale_cytoplasm(channel: np.ndarray, cells: Cells) -> np.ndarray:
-    """Scales the cytoplasm of a field around its background, half of full scale.
+    """Scales the cytoplasm of a field so that its background becomes half of full scale.
 
-    The background is the darkest grey level that is frequent, and its noise is judged by
-    what is darker: neither depends on how many cells there are. The range is that of the
-    background (in phase contrast cells are brighter and darker than it), or that of the
-    cells where these are brighter.
+    The background is the darkest frequent grey level, and its noise is estimated from the
+    darker pixels, so that neither depends on the number of cells. The range that is shown
+    covers the background's noise several times (in phase contrast, cells are both brighter
+    and darker than the background), or the cells if these are brighter.
     """
-    # By the numbers of pixels of each grey level, so that no plane of floats is made.
+    # Working on the histogram avoids a floating-point copy of the image.
     levels = np.arange(256)
     counts = np.bincount(channel.ravel(), minlength=256)
     smoothed = ndimage.gaussian_filter1d(
@@ -248,7 +248,7 @@ def _scale_cytoplasm(channel: np.ndarray, cells: Cells) -> np.ndarray:
 
 
 def _percentile(values: np.ndarray, counts: np.ndarray, percent: float) -> float:
-    """The percentile of values that come so often each; 0 of none."""
+    """Returns a percentile of values with these counts; 0 if all counts are 0."""
     if not counts.sum():
         return 0.0
     order = np.argsort(values, kind="stable")
@@ -258,7 +258,7 @@ def _percentile(values: np.ndarray, counts: np.ndarray, percent: float) -> float
 
 
 def _mirrored(indices: np.ndarray, size: int) -> np.ndarray:
-    """Brings indices beyond an axis of a length back into it, as in a mirror."""
+    """Mirrors indices outside of an axis of length `size` back into it."""
     indices = indices % (2 * size)
     return np.where(indices < size, indices, 2 * size - 1 - indices)
 
@@ -268,7 +268,7 @@ def _resize(pixels: np.ndarray, shape: list[int]) -> np.ndarray:
 
     if pixels.shape[:2] == tuple(shape):
         return pixels
-    # Pillow widens the triangle when it shrinks, so that nothing is skipped.
+    # When shrinking, Pillow widens its filter, so that no pixel is skipped.
     resized = [
         Image.fromarray(channel).resize(shape[::-1], Image.Resampling.BILINEAR)
         for channel in np.moveaxis(pixels, -1, 0)
@@ -277,7 +277,7 @@ def _resize(pixels: np.ndarray, shape: list[int]) -> np.ndarray:
 
 
 def _resize_labels(labels: np.ndarray, shape: list[int]) -> np.ndarray:
-    """Resizes labels to the nearest pixel."""
+    """Resizes a label image by nearest-neighbour interpolation."""
     if labels.shape == tuple(shape):
         return labels
     rows, columns = (

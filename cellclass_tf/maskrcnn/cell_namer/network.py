@@ -1,12 +1,13 @@
-"""The network that names crops: a small ResNet that keeps the pixels of the nucleus."""
+"""The namer's network: a small ResNet that keeps the resolution of the nucleus."""
 
 from __future__ import annotations
 
+import tensorflow as tf
 import tf_keras
 
 from cellclass_tf.maskrcnn.cell_namer import crops
 
-# Twice as many are hardly better, and take more than twice as long.
+# Twice as many are hardly more accurate and take more than twice as long.
 _FILTERS = (16, 32, 64)
 _FEATURES = 256
 
@@ -14,15 +15,15 @@ _FEATURES = 256
 def build(types: int) -> tf_keras.Model:
     """Builds the network for crops (N, 64, 64, 2) float32 in [0, 1].
 
-    The first convolution does not stride, so that chromatin stays to be seen. Three
-    stages of two residual blocks follow (He et al. 2016, arXiv:1512.03385); each stage
-    halves the width.
+    The first convolution has a stride of 1, which keeps the texture of the chromatin.
+    Three stages of two residual blocks follow (He et al. 2016, arXiv:1512.03385); each
+    stage halves the width.
 
     Args:
-      types: K.
+      types: K, number of cell types.
 
     Returns:
-      A model of two outputs: `logits` (N, K) and `features` (N, 256), both float32.
+      A model with two outputs: `logits` (N, K) and `features` (N, 256), both float32.
     """
     layers = tf_keras.layers
     seen = tf_keras.Input([crops.CROP_PX, crops.CROP_PX, 2], dtype="float32")
@@ -41,7 +42,7 @@ def build(types: int) -> tf_keras.Model:
     )
 
 
-def _block(values, filters: int, strides: int):
+def _block(values: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
     layers = tf_keras.layers
     shortcut = values
     if strides > 1 or values.shape[-1] != filters:
@@ -51,8 +52,10 @@ def _block(values, filters: int, strides: int):
     return layers.ReLU()(values + shortcut)
 
 
-def _convolved(values, filters: int, kernel: int = 3, strides: int = 1):
-    """A convolution and its batch normalisation."""
+def _convolved(
+    values: tf.Tensor, filters: int, kernel: int = 3, strides: int = 1
+) -> tf.Tensor:
+    """Applies a convolution and batch normalisation."""
     layers = tf_keras.layers
     values = layers.Conv2D(
         filters,

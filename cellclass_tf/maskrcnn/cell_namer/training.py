@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +26,7 @@ RECORD_FILE = "namer.json"
 _WEIGHTS_FILE = "namer.weights.h5"
 _RATE = 7e-3
 _WARM_UP_STEPS = 20
-# In memory at once: with their surroundings about 300 MB.
+# Number of cells held in memory; their windows need about 300 MB.
 MOST_EXAMPLES = 6000
 _MOST_VALIDATED = 1000
 _STEPS_BETWEEN_REPORTS = 200
@@ -35,22 +35,22 @@ _CROPS_A_CALL = 256
 
 @dataclasses.dataclass(frozen=True)
 class NamerTraining(Record):
-    """namer.json: how a finished namer was trained, and on what.
+    """The content of namer.json: how a finished namer was trained, and on which data.
 
     Attributes:
       type_names: names of the cell types, in class order.
       scale: pixels of a crop per pixel of the training images.
-      grayscale: whether it was trained without nuclei.
-      steps: of the training.
-      seed: of the training.
-      dataset_fingerprint: of the dataset.
+      grayscale: whether it was trained without the nuclei channel.
+      steps: number of training steps.
+      seed: random seed of the training.
+      dataset_fingerprint: fingerprint of the dataset.
       cells: number of training cells.
-      validation_accuracy: share of the validation cells that got their type, in
-        annotated outlines; None without validation fields.
+      validation_accuracy: fraction of the validation cells, in annotated outlines, whose
+        predicted type is correct; None without validation fields.
     """
 
     NAME: ClassVar[str] = "cellclass_tf namer"
-    EXPECTED: ClassVar[str] = "what `python -m experiments.train` records of a namer"
+    EXPECTED: ClassVar[str] = "the record of a namer from `python -m experiments.train`"
     REMEDY: ClassVar[str] = "Train again."
 
     type_names: tuple[str, ...]
@@ -64,16 +64,16 @@ class NamerTraining(Record):
 
 
 def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
-    """Trains the namer of a run into MODEL_DIR/namer.
+    """Trains the namer of a run and saves it in MODEL_DIR/namer.
 
-    One that is finished is kept; one that was not is trained again from the start.
+    A finished namer is kept. If training was interrupted, it starts again.
 
     Args:
       model_dir: folder of the run.
-      task: parameters of the run, with the dataset's facts.
+      task: parameters of the run, with those that are set from the dataset.
 
     Raises:
-      InputError: if the loss is no number any more.
+      InputError: if the loss becomes NaN or infinite.
     """
     folder = pathlib.Path(model_dir) / FOLDER
     atomic.recover_folder(folder)
@@ -94,12 +94,14 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
         validation = gather(fields, wanted, trained_px_um, most=_MOST_VALIDATED)
     fields = _fields(task, task.train_data)
     if task.train_data.untyped_split:
-        # Some of their cells may have a type, such as those of a spot check.
+        # Some of their cells may have a type, for example from a spot check.
         untyped = task.train_data.replace(tfds_split=task.train_data.untyped_split)
         fields = itertools.chain(fields, _fields(task, untyped))
     examples = gather(fields, wanted, trained_px_um)
     if not len(examples.own):
-        logger.warning("No namer is trained: no training cell has a type.")
+        logger.warning(
+            "The namer was not trained: no cell of the training fields has a known type."
+        )
         return
     model, accuracy = fit(examples, wanted, validation)
     with atomic.atomic_folder(folder) as temporary:
@@ -113,7 +115,7 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
 def load(
     model_dir: str | os.PathLike,
 ) -> tuple[tf_keras.Model, NamerTraining] | None:
-    """Loads the finished namer of a run; None if it has none."""
+    """Loads the finished namer of a run; returns None if there is none."""
     folder = pathlib.Path(model_dir) / FOLDER
     atomic.recover_folder(folder)
     if not (folder / RECORD_FILE).exists():
@@ -125,7 +127,13 @@ def load(
 
 
 def zoom_for(record: NamerTraining, pixel_size_um: float, trained_um: float) -> float:
-    """Returns pixels of a crop per pixel of an image; sizes are 0 where not known."""
+    """Returns the number of crop pixels per image pixel.
+
+    Args:
+      record: how the namer was trained.
+      pixel_size_um: pixel size of the image; 0 if unknown.
+      trained_um: pixel size of the training images; 0 if unknown.
+    """
     known = pixel_size_um and trained_um
     return record.scale * (pixel_size_um / trained_um if known else 1.0)
 
@@ -136,13 +144,14 @@ def gather(
     trained_um: float = 0.0,
     most: int = MOST_EXAMPLES,
 ) -> batches.Examples:
-    """Cuts windows around cells of known type, as many of each type as there is room for.
+    """Cuts windows around cells of known type.
 
     Args:
-      fields: to cut from; read once.
-      record: how crops are cut.
+      fields: fields to cut from; they are read once.
+      record: says how crops are cut.
       trained_um: pixel size of the training images; 0 if unknown.
-      most: number of cells; more of a type than its share are thinned out at random.
+      most: maximum number of cells, divided equally among the types. If there are more
+        cells of a type, a random sample of them is taken.
     """
     rng = np.random.default_rng(record.seed)
     room = max(1, most // len(record.type_names))
@@ -160,7 +169,7 @@ def gather(
         )
         for n, index in enumerate(known):
             kind = field.cells.type_ids[index] - 1
-            # Each cell of a type is as likely to stay (reservoir sampling).
+            # Reservoir sampling: each cell of a type is kept with the same probability.
             seen[kind] += 1
             place = len(kept[kind])
             if place == room:
@@ -196,16 +205,16 @@ def fit(
     """Trains a namer.
 
     Args:
-      examples: to learn from.
-      record: types, steps and seed.
-      validation: cells on which it is scored now and then, and at the end; nothing is
-        chosen by them.
+      examples: training cells.
+      record: says types, steps and seed.
+      validation: cells on which accuracy is measured from time to time and at the end;
+        they do not influence the training.
 
     Returns:
-      The trained network, and its accuracy on the validation cells, if there are any.
+      The trained network and its accuracy on the validation cells; None without any.
 
     Raises:
-      InputError: if the loss is no number any more.
+      InputError: if the loss becomes NaN or infinite.
     """
     if validation is not None and not len(validation.own):
         validation = None
@@ -221,17 +230,17 @@ def fit(
             loss = float(step(seen, types))
             if not np.isfinite(loss):
                 raise InputError(
-                    f"The namer's loss is no number any more (at step {number}). Train "
-                    "without it: --namer=false."
+                    f"The loss of the namer became NaN or infinite at step {number}. "
+                    "Train without the namer: --namer=false."
                 )
             last = number == record.steps
             if validation is not None and (last or not number % _STEPS_BETWEEN_REPORTS):
                 accuracy = _accuracy(model, validation)
             told = {} if accuracy is None else {"validation": f"{accuracy:.3f}"}
             bar.set_postfix(loss=f"{loss:.3f}", **told, refresh=False)
-    if accuracy is not None:
+    if validation is not None and accuracy is not None:
         logger.info(
-            "Namer: %.3f of %d validation cells got their type.",
+            "Namer: type accuracy %.3f on %d validation cells.",
             accuracy,
             len(validation.own),
         )
@@ -239,7 +248,7 @@ def fit(
 
 
 def probabilities_of(model: tf_keras.Model, cut: np.ndarray) -> np.ndarray:
-    """Names (N, 64, 64, 2) uint8 crops: (N, K) float32 probabilities."""
+    """Returns the types' probabilities, (N, K) float32, for (N, 64, 64, 2) uint8 crops."""
     parts = [
         tf.nn.softmax(model(normalise(cut[i : i + _CROPS_A_CALL]))["logits"]).numpy()
         for i in range(0, len(cut), _CROPS_A_CALL)
@@ -247,8 +256,8 @@ def probabilities_of(model: tf_keras.Model, cut: np.ndarray) -> np.ndarray:
     return np.concatenate(parts or [np.zeros((0, model.output["logits"].shape[1]))])
 
 
-def normalise(cut):
-    """Brings crops of uint8 to [0, 1], float32."""
+def normalise(cut: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """Converts uint8 crops to float32 in [0, 1]."""
     return tf.cast(cut, tf.float32) / 255
 
 
@@ -278,8 +287,10 @@ def _dataset(examples: batches.Examples, seed: int) -> tf.data.Dataset:
     ).prefetch(2)
 
 
-def _make_step(model: tf_keras.Model, steps: int):
-    """Makes the function of a training step, which returns the loss."""
+def _make_step(
+    model: tf_keras.Model, steps: int
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns the function that does a training step and returns the loss."""
     warm_up = min(_WARM_UP_STEPS, steps // 10)
     rate = tf_keras.optimizers.schedules.CosineDecay(
         0.0 if warm_up else _RATE,
@@ -291,7 +302,7 @@ def _make_step(model: tf_keras.Model, steps: int):
     optimizer.build(model.trainable_variables)
 
     @tf.function(reduce_retracing=True)
-    def step(seen, types):
+    def step(seen: tf.Tensor, types: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = model(seen, training=True)["logits"]
             loss = tf.reduce_mean(

@@ -1,1 +1,1 @@
-"""Examples to batches: reading, crops, geometry and targets."""
+"""Makes training batches of examples: reading, crops, augmentation and targets."""

@@ -1,4 +1,4 @@
-"""Targets of the region proposals: Model Garden's, faster and with a seed."""
+"""Targets of the region proposals: as in Model Garden, but faster and seeded."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ from cellclass_tf.maskrcnn.model_garden import anchor, box_list
 
 
 class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
-    """Labels anchors as Model Garden does, and draws the sampled ones by a seed.
+    """Labels anchors as Model Garden does, but samples them with a given seed.
 
-    Anchors stand on grids, so that how far one overlaps a box in height depends on its
-    row alone, and in width on its column: the overlap of all pairs is one product, in
-    place of a dozen operations on every pair. The result is the same to the last bit.
+    Anchors are on grids. The vertical overlap of an anchor with a box therefore depends
+    only on the anchor's row, and the horizontal overlap only on its column. So one product
+    gives the overlaps of all pairs, instead of a dozen operations for every pair. The
+    result is bitwise identical.
     """
 
     def label_anchors(
-        self, anchor_boxes: Mapping[str, tf.Tensor], gt_boxes, gt_labels, *, seed
-    ):
+        self,
+        anchor_boxes: Mapping[str, tf.Tensor],
+        gt_boxes: tf.Tensor,
+        gt_labels: tf.Tensor,
+        *,
+        seed: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Labels anchors.
 
         Args:
-          anchor_boxes: by level, (h, w, 4 * a) float32 [top, left, bottom, right].
-          gt_boxes: (N, 4) float32.
+          anchor_boxes: {level: (h, w, 4 * a) float32 [top, left, bottom, right]}.
+          gt_boxes: (N, 4) float32 boxes of the cells.
           gt_labels: not used; every cell is foreground.
-          seed: (2,) int64 for stateless random numbers.
+          seed: (2,) int64 seed for stateless random numbers.
 
         Returns:
-          By level, scores (h, w, a) int32, of which 1 is a sampled positive, 0 a sampled
-          negative, and -1 is left out; and offsets of boxes (h, w, 4 * a) float32, 0
-          where no cell is matched.
+          The score targets, {level: (h, w, a) int32} with 1 for sampled positives, 0 for
+          sampled negatives and -1 for anchors that are ignored; and the box targets,
+          {level: (h, w, 4 * a) float32} offsets, 0 for anchors without a cell.
         """
         del gt_labels
         anchors = tf.concat(
@@ -56,8 +62,10 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
             anchor.unpack_targets(offsets, anchor_boxes),
         )
 
-    def _matches(self, anchor_boxes, gt_boxes):
-        """The cell of each anchor, and 1 if it is matched, -1 if not, -2 in between."""
+    def _matches(
+        self, anchor_boxes: Mapping[str, tf.Tensor], gt_boxes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the best cell of each anchor, and 1 (match), -1 (no match) or -2 (ignored)."""
         overlaps = tf.concat(
             [grid_overlaps(boxes, gt_boxes) for boxes in anchor_boxes.values()], axis=1
         )
@@ -65,7 +73,7 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
         best = tf.reduce_max(overlaps, axis=0)
         low, high = self.matcher.thresholds[1], self.matcher.thresholds[-2]
         indicators = tf.where(best >= high, 1, tf.where(best < low, -1, -2))
-        # Every cell keeps the anchor that fits it best, however badly.
+        # Every cell gets its best anchor, however small the overlap.
         rows = tf.argmax(overlaps, axis=1, output_type=tf.int32)
         count, total = tf.shape(overlaps)[0], tf.shape(overlaps)[1]
         forced = tf.tensor_scatter_nd_min(
@@ -77,8 +85,8 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
             tf.where(is_forced, 1, indicators),
         )
 
-    def _sampled(self, indicators, seed):
-        """Draws at most so many positives, and fills up with negatives."""
+    def _sampled(self, indicators: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Samples positives up to their maximum fraction, and negatives for the rest."""
         room = self._rpn_batch_size_per_im
         positives = _drawn(indicators > -1, int(self._rpn_fg_fraction * room), seed + 6)
         free = room - tf.reduce_sum(tf.cast(positives, tf.int32))
@@ -86,12 +94,12 @@ class SeededAnchorLabeler(anchor.RpnAnchorLabeler):
         return tf.where(positives, 1, tf.where(negatives, 0, -1))
 
 
-def grid_overlaps(anchors, boxes):
-    """Intersection over union of boxes with anchors that stand on a grid.
+def grid_overlaps(anchors: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Returns the intersection over union of boxes with anchors on a grid.
 
     Args:
-      anchors: (h, w, 4 * a) float32; tops and bottoms are those of their row, lefts and
-        rights those of their column.
+      anchors: (h, w, 4 * a) float32; top and bottom are the same within a row, left and
+        right within a column.
       boxes: (N, 4) float32 [top, left, bottom, right].
 
     Returns:
@@ -110,8 +118,8 @@ def grid_overlaps(anchors, boxes):
     )
 
 
-def _spans(anchors, boxes):
-    """Common length of (n, a, 2) and (N, 2) intervals, (N, n, a)."""
+def _spans(anchors: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Returns the overlaps, (N, n, a), of (n, a, 2) intervals with (N, 2) intervals."""
     first, last = (
         boxes[:, 0, tf.newaxis, tf.newaxis],
         boxes[:, 1, tf.newaxis, tf.newaxis],
@@ -120,13 +128,13 @@ def _spans(anchors, boxes):
     return tf.maximum(common, 0.0)
 
 
-def _no_matches(anchors):
+def _no_matches(anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     count = tf.shape(anchors)[0]
     return tf.zeros([count], tf.int32), tf.fill([count], -1)
 
 
-def _drawn(candidates, most, seed):
-    """Keeps at most `most` of the candidates, by chance: (M,) bool of (M,) bool."""
+def _drawn(candidates: tf.Tensor, most: int | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Keeps at most `most` random ones of the candidates, (M,) bool; returns (M,) bool."""
     where = tf.where(candidates)[:, 0]
     order = tf.argsort(tf.random.stateless_uniform(tf.shape(where), seed))
     kept = tf.gather(where, order[: tf.cast(most, tf.int32)])

@@ -1,4 +1,4 @@
-"""Mixtures of fields, and random intensities and blur of crops."""
+"""Augmentation of crops: cells of another field, random intensity and random blur."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ import math
 
 import tensorflow as tf
 
-# Masks are widened and blurred in blocks of so many pixels each way.
+# Masks are dilated and blurred at this reduction (pixels per block and axis), for speed.
 _BLOCK = 4
-# Of the background every eighth pixel each way says enough.
+# The background is measured on every eighth row and column.
 _BACKGROUND_STEP = 8
-# Cells are moved of which at most this share would cover cells that are there.
+# A cell is pasted only if at most this fraction of it would cover existing cells.
 MOST_OVERLAP = 0.2
-# Cells of which less than this share can be seen are cells no more.
+# A cell of which a smaller fraction is visible is not a target.
 MIN_VISIBLE_SHARE = 0.3
 
 
 def copy_paste(
-    image, labels, other_image, other_labels, *, most_overlap: float, diameter_px: float
-):
-    """Moves the cells of one pure field into another, as if both had grown together.
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    other_image: tf.Tensor,
+    other_labels: tf.Tensor,
+    *,
+    most_overlap: float,
+    diameter_px: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pastes the cells of one field into another, to imitate a mixed culture.
 
-    A network that sees only pure dishes learns to name a cell by its neighbours, which
-    fails in a mixed culture. A moved cell covers what was there. What shines around it,
-    halo and processes, is added to the background, as light adds up: as much of it as
-    the cells nearby are moved ones, and only what is brighter than the other field's
-    background, whose noise stays behind. Cells that would cover too much of others are
-    not moved, nor is what lies around them.
+    A network trained only on pure dishes learns to classify a cell by its neighbours, which
+    fails in mixed cultures. A pasted cell replaces the pixels below it. The light around it
+    (halo, processes) is added to the background in proportion to how many of the nearby
+    cells are pasted. Only light above the background of the other field is added, so that
+    its noise is not. Cells that would cover too much of existing cells are not pasted, and
+    neither is the light around them.
 
     Args:
       image: (H, W, 3) uint8.
       labels: (H, W) int32.
-      other_image: the field whose cells are moved, of the same shape.
-      other_labels: its labels.
-      most_overlap: a cell is moved if at most this share of it covers other cells.
-      diameter_px: of a typical cell; so far its processes reach at most.
+      other_image: (H, W, 3) uint8, the field whose cells are pasted.
+      other_labels: (H, W) int32, its labels.
+      most_overlap: largest fraction of a pasted cell that may cover existing cells.
+      diameter_px: diameter of a typical cell; its processes are taken to reach no farther.
 
     Returns:
-      The composed image, (H, W, 3) uint8, and the (H, W) int32 labels of the moved
-      cells in it, 0 elsewhere. `labels` still holds where those are 0.
+      The composed image, (H, W, 3) uint8, and the labels of the pasted cells in it, (H, W)
+      int32, 0 elsewhere. Where they are 0, `labels` is still valid.
     """
     count = tf.reduce_max(other_labels) + 1
     flat = tf.reshape(other_labels, [-1])
@@ -55,16 +61,16 @@ def copy_paste(
     background = _background(other_image, other_labels)
     light = other_image - tf.minimum(other_image, background)
     light = tf.cast(share * tf.cast(light, tf.float32), tf.uint8)
-    # Numbers of 8 bit would begin anew beyond 255.
+    # Without the limit, 8-bit sums above 255 would wrap around.
     composed = image + tf.minimum(light, 255 - image)
     composed = tf.where(moved[..., tf.newaxis], other_image, composed)
     return composed, tf.where(moved, other_labels, 0)
 
 
-def _background(image, labels):
-    """What is hardly exceeded between the cells: (3,) uint8."""
+def _background(image: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the upper limit of the background between the cells, (3,) uint8."""
     step = _BACKGROUND_STEP
-    # Beyond a small field there is nothing, which is darker than any background.
+    # The black padding around a small field is darker than its background; leave it out.
     shines = tf.reduce_any(image > 0, axis=-1)
     rows, columns = (tf.reduce_any(shines, axis=a, keepdims=True) for a in (1, 0))
     between = ((labels == 0) & rows & columns)[::step, ::step]
@@ -72,9 +78,9 @@ def _background(image, labels):
     values = tf.sort(tf.cast(values, tf.int32), axis=0)
     count = tf.shape(values)[0]
 
-    def limit():
+    def limit() -> tf.Tensor:
         middle = values[count // 2]
-        # Halos and debris are above, and nothing but noise is below.
+        # Values above the median include halos and debris; those below are only noise.
         low = values[count // 6]
         return middle + 2 * (middle - low)
 
@@ -82,11 +88,11 @@ def _background(image, labels):
     return tf.cast(tf.minimum(found, 255), tf.uint8)
 
 
-def _around(masks, diameter_px: float):
-    """How much of (H, W, 2) masks lies within a diameter: 2 x (H, W) float32, 0 to 1."""
+def _around(masks: tf.Tensor, diameter_px: float) -> list[tf.Tensor]:
+    """Returns the local density of (H, W, 2) masks within a diameter, two (H, W) float32."""
     blocks = tf.reduce_mean(_blocks(tf.cast(masks, tf.float32)), axis=(1, 3))
     half = math.ceil(diameter_px / _BLOCK / 4)
-    # Two means over squares, by running sums.
+    # Two box filters, computed with cumulative sums.
     for axis in (0, 1, 0, 1):
         edges = [[half + 1, half] if axis == i else [0, 0] for i in range(3)]
         sums = tf.cumsum(tf.pad(blocks, edges), axis=axis)
@@ -96,15 +102,17 @@ def _around(masks, diameter_px: float):
     return tf.unstack(_enlarge(blocks, tf.shape(masks)), axis=-1)
 
 
-def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
+def random_intensity(
+    image: tf.Tensor, *, gain: float, gamma: float, noise: float, seed: tf.Tensor
+) -> tf.Tensor:
     """Changes each channel's gain and gamma, and adds noise.
 
     Args:
       image: (H, W, 3) float32 in [0, 255].
       gain: each channel is multiplied by exp(u), u uniform in ±gain.
-      gamma: and raised to the power exp(u), u uniform in ±gamma.
-      noise: standard deviation of normal noise, as a share of 255.
-      seed: (2,) int64.
+      gamma: each channel is raised to the power exp(u), u uniform in ±gamma.
+      noise: standard deviation of normal noise, as a fraction of 255.
+      seed: (2,) int64 random seed.
 
     Returns:
       (H, W, 3) float32 in [0, 255].
@@ -118,13 +126,13 @@ def random_intensity(image, *, gain: float, gamma: float, noise: float, seed):
     return tf.clip_by_value(values, 0.0, 1.0) * 255.0
 
 
-def random_blur(image, *, most_px: float, seed):
-    """Blurs by a Gaussian of a random standard deviation, as if out of focus.
+def random_blur(image: tf.Tensor, *, most_px: float, seed: tf.Tensor) -> tf.Tensor:
+    """Blurs with a Gaussian of random width, to imitate an image out of focus.
 
     Args:
       image: (H, W, 3) float32.
-      most_px: the deviation is drawn uniformly from 0 to this; 0 changes nothing.
-      seed: (2,) int64.
+      most_px: largest standard deviation; it is drawn uniformly from 0 to this.
+      seed: (2,) int64 random seed.
 
     Returns:
       (H, W, 3) float32.
@@ -139,7 +147,7 @@ def random_blur(image, *, most_px: float, seed):
     for axis in (0, 1):
         edges = [[half * (1 - axis)] * 2, [half * axis] * 2, [0, 0]]
         wide = tf.pad(image, edges, "SYMMETRIC")
-        # A few sums are faster than a convolution of three channels.
+        # A few weighted sums are faster than a convolution of three channels.
         image = tf.add_n(
             [
                 weight * _from(wide, axis, first, tf.shape(image)[axis])
@@ -149,14 +157,14 @@ def random_blur(image, *, most_px: float, seed):
     return image
 
 
-def _from(image, axis: int, first: int, length):
+def _from(image: tf.Tensor, axis: int, first: int, length: tf.Tensor) -> tf.Tensor:
     if axis == 0:
         return image[first : first + length]
     return image[:, first : first + length]
 
 
-def _widen(mask, width: int):
-    """Widens a mask by at least `width` pixels, in whole blocks, for speed."""
+def _widen(mask: tf.Tensor, width: int) -> tf.Tensor:
+    """Dilates a mask by at least `width` pixels, in whole blocks, for speed."""
     blocks = _blocks(tf.cast(mask, tf.uint8)[..., tf.newaxis])
     blocks = tf.reduce_max(tf.reduce_max(blocks, axis=3), axis=1)
     blocks = tf.cast(blocks, tf.float32)[tf.newaxis]
@@ -165,8 +173,8 @@ def _widen(mask, width: int):
     return _enlarge(wide, tf.shape(mask))[..., 0]
 
 
-def _blocks(values):
-    """(H, W, C) as (rows, block, columns, block, C), filled up with 0."""
+def _blocks(values: tf.Tensor) -> tf.Tensor:
+    """Reshapes (H, W, C) to (rows, block, columns, block, C), padded with 0."""
     shape = tf.shape(values)
     rows, columns = -(-shape[0] // _BLOCK), -(-shape[1] // _BLOCK)
     ends = [[0, rows * _BLOCK - shape[0]], [0, columns * _BLOCK - shape[1]], [0, 0]]
@@ -175,7 +183,7 @@ def _blocks(values):
     )
 
 
-def _enlarge(blocks, shape):
-    """(rows, columns, C) of blocks as pixels of the first two sizes in `shape`."""
+def _enlarge(blocks: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Repeats (rows, columns, C) blocks as pixels, cropped to the height and width in `shape`."""
     pixels = tf.repeat(tf.repeat(blocks, _BLOCK, axis=0), _BLOCK, axis=1)
     return pixels[: shape[0], : shape[1]]

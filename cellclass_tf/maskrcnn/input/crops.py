@@ -1,33 +1,44 @@
-"""Geometry of crops: which part of a field is shown, how large, and which way up."""
+"""Geometry of training crops: position, scale and orientation."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from cellclass_tf.maskrcnn.config import CellMaskRCNNTask
 
 
-def scale_of(task: CellMaskRCNNTask, field):
-    """Pixels of the network's input per pixel of a field, () float32."""
+def scale_of(task: CellMaskRCNNTask, field: Mapping[str, Any]) -> tf.Tensor:
+    """Returns the number of network pixels per pixel of a field, () float32."""
     if not task.pixel_size_um:
         return tf.constant(task.scale)
     known = tf.cast(field["pixel_size_um"], tf.float32)
     return task.scale * tf.where(known > 0, known / task.pixel_size_um, 1.0)
 
 
-def random_crop(image, labels, *, size: float, scale_range, seed):
-    """Cuts a random square out of a field, at a random scale.
+def random_crop(
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    size: float | tf.Tensor,
+    scale_range: tuple[float, float],
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cuts a square out of a field at a random position and scale.
 
     Args:
       image: (H, W, 3) uint8.
-      labels: (H, W), whole numbers of any type.
-      size: the square's width in pixels at scale 1.
+      labels: (H, W) label image of any integer type.
+      size: width of the square in pixels at scale 1.
       scale_range: (low, high); at scale 2 the square is half as wide, so that cells
         appear twice as large.
-      seed: (2,) int64 for stateless random numbers.
+      seed: (2,) int64 seed for stateless random numbers.
 
     Returns:
-      image (s, s, 3) uint8 and labels (s, s) int32; beyond a small field they are 0.
+      The image (s, s, 3) uint8 and the labels (s, s) int32, padded with 0 if the field is
+      smaller.
     """
     draws = tf.random.stateless_uniform([3], seed)
     low, high = (tf.math.log(tf.cast(limit, tf.float32)) for limit in scale_range)
@@ -39,8 +50,10 @@ def random_crop(image, labels, *, size: float, scale_range, seed):
     return _cut(image, corner, width), _numbers(_cut(labels, corner, width))
 
 
-def random_turn(image, labels, *, seed):
-    """Turns and flips a square to one of its eight positions."""
+def random_turn(
+    image: tf.Tensor, labels: tf.Tensor, *, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rotates and mirrors a square to a random one of its eight orientations."""
     draws = tf.random.stateless_uniform([3], seed + 1) < 0.5
     turns = (
         lambda x: tf.transpose(x, [1, 0, *range(2, len(x.shape))]),
@@ -52,12 +65,14 @@ def random_turn(image, labels, *, seed):
     return image, labels
 
 
-def resize_crop(image, labels, cells, width):
-    """Resizes a crop of another pixel size, and the areas of its cells."""
+def resize_crop(
+    image: tf.Tensor, labels: tf.Tensor, cells: dict[str, tf.Tensor], width: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    """Resizes a crop of another pixel size to `width`, and scales the areas of its cells."""
     own = tf.shape(labels)[0]
     share = tf.cast(width, tf.float64) / tf.cast(own, tf.float64)
 
-    def resized():
+    def resized() -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         areas = tf.cast(cells["area_px"], tf.float64) * share**2
         smooth = tf.image.resize(image, [width, width], antialias=True)
         nearest = tf.image.resize(labels[..., tf.newaxis], [width, width], "nearest")
@@ -70,11 +85,13 @@ def resize_crop(image, labels, cells, width):
     return tf.cond(tf.equal(own, width), lambda: (image, labels, cells), resized)
 
 
-def _if(condition, function, value):
+def _if(
+    condition: tf.Tensor, function: Callable[[tf.Tensor], tf.Tensor], value: tf.Tensor
+) -> tf.Tensor:
     return tf.cond(condition, lambda: function(value), lambda: value)
 
 
-def _pad_to(image, width):
+def _pad_to(image: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     missing = tf.maximum(width - tf.shape(image)[:2], 0)
     before = missing // 2
     paddings = tf.stack([before, missing - before], axis=1)
@@ -82,10 +99,10 @@ def _pad_to(image, width):
     return tf.ensure_shape(padded, [None, None, image.shape[-1]])
 
 
-def _numbers(labels):
+def _numbers(labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(labels[..., 0], tf.int32)
 
 
-def _cut(image, corner, width):
+def _cut(image: tf.Tensor, corner: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     top, left = corner[0], corner[1]
     return image[top : top + width, left : left + width]

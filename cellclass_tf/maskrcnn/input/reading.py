@@ -1,9 +1,10 @@
-"""TFDS examples of `cell_types`: read, and decoded when they are needed."""
+"""Reads and decodes TFDS examples of `cell_types`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,12 +14,15 @@ from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.maskrcnn.config import DataConfig
 
 
-def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
-    """Reads the fields of a split, as PNGs, or decoded and kept in memory.
+def fields_of(
+    data: DataConfig, input_context: tf.distribute.InputContext | None = None
+) -> tf.data.Dataset:
+    """Reads the fields of a split, as PNGs, or decoded and cached in memory.
 
     Args:
-      data: names the dataset and its split.
-      input_context: of one of several input pipelines; None for the only one.
+      data: says which dataset and split are read.
+      input_context: TensorFlow's description of one of several input pipelines; None if
+        there is only one.
 
     Raises:
       ValueError: if the data directory is not set.
@@ -28,8 +32,8 @@ def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
     if not data.tfds_name or not data.tfds_data_dir:
         raise ValueError(
             "Expected tfds_name and tfds_data_dir of the data; got "
-            f"{data.tfds_name!r}, {data.tfds_data_dir!r}. Without the directory the "
-            "working directory would be read."
+            f"{data.tfds_name!r}, {data.tfds_data_dir!r}. Without the data directory, "
+            "TFDS would read the working directory."
         )
     skip = tfds.decode.SkipDecoding()
     fields = tfds.load(
@@ -52,15 +56,15 @@ def fields_of(data: DataConfig, input_context=None) -> tf.data.Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A field that is read eagerly.
+    """A decoded field.
 
     Attributes:
       image: (H, W, 3) uint8 merged image.
-      cells: its annotated cells.
-      pixel_size_um: of the image; 0 if unknown.
+      cells: annotated cells.
+      pixel_size_um: pixel size of the image; 0 if unknown.
       group: acquisition group; the name of the image if it has none.
-      name: of the image.
-      split: of the dataset.
+      name: name of the image.
+      split: split of the dataset.
     """
 
     image: np.ndarray
@@ -74,12 +78,12 @@ class Field:
 def decoded_fields(
     data: DataConfig, split: str, type_names: Sequence[str]
 ) -> Iterator[Field]:
-    """Yields the fields of a split, one at a time, in an order that is always the same.
+    """Returns the fields of a split one at a time, always in the same order.
 
     Args:
-      data: names the dataset.
-      split: of it.
-      type_names: of the cells, in class order.
+      data: says which dataset is read.
+      split: split of the dataset.
+      type_names: names of the cell types, in class order.
     """
     read = data.replace(tfds_split=split, is_training=False, cache=False)
     return (
@@ -88,8 +92,8 @@ def decoded_fields(
     )
 
 
-def field_of(example, type_names: Sequence[str]) -> Field:
-    """Decodes an example, eagerly."""
+def field_of(example: Mapping[str, Any], type_names: Sequence[str]) -> Field:
+    """Decodes an example to NumPy arrays."""
     image, labels = (values.numpy() for values in decode(example))
     names = (UNKNOWN, *type_names)
     types = [names[i + 1] for i in example["cells"]["type"]]
@@ -98,10 +102,10 @@ def field_of(example, type_names: Sequence[str]) -> Field:
     return Field(image, cells, float(example["pixel_size_um"]), group or name, name)
 
 
-def decode(example):
-    """The image, (H, W, 3) uint8, and the labels, (H, W) uint16, of an example.
+def decode(example: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the image, (H, W, 3) uint8, and the labels, (H, W) uint16, of an example.
 
-    They are its PNGs, or what was decoded of them before.
+    PNGs are decoded; pixels that were decoded before are returned as they are.
     """
     image, labels = example["image"], example["labels"]
     if image.dtype == tf.string:
@@ -110,17 +114,17 @@ def decode(example):
     return image, labels[..., 0]
 
 
-def fingerprint(names):
-    """Numbers that stand for image names where no text can go, int64."""
+def fingerprint(names: tf.Tensor) -> tf.Tensor:
+    """Returns int64 hashes of image names, for places where strings are not possible."""
     return tf.strings.to_hash_bucket_fast(names, (1 << 63) - 1)
 
 
-def _of_use(example):
+def _of_use(example: Mapping[str, Any]) -> dict[str, Any]:
     used = ("image", "labels", "pixel_size_um", "image_name", "group")
     kept = {key: example[key] for key in used}
     return kept | {"cells": {k: example["cells"][k] for k in ("type", "area_px")}}
 
 
-def _with_pixels(example):
+def _with_pixels(example: dict[str, Any]) -> dict[str, Any]:
     image, labels = decode(example)
     return example | {"image": image, "labels": labels[..., tf.newaxis]}

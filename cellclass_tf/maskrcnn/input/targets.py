@@ -1,8 +1,9 @@
-"""Targets of a crop: its cells are cut out of the label image, one at a time."""
+"""Makes the training targets of a crop from its label image."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -13,12 +14,14 @@ from cellclass_tf.maskrcnn.model_garden import box_ops, preprocess_ops
 
 
 class Targets(NamedTuple):
-    """Cells of a crop: N boxes and outer boxes (N, 4), classes (N,), masks.
+    """The N cells of a crop.
 
-    Classes are 1..K for the types, and K + 1 for a cell of unknown type.
-
-    The masks, (N, m, m) float32, fill the outer boxes, so that a box which is a little
-    small does not cut the cell's outline.
+    Attributes:
+      boxes: (N, 4) float32.
+      outer_boxes: (N, 4) float32, somewhat wider than the boxes.
+      classes: (N,) int32; 1 to K for the types, K + 1 for a cell of unknown type.
+      masks: (N, m, m) float32. They fill the outer boxes, so that the outline is not cut
+        off if a predicted box is a little too small.
     """
 
     boxes: tf.Tensor
@@ -27,17 +30,23 @@ class Targets(NamedTuple):
     masks: tf.Tensor
 
 
-def cut_targets(task: CellMaskRCNNTask, data: DataConfig, labels, cells) -> Targets:
+def cut_targets(
+    task: CellMaskRCNNTask,
+    data: DataConfig,
+    labels: tf.Tensor,
+    cells: Mapping[str, tf.Tensor],
+) -> Targets:
     """Cuts the cells out of a crop's label image.
 
     Args:
       task: says how large the network's input is.
-      data: says which cells count, and how large masks are.
+      data: says which cells are targets, and how large masks are.
       labels: (s, s) int32 label image of the crop.
-      cells: `type` (N,), from 0 on or -1 for unknown, and `area_px` (N,) in the whole field, of cell 1..N.
+      cells: of the cells 1 to N, `type` (N,), counted from 0, -1 if unknown; and `area_px`
+        (N,), the area in the whole field.
 
     Returns:
-      The targets, boxes in the network's pixels.
+      The targets, with boxes in pixels of the network's input.
     """
     ids, boxes = visible_cells(labels, cells["area_px"], data.min_visible_share)
     types = tf.cast(tf.gather(cells["type"], ids - 1), tf.int32)
@@ -49,14 +58,16 @@ def cut_targets(task: CellMaskRCNNTask, data: DataConfig, labels, cells) -> Targ
     return Targets(boxes * zoom, outer * zoom, classes, masks)
 
 
-def training_labels(task: CellMaskRCNNTask, data: DataConfig, targets: Targets, seed):
-    """What Model Garden's Mask R-CNN task learns from, filled up to a fixed size.
+def training_labels(
+    task: CellMaskRCNNTask, data: DataConfig, targets: Targets, seed: tf.Tensor
+) -> dict[str, Any]:
+    """Returns the labels for Model Garden's Mask R-CNN task, padded to static shapes.
 
     Args:
       task: says how large the network's input is, and what its anchors are.
-      data: says how anchors are matched, and how many cells there is room for.
-      targets: of the crop.
-      seed: (2,) int64; which anchors count is drawn at random.
+      data: says how anchors are matched, and what the maximum number of cells is.
+      targets: targets of the crop.
+      seed: (2,) int64 random seed for the sampling of anchors.
     """
     parser, size = data.parser, task.model.input_size[0]
     labeler = SeededAnchorLabeler(
@@ -82,24 +93,26 @@ def training_labels(task: CellMaskRCNNTask, data: DataConfig, targets: Targets, 
     }
 
 
-def visible_cells(labels, areas_px, min_visible_share: float):
-    """Finds the cells of which a crop shows enough, and their boxes.
+def visible_cells(
+    labels: tf.Tensor, areas_px: tf.Tensor, min_visible_share: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Finds the cells that are sufficiently visible in a crop, and their boxes.
 
     Args:
       labels: (H, W) int32 label image of the crop.
-      areas_px: (N,) areas of cell 1..N in the whole field; the crop's area counts in
-        the same pixels.
-      min_visible_share: cells of which less is seen are left out.
+      areas_px: (N,) areas of the cells 1 to N in the whole field, at the scale of `labels`.
+      min_visible_share: smallest visible fraction of a cell's area.
 
     Returns:
-      ids (M,) int32, boxes (M, 4) float32 [top, left, bottom, right) in pixels.
+      The cells' labels, (M,) int32, and boxes, (M, 4) float32 [top, left, bottom, right)
+      in pixels.
     """
     count = tf.shape(areas_px)[0] + 1
     flat = tf.reshape(labels, [-1])
     seen = tf.math.bincount(flat, minlength=count, maxlength=count)
     whole = tf.concat([[1.0], tf.cast(areas_px, tf.float32)], axis=0)
     enough = tf.cast(seen, tf.float32) >= min_visible_share * whole
-    # Background is number 0; and what is not seen at all has no box.
+    # Label 0 is the background, and invisible cells have no box.
     enough &= (seen > 0) & (tf.range(count) > 0)
     rows, columns = tf.meshgrid(
         tf.range(tf.shape(labels)[0]), tf.range(tf.shape(labels)[1]), indexing="ij"
@@ -115,20 +128,23 @@ def visible_cells(labels, areas_px, min_visible_share: float):
     return ids, tf.cast(tf.gather(tf.stack(edges, axis=-1), ids), tf.float32)
 
 
-def masks_in_boxes(labels, ids, boxes_yxyx, size: int):
-    """Cuts each cell's mask out of the label image; never a stack of whole fields.
+def masks_in_boxes(
+    labels: tf.Tensor, ids: tf.Tensor, boxes_yxyx: tf.Tensor, size: int
+) -> tf.Tensor:
+    """Cuts each cell's mask out of the label image, without a full-size mask per cell.
 
     Args:
       labels: (H, W) int32 label image.
       ids: (N,) int32 labels.
       boxes_yxyx: (N, 4) float32 boxes in pixels.
-      size: the masks' width m.
+      size: width m of the masks.
 
     Returns:
-      (N, m, m) float32 of 0 and 1, sampled at the middles of m x m squares of the box.
+      (N, m, m) float32 masks of 0 and 1, sampled at the centres of m x m bins of the box.
     """
     shape = tf.cast(tf.shape(labels), tf.float32)
-    # crop_and_resize puts its samples on the box's edges and counts from pixel middles.
+    # crop_and_resize puts its outermost samples on the edges of the box, and its coordinates
+    # refer to the centres of pixels.
     top_left, bottom_right = boxes_yxyx[:, :2], boxes_yxyx[:, 2:]
     half = (bottom_right - top_left) / (2 * size)
     first, last = top_left + half - 0.5, bottom_right - half - 0.5
@@ -143,5 +159,5 @@ def masks_in_boxes(labels, ids, boxes_yxyx, size: int):
     return tf.cast(same, tf.float32)
 
 
-def _pad(values, room: int):
+def _pad(values: tf.Tensor, room: int) -> tf.Tensor:
     return preprocess_ops.clip_or_pad_to_fixed_size(values, room, -1)

@@ -1,1 +1,1 @@
-"""Real fields: this package beside what people would use instead."""
+"""Compares this package with other programs on real fields."""

@@ -1,12 +1,12 @@
-"""This package beside other programs on real fields, as one page with pictures.
+"""Compares this package with other programs on real fields; writes a page with pictures.
 
     python -m experiments.benchmarks real --folder=/tmp/real --three_types=FOLDER \
         --coculture=FOLDER --hek=HEK.png --hek_labels=LABELS.png --weights=WEIGHTS --output=docs
 
-Three cell types as `fields.drawn_by_hand` takes them, one co-culture as `tasks.CoCulture`
-does, and one HEK field with its label image; WEIGHTS are cellpose's. Leave out the flag of
-what you do not have. StarDist takes part where it is installed, see `stardist_classes`. Each
-method runs in a process of its own, and what a killed run has done stays.
+The data are fields of three cell types (see `fields.drawn_by_hand`), one co-culture (see
+`tasks.CoCulture`), and one HEK field with its label image; WEIGHTS are cellpose's. Leave out the
+flags of data that you do not have. StarDist is included if it is installed, see
+`stardist_classes`. Each method runs in a separate process; an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import importlib.util
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags, logging
@@ -28,33 +28,49 @@ from cellclass_tf.storage import atomic, csv_json
 from experiments.benchmarks import processes
 from experiments.benchmarks.real import methods, page, tasks
 
-_FOLDER = flags.DEFINE_string("folder", None, "Where files are made.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder of the page; None prints it.")
-_THREE_TYPES = flags.DEFINE_string("three_types", None, "Fields drawn by hand.")
-_NOTE = flags.DEFINE_string("page_note", "", "What else there is to say of these runs.")
-_COCULTURE = flags.DEFINE_string("coculture", None, "Pure and mixed dishes.")
+_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder to write the page to; it is printed by default."
+)
+_THREE_TYPES = flags.DEFINE_string(
+    "three_types", None, "Folder of fields of three types with hand-drawn masks."
+)
+_NOTE = flags.DEFINE_string("page_note", "", "Remark about these runs for the page.")
+_COCULTURE = flags.DEFINE_string("coculture", None, "Folder of pure and mixed dishes.")
 _HEK = flags.DEFINE_string("hek", None, "Merged image of a HEK field.")
-_HEK_LABELS = flags.DEFINE_string("hek_labels", None, "Its label image.")
-_WEIGHTS = flags.DEFINE_string("weights", None, "Of cellpose.", required=True)
-_FOLDS = flags.DEFINE_list("folds", ["0", "1", "2"], "Of the three types.")
-_METHODS = flags.DEFINE_list("methods", None, "Some of them; None for all.")
-_NAME = flags.DEFINE_string("name", "run", "Of this run, beside others in the folder.")
-_EXPERIMENT = flags.DEFINE_string("experiment", "cellclass_maskrcnn_small", "Ours.")
-_STEPS = flags.DEFINE_integer("steps", None, "Training steps; else the experiment's.")
-_SEEDS = flags.DEFINE_list("seeds", ["0"], "Of trainings that name together.")
-_OVERRIDE = flags.DEFINE_string("override", "", "Of the experiment's parameters.")
-_INIT = flags.DEFINE_string("init", None, "Starting weights; else the experiment's.")
-_ONE = flags.DEFINE_string("one", None, "TASK:METHOD, in this process.")
-# Of a field, in its middle, so that cells can be seen.
+_HEK_LABELS = flags.DEFINE_string("hek_labels", None, "Label image of the HEK field.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights of cellpose.", required=True)
+_FOLDS = flags.DEFINE_list("folds", ["0", "1", "2"], "Folds of the three types to run.")
+_METHODS = flags.DEFINE_list("methods", None, "Methods to run; all by default.")
+_NAME = flags.DEFINE_string("name", "run", "Name of this run in the working folder.")
+_EXPERIMENT = flags.DEFINE_string(
+    "experiment", "cellclass_maskrcnn_small", "Our experiment."
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Number of training steps; the experiment's own by default."
+)
+_SEEDS = flags.DEFINE_list(
+    "seeds", ["0"], "Random seeds of the trainings; their networks form one model."
+)
+_OVERRIDE = flags.DEFINE_string(
+    "override", "", "Overrides of the experiment's parameters."
+)
+_INIT = flags.DEFINE_string(
+    "init", None, "Starting weights; the experiment's own by default."
+)
+_ONE = flags.DEFINE_string(
+    "one", None, "For internal use: TASK:METHOD to run in this process."
+)
+# Width of the central part of a field that is shown, so that cells are large enough.
 _SHOWN_PX = 400
 _PANEL_PX = 500
-# Longest side of a picture.
+# Longest side of a whole picture.
 _PICTURE_PX = 2000
 
 
 def _tasks() -> Mapping[str, Callable[[], tasks.Task]]:
     root = pathlib.Path(_FOLDER.value)
-    found = {}
+    found: dict[str, Callable[[], tasks.Task]] = {}
     if _THREE_TYPES.value:
         images = pathlib.Path(_THREE_TYPES.value)
         for fold in map(int, _FOLDS.value):
@@ -62,9 +78,9 @@ def _tasks() -> Mapping[str, Callable[[], tasks.Task]]:
                 tasks.three_types, root / f"three_types_{fold}", images, fold
             )
     if _COCULTURE.value:
-        images = tasks.CoCulture(pathlib.Path(_COCULTURE.value))
+        culture = tasks.CoCulture(pathlib.Path(_COCULTURE.value))
         found["coculture"] = functools.partial(
-            images.task, root / "coculture" / "study"
+            culture.task, root / "coculture" / "study"
         )
     if _HEK.value:
         paths = pathlib.Path(_HEK.value), pathlib.Path(_HEK_LABELS.value)
@@ -88,7 +104,7 @@ def _place(task: str) -> pathlib.Path:
 
 
 def run_one(task: tasks.Task, method: str) -> dict:
-    """Runs one method on one task; keeps its scores, costs and label images."""
+    """Runs one method on one task; writes its scores, costs and label images."""
     place = _place(task.name)
     found = methods.METHODS[method](task, place, _options())
     for image, cells in found.cells.items():
@@ -108,11 +124,11 @@ def _cells_path(task: str, method: str, image: str) -> pathlib.Path:
 
 
 def _result(task: str, method: str) -> dict | None:
-    """What one method reached, in a process of its own unless it is known already."""
+    """Returns the result of a method; runs it in a new process if there is none yet."""
     path = _place(task) / f"{method}.json"
     if not path.exists():
         if method == "stardist" and importlib.util.find_spec("stardist") is None:
-            logging.warning("StarDist is not installed, and is left out.")
+            logging.warning("StarDist is not installed and is left out.")
             return None
         given = {
             flag.name: ",".join(flag.value)
@@ -129,7 +145,7 @@ def _result(task: str, method: str) -> dict | None:
 
 
 def draw(task: tasks.Task, names: list[str]) -> np.ndarray:
-    """Truth and every method side by side, the middle of a field of each type."""
+    """Draws truth and all methods side by side, for the centre of a field of each type."""
     strips = []
     for row in task.rows()[:3]:
         image = task.test.read_image(row)
@@ -144,16 +160,16 @@ def draw(task: tasks.Task, names: list[str]) -> np.ndarray:
 
 
 def _write_picture(path: pathlib.Path, drawn: np.ndarray) -> None:
-    """As JPEG of a page's width, since a repository keeps every version of it."""
+    """Writes a JPEG of limited width, because a repository keeps every version of it."""
     shown = Image.fromarray(drawn)
     shown.thumbnail((_PICTURE_PX, _PICTURE_PX), Image.Resampling.LANCZOS)
     with atomic.atomic_path(path) as temporary:
         shown.save(temporary, "JPEG", quality=85, subsampling=0)
 
 
-def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
-    starts = [max(0, (side - _SHOWN_PX) // 2) for side in shape]
-    return tuple(slice(start, start + _SHOWN_PX) for start in starts)
+def _middle(shape_yx: Sequence[int]) -> tuple[slice, slice]:
+    top, left = (max(0, (side - _SHOWN_PX) // 2) for side in shape_yx)
+    return slice(top, top + _SHOWN_PX), slice(left, left + _SHOWN_PX)
 
 
 def _panel(image, cells: Cells, window, title: str) -> np.ndarray:
@@ -170,7 +186,7 @@ def _panel(image, cells: Cells, window, title: str) -> np.ndarray:
 
 
 def main(_) -> None:
-    """Runs what is missing and writes the page."""
+    """Runs the methods that have no result yet, and writes the page."""
     made = _tasks()
     if _ONE.value:
         task, method = _ONE.value.split(":")

@@ -1,4 +1,4 @@
-"""Ways to find and name the cells of a task's fields: this package's, and others'."""
+"""Methods to outline and classify cells: those of this package, and others."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Options:
     """How methods are run.
 
     Attributes:
-      weights: of cellpose.
-      experiment: of this package.
-      steps: training steps of ours; None for the experiment's.
-      seeds: of our trainings, whose networks name together.
-      override: of the experiment's parameters.
-      init: starting weights; None for the experiment's.
+      weights: weights of cellpose.
+      experiment: experiment of this package.
+      steps: number of our training steps; None for the experiment's own.
+      seeds: random seeds of our trainings; their networks form one model.
+      override: overrides of the experiment's parameters.
+      init: starting weights; None for the experiment's own.
     """
 
     weights: str
@@ -48,13 +48,13 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a method found.
+    """The result of a method.
 
     Attributes:
-      cells: of each field, by image.
+      cells: cells of each field, by image.
       training_s: seconds of training.
-      prediction_s: seconds of prediction, all fields together, with loading.
-      notes: what the method says of its own result.
+      prediction_s: seconds of prediction for all fields, including loading.
+      notes: remarks of the method about its result.
     """
 
     cells: Mapping[str, Cells]
@@ -64,19 +64,19 @@ class Found:
 
 
 def network(task: Task, place: pathlib.Path, options: Options) -> Found:
-    """Ours: the network outlines the cells and names them."""
+    """Ours: the network outlines and classifies the cells."""
     return _predicted(task, _trained(task.train, place, options), "network", options)
 
 
 def given_outlines(task: Task, place: pathlib.Path, options: Options) -> Found:
-    """Ours: cellpose outlines the cells, and the same network names them."""
+    """Ours: cellpose outlines the cells, and the same network classifies them."""
     return _predicted(task, _trained(task.train, place, options), "cellpose", options)
 
 
 def learned_outlines(task: Task, place: pathlib.Path, options: Options) -> Found:
-    """Ours: as `network`, which also learns from cellpose's outlines of the mixed fields.
+    """Ours: as `network`, but also trained on cellpose's outlines of the mixed fields.
 
-    Their types are not known to it.
+    The types of these cells are not given.
     """
     root = place / "study_outlined"
     if not (root / "made").exists():
@@ -99,7 +99,7 @@ def learned_outlines(task: Task, place: pathlib.Path, options: Options) -> Found
 
 
 def _trained(study: cc.Study, place: pathlib.Path, options: Options) -> pathlib.Path:
-    """Trains and exports, unless that is done."""
+    """Trains and exports the network, unless there is a model already."""
     model, told = place / "model", place / "training.json"
     if told.exists():
         return model
@@ -135,8 +135,8 @@ def _predicted(
         cell_type=task.cell_type,
         outlines=outlines,
         weights=options.weights,
-        # All that is found, since AP weighs it by its score; of a mixed field what a user
-        # counts.
+        # A low threshold for AP, which ranks cells by their scores; the model's own
+        # threshold for mixed fields, as a user would count.
         score_threshold=0.1
         if outlines == "network" and task.cell_type is None
         else None,
@@ -149,7 +149,7 @@ def _predicted(
 
 
 def stardist(task: Task, place: pathlib.Path, options: Options) -> Found:
-    """StarDist with classes, trained for as long as ours."""
+    """StarDist with classes, trained for as long as our network."""
     told = json.loads((place / "training.json").read_text())
     folder = place / "stardist"
     if (folder / "done.json").exists():
@@ -167,12 +167,12 @@ def stardist(task: Task, place: pathlib.Path, options: Options) -> Found:
 
 
 def forest(task: Task, place: pathlib.Path, options: Options) -> Found:
-    """Cellpose's outlines, named by a random forest on what can be measured of a cell."""
+    """Cellpose's outlines, classified by a random forest on measurements of the cells."""
     return _forest(task, options, relative=False)
 
 
 def relative_forest(task: Task, place: pathlib.Path, options: Options) -> Found:
-    """The same, with grey levels as parts of the field's mean."""
+    """As `forest`, with grey levels divided by the field's mean."""
     return _forest(task, options, relative=True)
 
 
@@ -188,7 +188,7 @@ OURS = ("network", "given_outlines", "learned_outlines")
 
 
 def methods_of(task: Task) -> list[str]:
-    """The methods that a task can be given to."""
+    """Returns the names of the methods for a task."""
     only_mixed = () if task.cell_type == MIXED else ("learned_outlines",)
     return [name for name in METHODS if name not in only_mixed]
 
@@ -196,7 +196,9 @@ def methods_of(task: Task) -> list[str]:
 def _forest(task: Task, options: Options, *, relative: bool) -> Found:
     from sklearn import ensemble
 
-    start, known, types = time.monotonic(), [], []
+    start = time.monotonic()
+    known: list[list[float]] = []
+    types: list[str] = []
     for row, cells in _annotated(task.train):
         known += measured(cells, task.train.read_image(row), relative=relative)
         types += cells.cell_types
@@ -211,7 +213,7 @@ def _forest(task: Task, options: Options, *, relative: bool) -> Found:
             Cells.from_labels(outlines.labels, names), image, relative=relative
         )
         votes = model.predict_proba(numbers)
-        # Classes are in the order of their names, as a study's types need not be.
+        # scikit-learn sorts classes by name; a study's types may have another order.
         votes = votes[:, [list(model.classes_).index(name) for name in names]]
         cells = Cells.from_labels(
             outlines.labels, names, [names[i] for i in votes.argmax(axis=1)]
@@ -235,7 +237,7 @@ def _annotated(study: cc.Study) -> Iterator[tuple[ImageRow, Cells]]:
             yield row, study.read_cells(row)
 
 
-# Columns of cells.csv that say where a cell lies, or what it was called.
+# Columns of cells.csv with the position or the predicted type of a cell.
 _NOT_MEASURED = ("image", "cell", "call", "probability", "score", "group", "on_border")
 _OF_PLACE = ("centroid", "nearest", "neighbours")
 
@@ -243,7 +245,7 @@ _OF_PLACE = ("centroid", "nearest", "neighbours")
 def measured(
     cells: Cells, image: np.ndarray, *, relative: bool = False
 ) -> list[list[float]]:
-    """The numbers of cells.csv for each cell, but its place and type; -1 if missing.
+    """Returns the numbers of cells.csv without position and type; -1 if missing.
 
     Args:
       cells: N cells.

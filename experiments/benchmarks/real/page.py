@@ -1,10 +1,11 @@
-"""The page that compares methods: a table a task, and what a competitor does better."""
+"""Writes the page that compares methods: where others are better, and a table per task."""
 
 from __future__ import annotations
 
 import collections
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,13 @@ _HEAD = """# Comparison with other programs, on real fields
         --coculture=FOLDER --hek=HEK.png --hek_labels=LABELS.png --weights=WEIGHTS \\
         --output=docs
 
-This command writes this page. The runs used two cores without a GPU, and {seeds}. All methods are trained on the same
-fields and tested on the same other fields, whose types are used only for the scores. StarDist is trained for as
-many seconds as our network; cellpose is not trained. AP is COCO's mean over types and over IoU
-from 0.5 to 0.95. The proportion's error is the mean over types of the absolute difference between predicted and
-true proportion, in percentage points. The prediction time covers all fields together, including loading. Memory is the
-peak of the process, including training.
+This command writes this page. The runs used two cores without a GPU, and {seeds}. All
+methods are trained on the same fields and tested on the same other fields, whose types are
+used only for the scores. StarDist is trained for as many seconds as our network; cellpose is
+not trained. AP is COCO's mean over types and over IoU from 0.5 to 0.95. The proportion's
+error is the mean over types of the absolute difference between predicted and true
+proportion, in percentage points. The prediction time covers all fields together, including
+loading. Memory is the peak of the process, including training.
 """
 
 _NAMES = {
@@ -50,9 +52,10 @@ _LOWER_IS_BETTER = {"proportion_error_points", *_COSTS}
 
 _PREDECESSOR = """## The study in which this project began
 
-The notebooks of that study (2021) report results on other fields: an mAP at IoU 0.5 of 0.635 on 60 pure fields, and a
-proportion of HEK of 49.6 % where half was expected (0.4 points), in 331 s for 93 mixed fields on a GPU. Their images
-are not available, so these results cannot be compared with those above.
+The notebooks of that study (2021) report results on other fields: an mAP at IoU 0.5 of 0.635
+on 60 pure fields, and a proportion of HEK of 49.6 % where half was expected (0.4 points), in
+331 s for 93 mixed fields on a GPU. Their images are not available, so these results cannot be
+compared with those above.
 """
 
 
@@ -66,15 +69,16 @@ def page(
     """Returns the page in Markdown.
 
     Args:
-      results: {task: {method: scores and costs}}; what is missing has no number.
-      titles: of the tasks; tasks of one title are folds, and their mean is told.
+      results: {task: {method: scores and costs}}; numbers may be missing.
+      titles: titles of the tasks; tasks with the same title are folds, and their mean is
+        shown.
       pictures: file names by task.
-      seeds: trainings of ours.
-      note: what else there is to say of these runs.
+      seeds: number of our trainings.
+      note: remark about these runs.
     """
     parts = [_HEAD.format(seeds="one seed" if seeds == 1 else f"{seeds} seeds")]
     parts += [f"{note}\n"] if note else []
-    by_title = collections.defaultdict(list)
+    by_title: dict[str, list[str]] = collections.defaultdict(list)
     for task in results:
         by_title[titles[task]].append(task)
     means = {
@@ -105,16 +109,21 @@ def write(folder: pathlib.Path, text: str) -> pathlib.Path:
 
 
 def mean_of(tasks: Iterable[Mapping[str, Mapping]]) -> dict[str, dict]:
-    """The mean of each method's numbers over the tasks that have them.
+    """Returns the mean of each method's numbers over the tasks that have them.
 
-    Of memory it is the most, and of notes all that differ.
+    For memory it is the maximum, and for notes all different ones.
     """
-    gathered = collections.defaultdict(lambda: collections.defaultdict(list))
+    gathered: dict[str, dict[str, list]] = collections.defaultdict(
+        lambda: collections.defaultdict(list)
+    )
     for methods in tasks:
         for method, numbers in methods.items():
             for name, value in numbers.items():
                 gathered[method][name] += value if name == "notes" else [value]
-    of_name = {"peak_mb": max, "notes": lambda notes: [*dict.fromkeys(notes)]}
+    of_name: dict[str, Callable[[list], Any]] = {
+        "peak_mb": max,
+        "notes": lambda notes: [*dict.fromkeys(notes)],
+    }
     return {
         method: {
             name: of_name.get(name, lambda v: float(np.mean(v)))(values)
@@ -125,7 +134,7 @@ def mean_of(tasks: Iterable[Mapping[str, Mapping]]) -> dict[str, dict]:
 
 
 def better_than_ours(methods: Mapping[str, Mapping]) -> list[str]:
-    """Says where another method has a better number than the best of ours, a line each."""
+    """Returns a line for each number in which another method is better than all of ours."""
     lines = []
     for name, title in (_SCORES | _COSTS).items():
         known = {m: numbers[name] for m, numbers in methods.items() if name in numbers}
@@ -133,12 +142,10 @@ def better_than_ours(methods: Mapping[str, Mapping]) -> list[str]:
         others = {m: value for m, value in known.items() if m not in OURS}
         if not ours or not others:
             continue
-        best = min if name in _LOWER_IS_BETTER else max
-        one, other = best(ours, key=ours.get), best(others, key=others.get)
-        if (
-            others[other] != ours[one]
-            and best(others[other], ours[one]) == others[other]
-        ):
+        sign = -1 if name in _LOWER_IS_BETTER else 1
+        one = max(ours, key=lambda m: sign * ours[m])
+        other = max(others, key=lambda m: sign * others[m])
+        if sign * others[other] > sign * ours[one]:
             lines.append(
                 f"{_NAMES[other]}: {title} {_told(name, others[other])} "
                 f"({_told(name, ours[one])} for {_NAMES[one]})"
@@ -164,7 +171,7 @@ def _table(methods: Mapping[str, Mapping], what: str) -> str:
             told = (_told(n, numbers[n]) if n in numbers else "–" for n, _ in columns)
             lines.append(f"| {_NAMES[method]} | " + " | ".join(told) + " |")
     notes = _notes(methods)
-    return "\n".join(lines + notes) + "\n"
+    return "\n".join([*lines, *notes]) + "\n"
 
 
 def _notes(methods: Mapping[str, Mapping]) -> Sequence[str]:

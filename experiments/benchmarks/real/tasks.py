@@ -1,4 +1,4 @@
-"""What is trained on, what is tested on, and how it is scored."""
+"""Tasks: fields for training, fields for testing, and scores."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SCORES = ("AP", "AP50", "AP75", "type_accuracy", "proportion_error_points")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A question that every method is asked.
+    """A task for all methods.
 
     Attributes:
-      name: of the task, and of its folder.
-      title: in words.
-      train: the study to learn from: pure fields, whose splits are train or validation.
-      test: the study with the fields to find cells in.
-      cell_type: of the fields of `test` that are asked about; None for all.
-      truth: what is known of a field, drawn into the pictures.
-      score: of the found cells by image, the scores that can be told, of `SCORES`.
+      name: name of the task and of its folder.
+      title: title for the page.
+      train: study with the training fields: pure fields in the splits train and validation.
+      test: study with the test fields.
+      cell_type: cell type of the test fields in `test`; None for all fields.
+      truth: function that returns the known cells of a field, for the pictures.
+      score: function from the found cells, by image, to those of `SCORES` that are defined.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Task:
     score: Callable[[Mapping[str, Cells]], dict[str, float]]
 
     def rows(self) -> list[ImageRow]:
-        """Of the fields that are asked about."""
+        """Returns the rows of the test fields."""
         rows = self.test.accepted_rows()
         return [row for row in rows if self.cell_type in (None, row.cell_type)]
 
 
 def three_types(root: pathlib.Path, images: pathlib.Path, fold: int) -> Task:
-    """Three cell types, masks drawn by hand: the FOLD-th field of each is tested on."""
+    """Returns a fold of three cell types: field number `fold` of each is the test field."""
     if not (root / "made").exists():
         shutil.rmtree(root, ignore_errors=True)
         _split_fields(root, list(fields.drawn_by_hand(images)), fold)
@@ -59,7 +59,7 @@ def three_types(root: pathlib.Path, images: pathlib.Path, fold: int) -> Task:
 
 
 def _of_two_studies(root: pathlib.Path, name: str, title: str) -> Task:
-    """Learns from ROOT/train, and is asked about all cells of ROOT/test."""
+    """Returns the task to train on ROOT/train and test on all cells of ROOT/test."""
     train, test = (cc.Study.open(root / part) for part in ("train", "test"))
     return Task(
         name=name,
@@ -88,7 +88,7 @@ def _split_fields(root: pathlib.Path, found: Sequence, fold: int) -> None:
 
 
 def hek(root: pathlib.Path, image: pathlib.Path, labels: pathlib.Path) -> Task:
-    """A real HEK field, after learning from simulated cultures alone."""
+    """Returns the task to test on a real HEK field after training on simulated cultures."""
     train, test = root / "train", root / "test"
     if not (root / "made").exists():
         shutil.rmtree(root, ignore_errors=True)
@@ -112,7 +112,7 @@ def hek(root: pathlib.Path, image: pathlib.Path, labels: pathlib.Path) -> Task:
 
 
 def _scored(test: cc.Study, found: Mapping[str, Cells]) -> dict[str, float]:
-    """Scores in outlines and types of all true cells."""
+    """Scores the outlines and types of all cells."""
     scored = metrics.Metrics(test.cell_types)
     for row in test.rows():
         scored.add(test.read_cells(row).with_types(test.cell_types), found[row.image])
@@ -124,14 +124,14 @@ def _scored(test: cc.Study, found: Mapping[str, Cells]) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class CoCulture:
-    """Two cell types in dishes of their own, and in one together.
+    """Two cell types in pure dishes and in a mixed dish.
 
     Attributes:
-      images: has pure/TYPE/NAME.ome.tif (channels DAPI and Phase) with NAME_cells.tif,
-        cells drawn by hand, and mixed/NAME.ome.tif with NAME_nuclei.tif, a label image of
-        nuclei, and NAME_nuclei.csv, their types (columns nucleus and cell_type).
-      held_out: TYPE/NAME of fields for validation.
-      left_out: TYPE/NAME of a piece of another field.
+      images: folder with pure/TYPE/NAME.ome.tif (channels DAPI and Phase) and NAME_cells.tif
+        (hand-drawn cells), and with mixed/NAME.ome.tif, NAME_nuclei.tif (label image of
+        nuclei) and NAME_nuclei.csv (their types; columns nucleus and cell_type).
+      held_out: TYPE/NAME of the validation fields.
+      left_out: TYPE/NAME of fields that are not used, because they are part of another one.
     """
 
     images: pathlib.Path
@@ -139,7 +139,7 @@ class CoCulture:
     left_out: Sequence[str] = ("3T3/crop500",)
 
     def task(self, root: pathlib.Path, contrast: str = "field") -> Task:
-        """The types of the mixed field are used for nothing but the scores."""
+        """Returns the task; the types of the mixed field are only used for the scores."""
         study = self._study(root, contrast)
         nuclei, known = self.nuclei()
         labels = np.where(np.isin(nuclei, list(known)), nuclei, 0)
@@ -157,7 +157,7 @@ class CoCulture:
         )
 
     def nuclei(self) -> tuple[np.ndarray, dict[int, str]]:
-        """The nuclei of the mixed field, (H, W), and the type of each that is sure."""
+        """Returns the labels of the mixed field's nuclei, (H, W), and the known types."""
         (labels,) = (self.images / "mixed").glob("*_nuclei.tif")
         with open(labels.with_suffix(".csv"), newline="") as file:
             known = {int(r["nucleus"]): r["cell_type"] for r in csv.DictReader(file)}
@@ -179,8 +179,8 @@ class CoCulture:
             (row,) = (r for r in study.rows() if r.stem == f"{cell_type}/{name}")
             labels = path.with_name(f"{name}_cells.tif")
             if labels.exists():
-                cells = read_labels(labels)
-                cells = Cells.from_labels(cells, study.cell_types, cell_type)
+                drawn = read_labels(labels)
+                cells = Cells.from_labels(drawn, study.cell_types, cell_type)
                 cells.write(study.cells_path(row))
                 split = "validation" if row.stem in self.held_out else "train"
                 study.update([dataclasses.replace(row, split=split)], SPLIT)
@@ -189,10 +189,10 @@ class CoCulture:
 
 
 def scored_nuclei(cells: Cells, nuclei: Cells) -> dict[str, float]:
-    """How nuclei are called, each as the cell that covers most of it.
+    """Scores nuclei, each by the type of the cell that covers most of it.
 
-    The error of the proportion is that of the second type among all cells that were found,
-    against its share of the nuclei.
+    The error of the proportion compares the proportion of the second type among all found
+    cells with its proportion among the nuclei.
     """
     called, true = [], []
     for number, cell_type in enumerate(nuclei.cell_types, start=1):

@@ -6,7 +6,7 @@ from cellclass_tf.maskrcnn.cell_namer import batches, crops
 
 
 def examples(counts=(30, 3)):
-    """Cells whose cytoplasm is 50 for type 0, and 200 for type 1."""
+    """Makes cells whose cytoplasm is 50 for type 0 and 200 for type 1."""
     types = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     size = batches.WINDOW_PX
     pixels = np.zeros((len(types), size, size, 2), np.uint8)
@@ -33,18 +33,18 @@ def test_types_are_drawn_equally_often_and_by_seed():
     assert (seen != other[0]).any()
 
 
-def test_cells_of_other_types_are_pasted_around_the_own_cell():
+def test_cells_of_other_types_are_pasted_around_the_cell():
     rng = np.random.default_rng(0)
     given = examples()
     chosen, pasted = np.zeros(64, int), np.full(64, 31)
     pixels, levels = batches._composed(given, chosen, pasted, rng)
     assert (levels == 100).all()
-    # The own cell is as it was, and so are two fifths of the crops.
+    # The cell itself is unchanged, and so are two fifths of the crops.
     assert (pixels[:, 27:37, 27:37, 0] == 50).all()
     changed = (pixels[..., 0] > 60).any(axis=(1, 2))
     assert 5 < changed.sum() < 45
 
 
-def test_one_type_alone_is_drawn():
+def test_batches_can_be_drawn_from_a_single_type():
     _, types = next(batches.draw_batches(examples((5,)), 0))
     assert not types.any()

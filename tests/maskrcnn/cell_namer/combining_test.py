@@ -6,7 +6,7 @@ import pytest
 from cellclass_tf.maskrcnn.cell_namer import combining
 
 
-def test_one_of_two_or_their_geometric_mean():
+def test_result_is_one_of_two_networks_or_their_geometric_mean():
     detector, namer = np.float32([[0.8, 0.2]]), np.float32([[0.5, 0.5]])
     assert combining.combine(detector, namer, "detector") is detector
     assert combining.combine(detector, namer, "namer") is namer
@@ -14,7 +14,7 @@ def test_one_of_two_or_their_geometric_mean():
     assert both[0] == pytest.approx([2 / 3, 1 / 3], abs=1e-6)
 
 
-def test_no_cells_and_certain_networks_are_combined():
+def test_zero_cells_and_probabilities_of_zero_can_be_combined():
     assert combining.combine(*[np.zeros((0, 2), np.float32)] * 2, "both").shape == (
         0,
         2,

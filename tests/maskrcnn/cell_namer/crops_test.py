@@ -7,7 +7,7 @@ from cellclass_tf.maskrcnn.cell_namer import crops
 
 
 def field(size=200, nuclei=((100, 80),), brightness=150):
-    """Draws cells of 40 px with nuclei of 20 px that lie 6 px below their middles."""
+    """Draws cells of 40 px, with nuclei of 20 px that are 6 px below their centres."""
     image = np.zeros((size, size, 3), np.uint8)
     image[..., 1], image[..., 2] = 100, 10
     labels = np.zeros((size, size), np.int32)
@@ -18,7 +18,7 @@ def field(size=200, nuclei=((100, 80),), brightness=150):
     return image, labels
 
 
-def test_a_crop_is_centred_on_the_nucleus_at_the_images_pixels():
+def test_a_crop_is_centred_on_the_nucleus_at_the_images_resolution():
     image, labels = field()
     (crop,) = crops.crops_of(image, labels)
     assert crop.shape == (64, 64, 2)
@@ -29,7 +29,7 @@ def test_a_crop_is_centred_on_the_nucleus_at_the_images_pixels():
     assert 18 <= np.ptp(rows) + 1 <= 20
 
 
-def test_nuclei_are_as_bright_in_every_dish_and_outline():
+def test_nuclei_have_the_same_brightness_in_every_dish_and_outline():
     for brightness in (60, 150, 250):
         image, labels = field(brightness=brightness)
         nucleus = np.where(image[..., 2] == brightness, labels, 0)
@@ -39,14 +39,14 @@ def test_nuclei_are_as_bright_in_every_dish_and_outline():
             assert crop[2, 2, 1] == 0
 
 
-def test_cytoplasm_is_shown_around_the_background_of_the_field():
+def test_cytoplasm_is_scaled_around_the_background_of_the_field():
     image, labels = field()
     rng = np.random.default_rng(0)
     blocks = np.kron(rng.normal(100, 10, (50, 50)), np.ones((4, 4)))
     image[..., 1] = np.clip(blocks, 0, 255)
     seen = crops.crops_of(image, labels)[0, ..., 0] / 255
     assert np.median(seen) == pytest.approx(0.5, abs=0.02)
-    # Ten standard deviations fill the range; what is between two pixels is smoother.
+    # Ten standard deviations fill the range; interpolation makes the noise smoother.
     assert np.std(seen) == pytest.approx(0.09, abs=0.02)
     # Cells are rare and bright in many fluorescence images.
     image[..., 1] = np.where(labels > 0, 180, 4)
@@ -56,7 +56,7 @@ def test_cytoplasm_is_shown_around_the_background_of_the_field():
 
 
 @pytest.mark.parametrize("phase", [False, True])
-def test_a_cell_is_as_bright_in_a_crowd_as_it_is_alone(phase):
+def test_a_cell_has_the_same_brightness_in_a_crowd_and_alone(phase):
     rng = np.random.default_rng(0)
     seen = []
     places = [
@@ -73,7 +73,7 @@ def test_a_cell_is_as_bright_in_a_crowd_as_it_is_alone(phase):
     assert phase or seen[0] > 200
 
 
-def test_wide_cells_are_shown_smaller_and_none_is_enlarged():
+def test_wide_cells_are_shrunk_and_none_is_enlarged():
     assert crops.scale_for(140.0) == 0.5
     assert crops.scale_for(20.0) == crops.scale_for(70.0) == 1.0
     image, labels = field()

@@ -14,7 +14,7 @@ TYPES = ("even", "grainy")
 
 
 def textured(cell_type, seed, size=128):
-    """Draws nuclei that are even, or have grains."""
+    """Draws nuclei that are uniform or grainy."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size]
     image = np.full((size, size, 3), (0, 100, 10), np.uint8)
@@ -33,7 +33,7 @@ def record():
     return training.NamerTraining(TYPES, 1.0, False, steps=40, seed=0)
 
 
-def test_two_textures_are_told_apart_after_a_few_steps(record, monkeypatch):
+def test_two_textures_are_distinguished_after_a_few_steps(record, monkeypatch):
     monkeypatch.setattr(batches.draw_batches, "__defaults__", (16,))
     monkeypatch.setattr(batches, "_COMPOSED_SHARE", 0)
     monkeypatch.setattr(network, "_FILTERS", (16, 32))
@@ -47,7 +47,7 @@ def test_two_textures_are_told_apart_after_a_few_steps(record, monkeypatch):
         assert (found.argmax(axis=1) == TYPES.index(name)).all()
 
 
-def test_more_cells_than_there_is_room_for_are_thinned_out_by_type(record):
+def test_a_random_sample_of_each_type_is_kept_if_there_are_too_many_cells(record):
     fields = [textured("even", n) for n in range(5)] + [textured("grainy", 9)]
     given = training.gather(fields, record, most=10)
     assert np.bincount(given.type_ids).tolist() == [5, 4]
@@ -81,14 +81,12 @@ def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypa
     assert written.stat().st_mtime_ns == before
     cut = np.zeros((2, 64, 64, 2), np.uint8)
     assert training.probabilities_of(model, cut).shape == (2, 2)
-    # Of another dataset it is trained anew.
+    # For another dataset, the namer is trained again.
     (dataclasses.replace(record, dataset_fingerprint="another")).write(written)
     assert not training._is_finished(tmp_path / training.FOLDER, record)
 
 
-def test_cells_with_a_type_in_fields_of_others_without_are_learned(
-    task, tmp_path, monkeypatch
-):
+def test_typed_cells_in_fields_without_types_are_used(task, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "_FILTERS", (8,))
     task.namer_steps = 1
     cells = []
@@ -99,7 +97,7 @@ def test_cells_with_a_type_in_fields_of_others_without_are_learned(
     assert cells[0] < cells[1]
 
 
-def test_a_record_that_is_broken_is_named(tmp_path):
+def test_a_broken_record_is_named_in_the_message(tmp_path):
     (tmp_path / training.FOLDER).mkdir()
     (tmp_path / training.FOLDER / training.RECORD_FILE).write_text("{}")
     with pytest.raises(cc.InputError, match=r"namer.json.*Train again"):

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.maskrcnn.anchor_labels."""
+"""Tests of cellclass_tf.maskrcnn.input.anchor_labels."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_matches_and_offsets_are_those_of_model_garden(number):
     np.testing.assert_array_equal(flat(found), flat(offsets))
     every = tf.concat([tf.reshape(a, [-1, 4]) for a in ANCHORS.values()], axis=0)
     _, indicators = stock.matcher(stock.similarity_calc(every, boxes))
-    # What is sampled is a part of what Model Garden would sample from.
+    # Samples are a subset of the anchors that Model Garden samples from.
     assert (indicators.numpy()[flat(scores) == 1] == 1).all()
     assert (indicators.numpy()[flat(scores) == 0] == -1).all()
 
@@ -52,8 +52,8 @@ def test_overlaps_are_those_of_all_pairs():
         np.testing.assert_array_equal(found, tf.transpose(pairs))
 
 
-def test_every_cell_has_an_anchor_however_badly_it_fits():
-    # A speck, and a strip as no anchor is.
+def test_every_cell_has_an_anchor_however_small_the_overlap():
+    # A very small box, and one that is more elongated than any anchor.
     boxes = tf.constant([[50.0, 50, 50.5, 50.5], [100, 0, 102, 128]])
     assert (flat(labels(boxes)[0]) == 1).sum() == 2
 

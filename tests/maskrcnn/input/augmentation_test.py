@@ -6,7 +6,7 @@ import tensorflow as tf
 from cellclass_tf.maskrcnn.input import augmentation
 
 LABELS = np.arange(30 * 40, dtype=np.int32).reshape(30, 40)
-# The image says of every pixel what the labels say of it.
+# The pixels of the image have the values of the labels.
 IMAGE = np.stack([LABELS % 256, LABELS // 256, LABELS * 0], -1).astype(np.uint8)
 
 
@@ -39,7 +39,7 @@ def grey(values):
     return np.asarray(values)[..., np.newaxis].repeat(3, -1).astype(np.uint8)
 
 
-def test_composing_moves_whole_cells_and_leaves_those_that_would_cover_others():
+def test_only_cells_that_cover_little_of_others_are_pasted():
     here = disc(60, 20, 20, 8).astype(np.int32)
     free, blocked = disc(60, 45, 40, 8), disc(60, 22, 24, 8)
     there = (free * 1 + blocked * 2).astype(np.int32)
@@ -48,13 +48,13 @@ def test_composing_moves_whole_cells_and_leaves_those_that_would_cover_others():
     np.testing.assert_array_equal(moved, free)
     assert (found[free] == 200).all()
     assert (found[here > 0] == 100).all()
-    # What was not moved leaves no trace, and neither does its rim.
+    # Cells that were not pasted leave no trace, and neither do their rims.
     assert (found[blocked & (here == 0)] == 10).all()
-    # Nor does the other field's background lighten this one's.
+    # The background of the other field is not added.
     assert (found[~free & (here == 0)] == 10).all()
 
 
-def test_halos_come_with_moved_cells_and_not_with_others():
+def test_halos_are_pasted_only_with_their_cells():
     here = disc(120, 30, 30, 10).astype(np.int32)
     moves, blocked = disc(120, 90, 90, 10), disc(120, 30, 34, 10)
     there = (moves * 1 + blocked * 2).astype(np.int32)
@@ -80,7 +80,7 @@ def test_noise_of_both_backgrounds_does_not_add_up():
     assert abs(found[between].std() - before.std()) < 0.1
 
 
-def test_light_that_adds_up_does_not_begin_anew():
+def test_added_light_does_not_overflow():
     here, there = np.zeros((60, 60), np.int32), disc(60, 30, 30, 8).astype(np.int32)
     other = grey(np.where(disc(60, 30, 30, 14), 250, 0))
     found, _ = composed(here, there, grey(np.full((60, 60), 200)), other)
@@ -99,7 +99,7 @@ def test_composing_with_an_empty_or_a_full_field_changes_nothing():
     np.testing.assert_array_equal(found, 9)
 
 
-def test_blur_widens_a_point_and_keeps_its_light():
+def test_blur_widens_a_point_and_keeps_its_total_light():
     point = np.zeros((21, 21, 3), np.float32)
     point[10, 10] = 90
     blurred = augmentation.random_blur(tf.constant(point), most_px=2.0, seed=seed(1))
@@ -110,13 +110,13 @@ def test_blur_widens_a_point_and_keeps_its_light():
     assert augmentation.random_blur(point, most_px=0.0, seed=seed(1)) is point
 
 
-def test_blur_leaves_even_light_as_it_is_up_to_the_border():
+def test_blur_does_not_change_uniform_light_up_to_the_border():
     even = tf.fill([16, 16, 3], 7.0)
     blurred = augmentation.random_blur(even, most_px=1.0, seed=seed(2))
     np.testing.assert_allclose(blurred, even, rtol=1e-5)
 
 
-def test_what_lies_beyond_a_small_field_is_no_background():
+def test_padding_around_a_small_field_is_not_background():
     rng = np.random.default_rng(0)
     image = rng.integers(10, 14, (96, 96, 3)).astype(np.uint8)
     other = np.zeros((96, 96, 3), np.uint8)
@@ -127,5 +127,5 @@ def test_what_lies_beyond_a_small_field_is_no_background():
         image, 0 * labels, other, labels, most_overlap=0.2, diameter_px=16.0
     )
     around = (moved.numpy() == 0)[..., np.newaxis] & np.ones((1, 1, 3), bool)
-    # Nothing shines around the cell: its field's background stays where it was.
+    # There is no light around the cell, and its field's background is not added.
     np.testing.assert_allclose(composed.numpy()[around], image[around], atol=2)

@@ -8,7 +8,7 @@ from cellclass_tf.maskrcnn import config
 from cellclass_tf.maskrcnn.input import crops
 
 LABELS = np.arange(30 * 40, dtype=np.int32).reshape(30, 40)
-# The image says of every pixel what the labels say of it.
+# The pixels of the image have the values of the labels.
 IMAGE = np.stack([LABELS % 256, LABELS // 256, LABELS * 0], -1).astype(np.uint8)
 
 
@@ -32,7 +32,7 @@ def test_crops_and_turns_move_image_and_labels_together(number):
     assert agrees(image, labels)
 
 
-def test_all_eight_positions_come_up():
+def test_all_eight_orientations_occur():
     square = LABELS[:4, :4]
     found = set()
     for number in range(60):

@@ -39,7 +39,7 @@ def field(rows, columns, size=128, pixel_size_um=0.5):
 
 
 def plain_parser(most_cells=20):
-    """A parser that turns crops, and does nothing else to them."""
+    """A parser that only rotates and mirrors crops."""
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts(most_cells))
     data = params.task.train_data
@@ -147,7 +147,7 @@ def test_targets_are_those_of_model_garden_for_the_same_crop():
         )
         if np.allclose(found_image, expected_image, atol=1e-5):
             break
-    # One turn of eight is none.
+    # One of the eight orientations is the original one.
     np.testing.assert_allclose(found_image, expected_image, atol=1e-5)
     for key in ("gt_boxes", "gt_classes", "gt_outer_boxes"):
         np.testing.assert_allclose(found[key], expected[key], atol=1e-4)
@@ -156,7 +156,7 @@ def test_targets_are_those_of_model_garden_for_the_same_crop():
             np.testing.assert_allclose(found[key][level], values, atol=1e-4)
     ours, theirs = found["gt_masks"][:3] > 0.5, expected["gt_masks"][:3] > 0.5
     common = np.sum(ours & theirs, axis=(1, 2)) / np.sum(ours | theirs, axis=(1, 2))
-    # Theirs are smoothed, from middle to middle of the outermost pixels.
+    # Model Garden's masks are smoothed, between the centres of the outermost pixels.
     assert (common > 0.93).all()
 
 
@@ -179,12 +179,12 @@ def test_a_field_of_another_pixel_size_is_cropped_at_the_same_scale():
         _, labels = the_parser.parse_for_training((example, example), NUMBER)
         boxes = labels["gt_boxes"].numpy()
         widths[pixel_size_um] = np.median((boxes[:, 3] - boxes[:, 1])[boxes[:, 0] >= 0])
-    # Of half the pixel size, a cell of as many pixels is half as wide.
+    # At half the pixel size, a cell with as many pixels is half as wide.
     assert widths[0.25] == widths[0.5] / 2
     assert widths[0.0] == widths[0.5]
 
 
-def test_composed_fields_of_other_pixel_sizes_meet_at_one_scale():
+def test_composed_fields_of_different_pixel_sizes_have_one_scale():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts(1200))
     params.task.train_data.composed_share = 1.0
@@ -231,13 +231,13 @@ def test_batches_have_static_shapes_and_follow_the_seed(prepared):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_share_of_the_fields_is_of_the_split_without_types(prepared, share):
+def test_a_fraction_of_the_fields_is_from_the_split_without_types(prepared, share):
     params = config.cellclass_maskrcnn_small()
     data = params.task.train_data
     data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
     found = data_facts.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
     data_facts.apply_facts(params, found)
-    # Any split that is not trained on otherwise stands for it.
+    # A split that is not used for training stands for the split without types.
     data.untyped_split, data.untyped_share = "mixed", share
     data.global_batch_size = 4
     other = reading.fields_of(data.replace(tfds_split="mixed", is_training=False))

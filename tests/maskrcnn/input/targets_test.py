@@ -17,8 +17,8 @@ def test_boxes_are_those_of_the_visible_pixels():
     np.testing.assert_array_equal(boxes, [[1, 1, 3, 5], [5, 7, 6, 8]])
 
 
-def test_a_cell_cut_to_a_sliver_is_no_target():
-    # 8 of 27 pixels are seen: less than 0.3 of them; 8 of 26 are more.
+def test_a_cell_cut_to_a_sliver_is_not_a_target():
+    # 8 of 27 pixels are visible, less than 0.3; 8 of 26 are more than 0.3.
     assert targets.visible_cells(LABELS, np.array([27, 50, 9]), 0.3)[0].shape == 0
     np.testing.assert_array_equal(
         targets.visible_cells(LABELS, np.array([26, 50, 9]), 0.3)[0], [1]
