@@ -24,8 +24,8 @@ class RealPath(type(pathlib.Path())):
 def needed(path: pathlib.Path) -> str:
     """Returns the reason for skipping a test whose file is missing."""
     return (
-        f"needs the real file or folder {path}; `python -m tests.fetch_real_files FOLDER` "
-        f"fetches some of them, and {VARIABLE}=FOLDER says where they are"
+        f"needs real files, of which {path} is missing; "
+        "see `python -m tests.fetch_real_files --help`"
     )
 
 

@@ -34,7 +34,7 @@ def holder(tmp_path):
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 def test_a_second_process_is_told_who_writes_and_since_when(holder, tmp_path):
