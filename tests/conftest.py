@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from tests import real_files
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests use tiny arrays; two pools of threads on two cores only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,11 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def assets() -> pathlib.Path:
-    """Real microscope files beside the project; tests that need them skip without."""
-    folder = pathlib.Path(__file__).parents[2] / "shared" / "assets"
-    if not folder.exists():
-        pytest.skip(f"needs real files in {folder}")
-    return folder
+    """Folder of real microscope files; a test that asks for a missing one skips."""
+    return real_files.folder()
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,8 @@ def test_p_values_are_adjusted_by_holms_method():
     assert contrasts.holm([]) == []
 
 
+# Where all cells of a condition are of one type, its dishes are equal to the last digit.
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning:scipy")
 @pytest.mark.parametrize(("icc", "dishes"), [(0.02, 3), (0.1, 3), (0.1, 6)])
 def test_equal_conditions_differ_significantly_at_the_nominal_rate(icc, dishes):
     """240 cells a dish, 95 % of each type called right; 5 % of the tests may be wrong."""

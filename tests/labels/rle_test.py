@@ -21,7 +21,7 @@ def _masks():
     yield mask
 
 
-@pytest.mark.parametrize("mask", _masks())
+@pytest.mark.parametrize("mask", list(_masks()))
 def test_run_lengths_are_those_of_pycocotools(mask):
     cell = DrawnCell.cut(mask)
     expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))

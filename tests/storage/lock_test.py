@@ -34,7 +34,7 @@ def holder(tmp_path):
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 def test_the_error_names_the_holder_of_the_lock_and_since_when(holder, tmp_path):

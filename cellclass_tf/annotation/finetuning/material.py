@@ -228,7 +228,8 @@ def _write(
             flows = dynamics.labels_to_flows([labels.astype(np.int32)], device=device)
         for path, content in zip(paths, (image, flows[0]), strict=True):
             with atomic.atomic_path(path) as temporary:
-                tifffile.imwrite(temporary, content)
+                # Without photometric, tifffile takes four planes for the colours RGBA.
+                tifffile.imwrite(temporary, content, photometric="minisblack")
     return paths
 
 

@@ -79,7 +79,9 @@ REFUSED = {
 def test_no_file_is_forgotten(assets):
     folder = assets / "microscope_files"
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert found == {*READ, *REFUSED}
+    # Some of them cannot be fetched, and are missing in most checkouts.
+    assert found
+    assert found <= {*READ, *REFUSED}
 
 
 @pytest.mark.parametrize("name", READ)
