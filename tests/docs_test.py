@@ -99,6 +99,21 @@ def test_the_page_on_python_lists_every_public_name_once():
     assert sorted(listed) == sorted(cc.__all__)
 
 
+def test_the_page_of_messages_has_those_of_every_part():
+    path = ROOT / ".ci/message_list.py"
+    spec = importlib.util.spec_from_file_location("message_list", path)
+    message_list = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(message_list)
+    code = (
+        "raise InputError(f'{path}: no *cell* in <it>. ' + what)\nraise InputError(x)"
+    )
+    found = [*message_list.messages_of(ast.parse(code))]
+    assert found == [r"…: no \*cell\* in &lt;it>. …"]
+    page = message_list.page(ROOT / "cellclass_tf")
+    assert page.count("\n## ") > 10
+    assert page.count("\n- ") > 200
+
+
 def test_every_link_leads_to_a_page_and_every_page_is_in_the_navigation():
     navigation = (ROOT / ".ci/mkdocs.yml").read_text(encoding="utf-8")
     for path in PAGES:
