@@ -18,6 +18,7 @@ PAGES = (
 NO_CODE = ("text", "json", "csv", "yaml", "bibtex")
 _FENCE = re.compile(r"( *)```(\S*)")
 _MARK = re.compile(r"<!-- (not run|only checked|output)(?:: | of )(.+) -->")
+_VARIABLE = re.compile(r"[A-Z_]+=.*")
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
@@ -46,7 +47,9 @@ class Block:
         return f"{self.page}:{self.line}"
 
     def commands(self) -> Iterator[list[str]]:
-        """Yields the words of each command of a block of bash, without its comments.
+        """Yields the words of each command of a block of bash.
+
+        Comments, and variables that are set before a command, are left out.
 
         Raises:
           ValueError: if a quotation is not closed.
@@ -62,7 +65,7 @@ class Block:
                 if words:
                     yield words
                 words = []
-            else:
+            elif words or not _VARIABLE.fullmatch(word):
                 words.append(word)
         if words:
             yield words

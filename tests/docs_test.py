@@ -134,7 +134,7 @@ def test_every_link_leads_to_a_page_and_every_page_is_in_the_navigation():
 def test_blocks_are_found_with_their_marks_and_commands():
     here = blocks_of(ROOT / "README.md")
     assert {block.language for block in here} >= {"bash", "python"}
-    block = Block("", 1, "bash", "a 'b c' \\\n d,e # f\n(g --h=i && j)\n")
+    block = Block("", 1, "bash", "X=y a 'b c' \\\n d,e # f\n(g --h=i && j)\n")
     assert [*block.commands()] == [["a", "b c", "d,e"], ["g", "--h=i"], ["j"]]
     marks = {(b.mark, bool(b.reason)) for b in BLOCKS}
     kinds = {"not run", "only checked", "output"}
@@ -185,7 +185,7 @@ def check(words):
         for extra in extras.split(","):
             assert re.search(rf"^{extra} = \[", declared, re.MULTILINE), extra
     for flag, value in itertools.pairwise(words):
-        if flag == "-r":
+        if flag in ("-r", "-c"):
             assert (ROOT / value).exists(), value
 
 
