@@ -1,24 +1,32 @@
-"""Prepares pages for the site: links out of docs/, and pages made from the code.
+"""Prepares pages for the site: links out of docs/, and the reference of the public names.
 
-The site is built without the package's requirements, so commands are read from the source.
+The site is built without the package's requirements, so its code is read and not imported.
 """
 
 import ast
 import pathlib
 import re
+import sys
 
 from mkdocs.structure.files import File
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import message_list
+
 ROOT = pathlib.Path(__file__).parents[1]
 _OUTWARD = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
+_MARK = re.compile(r"^ *<!-- (?:not run|only checked|output)\b.+ -->\n", re.MULTILINE)
+_NAME = re.compile(r"^- `cc\.(\w+)`: .+\n", re.MULTILINE)
 
 
 def on_files(files, config):
     """Adds the pages that are not files of docs/."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     pages = {
-        "commands.md": _commands(),
         "contributing.md": contributing.replace("](docs/", "]("),
+        "changes.md": changes.replace("](docs/", "]("),
+        "messages.md": message_list.page(ROOT / "cellclass_tf"),
     }
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
@@ -26,7 +34,11 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Replaces a link to a file of the repository by its text and the file's path."""
+    """Changes what a page says to people who read it in the checkout.
+
+    A link to a file of the repository becomes its text and the file's path, comments for the
+    test of code blocks are left out, and each name that python.md lists becomes its reference.
+    """
 
     def text_and_path(match):
         text, path = match.groups()
@@ -34,21 +46,33 @@ def on_page_markdown(markdown, page, config, files):
             raise FileNotFoundError(f"{page.file.src_uri} links to ../{path}: no file")
         return f"{text} (`{path}`)"
 
-    return _OUTWARD.sub(text_and_path, markdown)
+    markdown = _MARK.sub("", _OUTWARD.sub(text_and_path, markdown))
+    if page.file.src_uri == "python.md":
+        markdown = _with_reference(markdown)
+    return markdown
 
 
-def _commands():
-    tree = ast.parse(
-        (ROOT / "cellclass_tf/cli/commands.py").read_text(encoding="utf-8")
+def _with_reference(markdown):
+    modules = _public_names()
+    listed = _NAME.findall(markdown)
+    if sorted(listed) != sorted(modules):
+        differing = sorted({*listed} ^ {*modules})
+        raise ValueError(f"docs/python.md does not list each name once: {differing}")
+
+    def reference(match):
+        name = match[1]
+        heading = f"\n::: cellclass_tf.{modules[name]}.{name}\n    options:\n"
+        return f"{heading}      heading: cc.{name}\n      toc_label: {name}\n\n"
+
+    return _NAME.sub(reference, markdown)
+
+
+def _public_names():
+    """The module of each public name, from `cellclass_tf/__init__.py`."""
+    path = ROOT / "cellclass_tf/__init__.py"
+    return next(
+        ast.literal_eval(node.value)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "_MODULE_OF_NAME"
     )
-    table = next(
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMMANDS"
-    )
-    rows = [
-        f"| `{key.value}` | {ast.literal_eval(call.args[0])} |"
-        for key, call in zip(table.keys, table.values, strict=True)
-    ]
-    head = "# Commands\n\n`cellclass COMMAND --help` lists the flags of a command.\n\n"
-    return head + "| command | what it does |\n|---|---|\n" + "\n".join(rows) + "\n"
