@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,11 +19,17 @@ from cellclass_tf.labels import neighbours, nuclei, runs, shapes, sizes
 from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
 from cellclass_tf.storage import atomic, csv_json
 
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.csv
+
 PARQUET_FILE = "cells.parquet"
 # What a dish was treated with, in cells.csv alone.
 CONDITION = "condition"
 # Columns that say of which dish, place and time a field is.
 PLACE = ("group", "scene", "time")
+# A value for each cell.
+Column = Sequence[Any] | np.ndarray
 # Columns in pixels, which are also given in µm.
 _LENGTHS = (
     "equivalent_diameter",
@@ -302,18 +308,17 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
             writer.write_batch(block)
 
 
-def open_arrow(cells_csv: str | os.PathLike):
+def open_arrow(cells_csv: str | os.PathLike) -> pyarrow.csv.CSVStreamingReader:
     """Opens cells.csv as a `pyarrow.csv.CSVStreamingReader`, which gives it in blocks.
 
     Numbers are float64, numbers of cells and pixels int64, on_border bool, the others
     text; an empty cell is null.
     """
-    import pyarrow
     from pyarrow import csv as arrow_csv
 
     with open(cells_csv, encoding="utf-8", newline="") as file:
         header = next(csv.reader(file))
-    kinds = {name: _arrow_kind(pyarrow, name) for name in header}
+    kinds = {name: _arrow_kind(name) for name in header}
     # Without strings_can_be_null an empty text stays text, and an empty number is null.
     options = arrow_csv.ConvertOptions(
         column_types=kinds, true_values=["True"], false_values=["False"]
@@ -325,7 +330,9 @@ def open_arrow(cells_csv: str | os.PathLike):
     )
 
 
-def _arrow_kind(pyarrow, column: str):
+def _arrow_kind(column: str) -> pyarrow.DataType:
+    import pyarrow
+
     if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
         return pyarrow.string()
     if column in ("on_border", "in_frame"):
@@ -338,10 +345,8 @@ def _arrow_kind(pyarrow, column: str):
     )
 
 
-def _type_values(
-    cells: Cells, name: str, min_probability: float
-) -> dict[str, Sequence]:
-    values = {
+def _type_values(cells: Cells, name: str, min_probability: float) -> dict[str, Column]:
+    values: dict[str, Column] = {
         "image": [name] * len(cells),
         "cell": range(1, len(cells) + 1),
         "cell_type": cells.cell_types,
@@ -357,11 +362,9 @@ def _type_values(
 
 def _shape_values(
     cells: Cells, in_rows: runs.Runs, pixel_size_um: float | None
-) -> dict[str, Sequence]:
-    nothing = [None] * len(cells)
+) -> dict[str, Column]:
     found = shapes.shapes_of(cells, in_rows)
-    known = pixel_size_um is not None
-    lengths = {}
+    lengths: dict[str, Column] = {}
     in_px = (
         sizes.diameters_of(cells.areas_px),
         found.axis_major,
@@ -371,7 +374,7 @@ def _shape_values(
     )
     for key, values in zip(_LENGTHS, in_px, strict=True):
         lengths[f"{key}_px"] = values
-        lengths[f"{key}_um"] = values * pixel_size_um if known else nothing
+        lengths[f"{key}_um"] = _times(values, pixel_size_um)
     around = np.maximum(found.perimeter, 1e-9) ** 2
     labels = cells.labels
     out_of_frame = np.union1d(labels[:, 0], labels[-1])
@@ -379,7 +382,7 @@ def _shape_values(
         "centroid_y_px": found.centroid_y,
         "centroid_x_px": found.centroid_x,
         "area_px": cells.areas_px,
-        "area_um2": cells.areas_px * pixel_size_um**2 if known else nothing,
+        "area_um2": _times(cells.areas_px, pixel_size_um, power=2),
         "eccentricity": found.eccentricity,
         "circularity": np.minimum(1.0, 4 * np.pi * cells.areas_px / around),
         # scikit-image's is the angle from the rows' axis, which points down, in radians.
@@ -392,7 +395,7 @@ def _shape_values(
 
 def _nucleus_values(
     cells: Cells, image: np.ndarray | None, pixel_size_um: float | None
-) -> dict[str, Sequence]:
+) -> dict[str, Column]:
     nothing = [None] * len(cells)
     keys = ["nucleus_area_px", "nucleus_area_um2", "nucleus_share_of_area"]
     keys += [f"mean_{channel}_in_nucleus_grey" for channel in CHANNELS]
@@ -413,10 +416,7 @@ def _nucleus_values(
         ]
     diameter = float(np.median(sizes.diameters_of(cells.areas_px)))
     counts = nuclei_per_cell(image[..., 2], cells, diameter)
-    in_um2 = [
-        nothing if pixel_size_um is None else of * pixel_size_um**2
-        for of in (areas, totals)
-    ]
+    in_um2 = [_times(of, pixel_size_um, power=2) for of in (areas, totals)]
     shares = areas / cells.areas_px
     values = (areas, in_um2[0], shares, *means)
     values += (nothing if counts is None else counts, totals, in_um2[1])
@@ -424,8 +424,8 @@ def _nucleus_values(
 
 
 def _neighbour_values(
-    cells: Cells, shapes: Mapping[str, Sequence], pixel_size_um: float | None
-) -> dict[str, Sequence]:
+    cells: Cells, shapes: Mapping[str, Column], pixel_size_um: float | None
+) -> dict[str, Column]:
     pairs = neighbours.neighbours(cells.labels) - 1
     both = np.concatenate([pairs, pairs[:, ::-1]])
     counts = np.zeros((len(cells), len(cells.type_names) + 1), np.int64)
@@ -435,11 +435,18 @@ def _neighbour_values(
     for i, name in enumerate(cells.type_names, start=1):
         values[f"neighbours_{name}"] = counts[:, i]
     nearest = neighbours.nearest_px(middles)
-    um = [None] * len(cells) if pixel_size_um is None else nearest * pixel_size_um
+    um = _times(nearest, pixel_size_um)
     return values | {"nearest_px": nearest, "nearest_um": um}
 
 
-def _rounded(values: Sequence[Any]) -> list[Any]:
+def _times(values: np.ndarray, pixel_size_um: float | None, power: int = 1) -> Column:
+    """Converts pixels to µm, or areas to µm²; None for each cell if the size is unknown."""
+    if pixel_size_um is None:
+        return [None] * len(values)
+    return values * pixel_size_um**power
+
+
+def _rounded(values: Column) -> list[Any]:
     """Returns plain Python values, floats with 6 digits; None in place of NaN."""
     plain = values.tolist() if isinstance(values, np.ndarray) else values
     return [

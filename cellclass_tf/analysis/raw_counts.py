@@ -29,7 +29,7 @@ def counts_of(
     image: np.ndarray | None,
     limits: Mapping[str, Limits] | None,
     means: Mapping[str, Sequence[float]],
-) -> dict[str, Sequence[float | None]]:
+) -> dict[str, Sequence[float | None] | np.ndarray]:
     """Returns the mean and the sum of each cell's raw counts above the background.
 
     Grey levels are a straight line between the contrast limits of the raw counts, so that
@@ -49,7 +49,7 @@ def counts_of(
     """
     if image is None or limits is None:
         return dict.fromkeys(columns(), [None] * len(cells))
-    found = {}
+    found: dict[str, Sequence[float | None] | np.ndarray] = {}
     for place, channel in enumerate(CHANNELS, start=1):
         plane = image[..., place]
         levels, share = grey_levels.levels_outside(plane, cells.labels), 0.5

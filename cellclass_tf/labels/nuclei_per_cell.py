@@ -61,7 +61,8 @@ def nuclei_per_cell(
     boxes = cells.boxes_yxyx
     middles = (boxes[:, :2] + boxes[:, 2:]) / (2 * step)
     counts, any_nucleus = np.zeros(len(cells), np.int64), False
-    for tile in tiling.tiles_of(light.shape, _TILE_PX, min(round(3 * diameter), 500)):
+    size_yx = (light.shape[0], light.shape[1])
+    for tile in tiling.tiles_of(size_yx, _TILE_PX, min(round(3 * diameter), 500)):
         owned = np.flatnonzero(tile.owns(middles))
         if owned.size:
             window = tuple(slice(start, start + _TILE_PX) for start in tile.corner_yx)
@@ -113,8 +114,7 @@ def _find(
     depth = cv2.distanceTransform(
         mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
     )
-    depth = _smooth(depth, _QUIET * diameter)
-    depth *= _SHAPE / diameter
+    depth = _smooth(depth, _QUIET * diameter) * np.float32(_SHAPE / diameter)
     nuclei = _part_hills(depth + contrast, mask)
     count = int(nuclei.max(initial=0))
     best = _highest(nuclei[mask], contrast[mask], count)

@@ -56,12 +56,16 @@ def shapes_of(cells: Cells, runs: Runs | None = None) -> Shapes:
       runs: `runs_of(cells.labels)`, if the caller has them already.
     """
     runs = runs_of(cells.labels) if runs is None else runs
-    moments = _moments(cells, runs)
     solidity, feret = _hulls(cells, runs)
-    return Shapes(*moments, solidity, _perimeters(cells), feret)
+    return Shapes(
+        **_moments(cells, runs),
+        solidity=solidity,
+        perimeter=_perimeters(cells),
+        feret_diameter=feret,
+    )
 
 
-def _moments(cells: Cells, runs: Runs) -> tuple[np.ndarray, ...]:
+def _moments(cells: Cells, runs: Runs) -> dict[str, np.ndarray]:
     """Returns centroids, axes, eccentricity and orientation."""
     count = len(cells) + 1
     corners = np.concatenate([[[0, 0]], cells.boxes_yxyx[:, :2]]).astype(np.int64)
@@ -98,14 +102,14 @@ def _moments(cells: Cells, runs: Runs) -> tuple[np.ndarray, ...]:
         0.5 * np.arctan2(2 * yx, yy - xx),
     )
     top, left = corners[1:].T
-    return (
-        y + top,
-        x + left,
-        4 * np.sqrt(large),
-        4 * np.sqrt(small),
-        eccentricity,
-        orientation,
-    )
+    return {
+        "centroid_y": y + top,
+        "centroid_x": x + left,
+        "axis_major": 4 * np.sqrt(large),
+        "axis_minor": 4 * np.sqrt(small),
+        "eccentricity": eccentricity,
+        "orientation": orientation,
+    }
 
 
 def _sum_of_squares(stop: np.ndarray) -> np.ndarray:

@@ -186,7 +186,10 @@ def test_a_changed_figure_is_set_aside(study, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image": "mixed/dish1_c"}, "not one of the 2 images.*similar names: mixed/dish1_b"),
+        (
+            {"image": "mixed/dish1_c"},
+            "not one of the 2 images.*similar names: mixed/dish1_b",
+        ),
         ({"image": None}, "2 images with cells; choose one with --image"),
         ({"crop": "0,0,201,10"}, "inside mixed/dish1_a, which is 200 px high and 300"),
         ({"crop": "0,0,0,10"}, "inside mixed/dish1_a"),

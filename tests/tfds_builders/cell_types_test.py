@@ -113,7 +113,10 @@ def test_the_check_command_reports_leaks_between_splits(root, capsys):
     shutil.copy(held_out, composed)
     folder = composed.parent
     assert main.run(["check", f"--dataset={folder}"]) == 1
-    assert "is in the dataset 2 times, in composed and validation" in capsys.readouterr().out
+    assert (
+        "is in the dataset 2 times, in composed and validation"
+        in capsys.readouterr().out
+    )
     assert main.run(["check"]) == 2
 
 

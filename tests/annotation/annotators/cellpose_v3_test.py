@@ -134,7 +134,9 @@ def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
     shutil.copy(own_weights, tmp_path / "mine")
     trap = tmp_path / "trap"
     _save_size_model(tmp_path / "size_mine.npy", _size_model(extra=_Touch(trap)))
-    with pytest.raises(InputError, match=r"size_mine\.npy.*pathlib.*No code from it was"):
+    with pytest.raises(
+        InputError, match=r"size_mine\.npy.*pathlib.*No code from it was"
+    ):
         CellposeAnnotator(tmp_path / "mine")
     assert not trap.exists()
     # With the diameter given, the file is not even looked at.
