@@ -29,8 +29,8 @@ from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.storage import atomic, digests, ledger, lock, pickled_npy
 from cellclass_tf.storage.paths import recorded_path
 
-_ENDING = "_seg.npy"
-_EXPECTED = f"Expected NAME{_ENDING}, where NAME is the name of an image."
+ENDING = "_seg.npy"
+_EXPECTED = f"Expected NAME{ENDING}, where NAME is the name of an image."
 # Name of the cells in the ledger of a file.
 _LABELS = "labels"
 # File beside the exported folders in which earlier versions recorded what they wrote.
@@ -142,9 +142,9 @@ def import_cellpose(
     study = Study.open(study)
     source = pathlib.Path(source)
     files = inventory.files_below(source) if source.is_dir() else []
-    paths = [path for path in files if path.name.endswith(_ENDING)]
+    paths = [path for path in files if path.name.endswith(ENDING)]
     if not paths:
-        raise InputError(f"{source}: expected a folder with files NAME{_ENDING}.")
+        raise InputError(f"{source}: expected a folder with files NAME{ENDING}.")
     before = batch.Journal(source / _EXPORTED).results()
 
     def read(row: ImageRow, path: pathlib.Path) -> ImportedCells | None:
@@ -164,13 +164,13 @@ def _notes(
     files: Sequence[pathlib.Path], read: Sequence[pathlib.Path]
 ) -> tuple[str, ...]:
     """Returns notes on the files, and on images that were perhaps not saved."""
-    with_cells = {path.with_name(path.name.removesuffix(_ENDING)) for path in read}
+    with_cells = {path.with_name(path.name.removesuffix(ENDING)) for path in read}
     pictures = {p for p in files if p.suffix.lower() in inventory.BESIDE_CELLS}
     bare = sorted(path for path in pictures if path.with_suffix("") not in with_cells)
     rest = sorted(set(files) - set(read) - pictures)
     return (
-        *inventory.note("read", read, f"*{_ENDING}"),
-        *inventory.note("left out", bare, f"images without *{_ENDING}"),
+        *inventory.note("read", read, f"*{ENDING}"),
+        *inventory.note("left out", bare, f"images without *{ENDING}"),
         *inventory.note("left out", rest, "of other kinds"),
     )
 
@@ -195,7 +195,7 @@ def _export_field(
 ) -> dict[str, Any]:
     image = study.image_path(row)
     target = output / row.cell_type / image.name
-    seg = target.with_name(f"{row.name}{_ENDING}")
+    seg = target.with_name(f"{row.name}{ENDING}")
     if study.has_cells(row):
         _export_cells(study, row, seg, _exported(output, seg, before), version)
     own = (digests.sha256_of_file(image), before.get("image", ""))
@@ -273,7 +273,7 @@ def _candidates(
     for path in paths:
         name = path.relative_to(source)
         try:
-            names = [path.name.removesuffix(_ENDING)]
+            names = [path.name.removesuffix(ENDING)]
             row = find_row(path, names, name.parent.parts, rows, _EXPECTED)
             by_image.setdefault(row.image, (row, []))[1].append(path)
         except InputError as error:

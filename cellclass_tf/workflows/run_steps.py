@@ -18,6 +18,7 @@ from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.manifest import costs_of_rejection
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.interchange import cellpose_gui
 from cellclass_tf.maskrcnn import hardware
 from cellclass_tf.storage import csv_json, digests
 from cellclass_tf.workflows.run_settings import RunSettings
@@ -144,7 +145,7 @@ class Steps:
         folder = pathlib.Path(settings.corrections or "")
         if not settings.corrections or not folder.is_dir():
             return batch.Outcome()
-        of_cellpose = next(folder.rglob("*_seg.npy"), None)
+        of_cellpose = next(folder.rglob(f"*{cellpose_gui.ENDING}"), None)
         read = cc.import_cellpose if of_cellpose else cc.import_masks
         with self.stages("corrections"):
             return read(settings.study, folder)

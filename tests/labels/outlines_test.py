@@ -1,9 +1,6 @@
 """Outlines: exact, simple, and told apart from holes."""
 
-import time
-
 import numpy as np
-import pytest
 
 from cellclass_tf.labels.outlines import inner_outlines, outlines_of, signed_area
 
@@ -93,20 +90,6 @@ def test_view_and_other_types_are_taken():
     assert outline.tolist() == [[1, 2], [3, 2], [3, 5], [1, 5]]
     (outline,) = outlines_of(labels)
     assert signed_area(outline) == 6
-
-
-@pytest.mark.parametrize("count", [100])
-def test_a_hundred_cells_are_quick(count):
-    rows, columns = np.mgrid[-20:20, -20:20]
-    angle = np.arctan2(rows, columns)
-    cells = [
-        rows**2 + columns**2 < 360 + 40 * np.sin(5 * angle + n) for n in range(count)
-    ]
-    start = time.perf_counter()
-    for cell in cells:
-        outlines_of(cell)
-    # Some 40 ms; the limit leaves room for a busy machine.
-    assert time.perf_counter() - start < 0.5
 
 
 def test_inner_outlines_lie_at_their_depth():

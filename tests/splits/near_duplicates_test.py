@@ -1,7 +1,5 @@
 """Tests of cellclass_tf.splits.near_duplicates."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -156,14 +154,11 @@ def test_a_broken_hash_is_named():
         )
 
 
-def test_a_large_study_takes_seconds():
+def test_the_one_pair_in_a_large_study_is_found():
     rng = np.random.default_rng(0)
     rows = [row_of(str(n), scene_hash=hash_of(rng)) for n in range(5000)]
     rows.append(row_of("again", scene_hash=hash_of(rng, 40, of=rows[1234].scene_hash)))
-    start = time.perf_counter()
     ((one, other, _),) = near_duplicates.find_near_duplicates(rows)
-    # It takes some 0.5 s; a comparison of pairs one by one takes a minute.
-    assert time.perf_counter() - start < 20
     assert (one.name, other.name) == ("1234", "again")
 
 
