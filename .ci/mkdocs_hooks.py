@@ -15,22 +15,27 @@ import message_list
 
 ROOT = pathlib.Path(__file__).parents[1]
 _OUTWARD = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\((?!https?:|#)")
 _MARK = re.compile(r"^ *<!-- (?:not run|only checked|output)\b.+ -->\n", re.MULTILINE)
 _NAME = re.compile(r"^- `cc\.(\w+)`: .+\n", re.MULTILINE)
 
 
 def on_files(files, config):
     """Adds the pages that are not files of docs/."""
-    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     pages = {
-        "contributing.md": contributing.replace("](docs/", "]("),
-        "changes.md": changes.replace("](docs/", "]("),
+        "contributing.md": _of_the_root("CONTRIBUTING.md"),
+        "changes.md": _of_the_root("CHANGELOG.md"),
         "messages.md": message_list.page(ROOT / "cellclass_tf"),
     }
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
     return files
+
+
+def _of_the_root(name):
+    """A page beside docs/, with its links as pages of docs/ write them."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return _LINK.sub("](../", text).replace("](../docs/", "](")
 
 
 def on_page_markdown(markdown, page, config, files):
