@@ -14,9 +14,11 @@ from experiments.benchmarks.real.methods import METHODS, OURS
 
 _HEAD = """# Comparison with other programs, on real fields
 
-    python -m experiments.benchmarks real --folder=/tmp/real --three_types=FOLDER \\
-        --coculture=FOLDER --hek=HEK.png --hek_labels=LABELS.png --weights=WEIGHTS \\
-        --output=docs
+```bash
+python -m experiments.benchmarks real --folder=/tmp/real --three_types=FOLDER \\
+    --coculture=FOLDER --hek=HEK.png --hek_labels=LABELS.png --weights=WEIGHTS \\
+    --output=docs
+```
 
 This command writes this page. The runs used two cores without a GPU, and {seeds}. All
 methods are trained on the same fields and tested on the same other fields, whose types are
