@@ -162,7 +162,7 @@ def test_cells_do_not_stay_with_another_picture(root, tmp_path):
     raw.write_bytes(other.read_bytes())
     cc.convert(root / "raw", root, **options)
     failures = examples.check_study(study).outcome.failures
-    assert "its raw file was replaced since" in failures[row.image]
+    assert "another raw file than the image shows now" in failures[row.image]
     cc.annotate(root, annotator="watershed")
     (kept,) = (root / ".trash").rglob("*.tif")
     assert kept.read_bytes() == painted

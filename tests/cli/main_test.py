@@ -25,7 +25,7 @@ def test_help_names_every_command_and_its_flags(capsys):
         (["dataset", "x"], "expected only --flag=value, got 'x'"),
         (["simulate", "--study=x", "--mixed=many"], "many"),
         # The former name of the flag still works.
-        (["simulate", "--study=x", "--tied=colour"], "'colour' is nothing"),
+        (["simulate", "--study=x", "--tied=colour"], "'colour' is not a known quality"),
         (["import", "--study=x", "--source=y", "--format=jpeg"], "jpeg"),
         (["export", "--output=x"], "either --study or --predictions"),
         (["export", "--predictions=x", "--output=x"], "for correcting a study"),

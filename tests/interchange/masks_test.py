@@ -429,7 +429,7 @@ def test_every_file_of_the_source_is_accounted_for(study, source):
     assert list(outcome.done) == ["HEK/a.png"]
     told = " ".join(outcome.failures.values())
     assert "1 files ending in .jpg are not read (b.jpg)" in told
-    assert "so nothing of N2a" in told
+    assert "so there is no image of N2a" in told
     assert "found a broken link to nowhere" in told
     assert outcome.notes == (
         "read: 1 .tif",

@@ -110,7 +110,9 @@ def test_a_field_with_invalid_labels_fails_alone(saved, study, tmp_path):
     tifffile.imwrite(outlines / "b.tif", np.ones((64, 60), np.uint16))
     outcome = cc.predict(saved, study.root, out, outlines=outlines)
     assert list(outcome.done) == ["mixed/a"]
-    assert f"{outlines / 'b.tif'}: Expected labels" in outcome.failures["mixed/b"]
+    assert (
+        f"{outlines / 'b.tif'}: Expected a label image" in outcome.failures["mixed/b"]
+    )
     (outlines / "b.tif").unlink()
     outcome = cc.predict(saved, study.root, out, outlines=outlines)
     assert list(outcome.skipped) == ["mixed/a"]

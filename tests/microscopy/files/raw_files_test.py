@@ -66,5 +66,5 @@ def test_odd_characters_are_replaced_in_image_names(tmp_path):
 
 def test_a_broken_pattern_is_refused(tmp_path):
     touch(tmp_path / "a.tif")
-    with pytest.raises(errors.InputError, match="no regular expression"):
+    with pytest.raises(errors.InputError, match="not a valid regular expression"):
         raw_files.find(tmp_path, "HEK", "dish(")
