@@ -41,8 +41,8 @@ def counts_of(
     Args:
       cells: of the field.
       image: (H, W, 3) uint8 merged image; None if it is not known.
-      means: (N,) mean grey level of each cell, by channel.
       limits: of each of CHANNELS; None if the raw numbers are not known.
+      means: (N,) mean grey level of each cell, by channel.
 
     Returns:
       (N,) of each of `columns()`; None where they are not known.

@@ -238,16 +238,16 @@ class Steps:
     def _notes(self) -> pathlib.Path:
         return self.output / ".journal" / "run.json"
 
+    def _noted(self) -> dict[str, str]:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return dict(json.loads(self._notes.read_text("utf-8")))
+        return {}
+
     def _done(self, name: str) -> str | None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            return json.loads(self._notes.read_text("utf-8")).get(name)
-        return None
+        return self._noted().get(name)
 
     def _note(self, name: str, key: str) -> None:
-        known: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError):
-            known = dict(json.loads(self._notes.read_text("utf-8")))
-        csv_json.write_json(self._notes, known | {name: key})
+        csv_json.write_json(self._notes, self._noted() | {name: key})
 
 
 def _training_settings(settings: RunSettings) -> dict[str, Any]:
