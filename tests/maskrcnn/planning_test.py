@@ -63,7 +63,10 @@ def test_every_choice_is_applied_and_described_with_its_reason():
     params.override({"task": {"model_diameter_px": 28.0}})
     lines = planning.describe(params, choices)
     assert lines[0] == "task.model_diameter_px = 28.0: set by the user"
-    assert "task.train_data.composed_share = 0.1: mixed fields in the study: 0" in lines[-1]
+    assert (
+        "task.train_data.composed_share = 0.1: mixed fields in the study: 0"
+        in lines[-1]
+    )
 
 
 def test_settings_that_depend_on_an_override_follow_it(prepared):
