@@ -207,7 +207,9 @@ class Familiarity:
                         _refusal(path, f"it contains over {_MOST_BYTES} bytes")
                     )
             with np.load(path, allow_pickle=False) as archive:
-                found = {name: archive[name] for name in names}
+                found = {name: archive[name] for name in names if name in archive}
+                if "mean" in archive:
+                    found |= _of_earlier_version(archive["mean"])
             for name in _NUMBERS:
                 found[name] = found[name].reshape(1)
             read = cls(**found | {name: float(found[name][0]) for name in _NUMBERS})
@@ -464,8 +466,13 @@ def _out_of_range(
     return [f"{what.format(value)} ({low:.0f} to {high:.0f} in the training fields)"]
 
 
+def _of_earlier_version(mean: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what 0.1.0 did not store: it used one mean for all types, and no shift."""
+    return {"means": mean[np.newaxis], "shift_limit": np.array(np.inf)}
+
+
 def _refusal(path: str | os.PathLike, why: str) -> str:
     return (
-        f"{path}: expected the statistics of a model's training cells that `python -m "
-        f"experiments.export` writes; {why}. Export the model again."
+        f"{path}: expected the statistics of a model's training cells that `cellclass "
+        f"export-model` writes; {why}. Export the model again."
     )

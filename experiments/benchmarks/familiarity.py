@@ -127,7 +127,7 @@ def main(_) -> None:
         )
         false, right, area = roc(known, unknown)
         print(f"{measure}: area under the curve {area:.3f}")
-        axes.plot(false, right, label=f"{measure} ({area:.2f})", drawstyle="steps-post")
+        axes.plot(false, right, label=f"{measure} ({area:.3f})", drawstyle="steps-post")
     point = [np.mean(flagged[kind]) for kind in ("yes", "no")]
     axes.plot(*point, "k*", markersize=12, label="limits of the model")
     print(
@@ -140,7 +140,13 @@ def main(_) -> None:
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.02),
     )
-    axes.legend(fontsize="small", loc="lower right")
+    axes.legend(
+        title="measure (area under the curve)",
+        fontsize="small",
+        title_fontsize="small",
+        loc="center right",
+        bbox_to_anchor=(1.0, 0.45),
+    )
     page.savefig(_OUTPUT.value)
 
 

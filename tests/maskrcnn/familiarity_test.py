@@ -166,6 +166,18 @@ def test_too_few_cells_give_no_statistics():
     assert gathered.fit() is None
 
 
+def test_a_file_of_version_0_1_0_is_read_and_limits_single_cells(known, tmp_path):
+    content = dataclasses.asdict(known)
+    content["mean"] = content.pop("means").mean(axis=0)
+    del content["shift_limit"]
+    np.savez(tmp_path / "familiarity.npz", **content)
+    found = familiarity.Familiarity.read(tmp_path / "familiarity.npz")
+    assert found.shift_limit == np.inf
+    assert found.means.shape == (1, 6)
+    (reason,) = judged(found, *field(50, shift=-6.0)).reasons
+    assert "mean difference" not in reason
+
+
 def test_the_file_can_be_read_back_and_other_files_are_refused(known, tmp_path):
     path = tmp_path / "familiarity.npz"
     known.write(path)
