@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import message_list
 
 ROOT = pathlib.Path(__file__).parents[1]
+_BENCHMARKS = "experiments/benchmarks/README.md"
 _OUTWARD = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
 _LINK = re.compile(r"\]\((?!https?:|#)")
 _MARK = re.compile(r"^ *<!-- (?:not run|only checked|output)\b.+ -->\n", re.MULTILINE)
@@ -25,6 +26,7 @@ def on_files(files, config):
     pages = {
         "contributing.md": _of_the_root("CONTRIBUTING.md"),
         "changes.md": _of_the_root("CHANGELOG.md"),
+        "benchmarks.md": _benchmarks(),
         "messages.md": message_list.page(ROOT / "cellclass_tf"),
     }
     for name, content in pages.items():
@@ -38,11 +40,16 @@ def _of_the_root(name):
     return _LINK.sub("](../", text).replace("](../docs/", "](")
 
 
+def _benchmarks():
+    text = (ROOT / _BENCHMARKS).read_text(encoding="utf-8")
+    return re.sub(r"\[docs/[^]]*\]\(\.\./\.\./docs/([^)]*)\)", r"[\1](\1)", text)
+
+
 def on_page_markdown(markdown, page, config, files):
     """Changes what a page says to people who read it in the checkout.
 
-    A link to a file of the repository becomes its text and the file's path, comments for the
-    test of code blocks are left out, and each name that python.md lists becomes its reference.
+    A link to the benchmarks becomes one to their page, a link to another file of the repository
+    becomes its text and the file's path, comments for the test of code blocks are left out, and each name that python.md lists becomes its reference.
     """
 
     def text_and_path(match):
@@ -51,6 +58,7 @@ def on_page_markdown(markdown, page, config, files):
             raise FileNotFoundError(f"{page.file.src_uri} links to ../{path}: no file")
         return f"{text} (`{path}`)"
 
+    markdown = markdown.replace(f"](../{_BENCHMARKS}", "](benchmarks.md")
     markdown = _MARK.sub("", _OUTWARD.sub(text_and_path, markdown))
     if page.file.src_uri == "python.md":
         markdown = _with_reference(markdown)

@@ -1,5 +1,6 @@
 """Tests of the benchmarks' helpers, statistics and tables."""
 
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from cellclass_tf.core.cells import Cells
 from experiments.benchmarks import __main__ as by_name
 from experiments.benchmarks import conditions, tables
 from experiments.benchmarks.real import page, tasks
+from tests.code_blocks import ROOT
 
 
 def test_benchmarks_are_found_by_name():
@@ -25,6 +27,12 @@ def test_benchmarks_are_found_by_name():
     assert found.returncode == 1
     assert "real" in found.stderr
     assert found.stderr.endswith("got nothing.\n")
+
+
+def test_the_page_of_evidence_lists_each_benchmark():
+    page_of_evidence = ROOT / "docs/evidence.md"
+    listed = set(re.findall(r"`(\w+)`", page_of_evidence.read_text(encoding="utf-8")))
+    assert set(by_name.names()) <= listed
 
 
 def test_testing_cells_finds_false_differences_and_testing_dishes_does_not():

@@ -5,9 +5,10 @@
 
 MODEL was trained on simulated cultures and exported, WEIGHTS are cellpose's, and FOLDER is where
 `accuracy` trained StarDist. One field of 1104 x 1104 px with some 60 cells is predicted, from its
-pixels to `Cells` by our model, and to masks by cellpose's `eval` at the true diameter. The methods
-take turns in one process; the first turn of each is not counted. The peak memory is that of a new
-process that predicts a field of --size px, which is made of copies of the first field.
+pixels to `Cells` by our model, and to masks by cellpose's `eval` at the true diameter. Our model
+also classifies the cells in given outlines. The methods take turns in one process; the first turn
+of each is not counted. The peak memory is that of a new process that predicts a field of --size px,
+which is made of copies of the first field.
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ def main(_) -> None:
 
     image, labels = field()
     predictor = cc.Predictor.load(_MODEL.value)
-    runs = {"ours": lambda: predictor.predict(image, pixel_size_um=_PIXEL_SIZE_UM)}
+    runs = {
+        "ours": lambda: predictor.predict(image, pixel_size_um=_PIXEL_SIZE_UM),
+        "ours, types of given outlines": lambda: predictor.name(
+            image, labels, pixel_size_um=_PIXEL_SIZE_UM
+        ),
+    }
     if _WEIGHTS.value:
         from cellpose import models
 
