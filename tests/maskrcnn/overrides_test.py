@@ -53,7 +53,11 @@ def test_another_backbone_can_be_chosen_together_with_its_parameters(params):
     text = "task.model.backbone.type=efficientnet,task.model.backbone.efficientnet.model_id=b1"
     overrides.apply(params, text, "flag")
     assert params.task.model.backbone.get().model_id == "b1"
-    with pytest.raises(InputError, match="Did you mean task.model.backbone.mobilenet"):
+    with pytest.raises(
+        InputError, match=r"Did you mean task\.model\.backbone\.mobilenet"
+    ):
         overrides.apply(params, "task.model.backbone.mobilnet.model_id=a", "flag")
-    with pytest.raises(InputError, match="unknown parameter .*efficientnet.model_idd"):
+    with pytest.raises(
+        InputError, match=r"unknown parameter .*efficientnet\.model_idd"
+    ):
         overrides.apply(params, "task.model.backbone.efficientnet.model_idd=a", "flag")
