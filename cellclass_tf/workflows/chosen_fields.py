@@ -40,7 +40,7 @@ class ChosenField:
 # Value of `cell_type` that chooses all fields of a study.
 ALL = "all"
 # File that records the selection of fields whose results are in a folder.
-SELECTION_FILE = "selection.json"
+_SELECTION_FILE = "selection.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +109,13 @@ def choose_fields(
                     f"Mixed fields only; {left} (--cell_type=all takes them too).",
                 )
         rows = [row for row in rows if cell_type in (ALL, row.cell_type)]
-        keep_selection(input, cell_type, output)
+        _refuse_another_selection(input, cell_type, output)
     elif cell_type:
         raise InputError(
             f"--cell_type={cell_type} chooses images of a study, but {input} is not a study."
         )
     else:
-        keep_selection(input, None, output)
+        _refuse_another_selection(input, None, output)
         study = Study.open_or_create(output / CONVERTED_FOLDER)
         converted = conversion.convert(
             input, study, cell_type=MIXED, engine=engine, **conversion_options
@@ -137,6 +137,8 @@ def choose_fields(
             f"{input}: no images to predict (cell_type={cell_type}), or all of them are "
             f"rejected; see the column verdict of {study.manifest_path}."
         )
+    # Not before: an input that was mistyped has no results, and is not the selection.
+    _record_selection(input, cell_type, output)
     fields = []
     for row in accepted:
         # The type of raw files is unknown, so the folder's name is left out.
@@ -150,26 +152,41 @@ def choose_fields(
     return Chosen(study, cell_type, fields, rejected, failures, notes)
 
 
-def keep_selection(
+def _selection_path(output: pathlib.Path) -> pathlib.Path:
+    return output / ".journal" / _SELECTION_FILE
+
+
+def _selection_of(
     input: str | os.PathLike, cell_type: str | None, output: pathlib.Path
-) -> None:
-    """Records which fields a folder has results of, and refuses another selection.
-
-    With two selections in one folder, tables would mix both, and the proportions would
-    belong to neither.
-
-    Raises:
-      InputError: if the folder has the results of another selection.
-    """
-    own = {
+) -> dict[str, str]:
+    """Returns what is recorded of a selection of fields."""
+    return {
         "input": paths.recorded_path(input),
         "relative": os.path.relpath(input, output) if "://" not in str(input) else "",
         "cell_type": cell_type or "",
     }
-    path = output / ".journal" / SELECTION_FILE
-    before = _selection_before(path)
+
+
+def _record_selection(
+    input: str | os.PathLike, cell_type: str | None, output: pathlib.Path
+) -> None:
+    """Records which fields a folder has results of, unless that was recorded before."""
+    path = _selection_path(output)
+    if _selection_before(path) is None:
+        csv_json.write_json(path, _selection_of(input, cell_type, output))
+
+
+def _refuse_another_selection(
+    input: str | os.PathLike, cell_type: str | None, output: pathlib.Path
+) -> None:
+    """Raises InputError if a folder has the results of another selection of fields.
+
+    With two selections in one folder, tables would mix both, and the proportions would
+    belong to neither.
+    """
+    own = _selection_of(input, cell_type, output)
+    before = _selection_before(_selection_path(output))
     if before is None:
-        csv_json.write_json(path, own)
         return
     # A study that was moved together with its results is the same selection.
     is_same = before["cell_type"] == own["cell_type"] and (
@@ -186,6 +203,6 @@ def keep_selection(
 def _selection_before(path: pathlib.Path) -> dict[str, str] | None:
     """Reads the recorded selection; None if there is none, as in older versions."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return {name: str(told[name]) for name in ("input", "relative", "cell_type")}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: str(found[name]) for name in ("input", "relative", "cell_type")}
     return None
