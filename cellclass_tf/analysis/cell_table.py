@@ -1,36 +1,24 @@
-"""Tables of cells: one row a cell, and one row an image."""
+"""Measures cells: one row of values per cell, and one row of counts per field."""
 
 from __future__ import annotations
 
-import csv
 import math
-import os
-import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cellclass_tf.analysis import raw_counts
 from cellclass_tf.analysis.raw_counts import CHANNELS
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
-from cellclass_tf.errors import InputError
 from cellclass_tf.labels import neighbours, nuclei, runs, shapes, sizes
 from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
-from cellclass_tf.storage import atomic, csv_json
 
-if TYPE_CHECKING:
-    import pyarrow
-    import pyarrow.csv
-
-PARQUET_FILE = "cells.parquet"
-# What a dish was treated with, in cells.csv alone.
-CONDITION = "condition"
-# Columns that say of which dish, place and time a field is.
+# Columns with the dish, the place and the time point of a field.
 PLACE = ("group", "scene", "time")
-# A value for each cell.
+# One value per cell.
 Column = Sequence[Any] | np.ndarray
-# Columns in pixels, which are also given in µm.
+# Lengths, which have a column in pixels and a column in µm.
 _LENGTHS = (
     "equivalent_diameter",
     "major_axis",
@@ -223,126 +211,6 @@ def count_row(
     row["uncertain"] = int((cells.called_probabilities < min_probability).sum())
     shares = _rounded([n / typed if typed else None for n in counts[1:]])
     return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
-
-
-def write_cells_csv(
-    path: str | os.PathLike,
-    tables: Iterable[Sequence[Mapping[str, Any]]],
-    type_names: Sequence[str],
-) -> None:
-    """Writes the rows of `cell_table` of one or more fields, whole or not at all.
-
-    Tables are drawn one at a time, so they may come from a generator.
-    """
-    with (
-        atomic.atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv_json.TableWriter(file, columns(type_names))
-        for table in tables:
-            for row in table:
-                writer.write(row)
-
-
-def write_counts_csv(
-    path: str | os.PathLike,
-    rows: Iterable[Mapping[str, Any]],
-    type_names: Sequence[str],
-) -> None:
-    """Writes the rows of `count_row`, whole or not at all."""
-    csv_json.write_csv(path, count_columns(type_names), rows)
-
-
-def join_csv(
-    path: str | os.PathLike,
-    parts: Iterable[str | os.PathLike],
-    conditions: Mapping[str, str],
-) -> None:
-    """Joins tables of `write_cells_csv` into one, a row at a time.
-
-    Args:
-      path: of the joined table.
-      parts: of the tables, which have one header.
-      conditions: of groups that have one, for the last column, `condition`.
-
-    Raises:
-      InputError: if there is no part, or if the headers of two parts differ.
-    """
-    header: list[str] = []
-    with (
-        atomic.atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as joined,
-    ):
-        for part in parts:
-            with open(pathlib.Path(part), encoding="utf-8", newline="") as file:
-                reader = csv.reader(file)
-                first = next(reader, [])
-                if not header:
-                    header = first
-                    writer = csv_json.TableWriter(joined, [*header, CONDITION])
-                if first != header:
-                    raise InputError(
-                        f"{part}: expected the header {','.join(header)!r}, got "
-                        f"{','.join(first)!r}. Was it made for other types? Make it again."
-                    )
-                group = header.index("group")
-                for row in reader:
-                    writer.write_values([*row, conditions.get(row[group], "")])
-        if not header:
-            raise InputError(f"{path}: there are no parts to join.")
-
-
-def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None:
-    """Writes cells.csv as Parquet, a block at a time, whole or not at all.
-
-    Columns have the types of `open_arrow`.
-    """
-    from pyarrow import parquet
-
-    with (
-        atomic.atomic_path(path) as temporary,
-        open_arrow(cells_csv) as blocks,
-        parquet.ParquetWriter(temporary, blocks.schema) as writer,
-    ):
-        for block in blocks:
-            writer.write_batch(block)
-
-
-def open_arrow(cells_csv: str | os.PathLike) -> pyarrow.csv.CSVStreamingReader:
-    """Opens cells.csv as a `pyarrow.csv.CSVStreamingReader`, which gives it in blocks.
-
-    Numbers are float64, numbers of cells and pixels int64, on_border bool, the others
-    text; an empty cell is null.
-    """
-    from pyarrow import csv as arrow_csv
-
-    with open(cells_csv, encoding="utf-8", newline="") as file:
-        header = next(csv.reader(file))
-    kinds = {name: _arrow_kind(name) for name in header}
-    # Without strings_can_be_null an empty text stays text, and an empty number is null.
-    options = arrow_csv.ConvertOptions(
-        column_types=kinds, true_values=["True"], false_values=["False"]
-    )
-    return arrow_csv.open_csv(
-        cells_csv,
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-        convert_options=options,
-    )
-
-
-def _arrow_kind(column: str) -> pyarrow.DataType:
-    import pyarrow
-
-    if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
-        return pyarrow.string()
-    if column in ("on_border", "in_frame"):
-        return pyarrow.bool_()
-    whole = column in ("cell", "nuclei", "time") or column.endswith("area_px")
-    return (
-        pyarrow.int64()
-        if whole or column.startswith("neighbours")
-        else pyarrow.float64()
-    )
 
 
 def _type_values(cells: Cells, name: str, min_probability: float) -> dict[str, Column]:

@@ -15,7 +15,13 @@ import numpy as np
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
-from cellclass_tf.analysis import cell_table, mixture, raw_counts, report
+from cellclass_tf.analysis import (
+    cell_table,
+    mixture,
+    raw_counts,
+    report,
+    table_files,
+)
 from cellclass_tf.analysis.conditions import conditions_of
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
@@ -50,7 +56,7 @@ from cellclass_tf.workflows.outlining import Outlining, make_outlining
 # Files that a run writes for all its fields together.
 _RESULTS = (
     CELLS_FILE,
-    cell_table.PARQUET_FILE,
+    table_files.PARQUET_FILE,
     COUNTS_FILE,
     RUN_FILE,
     mixture.MIXTURE_FILE,
@@ -325,7 +331,7 @@ class _FieldPrediction:
         content = cells.encode()
         with ledger.replace(self.output, labels, own=own) as temporary:
             temporary.write_bytes(content)
-        cell_table.write_cells_csv(table, [rows], cells.type_names)
+        table_files.write_cells_csv(table, [rows], cells.type_names)
         picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
         ledger.write_picture(self.output, picture_path, png.encode_png(picture))
         # Computed now, so that files that are changed later are recognized.
@@ -368,16 +374,16 @@ class _FieldPrediction:
         cells_csv = self.output / CELLS_FILE
         parts = [self._files(field.stem)[2] for field in fields]
         with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
-            cell_table.join_csv(temporary, parts, conditions)
-        parquet = self.output / cell_table.PARQUET_FILE
+            table_files.join_csv(temporary, parts, conditions)
+        parquet = self.output / table_files.PARQUET_FILE
         with ledger.replace(self.output, parquet, overwrite=True) as temporary:
-            cell_table.write_parquet(temporary, cells_csv)
+            table_files.write_parquet(temporary, cells_csv)
         # If a run of an earlier version is continued, some counts are missing.
         nothing = dict.fromkeys(cell_table.count_columns(self.predictor.type_names))
         counts = [nothing | results[field.stem]["counts"] for field in fields]
         counts_csv = self.output / COUNTS_FILE
         with ledger.replace(self.output, counts_csv, overwrite=True) as temporary:
-            cell_table.write_counts_csv(temporary, counts, self.predictor.type_names)
+            table_files.write_counts_csv(temporary, counts, self.predictor.type_names)
 
     def forget(self, stem: str) -> None:
         """Removes what an earlier run wrote for a field, except what a person changed."""
