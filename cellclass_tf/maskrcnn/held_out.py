@@ -30,6 +30,7 @@ from cellclass_tf.maskrcnn import (
     familiarity,
     postprocessing,
     predictor,
+    reliability,
 )
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.messages import logger
@@ -95,11 +96,11 @@ def measure(
         )
         origin = origin_of(field)
         calibrator.add(detections, field.cells, origin)
-        drawn = [(field.cells.labels, None)]
+        outlined = [(field.cells.labels, None)]
         for annotator in annotators:
-            outlines = annotator.annotate(field.image)
-            drawn.append((outlines.labels, outlines.probabilities))
-        for fields, (labels, sure) in zip(named, drawn, strict=True):
+            found = annotator.annotate(field.image)
+            outlined.append((found.labels, found.probabilities))
+        for fields, (labels, sure) in zip(named, outlined, strict=True):
             cells = model.name_uncalibrated(
                 field.image, labels, sure=sure, pixel_size_um=field.pixel_size_um
             )
@@ -111,12 +112,12 @@ def measure(
         field = next(again)
         return model.with_namer(field.image, cells, pixel_size_um=field.pixel_size_um)
 
-    found = calibrator.fit(rename if model.metadata.namer else None)
+    fitted = calibrator.fit(rename if model.metadata.namer else None)
     metadata = dataclasses.replace(
         model.metadata, naming=tuple(_naming_records(named, annotators))
     )
     metadata.write(folder / METADATA_FILE)
-    if found is None or found.mask_threshold is None:
+    if fitted is None or fitted.mask_threshold is None:
         logger.warning(
             "The model is not calibrated: the dataset has no validation fields, or no "
             "cell of known type was found in them. Scores and probabilities are the "
@@ -125,24 +126,30 @@ def measure(
         return
     metadata = dataclasses.replace(
         metadata,
-        mask_threshold=found.mask_threshold,
-        score_threshold=found.score_threshold,
-        temperature=found.temperature,
-        calibration=found.record(),
+        mask_threshold=fitted.mask_threshold,
+        score_threshold=fitted.score_threshold,
+        temperature=fitted.temperature,
+        calibration=fitted.record(),
     )
     metadata.write(folder / METADATA_FILE)
-    (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
+    drawn = reliability.png_of(
+        fitted.before,
+        fitted.after,
+        temperature=fitted.temperature,
+        fields=fitted.fields,
+    )
+    (folder / RELIABILITY_FILE).write_bytes(drawn)
     logger.info(
         "Calibrated on %d cells of %d held-out fields: mask threshold %.2f, score "
         "threshold %.2f, temperature %.2f, expected calibration error %.3f (%.3f before "
         "calibration).",
-        found.cells,
-        found.fields,
-        found.mask_threshold,
-        found.score_threshold,
-        found.temperature,
-        found.after.expected_error,
-        found.before.expected_error,
+        fitted.cells,
+        fitted.fields,
+        fitted.mask_threshold,
+        fitted.score_threshold,
+        fitted.temperature,
+        fitted.after.expected_error,
+        fitted.before.expected_error,
     )
 
 
@@ -194,11 +201,11 @@ def _choose_naming(
     chosen, found = calibration.choose_naming(
         *(np.concatenate(part) for part in zip(*named, strict=True))
     )
-    told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+    likelihoods = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     logger.info(
         "Cells are classified by: %s (mean log-likelihood of the held-out types: %s).",
         chosen,
-        told,
+        likelihoods,
     )
     return dataclasses.replace(namer, named_by=chosen, log_likelihoods=found)
 
