@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -15,24 +13,12 @@ import numpy as np
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
-from cellclass_tf.analysis import (
-    cell_table,
-    mixture,
-    raw_counts,
-    report,
-    table_files,
-)
+from cellclass_tf.analysis import mixture, report, table_files
 from cellclass_tf.analysis.conditions import conditions_of
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.core.micrograph import Micrograph
-from cellclass_tf.core.predictions import (
-    CELLS_FILE,
-    COUNTS_FILE,
-    labels_path,
-    overlay_path,
-    unlike_path,
-)
+from cellclass_tf.core.predictions import CELLS_FILE, COUNTS_FILE
 from cellclass_tf.core.run_record import (
     BY_NETWORK,
     RUN_FILE,
@@ -40,17 +26,15 @@ from cellclass_tf.core.run_record import (
     RejectedImage,
     RunRecord,
 )
-from cellclass_tf.core.study import ImageRow, Study, read_merged
-from cellclass_tf.drawing import overlay
+from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.messages import logger
-from cellclass_tf.microscopy import contrast
 from cellclass_tf.microscopy.merge import merge_channels
 from cellclass_tf.microscopy.readers import Projection
-from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
-from cellclass_tf.workflows import unlike_cells
+from cellclass_tf.storage import csv_json, ledger, lock, paths
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
+from cellclass_tf.workflows.field_prediction import FieldPrediction, image_entry
 from cellclass_tf.workflows.outlining import Outlining, make_outlining
 
 # Files that a run writes for all its fields together.
@@ -200,10 +184,10 @@ def predict(
     )
     journal = batch.Journal(output / ".journal" / "predict.jsonl")
     before = {
-        stem: _told_of_image(result).get("labels_sha256", "")
+        stem: image_entry(result).get("labels_sha256", "")
         for stem, result in journal.results().items()
     }
-    work = _FieldPrediction(predictor, outlining, output, min_probability, before)
+    work = FieldPrediction(predictor, outlining, output, min_probability, before)
     jobs, without_outlines = [], {}
     for field in chosen.fields:
         try:
@@ -240,8 +224,8 @@ def predict(
         report.report(output)
         notes = (
             *outlining.notes,
-            *_told_of_scale(good, predictor.metadata.pixel_size_um),
-            *_told_of_unlike(record, answer_anyway),
+            *_scale_notes(good, predictor.metadata.pixel_size_um),
+            *_unlike_notes(record, answer_anyway),
         )
     return batch.Outcome(
         outcome.done,
@@ -251,7 +235,7 @@ def predict(
     )
 
 
-def _told_of_scale(
+def _scale_notes(
     fields: Sequence[ChosenField], trained_um: float | None
 ) -> tuple[str, ...]:
     """Returns a note about the pixel size that was assumed where it is unknown."""
@@ -281,125 +265,6 @@ def _in_memory(
             yield image, pixel_size_um
 
 
-@dataclasses.dataclass(frozen=True)
-class _FieldPrediction:
-    """Predicts fields one by one, and writes the files of each field."""
-
-    predictor: Predictor
-    outlining: Outlining
-    output: pathlib.Path
-    min_probability: float
-    # SHA-256 of the label images that an earlier version wrote, by field.
-    before: Mapping[str, str]
-
-    def job(self, field: ChosenField) -> batch.Job:
-        key = digests.fingerprint(
-            field.image,
-            field.pixel_size_um,
-            field.row.group,
-            field.row.place,
-            field.row.time,
-            _limits_of(field.row),
-            self.predictor.fingerprint,
-            self.outlining.score_threshold,
-            self.min_probability,
-            *self.outlining.version(field),
-        )
-        outputs = self._files(field.stem)
-        return batch.Job(field.stem, field, key, outputs)
-
-    def __call__(self, field: ChosenField) -> dict[str, Any]:
-        labels, picture_path, table = self._files(field.stem)
-        own = (self.before.get(field.stem, ""),)
-        # Checked before the network runs, and again when the file is replaced.
-        ledger.check_own(self.output, labels, own=own)
-        image, size_um = read_merged(field.image), field.pixel_size_um
-        cells, outlined = self.outlining.find(self.predictor, field, image)
-        told: dict[str, Any] = {
-            "name": field.stem,
-            "min_probability": self.min_probability,
-        }
-        row = field.row
-        of: dict[str, Any] = {
-            "group": row.group,
-            "scene": row.place,
-            "time": row.time,
-        }
-        rows = cell_table.cell_table(
-            cells, image, pixel_size_um=size_um, limits=_limits_of(row), **of, **told
-        )
-        content = cells.encode()
-        with ledger.replace(self.output, labels, own=own) as temporary:
-            temporary.write_bytes(content)
-        table_files.write_cells_csv(table, [rows], cells.type_names)
-        picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
-        ledger.write_picture(self.output, picture_path, png.encode_png(picture))
-        # Computed now, so that files that are changed later are recognized.
-        sha256 = {
-            "sha256": digests.sha256_of_file(field.image),
-            "labels_sha256": hashlib.sha256(content).hexdigest(),
-            **outlined,
-        }
-        counts = cell_table.count_row(cells, **of, **told)
-        judgement = self._compare(field, image, cells)
-        return {"counts": counts, "image": sha256 | judgement}
-
-    def _compare(
-        self, field: ChosenField, image: np.ndarray, cells: Cells
-    ) -> dict[str, Any]:
-        """Compares a field with the training fields, and draws its most unusual cells."""
-        predictor, size_um = self.predictor, field.pixel_size_um
-        found = predictor.judge(image, cells, pixel_size_um=size_um)
-        path = unlike_path(self.output, field.stem)
-        known = predictor.familiarity
-        if found is None or known is None or not (found.reasons and len(cells)):
-            path.unlink(missing_ok=True)
-        else:
-            scale = predictor.scale_for(size_um)
-            shown = unlike_cells.draw(
-                image, cells, found.distances, known, scale, field.stem
-            )
-            ledger.write_picture(self.output, path, png.encode_png(shown))
-        if found is None:
-            return {}
-        return {"compared": True, "unlike": list(found.reasons)}
-
-    def write_tables(
-        self,
-        fields: Sequence[ChosenField],
-        results: Mapping[str, Any],
-        conditions: Mapping[str, str],
-    ) -> None:
-        """Writes the tables of all fields from the tables of each field."""
-        cells_csv = self.output / CELLS_FILE
-        parts = [self._files(field.stem)[2] for field in fields]
-        with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
-            table_files.join_csv(temporary, parts, conditions)
-        parquet = self.output / table_files.PARQUET_FILE
-        with ledger.replace(self.output, parquet, overwrite=True) as temporary:
-            table_files.write_parquet(temporary, cells_csv)
-        # If a run of an earlier version is continued, some counts are missing.
-        nothing = dict.fromkeys(cell_table.count_columns(self.predictor.type_names))
-        counts = [nothing | results[field.stem]["counts"] for field in fields]
-        counts_csv = self.output / COUNTS_FILE
-        with ledger.replace(self.output, counts_csv, overwrite=True) as temporary:
-            table_files.write_counts_csv(temporary, counts, self.predictor.type_names)
-
-    def forget(self, stem: str) -> None:
-        """Removes what an earlier run wrote for a field, except what a person changed."""
-        labels, picture, table = self._files(stem)
-        if ledger.is_own(self.output, labels, (self.before.get(stem, ""),)):
-            labels.unlink()
-            picture.unlink(missing_ok=True)
-        unlike_path(self.output, stem).unlink(missing_ok=True)
-        table.unlink(missing_ok=True)
-
-    def _files(self, stem: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
-        """Returns the paths of a field's label image, overlay, and part of cells.csv."""
-        table = self.output / ".parts" / f"{stem}.csv"
-        return labels_path(self.output, stem), overlay_path(self.output, stem), table
-
-
 def _conditions_of(study: Study) -> Mapping[str, str]:
     """Reads conditions.csv; an invalid table gives a warning, not a failed run."""
     try:
@@ -409,30 +274,20 @@ def _conditions_of(study: Study) -> Mapping[str, str]:
         return {}
 
 
-def _limits_of(row: ImageRow) -> dict[str, raw_counts.Limits] | None:
-    limits = contrast.limits_of(row)
-    return limits and dict(zip(("nuclei", "cytoplasm"), limits, strict=True))
-
-
-def _told_of_image(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a field's entry for run.json; earlier versions recorded only hashes."""
-    return result.get("image") or result.get("sha256", {})
-
-
-def _told_of_unlike(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
+def _unlike_notes(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
     unlike = [image for image in record.images if image.unlike]
     if not unlike:
         return ()
     shown = "; ".join(f"{image.stem} ({image.unlike[0]})" for image in unlike[:3])
     more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
-    told = (
+    note = (
         f"{len(unlike)} of {len(record.images)} fields do not resemble the training "
         f"fields: {shown}{more}."
     )
     stems = [image.stem for image in record.images]
     if mixture.why_withheld(stems, record, answer_anyway):
-        told += " Proportions are withheld; see report.html, or set --answer_anyway."
-    return (told,)
+        note += " Proportions are withheld; see report.html, or set --answer_anyway."
+    return (note,)
 
 
 def _record(
@@ -463,7 +318,7 @@ def _record(
             PredictedImage(
                 field.stem,
                 field.row.image,
-                **_told_of_image(results[field.stem]),
+                **image_entry(results[field.stem]),
                 pixel_size_um=field.pixel_size_um,
                 raw_file=field.row.raw_file,
                 raw_sha256=field.row.raw_sha256,
