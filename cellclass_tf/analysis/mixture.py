@@ -52,7 +52,7 @@ def mixture(
       width: width of an interval, from end to end, for which the numbers of units and of
         labels needed are computed.
       answer_anyway: whether to report proportions also for fields that do not resemble the
-        model's training fields; None: as `predict` was told.
+        model's training fields; None: as set for `predict`.
       counting_frame: whether to count only cells in an unbiased counting frame, that is
         cells that touch neither the left nor the lower edge of their field (Gundersen
         1977). Otherwise, if types differ in size, the larger type is counted too often.
@@ -93,8 +93,7 @@ def mixture(
     Raises:
       InputError: if there are no predictions, or `expected` does not fit the types.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     names = predictions.type_names
     wanted = _parse_expected(expected, names)
     check_width(width)
@@ -143,7 +142,7 @@ def mixture(
             "fields come from one dish, the interval is too narrow: tell the dishes apart with "
             "`cellclass convert --group`."
         )
-    result["warnings"] += _told_of_probabilities(result["estimates"][0])
+    result["warnings"] += _probability_warnings(result["estimates"][0])
     folder = predictions.folder
     ledger.write_text(folder, folder / MIXTURE_FILE, csv_json.json_text(result))
     return result
@@ -320,12 +319,12 @@ def _by_unit(
     """Returns the kind of unit, and cells (U, K) by unit and type."""
     counts = [[int(row[f"n_{n}"]) for n in names] for row in rows]
     # Units without a typed cell are left out.
-    told = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
+    typed = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
     unit, of_unit = units_of(
-        [row.get("group") or "" for row, _ in told],
-        [row.get("scene") or f"image {row['image']}" for row, _ in told],
+        [row.get("group") or "" for row, _ in typed],
+        [row.get("scene") or f"image {row['image']}" for row, _ in typed],
     )
-    cells = np.array([of for _, of in told], np.int64).reshape(len(told), len(names))
+    cells = np.array([of for _, of in typed], np.int64).reshape(-1, len(names))
     return unit, shares.summed(cells, of_unit)
 
 
@@ -337,20 +336,20 @@ def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
     return dict(zip(("median", "low", "high"), map(_plain, found), strict=True))
 
 
-def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
+def _probability_warnings(estimate: Mapping[str, Any]) -> list[str]:
     """Returns a warning for each type whose probabilities contradict the interval."""
-    told = []
+    warnings = []
     for name, of in estimate["types"].items():
         found, low, high = (
             of[key] for key in ("by_probability", "corrected_low", "corrected_high")
         )
         if None not in (found, low) and not low <= found <= high:
-            told.append(
+            warnings.append(
                 f"Estimated from the probabilities of the cells, the proportion of {name} would "
                 f"be {100 * found:.1f} %, which is outside the interval: the cells of this "
                 "culture may look unlike the held-out cells."
             )
-    return told
+    return warnings
 
 
 def why_withheld(
@@ -361,7 +360,7 @@ def why_withheld(
     Args:
       stems: names of the fields.
       record: record of the run.
-      answer_anyway: whether to report them nevertheless; None: as `predict` was told.
+      answer_anyway: whether to report them nevertheless; None: as set for `predict`.
     """
     if answer_anyway is None:
         answer_anyway = bool(record.settings.get("answer_anyway"))
@@ -384,8 +383,8 @@ def _withheld(estimate: dict[str, Any], why: str) -> dict[str, Any]:
     if not why:
         return estimate | {"withheld": ""}
     types = {
-        name: {key: None for key in told} | {"cells": told["cells"]}
-        for name, told in estimate["types"].items()
+        name: dict.fromkeys(of) | {"cells": of["cells"]}
+        for name, of in estimate["types"].items()
     }
     return estimate | {"withheld": why, "types": types}
 

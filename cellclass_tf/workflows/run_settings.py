@@ -100,8 +100,7 @@ def settle(output: pathlib.Path, given: Mapping[str, Any]) -> RunSettings:
                 near = difflib.get_close_matches(str(name), known, 1)
                 meant = f"Did you mean {near[0]}?" if near else "Remove it."
                 raise InputError(f"{path}: unknown setting {name!r}. {meant}")
-    told = {name: value for name, value in given.items() if value is not None}
-    settings = before | told
+    settings = before | {k: v for k, v in given.items() if v is not None}
     for name in ("input", "study"):
         if not settings.get(name):
             raise InputError(

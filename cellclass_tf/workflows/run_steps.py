@@ -152,7 +152,7 @@ class Steps:
 
     def questions(self) -> list[str]:
         """Returns what a person should look at in the annotated study before training."""
-        return _told_of_study(self.study)
+        return _questions_about(self.study)
 
     def train(self) -> None:
         """Trains and exports, unless that was done with these data and settings."""
@@ -228,7 +228,7 @@ class Steps:
         mixture = json.loads((predictions / "mixture.json").read_text("utf-8"))
         shares, heading = shares_in_words.best_shares(mixture)
         return Predicted(
-            (*told_of_failures(outcome.failures), *outcome.notes, heading),
+            (*failure_lines(outcome.failures), *outcome.notes, heading),
             shares,
             tuple(_next_step(self.study, mixture, predictions)),
             predictions / "report.html",
@@ -264,7 +264,7 @@ def _all_failed(outcome: batch.Outcome, what: str) -> str:
     return f"No file {what}. The first: {one_line(first[0])}: {one_line(first[1])}"
 
 
-def told_of_failures(failures: Mapping[str, str]) -> list[str]:
+def failure_lines(failures: Mapping[str, str]) -> list[str]:
     """Returns a line for each of the first failures, and the number of the others."""
     shown = [
         f"failed: {one_line(reason if name in reason else f'{name}: {reason}')}"
@@ -274,13 +274,13 @@ def told_of_failures(failures: Mapping[str, str]) -> list[str]:
     return [*shown, f"and {more} more that failed"] if more > 0 else shown
 
 
-def _told_of_study(study: Study) -> list[str]:
+def _questions_about(study: Study) -> list[str]:
     """Returns what a person should look at in an annotated study."""
-    rows, told = study.rows(), []
+    rows, questions = study.rows(), []
     costs = costs_of_rejection(rows)
     if costs:
         reasons = ", ".join(f"{cost.fields} {why}" for why, cost in costs.items())
-        told.append(
+        questions.append(
             f"rejected fields: {reasons}. See {study.root / 'quality'}; write accepted into "
             f"the column verdict of {study.manifest_path.name} to keep one."
         )
@@ -288,16 +288,16 @@ def _told_of_study(study: Study) -> list[str]:
     for row in study.accepted_rows():
         if row.cell_type != MIXED:
             groups.setdefault(row.cell_type, set()).add(row.group)
-    told += [
+    questions += [
         f"{name}: there is one dish only ({min(found)}), and one has to be held out. Add "
         "another, or tell dishes apart with --group."
         for name, found in sorted(groups.items())
         if len(found) == 1
     ]
-    doubtful = queue.worth_correcting(study)
-    if doubtful:
-        told.append(f"{doubtful} Then run again with --corrections=gui.")
-    return told
+    to_correct = queue.worth_correcting(study)
+    if to_correct:
+        questions.append(f"{to_correct} Then run again with --corrections=gui.")
+    return questions
 
 
 def _next_step(

@@ -84,16 +84,16 @@ class ImportedLabels:
     agreement: Agreement | None
 
     def __str__(self) -> str:
-        told = [
+        lines = [
             f"{name}: {count} of {self.drawn} windows labelled"
             for name, count in self.windows.items()
         ]
         if self.agreement:
-            told.append(in_words(self.agreement))
-        told.append(
+            lines.append(in_words(self.agreement))
+        lines.append(
             "Next: `cellclass report` estimates the proportions from the labels."
         )
-        return "\n".join(told)
+        return "\n".join(lines)
 
 
 @process_state.keep()
@@ -118,8 +118,7 @@ def import_spotcheck(
         another spot check, names a window or cell that is not in the sample, or has no
         finished window.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     drawn = current_sample(predictions)
     tables = _tables_in(pathlib.Path(source))
     read: dict[str, list[dict[str, str]]] = {}
@@ -132,7 +131,7 @@ def import_spotcheck(
                     "labeller."
                 )
             read[name] = rows
-    path = predictions.folder / sample.SPOT_CHECK_FOLDER / LABELS_FILE
+    path = labels_path(predictions)
     known = _by_labeller(_checked_rows(path, drawn)) if path.exists() else {}
     together = known | read
     rows = list(
@@ -150,6 +149,11 @@ def import_spotcheck(
         len(drawn.windows),
         agreement(found),
     )
+
+
+def labels_path(predictions: Predictions) -> pathlib.Path:
+    """Returns the path of the imported labels."""
+    return predictions.folder / sample.SPOT_CHECK_FOLDER / LABELS_FILE
 
 
 def current_sample(predictions: Predictions) -> Sample:
@@ -190,7 +194,7 @@ def read_labels(predictions: Predictions, drawn: Sample) -> Labels:
     Raises:
       InputError: if the labels belong to another sample, or are not valid.
     """
-    path = predictions.folder / sample.SPOT_CHECK_FOLDER / LABELS_FILE
+    path = labels_path(predictions)
     if not path.exists():
         return {}
     return _parsed(_checked_rows(path, drawn), drawn, path)
