@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.analysis import shares
+from cellclass_tf.analysis import correction
 from cellclass_tf.core.model_metadata import OF_DATASET
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
 
 
-def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
+def held_out_of(record: RunRecord, names: Sequence[str]) -> correction.HeldOut | None:
     """Returns how held-out cells were called by the model of a run; None if unknown.
 
     Args:
@@ -27,7 +27,7 @@ def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | Non
     if not calibration or not calibration.held_out:
         return None
     fields = calibration.held_out
-    found = shares.HeldOut(
+    found = correction.HeldOut(
         confusions=np.array([field.confusion for field in fields], np.int64),
         missed=np.array([field.missed for field in fields], np.int64),
         invented=np.array([field.invented for field in fields], np.int64),
@@ -57,7 +57,7 @@ def areas_of(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, 
 
 
 def summary(
-    held_out: shares.HeldOut | None, record: RunRecord, names: Sequence[str]
+    held_out: correction.HeldOut | None, record: RunRecord, names: Sequence[str]
 ) -> dict[str, Any]:
     """Returns what mixture.json contains about the held-out fields."""
     if held_out is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cellclass_tf import process_state
-from cellclass_tf.analysis import held_out_cells, priors, shares
+from cellclass_tf.analysis import correction, held_out_cells, priors, shares
 from cellclass_tf.analysis.spot_check import plan
 from cellclass_tf.analysis.spot_check import result as spot_check
 from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
@@ -43,7 +43,7 @@ def mixture(
     points of one scene are one field. With a single dish, the interval is valid for that
     dish only. The correction takes into account the wrong calls, missed cells and invented
     cells (false positives) on the model's held-out fields, as measured when the model was
-    exported. See `shares.estimate_shares` and `shares.correct_shares` for the methods and
+    exported. See `shares.estimate_shares` and `correction.correct_shares` for the methods and
     their sources.
 
     Args:
@@ -174,7 +174,7 @@ def _estimate(
     rows: Sequence[Mapping[str, str]],
     counted: _Counted,
     predictions: Predictions,
-    held_out: shares.HeldOut | None,
+    held_out: correction.HeldOut | None,
     areas: Mapping[str, float],
     expected: np.ndarray | None,
     width: float,
@@ -186,7 +186,7 @@ def _estimate(
         better, reason = None, "the model has no held-out fields with known cells"
     else:
         area = sum(areas[row["image"]] for row in rows)
-        better = shares.correct_shares(raw, held_out, area=area, seed=seed)
+        better = correction.correct_shares(raw, held_out, area=area, seed=seed)
         reason = better.reason
     best = raw if better is None or not len(better.draws) else better
     is_few = 0 < len(raw.draws) and raw.units < shares.FEW_UNITS
@@ -263,7 +263,7 @@ def _spot_check(
 def _labels_for(
     raw: shares.Estimate,
     best: shares.Estimate,
-    held_out: shares.HeldOut | None,
+    held_out: correction.HeldOut | None,
     width: float,
 ) -> dict[str, int | None]:
     if not raw.units:
@@ -280,7 +280,7 @@ def _labels_for(
 
 def _by_probability(
     rows: Sequence[Mapping[str, str]],
-    held_out: shares.HeldOut,
+    held_out: correction.HeldOut,
     predictions: Predictions,
 ) -> np.ndarray:
     """Returns (K,) proportions by `priors.em_shares` from the cells of some fields."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf.analysis import contrasts, held_out_cells, shares
+from cellclass_tf.analysis import contrasts, correction, held_out_cells
 from cellclass_tf.analysis.conditions import Assignment
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError, first_names
@@ -40,7 +40,7 @@ def replicates_of(
     rows: Sequence[Mapping[str, str]],
     names: Sequence[str],
     known: Mapping[str, Assignment],
-    held_out: shares.HeldOut | None,
+    held_out: correction.HeldOut | None,
     record: RunRecord,
 ) -> tuple[list[Replicate], list[str]]:
     """Returns the replicates that have typed cells, and the names of those that have none.
@@ -93,7 +93,7 @@ def replicates_of(
 def _shares(
     rows: Sequence[Mapping[str, str]],
     names: Sequence[str],
-    held_out: shares.HeldOut | None,
+    held_out: correction.HeldOut | None,
     areas: Mapping[str, float],
 ) -> np.ndarray | None:
     """Returns the (K,) shares in the fields together; None if they have no typed cells."""
@@ -101,7 +101,7 @@ def _shares(
     if not counts.any():
         return None
     area = sum(areas[row["image"]] for row in rows)
-    return shares.shares_by_unit(counts[None], held_out, np.array([area]))[0]
+    return correction.shares_by_unit(counts[None], held_out, np.array([area]))[0]
 
 
 def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:

@@ -84,7 +84,9 @@ class Predictions:
         Raises:
           InputError: as when the class is called.
         """
-        return predictions if isinstance(predictions, cls) else cls(predictions)
+        if isinstance(predictions, Predictions):
+            return predictions
+        return cls(predictions)
 
     @classmethod
     def exist(cls, folder: str | os.PathLike) -> bool:
