@@ -7,7 +7,7 @@ from typing import Any
 
 import cellclass_tf
 from cellclass_tf.analysis.contrasts import PAIRED, WELCH
-from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.core.run_record import BY_NETWORK, RunRecord
 
 
 def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
@@ -18,7 +18,7 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
       record: record of the run of predictions.
     """
     metadata, outlines = record.model_metadata, record.outlines.source
-    by = "the same network" if outlines == "network" else outlines
+    by = "the same network" if outlines == BY_NETWORK else outlines
     counts = "; ".join(
         f"{of['name']}: {of['replicates']} replicates, {of['groups']} dishes, "
         f"{of['fields']} fields, {of['cells']} cells"

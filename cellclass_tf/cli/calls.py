@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cellclass_tf import batch
 from cellclass_tf.errors import InputError, one_line, require
-from cellclass_tf.workflows import demo as demonstration
+from cellclass_tf.workflows.demo import format_score
 
 
 def import_(
@@ -251,7 +251,7 @@ def evaluate(predictions: str, study: str, split: str | None = None) -> _Summary
 
 def _with_interval(scores: dict[str, Any], name: str) -> str:
     ends = (scores["intervals"] or {}).get(name) or [None]
-    shown = demonstration.format_score(scores[name])
+    shown = format_score(scores[name])
     if None in ends:
         return shown
     return f"{shown}  ({ends[0]:.3f} to {ends[1]:.3f})"
@@ -286,8 +286,3 @@ def restore(folder: str, file: str | None = None) -> str:
     else:
         summary = f"{len(found)} files were brought back."
     return "\n".join([*map(one_line, found), summary])
-
-
-def demo(**values: Any) -> str:
-    """Runs the demo; returns its results in words."""
-    return demonstration.summary(demonstration.demo(**values))

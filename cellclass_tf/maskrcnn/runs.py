@@ -108,9 +108,7 @@ def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.Experiment
       InputError: if the folder is not a training run.
     """
     check_experiment(experiment)
-    path = pathlib.Path(model_dir) / PARAMS_FILE
-    if not path.exists():
-        raise InputError(f"{path} does not exist: {model_dir} is not a training run.")
+    path = _file_of_run(model_dir, PARAMS_FILE)
     params = exp_factory.get_exp_config(experiment)
     return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
 
@@ -193,10 +191,14 @@ def experiment_of(model_dir: str | os.PathLike) -> str:
     Raises:
       InputError: if the folder is not a training run.
     """
-    path = pathlib.Path(model_dir) / RECORD_FILE
+    return TrainingRecord.read(_file_of_run(model_dir, RECORD_FILE)).experiment
+
+
+def _file_of_run(model_dir: str | os.PathLike, name: str) -> pathlib.Path:
+    path = pathlib.Path(model_dir) / name
     if not path.exists():
         raise InputError(f"{path} does not exist: {model_dir} is not a training run.")
-    return TrainingRecord.read(path).experiment
+    return path
 
 
 def folder_of(checkpoint: str | os.PathLike) -> pathlib.Path:

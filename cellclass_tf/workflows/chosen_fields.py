@@ -19,6 +19,11 @@ from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import conversion
 from cellclass_tf.storage import csv_json, paths
 
+# Value of `cell_type` that chooses all fields of a study.
+ALL = "all"
+# File that records the selection of fields whose results are in a folder.
+_SELECTION_FILE = "selection.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class ChosenField:
@@ -35,12 +40,6 @@ class ChosenField:
     row: ImageRow
     image: pathlib.Path
     pixel_size_um: float | None
-
-
-# Value of `cell_type` that chooses all fields of a study.
-ALL = "all"
-# File that records the selection of fields whose results are in a folder.
-_SELECTION_FILE = "selection.json"
 
 
 @dataclasses.dataclass(frozen=True)

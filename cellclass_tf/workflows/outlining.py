@@ -128,10 +128,12 @@ class _ByNetwork:
     def find(
         self, predictor: Predictor, field: ChosenField, image: np.ndarray
     ) -> tuple[Cells, dict[str, str]]:
-        size_um, threshold = field.pixel_size_um, self.score_threshold
-        return predictor.predict(
-            image, pixel_size_um=size_um, score_threshold=threshold
-        ), {}
+        cells = predictor.predict(
+            image,
+            pixel_size_um=field.pixel_size_um,
+            score_threshold=self.score_threshold,
+        )
+        return cells, {}
 
 
 @dataclasses.dataclass(frozen=True)
