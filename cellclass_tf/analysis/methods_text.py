@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cellclass_tf
+from cellclass_tf.analysis import held_out_cells
 from cellclass_tf.analysis.contrasts import PAIRED, WELCH
-from cellclass_tf.core.run_record import BY_NETWORK, RunRecord
+from cellclass_tf.core.run_record import BY_FILES, BY_NETWORK, RunRecord
 
 
 def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
@@ -18,7 +19,8 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
       record: record of the run of predictions.
     """
     metadata, outlines = record.model_metadata, record.outlines.source
-    by = "the same network" if outlines == BY_NETWORK else outlines
+    by = "another program" if outlines == BY_FILES else outlines
+    outlined = "" if outlines == BY_NETWORK else f" by {by}"
     counts = "; ".join(
         f"{of['name']}: {of['replicates']} replicates, {of['groups']} dishes, "
         f"{of['fields']} fields, {of['cells']} cells"
@@ -26,15 +28,15 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
         for of in result["conditions"]
     )
     corrected = (
-        "Proportions were corrected for wrong calls, missed cells and false positives of the "
-        "network, as measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
+        f"Proportions were corrected for {_corrected_errors(record)} of the network, as "
+        "measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
         if result["corrected"]
         else ""
     )
     tests = sum(pair["p_value"] is not None for pair in result["contrasts"])
     adjusted = " P values were adjusted for multiple tests (Holm 1979)." * (tests > 1)
     lines = [
-        f"Cells were outlined by {by} and classified with cellclass_tf "
+        f"Cells were outlined{outlined} and classified with cellclass_tf "
         f"{record.versions.get('cellclass_tf', cellclass_tf.__version__)} (Mask R-CNN"
         + (f", {metadata.train_steps} training steps" if metadata else "")
         + (f"; model SHA-256 {record.model_sha256[:16]}" if record.model_sha256 else "")
@@ -63,6 +65,12 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
             + ")."
         )
     return "\n".join(lines) + "\n"
+
+
+def _corrected_errors(record: RunRecord) -> str:
+    if held_out_cells.why_only_calls(record):
+        return "wrong calls"
+    return "wrong calls, missed cells and false positives"
 
 
 _TESTS = {
