@@ -96,9 +96,9 @@ def predict(
         which the model missed and invented the fewest cells of its held-out fields.
       min_probability: calls of a lower probability are marked as uncertain, in the column
         `call` of cells.csv, in counts.csv, and by dashed outlines.
-      outlines: what outlines the cells, whose types the network then names: 'network',
-        'cellpose', 'watershed', or a folder of label images that any program made, as
-        `import_masks` reads them.
+      outlines: what outlines the cells, which the network then classifies: 'network',
+        'cellpose', 'watershed', or a folder of label images of any program, in the form that
+        `import_masks` reads.
       weights: for outlines by cellpose: name of a model, or path to its weights.
       diameter: for outlines by cellpose or watershed: diameter of a typical cell in pixels;
         estimated for each dish if not given.

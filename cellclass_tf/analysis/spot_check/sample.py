@@ -18,7 +18,7 @@ SPOT_CHECK_FOLDER, SAMPLE_FILE = "spotcheck", "sample.json"
 # Mean number of cells in a window, and limits of its width in cell diameters.
 _CELLS_A_WINDOW = 2.25
 _LEAST_WIDTH, _MOST_WIDTH = 1.5, 4.0
-# Smallest number of windows with cells, and without, if there are as many.
+# Smallest number of windows with cells, and of windows without, if there are so many.
 _LEAST_WINDOWS = 10
 # A drawn window without cells represents this many times as many windows as one with
 # cells. At most as many windows without cells are drawn as with cells.
@@ -179,7 +179,7 @@ _NO_CELLS = np.zeros((0, 5))
 
 
 def _place(row: Mapping[str, str]) -> tuple[str, str, str]:
-    """Sort key that puts the fields of one dish and scene next to each other."""
+    """Returns a sort key that puts fields of the same dish and scene side by side."""
     return row.get("group") or "", row.get("scene") or "", row["image"]
 
 
