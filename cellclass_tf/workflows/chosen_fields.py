@@ -95,19 +95,10 @@ def choose_fields(
             "another folder as --output."
         )
     is_study = Study.exists(input)
-    notes: tuple[str, ...] = ()
+    failures: dict[str, str] = {}
     if is_study:
-        study, failures = Study.open(input), {}
-        rows = study.rows()
-        if cell_type is None:
-            cell_type = MIXED if any(row.cell_type == MIXED for row in rows) else ALL
-            pure = sum(row.cell_type != MIXED for row in rows)
-            if cell_type == MIXED and pure:
-                left = f"{pure} fields of pure cultures were left out"
-                notes = (
-                    f"Mixed fields only; {left} (--cell_type=all takes them too).",
-                )
-        rows = [row for row in rows if cell_type in (ALL, row.cell_type)]
+        study = Study.open(input)
+        cell_type, rows, notes = _rows_of(study, cell_type)
         _refuse_another_selection(input, cell_type, output)
     elif cell_type:
         raise InputError(
@@ -149,6 +140,23 @@ def choose_fields(
             failures[row.image] = str(error)
     rejected = [row for row in rows if row.verdict == REJECTED]
     return Chosen(study, cell_type, fields, rejected, failures, notes)
+
+
+def _rows_of(
+    study: Study, cell_type: str | None
+) -> tuple[str, list[ImageRow], tuple[str, ...]]:
+    """Returns the folder that is chosen or `ALL`, its rows, and notes for a person."""
+    rows = study.rows()
+    if cell_type is not None:
+        return cell_type, [r for r in rows if cell_type in (ALL, r.cell_type)], ()
+    mixed = [row for row in rows if row.cell_type == MIXED]
+    if not mixed or len(mixed) == len(rows):
+        return MIXED if mixed else ALL, rows, ()
+    note = (
+        f"Mixed fields only; {len(rows) - len(mixed)} fields of pure cultures were left out "
+        "(--cell_type=all takes them too)."
+    )
+    return MIXED, mixed, (note,)
 
 
 def _selection_path(output: pathlib.Path) -> pathlib.Path:

@@ -150,7 +150,7 @@ def predict(
             predictor.predict(
                 image, pixel_size_um=size_um, score_threshold=score_threshold
             )
-            for image, size_um in _in_memory(images, pixel_size_um, nuclei, cytoplasm)
+            for image, size_um in _merged(images, pixel_size_um, nuclei, cytoplasm)
         ]
         return found[0] if is_one else found
     if output is None:
@@ -188,16 +188,7 @@ def predict(
         for stem, result in journal.results().items()
     }
     work = FieldPrediction(predictor, outlining, output, min_probability, before)
-    jobs, without_outlines = [], {}
-    for field in chosen.fields:
-        try:
-            jobs.append(work.job(field))
-        except InputError as error:
-            without_outlines[field.stem] = str(error)
-    outcome = batch.run(
-        work, jobs, description="predict", journal=journal, engine=engine
-    )
-    outcome.failures.update(without_outlines)
+    outcome = _predict_fields(work, chosen.fields, journal, engine)
     # Results of an earlier run must not be mistaken for those of this run.
     for name in _RESULTS:
         ledger.remove(output, output / name)
@@ -235,6 +226,26 @@ def predict(
     )
 
 
+def _predict_fields(
+    work: FieldPrediction,
+    fields: Iterable[ChosenField],
+    journal: batch.Journal,
+    engine: batch.Engine,
+) -> batch.Outcome:
+    """Predicts fields; a field fails if the file with its outlines cannot be found."""
+    jobs, failures = [], {}
+    for field in fields:
+        try:
+            jobs.append(work.job(field))
+        except InputError as error:
+            failures[field.stem] = str(error)
+    outcome = batch.run(
+        work, jobs, description="predict", journal=journal, engine=engine
+    )
+    outcome.failures.update(failures)
+    return outcome
+
+
 def _scale_notes(
     fields: Sequence[ChosenField], trained_um: float | None
 ) -> tuple[str, ...]:
@@ -250,7 +261,7 @@ def _scale_notes(
     return (note,)
 
 
-def _in_memory(
+def _merged(
     images: Iterable[np.ndarray | Micrograph],
     pixel_size_um: float | None,
     nuclei: str | int | None,
