@@ -36,31 +36,11 @@ def shares_page(estimate: Mapping[str, Any], width: float) -> Figure:
     types = estimate["types"]
     page, axes = _page(width, 0.9 + 0.62 * len(types))
     for row, share in enumerate(types.values()):
-        kinds = (
-            ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
-            (
-                *("corrected", "corrected_low", "corrected_high", row + 0.14),
-                *(_hex(row + 1), "D", "corrected"),
-            ),
-        )
-        for middle, low, high, y, colour, marker, label in kinds:
-            if share[middle] is None:
-                continue
-            if share[low] is not None:
-                axes.plot([share[low], share[high]], [y, y], color=colour, linewidth=3)
-            axes.plot(share[middle], y, marker, color=colour, markeredgecolor="0.2")
-            ends = [share[end] for end in (low, middle, high) if share[end] is not None]
-            # To the right of the interval if there is room, else to its left.
-            is_left = max(ends) > 0.8
-            axes.annotate(
-                label,
-                (min(ends) if is_left else max(ends), y),
-                xytext=(-7 if is_left else 7, -3),
-                textcoords="offset points",
-                ha="right" if is_left else "left",
-                fontsize="small",
-                color="0.35",
-            )
+        counted = [share[key] for key in ("low", "share", "high")]
+        _draw_share(axes, counted, row - 0.14, "0.55", "o", "as counted")
+        keys = ("corrected_low", "corrected", "corrected_high")
+        corrected = [share[key] for key in keys]
+        _draw_share(axes, corrected, row + 0.14, _hex(row + 1), "D", "corrected")
         if share["expected"] is not None:
             ends = [row - 0.35, row + 0.35]
             axes.plot([share["expected"]] * 2, ends, color="black", linestyle=":")
@@ -70,6 +50,35 @@ def shares_page(estimate: Mapping[str, Any], width: float) -> Figure:
     axes.set_yticks(range(len(types)), list(types))
     axes.grid(axis="x", color="0.9")
     return page
+
+
+def _draw_share(
+    axes: Axes,
+    values: Sequence[float | None],
+    y: float,
+    colour: str,
+    marker: str,
+    label: str,
+) -> None:
+    """Draws a share, [lower end, share, upper end]; nothing if the share is None."""
+    low, middle, high = values
+    if middle is None:
+        return
+    if low is not None:
+        axes.plot([low, high], [y, y], color=colour, linewidth=3)
+    axes.plot(middle, y, marker, color=colour, markeredgecolor="0.2")
+    known = [value for value in values if value is not None]
+    # To the right of the interval if there is room, else to its left.
+    is_left = max(known) > 0.8
+    axes.annotate(
+        label,
+        (min(known) if is_left else max(known), y),
+        xytext=(-7 if is_left else 7, -3),
+        textcoords="offset points",
+        ha="right" if is_left else "left",
+        fontsize="small",
+        color="0.35",
+    )
 
 
 def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:

@@ -113,8 +113,15 @@ def mixture(
         )
     estimates = [
         _estimate(
-            *(name, part, counted[name], predictions, held_out, areas),
-            *(wanted, width, seed),
+            name,
+            part,
+            counted[name],
+            predictions,
+            held_out=held_out,
+            areas=areas,
+            expected=wanted,
+            width=width,
+            seed=seed,
         )
         for name, part in tables.items()
     ]
@@ -174,12 +181,26 @@ def _estimate(
     rows: Sequence[Mapping[str, str]],
     counted: _Counted,
     predictions: Predictions,
+    *,
     held_out: correction.HeldOut | None,
     areas: Mapping[str, float],
     expected: np.ndarray | None,
     width: float,
     seed: int,
 ) -> dict[str, Any]:
+    """Returns one of the estimates of `mixture`, before anything is withheld.
+
+    Args:
+      name: name of the group, or 'all fields'.
+      rows: rows of counts.csv of its fields.
+      counted: its proportions as counted.
+      predictions: predictions of the run.
+      held_out: how cells of held-out fields were called; None does not correct.
+      areas: {stem: area} of the fields, in the unit of `held_out.areas`.
+      expected: (K,) proportions to test against; None tests nothing.
+      width: width of an interval, see `mixture`.
+      seed: seed of the random draws.
+    """
     names = predictions.type_names
     unit, counts, raw = counted
     if held_out is None:
