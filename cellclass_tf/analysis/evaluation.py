@@ -18,6 +18,7 @@ from cellclass_tf.messages import logger
 from cellclass_tf.storage import csv_json, ledger, lock
 
 EVALUATION_FILE = "evaluation.json"
+EVALUATION_FIELDS_FILE = "evaluation_fields.csv"
 
 
 @process_state.keep()
@@ -127,7 +128,7 @@ def evaluate(
         )
     folder, columns = predictions.folder, list(metrics.fields[0])
     table = csv_json.csv_text(columns, metrics.fields)
-    ledger.write_text(folder, folder / "evaluation_fields.csv", table)
+    ledger.write_text(folder, folder / EVALUATION_FIELDS_FILE, table)
     ledger.write_text(folder, folder / EVALUATION_FILE, csv_json.json_text(result))
     return result
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import itertools
+import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,6 +94,23 @@ def join_csv(
                     writer.write_values([*row, conditions.get(row[group], "")])
         if not header:
             raise InputError(f"{path}: there are no parts to join.")
+
+
+def sha256_of_cells(cells_csv: str | os.PathLike) -> str:
+    """Returns the SHA-256 of the cells in cells.csv, without the conditions of their dishes.
+
+    A person may fill in conditions.csv after the cells were labelled or evaluated, which
+    changes the file but no cell.
+    """
+    digest = hashlib.sha256()
+    with open(cells_csv, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        place = header.index(CONDITION) if CONDITION in header else len(header)
+        for row in itertools.chain([header], rows):
+            kept = [*row[:place], *row[place + 1 :]]
+            digest.update(json.dumps(kept).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None:

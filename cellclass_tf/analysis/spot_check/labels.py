@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cellclass_tf import process_state
+from cellclass_tf.analysis import table_files
 from cellclass_tf.analysis.spot_check import sample
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.predictions import Predictions
@@ -170,11 +171,16 @@ def current_sample(predictions: Predictions) -> Sample:
             "spotcheck`."
         )
     drawn = Sample.read(path)
-    if drawn.cells_sha256 != digests.sha256_of_file(predictions.cells_path):
+    cells_csv = predictions.cells_path
+    if drawn.cells_sha256 not in (
+        table_files.sha256_of_cells(cells_csv),
+        # As earlier versions recorded it.
+        digests.sha256_of_file(cells_csv),
+    ):
         raise InputError(
             f"{path}: the spot check was drawn from other predictions than those now in "
-            f"{predictions.folder} (the SHA-256 of cells.csv differs). Run `cellclass "
-            "spotcheck --overwrite`, and label the new sample."
+            f"{predictions.folder} (the SHA-256 of the cells in cells.csv differs). Run "
+            "`cellclass spotcheck --overwrite`, and label the new sample."
         )
     fields = {window.image for window in drawn.windows}
     seen = predictions.record_if_any.labelled_stems & fields

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from cellclass_tf.analysis import table_files
 from cellclass_tf.core.cells import UNKNOWN, label_image_size
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
@@ -57,7 +58,8 @@ class Sample(Record):
     sample.
 
     Attributes:
-      cells_sha256: SHA-256 of the cells.csv from which the sample was drawn.
+      cells_sha256: `table_files.sha256_of_cells` of the cells.csv from which the sample was
+        drawn; earlier versions recorded the SHA-256 of the file.
       types: names of the types.
       seed: seed of the random draw.
       cells: number of cells that was asked for.
@@ -154,7 +156,7 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
         axis=0,
     )
     return Sample(
-        cells_sha256=digests.sha256_of_file(predictions.cells_path),
+        cells_sha256=table_files.sha256_of_cells(predictions.cells_path),
         types=predictions.type_names,
         seed=seed,
         cells=cells,
