@@ -15,6 +15,7 @@ import cellclass_tf
 from cellclass_tf import batch, process_state
 from cellclass_tf.analysis import mixture, report, table_files
 from cellclass_tf.analysis.conditions import conditions_of
+from cellclass_tf.analysis.evaluation import EVALUATION_FIELDS_FILE, EVALUATION_FILE
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.core.micrograph import Micrograph
@@ -183,12 +184,13 @@ def predict(
         engine=engine,
     )
     journal = batch.Journal(output / ".journal" / "predict.jsonl")
-    before = {
+    labels_before = {
         stem: image_entry(result).get("labels_sha256", "")
         for stem, result in journal.results().items()
     }
-    work = FieldPrediction(predictor, outlining, output, min_probability, before)
+    work = FieldPrediction(predictor, outlining, output, min_probability, labels_before)
     outcome = _predict_fields(work, chosen.fields, journal, engine)
+    cells_before = _hash_of_cells(output)
     # Results of an earlier run must not be mistaken for those of this run.
     for name in _RESULTS:
         ledger.remove(output, output / name)
@@ -196,6 +198,12 @@ def predict(
         work.forget(stem)
     notes = outlining.notes
     good = [field for field in chosen.fields if field.stem in outcome.results]
+    if good:
+        work.write_tables(good, outcome.results, _conditions_of(chosen.study))
+    if _hash_of_cells(output) != cells_before:
+        # The report would show the scores of other cells.
+        for name in (EVALUATION_FILE, EVALUATION_FIELDS_FILE):
+            ledger.remove(output, output / name)
     if good:
         settings = {
             "input": paths.recorded_path(input),
@@ -206,7 +214,6 @@ def predict(
             "answer_anyway": answer_anyway,
             **conversion_options,
         }
-        work.write_tables(good, outcome.results, _conditions_of(chosen.study))
         record = _record(
             predictor, model, output, outlining, chosen, outcome.results, settings
         )
@@ -244,6 +251,12 @@ def _predict_fields(
     )
     outcome.failures.update(failures)
     return outcome
+
+
+def _hash_of_cells(output: pathlib.Path) -> str:
+    """Returns the hash of the cells in cells.csv; '' if there is no such file."""
+    path = output / CELLS_FILE
+    return table_files.sha256_of_cells(path) if path.exists() else ""
 
 
 def _scale_notes(
