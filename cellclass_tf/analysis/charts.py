@@ -64,7 +64,7 @@ def _draw_share(
     low, middle, high = values
     if middle is None:
         return
-    if low is not None:
+    if low is not None and high is not None:
         axes.plot([low, high], [y, y], color=colour, linewidth=3)
     axes.plot(middle, y, marker, color=colour, markeredgecolor="0.2")
     known = [value for value in values if value is not None]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
 import numpy as np
 
@@ -180,7 +181,7 @@ class Familiarity:
           InputError: if it is not such a file.
         """
         try:
-            found = npz.read_npz(path, _MOST_BYTES)
+            found: dict[str, Any] = npz.read_npz(path, _MOST_BYTES)
         except InputError as error:
             raise InputError(f"{error} Export the model again.") from error
         names = [field.name for field in dataclasses.fields(cls)]
