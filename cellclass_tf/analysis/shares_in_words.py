@@ -40,7 +40,9 @@ def best_shares(mixture: Mapping[str, Any]) -> tuple[Shares | None, str]:
     }
     many = {"dish": "dishes", "field": "fields"}[whole["unit"]]
     units = f"{whole['units']} {whole['unit'] if whole['units'] == 1 else many}"
-    return found, f"Proportions ({kind}) of {units}:"
+    reason = whole["interval_reason"]
+    why = f"; no interval, because {reason}" if reason else ""
+    return found, f"Proportions ({kind}) of {units}{why}:"
 
 
 def lines(shares: Shares) -> list[str]:

@@ -3,14 +3,16 @@
 A network assigns one of its types to every cell, often with a high probability even if it
 has never seen similar cells. Therefore an exported model contains statistics of its training
 cells, and new fields are compared with them: cells by the Mahalanobis distance of the
-network's features (Lee et al. 2018, arXiv:1807.03888, with one Gaussian for all types), and
-fields by the size and brightness of their cells and by the nuclei outside of all cells.
+network's features from the nearest type (Lee et al. 2018, arXiv:1807.03888), and fields by
+their median cell, by the mean difference of their cells from the training cells, by the size
+and brightness of the cells, and by the nuclei outside of all cells.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +27,15 @@ FAMILIARITY_FILE = "familiarity.npz"
 _NEARER = 0.95
 # With fewer cells the median distance is not used.
 _FEWEST_CELLS = 5
-# Factor between the largest median distance of a held-out field and the limit for fields.
-_DISTANCE_MARGIN = 1.1
+# Factor between the largest value of a held-out field and the limit for fields.
+_MARGIN = 1.1
 # Factors by which a median may be outside of the range of the training fields' medians.
 _SIZE_MARGIN, _LIGHT_MARGIN = 1.4, 2.0
 # Lower limits for nuclei outside of all cells: as a fraction of all nuclei, and as a number.
 _LEAST_OUTSIDE, _FEWEST_OUTSIDE = 0.2, 3
 # A nucleus smaller than this fraction of a cell's area is debris.
 _SMALLEST_NUCLEUS = 0.05
-_NUMBERS = ("limit", "field_limit", "outside_limit")
+_NUMBERS = ("limit", "field_limit", "shift_limit", "outside_limit")
 PICTURE_PX = 48
 _MOST_EXAMPLES = 400
 # A larger file was not written by `Familiarity.write`.
@@ -93,11 +95,14 @@ class Judgement:
     Attributes:
       reasons: how it differs from them, in words; empty if it does not.
       distance: median of the cells' distances; 0 if there are too few cells.
+      shift: mean difference of the cells from the training cells, see `_shift`; 0 if there
+        are too few cells.
       distances: (N,) float32, distances of the cells; 1 is the limit.
     """
 
     reasons: tuple[str, ...]
     distance: float
+    shift: float
     distances: np.ndarray
 
 
@@ -106,12 +111,14 @@ class Familiarity:
     """Statistics of a model's training cells, and limits for new fields.
 
     Attributes:
-      mean: (F,) mean of the features.
-      whitening: (F, F) whitening matrix; the length of whitened features is the
-        Mahalanobis distance.
+      means: (T, F) mean of the features of each type.
+      whitening: (F, F) whitening matrix of the differences from the types' means; the
+        length of a whitened difference is the Mahalanobis distance.
       limit: 95 % of the held-out cells have a smaller distance.
       field_limit: largest median distance, in multiples of `limit`, of a field that
         resembles the training fields.
+      shift_limit: largest `Judgement.shift` of such a field; infinite if no type has
+        several acquisition groups.
       diameters_px: (2,) smallest and largest median cell diameter of the training fields.
       lights: (2, 2) smallest and largest grey levels (rows) of cytoplasm and nuclei
         (columns).
@@ -121,10 +128,11 @@ class Familiarity:
       pictures: (E, P, P, 2) uint8, cytoplasm and nuclei of the example cells.
     """
 
-    mean: np.ndarray
+    means: np.ndarray
     whitening: np.ndarray
     limit: float
     field_limit: float
+    shift_limit: float
     diameters_px: np.ndarray
     lights: np.ndarray
     outside_limit: float
@@ -134,7 +142,8 @@ class Familiarity:
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Returns (N,) float32 Mahalanobis distances of (N, F) features; 1 is the limit."""
-        return _lengths(features, self.mean, self.whitening) / np.float32(self.limit)
+        differences = _differences(features, self.means, self.whitening)
+        return _lengths(differences) / np.float32(self.limit)
 
     def nearest(self, features: np.ndarray, count: int) -> np.ndarray:
         """Returns (N, count) indices of the example cells nearest to (N, F) features."""
@@ -144,13 +153,23 @@ class Familiarity:
 
     def judge(self, look: Look) -> Judgement:
         """Compares a field with the training fields."""
-        distances, reasons = self.distances(look.features), []
-        distance = _median_distance(distances)
+        differences = _differences(look.features, self.means, self.whitening)
+        distances, reasons = _lengths(differences) / np.float32(self.limit), []
+        distance, shift = _median_distance(distances), _shift(differences)
+        measured = []
         if distance > self.field_limit:
-            reasons.append(
-                f"cells look unlike the training cells (median distance "
-                f"{distance:.2f}; at most {self.field_limit:.2f} in fields like those)"
+            measured.append(
+                f"median distance {distance:.2f}; at most {self.field_limit:.2f} in fields "
+                "like those"
             )
+        if shift > self.shift_limit:
+            measured.append(
+                f"mean difference {shift:.2f}; at most {self.shift_limit:.2f} in fields "
+                "like those"
+            )
+        if measured:
+            told = ", and ".join(measured)
+            reasons.append(f"cells look unlike the training cells ({told})")
         reasons += _out_of_range(
             "the median cell is {:.0f} px wide in the network's input",
             look.diameter_px,
@@ -167,7 +186,7 @@ class Familiarity:
             reasons.append(
                 f"{outside} of {nuclei} nuclei are outside of the outlined cells"
             )
-        return Judgement(tuple(reasons), distance, distances)
+        return Judgement(tuple(reasons), distance, shift, distances)
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes a NumPy archive."""
@@ -181,25 +200,31 @@ class Familiarity:
           InputError: if it is not such a file.
         """
         try:
-            found: dict[str, Any] = npz.read_npz(path, _MOST_BYTES)
+            arrays = npz.read_npz(path, _MOST_BYTES)
         except InputError as error:
             raise InputError(f"{error} Export the model again.") from error
         names = [field.name for field in dataclasses.fields(cls)]
         try:
-            found = {name: found[name] for name in names}
+            found: dict[str, Any] = {
+                name: arrays[name] for name in names if name in arrays
+            }
+            if "mean" in arrays:
+                found |= _of_earlier_version(arrays["mean"])
             for name in _NUMBERS:
                 found[name] = found[name].reshape(1)
             read = cls(**found | {name: float(found[name][0]) for name in _NUMBERS})
-            features = read.mean.shape[0]
+            features = read.means.shape[-1]
             fits = (
-                read.whitening.shape == (features, features)
+                read.means.shape == (len(read.means), features)
+                and len(read.means) > 0
+                and read.whitening.shape == (features, features)
                 and read.features.shape[1:] == (features,)
                 and read.pictures.shape
                 == (len(read.features), PICTURE_PX, PICTURE_PX, 2)
                 and read.type_ids.shape == read.features.shape[:1]
                 and read.diameters_px.shape == (2,)
                 and read.lights.shape == (2, 2)
-                and all(np.isfinite(found[name]).all() for name in _NUMBERS)
+                and not any(np.isnan(found[name]).any() for name in _NUMBERS)
             )
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(
@@ -240,10 +265,16 @@ class Familiarizer:
         if sum(len(look.features) for _, look, _ in self._looks) < 2 * _FEWEST_CELLS:
             return None
         features = np.concatenate([look.features for _, look, _ in self._looks])
-        mean, whitening = _gaussian(features)
-        held_out = self._distances_held_out()
+        ids = np.concatenate([ids for *_, ids in self._looks])
+        means, whitening = _statistics(features, ids)
+        halves, groups = self._differences_held_out()
+        held_out = [
+            _lengths(np.concatenate(parts))
+            for parts in zip(halves, groups, strict=True)
+        ]
         limit = float(np.quantile(np.concatenate(held_out), _NEARER))
         medians = [_median_distance(found / limit) for found in held_out]
+        shifts = [_shift(found) for found in groups if len(found) >= _FEWEST_CELLS]
         looks = [look for _, look, _ in self._looks if len(look.features)]
         outside = [x.nuclei_outside / x.nuclei for x in looks if x.nuclei]
         step = -(-len(self._pictures) // _MOST_EXAMPLES) or 1
@@ -251,10 +282,11 @@ class Familiarizer:
         lights = np.stack([look.light for look in looks])
         diameters = [look.diameter_px for look in looks]
         return Familiarity(
-            mean,
+            means,
             whitening,
             limit,
-            _DISTANCE_MARGIN * max(medians),
+            _MARGIN * max(medians),
+            _MARGIN * max(shifts, default=np.inf),
             np.array([min(diameters), max(diameters)]),
             np.stack([lights.min(axis=0), lights.max(axis=0)]),
             max(_LEAST_OUTSIDE, 1.5 * max(outside, default=0.0)),
@@ -263,35 +295,41 @@ class Familiarizer:
             np.stack([p for _, _, p in examples]),
         )
 
-    def _distances_held_out(self) -> list[np.ndarray]:
-        """Returns, for each field, the distances of its cells from those of other groups.
+    def _differences_held_out(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Compares each field's cells with the cells of other groups.
 
-        If a type has only one group, half of its cells are held out at a time, because the
-        other types do not tell what its cells look like.
+        If only one group has enough cells of a type, half of them are held out at a time,
+        because the other types do not tell what its cells look like. These differences do
+        not show how much groups differ, so they are returned separately.
+
+        Returns:
+          Two lists with an (N, F) array for each field: differences of cells that were held
+          out by halves, and of cells that were held out by groups.
         """
         parts: list[tuple[int, int, str, np.ndarray]] = []
-        types: dict[int, set[str]] = {}
+        groups_of: dict[int, set[str]] = {}
         for number, (group, look, ids) in enumerate(self._looks):
-            for cell_type in np.unique(ids):
-                where = np.flatnonzero(ids == cell_type)
-                types.setdefault(int(cell_type), set()).add(group)
-                parts.append((number, int(cell_type), group, look.features[where]))
-        found: list[list[np.ndarray]] = [[] for _ in self._looks]
+            for cell_type in np.unique(ids).tolist():
+                of_type = look.features[ids == cell_type]
+                parts.append((number, cell_type, group, of_type))
+                if len(of_type) >= _FEWEST_CELLS:
+                    groups_of.setdefault(cell_type, set()).add(group)
+        size = self._looks[0][1].features.shape[1]
+        halves, groups = (
+            [[np.zeros((0, size), np.float32)] for _ in self._looks] for _ in range(2)
+        )
         for number, cell_type, group, features in parts:
-            others = [p for p in parts if p[2] != group]
-            if len(types[cell_type]) > 1:
-                known = np.concatenate([p[3] for p in others])
-                found[number].append(_lengths(features, *_gaussian(known)))
+            others = [(f, kind) for _, kind, name, f in parts if name != group]
+            if len(groups_of.get(cell_type, ())) > 1:
+                groups[number].append(_compared(features, others))
                 continue
-            own = [p[3] for p in parts if p[1] == cell_type]
+            others = [(f, kind) for f, kind in others if kind != cell_type]
+            own = [f for _, kind, _, f in parts if kind == cell_type]
             for half in (0, 1):
-                other_types = [p[3] for p in others if p[1] != cell_type]
-                known = np.concatenate([*other_types, *(f[1 - half :: 2] for f in own)])
-                if len(known) > 1:
-                    lengths = _lengths(features[half::2], *_gaussian(known))
-                    found[number].append(lengths)
-        empty = np.zeros(0, np.float32)
-        return [np.concatenate(some) if some else empty for some in found]
+                known = others + [(f[1 - half :: 2], cell_type) for f in own]
+                if sum(len(f) for f, _ in known) > 1:
+                    halves[number].append(_compared(features[half::2], known))
+        return [np.concatenate(f) for f in halves], [np.concatenate(f) for f in groups]
 
 
 def picture_of(image: np.ndarray, cells: Cells, index: int, scale: float) -> np.ndarray:
@@ -312,27 +350,72 @@ def picture_of(image: np.ndarray, cells: Cells, index: int, scale: float) -> np.
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
-def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean (F,) and the whitening matrix (F, F) of (N, F) features.
+def _statistics(
+    features: np.ndarray, type_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the types' means (T, F), and the whitening matrix (F, F) within types.
 
     With few cells, the covariance is shrunk towards that of independent features.
+
+    Args:
+      features: (N, F) features of cells.
+      type_ids: (N,) their types.
     """
     count, size = features.shape
+    _, of = np.unique(type_ids, return_inverse=True)
     features = features.astype(np.float64)
-    mean = features.mean(axis=0)
-    covariance = np.cov(features, rowvar=False).reshape(size, size)
+    means = np.stack(
+        [features[of == kind].mean(axis=0) for kind in range(of.max() + 1)]
+    )
+    within = features - means[of]
+    covariance = within.T @ within / count
     weight = size / (count + size)
     even = np.diag(np.diag(covariance)) + 1e-6 * np.eye(size)
     values, vectors = np.linalg.eigh((1 - weight) * covariance + weight * even)
     whitening = vectors / np.sqrt(np.maximum(values, 1e-9))
-    return mean.astype(np.float32), whitening.astype(np.float32)
+    return means.astype(np.float32), whitening.astype(np.float32)
 
 
-def _lengths(
-    features: np.ndarray, mean: np.ndarray, whitening: np.ndarray
+def _compared(
+    features: np.ndarray, known: Sequence[tuple[np.ndarray, int]]
 ) -> np.ndarray:
-    white = (features - mean) @ whitening
-    return np.sqrt((white**2).mean(axis=1))
+    """Returns the differences of (N, F) features from known features of several types."""
+    ids = [np.full(len(f), kind) for f, kind in known]
+    means, whitening = _statistics(
+        np.concatenate([f for f, _ in known]), np.concatenate(ids)
+    )
+    return _differences(features, means, whitening)
+
+
+def _differences(
+    features: np.ndarray, means: np.ndarray, whitening: np.ndarray
+) -> np.ndarray:
+    """Returns (N, F) whitened differences of (N, F) features from the nearest type's mean."""
+    nearest = np.zeros((len(features), features.shape[1]), np.float32)
+    least = np.full(len(features), np.inf, np.float32)
+    for mean in means:
+        found = (features - mean) @ whitening
+        lengths = _lengths(found)
+        nearer = lengths < least
+        nearest[nearer], least[nearer] = found[nearer], lengths[nearer]
+    return nearest
+
+
+def _lengths(differences: np.ndarray) -> np.ndarray:
+    return np.sqrt((differences**2).mean(axis=1))
+
+
+def _shift(differences: np.ndarray) -> float:
+    """Returns the length of the mean of a field's (N, F) differences; 0 if N is small.
+
+    Single cells vary, but if a field is unlike the training fields, all its cells differ in
+    the same direction. What the mean of N cells varies by chance is subtracted.
+    """
+    count = len(differences)
+    if count < _FEWEST_CELLS:
+        return 0.0
+    chance = differences.var(axis=0, ddof=1).mean() / count
+    return float(np.sqrt(max(0.0, (differences.mean(axis=0) ** 2).mean() - chance)))
 
 
 def _median_distance(distances: np.ndarray) -> float:
@@ -378,8 +461,13 @@ def _out_of_range(
     return [f"{what.format(value)} ({low:.0f} to {high:.0f} in the training fields)"]
 
 
+def _of_earlier_version(mean: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what 0.1.0 did not store: it used one mean for all types, and no shift."""
+    return {"means": mean[np.newaxis], "shift_limit": np.array(np.inf)}
+
+
 def _refusal(path: str | os.PathLike, why: str) -> str:
     return (
-        f"{path}: expected the statistics of a model's training cells that `python -m "
-        f"experiments.export` writes; {why}. Export the model again."
+        f"{path}: expected the statistics of a model's training cells that `cellclass "
+        f"export-model` writes; {why}. Export the model again."
     )

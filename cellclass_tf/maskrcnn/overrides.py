@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from typing import Any
@@ -36,11 +37,28 @@ def apply(params: hyperparams.Config, text: str, source: str) -> None:
             f"({type(error).__name__})."
         ) from error
     content = read.as_dict()
-    _check(content, params.as_dict(), "", source)
+    _check(content, _parameters(params), "", source)
     try:
         params.override(content, is_strict=True)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{source}: {one_line(str(error))}") from error
+
+
+def _parameters(config: hyperparams.Config) -> dict[str, Any]:
+    """Returns all parameters, including those of alternatives that are not chosen.
+
+    `as_dict` leaves out the latter, such as those of all backbones but one, but overrides may
+    choose another one and set its parameters.
+    """
+    found = config.as_dict()
+    names = list(found)
+    if isinstance(config, hyperparams.OneOfConfig):
+        names = [field.name for field in dataclasses.fields(config)]
+    for name in names:
+        value = getattr(config, name)
+        is_config = isinstance(value, hyperparams.Config)
+        found[name] = _parameters(value) if is_config else value
+    return found
 
 
 def _check(

@@ -85,7 +85,7 @@ def plan(facts: DataFacts, mixed_fields: int | None) -> tuple[Choice, ...]:
             0.1 if mixed_fields == 0 else 0.6,
             "the number of mixed fields is unknown"
             if mixed_fields is None
-            else f"the study has {mixed_fields or 'no'} mixed fields",
+            else f"mixed fields in the study: {mixed_fields}",
         ),
         *_untyped(facts),
     )
@@ -100,8 +100,8 @@ def _untyped(facts: DataFacts) -> tuple[Choice, ...]:
         Choice(
             "task.train_data.untyped_share",
             round(min(share, _MOST_UNTYPED), 2),
-            f"{facts.untyped_fields} fields have outlines without types, {facts.fields} "
-            "fields have both",
+            f"fields with outlines but without types: {facts.untyped_fields}; with both: "
+            f"{facts.fields}",
         ),
     )
 

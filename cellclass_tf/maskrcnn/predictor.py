@@ -328,7 +328,7 @@ class Predictor:
         """
         if self.familiarity is None or cells.features is None:
             return None
-        if cells.features.shape[1] != len(self.familiarity.mean):
+        if cells.features.shape[1] != self.familiarity.means.shape[1]:
             return None
         scale = self.scale_for(pixel_size_um)
         return self.familiarity.judge(Look.of(image, cells, scale))

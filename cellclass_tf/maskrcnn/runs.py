@@ -51,7 +51,7 @@ class TrainingRecord(Record):
     """
 
     NAME: ClassVar[str] = "cellclass_tf training"
-    EXPECTED: ClassVar[str] = "the record of a run from `python -m experiments.train`"
+    EXPECTED: ClassVar[str] = "the record of a run of `cellclass train`"
     REMEDY: ClassVar[str] = "Copy it again from its source, or train again."
 
     experiment: str

@@ -66,6 +66,7 @@ def measured(predictor: cc.Predictor, image, size_um) -> tuple[dict[str, float],
         raise app.UsageError("The model has no statistics of its training cells.")
     values = {
         "distance of the cells": judged.distance,
+        "mean difference of the cells": judged.shift,
         "size of the cells": _beyond(look.diameter_px, ranges.diameters_px),
         "brightness of the cytoplasm": _beyond(look.light[0], ranges.lights[:, 0]),
         "brightness of the nuclei": _beyond(look.light[1], ranges.lights[:, 1]),
@@ -100,16 +101,23 @@ def main(_) -> None:
     values: dict[str, list[dict[str, float]]] = {}
     flagged: dict[str, list[bool]] = {}
     print(
-        "| field | like the training fields | distance of the cells | why it is called unlike |"
+        "| field | like the training fields | distance of the cells | mean difference | "
+        "why it is called unlike |"
     )
-    print("|---|---|---|---|")
+    print("|---|---|---|---|---|")
+    ranges = predictor.familiarity
+    if ranges is not None:
+        limits = f"{ranges.field_limit:.2f} | {ranges.shift_limit:.2f}"
+        print(f"| (limit) | | {limits} | |")
     for kind, fields in (("yes", known_fields()), ("no", unknown_fields())):
         for name, image, size_um in fields:
             found, why = measured(predictor, image, size_um)
             values.setdefault(kind, []).append(found)
             flagged.setdefault(kind, []).append(bool(why))
             distance = found["distance of the cells"]
-            print(f"| {name} | {kind} | {distance:.2f} | {why} |", flush=True)
+            shift = found["mean difference of the cells"]
+            told = f"{distance:.2f} | {shift:.2f} | {why}"
+            print(f"| {name} | {kind} | {told} |", flush=True)
     page = figure.Figure(figsize=(5.4, 5), dpi=120, layout="constrained")
     axes = page.subplots()
     for measure in values["yes"][0]:
@@ -119,7 +127,7 @@ def main(_) -> None:
         )
         false, right, area = roc(known, unknown)
         print(f"{measure}: area under the curve {area:.3f}")
-        axes.plot(false, right, label=f"{measure} ({area:.2f})", drawstyle="steps-post")
+        axes.plot(false, right, label=f"{measure} ({area:.3f})", drawstyle="steps-post")
     point = [np.mean(flagged[kind]) for kind in ("yes", "no")]
     axes.plot(*point, "k*", markersize=12, label="limits of the model")
     print(
@@ -132,7 +140,13 @@ def main(_) -> None:
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.02),
     )
-    axes.legend(fontsize="small", loc="lower right")
+    axes.legend(
+        title="measure (area under the curve)",
+        fontsize="small",
+        title_fontsize="small",
+        loc="center right",
+        bbox_to_anchor=(1.0, 0.45),
+    )
     page.savefig(_OUTPUT.value)
 
 

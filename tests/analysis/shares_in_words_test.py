@@ -38,7 +38,16 @@ def test_withheld_proportions_and_missing_intervals_are_printed_as_such():
         "N2a": {"share": None},
     }
     shares, heading = shares_in_words.best_shares(
-        changed(corrected_reason="not measured", units=1, unit="field", types=counted)
+        changed(
+            corrected_reason="not measured",
+            interval_reason="one field shows no differences",
+            units=1,
+            unit="field",
+            types=counted,
+        )
     )
-    assert heading == "Proportions (as counted) of 1 field:"
+    assert heading == (
+        "Proportions (as counted) of 1 field; no interval, because one field shows no "
+        "differences:"
+    )
     assert shares_in_words.lines(shares) == ["  HEK: 25.0 % (no interval)"]

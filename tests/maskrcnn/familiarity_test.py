@@ -12,7 +12,9 @@ from cellclass_tf.maskrcnn import familiarity
 TYPES = ("HEK", "N2a")
 
 
-def field(seed, count=12, *, shift=0.0, size=20, light=100, cell_type="HEK"):
+def field(
+    seed, count=12, *, shift=0.0, size=20, light=100, cell_type="HEK", features=6
+):
     """An image of discs with nuclei, and its cells with features about a type's mean."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((200, 40 * count), np.int32)
@@ -23,9 +25,9 @@ def field(seed, count=12, *, shift=0.0, size=20, light=100, cell_type="HEK"):
         labels[far < size / 2] = n + 1
         image[far < size / 2, 1], image[far < size / 4, 2] = light, 200
     cells = Cells.from_labels(labels, TYPES, cell_type)
-    mean = np.full(6, 3.0 * (cell_type == "N2a") + shift)
-    features = rng.normal(mean, 1, (count, 6)).astype(np.float32)
-    return image, dataclasses.replace(cells, features=features)
+    mean = np.full(features, 3.0 * (cell_type == "N2a") + shift)
+    drawn = rng.normal(mean, 1, (count, features)).astype(np.float32)
+    return image, dataclasses.replace(cells, features=drawn)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +48,36 @@ def test_fields_like_the_training_fields_are_accepted(known):
         found = judged(known, *field(seed, cell_type=TYPES[seed % 2]))
         assert not found.reasons
         assert 0 < found.distance <= known.field_limit
+        assert 0 <= found.shift <= known.shift_limit
         assert found.distances.shape == (12,)
 
 
 def test_cells_with_other_features_are_reported(known):
     (reason,) = judged(known, *field(50, shift=-6.0)).reasons
     assert reason.startswith("cells look unlike the training cells (median distance ")
+    assert ", and mean difference " in reason
+
+
+def test_a_field_whose_cells_all_differ_a_little_is_reported():
+    gathered = familiarity.Familiarizer()
+    for seed in range(8):
+        of = field(seed, 40, cell_type=TYPES[seed % 2], features=24)
+        gathered.add(*of, f"dish{seed}", 1.0)
+    known = gathered.fit()
+    assert not judged(known, *field(40, 40, features=24)).reasons
+    # Each cell by itself could be a training cell, but all differ in the same direction.
+    found = judged(known, *field(50, 40, shift=-0.4, features=24))
+    assert (found.distances < 1).mean() > 0.7
+    (reason,) = found.reasons
+    assert reason.startswith("cells look unlike the training cells (mean difference ")
+
+
+def test_a_field_of_both_types_has_no_shift(known):
+    image, cells = field(50, 40)
+    _, others = field(51, 40, cell_type="N2a")
+    both = np.where(np.arange(40)[:, None] % 2, cells.features, others.features)
+    found = judged(known, image, dataclasses.replace(cells, features=both))
+    assert not found.reasons
 
 
 def test_unusual_size_and_brightness_are_reported_with_the_training_range(known):
@@ -97,7 +123,32 @@ def test_a_type_of_one_dish_is_held_out_by_halves():
     found = gathered.fit()
     # If the whole dish were held out, all of its cells would be unfamiliar.
     assert found.field_limit < 2
+    assert found.shift_limit < 2
     assert judged(found, *field(70, shift=20.0)).reasons
+
+
+def test_a_few_cells_of_another_dish_do_not_tell_what_a_type_looks_like():
+    gathered = familiarity.Familiarizer()
+    for seed in range(4):
+        image, cells = field(seed)
+        ids = np.where(np.arange(12) < (seed == 0), 2, 1).astype(np.int32)
+        cells = dataclasses.replace(cells, type_ids=ids)
+        gathered.add(image, cells, f"dish{seed}", 1.0)
+    gathered.add(*field(9, 40, cell_type="N2a"), "other", 1.0)
+    assert gathered.fit().shift_limit < 2
+
+
+def test_one_dish_per_type_gives_no_limit_of_the_shift(tmp_path):
+    gathered = familiarity.Familiarizer()
+    for number, cell_type in enumerate(TYPES):
+        of = field(number, 40, cell_type=cell_type, features=24)
+        gathered.add(*of, f"dish{number}", 1.0)
+    gathered.fit().write(tmp_path / "familiarity.npz")
+    found = familiarity.Familiarity.read(tmp_path / "familiarity.npz")
+    assert found.shift_limit == np.inf
+    assert not judged(found, *field(50, 40, shift=-0.4, features=24)).reasons
+    (reason,) = judged(found, *field(70, shift=20.0, features=24)).reasons
+    assert "mean difference" not in reason
 
 
 def test_the_nearest_training_cells_are_similar(known):
@@ -115,6 +166,18 @@ def test_too_few_cells_give_no_statistics():
     assert gathered.fit() is None
 
 
+def test_a_file_of_version_0_1_0_is_read_and_limits_single_cells(known, tmp_path):
+    content = dataclasses.asdict(known)
+    content["mean"] = content.pop("means").mean(axis=0)
+    del content["shift_limit"]
+    np.savez(tmp_path / "familiarity.npz", **content)
+    found = familiarity.Familiarity.read(tmp_path / "familiarity.npz")
+    assert found.shift_limit == np.inf
+    assert found.means.shape == (1, 6)
+    (reason,) = judged(found, *field(50, shift=-6.0)).reasons
+    assert "mean difference" not in reason
+
+
 def test_the_file_can_be_read_back_and_other_files_are_refused(known, tmp_path):
     path = tmp_path / "familiarity.npz"
     known.write(path)
@@ -123,7 +186,7 @@ def test_the_file_can_be_read_back_and_other_files_are_refused(known, tmp_path):
         np.testing.assert_array_equal(
             getattr(again, item.name), getattr(known, item.name)
         )
-    np.savez(path, mean=np.zeros(3))
+    np.savez(path, means=np.zeros((2, 3)))
     with pytest.raises(InputError, match="Export the model again"):
         familiarity.Familiarity.read(path)
     dataclasses.replace(known, whitening=np.eye(5)).write(path)
@@ -136,6 +199,6 @@ def test_the_file_can_be_read_back_and_other_files_are_refused(known, tmp_path):
     path.write_bytes(b"no archive")
     with pytest.raises(InputError, match="Export the model again"):
         familiarity.Familiarity.read(path)
-    np.savez(path, **{n: np.array([{}]) for n in ("mean", "whitening", "limit")})
+    np.savez(path, **{n: np.array([{}]) for n in ("means", "whitening", "limit")})
     with pytest.raises(InputError, match="Export the model again"):
         familiarity.Familiarity.read(path)

@@ -47,3 +47,13 @@ def test_an_invalid_override_gives_a_message_of_one_line(params, text, words):
         overrides.apply(params, text, "params_override")
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("params_override: ")
+
+
+def test_another_backbone_can_be_chosen_together_with_its_parameters(params):
+    text = "task.model.backbone.type=efficientnet,task.model.backbone.efficientnet.model_id=b1"
+    overrides.apply(params, text, "flag")
+    assert params.task.model.backbone.get().model_id == "b1"
+    with pytest.raises(InputError, match="Did you mean task.model.backbone.mobilenet"):
+        overrides.apply(params, "task.model.backbone.mobilnet.model_id=a", "flag")
+    with pytest.raises(InputError, match="unknown parameter .*efficientnet.model_idd"):
+        overrides.apply(params, "task.model.backbone.efficientnet.model_idd=a", "flag")

@@ -30,7 +30,7 @@ def test_few_cells_get_more_steps_larger_crops_and_more_augmentation():
 
 @pytest.mark.parametrize(
     ("mixed", "share", "said"),
-    [(None, 0.6, "is unknown"), (4, 0.6, "has 4 mixed"), (0, 0.1, "has no mixed")],
+    [(None, 0.6, "is unknown"), (4, 0.6, "study: 4"), (0, 0.1, "study: 0")],
 )
 def test_more_cells_are_pasted_if_the_study_has_mixed_fields(mixed, share, said):
     choice = chosen(mixed)["task.train_data.composed_share"]
@@ -53,7 +53,7 @@ def test_fields_without_types_are_sampled_in_proportion_up_to_a_limit():
     for untyped, share in ((1, 0.1), (100, 0.33)):
         found = chosen(fields=9, untyped_fields=untyped)[name]
         assert found.value == share
-        assert f"{untyped} fields have outlines without types" in found.reason
+        assert f"outlines but without types: {untyped}; with both: 9" in found.reason
 
 
 def test_every_choice_is_applied_and_described_with_its_reason():
@@ -63,7 +63,10 @@ def test_every_choice_is_applied_and_described_with_its_reason():
     params.override({"task": {"model_diameter_px": 28.0}})
     lines = planning.describe(params, choices)
     assert lines[0] == "task.model_diameter_px = 28.0: set by the user"
-    assert "task.train_data.composed_share = 0.1: the study has no mixed" in lines[-1]
+    assert (
+        "task.train_data.composed_share = 0.1: mixed fields in the study: 0"
+        in lines[-1]
+    )
 
 
 def test_settings_that_depend_on_an_override_follow_it(prepared):

@@ -18,6 +18,7 @@ SHARES = {
     "estimates": [
         {
             "withheld": "",
+            "interval_reason": "",
             "corrected_reason": "",
             "unit": "dish",
             "units": 4,

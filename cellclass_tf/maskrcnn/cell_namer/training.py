@@ -49,7 +49,7 @@ class NamerTraining(Record):
     """
 
     NAME: ClassVar[str] = "cellclass_tf namer"
-    EXPECTED: ClassVar[str] = "the record of a namer from `python -m experiments.train`"
+    EXPECTED: ClassVar[str] = "the record of a namer of `cellclass train`"
     REMEDY: ClassVar[str] = "Train again."
 
     type_names: tuple[str, ...]
