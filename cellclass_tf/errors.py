@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+from collections.abc import Collection
 
 # Packages that an installation for prediction lacks, by the name of the import.
 _LEFT_OUT = {
@@ -27,6 +28,12 @@ def one_line(text: str) -> str:
     File names may contain such characters, but a list of failures has one line per file.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def first_names(names: Collection[str], most: int = 5) -> str:
+    """Returns the first names for a message, such as 'a, b, …'; 'none' if there are none."""
+    shown = list(names)[:most]
+    return ", ".join([*shown, *["…"][: len(names) > most]]) or "none"
 
 
 def require(what: str, *modules: str) -> None:

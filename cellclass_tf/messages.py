@@ -85,7 +85,8 @@ def shown_on(stream: TextIO | None = None, *, bars: bool = True) -> Iterator[Non
       stream: stream of a terminal or file; None for standard error.
       bars: whether progress bars are drawn.
     """
-    before, level = dataclasses.replace(_display), logger.level
+    before = dataclasses.replace(_display)
+    level, propagate = logger.level, logger.propagate
     handler = _TerminalHandler(stream or sys.stderr)
     _display.stream, _display.bars = stream, bars
     logger.addHandler(handler)
@@ -96,5 +97,5 @@ def shown_on(stream: TextIO | None = None, *, bars: bool = True) -> Iterator[Non
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-        logger.propagate = True
+        logger.propagate = propagate
         _display.stream, _display.bars = before.stream, before.bars

@@ -22,10 +22,10 @@ def main(_: list[str]) -> int:
     """Trains with the parameters that follow from flags and data."""
     # TensorFlow is imported only now, after the settings of `begin_program`.
     import tfds_builders  # noqa: F401 - registers cell_types with TFDS.
-    from cellclass_tf.maskrcnn import training
+    from cellclass_tf.maskrcnn import parameters, training
 
     try:
-        settings = training.Settings.of_flags(flags.FLAGS)
+        settings = parameters.Settings.of_flags(flags.FLAGS)
         training.run(settings, flags.FLAGS.model_dir, flags.FLAGS.mode)
     except InputError as error:
         print(f"train: {error}", file=sys.stderr)

@@ -10,6 +10,13 @@ def test_an_input_error_is_caught_as_a_value_error():
         raise errors.InputError("a.png: no pixels.")
 
 
+def test_a_message_names_the_first_and_says_whether_there_are_more():
+    assert errors.first_names([]) == "none"
+    assert errors.first_names(("b", "a")) == "b, a"
+    assert errors.first_names({"a": 1, "b": 2, "c": 3}, 2) == "a, b, …"
+    assert errors.first_names({"a"}, 1) == "a"
+
+
 @pytest.mark.parametrize("text", ["", "HEK/d2 a.tif", "µm, Zelle ä, 細胞", r"C:\new"])
 def test_text_of_one_line_stays_as_it_is(text):
     assert errors.one_line(text) == text

@@ -27,6 +27,18 @@ def test_messages_and_bars_are_shown_on_the_stream_inside_the_block_alone(caplog
     assert "afterwards" in caplog.text
 
 
+def test_a_block_within_a_block_leaves_the_outer_one_as_it_was(caplog):
+    outer, inner = io.StringIO(), io.StringIO()
+    with messages.shown_on(outer):
+        with messages.shown_on(inner):
+            pass
+        messages.logger.info("after the inner block")
+    assert outer.getvalue() == "after the inner block\n"
+    # The outer block still keeps messages from other handlers.
+    assert "inner" not in caplog.text
+    assert messages.logger.propagate
+
+
 def test_bars_can_be_left_out(capsys):
     with messages.shown_on(bars=False):
         assert [*messages.progress_bar("ab")] == ["a", "b"]

@@ -1,6 +1,6 @@
 """What `predict` writes of fields, for tests that need no network."""
 
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import cell_table, table_files
 
 
 def write_predictions(folder, fields, images=None):
@@ -13,7 +13,7 @@ def write_predictions(folder, fields, images=None):
         cell_table.cell_table(cells, images.get(stem), name=stem)
         for stem, cells in fields.items()
     ]
-    cell_table.write_cells_csv(folder / "cells.csv", tables, names)
+    table_files.write_cells_csv(folder / "cells.csv", tables, names)
     counts = [cell_table.count_row(cells, name=stem) for stem, cells in fields.items()]
-    cell_table.write_counts_csv(folder / "counts.csv", counts, names)
+    table_files.write_counts_csv(folder / "counts.csv", counts, names)
     return folder

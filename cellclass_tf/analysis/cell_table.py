@@ -1,36 +1,24 @@
-"""Tables of cells: one row a cell, and one row an image."""
+"""Measures cells: one row of values per cell, and one row of counts per field."""
 
 from __future__ import annotations
 
-import csv
 import math
-import os
-import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cellclass_tf.analysis import raw_counts
 from cellclass_tf.analysis.raw_counts import CHANNELS
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
-from cellclass_tf.errors import InputError
 from cellclass_tf.labels import neighbours, nuclei, runs, shapes, sizes
 from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
-from cellclass_tf.storage import atomic, csv_json
 
-if TYPE_CHECKING:
-    import pyarrow
-    import pyarrow.csv
-
-PARQUET_FILE = "cells.parquet"
-# What a dish was treated with, in cells.csv alone.
-CONDITION = "condition"
-# Columns that say of which dish, place and time a field is.
+# Columns with the dish, the place and the time point of a field.
 PLACE = ("group", "scene", "time")
-# A value for each cell.
+# One value per cell.
 Column = Sequence[Any] | np.ndarray
-# Columns in pixels, which are also given in µm.
+# Lengths, which have a column in pixels and a column in µm.
 _LENGTHS = (
     "equivalent_diameter",
     "major_axis",
@@ -97,22 +85,23 @@ def cell_table(
     limits: Mapping[str, raw_counts.Limits] | None = None,
     min_probability: float = UNCERTAIN_BELOW,
 ) -> list[dict[str, Any]]:
-    """Describes every cell of a field in one row.
+    """Measures every cell of a field, one row per cell.
 
-    Lengths and areas end with _px and _um or _um2: in pixels of the image, and in µm and
-    µm², which are None if the pixel size is unknown. Shapes are as those of
-    `skimage.measure.regionprops`. Floats are rounded to 6 significant digits.
+    Lengths and areas whose names end with _px are in pixels of the image. Those that end
+    with _um or _um2 are in µm or µm², and None if the pixel size is unknown. Shapes are
+    defined as in `skimage.measure.regionprops`. Floats are rounded to 6 significant digits.
 
     Args:
-      cells: the cells of the field.
-      image: (H, W, 3) uint8 merged image (0, cytoplasm, nuclei), for the brightness.
-      name: the image's stem: 'TYPE/NAME', or 'NAME'.
-      group: the dish or slide that the field is of.
-      scene: the same for all times of one place; '' if it is not known.
+      cells: N cells of the field.
+      image: (H, W, 3) uint8 merged image (0, cytoplasm, nuclei), for measurements of
+        brightness and nuclei; None leaves these empty.
+      name: name of the field, 'TYPE/NAME' or 'NAME'.
+      group: dish or slide of the field.
+      scene: name of the place that was imaged, the same at all time points; '' if unknown.
       time: number of the time point.
       pixel_size_um: width of a pixel in the specimen in µm; None if unknown.
-      limits: (low, high) of the raw counts in 'cytoplasm' and 'nuclei' that grey levels 0
-        and 255 stand for; None if unknown.
+      limits: {'cytoplasm' or 'nuclei': (low, high)}, the raw counts that became the grey
+        levels 0 and 255; None if unknown.
       min_probability: a call of a lower probability is 'uncertain'.
 
     Returns:
@@ -120,43 +109,47 @@ def cell_table(
         image: `name`.
         cell: 1..N, the cell's number in the label image.
         cell_type: the most probable type, or 'unknown'.
-        call: the same, or 'uncertain' if its probability is less than asked.
-        probability: of the most probable type; None where it is unknown. Calibrated on
-          held-out fields when the model was exported, if there were any.
+        call: cell_type, or 'uncertain' if its probability is below `min_probability`.
+        probability: probability of the most probable type; None if the type is unknown.
+          It was calibrated on held-out fields when the model was exported, if there were
+          any.
         p_TYPE: probability of each type.
-        score: how sure it is that this is a cell at all, in [0, 1].
-        centroid_y_px, centroid_x_px: centre of mass; 0 is the first pixel's centre.
-        area_px, area_um2: number of pixels, and their area.
+        score: detection score in [0, 1], higher if this is more likely a cell; not a
+          calibrated probability.
+        centroid_y_px, centroid_x_px: centre of mass; the centre of the first pixel is 0.
+        area_px, area_um2: area of the cell.
         equivalent_diameter_*: diameter of the circle of the same area.
-        major_axis_*, minor_axis_*: of the ellipse of the same moments.
-        feret_diameter_*: largest distance of two points of the outline; see
+        major_axis_*, minor_axis_*: axes of the ellipse with the same second moments.
+        feret_diameter_*: largest distance between two points of the outline; see
           `labels.shapes`.
         perimeter_*: length of the outline, by Crofton's formula in four directions.
-        eccentricity: of the ellipse of the same moments; 0 is a circle, 1 a line.
+        eccentricity: eccentricity of that ellipse; 0 is a circle, 1 a line.
         circularity: 4 pi area / perimeter², at most 1; 1 is a circle.
-        orientation_deg: of that ellipse's long axis, in (-90, 90]: 0 is along x, and
+        orientation_deg: angle of that ellipse's long axis, in (-90, 90]: 0 is along x, and
           positive angles rise to the right.
-        solidity: area over the area of the convex hull; 1 is convex.
-        mean_cytoplasm_grey, mean_nuclei_grey: mean 8-bit brightness (0 to 255) in the
-          cell of the merged image's two channels. Contrast was set when the image was
-          merged, so they compare within a set merged together. None without an image.
+        solidity: area divided by the area of the convex hull; 1 is convex.
+        mean_cytoplasm_grey, mean_nuclei_grey: mean grey level (0 to 255) of the two
+          channels in the cell. The contrast was set when the image was merged, so only
+          images that were merged together can be compared. None without an image.
         mean_CHANNEL_counts, integrated_CHANNEL_counts: mean and sum of the raw counts above
           the field's background; see `raw_counts.counts_of`.
-        nucleus_area_px, nucleus_area_um2: of the cell's nucleus (see `nuclei_of`); 0
-          where it has none. None without an image.
-        nucleus_share_of_area: nucleus_area_px over area_px.
-        mean_cytoplasm_in_nucleus_grey, mean_nuclei_in_nucleus_grey: mean brightness in
-          the nucleus; None where there is none.
-        nuclei: number of nuclei (see `nuclei_per_cell`); None where the field has none.
-        nuclei_area_*: of all nuclei of the cell together.
-        neighbours: cells with at most 2 px between them and this one.
-        neighbours_TYPE: of them, those of which TYPE is the most probable.
-        nearest_*: distance to the nearest other cell's centroid; None of a cell alone.
-        on_border: whether the cell touches the image's edge and may be cut by it.
-        in_frame: whether the cell counts in an unbiased frame: it touches neither the left
-          nor the lower edge of the image. Where types differ in size, counts of all cells
-          have too many of the larger ones (Gundersen 1977, J. Microsc. 111, 219).
-        group, scene, time: of the field.
+        nucleus_area_px, nucleus_area_um2: area of the cell's nucleus (see
+          `labels.nuclei.nuclei_of`); 0 if it has none. None without an image.
+        nucleus_share_of_area: nucleus_area_px divided by area_px.
+        mean_cytoplasm_in_nucleus_grey, mean_nuclei_in_nucleus_grey: mean grey levels in the
+          nucleus; None if there is none.
+        nuclei: number of nuclei of the cell (see `nuclei_per_cell`); None if the field has
+          no nuclei.
+        nuclei_area_*: area of all nuclei of the cell together.
+        neighbours: number of other cells at most 2 px away.
+        neighbours_TYPE: number of these whose most probable type is TYPE.
+        nearest_*: distance to the nearest centroid of another cell; None if there is none.
+        on_border: whether the cell touches an edge of the image, which may cut it.
+        in_frame: whether the cell counts in an unbiased counting frame, that is, touches
+          neither the left nor the lower edge of the image. If types differ in size, counts
+          of all cells include too many of the larger type (Gundersen 1977, J. Microsc. 111,
+          219).
+        group, scene, time: as given.
 
     Raises:
       ValueError: if the image does not have the size of the label image.
@@ -176,9 +169,9 @@ def cell_table(
         if image is not None
     }
     called = _type_values(cells, name, min_probability)
-    shapes = _shape_values(cells, in_rows, pixel_size_um)
-    values = called | shapes | _nucleus_values(cells, image, pixel_size_um)
-    values |= _neighbour_values(cells, shapes, pixel_size_um)
+    shaped = _shape_values(cells, in_rows, pixel_size_um)
+    values = called | shaped | _nucleus_values(cells, image, pixel_size_um)
+    values |= _neighbour_values(cells, shaped, pixel_size_um)
     nothing = [None] * len(cells)
     values |= {f"mean_{key}_grey": means.get(key, nothing) for key in CHANNELS}
     values |= raw_counts.counts_of(cells, image, limits, means)
@@ -203,15 +196,14 @@ def count_row(
     Returns:
       A row with the keys of `count_columns(cells.type_names)`:
         image: `name`.
-        group: `group`, the dish or slide that the field is of.
-        scene: `scene`, the same for all times of one place; '' if it is not known.
-        time: `time`, number of the time point.
-        area_px: of the field.
+        group, scene, time: as given; see `cell_table`.
+        area_px: area of the field.
         cells: number of cells.
-        n_TYPE: cells of which TYPE is the most probable.
-        unknown: cells without a type.
-        uncertain: cells with a type of less than `min_probability`; n_TYPE has them too.
-        share_TYPE: n_TYPE over all cells with a type; None if there are none.
+        n_TYPE: number of cells whose most probable type is TYPE.
+        unknown: number of cells of unknown type.
+        uncertain: number of cells whose type has a probability below `min_probability`;
+          they are also included in n_TYPE.
+        share_TYPE: n_TYPE divided by the number of typed cells; None if there are none.
     """
     names = cells.type_names
     counts = np.bincount(cells.type_ids, minlength=len(names) + 1).tolist()
@@ -223,126 +215,6 @@ def count_row(
     row["uncertain"] = int((cells.called_probabilities < min_probability).sum())
     shares = _rounded([n / typed if typed else None for n in counts[1:]])
     return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
-
-
-def write_cells_csv(
-    path: str | os.PathLike,
-    tables: Iterable[Sequence[Mapping[str, Any]]],
-    type_names: Sequence[str],
-) -> None:
-    """Writes the rows of `cell_table` of one or more fields, whole or not at all.
-
-    Tables are drawn one at a time, so they may come from a generator.
-    """
-    with (
-        atomic.atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv_json.TableWriter(file, columns(type_names))
-        for table in tables:
-            for row in table:
-                writer.write(row)
-
-
-def write_counts_csv(
-    path: str | os.PathLike,
-    rows: Iterable[Mapping[str, Any]],
-    type_names: Sequence[str],
-) -> None:
-    """Writes the rows of `count_row`, whole or not at all."""
-    csv_json.write_csv(path, count_columns(type_names), rows)
-
-
-def join_csv(
-    path: str | os.PathLike,
-    parts: Iterable[str | os.PathLike],
-    conditions: Mapping[str, str],
-) -> None:
-    """Joins tables of `write_cells_csv` into one, a row at a time.
-
-    Args:
-      path: of the joined table.
-      parts: of the tables, which have one header.
-      conditions: of groups that have one, for the last column, `condition`.
-
-    Raises:
-      InputError: if there is no part, or if the headers of two parts differ.
-    """
-    header: list[str] = []
-    with (
-        atomic.atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as joined,
-    ):
-        for part in parts:
-            with open(pathlib.Path(part), encoding="utf-8", newline="") as file:
-                reader = csv.reader(file)
-                first = next(reader, [])
-                if not header:
-                    header = first
-                    writer = csv_json.TableWriter(joined, [*header, CONDITION])
-                if first != header:
-                    raise InputError(
-                        f"{part}: expected the header {','.join(header)!r}, got "
-                        f"{','.join(first)!r}. Was it made for other types? Make it again."
-                    )
-                group = header.index("group")
-                for row in reader:
-                    writer.write_values([*row, conditions.get(row[group], "")])
-        if not header:
-            raise InputError(f"{path}: there are no parts to join.")
-
-
-def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None:
-    """Writes cells.csv as Parquet, a block at a time, whole or not at all.
-
-    Columns have the types of `open_arrow`.
-    """
-    from pyarrow import parquet
-
-    with (
-        atomic.atomic_path(path) as temporary,
-        open_arrow(cells_csv) as blocks,
-        parquet.ParquetWriter(temporary, blocks.schema) as writer,
-    ):
-        for block in blocks:
-            writer.write_batch(block)
-
-
-def open_arrow(cells_csv: str | os.PathLike) -> pyarrow.csv.CSVStreamingReader:
-    """Opens cells.csv as a `pyarrow.csv.CSVStreamingReader`, which gives it in blocks.
-
-    Numbers are float64, numbers of cells and pixels int64, on_border bool, the others
-    text; an empty cell is null.
-    """
-    from pyarrow import csv as arrow_csv
-
-    with open(cells_csv, encoding="utf-8", newline="") as file:
-        header = next(csv.reader(file))
-    kinds = {name: _arrow_kind(name) for name in header}
-    # Without strings_can_be_null an empty text stays text, and an empty number is null.
-    options = arrow_csv.ConvertOptions(
-        column_types=kinds, true_values=["True"], false_values=["False"]
-    )
-    return arrow_csv.open_csv(
-        cells_csv,
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-        convert_options=options,
-    )
-
-
-def _arrow_kind(column: str) -> pyarrow.DataType:
-    import pyarrow
-
-    if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
-        return pyarrow.string()
-    if column in ("on_border", "in_frame"):
-        return pyarrow.bool_()
-    whole = column in ("cell", "nuclei", "time") or column.endswith("area_px")
-    return (
-        pyarrow.int64()
-        if whole or column.startswith("neighbours")
-        else pyarrow.float64()
-    )
 
 
 def _type_values(cells: Cells, name: str, min_probability: float) -> dict[str, Column]:
@@ -385,7 +257,7 @@ def _shape_values(
         "area_um2": _times(cells.areas_px, pixel_size_um, power=2),
         "eccentricity": found.eccentricity,
         "circularity": np.minimum(1.0, 4 * np.pi * cells.areas_px / around),
-        # scikit-image's is the angle from the rows' axis, which points down, in radians.
+        # scikit-image measures the angle from the axis of the rows, which points down.
         "orientation_deg": 90 - np.degrees(-found.orientation) % 180,
         "solidity": found.solidity,
         "on_border": cells.touch_border(),
@@ -424,19 +296,19 @@ def _nucleus_values(
 
 
 def _neighbour_values(
-    cells: Cells, shapes: Mapping[str, Column], pixel_size_um: float | None
+    cells: Cells, shaped: Mapping[str, Column], pixel_size_um: float | None
 ) -> dict[str, Column]:
     pairs = neighbours.neighbours(cells.labels) - 1
     both = np.concatenate([pairs, pairs[:, ::-1]])
     counts = np.zeros((len(cells), len(cells.type_names) + 1), np.int64)
     np.add.at(counts, (both[:, 0], cells.type_ids[both[:, 1]]), 1)
-    middles = np.stack([shapes["centroid_y_px"], shapes["centroid_x_px"]], axis=1)
+    middles = np.stack([shaped["centroid_y_px"], shaped["centroid_x_px"]], axis=1)
     values = {"neighbours": counts.sum(axis=1)}
     for i, name in enumerate(cells.type_names, start=1):
         values[f"neighbours_{name}"] = counts[:, i]
     nearest = neighbours.nearest_px(middles)
-    um = _times(nearest, pixel_size_um)
-    return values | {"nearest_px": nearest, "nearest_um": um}
+    nearest_um = _times(nearest, pixel_size_um)
+    return values | {"nearest_px": nearest, "nearest_um": nearest_um}
 
 
 def _times(values: np.ndarray, pixel_size_um: float | None, power: int = 1) -> Column:

@@ -35,41 +35,50 @@ def shares_page(estimate: Mapping[str, Any], width: float) -> Figure:
     """Draws the chart of `shares_svg` as a Matplotlib figure, `width` inches wide."""
     types = estimate["types"]
     page, axes = _page(width, 0.9 + 0.62 * len(types))
-    for row, told in enumerate(types.values()):
-        kinds = (
-            ("share", "low", "high", row - 0.14, "0.55", "o", "as counted"),
-            (
-                *("corrected", "corrected_low", "corrected_high", row + 0.14),
-                *(_hex(row + 1), "D", "corrected"),
-            ),
-        )
-        for middle, low, high, y, colour, marker, label in kinds:
-            if told[middle] is None:
-                continue
-            if told[low] is not None:
-                axes.plot([told[low], told[high]], [y, y], color=colour, linewidth=3)
-            axes.plot(told[middle], y, marker, color=colour, markeredgecolor="0.2")
-            ends = [told[end] for end in (low, middle, high) if told[end] is not None]
-            # To the right of the interval if there is room, else to its left.
-            is_left = max(ends) > 0.8
-            axes.annotate(
-                label,
-                (min(ends) if is_left else max(ends), y),
-                xytext=(-7 if is_left else 7, -3),
-                textcoords="offset points",
-                ha="right" if is_left else "left",
-                fontsize="small",
-                color="0.35",
-            )
-        if told["expected"] is not None:
+    for row, share in enumerate(types.values()):
+        counted = [share[key] for key in ("low", "share", "high")]
+        _draw_share(axes, counted, row - 0.14, "0.55", "o", "as counted")
+        keys = ("corrected_low", "corrected", "corrected_high")
+        corrected = [share[key] for key in keys]
+        _draw_share(axes, corrected, row + 0.14, _hex(row + 1), "D", "corrected")
+        if share["expected"] is not None:
             ends = [row - 0.35, row + 0.35]
-            axes.plot([told["expected"]] * 2, ends, color="black", linestyle=":")
+            axes.plot([share["expected"]] * 2, ends, color="black", linestyle=":")
     axes.set(
         xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="proportion of the cells"
     )
     axes.set_yticks(range(len(types)), list(types))
     axes.grid(axis="x", color="0.9")
     return page
+
+
+def _draw_share(
+    axes: Axes,
+    values: Sequence[float | None],
+    y: float,
+    colour: str,
+    marker: str,
+    label: str,
+) -> None:
+    """Draws a share, [lower end, share, upper end]; nothing if the share is None."""
+    low, middle, high = values
+    if middle is None:
+        return
+    if low is not None and high is not None:
+        axes.plot([low, high], [y, y], color=colour, linewidth=3)
+    axes.plot(middle, y, marker, color=colour, markeredgecolor="0.2")
+    known = [value for value in values if value is not None]
+    # To the right of the interval if there is room, else to its left.
+    is_left = max(known) > 0.8
+    axes.annotate(
+        label,
+        (min(known) if is_left else max(known), y),
+        xytext=(-7 if is_left else 7, -3),
+        textcoords="offset points",
+        ha="right" if is_left else "left",
+        fontsize="small",
+        color="0.35",
+    )
 
 
 def histogram_svg(values: Mapping[str, np.ndarray], label: str) -> str:
@@ -117,11 +126,11 @@ def reliability_svg(bins: Sequence[Bin]) -> str:
 
     page, axes = _page(3.6, 3.2)
     axes.plot([0, 1], [0, 1], color="0.6", linestyle="--")
-    for told in bins:
-        right = round(told.right * told.calls)
-        ends = stats.binomtest(right, told.calls).proportion_ci(method="wilson")
-        axes.plot([told.mean] * 2, [ends.low, ends.high], color="0.5", linewidth=1)
-        axes.plot(told.mean, told.right, "o", color=_CONDITION_COLOURS[0])
+    for part in bins:
+        right = round(part.right * part.calls)
+        ends = stats.binomtest(right, part.calls).proportion_ci(method="wilson")
+        axes.plot([part.mean] * 2, [ends.low, ends.high], color="0.5", linewidth=1)
+        axes.plot(part.mean, part.right, "o", color=_CONDITION_COLOURS[0])
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the called type")
     axes.set_ylabel("fraction of correct calls")
     return vector.svg_of(page, "reliability")
@@ -160,7 +169,7 @@ def conditions_figure(
     """
     from matplotlib import figure
 
-    names = [told["name"] for told in result["conditions"]]
+    names = [condition["name"] for condition in result["conditions"]]
     has_times = any(one.by_time for one in replicates)
     width = max(2.6, 1.0 + 0.75 * len(names))
     page = figure.Figure(
@@ -184,8 +193,8 @@ def _points(
     names: Sequence[str],
 ) -> None:
     places: dict[tuple[str, str], tuple[float, float]] = {}
-    for x, told in enumerate(result["conditions"]):
-        here = [one for one in replicates if one.condition == told["name"]]
+    for x, condition in enumerate(result["conditions"]):
+        here = [one for one in replicates if one.condition == condition["name"]]
         values = [one.shares[name] for one in here]
         # Points are moved sideways, so that equal values do not hide each other.
         beside = (
@@ -197,7 +206,7 @@ def _points(
         axes.plot(x + beside, values, "o", color=colour, alpha=0.75, markersize=5)
         for one, at, value in zip(here, x + beside, values, strict=True):
             places[one.condition, one.replicate] = at, value
-        mean = told["types"][name]
+        mean = condition["types"][name]
         axes.plot(
             [x - 0.22, x + 0.22], [mean["mean"]] * 2, color="black", linewidth=1.5
         )
@@ -205,21 +214,21 @@ def _points(
             ends = [mean["low"], mean["high"]]
             axes.plot([x, x], ends, color="black", linewidth=1)
     tested = [
-        told
-        for told in result["contrasts"]
-        if told["type"] == name and told["p_value"] is not None
+        contrast
+        for contrast in result["contrasts"]
+        if contrast["type"] == name and contrast["p_value"] is not None
     ]
     _join_pairs(axes, tested, places, names)
     top = 1.02
-    for told in tested if len(tested) <= 3 else ():
-        ends = [names.index(told["first"]), names.index(told["second"])]
+    for contrast in tested if len(tested) <= 3 else ():
+        ends = [names.index(contrast["first"]), names.index(contrast["second"])]
         axes.plot(
             [ends[0], *ends, ends[1]],
             [top, top + 0.02, top + 0.02, top],
             color="0.3",
             linewidth=0.8,
         )
-        p_value = told["p_value"] if len(tested) == 1 else told["p_adjusted"]
+        p_value = contrast["p_value" if len(tested) == 1 else "p_adjusted"]
         words = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
         axes.text(sum(ends) / 2, top + 0.03, words, ha="center", fontsize="small")
         top += 0.12
@@ -235,10 +244,10 @@ def _join_pairs(
     names: Sequence[str],
 ) -> None:
     """Draws lines between the points of each replicate in adjacent paired conditions."""
-    for told in tested:
-        ends = sorted((told["first"], told["second"]), key=names.index)
+    for contrast in tested:
+        ends = sorted((contrast["first"], contrast["second"]), key=names.index)
         first, second = map(names.index, ends)
-        if told["test"] != PAIRED or second - first > 1:
+        if contrast["test"] != PAIRED or second - first > 1:
             continue
         for condition, replicate in places:
             if condition == ends[0]:

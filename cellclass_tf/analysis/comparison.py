@@ -15,7 +15,7 @@ from cellclass_tf import process_state
 from cellclass_tf.analysis import sources
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import overlay
-from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.errors import InputError, first_names, one_line
 from cellclass_tf.labels import matching
 from cellclass_tf.messages import logger, progress_bar
 from cellclass_tf.storage import csv_json, ledger, lock, png
@@ -59,7 +59,7 @@ class Comparison:
         lines += [f"  {key:<14}{self.counts[key]}" for key in (SAME, *CHANGES)]
         for name, stems in (("A", self.only_a), ("B", self.only_b)):
             if stems:
-                some = ", ".join(stems[:3]) + (", …" if len(stems) > 3 else "")
+                some = first_names(stems, 3)
                 lines.append(f"{len(stems)} fields are only in {name}: {some}")
         lines.append(f"Tables and pictures, most changes first: {self.folder}")
         return "\n".join(lines)
@@ -95,10 +95,10 @@ def compare(
     sides = [sources.fields_of(folder) for folder in (a, b)]
     pairs, only_a, only_b = _pairs(*sides)
     if not pairs:
-        names = [", ".join(field.stem for field in side[:3]) for side in sides]
+        first, second = (first_names([f.stem for f in side], 3) for side in sides)
         raise InputError(
-            f"{a} and {b} have no field in common; their first fields are "
-            f"{names[0] or 'none'} and {names[1] or 'none'}. Names must agree."
+            f"{a} and {b} have no field in common; their first fields are {first} and "
+            f"{second}. Names must agree."
         )
     changes: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -112,15 +112,15 @@ def compare(
             failures[one.stem] = str(error)
             continue
         compared.append((one, other))
-        told = Counter(change["change"] for change in found)
-        total += told
+        kinds = Counter(change["change"] for change in found)
+        total += kinds
         changes += [change for change in found if change["change"] != SAME]
         rows.append(
             {
                 "image": one.stem,
-                "cells_a": len(found) - told[ONLY_B],
-                "cells_b": len(found) - told[ONLY_A],
-                **{key: told[key] for key in (SAME, *CHANGES)},
+                "cells_a": len(found) - kinds[ONLY_B],
+                "cells_b": len(found) - kinds[ONLY_A],
+                **{key: kinds[key] for key in (SAME, *CHANGES)},
                 "picture": "",
             }
         )

@@ -30,7 +30,7 @@ from cellclass_tf.analysis.units import LEVEL
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.core.study import Study
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.storage import csv_json, ledger, lock
 
 _REPLICATE_COLUMNS = ("condition", "replicate", "groups", "fields", "cells")
@@ -50,22 +50,23 @@ class ConditionComparison:
 
     def __str__(self) -> str:
         lines = []
-        for told in self.result["conditions"]:
-            mean = ", ".join(
+        for condition in self.result["conditions"]:
+            means = ", ".join(
                 f"{name} {_percent(of['mean'])}{ends_text(of['low'], of['high'])}"
-                for name, of in told["types"].items()
+                for name, of in condition["types"].items()
             )
-            lines.append(f"{told['name']}: {told['replicates']} replicates, {mean}")
-        for told in self.result["contrasts"]:
-            what = f"{told['second']} compared with {told['first']}, {told['type']}"
-            if told["p_value"] is None:
-                lines.append(f"{what}: not tested, since {told['reason']}")
+            count = condition["replicates"]
+            lines.append(f"{condition['name']}: {count} replicates, {means}")
+        for pair in self.result["contrasts"]:
+            what = f"{pair['second']} compared with {pair['first']}, {pair['type']}"
+            if pair["p_value"] is None:
+                lines.append(f"{what}: not tested, since {pair['reason']}")
             else:
                 lines.append(
-                    f"{what}: {100 * told['difference']:+.1f} percentage points, odds ratio "
-                    f"{told['odds_ratio']:.2f} ({told['odds_ratio_low']:.2f} to "
-                    f"{told['odds_ratio_high']:.2f}), p = {told['p_value']:.3g} "
-                    f"({told['test']}: {told['test_reason']})"
+                    f"{what}: {100 * pair['difference']:+.1f} percentage points, odds ratio "
+                    f"{pair['odds_ratio']:.2f} ({pair['odds_ratio_low']:.2f} to "
+                    f"{pair['odds_ratio_high']:.2f}), p = {pair['p_value']:.3g} "
+                    f"({pair['test']}: {pair['test_reason']})"
                 )
         lines += self.result["warnings"]
         return "\n".join([*lines, f"Tables, figure and text: {self.folder}"])
@@ -101,7 +102,7 @@ def compare_conditions(
       conditions: table with the condition of each dish; the study's conditions.csv if not
         given.
       answer_anyway: report proportions also for fields that do not resemble the training
-        fields; as `predict` was told if not given.
+        fields; as set for `predict` if not given.
 
     Returns:
       The comparison, whose result has
@@ -123,8 +124,7 @@ def compare_conditions(
       InputError: if there are no predictions or no table, the table does not fit the
         predictions, or the proportions are withheld; see `mixture`.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     output = pathlib.Path(output)
     record, names = predictions.record_if_any, predictions.type_names
     study = record.find_study(predictions.folder)
@@ -162,7 +162,7 @@ def compare_conditions(
         "level": LEVEL,
         "corrected": not problem,
         "not_corrected": problem,
-        "conditions": _told_of_conditions(
+        "conditions": _condition_entries(
             replicates, names, _rejected(record, study, known)
         ),
         "contrasts": _contrasts(replicates, names),
@@ -185,25 +185,25 @@ def _contrasts(
     for place, name in enumerate(_tested(names)):
         logits = logits_by_condition(replicates, place)
         for first, second in itertools.combinations(logits, 2):
-            told, why = compare(logits[first], logits[second])
-            low, high = told.difference_ends or (None, None)
-            odds_low, odds_high = told.odds_ratio_ends or (None, None)
+            contrast, why = compare(logits[first], logits[second])
+            low, high = contrast.difference_ends or (None, None)
+            odds_low, odds_high = contrast.odds_ratio_ends or (None, None)
             found.append(
                 {
                     "first": first,
                     "second": second,
                     "type": name,
-                    "difference": told.difference,
+                    "difference": contrast.difference,
                     "difference_low": low,
                     "difference_high": high,
-                    "odds_ratio": told.odds_ratio,
+                    "odds_ratio": contrast.odds_ratio,
                     "odds_ratio_low": odds_low,
                     "odds_ratio_high": odds_high,
-                    "test": told.test,
+                    "test": contrast.test,
                     "test_reason": why,
-                    "p_value": told.p_value,
+                    "p_value": contrast.p_value,
                     "p_adjusted": None,
-                    "reason": told.reason,
+                    "reason": contrast.reason,
                 }
             )
     tested = [one for one in found if one["p_value"] is not None]
@@ -213,13 +213,13 @@ def _contrasts(
     return found
 
 
-def _told_of_conditions(
+def _condition_entries(
     replicates: Sequence[Replicate],
     names: Sequence[str],
     rejected: Mapping[str, int] | None,
 ) -> list[dict[str, Any]]:
     logits = {name: logits_by_condition(replicates, i) for i, name in enumerate(names)}
-    told = []
+    entries = []
     for condition in logits[names[0]]:
         of = [one for one in replicates if one.condition == condition]
         types = {}
@@ -228,7 +228,7 @@ def _told_of_conditions(
             mean, low, high = contrasts.mean_interval(values)
             ends = (low, high) if np.isfinite(low) else (None, None)
             types[name] = dict(zip(("mean", "low", "high"), (mean, *ends), strict=True))
-        told.append(
+        entries.append(
             {
                 "name": condition,
                 "replicates": len(of),
@@ -239,7 +239,7 @@ def _told_of_conditions(
                 "types": types,
             }
         )
-    return told
+    return entries
 
 
 def _rejected(
@@ -263,18 +263,20 @@ def _warnings(
     empty: Sequence[str],
     problem: str,
 ) -> list[str]:
-    told = []
+    warnings = []
     without = {row.get("group") or "" for row in rows} - known.keys()
     if without:
-        some = ", ".join(sorted(without)[:5]) + (", …" if len(without) > 5 else "")
-        told.append(
+        some = first_names(sorted(without))
+        warnings.append(
             f"{len(without)} groups have no condition and are left out: {some}."
         )
     if empty:
-        told.append(f"Replicates without typed cells are left out: {'; '.join(empty)}.")
+        warnings.append(
+            f"Replicates without typed cells are left out: {'; '.join(empty)}."
+        )
     if problem:
-        told.append(f"The proportions are as counted, not corrected: {problem}.")
-    return told
+        warnings.append(f"The proportions are as counted, not corrected: {problem}.")
+    return warnings
 
 
 def _write(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from cellclass_tf import process_state
 from cellclass_tf.core.study import Study
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.storage import csv_json, lock
 
 CONDITIONS_FILE = "conditions.csv"
@@ -90,8 +90,9 @@ def read_conditions(
     wanted = set(groups)
     if not wanted & found.keys():
         raise InputError(
-            f"{path}: none of the predicted groups ({_some(wanted)}) has a condition; the "
-            f"table has conditions for {_some(found)}. Fill in the column `condition`."
+            f"{path}: none of the predicted groups ({first_names(sorted(wanted))}) has "
+            f"a condition; the table has conditions for {first_names(sorted(found))}. Fill "
+            "in the column `condition`."
         )
     return {group: of for group, of in found.items() if group in wanted}
 
@@ -135,8 +136,3 @@ def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
                 f"{lines[row['group']]} and {number}. Keep one of them."
             )
     return [row for row in rows if any(row.values())]
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cellclass_tf import process_state
@@ -13,11 +13,12 @@ from cellclass_tf.analysis.units import units_of
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import csv_json, ledger, lock
 
 EVALUATION_FILE = "evaluation.json"
+EVALUATION_FIELDS_FILE = "evaluation_fields.csv"
 
 
 @process_state.keep()
@@ -77,8 +78,7 @@ def evaluate(
     Raises:
       InputError: if no predicted image has annotated cells, or none can be compared.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     study = Study.open(study)
     fields, without_truth = _fields_with_truth(predictions, study, split)
     metrics, partly_typed = Metrics(_all_types(study, predictions)), 0
@@ -128,7 +128,7 @@ def evaluate(
         )
     folder, columns = predictions.folder, list(metrics.fields[0])
     table = csv_json.csv_text(columns, metrics.fields)
-    ledger.write_text(folder, folder / "evaluation_fields.csv", table)
+    ledger.write_text(folder, folder / EVALUATION_FIELDS_FILE, table)
     ledger.write_text(folder, folder / EVALUATION_FILE, csv_json.json_text(result))
     return result
 
@@ -148,11 +148,10 @@ def _fields_with_truth(
     without = [stem for stem, row in found if row is None]
     if without:
         logger.warning(
-            "%d predicted images have no annotated cells in %s and are left out: %s%s",
+            "%d predicted images have no annotated cells in %s and are left out: %s",
             len(without),
             study.root,
-            ", ".join(without[:5]),
-            ", …" if len(without) > 5 else "",
+            first_names(without),
         )
     fields = [(s, r) for s, r in found if r and split in (None, r.split)]
     if not fields:
@@ -160,18 +159,14 @@ def _fields_with_truth(
         raise InputError(
             f"{predictions.folder}: none of its {len(found)} images has annotated cells"
             f"{wanted} in {study.root}. The names must agree: the predictions have "
-            f"{_some(predictions.stems)}; the study has {_some(by_stem)}."
+            f"{first_names(predictions.stems, 3)}; the study has "
+            f"{first_names(sorted(by_stem), 3)}."
         )
     return fields, len(without)
 
 
 def _name(row: ImageRow) -> str:
     return row.stem.partition("/")[2]
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") or "none"
 
 
 def _all_types(study: Study, predictions: Predictions) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from cellclass_tf.core.image_names import find_image
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.drawing import caption, palette, panels, paper, picture, vector
 from cellclass_tf.drawing.caption import LegendEntry
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.labels.outlines import inner_outlines
 from cellclass_tf.storage import ledger, lock
 
@@ -117,12 +117,13 @@ def figure(
                 "--plot=proportions draws all fields of --predictions; leave out --study, "
                 "--image and --crop."
             )
-        page, told = _proportions(source, width_mm)
-        return _write(path, page, panels.DPI, None, told)
+        page, text = _proportions(source, width_mm)
+        return _write(path, page, panels.DPI, None, text)
     field = _find(source, image)
     if min_probability is None:
         min_probability = _min_probability(source)
-    pixels, cells = _read(field)
+    cells = field.read()
+    pixels = field.pixels_of(cells)
     box = _parse_crop(crop, cells.labels.shape, field.stem)
     size_um = pixel_size_um or field.pixel_size_um
     top, left, height, width = box
@@ -157,11 +158,11 @@ def figure(
     )
     lines = _legend(cells, found, min_probability) if outlines else []
     fills = _channel_entries(shown)
-    told = _caption(field.stem, box, lines, fills, bar_um, brighten)
+    text = _caption(field.stem, box, lines, fills, bar_um, brighten)
     notes = _notes(cells, found, line_pt * px_per_pt) if outlines else ()
     dpi = repeated * width / averaged / (panel_mm / vector.MM_PER_INCH)
     legend = paper.legend_page(lines, fills, line_pt)
-    return _write(path, page, dpi, legend, told, notes)
+    return _write(path, page, dpi, legend, text, notes)
 
 
 def _check(
@@ -196,10 +197,9 @@ def _find(source: pathlib.Path, image: str | os.PathLike | None) -> FieldOfCells
         raise InputError(f"{source} has no images with cells.")
     if image is None:
         if len(fields) > 1:
-            some = ", ".join(sorted(fields)[:5])
             raise InputError(
-                f"{source} has {len(fields)} images with cells; choose one with --image, "
-                f"such as {some}."
+                f"{source} has {len(fields)} images with cells; choose one with --image: "
+                f"{first_names(sorted(fields))}."
             )
         return next(iter(fields.values()))
     name = pathlib.PurePath(image).as_posix()
@@ -211,21 +211,6 @@ def _min_probability(source: pathlib.Path) -> float:
         return UNCERTAIN_BELOW
     settings = Predictions(source).record_if_any.settings
     return float(settings.get("min_probability") or UNCERTAIN_BELOW)
-
-
-def _read(field: FieldOfCells) -> tuple[np.ndarray, Cells]:
-    pixels, cells = field.pixels(), field.read()
-    if pixels is None:
-        raise InputError(
-            f"{field.stem}: its merged image is missing (expected {field.image}). Move the "
-            "study back to where it was when `predict` ran."
-        )
-    if pixels.shape[:2] != cells.labels.shape:
-        raise InputError(
-            f"{field.image}: expected the size of its label image, {cells.labels.shape}; "
-            f"got {pixels.shape[:2]}. Annotate or predict it again."
-        )
-    return pixels, cells
 
 
 def _parse_crop(
@@ -262,7 +247,7 @@ def _outlines(
     top, left, height, width = box
     # Details that are too small for print only make the file larger.
     tolerance = max(0.1, line_px / 10)
-    doubtful = cells.called_probabilities < min_probability
+    uncertain = cells.called_probabilities < min_probability
     drawn = []
     for index in found:
         y0, x0, y1, x1 = cells.boxes_yxyx[index].tolist()
@@ -273,7 +258,7 @@ def _outlines(
                 f"cell_{index + 1}",
                 [ring + np.array([x0 - left, y0 - top]) for ring in rings],
                 palette.colour_of_type(int(cells.type_ids[index])),
-                bool(doubtful[index]),
+                bool(uncertain[index]),
                 cut,
             )
         )
@@ -322,9 +307,9 @@ def _legend(
         if count:
             colour = palette.colour_of_type(type_id)
             entries.append(LegendEntry(f"{names[type_id]} ({_count(count)})", colour))
-    doubtful = cells.called_probabilities[np.array(found, int)] < min_probability
-    if doubtful.any():
-        text = f"probability below {min_probability:g} ({_count(int(doubtful.sum()))})"
+    uncertain = cells.called_probabilities[np.array(found, int)] < min_probability
+    if uncertain.any():
+        text = f"probability below {min_probability:g} ({_count(int(uncertain.sum()))})"
         entries.append(LegendEntry(text, palette.WHITE, dashed=True))
     return entries
 
@@ -353,17 +338,17 @@ def _caption(
 ) -> str:
     top, left, height, width = box
     words = {(0, 255, 0): "green", (0, 0, 255): "blue", (255, 0, 255): "magenta"}
-    told = [f"{stem}, {height} x {width} px from y {top}, x {left}"]
+    parts = [f"{stem}, {height} x {width} px from y {top}, x {left}"]
     if fills:
-        told.append(", ".join(f"{fill.text} {words[fill.colour]}" for fill in fills))
+        parts.append(", ".join(f"{fill.text} {words[fill.colour]}" for fill in fills))
     if lines:
         solid = ", ".join(line.text for line in lines if not line.dashed)
         dashed = "".join(f"; dashed: {line.text}" for line in lines if line.dashed)
-        told.append(f"outlines: {solid}{dashed}")
+        parts.append(f"outlines: {solid}{dashed}")
     if bar_um:
-        told.append(f"scale bar {bar_um:g} µm")
+        parts.append(f"scale bar {bar_um:g} µm")
     how = "not linear (gamma 0.7)" if brighten else "linear"
-    return ". ".join([*told, f"brightness {how}."])
+    return ". ".join([*parts, f"brightness {how}."])
 
 
 def _notes(cells: Cells, found: Sequence[int], line_px: float) -> tuple[str, ...]:
@@ -405,11 +390,13 @@ def _proportions(folder: pathlib.Path, width_mm: float) -> tuple[Figure, str]:
         )
     with matplotlib.rc_context({"font.size": paper.FONT_PT}):
         page = charts.shares_page(estimate, width_mm / vector.MM_PER_INCH)
-    told = (
-        f"Proportion of each type and 95 % interval, {estimate['cells']} cells, "
+    # In a counting frame, and with cells of unknown type, not all cells are counted.
+    cells = sum(share["cells"] for share in estimate["types"].values())
+    text = (
+        f"Proportion of each type and 95 % interval, {cells} cells, "
         f"{estimate['units']} units ({estimate['unit']})."
     )
-    return page, told
+    return page, text
 
 
 def _write(
@@ -417,7 +404,7 @@ def _write(
     page: Figure,
     dpi: float,
     legend: Figure | None,
-    told: str,
+    text: str,
     notes: tuple[str, ...] = (),
 ) -> WrittenFigure:
     pages = {path: page}
@@ -430,7 +417,7 @@ def _write(
         for file, drawn in pages.items():
             content = _encoded(drawn, file, dpi)
             ledger.write_bytes(folder, file, content, overwrite=True)
-    return WrittenFigure(path, beside if legend is not None else None, told, notes)
+    return WrittenFigure(path, beside if legend is not None else None, text, notes)
 
 
 def _encoded(page: Figure, file: pathlib.Path, dpi: float) -> bytes:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.analysis import shares
+from cellclass_tf.analysis import correction
 from cellclass_tf.core.model_metadata import OF_DATASET
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
 
 
-def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | None:
+def held_out_of(record: RunRecord, names: Sequence[str]) -> correction.HeldOut | None:
     """Returns how held-out cells were called by the model of a run; None if unknown.
 
     Args:
@@ -27,7 +27,7 @@ def held_out_of(record: RunRecord, names: Sequence[str]) -> shares.HeldOut | Non
     if not calibration or not calibration.held_out:
         return None
     fields = calibration.held_out
-    found = shares.HeldOut(
+    found = correction.HeldOut(
         confusions=np.array([field.confusion for field in fields], np.int64),
         missed=np.array([field.missed for field in fields], np.int64),
         invented=np.array([field.invented for field in fields], np.int64),
@@ -56,8 +56,21 @@ def areas_of(rows: Sequence[Mapping[str, str]], record: RunRecord) -> dict[str, 
     }
 
 
+def why_only_calls(record: RunRecord) -> str:
+    """Returns why only wrong calls are corrected, or '' if missed and invented cells are too."""
+    if record.naming and record.naming.outlines == OF_DATASET:
+        return (
+            "outlines of this kind were not compared with the outlines of the held-out "
+            "fields"
+        )
+    calibration = record.calibration
+    if calibration and not any(field.area for field in calibration.held_out):
+        return "the model was exported by a version that did not count them"
+    return ""
+
+
 def summary(
-    held_out: shares.HeldOut | None, record: RunRecord, names: Sequence[str]
+    held_out: correction.HeldOut | None, record: RunRecord, names: Sequence[str]
 ) -> dict[str, Any]:
     """Returns what mixture.json contains about the held-out fields."""
     if held_out is None:
@@ -70,8 +83,7 @@ def summary(
         }
     total = held_out.confusions.sum(axis=0)
     confusion = _named(total, names, names)
-    counted = bool(held_out.areas.any())
-    if counted:
+    if held_out.areas.any():
         for name, missed in zip(names, held_out.missed.sum(axis=0), strict=True):
             confusion[name]["missed"] = int(missed)
         invented = held_out.invented.sum(axis=0).tolist()
@@ -93,15 +105,10 @@ def summary(
                 f"The held-out cells of {name} come from one dish: the interval does not "
                 "include that other dishes may have other error rates."
             )
-    if record.naming and record.naming.outlines == OF_DATASET:
+    why = why_only_calls(record)
+    if why:
         warnings.append(
-            "Missed and invented cells are not corrected for, since outlines of this kind "
-            "were not compared with the outlines of the held-out fields."
-        )
-    elif not counted:
-        warnings.append(
-            "Missed and invented cells are not corrected for, since the model was exported "
-            "by a version that did not count them."
+            f"Missed and invented cells are not corrected for, since {why}."
         )
     return {
         "confusion": confusion,

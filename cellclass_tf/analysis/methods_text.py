@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cellclass_tf
+from cellclass_tf.analysis import held_out_cells
 from cellclass_tf.analysis.contrasts import PAIRED, WELCH
-from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.core.run_record import BY_FILES, BY_NETWORK, RunRecord
 
 
 def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
@@ -18,23 +19,24 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
       record: record of the run of predictions.
     """
     metadata, outlines = record.model_metadata, record.outlines.source
-    by = "the same network" if outlines == "network" else outlines
+    by = "another program" if outlines == BY_FILES else outlines
+    outlined = "" if outlines == BY_NETWORK else f" by {by}"
     counts = "; ".join(
-        f"{told['name']}: {told['replicates']} replicates, {told['groups']} dishes, "
-        f"{told['fields']} fields, {told['cells']} cells"
-        + (f", {told['rejected']} fields rejected" if told["rejected"] else "")
-        for told in result["conditions"]
+        f"{of['name']}: {of['replicates']} replicates, {of['groups']} dishes, "
+        f"{of['fields']} fields, {of['cells']} cells"
+        + (f", {of['rejected']} fields rejected" if of["rejected"] else "")
+        for of in result["conditions"]
     )
     corrected = (
-        "Proportions were corrected for wrong calls, missed cells and false positives of the "
-        "network, as measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
+        f"Proportions were corrected for {_corrected_errors(record)} of the network, as "
+        "measured on held-out pure cultures (Rogan and Gladen 1978; Hay 1988). "
         if result["corrected"]
         else ""
     )
-    several = len([told for told in result["contrasts"] if told["p_value"] is not None])
-    adjusted = " P values were adjusted for multiple tests (Holm 1979)." * (several > 1)
+    tests = sum(pair["p_value"] is not None for pair in result["contrasts"])
+    adjusted = " P values were adjusted for multiple tests (Holm 1979)." * (tests > 1)
     lines = [
-        f"Cells were outlined by {by} and classified with cellclass_tf "
+        f"Cells were outlined{outlined} and classified with cellclass_tf "
         f"{record.versions.get('cellclass_tf', cellclass_tf.__version__)} (Mask R-CNN"
         + (f", {metadata.train_steps} training steps" if metadata else "")
         + (f"; model SHA-256 {record.model_sha256[:16]}" if record.model_sha256 else "")
@@ -46,23 +48,29 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
     checked = result["spot_check"]
     if checked and not checked["reason"]:
         lines += [_spot_check(checked), ""]
-    for told in result["contrasts"]:
-        if told["p_value"] is None:
+    for pair in result["contrasts"]:
+        if pair["p_value"] is None:
             lines.append(
-                f"{told['second']} compared with {told['first']}: not tested, since "
-                f"{told['reason']}."
+                f"{pair['second']} compared with {pair['first']}: not tested, since "
+                f"{pair['reason']}."
             )
             continue
-        ends = ends_text(told["difference_low"], told["difference_high"], points=True)
+        ends = ends_text(pair["difference_low"], pair["difference_high"], points=True)
         lines.append(
-            f"The proportion of {told['type']} differed by {100 * told['difference']:+.1f} "
-            f"percentage points{ends} in {told['second']} compared with {told['first']} "
-            f"(odds ratio {told['odds_ratio']:.2f}, {told['odds_ratio_low']:.2f} to "
-            f"{told['odds_ratio_high']:.2f}; p = {told['p_value']:.3g}"
-            + (f", adjusted {told['p_adjusted']:.3g}" if several > 1 else "")
+            f"The proportion of {pair['type']} differed by {100 * pair['difference']:+.1f} "
+            f"percentage points{ends} in {pair['second']} compared with {pair['first']} "
+            f"(odds ratio {pair['odds_ratio']:.2f}, {pair['odds_ratio_low']:.2f} to "
+            f"{pair['odds_ratio_high']:.2f}; p = {pair['p_value']:.3g}"
+            + (f", adjusted {pair['p_adjusted']:.3g}" if tests > 1 else "")
             + ")."
         )
     return "\n".join(lines) + "\n"
+
+
+def _corrected_errors(record: RunRecord) -> str:
+    if held_out_cells.why_only_calls(record):
+        return "wrong calls"
+    return "wrong calls, missed cells and false positives"
 
 
 _TESTS = {
@@ -73,11 +81,13 @@ _TESTS = {
 }
 
 
-def _tests(told: Sequence[Mapping[str, Any]]) -> str:
+def _tests(contrasts: Sequence[Mapping[str, Any]]) -> str:
     """Names the tests, and the conditions of each test if there are two kinds of tests."""
     pairs = {
         test: [
-            f"{one['second']} and {one['first']}" for one in told if one["test"] == test
+            f"{pair['second']} and {pair['first']}"
+            for pair in contrasts
+            if pair["test"] == test
         ]
         for test in _TESTS
     }
@@ -86,8 +96,8 @@ def _tests(told: Sequence[Mapping[str, Any]]) -> str:
         return ""
     if len(made) == 1:
         return f"Conditions were compared {_TESTS[made[0]]}. "
-    said = [f"{', '.join(dict.fromkeys(pairs[test]))} {_TESTS[test]}" for test in made]
-    return f"Conditions were compared: {'; '.join(said)}. "
+    parts = [f"{', '.join(dict.fromkeys(pairs[test]))} {_TESTS[test]}" for test in made]
+    return f"Conditions were compared: {'; '.join(parts)}. "
 
 
 def _spot_check(checked: Mapping[str, Any]) -> str:

@@ -185,7 +185,7 @@ class Metrics:
             key: np.sum([s[key] for s in self._sums], axis=0) for key in self._sums[0]
         }
         typed, untyped = self._typed.scores(), self._untyped.scores()
-        confusion = total["confusion"]
+        confusion, panoptic = total["confusion"], self._panoptic(total)
         return {
             "cells_true": int(confusion[:-1].sum()),
             "cells_predicted": int(confusion[:, :-1].sum()),
@@ -195,12 +195,10 @@ class Metrics:
             "confusion": _named(confusion, self.type_names),
             "confusion_rates": self._rates(confusion),
             **{key: _number(value) for key, value in _scores(total).items()},
-            "PQ_per_type": {
-                name: told["PQ"] for name, told in self._panoptic(total).items()
-            },
-            "panoptic_per_type": self._panoptic(total),
+            "PQ_per_type": {name: of["PQ"] for name, of in panoptic.items()},
+            "panoptic_per_type": panoptic,
             "errors": {
-                field.name: sum(told[field.name] for told in self.fields)
+                field.name: sum(row[field.name] for row in self.fields)
                 for field in dataclasses.fields(CellErrors)
             },
             **self._shares(total),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cellclass_tf import process_state
-from cellclass_tf.analysis import held_out_cells, priors, shares
+from cellclass_tf.analysis import correction, held_out_cells, priors, shares
 from cellclass_tf.analysis.spot_check import plan
 from cellclass_tf.analysis.spot_check import result as spot_check
 from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
@@ -43,7 +43,7 @@ def mixture(
     points of one scene are one field. With a single dish, the interval is valid for that
     dish only. The correction takes into account the wrong calls, missed cells and invented
     cells (false positives) on the model's held-out fields, as measured when the model was
-    exported. See `shares.estimate_shares` and `shares.correct_shares` for the methods and
+    exported. See `shares.estimate_shares` and `correction.correct_shares` for the methods and
     their sources.
 
     Args:
@@ -52,7 +52,7 @@ def mixture(
       width: width of an interval, from end to end, for which the numbers of units and of
         labels needed are computed.
       answer_anyway: whether to report proportions also for fields that do not resemble the
-        model's training fields; None: as `predict` was told.
+        model's training fields; None: as set for `predict`.
       counting_frame: whether to count only cells in an unbiased counting frame, that is
         cells that touch neither the left nor the lower edge of their field (Gundersen
         1977). Otherwise, if types differ in size, the larger type is counted too often.
@@ -93,8 +93,7 @@ def mixture(
     Raises:
       InputError: if there are no predictions, or `expected` does not fit the types.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     names = predictions.type_names
     wanted = _parse_expected(expected, names)
     check_width(width)
@@ -114,8 +113,15 @@ def mixture(
         )
     estimates = [
         _estimate(
-            *(name, part, counted[name], predictions, held_out, areas),
-            *(wanted, width, seed),
+            name,
+            part,
+            counted[name],
+            predictions,
+            held_out=held_out,
+            areas=areas,
+            expected=wanted,
+            width=width,
+            seed=seed,
         )
         for name, part in tables.items()
     ]
@@ -143,7 +149,7 @@ def mixture(
             "fields come from one dish, the interval is too narrow: tell the dishes apart with "
             "`cellclass convert --group`."
         )
-    result["warnings"] += _told_of_probabilities(result["estimates"][0])
+    result["warnings"] += _probability_warnings(result["estimates"][0])
     folder = predictions.folder
     ledger.write_text(folder, folder / MIXTURE_FILE, csv_json.json_text(result))
     return result
@@ -175,19 +181,33 @@ def _estimate(
     rows: Sequence[Mapping[str, str]],
     counted: _Counted,
     predictions: Predictions,
-    held_out: shares.HeldOut | None,
+    *,
+    held_out: correction.HeldOut | None,
     areas: Mapping[str, float],
     expected: np.ndarray | None,
     width: float,
     seed: int,
 ) -> dict[str, Any]:
+    """Returns one of the estimates of `mixture`, before anything is withheld.
+
+    Args:
+      name: name of the group, or 'all fields'.
+      rows: rows of counts.csv of its fields.
+      counted: its proportions as counted.
+      predictions: predictions of the run.
+      held_out: how cells of held-out fields were called; None does not correct.
+      areas: {stem: area} of the fields, in the unit of `held_out.areas`.
+      expected: (K,) proportions to test against; None tests nothing.
+      width: width of an interval, see `mixture`.
+      seed: seed of the random draws.
+    """
     names = predictions.type_names
     unit, counts, raw = counted
     if held_out is None:
         better, reason = None, "the model has no held-out fields with known cells"
     else:
         area = sum(areas[row["image"]] for row in rows)
-        better = shares.correct_shares(raw, held_out, area=area, seed=seed)
+        better = correction.correct_shares(raw, held_out, area=area, seed=seed)
         reason = better.reason
     best = raw if better is None or not len(better.draws) else better
     is_few = 0 < len(raw.draws) and raw.units < shares.FEW_UNITS
@@ -264,7 +284,7 @@ def _spot_check(
 def _labels_for(
     raw: shares.Estimate,
     best: shares.Estimate,
-    held_out: shares.HeldOut | None,
+    held_out: correction.HeldOut | None,
     width: float,
 ) -> dict[str, int | None]:
     if not raw.units:
@@ -281,7 +301,7 @@ def _labels_for(
 
 def _by_probability(
     rows: Sequence[Mapping[str, str]],
-    held_out: shares.HeldOut,
+    held_out: correction.HeldOut,
     predictions: Predictions,
 ) -> np.ndarray:
     """Returns (K,) proportions by `priors.em_shares` from the cells of some fields."""
@@ -320,12 +340,12 @@ def _by_unit(
     """Returns the kind of unit, and cells (U, K) by unit and type."""
     counts = [[int(row[f"n_{n}"]) for n in names] for row in rows]
     # Units without a typed cell are left out.
-    told = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
+    typed = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
     unit, of_unit = units_of(
-        [row.get("group") or "" for row, _ in told],
-        [row.get("scene") or f"image {row['image']}" for row, _ in told],
+        [row.get("group") or "" for row, _ in typed],
+        [row.get("scene") or f"image {row['image']}" for row, _ in typed],
     )
-    cells = np.array([of for _, of in told], np.int64).reshape(len(told), len(names))
+    cells = np.array([of for _, of in typed], np.int64).reshape(-1, len(names))
     return unit, shares.summed(cells, of_unit)
 
 
@@ -337,20 +357,20 @@ def _icc(estimate: shares.Estimate) -> dict[str, float] | None:
     return dict(zip(("median", "low", "high"), map(_plain, found), strict=True))
 
 
-def _told_of_probabilities(estimate: Mapping[str, Any]) -> list[str]:
+def _probability_warnings(estimate: Mapping[str, Any]) -> list[str]:
     """Returns a warning for each type whose probabilities contradict the interval."""
-    told = []
+    warnings = []
     for name, of in estimate["types"].items():
         found, low, high = (
             of[key] for key in ("by_probability", "corrected_low", "corrected_high")
         )
         if None not in (found, low) and not low <= found <= high:
-            told.append(
+            warnings.append(
                 f"Estimated from the probabilities of the cells, the proportion of {name} would "
                 f"be {100 * found:.1f} %, which is outside the interval: the cells of this "
                 "culture may look unlike the held-out cells."
             )
-    return told
+    return warnings
 
 
 def why_withheld(
@@ -361,7 +381,7 @@ def why_withheld(
     Args:
       stems: names of the fields.
       record: record of the run.
-      answer_anyway: whether to report them nevertheless; None: as `predict` was told.
+      answer_anyway: whether to report them nevertheless; None: as set for `predict`.
     """
     if answer_anyway is None:
         answer_anyway = bool(record.settings.get("answer_anyway"))
@@ -384,8 +404,8 @@ def _withheld(estimate: dict[str, Any], why: str) -> dict[str, Any]:
     if not why:
         return estimate | {"withheld": ""}
     types = {
-        name: {key: None for key in told} | {"cells": told["cells"]}
-        for name, told in estimate["types"].items()
+        name: dict.fromkeys(of) | {"cells": of["cells"]}
+        for name, of in estimate["types"].items()
     }
     return estimate | {"withheld": why, "types": types}
 

@@ -1,4 +1,4 @@
-"""How bright cells are in the numbers of the raw file, above the field's background."""
+"""Measures the brightness of cells in raw counts above the background of their field."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy as np
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.labels import grey_levels
 
-# Channels of a merged image, from its second on.
+# Names of the second and the third channel of a merged image.
 CHANNELS = ("cytoplasm", "nuclei")
-# (low, high) in raw numbers that grey levels 0 and 255 of a merged image stand for.
+# Contrast limits: the raw counts that became the grey levels 0 and 255.
 Limits = tuple[float, float]
-# With less background than this the darkest pixels are taken for it.
+# If less than this fraction of a field is outside of cells, the background is taken from
+# its darkest pixels.
 _LEAST_BACKGROUND = 0.02
+# Quantile of all pixels that is then the background.
 _DARKEST = 0.01
 
 
 def columns() -> tuple[str, ...]:
-    """Names of the columns of `counts_of`, in order."""
+    """Returns the names of the columns of `counts_of`, in order."""
     kinds = ("mean", "integrated")
     return tuple(f"{kind}_{channel}_counts" for channel in CHANNELS for kind in kinds)
 
@@ -32,20 +34,22 @@ def counts_of(
 ) -> dict[str, Sequence[float | None] | np.ndarray]:
     """Returns the mean and the sum of each cell's raw counts above the background.
 
-    Grey levels are a straight line between the contrast limits of the raw counts, so that
-    they can be turned back: means are as exact as 1/255 of the range, less what many pixels
-    average out. Pixels beyond the limits were cut, which `nuclei_clipped` and
-    `cytoplasm_clipped` of the manifest tell of. The background is the median of the pixels
-    outside of all cells; where there are hardly any, the field's 1st percentile.
+    Grey levels are linear in the raw counts between the contrast limits, so they can be
+    converted back. A single grey level is exact to 1/255 of the range of the limits, and the
+    mean of many pixels is more exact. Pixels beyond the limits were clipped; the columns
+    `nuclei_clipped` and `cytoplasm_clipped` of images.csv say how many. The background is
+    the median of the pixels outside of all cells, or the 1st percentile of the field if
+    there are hardly any such pixels.
 
     Args:
-      cells: of the field.
-      image: (H, W, 3) uint8 merged image; None if it is not known.
-      limits: of each of CHANNELS; None if the raw numbers are not known.
+      cells: N cells of a field.
+      image: (H, W, 3) uint8 merged image; None if unknown.
+      limits: contrast limits by channel; None if unknown.
       means: (N,) mean grey level of each cell, by channel.
 
     Returns:
-      (N,) of each of `columns()`; None where they are not known.
+      {column: (N,) values} for each of `columns()`; the values are None if image or limits
+      are unknown.
     """
     if image is None or limits is None:
         return dict.fromkeys(columns(), [None] * len(cells))
@@ -65,9 +69,13 @@ def counts_of(
 
 
 def _quantile(levels: np.ndarray, share: float) -> float:
-    """A quantile of grey levels, by how many pixels have each; exact between levels.
+    """Returns a quantile of grey levels, interpolated within a level.
 
-    A level stands for all values that are rounded to it, evenly spread.
+    The values that were rounded to a level are assumed to be spread evenly around it.
+
+    Args:
+      levels: (256,) number of pixels with each grey level.
+      share: fraction of the pixels below the quantile.
     """
     below = np.concatenate([[0], np.cumsum(levels)])
     wanted = share * below[-1]

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf.analysis import contrasts, held_out_cells, shares
+from cellclass_tf.analysis import contrasts, correction, held_out_cells
 from cellclass_tf.analysis.conditions import Assignment
 from cellclass_tf.core.run_record import RunRecord
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def replicates_of(
     rows: Sequence[Mapping[str, str]],
     names: Sequence[str],
     known: Mapping[str, Assignment],
-    held_out: shares.HeldOut | None,
+    held_out: correction.HeldOut | None,
     record: RunRecord,
 ) -> tuple[list[Replicate], list[str]]:
     """Returns the replicates that have typed cells, and the names of those that have none.
@@ -64,8 +64,8 @@ def replicates_of(
     found, empty = [], []
     for (condition, replicate), part in sorted(by_replicate.items()):
         times = sorted({int(row.get("time") or 0) for row in part})
-        told = _shares(part, names, held_out, areas)
-        if told is None:
+        of_all_times = _shares(part, names, held_out, areas)
+        if of_all_times is None:
             empty.append(f"{condition}, {replicate}")
             continue
         by_time = {}
@@ -81,7 +81,7 @@ def replicates_of(
                 tuple(sorted({row.get("group") or "" for row in part})),
                 sum(_cells(row, names) > 0 for row in part),
                 sum(_cells(row, names) for row in part),
-                told,
+                of_all_times,
                 by_time,
             )
         )
@@ -93,7 +93,7 @@ def replicates_of(
 def _shares(
     rows: Sequence[Mapping[str, str]],
     names: Sequence[str],
-    held_out: shares.HeldOut | None,
+    held_out: correction.HeldOut | None,
     areas: Mapping[str, float],
 ) -> np.ndarray | None:
     """Returns the (K,) shares in the fields together; None if they have no typed cells."""
@@ -101,7 +101,7 @@ def _shares(
     if not counts.any():
         return None
     area = sum(areas[row["image"]] for row in rows)
-    return shares.shares_by_unit(counts[None], held_out, np.array([area]))[0]
+    return correction.shares_by_unit(counts[None], held_out, np.array([area]))[0]
 
 
 def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
@@ -137,21 +137,19 @@ def compare(
     values = [np.array(list(of.values())) for of in (first, second)]
     if both and not alone:
         values = [np.array([of[name] for name in both]) for of in (first, second)]
-    told = contrasts.contrast(*values, paired=bool(both and not alone))
+    contrast = contrasts.contrast(*values, paired=bool(both and not alone))
     if both and alone:
         reason = (
-            f"the replicates {_some(both)} are in both conditions, but {_some(alone)} only in "
-            "one: leave the latter out for a paired test, or give independent replicates "
-            "different names in the column replicate"
+            f"the replicates {first_names(both, 3)} are in both conditions, but "
+            f"{first_names(alone, 3)} only in one: leave the latter out for a paired "
+            "test, or give independent replicates different names in the column replicate"
         )
-        plain = contrasts.Contrast(told.difference, told.odds_ratio, reason=reason)
+        plain = contrasts.Contrast(
+            contrast.difference, contrast.odds_ratio, reason=reason
+        )
         return plain, ""
-    if not told.test:
-        return told, ""
+    if not contrast.test:
+        return contrast, ""
     if both:
-        return told, f"all {len(both)} replicates are in both conditions"
-    return told, "no replicate is in both conditions"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        return contrast, f"all {len(both)} replicates are in both conditions"
+    return contrast, "no replicate is in both conditions"

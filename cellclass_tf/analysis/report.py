@@ -13,6 +13,7 @@ import numpy as np
 
 from cellclass_tf import errors, process_state
 from cellclass_tf.analysis import charts, html
+from cellclass_tf.analysis.evaluation import EVALUATION_FILE
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions, overlay_path, unlike_path
@@ -68,7 +69,7 @@ def report(
       gallery: number of overlays to show: one half from the fields with the largest share of
         uncertain calls, the other half from the remaining fields.
       answer_anyway: report proportions also for fields that do not resemble the training
-        fields; as `predict` was told if not given.
+        fields; as set for `predict` if not given.
       counting_frame: count only cells that touch neither the left nor the lower edge of
         their field (unbiased counting frame, Gundersen 1977), for types of different size.
 
@@ -78,8 +79,7 @@ def report(
     Raises:
       InputError: if there are no predictions, or `expected` does not fit the types.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     shares = mixture(
         predictions,
         expected=expected,
@@ -105,7 +105,7 @@ def report(
         sample=_SAMPLE_CELLS,
         calibration=calibration,
         reliability=charts.reliability_svg(calibration.bins) if calibration else "",
-        evaluation=_evaluation(predictions.folder / "evaluation.json"),
+        evaluation=_evaluation(predictions.folder / EVALUATION_FILE),
         record=record,
         settings={"min_probability": UNCERTAIN_BELOW} | dict(record.settings),
     )
@@ -120,14 +120,10 @@ def _unlike(predictions: Predictions, record: RunRecord) -> list[dict[str, Any]]
     for image in record.images:
         if not image.unlike:
             continue
-        path, shown = unlike_path(predictions.folder, image.stem), ""
-        if len(found) < _SHOWN_UNLIKE and os.path.lexists(path):
-            try:
-                shown = html.jpeg_source(png.read_png(path), _PICTURE_PX)
-            except errors.InputError as error:
-                logger.warning(
-                    "The report leaves out a picture of unusual cells: %s", error
-                )
+        shown = ""
+        if len(found) < _SHOWN_UNLIKE:
+            path = unlike_path(predictions.folder, image.stem)
+            shown = _picture(path, "a picture of unusual cells")
         found.append({"stem": image.stem, "why": image.unlike, "picture": shown})
     return found
 
@@ -140,24 +136,30 @@ def _gallery(predictions: Predictions, count: int) -> list[dict[str, Any]]:
     """
     rows = [row for row in predictions.count_rows if int(row["cells"])]
     rows = rows or predictions.count_rows
-    by_doubt = sorted(
+    by_uncertainty = sorted(
         rows, key=lambda r: -int(r["uncertain"]) / max(1, int(r["cells"]))
     )
-    doubtful = by_doubt[: (count + 1) // 2]
-    rest = [row for row in rows if row not in doubtful]
-    step = max(1, -(-len(rest) // max(1, count - len(doubtful))))
+    uncertain = by_uncertainty[: (count + 1) // 2]
+    rest = [row for row in rows if row not in uncertain]
+    step = max(1, -(-len(rest) // max(1, count - len(uncertain))))
     shown = []
-    for row in [*doubtful, *rest[::step]][:count]:
+    for row in [*uncertain, *rest[::step]][:count]:
         path = overlay_path(predictions.folder, row["image"])
-        if not os.path.lexists(path):
-            continue
-        try:
-            shown.append(
-                {**row, "picture": html.jpeg_source(png.read_png(path), _PICTURE_PX)}
-            )
-        except errors.InputError as error:
-            logger.warning("The report leaves out an overlay: %s", error)
+        picture = _picture(path, "an overlay")
+        if picture:
+            shown.append({**row, "picture": picture})
     return shown
+
+
+def _picture(path: pathlib.Path, what: str) -> str:
+    """Returns a PNG as a data URL; '' if there is none, or if it cannot be read."""
+    if not os.path.lexists(path):
+        return ""
+    try:
+        return html.jpeg_source(png.read_png(path), _PICTURE_PX)
+    except errors.InputError as error:
+        logger.warning("The report leaves out %s: %s", what, error)
+        return ""
 
 
 def _histograms(predictions: Predictions) -> list[tuple[str, str]]:

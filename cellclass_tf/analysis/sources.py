@@ -48,6 +48,28 @@ class FieldOfCells:
             return None
         return read_merged(self.image)
 
+    def pixels_of(self, cells: Cells) -> np.ndarray:
+        """Reads the merged image of cells of this field.
+
+        Raises:
+          InputError: if there is no file, if it is not a valid image, or if it does not have
+            the size of the label image.
+        """
+        pixels = self.pixels()
+        if pixels is None:
+            raise InputError(
+                f"{self.stem}: its merged image is missing (expected "
+                f"{self.image or 'a path, but none is recorded'}). Move the study back to "
+                "where it was when `predict` ran, or run `cellclass predict` again."
+            )
+        if pixels.shape[:2] != cells.labels.shape:
+            raise InputError(
+                f"{self.image}: expected the size of its label image, "
+                f"{cells.labels.shape[0]} x {cells.labels.shape[1]} px; got "
+                f"{pixels.shape[0]} x {pixels.shape[1]}. Annotate or predict it again."
+            )
+        return pixels
+
 
 def source_of(
     predictions: str | os.PathLike | None, study: str | os.PathLike | None

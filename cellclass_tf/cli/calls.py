@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cellclass_tf import batch
 from cellclass_tf.errors import InputError, one_line, require
-from cellclass_tf.workflows import demo as demonstration
+from cellclass_tf.workflows.demo import format_score
 
 
 def import_(
@@ -220,7 +220,7 @@ def check(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Told:
+class _Summary:
     """Result of a command in words, and whether nothing failed."""
 
     text: str
@@ -230,28 +230,28 @@ class _Told:
         return self.text
 
 
-def evaluate(predictions: str, study: str, split: str | None = None) -> _Told:
+def evaluate(predictions: str, study: str, split: str | None = None) -> _Summary:
     """Scores predictions; returns the main scores in words."""
     import cellclass_tf
 
     scores = cellclass_tf.evaluate(predictions, study, split=split)
     names = ("AP", "AP50", "AP75", "PQ", "F1", "type_accuracy", "balanced_accuracy")
     lines = [f"{name:<18}{_with_interval(scores, name)}" for name in names]
-    told = ", ".join(f"{n} {kind}" for kind, n in scores["errors"].items())
+    errors = ", ".join(f"{n} {kind}" for kind, n in scores["errors"].items())
     lines.append(
-        f"{scores['images']} fields, {scores['cells_true']} true cells; errors: {told}"
+        f"{scores['images']} fields, {scores['cells_true']} true cells; errors: {errors}"
     )
     if scores["intervals_reason"]:
         lines.append(f"No intervals: {scores['intervals_reason']}.")
     failures = scores["failures"]
     lines += [f"not evaluated: {one_line(why)}" for why in failures.values()]
     lines.append(f"All scores: {predictions}/evaluation.json")
-    return _Told("\n".join(lines), not failures)
+    return _Summary("\n".join(lines), not failures)
 
 
 def _with_interval(scores: dict[str, Any], name: str) -> str:
     ends = (scores["intervals"] or {}).get(name) or [None]
-    shown = demonstration.format_score(scores[name])
+    shown = format_score(scores[name])
     if None in ends:
         return shown
     return f"{shown}  ({ends[0]:.3f} to {ends[1]:.3f})"
@@ -282,12 +282,7 @@ def restore(folder: str, file: str | None = None) -> str:
 
     found = cellclass_tf.restore(folder, file)
     if file is None:
-        told = f"{len(found)} files are set aside. `--file` brings one of them back."
+        summary = f"{len(found)} files are set aside. `--file` brings one of them back."
     else:
-        told = f"{len(found)} files were brought back."
-    return "\n".join([*map(one_line, found), told])
-
-
-def demo(**values: Any) -> str:
-    """Runs the demo; returns its results in words."""
-    return demonstration.summary(demonstration.demo(**values))
+        summary = f"{len(found)} files were brought back."
+    return "\n".join([*map(one_line, found), summary])

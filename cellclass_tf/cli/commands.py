@@ -86,7 +86,6 @@ COMMANDS = {
     "demo": Command(
         "Runs the whole pipeline on simulated cultures, without any download.",
         "demo",
-        calls.demo,
         defaults=_WORKERS,
     ),
     "run": Command(

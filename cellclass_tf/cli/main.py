@@ -146,11 +146,10 @@ def _usage(name: str) -> str:
     shown = f"{name} {COMMANDS[name].argument.upper()}".rstrip()
     lines = [f"cellclass {shown}: {COMMANDS[name].help}", ""]
     for flag in COMMANDS[name].flags:
-        note = flag.note
         lines.append(f"  {flag.form}{' (required)' * flag.required}")
-        told = f"{flag.help[:1].upper()}{flag.help[1:]}{note}"
+        text = f"{flag.help[:1].upper()}{flag.help[1:]}{flag.note}"
         lines += textwrap.wrap(
-            told,
+            text,
             88,
             break_on_hyphens=False,
             initial_indent="      ",

@@ -24,8 +24,8 @@ def lines_after(command: str, values: Mapping[str, Any]) -> list[str]:
     Returns:
       The lines; empty for commands that print them themselves.
     """
-    told = _TOLD.get(command)
-    return told(values) if told else []
+    lines_of = _LINES_OF.get(command)
+    return lines_of(values) if lines_of else []
 
 
 def images_in_words(rows: Iterable[ImageRow]) -> str:
@@ -51,9 +51,9 @@ def _after_simulate(values: Mapping[str, Any]) -> list[str]:
 
 def _after_convert(values: Mapping[str, Any]) -> list[str]:
     study = Study.open(values["study"])
-    told = [images_in_words(study.rows())]
-    told.append(f"Look at the pictures of each dish in {study.root / 'quality'}.")
-    return [*told, f"Next: cellclass annotate --study={study.root}"]
+    lines = [images_in_words(study.rows())]
+    lines.append(f"Look at the pictures of each dish in {study.root / 'quality'}.")
+    return [*lines, f"Next: cellclass annotate --study={study.root}"]
 
 
 def _after_annotate(values: Mapping[str, Any]) -> list[str]:
@@ -64,9 +64,9 @@ def _after_annotate(values: Mapping[str, Any]) -> list[str]:
     counts = ", ".join(
         f"{count} in {name} fields" for name, count in sorted(cells.items())
     )
-    told = [f"{sum(cells.values())} cells: {counts}."]
-    told += filter(None, [queue.worth_correcting(study)])
-    return [*told, f"Next: cellclass dataset --study={study.root}"]
+    lines = [f"{sum(cells.values())} cells: {counts}."]
+    lines += filter(None, [queue.worth_correcting(study)])
+    return [*lines, f"Next: cellclass dataset --study={study.root}"]
 
 
 def _after_import(values: Mapping[str, Any]) -> list[str]:
@@ -97,7 +97,7 @@ def _after_predict(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+_LINES_OF: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "simulate": _after_simulate,
     "convert": _after_convert,
     "annotate": _after_annotate,

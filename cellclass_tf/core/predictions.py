@@ -78,6 +78,17 @@ class Predictions:
         self.type_names: tuple[str, ...] = tuple(types)
 
     @classmethod
+    def open(cls, predictions: str | os.PathLike | Predictions) -> Predictions:
+        """Opens the predictions in a folder; predictions are returned as they are.
+
+        Raises:
+          InputError: as when the class is called.
+        """
+        if isinstance(predictions, Predictions):
+            return predictions
+        return cls(predictions)
+
+    @classmethod
     def exist(cls, folder: str | os.PathLike) -> bool:
         """Returns whether a folder holds predictions."""
         return (pathlib.Path(folder) / CELLS_FILE).is_file()

@@ -134,7 +134,8 @@ def legend_page(
         else:
             box = patches.Rectangle(
                 (_MARGIN_MM, y - 1.2),
-                *(_SAMPLE_MM, 2.4),
+                _SAMPLE_MM,
+                2.4,
                 facecolor=palette.hex_of(entry.colour),
                 edgecolor="black",
                 linewidth=0.5,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.analysis import cell_table, sources
+from cellclass_tf.analysis import cell_table, sources, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import Study
@@ -193,7 +193,7 @@ def _export_spatialdata(
 
         is_study = Study.exists(source)
         table = pathlib.Path(scratch) / "cells.csv"
-        cell_table.write_cells_csv(table, tables(), fields[0].type_names)
+        table_files.write_cells_csv(table, tables(), fields[0].type_names)
         # The table that `predict` wrote is used unchanged.
         store.finish(table if is_study else Predictions(source).cells_path)
     return outcome

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import cellclass_tf
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import table_files
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.errors import InputError
 
@@ -23,7 +23,7 @@ REGION_KEY, INSTANCE_KEY = "region", "cell"
 _CHUNK_PX = 1024
 _CHANNELS = ("cytoplasm", "nuclei")
 # Columns of cells.csv with few distinct values.
-_CATEGORIES = ("image", "cell_type", "call", "group", "scene", cell_table.CONDITION)
+_CATEGORIES = ("image", "cell_type", "call", "group", "scene", table_files.CONDITION)
 
 
 class Store:
@@ -109,7 +109,7 @@ class Store:
         `spatial`, the centres (x, y) of the cells in their field's coordinate system.
 
         Args:
-          cells_csv: path of a table that `cell_table.write_cells_csv` wrote; rows of
+          cells_csv: path of a table that `table_files.write_cells_csv` wrote; rows of
             other fields are ignored.
         """
         table = _table(cells_csv, self._fields)
@@ -148,7 +148,7 @@ def _table(
     import pandas as pd
     from spatialdata import models
 
-    with cell_table.open_arrow(cells_csv) as blocks:
+    with table_files.open_arrow(cells_csv) as blocks:
         rows = blocks.read_all().to_pandas()
     rows = rows[rows["image"].isin(list(fields))].reset_index(drop=True)
     if rows.empty:

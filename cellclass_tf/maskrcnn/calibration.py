@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import (
@@ -15,16 +14,15 @@ from cellclass_tf.core.model_metadata import (
     BY_DETECTOR,
     BY_NAMER,
     UNCALIBRATED_SCORE_THRESHOLD,
-    Bin,
     CalibrationRecord,
     HeldOutField,
 )
 from cellclass_tf.labels import matching
 from cellclass_tf.maskrcnn import postprocessing
 from cellclass_tf.maskrcnn.cell_namer import combining
+from cellclass_tf.maskrcnn.reliability import Reliability
 from cellclass_tf.messages import logger
 
-_BINS = 10
 _TEMPERATURES = (0.25, 8.0)
 _THRESHOLDS = (0.25, 0.65)
 # Enough to fit two numbers. More fields would only need more memory, and more time for
@@ -33,40 +31,6 @@ MOST_FIELDS = 100
 _FIELDS_FOR_THRESHOLD = 12
 # Thresholds count as equally good if their F1 is at most this much below the best.
 _EQUAL_F1 = 0.002
-
-
-@dataclasses.dataclass(frozen=True)
-class Reliability:
-    """The accuracy of predicted types, in bins of equal width of their probability.
-
-    Attributes:
-      edges: (B + 1,) edges of the bins.
-      counts: (B,) number of cells in each bin.
-      confidence: (B,) mean probability of the predicted types; NaN in an empty bin.
-      accuracy: (B,) fraction of correct types; NaN in an empty bin.
-    """
-
-    edges: np.ndarray
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-
-    @classmethod
-    def of(cls, probabilities: np.ndarray, right: np.ndarray) -> Reliability:
-        """Bins cells by `probabilities` (N,); `right` (N,) bool marks correct types."""
-        edges = np.linspace(0, 1, _BINS + 1)
-        where = np.clip(np.digitize(probabilities, edges) - 1, 0, _BINS - 1)
-        counts = np.bincount(where, minlength=_BINS)
-        with np.errstate(invalid="ignore"):
-            confidence = np.bincount(where, probabilities, _BINS) / counts
-            accuracy = np.bincount(where, right, _BINS) / counts
-        return cls(edges, counts, confidence, accuracy)
-
-    @property
-    def expected_error(self) -> float:
-        """The expected calibration error (Naeini et al. 2015): mean |accuracy - confidence|."""
-        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
-        return float(gaps @ self.counts / self.counts.sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,15 +64,6 @@ class Calibration:
 
     def record(self) -> CalibrationRecord:
         """Returns the record that is written to cellclass.json."""
-        after = self.after
-        bins = zip(
-            after.edges[:-1].tolist(),
-            after.edges[1:].tolist(),
-            after.confidence.tolist(),
-            after.accuracy.tolist(),
-            after.counts.tolist(),
-            strict=True,
-        )
         return CalibrationRecord(
             fields=self.fields,
             cells=self.cells,
@@ -116,11 +71,7 @@ class Calibration:
             held_out=self.held_out,
             expected_calibration_error_before=self.before.expected_error,
             expected_calibration_error=self.after.expected_error,
-            bins=tuple(
-                Bin(low, high, confidence, accuracy, calls)
-                for low, high, confidence, accuracy, calls in bins
-                if calls
-            ),
+            bins=self.after.bins(),
         )
 
 
@@ -408,58 +359,3 @@ def choose_naming(
         true = scaled[np.arange(len(true_ids)), true_ids - 1]
         found[named_by] = round(float(np.log(np.maximum(true, 1e-9)).mean()), 5)
     return max(found, key=found.__getitem__), found
-
-
-def reliability_png(calibration: Calibration) -> bytes:
-    """Draws accuracy against confidence before and after calibration, and the counts.
-
-    Error bars are Wilson's 95 % intervals, so that bins with few cells are recognisable.
-    """
-    from matplotlib import figure, ticker
-
-    page = figure.Figure(figsize=(5, 5.6), dpi=150, layout="constrained")
-    upper, lower = page.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect")
-    sides = (
-        (calibration.before, "#CC79A7", "o", "as trained"),
-        (calibration.after, "#0072B2", "s", f"at T = {calibration.temperature:.2f}"),
-    )
-    for side, colour, marker, name in sides:
-        full = side.counts > 0
-        low, high = wilson_interval(side.accuracy[full], side.counts[full])
-        middle = side.accuracy[full]
-        upper.errorbar(
-            side.confidence[full],
-            middle,
-            np.maximum(0, [middle - low, high - middle]),
-            marker=marker,
-            color=colour,
-            elinewidth=0.8,
-            label=f"{name}: error {side.expected_error:.3f}",
-        )
-        lower.stairs(side.counts, side.edges, color=colour)
-    upper.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="fraction of correct types")
-    upper.set_title(
-        f"{calibration.cells} matched cells of {calibration.fields} held-out fields",
-        fontsize="medium",
-    )
-    upper.legend(loc="upper left")
-    lower.set(
-        xlabel="probability of the predicted type", ylabel="cells", yscale="symlog"
-    )
-    lower.set_ylim(0, 2 * calibration.cells)
-    lower.yaxis.set_major_formatter(ticker.ScalarFormatter())
-    drawn = io.BytesIO()
-    page.savefig(drawn, format="png")
-    return drawn.getvalue()
-
-
-def wilson_interval(
-    shares: np.ndarray, counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the lower and upper ends of Wilson's 95 % intervals (Wilson 1927), (B,) each."""
-    ends = [
-        stats.binomtest(round(share * count), int(count)).proportion_ci(method="wilson")
-        for share, count in zip(shares, counts, strict=True)
-    ]
-    return np.array([end.low for end in ends]), np.array([end.high for end in ends])

@@ -136,9 +136,9 @@ def _check_go_together(
     folders: Sequence[pathlib.Path], params: Sequence[cfg.ExperimentConfig]
 ) -> None:
     """Raises InputError if networks differ in dataset, types, scale, tiles or channels."""
-    told = ("fingerprint", "type_names", "scale", "export_size_px", "grayscale")
+    compared = ("fingerprint", "type_names", "scale", "export_size_px", "grayscale")
     for folder, other in zip(folders, params, strict=True):
-        for name in told:
+        for name in compared:
             first, found = (getattr(p.task, name) for p in (params[0], other))
             if first != found:
                 raise InputError(
@@ -193,29 +193,28 @@ def _save(
     checkpoints: Sequence[str],
     folder: pathlib.Path,
 ) -> None:
-    first = params[0]
-    module = _module(models, first.task)
+    first, task = params[0], params[0].task
+    module = _module(models, task)
     signatures = {"serving_default": module.serve, "name": module.name_cells}
     if namers:
         _add_namers(module, namers)
         signatures["name_crops"] = module.name_crops
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
-    facts = first.task
     metadata = ModelMetadata(
-        type_names=tuple(facts.type_names),
-        tile_px=facts.export_size_px,
-        scale=facts.scale,
-        model_diameter_px=facts.model_diameter_px,
-        cell_diameter_px=facts.cell_diameter_px,
-        pixel_size_um=facts.pixel_size_um or None,
-        grayscale=facts.grayscale,
+        type_names=tuple(task.type_names),
+        tile_px=task.export_size_px,
+        scale=task.scale,
+        model_diameter_px=task.model_diameter_px,
+        cell_diameter_px=task.cell_diameter_px,
+        pixel_size_um=task.pixel_size_um or None,
+        grayscale=task.grayscale,
         experiment=experiment,
         checkpoint=", ".join(pathlib.Path(path).name for path in checkpoints),
         networks=len(models),
-        views=facts.views,
-        namer=NamerRecord(crops.scale_for(facts.cell_diameter_px)) if namers else None,
+        views=task.views,
+        namer=NamerRecord(crops.scale_for(task.cell_diameter_px)) if namers else None,
         train_steps=first.trainer.train_steps,
-        dataset_fingerprint=facts.fingerprint,
+        dataset_fingerprint=task.fingerprint,
         labelled_images=tuple(
             sorted({name for each in params for name in each.task.labelled_images})
         ),

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import noise
+from cellclass_tf.storage import npz
 
 FAMILIARITY_FILE = "familiarity.npz"
 # Fraction of held-out cells whose distance is below the limit.
@@ -198,18 +199,17 @@ class Familiarity:
         Raises:
           InputError: if it is not such a file.
         """
+        try:
+            arrays = npz.read_npz(path, _MOST_BYTES)
+        except InputError as error:
+            raise InputError(f"{error} Export the model again.") from error
         names = [field.name for field in dataclasses.fields(cls)]
         try:
-            # Check the size before anything is unpacked.
-            with zipfile.ZipFile(path) as packed:
-                if sum(part.file_size for part in packed.infolist()) > _MOST_BYTES:
-                    raise InputError(
-                        _refusal(path, f"it contains over {_MOST_BYTES} bytes")
-                    )
-            with np.load(path, allow_pickle=False) as archive:
-                found = {name: archive[name] for name in names if name in archive}
-                if "mean" in archive:
-                    found |= _of_earlier_version(archive["mean"])
+            found: dict[str, Any] = {
+                name: arrays[name] for name in names if name in arrays
+            }
+            if "mean" in arrays:
+                found |= _of_earlier_version(arrays["mean"])
             for name in _NUMBERS:
                 found[name] = found[name].reshape(1)
             read = cls(**found | {name: float(found[name][0]) for name in _NUMBERS})
@@ -226,12 +226,7 @@ class Familiarity:
                 and read.lights.shape == (2, 2)
                 and not any(np.isnan(found[name]).any() for name in _NUMBERS)
             )
-        except InputError:
-            raise
-        except (
-            *(OSError, ValueError, KeyError, TypeError, IndexError),
-            zipfile.BadZipFile,
-        ) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(
                 _refusal(path, f"{type(error).__name__}: {error}")
             ) from error

@@ -30,6 +30,7 @@ from cellclass_tf.maskrcnn import (
     familiarity,
     postprocessing,
     predictor,
+    reliability,
 )
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.messages import logger
@@ -75,35 +76,11 @@ def measure(
     splits = (data.tfds_split, COMPOSED)
     held_out = functools.partial(_held_out, task_config, dataset, splits)
 
-    def origin_of(field: reading.Field) -> calibration.Origin:
-        area = model.metadata.area_in_cells(
-            field.cells.labels.size, field.pixel_size_um
-        )
-        return calibration.Origin(field.group, area, field.split == COMPOSED)
-
     if model.metadata.namer is not None:
         namer = _choose_naming(model, model.metadata.namer, held_out())
         model.metadata = dataclasses.replace(model.metadata, namer=namer)
     _familiarize(model, folder, task_config, dataset)
-    calibrator = calibration.Calibrator(model.type_names)
-    named: list[list[calibration.Matched]] = [[] for _ in range(1 + len(annotators))]
-    for field in held_out():
-        detections = model.detect(
-            field.image,
-            scale=model.scale_for(field.pixel_size_um),
-            score_threshold=postprocessing.SCORE_THRESHOLD,
-        )
-        origin = origin_of(field)
-        calibrator.add(detections, field.cells, origin)
-        drawn = [(field.cells.labels, None)]
-        for annotator in annotators:
-            outlines = annotator.annotate(field.image)
-            drawn.append((outlines.labels, outlines.probabilities))
-        for fields, (labels, sure) in zip(named, drawn, strict=True):
-            cells = model.name_uncalibrated(
-                field.image, labels, sure=sure, pixel_size_um=field.pixel_size_um
-            )
-            fields.append(calibration.Matched.of(field.cells, cells, origin=origin))
+    calibrator, named = _predicted(model, held_out(), annotators)
     # The fields are read again, so that they need not be kept in memory.
     again = held_out()
 
@@ -111,38 +88,83 @@ def measure(
         field = next(again)
         return model.with_namer(field.image, cells, pixel_size_um=field.pixel_size_um)
 
-    found = calibrator.fit(rename if model.metadata.namer else None)
+    fitted = calibrator.fit(rename if model.metadata.namer else None)
     metadata = dataclasses.replace(
         model.metadata, naming=tuple(_naming_records(named, annotators))
     )
-    metadata.write(folder / METADATA_FILE)
-    if found is None or found.mask_threshold is None:
+    if fitted is None or fitted.mask_threshold is None:
         logger.warning(
             "The model is not calibrated: the dataset has no validation fields, or no "
             "cell of known type was found in them. Scores and probabilities are the "
             "network's own."
         )
-        return
-    metadata = dataclasses.replace(
-        metadata,
-        mask_threshold=found.mask_threshold,
-        score_threshold=found.score_threshold,
-        temperature=found.temperature,
-        calibration=found.record(),
-    )
+    else:
+        metadata = dataclasses.replace(
+            metadata,
+            mask_threshold=fitted.mask_threshold,
+            score_threshold=fitted.score_threshold,
+            temperature=fitted.temperature,
+            calibration=fitted.record(),
+        )
+        _show(fitted, folder / RELIABILITY_FILE)
     metadata.write(folder / METADATA_FILE)
-    (folder / RELIABILITY_FILE).write_bytes(calibration.reliability_png(found))
+
+
+def _predicted(
+    model: predictor.Predictor,
+    fields: Iterator[reading.Field],
+    annotators: Sequence[HeldOutAnnotator],
+) -> tuple[calibration.Calibrator, list[list[calibration.Matched]]]:
+    """Predicts held-out fields without calibration.
+
+    Returns:
+      The calibrator with the detections of all fields; and for the outlines of the dataset,
+      then for those of each annotator, the classified cells of each field.
+    """
+    calibrator = calibration.Calibrator(model.type_names)
+    named: list[list[calibration.Matched]] = [[] for _ in range(1 + len(annotators))]
+    for field in fields:
+        true, size_um = field.cells, field.pixel_size_um
+        area = model.metadata.area_in_cells(true.labels.size, size_um)
+        origin = calibration.Origin(field.group, area, field.split == COMPOSED)
+        detections = model.detect(
+            field.image,
+            scale=model.scale_for(size_um),
+            score_threshold=postprocessing.SCORE_THRESHOLD,
+        )
+        calibrator.add(detections, true, origin)
+        outlined = [(true.labels, None)]
+        for annotator in annotators:
+            found = annotator.annotate(field.image)
+            outlined.append((found.labels, found.probabilities))
+        for matched, (labels, sure) in zip(named, outlined, strict=True):
+            cells = model.name_uncalibrated(
+                field.image, labels, sure=sure, pixel_size_um=size_um
+            )
+            matched.append(calibration.Matched.of(true, cells, origin=origin))
+    return calibrator, named
+
+
+def _show(fitted: calibration.Calibration, path: pathlib.Path) -> None:
+    """Draws the reliability, and logs what was fitted."""
+    drawn = reliability.png_of(
+        fitted.before,
+        fitted.after,
+        temperature=fitted.temperature,
+        fields=fitted.fields,
+    )
+    path.write_bytes(drawn)
     logger.info(
         "Calibrated on %d cells of %d held-out fields: mask threshold %.2f, score "
         "threshold %.2f, temperature %.2f, expected calibration error %.3f (%.3f before "
         "calibration).",
-        found.cells,
-        found.fields,
-        found.mask_threshold,
-        found.score_threshold,
-        found.temperature,
-        found.after.expected_error,
-        found.before.expected_error,
+        fitted.cells,
+        fitted.fields,
+        fitted.mask_threshold,
+        fitted.score_threshold,
+        fitted.temperature,
+        fitted.after.expected_error,
+        fitted.before.expected_error,
     )
 
 
@@ -194,11 +216,11 @@ def _choose_naming(
     chosen, found = calibration.choose_naming(
         *(np.concatenate(part) for part in zip(*named, strict=True))
     )
-    told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+    likelihoods = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     logger.info(
         "Cells are classified by: %s (mean log-likelihood of the held-out types: %s).",
         chosen,
-        told,
+        likelihoods,
     )
     return dataclasses.replace(namer, named_by=chosen, log_likelihoods=found)
 

@@ -260,8 +260,9 @@ def _names_of(data: config.DataConfig, fingerprints: Sequence[int]) -> list[str]
         for field in reading.fields_of(data.replace(cache=False, tfds_split=split))
     ]
     found = reading.fingerprint(tf.stack(names)).numpy().tolist()
+    wanted = set(fingerprints)
     return [
         name.numpy().decode()
         for name, number in zip(names, found, strict=True)
-        if number in set(fingerprints)
+        if number in wanted
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import network
-from cellclass_tf.storage import atomic
+from cellclass_tf.storage import atomic, npz
 
 TYPE_LAYER = "/detection-scores/"
 _PARTS = ("backbone", "decoder", "rpn_head", "detection_head", "mask_head")
@@ -35,7 +34,7 @@ def assign(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
     Raises:
       InputError: if the file cannot be read, or its weights are of another network.
     """
-    arrays, variables = _read(path), named(model)
+    arrays, variables = npz.read_npz(path), named(model)
     other = arrays.keys() ^ variables.keys() or {
         name for name, v in variables.items() if v.shape != arrays[name].shape
     }
@@ -73,11 +72,3 @@ def by_kind(variables: Sequence[tf.Variable]) -> dict[str, list[tf.Variable]]:
         kind = "kernel" if kind.endswith("kernel") else kind
         kinds.setdefault(kind, []).append(variable)
     return kinds
-
-
-def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: the weights cannot be read ({error}).") from error

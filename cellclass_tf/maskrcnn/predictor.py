@@ -32,7 +32,6 @@ from cellclass_tf.maskrcnn.familiarity import (
 from cellclass_tf.maskrcnn.tiled_network import TiledNetwork
 from cellclass_tf.storage import atomic, digests
 
-_CROPS_A_CALL = 256
 # Maximum number of views to classify cells in given outlines; more did not improve the result.
 _VIEWS_TO_NAME = 4
 # A larger ratio of pixel sizes is an error of units, and the resized field would fill memory.
@@ -308,8 +307,8 @@ class Predictor:
             grayscale=self.metadata.grayscale,
         )
         parts = [np.zeros((0, len(self.type_names)), np.float32)]
-        for first in range(0, len(cut), _CROPS_A_CALL):
-            found = self._name_crops(crops=cut[first : first + _CROPS_A_CALL])
+        for first in range(0, len(cut), crops.CROPS_A_CALL):
+            found = self._name_crops(crops=cut[first : first + crops.CROPS_A_CALL])
             parts.append(found["probabilities"].numpy())
         return np.concatenate(parts)
 

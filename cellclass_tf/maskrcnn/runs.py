@@ -8,7 +8,7 @@ import os
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -18,7 +18,7 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory, train_utils
 from official.modeling import hyperparams
 
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.maskrcnn import config
 from cellclass_tf.storage import paths
 from cellclass_tf.storage.records import Record
@@ -105,14 +105,16 @@ def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.Experiment
     """Reads the parameters of a training run.
 
     Raises:
-      InputError: if the folder is not a training run.
+      InputError: if the folder is not a training run, or params.yaml is damaged or has
+        parameters that this version does not know.
     """
     check_experiment(experiment)
-    path = pathlib.Path(model_dir) / PARAMS_FILE
-    if not path.exists():
-        raise InputError(f"{path} does not exist: {model_dir} is not a training run.")
+    path = _file_of_run(model_dir, PARAMS_FILE)
     params = exp_factory.get_exp_config(experiment)
-    return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
+    try:
+        return hyperparams.override_params_dict(params, os.fspath(path), is_strict=True)
+    except _UNREADABLE as error:
+        raise InputError(_refusal(path, error)) from error
 
 
 def labelled_images(checkpoint: str) -> list[str]:
@@ -122,8 +124,30 @@ def labelled_images(checkpoint: str) -> list[str]:
     # Named weights, such as those in the package, were not trained on a study.
     if is_named or not path.is_file():
         return []
-    task = yaml.safe_load(path.read_text(encoding="utf-8")).get("task") or {}
-    return task.get("labelled_images") or []
+    return _recorded_task(path).get("labelled_images") or []
+
+
+# What reading params.yaml raises if it is damaged or of another version.
+_UNREADABLE = (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _recorded_task(path: pathlib.Path) -> Mapping[str, Any]:
+    """Returns the parameters of the task in params.yaml, of any version."""
+    try:
+        task = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]
+    except _UNREADABLE as error:
+        raise InputError(_refusal(path, error)) from error
+    if not isinstance(task, Mapping):
+        raise InputError(_refusal(path, TypeError(f"task is {task!r}")))
+    return task
+
+
+def _refusal(path: pathlib.Path, error: Exception) -> str:
+    return (
+        f"{path}: the parameters of the training run cannot be read "
+        f"({type(error).__name__}: {one_line(str(error))}). Use the version of cellclass_tf "
+        f"that {RECORD_FILE} beside it names, or train again."
+    )
 
 
 def find_dataset(
@@ -193,10 +217,14 @@ def experiment_of(model_dir: str | os.PathLike) -> str:
     Raises:
       InputError: if the folder is not a training run.
     """
-    path = pathlib.Path(model_dir) / RECORD_FILE
+    return TrainingRecord.read(_file_of_run(model_dir, RECORD_FILE)).experiment
+
+
+def _file_of_run(model_dir: str | os.PathLike, name: str) -> pathlib.Path:
+    path = pathlib.Path(model_dir) / name
     if not path.exists():
         raise InputError(f"{path} does not exist: {model_dir} is not a training run.")
-    return TrainingRecord.read(path).experiment
+    return path
 
 
 def folder_of(checkpoint: str | os.PathLike) -> pathlib.Path:
@@ -272,11 +300,13 @@ def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> N
     path = model_dir / PARAMS_FILE
     if not path.exists() or not tf.train.latest_checkpoint(os.fspath(model_dir)):
         return
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]
-    if before["fingerprint"] != params.task.fingerprint:
-        version = before["train_data"]["tfds_name"].rpartition(":")[2]
+    before = _recorded_task(path)
+    found = before.get("fingerprint")
+    if found != params.task.fingerprint:
+        data = before.get("train_data") or {}
+        version = str(data.get("tfds_name")).rpartition(":")[2]
         raise InputError(
             f"{model_dir} contains checkpoints that were trained on another dataset "
-            f"(fingerprint {before['fingerprint']}, now {params.task.fingerprint}). "
+            f"(fingerprint {found}, now {params.task.fingerprint}). "
             f"Choose a new folder, or continue with --dataset_version={version}."
         )

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf.core.model_metadata import MOST_VIEWS
 from cellclass_tf.maskrcnn.postprocessing import Detections, joined, log_of, softmax
 
 # Largest enlargement in training with few cells; see `planning.plan`.
@@ -29,13 +28,12 @@ _VIEWS = (
     (1, True, 1.0),
     (3, True, _LARGER),
 )
-assert len(_VIEWS) == MOST_VIEWS
 # Detections of two views with at least this IoU of their boxes are the same cell.
 _SAME_CELL_IOU = 0.5
 
 
 def turned(pixels: np.ndarray, view: int) -> np.ndarray:
-    """Returns a field (H, W, ...) in one of `MOST_VIEWS` views, not enlarged, not copied."""
+    """Returns a field (H, W, ...) in one of its views, not enlarged, not copied."""
     turns, mirrored, _ = _VIEWS[view]
     found = np.rot90(pixels, turns)
     return found[:, ::-1] if mirrored else found

@@ -19,6 +19,11 @@ from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import conversion
 from cellclass_tf.storage import csv_json, paths
 
+# Value of `cell_type` that chooses all fields of a study.
+ALL = "all"
+# File that records the selection of fields whose results are in a folder.
+_SELECTION_FILE = "selection.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class ChosenField:
@@ -35,12 +40,6 @@ class ChosenField:
     row: ImageRow
     image: pathlib.Path
     pixel_size_um: float | None
-
-
-# Value of `cell_type` that chooses all fields of a study.
-ALL = "all"
-# File that records the selection of fields whose results are in a folder.
-SELECTION_FILE = "selection.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,26 +95,17 @@ def choose_fields(
             "another folder as --output."
         )
     is_study = Study.exists(input)
-    notes: tuple[str, ...] = ()
+    failures: dict[str, str] = {}
     if is_study:
-        study, failures = Study.open(input), {}
-        rows = study.rows()
-        if cell_type is None:
-            cell_type = MIXED if any(row.cell_type == MIXED for row in rows) else ALL
-            pure = sum(row.cell_type != MIXED for row in rows)
-            if cell_type == MIXED and pure:
-                left = f"{pure} fields of pure cultures were left out"
-                notes = (
-                    f"Mixed fields only; {left} (--cell_type=all takes them too).",
-                )
-        rows = [row for row in rows if cell_type in (ALL, row.cell_type)]
-        keep_selection(input, cell_type, output)
+        study = Study.open(input)
+        cell_type, rows, notes = _rows_of(study, cell_type)
+        _refuse_another_selection(input, cell_type, output)
     elif cell_type:
         raise InputError(
             f"--cell_type={cell_type} chooses images of a study, but {input} is not a study."
         )
     else:
-        keep_selection(input, None, output)
+        _refuse_another_selection(input, None, output)
         study = Study.open_or_create(output / CONVERTED_FOLDER)
         converted = conversion.convert(
             input, study, cell_type=MIXED, engine=engine, **conversion_options
@@ -137,6 +127,8 @@ def choose_fields(
             f"{input}: no images to predict (cell_type={cell_type}), or all of them are "
             f"rejected; see the column verdict of {study.manifest_path}."
         )
+    # Not before: an input that was mistyped has no results, and is not the selection.
+    _record_selection(input, cell_type, output)
     fields = []
     for row in accepted:
         # The type of raw files is unknown, so the folder's name is left out.
@@ -150,26 +142,58 @@ def choose_fields(
     return Chosen(study, cell_type, fields, rejected, failures, notes)
 
 
-def keep_selection(
+def _rows_of(
+    study: Study, cell_type: str | None
+) -> tuple[str, list[ImageRow], tuple[str, ...]]:
+    """Returns the folder that is chosen or `ALL`, its rows, and notes for a person."""
+    rows = study.rows()
+    if cell_type is not None:
+        return cell_type, [r for r in rows if cell_type in (ALL, r.cell_type)], ()
+    mixed = [row for row in rows if row.cell_type == MIXED]
+    if not mixed or len(mixed) == len(rows):
+        return MIXED if mixed else ALL, rows, ()
+    note = (
+        f"Mixed fields only; {len(rows) - len(mixed)} fields of pure cultures were left out "
+        "(--cell_type=all takes them too)."
+    )
+    return MIXED, mixed, (note,)
+
+
+def _selection_path(output: pathlib.Path) -> pathlib.Path:
+    return output / ".journal" / _SELECTION_FILE
+
+
+def _selection_of(
     input: str | os.PathLike, cell_type: str | None, output: pathlib.Path
-) -> None:
-    """Records which fields a folder has results of, and refuses another selection.
-
-    With two selections in one folder, tables would mix both, and the proportions would
-    belong to neither.
-
-    Raises:
-      InputError: if the folder has the results of another selection.
-    """
-    own = {
+) -> dict[str, str]:
+    """Returns what is recorded of a selection of fields."""
+    return {
         "input": paths.recorded_path(input),
         "relative": os.path.relpath(input, output) if "://" not in str(input) else "",
         "cell_type": cell_type or "",
     }
-    path = output / ".journal" / SELECTION_FILE
-    before = _selection_before(path)
+
+
+def _record_selection(
+    input: str | os.PathLike, cell_type: str | None, output: pathlib.Path
+) -> None:
+    """Records which fields a folder has results of, unless that was recorded before."""
+    path = _selection_path(output)
+    if _selection_before(path) is None:
+        csv_json.write_json(path, _selection_of(input, cell_type, output))
+
+
+def _refuse_another_selection(
+    input: str | os.PathLike, cell_type: str | None, output: pathlib.Path
+) -> None:
+    """Raises InputError if a folder has the results of another selection of fields.
+
+    With two selections in one folder, tables would mix both, and the proportions would
+    belong to neither.
+    """
+    own = _selection_of(input, cell_type, output)
+    before = _selection_before(_selection_path(output))
     if before is None:
-        csv_json.write_json(path, own)
         return
     # A study that was moved together with its results is the same selection.
     is_same = before["cell_type"] == own["cell_type"] and (
@@ -186,6 +210,6 @@ def keep_selection(
 def _selection_before(path: pathlib.Path) -> dict[str, str] | None:
     """Reads the recorded selection; None if there is none, as in older versions."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return {name: str(told[name]) for name in ("input", "relative", "cell_type")}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: str(found[name]) for name in ("input", "relative", "cell_type")}
     return None

@@ -1,4 +1,4 @@
-"""`cellclass run` on simulated cultures, compared with their truth."""
+"""Runs all steps on simulated cultures, and compares the result with the truth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IN_WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """What the demo found.
+    """What the demo found; its `str` is a short table.
 
     Attributes:
       annotation_ap50: mean over the fields of TP / (TP + FP + FN) at IoU 0.5, of the
@@ -45,6 +45,31 @@ class Demo:
     evaluation: dict[str, Any]
     seconds: dict[str, float]
     pictures: tuple[pathlib.Path, ...]
+
+    def __str__(self) -> str:
+        scores, total = self.evaluation, sum(self.seconds.values())
+        parts = ", ".join(f"{stage} {t:.0f}" for stage, t in self.seconds.items())
+        shares = [
+            f"  share of {name:<12} {format_score(scores['share_predicted'][name])}  "
+            f"(true {format_score(true)})"
+            for name, true in scores["share_true"].items()
+        ]
+        lines = [
+            "Mixed fields, none of which the network saw in training:",
+            f"  mask AP (COCO)        {format_score(scores['AP'])}",
+            f"  mask AP50             {format_score(scores['AP50'])}",
+            f"  type accuracy         {format_score(scores['type_accuracy'])}",
+            *shares,
+            f"  cells                 {scores['cells_predicted']} "
+            f"(true {scores['cells_true']})",
+            f"The embedded annotator scored {self.annotation_ap50:.3f} (TP / (TP + FP + FN) "
+            "at IoU 0.5) before the simulated truth replaced its outlines, as a person's "
+            "corrections would.",
+            f"Seconds: {total:.0f} ({parts}).",
+            "Pictures worth opening:",
+            *(f"  {path}" for path in self.pictures),
+        ]
+        return "\n".join(lines)
 
 
 @process_state.keep()
@@ -119,35 +144,6 @@ def demo(
         evaluation = cc.evaluate(output / "predictions", root)
     pictures = _pictures(output, Study.open(root))
     return Demo(quality, evaluation, stages.seconds, pictures)
-
-
-def summary(result: Demo) -> str:
-    """Says in a short table what the demo found."""
-    scores, lines = result.evaluation, []
-    true, found = scores["share_true"], scores["share_predicted"]
-    lines.append("Mixed fields, none of which the network saw in training:")
-    lines.append(f"  mask AP (COCO)        {format_score(scores['AP'])}")
-    lines.append(f"  mask AP50             {format_score(scores['AP50'])}")
-    lines.append(f"  type accuracy         {format_score(scores['type_accuracy'])}")
-    for name in true:
-        lines.append(
-            f"  share of {name:<12} {format_score(found[name])}  (true {format_score(true[name])})"
-        )
-    lines.append(
-        f"  cells                 {scores['cells_predicted']} "
-        f"(true {scores['cells_true']})"
-    )
-    lines.append(
-        f"The embedded annotator scored {result.annotation_ap50:.3f} (TP / (TP + FP + FN) "
-        "at IoU 0.5) before the simulated truth replaced its outlines, as a person's "
-        "corrections would."
-    )
-    total = sum(result.seconds.values())
-    parts = ", ".join(f"{stage} {t:.0f}" for stage, t in result.seconds.items())
-    lines.append(f"Seconds: {total:.0f} ({parts}).")
-    lines.append("Pictures worth opening:")
-    lines.extend(f"  {path}" for path in result.pictures)
-    return "\n".join(lines)
 
 
 def format_score(score: float | None) -> str:

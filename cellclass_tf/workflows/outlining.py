@@ -128,10 +128,12 @@ class _ByNetwork:
     def find(
         self, predictor: Predictor, field: ChosenField, image: np.ndarray
     ) -> tuple[Cells, dict[str, str]]:
-        size_um, threshold = field.pixel_size_um, self.score_threshold
-        return predictor.predict(
-            image, pixel_size_um=size_um, score_threshold=threshold
-        ), {}
+        cells = predictor.predict(
+            image,
+            pixel_size_um=field.pixel_size_um,
+            score_threshold=self.score_threshold,
+        )
+        return cells, {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +195,7 @@ class _FromFiles(_Given):
             cells = self._named(predictor, field, image, found.labels)
         except InputError as error:
             raise InputError(f"{found.path}: {error}") from error
-        told = {"outlines_file": found.path, "outlines_sha256": found.sha256}
-        return cells, told
+        return cells, {"outlines_file": found.path, "outlines_sha256": found.sha256}
 
 
 def _make_annotator(
@@ -204,11 +205,11 @@ def _make_annotator(
         return by_name.make_annotator(name, settings)
     except InputError as error:
         known = [n for n in metadata.naming if n.outlines.startswith(f"{name}:")]
-        told = "; ".join(f"{n.outlines}, SHA-256 {n.sha256}" for n in known)
-        if not told:
+        measured = "; ".join(f"{n.outlines}, SHA-256 {n.sha256}" for n in known)
+        if not measured:
             raise
         raise InputError(
-            f"{error} The error rates of the model were measured with {told}."
+            f"{error} The error rates of the model were measured with {measured}."
         ) from error
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -15,18 +13,13 @@ import numpy as np
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
-from cellclass_tf.analysis import cell_table, mixture, raw_counts, report
+from cellclass_tf.analysis import mixture, report, table_files
 from cellclass_tf.analysis.conditions import conditions_of
+from cellclass_tf.analysis.evaluation import EVALUATION_FIELDS_FILE, EVALUATION_FILE
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.core.micrograph import Micrograph
-from cellclass_tf.core.predictions import (
-    CELLS_FILE,
-    COUNTS_FILE,
-    labels_path,
-    overlay_path,
-    unlike_path,
-)
+from cellclass_tf.core.predictions import CELLS_FILE, COUNTS_FILE
 from cellclass_tf.core.run_record import (
     BY_NETWORK,
     RUN_FILE,
@@ -34,23 +27,21 @@ from cellclass_tf.core.run_record import (
     RejectedImage,
     RunRecord,
 )
-from cellclass_tf.core.study import ImageRow, Study, read_merged
-from cellclass_tf.drawing import overlay
+from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.messages import logger
-from cellclass_tf.microscopy import contrast
 from cellclass_tf.microscopy.merge import merge_channels
 from cellclass_tf.microscopy.readers import Projection
-from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
-from cellclass_tf.workflows import unlike_cells
+from cellclass_tf.storage import csv_json, ledger, lock, paths
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
+from cellclass_tf.workflows.field_prediction import FieldPrediction, image_entry
 from cellclass_tf.workflows.outlining import Outlining, make_outlining
 
 # Files that a run writes for all its fields together.
 _RESULTS = (
     CELLS_FILE,
-    cell_table.PARQUET_FILE,
+    table_files.PARQUET_FILE,
     COUNTS_FILE,
     RUN_FILE,
     mixture.MIXTURE_FILE,
@@ -89,8 +80,9 @@ def predict(
 
     For files it writes labels/STEM.tif, overlays/STEM.png, cells.csv and cells.parquet (see
     `cell_table`), counts.csv (see `count_row`), mixture.json (see `mixture`), report.html
-    (see `report`) and run.json into `output`. For images in memory it writes nothing and
-    returns their cells: `cells = cc.predict("model", image)`.
+    (see `report`) and run.json into `output`. Scores that `evaluate` wrote there are removed
+    if the cells have changed. For images in memory it writes nothing and returns their
+    cells: `cells = cc.predict("model", image)`.
 
     Args:
       model: folder of an exported model.
@@ -106,9 +98,9 @@ def predict(
         which the model missed and invented the fewest cells of its held-out fields.
       min_probability: calls of a lower probability are marked as uncertain, in the column
         `call` of cells.csv, in counts.csv, and by dashed outlines.
-      outlines: what outlines the cells, whose types the network then names: 'network',
-        'cellpose', 'watershed', or a folder of label images that any program made, as
-        `import_masks` reads them.
+      outlines: what outlines the cells, which the network then classifies: 'network',
+        'cellpose', 'watershed', or a folder of label images of any program, in the form that
+        `import_masks` reads.
       weights: for outlines by cellpose: name of a model, or path to its weights.
       diameter: for outlines by cellpose or watershed: diameter of a typical cell in pixels;
         estimated for each dish if not given.
@@ -160,7 +152,7 @@ def predict(
             predictor.predict(
                 image, pixel_size_um=size_um, score_threshold=score_threshold
             )
-            for image, size_um in _in_memory(images, pixel_size_um, nuclei, cytoplasm)
+            for image, size_um in _merged(images, pixel_size_um, nuclei, cytoplasm)
         ]
         return found[0] if is_one else found
     if output is None:
@@ -193,21 +185,13 @@ def predict(
         engine=engine,
     )
     journal = batch.Journal(output / ".journal" / "predict.jsonl")
-    before = {
-        stem: _told_of_image(result).get("labels_sha256", "")
+    labels_before = {
+        stem: image_entry(result).get("labels_sha256", "")
         for stem, result in journal.results().items()
     }
-    work = _FieldPrediction(predictor, outlining, output, min_probability, before)
-    jobs, without_outlines = [], {}
-    for field in chosen.fields:
-        try:
-            jobs.append(work.job(field))
-        except InputError as error:
-            without_outlines[field.stem] = str(error)
-    outcome = batch.run(
-        work, jobs, description="predict", journal=journal, engine=engine
-    )
-    outcome.failures.update(without_outlines)
+    work = FieldPrediction(predictor, outlining, output, min_probability, labels_before)
+    outcome = _predict_fields(work, chosen.fields, journal, engine)
+    cells_before = _hash_of_cells(output)
     # Results of an earlier run must not be mistaken for those of this run.
     for name in _RESULTS:
         ledger.remove(output, output / name)
@@ -215,6 +199,12 @@ def predict(
         work.forget(stem)
     notes = outlining.notes
     good = [field for field in chosen.fields if field.stem in outcome.results]
+    if good:
+        work.write_tables(good, outcome.results, _conditions_of(chosen.study))
+    if _hash_of_cells(output) != cells_before:
+        # The report would show the scores of other cells.
+        for name in (EVALUATION_FILE, EVALUATION_FIELDS_FILE):
+            ledger.remove(output, output / name)
     if good:
         settings = {
             "input": paths.recorded_path(input),
@@ -225,7 +215,6 @@ def predict(
             "answer_anyway": answer_anyway,
             **conversion_options,
         }
-        work.write_tables(good, outcome.results, _conditions_of(chosen.study))
         record = _record(
             predictor, model, output, outlining, chosen, outcome.results, settings
         )
@@ -234,8 +223,8 @@ def predict(
         report.report(output)
         notes = (
             *outlining.notes,
-            *_told_of_scale(good, predictor.metadata.pixel_size_um),
-            *_told_of_unlike(record, answer_anyway),
+            *_scale_notes(good, predictor.metadata.pixel_size_um),
+            *_unlike_notes(record, answer_anyway),
         )
     return batch.Outcome(
         outcome.done,
@@ -245,7 +234,33 @@ def predict(
     )
 
 
-def _told_of_scale(
+def _predict_fields(
+    work: FieldPrediction,
+    fields: Iterable[ChosenField],
+    journal: batch.Journal,
+    engine: batch.Engine,
+) -> batch.Outcome:
+    """Predicts fields; a field fails if the file with its outlines cannot be found."""
+    jobs, failures = [], {}
+    for field in fields:
+        try:
+            jobs.append(work.job(field))
+        except InputError as error:
+            failures[field.stem] = str(error)
+    outcome = batch.run(
+        work, jobs, description="predict", journal=journal, engine=engine
+    )
+    outcome.failures.update(failures)
+    return outcome
+
+
+def _hash_of_cells(output: pathlib.Path) -> str:
+    """Returns the hash of the cells in cells.csv; '' if there is no such file."""
+    path = output / CELLS_FILE
+    return table_files.sha256_of_cells(path) if path.exists() else ""
+
+
+def _scale_notes(
     fields: Sequence[ChosenField], trained_um: float | None
 ) -> tuple[str, ...]:
     """Returns a note about the pixel size that was assumed where it is unknown."""
@@ -260,7 +275,7 @@ def _told_of_scale(
     return (note,)
 
 
-def _in_memory(
+def _merged(
     images: Iterable[np.ndarray | Micrograph],
     pixel_size_um: float | None,
     nuclei: str | int | None,
@@ -275,125 +290,6 @@ def _in_memory(
             yield image, pixel_size_um
 
 
-@dataclasses.dataclass(frozen=True)
-class _FieldPrediction:
-    """Predicts fields one by one, and writes the files of each field."""
-
-    predictor: Predictor
-    outlining: Outlining
-    output: pathlib.Path
-    min_probability: float
-    # SHA-256 of the label images that an earlier version wrote, by field.
-    before: Mapping[str, str]
-
-    def job(self, field: ChosenField) -> batch.Job:
-        key = digests.fingerprint(
-            field.image,
-            field.pixel_size_um,
-            field.row.group,
-            field.row.place,
-            field.row.time,
-            _limits_of(field.row),
-            self.predictor.fingerprint,
-            self.outlining.score_threshold,
-            self.min_probability,
-            *self.outlining.version(field),
-        )
-        outputs = self._files(field.stem)
-        return batch.Job(field.stem, field, key, outputs)
-
-    def __call__(self, field: ChosenField) -> dict[str, Any]:
-        labels, picture_path, table = self._files(field.stem)
-        own = (self.before.get(field.stem, ""),)
-        # Checked before the network runs, and again when the file is replaced.
-        ledger.check_own(self.output, labels, own=own)
-        image, size_um = read_merged(field.image), field.pixel_size_um
-        cells, outlined = self.outlining.find(self.predictor, field, image)
-        told: dict[str, Any] = {
-            "name": field.stem,
-            "min_probability": self.min_probability,
-        }
-        row = field.row
-        of: dict[str, Any] = {
-            "group": row.group,
-            "scene": row.place,
-            "time": row.time,
-        }
-        rows = cell_table.cell_table(
-            cells, image, pixel_size_um=size_um, limits=_limits_of(row), **of, **told
-        )
-        content = cells.encode()
-        with ledger.replace(self.output, labels, own=own) as temporary:
-            temporary.write_bytes(content)
-        cell_table.write_cells_csv(table, [rows], cells.type_names)
-        picture = overlay.draw_overlay(image, cells, pixel_size_um=size_um, **told)
-        ledger.write_picture(self.output, picture_path, png.encode_png(picture))
-        # Computed now, so that files that are changed later are recognized.
-        sha256 = {
-            "sha256": digests.sha256_of_file(field.image),
-            "labels_sha256": hashlib.sha256(content).hexdigest(),
-            **outlined,
-        }
-        counts = cell_table.count_row(cells, **of, **told)
-        judgement = self._compare(field, image, cells)
-        return {"counts": counts, "image": sha256 | judgement}
-
-    def _compare(
-        self, field: ChosenField, image: np.ndarray, cells: Cells
-    ) -> dict[str, Any]:
-        """Compares a field with the training fields, and draws its most unusual cells."""
-        predictor, size_um = self.predictor, field.pixel_size_um
-        found = predictor.judge(image, cells, pixel_size_um=size_um)
-        path = unlike_path(self.output, field.stem)
-        known = predictor.familiarity
-        if found is None or known is None or not (found.reasons and len(cells)):
-            path.unlink(missing_ok=True)
-        else:
-            scale = predictor.scale_for(size_um)
-            shown = unlike_cells.draw(
-                image, cells, found.distances, known, scale, field.stem
-            )
-            ledger.write_picture(self.output, path, png.encode_png(shown))
-        if found is None:
-            return {}
-        return {"compared": True, "unlike": list(found.reasons)}
-
-    def write_tables(
-        self,
-        fields: Sequence[ChosenField],
-        results: Mapping[str, Any],
-        conditions: Mapping[str, str],
-    ) -> None:
-        """Writes the tables of all fields from the tables of each field."""
-        cells_csv = self.output / CELLS_FILE
-        parts = [self._files(field.stem)[2] for field in fields]
-        with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
-            cell_table.join_csv(temporary, parts, conditions)
-        parquet = self.output / cell_table.PARQUET_FILE
-        with ledger.replace(self.output, parquet, overwrite=True) as temporary:
-            cell_table.write_parquet(temporary, cells_csv)
-        # If a run of an earlier version is continued, some counts are missing.
-        nothing = dict.fromkeys(cell_table.count_columns(self.predictor.type_names))
-        counts = [nothing | results[field.stem]["counts"] for field in fields]
-        counts_csv = self.output / COUNTS_FILE
-        with ledger.replace(self.output, counts_csv, overwrite=True) as temporary:
-            cell_table.write_counts_csv(temporary, counts, self.predictor.type_names)
-
-    def forget(self, stem: str) -> None:
-        """Removes what an earlier run wrote for a field, except what a person changed."""
-        labels, picture, table = self._files(stem)
-        if ledger.is_own(self.output, labels, (self.before.get(stem, ""),)):
-            labels.unlink()
-            picture.unlink(missing_ok=True)
-        unlike_path(self.output, stem).unlink(missing_ok=True)
-        table.unlink(missing_ok=True)
-
-    def _files(self, stem: str) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
-        """Returns the paths of a field's label image, overlay, and part of cells.csv."""
-        table = self.output / ".parts" / f"{stem}.csv"
-        return labels_path(self.output, stem), overlay_path(self.output, stem), table
-
-
 def _conditions_of(study: Study) -> Mapping[str, str]:
     """Reads conditions.csv; an invalid table gives a warning, not a failed run."""
     try:
@@ -403,30 +299,20 @@ def _conditions_of(study: Study) -> Mapping[str, str]:
         return {}
 
 
-def _limits_of(row: ImageRow) -> dict[str, raw_counts.Limits] | None:
-    limits = contrast.limits_of(row)
-    return limits and dict(zip(("nuclei", "cytoplasm"), limits, strict=True))
-
-
-def _told_of_image(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a field's entry for run.json; earlier versions recorded only hashes."""
-    return result.get("image") or result.get("sha256", {})
-
-
-def _told_of_unlike(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
+def _unlike_notes(record: RunRecord, answer_anyway: bool) -> tuple[str, ...]:
     unlike = [image for image in record.images if image.unlike]
     if not unlike:
         return ()
     shown = "; ".join(f"{image.stem} ({image.unlike[0]})" for image in unlike[:3])
     more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
-    told = (
+    note = (
         f"{len(unlike)} of {len(record.images)} fields do not resemble the training "
         f"fields: {shown}{more}."
     )
     stems = [image.stem for image in record.images]
     if mixture.why_withheld(stems, record, answer_anyway):
-        told += " Proportions are withheld; see report.html, or set --answer_anyway."
-    return (told,)
+        note += " Proportions are withheld; see report.html, or set --answer_anyway."
+    return (note,)
 
 
 def _record(
@@ -457,7 +343,7 @@ def _record(
             PredictedImage(
                 field.stem,
                 field.row.image,
-                **_told_of_image(results[field.stem]),
+                **image_entry(results[field.stem]),
                 pixel_size_um=field.pixel_size_um,
                 raw_file=field.row.raw_file,
                 raw_sha256=field.row.raw_sha256,

@@ -52,12 +52,12 @@ class Run:
                 f"The run stopped before training, since you should look at this:\n{asked}\n"
                 "Then run the command again. With --yes it continues as things are."
             )
-        told = list(self.lines)
-        told += shares_in_words.lines(self.shares or {})
+        lines = list(self.lines)
+        lines += shares_in_words.lines(self.shares or {})
         if self.report:
-            told.append(f"Report: {self.report}")
-        told += self.next_step
-        return "\n".join(told) or str(self.plan)
+            lines.append(f"Report: {self.report}")
+        lines += self.next_step
+        return "\n".join(lines) or str(self.plan)
 
 
 @process_state.keep()
@@ -150,7 +150,7 @@ def run(  # noqa: D417 - RunSettings describes the others.
     work = run_steps.Steps(settings, output, stages, processes)
     failures = work.convert().failures | work.annotate().failures
     failures |= work.correct().failures
-    asked = [*run_steps.told_of_failures(failures), *work.questions()]
+    asked = [*run_steps.failure_lines(failures), *work.questions()]
     if asked and not yes:
         return Run(planned, questions=tuple(asked))
     work.train()

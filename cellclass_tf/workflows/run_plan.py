@@ -95,9 +95,9 @@ def plan_of(settings: RunSettings) -> Plan:
         "predict": mixed * _MINUTES["predict"],
     }
     names = [n for n in STEPS if n != "corrections" or settings.corrections]
-    told = {"raw": len(raws)} | dataclasses.asdict(settings)
+    values = {"raw": len(raws)} | dataclasses.asdict(settings)
     return Plan(
-        tuple(PlannedStep(n, _IN_WORDS[n].format(**told), minutes[n]) for n in names),
+        tuple(PlannedStep(n, _IN_WORDS[n].format(**values), minutes[n]) for n in names),
         size * _DISK + _MODELS_BYTES,
     )
 

@@ -1,4 +1,4 @@
-"""run.yaml: what a whole run was asked for, and is asked for the next time."""
+"""Reads and writes run.yaml, the settings of `cellclass run`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from cellclass_tf.core.run_record import BY_NETWORK
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, paths, safe_yaml
 from cellclass_tf.storage.records import Record
@@ -21,7 +22,7 @@ _HEAD = """\
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings(Record):
-    """What a whole run is asked for.
+    """The settings of a whole run.
 
     Attributes:
       input: folder of the raw files, with a sub-folder for each cell type and one called
@@ -46,7 +47,7 @@ class RunSettings(Record):
       namer: also train a second network, which names cells from crops around their nuclei.
       precision: number format in which the network computes during training; 'auto' takes
         the fastest that the machine multiplies in hardware.
-      outlines: who outlines the mixed fields: 'network', or the annotator's name.
+      outlines: what outlines the mixed fields: 'network', or the annotator's name.
       answer_anyway: report proportions also for fields that do not resemble the training
         fields.
     """
@@ -70,7 +71,7 @@ class RunSettings(Record):
     seed: int | None = None
     namer: bool = True
     precision: str = "auto"
-    outlines: str = "network"
+    outlines: str = BY_NETWORK
     answer_anyway: bool = False
 
 
@@ -92,7 +93,8 @@ def settle(output: pathlib.Path, given: Mapping[str, Any]) -> RunSettings:
         content = safe_yaml.read_yaml(path)
         if not isinstance(content, Mapping):
             raise InputError(
-                f"{path}: expected settings, a line each; see {path.name}."
+                f"{path}: expected settings, one `name: value` per line. "
+                f"{RunSettings.REMEDY}"
             )
         before = dict(content)
         for name in before:
@@ -100,8 +102,11 @@ def settle(output: pathlib.Path, given: Mapping[str, Any]) -> RunSettings:
                 near = difflib.get_close_matches(str(name), known, 1)
                 meant = f"Did you mean {near[0]}?" if near else "Remove it."
                 raise InputError(f"{path}: unknown setting {name!r}. {meant}")
-    told = {name: value for name, value in given.items() if value is not None}
-    settings = before | told
+    given = {name: value for name, value in given.items() if value is not None}
+    # A new limit of the training replaces the former one, of either kind.
+    if {"steps", "minutes"} & given.keys():
+        before = {k: v for k, v in before.items() if k not in ("steps", "minutes")}
+    settings = before | given
     for name in ("input", "study"):
         if not settings.get(name):
             raise InputError(
@@ -112,10 +117,13 @@ def settle(output: pathlib.Path, given: Mapping[str, Any]) -> RunSettings:
             settings[name] = paths.recorded_path(settings[name])
     found = RunSettings.parse(settings, path, strict=False)
     if found.steps is not None and found.minutes is not None:
-        raise InputError("Expected either steps or minutes of training, got both.")
-    if found.outlines not in ("network", found.annotator):
         raise InputError(
-            f"outlines={found.outlines!r}: expected 'network', or {found.annotator!r}, "
+            f"Expected either steps or minutes of training; got {found.steps} steps and "
+            f"{found.minutes:g} minutes."
+        )
+    if found.outlines not in (BY_NETWORK, found.annotator):
+        raise InputError(
+            f"outlines={found.outlines!r}: expected {BY_NETWORK!r}, or {found.annotator!r}, "
             "which outlines the pure fields, too."
         )
     return found

@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cellclass_tf import batch
@@ -16,6 +16,7 @@ from cellclass_tf.analysis import shares_in_words
 from cellclass_tf.annotation.annotators import by_name
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.manifest import costs_of_rejection
+from cellclass_tf.core.run_record import BY_NETWORK
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.interchange import cellpose_gui
@@ -152,7 +153,7 @@ class Steps:
 
     def questions(self) -> list[str]:
         """Returns what a person should look at in the annotated study before training."""
-        return _told_of_study(self.study)
+        return _questions_about(self.study)
 
     def train(self) -> None:
         """Trains and exports, unless that was done with these data and settings."""
@@ -166,27 +167,29 @@ class Steps:
         folder = self.output / "training" / version
         key = digests.fingerprint(version, _training_settings(settings))
         with self.stages("train"):
-            if self._done("train") != key:
+            if self._keys().get("train") != key:
                 self._train(folder, key)
         with self.stages("export"):
             exported = digests.fingerprint(key, settings.outlines, settings.model)
-            if self._done("export") != exported or not self.model.exists():
+            if self._keys().get("export") != exported or not self.model.exists():
                 annotators = []
-                if settings.outlines != "network":
-                    of = by_name.Settings(settings.model, settings.diameter)
-                    annotators.append(by_name.make_annotator(settings.outlines, of))
+                if settings.outlines != BY_NETWORK:
+                    options = by_name.Settings(settings.model, settings.diameter)
+                    annotators.append(
+                        by_name.make_annotator(settings.outlines, options)
+                    )
                 export.export(EXPERIMENT, folder, self.model, annotators=annotators)
-                self._note("export", exported)
+                self._record_key("export", exported)
 
     def _train(self, folder: pathlib.Path, key: str) -> None:
         from cellclass_tf.maskrcnn import training
 
-        if folder.exists() and self._done("begun") not in (key, None):
+        if folder.exists() and self._keys().get("begun") not in (key, None):
             raise InputError(
                 f"{folder} holds a training with other settings on the same dataset. "
                 "Move it away to train anew, or give the former settings."
             )
-        self._note("begun", key)
+        self._record_key("begun", key)
         training.train(
             EXPERIMENT,
             folder,
@@ -194,7 +197,7 @@ class Steps:
             mode=self.mode,
             **_training_settings(self.settings),
         )
-        self._note("train", key)
+        self._record_key("train", key)
 
     def predict(self) -> Predicted:
         """Predicts the mixed fields, if there are any, and writes the report.
@@ -228,26 +231,24 @@ class Steps:
         mixture = json.loads((predictions / "mixture.json").read_text("utf-8"))
         shares, heading = shares_in_words.best_shares(mixture)
         return Predicted(
-            (*told_of_failures(outcome.failures), *outcome.notes, heading),
+            (*failure_lines(outcome.failures), *outcome.notes, heading),
             shares,
-            tuple(_next_step(self.study, mixture, predictions)),
+            _next_step(self.study, mixture, predictions),
             predictions / "report.html",
         )
 
     @property
-    def _notes(self) -> pathlib.Path:
+    def _keys_path(self) -> pathlib.Path:
         return self.output / ".journal" / "run.json"
 
-    def _noted(self) -> dict[str, str]:
+    def _keys(self) -> dict[str, str]:
+        """Returns the recorded fingerprints of data and settings, by step."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return dict(json.loads(self._notes.read_text("utf-8")))
+            return dict(json.loads(self._keys_path.read_text("utf-8")))
         return {}
 
-    def _done(self, name: str) -> str | None:
-        return self._noted().get(name)
-
-    def _note(self, name: str, key: str) -> None:
-        csv_json.write_json(self._notes, self._noted() | {name: key})
+    def _record_key(self, name: str, key: str) -> None:
+        csv_json.write_json(self._keys_path, self._keys() | {name: key})
 
 
 def _training_settings(settings: RunSettings) -> dict[str, Any]:
@@ -264,7 +265,7 @@ def _all_failed(outcome: batch.Outcome, what: str) -> str:
     return f"No file {what}. The first: {one_line(first[0])}: {one_line(first[1])}"
 
 
-def told_of_failures(failures: Mapping[str, str]) -> list[str]:
+def failure_lines(failures: Mapping[str, str]) -> list[str]:
     """Returns a line for each of the first failures, and the number of the others."""
     shown = [
         f"failed: {one_line(reason if name in reason else f'{name}: {reason}')}"
@@ -274,13 +275,13 @@ def told_of_failures(failures: Mapping[str, str]) -> list[str]:
     return [*shown, f"and {more} more that failed"] if more > 0 else shown
 
 
-def _told_of_study(study: Study) -> list[str]:
+def _questions_about(study: Study) -> list[str]:
     """Returns what a person should look at in an annotated study."""
-    rows, told = study.rows(), []
+    rows, questions = study.rows(), []
     costs = costs_of_rejection(rows)
     if costs:
         reasons = ", ".join(f"{cost.fields} {why}" for why, cost in costs.items())
-        told.append(
+        questions.append(
             f"rejected fields: {reasons}. See {study.root / 'quality'}; write accepted into "
             f"the column verdict of {study.manifest_path.name} to keep one."
         )
@@ -288,28 +289,28 @@ def _told_of_study(study: Study) -> list[str]:
     for row in study.accepted_rows():
         if row.cell_type != MIXED:
             groups.setdefault(row.cell_type, set()).add(row.group)
-    told += [
+    questions += [
         f"{name}: there is one dish only ({min(found)}), and one has to be held out. Add "
         "another, or tell dishes apart with --group."
         for name, found in sorted(groups.items())
         if len(found) == 1
     ]
-    doubtful = queue.worth_correcting(study)
-    if doubtful:
-        told.append(f"{doubtful} Then run again with --corrections=gui.")
-    return told
+    to_correct = queue.worth_correcting(study)
+    if to_correct:
+        questions.append(f"{to_correct} Then run again with --corrections=gui.")
+    return questions
 
 
 def _next_step(
     study: Study, mixture: Mapping[str, Any], predictions: pathlib.Path
-) -> Sequence[str]:
+) -> tuple[str, ...]:
+    """Returns what is most useful to do after the report; empty if nothing is left."""
     if not mixture["spot_check"]:
         labels = mixture["estimates"][0]["labels_for_width"]["as_held_out"] or 100
-        return (
-            (
-                "Most useful next: see how often the model errs in these very cultures; label "
-                f"about {min(labels, 200)} cells (`cellclass spotcheck --predictions="
-                f"{predictions}`)."
-            ),
+        step = (
+            "Most useful next: see how often the model errs in these very cultures; label "
+            f"about {min(labels, 200)} cells (`cellclass spotcheck --predictions="
+            f"{predictions}`)."
         )
+        return (step,)
     return tuple(filter(None, [queue.worth_correcting(study)]))

@@ -61,8 +61,8 @@ def draw(
     for row, (index, known_cells) in enumerate(zip(shown, nearest, strict=True)):
         top = head + row * (step + unit)
         own = familiarity.picture_of(image, cells, index, scale)
-        told = f"cell {index + 1}, {distances[index]:.1f} × limit"
-        panels = [(own, told)]
+        label = f"cell {index + 1}, {distances[index]:.1f} × limit"
+        panels = [(own, label)]
         for number in known_cells:
             of_type = cells.type_names[known.type_ids[number] - 1]
             panels.append((known.pictures[number], of_type))

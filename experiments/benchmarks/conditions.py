@@ -23,7 +23,7 @@ import numpy as np
 from absl import app, flags
 from scipy import special, stats
 
-from cellclass_tf.analysis import contrasts, shares
+from cellclass_tf.analysis import contrasts, correction
 from experiments.benchmarks import tables
 
 _EXPERIMENTS = flags.DEFINE_integer(
@@ -154,13 +154,13 @@ def _logits(first: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Returns the logits of the dishes' corrected proportions, from counts by field."""
     nothing = np.zeros((2, 2), int)
     rates = round(100 * _RIGHT), round(100 * (1 - _RIGHT))
-    held_out = shares.HeldOut(
+    held_out = correction.HeldOut(
         np.array([[rates, (0, 0)], [(0, 0), rates[::-1]]]),
         *(nothing, nothing, np.ones(2), "ab"),
     )
     first, cells = first.sum(axis=-1), cells.sum(axis=-1)
     by_dish = np.stack([first, cells - first], axis=-1).reshape(-1, 2)
-    corrected = shares.shares_by_unit(by_dish, held_out, np.zeros(len(by_dish)))
+    corrected = correction.shares_by_unit(by_dish, held_out, np.zeros(len(by_dish)))
     return contrasts.logits_of(corrected[:, 0].reshape(first.shape), cells)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from cellclass_tf.analysis import shares
+from cellclass_tf.analysis import correction, shares
 from experiments.benchmarks import tables
 
 _MIXTURES = flags.DEFINE_integer("mixtures", 300, "Number of experiments per row.")
@@ -126,7 +126,7 @@ KINDS = (
 
 def experiments(
     kind: Kind, count: int, seed: int
-) -> Iterator[tuple[np.ndarray, shares.HeldOut, float]]:
+) -> Iterator[tuple[np.ndarray, correction.HeldOut, float]]:
     """Simulates experiments and their classification by a model.
 
     Args:
@@ -165,7 +165,7 @@ def _seen(rng, cells: np.ndarray, rates: np.ndarray, kind: Kind) -> np.ndarray:
     return found[:-1] + rng.poisson(kind.invented / kind.types, kind.types)
 
 
-def _held_out(rng, kind: Kind) -> shares.HeldOut:
+def _held_out(rng, kind: Kind) -> correction.HeldOut:
     """Draws pure held-out dishes and the classification of their cells."""
     confusions, missed, invented, names = [], [], [], []
     for i, dish in itertools.product(range(kind.types), range(kind.held_out_dishes)):
@@ -177,7 +177,7 @@ def _held_out(rng, kind: Kind) -> shares.HeldOut:
             confusions[-1][i], missed[-1][i] = found[:-1], found[-1]
             invented.append(rng.poisson(kind.invented / kind.types, kind.types))
             names.append(f"type {i}, dish {dish}")
-    return shares.HeldOut(
+    return correction.HeldOut(
         np.stack(confusions),
         np.stack(missed),
         np.stack(invented),
@@ -202,7 +202,9 @@ def coverage(kind: Kind, count: int, seed: int) -> dict[str, np.ndarray]:
         (
             {
                 "as counted": raw.interval(),
-                "corrected": shares.correct_shares(raw, held_out, area=area).interval(),
+                "corrected": correction.correct_shares(
+                    raw, held_out, area=area
+                ).interval(),
             },
             kind.share,
         )

@@ -317,7 +317,7 @@ def _predicted(work: pathlib.Path) -> None:
     root = _annotated(work)
     cc.annotate(root, annotator="watershed")
     study, out = cc.Study.open(root), work / "predictions"
-    from cellclass_tf.analysis import cell_table
+    from cellclass_tf.analysis import cell_table, table_files
 
     tables, counts = [], []
     for row in study.rows():
@@ -325,8 +325,8 @@ def _predicted(work: pathlib.Path) -> None:
         cells.write(out / "labels" / f"{row.stem}.tif")
         tables.append(cell_table.cell_table(cells, None, name=row.stem))
         counts.append(cell_table.count_row(cells, name=row.stem))
-    cell_table.write_cells_csv(out / "cells.csv", tables, study.cell_types)
-    cell_table.write_counts_csv(out / "counts.csv", counts, study.cell_types)
+    table_files.write_cells_csv(out / "cells.csv", tables, study.cell_types)
+    table_files.write_counts_csv(out / "counts.csv", counts, study.cell_types)
     cc.evaluate(out, root)
     cc.report(out)
     with open(out / "evaluation_fields.csv", "a", encoding="utf-8") as file:

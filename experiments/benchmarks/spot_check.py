@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 from absl import app, flags
 
-from cellclass_tf.analysis import shares
+from cellclass_tf.analysis import correction, shares
 from cellclass_tf.analysis.spot_check import estimate
 from experiments.benchmarks import tables
 
@@ -143,7 +143,7 @@ def _varied(rng, share: np.ndarray, icc: float) -> np.ndarray:
     return np.where((share <= 0) | (share >= 1), share, varied)
 
 
-def _held_out(rng) -> shares.HeldOut:
+def _held_out(rng) -> correction.HeldOut:
     right = rng.binomial(_HELD_OUT_CELLS // 4, _HELD_OUT_RIGHT, (2, 4))
     confusions = np.zeros((8, 2, 2), np.int64)
     for i in range(2):
@@ -151,7 +151,7 @@ def _held_out(rng) -> shares.HeldOut:
         confusions[4 * i : 4 * i + 4, i, 1 - i] = _HELD_OUT_CELLS // 4 - right[i]
     names = [f"{i} {dish}" for i in range(2) for dish in range(4)]
     nothing = np.zeros((8, 2), np.int64)
-    return shares.HeldOut(confusions, nothing, nothing, np.ones(8), names)
+    return correction.HeldOut(confusions, nothing, nothing, np.ones(8), names)
 
 
 METHODS = ("held-out correction", "labels alone", "spot check")
@@ -162,7 +162,7 @@ def intervals(kind: Kind, count: int, seed: int):
     rng = np.random.default_rng([seed, 3])
     for share, called, sample in cultures(kind, count, seed):
         raw = shares.estimate_shares(called)
-        corrected = shares.correct_shares(raw, _held_out(rng)).interval()
+        corrected = correction.correct_shares(raw, _held_out(rng)).interval()
         by_labels = [
             estimate.estimate_by_sample(sample, raw.draws, tuning=tuning).interval()
             for tuning in (0.0, None)

@@ -29,12 +29,15 @@ def main(_) -> None:
     from official.modeling import optimization
     from official.vision.tasks import maskrcnn
 
-    from cellclass_tf.maskrcnn import data_facts, training
+    from cellclass_tf.maskrcnn import data_facts, parameters
     from cellclass_tf.maskrcnn.task import CellMaskRCNNTask
 
     params = exp_factory.get_exp_config("cellclass_maskrcnn_small")
     data = params.task.train_data
-    data.tfds_name, data.tfds_data_dir = training.OF_STUDY, f"{_STUDY.value}/tfds"
+    data.tfds_name, data.tfds_data_dir = (
+        parameters.STUDY_DATASET,
+        f"{_STUDY.value}/tfds",
+    )
     found = data_facts.facts_of_dataset(data.tfds_name, data.tfds_data_dir)
     data_facts.apply_facts(params, found)
     batches = list(

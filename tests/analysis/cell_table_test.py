@@ -2,12 +2,9 @@
 
 import numpy as np
 import pytest
-from pyarrow import parquet
 
-from cellclass_tf import errors
 from cellclass_tf.analysis import cell_table
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.storage import csv_json
 
 TYPES = ("HEK", "N2a")
 
@@ -166,59 +163,3 @@ def test_counts_and_shares():
     assert tuple(row) == cell_table.count_columns(TYPES)
     # One cell each; N2a's 0.6 is below 0.7; shares leave the unknown cell out.
     assert list(row.values()) == ["mixed/a", "", "", 0, 80, 3, 1, 1, 1, 1, 0.5, 0.5]
-
-
-def test_parts_join_to_the_table_written_at_once(tmp_path):
-    tables = [cell_table.cell_table(_cells(), name=name) for name in ("a", "b")]
-    cell_table.write_cells_csv(tmp_path / "whole.csv", iter(tables), TYPES)
-    for number, table in enumerate(tables):
-        cell_table.write_cells_csv(tmp_path / f"{number}.csv", [table], TYPES)
-    parts = [tmp_path / "0.csv", tmp_path / "1.csv"]
-    cell_table.join_csv(tmp_path / "joined.csv", parts, {})
-    whole = csv_json.read_csv(tmp_path / "whole.csv")
-    joined = csv_json.read_csv(tmp_path / "joined.csv")
-    assert joined == [row | {"condition": ""} for row in whole]
-    assert len(csv_json.read_csv(tmp_path / "whole.csv")) == 6
-
-
-def test_joined_rows_get_the_condition_of_their_group(tmp_path):
-    for name, group in (("a", 'dish "1", left'), ("b", "dish 2")):
-        rows = cell_table.cell_table(_cells(), name=name, group=group)
-        cell_table.write_cells_csv(tmp_path / f"{name}.csv", [rows], TYPES)
-    parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
-    cell_table.join_csv(tmp_path / "all.csv", parts, {'dish "1", left': "10 µM, drug"})
-    rows = csv_json.read_csv(tmp_path / "all.csv")
-    assert [row["condition"] for row in rows] == ["10 µM, drug"] * 3 + [""] * 3
-    assert rows[0]["group"] == 'dish "1", left'
-
-
-def test_line_breaks_in_names_stay_in_their_cells(tmp_path):
-    rows = cell_table.cell_table(_cells(), name="a", group="dish\r1")
-    cell_table.write_cells_csv(tmp_path / "a.csv", [rows], TYPES)
-    cell_table.join_csv(
-        tmp_path / "all.csv", [tmp_path / "a.csv"], {"dish\r1": "drug\n\r2"}
-    )
-    cell_table.write_parquet(tmp_path / "all.parquet", tmp_path / "all.csv")
-    names = [("dish\r1", "drug\n\r2")] * 3
-    for found in (
-        csv_json.read_csv(tmp_path / "all.csv"),
-        parquet.read_table(tmp_path / "all.parquet").to_pylist(),
-    ):
-        assert [(row["group"], row["condition"]) for row in found] == names
-
-
-def test_parts_of_other_types_are_refused(tmp_path):
-    cell_table.write_cells_csv(tmp_path / "0.csv", [], TYPES)
-    cell_table.write_cells_csv(tmp_path / "1.csv", [], ("CHO",))
-    with pytest.raises(errors.InputError, match=r"1.csv: expected the header"):
-        cell_table.join_csv(
-            tmp_path / "j.csv", [tmp_path / "0.csv", tmp_path / "1.csv"], {}
-        )
-    assert not (tmp_path / "j.csv").exists()
-
-
-def test_counts_are_written_with_empty_cells_for_none(tmp_path):
-    cells = Cells.from_labels(np.zeros((4, 5), np.int32), TYPES)
-    rows = [cell_table.count_row(cells, name="a")]
-    cell_table.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
-    assert csv_json.read_csv(tmp_path / "counts.csv")[0]["share_N2a"] == ""

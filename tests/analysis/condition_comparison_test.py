@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import table_files
 from cellclass_tf.analysis.methods_text import methods_text
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.run_record import PredictedImage, RejectedImage, RunRecord
@@ -44,8 +44,8 @@ def predictions(folder, dishes, *, times=1, confusions=CONFUSIONS, **changes):
         for time in range(times)
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    cell_table.write_cells_csv(folder / "cells.csv", [], TYPES)
-    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    table_files.write_cells_csv(folder / "cells.csv", [], TYPES)
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
     record = RunRecord(model_metadata=model_metadata(confusions), **changes)
     record.write(folder / "run.json")
     return folder
@@ -138,7 +138,7 @@ def test_methods_text_describes_a_spot_check(tmp_path):
     rows = csv_json.read_csv(folder / "counts.csv")
     for number, row in enumerate(rows):
         row["group"] = f"d{number}"
-    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
     cc.spotcheck(folder, cells=40)
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
     cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows_of(drawn)))
@@ -233,7 +233,7 @@ def test_a_replicate_without_cells_is_left_out_with_a_warning(tmp_path):
     for row in rows:
         if row["group"] == "c1":
             row |= {"cells": 0, "n_HEK": 0, "n_N2a": 0}
-    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
     found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
     assert found["conditions"][0]["replicates"] == 2
     assert found["warnings"] == [

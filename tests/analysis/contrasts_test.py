@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from cellclass_tf.analysis import contrasts, shares
+from cellclass_tf.analysis import contrasts, correction
 
 
 def test_independent_replicates_are_compared_by_welchs_test_of_logits():
@@ -82,7 +82,7 @@ def test_equal_conditions_differ_significantly_at_the_nominal_rate(icc, dishes):
     rng, wrong = np.random.default_rng(0), []
     alphas = np.array([0.3, 0.7]) * (1 - icc) / icc
     none = np.zeros((2, 2), int)
-    held_out = shares.HeldOut(
+    held_out = correction.HeldOut(
         np.array([[[95, 5], [0, 0]], [[0, 0], [5, 95]]]), none, none, np.ones(2), "ab"
     )
     for _ in range(600):
@@ -90,7 +90,9 @@ def test_equal_conditions_differ_significantly_at_the_nominal_rate(icc, dishes):
         for share in rng.dirichlet(alphas, 2 * dishes)[:, 0]:
             right = share * 0.95 + (1 - share) * 0.05
             called.append(rng.multinomial(240, [right, 1 - right]))
-        found = shares.shares_by_unit(np.array(called), held_out, np.zeros(2 * dishes))
+        found = correction.shares_by_unit(
+            np.array(called), held_out, np.zeros(2 * dishes)
+        )
         logits = contrasts.logits_of(found[:, 0], np.full(2 * dishes, 240))
         told = stats.ttest_ind(logits[:dishes], logits[dishes:], equal_var=False)
         wrong.append(told.pvalue < 0.05)

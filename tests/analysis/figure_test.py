@@ -162,13 +162,16 @@ def test_uncertain_calls_are_dashed(study, tmp_path):
 
 
 def test_proportions_are_those_of_the_report(tmp_path):
-    cells = Cells.from_labels(LABELS, ("HEK", "N2a"), ("HEK", "N2a", "HEK"))
+    cells = Cells.from_labels(LABELS, ("HEK", "N2a"), ("HEK", "N2a", "unknown"))
     folder = write_predictions(tmp_path / "run", {"a": cells, "b": cells})
     options = {"predictions": folder, "plot": "proportions"}
     with pytest.raises(InputError, match=r"mixture.json does not exist.*report"):
         cc.figure(tmp_path / "p.svg", **options)
     cc.mixture(folder)
-    root = ElementTree.parse(cc.figure(tmp_path / "p.svg", **options).path).getroot()
+    found = cc.figure(tmp_path / "p.svg", **options)
+    # The two cells of unknown type are not among those of the proportions.
+    assert "4 cells, 2 units (field)" in found.caption
+    root = ElementTree.parse(found.path).getroot()
     assert root.get("width") == "240.944882pt"
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert {"HEK", "N2a", "proportion of the cells"} < set(texts)

@@ -1,7 +1,11 @@
 """Tests of cellclass_tf.analysis.methods_text."""
 
+import dataclasses
+
 from cellclass_tf.analysis.methods_text import ends_text, methods_text
+from cellclass_tf.core.model_metadata import NamingRecord
 from cellclass_tf.core.run_record import OutlinesRecord, RunRecord
+from tests.metadata import model_metadata
 
 RESULT = {
     "corrected": True,
@@ -50,6 +54,29 @@ def test_the_text_names_unit_test_and_numbers():
     ):
         assert words in text
     assert "Holm" not in text
+
+
+def test_the_text_says_what_outlined_the_cells():
+    for source, words in (
+        ("network", "Cells were outlined and classified with cellclass_tf"),
+        ("files", "Cells were outlined by another program and classified with"),
+        ("watershed:1", "Cells were outlined by watershed:1 and classified with"),
+    ):
+        record = RunRecord(outlines=OutlinesRecord(source))
+        assert methods_text(RESULT, record).startswith(words)
+
+
+def test_the_text_names_only_the_errors_that_were_corrected():
+    metadata = model_metadata([[[45, 5], [10, 40]]])
+    of_dataset = NamingRecord("dataset", 0.5, 1.0, metadata.calibration)
+    metadata = dataclasses.replace(metadata, naming=(of_dataset,))
+    by_network = RunRecord(model_metadata=metadata)
+    words = "corrected for wrong calls, missed cells and false positives of the network"
+    assert words in methods_text(RESULT, by_network)
+    # In given outlines, missed cells are not known.
+    by_files = RunRecord(model_metadata=metadata, outlines=OutlinesRecord("files"))
+    text = methods_text(RESULT, by_files)
+    assert "corrected for wrong calls of the network" in text
 
 
 def test_the_text_says_which_conditions_were_paired():

@@ -8,7 +8,7 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf import errors
-from cellclass_tf.analysis import cell_table, mixture, shares
+from cellclass_tf.analysis import cell_table, mixture, shares, table_files
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import RunRecord
@@ -24,7 +24,7 @@ def predictions(
     folder, counts, *, groups=None, scenes=None, confusions=CONFUSIONS, **changes
 ):
     """A folder of `predict` without cells.csv's rows: counts and the record are enough."""
-    cell_table.write_cells_csv(folder / "cells.csv", [], TYPES)
+    table_files.write_cells_csv(folder / "cells.csv", [], TYPES)
     rows = [
         {
             "image": f"mixed/{i}",
@@ -42,7 +42,7 @@ def predictions(
         }
         for i, row in enumerate(counts)
     ]
-    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
     if confusions is not None:
         confusions = np.asarray(confusions).tolist()
     record = RunRecord(model_metadata=model_metadata(confusions, **changes))
@@ -248,7 +248,7 @@ def test_probabilities_that_contradict_the_interval_give_a_warning(tmp_path):
         for n in range(6)
         for i in range(40)
     ]
-    cell_table.write_cells_csv(folder / "cells.csv", [cells], TYPES)
+    table_files.write_cells_csv(folder / "cells.csv", [cells], TYPES)
     found = cc.mixture(folder)
     told = found["estimates"][0]["types"]["HEK"]
     assert told["by_probability"] > told["corrected_high"]

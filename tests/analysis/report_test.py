@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import RejectedImage, RunRecord
 from cellclass_tf.storage import png
@@ -49,8 +49,8 @@ def predictions(folder, names, *, counts=None, calibrated=True):
         cells.write(folder / "labels" / f"{name}.tif")
         tables.append(cell_table.cell_table(cells, image, name=name, pixel_size_um=0.5))
         rows.append(cell_table.count_row(cells, name=name, group=f"dish {i % 2}"))
-    cell_table.write_cells_csv(folder / "cells.csv", tables, TYPES)
-    cell_table.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    table_files.write_cells_csv(folder / "cells.csv", tables, TYPES)
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
     confusions = [[[40, 2], [3, 35]]] * 4 if calibrated else None
     record = RunRecord(
         model="model",

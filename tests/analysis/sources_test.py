@@ -47,6 +47,20 @@ def test_fields_of_a_study_are_those_that_are_accepted_and_annotated(study):
     assert {field.type_names for field in fields} == {TYPES}
 
 
+def test_the_image_of_cells_must_be_there_and_have_their_size(study):
+    _, field, other = sources.fields_of(study.root)
+    assert field.pixels_of(field.read()).max() == 1
+    png.write_png(field.image, np.zeros((5, 5, 3), np.uint8))
+    with pytest.raises(InputError, match=r"1.png: expected the size .*4 x 5 px; got 5"):
+        field.pixels_of(field.read())
+    other.image.unlink()
+    with pytest.raises(InputError, match="HEK/2: its merged image is missing"):
+        other.pixels_of(other.read())
+    nowhere = dataclasses.replace(other, image=None)
+    with pytest.raises(InputError, match="none is recorded"):
+        nowhere.pixels_of(other.read())
+
+
 def test_each_field_reads_its_own_cells_when_it_is_asked(study, tmp_path):
     of_study = sources.fields_of(study.root)
     run = write_predictions(tmp_path / "run", {"HEK/a": cells_of(1), "b": cells_of(2)})

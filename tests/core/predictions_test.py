@@ -48,7 +48,9 @@ def test_rows_of_one_image_need_not_be_adjacent(tmp_path):
 def test_label_images_of_other_runs_are_ignored(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3)})
     _cells(5).write(tmp_path / "labels" / "earlier.tif")
-    assert predictions.Predictions(tmp_path).stems == ("a",)
+    found = predictions.Predictions.open(tmp_path)
+    assert found.stems == ("a",)
+    assert predictions.Predictions.open(found) is found
 
 
 def test_a_table_that_does_not_match_the_label_image_is_rejected(tmp_path):

@@ -10,7 +10,7 @@ import tifffile
 
 import cellclass_tf as cc
 from cellclass_tf import errors
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.interchange import exporting
@@ -100,9 +100,9 @@ def test_an_unreadable_field_of_predictions_fails_alone(tmp_path, cells):
 
 def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path, cells):
     folder = tmp_path / "run"
-    cell_table.write_cells_csv(folder / "cells.csv", [], cells.type_names)
+    table_files.write_cells_csv(folder / "cells.csv", [], cells.type_names)
     rows = [cell_table.count_row(cells, name="../../x")]
-    cell_table.write_counts_csv(folder / "counts.csv", rows, cells.type_names)
+    table_files.write_counts_csv(folder / "counts.csv", rows, cells.type_names)
     with pytest.raises(errors.InputError, match="out of its folder"):
         cc.export_cells(folder, tmp_path / "out", format="imagej")
 

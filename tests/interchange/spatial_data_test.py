@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import cell_table
+from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import spatial_data
@@ -24,7 +24,7 @@ def write(path, fields, pixel_size_um=None):
     cells, image = next(iter(fields.values()))
     tables.append(cell_table.cell_table(cells, image, name="other"))
     table = path.with_suffix(".csv")
-    cell_table.write_cells_csv(table, tables, cells.type_names)
+    table_files.write_cells_csv(table, tables, cells.type_names)
     store.finish(table)
     return path
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from cellclass_tf.maskrcnn import config, hardware, planning, training
+from cellclass_tf.maskrcnn import config, hardware, parameters, planning
 from tests.maskrcnn.facts import facts
 
 
@@ -71,10 +71,10 @@ def test_every_choice_is_applied_and_described_with_its_reason():
 
 def test_settings_that_depend_on_an_override_follow_it(prepared):
     def parsed(override):
-        settings = training.Settings(
+        settings = parameters.Settings(
             config.SMALL, study=prepared, params_override=override
         )
-        return training.parse(settings, hardware.Hardware((), "float32")).task
+        return parameters.parse(settings, hardware.Hardware((), "float32")).task
 
     own, wide = parsed(None), parsed("task.model_diameter_px=16")
     assert own.model_diameter_px > 16

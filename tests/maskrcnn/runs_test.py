@@ -87,6 +87,36 @@ def test_a_folder_without_a_run_and_an_unknown_experiment_are_refused(tmp_path):
         runs.experiment_of(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("task:", "task:\n  unheard_of: 3"),
+        lambda text: text[:200] + "\n: [",
+        lambda text: "- a\n",
+        lambda text: "",
+        lambda text: "\udcff",
+    ],
+    ids=["another version", "cut off", "a list", "empty", "bytes"],
+)
+def test_parameters_that_cannot_be_read_are_named(tmp_path, damage):
+    text = (PREVIOUS / "params.yaml").read_text(encoding="utf-8")
+    content = damage(text).encode("utf-8", "surrogateescape")
+    (tmp_path / "params.yaml").write_bytes(content)
+    words = (
+        r"params\.yaml: the parameters .* cannot be read .*run\.json beside it names"
+    )
+    with pytest.raises(InputError, match=words):
+        runs.load_params(SMALL, tmp_path)
+    if "unheard_of" not in damage(text):
+        write_checkpoints(tmp_path, "ckpt-3", last="ckpt-3")
+        for call in (
+            lambda: runs.labelled_images(os.fspath(tmp_path)),
+            lambda: runs.begin(tmp_path, SMALL, runs.load_params(SMALL, PREVIOUS)),
+        ):
+            with pytest.raises(InputError, match=words):
+                call()
+
+
 def test_the_run_of_a_checkpoint_or_folder_is_found(tmp_path):
     write_checkpoints(tmp_path, "ckpt-5")
     write_checkpoints(tmp_path / "best", "best_ckpt-3")

@@ -110,20 +110,6 @@ def test_a_run_on_another_dataset_does_not_continue_in_the_same_folder(
         training.train(SMALL, tmp_path, study=study, steps=2, params_override=FAST)
 
 
-def test_a_study_changed_since_its_dataset_was_prepared_is_refused(study, tmp_path):
-    root = shutil.copytree(study, tmp_path / "study")
-    row = next(row for row in cc.Study.open(root).rows() if row.split == "train")
-    cc.Study.open(root).update([dataclasses.replace(row, verdict="rejected")])
-    with pytest.raises(cc.InputError, match=r"cellclass dataset --study.*_version"):
-        training.train(SMALL, tmp_path / "m", study=root)
-    with pytest.raises(cc.InputError, match=r"no version 2.7.0"):
-        training.train(SMALL, tmp_path / "m", study=root, dataset_version="2.7.0")
-    for where in ({"study": root}, {"study": None, "data_dir": root / "tfds"}):
-        settings = training.Settings(SMALL, **where, dataset_version="2.0.0", steps=1)
-        params = training.parse(settings, hardware.Hardware())
-        assert params.task.train_data.tfds_name == "cell_types/study:2.0.0"
-
-
 def test_export_without_the_dataset_is_an_error_unless_calibration_is_off(
     model_dir, tmp_path
 ):
@@ -209,13 +195,6 @@ def field_of(study):
     return opened.read_image(row), opened.read_cells(row).labels
 
 
-def test_a_namer_is_trained_unless_it_is_switched_off(study):
-    for given, steps in (({}, 5), ({"namer": False}, 0), ({"steps": 900}, 600)):
-        settings = training.Settings(SMALL, study, **{"steps": 5, **given})
-        params = training.parse(settings, hardware.Hardware())
-        assert params.task.namer_steps == steps
-
-
 def test_probabilities_of_networks_are_averaged_geometrically():
     odds = tf.constant([[[0.8, 0.2]]]), tf.constant([[[0.5, 0.5]]])
     # The geometric mean of the odds 4 and 1 is 2.
@@ -264,71 +243,6 @@ def test_the_dataset_of_a_run_is_found_again(study, model_dir, tmp_path, monkeyp
         runs.find_dataset(moved, task, place)
 
 
-def test_a_relative_path_of_a_study_is_recorded_as_an_absolute_path(
-    study, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(study.parent)
-    settings = training.Settings(SMALL, study.name, steps=1, init="weights.h5")
-    params = training.parse(settings, hardware.Hardware())
-    assert params.task.validation_data.tfds_data_dir == str(study / "tfds")
-    assert params.task.train_data.tfds_data_dir == str(study / "tfds")
-    assert params.task.init_checkpoint == str(study.parent / "weights.h5")
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, "simulated"),
-        ({"init": "random"}, ""),
-        ({"init": "simulated"}, "simulated"),
-        # Weights that do not fit are kept if the user named them, and dropped if not.
-        ({"params_override": FAST}, ""),
-        ({"params_override": FAST, "init": "simulated"}, "simulated"),
-        ({"params_override": "task.init_checkpoint=''"}, ""),
-        ({"experiment": "cellclass_maskrcnn"}, ""),
-    ],
-)
-def test_the_small_experiment_starts_from_shipped_weights_by_default(
-    study, monkeypatch, given, expected
-):
-    monkeypatch.setattr(config, "SMALL_START", config.SIMULATED)
-    settings = training.Settings(**{"experiment": SMALL, "study": study} | given)
-    params = training.parse(settings, hardware.Hardware())
-    assert params.task.init_checkpoint == expected
-
-
-@pytest.mark.parametrize(
-    ("machine", "given", "expected"),
-    [
-        (hardware.Hardware(), {}, (0, "float32")),
-        (hardware.Hardware(processor_flags={"amx_bf16"}), {}, (0, "bfloat16")),
-        (hardware.Hardware(gpus=(hardware.Gpu("T4", (7, 5)),) * 2), {}, (2, "float16")),
-        (
-            hardware.Hardware(processor_flags={"amx_bf16"}),
-            {"precision": "float32"},
-            (0, "float32"),
-        ),
-        (
-            hardware.Hardware(),
-            {"params_override": "runtime.mixed_precision_dtype=float16"},
-            (0, "float16"),
-        ),
-        (
-            hardware.Hardware(processor_flags={"amx_bf16"}),
-            {"params_override": "runtime.mixed_precision_dtype=null"},
-            (0, "float32"),
-        ),
-        (hardware.Hardware(), {"tpu": "local"}, (0, "bfloat16")),
-        (hardware.Hardware(), {"tpu": "local", "precision": "float32"}, (0, "float32")),
-    ],
-)
-def test_precision_and_gpus_are_set_from_the_machine(study, machine, given, expected):
-    settings = training.Settings(SMALL, study, steps=1, **given)
-    runtime = training.parse(settings, machine).runtime
-    assert (runtime.num_gpus, runtime.mixed_precision_dtype) == expected
-    assert (runtime.distribution_strategy == "tpu") == bool(settings.tpu)
-
-
 @pytest.mark.parametrize("name", ["off", "one_device", "mirrored"])
 def test_training_prints_its_devices_and_unused_gpus(name, capsys, caplog):
     params = config.cellclass_maskrcnn_small()
@@ -359,11 +273,6 @@ def test_a_model_is_exported_from_any_directory_and_terminal(model_dir, tmp_path
     assert found.stdout.decode("ascii").endswith("Modell \\xe4\n")
     metadata = json.loads((tmp_path / "Modell ä" / "cellclass.json").read_text())
     assert metadata["calibration"] is None
-
-
-def test_an_unknown_precision_lists_the_known_ones(study, tmp_path):
-    with pytest.raises(cc.InputError, match=r"'half'; expected auto or .*bfloat16"):
-        training.train(SMALL, tmp_path, study=study, precision="half")
 
 
 def test_a_folder_that_is_not_a_model_is_not_overwritten(model_dir, tmp_path):

@@ -26,6 +26,10 @@ def detections(boxes, scores, masks=None, types=None):
     )
 
 
+def test_there_are_as_many_views_as_a_model_may_ask_for():
+    assert len(views._VIEWS) == MOST_VIEWS
+
+
 @pytest.mark.parametrize("view", range(MOST_VIEWS))
 def test_detections_in_a_view_are_transformed_back_to_the_field(view):
     """A drawn cell is the same after the field is rotated, cut out and rotated back."""

@@ -104,6 +104,15 @@ def test_results_of_one_selection_are_not_mixed_with_those_of_another(study, tmp
     assert not (out / "converted").exists()
 
 
+def test_a_selection_without_fields_does_not_occupy_the_folder(study, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no images to predict"):
+        choose(study.root, out, cell_type="HKE")
+    with pytest.raises(InputError, match="raww"):
+        choose(tmp_path / "raww", out)
+    assert choose(study.root, out, cell_type="HEK").fields
+
+
 def test_a_study_that_was_moved_together_with_its_results_is_the_same(study, tmp_path):
     choose(study.root, tmp_path / "study" / "results" / "out")
     moved = tmp_path / "moved"

@@ -42,7 +42,7 @@ def test_the_summary_shows_found_beside_true_and_what_was_not_scored():
         "cells_true": 8,
     }
     path = pathlib.Path("out/a.png")
-    text = demo.summary(demo.Demo(0.9, scores, {"train": 3.4, "export": 1.1}, (path,)))
+    text = str(demo.Demo(0.9, scores, {"train": 3.4, "export": 1.1}, (path,)))
     assert "mask AP (COCO)        0.794" in text
     assert "mask AP50             -" in text
     assert "0.250  (true 0.500)" in text

@@ -14,7 +14,7 @@ from cellclass_tf.analysis import report
 from cellclass_tf.core.model_metadata import METADATA_FILE
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow
-from cellclass_tf.storage import digests, png
+from cellclass_tf.storage import digests, ledger, png
 from tests.fake_model import save_model
 from tests.metadata import model_metadata
 
@@ -175,6 +175,20 @@ def test_cells_have_the_condition_of_their_dish_and_raw_counts(model, study, tmp
     (study.root / "conditions.csv").write_text("dish,drug\n1,2\n")
     assert cc.predict(model, study.root, out).failures == {}
     assert read_csv(out / "cells.csv") == before
+
+
+def test_scores_of_other_cells_are_removed(model, study, tmp_path):
+    out = tmp_path / "out"
+    cc.predict(model, study.root, out)
+    files = [out / "evaluation.json", out / "evaluation_fields.csv"]
+    for path in files:
+        ledger.write_text(out, path, "scores")
+    # The cells are still the same, even if the conditions of their dishes are new.
+    (study.root / "conditions.csv").write_text("group,condition\ndish1,drug\n")
+    cc.predict(model, study.root, out)
+    assert all(path.exists() for path in files)
+    cc.predict(model, study.root, out, min_probability=0.8)
+    assert not any(path.exists() for path in files)
 
 
 def test_rejected_images_are_recorded_but_not_predicted(model, study, tmp_path):

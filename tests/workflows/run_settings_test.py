@@ -30,6 +30,17 @@ def test_a_person_may_write_into_it(tmp_path):
     assert not found.namer
 
 
+def test_a_new_limit_of_the_training_replaces_the_former_one(tmp_path):
+    run_settings.write(tmp_path, run_settings.settle(tmp_path, GIVEN | {"steps": 9}))
+    assert run_settings.settle(tmp_path, {}).steps == 9
+    timed = run_settings.settle(tmp_path, {"minutes": 3.0})
+    assert (timed.steps, timed.minutes) == (None, 3.0)
+    run_settings.write(tmp_path, timed)
+    assert run_settings.settle(tmp_path, {"steps": 5}).minutes is None
+    with pytest.raises(InputError, match="got 5 steps and 3 minutes"):
+        run_settings.settle(tmp_path, {"steps": 5, "minutes": 3.0})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -41,7 +52,7 @@ def test_a_person_may_write_into_it(tmp_path):
         ("input: a\nstudy: b\nminutes: soon\n", "minutes"),
         ("input: a\n", "--study is missing"),
         ("study: a\n", "--input is missing"),
-        ("- a\n", "expected settings"),
+        ("- a\n", "one `name: value` per line. Correct it"),
         ("input: [", "expected YAML"),
         ("format: cellclass_tf run 99\ninput: a\nstudy: b\n", "Update cellclass_tf"),
         ("input: a\nstudy: b\nminutes: 3\nsteps: 4\n", "either steps or minutes"),

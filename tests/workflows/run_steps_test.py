@@ -35,8 +35,8 @@ def test_without_a_folder_of_corrections_nothing_is_read(folder, tmp_path):
 
 def test_of_many_failures_the_first_are_named_and_the_others_counted():
     failures = {f"{number}.tif": "broken" for number in range(8)}
-    lines = run_steps.told_of_failures(failures)
+    lines = run_steps.failure_lines(failures)
     assert lines[0] == "failed: 0.tif: broken"
     assert len(lines) == 6
     assert lines[-1] == "and 3 more that failed"
-    assert run_steps.told_of_failures({}) == []
+    assert run_steps.failure_lines({}) == []

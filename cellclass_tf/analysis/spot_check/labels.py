@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cellclass_tf import process_state
+from cellclass_tf.analysis import table_files
 from cellclass_tf.analysis.spot_check import sample
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.predictions import Predictions
@@ -84,16 +85,16 @@ class ImportedLabels:
     agreement: Agreement | None
 
     def __str__(self) -> str:
-        told = [
+        lines = [
             f"{name}: {count} of {self.drawn} windows labelled"
             for name, count in self.windows.items()
         ]
         if self.agreement:
-            told.append(in_words(self.agreement))
-        told.append(
+            lines.append(in_words(self.agreement))
+        lines.append(
             "Next: `cellclass report` estimates the proportions from the labels."
         )
-        return "\n".join(told)
+        return "\n".join(lines)
 
 
 @process_state.keep()
@@ -118,8 +119,7 @@ def import_spotcheck(
         another spot check, names a window or cell that is not in the sample, or has no
         finished window.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     drawn = current_sample(predictions)
     tables = _tables_in(pathlib.Path(source))
     read: dict[str, list[dict[str, str]]] = {}
@@ -132,7 +132,7 @@ def import_spotcheck(
                     "labeller."
                 )
             read[name] = rows
-    path = predictions.folder / sample.SPOT_CHECK_FOLDER / LABELS_FILE
+    path = labels_path(predictions)
     known = _by_labeller(_checked_rows(path, drawn)) if path.exists() else {}
     together = known | read
     rows = list(
@@ -152,6 +152,11 @@ def import_spotcheck(
     )
 
 
+def labels_path(predictions: Predictions) -> pathlib.Path:
+    """Returns the path of the imported labels."""
+    return predictions.folder / sample.SPOT_CHECK_FOLDER / LABELS_FILE
+
+
 def current_sample(predictions: Predictions) -> Sample:
     """Reads the sample that was drawn from the current predictions.
 
@@ -166,11 +171,16 @@ def current_sample(predictions: Predictions) -> Sample:
             "spotcheck`."
         )
     drawn = Sample.read(path)
-    if drawn.cells_sha256 != digests.sha256_of_file(predictions.cells_path):
+    cells_csv = predictions.cells_path
+    if drawn.cells_sha256 not in (
+        table_files.sha256_of_cells(cells_csv),
+        # As earlier versions recorded it.
+        digests.sha256_of_file(cells_csv),
+    ):
         raise InputError(
             f"{path}: the spot check was drawn from other predictions than those now in "
-            f"{predictions.folder} (the SHA-256 of cells.csv differs). Run `cellclass "
-            "spotcheck --overwrite`, and label the new sample."
+            f"{predictions.folder} (the SHA-256 of the cells in cells.csv differs). Run "
+            "`cellclass spotcheck --overwrite`, and label the new sample."
         )
     fields = {window.image for window in drawn.windows}
     seen = predictions.record_if_any.labelled_stems & fields
@@ -190,7 +200,7 @@ def read_labels(predictions: Predictions, drawn: Sample) -> Labels:
     Raises:
       InputError: if the labels belong to another sample, or are not valid.
     """
-    path = predictions.folder / sample.SPOT_CHECK_FOLDER / LABELS_FILE
+    path = labels_path(predictions)
     if not path.exists():
         return {}
     return _parsed(_checked_rows(path, drawn), drawn, path)

@@ -105,8 +105,7 @@ def spotcheck(
         were moved since `predict` ran; if there is already another spot check; or if
         `width` is not between 0 and 1.
     """
-    if not isinstance(predictions, Predictions):
-        predictions = Predictions(predictions)
+    predictions = Predictions.open(predictions)
     check_width(width)
     drawn = sample.draw(predictions, cells, seed)
     folder = predictions.folder / sample.SPOT_CHECK_FOLDER
@@ -155,21 +154,8 @@ def _shown(
     fields = {field.stem: field for field in sources.fields_of(predictions.folder)}
     order = sorted(range(len(drawn.windows)), key=lambda i: (drawn.windows[i].image, i))
     for stem, numbers in itertools.groupby(order, lambda i: drawn.windows[i].image):
-        image = fields[stem].pixels()
-        if image is None:
-            raise InputError(
-                f"{predictions.folder}: the image of {stem!r} is not where it was when "
-                f"`predict` ran ({fields[stem].image or 'not recorded'}). Move it back, or "
-                "run `cellclass predict` again."
-            )
-        cells = predictions.read(stem)
-        if image.shape[:2] != cells.labels.shape:
-            raise InputError(
-                f"{fields[stem].image}: expected {cells.labels.shape[0]} x "
-                f"{cells.labels.shape[1]} px, as its label image has; got "
-                f"{image.shape[0]} x {image.shape[1]}. Run `cellclass predict` again."
-            )
-        bright = picture.brighten(image)
+        cells = fields[stem].read()
+        bright = picture.brighten(fields[stem].pixels_of(cells))
         for number in numbers:
             yield number, _window(drawn.windows[number], bright, cells)
 

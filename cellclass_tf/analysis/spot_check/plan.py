@@ -7,14 +7,14 @@ import math
 import numpy as np
 from scipy import stats
 
-from cellclass_tf.analysis import shares
+from cellclass_tf.analysis import correction
 from cellclass_tf.analysis.units import LEVEL
 
 _REACH = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
 def variance_a_cell(
-    share: np.ndarray, held_out: shares.HeldOut | None, times: float = 1.0
+    share: np.ndarray, held_out: correction.HeldOut | None, times: float = 1.0
 ) -> np.ndarray:
     """Returns the (K,) variance of the estimated shares for a single labelled cell.
 

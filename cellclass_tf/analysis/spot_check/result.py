@@ -15,13 +15,14 @@ from cellclass_tf.analysis.spot_check.estimate import (
 )
 from cellclass_tf.analysis.spot_check.labels import Labels
 from cellclass_tf.analysis.spot_check.sample import Sample
+from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
 
 # Smallest numbers of windows with cells, and without, for an estimate.
 _LEAST_OCCUPIED, _LEAST_EMPTY = 5, 2
 # A larger fraction of cells labelled CANNOT_TELL gives a warning.
-_MANY_UNTOLD = 0.1
+_MANY_UNDECIDED = 0.1
 # A smaller kappa gives a warning (Landis & Koch 1977: 'substantial' begins at 0.61).
 _LEAST_KAPPA = 0.61
 
@@ -55,8 +56,7 @@ def spot_check_of(
           otherwise None.
         warnings: what a reader should know, one line each.
     """
-    folder = predictions.folder / sampling.SPOT_CHECK_FOLDER
-    if not (folder / labelling.LABELS_FILE).exists():
+    if not labelling.labels_path(predictions).exists():
         return None
     try:
         drawn = labelling.current_sample(predictions)
@@ -146,20 +146,20 @@ def labelled_sample(
     sizes = np.bincount(strata, minlength=2)
     true, called = np.zeros((2, len(windows), types))
     missed = np.zeros((len(windows), types))
-    right, real, told, there = np.zeros((4, len(windows)))
+    right, real, judged, outlined = np.zeros((4, len(windows)))
     ids = {name: i for i, name in enumerate(drawn.types)}
     for place, number in enumerate(windows):
         people = [of[number] for of in labels.values() if number in of]
         part = 1 / len(people)
         calls = drawn.windows[number].cells
-        there[place] = len(calls)
+        outlined[place] = len(calls)
         for said in people:
             for name in said.missed:
                 missed[place, ids[name]] += part
             for cell, label in said.cells.items():
                 if label == (labelling.CANNOT_TELL,):
                     continue
-                told[place] += part
+                judged[place] += part
                 call = calls[cell]
                 if call in ids:
                     called[place, ids[call]] += part
@@ -170,7 +170,9 @@ def labelled_sample(
                 real[place] += part
                 right[place] += part * (call in label)
     weights = (population / np.maximum(sizes, 1))[strata]
-    raised = (weights @ there) / max(weights @ told, 1e-9) if there.any() else 1.0
+    raised = (
+        (weights @ outlined) / max(weights @ judged, 1e-9) if outlined.any() else 1.0
+    )
     return LabelledSample(
         strata,
         population,
@@ -183,7 +185,7 @@ def labelled_sample(
 
 
 def _confusion(drawn: Sample, labels: Labels) -> dict[str, dict[str, float]]:
-    names = (*drawn.types, "unknown")
+    names = (*drawn.types, UNKNOWN)
     table = {name: dict.fromkeys((*names, "missed"), 0.0) for name in drawn.types}
     table[labelling.NOT_A_CELL] = dict.fromkeys(names, 0.0)
     for windows in labels.values():
@@ -221,25 +223,27 @@ def _warnings(
         for window in windows.values()
         for label in window.cells.values()
     ]
-    untold = said.count((labelling.CANNOT_TELL,))
-    told = []
+    undecided = said.count((labelling.CANNOT_TELL,))
+    warnings = []
     finished = max(map(len, labels.values()))
     if finished < len(drawn.windows):
-        told.append(
+        warnings.append(
             f"{finished} of {len(drawn.windows)} windows of the spot check are labelled. "
             "Labelling the others would make its intervals narrower."
         )
-    if said and untold > _MANY_UNTOLD * len(said):
-        told.append(
-            f"{untold} of {len(said)} cells of the spot check were labelled 'cannot tell'; "
+    if said and undecided > _MANY_UNDECIDED * len(said):
+        warnings.append(
+            f"{undecided} of {len(said)} cells of the spot check were labelled 'cannot tell'; "
             "they are assumed to be like the others."
         )
     if several is not None and several.differ:
-        doubt = ""
+        advice = ""
         if several.kappa is None or several.kappa < _LEAST_KAPPA:
-            doubt = " They seem to define the types differently: agree on that first."
-        told.append(f"{labelling.in_words(several)} The labels are averaged.{doubt}")
-    return told
+            advice = " They seem to define the types differently: agree on that first."
+        warnings.append(
+            f"{labelling.in_words(several)} The labels are averaged.{advice}"
+        )
+    return warnings
 
 
 def disagreements(found: Mapping[str, Any], estimate: Mapping[str, Any]) -> list[str]:
@@ -249,16 +253,16 @@ def disagreements(found: Mapping[str, Any], estimate: Mapping[str, Any]) -> list
       found: result of `spot_check_of`, with an estimate.
       estimate: estimate of `mixture` without labels, before anything is withheld.
     """
-    told = []
+    warnings = []
     for name, of in found["types"].items():
         other = estimate["types"][name]
         kind = "corrected" if other["corrected"] is not None else "counted"
         share = other["corrected"] if kind == "corrected" else other["share"]
         if share is not None and not of["low"] <= share <= of["high"]:
-            told.append(
+            warnings.append(
                 f"The {kind} proportion of {name}, {100 * share:.1f} %, is outside the spot "
                 f"check's interval ({100 * of['low']:.1f} to {100 * of['high']:.1f} %): in "
                 "this culture the model makes other errors than on its held-out fields. Rely "
                 "on the spot check."
             )
-    return told
+    return warnings

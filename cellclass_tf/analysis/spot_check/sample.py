@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from cellclass_tf.analysis import table_files
 from cellclass_tf.core.cells import UNKNOWN, label_image_size
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
@@ -18,7 +19,7 @@ SPOT_CHECK_FOLDER, SAMPLE_FILE = "spotcheck", "sample.json"
 # Mean number of cells in a window, and limits of its width in cell diameters.
 _CELLS_A_WINDOW = 2.25
 _LEAST_WIDTH, _MOST_WIDTH = 1.5, 4.0
-# Smallest number of windows with cells, and without, if there are as many.
+# Smallest number of windows with cells, and of windows without, if there are so many.
 _LEAST_WINDOWS = 10
 # A drawn window without cells represents this many times as many windows as one with
 # cells. At most as many windows without cells are drawn as with cells.
@@ -57,7 +58,8 @@ class Sample(Record):
     sample.
 
     Attributes:
-      cells_sha256: SHA-256 of the cells.csv from which the sample was drawn.
+      cells_sha256: `table_files.sha256_of_cells` of the cells.csv from which the sample was
+        drawn; earlier versions recorded the SHA-256 of the file.
       types: names of the types.
       seed: seed of the random draw.
       cells: number of cells that was asked for.
@@ -154,7 +156,7 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
         axis=0,
     )
     return Sample(
-        cells_sha256=digests.sha256_of_file(predictions.cells_path),
+        cells_sha256=table_files.sha256_of_cells(predictions.cells_path),
         types=predictions.type_names,
         seed=seed,
         cells=cells,
@@ -179,7 +181,7 @@ _NO_CELLS = np.zeros((0, 5))
 
 
 def _place(row: Mapping[str, str]) -> tuple[str, str, str]:
-    """Sort key that puts the fields of one dish and scene next to each other."""
+    """Returns a sort key that puts fields of the same dish and scene side by side."""
     return row.get("group") or "", row.get("scene") or "", row["image"]
 
 

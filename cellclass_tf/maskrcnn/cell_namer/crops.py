@@ -18,6 +18,8 @@ from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.labels import nuclei
 
 CROP_PX = 64
+# Number of crops that the network classifies at once.
+CROPS_A_CALL = 256
 # Wider cells are shrunk to this width; none is enlarged.
 _WIDEST_CELL_PX = 70.0
 # Median of a nucleus after scaling, as a fraction of full scale. The brightest parts of most

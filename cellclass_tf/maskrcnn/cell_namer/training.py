@@ -30,7 +30,6 @@ _WARM_UP_STEPS = 20
 MOST_EXAMPLES = 6000
 _MOST_VALIDATED = 1000
 _STEPS_BETWEEN_REPORTS = 200
-_CROPS_A_CALL = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,8 +235,8 @@ def fit(
             last = number == record.steps
             if validation is not None and (last or not number % _STEPS_BETWEEN_REPORTS):
                 accuracy = _accuracy(model, validation)
-            told = {} if accuracy is None else {"validation": f"{accuracy:.3f}"}
-            bar.set_postfix(loss=f"{loss:.3f}", **told, refresh=False)
+            scores = {} if accuracy is None else {"validation": f"{accuracy:.3f}"}
+            bar.set_postfix(loss=f"{loss:.3f}", **scores, refresh=False)
     if validation is not None and accuracy is not None:
         logger.info(
             "Namer: type accuracy %.3f on %d validation cells.",
@@ -249,9 +248,10 @@ def fit(
 
 def probabilities_of(model: tf_keras.Model, cut: np.ndarray) -> np.ndarray:
     """Returns the types' probabilities, (N, K) float32, for (N, 64, 64, 2) uint8 crops."""
+    step = crops.CROPS_A_CALL
     parts = [
-        tf.nn.softmax(model(normalise(cut[i : i + _CROPS_A_CALL]))["logits"]).numpy()
-        for i in range(0, len(cut), _CROPS_A_CALL)
+        tf.nn.softmax(model(normalise(cut[i : i + step]))["logits"]).numpy()
+        for i in range(0, len(cut), step)
     ]
     return np.concatenate(parts or [np.zeros((0, model.output["logits"].shape[1]))])
 
@@ -266,8 +266,9 @@ def _is_finished(folder: pathlib.Path, wanted: NamerTraining) -> bool:
     if not path.exists():
         return False
     found = NamerTraining.read(path)
-    told = ("dataset_fingerprint", "type_names", "grayscale")
-    return all(getattr(found, name) == getattr(wanted, name) for name in told)
+    # Steps and seed may differ: a finished namer is kept.
+    compared = ("dataset_fingerprint", "type_names", "grayscale")
+    return all(getattr(found, name) == getattr(wanted, name) for name in compared)
 
 
 def _fields(

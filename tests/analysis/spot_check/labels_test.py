@@ -1,13 +1,17 @@
 """Tests of cellclass_tf.analysis.spot_check.labels."""
 
+import dataclasses
+
 import pytest
 
 import cellclass_tf as cc
+from cellclass_tf.analysis import table_files
 from cellclass_tf.analysis.spot_check import labels
 from cellclass_tf.analysis.spot_check.labels import CANNOT_TELL, NOT_A_CELL
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
 from tests.spot_check import checked_predictions, rows_of, write_table
 
 
@@ -32,6 +36,19 @@ def test_labels_are_kept_and_a_second_import_replaces_those_of_a_person(checked)
     assert both.windows == {"Ana": len(drawn.windows), "Ben": 2}
     assert "3 of" not in str(both)
     assert "0 got different labels" in str(both)
+
+
+def test_labels_stay_valid_if_only_the_conditions_of_dishes_change(checked, tmp_path):
+    folder, drawn = checked
+    parts = [(folder / "cells.csv").rename(tmp_path / "part.csv")]
+    table_files.join_csv(folder / "cells.csv", parts, {"": "drug"})
+    assert labels.current_sample(Predictions(folder)) == drawn
+    # Earlier versions recorded the hash of the whole file.
+    sha256 = digests.sha256_of_file(folder / "cells.csv")
+    dataclasses.replace(drawn, cells_sha256=sha256).write(
+        folder / "spotcheck" / "sample.json"
+    )
+    assert labels.current_sample(Predictions(folder)).windows == drawn.windows
 
 
 def test_disagreement_is_reported_with_kappa(checked):

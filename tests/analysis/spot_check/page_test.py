@@ -83,7 +83,7 @@ def test_replacing_a_spot_check_needs_overwrite_and_sets_labels_aside(tmp_path):
 def test_a_missing_image_is_reported(tmp_path):
     folder = checked_predictions(tmp_path)
     (tmp_path / "study" / "images" / "mixed" / "1.png").unlink()
-    with pytest.raises(InputError, match="'mixed/1' is not where it was"):
+    with pytest.raises(InputError, match="mixed/1: its merged image is missing"):
         cc.spotcheck(folder, cells=30)
     assert not (folder / "spotcheck").exists()
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from cellclass_tf.analysis import shares
+from cellclass_tf.analysis import correction
 from cellclass_tf.analysis.spot_check import plan
 
 
 def held_out(right, missed=0):
     confusions = np.array([[[right, 100 - right], [100 - right, right]]])
     nothing = np.zeros((1, 2), int)
-    return shares.HeldOut(confusions, nothing + missed, nothing, np.ones(1), ["a"])
+    return correction.HeldOut(confusions, nothing + missed, nothing, np.ones(1), ["a"])
 
 
 def test_fewer_errors_need_fewer_labels():

@@ -1,0 +1,166 @@
+"""Writes, joins and reads the tables of cells: cells.csv, counts.csv, cells.parquet."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cellclass_tf.analysis.cell_table import columns, count_columns
+from cellclass_tf.errors import InputError
+from cellclass_tf.storage import atomic, csv_json
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.csv
+
+PARQUET_FILE = "cells.parquet"
+# Column with the treatment of the dish, which only cells.csv has.
+CONDITION = "condition"
+
+
+def write_cells_csv(
+    path: str | os.PathLike,
+    tables: Iterable[Sequence[Mapping[str, Any]]],
+    type_names: Sequence[str],
+) -> None:
+    """Writes the rows of `cell_table` of one or more fields, completely or not at all.
+
+    Args:
+      path: path of cells.csv.
+      tables: rows of each field; they are taken one at a time, so that a generator needs
+        memory for one field only.
+      type_names: names of the types, in class order.
+    """
+    with (
+        atomic.atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv_json.TableWriter(file, columns(type_names))
+        for table in tables:
+            for row in table:
+                writer.write(row)
+
+
+def write_counts_csv(
+    path: str | os.PathLike,
+    rows: Iterable[Mapping[str, Any]],
+    type_names: Sequence[str],
+) -> None:
+    """Writes the rows of `count_row` as counts.csv, completely or not at all."""
+    csv_json.write_csv(path, count_columns(type_names), rows)
+
+
+def join_csv(
+    path: str | os.PathLike,
+    parts: Iterable[str | os.PathLike],
+    conditions: Mapping[str, str],
+) -> None:
+    """Joins tables of `write_cells_csv` into one, row by row.
+
+    Args:
+      path: path of the joined table.
+      parts: paths of the tables, which must have the same header.
+      conditions: {group: condition}, for the last column, `condition`; it is empty for
+        other groups.
+
+    Raises:
+      InputError: if there is no part, or if the headers of two parts differ.
+    """
+    header: list[str] = []
+    with (
+        atomic.atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as joined,
+    ):
+        for part in parts:
+            with open(pathlib.Path(part), encoding="utf-8", newline="") as file:
+                reader = csv.reader(file)
+                first = next(reader, [])
+                if not header:
+                    header = first
+                    writer = csv_json.TableWriter(joined, [*header, CONDITION])
+                if first != header:
+                    raise InputError(
+                        f"{part}: expected the header {','.join(header)!r}, got "
+                        f"{','.join(first)!r}. Was it made for other types? Make it again."
+                    )
+                group = header.index("group")
+                for row in reader:
+                    writer.write_values([*row, conditions.get(row[group], "")])
+        if not header:
+            raise InputError(f"{path}: there are no parts to join.")
+
+
+def sha256_of_cells(cells_csv: str | os.PathLike) -> str:
+    """Returns the SHA-256 of the cells in cells.csv, without the conditions of their dishes.
+
+    A person may fill in conditions.csv after the cells were labelled or evaluated, which
+    changes the file but no cell.
+    """
+    digest = hashlib.sha256()
+    with open(cells_csv, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        place = header.index(CONDITION) if CONDITION in header else len(header)
+        for row in itertools.chain([header], rows):
+            kept = [*row[:place], *row[place + 1 :]]
+            # The unit separator of ASCII, which no value contains.
+            digest.update("\x1f".join(kept).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None:
+    """Writes cells.csv as Parquet, block by block, completely or not at all.
+
+    Columns have the types of `open_arrow`.
+    """
+    from pyarrow import parquet
+
+    with (
+        atomic.atomic_path(path) as temporary,
+        open_arrow(cells_csv) as blocks,
+        parquet.ParquetWriter(temporary, blocks.schema) as writer,
+    ):
+        for block in blocks:
+            writer.write_batch(block)
+
+
+def open_arrow(cells_csv: str | os.PathLike) -> pyarrow.csv.CSVStreamingReader:
+    """Opens cells.csv as a `pyarrow.csv.CSVStreamingReader`, which reads it in blocks.
+
+    Counts of cells and pixels are int64, other numbers float64, on_border and in_frame
+    bool, and the others text; an empty number is null.
+    """
+    from pyarrow import csv as arrow_csv
+
+    with open(cells_csv, encoding="utf-8", newline="") as file:
+        header = next(csv.reader(file))
+    kinds = {name: _arrow_kind(name) for name in header}
+    # Without strings_can_be_null an empty text stays text, and an empty number is null.
+    options = arrow_csv.ConvertOptions(
+        column_types=kinds, true_values=["True"], false_values=["False"]
+    )
+    return arrow_csv.open_csv(
+        cells_csv,
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        convert_options=options,
+    )
+
+
+def _arrow_kind(column: str) -> pyarrow.DataType:
+    import pyarrow
+
+    if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
+        return pyarrow.string()
+    if column in ("on_border", "in_frame"):
+        return pyarrow.bool_()
+    whole = column in ("cell", "nuclei", "time") or column.endswith("area_px")
+    return (
+        pyarrow.int64()
+        if whole or column.startswith("neighbours")
+        else pyarrow.float64()
+    )
