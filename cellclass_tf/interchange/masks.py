@@ -251,7 +251,7 @@ def _read_field(
     cells, types_known, notes = _read_cells(study, row, labels, label_components)
     return ImportedCells(
         cells,
-        sha256_of(labels.paths),
+        sha256_of_files(labels.paths),
         types_known,
         notes=notes,
         path=str(labels.paths[0]),
@@ -408,7 +408,7 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
     return (pixels > 0) & (pixels >= pixels.max(initial=0) / 2)
 
 
-def sha256_of(paths: Sequence[pathlib.Path]) -> str:
+def sha256_of_files(paths: Sequence[pathlib.Path]) -> str:
     """Returns the SHA-256 of a label file, or one of all masks of a field in order."""
     if len(paths) == 1:
         return digests.sha256_of_file(paths[0])

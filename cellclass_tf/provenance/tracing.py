@@ -35,7 +35,7 @@ from cellclass_tf.provenance.links import (
     Trace,
     file_link,
     lines,
-    sha256_of,
+    sha256_if_readable,
     shorten,
 )
 from cellclass_tf.storage import paths
@@ -308,7 +308,7 @@ def _raw_link(
         advice = ("if it was moved, add --raw=DIR",) if link.state == MISSING else ()
         return dataclasses.replace(link, says=(*link.says, *advice))
     for path in _candidates(pathlib.Path(raw), pathlib.PurePath(name)):
-        if sha256_of(path) == recorded:
+        if sha256_if_readable(path) == recorded:
             says = (shorten(path), f"moved; it was {name}")
             return Link("raw file", SAME, says, recorded, recorded)
     lost = f"no such file below {raw} (at most {_MOST_TRIED} files are compared)"

@@ -29,11 +29,15 @@ def sha256_of_file(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def sha256_of(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a raw file with all files that belong to it.
+def sha256_of_path(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file or folder, with everything that belongs to it.
 
-    OME-Zarr is a folder, see `sha256_of_tree`. An OIF file keeps its pixels in the folder
-    PATH.files; the result is a hash of the SHA-256 of the file and that of the folder.
+    For a folder, such as OME-Zarr, see `sha256_of_tree`. An OIF file keeps its pixels in the
+    folder PATH.files; the result is a hash of the SHA-256 of the file and that of the
+    folder.
+
+    Raises:
+      InputError: if a file does not exist, or if it cannot be read.
     """
     if os.path.isdir(path):
         return sha256_of_tree(path)

@@ -150,7 +150,7 @@ def replace(
         check()
         if os.path.lexists(path) and not is_own(root, path, own):
             trash.keep(root, [path])
-        written = Written(digests.sha256_of(temporary))
+        written = Written(digests.sha256_of_path(temporary))
         with ledger_of(root, path).recording({path.name: written}):
             yield
 
@@ -215,7 +215,7 @@ def is_own(root: pathlib.Path, path: pathlib.Path, own: Collection[str] = ()) ->
     """Returns whether a result exists and is unchanged since the program wrote it."""
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         return False
-    state = digests.sha256_of(path)
+    state = digests.sha256_of_path(path)
     return state in own or ledger_of(root, path).facts_of(path.name, state) is not None
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from cellclass_tf.provenance import links
 from cellclass_tf.provenance.links import Link, Trace
+from tests.file_events import unreadable
 
 DIGEST = hashlib.sha256(b"new").hexdigest()
 
@@ -49,9 +50,17 @@ def test_only_folders_that_look_like_data_are_read(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "b").write_text("1")
     (tmp_path / "model" / "saved_model.pb").write_text("network")
-    assert len(links.sha256_of(tmp_path / "a.zarr")) == 64
-    assert len(links.sha256_of(tmp_path / "model")) == 64
-    assert links.sha256_of(tmp_path / "home") == ""
+    assert len(links.sha256_if_readable(tmp_path / "a.zarr")) == 64
+    assert len(links.sha256_if_readable(tmp_path / "model")) == 64
+    assert links.sha256_if_readable(tmp_path / "home") == ""
+
+
+def test_a_file_that_cannot_be_read_counts_as_missing(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"new")
+    with unreadable(path):
+        link = links.file_link("raw file", [path], DIGEST)
+    assert (link.state, link.found) == ("missing", "")
 
 
 def test_a_trace_is_a_table_that_ends_with_the_broken_links():

@@ -82,7 +82,7 @@ def test_files_with_one_channel_each_are_one_field(tmp_path):
     assert found.channel_names == CHANNELS
     assert found.pixel_size_um == 0.5
     assert found.file == "|".join(map(str, paths))
-    assert found.sha256 == "|".join(digests.sha256_of(path) for path in paths)
+    assert found.sha256 == "|".join(digests.sha256_of_path(path) for path in paths)
     with pytest.raises(PartOfAnother, match=r"begins in a_w1\.ome\.tif"):
         list(readers.read_micrographs(paths[1]))
 
