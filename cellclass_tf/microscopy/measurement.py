@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from cellclass_tf.microscopy.contrast import Key
+from cellclass_tf.microscopy.contrast import Key, key_of
 from cellclass_tf.microscopy.quality.figures import Figures
 from cellclass_tf.storage.records import Record
 
@@ -37,8 +37,7 @@ class FieldMeasurement:
 
     def contrast_key(self, group: str) -> Key:
         """Returns the key that fields with the same contrast limits share."""
-        projection = self.z.split(":")[0]
-        return Key(group, self.nuclei_channel, self.cytoplasm_channel, projection)
+        return key_of(group, self.nuclei_channel, self.cytoplasm_channel, self.z)
 
     @property
     def suffix(self) -> str:

@@ -214,7 +214,7 @@ def _pixel_size(
 def _channels(attributes: dict[str, Any], count: int) -> tuple[base.Channel, ...]:
     known = (attributes.get("omero") or {}).get("channels") or ()
     channels = [base.Channel(str(channel.get("label") or "")) for channel in known]
-    return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
+    return base.channels_of(channels, count)
 
 
 FORMAT = base.Format("OME-Zarr", "zarr", "zarr", (".zarr",), _claims, _scenes)

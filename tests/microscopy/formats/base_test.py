@@ -87,6 +87,13 @@ def test_values_that_are_not_lengths_give_no_pixel_size(value, unit):
     assert base.pixel_size(value, unit) == (None, "")
 
 
+def test_channels_that_a_file_does_not_describe_have_no_name():
+    channels = [base.Channel("DAPI", 460.0), base.Channel("GFP")]
+    assert base.channels_of(channels, 3) == (*channels, base.Channel())
+    assert base.channels_of(channels, 1) == (channels[0],)
+    assert base.channels_of((), 2) == (base.Channel(), base.Channel())
+
+
 def test_impossible_wavelengths_are_not_used():
     assert base.wavelength_nm(461) == 461
     assert base.wavelength_nm("525.5") == 525.5
