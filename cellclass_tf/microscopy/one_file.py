@@ -61,6 +61,7 @@ class ConvertingTask:
       raw: the raw file.
       options: the options.
       stem: TYPE/NAME of its images, to which each field adds its suffix.
+      groups: acquisition groups of its fields.
       contrast_group: group of fields that share contrast limits.
       limits: contrast limits by key; fields without any are stretched on their own.
       fields: measurements of its fields, in the file's order.
@@ -71,6 +72,7 @@ class ConvertingTask:
     raw: RawFile
     options: Options
     stem: str
+    groups: tuple[str, ...]
     contrast_group: str
     limits: dict[contrast.Key, contrast.Limits]
     fields: tuple[FieldMeasurement, ...]
@@ -95,6 +97,7 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
             cytoplasm_channel=_channel_name(micrograph, chosen.cytoplasm),
             figures=figures.measure(micrograph, chosen[:2]),
             pixel_size_problem=micrograph.pixel_size_problem,
+            well=micrograph.well,
         )
         if not merge.is_merged(micrograph):
             place = places.setdefault(field.contrast_key(""), len(places))
@@ -161,8 +164,9 @@ def convert(job: ConvertingTask) -> list[dict]:
     """Writes the merged images of a file, and returns their rows of the manifest."""
     rows = []
     found = _fields(job.study, job.raw, job.options, hashed=True)
-    for (micrograph, chosen), field in zip(found, job.fields, strict=True):
-        rows.append(_convert_field(job, micrograph, chosen, field))
+    fields = zip(job.fields, job.groups, strict=True)
+    for (micrograph, chosen), (field, group) in zip(found, fields, strict=True):
+        rows.append(_convert_field(job, micrograph, chosen, field, group))
     return [dataclasses.asdict(row) for row in rows]
 
 
@@ -171,6 +175,7 @@ def _convert_field(
     micrograph: Micrograph,
     chosen: channels.Channels,
     field: FieldMeasurement,
+    group: str,
 ) -> ImageRow:
     limits, contrast_by = _limits_of_field(job, micrograph, chosen, field)
     merged = merge.merged_image(micrograph, chosen, limits)
@@ -181,7 +186,7 @@ def _convert_field(
     row = ImageRow(
         image=f"{job.stem}{field.suffix}.png",
         cell_type=job.raw.cell_type,
-        group=job.raw.group,
+        group=group,
         raw_file=job.raw.name,
         raw_sha256=micrograph.sha256,
         raw_reader=micrograph.reader,

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import errors
+from cellclass_tf import errors, versions
 from cellclass_tf.cli import main
 from cellclass_tf.core import manifest
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import Study
+from cellclass_tf.interchange import ome_zarr_plate
 from cellclass_tf.interchange.masks import import_masks
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.microscopy.files import raw_files
+from cellclass_tf.microscopy.formats import omezarr
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import csv_json, digests, png
 
@@ -76,6 +79,58 @@ def test_a_folder_names_the_dish_and_older_studies_keep_their_groups(
     assert [r.group for r in before] == ["HEK/d1a", "HEK/d1b", "HEK/d2a", "HEK/d2b"]
     convert(tmp_path / "raw", tmp_path / "old")
     assert Study.open(tmp_path / "old").rows() == before
+
+
+def write_plate(path):
+    """Writes a plate with two fields in well B02 and one in A10."""
+    image = np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
+    image[..., 0] = 0
+    cells = Cells.from_labels(np.zeros((40, 48), np.int32), ("HEK",))
+    path.parent.mkdir(parents=True)
+    field = ome_zarr_plate.PlateField("a", cells, image, 0.5)
+    wells = {
+        ome_zarr_plate.Well("p", "B", "02"): [field, field],
+        ome_zarr_plate.Well("p", "A", "10"): [field],
+    }
+    ome_zarr_plate.write_plate(path, "p", wells)
+
+
+def groups_of(study):
+    return {row.scene_name: row.group for row in Study.open(study).rows()}
+
+
+def test_each_well_of_a_plate_is_a_group(tmp_path):
+    pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    write_plate(tmp_path / "raw" / "HEK" / "p.zarr")
+    convert(tmp_path / "raw", tmp_path / "s")
+    expected = {"A/10/0": "HEK/p_A10", "B/02/0": "HEK/p_B02", "B/02/1": "HEK/p_B02"}
+    assert groups_of(tmp_path / "s") == expected
+    rows = Study.open(tmp_path / "s").rows()
+    assert len({row.contrast_group for row in rows}) == 1
+    again = convert(tmp_path / "raw", tmp_path / "s")
+    assert not again.done
+    assert Study.open(tmp_path / "s").rows() == rows
+    # A pattern names the group of the whole file.
+    convert(tmp_path / "raw", tmp_path / "s", group="HEK", change_settings=True)
+    assert set(groups_of(tmp_path / "s").values()) == {"HEK"}
+
+
+def test_an_older_study_keeps_one_group_for_a_plate(tmp_path, monkeypatch):
+    pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    write_plate(tmp_path / "raw" / "HEK" / "p.zarr")
+    found = omezarr._images
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            omezarr, "_images", lambda root: ((p, "") for p, _ in found(root))
+        )
+        convert(tmp_path / "raw", tmp_path / "s")
+    before = Study.open(tmp_path / "s").rows()
+    assert {row.group for row in before} == {"HEK/p"}
+    assert not convert(tmp_path / "raw", tmp_path / "s").done
+    # Measured again, as after a change of the file, its wells are known.
+    monkeypatch.setattr(versions, "MEASUREMENT", versions.MEASUREMENT + 1)
+    convert(tmp_path / "raw", tmp_path / "s")
+    assert Study.open(tmp_path / "s").rows() == before
 
 
 def limits_of(study):

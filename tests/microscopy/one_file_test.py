@@ -54,8 +54,9 @@ def measure(study, raw, options=OPTIONS):
 
 def convert(study, raw, limits, options=OPTIONS):
     fields, _ = measure(study, raw, options)
+    groups = (raw.group,) * len(fields)
     job = one_file.ConvertingTask(
-        study, raw, options, "HEK/a", "dish 1", limits, fields
+        study, raw, options, "HEK/a", groups, "dish 1", limits, fields
     )
     return one_file.convert(job)
 

@@ -57,6 +57,7 @@ class Scene:
       name: name of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
       loss: name of a lossy compression, such as 'JPEG'; '' for exact pixels.
+      well: name of the well, such as 'B03', if the file is a plate; '' if it is none.
     """
 
     size_tzc: tuple[int, int, int]
@@ -67,6 +68,7 @@ class Scene:
     name: str = ""
     is_rgb: bool = False
     loss: str = ""
+    well: str = ""
 
 
 class PartOfAnother(InputError):

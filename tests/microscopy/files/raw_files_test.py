@@ -45,6 +45,16 @@ def test_a_folder_below_the_type_names_the_dish(tmp_path):
     assert {f.group for f in found} == {"a.tif", "b.tif", "c.tif", "d.tif"}
 
 
+def test_wells_are_groups_unless_a_pattern_or_folder_names_the_group(tmp_path):
+    for place in ("HEK/plate.tif", "N2a/d1/plate.tif"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).write_text("1")
+    plate, in_folder = raw_files.find(tmp_path, None, None).files
+    assert plate.group_of("B03") == "HEK/plate_B03"
+    assert plate.group_of("") == "HEK/plate"
+    assert in_folder.group_of("B03") == "N2a/d1"
+
+
 def test_the_first_group_of_a_pattern_names_the_group(tmp_path):
     touch(tmp_path / "a_well-B7_f1.tif")
     (found,), _, _ = raw_files.find(tmp_path, "HEK", r"well-(\w\d)")

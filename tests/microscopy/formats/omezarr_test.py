@@ -120,6 +120,7 @@ def test_a_plate_gives_its_fields_in_order(tmp_path, version):
     fields = list(readers.read_micrographs(tmp_path / "p.zarr"))
     names = ["B/03/0", "B/03/1", "C/01/0", "C/01/1"]
     assert [field.scene_name for field in fields] == names
+    assert [field.well for field in fields] == ["B03", "B03", "C01", "C01"]
     assert [field.scene for field in fields] == [0, 1, 2, 3]
     np.testing.assert_array_equal([field.pixels for field in fields], expected)
 
