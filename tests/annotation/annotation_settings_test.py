@@ -26,6 +26,9 @@ def test_settings_are_kept_unless_change_settings_is_given(tmp_path):
     # Only cellpose has models: one is not given in vain.
     with pytest.raises(InputError, match="model from cyto3 to cyto2, annotator from"):
         settle(model="cyto2")
+    with pytest.raises(InputError, match="bfloat16 from False to True"):
+        settle(bfloat16=True)
+    assert settle(bfloat16=True, change=True).bfloat16 is True
     # Nothing is remembered that was not done.
     assert settle(images=0, diameter=0.0).diameter == 0
     assert settle() == first
