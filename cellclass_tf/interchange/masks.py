@@ -23,6 +23,7 @@ from cellclass_tf.interchange.importing import (
     ImportedCells,
     find_row,
     import_cells,
+    rows_to_match,
 )
 from cellclass_tf.labels import components
 from cellclass_tf.messages import logger
@@ -94,11 +95,7 @@ def import_masks(
     """
     study = Study.open(study)
     source = pathlib.Path(source)
-    rows = study.rows()
-    if not rows:
-        raise InputError(
-            f"{study.manifest_path} names no images; run `cellclass convert` first."
-        )
+    rows = rows_to_match(study)
     listed, found = find_labels(source)
     candidates = match_labels(rows, source, found, allow_gaps, label_components)
     outcome = import_cells(
@@ -238,10 +235,11 @@ def _without_endings(name: str) -> list[str]:
 
 def _check_numbers(labels: LabelFiles) -> None:
     if labels.gaps:
+        more = f", and {labels.gaps - 1} more" if labels.gaps > 1 else ""
         raise InputError(
             f"{labels.paths[0]}: of the masks {labels.name}_mask_out_K.png number "
-            f"{labels.first_gap} is missing, and {labels.gaps - 1} more. Copy the folder "
-            "again, or add --allow_gaps if they were deleted on purpose."
+            f"{labels.first_gap} is missing{more}. Copy the folder again, or add "
+            "--allow_gaps if they were deleted on purpose."
         )
 
 

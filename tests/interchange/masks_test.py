@@ -101,7 +101,13 @@ def test_masks_of_single_cells_are_sorted_by_number(study, source):
         mask[:, column] = 255
         _write(source / f"a_mask_out_{cell}.png", mask)
     failure = import_masks(study, source).failures["a_mask_out_1.png"]
-    assert "a_mask_out_K.png number 3 is missing, and 6 more" in failure
+    assert "a_mask_out_K.png number 3 is missing, and 6 more. Copy" in failure
+    for cell in range(4, 10):
+        _write(source / f"a_mask_out_{cell}.png", mask)
+    failure = import_masks(study, source).failures["a_mask_out_1.png"]
+    assert "a_mask_out_K.png number 3 is missing. Copy" in failure
+    for cell in range(4, 10):
+        (source / f"a_mask_out_{cell}.png").unlink()
     import_masks(study, source, allow_gaps=True)
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels[0], [2, 0, 3, 0, 1])
 
