@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf.core.cells import UNKNOWN, Cells, read_labels
+from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.run_record import RUN_FILE, RunRecord
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_drawn, read_labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.drawn_cells import DrawnCell, labels_of_drawn
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from cellclass_tf import process_state
-from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.image_names import find_image
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.predictions import CELLS_FILE, labels_path
 from cellclass_tf.core.run_record import (

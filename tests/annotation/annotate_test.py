@@ -12,7 +12,8 @@ from cellclass_tf.annotation import annotate, cell_files
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.annotation.review import queue
-from cellclass_tf.core.cells import Cells, read_labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, digests, png

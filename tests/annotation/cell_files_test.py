@@ -9,7 +9,8 @@ import pytest
 
 from cellclass_tf import batch
 from cellclass_tf.annotation import cell_files
-from cellclass_tf.core.cells import Cells, read_labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, digests, png

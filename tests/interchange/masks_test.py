@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from cellclass_tf.annotation import annotate, cell_files
-from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.masks import import_masks

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellclass_tf.core.cells import DrawnCell
+from cellclass_tf.core.drawn_cells import DrawnCell
 from cellclass_tf.labels.rle import encode_mask
 
 

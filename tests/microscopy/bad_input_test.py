@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from cellclass_tf import errors
-from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.conversion import convert

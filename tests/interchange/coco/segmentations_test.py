@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellclass_tf.core.cells import DrawnCell
+from cellclass_tf.core.drawn_cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import drawn_cell_of, polygons_of
 from cellclass_tf.labels.rle import encode_mask
