@@ -9,6 +9,7 @@ import pytest
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.annotators.protocol import Outlines
 from cellclass_tf.annotation.finetuning import material, tuning, verdict
+from cellclass_tf.annotation.finetuning.rounds import Rounds
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests, png
@@ -111,7 +112,7 @@ def test_killed_run_with_other_settings_starts_again(
     study, output, own_weights, rounds, monkeypatch
 ):
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)
-    opened = tuning._Rounds.open(output, {"epochs": 60})
+    opened = Rounds.open(output, {"epochs": 60})
     opened.begin(own_weights)
     opened.add(0.9)
     tuning.finetune(study, output, model=own_weights, epochs=20)
