@@ -5,9 +5,9 @@ A few writes of each command; `experiments.benchmarks.kills` takes all of them.
 
 import pytest
 
-from experiments.benchmarks import kills
+from experiments.benchmarks import kill_scenarios, kills
 
-SCENARIOS = {scenario.name: scenario for scenario in kills.SCENARIOS}
+SCENARIOS = {scenario.name: scenario for scenario in kill_scenarios.SCENARIOS}
 KILLS = 5
 
 
