@@ -309,7 +309,7 @@ class _Conversion:
             depends = [self._settings, sorted(of_raw.items()), stem]
             depends += [contrast, raw.group, raw.cell_type]
             depends += [[field.without_well() for field in fields]]
-            # Of files without wells, the file's group says it all.
+            # Fields of a file without wells have the group of the file, which is included.
             depends += [groups] if set(groups) != {raw.group} else []
             key = digests.fingerprint(*raw.files.paths, depends)
             outputs = [self.study.root / "images" / f"{name}.png" for name in named]
