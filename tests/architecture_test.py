@@ -1,4 +1,4 @@
-"""The rules that keep the subpackages apart, and importing light."""
+"""Tests of the rules for imports, modules and layers."""
 
 import ast
 import pathlib
@@ -95,7 +95,7 @@ def test_only_the_command_line_imports_the_builders_and_nothing_the_experiments(
             assert "tfds_builders" not in names, path
 
 
-def test_heavy_libraries_stay_in_their_rooms():
+def test_heavy_libraries_are_imported_only_in_their_own_modules():
     for path in PACKAGE.rglob("*.py"):
         names = {name.split(".")[0] for name in imports_of(path)}
         if path.parent.name != "finetuning" and not path.stem.startswith("cellpose"):
@@ -108,7 +108,7 @@ def test_heavy_libraries_stay_in_their_rooms():
             assert "official" not in names
 
 
-def test_what_a_process_shares_is_changed_in_one_place_alone():
+def test_the_state_of_the_process_is_changed_only_in_its_own_modules():
     # What changes it, and the modules that put it back.
     owners = {
         "os.environ": ("process_state", "hardware", "local"),
@@ -129,7 +129,7 @@ def test_what_a_process_shares_is_changed_in_one_place_alone():
             assert what not in text or path.stem in modules, (path, what)
 
 
-def test_model_garden_is_imported_where_it_cannot_choose_a_backend():
+def test_model_garden_is_imported_in_one_module_that_keeps_the_backend():
     for path in PACKAGE.rglob("*.py"):
         names = imports_of(path)
         if path.stem != "model_garden":

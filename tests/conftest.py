@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and helpers for all tests."""
 
 import dataclasses
 import os
@@ -16,13 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def assets() -> pathlib.Path:
-    """Folder of real microscope files; a test that asks for a missing one skips."""
+    """Returns the folder of real microscope files; a test that asks for a missing one skips."""
     return real_files.folder()
 
 
 @pytest.fixture(scope="session")
 def make_simulated_study():
-    """Makes a small study of simulated cultures, with their truth as annotation."""
+    """Makes a small study of simulated cultures, with the ground truth as annotation."""
     import cellclass_tf as cc
     from cellclass_tf.datasets import simulation
 
@@ -40,7 +40,7 @@ def make_simulated_study():
 
 @pytest.fixture(scope="session")
 def draw_scene():
-    """Draws a merged image of cells at places of their own, one scene a seed."""
+    """Draws a merged image of cells at random places; each seed gives another scene."""
     import numpy as np
 
     def draw(seed: int, size: int = 64, cells: int = 25) -> np.ndarray:
@@ -58,7 +58,7 @@ def draw_scene():
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium, with what it says on its console."""
+    """Starts headless Chromium, and records the messages of its console."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.skip("needs chromium and chromedriver")

@@ -103,7 +103,7 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
             act_as_a_person(words[1])
 
 
-def test_the_page_of_commands_says_what_the_code_says():
+def test_the_page_of_commands_agrees_with_the_code():
     page = commands_page.PAGE.read_text(encoding="utf-8")
     assert page == commands_page.page(), "run: python -m tests.commands_page"
 
@@ -114,7 +114,7 @@ def test_the_page_on_python_lists_every_public_name_once():
     assert sorted(listed) == sorted(cc.__all__)
 
 
-def test_the_page_of_messages_has_those_of_every_part():
+def test_the_page_of_messages_has_those_of_every_unit():
     path = ROOT / ".ci/message_list.py"
     spec = importlib.util.spec_from_file_location("message_list", path)
     message_list = importlib.util.module_from_spec(spec)
@@ -165,7 +165,7 @@ def test_blocks_are_found_with_their_marks_and_commands():
         "no_such_program",
     ],
 )
-def test_what_does_not_exist_is_found(line):
+def test_commands_flags_and_files_that_do_not_exist_are_found(line):
     (words,) = Block("", 1, "bash", line).commands()
     with pytest.raises(AssertionError):
         check(words)

@@ -11,7 +11,7 @@ def test_an_input_error_is_caught_as_a_value_error():
 
 
 @pytest.mark.parametrize("text", ["", "HEK/d2 a.tif", "µm, Zelle ä, 細胞", r"C:\new"])
-def test_text_of_one_line_stays_as_it_is(text):
+def test_text_of_one_line_is_not_changed(text):
     assert errors.one_line(text) == text
 
 
@@ -26,5 +26,5 @@ def test_text_of_one_line_stays_as_it_is(text):
         (b"a\xff.png".decode("utf-8", "surrogateescape"), r"a\udcff.png"),
     ],
 )
-def test_line_breaks_and_control_characters_are_spelt_out(text, expected):
+def test_line_breaks_and_control_characters_become_escape_sequences(text, expected):
     assert errors.one_line(text) == expected

@@ -1,6 +1,6 @@
-"""A command that is killed while it writes does no harm, and the next run goes on.
+"""Tests that a command that is killed while it writes does no harm, and can be repeated.
 
-A few writes of each command; `experiments.benchmarks.kills` takes all of them.
+Each command is killed at a few writes; `experiments.benchmarks.kills` kills it at all.
 """
 
 import pytest

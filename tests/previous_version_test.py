@@ -1,7 +1,7 @@
-"""What version 0.1.0 wrote before files had formats is opened by this one.
+"""Tests that files of version 0.1.0, which had no format versions, can be opened.
 
 previous_version/ holds a study, predictions of it and of its raw file, and the records of
-the model and its training. They were written in /data/previous, which is nowhere now.
+the model and its training. They were written in /data/previous, which does not exist.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ MADE = pathlib.Path(__file__).parent / "previous_version"
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A copy of all of it, in which relative paths hold."""
+    """Returns a copy of all files, in which relative paths are valid."""
     shutil.copytree(MADE, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""What a stage may change for the whole process, to be compared before and after it."""
+"""Compares the state of the process before and after a stage."""
 
 import csv
 import locale
@@ -13,7 +13,7 @@ import warnings
 
 
 def process_state() -> dict:
-    """Returns the settings of this process that no stage may leave changed."""
+    """Returns the settings of this process that no stage may change."""
     import matplotlib
     import numpy as np
     import tensorflow as tf
@@ -61,7 +61,7 @@ def process_state() -> dict:
 
 
 def changed(before: dict, after: dict) -> dict:
-    """Returns what is not as it was, with both values."""
+    """Returns the settings that differ, with both values."""
     return {
         key: (before[key], after[key]) for key in before if before[key] != after[key]
     }

@@ -14,7 +14,7 @@ CONFUSIONS = np.tile([[90, 10], [20, 80]], (20, 1, 1))
 
 
 def matched(confusions):
-    """Held-out fields (V, K, K), each a unit, without a cell missed or invented."""
+    """Returns held-out fields (V, K, K), each a unit, without missed or invented cells."""
     confusions = np.asarray(confusions)
     fields, types = confusions.shape[:2]
     none = np.zeros((fields, types), int)
@@ -26,7 +26,7 @@ HELD_OUT = matched(CONFUSIONS)
 
 
 def held_out(rows, invented=(0, 0), fields=10):
-    """Pure fields whose cells become what `rows` (K, K + 1) say; the last are missed."""
+    """Returns pure fields, classified as in `rows` (K, K + 1), of which the last are missed."""
     rows = np.asarray(rows)
     types = len(rows)
     confusions = np.zeros((types * fields, types, types), int)
@@ -64,7 +64,7 @@ def test_three_types_are_corrected_together():
 
 
 def test_cells_that_are_missed_and_invented_are_corrected_for():
-    """200 and 100 cells, of which half and all are found, beside 10 and 30 that are none."""
+    """Of 200 and 100 cells, half and all are found, beside 10 and 30 false positives."""
     known = held_out([[50, 0, 50], [0, 100, 0]], invented=(1, 3))
     raw = shares.estimate_shares(np.array([[22, 26]] * 5))
     found = shares.correct_shares(raw, known, area=10.0)
@@ -102,7 +102,7 @@ def test_units_that_differ_give_wider_intervals_than_their_cells_alone():
 
 
 def test_the_posterior_agrees_with_integration_on_a_fine_grid():
-    """Compares with shares and ICC on a grid, weighted by scipy's distribution."""
+    """Shares and ICC on the grid are weighted by scipy's distribution."""
     counts = np.array([[12, 28], [20, 18], [7, 35], [15, 30]])
     draws, icc = shares.posterior(counts, (1.0, 5.0), np.random.default_rng(0))
     grid = (np.arange(200) + 0.5) / 200
@@ -217,7 +217,7 @@ def test_the_computed_number_of_units_gives_the_width():
 
 
 def test_two_units_are_too_few_to_promise_narrow_intervals():
-    """With an ICC of 0.1, some 60 dishes of 240 cells are needed for 10 points."""
+    """With an ICC of 0.1, about 60 dishes of 240 cells are needed for 10 points."""
     rng = np.random.default_rng(1)
     alphas = np.array([0.4, 0.6]) * 0.9 / 0.1
     told = [

@@ -42,7 +42,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Counts the images that are really annotated."""
+    """Counts the images that are annotated."""
     found, original = [], WatershedAnnotator.annotate
 
     def counted(self, image, *diameter):
@@ -118,7 +118,7 @@ def test_other_settings_and_changed_images_are_annotated_again(study, calls):
 
 
 def _kill_before(monkeypatch, name):
-    """Has the next call of a function of `records` killed before it begins."""
+    """Kills the next call of a function of `cell_files` before it begins."""
     original = getattr(cell_files, name)
 
     def killed(*args):
@@ -354,7 +354,7 @@ def test_label_image_broken_in_place_fails_alone_and_is_not_overwritten(study):
 
 @pytest.fixture
 def sizes(monkeypatch):
-    """Estimates 20 px for HEK/a, 26 for any other image."""
+    """Replaces the estimate: 20 px for HEK/a, and 26 px for any other image."""
     asked = []
 
     def estimate(self, image):

@@ -20,7 +20,7 @@ MADE_BY = {"annotator": "watershed", "annotation": "f00d", "diameter_px": 24.0}
 
 
 def cells_of(count):
-    """So many cells of one pixel each, of both types in turn."""
+    """Returns `count` cells of one pixel each, whose types alternate."""
     labels = np.zeros((4, 5), np.int32)
     labels[0, :count] = np.arange(1, count + 1)
     return Cells.from_labels(labels, TYPES, [TYPES[i % 2] for i in range(count)])
@@ -41,7 +41,7 @@ def row_of(study, image="mixed/m.png"):
 
 
 def annotated(study, count=2, image="mixed/m.png"):
-    """Writes and records so many cells with their types; returns the row."""
+    """Writes and records `count` cells with their types; returns the row."""
     row = row_of(study, image)
     result = cell_files.write_cells(
         study, row, cells_of(count), MADE_BY, types_csv=True

@@ -131,7 +131,7 @@ def test_the_cost_of_each_reason_is_counted_in_fields_and_cells():
 
 
 def _judged(**counts):
-    """Rows by type of so many accepted and rejected images."""
+    """Returns rows by type, with the given numbers of accepted and rejected images."""
     return [
         ImageRow(f"{name}/{i}.png", name, verdict=REJECTED if i < bad else ACCEPTED)
         for name, (bad, total) in counts.items()

@@ -12,7 +12,7 @@ TYPES = ("HEK", "N2a")
 
 
 def _cells(count, seed=0):
-    """`count` cells of one pixel each, with random types, scores and probabilities."""
+    """Returns `count` cells of one pixel, with random types, scores and probabilities."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((6, 8), np.int32)
     labels.ravel()[:count] = np.arange(1, count + 1)

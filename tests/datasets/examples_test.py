@@ -22,7 +22,7 @@ LABELS[6:10, 0:5] = 2
 
 @pytest.fixture
 def study(tmp_path):
-    """Two dishes a type and one mixed field, each field with two cells."""
+    """Makes two dishes per type and one mixed field, with two cells in each field."""
     study = Study.create(tmp_path)
     for number, (cell_type, name) in enumerate(
         [("HEK", "a"), ("HEK", "b"), ("N2a", "c"), ("N2a", "d"), ("mixed", "m")]

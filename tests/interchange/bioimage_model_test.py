@@ -1,4 +1,4 @@
-"""Packages for the BioImage Model Zoo, read by bioimageio.spec and run by its core."""
+"""Tests of packages for the BioImage Model Zoo, with bioimageio.spec and its core."""
 
 import io
 import sys
@@ -17,7 +17,7 @@ OWNER = {"authors": "Ana Bo, Cem Do", "license": "CC-BY-4.0"}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that sees one N2a cell of 24 px in every tile of 64 px."""
+    """Makes a model that finds one N2a cell of 24 px in every tile of 64 px."""
     return save_model(tmp_path_factory.mktemp("model"), score=0.9)
 
 

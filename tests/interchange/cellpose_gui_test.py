@@ -82,7 +82,7 @@ def test_functions_of_cellpose_open_exported_files(exported):
 
 
 class _Count(int):
-    """The number of cells of version 4's window, which is set."""
+    """The number of cells in the window of version 4, which can be set."""
 
     def set(self, number):
         self.number = number
@@ -95,7 +95,7 @@ class _Count(int):
 def test_the_window_of_cellpose_opens_exported_files(
     study, tmp_path, monkeypatch, cellpose_version
 ):
-    """The installed version's own loader, with a stand-in for the window."""
+    """The loader is that of the installed version, with a stub for the window."""
     from cellpose.gui import io as gui_io
 
     exported = tmp_path / "gui"
@@ -146,7 +146,7 @@ def test_files_of_version_4_have_no_channels_and_a_diameter_that_may_be_nan(
 
 
 def test_files_saved_by_version_4_are_imported(study, tmp_path):
-    """As its window writes them: no channels, lists of changes, a diameter of NaN."""
+    """Its window writes no channels, lists of changes, and a diameter of NaN."""
     export_cellpose(study, tmp_path / "gui", cellpose_version=4)
     path = tmp_path / "gui" / "HEK" / "a_seg.npy"
     _edit(
@@ -172,7 +172,7 @@ def test_files_saved_by_version_4_are_imported(study, tmp_path):
 
 @needs_4
 def test_files_written_by_the_window_of_version_4_are_imported(study, tmp_path):
-    """Its own function, with a stand-in for the window."""
+    """The function that saves is that of version 4, with a stub for the window."""
     from cellpose.gui import io as gui_io
 
     export_cellpose(study, tmp_path / "gui", cellpose_version=4)
@@ -425,7 +425,7 @@ def test_old_files_with_background_minus_one_are_read(study, exported):
 
 
 def test_masks_and_cellpose_files_give_the_same_cells(study, exported, tmp_path):
-    """What one way in brought, the other finds unchanged."""
+    """After an import in one format, an import in the other format changes nothing."""
     png.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
     import_masks(study, tmp_path / "masks")
     export_cellpose(study, tmp_path / "after")

@@ -1,4 +1,4 @@
-"""Tests of exporting: which fields, where to, and what fails alone."""
+"""Tests of exporting: the chosen fields, the written files, and failures."""
 
 import dataclasses
 import json

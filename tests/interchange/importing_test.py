@@ -39,7 +39,7 @@ def imported(labels=LABELS, types=None, **said):
 
 
 def import_one(study, source, image="mixed/m.png", version=(1,)):
-    """Imports what `source` holds, or raises it if it is an error."""
+    """Imports `source`, or raises it if it is an error."""
 
     def read(row, source):
         assert row.image == image

@@ -289,7 +289,7 @@ def test_masks_with_stray_pixels_do_not_exhaust_memory(study, source):
 
 
 def _squares(values, dtype):
-    """Squares of 20 px with these numbers, 20 px apart."""
+    """Returns squares of 20 px with these numbers, 20 px apart."""
     labels = np.zeros((20, 40 * len(values)), dtype)
     for at, value in enumerate(values):
         labels[:, 40 * at : 40 * at + 20] = value

@@ -1,4 +1,4 @@
-"""OME-Zarr, read again by zarr."""
+"""Tests of OME-Zarr, with zarr as reader."""
 
 import numpy as np
 import pytest

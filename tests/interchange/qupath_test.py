@@ -1,4 +1,4 @@
-"""GeoJSON, read again by Shapely."""
+"""Tests of GeoJSON, with Shapely as reader."""
 
 import json
 import uuid

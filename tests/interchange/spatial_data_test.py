@@ -1,4 +1,4 @@
-"""SpatialData, read again by spatialdata, which has to be installed for it."""
+"""Tests of SpatialData, with spatialdata as reader, if it is installed."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cellclass_tf.interchange import spatial_data
 
 
 def write(path, fields, pixel_size_um=None):
-    """Writes {stem: (cells, image)} and their table, and returns the path."""
+    """Writes {stem: (cells, image)} and their table; returns the path."""
     store = spatial_data.Store(path)
     tables = []
     for stem, (cells, image) in fields.items():

@@ -16,7 +16,7 @@ LABELS = np.array(
 )
 
 
-def test_crumbs_go_and_corners_hold():
+def test_smaller_pieces_are_removed_and_corners_connect_pixels():
     labels = LABELS.copy()
     assert components.keep_largest_pieces(labels) == 1
     assert labels[3, 2] == 0
@@ -24,7 +24,7 @@ def test_crumbs_go_and_corners_hold():
     assert (labels == 2).sum() == 2
 
 
-def test_holes_are_filled_where_asked_but_never_with_another_cell():
+def test_holes_are_filled_on_request_except_where_another_cell_is():
     labels = np.ones((3, 5), int)
     labels[1, 1], labels[1, 3] = 0, 2
     unfilled = labels.copy()
@@ -34,14 +34,14 @@ def test_holes_are_filled_where_asked_but_never_with_another_cell():
     assert labels[1].tolist() == [1, 1, 1, 2, 1]
 
 
-def test_numbers_that_are_missing_do_not_matter():
+def test_missing_numbers_of_cells_are_accepted():
     labels = np.array([[0, 7, 0, 7, 7]])
     assert components.keep_largest_pieces(labels) == 1
     assert labels.tolist() == [[0, 0, 0, 7, 7]]
 
 
 def pieces(*boxes, size=100):
-    """Label 5 in squares of (top, left, width)."""
+    """Returns label 5 in squares of (top, left, width)."""
     labels = np.zeros((size, size), np.uint64)
     for top, left, width in boxes:
         labels[top : top + width, left : left + width] = 2**40

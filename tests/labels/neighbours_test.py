@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.analysis.neighbours."""
+"""Tests of cellclass_tf.labels.neighbours."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def test_cells_with_two_pixels_between_them_are_neighbours_and_with_three_not():
             assert found == ([[1, 2]] if gap <= 2 else [])
 
 
-def test_pairs_are_those_of_grown_cells(monkeypatch):
+def test_pairs_equal_those_of_dilated_cells(monkeypatch):
     rng = np.random.default_rng(0)
     labels = np.zeros((90, 70), np.int32)
     for number in range(1, 60):
@@ -34,7 +34,7 @@ def test_pairs_are_those_of_grown_cells(monkeypatch):
     assert set(map(tuple, neighbours.neighbours(labels).tolist())) == expected
 
 
-def test_nearest_is_the_nearest_other_cell():
+def test_the_nearest_distance_is_that_to_another_cell():
     found = neighbours.nearest_px(np.array([[0.0, 0], [3, 4], [3, 5]]))
     assert found.tolist() == [5, 1, 1]
     assert np.isnan(neighbours.nearest_px(np.zeros((1, 2)))).all()

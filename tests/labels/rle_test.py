@@ -1,4 +1,4 @@
-"""Masks as run lengths: those of pycocotools, made from the box alone."""
+"""Tests of cellclass_tf.labels.rle, compared with pycocotools."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def _masks():
 
 
 @pytest.mark.parametrize("mask", list(_masks()))
-def test_run_lengths_are_those_of_pycocotools(mask):
+def test_run_lengths_equal_those_of_pycocotools(mask):
     cell = DrawnCell.cut(mask)
     expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert encode_mask(cell.mask, cell.corner_yx, mask.shape) == {

@@ -13,7 +13,7 @@ def key(group, nuclei="DAPI"):
 
 
 def counts_of(*values):
-    """A histogram in which both channels hold these values."""
+    """Returns a histogram in which both channels have these values."""
     return np.stack([np.bincount(values, minlength=1 << 16)] * 2)
 
 

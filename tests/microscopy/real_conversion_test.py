@@ -1,4 +1,4 @@
-"""Every real microscope file is converted right, or refused with the right reason."""
+"""Tests that every real file is converted correctly, or refused with the right reason."""
 
 import collections
 import pathlib
@@ -47,7 +47,7 @@ FIELDS_WITH_FLAGS = {
 
 
 def converted(folder, study, **options):
-    """By file's name the number of its fields, or why there are none."""
+    """Returns by file name the number of fields, or the reason why there are none."""
     outcome = cc.convert(folder, study, cell_type="HEK", processes=2, **options)
     counts = collections.Counter(row.raw_file for row in Study.open(study).rows())
     found = dict(counts) | outcome.failures

@@ -32,7 +32,7 @@ def test_a_file_is_compared_with_its_record(tmp_path, recorded, file, state):
     assert (link.recorded, link.found) == (recorded, found)
 
 
-def test_the_place_that_fits_the_record_is_taken_before_the_first(tmp_path):
+def test_a_file_with_the_recorded_hash_is_preferred_to_the_first_file(tmp_path):
     places = [tmp_path / name for name in ("lost", "old", "new")]
     places[1].write_bytes(b"old")
     places[2].write_bytes(b"new")

@@ -21,13 +21,13 @@ with lock.one_writer(pathlib.Path(sys.argv[1]), "convert"):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """Nobody is waited for."""
+    """Makes the lock fail at once if it is held."""
     monkeypatch.setattr(lock, "_GRACE_S", 0.1)
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds the lock."""
+    """Starts another process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True
     )

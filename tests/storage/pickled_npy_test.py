@@ -17,7 +17,7 @@ def _save(path, value):
 
 
 class _Call:
-    """Unpickled without care, it calls a function."""
+    """Calls a function when it is unpickled without care."""
 
     def __init__(self, function, *args):
         self._call = function, args
@@ -83,7 +83,7 @@ def test_plain_arrays_need_no_pickle(tmp_path):
 
 
 class _ForgedDtype:
-    """numpy's dtype of objects, told that it holds none."""
+    """numpy's dtype of objects, with a flag that denies it."""
 
     def __reduce__(self):
         state = (3, "|", None, None, None, -1, -1, 0)
@@ -131,7 +131,7 @@ def test_a_header_that_cannot_be_parsed_is_rejected(tmp_path):
 
 
 def _npy_of(path, pickled):
-    """A file of one object with this pickle."""
+    """Returns a file of one object with this pickle."""
     np.save(path, np.array({}, object), allow_pickle=True)
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"\n") + 1] + pickled)

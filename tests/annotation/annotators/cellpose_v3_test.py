@@ -1,4 +1,4 @@
-"""cellpose 3: real weights find cells, size models, and named models."""
+"""Tests of cellpose 3: real weights, size models, and named models."""
 
 import pathlib
 import shutil
@@ -113,7 +113,7 @@ def test_diameter_of_a_large_field_is_estimated_on_parts(
 
 
 class _Touch:
-    """Unpickled without care, it makes a file."""
+    """Makes a file when it is unpickled without care."""
 
     def __init__(self, path):
         self._path = path
@@ -144,7 +144,7 @@ def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
 
 
 def _sharing(depth=60):
-    """A list that would take for ever to be made an array."""
+    """Returns a list whose conversion to an array would never end."""
     shared = []
     for _ in range(depth):
         shared = [shared, shared]

@@ -1,4 +1,4 @@
-"""Fine-tuning: rounds, the best of them, resuming, and what is written."""
+"""Tests of fine-tuning: rounds, the choice of the best one, resuming, and outputs."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def output(tmp_path):
 
 @pytest.fixture
 def scores(monkeypatch):
-    """Scores of the base and of each round, in place of those of the network."""
+    """Replaces the scores of the base weights and of each round."""
     given = [0.5, 0.6, 0.7, 0.65]
     iterator = iter(given)
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: next(iterator))
@@ -32,7 +32,7 @@ def scores(monkeypatch):
 
 @pytest.fixture
 def rounds(monkeypatch):
-    """Trains nothing: round n sets the last bias to n. Returns what was trained."""
+    """Replaces training: round n sets the last bias to n. Returns the calls."""
     trained = []
 
     def train(network, pieces, folder, epochs, settings, number, caption):
@@ -188,7 +188,7 @@ def test_splits_are_recorded_in_the_manifest(
 def test_cellpose_own_training_runs_and_changes_the_weights(
     study, output, own_weights, monkeypatch
 ):
-    """One epoch of one batch, and scores of the real thing."""
+    """There is one epoch of one batch, and the scores are computed."""
     state = np.random.get_state()[1].copy()
     original = tuning._train_round
     trained = []
@@ -232,7 +232,7 @@ def test_only_the_part_kept_out_of_training_is_scored(study):
     row = study.rows()[0]
 
     class Finder:
-        """Finds the cells of the right quarter alone."""
+        """Finds only the cells in the right quarter."""
 
         def annotate(self, image, diameter):
             labels = study.read_cells(row).labels.copy()

@@ -38,7 +38,7 @@ def empty_canvas():
 
 
 def cell_of(name, branch_angles=()):
-    """A round cell of the usual size in the middle of the frame."""
+    """Returns a round cell of the usual size in the middle of the frame."""
     return placement.PlacedCell(
         name=name,
         look=LOOKS[name],

@@ -1,4 +1,4 @@
-"""The simulated field: exact labels, stable bytes, overlapping types."""
+"""Tests of simulated fields: exact labels, stable bytes, overlapping types."""
 
 import numpy as np
 import pytest

@@ -38,7 +38,7 @@ def round_cell(centre_yx, radius_px, name="N2a"):
 
 
 def gaps_of(placed):
-    """Distances of centres over sums of radii; those to itself are infinite."""
+    """Returns distances of centres over sums of radii; infinite from a cell to itself."""
     centres = np.array([cell.centre_yx for cell in placed])
     radii = np.array([cell.radius_px for cell in placed])
     gaps = np.linalg.norm(centres[:, None] - centres, axis=-1)

@@ -50,7 +50,7 @@ def test_an_image_of_the_study_is_matched(study, write_coco, change, file_name, 
 
 @pytest.fixture
 def copy_of_roboflow(study, write_coco, change, draw_scene, tmp_path):
-    """Writes a JPEG that is said to be a copy of HEK/a.png, and returns the entries."""
+    """Writes a JPEG that claims to be a copy of HEK/a.png, and returns the entries."""
     scene = draw_scene(0, 64)
     png.write_png(study.root / "images" / "HEK" / "a.png", scene)
 

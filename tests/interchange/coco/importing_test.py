@@ -28,7 +28,7 @@ def _annotations(*parts):
 
 @pytest.fixture
 def study(tmp_path):
-    """A study of the images that `write_coco` names."""
+    """Makes a study of the images that `write_coco` names."""
     study = Study.create(tmp_path / "study", ("HEK", "N2a"))
     rows = [ImageRow(f"HEK/image{n}.png", "HEK") for n in (1, 2, 3)]
     for row in rows:
@@ -292,7 +292,7 @@ AUGMENTED = {
 
 
 def _write_roboflow(folder, draw_scene, content):
-    """Folders as Roboflow has them, with several copies of a photograph."""
+    """Writes folders as Roboflow does, with several copies of a photograph."""
     for split, copies in content.items():
         (folder / split).mkdir(parents=True)
         images = []

@@ -1,4 +1,4 @@
-"""Tests of the export of COCO files, which pycocotools reads again."""
+"""Tests of the export of COCO files, with pycocotools as reader."""
 
 import collections
 import contextlib

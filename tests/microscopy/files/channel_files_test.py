@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.channel_files."""
+"""Tests of cellclass_tf.microscopy.files.channel_files."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ GUID = "0D36C01F-0D36-4A29-9F5A-BE62B6F7F73F"
 
 
 def group(*names, pattern=None):
-    """The sets as (name, channels), and the failures."""
+    """Returns the sets as (name, channels), and the failures."""
     paths = sorted(pathlib.Path("raw") / name for name in names)
     found, failures, _ = channel_files.group(paths, pattern)
     return [(s.name, s.channels) for s in found], failures

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.image_names."""
+"""Tests of cellclass_tf.microscopy.files.image_names."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.raw_files."""
+"""Tests of cellclass_tf.microscopy.files.raw_files."""
 
 import pytest
 

@@ -124,7 +124,7 @@ def test_scenes_far_apart_are_read_without_the_gap_between_them(folder):
 
 
 def write(path, planes, **options):
-    """Writes planes by {(t, z, c): pixels}."""
+    """Writes planes {(t, z, c): pixels}."""
     with library.create_czi(str(path)) as file:
         for (t, z, c), pixels in planes.items():
             file.write(pixels, plane={"T": t, "Z": z, "C": c})

@@ -18,7 +18,7 @@ CHANNELS = ("DAPI", "GFP")
 
 
 def image_xml(number, files, *, width=32, uuids=True, channels=CHANNELS):
-    """An Image of one plane a channel; `files` has a (file, page) for each."""
+    """Returns an Image of one plane per channel; `files` has a (file, page) for each."""
     planes = "".join(
         f'<TiffData FirstC="{c}" IFD="{page}" PlaneCount="1">'
         + (f'<UUID FileName="{name}">urn:uuid:{name}</UUID>' if uuids else "")
@@ -64,7 +64,7 @@ def write_a_file_a_channel(folder, planes, **options):
 
 
 def write_positions(folder, *, named=True, count=3):
-    """A file a position, each with the metadata of all, as Micro-Manager does."""
+    """Writes a file per position, each with the metadata of all, as Micro-Manager does."""
     names = [f"Pos{i}.ome.tif" for i in range(count)]
     content = "".join(
         image_xml(i, [(name, 0), (name, 1)]) for i, name in enumerate(names)

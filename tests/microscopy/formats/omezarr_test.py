@@ -162,7 +162,7 @@ def test_a_well_outside_of_the_folder_and_a_link_are_refused(tmp_path):
 
 
 def claimed(path, **changes):
-    """An image whose array claims other numbers than it holds."""
+    """Writes an image whose array claims other numbers than it holds."""
     write_image(path, noise("cyx"), "cyx")
     metadata = json.loads((path / "0" / ".zarray").read_text())
     (path / "0" / ".zarray").write_text(json.dumps(metadata | changes))

@@ -106,7 +106,7 @@ def test_the_error_for_a_truncated_tiff_names_it(tmp_path):
 
 
 def lsm(path, pixels, voxel_m):
-    """Writes a Zeiss LSM: after each image its thumbnail, and sizes in a tag."""
+    """Writes a Zeiss LSM, with a thumbnail after each image and sizes in a tag."""
     depth, count, height, width = pixels.shape
     info = struct.pack("<I9i", 0x0400494C, 512, width, height, depth, count, 1, 2, 8, 8)
     info += struct.pack("<6d", voxel_m, voxel_m, 1e-6, 0, 0, 0)

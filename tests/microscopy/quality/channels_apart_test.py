@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.quality.channels_apart, by its verdicts too."""
+"""Tests of cellclass_tf.microscopy.quality.channels_apart, and of verdicts based on it."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from cellclass_tf.storage import png
 
 @pytest.fixture(scope="module")
 def cells():
-    """A field of HEK, (2, 400, 400) uint16: nuclei, cytoplasm."""
+    """Returns a field of HEK, (2, 400, 400) uint16: nuclei, cytoplasm."""
     rng = np.random.default_rng(3)
     dish = dataclasses.replace(looks.Dish.random(rng), cells_per_mm2=1000.0)
     drawn = field.simulate_field({"HEK": 1}, size_px=400, rng=rng, dish=dish)

@@ -13,7 +13,7 @@ def measure(plane, step=2):
 
 
 def speckles(shape, sigma, contrast=3000, seed=0):
-    """Structures about as large as `sigma` pixels, without any noise of a camera."""
+    """Returns structures about as large as `sigma` pixels, without camera noise."""
     noise = np.random.default_rng(seed).standard_normal(shape)
     smooth = ndimage.gaussian_filter(noise, sigma, mode="wrap")
     return 20_000 + contrast * smooth / smooth.std()

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.verdicts."""
+"""Tests of cellclass_tf.microscopy.quality.verdicts."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ from tests import by_hand
 
 @pytest.fixture(scope="module")
 def cells():
-    """A field with cells in it, (2, 256, 256) uint16."""
+    """Returns a field with cells, (2, 256, 256) uint16."""
     rng = np.random.default_rng(0)
     dish = looks.Dish.random(rng)
     return field.simulate_field({"HEK": 1}, size_px=256, rng=rng, dish=dish).pixels
@@ -34,7 +34,7 @@ def write_raw(path, pixels):
 
 @pytest.fixture
 def study(tmp_path, cells):
-    """A study of one good field and one without cells, in one dish."""
+    """Makes a study of one good field and one without cells, in one dish."""
     write_raw(tmp_path / "raw" / "dish1_good.ome.tif", cells)
     write_raw(tmp_path / "raw" / "dish1_none.ome.tif", np.full_like(cells, 100))
     convert(tmp_path)
@@ -49,7 +49,7 @@ def convert(folder):
 
 
 def killing(last, replace):
-    """A function that replaces files, and is killed at one of them."""
+    """Returns a function that replaces files, and raises KeyboardInterrupt at one of them."""
 
     def call(source, target):
         if pathlib.Path(target) == last:
