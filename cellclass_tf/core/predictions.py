@@ -96,16 +96,17 @@ class Predictions:
                 f"{path} does not exist, and it lists the predicted images. Run "
                 "`cellclass predict` again."
             )
-        rows = sorted(csv_json.read_csv(path), key=lambda row: row["image"])
+        rows = csv_json.read_csv(path)
         counts = ("cells", *(f"n_{n}" for n in self.type_names), "unknown", "uncertain")
         for number, row in enumerate(rows, start=2):
-            paths.inside(row["image"], path)
-            if not all((row.get(key) or "").isdecimal() for key in counts):
+            is_whole = all((row.get(key) or "").isdecimal() for key in counts)
+            if "image" not in row or not is_whole:
                 raise InputError(
-                    f"{path}, line {number}: expected whole numbers in "
-                    f"{', '.join(counts)}. Run `cellclass predict` again."
+                    f"{path}, line {number}: expected a name in image and whole numbers "
+                    f"in {', '.join(counts)}. Run `cellclass predict` again."
                 )
-        return rows
+            paths.inside(row["image"], path)
+        return sorted(rows, key=lambda row: row["image"])
 
     @functools.cached_property
     def record(self) -> RunRecord:

@@ -213,8 +213,9 @@ def find_labels(
             found.append(LabelFiles(_folders(path, source), path.stem, (path,)))
     for (_, name), numbered in sorted(cells.items()):
         numbers, paths = zip(*sorted(numbered), strict=True)
-        gaps = numbers[-1] - numbers[0] + 1 - len(set(numbers))
-        missing = next(n for n in itertools.count(numbers[0]) if n not in set(numbers))
+        present = set(numbers)
+        gaps = numbers[-1] - numbers[0] + 1 - len(present)
+        missing = next(n for n in itertools.count(numbers[0]) if n not in present)
         folders = _folders(paths[0], source)
         found.append(LabelFiles(folders, name, paths, True, gaps, missing))
     if not found:

@@ -393,8 +393,10 @@ class _Conversion:
         key: str,
         outputs: Sequence[pathlib.Path],
     ) -> batch.Job:
-        size = sum(path.stat().st_size for path in raw.files.paths)
-        limit_s = self.limit_s + size / 1e6
+        limit_s = None
+        if self.engine.processes > 1:
+            size = sum(map(digests.size_of_path, raw.files.paths))
+            limit_s = self.limit_s + size / 1e6
         return batch.Job(raw.name, argument, key, tuple(outputs), limit_s)
 
     def _run(

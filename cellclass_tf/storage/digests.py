@@ -29,6 +29,18 @@ def sha256_of_file(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+def size_of_path(path: str | os.PathLike) -> int:
+    """Returns the bytes of a file or folder, with everything that belongs to it.
+
+    What belongs to a path is as in `sha256_of_path`.
+    """
+    path = pathlib.Path(path)
+    folder = path if path.is_dir() else path.with_name(f"{path.name}.files")
+    files = [] if path.is_dir() else [path]
+    files += [inner for inner in folder.rglob("*") if inner.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 def sha256_of_path(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file or folder, with everything that belongs to it.
 

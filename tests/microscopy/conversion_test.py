@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import errors, versions
+from cellclass_tf import batch, errors, versions
 from cellclass_tf.cli import main
 from cellclass_tf.core import manifest
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import Study
 from cellclass_tf.interchange import ome_zarr_plate
 from cellclass_tf.interchange.masks import import_masks
+from cellclass_tf.microscopy import conversion
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.microscopy.files import raw_files
 from cellclass_tf.microscopy.formats import omezarr
@@ -113,6 +114,22 @@ def test_each_well_of_a_plate_is_a_group(tmp_path):
     # A pattern names the group of the whole file.
     convert(tmp_path / "raw", tmp_path / "s", group="HEK", change_settings=True)
     assert set(groups_of(tmp_path / "s").values()) == {"HEK"}
+
+
+def test_the_time_limit_of_a_folder_counts_all_its_files(tmp_path):
+    pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    write_plate(tmp_path / "HEK" / "p.zarr")
+    (raw,) = raw_files.find(tmp_path, None, None).files
+    study = Study.create(tmp_path / "s")
+
+    def limit(processes):
+        engine = batch.Engine(processes=processes)
+        step = conversion._Conversion(study, None, "", 10.0, engine, True)
+        return step._job(raw, None, "", []).limit_s
+
+    size = sum(p.stat().st_size for p in raw.path.rglob("*") if p.is_file())
+    assert limit(2) == 10 + size / 1e6
+    assert limit(1) is None
 
 
 def test_an_older_study_keeps_one_group_for_a_plate(tmp_path, monkeypatch):

@@ -25,3 +25,13 @@ def test_a_path_is_hashed_with_the_files_that_belong_to_it(tmp_path):
     assert digests.sha256_of_path(planes) == tree
     both = hashlib.sha256(b"1").hexdigest() + tree
     assert digests.sha256_of_path(path) == hashlib.sha256(both.encode()).hexdigest()
+
+
+def test_the_size_of_a_path_includes_the_files_that_belong_to_it(tmp_path):
+    path, planes = tmp_path / "a.oif", tmp_path / "a.oif.files"
+    path.write_bytes(b"12")
+    assert digests.size_of_path(path) == 2
+    (planes / "inner").mkdir(parents=True)
+    (planes / "inner" / "s_C001.tif").write_bytes(b"345")
+    assert digests.size_of_path(planes) == 3
+    assert digests.size_of_path(path) == 5

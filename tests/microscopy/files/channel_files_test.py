@@ -56,6 +56,13 @@ def test_the_same_channel_twice_is_a_failure():
     assert "channel 'w1' of this field is also in" in next(iter(failures.values()))
 
 
+def test_a_pattern_that_finds_too_many_channels_is_a_failure():
+    names = [f"a_{number:02}.tif" for number in range(17)]
+    found, failures = group(*names, "b_00.tif", pattern=r"_(?P<channel>\d+)")
+    assert found == [("b_00.tif", ())]
+    assert "17 files are channels of this field" in failures["raw/a.tif"]
+
+
 @pytest.mark.parametrize("pattern", ["_w(", r"_w\d"])
 def test_a_pattern_that_names_no_channel_is_refused(pattern):
     with pytest.raises(errors.InputError, match="--channel_files="):
