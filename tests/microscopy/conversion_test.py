@@ -347,8 +347,8 @@ def test_two_files_with_the_same_name_become_two_images(tmp_path):
 def test_a_second_batch_with_the_same_names_replaces_no_image(tmp_path):
     write_raw(tmp_path / "A" / "a.ome.tif", seed=1)
     write_raw(tmp_path / "B" / "a.ome.tif", seed=2)
-    for batch in "AB":
-        convert(tmp_path / batch, tmp_path / "s", cell_type="HEK")
+    for folder in "AB":
+        convert(tmp_path / folder, tmp_path / "s", cell_type="HEK")
     rows = Study.open(tmp_path / "s").rows()
     assert [(r.image, r.raw_file.rsplit("/", 2)[1]) for r in rows] == [
         ("HEK/B_a.png", "B"),
