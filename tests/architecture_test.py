@@ -100,7 +100,7 @@ def test_heavy_libraries_are_imported_only_in_their_own_modules():
         names = {name.split(".")[0] for name in imports_of(path)}
         if path.parent.name != "finetuning" and not path.stem.startswith("cellpose"):
             assert "cellpose" not in names, path
-            # ImageNet weights are a file of torch.
+            # ImageNet weights are in a file of torch.
             assert "torch" not in names or path.stem == "imagenet", path
         if PACKAGE / "maskrcnn" not in path.parents:
             assert not names & {"official", "tf_keras", "tensorflow"}, path
@@ -109,7 +109,7 @@ def test_heavy_libraries_are_imported_only_in_their_own_modules():
 
 
 def test_the_state_of_the_process_is_changed_only_in_its_own_modules():
-    # What changes it, and the modules that put it back.
+    # Code that changes the state, and the modules that restore it.
     owners = {
         "os.environ": ("process_state", "hardware", "local"),
         "MAX_IMAGE_PIXELS =": ("process_state", "png"),

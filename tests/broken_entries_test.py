@@ -110,7 +110,7 @@ COMMANDS = {
 }
 
 
-# Which files of a field each of them reads.
+# The files of a field that each command reads.
 READS = {
     "annotate": ("image", "cells", "table"),
     "dataset": ("image", "cells", "table"),
@@ -131,7 +131,7 @@ CASES = [
     (command, entry, kind)
     for command in COMMANDS
     for entry in READS[command]
-    # What reads images and label images is the same everywhere.
+    # All commands use the same readers of images and label images.
     for kind in (KINDS if command in ("annotate", "predict", "evaluate") else KINDS[:2])
 ]
 
@@ -169,7 +169,7 @@ def test_a_row_that_leads_out_of_the_study_fails_alone(folder, command):
     by_hand.edit(study, study.rows()[0].image, image="..")
     found = COMMANDS[command](folder)
     if command in ("evaluate", "compare", "convert"):
-        # These have no use for the row; a conversion makes it anew.
+        # These commands do not use the row; `convert` writes it again.
         assert not failures_of(found)
     else:
         reasons = [why for why in failures_of(found).values() if "'..'" in why]

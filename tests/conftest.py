@@ -10,7 +10,7 @@ import pytest
 from tests import real_files
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Tests use tiny arrays; two pools of threads on two cores only wait for each other.
+# Tests use tiny arrays, for which two pools of threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -29,7 +29,7 @@ def make_simulated_study():
     def make(root: pathlib.Path, size: int) -> pathlib.Path:
         cc.simulate(root, images_per_type=4, mixed=1, size=size)
         cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
-        # Fields so small may hold half a nucleus, and are wanted all the same.
+        # Such small fields may hold only half a nucleus, but are needed here.
         study = cc.Study.open(root)
         study.update(dataclasses.replace(r, verdict="accepted") for r in study.rows())
         cc.import_masks(root, root / "truth")

@@ -279,18 +279,18 @@ def template(tmp_path_factory):
         # The files of a demo stay in its study.
         shutil.copytree("raw", "study/raw")
         cc.convert("raw", "study", group=r"[^/]+_dish\d+")
-        # Fields so small may hold half a nucleus, and are wanted all the same.
+        # Such small fields may hold only half a nucleus, but are needed here.
         fill_in("study/images.csv", "verdict", lambda row: "accepted")
         shutil.move("study/truth", "masks")
         cc.annotate("study", annotator="watershed")
         shutil.copytree("masks/mixed", "masks_of_mixed/mixed")
         cc.import_masks("study", "masks_of_mixed")
-        # Pages that prepare it find it as it is.
+        # For pages that prepare the dataset, it is up to date.
         cc.dataset("study")
         save_model(root / "model")
         cc.predict("model", "study", "predictions")
         shutil.copy("raw/mixed/mixed_dish1_0001.ome.tif", "field.ome.tif")
-    # What is recorded as absolute is not found, and so looked for in the copies.
+    # Recorded absolute paths do not exist then, so that the copies are searched.
     return root.rename(root.with_name("moved"))
 
 

@@ -20,9 +20,9 @@ def test_text_of_one_line_is_not_changed(text):
     [
         ("one\ntwo\r\n", r"one\ntwo\r\n"),
         ("a\tb\x1b[31m\x00", r"a\tb\x1b[31m\x00"),
-        # Line breaks of Unicode, and a sign that turns the direction of writing.
+        # Line breaks of Unicode, and a character that reverses the direction of text.
         ("a\x85b\u2028c\u202ed", r"a\x85b\u2028c\u202ed"),
-        # What is no UTF-8 in the name of a file.
+        # A byte in the name of a file that is not UTF-8.
         (b"a\xff.png".decode("utf-8", "surrogateescape"), r"a\udcff.png"),
     ],
 )

@@ -25,7 +25,7 @@ import urllib.request
 import zipfile
 
 TABLE = pathlib.Path(__file__).with_name("real_files.csv")
-# No file of the tests is larger; what is larger is not what was written down.
+# No file of the tests is larger, so that a larger one cannot be the recorded one.
 LIMIT_BYTES = 64 << 20
 WEIGHTS = "weights/cellpose_unet_scellseg"
 
@@ -101,7 +101,7 @@ def checked(content: bytes, sha256: str, what: str) -> bytes:
 def download(requirement: str, archive: Archive, folder: pathlib.Path) -> pathlib.Path:
     """Downloads the archive of a package into an empty folder, and checks it."""
     kind = "--only-binary" if archive.is_wheel else "--no-binary"
-    # The newest Python, since some packages do not run on ours; none is run here.
+    # The newest Python is assumed, since some packages need it; none of them is run here.
     command = [sys.executable, "-m", "unearth", kind, "--python-version=3.13"]
     done = subprocess.run(
         [*command, "--download", str(folder), requirement],
@@ -230,7 +230,7 @@ def missing(folder: pathlib.Path, files: list[RealFile]) -> list[RealFile]:
         path = folder / file.path
         if not path.is_file():
             return False
-        # The weights are written anew, with other names of their keys.
+        # The weights are written again with other names of their keys.
         is_same = hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
         return is_same or file.path == WEIGHTS
 

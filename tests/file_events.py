@@ -8,7 +8,7 @@ _watchers = []
 
 
 def _hook(event, args):
-    # Audit hooks cannot be taken away: this one asks who is watching now.
+    # Audit hooks cannot be removed, so that this one calls those who watch at present.
     for watch in tuple(_watchers):
         watch(event, args)
 

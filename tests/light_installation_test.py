@@ -12,7 +12,7 @@ import pytest
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    # Comes with pytest.
+    # pytest requires it.
     import tomli as tomllib
 
 from cellclass_tf import errors
@@ -98,7 +98,7 @@ def test_prediction_reports_and_exports_need_no_training_packages(tmp_path):
         assert "pip install cellclass_tf" in answer
     for answer in answers[3:]:
         assert "tf-models-official" in answer
-    # Nothing was begun that cannot be ended.
+    # Nothing was started that could not be finished.
     assert not [name for name in "tmdr" if (tmp_path / name).exists()]
 
 

@@ -39,7 +39,7 @@ def test_a_study_opens_with_its_cells(place):
 def test_converting_and_annotating_again_have_nothing_to_do(place):
     before = cc.Study.open("study").rows()
     outcome = cc.convert("study/raw", "study", group=simulation.GROUP_PATTERN)
-    # Files that were copied are measured again, and give what they gave.
+    # Copied files are measured again, with the same results.
     assert not outcome.failures
     assert len(outcome.results) == 3
     assert not cc.annotate("study", annotator="watershed").results
@@ -73,7 +73,7 @@ def test_predictions_are_read_reported_and_traced(place, folder, stem):
         "cell": "same",
         "label image": "same",
         "prediction run": "recorded",
-        # Its network does not lie here.
+        # Its network is not among the files.
         "model": "changed",
         "merged image": "same",
         "conversion": "recorded",

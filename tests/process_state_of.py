@@ -41,7 +41,7 @@ def process_state() -> dict:
         "csv's field limit": csv.field_size_limit(),
         "warning filters": list(warnings.filters),
         "showwarning": warnings.showwarning,
-        # Not rc["backend"], which chooses one.
+        # rc["backend"] would choose a backend.
         "matplotlib": {key: dict.__getitem__(rc, key) for key in rc},
         "handlers": {
             name: list(logger.handlers)

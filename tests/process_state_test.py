@@ -48,7 +48,7 @@ def test_a_stage_leaves_random_numbers_and_loggers_alone():
 
 @pytest.mark.parametrize("engine", ["local", "beam"])
 def test_stages_without_a_network_change_nothing(tmp_path, engine):
-    # Libraries that load now keep what they set for themselves.
+    # Settings that libraries make while they load are kept.
     import apache_beam.runners.worker.operations  # noqa: F401
     import zarr  # noqa: F401
 

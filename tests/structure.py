@@ -41,9 +41,9 @@ def module_graph(root: pathlib.Path) -> dict[str, set[str]]:
     modules = modules_of(root)
     graph = {}
     for name, path in modules.items():
-        # The package itself names all that it hands on, for type checkers.
+        # The package itself imports all its public names, for type checkers.
         known = imports_of(path) & set(modules) if name != PACKAGE else set()
-        # `from a.b import c` names a.b, too, where c is a module of it.
+        # `from a.b import c` imports a.b too if c is a module in it.
         graph[name] = {
             one
             for one in known - {name, PACKAGE}

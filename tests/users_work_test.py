@@ -93,7 +93,7 @@ def test_a_verdict_that_is_written_during_a_run_is_kept(root):
     planned = study.rows()
     text = study.manifest_path.read_text(encoding="utf-8")
     study.manifest_path.write_text(text.replace(",accepted,", ",rejected,"))
-    # As a stage that has read the manifest minutes ago and now writes its part.
+    # A stage read the manifest minutes ago and now writes its part.
     study.update(planned, "split", "likeness")
     assert study.accepted_rows() == []
 
@@ -136,7 +136,7 @@ def test_a_script_that_runs_twice_does_not_undo_corrections(root):
     first = cells_of(root, "HEK")
     assert not script().done
     assert cells_of(root, "HEK") == first
-    # Unless it is asked for, or the cells are gone.
+    # It is imported again on request, or if the cells are gone.
     assert cc.import_masks(root, root / "truth", overwrite_corrected=True).done
     assert cells_of(root, "HEK") != first
     study.cells_path(row).unlink()
@@ -149,7 +149,7 @@ def test_cells_are_set_aside_if_their_raw_file_was_replaced(root, tmp_path):
     cc.annotate(root, annotator="watershed")
     row, study = row_of(root, "HEK"), cc.Study.open(root)
     painted = cells_of(root, "HEK")
-    # A mere change of contrast keeps them.
+    # A change of contrast does not affect the cells.
     options = {"group": simulation.GROUP_PATTERN}
     cc.convert(root / "raw", root, contrast="field", change_settings=True, **options)
     cc.annotate(root, annotator="watershed")
@@ -207,7 +207,7 @@ def test_one_command_writes_to_a_study_at_a_time_and_all_may_read(
     finally:
         process.kill()
         process.wait()
-    # What was killed holds nothing.
+    # A killed process holds no lock.
     assert cc.import_masks(root, root / "truth").done
 
 

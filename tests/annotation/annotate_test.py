@@ -87,7 +87,7 @@ def test_types_of_a_mixed_field_stay_unknown_and_an_old_table_is_removed(study):
     old = Cells.from_labels(np.eye(3, dtype=int), study.cell_types, ["HEK"])
     old.write(study.cells_path(row), types_csv=True)
     assert study.cells_path(row).with_suffix(".csv").exists()
-    # Of a version that recorded no SHA-256; else they would be a person's.
+    # A version without SHA-256s annotated it; otherwise the labels would count as a person's.
     _change(study, "mixed/m.png", annotator="watershed")
     _annotate(study)
     assert not study.cells_path(row).with_suffix(".csv").exists()
@@ -107,7 +107,7 @@ def test_other_settings_and_changed_images_are_annotated_again(study, calls):
     _annotate(study)
     with pytest.raises(InputError, match=r"4 images .* diameter from 24.0 to 25"):
         annotate.annotate(study, diameter=25)
-    # What is not given is as before, and was done.
+    # Settings that are not given are as before, so that nothing is left to do.
     assert len(annotate.annotate(study).skipped) == 4
     assert len(calls) == 4
     _annotate(study, diameter=25)
@@ -132,7 +132,7 @@ def test_killed_run_continues_and_completes_the_manifest(study, calls, monkeypat
     _kill_before(monkeypatch, "record")
     with pytest.raises(KeyboardInterrupt):
         _annotate(study)
-    # While it wrote the third line of its journal, the label image being there.
+    # It was killed while it wrote the third line of its journal, after the label image.
     journal = study.journal("annotate")
     journal.write_bytes(journal.read_bytes()[: -len(journal.read_bytes()) // 3])
     outcome = _annotate(study)

@@ -96,7 +96,7 @@ def test_dask_repeats_the_job_of_a_lost_worker_without_leftovers(tmp_path):
         address = f"--dask_client_address={cluster.scheduler_address}"
         engine = batch.Engine("beam", beam_options=("--runner=DaskRunner", address))
         outcome = batch.run(write_and_die_once, jobs, description="a", engine=engine)
-        # The client has left.
+        # The client is closed.
         assert len(cluster.scheduler.clients) <= 1
     assert not outcome.failures
     assert os.getpid() not in outcome.done.values()

@@ -49,9 +49,9 @@ def test_help_shows_the_three_keywords_in_place_of_the_engine():
     [
         ("", ()),
         ("--runner=FlinkRunner", ("--runner=FlinkRunner",)),
-        # Values hold commas too.
+        # Values may contain commas too.
         ("--a=1,2,--b=x,-y,--c", ("--a=1,2", "--b=x,-y", "--c")),
-        # Flags that are parted already stay whole.
+        # Flags in a sequence are not split.
         (["--a=1,--b", "--c"], ("--a=1,--b", "--c")),
     ],
 )

@@ -21,9 +21,9 @@ def test_a_result_equals_the_one_read_from_a_journal():
     ("error", "reason"),
     [
         (ValueError("one\ntwo\x07"), r"one\ntwo\x07"),
-        # Some errors say nothing.
+        # Some errors have no message.
         (MemoryError(), "MemoryError"),
-        # Libraries may want to end the program.
+        # A library may try to end the program.
         (SystemExit("no licence"), "no licence"),
         (SystemExit(), "SystemExit"),
     ],

@@ -111,7 +111,7 @@ def test_an_argument_that_cannot_be_sent_or_read_fails_alone(make_workers, bad):
     found = outcomes(workers, [Job("a", 1), Job("bad", bad)])
     assert found["a"] == (1, None)
     assert found["bad"][1]
-    # The worker is still of use, also when all that there is cannot be sent.
+    # The worker can still be used, even if no argument can be sent.
     assert list(outcomes(workers, [Job("bad", bad)])) == ["bad"]
 
 
@@ -192,7 +192,7 @@ SCRIPT = """
         time.sleep(600)
 
     if __name__ == "__main__":
-        # In the background of a script a shell has it ignored.
+        # A shell ignores it for processes in the background of a script.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         jobs = [batch.Job(str(n), pathlib.Path(f"pid{n}")) for n in range(2)]
         batch.run(stay, jobs, description="stay", engine=batch.Engine(processes=2))

@@ -93,7 +93,7 @@ def misbehave(argument):
         temporary.write_text("half")
         if number % 2:
             time.sleep(60)
-        # As the system does when memory is out.
+        # As the system does when memory runs out.
         os.kill(os.getpid(), 9)
     return None
 
@@ -150,7 +150,7 @@ def test_two_jobs_with_one_name_are_rejected(tmp_path):
 
 def test_leftovers_of_completed_jobs_are_removed_too(tmp_path):
     run(tmp_path, [1])
-    # Of a run that was killed while it did the job again; no process has that number.
+    # A run was killed while it repeated the job; no process has this number.
     left = tmp_path / f".part-{atomic._writer(2**22 + 1)}-1.txt"
     left.touch()
     assert run(tmp_path, [1]).skipped

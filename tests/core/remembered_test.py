@@ -27,5 +27,5 @@ def test_a_changed_setting_is_an_error_unless_requested():
             {"bfloat16": True}, {"bfloat16": False}, images=1, change=False
         )
     check(contrast="field", change=True)
-    # Without images nothing is lost.
+    # Without images there is nothing to lose.
     check(contrast="field", images=0)

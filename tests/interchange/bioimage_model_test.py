@@ -46,7 +46,7 @@ def test_a_package_describes_input_and_output(package, image):
     assert described.license == "CC-BY-4.0"
     (given,), (found,) = described.inputs, described.outputs
     assert [axis.size for axis in given.axes] == [None, 64, 64, 3]
-    # How many there are is known when they are found.
+    # The number of detections is only known when they are found.
     assert found.axes[1].size.min == 1
     assert found.axes[2].channel_names[8:11] == ["score", "p_HEK", "p_N2a"]
     with zipfile.ZipFile(package) as file:
@@ -63,7 +63,7 @@ def test_a_package_describes_input_and_output(package, image):
 
 def test_bioimageio_core_reproduces_the_test_output(package, tmp_path, monkeypatch):
     core = pytest.importorskip("bioimageio.core")
-    # It unzips weights where it is.
+    # It unzips the weights into the folder of the package.
     monkeypatch.chdir(tmp_path)
     summary = core.test_model(package)
     assert summary.status == "passed", summary.format()

@@ -20,7 +20,7 @@ def write(path, fields, pixel_size_um=None):
                 cells, image, name=stem, group="d", pixel_size_um=pixel_size_um
             )
         )
-    # Cells of a field that is not there.
+    # These cells belong to a field that was not added.
     cells, image = next(iter(fields.values()))
     tables.append(cell_table.cell_table(cells, image, name="other"))
     table = path.with_suffix(".csv")
@@ -41,7 +41,7 @@ def test_images_labels_and_table_survive_a_round_trip(tmp_path, cells):
     spatialdata = pytest.importorskip("spatialdata")
     fields = {
         "mixed/a": (cells, drawn(0)),
-        # Beside the first one its name would be the same.
+        # Its name would be the same as that of the first field.
         "mixed_A": (cells, drawn(1)),
         "none": (empty(), drawn(2)),
     }

@@ -64,7 +64,7 @@ def test_a_wrong_type_is_an_error_only_if_types_are_used():
 
 
 def test_detections_are_ranked_by_score_times_probability():
-    # Two fields of one HEK cell each; the second has it right, the first beside it.
+    # Each field has one HEK cell; it is found in the second, and beside its place in the first.
     labels = np.zeros((4, 8), np.int32)
     labels[:, :4] = 1
     true = Cells.from_labels(labels, TYPES, "HEK")

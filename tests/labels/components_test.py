@@ -50,7 +50,7 @@ def pieces(*boxes, size=100):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, np.int64])
 def test_slips_of_the_pen_are_removed(dtype):
-    # 400 px, and 9 apart from them.
+    # A piece of 400 px, and one of 9 px apart from it.
     labels = (pieces((10, 10, 20), (70, 70, 3)) > 0).astype(dtype) * dtype(200)
     assert components.mend_pieces(labels) == 9
     assert (labels == 200).sum() == 400
@@ -66,7 +66,7 @@ def test_a_piece_cut_off_by_another_cell_belongs_to_its_cell():
 @pytest.mark.parametrize(
     "boxes",
     [
-        # Far off; and as large, however near.
+        # A piece that is far away, and a piece that is near but as large.
         [(10, 10, 20), (15, 60, 10)],
         [(10, 10, 20), (10, 32, 20)],
     ],

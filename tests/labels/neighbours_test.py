@@ -21,7 +21,7 @@ def test_pairs_equal_those_of_dilated_cells(monkeypatch):
         y, x = rng.integers(0, (88, 68))
         labels[y : y + rng.integers(1, 6), x : x + rng.integers(1, 6)] = number
     found = set(map(tuple, neighbours.neighbours(labels).tolist()))
-    # Every two pixels of two cells, all with all.
+    # All pairs of pixels of two cells are compared.
     places, expected = np.argwhere(labels), set()
     for place in places:
         near = places[((places - place) ** 2).sum(axis=1) <= 9]
@@ -29,7 +29,7 @@ def test_pairs_equal_those_of_dilated_cells(monkeypatch):
         expected |= {(labels[tuple(place)], i) for i in ids if i > labels[tuple(place)]}
     assert found == expected
     assert len(found) > 10
-    # The same in strips of a few rows.
+    # Strips of a few rows give the same pairs.
     monkeypatch.setattr(neighbours, "_STRIP_PIXELS", 7 * 70)
     assert set(map(tuple, neighbours.neighbours(labels).tolist())) == expected
 

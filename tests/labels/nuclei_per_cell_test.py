@@ -26,7 +26,7 @@ def _counts(channel, cells, diameter=DIAMETER):
 
 
 def test_nuclei_are_counted_by_cell():
-    # Two that touch in the first cell, one, none, and two apart.
+    # Two touching nuclei, one, none, and two separate ones.
     spots = [(15, 5.5), (25, 5.5), (60, 6), (134, 4), (146, 4)]
     assert _counts(*_field(spots)) == [2, 1, 0, 2]
 

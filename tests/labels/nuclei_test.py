@@ -33,7 +33,7 @@ def test_the_size_of_a_nucleus_does_not_depend_on_its_brightness():
 
 def test_the_nucleus_of_a_neighbour_is_not_counted():
     light, labels = field()
-    # The cell without a nucleus reaches over the bright one's rim, a pixel wide.
+    # The cell without a nucleus covers one pixel of the rim of the bright nucleus.
     labels[:, 120:] = np.where(labels[:, 120:] == 3, 3, 0)
     found = nuclei.nuclei_of(light, Cells.from_labels(labels, ("HEK",)))
     for number, (rows, columns, _) in enumerate(found, start=1):
@@ -59,7 +59,7 @@ def test_the_larger_of_two_nuclei_is_measured_and_both_areas_are_added():
     light = np.full((60, 80), 20.0)
     light[np.hypot(y - 30, x - 28) < 9] = 200
     light[np.hypot(y - 30, x - 54) < 7] = 200
-    # A speck is no nucleus.
+    # A speck is not counted.
     light[12:15, 38:41] = 250
     noisy = light + np.random.default_rng(0).normal(0, 2, light.shape)
     channel = np.clip(noisy, 0, 255).astype(np.uint8)

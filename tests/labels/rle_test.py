@@ -15,7 +15,7 @@ def _masks():
             mask = rng.random(shape) < share
             mask[-1, -1] = True
             yield mask
-    # Runs that end at the foot of a column and go on at the head of the next.
+    # Runs end at the bottom of a column and continue at the top of the next one.
     mask = np.zeros((5, 6), bool)
     mask[:, 2:4] = mask[3:, 1] = True
     yield mask

@@ -35,14 +35,14 @@ def field(seed, size=(160, 210), count=40):
     labels[20:60, 7] = count + 2
     labels[70, 70] = count + 3
     labels[[80, 81, 82], [90, 91, 92]] = count + 4
-    # Two parts of one cell.
+    # A cell in two parts.
     labels[100:104, 10:15], labels[100:104, 20:24] = count + 5, count + 5
     return Cells.from_labels(labels, TYPES, "HEK")
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_all_measurements_equal_those_of_scikit_image(seed, monkeypatch):
-    # Several stripes.
+    # The field is processed in several stripes.
     monkeypatch.setattr(runs, "_PIXELS_AT_ONCE", 2500 if seed % 2 else 1 << 20)
     cells = field(seed)
     found = shapes.shapes_of(cells)
@@ -51,12 +51,12 @@ def test_all_measurements_equal_those_of_scikit_image(seed, monkeypatch):
     for name, of in OF_SKIMAGE.items():
         got = getattr(found, name)
         if name == "orientation":
-            # The axis has no direction, and a round cell no axis.
+            # Opposite directions are the same axis, and a round cell has no axis.
             known = true["eccentricity"] > 1e-6
             turned = np.abs(got - true[of])[known] % np.pi
             assert np.minimum(turned, np.pi - turned).max() < 1e-6
         elif name in ("axis_minor", "eccentricity"):
-            # Of a line scikit-image has what rounding leaves.
+            # For a line, scikit-image returns a rounding error.
             np.testing.assert_allclose(got, true[of], atol=2e-6, err_msg=name)
         else:
             np.testing.assert_allclose(got, true[of], rtol=1e-9, err_msg=name)
@@ -87,7 +87,7 @@ def test_feret_diameters_of_simple_cells_follow_from_geometry():
     labels[3, 5:55] = 1
     labels[10:12, 5:7] = 2
     labels[20, 20] = 3
-    # An L has its longest way outside of it.
+    # The longest line between two points of an L lies outside of it.
     labels[14:28, 40] = labels[27, 40:58] = 4
     found = shapes.shapes_of(Cells.from_labels(labels, ("HEK",))).feret_diameter
     assert found[0] == 50

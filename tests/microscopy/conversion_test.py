@@ -72,7 +72,7 @@ def test_a_folder_names_the_dish_and_older_studies_keep_their_groups(
     rows = Study.open(tmp_path / "new").rows()
     assert [r.group for r in rows] == ["HEK/d1", "HEK/d1", "HEK/d2", "HEK/d2"]
     assert len({r.nuclei_limits for r in rows}) == 2
-    # As an earlier version did it.
+    # An earlier version did not use the folder.
     with monkeypatch.context() as patch:
         patch.setattr(raw_files, "_dish_folder", lambda *a, **k: "")
         convert(tmp_path / "raw", tmp_path / "old")
@@ -160,7 +160,7 @@ def test_a_group_keeps_its_contrast_when_fields_are_added(tmp_path):
     (before,) = limits_of(tmp_path / "s").values()
     write_raw(tmp_path / "raw" / "d1_b.ome.tif", 3000)
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", group=r"d\d")
-    # The first image, and what was drawn on it, stays as it was.
+    # The first image is not changed, nor is anything drawn on it.
     assert len(outcome.skipped) == 1
     assert set(limits_of(tmp_path / "s").values()) == {before}
     brighter = Study.open(tmp_path / "s").rows()[1]
@@ -295,7 +295,7 @@ def test_a_study_without_scene_hashes_is_not_converted_again(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     study = Study.open(tmp_path / "s")
-    # What an earlier version wrote, into the manifest and into its journal.
+    # The manifest and the journal are as an earlier version wrote them.
     columns = [c for c in manifest.COLUMNS if c != "scene_hash"]
     old = [{c: getattr(row, c) for c in columns} for row in study.rows()]
     csv_json.write_csv(study.manifest_path, columns, old)
@@ -452,7 +452,7 @@ def test_a_colour_picture_in_a_file_does_not_affect_its_fields(tmp_path):
 
 
 def test_the_picture_named_in_a_channel_error_exists(tmp_path):
-    # Two pages of which nothing is said, and the two flags that settle it.
+    # Two pages without metadata need the two flags.
     (tmp_path / "raw" / "HEK").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(100, 1000, (2, 32, 40), np.uint16)
     with tifffile.TiffWriter(tmp_path / "raw" / "HEK" / "a.tif") as file:

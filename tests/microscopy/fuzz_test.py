@@ -16,7 +16,7 @@ def mutated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     array = np.frombuffer(data, np.uint8).copy()
     kind = rng.choice(["flip", "flip head", "cut", "splice", "zero"])
     if kind.startswith("flip"):
-        # What a file begins with says how to read the rest.
+        # The beginning of a file determines how the rest is read.
         reach = min(4096, len(array)) if kind == "flip head" else len(array)
         places = rng.integers(0, reach, rng.integers(1, 65))
         array[places] ^= rng.integers(1, 256, len(places), dtype=np.uint8)

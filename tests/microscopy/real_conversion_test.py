@@ -38,7 +38,7 @@ PLAIN = {
     # The three files of the set are one field.
     "Projection-Mix_E08_s2_w1B38C01F5-0D36-4A29-9F5A-BE62B6F7F73F.tif": DOUBT,
 }
-# Where the user says which channels, doubts are gone.
+# With the channels given, the same files are converted.
 FIELDS_WITH_FLAGS = {
     "CellDivision_T3_Z5_CH2_X240_Y170.czi": 3,
     "CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi": 3,

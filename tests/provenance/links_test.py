@@ -18,7 +18,7 @@ DIGEST = hashlib.sha256(b"new").hexdigest()
         ("0" * 64, "a.tif", "changed"),
         ("", "a.tif", "not recorded"),
         (DIGEST, "lost.tif", "missing"),
-        # Nothing to compare with, and no file either.
+        # There is neither a record nor a file.
         ("", "lost.tif", "missing"),
     ],
 )
@@ -38,7 +38,7 @@ def test_a_file_with_the_recorded_hash_is_preferred_to_the_first_file(tmp_path):
     places[2].write_bytes(b"new")
     fits = links.file_link("raw file", places, DIGEST)
     assert (fits.state, fits.says) == ("same", (str(places[2]),))
-    # Where none fits, it is the first that is there.
+    # If no file has the recorded hash, the first existing one is used.
     other = links.file_link("raw file", places, "0" * 64)
     assert (other.state, other.says) == ("changed", (str(places[1]),))
     nowhere = links.file_link("raw file", [], DIGEST)
@@ -86,7 +86,7 @@ def test_links_that_nothing_can_confirm_do_not_break_a_trace():
     stated = Link("quality", "recorded", ("accepted\x1b[2J\nX changed",))
     trace = Trace("a", (stated, Link("raw file", "not recorded", ("b",))))
     assert trace.passed
-    # Records are other people's, and draw no lines of their own.
+    # A record may have been written by anybody, and must not add lines to the table.
     assert str(trace).splitlines()[2:] == [
         "- recorded      quality         accepted?[2J?X changed",
         "? not recorded  raw file        b",

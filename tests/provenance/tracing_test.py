@@ -123,7 +123,7 @@ def test_a_study_image_shows_its_annotation(place):
     assert "cells drawn by hand 2" in str(trace(image))
     whole = path.read_bytes()
     Cells.from_labels(LABELS[::-1], study.cell_types).write(path)
-    # As many cells as before, and others.
+    # The number of cells is the same, but the cells differ.
     assert broken(trace(image)) == {"annotation": "changed"}
     path.write_bytes(whole)
     change_row(study, cells=3, cells_sha256="", corrected=True)

@@ -39,7 +39,7 @@ def test_each_type_is_divided_by_the_shares():
     # Shares of 0.8, 0.1, 0.1 of 80 and 40 images in groups of 4.
     assert counts["HEK", "train"] == 64
     assert counts["N2a", "train"] == 28
-    # Of ten dishes two are for validation.
+    # Two of ten dishes are for validation.
     assert counts["HEK", "validation"] == 8
     assert counts["N2a", "validation"] == 8
     assert counts["HEK", "test"] == 8
@@ -126,7 +126,7 @@ def test_groups_that_show_the_same_scene_are_in_one_split(column, value):
 
 def test_groups_that_show_the_same_scene_count_as_one():
     a, b = (rows_of("HEK", [name]) for name in "ab")
-    # One unit cannot be spared for validation.
+    # The only unit is needed for training.
     chosen = assignment.assign_splits(alike(a) + alike(b))
     assert set(chosen.values()) == {"train"}
 
@@ -156,7 +156,7 @@ def test_one_scene_in_two_splits_is_rejected_with_the_reason():
     mixed = dataclasses.replace(
         a, image="mixed/a.png", cell_type="mixed", split="mixed"
     )
-    # What is mixed cannot move.
+    # A mixed field is always in the split mixed.
     with pytest.raises(ValueError, match=r"split of all images of group 'b'"):
         assignment.assign_splits([mixed, b])
 
@@ -218,7 +218,7 @@ def test_a_group_without_annotations_does_not_count():
         chosen = assignment.assign_splits(rows, counted=counted)
         found = {row.group: chosen[row.image] for row in rows}
         assert found.pop(left_out) == ""
-        # Of the two others one is held out, whichever it is.
+        # One of the two others is held out.
         assert sorted(found.values()) == ["train", "validation"]
 
 

@@ -112,7 +112,7 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         row_of("d", raw_sha256="2", scene=0, time=1),
         # Another well of the file.
         row_of("d1", raw_sha256="2", scene=1),
-        # One file a channel.
+        # Each channel has a file.
         row_of("d2", raw_sha256="3|2"),
         row_of("e", scene_hash=hash_of(rng, 64, of=one)),
         row_of("f", scene_hash=hash_of(rng)),
@@ -123,7 +123,7 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         (a.name, b.name, why)
         for a, b, why in near_duplicates.find_near_duplicates(rows)
     ]
-    # 64 of 256 bits differ, the most that one scene may.
+    # 64 of 256 bits differ, the largest number for one scene.
     assert found == [
         ("a", "b", "the same bytes"),
         ("c", "d", "the same scene of a raw file"),
@@ -141,7 +141,7 @@ def test_only_rows_of_different_groups_are_compared():
         for name, group in zip("abcd", ("x", "x", "y", "z"), strict=True)
     ]
     found = near_duplicates.find_near_duplicates(rows, lambda row: row.group)
-    # Enough to join the groups: y and z with x by the file, z with y by the scene.
+    # Enough pairs to connect the groups: y and z with x by the file, z with y by the scene.
     assert [(a.name, b.name) for a, b, _ in found] == [
         ("a", "c"),
         ("a", "d"),
@@ -213,7 +213,7 @@ def test_a_view_is_recognized_in_another_contrast_but_not_rotated(draw_scene):
         for retake in (noisy, brighter, in_light_that_falls_off):
             again = retake(image.astype(float), rng).astype(np.uint8)
             assert near_duplicates.is_same_view(image, again)
-        # Light that falls off looks the same in a mirror.
+        # Uneven illumination looks the same when it is mirrored.
         few = np.minimum(draw_scene(seed, 128, cells=6) // 2 + 100.0, 255)
         lit = in_light_that_falls_off(in_light_that_falls_off(few, rng), rng)
         lit = lit.astype(np.uint8)

@@ -139,7 +139,7 @@ def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
     ):
         CellposeAnnotator(tmp_path / "mine")
     assert not trap.exists()
-    # With the diameter given, the file is not even looked at.
+    # If the diameter is given, the file is not opened.
     CellposeAnnotator(tmp_path / "mine", diameter_px=30)
 
 
@@ -196,7 +196,7 @@ def test_error_without_network_names_folder_and_alternatives(
 
     def refuse(url, *_, **__):
         calls.append(url)
-        # As cellpose does before it opens an address.
+        # cellpose does this before it opens an address.
         ssl._create_default_https_context = ssl._create_unverified_context
         raise urllib.error.URLError("no network")
 

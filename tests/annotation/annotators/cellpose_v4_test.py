@@ -287,7 +287,7 @@ def test_training_moves_the_weights_and_leaves_the_random_numbers(
         )
     assert (network.out.weight != before).any()
     assert torch.equal(torch.get_rng_state(), state)
-    # Nothing that version 4 ignores or warns of is asked for.
+    # No option is passed that version 4 ignores or warns of.
     assert not caplog.records
     # The mean diameter of the training images: cellpose's own measure, by the median.
     assert 17 < float(network.diam_labels) < 22

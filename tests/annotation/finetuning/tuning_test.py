@@ -81,7 +81,7 @@ def test_base_is_kept_if_no_round_is_better(
     worse = iter([0.5, 0.4, 0.3, 0.2])
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: next(worse))
     result = tuning.finetune(study, output, model=own_weights, epochs=200)
-    # After three rounds that brought nothing it stops.
+    # Training stops after three rounds without improvement.
     assert len(rounds) == 3
     assert not result.verdict.is_better
     assert result.verdict.text.startswith("not better: keep the base")
@@ -269,7 +269,7 @@ def test_weights_of_earlier_runs_are_replaced_unless_they_were_changed(
         tuning.finetune(study, output, model=own_weights, epochs=epochs)
     record = _read(output)
     assert record["sha256"] == digests.sha256_of_file(output)
-    # As an earlier version left it.
+    # An earlier version left such a record.
     del record["sha256"]
     output.with_name("tuned.json").write_text(json.dumps(record))
     tuning.finetune(study, output, model=own_weights, epochs=20)

@@ -33,7 +33,7 @@ def _entries(*paths, root):
         ("N2a/same.png", "N2a/same.png"),
         # Its cells are HEK.
         ("same.png", "HEK/same.png"),
-        # As `convert` names it.
+        # The name that `convert` gives.
         ("the b.png", "mixed/the_b.png"),
         ("c.png", None),
     ],
@@ -106,7 +106,7 @@ def test_a_copy_that_cannot_be_compared_is_rejected(study, copy_of_roboflow):
 def test_another_image_of_the_same_name_is_rejected(
     study, write_coco, change, draw_scene
 ):
-    # The name alone counted, although its own image lay beside the file.
+    # Only the name counted, although the image was in the folder of the file.
     record = {"file_name": "a.png", "height": 64, "width": 64}
     path = change(write_coco(images=1), "images", 0, **record)
     png.write_png(study.root / "images" / "HEK" / "a.png", draw_scene(0, 64))

@@ -27,7 +27,7 @@ def test_the_channel_files_of_metaxpress_are_one_field():
     assert not failures
     assert found == [
         ("P_E08_s2.tif", ("w1", "w2")),
-        # Alone it may hold all its channels.
+        # A single file may hold all channels.
         ("P_E09_s1_w1.tif", ()),
         ("other.tif", ()),
     ]

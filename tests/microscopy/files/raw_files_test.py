@@ -13,7 +13,7 @@ def touch(*paths):
 
 
 def test_folders_name_the_types_and_the_pattern_the_groups(tmp_path):
-    # The folder above the source would match too, and must not.
+    # The folder above the source would match too, but is not searched.
     source = tmp_path / "dish9" / "raw"
     touch(source / "HEK" / "dish1_a.tif", source / "N2a" / "dish1_a.ome.tif")
     found, failures, _ = raw_files.find(source, None, r"[^/]+/dish\d+")

@@ -49,7 +49,7 @@ def test_an_unknown_unit_is_reported(unit):
 @pytest.mark.parametrize(
     ("value", "unit", "um"),
     [
-        # 72 and 300 dots an inch; a nanometre; what was meant as nm; kilometres.
+        # 72 and 300 dots per inch, a nanometre, a value in nm without its unit, and kilometres.
         (1 / 72, "inch", "352.8"),
         (1 / 300, "in", "84.67"),
         (1, "nm", "0.001"),

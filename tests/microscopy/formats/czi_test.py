@@ -63,7 +63,7 @@ def test_a_compressed_file_has_the_same_pixels(folder):
     ]
     for plain, compressed in zip(*fields, strict=True):
         np.testing.assert_array_equal(plain.pixels, compressed.pixels)
-    # It was stored again without its metadata: a pixel of 0 m is none.
+    # It was stored again without its metadata; a pixel size of 0 m is ignored.
     assert fields[1][0].pixel_size_um is None
     assert fields[1][0].channel_names == ("", "")
 

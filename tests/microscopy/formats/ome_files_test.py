@@ -189,7 +189,7 @@ def test_nothing_outside_of_the_folder_is_read(tmp_path, place, inside):
 
 
 def test_an_image_with_missing_planes_is_refused(tmp_path):
-    # Two images are told of, and tifffile leaves out what it cannot find.
+    # The metadata describe two images, and tifffile leaves out the one that it cannot find.
     content = image_xml(0, [("a.ome.tif", 0), ("a.ome.tif", 1)])
     content += image_xml(1, [("a.ome.tif", 7), ("a.ome.tif", 8)])
     write(tmp_path / "a.ome.tif", pixels(0), ome(content, "a.ome.tif"))
@@ -220,7 +220,7 @@ def test_cells_are_counted_once_and_traced_to_all_files(tmp_path, capsys):
     trace = cc.trace(row.stem, study=tmp_path / "study")
     raw = [link for link in trace.links if link.name == "raw file"]
     assert [link.state for link in raw] == ["same", "same"]
-    # What changes in any of them changes the field.
+    # A change of any of the files changes the field.
     write(paths[1], planes[1][::-1], ome("", "a_w2.ome.tif"))
     raw = cc.trace(row.stem, study=tmp_path / "study").links
     assert [link.state for link in raw if link.name == "raw file"] == [

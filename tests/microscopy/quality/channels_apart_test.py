@@ -73,7 +73,7 @@ def test_a_copy_of_a_channel_with_another_gamma_is_recognized(cells):
 @pytest.mark.parametrize("channels", [(0,), (1,), (0, 1)])
 @pytest.mark.parametrize("size", [(6, 60), (3, 24), (80, 5)])
 def test_a_scale_bar_in_the_image_is_found(cells, channels, size):
-    # The bar may not touch what is as bright.
+    # The bar must not touch other pixels of the same brightness.
     for pixels in (cells, (cells / cells.max() * 250).astype(np.uint8)):
         drawn = pixels.copy()
         height, width = size
@@ -113,7 +113,7 @@ def test_clipped_8_bit_fields_are_warned_of_but_not_rejected(cells, share):
     assert criteria.is_clipped(measured)
     assert measured.saturated_share == 0
     assert reasons(stretched) == set()
-    # A camera's own end is a reason.
+    # Saturation of the camera is a reason.
     assert reasons(np.minimum(cells, int(min(limits))).astype(np.uint16)) >= (
         {"saturated"} if share > 0.01 else set()
     )
