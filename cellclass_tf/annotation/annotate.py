@@ -183,9 +183,9 @@ class _FieldAnnotation:
     finder: Annotator
 
     def __call__(
-        self, job: tuple[ImageRow, str, float | None, list[str]]
+        self, task: tuple[ImageRow, str, float | None, list[str]]
     ) -> dict[str, Any]:
-        row, made_by, diameter, planned = job
+        row, made_by, diameter, planned = task
         study, finder = self.study, self.finder
         if not study.image_path(row).exists():
             raise InputError(
