@@ -41,7 +41,7 @@ def test_help_shows_the_three_keywords_in_place_of_the_engine():
     defaults = {name: one.default for name, one in parameters.items()}
     assert defaults["processes"] == 1
     assert (defaults["engine"], defaults["beam_options"]) == ("local", ())
-    assert (stage.__name__, stage.__doc__) == ("stage", "Tells what it got.")
+    assert (stage.__name__, stage.__doc__) == ("stage", "Returns its arguments.")
 
 
 @pytest.mark.parametrize(
