@@ -49,7 +49,8 @@ def on_page_markdown(markdown, page, config, files):
     """Changes what a page says to people who read it in the checkout.
 
     A link to the benchmarks becomes one to their page, a link to another file of the repository
-    becomes its text and the file's path, comments for the test of code blocks are left out, and each name that python.md lists becomes its reference.
+    becomes its text and the file's path, comments for the test of code blocks are left out, and
+    each name that python.md lists becomes its reference.
     """
 
     def text_and_path(match):

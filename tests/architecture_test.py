@@ -1,4 +1,4 @@
-"""The rules that keep the subpackages apart, and importing light."""
+"""Tests of the rules for imports, modules and layers."""
 
 import ast
 import pathlib
@@ -95,12 +95,12 @@ def test_only_the_command_line_imports_the_builders_and_nothing_the_experiments(
             assert "tfds_builders" not in names, path
 
 
-def test_heavy_libraries_stay_in_their_rooms():
+def test_heavy_libraries_are_imported_only_in_their_own_modules():
     for path in PACKAGE.rglob("*.py"):
         names = {name.split(".")[0] for name in imports_of(path)}
         if path.parent.name != "finetuning" and not path.stem.startswith("cellpose"):
             assert "cellpose" not in names, path
-            # ImageNet weights are a file of torch.
+            # ImageNet weights are in a file of torch.
             assert "torch" not in names or path.stem == "imagenet", path
         if PACKAGE / "maskrcnn" not in path.parents:
             assert not names & {"official", "tf_keras", "tensorflow"}, path
@@ -108,8 +108,8 @@ def test_heavy_libraries_stay_in_their_rooms():
             assert "official" not in names
 
 
-def test_what_a_process_shares_is_changed_in_one_place_alone():
-    # What changes it, and the modules that put it back.
+def test_the_state_of_the_process_is_changed_only_in_its_own_modules():
+    # Code that changes the state, and the modules that restore it.
     owners = {
         "os.environ": ("process_state", "hardware", "local"),
         "MAX_IMAGE_PIXELS =": ("process_state", "png"),
@@ -129,7 +129,7 @@ def test_what_a_process_shares_is_changed_in_one_place_alone():
             assert what not in text or path.stem in modules, (path, what)
 
 
-def test_model_garden_is_imported_where_it_cannot_choose_a_backend():
+def test_model_garden_is_imported_in_one_module_that_keeps_the_backend():
     for path in PACKAGE.rglob("*.py"):
         names = imports_of(path)
         if path.stem != "model_garden":

@@ -1,4 +1,4 @@
-"""One broken entry of a study fails alone, whatever the command and the breakage."""
+"""Tests that a broken file of a study fails alone, for every command and kind of damage."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from tests import by_hand, fake_model, file_events, predictions
 
 @pytest.fixture(autouse=True)
 def no_waiting():
-    """Ends what would wait for a pipe for ever."""
+    """Interrupts what would wait for a pipe for ever."""
 
     def end(*_):
         raise TimeoutError("it waits")
@@ -31,7 +31,7 @@ def no_waiting():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A study of two fields a type and a mixed one, and what was made of it whole."""
+    """Makes a study of two fields per type and a mixed one, and results of it."""
     folder = tmp_path_factory.mktemp("made")
     root = folder / "study"
     cc.simulate(root, images_per_type=2, mixed=1, size=128, dishes=2)
@@ -56,7 +56,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made, tmp_path):
-    """A copy of it, to be worked in."""
+    """Returns a copy that a test may change."""
     return shutil.copytree(made, tmp_path / "made")
 
 
@@ -65,7 +65,7 @@ KINDS = ("pipe", "link", "folder", "unreadable", "garbage")
 
 @contextlib.contextmanager
 def broken(path, kind):
-    """Breaks a file."""
+    """Damages a file within the block."""
     if kind == "unreadable":
         with file_events.unreadable(path):
             yield
@@ -110,7 +110,7 @@ COMMANDS = {
 }
 
 
-# Which files of a field each of them reads.
+# The files of a field that each command reads.
 READS = {
     "annotate": ("image", "cells", "table"),
     "dataset": ("image", "cells", "table"),
@@ -131,7 +131,7 @@ CASES = [
     (command, entry, kind)
     for command in COMMANDS
     for entry in READS[command]
-    # What reads images and label images is the same everywhere.
+    # All commands use the same readers of images and label images.
     for kind in (KINDS if command in ("annotate", "predict", "evaluate") else KINDS[:2])
 ]
 
@@ -169,7 +169,7 @@ def test_a_row_that_leads_out_of_the_study_fails_alone(folder, command):
     by_hand.edit(study, study.rows()[0].image, image="..")
     found = COMMANDS[command](folder)
     if command in ("evaluate", "compare", "convert"):
-        # These have no use for the row; a conversion makes it anew.
+        # These commands do not use the row; `convert` writes it again.
         assert not failures_of(found)
     else:
         reasons = [why for why in failures_of(found).values() if "'..'" in why]
@@ -178,7 +178,7 @@ def test_a_row_that_leads_out_of_the_study_fails_alone(folder, command):
         assert len(found.done) >= 3
 
 
-def test_raw_files_that_are_none_or_have_no_proper_name_fail_alone(folder, tmp_path):
+def test_pipes_broken_links_and_invalid_names_of_raw_files_fail_alone(folder, tmp_path):
     raw = tmp_path / "raw" / "HEK"
     shutil.copytree(folder / "study" / "raw" / "HEK", raw)
     (first, *_) = sorted(raw.iterdir())
@@ -197,7 +197,7 @@ def test_raw_files_that_are_none_or_have_no_proper_name_fail_alone(folder, tmp_p
     assert len(cc.Study.open(tmp_path / "study").rows()) == 2
 
 
-def test_names_that_the_locale_does_not_know_fail_alone(folder, tmp_path):
+def test_names_that_the_locale_cannot_encode_fail_alone(folder, tmp_path):
     raw = tmp_path / "raw" / "HEK"
     shutil.copytree(folder / "study" / "raw" / "HEK", raw)
     first = min(raw.iterdir())

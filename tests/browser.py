@@ -1,8 +1,8 @@
-"""What tests do with a browser."""
+"""Helpers for tests of pages in a browser."""
 
 
 def at_width(browser, width):
-    """Gives the page so many pixels, as on a screen or a telephone."""
+    """Gives the page this width in pixels, as on a screen or a telephone."""
     metrics = {
         "width": width,
         "height": 800,

@@ -1,4 +1,4 @@
-"""What a person does to a study, for tests of what the program does then."""
+"""Edits a study as a person does."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ def edit(study, image, /, **values):
 
     Args:
       study: the study, or its folder.
-      image: of the row.
-      **values: by column.
+      image: name of the image.
+      **values: the values by column.
     """
     path = Study.open(study).manifest_path
     lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))

@@ -1,4 +1,4 @@
-"""Finds the blocks of code in README.md and docs/, and the commands in them."""
+"""Finds the blocks of code in the pages of the documentation, and the commands in them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "experiments" / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 )
 # Output, tables and other text that is shown and not run.
@@ -27,13 +28,13 @@ class Block:
     """A fenced block of a page.
 
     Attributes:
-      page: the page's path from the root of the checkout.
-      line: where the block begins, from 1.
-      language: what follows the fence, such as "bash"; empty if nothing does.
+      page: path of the page from the root of the checkout.
+      line: number of the line with the opening fence, from 1.
+      language: language behind the opening fence, such as "bash"; empty if there is none.
       text: the lines between the fences.
       mark: "not run", "only checked", "output" or empty, from an HTML comment on the line
-        before.
-      reason: what else the comment says.
+        before the block.
+      reason: the rest of that comment.
     """
 
     page: str

@@ -1,4 +1,4 @@
-"""How colours look to people with a colour vision deficiency, for tests of pictures."""
+"""Computes how colours look to people with a colour vision deficiency."""
 
 import numpy as np
 from skimage import color
@@ -28,7 +28,7 @@ VISIONS = tuple(_MATRICES)
 
 
 def seen(rgb, vision):
-    """(..., 3) of 0 to 255 as they look: (..., 3) float from 0 to 1, in sRGB."""
+    """Returns colours (..., 3), 0 to 255, as they look: (..., 3) float in sRGB, 0 to 1."""
     linear = np.clip(_linear(rgb) @ np.transpose(_MATRICES[vision]), 0, 1)
     return np.where(
         linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
@@ -36,13 +36,13 @@ def seen(rgb, vision):
 
 
 def differences(first, second, vision):
-    """(M, N) CIEDE2000 of M and N colours as they look; about 2 is just seen."""
+    """Returns the (M, N) CIEDE2000 of colours as they look; 2 is just visible."""
     one, other = (color.rgb2lab(seen(colours, vision)) for colours in (first, second))
     return color.deltaE_ciede2000(one[:, None], other[None])
 
 
 def contrast(first, second):
-    """The contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    """Returns the contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
     luminances = sorted(color.rgb2gray(_linear(c)) for c in (first, second))
     return (luminances[1] + 0.05) / (luminances[0] + 0.05)
 

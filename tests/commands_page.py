@@ -1,4 +1,4 @@
-"""Makes docs/commands.md of the commands' flags: `python -m tests.commands_page`."""
+"""Writes docs/commands.md from the flags of the commands: `python -m tests.commands_page`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _note(flag: Flag, command: Command) -> str:
 
 
 def _text(text: str) -> str:
-    """Begins with a capital, and escapes what Markdown would take for its own."""
+    """Capitalizes the first letter, and escapes the special characters of Markdown."""
     text = f"{text[:1].upper()}{text[1:]}"
     return text.replace("<", "&lt;").replace("*", "\\*")
 

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and helpers for all tests."""
 
 import dataclasses
 import os
@@ -10,26 +10,26 @@ import pytest
 from tests import real_files
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Tests use tiny arrays; two pools of threads on two cores only wait for each other.
+# Tests use tiny arrays, for which two pools of threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def assets() -> pathlib.Path:
-    """Folder of real microscope files; a test that asks for a missing one skips."""
+    """Returns the folder of real microscope files; a test that asks for a missing one skips."""
     return real_files.folder()
 
 
 @pytest.fixture(scope="session")
 def make_simulated_study():
-    """Makes a small study of simulated cultures, with their truth as annotation."""
+    """Makes a small study of simulated cultures, with the ground truth as annotation."""
     import cellclass_tf as cc
     from cellclass_tf.datasets import simulation
 
     def make(root: pathlib.Path, size: int) -> pathlib.Path:
         cc.simulate(root, images_per_type=4, mixed=1, size=size)
         cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
-        # Fields so small may hold half a nucleus, and are wanted all the same.
+        # Such small fields may hold only half a nucleus, but are needed here.
         study = cc.Study.open(root)
         study.update(dataclasses.replace(r, verdict="accepted") for r in study.rows())
         cc.import_masks(root, root / "truth")
@@ -40,7 +40,7 @@ def make_simulated_study():
 
 @pytest.fixture(scope="session")
 def draw_scene():
-    """Draws a merged image of cells at places of their own, one scene a seed."""
+    """Draws a merged image of cells at random places; each seed gives another scene."""
     import numpy as np
 
     def draw(seed: int, size: int = 64, cells: int = 25) -> np.ndarray:
@@ -58,7 +58,7 @@ def draw_scene():
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium, with what it says on its console."""
+    """Starts headless Chromium, and records the messages of its console."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.skip("needs chromium and chromedriver")

@@ -1,11 +1,11 @@
-"""Runs or checks every block of code of README.md, CONTRIBUTING.md and docs/.
+"""Runs or checks every block of code of the READMEs, CONTRIBUTING.md and docs/.
 
-A block of Python runs. Of a block of bash every command of cellclass runs on a small
-simulated study, unless NOT_HERE says why it does not; its flags are checked in any case, and
-so are those of experiments, and the files and extras of `pip install`. A comment on the line
-before a block says that it is only checked, or not run at all, and why:
-`<!-- only checked: reason -->` or `<!-- not run: reason -->`. What a block of Python prints is
-compared with the block after it if that has `<!-- output of the block above -->`.
+Blocks of Python are executed. In blocks of bash, every command of cellclass is executed on a
+small simulated study, except for those in NOT_HERE, which gives the reasons. The flags of all
+commands are checked, those of experiments too, and the files and extras of `pip install`. A
+comment on the line before a block says that it is only checked, or not run at all, and why:
+`<!-- only checked: reason -->` or `<!-- not run: reason -->`. The output of a block of Python
+is compared with the next block if that one has `<!-- output of the block above -->`.
 """
 
 import ast
@@ -44,11 +44,11 @@ NOT_HERE = {
     "convert": {"--engine=beam": "takes a Beam runner"},
     "dataset": {"--engine=beam": "takes a Beam runner"},
 }
-# In place of the values that a page gives, as its numbers are for real fields.
+# Values that replace those on the pages, which are for real fields.
 SMALL = {"processes": 1, "cells": 20, "size": 128, "images_per_type": 2, "mixed": 1}
-# Takes seconds and is on several pages.
+# Commands that take seconds and are on several pages; each runs once.
 ONCE = {"package-model"}
-# Programs of others, of which only files and extras are checked.
+# Other programs, of whose commands only files and extras are checked.
 OTHERS = ("cd", "python3", "pip", "ruff", "pytest", "cellpose", "tensorboard")
 
 
@@ -65,6 +65,16 @@ def test_a_block_is_of_a_known_kind_and_its_commands_exist(block):
         ast.parse(block.text)
         return
     for words in block.commands():
+        check(words)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_commands_in_docstrings_of_experiments_exist(path):
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    found = re.findall(r"^ *python -m experiments\..*?[^\\]$", text, re.M | re.S)
+    for words in Block(str(path), 1, "bash", "\n".join(found)).commands():
         check(words)
 
 
@@ -93,7 +103,7 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
             act_as_a_person(words[1])
 
 
-def test_the_page_of_commands_says_what_the_code_says():
+def test_the_page_of_commands_agrees_with_the_code():
     page = commands_page.PAGE.read_text(encoding="utf-8")
     assert page == commands_page.page(), "run: python -m tests.commands_page"
 
@@ -104,7 +114,7 @@ def test_the_page_on_python_lists_every_public_name_once():
     assert sorted(listed) == sorted(cc.__all__)
 
 
-def test_the_page_of_messages_has_those_of_every_part():
+def test_the_page_of_messages_has_those_of_every_unit():
     path = ROOT / ".ci/message_list.py"
     spec = importlib.util.spec_from_file_location("message_list", path)
     message_list = importlib.util.module_from_spec(spec)
@@ -155,7 +165,7 @@ def test_blocks_are_found_with_their_marks_and_commands():
         "no_such_program",
     ],
 )
-def test_what_does_not_exist_is_found(line):
+def test_commands_flags_and_files_that_do_not_exist_are_found(line):
     (words,) = Block("", 1, "bash", line).commands()
     with pytest.raises(AssertionError):
         check(words)
@@ -213,7 +223,7 @@ def check_experiment(module, rest):
 
 
 def defined(path):
-    """The names of the flags that a file defines with absl."""
+    """Yields the names of the flags that a file defines with absl."""
     with open(path, encoding="utf-8") as file:
         tree = ast.parse(file.read())
     for node in ast.walk(tree):
@@ -259,7 +269,7 @@ def fill_in(path, column, value):
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
-    """raw/, study/, masks/, model/ and predictions/, as the pages call them."""
+    """Makes raw/, study/, masks/, model/ and predictions/, the names used on the pages."""
     root = tmp_path_factory.mktemp("pages") / "made"
     root.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -269,30 +279,30 @@ def template(tmp_path_factory):
         # The files of a demo stay in its study.
         shutil.copytree("raw", "study/raw")
         cc.convert("raw", "study", group=r"[^/]+_dish\d+")
-        # Fields so small may hold half a nucleus, and are wanted all the same.
+        # Such small fields may hold only half a nucleus, but are needed here.
         fill_in("study/images.csv", "verdict", lambda row: "accepted")
         shutil.move("study/truth", "masks")
         cc.annotate("study", annotator="watershed")
         shutil.copytree("masks/mixed", "masks_of_mixed/mixed")
         cc.import_masks("study", "masks_of_mixed")
-        # Pages that prepare it find it as it is.
+        # For pages that prepare the dataset, it is up to date.
         cc.dataset("study")
         save_model(root / "model")
         cc.predict("model", "study", "predictions")
         shutil.copy("raw/mixed/mixed_dish1_0001.ome.tif", "field.ome.tif")
-    # What is recorded as absolute is not found, and so looked for in the copies.
+    # Recorded absolute paths do not exist then, so that the copies are searched.
     return root.rename(root.with_name("moved"))
 
 
 @pytest.fixture(scope="session")
 def has_run():
-    """Names of the commands that ran."""
+    """Returns the set to which tests add the names of the commands that ran."""
     return set()
 
 
 @pytest.fixture
 def folder(template, tmp_path, monkeypatch):
-    """A copy of the template, in which commands do little work."""
+    """Returns a copy of the template, in which commands do little work."""
     root = shutil.copytree(template, tmp_path / "here", symlinks=True)
     (root / "demo").symlink_to(root)
     call = commands.Command.__call__

@@ -18,7 +18,7 @@ def test_a_message_names_the_first_and_says_whether_there_are_more():
 
 
 @pytest.mark.parametrize("text", ["", "HEK/d2 a.tif", "µm, Zelle ä, 細胞", r"C:\new"])
-def test_text_of_one_line_stays_as_it_is(text):
+def test_text_of_one_line_is_not_changed(text):
     assert errors.one_line(text) == text
 
 
@@ -27,11 +27,11 @@ def test_text_of_one_line_stays_as_it_is(text):
     [
         ("one\ntwo\r\n", r"one\ntwo\r\n"),
         ("a\tb\x1b[31m\x00", r"a\tb\x1b[31m\x00"),
-        # Line breaks of Unicode, and a sign that turns the direction of writing.
+        # Line breaks of Unicode, and a character that reverses the direction of text.
         ("a\x85b\u2028c\u202ed", r"a\x85b\u2028c\u202ed"),
-        # What is no UTF-8 in the name of a file.
+        # A byte in the name of a file that is not UTF-8.
         (b"a\xff.png".decode("utf-8", "surrogateescape"), r"a\udcff.png"),
     ],
 )
-def test_line_breaks_and_control_characters_are_spelt_out(text, expected):
+def test_line_breaks_and_control_characters_become_escape_sequences(text, expected):
     assert errors.one_line(text) == expected

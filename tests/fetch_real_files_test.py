@@ -39,7 +39,7 @@ def tarred(files):
 
 @pytest.fixture
 def offer(monkeypatch, tmp_path):
-    """Puts an archive in place of the package index."""
+    """Replaces the package index by one that has this archive."""
 
     def put(name, archive, files):
         is_wheel = name.endswith(".whl")

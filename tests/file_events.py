@@ -1,4 +1,4 @@
-"""What a process does with files, watched and interrupted, for tests of all commands."""
+"""Watches and interrupts access of the process to files."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ _watchers = []
 
 
 def _hook(event, args):
-    # Audit hooks cannot be taken away: this one asks who is watching now.
+    # Audit hooks cannot be removed, so that this one calls those who watch at present.
     for watch in tuple(_watchers):
         watch(event, args)
 
@@ -31,7 +31,7 @@ _hook_is_there = []
 
 @contextlib.contextmanager
 def unreadable(path):
-    """Refuses to open a file, as its permissions would to anybody but root."""
+    """Makes a file unreadable within the block, as its permissions would for all but root."""
     path = os.fspath(path)
 
     def refuse(event, args):

@@ -1,13 +1,13 @@
-"""A command that is killed while it writes does no harm, and the next run goes on.
+"""Tests that a command that is killed while it writes does no harm, and can be repeated.
 
-A few writes of each command; `experiments.benchmarks.kills` takes all of them.
+Each command is killed at a few writes; `experiments.benchmarks.kills` kills it at all.
 """
 
 import pytest
 
-from experiments.benchmarks import kills
+from experiments.benchmarks import kill_scenarios, kills
 
-SCENARIOS = {scenario.name: scenario for scenario in kills.SCENARIOS}
+SCENARIOS = {scenario.name: scenario for scenario in kill_scenarios.SCENARIOS}
 KILLS = 5
 
 

@@ -1,4 +1,4 @@
-"""Prediction, reports and exports with what the light installation has, and no more."""
+"""Tests of prediction, reports and exports with the packages of the light installation."""
 
 import importlib.util
 import pathlib
@@ -12,7 +12,7 @@ import pytest
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    # Comes with pytest.
+    # pytest requires it.
     import tomli as tomllib
 
 from cellclass_tf import errors
@@ -98,7 +98,7 @@ def test_prediction_reports_and_exports_need_no_training_packages(tmp_path):
         assert "pip install cellclass_tf" in answer
     for answer in answers[3:]:
         assert "tf-models-official" in answer
-    # Nothing was begun that cannot be ended.
+    # Nothing was started that could not be finished.
     assert not [name for name in "tmdr" if (tmp_path / name).exists()]
 
 
@@ -119,7 +119,7 @@ def pins(file):
     return {name_of(line): line for line in lines if line}
 
 
-def test_the_lock_has_what_is_required_but_for_what_is_left_out():
+def test_the_lock_has_all_requirements_except_those_left_out():
     light, full = pins("requirements-predict.lock"), pins("requirements.lock")
     left_out = {name_of(name) for name in LEFT_OUT}
     assert {name_of(r) for r in requirements()} - left_out <= set(light)
@@ -143,5 +143,5 @@ def test_on_windows_training_is_refused_and_says_where_it_works(monkeypatch):
         errors.require("cellclass dataset", "tensorflow_datasets")
 
 
-def test_what_is_installed_is_not_complained_of():
+def test_installed_packages_are_not_reported_as_missing():
     errors.require("cellclass train", *errors.FOR_TRAINING)

@@ -1,4 +1,4 @@
-"""What belongs to a model, for tests that need no network."""
+"""Returns metadata of models, for tests that need no network."""
 
 from cellclass_tf.core.model_metadata import (
     Bin,
@@ -9,7 +9,7 @@ from cellclass_tf.core.model_metadata import (
 
 
 def held_out_fields(confusions):
-    """Held-out fields (V, K, K), each of a dish of its own, without a cell missed."""
+    """Returns held-out fields (V, K, K), each of another dish, without missed cells."""
     none = (0,) * len(confusions[0])
     return tuple(
         HeldOutField(tuple(map(tuple, confusion)), none, none, 100.0, f"dish {n}")
@@ -18,7 +18,7 @@ def held_out_fields(confusions):
 
 
 def model_metadata(confusions=None, **changes):
-    """Metadata of a model of HEK and N2a, calibrated if there are confusions."""
+    """Returns metadata of a model of HEK and N2a, calibrated if there are confusions."""
     calibration = None
     if confusions is not None:
         calibration = CalibrationRecord(

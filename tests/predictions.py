@@ -1,10 +1,10 @@
-"""What `predict` writes of fields, for tests that need no network."""
+"""Writes predictions as `predict` does, for tests that need no network."""
 
 from cellclass_tf.analysis import cell_table, table_files
 
 
 def write_predictions(folder, fields, images=None):
-    """Writes label images and tables of {stem: cells} below a folder, and returns it."""
+    """Writes label images and tables of {stem: cells} below a folder; returns the folder."""
     images = images or {}
     names = next(iter(fields.values())).type_names
     for stem, cells in fields.items():

@@ -1,7 +1,7 @@
-"""What version 0.1.0 wrote before files had formats is opened by this one.
+"""Tests that files of version 0.1.0, which had no format versions, can be opened.
 
 previous_version/ holds a study, predictions of it and of its raw file, and the records of
-the model and its training. They were written in /data/previous, which is nowhere now.
+the model and its training. They were written in /data/previous, which does not exist.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ MADE = pathlib.Path(__file__).parent / "previous_version"
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A copy of all of it, in which relative paths hold."""
+    """Returns a copy of all files, in which relative paths are valid."""
     shutil.copytree(MADE, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -39,7 +39,7 @@ def test_a_study_opens_with_its_cells(place):
 def test_converting_and_annotating_again_have_nothing_to_do(place):
     before = cc.Study.open("study").rows()
     outcome = cc.convert("study/raw", "study", group=simulation.GROUP_PATTERN)
-    # Files that were copied are measured again, and give what they gave.
+    # Copied files are measured again, with the same results.
     assert not outcome.failures
     assert len(outcome.results) == 3
     assert not cc.annotate("study", annotator="watershed").results
@@ -73,7 +73,7 @@ def test_predictions_are_read_reported_and_traced(place, folder, stem):
         "cell": "same",
         "label image": "same",
         "prediction run": "recorded",
-        # Its network does not lie here.
+        # Its network is not among the files.
         "model": "changed",
         "merged image": "same",
         "conversion": "recorded",

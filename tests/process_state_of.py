@@ -1,4 +1,4 @@
-"""What a stage may change for the whole process, to be compared before and after it."""
+"""Compares the state of the process before and after a stage."""
 
 import csv
 import locale
@@ -13,7 +13,7 @@ import warnings
 
 
 def process_state() -> dict:
-    """Returns the settings of this process that no stage may leave changed."""
+    """Returns the settings of this process that no stage may change."""
     import matplotlib
     import numpy as np
     import tensorflow as tf
@@ -41,7 +41,7 @@ def process_state() -> dict:
         "csv's field limit": csv.field_size_limit(),
         "warning filters": list(warnings.filters),
         "showwarning": warnings.showwarning,
-        # Not rc["backend"], which chooses one.
+        # rc["backend"] would choose a backend.
         "matplotlib": {key: dict.__getitem__(rc, key) for key in rc},
         "handlers": {
             name: list(logger.handlers)
@@ -61,7 +61,7 @@ def process_state() -> dict:
 
 
 def changed(before: dict, after: dict) -> dict:
-    """Returns what is not as it was, with both values."""
+    """Returns the settings that differ, with both values."""
     return {
         key: (before[key], after[key]) for key in before if before[key] != after[key]
     }

@@ -48,7 +48,7 @@ def test_a_stage_leaves_random_numbers_and_loggers_alone():
 
 @pytest.mark.parametrize("engine", ["local", "beam"])
 def test_stages_without_a_network_change_nothing(tmp_path, engine):
-    # Libraries that load now keep what they set for themselves.
+    # Settings that libraries make while they load are kept.
     import apache_beam.runners.worker.operations  # noqa: F401
     import zarr  # noqa: F401
 
@@ -105,7 +105,7 @@ def test_environment_variables_are_restored(monkeypatch):
     assert "OTHER" not in os.environ
 
 
-def test_a_library_does_not_choose_the_backend():
+def test_the_backend_of_matplotlib_is_restored():
     before = dict.__getitem__(matplotlib.rcParams, "backend")
     with process_state.keep_matplotlib_backend():
         matplotlib.use("svg")
@@ -113,7 +113,7 @@ def test_a_library_does_not_choose_the_backend():
 
 
 @pytest.mark.parametrize("own", [logging.NOTSET, logging.DEBUG])
-def test_a_level_that_the_user_set_stays(own):
+def test_a_log_level_that_the_user_set_is_kept(own):
     logger = logging.getLogger("a_library")
     logger.setLevel(own)
     with process_state.log_level("a_library", logging.ERROR):
@@ -121,7 +121,7 @@ def test_a_level_that_the_user_set_stays(own):
     assert logger.level == own
 
 
-def test_pillow_keeps_its_limit_though_threads_read_together():
+def test_the_limit_of_pillow_is_restored_when_threads_read_together():
     before, seen = Image.MAX_IMAGE_PIXELS, []
 
     def read(pixels):
@@ -153,14 +153,14 @@ def test_triton_is_hidden_from_pytorch_where_tensorflow_was_first(monkeypatch, l
     assert "triton" not in sys.modules
 
 
-def test_settings_of_the_user_come_before_those_of_the_program(monkeypatch):
+def test_settings_of_the_user_take_precedence_over_those_of_the_program(monkeypatch):
     monkeypatch.setattr(os, "environ", {"TF_ENABLE_ONEDNN_OPTS": "0"})
     process_state.begin_program()
     assert os.environ == {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
-def test_a_terminal_shows_what_it_can(monkeypatch, encoding):
+def test_characters_that_a_terminal_cannot_show_are_escaped(monkeypatch, encoding):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", io.StringIO())

@@ -1,4 +1,4 @@
-"""Real fields of three cell types, from the files to outlined cells.
+"""Tests from files to outlined cells, on real fields of three cell types.
 
 `python -m tests.fetch_real_files FOLDER` fetches the files.
 """
@@ -20,7 +20,7 @@ LEAST = {"Kc167": 0.7, "macrophagocyte": 0.45, "neurocyte": 0.7}
 
 @pytest.fixture(scope="module")
 def study(assets, tmp_path_factory):
-    """A study of nine fields, annotated by the watershed."""
+    """Makes a study of nine fields, annotated by the watershed."""
     root = tmp_path_factory.mktemp("real") / "study"
     for path in sorted((assets / "images" / "three_cell_types").rglob("*_img.png")):
         dish = root / "raw" / path.parent.name / path.name.removesuffix("_img.png")

@@ -1,4 +1,4 @@
-"""Where the real microscope files are that some tests read."""
+"""Finds the real microscope files that some tests read."""
 
 import os
 import pathlib

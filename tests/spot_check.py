@@ -1,4 +1,4 @@
-"""Predictions with images to draw a spot check from, and people to label it."""
+"""Makes predictions to draw a spot check from, and labels them as people do."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ SIZE = (100, 120)
 
 
 def checked_predictions(folder, fields=3, cells=20):
-    """Predictions of fields of so many square cells, and the images that they are of."""
+    """Makes predictions of fields of square cells, and their images."""
     study = Study.create(folder / "study", TYPES)
     found, images = {}, {}
     for number in range(fields):
@@ -44,7 +44,7 @@ def checked_predictions(folder, fields=3, cells=20):
 
 
 def rows_of(drawn, name="Ana", *, windows=None, label=lambda call: call):
-    """Rows of the table in which a person labels the first windows."""
+    """Returns rows of the table in which a person labels the first windows."""
     rows = []
     for number, window in enumerate(drawn.windows[:windows], start=1):
         shared = {"spotcheck": drawn.key, "window": number, "labeller": name}
@@ -55,6 +55,6 @@ def rows_of(drawn, name="Ana", *, windows=None, label=lambda call: call):
 
 
 def write_table(path, rows):
-    """Writes such rows as the page would, and returns the path."""
+    """Writes rows as the page does; returns the path."""
     csv_json.write_csv(path, labels.COLUMNS, rows)
     return path

@@ -1,6 +1,6 @@
-"""How the package hangs together: its units, the imports between them, and their levels.
+"""Computes the units of the package, the imports between them, and their levels.
 
-`python -m tests.structure [FOLDER]` counts them, for this checkout or for another one.
+`python -m tests.structure [FOLDER]` prints them, for this checkout or another one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PACKAGE = "cellclass_tf"
 
 
 def modules_of(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The modules of the package by dotted name; a subpackage has that of its folder."""
+    """Returns the modules of the package by dotted name; a subpackage has that of its folder."""
     found = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
@@ -22,7 +22,7 @@ def modules_of(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def imports_of(path: pathlib.Path) -> set[str]:
-    """Every module that a file names in an import, at its top or in a function."""
+    """Returns every module that a file imports, at its top or in a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -33,16 +33,17 @@ def imports_of(path: pathlib.Path) -> set[str]:
 
 
 def module_graph(root: pathlib.Path) -> dict[str, set[str]]:
-    """By module of the package the modules of it that it imports.
+    """Returns by module the modules of the package that it imports.
 
-    The package itself and its subpackages, which hand names on, count as what they name.
+    The package itself and its subpackages, which only pass names on, count as the modules that
+    they name.
     """
     modules = modules_of(root)
     graph = {}
     for name, path in modules.items():
-        # The package itself names all that it hands on, for type checkers.
+        # The package itself imports all its public names, for type checkers.
         known = imports_of(path) & set(modules) if name != PACKAGE else set()
-        # `from a.b import c` names a.b, too, where c is a module of it.
+        # `from a.b import c` imports a.b too if c is a module in it.
         graph[name] = {
             one
             for one in known - {name, PACKAGE}
@@ -52,12 +53,12 @@ def module_graph(root: pathlib.Path) -> dict[str, set[str]]:
 
 
 def unit_of(module: str) -> str:
-    """The module or subpackage at the top of the package that a module belongs to."""
+    """Returns the module or subpackage at the top of the package that contains a module."""
     return module.split(".")[1]
 
 
 def unit_graph(root: pathlib.Path) -> dict[str, set[str]]:
-    """By unit the units that it imports."""
+    """Returns by unit the units that it imports."""
     graph: dict[str, set[str]] = {}
     for name, imported in module_graph(root).items():
         if name == PACKAGE:
@@ -68,7 +69,7 @@ def unit_graph(root: pathlib.Path) -> dict[str, set[str]]:
 
 
 def cycles_of(graph: dict[str, set[str]]) -> list[set[str]]:
-    """The groups of nodes that reach each other (Tarjan 1972), of two or more."""
+    """Returns the groups of two or more nodes that reach each other (Tarjan 1972)."""
     numbers: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
@@ -95,7 +96,7 @@ def cycles_of(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def levels_of(graph: dict[str, set[str]]) -> dict[str, int]:
-    """By node how many stand below it on the longest way down; a cycle is one node."""
+    """Returns by node the length of the longest path down; a cycle counts as one node."""
     groups = cycles_of(graph)
     level: dict[str, int] = {}
 
@@ -113,7 +114,7 @@ def levels_of(graph: dict[str, set[str]]) -> dict[str, int]:
 
 
 def main(root: pathlib.Path) -> None:
-    """Prints what the structure comes to."""
+    """Prints the number of units and imports, and the levels."""
     modules, units = module_graph(root), unit_graph(root)
     levels = levels_of(units)
     for level in range(max(levels.values()), 0, -1):

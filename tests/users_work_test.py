@@ -1,4 +1,4 @@
-"""What a person made is never lost: whole stages, one after the other, as people use them."""
+"""Tests that no work of a person is lost, with whole stages in the order of real use."""
 
 import dataclasses
 import shutil
@@ -16,7 +16,7 @@ from tests import by_hand
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A converted and annotated study of one field of each type, and a mixed one."""
+    """Makes a converted and annotated study of one field per type, and a mixed one."""
     root = tmp_path_factory.mktemp("made") / "study"
     cc.simulate(root, images_per_type=1, mixed=1, size=160, dishes=1)
     cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
@@ -26,7 +26,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def root(made, tmp_path):
-    """A copy of it, to be worked in."""
+    """Returns a copy that a test may change."""
     return shutil.copytree(made, tmp_path / "study")
 
 
@@ -78,7 +78,7 @@ def test_corrections_survive_a_spreadsheet_of_another_language(root, word):
     assert not row_of(root, "N2a").corrected
 
 
-def test_a_rejection_in_capitals_counts(root):
+def test_a_rejection_in_capitals_is_recognized(root):
     study = cc.Study.open(root)
     text = study.manifest_path.read_text(encoding="utf-8")
     study.manifest_path.write_text(text.replace(",accepted,", ",Rejected,"))
@@ -88,17 +88,17 @@ def test_a_rejection_in_capitals_counts(root):
         cc.annotate(root, annotator="watershed")
 
 
-def test_a_verdict_that_is_written_meanwhile_stays(root):
+def test_a_verdict_that_is_written_during_a_run_is_kept(root):
     study = cc.Study.open(root)
     planned = study.rows()
     text = study.manifest_path.read_text(encoding="utf-8")
     study.manifest_path.write_text(text.replace(",accepted,", ",rejected,"))
-    # As a stage that has read the manifest minutes ago and now writes its part.
+    # A stage read the manifest minutes ago and now writes its part.
     study.update(planned, "split", "likeness")
     assert study.accepted_rows() == []
 
 
-def test_an_edit_that_is_saved_while_diameters_are_estimated_stays(root, monkeypatch):
+def test_an_edit_that_is_saved_while_diameters_are_estimated_is_kept(root, monkeypatch):
     painted = []
     estimate = cc.WatershedAnnotator.estimate_diameter_px
 
@@ -136,7 +136,7 @@ def test_a_script_that_runs_twice_does_not_undo_corrections(root):
     first = cells_of(root, "HEK")
     assert not script().done
     assert cells_of(root, "HEK") == first
-    # Unless it is asked for, or the cells are gone.
+    # It is imported again on request, or if the cells are gone.
     assert cc.import_masks(root, root / "truth", overwrite_corrected=True).done
     assert cells_of(root, "HEK") != first
     study.cells_path(row).unlink()
@@ -144,12 +144,12 @@ def test_a_script_that_runs_twice_does_not_undo_corrections(root):
     assert cells_of(root, "HEK") == first
 
 
-def test_cells_do_not_stay_with_another_picture(root, tmp_path):
+def test_cells_are_set_aside_if_their_raw_file_was_replaced(root, tmp_path):
     paint(root, "HEK")
     cc.annotate(root, annotator="watershed")
     row, study = row_of(root, "HEK"), cc.Study.open(root)
     painted = cells_of(root, "HEK")
-    # A mere change of contrast keeps them.
+    # A change of contrast does not affect the cells.
     options = {"group": simulation.GROUP_PATTERN}
     cc.convert(root / "raw", root, contrast="field", change_settings=True, **options)
     cc.annotate(root, annotator="watershed")
@@ -181,7 +181,9 @@ with lock.one_writer(pathlib.Path(sys.argv[1]), "annotate"):
 """
 
 
-def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path, monkeypatch):
+def test_one_command_writes_to_a_study_at_a_time_and_all_may_read(
+    root, tmp_path, monkeypatch
+):
     monkeypatch.setattr(lock, "_GRACE_S", 0.1)
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, root], stdout=subprocess.PIPE, text=True
@@ -205,7 +207,7 @@ def test_one_command_writes_at_a_time_and_all_may_read(root, tmp_path, monkeypat
     finally:
         process.kill()
         process.wait()
-    # What was killed holds nothing.
+    # A killed process holds no lock.
     assert cc.import_masks(root, root / "truth").done
 
 
@@ -235,7 +237,7 @@ def test_one_command_writes_to_a_folder_of_results_at_a_time(
 
 
 def files_of(root):
-    """The bytes of the images, and the manifest."""
+    """Returns the bytes of the images, and the manifest."""
     paths = [*(root / "images").rglob("*.png"), root / "images.csv"]
     return {path.relative_to(root): path.read_bytes() for path in paths}
 
@@ -268,7 +270,7 @@ def test_an_earlier_versions_study_keeps_its_groups(root):
     assert files_of(root) == before
 
 
-def test_groups_and_sizes_that_a_person_wrote_stay(root):
+def test_groups_and_pixel_sizes_that_a_person_wrote_are_kept(root):
     image = row_of(root, "HEK").image
     by_hand.edit(root, image, group="monday", pixel_size_um="0,5", note="mine")
     for contrast in ("field", "group"):
@@ -281,7 +283,7 @@ def test_groups_and_sizes_that_a_person_wrote_stay(root):
     assert "note" in (root / "images.csv").read_text().splitlines()[0]
 
 
-def test_a_field_that_is_marked_as_corrected_meanwhile_keeps_its_cells(
+def test_a_field_that_is_marked_as_corrected_during_a_run_keeps_its_cells(
     root, monkeypatch
 ):
     before, images = cells_of(root, "HEK"), []
@@ -319,7 +321,7 @@ def test_corrected_cells_are_kept_when_a_flag_overwrites_them(root):
     assert row_of(root, "HEK").corrected
 
 
-def test_an_import_that_lacks_corrected_cells_stops_for_that_field(root):
+def test_an_import_that_lacks_corrected_cells_fails_for_that_field(root):
     painted = paint(root, "HEK")
     outcome = cc.import_masks(root, root / "truth")
     image = row_of(root, "HEK").image

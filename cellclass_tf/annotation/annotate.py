@@ -34,7 +34,7 @@ def annotate(
     flow_threshold: float | None = None,
     cellprob_threshold: float | None = None,
     device: str = "auto",
-    bfloat16: bool = False,
+    bfloat16: bool | None = None,
     change_settings: bool = False,
     overwrite_corrected: bool = False,
     engine: batch.Engine,
@@ -50,8 +50,8 @@ def annotate(
     Args:
       study: folder of the study.
       annotator: program that outlines the cells: 'cellpose', or 'watershed', which needs no
-        weights. If not given, this and the settings up to cellprob_threshold are as in the
-        study's last annotation; at first, cellpose.
+        weights. If not given, this and the other settings, except for device, are as in
+        the study's last annotation; at first, cellpose.
       model: name of a cellpose model, or path to its weights; at first, cyto3.
       diameter: diameter of a typical cell in pixels; 0 to estimate it, as at first.
       diameter_by: what the diameter is estimated for: each 'group' (dish or slide; the
@@ -63,7 +63,7 @@ def annotate(
       device: device that cellpose runs on: 'auto' (a GPU if there is one), 'cpu', 'cuda',
         'cuda:1' or 'mps'.
       bfloat16: compute in bfloat16, with cellpose 4 only: half the memory, and faster where
-        the hardware multiplies it.
+        the hardware multiplies it; at first, off.
       change_settings: annotate with settings other than those with which fields of the
         study were annotated. Without it, such a call is refused, and says what would change.
       overwrite_corrected: also annotate fields whose cells were corrected or imported. The
@@ -96,6 +96,7 @@ def annotate(
         "diameter_by": diameter_by,
         "flow_threshold": flow_threshold,
         "cellprob_threshold": cellprob_threshold,
+        "bfloat16": bfloat16,
     }
     asked = annotation_settings.settle(
         study, given, images=sum(map(study.has_cells, rows)), change=change_settings
@@ -114,7 +115,7 @@ def annotate(
         asked.flow_threshold,
         asked.cellprob_threshold,
         device,
-        bfloat16,
+        asked.bfloat16,
     )
     finder = by_name.make_annotator(asked.annotator, settings)
     annotation_settings.remember(study, asked)
@@ -182,9 +183,9 @@ class _FieldAnnotation:
     finder: Annotator
 
     def __call__(
-        self, job: tuple[ImageRow, str, float | None, list[str]]
+        self, task: tuple[ImageRow, str, float | None, list[str]]
     ) -> dict[str, Any]:
-        row, made_by, diameter, planned = job
+        row, made_by, diameter, planned = task
         study, finder = self.study, self.finder
         if not study.image_path(row).exists():
             raise InputError(

@@ -29,6 +29,7 @@ class AnnotationSettings(Record):
     diameter_by: str = "group"
     flow_threshold: float = 0.4
     cellprob_threshold: float = 0.0
+    bfloat16: bool = False
 
 
 def settle(
@@ -50,7 +51,10 @@ def settle(
         # Only cellpose has models.
         given = {**given, "annotator": "cellpose"}
     # The record holds floats: 24 and 24.0 are the same setting.
-    given = {n: float(v) if isinstance(v, int) else v for n, v in given.items()}
+    given = {
+        name: float(value) if type(value) is int else value
+        for name, value in given.items()
+    }
     told = {name: value for name, value in given.items() if value is not None}
     path = _path(study)
     if not path.exists():

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cellclass_tf import batch
-from cellclass_tf.core.cells import Cells, types_text
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.label_files import types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError

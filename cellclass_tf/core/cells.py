@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import io
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from cellclass_tf.core import notebook
+from cellclass_tf.core import label_files, notebook
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, csv_json, paths, png, tiff_log
+from cellclass_tf.storage import atomic
 
 UNCERTAIN = "uncertain"
 # By default, a prediction is uncertain if its type has less than this probability.
@@ -207,7 +205,7 @@ class Cells:
         path = pathlib.Path(path)
         if types_csv:
             # The table comes first, since a label image without it would be misread.
-            write_types(path.with_suffix(".csv"), self.cell_types)
+            label_files.write_types(path.with_suffix(".csv"), self.cell_types)
         atomic.write_bytes(path, self.encode())
 
     def encode(self) -> bytes:
@@ -237,7 +235,7 @@ class Cells:
           InputError: if a file cannot be read, is not a label image, or names a type that
             the study does not have.
         """
-        return cls.of_file(read_labels(path), path, type_names, cell_type)
+        return cls.of_file(label_files.read_labels(path), path, type_names, cell_type)
 
     @classmethod
     def of_file(
@@ -264,7 +262,7 @@ class Cells:
             if not os.path.lexists(table):
                 return cls.from_labels(labels, type_names, cell_type)
             present = np.unique(labels[labels > 0]).tolist()
-            by_cell = _types_by_cell(table, present)
+            by_cell = label_files.read_types(table, present)
             types = [by_cell[cell] for cell in present]
             return cls.from_labels(labels, type_names, types)
         except InputError:
@@ -276,168 +274,6 @@ class Cells:
         except ValueError as error:
             source = table if os.path.lexists(table) else path
             raise InputError(f"{source}: {error}") from error
-
-
-def _types_by_cell(table: pathlib.Path, present: Sequence[int]) -> dict[int, str]:
-    """Reads a table of types, which must have exactly one line for every cell."""
-    found: dict[int, str] = {}
-    for line, row in enumerate(csv_json.read_csv(table), start=2):
-        number = float(row["cell"])
-        if not number.is_integer():
-            raise ValueError(f"line {line}: {row['cell']!r} is not a cell number")
-        if int(number) in found:
-            raise ValueError(f"line {line}: cell {int(number)} already has a line")
-        found[int(number)] = row["cell_type"].strip()
-    missing, strange = (
-        sorted(set(present) - set(found)),
-        sorted(set(found) - set(present)),
-    )
-    if missing or strange:
-        told = [f"cell {missing[0]} of the label image has no line"] if missing else []
-        told += [f"it names cell {strange[0]}, which is not there"] if strange else []
-        raise ValueError(
-            f"{' and '.join(told)} ({len(present)} cells, {len(found)} lines). Expected "
-            "a line (cell, cell_type) for each cell, under its number in the label image"
-        )
-    return found
-
-
-def write_types(path: str | os.PathLike, cell_types: Sequence[str]) -> None:
-    """Writes the table of the types of cells 1..N, NAME.csv."""
-    atomic.write_text(path, types_text(cell_types))
-
-
-def types_text(cell_types: Sequence[str]) -> str:
-    """Returns the content of the table that `write_types` writes."""
-    rows = enumerate(cell_types, start=1)
-    return csv_json.csv_text(
-        ("cell", "cell_type"),
-        ({"cell": cell, "cell_type": cell_type} for cell, cell_type in rows),
-    )
-
-
-def read_labels(path: str | os.PathLike) -> np.ndarray:
-    """Reads a label image.
-
-    Returns:
-      (H, W) integer array as stored; 32-bit floats that are all integers, which ImageJ
-      writes, as int32.
-
-    Raises:
-      InputError: if the file cannot be read or is not a single plane of integers.
-    """
-    path = pathlib.Path(path)
-    if path.suffix.lower() == ".png":
-        labels = png.read_png(path)
-    else:
-        labels = _read_label_tiff(path)
-    if labels.dtype.kind == "f":
-        labels = _whole_numbers(labels)
-    if labels.ndim != 2 or labels.dtype.kind not in "ui":
-        raise InputError(
-            f"{path}: expected a label image, (H, W) of whole numbers; got shape "
-            f"{labels.shape} of {labels.dtype}."
-        )
-    return labels
-
-
-def label_image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) of a label TIFF without reading its pixels.
-
-    Raises:
-      InputError: if the file cannot be read.
-    """
-    with _label_page(pathlib.Path(path)) as page:
-        return int(page.imagelength), int(page.imagewidth)
-
-
-def _whole_numbers(labels: np.ndarray) -> np.ndarray:
-    """Returns floats that are all integers as int32, and other floats unchanged."""
-    # From 2**24 on, single precision does not hold every integer.
-    if not np.isfinite(labels).all() or np.abs(labels).max(initial=0) >= 2**24:
-        return labels
-    whole = labels.astype(np.int32)
-    return whole if (whole == labels).all() else labels
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DrawnCell:
-    """A cell with a mask of its own, which may overlap other cells.
-
-    Attributes:
-      corner_yx: first row and first column of its box in the field.
-      mask: (h, w) bool mask of the cell within its box, which lies inside the field.
-    """
-
-    corner_yx: tuple[int, int]
-    mask: np.ndarray
-
-    @classmethod
-    def cut(cls, mask: np.ndarray) -> DrawnCell | None:
-        """Crops an (H, W) bool mask to the cell in it; returns None if it is empty."""
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-        if not rows.size:
-            return None
-        box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        return cls((int(rows[0]), int(columns[0])), box.copy())
-
-
-def labels_of_drawn(
-    drawn: Sequence[DrawnCell], shape_yx: tuple[int, int]
-) -> tuple[np.ndarray, int]:
-    """Draws cells that may overlap into one label image.
-
-    A pixel of several cells becomes part of the smallest of them; of two cells of the
-    same size, it becomes part of the earlier one.
-
-    Args:
-      drawn: the N cells.
-      shape_yx: height and width of the field.
-
-    Returns:
-      (H, W) int32 labels 1..N, without the labels of cells that lost every pixel; and the
-      number of pixels that cells lost to others.
-    """
-    labels = np.zeros(shape_yx, np.int32)
-    areas = [int(cell.mask.sum()) for cell in drawn]
-    # The largest cell is drawn first, so that smaller ones stay on top.
-    for index in sorted(range(len(drawn)), key=lambda i: (-areas[i], -i)):
-        top, left = drawn[index].corner_yx
-        mask = drawn[index].mask
-        labels[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = index + 1
-    return labels, sum(areas) - int(np.count_nonzero(labels))
-
-
-def _read_label_tiff(path: pathlib.Path) -> np.ndarray:
-    with _label_page(path) as page:
-        return page.asarray()
-
-
-@contextlib.contextmanager
-def _label_page(path: pathlib.Path) -> Iterator[Any]:
-    """Opens the only page of a label TIFF, whose pixels are not read yet."""
-    import tifffile
-
-    paths.check_is_file(path)
-    try:
-        with tiff_log.errors() as errors, tifffile.TiffFile(path) as tiff:
-            page = tiff.pages.first
-            # A page may also hold several samples per pixel and several planes.
-            width = page.imagewidth * page.samplesperpixel * page.imagedepth
-            png.check_image_size(page.imagelength, width, path)
-            if len(tiff.pages) > 1:
-                raise InputError(
-                    f"{path}: expected a label image of one plane, got "
-                    f"{len(tiff.pages)} planes."
-                )
-            yield page
-            if errors:
-                raise ValueError(errors[0])
-    except InputError:
-        raise
-    # For damaged files, the reader and its codecs raise errors of many kinds.
-    except Exception as error:
-        raise InputError(f"{path}: the label TIFF cannot be read ({error}).") from error
 
 
 def _relabel(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

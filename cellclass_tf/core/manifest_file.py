@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -179,12 +178,7 @@ def _kept(
 
 def _verdicts_of_earlier_versions(path: pathlib.Path) -> dict[str, list]:
     """Returns by image the [verdict, reason] that earlier versions wrote."""
-    with contextlib.suppress(OSError, ValueError):
-        memory = path.parent / ".journal" / "verdicts.json"
-        found = json.loads(memory.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    return {}
+    return csv_json.read_json_object(path.parent / ".journal" / "verdicts.json")
 
 
 def _parse(

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cellclass_tf.core.cells import UNKNOWN, Cells, read_labels
+from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.run_record import RUN_FILE, RunRecord
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
@@ -106,16 +107,17 @@ class Predictions:
                 f"{path} does not exist, and it lists the predicted images. Run "
                 "`cellclass predict` again."
             )
-        rows = sorted(csv_json.read_csv(path), key=lambda row: row["image"])
+        rows = csv_json.read_csv(path)
         counts = ("cells", *(f"n_{n}" for n in self.type_names), "unknown", "uncertain")
         for number, row in enumerate(rows, start=2):
-            paths.inside(row["image"], path)
-            if not all((row.get(key) or "").isdecimal() for key in counts):
+            is_whole = all((row.get(key) or "").isdecimal() for key in counts)
+            if "image" not in row or not is_whole:
                 raise InputError(
-                    f"{path}, line {number}: expected whole numbers in "
-                    f"{', '.join(counts)}. Run `cellclass predict` again."
+                    f"{path}, line {number}: expected a name in image and whole numbers "
+                    f"in {', '.join(counts)}. Run `cellclass predict` again."
                 )
-        return rows
+            paths.inside(row["image"], path)
+        return sorted(rows, key=lambda row: row["image"])
 
     @functools.cached_property
     def record(self) -> RunRecord:

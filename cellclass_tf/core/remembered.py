@@ -23,7 +23,7 @@ def check(
       InputError: if a setting would change, images exist, and `change` is not set.
     """
     changes = [
-        f"{name} from {before[name]} to {value or 'nothing'}"
+        f"{name} from {before[name]} to {_in_words(value)}"
         for name, value in given.items()
         if value is not None and before.get(name) not in (None, value)
     ]
@@ -33,3 +33,7 @@ def check(
             f"changes {', '.join(changes)}. Leave the flag out to keep the setting, or add "
             "--change_settings to change it for all images that are made again."
         )
+
+
+def _in_words(value: Any) -> str:
+    return str(value if value or value is False else "nothing")

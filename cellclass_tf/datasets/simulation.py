@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from cellclass_tf import batch, process_state, versions
-from cellclass_tf.core.cells import Cells, write_types
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.label_files import write_types
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.datasets.culture import field as culture_field
 from cellclass_tf.datasets.culture import looks

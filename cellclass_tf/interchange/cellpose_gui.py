@@ -23,6 +23,7 @@ from cellclass_tf.interchange.importing import (
     ImportedCells,
     find_row,
     import_cells,
+    rows_to_match,
 )
 from cellclass_tf.labels import components
 from cellclass_tf.microscopy.files import inventory
@@ -264,12 +265,8 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow, version: int) -> Non
 def _candidates(
     study: Study, paths: list[pathlib.Path], source: pathlib.Path
 ) -> list[CellsToImport]:
-    rows, found = study.rows(), []
+    rows, found = rows_to_match(study), []
     by_image: dict[str, tuple[ImageRow, list[pathlib.Path]]] = {}
-    if not rows:
-        raise InputError(
-            f"{study.manifest_path} names no images; run `cellclass convert` first."
-        )
     for path in paths:
         name = path.relative_to(source)
         try:

@@ -251,6 +251,20 @@ def _with_types_of(
     return Cells.from_labels(cells.labels, cells.type_names, types)
 
 
+def rows_to_match(study: Study) -> list[ImageRow]:
+    """Returns the rows of a study, to which files of cells are matched.
+
+    Raises:
+      InputError: if there are none.
+    """
+    rows = study.rows()
+    if not rows:
+        raise InputError(
+            f"{study.manifest_path} names no images; run `cellclass convert` first."
+        )
+    return rows
+
+
 def find_row(
     path: pathlib.Path,
     names: Iterable[str],

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_drawn, read_labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.drawn_cells import DrawnCell, labels_of_drawn
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
@@ -23,6 +25,7 @@ from cellclass_tf.interchange.importing import (
     ImportedCells,
     find_row,
     import_cells,
+    rows_to_match,
 )
 from cellclass_tf.labels import components
 from cellclass_tf.messages import logger
@@ -94,11 +97,7 @@ def import_masks(
     """
     study = Study.open(study)
     source = pathlib.Path(source)
-    rows = study.rows()
-    if not rows:
-        raise InputError(
-            f"{study.manifest_path} names no images; run `cellclass convert` first."
-        )
+    rows = rows_to_match(study)
     listed, found = find_labels(source)
     candidates = match_labels(rows, source, found, allow_gaps, label_components)
     outcome = import_cells(
@@ -214,8 +213,9 @@ def find_labels(
             found.append(LabelFiles(_folders(path, source), path.stem, (path,)))
     for (_, name), numbered in sorted(cells.items()):
         numbers, paths = zip(*sorted(numbered), strict=True)
-        gaps = numbers[-1] - numbers[0] + 1 - len(set(numbers))
-        missing = next(n for n in itertools.count(numbers[0]) if n not in set(numbers))
+        present = set(numbers)
+        gaps = numbers[-1] - numbers[0] + 1 - len(present)
+        missing = next(n for n in itertools.count(numbers[0]) if n not in present)
         folders = _folders(paths[0], source)
         found.append(LabelFiles(folders, name, paths, True, gaps, missing))
     if not found:
@@ -238,10 +238,11 @@ def _without_endings(name: str) -> list[str]:
 
 def _check_numbers(labels: LabelFiles) -> None:
     if labels.gaps:
+        more = f", and {labels.gaps - 1} more" if labels.gaps > 1 else ""
         raise InputError(
             f"{labels.paths[0]}: of the masks {labels.name}_mask_out_K.png number "
-            f"{labels.first_gap} is missing, and {labels.gaps - 1} more. Copy the folder "
-            "again, or add --allow_gaps if they were deleted on purpose."
+            f"{labels.first_gap} is missing{more}. Copy the folder again, or add "
+            "--allow_gaps if they were deleted on purpose."
         )
 
 
@@ -251,7 +252,7 @@ def _read_field(
     cells, types_known, notes = _read_cells(study, row, labels, label_components)
     return ImportedCells(
         cells,
-        sha256_of(labels.paths),
+        sha256_of_files(labels.paths),
         types_known,
         notes=notes,
         path=str(labels.paths[0]),
@@ -408,7 +409,7 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
     return (pixels > 0) & (pixels >= pixels.max(initial=0) / 2)
 
 
-def sha256_of(paths: Sequence[pathlib.Path]) -> str:
+def sha256_of_files(paths: Sequence[pathlib.Path]) -> str:
     """Returns the SHA-256 of a label file, or one of all masks of a field in order."""
     if len(paths) == 1:
         return digests.sha256_of_file(paths[0])

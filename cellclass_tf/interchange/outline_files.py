@@ -101,7 +101,7 @@ class OutlineFiles:
         """
         files = self._of(row).source
         labels, notes = masks.read_outlines(files, self._label_components)
-        sha256 = masks.sha256_of(files.paths)
+        sha256 = masks.sha256_of_files(files.paths)
         return Outlines(labels, str(files.paths[0]), sha256, notes)
 
     def _name_of(self, files: masks.LabelFiles) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cellclass_tf.labels.sizes import diameters_of
+
 # Pixels that touch at a corner belong to one piece.
 _NEIGHBOURS = np.ones((3, 3), int)
 # Limits of `mend_pieces`. In nine fields of three types with masks drawn by hand, two of 561
@@ -84,7 +86,7 @@ def mend_pieces(labels: np.ndarray) -> int:
         sizes = np.bincount(pieces.ravel())[1:]
         main = int(sizes.argmax()) + 1
         gaps = ndimage.distance_transform_edt(pieces != main)
-        near = _NEAR_DIAMETERS * 2 * np.sqrt(sizes.sum() / np.pi)
+        near = _NEAR_DIAMETERS * diameters_of(sizes.sum())
         for piece in range(1, count + 1):
             size, there = int(sizes[piece - 1]), pieces == piece
             if piece == main:

@@ -1,4 +1,4 @@
-"""Counts the grey levels of a channel outside the cells: the background of a field."""
+"""Counts the grey levels of a channel, in the whole field or in its background."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def levels_of(channel: np.ndarray) -> np.ndarray:
 
 
 def median_of(levels: np.ndarray) -> float:
-    """Returns the median grey level, as `np.median` of the counted pixels."""
+    """Returns the median of the counted grey levels, equal to `np.median` of the pixels."""
     below = np.cumsum(levels)
     low, high = (below[-1] - 1) // 2, below[-1] // 2
     return float(np.searchsorted(below, (low, high), side="right").mean())

@@ -1,4 +1,4 @@
-"""Which cells lie beside each other."""
+"""Finds the cells that lie beside each other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import itertools
 
 import numpy as np
 
-# Cells between which so few pixels lie are neighbours: they touch, as far as outlines tell.
+# Largest number of pixels between two neighbours. Outlines are not exact enough to tell such
+# a gap from none.
 GAP_PX = 2
-# Pixels that are compared at once, so that a large field stays cheap.
+# Number of pixels that are compared at once, which limits the memory for large fields.
 _STRIP_PIXELS = 1 << 22
 
 
@@ -22,7 +23,7 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
       (P, 2) int64 pairs of labels, the smaller first, in ascending order.
     """
     reach = GAP_PX + 1
-    # Half a disc: the other half meets the same pairs.
+    # Half a disc, since the other half finds the same pairs.
     steps = [
         (y, x)
         for y, x in itertools.product(range(reach + 1), range(-reach, reach + 1))
@@ -32,7 +33,7 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
     height, width = labels.shape
     rows = max(1, _STRIP_PIXELS // max(1, width))
     for top in range(0, height, rows):
-        # The strip, and as many rows below it as the steps reach.
+        # The strip includes as many rows below it as the steps reach.
         strip = labels[top : min(height, top + rows + reach)]
         found.append(_touching(strip, steps))
     keys = np.unique(np.concatenate(found))
@@ -40,10 +41,10 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
 
 
 def _touching(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
-    """Pairs as one number each, the smaller label above the lowest 32 bits.
+    """Returns the pairs as one number each: the smaller label times 2^32, plus the larger.
 
-    The two pixels of different cells that are nearest to each other both lie on borders of
-    their cells: only pixels of borders are compared.
+    Only pixels at the borders of cells are compared, since the two nearest pixels of two
+    cells lie there.
     """
     border = np.zeros(labels.shape, bool)
     for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
@@ -65,9 +66,13 @@ def _touching(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
 
 
 def nearest_px(centroids_yx: np.ndarray) -> np.ndarray:
-    """(N,) float64 distance from each of (N, 2) centroids to the nearest other one, px.
+    """Returns the distance in pixels from each cell to the nearest other one.
 
-    NaN of a cell that is alone.
+    Args:
+      centroids_yx: (N, 2) centroids of the cells.
+
+    Returns:
+      (N,) float64 distances between centroids; NaN if there is only one cell.
     """
     from scipy import spatial
 

@@ -1,4 +1,4 @@
-"""Counts the nuclei of each cell: bright spots of the nuclei channel, split where they touch."""
+"""Counts the nuclei of each cell: bright spots in the nuclei channel, split where they touch."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import numpy as np
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.labels import components, noise, sizes, tiling
 
-# Lengths are shares of the cell diameter. Larger cells are first reduced by a whole
-# number, to about this diameter, at which a nucleus still is some ten pixels wide.
+# Diameter in pixels to which larger cells are reduced, by a whole number. A nucleus is then
+# still about ten pixels wide.
 _WORKING_DIAMETER_PX = 20.0
-# Gaussians: what is smaller than the fine one is texture, what is larger than the coarse
-# one is glow of other nuclei.
+# Widths of Gaussians, as shares of the cell diameter: to remove noise, and for the contrast
+# of nuclei. Structures smaller than the fine one are texture, and structures larger than the
+# coarse one are the glow of other nuclei.
 _QUIET, _FINE, _COARSE = 0.05, 0.08, 0.3
-# Nuclei are brighter than this share of the way from the background to bright nuclei.
+# Nuclei are brighter than this share of the difference between bright nuclei and background.
 _LEVEL = 0.2
-# Added to the light before its logarithm, as a share of the same way: dim nuclei count
-# nearly as bright ones do, and the background's noise does not.
+# Added before taking logarithms, as a share of the same difference. Dim nuclei then count
+# nearly as much as bright ones, and noise of the background does not.
 _DARK = 0.15
-# What is a nucleus has somewhere this contrast (natural logarithm) to its surroundings.
+# Least contrast of a nucleus to its surroundings, at its maximum (natural logarithm).
 _LEAST_CONTRAST = 0.1
-# How much the distance to a nucleus's border adds to its contrast, and the dip between
-# two maxima of their sum from which they are two nuclei. Found on masks drawn by hand,
-# of which touching cells were merged.
+# Weight of the distance to a nucleus's border relative to its contrast, and depth of the dip
+# between two maxima of their sum from which on they are two nuclei. Both were chosen on masks
+# drawn by hand, of which touching cells were merged.
 _SHAPE, _DIP = 2.0, 0.12
-# The smallest nucleus, as shares of the cell's disc and of the median nucleus.
+# Area of the smallest nucleus, as shares of the cell's disc and of the median nucleus.
 _SMALLEST_OF_DISC, _SMALLEST_OF_MEDIAN = 0.03, 0.25
-# A cell with this share of the median nucleus in it has one, even where most of a blurred
+# A cell that holds this share of the median nucleus has a nucleus, even if most of a blurred
 # clump lies in its neighbour.
 _ENOUGH_OF_MEDIAN = 1 / 3
-# Reduced pixels along a tile, and enough pixels for a threshold.
+# Side of a tile in reduced pixels, and number of pixels by which a threshold is chosen.
 _TILE_PX, _SAMPLE_PIXELS = 1536, 1_000_000
 
 
@@ -38,17 +39,17 @@ def nuclei_per_cell(
 ) -> np.ndarray | None:
     """Counts the nuclei of every cell.
 
-    A nucleus counts for the cell that most of it lies in. Large fields are looked at in
-    tiles, so that memory does not grow with them, but for bytes of the channel.
+    A nucleus belongs to the cell that holds most of it. Large fields are processed in
+    tiles, so that only a smoothed copy of the channel grows with the field.
 
     Args:
-      channel: (H, W) uint8, the nuclei's.
+      channel: (H, W) uint8 brightness of the nuclei.
       cells: the cells of the field.
-      diameter_px: of a typical cell.
+      diameter_px: diameter of a typical cell.
 
     Returns:
-      (N,) int64 counts; None if the channel shows no nucleus at all, in cells or
-      beside them.
+      (N,) int64 counts; None if the channel shows no nucleus, neither in cells nor beside
+      them.
     """
     step = max(1, round(diameter_px / _WORKING_DIAMETER_PX))
     diameter = diameter_px / step
@@ -69,12 +70,12 @@ def nuclei_per_cell(
             nuclei = _find(light[window], levels, diameter)
             counts[owned] = _count(nuclei, labels[window], owned + 1)
             any_nucleus |= bool(nuclei.any())
-    # Uneven light alone stands out of the noise, too.
+    # The levels alone do not decide, since uneven illumination stands out of the noise too.
     return counts if any_nucleus else None
 
 
 def _reduced_and_smooth(channel: np.ndarray, step: int, sigma: float) -> np.ndarray:
-    """Means over step x step px, then a Gaussian; uint8, which Pillow does at once."""
+    """Returns uint8 means of step x step px, smoothed by a Gaussian."""
     from PIL import Image, ImageFilter
 
     plane = Image.fromarray(np.ascontiguousarray(channel))
@@ -83,7 +84,7 @@ def _reduced_and_smooth(channel: np.ndarray, step: int, sigma: float) -> np.ndar
 
 
 def _levels(channel: np.ndarray, light: np.ndarray) -> tuple[float, float] | None:
-    """Grey levels of background and bright nuclei; None if there are no nuclei."""
+    """Returns the grey levels of background and bright nuclei; None without nuclei."""
     from skimage import filters
 
     every = max(1, round((light.size / _SAMPLE_PIXELS) ** 0.5))
@@ -93,7 +94,7 @@ def _levels(channel: np.ndarray, light: np.ndarray) -> tuple[float, float] | Non
     threshold = filters.threshold_otsu(sample)
     dark = float(np.median(sample[sample <= threshold]))
     bright = float(sample[sample > threshold].mean())
-    # What the smoothing leaves of the channel's noise is less than a third.
+    # Smoothing leaves less than a third of the channel's noise.
     is_there = noise.stands_out(bright - dark, noise.noise_sd(channel) / 3)
     return (dark, bright) if is_there else None
 
@@ -136,10 +137,10 @@ def _smooth(plane: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _part_hills(height: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Labels the hills of a mask: one a maximum, if the dip to a higher one is deep.
+    """Labels the hills in a mask, which are separated by dips.
 
-    Hills of all maxima are joined over their saddles, the highest saddle first, as long
-    as the lower of the two rises less than the dip above it.
+    At first every maximum has a hill. Hills are then joined over their saddles, the highest
+    saddle first, if the lower of the two hills rises less than _DIP above the saddle.
     """
     import cv2
     from scipy import ndimage
@@ -164,7 +165,7 @@ def _part_hills(height: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _saddles(hills: np.ndarray, height: np.ndarray) -> list[tuple[int, int, float]]:
-    """The steps between pixels of two hills, (one, other, height), highest first."""
+    """Returns the borders of two hills as (one, other, height), the highest first."""
     found = []
     for first, second in (
         (np.s_[:, :-1], np.s_[:, 1:]),
@@ -187,10 +188,10 @@ def _saddles(hills: np.ndarray, height: np.ndarray) -> list[tuple[int, int, floa
 
 
 def _highest(numbers: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """Returns (count + 1,) the largest of the values that go with each number."""
+    """Returns (count + 1,) the largest value of each number; -inf without a value."""
     highest = np.full(count + 1, -np.inf)
     order = np.argsort(values, kind="stable")
-    # Of several values for one number the last one, the largest, stays.
+    # If a number has several values, the last one stays, which is the largest.
     highest[numbers[order]] = values[order]
     return highest
 
@@ -204,7 +205,7 @@ def _count(nuclei: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np.nda
     size = int(max(wanted.max(), owners.max(initial=0))) + 1
     pairs, pixels = np.unique(numbers * size + owners, return_counts=True)
     number, owner = np.divmod(pairs, size)
-    # A nucleus has one owner at most, which has more than half of it.
+    # A nucleus has at most one owner, which holds more than half of it.
     mine = 2 * pixels > areas[number]
     counts = np.bincount(owner[mine], minlength=size)
     if total:

@@ -1,7 +1,7 @@
-"""A label image as runs: the pixels of one cell that follow each other in a row.
+"""Describes a label image by runs: pixels of one cell that are adjacent in a row.
 
-A field has some hundred times fewer runs than pixels, and sums over the pixels of a cell are
-sums over its runs.
+A field has about a hundred times fewer runs than pixels, so that sums over the pixels of
+cells are faster by runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Pixels that are processed at once, so that memory stays bounded in a field of any size.
+# Number of pixels that are processed at once, which limits the memory for large fields.
 _PIXELS_AT_ONCE = 1 << 20
 
 
@@ -19,10 +19,10 @@ class Runs(NamedTuple):
     """The R runs of a label image, from top to bottom and from left to right.
 
     Attributes:
-      labels: (R,) int64 label of each run, 1 or more.
+      labels: (R,) int64 label of each run, from 1 on.
       rows: (R,) int64 row of the image.
       starts: (R,) int64 first column.
-      stops: (R,) int64 column after the last one.
+      stops: (R,) int64 column behind the last one.
     """
 
     labels: np.ndarray
@@ -44,7 +44,7 @@ def stripes(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def runs_of(labels: np.ndarray) -> Runs:
-    """Returns the runs of an (H, W) label image, of which 0 is the background."""
+    """Returns the runs of the cells in an (H, W) label image; 0 is background."""
     parts = [
         _runs_of_stripe(labels[rows], rows.start) for rows in stripes(labels.shape)
     ]

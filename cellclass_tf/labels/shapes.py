@@ -9,16 +9,16 @@ import numpy as np
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.labels.runs import Runs, runs_of, stripes
 
-# Coefficients of Crofton's formula in four directions, by which of the pixels of a 2 x 2
-# window are of the cell: 1 lower right, 2 upper right, 4 lower left, 8 upper left
-# (Legland, Kieu & Devaux 2007, Image Anal. Stereol. 26, 83).
+# Coefficients of Crofton's formula in four directions. The index is a sum over the pixels of
+# a 2 x 2 window that belong to the cell: 1 lower right, 2 upper right, 4 lower left, 8 upper
+# left (Legland, Kieu & Devaux 2007, Image Anal. Stereol. 26, 83).
 _R = 1 / np.sqrt(2)
 _CROFTON = (np.pi / 4) * np.array(
     [0, 1 + _R, _R, 2 * _R, 0, 1 + _R, 0, _R, 1, 2, _R, _R, 1, 2, 0, 0]
 )
 # A pixel whose centre lies on the hull's border counts as inside it.
 _ON_BORDER = 1e-9
-# From a pixel's centre to the middles of its edges (x, y), in half pixels.
+# Offsets (x, y) from the centre of a pixel to the middles of its edges, in half pixels.
 _EDGES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)], np.int32)
 
 
@@ -28,11 +28,11 @@ class Shapes:
 
     Attributes:
       centroid_y, centroid_x: centre of mass.
-      axis_major, axis_minor: of the ellipse of the same second moments.
-      eccentricity: of that ellipse.
-      orientation: of its long axis, in radians from the rows' axis, counter-clockwise.
+      axis_major, axis_minor: axes of the ellipse with the same second moments.
+      eccentricity: eccentricity of that ellipse.
+      orientation: angle of its long axis, in radians from the rows' axis, counter-clockwise.
       solidity: area over the number of pixels whose centres lie in the convex hull.
-      perimeter: by Crofton's formula in four directions.
+      perimeter: perimeter by Crofton's formula in four directions.
       feret_diameter: largest distance between two points of the outline; points are the
         middles of the outer edges of pixels.
     """
@@ -53,7 +53,7 @@ def shapes_of(cells: Cells, runs: Runs | None = None) -> Shapes:
 
     Args:
       cells: N cells.
-      runs: `runs_of(cells.labels)`, if the caller has them already.
+      runs: result of `runs_of(cells.labels)`; None to compute it here.
     """
     runs = runs_of(cells.labels) if runs is None else runs
     solidity, feret = _hulls(cells, runs)
@@ -69,7 +69,7 @@ def _moments(cells: Cells, runs: Runs) -> dict[str, np.ndarray]:
     """Returns centroids, axes, eccentricity and orientation."""
     count = len(cells) + 1
     corners = np.concatenate([[[0, 0]], cells.boxes_yxyx[:, :2]]).astype(np.int64)
-    # From the corner of the cell's box, so that sums stay exact.
+    # Coordinates start at the corner of the cell's box, so that sums stay exact.
     top, left = corners[runs.labels].T
     n, y, first, stop = (
         runs.lengths,
@@ -90,7 +90,7 @@ def _moments(cells: Cells, runs: Runs) -> dict[str, np.ndarray]:
     yy, xx, yx = yy - y * y, xx - x * x, yx - y * x
     half, apart = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
     large, small = half + apart, np.maximum(half - apart, 0)
-    # A line of pixels has no width; what rounding leaves of it is removed.
+    # A line of pixels has no width; a rest from rounding is removed.
     small[small < 1e-12 * np.maximum(large, 1)] = 0
     with np.errstate(invalid="ignore", divide="ignore"):
         eccentricity = np.where(large > 0, np.sqrt(1 - small / large), 0)

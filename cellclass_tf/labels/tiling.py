@@ -47,7 +47,7 @@ def margin_for(diameter_px: float, size: int) -> int:
 
 
 def _starts(length: int, size: int, margin: int) -> list[tuple[int, float, float]]:
-    """Tiles along one axis: start, and the core's first and last position."""
+    """Returns start, and first and last position of the core, of the tiles along an axis."""
     step = size - 2 * margin
     starts = [0]
     while starts[-1] + size < length:

@@ -32,18 +32,18 @@ class Key(NamedTuple):
     projection: str
 
 
-def key_of_row(row: ImageRow) -> Key:
-    """Returns the key of a row of the manifest."""
-    projection = row.z.split(":")[0]
-    return Key(
-        row.contrast_group, row.nuclei_channel, row.cytoplasm_channel, projection
-    )
+def key_of(group: str, nuclei_channel: str, cytoplasm_channel: str, z: str) -> Key:
+    """Returns the key of a field; `z` says how its stack was projected, see `Micrograph`.
+
+    The plane that 'best' chose ('best:3') makes no difference.
+    """
+    return Key(group, nuclei_channel, cytoplasm_channel, z.split(":")[0])
 
 
 def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
     """Returns the limits of the groups, from rows of the manifest."""
     return {
-        key_of_row(row): (
+        key_of(row.contrast_group, row.nuclei_channel, row.cytoplasm_channel, row.z): (
             _parse_limits(row.nuclei_limits),
             _parse_limits(row.cytoplasm_limits),
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cellclass_tf import batch, process_state, versions
 from cellclass_tf.core.manifest import LIKENESS, ORIGIN, QUALITY, columns_of
@@ -19,7 +20,7 @@ from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import conversion_settings, one_file
 from cellclass_tf.microscopy.files import image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
-from cellclass_tf.microscopy.measurement import FileMeasurement
+from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
 from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import digests, lock, paths
@@ -71,7 +72,7 @@ def convert(
         (the first group, if the expression has one). Files of one dish stay in one split
         and share contrast limits. If not given, as in the last conversion; in a new study
         the folder names the dish of files that lie in TYPE/DISH/FILE, and each other file
-        is a group of its own.
+        is a group of its own (of a plate in OME-Zarr, each well).
       channel_files: for folders with one file per channel: regular expression with a group
         (?P<channel>...), searched in file names. The names that MetaXpress writes are known.
       contrast: which images share contrast limits: 'group' sets the limits of a dish at its
@@ -229,6 +230,14 @@ def _warn_of_pixel_sizes(study: Study, found: Mapping[str, FileMeasurement]) -> 
         )
 
 
+class _GroupedFile(NamedTuple):
+    """A raw file, the acquisition group of each of its fields, and its contrast group."""
+
+    raw: RawFile
+    groups: tuple[str, ...]
+    contrast: str
+
+
 @dataclasses.dataclass(frozen=True)
 class _Conversion:
     """One call of `convert`: the settings that all of its jobs share.
@@ -271,14 +280,19 @@ class _Conversion:
         """Runs the second pass: writes the merged images of the measured files."""
         stems, failures = self._stems(raws, measured)
         raws = [raw for raw in raws if raw.name in stems]
-        raws, groups = self._with_groups(raws, stems, measured)
-        limits = self._limits(raws, measured, groups)
-        images = {row.stem: row.image_sha256 for row in self.study.rows()}
+        grouped = [
+            self._with_groups(raw, measured[raw.name].fields, stems[raw.name])
+            for raw in raws
+        ]
+        raws = [file.raw for file in grouped]
+        limits = self._limits(
+            raws, measured, {file.raw.name: file.contrast for file in grouped}
+        )
+        images = {stem: row.image_sha256 for stem, row in self._rows.items()}
         jobs = []
-        for raw in raws:
+        for raw, groups, contrast in grouped:
             fields, stem = measured[raw.name].fields, stems[raw.name]
-            group = groups[raw.name]
-            keys = [field.contrast_key(group) for field in fields]
+            keys = [field.contrast_key(contrast) for field in fields]
             of_raw = {key: limits[key] for key in keys if key in limits}
             named = [f"{stem}{field.suffix}" for field in fields]
             argument = one_file.ConvertingTask(
@@ -286,14 +300,17 @@ class _Conversion:
                 raw,
                 self.options,
                 stem,
-                group,
+                groups,
+                contrast,
                 of_raw,
                 fields,
                 frozenset(images[name] for name in named if name in images),
             )
             depends = [self._settings, sorted(of_raw.items()), stem]
-            depends += [group, raw.group, raw.cell_type]
-            depends += [[dataclasses.asdict(field) for field in fields]]
+            depends += [contrast, raw.group, raw.cell_type]
+            depends += [[field.without_well() for field in fields]]
+            # Fields of a file without wells have the group of the file, which is included.
+            depends += [groups] if set(groups) != {raw.group} else []
             key = digests.fingerprint(*raw.files.paths, depends)
             outputs = [self.study.root / "images" / f"{name}.png" for name in named]
             jobs.append(self._job(raw, argument, key, outputs))
@@ -318,29 +335,40 @@ class _Conversion:
         return stems, failures
 
     def _with_groups(
-        self,
-        raws: Sequence[RawFile],
-        stems: Mapping[str, str],
-        measured: Mapping[str, FileMeasurement],
-    ) -> tuple[list[RawFile], dict[str, str]]:
-        """Returns the files with their groups, and the contrast group of each file.
+        self, raw: RawFile, fields: Sequence[FieldMeasurement], stem: str
+    ) -> _GroupedFile:
+        """Returns a file with the groups of its fields.
 
-        A group that a person wrote into the manifest is also the contrast group.
+        A group that a person wrote into the manifest is also the contrast group, unless
+        the file is a plate, whose wells share their contrast limits.
         """
-        edited = self.study.edited_columns()
-        rows = {row.stem: row for row in self.study.rows()}
-        found, groups = [], {}
-        for raw in raws:
-            row = rows.get(f"{stems[raw.name]}{measured[raw.name].fields[0].suffix}")
-            if row and self.keeps_groups:
-                shared = row.contrast_group == row.group
-                raw = dataclasses.replace(raw, group=row.group, grouped=shared)
-            found.append(raw)
-            if row is not None and "group" in edited[row.image]:
-                groups[raw.name] = row.group
-            else:
-                groups[raw.name] = raw.group if raw.grouped else self.source
-        return found, groups
+        rows = [self._rows.get(f"{stem}{field.suffix}") for field in fields]
+        first = rows[0]
+        contrast = raw.group if raw.grouped else self.source
+        if any(field.well for field in fields):
+            groups = tuple(
+                row.group if row and self.keeps_groups else raw.group_of(field.well)
+                for row, field in zip(rows, fields, strict=True)
+            )
+            kept = first.contrast_group if first and self.keeps_groups else ""
+            return _GroupedFile(raw, groups, kept or contrast)
+        if first and self.keeps_groups:
+            shared = first.contrast_group == first.group
+            raw = dataclasses.replace(raw, group=first.group, grouped=shared)
+            contrast = raw.group if raw.grouped else self.source
+        if first and "group" in self._edited[first.image]:
+            contrast = first.group
+        return _GroupedFile(raw, (raw.group,) * len(fields), contrast)
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, ImageRow]:
+        """The rows of the manifest before the conversion, by stem."""
+        return {row.stem: row for row in self.study.rows()}
+
+    @functools.cached_property
+    def _edited(self) -> dict[str, set[str]]:
+        """The columns that a person edited, by image."""
+        return self.study.edited_columns()
 
     @property
     def _settings(self) -> list:
@@ -365,8 +393,10 @@ class _Conversion:
         key: str,
         outputs: Sequence[pathlib.Path],
     ) -> batch.Job:
-        size = sum(path.stat().st_size for path in raw.files.paths)
-        limit_s = self.limit_s + size / 1e6
+        limit_s = None
+        if self.engine.processes > 1:
+            size = sum(map(digests.size_of_path, raw.files.paths))
+            limit_s = self.limit_s + size / 1e6
         return batch.Job(raw.name, argument, key, tuple(outputs), limit_s)
 
     def _run(
@@ -387,7 +417,7 @@ class _Conversion:
         measured: Mapping[str, FileMeasurement],
         groups: Mapping[str, str],
     ) -> dict[contrasts.Key, contrasts.Limits]:
-        """Returns the contrast limits of the groups, by key."""
+        """Returns the contrast limits, by key; `groups` are contrast groups by file."""
         if self.options.contrast == "field":
             return {}
         parts = []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from cellclass_tf.microscopy.contrast import Key
+from cellclass_tf.microscopy.contrast import Key, key_of
 from cellclass_tf.microscopy.quality.figures import Figures
 from cellclass_tf.storage.records import Record
 
@@ -24,6 +24,7 @@ class FieldMeasurement:
       histogram: index of its histogram in the file of histograms; None for an 8-bit
         colour image, which keeps its contrast.
       pixel_size_problem: see `Micrograph`.
+      well: see `Micrograph`; fields that earlier versions measured have none.
     """
 
     scene: int
@@ -34,11 +35,17 @@ class FieldMeasurement:
     figures: Figures
     histogram: int | None = None
     pixel_size_problem: str = ""
+    well: str = ""
 
     def contrast_key(self, group: str) -> Key:
         """Returns the key that fields with the same contrast limits share."""
-        projection = self.z.split(":")[0]
-        return Key(group, self.nuclei_channel, self.cytoplasm_channel, projection)
+        return key_of(group, self.nuclei_channel, self.cytoplasm_channel, self.z)
+
+    def without_well(self) -> dict[str, Any]:
+        """Returns the values as earlier versions recorded them, for fingerprints."""
+        content = dataclasses.asdict(self)
+        del content["well"]
+        return content
 
     @property
     def suffix(self) -> str:

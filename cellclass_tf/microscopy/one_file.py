@@ -61,6 +61,7 @@ class ConvertingTask:
       raw: the raw file.
       options: the options.
       stem: TYPE/NAME of its images, to which each field adds its suffix.
+      groups: acquisition groups of its fields.
       contrast_group: group of fields that share contrast limits.
       limits: contrast limits by key; fields without any are stretched on their own.
       fields: measurements of its fields, in the file's order.
@@ -71,13 +72,14 @@ class ConvertingTask:
     raw: RawFile
     options: Options
     stem: str
+    groups: tuple[str, ...]
     contrast_group: str
     limits: dict[contrast.Key, contrast.Limits]
     fields: tuple[FieldMeasurement, ...]
     images: frozenset[str] = frozenset()
 
 
-def measure(job: MeasuringTask) -> dict[str, Any]:
+def measure(task: MeasuringTask) -> dict[str, Any]:
     """Measures a file's fields, and writes their histograms.
 
     Returns:
@@ -86,7 +88,7 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
     fields: list[FieldMeasurement] = []
     histograms: list[np.ndarray] = []
     places: dict[contrast.Key, int] = {}
-    for micrograph, chosen in _fields(job.study, job.raw, job.options, hashed=False):
+    for micrograph, chosen in _fields(task.study, task.raw, task.options, hashed=False):
         field = FieldMeasurement(
             scene=micrograph.scene,
             time=micrograph.time,
@@ -95,6 +97,7 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
             cytoplasm_channel=_channel_name(micrograph, chosen.cytoplasm),
             figures=figures.measure(micrograph, chosen[:2]),
             pixel_size_problem=micrograph.pixel_size_problem,
+            well=micrograph.well,
         )
         if not merge.is_merged(micrograph):
             place = places.setdefault(field.contrast_key(""), len(places))
@@ -106,10 +109,10 @@ def measure(job: MeasuringTask) -> dict[str, Any]:
             field = dataclasses.replace(field, histogram=place)
         fields.append(field)
     if not fields:
-        raise InputError(f"{job.raw.path}: the file holds no image.")
-    contrast.write_histograms(job.histograms, histograms)
-    left_out = readers.colour_scenes(job.raw.path)
-    found = FileMeasurement(job.histograms.name, tuple(fields), left_out)
+        raise InputError(f"{task.raw.path}: the file holds no image.")
+    contrast.write_histograms(task.histograms, histograms)
+    left_out = readers.colour_scenes(task.raw.path)
+    found = FileMeasurement(task.histograms.name, tuple(fields), left_out)
     return found.as_content()
 
 
@@ -157,32 +160,34 @@ def _channel_name(micrograph: Micrograph, channel: int) -> str:
     return micrograph.channel_names[channel] or str(channel)
 
 
-def convert(job: ConvertingTask) -> list[dict]:
+def convert(task: ConvertingTask) -> list[dict]:
     """Writes the merged images of a file, and returns their rows of the manifest."""
     rows = []
-    found = _fields(job.study, job.raw, job.options, hashed=True)
-    for (micrograph, chosen), field in zip(found, job.fields, strict=True):
-        rows.append(_convert_field(job, micrograph, chosen, field))
+    found = _fields(task.study, task.raw, task.options, hashed=True)
+    fields = zip(task.fields, task.groups, strict=True)
+    for (micrograph, chosen), (field, group) in zip(found, fields, strict=True):
+        rows.append(_convert_field(task, micrograph, chosen, field, group))
     return [dataclasses.asdict(row) for row in rows]
 
 
 def _convert_field(
-    job: ConvertingTask,
+    task: ConvertingTask,
     micrograph: Micrograph,
     chosen: channels.Channels,
     field: FieldMeasurement,
+    group: str,
 ) -> ImageRow:
-    limits, contrast_by = _limits_of_field(job, micrograph, chosen, field)
+    limits, contrast_by = _limits_of_field(task, micrograph, chosen, field)
     merged = merge.merged_image(micrograph, chosen, limits)
     clipped = [
         round(merge.clipped_share(micrograph, channel, limit), 6)
         for channel, limit in zip(chosen[:2], limits, strict=True)
     ]
     row = ImageRow(
-        image=f"{job.stem}{field.suffix}.png",
-        cell_type=job.raw.cell_type,
-        group=job.raw.group,
-        raw_file=job.raw.name,
+        image=f"{task.stem}{field.suffix}.png",
+        cell_type=task.raw.cell_type,
+        group=group,
+        raw_file=task.raw.name,
         raw_sha256=micrograph.sha256,
         raw_reader=micrograph.reader,
         scene=micrograph.scene,
@@ -192,20 +197,20 @@ def _convert_field(
         nuclei_channel=field.nuclei_channel,
         cytoplasm_channel=field.cytoplasm_channel,
         channels_by=chosen.by,
-        contrast_group=job.contrast_group,
+        contrast_group=task.contrast_group,
         contrast=contrast_by,
         nuclei_limits=contrast.limits_text(limits[0]),
         cytoplasm_limits=contrast.limits_text(limits[1]),
         nuclei_clipped=clipped[0],
         cytoplasm_clipped=clipped[1],
-        pixel_size_um=micrograph.pixel_size_um or job.study.pixel_size_um,
+        pixel_size_um=micrograph.pixel_size_um or task.study.pixel_size_um,
         **dataclasses.asdict(field.figures),
     )
     for text in (row.scene_name, row.nuclei_channel, row.cytoplasm_channel):
         paths.check_name(text)
-    path, content = job.study.image_path(row), png.encode_png(merged)
-    ledger.write_bytes(job.study.root, path, content, own=job.images)
-    verdicts.write_thumbnail(job.study, row, merged)
+    path, content = task.study.image_path(row), png.encode_png(merged)
+    ledger.write_bytes(task.study.root, path, content, own=task.images)
+    verdicts.write_thumbnail(task.study, row, merged)
     return dataclasses.replace(
         row,
         image_sha256=hashlib.sha256(content).hexdigest(),
@@ -214,7 +219,7 @@ def _convert_field(
 
 
 def _limits_of_field(
-    job: ConvertingTask,
+    task: ConvertingTask,
     micrograph: Micrograph,
     chosen: channels.Channels,
     field: FieldMeasurement,
@@ -222,7 +227,7 @@ def _limits_of_field(
     """Returns the contrast limits, and 'group', 'field' or 'kept'."""
     if merge.is_merged(micrograph):
         return contrast.KEPT, "kept"
-    key = field.contrast_key(job.contrast_group)
-    if key in job.limits:
-        return job.limits[key], "group"
+    key = field.contrast_key(task.contrast_group)
+    if key in task.limits:
+        return task.limits[key], "group"
     return merge.contrast_limits([merge.histograms(micrograph, chosen)]), "field"

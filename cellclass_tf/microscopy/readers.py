@@ -157,7 +157,7 @@ def _origin(
     paths: Sequence[pathlib.Path], library: str, hashed: bool
 ) -> dict[str, str]:
     """Returns the attributes of `Micrograph` that say where a field comes from."""
-    hashes = (digests.sha256_of(path) for path in paths) if hashed else ()
+    hashes = (digests.sha256_of_path(path) for path in paths) if hashed else ()
     return {
         "file": FILE_SEPARATOR.join(map(str, paths)),
         "sha256": FILE_SEPARATOR.join(hashes),
@@ -291,6 +291,7 @@ def _fields(
             time=time,
             z=z,
             is_rgb=scene.is_rgb,
+            well=scene.well,
         )
 
 

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests
 
 SAME, CHANGED, MISSING = "same", "changed", "missing"
@@ -96,7 +97,7 @@ def file_link(
     candidates = list(candidates)
     if not candidates:
         return Link(name, NOT_RECORDED, ("its path is not recorded", *says), recorded)
-    found = {path: sha256_of(path) for path in candidates}
+    found = {path: sha256_if_readable(path) for path in candidates}
     path = next(
         (path for path in candidates if found[path] == recorded != ""),
         next((path for path in candidates if found[path]), candidates[-1]),
@@ -109,14 +110,14 @@ def file_link(
     return Link(name, state, (shorten(path), *says), recorded, found[path])
 
 
-def sha256_of(path: pathlib.Path) -> str:
+def sha256_if_readable(path: pathlib.Path) -> str:
     """Returns the SHA-256 of a file, an OME-Zarr or a model; '' if it cannot be read."""
     try:
         is_tree = path.suffix.lower() == ".zarr" or any(
             (path / name).is_file() for name in _MODEL_FILES
         )
-        return digests.sha256_of(path) if path.is_file() or is_tree else ""
-    except OSError:
+        return digests.sha256_of_path(path) if path.is_file() or is_tree else ""
+    except (InputError, OSError):
         return ""
 
 

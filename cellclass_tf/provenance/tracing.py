@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from cellclass_tf import process_state
-from cellclass_tf.core.cells import read_labels
 from cellclass_tf.core.image_names import find_image
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.predictions import CELLS_FILE, labels_path
 from cellclass_tf.core.run_record import (
@@ -35,7 +35,7 @@ from cellclass_tf.provenance.links import (
     Trace,
     file_link,
     lines,
-    sha256_of,
+    sha256_if_readable,
     shorten,
 )
 from cellclass_tf.storage import paths
@@ -308,7 +308,7 @@ def _raw_link(
         advice = ("if it was moved, add --raw=DIR",) if link.state == MISSING else ()
         return dataclasses.replace(link, says=(*link.says, *advice))
     for path in _candidates(pathlib.Path(raw), pathlib.PurePath(name)):
-        if sha256_of(path) == recorded:
+        if sha256_if_readable(path) == recorded:
             says = (shorten(path), f"moved; it was {name}")
             return Link("raw file", SAME, says, recorded, recorded)
     lost = f"no such file below {raw} (at most {_MOST_TRIED} files are compared)"

@@ -15,7 +15,7 @@ from cellclass_tf.splits.near_duplicates import Likeness
 
 # Split of mixed fields that are composed of pure ones; no image of a study is in it.
 COMPOSED = "composed"
-# Of fields whose cells have outlines but not all a type; no image of images.csv is in it.
+# Split of fields in which not all cells have a type; no image of images.csv is in it.
 UNTYPED = "untyped"
 # Number of units of a type from which on two of them are for validation.
 UNITS_FOR_TWO = 6
@@ -76,7 +76,8 @@ def assign_splits(
         if not counts:
             chosen[name] = ""
             continue
-        # If several lack equally many, one without images of these types, or the first.
+        # Of splits that lack equally many, one without images of these types is chosen, or
+        # the first one.
         chosen[name] = max(
             shares,
             key=lambda s: (

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cellclass_tf.core.manifest import ImageRow
+from cellclass_tf.core.micrograph import FILE_SEPARATOR
 
 BITS = 256
 # Largest number of different bits of hashes of one scene. Hashes of different fields
@@ -182,8 +183,9 @@ def _scenes_of_files(row: ImageRow) -> list[str]:
 
     Other scenes of the same file do not count, since they may be other wells.
     """
-    # A field with one file per channel has several hashes, separated by |.
-    return [f"{sha}/{row.scene}" for sha in row.raw_sha256.split("|") if sha]
+    # A field with one file per channel has several hashes.
+    hashes = row.raw_sha256.split(FILE_SEPARATOR)
+    return [f"{sha}/{row.scene}" for sha in hashes if sha]
 
 
 def _equal(values: Sequence[Sequence[str]], codes: np.ndarray) -> list[tuple[int, int]]:

@@ -27,6 +27,20 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=False) + "\n"
 
 
+def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the object in a JSON file that the program wrote for itself.
+
+    It is empty if there is no such file, or if the file holds anything else: a damaged
+    record counts as none.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
 def write_csv(
     path: str | os.PathLike, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:

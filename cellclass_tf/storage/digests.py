@@ -29,11 +29,27 @@ def sha256_of_file(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def sha256_of(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a raw file with all files that belong to it.
+def size_of_path(path: str | os.PathLike) -> int:
+    """Returns the bytes of a file or folder, with everything that belongs to it.
 
-    OME-Zarr is a folder, see `sha256_of_tree`. An OIF file keeps its pixels in the folder
-    PATH.files; the result is a hash of the SHA-256 of the file and that of the folder.
+    What belongs to a path is as in `sha256_of_path`.
+    """
+    path = pathlib.Path(path)
+    folder = path if path.is_dir() else path.with_name(f"{path.name}.files")
+    files = [] if path.is_dir() else [path]
+    files += [inner for inner in folder.rglob("*") if inner.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def sha256_of_path(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file or folder, with everything that belongs to it.
+
+    For a folder, such as OME-Zarr, see `sha256_of_tree`. An OIF file keeps its pixels in the
+    folder PATH.files; the result is a hash of the SHA-256 of the file and that of the
+    folder.
+
+    Raises:
+      InputError: if a file does not exist, or if it cannot be read.
     """
     if os.path.isdir(path):
         return sha256_of_tree(path)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, digests, paths, trash
+from cellclass_tf.storage import atomic, csv_json, digests, paths, trash
 
 
 class Written(NamedTuple):
@@ -86,11 +86,8 @@ class Ledger:
 
     def _read(self) -> dict[str, tuple[bool, list[list[Any]]]]:
         # Without a readable file, everything counts as a person's, so that nothing is lost.
-        with contextlib.suppress(OSError, ValueError):
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if isinstance(content, dict):
-                return {k: v for k, v in content.items() if _is_entry(v)}
-        return {}
+        content = csv_json.read_json_object(self.path)
+        return {thing: value for thing, value in content.items() if _is_entry(value)}
 
     def _write(self) -> None:
         content = {
@@ -150,7 +147,7 @@ def replace(
         check()
         if os.path.lexists(path) and not is_own(root, path, own):
             trash.keep(root, [path])
-        written = Written(digests.sha256_of(temporary))
+        written = Written(digests.sha256_of_path(temporary))
         with ledger_of(root, path).recording({path.name: written}):
             yield
 
@@ -215,7 +212,7 @@ def is_own(root: pathlib.Path, path: pathlib.Path, own: Collection[str] = ()) ->
     """Returns whether a result exists and is unchanged since the program wrote it."""
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         return False
-    state = digests.sha256_of(path)
+    state = digests.sha256_of_path(path)
     return state in own or ledger_of(root, path).facts_of(path.name, state) is not None
 
 

@@ -197,7 +197,7 @@ def _check_settings(output: pathlib.Path, settings: dict[str, Any]) -> None:
 
 def _annotation_quality(output: pathlib.Path, study: Study) -> float:
     """Measures the annotation once, since the truth replaces it afterwards."""
-    from cellclass_tf.core.cells import read_labels
+    from cellclass_tf.core.label_files import read_labels
     from cellclass_tf.labels import matching
 
     path = output / "annotation.json"

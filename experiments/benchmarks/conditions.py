@@ -67,7 +67,9 @@ def found(
     rng = np.random.default_rng(seed)
     p_values = np.zeros((count, len(TESTS)))
     for row in p_values:
-        of_dish = _varied(rng, np.repeat(np.array(pair)[:, None], dishes, axis=1), icc)
+        of_dish = tables.varied(
+            rng, np.repeat(np.array(pair)[:, None], dishes, axis=1), icc
+        )
         first, cells = _called(rng, of_dish)
         counts = np.stack([first, cells - first], axis=-1)
         fields = (first / cells).reshape(2, -1)
@@ -94,10 +96,10 @@ def found_in_pairs(
     rng = np.random.default_rng(seed)
     p_values = np.zeros((count, len(PAIRED_TESTS)))
     for row in p_values:
-        of_replicate = _varied(rng, np.full(replicates, pair[0]), _REPLICATES_ICC)
+        of_replicate = tables.varied(rng, np.full(replicates, pair[0]), _REPLICATES_ICC)
         effect = special.logit(pair) - special.logit(pair[0])
         middle = special.expit(special.logit(of_replicate) + effect[:, np.newaxis])
-        logits = _logits(*_called(rng, _varied(rng, middle, icc)))
+        logits = _logits(*_called(rng, tables.varied(rng, middle, icc)))
         row[:] = _p_value(*logits, paired=True), _p_value(*logits)
     return (p_values < 0.05).mean(axis=0)
 
@@ -116,7 +118,7 @@ def found_in_few(
     rng = np.random.default_rng(seed)
     of_dish = np.stack(
         [
-            _varied(rng, np.full((count, dishes), share), icc)
+            tables.varied(rng, np.full((count, dishes), share), icc)
             for share, icc in zip(_EQUAL, iccs, strict=True)
         ]
     )
@@ -135,12 +137,6 @@ def found_in_few(
             for logits, equal in kinds
         ]
     )
-
-
-def _varied(rng, share: np.ndarray, icc: float) -> np.ndarray:
-    """Draws proportions around the given ones, with this intraclass correlation."""
-    total = (1 - icc) / icc
-    return rng.beta(share * total, (1 - share) * total)
 
 
 def _called(rng, of_dish: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -96,8 +96,8 @@ def cultures(kind: Kind, count: int, seed: int):
     """
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        of_unit = _varied(rng, np.full(kind.units, kind.share), kind.icc)
-        of_window = _varied(rng, np.repeat(of_unit, kind.windows), kind.clumping)
+        of_unit = tables.varied(rng, np.full(kind.units, kind.share), kind.icc)
+        of_window = tables.varied(rng, np.repeat(of_unit, kind.windows), kind.clumping)
         unit = np.repeat(np.arange(kind.units), kind.windows)
         cells = rng.poisson(kind.cells, len(unit))
         first = rng.binomial(cells, of_window)
@@ -132,15 +132,6 @@ def _drawn(rng, kind, true, called, right, found, has_calls):
         found[rows].sum(axis=1),
         called.sum(axis=0),
     )
-
-
-def _varied(rng, share: np.ndarray, icc: float) -> np.ndarray:
-    """Draws proportions around the given ones, with this intraclass correlation."""
-    total = (1 - icc) / icc
-    varied = rng.beta(
-        np.maximum(share * total, 1e-9), np.maximum((1 - share) * total, 1e-9)
-    )
-    return np.where((share <= 0) | (share >= 1), share, varied)
 
 
 def _held_out(rng) -> correction.HeldOut:

@@ -1,4 +1,4 @@
-"""Prints Markdown tables, and measures the coverage of confidence intervals."""
+"""Prints Markdown tables, draws proportions, and measures the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         cells = (f"{v:.3f}" if isinstance(v, np.floating) else str(v) for v in row)
         print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def varied(rng: np.random.Generator, shares: np.ndarray, icc: float) -> np.ndarray:
+    """Draws proportions around the given ones, with this intraclass correlation.
+
+    Proportions of 0 and 1 do not vary.
+    """
+    total = (1 - icc) / icc
+    drawn = rng.beta(
+        np.maximum(shares * total, 1e-9), np.maximum((1 - shares) * total, 1e-9)
+    )
+    return np.where((shares <= 0) | (shares >= 1), shares, drawn)
 
 
 def coverage_of(

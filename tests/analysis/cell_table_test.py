@@ -10,7 +10,7 @@ TYPES = ("HEK", "N2a")
 
 
 def _cells():
-    """A 3 x 3 square off the border, a 1 x 4 bar on it, and one pixel of no type."""
+    """Returns a 3 x 3 square, a 1 x 4 bar at the border, and one pixel of unknown type."""
     labels = np.zeros((8, 10), np.int32)
     labels[2:5, 1:4] = 1
     labels[7, 3:7] = 2
@@ -90,7 +90,7 @@ def test_shapes_of_a_disc_and_an_ellipse_are_those_of_geometry():
     assert ellipse["circularity"] < 0.8
 
 
-def test_rows_say_of_which_dish_place_and_time_they_are():
+def test_rows_have_the_dish_scene_and_time_of_their_field():
     place = {"group": "d1", "scene": "abc/0", "time": 3}
     for row in cell_table.cell_table(_cells(), name="a", **place):
         assert {key: row[key] for key in place} == place
@@ -132,7 +132,7 @@ def test_unknown_values_are_none():
     assert row["equivalent_diameter_um"] is None
 
 
-def test_below_the_chosen_confidence_a_call_is_uncertain():
+def test_a_call_below_the_chosen_probability_is_uncertain():
     # N2a's probability is 0.6, and that of the unknown cell is none.
     for limit, calls in ((0.5, ["HEK", "N2a", "unknown"]), (0.7, ["HEK", "uncertain"])):
         rows = cell_table.cell_table(_cells(), name="a", min_probability=limit)

@@ -33,7 +33,7 @@ def texts_of(svg):
 
 
 def lines_of(svg, stroke):
-    """The (N, 2) points of every path of a colour, as fractions of the axes' box."""
+    """Returns the (N, 2) points of every path of a colour, as fractions of the axes' box."""
     root = ElementTree.fromstring(svg)
     box = root.find(f".//{SVG}clipPath/{SVG}rect")
     x, y, width, height = (float(box.get(n)) for n in ("x", "y", "width", "height"))

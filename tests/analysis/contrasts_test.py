@@ -78,7 +78,7 @@ def test_p_values_are_adjusted_by_holms_method():
 @pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning:scipy")
 @pytest.mark.parametrize(("icc", "dishes"), [(0.02, 3), (0.1, 3), (0.1, 6)])
 def test_equal_conditions_differ_significantly_at_the_nominal_rate(icc, dishes):
-    """240 cells a dish, 95 % of each type called right; 5 % of the tests may be wrong."""
+    """With 240 cells per dish, 95 % classified correctly, 5 % of the tests may be wrong."""
     rng, wrong = np.random.default_rng(0), []
     alphas = np.array([0.3, 0.7]) * (1 - icc) / icc
     none = np.zeros((2, 2), int)

@@ -1,4 +1,4 @@
-"""A field of 2,000 cells, whose label image skips numbers, from cells to hand-over."""
+"""A field of 2,000 cells, whose label image skips numbers, in all results and exports."""
 
 import numpy as np
 import roifile
@@ -14,9 +14,9 @@ SHAPE = (CELLS // ACROSS * SIDE, ACROSS * SIDE)
 
 
 def crowd(*, wrong=0):
-    """Touching cells of 12 px, every other one HEK; of the numbers each third is used.
+    """Returns touching cells of 12 px, every other one HEK; two of three numbers are skipped.
 
-    The first `wrong` ones have the other type.
+    The first `wrong` cells have the other type.
     """
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     number = y // SIDE * ACROSS + x // SIDE
@@ -36,7 +36,7 @@ def run_and_study(tmp_path, found, true):
     return run, study
 
 
-def test_all_two_thousand_cells_arrive(tmp_path):
+def test_all_cells_of_a_crowded_field_reach_every_result(tmp_path):
     run, study = run_and_study(tmp_path, found=crowd(), true=crowd(wrong=100))
     result = cc.evaluate(run, study)
     assert result["cells_true"] == result["cells_predicted"] == CELLS

@@ -15,7 +15,7 @@ TYPES = ("HEK", "N2a")
 
 
 def _blocks(types, type_names=TYPES, size=4, skip=()):
-    """A row of squares, 6 px apart, one a type; those in `skip` are left out."""
+    """Returns a row of squares, 6 px apart, one per type; those in `skip` are left out."""
     labels = np.zeros((8, 6 * len(types) + 2), np.int32)
     kept = [i for i in range(len(types)) if i not in skip]
     for i in kept:

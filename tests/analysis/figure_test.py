@@ -46,7 +46,7 @@ def draw(study, path, **options):
 
 
 def lines_of(root):
-    """(id, stroke, width in pt) of each cell's path and of the halo."""
+    """Returns (id, stroke, width in pt) of the path and the halo of each cell."""
     found = {}
     for group in root.iter(f"{SVG}g"):
         name = group.get("id", "")

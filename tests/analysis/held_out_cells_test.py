@@ -14,7 +14,7 @@ CONFUSIONS = [[[45, 5], [10, 40]]] * 4
 
 
 def record(**changes):
-    """Of a run whose model has held-out fields, all of them changed so."""
+    """Returns the record of a run; all held-out fields of its model are changed as given."""
     metadata = model_metadata(CONFUSIONS)
     fields = tuple(
         dataclasses.replace(field, **changes) for field in metadata.calibration.held_out

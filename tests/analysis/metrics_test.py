@@ -14,7 +14,7 @@ TYPES = ("HEK", "N2a")
 
 
 def cells_of(boxes, types=None):
-    """Rectangles [top, left, bottom, right) in a field of 60 x 100 px."""
+    """Returns rectangles [top, left, bottom, right) in a field of 60 x 100 px."""
     labels = np.zeros((60, 100), np.int32)
     for number, (top, left, bottom, right) in enumerate(boxes, start=1):
         labels[top:bottom, left:right] = number
@@ -22,7 +22,7 @@ def cells_of(boxes, types=None):
 
 
 def random_pair(seed):
-    """True blobs, and the same moved, cut, joined or left out, with other types."""
+    """Returns true blobs, and the same ones moved, cut, joined or left out, with other types."""
     rng = np.random.default_rng(seed)
     true, predicted = [], []
     for top in range(0, 50, 12):

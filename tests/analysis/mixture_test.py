@@ -23,7 +23,7 @@ CONFUSIONS = np.tile([[45, 5], [10, 40]], (8, 1, 1))
 def predictions(
     folder, counts, *, groups=None, scenes=None, confusions=CONFUSIONS, **changes
 ):
-    """A folder of `predict` without cells.csv's rows: counts and the record are enough."""
+    """Makes a folder of `predict` without rows in cells.csv, which are not needed."""
     table_files.write_cells_csv(folder / "cells.csv", [], TYPES)
     rows = [
         {
@@ -204,7 +204,7 @@ def test_shares_of_all_fields_are_sampled_only_once(tmp_path, monkeypatch):
 
 
 def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):
-    """Cells of 10 and 40 px, as many of each, in fields cut out of a large dish."""
+    """There are as many cells of 10 px as of 40 px, in fields cut out of a large dish."""
     rng, fields = np.random.default_rng(0), {}
     for number in range(30):
         labels, types = np.zeros((120, 120), np.int32), []
@@ -238,7 +238,7 @@ def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):
 
 
 def test_probabilities_that_contradict_the_interval_give_a_warning(tmp_path):
-    """The calls are half and half; the probabilities say that nearly all are HEK."""
+    """The predicted types are half and half; by the probabilities nearly all are HEK."""
     folder = predictions(tmp_path, [(20, 20)] * 6)
     assert not cc.mixture(folder)["warnings"]
     cells = [

@@ -8,7 +8,7 @@ from cellclass_tf.analysis import priors
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 def test_shares_are_recovered_whatever_the_shares_in_the_calibration(share):
-    """One feature, normal in each type, whose probabilities are exact at 30 and 70 %."""
+    """There is one feature, normal in each type; probabilities are exact at 30 and 70 %."""
     rng, known = np.random.default_rng(0), np.array([0.3, 0.7])
     types = rng.random(20_000) >= share
     feature = rng.normal(types * 1.5, 1.0)

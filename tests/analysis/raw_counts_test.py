@@ -12,7 +12,7 @@ TYPES = ("HEK", "N2a")
 
 
 def field(background=200, gain=1.0):
-    """Raw counts (2, 60, 90) of two cells of 300 and 900 above the background."""
+    """Returns raw counts (2, 60, 90) of two cells, 300 and 900 above the background."""
     rng = np.random.default_rng(0)
     labels = np.zeros((60, 90), np.int32)
     labels[10:40, 10:40], labels[15:45, 50:80] = 1, 2
@@ -72,7 +72,7 @@ def test_without_background_the_darkest_pixels_are_taken():
     )
 
 
-def test_what_is_not_known_is_none():
+def test_unknown_values_are_none():
     cells, _ = field()
     image = np.zeros((60, 90, 3), np.uint8)
     for found in (
@@ -83,7 +83,7 @@ def test_what_is_not_known_is_none():
         assert found["mean_nuclei_counts"] == [None, None]
 
 
-def test_the_table_of_cells_has_them():
+def test_the_cell_table_has_raw_counts():
     cells, raw = field()
     limits = {"nuclei": (100.0, 2500.0), "cytoplasm": (100.0, 2500.0)}
     image = merged(raw, limits)

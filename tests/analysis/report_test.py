@@ -1,4 +1,4 @@
-"""Tests of the report: what is on the page, and that it works in a browser."""
+"""Tests of the report: the content of the page, and the page in a browser."""
 
 import re
 
@@ -18,7 +18,7 @@ STRANGE = "mixed/<b>&'x' 10 %"
 
 
 def field(seed, count):
-    """An image and so many cells of both types."""
+    """Returns an image and the given numbers of cells of both types."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((100, 120), np.int32)
     for number in range(count):
@@ -39,7 +39,7 @@ def field(seed, count):
 
 
 def predictions(folder, names, *, counts=None, calibrated=True):
-    """What `predict` writes of some fields."""
+    """Writes some fields as `predict` does."""
     tables, rows = [], []
     for i, name in enumerate(names):
         image, cells = field(i, counts[i] if counts else 4 + i)

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.analysis.schemas: what the stages write fits, and nothing else."""
+"""Tests of cellclass_tf.analysis.schemas: outputs of stages fit, and no other files do."""
 
 import json
 
@@ -18,7 +18,7 @@ from tests.spot_check import checked_predictions, rows_of, write_table
 
 
 def check(path):
-    """Validates a file, and that a key too many or too few anywhere is an error."""
+    """Asserts that a file fits, and does not fit with a key added or removed anywhere."""
     schema = json.loads(json.dumps(cc.json_schema(path.name)))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
@@ -89,7 +89,7 @@ def test_a_record_fits_its_schema(tmp_path):
     assert not validator.is_valid(content)
 
 
-def test_schemas_are_written_by_the_names_of_their_files(tmp_path):
+def test_schemas_are_named_after_their_files(tmp_path):
     written = cc.write_schemas(tmp_path / "new")
     assert [path.name for path in written] == [
         "run.schema.json",

@@ -21,7 +21,7 @@ def test_units_that_differ_give_wider_intervals_than_their_cells_alone():
 
 
 def test_the_posterior_agrees_with_integration_on_a_fine_grid():
-    """Compares with shares and ICC on a grid, weighted by scipy's distribution."""
+    """Shares and ICC on the grid are weighted by scipy's distribution."""
     counts = np.array([[12, 28], [20, 18], [7, 35], [15, 30]])
     draws, icc = shares.posterior(counts, (1.0, 5.0), np.random.default_rng(0))
     grid = (np.arange(200) + 0.5) / 200
@@ -87,7 +87,7 @@ def test_the_computed_number_of_units_gives_the_width():
 
 
 def test_two_units_are_too_few_to_promise_narrow_intervals():
-    """With an ICC of 0.1, some 60 dishes of 240 cells are needed for 10 points."""
+    """With an ICC of 0.1, about 60 dishes of 240 cells are needed for 10 points."""
     rng = np.random.default_rng(1)
     alphas = np.array([0.4, 0.6]) * 0.9 / 0.1
     told = [

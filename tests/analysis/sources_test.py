@@ -26,7 +26,7 @@ def cells_of(count):
 
 @pytest.fixture
 def study(tmp_path):
-    """Fields HEK/0 to HEK/3 of as many cells; the last is not annotated."""
+    """Makes fields HEK/0 to HEK/2 with 0 to 2 cells, and HEK/3, which is not annotated."""
     study = Study.create(tmp_path / "study", TYPES, pixel_size_um=0.5)
     rows = [ImageRow(f"HEK/{i}.png", "HEK") for i in range(4)]
     rows[1] = dataclasses.replace(rows[1], pixel_size_um=0.25)

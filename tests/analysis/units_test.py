@@ -35,7 +35,7 @@ def test_each_unit_is_left_out_once():
 
 
 def test_the_interval_of_a_mean_is_students_t():
-    """With units of equal size, the jackknife error of a mean is its standard error."""
+    """For units of equal size, the jackknife error of a mean is its standard error."""
     parts = np.array([0.62, 0.7, 0.55, 0.66, 0.71, 0.58])
     without = (parts.sum() - parts) / 5
     low, high = units.interval_of(parts.mean(), without, 10_000)
@@ -63,8 +63,8 @@ def test_undefined_scores_have_no_interval():
 
 
 @pytest.mark.parametrize("count", [5, 8, 20])
-def test_intervals_hold_the_truth(count):
-    """Recall of 40 cells a unit that differs between units, 0.9 in the mean."""
+def test_intervals_contain_the_true_value(count):
+    """The recall of 40 cells per unit differs between units; its mean is 0.9."""
     rng, held = np.random.default_rng(0), []
     for _ in range(600):
         recalls = rng.beta(18, 2, count)

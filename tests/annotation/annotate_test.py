@@ -12,7 +12,8 @@ from cellclass_tf.annotation import annotate, cell_files
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.annotation.review import queue
-from cellclass_tf.core.cells import Cells, read_labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, digests, png
@@ -41,7 +42,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Counts the images that are really annotated."""
+    """Counts the images that are annotated."""
     found, original = [], WatershedAnnotator.annotate
 
     def counted(self, image, *diameter):
@@ -86,7 +87,7 @@ def test_types_of_a_mixed_field_stay_unknown_and_an_old_table_is_removed(study):
     old = Cells.from_labels(np.eye(3, dtype=int), study.cell_types, ["HEK"])
     old.write(study.cells_path(row), types_csv=True)
     assert study.cells_path(row).with_suffix(".csv").exists()
-    # Of a version that recorded no SHA-256; else they would be a person's.
+    # A version without SHA-256s annotated it; otherwise the labels would count as a person's.
     _change(study, "mixed/m.png", annotator="watershed")
     _annotate(study)
     assert not study.cells_path(row).with_suffix(".csv").exists()
@@ -106,7 +107,7 @@ def test_other_settings_and_changed_images_are_annotated_again(study, calls):
     _annotate(study)
     with pytest.raises(InputError, match=r"4 images .* diameter from 24.0 to 25"):
         annotate.annotate(study, diameter=25)
-    # What is not given is as before, and was done.
+    # Settings that are not given are as before, so that nothing is left to do.
     assert len(annotate.annotate(study).skipped) == 4
     assert len(calls) == 4
     _annotate(study, diameter=25)
@@ -117,7 +118,7 @@ def test_other_settings_and_changed_images_are_annotated_again(study, calls):
 
 
 def _kill_before(monkeypatch, name):
-    """Has the next call of a function of `records` killed before it begins."""
+    """Kills the next call of a function of `cell_files` before it begins."""
     original = getattr(cell_files, name)
 
     def killed(*args):
@@ -131,7 +132,7 @@ def test_killed_run_continues_and_completes_the_manifest(study, calls, monkeypat
     _kill_before(monkeypatch, "record")
     with pytest.raises(KeyboardInterrupt):
         _annotate(study)
-    # While it wrote the third line of its journal, the label image being there.
+    # It was killed while it wrote the third line of its journal, after the label image.
     journal = study.journal("annotate")
     journal.write_bytes(journal.read_bytes()[: -len(journal.read_bytes()) // 3])
     outcome = _annotate(study)
@@ -353,7 +354,7 @@ def test_label_image_broken_in_place_fails_alone_and_is_not_overwritten(study):
 
 @pytest.fixture
 def sizes(monkeypatch):
-    """Estimates 20 px for HEK/a, 26 for any other image."""
+    """Replaces the estimate: 20 px for HEK/a, and 26 px for any other image."""
     asked = []
 
     def estimate(self, image):

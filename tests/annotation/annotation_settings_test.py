@@ -23,9 +23,12 @@ def test_settings_are_kept_unless_change_settings_is_given(tmp_path):
     with pytest.raises(InputError, match="annotator from watershed to cellpose"):
         settle(annotator="cellpose")
     assert settle(annotator="cellpose", change=True).annotator == "cellpose"
-    # Only cellpose has models: one is not given in vain.
+    # A model implies cellpose, since only cellpose has models.
     with pytest.raises(InputError, match="model from cyto3 to cyto2, annotator from"):
         settle(model="cyto2")
-    # Nothing is remembered that was not done.
+    with pytest.raises(InputError, match="bfloat16 from False to True"):
+        settle(bfloat16=True)
+    assert settle(bfloat16=True, change=True).bfloat16 is True
+    # Only `remember` changes the record.
     assert settle(images=0, diameter=0.0).diameter == 0
     assert settle() == first

@@ -9,7 +9,8 @@ import pytest
 
 from cellclass_tf import batch
 from cellclass_tf.annotation import cell_files
-from cellclass_tf.core.cells import Cells, read_labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, digests, png
@@ -19,7 +20,7 @@ MADE_BY = {"annotator": "watershed", "annotation": "f00d", "diameter_px": 24.0}
 
 
 def cells_of(count):
-    """So many cells of one pixel each, of both types in turn."""
+    """Returns `count` cells of one pixel each, whose types alternate."""
     labels = np.zeros((4, 5), np.int32)
     labels[0, :count] = np.arange(1, count + 1)
     return Cells.from_labels(labels, TYPES, [TYPES[i % 2] for i in range(count)])
@@ -40,7 +41,7 @@ def row_of(study, image="mixed/m.png"):
 
 
 def annotated(study, count=2, image="mixed/m.png"):
-    """Writes and records so many cells with their types; returns the row."""
+    """Writes and records `count` cells with their types; returns the row."""
     row = row_of(study, image)
     result = cell_files.write_cells(
         study, row, cells_of(count), MADE_BY, types_csv=True
@@ -57,7 +58,7 @@ def test_written_cells_are_recorded_with_hashes_and_read_back(study):
     )
     assert (result["cells"], result["annotator"]) == (3, "watershed")
     assert study.read_cells(row).cell_types == ("HEK", "N2a", "HEK")
-    # Types that are not known cell by cell leave no table of others behind.
+    # Cells without types of their own remove the old table of types.
     result = cell_files.write_cells(study, row, cells_of(1), MADE_BY)
     assert cell_files.state_of(study, row) == [result["cells_sha256"], ""]
     assert study.read_cells(row).cell_types == ("unknown",)
@@ -70,11 +71,11 @@ def test_labels_that_changed_meanwhile_are_failures_and_not_recorded(study):
         for r in (row, other)
     }
     cells_of(3).write(study.cells_path(row))
-    # Of an image whose row is gone there is nothing to record.
+    # Nothing is recorded for an image without a row.
     outcome = batch.Outcome(done=done | {"HEK/gone.png": {}})
     cell_files.record(study, outcome)
     assert row_of(study) == row
-    # It was not done, and says so.
+    # The changed image is reported as a failure.
     assert list(outcome.failures) == ["mixed/m.png"]
     assert "changed while the run was under way" in outcome.failures["mixed/m.png"]
     assert list(outcome.done) == ["HEK/a.png", "HEK/gone.png"]
@@ -88,7 +89,7 @@ def test_labels_of_a_killed_run_are_not_taken_for_a_persons(study, types_csv):
     row = annotated(study, 1)
     told = MADE_BY | {"annotation": "beef"}
     result = cell_files.write_cells(study, row, cells_of(2), told, types_csv=types_csv)
-    # Killed before the manifest.
+    # The run was killed before it wrote the manifest.
     settled = cell_files.settle(study)
     assert not settled.failures
     row = row_of(study)
@@ -144,7 +145,7 @@ def test_a_run_killed_at_any_write_loses_no_types_and_makes_no_correction(
 def test_labels_changed_in_place_are_a_correction_once(study):
     study.update([dataclasses.replace(annotated(study), by_hand="1", doubts="cut 1")])
     before = row_of(study)
-    # First the types alone, then the labels.
+    # The types are changed first, and then the labels.
     table = study.cells_path(before).with_suffix(".csv")
     lines = [{"cell": cell, "cell_type": "N2a"} for cell in (1, 2)]
     csv_json.write_csv(table, ("cell", "cell_type"), lines)

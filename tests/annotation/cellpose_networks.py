@@ -1,4 +1,4 @@
-"""Small networks of the installed cellpose, version 3 or 4, that have learnt nothing."""
+"""Makes small untrained networks of the installed cellpose, version 3 or 4."""
 
 import contextlib
 import importlib.metadata
@@ -13,10 +13,10 @@ needs_4 = pytest.mark.skipif(MAJOR != 4, reason="needs cellpose 4")
 
 @contextlib.contextmanager
 def small():
-    """Lets cellpose 4 make a transformer of 2 blocks of 16 numbers in the block.
+    """Lets cellpose 4 make a transformer of 2 blocks, 16 numbers wide, within the block.
 
     Its class takes the encoder from a table of segment_anything, where ViT-L has 24
-    blocks of 1024 numbers. Version 3 has a small network anyway.
+    blocks of 1024 numbers. The network of version 3 is small anyway.
     """
     with pytest.MonkeyPatch.context() as patch:
         if MAJOR == 4:
@@ -57,7 +57,7 @@ def make():
 
 
 def last_bias(network):
-    """The bias of the network's last layer; the same name in a file is LAST_BIAS."""
+    """Returns the bias of the network's last layer; LAST_BIAS is its name in a file."""
     return network.output[2].bias if MAJOR == 3 else network.out.bias
 
 

@@ -1,4 +1,4 @@
-"""What tests of cellpose share."""
+"""Fixtures for tests of cellpose."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.annotation import cellpose_networks
 
 @pytest.fixture(scope="module")
 def own_weights(tmp_path_factory):
-    """Weights of the right shape that have learnt nothing."""
+    """Writes untrained weights of the right shape."""
     import torch
 
     path = tmp_path_factory.mktemp("weights") / "mine"

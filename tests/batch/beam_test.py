@@ -14,7 +14,7 @@ from cellclass_tf.storage import atomic
 
 
 def double(number):
-    """Twice a number; 13 is bad luck."""
+    """Returns twice a number; fails for 13."""
     if number == 13:
         raise ValueError("13 is bad luck")
     return 2 * number
@@ -26,7 +26,7 @@ def execute(numbers, options=()):
     return sorted((job.name, result, error) for job, result, error in found)
 
 
-def test_every_job_gives_its_result_or_its_reason():
+def test_every_job_returns_a_result_or_an_error():
     assert execute([1, 13, 20]) == [
         ("1", 2, None),
         ("13", None, "13 is bad luck"),
@@ -39,24 +39,24 @@ def test_options_reach_the_runner():
     assert execute(range(4), options)[3] == ("3", 6, None)
 
 
-def test_a_runner_that_is_not_there_is_one_clear_error():
+def test_a_missing_runner_is_reported_in_one_error():
     with pytest.raises(errors.InputError, match="--runner=NoSuch: Apache Beam"):
         execute([1], ["--runner=NoSuch"])
 
 
-def test_without_beam_the_extra_is_named(monkeypatch):
+def test_without_beam_the_error_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(errors.InputError, match=r"pip install 'cellclass_tf\[beam\]'"):
         execute([1])
 
 
-def test_results_leave_nothing_behind(tmp_path):
+def test_the_files_of_results_are_removed(tmp_path):
     jobs = [batch.Job("1", 1)]
     list(beam.execute(double, jobs, (), tmp_path / "journal.jsonl"))
     assert not list(tmp_path.iterdir())
 
 
-def test_an_argument_that_begins_with_a_function_is_no_task():
+def test_an_argument_that_begins_with_a_function_is_passed_on():
     jobs = [batch.Job("a", (double, 4))]
     assert [r for _, r, _ in beam.execute(call_first, jobs, (), None)] == [8]
 
@@ -96,7 +96,7 @@ def test_dask_repeats_the_job_of_a_lost_worker_without_leftovers(tmp_path):
         address = f"--dask_client_address={cluster.scheduler_address}"
         engine = batch.Engine("beam", beam_options=("--runner=DaskRunner", address))
         outcome = batch.run(write_and_die_once, jobs, description="a", engine=engine)
-        # The client has left.
+        # The client is closed.
         assert len(cluster.scheduler.clients) <= 1
     assert not outcome.failures
     assert os.getpid() not in outcome.done.values()

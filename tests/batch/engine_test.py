@@ -11,7 +11,7 @@ from cellclass_tf.errors import InputError
 
 @takes_engine
 def stage(study, output="out", *, engine: Engine = IN_THIS_PROCESS, dry: bool = False):
-    """Tells what it got."""
+    """Returns its arguments."""
     return study, output, engine, dry
 
 
@@ -29,7 +29,7 @@ def test_a_stage_gets_its_keywords_as_one_engine():
         stage("a", engine="spark")
 
 
-def test_an_engine_reaches_the_stage_as_it_is():
+def test_an_engine_is_passed_to_the_stage_unchanged():
     engine = Engine(processes=2)
     assert stage("a", engine=engine)[2] is engine
 
@@ -41,7 +41,7 @@ def test_help_shows_the_three_keywords_in_place_of_the_engine():
     defaults = {name: one.default for name, one in parameters.items()}
     assert defaults["processes"] == 1
     assert (defaults["engine"], defaults["beam_options"]) == ("local", ())
-    assert (stage.__name__, stage.__doc__) == ("stage", "Tells what it got.")
+    assert (stage.__name__, stage.__doc__) == ("stage", "Returns its arguments.")
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_help_shows_the_three_keywords_in_place_of_the_engine():
     [
         ("", ()),
         ("--runner=FlinkRunner", ("--runner=FlinkRunner",)),
-        # Values hold commas too.
+        # Values may contain commas too.
         ("--a=1,2,--b=x,-y,--c", ("--a=1,2", "--b=x,-y", "--c")),
-        # Flags that are parted already stay whole.
+        # Flags in a sequence are not split.
         (["--a=1,--b", "--c"], ("--a=1,--b", "--c")),
     ],
 )
-def test_options_of_beam_are_parted_at_the_commas_before_flags(given, flags):
+def test_options_of_beam_are_split_at_the_commas_before_flags(given, flags):
     engine = Engine("beam", beam_options=given)
     assert engine.beam_options == flags
     assert engine == Engine("beam", beam_options=flags)

@@ -1,4 +1,4 @@
-"""Every engine writes the same bytes: raw files to images, to cells, to predictions."""
+"""Tests that every engine writes the same bytes for images, cells and predictions."""
 
 import pathlib
 import pickle
@@ -21,7 +21,7 @@ ENGINES = {
 
 
 def field(seed):
-    """(64, 96, 3) uint8 merged image: two cells with a nucleus each, and noise."""
+    """Returns a (64, 96, 3) uint8 merged image: two cells with a nucleus each, and noise."""
     image = np.random.default_rng(seed).integers(0, 6, (64, 96, 3), np.uint8)
     image[..., 0] = 0
     for left in (10, 54):
@@ -31,7 +31,7 @@ def field(seed):
 
 
 def tree(folder: pathlib.Path) -> dict[str, bytes]:
-    """All files below a folder, but for journals and what tells the run's own name."""
+    """Returns all files below a folder, without journals and the path of the run."""
     own = {"run.json", "report.html"}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -102,7 +102,7 @@ def test_predict_writes_the_same_bytes_on_every_engine(study, model, tmp_path):
     assert all(other == first for other in others)
 
 
-def test_a_process_loads_a_model_that_comes_by_twice_once(model):
+def test_a_process_loads_the_same_model_only_once(model):
     sent = pickle.dumps(cc.Predictor.load(model))
     assert len(sent) < 1000
     assert pickle.loads(sent) is pickle.loads(sent)
@@ -110,5 +110,5 @@ def test_a_process_loads_a_model_that_comes_by_twice_once(model):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model whose one cell lies at the same place in every tile."""
+    """Makes a model that finds one cell at the same place in every tile."""
     return save_model(tmp_path_factory.mktemp("model"))

@@ -10,7 +10,7 @@ def fail_with(error):
     raise error
 
 
-def test_a_result_comes_back_as_a_journal_would_give_it():
+def test_a_result_equals_the_one_read_from_a_journal():
     def count(argument):
         return {argument: (1, 2), 3: None}
 
@@ -21,9 +21,9 @@ def test_a_result_comes_back_as_a_journal_would_give_it():
     ("error", "reason"),
     [
         (ValueError("one\ntwo\x07"), r"one\ntwo\x07"),
-        # Some errors say nothing.
+        # Some errors have no message.
         (MemoryError(), "MemoryError"),
-        # Libraries may want to end the program.
+        # A library may try to end the program.
         (SystemExit("no licence"), "no licence"),
         (SystemExit(), "SystemExit"),
     ],
@@ -35,12 +35,12 @@ def test_an_exception_becomes_an_error_of_one_line(error, reason):
     assert found == reason
 
 
-def test_a_result_that_no_journal_can_hold_is_a_failure():
+def test_a_result_that_is_not_json_is_a_failure():
     result, reason = jobs.attempt(np.zeros, 2)
     assert result is None
     assert "ndarray is not JSON serializable" in reason
 
 
-def test_ctrl_c_is_nobodys_failure():
+def test_ctrl_c_is_not_a_failure_of_the_job():
     with pytest.raises(KeyboardInterrupt):
         jobs.attempt(fail_with, KeyboardInterrupt())

@@ -18,7 +18,7 @@ def test_the_last_entry_of_a_job_counts(tmp_path):
     }
 
 
-def test_a_journal_begins_empty_and_makes_its_folder(tmp_path):
+def test_a_new_journal_is_empty_and_makes_its_folder(tmp_path):
     journal = Journal(tmp_path / "new" / ".journal" / "a.jsonl")
     assert journal.read() == {}
     assert journal.results() == {}
@@ -33,7 +33,7 @@ def test_remembered_results_replace_earlier_ones(tmp_path):
     assert journal.results() == {"a": 1, "b": {"cells": 3}, "µ\n2": 4}
 
 
-def test_lines_that_are_no_entries_are_passed_over(tmp_path):
+def test_lines_that_are_not_entries_are_ignored(tmp_path):
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'7\n["name"]\n{"name": "a", "result": 1}\n\xff\xfe\nnull\n')
     journal = Journal(path)
@@ -42,7 +42,7 @@ def test_lines_that_are_no_entries_are_passed_over(tmp_path):
     assert journal.results() == {"b": 2}
 
 
-def test_an_entry_after_a_torn_line_is_whole(tmp_path):
+def test_an_entry_after_an_incomplete_line_is_complete(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     journal.remember({"a": 1, "b": 2})
     text = journal.path.read_text()

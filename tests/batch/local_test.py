@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.batch.local: workers that crash, hang or outlive their use."""
+"""Tests of cellclass_tf.batch.local, including workers that crash or hang."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture
 def make_workers():
-    """Makes workers that end with the test."""
+    """Makes workers that are closed when the test ends."""
     made = []
 
     def make(function, processes=2):
@@ -36,13 +36,13 @@ def outcomes(workers, jobs):
 
 
 def crash_at_thirds(number):
-    """Crashes at every third number, at once, in different ways."""
+    """Crashes at every third number, in different ways."""
     if number % 3 == 0:
         os.kill(os.getpid(), signal.SIGSEGV if number % 2 else signal.SIGKILL)
     return number
 
 
-def test_many_crashes_cost_their_own_jobs_alone(make_workers):
+def test_each_of_many_crashes_fails_only_its_own_job(make_workers):
     found = outcomes(
         make_workers(crash_at_thirds), [Job(str(n), n) for n in range(1, 41)]
     )
@@ -57,14 +57,14 @@ def test_many_crashes_cost_their_own_jobs_alone(make_workers):
 
 
 def die_once(path):
-    """Dies as when memory is out, but only at the first attempt."""
+    """Dies by SIGKILL, as when memory runs out, but only at the first attempt."""
     if not path.exists():
         path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return path.name
 
 
-def test_a_job_whose_process_is_killed_is_done_once_more(make_workers, tmp_path):
+def test_a_job_whose_process_is_killed_is_repeated_once(make_workers, tmp_path):
     workers = make_workers(die_once)
     jobs = [Job(name, tmp_path / name) for name in "abc"]
     assert outcomes(workers, jobs) == {name: (name, None) for name in "abc"}
@@ -99,19 +99,19 @@ def test_a_job_beyond_its_limit_is_killed_and_named_in_one_line(make_workers):
 
 
 class Unreadable:
-    """An argument that arrives broken."""
+    """An argument that cannot be unpickled."""
 
     def __reduce__(self):
         return (int, ("no number",))
 
 
 @pytest.mark.parametrize("bad", [lambda: None, Unreadable()], ids=["sent", "read"])
-def test_an_argument_that_cannot_travel_fails_alone(make_workers, bad):
+def test_an_argument_that_cannot_be_sent_or_read_fails_alone(make_workers, bad):
     workers = make_workers(hang_at_zero, processes=1)
     found = outcomes(workers, [Job("a", 1), Job("bad", bad)])
     assert found["a"] == (1, None)
     assert found["bad"][1]
-    # The worker is still of use, also when all that there is cannot be sent.
+    # The worker can still be used, even if no argument can be sent.
     assert list(outcomes(workers, [Job("bad", bad)])) == ["bad"]
 
 
@@ -192,7 +192,7 @@ SCRIPT = """
         time.sleep(600)
 
     if __name__ == "__main__":
-        # In the background of a script a shell has it ignored.
+        # A shell ignores it for processes in the background of a script.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         jobs = [batch.Job(str(n), pathlib.Path(f"pid{n}")) for n in range(2)]
         batch.run(stay, jobs, description="stay", engine=batch.Engine(processes=2))
@@ -200,7 +200,7 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
-def test_workers_at_a_long_job_end_with_the_process_that_started_them(tmp_path, signum):
+def test_workers_in_a_long_job_end_with_the_process_that_started_them(tmp_path, signum):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     caller = subprocess.Popen(
@@ -218,7 +218,7 @@ def test_workers_at_a_long_job_end_with_the_process_that_started_them(tmp_path, 
 
 
 def wait_for(function, argument):
-    """Returns what the function returns as soon as that is something."""
+    """Calls a function until it returns something true, and returns that."""
     for _ in range(600):
         if found := function(argument):
             return found
@@ -231,7 +231,7 @@ def read_pid(path):
 
 
 def is_gone(pid):
-    """Whether a process has ended; one that nobody has waited for counts."""
+    """Returns whether a process has ended; zombies count as ended."""
     status = pathlib.Path(f"/proc/{pid}/stat")
     try:
         return status.read_text().rsplit(")", 1)[1].split()[0] == "Z"

@@ -12,7 +12,7 @@ from cellclass_tf.storage import atomic
 
 
 def write_double(argument):
-    """Writes twice a number; 13 is bad luck."""
+    """Writes twice a number; fails for 13."""
     number, path = argument
     if number == 13:
         raise ValueError("13 is bad luck")
@@ -56,19 +56,19 @@ def test_completed_jobs_are_not_repeated(tmp_path):
     assert sorted(outcome.results) == ["1", "2", "3"]
 
 
-def test_other_parameters_and_lost_outputs_are_done_again(tmp_path):
+def test_jobs_with_other_parameters_or_lost_outputs_are_repeated(tmp_path):
     run(tmp_path, [1, 2])
     (tmp_path / "2.txt").unlink()
     assert sorted(run(tmp_path, [1, 2]).done) == ["2"]
     assert sorted(run(tmp_path, [1, 2], fingerprint="b").done) == ["1", "2"]
 
 
-def test_a_failure_is_tried_again(tmp_path):
+def test_a_failed_job_is_tried_again(tmp_path):
     run(tmp_path, [13])
     assert run(tmp_path, [13]).failures
 
 
-def test_a_torn_last_line_of_a_killed_run_costs_only_that_job(tmp_path):
+def test_an_incomplete_last_line_of_a_killed_run_affects_only_its_job(tmp_path):
     run(tmp_path, [1, 2])
     journal = tmp_path / "journal.jsonl"
     journal.write_text(journal.read_text()[:-5])
@@ -85,7 +85,7 @@ def test_half_written_files_of_a_killed_run_are_removed(tmp_path):
 
 
 def misbehave(argument):
-    """Writes half a file and dies, or hangs, or does its work."""
+    """Writes half a file and dies, or hangs, or does its work, depending on the argument."""
     number, path = argument
     if number % 3:
         return write_double(argument)
@@ -93,12 +93,12 @@ def misbehave(argument):
         temporary.write_text("half")
         if number % 2:
             time.sleep(60)
-        # As the system does when memory is out.
+        # As the system does when memory runs out.
         os.kill(os.getpid(), 9)
     return None
 
 
-def test_a_worker_that_dies_or_hangs_costs_its_own_job_alone(tmp_path):
+def test_a_worker_that_dies_or_hangs_fails_only_its_own_job(tmp_path):
     some = [dataclasses.replace(job, limit_s=3) for job in jobs(tmp_path, range(1, 13))]
     engine = batch.Engine(processes=2)
     outcome = batch.run(misbehave, some, description="misbehave", engine=engine)
@@ -109,11 +109,11 @@ def test_a_worker_that_dies_or_hangs_costs_its_own_job_alone(tmp_path):
 
 
 def shout(argument):
-    """Fails with a message of two lines."""
+    """Raises an exception whose message has two lines."""
     raise ValueError("one\ntwo\x07")
 
 
-def test_a_failure_is_one_line():
+def test_the_message_of_a_failure_is_one_line():
     outcome = batch.run(shout, [batch.Job("a", None)], description="shout")
     assert outcome.failures == {"a": r"one\ntwo\x07"}
 
@@ -130,13 +130,13 @@ def test_a_job_that_cannot_be_recorded_fails_and_the_others_continue(tmp_path):
     assert all("cannot be recorded" in reason for reason in outcome.failures.values())
 
 
-def test_engines_go_on_where_another_stopped(tmp_path):
+def test_an_engine_continues_where_another_stopped(tmp_path):
     run(tmp_path, [1], engine=ENGINES[0])
     assert sorted(run(tmp_path, [1, 2], engine=ENGINES[2]).done) == ["2"]
     assert sorted(run(tmp_path, [1, 2, 3], engine=ENGINES[1]).done) == ["3"]
 
 
-def test_an_unknown_engine_and_useless_options_are_rejected():
+def test_an_unknown_engine_and_options_without_effect_are_rejected():
     with pytest.raises(errors.InputError, match="'spark'; known are local, beam"):
         batch.Engine("spark")
     with pytest.raises(errors.InputError, match="without engine=beam"):
@@ -150,7 +150,7 @@ def test_two_jobs_with_one_name_are_rejected(tmp_path):
 
 def test_leftovers_of_completed_jobs_are_removed_too(tmp_path):
     run(tmp_path, [1])
-    # Of a run that was killed while it did the job again; no process has that number.
+    # A run was killed while it repeated the job; no process has this number.
     left = tmp_path / f".part-{atomic._writer(2**22 + 1)}-1.txt"
     left.touch()
     assert run(tmp_path, [1]).skipped

@@ -23,7 +23,7 @@ TYPES = ("HEK", "N2a")
 
 
 def cells_of(count):
-    """So many cells of 3 x 3 pixels, of both types in turn."""
+    """Returns `count` cells of 3 x 3 pixels, whose types alternate."""
     labels = np.zeros((20, 24), np.int32)
     for i in range(count):
         labels[4:7, 2 + 5 * i : 5 + 5 * i] = i + 1
@@ -32,7 +32,7 @@ def cells_of(count):
 
 @pytest.fixture
 def study(tmp_path):
-    """Fields mixed/a and mixed/b of one and of two cells."""
+    """Makes the fields mixed/a and mixed/b with one and two cells."""
     study = Study.create(tmp_path / "study", TYPES)
     for count, name in enumerate("ab", start=1):
         row = ImageRow(f"mixed/{name}.png", "mixed", annotator="watershed")
@@ -44,7 +44,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """Predictions of mixed/a and mixed/b."""
+    """Makes predictions of mixed/a and mixed/b."""
     fields = {"mixed/a": cells_of(1), "mixed/b": cells_of(2)}
     return write_predictions(tmp_path / "run", fields)
 

@@ -59,7 +59,7 @@ def test_an_empty_folder_or_study_gives_one_clear_message(tmp_path, capsys):
     assert "no annotated images" in capsys.readouterr().err
 
 
-def test_trace_says_by_its_status_whether_the_chain_holds(tmp_path, capsys):
+def test_the_exit_status_of_trace_says_whether_the_chain_is_intact(tmp_path, capsys):
     study, raw = Study.create(tmp_path / "s"), tmp_path / "a.tif"
     raw.write_bytes(b"micrograph")
     row = ImageRow(

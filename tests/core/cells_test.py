@@ -5,8 +5,7 @@ import pytest
 import tifffile
 
 from cellclass_tf import errors
-from cellclass_tf.core import cells
-from cellclass_tf.core.cells import Cells, DrawnCell, labels_of_drawn
+from cellclass_tf.core.cells import Cells
 
 TYPES = ("HEK", "N2a")
 # Cell 1 is the 7s: rows 0-1, columns 0-1 without a corner; cell 2 is the 9s.
@@ -79,39 +78,6 @@ def test_a_table_without_the_expected_columns_is_rejected_by_name(tmp_path):
     (tmp_path / "a.csv").write_text("number,kind\n9,HEK\n")
     with pytest.raises(errors.InputError, match=r"a\.csv: expected the columns"):
         Cells.read(tmp_path / "a.tif", TYPES)
-
-
-@pytest.mark.parametrize(
-    "pixels", [np.full((4, 4), 0.5, np.float32), np.zeros((4, 4, 3), np.uint8)]
-)
-def test_a_file_that_is_not_a_label_image_is_rejected(tmp_path, pixels):
-    tifffile.imwrite(tmp_path / "a.tif", pixels)
-    with pytest.raises(errors.InputError, match="expected a label image"):
-        cells.read_labels(tmp_path / "a.tif")
-
-
-def test_a_damaged_label_image_is_rejected_by_name(tmp_path):
-    (tmp_path / "a.tif").write_bytes(b"II*\0 and no more")
-    with pytest.raises(errors.InputError, match=r"a\.tif"):
-        cells.read_labels(tmp_path / "a.tif")
-
-
-def test_the_smaller_of_two_overlapping_cells_gets_the_pixel():
-    large = DrawnCell((0, 0), np.ones((2, 4), bool))
-    small = DrawnCell((1, 3), np.ones((2, 1), bool))
-    labels, contested = labels_of_drawn([small, large], (3, 5))
-    expected = [[2, 2, 2, 2, 0], [2, 2, 2, 1, 0], [0, 0, 0, 1, 0]]
-    np.testing.assert_array_equal(labels, expected)
-    assert contested == 1
-
-
-def test_a_mask_is_cropped_to_the_box_of_its_cell():
-    mask = np.zeros((4, 6), bool)
-    mask[1:3, 2] = mask[2, 4] = True
-    cell = DrawnCell.cut(mask)
-    assert cell.corner_yx == (1, 2)
-    np.testing.assert_array_equal(cell.mask, [[1, 0, 0], [1, 0, 1]])
-    assert DrawnCell.cut(np.zeros((2, 2), bool)) is None
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_edits_by_a_person_are_not_overwritten(
     assert study.edited_columns()["HEK/b.png"] == set()
     for _ in range(2):
         assert getattr(update(study, part, **{column: by_program}), column) == by_person
-    # Of other images, and other columns, nobody said anything.
+    # Other images and other columns were not edited.
     other = dataclasses.replace(ROW, image="HEK/b.png", **{column: by_program})
     study.update([other], part)
     assert getattr(study.rows()[1], column) == by_program
@@ -66,7 +66,7 @@ def test_an_edit_of_a_reason_also_protects_its_verdict(study):
 )
 def test_values_that_changed_since_they_were_read_are_kept(study, part, values):
     seen, ((column, value),) = study.rows(), values.items()
-    # What was seen may be replaced by what was decided from it.
+    # A value that has not changed since it was seen may be replaced.
     assert getattr(update(study, part, seen=seen, **values), column) == value
     by_hand.edit(study, ROW.image, **{column: "test" if part == SPLIT else 5})
     other = {column: "validation" if part == SPLIT else 7}
@@ -83,7 +83,7 @@ def test_a_table_that_changes_during_an_update_is_read_again(study, monkeypatch)
     def parse_and_save(path, content):
         found = parse(path, content)
         if len(saved) < 2:
-            # As a spreadsheet that is open meanwhile.
+            # As a spreadsheet program does that has the table open.
             saved.append(len(saved))
             note = f"note {len(saved)}"
             by_hand.edit(study, "HEK/b.png", verdict="rejected", mine=note)

@@ -40,7 +40,7 @@ def test_only_the_given_endings_are_removed():
     assert image_name("plate.1.tif", [".tif"]) == "plate.1"
     assert image_name("plate.1", [".tif"]) == "plate.1"
     assert image_name("plate.1") == "plate"
-    # Windows keeps these for itself.
+    # Windows reserves these names.
     assert image_name("con.tif") == "_con"
     assert image_name("NUL.ome.tif", [".tif"]) == "_NUL"
 
@@ -131,7 +131,7 @@ def test_the_cost_of_each_reason_is_counted_in_fields_and_cells():
 
 
 def _judged(**counts):
-    """Rows by type of so many accepted and rejected images."""
+    """Returns rows by type, with the given numbers of accepted and rejected images."""
     return [
         ImageRow(f"{name}/{i}.png", name, verdict=REJECTED if i < bad else ACCEPTED)
         for name, (bad, total) in counts.items()
@@ -142,7 +142,7 @@ def _judged(**counts):
 def test_unequal_rejection_of_types_is_reported():
     told = uneven_rejection(_judged(HEK=(16, 21), N2a=(3, 20)))
     assert "16 of 21 HEK, 3 of 20 N2a; p = 0.00013" in told
-    # Of three types only one has to be another.
+    # With three types, it is enough that one differs.
     assert "p = " in uneven_rejection(_judged(A=(15, 20), B=(3, 20), C=(2, 20)))
 
 

@@ -11,7 +11,7 @@ from tests.metadata import model_metadata
 
 def test_metadata_survive_a_round_trip(tmp_path):
     metadata = model_metadata([[[3, 1], [0, 4]]] * 2)
-    # From lists, as the network's own counts are.
+    # Counts may be given as lists.
     metadata.write(tmp_path / "cellclass.json")
     back = ModelMetadata.read(tmp_path / "cellclass.json")
     assert back == model_metadata((((3, 1), (0, 4)),) * 2)
@@ -119,7 +119,7 @@ def test_models_of_version_3_have_no_missed_cells(tmp_path):
 
 def test_an_area_is_converted_to_cells():
     metadata = model_metadata(pixel_size_um=0.5, scale=0.5)
-    # A median cell is 8 px wide to the network, 16 px in training images.
+    # A median cell is 8 px wide in the network's input, and 16 px in training images.
     assert metadata.area_in_cells(160 * 160, 0.5) == pytest.approx(100)
     assert metadata.area_in_cells(80 * 80, 1.0) == pytest.approx(100)
     assert metadata.area_in_cells(160 * 160, None) == pytest.approx(100)

@@ -12,7 +12,7 @@ TYPES = ("HEK", "N2a")
 
 
 def _cells(count, seed=0):
-    """`count` cells of one pixel each, with random types, scores and probabilities."""
+    """Returns `count` cells of one pixel, with random types, scores and probabilities."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((6, 8), np.int32)
     labels.ravel()[:count] = np.arange(1, count + 1)
@@ -85,3 +85,20 @@ def test_the_error_for_an_invalid_row_names_its_line(tmp_path):
         file.write("b,one,HEK\n")
     with pytest.raises(InputError, match=r"cells.csv, line 5: .*'one'"):
         predictions.Predictions(tmp_path).read("a")
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        # The second row is the first one in the order of images.
+        ("image,cells,n_HEK,n_N2a,unknown,uncertain\nb,1,1,0,0,0\na,1,x,0,0,0\n", 3),
+        ("name,cells,n_HEK,n_N2a,unknown,uncertain\nb,1,1,0,0,0\n", 2),
+    ],
+)
+def test_the_error_for_an_invalid_count_names_its_line_in_the_file(
+    tmp_path, table, line
+):
+    write_predictions(tmp_path, {"a": _cells(3)})
+    (tmp_path / "counts.csv").write_text(table)
+    with pytest.raises(InputError, match=rf"counts.csv, line {line}: expected a name"):
+        _ = predictions.Predictions(tmp_path).count_rows

@@ -22,6 +22,10 @@ def test_a_changed_setting_is_an_error_unless_requested():
         check(contrast="field")
     with pytest.raises(InputError, match="contrast from group to nothing"):
         check(contrast="")
+    with pytest.raises(InputError, match="bfloat16 from True to False"):
+        remembered.check(
+            {"bfloat16": True}, {"bfloat16": False}, images=1, change=False
+        )
     check(contrast="field", change=True)
-    # Without images nothing is lost.
+    # Without images there is nothing to lose.
     check(contrast="field", images=0)

@@ -39,7 +39,7 @@ def test_a_record_survives_a_round_trip(tmp_path):
     ("changes", "stem"),
     [
         ({}, "a"),
-        # A study that happens to be called so.
+        # A study that happens to have this name.
         ({"settings": {"input": "/then/out/converted"}}, "mixed/a"),
         ({"study": "/then/study"}, "mixed/a"),
     ],

@@ -47,7 +47,7 @@ def test_updating_a_row_keeps_the_others_in_their_order(tmp_path):
         ("A/z.png", "7"),
         ("B/a.png", "7"),
     ]
-    # Whoever works on them gets them sorted.
+    # Rows are returned in the order of their images.
     assert [row.image for row in study.rows()] == ["A/z.png", "B/a.png", "HEK/a.png"]
 
 

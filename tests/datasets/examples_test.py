@@ -22,7 +22,7 @@ LABELS[6:10, 0:5] = 2
 
 @pytest.fixture
 def study(tmp_path):
-    """Two dishes a type and one mixed field, each field with two cells."""
+    """Makes two dishes per type and one mixed field, with two cells in each field."""
     study = Study.create(tmp_path)
     for number, (cell_type, name) in enumerate(
         [("HEK", "a"), ("HEK", "b"), ("N2a", "c"), ("N2a", "d"), ("mixed", "m")]
@@ -93,12 +93,12 @@ def test_a_mixed_field_without_types_is_in_the_split_untyped(study):
     facts = checked.contents.fields[row.image]
     assert facts.split == "untyped"
     assert facts.cells == {"unknown": 2}
-    # Once it has types it is there to test on.
+    # In images.csv it is in mixed, its split once it has types.
     assert splits_of(checked)[row.image] == "mixed"
     _, example = examples.keyed_example_of_row(study, row, facts)
     assert [cell["type"] for cell in example["cells"]] == [-1, -1]
     examples.refuse_gaps(study, checked.contents)
-    # What is known of single cells, as after a spot check, is learned with them.
+    # The known types of single cells, as after a spot check, are used for training.
     without_types(study, row)
     facts = examples.check_study(study).contents.fields[row.image]
     assert facts.split == "untyped"
@@ -114,7 +114,7 @@ def test_a_field_without_types_of_a_tested_dish_is_left_out(study):
     Cells.from_labels(LABELS, study.cell_types).write(study.cells_path(other))
     study.update([other])
     assert other.image not in examples.check_study(study).contents.fields
-    # The dish of its own is not tested on.
+    # In a dish of its own, which is not used for tests, the field is untyped.
     study.update([dataclasses.replace(other, group="n")])
     assert examples.check_study(study).contents.fields[other.image].split == "untyped"
 
@@ -250,7 +250,7 @@ def test_the_same_image_is_found_despite_wrong_hashes_in_images_csv(study):
     study.update(examples.check_study(study).rows)
     one, other = (row for row in study.rows() if row.cell_type == "HEK")
     study.image_path(other).write_bytes(study.image_path(one).read_bytes())
-    # Both have splits from before; the columns still tell of the old image.
+    # Both have splits already, and the columns describe the old image.
     with pytest.raises(InputError, match="have the same bytes"):
         examples.check_study(study)
     study.update([dataclasses.replace(row, split="") for row in (one, other)])
@@ -263,7 +263,7 @@ def test_an_invalid_scene_hash_is_computed_again(study):
     study.update([dataclasses.replace(row, scene_hash="no hash")])
     checked = examples.check_study(study)
     (found,) = (r.scene_hash for r in checked.rows if r.image == row.image)
-    # An even picture has none.
+    # A uniform image has no hash.
     assert found == ""
 
 

@@ -17,7 +17,7 @@ SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A record; each cell is 4 x 4 px."""
+    """A record that a test plants; each cell has 4 x 4 px."""
 
     split: str
     name: str

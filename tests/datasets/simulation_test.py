@@ -57,7 +57,7 @@ def test_a_study_of_other_types_is_refused(tmp_path):
 def test_fields_are_assigned_to_the_dishes_in_turn(tmp_path):
     outcome = simulate(tmp_path, images_per_type=4, mixed=1, size=64, dishes=3)
     names = [name for name in outcome.done if name.startswith("HEK")]
-    # Field 4 is the first dish's second one.
+    # Field 4 is the second field of the first dish.
     assert sorted(names) == [
         f"HEK/HEK_dish{dish}_000{number}"
         for dish, number in ((1, 1), (1, 4), (2, 2), (3, 3))
@@ -96,7 +96,7 @@ def test_a_confounded_lamp_dims_one_pure_culture_and_leaves_mixed_fields(tmp_pat
     ratios = {"HEK": [], "N2a": [], "mixed": []}
     for path in sorted((tmp_path / "free/raw").rglob("*.tif")):
         same = tmp_path / "confounded" / path.relative_to(tmp_path / "free")
-        # The camera's offset does not count in a spread.
+        # The offset of the camera has no effect on a spread.
         free, confounded = (read_micrograph(p).pixels[1].std() for p in (path, same))
         ratios[path.parent.name].append(confounded / free)
     assert ratios["mixed"] == [1, 1]

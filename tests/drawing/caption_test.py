@@ -12,14 +12,14 @@ PICTURE = np.zeros((4, 880, 3), np.uint8)
 
 
 def runs_of(strip, colour):
-    """The (start, stop) columns of a colour, in the first row that has it."""
+    """Returns the (start, stop) columns of a colour, in the first row that has it."""
     found = (strip == colour).all(axis=-1)
     row = found[found.any(axis=1).argmax()]
     return np.flatnonzero(np.diff(row, prepend=False, append=False)).reshape(-1, 2)
 
 
 def inked(strip):
-    """(W,) bool, the columns that are not background all the way down."""
+    """Returns (W,) bool: the columns that are not background in every row."""
     return (strip != caption.BACKGROUND).any(axis=(0, 2))
 
 
@@ -37,7 +37,7 @@ def test_a_name_that_is_too_long_loses_its_start():
     assert caption.fit_text(pen, name, pen.textlength(name)) == name
 
 
-def test_a_long_name_leaves_the_scale_bar_alone():
+def test_a_long_name_does_not_cover_the_scale_bar():
     # 880 px x 0.5 µm is 440 µm; a fifth is 88, so 50 µm, which is 100 px.
     bare = caption.draw(PICTURE, "", [], pixel_size_um=0.5)
     named = caption.draw(PICTURE, "n" * 300, [], pixel_size_um=0.5)
@@ -56,7 +56,7 @@ def test_without_a_pixel_size_there_is_no_scale_bar():
     assert not inked(strip).any()
 
 
-def test_entries_that_do_not_fit_go_on_in_another_row():
+def test_entries_that_do_not_fit_continue_in_another_row():
     texts = ["a" * 24, "b" * 24, "c" * 24]
     one = caption.draw(PICTURE, "", [caption.LegendEntry(texts[0], RED)])
     many = [caption.LegendEntry(text, RED) for text in texts[:2]]
@@ -80,7 +80,7 @@ def test_the_sample_of_a_dashed_entry_has_gaps(dashed, count):
     assert (runs[0, 0], runs[-1, 1]) == (20, 53)
 
 
-def test_a_title_stands_in_the_middle():
+def test_a_title_is_centred():
     strip = caption.title(880, "truth")
     rows, columns = np.nonzero((strip != caption.BACKGROUND).any(axis=-1))
     assert strip.shape == (40, 880, 3)
@@ -88,7 +88,7 @@ def test_a_title_stands_in_the_middle():
     assert (rows.min() + rows.max()) / 2 == pytest.approx(20, abs=5)
 
 
-def test_line_breaks_in_names_are_spelt_out():
+def test_line_breaks_in_names_become_escape_sequences():
     strip = caption.draw(PICTURE, "a\nb", [caption.LegendEntry("HEK\r1", RED)])
     same = caption.draw(PICTURE, "a\\nb", [caption.LegendEntry("HEK\\r1", RED)])
     np.testing.assert_array_equal(strip, same)

@@ -1,4 +1,4 @@
-"""Tests of overlay."""
+"""Tests of cellclass_tf.drawing.overlay."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ PINK, BLUE = palette.ON_DARK[:2]
 
 
 def _cells(width=900, probability=1.0):
-    """A HEK cell and, touching it on the right, an N2a cell; each 40 x 40 px."""
+    """Returns a HEK cell and an N2a cell that touches it on the right, 40 x 40 px each."""
     labels = np.zeros((200, width), np.int32)
     labels[50:90, 50:90] = 1
     labels[50:90, 90:130] = 2
@@ -48,13 +48,13 @@ def test_uncertain_cells_have_gaps_in_their_outlines():
     assert 0.4 < dashed.sum() / solid.sum() < 0.8
 
 
-def test_cells_of_no_type_are_grey():
+def test_cells_of_unknown_type_are_grey():
     cells = Cells.from_labels(_cells().labels, TYPES)
     picture = _draw(cells)
     assert _where(picture, palette.UNKNOWN).sum() == 2 * (40**2 - 36**2)
 
 
-def test_image_and_cells_are_left_as_they_were():
+def test_image_and_cells_are_not_changed():
     cells = _cells()
     image = np.full((200, 900, 3), 90, np.uint8)
     before = cells.labels.copy()
@@ -63,7 +63,7 @@ def test_image_and_cells_are_left_as_they_were():
     np.testing.assert_array_equal(cells.labels, before)
 
 
-def test_caption_lies_below_the_picture_and_names_the_types_in_use():
+def test_the_caption_is_below_the_picture_and_names_the_types_in_use():
     picture = _draw(_cells(), name="mixed/a", pixel_size_um=0.5)
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 900
@@ -72,7 +72,7 @@ def test_caption_lies_below_the_picture_and_names_the_types_in_use():
     assert (strip == BLUE).all(axis=-1).any()
 
 
-def test_scale_bar_is_a_round_length():
+def test_the_scale_bar_has_a_round_length():
     # 900 px x 0.5 µm is 450 µm; a fifth is 90, so 50 µm, which is 100 px.
     with_bar = _draw(_cells(), pixel_size_um=0.5)[200:]
     white = (with_bar == 255).all(axis=-1)
@@ -83,7 +83,7 @@ def test_scale_bar_is_a_round_length():
 @pytest.mark.parametrize(
     ("longest", "expected"), [(90, 50), (20, 20), (19.9, 10), (0.3, 0.2), (1, 1)]
 )
-def test_round_lengths(longest, expected):
+def test_scale_bars_have_the_largest_round_length_that_fits(longest, expected):
     assert caption.round_length_um(longest) == pytest.approx(expected)
 
 

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.drawing.palette: what readers with any colour vision see."""
+"""Tests of cellclass_tf.drawing.palette, for readers with any colour vision."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_colours_for_charts_stand_out_from_paper():
     assert min(ratios) > 3
 
 
-def test_a_type_has_like_hues_on_dark_and_on_white():
+def test_a_type_has_similar_hues_on_dark_and_on_white():
     dark, white = (
         color.lab2lch(color.rgb2lab(np.array(colours, np.uint8)))[:, 2]
         for colours in (palette.ON_DARK, palette.ON_WHITE)

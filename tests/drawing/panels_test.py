@@ -19,7 +19,7 @@ IMAGE[..., 1], IMAGE[..., 2] = 100, 40
         ("grey_nuclei", [(40, 40, 40)]),
     ],
 )
-def test_channels_have_the_colours_that_were_asked_for(channels, colours):
+def test_channels_have_the_requested_colours(channels, colours):
     shown = panels.panels_of(IMAGE, channels)
     assert len(shown) == panels.panel_count(channels)
     assert [tuple(panel.pixels[0, 0]) for panel in shown] == colours
@@ -41,7 +41,7 @@ def test_whole_blocks_of_pixels_give_300_dpi(width_px, factors):
     assert panels.pixel_factor(width_px, 25.4) == factors
 
 
-def test_blocks_are_averaged_also_where_the_edge_cuts_them():
+def test_blocks_cut_by_the_edge_are_averaged_too():
     image = np.zeros((2, 3, 3), np.uint8)
     image[:, 0], image[:, 2] = 100, 60
     assert panels.averaged(image, 2)[..., 0].tolist() == [[50, 60]]

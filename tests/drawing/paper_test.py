@@ -53,7 +53,7 @@ def test_the_scale_bar_has_the_length_of_its_label():
     assert [text.text for text in root.iter(f"{SVG}text")] == ["10 µm"]
 
 
-def test_titles_stand_above_the_pictures():
+def test_titles_are_above_the_pictures():
     merged, grey = page_of().get_figheight(), page_of("grey").get_figheight()
     assert merged == pytest.approx(1)
     # Two panels of 24.9 mm, half as high, below a title of 4.5 mm.

@@ -10,7 +10,7 @@ RED = (255, 0, 0)
 
 
 def outlined(pen, size=40):
-    """A grey canvas with the outline of one square cell, from 10 on in both ways."""
+    """Returns a grey canvas with the outline of one square cell, whose corner is at 10, 10."""
     labels = np.zeros((60, 60), np.int32)
     labels[10 : 10 + size, 10 : 10 + size] = 1
     canvas = np.full((60, 60, 3), 90, np.uint8)
@@ -32,7 +32,7 @@ def test_narrow_fields_are_enlarged_by_the_least_whole_number(width, scale):
     assert (rows.min(), columns.min()) == (scale, 5 * scale)
 
 
-def test_a_dark_line_inside_sets_the_outline_off():
+def test_an_outline_has_a_dark_line_along_its_inside():
     canvas = outlined(picture.Pen(RED, width=3))
     # Red for three pixels, then a third of the brightness, then as it was.
     assert (canvas[30, 10:13] == RED).all()
@@ -41,7 +41,7 @@ def test_a_dark_line_inside_sets_the_outline_off():
     assert (canvas[30, :10] == 90).all()
 
 
-def test_dashes_are_about_as_long_as_asked_for():
+def test_dashes_have_about_the_requested_length():
     def dashes(length):
         canvas = outlined(picture.Pen(RED, width=1, dash=length))
         top, right = canvas[10, 10:49], canvas[10:49, 49]
@@ -58,7 +58,7 @@ def test_dashes_are_about_as_long_as_asked_for():
     assert dashes(100) == 4
 
 
-def test_panels_of_any_height_stand_in_line_at_the_top():
+def test_panels_of_any_height_are_aligned_at_the_top():
     low, high = np.full((2, 3, 3), 200, np.uint8), np.full((5, 4, 3), 100, np.uint8)
     row = picture.side_by_side([low, high])
     assert row.shape == (5, 3 + 12 + 4, 3)

@@ -1,4 +1,4 @@
-"""Packages for the BioImage Model Zoo, read by bioimageio.spec and run by its core."""
+"""Tests of packages for the BioImage Model Zoo, with bioimageio.spec and its core."""
 
 import io
 import sys
@@ -17,7 +17,7 @@ OWNER = {"authors": "Ana Bo, Cem Do", "license": "CC-BY-4.0"}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that sees one N2a cell of 24 px in every tile of 64 px."""
+    """Makes a model that finds one N2a cell of 24 px in every tile of 64 px."""
     return save_model(tmp_path_factory.mktemp("model"), score=0.9)
 
 
@@ -46,7 +46,7 @@ def test_a_package_describes_input_and_output(package, image):
     assert described.license == "CC-BY-4.0"
     (given,), (found,) = described.inputs, described.outputs
     assert [axis.size for axis in given.axes] == [None, 64, 64, 3]
-    # How many there are is known when they are found.
+    # The number of detections is only known when they are found.
     assert found.axes[1].size.min == 1
     assert found.axes[2].channel_names[8:11] == ["score", "p_HEK", "p_N2a"]
     with zipfile.ZipFile(package) as file:
@@ -63,7 +63,7 @@ def test_a_package_describes_input_and_output(package, image):
 
 def test_bioimageio_core_reproduces_the_test_output(package, tmp_path, monkeypatch):
     core = pytest.importorskip("bioimageio.core")
-    # It unzips weights where it is.
+    # It unzips the weights into the folder of the package.
     monkeypatch.chdir(tmp_path)
     summary = core.test_model(package)
     assert summary.status == "passed", summary.format()

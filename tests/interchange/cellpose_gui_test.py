@@ -82,7 +82,7 @@ def test_functions_of_cellpose_open_exported_files(exported):
 
 
 class _Count(int):
-    """The number of cells of version 4's window, which is set."""
+    """The number of cells in the window of version 4, which can be set."""
 
     def set(self, number):
         self.number = number
@@ -95,7 +95,7 @@ class _Count(int):
 def test_the_window_of_cellpose_opens_exported_files(
     study, tmp_path, monkeypatch, cellpose_version
 ):
-    """The installed version's own loader, with a stand-in for the window."""
+    """The loader is that of the installed version, with a stub for the window."""
     from cellpose.gui import io as gui_io
 
     exported = tmp_path / "gui"
@@ -116,7 +116,7 @@ def test_the_window_of_cellpose_opens_exported_files(
     assert window.loaded is True
     np.testing.assert_array_equal(window.cellpix[0], LABELS)
     assert (window.ncells.get() if MAJOR == 4 else window.ncells) == 3
-    # It found the image by the name in the file.
+    # The image was found by the name in the file.
     assert window.filename.endswith("HEK/a.png")
     assert window.seen.shape == (40, 60, 3)
     chosen = [
@@ -146,7 +146,7 @@ def test_files_of_version_4_have_no_channels_and_a_diameter_that_may_be_nan(
 
 
 def test_files_saved_by_version_4_are_imported(study, tmp_path):
-    """As its window writes them: no channels, lists of changes, a diameter of NaN."""
+    """Its window writes no channels, lists of changes, and a diameter of NaN."""
     export_cellpose(study, tmp_path / "gui", cellpose_version=4)
     path = tmp_path / "gui" / "HEK" / "a_seg.npy"
     _edit(
@@ -172,7 +172,7 @@ def test_files_saved_by_version_4_are_imported(study, tmp_path):
 
 @needs_4
 def test_files_written_by_the_window_of_version_4_are_imported(study, tmp_path):
-    """Its own function, with a stand-in for the window."""
+    """The function that saves is that of version 4, with a stub for the window."""
     from cellpose.gui import io as gui_io
 
     export_cellpose(study, tmp_path / "gui", cellpose_version=4)
@@ -224,7 +224,7 @@ def test_an_unchanged_file_does_not_undo_other_corrections(study, exported):
     outcome = import_cellpose(study, exported)
     assert outcome.done["HEK/a.png"]["notes"] == ["as it was exported"]
     assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
-    # And an export brings it up to date, since nobody touched it.
+    # An export updates the file, since nobody changed it.
     assert not export_cellpose(study, exported).failures
     assert not import_cellpose(study, exported).failures
     assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
@@ -291,7 +291,7 @@ def test_hand_drawn_cells_survive_a_round_trip(study, exported, tmp_path):
     export_cellpose(study, tmp_path / "again")
     content = np.load(tmp_path / "again/HEK/a_seg.npy", allow_pickle=True).item()
     assert content["ismanual"].tolist() == [False, False, False, True]
-    # The second correction takes cell 1 away; the drawn one stays a drawn one.
+    # The second correction removes cell 1; the hand-drawn cell still counts as hand-drawn.
     masks = _masks(without=[1], add=True)
     path = tmp_path / "again/HEK/a_seg.npy"
     _edit(path, masks=masks, ismanual=[False, False, True])
@@ -425,7 +425,7 @@ def test_old_files_with_background_minus_one_are_read(study, exported):
 
 
 def test_masks_and_cellpose_files_give_the_same_cells(study, exported, tmp_path):
-    """What one way in brought, the other finds unchanged."""
+    """After an import in one format, an import in the other format changes nothing."""
     png.write_png(tmp_path / "masks/HEK/a.png", _masks(without=[1]).astype(np.uint16))
     import_masks(study, tmp_path / "masks")
     export_cellpose(study, tmp_path / "after")
@@ -457,7 +457,7 @@ def test_outlines_lie_within_their_cells_even_if_cells_touch(exported):
     outlines = np.load(path, allow_pickle=True).item()["outlines"]
     assert (outlines[10, 14], outlines[10, 15]) == (1, 2)
     assert outlines[10, 10] == outlines[0, 0] == 0
-    # And at the image's border.
+    # The same holds at the border of the image.
     assert outlines[30, 59] == 3
     np.testing.assert_array_equal(outlines[outlines > 0], LABELS[outlines > 0])
 

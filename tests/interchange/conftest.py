@@ -10,7 +10,7 @@ TYPES = ("HEK", "N2a")
 
 @pytest.fixture
 def cells():
-    """Lobed cells, one of a single pixel, and some on the borders; HEK, N2a, unknown."""
+    """Returns lobed cells, one of a single pixel, some at the borders; HEK, N2a, unknown."""
     y, x = np.mgrid[:90, :120]
     labels = np.zeros((90, 120), np.int32)
     for number, (cy, cx) in enumerate([(0, 0), (40, 30), (60, 80), (89, 119)], start=1):
@@ -23,8 +23,7 @@ def cells():
 
 @pytest.fixture
 def odd_cells():
-    """A ring with a cell of its own inside, and a cell in two pieces of which one is in
-    a hole of the other."""
+    """Returns a ring around a cell, and a cell in two pieces, one in a hole of the other."""
     labels = np.zeros((40, 60), np.int32)
     labels[5:30, 5:30] = 1
     labels[10:25, 10:25] = 0

@@ -1,4 +1,4 @@
-"""Tests of exporting: which fields, where to, and what fails alone."""
+"""Tests of exporting: the chosen fields, the written files, and failures."""
 
 import dataclasses
 import json
@@ -93,7 +93,7 @@ def test_an_unreadable_field_of_predictions_fails_alone(tmp_path, cells):
         assert "a.tif" in outcome.failures["mixed/a"]
     rois = roifile.roiread(tmp_path / "imagej/mixed/b.zip")
     assert len(rois) == len(cells)
-    # Without a record of where the images are there is none to put into OME-Zarr.
+    # Without a record of the images, OME-Zarr has no image to hold.
     outcome = cc.export_cells(folder, tmp_path / "zarr", format="zarr")
     assert "holds the image too" in outcome.failures["mixed/b"]
 

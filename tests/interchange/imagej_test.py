@@ -1,4 +1,4 @@
-"""ROIs, read again by roifile and filled as ImageJ fills them."""
+"""Tests of ROIs, with roifile as reader, filled as ImageJ fills them."""
 
 import numpy as np
 import roifile
@@ -10,7 +10,7 @@ from cellclass_tf.interchange import imagej
 
 
 def filled(roi, shape_yx):
-    """The pixels whose middles lie in a ROI: ImageJ's rule for polygons."""
+    """Returns the pixels whose centres are inside a ROI, which is ImageJ's rule."""
     corners = roi.coordinates() - 0.5
     return draw.polygon2mask(shape_yx, corners[:, ::-1])
 

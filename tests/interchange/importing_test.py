@@ -39,7 +39,7 @@ def imported(labels=LABELS, types=None, **said):
 
 
 def import_one(study, source, image="mixed/m.png", version=(1,)):
-    """Imports what `source` holds, or raises it if it is an error."""
+    """Imports `source`, or raises it if it is an error."""
 
     def read(row, source):
         assert row.image == image
@@ -52,7 +52,7 @@ def import_one(study, source, image="mixed/m.png", version=(1,)):
 
 
 def test_an_image_that_cannot_be_imported_fails_alone_by_name(study):
-    # Too narrow for its image.
+    # The label image is narrower than its image.
     narrow = imported(LABELS[:, :4], path="m.coco")
     candidates = [
         CellsToImport(row_of(study, "HEK/a.png"), imported()),
@@ -74,7 +74,7 @@ def test_a_source_is_read_again_only_if_it_or_the_image_changed(study):
     unread = InputError("was read")
     assert list(import_one(study, unread, version=(1,)).skipped) == ["mixed/m.png"]
     assert "was read" in import_one(study, unread, version=(2,)).failures["mixed/m.png"]
-    # What a person corrected in place since is not undone.
+    # A correction in place is not undone.
     row = row_of(study, "mixed/m.png")
     corrected = Cells.from_labels((LABELS == 1).astype(np.int32), TYPES)
     corrected.write(study.cells_path(row))
@@ -93,7 +93,7 @@ def test_a_source_without_changes_is_not_a_correction(study):
     outcome = import_one(study, imported(by_hand=[]), version=(3,))
     assert outcome.done["mixed/m.png"]["changes"]["kept"] == 3
     assert row_of(study, "mixed/m.png") == row
-    # One that tells nothing of a person's hand is a person's word all the same.
+    # A source without this information counts as a correction too.
     import_one(study, imported(), version=(4,))
     assert row_of(study, "mixed/m.png").annotation != row.annotation
 
@@ -108,7 +108,7 @@ def test_cells_count_as_hand_drawn_if_source_or_manifest_says_so(study):
     changes = {"added": 0, "redrawn": 1, "removed": 1, "kept": 1}
     assert outcome.done["mixed/m.png"]["changes"] == changes
     assert row_of(study, "mixed/m.png").by_hand == "1-2"
-    # A source that tells who drew what tells it of the new cell, too.
+    # A source that records who drew each cell also does so for the new cell.
     labels[2, 0] = 3
     import_one(study, imported(labels, by_hand=[]), version=(3,))
     assert row_of(study, "mixed/m.png").by_hand == "1-2"
@@ -116,7 +116,7 @@ def test_cells_count_as_hand_drawn_if_source_or_manifest_says_so(study):
 
 def test_earlier_cells_keep_their_types_if_a_source_has_none(study):
     import_one(study, imported(types=("HEK", "N2a", "HEK")))
-    # They have other numbers now, and the cell of 4 pixels made way for another.
+    # The numbers have changed, and the cell of 4 pixels was replaced by another one.
     labels = np.array([0, 0, 1, 2], np.int32)[LABELS]
     labels[0, 0] = 3
     import_one(study, imported(labels), version=(2,))

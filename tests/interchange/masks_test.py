@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from cellclass_tf.annotation import annotate, cell_files
-from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.masks import import_masks
@@ -101,7 +101,13 @@ def test_masks_of_single_cells_are_sorted_by_number(study, source):
         mask[:, column] = 255
         _write(source / f"a_mask_out_{cell}.png", mask)
     failure = import_masks(study, source).failures["a_mask_out_1.png"]
-    assert "a_mask_out_K.png number 3 is missing, and 6 more" in failure
+    assert "a_mask_out_K.png number 3 is missing, and 6 more. Copy" in failure
+    for cell in range(4, 10):
+        _write(source / f"a_mask_out_{cell}.png", mask)
+    failure = import_masks(study, source).failures["a_mask_out_1.png"]
+    assert "a_mask_out_K.png number 3 is missing. Copy" in failure
+    for cell in range(4, 10):
+        (source / f"a_mask_out_{cell}.png").unlink()
     import_masks(study, source, allow_gaps=True)
     np.testing.assert_array_equal(_cells(study, "HEK/a.png").labels[0], [2, 0, 3, 0, 1])
 
@@ -283,7 +289,7 @@ def test_masks_with_stray_pixels_do_not_exhaust_memory(study, source):
 
 
 def _squares(values, dtype):
-    """Squares of 20 px with these numbers, 20 px apart."""
+    """Returns squares of 20 px with these numbers, 20 px apart."""
     labels = np.zeros((20, 40 * len(values)), dtype)
     for at, value in enumerate(values):
         labels[:, 40 * at : 40 * at + 20] = value

@@ -1,4 +1,4 @@
-"""OME-TIFF, read again by tifffile."""
+"""Tests of OME-TIFF, with tifffile as reader."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""OME-Zarr plates, read again as microscope files, and by libraries of the format."""
+"""Tests of OME-Zarr plates, read as microscope files and by libraries of the format."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_a_group_with_two_wells_is_rejected():
 
 @pytest.fixture
 def plate(tmp_path, cells):
-    """Two fields in B02, one in A10, none in C01; in the order B02, A10."""
+    """Writes two fields in B02, one in A10 and none in C01, in the order B02, A10."""
     pytest.importorskip("zarr", reason="no zarr for Python 3.10")
 
     def field(name, grey):

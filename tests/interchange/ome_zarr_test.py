@@ -1,4 +1,4 @@
-"""OME-Zarr, read again by zarr."""
+"""Tests of OME-Zarr, with zarr as reader."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_an_ome_zarr_has_image_labels_and_types(tmp_path):
     assert group["labels"].attrs["labels"] == ["cells"]
     np.testing.assert_array_equal(group["0"][...], np.moveaxis(image[..., 1:], -1, 0))
     np.testing.assert_array_equal(group["labels/cells/0"][...], labels)
-    # Half as wide, of whole labels, and twice the pixel size.
+    # The second level has half the width, valid labels, and twice the pixel size.
     np.testing.assert_array_equal(group["labels/cells/1"][...], labels[::2, ::2])
     (scales,) = group["labels/cells"].attrs["multiscales"]
     assert scales["datasets"][1]["coordinateTransformations"][0]["scale"] == [1.0, 1.0]

@@ -62,7 +62,7 @@ def test_a_name_of_two_images_means_the_chosen_one(tmp_path):
     files = OutlineFiles(tmp_path, both, chosen=both[1:])
     assert files.read(both[1]).labels.max() == 2
     assert len(files.notes) == 1
-    # Without a wish nobody knows; and in the folder of a type it is that one's.
+    # Without a choice the name is ambiguous; in the folder of a type it is that type's.
     with pytest.raises(InputError, match=r"expected a label image of mixed/b.png"):
         OutlineFiles(tmp_path, both, chosen=both).read(both[1])
     (tmp_path / "HEK").mkdir()

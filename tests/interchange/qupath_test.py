@@ -1,4 +1,4 @@
-"""GeoJSON, read again by Shapely."""
+"""Tests of GeoJSON, with Shapely as reader."""
 
 import json
 import uuid
@@ -31,7 +31,7 @@ def test_every_feature_equals_its_cell_to_the_pixel(tmp_path, cells, odd_cells):
             np.testing.assert_array_equal(
                 filled(shape, field.labels.shape), field.labels == number
             )
-    # The piece inside the hole of the other is no hole's filling.
+    # The piece inside a hole of the other one is a polygon of its own.
     assert features[2]["geometry"]["type"] == "MultiPolygon"
 
 
@@ -42,7 +42,7 @@ def test_features_have_classes_ids_and_measurements(tmp_path, cells):
     assert all(p["objectType"] == "detection" for p in told)
     areas = [p["measurements"]["area_um2"] for p in told]
     np.testing.assert_allclose(areas, cells.areas_px * 0.25, rtol=1e-5)
-    # Unknown values are left out: NaN is no JSON.
+    # Unknown values are left out, since JSON has no NaN.
     assert "mean_nuclei_grey" not in told[0]["measurements"]
     ids = [uuid.UUID(feature["id"]) for feature in features]
     assert len(set(ids)) == len(ids)

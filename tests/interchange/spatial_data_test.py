@@ -1,4 +1,4 @@
-"""SpatialData, read again by spatialdata, which has to be installed for it."""
+"""Tests of SpatialData, with spatialdata as reader, if it is installed."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cellclass_tf.interchange import spatial_data
 
 
 def write(path, fields, pixel_size_um=None):
-    """Writes {stem: (cells, image)} and their table, and returns the path."""
+    """Writes {stem: (cells, image)} and their table; returns the path."""
     store = spatial_data.Store(path)
     tables = []
     for stem, (cells, image) in fields.items():
@@ -20,7 +20,7 @@ def write(path, fields, pixel_size_um=None):
                 cells, image, name=stem, group="d", pixel_size_um=pixel_size_um
             )
         )
-    # Cells of a field that is not there.
+    # These cells belong to a field that was not added.
     cells, image = next(iter(fields.values()))
     tables.append(cell_table.cell_table(cells, image, name="other"))
     table = path.with_suffix(".csv")
@@ -41,7 +41,7 @@ def test_images_labels_and_table_survive_a_round_trip(tmp_path, cells):
     spatialdata = pytest.importorskip("spatialdata")
     fields = {
         "mixed/a": (cells, drawn(0)),
-        # Beside the first one its name would be the same.
+        # Its name would be the same as that of the first field.
         "mixed_A": (cells, drawn(1)),
         "none": (empty(), drawn(2)),
     }

@@ -20,7 +20,7 @@ from tests.spot_check import TYPES, checked_predictions, rows_of, write_table
 
 @pytest.fixture
 def labelled(tmp_path):
-    """Predictions of six fields, all of whose cells Ana calls HEK, in 40 of them."""
+    """Makes predictions of six fields, of which Ana labels some 40 cells as HEK."""
     folder = checked_predictions(tmp_path, fields=6)
     cc.spotcheck(folder, cells=40)
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
@@ -30,7 +30,7 @@ def labelled(tmp_path):
 
 
 def trained_with(folder, stems):
-    """Records that the model has seen the labels of some fields."""
+    """Records that the model was trained on the labels of some fields."""
     record = RunRecord.read(folder / "run.json")
     root = folder.parent / "study" / "images"
     images = tuple(

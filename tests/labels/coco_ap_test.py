@@ -1,4 +1,4 @@
-"""Average precision: by hand, and against pycocotools."""
+"""Tests of average precision: derived by hand, and compared with pycocotools."""
 
 import dataclasses
 
@@ -28,18 +28,18 @@ def _scores(true, predicted, use_types=True):
     return gathered.scores()
 
 
-def test_four_hundred_cells_against_themselves_are_perfect():
+def test_four_hundred_cells_compared_with_themselves_score_1():
     cells = _grid(20, 20)
     assert _scores(cells, cells).mean() == {"AP": 1, "AP50": 1, "AP75": 1}
 
 
-def test_nothing_is_printed(capsys):
+def test_scoring_prints_nothing(capsys):
     cells = _grid(2, 2)
     _scores(cells, cells)
     assert capsys.readouterr().out == ""
 
 
-def test_average_precision_counts_the_thresholds_that_an_overlap_passes():
+def test_average_precision_is_the_share_of_thresholds_that_an_overlap_reaches():
     true = _grid(1, 1, step=10, size=10)
     labels = true.labels.copy()
     labels[8:] = 0
@@ -49,22 +49,22 @@ def test_average_precision_counts_the_thresholds_that_an_overlap_passes():
     assert scores.mean() == {"AP": pytest.approx(0.7), "AP50": 1, "AP75": 1}
 
 
-def test_type_without_true_cells_has_no_score():
+def test_a_type_without_true_cells_has_no_score():
     true = Cells.from_labels(np.ones((4, 4), int), TYPES, "HEK")
     scores = _scores(true, true)
     assert scores.of_type(1)["AP"] == 1
     assert scores.of_type(2) == {"AP": None, "AP50": None, "AP75": None}
 
 
-def test_wrong_type_counts_only_where_types_do():
+def test_a_wrong_type_is_an_error_only_if_types_are_used():
     true = Cells.from_labels(np.ones((4, 4), int), TYPES, "HEK")
     predicted = Cells.from_labels(np.ones((4, 4), int), TYPES, "N2a")
     assert _scores(true, predicted).mean()["AP"] == 0
     assert _scores(true, predicted, use_types=False).mean()["AP"] == 1
 
 
-def test_detections_rank_by_score_times_probability():
-    # Two fields of one HEK cell each; the second has it right, the first beside it.
+def test_detections_are_ranked_by_score_times_probability():
+    # Each field has one HEK cell; it is found in the second, and beside its place in the first.
     labels = np.zeros((4, 8), np.int32)
     labels[:, :4] = 1
     true = Cells.from_labels(labels, TYPES, "HEK")
@@ -90,14 +90,14 @@ def test_without_fields_there_are_no_scores():
     assert AveragePrecision(2).scores().mean()["AP"] is None
 
 
-def test_field_without_predictions_scores_zero():
+def test_a_field_without_predictions_scores_zero():
     none = Cells.from_labels(np.zeros((12, 12), int), TYPES)
     assert _scores(_grid(2, 2), none).mean()["AP"] == 0
     assert _scores(none, none).mean()["AP"] is None
 
 
 def _random_pair(rng, size=96, cells=14):
-    """A field of overlapping rectangles, and the same shaken, some lost, some new."""
+    """Returns overlapping rectangles, and the same moved, with some lost and some new."""
     true, predicted = np.zeros((2, size, size), np.int32)
     for i in range(1, cells + 1):
         top, left = rng.integers(0, size - 20, 2)
@@ -161,7 +161,7 @@ def _pycocotools_scores(pairs, use_types):
 
 @pytest.mark.parametrize("use_types", [True, False])
 @pytest.mark.parametrize("seed", range(4))
-def test_every_precision_is_that_of_pycocotools(seed, use_types):
+def test_every_precision_equals_that_of_pycocotools(seed, use_types):
     rng = np.random.default_rng(seed)
     pairs = [_random_pair(rng) for _ in range(6)]
     gathered = AveragePrecision(2)

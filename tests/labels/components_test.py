@@ -16,7 +16,7 @@ LABELS = np.array(
 )
 
 
-def test_crumbs_go_and_corners_hold():
+def test_smaller_pieces_are_removed_and_corners_connect_pixels():
     labels = LABELS.copy()
     assert components.keep_largest_pieces(labels) == 1
     assert labels[3, 2] == 0
@@ -24,7 +24,7 @@ def test_crumbs_go_and_corners_hold():
     assert (labels == 2).sum() == 2
 
 
-def test_holes_are_filled_where_asked_but_never_with_another_cell():
+def test_holes_are_filled_on_request_except_where_another_cell_is():
     labels = np.ones((3, 5), int)
     labels[1, 1], labels[1, 3] = 0, 2
     unfilled = labels.copy()
@@ -34,14 +34,14 @@ def test_holes_are_filled_where_asked_but_never_with_another_cell():
     assert labels[1].tolist() == [1, 1, 1, 2, 1]
 
 
-def test_numbers_that_are_missing_do_not_matter():
+def test_missing_numbers_of_cells_are_accepted():
     labels = np.array([[0, 7, 0, 7, 7]])
     assert components.keep_largest_pieces(labels) == 1
     assert labels.tolist() == [[0, 0, 0, 7, 7]]
 
 
 def pieces(*boxes, size=100):
-    """Label 5 in squares of (top, left, width)."""
+    """Returns label 5 in squares of (top, left, width)."""
     labels = np.zeros((size, size), np.uint64)
     for top, left, width in boxes:
         labels[top : top + width, left : left + width] = 2**40
@@ -50,7 +50,7 @@ def pieces(*boxes, size=100):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, np.int64])
 def test_slips_of_the_pen_are_removed(dtype):
-    # 400 px, and 9 apart from them.
+    # A piece of 400 px, and one of 9 px apart from it.
     labels = (pieces((10, 10, 20), (70, 70, 3)) > 0).astype(dtype) * dtype(200)
     assert components.mend_pieces(labels) == 9
     assert (labels == 200).sum() == 400
@@ -66,7 +66,7 @@ def test_a_piece_cut_off_by_another_cell_belongs_to_its_cell():
 @pytest.mark.parametrize(
     "boxes",
     [
-        # Far off; and as large, however near.
+        # A piece that is far away, and a piece that is near but as large.
         [(10, 10, 20), (15, 60, 10)],
         [(10, 10, 20), (10, 32, 20)],
     ],

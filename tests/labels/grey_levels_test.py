@@ -7,7 +7,7 @@ from cellclass_tf.labels import grey_levels, runs
 
 
 @pytest.mark.parametrize("at_once", [90, 1 << 20])
-def test_levels_are_those_of_the_pixels(at_once, monkeypatch):
+def test_counted_levels_equal_a_histogram_of_the_pixels(at_once, monkeypatch):
     monkeypatch.setattr(runs, "_PIXELS_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     # A channel of a merged image is not contiguous in memory.
@@ -20,6 +20,6 @@ def test_levels_are_those_of_the_pixels(at_once, monkeypatch):
 
 
 @pytest.mark.parametrize("values", [[3], [3, 9], [0, 0, 255], [1, 2, 7, 9], [5] * 6])
-def test_the_median_is_that_of_numpy(values):
+def test_the_median_equals_that_of_numpy(values):
     levels = np.bincount(values, minlength=256)
     assert grey_levels.median_of(levels) == np.median(values)

@@ -1,4 +1,4 @@
-"""Tests of matching."""
+"""Tests of cellclass_tf.labels.matching."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from cellclass_tf.labels import matching
 
 
 def _random_labels(rng, count=25, side=48):
-    """Random rectangles, the later ones on top."""
+    """Returns random rectangles; later ones cover earlier ones."""
     labels = np.zeros((side, side), np.int32)
     for label in range(1, count + 1):
         top, left = rng.integers(0, side - 4, 2)
@@ -18,13 +18,13 @@ def _random_labels(rng, count=25, side=48):
 
 
 def _disturbed(rng, labels):
-    """The labels moved by up to 2 px, with some cells left out and renumbered."""
+    """Returns labels moved by up to 2 px, with some cells left out and renumbered."""
     moved = np.roll(labels, rng.integers(-2, 3, 2), (0, 1))
     moved = np.where(rng.random(labels.max() + 1)[moved] < 0.2, 0, moved)
     return Cells.from_labels(moved, ()).labels
 
 
-def test_iou_matrix_is_that_of_dense_masks():
+def test_the_iou_matrix_equals_that_of_dense_masks():
     rng = np.random.default_rng(0)
     true = _random_labels(rng)
     predicted = _disturbed(rng, true)
@@ -36,7 +36,7 @@ def test_iou_matrix_is_that_of_dense_masks():
     np.testing.assert_allclose(dense, shared / union)
 
 
-def test_large_field_is_counted_in_strips(monkeypatch):
+def test_a_large_field_is_counted_in_strips(monkeypatch):
     rng = np.random.default_rng(1)
     true = _random_labels(rng)
     whole = matching.iou_matrix(true, true[::-1]).toarray()
@@ -57,7 +57,7 @@ def test_cells_match_one_to_one():
     assert matches.invented.size == 0
 
 
-def test_cell_that_covers_two_halves_matches_one_of_them():
+def test_a_cell_that_covers_two_halves_matches_one_of_them():
     true = np.array([[1, 1, 2, 2]])
     matches = matching.match_cells(true, np.ones((1, 4), int))
     # Both halves have an IoU of exactly 0.5.
@@ -65,7 +65,7 @@ def test_cell_that_covers_two_halves_matches_one_of_them():
     assert len(matches.missed) == 1
 
 
-def test_as_many_pairs_as_can_be_come_before_a_better_pair():
+def test_more_pairs_are_preferred_to_one_better_pair():
     # IoU: 1-1 2/5, 1-2 2/4, 2-2 1/3. The best pair alone would leave only itself.
     true = np.array([[1, 1, 1, 1, 0, 2, 0]])
     predicted = np.array([[1, 1, 2, 2, 0, 2, 1]])
@@ -78,7 +78,7 @@ def test_as_many_pairs_as_can_be_come_before_a_better_pair():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_average_precision_is_that_of_cellpose(seed):
+def test_the_threat_score_equals_the_average_precision_of_cellpose(seed):
     from cellpose import metrics
 
     rng = np.random.default_rng(seed)
@@ -90,12 +90,12 @@ def test_average_precision_is_that_of_cellpose(seed):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_field_against_itself_is_perfect():
+def test_a_field_compared_with_itself_matches_completely():
     labels = _random_labels(np.random.default_rng(3))
     assert matching.threat_score(labels, labels, 1) == 1
 
 
-def test_empty_fields():
+def test_fields_without_cells_have_a_score_of_zero_or_none():
     empty, one = np.zeros((3, 3), int), np.ones((3, 3), int)
     assert np.isnan(matching.threat_score(empty, empty))
     assert matching.threat_score(one, empty) == 0

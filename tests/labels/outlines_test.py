@@ -1,4 +1,4 @@
-"""Outlines: exact, simple, and told apart from holes."""
+"""Tests of outlines: exact, simple, and with the direction that tells holes apart."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from cellclass_tf.labels.outlines import inner_outlines, outlines_of, signed_are
 
 
 def _fill(outlines, shape):
-    """Fills by the even-odd rule: counts the upright edges left of each pixel."""
+    """Fills outlines by the even-odd rule: counts the upright edges left of each pixel."""
     crossings = np.zeros(shape, int)
     for outline in outlines:
         for (x0, y0), (x1, y1) in zip(outline, np.roll(outline, -1, 0), strict=True):
@@ -22,7 +22,7 @@ def _random_masks(count):
         yield rng.random(shape) < rng.choice([0.2, 0.5, 0.8, 1.0])
 
 
-def test_pixel_has_its_four_corners_clockwise():
+def test_a_pixel_has_its_four_corners_clockwise():
     mask = np.zeros((3, 4), bool)
     mask[1, 2] = True
     (outline,) = outlines_of(mask)
@@ -39,7 +39,7 @@ def test_corners_on_straight_lines_are_dropped():
     assert outline.tolist() == expected
 
 
-def test_hole_is_counter_clockwise():
+def test_a_hole_is_counter_clockwise():
     mask = np.ones((4, 5), bool)
     mask[1:3, 2] = False
     outer, hole = outlines_of(mask)
@@ -47,26 +47,26 @@ def test_hole_is_counter_clockwise():
     assert hole.tolist() == [[2, 1], [2, 3], [3, 3], [3, 1]]
 
 
-def test_pixels_that_touch_at_a_corner_have_outlines_of_their_own():
+def test_pixels_that_touch_at_a_corner_have_separate_outlines():
     for mask in (np.eye(2, dtype=bool), np.eye(2, dtype=bool)[::-1]):
         outlines = outlines_of(mask)
         assert [len(outline) for outline in outlines] == [4, 4]
         assert [signed_area(outline) for outline in outlines] == [1, 1]
 
 
-def test_hole_that_touches_the_rim_at_a_corner_is_a_hole():
+def test_a_hole_that_touches_the_rim_at_a_corner_has_its_own_outline():
     mask = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
     outer, hole = outlines_of(mask)
     # 7 px and the pixel that they enclose; the corner at the top left is outside.
     assert [signed_area(outer), signed_area(hole)] == [8, -1]
 
 
-def test_nothing_has_no_outline():
+def test_an_empty_mask_has_no_outline():
     assert outlines_of(np.zeros((3, 3), bool)) == []
     assert outlines_of(np.zeros((0, 0), bool)) == []
 
 
-def test_filled_outlines_are_the_mask():
+def test_filled_outlines_equal_the_mask():
     for mask in _random_masks(400):
         outlines = outlines_of(mask)
         np.testing.assert_array_equal(_fill(outlines, mask.shape), mask)
@@ -83,7 +83,7 @@ def test_outlines_are_simple_and_turn_at_every_corner():
             assert min(map(tuple, outline[:, ::-1])) == tuple(outline[0, ::-1])
 
 
-def test_view_and_other_types_are_taken():
+def test_views_and_masks_of_other_types_are_accepted():
     labels = np.zeros((6, 6), np.int32)
     labels[1:3, 2:5] = 7
     (outline,) = outlines_of((labels == 7).T)
@@ -92,13 +92,13 @@ def test_view_and_other_types_are_taken():
     assert signed_area(outline) == 6
 
 
-def test_inner_outlines_lie_at_their_depth():
+def test_inner_outlines_are_at_the_requested_depth():
     (ring,) = inner_outlines(np.ones((20, 30), bool), 2.0)
     np.testing.assert_allclose(ring.min(axis=0), (2, 2))
     np.testing.assert_allclose(ring.max(axis=0), (28, 18))
     np.testing.assert_array_equal(ring[0], ring[-1])
 
 
-def test_a_mask_that_is_too_small_for_a_depth_has_an_inner_outline_all_the_same():
+def test_a_mask_that_is_too_small_for_the_depth_still_has_an_inner_outline():
     (ring,) = inner_outlines(np.ones((1, 1), bool), 5.0)
     assert 0 < ring.min() < ring.max() < 1

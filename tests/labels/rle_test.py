@@ -1,10 +1,10 @@
-"""Masks as run lengths: those of pycocotools, made from the box alone."""
+"""Tests of cellclass_tf.labels.rle, compared with pycocotools."""
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellclass_tf.core.cells import DrawnCell
+from cellclass_tf.core.drawn_cells import DrawnCell
 from cellclass_tf.labels.rle import encode_mask
 
 
@@ -15,14 +15,14 @@ def _masks():
             mask = rng.random(shape) < share
             mask[-1, -1] = True
             yield mask
-    # Runs that end at the foot of a column and go on at the head of the next.
+    # Runs end at the bottom of a column and continue at the top of the next one.
     mask = np.zeros((5, 6), bool)
     mask[:, 2:4] = mask[3:, 1] = True
     yield mask
 
 
 @pytest.mark.parametrize("mask", list(_masks()))
-def test_run_lengths_are_those_of_pycocotools(mask):
+def test_run_lengths_equal_those_of_pycocotools(mask):
     cell = DrawnCell.cut(mask)
     expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert encode_mask(cell.mask, cell.corner_yx, mask.shape) == {

@@ -21,7 +21,7 @@ def _stripes(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("_stripes")
-def test_runs_are_those_of_a_hand_drawn_image():
+def test_the_runs_of_a_hand_drawn_image_are_found():
     found = runs.runs_of(LABELS)
     assert list(zip(*found, strict=True)) == [
         (1, 0, 0, 2),
@@ -35,7 +35,7 @@ def test_runs_are_those_of_a_hand_drawn_image():
 
 
 @pytest.mark.usefixtures("_stripes")
-def test_sums_are_those_of_the_pixels():
+def test_sums_over_runs_equal_sums_over_pixels():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, (23, 40)).repeat(2, 1)
     image = rng.integers(0, 256, (23, 80, 3)).astype(np.uint8)
@@ -45,7 +45,7 @@ def test_sums_are_those_of_the_pixels():
     assert found.tolist() == true
 
 
-def test_background_alone_has_no_runs():
+def test_an_image_of_background_has_no_runs():
     found = runs.runs_of(np.zeros((3, 4), np.int32))
     assert [len(column) for column in found] == [0, 0, 0, 0]
     assert runs.sums_of(found, np.ones((3, 4), np.uint8), 2).tolist() == [0, 0]

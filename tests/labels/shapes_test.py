@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.labels.shapes: the same as scikit-image's, one cell at a time."""
+"""Tests of cellclass_tf.labels.shapes, compared with scikit-image."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ OF_SKIMAGE = {
 
 
 def field(seed, size=(160, 210), count=40):
-    """Touching and overlapping ellipses, lines and single pixels, some cut by the border."""
+    """Returns touching and overlapping ellipses, lines and single pixels, some at the border."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(size, np.int32)
     for number in range(1, count + 1):
@@ -35,14 +35,14 @@ def field(seed, size=(160, 210), count=40):
     labels[20:60, 7] = count + 2
     labels[70, 70] = count + 3
     labels[[80, 81, 82], [90, 91, 92]] = count + 4
-    # Two parts of one cell.
+    # A cell in two parts.
     labels[100:104, 10:15], labels[100:104, 20:24] = count + 5, count + 5
     return Cells.from_labels(labels, TYPES, "HEK")
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_all_is_as_scikit_image_has_it(seed, monkeypatch):
-    # Several stripes.
+def test_all_measurements_equal_those_of_scikit_image(seed, monkeypatch):
+    # The field is processed in several stripes.
     monkeypatch.setattr(runs, "_PIXELS_AT_ONCE", 2500 if seed % 2 else 1 << 20)
     cells = field(seed)
     found = shapes.shapes_of(cells)
@@ -51,18 +51,18 @@ def test_all_is_as_scikit_image_has_it(seed, monkeypatch):
     for name, of in OF_SKIMAGE.items():
         got = getattr(found, name)
         if name == "orientation":
-            # The axis has no direction, and a round cell no axis.
+            # Opposite directions are the same axis, and a round cell has no axis.
             known = true["eccentricity"] > 1e-6
             turned = np.abs(got - true[of])[known] % np.pi
             assert np.minimum(turned, np.pi - turned).max() < 1e-6
         elif name in ("axis_minor", "eccentricity"):
-            # Of a line scikit-image has what rounding leaves.
+            # For a line, scikit-image returns a rounding error.
             np.testing.assert_allclose(got, true[of], atol=2e-6, err_msg=name)
         else:
             np.testing.assert_allclose(got, true[of], rtol=1e-9, err_msg=name)
 
 
-def test_feret_diameters_are_those_of_all_points():
+def test_feret_diameters_equal_the_largest_distance_between_points():
     cells = field(9, count=15)
     found = shapes.shapes_of(cells).feret_diameter
     for index in range(len(cells)):
@@ -72,7 +72,7 @@ def test_feret_diameters_are_those_of_all_points():
         assert found[index] == pytest.approx(distance.pdist(points).max())
 
 
-def test_a_single_pixel_and_a_square():
+def test_a_single_pixel_and_a_square_have_known_shapes():
     labels = np.zeros((9, 9), np.int32)
     labels[0, 8], labels[3:7, 1:5] = 1, 2
     found = shapes.shapes_of(Cells.from_labels(labels, TYPES, "HEK"))
@@ -82,12 +82,12 @@ def test_a_single_pixel_and_a_square():
     assert (found.centroid_y[0], found.centroid_x[1]) == (0, 2.5)
 
 
-def test_the_feret_diameter_is_the_longest_way_through_a_cell():
+def test_feret_diameters_of_simple_cells_follow_from_geometry():
     labels = np.zeros((30, 60), np.int32)
     labels[3, 5:55] = 1
     labels[10:12, 5:7] = 2
     labels[20, 20] = 3
-    # An L has its longest way outside of it.
+    # The longest line between two points of an L lies outside of it.
     labels[14:28, 40] = labels[27, 40:58] = 4
     found = shapes.shapes_of(Cells.from_labels(labels, ("HEK",))).feret_diameter
     assert found[0] == 50

@@ -7,7 +7,7 @@ from cellclass_tf.labels import tiling
 
 
 @pytest.mark.parametrize("shape", [(50, 50), (100, 100), (101, 333), (1000, 257)])
-def test_tiles_cover_a_field_and_their_cores_part_it(shape):
+def test_tiles_cover_a_field_and_their_cores_divide_it(shape):
     tiles = tiling.tiles_of(shape, 100, 20)
     owners = np.zeros(shape, int)
     for tile in tiles:

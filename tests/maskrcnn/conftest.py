@@ -7,7 +7,7 @@ import tfds_builders
 
 @pytest.fixture(scope="session")
 def prepared(make_simulated_study, tmp_path_factory):
-    """A tiny study with a prepared dataset; tests must not change it."""
+    """Prepares the dataset of a tiny study; tests must not change it."""
     root = make_simulated_study(tmp_path_factory.mktemp("prepared"), size=224)
     tfds_builders.dataset(root)
     return root
@@ -15,7 +15,7 @@ def prepared(make_simulated_study, tmp_path_factory):
 
 @pytest.fixture
 def task(prepared):
-    """Its task, with a network for tiles of 64 px."""
+    """Returns the task of that study, with a network for tiles of 64 px."""
     from cellclass_tf.maskrcnn import config, data_facts
 
     params = config.cellclass_maskrcnn_small()

@@ -1,4 +1,4 @@
-"""Properties of a small dataset, for tests that do not prepare one."""
+"""Returns properties of a small dataset, for tests that do not prepare one."""
 
 from cellclass_tf.maskrcnn import data_facts
 

@@ -15,7 +15,7 @@ TYPES = ("HEK", "N2a")
 def field(
     seed, count=12, *, shift=0.0, size=20, light=100, cell_type="HEK", features=6
 ):
-    """An image of discs with nuclei, and its cells with features about a type's mean."""
+    """Returns an image of discs with nuclei, and its cells with features of a type."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((200, 40 * count), np.int32)
     image = rng.integers(0, 5, (*labels.shape, 3), np.uint8)

@@ -14,7 +14,7 @@ TYPES = ("HEK", "N2a")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that finds one N2a cell of 24 px in every tile of 64 px."""
+    """Makes a model that finds one N2a cell of 24 px in every tile of 64 px."""
     return save_model(tmp_path_factory.mktemp("model"), score=0.9)
 
 

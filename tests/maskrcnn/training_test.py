@@ -61,7 +61,7 @@ def test_training_leaves_a_checkpoint_logs_and_its_parameters(model_dir):
     assert record["versions"]["tensorflow"] == tf.__version__
 
 
-def test_a_run_goes_on_where_it_stopped_and_ends_when_it_no_longer_improves(
+def test_a_run_continues_where_it_stopped_and_ends_when_it_no_longer_improves(
     study, model_dir, tmp_path
 ):
     for file in model_dir.glob("ckpt-1*"):
@@ -189,7 +189,7 @@ def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study)
 
 
 def field_of(study):
-    """The image and the labels of a field."""
+    """Returns the image and the labels of a field."""
     opened = cc.Study.open(study)
     row = opened.rows()[0]
     return opened.read_image(row), opened.read_cells(row).labels
@@ -294,7 +294,9 @@ def test_the_exported_model_can_be_called_by_its_signature(study, model):
     assert outputs["detection_boxes"].shape[0] == 3
 
 
-def test_predict_writes_all_that_it_promises_and_goes_on(study, model, tmp_path):
+def test_predict_writes_all_its_files_and_has_nothing_to_do_again(
+    study, model, tmp_path
+):
     run = {"cell_type": "mixed", "score_threshold": 0.0}
     outcome = cc.predict(model, study, tmp_path, **run)
     assert list(outcome.done) == ["mixed/mixed_dish1_0001"]
@@ -423,7 +425,7 @@ def test_a_run_without_a_dataset_or_checkpoint_says_what_to_do(tmp_path):
         training.train("retinanet", tmp_path / "m")
 
 
-def test_the_network_names_cells_at_the_scale_of_the_training_images(model):
+def test_the_network_classifies_cells_at_the_scale_of_the_training_images(model):
     predictor = cc.Predictor.load(model)
     assert predictor.type_names == ("HEK", "N2a")
     assert predictor.scale_for(2 * 0.325) == pytest.approx(

@@ -81,7 +81,7 @@ def test_the_shipped_weights_fit_the_small_experiment(caplog):
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
-    """A run of this package with two types, as `training` leaves it."""
+    """Makes a run of this package with two types."""
     folder = tmp_path_factory.mktemp("earlier")
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(smallest(params), facts())

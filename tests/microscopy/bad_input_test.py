@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from cellclass_tf import errors
-from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import Study
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.conversion import convert
@@ -31,7 +31,7 @@ def write(path, pixels, names=("DAPI", "GFP"), **options):
 
 
 def claimed_png(width, height, rows=b""):
-    """A PNG whose header claims a size, whatever pixels follow."""
+    """Returns a PNG whose header claims a size, whatever pixels follow."""
 
     def chunk(kind, data):
         body = kind + data
@@ -43,7 +43,7 @@ def claimed_png(width, height, rows=b""):
 
 
 def claimed_tiff(width, height, next_ifd=0):
-    """A TIFF with one directory and no pixels; `next_ifd` is where the next one is."""
+    """Returns a TIFF of one directory without pixels; `next_ifd` is the offset of the next."""
     tags = [(256, 4, width), (257, 4, height), (258, 3, 16), (259, 3, 1), (262, 3, 1)]
     tags += [(273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, 2 * width * height)]
     entries = b"".join(
@@ -220,7 +220,7 @@ def test_a_second_time_point_does_not_replace_another_files_image(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 300 kB; needs the right to mount one."""
+    """Mounts a file system of 300 kB, which needs the right to mount."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -260,7 +260,7 @@ def test_the_error_names_a_read_only_folder(tmp_path, small_disk):
 
 
 def attempt(raw, study: pathlib.Path) -> list[str]:
-    """Why files could not be converted, or why none of them could."""
+    """Returns why files could not be converted, or why none of them could."""
     try:
         return list(convert(raw, study, cell_type="HEK").failures.values())
     except OSError as error:

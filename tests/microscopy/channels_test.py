@@ -36,7 +36,7 @@ def test_channels_are_found_by_emission_if_no_name_matches():
 
 
 def test_names_take_precedence_over_emissions():
-    # The second channel glows where GFP does, but the first one says that it is GFP.
+    # The second channel has the emission of GFP, but the first one has its name.
     both = field("GFP", "Hoechst", emissions=(700.0, 520.0))
     assert channels.choose_channels(both) == (1, 0, "name")
 
@@ -53,7 +53,7 @@ def test_emission_ranges_of_the_study_are_used():
         (("", ""), ()),
         (("DAPI", "Hoechst"), ()),
         (("a", "b", "DAPI"), ()),
-        # The other channel may be transmitted light: two channels are no proof.
+        # The other channel may be transmitted light, so that it is not identified.
         (("DAPI", "Camera 2"), ()),
         (("5-FAM", "FM 4-64"), (525.0, 700.0)),
         (("FITC", "FITC", "FITC"), (536.0, 536.0, 536.0)),

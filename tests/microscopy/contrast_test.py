@@ -13,7 +13,7 @@ def key(group, nuclei="DAPI"):
 
 
 def counts_of(*values):
-    """A histogram in which both channels hold these values."""
+    """Returns a histogram in which both channels have these values."""
     return np.stack([np.bincount(values, minlength=1 << 16)] * 2)
 
 
@@ -29,7 +29,7 @@ def test_limits_of_a_group_come_from_all_its_histograms_and_no_others(tmp_path):
         ]
     )
     assert found[key("dish1")] == ((10, 900), (10, 900))
-    # All pixels are 900: white lies one above black.
+    # All pixels are 900, so that white is one above black.
     assert found[key("dish1", "Hoechst")] == ((900, 901), (900, 901))
 
 

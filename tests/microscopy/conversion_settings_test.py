@@ -34,7 +34,7 @@ def test_channels_are_remembered_for_each_input_and_other_settings_for_the_study
     tmp_path,
 ):
     of_raw = asked(tmp_path, nuclei=0, group="dish.")
-    # A folder in it.
+    # A folder inside of the input.
     assert asked(tmp_path, "raw/HEK") == of_raw
     other = asked(tmp_path, "more", cytoplasm=2)
     assert other == ConversionSettings(cytoplasm=2, group="dish.")

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellclass_tf import errors
+from cellclass_tf import batch, errors, versions
 from cellclass_tf.cli import main
 from cellclass_tf.core import manifest
+from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import Study
+from cellclass_tf.interchange import ome_zarr_plate
 from cellclass_tf.interchange.masks import import_masks
+from cellclass_tf.microscopy import conversion
 from cellclass_tf.microscopy.conversion import convert
 from cellclass_tf.microscopy.files import raw_files
+from cellclass_tf.microscopy.formats import omezarr
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import csv_json, digests, png
 
@@ -68,7 +72,7 @@ def test_a_folder_names_the_dish_and_older_studies_keep_their_groups(
     rows = Study.open(tmp_path / "new").rows()
     assert [r.group for r in rows] == ["HEK/d1", "HEK/d1", "HEK/d2", "HEK/d2"]
     assert len({r.nuclei_limits for r in rows}) == 2
-    # As an earlier version did it.
+    # An earlier version did not use the folder.
     with monkeypatch.context() as patch:
         patch.setattr(raw_files, "_dish_folder", lambda *a, **k: "")
         convert(tmp_path / "raw", tmp_path / "old")
@@ -76,6 +80,74 @@ def test_a_folder_names_the_dish_and_older_studies_keep_their_groups(
     assert [r.group for r in before] == ["HEK/d1a", "HEK/d1b", "HEK/d2a", "HEK/d2b"]
     convert(tmp_path / "raw", tmp_path / "old")
     assert Study.open(tmp_path / "old").rows() == before
+
+
+def write_plate(path):
+    """Writes a plate with two fields in well B02 and one in A10."""
+    image = np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
+    image[..., 0] = 0
+    cells = Cells.from_labels(np.zeros((40, 48), np.int32), ("HEK",))
+    path.parent.mkdir(parents=True)
+    field = ome_zarr_plate.PlateField("a", cells, image, 0.5)
+    wells = {
+        ome_zarr_plate.Well("p", "B", "02"): [field, field],
+        ome_zarr_plate.Well("p", "A", "10"): [field],
+    }
+    ome_zarr_plate.write_plate(path, "p", wells)
+
+
+def groups_of(study):
+    return {row.scene_name: row.group for row in Study.open(study).rows()}
+
+
+def test_each_well_of_a_plate_is_a_group(tmp_path):
+    pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    write_plate(tmp_path / "raw" / "HEK" / "p.zarr")
+    convert(tmp_path / "raw", tmp_path / "s")
+    expected = {"A/10/0": "HEK/p_A10", "B/02/0": "HEK/p_B02", "B/02/1": "HEK/p_B02"}
+    assert groups_of(tmp_path / "s") == expected
+    rows = Study.open(tmp_path / "s").rows()
+    assert len({row.contrast_group for row in rows}) == 1
+    again = convert(tmp_path / "raw", tmp_path / "s")
+    assert not again.done
+    assert Study.open(tmp_path / "s").rows() == rows
+    # A pattern names the group of the whole file.
+    convert(tmp_path / "raw", tmp_path / "s", group="HEK", change_settings=True)
+    assert set(groups_of(tmp_path / "s").values()) == {"HEK"}
+
+
+def test_the_time_limit_of_a_folder_counts_all_its_files(tmp_path):
+    pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    write_plate(tmp_path / "HEK" / "p.zarr")
+    (raw,) = raw_files.find(tmp_path, None, None).files
+    study = Study.create(tmp_path / "s")
+
+    def limit(processes):
+        engine = batch.Engine(processes=processes)
+        step = conversion._Conversion(study, None, "", 10.0, engine, True)
+        return step._job(raw, None, "", []).limit_s
+
+    size = sum(p.stat().st_size for p in raw.path.rglob("*") if p.is_file())
+    assert limit(2) == 10 + size / 1e6
+    assert limit(1) is None
+
+
+def test_an_older_study_keeps_one_group_for_a_plate(tmp_path, monkeypatch):
+    pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    write_plate(tmp_path / "raw" / "HEK" / "p.zarr")
+    found = omezarr._images
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            omezarr, "_images", lambda root: ((p, "") for p, _ in found(root))
+        )
+        convert(tmp_path / "raw", tmp_path / "s")
+    before = Study.open(tmp_path / "s").rows()
+    assert {row.group for row in before} == {"HEK/p"}
+    assert not convert(tmp_path / "raw", tmp_path / "s").done
+    # Measured again, as after a change of the file, its wells are known.
+    monkeypatch.setattr(versions, "MEASUREMENT", versions.MEASUREMENT + 1)
+    convert(tmp_path / "raw", tmp_path / "s")
+    assert Study.open(tmp_path / "s").rows() == before
 
 
 def limits_of(study):
@@ -88,7 +160,7 @@ def test_a_group_keeps_its_contrast_when_fields_are_added(tmp_path):
     (before,) = limits_of(tmp_path / "s").values()
     write_raw(tmp_path / "raw" / "d1_b.ome.tif", 3000)
     outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", group=r"d\d")
-    # The first image, and what was drawn on it, stays as it was.
+    # The first image is not changed, nor is anything drawn on it.
     assert len(outcome.skipped) == 1
     assert set(limits_of(tmp_path / "s").values()) == {before}
     brighter = Study.open(tmp_path / "s").rows()[1]
@@ -223,7 +295,7 @@ def test_a_study_without_scene_hashes_is_not_converted_again(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     study = Study.open(tmp_path / "s")
-    # What an earlier version wrote, into the manifest and into its journal.
+    # The manifest and the journal are as an earlier version wrote them.
     columns = [c for c in manifest.COLUMNS if c != "scene_hash"]
     old = [{c: getattr(row, c) for c in columns} for row in study.rows()]
     csv_json.write_csv(study.manifest_path, columns, old)
@@ -275,8 +347,8 @@ def test_two_files_with_the_same_name_become_two_images(tmp_path):
 def test_a_second_batch_with_the_same_names_replaces_no_image(tmp_path):
     write_raw(tmp_path / "A" / "a.ome.tif", seed=1)
     write_raw(tmp_path / "B" / "a.ome.tif", seed=2)
-    for batch in "AB":
-        convert(tmp_path / batch, tmp_path / "s", cell_type="HEK")
+    for folder in "AB":
+        convert(tmp_path / folder, tmp_path / "s", cell_type="HEK")
     rows = Study.open(tmp_path / "s").rows()
     assert [(r.image, r.raw_file.rsplit("/", 2)[1]) for r in rows] == [
         ("HEK/B_a.png", "B"),
@@ -380,7 +452,7 @@ def test_a_colour_picture_in_a_file_does_not_affect_its_fields(tmp_path):
 
 
 def test_the_picture_named_in_a_channel_error_exists(tmp_path):
-    # Two pages of which nothing is said, and the two flags that settle it.
+    # Two pages without metadata need the two flags.
     (tmp_path / "raw" / "HEK").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(100, 1000, (2, 32, 40), np.uint16)
     with tifffile.TiffWriter(tmp_path / "raw" / "HEK" / "a.tif") as file:

@@ -1,4 +1,4 @@
-"""Two thousand broken files: nothing crashes, hangs or is half written."""
+"""Tests that 2,000 broken files crash nothing, and leave nothing half-written."""
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ LIMIT_S = 20
 
 
 def mutated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    """The bytes with some flipped, a part cut off, or a part of another file in them."""
+    """Returns bytes of which some are flipped, cut off, or replaced by those of another file."""
     array = np.frombuffer(data, np.uint8).copy()
     kind = rng.choice(["flip", "flip head", "cut", "splice", "zero"])
     if kind.startswith("flip"):
-        # What a file begins with says how to read the rest.
+        # The beginning of a file determines how the rest is read.
         reach = min(4096, len(array)) if kind == "flip head" else len(array)
         places = rng.integers(0, reach, rng.integers(1, 65))
         array[places] ^= rng.integers(1, 256, len(places), dtype=np.uint8)
@@ -35,7 +35,7 @@ def mutated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 @pytest.fixture(scope="module")
 def sources(assets):
-    """The real files; a mutation needs small ones, so that 2,000 take minutes."""
+    """Returns the real files that are small, so that 2,000 mutations take minutes."""
     folder = assets / "microscope_files"
     found = [path for path in sorted(folder.rglob("*.*")) if path.is_file()]
     # Some of them cannot be fetched, and are missing in most checkouts.

@@ -23,6 +23,12 @@ def test_a_measurement_is_written_to_json_and_read_back():
     assert FileMeasurement.parse(found.as_content(), "measure.jsonl") == found
 
 
+def test_the_well_is_no_part_of_fingerprints_of_earlier_versions():
+    in_well = dataclasses.replace(FIELD, well="B03")
+    assert in_well.without_well() == FIELD.without_well()
+    assert set(FIELD.without_well()) == set(dataclasses.asdict(FIELD)) - {"well"}
+
+
 def test_fields_of_one_file_have_different_suffixes():
     later = dataclasses.replace(FIELD, scene=0, time=7)
     first = dataclasses.replace(FIELD, scene=0)

@@ -54,8 +54,9 @@ def measure(study, raw, options=OPTIONS):
 
 def convert(study, raw, limits, options=OPTIONS):
     fields, _ = measure(study, raw, options)
+    groups = (raw.group,) * len(fields)
     job = one_file.ConvertingTask(
-        study, raw, options, "HEK/a", "dish 1", limits, fields
+        study, raw, options, "HEK/a", groups, "dish 1", limits, fields
     )
     return one_file.convert(job)
 
@@ -90,7 +91,7 @@ def test_a_field_has_the_limits_of_its_group_or_of_itself(study, tmp_path):
     other = key._replace(group="dish 2")
     (row,) = convert(study, raw, {other: ((200, 800), (0, 2000))})
     assert row["contrast"] == "field"
-    # Between them lie all but a few of the pixels, which go from 100 to 999.
+    # Nearly all pixels, which range from 100 to 999, are between the limits.
     low, high = (float(x) for x in row["nuclei_limits"].split("-"))
     assert low < 130
     assert 990 < high < 1000
@@ -109,7 +110,7 @@ def test_a_row_describes_its_field_completely(study, tmp_path):
         assert row["raw_sha256"] == digests.sha256_of_file(tmp_path / "a.tif")
         assert row["raw_reader"].startswith("tifffile ")
         assert (row["channels_by"], row["group"]) == ("name", raw.group)
-        # The file tells none, the study does.
+        # The file records no pixel size, but the study does.
         assert row["pixel_size_um"] == 0.65
         assert dataclasses.asdict(field.figures).items() <= row.items()
 

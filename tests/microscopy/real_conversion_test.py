@@ -1,4 +1,4 @@
-"""Every real microscope file is converted right, or refused with the right reason."""
+"""Tests that every real file is converted correctly, or refused with the right reason."""
 
 import collections
 import pathlib
@@ -38,7 +38,7 @@ PLAIN = {
     # The three files of the set are one field.
     "Projection-Mix_E08_s2_w1B38C01F5-0D36-4A29-9F5A-BE62B6F7F73F.tif": DOUBT,
 }
-# Where the user says which channels, doubts are gone.
+# With the channels given, the same files are converted.
 FIELDS_WITH_FLAGS = {
     "CellDivision_T3_Z5_CH2_X240_Y170.czi": 3,
     "CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi": 3,
@@ -47,7 +47,7 @@ FIELDS_WITH_FLAGS = {
 
 
 def converted(folder, study, **options):
-    """By file's name the number of its fields, or why there are none."""
+    """Returns by file name the number of fields, or the reason why there are none."""
     outcome = cc.convert(folder, study, cell_type="HEK", processes=2, **options)
     counts = collections.Counter(row.raw_file for row in Study.open(study).rows())
     found = dict(counts) | outcome.failures

@@ -88,7 +88,7 @@ def test_napari_finds_reader_and_widget():
     assert manifest.contributions.widgets[0].display_name == "Outline and name cells"
 
 
-def test_planes_merge_as_the_product_merges_them():
+def test_planes_are_merged_as_by_the_library():
     plane = np.arange(400, dtype=np.uint16).reshape(20, 20)
     merged = plugin.merged_of(plane, plane[::-1])
     assert merged.dtype == np.uint8
@@ -103,7 +103,7 @@ def test_planes_merge_as_the_product_merges_them():
 
 @pytest.fixture
 def widget(monkeypatch):
-    """The widget beside two channels and outlines, without a window."""
+    """Returns the widget with two channels and outlines, without a window."""
     import napari
     from napari.components import ViewerModel
     from napari.qt import threading
@@ -130,7 +130,7 @@ def widget(monkeypatch):
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_the_widget_names_the_outlines_that_are_chosen(widget, tmp_path, given):
+def test_the_widget_classifies_the_chosen_outlines(widget, tmp_path, given):
     assert widget.cytoplasm.value.name == "a cytoplasm"
     assert widget.nuclei.value.name == "a nuclei"
     assert widget.outlines.value is None
@@ -145,7 +145,7 @@ def test_the_widget_names_the_outlines_that_are_chosen(widget, tmp_path, given):
 
 
 class _Predictor:
-    """Stands for a loaded model; outlines nothing itself."""
+    """Replaces a loaded model; finds nothing."""
 
     def predict(self, image, *, pixel_size_um):
         return Cells.from_labels(np.zeros(image.shape[:2], np.int32), TYPES, ())
@@ -155,7 +155,7 @@ class _Predictor:
 
 
 @pytest.mark.parametrize(("given", "cells"), [(False, 0), (True, 2)])
-def test_given_outlines_are_named_and_others_predicted(monkeypatch, given, cells):
+def test_given_outlines_are_classified_and_others_predicted(monkeypatch, given, cells):
     from cellclass_tf.maskrcnn import predictor
 
     monkeypatch.setattr(predictor.Predictor, "load", lambda model: _Predictor())

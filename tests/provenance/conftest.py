@@ -7,7 +7,7 @@ from tests.provenance.places import make_model, make_predictions, make_study
 
 @pytest.fixture
 def place(tmp_path):
-    """raw/d2_a.tif, study/, model/ and predictions/ of the study."""
+    """Makes raw/d2_a.tif, study/, model/, and predictions/ of the study."""
     (tmp_path / "raw").mkdir()
     raw = tmp_path / "raw" / "d2_a.tif"
     raw.write_bytes(b"micrograph")

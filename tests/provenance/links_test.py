@@ -6,6 +6,7 @@ import pytest
 
 from cellclass_tf.provenance import links
 from cellclass_tf.provenance.links import Link, Trace
+from tests.file_events import unreadable
 
 DIGEST = hashlib.sha256(b"new").hexdigest()
 
@@ -17,7 +18,7 @@ DIGEST = hashlib.sha256(b"new").hexdigest()
         ("0" * 64, "a.tif", "changed"),
         ("", "a.tif", "not recorded"),
         (DIGEST, "lost.tif", "missing"),
-        # Nothing to compare with, and no file either.
+        # There is neither a record nor a file.
         ("", "lost.tif", "missing"),
     ],
 )
@@ -31,13 +32,13 @@ def test_a_file_is_compared_with_its_record(tmp_path, recorded, file, state):
     assert (link.recorded, link.found) == (recorded, found)
 
 
-def test_the_place_that_fits_the_record_is_taken_before_the_first(tmp_path):
+def test_a_file_with_the_recorded_hash_is_preferred_to_the_first_file(tmp_path):
     places = [tmp_path / name for name in ("lost", "old", "new")]
     places[1].write_bytes(b"old")
     places[2].write_bytes(b"new")
     fits = links.file_link("raw file", places, DIGEST)
     assert (fits.state, fits.says) == ("same", (str(places[2]),))
-    # Where none fits, it is the first that is there.
+    # If no file has the recorded hash, the first existing one is used.
     other = links.file_link("raw file", places, "0" * 64)
     assert (other.state, other.says) == ("changed", (str(places[1]),))
     nowhere = links.file_link("raw file", [], DIGEST)
@@ -49,9 +50,17 @@ def test_only_folders_that_look_like_data_are_read(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "b").write_text("1")
     (tmp_path / "model" / "saved_model.pb").write_text("network")
-    assert len(links.sha256_of(tmp_path / "a.zarr")) == 64
-    assert len(links.sha256_of(tmp_path / "model")) == 64
-    assert links.sha256_of(tmp_path / "home") == ""
+    assert len(links.sha256_if_readable(tmp_path / "a.zarr")) == 64
+    assert len(links.sha256_if_readable(tmp_path / "model")) == 64
+    assert links.sha256_if_readable(tmp_path / "home") == ""
+
+
+def test_a_file_that_cannot_be_read_counts_as_missing(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"new")
+    with unreadable(path):
+        link = links.file_link("raw file", [path], DIGEST)
+    assert (link.state, link.found) == ("missing", "")
 
 
 def test_a_trace_is_a_table_that_ends_with_the_broken_links():
@@ -77,7 +86,7 @@ def test_links_that_nothing_can_confirm_do_not_break_a_trace():
     stated = Link("quality", "recorded", ("accepted\x1b[2J\nX changed",))
     trace = Trace("a", (stated, Link("raw file", "not recorded", ("b",))))
     assert trace.passed
-    # Records are other people's, and draw no lines of their own.
+    # A record may have been written by anybody, and must not add lines to the table.
     assert str(trace).splitlines()[2:] == [
         "- recorded      quality         accepted?[2J?X changed",
         "? not recorded  raw file        b",

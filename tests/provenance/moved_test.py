@@ -38,7 +38,7 @@ def test_predictions_of_raw_files_move_with_their_study(place):
     assert states(found)["raw file"] == "same"
 
 
-def test_a_study_that_moved_elsewhere_is_named(place):
+def test_a_study_that_moved_elsewhere_has_to_be_given(place):
     (place / "study").rename(place / "elsewhere")
     found = trace(labels_of(place))
     assert broken(found) == {"merged image": "missing"}
@@ -47,7 +47,9 @@ def test_a_study_that_moved_elsewhere_is_named(place):
     assert trace(labels_of(place), study=place / "elsewhere").passed
 
 
-def test_relative_paths_hold_from_any_folder(place, monkeypatch, tmp_path_factory):
+def test_relative_paths_are_resolved_from_any_folder(
+    place, monkeypatch, tmp_path_factory
+):
     raw = {"raw_file": "raw/d2_a.tif"}
     change_row(Study.open(place / "study"), **raw)
     change_record(place, study="study", model="model", images=[entry_of(place) | raw])
@@ -118,17 +120,17 @@ def test_values_that_older_versions_did_not_record_are_not_broken_links(place):
     ]
 
 
-def test_a_manifest_that_is_older_than_the_run_is_no_break(place):
+def test_a_manifest_that_is_older_than_the_run_does_not_break_the_trace(place):
     change_row(Study.open(place / "study"), image_sha256="", raw_sha256="")
     assert trace(labels_of(place)).passed
 
 
-def test_records_do_not_steer_a_terminal(place):
+def test_control_characters_in_records_are_not_printed(place):
     change_record(place, finished="\x1b[2J")
     assert "\x1b" not in str(trace(labels_of(place)))
 
 
-def test_a_real_conversion_is_whole_until_its_raw_file_changes(tmp_path):
+def test_the_trace_of_a_real_conversion_passes_until_its_raw_file_changes(tmp_path):
     rng = np.random.default_rng(0)
     raw = tmp_path / "raw" / "HEK" / "d1_a.ome.tif"
     raw.parent.mkdir(parents=True)

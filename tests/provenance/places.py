@@ -1,4 +1,4 @@
-"""A small study with predictions, for tests of provenance."""
+"""Makes a small study with predictions, for tests of provenance."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ mixed/other,1,HEK,0.8,0.8,0.2,0.9,0,0,1
 
 
 def make_study(root, raw, stems=(STEM,)):
-    """A study whose images are all of the raw files `raw`."""
+    """Makes a study whose images all come from the raw files `raw`."""
     study = Study.create(root)
     rows = []
     for number, stem in enumerate(stems):
@@ -32,7 +32,7 @@ def make_study(root, raw, stems=(STEM,)):
             image=f"{stem}.png",
             cell_type=stem.split("/")[0],
             raw_file="|".join(map(str, raw)),
-            raw_sha256="|".join(map(digests.sha256_of, raw)),
+            raw_sha256="|".join(map(digests.sha256_of_path, raw)),
             raw_reader="tifffile 2024.1",
             scene=1,
             scene_name="A01",
@@ -62,7 +62,7 @@ def make_model(root):
 
 
 def make_predictions(root, study, model, source, prefix=""):
-    """What `predict` writes, with the first row's image as its only one."""
+    """Writes predictions as `predict` does, of the image of the first row alone."""
     row = study.rows()[0]
     labels = root / "labels" / f"{row.stem.removeprefix(prefix)}.tif"
     Cells.from_labels(LABELS, study.cell_types, "HEK").write(labels)

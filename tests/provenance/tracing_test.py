@@ -76,7 +76,7 @@ def test_without_a_cell_the_whole_table_is_compared(place):
         "predictions/labels/../labels/mixed/d2_a.tif",
     ],
 )
-def test_files_of_predictions_are_known(place, monkeypatch, image):
+def test_files_of_predictions_identify_their_image(place, monkeypatch, image):
     assert "model" in states(trace(place / image))
     monkeypatch.chdir(place)
     found = trace(image)
@@ -87,13 +87,15 @@ def test_files_of_predictions_are_known(place, monkeypatch, image):
 @pytest.mark.parametrize(
     "image", [STEM, "d2_a", f"{STEM}.png", f"study/images/{STEM}.png"]
 )
-def test_names_of_predictions_and_of_a_study_are_known(place, monkeypatch, image):
+def test_names_in_predictions_and_in_a_study_identify_their_image(
+    place, monkeypatch, image
+):
     monkeypatch.chdir(place)
     assert "model" in states(trace(image, predictions="predictions"))
     assert "model" not in states(trace(image, study="study"))
 
 
-def test_a_file_name_is_known_from_inside_its_folder(place, monkeypatch):
+def test_a_relative_file_name_is_found_from_inside_its_folder(place, monkeypatch):
     monkeypatch.chdir(labels_of(place).parent)
     assert trace("d2_a.tif").passed
 
@@ -121,7 +123,7 @@ def test_a_study_image_shows_its_annotation(place):
     assert "cells drawn by hand 2" in str(trace(image))
     whole = path.read_bytes()
     Cells.from_labels(LABELS[::-1], study.cell_types).write(path)
-    # As many cells as before, and others.
+    # The number of cells is the same, but the cells differ.
     assert broken(trace(image)) == {"annotation": "changed"}
     path.write_bytes(whole)
     change_row(study, cells=3, cells_sha256="", corrected=True)
@@ -164,12 +166,12 @@ def test_a_raw_file_that_moved_is_found_by_its_content(place):
     assert "no such file" in str(found)
 
 
-def test_a_place_to_look_that_is_no_folder_is_an_error(place):
+def test_a_folder_to_search_that_does_not_exist_is_an_error(place):
     with pytest.raises(InputError, match=r"--raw=.*expected a folder"):
         trace(labels_of(place), raw=place / "nowhere")
 
 
-def test_one_file_a_channel_is_a_link_each(place):
+def test_each_of_several_channel_files_has_a_link(place):
     raw = [place / "raw" / f"d2_a_w{i}.tif" for i in (1, 2)]
     for path in raw:
         path.write_bytes(path.name.encode())
@@ -182,7 +184,7 @@ def test_one_file_a_channel_is_a_link_each(place):
     assert [link.state for link in found.links[-2:]] == 2 * ["not recorded"]
 
 
-def test_one_file_may_have_the_separator_in_its_name(place):
+def test_the_name_of_a_single_file_may_contain_the_separator(place):
     raw = place / "raw" / "a|b.tif"
     raw.write_bytes(b"odd")
     assert trace(STEM, study=make_study(place / "odd", [raw]).root).passed
@@ -245,7 +247,7 @@ def test_only_a_folder_that_looks_like_a_model_is_read(place):
 
 
 @pytest.mark.parametrize("cell", [0, -1, 3, 70000])
-def test_a_cell_that_is_not_there_is_an_error(place, cell):
+def test_a_cell_number_that_does_not_exist_is_an_error(place, cell):
     with pytest.raises(InputError, match=f"no cell {cell}; expected 1 to 2"):
         trace(labels_of(place), cell=cell)
     study = Study.open(place / "study")
@@ -255,7 +257,7 @@ def test_a_cell_that_is_not_there_is_an_error(place, cell):
         trace(study.cells_path(row), cell=cell)
 
 
-def test_an_unknown_image_lists_near_names(place):
+def test_the_error_for_an_unknown_image_lists_similar_names(place):
     with pytest.raises(InputError, match=f"mixed/d2_b.*similar names: {STEM}"):
         trace("mixed/d2_b", predictions=place / "predictions")
     with pytest.raises(InputError, match="not one of the 1 images"):
@@ -264,7 +266,7 @@ def test_an_unknown_image_lists_near_names(place):
         trace(place / "raw" / "d2_a.tif")
 
 
-def test_a_name_that_two_images_have_is_not_guessed(place):
+def test_a_name_that_two_images_have_is_refused(place):
     raw = place / "raw" / "d2_a.tif"
     study = make_study(place / "both", [raw], ("HEK/a", "N2a/a"))
     with pytest.raises(InputError, match="similar names: HEK/a, N2a/a"):

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.splits."""
+"""Tests of cellclass_tf.splits.assignment."""
 
 import collections
 import dataclasses
@@ -30,7 +30,7 @@ def test_no_group_is_in_two_splits():
     assert all(len(found) == 1 for found in by_group.values())
 
 
-def test_each_type_is_parted_by_the_shares():
+def test_each_type_is_divided_by_the_shares():
     rows = rows_of("HEK", [f"h{i}" for i in range(20)]) + rows_of(
         "N2a", [f"n{i}" for i in range(10)]
     )
@@ -39,18 +39,18 @@ def test_each_type_is_parted_by_the_shares():
     # Shares of 0.8, 0.1, 0.1 of 80 and 40 images in groups of 4.
     assert counts["HEK", "train"] == 64
     assert counts["N2a", "train"] == 28
-    # Of ten dishes two are for validation.
+    # Two of ten dishes are for validation.
     assert counts["HEK", "validation"] == 8
     assert counts["N2a", "validation"] == 8
     assert counts["HEK", "test"] == 8
     assert counts["N2a", "test"] == 4
 
 
-def test_a_lone_group_is_for_training():
+def test_the_only_group_of_a_type_is_for_training():
     assert set(assignment.assign_splits(rows_of("HEK", ["a"])).values()) == {"train"}
 
 
-def test_of_two_dishes_or_three_one_is_for_validation():
+def test_one_of_two_or_three_dishes_is_for_validation():
     three = assignment.assign_splits(rows_of("HEK", ["a", "b", "c"]))
     assert collections.Counter(three.values()) == {"train": 8, "validation": 4}
     two = assignment.assign_splits(rows_of("HEK", ["a", "b"]))
@@ -58,14 +58,14 @@ def test_of_two_dishes_or_three_one_is_for_validation():
 
 
 @pytest.mark.parametrize(("dishes", "held_out"), [(5, 1), (6, 2), (9, 2)])
-def test_of_many_dishes_two_are_for_validation(dishes, held_out):
+def test_two_of_many_dishes_are_for_validation(dishes, held_out):
     rows = rows_of("HEK", [f"h{i}" for i in range(dishes)])
     chosen = assignment.assign_splits(rows)
     found = {row.group for row in rows if chosen[row.image] == "validation"}
     assert len(found) == held_out
 
 
-def test_a_field_never_moves_when_others_come():
+def test_a_field_keeps_its_split_when_others_are_added():
     rows = rows_of("HEK", [f"h{i}" for i in range(10)])
     first = assignment.assign_splits(rows)
     kept = [dataclasses.replace(r, split=first[r.image]) for r in rows]
@@ -75,7 +75,7 @@ def test_a_field_never_moves_when_others_come():
     assert all(second[image] == split for image, split in first.items())
 
 
-def test_mixed_fields_and_all_of_their_group_are_the_split_mixed():
+def test_mixed_fields_and_all_of_their_group_are_in_the_split_mixed():
     rows = rows_of("mixed", ["m"]) + rows_of("HEK", ["m", "h"])
     chosen = assignment.assign_splits(rows)
     assert {chosen[r.image] for r in rows if r.group == "m"} == {"mixed"}
@@ -89,7 +89,7 @@ def test_a_data_leak_is_rejected():
         assignment.assign_splits(rows)
 
 
-def test_split_of_wanted_images_is_that_of_their_whole_group(tmp_path):
+def test_images_get_the_split_of_their_whole_group(tmp_path):
     every = [
         ImageRow("HEK/old.png", "HEK", group="g", split="test"),
         ImageRow("HEK/new.png", "HEK", group="g"),
@@ -112,7 +112,7 @@ def alike(rows, column="image_sha256", value="1"):
     ("column", "value"),
     [("image_sha256", "1"), ("raw_sha256", "1"), ("scene_hash", "0f" * 32)],
 )
-def test_groups_that_show_the_same_never_part(column, value):
+def test_groups_that_show_the_same_scene_are_in_one_split(column, value):
     rows = rows_of("HEK", [f"h{i}" for i in range(20)], images=2)
     # One image of every second group, with which these ten are one unit.
     twins = set(range(0, 40, 4))
@@ -124,14 +124,14 @@ def test_groups_that_show_the_same_never_part(column, value):
     assert set(chosen.values()) == {"train", "validation", "test"}
 
 
-def test_groups_that_show_the_same_count_as_one():
+def test_groups_that_show_the_same_scene_count_as_one():
     a, b = (rows_of("HEK", [name]) for name in "ab")
-    # One unit cannot be spared for validation.
+    # The only unit is needed for training.
     chosen = assignment.assign_splits(alike(a) + alike(b))
     assert set(chosen.values()) == {"train"}
 
 
-def test_a_new_group_joins_the_split_of_the_one_that_it_shows_again():
+def test_a_new_group_that_shows_a_known_scene_gets_its_split():
     old = alike(rows_of("HEK", ["a"]), "split", "test")
     chosen = assignment.assign_splits(alike(old) + alike(rows_of("HEK", ["b"])))
     assert set(chosen.values()) == {"test"}
@@ -156,7 +156,7 @@ def test_one_scene_in_two_splits_is_rejected_with_the_reason():
     mixed = dataclasses.replace(
         a, image="mixed/a.png", cell_type="mixed", split="mixed"
     )
-    # What is mixed cannot move.
+    # A mixed field is always in the split mixed.
     with pytest.raises(ValueError, match=r"split of all images of group 'b'"):
         assignment.assign_splits([mixed, b])
 
@@ -174,7 +174,7 @@ def test_a_field_that_links_two_splits_is_rejected_with_the_links():
         assignment.assign_splits([c, b, a])
 
 
-def test_fields_never_move_while_a_study_grows():
+def test_fields_keep_their_splits_while_a_study_grows():
     rng = random.Random(0)
     rows: list[ImageRow] = []
     for step in range(30):
@@ -194,7 +194,7 @@ def test_fields_never_move_while_a_study_grows():
     assert all(len(found) == 1 for found in files.values())
 
 
-def test_fields_among_mixed_ones_do_not_count_as_a_dish_to_learn_from():
+def test_pure_fields_of_a_mixed_group_do_not_count_as_a_training_dish():
     rows = rows_of("HEK", ["a", "m"]) + rows_of("mixed", ["m"])
     chosen = assignment.assign_splits(rows)
     assert {chosen[r.image] for r in rows if r.group != "m"} == {"train"}
@@ -211,14 +211,14 @@ def test_a_dish_of_two_types_is_for_validation_if_one_of_them_lacks_it():
     assert {chosen[row.image] for row in both} == {"validation"}
 
 
-def test_a_group_that_nothing_is_annotated_of_takes_no_place():
+def test_a_group_without_annotations_does_not_count():
     rows = rows_of("HEK", ["h0", "h1", "h2"])
     for left_out in ("h0", "h1", "h2"):
         counted = {row.image for row in rows if row.group != left_out}
         chosen = assignment.assign_splits(rows, counted=counted)
         found = {row.group: chosen[row.image] for row in rows}
         assert found.pop(left_out) == ""
-        # Of the two others one is held out, whichever it is.
+        # One of the two others is held out.
         assert sorted(found.values()) == ["train", "validation"]
 
 

@@ -16,7 +16,7 @@ def row_of(name, **columns):
 
 
 def hash_of(rng, flipped=0, of=None):
-    """A random hash; or one that differs from another in so many bits."""
+    """Returns a random hash, or one that differs from another in this number of bits."""
     number = int.from_bytes(rng.bytes(32), "big") if of is None else int(of, 16)
     for place in rng.choice(near_duplicates.BITS, flipped, replace=False):
         number ^= 1 << int(place)
@@ -56,7 +56,7 @@ def smaller(image, rng):
 @pytest.mark.parametrize(
     "retake", [noisy, brighter, drifted, in_light_that_falls_off, smaller]
 )
-def test_the_same_scene_once_more_is_near(draw_scene, retake):
+def test_a_second_image_of_a_scene_is_near(draw_scene, retake):
     rng = np.random.default_rng(0)
     for seed in range(5):
         image = draw_scene(seed, 128)
@@ -89,7 +89,9 @@ def test_nearly_empty_fields_have_no_hash(draw_scene, cells):
 
 
 @pytest.mark.parametrize("channels", [(1,), (2,), (1, 2)])
-def test_one_channel_alone_or_twice_tells_scenes_apart_as_well(draw_scene, channels):
+def test_scenes_are_distinguished_by_one_channel_or_two_equal_ones(
+    draw_scene, channels
+):
     hashes = []
     for seed in range(40):
         image = np.zeros((128, 128, 3), np.uint8)
@@ -110,7 +112,7 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         row_of("d", raw_sha256="2", scene=0, time=1),
         # Another well of the file.
         row_of("d1", raw_sha256="2", scene=1),
-        # One file a channel.
+        # Each channel has a file.
         row_of("d2", raw_sha256="3|2"),
         row_of("e", scene_hash=hash_of(rng, 64, of=one)),
         row_of("f", scene_hash=hash_of(rng)),
@@ -121,7 +123,7 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
         (a.name, b.name, why)
         for a, b, why in near_duplicates.find_near_duplicates(rows)
     ]
-    # 64 of 256 bits differ, the most that one scene may.
+    # 64 of 256 bits differ, the largest number for one scene.
     assert found == [
         ("a", "b", "the same bytes"),
         ("c", "d", "the same scene of a raw file"),
@@ -132,14 +134,14 @@ def test_rows_of_one_content_or_file_or_scene_are_found():
     assert len(near_duplicates.find_near_duplicates(rows, limit=63)) == 3
 
 
-def test_only_rows_that_are_apart_are_compared():
+def test_only_rows_of_different_groups_are_compared():
     one = hash_of(np.random.default_rng(0))
     rows = [
         row_of(name, group=group, scene_hash=one, raw_sha256="1")
         for name, group in zip("abcd", ("x", "x", "y", "z"), strict=True)
     ]
     found = near_duplicates.find_near_duplicates(rows, lambda row: row.group)
-    # Enough to join the groups: y and z with x by the file, z with y by the scene.
+    # Enough pairs to connect the groups: y and z with x by the file, z with y by the scene.
     assert [(a.name, b.name) for a, b, _ in found] == [
         ("a", "c"),
         ("a", "d"),
@@ -147,7 +149,7 @@ def test_only_rows_that_are_apart_are_compared():
     ]
 
 
-def test_a_broken_hash_is_named():
+def test_the_error_for_an_invalid_hash_names_its_image():
     with pytest.raises(ValueError, match=r"HEK/a\.png: expected 64 hex.*got 'xyz'"):
         near_duplicates.find_near_duplicates(
             [row_of("a", scene_hash="xyz"), row_of("b")]
@@ -176,7 +178,7 @@ TURNS = {
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("channels", ["both", "cytoplasm alone"])
 @pytest.mark.parametrize("retake", [noisy, brighter])
-def test_mirrored_and_turned_copies_are_found(draw_scene, turn, channels, retake):
+def test_mirrored_and_rotated_copies_are_found(draw_scene, turn, channels, retake):
     rng = np.random.default_rng(0)
     images = [draw_scene(seed, 96) for seed in range(8)]
     if channels != "both":
@@ -192,7 +194,7 @@ def test_mirrored_and_turned_copies_are_found(draw_scene, turn, channels, retake
     assert found.why.endswith("of 256 bits, mirrored or turned")
 
 
-def test_turned_fields_of_another_shape_are_found(draw_scene):
+def test_rotated_fields_of_another_shape_are_found(draw_scene):
     image = draw_scene(0, 128)[:90]
     rows = [
         row_of(
@@ -204,14 +206,14 @@ def test_turned_fields_of_another_shape_are_found(draw_scene):
     assert {row.other.name for row in found} == {"1", "2"}
 
 
-def test_a_view_is_the_same_in_another_contrast_and_never_turned(draw_scene):
+def test_a_view_is_recognized_in_another_contrast_but_not_rotated(draw_scene):
     rng = np.random.default_rng(0)
     for seed in range(10):
         image = draw_scene(seed, 128)
         for retake in (noisy, brighter, in_light_that_falls_off):
             again = retake(image.astype(float), rng).astype(np.uint8)
             assert near_duplicates.is_same_view(image, again)
-        # Light that falls off looks the same in a mirror.
+        # Uneven illumination looks the same when it is mirrored.
         few = np.minimum(draw_scene(seed, 128, cells=6) // 2 + 100.0, 255)
         lit = in_light_that_falls_off(in_light_that_falls_off(few, rng), rng)
         lit = lit.astype(np.uint8)

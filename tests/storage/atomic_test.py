@@ -91,7 +91,7 @@ def test_a_folder_survives_a_kill_while_it_is_replaced(tmp_path, monkeypatch, nu
         def call(*args, **options):
             calls.append(function)
             if len(calls) > number:
-                # Nothing at all is done from here on, as after SIGKILL.
+                # From here on nothing is done, as after SIGKILL.
                 raise KeyboardInterrupt
             return function(*args, **options)
 

@@ -75,6 +75,16 @@ def test_json_keeps_the_order_of_keys_and_ends_with_a_line_break(tmp_path):
     assert (tmp_path / "new" / "a.json").read_text(encoding="utf-8") == text
 
 
+def test_a_damaged_or_missing_json_object_is_empty(tmp_path):
+    path = tmp_path / "a.json"
+    assert csv_json.read_json_object(path) == {}
+    csv_json.write_json(path, {"a": 1})
+    assert csv_json.read_json_object(path) == {"a": 1}
+    for content in (b"[1]", b'{"a": ', b"\xff"):
+        path.write_bytes(content)
+        assert csv_json.read_json_object(path) == {}
+
+
 def test_missing_cells_are_empty_and_surplus_cells_are_an_error(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1\n2,3,\n")

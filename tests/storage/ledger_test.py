@@ -20,7 +20,7 @@ def test_a_ledger_knows_only_what_was_written(path):
             pass
         book = Ledger(path)
     assert book.facts_of("a", "new") == {"of": "new"}
-    # Whoever brings the old one back made it, by that, a person's.
+    # An old version that a person restored counts as the person's.
     assert book.facts_of("a", "old") is None
     assert book.facts_of("b", "new") is None
     assert not book.is_pending("a")

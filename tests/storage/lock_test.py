@@ -21,13 +21,13 @@ with lock.one_writer(pathlib.Path(sys.argv[1]), "convert"):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """Nobody is waited for."""
+    """Makes the lock fail at once if it is held."""
     monkeypatch.setattr(lock, "_GRACE_S", 0.1)
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds the lock."""
+    """Starts another process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True
     )
@@ -55,7 +55,7 @@ def test_a_killed_process_releases_its_lock(holder, tmp_path):
         told = (tmp_path / ".journal" / "lock.json").read_text()
         assert "annotate" in told
         assert str(os.getpid()) in told
-    # Nobody is named who does not write any more.
+    # A process that has ended is not named.
     assert not (tmp_path / ".journal" / "lock.json").exists()
 
 
@@ -88,7 +88,7 @@ def test_a_function_that_writes_holds_the_lock_of_its_folder(tmp_path):
 
     assert import_things("x", tmp_path)
     assert import_things("x", study=str(tmp_path))
-    # What is not there cannot be locked.
+    # A folder that does not exist is not locked.
     assert not import_things("x", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

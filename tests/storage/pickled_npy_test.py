@@ -17,7 +17,7 @@ def _save(path, value):
 
 
 class _Call:
-    """Unpickled without care, it calls a function."""
+    """Calls a function when it is unpickled without care."""
 
     def __init__(self, function, *args):
         self._call = function, args
@@ -83,7 +83,7 @@ def test_plain_arrays_need_no_pickle(tmp_path):
 
 
 class _ForgedDtype:
-    """numpy's dtype of objects, told that it holds none."""
+    """numpy's dtype of objects, with a flag that denies it."""
 
     def __reduce__(self):
         state = (3, "|", None, None, None, -1, -1, 0)
@@ -131,7 +131,7 @@ def test_a_header_that_cannot_be_parsed_is_rejected(tmp_path):
 
 
 def _npy_of(path, pickled):
-    """A file of one object with this pickle."""
+    """Returns a file of one object with this pickle."""
     np.save(path, np.array({}, object), allow_pickle=True)
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"\n") + 1] + pickled)
@@ -155,7 +155,7 @@ def _nested(make, depth=60):
 
 @pytest.mark.parametrize("protocol", [0, 2, 3])
 def test_a_key_that_takes_too_long_to_hash_is_rejected(tmp_path, protocol):
-    # A dictionary with such a key cannot even be made here.
+    # Python itself cannot make a dictionary with such a key.
     pickled = pickle.dumps(_nested(tuple), protocol)
     head = pickled[: 2 * (protocol >= 2)]
     pickled = head + b"(d" + pickled[len(head) : -1] + b"Ns."
@@ -181,7 +181,7 @@ def test_a_set_is_rejected(tmp_path, value, protocol):
 
 
 def test_a_removed_mark_does_not_hide_a_key(tmp_path):
-    # What is set is ((), 1), where one who forgets that the mark went sees another key.
+    # The pair that is set is ((), 1); without removing the mark, another key would be checked.
     _npy_of(tmp_path / "a.npy", b"\x80\x02}(0)K\x01s.")
     with pytest.raises(InputError, match="a key of a dictionary"):
         pickled_npy.load(tmp_path / "a.npy")
@@ -200,7 +200,7 @@ def test_nested_arrays_with_shared_parts_are_read_quickly(tmp_path):
 def test_a_header_that_claims_more_bytes_than_the_file_has_is_rejected(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(10))
     content = (tmp_path / "a.npy").read_bytes()
-    # As long as it was, so that the header's length stays.
+    # The text has the same length, so that the header's length stays valid.
     claimed = content.replace(b"(10,), }      ", b"(9999999999,)}", 1)
     assert claimed != content
     (tmp_path / "a.npy").write_bytes(claimed)

@@ -54,7 +54,7 @@ def test_colours_of_16_bits_are_read_without_loss(tmp_path):
     path = tmp_path / "deep.png"
     cv2.imwrite(str(path), image[..., ::-1])
     np.testing.assert_array_equal(png.read_png(path), image)
-    # A quarter of the file: the decoder gives nothing.
+    # The decoder returns nothing for a quarter of the file.
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match=r"deep\.png: the PNG cannot be decoded"):
         png.read_png(path)

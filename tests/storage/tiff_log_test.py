@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from cellclass_tf.core.cells import read_labels
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import tiff_log
 

@@ -25,7 +25,7 @@ def test_a_file_is_restored_and_the_present_one_is_kept(tmp_path):
     assert all(
         re.fullmatch(r"\d{4}-\d\d-\d\d(-\d+)?/cells/HEK/a.tif", n) for n in names
     )
-    # The last that was kept; and any by its whole name.
+    # PATH gives the latest copy, and DATE/PATH any copy.
     assert trash.bring_back(tmp_path, "cells/HEK/a.tif") == [path]
     assert path.read_text() == "version 11"
     trash.bring_back(tmp_path, names[0])
@@ -73,7 +73,7 @@ def test_a_restoration_that_was_killed_is_completed(tmp_path, monkeypatch):
             trash.bring_back(tmp_path, name, (".csv",))
     assert labels.read_text() == "old"
     assert not table.exists()
-    # Whoever asks next; and to ask for the same again brings nothing else back.
+    # The next call completes it; the same request does not restore anything else.
     assert trash.bring_back(tmp_path, "a.tif", (".csv",)) == [labels, table]
     assert (labels.read_text(), table.read_text()) == ("old", "old types")
     assert not trash.finish(tmp_path)

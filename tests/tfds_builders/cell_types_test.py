@@ -31,7 +31,7 @@ def original(make_simulated_study, tmp_path_factory):
 
 @pytest.fixture
 def root(original, tmp_path):
-    """A copy of a study with a prepared dataset."""
+    """Returns a copy of a study with a prepared dataset."""
     return shutil.copytree(original, tmp_path / "study")
 
 
@@ -87,7 +87,7 @@ def test_metadata_contain_how_each_field_was_annotated(original):
     assert metadata["fingerprint"]
 
 
-def test_as_dataframe(original):
+def test_the_dataset_can_be_read_as_a_data_frame(original):
     dataset, info = load(original, split="train", with_info=True)
     frame = tfds.as_dataframe(dataset, info)
     assert len(frame) == info.splits["train"].num_examples

@@ -16,7 +16,7 @@ from tests import by_hand
 
 
 def write_raw(path, seed=0):
-    """Writes a raw file of 32 x 40 px and two channels, 0.5 µm a pixel."""
+    """Writes a raw file of 32 x 40 px with two channels and pixels of 0.5 µm."""
     pixels = np.random.default_rng(seed).integers(100, 999, (2, 32, 40), np.uint16)
     path.parent.mkdir(parents=True, exist_ok=True)
     names = {"Name": ["DAPI", "GFP"]}
@@ -27,7 +27,7 @@ def write_raw(path, seed=0):
 
 
 def choose(source, output, **options):
-    """Chooses fields; options of `convert` among them."""
+    """Chooses fields; takes the options of `convert` too."""
     given = {n: options.pop(n, None) for n in ("cell_type", "pixel_size_um")}
     return chosen_fields.choose_fields(
         source,
@@ -39,7 +39,7 @@ def choose(source, output, **options):
 
 
 def convert_and_accept(source, output):
-    """Converts as `choose` does, and takes fields of noise for good ones."""
+    """Converts as `choose` does, and accepts all fields, which hold only noise."""
     study = Study.open_or_create(output / "converted")
     conversion.convert(source, study, cell_type="mixed")
     for row in study.rows():

@@ -23,7 +23,7 @@ def study(tmp_path):
 
 
 def add(study, name, cell_type, discs, *, shape=(60, 80), pixel_size_um=None):
-    """Adds a field with round cells of (row, column, radius), 200 bright."""
+    """Adds a field with round cells of (row, column, radius) and brightness 200."""
     labels = np.zeros(shape, np.int32)
     for number, (row, column, radius) in enumerate(discs, start=1):
         labels[disc(shape, row, column, radius)] = number

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.workflows.outlining, by way of `predict`."""
+"""Tests of cellclass_tf.workflows.outlining, called by `predict`."""
 
 import dataclasses
 import shutil
@@ -37,7 +37,7 @@ def saved(tmp_path_factory):
 
 
 def measured(saved, tmp_path, *naming):
-    """The model as it would be exported with such outlines."""
+    """Returns a copy of the model that was measured with such outlines."""
     folder = shutil.copytree(saved, tmp_path / "model")
     metadata = model_metadata(naming=naming)
     metadata.write(folder / METADATA_FILE)

@@ -24,7 +24,7 @@ RESULTS = {"cells.csv", "cells.parquet", "counts.csv", "run.json", PAGE}
 
 @pytest.fixture(scope="module", autouse=True)
 def short_report():
-    """A list of what is there in place of the report, whose charts take seconds."""
+    """Replaces the report, whose charts take seconds, by a list of the files."""
 
     def write(out):
         (out / PAGE).write_text(" ".join(path.name for path in out.iterdir()))
@@ -36,12 +36,12 @@ def short_report():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that sees one N2a cell of 24 px in every tile of 64 px."""
+    """Makes a model that finds one N2a cell of 24 px in every tile of 64 px."""
     return save_model(tmp_path_factory.mktemp("model"), score=0.9)
 
 
 def image(seed):
-    """(64, 64, 3) uint8 merged image: a cell with a nucleus, and noise."""
+    """Returns a (64, 64, 3) uint8 merged image: a cell with a nucleus, and noise."""
     pixels = np.random.default_rng(seed).integers(0, 9, (64, 64, 3), np.uint8)
     pixels[..., 0] = 0
     pixels[20:44, 20:44, 1] += 100
@@ -68,7 +68,7 @@ def study(tmp_path):
 
 @pytest.fixture(scope="module")
 def predicted(model, tmp_path_factory):
-    """A study and its predictions, whose calls of 0.75 are all uncertain."""
+    """Makes a study and predictions whose cells are all uncertain (probability 0.75)."""
     folder = tmp_path_factory.mktemp("predicted")
     study = make_study(folder / "study")
     outcome = cc.predict(model, study.root, folder / "out", min_probability=0.8)

@@ -7,7 +7,7 @@ from cellclass_tf.cli import main
 from cellclass_tf.storage import trash
 
 
-def test_files_are_listed_and_brought_back_with_their_tables(tmp_path, capsys):
+def test_files_are_listed_and_restored_with_their_tables(tmp_path, capsys):
     study = cc.Study.create(tmp_path / "study")
     labels = study.root / "cells" / "mixed" / "a.tif"
     table = labels.with_suffix(".csv")

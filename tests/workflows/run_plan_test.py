@@ -10,7 +10,7 @@ from cellclass_tf.workflows.run_settings import RunSettings
 
 @pytest.fixture
 def raw(tmp_path):
-    """Two raw files of a type, and one of a mixed field."""
+    """Makes two raw files of a type, and one of a mixed field."""
     for name in ("HEK/a.tif", "HEK/b.tif", "mixed/c.tif"):
         path = tmp_path / "raw" / name
         path.parent.mkdir(parents=True, exist_ok=True)

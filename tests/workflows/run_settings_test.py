@@ -21,7 +21,7 @@ def test_settings_are_kept_and_a_later_call_changes_those_that_it_names(tmp_path
     assert again.study == first.study
 
 
-def test_a_person_may_write_into_it(tmp_path):
+def test_settings_that_a_person_wrote_are_read(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("input: raw\nstudy: /s\nminutes: '2.5'\nnuclei: 1\nnamer: false\n")
     found = run_settings.settle(tmp_path, {})
@@ -62,7 +62,7 @@ def test_a_new_limit_of_the_training_replaces_the_former_one(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path, text, words):
+def test_invalid_settings_are_refused(tmp_path, text, words):
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(InputError, match=words):
         run_settings.settle(tmp_path, {})

@@ -33,7 +33,7 @@ def test_without_a_folder_of_corrections_nothing_is_read(folder, tmp_path):
     assert steps.correct() == batch.Outcome()
 
 
-def test_of_many_failures_the_first_are_named_and_the_others_counted():
+def test_the_first_of_many_failures_are_named_and_the_others_counted():
     failures = {f"{number}.tif": "broken" for number in range(8)}
     lines = run_steps.failure_lines(failures)
     assert lines[0] == "failed: 0.tif: broken"

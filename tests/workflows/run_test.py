@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.workflows.run, with trainings that write nothing but their call."""
+"""Tests of cellclass_tf.workflows.run; trainings only record their calls."""
 
 import json
 
@@ -34,7 +34,7 @@ SHARES = {
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Raw files of two types, and of mixed fields."""
+    """Makes raw files of two types, and of mixed fields."""
     root = tmp_path_factory.mktemp("drawn")
     cc.simulate(root, images_per_type=4, mixed=1, size=224)
     return root / "raw"
@@ -42,7 +42,7 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What was trained, exported and predicted, instead of doing it."""
+    """Replaces training, export and prediction; returns their calls."""
     done = []
 
     def train(experiment, folder, **options):
@@ -88,7 +88,7 @@ def test_the_plan_does_nothing(drawn, tmp_path, calls):
     assert "correct" not in text
 
 
-def test_it_stops_once_for_a_person_and_then_goes_through(drawn, tmp_path, calls):
+def test_a_run_stops_once_for_a_person_and_then_finishes(drawn, tmp_path, calls):
     out = tmp_path / "out"
     asked = cc.run(out, **options(drawn, tmp_path))
     assert asked.questions
@@ -139,16 +139,14 @@ def test_only_what_has_changed_is_done_again(drawn, tmp_path, calls):
     assert (out / "training" / "2.0.0").exists()
 
 
-def test_other_settings_do_not_mix_with_a_training_that_is_there(
-    drawn, tmp_path, calls
-):
+def test_a_training_of_other_settings_is_not_continued(drawn, tmp_path, calls):
     out = tmp_path / "out"
     cc.run(out, **options(drawn, tmp_path), yes=True)
     with pytest.raises(InputError, match="a training with other settings"):
         cc.run(out, steps=8, yes=True)
 
 
-def test_a_killed_training_goes_on(drawn, tmp_path, calls, monkeypatch):
+def test_a_killed_training_is_continued(drawn, tmp_path, calls, monkeypatch):
     out, train = tmp_path / "out", training.train
 
     def killed(experiment, folder, **rest):
@@ -164,7 +162,7 @@ def test_a_killed_training_goes_on(drawn, tmp_path, calls, monkeypatch):
     assert seen == ["2.0.0"]
 
 
-def test_without_mixed_fields_there_is_a_model(drawn, tmp_path, calls):
+def test_without_mixed_fields_only_a_model_is_made(drawn, tmp_path, calls):
     raw = tmp_path / "raw"
     for name in ("HEK", "N2a"):
         (raw / name).parent.mkdir(exist_ok=True)
@@ -193,7 +191,7 @@ def test_precision_is_a_setting_of_the_training(drawn, tmp_path, calls):
         cc.run(out, precision="bfloat16", yes=True)
 
 
-def test_folders_that_cannot_be_meant(drawn, tmp_path):
+def test_the_studys_own_folder_and_a_missing_input_are_refused(drawn, tmp_path):
     given = options(drawn, tmp_path)
     with pytest.raises(InputError, match="a folder of their own"):
         cc.run(given["study"], **given)

@@ -12,7 +12,7 @@ from cellclass_tf.maskrcnn import export, runs, training
 
 @pytest.fixture
 def called(monkeypatch):
-    """The calls of the functions that load TensorFlow, which do nothing."""
+    """Replaces the functions that load TensorFlow; returns their calls."""
     found = []
 
     def note(name):

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.workflows.unlike_cells, and of what `predict` says of such fields."""
+"""Tests of cellclass_tf.workflows.unlike_cells, and of what `predict` reports."""
 
 import json
 
@@ -20,7 +20,7 @@ BOXES = [(8 * row, 8 * column) for row in range(8) for column in range(8)]
 
 
 def labels():
-    """64 cells of 6 px."""
+    """Returns 64 cells of 6 px."""
     drawn = np.zeros((64, 64), np.uint16)
     for number, (top, left) in enumerate(BOXES, start=1):
         drawn[top : top + 6, left : left + 6] = number
@@ -36,7 +36,7 @@ def image(light):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model that was trained on fields of a brightness of 90 to 110."""
+    """Makes a model whose training fields had a brightness of 90 to 110."""
     folder = save_model(tmp_path_factory.mktemp("model"))
     predictor, gathered = cc.Predictor.load(folder), familiarity.Familiarizer()
     for light in range(90, 111, 2):

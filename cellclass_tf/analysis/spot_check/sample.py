@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from cellclass_tf.analysis import table_files
-from cellclass_tf.core.cells import UNKNOWN, label_image_size
+from cellclass_tf.core.cells import UNKNOWN
+from cellclass_tf.core.label_files import label_image_size
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests

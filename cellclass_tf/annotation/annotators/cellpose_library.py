@@ -17,6 +17,10 @@ from cellclass_tf.errors import InputError
 
 # Requirements for pip, by major version.
 REQUIREMENTS = {3: "cellpose>=3.1.1.2,<4", 4: "cellpose>=4.0.8,<5"}
+# Images are enlarged until a cell has the diameter that the network expects. Smaller
+# estimates come from specks in a field without cells, and would make the enlarged image too
+# large for memory.
+SMALLEST_ESTIMATE_PX = 6.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,6 +85,17 @@ def load_models() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise _unusable(error) from error
     return models
+
+
+def known_models(*, without: str) -> list[str]:
+    """Returns the sorted names of cellpose's models, and of the user's own.
+
+    Args:
+      without: part of the names of models that the adapter does not support.
+    """
+    models = load_models()
+    names = {*models.MODEL_NAMES, *models.get_user_models()}
+    return sorted(name for name in names if name and without not in name)
 
 
 def train(network: Any, run: TrainingRun, **options: Any) -> None:

@@ -31,9 +31,6 @@ _MODELS_WITH_SIZE = ("cyto3", "cyto2", "cyto", "nuclei")
 _NETWORK_TIMEOUT_S = 30
 # Two values that old weights lack; the network then keeps its defaults.
 _OPTIONAL_WEIGHTS = ("diam_mean", "diam_labels")
-# Images are enlarged until a cell has the model's diameter. Smaller estimates come from
-# specks in a field without cells, and would make the enlarged image too large for memory.
-_MIN_ESTIMATE_PX = 6.0
 
 
 class Cellpose3:
@@ -46,10 +43,8 @@ class Cellpose3:
 
     def known_models(self) -> list[str]:
         """Returns the sorted names of cellpose's models, and of the user's own."""
-        models = cellpose_library.load_models()
-        names = {*models.MODEL_NAMES, *models.get_user_models()}
         # Transformers need another network, and packages that cellpose does not install.
-        return sorted(name for name in names if name and "transformer" not in name)
+        return cellpose_library.known_models(without="transformer")
 
     def find_weights(self, model: str) -> pathlib.Path:
         """Returns the file of weights of a named model or a path, after checking it.
@@ -124,7 +119,9 @@ class Cellpose3:
         batch = {"batch_size": options["batch_size"]}
         found = [float(_eval(size_model, p, **batch, **chosen)[0]) for p in parts]
         estimate = float(np.median(found))
-        return estimate if estimate >= _MIN_ESTIMATE_PX else size_model.diam_mean
+        if estimate < cellpose_library.SMALLEST_ESTIMATE_PX:
+            return size_model.diam_mean
+        return estimate
 
     def segment(
         self,

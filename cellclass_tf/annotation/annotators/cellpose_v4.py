@@ -24,8 +24,6 @@ from cellclass_tf.labels import sizes
 
 # Images are rescaled so that a cell has this diameter: cellpose's own constant.
 SCALE_PX = 30.0
-# As for version 3: smaller estimates would make the enlarged image too large for memory.
-_MIN_ESTIMATE_PX = 6.0
 _SOURCE = "https://huggingface.co/mouseland/cellpose-sam"
 
 
@@ -40,10 +38,8 @@ class Cellpose4:
 
     def known_models(self) -> list[str]:
         """Returns the sorted names of cellpose's models, and of the user's own."""
-        models = cellpose_library.load_models()
-        names = {*models.MODEL_NAMES, *models.get_user_models()}
         # DINOv3 needs a package that cellpose does not install.
-        return sorted(name for name in names if name and "dino" not in name)
+        return cellpose_library.known_models(without="dino")
 
     def find_weights(self, model: str) -> pathlib.Path:
         """Returns the file of weights of a named model or a path, after checking it.
@@ -131,9 +127,8 @@ class Cellpose4:
             areas += sizes.areas_of(labels).tolist()
         if not areas:
             return SCALE_PX
-        return max(
-            float(np.median(sizes.diameters_of(np.array(areas)))), _MIN_ESTIMATE_PX
-        )
+        median = float(np.median(sizes.diameters_of(np.array(areas))))
+        return max(median, cellpose_library.SMALLEST_ESTIMATE_PX)
 
     def segment(
         self,

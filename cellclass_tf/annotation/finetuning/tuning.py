@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +18,11 @@ from cellclass_tf.annotation import cell_files
 from cellclass_tf.annotation.annotators import cellpose_adapter, cellpose_library
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.finetuning import material, verdict
+from cellclass_tf.annotation.finetuning.rounds import (
+    Rounds,
+    rounds_folder,
+    sha256s_of_run,
+)
 from cellclass_tf.core.manifest import REJECTED, SPLIT
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -34,8 +37,6 @@ _AnnotatorMaker = Callable[[str | os.PathLike], CellposeAnnotator]
 EPOCHS_A_ROUND = 20
 # Smallest number of images in an epoch.
 _FEWEST_DRAWS = 8
-# Number of rounds without improvement after which training stops (early stopping).
-_PATIENCE = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ def finetune(
         "choose": [_version(study, row) for row in roles.choose],
     }
     study.update(rows, SPLIT, seen=every)
-    rounds = _Rounds.open(output, settings)
+    rounds = Rounds.open(output, settings)
     diameters = _diameters(study, roles.train)
     rounds.begin(base.weights)
     pieces = material.prepare(
@@ -185,31 +186,19 @@ def _check_output(output: pathlib.Path, base: pathlib.Path) -> None:
         )
     files = (output, _record_path(output), _picture_path(output))
     there = [path for path in files if os.path.lexists(path)]
-    rounds, record = _rounds_folder(output), _read_json(_record_path(output))
-    known = {record.get("sha256"), _read_json(rounds / _Rounds.FILE).get("replaces")}
-    known |= {digests.sha256_of_file(path) for path in rounds.glob("round_*")}
+    record = csv_json.read_json_object(_record_path(output))
+    known = {record.get("sha256"), *sha256s_of_run(output)}
     # Earlier versions did not record the SHA-256.
     is_own = "best_round" in record and "sha256" not in record
     if os.path.lexists(output):
         is_own = is_own or digests.sha256_of_file(output) in known
     else:
-        is_own = "best_round" in record or rounds.exists()
+        is_own = "best_round" in record or rounds_folder(output).exists()
     if there and not is_own:
         raise InputError(
             f"{there[0]} already exists, and is not as fine-tuning wrote it. Move it "
             "away, or choose another output."
         )
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
-
-
-def _rounds_folder(output: pathlib.Path) -> pathlib.Path:
-    return output.with_name(f"{output.name}.rounds")
 
 
 def _version(study: Study, row: ImageRow) -> list[str]:
@@ -257,93 +246,11 @@ def _diameters(study: Study, rows: Sequence[ImageRow]) -> dict[str, float]:
     return {name: round(float(means.get(name, rest)), 2) for name in sorted(names)}
 
 
-@dataclasses.dataclass
-class _Rounds:
-    """The finished rounds of a run, with weights and scores; round 0 is the base.
-
-    Attributes:
-      folder: folder of the rounds.
-      fingerprint: hash of the settings.
-      replaces: SHA-256 of the file that the output replaces; '' if there was none.
-      scores: score of each round.
-    """
-
-    FILE: ClassVar[str] = "rounds.json"
-
-    folder: pathlib.Path
-    fingerprint: str
-    replaces: str = ""
-    scores: list[float] = dataclasses.field(default_factory=list)
-
-    @classmethod
-    def open(cls, output: pathlib.Path, settings: dict[str, Any]) -> _Rounds:
-        """Opens the rounds of a killed run with the same settings, or starts new ones."""
-        folder = _rounds_folder(output)
-        replaces = digests.sha256_of_file(output) if output.exists() else ""
-        rounds = cls(folder, digests.fingerprint(settings), replaces)
-        content = _read_json(rounds._file)
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            if content["fingerprint"] == rounds.fingerprint:
-                rounds.scores = [float(score) for score in content["scores"]]
-        if folder.exists() and not rounds._file.exists() and any(folder.iterdir()):
-            raise InputError(
-                f"{folder} already exists, and holds other files. Move it away, or choose "
-                "another output."
-            )
-        if not rounds.scores:
-            shutil.rmtree(folder, ignore_errors=True)
-        for place in (folder, folder.parent):
-            atomic.remove_leftovers(place)
-        rounds._write()
-        return rounds
-
-    @property
-    def _file(self) -> pathlib.Path:
-        return self.folder / self.FILE
-
-    def weights(self, number: int) -> pathlib.Path:
-        """Returns the path of the weights after a round."""
-        return self.folder / f"round_{number:03d}"
-
-    def begin(self, base: pathlib.Path) -> None:
-        """Copies the base's weights to round 0."""
-        with atomic.atomic_path(self.weights(0)) as temporary:
-            shutil.copyfile(base, temporary)
-
-    def save(self, network: Any) -> None:
-        """Writes the weights of the round that has just been trained."""
-        path = self.weights(len(self.scores))
-        # An open file, since PyTorch refuses names that begin with a dot.
-        with atomic.atomic_path(path) as temporary, open(temporary, "wb") as file:
-            network.save_model(file)
-
-    def add(self, score: float) -> None:
-        """Records the score of the round that is done."""
-        self.scores.append(round(score, 6))
-        self._write()
-        logger.info("round %d: score %.4f", len(self.scores) - 1, score)
-
-    def _write(self) -> None:
-        csv_json.write_json(
-            self._file,
-            {
-                "fingerprint": self.fingerprint,
-                "replaces": self.replaces,
-                "scores": self.scores,
-            },
-        )
-
-    @property
-    def are_hopeless(self) -> bool:
-        """Whether the last rounds brought no improvement, so that training can stop."""
-        return len(self.scores) - 1 - int(np.argmax(self.scores)) >= _PATIENCE
-
-
 def _train(
     study: Study,
     roles: material.Roles,
     pieces: Sequence[material.TrainingImage],
-    rounds: _Rounds,
+    rounds: Rounds,
     diameters: dict[str, float],
     settings: dict[str, Any],
     annotator_of: _AnnotatorMaker,
@@ -428,7 +335,7 @@ def _train_round(
 def _judge(
     study: Study,
     roles: material.Roles,
-    rounds: _Rounds,
+    rounds: Rounds,
     best: int,
     output: pathlib.Path,
     diameters: dict[str, float],

@@ -29,7 +29,7 @@ _GAP = 0.1
 class CellTypeLook:
     """How one cell type looks; the ranges of two types are meant to overlap.
 
-    Lengths are in µm. Brightnesses are in units of `Dish.stain_gain`, so 1 is a
+    Lengths are in µm. Brightnesses are in units of `Dish.stain_gain_counts`, so 1 is a
     typical cell body or nucleus.
 
     Attributes:

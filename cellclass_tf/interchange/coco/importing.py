@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.core.cells import UNKNOWN, Cells, labels_of_drawn
+from cellclass_tf.core.cells import UNKNOWN, Cells
+from cellclass_tf.core.drawn_cells import labels_of_drawn
 from cellclass_tf.core.manifest import LIKENESS, ORIGIN
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError

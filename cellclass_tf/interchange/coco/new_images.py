@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.manifest import image_name
+from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.type_names import safe_type_name
 from cellclass_tf.errors import InputError
@@ -137,6 +137,8 @@ def _split_in_words(split: str) -> str:
 
 
 def _pixel_size(value: Any) -> float | None:
+    """Returns a pixel size in µm; None for values that no light microscope has."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 < value < math.inf else None
+    least, most = PIXEL_SIZES_UM
+    return float(value) if least <= value <= most else None

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.core.cells import DrawnCell
+from cellclass_tf.core.drawn_cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import drawn_cell_of, short
 from cellclass_tf.storage import png

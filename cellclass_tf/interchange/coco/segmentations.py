@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf.core.cells import DrawnCell
+from cellclass_tf.core.drawn_cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels.outlines import outlines_of, signed_area
 

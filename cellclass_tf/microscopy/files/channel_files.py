@@ -107,6 +107,15 @@ def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
             )
             continue
         of_set[channel] = path
+    for (folder, name), of_set in list(sets.items()):
+        if len(of_set) > _MOST_CHANNELS:
+            del sets[folder, name]
+            failures[str(folder / name)] = (
+                f"{folder / name}: {len(of_set)} files are channels of this field "
+                f"according to --channel_files={pattern}; expected at most "
+                f"{_MOST_CHANNELS}. Let `channel` match the channel alone, and not "
+                "positions or time points."
+            )
     found = [_file_set(name, of_set) for (_, name), of_set in sets.items()]
     found = sorted([*found, *whole], key=lambda file_set: file_set.paths[0])
     return Grouped(found, failures, parts)
@@ -217,5 +226,5 @@ def _file_set(name: str, found: dict[str, pathlib.Path]) -> FileSet:
         # A single file may hold all channels, whatever its name.
         (path,) = found.values()
         return FileSet((path,), (), path.name)
-    channels = sorted(found)[:_MOST_CHANNELS]
+    channels = sorted(found)
     return FileSet(tuple(found[c] for c in channels), tuple(channels), name)

@@ -67,5 +67,5 @@ def _is_of(row: ImageRow, raw: RawFile) -> bool:
     """Whether a row was made from this file, which may have changed or moved since."""
     if row.raw_file == raw.name:
         return True
-    found = (digests.sha256_of(path) for path in raw.files.paths)
+    found = (digests.sha256_of_path(path) for path in raw.files.paths)
     return row.raw_sha256 == FILE_SEPARATOR.join(found)

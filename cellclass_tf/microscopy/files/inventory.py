@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.microscopy.formats import jpeg
 from cellclass_tf.storage.paths import check_is_file, check_name
 
 _FOLDER_SUFFIX = ".zarr"
 _METAXPRESS_THUMBNAIL = re.compile(r"_w\d_thumb", re.IGNORECASE)
-_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _PICTURES = (
     ".jp2",
     ".jpf",
@@ -35,7 +35,9 @@ _VENDORS = (
 )
 # Endings of images that are not read, and advice.
 FOREIGN = (
-    dict.fromkeys(_JPEG, "JPEG compression changes pixels. Take the original files")
+    dict.fromkeys(
+        jpeg.FORMAT.suffixes, "JPEG compression changes pixels. Take the original files"
+    )
     | dict.fromkeys(_PICTURES, "Export them as TIFF or PNG, without loss")
     | dict.fromkeys(_VENDORS, "Export them as OME-TIFF from the microscope's software")
 )

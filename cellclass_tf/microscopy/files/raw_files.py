@@ -27,7 +27,7 @@ class RawFile:
       cell_type: its cell type, or `mixed`.
       group: name of the dish, well or slide.
       grouped: whether a pattern or a folder named the group; if not, the file is a group
-        of its own.
+        of its own, and so is each well of a plate.
     """
 
     files: channel_files.FileSet
@@ -39,6 +39,10 @@ class RawFile:
     def path(self) -> pathlib.Path:
         """The file, or the first of the set."""
         return self.files.paths[0]
+
+    def group_of(self, well: str) -> str:
+        """Returns the group of the fields of a well; '' stands for a file without wells."""
+        return self.group if self.grouped or not well else f"{self.group}_{well}"
 
     @property
     def name(self) -> str:
@@ -80,7 +84,7 @@ def find(
       group: regular expression; its last match in the path from `source` on names the
         group (by its first capturing group, if it has one). If None, the folder DISH
         names the group of a file TYPE/DISH/FILE, and each other file is a group of its
-        own.
+        own (of a plate, each well; see `RawFile.group_of`).
       channel_pattern: see `channel_files.group`.
       allow_lossy: whether to read JPEG files, too.
 

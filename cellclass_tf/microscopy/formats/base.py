@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,7 @@ class Scene:
       name: name of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
       loss: name of a lossy compression, such as 'JPEG'; '' for exact pixels.
+      well: name of the well, such as 'B03', if the file is a plate; '' if it is none.
     """
 
     size_tzc: tuple[int, int, int]
@@ -67,6 +68,7 @@ class Scene:
     name: str = ""
     is_rgb: bool = False
     loss: str = ""
+    well: str = ""
 
 
 class PartOfAnother(InputError):
@@ -200,6 +202,17 @@ def pixel_size(value: float | str | None, unit: str) -> PixelSize:
             f"{one_line(name)}; expected {least} to {most:.0f} µm)",
         )
     return PixelSize(width * scale)
+
+
+def channels_of(described: Sequence[Channel], count: int) -> tuple[Channel, ...]:
+    """Returns `count` channels; those that the file does not describe have no name.
+
+    Args:
+      described: the channels that the file describes; more than there are is ignored.
+      count: number of channels of the pixels.
+    """
+    missing = [Channel()] * (count - len(described))
+    return (*described[:count], *missing)
 
 
 def wavelength_nm(value: float | str | None) -> float | None:

@@ -145,7 +145,7 @@ def _channels(xml: ElementTree.Element, count: int) -> tuple[base.Channel, ...]:
         dye = dict(zip(keys, values, strict=True)).get("DyeName") or setting.name
         name = dye.removeprefix("Leica/") or entry.get("LUTName") or ""
         channels.append(base.Channel(name, setting.emission_nm))
-    return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
+    return base.channels_of(channels, count)
 
 
 def _hardware(xml: ElementTree.Element) -> Iterator[list[base.Channel]]:

@@ -108,7 +108,7 @@ def _channels(file: Any, count: int) -> tuple[base.Channel, ...]:
         base.Channel(c.name or "", base.wavelength_nm(c.emissionLambdaNm))
         for c in known
     ]
-    return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
+    return base.channels_of(channels, count)
 
 
 def _pixel_size(file: Any) -> base.PixelSize:

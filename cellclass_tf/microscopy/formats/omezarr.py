@@ -31,9 +31,9 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     value, so that lost chunks cannot be told from empty ones.
     """
     found = False
-    for place in _images(path):
+    for place, well in _images(path):
         found = True
-        yield _scene(path, place)
+        yield _scene(path, place, well)
     if not found:
         raise InputError(
             f"{path}: a Zarr folder without an OME-NGFF image (no 'multiscales', "
@@ -41,21 +41,27 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         )
 
 
-def _images(root: pathlib.Path) -> Iterator[str]:
-    """Yields the paths of images below the root; '' is the root itself."""
+def _images(root: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Yields the paths of images below the root ('' is the root itself), and their wells.
+
+    The name of a well is '' if the images are not those of a plate.
+    """
     attributes = _attributes(root, "")
     if "multiscales" in attributes:
-        yield ""
+        yield "", ""
     elif "plate" in attributes:
         for well in attributes["plate"]["wells"]:
             fields = _attributes(root, well["path"])["well"]["images"]
-            yield from (f"{well['path']}/{field['path']}" for field in fields)
+            # A well is named by its row and its column, as in B03.
+            name = well["path"].replace("/", "")
+            for field in fields:
+                yield f"{well['path']}/{field['path']}", name
     elif "bioformats2raw.layout" in attributes:
         names = _attributes(root, "OME").get("series")
         if names is None:
             folders = (f.name for f in root.iterdir() if f.name.isdecimal())
             names = sorted(folders, key=int)
-        yield from names
+        yield from ((name, "") for name in names)
 
 
 def _group(root: pathlib.Path, place: str) -> Any:
@@ -88,7 +94,7 @@ def _inside(root: pathlib.Path, place: str) -> pathlib.Path:
     return folder
 
 
-def _scene(root: pathlib.Path, place: str) -> base.Scene:
+def _scene(root: pathlib.Path, place: str, well: str) -> base.Scene:
     attributes = _attributes(root, place)
     if not attributes.get("multiscales"):
         raise InputError(
@@ -117,6 +123,7 @@ def _scene(root: pathlib.Path, place: str) -> base.Scene:
         _plane_reader(array, names),
         _pixel_size(image, level, axes),
         name=place or str(image.get("name") or ""),
+        well=well,
     )
 
 
@@ -214,7 +221,7 @@ def _pixel_size(
 def _channels(attributes: dict[str, Any], count: int) -> tuple[base.Channel, ...]:
     known = (attributes.get("omero") or {}).get("channels") or ()
     channels = [base.Channel(str(channel.get("label") or "")) for channel in known]
-    return tuple(channels + [base.Channel()] * (count - len(channels)))[:count]
+    return base.channels_of(channels, count)
 
 
 FORMAT = base.Format("OME-Zarr", "zarr", "zarr", (".zarr",), _claims, _scenes)

@@ -92,8 +92,7 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
         )
     times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
     is_rgb = samples in (3, 4) and count == 1
-    known = _channels(tiff, number)
-    channels = (known + (base.Channel(),) * count * samples)[: count * samples]
+    channels = base.channels_of(_channels(tiff, number), count * samples)
     return base.Scene(
         (times, depth, 3 if is_rgb else count * samples),
         (sizes["Y"], sizes["X"]),

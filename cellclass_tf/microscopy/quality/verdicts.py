@@ -65,7 +65,7 @@ def judge(study: Study, images: Iterable[str], engine: batch.Engine) -> None:
     }
     if judged:
         _draw_sheets(study, judged, engine)
-    _tell(study, judged)
+    _log_warnings(study, judged)
 
 
 def write_thumbnail(study: Study, row: ImageRow, merged: np.ndarray) -> None:
@@ -127,7 +127,7 @@ class _Sheet:
         for row in self.rows:
             with _reported(self.path, row):
                 thumbnail = _read_thumbnail(self.study, row)
-                shown = row.verdict, row.reason, _shown(_figures(row))
+                shown = row.verdict, row.reason, _in_words(_figures(row))
                 fields.append(contact_sheet.SheetField(row.stem, thumbnail, *shown))
         if not fields:
             raise InputError("none of its images can be read.")
@@ -245,7 +245,7 @@ def _badness(row: ImageRow) -> tuple:
     return row.verdict == REJECTED, criteria.severity(figures, row.reason), row.image
 
 
-def _shown(figures: Figures) -> str:
+def _in_words(figures: Figures) -> str:
     at_top = figures.saturated_share or figures.display_clipped_share
     word = "clipped" if figures.display_clipped_share else "saturated"
     return (
@@ -255,7 +255,8 @@ def _shown(figures: Figures) -> str:
     )
 
 
-def _tell(study: Study, judged: dict[str, list[ImageRow]]) -> None:
+def _log_warnings(study: Study, judged: dict[str, list[ImageRow]]) -> None:
+    """Warns of clipped fields, of rejected fields, and of types rejected more often."""
     rows = [row for members in judged.values() for row in members]
     rejected = [row for row in rows if row.verdict == REJECTED]
     accepted = [row for row in rows if row.verdict != REJECTED]

@@ -12,7 +12,8 @@ import numpy as np
 
 import cellclass_tf as cc
 from cellclass_tf.analysis import metrics
-from cellclass_tf.core.cells import Cells, read_labels
+from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.manifest import MIXED, SPLIT, ImageRow
 from cellclass_tf.datasets import simulation
 from cellclass_tf.storage import png

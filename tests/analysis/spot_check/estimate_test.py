@@ -10,7 +10,7 @@ from experiments.benchmarks import spot_check
 
 
 def sample_of(true, called, *, population=None, right=None):
-    """One stratum of windows; everything found, `right` of it called right."""
+    """Returns one stratum of windows; all cells are found, `right` of them correctly."""
     true, called = np.asarray(true, float), np.asarray(called, float)
     real = true.sum(axis=1)
     return estimate.LabelledSample(

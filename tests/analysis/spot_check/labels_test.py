@@ -17,7 +17,7 @@ from tests.spot_check import checked_predictions, rows_of, write_table
 
 @pytest.fixture
 def checked(tmp_path):
-    """A folder of predictions with a spot check, and its sample."""
+    """Makes a folder of predictions with a spot check; returns it and the sample."""
     folder = checked_predictions(tmp_path)
     cc.spotcheck(folder, cells=30)
     return folder, Sample.read(folder / "spotcheck" / "sample.json")

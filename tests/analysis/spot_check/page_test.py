@@ -89,7 +89,7 @@ def test_a_missing_image_is_reported(tmp_path):
 
 
 def label_by_hand(browser, drawn):
-    """Labels window after window as called; the first one with a missed cell, and odd keys."""
+    """Labels each window as it was classified; adds a missed cell and presses other keys."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 

@@ -15,7 +15,7 @@ from tests.spot_check import TYPES, checked_predictions, rows_of, write_table
 
 
 def sample_of(count, empty=4, called=("HEK", "N2a")):
-    """So many windows of 2 cells, and empty ones, of ten times as many."""
+    """Returns windows of 2 cells, and empty ones, drawn from ten times as many."""
     cells = dict(enumerate(called, start=1))
     windows = [Window("a", (0, 0, 9, 9), cells)] * count
     windows += [Window("a", (0, 0, 9, 9), {})] * empty

@@ -1,4 +1,4 @@
-"""The installed cellpose: versions that are known, and importing it."""
+"""Tests of importing the installed cellpose, and of its versions."""
 
 import importlib.metadata
 import subprocess

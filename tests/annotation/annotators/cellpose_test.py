@@ -1,4 +1,4 @@
-"""cellpose: fields, tiles, devices and fingerprints, with the installed version."""
+"""Tests of cellpose with the installed version: fields, tiles, devices and fingerprints."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_invalid_numbers_and_images_are_refused(own_weights):
 
 @pytest.fixture
 def bright_pieces(own_weights, monkeypatch):
-    """An annotator that finds every bright piece, as surely as it is bright."""
+    """Returns an annotator that finds every bright piece; its probability is its brightness."""
     from scipy import ndimage
 
     seen = []

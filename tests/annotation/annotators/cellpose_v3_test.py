@@ -1,4 +1,4 @@
-"""cellpose 3: real weights find cells, size models, and named models."""
+"""Tests of cellpose 3: real weights, size models, and named models."""
 
 import pathlib
 import shutil
@@ -113,7 +113,7 @@ def test_diameter_of_a_large_field_is_estimated_on_parts(
 
 
 class _Touch:
-    """Unpickled without care, it makes a file."""
+    """Makes a file when it is unpickled without care."""
 
     def __init__(self, path):
         self._path = path
@@ -139,12 +139,12 @@ def test_malicious_size_model_is_refused_and_not_run(own_weights, tmp_path):
     ):
         CellposeAnnotator(tmp_path / "mine")
     assert not trap.exists()
-    # With the diameter given, the file is not even looked at.
+    # If the diameter is given, the file is not opened.
     CellposeAnnotator(tmp_path / "mine", diameter_px=30)
 
 
 def _sharing(depth=60):
-    """A list that would take for ever to be made an array."""
+    """Returns a list whose conversion to an array would never end."""
     shared = []
     for _ in range(depth):
         shared = [shared, shared]
@@ -196,7 +196,7 @@ def test_error_without_network_names_folder_and_alternatives(
 
     def refuse(url, *_, **__):
         calls.append(url)
-        # As cellpose does before it opens an address.
+        # cellpose does this before it opens an address.
         ssl._create_default_https_context = ssl._create_unverified_context
         raise urllib.error.URLError("no network")
 

@@ -1,4 +1,4 @@
-"""cellpose 4, with a small transformer of random numbers in place of its own weights."""
+"""Tests of cellpose 4, with a small random transformer in place of its own weights."""
 
 import logging
 import pathlib
@@ -25,7 +25,7 @@ def image():
 
 
 class _Model:
-    """Finds two squares, and keeps what it is told."""
+    """Finds two squares, and records its arguments."""
 
     def eval(self, planes, **options):
         self.planes, self.options = planes.copy(), options
@@ -86,7 +86,7 @@ def test_estimated_diameter_has_a_lower_limit(image, monkeypatch):
 
 @pytest.fixture
 def library(monkeypatch, tmp_path):
-    """A stand-in for cellpose 4, which would download; returns its models' folder."""
+    """Replaces cellpose 4, which would download weights; returns the folder of its models."""
     folder = tmp_path / "models"
     folder.mkdir()
     models = types.SimpleNamespace(
@@ -287,7 +287,7 @@ def test_training_moves_the_weights_and_leaves_the_random_numbers(
         )
     assert (network.out.weight != before).any()
     assert torch.equal(torch.get_rng_state(), state)
-    # Nothing that version 4 ignores or warns of is asked for.
+    # No option is passed that version 4 ignores or warns of.
     assert not caplog.records
     # The mean diameter of the training images: cellpose's own measure, by the median.
     assert 17 < float(network.diam_labels) < 22

@@ -14,7 +14,7 @@ from cellclass_tf.storage import digests
 
 
 class _Touch:
-    """Unpickled without care, it makes a file."""
+    """Makes a file when it is unpickled without care."""
 
     def __init__(self, path):
         self._path = path
@@ -47,7 +47,7 @@ def test_malicious_weights_are_refused_and_not_run(tmp_path):
 
 
 def _sam(**changes):
-    """The names of cellpose 4's tensors, as far as they tell what it is."""
+    """Returns the names of cellpose 4's tensors by which it is identified."""
     names = ("diam_labels", "W2", "encoder.pos_embed", "out.weight")
     return {name: torch.ones(2) for name in names} | changes
 

@@ -15,7 +15,7 @@ def _disk(shape, center_yx, radius):
 
 
 def _field(centers_yx, shape=(120, 160), nucleus_px=10, cell_px=14):
-    """Flat cells on black, and the mask of each cell."""
+    """Returns an image of uniform cells on black, and the mask of each cell."""
     image = np.zeros((*shape, 3), np.uint8)
     cells = [_disk(shape, center, cell_px) for center in centers_yx]
     for center, cell in zip(centers_yx, cells, strict=True):

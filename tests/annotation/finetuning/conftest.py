@@ -1,4 +1,4 @@
-"""A study of corrected fields of six dishes."""
+"""Fixtures for tests of fine-tuning: a study of corrected fields of six dishes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Fine-tuning: rounds, the best of them, resuming, and what is written."""
+"""Tests of fine-tuning: rounds, the choice of the best one, resuming, and outputs."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ import pytest
 from cellclass_tf.annotation.annotators.cellpose import CellposeAnnotator
 from cellclass_tf.annotation.annotators.protocol import Outlines
 from cellclass_tf.annotation.finetuning import material, tuning, verdict
+from cellclass_tf.annotation.finetuning.rounds import Rounds
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import digests, png
@@ -22,7 +23,7 @@ def output(tmp_path):
 
 @pytest.fixture
 def scores(monkeypatch):
-    """Scores of the base and of each round, in place of those of the network."""
+    """Replaces the scores of the base weights and of each round."""
     given = [0.5, 0.6, 0.7, 0.65]
     iterator = iter(given)
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: next(iterator))
@@ -31,7 +32,7 @@ def scores(monkeypatch):
 
 @pytest.fixture
 def rounds(monkeypatch):
-    """Trains nothing: round n sets the last bias to n. Returns what was trained."""
+    """Replaces training: round n sets the last bias to n. Returns the calls."""
     trained = []
 
     def train(network, pieces, folder, epochs, settings, number, caption):
@@ -80,7 +81,7 @@ def test_base_is_kept_if_no_round_is_better(
     worse = iter([0.5, 0.4, 0.3, 0.2])
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: next(worse))
     result = tuning.finetune(study, output, model=own_weights, epochs=200)
-    # After three rounds that brought nothing it stops.
+    # Training stops after three rounds without improvement.
     assert len(rounds) == 3
     assert not result.verdict.is_better
     assert result.verdict.text.startswith("not better: keep the base")
@@ -111,7 +112,7 @@ def test_killed_run_with_other_settings_starts_again(
     study, output, own_weights, rounds, monkeypatch
 ):
     monkeypatch.setattr(verdict, "score_part", lambda *_, **__: 0.5)
-    opened = tuning._Rounds.open(output, {"epochs": 60})
+    opened = Rounds.open(output, {"epochs": 60})
     opened.begin(own_weights)
     opened.add(0.9)
     tuning.finetune(study, output, model=own_weights, epochs=20)
@@ -187,7 +188,7 @@ def test_splits_are_recorded_in_the_manifest(
 def test_cellpose_own_training_runs_and_changes_the_weights(
     study, output, own_weights, monkeypatch
 ):
-    """One epoch of one batch, and scores of the real thing."""
+    """There is one epoch of one batch, and the scores are computed."""
     state = np.random.get_state()[1].copy()
     original = tuning._train_round
     trained = []
@@ -231,7 +232,7 @@ def test_only_the_part_kept_out_of_training_is_scored(study):
     row = study.rows()[0]
 
     class Finder:
-        """Finds the cells of the right quarter alone."""
+        """Finds only the cells in the right quarter."""
 
         def annotate(self, image, diameter):
             labels = study.read_cells(row).labels.copy()
@@ -268,7 +269,7 @@ def test_weights_of_earlier_runs_are_replaced_unless_they_were_changed(
         tuning.finetune(study, output, model=own_weights, epochs=epochs)
     record = _read(output)
     assert record["sha256"] == digests.sha256_of_file(output)
-    # As an earlier version left it.
+    # An earlier version left such a record.
     del record["sha256"]
     output.with_name("tuned.json").write_text(json.dumps(record))
     tuning.finetune(study, output, model=own_weights, epochs=20)

@@ -28,9 +28,9 @@ def test_clear_gain_is_reported_as_better():
     [
         [_field(0.7, 0.7)] * 3,
         [_field(0.8, 0.7)] * 4,
-        # Three fields say too little of the next one.
+        # Three fields are too few to predict the next one.
         [_field(0.7, 0.7), _field(0.6, 0.7), _field(0.8, 0.9)],
-        # A gain on average that hangs on one field.
+        # The mean gain depends on one field.
         [_field(0.5, 0.9), _field(0.7, 0.65), _field(0.7, 0.66), _field(0.7, 0.67)],
         [_field(0.7, 0.9), _field(0.7, 0.69)],
     ],

@@ -16,7 +16,7 @@ def _disk(shape, centre, radius):
 
 
 def _field(rows=3, columns=5, radius=12):
-    """Cells of 24 px, 40 px apart, each with a nucleus of 12 px; nothing is doubtful."""
+    """Returns cells of 24 px, 40 px apart, each with a nucleus of 12 px, none doubtful."""
     labels = np.zeros((40 * rows, 40 * columns), np.int32)
     rng = np.random.default_rng(0)
     image = np.zeros((*labels.shape, 3), np.uint8)

@@ -49,7 +49,7 @@ def test_field_has_a_list_and_a_picture(study):
     assert len(list((study.root / "review/HEK").iterdir())) == 2
     study.update([dataclasses.replace(row, corrected=True)])
     queue.write_queue(study)
-    # They show cells that are no more.
+    # They show cells that no longer exist.
     assert not list((study.root / "review/HEK").iterdir())
 
 

@@ -9,7 +9,7 @@ from cellclass_tf.datasets.culture import drawing, placement
 from cellclass_tf.datasets.culture.looks import LOOKS, Dish
 
 UM, SIZE, MARGIN = 0.5, 128, 16
-# Evenly lit, in perfect focus, with an ideal camera.
+# A dish with even illumination and perfect focus, and an ideal camera.
 PLAIN = Dish(
     illumination_centre_yx=(0.5, 0.5),
     illumination_falloff=0.0,
@@ -38,7 +38,7 @@ def empty_canvas():
 
 
 def cell_of(name, branch_angles=()):
-    """A round cell of the usual size in the middle of the frame."""
+    """Returns a round cell of the usual size in the middle of the frame."""
     return placement.PlacedCell(
         name=name,
         look=LOOKS[name],
@@ -78,12 +78,12 @@ def test_a_cell_has_a_nucleus_inside_and_is_stained_up_to_its_border(name):
         mask, (nuclei, cytoplasm) = drawn(cell_of(name), seed=seed)
         shares.append((nuclei > 0).sum() / mask.sum())
         assert (cytoplasm[mask] > 0).all()
-        # Folds and spikes of the rim stand out, but carry little.
+        # Folds and spikes of the rim extend beyond the cell, but have little light.
         assert cytoplasm[mask].sum() > 0.6 * cytoplasm.sum()
         mask, (nuclei, _) = drawn(cell_of(name), bent=True, seed=seed)
         assert nuclei[mask].any()
         assert not nuclei[~mask].any()
-    # With its soft rim a nucleus takes a little more.
+    # With its soft rim, a nucleus is a little larger.
     usual = LOOKS[name].nucleus_share
     assert usual < np.mean(shares) < 1.5 * usual
 
@@ -119,9 +119,9 @@ def test_blur_and_haze_spread_light_and_lose_none():
     blurred = canvas.light(dish(blur_um=1.0))
     hazy = canvas.light(dish(blur_um=1.0, haze=0.3))
     assert sharp[0].max() == 1000
-    # A bell 2 px wide.
+    # A Gaussian with a width of 2 px.
     assert blurred[0].max() == pytest.approx(1000 / (2 * np.pi * 2**2), rel=0.05)
-    # Nuclei glow farther: 1.4 times the haze.
+    # Nuclei have 1.4 times the haze.
     peaks = hazy.max(axis=(1, 2)) / blurred.max(axis=(1, 2))
     assert peaks == pytest.approx([1 - 1.4 * 0.3, 1 - 0.3], abs=0.04)
     for light in (blurred, hazy):
@@ -151,7 +151,7 @@ def test_the_camera_adds_noise_and_is_limited_to_its_maximum():
     camera = dish(offset_counts=100.0, read_noise_counts=3.0, electrons_per_count=2.0)
     counts = drawing.expose(light, camera, rng_of())[0]
     assert counts.mean() == pytest.approx(1100, abs=1)
-    # Shot noise of 2000 electrons, and that of reading.
+    # Shot noise of 2,000 electrons, and read noise.
     assert counts.var() == pytest.approx(1000 / 2 + 3**2, rel=0.06)
     vignette = dish(illumination_falloff=0.3)
     counts = drawing.expose(light, vignette, rng_of())[0]

@@ -1,4 +1,4 @@
-"""The simulated field: exact labels, stable bytes, overlapping types."""
+"""Tests of simulated fields: exact labels, stable bytes, overlapping types."""
 
 import numpy as np
 import pytest
@@ -137,7 +137,7 @@ def test_labels_agree_with_the_pixels(pure_fields):
         for field in fields:
             inside = ndimage.binary_erosion(field.labels > 0, iterations=3)
             far = ndimage.binary_dilation(field.labels > 0, iterations=25)
-            # Nearly every pixel of a cell outshines what lies far from all cells.
+            # Nearly every pixel of a cell is brighter than pixels far from all cells.
             level = np.median(field.pixels[1][~far])
             assert (field.pixels[1][inside] > level).mean() > 0.99
 

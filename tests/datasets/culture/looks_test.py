@@ -8,7 +8,7 @@ import pytest
 
 from cellclass_tf.datasets.culture.looks import QUALITIES, Dish
 
-# What each quality sets, and may set.
+# The attributes that each quality sets.
 FIGURES = {
     "illumination": {"illumination_falloff", "stain_gain_counts", "background_counts"},
     "stain": {"stain_gain_counts"},

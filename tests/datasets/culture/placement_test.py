@@ -38,7 +38,7 @@ def round_cell(centre_yx, radius_px, name="N2a"):
 
 
 def gaps_of(placed):
-    """Distances of centres over sums of radii; those to itself are infinite."""
+    """Returns distances of centres over sums of radii; infinite from a cell to itself."""
     centres = np.array([cell.centre_yx for cell in placed])
     radii = np.array([cell.radius_px for cell in placed])
     gaps = np.linalg.norm(centres[:, None] - centres, axis=-1)
@@ -59,7 +59,7 @@ def test_cells_of_a_colony_lie_side_by_side():
         nearest = np.concatenate(
             [gaps_of(place([name] * 20, 800, seed)).min(axis=1) for seed in range(4)]
         )
-        # Alone, a cell keeps 1.35 from the next.
+        # A cell outside of a colony keeps a distance of 1.35 to the next one.
         assert np.median(nearest) < 1.1 * LOOKS[name].packing
 
 
@@ -71,7 +71,7 @@ def test_cells_without_room_are_left_out_and_no_centre_is_far_outside():
         assert (outside < 0.35 * cell.radius_px).all()
 
 
-# In the last two a neighbour cuts a piece off.
+# In the last two cases, a neighbour cuts off a piece.
 @pytest.mark.parametrize("seed", [0, 4, 5])
 def test_each_kept_cell_is_one_piece_around_its_centre(seed):
     placed = place(["HEK"] * 20 + ["N2a"] * 20, seed=seed)
@@ -92,7 +92,7 @@ def test_a_cell_fills_its_outline_up_to_a_border_that_the_radii_set(radii):
         math.pi * (spread * radii[0]) ** 2, rel=0.03
     )
     labels, _ = grow([left, round_cell((50, 80), radii[1])], 120)
-    # Where the distances, squared and less the radius squared, are the same.
+    # The border is where the squared distances minus the squared radii are equal.
     border = 50 + (30**2 + radii[0] ** 2 - radii[1] ** 2) / (2 * 30)
     assert np.count_nonzero(labels[50] == 1) == pytest.approx(
         border - 50 + spread * radii[0], abs=2
@@ -108,6 +108,6 @@ def test_a_cell_without_enough_area_is_removed_and_labels_are_renumbered():
     labels, kept = grow([cells[0], sliver, cells[1]], 150)
     assert kept == cells
     assert (labels[40, 40], labels[40, 100], labels[110, 110]) == (1, 0, 2)
-    # At the frame's edge less is enough: a cell is cut there.
+    # At the edge of the frame a smaller area is enough, since cells are cut there.
     cut = round_cell((40, 150), 18.5 / math.sqrt(4))
     assert grow([cut], 150)[1] == [cut]

@@ -13,7 +13,7 @@ from cellclass_tf.storage import csv_json, png
 
 
 def blobs(rng, shape=(40, 48), count=9):
-    """Labels of odd cells: with holes, pinches, single pixels, at all borders."""
+    """Returns labels of unusual cells: with holes, pinches, single pixels, at all borders."""
     labels = np.zeros(shape, np.int32)
     for label in range(1, count + 1):
         top, left = rng.integers(-4, shape[0] - 2), rng.integers(-4, shape[1] - 2)
@@ -26,7 +26,7 @@ def blobs(rng, shape=(40, 48), count=9):
 
 @pytest.fixture
 def make_study(tmp_path):
-    """Makes a study of fields with odd cells: three pure, and one mixed."""
+    """Makes a study of three pure fields and a mixed one, with unusual cells."""
 
     def make(name="study", fields=3, shape=(40, 48)):
         study = Study.create(tmp_path / name, ("HEK", "N2a"), pixel_size_um=0.5)
@@ -54,7 +54,7 @@ def make_study(tmp_path):
 
 @pytest.fixture
 def write_coco(tmp_path):
-    """Writes a COCO file with its images, of 20 x 30 px, of one square cell each."""
+    """Writes a COCO file and its images, of 20 x 30 px, with one square cell each."""
 
     def write(images=2, folder="source", name="cells.json", **changes):
         content = {

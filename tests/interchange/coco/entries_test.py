@@ -33,7 +33,7 @@ def _entries(*paths, root):
         ("N2a/same.png", "N2a/same.png"),
         # Its cells are HEK.
         ("same.png", "HEK/same.png"),
-        # As `convert` names it.
+        # The name that `convert` gives.
         ("the b.png", "mixed/the_b.png"),
         ("c.png", None),
     ],
@@ -50,7 +50,7 @@ def test_an_image_of_the_study_is_matched(study, write_coco, change, file_name, 
 
 @pytest.fixture
 def copy_of_roboflow(study, write_coco, change, draw_scene, tmp_path):
-    """Writes a JPEG that is said to be a copy of HEK/a.png, and returns the entries."""
+    """Writes a JPEG that claims to be a copy of HEK/a.png, and returns the entries."""
     scene = draw_scene(0, 64)
     png.write_png(study.root / "images" / "HEK" / "a.png", scene)
 
@@ -106,7 +106,7 @@ def test_a_copy_that_cannot_be_compared_is_rejected(study, copy_of_roboflow):
 def test_another_image_of_the_same_name_is_rejected(
     study, write_coco, change, draw_scene
 ):
-    # The name alone counted, although its own image lay beside the file.
+    # Only the name counted, although the image was in the folder of the file.
     record = {"file_name": "a.png", "height": 64, "width": 64}
     path = change(write_coco(images=1), "images", 0, **record)
     png.write_png(study.root / "images" / "HEK" / "a.png", draw_scene(0, 64))

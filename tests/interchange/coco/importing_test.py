@@ -28,7 +28,7 @@ def _annotations(*parts):
 
 @pytest.fixture
 def study(tmp_path):
-    """A study of the images that `write_coco` names."""
+    """Makes a study of the images that `write_coco` names."""
     study = Study.create(tmp_path / "study", ("HEK", "N2a"))
     rows = [ImageRow(f"HEK/image{n}.png", "HEK") for n in (1, 2, 3)]
     for row in rows:
@@ -86,7 +86,7 @@ def test_cells_are_imported_into_images_of_the_study(study, write_coco):
     row = rows["HEK/image1.png"]
     assert (row.annotator, row.corrected, row.cells) == ("import", True, 1)
     assert row.annotator_sha256 == digests.sha256_of_file(path)
-    # Its image stays that of the study, and fields that the file does not name stay.
+    # The study's image is not replaced, and fields that the file does not list are not changed.
     assert not study.read_image(row).any()
     assert not study.cells_path(rows["HEK/image3.png"]).exists()
 
@@ -109,7 +109,7 @@ def test_smaller_cell_gets_the_pixel_and_it_is_noted(study, write_coco):
     path = write_coco(annotations=_annotations({"area": 25}, small, nothing_left))
     outcome = import_coco(study, path)
     labels = _cells(study, "HEK/image1.png").labels
-    # 25 px less the one that both cover; of two that are the same the first one stays.
+    # 25 px minus the one that both cover; of two equal cells the first one is kept.
     assert np.bincount(labels.ravel()).tolist() == [600 - 28, 24, 4]
     assert outcome.done["HEK/image1.png"]["notes"] == [
         "5 px of several cells were given to the smaller cell",
@@ -292,7 +292,7 @@ AUGMENTED = {
 
 
 def _write_roboflow(folder, draw_scene, content):
-    """Folders as Roboflow has them, with several copies of a photograph."""
+    """Writes folders as Roboflow does, with several copies of a photograph."""
     for split, copies in content.items():
         (folder / split).mkdir(parents=True)
         images = []
@@ -350,7 +350,7 @@ def test_copies_of_a_photograph_in_two_folders_are_rejected(tmp_path, draw_scene
 def test_copies_with_names_of_their_own_are_found_as_the_same_scene(
     tmp_path, draw_scene
 ):
-    # Nothing but the pixels says that they are of one photograph.
+    # Only the pixels show that they are copies of one photograph.
     content = {
         "train": [("a", 0, lambda image: image)],
         "valid": [("b", 0, lambda image: image[:, ::-1])],

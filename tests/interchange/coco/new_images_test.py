@@ -63,7 +63,13 @@ def test_an_existing_group_keeps_its_split(study, write_coco, change):
 
 
 @pytest.mark.parametrize(
-    "said", [{"group": 3, "pixel_size_um": -1, "split": "x"}, {"pixel_size_um": True}]
+    "said",
+    [
+        {"group": 3, "pixel_size_um": -1, "split": "x"},
+        {"pixel_size_um": True},
+        # The size of a print at 300 dots per inch.
+        {"pixel_size_um": 84.7},
+    ],
 )
 def test_invalid_metadata_are_ignored(study, write_coco, change, said):
     (row,) = _add(study, change(write_coco(images=1), "images", 0, **said))

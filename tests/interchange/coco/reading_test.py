@@ -108,7 +108,7 @@ def test_an_invalid_entry_only_affects_its_image(
 
 @pytest.mark.parametrize("image_id", [99, 1.5, "x", None, True, [1]])
 def test_annotations_of_an_unlisted_image_are_rejected(write_coco, change, image_id):
-    # Otherwise the image that was meant would pass for one without cells.
+    # Otherwise the image that was meant would count as one without cells.
     path = change(write_coco(), "annotations", 1, image_id=image_id)
     with pytest.raises(
         InputError, match=r"annotation 20 refers to image .*not among the 2"

@@ -1,4 +1,4 @@
-"""COCO results, read again by pycocotools."""
+"""Tests of COCO results, with pycocotools as reader."""
 
 import numpy as np
 from pycocotools.coco import COCO

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cellclass_tf.core.cells import DrawnCell
+from cellclass_tf.core.drawn_cells import DrawnCell
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.segmentations import drawn_cell_of, polygons_of
 from cellclass_tf.labels.rle import encode_mask
 
 
 def _random_masks(count=300):
-    """Masks of all densities, with pinches, holes and single pixels, at all borders."""
+    """Yields masks of all densities, with pinches, holes and single pixels, at all borders."""
     rng = np.random.default_rng(3)
     for _ in range(count):
         mask = rng.random(rng.integers(1, 15, 2)) < rng.choice([0.1, 0.4, 0.7, 1.0])

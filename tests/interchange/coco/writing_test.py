@@ -1,4 +1,4 @@
-"""Tests of the export of COCO files, which pycocotools reads again."""
+"""Tests of the export of COCO files, with pycocotools as reader."""
 
 import collections
 import contextlib
@@ -187,7 +187,7 @@ def test_cells_as_results_of_themselves_score_1(make_study, tmp_path):
         scores.params.maxDets = [1, 10, 1000]
         scores.evaluate()
         scores.accumulate()
-    # Of cells of all sizes, and up to 1000 of them.
+    # AP for cells of all sizes, and up to 1,000 detections.
     precision = scores.eval["precision"][:, :, :, 0, -1]
     assert (precision > -1).any()
     assert precision[precision > -1].min() == pytest.approx(1)

@@ -31,7 +31,7 @@ def flat(by_level):
 
 
 @pytest.mark.parametrize("number", [0, 1, 30, 200])
-def test_matches_and_offsets_are_those_of_model_garden(number):
+def test_matches_and_offsets_equal_those_of_model_garden(number):
     boxes = boxes_of(number)
     stock = anchor.RpnAnchorLabeler(*SETTINGS)
     _, offsets = stock.label_anchors(ANCHORS, boxes, tf.ones([number, 1]))
@@ -44,7 +44,7 @@ def test_matches_and_offsets_are_those_of_model_garden(number):
     assert (indicators.numpy()[flat(scores) == 0] == -1).all()
 
 
-def test_overlaps_are_those_of_all_pairs():
+def test_overlaps_equal_those_of_all_pairs():
     stock = anchor.RpnAnchorLabeler(*SETTINGS)
     for anchors in ANCHORS.values():
         pairs = stock.similarity_calc(tf.reshape(anchors, [-1, 4]), boxes_of(40))
@@ -58,7 +58,7 @@ def test_every_cell_has_an_anchor_however_small_the_overlap():
     assert (flat(labels(boxes)[0]) == 1).sum() == 2
 
 
-def test_half_of_the_samples_are_positive_where_there_are_enough():
+def test_half_of_the_samples_are_positive_if_there_are_enough():
     scores = flat(labels(boxes_of(60))[0])
     assert (scores == 1).sum() == 32
     assert (scores == 0).sum() == 32

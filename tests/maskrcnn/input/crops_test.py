@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_crop():
     assert not np.array_equal(a[1], c[1])
 
 
-def test_scale_follows_the_pixel_size_where_it_is_known():
+def test_the_scale_follows_the_pixel_size_if_it_is_known():
     task = config.cellclass_maskrcnn_small().task
     task.scale, task.pixel_size_um = 0.5, 0.5
     for size_um, scale in ((0.5, 0.5), (1.0, 1.0), (0.0, 0.5)):

@@ -88,7 +88,7 @@ def test_eager_and_tf_data_agree_to_the_last_bit_of_the_targets():
     assert not np.array_equal(*scores)
 
 
-def test_targets_are_those_of_model_garden_for_the_same_crop():
+def test_targets_equal_those_of_model_garden_for_the_same_crop():
     params = config.cellclass_maskrcnn_small()
     data_facts.apply_facts(params, facts())
     task, data = params.task, params.task.train_data

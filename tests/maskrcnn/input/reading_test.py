@@ -8,7 +8,7 @@ from cellclass_tf.maskrcnn import config
 from cellclass_tf.maskrcnn.input import reading
 
 
-def test_fields_are_read_undecoded_and_decode_to_those_of_the_study(prepared):
+def test_fields_are_read_encoded_and_decode_to_those_of_the_study(prepared):
     data = config.cellclass_maskrcnn_small().task.validation_data
     data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
     data.tfds_split = "train"
@@ -28,7 +28,7 @@ def test_fields_are_read_undecoded_and_decode_to_those_of_the_study(prepared):
     np.testing.assert_array_equal(reading.decode(kept)[1], labels)
 
 
-def test_decoded_fields_are_those_of_the_study_in_one_order(prepared):
+def test_decoded_fields_equal_those_of_the_study_in_a_fixed_order(prepared):
     data = config.cellclass_maskrcnn_small().task.train_data
     data.tfds_name, data.tfds_data_dir = "cell_types/study", str(prepared / "tfds")
     study = Study.open(prepared)

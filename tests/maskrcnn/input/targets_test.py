@@ -11,7 +11,7 @@ LABELS[1:3, 1:5] = 1
 LABELS[5, 7] = 3
 
 
-def test_boxes_are_those_of_the_visible_pixels():
+def test_boxes_enclose_the_visible_pixels():
     ids, boxes = targets.visible_cells(LABELS, np.array([8, 50, 1]), 0.3)
     np.testing.assert_array_equal(ids, [1, 3])
     np.testing.assert_array_equal(boxes, [[1, 1, 3, 5], [5, 7, 6, 8]])
@@ -25,7 +25,7 @@ def test_a_cell_cut_to_a_sliver_is_not_a_target():
     )
 
 
-def test_masks_are_the_pixels_of_the_label_image():
+def test_masks_equal_the_pixels_of_the_label_image():
     labels = np.zeros((6, 8), np.int32)
     labels[1:5, 2:6] = 2
     labels[2, 3] = 1

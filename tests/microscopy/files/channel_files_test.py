@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.channel_files."""
+"""Tests of cellclass_tf.microscopy.files.channel_files."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ GUID = "0D36C01F-0D36-4A29-9F5A-BE62B6F7F73F"
 
 
 def group(*names, pattern=None):
-    """The sets as (name, channels), and the failures."""
+    """Returns the sets as (name, channels), and the failures."""
     paths = sorted(pathlib.Path("raw") / name for name in names)
     found, failures, _ = channel_files.group(paths, pattern)
     return [(s.name, s.channels) for s in found], failures
@@ -27,7 +27,7 @@ def test_the_channel_files_of_metaxpress_are_one_field():
     assert not failures
     assert found == [
         ("P_E08_s2.tif", ("w1", "w2")),
-        # Alone it may hold all its channels.
+        # A single file may hold all channels.
         ("P_E09_s1_w1.tif", ()),
         ("other.tif", ()),
     ]
@@ -54,6 +54,13 @@ def test_the_same_channel_twice_is_a_failure():
     found, failures = group(f"a_w1{GUID}.tif", "a_w1.tif", "a_w2.tif")
     assert found == [("a.tif", ("w1", "w2"))]
     assert "channel 'w1' of this field is also in" in next(iter(failures.values()))
+
+
+def test_a_pattern_that_finds_too_many_channels_is_a_failure():
+    names = [f"a_{number:02}.tif" for number in range(17)]
+    found, failures = group(*names, "b_00.tif", pattern=r"_(?P<channel>\d+)")
+    assert found == [("b_00.tif", ())]
+    assert "17 files are channels of this field" in failures["raw/a.tif"]
 
 
 @pytest.mark.parametrize("pattern", ["_w(", r"_w\d"])

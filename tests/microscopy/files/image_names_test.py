@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.image_names."""
+"""Tests of cellclass_tf.microscopy.files.image_names."""
 
 import pathlib
 
@@ -56,7 +56,7 @@ def test_long_names_stay_different_when_shortened(tmp_path):
     found = [names.take(raw(path), [""]) for path in paths]
     assert len({name.casefold() for name in found}) == 6
     assert all(len(name) == len("HEK/") + 100 for name in found)
-    # Whatever the order, and however many there are.
+    # The names do not depend on the order of the files.
     names = image_names.Names(study)
     assert [names.take(raw(path), [""]) for path in paths[::-1]] == found[::-1]
 

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.raw_files."""
+"""Tests of cellclass_tf.microscopy.files.raw_files."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def touch(*paths):
 
 
 def test_folders_name_the_types_and_the_pattern_the_groups(tmp_path):
-    # The folder above the source would match too, and must not.
+    # The folder above the source would match too, but is not searched.
     source = tmp_path / "dish9" / "raw"
     touch(source / "HEK" / "dish1_a.tif", source / "N2a" / "dish1_a.ome.tif")
     found, failures, _ = raw_files.find(source, None, r"[^/]+/dish\d+")
@@ -43,6 +43,16 @@ def test_a_folder_below_the_type_names_the_dish(tmp_path):
     # A pattern decides.
     found, _, _ = raw_files.find(source, None, r"[^/]+$")
     assert {f.group for f in found} == {"a.tif", "b.tif", "c.tif", "d.tif"}
+
+
+def test_wells_are_groups_unless_a_pattern_or_folder_names_the_group(tmp_path):
+    for place in ("HEK/plate.tif", "N2a/d1/plate.tif"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).write_text("1")
+    plate, in_folder = raw_files.find(tmp_path, None, None).files
+    assert plate.group_of("B03") == "HEK/plate_B03"
+    assert plate.group_of("") == "HEK/plate"
+    assert in_folder.group_of("B03") == "N2a/d1"
 
 
 def test_the_first_group_of_a_pattern_names_the_group(tmp_path):

@@ -49,7 +49,7 @@ def test_an_unknown_unit_is_reported(unit):
 @pytest.mark.parametrize(
     ("value", "unit", "um"),
     [
-        # 72 and 300 dots an inch; a nanometre; what was meant as nm; kilometres.
+        # 72 and 300 dots per inch, a nanometre, a value in nm without its unit, and kilometres.
         (1 / 72, "inch", "352.8"),
         (1 / 300, "in", "84.67"),
         (1, "nm", "0.001"),
@@ -85,6 +85,13 @@ def test_all_characters_for_micro_are_recognized(unit):
 )
 def test_values_that_are_not_lengths_give_no_pixel_size(value, unit):
     assert base.pixel_size(value, unit) == (None, "")
+
+
+def test_channels_that_a_file_does_not_describe_have_no_name():
+    channels = [base.Channel("DAPI", 460.0), base.Channel("GFP")]
+    assert base.channels_of(channels, 3) == (*channels, base.Channel())
+    assert base.channels_of(channels, 1) == (channels[0],)
+    assert base.channels_of((), 2) == (base.Channel(), base.Channel())
 
 
 def test_impossible_wavelengths_are_not_used():

@@ -63,7 +63,7 @@ def test_a_compressed_file_has_the_same_pixels(folder):
     ]
     for plain, compressed in zip(*fields, strict=True):
         np.testing.assert_array_equal(plain.pixels, compressed.pixels)
-    # It was stored again without its metadata: a pixel of 0 m is none.
+    # It was stored again without its metadata; a pixel size of 0 m is ignored.
     assert fields[1][0].pixel_size_um is None
     assert fields[1][0].channel_names == ("", "")
 
@@ -124,7 +124,7 @@ def test_scenes_far_apart_are_read_without_the_gap_between_them(folder):
 
 
 def write(path, planes, **options):
-    """Writes planes by {(t, z, c): pixels}."""
+    """Writes planes {(t, z, c): pixels}."""
     with library.create_czi(str(path)) as file:
         for (t, z, c), pixels in planes.items():
             file.write(pixels, plane={"T": t, "Z": z, "C": c})

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-# In a process of its own, since the libraries' C code meets broken files here.
+# The files are read in a separate process, since the libraries' C code may crash.
 READ_DAMAGED = """
 import pathlib, random, sys
 from cellclass_tf.errors import InputError
@@ -30,7 +30,7 @@ for tenth in range(10):
 for seed in range(10):
     rng = random.Random(seed)
     flipped = bytearray(whole)
-    # All over the file, and where most formats have their tables: at both ends.
+    # Bytes are flipped in the whole file, and at both ends, where most formats have tables.
     for end in (len(whole), 4096, -4096):
         at = rng.randrange(abs(end))
         flipped[at if end > 0 else -1 - at] ^= rng.randrange(1, 256)
@@ -67,5 +67,5 @@ def test_the_error_for_a_damaged_file_names_it(assets, tmp_path, name):
     assert done.returncode == 0, done.stderr
     outcomes = [line.split() for line in done.stdout.splitlines()]
     assert len(outcomes) == 20
-    # A flipped byte may be a pixel; what is cut off is always missed.
+    # A flipped byte may be a pixel; a truncated file is always refused.
     assert {result for kind, result in outcomes if kind == "cut"} == {"refused"}

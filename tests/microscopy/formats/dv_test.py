@@ -17,7 +17,7 @@ def toxo(assets):
 
 
 def changed(path, folder, **values):
-    """A copy of a DV file with other numbers in its header."""
+    """Returns a copy of a DV file with other numbers in its header."""
     content = bytearray(path.read_bytes())
     for name, value in values.items():
         offset, kind = PLACES[name]

@@ -18,7 +18,7 @@ def picture(draw_scene):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.tif", "a.png"])
 def test_jpeg_is_refused_with_the_reason_unless_it_is_allowed(tmp_path, picture, name):
-    # By its content, whatever it is called.
+    # The content counts, and not the name.
     Image.fromarray(picture).save(tmp_path / name, format="JPEG", quality=95)
     with pytest.raises(InputError, match=r"compressed as JPEG.*--allow_lossy"):
         list(readers.read_micrographs(tmp_path / name))
@@ -67,7 +67,7 @@ def test_convert_reads_jpeg_if_it_is_allowed(tmp_path, picture):
     assert outcome.notes == ("read: 1 .jpg",)
     (row,) = Study.open(tmp_path / "s").rows()
     assert row.image == "HEK/a.png"
-    # A file by itself is asked for the same.
+    # The same holds for a single file.
     source = tmp_path / "raw" / "HEK" / "a.jpg"
     outcome = convert(source, tmp_path / "s2", cell_type="HEK")
     assert "compressed as JPEG" in next(iter(outcome.failures.values()))

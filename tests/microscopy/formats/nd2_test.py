@@ -54,7 +54,7 @@ def test_a_missing_frame_is_refused_and_a_black_one_is_read(folder, tmp_path):
 
 
 def test_positions_are_scenes_with_their_names(folder, monkeypatch):
-    # No file with positions is at hand: frames of another are dealt out to them.
+    # No file with positions is available, so that frames of another file stand for them.
     frames = library.imread(folder / "example-timelapse.nd2")[:6].reshape(2, 3, 64, 64)
     points = [SimpleNamespace(name=name) for name in ("A1", None, "A3")]
     loop = SimpleNamespace(type="XYPosLoop", parameters=SimpleNamespace(points=points))

@@ -24,7 +24,7 @@ def oif_path(oib, tmp_path):
 
 
 def planes(path):
-    """The TIFFs inside, by tifffile."""
+    """Returns the TIFFs in a file, read by tifffile."""
     with oiffile.OifFile(path) as file:
         names = (f"s_C00{c}.tif" for c in (1, 2, 3))
         return [tifffile.imread(io.BytesIO(file.open_file(n).read())) for n in names]
@@ -106,7 +106,7 @@ def test_a_plane_of_another_size_is_refused(oif_path):
 
 
 def compound_document(path, circular=False):
-    """An empty compound document: header, table of sectors and directory."""
+    """Returns an empty compound document: header, table of sectors and directory."""
     header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16)
     header += struct.pack("<HHHHH6x", 0x3E, 3, 0xFFFE, 9, 6)
     end, free = 0xFFFFFFFE, 0xFFFFFFFF

@@ -18,7 +18,7 @@ CHANNELS = ("DAPI", "GFP")
 
 
 def image_xml(number, files, *, width=32, uuids=True, channels=CHANNELS):
-    """An Image of one plane a channel; `files` has a (file, page) for each."""
+    """Returns an Image of one plane per channel; `files` has a (file, page) for each."""
     planes = "".join(
         f'<TiffData FirstC="{c}" IFD="{page}" PlaneCount="1">'
         + (f'<UUID FileName="{name}">urn:uuid:{name}</UUID>' if uuids else "")
@@ -64,7 +64,7 @@ def write_a_file_a_channel(folder, planes, **options):
 
 
 def write_positions(folder, *, named=True, count=3):
-    """A file a position, each with the metadata of all, as Micro-Manager does."""
+    """Writes a file per position, each with the metadata of all, as Micro-Manager does."""
     names = [f"Pos{i}.ome.tif" for i in range(count)]
     content = "".join(
         image_xml(i, [(name, 0), (name, 1)]) for i, name in enumerate(names)
@@ -82,7 +82,7 @@ def test_files_with_one_channel_each_are_one_field(tmp_path):
     assert found.channel_names == CHANNELS
     assert found.pixel_size_um == 0.5
     assert found.file == "|".join(map(str, paths))
-    assert found.sha256 == "|".join(digests.sha256_of(path) for path in paths)
+    assert found.sha256 == "|".join(digests.sha256_of_path(path) for path in paths)
     with pytest.raises(PartOfAnother, match=r"begins in a_w1\.ome\.tif"):
         list(readers.read_micrographs(paths[1]))
 
@@ -189,7 +189,7 @@ def test_nothing_outside_of_the_folder_is_read(tmp_path, place, inside):
 
 
 def test_an_image_with_missing_planes_is_refused(tmp_path):
-    # Two images are told of, and tifffile leaves out what it cannot find.
+    # The metadata describe two images, and tifffile leaves out the one that it cannot find.
     content = image_xml(0, [("a.ome.tif", 0), ("a.ome.tif", 1)])
     content += image_xml(1, [("a.ome.tif", 7), ("a.ome.tif", 8)])
     write(tmp_path / "a.ome.tif", pixels(0), ome(content, "a.ome.tif"))
@@ -220,7 +220,7 @@ def test_cells_are_counted_once_and_traced_to_all_files(tmp_path, capsys):
     trace = cc.trace(row.stem, study=tmp_path / "study")
     raw = [link for link in trace.links if link.name == "raw file"]
     assert [link.state for link in raw] == ["same", "same"]
-    # What changes in any of them changes the field.
+    # A change of any of the files changes the field.
     write(paths[1], planes[1][::-1], ome("", "a_w2.ome.tif"))
     raw = cc.trace(row.stem, study=tmp_path / "study").links
     assert [link.state for link in raw if link.name == "raw file"] == [

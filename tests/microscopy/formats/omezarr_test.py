@@ -11,7 +11,7 @@ from cellclass_tf.microscopy import readers
 from cellclass_tf.storage import digests
 
 SIZES = {"t": 2, "c": 2, "z": 3, "y": 32, "x": 40}
-# Zarr's own version by that of OME-NGFF.
+# Versions of Zarr, by version of OME-NGFF.
 ZARR_FORMATS = {"0.4": 2, "0.5": 3}
 
 
@@ -35,7 +35,7 @@ def image_attributes(axes, path="0", unit="micrometer"):
                         ],
                     }
                 ],
-                # Counts on top of the level's own.
+                # This scale is multiplied by that of the level.
                 "coordinateTransformations": [
                     {"type": "scale", "scale": [0.5 for _ in axes]}
                 ],
@@ -77,7 +77,7 @@ def test_an_image_with_times_channels_and_planes_is_read(tmp_path, version):
     for field, expected in zip(fields, pixels, strict=True):
         np.testing.assert_array_equal(field.pixels, expected.max(axis=1))
     assert fields[0].channel_names == ("DAPI", "GFP")
-    # Half a µm, and half of that for all levels.
+    # The level has 0.5 µm, times 0.5 for all levels.
     assert fields[0].pixel_size_um == 0.25
     assert fields[0].sha256 == digests.sha256_of_tree(path)
     assert fields[0].reader == f"zarr {zarr.__version__}"
@@ -120,6 +120,7 @@ def test_a_plate_gives_its_fields_in_order(tmp_path, version):
     fields = list(readers.read_micrographs(tmp_path / "p.zarr"))
     names = ["B/03/0", "B/03/1", "C/01/0", "C/01/1"]
     assert [field.scene_name for field in fields] == names
+    assert [field.well for field in fields] == ["B03", "B03", "C01", "C01"]
     assert [field.scene for field in fields] == [0, 1, 2, 3]
     np.testing.assert_array_equal([field.pixels for field in fields], expected)
 
@@ -129,7 +130,7 @@ def test_series_of_bioformats2raw_are_read(tmp_path, listed):
     group(tmp_path / "a.zarr", {"bioformats2raw.layout": 3})
     if listed:
         group(tmp_path / "a.zarr" / "OME", {"series": ["0", "1"]})
-    # By number, of which 10 comes after 2.
+    # They are sorted as numbers, so that 10 comes after 2.
     numbers = ["0", "1"] if listed else ["0", "2", "10"]
     for seed, name in enumerate(numbers):
         write_image(tmp_path / "a.zarr" / name, noise("cyx", seed=seed), "cyx")
@@ -161,7 +162,7 @@ def test_a_well_outside_of_the_folder_and_a_link_are_refused(tmp_path):
 
 
 def claimed(path, **changes):
-    """An image whose array claims other numbers than it holds."""
+    """Writes an image whose array claims other numbers than it holds."""
     write_image(path, noise("cyx"), "cyx")
     metadata = json.loads((path / "0" / ".zarray").read_text())
     (path / "0" / ".zarray").write_text(json.dumps(metadata | changes))

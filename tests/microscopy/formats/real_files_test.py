@@ -1,4 +1,4 @@
-"""What becomes of every real file; docs/formats.md says the same in words."""
+"""Tests of every real file; docs/formats.md describes the same results."""
 
 import pytest
 

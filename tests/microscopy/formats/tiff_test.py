@@ -32,7 +32,7 @@ def test_ome_tiff_gives_names_emission_and_pixel_size(tmp_path):
     write_ome(tmp_path / "a.ome.tif")
     field = readers.read_micrograph(tmp_path / "a.ome.tif", time=1)
     assert field.channel_names == ("DAPI", "GFP")
-    # 0 nm stands for nothing.
+    # 0 nm means that no emission is recorded.
     assert field.emissions_nm == (460, None)
     assert field.pixel_size_um == 0.25
 
@@ -106,7 +106,7 @@ def test_the_error_for_a_truncated_tiff_names_it(tmp_path):
 
 
 def lsm(path, pixels, voxel_m):
-    """Writes a Zeiss LSM: after each image its thumbnail, and sizes in a tag."""
+    """Writes a Zeiss LSM, with a thumbnail after each image and sizes in a tag."""
     depth, count, height, width = pixels.shape
     info = struct.pack("<I9i", 0x0400494C, 512, width, height, depth, count, 1, 2, 8, 8)
     info += struct.pack("<6d", voxel_m, voxel_m, 1e-6, 0, 0, 0)
@@ -175,7 +175,7 @@ def test_a_real_file_of_metaxpress_is_one_channel(assets):
 
 
 def test_a_real_photograph_is_colour(assets):
-    # Exported by Nikon Camera Control: no micrograph, and its red is not empty.
+    # A photograph exported by Nikon Camera Control, whose red channel is not empty.
     path = assets / "microscope_files" / "tif" / "NikonTIF.tif"
     (field,) = readers.read_micrographs(path)
     assert field.is_rgb

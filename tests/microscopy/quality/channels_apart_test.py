@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.quality.channels_apart, by its verdicts too."""
+"""Tests of cellclass_tf.microscopy.quality.channels_apart, and of verdicts based on it."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from cellclass_tf.storage import png
 
 @pytest.fixture(scope="module")
 def cells():
-    """A field of HEK, (2, 400, 400) uint16: nuclei, cytoplasm."""
+    """Returns a field of HEK, (2, 400, 400) uint16: nuclei, cytoplasm."""
     rng = np.random.default_rng(3)
     dish = dataclasses.replace(looks.Dish.random(rng), cells_per_mm2=1000.0)
     drawn = field.simulate_field({"HEK": 1}, size_px=400, rng=rng, dish=dish)
@@ -73,7 +73,7 @@ def test_a_copy_of_a_channel_with_another_gamma_is_recognized(cells):
 @pytest.mark.parametrize("channels", [(0,), (1,), (0, 1)])
 @pytest.mark.parametrize("size", [(6, 60), (3, 24), (80, 5)])
 def test_a_scale_bar_in_the_image_is_found(cells, channels, size):
-    # The bar may not touch what is as bright.
+    # The bar must not touch other pixels of the same brightness.
     for pixels in (cells, (cells / cells.max() * 250).astype(np.uint8)):
         drawn = pixels.copy()
         height, width = size
@@ -113,7 +113,7 @@ def test_clipped_8_bit_fields_are_warned_of_but_not_rejected(cells, share):
     assert criteria.is_clipped(measured)
     assert measured.saturated_share == 0
     assert reasons(stretched) == set()
-    # A camera's own end is a reason.
+    # Saturation of the camera is a reason.
     assert reasons(np.minimum(cells, int(min(limits))).astype(np.uint16)) >= (
         {"saturated"} if share > 0.01 else set()
     )

@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.contact_sheet."""
+"""Tests of cellclass_tf.microscopy.quality.contact_sheet."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Judging what was measured; experiments/benchmarks/quality.py measures."""
+"""Tests of cellclass_tf.microscopy.quality.criteria."""
 
 import dataclasses
 import warnings

@@ -13,7 +13,7 @@ def measure(plane, step=2):
 
 
 def speckles(shape, sigma, contrast=3000, seed=0):
-    """Structures about as large as `sigma` pixels, without any noise of a camera."""
+    """Returns structures about as large as `sigma` pixels, without camera noise."""
     noise = np.random.default_rng(seed).standard_normal(shape)
     smooth = ndimage.gaussian_filter(noise, sigma, mode="wrap")
     return 20_000 + contrast * smooth / smooth.std()
@@ -36,7 +36,7 @@ def test_the_laplacian_variance_of_a_wave_follows_from_its_period(period):
 def test_the_slope_is_the_exponent_of_the_power_spectrum(exponent):
     y, x = np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)[None]
     frequency = np.maximum(np.hypot(y, x), 1 / 512)
-    # The power of what is above a period of 3 px is left out, as an objective does.
+    # Periods below 3 px are left out, as an objective does.
     amplitude = frequency ** (-exponent / 2) * (frequency < 1 / 3)
     white = np.fft.rfft2(np.random.default_rng(0).standard_normal((512, 512)))
     plane = np.fft.irfft2(white * amplitude)
@@ -47,7 +47,7 @@ def test_the_slope_is_the_exponent_of_the_power_spectrum(exponent):
 def test_camera_noise_does_not_change_the_sharpness():
     plane = speckles((256, 256), 6)
     clean, noisy = measure(camera(plane)), measure(camera(plane, read_noise=1000))
-    # With the noise it would be 0.5 more.
+    # With the noise, the value would be larger by 0.5.
     assert noisy[1] == pytest.approx(clean[1], abs=0.1)
 
 

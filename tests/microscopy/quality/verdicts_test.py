@@ -1,4 +1,4 @@
-"""Tests of cellclass_tf.microscopy.verdicts."""
+"""Tests of cellclass_tf.microscopy.quality.verdicts."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ from tests import by_hand
 
 @pytest.fixture(scope="module")
 def cells():
-    """A field with cells in it, (2, 256, 256) uint16."""
+    """Returns a field with cells, (2, 256, 256) uint16."""
     rng = np.random.default_rng(0)
     dish = looks.Dish.random(rng)
     return field.simulate_field({"HEK": 1}, size_px=256, rng=rng, dish=dish).pixels
@@ -34,7 +34,7 @@ def write_raw(path, pixels):
 
 @pytest.fixture
 def study(tmp_path, cells):
-    """A study of one good field and one without cells, in one dish."""
+    """Makes a study of one good field and one without cells, in one dish."""
     write_raw(tmp_path / "raw" / "dish1_good.ome.tif", cells)
     write_raw(tmp_path / "raw" / "dish1_none.ome.tif", np.full_like(cells, 100))
     convert(tmp_path)
@@ -49,7 +49,7 @@ def convert(folder):
 
 
 def killing(last, replace):
-    """A function that replaces files, and is killed at one of them."""
+    """Returns a function that replaces files, and raises KeyboardInterrupt at one of them."""
 
     def call(source, target):
         if pathlib.Path(target) == last:
@@ -90,7 +90,7 @@ def test_a_verdict_of_a_person_is_kept_in_later_runs(
     (row,) = (row for row in study.rows() if row.image == image)
     reason = row.reason if reason is None else reason
     by_hand.edit(study, image, verdict=verdict, reason=reason)
-    # Another field of the dish has all of it judged again.
+    # A new field of the dish causes all of its fields to be judged again.
     for number in range(2):
         write_raw(tmp_path / "raw" / f"dish1_{number}.ome.tif", cells[:, ::-1])
         convert(tmp_path)
@@ -114,7 +114,7 @@ def test_without_recorded_verdicts_none_is_changed(study, tmp_path):
 
 
 def test_a_run_killed_between_record_and_manifest_is_repaired(study, tmp_path):
-    # The memory knows both verdicts; the manifest still has the old one.
+    # The ledger has both verdicts, and the manifest still has the old one.
     before = study.rows()
     old = dataclasses.replace(before[0], verdict="rejected", reason="old")
     study.update([old])
@@ -165,7 +165,7 @@ def test_a_type_that_is_rejected_more_often_is_reported(tmp_path, cells, caplog)
 
 
 def test_clipped_8_bit_fields_are_accepted_with_a_warning(tmp_path, cells, caplog):
-    # As Fiji's Auto leaves them when it saves 8 bit: 0.35 % of the pixels at the end.
+    # Fiji's Auto, saved as 8 bit, leaves 0.35 % of the pixels at 255.
     tops = [np.quantile(plane, 0.99) for plane in cells]
     stretched = [np.clip(p / t * 255, 0, 255) for p, t in zip(cells, tops, strict=True)]
     write_raw(tmp_path / "raw" / "HEK" / "a.tif", np.stack(stretched).astype(np.uint8))
@@ -195,7 +195,7 @@ def test_pure_and_mixed_cultures_are_shown_side_by_side(tmp_path, cells):
     before = sheet.stat().st_mtime_ns
     cc.convert(tmp_path / "raw" / "N2a", study, cell_type="N2a")
     assert sheet.stat().st_mtime_ns == before
-    # Without mixed fields there is nothing to set side by side.
+    # Without mixed fields there is nothing to compare.
     opened = Study.open(study)
     mixed = [r for r in opened.rows() if r.cell_type == "mixed"]
     opened.update(dataclasses.replace(r, verdict="rejected") for r in mixed)
