@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import pathlib
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -45,8 +46,14 @@ def images_in_words(rows: Iterable[ImageRow]) -> str:
 
 
 def _after_simulate(values: Mapping[str, Any]) -> list[str]:
+    # Its import takes long.
+    from cellclass_tf.datasets import simulation
+
     study = values["study"]
-    return [f"Next: cellclass convert --input={study}/raw --study={study}"]
+    return [
+        f"Next: cellclass convert --input={study}/raw --study={study} "
+        f"--group={shlex.quote(simulation.GROUP_PATTERN)}"
+    ]
 
 
 def _after_convert(values: Mapping[str, Any]) -> list[str]:
@@ -67,6 +74,16 @@ def _after_annotate(values: Mapping[str, Any]) -> list[str]:
     lines = [f"{sum(cells.values())} cells: {counts}."]
     lines += filter(None, [queue.worth_correcting(study)])
     return [*lines, f"Next: cellclass dataset --study={study.root}"]
+
+
+def _after_export(values: Mapping[str, Any]) -> list[str]:
+    if values["format"] != "cellpose":
+        return []
+    study, output = values["study"], values["output"]
+    return [
+        f"Next: correct the cells in {output} with cellpose's window, and read them: cellclass "
+        f"import --study={study} --format=cellpose --source={output}"
+    ]
 
 
 def _after_import(values: Mapping[str, Any]) -> list[str]:
@@ -101,6 +118,7 @@ _LINES_OF: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "simulate": _after_simulate,
     "convert": _after_convert,
     "annotate": _after_annotate,
+    "export": _after_export,
     "import": _after_import,
     "dataset": _after_dataset,
     "predict": _after_predict,

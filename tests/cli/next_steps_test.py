@@ -51,6 +51,10 @@ def test_every_command_names_the_next_one(study):
     assert "cellclass train" in next_steps.lines_after("dataset", values)[0]
     assert next_steps.lines_after("import", {"study": None}) == []
     assert next_steps.lines_after("report", {}) == []
+    exported = {"study": "study", "output": "gui", "format": "cellpose"}
+    (told,) = next_steps.lines_after("export", exported)
+    assert "cellclass import --study=study --format=cellpose --source=gui" in told
+    assert next_steps.lines_after("export", exported | {"format": "coco"}) == []
 
 
 def test_predict_prints_the_proportions(tmp_path):
@@ -71,7 +75,8 @@ def test_output_of_a_command_ends_with_the_next_command(tmp_path, capsys):
     numbers = ["--images_per_type=2", "--mixed=0", "--size=224", "--processes=1"]
     assert main.run(["simulate", f"--study={root}", *numbers]) == main.DONE
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"Next: cellclass convert --input={root}/raw --study={root}"
+        f"Next: cellclass convert --input={root}/raw --study={root} "
+        r"--group='[^/]+_dish\d+'"
     )
     # A command that had nothing to do does not name the next one.
     empty = cc.Study.create(tmp_path / "empty", ("HEK", "N2a"))
