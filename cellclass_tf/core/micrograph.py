@@ -37,6 +37,7 @@ class Micrograph:
       time: index from 0 of the time point.
       z: how a stack became one plane: '' (no stack), 'max', or 'best:K'.
       is_rgb: whether the channels are the red, green and blue of a colour image.
+      stage_um: (x, y) of the stage in µm according to the file; None if not recorded.
     """
 
     pixels: np.ndarray
@@ -52,6 +53,7 @@ class Micrograph:
     time: int = 0
     z: str = ""
     is_rgb: bool = False
+    stage_um: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or len(self.channel_names) != len(self.pixels):

@@ -291,6 +291,7 @@ def _fields(
             time=time,
             z=z,
             is_rgb=scene.is_rgb,
+            stage_um=scene.stage_um,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -167,7 +168,9 @@ def _scene(
         # Colours are stored as blue, green, red.
         return np.array(pixels[..., 2 - c if is_rgb else 0])
 
-    _, _, width, height = next(iter(tile.planes.values()))
+    x, y, width, height = next(iter(tile.planes.values()))
+    # Tiles have places in pixels, which all scenes of the file share.
+    um = pixel_size.um or math.nan
     return base.Scene(
         (len(times), len(depths), 3 if is_rgb else len(colours)),
         (height, width),
@@ -176,6 +179,7 @@ def _scene(
         pixel_size,
         name=name,
         is_rgb=is_rgb,
+        stage_um=base.stage_um(x * um, y * um, "µm", "µm"),
     )
 
 

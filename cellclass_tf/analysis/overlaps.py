@@ -1,0 +1,558 @@
+"""Finds which parts of a field are also in another field, for tiles that overlap.
+
+Microscopes record a large area as tiles that overlap by 5 to 20 %. A cell in an overlap is in
+two fields, and must be counted in one. Raw files hold positions of the stage, but the
+directions of its axes differ between microscopes, and positions are wrong by some pixels. So
+positions only say which fields to compare: the images have to agree where they overlap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import fft, ndimage, sparse, spatial
+from scipy.sparse import csgraph, linalg
+
+from cellclass_tf.core.study import read_merged
+
+# Smallest correlation at which two overlapping images show the same cells.
+LEAST_CORRELATION = 0.5
+# Bright spots that an overlap needs before its correlation means anything: single cells of
+# two unrelated images can be shifted on top of each other.
+LEAST_SPOTS = 5
+# By this share of the field's size a position may be wrong.
+MOST_SHIFT = 0.05
+# Narrower overlaps, as a share of the field's size, are not looked at.
+LEAST_OVERLAP = 0.02
+# The longer side of the images that are correlated has this many pixels, up to twice as many.
+_COARSE_PX = 256
+# Gaussian filters in pixels of these images: noise, and uneven illumination.
+_NOISE_PX, _SHADE_PX = 1.0, 8.0
+# Strips of less energy are flat.
+_FLAT = 1e-9
+# Spots are local maxima in a square of this width.
+_SPOT_PX = 7
+# Fields near a field that it is compared with, and coarse images in memory, at most.
+_MOST_NEAR, _MOST_COARSE = 24, 256
+# How much the position of the stage counts where images are too empty to be compared.
+_WEIGHT_OF_STAGE = 0.01
+# Points along each side of a field at which its covered area is measured.
+_SAMPLES = 128
+
+# The eight ways in which axes of the stage (x, y) can be axes of the image (y, x).
+ORIENTATIONS = tuple(
+    np.array(rows) * np.array(signs)[:, None]
+    for rows in (((0, 1), (1, 0)), ((1, 0), (0, 1)))
+    for signs in itertools.product((1, -1), repeat=2)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A field that may overlap with others.
+
+    Attributes:
+      name: name of the field.
+      image: path of its merged image.
+      size_yx: height and width in pixels.
+      pixel_size_um: width of a pixel in µm.
+      stage_um: (x, y) of the stage in µm.
+    """
+
+    name: str
+    image: pathlib.Path
+    size_yx: tuple[int, int]
+    pixel_size_um: float
+    stage_um: tuple[float, float]
+
+
+class Place(NamedTuple):
+    """Where a field is among others.
+
+    Attributes:
+      part: number of the part that the field belongs to. Only the fields of one part are
+        known to be placed correctly to each other.
+      top_yx: place in pixels of its first pixel.
+      size_yx: height and width in pixels.
+    """
+
+    part: int
+    top_yx: tuple[float, float]
+    size_yx: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """The places of fields of one dish.
+
+    Attributes:
+      places: places by name, in the order of the fields; empty if no field overlaps, or if
+        the images do not agree with any orientation of the stage.
+      doubts: (name, name, overlap as a share of the field's area, correlation) of the pairs
+        that overlap according to the stage, and whose images do not agree.
+    """
+
+    places: Mapping[str, Place]
+    doubts: Sequence[tuple[str, str, float, float]] = ()
+
+    def as_content(self) -> dict[str, Any]:
+        """Returns JSON content."""
+        return {"places": dict(self.places), "doubts": list(self.doubts)}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Placement:
+        """Reads what `as_content` returned."""
+        places = {
+            name: Place(part, (top[0], top[1]), (size[0], size[1]))
+            for name, (part, top, size) in content["places"].items()
+        }
+        doubts = [(a, b, share, r) for a, b, share, r in content["doubts"]]
+        return cls(places, doubts)
+
+    @functools.cached_property
+    def _apart(self) -> set[frozenset[str]]:
+        return {frozenset(doubt[:2]) for doubt in self.doubts}
+
+    @functools.cached_property
+    def _near(self) -> dict[str, list[str]]:
+        """For each field the fields of its part that cover a part of it."""
+        names, places = list(self.places), list(self.places.values())
+        middles = np.array([_middle(place) for place in places]).reshape(-1, 2)
+        reach = max((max(place.size_yx) for place in places), default=0)
+        near: dict[str, list[str]] = {name: [] for name in names}
+        pairs = spatial.KDTree(middles).query_pairs(reach, p=np.inf) if names else ()
+        for i, j in sorted(pairs):
+            of, other = places[i], places[j]
+            shift = np.subtract(other.top_yx, of.top_yx)
+            if (
+                of.part == other.part
+                and _is_beside(shift, of.size_yx, other.size_yx)
+                and frozenset((names[i], names[j])) not in self._apart
+            ):
+                near[names[i]].append(names[j])
+                near[names[j]].append(names[i])
+        return near
+
+    def repeated(self, name: str, points_yx: np.ndarray) -> np.ndarray:
+        """Returns which points of a field count in another field, (N,) bool.
+
+        Of the fields that show a point, it counts in the one whose middle is nearest, so
+        that the cells that the edge of a field cuts count where they are whole. Of two
+        that are equally near, it counts in the earlier one.
+
+        Args:
+          name: name of the field.
+          points_yx: (N, 2) points in pixels; 0 is the middle of the first pixel.
+        """
+        points = np.asarray(points_yx, float).reshape(-1, 2)
+        found = np.zeros(len(points), bool)
+        if name not in self.places:
+            return found
+        order = {other: number for number, other in enumerate(self.places)}
+        own = self.places[name]
+        points = points + own.top_yx
+        distance = np.hypot(*(points - _middle(own)).T)
+        for other in self._near[name]:
+            place = self.places[other]
+            inside = points - place.top_yx
+            is_inside = (inside >= -0.5) & (inside < np.subtract(place.size_yx, 0.5))
+            theirs = np.hypot(*(points - _middle(place)).T)
+            nearer = theirs < distance
+            if order[other] < order[name]:
+                nearer |= theirs == distance
+            found |= is_inside.all(axis=1) & nearer
+        return found
+
+    def counted_share(self, name: str) -> float:
+        """Returns the share of a field's area whose cells count in this field."""
+        if not self._near.get(name):
+            return 1.0
+        axes = [
+            (np.arange(_SAMPLES) + 0.5) * size / _SAMPLES - 0.5
+            for size in self.places[name].size_yx
+        ]
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        return 1.0 - float(self.repeated(name, points.reshape(-1, 2)).mean())
+
+
+def _middle(place: Place) -> np.ndarray:
+    return np.array(place.top_yx) + (np.array(place.size_yx) - 1) / 2
+
+
+def _is_beside(
+    shift_yx: np.ndarray, size_yx: Sequence[int], other_yx: Sequence[int]
+) -> bool:
+    """Whether fields overlap as tiles do, and do not show the same place twice.
+
+    Fields that are less than half a field apart in both directions are another recording
+    of the same place, such as a later time in a file of its own; both count.
+    """
+    low = np.maximum(shift_yx, 0)
+    high = np.minimum(size_yx, shift_yx + other_yx)
+    half = np.minimum(size_yx, other_yx) / 2
+    return bool((high > low).all() and (np.abs(shift_yx) >= half).any())
+
+
+def place_tiles(tiles: Sequence[Tile]) -> Placement:
+    """Places fields of one dish and time by their stage positions and their content.
+
+    Fields overlap if the distance of their positions is less than a field. For each of the
+    8 orientations of the stage's axes, the overlapping strips of all pairs that lie side by
+    side are correlated: the grey images, without noise and shading, at a shift of at most
+    `MOST_SHIFT` of the field's size. The orientation with the largest correlation over all
+    strips is used if that is `LEAST_CORRELATION` or more, with `LEAST_SPOTS` bright spots
+    or more. Then the places are those that fit the measured shifts best (least squares).
+
+    A pair whose own correlation is less is a doubt, and nothing of it counts as covered. A
+    pair with fewer spots is placed by the stage alone.
+
+    One image is in memory at a time, and coarse ones of up to 256 fields.
+
+    Args:
+      tiles: the fields, with one pixel size.
+
+    Raises:
+      InputError: if an image cannot be read.
+    """
+    pairs = _pairs(tiles)
+    if not pairs:
+        return Placement({})
+    step = max(1, max(max(tile.size_yx) for tile in tiles) // _COARSE_PX)
+    coarse = _Coarse(tiles, step, sorted({tile for pair in pairs for tile in pair}))
+    matches: list[list[_Match]] = [[] for _ in ORIENTATIONS]
+    for i, j in pairs:
+        strips = None
+        for number, shift in enumerate(_shifts(tiles, i, j)):
+            if _is_neighbour(shift, tiles[i].size_yx, tiles[j].size_yx):
+                strips = strips or _Strips(coarse(i), coarse(j))
+                found = strips.match(shift / step, coarse.brightness)
+                matches[number].append(found.scaled(i, j, shift, step))
+    # Of equal correlations, such as of mirrored orientations of a single row, the one
+    # whose positions fit better.
+    best = max(range(len(matches)), key=lambda n: _agreement(matches[n]))
+    if not _is_verified(matches[best]):
+        return Placement({}, [_doubt(tiles, match) for match in matches[best]])
+    return _placed(tiles, matches[best], ORIENTATIONS[best])
+
+
+def _pairs(tiles: Sequence[Tile]) -> list[tuple[int, int]]:
+    """Returns the pairs that may be neighbours in some orientation, in order."""
+    if len(tiles) < 2:
+        return []
+    places = np.array([np.divide(t.stage_um, t.pixel_size_um) for t in tiles])
+    reach = max(max(tile.size_yx) for tile in tiles)
+    _, near = spatial.KDTree(places).query(
+        places, min(_MOST_NEAR + 1, len(tiles)), p=np.inf, distance_upper_bound=reach
+    )
+    # Where there is no neighbour, the index is the number of tiles.
+    pairs = {
+        (min(i, int(j)), max(i, int(j)))
+        for i, of in enumerate(near)
+        for j in of
+        if i != j < len(tiles)
+    }
+    return sorted(
+        (i, j)
+        for i, j in pairs
+        if any(
+            _is_neighbour(shift, tiles[i].size_yx, tiles[j].size_yx)
+            for shift in _shifts(tiles, i, j)
+        )
+    )
+
+
+def _shifts(tiles: Sequence[Tile], i: int, j: int) -> Iterator[np.ndarray]:
+    """Yields the shift (y, x) in pixels from tile i to j, for each orientation."""
+    a, b = tiles[i], tiles[j]
+    stage = np.subtract(b.stage_um, a.stage_um) / a.pixel_size_um
+    for orientation in ORIENTATIONS:
+        yield orientation @ stage
+
+
+def _is_neighbour(
+    shift_yx: np.ndarray, size_yx: Sequence[int], other_yx: Sequence[int]
+) -> bool:
+    """Whether fields lie side by side, not corner to corner, with enough in common."""
+    smaller = np.minimum(size_yx, other_yx)
+    common = np.minimum(size_yx, shift_yx + other_yx) - np.maximum(shift_yx, 0)
+    return (
+        _is_beside(shift_yx, size_yx, other_yx)
+        and bool((common >= LEAST_OVERLAP * smaller).all())
+        and bool((common >= smaller / 2).any())
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Match:
+    """How well the images of a pair agree where they overlap.
+
+    Attributes:
+      pair: numbers of the tiles.
+      expected_yx: shift in pixels according to the stage.
+      found_yx: shift at which they agree best.
+      covariance: sum of products of both strips.
+      energies: sums of squares of each.
+      spots: number of bright spots in the strip that has fewer.
+    """
+
+    expected_yx: np.ndarray
+    found_yx: np.ndarray
+    covariance: float
+    energies: tuple[float, float]
+    spots: int
+    pair: tuple[int, int] = (0, 0)
+
+    @property
+    def correlation(self) -> float:
+        """Normalized cross-correlation of the strips; 0 if one of them is flat."""
+        energy = (self.energies[0] * self.energies[1]) ** 0.5
+        return self.covariance / energy if energy > 0 else 0.0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the strips show the same cells."""
+        return self.spots >= LEAST_SPOTS and self.correlation >= LEAST_CORRELATION
+
+    def scaled(self, i: int, j: int, shift_yx: np.ndarray, step: int) -> _Match:
+        """Returns the match of two tiles in pixels of their images."""
+        return dataclasses.replace(
+            self, pair=(i, j), expected_yx=shift_yx, found_yx=self.found_yx * step
+        )
+
+
+def _pooled(matches: Sequence[_Match]) -> float:
+    energies = np.array([match.energies for match in matches]).reshape(-1, 2)
+    energy = float(np.sqrt(energies.sum(axis=0).prod()))
+    covariance = sum(match.covariance for match in matches)
+    return covariance / energy if energy > 0 else 0.0
+
+
+def _agreement(matches: Sequence[_Match]) -> tuple[float, float]:
+    off = [np.abs(match.found_yx - match.expected_yx).sum() for match in matches]
+    return round(_pooled(matches), 3), -float(np.sum(off))
+
+
+def _is_verified(matches: Sequence[_Match]) -> bool:
+    spots = sum(match.spots for match in matches)
+    return spots >= LEAST_SPOTS and _pooled(matches) >= LEAST_CORRELATION
+
+
+class _Coarse:
+    """Small grey images of fields, without noise and uneven illumination.
+
+    Attributes:
+      brightness: root mean square over the images.
+    """
+
+    def __init__(self, tiles: Sequence[Tile], step: int, used: Sequence[int]) -> None:
+        self._tiles, self._step = tiles, step
+        self._cached = functools.lru_cache(maxsize=_MOST_COARSE)(self._read)
+        squares = [float(np.mean(np.square(self._cached(tile)))) for tile in used]
+        self.brightness = float(np.mean(squares)) ** 0.5
+
+    def __call__(self, number: int) -> np.ndarray:
+        return self._cached(number)
+
+    def _read(self, number: int) -> np.ndarray:
+        grey = read_merged(self._tiles[number].image)[..., 1:].mean(axis=-1)
+        step = self._step
+        height, width = (size // step for size in grey.shape)
+        blocks = grey[: height * step, : width * step].reshape(
+            height, step, width, step
+        )
+        small = blocks.mean(axis=(1, 3))
+        smooth = ndimage.gaussian_filter(small, _NOISE_PX)
+        return (smooth - ndimage.gaussian_filter(small, _SHADE_PX)).astype(np.float32)
+
+
+class _Box(NamedTuple):
+    """Rows and columns of rectangles: those from top to bottom, and from left to right."""
+
+    top: np.ndarray
+    bottom: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Areas of the rectangles, by rows and columns."""
+        return np.outer(self.bottom - self.top, self.right - self.left)
+
+    def sums(self, cumulated: np.ndarray) -> np.ndarray:
+        """Returns the sums of an image, of `_cumulated`, over all rectangles."""
+        corner = {
+            (rows, columns): cumulated[
+                np.ix_(getattr(self, rows), getattr(self, columns))
+            ]
+            for rows in ("top", "bottom")
+            for columns in ("left", "right")
+        }
+        return (
+            corner["bottom", "right"]
+            - corner["top", "right"]
+            - corner["bottom", "left"]
+            + corner["top", "left"]
+        )
+
+    def part(self, image: np.ndarray, row: int, column: int) -> np.ndarray:
+        """Returns the part of an image in one rectangle."""
+        rows = slice(self.top[row], self.bottom[row])
+        return image[rows, self.left[column] : self.right[column]]
+
+
+class _Strips:
+    """Two images, whose overlapping strips are correlated at many shifts at once."""
+
+    def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
+        self._images = first.astype(float), second.astype(float)
+        shape = [
+            fft.next_fast_len(a + b, real=True)
+            for a, b in zip(first.shape, second.shape, strict=True)
+        ]
+        spectra = [fft.rfft2(image, shape) for image in self._images]
+        self._products = fft.irfft2(spectra[0] * spectra[1].conj(), shape)
+        self._sums = [_cumulated(image) for image in self._images]
+        self._squares = [_cumulated(image**2) for image in self._images]
+        self._is_spot = [
+            image == ndimage.maximum_filter(image, _SPOT_PX) for image in self._images
+        ]
+
+    def match(self, expected_yx: np.ndarray, brightness: float) -> _Match:
+        """Finds the shift near an expected one at which the strips agree best.
+
+        Args:
+          expected_yx: place of the second image's first pixel in the first image.
+          brightness: value above which a local maximum is a spot.
+        """
+        reach = max(1, round(MOST_SHIFT * max(self._images[0].shape)))
+        steps = np.arange(-reach, reach + 1)
+        shifts = [steps + round(float(middle)) for middle in expected_yx]
+        boxes = self._boxes(shifts)
+        count = boxes[0].areas
+        # With less than half of what is expected, the correlation is due to chance.
+        enough = count >= max(1.0, 0.5 * count[reach, reach])
+        covariances, energies = self._moments(shifts, boxes)
+        norm = np.sqrt(energies[0] * energies[1])
+        ratio = np.where(
+            enough & (norm > _FLAT), covariances / np.maximum(norm, _FLAT), -1.0
+        )
+        y, x = (int(place) for place in np.unravel_index(ratio.argmax(), ratio.shape))
+        spots = [
+            int(np.sum(box.part(is_spot & (image > brightness), y, x)))
+            for box, is_spot, image in zip(
+                boxes, self._is_spot, self._images, strict=True
+            )
+        ]
+        found = (
+            shifts[0][y] + _peak(ratio[:, x], y),
+            shifts[1][x] + _peak(ratio[y], x),
+        )
+        return _Match(
+            expected_yx,
+            np.array(found),
+            float(covariances[y, x]),
+            (float(energies[0][y, x]), float(energies[1][y, x])),
+            min(spots),
+        )
+
+    def _boxes(self, shifts: Sequence[np.ndarray]) -> tuple[_Box, _Box]:
+        """Returns what both images show at each shift, in the first and in the second."""
+        first, second = [], []
+        for shift, size, other in zip(
+            shifts, *(image.shape for image in self._images), strict=True
+        ):
+            start = shift.clip(0, size)
+            end = np.maximum((shift + other).clip(0, size), start)
+            first += [start, end]
+            second += [(start - shift).clip(0, other), (end - shift).clip(0, other)]
+        return _Box(*first), _Box(*second)
+
+    def _moments(
+        self, shifts: Sequence[np.ndarray], boxes: Sequence[_Box]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Returns the sums of products, and of squares, of both strips about their means."""
+        count = np.maximum(boxes[0].areas, 1)
+        sums = [box.sums(table) for box, table in zip(boxes, self._sums, strict=True)]
+        squares = [
+            box.sums(table) for box, table in zip(boxes, self._squares, strict=True)
+        ]
+        # Shifts beyond the images, which have no area, may be anywhere.
+        wrapped = [
+            shift % size
+            for shift, size in zip(shifts, self._products.shape, strict=True)
+        ]
+        products = self._products[np.ix_(*wrapped)]
+        return products - sums[0] * sums[1] / count, [
+            np.maximum(square - total**2 / count, 0)
+            for square, total in zip(squares, sums, strict=True)
+        ]
+
+
+def _cumulated(image: np.ndarray) -> np.ndarray:
+    """Returns the sums of an image over all rectangles that begin at its first pixel."""
+    return np.pad(image, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+
+
+def _peak(values: np.ndarray, place: int) -> float:
+    """Returns how far the top of the parabola through a maximum is from it."""
+    if not 0 < place < len(values) - 1:
+        return 0.0
+    before, at, after = values[place - 1 : place + 2]
+    bend = before - 2 * at + after
+    if not bend < 0 or min(before, after) <= -1:
+        return 0.0
+    return float((before - after) / (2 * bend))
+
+
+def _doubt(tiles: Sequence[Tile], match: _Match) -> tuple[str, str, float, float]:
+    i, j = match.pair
+    first, second = tiles[i].size_yx, tiles[j].size_yx
+    shift = match.expected_yx
+    common = np.minimum(first, shift + second) - np.maximum(shift, 0)
+    share = float(np.prod(common) / np.prod(first))
+    return tiles[i].name, tiles[j].name, round(share, 4), round(match.correlation, 4)
+
+
+def _placed(
+    tiles: Sequence[Tile], matches: Sequence[_Match], orientation: np.ndarray
+) -> Placement:
+    """Returns the places that fit the shifts of the pairs best."""
+    empty = [match for match in matches if match.spots < LEAST_SPOTS]
+    good = [match for match in matches if match.agrees]
+    known = [*good, *empty]
+    weights = np.array([1.0] * len(good) + [_WEIGHT_OF_STAGE] * len(empty))
+    off = np.array(
+        [match.found_yx - match.expected_yx for match in good]
+        + [np.zeros(2) for _ in empty]
+    ).reshape(-1, 2)
+    first, second = np.array([match.pair for match in known]).reshape(-1, 2).T
+    rows = np.arange(len(known))
+    size = len(known), len(tiles)
+    differences = sparse.csr_matrix((weights, (rows, second)), size) - (
+        sparse.csr_matrix((weights, (rows, first)), size)
+    )
+    moved = np.stack(
+        [
+            linalg.lsqr(differences, weights * off[:, axis], atol=1e-9, btol=1e-9)[0]
+            for axis in (0, 1)
+        ],
+        axis=1,
+    )
+    graph = sparse.coo_matrix((np.ones(len(known)), (first, second)), (len(tiles),) * 2)
+    _, parts = csgraph.connected_components(graph, directed=False)
+    origin = np.array(tiles[0].stage_um)
+    places = {}
+    for number, tile in enumerate(tiles):
+        stage = np.subtract(tile.stage_um, origin) / tile.pixel_size_um
+        top = np.round(orientation @ stage + moved[number], 2)
+        places[tile.name] = Place(
+            int(parts[number]), (float(top[0]), float(top[1])), tile.size_yx
+        )
+    unlike = [m for m in matches if m.spots >= LEAST_SPOTS and not m.agrees]
+    return Placement(places, [_doubt(tiles, match) for match in unlike])
