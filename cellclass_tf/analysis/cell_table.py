@@ -6,7 +6,8 @@ import csv
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import types
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PARQUET_FILE = "cells.parquet"
 # What a dish was treated with, in cells.csv alone.
 CONDITION = "condition"
+# Whether a cell counts in another tile, in cells.csv; number of such cells, in counts.csv.
+REPEATED = "repeated"
 # Columns that say of which dish, place and time a field is.
 PLACE = ("group", "scene", "time")
 # A value for each cell.
@@ -82,7 +85,7 @@ def count_columns(type_names: Sequence[str]) -> tuple[str, ...]:
     counts = (f"n_{name}" for name in type_names)
     shares = (f"share_{name}" for name in type_names)
     head = ("image", "group", "scene", "time", "area_px", "cells")
-    return (*head, *counts, "unknown", "uncertain", *shares)
+    return (*head, *counts, "unknown", "uncertain", REPEATED, *shares)
 
 
 def cell_table(
@@ -211,18 +214,53 @@ def count_row(
         n_TYPE: cells of which TYPE is the most probable.
         unknown: cells without a type.
         uncertain: cells with a type of less than `min_probability`; n_TYPE has them too.
+        repeated: 0; see `without_repeated`.
         share_TYPE: n_TYPE over all cells with a type; None if there are none.
     """
     names = cells.type_names
     counts = np.bincount(cells.type_ids, minlength=len(names) + 1).tolist()
-    typed = sum(counts[1:])
     row = {"image": name, "group": group, "scene": scene, "time": time}
     row |= {"area_px": cells.labels.size, "cells": len(cells)}
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]
     row["uncertain"] = int((cells.called_probabilities < min_probability).sum())
-    shares = _rounded([n / typed if typed else None for n in counts[1:]])
-    return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
+    row[REPEATED] = 0
+    return row | _shares_of(row, names)
+
+
+def without_repeated(
+    row: Mapping[str, Any],
+    repeated: Iterable[Mapping[str, str]],
+    type_names: Sequence[str],
+    counted_share: float,
+) -> dict[str, Any]:
+    """Takes the cells that count in another tile out of a row of counts.csv.
+
+    Args:
+      row: row of `count_row`.
+      repeated: the rows of these cells in cells.csv.
+      type_names: names of the types.
+      counted_share: share of the field's area that counts in this field.
+
+    Returns:
+      The row, with the area that counts, and the number of the cells in `repeated`.
+    """
+    found = {key: value for key, value in row.items() if key not in PLACE}
+    for cell in repeated:
+        kind = cell["cell_type"]
+        found[f"n_{kind}" if kind in type_names else "unknown"] -= 1
+        found["uncertain"] -= cell["call"] == "uncertain"
+        found["cells"] -= 1
+        found[REPEATED] += 1
+    found["area_px"] = round(found["area_px"] * counted_share)
+    return {**row, **found, **_shares_of(found, type_names)}
+
+
+def _shares_of(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    counts = [row[f"n_{name}"] for name in names]
+    typed = sum(counts)
+    shares = _rounded([n / typed if typed else None for n in counts])
+    return {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
 
 
 def write_cells_csv(
@@ -257,6 +295,7 @@ def join_csv(
     path: str | os.PathLike,
     parts: Iterable[str | os.PathLike],
     conditions: Mapping[str, str],
+    repeated: Mapping[str, Collection[int]] = types.MappingProxyType({}),
 ) -> None:
     """Joins tables of `write_cells_csv` into one, a row at a time.
 
@@ -264,6 +303,8 @@ def join_csv(
       path: of the joined table.
       parts: of the tables, which have one header.
       conditions: of groups that have one, for the last column, `condition`.
+      repeated: {image: numbers of its cells that count in another tile}, for the column
+        `repeated`.
 
     Raises:
       InputError: if there is no part, or if the headers of two parts differ.
@@ -279,15 +320,19 @@ def join_csv(
                 first = next(reader, [])
                 if not header:
                     header = first
-                    writer = csv_json.TableWriter(joined, [*header, CONDITION])
+                    writer = csv_json.TableWriter(
+                        joined, [*header, REPEATED, CONDITION]
+                    )
                 if first != header:
                     raise InputError(
                         f"{part}: expected the header {','.join(header)!r}, got "
                         f"{','.join(first)!r}. Was it made for other types? Make it again."
                     )
-                group = header.index("group")
+                group, image, cell = map(header.index, ("group", "image", "cell"))
                 for row in reader:
-                    writer.write_values([*row, conditions.get(row[group], "")])
+                    counts_elsewhere = int(row[cell]) in repeated.get(row[image], ())
+                    condition = conditions.get(row[group], "")
+                    writer.write_values([*row, counts_elsewhere, condition])
         if not header:
             raise InputError(f"{path}: there are no parts to join.")
 
@@ -311,8 +356,8 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
 def open_arrow(cells_csv: str | os.PathLike) -> pyarrow.csv.CSVStreamingReader:
     """Opens cells.csv as a `pyarrow.csv.CSVStreamingReader`, which gives it in blocks.
 
-    Numbers are float64, numbers of cells and pixels int64, on_border bool, the others
-    text; an empty cell is null.
+    Numbers are float64, numbers of cells and pixels int64, on_border, in_frame and repeated
+    bool, the others text; an empty cell is null.
     """
     from pyarrow import csv as arrow_csv
 
@@ -335,7 +380,7 @@ def _arrow_kind(column: str) -> pyarrow.DataType:
 
     if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
         return pyarrow.string()
-    if column in ("on_border", "in_frame"):
+    if column in ("on_border", "in_frame", REPEATED):
         return pyarrow.bool_()
     whole = column in ("cell", "nuclei", "time") or column.endswith("area_px")
     return (

@@ -139,6 +139,10 @@ class Placement:
                 near[names[j]].append(names[i])
         return near
 
+    def covers(self, name: str) -> bool:
+        """Returns whether other fields show a part of a field."""
+        return bool(self._near.get(name))
+
     def repeated(self, name: str, points_yx: np.ndarray) -> np.ndarray:
         """Returns which points of a field count in another field, (N,) bool.
 
@@ -171,7 +175,7 @@ class Placement:
 
     def counted_share(self, name: str) -> float:
         """Returns the share of a field's area whose cells count in this field."""
-        if not self._near.get(name):
+        if not self.covers(name):
             return 1.0
         axes = [
             (np.arange(_SAMPLES) + 0.5) * size / _SAMPLES - 0.5

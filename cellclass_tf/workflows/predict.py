@@ -43,7 +43,7 @@ from cellclass_tf.microscopy import contrast
 from cellclass_tf.microscopy.merge import merge_channels
 from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import csv_json, digests, ledger, lock, paths, png
-from cellclass_tf.workflows import unlike_cells
+from cellclass_tf.workflows import tile_overlaps, unlike_cells
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
 from cellclass_tf.workflows.outlining import Outlining, make_outlining
 
@@ -216,6 +216,11 @@ def predict(
     notes = outlining.notes
     good = [field for field in chosen.fields if field.stem in outcome.results]
     if good:
+        overlaps = tile_overlaps.find(
+            good,
+            journal=batch.Journal(output / ".journal" / "overlaps.jsonl"),
+            engine=engine,
+        )
         settings = {
             "input": paths.recorded_path(input),
             "cell_type": chosen.cell_type,
@@ -225,10 +230,13 @@ def predict(
             "answer_anyway": answer_anyway,
             **conversion_options,
         }
-        work.write_tables(good, outcome.results, _conditions_of(chosen.study))
+        repeated = work.write_tables(
+            good, outcome.results, _conditions_of(chosen.study), overlaps
+        )
         record = _record(
             predictor, model, output, outlining, chosen, outcome.results, settings
         )
+        record = dataclasses.replace(record, overlap_doubt=overlaps.doubt)
         text = csv_json.json_text(record.as_content())
         ledger.write_text(output, output / RUN_FILE, text)
         report.report(output)
@@ -236,6 +244,7 @@ def predict(
             *outlining.notes,
             *_told_of_scale(good, predictor.metadata.pixel_size_um),
             *_told_of_unlike(record, answer_anyway),
+            *tile_overlaps.notes(repeated, overlaps),
         )
     return batch.Outcome(
         outcome.done,
@@ -363,21 +372,35 @@ class _FieldPrediction:
         fields: Sequence[ChosenField],
         results: Mapping[str, Any],
         conditions: Mapping[str, str],
-    ) -> None:
-        """Writes the tables of all fields from the tables of each field."""
+        overlaps: tile_overlaps.Overlaps,
+    ) -> int:
+        """Writes the tables of all fields from the tables of each field.
+
+        Returns:
+          Number of cells that count in another field.
+        """
         cells_csv = self.output / CELLS_FILE
-        parts = [self._files(field.stem)[2] for field in fields]
+        parts = {field.stem: self._files(field.stem)[2] for field in fields}
+        cells = {stem: overlaps.repeated(stem, part) for stem, part in parts.items()}
+        repeated = {
+            stem: {int(row["cell"]) for row in of} for stem, of in cells.items()
+        }
         with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
-            cell_table.join_csv(temporary, parts, conditions)
+            cell_table.join_csv(temporary, parts.values(), conditions, repeated)
         parquet = self.output / cell_table.PARQUET_FILE
         with ledger.replace(self.output, parquet, overwrite=True) as temporary:
             cell_table.write_parquet(temporary, cells_csv)
         # If a run of an earlier version is continued, some counts are missing.
-        nothing = dict.fromkeys(cell_table.count_columns(self.predictor.type_names))
-        counts = [nothing | results[field.stem]["counts"] for field in fields]
+        names = self.predictor.type_names
+        nothing = {**dict.fromkeys(cell_table.count_columns(names)), "repeated": 0}
+        counts = [
+            overlaps.counts(stem, nothing | results[stem]["counts"], of, names)
+            for stem, of in cells.items()
+        ]
         counts_csv = self.output / COUNTS_FILE
         with ledger.replace(self.output, counts_csv, overwrite=True) as temporary:
-            cell_table.write_counts_csv(temporary, counts, self.predictor.type_names)
+            cell_table.write_counts_csv(temporary, counts, names)
+        return sum(map(len, cells.values()))
 
     def forget(self, stem: str) -> None:
         """Removes what an earlier run wrote for a field, except what a person changed."""

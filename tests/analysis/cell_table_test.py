@@ -165,7 +165,7 @@ def test_counts_and_shares():
     row = cell_table.count_row(_cells(), name="mixed/a")
     assert tuple(row) == cell_table.count_columns(TYPES)
     # One cell each; N2a's 0.6 is below 0.7; shares leave the unknown cell out.
-    assert list(row.values()) == ["mixed/a", "", "", 0, 80, 3, 1, 1, 1, 1, 0.5, 0.5]
+    assert list(row.values()) == ["mixed/a", "", "", 0, 80, 3, 1, 1, 1, 1, 0, 0.5, 0.5]
 
 
 def test_parts_join_to_the_table_written_at_once(tmp_path):
@@ -177,7 +177,8 @@ def test_parts_join_to_the_table_written_at_once(tmp_path):
     cell_table.join_csv(tmp_path / "joined.csv", parts, {})
     whole = csv_json.read_csv(tmp_path / "whole.csv")
     joined = csv_json.read_csv(tmp_path / "joined.csv")
-    assert joined == [row | {"condition": ""} for row in whole]
+    added = {"repeated": "False", "condition": ""}
+    assert joined == [row | added for row in whole]
     assert len(csv_json.read_csv(tmp_path / "whole.csv")) == 6
 
 
