@@ -245,7 +245,7 @@ def without_repeated(
     Returns:
       The row, with the area that counts, and the number of the cells in `repeated`.
     """
-    found = {key: value for key, value in row.items() if key not in PLACE}
+    found = dict(row)
     for cell in repeated:
         kind = cell["cell_type"]
         found[f"n_{kind}" if kind in type_names else "unknown"] -= 1
@@ -253,7 +253,7 @@ def without_repeated(
         found["cells"] -= 1
         found[REPEATED] += 1
     found["area_px"] = round(found["area_px"] * counted_share)
-    return {**row, **found, **_shares_of(found, type_names)}
+    return found | _shares_of(found, type_names)
 
 
 def _shares_of(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

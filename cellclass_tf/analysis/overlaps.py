@@ -206,6 +206,9 @@ def _is_beside(
 def place_tiles(tiles: Sequence[Tile]) -> Placement:
     """Places fields of one dish and time by their stage positions and their content.
 
+    The method is that of stitching (Preibisch et al. 2009, Bioinformatics 25, 1463), with
+    normalized cross-correlation (Lewis 1995, Vision Interface, 120).
+
     Fields overlap if the distance of their positions is less than a field. For each of the
     8 orientations of the stage's axes, the overlapping strips of all pairs that lie side by
     side are correlated: the grey images, without noise and shading, at a shift of at most

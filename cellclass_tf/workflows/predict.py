@@ -89,8 +89,9 @@ def predict(
 
     For files it writes labels/STEM.tif, overlays/STEM.png, cells.csv and cells.parquet (see
     `cell_table`), counts.csv (see `count_row`), mixture.json (see `mixture`), report.html
-    (see `report`) and run.json into `output`. For images in memory it writes nothing and
-    returns their cells: `cells = cc.predict("model", image)`.
+    (see `report`) and run.json into `output`. If the raw files hold positions of the
+    microscope's stage, cells in overlapping tiles are counted once. For images in memory it
+    writes nothing and returns their cells: `cells = cc.predict("model", image)`.
 
     Args:
       model: folder of an exported model.

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,20 +68,23 @@ def find(
     """Finds the overlaps of the fields of each dish and time point.
 
     A file that holds several fields is looked at on its own. Files that hold one field each
-    are looked at together with the others of their dish (`group`).
+    are looked at together with the others of their dish (`group`). Files whose dish is not
+    known are looked at with the others of their folder. Since these may be of different
+    dishes, it is no doubt if their images do not agree.
 
     Args:
       fields: fields that were predicted, in the order of the manifest.
       journal: journal of the dishes that were done before.
       engine: what runs the jobs, one a dish and time point.
     """
-    jobs = []
-    for name, part in _sets(fields).items():
+    jobs, of_folders = [], set()
+    for name, (part, is_of_folder) in _sets(fields).items():
         places = [(field.row.stage_um, field.pixel_size_um) for field in part]
         key = digests.fingerprint(
             versions.OVERLAPS, places, *(field.image for field in part)
         )
         jobs.append(batch.Job(name, part, key))
+        of_folders |= {name} if is_of_folder else set()
     if not jobs:
         return Overlaps({})
     outcome = batch.run(
@@ -94,10 +97,10 @@ def find(
     )
     placements: dict[str, overlaps.Placement] = {}
     doubts: list[tuple[str, str, float, float]] = []
-    for result in outcome.results.values():
+    for name, result in outcome.results.items():
         placement = overlaps.Placement.parse(result)
         placements.update(dict.fromkeys(placement.places, placement))
-        doubts += placement.doubts
+        doubts += () if name in of_folders else placement.doubts
     told = [_doubt(doubts)] if doubts else []
     told += [
         f"Whether the tiles of {name} overlap could not be found out: {reason}"
@@ -117,7 +120,14 @@ def notes(repeated: int, found: Overlaps) -> tuple[str, ...]:
     return (*told, *filter(None, [found.doubt]))
 
 
-def _sets(fields: Sequence[ChosenField]) -> dict[str, list[ChosenField]]:
+class _Set(NamedTuple):
+    """Fields that may overlap, and whether they only have their folder in common."""
+
+    fields: list[ChosenField]
+    is_of_folder: bool
+
+
+def _sets(fields: Sequence[ChosenField]) -> dict[str, _Set]:
     """Returns the fields that may overlap, by a name of the set."""
     known = [
         field
@@ -127,18 +137,24 @@ def _sets(fields: Sequence[ChosenField]) -> dict[str, list[ChosenField]]:
     several = collections.Counter(
         (field.row.raw_file, field.row.time) for field in known
     )
-    found: dict[tuple[str, ...], list[ChosenField]] = {}
+    found: dict[tuple[str, ...], _Set] = {}
     for field in known:
         row = field.row
-        own = row.raw_file if several[row.raw_file, row.time] > 1 else row.group
-        if own:
-            # Images of another magnification cannot be compared.
-            key = (own, f"time {row.time}", f"pixels of {field.pixel_size_um:.3g} µm")
-            found.setdefault(key, []).append(field)
+        # `convert` names the group of a file without a dish after the file itself.
+        is_lone = row.group in ("", f"{row.cell_type}/{row.name}")
+        if several[row.raw_file, row.time] > 1:
+            own, is_lone = row.raw_file, False
+        elif is_lone:
+            own = str(pathlib.PurePath(row.raw_file).parent)
+        else:
+            own = row.group
+        # Images of another magnification cannot be compared.
+        key = (own, f"time {row.time}", f"pixels of {field.pixel_size_um:.3g} µm")
+        found.setdefault(key, _Set([], is_lone)).fields.append(field)
     return {
         ", ".join(key): part
         for key, part in sorted(found.items())
-        if len({field.row.stage_um for field in part}) > 1
+        if len({field.row.stage_um for field in part.fields}) > 1
     }
 
 

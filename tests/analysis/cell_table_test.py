@@ -168,6 +168,19 @@ def test_counts_and_shares():
     assert list(row.values()) == ["mixed/a", "", "", 0, 80, 3, 1, 1, 1, 1, 0, 0.5, 0.5]
 
 
+def test_cells_that_count_in_another_tile_are_taken_out_of_a_row():
+    row = cell_table.count_row(_cells(), name="mixed/a", group="dish 1")
+    table = cell_table.cell_table(_cells(), name="mixed/a")
+    assert [cell["call"] for cell in table] == ["HEK", "uncertain", "unknown"]
+    less = cell_table.without_repeated(row, table[1:], TYPES, 0.25)
+    assert tuple(less) == tuple(row)
+    # Of 80 px a quarter counts, and only the cell of HEK.
+    assert list(less.values())[4:] == [20, 1, 1, 0, 0, 0, 2, 1.0, 0.0]
+    assert less["group"] == "dish 1"
+    none = cell_table.without_repeated(row, table, TYPES, 0.0)
+    assert list(none.values())[4:] == [0, 0, 0, 0, 0, 0, 3, None, None]
+
+
 def test_parts_join_to_the_table_written_at_once(tmp_path):
     tables = [cell_table.cell_table(_cells(), name=name) for name in ("a", "b")]
     cell_table.write_cells_csv(tmp_path / "whole.csv", iter(tables), TYPES)
@@ -189,8 +202,21 @@ def test_joined_rows_get_the_condition_of_their_group(tmp_path):
     parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
     cell_table.join_csv(tmp_path / "all.csv", parts, {'dish "1", left': "10 µM, drug"})
     rows = csv_json.read_csv(tmp_path / "all.csv")
+    assert [row["repeated"] for row in rows] == ["False"] * 6
     assert [row["condition"] for row in rows] == ["10 µM, drug"] * 3 + [""] * 3
     assert rows[0]["group"] == 'dish "1", left'
+
+
+def test_cells_that_count_in_another_tile_are_marked(tmp_path):
+    for name in "ab":
+        rows = cell_table.cell_table(_cells(), name=name)
+        cell_table.write_cells_csv(tmp_path / f"{name}.csv", [rows], TYPES)
+    parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    cell_table.join_csv(tmp_path / "all.csv", parts, {}, {"a": {2}, "b": {1, 3}})
+    cell_table.write_parquet(tmp_path / "all.parquet", tmp_path / "all.csv")
+    rows = parquet.read_table(tmp_path / "all.parquet").to_pylist()
+    marks = [row["repeated"] for row in rows]
+    assert marks == [False, True, False, True, False, True]
 
 
 def test_line_breaks_in_names_stay_in_their_cells(tmp_path):

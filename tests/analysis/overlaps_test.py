@@ -10,6 +10,7 @@ from cellclass_tf.analysis import overlaps
 from cellclass_tf.analysis.overlaps import Place, Placement, Tile
 from cellclass_tf.storage import png
 from tests import tiles
+from tests.microscopy.formats.czi_test import MOSAIC, stored_tiles
 
 # Stage x and y as columns and rows, with the four signs, and the other way round.
 AXES = [(*xy, *signs) for xy in ((1, 0), (0, 1)) for signs in np.ndindex(2, 2)]
@@ -186,3 +187,20 @@ def test_every_point_of_a_mosaic_counts_in_exactly_one_tile():
         counted += is_inside & ~found.repeated(str(number), inside)
     assert shown.mean() > 0.95
     np.testing.assert_array_equal(counted, shown)
+
+
+def test_tiles_of_a_simulated_camera_share_nothing(assets, tmp_path):
+    """In this real CZI every tile shows a part of another picture."""
+    stored = stored_tiles(assets / "microscope_files" / "czi" / MOSAIC)
+    parts = []
+    for scene, number in sorted({key[:2] for key in stored if key[0] == 0}):
+        planes = [stored[scene, number, 0, 0, channel][0] for channel in (0, 1)]
+        path = tmp_path / f"{number}.png"
+        png.write_png(path, picture(np.stack(planes) // 16))
+        place = stored[scene, number, 0, 0, 0][1]
+        parts.append(
+            Tile(str(number), path, (64, 64), 1, (place["X"][0], place["Y"][0]))
+        )
+    found = overlaps.place_tiles(parts)
+    assert not found.places
+    assert len(found.doubts) == 13

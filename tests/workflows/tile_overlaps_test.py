@@ -10,11 +10,15 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
-from cellclass_tf.analysis import report
+from cellclass_tf import batch
+from cellclass_tf.analysis import overlaps, report
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.storage import csv_json
+from cellclass_tf.workflows import tile_overlaps
+from cellclass_tf.workflows.chosen_fields import ChosenField
 from tests import tiles
 from tests.fake_model import save_model
+from tests.microscopy.formats.czi_test import MOSAIC
 
 # Cells that the middle line between two tiles cuts may be cut by a tile's edge, too.
 MOST_OFF = 2
@@ -50,7 +54,14 @@ def recorded(corner, seeds, rng):
 
 
 def make_study(
-    folder, *, in_one_file, axes=(1, 0, 1, 1), seeds=(0,), positions=True, areas=None
+    folder,
+    *,
+    in_one_file,
+    axes=(1, 0, 1, 1),
+    seeds=(0,),
+    positions=True,
+    areas=None,
+    dish="dish1",
 ):
     """A study of four tiles, and the folder of their outlines.
 
@@ -61,6 +72,7 @@ def make_study(
       seeds: of the area at each time.
       positions: whether the files have positions.
       areas: seed of the area of each tile, if they differ.
+      dish: folder of the dish; '' for none, so that each file is a group of its own.
     """
     rng = np.random.default_rng(0)
     off_px = rng.choice([-3, 3], (4, 2))
@@ -70,12 +82,12 @@ def make_study(
         stage = tiles.stage_um(corner, axes, off_px[number]) if positions else None
         scenes.append((recorded(corner, of, rng), stage))
         labels.append([tiles.cut(tiles.area(seed).labels, corner) for seed in of])
-    dish = folder / "raw" / "mixed" / "dish1"
+    raw = folder / "raw" / "mixed" / dish
     if in_one_file:
-        tiles.write_ome(dish / "scan.ome.tif", scenes)
+        tiles.write_ome(raw / "scan.ome.tif", scenes)
     else:
         for number, scene in enumerate(scenes):
-            tiles.write_ome(dish / f"tile{number}.ome.tif", [scene])
+            tiles.write_ome(raw / f"tile{number}.ome.tif", [scene])
     cc.convert(folder / "raw", folder / "study")
     study = cc.Study.open(folder / "study")
     rows = [dataclasses.replace(row, verdict="accepted") for row in study.rows()]
@@ -207,6 +219,18 @@ def test_wrong_positions_give_one_warning_and_remove_nothing(model, tmp_path):
     assert content["overlap_doubt"] == warning
 
 
+def test_files_without_a_dish_are_compared_with_their_folder(model, tmp_path):
+    study = make_study(tmp_path / "same", in_one_file=False, dish="")
+    assert len({row.group for row in study.rows()}) == 4
+    _, predictions, cells = predict(model, tmp_path / "same")
+    assert abs(total(predictions) - int(tiles.area().labels.max())) <= MOST_OFF
+    # They may be of different dishes, which is no reason for a warning.
+    make_study(tmp_path / "other", in_one_file=False, dish="", areas=(0, 1, 2, 3))
+    outcome, predictions, cells = predict(model, tmp_path / "other")
+    assert total(predictions) == len(cells)
+    assert not any("overlap" in note for note in outcome.notes)
+
+
 def test_without_positions_every_cell_is_counted(model, tmp_path):
     study = make_study(tmp_path, in_one_file=True, positions=False)
     assert {row.stage_um for row in study.rows()} == {None}
@@ -224,9 +248,32 @@ def test_an_image_that_cannot_be_read_again_is_a_doubt(model, tmp_path, monkeypa
     def fail(tiles):
         raise cc.InputError("a.png is broken.")
 
-    from cellclass_tf.analysis import overlaps
-
     monkeypatch.setattr(overlaps, "place_tiles", fail)
     outcome, predictions, cells = predict(model, tmp_path)
     assert total(predictions) == len(cells)
     assert "could not be found out: a.png is broken." in str(outcome.notes)
+
+
+def test_tiles_of_a_real_mosaic_cover_its_area_once(assets, tmp_path):
+    """The CZI has two mosaics, of 10 and 17 tiles of 64 px, and a single field."""
+    path = assets / "microscope_files" / "czi" / MOSAIC
+    cc.convert(path, tmp_path / "study", cell_type="mixed")
+    study = cc.Study.open(tmp_path / "study")
+    fields = [
+        ChosenField(row.stem, row, study.image_path(row), row.pixel_size_um)
+        for row in study.rows()
+    ]
+    found = tile_overlaps.find(
+        fields, journal=batch.Journal(tmp_path / "a.jsonl"), engine=batch.Engine()
+    )
+    assert not found.doubt
+    for time in (0, 1):
+        rows = [row for row in study.rows() if row.time == time]
+        shown = np.zeros((700, 700), bool)
+        for row in rows:
+            x, y = (round(place / row.pixel_size_um) for place in row.stage_um)
+            shown[y : y + 64, x : x + 64] = True
+        shares = [found.placements[row.stem].counted_share(row.stem) for row in rows]
+        assert len(rows) == 28
+        assert sum(shares) * 64**2 == pytest.approx(shown.sum(), rel=0.01)
+        assert shown.sum() < 0.9 * 28 * 64**2

@@ -53,7 +53,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
 
     Tiles of a mosaic overlap, commonly by 10 %. The library reads pixels by place and not
     by tile: where tiles overlap, all of them show the pixels of the tile with the highest
-    number. A cell in an overlap is therefore in two fields.
+    number. A cell in an overlap is therefore in two fields; see `analysis.overlaps`.
     """
     from pylibCZIrw import czi
 
