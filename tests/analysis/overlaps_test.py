@@ -126,6 +126,24 @@ def test_an_empty_overlap_is_placed_by_the_stage_if_others_agree(tmp_path):
     np.testing.assert_allclose(relative(found), tiles.CORNERS, atol=1)
 
 
+def test_what_one_direction_shows_is_not_taken_for_the_other(tmp_path):
+    parts = made(tmp_path, tiles.CORNERS)
+    # Between the upper and the lower tiles a single cell is left.
+    for number, part in enumerate(parts):
+        image = png.read_png(part.image).copy()
+        image[slice(220, None) if number < 2 else slice(None, 100)] = 20
+        if number in (0, 2):
+            row = 300 if number == 0 else 12
+            image[row - 6 : row + 6, 90:106, 1:] = 200
+        png.write_png(part.image, image)
+    found = overlaps.place_tiles(parts)
+    parts_of = [place.part for place in found.places.values()]
+    assert parts_of[0] == parts_of[1] != parts_of[2] == parts_of[3]
+    assert [doubt[:2] for doubt in found.doubts] == [("0", "2")]
+    shares = [found.counted_share(name) for name in found.places]
+    np.testing.assert_allclose(shares, 0.95, atol=0.01)
+
+
 def test_one_place_that_was_recorded_twice_counts_twice(tmp_path):
     parts = made(tmp_path, [(0, 0), (0, 0), (0, 288)])
     found = overlaps.place_tiles(parts)

@@ -212,7 +212,7 @@ def test_wrong_positions_give_one_warning_and_remove_nothing(model, tmp_path):
     (warning,) = (note for note in outcome.notes if "overlap" in note)
     assert "mixed/scan and mixed/scan_s1 overlap by 1" in warning
     assert "(and 3 more pairs)" in warning
-    assert "expected at least 0.5" in warning
+    assert "expected at least 0.6" in warning
     assert "check the pixel size (--pixel_size_um)" in warning
     content = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     jsonschema.validate(content, cc.json_schema("run.json"))
