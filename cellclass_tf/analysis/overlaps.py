@@ -27,6 +27,9 @@ LEAST_CORRELATION = 0.6
 # Bright spots that an overlap needs before its correlation means anything: single cells of
 # two unrelated images can be shifted on top of each other.
 LEAST_SPOTS = 8
+# Smallest correlation of strips with fewer spots at which they are believed to be placed
+# correctly by the stage.
+LEAST_OF_FEW_SPOTS = 0.4
 # By this share of the field's size a position may be wrong.
 MOST_SHIFT = 0.05
 # Narrower overlaps, as a share of the field's size, are not looked at.
@@ -219,8 +222,9 @@ def place_tiles(tiles: Sequence[Tile]) -> Placement:
     `LEAST_CORRELATION` or more; if none has as many spots, all of them together. Then the
     places are those that fit the measured shifts best (least squares).
 
-    A pair with enough spots whose correlation is less is a doubt, and nothing of it counts
-    as covered. A pair with fewer spots is placed by the stage alone.
+    A pair whose own correlation is less is a doubt, and nothing of it counts as covered. A
+    pair with fewer spots is placed by the stage alone, and is a doubt if its correlation is
+    less than `LEAST_OF_FEW_SPOTS`.
 
     One image is in memory at a time, and coarse ones of up to 256 fields.
 
@@ -254,9 +258,10 @@ def place_tiles(tiles: Sequence[Tile]) -> Placement:
         (sure if _is_verified(along) else unsure).extend(along)
     if not sure:
         return Placement({}, [_doubt(tiles, match) for match in matches[best]])
-    unlike = [m for m in sure if m.spots >= LEAST_SPOTS and not m.agrees]
-    unlike += [match for match in unsure if match.spots]
-    doubts = [_doubt(tiles, match) for match in unlike]
+    unsure = [match for match in unsure if match.spots]
+    unsure += [match for match in sure if match.contradicts]
+    sure = [match for match in sure if not match.contradicts]
+    doubts = [_doubt(tiles, match) for match in unsure]
     return Placement(_places(tiles, sure, ORIENTATIONS[best]), doubts)
 
 
@@ -342,6 +347,13 @@ class _Match:
     def agrees(self) -> bool:
         """Whether the strips show the same cells."""
         return self.spots >= LEAST_SPOTS and self.correlation >= LEAST_CORRELATION
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the strips show cells, but not the same."""
+        if self.spots >= LEAST_SPOTS:
+            return not self.agrees
+        return self.spots > 0 and self.correlation < LEAST_OF_FEW_SPOTS
 
     def scaled(self, i: int, j: int, shift_yx: np.ndarray, step: int) -> _Match:
         """Returns the match of two tiles in pixels of their images."""
@@ -551,7 +563,7 @@ def _places(
     tiles: Sequence[Tile], matches: Sequence[_Match], orientation: np.ndarray
 ) -> dict[str, Place]:
     """Returns the places that fit the shifts of the pairs best."""
-    empty = [match for match in matches if match.spots < LEAST_SPOTS]
+    empty = [match for match in matches if not match.agrees]
     good = [match for match in matches if match.agrees]
     known = [*good, *empty]
     weights = np.array([1.0] * len(good) + [_WEIGHT_OF_STAGE] * len(empty))
