@@ -9,6 +9,8 @@ formats have their own versions, see `storage.records`; datasets have the versio
 WATERSHED = 1
 # Measurements of raw files in the first pass of `convert`.
 MEASUREMENT = 3
+# Places of tiles that overlap.
+OVERLAPS = 1
 # Fields that `simulate` draws; a study of another version is drawn again.
 SIMULATION = 2
 # Checks of fields by `dataset`.

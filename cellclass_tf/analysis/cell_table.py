@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from cellclass_tf.core.cells import UNCERTAIN_BELOW, Cells
 from cellclass_tf.labels import neighbours, nuclei, runs, shapes, sizes
 from cellclass_tf.labels.nuclei_per_cell import nuclei_per_cell
 
+# Number of cells that count in another tile, in counts.csv; whether a cell does, in cells.csv.
+REPEATED = "repeated"
 # Columns with the dish, the place and the time point of a field.
 PLACE = ("group", "scene", "time")
 # One value per cell.
@@ -70,7 +72,7 @@ def count_columns(type_names: Sequence[str]) -> tuple[str, ...]:
     counts = (f"n_{name}" for name in type_names)
     shares = (f"share_{name}" for name in type_names)
     head = ("image", "group", "scene", "time", "area_px", "cells")
-    return (*head, *counts, "unknown", "uncertain", *shares)
+    return (*head, *counts, "unknown", "uncertain", REPEATED, *shares)
 
 
 def cell_table(
@@ -203,18 +205,53 @@ def count_row(
         unknown: number of cells of unknown type.
         uncertain: number of cells whose type has a probability below `min_probability`;
           they are also included in n_TYPE.
+        repeated: 0; see `without_repeated`.
         share_TYPE: n_TYPE divided by the number of typed cells; None if there are none.
     """
     names = cells.type_names
     counts = np.bincount(cells.type_ids, minlength=len(names) + 1).tolist()
-    typed = sum(counts[1:])
     row = {"image": name, "group": group, "scene": scene, "time": time}
     row |= {"area_px": cells.labels.size, "cells": len(cells)}
     row |= {f"n_{key}": n for key, n in zip(names, counts[1:], strict=True)}
     row["unknown"] = counts[0]
     row["uncertain"] = int((cells.called_probabilities < min_probability).sum())
-    shares = _rounded([n / typed if typed else None for n in counts[1:]])
-    return row | {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
+    row[REPEATED] = 0
+    return row | _shares_of(row, names)
+
+
+def without_repeated(
+    row: Mapping[str, Any],
+    repeated: Iterable[Mapping[str, str]],
+    type_names: Sequence[str],
+    counted_share: float,
+) -> dict[str, Any]:
+    """Takes the cells that count in another tile out of a row of counts.csv.
+
+    Args:
+      row: row of `count_row`.
+      repeated: the rows of these cells in cells.csv.
+      type_names: names of the types.
+      counted_share: share of the field's area that counts in this field.
+
+    Returns:
+      The row, with the area that counts, and the number of the cells in `repeated`.
+    """
+    found = dict(row)
+    for cell in repeated:
+        kind = cell["cell_type"]
+        found[f"n_{kind}" if kind in type_names else "unknown"] -= 1
+        found["uncertain"] -= cell["call"] == "uncertain"
+        found["cells"] -= 1
+        found[REPEATED] += 1
+    found["area_px"] = round(found["area_px"] * counted_share)
+    return found | _shares_of(found, type_names)
+
+
+def _shares_of(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    counts = [row[f"n_{name}"] for name in names]
+    typed = sum(counts)
+    shares = _rounded([n / typed if typed else None for n in counts])
+    return {f"share_{key}": s for key, s in zip(names, shares, strict=True)}
 
 
 def _type_values(cells: Cells, name: str, min_probability: float) -> dict[str, Column]:

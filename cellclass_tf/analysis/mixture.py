@@ -322,7 +322,7 @@ def _in_frame(
                 f"{predictions.cells_path} does not say which cells are in the counting frame. "
                 "Run `cellclass predict` again."
             )
-        if cell["in_frame"] == "True":
+        if cell["in_frame"] == "True" != cell.get("repeated"):
             counts.setdefault(cell["image"], Counter())[cell["cell_type"]] += 1
     return [
         dict(row)

@@ -100,6 +100,7 @@ def report(
         share_chart=charts.shares_svg(shares["estimates"][0]),
         unlike=_unlike(predictions, record),
         rows=predictions.count_rows,
+        repeated=sum(int(row.get("repeated") or 0) for row in predictions.count_rows),
         gallery=_gallery(predictions, gallery),
         histograms=_histograms(predictions),
         sample=_SAMPLE_CELLS,

@@ -7,10 +7,11 @@ import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import types
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cellclass_tf.analysis.cell_table import columns, count_columns
+from cellclass_tf.analysis.cell_table import REPEATED, columns, count_columns
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json
 
@@ -59,6 +60,7 @@ def join_csv(
     path: str | os.PathLike,
     parts: Iterable[str | os.PathLike],
     conditions: Mapping[str, str],
+    repeated: Mapping[str, Collection[int]] = types.MappingProxyType({}),
 ) -> None:
     """Joins tables of `write_cells_csv` into one, row by row.
 
@@ -67,6 +69,8 @@ def join_csv(
       parts: paths of the tables, which must have the same header.
       conditions: {group: condition}, for the last column, `condition`; it is empty for
         other groups.
+      repeated: {image: numbers of its cells that count in another tile}, for the column
+        `repeated`.
 
     Raises:
       InputError: if there is no part, or if the headers of two parts differ.
@@ -82,15 +86,19 @@ def join_csv(
                 first = next(reader, [])
                 if not header:
                     header = first
-                    writer = csv_json.TableWriter(joined, [*header, CONDITION])
+                    writer = csv_json.TableWriter(
+                        joined, [*header, REPEATED, CONDITION]
+                    )
                 if first != header:
                     raise InputError(
                         f"{part}: expected the header {','.join(header)!r}, got "
                         f"{','.join(first)!r}. Was it made for other types? Make it again."
                     )
-                group = header.index("group")
+                group, image, cell = map(header.index, ("group", "image", "cell"))
                 for row in reader:
-                    writer.write_values([*row, conditions.get(row[group], "")])
+                    counts_elsewhere = int(row[cell]) in repeated.get(row[image], ())
+                    condition = conditions.get(row[group], "")
+                    writer.write_values([*row, counts_elsewhere, condition])
         if not header:
             raise InputError(f"{path}: there are no parts to join.")
 
@@ -132,8 +140,8 @@ def write_parquet(path: str | os.PathLike, cells_csv: str | os.PathLike) -> None
 def open_arrow(cells_csv: str | os.PathLike) -> pyarrow.csv.CSVStreamingReader:
     """Opens cells.csv as a `pyarrow.csv.CSVStreamingReader`, which reads it in blocks.
 
-    Counts of cells and pixels are int64, other numbers float64, on_border and in_frame
-    bool, and the others text; an empty number is null.
+    Counts of cells and pixels are int64, other numbers float64, on_border, in_frame
+    and repeated bool, and the others text; an empty number is null.
     """
     from pyarrow import csv as arrow_csv
 
@@ -156,7 +164,7 @@ def _arrow_kind(column: str) -> pyarrow.DataType:
 
     if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
         return pyarrow.string()
-    if column in ("on_border", "in_frame"):
+    if column in ("on_border", "in_frame", REPEATED):
         return pyarrow.bool_()
     whole = column in ("cell", "nuclei", "time") or column.endswith("area_px")
     return (

@@ -42,6 +42,8 @@ class ImageRow:
       of the raw file. `contrast` is 'group' or 'field', the images that they were chosen
       for, or 'kept' for 8-bit colour images. `contrast_group` is the acquisition group
       whose images are compared with each other.
+    - `stage_x_um` and `stage_y_um` are the position of the microscope's stage according to
+      the raw file; only differences between fields of one dish have a meaning.
     - Columns whose names end in _share lie in [0, 1].
     - `scene_hash` is the hash of `near_duplicates`; '' if it is not known or if the field
       has too little structure.
@@ -77,6 +79,8 @@ class ImageRow:
     nuclei_clipped: float | None = _of(ORIGIN, None)
     cytoplasm_clipped: float | None = _of(ORIGIN, None)
     pixel_size_um: float | None = _of(ORIGIN, None)
+    stage_x_um: float | None = _of(ORIGIN, None)
+    stage_y_um: float | None = _of(ORIGIN, None)
     image_sha256: str = _of(ORIGIN, "")
     scene_hash: str = _of(LIKENESS, "")
     focus_slope: float | None = _of(QUALITY, None)
@@ -114,6 +118,13 @@ class ImageRow:
     def place(self) -> str:
         """The raw file and scene that the image shows, at any time; '' if unknown."""
         return f"{self.raw_sha256[:12]}/{self.scene}" if self.raw_sha256 else ""
+
+    @property
+    def stage_um(self) -> tuple[float, float] | None:
+        """The position (x, y) of the stage; None if it is not known."""
+        if self.stage_x_um is None or self.stage_y_um is None:
+            return None
+        return self.stage_x_um, self.stage_y_um
 
     @property
     def has_cells_of_another_source(self) -> bool:

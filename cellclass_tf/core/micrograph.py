@@ -38,6 +38,7 @@ class Micrograph:
       z: how a stack became one plane: '' (no stack), 'max', or 'best:K'.
       is_rgb: whether the channels are the red, green and blue of a colour image.
       well: name of the well, such as 'B03', if the file is a plate; '' if it is none.
+      stage_um: (x, y) of the stage in µm according to the file; None if not recorded.
     """
 
     pixels: np.ndarray
@@ -54,6 +55,7 @@ class Micrograph:
     z: str = ""
     is_rgb: bool = False
     well: str = ""
+    stage_um: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or len(self.channel_names) != len(self.pixels):

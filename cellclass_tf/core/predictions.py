@@ -151,6 +151,19 @@ class Predictions:
             for entry in record.images
         }
 
+    @functools.cached_property
+    def repeated_cells(self) -> dict[str, set[int]]:
+        """Numbers of the cells that count in another, overlapping field, by stem.
+
+        Runs of versions before this column have none.
+        """
+        found: dict[str, set[int]] = {}
+        if any((row.get("repeated") or "0") != "0" for row in self.count_rows):
+            for cell in self.cell_rows():
+                if cell.get("repeated") == "True":
+                    found.setdefault(cell["image"], set()).add(int(cell["cell"]))
+        return found
+
     @property
     def stems(self) -> tuple[str, ...]:
         """The predicted images, 'TYPE/NAME' or 'NAME', sorted; also those without cells.
@@ -193,11 +206,14 @@ class Predictions:
     def probabilities(self, stem: str) -> np.ndarray:
         """Returns the (N, K) float32 probabilities of the cells that have a type.
 
+        Cells that count in another field are left out.
+
         Raises:
           InputError: if cells.csv cannot be read.
         """
         table = self._table(stem)
-        return table[table[:, 1] > 0, 3:].astype(np.float32)
+        counts = ~np.isin(table[:, 0], list(self.repeated_cells.get(stem, ())))
+        return table[(table[:, 1] > 0) & counts, 3:].astype(np.float32)
 
     def cell_rows(self) -> Iterator[dict[str, str]]:
         """Yields the rows of cells.csv, one at a time."""

@@ -100,6 +100,8 @@ class RunRecord(Record):
       finished: end of the run, in ISO 8601.
       images: the images that were predicted.
       rejected: the images that were not predicted because the study rejects them.
+      overlap_doubt: which fields may have cells in common that were counted in both; '' if
+        there are none.
     """
 
     NAME: ClassVar[str] = "cellclass_tf predictions"
@@ -118,6 +120,7 @@ class RunRecord(Record):
     finished: str = ""
     images: tuple[PredictedImage, ...] = ()
     rejected: tuple[RejectedImage, ...] = ()
+    overlap_doubt: str = ""
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:

@@ -178,6 +178,7 @@ def _convert_field(
     group: str,
 ) -> ImageRow:
     limits, contrast_by = _limits_of_field(task, micrograph, chosen, field)
+    stage_x_um, stage_y_um = micrograph.stage_um or (None, None)
     merged = merge.merged_image(micrograph, chosen, limits)
     clipped = [
         round(merge.clipped_share(micrograph, channel, limit), 6)
@@ -204,6 +205,8 @@ def _convert_field(
         nuclei_clipped=clipped[0],
         cytoplasm_clipped=clipped[1],
         pixel_size_um=micrograph.pixel_size_um or task.study.pixel_size_um,
+        stage_x_um=stage_x_um,
+        stage_y_um=stage_y_um,
         **dataclasses.asdict(field.figures),
     )
     for text in (row.scene_name, row.nuclei_channel, row.cytoplasm_channel):

@@ -292,6 +292,7 @@ def _fields(
             z=z,
             is_rgb=scene.is_rgb,
             well=scene.well,
+            stage_um=scene.stage_um,
         )
 
 

@@ -25,7 +25,7 @@ from cellclass_tf.drawing import overlay
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.microscopy import contrast
 from cellclass_tf.storage import digests, ledger, png
-from cellclass_tf.workflows import unlike_cells
+from cellclass_tf.workflows import tile_overlaps, unlike_cells
 from cellclass_tf.workflows.chosen_fields import ChosenField
 from cellclass_tf.workflows.outlining import Outlining
 
@@ -139,21 +139,38 @@ class FieldPrediction:
         fields: Sequence[ChosenField],
         results: Mapping[str, Any],
         conditions: Mapping[str, str],
-    ) -> None:
-        """Writes the tables of all fields from the tables of each field."""
+        overlaps: tile_overlaps.Overlaps,
+    ) -> int:
+        """Writes the tables of all fields from the tables of each field.
+
+        Returns:
+          The number of cells that count in another field.
+        """
         cells_csv = self.output / CELLS_FILE
-        parts = [self._files(field.stem)[2] for field in fields]
+        parts = {field.stem: self._files(field.stem)[2] for field in fields}
+        cells = {stem: overlaps.repeated(stem, part) for stem, part in parts.items()}
+        repeated = {
+            stem: {int(row["cell"]) for row in of} for stem, of in cells.items()
+        }
         with ledger.replace(self.output, cells_csv, overwrite=True) as temporary:
-            table_files.join_csv(temporary, parts, conditions)
+            table_files.join_csv(temporary, parts.values(), conditions, repeated)
         parquet = self.output / table_files.PARQUET_FILE
         with ledger.replace(self.output, parquet, overwrite=True) as temporary:
             table_files.write_parquet(temporary, cells_csv)
         # If a run of an earlier version is continued, some counts are missing.
-        nothing = dict.fromkeys(cell_table.count_columns(self.predictor.type_names))
-        counts = [nothing | results[field.stem]["counts"] for field in fields]
+        names = self.predictor.type_names
+        nothing = {
+            **dict.fromkeys(cell_table.count_columns(names)),
+            cell_table.REPEATED: 0,
+        }
+        counts = [
+            overlaps.counts(stem, nothing | results[stem]["counts"], of, names)
+            for stem, of in cells.items()
+        ]
         counts_csv = self.output / COUNTS_FILE
         with ledger.replace(self.output, counts_csv, overwrite=True) as temporary:
-            table_files.write_counts_csv(temporary, counts, self.predictor.type_names)
+            table_files.write_counts_csv(temporary, counts, names)
+        return sum(map(len, cells.values()))
 
     def forget(self, stem: str) -> None:
         """Removes what an earlier run wrote for a field, except what a person changed."""

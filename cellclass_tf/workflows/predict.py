@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -34,6 +35,7 @@ from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.merge import merge_channels
 from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import csv_json, ledger, lock, paths
+from cellclass_tf.workflows import tile_overlaps
 from cellclass_tf.workflows.chosen_fields import Chosen, ChosenField, choose_fields
 from cellclass_tf.workflows.field_prediction import FieldPrediction, image_entry
 from cellclass_tf.workflows.outlining import Outlining, make_outlining
@@ -80,9 +82,10 @@ def predict(
 
     For files it writes labels/STEM.tif, overlays/STEM.png, cells.csv and cells.parquet (see
     `cell_table`), counts.csv (see `count_row`), mixture.json (see `mixture`), report.html
-    (see `report`) and run.json into `output`. Scores that `evaluate` wrote there are removed
-    if the cells have changed. For images in memory it writes nothing and returns their
-    cells: `cells = cc.predict("model", image)`.
+    (see `report`) and run.json into `output`. If the raw files hold positions of the
+    microscope's stage, cells in overlapping tiles are counted once. Scores that `evaluate`
+    wrote there are removed if the cells have changed. For images in memory it writes nothing
+    and returns their cells: `cells = cc.predict("model", image)`.
 
     Args:
       model: folder of an exported model.
@@ -199,8 +202,16 @@ def predict(
         work.forget(stem)
     notes = outlining.notes
     good = [field for field in chosen.fields if field.stem in outcome.results]
+    overlaps, repeated = tile_overlaps.Overlaps({}), 0
     if good:
-        work.write_tables(good, outcome.results, _conditions_of(chosen.study))
+        overlaps = tile_overlaps.find(
+            good,
+            journal=batch.Journal(output / ".journal" / "overlaps.jsonl"),
+            engine=engine,
+        )
+        repeated = work.write_tables(
+            good, outcome.results, _conditions_of(chosen.study), overlaps
+        )
     if _hash_of_cells(output) != cells_before:
         # The report would show the scores of other cells.
         for name in (EVALUATION_FILE, EVALUATION_FIELDS_FILE):
@@ -218,6 +229,7 @@ def predict(
         record = _record(
             predictor, model, output, outlining, chosen, outcome.results, settings
         )
+        record = dataclasses.replace(record, overlap_doubt=overlaps.doubt)
         text = csv_json.json_text(record.as_content())
         ledger.write_text(output, output / RUN_FILE, text)
         report.report(output)
@@ -225,6 +237,7 @@ def predict(
             *outlining.notes,
             *_scale_notes(good, predictor.metadata.pixel_size_um),
             *_unlike_notes(record, answer_anyway),
+            *tile_overlaps.notes(repeated, overlaps),
         )
     return batch.Outcome(
         outcome.done,

@@ -162,4 +162,17 @@ def test_counts_and_shares():
     row = cell_table.count_row(_cells(), name="mixed/a")
     assert tuple(row) == cell_table.count_columns(TYPES)
     # One cell each; N2a's 0.6 is below 0.7; shares leave the unknown cell out.
-    assert list(row.values()) == ["mixed/a", "", "", 0, 80, 3, 1, 1, 1, 1, 0.5, 0.5]
+    assert list(row.values()) == ["mixed/a", "", "", 0, 80, 3, 1, 1, 1, 1, 0, 0.5, 0.5]
+
+
+def test_cells_that_count_in_another_tile_are_taken_out_of_a_row():
+    row = cell_table.count_row(_cells(), name="mixed/a", group="dish 1")
+    table = cell_table.cell_table(_cells(), name="mixed/a")
+    assert [cell["call"] for cell in table] == ["HEK", "uncertain", "unknown"]
+    less = cell_table.without_repeated(row, table[1:], TYPES, 0.25)
+    assert tuple(less) == tuple(row)
+    # Of 80 px a quarter counts, and only the cell of HEK.
+    assert list(less.values())[4:] == [20, 1, 1, 0, 0, 0, 2, 1.0, 0.0]
+    assert less["group"] == "dish 1"
+    none = cell_table.without_repeated(row, table, TYPES, 0.0)
+    assert list(none.values())[4:] == [0, 0, 0, 0, 0, 0, 3, None, None]

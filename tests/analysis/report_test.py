@@ -9,7 +9,7 @@ import cellclass_tf as cc
 from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import RejectedImage, RunRecord
-from cellclass_tf.storage import png
+from cellclass_tf.storage import csv_json, png
 from tests.browser import at_width
 from tests.metadata import model_metadata
 
@@ -74,6 +74,21 @@ def test_the_page_is_complete_and_needs_no_network(tmp_path):
     assert "http://" not in page
     assert "https://" not in page
     assert page.count("data:image/jpeg") == 6
+
+
+def test_cells_that_count_in_another_tile_are_reported(tmp_path):
+    folder = predictions(tmp_path, ["mixed/a", "mixed/b"])
+    words = "cells are not counted, because they are also in another tile"
+    assert words not in cc.report(folder).read_text(encoding="utf-8")
+    rows = csv_json.read_csv(folder / "counts.csv")
+    for row, count in zip(rows, (3, 4), strict=True):
+        row["repeated"] = count
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    record = RunRecord(overlap_doubt="According to their files <a> and b overlap.")
+    record.write(folder / "run.json")
+    page = cc.report(folder).read_text(encoding="utf-8")
+    assert f"7 {words}" in page
+    assert "According to their files &lt;a&gt; and b overlap." in page
 
 
 def test_the_number_of_pictures_is_limited(tmp_path):

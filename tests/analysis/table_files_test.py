@@ -27,7 +27,8 @@ def test_parts_join_to_the_table_written_at_once(tmp_path):
     table_files.join_csv(tmp_path / "joined.csv", parts, {})
     whole = csv_json.read_csv(tmp_path / "whole.csv")
     joined = csv_json.read_csv(tmp_path / "joined.csv")
-    assert joined == [row | {"condition": ""} for row in whole]
+    added = {"repeated": "False", "condition": ""}
+    assert joined == [row | added for row in whole]
     assert len(csv_json.read_csv(tmp_path / "whole.csv")) == 6
 
 
@@ -38,8 +39,21 @@ def test_joined_rows_get_the_condition_of_their_group(tmp_path):
     parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
     table_files.join_csv(tmp_path / "all.csv", parts, {'dish "1", left': "10 µM, drug"})
     rows = csv_json.read_csv(tmp_path / "all.csv")
+    assert [row["repeated"] for row in rows] == ["False"] * 6
     assert [row["condition"] for row in rows] == ["10 µM, drug"] * 3 + [""] * 3
     assert rows[0]["group"] == 'dish "1", left'
+
+
+def test_cells_that_count_in_another_tile_are_marked(tmp_path):
+    for name in "ab":
+        rows = cell_table.cell_table(_cells(), name=name)
+        table_files.write_cells_csv(tmp_path / f"{name}.csv", [rows], TYPES)
+    parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    table_files.join_csv(tmp_path / "all.csv", parts, {}, {"a": {2}, "b": {1, 3}})
+    table_files.write_parquet(tmp_path / "all.parquet", tmp_path / "all.csv")
+    rows = parquet.read_table(tmp_path / "all.parquet").to_pylist()
+    marks = [row["repeated"] for row in rows]
+    assert marks == [False, True, False, True, False, True]
 
 
 def test_the_hash_of_cells_does_not_depend_on_conditions(tmp_path):
@@ -55,6 +69,9 @@ def test_the_hash_of_cells_does_not_depend_on_conditions(tmp_path):
         hashes.append(table_files.sha256_of_cells(joined))
     # In the third table the calls are uncertain.
     assert hashes[0] == hashes[1] != hashes[2]
+    # Nor on whether there is a column for them.
+    rows = csv_json.read_csv(tmp_path / "3.csv")
+    csv_json.write_csv(tmp_path / "a.csv", [*rows[0]][:-1], rows)
     assert table_files.sha256_of_cells(tmp_path / "a.csv") == hashes[2]
 
 

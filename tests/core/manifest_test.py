@@ -165,3 +165,11 @@ def test_images_that_were_not_judged_do_not_count():
     rows = _judged(HEK=(16, 21), N2a=(3, 20))
     rows = [dataclasses.replace(row, verdict="") for row in rows]
     assert uneven_rejection(rows) == ""
+
+
+def test_the_position_of_the_stage_needs_both_coordinates():
+    line = {"image": "HEK/a.png", "cell_type": "HEK", "stage_x_um": "-1.5"}
+    # Tables of earlier versions lack the columns.
+    assert row_from_strings(line).stage_um is None
+    line["stage_y_um"] = "0"
+    assert row_from_strings(line).stage_um == (-1.5, 0)

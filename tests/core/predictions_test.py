@@ -45,6 +45,26 @@ def test_rows_of_one_image_need_not_be_adjacent(tmp_path):
     np.testing.assert_array_equal(again.type_ids, _cells(3).type_ids)
 
 
+def test_cells_that_count_in_another_field_have_no_say_in_probabilities(tmp_path):
+    write_predictions(tmp_path, {"a": _cells(4), "b": _cells(2)})
+    assert predictions.Predictions(tmp_path).repeated_cells == {}
+    for name, marks in (
+        ("cells.csv", ["repeated", "False", "True", "False", "True", *["False"] * 2]),
+        ("counts.csv", ["repeated", "2", "0"]),
+    ):
+        lines = (tmp_path / name).read_text().splitlines()
+        # counts.csv has the column already.
+        lines = [line.replace("repeated", "before") for line in lines]
+        lines = [f"{line},{mark}" for line, mark in zip(lines, marks, strict=True)]
+        (tmp_path / name).write_text("\n".join(lines))
+    found = predictions.Predictions(tmp_path)
+    assert found.repeated_cells == {"a": {2, 4}}
+    # The first cell has no type.
+    expected = _cells(4).probabilities[[2]]
+    np.testing.assert_allclose(found.probabilities("a"), expected, rtol=1e-5)
+    assert len(found.read("a")) == 4
+
+
 def test_label_images_of_other_runs_are_ignored(tmp_path):
     write_predictions(tmp_path, {"a": _cells(3)})
     _cells(5).write(tmp_path / "labels" / "earlier.tif")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,6 +59,8 @@ class Scene:
       is_rgb: whether the channels are the red, green and blue of a colour image.
       loss: name of a lossy compression, such as 'JPEG'; '' for exact pixels.
       well: name of the well, such as 'B03', if the file is a plate; '' if it is none.
+      stage_um: (x, y) of the microscope's stage in µm according to the file; None if it is
+        not recorded. The origin and the directions of the axes differ between microscopes.
     """
 
     size_tzc: tuple[int, int, int]
@@ -69,6 +72,7 @@ class Scene:
     is_rgb: bool = False
     loss: str = ""
     well: str = ""
+    stage_um: tuple[float, float] | None = None
 
 
 class PartOfAnother(InputError):
@@ -162,6 +166,8 @@ _MICROMETRES = {
     **dict.fromkeys(("ly", "light year", "light years"), 9_460_730_472_580_800e6),
     **dict.fromkeys(("pc", "parsec", "parsecs"), 3.085_677_581_491_367e22),
 }
+# Largest distance from the origin, in µm, that a stage is believed to have.
+_FARTHEST_UM = 1e6
 # Units in files that were not calibrated.
 _NO_UNITS = ("", "pixel", "pixels", "px", "reference frame", "none", "null", "unknown")
 
@@ -177,11 +183,7 @@ def pixel_size(value: float | str | None, unit: str) -> PixelSize:
       value: the width in this unit.
       unit: the unit.
     """
-    # Greek mu and the micro sign look alike; ImageJ escapes the latter.
-    name = unit.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().rstrip(".")
-    name = name.replace("\u212b", "Å")
-    # Case matters first: Mm is a megametre.
-    scale = _MICROMETRES.get(name) or _MICROMETRES.get(name.lower())
+    name, scale = _unit(unit)
     if value is None:
         return NO_PIXEL_SIZE
     try:
@@ -213,6 +215,45 @@ def channels_of(described: Sequence[Channel], count: int) -> tuple[Channel, ...]
     """
     missing = [Channel()] * (count - len(described))
     return (*described[:count], *missing)
+
+
+def _unit(unit: str) -> tuple[str, float | None]:
+    """Returns the name of a unit of length, and how many µm it is; None if unknown."""
+    # Greek mu and the micro sign look alike; ImageJ escapes the latter.
+    name = unit.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().rstrip(".")
+    name = name.replace("\u212b", "Å")
+    # Case matters first: Mm is a megametre.
+    return name, _MICROMETRES.get(name) or _MICROMETRES.get(name.lower())
+
+
+def stage_um(x: Any, y: Any, unit_x: str, unit_y: str) -> tuple[float, float] | None:
+    """Converts a position of the stage to µm.
+
+    Args:
+      x: the first coordinate, as the file has it.
+      y: the second coordinate.
+      unit_x: unit of x, as in `pixel_size`. Many programs write µm without a unit, or with
+        OME's default, 'reference frame'.
+      unit_y: unit of y.
+
+    Returns:
+      (x, y) in µm; None if a coordinate is missing, is not a finite number, has an unknown
+      unit, or is more than 1 m.
+    """
+    found = []
+    for value, unit in ((x, unit_x), (y, unit_y)):
+        name, scale = _unit(unit)
+        if name.lower() in ("", "reference frame"):
+            scale = 1.0
+        try:
+            place = float(value) * (scale or math.nan)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        # It is False for NaN.
+        if not abs(place) <= _FARTHEST_UM:
+            return None
+        found.append(place)
+    return found[0], found[1]
 
 
 def wavelength_nm(value: float | str | None) -> float | None:

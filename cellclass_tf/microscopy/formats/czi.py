@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -52,7 +53,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
 
     Tiles of a mosaic overlap, commonly by 10 %. The library reads pixels by place and not
     by tile: where tiles overlap, all of them show the pixels of the tile with the highest
-    number. A cell in an overlap is therefore in two fields.
+    number. A cell in an overlap is therefore in two fields; see `analysis.overlaps`.
     """
     from pylibCZIrw import czi
 
@@ -167,7 +168,9 @@ def _scene(
         # Colours are stored as blue, green, red.
         return np.array(pixels[..., 2 - c if is_rgb else 0])
 
-    _, _, width, height = next(iter(tile.planes.values()))
+    x, y, width, height = next(iter(tile.planes.values()))
+    # Tiles have places in pixels, which all scenes of the file share.
+    um = pixel_size.um or math.nan
     return base.Scene(
         (len(times), len(depths), 3 if is_rgb else len(colours)),
         (height, width),
@@ -176,6 +179,7 @@ def _scene(
         pixel_size,
         name=name,
         is_rgb=is_rgb,
+        stage_um=base.stage_um(x * um, y * um, "µm", "µm"),
     )
 
 

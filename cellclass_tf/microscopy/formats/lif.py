@@ -84,6 +84,7 @@ def _tiles(image: Any) -> Iterator[base.Scene]:
     sizes = image.sizes
     is_rgb = sizes.get("S") == 3 and "C" not in sizes
     count = sizes.get("C", 1) * sizes.get("S", 1)
+    places = _stage_places(image.xml_element, sizes.get("M", 1))
     for tile in range(sizes.get("M", 1)):
         yield base.Scene(
             (sizes.get("T", 1), sizes.get("Z", 1), count),
@@ -93,7 +94,18 @@ def _tiles(image: Any) -> Iterator[base.Scene]:
             _pixel_size(image.xml_element),
             name=f"{image.name} tile {tile}" if "M" in sizes else image.name,
             is_rgb=is_rgb,
+            stage_um=places[tile],
         )
+
+
+def _stage_places(
+    xml: ElementTree.Element, count: int
+) -> list[tuple[float, float] | None]:
+    """Returns the position of each tile; None for all if there are not as many."""
+    tiles = xml.findall("./Data/Image/Attachment[@Name='TileScanInfo']/Tile")
+    if len(tiles) != count:
+        return [None] * count
+    return [base.stage_um(t.get("PosX"), t.get("PosY"), "m", "m") for t in tiles]
 
 
 def _plane_reader(image: Any, tile: int) -> base.PlaneReader:

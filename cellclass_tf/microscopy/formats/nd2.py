@@ -87,6 +87,7 @@ def _scene(
         _pixel_size(file),
         name=name,
         is_rgb=is_rgb,
+        stage_um=_stage_um(file, position, frames[position, 0, 0]),
     )
 
 
@@ -124,6 +125,26 @@ def _position_names(file: Any) -> list[str]:
         if loop.type == "XYPosLoop":
             return [point.name or "" for point in loop.parameters.points]
     return []
+
+
+def _stage_um(file: Any, position: int, frame: int) -> tuple[float, float] | None:
+    """Returns the stage's position: that of the loop, or else that of the first frame."""
+    points = [
+        point
+        for loop in file.experiment
+        if loop.type == "XYPosLoop"
+        for point in loop.parameters.points
+    ]
+    try:
+        if points:
+            place = points[position].stagePositionUm
+        else:
+            (first, *_) = file.frame_metadata(frame).channels
+            place = first.position.stagePositionUm
+        return base.stage_um(place.x, place.y, "µm", "µm")
+    # Old files and damaged metadata have no position.
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
 
 
 FORMAT = base.Format("Nikon ND2", "nd2", "nd2", (".nd2",), _claims, _scenes)

@@ -124,6 +124,7 @@ def _scene(root: pathlib.Path, place: str, well: str) -> base.Scene:
         _pixel_size(image, level, axes),
         name=place or str(image.get("name") or ""),
         well=well,
+        stage_um=_stage_um(level, axes),
     )
 
 
@@ -216,6 +217,21 @@ def _pixel_size(
                 factor, is_known = factor * change["scale"][at], True
     unit = str(axes[at].get("unit") or "")
     return base.pixel_size(factor, unit) if is_known else base.NO_PIXEL_SIZE
+
+
+def _stage_um(
+    level: dict[str, Any], axes: list[dict[str, Any]]
+) -> tuple[float, float] | None:
+    """Returns the translation of the full resolution, if there is one."""
+    at = {axis["name"].lower(): place for place, axis in enumerate(axes)}
+    for change in level.get("coordinateTransformations") or ():
+        if change.get("type") == "translation":
+            moved = change.get("translation")
+            if isinstance(moved, list) and len(moved) == len(axes):
+                x, y = at["x"], at["y"]
+                units = (str(axes[i].get("unit") or "") for i in (x, y))
+                return base.stage_um(moved[x], moved[y], *units)
+    return None
 
 
 def _channels(attributes: dict[str, Any], count: int) -> tuple[base.Channel, ...]:

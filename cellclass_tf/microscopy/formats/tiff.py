@@ -102,6 +102,7 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
         name=str(series.name or "") if tiff.is_ome else "",
         is_rgb=is_rgb,
         loss="JPEG" if int(series.keyframe.compression) in _JPEG else "",
+        stage_um=_stage_um(tiff, number),
     )
 
 
@@ -253,6 +254,17 @@ def _pixel_size(tiff: Any, scene: int) -> base.PixelSize:
         return base.pixel_size((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
     # The resolution of a plain TIFF is for printing, and not that of the specimen.
     return base.NO_PIXEL_SIZE
+
+
+def _stage_um(tiff: Any, scene: int) -> tuple[float, float] | None:
+    """Returns the position of an image's first plane that has one, in OME-TIFF."""
+    pixels = _ome_pixels(tiff, scene)
+    for plane in () if pixels is None else pixels.iterfind("{*}Plane"):
+        x, y = plane.get("PositionX"), plane.get("PositionY")
+        units = (plane.get(f"Position{axis}Unit", "") for axis in "XY")
+        if found := base.stage_um(x, y, *units):
+            return found
+    return None
 
 
 def _ome_pixels(tiff: Any, scene: int) -> ElementTree.Element | None:

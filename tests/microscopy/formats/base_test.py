@@ -115,3 +115,36 @@ def test_impossible_wavelengths_are_not_used():
 )
 def test_a_channel_name_joins_name_and_dye_without_repetition(own, dye, expected):
     assert base.channel_name(own, dye) == expected
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "units", "expected"),
+    [
+        ("1200.5", "-3", ("µm", "µm"), (1200.5, -3)),
+        (0.0012, 0.01, ("m", "mm"), (1200, 10)),
+        # Without a unit, or with OME's default, µm are meant.
+        (5, 7, ("", "reference frame"), (5, 7)),
+        (0, 0, ("µm", "µm"), (0, 0)),
+    ],
+)
+def test_positions_of_the_stage_are_converted_to_micrometres(x, y, units, expected):
+    assert base.stage_um(x, y, *units) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "unit"),
+    [
+        (None, "µm"),
+        ("", "µm"),
+        ("left", "µm"),
+        (float("nan"), "µm"),
+        ("inf", "µm"),
+        (10**400, "µm"),
+        (1.1, "m"),
+        (5, "furlong"),
+        (5, "pixel"),
+    ],
+)
+def test_invalid_and_absurd_positions_are_unknown(x, unit):
+    assert base.stage_um(x, 1.0, unit, "µm") is None
+    assert base.stage_um(1.0, x, "µm", unit) is None

@@ -198,3 +198,16 @@ def test_a_count_that_would_crash_the_library_is_refused(folder, tmp_path):
         timeout=60,
     )
     assert "a.czi: the CZI is broken" in done.stdout
+
+
+def test_tiles_have_their_places_in_the_mosaic(folder):
+    found = [scene.stage_um for scene in czi.FORMAT.scenes(folder / MOSAIC)]
+    stored = stored_tiles(folder / MOSAIC)
+    for place, key in zip(found, sorted({key[:2] for key in stored}), strict=True):
+        dims = stored[(*key, 0, 0, 0)][1]
+        assert place == pytest.approx((1.6 * dims["X"][0], 1.6 * dims["Y"][0]))
+    # Without a pixel size the places in pixels say nothing.
+    (scene, *_) = czi.FORMAT.scenes(
+        folder / "CellDivision_T3_Z5_CH2_X240_Y170_comp1.czi"
+    )
+    assert scene.stage_um is None

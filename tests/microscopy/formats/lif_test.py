@@ -204,3 +204,21 @@ def test_real_series_in_x_and_z_are_refused_by_name(assets):
     path = assets / "microscope_files" / "lif" / "testdata_2channel_xz.lif"
     with pytest.raises(InputError, match="'xzt': its planes are ZX, not Y and X"):
         readers.read_micrograph(path)
+
+
+def tile_scan(*places):
+    tiles = "".join(f'<Tile FieldX="0" PosX="{x}" PosY="{y}"/>' for x, y in places)
+    return f'<Attachment Name="TileScanInfo">{tiles}</Attachment>'
+
+
+def test_tiles_have_the_positions_of_the_tile_scan(tmp_path):
+    one, mosaic = noise(2, 32, 40), noise(2, 2, 32, 40, seed=1)
+    places = tile_scan((0.031, -0.002), (0.0315, "nowhere"))
+    path = write(
+        tmp_path / "a.lif",
+        ("one", "CYX", one, {}),
+        ("many", "MCYX", mosaic, {"settings": places}),
+        ("fewer", "MCYX", mosaic, {"settings": tile_scan((1e-3, 1e-3))}),
+    )
+    found = [field.stage_um for field in readers.read_micrographs(path)]
+    assert found == [None, pytest.approx((31_000, -2_000)), None, None, None]

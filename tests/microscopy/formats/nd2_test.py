@@ -100,3 +100,19 @@ def test_a_jpeg_2000_file_is_taken_for_nd2_only_with_that_ending(tmp_path):
         readers.read_micrograph(tmp_path / "a.jp2")
     with pytest.raises(InputError, match="the Nikon ND2 file cannot be read"):
         readers.read_micrograph(tmp_path / "a.nd2")
+
+
+def test_the_position_is_that_of_the_loop_or_of_the_first_frame(folder, monkeypatch):
+    # As NIS-Elements wrote it into the frame.
+    field = readers.read_micrograph(folder / "example-timelapse.nd2")
+    assert field.stage_um == (9744.0, 18491.4)
+    places = (SimpleNamespace(x=1.5, y=-2.0), SimpleNamespace(x=float("nan"), y=0))
+    points = [SimpleNamespace(name="", stagePositionUm=place) for place in places]
+    # An old file has points without a position.
+    points.append(SimpleNamespace(name=""))
+    loop = SimpleNamespace(type="XYPosLoop", parameters=SimpleNamespace(points=points))
+    monkeypatch.setattr(library.ND2File, "loop_indices", [{"P": p} for p in range(3)])
+    monkeypatch.setattr(library.ND2File, "sizes", {"P": 3, "Y": 64, "X": 64})
+    monkeypatch.setattr(library.ND2File, "experiment", [loop])
+    fields = readers.read_micrographs(folder / "example-timelapse.nd2")
+    assert [field.stage_um for field in fields] == [(1.5, -2.0), None, None]

@@ -227,3 +227,16 @@ def test_the_error_for_broken_metadata_names_the_folder(tmp_path):
     (path / ".zattrs").write_text(text[: len(text) // 2])
     with pytest.raises(InputError, match=r"a\.zarr"):
         readers.read_micrograph(path)
+
+
+def test_the_translation_of_the_full_resolution_is_the_position(tmp_path):
+    path = write_image(tmp_path / "a.zarr", noise("cyx"), "cyx")
+    assert readers.read_micrograph(path).stage_um is None
+    content = json.loads((path / ".zattrs").read_text())
+    changes = content["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    changes.append({"type": "translation", "translation": [0, -20.5, 300]})
+    (path / ".zattrs").write_text(json.dumps(content))
+    assert readers.read_micrograph(path).stage_um == (300, -20.5)
+    changes[-1]["translation"] = [300]
+    (path / ".zattrs").write_text(json.dumps(content))
+    assert readers.read_micrograph(path).stage_um is None

@@ -10,6 +10,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import tiff
 from cellclass_tf.storage import digests
+from tests import tiles
 
 # (T, Z, C, Y, X); every plane is constant and different.
 STACK = np.broadcast_to(
@@ -268,3 +269,20 @@ def test_a_colour_picture_alone_is_a_field(tmp_path):
     (found,) = readers.read_micrographs(tmp_path / "a.tif")
     assert found.is_rgb
     assert readers.colour_scenes(tmp_path / "a.tif") == ()
+
+
+def test_the_position_of_the_stage_is_that_of_the_first_plane_that_has_one(tmp_path):
+    pixels = np.zeros((1, 2, 32, 40), np.uint16)
+    scenes = [(pixels, (1500.0, -20.0)), (pixels, None), (pixels, (float("nan"), 1.0))]
+    path = tiles.write_ome(tmp_path / "a.ome.tif", scenes)
+    found = [field.stage_um for field in readers.read_micrographs(path)]
+    assert found == [pytest.approx((1500, -20)), None, None]
+    # Some programs describe planes without a position first.
+    with tifffile.TiffFile(path) as file:
+        xml = file.ome_metadata
+    first = '<Plane TheC="0"'
+    assert first in xml
+    xml = xml.replace(first, f'<Plane TheZ="0" TheT="0" TheC="9"/>{first}', 1)
+    tifffile.tiffcomment(path, xml.encode())
+    field, *_ = readers.read_micrographs(path)
+    assert field.stage_um == pytest.approx((1500, -20))
