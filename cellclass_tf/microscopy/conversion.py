@@ -150,7 +150,7 @@ def convert(
         for name, result in measured.results.items()
     }
     _warn_of_pixel_sizes(study, found)
-    notes += _notes_of_colour_scenes(found)
+    notes += _notes_of_colour_scenes(found) + _notes_of_lone_files(raws)
     readable = [raw for raw in raws if raw.name in found]
     converted = step.convert(readable, found)
     _record(study, converted)
@@ -194,6 +194,17 @@ def _warn_of_groups_of_many_types(raws: Sequence[RawFile]) -> None:
                 group,
                 ", ".join(sorted(names)),
             )
+
+
+def _notes_of_lone_files(raws: Sequence[RawFile]) -> tuple[str, ...]:
+    """Returns a note if a type has several files whose dish is not known."""
+    lone = collections.Counter(raw.cell_type for raw in raws if not raw.grouped)
+    if max(lone.values(), default=0) < 2:
+        return ()
+    return (
+        f"dishes: each of {lone.total()} files counts as a dish of its own. If several are of "
+        "one dish, put them into a folder TYPE/DISH, or name the dish with --group",
+    )
 
 
 def _notes_of_colour_scenes(found: Mapping[str, FileMeasurement]) -> tuple[str, ...]:

@@ -243,6 +243,20 @@ def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tm
     assert a.group != b.group
 
 
+def test_files_of_unknown_dishes_are_reported(tmp_path):
+    def notes(name, *files, **options):
+        for file in files:
+            write_raw(tmp_path / name / f"{file}.ome.tif")
+        outcome = convert(tmp_path / name, tmp_path / f"study_{name}", **options)
+        return [note for note in outcome.notes if note.startswith("dishes: ")]
+
+    (note,) = notes("lone", "HEK/a_1", "HEK/a_2", "N2a/a_1")
+    assert "each of 3 files counts as a dish of its own" in note
+    assert not notes("pattern", "HEK/a_1", "HEK/a_2", group="HEK/a")
+    assert not notes("folders", "HEK/dish1/1", "HEK/dish1/2", "HEK/dish2/1")
+    assert not notes("one", "HEK/a", "N2a/a")
+
+
 def test_each_time_point_is_a_field(tmp_path):
     write_raw(tmp_path / "a.ome.tif", times=3)
     convert(tmp_path / "a.ome.tif", tmp_path / "s", cell_type="HEK")
