@@ -104,18 +104,18 @@ def join_csv(
 
 
 def sha256_of_cells(cells_csv: str | os.PathLike) -> str:
-    """Returns the SHA-256 of the cells in cells.csv, without the conditions of their dishes.
+    """Returns the SHA-256 of the cells in cells.csv, without what `join_csv` adds.
 
-    A person may fill in conditions.csv after the cells were labelled or evaluated, which
-    changes the file but no cell.
+    A person may fill in conditions.csv after the cells were labelled or evaluated, and earlier
+    versions did not mark cells that count in another tile. Both change the file but no cell.
     """
     digest = hashlib.sha256()
     with open(cells_csv, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file)
         header = next(rows, [])
-        place = header.index(CONDITION) if CONDITION in header else len(header)
+        is_own = [name not in (REPEATED, CONDITION) for name in header]
         for row in itertools.chain([header], rows):
-            kept = [*row[:place], *row[place + 1 :]]
+            kept = itertools.compress(row, is_own)
             # The unit separator of ASCII, which no value contains.
             digest.update("\x1f".join(kept).encode() + b"\n")
     return digest.hexdigest()

@@ -57,7 +57,7 @@ class SpotCheck:
         if likely is None:
             needed = (
                 f"No number of labels gives intervals {100 * self.width:g} percentage points "
-                "wide, since dishes or fields differ too much."
+                "wide: the dishes or fields are too few, or differ too much."
             )
         else:
             needed += f"about {likely} cells if the model errs as often as on its held-out fields"
@@ -67,7 +67,8 @@ class SpotCheck:
         return (
             f"{needed}\nWritten: {self.page}. It shows {self.cells} cells in "
             f"{self.windows} windows. Open it in a browser, label the cells, save the table, "
-            "and run `cellclass import --format=spotcheck`."
+            "and run `cellclass import --format=spotcheck --predictions="
+            f"{self.page.parent.parent} --source=TABLE`."
         )
 
 
