@@ -8,17 +8,21 @@ MODEL was trained on simulated cultures and exported, WEIGHTS are cellpose's, an
 pixels to `Cells` by our model, and to masks by cellpose's `eval` at the true diameter. Our model
 also classifies the cells in given outlines. The methods take turns in one process; the first turn
 of each is not counted. The peak memory is that of a new process that predicts a field of --size px,
-which is made of copies of the first field.
+which is made of copies of the first field. At last, `cellclass predict` with all its files is
+compared with the network alone, by processor time for each field more.
 """
 
 from __future__ import annotations
 
 import json
+import pathlib
+import tempfile
 import time
 
 import numpy as np
 from absl import app, flags
 
+import cellclass_tf as cc
 from cellclass_tf.labels import sizes
 from experiments.benchmarks import processes
 
@@ -37,6 +41,9 @@ _TASK = flags.DEFINE_bool(
     "task", False, "For internal use: predict the large field in this process."
 )
 _PIXEL_SIZE_UM = 0.325
+# Numbers of fields of the two runs whose times are compared, and of cells per field.
+_FEW, _MANY = 2, 10
+_CELLS = 110
 
 
 def field() -> tuple[np.ndarray, np.ndarray]:
@@ -48,10 +55,48 @@ def field() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def end_to_end(predictor: cc.Predictor) -> dict[str, float]:
+    """Measures the processor time for each field more, in s, of `predict` and of the network."""
+    from cellclass_tf.storage import png
+    from experiments.benchmarks.fields import merged_field
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        images = []
+        for seed in range(_MANY):
+            image, _ = merged_field("HEK", seed, cells=_CELLS, size_px=1104)
+            png.write_png(folder / "many" / "HEK" / f"{seed}.png", image)
+            if seed < _FEW:
+                png.write_png(folder / "few" / "HEK" / f"{seed}.png", image)
+            images.append(image)
+        start = time.process_time()
+        cells = [
+            len(predictor.predict(image, pixel_size_um=_PIXEL_SIZE_UM))
+            for image in images
+        ]
+        network = (time.process_time() - start) / _MANY
+        seconds = {}
+        for part in ("few", "many"):
+            start = time.process_time()
+            cc.predict(
+                _MODEL.value,
+                folder / part,
+                folder / f"predicted_{part}",
+                pixel_size_um=_PIXEL_SIZE_UM,
+            )
+            seconds[part] = time.process_time() - start
+    more = (seconds["many"] - seconds["few"]) / (_MANY - _FEW)
+    return {
+        "cells per field": float(np.mean(cells)),
+        "network and outlines": network,
+        "`predict`": more,
+        "ratio": more / network,
+        "once per run": seconds["few"] - _FEW * more,
+    }
+
+
 def large() -> None:
     """Predicts a large field; prints its number of cells and the peak memory."""
-    import cellclass_tf as cc
-
     image, _ = field()
     repeats = -(-_SIZE.value // image.shape[0])
     whole = np.tile(image, (repeats, repeats, 1))[: _SIZE.value, : _SIZE.value]
@@ -63,12 +108,10 @@ def large() -> None:
 
 
 def main(_) -> None:
-    """Prints both tables."""
+    """Prints three tables."""
     if _TASK.value:
         large()
         return
-    import cellclass_tf as cc
-
     image, labels = field()
     predictor = cc.Predictor.load(_MODEL.value)
     runs = {
@@ -111,6 +154,9 @@ def main(_) -> None:
     print(
         f"| {_SIZE.value} x {_SIZE.value} px | {count} | {seconds_large:.0f} | {peak:.0f} |"
     )
+    found = end_to_end(predictor)
+    print(f"\n| {' | '.join(found)} |\n|{'---|' * len(found)}")
+    print(f"| {' | '.join(f'{value:.2f}' for value in found.values())} |")
 
 
 if __name__ == "__main__":
