@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -20,6 +20,7 @@ from official.modeling import hyperparams
 
 from cellclass_tf.errors import InputError, one_line
 from cellclass_tf.maskrcnn import config
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
 from cellclass_tf.storage.records import Record
 
@@ -76,10 +77,11 @@ def begin(
     """Writes params.yaml and run.json (experiment, seed, versions, machine).
 
     Raises:
-      InputError: if the folder contains checkpoints trained on another dataset.
+      InputError: if the folder contains checkpoints trained on another dataset, with
+        another network, or with cells of another size.
     """
     model_dir = pathlib.Path(model_dir)
-    _check_same_data(params, model_dir)
+    _check_same_run(params, model_dir)
     train_utils.serialize_config(params, os.fspath(model_dir))
     runtime = params.runtime
     record = TrainingRecord(
@@ -127,6 +129,9 @@ def labelled_images(checkpoint: str) -> list[str]:
     return _recorded_task(path).get("labelled_images") or []
 
 
+# Parameters of the task that a run cannot change on the way: the network, and the size at
+# which it sees cells.
+_FIXED = ("model", "model_diameter_px")
 # What reading params.yaml raises if it is damaged or of another version.
 _UNREADABLE = (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError)
 
@@ -295,10 +300,14 @@ def _step_of(checkpoint: str) -> int:
     return int(step) if step.isdecimal() else -1
 
 
-def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:
-    """Raises InputError if the folder has checkpoints trained on another dataset."""
+def _check_same_run(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:
+    """Raises InputError if the folder has checkpoints that these parameters cannot continue.
+
+    It warns if other starting weights are given, which are not used.
+    """
     path = model_dir / PARAMS_FILE
-    if not path.exists() or not tf.train.latest_checkpoint(os.fspath(model_dir)):
+    newest = tf.train.latest_checkpoint(os.fspath(model_dir))
+    if not path.exists() or not newest:
         return
     before = _recorded_task(path)
     found = before.get("fingerprint")
@@ -310,3 +319,42 @@ def _check_same_data(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> N
             f"(fingerprint {found}, now {params.task.fingerprint}). "
             f"Choose a new folder, or continue with --dataset_version={version}."
         )
+    now = params.task.as_dict()
+    changed = list(_changed(before, now, _FIXED))
+    if changed:
+        name, old, new = changed[0]
+        raise InputError(
+            f"{model_dir} contains checkpoints that were trained with task.{name}={old}, not "
+            f"{new}{f' (and {len(changed) - 1} more differences)' if changed[1:] else ''}. "
+            "Choose a new folder, or leave the parameters as they were to continue."
+        )
+    weights = now["init_checkpoint"]
+    if weights and before.get("init_checkpoint", weights) != weights:
+        logger.warning(
+            "The starting weights %s are not used, because training continues from %s. "
+            "Choose a new folder to start from them.",
+            weights,
+            newest,
+        )
+
+
+def _changed(
+    before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields name, old and new value of parameters that both have and that differ."""
+    for name in names:
+        if name not in before or name not in now:
+            continue
+        old, new = before[name], now[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            for part, *values in _changed(old, new, sorted(new)):
+                yield (f"{name}.{part}", *values)
+        elif _as_read(old) != _as_read(new):
+            yield name, old, new
+
+
+def _as_read(value: Any) -> Any:
+    """Returns a value as YAML reads it, which has no tuples."""
+    return (
+        [_as_read(one) for one in value] if isinstance(value, (list, tuple)) else value
+    )

@@ -43,6 +43,44 @@ def test_a_new_run_writes_its_parameters_and_its_record(tmp_path, monkeypatch):
     assert record.versions["numpy"] == np.__version__
 
 
+def begun(folder):
+    """Begins a run that has a checkpoint, and returns its parameters."""
+    params = runs.load_params(SMALL, PREVIOUS)
+    params.task.init_checkpoint = "simulated"
+    runs.begin(folder, SMALL, params)
+    write_checkpoints(folder, "ckpt-3", last="ckpt-3")
+    return params
+
+
+def test_a_run_continues_with_more_steps_but_not_with_another_network(tmp_path):
+    params = begun(tmp_path / "run")
+    params.trainer.train_steps += 10
+    params.task.train_data.aug_scale_max = 1.5
+    runs.begin(tmp_path / "run", SMALL, params)
+    written = (tmp_path / "run/params.yaml").read_text()
+    params.task.model_diameter_px = 30.5
+    with pytest.raises(
+        InputError, match=r"task\.model_diameter_px=.*, not 30\.5\. Choose"
+    ):
+        runs.begin(tmp_path / "run", SMALL, params)
+    params.task.model.backbone.resnet.model_id = 50
+    words = r"task\.model\.backbone\.resnet\.model_id=18, not 50 \(and 1 more"
+    with pytest.raises(InputError, match=words):
+        runs.begin(tmp_path / "run", SMALL, params)
+    assert (tmp_path / "run/params.yaml").read_text() == written
+    runs.begin(tmp_path / "another", SMALL, params)
+
+
+def test_starting_weights_that_are_not_used_are_reported(tmp_path, caplog):
+    params = begun(tmp_path / "run")
+    runs.begin(tmp_path / "run", SMALL, params)
+    assert not caplog.messages
+    params.task.init_checkpoint = "imagenet"
+    runs.begin(tmp_path / "run", SMALL, params)
+    (message,) = caplog.messages
+    assert message.startswith("The starting weights imagenet are not used, because")
+
+
 def test_a_run_lists_the_labelled_images_of_its_training(tmp_path):
     params = runs.load_params(SMALL, PREVIOUS)
     assert params.task.labelled_images == []
