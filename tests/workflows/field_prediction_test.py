@@ -8,7 +8,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import OutlinesRecord
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.storage import csv_json, digests, png
-from cellclass_tf.workflows import field_prediction
+from cellclass_tf.workflows import field_prediction, tile_overlaps
 from cellclass_tf.workflows.chosen_fields import ChosenField
 
 TYPES = ("HEK", "N2a")
@@ -71,7 +71,8 @@ def test_a_field_gets_its_files_and_the_tables_have_all_fields(fields, tmp_path)
             "labels_sha256": digests.sha256_of_file(work.job(field).outputs[0]),
             "outlines_file": "a.tif",
         }
-    work.write_tables(fields, results, {"dish b": "drug"})
+    overlaps = tile_overlaps.Overlaps({})
+    assert work.write_tables(fields, results, {"dish b": "drug"}, overlaps) == 0
     cells = csv_json.read_csv(tmp_path / "out" / "cells.csv")
     assert [(row["image"], row["cell_type"], row["condition"]) for row in cells] == [
         ("mixed/a", "HEK", ""),
