@@ -20,6 +20,16 @@ def assets() -> pathlib.Path:
     return real_files.folder()
 
 
+@pytest.fixture(scope="module")
+def no_report():
+    """Leaves out the report of `predict`, whose charts take seconds."""
+    from cellclass_tf.analysis import report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "report", lambda out: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_simulated_study():
     """Makes a small study of simulated cultures, with the ground truth as annotation."""

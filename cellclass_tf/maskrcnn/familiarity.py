@@ -140,11 +140,6 @@ class Familiarity:
     type_ids: np.ndarray
     pictures: np.ndarray
 
-    def distances(self, features: np.ndarray) -> np.ndarray:
-        """Returns (N,) float32 Mahalanobis distances of (N, F) features; 1 is the limit."""
-        differences = _differences(features, self.means, self.whitening)
-        return _lengths(differences) / np.float32(self.limit)
-
     def nearest(self, features: np.ndarray, count: int) -> np.ndarray:
         """Returns (N, count) indices of the example cells nearest to (N, F) features."""
         own = self.features.astype(np.float32) @ self.whitening

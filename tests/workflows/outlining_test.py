@@ -8,7 +8,6 @@ import pytest
 import tifffile
 
 import cellclass_tf as cc
-from cellclass_tf.analysis import report
 from cellclass_tf.core.model_metadata import (
     METADATA_FILE,
     CalibrationRecord,
@@ -20,15 +19,9 @@ from cellclass_tf.storage import digests, png
 from tests.fake_model import save_model
 from tests.metadata import held_out_fields, model_metadata
 
+pytestmark = pytest.mark.usefixtures("no_report")
 FIGURES = CalibrationRecord(held_out_fields([[[9, 1], [2, 8]]]), (), 0.1)
 OF_DATASET = NamingRecord("dataset", 0.0, 1.0, FIGURES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_report():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "report", lambda out: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import tifffile
 
 import cellclass_tf as cc
 from cellclass_tf import batch
-from cellclass_tf.analysis import overlaps, report
+from cellclass_tf.analysis import overlaps
 from cellclass_tf.core.manifest import ImageRow
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.storage import csv_json
@@ -21,15 +21,9 @@ from tests import tiles
 from tests.fake_model import save_model
 from tests.microscopy.formats.czi_test import MOSAIC
 
+pytestmark = pytest.mark.usefixtures("no_report")
 # Cells that the middle line between two tiles cuts may be cut by a tile's edge, too.
 MOST_OFF = 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_report():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "report", lambda out: None)
-        yield
 
 
 @pytest.fixture(scope="module")
