@@ -311,7 +311,8 @@ def _nucleus_values(
     keys += ["nuclei", "nuclei_area_px", "nuclei_area_um2"]
     if image is None:
         return dict.fromkeys(keys, nothing)
-    found = nuclei.nuclei_of(image[..., 2], cells)
+    stained = np.ascontiguousarray(image[..., 2])
+    found = nuclei.nuclei_of(stained, cells)
     areas = np.array([len(of.rows) for of in found])
     totals = np.array([of.total_px for of in found])
     rows, columns = (
@@ -324,7 +325,7 @@ def _nucleus_values(
             np.bincount(of, image[rows, columns, i], len(cells)) / areas for i in (1, 2)
         ]
     diameter = float(np.median(sizes.diameters_of(cells.areas_px)))
-    counts = nuclei_per_cell(image[..., 2], cells, diameter)
+    counts = nuclei_per_cell(stained, cells, diameter)
     in_um2 = [_times(of, pixel_size_um, power=2) for of in (areas, totals)]
     shares = areas / cells.areas_px
     values = (areas, in_um2[0], shares, *means)

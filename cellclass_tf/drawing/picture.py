@@ -9,6 +9,7 @@ import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.drawing import caption
+from cellclass_tf.labels import grey_levels
 
 # Narrower fields are enlarged, since the legend needs space.
 _MIN_WIDTH = 800
@@ -89,8 +90,13 @@ def brighten(image: np.ndarray) -> np.ndarray:
 
     # About a million pixels are enough for a percentile.
     step = max(1, round((image.shape[0] * image.shape[1] / 1e6) ** 0.5))
-    sample = image[::step, ::step]
-    blacks, whites = np.percentile(sample, (10, 99.8), axis=(0, 1))
+    sample = np.moveaxis(image[::step, ::step], -1, 0)
+    blacks, whites = np.transpose(
+        [
+            [grey_levels.percentile_of(levels, percent) for percent in (10, 99.8)]
+            for levels in map(grey_levels.levels_of, sample)
+        ]
+    )
     blacks = np.minimum(blacks, 32)
     levels = (np.arange(256)[:, None] - blacks) / np.maximum(whites - blacks, 48)
     table = np.round(255 * np.clip(levels, 0, 1) ** 0.7).astype(np.uint8)
@@ -104,9 +110,13 @@ def outline_width(size_yx: tuple[int, ...]) -> int:
 
 
 def _stroke(crop: np.ndarray, mask: np.ndarray, pen: Pen) -> None:
-    from scipy import ndimage
+    import cv2
 
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    around = cv2.copyMakeBorder(
+        mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
+    )
+    depth = cv2.distanceTransform(around, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = depth[1:-1, 1:-1]
     rim = mask & (depth <= pen.width)
     # A dark line on the inside separates the outline from bright cells.
     crop[mask & ~rim & (depth <= pen.width + 1)] //= 3

@@ -1,6 +1,8 @@
-"""Counts the grey levels of a channel, in the whole field or in its background."""
+"""Counts the grey levels of a channel: of the whole field, the cells, or the background."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,29 +20,52 @@ def levels_outside(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
       (256,) int64 number of background pixels of each grey level; zeros if cells cover
       the whole field.
     """
-    return _counted(channel, labels)
+    return _counted(channel, lambda rows: labels[rows] == 0)
+
+
+def levels_inside(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the (256,) int64 number of pixels in cells of each grey level.
+
+    Args:
+      channel: (H, W) uint8.
+      labels: (H, W) label image, 0 background.
+    """
+    return _counted(channel, lambda rows: labels[rows] > 0)
 
 
 def levels_of(channel: np.ndarray) -> np.ndarray:
     """Returns the (256,) int64 number of pixels of each grey level of an (H, W) channel."""
-    return _counted(channel, None)
+    return _counted(channel, lambda _: None)
 
 
-def median_of(levels: np.ndarray) -> float:
-    """Returns the median of the counted grey levels, equal to `np.median` of the pixels."""
-    below = np.cumsum(levels)
-    low, high = (below[-1] - 1) // 2, below[-1] // 2
-    return float(np.searchsorted(below, (low, high), side="right").mean())
+def percentile_of(levels: np.ndarray, percent: float) -> float:
+    """Returns a percentile of counted grey levels, equal to `np.percentile` of the pixels.
+
+    NaN if nothing was counted.
+    """
+    reached = np.cumsum(levels)
+    if not reached[-1]:
+        return float("nan")
+    place = percent / 100 * (reached[-1] - 1)
+    first = int(place)
+    low, high = np.searchsorted(
+        reached, (first, min(first + 1, int(reached[-1]) - 1)), side="right"
+    ).tolist()
+    return float(low + (place - first) * (high - low))
 
 
-def _counted(channel: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+def _counted(
+    channel: np.ndarray, chosen: Callable[[slice], np.ndarray | None]
+) -> np.ndarray:
+    """Counts the chosen pixels of a slice of rows, or all of them for None."""
     import cv2
 
     counts = np.zeros(256, np.int64)
     # OpenCV counts in float32, which is exact up to 2**24 pixels: more than a stripe has.
     for rows in stripes(channel.shape):
         part = np.ascontiguousarray(channel[rows])
-        mask = None if labels is None else (labels[rows] == 0).view(np.uint8)
+        mask = chosen(rows)
+        mask = None if mask is None else mask.view(np.uint8)
         found = cv2.calcHist([part], [0], mask, [256], [0, 256])
         counts += found.ravel().astype(np.int64)
     return counts

@@ -35,33 +35,38 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
     for top in range(0, height, rows):
         # The strip includes as many rows below it as the steps reach.
         strip = labels[top : min(height, top + rows + reach)]
-        found.append(_touching(strip, steps))
+        found.append(_touching(strip, steps, reach))
     keys = np.unique(np.concatenate(found))
     return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
 
 
-def _touching(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
+def _touching(
+    labels: np.ndarray, steps: list[tuple[int, int]], reach: int
+) -> np.ndarray:
     """Returns the pairs as one number each: the smaller label times 2^32, plus the larger.
 
     Only pixels at the borders of cells are compared, since the two nearest pixels of two
     cells lie there.
     """
-    border = np.zeros(labels.shape, bool)
-    for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        differ = labels[first] != labels[second]
-        border[first] |= differ
-        border[second] |= differ
-    y, x = np.nonzero(border & (labels > 0))
-    here = labels[y, x].astype(np.int64)
+    # With a margin as wide as the steps, no step leaves the image or its row.
+    width = labels.shape[1] + 2 * reach
+    padded = np.zeros((labels.shape[0] + reach, width), labels.dtype)
+    padded[: labels.shape[0], reach:-reach] = labels
+    flat = padded.ravel()
+    border = np.zeros(flat.shape, bool)
+    for apart in (1, width):
+        differ = flat[apart:] != flat[:-apart]
+        border[apart:] |= differ
+        border[:-apart] |= differ
+    border &= flat > 0
+    places = np.flatnonzero(border)
+    here = flat[places]
     pairs = [np.zeros(0, np.int64)]
     for down, right in steps:
-        inside = (y + down < labels.shape[0]) & (x + right >= 0)
-        inside &= x + right < labels.shape[1]
-        there = labels[y[inside] + down, x[inside] + right].astype(np.int64)
-        one = here[inside]
-        other = (there > 0) & (there != one)
-        one, there = one[other], there[other]
-        pairs.append(np.minimum(one, there) << 32 | np.maximum(one, there))
+        there = flat[places + (down * width + right)]
+        other = np.flatnonzero((there > 0) & (there != here))
+        one, two = here[other].astype(np.int64), there[other].astype(np.int64)
+        pairs.append(np.minimum(one, two) << 32 | np.maximum(one, two))
     return np.unique(np.concatenate(pairs))
 
 

@@ -81,22 +81,17 @@ def _pieces(bright: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """
     import cv2
 
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(
-        bright.view(np.uint8), connectivity=4
-    )
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    count, pieces = cv2.connectedComponents(bright.view(np.uint8), connectivity=4)
+    areas = np.bincount(pieces.ravel(), minlength=count)[1:]
     if not len(areas):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), 0
     # Of pieces of one size the first from the top is taken.
     best, total = int(areas.argmax()), 0
     for piece in np.flatnonzero(areas >= _SMALLEST_PIECE * areas.max()).tolist():
-        left, top, width, height = stats[piece + 1, : cv2.CC_STAT_AREA].tolist()
-        box = slice(top, top + height), slice(left, left + width)
-        filled = _filled(pieces[box] == piece + 1) & mask[box]
+        filled = _filled(pieces == piece + 1) & mask
         total += np.count_nonzero(filled)
         if piece == best:
             rows, columns = np.nonzero(filled)
-            rows, columns = rows + top, columns + left
     return rows, columns, total
 
 
@@ -125,4 +120,6 @@ def _quantile(values: np.ndarray, share: float) -> float:
 def _background(channel: np.ndarray, labels: np.ndarray) -> float:
     """Returns the median grey level outside the cells, or the lowest one of the field."""
     levels = grey_levels.levels_outside(channel, labels)
-    return grey_levels.median_of(levels) if levels.any() else float(channel.min())
+    return (
+        grey_levels.percentile_of(levels, 50) if levels.any() else float(channel.min())
+    )

@@ -128,16 +128,18 @@ def _perimeters(cells: Cells) -> np.ndarray:
         part = cells.labels[first : rows.stop]
         offset = first - (rows.start - 1)
         around[offset : offset + len(part), 1:-1] = part
+        # No window that wraps around to the next row holds a cell, because of the margin.
+        flat, below = around.ravel(), width + 2
         window = (
-            around[1:, 1:],
-            around[:-1, 1:],
-            around[1:, :-1],
-            around[:-1, :-1],
+            flat[below + 1 :],
+            flat[1:-below],
+            flat[below:-1],
+            flat[: -below - 1],
         )
         differ = window[0] != window[1]
         for other in window[2:]:
             differ |= window[0] != other
-        places = np.nonzero(differ)
+        places = np.flatnonzero(differ)
         corners = [pixels[places] for pixels in window]
         for number, label in enumerate(corners):
             # Each cell of a window counts once.
@@ -155,7 +157,6 @@ def _perimeters(cells: Cells) -> np.ndarray:
 def _hulls(cells: Cells, runs: Runs) -> tuple[np.ndarray, np.ndarray]:
     """Returns solidity and Feret diameter, from the convex hull of each cell."""
     import cv2
-    from scipy.spatial import distance
 
     order = np.argsort(runs.labels, kind="stable")
     ends = np.cumsum(np.bincount(runs.labels, minlength=len(cells) + 1))[1:]
@@ -171,9 +172,15 @@ def _hulls(cells: Cells, runs: Runs) -> tuple[np.ndarray, np.ndarray]:
         points = (2 * corners + _EDGES).reshape(-1, 1, 2)
         hull = cv2.convexHull(points).reshape(-1, 2)
         first = end
-        feret[index] = distance.pdist(hull, "sqeuclidean").max() ** 0.5 / 2
+        feret[index] = _widest(hull) / 2
         hulls.append(hull)
     return cells.areas_px / _pixels_in(hulls), feret
+
+
+def _widest(points: np.ndarray) -> float:
+    """Returns the largest distance between two of (V, 2) points."""
+    x, y = (np.subtract.outer(along, along) for along in points.T.astype(np.int64))
+    return float((x * x + y * y).max()) ** 0.5
 
 
 def _pixels_in(hulls: list[np.ndarray]) -> np.ndarray:
@@ -187,10 +194,14 @@ def _pixels_in(hulls: list[np.ndarray]) -> np.ndarray:
     """
     if not hulls:
         return np.zeros(0, np.int64)
-    of = np.repeat(np.arange(len(hulls)), [len(hull) for hull in hulls])
+    corners = np.array([len(hull) for hull in hulls])
+    of = np.repeat(np.arange(len(hulls)), corners)
     x, y = np.concatenate(hulls).T / 2
-    ahead = np.concatenate([np.roll(hull, -1, axis=0) for hull in hulls])
-    next_x, next_y = ahead.T / 2
+    # The corner after the last one of a hull is its first.
+    ends = np.cumsum(corners)
+    ahead = np.arange(1, len(of) + 1)
+    ahead[ends - 1] = ends - corners
+    next_x, next_y = x[ahead], y[ahead]
     slanted = y != next_y
     of, x, y = of[slanted], x[slanted], y[slanted]
     next_x, next_y = next_x[slanted], next_y[slanted]

@@ -19,7 +19,7 @@ import numpy as np
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.errors import InputError
-from cellclass_tf.labels import noise
+from cellclass_tf.labels import grey_levels, noise
 from cellclass_tf.storage import npz
 
 FAMILIARITY_FILE = "familiarity.npz"
@@ -78,14 +78,15 @@ class Look:
         """
         if cells.features is None:
             raise ValueError("Expected cells with features.")
-        inside = cells.labels > 0
-        diameter, light = np.nan, np.full(2, np.nan)
+        diameter = np.nan
         if len(cells):
             diameter = float(np.median(cells.diameters_px) * scale)
-            light[0] = np.median(image[..., 1][inside])
-            light[1] = np.percentile(image[..., 2][inside], 80)
-        outside, nuclei = _count_nuclei(image[..., 2], inside, cells)
-        return cls(cells.features, diameter, light, outside, nuclei)
+        light, stained = [], np.ascontiguousarray(image[..., 2])
+        for channel, percent in ((image[..., 1], 50), (stained, 80)):
+            levels = grey_levels.levels_inside(channel, cells.labels)
+            light.append(grey_levels.percentile_of(levels, percent))
+        outside, nuclei = _count_nuclei(stained, cells)
+        return cls(cells.features, diameter, np.array(light), outside, nuclei)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -417,12 +418,10 @@ def _median_distance(distances: np.ndarray) -> float:
     return float(np.median(distances)) if len(distances) >= _FEWEST_CELLS else 0.0
 
 
-def _count_nuclei(
-    channel: np.ndarray, inside: np.ndarray, cells: Cells
-) -> tuple[int, int]:
+def _count_nuclei(channel: np.ndarray, cells: Cells) -> tuple[int, int]:
     """Counts the nuclei less than half covered by cells, and all nuclei (Otsu's threshold)."""
+    import cv2
     from PIL import Image
-    from scipy import ndimage
     from skimage import filters
 
     wide = max(channel.shape) / _COUNTED_FIELD_PX
@@ -430,16 +429,19 @@ def _count_nuclei(
         wide = float(np.median(cells.diameters_px)) / _COUNTED_CELL_PX
     step = max(1, int(wide))
     channel = np.asarray(Image.fromarray(channel).reduce(step))
-    inside = inside[::step, ::step]
-    smooth = ndimage.gaussian_filter(channel.astype(np.float32), 1)
+    inside = cells.labels[::step, ::step] > 0
+    smooth = cv2.GaussianBlur(
+        channel.astype(np.float32), (9, 9), 1, borderType=cv2.BORDER_REFLECT
+    )
     if smooth.max() - smooth.min() < 1:
         return 0, 0
     limit = filters.threshold_otsu(smooth)
     if not noise.stands_out(limit - np.median(smooth), noise.noise_sd(channel)):
         return 0, 0
-    blobs, count = ndimage.label(smooth > limit)
-    areas = np.bincount(blobs.ravel(), minlength=count + 1)[1:]
-    covered = np.bincount(blobs[inside], minlength=count + 1)[1:]
+    bright = (smooth > limit).view(np.uint8)
+    count, blobs = cv2.connectedComponents(bright, connectivity=4)
+    areas = np.bincount(blobs.ravel(), minlength=count)[1:]
+    covered = np.bincount(blobs[inside], minlength=count)[1:]
     typical = np.median(areas)
     if len(cells):
         typical = np.median(cells.areas_px) / step**2

@@ -17,9 +17,17 @@ def test_counted_levels_equal_a_histogram_of_the_pixels(at_once, monkeypatch):
     assert (outside == np.bincount(channel[labels == 0], minlength=256)).all()
     every = grey_levels.levels_of(channel)
     assert (every == np.bincount(channel.ravel(), minlength=256)).all()
+    inside = grey_levels.levels_inside(channel, labels)
+    assert (inside == np.bincount(channel[labels > 0], minlength=256)).all()
 
 
 @pytest.mark.parametrize("values", [[3], [3, 9], [0, 0, 255], [1, 2, 7, 9], [5] * 6])
-def test_the_median_equals_that_of_numpy(values):
+@pytest.mark.parametrize("percent", [0, 10, 50, 99.8, 100])
+def test_a_percentile_equals_that_of_numpy(values, percent):
     levels = np.bincount(values, minlength=256)
-    assert grey_levels.median_of(levels) == np.median(values)
+    found = grey_levels.percentile_of(levels, percent)
+    assert found == pytest.approx(np.percentile(values, percent))
+
+
+def test_without_pixels_a_percentile_is_not_a_number():
+    assert np.isnan(grey_levels.percentile_of(np.zeros(256, np.int64), 50))
