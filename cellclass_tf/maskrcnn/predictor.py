@@ -21,7 +21,7 @@ from cellclass_tf.core.model_metadata import (
 )
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import postprocessing
+from cellclass_tf.maskrcnn import postprocessing, views
 from cellclass_tf.maskrcnn.cell_namer import combining, crops
 from cellclass_tf.maskrcnn.familiarity import (
     FAMILIARITY_FILE,
@@ -239,9 +239,8 @@ class Predictor:
         self.check_can_name()
         cells = Cells.from_labels(labels, self.type_names, UNKNOWN)
         scale = self.scale_for(pixel_size_um)
-        views = min(self.metadata.views, _VIEWS_TO_NAME)
         found = self._network.types_at(
-            image, cells.boxes_yxyx, scale=scale, views=views
+            image, cells.boxes_yxyx, scale=scale, views=self._views_to_name
         )
         scores, probabilities = found["scores"], found["probabilities"]
         if sure is not None:
@@ -289,6 +288,9 @@ class Predictor:
     ) -> np.ndarray:
         """Returns the namer's probabilities of the types, (N, K) float32.
 
+        They are the geometric mean over as many orientations of a crop as the model has
+        views, at most four.
+
         Args:
           image: (H, W, 3) uint8 merged image.
           labels: (H, W) label image; 0 is background.
@@ -308,8 +310,13 @@ class Predictor:
         )
         parts = [np.zeros((0, len(self.type_names)), np.float32)]
         for first in range(0, len(cut), crops.CROPS_A_CALL):
-            found = self._name_crops(crops=cut[first : first + crops.CROPS_A_CALL])
-            parts.append(found["probabilities"].numpy())
+            part = np.moveaxis(cut[first : first + crops.CROPS_A_CALL], 0, 2)
+            logs = []
+            for view in range(self._views_to_name):
+                turned = np.moveaxis(views.turned(part, view), 2, 0)
+                found = self._name_crops(crops=np.ascontiguousarray(turned))
+                logs.append(postprocessing.log_of(found["probabilities"].numpy()))
+            parts.append(postprocessing.softmax(np.mean(logs, axis=0)))
         return np.concatenate(parts)
 
     def judge(
@@ -349,6 +356,10 @@ class Predictor:
                 "trained with nuclei. Convert the field with --nuclei=..., or train a "
                 "model with --params_override=task.grayscale=true."
             )
+
+    @property
+    def _views_to_name(self) -> int:
+        return min(self.metadata.views, _VIEWS_TO_NAME)
 
     @property
     def score_threshold(self) -> float:

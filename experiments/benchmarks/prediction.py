@@ -9,7 +9,8 @@ pixels to `Cells` by our model, and to masks by cellpose's `eval` at the true di
 also classifies the cells in given outlines. The methods take turns in one process; the first turn
 of each is not counted. The peak memory is that of a new process that predicts a field of --size px,
 which is made of copies of the first field. At last, `cellclass predict` with all its files is
-compared with the network alone, by processor time for each field more.
+compared with the network alone, by processor time for each field more: for fields of a study, and
+for image files, which are also converted.
 """
 
 from __future__ import annotations
@@ -55,44 +56,60 @@ def field() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def end_to_end(predictor: cc.Predictor) -> dict[str, float]:
-    """Measures the processor time for each field more, in s, of `predict` and of the network."""
+def end_to_end(predictor: cc.Predictor) -> dict[str, dict[str, float]]:
+    """Measures the processor time for each field more, in s, of `predict` and of the network.
+
+    Returns:
+      The measurements for fields of a study, and for image files, which are also converted.
+    """
+    from cellclass_tf.core.manifest import MIXED, ImageRow
     from cellclass_tf.storage import png
     from experiments.benchmarks.fields import merged_field
 
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         images = []
+        studies = {
+            part: cc.Study.create(folder / f"study_{part}", predictor.type_names)
+            for part in ("few", "many")
+        }
         for seed in range(_MANY):
             image, _ = merged_field("HEK", seed, cells=_CELLS, size_px=1104)
-            png.write_png(folder / "many" / "HEK" / f"{seed}.png", image)
-            if seed < _FEW:
-                png.write_png(folder / "few" / "HEK" / f"{seed}.png", image)
             images.append(image)
+            for part, study in studies.items():
+                if part == "few" and seed >= _FEW:
+                    continue
+                row = ImageRow(f"{MIXED}/{seed}.png", MIXED, group=str(seed))
+                png.write_png(study.image_path(row), image)
+                study.update([row])
+                png.write_png(folder / f"files_{part}" / f"{seed}.png", image)
         start = time.process_time()
         cells = [
             len(predictor.predict(image, pixel_size_um=_PIXEL_SIZE_UM))
             for image in images
         ]
         network = (time.process_time() - start) / _MANY
-        seconds = {}
-        for part in ("few", "many"):
-            start = time.process_time()
-            cc.predict(
-                _MODEL.value,
-                folder / part,
-                folder / f"predicted_{part}",
-                pixel_size_um=_PIXEL_SIZE_UM,
-            )
-            seconds[part] = time.process_time() - start
-    more = (seconds["many"] - seconds["few"]) / (_MANY - _FEW)
-    return {
-        "cells per field": float(np.mean(cells)),
-        "network and outlines": network,
-        "`predict`": more,
-        "ratio": more / network,
-        "once per run": seconds["few"] - _FEW * more,
-    }
+        found = {}
+        for kind in ("study", "files"):
+            seconds = {}
+            for part in studies:
+                start = time.process_time()
+                cc.predict(
+                    _MODEL.value,
+                    folder / f"{kind}_{part}",
+                    folder / f"predicted_{kind}_{part}",
+                    pixel_size_um=_PIXEL_SIZE_UM,
+                )
+                seconds[part] = time.process_time() - start
+            more = (seconds["many"] - seconds["few"]) / (_MANY - _FEW)
+            found[kind] = {
+                "cells per field": float(np.mean(cells)),
+                "network and outlines": network,
+                "`predict`": more,
+                "ratio": more / network,
+                "once per run": seconds["few"] - _FEW * more,
+            }
+    return found
 
 
 def large() -> None:
@@ -155,8 +172,11 @@ def main(_) -> None:
         f"| {_SIZE.value} x {_SIZE.value} px | {count} | {seconds_large:.0f} | {peak:.0f} |"
     )
     found = end_to_end(predictor)
-    print(f"\n| {' | '.join(found)} |\n|{'---|' * len(found)}")
-    print(f"| {' | '.join(f'{value:.2f}' for value in found.values())} |")
+    names = ("from", *found["study"])
+    print(f"\n| {' | '.join(names)} |\n|{'---|' * len(names)}")
+    for kind, values in found.items():
+        told = " | ".join(f"{value:.2f}" for value in values.values())
+        print(f"| {kind} | {told} |")
 
 
 if __name__ == "__main__":

@@ -268,3 +268,34 @@ def test_labels_that_do_not_fit_the_image_are_refused(labels):
 def test_a_model_without_classification_of_outlines_must_be_exported_again():
     with pytest.raises(errors.InputError, match="Export it again"):
         fake().name(np.full((64, 64, 3), 9, np.uint8), np.ones((64, 64), np.uint8))
+
+
+@pytest.mark.parametrize(("views", "seen"), [(1, 1), (2, 2), (8, 4)])
+def test_the_namer_sees_a_cell_in_several_orientations(views, seen):
+    predictor = fake()
+    predictor.metadata = dataclasses.replace(
+        predictor.metadata, views=views, namer=NamerRecord(1.0, "namer", None)
+    )
+    calls = []
+
+    def name_crops(crops):
+        calls.append(crops)
+        first = 0.2 + 0.6 * (crops[:, :32].mean(axis=(1, 2, 3)) / 255)
+        return {"probabilities": _Tensor(np.stack([first, 1 - first], axis=1))}
+
+    predictor._name_crops = name_crops
+    image = np.random.default_rng(0).integers(0, 200, (80, 80, 3)).astype(np.uint8)
+    image[..., 0], image[:40, :, 1] = 0, 255
+    labels = np.zeros((80, 80), np.int32)
+    labels[30:50, 30:50] = 1
+    found = predictor.namer_probabilities(image, labels)
+    upright = calls[0]
+    turns = [np.rot90(upright, k, axes=(1, 2)) for k in (0, 2, 1, 3)[:seen]]
+    assert len(calls) == seen
+    for call, expected in zip(calls, turns, strict=True):
+        np.testing.assert_array_equal(call, expected)
+    each = np.array([name_crops(crops)["probabilities"].numpy() for crops in turns])
+    means = np.exp(np.log(each).mean(axis=0))
+    np.testing.assert_allclose(
+        found, means / means.sum(axis=1, keepdims=True), atol=1e-6
+    )

@@ -163,6 +163,7 @@ def test_a_model_of_several_runs_averages_their_probabilities(
 def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study):
     trained, record = cell_namer.load(model_dir)
     predictor = cc.Predictor.load(model)
+    predictor.metadata = dataclasses.replace(predictor.metadata, views=1)
     namer = predictor.metadata.namer
     assert namer.named_by in ("detector", "namer", "both")
     assert set(namer.log_likelihoods) == {"detector", "namer", "both"}
