@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
@@ -52,11 +53,11 @@ def measure(study, raw, options=OPTIONS):
         return found.fields, dict(arrays)
 
 
-def convert(study, raw, limits, options=OPTIONS):
+def convert(study, raw, limits, options=OPTIONS, own=()):
     fields, _ = measure(study, raw, options)
     groups = (raw.group,) * len(fields)
     job = one_file.ConvertingTask(
-        study, raw, options, "HEK/a", groups, "dish 1", limits, fields
+        study, raw, options, "HEK/a", groups, "dish 1", limits, fields, frozenset(own)
     )
     return one_file.convert(job)
 
@@ -153,3 +154,24 @@ def test_a_channel_without_a_name_is_named_by_its_index(study, tmp_path):
     options = dataclasses.replace(OPTIONS, nuclei=1)
     (field,), _ = measure(study, raw_of(tmp_path / "a.tif"), options)
     assert (field.nuclei_channel, field.cytoplasm_channel) == ("1", "0")
+
+
+def test_the_same_pixels_keep_their_file_when_the_encoder_has_changed(study, tmp_path):
+    raw = write_raw(tmp_path / "a.tif", pixels_of())
+    (row,) = convert(study, raw, {})
+    path = study.root / "images" / row["image"]
+    pixels = png.read_png(path)
+    # Another program compresses the same pixels to other bytes.
+    Image.fromarray(pixels).save(path, compress_level=9)
+    other = digests.sha256_of_file(path)
+    assert other != row["image_sha256"]
+    known = {other}
+    (again,) = convert(study, raw, {}, own=known)
+    assert again["image_sha256"] == other == digests.sha256_of_file(path)
+    # Other pixels replace it, and so does a readable file a damaged one.
+    for content in (png.encode_png(255 - pixels), path.read_bytes()[:60]):
+        path.write_bytes(content)
+        known.add(digests.sha256_of_file(path))
+        (again,) = convert(study, raw, {}, own=known)
+        np.testing.assert_array_equal(png.read_png(path), pixels)
+        assert again["image_sha256"] == row["image_sha256"]
