@@ -91,11 +91,10 @@ def brighten(image: np.ndarray) -> np.ndarray:
     # About a million pixels are enough for a percentile.
     step = max(1, round((image.shape[0] * image.shape[1] / 1e6) ** 0.5))
     sample = np.moveaxis(image[::step, ::step], -1, 0)
-    blacks, whites = np.transpose(
-        [
-            [grey_levels.percentile_of(levels, percent) for percent in (10, 99.8)]
-            for levels in map(grey_levels.levels_of, sample)
-        ]
+    counts = [grey_levels.levels_of(channel) for channel in sample]
+    blacks, whites = (
+        np.array([grey_levels.percentile_of(levels, percent) for levels in counts])
+        for percent in (10, 99.8)
     )
     blacks = np.minimum(blacks, 32)
     levels = (np.arange(256)[:, None] - blacks) / np.maximum(whites - blacks, 48)

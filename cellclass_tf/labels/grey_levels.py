@@ -64,8 +64,8 @@ def _counted(
     # OpenCV counts in float32, which is exact up to 2**24 pixels: more than a stripe has.
     for rows in stripes(channel.shape):
         part = np.ascontiguousarray(channel[rows])
-        mask = chosen(rows)
-        mask = None if mask is None else mask.view(np.uint8)
+        inside = chosen(rows)
+        mask = None if inside is None else inside.view(np.uint8)
         found = cv2.calcHist([part], [0], mask, [256], [0, 256])
         counts += found.ravel().astype(np.int64)
     return counts

@@ -9,6 +9,7 @@ import numpy as np
 # Largest number of pixels between two neighbours. Outlines are not exact enough to tell such
 # a gap from none.
 GAP_PX = 2
+_REACH_PX = GAP_PX + 1
 # Number of pixels that are compared at once, which limits the memory for large fields.
 _STRIP_PIXELS = 1 << 22
 
@@ -22,36 +23,35 @@ def neighbours(labels: np.ndarray) -> np.ndarray:
     Returns:
       (P, 2) int64 pairs of labels, the smaller first, in ascending order.
     """
-    reach = GAP_PX + 1
     # Half a disc, since the other half finds the same pairs.
     steps = [
         (y, x)
-        for y, x in itertools.product(range(reach + 1), range(-reach, reach + 1))
-        if 0 < y * y + x * x <= reach * reach and (y > 0 or x > 0)
+        for y, x in itertools.product(
+            range(_REACH_PX + 1), range(-_REACH_PX, _REACH_PX + 1)
+        )
+        if 0 < y * y + x * x <= _REACH_PX**2 and (y > 0 or x > 0)
     ]
     found = [np.zeros(0, np.int64)]
     height, width = labels.shape
     rows = max(1, _STRIP_PIXELS // max(1, width))
     for top in range(0, height, rows):
         # The strip includes as many rows below it as the steps reach.
-        strip = labels[top : min(height, top + rows + reach)]
-        found.append(_touching(strip, steps, reach))
+        strip = labels[top : min(height, top + rows + _REACH_PX)]
+        found.append(_touching(strip, steps))
     keys = np.unique(np.concatenate(found))
     return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
 
 
-def _touching(
-    labels: np.ndarray, steps: list[tuple[int, int]], reach: int
-) -> np.ndarray:
+def _touching(labels: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
     """Returns the pairs as one number each: the smaller label times 2^32, plus the larger.
 
     Only pixels at the borders of cells are compared, since the two nearest pixels of two
     cells lie there.
     """
     # With a margin as wide as the steps, no step leaves the image or its row.
-    width = labels.shape[1] + 2 * reach
-    padded = np.zeros((labels.shape[0] + reach, width), labels.dtype)
-    padded[: labels.shape[0], reach:-reach] = labels
+    width = labels.shape[1] + 2 * _REACH_PX
+    padded = np.zeros((labels.shape[0] + _REACH_PX, width), labels.dtype)
+    padded[: labels.shape[0], _REACH_PX:-_REACH_PX] = labels
     flat = padded.ravel()
     border = np.zeros(flat.shape, bool)
     for apart in (1, width):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -228,12 +229,10 @@ def _png_of(merged: np.ndarray, path: pathlib.Path) -> bytes:
     Another version of the encoder would write other bytes, and everything that was made
     from the image would seem to be out of date.
     """
-    if path.is_file():
-        try:
-            if np.array_equal(png.read_png(path), merged):
-                return path.read_bytes()
-        except InputError:
-            pass
+    # A missing or damaged file is written anew.
+    with contextlib.suppress(InputError):
+        if np.array_equal(png.read_png(path), merged):
+            return path.read_bytes()
     return png.encode_png(merged)
 
 

@@ -19,6 +19,8 @@ from cellclass_tf.storage import atomic, paths
 MAX_IMAGE_PIXELS = 200_000_000
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Signature, and the header up to the colour type.
+_HEADER_BYTES = 26
 
 # The fastest level; a better one needs several times as long for a few percent.
 _LEVEL = 1
@@ -67,16 +69,13 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
     paths.check_is_file(path)
     try:
         with open(path, "rb") as file:
-            head = file.read(26)
+            # The header is checked before the pixels are read.
+            _check_header(file.read(_HEADER_BYTES), path)
+            file.seek(0)
+            content = file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error}).") from error
-    if head[:8] != _PNG_SIGNATURE or len(head) < 26:
-        raise InputError(
-            f"{path}: expected a PNG, but the first bytes are {head[:8]!r}."
-        )
-    width, height = struct.unpack(">II", head[16:24])
-    check_image_size(height, width, path)
-    return _decode_png(path)
+    return _decoded(content, path)
 
 
 def is_transparent(path: str | os.PathLike) -> bool:
@@ -115,13 +114,21 @@ def encode_png(image: np.ndarray, *, runs: bool = False) -> bytes:
     return bytes(encoded)
 
 
-def _decode_png(path: str | os.PathLike) -> np.ndarray:
+def _check_header(head: bytes, path: str | os.PathLike) -> None:
+    if head[:8] != _PNG_SIGNATURE or len(head) < _HEADER_BYTES:
+        raise InputError(
+            f"{path}: expected a PNG, but the first bytes are {head[:8]!r}."
+        )
+    width, height = struct.unpack(">II", head[16:24])
+    check_image_size(height, width, path)
+
+
+def _decoded(content: bytes, path: str | os.PathLike) -> np.ndarray:
     import imagecodecs
 
     try:
-        with open(path, "rb") as file:
-            pixels = imagecodecs.png_decode(file.read())
-    except (OSError, imagecodecs.PngError) as error:
+        pixels = imagecodecs.png_decode(content)
+    except imagecodecs.PngError as error:
         raise InputError(
             f"{path}: the PNG cannot be decoded ({error}). Copy it again from its source."
         ) from error

@@ -8,9 +8,9 @@ MODEL was trained on simulated cultures and exported, WEIGHTS are cellpose's, an
 pixels to `Cells` by our model, and to masks by cellpose's `eval` at the true diameter. Our model
 also classifies the cells in given outlines. The methods take turns in one process; the first turn
 of each is not counted. The peak memory is that of a new process that predicts a field of --size px,
-which is made of copies of the first field. At last, `cellclass predict` with all its files is
-compared with the network alone, by processor time for each field more: for fields of a study, and
-for image files, which are also converted.
+which is made of copies of the first field. Finally, `cellclass predict` with all its files is
+compared with the network alone, by the processor time of each additional field: for fields of a
+study, and for image files, which are also converted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def field() -> tuple[np.ndarray, np.ndarray]:
 
 
 def end_to_end(predictor: cc.Predictor) -> dict[str, dict[str, float]]:
-    """Measures the processor time for each field more, in s, of `predict` and of the network.
+    """Measures the processor time of an additional field, in s, of `predict` and the network.
 
     Returns:
       The measurements for fields of a study, and for image files, which are also converted.
@@ -69,16 +69,13 @@ def end_to_end(predictor: cc.Predictor) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         images = []
-        studies = {
-            part: cc.Study.create(folder / f"study_{part}", predictor.type_names)
-            for part in ("few", "many")
-        }
         for seed in range(_MANY):
             image, _ = merged_field("HEK", seed, cells=_CELLS, size_px=1104)
             images.append(image)
-            for part, study in studies.items():
-                if part == "few" and seed >= _FEW:
-                    continue
+        parts = {"few": images[:_FEW], "many": images}
+        for part, shown in parts.items():
+            study = cc.Study.create(folder / f"study_{part}", predictor.type_names)
+            for seed, image in enumerate(shown):
                 row = ImageRow(f"{MIXED}/{seed}.png", MIXED, group=str(seed))
                 png.write_png(study.image_path(row), image)
                 study.update([row])
@@ -92,7 +89,7 @@ def end_to_end(predictor: cc.Predictor) -> dict[str, dict[str, float]]:
         found = {}
         for kind in ("study", "files"):
             seconds = {}
-            for part in studies:
+            for part in parts:
                 start = time.process_time()
                 cc.predict(
                     _MODEL.value,
