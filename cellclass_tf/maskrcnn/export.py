@@ -27,7 +27,7 @@ from cellclass_tf.maskrcnn import (
     runs,
     serving,
 )
-from cellclass_tf.maskrcnn.cell_namer import crops
+from cellclass_tf.maskrcnn.cell_namer import crops, finished
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from cellclass_tf.maskrcnn.input import network_input
 from cellclass_tf.messages import logger
@@ -161,7 +161,7 @@ def _load_namers(
     """Loads the namers of those runs that have one."""
     namers = []
     for folder, each in zip(folders, params, strict=True):
-        found = cell_namer.load(folder)
+        found = finished.load(folder)
         if found is None:
             continue
         model, record = found

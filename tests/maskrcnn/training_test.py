@@ -16,7 +16,7 @@ from pyarrow import parquet
 import cellclass_tf as cc
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.maskrcnn import config, export, hardware, loop, runs, training
-from cellclass_tf.maskrcnn.cell_namer import crops
+from cellclass_tf.maskrcnn.cell_namer import crops, finished
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 
 SMALL = "cellclass_maskrcnn_small"
@@ -161,7 +161,7 @@ def test_a_model_of_several_runs_averages_their_probabilities(
 
 
 def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study):
-    trained, record = cell_namer.load(model_dir)
+    trained, record = finished.load(model_dir)
     predictor = cc.Predictor.load(model)
     predictor.metadata = dataclasses.replace(predictor.metadata, views=1)
     namer = predictor.metadata.namer

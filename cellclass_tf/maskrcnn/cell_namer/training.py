@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -15,51 +13,16 @@ import tf_keras
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, keras_state
-from cellclass_tf.maskrcnn.cell_namer import batches, crops, network
+from cellclass_tf.maskrcnn.cell_namer import batches, crops, finished, network
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.messages import logger, progress_bar
-from cellclass_tf.storage import atomic
-from cellclass_tf.storage.records import Record
 
-FOLDER = "namer"
-RECORD_FILE = "namer.json"
-_WEIGHTS_FILE = "namer.weights.h5"
 _RATE = 7e-3
 _WARM_UP_STEPS = 20
 # Number of cells held in memory; their windows need about 300 MB.
 MOST_EXAMPLES = 6000
 _MOST_VALIDATED = 1000
 _STEPS_BETWEEN_REPORTS = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class NamerTraining(Record):
-    """The content of namer.json: how a finished namer was trained, and on which data.
-
-    Attributes:
-      type_names: names of the cell types, in class order.
-      scale: pixels of a crop per pixel of the training images.
-      grayscale: whether it was trained without the nuclei channel.
-      steps: number of training steps.
-      seed: random seed of the training.
-      dataset_fingerprint: fingerprint of the dataset.
-      cells: number of training cells.
-      validation_accuracy: fraction of the validation cells, in annotated outlines, whose
-        predicted type is correct; None without validation fields.
-    """
-
-    NAME: ClassVar[str] = "cellclass_tf namer"
-    EXPECTED: ClassVar[str] = "the record of a namer of `cellclass train`"
-    REMEDY: ClassVar[str] = "Train again."
-
-    type_names: tuple[str, ...]
-    scale: float
-    grayscale: bool
-    steps: int
-    seed: int
-    dataset_fingerprint: str = ""
-    cells: int | None = None
-    validation_accuracy: float | None = None
 
 
 def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
@@ -74,9 +37,7 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
     Raises:
       InputError: if the loss becomes NaN or infinite.
     """
-    folder = pathlib.Path(model_dir) / FOLDER
-    atomic.recover_folder(folder)
-    wanted = NamerTraining(
+    wanted = finished.NamerTraining(
         type_names=tuple(task.type_names),
         scale=crops.scale_for(task.cell_diameter_px),
         grayscale=task.grayscale,
@@ -84,7 +45,7 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
         seed=task.train_data.seed,
         dataset_fingerprint=task.fingerprint,
     )
-    if _is_finished(folder, wanted):
+    if finished.is_there(model_dir, wanted):
         return
     trained_px_um = task.pixel_size_um
     validation = None
@@ -103,29 +64,15 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
         )
         return
     model, accuracy = fit(examples, wanted, validation)
-    with atomic.atomic_folder(folder) as temporary:
-        model.save_weights(os.fspath(temporary / _WEIGHTS_FILE))
-        done = dataclasses.replace(
-            wanted, cells=len(examples.own), validation_accuracy=accuracy
-        )
-        done.write(temporary / RECORD_FILE)
+    done = dataclasses.replace(
+        wanted, cells=len(examples.own), validation_accuracy=accuracy
+    )
+    finished.save(model, done, model_dir)
 
 
-def load(
-    model_dir: str | os.PathLike,
-) -> tuple[tf_keras.Model, NamerTraining] | None:
-    """Loads the finished namer of a run; returns None if there is none."""
-    folder = pathlib.Path(model_dir) / FOLDER
-    atomic.recover_folder(folder)
-    if not (folder / RECORD_FILE).exists():
-        return None
-    record = NamerTraining.read(folder / RECORD_FILE)
-    model = network.build(len(record.type_names))
-    model.load_weights(os.fspath(folder / _WEIGHTS_FILE))
-    return model, record
-
-
-def zoom_for(record: NamerTraining, pixel_size_um: float, trained_um: float) -> float:
+def zoom_for(
+    record: finished.NamerTraining, pixel_size_um: float, trained_um: float
+) -> float:
     """Returns the number of crop pixels per image pixel.
 
     Args:
@@ -139,7 +86,7 @@ def zoom_for(record: NamerTraining, pixel_size_um: float, trained_um: float) -> 
 
 def gather(
     fields: Iterable[reading.Field],
-    record: NamerTraining,
+    record: finished.NamerTraining,
     trained_um: float = 0.0,
     most: int = MOST_EXAMPLES,
 ) -> batches.Examples:
@@ -198,7 +145,7 @@ def gather(
 
 def fit(
     examples: batches.Examples,
-    record: NamerTraining,
+    record: finished.NamerTraining,
     validation: batches.Examples | None = None,
 ) -> tuple[tf_keras.Model, float | None]:
     """Trains a namer.
@@ -259,16 +206,6 @@ def probabilities_of(model: tf_keras.Model, cut: np.ndarray) -> np.ndarray:
 def normalise(cut: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Converts uint8 crops to float32 in [0, 1]."""
     return tf.cast(cut, tf.float32) / 255
-
-
-def _is_finished(folder: pathlib.Path, wanted: NamerTraining) -> bool:
-    path = folder / RECORD_FILE
-    if not path.exists():
-        return False
-    found = NamerTraining.read(path)
-    # Steps and seed may differ: a finished namer is kept.
-    compared = ("dataset_fingerprint", "type_names", "grayscale")
-    return all(getattr(found, name) == getattr(wanted, name) for name in compared)
 
 
 def _fields(

@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-import cellclass_tf as cc
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.maskrcnn.cell_namer import batches, crops, network, training
+from cellclass_tf.maskrcnn.cell_namer import batches, crops, finished, network, training
 from cellclass_tf.maskrcnn.input import reading
 
 TYPES = ("even", "grainy")
@@ -30,7 +29,7 @@ def textured(cell_type, seed, size=128):
 
 @pytest.fixture
 def record():
-    return training.NamerTraining(TYPES, 1.0, False, steps=40, seed=0)
+    return finished.NamerTraining(TYPES, 1.0, False, steps=40, seed=0)
 
 
 def test_two_textures_are_distinguished_after_a_few_steps(record, monkeypatch):
@@ -68,14 +67,14 @@ def test_cells_of_unknown_type_are_left_out(record):
 
 def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "_FILTERS", (8,))
-    assert training.load(tmp_path) is None
+    assert finished.load(tmp_path) is None
     task.namer_steps = 1
     training.train(tmp_path, task)
-    model, record = training.load(tmp_path)
+    model, record = finished.load(tmp_path)
     assert record.type_names == ("HEK", "N2a")
     assert record.cells > 4
     assert 0 <= record.validation_accuracy <= 1
-    written = tmp_path / training.FOLDER / training.RECORD_FILE
+    written = tmp_path / finished.FOLDER / finished.RECORD_FILE
     before = written.stat().st_mtime_ns
     training.train(tmp_path, task)
     assert written.stat().st_mtime_ns == before
@@ -83,7 +82,7 @@ def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypa
     assert training.probabilities_of(model, cut).shape == (2, 2)
     # For another dataset, the namer is trained again.
     (dataclasses.replace(record, dataset_fingerprint="another")).write(written)
-    assert not training._is_finished(tmp_path / training.FOLDER, record)
+    assert not finished.is_there(tmp_path, record)
 
 
 def test_typed_cells_in_fields_without_types_are_used(task, tmp_path, monkeypatch):
@@ -93,12 +92,5 @@ def test_typed_cells_in_fields_without_types_are_used(task, tmp_path, monkeypatc
     for number, split in enumerate(("", "validation")):
         task.train_data.untyped_split = split
         training.train(tmp_path / str(number), task)
-        cells.append(training.load(tmp_path / str(number))[1].cells)
+        cells.append(finished.load(tmp_path / str(number))[1].cells)
     assert cells[0] < cells[1]
-
-
-def test_a_broken_record_is_named_in_the_message(tmp_path):
-    (tmp_path / training.FOLDER).mkdir()
-    (tmp_path / training.FOLDER / training.RECORD_FILE).write_text("{}")
-    with pytest.raises(cc.InputError, match=r"namer.json.*Train again"):
-        training.load(tmp_path)
