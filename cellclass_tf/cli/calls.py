@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from cellclass_tf import batch
+from cellclass_tf.cli import next_steps
 from cellclass_tf.errors import InputError, one_line, require
 from cellclass_tf.workflows.demo import format_score
 
@@ -172,7 +173,7 @@ def train(study: str, output: str, **options: Any) -> str:
     folder = cellclass_tf.train(study, output, **options)
     return (
         f"Trained: {folder}\n"
-        f"Next: cellclass export-model --training={folder} --output=model"
+        f"{next_steps.next_is('export-model', training=folder, output='model')}"
     )
 
 
@@ -183,7 +184,7 @@ def export_model(training: str, output: str, **options: Any) -> str:
     model = cellclass_tf.export_model(training, output, **options)
     return (
         f"Written: {model}\n"
-        f"Next: cellclass predict --model={model} --input=STUDY --output=predictions"
+        f"{next_steps.next_is('predict', model=model, input='STUDY', output='predictions')}"
     )
 
 
@@ -192,6 +193,17 @@ def schemas(output: str) -> str:
     import cellclass_tf
 
     return "\n".join(f"Written: {path}" for path in cellclass_tf.write_schemas(output))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Summary:
+    """Result of a command in words, and whether nothing failed."""
+
+    text: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def check(
@@ -215,19 +227,12 @@ def check(
         import tfds_builders
 
         newest = tfds_builders.newest_dataset(study, data_dir)
-        return cellclass_tf.check_dataset(newest)
+        found = cellclass_tf.check_dataset(newest)
+        lines = [str(found)]
+        if found.passed:
+            lines.append(next_steps.next_is("train", study=study, output="training"))
+        return _Summary("\n".join(lines), found.passed)
     raise InputError("Expected either --study or --dataset.")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Summary:
-    """Result of a command in words, and whether nothing failed."""
-
-    text: str
-    passed: bool
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def evaluate(predictions: str, study: str, split: str | None = None) -> _Summary:
@@ -246,6 +251,8 @@ def evaluate(predictions: str, study: str, split: str | None = None) -> _Summary
     failures = scores["failures"]
     lines += [f"not evaluated: {one_line(why)}" for why in failures.values()]
     lines.append(f"All scores: {predictions}/evaluation.json")
+    told = next_steps.next_is("report", predictions=predictions)
+    lines.append(f"{told}, to see them beside the proportions")
     return _Summary("\n".join(lines), not failures)
 
 

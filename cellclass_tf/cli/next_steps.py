@@ -45,14 +45,29 @@ def images_in_words(rows: Iterable[ImageRow]) -> str:
     return f"{text}."
 
 
+def next_is(name: str, **flags: object) -> str:
+    """Returns the line that names the next command."""
+    return f"Next: {command(name, **flags)}"
+
+
+def command(name: str, **flags: object) -> str:
+    """Returns a command with its flags, quoted for a shell."""
+    given = [f"--{flag}={shlex.quote(str(value))}" for flag, value in flags.items()]
+    return " ".join(["cellclass", name, *given])
+
+
 def _after_simulate(values: Mapping[str, Any]) -> list[str]:
     # Its import takes long.
     from cellclass_tf.datasets import simulation
 
     study = values["study"]
     return [
-        f"Next: cellclass convert --input={study}/raw --study={study} "
-        f"--group={shlex.quote(simulation.GROUP_PATTERN)}"
+        next_is(
+            "convert",
+            input=f"{study}/raw",
+            study=study,
+            group=simulation.GROUP_PATTERN,
+        )
     ]
 
 
@@ -60,7 +75,7 @@ def _after_convert(values: Mapping[str, Any]) -> list[str]:
     study = Study.open(values["study"])
     lines = [images_in_words(study.rows())]
     lines.append(f"Look at the pictures of each dish in {study.root / 'quality'}.")
-    return [*lines, f"Next: cellclass annotate --study={study.root}"]
+    return [*lines, next_is("annotate", study=study.root)]
 
 
 def _after_annotate(values: Mapping[str, Any]) -> list[str]:
@@ -73,27 +88,27 @@ def _after_annotate(values: Mapping[str, Any]) -> list[str]:
     )
     lines = [f"{sum(cells.values())} cells: {counts}."]
     lines += filter(None, [queue.worth_correcting(study)])
-    return [*lines, f"Next: cellclass dataset --study={study.root}"]
+    return [*lines, next_is("dataset", study=study.root)]
 
 
 def _after_export(values: Mapping[str, Any]) -> list[str]:
     if values["format"] != "cellpose":
         return []
     study, output = values["study"], values["output"]
+    reading = command("import", study=study, format="cellpose", source=output)
     return [
-        f"Next: correct the cells in {output} with cellpose's window, and read them: cellclass "
-        f"import --study={study} --format=cellpose --source={output}"
+        f"Next: correct the cells in {output} with cellpose's window, and read them: {reading}"
     ]
 
 
 def _after_import(values: Mapping[str, Any]) -> list[str]:
     if not values["study"]:
         return []
-    return [f"Next: cellclass dataset --study={values['study']}"]
+    return [next_is("dataset", study=values["study"])]
 
 
 def _after_dataset(values: Mapping[str, Any]) -> list[str]:
-    return [f"Next: cellclass train --study={values['study']} --output=training"]
+    return [next_is("train", study=values["study"], output="training")]
 
 
 def _after_predict(values: Mapping[str, Any]) -> list[str]:
@@ -108,8 +123,8 @@ def _after_predict(values: Mapping[str, Any]) -> list[str]:
         *shares_in_words.lines(shares or {}),
         f"Report: {output / 'report.html'}",
         (
-            f"Next: cellclass spotcheck --predictions={output}, to measure how often the model "
-            "errs in these fields"
+            f"{next_is('spotcheck', predictions=output)}, to measure how often the model errs "
+            "in these fields"
         ),
     ]
 

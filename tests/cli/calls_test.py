@@ -160,9 +160,22 @@ def test_check_opens_the_dataset_that_is_named_or_else_the_newest(monkeypatch):
     # The real ones load TensorFlow.
     builders = types.SimpleNamespace(newest_dataset=lambda *names: ("newest", *names))
     monkeypatch.setitem(sys.modules, "tfds_builders", builders)
-    monkeypatch.setattr(cellclass_tf, "check_dataset", lambda folder: folder)
-    assert calls.check(None, "1.0.0", "bucket") == "1.0.0"
-    assert calls.check("study", None, "bucket") == ("newest", "study", "bucket")
+    passed = {"1.0.0": True, ("newest", "study", "bucket"): False}
+
+    def check_dataset(folder):
+        return calls._Summary(f"checked {folder}", passed[folder])
+
+    monkeypatch.setattr(cellclass_tf, "check_dataset", check_dataset)
+    assert str(calls.check(None, "1.0.0", "bucket")) == "checked 1.0.0"
+    newest = ("newest", "study", "bucket")
+    found = calls.check("study", None, "bucket")
+    assert (str(found), found.passed) == (f"checked {newest}", False)
+    # Only a dataset without leaks is trained on.
+    passed[newest] = True
+    assert str(calls.check("study", None, "bucket")).splitlines() == [
+        f"checked {newest}",
+        "Next: cellclass train --study=study --output=training",
+    ]
     for given in ((None, None), ("study", "1.0.0")):
         with pytest.raises(InputError, match="either --study or --dataset"):
             calls.check(*given, None)
@@ -193,8 +206,9 @@ def test_evaluation_prints_every_score_with_its_interval(study, run, monkeypatch
     # Three of three cells.
     assert shown["F1"] == ["1.000", "(0.292", "to", "1.000)"]
     assert shown["type_accuracy"][0] == "1.000"
-    assert lines[-2].startswith("2 fields, 3 true cells; errors: 0 ")
-    assert lines[-1] == f"All scores: {run}/evaluation.json"
+    assert lines[-3].startswith("2 fields, 3 true cells; errors: 0 ")
+    assert lines[-2] == f"All scores: {run}/evaluation.json"
+    assert lines[-1].startswith(f"Next: cellclass report --predictions={run}, ")
     # With too few fields there are no intervals, and undefined scores are not printed.
     told = str(calls.evaluate(str(run), str(study.root)))
     assert "No intervals: 2 statistical units" in told

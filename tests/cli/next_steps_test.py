@@ -1,6 +1,7 @@
 """Tests of cellclass_tf.cli.next_steps."""
 
 import json
+import shlex
 
 import pytest
 
@@ -55,6 +56,21 @@ def test_every_command_names_the_next_one(study):
     (told,) = next_steps.lines_after("export", exported)
     assert "cellclass import --study=study --format=cellpose --source=gui" in told
     assert next_steps.lines_after("export", exported | {"format": "coco"}) == []
+
+
+def test_names_with_spaces_are_quoted_in_the_next_command():
+    told = next_steps.next_is("predict", model="my model", input="a'b", tile=3)
+    assert shlex.split(told) == [
+        "Next:",
+        "cellclass",
+        "predict",
+        "--model=my model",
+        "--input=a'b",
+        "--tile=3",
+    ]
+    values = {"study": "my study", "output": "to correct", "format": "cellpose"}
+    for name in ("import", "dataset", "export"):
+        assert "--study='my study'" in next_steps.lines_after(name, values)[-1]
 
 
 def test_predict_prints_the_proportions(tmp_path):
