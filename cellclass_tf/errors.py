@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import shlex
 from collections.abc import Collection
 
 # Packages that an installation for prediction lacks, by the name of the import.
@@ -34,6 +35,12 @@ def first_names(names: Collection[str], most: int = 5) -> str:
     """Returns the first names for a message, such as 'a, b, …'; 'none' if there are none."""
     shown = list(names)[:most]
     return ", ".join([*shown, *["…"][: len(names) > most]]) or "none"
+
+
+def command(name: str, **flags: object) -> str:
+    """Returns a command of `cellclass` for a message, with its flags quoted for a shell."""
+    given = [f"--{flag}={shlex.quote(str(value))}" for flag, value in flags.items()]
+    return " ".join(["cellclass", name, *given])
 
 
 def require(what: str, *modules: str) -> None:

@@ -1,5 +1,7 @@
 """Tests of cellclass_tf.errors."""
 
+import shlex
+
 import pytest
 
 from cellclass_tf import errors
@@ -35,3 +37,17 @@ def test_text_of_one_line_is_not_changed(text):
 )
 def test_line_breaks_and_control_characters_become_escape_sequences(text, expected):
     assert errors.one_line(text) == expected
+
+
+def test_a_command_in_a_message_can_be_copied_into_a_shell():
+    told = errors.command("export-model", training="my run", output="it's")
+    assert shlex.split(told) == [
+        "cellclass",
+        "export-model",
+        "--training=my run",
+        "--output=it's",
+    ]
+    assert (
+        errors.command("check", dataset="a/1.0.0")
+        == "cellclass check --dataset=a/1.0.0"
+    )

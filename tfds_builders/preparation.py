@@ -16,7 +16,7 @@ from cellclass_tf import batch, process_state
 from cellclass_tf.core.manifest import Cost, costs_of_rejection, uneven_rejection
 from cellclass_tf.core.study import Study
 from cellclass_tf.datasets import examples
-from cellclass_tf.errors import InputError, one_line
+from cellclass_tf.errors import InputError, command, one_line
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic, lock
 from tfds_builders.cell_types import cell_types_dataset_builder
@@ -167,9 +167,8 @@ def newest_dataset(
     folder = root / "cell_types" / "study"
     versions = tfds_version.list_all_versions(folder) if folder.exists() else []
     if not versions:
-        raise InputError(
-            f"{folder} has no prepared dataset. Run `cellclass dataset --study={study}`."
-        )
+        preparing = command("dataset", study=study)
+        raise InputError(f"{folder} has no prepared dataset. Run `{preparing}`.")
     return folder / str(versions[-1])
 
 

@@ -22,7 +22,7 @@ from cellclass_tf.core.image_names import find_image
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.drawing import caption, palette, panels, paper, picture, vector
 from cellclass_tf.drawing.caption import LegendEntry
-from cellclass_tf.errors import InputError, first_names
+from cellclass_tf.errors import InputError, command, first_names
 from cellclass_tf.labels.outlines import inner_outlines
 from cellclass_tf.storage import ledger, lock
 
@@ -373,9 +373,8 @@ def _notes(cells: Cells, found: Sequence[int], line_px: float) -> tuple[str, ...
 def _proportions(folder: pathlib.Path, width_mm: float) -> tuple[Figure, str]:
     path = Predictions(folder).folder / MIXTURE_FILE
     if not path.exists():
-        raise InputError(
-            f"{path} does not exist. Run `cellclass report --predictions={folder}` first."
-        )
+        report = command("report", predictions=folder)
+        raise InputError(f"{path} does not exist. Run `{report}` first.")
     try:
         estimate = json.loads(path.read_text(encoding="utf-8"))["estimates"][0]
     except (ValueError, KeyError, IndexError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import json
 import pathlib
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from cellclass_tf.analysis import shares_in_words
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.manifest import REJECTED, costs_of_rejection
 from cellclass_tf.core.study import MIXED, ImageRow, Study
+from cellclass_tf.errors import command
 
 
 def lines_after(command: str, values: Mapping[str, Any]) -> list[str]:
@@ -48,12 +48,6 @@ def images_in_words(rows: Iterable[ImageRow]) -> str:
 def next_is(name: str, **flags: object) -> str:
     """Returns the line that names the next command."""
     return f"Next: {command(name, **flags)}"
-
-
-def command(name: str, **flags: object) -> str:
-    """Returns a command with its flags, quoted for a shell."""
-    given = [f"--{flag}={shlex.quote(str(value))}" for flag, value in flags.items()]
-    return " ".join(["cellclass", name, *given])
 
 
 def _after_simulate(values: Mapping[str, Any]) -> list[str]:

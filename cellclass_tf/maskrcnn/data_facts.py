@@ -12,7 +12,7 @@ from official.core import config_definitions as cfg
 
 from cellclass_tf.core import model_metadata
 from cellclass_tf.core.type_names import UNKNOWN
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, command
 from cellclass_tf.labels.sizes import diameters_of
 from cellclass_tf.maskrcnn.config import (
     LEAST_DETECTIONS,
@@ -208,10 +208,11 @@ def _records(
     try:
         yield from tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders))
     except tf.errors.OpError as error:
+        check = command("check", dataset=builder.data_path)
         raise InputError(
             f"{builder.data_path}: a record of the split {split} cannot be read "
-            f"({type(error).__name__}). `cellclass check --dataset={builder.data_path}` "
-            "says which; delete the folder and run `cellclass dataset` again."
+            f"({type(error).__name__}). `{check}` says which; delete "
+            "the folder and run `cellclass dataset` again."
         ) from error
 
 

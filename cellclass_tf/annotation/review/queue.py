@@ -14,7 +14,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.manifest import REJECTED
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.drawing import caption, palette, picture
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, command
 from cellclass_tf.storage import csv_json, ledger, png
 
 # The measured share of cells with each reason that were wrong: between the values for
@@ -179,10 +179,12 @@ def worth_correcting(study: Study, most: int = 5) -> str:
         return ""
     minutes = sum(float(line["minutes"]) for line in first)
     names = ", ".join(line["image"] for line in first)
+    writing = command(
+        "export", study=study.root, format="cellpose", output="gui", first=len(first)
+    )
     return (
         f"{len(lines)} images have doubtful cells. Correcting the first {len(first)} takes "
-        f"about {minutes:.0f} minutes: {names}. `cellclass export --study={study.root} "
-        f"--format=cellpose --output=gui --first={len(first)}` writes them for cellpose's "
+        f"about {minutes:.0f} minutes: {names}. `{writing}` writes them for cellpose's "
         "window."
     )
 
