@@ -1,12 +1,13 @@
-"""Trains the starting weights of `--init=simulated`.
+"""Trains the starting weights of `--init=simulated`, for the detector and the namer.
 
     python -m experiments.starting_weights --folder=/tmp/starting_weights \
-        --output=cellclass_tf/maskrcnn/starting_weights.npz --steps=2000
+        --output=cellclass_tf/maskrcnn --steps=2000
 
-The small experiment is trained on simulated fields of HEK, N2a and cell types with random
-appearance, under conditions that differ from field to field. An interrupted run continues. On
-the same machine, the same arguments give nearly the same weights; small differences remain,
-because the order in which threads add numbers is not fixed.
+Detector and namer of the small experiment are trained on simulated fields of HEK, N2a and
+cell types with random appearance, under conditions that differ from field to field. An
+interrupted run continues. On the same machine, the same arguments give nearly the same
+weights; small differences remain, because the order in which threads add numbers is not
+fixed.
 """
 
 from __future__ import annotations
@@ -27,9 +28,15 @@ from cellclass_tf.storage import png
 
 _FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "File to write the weights to.", required=True
+    "output",
+    None,
+    "Folder to write to: starting_weights.npz of the detector, and "
+    "cell_namer/starting_weights.npz of the namer.",
+    required=True,
 )
-_STEPS = flags.DEFINE_integer("steps", 2000, "Number of training steps.")
+_STEPS = flags.DEFINE_integer(
+    "steps", 2000, "Number of training steps of the detector, and of the namer."
+)
 _TYPES = flags.DEFINE_integer(
     "types", 12, "Number of cell types with random appearance."
 )
@@ -150,7 +157,11 @@ def _as_phase_contrast(plane: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
-    """Trains the small experiment from random weights; returns the run's folder."""
+    """Trains both networks of the small experiment from random weights.
+
+    Returns:
+      The run's folder.
+    """
     # TensorFlow is imported only now, after the settings of `begin_program`.
     import tfds_builders
     from cellclass_tf.maskrcnn import training, weights
@@ -158,7 +169,8 @@ def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
     tfds_builders.dataset(study)
     # The learning rate decays to zero, so the last weights are the best ones.
     once = f"trainer.validation_interval={_STEPS.value}"
-    override = ",".join(filter(None, (_AUGMENTATION, once, _OVERRIDE.value)))
+    namer = f"task.namer_steps={_STEPS.value}"
+    override = ",".join(filter(None, (_AUGMENTATION, once, namer, _OVERRIDE.value)))
     return training.train(
         EXPERIMENT,
         folder / "training",
@@ -167,18 +179,34 @@ def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
         init=weights.RANDOM,
         seed=_SEED.value,
         params_override=override,
-        namer=False,
     )
 
 
 def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
-    """Writes the weights of a run to the file that is shipped with the package."""
-    from cellclass_tf.maskrcnn import named_weights, network, runs
+    """Writes the weights of a run to the files that are shipped with the package.
+
+    Args:
+      run: folder of a run with a namer.
+      output: folder that stands for `cellclass_tf/maskrcnn`.
+
+    Raises:
+      InputError: if the run has no namer.
+    """
+    from cellclass_tf.maskrcnn import named_weights, network, runs, weights
+    from cellclass_tf.maskrcnn.cell_namer import finished
+    from cellclass_tf.maskrcnn.cell_namer import network as namer_network
 
     task = runs.load_params(EXPERIMENT, run).task
     model = network.build_model(task, task.model.input_size[0])
     runs.restore(model, runs.checkpoint_in(run))
-    named_weights.write(model, output)
+    found = finished.load(run)
+    if found is None:
+        raise cc.InputError(f"{run}: the run has no namer. Train without --override.")
+    namer, _ = found
+    name = weights.SIMULATED_FILE.name
+    (output / "cell_namer").mkdir(parents=True, exist_ok=True)
+    named_weights.write(named_weights.named(model), output / name)
+    named_weights.write(namer_network.named(namer), output / "cell_namer" / name)
 
 
 def main(_: list[str]) -> int:

@@ -70,6 +70,8 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
       balance_types: whether types with few cells get a larger weight in the loss.
       namer_steps: training steps of the namer, a network that classifies cells by small
         crops around their nuclei; 0 trains no namer.
+      namer_init: weights that the namer of a new run starts from, see
+        `cell_namer.weights.load`; '' for random weights.
       views: number of views (rotated, mirrored, enlarged) of a field that the exported
         model predicts and merges.
       patience: number of evaluations without a better AP after which training stops; 0
@@ -99,6 +101,7 @@ class CellMaskRCNNTask(configs.MaskRCNNTask):
     heads_steps: int = 0
     balance_types: bool = True
     namer_steps: int = 600
+    namer_init: str = SIMULATED
     views: int = 1
     patience: int = 0
     grayscale: bool = False

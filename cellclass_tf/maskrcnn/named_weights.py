@@ -1,9 +1,9 @@
-"""Reads and writes a network's weights by name, without the classification layer."""
+"""Reads and writes weights by name; names the detector's without its classification layer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,25 +16,23 @@ TYPE_LAYER = "/detection-scores/"
 _PARTS = ("backbone", "decoder", "rpn_head", "detection_head", "mask_head")
 
 
-def write(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
-    """Writes the weights as an .npz file of float16 arrays."""
+def write(variables: Mapping[str, tf.Variable], path: str | os.PathLike) -> None:
+    """Writes variables as an .npz file of float16 arrays."""
     arrays = {
         name: variable.numpy().astype(np.float16)
-        for name, variable in named(model).items()
+        for name, variable in variables.items()
     }
     with atomic.atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
 
-def assign(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
-    """Loads the weights in a file that `write` wrote into a network.
-
-    The size of the input, the size of the anchors and the types may differ.
+def assign(variables: Mapping[str, tf.Variable], path: str | os.PathLike) -> None:
+    """Loads the values in a file that `write` wrote into variables of the same names.
 
     Raises:
       InputError: if the file cannot be read, or its weights are of another network.
     """
-    arrays, variables = npz.read_npz(path), named(model)
+    arrays = npz.read_npz(path)
     other = arrays.keys() ^ variables.keys() or {
         name for name, v in variables.items() if v.shape != arrays[name].shape
     }
@@ -48,10 +46,11 @@ def assign(model: network.CellMaskRCNN, path: str | os.PathLike) -> None:
 
 
 def named(model: network.CellMaskRCNN) -> dict[str, tf.Variable]:
-    """Names a network's weights by part, kind and number, such as 'backbone/kernel/3'.
+    """Names the detector's weights by part, kind and number, such as 'backbone/kernel/3'.
 
     Keras's own names depend on how many networks the process has built. The weights of the
-    classification layer are left out.
+    classification layer are left out. The size of the input, the size of the anchors and
+    the types change no other weights.
     """
     found = {}
     for part in _PARTS:

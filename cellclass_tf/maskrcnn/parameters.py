@@ -22,6 +22,7 @@ from cellclass_tf.maskrcnn import (
     runs,
     weights,
 )
+from cellclass_tf.maskrcnn.cell_namer import weights as namer_weights
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import paths
 
@@ -165,6 +166,7 @@ class _ExperimentParser(_RuntimeParser):
         if not facts.validation_fields:
             params.task.validation_data.tfds_split = ""
         params.task.init_checkpoint = _starting_weights(params.task, settings.init)
+        params.task.namer_init = _namer_starting_weights(params.task, settings.init)
         # Images used to train the starting weights count as seen by the network.
         params.task.labelled_images = sorted(
             {*facts.labelled_images, *runs.labelled_images(params.task.init_checkpoint)}
@@ -220,6 +222,13 @@ def _starting_weights(task: config.CellMaskRCNNTask, init: str | None) -> str:
     return "" if init == weights.RANDOM else init
 
 
+def _namer_starting_weights(task: config.CellMaskRCNNTask, init: str | None) -> str:
+    """Returns the namer's starting weights: those of the run that the detector starts from."""
+    if init == weights.RANDOM:
+        return ""
+    return namer_weights.source_for(task.init_checkpoint, task.namer_init)
+
+
 def _drop_weights_of_another_network(
     task: config.CellMaskRCNNTask, *, quiet: bool
 ) -> None:
@@ -239,8 +248,10 @@ def _record_whole_paths(task: config.CellMaskRCNNTask) -> None:
         if data.tfds_data_dir:
             data.tfds_data_dir = paths.recorded_path(data.tfds_data_dir)
     names = (config.SIMULATED, imagenet.IMAGENET)
-    if task.init_checkpoint and task.init_checkpoint not in names:
-        task.init_checkpoint = paths.recorded_path(task.init_checkpoint)
+    for attribute in ("init_checkpoint", "namer_init"):
+        source = getattr(task, attribute)
+        if source and source not in names:
+            setattr(task, attribute, paths.recorded_path(source))
 
 
 def _mixed_fields(study: str | os.PathLike | None) -> int | None:

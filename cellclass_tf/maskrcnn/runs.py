@@ -121,12 +121,11 @@ def load_params(experiment: str, model_dir: str | os.PathLike) -> cfg.Experiment
 
 def labelled_images(checkpoint: str) -> list[str]:
     """Returns the images with known types that the run of a checkpoint was trained on."""
-    is_named = not (os.path.isdir(checkpoint) or os.path.exists(f"{checkpoint}.index"))
-    path = folder_of(checkpoint) / PARAMS_FILE
-    # Named weights, such as those in the package, were not trained on a study.
-    if is_named or not path.is_file():
+    folder = run_of(checkpoint)
+    # Other weights, such as those in the package, were not trained on a study.
+    if folder is None:
         return []
-    return _recorded_task(path).get("labelled_images") or []
+    return _recorded_task(folder / PARAMS_FILE).get("labelled_images") or []
 
 
 # Parameters of the task that a run cannot change on the way: the network, and the size at
@@ -237,6 +236,21 @@ def folder_of(checkpoint: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(checkpoint)
     folder = path if path.is_dir() else path.parent
     return folder.parent if folder.name == config.BEST_FOLDER else folder
+
+
+def run_of(checkpoint: str | os.PathLike) -> pathlib.Path | None:
+    """Returns the folder of the training run that a checkpoint belongs to.
+
+    Args:
+      checkpoint: a checkpoint, a folder, or the name of starting weights.
+
+    Returns:
+      The folder, or None if it is not a training run, or there is no such checkpoint.
+    """
+    if not (os.path.isdir(checkpoint) or os.path.exists(f"{checkpoint}.index")):
+        return None
+    folder = folder_of(checkpoint)
+    return folder if (folder / PARAMS_FILE).is_file() else None
 
 
 def checkpoint_in(place: str | os.PathLike) -> str:

@@ -52,14 +52,14 @@ def load(
     source = task.init_checkpoint
     other_types = ""
     if source == config.SIMULATED:
-        named_weights.assign(model, SIMULATED_FILE)
+        named_weights.assign(named_weights.named(model), SIMULATED_FILE)
         origin = "the weights shipped with the package (trained on simulated cultures)"
     elif imagenet.is_imagenet(source):
         imagenet.load(task, model.backbone, source)
         origin = "ImageNet weights for the backbone"
         if source != imagenet.IMAGENET:
             origin += f" ({source})"
-    elif (runs.folder_of(source) / runs.PARAMS_FILE).exists():
+    elif runs.run_of(source):
         other_types = _from_run(task, model, source)
         origin = f"the weights of the training run {source}"
     else:

@@ -31,7 +31,7 @@ def donor():
 @pytest.fixture(scope="module")
 def file(donor, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "weights.npz"
-    named_weights.write(donor, path)
+    named_weights.write(named_weights.named(donor), path)
     return path
 
 
@@ -44,7 +44,7 @@ def test_weights_are_loaded_for_another_input_size_and_other_types(file):
     }
     # The names are the same if the backbone is frozen.
     model.backbone.trainable = False
-    named_weights.assign(model, file)
+    named_weights.assign(named_weights.named(model), file)
     with np.load(file, allow_pickle=False) as arrays:
         assert {arrays[name].dtype for name in arrays} == {np.dtype(np.float16)}
         found = named_weights.named(model)
@@ -62,7 +62,7 @@ def test_another_network_is_refused_and_not_changed(file):
     model = network_of(filters=32)
     before = [variable.numpy() for variable in model.variables]
     with pytest.raises(InputError, match=r"weights are of another network \(\w+/\w+/0"):
-        named_weights.assign(model, file)
+        named_weights.assign(named_weights.named(model), file)
     for variable, values in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, values)
 
@@ -72,9 +72,9 @@ def test_a_file_without_weights_is_refused(donor, tmp_path):
     for content in (b"", b"no archive"):
         path.write_bytes(content)
         with pytest.raises(InputError, match="cannot be read"):
-            named_weights.assign(donor, path)
+            named_weights.assign(named_weights.named(donor), path)
     np.savez(path, array=np.array([{}], object))
     with pytest.raises(InputError, match="cannot be read"):
-        named_weights.assign(donor, path)
+        named_weights.assign(named_weights.named(donor), path)
     with pytest.raises(InputError, match="cannot be read"):
-        named_weights.assign(donor, tmp_path / "none.npz")
+        named_weights.assign(named_weights.named(donor), tmp_path / "none.npz")

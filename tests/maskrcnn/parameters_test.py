@@ -7,6 +7,7 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf.maskrcnn import config, hardware, parameters
+from cellclass_tf.maskrcnn.cell_namer import finished
 
 SMALL = "cellclass_maskrcnn_small"
 OTHER_NETWORK = "task.model.mask_head.num_convs=1"
@@ -101,6 +102,39 @@ def test_precision_and_gpus_are_set_from_the_machine(study, machine, given, expe
 def test_an_unknown_precision_lists_the_known_ones(study):
     with pytest.raises(cc.InputError, match=r"'half'; expected auto or .*bfloat16"):
         parse(study=study, precision="half")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "simulated"),
+        ({"init": "simulated"}, "simulated"),
+        ({"init": "imagenet"}, "simulated"),
+        ({"init": "weights.h5"}, "simulated"),
+        ({"experiment": "cellclass_maskrcnn"}, "simulated"),
+        # The namer's layers are not changed by those of the detector.
+        ({"params_override": OTHER_NETWORK}, "simulated"),
+        ({"params_override": "task.namer_init=''"}, ""),
+        ({"init": "random"}, ""),
+    ],
+)
+def test_a_namer_starts_from_shipped_weights_unless_they_are_to_be_random(
+    study, given, expected
+):
+    assert parse(study=study, **given).task.namer_init == expected
+
+
+def test_a_namer_starts_from_the_run_whose_weights_are_given(
+    study, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    record = finished.NamerTraining(("a",), 1.0, False, steps=1, seed=0)
+    (run / finished.FOLDER).mkdir(parents=True)
+    record.write(run / finished.FOLDER / finished.RECORD_FILE)
+    (run / "params.yaml").write_text("task: {}")
+    monkeypatch.chdir(tmp_path)
+    task = parse(study=study, init="run").task
+    assert (task.init_checkpoint, task.namer_init) == (str(run), str(run))
 
 
 def test_a_namer_is_trained_unless_it_is_switched_off(study):

@@ -28,6 +28,8 @@ class NamerTraining(Record):
       grayscale: whether it was trained without the nuclei channel.
       steps: number of training steps.
       seed: random seed of the training.
+      starting_weights: weights that it started from: 'simulated', or the folder of an
+        earlier run; '' for random weights, as in records of older versions.
       dataset_fingerprint: fingerprint of the dataset.
       cells: number of training cells.
       validation_accuracy: fraction of the validation cells, in annotated outlines, whose
@@ -43,22 +45,27 @@ class NamerTraining(Record):
     grayscale: bool
     steps: int
     seed: int
+    starting_weights: str = ""
     dataset_fingerprint: str = ""
     cells: int | None = None
     validation_accuracy: float | None = None
 
 
-def is_there(model_dir: str | os.PathLike, wanted: NamerTraining) -> bool:
+def fits(model_dir: str | os.PathLike, wanted: NamerTraining) -> bool:
     """Returns whether a run has a finished namer for the same data and types."""
-    folder = pathlib.Path(model_dir) / FOLDER
-    atomic.recover_folder(folder)
-    path = folder / RECORD_FILE
-    if not path.exists():
+    if not is_in(model_dir):
         return False
-    found = NamerTraining.read(path)
+    found = NamerTraining.read(pathlib.Path(model_dir) / FOLDER / RECORD_FILE)
     # Steps and seed may differ: a finished namer is kept.
     compared = ("dataset_fingerprint", "type_names", "grayscale")
     return all(getattr(found, name) == getattr(wanted, name) for name in compared)
+
+
+def is_in(model_dir: str | os.PathLike) -> bool:
+    """Returns whether a run has a finished namer."""
+    folder = pathlib.Path(model_dir) / FOLDER
+    atomic.recover_folder(folder)
+    return (folder / RECORD_FILE).exists()
 
 
 def save(
@@ -74,10 +81,9 @@ def load(
     model_dir: str | os.PathLike,
 ) -> tuple[tf_keras.Model, NamerTraining] | None:
     """Loads the finished namer of a run; returns None if there is none."""
-    folder = pathlib.Path(model_dir) / FOLDER
-    atomic.recover_folder(folder)
-    if not (folder / RECORD_FILE).exists():
+    if not is_in(model_dir):
         return None
+    folder = pathlib.Path(model_dir) / FOLDER
     record = NamerTraining.read(folder / RECORD_FILE)
     model = network.build(len(record.type_names))
     model.load_weights(os.fspath(folder / _WEIGHTS_FILE))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 
+from cellclass_tf.maskrcnn import named_weights
 from cellclass_tf.maskrcnn.cell_namer import crops
 
 # Twice as many are hardly more accurate and take more than twice as long.
 _FILTERS = (16, 32, 64)
 _FEATURES = 256
+TYPE_LAYER = "types"
 
 
 def build(types: int) -> tf_keras.Model:
@@ -36,10 +38,29 @@ def build(types: int) -> tf_keras.Model:
     values = layers.Dense(_FEATURES, use_bias=False)(values)
     values = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(values)
     features = layers.ReLU()(values)
-    logits = layers.Dense(types)(features)
+    logits = layers.Dense(types, name=TYPE_LAYER)(features)
     return tf_keras.Model(
         seen, {"logits": logits, "features": features}, name="cell_namer"
     )
+
+
+def named(model: tf_keras.Model) -> dict[str, tf.Variable]:
+    """Names the weights by kind and number, such as 'kernel/3'.
+
+    The weights of the classification layer are left out, so that networks for other types
+    have the same names.
+    """
+    kept = [
+        variable
+        for layer in model.layers
+        if layer.name != TYPE_LAYER
+        for variable in layer.weights
+    ]
+    return {
+        f"{kind}/{number}": variable
+        for kind, variables in named_weights.by_kind(kept).items()
+        for number, variable in enumerate(variables)
+    }
 
 
 def _block(values: tf.Tensor, filters: int, strides: int) -> tf.Tensor:

@@ -13,7 +13,7 @@ import tf_keras
 
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, keras_state
-from cellclass_tf.maskrcnn.cell_namer import batches, crops, finished, network
+from cellclass_tf.maskrcnn.cell_namer import batches, crops, finished, network, weights
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.messages import logger, progress_bar
 
@@ -43,9 +43,10 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
         grayscale=task.grayscale,
         steps=task.namer_steps,
         seed=task.train_data.seed,
+        starting_weights=task.namer_init,
         dataset_fingerprint=task.fingerprint,
     )
-    if finished.is_there(model_dir, wanted):
+    if finished.fits(model_dir, wanted):
         return
     trained_px_um = task.pixel_size_um
     validation = None
@@ -152,7 +153,7 @@ def fit(
 
     Args:
       examples: training cells.
-      record: says types, steps and seed.
+      record: says types, steps, seed and starting weights.
       validation: cells on which accuracy is measured from time to time and at the end;
         they do not influence the training.
 
@@ -160,12 +161,13 @@ def fit(
       The trained network and its accuracy on the validation cells; None without any.
 
     Raises:
-      InputError: if the loss becomes NaN or infinite.
+      InputError: if the loss becomes NaN or infinite, or the starting weights do not fit.
     """
     if validation is not None and not len(validation.own):
         validation = None
     with keras_state.precision("float32"), keras_state.random_seed(record.seed):
         model = network.build(len(record.type_names))
+        weights.load(model, record.type_names, record.starting_weights)
         step = _make_step(model, record.steps)
         accuracy = None
         data = _dataset(examples, record.seed)

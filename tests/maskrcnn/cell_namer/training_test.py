@@ -68,7 +68,7 @@ def test_cells_of_unknown_type_are_left_out(record):
 def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "_FILTERS", (8,))
     assert finished.load(tmp_path) is None
-    task.namer_steps = 1
+    task.namer_steps, task.namer_init = 1, ""
     training.train(tmp_path, task)
     model, record = finished.load(tmp_path)
     assert record.type_names == ("HEK", "N2a")
@@ -82,12 +82,12 @@ def test_a_finished_namer_of_the_run_is_kept_and_loaded(task, tmp_path, monkeypa
     assert training.probabilities_of(model, cut).shape == (2, 2)
     # For another dataset, the namer is trained again.
     (dataclasses.replace(record, dataset_fingerprint="another")).write(written)
-    assert not finished.is_there(tmp_path, record)
+    assert not finished.fits(tmp_path, record)
 
 
 def test_typed_cells_in_fields_without_types_are_used(task, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "_FILTERS", (8,))
-    task.namer_steps = 1
+    task.namer_steps, task.namer_init = 1, ""
     cells = []
     for number, split in enumerate(("", "validation")):
         task.train_data.untyped_split = split
