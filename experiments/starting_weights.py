@@ -196,13 +196,13 @@ def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
     from cellclass_tf.maskrcnn.cell_namer import finished
     from cellclass_tf.maskrcnn.cell_namer import network as namer_network
 
-    task = runs.load_params(EXPERIMENT, run).task
-    model = network.build_model(task, task.model.input_size[0])
-    runs.restore(model, runs.checkpoint_in(run))
     found = finished.load(run)
     if found is None:
         raise cc.InputError(f"{run}: the run has no namer. Train without --override.")
     namer, _ = found
+    task = runs.load_params(EXPERIMENT, run).task
+    model = network.build_model(task, task.model.input_size[0])
+    runs.restore(model, runs.checkpoint_in(run))
     name = weights.SIMULATED_FILE.name
     (output / "cell_namer").mkdir(parents=True, exist_ok=True)
     named_weights.write(named_weights.named(model), output / name)

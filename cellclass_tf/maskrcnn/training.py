@@ -66,7 +66,8 @@ def train(
         for the namer and for evaluation. A continued run keeps its number of steps.
       init: starting weights of a new run, see `weights.load`, or 'random'; None for the
         experiment's own, or for random weights if those are of another network. With
-        'imagenet', the backbone of the small experiment is EfficientNet-Lite0.
+        'imagenet', the backbone of the small experiment is EfficientNet-Lite0. The namer's
+        are described in `cell_namer.weights`.
       heads_steps: number of steps in which only the heads are trained, at the full
         learning rate; then all layers are trained at a tenth of it.
       seed: random seed of crops, augmentation and new weights; None for 0.

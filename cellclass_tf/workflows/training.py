@@ -84,7 +84,8 @@ def train(
       minutes: time for training, instead of `steps`: a few steps are timed, and as many are
         done as fit into four fifths of it. The rest is for the namer and for evaluation.
       init: starting weights: 'simulated', 'random', 'imagenet', an .h5 file, a training run,
-        or a checkpoint; the experiment's own if not given.
+        or a checkpoint; the experiment's own if not given. The namer starts from random
+        weights only with 'random', and from those of a training run that is named.
       heads_steps: number of first steps in which only the heads are trained, at the full
         learning rate; all layers follow at a tenth of it.
       seed: seed of crops, augmentation and new weights; 0 if not given.

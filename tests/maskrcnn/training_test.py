@@ -15,9 +15,21 @@ from pyarrow import parquet
 
 import cellclass_tf as cc
 from cellclass_tf.core.predictions import Predictions
-from cellclass_tf.maskrcnn import config, export, hardware, loop, runs, training
+from cellclass_tf.maskrcnn import (
+    config,
+    export,
+    hardware,
+    loop,
+    named_weights,
+    network,
+    runs,
+    training,
+    weights,
+)
 from cellclass_tf.maskrcnn.cell_namer import crops, finished
+from cellclass_tf.maskrcnn.cell_namer import network as namer_network
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
+from experiments import starting_weights
 
 SMALL = "cellclass_maskrcnn_small"
 # One step is enough to test that all parts work together; the demo shows the accuracy.
@@ -158,6 +170,29 @@ def test_a_model_of_several_runs_averages_their_probabilities(
     )
     with pytest.raises(cc.InputError, match="other: grayscale is True, but False in"):
         export.export(SMALL, [model_dir, run], tmp_path / "not")
+
+
+def test_both_networks_of_a_run_are_written_as_starting_weights(model_dir, tmp_path):
+    starting_weights.write_weights(model_dir, tmp_path)
+    name = weights.SIMULATED_FILE.name
+    task = runs.load_params(SMALL, model_dir).task
+    detector = network.build_model(task, 64)
+    named_weights.assign(named_weights.named(detector), tmp_path / name)
+    trained, record = finished.load(model_dir)
+    assert record.starting_weights == config.SIMULATED
+    namer = namer_network.build(3)
+    given = namer_network.named(namer)
+    named_weights.assign(given, tmp_path / "cell_namer" / name)
+    for key, variable in namer_network.named(trained).items():
+        np.testing.assert_allclose(given[key], variable, rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_without_a_namer_gives_no_starting_weights(model_dir, tmp_path):
+    run = shutil.copytree(model_dir, tmp_path / "run")
+    shutil.rmtree(run / finished.FOLDER)
+    with pytest.raises(cc.InputError, match="has no namer"):
+        starting_weights.write_weights(run, tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
 
 
 def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study):

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.maskrcnn.cell_namer import batches, crops, finished, network, training
+from cellclass_tf.maskrcnn import config
+from cellclass_tf.maskrcnn.cell_namer import (
+    batches,
+    crops,
+    finished,
+    network,
+    training,
+    weights,
+)
 from cellclass_tf.maskrcnn.input import reading
 
 TYPES = ("even", "grainy")
@@ -44,6 +52,19 @@ def test_two_textures_are_distinguished_after_a_few_steps(record, monkeypatch):
         cut = crops.crops_of(field.image, field.cells.labels)
         found = training.probabilities_of(model, cut)
         assert (found.argmax(axis=1) == TYPES.index(name)).all()
+
+
+def test_training_begins_at_the_starting_weights(record, monkeypatch):
+    monkeypatch.setattr(batches.draw_batches, "__defaults__", (4,))
+    monkeypatch.setattr(training, "_RATE", 1e-6)
+    given = training.gather([textured(name, n) for n, name in enumerate(TYPES)], record)
+    record = dataclasses.replace(record, steps=1, starting_weights=config.SIMULATED)
+    model, _ = training.fit(given, record)
+    with np.load(weights.SIMULATED_FILE, allow_pickle=False) as arrays:
+        for name, variable in network.named(model).items():
+            # A step changes the moving averages of batch normalisation.
+            if "moving" not in name:
+                np.testing.assert_allclose(variable, arrays[name], atol=1e-4)
 
 
 def test_a_random_sample_of_each_type_is_kept_if_there_are_too_many_cells(record):
