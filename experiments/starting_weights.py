@@ -26,29 +26,6 @@ from cellclass_tf.datasets import simulation
 from cellclass_tf.datasets.culture import field, looks, variety
 from cellclass_tf.storage import png
 
-_FOLDER = flags.DEFINE_string("folder", None, "Working folder.", required=True)
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "Folder to write to: starting_weights.npz of the detector, and "
-    "cell_namer/starting_weights.npz of the namer.",
-    required=True,
-)
-_STEPS = flags.DEFINE_integer(
-    "steps", 2000, "Number of training steps of the detector, and of the namer."
-)
-_TYPES = flags.DEFINE_integer(
-    "types", 12, "Number of cell types with random appearance."
-)
-_FIELDS = flags.DEFINE_integer(
-    "fields", 16, "Number of fields per type; one is held out."
-)
-_SIZE = flags.DEFINE_integer("size", 448, "Width of a field in px.")
-_SEED = flags.DEFINE_integer("seed", 0, "Random seed.")
-_OVERRIDE = flags.DEFINE_string(
-    "override", "", "Overrides of the experiment's parameters."
-)
-
 EXPERIMENT = "cellclass_maskrcnn_small"
 # The fields already vary a lot; augmentation adds the variation of microscopes and users.
 _AUGMENTATION = (
@@ -156,8 +133,17 @@ def _as_phase_contrast(plane: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return rng.uniform(0.3, 0.55) + rng.choice([-1, 1]) * rng.uniform(0.5, 1) * relief
 
 
-def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
+def train(
+    folder: pathlib.Path, study: cc.Study, *, steps: int, seed: int, override: str
+) -> pathlib.Path:
     """Trains both networks of the small experiment from random weights.
+
+    Args:
+      folder: working folder.
+      study: the simulated fields.
+      steps: number of training steps of the detector, and of the namer.
+      seed: random seed.
+      override: overrides of the experiment's parameters.
 
     Returns:
       The run's folder.
@@ -168,16 +154,16 @@ def train(folder: pathlib.Path, study: cc.Study) -> pathlib.Path:
 
     tfds_builders.dataset(study)
     # The learning rate decays to zero, so the last weights are the best ones.
-    once = f"trainer.validation_interval={_STEPS.value}"
-    namer = f"task.namer_steps={_STEPS.value}"
-    override = ",".join(filter(None, (_AUGMENTATION, once, namer, _OVERRIDE.value)))
+    once = f"trainer.validation_interval={steps}"
+    namer = f"task.namer_steps={steps}"
+    override = ",".join(filter(None, (_AUGMENTATION, once, namer, override)))
     return training.train(
         EXPERIMENT,
         folder / "training",
         study=study.root,
-        steps=_STEPS.value,
+        steps=steps,
         init=weights.RANDOM,
-        seed=_SEED.value,
+        seed=seed,
         params_override=override,
     )
 
@@ -211,24 +197,48 @@ def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
 
 def main(_: list[str]) -> int:
     """Makes the fields, trains on them, and writes the weights."""
-    folder = pathlib.Path(_FOLDER.value)
+    given = flags.FLAGS
+    folder = pathlib.Path(given.folder)
     try:
         study = make_study(
             folder / "study",
-            types=_TYPES.value,
-            fields=_FIELDS.value,
-            size_px=_SIZE.value,
-            seed=_SEED.value,
+            types=given.types,
+            fields=given.fields,
+            size_px=given.size,
+            seed=given.seed,
         )
-        run = train(folder, study)
-        write_weights(run, pathlib.Path(_OUTPUT.value))
+        run = train(
+            folder, study, steps=given.steps, seed=given.seed, override=given.override
+        )
+        write_weights(run, pathlib.Path(given.output))
     except cc.InputError as error:
         print(f"starting_weights: {error}", file=sys.stderr)
         return 2
-    print(_OUTPUT.value)
+    print(given.output)
     return 0
+
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_string("folder", None, "Working folder.", required=True)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Folder to write to: starting_weights.npz of the detector, and "
+        "cell_namer/starting_weights.npz of the namer.",
+        required=True,
+    )
+    flags.DEFINE_integer(
+        "steps", 2000, "Number of training steps of the detector, and of the namer."
+    )
+    flags.DEFINE_integer("types", 12, "Number of cell types with random appearance.")
+    flags.DEFINE_integer("fields", 16, "Number of fields per type; one is held out.")
+    flags.DEFINE_integer("size", 448, "Width of a field in px.")
+    flags.DEFINE_integer("seed", 0, "Random seed.")
+    flags.DEFINE_string("override", "", "Overrides of the experiment's parameters.")
 
 
 if __name__ == "__main__":
     process_state.begin_program()
+    define_flags()
     app.run(main)

@@ -35,7 +35,7 @@ def train(model_dir: str | os.PathLike, task: config.CellMaskRCNNTask) -> None:
       task: parameters of the run, with those that are set from the dataset.
 
     Raises:
-      InputError: if the loss becomes NaN or infinite.
+      InputError: if the loss becomes NaN or infinite, or the starting weights do not fit.
     """
     wanted = finished.NamerTraining(
         type_names=tuple(task.type_names),
