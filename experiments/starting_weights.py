@@ -181,6 +181,7 @@ def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
     from cellclass_tf.maskrcnn import named_weights, network, runs, weights
     from cellclass_tf.maskrcnn.cell_namer import finished
     from cellclass_tf.maskrcnn.cell_namer import network as namer_network
+    from cellclass_tf.maskrcnn.cell_namer import weights as namer_weights
 
     found = finished.load(run)
     if found is None:
@@ -189,10 +190,14 @@ def write_weights(run: pathlib.Path, output: pathlib.Path) -> None:
     task = runs.load_params(EXPERIMENT, run).task
     model = network.build_model(task, task.model.input_size[0])
     runs.restore(model, runs.checkpoint_in(run))
-    name = weights.SIMULATED_FILE.name
-    (output / "cell_namer").mkdir(parents=True, exist_ok=True)
-    named_weights.write(named_weights.named(model), output / name)
-    named_weights.write(namer_network.named(namer), output / "cell_namer" / name)
+    package = weights.SIMULATED_FILE.parent
+    for variables, shipped in (
+        (named_weights.named(model), weights.SIMULATED_FILE),
+        (namer_network.named(namer), namer_weights.SIMULATED_FILE),
+    ):
+        path = output / shipped.relative_to(package)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        named_weights.write(variables, path)
 
 
 def main(_: list[str]) -> int:

@@ -228,10 +228,10 @@ def check(
 
         newest = tfds_builders.newest_dataset(study, data_dir)
         found = cellclass_tf.check_dataset(newest)
-        lines = [str(found)]
-        if found.passed:
-            lines.append(next_steps.next_is("train", study=study, output="training"))
-        return _Summary("\n".join(lines), found.passed)
+        if not found.passed:
+            return found
+        told = next_steps.next_is("train", study=study, output="training")
+        return _Summary(f"{found}\n{told}", passed=True)
     raise InputError("Expected either --study or --dataset.")
 
 

@@ -15,17 +15,17 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import command
 
 
-def lines_after(command: str, values: Mapping[str, Any]) -> list[str]:
+def lines_after(name: str, values: Mapping[str, Any]) -> list[str]:
     """Returns lines with the result of a successful command, and the next command.
 
     Args:
-      command: name of the command.
+      name: name of the command.
       values: values of its flags.
 
     Returns:
       The lines; empty for commands that print them themselves.
     """
-    lines_of = _LINES_OF.get(command)
+    lines_of = _LINES_OF.get(name)
     return lines_of(values) if lines_of else []
 
 

@@ -52,15 +52,22 @@ def named(model: network.CellMaskRCNN) -> dict[str, tf.Variable]:
     classification layer are left out. The size of the input, the size of the anchors and
     the types change no other weights.
     """
-    found = {}
+    found: dict[str, tf.Variable] = {}
     for part in _PARTS:
         layers = getattr(model, part)
         layers = layers if isinstance(layers, Sequence) else [layers]
         kept = [v for x in layers for v in x.weights if TYPE_LAYER not in v.name]
-        for kind, variables in by_kind(kept).items():
-            for number, variable in enumerate(variables):
-                found[f"{part}/{kind}/{number}"] = variable
+        found |= {f"{part}/{name}": v for name, v in numbered(kept).items()}
     return found
+
+
+def numbered(variables: Sequence[tf.Variable]) -> dict[str, tf.Variable]:
+    """Names variables by kind and number, such as 'kernel/3'."""
+    return {
+        f"{kind}/{number}": variable
+        for kind, of_kind in by_kind(variables).items()
+        for number, variable in enumerate(of_kind)
+    }
 
 
 def by_kind(variables: Sequence[tf.Variable]) -> dict[str, list[tf.Variable]]:

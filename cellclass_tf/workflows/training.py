@@ -85,7 +85,8 @@ def train(
         done as fit into four fifths of it. The rest is for the namer and for evaluation.
       init: starting weights: 'simulated', 'random', 'imagenet', an .h5 file, a training run,
         or a checkpoint; the experiment's own if not given. The namer starts from random
-        weights only with 'random', and from those of a training run that is named.
+        weights with 'random', from the namer of a training run, and else from the weights
+        in the package.
       heads_steps: number of first steps in which only the heads are trained, at the full
         learning rate; all layers follow at a tenth of it.
       seed: seed of crops, augmentation and new weights; 0 if not given.

@@ -56,7 +56,7 @@ def fits(model_dir: str | os.PathLike, wanted: NamerTraining) -> bool:
     if not is_in(model_dir):
         return False
     found = NamerTraining.read(pathlib.Path(model_dir) / FOLDER / RECORD_FILE)
-    # Steps and seed may differ: a finished namer is kept.
+    # Steps, seed and starting weights may differ: a finished namer is kept.
     compared = ("dataset_fingerprint", "type_names", "grayscale")
     return all(getattr(found, name) == getattr(wanted, name) for name in compared)
 

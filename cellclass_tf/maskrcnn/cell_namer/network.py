@@ -56,11 +56,7 @@ def named(model: tf_keras.Model) -> dict[str, tf.Variable]:
         if layer.name != TYPE_LAYER
         for variable in layer.weights
     ]
-    return {
-        f"{kind}/{number}": variable
-        for kind, variables in named_weights.by_kind(kept).items()
-        for number, variable in enumerate(variables)
-    }
+    return named_weights.numbered(kept)
 
 
 def _block(values: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
