@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellclass_tf.core.model_metadata import ModelMetadata
-from cellclass_tf.maskrcnn.tiled_network import cut_tile, resized
+from cellclass_tf.maskrcnn.resizing import resized
+from cellclass_tf.maskrcnn.tiled_network import cut_tile
 
 if TYPE_CHECKING:
     import tensorflow as tf

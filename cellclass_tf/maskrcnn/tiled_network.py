@@ -9,6 +9,7 @@ import numpy as np
 
 from cellclass_tf.labels import tiling
 from cellclass_tf.maskrcnn import postprocessing
+from cellclass_tf.maskrcnn.resizing import resized
 from cellclass_tf.maskrcnn.views import merge, seen_boxes, turned, upright, zoom_of
 
 _T = TypeVar("_T")
@@ -172,16 +173,6 @@ def cut_tile(pixels: np.ndarray, corner_yx: Sequence[int], side: int) -> np.ndar
     piece = pixels[top : top + side, left : left + side]
     missing = [side - length for length in piece.shape[:2]]
     return np.pad(piece, [(0, missing[0]), (0, missing[1]), (0, 0)])
-
-
-def resized(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resizes an (H, W, 3) uint8 image by a factor, as in training."""
-    from PIL import Image
-
-    size = [max(1, round(length * scale)) for length in image.shape[:2]]
-    # When shrinking, Pillow widens its filter, as tf.image.resize does with antialias=True.
-    seen = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(seen)
 
 
 def _batches(tiles: list[_T]) -> Iterator[list[_T]]:

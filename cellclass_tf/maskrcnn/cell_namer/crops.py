@@ -16,6 +16,7 @@ from scipy import ndimage
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.labels import nuclei
+from cellclass_tf.maskrcnn import resizing
 
 CROP_PX = 64
 # Number of crops that the network classifies at once.
@@ -160,7 +161,7 @@ def windows_of(
     shown = np.stack([_scale_cytoplasm(image[..., 1], cells), stained], axis=-1)
     shape = [max(1, round(length * zoom)) for length in image.shape[:2]]
     shown = _resize(shown, shape)
-    labels = _resize_labels(cells.labels, shape)
+    labels = resizing.resized_labels(cells.labels, shape)
     exact = np.array(shape) / np.array(image.shape[:2])
     corners = centres[chosen] * exact - size / 2
     middles = corners - np.round(corners) + size / 2
@@ -276,14 +277,3 @@ def _resize(pixels: np.ndarray, shape: list[int]) -> np.ndarray:
         for channel in np.moveaxis(pixels, -1, 0)
     ]
     return np.stack([np.asarray(channel) for channel in resized], axis=-1)
-
-
-def _resize_labels(labels: np.ndarray, shape: list[int]) -> np.ndarray:
-    """Resizes a label image by nearest-neighbour interpolation."""
-    if labels.shape == tuple(shape):
-        return labels
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip(shape, labels.shape, strict=True)
-    )
-    return labels[np.ix_(rows, columns)]
