@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -123,9 +124,13 @@ class NamingRecord:
 # Number of ways to rotate (by quarter turns) and mirror a field.
 MOST_VIEWS = 8
 
-# What classifies the cells: the detector's own head, the namer (a second network), or both,
-# by the geometric mean of their probabilities.
-BY_DETECTOR, BY_NAMER, BY_BOTH = NAMED_BY = ("detector", "namer", "both")
+# What classifies the cells: the detector's own head; the namer, a second network; and a
+# linear classifier of the features of cellpose's network.
+BY_DETECTOR, BY_NAMER, BY_CELLPOSE = CLASSIFIERS = (
+    "detector",
+    "namer",
+    "cellpose_features",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +139,24 @@ class NamerRecord:
 
     Attributes:
       scale: pixels of a crop per pixel of the training images.
-      named_by: what classifies the cells: 'detector', 'namer' or 'both'.
-      log_likelihoods: mean logarithm of the probability of the true type on held-out
-        fields, for each of these three; None if there were no held-out fields.
     """
 
     scale: float
-    named_by: str = BY_BOTH
-    log_likelihoods: Mapping[str, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CellposeFeaturesRecord:
+    """Record of the classifier of cellpose's features.
+
+    Attributes:
+      scale: pixels of the network's input per pixel of the training images.
+      sha256: SHA-256 of the file of weights, of which the model has a part.
+      cells: number of training cells.
+    """
+
+    scale: float
+    sha256: str = ""
+    cells: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +179,12 @@ class ModelMetadata(Record):
         if there are none.
       naming: measurements with outlines from elsewhere, one record per source of outlines.
       namer: record of the second network that classifies crops; None without one.
+      cellpose_features: record of the classifier of cellpose's features; None without one.
+      named_by: the classifiers whose probabilities are combined, one or several of
+        `CLASSIFIERS`, in this order.
+      log_likelihoods: mean logarithm of the probability of the true type on held-out
+        fields, for each combination of classifiers, such as 'detector+namer'; None if
+        there is only one classifier, or there were no held-out fields.
       networks: number of networks whose probabilities are averaged.
       views: number of views (rotated, mirrored, enlarged) of a field that are predicted and
         merged.
@@ -178,7 +199,7 @@ class ModelMetadata(Record):
     """
 
     NAME: ClassVar[str] = "cellclass_tf Mask R-CNN"
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
     EXPECTED: ClassVar[str] = "the metadata that `cellclass export-model` writes"
     REMEDY: ClassVar[str] = "Export the model again."
 
@@ -195,6 +216,9 @@ class ModelMetadata(Record):
     calibration: CalibrationRecord | None = None
     naming: tuple[NamingRecord, ...] = ()
     namer: NamerRecord | None = None
+    cellpose_features: CellposeFeaturesRecord | None = None
+    named_by: tuple[str, ...] = (BY_DETECTOR,)
+    log_likelihoods: Mapping[str, float] | None = None
     networks: int = 1
     views: int = 1
     experiment: str = ""
@@ -229,16 +253,27 @@ class ModelMetadata(Record):
             }
         if self.namer is not None:
             checked["namer.scale"] = (self.namer.scale, _SCALES)
-            if self.namer.named_by not in NAMED_BY:
-                raise ValueError(
-                    f"namer.named_by: expected one of {', '.join(NAMED_BY)}, got "
-                    f"{self.namer.named_by!r}"
-                )
+        if self.cellpose_features is not None:
+            checked["cellpose_features.scale"] = (self.cellpose_features.scale, _SCALES)
+        in_order = tuple(name for name in self.classifiers if name in self.named_by)
+        if not self.named_by or self.named_by != in_order:
+            raise ValueError(
+                f"named_by: expected some of {', '.join(self.classifiers)}, in this order; "
+                f"got {', '.join(self.named_by) or 'none'}"
+            )
         for name, (value, (least, most)) in checked.items():
             if not least <= value <= most:
                 raise ValueError(f"{name}: expected {least} to {most}, got {value}")
         for record in (self.calibration, *(n.calibration for n in self.naming)):
             _check_held_out(record, len(self.type_names))
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """The classifiers that the model has, in the order of `CLASSIFIERS`."""
+        has = {BY_NAMER: self.namer, BY_CELLPOSE: self.cellpose_features}
+        return tuple(
+            name for name in CLASSIFIERS if name not in has or has[name] is not None
+        )
 
     def naming_of(self, outlines: str, sha256: str = "") -> NamingRecord | None:
         """Returns the measurements with the outlines of an annotator.
@@ -262,7 +297,9 @@ class ModelMetadata(Record):
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Brings content to version 4, which adds missed and invented cells.
+        """Brings content to version 5, which names the classifiers.
+
+        Version 4 added missed and invented cells.
 
         Raises:
           ValueError: for version 1, whose networks have other outputs.
@@ -280,6 +317,13 @@ class ModelMetadata(Record):
             dict(record) | {"calibration": _with_held_out(dict(record["calibration"]))}
             for record in content.get("naming", ())
         ]
+        if "named_by" in content:
+            return content
+        content |= _classifiers_of(content.get("namer"))
+        if len(content["named_by"]) > 1:
+            # Before version 5 the logarithms were divided by 2, and now by its root.
+            for record in (content, *content["naming"]):
+                record["temperature"] = record.get("temperature", 1.0) * math.sqrt(2)
         return content
 
     def ratio_of(self, pixel_size_um: float | None) -> float:
@@ -291,6 +335,23 @@ class ModelMetadata(Record):
         """Returns an area of an image in squares of the median cell diameter."""
         scale = self.scale * self.ratio_of(pixel_size_um)
         return area_px * (scale / self.model_diameter_px) ** 2
+
+
+def _classifiers_of(namer: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the entries of version 5 for the namer's record of an earlier version."""
+    if not namer:
+        return {"named_by": [BY_DETECTOR]}
+    both = [BY_DETECTOR, BY_NAMER]
+    named_by = namer.get("named_by", "both")
+    likelihoods = namer.get("log_likelihoods") or {}
+    return {
+        "named_by": both if named_by == "both" else [named_by],
+        "log_likelihoods": {
+            "+".join(both) if name == "both" else name: value
+            for name, value in likelihoods.items()
+        }
+        or None,
+    }
 
 
 def _with_held_out(calibration: dict[str, Any]) -> dict[str, Any]:

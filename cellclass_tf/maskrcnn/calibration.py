@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import optimize
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.model_metadata import (
-    BY_BOTH,
-    BY_DETECTOR,
-    BY_NAMER,
     UNCALIBRATED_SCORE_THRESHOLD,
     CalibrationRecord,
     HeldOutField,
 )
 from cellclass_tf.labels import matching
-from cellclass_tf.maskrcnn import postprocessing
-from cellclass_tf.maskrcnn.cell_namer import combining
+from cellclass_tf.maskrcnn import combining, postprocessing
 from cellclass_tf.maskrcnn.reliability import Reliability
 from cellclass_tf.messages import logger
 
@@ -338,24 +335,27 @@ def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
 
 
 def choose_naming(
-    detector: np.ndarray, namer: np.ndarray, true_ids: np.ndarray
-) -> tuple[str, dict[str, float]]:
-    """Chooses whose types are used: the detector's, the namer's, or those of both.
+    found: Mapping[str, np.ndarray], true_ids: np.ndarray
+) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Chooses the classifiers whose types are used.
 
     Args:
-      detector: (N, K) probabilities by the detector, for cells of held-out fields.
-      namer: (N, K) probabilities by the namer, for the same cells.
+      found: (N, K) probabilities by each classifier, for cells of held-out fields.
       true_ids: (N,) true types, counted from 1.
 
     Returns:
-      The choice with the greatest likelihood, each at its own best temperature ('both' if
-      they are equal), and the mean log-likelihood of each choice.
+      The combination with the greatest likelihood, each at its own best temperature (of
+      equal ones, the one with most classifiers), and the mean log-likelihood of every
+      combination, by names joined by '+'.
     """
-    found = {}
-    for named_by in (BY_BOTH, BY_NAMER, BY_DETECTOR):
-        combined = combining.combine(detector, namer, named_by)
-        temperature = fit_temperature(combined, true_ids)
-        scaled = postprocessing.at_temperature(combined, temperature)
-        true = scaled[np.arange(len(true_ids)), true_ids - 1]
-        found[named_by] = round(float(np.log(np.maximum(true, 1e-9)).mean()), 5)
-    return max(found, key=found.__getitem__), found
+    likelihoods = {}
+    for count in range(len(found), 0, -1):
+        for named_by in itertools.combinations(found, count):
+            combined = combining.combine(found, named_by)
+            temperature = fit_temperature(combined, true_ids)
+            scaled = postprocessing.at_temperature(combined, temperature)
+            true = scaled[np.arange(len(true_ids)), true_ids - 1]
+            likelihood = float(np.log(np.maximum(true, 1e-9)).mean())
+            likelihoods[named_by] = round(likelihood, 5)
+    best = max(likelihoods, key=likelihoods.__getitem__)
+    return best, {"+".join(names): value for names, value in likelihoods.items()}

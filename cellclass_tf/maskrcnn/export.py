@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 
 import tensorflow as tf
+import tensorflow_datasets as tfds
 import tf_keras
 from official.core import config_definitions as cfg
 
@@ -29,6 +31,7 @@ from cellclass_tf.maskrcnn import (
 )
 from cellclass_tf.maskrcnn.cell_namer import crops, finished
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
+from cellclass_tf.maskrcnn.cellpose_features import training
 from cellclass_tf.maskrcnn.input import network_input
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import atomic
@@ -63,9 +66,17 @@ def export(
 
     If the runs have namers, the signature `name_crops` takes `crops` (N, 64, 64, 2) uint8,
     cut by `cell_namer.crops.crops_of`, and returns `probabilities` (N, K) and `features`
-    (N, F). The types are then those of the detector, of the namer, or of both, whichever
-    gives the types of the held-out cells the greatest likelihood; without held-out cells,
-    those of both.
+    (N, F).
+
+    If one of `annotators` is a U-net of cellpose, the model gets a copy of its encoder, and
+    a linear classifier of the encoder's features that is fitted on the training fields. The
+    signature `encode` takes `planes` (B, H, W, 2) float32, see
+    `cellpose_features.encoder.Encoder`, and returns `level_0` to `level_3`; `name_features`
+    takes `features` (N, F) float32, see `cellpose_features.pooling.features_of`, and returns
+    `probabilities` (N, K).
+
+    Of detector, namer and features, the combination is used that gives the types of the
+    held-out cells the greatest likelihood; without held-out cells, all of them.
 
     If there are several runs, the first one outlines the cells, and all classify them:
     probabilities are the geometric mean over the networks, and scores are the mean.
@@ -121,7 +132,21 @@ def export(
                 _load(each.task, path) for each, path in zip(params, paths, strict=True)
             ]
             namers = _load_namers(folders, params)
-            _save(models, namers, params, experiment, paths, temporary)
+            described = _describe(params, experiment, paths)
+            module = _module(models, task)
+            if namers:
+                _add_namers(module, namers)
+                scale = crops.scale_for(task.cell_diameter_px)
+                described = dataclasses.replace(described, namer=NamerRecord(scale))
+            features = _train_on_features(annotators, task, dataset)
+            if features is not None:
+                _add_features(module, features)
+                described = dataclasses.replace(
+                    described, cellpose_features=features.record
+                )
+            # Those that are better than all together are chosen on held-out fields.
+            described = dataclasses.replace(described, named_by=described.classifiers)
+            _save(module, described, temporary)
         if dataset is not None:
             held_out.measure(temporary, task, dataset, annotators)
     return output
@@ -185,22 +210,36 @@ def _check_output(output: pathlib.Path) -> None:
         )
 
 
-def _save(
-    models: Sequence[network.CellMaskRCNN],
-    namers: Sequence[tf_keras.Model],
-    params: Sequence[cfg.ExperimentConfig],
-    experiment: str,
-    checkpoints: Sequence[str],
-    folder: pathlib.Path,
-) -> None:
-    first, task = params[0], params[0].task
-    module = _module(models, task)
-    signatures = {"serving_default": module.serve, "name": module.name_cells}
-    if namers:
-        _add_namers(module, namers)
-        signatures["name_crops"] = module.name_crops
+def _train_on_features(
+    annotators: Sequence[held_out.HeldOutAnnotator],
+    task: config.CellMaskRCNNTask,
+    dataset: tfds.core.Path | None,
+) -> training.Trained | None:
+    """Trains the classifier of the features of the first annotator that has an encoder."""
+    found = (annotator.encoder_weights() for annotator in annotators)
+    weights = next(filter(None, found), None)
+    if dataset is None or weights is None:
+        return None
+    fields = held_out.fields_of(task, dataset, task.train_data.tfds_split)
+    return training.train(weights, task, fields)
+
+
+def _save(module: tf.Module, metadata: ModelMetadata, folder: pathlib.Path) -> None:
+    signatures = {
+        key: getattr(module, name)
+        for key, name in _SIGNATURES.items()
+        if hasattr(module, name)
+    }
     tf.saved_model.save(module, os.fspath(folder), signatures=signatures)
-    metadata = ModelMetadata(
+    metadata.write(folder / METADATA_FILE)
+
+
+def _describe(
+    params: Sequence[cfg.ExperimentConfig], experiment: str, checkpoints: Sequence[str]
+) -> ModelMetadata:
+    """Returns the metadata of a model that is not calibrated and has only the detector."""
+    first, task = params[0], params[0].task
+    return ModelMetadata(
         type_names=tuple(task.type_names),
         tile_px=task.export_size_px,
         scale=task.scale,
@@ -210,9 +249,8 @@ def _save(
         grayscale=task.grayscale,
         experiment=experiment,
         checkpoint=", ".join(pathlib.Path(path).name for path in checkpoints),
-        networks=len(models),
+        networks=len(params),
         views=task.views,
-        namer=NamerRecord(crops.scale_for(task.cell_diameter_px)) if namers else None,
         train_steps=first.trainer.train_steps,
         dataset_fingerprint=task.fingerprint,
         labelled_images=tuple(
@@ -221,7 +259,6 @@ def _save(
         cellclass_tf=cellclass_tf.__version__,
         tensorflow=tf.__version__,
     )
-    metadata.write(folder / METADATA_FILE)
 
 
 def _module(
@@ -296,6 +333,24 @@ def _add_namers(module: tf.Module, namers: Sequence[tf_keras.Model]) -> None:
     module.name_crops = tf.function(name_crops, input_signature=[spec])
 
 
+def _add_features(module: tf.Module, trained: training.Trained) -> None:
+    """Adds the functions that compute and classify the features of cellpose's encoder."""
+    module.encoder = trained.encoder
+    module.feature_weights = tf.Variable(trained.linear.weights, trainable=False)
+    module.feature_bias = tf.Variable(trained.linear.bias, trainable=False)
+
+    def name_features(features: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = features @ module.feature_weights + module.feature_bias
+        return {"probabilities": tf.nn.softmax(logits)}
+
+    module.encode = tf.function(
+        trained.encoder.__call__, input_signature=trained.encoder.signature
+    )
+    width = trained.linear.weights.shape[0]
+    spec = tf.TensorSpec([None, width], tf.float32, name="features")
+    module.name_features = tf.function(name_features, input_signature=[spec])
+
+
 def _mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
     return values[0] if len(values) == 1 else tf.reduce_mean(tf.stack(values), axis=0)
 
@@ -308,4 +363,12 @@ def _geometric_mean(probabilities: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.nn.softmax(_mean(logs))
 
 
+# The signatures, and the functions of the module that they call.
+_SIGNATURES = {
+    "serving_default": "serve",
+    "name": "name_cells",
+    "name_crops": "name_crops",
+    "encode": "encode",
+    "name_features": "name_features",
+}
 _MEANS = {"scores": _mean, "probabilities": _geometric_mean}

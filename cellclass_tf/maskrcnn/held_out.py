@@ -1,7 +1,7 @@
 """Measures an exported model on its training data and on held-out fields.
 
-The result is written to the model: thresholds and temperature, whether detector or namer
-classifies the cells, and statistics by which unfamiliar fields are recognised.
+The result is written to the model: thresholds and temperature, which classifiers are
+combined, and statistics by which unfamiliar fields are recognised.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.model_metadata import (
+    BY_DETECTOR,
     METADATA_FILE,
     OF_DATASET,
-    NamerRecord,
+    ModelMetadata,
     NamingRecord,
 )
 from cellclass_tf.maskrcnn import (
@@ -37,8 +39,8 @@ from cellclass_tf.messages import logger
 from cellclass_tf.splits.assignment import COMPOSED
 
 RELIABILITY_FILE = "reliability.png"
-# Gains of cytoplasm and nuclei at which detector and namer are compared, and the maximum
-# number of fields for it.
+# Gains of cytoplasm and nuclei at which classifiers are compared, and the maximum number of
+# fields for it.
 _GAINS = ((1.0, 1.0), (0.6, 1.0), (1.6, 1.0), (1.0, 0.6), (1.0, 1.6))
 _MOST_TRIED = 24
 # Maximum number of fields of a split for the statistics of the training cells.
@@ -54,6 +56,9 @@ class HeldOutAnnotator(Protocol):
 
     def annotate(self, image: np.ndarray) -> Any:
         """Returns `labels`, (H, W) int32, and `probabilities`, (N,) or None."""
+
+    def encoder_weights(self) -> EncoderWeights | None:
+        """Returns the weights of its network's encoder, if the encoder is known."""
 
 
 def measure(
@@ -76,9 +81,8 @@ def measure(
     splits = (data.tfds_split, COMPOSED)
     held_out = functools.partial(_held_out, task_config, dataset, splits)
 
-    if model.metadata.namer is not None:
-        namer = _choose_naming(model, model.metadata.namer, held_out())
-        model.metadata = dataclasses.replace(model.metadata, namer=namer)
+    if len(model.metadata.classifiers) > 1:
+        model.metadata = _choose_naming(model, held_out())
     _familiarize(model, folder, task_config, dataset)
     calibrator, named = _predicted(model, held_out(), annotators)
     # The fields are read again, so that they need not be kept in memory.
@@ -86,9 +90,12 @@ def measure(
 
     def rename(cells: Cells) -> Cells:
         field = next(again)
-        return model.with_namer(field.image, cells, pixel_size_um=field.pixel_size_um)
+        return model.with_all_classifiers(
+            field.image, cells, pixel_size_um=field.pixel_size_um
+        )
 
-    fitted = calibrator.fit(rename if model.metadata.namer else None)
+    is_alone = model.metadata.named_by == (BY_DETECTOR,)
+    fitted = calibrator.fit(None if is_alone else rename)
     metadata = dataclasses.replace(
         model.metadata, naming=tuple(_naming_records(named, annotators))
     )
@@ -175,54 +182,55 @@ def _held_out(
 ) -> Iterator[reading.Field]:
     """Returns the fields for calibration, one at a time."""
     fields = itertools.chain.from_iterable(
-        _fields(task_config, dataset, split) for split in splits
+        fields_of(task_config, dataset, split) for split in splits
     )
     return itertools.islice(fields, calibration.MOST_FIELDS)
 
 
 def _choose_naming(
-    model: predictor.Predictor,
-    namer: NamerRecord,
-    fields: Iterator[reading.Field],
-) -> NamerRecord:
-    """Chooses detector, namer or both by the types of the annotated held-out cells.
+    model: predictor.Predictor, fields: Iterator[reading.Field]
+) -> ModelMetadata:
+    """Chooses the classifiers by the types of the annotated held-out cells.
 
     Mixed dishes are seldom imaged with the same settings as the pure ones. On unchanged
     held-out fields, the winner could be a network that relies on brightness, so the fields
     are also classified at other gains of either channel.
+
+    Returns:
+      The model's metadata with the choice; unchanged if there are no such cells.
     """
-    named = []
+    named: dict[str, list[np.ndarray]] = {n: [] for n in model.metadata.classifiers}
+    true_ids: list[np.ndarray] = []
     for field in itertools.islice(fields, _MOST_TRIED):
-        true, size_um = field.cells, field.pixel_size_um
-        known = true.type_ids > 0
+        labels, size_um = field.cells.labels, field.pixel_size_um
+        known = field.cells.type_ids > 0
         for gains in _GAINS:
             brighter = field.image * np.array((1, *gains), np.float32)
             seen = np.clip(brighter, 0, 255).astype(np.uint8)
-            by_detector = model.name_by_detector(
-                seen, true.labels, pixel_size_um=size_um
-            )
-            by_namer = model.namer_probabilities(
-                seen, true.labels, pixel_size_um=size_um
-            )
-            named.append(
-                (
-                    by_detector.probabilities[known],
-                    by_namer[known],
-                    true.type_ids[known],
-                )
-            )
-    if not sum(len(types) for *_, types in named):
-        return namer
-    chosen, found = calibration.choose_naming(
-        *(np.concatenate(part) for part in zip(*named, strict=True))
+            for name, found in named.items():
+                if name == BY_DETECTOR:
+                    cells = model.name_by_detector(seen, labels, pixel_size_um=size_um)
+                    probabilities = cells.probabilities
+                else:
+                    probabilities = model.probabilities_by(
+                        name, seen, labels, pixel_size_um=size_um
+                    )
+                found.append(probabilities[known])
+            true_ids.append(field.cells.type_ids[known])
+    if not sum(map(len, true_ids)):
+        return model.metadata
+    chosen, likelihoods = calibration.choose_naming(
+        {name: np.concatenate(found) for name, found in named.items()},
+        np.concatenate(true_ids),
     )
-    likelihoods = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     logger.info(
         "Cells are classified by: %s (mean log-likelihood of the held-out types: %s).",
-        chosen,
-        likelihoods,
+        " and ".join(chosen),
+        ", ".join(f"{name} {value:.4f}" for name, value in likelihoods.items()),
     )
-    return dataclasses.replace(namer, named_by=chosen, log_likelihoods=found)
+    return dataclasses.replace(
+        model.metadata, named_by=chosen, log_likelihoods=likelihoods
+    )
 
 
 def _familiarize(
@@ -235,7 +243,7 @@ def _familiarize(
     gathered = familiarity.Familiarizer()
     splits = task_config.validation_data.tfds_split, task_config.train_data.tfds_split
     for split in filter(None, splits):
-        fields = _fields(task_config, dataset, split)
+        fields = fields_of(task_config, dataset, split)
         for field in itertools.islice(fields, _MOST_LOOKED_AT):
             # The features are those of the detector.
             cells = model.name_by_detector(
@@ -279,7 +287,7 @@ def _naming_records(
         yield record
 
 
-def _fields(
+def fields_of(
     task_config: config.CellMaskRCNNTask, dataset: tfds.core.Path, split: str
 ) -> Iterator[reading.Field]:
     """Yields the fields of a split; none if the dataset has no such split."""

@@ -7,13 +7,16 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.model_metadata import (
+    BY_CELLPOSE,
     BY_DETECTOR,
+    BY_NAMER,
     METADATA_FILE,
     OF_DATASET,
     ModelMetadata,
@@ -21,8 +24,9 @@ from cellclass_tf.core.model_metadata import (
 )
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import postprocessing, views
-from cellclass_tf.maskrcnn.cell_namer import combining, crops
+from cellclass_tf.maskrcnn import combining, postprocessing
+from cellclass_tf.maskrcnn.cell_namer.prediction import Namer
+from cellclass_tf.maskrcnn.cellpose_features.prediction import FeatureClassifier
 from cellclass_tf.maskrcnn.familiarity import (
     FAMILIARITY_FILE,
     Familiarity,
@@ -36,6 +40,22 @@ from cellclass_tf.storage import atomic, digests
 _VIEWS_TO_NAME = 4
 # A larger ratio of pixel sizes is an error of units, and the resized field would fill memory.
 _LARGEST_RATIO = 8
+
+
+class Classifier(Protocol):
+    """What classifies cells in addition to the detector."""
+
+    def probabilities_of(
+        self, image: np.ndarray, labels: np.ndarray, *, ratio: float, views: int
+    ) -> np.ndarray:
+        """Returns the probabilities of the types; see `Predictor.probabilities_by`.
+
+        Args:
+          image: (H, W, 3) uint8 merged image.
+          labels: (H, W) label image of at least one cell; the cells are numbered from 1.
+          ratio: pixel size of the image over that of the training images.
+          views: number of orientations over which probabilities may be averaged.
+        """
 
 
 class Predictor:
@@ -57,7 +77,7 @@ class Predictor:
         metadata: ModelMetadata,
         fingerprint: str,
         name_cells: Callable[..., Mapping[str, Any]] | None = None,
-        name_crops: Callable[..., Mapping[str, Any]] | None = None,
+        classifiers: Mapping[str, Classifier] = MappingProxyType({}),
     ) -> None:
         self._network = TiledNetwork(
             serve,
@@ -67,7 +87,7 @@ class Predictor:
             types=len(metadata.type_names),
         )
         self._can_name = name_cells is not None
-        self._name_crops = name_crops
+        self._classifiers = classifiers
         self.metadata = metadata
         self.type_names = metadata.type_names
         self.fingerprint = fingerprint
@@ -98,15 +118,9 @@ class Predictor:
         _check_fits(path, serve, metadata)
         # Models exported by earlier versions do not have these signatures.
         name_cells = model.signatures.get("name")
-        name_crops = model.signatures.get("name_crops")
-        if metadata.namer is not None and name_crops is None:
-            raise InputError(
-                f"{path}: according to {METADATA_FILE} the model has a namer, but the "
-                "network has none. The files are not from the same export. Export the "
-                "model again."
-            )
+        classifiers = _classifiers_of(path, model.signatures, metadata)
         fingerprint = digests.sha256_of_tree(path)
-        predictor = cls(serve, metadata, fingerprint, name_cells, name_crops)
+        predictor = cls(serve, metadata, fingerprint, name_cells, classifiers)
         # The variables of the signatures exist only as long as the loaded model.
         predictor._model = model
         predictor._path = path
@@ -159,7 +173,7 @@ class Predictor:
             self.type_names,
             mask_threshold=self.metadata.mask_threshold,
         )
-        cells = self.with_namer(image, cells, pixel_size_um=pixel_size_um)
+        cells = self.with_all_classifiers(image, cells, pixel_size_um=pixel_size_um)
         return _at_temperature(cells, self.metadata.temperature)
 
     def name(
@@ -216,7 +230,7 @@ class Predictor:
         cells = self.name_by_detector(
             image, labels, sure=sure, pixel_size_um=pixel_size_um
         )
-        return self.with_namer(image, cells, pixel_size_um=pixel_size_um)
+        return self.with_all_classifiers(image, cells, pixel_size_um=pixel_size_um)
 
     def name_by_detector(
         self,
@@ -254,10 +268,10 @@ class Predictor:
             features=found["features"],
         )
 
-    def with_namer(
+    def with_all_classifiers(
         self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
     ) -> Cells:
-        """Classifies cells by the namer, or by both networks, as in the model's metadata.
+        """Classifies cells by all classifiers that the model's metadata name.
 
         Args:
           image: (H, W, 3) uint8 merged image.
@@ -265,59 +279,56 @@ class Predictor:
           pixel_size_um: as in `predict`.
 
         Returns:
-          The cells with new types and uncalibrated probabilities; unchanged if the model
-          has no namer, or if the detector alone was better on held-out fields.
+          The cells with new types and uncalibrated probabilities; unchanged if the
+          detector alone classifies.
         """
-        namer = self.metadata.namer
-        if namer is None or namer.named_by == BY_DETECTOR:
+        named_by = self.metadata.named_by
+        if named_by == (BY_DETECTOR,):
             return cells
-        probabilities = combining.combine(
-            cells.probabilities,
-            self.namer_probabilities(image, cells.labels, pixel_size_um=pixel_size_um),
-            namer.named_by,
-        )
+        found = {
+            name: self.probabilities_by(
+                name, image, cells.labels, pixel_size_um=pixel_size_um
+            )
+            for name in named_by
+            if name != BY_DETECTOR
+        }
+        found[BY_DETECTOR] = cells.probabilities
+        probabilities = combining.combine(found, named_by)
         ids = (probabilities.argmax(axis=1) + 1).astype(np.int32)
         return dataclasses.replace(cells, type_ids=ids, probabilities=probabilities)
 
-    def namer_probabilities(
+    def probabilities_by(
         self,
+        classifier: str,
         image: np.ndarray,
         labels: np.ndarray,
         *,
         pixel_size_um: float | None = None,
     ) -> np.ndarray:
-        """Returns the namer's probabilities of the types, (N, K) float32.
+        """Returns the probabilities of the types by one classifier, (N, K) float32.
 
-        They are the geometric mean over as many orientations of a crop as the model has
-        views, at most four.
+        The namer's are the geometric mean over as many orientations of a crop as the model
+        has views, at most four.
 
         Args:
+          classifier: 'namer' or 'cellpose_features'.
           image: (H, W, 3) uint8 merged image.
           labels: (H, W) label image; 0 is background.
           pixel_size_um: as in `predict`.
 
         Raises:
-          ValueError: if the model has no namer.
+          ValueError: if the model has no such classifier.
         """
-        namer = self.metadata.namer
-        if namer is None or self._name_crops is None:
-            raise ValueError("The model has no namer.")
-        cut = crops.crops_of(
+        if classifier not in self._classifiers:
+            raise ValueError(f"The model has no {classifier}.")
+        if not labels.any():
+            return np.zeros((0, len(self.type_names)), np.float32)
+        return self._classifiers[classifier].probabilities_of(
             image,
             labels,
-            zoom=namer.scale * self._ratio_of(pixel_size_um),
-            grayscale=self.metadata.grayscale,
+            ratio=self._ratio_of(pixel_size_um),
+            views=self._views_to_name,
         )
-        parts = [np.zeros((0, len(self.type_names)), np.float32)]
-        for first in range(0, len(cut), crops.CROPS_A_CALL):
-            part = np.moveaxis(cut[first : first + crops.CROPS_A_CALL], 0, 2)
-            logs = []
-            for view in range(self._views_to_name):
-                turned = np.moveaxis(views.turned(part, view), 2, 0)
-                found = self._name_crops(crops=np.ascontiguousarray(turned))
-                logs.append(postprocessing.log_of(found["probabilities"].numpy()))
-            parts.append(postprocessing.softmax(np.mean(logs, axis=0)))
-        return np.concatenate(parts)
 
     def judge(
         self, image: np.ndarray, cells: Cells, *, pixel_size_um: float | None = None
@@ -430,6 +441,35 @@ def _read_metadata(path: pathlib.Path) -> ModelMetadata:
             "`cellclass export-model`."
         )
     return ModelMetadata.read(file)
+
+
+def _classifiers_of(
+    path: pathlib.Path, signatures: Mapping[str, Any], metadata: ModelMetadata
+) -> dict[str, Classifier]:
+    """Returns the classifiers beside the detector; InputError if the network lacks one."""
+
+    def of_network(name: str) -> Any:
+        if name not in signatures:
+            raise InputError(
+                f"{path}: according to {METADATA_FILE} the model has a signature {name}, "
+                "but the network has none. The files are not from the same export. Export "
+                "the model again."
+            )
+        return signatures[name]
+
+    found: dict[str, Classifier] = {}
+    if metadata.namer is not None:
+        found[BY_NAMER] = Namer(
+            of_network("name_crops"), metadata.namer.scale, metadata.grayscale
+        )
+    if metadata.cellpose_features is not None:
+        found[BY_CELLPOSE] = FeatureClassifier(
+            of_network("encode"),
+            of_network("name_features"),
+            metadata.cellpose_features.scale,
+            metadata.grayscale,
+        )
+    return found
 
 
 def _check_fits(path: pathlib.Path, serve: Any, metadata: ModelMetadata) -> None:

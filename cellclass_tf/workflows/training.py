@@ -149,7 +149,8 @@ def export_model(
       output: folder for the model; an earlier model in it is replaced.
       data_dir: folder or bucket where the dataset of the training is now, if it was moved.
       outlines: measure on held-out fields how well cells are named in the outlines of this
-        program too, for `predict --outlines`.
+        program too, for `predict --outlines`. With cellpose 3, cells are also classified by
+        the features of its network, a part of which is copied into the model.
       weights: for outlines by cellpose: name of a model, or path to its weights.
       diameter: for outlines: diameter of a typical cell in pixels; estimated if not given.
       views: number of rotated, mirrored and enlarged views of a field that are predicted

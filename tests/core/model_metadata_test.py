@@ -1,12 +1,21 @@
 """Tests of cellclass_tf.core.model_metadata."""
 
+import dataclasses
 import json
 
 import pytest
 
-from cellclass_tf.core.model_metadata import Bin, ModelMetadata, NamerRecord
+from cellclass_tf.core.model_metadata import (
+    Bin,
+    CalibrationRecord,
+    CellposeFeaturesRecord,
+    ModelMetadata,
+    NamerRecord,
+)
 from cellclass_tf.errors import InputError
 from tests.metadata import model_metadata
+
+BOTH = ("detector", "namer")
 
 
 def test_metadata_survive_a_round_trip(tmp_path):
@@ -28,13 +37,70 @@ def test_models_of_version_1_have_to_be_exported_again():
         ModelMetadata.parse(content, "cellclass.json")
 
 
-def test_models_of_version_2_have_no_namer(tmp_path):
-    content = model_metadata().as_content() | {"format": "cellclass_tf Mask R-CNN 2"}
+def content_of_version(version):
+    content = model_metadata().as_content()
+    for name in ("named_by", "log_likelihoods", "cellpose_features"):
+        del content[name]
+    return content | {"format": f"cellclass_tf Mask R-CNN {version}"}
+
+
+def test_models_of_version_2_have_only_the_detector():
+    content = content_of_version(2)
     del content["namer"]
-    assert ModelMetadata.parse(content, "cellclass.json").namer is None
-    named = model_metadata(namer=NamerRecord(0.5, "namer", {"namer": -0.1}))
+    found = ModelMetadata.parse(content, "cellclass.json")
+    assert found.namer is None
+    assert found.classifiers == found.named_by == ("detector",)
+
+
+@pytest.mark.parametrize(
+    ("named_by", "expected"),
+    [("detector", ("detector",)), ("namer", ("namer",)), ("both", BOTH)],
+)
+def test_models_of_version_4_tell_whether_the_namer_classifies(named_by, expected):
+    namer = {"scale": 0.5, "named_by": named_by, "log_likelihoods": None}
+    measured = {
+        "outlines": "dataset",
+        "score_threshold": 0.1,
+        "temperature": 3.0,
+        "calibration": dataclasses.asdict(CalibrationRecord((), (), 0.1)),
+    }
+    content = content_of_version(4) | {
+        "namer": namer,
+        "temperature": 2.0,
+        "naming": [measured],
+    }
+    found = ModelMetadata.parse(content, "cellclass.json")
+    assert found.named_by == expected
+    assert found.namer == NamerRecord(0.5)
+    assert found.log_likelihoods is None
+    assert found.classifiers == BOTH
+    # The probabilities of two classifiers were combined in another way.
+    assert found.temperature == (2 * 2**0.5 if expected == BOTH else 2.0)
+    assert found.naming[0].temperature == (3 * 2**0.5 if expected == BOTH else 3.0)
+    namer["log_likelihoods"] = {"detector": -0.2, "namer": -0.3, "both": -0.1}
+    found = ModelMetadata.parse(content, "cellclass.json")
+    assert found.log_likelihoods == {
+        "detector": -0.2,
+        "namer": -0.3,
+        "detector+namer": -0.1,
+    }
+    # Once more, since the record of a prediction holds the metadata too.
+    again = ModelMetadata.upgraded(found.as_content(), 2)
+    assert again["named_by"] == expected
+    assert again["log_likelihoods"] == found.log_likelihoods
+
+
+def test_classifiers_of_a_model_are_kept(tmp_path):
+    every = ("detector", "namer", "cellpose_features")
+    named = model_metadata(
+        namer=NamerRecord(0.5),
+        cellpose_features=CellposeFeaturesRecord(0.8, "ab" * 32, 300),
+        named_by=every,
+        log_likelihoods={"+".join(every): -0.1},
+    )
     named.write(tmp_path / "cellclass.json")
     assert ModelMetadata.read(tmp_path / "cellclass.json") == named
+    assert named.classifiers == every
 
 
 def test_bins_of_earlier_versions_are_read():
@@ -65,7 +131,13 @@ def test_bins_of_earlier_versions_are_read():
         ({"score_threshold": float("nan")}, "score_threshold"),
         ({"temperature": 0.0}, "temperature"),
         ({"namer": {"scale": 0.0}}, "namer.scale: expected"),
-        ({"namer": {"scale": 1.0, "named_by": "nobody"}}, "namer.named_by: .*'nobody'"),
+        ({"cellpose_features": {"scale": 99.0}}, "cellpose_features.scale: expected"),
+        ({"named_by": ("namer",)}, "named_by: expected some of detector, in this"),
+        ({"named_by": ()}, "named_by: .* got none"),
+        (
+            {"namer": {"scale": 1.0}, "named_by": ("namer", "detector")},
+            "named_by: .*in this order; got namer, detector",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_rejected(tmp_path, changes, message):

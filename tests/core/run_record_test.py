@@ -78,5 +78,5 @@ def test_the_written_record_is_standard_json(tmp_path):
     RECORD.write(tmp_path / "run.json")
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["format"] == "cellclass_tf predictions 2"
-    assert content["model_metadata"]["format"] == "cellclass_tf Mask R-CNN 4"
+    assert content["model_metadata"]["format"] == "cellclass_tf Mask R-CNN 5"
     assert content["images"][0]["stem"] == "a"

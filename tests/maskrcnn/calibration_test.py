@@ -40,8 +40,14 @@ def test_detector_or_namer_is_chosen_by_the_likelihood_of_the_true_types():
     good, true_ids = sure_calls(rng, 2000, 1.0)
     poor = np.full_like(good, 0.5)
     wrong = good[:, ::-1]
-    assert calibration.choose_naming(good, wrong, true_ids)[0] == "detector"
-    assert calibration.choose_naming(wrong, good, true_ids)[0] == "namer"
+
+    def chosen(*each):
+        names = ("detector", "namer", "cellpose_features")
+        return calibration.choose_naming(dict(zip(names, each, strict=False)), true_ids)
+
+    assert chosen(good, wrong)[0] == ("detector",)
+    assert chosen(wrong, good)[0] == ("namer",)
+    assert chosen(good, wrong, good)[0] == ("detector", "cellpose_features")
     # Each has information that the other lacks.
     first, second = (
         np.stack([odds, 1 - odds], axis=1)
@@ -51,11 +57,14 @@ def test_detector_or_namer_is_chosen_by_the_likelihood_of_the_true_types():
             0.98,
         )
     )
-    chosen, found = calibration.choose_naming(first, second, true_ids)
-    assert chosen == "both"
-    assert found["both"] > max(found["namer"], found["detector"])
-    # Both, if they are equal.
-    assert calibration.choose_naming(poor, poor, true_ids)[0] == "both"
+    named_by, found = chosen(first, second)
+    assert named_by == ("detector", "namer")
+    assert found["detector+namer"] > max(found["namer"], found["detector"])
+    assert len(found) == 3
+    # All of them, if they are equal.
+    assert chosen(poor, poor)[0] == ("detector", "namer")
+    assert len(chosen(poor, poor, poor)[0]) == 3
+    assert len(chosen(poor, poor, poor)[1]) == 7
 
 
 def test_the_namers_probabilities_are_calibrated_if_it_classifies():

@@ -28,7 +28,9 @@ class Model:
     """A detector that classifies by brightness, and a namer that ignores the image."""
 
     def __init__(self, namer_sure: float):
-        self.metadata = model_metadata(namer=NamerRecord(1.0))
+        self.metadata = model_metadata(
+            namer=NamerRecord(1.0), named_by=("detector", "namer")
+        )
         self._sure = namer_sure
 
     def name_by_detector(self, image, labels, pixel_size_um=None):
@@ -36,7 +38,8 @@ class Model:
         odds = [0.99 if level > 60 else 0.01 for level in levels]
         return types.SimpleNamespace(probabilities=np.array([[1 - p, p] for p in odds]))
 
-    def namer_probabilities(self, image, labels, pixel_size_um=None):
+    def probabilities_by(self, classifier, image, labels, pixel_size_um=None):
+        assert classifier == "namer"
         sure = self._sure
         return np.array([[sure, 1 - sure], [1 - sure, sure]])
 
@@ -47,24 +50,22 @@ class Model:
     [(90, 0.8, "namer"), (200, 0.6, "detector")],
 )
 def test_detector_and_namer_are_compared_at_other_gains(bright, sure, chosen):
-    record = held_out._choose_naming(
-        Model(sure), NamerRecord(1.0), iter([field_of(bright)])
-    )
-    assert record.named_by == chosen
-    assert max(record.log_likelihoods, key=record.log_likelihoods.get) == chosen
+    found = held_out._choose_naming(Model(sure), iter([field_of(bright)]))
+    assert found.named_by == (chosen,)
+    assert max(found.log_likelihoods, key=found.log_likelihoods.get) == chosen
 
 
-def test_without_held_out_cells_both_networks_classify():
+def test_without_held_out_cells_all_classifiers_are_combined():
     nobody = dataclasses.replace(
         field_of(90), cells=Cells.from_labels(field_of(90).cells.labels, TYPES)
     )
     for fields in ([], [nobody]):
-        record = held_out._choose_naming(Model(0.8), NamerRecord(1.0), iter(fields))
-        assert record.named_by == "both"
-        assert not record.log_likelihoods
+        found = held_out._choose_naming(Model(0.8), iter(fields))
+        assert found.named_by == ("detector", "namer")
+        assert not found.log_likelihoods
 
 
 def test_no_more_fields_are_held_out_than_calibration_takes(monkeypatch):
     monkeypatch.setattr(calibration, "MOST_FIELDS", 3)
-    monkeypatch.setattr(held_out, "_fields", lambda *_: iter([field_of(90)] * 2))
+    monkeypatch.setattr(held_out, "fields_of", lambda *_: iter([field_of(90)] * 2))
     assert len(list(held_out._held_out(None, None, ("validation", "composed")))) == 3

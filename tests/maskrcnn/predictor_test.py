@@ -8,6 +8,7 @@ import pytest
 from cellclass_tf import errors
 from cellclass_tf.core.model_metadata import (
     CalibrationRecord,
+    CellposeFeaturesRecord,
     NamerRecord,
     NamingRecord,
 )
@@ -144,22 +145,49 @@ def test_a_network_that_does_not_fit_its_metadata_is_refused(
 
 def test_a_model_that_lacks_the_namer_in_its_metadata_is_refused(tmp_path):
     save_model(tmp_path / "model")
-    metadata = model_metadata(namer=NamerRecord(1.0))
-    metadata.write(tmp_path / "model" / "cellclass.json")
-    with pytest.raises(errors.InputError, match="the network has none"):
-        Predictor.load(tmp_path / "model")
+    for name, record in (
+        ("namer", NamerRecord(1.0)),
+        ("cellpose_features", CellposeFeaturesRecord(1.0)),
+    ):
+        metadata = model_metadata(**{name: record})
+        metadata.write(tmp_path / "model" / "cellclass.json")
+        with pytest.raises(errors.InputError, match="the network has none"):
+            Predictor.load(tmp_path / "model")
+
+
+class Always:
+    """A classifier that always returns the same probability of N2a."""
+
+    def __init__(self, probability):
+        self._row = np.float32([[1 - probability, probability]])
+
+    def probabilities_of(self, image, labels, *, ratio, views):
+        return np.tile(self._row, (labels.max(), 1))
+
+
+ALL = ("detector", "namer", "cellpose_features")
 
 
 @pytest.mark.parametrize(
-    ("named_by", "expected"), [("detector", 0.7), ("namer", 0.1), ("both", 0.337)]
+    ("named_by", "expected"),
+    [
+        (("detector",), 0.7),
+        (("namer",), 0.1),
+        (("cellpose_features",), 0.4),
+        # Odds of 7/3, 1/9 and 2/3; see `combining`.
+        (("detector", "namer"), 0.2779),
+        (ALL, 0.2663),
+    ],
 )
-def test_metadata_decide_whether_detector_or_namer_classifies(named_by, expected):
-    predictor = fake()
-    predictor._name_crops = lambda crops: {
-        "probabilities": _Tensor(np.tile(np.float32([[0.9, 0.1]]), (len(crops), 1)))
-    }
-    namer = NamerRecord(1.0, named_by)
-    predictor.metadata = dataclasses.replace(predictor.metadata, namer=namer)
+def test_metadata_decide_which_classifiers_are_combined(named_by, expected):
+    metadata = dataclasses.replace(
+        fake().metadata,
+        namer=NamerRecord(1.0),
+        cellpose_features=CellposeFeaturesRecord(1.0),
+        named_by=named_by,
+    )
+    others = {"namer": Always(0.1), "cellpose_features": Always(0.4)}
+    predictor = Predictor(FakeNetwork(), metadata, "f", classifiers=others)
     found = predictor.predict(squares(20))
     assert found.probabilities.shape == (400, 2)
     assert found.probabilities[:, 1] == pytest.approx(expected, abs=0.001)
@@ -271,31 +299,25 @@ def test_a_model_without_classification_of_outlines_must_be_exported_again():
 
 
 @pytest.mark.parametrize(("views", "seen"), [(1, 1), (2, 2), (8, 4)])
-def test_the_namer_sees_a_cell_in_several_orientations(views, seen):
-    predictor = fake()
-    predictor.metadata = dataclasses.replace(
-        predictor.metadata, views=views, namer=NamerRecord(1.0, "namer", None)
-    )
-    calls = []
+def test_other_classifiers_get_no_more_views_than_the_model_has(views, seen):
+    asked = []
 
-    def name_crops(crops):
-        calls.append(crops)
-        first = 0.2 + 0.6 * (crops[:, :32].mean(axis=(1, 2, 3)) / 255)
-        return {"probabilities": _Tensor(np.stack([first, 1 - first], axis=1))}
+    class Recorder(Always):
+        def probabilities_of(self, image, labels, *, ratio, views):
+            asked.append((ratio, views))
+            return super().probabilities_of(image, labels, ratio=ratio, views=views)
 
-    predictor._name_crops = name_crops
-    image = np.random.default_rng(0).integers(0, 200, (80, 80, 3)).astype(np.uint8)
-    image[..., 0], image[:40, :, 1] = 0, 255
-    labels = np.zeros((80, 80), np.int32)
-    labels[30:50, 30:50] = 1
-    found = predictor.namer_probabilities(image, labels)
-    upright = calls[0]
-    turns = [np.rot90(upright, k, axes=(1, 2)) for k in (0, 2, 1, 3)[:seen]]
-    assert len(calls) == seen
-    for call, expected in zip(calls, turns, strict=True):
-        np.testing.assert_array_equal(call, expected)
-    each = np.array([name_crops(crops)["probabilities"].numpy() for crops in turns])
-    means = np.exp(np.log(each).mean(axis=0))
-    np.testing.assert_allclose(
-        found, means / means.sum(axis=1, keepdims=True), atol=1e-6
+    metadata = dataclasses.replace(
+        fake().metadata, views=views, namer=NamerRecord(1.0), named_by=ALL[:2]
     )
+    others = {"namer": Recorder(0.1)}
+    predictor = Predictor(FakeNetwork(), metadata, "f", classifiers=others)
+    labels = np.ones((40, 40), np.int32)
+    found = predictor.probabilities_by("namer", squares(2), labels, pixel_size_um=1.0)
+    assert asked == [(2.0, seen)]
+    assert found.shape == (1, 2)
+    nobody = predictor.probabilities_by("namer", squares(2), 0 * labels)
+    assert nobody.shape == (0, 2)
+    assert len(asked) == 1
+    with pytest.raises(ValueError, match="has no cellpose_features"):
+        predictor.probabilities_by("cellpose_features", squares(2), labels)

@@ -30,6 +30,7 @@ from cellclass_tf.maskrcnn.cell_namer import crops, finished
 from cellclass_tf.maskrcnn.cell_namer import network as namer_network
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from experiments import starting_weights
+from tests.annotation import cellpose_networks
 
 SMALL = "cellclass_maskrcnn_small"
 # One step is enough to test that all parts work together; the demo shows the accuracy.
@@ -142,7 +143,7 @@ def test_export_without_the_dataset_is_an_error_unless_calibration_is_off(
     metadata = json.loads((exported / "cellclass.json").read_text())
     assert metadata["calibration"] is None
     assert metadata["temperature"] == 1.0
-    assert metadata["namer"]["named_by"] == "both"
+    assert metadata["named_by"] == ["detector", "namer"]
     # The record of an older version has no folder.
     run.write_text(json.dumps({"experiment": SMALL}))
     with pytest.raises(cc.InputError, match="was not found"):
@@ -199,29 +200,65 @@ def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study)
     trained, record = finished.load(model_dir)
     predictor = cc.Predictor.load(model)
     predictor.metadata = dataclasses.replace(predictor.metadata, views=1)
-    namer = predictor.metadata.namer
-    assert namer.named_by in ("detector", "namer", "both")
-    assert set(namer.log_likelihoods) == {"detector", "namer", "both"}
-    assert namer.scale == record.scale == 1.0
+    metadata = predictor.metadata
+    combinations = {"detector", "namer", "detector+namer"}
+    assert "+".join(metadata.named_by) in combinations
+    assert set(metadata.log_likelihoods) == combinations
+    assert metadata.namer.scale == record.scale == 1.0
     image, labels = field_of(study)
     cut = crops.crops_of(image, labels)
     expected = cell_namer.probabilities_of(trained, cut)
-    found = predictor.namer_probabilities(image, labels)
+    found = predictor.probabilities_by("namer", image, labels)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     signature = tf.saved_model.load(str(model)).signatures["name_crops"]
     assert signature(crops=cut)["features"].shape == (len(cut), 256)
     # The probabilities are combined as in the metadata.
     means = {}
-    for named_by in ("detector", "namer", "both"):
+    for names in combinations:
         predictor.metadata = dataclasses.replace(
-            predictor.metadata, namer=dataclasses.replace(namer, named_by=named_by)
+            metadata, views=1, named_by=tuple(names.split("+"))
         )
-        means[named_by] = predictor.name_uncalibrated(image, labels)
+        means[names] = predictor.name_uncalibrated(image, labels)
     np.testing.assert_allclose(means["namer"].probabilities, expected, atol=1e-5)
-    both = means["detector"].probabilities * expected
-    both = np.sqrt(both) / np.sqrt(both).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(means["both"].probabilities, both, atol=1e-5)
-    assert (means["both"].scores == means["detector"].scores).all()
+    both = (means["detector"].probabilities * expected) ** np.sqrt(0.5)
+    both /= both.sum(axis=1, keepdims=True)
+    combined = means["detector+namer"]
+    np.testing.assert_allclose(combined.probabilities, both, atol=1e-5)
+    assert (combined.scores == means["detector"].scores).all()
+
+
+@cellpose_networks.needs_3
+def test_a_model_for_outlines_by_cellpose_classifies_by_its_features_too(
+    model_dir, study, tmp_path
+):
+    import torch
+
+    torch.save(cellpose_networks.make().state_dict(), tmp_path / "weights")
+    annotator = cc.CellposeAnnotator(tmp_path / "weights", 8.0)
+    exported = export.export(
+        SMALL, model_dir, tmp_path / "model", annotators=[annotator]
+    )
+    predictor = cc.Predictor.load(exported)
+    metadata = predictor.metadata
+    record = metadata.cellpose_features
+    assert record.sha256 == annotator.weights_sha256
+    assert record.scale == pytest.approx(30 / metadata.cell_diameter_px)
+    assert record.cells > 10
+    assert metadata.classifiers == ("detector", "namer", "cellpose_features")
+    assert len(metadata.log_likelihoods) == 7
+    assert "+".join(metadata.named_by) in metadata.log_likelihoods
+    image, labels = field_of(study)
+    by_features = predictor.probabilities_by("cellpose_features", image, labels)
+    np.testing.assert_allclose(by_features.sum(axis=1), 1, atol=1e-5)
+    # The model is complete without cellpose's file.
+    (tmp_path / "weights").unlink()
+    predictor.metadata = dataclasses.replace(metadata, named_by=("cellpose_features",))
+    found = predictor.name_uncalibrated(image, labels)
+    np.testing.assert_allclose(found.probabilities, by_features, atol=1e-6)
+    # Simulated types differ in size and brightness, which any features show.
+    types = cc.Study.open(study).read_cells(cc.Study.open(study).rows()[0])
+    known = types.with_types(metadata.type_names).type_ids
+    assert (found.type_ids == known).mean() > 0.8
 
 
 def field_of(study):

@@ -17,6 +17,7 @@ from cellclass_tf.annotation.annotators import (
     cellpose_weights,
 )
 from cellclass_tf.annotation.annotators.protocol import Outlines, check_diameter
+from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.labels import components, tiling
@@ -194,6 +195,14 @@ class CellposeAnnotator:
             labels, logits = self._segment(image, diameter, None)
             return Outlines(labels, diameter, _mean_probabilities(labels, logits))
         return self._annotate_tiles(image, diameter, side)
+
+    def encoder_weights(self) -> EncoderWeights | None:
+        """Returns the weights of the U-net's encoder; None for version 4, a transformer."""
+        tensors = self._cellpose.encoder_tensors(self.weights)
+        if tensors is None:
+            return None
+        diameter = self._cellpose.scale_px(self.network)
+        return EncoderWeights(tensors, diameter, self.weights_sha256)
 
     def __getstate__(self) -> dict[str, Any]:
         # The network is large; a worker process loads its own when it needs it.

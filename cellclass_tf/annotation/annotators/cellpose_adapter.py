@@ -54,6 +54,9 @@ class Adapter(Protocol):
     def scale_px(self, model: Any) -> float:
         """Returns the diameter to which cells are rescaled for the network."""
 
+    def encoder_tensors(self, weights: pathlib.Path) -> dict[str, np.ndarray] | None:
+        """Returns the tensors of the encoder of weights; None if it is no U-net."""
+
     def estimate_diameter_px(
         self,
         model: Any,

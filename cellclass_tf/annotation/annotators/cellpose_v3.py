@@ -29,6 +29,8 @@ CHANNELS = (2, 3)
 
 _MODELS_WITH_SIZE = ("cyto3", "cyto2", "cyto", "nuclei")
 _NETWORK_TIMEOUT_S = 30
+# Names of the tensors of the encoder begin with this.
+_ENCODER = "downsample."
 # Two values that old weights lack; the network then keeps its defaults.
 _OPTIONAL_WEIGHTS = ("diam_mean", "diam_labels")
 
@@ -100,6 +102,17 @@ class Cellpose3:
     def scale_px(self, model: Any) -> float:
         """Returns the diameter to which cells are rescaled for the network."""
         return float(model.diam_mean)
+
+    def encoder_tensors(self, weights: pathlib.Path) -> dict[str, np.ndarray]:
+        """Returns the tensors of the part of the U-net that reduces the resolution."""
+        import torch
+
+        tensors = torch.load(weights, map_location="cpu", weights_only=True)
+        return {
+            name: value.numpy()
+            for name, value in tensors.items()
+            if name.startswith(_ENCODER)
+        }
 
     def estimate_diameter_px(
         self,

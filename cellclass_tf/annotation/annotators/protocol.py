@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.errors import InputError
 
 
@@ -48,6 +49,9 @@ class Annotator(Protocol):
 
     def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
         """Finds the cells in a merged image; estimates the diameter if it is None."""
+
+    def encoder_weights(self) -> EncoderWeights | None:
+        """Returns the weights of the network's encoder; None if no model can use it."""
 
 
 def check_diameter(diameter_px: float | None) -> None:

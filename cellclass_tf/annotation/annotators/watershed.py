@@ -95,6 +95,9 @@ class WatershedAnnotator:
         check_merged(image)
         return estimate_diameter_px(image[..., 2].astype(np.float32))
 
+    def encoder_weights(self) -> None:
+        """Returns None: a watershed has no network."""
+
     def annotate(self, image: np.ndarray, diameter_px: float | None = None) -> Outlines:
         """Finds the cells in a merged image.
 

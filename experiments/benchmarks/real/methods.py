@@ -117,7 +117,7 @@ def _trained(study: cc.Study, place: pathlib.Path, options: Options) -> pathlib.
             params_override=options.override or None,
         )
     seconds = time.monotonic() - start
-    export.export(options.experiment, runs, model)
+    export.export(options.experiment, runs, model, annotators=[_cellpose(options)])
     csv_json.write_json(told, {"training_s": seconds})
     return model
 

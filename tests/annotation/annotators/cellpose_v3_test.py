@@ -239,3 +239,15 @@ def test_bfloat16_is_refused(own_weights):
         InputError, match="computes in float32; bfloat16 is for version"
     ):
         CellposeAnnotator(own_weights, 30, bfloat16=True)
+
+
+def test_weights_of_the_encoder_are_those_of_the_file(own_weights):
+    import torch
+
+    annotator = CellposeAnnotator(own_weights)
+    found = annotator.encoder_weights()
+    assert (found.diameter_px, found.sha256) == (30.0, annotator.weights_sha256)
+    stored = torch.load(own_weights, weights_only=True)
+    assert set(found.tensors) == {n for n in stored if n.startswith("downsample.")}
+    for name, values in found.tensors.items():
+        np.testing.assert_array_equal(values, stored[name].numpy())

@@ -1,0 +1,143 @@
+"""Averages the features of cellpose's encoder over each cell of a field of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from cellclass_tf.labels import grey_levels, tiling
+from cellclass_tf.maskrcnn import resizing
+
+# The encoder sees about 60 px to either side of a pixel.
+_TILE_PX, _MARGIN_PX = 512, 64
+# Width and height of the encoder's input are multiples of this.
+_MULTIPLE = 8
+# cellpose scales these percentiles of a field to 0 and 1.
+_PERCENTILES = (1.0, 99.0)
+# Cytoplasm and nuclei in a merged image.
+_CYTOPLASM, _NUCLEI = 1, 2
+
+
+def features_of(
+    encode: Callable[..., Mapping[str, Any]],
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    scale: float,
+    grayscale: bool = False,
+) -> np.ndarray:
+    """Returns the mean and the standard deviation of every feature in every cell.
+
+    The field is read in overlapping tiles, and a cell may span several.
+
+    Args:
+      encode: the encoder, see `encoder.Encoder`; it takes `planes`.
+      image: (H, W, 3) uint8 merged image: 0, cytoplasm, nuclei.
+      labels: (H, W) label image of at least one cell; 0 is background, and cells are
+        numbered from 1 to N.
+      scale: pixels of the encoder's input per pixel of the image.
+      grayscale: whether to leave out the nuclei channel.
+
+    Returns:
+      (N, F) float32: means of all features, then standard deviations. NaN for a cell that
+      is too small to have a pixel after resizing.
+    """
+    count = int(labels.max())
+    shown = [_CYTOPLASM] if grayscale else [_CYTOPLASM, _NUCLEI]
+    stretched = {channel: _stretched(image[..., channel]) for channel in shown}
+    shape = resizing.shape_at(image.shape, scale)
+    pooled = _Sums(count)
+    for tile in tiling.tiles_of(shape, _TILE_PX, _MARGIN_PX):
+        part = _part(tile, shape)
+        own = _owned(resizing.resized_labels(labels, shape, part), tile)
+        if not own.any():
+            continue
+        seen = resizing.resized_part(image, shape, part)
+        planes = np.zeros((*seen.shape[:2], 2), np.float32)
+        for channel, levels in stretched.items():
+            planes[..., channel - _CYTOPLASM] = levels[seen[..., channel]]
+        missing = [(0, -length % _MULTIPLE) for length in planes.shape[:2]]
+        planes = np.pad(planes, [*missing, (0, 0)], mode="edge")
+        found = encode(planes=planes[np.newaxis])
+        pooled.add(own, [np.asarray(found[name])[0] for name in sorted(found)])
+    return pooled.statistics()
+
+
+class _Sums:
+    """Sums of features and of their squares over the pixels of each cell."""
+
+    def __init__(self, count: int) -> None:
+        self._areas = np.zeros(count)
+        self._sums: list[np.ndarray] = []
+        self._squares: list[np.ndarray] = []
+
+    def add(self, own: np.ndarray, levels: Sequence[np.ndarray]) -> None:
+        """Adds the pixels of a tile.
+
+        Args:
+          own: (H, W) labels of the pixels to add; 0 for all others.
+          levels: features (h, w, C), h and w being at least H and W divided by 1, 2, 4, ….
+            A pixel has the features of the coarse pixel that it lies in.
+        """
+        count = len(self._areas)
+        if not self._sums:
+            self._sums = [np.zeros((count, level.shape[2])) for level in levels]
+            self._squares = [np.zeros_like(total) for total in self._sums]
+        rows, columns = np.nonzero(own)
+        cells = own[rows, columns] - 1
+        self._areas += np.bincount(cells, minlength=count)
+        for number, level in enumerate(levels):
+            places = (rows >> number) * level.shape[1] + (columns >> number)
+            values = level.reshape(-1, level.shape[2])
+            # The number of pixels of each cell in each coarse pixel.
+            pixels = sparse.csr_matrix(
+                (np.ones(len(cells), np.float32), (cells, places)),
+                shape=(count, len(values)),
+            )
+            self._sums[number] += pixels @ values
+            self._squares[number] += pixels @ np.square(values)
+
+    def statistics(self) -> np.ndarray:
+        """Returns means and standard deviations, (N, F) float32; NaN without pixels."""
+        areas = np.where(self._areas > 0, self._areas, np.nan)[:, np.newaxis]
+        means = np.concatenate(self._sums, axis=1) / areas
+        squares = np.concatenate(self._squares, axis=1) / areas
+        spreads = np.sqrt(np.maximum(squares - np.square(means), 0))
+        return np.concatenate([means, spreads], axis=1).astype(np.float32)
+
+
+def _stretched(channel: np.ndarray) -> np.ndarray:
+    """Returns the value that each grey level gets, (256,) float32.
+
+    It is 0 in a channel without contrast.
+    """
+    counts = grey_levels.levels_of(channel)
+    low, high = (grey_levels.percentile_of(counts, p) for p in _PERCENTILES)
+    if high <= low:
+        return np.zeros(256, np.float32)
+    return ((np.arange(256) - low) / (high - low)).astype(np.float32)
+
+
+def _part(tile: tiling.Tile, shape: tuple[int, int]) -> tuple[slice, slice]:
+    rows, columns = (
+        slice(corner, min(corner + _TILE_PX, length))
+        for corner, length in zip(tile.corner_yx, shape, strict=True)
+    )
+    return rows, columns
+
+
+def _owned(cells: np.ndarray, tile: tiling.Tile) -> np.ndarray:
+    """Returns the labels of the pixels in the tile's core, and 0 for all others."""
+    rows, columns = (
+        np.arange(corner, corner + length)
+        for corner, length in zip(tile.corner_yx, cells.shape, strict=True)
+    )
+    top, left, bottom, right = tile.core_yxyx
+    is_row, is_column = (
+        (rows >= top) & (rows < bottom),
+        (columns >= left) & (columns < right),
+    )
+    return np.where(is_row[:, np.newaxis] & is_column, cells, 0)

@@ -1,0 +1,86 @@
+"""Trains the classifier of cellpose's features on the training fields of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from cellclass_tf.core.encoder_weights import EncoderWeights
+from cellclass_tf.core.model_metadata import CellposeFeaturesRecord
+from cellclass_tf.maskrcnn import config
+from cellclass_tf.maskrcnn.cellpose_features import classifier, pooling
+from cellclass_tf.maskrcnn.cellpose_features.encoder import Encoder
+from cellclass_tf.maskrcnn.input import reading
+from cellclass_tf.messages import logger, progress_bar
+
+# Enough for a linear classifier; more would only take time.
+_MOST_FIELDS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained classifier of cellpose's features.
+
+    Attributes:
+      encoder: the encoder.
+      linear: the classifier.
+      record: what cellclass.json says of both.
+    """
+
+    encoder: Encoder
+    linear: classifier.LinearClassifier
+    record: CellposeFeaturesRecord
+
+
+def train(
+    weights: EncoderWeights,
+    task: config.CellMaskRCNNTask,
+    fields: Iterable[reading.Field],
+) -> Trained | None:
+    """Fits the classifier on the annotated cells of known type.
+
+    Args:
+      weights: weights of cellpose's encoder.
+      task: parameters of the training run.
+      fields: training fields, of which the first 100 are used.
+
+    Returns:
+      The classifier; None if a type has no cells in these fields.
+    """
+    encoder = Encoder(weights.tensors)
+    encode = tf.function(encoder.__call__, input_signature=encoder.signature)
+    scale = weights.diameter_px / task.cell_diameter_px
+    features, type_ids = [], [np.zeros(0, np.int64)]
+    chosen = itertools.islice(fields, _MOST_FIELDS)
+    for field in progress_bar(chosen, "cellpose features"):
+        known = field.cells.type_ids > 0
+        if not known.any():
+            continue
+        are_known = field.pixel_size_um and task.pixel_size_um
+        ratio = field.pixel_size_um / task.pixel_size_um if are_known else 1.0
+        found = pooling.features_of(
+            encode,
+            field.image,
+            field.cells.labels,
+            scale=scale * ratio,
+            grayscale=task.grayscale,
+        )
+        known &= np.isfinite(found).all(axis=1)
+        features.append(found[known])
+        type_ids.append(field.cells.type_ids[known] - 1)
+    ids, names = np.concatenate(type_ids), task.type_names
+    counts = np.bincount(ids, minlength=len(names))
+    if not counts.all():
+        logger.warning(
+            "The features of cellpose's network are not used: the training fields have no "
+            "cells of type %s.",
+            names[int(counts.argmin())],
+        )
+        return None
+    fitted = classifier.fit(np.concatenate(features), ids, len(names))
+    record = CellposeFeaturesRecord(scale, weights.sha256, len(ids))
+    return Trained(encoder, fitted, record)

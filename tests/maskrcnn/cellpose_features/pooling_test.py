@@ -1,0 +1,90 @@
+"""Tests of cellclass_tf.maskrcnn.cellpose_features.pooling."""
+
+import numpy as np
+import pytest
+
+from cellclass_tf.maskrcnn.cellpose_features import pooling
+
+
+def encode(planes):
+    """Returns the planes, and their means over squares of 2 x 2 pixels."""
+    batch, height, width, channels = planes.shape
+    squares = planes.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return {"level_0": planes, "level_1": squares.mean(axis=(2, 4))}
+
+
+def field(shape=(90, 130), seed=0):
+    """An image whose 1st and 99th percentiles are 0 and 250, and 6 cells."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 251, (*shape, 3)).astype(np.uint8)
+    image[:, :2], image[:, -2:] = 0, 250
+    labels = np.zeros(shape, np.int32)
+    for n in range(6):
+        labels[5 + 11 * n : 14 + 11 * n, 3 + 17 * n : 21 + 17 * n] = n + 1
+    return image, labels
+
+
+def test_features_are_means_and_standard_deviations_over_each_cell():
+    image, labels = field()
+    found = pooling.features_of(encode, image, labels, scale=1.0)
+    assert found.shape == (6, 8)
+    assert found.dtype == np.float32
+    seen = image[..., 1:] / 250
+    height, width = seen.shape[:2]
+    coarse = seen.reshape(height // 2, 2, width // 2, 2, 2).mean(axis=(1, 3))
+    coarse = coarse.repeat(2, axis=0).repeat(2, axis=1)
+    for n in range(6):
+        values = np.concatenate([seen, coarse], axis=-1)[labels == n + 1]
+        np.testing.assert_allclose(found[n, :4], values.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(found[n, 4:], values.std(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7, 1.6])
+def test_tiles_do_not_change_the_features(monkeypatch, scale):
+    image, labels = field()
+    whole = pooling.features_of(encode, image, labels, scale=scale)
+    monkeypatch.setattr(pooling, "_TILE_PX", 48)
+    monkeypatch.setattr(pooling, "_MARGIN_PX", 8)
+    calls = []
+
+    def counted(planes):
+        calls.append(planes.shape)
+        return encode(planes)
+
+    tiled = pooling.features_of(counted, image, labels, scale=scale)
+    assert len(calls) > 4
+    assert all(max(shape) <= 48 for shape in calls)
+    assert all(side % 8 == 0 for shape in calls for side in shape[1:3])
+    # Coarse pixels begin at the corner of a tile, and resampling at its border.
+    level = tiled[:, [0, 1, 4, 5]], whole[:, [0, 1, 4, 5]]
+    np.testing.assert_allclose(*level, atol=1e-3)
+    np.testing.assert_allclose(tiled, whole, atol=0.08)
+
+
+def test_features_do_not_depend_on_brightness():
+    image, labels = field()
+    darker = (image // 2 + 5).astype(np.uint8)
+    first, second = (
+        pooling.features_of(encode, seen, labels, scale=1.0) for seen in (image, darker)
+    )
+    np.testing.assert_allclose(first, second, atol=0.01)
+
+
+def test_a_channel_that_is_left_out_or_has_no_contrast_is_0():
+    image, labels = field()
+    found = pooling.features_of(encode, image, labels, scale=1.0, grayscale=True)
+    assert (found[:, 1::2] == 0).all()
+    assert (found[:, ::2] > 0).all()
+    image[..., 2] = 77
+    np.testing.assert_array_equal(
+        pooling.features_of(encode, image, labels, scale=1.0), found
+    )
+
+
+def test_a_cell_that_vanishes_has_no_features_and_changes_no_other():
+    image, labels = field()
+    before = pooling.features_of(encode, image, labels, scale=0.25)
+    labels[88, 128] = 7
+    found = pooling.features_of(encode, image, labels, scale=0.25)
+    assert np.isnan(found[6]).all()
+    np.testing.assert_array_equal(found[:6], before)
