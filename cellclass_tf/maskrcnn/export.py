@@ -14,6 +14,7 @@ from official.core import config_definitions as cfg
 
 import cellclass_tf
 from cellclass_tf import process_state
+from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.model_metadata import (
     METADATA_FILE,
     MOST_VIEWS,
@@ -46,6 +47,7 @@ def export(
     data_dir: str | os.PathLike | None = None,
     calibrate: bool = True,
     annotators: Sequence[held_out.HeldOutAnnotator] = (),
+    encoder_weights: EncoderWeights | None = None,
     views: int | None = None,
 ) -> pathlib.Path:
     """Writes a SavedModel of one or several training runs.
@@ -68,12 +70,11 @@ def export(
     cut by `cell_namer.crops.crops_of`, and returns `probabilities` (N, K) and `features`
     (N, F).
 
-    If one of `annotators` is a U-net of cellpose, the model gets a copy of its encoder, and
-    a linear classifier of the encoder's features that is fitted on the training fields. The
-    signature `encode` takes `planes` (B, H, W, 2) float32, see
-    `cellpose_features.encoder.Encoder`, and returns `level_0` to `level_3`; `name_features`
-    takes `features` (N, F) float32, see `cellpose_features.pooling.features_of`, and returns
-    `probabilities` (N, K).
+    With `encoder_weights` the model gets an encoder of cellpose, and a linear classifier of
+    its features that is fitted on the training fields. The signature `encode` takes `planes`
+    (B, H, W, 2) float32, see `cellpose_features.encoder.Encoder`, and returns `level_0` to
+    `level_3`; `name_features` takes `features` (N, F) float32, see
+    `cellpose_features.pooling.features_of`, and returns `probabilities` (N, K).
 
     Of detector, namer and features, the combination is used that gives the types of the
     held-out cells the greatest likelihood; without held-out cells, all of them.
@@ -100,6 +101,8 @@ def export(
         probabilities are not calibrated.
       annotators: segmentation methods whose outlines will be classified, such as those of
         `annotation.annotators`.
+      encoder_weights: weights of the encoder of a U-net of cellpose; not used without the
+        dataset.
       views: number of views (rotated, mirrored, enlarged) of a field that are predicted
         and merged, 1 to 8; None for the number in the training's parameters (8 after
         training on few cells, else 1).
@@ -138,7 +141,7 @@ def export(
                 _add_namers(module, namers)
                 scale = crops.scale_for(task.cell_diameter_px)
                 described = dataclasses.replace(described, namer=NamerRecord(scale))
-            features = _train_on_features(annotators, task, dataset)
+            features = _train_on_features(encoder_weights, task, dataset)
             if features is not None:
                 _add_features(module, features)
                 described = dataclasses.replace(
@@ -211,13 +214,10 @@ def _check_output(output: pathlib.Path) -> None:
 
 
 def _train_on_features(
-    annotators: Sequence[held_out.HeldOutAnnotator],
+    weights: EncoderWeights | None,
     task: config.CellMaskRCNNTask,
     dataset: tfds.core.Path | None,
 ) -> training.Trained | None:
-    """Trains the classifier of the features of the first annotator that has an encoder."""
-    found = (annotator.encoder_weights() for annotator in annotators)
-    weights = next(filter(None, found), None)
     if dataset is None or weights is None:
         return None
     fields = held_out.fields_of(task, dataset, task.train_data.tfds_split)

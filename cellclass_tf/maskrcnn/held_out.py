@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cellclass_tf.core.cells import Cells
-from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.model_metadata import (
     BY_DETECTOR,
     METADATA_FILE,
@@ -56,9 +55,6 @@ class HeldOutAnnotator(Protocol):
 
     def annotate(self, image: np.ndarray) -> Any:
         """Returns `labels`, (H, W) int32, and `probabilities`, (N,) or None."""
-
-    def encoder_weights(self) -> EncoderWeights | None:
-        """Returns the weights of its network's encoder, if the encoder is known."""
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,19 +28,26 @@ def resized_part(
     Args:
       image: (H, W, 3) uint8.
       shape: height and width of the resized image.
-      part: rows and columns of the resized image. At the border of a part, the pixels of
-        a smaller image depend only on what is inside.
+      part: rows and columns of the resized image.
     """
     from PIL import Image
 
+    windows, starts, stops = [], [], []
+    for old, new, chosen in zip(image.shape[:2], shape, part, strict=True):
+        ratio = old / new
+        # The filter reads this far, and Pillow copies the image that it is given.
+        reach = math.ceil(max(1.0, ratio)) + 1
+        start, stop = chosen.start * ratio, chosen.stop * ratio
+        first = max(0, math.floor(start) - reach)
+        windows.append(slice(first, math.ceil(stop) + reach))
+        starts.append(start - first)
+        stops.append(min(stop, old) - first)
     rows, columns = part
-    high, wide = (old / new for old, new in zip(image.shape[:2], shape, strict=True))
-    box = columns.start * wide, rows.start * high, columns.stop * wide, rows.stop * high
     # When shrinking, Pillow widens its filter, as tf.image.resize does with antialias=True.
-    seen = Image.fromarray(image).resize(
+    seen = Image.fromarray(image[tuple(windows)]).resize(
         (columns.stop - columns.start, rows.stop - rows.start),
         Image.Resampling.BILINEAR,
-        box=box,
+        box=(starts[1], starts[0], stops[1], stops[0]),
     )
     return np.asarray(seen)
 

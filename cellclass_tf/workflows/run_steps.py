@@ -172,13 +172,16 @@ class Steps:
         with self.stages("export"):
             exported = digests.fingerprint(key, settings.outlines, settings.model)
             if self._keys().get("export") != exported or not self.model.exists():
-                annotators = []
-                if settings.outlines != BY_NETWORK:
-                    options = by_name.Settings(settings.model, settings.diameter)
-                    annotators.append(
-                        by_name.make_annotator(settings.outlines, options)
-                    )
-                export.export(EXPERIMENT, folder, self.model, annotators=annotators)
+                options = by_name.Settings(settings.model, settings.diameter)
+                annotator = by_name.make_annotator(settings.annotator, options)
+                is_network = settings.outlines == BY_NETWORK
+                export.export(
+                    EXPERIMENT,
+                    folder,
+                    self.model,
+                    annotators=[] if is_network else [annotator],
+                    encoder_weights=annotator.encoder_weights(),
+                )
                 self._record_key("export", exported)
 
     def _train(self, folder: pathlib.Path, key: str) -> None:

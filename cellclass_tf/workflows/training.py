@@ -173,16 +173,18 @@ def export_model(
     folders = training.split(",") if isinstance(training, str) else training
     if isinstance(folders, os.PathLike):
         folders = [folders]
-    annotators: list[Any] = []
+    options: dict[str, Any] = {}
     if outlines:
         settings = by_name.Settings(weights, diameter)
-        annotators.append(by_name.make_annotator(outlines, settings))
+        annotator = by_name.make_annotator(outlines, settings)
+        options["annotators"] = [annotator]
+        options["encoder_weights"] = annotator.encoder_weights()
     return export.export(
         runs.experiment_of(runs.folder_of(folders[0])),
         list(folders),
         output,
         data_dir=data_dir,
         calibrate=calibrate,
-        annotators=annotators,
         views=views,
+        **options,
     )

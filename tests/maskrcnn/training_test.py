@@ -228,7 +228,7 @@ def test_the_exported_namer_is_the_one_that_was_trained(model_dir, model, study)
 
 
 @cellpose_networks.needs_3
-def test_a_model_for_outlines_by_cellpose_classifies_by_its_features_too(
+def test_a_model_with_cellposes_encoder_classifies_by_its_features_too(
     model_dir, study, tmp_path
 ):
     import torch
@@ -236,7 +236,10 @@ def test_a_model_for_outlines_by_cellpose_classifies_by_its_features_too(
     torch.save(cellpose_networks.make().state_dict(), tmp_path / "weights")
     annotator = cc.CellposeAnnotator(tmp_path / "weights", 8.0)
     exported = export.export(
-        SMALL, model_dir, tmp_path / "model", annotators=[annotator]
+        SMALL,
+        model_dir,
+        tmp_path / "model",
+        encoder_weights=annotator.encoder_weights(),
     )
     predictor = cc.Predictor.load(exported)
     metadata = predictor.metadata

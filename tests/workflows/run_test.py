@@ -6,6 +6,8 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf import batch
+from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
+from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import export, training
@@ -49,9 +51,9 @@ def calls(monkeypatch):
         folder.mkdir(parents=True)
         done.append(("train", folder.name, options["steps"]))
 
-    def export_model(experiment, folder, output, annotators=()):
+    def export_model(experiment, folder, output, annotators, encoder_weights):
         output.mkdir(parents=True, exist_ok=True)
-        done.append(("export", folder.name, len(annotators)))
+        done.append(("export", folder.name, len(annotators), encoder_weights))
 
     def predict_fields(model, study, output, **options):
         output.mkdir(exist_ok=True)
@@ -137,6 +139,17 @@ def test_only_what_has_changed_is_done_again(drawn, tmp_path, calls):
     assert [call[0] for call in calls] == ["train", "export", "predict"]
     assert calls[0][1] != "2.0.0"
     assert (out / "training" / "2.0.0").exists()
+
+
+@pytest.mark.parametrize("outlines", ["network", "watershed"])
+def test_a_model_gets_the_encoder_of_the_annotator_whoever_outlines(
+    drawn, tmp_path, calls, monkeypatch, outlines
+):
+    chosen = options(drawn, tmp_path) | {"outlines": outlines}
+    encoder = EncoderWeights({}, 30.0, "5a5a")
+    monkeypatch.setattr(WatershedAnnotator, "encoder_weights", lambda _: encoder)
+    cc.run(tmp_path / "out", **chosen, yes=True)
+    assert calls[1] == ("export", "2.0.0", int(outlines == "watershed"), encoder)
 
 
 def test_a_training_of_other_settings_is_not_continued(drawn, tmp_path, calls):

@@ -12,15 +12,13 @@ import tensorflow as tf
 import tf_keras
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import config, keras_state
+from cellclass_tf.maskrcnn import config, keras_state, sampling
 from cellclass_tf.maskrcnn.cell_namer import batches, crops, finished, network, weights
 from cellclass_tf.maskrcnn.input import reading
 from cellclass_tf.messages import logger, progress_bar
 
 _RATE = 7e-3
 _WARM_UP_STEPS = 20
-# Number of cells held in memory; their windows need about 300 MB.
-MOST_EXAMPLES = 6000
 _MOST_VALIDATED = 1000
 _STEPS_BETWEEN_REPORTS = 200
 
@@ -89,7 +87,7 @@ def gather(
     fields: Iterable[reading.Field],
     record: finished.NamerTraining,
     trained_um: float = 0.0,
-    most: int = MOST_EXAMPLES,
+    most: int = sampling.MOST_CELLS,
 ) -> batches.Examples:
     """Cuts windows around cells of known type.
 
@@ -98,12 +96,11 @@ def gather(
       record: says how crops are cut.
       trained_um: pixel size of the training images; 0 if unknown.
       most: maximum number of cells, divided equally among the types. If there are more
-        cells of a type, a random sample of them is taken.
+        cells of a type, a random sample of them is taken. The windows of 6000 cells need
+        about 300 MB.
     """
-    rng = np.random.default_rng(record.seed)
-    room = max(1, most // len(record.type_names))
     kept: list[list[tuple]] = [[] for _ in record.type_names]
-    seen = [0] * len(kept)
+    sample = sampling.TypeSample(len(kept), most, np.random.default_rng(record.seed))
     for field in fields:
         known = np.flatnonzero(field.cells.type_ids > 0)
         found = crops.windows_of(
@@ -116,12 +113,8 @@ def gather(
         )
         for n, index in enumerate(known):
             kind = field.cells.type_ids[index] - 1
-            # Reservoir sampling: each cell of a type is kept with the same probability.
-            seen[kind] += 1
-            place = len(kept[kind])
-            if place == room:
-                place = int(rng.integers(seen[kind]))
-            if place < room:
+            place = sample.place_for(int(kind))
+            if place is not None:
                 kept[kind][place : place + 1] = [
                     (
                         found.pixels[n].copy(),

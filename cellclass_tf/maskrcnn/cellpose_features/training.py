@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.model_metadata import CellposeFeaturesRecord
-from cellclass_tf.maskrcnn import config
+from cellclass_tf.maskrcnn import config, sampling
 from cellclass_tf.maskrcnn.cellpose_features import classifier, pooling
 from cellclass_tf.maskrcnn.cellpose_features.encoder import Encoder
 from cellclass_tf.maskrcnn.input import reading
@@ -54,7 +54,10 @@ def train(
     encoder = Encoder(weights.tensors)
     encode = tf.function(encoder.__call__, input_signature=encoder.signature)
     scale = weights.diameter_px / task.cell_diameter_px
-    features, type_ids = [], [np.zeros(0, np.int64)]
+    names = task.type_names
+    kept: list[list[np.ndarray]] = [[] for _ in names]
+    rng = np.random.default_rng(task.train_data.seed)
+    sample = sampling.TypeSample(len(names), sampling.MOST_CELLS, rng)
     chosen = itertools.islice(fields, _MOST_FIELDS)
     for field in progress_bar(chosen, "cellpose features"):
         known = field.cells.type_ids > 0
@@ -69,18 +72,20 @@ def train(
             scale=scale * ratio,
             grayscale=task.grayscale,
         )
-        known &= np.isfinite(found).all(axis=1)
-        features.append(found[known])
-        type_ids.append(field.cells.type_ids[known] - 1)
-    ids, names = np.concatenate(type_ids), task.type_names
-    counts = np.bincount(ids, minlength=len(names))
-    if not counts.all():
+        for index in np.flatnonzero(known & np.isfinite(found).all(axis=1)):
+            kind = int(field.cells.type_ids[index]) - 1
+            place = sample.place_for(kind)
+            if place is not None:
+                kept[kind][place : place + 1] = [found[index].copy()]
+    counts = [len(cells) for cells in kept]
+    if not all(counts):
         logger.warning(
             "The features of cellpose's network are not used: the training fields have no "
             "cells of type %s.",
-            names[int(counts.argmin())],
+            names[counts.index(0)],
         )
         return None
-    fitted = classifier.fit(np.concatenate(features), ids, len(names))
+    ids = np.repeat(np.arange(len(names)), counts)
+    fitted = classifier.fit(np.concatenate(kept), ids, len(names))
     record = CellposeFeaturesRecord(scale, weights.sha256, len(ids))
     return Trained(encoder, fitted, record)

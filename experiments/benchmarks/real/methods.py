@@ -117,7 +117,8 @@ def _trained(study: cc.Study, place: pathlib.Path, options: Options) -> pathlib.
             params_override=options.override or None,
         )
     seconds = time.monotonic() - start
-    export.export(options.experiment, runs, model, annotators=[_cellpose(options)])
+    weights = _cellpose(options).encoder_weights()
+    export.export(options.experiment, runs, model, encoder_weights=weights)
     csv_json.write_json(told, {"training_s": seconds})
     return model
 

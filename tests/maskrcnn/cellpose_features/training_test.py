@@ -7,7 +7,7 @@ import pytest
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.encoder_weights import EncoderWeights
-from cellclass_tf.maskrcnn import config
+from cellclass_tf.maskrcnn import config, sampling
 from cellclass_tf.maskrcnn.cellpose_features import pooling, training
 from cellclass_tf.maskrcnn.input import reading
 from tests.annotation import cellpose_networks
@@ -77,3 +77,10 @@ def test_without_cells_of_a_type_there_is_no_classifier(weights, caplog):
         assert training.train(weights, task_of(30.0), [field(["N2a"] * 3)]) is None
         assert training.train(weights, task_of(30.0), []) is None
     assert "no cells of type HEK" in caplog.text
+
+
+def test_a_sample_of_many_cells_is_used(weights, monkeypatch):
+    monkeypatch.setattr(sampling, "MOST_CELLS", 4)
+    fields = [field(["HEK", "HEK", "HEK"], n) for n in range(3)]
+    trained = training.train(weights, task_of(30.0), [*fields, field(["N2a"])])
+    assert trained.record.cells == 3
