@@ -47,7 +47,9 @@ def test_detector_or_namer_is_chosen_by_the_likelihood_of_the_true_types():
 
     assert chosen(good, wrong)[0] == ("detector",)
     assert chosen(wrong, good)[0] == ("namer",)
-    assert chosen(good, wrong, good)[0] == ("detector", "cellpose_features")
+    # Two that are right do not outweigh one that is wrong and three times as sure.
+    sure = wrong**3 / (wrong**3).sum(axis=1, keepdims=True)
+    assert chosen(good, sure, good)[0] == ("detector", "cellpose_features")
     # Each has information that the other lacks.
     first, second = (
         np.stack([odds, 1 - odds], axis=1)

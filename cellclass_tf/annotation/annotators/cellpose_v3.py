@@ -103,7 +103,7 @@ class Cellpose3:
         """Returns the diameter to which cells are rescaled for the network."""
         return float(model.diam_mean)
 
-    def encoder_tensors(self, weights: pathlib.Path) -> dict[str, np.ndarray]:
+    def encoder_tensors(self, weights: pathlib.Path) -> dict[str, np.ndarray] | None:
         """Returns the tensors of the part of the U-net that reduces the resolution."""
         import torch
 

@@ -107,8 +107,9 @@ class Cellpose4:
         """Returns the diameter to which cells are rescaled."""
         return SCALE_PX
 
-    def encoder_tensors(self, weights: pathlib.Path) -> None:
+    def encoder_tensors(self, weights: pathlib.Path) -> dict[str, np.ndarray] | None:
         """Returns None: the network is a transformer, too large to be part of a model."""
+        return None
 
     def estimate_diameter_px(
         self,
