@@ -28,6 +28,8 @@ MOST_FIELDS = 100
 _FIELDS_FOR_THRESHOLD = 12
 # Thresholds count as equally good if their F1 is at most this much below the best.
 _EQUAL_F1 = 0.002
+# A smaller difference of mean log-likelihoods does not matter, however certain it is.
+_EQUAL_LIKELIHOOD = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,27 +337,42 @@ def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
 
 
 def choose_naming(
-    found: Mapping[str, np.ndarray], true_ids: np.ndarray
+    found: Mapping[str, np.ndarray], true_ids: np.ndarray, repeats: int = 1
 ) -> tuple[tuple[str, ...], dict[str, float]]:
     """Chooses the classifiers whose types are used.
+
+    Of the combinations whose likelihood is within one standard error of the greatest, it
+    is the one with most classifiers (as the rule of Breiman et al. 1984 for the size of
+    trees): smaller differences are chance, and in fields unlike these, several classifiers
+    are seldom wrong together.
 
     Args:
       found: (N, K) probabilities by each classifier, for cells of held-out fields.
       true_ids: (N,) true types, counted from 1.
+      repeats: how often each cell occurs among the N.
 
     Returns:
-      The combination with the greatest likelihood, each at its own best temperature (of
-      equal ones, the one with most classifiers), and the mean log-likelihood of every
-      combination, by names joined by '+'.
+      The chosen combination, and the mean log-likelihood of every combination, each at its
+      own best temperature, by names joined by '+'.
     """
-    likelihoods = {}
+    logs = {}
     for count in range(len(found), 0, -1):
         for named_by in itertools.combinations(found, count):
             combined = combining.combine(found, named_by)
             temperature = fit_temperature(combined, true_ids)
             scaled = postprocessing.at_temperature(combined, temperature)
             true = scaled[np.arange(len(true_ids)), true_ids - 1]
-            likelihood = float(np.log(np.maximum(true, 1e-9)).mean())
-            likelihoods[named_by] = round(likelihood, 5)
-    best = max(likelihoods, key=likelihoods.__getitem__)
-    return best, {"+".join(names): value for names, value in likelihoods.items()}
+            logs[named_by] = np.log(np.maximum(true, 1e-9))
+    means = {named_by: float(values.mean()) for named_by, values in logs.items()}
+    best = max(means, key=means.__getitem__)
+    cells = max(1.0, len(true_ids) / repeats)
+    near = [
+        named_by
+        for named_by, values in logs.items()
+        if means[best] - means[named_by]
+        <= max(_EQUAL_LIKELIHOOD, np.std(logs[best] - values) / np.sqrt(cells))
+    ]
+    most = max(map(len, near))
+    chosen = max((n for n in near if len(n) == most), key=means.__getitem__)
+    told = {"+".join(names): round(value, 5) for names, value in means.items()}
+    return chosen, told

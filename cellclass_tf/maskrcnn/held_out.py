@@ -218,6 +218,7 @@ def _choose_naming(
     chosen, likelihoods = calibration.choose_naming(
         {name: np.concatenate(found) for name, found in named.items()},
         np.concatenate(true_ids),
+        repeats=len(_GAINS),
     )
     logger.info(
         "Cells are classified by: %s (mean log-likelihood of the held-out types: %s).",

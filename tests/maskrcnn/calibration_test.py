@@ -63,6 +63,20 @@ def test_detector_or_namer_is_chosen_by_the_likelihood_of_the_true_types():
     assert named_by == ("detector", "namer")
     assert found["detector+namer"] > max(found["namer"], found["detector"])
     assert len(found) == 3
+    # A difference within one standard error does not leave out a classifier.
+    noisy = rng.dirichlet((1, 1), 2000) * 0.2 + 0.8 * good
+    likelihoods = chosen(good, noisy)[1]
+    assert likelihoods["detector"] > likelihoods["detector+namer"]
+    assert chosen(good, noisy)[0] == ("detector",)
+    few = {"detector": good[:100], "namer": noisy[:100]}
+    named_by, found = calibration.choose_naming(few, true_ids[:100])
+    assert found["detector"] > found["detector+namer"] + 0.002
+    assert named_by == ("detector", "namer")
+    # Cells that were seen several times say no more than once.
+    again = {name: np.tile(values, (50, 1)) for name, values in few.items()}
+    ids = np.tile(true_ids[:100], 50)
+    assert calibration.choose_naming(again, ids)[0] == ("detector",)
+    assert calibration.choose_naming(again, ids, repeats=50)[0] == named_by
     # All of them, if they are equal.
     assert chosen(poor, poor)[0] == ("detector", "namer")
     assert len(chosen(poor, poor, poor)[0]) == 3

@@ -25,13 +25,17 @@ def field_of(bright: int) -> reading.Field:
 
 
 class Model:
-    """A detector that classifies by brightness, and a namer that ignores the image."""
+    """A detector that classifies by brightness, and a namer that ignores the image.
 
-    def __init__(self, namer_sure: float):
+    Args:
+      hek: the namer's probabilities that the HEK and the N2a cell are HEK.
+    """
+
+    def __init__(self, hek: tuple[float, float]):
         self.metadata = model_metadata(
             namer=NamerRecord(1.0), named_by=("detector", "namer")
         )
-        self._sure = namer_sure
+        self._namer = np.array([[p, 1 - p] for p in hek])
 
     def name_by_detector(self, image, labels, pixel_size_um=None):
         levels = [image[..., 1][labels == n].mean() for n in (1, 2)]
@@ -40,17 +44,16 @@ class Model:
 
     def probabilities_by(self, classifier, image, labels, pixel_size_um=None):
         assert classifier == "namer"
-        sure = self._sure
-        return np.array([[sure, 1 - sure], [1 - sure, sure]])
+        return self._namer
 
 
 @pytest.mark.parametrize(
-    ("bright", "sure", "chosen"),
+    ("bright", "hek", "chosen"),
     # At a gain of 0.6, a cell of grey level 90 is as dark as the other type.
-    [(90, 0.8, "namer"), (200, 0.6, "detector")],
+    [(90, (0.8, 0.2), "namer"), (200, (0.95, 0.95), "detector")],
 )
-def test_detector_and_namer_are_compared_at_other_gains(bright, sure, chosen):
-    found = held_out._choose_naming(Model(sure), iter([field_of(bright)]))
+def test_detector_and_namer_are_compared_at_other_gains(bright, hek, chosen):
+    found = held_out._choose_naming(Model(hek), iter([field_of(bright)] * 20))
     assert found.named_by == (chosen,)
     assert max(found.log_likelihoods, key=found.log_likelihoods.get) == chosen
 
@@ -60,7 +63,7 @@ def test_without_held_out_cells_all_classifiers_are_combined():
         field_of(90), cells=Cells.from_labels(field_of(90).cells.labels, TYPES)
     )
     for fields in ([], [nobody]):
-        found = held_out._choose_naming(Model(0.8), iter(fields))
+        found = held_out._choose_naming(Model((0.8, 0.2)), iter(fields))
         assert found.named_by == ("detector", "namer")
         assert not found.log_likelihoods
 
