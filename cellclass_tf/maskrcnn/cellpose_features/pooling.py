@@ -11,8 +11,9 @@ from scipy import sparse
 from cellclass_tf.labels import grey_levels, tiling
 from cellclass_tf.maskrcnn import resizing
 
-# The encoder sees about 60 px to either side of a pixel.
-_TILE_PX, _MARGIN_PX = 512, 64
+# Maximum width of a tile, for which the encoder needs about 0.3 GB. It sees about 60 px to
+# either side of a pixel.
+_TILE_PX, _MARGIN_PX = 768, 64
 # Width and height of the encoder's input are multiples of this.
 _MULTIPLE = 8
 # cellpose scales these percentiles of a field to 0 and 1.
@@ -50,8 +51,9 @@ def features_of(
     stretched = {channel: _stretched(image[..., channel]) for channel in shown}
     shape = resizing.shape_at(image.shape, scale)
     pooled = _Sums(count)
-    for tile in tiling.tiles_of(shape, _TILE_PX, _MARGIN_PX):
-        part = _part(tile, shape)
+    side = _tile_side(max(shape))
+    for tile in tiling.tiles_of(shape, side, _MARGIN_PX):
+        part = _part(tile, side, shape)
         own = _owned(resizing.resized_labels(labels, shape, part), tile)
         if not own.any():
             continue
@@ -121,9 +123,17 @@ def _stretched(channel: np.ndarray) -> np.ndarray:
     return ((np.arange(256) - low) / (high - low)).astype(np.float32)
 
 
-def _part(tile: tiling.Tile, shape: tuple[int, int]) -> tuple[slice, slice]:
+def _tile_side(length: int) -> int:
+    """Returns the smallest width of tiles of which no more are needed."""
+    shared = 2 * _MARGIN_PX
+    count = max(1, -(-(length - shared) // (_TILE_PX - shared)))
+    side = -(-(length + shared * (count - 1)) // count)
+    return min(_TILE_PX, side + -side % _MULTIPLE)
+
+
+def _part(tile: tiling.Tile, side: int, shape: tuple[int, int]) -> tuple[slice, slice]:
     rows, columns = (
-        slice(corner, min(corner + _TILE_PX, length))
+        slice(corner, min(corner + side, length))
         for corner, length in zip(tile.corner_yx, shape, strict=True)
     )
     return rows, columns

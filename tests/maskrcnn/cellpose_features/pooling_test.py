@@ -88,3 +88,25 @@ def test_a_cell_that_vanishes_has_no_features_and_changes_no_other():
     found = pooling.features_of(encode, image, labels, scale=0.25)
     assert np.isnan(found[6]).all()
     np.testing.assert_array_equal(found[:6], before)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tiles", "side"),
+    # Tiles of 96 px that share 16 px reach 96, 176 and 256 px.
+    [((96, 50), 1, 96), ((100, 40), 2, 64), ((176, 100), 4, 96), ((177, 30), 3, 72)],
+)
+def test_tiles_are_no_larger_than_needed(monkeypatch, shape, tiles, side):
+    monkeypatch.setattr(pooling, "_TILE_PX", 96)
+    monkeypatch.setattr(pooling, "_MARGIN_PX", 8)
+    shapes = []
+
+    def recorded(planes):
+        shapes.append(planes.shape[1:3])
+        return encode(planes)
+
+    image, labels = field(shape)
+    labels[:] = 0
+    labels[::4, ::4] = 1
+    pooling.features_of(recorded, image, labels, scale=1.0)
+    assert len(shapes) == tiles
+    assert max(map(max, shapes)) == side
