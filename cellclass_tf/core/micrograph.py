@@ -81,3 +81,8 @@ class Micrograph:
     def size_yx(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.pixels.shape[1], self.pixels.shape[2]
+
+
+def pixel_size_ratio(pixel_size_um: float | None, other_um: float | None) -> float:
+    """Returns a pixel size divided by another one; 1 if one is unknown (None or 0)."""
+    return pixel_size_um / other_um if pixel_size_um and other_um else 1.0

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
+from cellclass_tf.core.micrograph import PIXEL_SIZES_UM, pixel_size_ratio
 from cellclass_tf.core.type_names import problem_of
 from cellclass_tf.storage.records import Record
 
@@ -328,8 +328,7 @@ class ModelMetadata(Record):
 
     def ratio_of(self, pixel_size_um: float | None) -> float:
         """Returns a pixel size over that of the training images; 1 if one is unknown."""
-        trained = self.pixel_size_um
-        return pixel_size_um / trained if pixel_size_um and trained else 1.0
+        return pixel_size_ratio(pixel_size_um, self.pixel_size_um)
 
     def area_in_cells(self, area_px: float, pixel_size_um: float | None) -> float:
         """Returns an area of an image in squares of the median cell diameter."""

@@ -8,15 +8,13 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.model_metadata import (
-    BY_CELLPOSE,
     BY_DETECTOR,
-    BY_NAMER,
     METADATA_FILE,
     OF_DATASET,
     ModelMetadata,
@@ -24,9 +22,8 @@ from cellclass_tf.core.model_metadata import (
 )
 from cellclass_tf.core.study import check_merged
 from cellclass_tf.errors import InputError
+from cellclass_tf.maskrcnn import classifiers as other_classifiers
 from cellclass_tf.maskrcnn import combining, postprocessing
-from cellclass_tf.maskrcnn.cell_namer.prediction import Namer
-from cellclass_tf.maskrcnn.cellpose_features.prediction import FeatureClassifier
 from cellclass_tf.maskrcnn.familiarity import (
     FAMILIARITY_FILE,
     Familiarity,
@@ -40,22 +37,6 @@ from cellclass_tf.storage import atomic, digests
 _VIEWS_TO_NAME = 4
 # A larger ratio of pixel sizes is an error of units, and the resized field would fill memory.
 _LARGEST_RATIO = 8
-
-
-class Classifier(Protocol):
-    """What classifies cells in addition to the detector."""
-
-    def probabilities_of(
-        self, image: np.ndarray, labels: np.ndarray, *, ratio: float, views: int
-    ) -> np.ndarray:
-        """Returns the probabilities of the types; see `Predictor.probabilities_by`.
-
-        Args:
-          image: (H, W, 3) uint8 merged image.
-          labels: (H, W) label image of at least one cell; the cells are numbered from 1.
-          ratio: pixel size of the image over that of the training images.
-          views: number of orientations over which probabilities may be averaged.
-        """
 
 
 class Predictor:
@@ -77,7 +58,7 @@ class Predictor:
         metadata: ModelMetadata,
         fingerprint: str,
         name_cells: Callable[..., Mapping[str, Any]] | None = None,
-        classifiers: Mapping[str, Classifier] = MappingProxyType({}),
+        classifiers: Mapping[str, other_classifiers.Classifier] = MappingProxyType({}),
     ) -> None:
         self._network = TiledNetwork(
             serve,
@@ -118,7 +99,7 @@ class Predictor:
         _check_fits(path, serve, metadata)
         # Models exported by earlier versions do not have these signatures.
         name_cells = model.signatures.get("name")
-        classifiers = _classifiers_of(path, model.signatures, metadata)
+        classifiers = other_classifiers.of_model(path, model.signatures, metadata)
         fingerprint = digests.sha256_of_tree(path)
         predictor = cls(serve, metadata, fingerprint, name_cells, classifiers)
         # The variables of the signatures exist only as long as the loaded model.
@@ -441,35 +422,6 @@ def _read_metadata(path: pathlib.Path) -> ModelMetadata:
             "`cellclass export-model`."
         )
     return ModelMetadata.read(file)
-
-
-def _classifiers_of(
-    path: pathlib.Path, signatures: Mapping[str, Any], metadata: ModelMetadata
-) -> dict[str, Classifier]:
-    """Returns the classifiers beside the detector; InputError if the network lacks one."""
-
-    def of_network(name: str) -> Any:
-        if name not in signatures:
-            raise InputError(
-                f"{path}: according to {METADATA_FILE} the model has a signature {name}, "
-                "but the network has none. The files are not from the same export. Export "
-                "the model again."
-            )
-        return signatures[name]
-
-    found: dict[str, Classifier] = {}
-    if metadata.namer is not None:
-        found[BY_NAMER] = Namer(
-            of_network("name_crops"), metadata.namer.scale, metadata.grayscale
-        )
-    if metadata.cellpose_features is not None:
-        found[BY_CELLPOSE] = FeatureClassifier(
-            of_network("encode"),
-            of_network("name_features"),
-            metadata.cellpose_features.scale,
-            metadata.grayscale,
-        )
-    return found
 
 
 def _check_fits(path: pathlib.Path, serve: Any, metadata: ModelMetadata) -> None:

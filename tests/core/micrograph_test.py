@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cellclass_tf.core.micrograph import Micrograph
+from cellclass_tf.core.micrograph import Micrograph, pixel_size_ratio
 
 PIXELS = np.arange(30, dtype=np.uint16).reshape(2, 3, 5)
 
@@ -39,3 +39,9 @@ def test_micrographs_are_compared_as_objects_not_pixel_by_pixel():
     one, same = (Micrograph(PIXELS, ("DAPI", "GFP")) for _ in range(2))
     assert one != same
     assert len({one, same, one}) == 2
+
+
+def test_the_ratio_of_pixel_sizes_is_1_if_one_is_unknown():
+    assert pixel_size_ratio(0.5, 0.25) == 2.0
+    for sizes in ((None, 0.25), (0.5, 0.0), (0.0, None)):
+        assert pixel_size_ratio(*sizes) == 1.0

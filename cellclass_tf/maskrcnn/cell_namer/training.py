@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from cellclass_tf.core.micrograph import pixel_size_ratio
 from cellclass_tf.errors import InputError
 from cellclass_tf.maskrcnn import config, keras_state, sampling
 from cellclass_tf.maskrcnn.cell_namer import batches, crops, finished, network, weights
@@ -79,8 +80,7 @@ def zoom_for(
       pixel_size_um: pixel size of the image; 0 if unknown.
       trained_um: pixel size of the training images; 0 if unknown.
     """
-    known = pixel_size_um and trained_um
-    return record.scale * (pixel_size_um / trained_um if known else 1.0)
+    return record.scale * pixel_size_ratio(pixel_size_um, trained_um)
 
 
 def gather(

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cellclass_tf.core.encoder_weights import EncoderWeights
+from cellclass_tf.core.micrograph import pixel_size_ratio
 from cellclass_tf.core.model_metadata import CellposeFeaturesRecord
 from cellclass_tf.maskrcnn import config, sampling
 from cellclass_tf.maskrcnn.cellpose_features import classifier, pooling
@@ -63,8 +64,7 @@ def train(
         known = field.cells.type_ids > 0
         if not known.any():
             continue
-        are_known = field.pixel_size_um and task.pixel_size_um
-        ratio = field.pixel_size_um / task.pixel_size_um if are_known else 1.0
+        ratio = pixel_size_ratio(field.pixel_size_um, task.pixel_size_um)
         found = pooling.features_of(
             encode,
             field.image,
