@@ -76,8 +76,8 @@ def export(
     `level_3`; `name_features` takes `features` (N, F) float32, see
     `cellpose_features.pooling.features_of`, and returns `probabilities` (N, K).
 
-    Of detector, namer and features, the combination is used that gives the types of the
-    held-out cells the greatest likelihood; without held-out cells, all of them.
+    Of detector, namer and features, the combination is used that names the types of the
+    held-out cells best, see `calibration.choose_naming`; without held-out cells, all of them.
 
     If there are several runs, the first one outlines the cells, and all classify them:
     probabilities are the geometric mean over the networks, and scores are the mean.
