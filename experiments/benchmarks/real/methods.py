@@ -99,27 +99,26 @@ def learned_outlines(task: Task, place: pathlib.Path, options: Options) -> Found
 
 
 def _trained(study: cc.Study, place: pathlib.Path, options: Options) -> pathlib.Path:
-    """Trains and exports the network, unless there is a model already."""
+    """Trains and exports the network, unless that was done before."""
     model, told = place / "model", place / "training.json"
-    if told.exists():
-        return model
-    tfds_builders.dataset(study, allow_no_validation=True)
-    start, runs = time.monotonic(), []
-    for seed in options.seeds:
-        runs.append(place / f"training_{seed}")
-        training.train(
-            options.experiment,
-            runs[-1],
-            study=study.root,
-            steps=options.steps,
-            init=options.init,
-            seed=seed,
-            params_override=options.override or None,
-        )
-    seconds = time.monotonic() - start
-    weights = _cellpose(options).encoder_weights()
-    export.export(options.experiment, runs, model, encoder_weights=weights)
-    csv_json.write_json(told, {"training_s": seconds})
+    runs = [place / f"training_{seed}" for seed in options.seeds]
+    if not told.exists():
+        tfds_builders.dataset(study, allow_no_validation=True)
+        start = time.monotonic()
+        for seed, run in zip(options.seeds, runs, strict=True):
+            training.train(
+                options.experiment,
+                run,
+                study=study.root,
+                steps=options.steps,
+                init=options.init,
+                seed=seed,
+                params_override=options.override or None,
+            )
+        csv_json.write_json(told, {"training_s": time.monotonic() - start})
+    if not model.exists():
+        weights = _cellpose(options).encoder_weights()
+        export.export(options.experiment, runs, model, encoder_weights=weights)
     return model
 
 
