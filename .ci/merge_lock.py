@@ -11,6 +11,9 @@ import pathlib
 import re
 import sys
 
+# In every environment; a lock that needs one of them names it.
+OF_ENVIRONMENTS = {"pip", "setuptools", "wheel"}
+
 
 def key(line):
     """Returns the normalized name of the package of a line."""
@@ -36,7 +39,7 @@ def merged(lock, freeze, only_known=False):
         elif only_known:
             raise KeyError(f"{line} is not in the list of new versions")
     if not only_known:
-        for name in sorted(versions.keys() - known):
+        for name in sorted(versions.keys() - known - OF_ENVIRONMENTS):
             later = (
                 n
                 for n, line in enumerate(lines)

@@ -3,6 +3,8 @@
 import importlib.util
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +36,18 @@ def test_versions_are_renewed_and_comments_and_markers_stay(merge_lock):
         "numpy==2.1",
         "torch==2.14.0",
     ]
+
+
+def test_packages_of_every_environment_are_renewed_but_not_added(merge_lock):
+    freeze = ["pip==26.0", "setuptools==80.1", "wheel==0.45"]
+    assert merge_lock.merged(["setuptools==80.0"], freeze) == ["setuptools==80.1"]
+    assert merge_lock.merged(["# None."], freeze) == ["# None."]
+
+
+def test_tensorboard_of_the_lock_starts():
+    """It needs pkg_resources, which setuptools had before version 81."""
+    command = [sys.executable, "-W", "ignore", "-c", "import tensorboard.default"]
+    subprocess.run(command, check=True)
 
 
 def test_packages_that_are_gone_are_removed(merge_lock):
