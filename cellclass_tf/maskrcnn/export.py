@@ -72,7 +72,7 @@ def export(
 
     With `encoder_weights` the model gets an encoder of cellpose, and a linear classifier of
     its features that is fitted on the training fields. The signature `encode` takes `planes`
-    (B, H, W, 2) float32, see `cellpose_features.encoder.Encoder`, and returns `level_0` to
+    (B, H, W, 2) float32, see `cellpose_features.encoder.Encoder.encode`, and returns `level_0` to
     `level_3`; `name_features` takes `features` (N, F) float32, see
     `cellpose_features.pooling.features_of`, and returns `probabilities` (N, K).
 
@@ -343,9 +343,7 @@ def _add_features(module: tf.Module, trained: training.Trained) -> None:
         logits = features @ module.feature_weights + module.feature_bias
         return {"probabilities": tf.nn.softmax(logits)}
 
-    module.encode = tf.function(
-        trained.encoder.__call__, input_signature=trained.encoder.signature
-    )
+    module.encode = trained.encoder.encode
     width = trained.linear.weights.shape[0]
     spec = tf.TensorSpec([None, width], tf.float32, name="features")
     module.name_features = tf.function(name_features, input_signature=[spec])

@@ -24,13 +24,14 @@ class Encoder(tf.Module):
       tensors: see `core.encoder_weights.EncoderWeights`.
     """
 
-    signature = (tf.TensorSpec([None, None, None, 2], tf.float32, name="planes"),)
-
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self._levels = [_Level(tensors, level) for level in range(_LEVELS)]
 
-    def __call__(self, planes: tf.Tensor) -> dict[str, tf.Tensor]:
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 2], tf.float32, "planes")]
+    )
+    def encode(self, planes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the features of every level.
 
         Args:

@@ -35,7 +35,7 @@ def features_of(
     The field is read in overlapping tiles, and a cell may span several.
 
     Args:
-      encode: the encoder, see `encoder.Encoder`; it takes `planes`.
+      encode: the encoder, see `encoder.Encoder.encode`; it takes `planes`.
       image: (H, W, 3) uint8 merged image: 0, cytoplasm, nuclei.
       labels: (H, W) label image of at least one cell; 0 is background, and cells are
         numbered from 1 to N.

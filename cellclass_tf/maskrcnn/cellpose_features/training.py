@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterable
 
 import numpy as np
-import tensorflow as tf
 
 from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.micrograph import pixel_size_ratio
@@ -53,7 +52,6 @@ def train(
       The classifier; None if a type has no cells in these fields.
     """
     encoder = Encoder(weights.tensors)
-    encode = tf.function(encoder.__call__, input_signature=encoder.signature)
     scale = weights.diameter_px / task.cell_diameter_px
     names = task.type_names
     kept: list[list[np.ndarray]] = [[] for _ in names]
@@ -66,7 +64,7 @@ def train(
             continue
         ratio = pixel_size_ratio(field.pixel_size_um, task.pixel_size_um)
         found = pooling.features_of(
-            encode,
+            encoder.encode,
             field.image,
             field.cells.labels,
             scale=scale * ratio,

@@ -51,7 +51,7 @@ def test_types_are_told_apart_by_texture(weights):
     assert (record.scale, record.sha256, record.cells) == (1.0, "5a5a", 5)
     other = field(["N2a", "HEK", "N2a", "N2a"], 3)
     features = pooling.features_of(
-        trained.encoder, other.image, other.cells.labels, scale=1.0
+        trained.encoder.encode, other.image, other.cells.labels, scale=1.0
     )
     called = (features @ trained.linear.weights + trained.linear.bias).argmax(axis=1)
     assert [TYPES[n] for n in called] == ["N2a", "HEK", "N2a", "N2a"]
