@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cellclass_tf import errors
@@ -83,6 +83,7 @@ def run(
             outcome.skipped[job.name] = known[job.name]["result"]
         else:
             waiting.append(job)
+    waiting = _forget(journal, known, waiting, outcome)
     # Leftovers of skipped jobs are removed too, since a later attempt may have been killed.
     _remove_leftovers(jobs)
     beside = None if journal is None else pathlib.Path(journal.path)
@@ -106,6 +107,30 @@ def run(
     # Killed workers leave half-written files, even if their jobs were repeated.
     _remove_leftovers(waiting)
     return outcome
+
+
+def _forget(
+    journal: Journal | None,
+    known: Mapping[str, dict],
+    waiting: Sequence[Job],
+    outcome: Outcome,
+) -> list[Job]:
+    """Records that the outputs of jobs are about to change; returns the jobs to do.
+
+    A job that is stopped halfway may have written some of them. Without this record it
+    would count as done if it is asked for with its former settings again.
+    """
+    ready = []
+    for job in waiting:
+        entry = known.get(job.name)
+        if journal and entry and entry["fingerprint"] and job.outputs:
+            # The result stays, since it tells what is replaced.
+            unrecorded = journal.append(Job(job.name, None), entry["result"])
+            if unrecorded and journal.must_record:
+                outcome.failures[job.name] = unrecorded
+                continue
+        ready.append(job)
+    return ready
 
 
 def _check_names(jobs: Sequence[Job]) -> None:

@@ -63,6 +63,34 @@ def test_jobs_with_other_parameters_or_lost_outputs_are_repeated(tmp_path):
     assert sorted(run(tmp_path, [1, 2], fingerprint="b").done) == ["1", "2"]
 
 
+def write_and_fail(argument):
+    """Writes one of two files, and fails."""
+    text, folder = argument
+    atomic.write_text(folder / "first.txt", text)
+    if text == "fails":
+        raise ValueError("stopped halfway")
+    atomic.write_text(folder / "second.txt", text)
+
+
+def test_a_job_that_stopped_halfway_is_repeated_with_its_former_settings(tmp_path):
+    outputs = (tmp_path / "first.txt", tmp_path / "second.txt")
+
+    def run_with(text):
+        return batch.run(
+            write_and_fail,
+            [batch.Job("x", (text, tmp_path), text, outputs)],
+            description="write",
+            journal=batch.Journal(tmp_path / "journal.jsonl"),
+        )
+
+    run_with("a")
+    assert run_with("fails").failures
+    # All outputs exist, but one of them was written with the other settings.
+    assert run_with("a").done.keys() == {"x"}
+    assert [path.read_text() for path in outputs] == ["a", "a"]
+    assert run_with("a").skipped.keys() == {"x"}
+
+
 def test_a_failed_job_is_tried_again(tmp_path):
     run(tmp_path, [13])
     assert run(tmp_path, [13]).failures
