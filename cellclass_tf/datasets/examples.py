@@ -55,9 +55,9 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
 
     Rejected images and images without cells are left out, and counted in the log. Images
     with a cell of unknown type belong to the split `untyped`, or are left out if their
-    group is tested on. Images that are broken or do not fit to their cells, and labels
-    without an image, are failures. A file that has not changed since it was last checked
-    is not read again.
+    group is tested on. Images that are broken, do not fit to their cells or show the same
+    field as an image of another type, and labels without an image, are failures. A file
+    that has not changed since it was last checked is not read again.
 
     Raises:
       InputError: if no image is left, or a hand-made split leaks.
@@ -80,6 +80,9 @@ def check_study(study: Study, engine: batch.Engine = batch.IN_THIS_PROCESS) -> C
     )
     outcome.failures.update(failures)
     outcome.failures.update(_labels_without_images(study, every))
+    contradictions = _of_two_types(_as_it_is(row, outcome) for row in annotated)
+    outcome.failures.update(contradictions)
+    rows = [row for row in rows if row.image not in contradictions]
     typed = [row for row in rows if _has_types(outcome, row, known=True)]
     if not typed:
         reasons = "".join(f"\n  {reason}" for reason in outcome.failures.values())
@@ -379,6 +382,27 @@ def _labels_without_images(study: Study, rows: list[ImageRow]) -> dict[str, str]
         for path in strays
         if not path.name.startswith(atomic.PART_PREFIX)
     }
+
+
+def _of_two_types(rows: Iterable[ImageRow]) -> dict[str, str]:
+    """Reports images that show the same field as an image of another cell type."""
+    same = collections.defaultdict(list)
+    for row in rows:
+        if row.image_sha256:
+            same[row.image_sha256].append(row)
+        if row.raw_sha256:
+            same[row.raw_sha256, row.scene, row.time].append(row)
+    found = {}
+    for members in same.values():
+        for row in members:
+            other = next((o for o in members if o.cell_type != row.cell_type), None)
+            if other:
+                found[row.image] = (
+                    f"{row.image} shows the same field as {other.image}, of another type, "
+                    "and neither is used. Write rejected into the column verdict of the "
+                    "wrong one in images.csv."
+                )
+    return found
 
 
 def _below(path: pathlib.Path, folder: pathlib.Path) -> str:

@@ -18,7 +18,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import conversion_settings, one_file
-from cellclass_tf.microscopy.files import image_names, raw_files
+from cellclass_tf.microscopy.files import image_names, raw_files, vanished
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
@@ -101,7 +101,8 @@ def convert(
         raise InputError(
             f"Unknown contrast {contrast!r}; known are {', '.join(contrasts.CHOICES)}."
         )
-    source = pathlib.Path(input)
+    # Files are known by their paths, and two folders can both be called raw.
+    source = pathlib.Path(os.path.abspath(input))
     root = study.root if isinstance(study, Study) else pathlib.Path(study)
     given = {
         "nuclei": nuclei,
@@ -154,8 +155,12 @@ def convert(
     readable = [raw for raw in raws if raw.name in found]
     converted = step.convert(readable, found)
     _record(study, converted)
-    images = [row["image"] for rows in converted.results.values() for row in rows]
+    made = {
+        name: [row["image"] for row in rows] for name, rows in converted.results.items()
+    }
+    images = [image for of_file in made.values() for image in of_file]
     verdicts.judge(study, images, step.engine)
+    notes += vanished.notes(study, source, made)
     failures |= unknown | measured.failures | converted.failures
     return batch.Outcome(converted.done, converted.skipped, failures, notes)
 

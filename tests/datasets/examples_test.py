@@ -258,6 +258,38 @@ def test_the_same_image_is_found_despite_wrong_hashes_in_images_csv(study):
     assert found[one.image] == found[other.image]
 
 
+@pytest.mark.parametrize("what", ["pixels", "raw file"])
+def test_one_field_cannot_be_of_two_types(study, what):
+    one, other = (
+        next(r for r in study.rows() if r.cell_type == t) for t in ("HEK", "N2a")
+    )
+    if what == "pixels":
+        study.image_path(other).write_bytes(study.image_path(one).read_bytes())
+    else:
+        same = {"raw_sha256": "5a", "scene": 1, "time": 2}
+        study.update([dataclasses.replace(row, **same) for row in (one, other)])
+    checked = examples.check_study(study)
+    assert sorted(checked.outcome.failures) == [one.image, other.image]
+    assert "neither is used" in checked.outcome.failures[one.image]
+    assert not {one.image, other.image} & {row.image for row in checked.rows}
+    study.update([dataclasses.replace(other, verdict="rejected")])
+    checked = examples.check_study(study)
+    assert not checked.outcome.failures
+    assert one.image in {row.image for row in checked.rows}
+
+
+def test_another_scene_of_a_file_may_be_of_another_type(study):
+    one, other = (
+        next(r for r in study.rows() if r.cell_type == t) for t in ("HEK", "N2a")
+    )
+    rows = [
+        dataclasses.replace(row, raw_sha256="5a", scene=n)
+        for n, row in enumerate((one, other))
+    ]
+    study.update(rows)
+    assert not examples.check_study(study).outcome.failures
+
+
 def test_an_invalid_scene_hash_is_computed_again(study):
     row = study.rows()[0]
     study.update([dataclasses.replace(row, scene_hash="no hash")])

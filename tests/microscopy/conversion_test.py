@@ -370,6 +370,50 @@ def test_a_second_batch_with_the_same_names_replaces_no_image(tmp_path):
     ]
 
 
+def test_folders_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    for number, experiment in enumerate(("one", "two")):
+        write_raw(tmp_path / experiment / "raw" / "HEK" / "a.ome.tif", seed=number)
+        monkeypatch.chdir(tmp_path / experiment)
+        convert("raw", tmp_path / "s")
+    rows = Study.open(tmp_path / "s").rows()
+    assert [row.raw_file for row in rows] == [
+        str(tmp_path / experiment / "raw" / "HEK" / "a.ome.tif")
+        for experiment in ("two", "one")
+    ]
+    assert len({row.image_sha256 for row in rows}) == 2
+
+
+def accept_all(study):
+    text = study.manifest_path.read_text()
+    study.manifest_path.write_text(text.replace(",rejected,", ",accepted,"))
+
+
+def test_a_file_that_moved_to_another_type_is_reported(tmp_path):
+    wrong = tmp_path / "raw" / "HEK" / "a.ome.tif"
+    right = tmp_path / "raw" / "N2a" / "a.ome.tif"
+    write_raw(wrong)
+    assert "stay in the study" not in str(
+        convert(tmp_path / "raw", tmp_path / "s").notes
+    )
+    accept_all(Study.open(tmp_path / "s"))
+    right.parent.mkdir()
+    wrong.rename(right)
+    found = convert(tmp_path / "raw", tmp_path / "s").notes
+    (told,) = (note for note in found if "stay in the study" in note)
+    assert "HEK/a.png" in told
+    assert "N2a" not in told
+
+
+def test_time_points_that_a_changed_file_does_not_have_are_reported(tmp_path):
+    raw = tmp_path / "raw" / "a.ome.tif"
+    write_raw(raw, times=2)
+    convert(raw, tmp_path / "s", cell_type="HEK")
+    accept_all(Study.open(tmp_path / "s"))
+    write_raw(raw, seed=1)
+    found = convert(raw, tmp_path / "s", cell_type="HEK").notes
+    assert len([note for note in found if "stay in the study" in note]) == 1
+
+
 def test_a_study_can_be_moved(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif")
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
