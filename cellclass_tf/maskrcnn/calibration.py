@@ -307,21 +307,30 @@ def best_score_threshold(
     return float((least[first] + least[last if of_network else first]) / 2)
 
 
-def fit_temperature(probabilities: np.ndarray, true_ids: np.ndarray) -> float:
+def fit_temperature(
+    probabilities: np.ndarray, true_ids: np.ndarray, weights: np.ndarray | None = None
+) -> float:
     """Returns the temperature that maximises the likelihood of the true types.
 
     Args:
       probabilities: (N, K) probabilities of the types.
       true_ids: (N,) true types, counted from 1.
+      weights: (N,) weights of the cells; None for equal ones.
+
+    Returns:
+      The temperature; 1 for a single type, whose probability is 1 at any temperature.
     """
     count, types = probabilities.shape
+    if types == 1:
+        return 1.0
     wanted = np.full((count, types), 1 / (count + types))
     wanted[np.arange(count), true_ids - 1] = (count + 1) / (count + types)
     wanted /= wanted.sum(axis=1, keepdims=True)
 
     def loss(log_temperature: float) -> float:
         scaled = postprocessing.at_temperature(probabilities, np.exp(log_temperature))
-        return -float((wanted * np.log(np.maximum(scaled, 1e-12))).sum(axis=1).mean())
+        logs = (wanted * np.log(np.maximum(scaled, 1e-12))).sum(axis=1)
+        return -float(np.average(logs, weights=weights))
 
     found = optimize.minimize_scalar(
         loss, bounds=np.log(_TEMPERATURES), method="bounded"
@@ -344,11 +353,12 @@ def choose_naming(
     Of the combinations whose likelihood is within one standard error of the greatest, it
     is the one with most classifiers (as the rule of Breiman et al. 1984 for the size of
     trees): smaller differences are chance, and in fields unlike these, several classifiers
-    are seldom wrong together.
+    are seldom wrong together. All types have the same weight, as in training, since a
+    mixed field can have any proportions.
 
     Args:
       found: (N, K) probabilities by each classifier, for cells of held-out fields.
-      true_ids: (N,) true types, counted from 1.
+      true_ids: (N,) true types, counted from 1; every type occurs.
       repeats: how often each cell occurs among the N.
 
     Returns:
@@ -356,21 +366,27 @@ def choose_naming(
       own best temperature, by names joined by '+'.
     """
     logs = {}
+    weights = 1 / np.bincount(true_ids)[true_ids]
+    weights /= weights.sum()
     for count in range(len(found), 0, -1):
         for named_by in itertools.combinations(found, count):
             combined = combining.combine(found, named_by)
-            temperature = fit_temperature(combined, true_ids)
+            temperature = fit_temperature(combined, true_ids, weights)
             scaled = postprocessing.at_temperature(combined, temperature)
             true = scaled[np.arange(len(true_ids)), true_ids - 1]
             logs[named_by] = np.log(np.maximum(true, 1e-9))
-    means = {named_by: float(values.mean()) for named_by, values in logs.items()}
+    means = {named_by: float(weights @ values) for named_by, values in logs.items()}
     best = max(means, key=means.__getitem__)
-    cells = max(1.0, len(true_ids) / repeats)
+
+    def error_of(named_by: tuple[str, ...]) -> float:
+        """Returns the standard error of the difference from the best combination."""
+        off = logs[best] - logs[named_by] - (means[best] - means[named_by])
+        return float(np.sqrt(repeats * np.square(weights * off).sum()))
+
     near = [
         named_by
-        for named_by, values in logs.items()
-        if means[best] - means[named_by]
-        <= max(_EQUAL_LIKELIHOOD, np.std(logs[best] - values) / np.sqrt(cells))
+        for named_by in logs
+        if means[best] - means[named_by] <= max(_EQUAL_LIKELIHOOD, error_of(named_by))
     ]
     most = max(map(len, near))
     chosen = max((n for n in near if len(n) == most), key=means.__getitem__)

@@ -247,6 +247,9 @@ class Familiarizer:
           group: acquisition group; a group's fields are compared with those of the others.
           scale: the network's pixels per pixel of the image.
         """
+        if not len(cells):
+            # Nothing is known of the looks of a field without cells.
+            return
         look = Look.of(image, cells, scale)
         self._looks.append((group, look, cells.type_ids))
         # A few per field, so that few of them are from the same colony.
@@ -269,9 +272,11 @@ class Familiarizer:
             for parts in zip(halves, groups, strict=True)
         ]
         limit = float(np.quantile(np.concatenate(held_out), _NEARER))
-        medians = [_median_distance(found / limit) for found in held_out]
+        # A field with fewer cells is not judged by its median.
+        many = [found for found in held_out if len(found) >= _FEWEST_CELLS]
+        medians = [_median_distance(found / limit) for found in many]
         shifts = [_shift(found) for found in groups if len(found) >= _FEWEST_CELLS]
-        looks = [look for _, look, _ in self._looks if len(look.features)]
+        looks = [look for _, look, _ in self._looks]
         outside = [x.nuclei_outside / x.nuclei for x in looks if x.nuclei]
         step = -(-len(self._pictures) // _MOST_EXAMPLES) or 1
         examples = self._pictures[::step]
@@ -281,7 +286,7 @@ class Familiarizer:
             means,
             whitening,
             limit,
-            _MARGIN * max(medians),
+            _MARGIN * max(medians, default=np.inf),
             _MARGIN * max(shifts, default=np.inf),
             np.array([min(diameters), max(diameters)]),
             np.stack([lights.min(axis=0), lights.max(axis=0)]),

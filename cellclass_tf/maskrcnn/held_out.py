@@ -193,7 +193,7 @@ def _choose_naming(
     are also classified at other gains of either channel.
 
     Returns:
-      The model's metadata with the choice; unchanged if there are no such cells.
+      The model's metadata with the choice; unchanged if a type has no such cells.
     """
     named: dict[str, list[np.ndarray]] = {n: [] for n in model.metadata.classifiers}
     true_ids: list[np.ndarray] = []
@@ -213,7 +213,18 @@ def _choose_naming(
                     )
                 found.append(probabilities[known])
             true_ids.append(field.cells.type_ids[known])
-    if not sum(map(len, true_ids)):
+    seen_types = set(np.concatenate(true_ids).tolist()) if true_ids else set()
+    missing = [
+        name
+        for number, name in enumerate(model.metadata.type_names, start=1)
+        if number not in seen_types
+    ]
+    if missing:
+        logger.warning(
+            "The held-out fields have no cells of %s, so that all classifiers of the model "
+            "are used: which of them are better is not known.",
+            ", ".join(missing),
+        )
         return model.metadata
     chosen, likelihoods = calibration.choose_naming(
         {name: np.concatenate(found) for name, found in named.items()},

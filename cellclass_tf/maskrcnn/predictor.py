@@ -327,7 +327,12 @@ class Predictor:
         """
         if self.familiarity is None or cells.features is None:
             return None
-        if cells.features.shape[1] != self.familiarity.means.shape[1]:
+        width = self.familiarity.means.shape[1]
+        if not len(cells):
+            cells = dataclasses.replace(
+                cells, features=np.zeros((0, width), np.float32)
+            )
+        elif cells.features.shape[1] != width:
             return None
         scale = self.scale_for(pixel_size_um)
         return self.familiarity.judge(Look.of(image, cells, scale))

@@ -68,19 +68,36 @@ def test_detector_or_namer_is_chosen_by_the_likelihood_of_the_true_types():
     likelihoods = chosen(good, noisy)[1]
     assert likelihoods["detector"] > likelihoods["detector+namer"]
     assert chosen(good, noisy)[0] == ("detector",)
-    few = {"detector": good[:100], "namer": noisy[:100]}
-    named_by, found = calibration.choose_naming(few, true_ids[:100])
+    few = {"detector": good[200:300], "namer": noisy[200:300]}
+    named_by, found = calibration.choose_naming(few, true_ids[200:300])
     assert found["detector"] > found["detector+namer"] + 0.002
     assert named_by == ("detector", "namer")
     # Cells that were seen several times say no more than once.
     again = {name: np.tile(values, (50, 1)) for name, values in few.items()}
-    ids = np.tile(true_ids[:100], 50)
+    ids = np.tile(true_ids[200:300], 50)
     assert calibration.choose_naming(again, ids)[0] == ("detector",)
     assert calibration.choose_naming(again, ids, repeats=50)[0] == named_by
     # All of them, if they are equal.
     assert chosen(poor, poor)[0] == ("detector", "namer")
     assert len(chosen(poor, poor, poor)[0]) == 3
     assert len(chosen(poor, poor, poor)[1]) == 7
+
+
+@pytest.mark.parametrize("common", [1, 10])
+def test_a_classifier_that_favours_the_common_type_is_not_chosen(common):
+    rng = np.random.default_rng(0)
+    good, true_ids = sure_calls(rng, 4000, 1.0)
+    # The other classifier calls nearly every cell by the first type.
+    biased = np.stack([good[:, 0] ** 0.2, 1 - good[:, 0] ** 0.2], axis=1)
+    first, second = (np.flatnonzero(true_ids == n)[:1000] for n in (1, 2))
+    kept = np.concatenate([first, second[: 1000 // common]])
+    found = {"detector": good[kept], "namer": biased[kept]}
+    assert calibration.choose_naming(found, true_ids[kept])[0] == ("detector",)
+
+
+def test_the_probability_of_a_single_type_needs_no_temperature(caplog):
+    assert calibration.fit_temperature(np.ones((9, 1)), np.ones(9, int)) == 1
+    assert not caplog.records
 
 
 def test_the_namers_probabilities_are_calibrated_if_it_classifies():

@@ -159,6 +159,30 @@ def test_the_nearest_training_cells_are_similar(known):
     assert known.pictures.shape[1:] == (48, 48, 2)
 
 
+def test_training_fields_without_cells_have_no_influence(known):
+    gathered = familiarity.Familiarizer()
+    image, cells = field(99)
+    nobody = cells.kept(np.zeros(12, bool))
+    # A network has no features, of whatever number, without cells.
+    nobody = dataclasses.replace(nobody, features=np.zeros((0, 0), np.float32))
+    gathered.add(image, nobody, "dish", 1.0)
+    for seed in range(8):
+        gathered.add(*field(seed, cell_type=TYPES[seed % 2]), f"dish{seed}", 1.0)
+    found = gathered.fit()
+    assert found.field_limit == known.field_limit
+    np.testing.assert_array_equal(found.means, known.means)
+
+
+def test_few_cells_in_every_training_field_give_no_limit_of_the_median():
+    gathered = familiarity.Familiarizer()
+    for seed in range(16):
+        of = field(seed, 3, cell_type=TYPES[seed % 2])
+        gathered.add(*of, f"dish{seed}", 1.0)
+    found = gathered.fit()
+    assert found.field_limit == np.inf
+    assert not judged(found, *field(50)).reasons
+
+
 def test_too_few_cells_give_no_statistics():
     assert familiarity.Familiarizer().fit() is None
     gathered = familiarity.Familiarizer()

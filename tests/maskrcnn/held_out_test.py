@@ -68,6 +68,16 @@ def test_without_held_out_cells_all_classifiers_are_combined():
         assert not found.log_likelihoods
 
 
+def test_all_classifiers_are_combined_if_a_type_has_no_held_out_cells(caplog):
+    field = field_of(90)
+    hek = dataclasses.replace(
+        field, cells=Cells.from_labels(field.cells.labels, TYPES, ["HEK", "unknown"])
+    )
+    found = held_out._choose_naming(Model((0.8, 0.2)), iter([hek] * 20))
+    assert found.named_by == ("detector", "namer")
+    assert "no cells of N2a" in caplog.text
+
+
 def test_no_more_fields_are_held_out_than_calibration_takes(monkeypatch):
     monkeypatch.setattr(calibration, "MOST_FIELDS", 3)
     monkeypatch.setattr(held_out, "fields_of", lambda *_: iter([field_of(90)] * 2))

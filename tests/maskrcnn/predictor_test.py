@@ -1,6 +1,7 @@
 """Tests of cellclass_tf.maskrcnn.predictor."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -269,6 +270,18 @@ def test_an_empty_label_image_gives_no_cells(shape):
     cells = namer().name(np.full((*shape, 3), 9, np.uint8), np.zeros(shape, np.uint8))
     assert len(cells) == 0
     assert cells.probabilities.shape == (0, 2)
+
+
+def test_a_field_whose_outlines_are_all_missing_is_compared_with_the_training_fields():
+    predictor = namer()
+    image = squares(2)
+    nothing = predictor.name(image, np.zeros(image.shape[:2], np.uint16))
+    seen = []
+    predictor.familiarity = types.SimpleNamespace(
+        means=np.zeros((2, 7)), judge=seen.append
+    )
+    predictor.judge(image, nothing)
+    assert seen[0].features.shape == (0, 7)
 
 
 def test_thousands_of_given_outlines_are_classified():

@@ -18,6 +18,8 @@ _TILE_PX, _MARGIN_PX = 768, 64
 _MULTIPLE = 8
 # cellpose scales these percentiles of a field to 0 and 1.
 _PERCENTILES = (1.0, 99.0)
+# In a field with few cells, this percentile of the pixels in cells is scaled to 1 instead.
+_OF_CELLS = 90.0
 # Cytoplasm and nuclei in a merged image.
 _CYTOPLASM, _NUCLEI = 1, 2
 
@@ -48,14 +50,16 @@ def features_of(
     """
     count = int(labels.max())
     shown = [_CYTOPLASM] if grayscale else [_CYTOPLASM, _NUCLEI]
-    stretched = {channel: _stretched(image[..., channel]) for channel in shown}
+    stretched = {channel: _stretched(image[..., channel], labels) for channel in shown}
     shape = resizing.shape_at(image.shape, scale)
     pooled = _Sums(count)
     side = _tile_side(max(shape))
-    for tile in tiling.tiles_of(shape, side, _MARGIN_PX):
+    tiles = list(tiling.tiles_of(shape, side, _MARGIN_PX))
+    for tile in tiles:
         part = _part(tile, side, shape)
         own = _owned(resizing.resized_labels(labels, shape, part), tile)
-        if not own.any():
+        # One tile is always read, so that the number of features is known.
+        if not own.any() and tile is not tiles[-1]:
             continue
         seen = resizing.resized_part(image, shape, part)
         planes = np.zeros((*seen.shape[:2], 2), np.float32)
@@ -73,6 +77,8 @@ class _Sums:
 
     def __init__(self, count: int) -> None:
         self._areas = np.zeros(count)
+        # Of each level, a value close to all others: differences from it lose no digits.
+        self._middles: list[np.ndarray] = []
         self._sums: list[np.ndarray] = []
         self._squares: list[np.ndarray] = []
 
@@ -86,6 +92,7 @@ class _Sums:
         """
         count = len(self._areas)
         if not self._sums:
+            self._middles = [level.mean(axis=(0, 1)) for level in levels]
             self._sums = [np.zeros((count, level.shape[2])) for level in levels]
             self._squares = [np.zeros_like(total) for total in self._sums]
         rows, columns = np.nonzero(own)
@@ -93,7 +100,7 @@ class _Sums:
         self._areas += np.bincount(cells, minlength=count)
         for number, level in enumerate(levels):
             places = (rows >> number) * level.shape[1] + (columns >> number)
-            values = level.reshape(-1, level.shape[2])
+            values = level.reshape(-1, level.shape[2]) - self._middles[number]
             # The number of pixels of each cell in each coarse pixel.
             pixels = sparse.csr_matrix(
                 (np.ones(len(cells), np.float32), (cells, places)),
@@ -108,16 +115,20 @@ class _Sums:
         means = np.concatenate(self._sums, axis=1) / areas
         squares = np.concatenate(self._squares, axis=1) / areas
         spreads = np.sqrt(np.maximum(squares - np.square(means), 0))
+        means += np.concatenate(self._middles)
         return np.concatenate([means, spreads], axis=1).astype(np.float32)
 
 
-def _stretched(channel: np.ndarray) -> np.ndarray:
+def _stretched(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the value that each grey level gets, (256,) float32.
 
-    It is 0 in a channel without contrast.
+    It is 0 in a channel without contrast. If less than a percent of the field is bright,
+    the scale is that of the cells, so that it does not depend on the area around them.
     """
     counts = grey_levels.levels_of(channel)
     low, high = (grey_levels.percentile_of(counts, p) for p in _PERCENTILES)
+    inside = grey_levels.levels_inside(channel, labels)
+    high = max(high, grey_levels.percentile_of(inside, _OF_CELLS))
     if high <= low:
         return np.zeros(256, np.float32)
     return ((np.arange(256) - low) / (high - low)).astype(np.float32)

@@ -90,6 +90,45 @@ def test_a_cell_that_vanishes_has_no_features_and_changes_no_other():
     np.testing.assert_array_equal(found[:6], before)
 
 
+def test_cells_that_all_vanish_have_no_features():
+    image, labels = field()
+    labels[:] = 0
+    labels[88, 128] = 1
+    found = pooling.features_of(encode, image, labels, scale=0.25)
+    assert found.shape == (1, 8)
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("noise", [0, 3])
+def test_features_do_not_depend_on_the_area_around_the_cells(noise):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:40, :40]
+    far = np.hypot(y - 20, x - 20)
+    labels = np.zeros((40, 40), np.int32)
+    labels[far < 15] = 1
+
+    def features(width):
+        image = rng.integers(0, noise + 1, (width, width, 3)).astype(np.uint8)
+        image[:40, :40, 1][far < 15], image[:40, :40, 2][far < 9] = 120, 200
+        whole = np.zeros((width, width), np.int32)
+        whole[:40, :40] = labels
+        return pooling.features_of(encode, image, whole, scale=1.0)
+
+    # The cell fills 44 percent of one field, and less than one percent of the other.
+    np.testing.assert_allclose(features(320), features(40), atol=0.06)
+
+
+def test_spreads_lose_no_digits_beside_large_means():
+    image, labels = field()
+
+    def shifted(planes):
+        return {name: values * 0.01 + 50 for name, values in encode(planes).items()}
+
+    plain = pooling.features_of(encode, image, labels, scale=1.0)
+    found = pooling.features_of(shifted, image, labels, scale=1.0)
+    np.testing.assert_allclose(found[:, 4:] * 100, plain[:, 4:], rtol=0.01)
+
+
 @pytest.mark.parametrize(
     ("shape", "tiles", "side"),
     # Tiles of 96 px that share 16 px reach 96, 176 and 256 px.
