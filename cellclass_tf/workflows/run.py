@@ -50,7 +50,7 @@ class Run:
             asked = "\n".join(f"  {line}" for line in self.questions)
             return (
                 f"The run stopped before training, since you should look at this:\n{asked}\n"
-                "Then run the command again. With --yes it continues as things are."
+                "Then run the command again, and it continues. With --yes it does not stop."
             )
         lines = list(self.lines)
         lines += shares_in_words.lines(self.shares or {})
@@ -92,8 +92,9 @@ def run(  # noqa: D417 - RunSettings describes the others.
     predicts and reports; each step does what has changed since the last call. OUTPUT/run.yaml
     keeps the settings, so that the next call needs none; OUTPUT/training/VERSION holds the
     training on that version of the dataset, OUTPUT/model the model, OUTPUT/predictions the
-    results. Before training it stops once where a person should look: files that could
-    not be read, rejected fields, doubtful cells, and types with a single dish.
+    results. Before training it stops once so that a person can look at files that could
+    not be read, rejected fields, doubtful cells, and types with a single dish. The next
+    call continues, unless there is something new to look at.
 
     The settings from `input` to `answer_anyway` are described in `RunSettings`. Those that
     are not given stay as run.yaml has them.
@@ -150,7 +151,7 @@ def run(  # noqa: D417 - RunSettings describes the others.
     work = run_steps.Steps(settings, output, stages, processes)
     failures = work.convert().failures | work.annotate().failures
     failures |= work.correct().failures
-    asked = [*run_steps.failure_lines(failures), *work.questions()]
+    asked = work.questions(failures)
     if asked and not yes:
         return Run(planned, questions=tuple(asked))
     work.train()

@@ -25,6 +25,8 @@ from cellclass_tf.storage import csv_json, digests
 from cellclass_tf.workflows.run_settings import RunSettings
 
 EXPERIMENT = "cellclass_maskrcnn_small"
+# Kind of the question about doubtful cells.
+_DOUBTS = "doubtful cells"
 # Number of failures that are listed.
 _MOST_FAILURES = 5
 
@@ -151,9 +153,25 @@ class Steps:
         with self.stages("corrections"):
             return read(settings.study, folder)
 
-    def questions(self) -> list[str]:
-        """Returns what a person should look at in the annotated study before training."""
-        return _questions_about(self.study)
+    def questions(self, failures: Mapping[str, str]) -> list[str]:
+        """Returns what a person should look at before training.
+
+        Args:
+          failures: reasons of the files that failed, by name.
+
+        Returns:
+          The questions; none if they are those of the last call, which a person has seen.
+        """
+        asked = {line: line for line in failure_lines(failures)}
+        asked |= _questions_about(self.study)
+        before = self._recorded("asked") or {}
+        # Correcting some of the doubtful cells makes their number another one.
+        is_new = any(
+            kind not in before or (text != before[kind] and kind != _DOUBTS)
+            for kind, text in asked.items()
+        )
+        self._record("asked", asked)
+        return list(asked.values()) if is_new else []
 
     def train(self) -> None:
         """Trains and exports, unless that was done with these data and settings."""
@@ -163,15 +181,14 @@ class Steps:
         settings = self.settings
         with self.stages("dataset"):
             prepared = cc.dataset(settings.study, processes=self.processes)
-        version = str(prepared.info.version)
-        folder = self.output / "training" / version
-        key = digests.fingerprint(version, _training_settings(settings))
+        folder = self._training_folder(prepared.info)
+        key = digests.fingerprint(folder.name, _training_settings(settings))
         with self.stages("train"):
-            if self._keys().get("train") != key:
+            if self._recorded("train") != key:
                 self._train(folder, key)
         with self.stages("export"):
-            exported = digests.fingerprint(key, settings.outlines, settings.model)
-            if self._keys().get("export") != exported or not self.model.exists():
+            exported = digests.fingerprint(key, _export_settings(settings))
+            if self._recorded("export") != exported or not self.model.exists():
                 options = by_name.Settings(settings.model, settings.diameter)
                 annotator = by_name.make_annotator(settings.annotator, options)
                 is_network = settings.outlines == BY_NETWORK
@@ -182,17 +199,29 @@ class Steps:
                     annotators=[] if is_network else [annotator],
                     encoder_weights=annotator.encoder_weights(),
                 )
-                self._record_key("export", exported)
+                self._record("export", exported)
+
+    def _training_folder(self, dataset: Any) -> pathlib.Path:
+        """Returns the folder of the training on a dataset, given by its DatasetInfo.
+
+        Versions are counted anew if the datasets of a study were removed, or in another
+        study, so that an older training may have the same version.
+        """
+        version, fingerprint = str(dataset.version), dataset.metadata["fingerprint"]
+        folder = self.output / "training" / version
+        if _dataset_of(folder) in ("", fingerprint):
+            return folder
+        return folder.with_name(f"{version}_{fingerprint[:8]}")
 
     def _train(self, folder: pathlib.Path, key: str) -> None:
         from cellclass_tf.maskrcnn import training
 
-        if folder.exists() and self._keys().get("begun") not in (key, None):
+        if folder.exists() and self._recorded("begun") not in (key, None):
             raise InputError(
                 f"{folder} holds a training with other settings on the same dataset. "
                 "Move it away to train anew, or give the former settings."
             )
-        self._record_key("begun", key)
+        self._record("begun", key)
         training.train(
             EXPERIMENT,
             folder,
@@ -200,7 +229,7 @@ class Steps:
             mode=self.mode,
             **_training_settings(self.settings),
         )
-        self._record_key("train", key)
+        self._record("train", key)
 
     def predict(self) -> Predicted:
         """Predicts the mixed fields, if there are any, and writes the report.
@@ -241,17 +270,19 @@ class Steps:
         )
 
     @property
-    def _keys_path(self) -> pathlib.Path:
+    def _record_path(self) -> pathlib.Path:
         return self.output / ".journal" / "run.json"
 
-    def _keys(self) -> dict[str, str]:
-        """Returns the recorded fingerprints of data and settings, by step."""
+    def _recorded(self, name: str | None = None) -> Any:
+        """Returns what earlier calls recorded under a name, or all of it by name."""
+        found = {}
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return dict(json.loads(self._keys_path.read_text("utf-8")))
-        return {}
+            found = dict(json.loads(self._record_path.read_text("utf-8")))
+        return found if name is None else found.get(name)
 
-    def _record_key(self, name: str, key: str) -> None:
-        csv_json.write_json(self._keys_path, self._keys() | {name: key})
+    def _record(self, name: str, value: Any) -> None:
+        """Records a fingerprint of data and settings, or what a person was asked."""
+        csv_json.write_json(self._record_path, self._recorded() | {name: value})
 
 
 def _training_settings(settings: RunSettings) -> dict[str, Any]:
@@ -261,6 +292,26 @@ def _training_settings(settings: RunSettings) -> dict[str, Any]:
     if settings.precision != hardware.AUTO:
         names.append("precision")
     return {name: getattr(settings, name) for name in names}
+
+
+def _export_settings(settings: RunSettings) -> list[Any]:
+    """Returns what the export of a training depends on."""
+    weights = pathlib.Path(settings.model or "")
+    return [
+        settings.outlines,
+        settings.annotator,
+        settings.diameter,
+        settings.model,
+        digests.sha256_of_file(weights) if weights.is_file() else "",
+    ]
+
+
+def _dataset_of(folder: pathlib.Path) -> str:
+    """Returns the fingerprint of the dataset of a training; '' if there is none yet."""
+    from cellclass_tf.maskrcnn import runs
+
+    path = folder / runs.RECORD_FILE
+    return runs.TrainingRecord.read(path).dataset_fingerprint if path.exists() else ""
 
 
 def _all_failed(outcome: batch.Outcome, what: str) -> str:
@@ -278,13 +329,13 @@ def failure_lines(failures: Mapping[str, str]) -> list[str]:
     return [*shown, f"and {more} more that failed"] if more > 0 else shown
 
 
-def _questions_about(study: Study) -> list[str]:
-    """Returns what a person should look at in an annotated study."""
-    rows, questions = study.rows(), []
+def _questions_about(study: Study) -> dict[str, str]:
+    """Returns what a person should look at in an annotated study, by kind."""
+    rows, questions = study.rows(), {}
     costs = costs_of_rejection(rows)
     if costs:
         reasons = ", ".join(f"{cost.fields} {why}" for why, cost in costs.items())
-        questions.append(
+        questions["rejected"] = (
             f"rejected fields: {reasons}. See {study.root / 'quality'}; write accepted into "
             f"the column verdict of {study.manifest_path.name} to keep one."
         )
@@ -292,15 +343,17 @@ def _questions_about(study: Study) -> list[str]:
     for row in study.accepted_rows():
         if row.cell_type != MIXED:
             groups.setdefault(row.cell_type, set()).add(row.group)
-    questions += [
-        f"{name}: there is one dish only ({min(found)}), and one has to be held out. Add "
-        "another, or tell dishes apart with --group."
+    questions |= {
+        f"one dish of {name}": (
+            f"{name}: there is one dish only ({min(found)}), and one has to be held out. "
+            "Add another, or tell dishes apart with --group."
+        )
         for name, found in sorted(groups.items())
         if len(found) == 1
-    ]
+    }
     to_correct = queue.worth_correcting(study)
     if to_correct:
-        questions.append(f"{to_correct} Then run again with --corrections=gui.")
+        questions[_DOUBTS] = f"{to_correct} Then run again with --corrections=gui."
     return questions
 
 

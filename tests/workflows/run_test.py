@@ -1,6 +1,7 @@
 """Tests of cellclass_tf.workflows.run; trainings only record their calls."""
 
 import json
+import shutil
 
 import pytest
 
@@ -10,9 +11,9 @@ from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.maskrcnn import export, training
+from cellclass_tf.maskrcnn import export, runs, training
 from cellclass_tf.storage import csv_json
-from cellclass_tf.workflows import predict
+from cellclass_tf.workflows import predict, run_steps
 from tests.metadata import model_metadata  # noqa: F401 - loads what training needs.
 
 SHARES = {
@@ -99,8 +100,8 @@ def test_a_run_stops_once_for_a_person_and_then_finishes(drawn, tmp_path, calls)
     assert "images have doubtful cells" in str(asked)
     assert "--yes" in str(asked)
     assert "run again with --corrections=gui" in str(asked)
-    # The settings are known by now.
-    found = cc.run(out, yes=True)
+    # The settings are known by now, and so are the questions.
+    found = cc.run(out)
     assert [call[0] for call in calls] == ["train", "export", "predict"]
     assert calls[0] == ("train", "2.0.0", 7)
     assert calls[2] == (
@@ -115,6 +116,66 @@ def test_a_run_stops_once_for_a_person_and_then_finishes(drawn, tmp_path, calls)
     assert "of 4 dishes" in text
     assert "label about 120 cells" in text.splitlines()[-1]
     assert "report.html" in text
+
+
+def test_a_run_stops_again_for_something_new(drawn, tmp_path, calls):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    shutil.copytree(drawn, raw)
+    assert cc.run(out, **options(raw, tmp_path)).questions
+    (raw / "HEK" / "broken_dish9.tif").write_bytes(b"II*")
+    (broken, *_) = cc.run(out).questions
+    assert "broken_dish9.tif" in broken
+    assert not calls
+    assert cc.run(out).passed
+
+
+def test_a_dataset_of_the_same_version_but_other_content_is_trained_on(
+    drawn, tmp_path, calls, monkeypatch
+):
+    out, train = tmp_path / "out", training.train
+
+    def recorded(experiment, folder, study, **rest):
+        train(experiment, folder, **rest)
+        info = cc.dataset(study).info
+        record = runs.TrainingRecord(
+            experiment, dataset_fingerprint=info.metadata["fingerprint"]
+        )
+        record.write(folder / runs.RECORD_FILE)
+
+    monkeypatch.setattr(training, "train", recorded)
+    cc.run(out, **options(drawn, tmp_path), yes=True)
+    study = Study.open(tmp_path / "study")
+    # Datasets look as if they could be made again at any time.
+    shutil.rmtree(study.root / "tfds")
+    calls.clear()
+    cc.run(out, yes=True)
+    assert [call[0] for call in calls] == ["predict"]
+    row = next(row for row in study.rows() if row.split == "train")
+    lines = csv_json.read_csv(study.manifest_path)
+    (line,) = [line for line in lines if line["image"] == row.image]
+    line["verdict"] = "rejected"
+    csv_json.write_csv(study.manifest_path, line, lines)
+    shutil.rmtree(study.root / "tfds")
+    calls.clear()
+    cc.run(out, yes=True)
+    assert [call[0] for call in calls] == ["train", "export", "predict"]
+    assert calls[0][1].startswith("2.0.0_")
+    calls.clear()
+    cc.run(out, yes=True)
+    assert [call[0] for call in calls] == ["predict"]
+
+
+def test_a_model_is_exported_again_for_another_annotator_or_diameter(
+    drawn, tmp_path, calls, monkeypatch
+):
+    out = tmp_path / "out"
+    # With corrections of all fields, the dataset does not depend on the annotator.
+    monkeypatch.setattr(run_steps.Steps, "annotate", lambda _: batch.Outcome())
+    given = options(drawn, tmp_path) | {"corrections": drawn.parent / "truth"}
+    cc.run(out, **given, yes=True)
+    calls.clear()
+    cc.run(out, diameter=40.0, yes=True)
+    assert [call[0] for call in calls] == ["export", "predict"]
 
 
 def test_only_what_has_changed_is_done_again(drawn, tmp_path, calls):
