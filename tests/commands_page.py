@@ -46,7 +46,7 @@ def _note(flag: Flag, command: Command) -> str:
         return " (*required*)"
     if flag.name == "processes" and "processes" in command.defaults:
         return " (default: number of processors, at least 2)"
-    if flag.kind is bool and flag.default is None:
+    if flag.kind is bool and flag.default is None and "if not given" not in flag.help:
         return " (default: as in the last call)"
     return flag.note
 

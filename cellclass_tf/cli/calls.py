@@ -136,7 +136,7 @@ def export(
       output: folder to write to.
       study: folder of a study, whose annotated cells are written.
       predictions: output folder of `predict`, instead of a study.
-      format: program or format to write for: 'cellpose' (its window), 'coco', 'imagej' (ZIP
+      format: program or format to write for: 'cellpose' (its GUI), 'coco', 'imagej' (ZIP
         of ROIs), 'geojson' (QuPath), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image
         and labels), 'plate' (OME-Zarr of a multiwell plate), or 'spatialdata'.
       options: those of `export_coco` and `export_cellpose`.

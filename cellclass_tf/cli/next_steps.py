@@ -91,7 +91,7 @@ def _after_export(values: Mapping[str, Any]) -> list[str]:
     study, output = values["study"], values["output"]
     reading = command("import", study=study, format="cellpose", source=output)
     return [
-        f"Next: correct the cells in {output} with cellpose's window, and read them: {reading}"
+        f"Next: correct the cells in {output} with the cellpose GUI, and read them: {reading}"
     ]
 
 

@@ -80,12 +80,12 @@ def simulate(
 
     Args:
       study: folder of the study; it is made if it does not exist.
-      images_per_type: number of fields of each pure culture, over all of its dishes.
+      images_per_type: number of fields of each pure type, over all of its dishes.
       mixed: number of fields of the mixed culture (half and half), over dishes of its own.
       size: width and height of a field in pixels of 0.325 µm.
       seed: seed of the random numbers; the same seed gives the same bytes.
-      dishes: number of dishes of each culture. Field i, from 0, is of dish i modulo
-        `dishes` + 1.
+      dishes: number of dishes of each pure type, and of mixed dishes. Fields are dealt to
+        the dishes in turn.
       confounded: what depends on the type in pure dishes, as if each culture had been imaged
         on a different day: 'illumination', 'stain', 'focus', 'density', with commas between
         them. Mixed dishes vary as usual.

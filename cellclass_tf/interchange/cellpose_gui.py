@@ -1,4 +1,4 @@
-"""Exports cells to cellpose's window, and imports corrections from NAME_seg.npy."""
+"""Exports cells to the cellpose GUI, and imports corrections from NAME_seg.npy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def export_cellpose(
     first: int | None = None,
     cellpose_version: int = 3,
 ) -> batch.Outcome:
-    """Writes the accepted images and their cells for cellpose's window.
+    """Writes the accepted images and their cells for the cellpose GUI.
 
     OUTPUT/TYPE/NAME.png is the merged image. NAME_seg.npy beside it holds the cells,
     which of them a person drew, and the channels and diameter for cellpose. An image
@@ -66,9 +66,9 @@ def export_cellpose(
       output: folder to write to.
       first: export only this many fields, those at the top of review/queue.csv, which gain
         most from a correction; all images if not given.
-      cellpose_version: major version whose window the files are for. Files of version 3 hold
+      cellpose_version: major version whose GUI the files are for. Files of version 3 hold
         the channels; those of version 4 do not, and their diameter is NaN if it is not
-        known. Both windows open both kinds. A file that has the same cells already stays as
+        known. Both GUIs open both kinds. A file that has the same cells already stays as
         it is.
 
     Returns:
@@ -115,7 +115,7 @@ def import_cellpose(
     *,
     overwrite_corrected: bool = False,
 ) -> batch.Outcome:
-    """Imports cells that were corrected in cellpose's window into a study.
+    """Imports cells that were corrected in the cellpose GUI into a study.
 
     Every NAME_seg.npy below `source` belongs to the image NAME of the study. If images of
     two types have the same NAME, a folder named after a type selects one of them. Files

@@ -84,7 +84,7 @@ def import_masks(
         person deleted those of bad cells. Otherwise a missing number is an error.
       label_components: treat each connected piece of a label image as a cell of its own, as
         needed for black-and-white masks. Otherwise a number in several pieces is refused,
-        see `components.mend_pieces`.
+        except for small or close pieces (docs/annotation.md).
       overwrite_corrected: also import files that were imported before and have not changed,
         and files that would remove cells from corrected fields. The old cells are kept in
         STUDY/.trash/DATE.

@@ -69,7 +69,7 @@ def convert(
         pixel, 'best' the sharpest plane, 'none' refuses stacks. If not given, as in the
         last conversion, or 'max'.
       group: regular expression that finds the name of the dish or slide in a file's path
-        (the first group, if the expression has one). Files of one dish stay in one split
+        (what its first parentheses match, if it has any). Files of one dish stay in one split
         and share contrast limits. If not given, as in the last conversion; in a new study
         the folder names the dish of files that lie in TYPE/DISH/FILE, and each other file
         is a group of its own (of a plate in OME-Zarr, each well).

@@ -30,13 +30,13 @@ def assign_splits(
 ) -> dict[str, str]:
     """Gives every image a split.
 
-    All images of a unit go to the same split. A unit is an acquisition group (a dish, for
-    example), or several groups whose images show the same scene or come from one raw file
-    (see `near_duplicates.find_near_duplicates`). A unit that has a split keeps it, so that
-    no field changes its split when others are added. New units are taken in the order of
-    a hash of their groups' names. Each goes to the split that lacks most images of its
-    types. If a type has two units or more, at least one of them is for validation; if it
-    has `units_for_two` or more, two are, which shows how errors differ between dishes.
+    All images of a unit go to the same split. A unit is a group (a dish, for example), or
+    several groups whose images show the same scene (see
+    `near_duplicates.find_near_duplicates`). A unit that has a split keeps it, so that no
+    field changes its split when others are added. New units are taken in the order of a
+    hash of their groups' names. Each goes to the split that lacks most images of its types.
+    If a type has two units or more, at least one of them is for validation; if it has
+    `units_for_two` or more, two are, which shows how errors differ between dishes.
     Mixed fields, and all fields of a unit with a mixed field, are in the split `mixed`.
 
     Args:

@@ -93,10 +93,11 @@ def demo(
 
     Args:
       output: folder for study, training, model and predictions.
-      images_per_type: number of simulated fields of each pure culture.
-      mixed: number of simulated fields of the mixed culture, on which the model is tested.
+      images_per_type: number of simulated fields of each pure type.
+      mixed: number of simulated mixed fields, on which the model is tested.
       size: width and height of a field in pixels.
-      steps: number of training steps; the experiment's own number if not given.
+      steps: number of training steps; 600 or 1,200 by the number of training cells if not
+        given.
       seed: seed of the simulation.
       precision: number format in which the network computes during training; 'auto' takes
         the fastest that the machine multiplies in hardware.

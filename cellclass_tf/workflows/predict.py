@@ -103,7 +103,7 @@ def predict(
         `call` of cells.csv, in counts.csv, and by dashed outlines.
       outlines: what outlines the cells, which the network then classifies: 'network',
         'cellpose', 'watershed', or a folder of label images of any program, in the form that
-        `import_masks` reads.
+        `import --format=masks` reads.
       weights: for outlines by cellpose: name of a model, or path to its weights.
       diameter: for outlines by cellpose or watershed: diameter of a typical cell in pixels;
         estimated for each dish if not given.

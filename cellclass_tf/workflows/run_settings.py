@@ -39,12 +39,14 @@ class RunSettings(Record):
       model: name of a cellpose model, or path to its weights.
       diameter: diameter of a typical cell in pixels; estimated if not given.
       corrections: folder with corrected cells, which is read if it exists: files of
-        cellpose's window (_seg.npy), or label images as `cellclass import --format=masks`
+        the cellpose GUI (_seg.npy), or label images as `cellclass import --format=masks`
         reads them.
       minutes: time for training; the number of steps follows from it.
-      steps: number of training steps. Without steps and minutes, the experiment's own.
+      steps: number of training steps. Without steps and minutes, 600 or 1,200 by the number
+        of training cells.
       seed: seed of the training.
-      namer: also train a second network, which names cells from crops around their nuclei.
+      namer: also train a second network, which classifies cells by crops around their
+        nuclei.
       precision: number format in which the network computes during training; 'auto' takes
         the fastest that the machine multiplies in hardware.
       outlines: what outlines the mixed fields: 'network', or the annotator's name.

@@ -141,7 +141,7 @@ class Steps:
             )
 
     def correct(self) -> batch.Outcome:
-        """Reads corrected cells: files of cellpose's window, or label images."""
+        """Reads corrected cells: files of the cellpose GUI, or label images."""
         import cellclass_tf as cc
 
         settings = self.settings

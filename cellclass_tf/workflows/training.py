@@ -80,7 +80,8 @@ def train(
       experiment: network to train; see docs/training.md.
       data_dir: folder or bucket with the dataset; STUDY/tfds if not given.
       dataset_version: version of the dataset, such as '2.1.0'; the newest if not given.
-      steps: number of training steps; the experiment's own number if not given.
+      steps: number of training steps. If not given, 600 or 1,200 by the number of training
+        cells for cellclass_maskrcnn_small, and 20,000 for cellclass_maskrcnn.
       minutes: time for training, instead of `steps`: a few steps are timed, and as many are
         done as fit into four fifths of it. The rest is for the namer and for evaluation.
       init: starting weights: 'simulated', 'random', 'imagenet', an .h5 file, a training run,
@@ -95,7 +96,8 @@ def train(
         float32.
       params_override: changes to the experiment's parameters, such as
         'task.model_diameter_px=30,trainer.train_steps=500'.
-      namer: also train a second network, which names cells from crops around their nuclei.
+      namer: also train a second network, which classifies cells by crops around their
+        nuclei.
 
     Returns:
       `output`.
@@ -145,10 +147,10 @@ def export_model(
 
     Args:
       training: folder of a training run; for several, with commas between them. The first
-        run outlines the cells, and all of them name the types.
+        run outlines the cells, and all of them classify the cells.
       output: folder for the model; an earlier model in it is replaced.
       data_dir: folder or bucket where the dataset of the training is now, if it was moved.
-      outlines: measure on held-out fields how well cells are named in the outlines of this
+      outlines: measure on held-out fields how well cells are classified in outlines of this
         program too, for `predict --outlines`. With cellpose 3, cells are also classified by
         the features of its network, a part of which is copied into the model.
       weights: for outlines by cellpose: name of a model, or path to its weights.

@@ -70,8 +70,8 @@ def import_coco(
       source: a JSON file; or a folder with some, with a folder `annotations` that holds
         some, or with folders that hold _annotations.coco.json.
       group: regular expression that finds the name of the dish or slide in the file_name
-        of an added image: its last match (the first group, if the expression has one). If
-        not given, `group` in the file names it, as `export_coco` writes it, or the
+        of an added image: its last match, or what its first parentheses match. If
+        not given, `group` in the file names it, as an exported file has it, or the
         photograph of which the image is a copy (`extra.name`, as Roboflow writes it), or
         each image is a group of its own. An added image of one type gets the split after
         which the folder of its JSON file is named (train, valid, test); images of one group
