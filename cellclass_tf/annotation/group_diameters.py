@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cellclass_tf import batch
 from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
 
 # Number of fields of a group on which the diameter of its cells is estimated.
 _FIELDS_TO_SIZE = 5
@@ -24,8 +26,9 @@ def estimate_diameters(
 ) -> dict[str, float]:
     """Returns the diameter of each group's cells, estimated at the first call.
 
-    Later calls return the same diameter, so that a field that is added later does not
-    change the annotation of the others.
+    Later calls return the same diameter as long as the group has one of the images on which
+    it was estimated, so that a field that is added later does not change the annotation of
+    the others. If all of them were converted anew since, it is estimated again.
 
     Args:
       study: the study.
@@ -42,10 +45,17 @@ def estimate_diameters(
         groups.setdefault(row.group, []).append(row)
     # Fields without a group each have their own diameter.
     groups.pop("", None)
-    jobs = [
-        batch.Job(group, _spread(members), finder.size_fingerprint)
-        for group, members in sorted(groups.items())
-    ]
+    known = journal.read()
+    jobs = []
+    for group, members in sorted(groups.items()):
+        sample = _spread(members)
+        entry = known.get(group)
+        if entry and _is_valid(entry, study, members, finder):
+            key = entry["fingerprint"]
+        else:
+            versions = [_version(study, row) for row in sample]
+            key = digests.fingerprint(finder.size_fingerprint, versions)
+        jobs.append(batch.Job(group, sample, key))
     outcome = batch.run(
         _DiameterEstimate(study, finder),
         jobs,
@@ -53,7 +63,33 @@ def estimate_diameters(
         journal=journal,
         engine=engine,
     )
-    return outcome.results
+    return {
+        group: result["diameter_px"] if isinstance(result, dict) else result
+        for group, result in outcome.results.items()
+    }
+
+
+def _is_valid(
+    entry: Mapping[str, Any], study: Study, rows: Sequence[ImageRow], finder: Annotator
+) -> bool:
+    """Whether an estimate is of this annotator, and of images that are still there."""
+    result = entry["result"]
+    if not isinstance(result, dict):
+        # Earlier versions recorded the diameter alone.
+        return entry["fingerprint"] == finder.size_fingerprint
+    of_group = {row.image: row for row in rows}
+    return result["size_fingerprint"] == finder.size_fingerprint and any(
+        image in of_group and _version(study, of_group[image]) == version
+        for image, version in result["images"].items()
+    )
+
+
+def _version(study: Study, row: ImageRow) -> str:
+    """Returns the SHA-256 of an image; '' if it cannot be read, which is reported later."""
+    try:
+        return digests.sha256_of_file(study.image_path(row))
+    except InputError:
+        return ""
 
 
 def _spread(rows: Sequence[ImageRow]) -> list[ImageRow]:
@@ -69,15 +105,21 @@ class _DiameterEstimate:
     study: Study
     finder: Annotator
 
-    def __call__(self, rows: Sequence[ImageRow]) -> float:
+    def __call__(self, rows: Sequence[ImageRow]) -> dict[str, Any]:
         estimates: list[float] = []
+        images: dict[str, str] = {}
         problems: list[InputError] = []
         for row in rows:
             try:
                 image = self.study.read_image(row)
                 estimates.append(self.finder.estimate_diameter_px(image))
+                images[row.image] = _version(self.study, row)
             except InputError as error:
                 problems.append(error)
         if not estimates:
             raise problems[-1]
-        return round(statistics.median(estimates), 2)
+        return {
+            "diameter_px": round(statistics.median(estimates), 2),
+            "size_fingerprint": self.finder.size_fingerprint,
+            "images": images,
+        }

@@ -35,10 +35,14 @@ def size_of_path(path: str | os.PathLike) -> int:
     What belongs to a path is as in `sha256_of_path`.
     """
     path = pathlib.Path(path)
+    own = 0 if path.is_dir() else path.stat().st_size
+    return own + sum(file.stat().st_size for file in _files_of(path))
+
+
+def _files_of(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files in a folder, or in the folder that belongs to a file, sorted."""
     folder = path if path.is_dir() else path.with_name(f"{path.name}.files")
-    files = [] if path.is_dir() else [path]
-    files += [inner for inner in folder.rglob("*") if inner.is_file()]
-    return sum(file.stat().st_size for file in files)
+    return sorted(inner for inner in folder.rglob("*") if inner.is_file())
 
 
 def sha256_of_path(path: str | os.PathLike) -> str:
@@ -72,12 +76,24 @@ def sha256_of_tree(folder: str | os.PathLike) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Returns a short hash of JSON-like values; a path includes its size and mtime."""
+    """Returns a short hash of JSON-like values; a path includes its size and mtime.
+
+    If the path is a folder, or has one (see `sha256_of_path`), so do all files in it.
+    """
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, pathlib.Path):
-            # A missing file is reported when it is opened.
-            status = part.stat() if part.exists() else None
-            part = [str(part), status and (status.st_size, status.st_mtime_ns)]
+            inner = [[str(file), _status(file)] for file in _files_of(part)]
+            # A folder's own size and mtime say nothing about its files.
+            own = None if part.is_dir() else _status(part)
+            part = [str(part), own, *inner]
         digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _status(path: pathlib.Path) -> tuple[int, int] | None:
+    """Returns size and mtime; None for a missing file, which is reported when it is opened."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -2,6 +2,8 @@
 
 import hashlib
 
+import pytest
+
 from cellclass_tf.storage import digests
 
 
@@ -12,6 +14,24 @@ def test_the_fingerprint_of_a_path_changes_with_its_content(tmp_path):
     assert before == digests.fingerprint(path)
     path.write_text("22")
     assert before != digests.fingerprint(path)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("a.oif", "a.oif.files"), ("b", "b")])
+def test_the_fingerprint_of_a_path_changes_with_the_files_in_its_folder(
+    tmp_path, name, folder
+):
+    path, inner = tmp_path / name, tmp_path / folder / "deep" / "plane.tif"
+    inner.parent.mkdir(parents=True)
+    if name != folder:
+        path.touch()
+    seen = {digests.fingerprint(path)}
+    for text in ("1", "22"):
+        inner.write_text(text)
+        seen.add(digests.fingerprint(path))
+        assert digests.fingerprint(path) in seen
+    inner.rename(inner.with_name("other.tif"))
+    seen.add(digests.fingerprint(path))
+    assert len(seen) == 4
 
 
 def test_a_path_is_hashed_with_the_files_that_belong_to_it(tmp_path):
