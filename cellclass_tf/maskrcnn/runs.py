@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -125,25 +125,49 @@ def labelled_images(checkpoint: str) -> list[str]:
     # Other weights, such as those in the package, were not trained on a study.
     if folder is None:
         return []
-    return _recorded_task(folder / PARAMS_FILE).get("labelled_images") or []
+    task = _recorded_params(folder / PARAMS_FILE)["task"]
+    return task.get("labelled_images") or []
 
 
-# Parameters of the task that a run cannot change on the way: the network, and the size at
-# which it sees cells.
-_FIXED = ("model", "model_diameter_px")
+# Parameters that a run cannot change on the way: the network, the size at which it sees
+# cells, and the seed. A part is named by its path.
+_FIXED = ("task.model", "task.model_diameter_px", "task.train_data.seed")
+# Others that decide what a finished run has learned.
+_OF_WEIGHTS = (
+    "task.losses",
+    "task.heads_steps",
+    *(
+        f"task.train_data.{name}"
+        for name in (
+            "global_batch_size",
+            "parser",
+            "blur",
+            "gain",
+            "gamma",
+            "noise",
+            "min_visible_share",
+            "composed_share",
+            "untyped_share",
+        )
+    ),
+    "trainer.train_steps",
+    "trainer.optimizer_config",
+    "runtime.mixed_precision_dtype",
+)
 # What reading params.yaml raises if it is damaged or of another version.
 _UNREADABLE = (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError)
 
 
-def _recorded_task(path: pathlib.Path) -> Mapping[str, Any]:
-    """Returns the parameters of the task in params.yaml, of any version."""
+def _recorded_params(path: pathlib.Path) -> Mapping[str, Any]:
+    """Returns the parameters in params.yaml, of any version; task is a mapping."""
     try:
-        task = yaml.safe_load(path.read_text(encoding="utf-8"))["task"]
+        params = yaml.safe_load(path.read_text(encoding="utf-8"))
+        task = params["task"]
     except _UNREADABLE as error:
         raise InputError(_refusal(path, error)) from error
     if not isinstance(task, Mapping):
         raise InputError(_refusal(path, TypeError(f"task is {task!r}")))
-    return task
+    return params
 
 
 def _refusal(path: pathlib.Path, error: Exception) -> str:
@@ -317,13 +341,15 @@ def _step_of(checkpoint: str) -> int:
 def _check_same_run(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> None:
     """Raises InputError if the folder has checkpoints that these parameters cannot continue.
 
-    It warns if other starting weights are given, which are not used.
+    A finished run has no steps left in which other parameters could have an effect, so that
+    it does not take any. It warns if other starting weights are given, which are not used.
     """
     path = model_dir / PARAMS_FILE
     newest = tf.train.latest_checkpoint(os.fspath(model_dir))
     if not path.exists() or not newest:
         return
-    before = _recorded_task(path)
+    recorded, now = _recorded_params(path), params.as_dict()
+    before = recorded["task"]
     found = before.get("fingerprint")
     if found != params.task.fingerprint:
         data = before.get("train_data") or {}
@@ -333,16 +359,23 @@ def _check_same_run(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> No
             f"(fingerprint {found}, now {params.task.fingerprint}). "
             f"Choose a new folder, or continue with --dataset_version={version}."
         )
-    now = params.task.as_dict()
-    changed = list(_changed(before, now, _FIXED))
+    is_finished = _step_of(pathlib.Path(newest).name) >= params.trainer.train_steps
+    names = _FIXED + (_OF_WEIGHTS if is_finished else ())
+    changed = [
+        change
+        for name in names
+        for change in _changed(name, _part(recorded, name), _part(now, name))
+    ]
     if changed:
         name, old, new = changed[0]
         raise InputError(
-            f"{model_dir} contains checkpoints that were trained with task.{name}={old}, not "
+            f"{model_dir} contains checkpoints that were trained with {name}={old}, not "
             f"{new}{f' (and {len(changed) - 1} more differences)' if changed[1:] else ''}. "
             "Choose a new folder, or leave the parameters as they were to continue."
         )
-    weights = now["init_checkpoint"]
+    if is_finished:
+        logger.info("%s is finished already: %s is its last step.", model_dir, newest)
+    weights = now["task"]["init_checkpoint"]
     if weights and before.get("init_checkpoint", weights) != weights:
         logger.warning(
             "The starting weights %s are not used, because training continues from %s. "
@@ -352,19 +385,26 @@ def _check_same_run(params: cfg.ExperimentConfig, model_dir: pathlib.Path) -> No
         )
 
 
-def _changed(
-    before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yields name, old and new value of parameters that both have and that differ."""
-    for name in names:
-        if name not in before or name not in now:
-            continue
-        old, new = before[name], now[name]
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            for part, *values in _changed(old, new, sorted(new)):
-                yield (f"{name}.{part}", *values)
-        elif _as_read(old) != _as_read(new):
-            yield name, old, new
+# In place of a parameter that a version does not have.
+_MISSING = object()
+
+
+def _part(params: Any, name: str) -> Any:
+    """Returns the parameter with a path such as task.losses; _MISSING without one."""
+    for key in name.split("."):
+        if not isinstance(params, Mapping) or key not in params:
+            return _MISSING
+        params = params[key]
+    return params
+
+
+def _changed(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yields name, old and new value of each part that both have and that differs."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(new):
+            yield from _changed(f"{name}.{key}", old.get(key, _MISSING), new[key])
+    elif _MISSING not in (old, new) and _as_read(old) != _as_read(new):
+        yield name, old, new
 
 
 def _as_read(value: Any) -> Any:

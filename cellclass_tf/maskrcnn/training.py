@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -25,6 +26,7 @@ from cellclass_tf.maskrcnn import (
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
 from cellclass_tf.maskrcnn.parameters import Settings
 from cellclass_tf.messages import logger
+from cellclass_tf.storage import lock
 
 # Fraction of the time limit for training steps; the rest is for the namer and evaluation.
 _SHARE_OF_STEPS = 0.8
@@ -123,22 +125,34 @@ def run(settings: Settings, model_dir: str | os.PathLike, mode: str) -> pathlib.
             )
             settings = dataclasses.replace(settings, steps=steps, minutes=None)
             params = parameters.parse(settings, machine)
-        if "train" in mode and strategy.extended.should_checkpoint:
-            runs.begin(model_dir, settings.experiment, params)
-        _print_devices(strategy, params.runtime, machine)
-        with (
-            keras_state.random_seed(params.task.train_data.seed),
-            keras_state.precision(params.runtime.mixed_precision_dtype),
-        ):
-            with strategy.scope():
-                task = task_factory.get_task(
-                    params.task, logging_dir=os.fspath(model_dir)
-                )
-            loop.run(strategy, task, mode, params, model_dir)
-        is_first = strategy.extended.should_checkpoint
-        if "train" in mode and is_first and params.task.namer_steps:
-            cell_namer.train(model_dir, params.task)
+        # The other workers of a cluster write nothing to the folder.
+        writes = "train" in mode and strategy.extended.should_checkpoint
+        with _only_writer(model_dir) if writes else contextlib.nullcontext():
+            if writes:
+                runs.begin(model_dir, settings.experiment, params)
+            _print_devices(strategy, params.runtime, machine)
+            with (
+                keras_state.random_seed(params.task.train_data.seed),
+                keras_state.precision(params.runtime.mixed_precision_dtype),
+            ):
+                with strategy.scope():
+                    task = task_factory.get_task(
+                        params.task, logging_dir=os.fspath(model_dir)
+                    )
+                loop.run(strategy, task, mode, params, model_dir)
+            if writes and params.task.namer_steps:
+                cell_namer.train(model_dir, params.task)
     return pathlib.Path(model_dir)
+
+
+def _only_writer(model_dir: str | os.PathLike) -> contextlib.AbstractContextManager:
+    """Locks the folder of a run, since two trainings would mix their checkpoints."""
+    if "://" in os.fspath(model_dir):
+        # A bucket cannot be locked.
+        return contextlib.nullcontext()
+    folder = pathlib.Path(model_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return lock.one_writer(folder, "train")
 
 
 def _steps_within(

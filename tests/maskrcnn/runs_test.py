@@ -71,6 +71,44 @@ def test_a_run_continues_with_more_steps_but_not_with_another_network(tmp_path):
     runs.begin(tmp_path / "another", SMALL, params)
 
 
+def test_a_run_does_not_continue_with_another_seed(tmp_path):
+    params = begun(tmp_path / "run")
+    params.task.train_data.seed += 1
+    words = r"trained with task\.train_data\.seed=0, not 1\. Choose a new folder"
+    with pytest.raises(InputError, match=words):
+        runs.begin(tmp_path / "run", SMALL, params)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("trainer", "train_steps", 2),
+        ("runtime", "mixed_precision_dtype", "bfloat16"),
+        ("task.train_data", "blur", 3.5),
+        ("task.losses", "mask_weight", 2.0),
+    ],
+)
+def test_a_finished_run_takes_no_other_parameters(tmp_path, caplog, part, name, value):
+    params = begun(tmp_path / "run")
+    place = params
+    for key in part.split("."):
+        place = getattr(place, key)
+    setattr(place, name, value)
+    if name != "train_steps":
+        # They may change while steps are left.
+        runs.begin(tmp_path / "run", SMALL, params)
+        setattr(place, name, getattr(place, name) + type(value)("1"))
+    write_checkpoints(tmp_path / "run", "ckpt-9999", last="ckpt-9999")
+    written = (tmp_path / "run/params.yaml").read_text()
+    with pytest.raises(InputError, match=rf"trained with {part}\.{name}="):
+        runs.begin(tmp_path / "run", SMALL, params)
+    assert (tmp_path / "run/params.yaml").read_text() == written
+    again = runs.load_params(SMALL, tmp_path / "run")
+    caplog.set_level("INFO")
+    runs.begin(tmp_path / "run", SMALL, again)
+    assert "is finished already" in caplog.text
+
+
 def test_starting_weights_that_are_not_used_are_reported(tmp_path, caplog):
     params = begun(tmp_path / "run")
     runs.begin(tmp_path / "run", SMALL, params)

@@ -1,5 +1,6 @@
 """Tests of training, export and prediction together, on a tiny study."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -29,6 +30,7 @@ from cellclass_tf.maskrcnn import (
 from cellclass_tf.maskrcnn.cell_namer import crops, finished
 from cellclass_tf.maskrcnn.cell_namer import network as namer_network
 from cellclass_tf.maskrcnn.cell_namer import training as cell_namer
+from cellclass_tf.storage import lock
 from experiments import starting_weights
 from tests.annotation import cellpose_networks
 
@@ -579,6 +581,19 @@ def test_steps_and_minutes_are_not_both_given(study, tmp_path, options):
     with pytest.raises(cc.InputError, match="either steps, or more than 0 minutes"):
         training.train(SMALL, tmp_path, study=study, params_override=FAST, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_trainings_do_not_mix_their_checkpoints(study, tmp_path):
+    def train():
+        training.train(SMALL, tmp_path, study=study, steps=2, params_override=FAST)
+
+    with (
+        lock.one_writer(tmp_path, "train"),
+        concurrent.futures.ThreadPoolExecutor(1) as other,
+        pytest.raises(cc.InputError, match="is being written to by `train`"),
+    ):
+        other.submit(train).result()
+    assert [path.name for path in tmp_path.iterdir()] == [".journal"]
 
 
 def test_the_backbone_is_not_changed_while_only_the_heads_are_trained(study, tmp_path):
