@@ -23,6 +23,7 @@ from cellclass_tf.analysis.methods_text import ends_text, methods_text
 from cellclass_tf.analysis.replicates import (
     Replicate,
     compare,
+    hides_rare_types,
     logits_by_condition,
     replicates_of,
 )
@@ -89,7 +90,9 @@ def compare_conditions(
     proportions. If all replicates are in both, it is the paired t-test of the differences
     within replicates. If only some are in both, there is no test. With several tests, p
     values are also adjusted by Holm's method. The uncertainty of the correction is the same
-    for all conditions and is not included in the intervals.
+    for all conditions and is not included in the intervals. In means and tests, the
+    proportions of all replicates are clipped by half a cell of the smallest one; if all of
+    them are then equal, there is no interval and no test.
 
     Writes conditions.json, replicates.csv (one row per replicate), times.csv (one row per
     replicate and time point, if there are several time points), conditions.svg and .pdf (a
@@ -167,7 +170,7 @@ def compare_conditions(
         ),
         "contrasts": _contrasts(replicates, names),
         "spot_check": mixture.checked_by_labels(predictions),
-        "warnings": _warnings(rows, known, empty, problem),
+        "warnings": _warnings(rows, known, replicates, empty, problem),
     }
     _write(output, result, replicates, names, record)
     return ConditionComparison(output, result)
@@ -260,6 +263,7 @@ def _rejected(
 def _warnings(
     rows: Sequence[Mapping[str, str]],
     known: Mapping[str, Assignment],
+    replicates: Sequence[Replicate],
     empty: Sequence[str],
     problem: str,
 ) -> list[str]:
@@ -273,6 +277,15 @@ def _warnings(
     if empty:
         warnings.append(
             f"Replicates without typed cells are left out: {'; '.join(empty)}."
+        )
+    small = hides_rare_types(replicates)
+    if small is not None:
+        least = contrasts.least_share(small.cells)
+        low, high = f"{100 * least:.2f} %", f"{100 * (1 - least):.2f} %"
+        warnings.append(
+            f"{small.condition}, {small.replicate} has only {small.cells} typed cells. In "
+            f"means and tests, proportions below {low} are set to {low}, and those above "
+            f"{high} to {high}. Remove its condition from the table if a rare type matters."
         )
     if problem:
         warnings.append(f"The proportions are as counted, not corrected: {problem}.")

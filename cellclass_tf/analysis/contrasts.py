@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,14 +40,26 @@ class Contrast:
     reason: str = ""
 
 
-def logits_of(shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def least_share(fewest_cells: int | np.ndarray) -> float | np.ndarray:
+    """Returns half a cell, as a share of one cell more than the smallest replicate has.
+
+    Args:
+      fewest_cells: number of cells of the smallest of the replicates that are compared.
+    """
+    return 0.5 / (fewest_cells + 1)
+
+
+def logits_of(shares: np.ndarray, fewest_cells: int | np.ndarray) -> np.ndarray:
     """Returns the logits of shares, clipped by half a cell so that they are finite.
+
+    All replicates that are compared are clipped at the same share. Otherwise the logits of
+    shares of 0 would differ with the number of cells, and so would the conditions.
 
     Args:
       shares: (U,) shares.
-      cells: (U,) number of cells that each share was counted from.
+      fewest_cells: number of cells of the smallest of the replicates that are compared.
     """
-    least = 0.5 / (np.asarray(cells, float) + 1)
+    least = least_share(fewest_cells)
     return special.logit(np.clip(shares, least, 1 - least))
 
 
@@ -55,10 +68,11 @@ def mean_interval(
 ) -> tuple[float, float, float]:
     """Returns the share at the mean of (U,) logits, and the ends of its interval.
 
-    The interval is Student's t interval of the mean; its ends are NaN for a single logit.
+    The interval is Student's t interval of the mean. Its ends are NaN for a single logit, and
+    if all logits are equal, for example because all shares are 0.
     """
     middle = float(special.expit(np.mean(logits)))
-    if len(logits) < 2:
+    if np.ptp(logits) < _NOTHING:
         return middle, float("nan"), float("nan")
     low, high = special.expit(t_interval(logits, level))
     return middle, float(low), float(high)
@@ -107,7 +121,10 @@ def contrast(
         drawn = means + off / np.sqrt(rng.chisquare(freedom, (_DRAWS, 1)) / freedom)
         drawn = drawn.T
     else:
-        test = stats.ttest_ind(second, first, equal_var=False)
+        with warnings.catch_warnings():
+            # All shares of one condition may be 0, and their logits equal.
+            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+            test = stats.ttest_ind(second, first, equal_var=False)
         drawn = [
             mean + stats.sem(part) * rng.standard_t(len(part) - 1, _DRAWS)
             for mean, part in zip(means, (first, second), strict=True)

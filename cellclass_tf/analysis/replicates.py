@@ -111,12 +111,34 @@ def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
 def logits_by_condition(
     replicates: Sequence[Replicate], place: int
 ) -> dict[str, dict[str, float]]:
-    """Returns {condition: {replicate: logit of the share of one type}}."""
+    """Returns {condition: {replicate: logit of the share of one type}}.
+
+    Args:
+      replicates: all replicates that are compared.
+      place: index of the type.
+    """
     found: dict[str, dict[str, float]] = {}
-    for one in replicates:
-        (logit,) = contrasts.logits_of(one.shares[[place]], np.array([one.cells]))
-        found.setdefault(one.condition, {})[one.replicate] = float(logit)
+    shares = np.array([one.shares[place] for one in replicates])
+    logits = contrasts.logits_of(shares, min(one.cells for one in replicates))
+    for one, logit in zip(replicates, logits.tolist(), strict=True):
+        found.setdefault(one.condition, {})[one.replicate] = logit
     return found
+
+
+def hides_rare_types(replicates: Sequence[Replicate]) -> Replicate | None:
+    """Returns the smallest replicate if it limits the logits of larger ones, otherwise None.
+
+    See `contrasts.logits_of`: it limits them if a replicate has a share that is less than half
+    a cell of the smallest replicate, but more than half a cell of its own.
+    """
+    smallest = min(replicates, key=lambda one: one.cells)
+    limit = contrasts.least_share(smallest.cells)
+    for one in replicates:
+        distance = np.minimum(one.shares, 1 - one.shares)
+        own = contrasts.least_share(one.cells)
+        if ((own < distance) & (distance < limit)).any():
+            return smallest
+    return None
 
 
 def compare(

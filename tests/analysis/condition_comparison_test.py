@@ -227,6 +227,26 @@ def test_conditions_of_fields_unlike_the_training_fields_are_not_compared(tmp_pa
     cc.compare_conditions(folder, tmp_path / "out", conditions=path, answer_anyway=True)
 
 
+def test_a_small_replicate_that_hides_rare_types_is_named(tmp_path):
+    folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
+    rows = csv_json.read_csv(folder / "counts.csv")
+    for row in rows:
+        small = row["group"] == "c3"
+        row |= {"n_HEK": 1, "n_N2a": 4} if small else {"n_HEK": 2, "n_N2a": 98}
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    record = RunRecord(model_metadata=model_metadata(None))
+    record.write(folder / "run.json")
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    # Two fields of 5 cells: half a cell of 11 is 4.5 %.
+    assert found["warnings"][0] == (
+        "control, c3 has only 10 typed cells. In means and tests, proportions below 4.55 % "
+        "are set to 4.55 %, and those above 95.45 % to 95.45 %. Remove its condition from "
+        "the table if a rare type matters."
+    )
+    drug = found["conditions"][1]["types"]["HEK"]
+    assert drug == {"mean": pytest.approx(0.5 / 11), "low": None, "high": None}
+
+
 def test_a_replicate_without_cells_is_left_out_with_a_warning(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
     rows = csv_json.read_csv(folder / "counts.csv")

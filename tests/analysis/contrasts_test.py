@@ -63,8 +63,15 @@ def test_a_single_replicate_has_a_mean_but_no_interval():
     assert np.isnan([low, high]).all()
 
 
+def test_equal_replicates_have_a_mean_but_no_interval():
+    logits = contrasts.logits_of(np.zeros(4), 1000)
+    middle, low, high = contrasts.mean_interval(logits)
+    assert middle == pytest.approx(0.5 / 1001)
+    assert np.isnan([low, high]).all()
+
+
 def test_logits_of_pure_replicates_are_clipped_by_half_a_cell():
-    found = contrasts.logits_of(np.array([0.0, 1.0, 0.5]), np.array([99, 99, 99]))
+    found = contrasts.logits_of(np.array([0.0, 1.0, 0.5]), 99)
     np.testing.assert_allclose(found, special.logit([0.005, 0.995, 0.5]))
 
 
@@ -93,7 +100,7 @@ def test_equal_conditions_differ_significantly_at_the_nominal_rate(icc, dishes):
         found = correction.shares_by_unit(
             np.array(called), held_out, np.zeros(2 * dishes)
         )
-        logits = contrasts.logits_of(found[:, 0], np.full(2 * dishes, 240))
+        logits = contrasts.logits_of(found[:, 0], 240)
         told = stats.ttest_ind(logits[:dishes], logits[dishes:], equal_var=False)
         wrong.append(told.pvalue < 0.05)
     assert 0.02 <= np.mean(wrong) <= 0.075
