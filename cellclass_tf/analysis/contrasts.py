@@ -91,8 +91,9 @@ def contrast(
     Independent replicates are compared by Welch's t-test (1947, Biometrika 34, 28).
     Replicates that were observed in both conditions are compared by Student's t-test of
     their differences (1908, Biometrika 6, 1). For the interval of the difference of shares,
-    the two means are drawn from their t distributions, independently or, if paired, jointly
-    with the covariance of the replicates.
+    the two means are drawn jointly from a t distribution with the degrees of freedom of the
+    test and, if paired, with the covariance of the replicates. The interval contains 0
+    exactly if that of the odds ratio contains 1, up to the error of the random draws.
 
     Args:
       first: (U,) logits of the replicates' shares in the first condition.
@@ -115,22 +116,17 @@ def contrast(
     rng, tail = np.random.default_rng(seed), (1 - level) / 2
     if paired:
         test = stats.ttest_rel(second, first)
-        freedom = len(first) - 1
         spread = np.cov(first, second) / len(first)
-        off = rng.multivariate_normal((0, 0), spread, _DRAWS, method="svd")
-        drawn = means + off / np.sqrt(rng.chisquare(freedom, (_DRAWS, 1)) / freedom)
-        drawn = drawn.T
     else:
         with warnings.catch_warnings():
             # All shares of one condition may be 0, and their logits equal.
             warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
             test = stats.ttest_ind(second, first, equal_var=False)
-        drawn = [
-            mean + stats.sem(part) * rng.standard_t(len(part) - 1, _DRAWS)
-            for mean, part in zip(means, (first, second), strict=True)
-        ]
+        spread = np.diag([np.var(part, ddof=1) / len(part) for part in (first, second)])
     ends = test.confidence_interval(level)
-    differences = special.expit(drawn[1]) - special.expit(drawn[0])
+    off = rng.multivariate_normal((0, 0), spread, _DRAWS, method="svd")
+    drawn = means + off / np.sqrt(rng.chisquare(test.df, (_DRAWS, 1)) / test.df)
+    differences = special.expit(drawn[:, 1]) - special.expit(drawn[:, 0])
     return dataclasses.replace(
         plain,
         difference_ends=tuple(np.quantile(differences, [tail, 1 - tail]).tolist()),
