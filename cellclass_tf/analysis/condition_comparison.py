@@ -111,9 +111,9 @@ def compare_conditions(
       The comparison, whose result has
         types, level; corrected: whether proportions are corrected; not_corrected: why not,
           or ''.
-        conditions: for each condition name, replicates, groups, fields, cells, rejected
-          (number of rejected fields, if the study is found), types: {type: {mean, low,
-          high}}.
+        conditions: for each condition name, replicates, groups, scenes, fields (one per
+          scene and time point), cells, rejected (number of rejected fields, if the study is
+          found), types: {type: {mean, low, high}}.
         contrasts: for each pair and type first, second, type, difference (second minus
           first), difference_low, difference_high, odds_ratio, odds_ratio_low,
           odds_ratio_high, test ("Welch's t-test", "paired t-test" or ''), test_reason (why
@@ -236,6 +236,7 @@ def _condition_entries(
                 "name": condition,
                 "replicates": len(of),
                 "groups": sum(len(one.groups) for one in of),
+                "scenes": sum(one.scenes for one in of),
                 "fields": sum(one.fields for one in of),
                 "cells": sum(one.cells for one in of),
                 "rejected": None if rejected is None else rejected.get(condition, 0),
@@ -277,6 +278,13 @@ def _warnings(
     if empty:
         warnings.append(
             f"Replicates without typed cells are left out: {'; '.join(empty)}."
+        )
+    if len(replicates) > 1 and all(one.scenes == 1 for one in replicates):
+        warnings.append(
+            "Each replicate is a single field. If several of these fields come from one dish, "
+            "the intervals are too narrow and the p values too small: give the fields of one "
+            "dish the same name in the column replicate, or tell the dishes apart with "
+            "`cellclass convert --group`."
         )
     small = hides_rare_types(replicates)
     if small is not None:

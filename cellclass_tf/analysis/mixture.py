@@ -13,7 +13,7 @@ from cellclass_tf import process_state
 from cellclass_tf.analysis import correction, held_out_cells, priors, shares
 from cellclass_tf.analysis.spot_check import plan
 from cellclass_tf.analysis.spot_check import result as spot_check
-from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
+from cellclass_tf.analysis.units import FIELD, LEVEL, place_of, units_of
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
@@ -343,7 +343,7 @@ def _by_unit(
     typed = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
     unit, of_unit = units_of(
         [row.get("group") or "" for row, _ in typed],
-        [row.get("scene") or f"image {row['image']}" for row, _ in typed],
+        [place_of(row) for row, _ in typed],
     )
     cells = np.array([of for _, of in typed], np.int64).reshape(-1, len(names))
     return unit, shares.summed(cells, of_unit)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cellclass_tf.analysis import contrasts, correction, held_out_cells
 from cellclass_tf.analysis.conditions import Assignment
+from cellclass_tf.analysis.units import place_of
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError, first_names
 
@@ -21,7 +22,8 @@ class Replicate:
       condition: name of the condition.
       replicate: name of the replicate.
       groups: names of its dishes.
-      fields: number of fields with typed cells.
+      scenes: number of scenes with typed cells; all time points of a scene count as one.
+      fields: number of fields with typed cells, one per scene and time point.
       cells: number of typed cells.
       shares: (K,) shares of the types, corrected if possible.
       by_time: {time point: (K,) shares}; empty if there is only one time point.
@@ -30,6 +32,7 @@ class Replicate:
     condition: str
     replicate: str
     groups: tuple[str, ...]
+    scenes: int
     fields: int
     cells: int
     shares: np.ndarray
@@ -74,12 +77,14 @@ def replicates_of(
             of_time = _shares(at, names, held_out, areas)
             if of_time is not None:
                 by_time[time] = of_time
+        typed = [row for row in part if _cells(row, names)]
         found.append(
             Replicate(
                 condition,
                 replicate,
                 tuple(sorted({row.get("group") or "" for row in part})),
-                sum(_cells(row, names) > 0 for row in part),
+                len({(row.get("group") or "", place_of(row)) for row in typed}),
+                len(typed),
                 sum(_cells(row, names) for row in part),
                 of_all_times,
                 by_time,

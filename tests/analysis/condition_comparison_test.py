@@ -227,6 +227,29 @@ def test_conditions_of_fields_unlike_the_training_fields_are_not_compared(tmp_pa
     cc.compare_conditions(folder, tmp_path / "out", conditions=path, answer_anyway=True)
 
 
+def test_replicates_of_a_single_field_each_give_a_warning(tmp_path):
+    dishes = {f"c{n}": 10 + n for n in range(4)} | {f"t{n}": 20 + n for n in range(4)}
+    folder = predictions(tmp_path / "p", dishes, times=2)
+    rows = [r for r in csv_json.read_csv(folder / "counts.csv") if "_0_" in r["image"]]
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    path = table(tmp_path / "c.csv", dishes)
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    (warning,) = found["warnings"]
+    assert "Each replicate is a single field" in warning
+    assert found["conditions"][0]["scenes"] == 4
+    text = (tmp_path / "out/methods.txt").read_text()
+    assert "control: 4 replicates, 8 fields, 320 cells" in text
+    # If the table says which fields belong together, there is no warning.
+    lines = [
+        f"{name},{'control' if name[0] == 'c' else 'drug'},{name[0]}{int(name[1]) // 2}\n"
+        for name in dishes
+    ]
+    path.write_text("group,condition,replicate\n" + "".join(lines))
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    assert found["conditions"][0]["replicates"] == 2
+    assert not found["warnings"]
+
+
 def test_a_small_replicate_that_hides_rare_types_is_named(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
     rows = csv_json.read_csv(folder / "counts.csv")

@@ -33,7 +33,7 @@ def test_dishes_of_a_replicate_are_added_up_and_times_are_kept_apart():
         "day 1",
         ("a", "b"),
     )
-    assert (control.fields, control.cells) == (2, 100)
+    assert (control.scenes, control.fields, control.cells) == (2, 2, 100)
     np.testing.assert_allclose(control.shares, [0.4, 0.6])
     np.testing.assert_allclose(control.by_time[0], [0.25, 0.75])
     np.testing.assert_allclose(control.by_time[2], [0.5, 0.5])
@@ -66,7 +66,9 @@ def test_a_rare_type_differs_at_most_at_the_nominal_rate_if_dishes_differ_in_siz
     rng, wrong = np.random.default_rng(0), 0
     for _ in range(200):
         found = [
-            replicates.Replicate(condition, str(number), (), 1, int(cells), shares, {})
+            replicates.Replicate(
+                condition, str(number), (), 1, 1, int(cells), shares, {}
+            )
             for condition, mean in (("control", 300), ("drug", 1000))
             for number, cells in enumerate(rng.poisson(mean, 4))
             for shares in (rng.multinomial(cells, [share, 1 - share]) / cells,)
