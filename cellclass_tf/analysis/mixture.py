@@ -143,7 +143,8 @@ def mixture(
         "estimates": estimates,
         **held_out_cells.summary(held_out, record, names),
     }
-    if len(groups) > 1 and result["estimates"][0]["unit"] == FIELD:
+    typed_groups = sum(estimate["units"] > 0 for estimate in estimates[1:])
+    if typed_groups > 1 and estimates[0]["unit"] == FIELD:
         result["warnings"].append(
             "Each field is a group of its own and is treated as an independent unit. If several "
             "fields come from one dish, the interval is too narrow: tell the dishes apart with "
