@@ -104,8 +104,9 @@ def compare_conditions(
       output: folder for tables, figure and text.
       conditions: table with the condition of each dish; the study's conditions.csv if not
         given.
-      answer_anyway: report proportions also for fields that do not resemble the training
-        fields; as set for `predict` if not given.
+      answer_anyway: compare also conditions with fields that do not resemble the training
+        fields; as set for `predict` if not given. Otherwise these are left out with a
+        warning; see `mixture.MOST_UNLIKE`.
 
     Returns:
       The comparison, whose result has
@@ -125,7 +126,7 @@ def compare_conditions(
 
     Raises:
       InputError: if there are no predictions or no table, the table does not fit the
-        predictions, or the proportions are withheld; see `mixture`.
+        predictions, or the proportions of all conditions are withheld.
     """
     predictions = Predictions.open(predictions)
     output = pathlib.Path(output)
@@ -144,12 +145,15 @@ def compare_conditions(
             f"{study.root if study else 'STUDY'}` writes it; then fill it in."
         )
     rows = predictions.count_rows
-    known = read_conditions(conditions, (row.get("group") or "" for row in rows))
-    withheld = mixture.why_withheld(predictions.stems, record, answer_anyway)
-    if withheld:
+    assigned = read_conditions(conditions, (row.get("group") or "" for row in rows))
+    withheld = _withheld(rows, assigned, record, answer_anyway)
+    known = {
+        group: of for group, of in assigned.items() if of.condition not in withheld
+    }
+    if not known:
         raise InputError(
-            f"{predictions.folder}: {withheld}, so their proportions are not reliable. Train "
-            "with fields such as these, or set --answer_anyway."
+            f"{predictions.folder}: {'; '.join(withheld.values())}, so their proportions are "
+            "not reliable. Train with fields such as these, or set --answer_anyway."
         )
     held_out = held_out_cells.held_out_of(record, names)
     problem = (
@@ -170,10 +174,32 @@ def compare_conditions(
         ),
         "contrasts": _contrasts(replicates, names),
         "spot_check": mixture.checked_by_labels(predictions),
-        "warnings": _warnings(rows, known, replicates, empty, problem),
+        "warnings": [
+            *_left_out(rows, assigned, withheld, empty),
+            *_warnings(replicates, problem),
+        ],
     }
     _write(output, result, replicates, names, record)
     return ConditionComparison(output, result)
+
+
+def _withheld(
+    rows: Sequence[Mapping[str, str]],
+    known: Mapping[str, Assignment],
+    record: RunRecord,
+    answer_anyway: bool | None,
+) -> dict[str, str]:
+    """Returns {condition: why its proportions are withheld}; see `mixture.why_withheld`."""
+    stems: dict[str, list[str]] = {}
+    for row in rows:
+        of = known.get(row.get("group") or "")
+        if of is not None:
+            stems.setdefault(of.condition, []).append(row["image"])
+    reasons = {
+        condition: mixture.why_withheld(of, record, answer_anyway)
+        for condition, of in sorted(stems.items())
+    }
+    return {name: f"{name}: {reason}" for name, reason in reasons.items() if reason}
 
 
 def _tested(names: Sequence[str]) -> Sequence[str]:
@@ -261,14 +287,20 @@ def _rejected(
     return found
 
 
-def _warnings(
+def _left_out(
     rows: Sequence[Mapping[str, str]],
     known: Mapping[str, Assignment],
-    replicates: Sequence[Replicate],
+    withheld: Mapping[str, str],
     empty: Sequence[str],
-    problem: str,
 ) -> list[str]:
+    """Returns a warning for each kind of conditions and replicates that are left out."""
     warnings = []
+    if withheld:
+        warnings.append(
+            "Conditions are left out, since their proportions are not reliable: "
+            f"{'; '.join(withheld.values())}. Train with fields such as these, or set "
+            "--answer_anyway."
+        )
     without = {row.get("group") or "" for row in rows} - known.keys()
     if without:
         some = first_names(sorted(without))
@@ -279,6 +311,12 @@ def _warnings(
         warnings.append(
             f"Replicates without typed cells are left out: {'; '.join(empty)}."
         )
+    return warnings
+
+
+def _warnings(replicates: Sequence[Replicate], problem: str) -> list[str]:
+    """Returns what a reader should know about the replicates that are compared."""
+    warnings = []
     if len(replicates) > 1 and all(one.scenes == 1 for one in replicates):
         warnings.append(
             "Each replicate is a single field. If several of these fields come from one dish, "

@@ -270,6 +270,41 @@ def test_a_small_replicate_that_hides_rare_types_is_named(tmp_path):
     assert drug == {"mean": pytest.approx(0.5 / 11), "low": None, "high": None}
 
 
+def test_a_condition_of_unlike_fields_is_left_out_with_a_warning(tmp_path):
+    dishes = DISHES | {"x1": 20, "x2": 21}
+    path = tmp_path / "c.csv"
+    conditions = {"c": "control", "t": "drug", "x": ""}
+    # A field of 6 of the drug, and two of 4 fields without a condition; each time the
+    # fraction is more than a tenth, but the first is less than a tenth of all fields.
+    for unlike, told in (
+        (["t1_0"], ["control"]),
+        (["x1_0", "x1_1"], ["control", "drug"]),
+    ):
+        images = tuple(
+            PredictedImage(
+                f"mixed/{dish}_{field}_0",
+                "x.png",
+                compared=True,
+                unlike=("bright",) if f"{dish}_{field}" in unlike else (),
+            )
+            for dish in dishes
+            for field in range(2)
+        )
+        folder = predictions(tmp_path / unlike[0], dishes, images=images)
+        lines = [f"{name},{conditions[name[0]]},\n" for name in dishes]
+        path.write_text("group,condition,replicate\n" + "".join(lines))
+        found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+        assert [one["name"] for one in found["conditions"]] == told
+        warnings = [line for line in found["warnings"] if "not reliable" in line]
+        assert len(warnings) == (told == ["control"])
+        if warnings:
+            assert "drug: 1 of 6 fields do not resemble" in warnings[0]
+    both = cc.compare_conditions(
+        tmp_path / "t1_0", tmp_path / "out", conditions=path, answer_anyway=True
+    )
+    assert len(both.result["conditions"]) == 2
+
+
 def test_a_replicate_without_cells_is_left_out_with_a_warning(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
     rows = csv_json.read_csv(folder / "counts.csv")
