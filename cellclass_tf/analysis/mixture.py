@@ -264,6 +264,26 @@ def checked_by_labels(predictions: Predictions, seed: int = 0) -> dict[str, Any]
     return _spot_check(predictions, rows, draws, seed)
 
 
+def labels_for_width(
+    predictions: Predictions, width: float, seed: int = 0
+) -> dict[str, int | None]:
+    """Returns what `mixture` returns as labels_for_width of all fields."""
+    rows, names = predictions.count_rows, predictions.type_names
+    record = predictions.record_if_any
+    estimate = _estimate(
+        _ALL,
+        rows,
+        _counted(rows, names, seed),
+        predictions,
+        held_out=held_out_cells.held_out_of(record, names),
+        areas=held_out_cells.areas_of(rows, record),
+        expected=None,
+        width=width,
+        seed=seed,
+    )
+    return estimate["labels_for_width"]
+
+
 def _spot_check(
     predictions: Predictions,
     rows: Sequence[Mapping[str, str]],
