@@ -114,8 +114,10 @@ def estimate_by_sample(
     they are intervals of the share itself.
 
     The sample describes the cells in these fields. Differences between units are added from
-    `unit_draws`. Calls differ between units by less than the true shares do, the more so
-    the more calls are wrong; the differences are scaled up accordingly.
+    `unit_draws`, as differences from the mean of the draws. (The mean weights units nearly
+    equally; the share as called, which the estimate starts from, weights cells equally.)
+    Calls differ between units by less than the true shares do, the more so the more calls
+    are wrong; the differences are scaled up accordingly.
 
     Args:
       sample: labels and calls.
@@ -238,11 +240,11 @@ def _around_logit(
     steepness = middle * (1 - middle)
     logits = special.logit(middle) + chance / steepness
     if units is not None:
-        called = _called_shares(sample)
+        centre = np.clip(units.mean(axis=0), _NEARLY, 1 - _NEARLY)
         drawn = special.logit(np.clip(units, _NEARLY, 1 - _NEARLY))
         # The same difference of shares is a larger difference of logits near 0 and 1.
-        per_logit = called * (1 - called) / steepness / _slope(sample)
-        logits = logits + (drawn - special.logit(called)) * per_logit
+        per_logit = centre * (1 - centre) / steepness / _slope(sample)
+        logits = logits + (drawn - special.logit(centre)) * per_logit
     return special.expit(logits)
 
 
@@ -255,18 +257,13 @@ def _around_share(
     """Returns (B, K) draws of the shares around the estimate, clipped to [0, 1]."""
     draws = shares + chance
     if units is not None:
-        draws = draws + (units - _called_shares(sample)) / _slope(sample)
+        draws = draws + (units - units.mean(axis=0)) / _slope(sample)
     return np.clip(draws, 0, 1)
-
-
-def _called_shares(sample: LabelledSample) -> np.ndarray:
-    called = sample.called_in_all / sample.called_in_all.sum()
-    return np.clip(called, _NEARLY, 1 - _NEARLY)
 
 
 def _slope(sample: LabelledSample) -> float:
     """Returns by how much the shares as called change per change of the true shares."""
-    called = _called_shares(sample)
+    called = sample.called_in_all / sample.called_in_all.sum()
     right = sample.weights @ sample.right
     right = right / max((sample.weights @ sample.called).sum(), _NEARLY)
     # Accuracy of calls that are independent of the true type.

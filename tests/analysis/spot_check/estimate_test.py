@@ -83,6 +83,23 @@ def test_differences_between_units_widen_the_interval():
     assert np.ptp(units.interval()[:, 0]) > 3 * np.ptp(alone.interval()[:, 0])
 
 
+def test_units_of_unequal_size_widen_the_interval_in_both_directions():
+    """The mean of units, 0.3, is not the share among their cells if a unit is larger."""
+    draws = np.random.default_rng(0).beta(30, 70, 4000)
+    units = np.stack([draws, 1 - draws], axis=1)
+    half = [(1, 1)] * 50
+    low, high = estimate.estimate_by_sample(sample_of(half, half), units).interval()
+    assert low[0] < 0.42
+    assert high[0] > 0.58
+    # Near 0, the interval is one of shares; a shift of all draws does not change it.
+    rare = [(1, 3)] + [(0, 4)] * 49
+    near, far = (
+        estimate.estimate_by_sample(sample_of(rare, rare), units + shift).interval()
+        for shift in (0, [0.1, -0.1])
+    )
+    np.testing.assert_allclose(near, far)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.02])
 def test_a_rare_type_has_a_narrow_interval(share):
     kind = spot_check.Kind("rare", share=share)
