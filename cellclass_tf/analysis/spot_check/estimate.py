@@ -16,6 +16,8 @@ from cellclass_tf.analysis.units import LEVEL
 
 # Number of random draws for the interval.
 _DRAWS = 4000
+# With fewer labelled cells of a type, the calls count at least this much.
+_FEW_LABELS, _LEAST_FACTOR = 10, 0.5
 # Lower limit of `_slope`, by which differences of calls between units are divided.
 _LEAST_SLOPE = 0.3
 # Shares nearer to 0 or 1 than this number of standard errors get intervals without a
@@ -107,11 +109,14 @@ def estimate_by_sample(
     difference estimator: Särndal, Swensson & Wretman 1992, Model Assisted Survey Sampling,
     6.3; prediction-powered inference: Angelopoulos et al. 2023,
     doi:10.1126/science.adi6000). The factor minimizes the variance (PPI++,
-    arXiv:2311.01453). The variance is that of residuals, linearized at the shares, in a
-    stratified sample without replacement. The variance of one more wrong cell is added, so
-    that a sample without errors does not give an interval of width 0. Intervals are
-    Student's t intervals of the logit; for a share within two standard errors of 0 or 1,
-    they are intervals of the share itself.
+    arXiv:2311.01453). With fewer than 10 labelled cells of a type it is at least 0.5: a
+    sample that by chance has few cells of a rare type gives a low estimate, a small variance
+    and a small factor at once, and too many intervals would be below the share. The variance
+    is that of residuals, linearized at the shares, in a stratified sample without
+    replacement. The variance of one more wrong cell is added, so that a sample without
+    errors does not give an interval of width 0. Intervals are Student's t intervals of the
+    logit; for a share within two standard errors of 0 or 1, they are intervals of the share
+    itself.
 
     The sample describes the cells in these fields. Differences between units are added from
     `unit_draws`, as differences from the mean of the draws. (The mean weights units nearly
@@ -124,7 +129,7 @@ def estimate_by_sample(
       unit_draws: (B, K) draws of the shares as called, which include the differences between
         units (see `shares.estimate_shares`); None for an interval that is valid only for the
         cells in these fields.
-      tuning: factor of the calls; None chooses the best.
+      tuning: factor of the calls, in [0, 1]; None chooses it as above.
       seed: seed of the random draws.
 
     Returns:
@@ -203,7 +208,8 @@ def _best_factor(sample: LabelledSample, shares: np.ndarray) -> float:
     if not variance > 0:
         return 1.0
     both = np.trace(_covariance(sample, true, called))
-    return float(np.clip(both / variance, 0, 1))
+    least = _LEAST_FACTOR if sample.true.sum(axis=0).min() < _FEW_LABELS else 0
+    return float(np.clip(both / variance, least, 1))
 
 
 def _one_cell(sample: LabelledSample, shares: np.ndarray) -> np.ndarray:
