@@ -23,6 +23,7 @@ from cellclass_tf.analysis.methods_text import ends_text, methods_text
 from cellclass_tf.analysis.replicates import (
     Replicate,
     compare,
+    hides_rare_types,
     logits_by_condition,
     replicates_of,
 )
@@ -89,7 +90,9 @@ def compare_conditions(
     proportions. If all replicates are in both, it is the paired t-test of the differences
     within replicates. If only some are in both, there is no test. With several tests, p
     values are also adjusted by Holm's method. The uncertainty of the correction is the same
-    for all conditions and is not included in the intervals.
+    for all conditions and is not included in the intervals. In means and tests, the
+    proportions of all replicates are clipped by half a cell of the smallest one; if all of
+    them are then equal, there is no interval and no test.
 
     Writes conditions.json, replicates.csv (one row per replicate), times.csv (one row per
     replicate and time point, if there are several time points), conditions.svg and .pdf (a
@@ -101,16 +104,17 @@ def compare_conditions(
       output: folder for tables, figure and text.
       conditions: table with the condition of each dish; the study's conditions.csv if not
         given.
-      answer_anyway: report proportions also for fields that do not resemble the training
-        fields; as set for `predict` if not given.
+      answer_anyway: compare also conditions with fields that do not resemble the training
+        fields; as set for `predict` if not given. Otherwise these are left out with a
+        warning; see `mixture.MOST_UNLIKE`.
 
     Returns:
       The comparison, whose result has
         types, level; corrected: whether proportions are corrected; not_corrected: why not,
           or ''.
-        conditions: for each condition name, replicates, groups, fields, cells, rejected
-          (number of rejected fields, if the study is found), types: {type: {mean, low,
-          high}}.
+        conditions: for each condition name, replicates, groups, scenes, fields (one per
+          scene and time point), cells, rejected (number of rejected fields, if the study is
+          found), types: {type: {mean, low, high}}.
         contrasts: for each pair and type first, second, type, difference (second minus
           first), difference_low, difference_high, odds_ratio, odds_ratio_low,
           odds_ratio_high, test ("Welch's t-test", "paired t-test" or ''), test_reason (why
@@ -122,7 +126,7 @@ def compare_conditions(
 
     Raises:
       InputError: if there are no predictions or no table, the table does not fit the
-        predictions, or the proportions are withheld; see `mixture`.
+        predictions, or the proportions of all conditions are withheld.
     """
     predictions = Predictions.open(predictions)
     output = pathlib.Path(output)
@@ -141,12 +145,15 @@ def compare_conditions(
             f"{study.root if study else 'STUDY'}` writes it; then fill it in."
         )
     rows = predictions.count_rows
-    known = read_conditions(conditions, (row.get("group") or "" for row in rows))
-    withheld = mixture.why_withheld(predictions.stems, record, answer_anyway)
-    if withheld:
+    assigned = read_conditions(conditions, (row.get("group") or "" for row in rows))
+    withheld = _withheld(rows, assigned, record, answer_anyway)
+    known = {
+        group: of for group, of in assigned.items() if of.condition not in withheld
+    }
+    if not known:
         raise InputError(
-            f"{predictions.folder}: {withheld}, so their proportions are not reliable. Train "
-            "with fields such as these, or set --answer_anyway."
+            f"{predictions.folder}: {'; '.join(withheld.values())}, so their proportions are "
+            "not reliable. Train with fields such as these, or set --answer_anyway."
         )
     held_out = held_out_cells.held_out_of(record, names)
     problem = (
@@ -167,10 +174,32 @@ def compare_conditions(
         ),
         "contrasts": _contrasts(replicates, names),
         "spot_check": mixture.checked_by_labels(predictions),
-        "warnings": _warnings(rows, known, empty, problem),
+        "warnings": [
+            *_left_out(rows, assigned, withheld, empty),
+            *_warnings(replicates, problem),
+        ],
     }
     _write(output, result, replicates, names, record)
     return ConditionComparison(output, result)
+
+
+def _withheld(
+    rows: Sequence[Mapping[str, str]],
+    known: Mapping[str, Assignment],
+    record: RunRecord,
+    answer_anyway: bool | None,
+) -> dict[str, str]:
+    """Returns {condition: why its proportions are withheld}; see `mixture.why_withheld`."""
+    stems: dict[str, list[str]] = {}
+    for row in rows:
+        of = known.get(row.get("group") or "")
+        if of is not None:
+            stems.setdefault(of.condition, []).append(row["image"])
+    reasons = {
+        condition: mixture.why_withheld(of, record, answer_anyway)
+        for condition, of in sorted(stems.items())
+    }
+    return {name: f"{name}: {reason}" for name, reason in reasons.items() if reason}
 
 
 def _tested(names: Sequence[str]) -> Sequence[str]:
@@ -233,6 +262,7 @@ def _condition_entries(
                 "name": condition,
                 "replicates": len(of),
                 "groups": sum(len(one.groups) for one in of),
+                "scenes": sum(one.scenes for one in of),
                 "fields": sum(one.fields for one in of),
                 "cells": sum(one.cells for one in of),
                 "rejected": None if rejected is None else rejected.get(condition, 0),
@@ -257,13 +287,20 @@ def _rejected(
     return found
 
 
-def _warnings(
+def _left_out(
     rows: Sequence[Mapping[str, str]],
     known: Mapping[str, Assignment],
+    withheld: Mapping[str, str],
     empty: Sequence[str],
-    problem: str,
 ) -> list[str]:
+    """Returns a warning for each kind of conditions and replicates that are left out."""
     warnings = []
+    if withheld:
+        warnings.append(
+            "Conditions are left out, since their proportions are not reliable: "
+            f"{'; '.join(withheld.values())}. Train with fields such as these, or set "
+            "--answer_anyway."
+        )
     without = {row.get("group") or "" for row in rows} - known.keys()
     if without:
         some = first_names(sorted(without))
@@ -273,6 +310,28 @@ def _warnings(
     if empty:
         warnings.append(
             f"Replicates without typed cells are left out: {'; '.join(empty)}."
+        )
+    return warnings
+
+
+def _warnings(replicates: Sequence[Replicate], problem: str) -> list[str]:
+    """Returns what a reader should know about the replicates that are compared."""
+    warnings = []
+    if len(replicates) > 1 and all(one.scenes == 1 for one in replicates):
+        warnings.append(
+            "Each replicate is a single field. If several of these fields come from one dish, "
+            "the intervals are too narrow and the p values too small: give the fields of one "
+            "dish the same name in the column replicate, or tell the dishes apart with "
+            "`cellclass convert --group`."
+        )
+    small = hides_rare_types(replicates)
+    if small is not None:
+        least = contrasts.least_share(small.cells)
+        low, high = f"{100 * least:.2f} %", f"{100 * (1 - least):.2f} %"
+        warnings.append(
+            f"{small.condition}, {small.replicate} has only {small.cells} typed cells. In "
+            f"means and tests, proportions below {low} are set to {low}, and those above "
+            f"{high} to {high}. Remove its condition from the table if a rare type matters."
         )
     if problem:
         warnings.append(f"The proportions are as counted, not corrected: {problem}.")

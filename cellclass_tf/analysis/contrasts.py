@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,14 +40,26 @@ class Contrast:
     reason: str = ""
 
 
-def logits_of(shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def least_share(fewest_cells: int | np.ndarray) -> float | np.ndarray:
+    """Returns half a cell, as a share of one cell more than the smallest replicate has.
+
+    Args:
+      fewest_cells: number of cells of the smallest of the replicates that are compared.
+    """
+    return 0.5 / (fewest_cells + 1)
+
+
+def logits_of(shares: np.ndarray, fewest_cells: int | np.ndarray) -> np.ndarray:
     """Returns the logits of shares, clipped by half a cell so that they are finite.
+
+    All replicates that are compared are clipped at the same share. Otherwise the logits of
+    shares of 0 would differ with the number of cells, and so would the conditions.
 
     Args:
       shares: (U,) shares.
-      cells: (U,) number of cells that each share was counted from.
+      fewest_cells: number of cells of the smallest of the replicates that are compared.
     """
-    least = 0.5 / (np.asarray(cells, float) + 1)
+    least = least_share(fewest_cells)
     return special.logit(np.clip(shares, least, 1 - least))
 
 
@@ -55,10 +68,11 @@ def mean_interval(
 ) -> tuple[float, float, float]:
     """Returns the share at the mean of (U,) logits, and the ends of its interval.
 
-    The interval is Student's t interval of the mean; its ends are NaN for a single logit.
+    The interval is Student's t interval of the mean. Its ends are NaN for a single logit, and
+    if all logits are equal, for example because all shares are 0.
     """
     middle = float(special.expit(np.mean(logits)))
-    if len(logits) < 2:
+    if np.ptp(logits) < _NOTHING:
         return middle, float("nan"), float("nan")
     low, high = special.expit(t_interval(logits, level))
     return middle, float(low), float(high)
@@ -77,8 +91,9 @@ def contrast(
     Independent replicates are compared by Welch's t-test (1947, Biometrika 34, 28).
     Replicates that were observed in both conditions are compared by Student's t-test of
     their differences (1908, Biometrika 6, 1). For the interval of the difference of shares,
-    the two means are drawn from their t distributions, independently or, if paired, jointly
-    with the covariance of the replicates.
+    the two means are drawn jointly from a t distribution with the degrees of freedom of the
+    test and, if paired, with the covariance of the replicates. The interval contains 0
+    exactly if that of the odds ratio contains 1, up to the error of the random draws.
 
     Args:
       first: (U,) logits of the replicates' shares in the first condition.
@@ -101,19 +116,17 @@ def contrast(
     rng, tail = np.random.default_rng(seed), (1 - level) / 2
     if paired:
         test = stats.ttest_rel(second, first)
-        freedom = len(first) - 1
         spread = np.cov(first, second) / len(first)
-        off = rng.multivariate_normal((0, 0), spread, _DRAWS, method="svd")
-        drawn = means + off / np.sqrt(rng.chisquare(freedom, (_DRAWS, 1)) / freedom)
-        drawn = drawn.T
     else:
-        test = stats.ttest_ind(second, first, equal_var=False)
-        drawn = [
-            mean + stats.sem(part) * rng.standard_t(len(part) - 1, _DRAWS)
-            for mean, part in zip(means, (first, second), strict=True)
-        ]
+        with warnings.catch_warnings():
+            # All shares of one condition may be 0, and their logits equal.
+            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+            test = stats.ttest_ind(second, first, equal_var=False)
+        spread = np.diag([np.var(part, ddof=1) / len(part) for part in (first, second)])
     ends = test.confidence_interval(level)
-    differences = special.expit(drawn[1]) - special.expit(drawn[0])
+    off = rng.multivariate_normal((0, 0), spread, _DRAWS, method="svd")
+    drawn = means + off / np.sqrt(rng.chisquare(test.df, (_DRAWS, 1)) / test.df)
+    differences = special.expit(drawn[:, 1]) - special.expit(drawn[:, 0])
     return dataclasses.replace(
         plain,
         difference_ends=tuple(np.quantile(differences, [tail, 1 - tail]).tolist()),

@@ -21,11 +21,15 @@ def methods_text(result: Mapping[str, Any], record: RunRecord) -> str:
     metadata, outlines = record.model_metadata, record.outlines.source
     by = "another program" if outlines == BY_FILES else outlines
     outlined = "" if outlines == BY_NETWORK else f" by {by}"
+    conditions = result["conditions"]
+    # If no group has several scenes, groups may be single files, and dishes are not known.
+    are_dishes = any(of["scenes"] > of["groups"] for of in conditions)
     counts = "; ".join(
-        f"{of['name']}: {of['replicates']} replicates, {of['groups']} dishes, "
-        f"{of['fields']} fields, {of['cells']} cells"
+        f"{of['name']}: {of['replicates']} replicates, "
+        + (f"{of['groups']} dishes, " if are_dishes else "")
+        + f"{of['fields']} fields, {of['cells']} cells"
         + (f", {of['rejected']} fields rejected" if of["rejected"] else "")
-        for of in result["conditions"]
+        for of in conditions
     )
     corrected = (
         f"Proportions were corrected for {_corrected_errors(record)} of the network, as "

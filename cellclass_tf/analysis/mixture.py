@@ -13,7 +13,7 @@ from cellclass_tf import process_state
 from cellclass_tf.analysis import correction, held_out_cells, priors, shares
 from cellclass_tf.analysis.spot_check import plan
 from cellclass_tf.analysis.spot_check import result as spot_check
-from cellclass_tf.analysis.units import FIELD, LEVEL, units_of
+from cellclass_tf.analysis.units import FIELD, LEVEL, place_of, units_of
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
@@ -143,7 +143,8 @@ def mixture(
         "estimates": estimates,
         **held_out_cells.summary(held_out, record, names),
     }
-    if len(groups) > 1 and result["estimates"][0]["unit"] == FIELD:
+    typed_groups = sum(estimate["units"] > 0 for estimate in estimates[1:])
+    if typed_groups > 1 and estimates[0]["unit"] == FIELD:
         result["warnings"].append(
             "Each field is a group of its own and is treated as an independent unit. If several "
             "fields come from one dish, the interval is too narrow: tell the dishes apart with "
@@ -263,6 +264,26 @@ def checked_by_labels(predictions: Predictions, seed: int = 0) -> dict[str, Any]
     return _spot_check(predictions, rows, draws, seed)
 
 
+def labels_for_width(
+    predictions: Predictions, width: float, seed: int = 0
+) -> dict[str, int | None]:
+    """Returns what `mixture` returns as labels_for_width of all fields."""
+    rows, names = predictions.count_rows, predictions.type_names
+    record = predictions.record_if_any
+    estimate = _estimate(
+        _ALL,
+        rows,
+        _counted(rows, names, seed),
+        predictions,
+        held_out=held_out_cells.held_out_of(record, names),
+        areas=held_out_cells.areas_of(rows, record),
+        expected=None,
+        width=width,
+        seed=seed,
+    )
+    return estimate["labels_for_width"]
+
+
 def _spot_check(
     predictions: Predictions,
     rows: Sequence[Mapping[str, str]],
@@ -343,7 +364,7 @@ def _by_unit(
     typed = [(row, of) for row, of in zip(rows, counts, strict=True) if any(of)]
     unit, of_unit = units_of(
         [row.get("group") or "" for row, _ in typed],
-        [row.get("scene") or f"image {row['image']}" for row, _ in typed],
+        [place_of(row) for row, _ in typed],
     )
     cells = np.array([of for _, of in typed], np.int64).reshape(-1, len(names))
     return unit, shares.summed(cells, of_unit)

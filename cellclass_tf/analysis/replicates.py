@@ -9,6 +9,7 @@ import numpy as np
 
 from cellclass_tf.analysis import contrasts, correction, held_out_cells
 from cellclass_tf.analysis.conditions import Assignment
+from cellclass_tf.analysis.units import place_of
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError, first_names
 
@@ -21,7 +22,8 @@ class Replicate:
       condition: name of the condition.
       replicate: name of the replicate.
       groups: names of its dishes.
-      fields: number of fields with typed cells.
+      scenes: number of scenes with typed cells; all time points of a scene count as one.
+      fields: number of fields with typed cells, one per scene and time point.
       cells: number of typed cells.
       shares: (K,) shares of the types, corrected if possible.
       by_time: {time point: (K,) shares}; empty if there is only one time point.
@@ -30,6 +32,7 @@ class Replicate:
     condition: str
     replicate: str
     groups: tuple[str, ...]
+    scenes: int
     fields: int
     cells: int
     shares: np.ndarray
@@ -74,12 +77,14 @@ def replicates_of(
             of_time = _shares(at, names, held_out, areas)
             if of_time is not None:
                 by_time[time] = of_time
+        typed = [row for row in part if _cells(row, names)]
         found.append(
             Replicate(
                 condition,
                 replicate,
                 tuple(sorted({row.get("group") or "" for row in part})),
-                sum(_cells(row, names) > 0 for row in part),
+                len({(row.get("group") or "", place_of(row)) for row in typed}),
+                len(typed),
                 sum(_cells(row, names) for row in part),
                 of_all_times,
                 by_time,
@@ -111,12 +116,34 @@ def _cells(row: Mapping[str, str], names: Sequence[str]) -> int:
 def logits_by_condition(
     replicates: Sequence[Replicate], place: int
 ) -> dict[str, dict[str, float]]:
-    """Returns {condition: {replicate: logit of the share of one type}}."""
+    """Returns {condition: {replicate: logit of the share of one type}}.
+
+    Args:
+      replicates: all replicates that are compared.
+      place: index of the type.
+    """
     found: dict[str, dict[str, float]] = {}
-    for one in replicates:
-        (logit,) = contrasts.logits_of(one.shares[[place]], np.array([one.cells]))
-        found.setdefault(one.condition, {})[one.replicate] = float(logit)
+    shares = np.array([one.shares[place] for one in replicates])
+    logits = contrasts.logits_of(shares, min(one.cells for one in replicates))
+    for one, logit in zip(replicates, logits.tolist(), strict=True):
+        found.setdefault(one.condition, {})[one.replicate] = logit
     return found
+
+
+def hides_rare_types(replicates: Sequence[Replicate]) -> Replicate | None:
+    """Returns the smallest replicate if it limits the logits of larger ones, otherwise None.
+
+    See `contrasts.logits_of`: it limits them if a replicate has a share that is less than half
+    a cell of the smallest replicate, but more than half a cell of its own.
+    """
+    smallest = min(replicates, key=lambda one: one.cells)
+    limit = contrasts.least_share(smallest.cells)
+    for one in replicates:
+        distance = np.minimum(one.shares, 1 - one.shares)
+        own = contrasts.least_share(one.cells)
+        if ((own < distance) & (distance < limit)).any():
+            return smallest
+    return None
 
 
 def compare(

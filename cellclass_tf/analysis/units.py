@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import special, stats
@@ -35,6 +35,11 @@ def units_of(groups: Sequence[str], places: Sequence[str]) -> tuple[str, list[st
     if several > 1 and several < len(set(zip(groups, places, strict=True))):
         return DISH, list(groups)
     return FIELD, list(places)
+
+
+def place_of(row: Mapping[str, str]) -> str:
+    """Returns the scene in a row of counts.csv, or the image if the row has no scene."""
+    return row.get("scene") or f"image {row['image']}"
 
 
 def left_out(units: Sequence[str]) -> np.ndarray:

@@ -123,7 +123,7 @@ def found_in_few(
         ]
     )
     first, cells = _called(rng, of_dish)
-    called = contrasts.logits_of(first.sum(axis=-1) / cells.sum(-1), cells.sum(-1))
+    called = contrasts.logits_of(first.sum(axis=-1) / cells.sum(-1), _fewest(cells))
     corrected = _logits(first, cells)
     kinds = (
         (special.logit(np.clip(of_dish, 1e-9, 1 - 1e-9)), False),
@@ -154,10 +154,16 @@ def _logits(first: np.ndarray, cells: np.ndarray) -> np.ndarray:
         np.array([[rates, (0, 0)], [(0, 0), rates[::-1]]]),
         *(nothing, nothing, np.ones(2), "ab"),
     )
-    first, cells = first.sum(axis=-1), cells.sum(axis=-1)
-    by_dish = np.stack([first, cells - first], axis=-1).reshape(-1, 2)
+    first, others = first.sum(axis=-1), (cells - first).sum(axis=-1)
+    by_dish = np.stack([first, others], axis=-1).reshape(-1, 2)
     corrected = correction.shares_by_unit(by_dish, held_out, np.zeros(len(by_dish)))
-    return contrasts.logits_of(corrected[:, 0].reshape(first.shape), cells)
+    shares = corrected[:, 0].reshape(first.shape)
+    return contrasts.logits_of(shares, _fewest(cells))
+
+
+def _fewest(cells: np.ndarray) -> np.ndarray:
+    """Returns the cells of the smallest dish, by experiment, from cells by field (2, ..., 6)."""
+    return cells.sum(axis=-1).min(axis=(0, -1), keepdims=True)
 
 
 def _p_value(first: np.ndarray, second: np.ndarray, *, paired: bool = False) -> float:

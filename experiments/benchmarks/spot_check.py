@@ -63,6 +63,13 @@ KINDS = (
     Kind("no shift", right=(0.95, 0.95)),
     Kind("shift"),
     Kind("shift, share 0.05", share=0.05),
+    Kind("shift, share 0.05, 50 labels", share=0.05, labelled=50),
+    Kind(
+        "rare type often wrong, 50 labels",
+        share=0.05,
+        labelled=50,
+        right=(0.6, 0.97),
+    ),
     Kind("shift, share 0.5", share=0.5),
     Kind("shift, 200 labels", labelled=200),
     Kind("shift, 400 labels", labelled=400),

@@ -227,6 +227,84 @@ def test_conditions_of_fields_unlike_the_training_fields_are_not_compared(tmp_pa
     cc.compare_conditions(folder, tmp_path / "out", conditions=path, answer_anyway=True)
 
 
+def test_replicates_of_a_single_field_each_give_a_warning(tmp_path):
+    dishes = {f"c{n}": 10 + n for n in range(4)} | {f"t{n}": 20 + n for n in range(4)}
+    folder = predictions(tmp_path / "p", dishes, times=2)
+    rows = [r for r in csv_json.read_csv(folder / "counts.csv") if "_0_" in r["image"]]
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    path = table(tmp_path / "c.csv", dishes)
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    (warning,) = found["warnings"]
+    assert "Each replicate is a single field" in warning
+    assert found["conditions"][0]["scenes"] == 4
+    text = (tmp_path / "out/methods.txt").read_text()
+    assert "control: 4 replicates, 8 fields, 320 cells" in text
+    # If the table says which fields belong together, there is no warning.
+    lines = [
+        f"{name},{'control' if name[0] == 'c' else 'drug'},{name[0]}{int(name[1]) // 2}\n"
+        for name in dishes
+    ]
+    path.write_text("group,condition,replicate\n" + "".join(lines))
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    assert found["conditions"][0]["replicates"] == 2
+    assert not found["warnings"]
+
+
+def test_a_small_replicate_that_hides_rare_types_is_named(tmp_path):
+    folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
+    rows = csv_json.read_csv(folder / "counts.csv")
+    for row in rows:
+        small = row["group"] == "c3"
+        row |= {"n_HEK": 1, "n_N2a": 4} if small else {"n_HEK": 2, "n_N2a": 98}
+    table_files.write_counts_csv(folder / "counts.csv", rows, TYPES)
+    record = RunRecord(model_metadata=model_metadata(None))
+    record.write(folder / "run.json")
+    found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+    # Two fields of 5 cells: half a cell of 11 is 4.5 %.
+    assert found["warnings"][0] == (
+        "control, c3 has only 10 typed cells. In means and tests, proportions below 4.55 % "
+        "are set to 4.55 %, and those above 95.45 % to 95.45 %. Remove its condition from "
+        "the table if a rare type matters."
+    )
+    drug = found["conditions"][1]["types"]["HEK"]
+    assert drug == {"mean": pytest.approx(0.5 / 11), "low": None, "high": None}
+
+
+def test_a_condition_of_unlike_fields_is_left_out_with_a_warning(tmp_path):
+    dishes = DISHES | {"x1": 20, "x2": 21}
+    path = tmp_path / "c.csv"
+    conditions = {"c": "control", "t": "drug", "x": ""}
+    # A field of 6 of the drug, and two of 4 fields without a condition; each time the
+    # fraction is more than a tenth, but the first is less than a tenth of all fields.
+    for unlike, told in (
+        (["t1_0"], ["control"]),
+        (["x1_0", "x1_1"], ["control", "drug"]),
+    ):
+        images = tuple(
+            PredictedImage(
+                f"mixed/{dish}_{field}_0",
+                "x.png",
+                compared=True,
+                unlike=("bright",) if f"{dish}_{field}" in unlike else (),
+            )
+            for dish in dishes
+            for field in range(2)
+        )
+        folder = predictions(tmp_path / unlike[0], dishes, images=images)
+        lines = [f"{name},{conditions[name[0]]},\n" for name in dishes]
+        path.write_text("group,condition,replicate\n" + "".join(lines))
+        found = cc.compare_conditions(folder, tmp_path / "out", conditions=path).result
+        assert [one["name"] for one in found["conditions"]] == told
+        warnings = [line for line in found["warnings"] if "not reliable" in line]
+        assert len(warnings) == (told == ["control"])
+        if warnings:
+            assert "drug: 1 of 6 fields do not resemble" in warnings[0]
+    both = cc.compare_conditions(
+        tmp_path / "t1_0", tmp_path / "out", conditions=path, answer_anyway=True
+    )
+    assert len(both.result["conditions"]) == 2
+
+
 def test_a_replicate_without_cells_is_left_out_with_a_warning(tmp_path):
     folder, path = predictions(tmp_path / "p", DISHES), table(tmp_path / "c.csv")
     rows = csv_json.read_csv(folder / "counts.csv")

@@ -42,6 +42,34 @@ def test_paired_replicates_are_compared_by_the_paired_t_test():
     assert "do not differ" in same.reason
 
 
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("replicates", [2, 3, 4])
+def test_the_interval_of_the_difference_contains_0_if_the_p_value_is_above_5_percent(
+    replicates, paired
+):
+    rng, significant = np.random.default_rng(0), 0
+    for _ in range(100):
+        first, second = rng.normal([[-1], [-0.2]], 0.3, (2, replicates))
+        found = contrasts.contrast(first, second, paired=paired)
+        low, high = found.difference_ends
+        # Nearer to 5 %, the random draws decide.
+        if abs(found.p_value - 0.05) > 0.003:
+            assert (low < 0 < high) == (found.p_value > 0.05)
+        significant += found.p_value < 0.05
+    assert 5 < significant < 95
+
+
+def test_the_interval_of_the_difference_contains_it_at_the_nominal_rate():
+    rng, true = np.random.default_rng(0), np.subtract(*special.expit([-0.2, -1]))
+    contained = 0
+    for _ in range(300):
+        logits = rng.normal([[-1], [-0.2]], 0.3, (2, 4))
+        low, high = contrasts.contrast(*logits).difference_ends
+        contained += low <= true <= high
+    # Welch's test is on the safe side with few replicates.
+    assert 0.93 <= contained / 300 <= 0.98
+
+
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
@@ -63,8 +91,15 @@ def test_a_single_replicate_has_a_mean_but_no_interval():
     assert np.isnan([low, high]).all()
 
 
+def test_equal_replicates_have_a_mean_but_no_interval():
+    logits = contrasts.logits_of(np.zeros(4), 1000)
+    middle, low, high = contrasts.mean_interval(logits)
+    assert middle == pytest.approx(0.5 / 1001)
+    assert np.isnan([low, high]).all()
+
+
 def test_logits_of_pure_replicates_are_clipped_by_half_a_cell():
-    found = contrasts.logits_of(np.array([0.0, 1.0, 0.5]), np.array([99, 99, 99]))
+    found = contrasts.logits_of(np.array([0.0, 1.0, 0.5]), 99)
     np.testing.assert_allclose(found, special.logit([0.005, 0.995, 0.5]))
 
 
@@ -93,7 +128,7 @@ def test_equal_conditions_differ_significantly_at_the_nominal_rate(icc, dishes):
         found = correction.shares_by_unit(
             np.array(called), held_out, np.zeros(2 * dishes)
         )
-        logits = contrasts.logits_of(found[:, 0], np.full(2 * dishes, 240))
+        logits = contrasts.logits_of(found[:, 0], 240)
         told = stats.ttest_ind(logits[:dishes], logits[dishes:], equal_var=False)
         wrong.append(told.pvalue < 0.05)
     assert 0.02 <= np.mean(wrong) <= 0.075

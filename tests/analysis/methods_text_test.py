@@ -16,6 +16,7 @@ RESULT = {
             "name": "control",
             "replicates": 3,
             "groups": 4,
+            "scenes": 9,
             "fields": 9,
             "cells": 500,
             "rejected": 2,
@@ -54,6 +55,13 @@ def test_the_text_names_unit_test_and_numbers():
     ):
         assert words in text
     assert "Holm" not in text
+
+
+def test_groups_of_one_scene_each_are_not_called_dishes():
+    lone = RESULT["conditions"][0] | {"scenes": 4}
+    text = methods_text(RESULT | {"conditions": [lone]}, RunRecord())
+    assert "control: 3 replicates, 9 fields, 500 cells" in text
+    assert "dish" not in text
 
 
 def test_the_text_says_what_outlined_the_cells():

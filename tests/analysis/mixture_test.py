@@ -178,6 +178,10 @@ def test_fields_that_are_groups_of_their_own_are_not_taken_for_dishes(tmp_path):
     )
     (warning,) = found["warnings"]
     assert "tell the dishes apart" in warning
+    # Cells of the other dish may all be unknown.
+    counts = [(20, 20), (22, 18), (0, 0)]
+    one = predictions(tmp_path / "one", counts, groups=list("aab"))
+    assert not cc.mixture(one)["warnings"]
     # Times of one scene do not make it a dish of several fields.
     again = predictions(
         tmp_path / "again", counts * 2, groups=list("abcabc"), scenes=list("abcabc")

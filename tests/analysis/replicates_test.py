@@ -33,7 +33,7 @@ def test_dishes_of_a_replicate_are_added_up_and_times_are_kept_apart():
         "day 1",
         ("a", "b"),
     )
-    assert (control.fields, control.cells) == (2, 100)
+    assert (control.scenes, control.fields, control.cells) == (2, 2, 100)
     np.testing.assert_allclose(control.shares, [0.4, 0.6])
     np.testing.assert_allclose(control.by_time[0], [0.25, 0.75])
     np.testing.assert_allclose(control.by_time[2], [0.5, 0.5])
@@ -42,6 +42,43 @@ def test_dishes_of_a_replicate_are_added_up_and_times_are_kept_apart():
     logits = replicates.logits_by_condition(found, 0)
     assert logits["drug"] == {"day 1": 0}
     assert special.expit(logits["control"]["day 1"]) == pytest.approx(0.4)
+
+
+def test_an_absent_type_does_not_differ_if_dishes_differ_in_size():
+    cells = {"a": 310, "b": 280, "c": 1010, "d": 950}
+    known = {
+        name: Assignment("control" if name in "ab" else "drug", name) for name in cells
+    }
+    rows = [row(name, 0, count) for name, count in cells.items()]
+    found, _ = replicates.replicates_of(rows, "xy", known, None, RunRecord())
+    logits = replicates.logits_by_condition(found, 0)
+    told, _ = replicates.compare(logits["control"], logits["drug"])
+    assert told.odds_ratio == 1
+    assert told.p_value is None
+    assert "do not differ" in told.reason
+
+
+@pytest.mark.parametrize("share", [0.001, 0.003])
+def test_a_rare_type_differs_at_most_at_the_nominal_rate_if_dishes_differ_in_size(
+    share,
+):
+    """With 300 and 1000 cells per dish, a half cell of each dish would differ in 20 to 60 %."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(200):
+        found = [
+            replicates.Replicate(
+                condition, str(number), (), 1, 1, int(cells), shares, {}
+            )
+            for condition, mean in (("control", 300), ("drug", 1000))
+            for number, cells in enumerate(rng.poisson(mean, 4))
+            for shares in (rng.multinomial(cells, [share, 1 - share]) / cells,)
+        ]
+        logits = replicates.logits_by_condition(found, 0)
+        told = contrasts.contrast(
+            *(np.array(list(of.values())) for of in logits.values())
+        )
+        wrong += told.p_value is not None and told.p_value < 0.05
+    assert wrong / 200 <= 0.05
 
 
 def test_replicates_of_both_conditions_are_paired_by_their_names():

@@ -98,6 +98,15 @@ def test_the_number_of_pictures_is_limited(tmp_path):
     assert "4 of 9 fields are shown" in page
 
 
+def test_fields_of_the_only_dish_with_cells_are_valid_for_this_dish_only(tmp_path):
+    names = [f"mixed/{i}" for i in range(4)]
+    # Even fields are of one dish, odd ones of the other.
+    for number, counts in enumerate(([6, 0, 7, 0], [6, 5, 7, 8])):
+        folder = predictions(tmp_path / str(number), names, counts=counts)
+        page = cc.report(folder).read_text(encoding="utf-8")
+        assert ("valid for this dish only" in page) == (number == 0)
+
+
 @pytest.mark.parametrize("counts", [[0], [0, 0], [20], [1, 0]])
 def test_with_few_or_no_cells_the_page_gives_the_reasons(tmp_path, counts):
     names = [f"mixed/{i}" for i in range(len(counts))]

@@ -16,6 +16,8 @@ from cellclass_tf.analysis.units import LEVEL
 
 # Number of random draws for the interval.
 _DRAWS = 4000
+# With fewer labelled cells of a type, the calls count at least this much.
+_FEW_LABELS, _LEAST_FACTOR = 10, 0.5
 # Lower limit of `_slope`, by which differences of calls between units are divided.
 _LEAST_SLOPE = 0.3
 # Shares nearer to 0 or 1 than this number of standard errors get intervals without a
@@ -107,22 +109,27 @@ def estimate_by_sample(
     difference estimator: Särndal, Swensson & Wretman 1992, Model Assisted Survey Sampling,
     6.3; prediction-powered inference: Angelopoulos et al. 2023,
     doi:10.1126/science.adi6000). The factor minimizes the variance (PPI++,
-    arXiv:2311.01453). The variance is that of residuals, linearized at the shares, in a
-    stratified sample without replacement. The variance of one more wrong cell is added, so
-    that a sample without errors does not give an interval of width 0. Intervals are
-    Student's t intervals of the logit; for a share within two standard errors of 0 or 1,
-    they are intervals of the share itself.
+    arXiv:2311.01453). With fewer than 10 labelled cells of a type it is at least 0.5: a
+    sample that by chance has few cells of a rare type gives a low estimate, a small variance
+    and a small factor at once, and too many intervals would be below the share. The variance
+    is that of residuals, linearized at the shares, in a stratified sample without
+    replacement. The variance of one more wrong cell is added, so that a sample without
+    errors does not give an interval of width 0. Intervals are Student's t intervals of the
+    logit; for a share within two standard errors of 0 or 1, they are intervals of the share
+    itself.
 
     The sample describes the cells in these fields. Differences between units are added from
-    `unit_draws`. Calls differ between units by less than the true shares do, the more so
-    the more calls are wrong; the differences are scaled up accordingly.
+    `unit_draws`, as differences from the mean of the draws. (The mean weights units nearly
+    equally; the share as called, which the estimate starts from, weights cells equally.)
+    Calls differ between units by less than the true shares do, the more so the more calls
+    are wrong; the differences are scaled up accordingly.
 
     Args:
       sample: labels and calls.
       unit_draws: (B, K) draws of the shares as called, which include the differences between
         units (see `shares.estimate_shares`); None for an interval that is valid only for the
         cells in these fields.
-      tuning: factor of the calls; None chooses the best.
+      tuning: factor of the calls, in [0, 1]; None chooses it as above.
       seed: seed of the random draws.
 
     Returns:
@@ -201,7 +208,8 @@ def _best_factor(sample: LabelledSample, shares: np.ndarray) -> float:
     if not variance > 0:
         return 1.0
     both = np.trace(_covariance(sample, true, called))
-    return float(np.clip(both / variance, 0, 1))
+    least = _LEAST_FACTOR if sample.true.sum(axis=0).min() < _FEW_LABELS else 0
+    return float(np.clip(both / variance, least, 1))
 
 
 def _one_cell(sample: LabelledSample, shares: np.ndarray) -> np.ndarray:
@@ -238,11 +246,11 @@ def _around_logit(
     steepness = middle * (1 - middle)
     logits = special.logit(middle) + chance / steepness
     if units is not None:
-        called = _called_shares(sample)
+        centre = np.clip(units.mean(axis=0), _NEARLY, 1 - _NEARLY)
         drawn = special.logit(np.clip(units, _NEARLY, 1 - _NEARLY))
         # The same difference of shares is a larger difference of logits near 0 and 1.
-        per_logit = called * (1 - called) / steepness / _slope(sample)
-        logits = logits + (drawn - special.logit(called)) * per_logit
+        per_logit = centre * (1 - centre) / steepness / _slope(sample)
+        logits = logits + (drawn - special.logit(centre)) * per_logit
     return special.expit(logits)
 
 
@@ -255,18 +263,13 @@ def _around_share(
     """Returns (B, K) draws of the shares around the estimate, clipped to [0, 1]."""
     draws = shares + chance
     if units is not None:
-        draws = draws + (units - _called_shares(sample)) / _slope(sample)
+        draws = draws + (units - units.mean(axis=0)) / _slope(sample)
     return np.clip(draws, 0, 1)
-
-
-def _called_shares(sample: LabelledSample) -> np.ndarray:
-    called = sample.called_in_all / sample.called_in_all.sum()
-    return np.clip(called, _NEARLY, 1 - _NEARLY)
 
 
 def _slope(sample: LabelledSample) -> float:
     """Returns by how much the shares as called change per change of the true shares."""
-    called = _called_shares(sample)
+    called = sample.called_in_all / sample.called_in_all.sum()
     right = sample.weights @ sample.right
     right = right / max((sample.weights @ sample.called).sum(), _NEARLY)
     # Accuracy of calls that are independent of the true type.

@@ -49,7 +49,8 @@ class LabelledWindow:
     missed: tuple[str, ...]
 
 
-# {name of the person: {index of a finished window, from 0: labels}}.
+# {name of the person: {index of a finished window, from 0: labels}}; people without a finished
+# window are left out.
 Labels = Mapping[str, Mapping[int, LabelledWindow]]
 
 
@@ -139,14 +140,14 @@ def import_spotcheck(
         itertools.chain.from_iterable(together[name] for name in sorted(together))
     )
     found = _parsed(rows, drawn, tables[0])
-    if not any(found.values()):
+    if not found:
         raise InputError(
             f"{tables[0]}: the first window is not finished, so no labels can be used. Label "
             "it, choose `next`, and save the table again."
         )
     ledger.write_text(predictions.folder, path, csv_json.csv_text(COLUMNS, rows))
     return ImportedLabels(
-        {name: len(windows) for name, windows in found.items()},
+        {name: len(found.get(name, ())) for name in sorted(together)},
         len(drawn.windows),
         agreement(found),
     )
@@ -321,10 +322,11 @@ def _parsed(
     rows: Sequence[Mapping[str, str]], drawn: Sample, path: pathlib.Path
 ) -> dict[str, dict[int, LabelledWindow]]:
     """Returns the labels by person, for the windows before the first unfinished one."""
-    return {
+    found = {
         name: _windows_of(of, drawn, f"{path}, {name or 'without a name'}")
         for name, of in sorted(_by_labeller(rows).items())
     }
+    return {name: windows for name, windows in found.items() if windows}
 
 
 def _windows_of(

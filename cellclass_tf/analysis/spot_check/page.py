@@ -13,7 +13,7 @@ import numpy as np
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import html, sources
-from cellclass_tf.analysis.mixture import check_width, mixture
+from cellclass_tf.analysis.mixture import check_width, labels_for_width
 from cellclass_tf.analysis.spot_check import labels, sample
 from cellclass_tf.analysis.spot_check.sample import Sample, Window
 from cellclass_tf.core.cells import Cells
@@ -118,14 +118,13 @@ def spotcheck(
     text = csv_json.json_text(drawn.as_content())
     ledger.write_text(predictions.folder, path, text)
     ledger.write_text(predictions.folder, folder / PAGE_FILE, page)
-    needed = mixture(predictions, width=width)["estimates"][0]["labels_for_width"]
     seen = len(predictions.record_if_any.labelled_stems)
     return SpotCheck(
         folder / PAGE_FILE,
         len(drawn.windows),
         drawn.labelled_cells,
         width,
-        needed,
+        labels_for_width(predictions, width),
         sample.why_seen(seen, len(predictions.stems)) if seen else "",
     )
 

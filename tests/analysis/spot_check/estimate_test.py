@@ -83,12 +83,53 @@ def test_differences_between_units_widen_the_interval():
     assert np.ptp(units.interval()[:, 0]) > 3 * np.ptp(alone.interval()[:, 0])
 
 
+def test_units_of_unequal_size_widen_the_interval_in_both_directions():
+    """The mean of units, 0.3, is not the share among their cells if a unit is larger."""
+    draws = np.random.default_rng(0).beta(30, 70, 4000)
+    units = np.stack([draws, 1 - draws], axis=1)
+    half = [(1, 1)] * 50
+    low, high = estimate.estimate_by_sample(sample_of(half, half), units).interval()
+    assert low[0] < 0.42
+    assert high[0] > 0.58
+    # Near 0, the interval is one of shares; a shift of all draws does not change it.
+    rare = [(1, 3)] + [(0, 4)] * 49
+    near, far = (
+        estimate.estimate_by_sample(sample_of(rare, rare), units + shift).interval()
+        for shift in (0, [0.1, -0.1])
+    )
+    np.testing.assert_allclose(near, far)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.02])
 def test_a_rare_type_has_a_narrow_interval(share):
     kind = spot_check.Kind("rare", share=share)
     found = spot_check.coverage(kind, 20, 0)
     assert found["spot check"][0] >= 0.9
     assert found["spot check"][1] < 0.12
+
+
+@pytest.mark.parametrize("right", [(0.6, 0.97), (0.9, 0.9), (0.9, 0.85)])
+def test_the_interval_of_a_rare_type_with_few_labels_contains_it(right):
+    """Without a lower limit of the factor, 85 to 92 % contain it, and 6 to 9 % are below."""
+    kind = spot_check.Kind(
+        "few", share=0.05, labelled=50, right=right, units=1, windows=2000, icc=1e-4
+    )
+    inside, below = [], 0
+    for share, _, sample in spot_check.cultures(kind, 200, 1):
+        low, high = estimate.estimate_by_sample(sample).interval()[:, 0]
+        inside.append(low <= share <= high)
+        below += high < share
+    assert np.mean(inside) >= 0.92
+    assert below / 200 <= 0.02
+
+
+@pytest.mark.parametrize(("cells", "tuning"), [(9, 0.5), (10, 0.0)])
+def test_wrong_calls_count_half_if_few_cells_of_a_type_are_labelled(cells, tuning):
+    # The calls of the rare type are all in other windows than its cells.
+    first = np.arange(60) < cells
+    true = np.stack([first, 3 - first], axis=1)
+    found = estimate.estimate_by_sample(sample_of(true, true[::-1]))
+    assert found.tuning == tuning
 
 
 def test_a_stratum_of_one_window_is_refused():

@@ -38,6 +38,18 @@ def test_labels_are_kept_and_a_second_import_replaces_those_of_a_person(checked)
     assert "0 got different labels" in str(both)
 
 
+def test_a_person_without_a_finished_window_does_not_count_as_one_who_labelled(checked):
+    folder, drawn = checked
+    cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows_of(drawn)))
+    of_ben = [row for row in rows_of(drawn, "Ben", windows=1) if row["kind"] != "done"]
+    found = cc.import_spotcheck(folder, write_table(folder.parent / "b.csv", of_ben))
+    assert found.windows == {"Ana": len(drawn.windows), "Ben": 0}
+    assert found.agreement is None
+    told = cc.mixture(folder)["spot_check"]
+    assert told["labellers"] == ["Ana"]
+    assert told["agreement"] is None
+
+
 def test_labels_stay_valid_if_only_the_conditions_of_dishes_change(checked, tmp_path):
     folder, drawn = checked
     parts = [(folder / "cells.csv").rename(tmp_path / "part.csv")]

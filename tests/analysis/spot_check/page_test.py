@@ -65,6 +65,13 @@ def test_the_number_of_labels_needed_is_printed(tmp_path):
     assert not (folder / "spotcheck").exists()
 
 
+def test_the_proportions_of_the_last_report_stay(tmp_path):
+    folder = checked_predictions(tmp_path)
+    told = cc.mixture(folder, expected="HEK=1,N2a=1", counting_frame=True)
+    cc.spotcheck(folder, cells=30)
+    assert json.loads((folder / "mixture.json").read_text()) == told
+
+
 def test_replacing_a_spot_check_needs_overwrite_and_sets_labels_aside(tmp_path):
     folder = checked_predictions(tmp_path)
     cc.spotcheck(folder, cells=30)
