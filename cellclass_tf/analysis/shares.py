@@ -94,8 +94,9 @@ def estimate_shares(counts: np.ndarray, *, seed: int = 0) -> Estimate:
       seed: seed of the random draws.
 
     Returns:
-      The estimate, with draws from `posterior`. With fewer than two units with cells it has
-      no draws, since a single unit does not show how units differ.
+      The estimate, with draws from `posterior`, around the share among all cells (see
+      `_of_all_cells`). With fewer than two units with cells it has no draws, since a single
+      unit does not show how units differ.
     """
     counts = np.asarray(counts, np.int64)
     counts = counts[counts.sum(axis=1) > 0]
@@ -107,6 +108,7 @@ def estimate_shares(counts: np.ndarray, *, seed: int = 0) -> Estimate:
         reason = "a single field does not show how much fields differ"
         return dataclasses.replace(without_draws(total, reason), units=1, shares=shares)
     draws, icc = posterior(counts, _ICC_OF_TYPES, np.random.default_rng(seed))
+    draws = _of_all_cells(counts, draws, icc)
     return Estimate(units, total, shares, draws, icc, total.sum() / units)
 
 
@@ -159,6 +161,38 @@ def posterior(
     wanted -= 0.5 * np.log(shares).sum(axis=1)
     kept = rng.choice(len(picked), DRAWS, p=special.softmax(wanted - proposed))
     return shares[kept], grid[picked[kept]]
+
+
+def _of_all_cells(counts: np.ndarray, draws: np.ndarray, icc: np.ndarray) -> np.ndarray:
+    """Turns draws of the mean over units into draws of the share among all cells.
+
+    The mean weighs units by the number of independent cells that they are worth, nearly
+    alike if units differ; a share among all cells weighs them by their cells. With units of
+    equal size both are the same. With others the share is less certain, by a factor that
+    follows from the variance of both (Kish 1965, Survey Sampling, 5.4 and 11.7).
+
+    Args:
+      counts: (U, K) number of cells by unit and type; no unit is empty.
+      draws: (B, K) draws of the mean.
+      icc: (B,) draws of the intraclass correlation.
+
+    Returns:
+      (B, K) draws of the shares.
+    """
+    sizes, total = counts.sum(axis=1), counts.sum()
+    # The draws have few different values.
+    values, of = np.unique(icc, return_inverse=True)
+    effects = 1 + (sizes - 1) * values[:, None]
+    worth = sizes / effects
+    wider = np.sqrt((sizes * effects).sum(axis=1) * worth.sum(axis=1)) / total
+    weights = worth / worth.sum(axis=1, keepdims=True)
+    weights = np.bincount(of) @ weights / len(of)
+    mean = weights @ (counts / sizes[:, None])
+    # Half a cell of each type, since neither of them may be 0.
+    moved = np.log((counts.sum(axis=0) + 0.5) / (total * mean + 0.5))
+    logs = np.log(draws)
+    middle = logs.mean(axis=0)
+    return special.softmax(middle + moved + wider[of, None] * (logs - middle), axis=1)
 
 
 def _log_likelihoods(

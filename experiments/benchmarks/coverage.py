@@ -47,6 +47,7 @@ class Kind:
       held_out_fields: number of fields per held-out dish.
       error_icc: intraclass correlation of the error rates between dishes.
       times: number of time points per field, with the same cells.
+      largest: cells per field of the first dish, relative to those of the others.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Kind:
     held_out_fields: int = 3
     error_icc: float = 0.01
     times: int = 1
+    largest: float = 1.0
 
     @property
     def true(self) -> np.ndarray:
@@ -95,6 +97,10 @@ KINDS = (
     ),
     Kind("1 dish of 20 fields, ICC 0", dishes=1, fields=20, icc=0.0),
     Kind("1 dish of 20 fields, ICC 0.05", dishes=1, fields=20),
+    *(
+        Kind(f"{dishes} dishes, one of 20 times the cells", dishes=dishes, largest=20.0)
+        for dishes in (4, 6)
+    ),
     Kind("3 scenes of 20 times", dishes=1, fields=3, times=20, cells=80.0),
     Kind("3 dishes of 20 times", dishes=3, fields=1, times=20, cells=240.0),
     *(
@@ -151,7 +157,8 @@ def experiments(
                 )
             if number % kind.fields == 0 or kind.dishes == 1:
                 cells_of = _varied(rng, kind.true, kind.icc)
-            cells = rng.multinomial(rng.poisson(kind.cells), cells_of)
+            mean = kind.cells * (1.0 if dish else kind.largest)
+            cells = rng.multinomial(rng.poisson(mean), cells_of)
             unit = dish if kind.dishes > 1 else number
             for _ in range(kind.times):
                 called[unit] += _seen(rng, cells, rates, kind)

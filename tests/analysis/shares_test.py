@@ -42,6 +42,45 @@ def test_the_posterior_agrees_with_integration_on_a_fine_grid():
         assert np.quantile(icc, tail) == pytest.approx(exact, abs=0.02)
 
 
+def test_draws_of_units_of_equal_size_are_those_of_their_mean():
+    counts = np.array([[12, 28], [20, 20], [7, 33], [15, 25]])
+    found = shares.estimate_shares(counts)
+    draws, _ = shares.posterior(counts, (0.5, 3.0), np.random.default_rng(0))
+    np.testing.assert_allclose(found.draws, draws, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [[1500, 1000], [150, 350], [175, 325], [140, 360]],
+        [[360, 240], [30, 70], [35, 65], [28, 72]],
+        [[900, 50, 50], [20, 0, 80], [30, 0, 70]],
+    ],
+)
+def test_the_share_among_all_cells_lies_in_its_interval_if_one_unit_is_large(counts):
+    found = shares.estimate_shares(np.array(counts))
+    low, high = found.interval()
+    assert (low < found.shares).all()
+    assert (found.shares < high).all()
+    np.testing.assert_allclose(found.draws.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("sizes", [[50, 60, 80, 100, 120, 1500], [1000, 60, 60, 60]])
+def test_intervals_are_valid_if_units_differ_in_size(sizes):
+    rng, true, icc = np.random.default_rng(0), 0.4, 0.15
+    of_culture = of_cells = 0
+    for seed in range(60):
+        total = (1 - icc) / icc
+        own = rng.beta(total * true, total * (1 - true), len(sizes))
+        first = rng.binomial(sizes, own)
+        counts = np.stack([first, sizes - first], axis=1)
+        low, high = shares.estimate_shares(counts, seed=seed).interval()[:, 0]
+        of_culture += low <= true <= high
+        of_cells += low <= np.average(own, weights=sizes) <= high
+    assert of_culture >= 54
+    assert of_cells == 60
+
+
 def test_units_with_one_type_only_still_have_an_interval():
     found = shares.estimate_shares(np.array([[30, 0], [40, 0], [30, 0]]))
     low, high = found.interval()
