@@ -12,6 +12,9 @@ from cellclass_tf.core.model_metadata import OF_DATASET
 from cellclass_tf.core.run_record import RunRecord
 from cellclass_tf.errors import InputError
 
+# Thresholds that differ by less are the same number, written and read.
+_SAME_THRESHOLD = 1e-6
+
 
 def held_out_of(record: RunRecord, names: Sequence[str]) -> correction.HeldOut | None:
     """Returns how held-out cells were called by the model of a run; None if unknown.
@@ -27,11 +30,13 @@ def held_out_of(record: RunRecord, names: Sequence[str]) -> correction.HeldOut |
     if not calibration or not calibration.held_out:
         return None
     fields = calibration.held_out
+    # Without them only wrong calls are corrected.
+    counts = 0 if _other_threshold(record) else 1
     found = correction.HeldOut(
         confusions=np.array([field.confusion for field in fields], np.int64),
-        missed=np.array([field.missed for field in fields], np.int64),
-        invented=np.array([field.invented for field in fields], np.int64),
-        areas=np.array([field.area for field in fields], np.float64),
+        missed=np.array([field.missed for field in fields], np.int64) * counts,
+        invented=np.array([field.invented for field in fields], np.int64) * counts,
+        areas=np.array([field.area for field in fields], np.float64) * counts,
         units=[field.group for field in fields],
     )
     if found.missed.shape[1:] != (len(names),):
@@ -66,7 +71,24 @@ def why_only_calls(record: RunRecord) -> str:
     calibration = record.calibration
     if calibration and not any(field.area for field in calibration.held_out):
         return "the model was exported by a version that did not count them"
-    return ""
+    return _other_threshold(record)
+
+
+def _other_threshold(record: RunRecord) -> str:
+    """Returns a reason if the score threshold is not that of the held-out cells, or ''.
+
+    With another threshold, other numbers of cells are missed and invented.
+    """
+    used = record.settings.get("score_threshold")
+    measured = record.naming or record.model_metadata
+    if used is None or measured is None:
+        return ""
+    if abs(float(used) - measured.score_threshold) < _SAME_THRESHOLD:
+        return ""
+    return (
+        f"these cells have scores of at least {used:g}, and the cells of the held-out "
+        f"fields were counted from {measured.score_threshold:g} on"
+    )
 
 
 def summary(

@@ -47,6 +47,20 @@ def test_held_out_cells_from_one_dish_give_a_warning():
     ]
 
 
+def test_missed_cells_are_not_corrected_for_at_another_score_threshold():
+    measured = record(missed=(5, 0), invented=(0, 2))
+    threshold = measured.model_metadata.score_threshold
+    for used, expected in ((threshold, [20, 0]), (threshold + 0.2, [0, 0])):
+        of = dataclasses.replace(measured, settings={"score_threshold": used})
+        found = held_out_cells.held_out_of(of, TYPES)
+        assert found.missed.sum(axis=0).tolist() == expected
+        assert found.confusions.sum() == 400
+        (*told,) = summary(of)["warnings"]
+        assert len(told) == int(used != threshold)
+    assert "have scores of at least" in told[0]
+    assert "missed" not in summary(of)["confusion"]["HEK"]
+
+
 def test_unknown_dishes_give_no_warning():
     found = summary(record(group=""))
     assert found["confusion_dishes"] == {"HEK": 0, "N2a": 0}
