@@ -9,6 +9,10 @@ formats have their own versions, see `storage.records`; datasets have the versio
 WATERSHED = 1
 # Measurements of raw files in the first pass of `convert`.
 MEASUREMENT = 3
+# Merged images, which the second pass of `convert` writes.
+MERGING = 1
+# Cells, tables and pictures of a field that `predict` writes.
+PREDICTION = 1
 # Places of tiles that overlap.
 OVERLAPS = 1
 # Fields that `simulate` draws; a study of another version is drawn again.

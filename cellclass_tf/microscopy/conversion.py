@@ -327,7 +327,7 @@ class _Conversion:
             depends += [[field.without_well() for field in fields]]
             # Fields of a file without wells have the group of the file, which is included.
             depends += [groups] if set(groups) != {raw.group} else []
-            key = digests.fingerprint(*raw.files.paths, depends)
+            key = digests.fingerprint(versions.MERGING, *raw.files.paths, depends)
             outputs = [self.study.root / "images" / f"{name}.png" for name in named]
             jobs.append(self._job(raw, argument, key, outputs))
         outcome = self._run(one_file.convert, jobs, "convert")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cellclass_tf import batch
+from cellclass_tf import batch, versions
 from cellclass_tf.analysis import cell_table, raw_counts, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import (
@@ -51,6 +51,7 @@ class FieldPrediction:
     def job(self, field: ChosenField) -> batch.Job:
         """Returns the job that predicts a field; it runs again if its key has changed."""
         key = digests.fingerprint(
+            versions.PREDICTION,
             field.image,
             field.pixel_size_um,
             field.row.group,

@@ -150,6 +150,27 @@ def test_an_older_study_keeps_one_group_for_a_plate(tmp_path, monkeypatch):
     assert Study.open(tmp_path / "s").rows() == before
 
 
+@pytest.mark.parametrize("algorithm", ["MEASUREMENT", "MERGING"])
+def test_files_are_read_again_by_another_version_of_an_algorithm(
+    tmp_path, monkeypatch, algorithm
+):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    called = []
+    run = batch.run
+
+    def counted(function, jobs, **options):
+        found = run(function, jobs, **options)
+        called.append((options["description"], len(found.done)))
+        return found
+
+    monkeypatch.setattr(batch, "run", counted)
+    monkeypatch.setattr(versions, algorithm, getattr(versions, algorithm) + 1)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    name = {"MEASUREMENT": "measure", "MERGING": "convert"}[algorithm]
+    assert dict(called)[name] == 1
+
+
 def limits_of(study):
     return {row.image: row.nuclei_limits for row in Study.open(study).rows()}
 

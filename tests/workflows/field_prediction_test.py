@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
+from cellclass_tf import versions
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import OutlinesRecord
 from cellclass_tf.core.study import ImageRow
@@ -87,7 +88,9 @@ def test_a_field_gets_its_files_and_the_tables_have_all_fields(fields, tmp_path)
     ]
 
 
-def test_a_job_runs_again_if_image_pixel_size_or_settings_change(fields, tmp_path):
+def test_a_job_runs_again_if_image_settings_or_algorithm_change(
+    fields, tmp_path, monkeypatch
+):
     field = fields[0]
     key = work_in(tmp_path / "out").job(field).fingerprint
     assert work_in(tmp_path / "out").job(field).fingerprint == key
@@ -101,7 +104,10 @@ def test_a_job_runs_again_if_image_pixel_size_or_settings_change(fields, tmp_pat
         stricter.job(field).fingerprint,
     }
     png.write_png(field.image, np.full((20, 31, 3), (0, 50, 90), np.uint8))
-    assert len(keys | {work_in(tmp_path / "out").job(field).fingerprint}) == 4
+    keys.add(work_in(tmp_path / "out").job(field).fingerprint)
+    monkeypatch.setattr(versions, "PREDICTION", versions.PREDICTION + 1)
+    keys.add(work_in(tmp_path / "out").job(field).fingerprint)
+    assert len(keys) == 5
 
 
 def test_a_label_image_that_a_person_changed_is_neither_replaced_nor_removed(
