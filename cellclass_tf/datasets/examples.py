@@ -8,7 +8,7 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -386,7 +386,7 @@ def _labels_without_images(study: Study, rows: list[ImageRow]) -> dict[str, str]
 
 def _of_two_types(rows: Iterable[ImageRow]) -> dict[str, str]:
     """Reports images that show the same field as an image of another cell type."""
-    same = collections.defaultdict(list)
+    same: dict[Hashable, list[ImageRow]] = collections.defaultdict(list)
     for row in rows:
         if row.image_sha256:
             same[row.image_sha256].append(row)

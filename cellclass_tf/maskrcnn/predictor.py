@@ -328,12 +328,10 @@ class Predictor:
         if self.familiarity is None or cells.features is None:
             return None
         width = self.familiarity.means.shape[1]
-        if not len(cells):
-            cells = dataclasses.replace(
-                cells, features=np.zeros((0, width), np.float32)
-            )
-        elif cells.features.shape[1] != width:
+        features = cells.features if len(cells) else np.zeros((0, width), np.float32)
+        if features.shape[1] != width:
             return None
+        cells = dataclasses.replace(cells, features=features)
         scale = self.scale_for(pixel_size_um)
         return self.familiarity.judge(Look.of(image, cells, scale))
 
