@@ -18,7 +18,7 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import conversion_settings, one_file
-from cellclass_tf.microscopy.files import image_names, raw_files, vanished
+from cellclass_tf.microscopy.files import earlier_images, image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
@@ -152,6 +152,7 @@ def convert(
     }
     _warn_of_pixel_sizes(study, found)
     notes += _notes_of_colour_scenes(found) + _notes_of_lone_files(raws)
+    notes += earlier_images.notes_of_shared_dishes(study, source, raws)
     readable = [raw for raw in raws if raw.name in found]
     converted = step.convert(readable, found)
     _record(study, converted)
@@ -160,7 +161,7 @@ def convert(
     }
     images = [image for of_file in made.values() for image in of_file]
     verdicts.judge(study, images, step.engine)
-    notes += vanished.notes(study, source, made)
+    notes += earlier_images.notes_of_vanished(study, source, made)
     failures |= unknown | measured.failures | converted.failures
     return batch.Outcome(converted.done, converted.skipped, failures, notes)
 
@@ -358,6 +359,9 @@ class _Conversion:
         A group that a person wrote into the manifest is also the contrast group, unless
         the file is a plate, whose wells share their contrast limits.
         """
+        if not raw.grouped:
+            # Unlike the file's name, the image's name belongs to no other file.
+            raw = dataclasses.replace(raw, group=stem)
         rows = [self._rows.get(f"{stem}{field.suffix}") for field in fields]
         first = rows[0]
         contrast = raw.group if raw.grouped else self.source

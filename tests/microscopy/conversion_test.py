@@ -402,6 +402,8 @@ def test_folders_of_one_name_are_told_apart(tmp_path, monkeypatch):
         for experiment in ("two", "one")
     ]
     assert len({row.image_sha256 for row in rows}) == 2
+    # Each file counts as a dish of its own.
+    assert len({row.group for row in rows}) == 2
 
 
 def accept_all(study):
