@@ -16,6 +16,7 @@ from cellclass_tf.analysis.spot_check import result as spot_check
 from cellclass_tf.analysis.units import FIELD, LEVEL, place_of, units_of
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RunRecord
+from cellclass_tf.core.type_names import UNKNOWN
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, ledger, lock
 
@@ -335,7 +336,10 @@ def _by_probability(
 def _in_frame(
     rows: Sequence[Mapping[str, str]], predictions: Predictions
 ) -> list[dict[str, str]]:
-    """Returns the rows of counts.csv with only the cells in the frame counted."""
+    """Returns the rows of counts.csv with only the cells in the frame counted.
+
+    The area is that in which they lie, as the fraction of the cells that are counted.
+    """
     counts: dict[str, Counter[str]] = {}
     for cell in predictions.cell_rows():
         if cell.get("in_frame") not in ("True", "False"):
@@ -344,15 +348,24 @@ def _in_frame(
                 "Run `cellclass predict` again."
             )
         if cell["in_frame"] == "True" != cell.get("repeated"):
-            counts.setdefault(cell["image"], Counter())[cell["cell_type"]] += 1
-    return [
-        dict(row)
-        | {
-            f"n_{name}": str(counts.get(row["image"], Counter())[name])
-            for name in predictions.type_names
-        }
-        for row in rows
-    ]
+            of_field = counts.setdefault(cell["image"], Counter())
+            of_field[f"n_{cell['cell_type']}"] += 1
+            of_field["cells"] += 1
+            of_field["unknown"] += cell["cell_type"] == UNKNOWN
+            of_field["uncertain"] += cell["call"] == "uncertain"
+    columns = [f"n_{name}" for name in predictions.type_names]
+    columns += ["cells", "unknown", "uncertain"]
+    framed = []
+    for row in rows:
+        found = counts.get(row["image"], Counter())
+        share = found["cells"] / max(int(row["cells"]), 1)
+        area = float(row.get("area_px") or 0) * share
+        framed.append(
+            dict(row)
+            | {name: str(found[name]) for name in columns}
+            | {"area_px": str(area)}
+        )
+    return framed
 
 
 def _by_unit(

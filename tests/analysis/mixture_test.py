@@ -230,6 +230,7 @@ def test_a_counting_frame_does_not_favour_the_larger_type(tmp_path):
     in_frame = framed["estimates"][0]["types"]
     assert framed["counting_frame"]
     cells = {name: told["cells"] for name, told in in_frame.items()}
+    assert framed["estimates"][0]["cells"] == sum(cells.values())
     # In the frame, large cells are not over-represented; without it they are by a quarter.
     ratio = cells["N2a"] / cells["HEK"]
     assert of_all["N2a"]["cells"] / of_all["HEK"]["cells"] > 1.25 * ratio
