@@ -53,7 +53,7 @@ class Look:
       features: (N, F) float32, the network's features of each cell.
       diameter_px: median diameter of the cells, in the network's pixels; NaN without cells.
       light: (2,) grey levels in the cells: median of the cytoplasm, and 80th percentile of
-        the nuclei channel; NaN without cells.
+        the nuclei channel; NaN without cells, or if the network does not see the channel.
       nuclei_outside: number of nuclei outside of all cells.
       nuclei: number of all nuclei.
     """
@@ -65,13 +65,17 @@ class Look:
     nuclei: int
 
     @classmethod
-    def of(cls, image: np.ndarray, cells: Cells, scale: float) -> Look:
+    def of(
+        cls, image: np.ndarray, cells: Cells, scale: float, *, grayscale: bool = False
+    ) -> Look:
         """Measures a field.
 
         Args:
           image: (H, W, 3) uint8 merged image.
           cells: cells of the field, with features.
           scale: the network's pixels per pixel of the image.
+          grayscale: whether the network sees the cytoplasm alone, so that it does not
+            matter what the nuclei look like.
 
         Raises:
           ValueError: if the cells have no features.
@@ -86,6 +90,8 @@ class Look:
             levels = grey_levels.levels_inside(channel, cells.labels)
             light.append(grey_levels.percentile_of(levels, percent))
         outside, nuclei = _count_nuclei(stained, cells)
+        if grayscale:
+            light[1], outside, nuclei = np.nan, 0, 0
         return cls(cells.features, diameter, np.array(light), outside, nuclei)
 
 
@@ -238,7 +244,15 @@ class Familiarizer:
         self._looks: list[tuple[str, Look, np.ndarray]] = []
         self._pictures: list[tuple[np.ndarray, int, np.ndarray]] = []
 
-    def add(self, image: np.ndarray, cells: Cells, group: str, scale: float) -> None:
+    def add(
+        self,
+        image: np.ndarray,
+        cells: Cells,
+        group: str,
+        scale: float,
+        *,
+        grayscale: bool = False,
+    ) -> None:
         """Adds a training field.
 
         Args:
@@ -246,11 +260,12 @@ class Familiarizer:
           cells: annotated cells, with features.
           group: acquisition group; a group's fields are compared with those of the others.
           scale: the network's pixels per pixel of the image.
+          grayscale: whether the network sees the cytoplasm alone.
         """
         if not len(cells):
             # Nothing is known of the looks of a field without cells.
             return
-        look = Look.of(image, cells, scale)
+        look = Look.of(image, cells, scale, grayscale=grayscale)
         self._looks.append((group, look, cells.type_ids))
         # A few per field, so that few of them are from the same colony.
         for index in np.linspace(0, len(cells) - 1, min(len(cells), 12)).astype(int):

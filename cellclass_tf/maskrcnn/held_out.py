@@ -259,7 +259,13 @@ def _familiarize(
             )
             cells = dataclasses.replace(cells, type_ids=field.cells.type_ids)
             scale = model.scale_for(field.pixel_size_um)
-            gathered.add(field.image, cells, field.group, scale)
+            gathered.add(
+                field.image,
+                cells,
+                field.group,
+                scale,
+                grayscale=model.metadata.grayscale,
+            )
     found = gathered.fit()
     if found is not None:
         found.write(folder / familiarity.FAMILIARITY_FILE)

@@ -333,7 +333,8 @@ class Predictor:
             return None
         cells = dataclasses.replace(cells, features=features)
         scale = self.scale_for(pixel_size_um)
-        return self.familiarity.judge(Look.of(image, cells, scale))
+        grayscale = self.metadata.grayscale
+        return self.familiarity.judge(Look.of(image, cells, scale, grayscale=grayscale))
 
     def check_can_name(self) -> None:
         """Raises InputError if the model cannot classify cells in given outlines."""

@@ -276,8 +276,16 @@ def _hash_of_cells(output: pathlib.Path) -> str:
 def _scale_notes(
     fields: Sequence[ChosenField], trained_um: float | None
 ) -> tuple[str, ...]:
-    """Returns a note about the pixel size that was assumed where it is unknown."""
+    """Returns a note if pixel sizes of fields or of the training images are unknown."""
     unknown = [field for field in fields if field.pixel_size_um is None]
+    known = len(fields) - len(unknown)
+    if trained_um is None and known:
+        note = (
+            f"The pixel size of {known} of {len(fields)} fields is not used, since that of "
+            "the training images is not known: cells have to be as many pixels wide as in "
+            "training."
+        )
+        return (note,)
     if not unknown or trained_um is None:
         return ()
     note = (

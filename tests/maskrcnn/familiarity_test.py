@@ -107,6 +107,20 @@ def test_nuclei_of_a_large_scan_are_counted_in_a_reduced_one(known):
     assert (look.nuclei_outside, look.nuclei) == (7, 12)
 
 
+def test_nuclei_that_the_network_does_not_see_are_not_compared():
+    gathered = familiarity.Familiarizer()
+    for seed in range(8):
+        of = field(seed, cell_type=TYPES[seed % 2])
+        gathered.add(*of, f"dish{seed}", 1.0, grayscale=True)
+    known = gathered.fit()
+    image, cells = field(50)
+    image[..., 2] = 0
+    few = cells.kept(np.arange(12) < 8)
+    for shown, outlined in ((image, cells), field(50), (field(50)[0], few)):
+        look = familiarity.Look.of(shown, outlined, 1.0, grayscale=True)
+        assert not known.judge(look).reasons
+
+
 def test_an_empty_field_is_accepted(known):
     image, cells = field(50)
     nothing = cells.kept(np.zeros(12, bool))

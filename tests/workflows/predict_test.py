@@ -277,3 +277,13 @@ def test_an_assumed_pixel_size_is_noted(model, tmp_path):
     assert "0.325 µm, was assumed" in note
     outcome = cc.predict(model, tmp_path / "in", tmp_path / "out", pixel_size_um=0.3)
     assert not any("pixel size" in note for note in outcome.notes)
+
+
+def test_pixel_sizes_that_the_model_cannot_use_are_noted(model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    model_metadata(pixel_size_um=None).write(tmp_path / "model" / METADATA_FILE)
+    png.write_png(tmp_path / "in" / "a.png", image(0))
+    given = tmp_path / "model", tmp_path / "in", tmp_path / "out"
+    assert not any("pixel size" in note for note in cc.predict(*given).notes)
+    notes = cc.predict(*given, pixel_size_um=0.3).notes
+    assert "1 of 1 fields is not used" in " ".join(notes)

@@ -93,7 +93,10 @@ def page(
             _table(means[title], f"mean of {len(tasks)}" if len(tasks) > 1 else "")
         )
         if len(tasks) > 1:
-            parts += [_table(results[task], task) for task in tasks]
+            parts += [
+                _table(results[task], f"fold {number}")
+                for number, task in enumerate(tasks, start=1)
+            ]
         parts += [
             f"![{title}: truth and every method]({pictures[task]})\n"
             for task in tasks[:1]
