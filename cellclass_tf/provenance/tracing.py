@@ -69,6 +69,8 @@ def trace(
     if raw is not None and not pathlib.Path(raw).is_dir():
         raise InputError(f"--raw={raw}: expected a folder in which to look.")
     root, name = _home(image, predictions, study)
+    # Path of the study when the raw files were recorded; '' if it is not known.
+    study_then = ""
     if predictions or (root / RUN_FILE).is_file():
         record = RunRecord.read(root / RUN_FILE)
         entries = {entry.stem: entry for entry in record.images}
@@ -78,6 +80,7 @@ def trace(
             stem := find_image(name, stems | {s: s for s in entries}, shorten(root))
         ]
         source = Study.open(study) if study else record.find_study(root)
+        study_then = record.study
         rows = source.rows() if source else ()
         row = next((row for row in rows if row.image == entry.image), None)
         links = _prediction_links(root, record, entry, cell)
@@ -95,7 +98,8 @@ def trace(
         )
         links = _annotation_links(source, row, cell)
     links += [_merged_link(source, entry, row), *_conversion_links(entry, row)]
-    links += _raw_links(entry, source.root if source else root, raw)
+    folders = (source.root, study_then) if source else (root, "")
+    links += _raw_links(entry, folders, raw)
     subject = f"{stem} in {shorten(root)}"
     return Trace(subject if cell is None else f"Cell {cell} of {subject}", tuple(links))
 
@@ -287,7 +291,9 @@ def _conversion_links(entry: PredictedImage, row: ImageRow | None) -> list[Link]
 
 
 def _raw_links(
-    entry: PredictedImage, root: pathlib.Path, raw: str | os.PathLike | None
+    entry: PredictedImage,
+    folders: tuple[pathlib.Path, str],
+    raw: str | os.PathLike | None,
 ) -> list[Link]:
     names = entry.raw_file.split(FILE_SEPARATOR)
     digests = entry.raw_sha256.split(FILE_SEPARATOR)
@@ -295,13 +301,16 @@ def _raw_links(
         # The separator may be part of a single file's name.
         names = [entry.raw_file]
     pairs = itertools.zip_longest(names, digests[: len(names)], fillvalue="")
-    return [_raw_link(name, digest, root, raw) for name, digest in pairs]
+    return [_raw_link(name, digest, folders, raw) for name, digest in pairs]
 
 
 def _raw_link(
-    name: str, recorded: str, root: pathlib.Path, raw: str | os.PathLike | None
+    name: str,
+    recorded: str,
+    folders: tuple[pathlib.Path, str],
+    raw: str | os.PathLike | None,
 ) -> Link:
-    link = file_link("raw file", paths.places_of(name, root), recorded)
+    link = file_link("raw file", paths.places_of(name, *folders), recorded)
     if not link.is_broken or not recorded:
         return link
     if raw is None:

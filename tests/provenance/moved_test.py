@@ -38,6 +38,16 @@ def test_predictions_of_raw_files_move_with_their_study(place):
     assert states(found)["raw file"] == "same"
 
 
+def test_raw_files_are_found_if_everything_moved_together(place, tmp_path_factory):
+    change_record(place, folder=str(place / "predictions"))
+    whole = tmp_path_factory.mktemp("elsewhere") / "all"
+    shutil.copytree(place, whole)
+    shutil.rmtree(place)
+    found = trace(labels_of(whole))
+    assert states(found)["raw file"] == "same"
+    assert found.passed
+
+
 def test_a_study_that_moved_elsewhere_has_to_be_given(place):
     (place / "study").rename(place / "elsewhere")
     found = trace(labels_of(place))
