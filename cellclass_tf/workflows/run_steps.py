@@ -25,8 +25,9 @@ from cellclass_tf.storage import csv_json, digests
 from cellclass_tf.workflows.run_settings import RunSettings
 
 EXPERIMENT = "cellclass_maskrcnn_small"
-# Kind of the question about doubtful cells.
+# Kinds of questions: about doubtful cells, and (followed by the type) about a single dish.
 _DOUBTS = "doubtful cells"
+_ONE_DISH = "one dish of"
 # Number of failures that are listed.
 _MOST_FAILURES = 5
 
@@ -180,7 +181,14 @@ class Steps:
 
         settings = self.settings
         with self.stages("dataset"):
-            prepared = cc.dataset(settings.study, processes=self.processes)
+            prepared = cc.dataset(
+                settings.study,
+                # Whoever continues after the question accepts this.
+                allow_no_validation=any(
+                    kind.startswith(_ONE_DISH) for kind in self._recorded("asked") or {}
+                ),
+                processes=self.processes,
+            )
         folder = self._training_folder(prepared.info)
         key = digests.fingerprint(folder.name, _training_settings(settings))
         with self.stages("train"):
@@ -344,9 +352,10 @@ def _questions_about(study: Study) -> dict[str, str]:
         if row.cell_type != MIXED:
             groups.setdefault(row.cell_type, set()).add(row.group)
     questions |= {
-        f"one dish of {name}": (
+        f"{_ONE_DISH} {name}": (
             f"{name}: there is one dish only ({min(found)}), and one has to be held out. "
-            "Add another, or tell dishes apart with --group."
+            "Add another, or tell dishes apart with --group. Without, it is not known how "
+            f"often the model is wrong about {name}, and proportions are not corrected."
         )
         for name, found in sorted(groups.items())
         if len(found) == 1

@@ -284,3 +284,8 @@ def test_a_single_dish_and_files_that_failed_are_asked_about(drawn, tmp_path, ca
     text = str(found)
     assert "HEK: there is one dish only" in text
     assert "broken_dish9.tif" in text
+    assert not calls
+    # Whoever continues gets a model whose errors for this type are not known.
+    found = cc.run(tmp_path / "out")
+    assert [call[0] for call in calls] == ["train", "export"]
+    assert "There are no mixed fields" in str(found)
