@@ -119,10 +119,9 @@ def estimate_by_sample(
     itself.
 
     The sample describes the cells in these fields. Differences between units are added from
-    `unit_draws`, as differences from the mean of the draws. (The mean weights units nearly
-    equally; the share as called, which the estimate starts from, weights cells equally.)
-    Calls differ between units by less than the true shares do, the more so the more calls
-    are wrong; the differences are scaled up accordingly.
+    `unit_draws`, as differences from the mean of the draws. Calls differ between units by
+    less than the true shares do, the more so the more calls are wrong; the differences are
+    scaled up accordingly.
 
     Args:
       sample: labels and calls.
