@@ -198,10 +198,13 @@ def main(_) -> None:
         wanted = _METHODS.value or methods.methods_of(task)
         reached = {m: _result(name, m) for m in methods.methods_of(task) if m in wanted}
         results[name] = {m: r for m, r in reached.items() if r is not None}
+        # The page shows the first of several folds.
+        folder = pathlib.Path(_FOLDER.value)
+        if _OUTPUT.value and task.title not in titles.values():
+            folder = pathlib.Path(_OUTPUT.value)
         titles[name] = task.title
         pictures[name] = f"comparison_{name}.jpg"
         drawn = draw(task, list(results[name]))
-        folder = pathlib.Path(_OUTPUT.value or _FOLDER.value)
         _write_picture(folder / pictures[name], drawn)
         print(name, json.dumps(results[name]), flush=True)
     text = page.page(results, titles, pictures, len(_SEEDS.value), _NOTE.value)
