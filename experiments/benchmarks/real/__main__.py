@@ -192,7 +192,9 @@ def main(_) -> None:
         task, method = _ONE.value.split(":")
         print(json.dumps(run_one(made[task](), method)))
         return
-    results, titles, pictures = {}, {}, {}
+    results: dict[str, dict[str, dict]] = {}
+    titles: dict[str, str] = {}
+    pictures: dict[str, str] = {}
     for name, make in made.items():
         task = make()
         wanted = _METHODS.value or methods.methods_of(task)
