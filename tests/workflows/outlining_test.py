@@ -32,7 +32,7 @@ def saved(tmp_path_factory):
 def measured(saved, tmp_path, *naming):
     """Returns a copy of the model that was measured with such outlines."""
     folder = shutil.copytree(saved, tmp_path / "model")
-    metadata = model_metadata(naming=naming)
+    metadata = model_metadata(naming=naming, pixel_size_um=0.5)
     metadata.write(folder / METADATA_FILE)
     return folder
 
