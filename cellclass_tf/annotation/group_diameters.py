@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellclass_tf import batch
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.annotation.annotators.protocol import Annotator
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
@@ -48,12 +49,11 @@ def estimate_diameters(
     known = journal.read()
     jobs = []
     for group, members in sorted(groups.items()):
-        sample = _spread(members)
-        entry = known.get(group)
+        sample, entry = _spread(members), known.get(group)
         if entry and _is_valid(entry, study, members, finder):
             key = entry["fingerprint"]
         else:
-            versions = [_version(study, row) for row in sample]
+            versions = [_version_if_readable(study, row) for row in sample]
             key = digests.fingerprint(finder.size_fingerprint, versions)
         jobs.append(batch.Job(group, sample, key))
     outcome = batch.run(
@@ -77,19 +77,20 @@ def _is_valid(
     if not isinstance(result, dict):
         # Earlier versions recorded the diameter alone.
         return entry["fingerprint"] == finder.size_fingerprint
-    of_group = {row.image: row for row in rows}
+    names = {name for name, _ in result["images"]}
     return result["size_fingerprint"] == finder.size_fingerprint and any(
-        image in of_group and _version(study, of_group[image]) == version
-        for image, version in result["images"].items()
+        _version_if_readable(study, row) in result["images"]
+        for row in rows
+        if row.image in names
     )
 
 
-def _version(study: Study, row: ImageRow) -> str:
-    """Returns the SHA-256 of an image; '' if it cannot be read, which is reported later."""
+def _version_if_readable(study: Study, row: ImageRow) -> Sequence:
+    """Returns the version of an image; [] if it cannot be read, which is reported later."""
     try:
-        return digests.sha256_of_file(study.image_path(row))
+        return cell_files.version_of_image(study, row)
     except InputError:
-        return ""
+        return []
 
 
 def _spread(rows: Sequence[ImageRow]) -> list[ImageRow]:
@@ -107,13 +108,13 @@ class _DiameterEstimate:
 
     def __call__(self, rows: Sequence[ImageRow]) -> dict[str, Any]:
         estimates: list[float] = []
-        images: dict[str, str] = {}
+        images: list[Sequence] = []
         problems: list[InputError] = []
         for row in rows:
             try:
                 image = self.study.read_image(row)
                 estimates.append(self.finder.estimate_diameter_px(image))
-                images[row.image] = _version(self.study, row)
+                images.append(cell_files.version_of_image(self.study, row))
             except InputError as error:
                 problems.append(error)
         if not estimates:

@@ -77,7 +77,8 @@ def export(
     `cellpose_features.pooling.features_of`, and returns `probabilities` (N, K).
 
     Of detector, namer and features, the combination is used that names the types of the
-    held-out cells best, see `calibration.choose_naming`; without held-out cells, all of them.
+    held-out cells best, see `calibration.choose_naming`; all of them if a type has no such
+    cells.
 
     If there are several runs, the first one outlines the cells, and all classify them:
     probabilities are the geometric mean over the networks, and scores are the mean.

@@ -165,7 +165,7 @@ class Steps:
         """
         asked = {line: line for line in failure_lines(failures)}
         asked |= _questions_about(self.study)
-        before = self._recorded("asked") or {}
+        before = self._recorded().get("asked", {})
         # Correcting some of the doubtful cells makes their number another one.
         is_new = any(
             kind not in before or (text != before[kind] and kind != _DOUBTS)
@@ -185,18 +185,19 @@ class Steps:
                 settings.study,
                 # Whoever continues after the question accepts this.
                 allow_no_validation=any(
-                    kind.startswith(_ONE_DISH) for kind in self._recorded("asked") or {}
+                    kind.startswith(_ONE_DISH)
+                    for kind in self._recorded().get("asked", {})
                 ),
                 processes=self.processes,
             )
         folder = self._training_folder(prepared.info)
         key = digests.fingerprint(folder.name, _training_settings(settings))
         with self.stages("train"):
-            if self._recorded("train") != key:
+            if self._recorded().get("train") != key:
                 self._train(folder, key)
         with self.stages("export"):
             exported = digests.fingerprint(key, _export_settings(settings))
-            if self._recorded("export") != exported or not self.model.exists():
+            if self._recorded().get("export") != exported or not self.model.exists():
                 options = by_name.Settings(settings.model, settings.diameter)
                 annotator = by_name.make_annotator(settings.annotator, options)
                 is_network = settings.outlines == BY_NETWORK
@@ -224,7 +225,7 @@ class Steps:
     def _train(self, folder: pathlib.Path, key: str) -> None:
         from cellclass_tf.maskrcnn import training
 
-        if folder.exists() and self._recorded("begun") not in (key, None):
+        if folder.exists() and self._recorded().get("begun") not in (key, None):
             raise InputError(
                 f"{folder} holds a training with other settings on the same dataset. "
                 "Move it away to train anew, or give the former settings."
@@ -281,12 +282,11 @@ class Steps:
     def _record_path(self) -> pathlib.Path:
         return self.output / ".journal" / "run.json"
 
-    def _recorded(self, name: str | None = None) -> Any:
-        """Returns what earlier calls recorded under a name, or all of it by name."""
-        found = {}
+    def _recorded(self) -> dict[str, Any]:
+        """Returns what earlier calls recorded, by name."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found = dict(json.loads(self._record_path.read_text("utf-8")))
-        return found if name is None else found.get(name)
+            return dict(json.loads(self._record_path.read_text("utf-8")))
+        return {}
 
     def _record(self, name: str, value: Any) -> None:
         """Records a fingerprint of data and settings, or what a person was asked."""
