@@ -16,6 +16,7 @@ import re
 import shutil
 
 import pytest
+from markdown.extensions.toc import slugify
 
 import cellclass_tf as cc
 from cellclass_tf.analysis.spot_check import labels
@@ -129,16 +130,35 @@ def test_the_page_of_messages_has_those_of_every_unit():
     assert page.count("\n- ") > 200
 
 
-def test_every_link_leads_to_a_page_and_every_page_is_in_the_navigation():
+def without_blocks(path):
+    return re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(path):
+    """The anchors of a page: those of its headings, and those that are written out."""
+    text = without_blocks(path)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {slugify(heading.replace("`", ""), "-") for heading in headings} | {
+        *re.findall(r'id="([^"]+)"', text)
+    }
+
+
+def test_every_link_leads_to_a_section_and_every_page_is_in_the_navigation():
     navigation = (ROOT / ".ci/mkdocs.yml").read_text(encoding="utf-8")
+    sections = 0
     for path in PAGES:
-        text = re.sub(
-            r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL
+        links = re.findall(
+            r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", without_blocks(path)
         )
-        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
-            assert (path.parent / target).exists(), f"{path.name}: {target}"
+        for target, section in links:
+            page = path.parent / target if target else path
+            assert page.exists(), f"{path.name}: {target}"
+            if section and page.suffix == ".md":
+                sections += 1
+                assert section in anchors(page), f"{path.name}: {target}#{section}"
         if path.parent == ROOT / "docs":
             assert f"- {path.name}\n" in navigation, path.name
+    assert sections > 20
 
 
 def test_blocks_are_found_with_their_marks_and_commands():
