@@ -8,11 +8,11 @@ formats have their own versions, see `storage.records`; datasets have the versio
 # Outlines of the annotator `watershed`, and the diameters that it estimates.
 WATERSHED = 1
 # Measurements of raw files in the first pass of `convert`.
-MEASUREMENT = 3
+MEASUREMENT = 4
 # Merged images, which the second pass of `convert` writes.
 MERGING = 1
 # Cells, tables and pictures of a field that `predict` writes.
-PREDICTION = 1
+PREDICTION = 2
 # Places of tiles that overlap.
 OVERLAPS = 1
 # Fields that `simulate` draws; a study of another version is drawn again.

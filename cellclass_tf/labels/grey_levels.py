@@ -8,6 +8,9 @@ import numpy as np
 
 from cellclass_tf.labels.runs import stripes
 
+# Width of the squares that are black where nothing was imaged.
+_SQUARE_PX = 8
+
 
 def levels_outside(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Counts the background pixels of each grey level.
@@ -38,6 +41,26 @@ def levels_of(channel: np.ndarray) -> np.ndarray:
     return _counted(channel, lambda _: None)
 
 
+def levels_of_field(image: np.ndarray, channel: int) -> np.ndarray:
+    """Counts the grey levels of a channel, without the areas that were not imaged.
+
+    Stitched and turned scans have such areas. All channels are 0 there, which noise hardly
+    ever makes of whole squares.
+
+    Args:
+      image: (H, W, C) uint8.
+      channel: index of the channel.
+
+    Returns:
+      (256,) int64 number of pixels of each grey level; of all pixels if none was imaged.
+    """
+    levels = levels_of(image[..., channel])
+    black = _black_px(image) if levels[0] else 0
+    if black < levels.sum():
+        levels[0] -= black
+    return levels
+
+
 def percentile_of(levels: np.ndarray, percent: float) -> float:
     """Returns a percentile of counted grey levels, equal to `np.percentile` of the pixels.
 
@@ -52,6 +75,21 @@ def percentile_of(levels: np.ndarray, percent: float) -> float:
         reached, (first, min(first + 1, int(reached[-1]) - 1)), side="right"
     ).tolist()
     return float(low + (place - first) * (high - low))
+
+
+def _black_px(image: np.ndarray) -> int:
+    """Returns the number of pixels in squares in which every channel is 0."""
+    side = _SQUARE_PX
+    height, width = (length // side for length in image.shape[:2])
+    squares = image[: height * side, : width * side].reshape(
+        height, side, width, side, image.shape[2]
+    )
+    count = 0
+    for row in squares:
+        # Of most squares the first pixel is enough.
+        candidates = np.flatnonzero(~row[0, :, 0].any(axis=1))
+        count += np.count_nonzero(~row[:, candidates].any(axis=(0, 2, 3)))
+    return int(count) * side**2
 
 
 def _counted(

@@ -14,6 +14,9 @@ from cellclass_tf.microscopy.channels import Channels, choose_channels
 # The contrast limits are these quantiles of the group's pixels. A few pixels are clipped
 # at the top, so that bright debris does not darken the cells.
 LOW_QUANTILE, HIGH_QUANTILE = 0.005, 0.9995
+# Zeros are those of a margin if grey values from 1 to below this one are rarer than this
+# share of them.
+_LOW_VALUES, _FEW_LOW_VALUES = 5, 0.01
 
 Limits = tuple[float, float]
 
@@ -99,11 +102,27 @@ def is_merged(micrograph: Micrograph) -> bool:
 def histograms(micrograph: Micrograph, channels: Channels) -> np.ndarray:
     """Counts the grey values of two channels of 8- or 16-bit pixels.
 
+    A black margin, as around stitched, turned or shifted images, is left out: the limits of
+    a group would otherwise depend on it.
+
     Returns:
       (2, 65536) int64 counts of the values 0..65535.
     """
     planes = [micrograph.pixels[channel] for channel in channels[:2]]
-    return np.stack([np.bincount(p.ravel(), minlength=1 << 16) for p in planes])
+    return np.stack(
+        [_without_margin(np.bincount(p.ravel(), minlength=1 << 16)) for p in planes]
+    )
+
+
+def _without_margin(counts: np.ndarray) -> np.ndarray:
+    """Returns counts without the zeros of a margin.
+
+    Where the background is 0, most pixels are, or noise gives low values as well.
+    """
+    black, low = counts[0], counts[1:_LOW_VALUES].sum()
+    if black < counts[1:].sum() and low < _FEW_LOW_VALUES * black:
+        counts[0] = 0
+    return counts
 
 
 def contrast_limits(counts: Sequence[np.ndarray]) -> tuple[Limits, Limits]:

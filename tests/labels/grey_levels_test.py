@@ -31,3 +31,25 @@ def test_a_percentile_equals_that_of_numpy(values, percent):
 
 def test_without_pixels_a_percentile_is_not_a_number():
     assert np.isnan(grey_levels.percentile_of(np.zeros(256, np.int64), 50))
+
+
+@pytest.mark.parametrize("at", [np.s_[:16], np.s_[:, 24:48], np.s_[8:24, 16:32]])
+def test_black_areas_are_left_out(at):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 4, (45, 50, 3)).astype(np.uint8)
+    image[..., 0] = 0
+    image[40:, :8], image[2] = 0, 0
+    expected = grey_levels.levels_of(image[..., 1])
+    assert (grey_levels.levels_of_field(image, 1) == expected).all()
+    # The last rows and columns, which fill no square, count as imaged.
+    whole = np.zeros((45, 50), bool)
+    whole[at] = True
+    whole[40:], whole[:, 48:] = False, False
+    image[whole] = 0
+    found = grey_levels.levels_of_field(image, 1)
+    assert found.sum() == image[..., 0].size - whole.sum()
+    assert (found == grey_levels.levels_outside(image[..., 1], whole)).all()
+
+
+def test_of_a_black_image_every_pixel_counts():
+    assert grey_levels.levels_of_field(np.zeros((16, 8, 3), np.uint8), 2)[0] == 128

@@ -46,6 +46,31 @@ def test_a_few_bright_pixels_of_debris_do_not_set_the_limit():
     assert merge.contrast_limits([counts])[0] == (500, 501)
 
 
+def test_a_black_margin_does_not_change_the_limits():
+    rng = np.random.default_rng(0)
+    pixels = rng.poisson(100, (2, 100, 100)).astype(np.uint16) + 20
+    pixels[:, 40:60, 40:60] += 800
+    padded = pixels.copy()
+    # A stitched scan, of which one channel was shifted by three pixels.
+    padded[:, :20], padded[1, :, :3] = 0, 0
+    limits = merge.contrast_limits(
+        [merge.histograms(field("", "", pixels=pixels), (0, 1))]
+    )
+    found = merge.contrast_limits(
+        [merge.histograms(field("", "", pixels=padded), (0, 1))]
+    )
+    np.testing.assert_allclose(found, limits, atol=5)
+
+
+@pytest.mark.parametrize("mean", [1, 0.01])
+def test_zeros_of_a_background_count(mean):
+    # Subtracting the background leaves noise; a threshold leaves mostly zeros.
+    pixels = np.random.default_rng(0).poisson(mean, (2, 100, 100)).astype(np.uint16)
+    pixels[:, 40:60, 40:60] = 800
+    counts = merge.histograms(field("", "", pixels=pixels), (0, 1))
+    assert counts.sum() == 2 * 100 * 100
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32, np.int64])
 def test_whole_numbers_of_all_types_keep_their_values(dtype):
     pixels = np.array([[[0, 100]], [[300, 4095]]], dtype)

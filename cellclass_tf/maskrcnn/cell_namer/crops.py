@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.type_names import UNKNOWN
-from cellclass_tf.labels import nuclei
+from cellclass_tf.labels import grey_levels, nuclei
 from cellclass_tf.maskrcnn import resizing
 
 CROP_PX = 64
@@ -158,7 +158,7 @@ def windows_of(
         )
     stained = np.zeros_like(image[..., 2]) if grayscale else image[..., 2]
     centres, levels = _nuclei_of(stained, cells)
-    shown = np.stack([_scale_cytoplasm(image[..., 1], cells), stained], axis=-1)
+    shown = np.stack([_scale_cytoplasm(image, cells), stained], axis=-1)
     shape = [max(1, round(length * zoom)) for length in image.shape[:2]]
     shown = _resize(shown, shape)
     labels = resizing.resized_labels(cells.labels, shape)
@@ -221,8 +221,8 @@ def _nuclei_of(channel: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarra
     return centres, levels
 
 
-def _scale_cytoplasm(channel: np.ndarray, cells: Cells) -> np.ndarray:
-    """Scales the cytoplasm of a field so that its background becomes half of full scale.
+def _scale_cytoplasm(image: np.ndarray, cells: Cells) -> np.ndarray:
+    """Returns the cytoplasm of a field, its background scaled to half of full scale.
 
     The background is the darkest frequent grey level, and its noise is estimated from the
     darker pixels, so that neither depends on the number of cells. The range that is shown
@@ -230,8 +230,8 @@ def _scale_cytoplasm(channel: np.ndarray, cells: Cells) -> np.ndarray:
     and darker than the background), or the cells if these are brighter.
     """
     # Working on the histogram avoids a floating-point copy of the image.
-    levels = np.arange(256)
-    counts = np.bincount(channel.ravel(), minlength=256)
+    channel, levels = image[..., 1], np.arange(256)
+    counts = grey_levels.levels_of_field(image, 1)
     smoothed = ndimage.gaussian_filter1d(
         counts.astype(np.float64), _MODE_SMOOTHED, mode="constant"
     )
@@ -240,7 +240,7 @@ def _scale_cytoplasm(channel: np.ndarray, cells: Cells) -> np.ndarray:
     middle = int(np.flatnonzero(is_peak)[0])
     away = np.abs(levels - middle)
     darker = np.where(levels < middle, counts, 0)
-    inside = np.bincount(channel[cells.labels > 0], minlength=256)
+    inside = grey_levels.levels_inside(channel, cells.labels)
     reach = max(
         _SPREAD * _SD_PER_MAD * _percentile(away, darker, 50),
         _percentile(away, inside, _SHOWN_PERCENTILE),

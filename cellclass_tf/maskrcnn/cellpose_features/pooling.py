@@ -50,7 +50,7 @@ def features_of(
     """
     count = int(labels.max())
     shown = [_CYTOPLASM] if grayscale else [_CYTOPLASM, _NUCLEI]
-    stretched = {channel: _stretched(image[..., channel], labels) for channel in shown}
+    stretched = {channel: _stretched(image, channel, labels) for channel in shown}
     shape = resizing.shape_at(image.shape, scale)
     pooled = _Sums(count)
     side = _tile_side(max(shape))
@@ -119,15 +119,15 @@ class _Sums:
         return np.concatenate([means, spreads], axis=1).astype(np.float32)
 
 
-def _stretched(channel: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _stretched(image: np.ndarray, channel: int, labels: np.ndarray) -> np.ndarray:
     """Returns the value that each grey level gets, (256,) float32.
 
     It is 0 in a channel without contrast. If less than a percent of the field is bright,
     the scale is that of the cells, so that it does not depend on the area around them.
     """
-    counts = grey_levels.levels_of(channel)
+    counts = grey_levels.levels_of_field(image, channel)
     low, high = (grey_levels.percentile_of(counts, p) for p in _PERCENTILES)
-    inside = grey_levels.levels_inside(channel, labels)
+    inside = grey_levels.levels_inside(image[..., channel], labels)
     high = max(high, grey_levels.percentile_of(inside, _OF_CELLS))
     if high <= low:
         return np.zeros(256, np.float32)

@@ -73,6 +73,16 @@ def test_a_cell_has_the_same_brightness_in_a_crowd_and_alone(phase):
     assert phase or seen[0] > 200
 
 
+def test_black_areas_of_a_stitched_scan_do_not_change_the_cytoplasm():
+    image, labels = field()
+    ground = np.random.default_rng(0).normal(60, 10, labels.shape)
+    image[..., 1] = np.clip(ground + np.where(labels, 70, 0), 1, 255)
+    (expected,) = crops.crops_of(image, labels)
+    below = [(0, 96), (0, 0)]
+    (seen,) = crops.crops_of(np.pad(image, [*below, (0, 0)]), np.pad(labels, below))
+    np.testing.assert_array_equal(seen, expected)
+
+
 def test_wide_cells_are_shrunk_and_none_is_enlarged():
     assert crops.scale_for(140.0) == 0.5
     assert crops.scale_for(20.0) == crops.scale_for(70.0) == 1.0

@@ -118,6 +118,16 @@ def test_features_do_not_depend_on_the_area_around_the_cells(noise):
     np.testing.assert_allclose(features(320), features(40), atol=0.06)
 
 
+def test_black_areas_of_a_stitched_scan_do_not_change_the_features():
+    image, labels = field((88, 136))
+    image[..., 1:] = np.clip(image[..., 1:], 40, None)
+    expected = pooling.features_of(encode, image, labels, scale=1.0)
+    below = [(0, 32), (0, 0)]
+    image, labels = np.pad(image, [*below, (0, 0)]), np.pad(labels, below)
+    found = pooling.features_of(encode, image, labels, scale=1.0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_spreads_lose_no_digits_beside_large_means():
     image, labels = field()
 
