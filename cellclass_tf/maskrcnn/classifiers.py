@@ -27,6 +27,8 @@ class Classifier(Protocol):
     ) -> np.ndarray:
         """Returns the probabilities of the types; see `Predictor.probabilities_by`.
 
+        A cell that the classifier cannot see has a row of NaN.
+
         Args:
           image: (H, W, 3) uint8 merged image.
           labels: (H, W) label image of at least one cell; the cells are numbered from 1.

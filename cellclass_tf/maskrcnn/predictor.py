@@ -289,7 +289,8 @@ class Predictor:
         """Returns the probabilities of the types by one classifier, (N, K) float32.
 
         The namer's are the geometric mean over as many orientations of a crop as the model
-        has views, at most four.
+        has views, at most four. A cell that is too small for the classifier has a row of
+        NaN.
 
         Args:
           classifier: 'namer' or 'cellpose_features'.

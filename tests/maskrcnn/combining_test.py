@@ -24,6 +24,18 @@ def test_result_lies_between_the_product_and_the_geometric_mean(count):
     assert both[1] == pytest.approx([0.5, 0.5])
 
 
+@pytest.mark.parametrize("named_by", [("features",), ("namer", "features")])
+def test_the_detector_classifies_a_cell_that_another_classifier_cannot_see(named_by):
+    found = {
+        "detector": np.float32([[0.5, 0.5], [0.1, 0.9]]),
+        "namer": np.float32([[0.5, 0.5], [0.5, 0.5]]),
+        "features": np.float32([[0.8, 0.2], [np.nan, np.nan]]),
+    }
+    combined = combining.combine(found, named_by)
+    assert combined[0, 0] > 0.7
+    assert combined[1, 1] > 0.7
+
+
 def test_zero_cells_and_probabilities_of_zero_can_be_combined():
     nobody = np.zeros((0, 2), np.float32)
     assert combining.combine({"a": nobody, "b": nobody}, ("a", "b")).shape == (0, 2)

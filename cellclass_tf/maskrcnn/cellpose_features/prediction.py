@@ -42,7 +42,6 @@ class FeatureClassifier:
             grayscale=self.grayscale,
         )
         probabilities = self.name_features(features=features)["probabilities"].numpy()
-        # A cell without a pixel at this scale could be of any type.
-        unknown = ~np.isfinite(features).all(axis=1)
-        probabilities[unknown] = 1 / probabilities.shape[1]
+        # A cell without a pixel at this scale cannot be seen.
+        probabilities[~np.isfinite(features).all(axis=1)] = np.nan
         return probabilities
