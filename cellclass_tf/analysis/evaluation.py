@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellclass_tf import process_state
@@ -15,7 +18,7 @@ from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.messages import logger
-from cellclass_tf.storage import csv_json, ledger, lock
+from cellclass_tf.storage import csv_json, digests, ledger, lock, paths
 
 EVALUATION_FILE = "evaluation.json"
 EVALUATION_FIELDS_FILE = "evaluation_fields.csv"
@@ -74,6 +77,8 @@ def evaluate(
         share_true, share_predicted: {type: proportion of the typed cells} in the fields
           that `share_fields` names: 'mixed', or 'all' if no mixed field has typed cells.
         share_error_points: {type: predicted minus true proportion, in percentage points}.
+        study, folder: paths of the study and of the predictions.
+        truth: {image of the study: SHA-256 of its true cells}, see `changed_truth`.
 
     Raises:
       InputError: if no predicted image has annotated cells, or none can be compared.
@@ -110,6 +115,9 @@ def evaluate(
                 [row.place or row.image for row in compared],
             )
         ),
+        "study": paths.recorded_path(study.root),
+        "folder": paths.recorded_path(predictions.folder),
+        "truth": {row.image: _digest(study, row) for row in compared},
     }
     if result["images_by_split"].get("train"):
         logger.warning(
@@ -131,6 +139,58 @@ def evaluate(
     ledger.write_text(folder, folder / EVALUATION_FIELDS_FILE, table)
     ledger.write_text(folder, folder / EVALUATION_FILE, csv_json.json_text(result))
     return result
+
+
+def read_evaluation(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the content of evaluation.json; None if `evaluate` was not run.
+
+    Raises:
+      InputError: if the file is not valid JSON.
+    """
+    path = folder / EVALUATION_FILE
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not valid JSON ({error}). Run `cellclass evaluate` again, or remove "
+            "the file."
+        ) from error
+
+
+def changed_truth(evaluation: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
+    """Returns the images whose true cells have changed since they were evaluated.
+
+    Args:
+      evaluation: content of evaluation.json.
+      folder: the folder in which it lies.
+
+    Returns:
+      Images of the study, sorted; none if the study is no longer there, or if an earlier
+      version evaluated, which did not record the true cells.
+    """
+    places = paths.places_of(
+        evaluation.get("study", ""), folder, evaluation.get("folder", "")
+    )
+    place = next(filter(Study.exists, places), None)
+    if place is None:
+        return []
+    study = Study.open(place)
+    rows = {row.image: row for row in study.rows()}
+    return sorted(
+        image
+        for image, digest in evaluation["truth"].items()
+        if image not in rows or _digest(study, rows[image]) != digest
+    )
+
+
+def _digest(study: Study, row: ImageRow) -> str:
+    """Returns the SHA-256 of an image's cells and of their types."""
+    path = study.cells_path(row)
+    files = [file for file in (path, path.with_suffix(".csv")) if file.exists()]
+    together = "".join(digests.sha256_of_file(file) for file in files)
+    return hashlib.sha256(together.encode()).hexdigest()
 
 
 def _fields_with_truth(

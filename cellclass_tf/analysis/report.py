@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import random
@@ -13,7 +12,7 @@ import numpy as np
 
 from cellclass_tf import errors, process_state
 from cellclass_tf.analysis import charts, html
-from cellclass_tf.analysis.evaluation import EVALUATION_FILE
+from cellclass_tf.analysis.evaluation import changed_truth, read_evaluation
 from cellclass_tf.analysis.mixture import mixture
 from cellclass_tf.core.cells import UNCERTAIN_BELOW
 from cellclass_tf.core.predictions import Predictions, overlay_path, unlike_path
@@ -90,6 +89,7 @@ def report(
     names = predictions.type_names
     record = predictions.record_if_any
     calibration = record.calibration
+    evaluation = read_evaluation(predictions.folder)
     page = html.render(
         _TEMPLATE,
         title=predictions.folder.resolve().name,
@@ -106,7 +106,8 @@ def report(
         sample=_SAMPLE_CELLS,
         calibration=calibration,
         reliability=charts.reliability_svg(calibration.bins) if calibration else "",
-        evaluation=_evaluation(predictions.folder / EVALUATION_FILE),
+        evaluation=evaluation,
+        outdated=_why_outdated(evaluation, predictions.folder) if evaluation else "",
         record=record,
         settings={"min_probability": UNCERTAIN_BELOW} | dict(record.settings),
     )
@@ -194,17 +195,17 @@ def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
     return found
 
 
-def _evaluation(path: pathlib.Path) -> dict[str, Any] | None:
-    """Returns the scores that `evaluate` wrote, or None if it was not run."""
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise errors.InputError(
-            f"{path} is not valid JSON ({error}). Run `cellclass evaluate` again, or remove "
-            "the file."
-        ) from error
+def _why_outdated(evaluation: Mapping[str, Any], folder: pathlib.Path) -> str:
+    """Returns what has changed since `evaluate`; '' if nothing has."""
+    changed = changed_truth(evaluation, folder)
+    if not changed:
+        return ""
+    why = (
+        f"The true cells of {errors.first_names(changed)} have changed since `cellclass "
+        "evaluate`. Run it again, then `cellclass report`."
+    )
+    logger.warning("The report shows scores that are out of date. %s", why)
+    return why
 
 
 def _css(type_id: int) -> str:

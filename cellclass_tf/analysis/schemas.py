@@ -200,6 +200,9 @@ class Evaluation(TypedDict):
     interval_units: int
     intervals: dict[str, tuple[_Number, _Number] | None] | None
     intervals_reason: str
+    study: str
+    folder: str
+    truth: dict[str, str]
 
 
 _KINDS = {

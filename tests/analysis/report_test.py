@@ -10,8 +10,10 @@ from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import RejectedImage, RunRecord
 from cellclass_tf.storage import csv_json, png
+from tests.analysis.evaluation_test import _blocks, _study
 from tests.browser import at_width
 from tests.metadata import model_metadata
+from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
 STRANGE = "mixed/<b>&'x' 10 %"
@@ -169,3 +171,19 @@ def test_tables_can_be_sorted_and_pictures_enlarged_in_a_browser(browser, tmp_pa
     view.send_keys(Keys.ESCAPE)
     assert not browser.find_elements("css selector", "dialog[open]")
     assert browser.get_log("browser") == []
+
+
+def test_scores_of_a_truth_that_was_corrected_are_out_of_date(tmp_path, caplog):
+    fields = {f"mixed/{name}": _blocks(["HEK", "N2a", "HEK"]) for name in "ab"}
+    study = _study(tmp_path / "study", fields)
+    folder = write_predictions(tmp_path / "study" / "found", fields)
+    cc.evaluate(folder, study)
+    assert "out of date" not in cc.report(folder).read_text(encoding="utf-8")
+    # The types of one field are corrected, and the study is moved.
+    _blocks(["HEK", "N2a", "N2a"]).write(
+        tmp_path / "study/cells/mixed/b.tif", types_csv=True
+    )
+    (tmp_path / "study").rename(tmp_path / "moved")
+    page = cc.report(tmp_path / "moved" / "found").read_text(encoding="utf-8")
+    assert "out of date.</b> The true cells of mixed/b.png have changed" in page
+    assert "The true cells of mixed/b.png" in caplog.text
