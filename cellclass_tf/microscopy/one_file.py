@@ -205,7 +205,7 @@ def _convert_field(
         cytoplasm_limits=contrast.limits_text(limits[1]),
         nuclei_clipped=clipped[0],
         cytoplasm_clipped=clipped[1],
-        pixel_size_um=micrograph.pixel_size_um or task.study.pixel_size_um,
+        pixel_size_um=micrograph.pixel_size_um,
         stage_x_um=stage_x_um,
         stage_y_um=stage_y_um,
         **dataclasses.asdict(field.figures),

@@ -280,7 +280,7 @@ def _conversion_links(entry: PredictedImage, row: ImageRow | None) -> list[Link]
         *lines(channels | {"found by": row.channels_by}, before="channels: "),
         *lines(limits, before=f"contrast limits{whose}: "),
         *lines({"contrast group": row.contrast_group}),
-        *lines({"pixel size in µm": row.pixel_size_um}),
+        *lines({"pixel size in µm": entry.pixel_size_um or row.pixel_size_um}),
         *([] if is_same else ["images.csv and run.json record different conversions"]),
     )
     verdict = " ".join(filter(None, (row.verdict, row.reason))) or "not judged"

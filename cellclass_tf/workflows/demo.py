@@ -175,7 +175,7 @@ def _pictures(output: pathlib.Path, study: Study) -> tuple[pathlib.Path, ...]:
             study.read_cells(row),
             found.read(row.stem),
             name=row.stem,
-            pixel_size_um=row.pixel_size_um,
+            pixel_size_um=study.pixel_size_of(row),
         )
         ledger.write_bytes(output, path, png.encode_png(picture), overwrite=True)
         paths.append(path)

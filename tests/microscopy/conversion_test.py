@@ -456,9 +456,11 @@ def test_a_pixel_size_added_to_the_study_later_is_used(tmp_path):
     assert Study.open(tmp_path / "s").rows()[0].pixel_size_um is None
     settings = tmp_path / "s" / "study.yaml"
     text = settings.read_text().replace("pixel_size_um: null", "pixel_size_um: 0.65")
-    settings.write_text(text)
-    convert(raw, tmp_path / "s", cell_type="HEK")
-    assert Study.open(tmp_path / "s").rows()[0].pixel_size_um == 0.65
+    for size in ("0.65", "0.325"):
+        settings.write_text(text.replace("0.65", size))
+        study = Study.open(tmp_path / "s")
+        assert study.pixel_size_of(study.rows()[0]) == float(size)
+        convert(raw, tmp_path / "s", cell_type="HEK")
 
 
 def test_an_impossible_pixel_size_is_reported_and_not_used(tmp_path, caplog):

@@ -111,8 +111,8 @@ def test_a_row_describes_its_field_completely(study, tmp_path):
         assert row["raw_sha256"] == digests.sha256_of_file(tmp_path / "a.tif")
         assert row["raw_reader"].startswith("tifffile ")
         assert (row["channels_by"], row["group"]) == ("name", raw.group)
-        # The file records no pixel size, but the study does.
-        assert row["pixel_size_um"] == 0.65
+        # The study's pixel size is not copied, so that a correction of it holds at once.
+        assert row["pixel_size_um"] is None
         assert dataclasses.asdict(field.figures).items() <= row.items()
 
 
