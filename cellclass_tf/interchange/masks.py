@@ -9,7 +9,7 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -226,6 +226,18 @@ def find_labels(
             f"{reasons}"
         )
     return listed, found
+
+
+def named_as_labels(source: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
+    """Yields the files below a folder whose names end as those of label images do.
+
+    Yields:
+      The path, and the name of its image.
+    """
+    for path in inventory.take(source, _LABEL_SUFFIXES, folders=False).images:
+        match = _ONE_CELL.fullmatch(path.stem)
+        for name in [match["name"]] if match else _without_endings(path.stem)[:1]:
+            yield path, name
 
 
 def _folders(path: pathlib.Path, source: pathlib.Path) -> tuple[str, ...]:

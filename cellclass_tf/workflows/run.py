@@ -10,7 +10,7 @@ from typing import Literal
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis import shares_in_words
-from cellclass_tf.errors import FOR_TRAINING, InputError, require
+from cellclass_tf.errors import FOR_TRAINING, InputError, one_line, require
 from cellclass_tf.maskrcnn import hardware
 from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import lock
@@ -149,11 +149,12 @@ def run(  # noqa: D417 - RunSettings describes the others.
     print(planned, file=sys.stderr, flush=True)
     stages = run_steps.Stages({step.name: step.what for step in planned.steps})
     work = run_steps.Steps(settings, output, stages, processes)
-    failures = work.convert().failures | work.annotate().failures
-    failures |= work.correct().failures
-    asked = work.questions(failures)
+    outcome = work.convert().merge(work.annotate()).merge(work.correct())
+    asked = work.questions(outcome.failures)
     if asked and not yes:
         return Run(planned, questions=tuple(asked))
+    for line in (*(asked or run_steps.failure_lines(outcome.failures)), *outcome.notes):
+        print(one_line(line), file=sys.stderr, flush=True)
     work.train()
     return Run(planned, **vars(work.predict()))
 
@@ -164,4 +165,9 @@ def _check_folders(settings: RunSettings, output: pathlib.Path) -> None:
     if os.path.abspath(output) == os.path.abspath(settings.study):
         raise InputError(
             f"{output}: the results need a folder of their own, not that of the study."
+        )
+    if settings.corrections and not os.path.isdir(settings.corrections):
+        raise InputError(
+            f"{settings.corrections} is not a folder: expected corrected cells there. Give "
+            "the right one with --corrections, or --corrections= if there are none."
         )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from cellclass_tf.core.run_record import BY_NETWORK
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import atomic, paths, safe_yaml
+from cellclass_tf.storage import ledger, paths, safe_yaml
 from cellclass_tf.storage.records import Record
 
 RUN_SETTINGS_FILE = "run.yaml"
@@ -38,9 +38,8 @@ class RunSettings(Record):
       annotator: program that outlines the cells; 'watershed' needs no weights.
       model: name of a cellpose model, or path to its weights.
       diameter: diameter of a typical cell in pixels; estimated if not given.
-      corrections: folder with corrected cells, which is read if it exists: files of
-        the cellpose GUI (_seg.npy), or label images as `cellclass import --format=masks`
-        reads them.
+      corrections: folder with corrected cells: files of the cellpose GUI (_seg.npy), or
+        label images as `cellclass import --format=masks` reads them.
       minutes: time for training; the number of steps follows from it.
       steps: number of training steps. Without steps and minutes, 600 or 1,200 by the number
         of training cells.
@@ -132,10 +131,11 @@ def settle(output: pathlib.Path, given: Mapping[str, Any]) -> RunSettings:
 
 
 def write(output: pathlib.Path, settings: RunSettings) -> None:
-    """Writes run.yaml."""
+    """Writes run.yaml, unless it has these settings; a person may have commented on them."""
     import yaml
 
-    text = _HEAD + yaml.safe_dump(
-        settings.as_content(), sort_keys=False, allow_unicode=True
-    )
-    atomic.write_text(output / RUN_SETTINGS_FILE, text)
+    path, content = output / RUN_SETTINGS_FILE, settings.as_content()
+    if path.exists() and safe_yaml.read_yaml(path) == content:
+        return
+    text = _HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    ledger.write_text(output, path, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 import time
@@ -19,7 +20,7 @@ from cellclass_tf.core.manifest import costs_of_rejection
 from cellclass_tf.core.run_record import BY_NETWORK
 from cellclass_tf.core.study import MIXED, Study
 from cellclass_tf.errors import InputError, one_line
-from cellclass_tf.interchange import cellpose_gui
+from cellclass_tf.interchange import cellpose_gui, masks
 from cellclass_tf.maskrcnn import hardware
 from cellclass_tf.storage import csv_json, digests
 from cellclass_tf.workflows.run_settings import RunSettings
@@ -146,13 +147,14 @@ class Steps:
         import cellclass_tf as cc
 
         settings = self.settings
-        folder = pathlib.Path(settings.corrections or "")
-        if not settings.corrections or not folder.is_dir():
+        if not settings.corrections:
             return batch.Outcome()
-        of_cellpose = next(folder.rglob(f"*{cellpose_gui.ENDING}"), None)
+        folder = pathlib.Path(settings.corrections)
+        of_cellpose = any(folder.rglob(f"*{cellpose_gui.ENDING}"))
         read = cc.import_cellpose if of_cellpose else cc.import_masks
         with self.stages("corrections"):
-            return read(settings.study, folder)
+            outcome = read(settings.study, folder)
+        return outcome.merge(batch.Outcome(failures=_not_read(folder, of_cellpose)))
 
     def questions(self, failures: Mapping[str, str]) -> list[str]:
         """Returns what a person should look at before training.
@@ -163,8 +165,8 @@ class Steps:
         Returns:
           The questions; none if they are those of the last call, which a person has seen.
         """
-        asked = {line: line for line in failure_lines(failures)}
-        asked |= _questions_about(self.study)
+        about = _questions_about(self.study)
+        asked = {f"failed: {name}": reason for name, reason in failures.items()} | about
         before = self._recorded().get("asked", {})
         # Correcting some of the doubtful cells makes their number another one.
         is_new = any(
@@ -172,7 +174,7 @@ class Steps:
             for kind, text in asked.items()
         )
         self._record("asked", asked)
-        return list(asked.values()) if is_new else []
+        return [*failure_lines(failures), *about.values()] if is_new else []
 
     def train(self) -> None:
         """Trains and exports, unless that was done with these data and settings."""
@@ -335,6 +337,23 @@ def failure_lines(failures: Mapping[str, str]) -> list[str]:
     ]
     more = len(failures) - len(shown)
     return [*shown, f"and {more} more that failed"] if more > 0 else shown
+
+
+def _not_read(folder: pathlib.Path, of_cellpose: bool) -> dict[str, str]:
+    """Returns the label images beside files of cellpose, which are read alone, and why."""
+    if not of_cellpose:
+        return {}
+    lone = [
+        path
+        for path, name in masks.named_as_labels(folder)
+        if not path.with_name(name + cellpose_gui.ENDING).exists()
+    ]
+    reason = (
+        f"not read, since {folder} has files of cellpose (…{cellpose_gui.ENDING}), and "
+        "`run` reads one kind of file. Move it to another folder, and import it with "
+        "`cellclass import --format=masks`."
+    )
+    return {os.fspath(path): reason for path in lone}
 
 
 def _questions_about(study: Study) -> dict[str, str]:

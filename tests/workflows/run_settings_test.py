@@ -30,6 +30,20 @@ def test_settings_that_a_person_wrote_are_read(tmp_path):
     assert not found.namer
 
 
+def test_what_a_person_wrote_into_the_file_is_not_lost(tmp_path):
+    run_settings.write(tmp_path, run_settings.settle(tmp_path, GIVEN))
+    path = tmp_path / "run.yaml"
+    noted = path.read_text(encoding="utf-8") + "# dish 3 was left out\n"
+    path.write_text(noted, encoding="utf-8")
+    run_settings.write(tmp_path, run_settings.settle(tmp_path, {}))
+    assert path.read_text(encoding="utf-8") == noted
+    # Another setting needs another file; the noted one is kept.
+    run_settings.write(tmp_path, run_settings.settle(tmp_path, {"seed": 3}))
+    assert run_settings.settle(tmp_path, {}).seed == 3
+    (kept,) = (tmp_path / ".trash").rglob("run.yaml")
+    assert kept.read_text(encoding="utf-8") == noted
+
+
 def test_a_new_limit_of_the_training_replaces_the_former_one(tmp_path):
     run_settings.write(tmp_path, run_settings.settle(tmp_path, GIVEN | {"steps": 9}))
     assert run_settings.settle(tmp_path, {}).steps == 9

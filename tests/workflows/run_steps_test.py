@@ -24,9 +24,8 @@ def test_a_stage_that_failed_has_no_time():
     assert stages.seconds == {}
 
 
-@pytest.mark.parametrize("folder", [None, "none"])
-def test_without_a_folder_of_corrections_nothing_is_read(folder, tmp_path):
-    corrections = folder and str(tmp_path / folder)
+@pytest.mark.parametrize("corrections", [None, ""])
+def test_without_a_folder_of_corrections_nothing_is_read(corrections):
     settings = RunSettings(input="raw", study="study", corrections=corrections)
     stages = run_steps.Stages({})
     steps = run_steps.Steps(settings, pathlib.Path("out"), stages)

@@ -11,6 +11,7 @@ from cellclass_tf.annotation.annotators.watershed import WatershedAnnotator
 from cellclass_tf.core.encoder_weights import EncoderWeights
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.interchange import cellpose_gui
 from cellclass_tf.maskrcnn import export, runs, training
 from cellclass_tf.storage import csv_json
 from cellclass_tf.workflows import predict, run_steps
@@ -256,6 +257,57 @@ def test_corrections_are_read_from_label_images_too(drawn, tmp_path, calls):
     assert {row.annotator for row in study.accepted_rows()} == {"import"}
     cc.run(out, yes=True)
     assert [call[0] for call in calls] == ["train", "export", "predict", "predict"]
+
+
+def test_a_folder_of_corrections_that_does_not_exist_is_an_error(drawn, tmp_path):
+    given = options(drawn, tmp_path)
+    with pytest.raises(
+        InputError, match=r"guii is not a folder.*--corrections="
+    ) as told:
+        cc.run(tmp_path / "out", **given, corrections=tmp_path / "guii")
+    assert not (tmp_path / "out").exists()
+    assert str(tmp_path) in str(told.value)
+    planned = cc.run(tmp_path / "out", **given, corrections="", plan=True)
+    assert "correct" not in str(planned)
+
+
+def test_corrections_of_two_kinds_are_not_left_out_silently(drawn, tmp_path, calls):
+    out, gui, given = tmp_path / "out", tmp_path / "gui", options(drawn, tmp_path)
+    cc.run(out, **given)
+    cellpose_gui.export_cellpose(tmp_path / "study", gui)
+    first, second, *_ = sorted((gui / "HEK").glob("*_seg.npy"))
+    masks = sorted((drawn.parent / "truth" / "HEK").glob("*.tif"))
+    # cellpose itself writes such a file beside its own.
+    shutil.copy(masks[0], first.with_name(first.name.replace("_seg.npy", "_masks.tif")))
+    lone = second.with_name(second.name.replace("_seg.npy", "_cp_masks.tif"))
+    shutil.copy(masks[1], lone)
+    second.unlink()
+    asked = cc.run(out, corrections=gui).questions
+    assert [line for line in asked if "failed" in line] == [
+        f"failed: {lone}: not read, since {gui} has files of cellpose (…_seg.npy), and "
+        "`run` reads one kind of file. Move it to another folder, and import it with "
+        "`cellclass import --format=masks`."
+    ]
+
+
+def test_failures_are_told_each_time_and_new_ones_are_asked_about(
+    drawn, tmp_path, calls, capsys
+):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    shutil.copytree(drawn, raw)
+    for number in range(6):
+        (raw / "HEK" / f"broken{number}.tif").write_bytes(b"II*")
+    assert cc.run(out, **options(raw, tmp_path), yes=True).passed
+    assert "broken4.tif" in capsys.readouterr().err
+    # All failures were told, but the last one by number only.
+    assert cc.run(out).passed
+    told = capsys.readouterr().err
+    assert "broken4.tif" in told
+    assert "and 1 more that failed" in told
+    # As many files fail as before, but another one.
+    (raw / "HEK" / "broken5.tif").unlink()
+    (raw / "HEK" / "broken6.tif").write_bytes(b"II*")
+    assert "and 1 more that failed" in cc.run(out).questions
 
 
 def test_precision_is_a_setting_of_the_training(drawn, tmp_path, calls):
