@@ -17,7 +17,7 @@ _LISTED = 3
 def notes_of_vanished(
     study: Study, source: pathlib.Path, made: Mapping[str, Sequence[str]]
 ) -> tuple[str, ...]:
-    """Returns a note if images stay in the study although their raw data are gone.
+    """Returns notes of images that stay in the study although their raw data are gone.
 
     That is the case if a raw file was deleted, renamed or moved to the folder of another
     type, and for scenes and time points that a changed file does not have any more.
@@ -29,17 +29,38 @@ def notes_of_vanished(
     """
     rows = [row for row in study.rows() if row.verdict != REJECTED]
     gone = [
-        row.image
+        row
         for row in rows
         if _has_left(row, source)
         or (row.raw_file in made and row.image not in made[row.raw_file])
     ]
     if not gone:
         return ()
+    names = _listed([row.image for row in gone])
     told = (
         f"{len(gone)} images stay in the study although their raw file, or their scene in "
-        f"it, is no longer in {source}: {_listed(gone)}. To leave them out, write rejected "
-        f"into their column verdict in {study.manifest_path.name}"
+        f"it, is no longer in {source}: {names}. To leave them out, write rejected into "
+        f"their column verdict in {study.manifest_path.name}"
+    )
+    return (told, *_notes_of_corrected(study, rows, gone))
+
+
+def _notes_of_corrected(
+    study: Study, rows: Sequence[ImageRow], gone: Sequence[ImageRow]
+) -> tuple[str, ...]:
+    """Returns a note of corrected cells whose field is now another image of the study."""
+    left = {row.image for row in gone}
+    now = {row.source: row for row in rows if row.source and row.image not in left}
+    moved = [
+        f"{study.cells_path(row)} to {study.cells_path(now[row.source])}"
+        for row in gone
+        if row.corrected and row.source in now and not now[row.source].corrected
+    ]
+    if not moved:
+        return ()
+    told = (
+        f"{len(moved)} of them have corrected cells, and the same raw data are in the study "
+        f"under another name. To keep the corrections, copy {_listed(moved)}"
     )
     return (told,)
 

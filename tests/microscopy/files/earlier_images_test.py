@@ -31,6 +31,19 @@ def test_a_file_that_was_deleted_or_moved_is_reported(tmp_path, raw):
     assert "HEK/1.png" in told
 
 
+def test_where_the_corrected_cells_of_a_moved_file_belong_is_told(tmp_path, raw):
+    (raw / "b.tif").touch()
+    study = study_of(tmp_path, str(raw / "a.tif"), str(raw / "b.tif"))
+    old, new = (dataclasses.replace(row, raw_sha256="1" * 64) for row in study.rows())
+    study.update([old, new])
+    assert len(earlier_images.notes_of_vanished(study, raw, {})) == 1
+    study.update([dataclasses.replace(old, corrected=True)])
+    _, told = earlier_images.notes_of_vanished(study, raw, {})
+    assert f"copy {study.cells_path(old)} to {study.cells_path(new)}" in told
+    study.update([dataclasses.replace(new, corrected=True)])
+    assert len(earlier_images.notes_of_vanished(study, raw, {})) == 1
+
+
 def test_a_set_of_files_is_incomplete_without_one_of_them(tmp_path, raw):
     (raw / "a_w1.tif").touch()
     study = study_of(tmp_path, f"{raw}/a_w1.tif|{raw}/a_w2.tif")
