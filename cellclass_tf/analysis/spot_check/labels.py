@@ -126,8 +126,9 @@ def import_spotcheck(
     Raises:
       InputError: if there is no spot check, or a table has the wrong columns, belongs to
         another spot check, names a window or cell that is not in the sample, or has no
-        finished window; if labels would be lost and `overwrite` is not set; or if there
-        are several people, and one has no name.
+        finished window, or finished windows after an unfinished one; if labels would be
+        lost and `overwrite` is not set; or if there are several people, and one has no
+        name.
     """
     predictions = Predictions.open(predictions)
     drawn = current_sample(predictions)
@@ -144,6 +145,7 @@ def import_spotcheck(
                     "only the newer one in the folder; otherwise give each person a name of "
                     "their own in the column labeller."
                 )
+            _check_order(person)
             read[key] = person
     lost = [key for key in read.keys() & known.keys() if read[key].loses(known[key])]
     if lost and not overwrite:
@@ -297,6 +299,11 @@ class _Person:
         """The table and the name, for messages."""
         return f"{self.source}, {self.name or 'without a name'}"
 
+    @property
+    def finished(self) -> set[int]:
+        """Indices of the finished windows, from 0."""
+        return {int(row["window"]) - 1 for row in self.rows if row["kind"] == _DONE}
+
     def loses(self, before: _Person) -> list[int]:
         """Returns the windows of an earlier table in which labels are missing here or differ."""
         lost = before._said() - self._said()
@@ -322,6 +329,19 @@ def _people_in(path: pathlib.Path, drawn: Sample) -> dict[str, _Person]:
         key = " ".join(name.split()).casefold()
         people.setdefault(key, _Person(path, [])).rows.append(row)
     return people
+
+
+def _check_order(person: _Person) -> None:
+    """Raises InputError if there are finished windows after an unfinished one."""
+    finished = person.finished
+    first = next(number for number in itertools.count() if number not in finished)
+    after = sum(number > first for number in finished)
+    if after:
+        raise InputError(
+            f"{person.words}: window {first + 1} is not finished, so {after} finished windows "
+            "after it would not count. Open the page again and go to this window; label each "
+            "cell, remove clicks without a type, choose `next`, and save the table again."
+        )
 
 
 def _refusal_of_lost(before: _Person, now: _Person) -> str:
@@ -403,12 +423,12 @@ def _parsed(
 def _windows_of(person: _Person, drawn: Sample) -> dict[int, LabelledWindow]:
     cells: dict[int, dict[int, tuple[str, ...]]] = {}
     missed: dict[int, list[str]] = {}
-    done = set()
+    done = person.finished
     for row in person.rows:
         number = int(row["window"]) - 1
         if row["kind"] == _DONE:
-            done.add(number)
-        elif row["kind"] == _MISSED:
+            continue
+        if row["kind"] == _MISSED:
             missed.setdefault(number, []).append(row["label"])
         else:
             of = cells.setdefault(number, {})

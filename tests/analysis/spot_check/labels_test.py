@@ -177,15 +177,34 @@ def test_two_cells_and_missed_ones_are_read(checked):
     assert window.missed == ("HEK",)
 
 
-def test_windows_after_the_first_unfinished_one_are_ignored(checked):
+def without_done(rows, window):
+    """Returns the rows without the one that says that a window is finished."""
+    return [r for r in rows if not (r["kind"] == "done" and r["window"] == window)]
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_finished_windows_after_an_unfinished_one_are_refused(checked, window):
     folder, drawn = checked
-    rows = [
-        row
-        for row in rows_of(drawn)
-        if not (row["kind"] == "done" and row["window"] == 4)
-    ]
-    found = cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows))
-    assert found.windows == {"Ana": 3}
+    table = folder.parent / "a.csv"
+    write_table(table, without_done(rows_of(drawn), window))
+    after = len(drawn.windows) - window
+    words = f"a.csv, Ana: window {window} is not finished, so {after} finished"
+    with pytest.raises(InputError, match=words):
+        cc.import_spotcheck(folder, table)
+    # The last window may be unfinished.
+    last = len(drawn.windows)
+    write_table(table, without_done(rows_of(drawn), last))
+    assert cc.import_spotcheck(folder, table).windows == {"Ana": last - 1}
+
+
+def test_of_labels_that_an_earlier_version_kept_the_first_windows_count(checked):
+    folder, drawn = checked
+    table = folder / "spotcheck" / "labels.csv"
+    write_table(table, without_done(rows_of(drawn), 4))
+    assert len(labels.read_labels(Predictions(folder), drawn)["Ana"]) == 3
+    ben = write_table(folder.parent / "b.csv", rows_of(drawn, "Ben"))
+    found = cc.import_spotcheck(folder, ben)
+    assert found.windows == {"Ana": 3, "Ben": len(drawn.windows)}
 
 
 @pytest.mark.parametrize(
