@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.analysis.spot_check import labels
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import PredictedImage, RunRecord
@@ -41,6 +42,27 @@ def checked_predictions(folder, fields=3, cells=20):
         images=tuple(PredictedImage(stem, f"{stem}.png") for stem in found),
     ).write(predictions / "run.json")
     return predictions
+
+
+def mark_repeated(folder, repeated):
+    """Marks {stem: numbers} of cells as cells that count in another field, as `predict` does."""
+    columns = cell_table.columns(TYPES)
+    rows = csv_json.read_csv(folder / "cells.csv")
+    cells = [{name: row[name] for name in columns} for row in rows]
+    csv_json.write_csv(folder / "part.csv", columns, cells)
+    parts = [folder / "part.csv"]
+    table_files.join_csv(folder / "cells.csv", parts, {}, repeated)
+    counts = []
+    for old in csv_json.read_csv(folder / "counts.csv"):
+        own = [cell for cell in cells if cell["image"] == old["image"]]
+        types = [cell["cell_type"] for cell in own]
+        row = old | {"area_px": int(old["area_px"]), "cells": len(own), "repeated": 0}
+        row |= {f"n_{name}": types.count(name) for name in TYPES}
+        row |= {"unknown": 0, "uncertain": 0}
+        numbers = repeated.get(old["image"], ())
+        elsewhere = [cell for cell in own if int(cell["cell"]) in numbers]
+        counts.append(cell_table.without_repeated(row, elsewhere, TYPES, 1.0))
+    table_files.write_counts_csv(folder / "counts.csv", counts, TYPES)
 
 
 def rows_of(drawn, name="Ana", *, windows=None, label=lambda call: call):

@@ -37,12 +37,16 @@ def import_(
       training_share: share of a spot check's labelled cells whose types go into the study,
         for training, 0 to 1. Labels of these fields no longer give an estimate for the
         model that is trained with them.
-      options: those of `import_masks` and `import_coco`.
+      options: those of `import_masks`, `import_coco` and `import_spotcheck`.
     """
     import cellclass_tf
 
     function = getattr(cellclass_tf, f"import_{format}")
-    others = (cellclass_tf.import_masks, cellclass_tf.import_coco)
+    others = (
+        cellclass_tf.import_masks,
+        cellclass_tf.import_coco,
+        cellclass_tf.import_spotcheck,
+    )
     _refuse_others(options, function, others, format)
     if format == "spotcheck":
         if not predictions or bool(study) != (training_share is not None):
@@ -52,7 +56,9 @@ def import_(
             )
         if overwrite_corrected and not study:
             raise InputError("--overwrite_corrected needs --study.")
-        imported = cellclass_tf.import_spotcheck(predictions, source)
+        imported = cellclass_tf.import_spotcheck(
+            predictions, source, **_of(options, function)
+        )
         if not study:
             return imported
         print(imported)

@@ -110,7 +110,7 @@ COMMANDS = {
     "import": Command(
         "Imports cells that were outlined, corrected or labelled in another program.",
         execute=calls.import_,
-        also=("import_masks", "import_coco"),
+        also=("import_masks", "import_coco", "import_spotcheck"),
     ),
     "export": Command(
         "Exports cells to ImageJ, QuPath, OME, SpatialData, COCO, or cellpose.",

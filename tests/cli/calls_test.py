@@ -70,6 +70,8 @@ def test_spot_check_labels_need_predictions_and_other_formats_a_study(study):
             )
     with pytest.raises(InputError, match="--allow_gaps is for"):
         calls.import_("x", format="spotcheck", predictions="p", allow_gaps=True)
+    with pytest.raises(InputError, match="--overwrite is for --format=spotcheck"):
+        calls.import_("x", study=study.root, format="masks", overwrite=True)
 
 
 def test_labels_of_a_spot_check_go_into_a_study_if_a_share_is_given(tmp_path, capsys):
@@ -85,6 +87,10 @@ def test_labels_of_a_spot_check_go_into_a_study_if_a_share_is_given(tmp_path, ca
         training_share=1.0,
     )
     assert list(outcome.done) == ["mixed/0.png"]
+    write_table(source, rows_of(drawn, label=lambda call: "HEK"))
+    with pytest.raises(InputError, match="--overwrite"):
+        calls.import_(source, format="spotcheck", predictions=folder)
+    calls.import_(source, format="spotcheck", predictions=folder, overwrite=True)
     told = capsys.readouterr().out
     assert "Ana: " in told
     assert f"{drawn.labelled_cells} of 20 cells have a type" in told

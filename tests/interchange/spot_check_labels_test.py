@@ -91,6 +91,78 @@ def test_outlines_and_types_of_the_study_are_kept(labelled):
         ]
 
 
+def label_again(folder, label, **options):
+    """Imports a corrected table of Ana, and its types into the study; returns the outcome."""
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    table = write_table(folder.parent / "a.csv", rows_of(drawn, label=label))
+    cc.import_spotcheck(folder, table, overwrite=True)
+    return cc.import_spotcheck_types(folder.parent / "study", folder, **options)
+
+
+def test_types_follow_labels_that_were_corrected(labelled):
+    study = Study.open(labelled.parent / "study")
+    cc.import_spotcheck_types(study, labelled, share=0.5)
+    first = types_in(study)
+    outcome = label_again(labelled, lambda call: "N2a", share=0.5)
+    assert not outcome.failures
+    assert types_in(study) == {
+        stem: ["N2a" if name == "HEK" else name for name in types]
+        for stem, types in first.items()
+    }
+    # Labels that were withdrawn.
+    label_again(labelled, lambda call: labels.CANNOT_TELL, share=0.5)
+    found = types_in(study)
+    assert found.keys() == first.keys()
+    assert {name for types in found.values() for name in types} == {"unknown"}
+
+
+def test_fields_that_have_no_label_any_more_lose_these_types(labelled):
+    study = Study.open(labelled.parent / "study")
+    cc.import_spotcheck_types(study, labelled)
+    drawn = Sample.read(labelled / "spotcheck" / "sample.json")
+    table = write_table(labelled.parent / "a.csv", rows_of(drawn, windows=2))
+    cc.import_spotcheck(labelled, table, overwrite=True)
+    cc.import_spotcheck_types(study, labelled)
+    named = {
+        (stem, number): name
+        for stem, types in types_in(study).items()
+        for number, name in enumerate(types, start=1)
+        if name != "unknown"
+    }
+    assert named == {
+        (window.image, cell): call
+        for window in drawn.windows[:2]
+        for cell, call in window.cells.items()
+    }
+
+
+def test_types_of_people_are_kept_and_contradicting_labels_are_counted(labelled):
+    study = Study.open(labelled.parent / "study")
+    cc.import_spotcheck_types(study, labelled)
+    drawn = Sample.read(labelled / "spotcheck" / "sample.json")
+    window = next(window for window in drawn.windows if window.cells)
+    cell = min(window.cells)
+    row = next(row for row in study.rows() if row.stem == window.image)
+    # A person opens the table of types, and changes the type of one labelled cell.
+    table = study.cells_path(row).with_suffix(".csv")
+    lines = table.read_text().splitlines()
+    lines[cell] = f"{cell},N2a"
+    table.write_text("\n".join(lines) + "\n")
+    before = list(study.read_cells(row).cell_types)
+    outcome = label_again(labelled, lambda call: labels.CANNOT_TELL)
+    assert types_in(study)[row.stem] == before
+    outcome = label_again(labelled, lambda call: call)
+    assert types_in(study)[row.stem] == before
+    said = [of for w in drawn.windows if w.image == row.stem for of in w.cells.items()]
+    other = sum(before[number - 1] != call for number, call in said)
+    notes = outcome.done[row.image]["notes"]
+    assert f"{other} labels contradict types of the study, which were kept" in notes
+    # The outline of a cell stays, too.
+    outcome = label_again(labelled, lambda call: labels.NOT_A_CELL)
+    notes = outcome.done[row.image]["notes"]
+    assert f"{len(said)} cells labelled 'not a cell' stay in the study" in notes
+
+
 def test_false_positives_are_removed_and_disagreements_are_unknown(tmp_path):
     folder = checked_predictions(tmp_path, fields=1)
     cc.spotcheck(folder, cells=12)

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,7 +16,7 @@ from cellclass_tf.analysis.spot_check import sample
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import csv_json, digests, ledger, lock
+from cellclass_tf.storage import csv_json, digests, ledger, lock, trash
 
 LABELS_FILE = "labels.csv"
 NOT_A_CELL, CANNOT_TELL = "not a cell", "cannot tell"
@@ -101,16 +102,23 @@ class ImportedLabels:
 @process_state.keep()
 @lock.writes("predictions")
 def import_spotcheck(
-    predictions: str | os.PathLike | Predictions, source: str | os.PathLike
+    predictions: str | os.PathLike | Predictions,
+    source: str | os.PathLike,
+    *,
+    overwrite: bool = False,
 ) -> ImportedLabels:
     """Imports the labels that people saved on the page of `spotcheck`.
 
-    PREDICTIONS/spotcheck/labels.csv keeps all labels of a spot check. Labels of a person who
-    is already in it are replaced.
+    PREDICTIONS/spotcheck/labels.csv keeps all labels of a spot check. A table of a person who
+    is already in it adds labels. Names that differ only in case or spaces are those of one
+    person.
 
     Args:
       predictions: output folder of `predict` that has the spot check.
       source: table that the page saved, or a folder with one such table per person.
+      overwrite: for labels of a spot check: also import a table in which labels that were
+        imported for this person before are missing or different. The old labels are kept
+        in PREDICTIONS/.trash/DATE.
 
     Returns:
       The number of labelled windows, and the agreement of the people.
@@ -118,36 +126,49 @@ def import_spotcheck(
     Raises:
       InputError: if there is no spot check, or a table has the wrong columns, belongs to
         another spot check, names a window or cell that is not in the sample, or has no
-        finished window.
+        finished window, or finished windows after an unfinished one; if labels would be
+        lost and `overwrite` is not set; or if there are several people, and one has no
+        name.
     """
     predictions = Predictions.open(predictions)
     drawn = current_sample(predictions)
     tables = _tables_in(pathlib.Path(source))
-    read: dict[str, list[dict[str, str]]] = {}
-    for path in tables:
-        for name, rows in _by_labeller(_checked_rows(path, drawn)).items():
-            if name in read:
-                raise InputError(
-                    f"{path}: {name or 'a person without a name'!r} also labelled another "
-                    "of the tables. Give each person a name of their own in the column "
-                    "labeller."
-                )
-            read[name] = rows
     path = labels_path(predictions)
-    known = _by_labeller(_checked_rows(path, drawn)) if path.exists() else {}
-    together = known | read
-    rows = list(
-        itertools.chain.from_iterable(together[name] for name in sorted(together))
-    )
-    found = _parsed(rows, drawn, tables[0])
+    known = _people_in(path, drawn) if path.exists() else {}
+    read: dict[str, _Person] = {}
+    for table in tables:
+        for key, person in _people_in(table, drawn).items():
+            if key in read:
+                raise InputError(
+                    f"{table}: {person.name or 'a person without a name'!r} also labelled "
+                    "another of the tables. If these are two tables of one person, leave "
+                    "only the newer one in the folder; otherwise give each person a name of "
+                    "their own in the column labeller."
+                )
+            _check_order(person)
+            read[key] = person
+    lost = [key for key in read.keys() & known.keys() if read[key].loses(known[key])]
+    if lost and not overwrite:
+        raise InputError(_refusal_of_lost(known[min(lost)], read[min(lost)]))
+    together = dict(sorted((known | read).items()))
+    if len(together) > 1 and "" in together:
+        raise InputError(
+            f"{together[''].source}: these labels have no name, and with several people "
+            "each needs one. Write the person's name into the column labeller, and import "
+            "again."
+        )
+    found = _parsed(together, drawn)
     if not found:
         raise InputError(
             f"{tables[0]}: the first window is not finished, so no labels can be used. Label "
             "it, choose `next`, and save the table again."
         )
+    rows = [row for person in together.values() for row in person.rows]
+    if lost:
+        trash.keep(predictions.folder, [path])
     ledger.write_text(predictions.folder, path, csv_json.csv_text(COLUMNS, rows))
     return ImportedLabels(
-        {name: len(found.get(name, ())) for name in sorted(together)},
+        {of.name: len(found.get(of.name, ())) for of in together.values()},
         len(drawn.windows),
         agreement(found),
     )
@@ -204,7 +225,7 @@ def read_labels(predictions: Predictions, drawn: Sample) -> Labels:
     path = labels_path(predictions)
     if not path.exists():
         return {}
-    return _parsed(_checked_rows(path, drawn), drawn, path)
+    return _parsed(_people_in(path, drawn), drawn)
 
 
 def agreement(labels: Labels) -> Agreement | None:
@@ -256,13 +277,84 @@ def _tables_in(source: pathlib.Path) -> list[pathlib.Path]:
     return found
 
 
-def _by_labeller(
-    rows: Iterable[Mapping[str, str]],
-) -> dict[str, list[dict[str, str]]]:
-    people: dict[str, list[dict[str, str]]] = {}
-    for row in rows:
-        people.setdefault(row["labeller"], []).append(dict(row))
+@dataclasses.dataclass(frozen=True)
+class _Person:
+    """The rows of one person in a table.
+
+    Attributes:
+      source: path of the table.
+      rows: the rows, at least one.
+    """
+
+    source: pathlib.Path
+    rows: list[dict[str, str]]
+
+    @property
+    def name(self) -> str:
+        """The name as it is written in the first row."""
+        return self.rows[0]["labeller"]
+
+    @property
+    def words(self) -> str:
+        """The table and the name, for messages."""
+        return f"{self.source}, {self.name or 'without a name'}"
+
+    @property
+    def finished(self) -> set[int]:
+        """Indices of the finished windows, from 0."""
+        return {int(row["window"]) - 1 for row in self.rows if row["kind"] == _DONE}
+
+    def loses(self, before: _Person) -> list[int]:
+        """Returns the windows of an earlier table in which labels are missing here or differ."""
+        lost = before._said() - self._said()
+        return sorted({window for window, *_ in lost})
+
+    def _said(self) -> Counter[tuple[int, str, str, tuple[str, ...]]]:
+        return Counter(
+            (
+                int(row["window"]),
+                row["kind"],
+                row["cell"],
+                tuple(sorted((row["label"], row["second_label"]))),
+            )
+            for row in self.rows
+        )
+
+
+def _people_in(path: pathlib.Path, drawn: Sample) -> dict[str, _Person]:
+    """Reads a table; returns its people by name, without differences in spelling."""
+    people: dict[str, _Person] = {}
+    for row in _checked_rows(path, drawn):
+        name = unicodedata.normalize("NFKC", row["labeller"])
+        key = " ".join(name.split()).casefold()
+        people.setdefault(key, _Person(path, [])).rows.append(row)
     return people
+
+
+def _check_order(person: _Person) -> None:
+    """Raises InputError if there are finished windows after an unfinished one."""
+    finished = person.finished
+    first = next(number for number in itertools.count() if number not in finished)
+    after = sum(number > first for number in finished)
+    if after:
+        raise InputError(
+            f"{person.words}: window {first + 1} is not finished, so {after} finished windows "
+            "after it would not count. Open the page again and go to this window; label each "
+            "cell, remove clicks without a type, choose `next`, and save the table again."
+        )
+
+
+def _refusal_of_lost(before: _Person, now: _Person) -> str:
+    """Says which earlier labels of a person a table would replace, and what to do."""
+    windows = now.loses(before)
+    shown = ", ".join(map(str, windows[:5])) + (", …" if len(windows) > 5 else "")
+    return (
+        f"{now.words}: labels of this name are already in {before.source}, and some of them "
+        f"are missing from this table or are different, in {len(windows)} windows ({shown}). "
+        "If it is an older table, it is not needed. If another person labelled, write that "
+        "person's name into its column labeller. If it is a correction, add --overwrite: "
+        "the old labels are then kept in .trash."
+    )
 
 
 def _checked_rows(path: pathlib.Path, drawn: Sample) -> list[dict[str, str]]:
@@ -319,33 +411,31 @@ def _problem(row: Mapping[str, str], drawn: Sample) -> str:
 
 
 def _parsed(
-    rows: Sequence[Mapping[str, str]], drawn: Sample, path: pathlib.Path
+    people: Mapping[str, _Person], drawn: Sample
 ) -> dict[str, dict[int, LabelledWindow]]:
     """Returns the labels by person, for the windows before the first unfinished one."""
     found = {
-        name: _windows_of(of, drawn, f"{path}, {name or 'without a name'}")
-        for name, of in sorted(_by_labeller(rows).items())
+        people[key].name: _windows_of(people[key], drawn) for key in sorted(people)
     }
     return {name: windows for name, windows in found.items() if windows}
 
 
-def _windows_of(
-    rows: Sequence[Mapping[str, str]], drawn: Sample, source: str
-) -> dict[int, LabelledWindow]:
+def _windows_of(person: _Person, drawn: Sample) -> dict[int, LabelledWindow]:
     cells: dict[int, dict[int, tuple[str, ...]]] = {}
     missed: dict[int, list[str]] = {}
-    done = set()
-    for row in rows:
+    done = person.finished
+    for row in person.rows:
         number = int(row["window"]) - 1
         if row["kind"] == _DONE:
-            done.add(number)
-        elif row["kind"] == _MISSED:
+            continue
+        if row["kind"] == _MISSED:
             missed.setdefault(number, []).append(row["label"])
         else:
             of = cells.setdefault(number, {})
             if int(row["cell"]) in of:
                 raise InputError(
-                    f"{source}: cell {row['cell']} of window {number + 1} has two labels."
+                    f"{person.words}: cell {row['cell']} of window {number + 1} has two "
+                    f"labels.{_two_spellings(person.rows)}"
                 )
             said = filter(None, (row["label"], row["second_label"]))
             of[int(row["cell"])] = tuple(sorted(said))
@@ -355,10 +445,21 @@ def _windows_of(
         unsaid = drawn.windows[number].cells.keys() - cells.get(number, {}).keys()
         if unsaid:
             raise InputError(
-                f"{source}: window {number + 1} is marked as finished, but its cell "
+                f"{person.words}: window {number + 1} is marked as finished, but its cell "
                 f"{min(unsaid)} has no label."
             )
         found[number] = LabelledWindow(
             cells.get(number, {}), tuple(missed.get(number, ()))
         )
     return found
+
+
+def _two_spellings(rows: Iterable[Mapping[str, str]]) -> str:
+    """Returns a sentence about the names of the rows if they differ in spelling, or ''."""
+    names = sorted({row["labeller"] for row in rows})
+    if len(names) < 2:
+        return ""
+    return (
+        f" The names {' and '.join(names)} count as one person. If they are, delete the "
+        "rows of one; otherwise write different names."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from cellclass_tf.analysis.spot_check.estimate import (
     LabelledSample,
     estimate_by_sample,
 )
-from cellclass_tf.analysis.spot_check.labels import Labels
+from cellclass_tf.analysis.spot_check.labels import LabelledWindow, Labels
 from cellclass_tf.analysis.spot_check.sample import Sample
 from cellclass_tf.core.cells import UNKNOWN
 from cellclass_tf.core.predictions import Predictions
@@ -66,6 +67,7 @@ def spot_check_of(
             "reason": f"the labels cannot be used: {error}".rstrip("."),
             "warnings": [],
         }
+    drawn, labels = _counted_once(predictions, drawn, labels)
     found = estimate_of(drawn, labels, unit_draws(), seed)
     seen = predictions.record_if_any.labelled_stems
     if seen:
@@ -74,6 +76,35 @@ def spot_check_of(
             f"{sampling.why_seen(len(seen), len(predictions.stems))}."
         )
     return found
+
+
+def _counted_once(
+    predictions: Predictions, drawn: Sample, labels: Labels
+) -> tuple[Sample, Labels]:
+    """Leaves out cells that count in another field, which earlier versions also drew.
+
+    The windows stay as they were drawn, so that their probabilities do.
+    """
+    repeated = predictions.repeated_cells
+    if not repeated:
+        return drawn, labels
+
+    def counting(number: int, said: LabelledWindow) -> LabelledWindow:
+        elsewhere = repeated.get(drawn.windows[number].image, set())
+        left = {
+            cell: name for cell, name in said.cells.items() if cell not in elsewhere
+        }
+        # What was missed between cells that count elsewhere counts there, too.
+        return LabelledWindow(left, () if said.cells and not left else said.missed)
+
+    seen = predictions.record_if_any.labelled_stems
+    rows = [row for row in predictions.count_rows if row["image"] not in seen]
+    called = {name: sum(int(row[f"n_{name}"]) for row in rows) for name in drawn.types}
+    kept = {
+        name: {number: counting(number, said) for number, said in windows.items()}
+        for name, windows in labels.items()
+    }
+    return dataclasses.replace(drawn, called=called), kept
 
 
 def estimate_of(
@@ -96,7 +127,7 @@ def estimate_of(
     estimate = estimate_by_sample(found, unit_draws, seed=seed)
     low, high = estimate.interval()
     several = labelling.agreement(labels)
-    cells = sum(len(drawn.windows[number].cells) for number in windows)
+    cells = sum(len(_people(labels, number)[0].cells) for number in windows)
     return {
         "reason": "",
         "types": {
@@ -127,6 +158,11 @@ def estimate_of(
     }
 
 
+def _people(labels: Labels, number: int) -> list[LabelledWindow]:
+    """Returns what each person said about a window; each labelled the same cells."""
+    return [of[number] for of in labels.values() if number in of]
+
+
 def labelled_sample(
     drawn: Sample, labels: Labels, windows: Sequence[int]
 ) -> LabelledSample:
@@ -149,10 +185,10 @@ def labelled_sample(
     right, real, judged, outlined = np.zeros((4, len(windows)))
     ids = {name: i for i, name in enumerate(drawn.types)}
     for place, number in enumerate(windows):
-        people = [of[number] for of in labels.values() if number in of]
+        people = _people(labels, number)
         part = 1 / len(people)
         calls = drawn.windows[number].cells
-        outlined[place] = len(calls)
+        outlined[place] = len(people[0].cells)
         for said in people:
             for name in said.missed:
                 missed[place, ids[name]] += part

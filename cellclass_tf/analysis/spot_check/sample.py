@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
+from scipy import spatial
 
 from cellclass_tf.analysis import table_files
 from cellclass_tf.core.cells import UNKNOWN
@@ -35,7 +36,7 @@ class Window:
       image: name of the field.
       box_yxyx: first row and column, and the row and column after the last, in pixels.
       cells: {number in the label image: called type, or 'unknown'} of the cells whose centre
-        is in the window.
+        is in the window, except cells that count in another field.
     """
 
     image: str
@@ -53,6 +54,9 @@ class Sample(Record):
     """Windows that were drawn, in the order in which they are labelled.
 
     All fields are cut into windows, except those whose labels the model was trained with.
+    Where fields overlap, cells that count in another field are left out, and so are windows
+    with no other cells, and windows without cells whose nearest cell is one of these. (In
+    earlier versions, all cells of both fields were drawn.)
     Windows with cells and windows without are two strata: within each, every window has the
     same probability of being drawn, and the draw is spread evenly over dishes and fields.
     The order is random, so that a person who stops early has labelled a smaller random
@@ -98,7 +102,7 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
     """Draws windows that contain about the given number of cells.
 
     Fields whose labels the model was trained with are left out, since the model errs less
-    there than elsewhere.
+    there than elsewhere. Cells that count in another, overlapping field are left out, too.
 
     Args:
       predictions: predictions of the culture.
@@ -121,7 +125,13 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
         for image, table in predictions.tables(*_COLUMNS).items()
         if image not in seen
     }
-    total = sum(map(len, tables.values()))
+    counting = {
+        image: ~np.isin(
+            table[:, _CELL], list(predictions.repeated_cells.get(image, ()))
+        )
+        for image, table in tables.items()
+    }
+    total = sum(int(of.sum()) for of in counting.values())
     if not 0 < cells <= total:
         raise InputError(
             f"{predictions.folder}: cells={cells}: expected a number from 1 to {total}, "
@@ -131,10 +141,13 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
     rows = sorted(rows, key=_place)
     sizes = [label_image_size(predictions.labels_path(row["image"])) for row in rows]
     area = sum(float(table[:, _AREA].sum()) for table in tables.values())
-    width = _width_of_windows(sum(h * w for h, w in sizes), area, total)
+    found = sum(map(len, tables.values()))
+    width = _width_of_windows(sum(h * w for h, w in sizes), area, found)
     fields = [
-        _Field.cut(row["image"], size, tables.get(row["image"], _NO_CELLS), width)
-        for row, size in zip(rows, sizes, strict=True)
+        _Field.cut(
+            stem, size, tables.get(stem, _NO_CELLS), counting.get(stem, _NONE), width
+        )
+        for stem, size in zip((row["image"] for row in rows), sizes, strict=True)
     ]
     occupied = [of.occupied for of in fields]
     empty = [of.empty for of in fields]
@@ -151,8 +164,8 @@ def draw(predictions: Predictions, cells: int, seed: int) -> Sample:
     ]
     called = np.sum(
         [
-            np.bincount(table[:, _TYPE].astype(int), minlength=len(names))
-            for table in tables.values()
+            np.bincount(table[counting[image], _TYPE].astype(int), minlength=len(names))
+            for image, table in tables.items()
         ],
         axis=0,
     )
@@ -178,7 +191,7 @@ def why_seen(seen: int, fields: int) -> str:
 # Columns of the tables of `Predictions.tables`.
 _CELL, _TYPE, _Y, _X, _AREA = range(5)
 _COLUMNS = ("centroid_y_px", "centroid_x_px", "area_px")
-_NO_CELLS = np.zeros((0, 5))
+_NO_CELLS, _NONE = np.zeros((0, 5)), np.zeros(0, bool)
 
 
 def _place(row: Mapping[str, str]) -> tuple[str, str, str]:
@@ -200,6 +213,7 @@ class _Field:
       stem: name of the field.
       rows, columns: edges of the windows in pixels.
       cells: (N, 5) table of its cells, see `_COLUMNS`.
+      counting: (N,) whether each cell counts in this field, not in another.
       places: (N,) index of each cell's window, row by row.
     """
 
@@ -207,11 +221,17 @@ class _Field:
     rows: np.ndarray
     columns: np.ndarray
     cells: np.ndarray
+    counting: np.ndarray
     places: np.ndarray
 
     @classmethod
     def cut(
-        cls, stem: str, size: tuple[int, int], cells: np.ndarray, width: float
+        cls,
+        stem: str,
+        size: tuple[int, int],
+        cells: np.ndarray,
+        counting: np.ndarray,
+        width: float,
     ) -> _Field:
         """Cuts a field into windows about as wide as `width` pixels."""
         rows, columns = (
@@ -225,25 +245,41 @@ class _Field:
             )
             for edges, middle in ((rows, cells[:, _Y]), (columns, cells[:, _X]))
         )
-        return cls(stem, rows, columns, cells, row * (len(columns) - 1) + column)
+        places = row * (len(columns) - 1) + column
+        return cls(stem, rows, columns, cells, counting, places)
 
     @property
     def occupied(self) -> np.ndarray:
-        """Indices of the windows with cells."""
-        return np.unique(self.places)
+        """Indices of the windows with cells that count."""
+        return np.unique(self.places[self.counting])
 
     @property
     def empty(self) -> np.ndarray:
-        """Indices of the windows without cells."""
+        """Indices of the windows without cells, in which a missed cell would count."""
         count = (len(self.rows) - 1) * (len(self.columns) - 1)
-        return np.setdiff1d(np.arange(count), self.places)
+        places = np.setdiff1d(np.arange(count), self.places)
+        if self.counting.all():
+            return places
+        # The cells in an overlap are found in both fields, and count in one. So the nearest
+        # cell says in which of them a missed cell would count.
+        middles = [
+            (edges[at] + edges[at + 1] - 1) / 2
+            for edges, at in zip(
+                (self.rows, self.columns),
+                np.divmod(places, len(self.columns) - 1),
+                strict=True,
+            )
+        ]
+        tree = spatial.KDTree(self.cells[:, [_Y, _X]])
+        _, nearest = tree.query(np.stack(middles, axis=1))
+        return places[self.counting[nearest]]
 
     def window(self, place: int, names: Sequence[str]) -> Window:
         """Returns the window of an index; `names` are those of the type ids, from 0 on."""
         row, column = divmod(int(place), len(self.columns) - 1)
         top, bottom = self.rows[row : row + 2]
         left, right = self.columns[column : column + 2]
-        here = self.cells[self.places == place]
+        here = self.cells[(self.places == place) & self.counting]
         cells = {int(of[_CELL]): names[int(of[_TYPE])] for of in here}
         box = int(top), int(left), int(bottom), int(right)
         return Window(self.stem, box, cells)

@@ -23,7 +23,7 @@ def checked(tmp_path):
     return folder, Sample.read(folder / "spotcheck" / "sample.json")
 
 
-def test_labels_are_kept_and_a_second_import_replaces_those_of_a_person(checked):
+def test_labels_are_kept_and_a_second_import_adds_to_those_of_a_person(checked):
     folder, drawn = checked
     table = write_table(folder.parent / "a.csv", rows_of(drawn, windows=3))
     found = cc.import_spotcheck(folder, table)
@@ -36,6 +36,78 @@ def test_labels_are_kept_and_a_second_import_replaces_those_of_a_person(checked)
     assert both.windows == {"Ana": len(drawn.windows), "Ben": 2}
     assert "3 of" not in str(both)
     assert "0 got different labels" in str(both)
+
+
+def other_type(call):
+    return "N2a" if call == "HEK" else "HEK"
+
+
+@pytest.mark.parametrize("name", ["Ana", ""])
+def test_labels_are_only_replaced_by_others_of_the_same_name_if_asked(checked, name):
+    folder, drawn = checked
+    kept = folder / "spotcheck" / "labels.csv"
+    table = folder.parent / "a.csv"
+    cc.import_spotcheck(folder, write_table(table, rows_of(drawn, name)))
+    before = kept.read_text()
+    for rows in (
+        rows_of(drawn, name, windows=3),
+        rows_of(drawn, name, label=other_type),
+        # A window that was finished is not any more.
+        rows_of(drawn, name)[:-1],
+    ):
+        write_table(table, rows)
+        with pytest.raises(InputError, match=r"a.csv, .*older table.*--overwrite"):
+            cc.import_spotcheck(folder, table)
+        assert kept.read_text() == before
+    write_table(table, rows_of(drawn, name, windows=3))
+    found = cc.import_spotcheck(folder, table, overwrite=True)
+    assert found.windows == {name: 3}
+    (copy,) = folder.glob(".trash/*/spotcheck/labels.csv")
+    assert copy.read_text() == before
+
+
+def test_labels_of_a_new_person_leave_those_of_others_as_they_are(checked):
+    folder, drawn = checked
+    cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows_of(drawn)))
+    ben = rows_of(drawn, "Ben", windows=2, label=other_type)
+    cc.import_spotcheck(folder, write_table(folder.parent / "b.csv", ben))
+    found = labels.read_labels(Predictions(folder), drawn)
+    assert len(found["Ana"]) == len(drawn.windows)
+    assert not list(folder.glob(".trash/*"))
+
+
+@pytest.mark.parametrize("first", ["", "Ana"])
+def test_each_of_several_people_needs_a_name(checked, first):
+    folder, drawn = checked
+    second = "Ana" if not first else ""
+    table = write_table(folder.parent / "a.csv", rows_of(drawn, first))
+    cc.import_spotcheck(folder, table)
+    table = write_table(folder.parent / "b.csv", rows_of(drawn, second))
+    nameless = "labels.csv" if not first else "b.csv"
+    with pytest.raises(InputError, match=rf"{nameless}: these labels have no name"):
+        cc.import_spotcheck(folder, table)
+
+
+@pytest.mark.parametrize("name", ["ana mayer", "Ana  Mayer", "ANA MAYER"])
+def test_a_name_in_another_spelling_is_the_same_person(checked, name):
+    folder, drawn = checked
+    rows = rows_of(drawn, "Ana Mayer", windows=8)
+    cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows))
+    table = write_table(folder.parent / "b.csv", rows_of(drawn, name))
+    found = cc.import_spotcheck(folder, table)
+    assert found.windows == {name: len(drawn.windows)}
+    assert found.agreement is None
+    write_table(table, rows_of(drawn, name, label=other_type))
+    with pytest.raises(InputError, match="older table"):
+        cc.import_spotcheck(folder, table)
+
+
+def test_two_spellings_that_an_earlier_version_kept_give_no_agreement(checked):
+    folder, drawn = checked
+    rows = rows_of(drawn, "Ana") + rows_of(drawn, "ana")
+    write_table(folder / "spotcheck" / "labels.csv", rows)
+    reason = cc.mixture(folder)["spot_check"]["reason"]
+    assert "has two labels. The names Ana and ana count as one person" in reason
 
 
 def test_a_person_without_a_finished_window_does_not_count_as_one_who_labelled(checked):
@@ -105,15 +177,34 @@ def test_two_cells_and_missed_ones_are_read(checked):
     assert window.missed == ("HEK",)
 
 
-def test_windows_after_the_first_unfinished_one_are_ignored(checked):
+def without_done(rows, window):
+    """Returns the rows without the one that says that a window is finished."""
+    return [r for r in rows if not (r["kind"] == "done" and r["window"] == window)]
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_finished_windows_after_an_unfinished_one_are_refused(checked, window):
     folder, drawn = checked
-    rows = [
-        row
-        for row in rows_of(drawn)
-        if not (row["kind"] == "done" and row["window"] == 4)
-    ]
-    found = cc.import_spotcheck(folder, write_table(folder.parent / "a.csv", rows))
-    assert found.windows == {"Ana": 3}
+    table = folder.parent / "a.csv"
+    write_table(table, without_done(rows_of(drawn), window))
+    after = len(drawn.windows) - window
+    words = f"a.csv, Ana: window {window} is not finished, so {after} finished"
+    with pytest.raises(InputError, match=words):
+        cc.import_spotcheck(folder, table)
+    # The last window may be unfinished.
+    last = len(drawn.windows)
+    write_table(table, without_done(rows_of(drawn), last))
+    assert cc.import_spotcheck(folder, table).windows == {"Ana": last - 1}
+
+
+def test_of_labels_that_an_earlier_version_kept_the_first_windows_count(checked):
+    folder, drawn = checked
+    table = folder / "spotcheck" / "labels.csv"
+    write_table(table, without_done(rows_of(drawn), 4))
+    assert len(labels.read_labels(Predictions(folder), drawn)["Ana"]) == 3
+    ben = write_table(folder.parent / "b.csv", rows_of(drawn, "Ben"))
+    found = cc.import_spotcheck(folder, ben)
+    assert found.windows == {"Ana": 3, "Ben": len(drawn.windows)}
 
 
 @pytest.mark.parametrize(

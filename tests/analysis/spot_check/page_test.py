@@ -97,7 +97,6 @@ def test_a_missing_image_is_reported(tmp_path):
 
 def label_by_hand(browser, drawn):
     """Labels each window as it was classified; adds a missed cell and presses other keys."""
-    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     body = browser.find_element("css selector", "body")
@@ -107,19 +106,10 @@ def label_by_hand(browser, drawn):
             body = browser.find_element("css selector", "body")
             assert "3 of" in browser.find_element("id", "progress").text
         if number == 0:
-            svg = browser.find_element("css selector", ".view svg")
-            box = svg.find_element("css selector", "rect").rect
-            offset = [
-                box[at] + 0.5 * box[size] - svg.rect[at] - svg.rect[size] / 2
-                for at, size in (("x", "width"), ("y", "height"))
-            ]
-            mouse = ActionChains(browser).move_to_element_with_offset(
-                svg, *map(round, offset)
-            )
-            mouse.click().perform()
+            click_into_the_window(browser)
             body.send_keys("2")
             # A second click by mistake is removed.
-            mouse.click().perform()
+            click_into_the_window(browser)
             body.send_keys(Keys.DELETE, Keys.ARROW_UP * 20)
         for call in window.cells.values():
             if number == 1:
@@ -132,13 +122,80 @@ def label_by_hand(browser, drawn):
     return body
 
 
+def open_unlabelled(browser, page):
+    """Opens a page without the labels of other tests, which the browser may have saved."""
+    at_width(browser, 1280)
+    browser.get(page.as_uri())
+    browser.execute_script("localStorage.clear()")
+    browser.refresh()
+
+
+def saved(browser):
+    """Saves the table; returns its address and file name, or None if it is not saved."""
+    browser.execute_script(
+        "window.saved = null; HTMLAnchorElement.prototype.click = function () "
+        "{ window.saved = [this.href, this.download]; }"
+    )
+    browser.find_element("id", "save").click()
+    return browser.execute_script("return window.saved")
+
+
+def click_into_the_window(browser):
+    """Clicks the middle of the blue window, as for a cell without an outline."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    svg = browser.find_element("css selector", ".view svg")
+    box = svg.find_element("css selector", "rect").rect
+    offset = [
+        box[at] + 0.5 * box[size] - svg.rect[at] - svg.rect[size] / 2
+        for at, size in (("x", "width"), ("y", "height"))
+    ]
+    mouse = ActionChains(browser)
+    mouse.move_to_element_with_offset(svg, *map(round, offset)).click().perform()
+
+
+def test_a_click_by_mistake_does_not_discard_the_windows_after_it(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    folder = checked_predictions(tmp_path)
+    page = cc.spotcheck(folder, cells=30).page
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    open_unlabelled(browser, page)
+    browser.find_element("id", "labeller").send_keys("Ana")
+    browser.find_element("css selector", "h1").click()
+    body = browser.find_element("css selector", "body")
+    for window in drawn.windows:
+        body.send_keys("1" * len(window.cells), Keys.ENTER)
+    body.send_keys(Keys.ARROW_LEFT * (len(drawn.windows) - 2))
+    where, told = (browser.find_element("id", name) for name in ("where", "told"))
+    assert where.text.startswith("window 2, done")
+    click_into_the_window(browser)
+    assert where.text == "window 2"
+    body.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
+    # The table is not saved from another window either, and this one is shown.
+    body.send_keys(Keys.ARROW_LEFT)
+    assert saved(browser) is None
+    assert "Window 2 is not done" in told.text
+    assert where.text == "window 2"
+    body.send_keys(Keys.ARROW_DOWN * 20, Keys.DELETE)
+    assert where.text == "window 2, done"
+    # So it is with a label that is removed and given again.
+    body.send_keys(Keys.ARROW_UP * 20, Keys.DELETE)
+    assert where.text == "window 2"
+    body.send_keys("2")
+    assert where.text == "window 2, done"
+    text = urllib.parse.unquote(saved(browser)[0].partition(",")[2])
+    table = tmp_path / "a.csv"
+    table.write_text(text, encoding="utf-8", newline="")
+    assert cc.import_spotcheck(folder, table).windows == {"Ana": len(drawn.windows)}
+    assert browser.get_log("browser") == []
+
+
 def test_labelling_with_keys_and_clicks_continues_after_a_reload(browser, tmp_path):
     folder = checked_predictions(tmp_path)
     page = cc.spotcheck(folder, cells=30).page
     drawn = Sample.read(folder / "spotcheck" / "sample.json")
-    at_width(browser, 1280)
-    browser.get(page.as_uri())
-    browser.find_element("id", "labeller").send_keys("Ana")
+    open_unlabelled(browser, page)
     # A window with unlabelled cells cannot be skipped.
     browser.find_element("id", "next").click()
     assert (
@@ -150,12 +207,10 @@ def test_labelling_with_keys_and_clicks_continues_after_a_reload(browser, tmp_pa
     assert "All windows are labelled" in browser.find_element("id", "told").text
     body.send_keys("o")
     assert browser.find_elements("css selector", "#panels.plain")
-    browser.execute_script(
-        "HTMLAnchorElement.prototype.click = function () "
-        "{ window.saved = [this.href, this.download]; }"
-    )
-    browser.find_element("id", "save").click()
-    href, name = browser.execute_script("return window.saved")
+    assert saved(browser) is None
+    assert "Enter your name" in browser.find_element("id", "told").text
+    browser.switch_to.active_element.send_keys("Ana")
+    href, name = saved(browser)
     assert name == "spotcheck_Ana.csv"
     text = urllib.parse.unquote(href.partition(",")[2])
     table = tmp_path / name

@@ -11,7 +11,13 @@ from cellclass_tf.analysis.spot_check.labels import (
     LabelledWindow,
 )
 from cellclass_tf.analysis.spot_check.sample import Sample, Window
-from tests.spot_check import TYPES, checked_predictions, rows_of, write_table
+from tests.spot_check import (
+    TYPES,
+    checked_predictions,
+    mark_repeated,
+    rows_of,
+    write_table,
+)
 
 
 def sample_of(count, empty=4, called=("HEK", "N2a")):
@@ -142,3 +148,37 @@ def test_labels_of_earlier_predictions_are_not_used(tmp_path):
     found = cc.mixture(folder)
     assert "other predictions" in found["spot_check"]["reason"]
     assert "No estimate from the spot check" in cc.report(folder).read_text()
+
+
+def test_cells_that_count_in_another_field_are_left_out_of_labels_of_earlier_versions(
+    tmp_path,
+):
+    folder = checked_predictions(tmp_path, fields=2)
+    cc.spotcheck(folder, cells=40)
+    drawn = Sample.read(folder / "spotcheck" / "sample.json")
+    # All cells of the first field that are called HEK are labelled N2a.
+    rows = rows_of(drawn)
+    wrong = {
+        cell
+        for window in drawn.windows
+        for cell, call in window.cells.items()
+        if window.image == "mixed/0" and call == "HEK"
+    }
+    for row in rows:
+        window = drawn.windows[row["window"] - 1]
+        if window.image == "mixed/0" and row.get("cell") in wrong:
+            row["label"] = "N2a"
+    cc.import_spotcheck(folder, write_table(tmp_path / "a.csv", rows))
+    assert cc.mixture(folder)["spot_check"]["accuracy"] < 1
+    mark_repeated(folder, {"mixed/0": wrong})
+    found = cc.mixture(folder)
+    checked, counted = found["spot_check"], found["estimates"][0]["types"]
+    assert checked["accuracy"] == 1
+    assert checked["cells"] == 40 - len(wrong)
+    assert (
+        sum(sum(row.values()) for row in checked["confusion"].values())
+        == (checked["cells"])
+    )
+    for name in TYPES:
+        share = checked["types"][name]["share"]
+        assert share == pytest.approx(counted[name]["share"], abs=1e-6)

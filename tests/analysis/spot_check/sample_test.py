@@ -7,7 +7,7 @@ from cellclass_tf.analysis.spot_check import sample
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
-from tests.spot_check import SIZE, checked_predictions
+from tests.spot_check import SIZE, checked_predictions, mark_repeated
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,57 @@ def test_an_invalid_table_is_reported_with_its_line(tmp_path):
     path.write_text(text.replace("mixed/0,7,", "mixed/0,seven,"))
     with pytest.raises(InputError, match=r"cells.csv, line 8: expected whole.*seven"):
         sample.draw(Predictions(folder), 5, 0)
+
+
+def test_cells_that_count_in_another_field_are_not_drawn(tmp_path):
+    folder = checked_predictions(tmp_path, fields=2)
+    # Of five cells in a row, the last two of the first field are the first two of the second.
+    repeated = {
+        "mixed/0": {n for n in range(1, 21) if n % 5 in (4, 0)},
+        "mixed/1": {1, 6},
+    }
+    before = sample.draw(Predictions(folder), 40, 0)
+    mark_repeated(folder, repeated)
+    predictions = Predictions(folder)
+    drawn = sample.draw(predictions, 30, 0)
+    cells = [(w.image, cell) for w in drawn.windows for cell in w.cells]
+    assert sorted(cells) == sorted(
+        (image, n)
+        for image in predictions.stems
+        for n in range(1, 21)
+        if n not in repeated[image]
+    )
+    assert drawn.occupied == len([w for w in drawn.windows if w.cells])
+    assert sum(drawn.called.values()) == 30
+    assert drawn.called == {
+        name: sum(int(row[f"n_{name}"]) for row in predictions.count_rows)
+        for name in drawn.types
+    }
+    # Windows are as large as before; those with such cells alone are not drawn as empty.
+    boxes = {(w.image, w.box_yxyx) for w in drawn.windows}
+    assert boxes < {(w.image, w.box_yxyx) for w in before.windows}
+    assert drawn.empty == before.empty
+    with pytest.raises(InputError, match="from 1 to 30"):
+        sample.draw(predictions, 31, 0)
+
+
+def test_a_window_without_cells_counts_where_the_cells_beside_it_count(tmp_path):
+    folder = checked_predictions(tmp_path, fields=2)
+    rows = csv_json.read_csv(folder / "cells.csv")
+    # In the first field only the first and the last cell of the first row are found.
+    kept = [
+        row for row in rows if row["image"] == "mixed/1" or row["cell"] in ("1", "5")
+    ]
+    csv_json.write_csv(folder / "cells.csv", rows[0], kept)
+    mark_repeated(folder, {})
+    corners = sample.draw(Predictions(folder), 22, 0)
+    boxes = [w.box_yxyx for w in corners.windows if w.is_empty]
+    assert sorted(boxes) == [(50, 0, 100, 60), (50, 60, 100, 120)]
+    mark_repeated(folder, {"mixed/0": {5}})
+    drawn = sample.draw(Predictions(folder), 21, 0)
+    assert drawn.empty == 1
+    assert [w.box_yxyx for w in drawn.windows if w.is_empty] == [(50, 0, 100, 60)]
+    # All cells of a field may count in another one.
+    mark_repeated(folder, {"mixed/0": {1, 5}})
+    drawn = sample.draw(Predictions(folder), 20, 0)
+    assert {w.image for w in drawn.windows} == {"mixed/1"}
