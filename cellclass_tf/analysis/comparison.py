@@ -78,8 +78,9 @@ def compare(
 
     Cells are matched one to one. Two cells with an IoU of at least 0.5 are the same cell;
     from 0.75 on they have the same outline. Writes changes.csv (one row per cell that
-    differs), fields.csv (one row per field), and pictures of the fields with the most
-    changes, A beside B, in which unchanged cells are grey.
+    differs, with its numbers in the label images), fields.csv (one row per field), and
+    pictures of the fields with the most changes, A beside B, in which unchanged cells are
+    grey.
 
     Args:
       a: first folder: output of `predict`, or a study (its annotated fields).
@@ -188,20 +189,24 @@ def _read(
 
 
 def _changes(field: sources.FieldOfCells, a: Cells, b: Cells) -> list[dict[str, Any]]:
-    """Returns one row per cell of either side."""
+    """Returns one row per cell of either side, with the numbers in the label images."""
     matches = matching.match_cells(a.labels, b.labels, _SAME_CELL_IOU)
+    numbers_a, numbers_b = a.numbers.tolist(), b.numbers.tolist()
     rows = []
     for (i, j), iou in zip(matches.pairs.tolist(), matches.ious.tolist(), strict=True):
         types = a.cell_types[i - 1], b.cell_types[j - 1]
         change = SAME if iou >= _SAME_OUTLINE_IOU else OTHER_OUTLINE
         change = change if types[0] == types[1] else OTHER_TYPE
-        values = (field.stem, change, i, j, *types, round(iou, 4))
+        cells = numbers_a[i - 1], numbers_b[j - 1]
+        values = (field.stem, change, *cells, *types, round(iou, 4))
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     for i in matches.missed.tolist():
-        values = (field.stem, ONLY_A, i, None, a.cell_types[i - 1], None, None)
+        cell, cell_type = numbers_a[i - 1], a.cell_types[i - 1]
+        values = (field.stem, ONLY_A, cell, None, cell_type, None, None)
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     for j in matches.invented.tolist():
-        values = (field.stem, ONLY_B, None, j, None, b.cell_types[j - 1], None)
+        cell, cell_type = numbers_b[j - 1], b.cell_types[j - 1]
+        values = (field.stem, ONLY_B, None, cell, None, cell_type, None)
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     return rows
 
@@ -226,11 +231,11 @@ def _draw(
     if pixels is None:
         return ""
     a, b = _read(one, other)
-    marked = [np.zeros(len(side), bool) for side in (a, b)]
-    for change in _changes(one, a, b):
-        for side, key in zip(marked, ("cell_a", "cell_b"), strict=True):
-            if change["change"] != SAME and change[key]:
-                side[change[key] - 1] = True
+    changes = [row for row in _changes(one, a, b) if row["change"] != SAME]
+    marked = [
+        np.isin(side.numbers, [row[key] for row in changes if row[key]])
+        for side, key in ((a, "cell_a"), (b, "cell_b"))
+    ]
     names = tuple(dict.fromkeys(a.type_names + b.type_names))
     name = f"{rank:03d}_{one.stem.replace('/', '_')}.png"
     drawn = overlay.comparison(

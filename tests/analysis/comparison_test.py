@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 
 import cellclass_tf as cc
 from cellclass_tf import errors
@@ -69,6 +70,26 @@ def test_every_change_is_listed_and_the_field_with_most_changes_comes_first(tmp_
     pictures = sorted(path.name for path in (tmp_path / "out/pictures").iterdir())
     assert pictures == ["001_mixed_bad.png"]
     assert fields[0]["picture"]
+
+
+def test_cells_have_the_numbers_of_a_label_image_with_a_gap(tmp_path):
+    run = write_predictions(tmp_path / "a", {"mixed/x": CHANGED})
+    truth = study(tmp_path / "b", {"mixed/x": TRUE})
+    path = truth / "cells/mixed/x.tif"
+    # A person deletes the 1st cell.
+    labels = tifffile.imread(path)
+    tifffile.imwrite(path, np.where(labels == 1, 0, labels))
+    path.with_suffix(".csv").write_text("cell,cell_type\n2,HEK\n3,N2a\n4,N2a\n")
+    cc.compare(run, truth, tmp_path / "out")
+    rows = csv_json.read_csv(tmp_path / "out" / "changes.csv")
+    assert [(r["change"], r["cell_a"], r["cell_b"]) for r in rows] == [
+        ("other outline", "2", "2"),
+        ("other type", "3", "3"),
+        ("only in A", "1", ""),
+        ("only in A", "4", ""),
+        ("only in B", "", "4"),
+    ]
+    assert (tmp_path / "out/pictures/001_mixed_x.png").exists()
 
 
 def test_a_run_compared_with_itself_has_no_changes(tmp_path):
