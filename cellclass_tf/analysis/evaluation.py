@@ -12,6 +12,7 @@ from typing import Any
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis.metrics import Metrics
+from cellclass_tf.analysis.sources import are_other_images
 from cellclass_tf.analysis.units import units_of
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
@@ -52,7 +53,8 @@ def evaluate(
         images_without_truth: number of predicted images without cells in the study; they
           are left out.
         failures: {predicted image: reason} for images that are left out, since one of the
-          label images cannot be read or their sizes differ.
+          label images cannot be read, their sizes differ, or run.json and images.csv record
+          different images.
         images_partly_typed: number of images with true cells of unknown type; they count
           only where types are ignored, and in type_accuracy and confusion.
         AP, AP50, AP75: COCO mask average precision, mean over types (see `coco_ap`).
@@ -242,6 +244,16 @@ def _read_pair(
     row: ImageRow,
     type_names: Sequence[str],
 ) -> tuple[Cells, Cells]:
+    recorded = predictions.recorded_images.get(stem)
+    if recorded and are_other_images(
+        (recorded.sha256, recorded.raw_sha256), (row.image_sha256, row.raw_sha256)
+    ):
+        raise InputError(
+            f"{stem} was predicted in another image of that name: neither its raw file "
+            f"({recorded.raw_file or 'not recorded'}) nor its merged image is that of "
+            f"{row.image} in {study.root} ({row.raw_file or 'not recorded'}). Predict the "
+            "study's own image."
+        )
     true = study.read_cells(row).with_types(type_names)
     predicted = predictions.read(stem).with_types(type_names)
     if true.labels.shape != predicted.labels.shape:

@@ -17,6 +17,9 @@ from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
 
+# SHA-256 of the merged image and of the raw file of a field; '' if unknown.
+Digests = tuple[str, str]
+
 
 @dataclasses.dataclass(frozen=True)
 class FieldOfCells:
@@ -83,6 +86,21 @@ def source_of(
     if not source or (predictions and study):
         raise InputError("Expected either --study or --predictions.")
     return pathlib.Path(source)
+
+
+def are_other_images(one: Digests, other: Digests) -> bool:
+    """Returns whether two fields certainly show different images.
+
+    An image that was converted anew is the same image, since its raw file is the same. If
+    one side records neither hash that the other one records, nothing is certain.
+
+    Args:
+      one: SHA-256 of the merged image and of the raw file of a field; '' if unknown.
+      other: those of the other field.
+    """
+    pairs = zip(one, other, strict=True)
+    known = [a == b for a, b in pairs if a and b]
+    return bool(known) and not any(known)
 
 
 def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.label_files import read_labels
-from cellclass_tf.core.run_record import RUN_FILE, RunRecord
+from cellclass_tf.core.run_record import RUN_FILE, PredictedImage, RunRecord
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json, paths
@@ -138,17 +138,25 @@ class Predictions:
         is_there = (self.folder / RUN_FILE).exists()
         return self.record if is_there else RunRecord()
 
+    @functools.cached_property
+    def recorded_images(self) -> dict[str, PredictedImage]:
+        """The images that run.json lists, by stem; none if there is no such file.
+
+        Raises:
+          InputError: if run.json is not valid.
+        """
+        return {entry.stem: entry for entry in self.record_if_any.images}
+
     def images(self) -> dict[str, tuple[pathlib.Path, float | None]]:
         """Returns by stem the likely path of the image, and its pixel size in µm or None.
 
         Only images that run.json lists are returned.
         """
-        record = self.record_if_any
-        places = record.places_of_study(self.folder) or [pathlib.Path()]
+        places = self.record_if_any.places_of_study(self.folder) or [pathlib.Path()]
         root = next(filter(Study.exists, places), places[-1])
         return {
-            entry.stem: (root / "images" / entry.image, entry.pixel_size_um)
-            for entry in record.images
+            stem: (root / "images" / entry.image, entry.pixel_size_um)
+            for stem, entry in self.recorded_images.items()
         }
 
     @functools.cached_property
