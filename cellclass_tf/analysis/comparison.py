@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,8 @@ def compare(
     Args:
       a: first folder: output of `predict`, or a study (its annotated fields).
       b: second folder, of either kind. 'TYPE/NAME' in one and 'NAME' in the other are the
-        same field if no other field has that name.
+        same field if no other image has that name, with or without cells. Fields that
+        were made of different raw files are not compared.
       output: folder for tables and pictures; those of an earlier comparison are replaced.
       pictures: largest number of pictures.
 
@@ -94,7 +95,8 @@ def compare(
     """
     output = pathlib.Path(output)
     sides = [sources.fields_of(folder) for folder in (a, b)]
-    pairs, only_a, only_b = _pairs(*sides)
+    names_a, names_b = (Counter(map(_name, sources.stems_of(side))) for side in (a, b))
+    pairs, only_a, only_b = _pairs(sides[0], sides[1], names_a, names_b)
     if not pairs:
         first, second = (first_names([f.stem for f in side], 3) for side in sides)
         raise InputError(
@@ -148,19 +150,24 @@ def compare(
 
 
 def _pairs(
-    a: Sequence[sources.FieldOfCells], b: Sequence[sources.FieldOfCells]
+    a: Sequence[sources.FieldOfCells],
+    b: Sequence[sources.FieldOfCells],
+    names_a: Mapping[str, int],
+    names_b: Mapping[str, int],
 ) -> tuple[list, tuple[str, ...], tuple[str, ...]]:
-    """Returns the pairs of fields, and the names of fields only in A and only in B."""
+    """Returns the pairs of fields, and the names of fields only in A and only in B.
+
+    `names_a` and `names_b` count the names of all images of either side. A name that occurs
+    in two folders is ambiguous, even if only one of the images has cells.
+    """
     by_stem = {field.stem: field for field in b}
-    names = Counter(_name(field) for field in b)
-    by_name = {_name(field): field for field in b if names[_name(field)] == 1}
-    alone = Counter(_name(field) for field in a)
+    by_name = {_name(f.stem): f for f in b if names_b[_name(f.stem)] == 1}
     pairs, only_a = [], []
     for field in a:
         other = by_stem.get(field.stem)
         # 'TYPE/NAME' matches 'NAME', but not 'OTHER_TYPE/NAME', which is another field.
-        if other is None and alone[_name(field)] == 1:
-            other = by_name.get(_name(field))
+        if other is None and names_a[_name(field.stem)] == 1:
+            other = by_name.get(_name(field.stem))
             both = other is not None and "/" in field.stem and "/" in other.stem
             other = None if both else other
         if other is None:
@@ -171,13 +178,18 @@ def _pairs(
     return pairs, tuple(only_a), tuple(f.stem for f in b if id(f) not in known)
 
 
-def _name(field: sources.FieldOfCells) -> str:
-    return field.stem.rpartition("/")[2]
+def _name(stem: str) -> str:
+    return stem.rpartition("/")[2]
 
 
 def _read(
     one: sources.FieldOfCells, other: sources.FieldOfCells
 ) -> tuple[Cells, Cells]:
+    if sources.are_other_images(one.digests, other.digests):
+        raise InputError(
+            f"{one.stem} is another image in A than in B: neither the merged image nor the "
+            "raw file is the same. Compare cells of the same image."
+        )
     cells = one.read(), other.read()
     shapes = [side.labels.shape for side in cells]
     if shapes[0] != shapes[1]:

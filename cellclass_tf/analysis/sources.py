@@ -32,6 +32,7 @@ class FieldOfCells:
       pixel_size_um: width of a pixel in µm; None if unknown.
       type_names: names of the types, in class order.
       group: acquisition group, such as a dish or well; '' if unknown.
+      digests: SHA-256 of the merged image and of its raw file, as recorded.
     """
 
     stem: str
@@ -40,6 +41,7 @@ class FieldOfCells:
     pixel_size_um: float | None
     type_names: tuple[str, ...]
     group: str = ""
+    digests: Digests = ("", "")
 
     def pixels(self) -> np.ndarray | None:
         """Reads the merged image; returns None if there is no file.
@@ -118,6 +120,17 @@ def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
     return _of_run(Predictions(source))
 
 
+def stems_of(source: str | os.PathLike) -> list[str]:
+    """Returns the names of all images of a study, also without cells, or of a run.
+
+    Raises:
+      InputError: if the folder is neither.
+    """
+    if Study.exists(source):
+        return [row.stem for row in Study.open(source).rows()]
+    return list(Predictions(source).stems)
+
+
 def _of_study(study: Study) -> list[FieldOfCells]:
     return [
         FieldOfCells(
@@ -127,6 +140,7 @@ def _of_study(study: Study) -> list[FieldOfCells]:
             study.pixel_size_of(row),
             tuple(study.cell_types),
             row.group,
+            (row.image_sha256, row.raw_sha256),
         )
         for row in study.accepted_rows()
         if study.has_cells(row)
@@ -154,6 +168,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
     fields = []
     for stem in predictions.stems:
         image, pixel_size_um = images.get(stem, (None, None))
+        entry = predictions.recorded_images.get(stem)
         fields.append(
             FieldOfCells(
                 stem,
@@ -162,6 +177,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
                 pixel_size_um,
                 predictions.type_names,
                 groups[stem],
+                (entry.sha256, entry.raw_sha256) if entry else ("", ""),
             )
         )
     return fields

@@ -1,5 +1,7 @@
 """Tests of cellclass_tf.analysis.comparison."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tifffile
@@ -7,6 +9,7 @@ import tifffile
 import cellclass_tf as cc
 from cellclass_tf import errors
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.storage import csv_json, png
 from tests.predictions import write_predictions
@@ -110,6 +113,35 @@ def test_types_are_compared_by_name_and_one_side_may_lack_the_folder(tmp_path):
     assert found.fields == 1
     assert found.only_a == ("mixed/y",)
     assert found.only_b == ("z",)
+
+
+def test_a_name_that_also_an_image_without_cells_has_is_ambiguous(tmp_path):
+    truth = study(tmp_path / "a", {"HEK/x": TRUE, "HEK/y": TRUE})
+    Study.open(truth).update([ImageRow("N2a/x.png", "N2a")])
+    run = write_predictions(tmp_path / "b", {"x": TRUE, "y": TRUE})
+    for a, b in ((truth, run), (run, truth)):
+        found = cc.compare(a, b, tmp_path / "out")
+        assert found.fields == 1
+        assert sorted(found.only_a + found.only_b) == ["HEK/x", "x"]
+
+
+def test_another_image_of_the_same_name_is_not_compared(tmp_path):
+    truth = study(tmp_path / "a", {"mixed/x": TRUE, "mixed/y": TRUE})
+    rows = Study.open(truth).rows()
+    Study.open(truth).update(
+        [dataclasses.replace(r, image_sha256="1", raw_sha256="2") for r in rows]
+    )
+    run = write_predictions(tmp_path / "b", {"x": TRUE, "y": TRUE})
+    images = (
+        PredictedImage("x", "mixed/x.png", "3", raw_sha256="4"),
+        # The same raw file, converted with other contrast limits.
+        PredictedImage("y", "mixed/y.png", "3", raw_sha256="2"),
+    )
+    RunRecord(images=images).write(run / "run.json")
+    found = cc.compare(run, truth, tmp_path / "out")
+    assert found.fields == 1
+    assert "x is another image in A than in B" in found.failures["x"]
+    assert not found.passed
 
 
 def test_fields_of_another_study_and_of_another_size_are_refused(tmp_path):
