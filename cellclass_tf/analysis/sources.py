@@ -16,6 +16,7 @@ from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
+from cellclass_tf.storage import digests
 
 # SHA-256 of the merged image and of the raw file of a field; '' if unknown.
 Digests = tuple[str, str]
@@ -33,6 +34,8 @@ class FieldOfCells:
       type_names: names of the types, in class order.
       group: acquisition group, such as a dish or well; '' if unknown.
       digests: SHA-256 of the merged image and of its raw file, as recorded.
+      is_predicted: whether the cells were predicted in the recorded merged image, so that
+        they do not belong to any other one.
     """
 
     stem: str
@@ -42,23 +45,31 @@ class FieldOfCells:
     type_names: tuple[str, ...]
     group: str = ""
     digests: Digests = ("", "")
+    is_predicted: bool = False
 
     def pixels(self) -> np.ndarray | None:
         """Reads the merged image; returns None if there is no file.
 
         Raises:
-          InputError: if the file is not a valid image.
+          InputError: if the file is not a valid image, or not the one that was predicted.
         """
         if self.image is None or not os.path.lexists(self.image):
             return None
+        recorded = self.digests[0] if self.is_predicted else ""
+        if recorded and digests.sha256_of_file(self.image) != recorded:
+            raise InputError(
+                f"{self.image} is not the image in which the cells of {self.stem} were "
+                "predicted (its SHA-256 is not that in run.json): it was converted anew or "
+                "edited since. Run `cellclass predict` again, or restore the image."
+            )
         return read_merged(self.image)
 
     def pixels_of(self, cells: Cells) -> np.ndarray:
         """Reads the merged image of cells of this field.
 
         Raises:
-          InputError: if there is no file, if it is not a valid image, or if it does not have
-            the size of the label image.
+          InputError: if there is no file, if it is not a valid image or not the one that
+            was predicted, or if it does not have the size of the label image.
         """
         pixels = self.pixels()
         if pixels is None:
@@ -178,6 +189,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
                 predictions.type_names,
                 groups[stem],
                 (entry.sha256, entry.raw_sha256) if entry else ("", ""),
+                is_predicted=True,
             )
         )
     return fields
