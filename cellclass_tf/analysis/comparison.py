@@ -91,7 +91,8 @@ def compare(
       pictures: largest number of pictures.
 
     Raises:
-      InputError: if there are no fields that both have, or none that can be compared.
+      InputError: if there are no fields that both have, none that can be compared, or two
+        types that differ only in upper and lower case.
     """
     output = pathlib.Path(output)
     sides = [sources.fields_of(folder) for folder in (a, b)]
@@ -103,6 +104,8 @@ def compare(
             f"{a} and {b} have no field in common; their first fields are {first} and "
             f"{second}. Names must agree."
         )
+    types_a, types_b = (field.type_names for field in pairs[0])
+    sources.check_types(types_a, types_b, (str(a), str(b)))
     changes: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     compared: list[tuple[sources.FieldOfCells, sources.FieldOfCells]] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis.metrics import Metrics
-from cellclass_tf.analysis.sources import are_other_images
+from cellclass_tf.analysis.sources import are_other_images, check_types
 from cellclass_tf.analysis.units import units_of
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
@@ -83,10 +83,13 @@ def evaluate(
         truth: {image of the study: SHA-256 of its true cells}, see `changed_truth`.
 
     Raises:
-      InputError: if no predicted image has annotated cells, or none can be compared.
+      InputError: if no predicted image has annotated cells, none can be compared, or two
+        types differ only in upper and lower case.
     """
     predictions = Predictions.open(predictions)
     study = Study.open(study)
+    places = str(predictions.cells_path), str(study.settings_path)
+    check_types(predictions.type_names, study.cell_types, places)
     fields, without_truth = _fields_with_truth(predictions, study, split)
     metrics, partly_typed = Metrics(_all_types(study, predictions)), 0
     failures, compared = {}, []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -114,6 +115,34 @@ def are_other_images(one: Digests, other: Digests) -> bool:
     pairs = zip(one, other, strict=True)
     known = [a == b for a, b in pairs if a and b]
     return bool(known) and not any(known)
+
+
+def check_types(a: Sequence[str], b: Sequence[str], places: tuple[str, str]) -> None:
+    """Checks that the cells of two sides can be compared by type.
+
+    Gives a warning if one side has types that the other one lacks.
+
+    Args:
+      a: names of the types of one side.
+      b: names of the types of the other side.
+      places: where the types of either side are listed, for messages.
+
+    Raises:
+      InputError: if two types differ only in upper and lower case.
+    """
+    for one, other in itertools.product(a, b):
+        if one != other and one.casefold() == other.casefold():
+            raise InputError(
+                f"{places[0]} has the type {one!r}, and {places[1]} has {other!r}: cells of "
+                "these types would count as different. Give the type the same name in both."
+            )
+    for own, place, others in ((a, places[0], b), (b, places[1], a)):
+        if missing := [name for name in own if name not in others]:
+            logger.warning(
+                "Only %s has the types %s: their cells count as cells of another type.",
+                place,
+                ", ".join(missing),
+            )
 
 
 def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:

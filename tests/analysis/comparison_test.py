@@ -144,6 +144,15 @@ def test_another_image_of_the_same_name_is_not_compared(tmp_path):
     assert not found.passed
 
 
+def test_types_that_differ_only_by_case_are_refused(tmp_path):
+    names = ("hek", "N2a")
+    other = cells_of(BOXES, ["hek", "hek", "N2a", "N2a"], names)
+    a = write_predictions(tmp_path / "a", {"x": TRUE})
+    b = write_predictions(tmp_path / "b", {"x": other})
+    with pytest.raises(errors.InputError, match=r"the type 'HEK', and .* has 'hek'"):
+        cc.compare(a, b, tmp_path / "out")
+
+
 def test_fields_of_another_study_and_of_another_size_are_refused(tmp_path):
     a = write_predictions(tmp_path / "a", {"mixed/x": TRUE})
     with pytest.raises(errors.InputError, match="no field in common"):

@@ -136,6 +136,13 @@ def test_types_are_compared_by_name_not_by_number(tmp_path):
     assert list(result["per_type"]) == ["HEK", "N2a", "CHO"]
 
 
+def test_types_that_differ_only_by_case_are_refused(tmp_path):
+    true = {"mixed/a": _blocks(["HEK", "N2a"])}
+    other = {"mixed/a": _blocks(["hek", "N2a"], ("hek", "N2a"))}
+    with pytest.raises(InputError, match=r"'hek', and .*study.yaml has 'HEK'"):
+        _evaluate(tmp_path, true, other)
+
+
 def test_images_without_truth_are_left_out_and_counted(tmp_path):
     cells = _blocks(["HEK"])
     predicted = {"HEK/a": cells, "HEK/b": cells, "c": cells}

@@ -143,6 +143,22 @@ def test_either_predictions_or_a_study_is_taken():
             sources.source_of(*given)
 
 
+def test_types_must_have_the_same_names_on_both_sides(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(
+        sources.logger, "warning", lambda text, *args: warnings.append(text % args)
+    )
+    sources.check_types(("HEK", "N2a"), ("N2a", "HEK"), ("run", "study"))
+    assert not warnings
+    sources.check_types(("HEK", "N2a"), ("HEK", "CHO", "3T3"), ("run", "study"))
+    assert [w.split(":")[0] for w in warnings] == [
+        "Only run has the types N2a",
+        "Only study has the types CHO, 3T3",
+    ]
+    with pytest.raises(InputError, match="run has the type 'n2a', and study has 'N2a'"):
+        sources.check_types(("HEK", "n2a"), TYPES, ("run", "study"))
+
+
 def test_a_folder_that_is_neither_study_nor_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no predictions"):
         sources.fields_of(tmp_path)
