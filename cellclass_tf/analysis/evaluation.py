@@ -64,7 +64,8 @@ def evaluate(
         balanced_accuracy: mean over types of that fraction.
         confusion: {true type: {called type: cells}}, with the column 'missed' (false
           negatives) and the row 'invented' (false positives).
-        confusion_rates: {true type: {called type: fraction of its matched cells}}.
+        confusion_rates: {true type: {called type: fraction of its matched cells}}; they sum
+          to less than 1 if some of these cells were called 'unknown'.
         PQ, SQ, RQ, PQ_per_type, panoptic_per_type: panoptic quality and its factors,
           segmentation and recognition quality, with types ignored and for each type alone.
         precision, recall, F1: with types ignored, over the cells of all fields.

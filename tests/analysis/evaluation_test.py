@@ -123,6 +123,11 @@ def test_predicted_cells_of_unknown_type_are_no_typed_detections(tmp_path):
     assert result["type_accuracy"] == 0.5
     assert result["per_type"]["N2a"]["AP"] == 0
     assert result["confusion"]["N2a"]["unknown"] == 1
+    # The only N2a was matched, and not called N2a.
+    assert result["confusion_rates"] == {
+        "HEK": {"HEK": 1, "N2a": 0},
+        "N2a": {"HEK": 0, "N2a": 0},
+    }
 
 
 def test_types_are_compared_by_name_not_by_number(tmp_path):
