@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core import label_files, notebook
-from cellclass_tf.core.type_names import UNKNOWN
+from cellclass_tf.core.type_names import UNCERTAIN, UNKNOWN
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic
 
-UNCERTAIN = "uncertain"
 # By default, a prediction is uncertain if its type has less than this probability.
 UNCERTAIN_BELOW = 0.7
 
