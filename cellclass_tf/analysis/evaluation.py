@@ -39,6 +39,9 @@ def evaluate(
     that name if the study has only one. Cells are matched one to one, at an IoU of at least
     0.5. A score that is undefined (for a type that does not occur) is None. The scores of
     fields that the model was trained on do not hold for new fields: see `images_by_split`.
+    There are no ignored regions: cells that the annotation leaves out, such as crowds of a
+    COCO file (`iscrowd`), are false positives where they are predicted. COCO's own tools
+    ignore them, so that their scores may be higher.
 
     Args:
       predictions: output folder of `predict`; evaluation.json is written there, and
