@@ -102,7 +102,8 @@ def compare(
         first, second = (first_names([f.stem for f in side], 3) for side in sides)
         raise InputError(
             f"{a} and {b} have no field in common; their first fields are {first} and "
-            f"{second}. Names must agree."
+            f"{second}. Names must agree, and only one image of a study may have a name that "
+            "is given without its folder."
         )
     types_a, types_b = (field.type_names for field in pairs[0])
     sources.check_types(types_a, types_b, (str(a), str(b)))
