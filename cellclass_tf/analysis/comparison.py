@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,28 +78,35 @@ def compare(
 
     Cells are matched one to one. Two cells with an IoU of at least 0.5 are the same cell;
     from 0.75 on they have the same outline. Writes changes.csv (one row per cell that
-    differs), fields.csv (one row per field), and pictures of the fields with the most
-    changes, A beside B, in which unchanged cells are grey.
+    differs, with its numbers in the label images), fields.csv (one row per field), and
+    pictures of the fields with the most changes, A beside B, in which unchanged cells are
+    grey.
 
     Args:
       a: first folder: output of `predict`, or a study (its annotated fields).
       b: second folder, of either kind. 'TYPE/NAME' in one and 'NAME' in the other are the
-        same field if no other field has that name.
+        same field if no other image has that name, with or without cells. Fields that
+        were made of different raw files are not compared.
       output: folder for tables and pictures; those of an earlier comparison are replaced.
       pictures: largest number of pictures.
 
     Raises:
-      InputError: if there are no fields that both have, or none that can be compared.
+      InputError: if there are no fields that both have, none that can be compared, or two
+        types that differ only in upper and lower case.
     """
     output = pathlib.Path(output)
     sides = [sources.fields_of(folder) for folder in (a, b)]
-    pairs, only_a, only_b = _pairs(*sides)
+    names_a, names_b = (Counter(map(_name, sources.stems_of(side))) for side in (a, b))
+    pairs, only_a, only_b = _pairs(sides[0], sides[1], names_a, names_b)
     if not pairs:
         first, second = (first_names([f.stem for f in side], 3) for side in sides)
         raise InputError(
             f"{a} and {b} have no field in common; their first fields are {first} and "
-            f"{second}. Names must agree."
+            f"{second}. Names must agree, and only one image of a study may have a name that "
+            "is given without its folder."
         )
+    types_a, types_b = (field.type_names for field in pairs[0])
+    sources.check_types(types_a, types_b, (str(a), str(b)))
     changes: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     compared: list[tuple[sources.FieldOfCells, sources.FieldOfCells]] = []
@@ -147,19 +154,24 @@ def compare(
 
 
 def _pairs(
-    a: Sequence[sources.FieldOfCells], b: Sequence[sources.FieldOfCells]
+    a: Sequence[sources.FieldOfCells],
+    b: Sequence[sources.FieldOfCells],
+    names_a: Mapping[str, int],
+    names_b: Mapping[str, int],
 ) -> tuple[list, tuple[str, ...], tuple[str, ...]]:
-    """Returns the pairs of fields, and the names of fields only in A and only in B."""
+    """Returns the pairs of fields, and the names of fields only in A and only in B.
+
+    `names_a` and `names_b` count the names of all images of either side. A name that occurs
+    in two folders is ambiguous, even if only one of the images has cells.
+    """
     by_stem = {field.stem: field for field in b}
-    names = Counter(_name(field) for field in b)
-    by_name = {_name(field): field for field in b if names[_name(field)] == 1}
-    alone = Counter(_name(field) for field in a)
+    by_name = {_name(f.stem): f for f in b if names_b[_name(f.stem)] == 1}
     pairs, only_a = [], []
     for field in a:
         other = by_stem.get(field.stem)
         # 'TYPE/NAME' matches 'NAME', but not 'OTHER_TYPE/NAME', which is another field.
-        if other is None and alone[_name(field)] == 1:
-            other = by_name.get(_name(field))
+        if other is None and names_a[_name(field.stem)] == 1:
+            other = by_name.get(_name(field.stem))
             both = other is not None and "/" in field.stem and "/" in other.stem
             other = None if both else other
         if other is None:
@@ -170,13 +182,18 @@ def _pairs(
     return pairs, tuple(only_a), tuple(f.stem for f in b if id(f) not in known)
 
 
-def _name(field: sources.FieldOfCells) -> str:
-    return field.stem.rpartition("/")[2]
+def _name(stem: str) -> str:
+    return stem.rpartition("/")[2]
 
 
 def _read(
     one: sources.FieldOfCells, other: sources.FieldOfCells
 ) -> tuple[Cells, Cells]:
+    if sources.are_other_images(one.digests, other.digests):
+        raise InputError(
+            f"{one.stem} is another image in A than in B: neither the merged image nor the "
+            "raw file is the same. Compare cells of the same image."
+        )
     cells = one.read(), other.read()
     shapes = [side.labels.shape for side in cells]
     if shapes[0] != shapes[1]:
@@ -188,20 +205,24 @@ def _read(
 
 
 def _changes(field: sources.FieldOfCells, a: Cells, b: Cells) -> list[dict[str, Any]]:
-    """Returns one row per cell of either side."""
+    """Returns one row per cell of either side, with the numbers in the label images."""
     matches = matching.match_cells(a.labels, b.labels, _SAME_CELL_IOU)
+    numbers_a, numbers_b = a.numbers.tolist(), b.numbers.tolist()
     rows = []
     for (i, j), iou in zip(matches.pairs.tolist(), matches.ious.tolist(), strict=True):
         types = a.cell_types[i - 1], b.cell_types[j - 1]
         change = SAME if iou >= _SAME_OUTLINE_IOU else OTHER_OUTLINE
         change = change if types[0] == types[1] else OTHER_TYPE
-        values = (field.stem, change, i, j, *types, round(iou, 4))
+        cells = numbers_a[i - 1], numbers_b[j - 1]
+        values = (field.stem, change, *cells, *types, round(iou, 4))
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     for i in matches.missed.tolist():
-        values = (field.stem, ONLY_A, i, None, a.cell_types[i - 1], None, None)
+        cell, cell_type = numbers_a[i - 1], a.cell_types[i - 1]
+        values = (field.stem, ONLY_A, cell, None, cell_type, None, None)
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     for j in matches.invented.tolist():
-        values = (field.stem, ONLY_B, None, j, None, b.cell_types[j - 1], None)
+        cell, cell_type = numbers_b[j - 1], b.cell_types[j - 1]
+        values = (field.stem, ONLY_B, None, cell, None, cell_type, None)
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     return rows
 
@@ -226,11 +247,11 @@ def _draw(
     if pixels is None:
         return ""
     a, b = _read(one, other)
-    marked = [np.zeros(len(side), bool) for side in (a, b)]
-    for change in _changes(one, a, b):
-        for side, key in zip(marked, ("cell_a", "cell_b"), strict=True):
-            if change["change"] != SAME and change[key]:
-                side[change[key] - 1] = True
+    changes = [row for row in _changes(one, a, b) if row["change"] != SAME]
+    marked = [
+        np.isin(side.numbers, [row[key] for row in changes if row[key]])
+        for side, key in ((a, "cell_a"), (b, "cell_b"))
+    ]
     names = tuple(dict.fromkeys(a.type_names + b.type_names))
     name = f"{rank:03d}_{one.stem.replace('/', '_')}.png"
     drawn = overlay.comparison(

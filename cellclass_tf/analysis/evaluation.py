@@ -12,6 +12,7 @@ from typing import Any
 
 from cellclass_tf import process_state
 from cellclass_tf.analysis.metrics import Metrics
+from cellclass_tf.analysis.sources import are_other_images, check_types
 from cellclass_tf.analysis.units import units_of
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
@@ -38,6 +39,9 @@ def evaluate(
     that name if the study has only one. Cells are matched one to one, at an IoU of at least
     0.5. A score that is undefined (for a type that does not occur) is None. The scores of
     fields that the model was trained on do not hold for new fields: see `images_by_split`.
+    There are no ignored regions: cells that the annotation leaves out, such as crowds of a
+    COCO file (`iscrowd`), are false positives where they are predicted. COCO's own tools
+    ignore them, so that their scores may be higher.
 
     Args:
       predictions: output folder of `predict`; evaluation.json is written there, and
@@ -52,7 +56,8 @@ def evaluate(
         images_without_truth: number of predicted images without cells in the study; they
           are left out.
         failures: {predicted image: reason} for images that are left out, since one of the
-          label images cannot be read or their sizes differ.
+          label images cannot be read, their sizes differ, or run.json and images.csv record
+          different images.
         images_partly_typed: number of images with true cells of unknown type; they count
           only where types are ignored, and in type_accuracy and confusion.
         AP, AP50, AP75: COCO mask average precision, mean over types (see `coco_ap`).
@@ -62,7 +67,8 @@ def evaluate(
         balanced_accuracy: mean over types of that fraction.
         confusion: {true type: {called type: cells}}, with the column 'missed' (false
           negatives) and the row 'invented' (false positives).
-        confusion_rates: {true type: {called type: fraction of its matched cells}}.
+        confusion_rates: {true type: {called type: fraction of its matched cells}}; they sum
+          to less than 1 if some of these cells were called 'unknown'.
         PQ, SQ, RQ, PQ_per_type, panoptic_per_type: panoptic quality and its factors,
           segmentation and recognition quality, with types ignored and for each type alone.
         precision, recall, F1: with types ignored, over the cells of all fields.
@@ -81,10 +87,13 @@ def evaluate(
         truth: {image of the study: SHA-256 of its true cells}, see `changed_truth`.
 
     Raises:
-      InputError: if no predicted image has annotated cells, or none can be compared.
+      InputError: if no predicted image has annotated cells, none can be compared, or two
+        types differ only in upper and lower case.
     """
     predictions = Predictions.open(predictions)
     study = Study.open(study)
+    places = str(predictions.cells_path), str(study.settings_path)
+    check_types(predictions.type_names, study.cell_types, places)
     fields, without_truth = _fields_with_truth(predictions, study, split)
     metrics, partly_typed = Metrics(_all_types(study, predictions)), 0
     failures, compared = {}, []
@@ -242,6 +251,16 @@ def _read_pair(
     row: ImageRow,
     type_names: Sequence[str],
 ) -> tuple[Cells, Cells]:
+    recorded = predictions.recorded_images.get(stem)
+    if recorded and are_other_images(
+        (recorded.sha256, recorded.raw_sha256), (row.image_sha256, row.raw_sha256)
+    ):
+        raise InputError(
+            f"{stem} was predicted in another image of that name: neither its raw file "
+            f"({recorded.raw_file or 'not recorded'}) nor its merged image is that of "
+            f"{row.image} in {study.root} ({row.raw_file or 'not recorded'}). Predict the "
+            "study's own image."
+        )
     true = study.read_cells(row).with_types(type_names)
     predicted = predictions.read(stem).with_types(type_names)
     if true.labels.shape != predicted.labels.shape:

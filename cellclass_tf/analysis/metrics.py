@@ -267,14 +267,17 @@ class Metrics:
         }
 
     def _rates(self, confusion: np.ndarray) -> dict[str, dict[str, float | None]]:
-        """Returns the fraction of the matched cells of each type that was called each type."""
-        matched = confusion[1:-1, 1:-1]
+        """Returns the fraction of the matched cells of each type that was called each type.
+
+        Cells that were called 'unknown' are matched, too, so fractions may sum to less than 1.
+        """
+        matched = confusion[:-1, :-1]
         return {
             name: {
                 called: _ratio(matched[i, j], matched[i].sum())
-                for j, called in enumerate(self.type_names)
+                for j, called in enumerate(self.type_names, start=1)
             }
-            for i, name in enumerate(self.type_names)
+            for i, name in enumerate(self.type_names, start=1)
         }
 
     def _panoptic(

@@ -165,11 +165,15 @@ def _picture(path: pathlib.Path, what: str) -> str:
 
 
 def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
-    """Returns (label, SVG) of each measurement, over a random sample of all cells."""
+    """Returns (label, SVG) of each measurement, over a random sample of the cells.
+
+    Cells that count in another, overlapping field are left out.
+    """
     keys = ("cell_type", *(key for key, _ in _FEATURES))
     sample: list[tuple[str, ...]] = []
     generator = random.Random(0)
-    for number, row in enumerate(predictions.cell_rows()):
+    own = (row for row in predictions.cell_rows() if row.get("repeated") != "True")
+    for number, row in enumerate(own):
         kept = number
         if number >= _SAMPLE_CELLS:
             # Reservoir sampling: every cell is equally likely to be kept (Vitter 1985,
@@ -181,6 +185,7 @@ def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
             sample.append(tuple(row.get(key) or "" for key in keys))
     found = []
     has_um = any(row[1] for row in sample)
+    part = "" if all(row[1] for row in sample) else ", fields of known pixel size only"
     for place, (key, words) in enumerate(_FEATURES, start=1):
         if key == ("area_px" if has_um else "area_um2"):
             continue
@@ -190,7 +195,8 @@ def _histograms(predictions: Predictions) -> list[tuple[str, str]]:
             )
             for name in predictions.type_names
         }
-        if any(part.size for part in values.values()):
+        if any(one.size for one in values.values()):
+            words += part if key == "area_um2" else ""
             found.append((words, charts.histogram_svg(values, words)))
     return found
 

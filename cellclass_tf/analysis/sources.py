@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
+from cellclass_tf.storage import digests
+
+# SHA-256 of the merged image and of the raw file of a field; '' if unknown.
+Digests = tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,9 @@ class FieldOfCells:
       pixel_size_um: width of a pixel in µm; None if unknown.
       type_names: names of the types, in class order.
       group: acquisition group, such as a dish or well; '' if unknown.
+      digests: SHA-256 of the merged image and of its raw file, as recorded.
+      is_predicted: whether the cells were predicted in the recorded merged image, so that
+        they do not belong to any other one.
     """
 
     stem: str
@@ -37,23 +45,32 @@ class FieldOfCells:
     pixel_size_um: float | None
     type_names: tuple[str, ...]
     group: str = ""
+    digests: Digests = ("", "")
+    is_predicted: bool = False
 
     def pixels(self) -> np.ndarray | None:
         """Reads the merged image; returns None if there is no file.
 
         Raises:
-          InputError: if the file is not a valid image.
+          InputError: if the file is not a valid image, or not the one that was predicted.
         """
         if self.image is None or not os.path.lexists(self.image):
             return None
+        recorded = self.digests[0] if self.is_predicted else ""
+        if recorded and digests.sha256_of_file(self.image) != recorded:
+            raise InputError(
+                f"{self.image} is not the image in which the cells of {self.stem} were "
+                "predicted (its SHA-256 is not that in run.json): it was converted anew or "
+                "edited since. Run `cellclass predict` again, or restore the image."
+            )
         return read_merged(self.image)
 
     def pixels_of(self, cells: Cells) -> np.ndarray:
         """Reads the merged image of cells of this field.
 
         Raises:
-          InputError: if there is no file, if it is not a valid image, or if it does not have
-            the size of the label image.
+          InputError: if there is no file, if it is not a valid image or not the one that
+            was predicted, or if it does not have the size of the label image.
         """
         pixels = self.pixels()
         if pixels is None:
@@ -85,6 +102,49 @@ def source_of(
     return pathlib.Path(source)
 
 
+def are_other_images(one: Digests, other: Digests) -> bool:
+    """Returns whether two fields certainly show different images.
+
+    An image that was converted anew is the same image, since its raw file is the same. If
+    one side records neither hash that the other one records, nothing is certain.
+
+    Args:
+      one: SHA-256 of the merged image and of the raw file of a field; '' if unknown.
+      other: those of the other field.
+    """
+    pairs = zip(one, other, strict=True)
+    known = [a == b for a, b in pairs if a and b]
+    return bool(known) and not any(known)
+
+
+def check_types(a: Sequence[str], b: Sequence[str], places: tuple[str, str]) -> None:
+    """Checks that the cells of two sides can be compared by type.
+
+    Gives a warning if one side has types that the other one lacks.
+
+    Args:
+      a: names of the types of one side.
+      b: names of the types of the other side.
+      places: where the types of either side are listed, for messages.
+
+    Raises:
+      InputError: if two types differ only in upper and lower case.
+    """
+    for one, other in itertools.product(a, b):
+        if one != other and one.casefold() == other.casefold():
+            raise InputError(
+                f"{places[0]} has the type {one!r}, and {places[1]} has {other!r}: cells of "
+                "these types would count as different. Give the type the same name in both."
+            )
+    for own, place, others in ((a, places[0], b), (b, places[1], a)):
+        if missing := [name for name in own if name not in others]:
+            logger.warning(
+                "Only %s has the types %s: their cells count as cells of another type.",
+                place,
+                ", ".join(missing),
+            )
+
+
 def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
     """Returns the accepted, annotated fields of a study, or the fields of a run.
 
@@ -100,6 +160,17 @@ def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
     return _of_run(Predictions(source))
 
 
+def stems_of(source: str | os.PathLike) -> list[str]:
+    """Returns the names of all images of a study, also without cells, or of a run.
+
+    Raises:
+      InputError: if the folder is neither.
+    """
+    if Study.exists(source):
+        return [row.stem for row in Study.open(source).rows()]
+    return list(Predictions(source).stems)
+
+
 def _of_study(study: Study) -> list[FieldOfCells]:
     return [
         FieldOfCells(
@@ -109,6 +180,7 @@ def _of_study(study: Study) -> list[FieldOfCells]:
             study.pixel_size_of(row),
             tuple(study.cell_types),
             row.group,
+            (row.image_sha256, row.raw_sha256),
         )
         for row in study.accepted_rows()
         if study.has_cells(row)
@@ -136,6 +208,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
     fields = []
     for stem in predictions.stems:
         image, pixel_size_um = images.get(stem, (None, None))
+        entry = predictions.recorded_images.get(stem)
         fields.append(
             FieldOfCells(
                 stem,
@@ -144,6 +217,8 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
                 pixel_size_um,
                 predictions.type_names,
                 groups[stem],
+                (entry.sha256, entry.raw_sha256) if entry else ("", ""),
+                is_predicted=True,
             )
         )
     return fields

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellclass_tf.core import label_files, notebook
-from cellclass_tf.core.type_names import UNKNOWN
+from cellclass_tf.core.type_names import UNCERTAIN, UNKNOWN
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic
 
-UNCERTAIN = "uncertain"
 # By default, a prediction is uncertain if its type has less than this probability.
 UNCERTAIN_BELOW = 0.7
 
@@ -35,6 +34,8 @@ class Cells:
         are 0 where the type is unknown.
       features: (N, F) float32, the network's feature vector of each cell; None for cells
         that no network has classified and for cells that were read from files.
+      file_numbers: (N,) int64, the numbers of the cells in the label image file that they
+        were read from, where numbers may be missing; None for cells of no file.
     """
 
     labels: np.ndarray
@@ -43,6 +44,7 @@ class Cells:
     scores: np.ndarray
     probabilities: np.ndarray
     features: np.ndarray | None = None
+    file_numbers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count, types = int(self.labels.max(initial=0)), len(self.type_names)
@@ -101,6 +103,13 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.type_ids)
+
+    @functools.cached_property
+    def numbers(self) -> np.ndarray:
+        """(N,) int64, the number of each cell in its file; 1..N for cells of no file."""
+        if self.file_numbers is None:
+            return np.arange(1, len(self) + 1)
+        return self.file_numbers
 
     @property
     def cell_types(self) -> tuple[str, ...]:
@@ -259,12 +268,13 @@ class Cells:
         path = pathlib.Path(path)
         table = path.with_suffix(".csv")
         try:
-            if not os.path.lexists(table):
-                return cls.from_labels(labels, type_names, cell_type)
-            present = np.unique(labels[labels > 0]).tolist()
-            by_cell = label_files.read_types(table, present)
-            types = [by_cell[cell] for cell in present]
-            return cls.from_labels(labels, type_names, types)
+            types: str | list[str] | None = cell_type
+            present = np.unique(labels[labels > 0]).astype(np.int64)
+            if os.path.lexists(table):
+                by_cell = label_files.read_types(table, present.tolist())
+                types = [by_cell[cell] for cell in present.tolist()]
+            cells = cls.from_labels(labels, type_names, types)
+            return dataclasses.replace(cells, file_numbers=present)
         except InputError:
             raise
         except KeyError as error:

@@ -13,10 +13,10 @@ import numpy as np
 
 from cellclass_tf.core.cells import UNKNOWN, Cells
 from cellclass_tf.core.label_files import read_labels
-from cellclass_tf.core.run_record import RUN_FILE, RunRecord
+from cellclass_tf.core.run_record import RUN_FILE, PredictedImage, RunRecord
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import csv_json, paths
+from cellclass_tf.storage import csv_json, digests, paths
 
 CELLS_FILE, COUNTS_FILE = "cells.csv", "counts.csv"
 LABELS_FOLDER, OVERLAYS_FOLDER = "labels", "overlays"
@@ -138,17 +138,25 @@ class Predictions:
         is_there = (self.folder / RUN_FILE).exists()
         return self.record if is_there else RunRecord()
 
+    @functools.cached_property
+    def recorded_images(self) -> dict[str, PredictedImage]:
+        """The images that run.json lists, by stem; none if there is no such file.
+
+        Raises:
+          InputError: if run.json is not valid.
+        """
+        return {entry.stem: entry for entry in self.record_if_any.images}
+
     def images(self) -> dict[str, tuple[pathlib.Path, float | None]]:
         """Returns by stem the likely path of the image, and its pixel size in µm or None.
 
         Only images that run.json lists are returned.
         """
-        record = self.record_if_any
-        places = record.places_of_study(self.folder) or [pathlib.Path()]
+        places = self.record_if_any.places_of_study(self.folder) or [pathlib.Path()]
         root = next(filter(Study.exists, places), places[-1])
         return {
-            entry.stem: (root / "images" / entry.image, entry.pixel_size_um)
-            for entry in record.images
+            stem: (root / "images" / entry.image, entry.pixel_size_um)
+            for stem, entry in self.recorded_images.items()
         }
 
     @functools.cached_property
@@ -180,8 +188,8 @@ class Predictions:
         """Returns the cells of a field, with types, scores and probabilities.
 
         Raises:
-          InputError: if the field was not predicted, or if its label image and its rows
-            in cells.csv do not have the same cells.
+          InputError: if the field was not predicted, if its label image was changed since,
+            or if the label image and its rows in cells.csv do not have the same cells.
         """
         path = self.labels_path(stem)
         if not path.exists():
@@ -191,6 +199,7 @@ class Predictions:
             )
         labels = read_labels(path).astype(np.int32)
         table = self._table(stem)
+        self._check_unchanged(stem, path)
         areas = np.bincount(labels.ravel(), minlength=1)[1:]
         whole = areas.all() and len(areas) == len(table)
         if not whole or (table[:, 0] != np.arange(1, len(areas) + 1)).any():
@@ -202,6 +211,17 @@ class Predictions:
         ids, scores = table[:, 1].astype(np.int32), table[:, 2].astype(np.float32)
         probabilities = table[:, 3:].astype(np.float32)
         return Cells(labels, self.type_names, ids, scores, probabilities)
+
+    def _check_unchanged(self, stem: str, path: pathlib.Path) -> None:
+        entry = self.recorded_images.get(stem)
+        recorded = entry.labels_sha256 if entry else ""
+        if recorded and digests.sha256_of_file(path) != recorded:
+            raise InputError(
+                f"{path} was changed since `predict` wrote it (its SHA-256 is not that in "
+                f"{RUN_FILE}), and {CELLS_FILE} describes the cells as they were. Restore "
+                "it, or run `cellclass predict` again. Corrected cells can be imported into "
+                "a study: `cellclass import --format=masks`."
+            )
 
     def probabilities(self, stem: str) -> np.ndarray:
         """Returns the (N, K) float32 probabilities of the cells that have a type.

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Sequence
 MIXED = "mixed"
 # The type of a cell whose type is not known.
 UNKNOWN = "unknown"
+# The call of a cell whose type is not probable enough.
+UNCERTAIN = "uncertain"
+# Rows and columns of the confusion matrix, and calls, beside the types.
+_OF_TABLES = ("missed", "invented", UNCERTAIN)
 # Names with another meaning in folders and tables.
-_RESERVED = (MIXED, UNKNOWN, "missed", "invented")
+_RESERVED = (MIXED, UNKNOWN, *_OF_TABLES)
 # Names that no file or folder can have on Windows.
 _OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 # Characters that some file system, a list of types in a table, or a flag does not allow.
@@ -29,9 +33,13 @@ def type_name(text: str) -> str:
 
 
 def safe_type_name(text: str) -> str:
-    """Makes a valid name of a type: characters that are not allowed become '-'."""
+    """Makes a valid name of a type: characters that are not allowed become '-'.
+
+    `mixed` and `unknown` stay as they are; other reserved names become `type NAME`.
+    """
     name = _FORBIDDEN.sub("-", type_name(text))[:_LONGEST].rstrip(". ")
-    return name if re.match(r"[^\W_]", name) else f"type {name}".strip()
+    is_free = re.match(r"[^\W_]", name) and name.casefold() not in _OF_TABLES
+    return name if is_free else f"type {name}".strip()
 
 
 def is_of_windows(name: str) -> bool:
@@ -58,7 +66,10 @@ def problem_of(names: Sequence[str]) -> str:
 
 def _problem_of_one(name: str) -> str:
     if name.casefold() in _RESERVED:
-        return f"is a reserved name; reserved are {', '.join(_RESERVED)}"
+        return (
+            f"is a reserved name, with another meaning in tables and folders; reserved are "
+            f"{', '.join(_RESERVED)}. Rename it"
+        )
     if is_of_windows(name):
         return "cannot be the name of a folder on Windows"
     if type_name(name) != name:

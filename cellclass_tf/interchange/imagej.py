@@ -41,7 +41,7 @@ def write_rois(path: str | os.PathLike, cells: Cells) -> None:
     for index, cell_type in enumerate(cells.cell_types):
         type_id = int(cells.type_ids[index])
         box = cells.boxes_yxyx[index].tolist()
-        corner, name = np.array(box[1::-1]), f"{cell_type} {index + 1}"
+        corner, name = np.array(box[1::-1]), f"{cell_type} {cells.numbers[index]}"
         outlines = [outline + corner for outline in outlines_of(cells.mask(index))]
         if len(outlines) == 1:
             roi = roifile.ImagejRoi.frompoints(outlines[0], name=name)

@@ -40,11 +40,11 @@ def write_geojson(
     features = [
         {
             "type": "Feature",
-            "id": str(uuid.uuid5(_NAMESPACE, f"{name}/{index + 1}")),
+            "id": str(uuid.uuid5(_NAMESPACE, f"{name}/{cells.numbers[index]}")),
             "geometry": _geometry(cells, index),
             "properties": {
                 "objectType": "detection",
-                "name": f"{index + 1}",
+                "name": f"{cells.numbers[index]}",
                 "classification": {
                     "name": cell_type,
                     "color": list(colour_of_type(int(cells.type_ids[index]))),

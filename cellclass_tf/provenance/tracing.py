@@ -24,7 +24,7 @@ from cellclass_tf.core.run_record import (
     RunRecord,
 )
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.provenance.links import (
     CHANGED,
     MISSING,
@@ -207,7 +207,9 @@ def _cell_rows(table: pathlib.Path, stem: str) -> dict[int, dict[str, str]]:
 
 def _check_cell(cell: int, numbers: Collection[int], place: str) -> None:
     if cell not in numbers:
-        known = f"{min(numbers)} to {max(numbers)}" if numbers else "none at all"
+        known = f"1 to {len(numbers)}" if numbers else "none at all"
+        if numbers and max(numbers) > len(numbers):
+            known = f"one of {first_names(list(map(str, sorted(numbers))))}"
         raise InputError(f"{place} there is no cell {cell}; expected {known}.")
 
 
@@ -242,11 +244,14 @@ def _annotation_links(study: Study, row: ImageRow, cell: int | None) -> list[Lin
 
 def _annotated_link(study: Study, row: ImageRow, cell: int) -> Link:
     cells = study.read_cells(row)
-    _check_cell(cell, range(1, len(cells) + 1), f"{study.cells_path(row)}:")
-    y, x = (float(place.mean()) for place in np.nonzero(cells.labels == cell))
+    # The numbers in the file; people who delete a cell leave its number out.
+    numbers = cells.numbers.tolist()
+    _check_cell(cell, numbers, f"{study.cells_path(row)}:")
+    index = numbers.index(cell)
+    y, x = (float(place.mean()) for place in np.nonzero(cells.labels == index + 1))
     says = (
-        f"{cells.cell_types[cell - 1]}, centre at y {y:.6g}, x {x:.6g}",
-        f"{cells.areas_px[cell - 1]} px",
+        f"{cells.cell_types[index]}, centre at y {y:.6g}, x {x:.6g}",
+        f"{cells.areas_px[index]} px",
     )
     return Link("cell", RECORDED, says)
 

@@ -1,5 +1,6 @@
 """Tests of evaluation."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from cellclass_tf.analysis.evaluation import evaluate
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from tests.predictions import write_predictions
@@ -121,6 +123,11 @@ def test_predicted_cells_of_unknown_type_are_no_typed_detections(tmp_path):
     assert result["type_accuracy"] == 0.5
     assert result["per_type"]["N2a"]["AP"] == 0
     assert result["confusion"]["N2a"]["unknown"] == 1
+    # The only N2a was matched, and not called N2a.
+    assert result["confusion_rates"] == {
+        "HEK": {"HEK": 1, "N2a": 0},
+        "N2a": {"HEK": 0, "N2a": 0},
+    }
 
 
 def test_types_are_compared_by_name_not_by_number(tmp_path):
@@ -132,6 +139,13 @@ def test_types_are_compared_by_name_not_by_number(tmp_path):
     assert result["AP"] == 1
     assert result["type_accuracy"] == 1
     assert list(result["per_type"]) == ["HEK", "N2a", "CHO"]
+
+
+def test_types_that_differ_only_by_case_are_refused(tmp_path):
+    true = {"mixed/a": _blocks(["HEK", "N2a"])}
+    other = {"mixed/a": _blocks(["hek", "N2a"], ("hek", "N2a"))}
+    with pytest.raises(InputError, match=r"'hek', and .*study.yaml has 'HEK'"):
+        _evaluate(tmp_path, true, other)
 
 
 def test_images_without_truth_are_left_out_and_counted(tmp_path):
@@ -153,6 +167,30 @@ def test_a_name_that_occurs_in_two_folders_is_ambiguous(tmp_path):
     cells = _blocks(["HEK"])
     with pytest.raises(InputError, match=r"none of its 1 images.* the study has HEK/a"):
         _evaluate(tmp_path, {"HEK/a": cells, "N2a/a": cells}, {"a": cells})
+
+
+def test_another_image_of_the_same_name_is_left_out(tmp_path):
+    cells, study = _blocks(["HEK"]), Study.create(tmp_path / "study", TYPES)
+    for name in "abc":
+        row = ImageRow(f"HEK/{name}.png", "HEK", image_sha256="1" * 64)
+        # The raw file of b was converted anew; that of c is not recorded.
+        row = dataclasses.replace(row, raw_sha256="" if name == "c" else "2" * 64)
+        study.update([row])
+        cells.write(study.cells_path(row))
+    run = write_predictions(tmp_path / "run", dict.fromkeys(["a", "b", "c"], cells))
+    images = tuple(
+        PredictedImage(stem, f"mixed/{stem}.png", sha256, raw_sha256=raw, raw_file=stem)
+        for stem, sha256, raw in (
+            ("a", "3" * 64, "4" * 64),
+            ("b", "3" * 64, "2" * 64),
+            ("c", "", "4" * 64),
+        )
+    )
+    RunRecord(images=images).write(run / "run.json")
+    result = evaluate(run, study)
+    assert result["images"] == 2
+    assert list(result["failures"]) == ["a"]
+    assert "a was predicted in another image of that name" in result["failures"]["a"]
 
 
 def test_one_split_can_be_evaluated_alone(tmp_path):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import cellclass_tf as cc
-from cellclass_tf.analysis import cell_table, table_files
+from cellclass_tf.analysis import cell_table, charts, table_files
+from cellclass_tf.analysis import report as report_page
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.run_record import RejectedImage, RunRecord
 from cellclass_tf.storage import csv_json, png
 from tests.analysis.evaluation_test import _blocks, _study
@@ -17,6 +19,29 @@ from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
 STRANGE = "mixed/<b>&'x' 10 %"
+
+
+def test_histograms_leave_out_repeated_cells_and_say_which_fields_lack_a_size(
+    tmp_path, monkeypatch
+):
+    rows = [
+        {"cell_type": "HEK", "area_px": "4", "area_um2": "1"},
+        {"cell_type": "HEK", "area_px": "8", "area_um2": "2", "repeated": "True"},
+        {"cell_type": "N2a", "area_px": "12", "area_um2": "3", "repeated": "False"},
+    ]
+    write_predictions(tmp_path, {"mixed/a": field(0, 1)[1]})
+    found = Predictions(tmp_path)
+    monkeypatch.setattr(found, "cell_rows", lambda: iter(rows))
+    drawn = {}
+    monkeypatch.setattr(
+        charts, "histogram_svg", lambda values, words: drawn.update({words: values})
+    )
+    report_page._histograms(found)
+    assert [drawn["area (µm²)"][name].tolist() for name in TYPES] == [[1], [3]]
+    rows[0]["area_um2"] = ""
+    report_page._histograms(found)
+    few = drawn["area (µm²), fields of known pixel size only"]
+    assert [few[name].tolist() for name in TYPES] == [[], [3]]
 
 
 def field(seed, count):

@@ -11,7 +11,7 @@ from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
-from cellclass_tf.storage import png
+from cellclass_tf.storage import digests, png
 from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
@@ -109,6 +109,25 @@ def test_a_run_finds_its_images_by_its_record(study, tmp_path, monkeypatch):
     assert warning.startswith("1 of 2 images are no longer where they were")
 
 
+def test_an_image_that_changed_since_it_was_predicted_is_refused(study, tmp_path):
+    fields = {"HEK/1": cells_of(1), "HEK/2": cells_of(2)}
+    run = write_predictions(tmp_path / "run", fields)
+    images = tuple(
+        PredictedImage(
+            row.stem, row.image, digests.sha256_of_file(study.image_path(row))
+        )
+        for row in study.rows()[1:3]
+    )
+    RunRecord(study=str(study.root), images=images).write(run / "run.json")
+    one, two = sources.fields_of(run)
+    png.write_png(one.image, np.full((4, 5, 3), 9, np.uint8))
+    with pytest.raises(InputError, match=r"1.png is not the image in which the cells"):
+        one.pixels_of(one.read())
+    assert (two.pixels() == 2).all()
+    # The cells of a study belong to the image that is there.
+    assert (sources.fields_of(study.root)[1].pixels() == 9).all()
+
+
 def test_a_run_without_record_has_cells_and_no_images(tmp_path):
     run = write_predictions(tmp_path / "run", {"HEK/1": cells_of(1)})
     (field,) = sources.fields_of(run)
@@ -122,6 +141,22 @@ def test_either_predictions_or_a_study_is_taken():
     for given in ((None, None), ("run", "study")):
         with pytest.raises(InputError, match="either --study or --predictions"):
             sources.source_of(*given)
+
+
+def test_types_must_have_the_same_names_on_both_sides(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(
+        sources.logger, "warning", lambda text, *args: warnings.append(text % args)
+    )
+    sources.check_types(("HEK", "N2a"), ("N2a", "HEK"), ("run", "study"))
+    assert not warnings
+    sources.check_types(("HEK", "N2a"), ("HEK", "CHO", "3T3"), ("run", "study"))
+    assert [w.split(":")[0] for w in warnings] == [
+        "Only run has the types N2a",
+        "Only study has the types CHO, 3T3",
+    ]
+    with pytest.raises(InputError, match="run has the type 'n2a', and study has 'N2a'"):
+        sources.check_types(("HEK", "n2a"), TYPES, ("run", "study"))
 
 
 def test_a_folder_that_is_neither_study_nor_run_is_refused(tmp_path):

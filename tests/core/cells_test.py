@@ -54,6 +54,16 @@ def test_cells_and_types_survive_a_round_trip(tmp_path):
     assert before.cell_types == after.cell_types
 
 
+def test_cells_know_their_numbers_in_the_file_that_was_read(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", LABELS)
+    read = Cells.read(tmp_path / "a.tif", TYPES, "HEK")
+    assert read.numbers.tolist() == [7, 9]
+    assert read.with_types(("N2a", "HEK")).numbers.tolist() == [7, 9]
+    # Cells that are numbered anew, or that no file holds, count from 1 on.
+    assert read.kept(np.array([False, True])).numbers.tolist() == [1]
+    assert Cells.from_labels(LABELS, TYPES).numbers.tolist() == [1, 2]
+
+
 def test_more_cells_than_16_bits_can_number_survive_a_round_trip(tmp_path):
     labels = np.arange(1, 70_001, dtype=np.int32).reshape(700, 100)
     Cells.from_labels(labels, TYPES, "HEK").write(tmp_path / "a.tif")

@@ -5,7 +5,9 @@ import pytest
 
 from cellclass_tf.core import predictions
 from cellclass_tf.core.cells import Cells
+from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.errors import InputError
+from cellclass_tf.storage import digests
 from tests.predictions import write_predictions
 
 TYPES = ("HEK", "N2a")
@@ -78,6 +80,25 @@ def test_a_table_that_does_not_match_the_label_image_is_rejected(tmp_path):
     _cells(4).write(tmp_path / "labels" / "a.tif")
     with pytest.raises(InputError, match=r"a.tif: .*got 4 cells .* 3 rows for 'a'"):
         predictions.Predictions(tmp_path).read("a")
+
+
+def test_a_label_image_that_was_changed_since_is_rejected(tmp_path):
+    write_predictions(tmp_path, {"a": _cells(3), "b": _cells(3)})
+    path = tmp_path / "labels" / "a.tif"
+    entry = PredictedImage("a", "HEK/a.png", labels_sha256=digests.sha256_of_file(path))
+    # An earlier version recorded no hash of b.
+    images = (entry, PredictedImage("b", "HEK/b.png"))
+    RunRecord(images=images).write(tmp_path / "run.json")
+    found = predictions.Predictions(tmp_path)
+    assert len(found.read("a")) == 3
+    # The same three cells, but the last one is larger.
+    labels = _cells(3).labels.copy()
+    labels[2, 2:4] = 3
+    for name in "ab":
+        Cells.from_labels(labels, TYPES).write(tmp_path / "labels" / f"{name}.tif")
+    with pytest.raises(InputError, match=r"a.tif was changed since `predict` wrote it"):
+        found.read("a")
+    assert len(found.read("b")) == 3
 
 
 def test_an_image_that_was_not_predicted_is_an_error(tmp_path):

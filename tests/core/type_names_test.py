@@ -28,6 +28,7 @@ def test_letters_are_composed_and_mixed_becomes_lower_case():
         ([], "at least one"),
         (["Mixed"], "is a reserved name"),
         (["unknown"], "is a reserved name"),
+        (["Uncertain"], "is a reserved name"),
         (["con"], "cannot be the name of a folder on Windows"),
         (["Lpt1.x"], "cannot be the name of a folder on Windows"),
         (["HEK", "hek"], "differ only in upper and lower case"),
@@ -51,6 +52,8 @@ def test_names_that_folders_or_tables_do_not_allow_are_rejected(names, reason):
         ("a/b: c", "a-b- c"),
         ("../x", "type ..-x"),
         ("HEK.", "HEK"),
+        ("uncertain", "type uncertain"),
+        ("Missed", "type Missed"),
         ("incorrect stage",) * 2,
     ],
 )

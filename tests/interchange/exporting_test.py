@@ -14,6 +14,7 @@ from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.interchange import exporting
+from cellclass_tf.interchange.coco import descriptions
 from cellclass_tf.storage import png
 from tests.predictions import write_predictions
 
@@ -40,6 +41,24 @@ def test_every_format_writes_one_file_per_field(study, cells, tmp_path):
     assert first["area_um2"] == pytest.approx(cells.areas_px[0] / 4)
     with tifffile.TiffFile(tmp_path / "ome/mixed/a.ome.tif") as file:
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+
+
+def test_exported_cells_have_the_numbers_of_a_label_image_with_a_gap(study, tmp_path):
+    path = study.cells_path(study.rows()[0])
+    # A person deletes the 2nd of 5 cells.
+    labels = tifffile.imread(path)
+    tifffile.imwrite(path, np.where(labels == 2, 0, labels))
+    lines = path.with_suffix(".csv").read_text().splitlines(keepends=True)
+    del lines[2]
+    path.with_suffix(".csv").write_text("".join(lines))
+    for format in ("imagej", "geojson"):
+        cc.export_cells(study.root, tmp_path, format=format)
+    rois = roifile.roiread(tmp_path / "mixed/a.zip")
+    assert [roi.name.split()[-1] for roi in rois] == ["1", "3", "4", "5"]
+    features = json.loads((tmp_path / "mixed/a.geojson").read_text())["features"]
+    assert [f["properties"]["name"] for f in features] == ["1", "3", "4", "5"]
+    cells = study.read_cells(study.rows()[0])
+    assert descriptions.annotation_of(cells, 1)["cell"] == 3
 
 
 def test_wells_in_the_names_of_groups_become_plates(study, tmp_path):

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import Study
@@ -255,6 +256,18 @@ def test_a_cell_number_that_does_not_exist_is_an_error(place, cell):
     Cells.from_labels(LABELS, study.cell_types).write(study.cells_path(row))
     with pytest.raises(InputError, match=f"no cell {cell}; expected 1 to 2"):
         trace(study.cells_path(row), cell=cell)
+
+
+def test_a_cell_keeps_its_number_if_a_person_deletes_another(place):
+    study = Study.open(place / "study")
+    (row,) = study.rows()
+    path = study.cells_path(row)
+    Cells.from_labels(LABELS, study.cell_types, ["HEK", "N2a"]).write(path)
+    tifffile.imwrite(path, np.where(LABELS == 1, 0, LABELS).astype(np.uint16))
+    path.with_suffix(".csv").write_text("cell,cell_type\n2,N2a\n")
+    assert "N2a, centre at y 2, x 3.5" in str(trace(path, cell=2))
+    with pytest.raises(InputError, match="no cell 1; expected one of 2"):
+        trace(path, cell=1)
 
 
 def test_the_error_for_an_unknown_image_lists_similar_names(place):

@@ -72,9 +72,10 @@ def annotation_of(
 
     Returns:
       The values of `result_of` without the score, and the area in pixels, iscrowd 0, and
-      the number of the cell as `cell`.
+      the number of the cell in its label image as `cell`.
     """
     record = result_of(cells, index, segmentation=segmentation)
     del record["score"]
     area = int(np.count_nonzero(cells.mask(index)))
-    return record | {"area": area, "iscrowd": 0, "cell": index + 1}
+    number = int(cells.numbers[index])
+    return record | {"area": area, "iscrowd": 0, "cell": number}
