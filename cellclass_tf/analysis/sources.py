@@ -100,19 +100,47 @@ def fields_of(source: str | os.PathLike) -> list[FieldOfCells]:
     return _of_run(Predictions(source))
 
 
+def annotated_of(source: str | os.PathLike) -> dict[str, FieldOfCells]:
+    """Returns the fields of a run that have annotated cells in the study of its images.
+
+    Args:
+      source: output folder of `predict`; a study has no such fields.
+
+    Returns:
+      {stem of the predicted field: the field of the study}.
+
+    Raises:
+      InputError: if run.json or study.yaml is not valid.
+    """
+    if Study.exists(source):
+        return {}
+    predictions = Predictions(source)
+    record = predictions.record_if_any
+    study = record.find_study(predictions.folder)
+    if study is None:
+        return {}
+    annotated = {row.image: row for row in study.rows() if study.has_cells(row)}
+    return {
+        entry.stem: _of_row(study, annotated[entry.image])
+        for entry in record.images
+        if entry.image in annotated
+    }
+
+
 def _of_study(study: Study) -> list[FieldOfCells]:
-    return [
-        FieldOfCells(
-            row.stem,
-            functools.partial(study.read_cells, row),
-            _image_path(study, row),
-            study.pixel_size_of(row),
-            tuple(study.cell_types),
-            row.group,
-        )
-        for row in study.accepted_rows()
-        if study.has_cells(row)
-    ]
+    rows = study.accepted_rows()
+    return [_of_row(study, row) for row in rows if study.has_cells(row)]
+
+
+def _of_row(study: Study, row: ImageRow) -> FieldOfCells:
+    return FieldOfCells(
+        row.stem,
+        functools.partial(study.read_cells, row),
+        _image_path(study, row),
+        study.pixel_size_of(row),
+        tuple(study.cell_types),
+        row.group,
+    )
 
 
 def _image_path(study: Study, row: ImageRow) -> pathlib.Path | None:

@@ -25,6 +25,7 @@ from cellclass_tf.interchange import (
     spatial_data,
 )
 from cellclass_tf.interchange.coco import results as coco_results
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import ledger, lock
 
 
@@ -110,10 +111,14 @@ def _readable(
 def _export_coco(
     source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
 ) -> batch.Outcome:
-    """Writes OUTPUT/results.json and images.json of all fields, without the images."""
-    outcome = batch.Outcome()
+    """Writes OUTPUT/results.json, images.json and truth.json, without the images."""
+    outcome, annotated = batch.Outcome(), sources.annotated_of(source)
+    type_names = dict.fromkeys(fields[0].type_names)
+    type_names |= dict.fromkeys(
+        name for of in annotated.values() for name in of.type_names
+    )
 
-    def readable() -> Iterator[tuple[str, Cells]]:
+    def readable() -> Iterator[coco_results.ResultField]:
         for field in fields:
             try:
                 cells = field.read()
@@ -121,10 +126,42 @@ def _export_coco(
                 outcome.failures[field.stem] = str(error)
                 continue
             outcome.done[field.stem] = {"cells": len(cells)}
-            yield field.stem, cells
+            true = _true_cells(annotated.get(field.stem), cells)
+            yield coco_results.ResultField(field.stem, cells, true)
 
-    coco_results.write_results(output, readable(), fields[0].type_names)
+    names = [field.stem for field in fields]
+    count = coco_results.write_results(output, readable(), names, list(type_names))
+    if 0 < count < len(outcome.done):
+        logger.warning(
+            "%s has %d of the %d images: the others have no annotated cells, or some of "
+            "unknown type. Select the results of its images before you score them.",
+            output / coco_results.TRUTH_FILE,
+            count,
+            len(outcome.done),
+        )
     return outcome
+
+
+def _true_cells(field: sources.FieldOfCells | None, cells: Cells) -> Cells | None:
+    """Returns the annotated cells of a field; None if its types cannot be compared."""
+    if field is None:
+        return None
+    try:
+        true = field.read()
+    except InputError as error:
+        logger.error("%s is left out of truth.json: %s", field.stem, error)
+        return None
+    if true.labels.shape != cells.labels.shape:
+        logger.error(
+            "%s is left out of truth.json: its annotated cells have %s px, its predicted "
+            "cells %s. Predict the study's image again.",
+            field.stem,
+            true.labels.shape,
+            cells.labels.shape,
+        )
+        return None
+    # `evaluate` does not compare the types of such a field either.
+    return true if true.type_ids.all() else None
 
 
 def _export_plates(
@@ -224,8 +261,8 @@ def export_cells(
       format: 'imagej' (ZIP of ROIs), 'geojson' (QuPath; with the numbers of
         `cell_table`), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image and labels),
         or of all fields together 'plate' (OME-Zarr of a well plate, whose wells are named by
-        the groups), 'spatialdata' (images, labels and table), or 'coco' (of predictions: one
-        results.json).
+        the groups), 'spatialdata' (images, labels and table), or 'coco' (of predictions:
+        results.json, images.json, and truth.json if the study has annotated cells).
 
     Returns:
       The outcome by field.
