@@ -170,13 +170,8 @@ def _export_plates(
     """Writes OUTPUT/PLATE.ome.zarr for each plate in the names of the groups."""
     outcome = batch.Outcome()
     plates: dict[str, dict[ome_zarr_plate.Well, list[sources.FieldOfCells]]] = {}
-    for field in fields:
-        try:
-            well = ome_zarr_plate.well_of(field.group)
-        except InputError as error:
-            outcome.failures[field.stem] = f"{field.stem}: {error}"
-            continue
-        plates.setdefault(well.plate, {}).setdefault(well, []).append(field)
+    for well, of_well in _wells_of(fields, outcome):
+        plates.setdefault(well.plate.casefold(), {})[well] = of_well
 
     def in_well(
         of_well: list[sources.FieldOfCells], done: batch.Outcome
@@ -186,7 +181,8 @@ def _export_plates(
                 read.field.stem, read.cells, read.image, read.field.pixel_size_um
             )
 
-    for plate, wells in sorted(plates.items()):
+    for _, wells in sorted(plates.items()):
+        plate = next(iter(wells)).plate
         path, done = output / f"{plate}.ome.zarr", batch.Outcome()
         found = {well: in_well(of_well, done) for well, of_well in wells.items()}
         try:
@@ -198,6 +194,39 @@ def _export_plates(
             continue
         outcome = outcome.merge(done)
     return outcome
+
+
+def _wells_of(
+    fields: list[sources.FieldOfCells], outcome: batch.Outcome
+) -> list[tuple[ome_zarr_plate.Well, list[sources.FieldOfCells]]]:
+    """Returns the wells and their fields; records in `outcome` fields without a well.
+
+    Plates whose names differ only in upper and lower case count as one plate, since some
+    file systems do not tell their folders apart.
+    """
+    found: dict[tuple[str, str, str], list[sources.FieldOfCells]] = {}
+    for field in fields:
+        try:
+            plate, row, column = ome_zarr_plate.well_of(field.group)
+        except InputError as error:
+            outcome.failures[field.stem] = f"{field.stem}: {error}"
+            continue
+        found.setdefault((plate.casefold(), row, column), []).append(field)
+    wells = []
+    for of_well in found.values():
+        well = ome_zarr_plate.well_of(of_well[0].group)
+        groups = sorted({field.group for field in of_well})
+        if len(groups) == 1:
+            wells.append((well, of_well))
+            continue
+        reason = (
+            f"the groups {', '.join(map(repr, groups))} are all the well "
+            f"{well.row}{well.column} of the plate {well.plate!r}. Name them so that their "
+            "plates differ in letters or digits, in the column group of images.csv."
+        )
+        for field in of_well:
+            outcome.failures[field.stem] = f"{field.stem}: {reason}"
+    return wells
 
 
 def _export_spatialdata(

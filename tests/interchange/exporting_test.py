@@ -64,6 +64,31 @@ def test_wells_in_the_names_of_groups_become_plates(study, tmp_path):
     assert not outcome.done
 
 
+def test_each_dish_is_a_plate_of_its_own(study, tmp_path):
+    zarr = pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    rows = sorted(study.rows(), key=lambda row: row.image)
+
+    def export(*groups):
+        pairs = zip(rows, groups, strict=True)
+        study.update([dataclasses.replace(row, group=group) for row, group in pairs])
+        return cc.export_cells(study.root, tmp_path / "out", format="plate")
+
+    assert len(export("δ_B02", "β_B02").done) == 2
+    for plate, name in (("δ", "mixed/a"), ("β", "mixed/b")):
+        group = zarr.open_group(tmp_path / "out" / f"{plate}.ome.zarr", mode="r")
+        assert list(group["B/02"]) == ["0"]
+        assert group["B/02/0"].attrs["multiscales"][0]["name"] == name
+    # Plates that cannot be told apart are not written.
+    for first, second in (("plate 1_B02", "plate+1_B02"), ("P_B02", "p_B2")):
+        outcome = export(first, second)
+        assert not outcome.done
+        reason = outcome.failures["mixed/a"]
+        assert f"the groups {first!r}, {second!r} are all the well B02" in reason
+    assert len(export("P_B02", "p_B03").done) == 2
+    group = zarr.open_group(tmp_path / "out" / "P.ome.zarr", mode="r")
+    assert sorted(group["B"]) == ["02", "03"]
+
+
 @pytest.mark.parametrize("of", ["study", "run"])
 def test_spatialdata_contains_all_readable_fields(study, tmp_path, cells, of):
     spatialdata = pytest.importorskip("spatialdata")
