@@ -8,9 +8,11 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from cellclass_tf.analysis import table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow, Study, read_merged
@@ -29,6 +31,9 @@ class FieldOfCells:
       pixel_size_um: width of a pixel in µm; None if unknown.
       type_names: names of the types, in class order.
       group: acquisition group, such as a dish or well; '' if unknown.
+      row: its row in images.csv; None for a field of a run.
+      table: function that returns its rows of cells.csv, given the number of cells, once; None
+        for a field of a study.
     """
 
     stem: str
@@ -37,6 +42,8 @@ class FieldOfCells:
     pixel_size_um: float | None
     type_names: tuple[str, ...]
     group: str = ""
+    row: ImageRow | None = None
+    table: Callable[[int], list[dict[str, Any]]] | None = None
 
     def pixels(self) -> np.ndarray | None:
         """Reads the merged image; returns None if there is no file.
@@ -140,6 +147,7 @@ def _of_row(study: Study, row: ImageRow) -> FieldOfCells:
         study.pixel_size_of(row),
         tuple(study.cell_types),
         row.group,
+        row=row,
     )
 
 
@@ -161,7 +169,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
             len(images),
         )
     groups = {row["image"]: row.get("group") or "" for row in predictions.count_rows}
-    fields = []
+    fields, rows = [], table_files.FieldRows(predictions.cells_path)
     for stem in predictions.stems:
         image, pixel_size_um = images.get(stem, (None, None))
         fields.append(
@@ -172,6 +180,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
                 pixel_size_um,
                 predictions.type_names,
                 groups[stem],
+                table=functools.partial(rows.of, stem),
             )
         )
     return fields

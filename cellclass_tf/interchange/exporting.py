@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.analysis import cell_table, sources, table_files
+from cellclass_tf.analysis import sources, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import (
     imagej,
+    measurements,
     ome_tiff,
     ome_zarr,
     ome_zarr_plate,
@@ -38,10 +39,9 @@ def _write_imagej(
 def _write_geojson(
     path: pathlib.Path, cells: Cells, field: sources.FieldOfCells
 ) -> None:
-    rows = cell_table.cell_table(
-        cells, field.pixels(), name=field.stem, pixel_size_um=field.pixel_size_um
+    qupath.write_geojson(
+        path, cells, measurements.rows_of(field, cells), name=field.stem
     )
-    qupath.write_geojson(path, cells, rows, name=field.stem)
 
 
 def _write_ome_tiff(
@@ -246,16 +246,7 @@ def _export_spatialdata(
             for field, cells, image in _readable(fields, outcome):
                 size = field.pixel_size_um
                 store.add(field.stem, cells, image, pixel_size_um=size)
-                if is_study:
-                    yield cell_table.cell_table(
-                        cells,
-                        image,
-                        name=field.stem,
-                        group=field.group,
-                        pixel_size_um=size,
-                    )
-                else:
-                    yield []
+                yield measurements.rows_of(field, cells) if is_study else []
 
         is_study = Study.exists(source)
         table = pathlib.Path(scratch) / "cells.csv"
@@ -288,7 +279,7 @@ def export_cells(
       source: a study (its accepted, annotated fields) or a folder that `predict` wrote.
       output: folder to write OUTPUT/STEM.zip and so on to.
       format: 'imagej' (ZIP of ROIs), 'geojson' (QuPath; with the numbers of
-        `cell_table`), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image and labels),
+        cells.csv), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image and labels),
         or of all fields together 'plate' (OME-Zarr of a well plate, whose wells are named by
         the groups), 'spatialdata' (images, labels and table), or 'coco' (of predictions:
         results.json, images.json, and truth.json if the study has annotated cells).

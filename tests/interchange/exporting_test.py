@@ -14,7 +14,8 @@ from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.interchange import exporting
-from cellclass_tf.storage import png
+from cellclass_tf.microscopy import contrast
+from cellclass_tf.storage import csv_json, png
 from tests.predictions import write_predictions
 
 
@@ -40,6 +41,54 @@ def test_every_format_writes_one_file_per_field(study, cells, tmp_path):
     assert first["area_um2"] == pytest.approx(cells.areas_px[0] / 4)
     with tifffile.TiffFile(tmp_path / "ome/mixed/a.ome.tif") as file:
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+
+
+def _measurements(path):
+    told = json.loads(path.read_text())["features"]
+    return [feature["properties"]["measurements"] for feature in told]
+
+
+def test_geojson_of_a_run_has_the_numbers_of_its_table(tmp_path, cells):
+    run = write_predictions(tmp_path / "run", {"mixed/a": cells})
+    rows = csv_json.read_csv(run / "cells.csv")
+    for row in rows:
+        changed = {"time": "3", "repeated": "False", "mean_nuclei_counts": "7.5"}
+        row.update(changed, condition="drug")
+    rows[1]["repeated"] = "True"
+    csv_json.write_csv(run / "cells.csv", list(rows[0]), rows)
+    cc.export_cells(run, tmp_path / "out", format="geojson")
+    found = _measurements(tmp_path / "out/mixed/a.geojson")
+    assert [of["repeated"] for of in found] == [0, 1, 0, 0, 0]
+    assert {of["time"] for of in found} == {3}
+    assert {of["mean_nuclei_counts"] for of in found} == {7.5}
+    assert [of["area_px"] for of in found] == cells.areas_px.tolist()
+
+
+@pytest.mark.parametrize("format", ["geojson", "spatialdata"])
+def test_cells_of_a_study_have_time_and_counts(study, tmp_path, format):
+    limits = {"nuclei_limits": "100-610", "cytoplasm_limits": "0-255"}
+    row = dataclasses.replace(
+        study.rows()[0], scene_name="pos3", time=2, contrast="group", **limits
+    )
+    study.update([row])
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    png.write_png(study.image_path(row), image)
+    if format == "spatialdata":
+        spatialdata = pytest.importorskip("spatialdata")
+    cc.export_cells(study.root, tmp_path / "out", format=format)
+    cells, limits = study.read_cells(row), contrast.limits_by_channel(row)
+    wanted = cell_table.cell_table(
+        cells, image, name="a", scene=row.place, time=2, limits=limits
+    )[0]
+    assert wanted["mean_nuclei_counts"]
+    if format == "geojson":
+        found = _measurements(tmp_path / f"out/{row.stem}.geojson")[0]
+    else:
+        table = spatialdata.read_zarr(tmp_path / "out/cells.zarr")["cells"].obs
+        found = table[table["image"] == row.stem].iloc[0]
+        assert found["scene"] == row.place
+    for key in ("time", "mean_nuclei_counts", "integrated_cytoplasm_counts"):
+        assert found[key] == wanted[key]
 
 
 def test_wells_in_the_names_of_groups_become_plates(study, tmp_path):
