@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from cellclass_tf.analysis import sources, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import Study
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.interchange import (
     imagej,
     measurements,
@@ -80,6 +80,10 @@ _WRITERS = {
     "ome": (".ome.tif", _write_ome_tiff),
     "zarr": (".ome.zarr", _write_ome_zarr),
 }
+
+
+# The ending of the folder of a plate.
+_PLATE = ".ome.zarr"
 
 
 class _Read(NamedTuple):
@@ -183,7 +187,7 @@ def _export_plates(
 
     for _, wells in sorted(plates.items()):
         plate = next(iter(wells)).plate
-        path, done = output / f"{plate}.ome.zarr", batch.Outcome()
+        path, done = output / f"{plate}{_PLATE}", batch.Outcome()
         found = {well: in_well(of_well, done) for well, of_well in wells.items()}
         try:
             with ledger.replace(output, path, folder=True) as temporary:
@@ -193,7 +197,8 @@ def _export_plates(
             outcome.failures |= dict.fromkeys(stems, str(error)) | done.failures
             continue
         outcome = outcome.merge(done)
-    return outcome
+    current = {output / f"{next(iter(of)).plate}{_PLATE}" for of in plates.values()}
+    return outcome.merge(_note_of_earlier(output, _PLATE, current))
 
 
 def _wells_of(
@@ -273,7 +278,8 @@ def export_cells(
     """Writes the cells of every field in another program's format.
 
     Files in `output` that were changed since an earlier export are not overwritten; these
-    fields fail.
+    fields fail. Files of earlier exports whose fields are no longer in `source` are kept; a
+    note names them.
 
     Args:
       source: a study (its accepted, annotated fields) or a folder that `predict` wrote.
@@ -311,4 +317,32 @@ def export_cells(
         return {"cells": len(cells)}
 
     jobs = [batch.Job(field.stem, field) for field in fields]
-    return batch.run(export, jobs, description=f"export {format}")
+    outcome = batch.run(export, jobs, description=f"export {format}")
+    current = {output / f"{field.stem}{suffix}" for field in fields}
+    return outcome.merge(_note_of_earlier(output, suffix, current))
+
+
+def _note_of_earlier(
+    output: pathlib.Path, suffix: str, current: Collection[pathlib.Path]
+) -> batch.Outcome:
+    """Returns an outcome with a note on files of earlier exports, if there are any.
+
+    They are not removed, since another study or run may have been exported to the folder.
+
+    Args:
+      output: folder of the exports.
+      suffix: ending of the files of this format.
+      current: files of this export.
+    """
+    earlier = [
+        path.relative_to(output).as_posix()
+        for path in ledger.results_of(output)
+        if path.name.endswith(suffix) and path not in current
+    ]
+    if not earlier:
+        return batch.Outcome()
+    note = (
+        f"{output} still has {len(earlier)} files of earlier exports, which are not part of "
+        f"this one: {first_names(earlier)}. Remove them if these fields no longer count."
+    )
+    return batch.Outcome(notes=(note,))

@@ -43,6 +43,21 @@ def test_every_format_writes_one_file_per_field(study, cells, tmp_path):
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
 
 
+def test_files_of_fields_that_no_longer_count_are_named(study, tmp_path):
+    output = tmp_path / "out"
+    assert not cc.export_cells(study.root, output, format="imagej").notes
+    rejected = next(row for row in study.rows() if row.name == "b")
+    study.update([dataclasses.replace(rejected, verdict="rejected")])
+    outcome = cc.export_cells(study.root, output, format="imagej")
+    (note,) = outcome.notes
+    assert "1 files of earlier exports" in note
+    assert "mixed/b.zip" in note
+    # Other formats have other files.
+    assert not cc.export_cells(study.root, output, format="geojson").notes
+    (output / "mixed/b.zip").unlink()
+    assert not cc.export_cells(study.root, output, format="imagej").notes
+
+
 def _measurements(path):
     told = json.loads(path.read_text())["features"]
     return [feature["properties"]["measurements"] for feature in told]
@@ -133,7 +148,9 @@ def test_each_dish_is_a_plate_of_its_own(study, tmp_path):
         assert not outcome.done
         reason = outcome.failures["mixed/a"]
         assert f"the groups {first!r}, {second!r} are all the well B02" in reason
-    assert len(export("P_B02", "p_B03").done) == 2
+    outcome = export("P_B02", "p_B03")
+    assert len(outcome.done) == 2
+    assert "2 files of earlier exports" in outcome.notes[0]
     group = zarr.open_group(tmp_path / "out" / "P.ome.zarr", mode="r")
     assert sorted(group["B"]) == ["02", "03"]
 
