@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 import matplotlib
 import numpy as np
@@ -125,7 +125,7 @@ def figure(
     cells = field.read()
     pixels = field.pixels_of(cells)
     box = _parse_crop(crop, cells.labels.shape, field.stem)
-    size_um = pixel_size_um or field.pixel_size_um
+    size_um = field.pixel_size_um if pixel_size_um is None else pixel_size_um
     top, left, height, width = box
     panel_mm = paper.panel_width_mm(width_mm, panels.panel_count(channels))
     if panel_mm * height / width > _MOST_HEIGHT_MM:
@@ -139,11 +139,8 @@ def figure(
     repeated, averaged = panels.pixel_factor(width, panel_mm)
     shown = panels.panels_of(panels.averaged(part, averaged), channels)
     px_per_pt = width / panel_mm * vector.MM_PER_INCH / vector.PT_PER_INCH
-    found = [
-        i
-        for i, (y0, x0, y1, x1) in enumerate(cells.boxes_yxyx.tolist())
-        if y0 < top + height and y1 > top and x0 < left + width and x1 > left
-    ]
+    in_crop = cells.labels[top : top + height, left : left + width]
+    found = [number - 1 for number in np.unique(in_crop).tolist() if number]
     drawn = _outlines(cells, found, box, line_pt * px_per_pt, min_probability)
     bar_um = _bar_um(scale_bar_um, size_um, width)
     page = paper.field_page(
@@ -209,8 +206,8 @@ def _find(source: pathlib.Path, image: str | os.PathLike | None) -> FieldOfCells
 def _min_probability(source: pathlib.Path) -> float:
     if not Predictions.exist(source):
         return UNCERTAIN_BELOW
-    settings = Predictions(source).record_if_any.settings
-    return float(settings.get("min_probability") or UNCERTAIN_BELOW)
+    used = Predictions(source).record_if_any.settings.get("min_probability")
+    return UNCERTAIN_BELOW if used is None else float(used)
 
 
 def _parse_crop(
@@ -255,7 +252,7 @@ def _outlines(
         cut = y0 < top or x0 < left or y1 > top + height or x1 > left + width
         drawn.append(
             paper.CellOutline(
-                f"cell_{index + 1}",
+                f"cell_{cells.numbers[index]}",
                 [ring + np.array([x0 - left, y0 - top]) for ring in rings],
                 palette.colour_of_type(int(cells.type_ids[index])),
                 bool(uncertain[index]),
@@ -376,7 +373,8 @@ def _proportions(folder: pathlib.Path, width_mm: float) -> tuple[Figure, str]:
         report = command("report", predictions=folder)
         raise InputError(f"{path} does not exist. Run `{report}` first.")
     try:
-        estimate = json.loads(path.read_text(encoding="utf-8"))["estimates"][0]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        estimate = content["estimates"][0]
     except (ValueError, KeyError, IndexError) as error:
         raise InputError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Run `cellclass "
@@ -391,11 +389,23 @@ def _proportions(folder: pathlib.Path, width_mm: float) -> tuple[Figure, str]:
         page = charts.shares_page(estimate, width_mm / vector.MM_PER_INCH)
     # In a counting frame, and with cells of unknown type, not all cells are counted.
     cells = sum(share["cells"] for share in estimate["types"].values())
+    in_frame = " in the counting frame" if content.get("counting_frame") else ""
     text = (
-        f"Proportion of each type and 95 % interval, {cells} cells, "
+        f"Proportion of each type {_interval_in_words(estimate)}, {cells} cells{in_frame}, "
         f"{estimate['units']} units ({estimate['unit']})."
     )
     return page, text
+
+
+def _interval_in_words(estimate: Mapping[str, Any]) -> str:
+    ends = [
+        share[key]
+        for share in estimate["types"].values()
+        for key in ("low", "corrected_low")
+    ]
+    if any(end is not None for end in ends):
+        return "and 95 % interval"
+    return f"without an interval ({estimate['interval_reason']})"
 
 
 def _write(

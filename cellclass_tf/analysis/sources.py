@@ -9,9 +9,11 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from cellclass_tf.analysis import table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import ImageRow, Study, read_merged
@@ -37,6 +39,9 @@ class FieldOfCells:
       digests: SHA-256 of the merged image and of its raw file, as recorded.
       is_predicted: whether the cells were predicted in the recorded merged image, so that
         they do not belong to any other one.
+      row: its row in images.csv; None for a field of a run.
+      table: function that returns its rows of cells.csv, given the number of cells, once; None
+        for a field of a study.
     """
 
     stem: str
@@ -47,6 +52,8 @@ class FieldOfCells:
     group: str = ""
     digests: Digests = ("", "")
     is_predicted: bool = False
+    row: ImageRow | None = None
+    table: Callable[[int], list[dict[str, Any]]] | None = None
 
     def pixels(self) -> np.ndarray | None:
         """Reads the merged image; returns None if there is no file.
@@ -171,20 +178,49 @@ def stems_of(source: str | os.PathLike) -> list[str]:
     return list(Predictions(source).stems)
 
 
+def annotated_of(source: str | os.PathLike) -> dict[str, FieldOfCells]:
+    """Returns the fields of a run that have annotated cells in the study of its images.
+
+    Args:
+      source: output folder of `predict`; a study has no such fields.
+
+    Returns:
+      {stem of the predicted field: the field of the study}.
+
+    Raises:
+      InputError: if run.json or study.yaml is not valid.
+    """
+    if Study.exists(source):
+        return {}
+    predictions = Predictions(source)
+    record = predictions.record_if_any
+    study = record.find_study(predictions.folder)
+    if study is None:
+        return {}
+    annotated = {row.image: row for row in study.rows() if study.has_cells(row)}
+    return {
+        entry.stem: _of_row(study, annotated[entry.image])
+        for entry in record.images
+        if entry.image in annotated
+    }
+
+
 def _of_study(study: Study) -> list[FieldOfCells]:
-    return [
-        FieldOfCells(
-            row.stem,
-            functools.partial(study.read_cells, row),
-            _image_path(study, row),
-            study.pixel_size_of(row),
-            tuple(study.cell_types),
-            row.group,
-            (row.image_sha256, row.raw_sha256),
-        )
-        for row in study.accepted_rows()
-        if study.has_cells(row)
-    ]
+    rows = study.accepted_rows()
+    return [_of_row(study, row) for row in rows if study.has_cells(row)]
+
+
+def _of_row(study: Study, row: ImageRow) -> FieldOfCells:
+    return FieldOfCells(
+        row.stem,
+        functools.partial(study.read_cells, row),
+        _image_path(study, row),
+        study.pixel_size_of(row),
+        tuple(study.cell_types),
+        row.group,
+        (row.image_sha256, row.raw_sha256),
+        row=row,
+    )
 
 
 def _image_path(study: Study, row: ImageRow) -> pathlib.Path | None:
@@ -205,7 +241,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
             len(images),
         )
     groups = {row["image"]: row.get("group") or "" for row in predictions.count_rows}
-    fields = []
+    fields, rows = [], table_files.FieldRows(predictions.cells_path)
     for stem in predictions.stems:
         image, pixel_size_um = images.get(stem, (None, None))
         entry = predictions.recorded_images.get(stem)
@@ -219,6 +255,7 @@ def _of_run(predictions: Predictions) -> list[FieldOfCells]:
                 groups[stem],
                 (entry.sha256, entry.raw_sha256) if entry else ("", ""),
                 is_predicted=True,
+                table=functools.partial(rows.of, stem),
             )
         )
     return fields

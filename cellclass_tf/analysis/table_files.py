@@ -8,7 +8,7 @@ import itertools
 import os
 import pathlib
 import types
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cellclass_tf.analysis.cell_table import REPEATED, columns, count_columns
@@ -162,13 +162,83 @@ def open_arrow(cells_csv: str | os.PathLike) -> pyarrow.csv.CSVStreamingReader:
 def _arrow_kind(column: str) -> pyarrow.DataType:
     import pyarrow
 
+    return {
+        str: pyarrow.string(),
+        bool: pyarrow.bool_(),
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+    }[_kind_of(column)]
+
+
+def _kind_of(column: str) -> type:
+    """Returns the type of a column's values: str, bool, int or float."""
     if column in ("image", "cell_type", "call", "group", "scene", CONDITION):
-        return pyarrow.string()
+        return str
     if column in ("on_border", "in_frame", REPEATED):
-        return pyarrow.bool_()
+        return bool
     whole = column in ("cell", "nuclei", "time") or column.endswith("area_px")
-    return (
-        pyarrow.int64()
-        if whole or column.startswith("neighbours")
-        else pyarrow.float64()
-    )
+    return int if whole or column.startswith("neighbours") else float
+
+
+class FieldRows:
+    """Reads the rows of cells.csv field by field.
+
+    The file is read once, as far as needed. Rows of other fields are kept until they are
+    asked for, so little is kept if fields are asked for in the order of the file.
+    """
+
+    def __init__(self, cells_csv: str | os.PathLike) -> None:
+        self._path = cells_csv
+        self._rows: Iterator[dict[str, str]] | None = None
+        self._kept: dict[str, list[dict[str, str]]] = {}
+
+    def of(self, image: str, count: int) -> list[dict[str, Any]]:
+        """Returns the rows of a field, which can be asked for once.
+
+        Args:
+          image: name of the field.
+          count: number of its cells.
+
+        Returns:
+          `count` rows as those of `cell_table`, with repeated and condition, sorted by cell;
+          numbers that are missing are None.
+
+        Raises:
+          InputError: if the file has fewer rows of the field, or if a value is not a number.
+        """
+        if self._rows is None:
+            self._rows = self._read()
+        found = self._kept.pop(image, [])
+        while len(found) < count and (row := next(self._rows, None)):
+            own = row["image"] == image
+            (found if own else self._kept.setdefault(row["image"], [])).append(row)
+        try:
+            values = [_values(row) for row in found]
+            if len(values) != count:
+                raise ValueError(f"{len(values)} rows")
+        except ValueError as error:
+            raise InputError(
+                f"{self._path}: expected {count} rows of numbers for {image!r}; got {error}. "
+                "Run `cellclass predict` again."
+            ) from error
+        return sorted(values, key=lambda row: row["cell"])
+
+    def _read(self) -> Iterator[dict[str, str]]:
+        with open(self._path, encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file)
+
+
+def _values(row: Mapping[str, str]) -> dict[str, Any]:
+    """Converts the texts of a row; columns that people added are left out."""
+    types = [name.removeprefix("p_") for name in row if str(name).startswith("p_")]
+    known = {*columns(types), REPEATED, CONDITION}
+    return {name: _value(name, row[name] or "") for name in row if name in known}
+
+
+def _value(column: str, text: str) -> Any:
+    kind = _kind_of(column)
+    if kind is bool:
+        return text == "True"
+    if kind is str:
+        return text
+    return kind(float(text)) if text else None

@@ -259,7 +259,10 @@ def _in_short(metadata: ModelMetadata) -> str:
 def _readme(content: dict[str, Any], metadata: ModelMetadata) -> str:
     """Returns the documentation of a package, in Markdown."""
     scale, size_um, side = metadata.scale, metadata.pixel_size_um, metadata.tile_px
-    in_um = f" (one pixel is {size_um / scale:.4g} µm)" if size_um else ""
+    size, input_size = "", ""
+    if size_um:
+        size = f" ({size_um:.4g} µm)"
+        input_size = f"one pixel of the tile is {size_um / scale:.4g} µm and "
     (tensor,) = content["outputs"]
     names = tensor["axes"][2]["channel_names"]
     mask_px = round(
@@ -277,8 +280,8 @@ Trained and exported with cellclass_tf {metadata.cellclass_tf or cellclass_tf.__
 
 `images`: one tile, (batch, y, x, channel) = (B, {side}, {side}, 3), uint8. The channels
 are empty (all 0), cytoplasm, and nuclei. Use one pair of contrast limits per channel for all images
-of a dish. Resize your image by {scale:.6g} if it has the pixel size of the training images{in_um},
-so that a median cell has a diameter of {metadata.model_diameter_px:.4g} px.
+of a dish. Resize your image by {scale:.6g} if it has the pixel size of the training images{size},
+so that {input_size}a median cell has a diameter of {metadata.model_diameter_px:.4g} px.
 
 ## Output
 

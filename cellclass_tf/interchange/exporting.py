@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from cellclass_tf import batch, process_state
-from cellclass_tf.analysis import cell_table, sources, table_files
+from cellclass_tf.analysis import sources, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import Predictions
 from cellclass_tf.core.study import Study
-from cellclass_tf.errors import InputError
+from cellclass_tf.errors import InputError, first_names
 from cellclass_tf.interchange import (
     imagej,
+    measurements,
     ome_tiff,
     ome_zarr,
     ome_zarr_plate,
@@ -25,6 +26,7 @@ from cellclass_tf.interchange import (
     spatial_data,
 )
 from cellclass_tf.interchange.coco import results as coco_results
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import ledger, lock
 
 
@@ -37,10 +39,9 @@ def _write_imagej(
 def _write_geojson(
     path: pathlib.Path, cells: Cells, field: sources.FieldOfCells
 ) -> None:
-    rows = cell_table.cell_table(
-        cells, field.pixels(), name=field.stem, pixel_size_um=field.pixel_size_um
+    qupath.write_geojson(
+        path, cells, measurements.rows_of(field, cells), name=field.stem
     )
-    qupath.write_geojson(path, cells, rows, name=field.stem)
 
 
 def _write_ome_tiff(
@@ -81,6 +82,10 @@ _WRITERS = {
 }
 
 
+# The ending of the folder of a plate.
+_PLATE = ".ome.zarr"
+
+
 class _Read(NamedTuple):
     """A field that was read, with its merged image."""
 
@@ -110,10 +115,14 @@ def _readable(
 def _export_coco(
     source: pathlib.Path, output: pathlib.Path, fields: list[sources.FieldOfCells]
 ) -> batch.Outcome:
-    """Writes OUTPUT/results.json and images.json of all fields, without the images."""
-    outcome = batch.Outcome()
+    """Writes OUTPUT/results.json, images.json and truth.json, without the images."""
+    outcome, annotated = batch.Outcome(), sources.annotated_of(source)
+    type_names = dict.fromkeys(fields[0].type_names)
+    type_names |= dict.fromkeys(
+        name for of in annotated.values() for name in of.type_names
+    )
 
-    def readable() -> Iterator[tuple[str, Cells]]:
+    def readable() -> Iterator[coco_results.ResultField]:
         for field in fields:
             try:
                 cells = field.read()
@@ -121,10 +130,42 @@ def _export_coco(
                 outcome.failures[field.stem] = str(error)
                 continue
             outcome.done[field.stem] = {"cells": len(cells)}
-            yield field.stem, cells
+            true = _true_cells(annotated.get(field.stem), cells)
+            yield coco_results.ResultField(field.stem, cells, true)
 
-    coco_results.write_results(output, readable(), fields[0].type_names)
+    names = [field.stem for field in fields]
+    count = coco_results.write_results(output, readable(), names, list(type_names))
+    if 0 < count < len(outcome.done):
+        logger.warning(
+            "%s has %d of the %d images: the others have no annotated cells, or some of "
+            "unknown type. Select the results of its images before you score them.",
+            output / coco_results.TRUTH_FILE,
+            count,
+            len(outcome.done),
+        )
     return outcome
+
+
+def _true_cells(field: sources.FieldOfCells | None, cells: Cells) -> Cells | None:
+    """Returns the annotated cells of a field; None if its types cannot be compared."""
+    if field is None:
+        return None
+    try:
+        true = field.read()
+    except InputError as error:
+        logger.error("%s is left out of truth.json: %s", field.stem, error)
+        return None
+    if true.labels.shape != cells.labels.shape:
+        logger.error(
+            "%s is left out of truth.json: its annotated cells have %s px, its predicted "
+            "cells %s. Predict the study's image again.",
+            field.stem,
+            true.labels.shape,
+            cells.labels.shape,
+        )
+        return None
+    # `evaluate` does not compare the types of such a field either.
+    return true if true.type_ids.all() else None
 
 
 def _export_plates(
@@ -133,13 +174,8 @@ def _export_plates(
     """Writes OUTPUT/PLATE.ome.zarr for each plate in the names of the groups."""
     outcome = batch.Outcome()
     plates: dict[str, dict[ome_zarr_plate.Well, list[sources.FieldOfCells]]] = {}
-    for field in fields:
-        try:
-            well = ome_zarr_plate.well_of(field.group)
-        except InputError as error:
-            outcome.failures[field.stem] = f"{field.stem}: {error}"
-            continue
-        plates.setdefault(well.plate, {}).setdefault(well, []).append(field)
+    for well, of_well in _wells_of(fields, outcome):
+        plates.setdefault(well.plate.casefold(), {})[well] = of_well
 
     def in_well(
         of_well: list[sources.FieldOfCells], done: batch.Outcome
@@ -149,8 +185,9 @@ def _export_plates(
                 read.field.stem, read.cells, read.image, read.field.pixel_size_um
             )
 
-    for plate, wells in sorted(plates.items()):
-        path, done = output / f"{plate}.ome.zarr", batch.Outcome()
+    for _, wells in sorted(plates.items()):
+        plate = next(iter(wells)).plate
+        path, done = output / f"{plate}{_PLATE}", batch.Outcome()
         found = {well: in_well(of_well, done) for well, of_well in wells.items()}
         try:
             with ledger.replace(output, path, folder=True) as temporary:
@@ -160,7 +197,41 @@ def _export_plates(
             outcome.failures |= dict.fromkeys(stems, str(error)) | done.failures
             continue
         outcome = outcome.merge(done)
-    return outcome
+    current = {output / f"{next(iter(of)).plate}{_PLATE}" for of in plates.values()}
+    return outcome.merge(_note_of_earlier(output, _PLATE, current))
+
+
+def _wells_of(
+    fields: list[sources.FieldOfCells], outcome: batch.Outcome
+) -> list[tuple[ome_zarr_plate.Well, list[sources.FieldOfCells]]]:
+    """Returns the wells and their fields; records in `outcome` fields without a well.
+
+    Plates whose names differ only in upper and lower case count as one plate, since some
+    file systems do not tell their folders apart.
+    """
+    found: dict[tuple[str, str, str], list[sources.FieldOfCells]] = {}
+    for field in fields:
+        try:
+            plate, row, column = ome_zarr_plate.well_of(field.group)
+        except InputError as error:
+            outcome.failures[field.stem] = f"{field.stem}: {error}"
+            continue
+        found.setdefault((plate.casefold(), row, column), []).append(field)
+    wells = []
+    for of_well in found.values():
+        well = ome_zarr_plate.well_of(of_well[0].group)
+        groups = sorted({field.group for field in of_well})
+        if len(groups) == 1:
+            wells.append((well, of_well))
+            continue
+        reason = (
+            f"the groups {', '.join(map(repr, groups))} are all the well "
+            f"{well.row}{well.column} of the plate {well.plate!r}. Name them so that their "
+            "plates differ in letters or digits, in the column group of images.csv."
+        )
+        for field in of_well:
+            outcome.failures[field.stem] = f"{field.stem}: {reason}"
+    return wells
 
 
 def _export_spatialdata(
@@ -180,16 +251,7 @@ def _export_spatialdata(
             for field, cells, image in _readable(fields, outcome):
                 size = field.pixel_size_um
                 store.add(field.stem, cells, image, pixel_size_um=size)
-                if is_study:
-                    yield cell_table.cell_table(
-                        cells,
-                        image,
-                        name=field.stem,
-                        group=field.group,
-                        pixel_size_um=size,
-                    )
-                else:
-                    yield []
+                yield measurements.rows_of(field, cells) if is_study else []
 
         is_study = Study.exists(source)
         table = pathlib.Path(scratch) / "cells.csv"
@@ -216,16 +278,17 @@ def export_cells(
     """Writes the cells of every field in another program's format.
 
     Files in `output` that were changed since an earlier export are not overwritten; these
-    fields fail.
+    fields fail. Files of earlier exports whose fields are no longer in `source` are kept; a
+    note names them.
 
     Args:
       source: a study (its accepted, annotated fields) or a folder that `predict` wrote.
       output: folder to write OUTPUT/STEM.zip and so on to.
       format: 'imagej' (ZIP of ROIs), 'geojson' (QuPath; with the numbers of
-        `cell_table`), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image and labels),
+        cells.csv), 'ome' (OME-TIFF of labels), 'zarr' (OME-Zarr of image and labels),
         or of all fields together 'plate' (OME-Zarr of a well plate, whose wells are named by
-        the groups), 'spatialdata' (images, labels and table), or 'coco' (of predictions: one
-        results.json).
+        the groups), 'spatialdata' (images, labels and table), or 'coco' (of predictions:
+        results.json, images.json, and truth.json if the study has annotated cells).
 
     Returns:
       The outcome by field.
@@ -254,4 +317,32 @@ def export_cells(
         return {"cells": len(cells)}
 
     jobs = [batch.Job(field.stem, field) for field in fields]
-    return batch.run(export, jobs, description=f"export {format}")
+    outcome = batch.run(export, jobs, description=f"export {format}")
+    current = {output / f"{field.stem}{suffix}" for field in fields}
+    return outcome.merge(_note_of_earlier(output, suffix, current))
+
+
+def _note_of_earlier(
+    output: pathlib.Path, suffix: str, current: Collection[pathlib.Path]
+) -> batch.Outcome:
+    """Returns an outcome with a note on files of earlier exports, if there are any.
+
+    They are not removed, since another study or run may have been exported to the folder.
+
+    Args:
+      output: folder of the exports.
+      suffix: ending of the files of this format.
+      current: files of this export.
+    """
+    earlier = [
+        path.relative_to(output).as_posix()
+        for path in ledger.results_of(output)
+        if path.name.endswith(suffix) and path not in current
+    ]
+    if not earlier:
+        return batch.Outcome()
+    note = (
+        f"{output} still has {len(earlier)} files of earlier exports, which are not part of "
+        f"this one: {first_names(earlier)}. Remove them if these fields no longer count."
+    )
+    return batch.Outcome(notes=(note,))

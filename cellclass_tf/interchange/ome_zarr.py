@@ -31,8 +31,8 @@ def write_ome_zarr(
 
     The image is a group with two channels, cytoplasm and nuclei. `labels/cells` holds the
     label image, with the colour and the type of every cell. Each level of the pyramid has
-    half the size of the one before: it averages pixels of the image, and takes every
-    second pixel of the labels.
+    half the size of the one before: of every 2 x 2 pixels it has the mean of the image and
+    the most frequent label. So image and labels are aligned at all levels.
 
     Args:
       path: path of the folder, NAME.ome.zarr.
@@ -135,11 +135,29 @@ def _write_levels(
 
 def _halve(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
-        # The mean of two labels is not a label.
-        return array[::2, ::2]
+        return _halve_labels(array)
     from PIL import Image
 
     return np.stack([np.asarray(Image.fromarray(plane).reduce(2)) for plane in array])
+
+
+def _halve_labels(labels: np.ndarray) -> np.ndarray:
+    """Returns the most frequent label of every 2 x 2 pixels, (H, W) to (H / 2, W / 2).
+
+    Of labels that are equally frequent the highest is taken, so a cell and not the background.
+    """
+    height, width = labels.shape
+    halved = np.empty(((height + 1) // 2, (width + 1) // 2), labels.dtype)
+    for top in range(0, height, _CHUNK_PX):
+        rows = labels[top : top + _CHUNK_PX]
+        rows = np.pad(rows, ((0, len(rows) % 2), (0, width % 2)), mode="edge")
+        four = np.stack([rows[y::2, x::2] for y in (0, 1) for x in (0, 1)])
+        a, b, c, d = np.sort(four, axis=0)
+        # If the middle two differ, either the lowest two or the highest two are equal, or both
+        # or none; only in the first case is the lowest the most frequent label.
+        found = np.where((a == b) & (c != d), a, d)
+        halved[top // 2 : top // 2 + len(found)] = np.where(b == c, b, found)
+    return halved
 
 
 def _image_label(cells: Cells) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import zarr
 
 # Rows A to P and columns 1 to 24 of 384 wells, rows to AF and columns to 48 of 1536.
-_WELL = re.compile(r"(?<![A-Za-z0-9])(A[A-F]|[A-P])(\d\d?)(?![A-Za-z0-9])")
+_WELL = re.compile(r"(?<![^\W_])(A[A-F]|[A-P])([0-9]{1,2})(?![^\W_])")
 _MOST_COLUMNS = 48
 _NAME_OF_NO_NAME = "plate"
 
@@ -61,11 +62,14 @@ class PlateField(NamedTuple):
 def well_of(group: str) -> Well:
     """Finds plate and well in the name of a group: 'plate1_B02' is well B02 of plate1.
 
-    The rest of the group's name is the name of the plate.
+    The rest of the group's name is the name of the plate, with '_' between its words. So
+    two groups may have the same well, such as 'plate 1_B02' and 'plate+1_B02'.
 
     Raises:
       InputError: if the name contains no well, or several.
     """
+    # Some file systems decompose letters such as ü, and regular expressions split these.
+    group = unicodedata.normalize("NFC", group)
     found = [m for m in _WELL.finditer(group) if 0 < int(m[2]) <= _MOST_COLUMNS]
     if len(found) != 1:
         raise InputError(
@@ -75,7 +79,7 @@ def well_of(group: str) -> Well:
         )
     (well,) = found
     parts = group[: well.start()], group[well.end() :]
-    words = re.findall(r"[A-Za-z0-9.-]+", " ".join(parts))
+    words = re.findall(r"(?:[^\W_]|[.-])+", " ".join(parts))
     plate = "_".join(word.strip(".-") for word in words if word.strip(".-"))
     return Well(plate or _NAME_OF_NO_NAME, well[1], f"{int(well[2]):02}")
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +106,8 @@ class Store:
     def finish(self, cells_csv: str | os.PathLike) -> None:
         """Writes the table of the fields that were added.
 
-        Its columns in `obs` are those of cells.csv; `obsm` has `probabilities` by type, and
+        Its columns in `obs` are those of cells.csv, with '_' in place of characters that
+        SpatialData does not allow in their names; `obsm` has `probabilities` by type, and
         `spatial`, the centres (x, y) of the cells in their field's coordinate system.
 
         Args:
@@ -132,12 +134,30 @@ class Store:
     def _new_name(self, stem: str) -> str:
         """Returns a name that no other field has, whether in upper or lower case."""
         base = re.sub(r"[^A-Za-z0-9_.-]", "_", stem).strip("_.-") or "field"
-        taken = {of["name"].lower() for of in self._fields.values()}
-        name, number = base, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{base}_{number}"
-        return name
+        return _free_name(base, [of["name"] for of in self._fields.values()])
+
+
+def _free_name(base: str, taken: Iterable[str]) -> str:
+    """Returns a name, with a number if it is taken, whether in upper or lower case."""
+    lower = {name.lower() for name in taken}
+    name, number = base, 1
+    while name.lower() in lower:
+        number += 1
+        name = f"{base}_{number}"
+    return name
+
+
+def _column_names(columns: Sequence[str]) -> dict[str, str]:
+    """Returns names that SpatialData allows for columns, by their own names.
+
+    A type such as 'N2a+' may be in the name of a column. Columns whose names are allowed keep
+    them.
+    """
+    names = {column: re.sub(r"[^\w.-]", "_", column).lstrip("_") for column in columns}
+    kept = {column: column for column, name in names.items() if name == column}
+    for column in sorted(names.keys() - kept.keys()):
+        kept[column] = _free_name(names[column] or "column", kept.values())
+    return kept
 
 
 def _table(
@@ -171,7 +191,8 @@ def _table(
     # Types are the columns of `probabilities`. A list of them in `uns` would be read as an
     # array of numpy's StringDType, whose copy ends the process (numpy 2.0.2).
     table = anndata.AnnData(
-        obs=obs, obsm={"probabilities": probabilities, "spatial": spatial}
+        obs=obs.rename(columns=_column_names(list(obs))),
+        obsm={"probabilities": probabilities, "spatial": spatial},
     )
     return models.TableModel.parse(
         table,

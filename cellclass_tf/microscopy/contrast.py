@@ -59,6 +59,12 @@ def limits_of(row: ImageRow) -> Limits | None:
     return _parse_limits(row.nuclei_limits), _parse_limits(row.cytoplasm_limits)
 
 
+def limits_by_channel(row: ImageRow) -> dict[str, merge.Limits] | None:
+    """Returns {'nuclei' or 'cytoplasm': (low, high)} of a field; None as in `limits_of`."""
+    limits = limits_of(row)
+    return limits and dict(zip(("nuclei", "cytoplasm"), limits, strict=True))
+
+
 def limits_text(limits: merge.Limits) -> str:
     """Writes limits as 'low-high', the form of the manifest."""
     return f"{limits[0]:g}-{limits[1]:g}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -23,6 +23,7 @@ from cellclass_tf.core.predictions import LABELS_FOLDER, Predictions
 from cellclass_tf.core.study import Study
 from cellclass_tf.drawing.palette import colour_of_type
 from cellclass_tf.errors import InputError
+from cellclass_tf.interchange import measurements
 from cellclass_tf.microscopy import merge
 
 # Largest number of fields to open; a study may have thousands.
@@ -64,7 +65,8 @@ def read_layers(path: str | os.PathLike) -> list[Layer]:
         size_um = field.pixel_size_um
         if image is not None:
             layers += image_layers(image, field.stem, size_um, **shown)
-        layers.append(cells_layer(cells, field.stem, size_um, image, **shown))
+        rows = measurements.rows_of(field, cells)
+        layers.append(cells_layer(cells, field.stem, size_um, rows, **shown))
     return layers
 
 
@@ -92,17 +94,18 @@ def cells_layer(
     cells: Cells,
     name: str,
     pixel_size_um: float | None,
-    image: np.ndarray | None = None,
+    rows: Sequence[Mapping[str, Any]],
     **options: Any,
 ) -> Layer:
-    """Returns the cells as a labels layer in type colours, with `cell_table` as features."""
+    """Returns the cells as a labels layer in type colours, with rows of `cell_table`."""
     import pandas
     from napari.utils.colormaps import DirectLabelColormap
 
-    rows = cell_table.cell_table(cells, image, name=name, pixel_size_um=pixel_size_um)
-    columns = cell_table.columns(cells.type_names)
+    columns = dict.fromkeys(cell_table.columns(cells.type_names))
+    # The rows of a run have further columns.
+    columns |= dict.fromkeys(rows[0] if rows else ())
     # The features of a labels layer begin with the background.
-    features = pandas.DataFrame([{}, *rows], columns=columns)
+    features = pandas.DataFrame([{}, *rows], columns=list(columns))
     features["index"] = np.arange(len(cells) + 1)
     colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
     for number, type_id in enumerate(cells.type_ids.tolist(), start=1):
@@ -226,7 +229,8 @@ def predict_layer(
     with futures.ProcessPoolExecutor(1, context) as pool:
         arguments = os.fspath(model), image, pixel_size_um, labels
         cells = pool.submit(_predict, *arguments).result()
-    return cells_layer(cells, name, pixel_size_um, image)
+    rows = cell_table.cell_table(cells, image, name=name, pixel_size_um=pixel_size_um)
+    return cells_layer(cells, name, pixel_size_um, rows)
 
 
 def _predict(

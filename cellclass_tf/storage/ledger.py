@@ -216,6 +216,19 @@ def is_own(root: pathlib.Path, path: pathlib.Path, own: Collection[str] = ()) ->
     return state in own or ledger_of(root, path).facts_of(path.name, state) is not None
 
 
+def results_of(root: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files and folders that the program wrote below `root`, sorted.
+
+    Those that a person changed since are included, those that were removed are not.
+    """
+    ledgers = _ledgers(root)
+    found = (
+        root / path.relative_to(ledgers).with_suffix("")
+        for path in ledgers.rglob("*.json")
+    )
+    return sorted(path for path in found if os.path.lexists(path))
+
+
 def ledger_of(root: pathlib.Path, path: pathlib.Path) -> Ledger:
     """Returns the ledger of a file below `root`."""
     below = path.relative_to(root)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf import batch, versions
-from cellclass_tf.analysis import cell_table, raw_counts, table_files
+from cellclass_tf.analysis import cell_table, table_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.predictions import (
     CELLS_FILE,
@@ -20,7 +20,7 @@ from cellclass_tf.core.predictions import (
     overlay_path,
     unlike_path,
 )
-from cellclass_tf.core.study import ImageRow, read_merged
+from cellclass_tf.core.study import read_merged
 from cellclass_tf.drawing import overlay
 from cellclass_tf.maskrcnn.predictor import Predictor
 from cellclass_tf.microscopy import contrast
@@ -57,7 +57,7 @@ class FieldPrediction:
             field.row.group,
             field.row.place,
             field.row.time,
-            _limits_of(field.row),
+            contrast.limits_by_channel(field.row),
             self.predictor.fingerprint,
             self.outlining.score_threshold,
             self.min_probability,
@@ -96,7 +96,7 @@ class FieldPrediction:
             cells,
             image,
             pixel_size_um=size_um,
-            limits=_limits_of(row),
+            limits=contrast.limits_by_channel(row),
             **shown,
             **place,
         )
@@ -196,8 +196,3 @@ def image_entry(result: Mapping[str, Any]) -> Mapping[str, Any]:
     recorded only the hashes.
     """
     return result.get("image") or result.get("sha256", {})
-
-
-def _limits_of(row: ImageRow) -> dict[str, raw_counts.Limits] | None:
-    limits = contrast.limits_of(row)
-    return limits and dict(zip(("nuclei", "cytoplasm"), limits, strict=True))

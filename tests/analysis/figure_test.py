@@ -139,26 +139,71 @@ def test_pdf_has_the_size_and_fonts_that_journals_want(study, tmp_path):
     assert b"/Type3" not in content
 
 
-def test_uncertain_calls_are_dashed(study, tmp_path):
-    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2]], np.float32)
-    ids = np.array([1, 2, 1], np.int32)
-    cells = Cells(LABELS, ("HEK", "N2a"), ids, np.ones(3, np.float32), probabilities)
-    folder = write_predictions(tmp_path / "run", {"mixed/dish1_a": cells})
-    (folder / "run.json").write_text(
+def test_only_cells_with_pixels_in_the_crop_are_counted(study, tmp_path):
+    labels = np.zeros_like(LABELS)
+    # The box of this cell contains the crop, but none of its pixels is there.
+    labels[10, 10:200] = labels[10:150, 10] = 1
+    labels[50:60, 50:60] = 2
+    cells = Cells.from_labels(labels, ("HEK", "N2a"), ("HEK", "N2a"))
+    run = _run(study, tmp_path, cells)
+    found = cc.figure(tmp_path / "a.svg", predictions=run, crop="40,40,60,60")
+    assert "outlines: N2a (1 cell)." in found.caption
+    assert "panel1_cell_1" not in lines_of(ElementTree.parse(found.path).getroot())
+
+
+def _run(study, folder, cells, min_probability=0.7):
+    run = write_predictions(folder / "run", {"mixed/dish1_a": cells})
+    (run / "run.json").write_text(
         json.dumps(
             {
                 "version": 2,
                 "study": str(study.root),
-                "settings": {"min_probability": 0.7},
+                "settings": {"min_probability": min_probability},
                 "images": [{"stem": "mixed/dish1_a", "image": "mixed/dish1_a.png"}],
             }
         )
     )
+    return run
+
+
+def _unsure_cells():
+    """Cells of the probabilities 0.9, 0.6 and 0.8."""
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2]], np.float32)
+    ids = np.array([1, 2, 1], np.int32)
+    return Cells(LABELS, ("HEK", "N2a"), ids, np.ones(3, np.float32), probabilities)
+
+
+def test_uncertain_calls_are_dashed(study, tmp_path):
+    folder = _run(study, tmp_path, _unsure_cells())
     found = cc.figure(tmp_path / "a.svg", predictions=folder)
     lines = lines_of(ElementTree.parse(found.path).getroot())
     dashed = ["dasharray" in line[2].get("style") for line in lines.values()]
     assert dashed == [False, False, True, False]
     assert "dashed: probability below 0.7 (1 cell)" in found.caption
+
+
+def test_no_call_is_dashed_if_none_was_uncertain_in_the_run(study, tmp_path):
+    folder = _run(study, tmp_path, _unsure_cells(), min_probability=0)
+    found = cc.figure(tmp_path / "a.svg", predictions=folder)
+    assert "dash" not in found.caption
+
+
+@pytest.mark.parametrize("counting_frame", [False, True])
+def test_the_caption_says_if_there_is_no_interval_and_what_was_counted(
+    tmp_path, counting_frame
+):
+    labels = LABELS.copy()
+    labels[0:10, 0:10] = 4
+    cells = Cells.from_labels(labels, ("HEK", "N2a"), ("HEK", "N2a", "HEK", "HEK"))
+    run = write_predictions(tmp_path / "run", {"a": cells})
+    estimate = cc.mixture(run, counting_frame=counting_frame)["estimates"][0]
+    found = cc.figure(tmp_path / "p.svg", predictions=run, plot="proportions")
+    assert estimate["interval_reason"]
+    reason = f"without an interval ({estimate['interval_reason']}), "
+    counted = "3 cells in the counting frame" if counting_frame else "4 cells"
+    assert found.caption == (
+        f"Proportion of each type {reason}{counted}, 1 units (field)."
+    )
 
 
 def test_proportions_are_those_of_the_report(tmp_path):
@@ -170,7 +215,7 @@ def test_proportions_are_those_of_the_report(tmp_path):
     cc.mixture(folder)
     found = cc.figure(tmp_path / "p.svg", **options)
     # The two cells of unknown type are not among those of the proportions.
-    assert "4 cells, 2 units (field)" in found.caption
+    assert "and 95 % interval, 4 cells, 2 units (field)" in found.caption
     root = ElementTree.parse(found.path).getroot()
     assert root.get("width") == "240.944882pt"
     texts = [text.text for text in root.iter(f"{SVG}text")]
@@ -203,6 +248,7 @@ def test_a_changed_figure_is_set_aside(study, tmp_path):
         ({"output": "a.gif"}, "ends in .svg, .pdf, .png; got '.gif'"),
         ({"channels": "red"}, "channels=red: expected one of magenta_green"),
         ({"predictions": "x"}, "either --study or --predictions"),
+        ({"pixel_size_um": 0.0}, "pixel_size_um=0.0: expected more than 0"),
         ({"scale_bar_um": 1000.0}, "does not fit: the figure shows 150 µm"),
         ({"plot": "proportions"}, "leave out --study"),
     ],

@@ -102,3 +102,37 @@ def test_counts_are_written_with_empty_cells_for_none(tmp_path):
     rows = [cell_table.count_row(cells, name="a")]
     table_files.write_counts_csv(tmp_path / "counts.csv", rows, TYPES)
     assert csv_json.read_csv(tmp_path / "counts.csv")[0]["share_N2a"] == ""
+
+
+def _write_in_mixed_order(path, **changes):
+    """Writes two fields whose rows alternate, the cells in falling order."""
+    tables = [cell_table.cell_table(_cells(), name=name, time=2) for name in ("a", "b")]
+    table_files.write_cells_csv(path, tables, TYPES)
+    rows = csv_json.read_csv(path)
+    mixed = [{**rows[i], **changes} for i in (5, 2, 4, 1, 3, 0)]
+    csv_json.write_csv(path, list(mixed[0]), mixed)
+    return tables
+
+
+def test_rows_of_a_field_are_those_that_were_measured(tmp_path):
+    path = tmp_path / "cells.csv"
+    tables = _write_in_mixed_order(path, repeated="True", comment="by hand")
+    rows = table_files.FieldRows(path)
+    for name, table in zip("ba", reversed(tables), strict=True):
+        assert rows.of(name, 3) == [row | {"repeated": True} for row in table]
+    assert rows.of("without cells", 0) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "changes", "message"),
+    [
+        ("c", {}, r"cells.csv: expected 3 rows of numbers for 'c'; got 0 rows"),
+        ("a", {"area_px": "1,5"}, r"expected 3 rows of numbers for 'a'; .*'1,5'"),
+    ],
+)
+def test_missing_rows_and_invalid_numbers_are_reported(
+    tmp_path, image, changes, message
+):
+    _write_in_mixed_order(tmp_path / "cells.csv", **changes)
+    with pytest.raises(errors.InputError, match=message):
+        table_files.FieldRows(tmp_path / "cells.csv").of(image, 3)

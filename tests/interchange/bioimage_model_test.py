@@ -9,8 +9,10 @@ import pytest
 
 import cellclass_tf as cc
 from cellclass_tf.interchange import bioimage_model
+from cellclass_tf.maskrcnn import one_tensor
 from cellclass_tf.storage import png
 from tests.fake_model import save_model
+from tests.metadata import model_metadata
 
 OWNER = {"authors": "Ana Bo, Cem Do", "license": "CC-BY-4.0"}
 
@@ -59,6 +61,25 @@ def test_a_package_describes_input_and_output(package, image):
     assert "| 11 to 26 | mask of 4 x 4" in readme
     assert "# Validation" in readme
     assert len(cover) < 500_000
+
+
+@pytest.mark.parametrize(
+    ("size_um", "told"),
+    [
+        (
+            0.325,
+            "training images (0.325 µm), so that one pixel of the tile is 0.65 µm and a",
+        ),
+        (None, "training images, so that a median cell"),
+    ],
+)
+def test_the_readme_tells_training_images_and_tiles_apart(size_um, told):
+    metadata = model_metadata(pixel_size_um=size_um, scale=0.5)
+    columns = one_tensor.columns(metadata.type_names, 4)
+    axes = [{}, {}, {"channel_names": columns}]
+    content = {"name": "m", "description": "d", "outputs": [{"axes": axes}]}
+    readme = " ".join(bioimage_model._readme(content, metadata).split())
+    assert f"Resize your image by 0.5 if it has the pixel size of the {told}" in readme
 
 
 def test_bioimageio_core_reproduces_the_test_output(package, tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ from cellclass_tf.core.run_record import PredictedImage, RunRecord
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.interchange import exporting
 from cellclass_tf.interchange.coco import descriptions
-from cellclass_tf.storage import png
+from cellclass_tf.microscopy import contrast
+from cellclass_tf.storage import csv_json, png
 from tests.predictions import write_predictions
 
 
@@ -61,6 +62,69 @@ def test_exported_cells_have_the_numbers_of_a_label_image_with_a_gap(study, tmp_
     assert descriptions.annotation_of(cells, 1)["cell"] == 3
 
 
+def test_files_of_fields_that_no_longer_count_are_named(study, tmp_path):
+    output = tmp_path / "out"
+    assert not cc.export_cells(study.root, output, format="imagej").notes
+    rejected = next(row for row in study.rows() if row.name == "b")
+    study.update([dataclasses.replace(rejected, verdict="rejected")])
+    outcome = cc.export_cells(study.root, output, format="imagej")
+    (note,) = outcome.notes
+    assert "1 files of earlier exports" in note
+    assert "mixed/b.zip" in note
+    # Other formats have other files.
+    assert not cc.export_cells(study.root, output, format="geojson").notes
+    (output / "mixed/b.zip").unlink()
+    assert not cc.export_cells(study.root, output, format="imagej").notes
+
+
+def _measurements(path):
+    told = json.loads(path.read_text())["features"]
+    return [feature["properties"]["measurements"] for feature in told]
+
+
+def test_geojson_of_a_run_has_the_numbers_of_its_table(tmp_path, cells):
+    run = write_predictions(tmp_path / "run", {"mixed/a": cells})
+    rows = csv_json.read_csv(run / "cells.csv")
+    for row in rows:
+        changed = {"time": "3", "repeated": "False", "mean_nuclei_counts": "7.5"}
+        row.update(changed, condition="drug")
+    rows[1]["repeated"] = "True"
+    csv_json.write_csv(run / "cells.csv", list(rows[0]), rows)
+    cc.export_cells(run, tmp_path / "out", format="geojson")
+    found = _measurements(tmp_path / "out/mixed/a.geojson")
+    assert [of["repeated"] for of in found] == [0, 1, 0, 0, 0]
+    assert {of["time"] for of in found} == {3}
+    assert {of["mean_nuclei_counts"] for of in found} == {7.5}
+    assert [of["area_px"] for of in found] == cells.areas_px.tolist()
+
+
+@pytest.mark.parametrize("format", ["geojson", "spatialdata"])
+def test_cells_of_a_study_have_time_and_counts(study, tmp_path, format):
+    limits = {"nuclei_limits": "100-610", "cytoplasm_limits": "0-255"}
+    row = dataclasses.replace(
+        study.rows()[0], scene_name="pos3", time=2, contrast="group", **limits
+    )
+    study.update([row])
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    png.write_png(study.image_path(row), image)
+    if format == "spatialdata":
+        spatialdata = pytest.importorskip("spatialdata")
+    cc.export_cells(study.root, tmp_path / "out", format=format)
+    cells, limits = study.read_cells(row), contrast.limits_by_channel(row)
+    wanted = cell_table.cell_table(
+        cells, image, name="a", scene=row.place, time=2, limits=limits
+    )[0]
+    assert wanted["mean_nuclei_counts"]
+    if format == "geojson":
+        found = _measurements(tmp_path / f"out/{row.stem}.geojson")[0]
+    else:
+        table = spatialdata.read_zarr(tmp_path / "out/cells.zarr")["cells"].obs
+        found = table[table["image"] == row.stem].iloc[0]
+        assert found["scene"] == row.place
+    for key in ("time", "mean_nuclei_counts", "integrated_cytoplasm_counts"):
+        assert found[key] == wanted[key]
+
+
 def test_wells_in_the_names_of_groups_become_plates(study, tmp_path):
     zarr = pytest.importorskip("zarr", reason="no zarr for Python 3.10")
     rows = {row.name: row for row in study.rows()}
@@ -81,6 +145,33 @@ def test_wells_in_the_names_of_groups_become_plates(study, tmp_path):
     outcome = cc.export_cells(study.root, tmp_path / "out", format="plate")
     assert "is not overwritten" in outcome.failures["mixed/a"]
     assert not outcome.done
+
+
+def test_each_dish_is_a_plate_of_its_own(study, tmp_path):
+    zarr = pytest.importorskip("zarr", reason="no zarr for Python 3.10")
+    rows = sorted(study.rows(), key=lambda row: row.image)
+
+    def export(*groups):
+        pairs = zip(rows, groups, strict=True)
+        study.update([dataclasses.replace(row, group=group) for row, group in pairs])
+        return cc.export_cells(study.root, tmp_path / "out", format="plate")
+
+    assert len(export("δ_B02", "β_B02").done) == 2
+    for plate, name in (("δ", "mixed/a"), ("β", "mixed/b")):
+        group = zarr.open_group(tmp_path / "out" / f"{plate}.ome.zarr", mode="r")
+        assert list(group["B/02"]) == ["0"]
+        assert group["B/02/0"].attrs["multiscales"][0]["name"] == name
+    # Plates that cannot be told apart are not written.
+    for first, second in (("plate 1_B02", "plate+1_B02"), ("P_B02", "p_B2")):
+        outcome = export(first, second)
+        assert not outcome.done
+        reason = outcome.failures["mixed/a"]
+        assert f"the groups {first!r}, {second!r} are all the well B02" in reason
+    outcome = export("P_B02", "p_B03")
+    assert len(outcome.done) == 2
+    assert "2 files of earlier exports" in outcome.notes[0]
+    group = zarr.open_group(tmp_path / "out" / "P.ome.zarr", mode="r")
+    assert sorted(group["B"]) == ["02", "03"]
 
 
 @pytest.mark.parametrize("of", ["study", "run"])

@@ -20,13 +20,19 @@ from cellclass_tf.microscopy import readers
         ("plate1_B2", Well("plate1", "B", "02")),
         ("raw/exp 3/P24-day7", Well("raw_exp_3_day7", "P", "24")),
         ("AF48", Well("plate", "AF", "48")),
+        ("Platte δ_B02", Well("Platte_δ", "B", "02")),
+        ("板一_B02", Well("板一", "B", "02")),
+        # The ü consists of two characters.
+        ("Mu\u0308ller_B02", Well("M\u00fcller", "B", "02")),
     ],
 )
 def test_plate_and_well_are_found_in_the_name_of_a_group(group, well):
     assert well_of(group) == well
 
 
-@pytest.mark.parametrize("group", ["", "dish1", "N2a", "Q01", "A00", "A49", "XA01"])
+@pytest.mark.parametrize(
+    "group", ["", "dish1", "N2a", "Q01", "A00", "A49", "XA01", "βA01"]
+)
 def test_a_group_without_a_well_is_rejected(group):
     with pytest.raises(InputError, match=r"names no well; expected one, such as A01"):
         well_of(group)

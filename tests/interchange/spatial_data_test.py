@@ -1,5 +1,7 @@
 """Tests of SpatialData, with spatialdata as reader, if it is installed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,28 @@ def test_images_labels_and_table_survive_a_round_trip(tmp_path, cells):
     assert linked.obs["image"].tolist() == ["mixed_A"] * len(cells)
     told = read.attrs["cellclass_tf"]["fields"]["mixed/a"]
     assert told == {"name": "mixed_a", "pixel_size_um": 0.5, "unit": "micrometer"}
+
+
+def test_types_may_have_names_that_columns_cannot_have(tmp_path, cells):
+    spatialdata = pytest.importorskip("spatialdata")
+    cells = dataclasses.replace(cells, type_names=("HEK x", "N2a+"))
+    path = write(tmp_path / "a.zarr", {"mixed/a": (cells, drawn(0))})
+    table = spatialdata.read_zarr(path)["cells"]
+    assert set(table.obs["cell_type"]) == {"HEK x", "N2a+", "unknown"}
+    assert {"neighbours_HEK_x", "neighbours_N2a_"} <= set(table.obs)
+    assert list(table.obsm["probabilities"].columns) == ["HEK x", "N2a+"]
+
+
+def test_columns_get_names_that_are_allowed_and_different():
+    columns = ("n_HEK+x", "n_HEK x", "n_HEK_X", "__note", "n_Äx", "?")
+    assert spatial_data._column_names(columns) == {
+        "n_HEK+x": "n_HEK_x_3",
+        "n_HEK x": "n_HEK_x_2",
+        "n_HEK_X": "n_HEK_X",
+        "__note": "note",
+        "n_Äx": "n_Äx",
+        "?": "column",
+    }
 
 
 def test_without_pixel_size_units_are_pixels_and_without_cells_no_table(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from cellclass_tf import errors
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.storage import png
+from cellclass_tf.storage import csv_json, png
 from tests.predictions import write_predictions
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -66,6 +66,12 @@ def test_one_field_of_predictions_opens_by_its_label_image(tmp_path):
     path = tmp_path / "labels/mixed/a.tif"
     (layer,) = plugin.get_reader(path)(path)
     assert layer[1]["name"] == "mixed/a cells"
+    rows = csv_json.read_csv(tmp_path / "cells.csv")
+    told = [row | {"time": "3", "repeated": "True"} for row in rows]
+    csv_json.write_csv(tmp_path / "cells.csv", list(told[0]), told)
+    ((_, settings, _),) = plugin.read_layers(path)
+    assert settings["features"]["time"].tolist()[1:] == [3] * 30
+    assert settings["features"]["repeated"].tolist()[1:] == [True] * 30
 
 
 def test_other_paths_are_left_to_other_readers(tmp_path):

@@ -123,3 +123,17 @@ def test_folders_that_were_being_replaced_are_restored(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["a.ome.zarr"]
     assert (path / "whole").exists()
     assert ledger.is_own(tmp_path, path)
+
+
+def test_results_that_still_exist_are_listed(tmp_path):
+    for name in ("b.zip", "HEK/a.1.ome.zarr", "gone.zip"):
+        path = tmp_path / name
+        with ledger.replace(tmp_path, path, folder=path.suffix == ".zarr"):
+            pass
+    (tmp_path / "gone.zip").unlink()
+    (tmp_path / "b.zip").write_text("edited")
+    (tmp_path / "other.zip").write_text("mine")
+    found = [
+        path.relative_to(tmp_path).as_posix() for path in ledger.results_of(tmp_path)
+    ]
+    assert found == ["HEK/a.1.ome.zarr", "b.zip"]

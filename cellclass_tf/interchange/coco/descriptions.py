@@ -45,10 +45,15 @@ def result_of(cells: Cells, index: int, *, segmentation: str = "rle") -> dict[st
 
     Returns:
       category_id (1..K, or K + 1 for an unknown type), segmentation, bbox [x, y, width,
-      height] in pixels, and score.
+      height] in pixels, detection_score, and score, by which `evaluate` ranks cells: the
+      detection score multiplied by the probability of the type, if it is known.
     """
     top, left, bottom, right = cells.boxes_yxyx[index].tolist()
     height, width = cells.labels.shape
+    score = float(cells.scores[index])
+    probability = (
+        float(cells.called_probabilities[index]) if cells.type_ids[index] else 1
+    )
     mask, polygons = cells.mask(index), None
     if segmentation == "polygons":
         polygons = polygons_of(mask, (top, left))
@@ -56,7 +61,8 @@ def result_of(cells: Cells, index: int, *, segmentation: str = "rle") -> dict[st
         "category_id": int(cells.type_ids[index]) or len(cells.type_names) + 1,
         "segmentation": polygons or encode_mask(mask, (top, left), (height, width)),
         "bbox": [left, top, right - left, bottom - top],
-        "score": float(cells.scores[index]),
+        "score": score * probability,
+        "detection_score": score,
     }
 
 
@@ -71,11 +77,11 @@ def annotation_of(
       segmentation: see `result_of`.
 
     Returns:
-      The values of `result_of` without the score, and the area in pixels, iscrowd 0, and
+      The values of `result_of` without the scores, and the area in pixels, iscrowd 0, and
       the number of the cell in its label image as `cell`.
     """
     record = result_of(cells, index, segmentation=segmentation)
-    del record["score"]
+    del record["score"], record["detection_score"]
     area = int(np.count_nonzero(cells.mask(index)))
     number = int(cells.numbers[index])
     return record | {"area": area, "iscrowd": 0, "cell": number}

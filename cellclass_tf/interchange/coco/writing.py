@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import pathlib
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import cellclass_tf
 from cellclass_tf import batch, process_state
@@ -20,10 +16,10 @@ from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco.descriptions import (
     SEGMENTATIONS,
-    annotation_of,
     categories_of,
     image_of,
 )
+from cellclass_tf.interchange.coco.drafts import Draft
 from cellclass_tf.splits import assignment
 from cellclass_tf.storage import digests, ledger, lock
 
@@ -72,20 +68,22 @@ def export_coco(
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         drafts = {
-            split: stack.enter_context(_Draft.open(folder))
+            split: stack.enter_context(Draft.open(folder))
             for split in assignment.SPLITS
         }
 
         def export(row: ImageRow) -> dict[str, Any]:
             cells = study.read_field(row)[1]
             _copy_image(study, row, output)
-            drafts[row.split].add(_image_record(study, row, cells), cells, segmentation)
+            draft, record = drafts[row.split], _image_record(study, row, cells)
+            draft.add({"id": draft.image_count + 1} | record, cells, segmentation)
             return {"split": row.split, "cells": len(cells)}
 
         jobs = [batch.Job(row.image, row) for row in rows]
         outcome = batch.run(export, jobs, description="export")
         for split, draft in drafts.items():
-            draft.write(output, folder / f"cells_{split}.json", study, split)
+            path = folder / f"cells_{split}.json"
+            draft.write(output, path, _head(study, split, draft.has_unknown))
     return outcome
 
 
@@ -122,85 +120,14 @@ def _image_record(study: Study, row: ImageRow, cells: Cells) -> dict[str, Any]:
     return record | ({"pixel_size_um": pixel_size_um} if pixel_size_um else {})
 
 
-@dataclasses.dataclass
-class _Draft:
-    """Images and annotations of one split, kept in temporary files until all are known.
-
-    Images come first in the COCO file, but an image is only added when its annotations are
-    complete. Temporary files keep the use of memory small.
-
-    Attributes:
-      images: the entries of images, one JSON object per line.
-      annotations: the entries of annotations, one JSON object per line.
-      image_count: number of images.
-      annotation_count: number of annotations.
-      has_unknown: whether there are cells of unknown type.
-    """
-
-    images: IO[str]
-    annotations: IO[str]
-    image_count: int = 0
-    annotation_count: int = 0
-    has_unknown: bool = False
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, folder: pathlib.Path) -> Iterator[_Draft]:
-        """Yields an empty draft whose files lie in a folder."""
-        with (
-            tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as images,
-            tempfile.TemporaryFile("w+", dir=folder, encoding="utf-8") as annotations,
-        ):
-            yield cls(images, annotations)
-
-    def add(self, record: Mapping[str, Any], cells: Cells, segmentation: str) -> None:
-        """Adds one field, whole or not at all."""
-        image_id = self.image_count + 1
-        lines = []
-        for index in range(len(cells)):
-            ids = {"id": self.annotation_count + index + 1, "image_id": image_id}
-            annotation = annotation_of(cells, index, segmentation=segmentation)
-            lines.append(json.dumps(ids | annotation) + "\n")
-        self.images.write(json.dumps({"id": image_id, **record}) + "\n")
-        self.annotations.writelines(lines)
-        self.image_count += 1
-        self.annotation_count += len(cells)
-        self.has_unknown |= bool((cells.type_ids == 0).any())
-
-    def write(
-        self, root: pathlib.Path, path: pathlib.Path, study: Study, split: str
-    ) -> None:
-        """Writes the COCO file, or removes an old one if there are no images."""
-        if not self.image_count:
-            ledger.remove(root, path)
-            return
-        head = {
-            "info": {
-                "description": f"Cells of the study {study.root.resolve().name}, {split}",
-                "version": cellclass_tf.__version__,
-                "contributor": "",
-                "url": "",
-            },
-            "licenses": [{"id": 1, "name": "not stated", "url": ""}],
-            "categories": categories_of(study.cell_types, has_unknown=self.has_unknown),
-        }
-        with (
-            ledger.replace(root, path, overwrite=True) as temporary,
-            open(temporary, "w", encoding="utf-8") as file,
-        ):
-            file.write("{\n")
-            file.writelines(
-                f'"{name}": {json.dumps(value)},\n' for name, value in head.items()
-            )
-            _write_list(file, "images", self.images)
-            file.write(",\n")
-            _write_list(file, "annotations", self.annotations)
-            file.write("\n}\n")
-
-
-def _write_list(file: IO[str], name: str, lines: IO[str]) -> None:
-    lines.seek(0)
-    file.write(f'"{name}": [')
-    for number, line in enumerate(lines):
-        file.write(("," if number else "") + "\n" + line.removesuffix("\n"))
-    file.write("\n]")
+def _head(study: Study, split: str, has_unknown: bool) -> dict[str, Any]:
+    return {
+        "info": {
+            "description": f"Cells of the study {study.root.resolve().name}, {split}",
+            "version": cellclass_tf.__version__,
+            "contributor": "",
+            "url": "",
+        },
+        "licenses": [{"id": 1, "name": "not stated", "url": ""}],
+        "categories": categories_of(study.cell_types, has_unknown=has_unknown),
+    }

@@ -1,5 +1,7 @@
 """Tests of the entries of COCO files."""
 
+import dataclasses
+
 import numpy as np
 
 from cellclass_tf.core.cells import Cells
@@ -46,10 +48,17 @@ def _compressed():
     return mask.frPyObjects(runs, 3, 4)["counts"].decode()
 
 
-def test_a_result_has_a_score_but_no_ground_truth_keys():
-    result = result_of(CELLS, 0)
-    annotation = annotation_of(CELLS, 0)
-    assert result.pop("score") == 1.0
+def test_a_result_has_the_score_by_which_cells_are_ranked_but_no_truth():
+    cells = dataclasses.replace(
+        CELLS,
+        scores=np.float32([0.5, 0.75]),
+        probabilities=np.float32([[0.25, 0.75], [0, 0]]),
+    )
+    result, unknown = result_of(cells, 0), result_of(cells, 1)
+    annotation = annotation_of(cells, 0)
+    assert (result.pop("score"), result.pop("detection_score")) == (0.375, 0.5)
+    # A cell of unknown type has no probability.
+    assert (unknown["score"], unknown["detection_score"]) == (0.75, 0.75)
     assert result.items() <= annotation.items()
     assert set(annotation) - set(result) == {"area", "iscrowd", "cell"}
 

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.interchange.coco import writing
+from cellclass_tf.interchange.coco import drafts
 from cellclass_tf.interchange.coco.writing import export_coco
 from cellclass_tf.storage import png
 
@@ -148,7 +148,7 @@ def test_a_killed_export_keeps_the_old_file(make_study, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "_write_list", stop)
+    monkeypatch.setattr(drafts, "_write_list", stop)
     with pytest.raises(KeyboardInterrupt):
         export_coco(study, output)
     assert _contents(output) == before
