@@ -80,8 +80,9 @@ def write_cells(
     """Writes a field's label image, and its table of types if it has one.
 
     A pending record is written first, so that after a crash the next run finishes the
-    work, and does not take the label image for a person's. Cells that a person made are
-    moved to STUDY/.trash/DATE.
+    work, and does not take the label image for a person's. Cells that a person made, or
+    that the program did not write, are first copied to STUDY/.trash/DATE, whatever the
+    column `corrected` says.
 
     Args:
       study: the study.
@@ -110,22 +111,39 @@ def write_cells(
     }
     there, book = state_of(study, row), ledger_of(study.root, path)
     check_unchanged(study, row, there if planned is None else planned)
+    state = [result["cells_sha256"], result["types_sha256"]]
+    known = book.facts_of(_CELLS, there)
+    is_persons = _is_persons(row, known)
+    if any(there) and there != state and (is_persons or known is None):
+        trash.keep(study.root, _files(study, row))
     if there == [row.cells_sha256, row.types_sha256]:
         # The old state is recorded, too, so that it is recognized after a crash.
         before = table.read_text(encoding="utf-8") if table.exists() else ""
-        book.add(_CELLS, Written(there, _facts(_annotation_of(row), before)))
-    state = [result["cells_sha256"], result["types_sha256"]]
+        old = _annotation_of(row) | {"corrected": is_persons}
+        book.add(_CELLS, Written(there, {**(known or {}), **_facts(old, before)}))
     made = Written(state, _facts(result, types) | {"source": dict(source or {})})
-    is_own = not row.corrected and book.facts_of(_CELLS, there) is not None
     with book.recording({_CELLS: made}):
-        if any(there) and not is_own and there != made.state:
-            trash.keep(study.root, _files(study, row))
         # A table of types would be misread with labels that it does not belong to.
         table.unlink(missing_ok=True)
         atomic.write_bytes(path, content)
         if types:
             atomic.write_text(table, types)
     return result
+
+
+def _is_persons(row: ImageRow, known: Mapping[str, Any] | None) -> bool:
+    """Returns whether a person made or corrected a field's cells.
+
+    The column `corrected` alone does not decide it, since a person may empty it.
+
+    Args:
+      row: row of the image.
+      known: facts of the cells in the ledger; None if the program did not write them.
+    """
+    made = (known or {}).get("row", {})
+    marks = (row.annotation, made.get("annotation", ""))
+    is_edited = any(mark.endswith(EDITED) for mark in marks)
+    return row.corrected or made.get("corrected", False) or is_edited
 
 
 def source_of(study: Study, row: ImageRow) -> Mapping[str, str]:

@@ -156,6 +156,8 @@ def words_of_reason(reason: str) -> tuple[str, ...]:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))
+# The columns that people edit; every version has written them.
+EDITED_COLUMNS = COLUMNS[: COLUMNS.index("split") + 1]
 
 
 def columns_of(*parts: str) -> tuple[str, ...]:

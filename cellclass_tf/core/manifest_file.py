@@ -181,12 +181,40 @@ def _verdicts_of_earlier_versions(path: pathlib.Path) -> dict[str, list]:
     return csv_json.read_json_object(path.parent / ".journal" / "verdicts.json")
 
 
+def _check_columns(path: pathlib.Path, there: Iterable[str]) -> None:
+    """Checks that a table has the columns that people edit, under their names.
+
+    Tables of earlier versions lack some of the other columns.
+
+    Raises:
+      InputError: if one is missing, or if a column has the name of a missing one but for
+        upper and lower case or spaces.
+    """
+    found = set(there)
+    meant = {name.strip().casefold(): name for name in found - set(COLUMNS)}
+    for column in COLUMNS:
+        if column in found:
+            continue
+        if column in meant:
+            raise InputError(
+                f"{path}: expected the column {column!r}, found {meant[column]!r}. Give "
+                f"the column the name {column!r}."
+            )
+        if column in manifest.EDITED_COLUMNS:
+            raise InputError(
+                f"{path}: expected the column {column!r}, which is missing, so that "
+                "entries by people may be lost. Take it from an older copy of the table, or "
+                f"add a column {column!r} with empty cells if it had no entries by people."
+            )
+
+
 def _parse(
     path: pathlib.Path, content: bytes
 ) -> tuple[dict[str, ImageRow], list[str], dict[str, dict[str, str]]]:
     """Returns rows by image, names of the users' own columns, and their values by image."""
     rows: dict[str, ImageRow] = {}
     lines = csv_json.parse_csv(content, path)
+    _check_columns(path, lines[0] if lines else COLUMNS)
     columns = [c for c in (lines[0] if lines else ()) if c and c not in COLUMNS]
     extra = {}
     for number, line in enumerate(lines, start=2):

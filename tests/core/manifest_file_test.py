@@ -5,9 +5,17 @@ import dataclasses
 import pytest
 
 from cellclass_tf.core import manifest_file
-from cellclass_tf.core.manifest import ANNOTATION, ORIGIN, QUALITY, SPLIT, VERDICT
+from cellclass_tf.core.manifest import (
+    ANNOTATION,
+    EDITED_COLUMNS,
+    ORIGIN,
+    QUALITY,
+    SPLIT,
+    VERDICT,
+)
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
+from cellclass_tf.storage import csv_json
 from tests import by_hand
 
 ROW = ImageRow("HEK/a.png", "HEK", group="dish1", verdict="accepted", cells=3)
@@ -113,3 +121,33 @@ def test_a_table_that_keeps_changing_is_an_error(study, monkeypatch):
             update(study, QUALITY, glow_share=0.5)
     assert study.rows()[0].glow_share is None
     assert len(study.rows()) > 10
+
+
+@pytest.mark.parametrize("column", ["corrected", "verdict", "split", "group"])
+@pytest.mark.parametrize("renamed", [None, "{} ", "Title"])
+def test_a_missing_column_of_people_is_an_error(study, column, renamed):
+    lines = csv_json.read_csv(study.manifest_path)
+    name = column.title() if renamed == "Title" else (renamed or "").format(column)
+    lines = [
+        {name if key == column else key: value for key, value in line.items()}
+        for line in lines
+    ]
+    columns = [key for key in lines[0] if key]
+    rows = [{key: line[key] for key in columns} for line in lines]
+    csv_json.write_csv(study.manifest_path, columns, rows)
+    content = study.manifest_path.read_bytes()
+    found = f", found {name!r}" if name else ", which is missing"
+    for call in (study.rows, lambda: update(study, QUALITY, glow_share=0.5)):
+        with pytest.raises(
+            InputError, match=rf"images.csv: expected the column '{column}'{found}"
+        ):
+            call()
+    assert study.manifest_path.read_bytes() == content
+
+
+def test_a_table_of_an_earlier_version_lacks_columns(study):
+    columns = (*EDITED_COLUMNS, "cells")
+    lines = csv_json.read_csv(study.manifest_path)
+    rows = [{key: line[key] for key in columns} for line in lines]
+    csv_json.write_csv(study.manifest_path, columns, rows)
+    assert study.rows()[0] == ROW
