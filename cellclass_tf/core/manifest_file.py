@@ -215,7 +215,10 @@ def _parse(
     rows: dict[str, ImageRow] = {}
     lines = csv_json.parse_csv(content, path)
     _check_columns(path, lines[0] if lines else COLUMNS)
-    columns = [c for c in (lines[0] if lines else ()) if c and c not in COLUMNS]
+    # Spreadsheets write empty columns without a header beside a table.
+    has_notes = any(line.get("") for line in lines)
+    own = [c for c in (lines[0] if lines else ()) if c not in COLUMNS]
+    columns = [c for c in own if c or has_notes]
     extra = {}
     for number, line in enumerate(lines, start=2):
         try:

@@ -151,3 +151,27 @@ def test_a_table_of_an_earlier_version_lacks_columns(study):
     rows = [{key: line[key] for key in columns} for line in lines]
     csv_json.write_csv(study.manifest_path, columns, rows)
     assert study.rows()[0] == ROW
+
+
+def test_notes_in_a_column_without_a_header_are_kept(study):
+    lines = study.manifest_path.read_text().splitlines()
+    text = f"{lines[0]},,\n{lines[1]},,ask Bo\n{lines[2]},,\n"
+    study.manifest_path.write_text(text)
+    for _ in range(2):
+        assert update(study, QUALITY, glow_share=0.5).glow_share == 0.5
+        first, second = csv_json.read_csv(study.manifest_path)
+        assert (first[""], second[""]) == ("ask Bo", "")
+    by_hand.edit(study, ROW.image, **{"": ""})
+    update(study, QUALITY, glow_share=0.4)
+    assert "" not in csv_json.read_csv(study.manifest_path)[0]
+
+
+def test_two_columns_of_one_name_are_an_error(study):
+    lines = study.manifest_path.read_text().splitlines()
+    text = f"{lines[0]},note,note\n{lines[1]},first,second\n"
+    study.manifest_path.write_text(text)
+    with pytest.raises(
+        InputError, match=r"images.csv: expected columns with different"
+    ):
+        update(study, QUALITY, glow_share=0.5)
+    assert study.manifest_path.read_text() == text
