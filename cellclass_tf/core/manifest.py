@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
 from cellclass_tf.core.type_names import MIXED, is_of_windows, type_name
 
 ACCEPTED, REJECTED = "accepted", "rejected"
@@ -291,6 +292,16 @@ def to_float(text: str) -> float | None:
         raise ValueError("a number, or nothing") from error
 
 
+def _to_pixel_size(text: str) -> float | None:
+    size_um, (least, most) = to_float(text), PIXEL_SIZES_UM
+    if size_um is not None and not least <= size_um <= most:
+        raise ValueError(
+            f"the width of a pixel in the specimen, {least} to {most:.0f} µm, or nothing "
+            "(did a spreadsheet remove the decimal separator?)"
+        )
+    return size_um
+
+
 def _to_int(text: str) -> int | None:
     number = to_float(text)
     if number is not None and not number.is_integer():
@@ -368,6 +379,7 @@ _PARSER_OF_COLUMN: dict[str, Callable[[str], Any]] = {
     "cell_type": type_name,
     "verdict": _one_of(ACCEPTED, REJECTED),
     "split": _one_of(*SPLITS),
+    "pixel_size_um": _to_pixel_size,
     "nuclei_limits": _LIMITS,
     "cytoplasm_limits": _LIMITS,
     "by_hand": _matching(
