@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cellclass_tf import batch
+from cellclass_tf.annotation import changes
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.label_files import types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
@@ -186,6 +187,7 @@ def settle(study: Study) -> Settled:
     - A label image or table of types that was changed or added by another program counts
       as a person's correction.
     - If a label image was deleted, the field has no cells and no corrections.
+    - A list of drawn cells (column by_hand) that a spreadsheet made unreadable is restored.
     - If the cells belong to another raw file, scene or time than the image shows now, they
       are moved to STUDY/.trash/DATE.
     """
@@ -256,6 +258,38 @@ def version_of_image(study: Study, row: ImageRow) -> Sequence:
     return [row.image, _sha256(study.image_path(row))]
 
 
+def _with_readable_by_hand(study: Study, row: ImageRow, labels: str) -> ImageRow:
+    """Restores the column by_hand from the ledger if it cannot be read.
+
+    Args:
+      study: the study.
+      row: row of the image.
+      labels: SHA-256 of the label image.
+
+    Raises:
+      InputError: if the ledger does not know the label image.
+    """
+    if changes.is_list(row.by_hand):
+        return row
+    book = ledger_of(study.root, study.cells_path(row))
+    for written in book.known(_CELLS):
+        by_hand = written.facts.get("row", {}).get("by_hand", "")
+        if labels == written.state[0] and changes.is_list(by_hand):
+            logger.warning(
+                "%s: the column by_hand was %r, and is %r again (a spreadsheet may have "
+                "taken it for a date).",
+                row.image,
+                row.by_hand,
+                by_hand,
+            )
+            return dataclasses.replace(row, by_hand=by_hand)
+    raise InputError(
+        f"{study.manifest_path}: {row.image}: column by_hand: expected numbers of cells "
+        f"such as 'cells 3,17-20'; got {row.by_hand!r}. Correct it, or empty it if it does "
+        "not matter which of the cells were drawn by hand."
+    )
+
+
 def _settle_row(
     study: Study, row: ImageRow, result: dict[str, Any], state: Sequence[str]
 ) -> ImageRow:
@@ -269,6 +303,7 @@ def _settle_row(
         return dataclasses.replace(row, **_NO_CELLS)
     if not labels:
         return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
+    row = _with_readable_by_hand(study, row, labels)
     is_known = bool(row.cells_sha256)
     if is_known and [labels, types] == [row.cells_sha256, row.types_sha256]:
         return row

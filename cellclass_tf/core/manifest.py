@@ -21,6 +21,8 @@ ORIGIN, LIKENESS, QUALITY = "origin", "likeness", "quality"
 VERDICT, ANNOTATION, SPLIT = "verdict", "annotation", "split"
 PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
 
+# Begins the list in the column by_hand; earlier versions wrote the numbers alone.
+BY_HAND_PREFIX = "cells "
 LONGEST_NAME = 100
 # Largest p value at which types are said to be rejected unequally.
 _UNEVEN_P = 0.01
@@ -52,8 +54,9 @@ class ImageRow:
     - `annotation` is a fingerprint of how the cells were made; `annotator_settings` is a
       description of it. `cells_sha256` is the SHA-256 of the label image, `types_sha256`
       that of the table of types beside it. `cells_source` is the `source` of the image on
-      which the cells were made. `by_hand` lists the cells that a person drew ('3,17-20').
-      `doubts` holds the number of doubtful cells by reason.
+      which the cells were made. `by_hand` lists the cells that a person drew
+      ('cells 3,17-20'; the word keeps spreadsheets from reading '1-2' as a date). `doubts`
+      holds the number of doubtful cells by reason.
     """
 
     image: str = _of(ORIGIN)
@@ -382,9 +385,6 @@ _PARSER_OF_COLUMN: dict[str, Callable[[str], Any]] = {
     "pixel_size_um": _to_pixel_size,
     "nuclei_limits": _LIMITS,
     "cytoplasm_limits": _LIMITS,
-    "by_hand": _matching(
-        r"\d+(-\d+)?(,\d+(-\d+)?)*", "numbers of cells such as 3,17-20"
-    ),
 }
 # The keys are the annotations of fields, which are strings because of the __future__ import.
 _PARSERS: dict[str, Callable[[str], Any]] = {

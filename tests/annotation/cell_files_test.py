@@ -244,3 +244,22 @@ def test_a_kill_does_not_make_cells_of_a_person_the_programs(study, monkeypatch)
 
 def _killed(*_, **__):
     raise KeyboardInterrupt
+
+
+def test_a_list_of_drawn_cells_that_became_a_date_is_restored(study, caplog):
+    told = MADE_BY | {"corrected": True, "by_hand": "cells 1-2"}
+    row = row_of(study)
+    result = cell_files.write_cells(study, row, cells_of(3), told)
+    cell_files.record(study, batch.Outcome(done={row.image: result}))
+    before = row_of(study)
+    by_hand.edit(study, row.image, by_hand="02. Jan")
+    assert not cell_files.settle(study).failures
+    assert row_of(study) == before
+    assert "'02. Jan', and is 'cells 1-2' again" in caplog.text
+    # Without a record, this field fails, and no other.
+    shutil.rmtree(study.root / ".journal")
+    by_hand.edit(study, row.image, by_hand="02. Jan")
+    settled = cell_files.settle(study)
+    assert [row.image for row in settled.rows] == ["HEK/a.png"]
+    assert "column by_hand: expected numbers" in settled.failures[row.image]
+    assert row_of(study).corrected
