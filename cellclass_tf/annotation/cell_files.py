@@ -343,6 +343,14 @@ def _mark_edited(
             "annotated again."
         ) from error
     logger.warning("%s was changed by hand; it counts as corrected.", path)
+    if types and types == row.types_sha256 and labels_sha256 != row.cells_sha256:
+        logger.warning(
+            "%s gives types to cells by their numbers, and was not changed with %s. If the "
+            "program that saved the cells numbers them anew, the types are now those of "
+            "other cells: check them.",
+            _table(study, row),
+            path.name,
+        )
     made_by = row.annotation.removesuffix(EDITED)
     return dataclasses.replace(
         row,

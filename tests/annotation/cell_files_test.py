@@ -165,6 +165,22 @@ def test_labels_changed_in_place_are_a_correction_once(study):
             assert hashes == cell_files.state_of(study, row)
 
 
+@pytest.mark.parametrize("with_types", [False, True])
+def test_new_labels_beside_old_types_are_reported(study, caplog, with_types):
+    row = annotated(study)
+    labels = np.zeros((4, 5), np.int32)
+    labels[2, :2] = (2, 1)
+    other = Cells.from_labels(labels, TYPES, TYPES)
+    if with_types:
+        table = study.cells_path(row).with_suffix(".csv")
+        table.write_text("cell,cell_type\n1,N2a\n2,HEK\n")
+    study.cells_path(row).write_bytes(other.encode())
+    cell_files.settle(study)
+    assert row_of(study).corrected
+    is_told = "m.csv gives types to cells by their numbers" in caplog.text
+    assert is_told == (not with_types)
+
+
 def test_a_field_with_deleted_labels_counts_as_not_annotated(study):
     row = annotated(study)
     assert row.annotator == "watershed"
