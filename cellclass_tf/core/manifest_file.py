@@ -116,13 +116,18 @@ class ManifestFile:
 
     def _ledger(self, rows: Iterable[ImageRow]) -> Ledger:
         ledger = ledger_of(self.path.parent, self.path)
-        if not ledger.path.exists():
+        if ledger.path.exists():
+            return ledger
+        earlier = _verdicts_of_earlier_versions(self.path)
+        for row in rows:
+            if not earlier:
+                # Without any record, all values count as a person's.
+                ledger.add(row.image, Written({}))
+                continue
             # Earlier versions recorded verdicts only; other values count as the program's.
-            earlier = _verdicts_of_earlier_versions(self.path)
-            for row in rows:
-                for verdict, reason in earlier.get(row.image, [("", "")]):
-                    told = {"verdict": verdict, "reason": reason}
-                    ledger.add(row.image, Written(_state(_as_dict(row)) | told))
+            for verdict, reason in earlier.get(row.image, [("", "")]):
+                told = {"verdict": verdict, "reason": reason}
+                ledger.add(row.image, Written(_state(_as_dict(row)) | told))
         return ledger
 
 

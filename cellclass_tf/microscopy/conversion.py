@@ -363,7 +363,7 @@ class _Conversion:
             # Unlike the file's name, the image's name belongs to no other file.
             raw = dataclasses.replace(raw, group=stem)
         rows = [self._rows.get(f"{stem}{field.suffix}") for field in fields]
-        first = rows[0]
+        first, found = rows[0], raw.group
         contrast = raw.group if raw.grouped else self.source
         if any(field.well for field in fields):
             groups = tuple(
@@ -376,7 +376,8 @@ class _Conversion:
             shared = first.contrast_group == first.group
             raw = dataclasses.replace(raw, group=first.group, grouped=shared)
             contrast = raw.group if raw.grouped else self.source
-        if first and "group" in self._edited[first.image]:
+        is_edited = first and "group" in self._edited[first.image]
+        if first and is_edited and first.group != found:
             contrast = first.group
         return _GroupedFile(raw, (raw.group,) * len(fields), contrast)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import unicodedata
 
 import numpy as np
@@ -262,6 +263,17 @@ def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tm
     a, b = Study.open(tmp_path / "s").rows()
     assert a.nuclei_limits == b.nuclei_limits
     assert a.group != b.group
+
+
+def test_files_keep_their_shared_contrast_without_the_record_of_the_study(tmp_path):
+    for name, brightness in (("a", 1000), ("b", 3000)):
+        write_raw(tmp_path / "raw" / f"{name}.ome.tif", brightness=brightness)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    before = Study.open(tmp_path / "s").rows()
+    shutil.rmtree(tmp_path / "s" / ".journal")
+    # Without the record, each group counts as one that a person wrote.
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    assert Study.open(tmp_path / "s").rows() == before
 
 
 def test_files_of_unknown_dishes_are_reported(tmp_path):
