@@ -98,6 +98,18 @@ class ManifestFile:
         ledger = self._ledger(rows)
         return {row.image: _edited(ledger, row) for row in rows}
 
+    def lost(self, images: Iterable[str]) -> list[str]:
+        """Returns those of the images whose rows were deleted since they were written."""
+        there, ledger = {row.image for row in self.rows()}, self._ledger(())
+        # The row of a pending record may not have been written.
+        return [
+            image
+            for image in images
+            if image not in there
+            and ledger.known(image)
+            and not ledger.is_pending(image)
+        ]
+
     def _content(self) -> bytes:
         return csv_json.read_bytes(self.path) if self.path.exists() else b""
 

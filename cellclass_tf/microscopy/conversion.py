@@ -155,10 +155,11 @@ def convert(
     notes += earlier_images.notes_of_shared_dishes(study, source, raws)
     readable = [raw for raw in raws if raw.name in found]
     converted = step.convert(readable, found)
-    _record(study, converted)
     made = {
         name: [row["image"] for row in rows] for name, rows in converted.results.items()
     }
+    notes += earlier_images.notes_of_deleted_rows(study, made)
+    _record(study, converted)
     images = [image for of_file in made.values() for image in of_file]
     verdicts.judge(study, images, step.engine)
     notes += earlier_images.notes_of_vanished(study, source, made)

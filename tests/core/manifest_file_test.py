@@ -1,5 +1,6 @@
 """Tests of cellclass_tf.core.manifest_file."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -16,6 +17,7 @@ from cellclass_tf.core.manifest import (
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import csv_json
+from cellclass_tf.storage.ledger import Written, ledger_of
 from tests import by_hand
 
 ROW = ImageRow("HEK/a.png", "HEK", group="dish1", verdict="accepted", cells=3)
@@ -175,3 +177,20 @@ def test_two_columns_of_one_name_are_an_error(study):
     ):
         update(study, QUALITY, glow_share=0.5)
     assert study.manifest_path.read_text() == text
+
+
+def test_rows_that_a_person_deleted_are_known(study):
+    images = [ROW.image, "HEK/b.png", "HEK/killed.png", "HEK/new.png"]
+    assert study.lost_rows(images) == []
+    # A killed run knows images whose rows it could not write.
+    ledger = ledger_of(study.root, study.manifest_path)
+    pending = ledger.recording({"HEK/killed.png": Written({})})
+    with contextlib.suppress(KeyboardInterrupt), pending:
+        raise KeyboardInterrupt
+    lines = study.manifest_path.read_text().splitlines(keepends=True)
+    study.manifest_path.write_text("".join(lines[:2]))
+    assert study.lost_rows(images) == ["HEK/b.png"]
+    study.manifest_path.unlink()
+    assert study.lost_rows(images) == [ROW.image, "HEK/b.png"]
+    update(study, ORIGIN)
+    assert study.lost_rows(images) == ["HEK/b.png"]

@@ -383,6 +383,26 @@ def test_rows_that_a_killed_run_did_not_write_are_added(tmp_path):
     assert len(Study.open(tmp_path / "s").rows()) == 1
 
 
+def test_rows_that_a_person_deleted_are_added_with_a_note(tmp_path):
+    for name in ("a", "b"):
+        write_raw(tmp_path / "raw" / f"{name}.ome.tif")
+
+    def deleted(**options):
+        outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", **options)
+        assert len(Study.open(tmp_path / "s").rows()) == 2
+        return [note for note in outcome.notes if "deleted" in note]
+
+    assert not deleted()
+    study = Study.open(tmp_path / "s")
+    lines = study.manifest_path.read_text().splitlines(keepends=True)
+    for options in ({}, {"contrast": "field", "change_settings": True}):
+        study.manifest_path.write_text("".join(lines[:2]))
+        (note,) = deleted(**options)
+        assert note.startswith("1 images whose rows were deleted from images.csv")
+        assert "HEK/b.png" in note
+        assert not deleted(**options)
+
+
 def test_two_files_with_the_same_name_become_two_images(tmp_path):
     write_raw(tmp_path / "raw" / "HEK" / "dish1" / "a.ome.tif")
     write_raw(tmp_path / "raw" / "HEK" / "dish2" / "a.ome.tif")
