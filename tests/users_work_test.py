@@ -283,6 +283,27 @@ def test_groups_and_pixel_sizes_that_a_person_wrote_are_kept(root):
     assert "note" in (root / "images.csv").read_text().splitlines()[0]
 
 
+def test_without_its_records_the_program_replaces_no_entry_of_a_person(root):
+    image = row_of(root, "HEK").image
+    values = {"group": "monday", "cell_type": "N2a", "pixel_size_um": "0.5"}
+    by_hand.edit(root, image, **values, verdict="rejected", reason="ask Bo")
+    before = cc.Study.open(root).rows()
+    shutil.rmtree(root / ".journal")
+    for _ in range(2):
+        cc.convert(root / "raw", root, group=simulation.GROUP_PATTERN)
+        row = next(row for row in cc.Study.open(root).rows() if row.image == image)
+        assert (row.group, row.cell_type, row.pixel_size_um) == ("monday", "N2a", 0.5)
+        assert (row.verdict, row.reason) == ("rejected", "ask Bo")
+    # Other fields have the contrast that they had.
+    after = cc.Study.open(root).rows()
+    limits = [
+        [(row.image, row.contrast_group, row.nuclei_limits) for row in rows]
+        for rows in (before, after)
+    ]
+    limits = [[entry for entry in of if entry[0] != image] for of in limits]
+    assert limits[0] == limits[1]
+
+
 def test_a_field_that_is_marked_as_corrected_during_a_run_keeps_its_cells(
     root, monkeypatch
 ):

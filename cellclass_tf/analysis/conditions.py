@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from cellclass_tf import process_state
 from cellclass_tf.core.study import Study
 from cellclass_tf.errors import InputError, first_names
+from cellclass_tf.messages import logger
 from cellclass_tf.storage import csv_json, lock
 
 CONDITIONS_FILE = "conditions.csv"
@@ -67,6 +68,8 @@ def conditions(study: str | os.PathLike | Study) -> pathlib.Path:
         for group in sorted({*known, *fields})
     ]
     csv_json.write_csv(path, columns, rows)
+    filled = [group for group, row in known.items() if row["condition"].strip()]
+    _warn_of_strangers(path, filled, fields)
     return path
 
 
@@ -94,6 +97,9 @@ def read_conditions(
             f"a condition; the table has conditions for {first_names(sorted(found))}. Fill "
             "in the column `condition`."
         )
+    if wanted - found.keys():
+        # A table that names all groups may have more than these.
+        _warn_of_strangers(path, found, wanted)
     return {group: of for group, of in found.items() if group in wanted}
 
 
@@ -101,10 +107,13 @@ def conditions_of(study: Study) -> dict[str, str]:
     """Returns the condition of each group that has one; empty if there is no table.
 
     Raises:
-      InputError: if the table cannot be read, or names a group twice.
+      InputError: if images.csv or the table cannot be read, or if the table names a group
+        twice.
     """
     path = study.root / CONDITIONS_FILE
     found = _assignments(path) if path.exists() else {}
+    if found:
+        _warn_of_strangers(path, found, (row.group for row in study.rows()))
     return {group: of.condition for group, of in found.items()}
 
 
@@ -120,7 +129,10 @@ def _assignments(path: str | os.PathLike) -> dict[str, Assignment]:
 
 
 def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Reads the rows that are not empty, and checks that no group occurs twice."""
+    """Reads the rows that are not empty, and checks that no group occurs twice.
+
+    Spaces around a group's name are removed, as in images.csv.
+    """
     rows = csv_json.read_csv(path)
     missing = {"group", "condition"} - set(rows[0] if rows else ("group", "condition"))
     if missing:
@@ -128,6 +140,7 @@ def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
             f"{path}: expected the columns group, condition and replicate; missing "
             f"{', '.join(sorted(missing))}. `cellclass conditions` writes such a table."
         )
+    rows = [row | {"group": row["group"].strip()} for row in rows]
     lines: dict[str, int] = {}
     for number, row in enumerate(rows, start=2):
         if any(row.values()) and lines.setdefault(row["group"], number) != number:
@@ -136,3 +149,23 @@ def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
                 f"{lines[row['group']]} and {number}. Keep one of them."
             )
     return [row for row in rows if any(row.values())]
+
+
+def _warn_of_strangers(
+    path: str | os.PathLike, found: Iterable[str], groups: Iterable[str]
+) -> None:
+    """Warns if a condition is that of a group that does not exist.
+
+    Args:
+      path: path of the table.
+      found: the groups that have a condition.
+      groups: the groups that exist.
+    """
+    strangers = sorted(set(found) - set(groups))
+    if strangers:
+        logger.warning(
+            "%s has conditions of groups without fields: %s. Did a spreadsheet change "
+            "their names (01 becomes 1, and 1-2 a date)? Correct the column `group`.",
+            path,
+            first_names(list(map(repr, strangers))),
+        )

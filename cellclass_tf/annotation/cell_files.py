@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cellclass_tf import batch
+from cellclass_tf.annotation import changes
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.label_files import types_text
 from cellclass_tf.core.manifest import ANNOTATION, columns_of
@@ -80,8 +81,9 @@ def write_cells(
     """Writes a field's label image, and its table of types if it has one.
 
     A pending record is written first, so that after a crash the next run finishes the
-    work, and does not take the label image for a person's. Cells that a person made are
-    moved to STUDY/.trash/DATE.
+    work, and does not take the label image for a person's. Cells that a person made, or
+    that the program did not write, are first copied to STUDY/.trash/DATE, whatever the
+    column `corrected` says.
 
     Args:
       study: the study.
@@ -110,22 +112,39 @@ def write_cells(
     }
     there, book = state_of(study, row), ledger_of(study.root, path)
     check_unchanged(study, row, there if planned is None else planned)
+    state = [result["cells_sha256"], result["types_sha256"]]
+    known = book.facts_of(_CELLS, there)
+    is_persons = _is_persons(row, known)
+    if any(there) and there != state and (is_persons or known is None):
+        trash.keep(study.root, _files(study, row))
     if there == [row.cells_sha256, row.types_sha256]:
         # The old state is recorded, too, so that it is recognized after a crash.
         before = table.read_text(encoding="utf-8") if table.exists() else ""
-        book.add(_CELLS, Written(there, _facts(_annotation_of(row), before)))
-    state = [result["cells_sha256"], result["types_sha256"]]
+        old = _annotation_of(row) | {"corrected": is_persons}
+        book.add(_CELLS, Written(there, {**(known or {}), **_facts(old, before)}))
     made = Written(state, _facts(result, types) | {"source": dict(source or {})})
-    is_own = not row.corrected and book.facts_of(_CELLS, there) is not None
     with book.recording({_CELLS: made}):
-        if any(there) and not is_own and there != made.state:
-            trash.keep(study.root, _files(study, row))
         # A table of types would be misread with labels that it does not belong to.
         table.unlink(missing_ok=True)
         atomic.write_bytes(path, content)
         if types:
             atomic.write_text(table, types)
     return result
+
+
+def _is_persons(row: ImageRow, known: Mapping[str, Any] | None) -> bool:
+    """Returns whether a person made or corrected a field's cells.
+
+    The column `corrected` alone does not decide it, since a person may empty it.
+
+    Args:
+      row: row of the image.
+      known: facts of the cells in the ledger; None if the program did not write them.
+    """
+    made = (known or {}).get("row", {})
+    marks = (row.annotation, made.get("annotation", ""))
+    is_edited = any(mark.endswith(EDITED) for mark in marks)
+    return row.corrected or made.get("corrected", False) or is_edited
 
 
 def source_of(study: Study, row: ImageRow) -> Mapping[str, str]:
@@ -168,6 +187,7 @@ def settle(study: Study) -> Settled:
     - A label image or table of types that was changed or added by another program counts
       as a person's correction.
     - If a label image was deleted, the field has no cells and no corrections.
+    - A list of drawn cells (column by_hand) that a spreadsheet made unreadable is restored.
     - If the cells belong to another raw file, scene or time than the image shows now, they
       are moved to STUDY/.trash/DATE.
     """
@@ -238,6 +258,38 @@ def version_of_image(study: Study, row: ImageRow) -> Sequence:
     return [row.image, _sha256(study.image_path(row))]
 
 
+def _with_readable_by_hand(study: Study, row: ImageRow, labels: str) -> ImageRow:
+    """Restores the column by_hand from the ledger if it cannot be read.
+
+    Args:
+      study: the study.
+      row: row of the image.
+      labels: SHA-256 of the label image.
+
+    Raises:
+      InputError: if the ledger does not know the label image.
+    """
+    if changes.is_list(row.by_hand):
+        return row
+    book = ledger_of(study.root, study.cells_path(row))
+    for written in book.known(_CELLS):
+        by_hand = written.facts.get("row", {}).get("by_hand", "")
+        if labels == written.state[0] and changes.is_list(by_hand):
+            logger.warning(
+                "%s: the column by_hand was %r, and is %r again (a spreadsheet may have "
+                "taken it for a date).",
+                row.image,
+                row.by_hand,
+                by_hand,
+            )
+            return dataclasses.replace(row, by_hand=by_hand)
+    raise InputError(
+        f"{study.manifest_path}: {row.image}: column by_hand: expected numbers of cells "
+        f"such as 'cells 3,17-20'; got {row.by_hand!r}. Correct it, or empty it if it does "
+        "not matter which of the cells were drawn by hand."
+    )
+
+
 def _settle_row(
     study: Study, row: ImageRow, result: dict[str, Any], state: Sequence[str]
 ) -> ImageRow:
@@ -251,6 +303,7 @@ def _settle_row(
         return dataclasses.replace(row, **_NO_CELLS)
     if not labels:
         return dataclasses.replace(row, **_NO_CELLS) if row.cells_sha256 else row
+    row = _with_readable_by_hand(study, row, labels)
     is_known = bool(row.cells_sha256)
     if is_known and [labels, types] == [row.cells_sha256, row.types_sha256]:
         return row
@@ -290,6 +343,14 @@ def _mark_edited(
             "annotated again."
         ) from error
     logger.warning("%s was changed by hand; it counts as corrected.", path)
+    if types and types == row.types_sha256 and labels_sha256 != row.cells_sha256:
+        logger.warning(
+            "%s gives types to cells by their numbers, and was not changed with %s. If the "
+            "program that saved the cells numbers them anew, the types are now those of "
+            "other cells: check them.",
+            _table(study, row),
+            path.name,
+        )
     made_by = row.annotation.removesuffix(EDITED)
     return dataclasses.replace(
         row,

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from cellclass_tf.core.manifest import BY_HAND_PREFIX
 from cellclass_tf.labels import matching
+
+_LIST = rf"({BY_HAND_PREFIX})?\d+(-\d+)?(,\d+(-\d+)?)*"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,19 +80,26 @@ def compare(old: np.ndarray, new: np.ndarray) -> Changes:
 
 
 def text_of(labels: Sequence[int]) -> str:
-    """Writes sorted labels as ranges: '3,17-20'."""
+    """Writes sorted labels as ranges: 'cells 3,17-20'; '' if there are none."""
     runs: list[list[int]] = []
     for label in labels:
         if runs and label == runs[-1][1] + 1:
             runs[-1][1] = label
         else:
             runs.append([label, label])
-    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)
+    ranges = ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)
+    return f"{BY_HAND_PREFIX}{ranges}" if ranges else ""
+
+
+def is_list(text: str) -> bool:
+    """Returns whether a text is one that this or an earlier version writes."""
+    return text == "" or re.fullmatch(_LIST, text) is not None
 
 
 def labels_of(text: str, count: int) -> list[int]:
     """Reads the text of `text_of` for a field of `count` cells; returns [] for others."""
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+    if not text or not is_list(text):
         return []
-    runs = [[int(n) for n in part.split("-")] for part in text.split(",")]
+    parts = text.removeprefix(BY_HAND_PREFIX).split(",")
+    runs = [[int(n) for n in part.split("-")] for part in parts]
     return [n for run in runs for n in range(run[0], min(run[-1], count) + 1)]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from cellclass_tf.core.micrograph import PIXEL_SIZES_UM
 from cellclass_tf.core.type_names import MIXED, is_of_windows, type_name
 
 ACCEPTED, REJECTED = "accepted", "rejected"
@@ -20,6 +21,8 @@ ORIGIN, LIKENESS, QUALITY = "origin", "likeness", "quality"
 VERDICT, ANNOTATION, SPLIT = "verdict", "annotation", "split"
 PARTS = (ORIGIN, LIKENESS, QUALITY, VERDICT, ANNOTATION, SPLIT)
 
+# Begins the list in the column by_hand; earlier versions wrote the numbers alone.
+BY_HAND_PREFIX = "cells "
 LONGEST_NAME = 100
 # Largest p value at which types are said to be rejected unequally.
 _UNEVEN_P = 0.01
@@ -51,8 +54,9 @@ class ImageRow:
     - `annotation` is a fingerprint of how the cells were made; `annotator_settings` is a
       description of it. `cells_sha256` is the SHA-256 of the label image, `types_sha256`
       that of the table of types beside it. `cells_source` is the `source` of the image on
-      which the cells were made. `by_hand` lists the cells that a person drew ('3,17-20').
-      `doubts` holds the number of doubtful cells by reason.
+      which the cells were made. `by_hand` lists the cells that a person drew
+      ('cells 3,17-20'; the word keeps spreadsheets from reading '1-2' as a date). `doubts`
+      holds the number of doubtful cells by reason.
     """
 
     image: str = _of(ORIGIN)
@@ -156,6 +160,8 @@ def words_of_reason(reason: str) -> tuple[str, ...]:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(ImageRow))
+# The columns that people edit; every version has written them.
+EDITED_COLUMNS = COLUMNS[: COLUMNS.index("split") + 1]
 
 
 def columns_of(*parts: str) -> tuple[str, ...]:
@@ -289,6 +295,16 @@ def to_float(text: str) -> float | None:
         raise ValueError("a number, or nothing") from error
 
 
+def _to_pixel_size(text: str) -> float | None:
+    size_um, (least, most) = to_float(text), PIXEL_SIZES_UM
+    if size_um is not None and not least <= size_um <= most:
+        raise ValueError(
+            f"the width of a pixel in the specimen, {least} to {most:.0f} µm, or nothing "
+            "(did a spreadsheet remove the decimal separator?)"
+        )
+    return size_um
+
+
 def _to_int(text: str) -> int | None:
     number = to_float(text)
     if number is not None and not number.is_integer():
@@ -366,11 +382,9 @@ _PARSER_OF_COLUMN: dict[str, Callable[[str], Any]] = {
     "cell_type": type_name,
     "verdict": _one_of(ACCEPTED, REJECTED),
     "split": _one_of(*SPLITS),
+    "pixel_size_um": _to_pixel_size,
     "nuclei_limits": _LIMITS,
     "cytoplasm_limits": _LIMITS,
-    "by_hand": _matching(
-        r"\d+(-\d+)?(,\d+(-\d+)?)*", "numbers of cells such as 3,17-20"
-    ),
 }
 # The keys are the annotations of fields, which are strings because of the __future__ import.
 _PARSERS: dict[str, Callable[[str], Any]] = {

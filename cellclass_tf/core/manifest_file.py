@@ -98,6 +98,18 @@ class ManifestFile:
         ledger = self._ledger(rows)
         return {row.image: _edited(ledger, row) for row in rows}
 
+    def lost(self, images: Iterable[str]) -> list[str]:
+        """Returns those of the images whose rows were deleted since they were written."""
+        there, ledger = {row.image for row in self.rows()}, self._ledger(())
+        # The row of a pending record may not have been written.
+        return [
+            image
+            for image in images
+            if image not in there
+            and ledger.known(image)
+            and not ledger.is_pending(image)
+        ]
+
     def _content(self) -> bytes:
         return csv_json.read_bytes(self.path) if self.path.exists() else b""
 
@@ -116,13 +128,18 @@ class ManifestFile:
 
     def _ledger(self, rows: Iterable[ImageRow]) -> Ledger:
         ledger = ledger_of(self.path.parent, self.path)
-        if not ledger.path.exists():
+        if ledger.path.exists():
+            return ledger
+        earlier = _verdicts_of_earlier_versions(self.path)
+        for row in rows:
+            if not earlier:
+                # Without any record, all values count as a person's.
+                ledger.add(row.image, Written({}))
+                continue
             # Earlier versions recorded verdicts only; other values count as the program's.
-            earlier = _verdicts_of_earlier_versions(self.path)
-            for row in rows:
-                for verdict, reason in earlier.get(row.image, [("", "")]):
-                    told = {"verdict": verdict, "reason": reason}
-                    ledger.add(row.image, Written(_state(_as_dict(row)) | told))
+            for verdict, reason in earlier.get(row.image, [("", "")]):
+                told = {"verdict": verdict, "reason": reason}
+                ledger.add(row.image, Written(_state(_as_dict(row)) | told))
         return ledger
 
 
@@ -181,13 +198,44 @@ def _verdicts_of_earlier_versions(path: pathlib.Path) -> dict[str, list]:
     return csv_json.read_json_object(path.parent / ".journal" / "verdicts.json")
 
 
+def _check_columns(path: pathlib.Path, there: Iterable[str]) -> None:
+    """Checks that a table has the columns that people edit, under their names.
+
+    Tables of earlier versions lack some of the other columns.
+
+    Raises:
+      InputError: if one is missing, or if a column has the name of a missing one but for
+        upper and lower case or spaces.
+    """
+    found = set(there)
+    meant = {name.strip().casefold(): name for name in found - set(COLUMNS)}
+    for column in COLUMNS:
+        if column in found:
+            continue
+        if column in meant:
+            raise InputError(
+                f"{path}: expected the column {column!r}, found {meant[column]!r}. Give "
+                f"the column the name {column!r}."
+            )
+        if column in manifest.EDITED_COLUMNS:
+            raise InputError(
+                f"{path}: expected the column {column!r}, which is missing, so that "
+                "entries by people may be lost. Take it from an older copy of the table, or "
+                f"add a column {column!r} with empty cells if it had no entries by people."
+            )
+
+
 def _parse(
     path: pathlib.Path, content: bytes
 ) -> tuple[dict[str, ImageRow], list[str], dict[str, dict[str, str]]]:
     """Returns rows by image, names of the users' own columns, and their values by image."""
     rows: dict[str, ImageRow] = {}
     lines = csv_json.parse_csv(content, path)
-    columns = [c for c in (lines[0] if lines else ()) if c and c not in COLUMNS]
+    _check_columns(path, lines[0] if lines else COLUMNS)
+    # Spreadsheets write empty columns without a header beside a table.
+    has_notes = any(line.get("") for line in lines)
+    own = [c for c in (lines[0] if lines else ()) if c not in COLUMNS]
+    columns = [c for c in own if c or has_notes]
     extra = {}
     for number, line in enumerate(lines, start=2):
         try:

@@ -251,6 +251,10 @@ class Study:
         """Returns by image the columns that a person edited and that are kept."""
         return self._manifest.edited()
 
+    def lost_rows(self, images: Iterable[str]) -> list[str]:
+        """Returns those of the images whose rows a person deleted from the manifest."""
+        return self._manifest.lost(images)
+
     @property
     def _manifest(self) -> ManifestFile:
         return ManifestFile(self.manifest_path)

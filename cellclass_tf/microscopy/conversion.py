@@ -155,10 +155,11 @@ def convert(
     notes += earlier_images.notes_of_shared_dishes(study, source, raws)
     readable = [raw for raw in raws if raw.name in found]
     converted = step.convert(readable, found)
-    _record(study, converted)
     made = {
         name: [row["image"] for row in rows] for name, rows in converted.results.items()
     }
+    notes += earlier_images.notes_of_deleted_rows(study, made)
+    _record(study, converted)
     images = [image for of_file in made.values() for image in of_file]
     verdicts.judge(study, images, step.engine)
     notes += earlier_images.notes_of_vanished(study, source, made)
@@ -363,7 +364,7 @@ class _Conversion:
             # Unlike the file's name, the image's name belongs to no other file.
             raw = dataclasses.replace(raw, group=stem)
         rows = [self._rows.get(f"{stem}{field.suffix}") for field in fields]
-        first = rows[0]
+        first, found = rows[0], raw.group
         contrast = raw.group if raw.grouped else self.source
         if any(field.well for field in fields):
             groups = tuple(
@@ -376,7 +377,8 @@ class _Conversion:
             shared = first.contrast_group == first.group
             raw = dataclasses.replace(raw, group=first.group, grouped=shared)
             contrast = raw.group if raw.grouped else self.source
-        if first and "group" in self._edited[first.image]:
+        is_edited = first and "group" in self._edited[first.image]
+        if first and is_edited and first.group != found:
             contrast = first.group
         return _GroupedFile(raw, (raw.group,) * len(fields), contrast)
 

@@ -15,6 +15,7 @@ import numpy as np
 from cellclass_tf import process_state
 from cellclass_tf.core.image_names import find_image
 from cellclass_tf.core.label_files import read_labels
+from cellclass_tf.core.manifest import BY_HAND_PREFIX
 from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.predictions import CELLS_FILE, labels_path
 from cellclass_tf.core.run_record import (
@@ -229,7 +230,8 @@ def _annotation_links(study: Study, row: ImageRow, cell: int | None) -> list[Lin
         }
     )
     says += lines({"with": row.annotator_settings})
-    says += lines({"drawn by hand": row.by_hand}, before="cells ")
+    drawn = row.by_hand.removeprefix(BY_HAND_PREFIX)
+    says += lines({"drawn by hand": drawn}, before="cells ")
     cells = f"{'unknown' if row.cells is None else row.cells} cells in images.csv"
     state = RECORDED if count == row.cells else CHANGED
     if row.cells is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import collections
 import contextlib
 import csv
 import io
@@ -97,11 +98,11 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     The table may be written by programs and spreadsheets: the delimiter is a comma,
     semicolon or tab; the encoding is UTF-8 (with or without a byte order mark), UTF-16 with
     a byte order mark, or Windows-1252; line endings may be of any kind. Missing cells of a
-    short row are empty.
+    short row are empty. A column without a header has the name ''.
 
     Raises:
       InputError: if the file cannot be read or is not a table, for example because a row
-        has more cells than the header.
+        has more cells than the header, or because two columns have the same name.
     """
     return parse_csv(read_bytes(path), path)
 
@@ -132,20 +133,53 @@ def parse_csv(content: bytes, path: str | os.PathLike) -> list[dict[str, str]]:
     hint = re.fullmatch(r"sep=(.)\s*", first)
     delimiter = hint[1] if hint else _delimiter_of(first)
     lines = io.StringIO(text[len(first) + 1 :] if hint else text, newline="")
-    reader = csv.DictReader(lines, restval="", delimiter=delimiter)
-    rows = []
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
-        for row in reader:
-            if any(row.pop(None, ())):
-                raise InputError(
-                    f"{path}, line {reader.line_num}: expected at most "
-                    f"{len(reader.fieldnames or ())} cells, like the header. Does a cell "
-                    "contain a comma without quotation marks?"
-                )
-            rows.append(row)
+        columns = next(reader, [])
+        _check_header(columns, path)
+        return [
+            _row_of(columns, cells, f"{path}, line {reader.line_num}")
+            for cells in reader
+            if cells
+        ]
     except csv.Error as error:
         raise InputError(f"{path}: expected a CSV table ({error}).") from error
-    return rows
+
+
+def _check_header(columns: Sequence[str], path: str | os.PathLike) -> None:
+    """Raises InputError if two columns have the same name."""
+    counts = collections.Counter(filter(None, columns))
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise InputError(
+            f"{path}: expected columns with different names, found {counts[twice[0]]} "
+            f"with the name {twice[0]!r}. Rename one of them."
+        )
+
+
+def _row_of(columns: Sequence[str], cells: Sequence[str], place: str) -> dict[str, str]:
+    """Returns the cells of a row by column; texts without a header have the key ''.
+
+    Raises:
+      InputError: if there are more cells than columns, or several texts without a header.
+    """
+    if any(cells[len(columns) :]):
+        raise InputError(
+            f"{place}: expected at most {len(columns)} cells, like the header. Does a cell "
+            "contain a comma without quotation marks?"
+        )
+    row = dict.fromkeys(columns, "")
+    nameless = []
+    for column, cell in zip(columns, cells, strict=False):
+        if column:
+            row[column] = cell
+        elif cell:
+            nameless.append(cell)
+    if len(nameless) > 1:
+        raise InputError(
+            f"{place}: expected at most one text without a header, found "
+            f"{nameless[0]!r} and {nameless[1]!r}. Give each column a name."
+        )
+    return row | {"": nameless[0]} if nameless else row
 
 
 def _decoded(content: bytes, path: str | os.PathLike) -> str:

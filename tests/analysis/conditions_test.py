@@ -76,3 +76,28 @@ def test_every_reader_of_the_table_refuses_a_group_that_occurs_twice(study):
     assert path.read_text() == text
     path.write_text("group,condition\nd0,drug\n,\n,\n")
     assert conditions_of(study) == {"d0": "drug"}
+
+
+def test_groups_that_a_spreadsheet_changed_are_found_or_reported(study, caplog):
+    path = cc.conditions(study.root)
+    # Spaces do not make another group.
+    path.write_text("group,condition\nd0 ,drug\n d1,control\n")
+    assert conditions_of(study) == {"d0": "drug", "d1": "control"}
+    cc.conditions(study)
+    assert [row["group"] for row in csv_json.read_csv(path)] == ["d0", "d1"]
+    assert not caplog.records
+    text = "group,condition\nd0,drug\n1,control\n"
+    for read in (
+        conditions_of,
+        cc.conditions,
+        lambda _: read_conditions(path, ["d0", "d1"]),
+    ):
+        path.write_text(text)
+        caplog.clear()
+        read(study)
+        assert "has conditions of groups without fields: '1'. Did a" in caplog.text
+    # Some of the table's groups may not be predicted.
+    path.write_text(text)
+    caplog.clear()
+    read_conditions(path, ["d0"])
+    assert not caplog.records

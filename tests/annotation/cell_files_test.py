@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cellclass_tf.core.label_files import read_labels
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.storage import atomic, csv_json, digests, png
+from tests import by_hand
 
 TYPES = ("HEK", "N2a")
 MADE_BY = {"annotator": "watershed", "annotation": "f00d", "diameter_px": 24.0}
@@ -149,18 +151,34 @@ def test_labels_changed_in_place_are_a_correction_once(study):
     table = study.cells_path(before).with_suffix(".csv")
     lines = [{"cell": cell, "cell_type": "N2a"} for cell in (1, 2)]
     csv_json.write_csv(table, ("cell", "cell_type"), lines)
-    for count, by_hand in ((2, "1"), (3, "")):
+    for count, drawn in ((2, "1"), (3, "")):
         if count != 2:
             cells_of(count).write(study.cells_path(before), types_csv=True)
         for _ in range(2):
             assert not cell_files.settle(study).failures
             row = row_of(study)
             assert (row.annotator, row.annotation) == ("watershed", "f00d*")
-            assert (row.corrected, row.cells, row.by_hand) == (True, count, by_hand)
+            assert (row.corrected, row.cells, row.by_hand) == (True, count, drawn)
             assert row.annotator_settings == "watershed, then changed in place"
             hashes = [row.cells_sha256, row.types_sha256]
             assert row.doubts == ""
             assert hashes == cell_files.state_of(study, row)
+
+
+@pytest.mark.parametrize("with_types", [False, True])
+def test_new_labels_beside_old_types_are_reported(study, caplog, with_types):
+    row = annotated(study)
+    labels = np.zeros((4, 5), np.int32)
+    labels[2, :2] = (2, 1)
+    other = Cells.from_labels(labels, TYPES, TYPES)
+    if with_types:
+        table = study.cells_path(row).with_suffix(".csv")
+        table.write_text("cell,cell_type\n1,N2a\n2,HEK\n")
+    study.cells_path(row).write_bytes(other.encode())
+    cell_files.settle(study)
+    assert row_of(study).corrected
+    is_told = "m.csv gives types to cells by their numbers" in caplog.text
+    assert is_told == (not with_types)
 
 
 def test_a_field_with_deleted_labels_counts_as_not_annotated(study):
@@ -194,3 +212,70 @@ def test_a_field_that_changed_since_planning_is_not_overwritten(study):
     with pytest.raises(InputError, match=r"m.tif was changed while the run was under"):
         cell_files.check_unchanged(study, row, planned)
     assert read_labels(study.cells_path(row)).max() == 2
+
+
+@pytest.mark.parametrize("made_by", ["import", "in place", "without a ledger"])
+def test_cells_of_a_person_are_kept_whatever_the_column_corrected_says(study, made_by):
+    row = annotated(study)
+    if made_by == "import":
+        told = MADE_BY | {"annotator": "import", "corrected": True}
+        result = cell_files.write_cells(study, row, cells_of(3), told)
+        cell_files.record(study, batch.Outcome(done={row.image: result}))
+    elif made_by == "in place":
+        cells_of(3).write(study.cells_path(row), types_csv=True)
+        cell_files.settle(study)
+        assert row_of(study).corrected
+    else:
+        shutil.rmtree(study.root / ".journal")
+    content = study.cells_path(row).read_bytes()
+    by_hand.edit(study, row.image, corrected="")
+    for count in (4, 5):
+        # Only the cells of the person are copied, and not those of the program.
+        cell_files.settle(study)
+        row = row_of(study)
+        assert not row.corrected
+        result = cell_files.write_cells(study, row, cells_of(count), MADE_BY)
+        cell_files.record(study, batch.Outcome(done={row.image: result}))
+        (kept,) = study.trash_path.rglob("*.tif")
+        assert kept.read_bytes() == content
+
+
+def test_a_kill_does_not_make_cells_of_a_person_the_programs(study, monkeypatch):
+    told = MADE_BY | {"corrected": True}
+    row = row_of(study)
+    result = cell_files.write_cells(study, row, cells_of(3), told)
+    cell_files.record(study, batch.Outcome(done={row.image: result}))
+    by_hand.edit(study, row.image, corrected="")
+    content = study.cells_path(row).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "unlink", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            cell_files.write_cells(study, row_of(study), cells_of(4), MADE_BY)
+    shutil.rmtree(study.trash_path)
+    cell_files.settle(study)
+    cell_files.write_cells(study, row_of(study), cells_of(4), MADE_BY)
+    (kept,) = study.trash_path.rglob("*.tif")
+    assert kept.read_bytes() == content
+
+
+def _killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_list_of_drawn_cells_that_became_a_date_is_restored(study, caplog):
+    told = MADE_BY | {"corrected": True, "by_hand": "cells 1-2"}
+    row = row_of(study)
+    result = cell_files.write_cells(study, row, cells_of(3), told)
+    cell_files.record(study, batch.Outcome(done={row.image: result}))
+    before = row_of(study)
+    by_hand.edit(study, row.image, by_hand="02. Jan")
+    assert not cell_files.settle(study).failures
+    assert row_of(study) == before
+    assert "'02. Jan', and is 'cells 1-2' again" in caplog.text
+    # Without a record, this field fails, and no other.
+    shutil.rmtree(study.root / ".journal")
+    by_hand.edit(study, row.image, by_hand="02. Jan")
+    settled = cell_files.settle(study)
+    assert [row.image for row in settled.rows] == ["HEK/a.png"]
+    assert "column by_hand: expected numbers" in settled.failures[row.image]
+    assert row_of(study).corrected

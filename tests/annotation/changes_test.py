@@ -47,14 +47,18 @@ def test_drawn_cells_are_the_new_ones_and_those_that_were_drawn_before():
 
 def test_lists_of_labels_are_written_as_ranges():
     labels = [3, 17, 18, 19, 21]
-    assert changes.text_of(labels) == "3,17-19,21"
-    assert changes.labels_of("3,17-19,21", 100) == labels
+    assert changes.text_of(labels) == "cells 3,17-19,21"
     assert changes.text_of([]) == ""
+    # Earlier versions wrote the numbers alone.
+    for text in ("cells 3,17-19,21", "3,17-19,21"):
+        assert changes.is_list(text)
+        assert changes.labels_of(text, 100) == labels
 
 
-@pytest.mark.parametrize("text", ["", "all", "3;4", "-5", "1-2-3"])
+@pytest.mark.parametrize("text", ["", "all", "3;4", "-5", "1-2-3", "cells ", "02. Jan"])
 def test_invalid_lists_give_no_labels(text):
     assert changes.labels_of(text, 10) == []
+    assert changes.is_list(text) == (text == "")
 
 
 def test_labels_beyond_the_field_are_left_out():

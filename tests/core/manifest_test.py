@@ -91,7 +91,7 @@ def test_values_that_a_spreadsheet_rewrote_are_understood(column, text, value):
         ("cells", "8.5", "a whole number"),
         ("cells", "many", "a number"),
         ("pixel_size_um", "0.325 µm", "a number"),
-        ("by_hand", "03. Apr", "numbers of cells such as 3,17-20"),
+        *(("pixel_size_um", t, "the width of a pixel") for t in ("325", "0", "nan")),
         ("nuclei_limits", "Sep 90", "two numbers such as 90-4000"),
     ],
 )

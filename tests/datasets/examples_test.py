@@ -331,8 +331,8 @@ def test_types_that_change_while_they_are_prepared_are_noticed(study):
 
 def test_a_pixel_size_in_another_unit_is_refused(study):
     rows = [dataclasses.replace(row, pixel_size_um=0.325) for row in study.rows()]
-    rows[1] = dataclasses.replace(rows[1], pixel_size_um=325.0)
+    rows[1] = dataclasses.replace(rows[1], pixel_size_um=32.5)
     study.update(rows)
     contents = examples.check_study(study).contents
-    with pytest.raises(InputError, match=r"HEK/b\.png \(325\.0 µm\).*unit"):
+    with pytest.raises(InputError, match=r"HEK/b\.png \(32\.5 µm\).*unit"):
         examples.refuse_gaps(study, contents)

@@ -166,7 +166,7 @@ def test_files_saved_by_version_4_are_imported(study, tmp_path):
     outcome = import_cellpose(study, tmp_path / "gui")
     assert not outcome.failures
     assert outcome.done["HEK/a.png"]["changes"]["added"] == 1
-    assert _row(study, "HEK/a.png").by_hand == "4"
+    assert _row(study, "HEK/a.png").by_hand == "cells 4"
     assert _row(study, "HEK/a.png").diameter_px is None
 
 
@@ -200,7 +200,7 @@ def test_files_written_by_the_window_of_version_4_are_imported(study, tmp_path):
     outcome = import_cellpose(study, tmp_path / "gui")
     assert not outcome.failures
     assert outcome.done["HEK/a.png"]["changes"]["added"] == 1
-    assert _row(study, "HEK/a.png").by_hand == "4"
+    assert _row(study, "HEK/a.png").by_hand == "cells 4"
 
 
 def test_untouched_files_change_nothing(study, exported):
@@ -275,7 +275,7 @@ def test_corrections_are_imported_and_counted(study, exported):
     changes = {"added": 1, "redrawn": 1, "removed": 1, "kept": 1}
     assert outcome.done["N2a/a.png"]["changes"] == changes
     row = _row(study, "N2a/a.png")
-    assert (row.annotator, row.corrected, row.by_hand) == ("import", True, "2-3")
+    assert (row.annotator, row.corrected, row.by_hand) == ("import", True, "cells 2-3")
     assert row.cells_sha256 == digests.sha256_of_file(study.cells_path(row))
     cells = study.read_cells(row)
     np.testing.assert_array_equal(cells.labels, masks)
@@ -287,7 +287,7 @@ def test_hand_drawn_cells_survive_a_round_trip(study, exported, tmp_path):
     masks = _masks(add=True)
     _edit(exported / "HEK" / "a_seg.npy", masks=masks, ismanual=[False] * 3 + [True])
     import_cellpose(study, exported)
-    assert _row(study, "HEK/a.png").by_hand == "4"
+    assert _row(study, "HEK/a.png").by_hand == "cells 4"
     export_cellpose(study, tmp_path / "again")
     content = np.load(tmp_path / "again/HEK/a_seg.npy", allow_pickle=True).item()
     assert content["ismanual"].tolist() == [False, False, False, True]
@@ -296,7 +296,7 @@ def test_hand_drawn_cells_survive_a_round_trip(study, exported, tmp_path):
     path = tmp_path / "again/HEK/a_seg.npy"
     _edit(path, masks=masks, ismanual=[False, False, True])
     import_cellpose(study, tmp_path / "again")
-    assert _row(study, "HEK/a.png").by_hand == "3"
+    assert _row(study, "HEK/a.png").by_hand == "cells 3"
 
 
 def test_types_of_a_mixed_field_survive_a_correction(study, exported):
@@ -338,7 +338,7 @@ def test_cells_drawn_in_an_empty_image_are_imported(study, exported):
     outcome = import_cellpose(study, exported)
     assert outcome.done["N2a/new.png"]["changes"]["added"] == 3
     # The third one was found by a network in cellpose's window.
-    assert _row(study, "N2a/new.png").by_hand == "1-2"
+    assert _row(study, "N2a/new.png").by_hand == "cells 1-2"
 
 
 def test_stray_pixels_are_removed_with_a_note(study, exported):

@@ -100,18 +100,18 @@ def test_a_source_without_changes_is_not_a_correction(study):
 
 def test_cells_count_as_hand_drawn_if_source_or_manifest_says_so(study):
     import_one(study, imported(by_hand=[2]))
-    assert row_of(study, "mixed/m.png").by_hand == "2"
+    assert row_of(study, "mixed/m.png").by_hand == "cells 2"
     # The first cell grows, the second stays, and the third goes.
     labels = LABELS.copy()
     labels[2, 0], labels[0, 3] = 0, 1
     outcome = import_one(study, imported(labels), version=(2,))
     changes = {"added": 0, "redrawn": 1, "removed": 1, "kept": 1}
     assert outcome.done["mixed/m.png"]["changes"] == changes
-    assert row_of(study, "mixed/m.png").by_hand == "1-2"
+    assert row_of(study, "mixed/m.png").by_hand == "cells 1-2"
     # A source that records who drew each cell also does so for the new cell.
     labels[2, 0] = 3
     import_one(study, imported(labels, by_hand=[]), version=(3,))
-    assert row_of(study, "mixed/m.png").by_hand == "1-2"
+    assert row_of(study, "mixed/m.png").by_hand == "cells 1-2"
 
 
 def test_earlier_cells_keep_their_types_if_a_source_has_none(study):
@@ -132,7 +132,7 @@ def test_a_damaged_label_image_can_be_replaced(study):
     assert outcome.done["mixed/m.png"]["changes"]["added"] == 3
     row = row_of(study, "mixed/m.png")
     assert (row.annotator, row.annotator_sha256) == ("import", "5ha")
-    assert (row.cells, row.corrected, row.by_hand) == (3, True, "1-3")
+    assert (row.cells, row.corrected, row.by_hand) == (3, True, "cells 1-3")
 
 
 def test_a_file_is_matched_by_its_names_and_the_folder_of_its_type(study):

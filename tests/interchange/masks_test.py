@@ -261,7 +261,7 @@ def test_an_import_reports_its_changes(study, source):
     _write(source / "HEK/a.tif")
     first = import_masks(study, source).done["HEK/a.png"]["changes"]
     assert first == {"added": 2, "redrawn": 0, "removed": 0, "kept": 0}
-    assert _row(study, "HEK/a.png").by_hand == "1-2"
+    assert _row(study, "HEK/a.png").by_hand == "cells 1-2"
     _write(source / "HEK/a.tif", (LABELS == 1).astype(np.uint16))
     second = import_masks(study, source).done["HEK/a.png"]["changes"]
     assert second == {"added": 0, "redrawn": 0, "removed": 1, "kept": 1}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import unicodedata
 
 import numpy as np
@@ -264,6 +265,17 @@ def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tm
     assert a.group != b.group
 
 
+def test_files_keep_their_shared_contrast_without_the_record_of_the_study(tmp_path):
+    for name, brightness in (("a", 1000), ("b", 3000)):
+        write_raw(tmp_path / "raw" / f"{name}.ome.tif", brightness=brightness)
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    before = Study.open(tmp_path / "s").rows()
+    shutil.rmtree(tmp_path / "s" / ".journal")
+    # Without the record, each group counts as one that a person wrote.
+    convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
+    assert Study.open(tmp_path / "s").rows() == before
+
+
 def test_files_of_unknown_dishes_are_reported(tmp_path):
     def notes(name, *files, **options):
         for file in files:
@@ -369,6 +381,26 @@ def test_rows_that_a_killed_run_did_not_write_are_added(tmp_path):
     (tmp_path / "s" / "images.csv").unlink()
     convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK")
     assert len(Study.open(tmp_path / "s").rows()) == 1
+
+
+def test_rows_that_a_person_deleted_are_added_with_a_note(tmp_path):
+    for name in ("a", "b"):
+        write_raw(tmp_path / "raw" / f"{name}.ome.tif")
+
+    def deleted(**options):
+        outcome = convert(tmp_path / "raw", tmp_path / "s", cell_type="HEK", **options)
+        assert len(Study.open(tmp_path / "s").rows()) == 2
+        return [note for note in outcome.notes if "deleted" in note]
+
+    assert not deleted()
+    study = Study.open(tmp_path / "s")
+    lines = study.manifest_path.read_text().splitlines(keepends=True)
+    for options in ({}, {"contrast": "field", "change_settings": True}):
+        study.manifest_path.write_text("".join(lines[:2]))
+        (note,) = deleted(**options)
+        assert note.startswith("1 images whose rows were deleted from images.csv")
+        assert "HEK/b.png" in note
+        assert not deleted(**options)
 
 
 def test_two_files_with_the_same_name_become_two_images(tmp_path):

@@ -119,7 +119,7 @@ def test_a_study_image_shows_its_annotation(place):
     assert "by cellpose, SHA-256 of its weights aaaaaaaaaaaa" in shown
     assert "diameter in px 31.5, corrected or imported no" in shown
     path = study.cells_path(row)
-    change_row(study, cells_sha256=digests.sha256_of_file(path), by_hand="2")
+    change_row(study, cells_sha256=digests.sha256_of_file(path), by_hand="cells 2")
     assert states(trace(image))["annotation"] == "same"
     assert "cells drawn by hand 2" in str(trace(image))
     whole = path.read_bytes()

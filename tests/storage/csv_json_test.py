@@ -98,3 +98,18 @@ def test_a_file_that_is_not_a_table_is_rejected_by_name(tmp_path):
     (tmp_path / "a.csv").write_text("a\n" + "x" * 200_000)
     with pytest.raises(InputError, match=r"a\.csv: expected a CSV table"):
         csv_json.read_csv(tmp_path / "a.csv")
+
+
+def test_a_column_without_a_header_is_read_and_two_of_one_name_are_an_error(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,,b,\n1,,2,ask Bo\n3,,4,\n")
+    assert csv_json.read_csv(path) == [
+        {"a": "1", "": "ask Bo", "b": "2"},
+        {"a": "3", "": "", "b": "4"},
+    ]
+    path.write_text("a,,b,\n1,look,2,ask Bo\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 2: .*'look' and 'ask Bo'"):
+        csv_json.read_csv(path)
+    path.write_text("a,note,note\n1,2,3\n")
+    with pytest.raises(InputError, match=r"a\.csv: expected .* found 2 .* 'note'"):
+        csv_json.read_csv(path)

@@ -60,6 +60,8 @@ def write_field(
 ) -> None:
     """Writes a list and a picture of a field's doubtful cells to review/TYPE.
 
+    A list that a person changed is first copied to STUDY/.trash/DATE.
+
     Args:
       study: the study.
       row: row of the image.
@@ -69,7 +71,7 @@ def write_field(
     """
     path = study.review_path(row)
     table = csv_json.csv_text(_LIST_COLUMNS, map(_line, doubts))
-    ledger.write_picture(study.root, path, table.encode())
+    ledger.write_text(study.root, path, table)
     size_um = study.pixel_size_of(row)
     shown = draw(image, cells, doubts, name=row.image, pixel_size_um=size_um)
     content = png.encode_png(shown)
@@ -79,8 +81,8 @@ def write_field(
 def _forget_field(study: Study, row: ImageRow) -> None:
     """Removes the files of `write_field`, which show cells that have changed since."""
     path = study.review_path(row)
-    for old in (path, path.with_suffix(".png")):
-        old.unlink(missing_ok=True)
+    ledger.remove(study.root, path)
+    path.with_suffix(".png").unlink(missing_ok=True)
 
 
 def draw(
@@ -134,7 +136,7 @@ def write_queue(study: Study) -> None:
     estimate of the time that a person needs for the field.
 
     The lists and pictures of fields that were corrected since, or have lost their cells,
-    are removed.
+    are removed; lists that a person changed are moved to STUDY/.trash/DATE.
     """
     lines = []
     for row in study.rows():

@@ -65,6 +65,27 @@ def _notes_of_corrected(
     return (told,)
 
 
+def notes_of_deleted_rows(
+    study: Study, made: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """Returns a note if rows that a person deleted from images.csv are added again.
+
+    Args:
+      study: the study before the rows are written.
+      made: names of the images that were converted, by raw file.
+    """
+    again = study.lost_rows(image for images in made.values() for image in images)
+    if not again:
+        return ()
+    name = study.manifest_path.name
+    told = (
+        f"{len(again)} images whose rows were deleted from {name} are in it again, since "
+        f"their raw files are there: {_listed(again)}. To leave images out, keep their "
+        "rows, and write rejected into their column verdict"
+    )
+    return (told,)
+
+
 def notes_of_shared_dishes(
     study: Study, source: pathlib.Path, raws: Sequence[RawFile]
 ) -> tuple[str, ...]:

@@ -53,6 +53,27 @@ def test_field_has_a_list_and_a_picture(study):
     assert not list((study.root / "review/HEK").iterdir())
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_list_that_a_person_wrote_into_is_kept(study, corrected):
+    row = ImageRow("HEK/a.png", "HEK", cells=3)
+    queue.write_field(study, row, IMAGE, _cells(), DOUBTS)
+    # What the program wrote is replaced without a copy.
+    queue.write_field(study, row, IMAGE, _cells(), DOUBTS[:1])
+    assert not study.trash_path.exists()
+    table = study.review_path(row)
+    notes = table.read_text() + "9,odd size,,,,wrong: two cells\n"
+    table.write_text(notes)
+    if corrected:
+        study.update([dataclasses.replace(row, corrected=True)])
+        queue.write_queue(study)
+        assert not table.exists()
+    else:
+        queue.write_field(study, row, IMAGE, _cells(), DOUBTS)
+        assert len(csv_json.read_csv(table)) == 2
+    (kept,) = study.trash_path.rglob("a.csv")
+    assert kept.read_text() == notes
+
+
 def test_doubtful_cells_stand_out_with_their_numbers():
     picture = queue.draw(IMAGE, _cells(), DOUBTS, name="HEK/a.png")
     grey, pink, blue = (130, 130, 130), palette.PINK, palette.SKY_BLUE
