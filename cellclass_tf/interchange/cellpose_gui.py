@@ -21,10 +21,10 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
     CellsToImport,
     ImportedCells,
-    find_row,
     import_cells,
     rows_to_match,
 )
+from cellclass_tf.interchange.row_finder import RowFinder
 from cellclass_tf.labels import components
 from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.storage import atomic, digests, ledger, lock, pickled_npy
@@ -118,7 +118,8 @@ def import_cellpose(
     """Imports cells that were corrected in the cellpose GUI into a study.
 
     Every NAME_seg.npy below `source` belongs to the image NAME of the study. If images of
-    two types have the same NAME, a folder named after a type selects one of them. Files
+    two types have the same NAME, a folder named after a type selects one of them. In a
+    folder named after the dish of a raw file, NAME may also be that of the raw file. Files
     that were not changed since the export have no effect, even if the study has changed.
     A changed file fails if the study's cells were changed since the export too, since the
     import would undo these changes. From the pickles in the files, only numpy arrays,
@@ -265,13 +266,13 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow, version: int) -> Non
 def _candidates(
     study: Study, paths: list[pathlib.Path], source: pathlib.Path
 ) -> list[CellsToImport]:
-    rows, found = rows_to_match(study), []
+    finder, found = RowFinder(rows_to_match(study)), []
     by_image: dict[str, tuple[ImageRow, list[pathlib.Path]]] = {}
     for path in paths:
         name = path.relative_to(source)
         try:
             names = [path.name.removesuffix(ENDING)]
-            row = find_row(path, names, name.parent.parts, rows, _EXPECTED)
+            row = finder.find(path, names, name.parent.parts, _EXPECTED)
             by_image.setdefault(row.image, (row, []))[1].append(path)
         except InputError as error:
             problem = str(error)

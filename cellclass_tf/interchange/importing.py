@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +12,7 @@ from cellclass_tf import batch
 from cellclass_tf.annotation import cell_files, changes
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import UNKNOWN, Cells
-from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import digests, paths
@@ -263,43 +260,3 @@ def rows_to_match(study: Study) -> list[ImageRow]:
             f"{study.manifest_path} names no images; run `cellclass convert` first."
         )
     return rows
-
-
-def find_row(
-    path: pathlib.Path,
-    names: Iterable[str],
-    folders: Sequence[str],
-    rows: Sequence[ImageRow],
-    expected: str,
-) -> ImageRow:
-    """Finds the image that a file of labels belongs to.
-
-    Args:
-      path: path of the file, for messages.
-      names: possible names of the image; the first one that matches counts.
-      folders: names of the folders in which the file lies. The last one that is a cell
-        type selects the image if images of two types have the same name.
-      rows: rows of the study.
-      expected: description of the expected file name, for messages.
-
-    Raises:
-      InputError: if no image matches, or several do.
-    """
-    types = {row.cell_type for row in rows}
-    folder_types = [name for name in map(type_name, folders) if name in types]
-    if folder_types:
-        rows = [row for row in rows if row.cell_type == folder_types[-1]]
-    names = list(names)
-    # Raw files may have spaces and other characters that image names cannot have.
-    names += [image_name(n, (), as_before=old) for old in (False, True) for n in names]
-    for name in dict.fromkeys(names):
-        matches = [row for row in rows if row.name == name]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise InputError(
-                f"{path}: matches {', '.join(row.image for row in matches)}. Put it "
-                "into a folder named after its type."
-            )
-    where = f" of type {folder_types[-1]}" if folder_types else ""
-    raise InputError(f"{path}: matches no image{where} in the study. {expected}")

@@ -23,10 +23,10 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
     CellsToImport,
     ImportedCells,
-    find_row,
     import_cells,
     rows_to_match,
 )
+from cellclass_tf.interchange.row_finder import RowFinder
 from cellclass_tf.labels import components
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.files import inventory
@@ -70,8 +70,9 @@ def import_masks(
       smaller one gets the pixel. K may start at any number and must not have gaps.
 
     NAME is the name of an image of the study. If images of two types have the same NAME,
-    a folder named after a type (or `mixed`) selects one of them. If an image has several
-    files, a label image with an ending is preferred to single cells, and these to a label
+    a folder named after a type (or `mixed`) selects one of them. In a folder that is named
+    after the dish of a raw file, NAME may also be that of the raw file. If an image has
+    several files, a label image with an ending is preferred to single cells, and these to a label
     image without an ending; two files of the same kind are an error.
 
     See `importing.import_cells` for the entries in the manifest. annotator_sha256 is the
@@ -147,6 +148,7 @@ def match_labels(
     all_labels: Sequence[LabelFiles],
     allow_gaps: bool,
     label_components: bool,
+    chosen: Sequence[ImageRow] = (),
 ) -> list[CellsToImport]:
     """Finds the image of each label file; see `import_masks` if there are several.
 
@@ -156,20 +158,23 @@ def match_labels(
       all_labels: the label files, as `find_labels` returns them.
       allow_gaps: see `import_masks`.
       label_components: see `import_masks`.
+      chosen: rows of the images of which one is meant if a name has several.
 
     Returns:
       One candidate per image that has labels, with `LabelFiles` as source; and one without
       a row for each file that matches no image.
     """
     by_image = collections.defaultdict(list)
-    found = []
+    found, finder = [], RowFinder(rows)
     for labels in all_labels:
         try:
             if not allow_gaps:
                 _check_numbers(labels)
             names = dict.fromkeys((labels.name, *_without_endings(labels.name)))
             # The full name is tried first, since the image's own name may end in _masks.
-            row = find_row(labels.paths[0], names, labels.folders, rows, _EXPECTED)
+            row = finder.find(
+                labels.paths[0], names, labels.folders, _EXPECTED, chosen=chosen
+            )
             by_image[row.image].append((row, labels))
         except InputError as error:
             name = labels.paths[0].relative_to(source).as_posix()
@@ -184,7 +189,7 @@ def match_labels(
                 f"{image}: two label files match it, {ranked[0].paths[0]} and "
                 f"{ranked[1].paths[0]}. Remove one of them."
             )
-        for left_out in ranked[1:]:
+        for left_out in () if problem else ranked[1:]:
             logger.info(
                 "%s is used and %s is ignored.", ranked[0].paths[0], left_out.paths[0]
             )

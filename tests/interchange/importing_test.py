@@ -1,7 +1,5 @@
 """Tests of cellclass_tf.interchange.importing."""
 
-import pathlib
-
 import numpy as np
 import pytest
 
@@ -133,21 +131,6 @@ def test_a_damaged_label_image_can_be_replaced(study):
     row = row_of(study, "mixed/m.png")
     assert (row.annotator, row.annotator_sha256) == ("import", "5ha")
     assert (row.cells, row.corrected, row.by_hand) == (3, True, "1-3")
-
-
-def test_a_file_is_matched_by_its_names_and_the_folder_of_its_type(study):
-    path, rows = pathlib.Path("x.tif"), study.rows()
-
-    def find(names, *folders):
-        return importing.find_row(path, names, folders, rows, "Call it y.").image
-
-    assert find(["m", "a"]) == "mixed/m.png"
-    assert find(["nobody", "a"]) == "HEK/a.png"
-    assert find(["same"], "HEK", "results", "N2a", "2024") == "N2a/same.png"
-    with pytest.raises(InputError, match=r"x.tif: matches HEK/same.png, N2a/same.png"):
-        find(["same"], "results")
-    with pytest.raises(InputError, match=r"no image of type N2a in .* Call it y."):
-        find(["a"], "N2a")
 
 
 def test_an_edit_saved_while_the_source_is_read_is_kept(study):

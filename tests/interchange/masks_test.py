@@ -66,6 +66,28 @@ def test_a_folder_with_one_folder_per_type_is_imported(study, source):
     assert not _row(study, "HEK/same.png").corrected
 
 
+def test_files_of_one_name_in_two_dishes_go_to_their_own_images(study, source, caplog):
+    raw_files = {"HEK/a.png": "d1/a.tif", "HEK/same.png": "x.tif"}
+    rows = [
+        dataclasses.replace(row, raw_file=f"raw/HEK/{raw_files[row.image]}")
+        for row in study.rows()
+        if row.image in raw_files
+    ]
+    second = ImageRow("HEK/d2_a.png", "HEK", raw_file="raw/HEK/d2/a.tif")
+    png.write_png(study.image_path(second), np.zeros((3, 5, 3), np.uint8))
+    study.update([*rows, second])
+    _write(source / "HEK/d2/a_masks.tif")
+    assert list(import_masks(study, source).done) == ["HEK/d2_a.png"]
+    _write(source / "HEK/d1/a_masks.tif", LABELS[:, ::-1])
+    assert list(import_masks(study, source).done) == ["HEK/a.png"]
+    _write(source / "HEK/d2/a_labels.tif")
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        failures = import_masks(study, source).failures
+    assert "two label files match it" in failures["HEK/d2_a.png"]
+    assert "is ignored" not in caplog.text
+
+
 def test_types_of_a_mixed_field_come_from_its_table(study, source):
     # Labels with a gap: 5 and 9.
     _write(source / "mixed/m.tif", np.array([0, 5, 9], np.uint16)[LABELS])
