@@ -47,14 +47,17 @@ def import_coco(
 ) -> batch.Outcome:
     """Imports the cells of COCO instances files into a study.
 
-    An image of a file is matched with the study's image of the same TYPE/NAME, or else of
-    the same NAME (if several types have it, the one of the cells' type). Of a matched
-    image, only the cells are imported. If its own file is there, it has to show the same
-    as the study's image, so that augmented copies are rejected. The categories have to be
-    types of the study, or `unknown`. Any other image is added to the study if its own file
-    is there and its outlines are valid. An 8-bit colour image whose red channel is all 0
-    counts as a merged image; of others, the luminance becomes green, the cytoplasm, and
-    there are no nuclei. The type of the image is the only type of its cells, or `mixed`.
+    An image of a file is matched with the study's image of the same bytes, of the same
+    TYPE/NAME, or else of the same NAME, also after the code that Label Studio puts before
+    it. If several images have that name, folders in file_name that are named after a type
+    or the dish of a raw file select one, or `culture` in the file, or what the image's own
+    file shows. Of a matched image, only the cells are imported. If its own file is there,
+    it has to show the same as the study's image, so that augmented copies are rejected. The
+    categories have to be types of the study, or `unknown`. Any other image is added to the
+    study if its own file is there and its outlines are valid. An 8-bit colour image whose
+    red channel is all 0 counts as a merged image; of others, the luminance becomes green,
+    the cytoplasm, and there are no nuclei. The type of the image is the only type of its
+    cells, or `mixed`.
 
     Only outlines are used: an image fails if an annotation has none. If cells overlap, the
     smaller one gets the pixel. An image without annotations has no cells; it fails if it
