@@ -284,9 +284,15 @@ def _candidates(
         if len(matches) > 1:
             both = " and ".join(map(str, matches[:2]))
             problem = f"{image}: {both} match it. Remove one of them."
-        status = matches[0].stat()
-        version = [matches[0].name, status.st_size, status.st_mtime_ns]
-        found.append(CellsToImport(row, matches[0], version, problem=problem))
+        path = matches[0]
+        try:
+            version = [digests.sha256_of_file(path)]
+            status = path.stat()
+        except InputError as error:
+            found.append(CellsToImport(row, path, problem=str(error)))
+            continue
+        earlier = [path.name, status.st_size, status.st_mtime_ns]
+        found.append(CellsToImport(row, path, version, "", problem, earlier))
     return found
 
 

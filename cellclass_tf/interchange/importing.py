@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,9 @@ class CellsToImport:
     Attributes:
       row: row of the image; None if no image matches, see `problem`.
       source: argument of `read`, such as a path.
-      version: JSON-like value that changes when the source changes.
+      version: JSON-like value that changes when the content of the source changes.
+      earlier_version: the version of the same content in the form in which earlier
+        versions of the program recorded it; () if it is the same.
       name: name of the failure if there is no row.
       problem: why the cells cannot be imported, as the text of the failure; '' if they can.
     """
@@ -35,6 +38,7 @@ class CellsToImport:
     version: Sequence = ()
     name: str = ""
     problem: str = ""
+    earlier_version: Sequence = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,8 +89,10 @@ def import_cells(
 
     A source that was imported before and has not changed is not imported again into a
     field that was corrected in the meantime, so that a script that runs twice does not
-    undo corrections. A source that lacks cells of a corrected field fails, unless it was
-    made from these cells. The old cells of a corrected field are kept in
+    undo corrections. It is the same source if its content is the same, wherever it is and
+    whenever it was written. A source that was imported while the image showed another raw
+    file fails. A source that lacks cells of a corrected field fails, too, unless it was made
+    from these cells. The old cells of a corrected field are kept in
     STUDY/.trash/DATE.
 
     Args:
@@ -94,8 +100,8 @@ def import_cells(
       candidates: at most one candidate per image.
       read: function that reads the source of a candidate. It returns None if the source
         has no changes, and raises InputError if the source cannot be used.
-      overwrite_corrected: whether to import sources that were imported before, and
-        sources that remove cells from corrected fields.
+      overwrite_corrected: whether to import sources that were imported before, also for
+        another raw file, and sources that remove cells from corrected fields.
 
     Returns:
       The outcome by image. Each result has `changes`, the numbers of cells added,
@@ -104,7 +110,7 @@ def import_cells(
     # A damaged label image does not matter here, since the import may replace it.
     settled = cell_files.settle(study)
     rows = {row.image: row for row in (*study.rows(), *settled.rows)}
-    known, overtaken = cell_files.journal(study).fingerprints(), 0
+    history, overtaken = cell_files.journal(study).history(), 0
     outcome, jobs = batch.Outcome(), []
     for candidate in candidates:
         if candidate.row is None or candidate.problem:
@@ -112,23 +118,26 @@ def import_cells(
             outcome.failures[name] = candidate.problem
             continue
         row = rows[candidate.row.image]
+        before = _Before.of(row, history.get(row.image, ()))
         try:
-            version = cell_files.version_of_image(study, row)
+            same = _fingerprints(study, row, candidate)
             state = settled.states.get(row.image) or cell_files.state_of(study, row)
         except InputError as error:
             outcome.failures[row.image] = str(error)
             continue
-        made_by = digests.fingerprint("import", version, candidate.version)
-        current = row.annotation.removesuffix(cell_files.EDITED) == made_by
-        before = row.corrected and made_by in known.get(row.image, ())
-        before = before or current
-        is_there = row.annotation == made_by
-        if before and (is_there or not overwrite_corrected) and study.has_cells(row):
+        is_current = row.annotation.removesuffix(cell_files.EDITED) in same
+        was_imported = row.corrected and not before.fingerprints.isdisjoint(same)
+        is_there = row.annotation in same
+        if (
+            (is_current or was_imported)
+            and (is_there or not overwrite_corrected)
+            and study.has_cells(row)
+        ):
             outcome.skipped[row.image] = {}
-            overtaken += not current
+            overtaken += not is_current
             continue
-        task = _Task(row, candidate.source, made_by, state)
-        jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
+        task = _Task(row, candidate.source, candidate.version, same[0], state, before)
+        jobs.append(batch.Job(row.image, task, same[0], (study.cells_path(row),)))
     if overtaken:
         logger.warning(
             "%d sources were imported before, and the cells of their fields have been "
@@ -147,21 +156,79 @@ def import_cells(
     return outcome.merge(done)
 
 
+def _fingerprints(
+    study: Study, row: ImageRow, candidate: CellsToImport
+) -> tuple[str, str]:
+    """Returns the fingerprint of an import, and the one that earlier versions gave it."""
+    # A change of contrast does not make it another image.
+    by_bytes = cell_files.version_of_image(study, row)
+    by_source = [row.image, row.source] if row.source else by_bytes
+    earlier = candidate.earlier_version or candidate.version
+    return (
+        digests.fingerprint("import", by_source, candidate.version),
+        digests.fingerprint("import", by_bytes, earlier),
+    )
+
+
+class _Before(NamedTuple):
+    """What was imported for an image before.
+
+    Attributes:
+      fingerprints: the fingerprints of all imports.
+      other_sources: the raw files that the image showed at some of them, but does not now.
+      outdated: SHA-256s of files that were imported for these raw files alone.
+    """
+
+    fingerprints: frozenset[str]
+    other_sources: frozenset[str]
+    outdated: frozenset[str]
+
+    @classmethod
+    def of(cls, row: ImageRow, entries: Sequence[Mapping[str, Any]]) -> _Before:
+        """Returns the imports among the entries of an image in the journal."""
+        files = collections.defaultdict(set)
+        for entry in entries:
+            result = entry["result"]
+            if isinstance(result, dict) and result.get("annotator") == "import":
+                source = result.get("cells_source", "")
+                files[source].add(result.get("annotator_sha256", ""))
+        others = frozenset(files) - {"", row.source} if row.source else frozenset()
+        outdated = frozenset().union(*(files[source] for source in others))
+        return cls(
+            frozenset(entry["fingerprint"] for entry in entries),
+            others,
+            outdated - files[row.source],
+        )
+
+    def is_outdated(self, row: ImageRow, version: Sequence, sha256: str) -> bool:
+        """Returns whether a source was imported for another raw file alone."""
+        now, *others = (
+            digests.fingerprint("import", [row.image, source], version)
+            for source in (row.source, *self.other_sources)
+        )
+        known = now not in self.fingerprints and self.fingerprints.intersection(others)
+        return bool(known) or sha256 in self.outdated
+
+
 class _Task(NamedTuple):
     """What one job imports.
 
     Attributes:
       row: row of the image.
       source: argument of `read`.
+      version: version of the source.
       made_by: fingerprint of the import.
       state: state of the label image when the import was planned; see
         `cell_files.state_of`.
+      before: the earlier imports for the image.
     """
 
     row: ImageRow
     source: Any
+    version: Sequence
     made_by: str
     state: Sequence[str]
+    before: _Before
 
 
 def _import_field(
@@ -174,6 +241,14 @@ def _import_field(
     imported = read(row, task.source)
     if imported is None:
         return {"changes": {}, "notes": ["as it was exported"]}
+    is_outdated = task.before.is_outdated(row, task.version, imported.sha256)
+    if is_outdated and not overwrite_corrected:
+        raise InputError(
+            f"{imported.path or row.image}: these cells were imported before, when "
+            f"{row.image} was made of another raw file than now ({row.raw_file}), so that "
+            "they do not fit. Outline the present image. If they fit nevertheless, add "
+            "--overwrite_corrected."
+        )
     height, width = study.read_image(row).shape[:2]
     cells, size = imported.cells, (height, width)
     if cells.labels.shape != size:

@@ -136,10 +136,19 @@ class LabelFiles:
         return 1 if self.single_cells else 2 * (self.name == image_name)
 
     def version(self) -> list[Any]:
-        """Returns a JSON-like value that changes when the files change."""
-        read = [*self.paths, self.paths[0].with_suffix(".csv")]
-        status = [(path.name, path.stat()) for path in read if path.exists()]
+        """Returns a JSON-like value that changes when the content of the files changes."""
+        tables = self._read()[len(self.paths) :]
+        return [sha256_of_files(self.paths), *map(digests.sha256_of_file, tables)]
+
+    def earlier_version(self) -> list[Any]:
+        """Returns the value that earlier versions of the program recorded instead."""
+        status = [(path.name, path.stat()) for path in self._read()]
         return [[name, s.st_size, s.st_mtime_ns] for name, s in status]
+
+    def _read(self) -> list[pathlib.Path]:
+        """Returns the files, and the table beside them if there is one."""
+        table = self.paths[0].with_suffix(".csv")
+        return [*self.paths, *([table] if table.exists() else ())]
 
 
 def match_labels(
@@ -193,8 +202,13 @@ def match_labels(
             logger.info(
                 "%s is used and %s is ignored.", ranked[0].paths[0], left_out.paths[0]
             )
-        version = ranked[0].version() + ["components"] * label_components
-        found.append(CellsToImport(row, ranked[0], version, problem=problem))
+        how = ["components"] * label_components
+        try:
+            version = ranked[0].version() + how
+            earlier = ranked[0].earlier_version() + how
+        except InputError as error:
+            version, earlier, problem = [], [], str(error)
+        found.append(CellsToImport(row, ranked[0], version, "", problem, earlier))
     return found
 
 

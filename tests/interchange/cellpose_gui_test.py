@@ -1,6 +1,7 @@
 """Tests of export to and import from cellpose's window."""
 
 import dataclasses
+import os
 import pathlib
 import shutil
 import unittest.mock
@@ -311,6 +312,17 @@ def test_a_second_import_reads_no_file_again(study, exported):
     _edit(exported / "HEK" / "a_seg.npy", masks=_masks(without=[1]))
     import_cellpose(study, exported)
     assert "HEK/a.png" in import_cellpose(study, exported).skipped
+
+
+def test_a_copy_of_an_imported_file_does_not_undo_corrections(study, exported):
+    shutil.rmtree(exported / ".journal")
+    path = exported / "HEK" / "a_seg.npy"
+    _edit(path, masks=_masks(without=[1]))
+    import_cellpose(study, exported)
+    _paint(study, "HEK/a.png")
+    os.utime(path, (1, 1))
+    assert "HEK/a.png" in import_cellpose(study, exported).skipped
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
 
 
 def test_corrections_in_the_folder_are_never_overwritten(study, exported):

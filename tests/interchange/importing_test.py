@@ -1,14 +1,18 @@
 """Tests of cellclass_tf.interchange.importing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from cellclass_tf import batch
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import importing
 from cellclass_tf.interchange.importing import CellsToImport, ImportedCells
-from cellclass_tf.storage import png
+from cellclass_tf.storage import digests, png
 
 TYPES = ("HEK", "N2a")
 IMAGES = ("HEK/a.png", "HEK/same.png", "N2a/same.png", "mixed/m.png")
@@ -30,10 +34,10 @@ def row_of(study, image):
     return next(row for row in study.rows() if row.image == image)
 
 
-def imported(labels=LABELS, types=None, **said):
+def imported(labels=LABELS, types=None, *, sha256="5ha", **said):
     cells = Cells.from_labels(labels, TYPES, types)
     told = {"types_known": types is not None, "path": "m.coco"} | said
-    return ImportedCells(cells, "5ha", **told)
+    return ImportedCells(cells, sha256, **told)
 
 
 def import_one(study, source, image="mixed/m.png", version=(1,)):
@@ -80,6 +84,65 @@ def test_a_source_is_read_again_only_if_it_or_the_image_changed(study):
     assert len(study.read_cells(row)) == 1
     png.write_png(study.image_path(row), np.ones((3, 5, 3), np.uint8))
     assert "was read" in import_one(study, unread, version=(1,)).failures["mixed/m.png"]
+
+
+def with_raw_file(study, image, sha256):
+    study.update([dataclasses.replace(row_of(study, image), raw_sha256=sha256)])
+
+
+def test_another_contrast_does_not_bring_back_earlier_cells(study):
+    with_raw_file(study, "mixed/m.png", "5ha of raw file")
+    import_one(study, imported())
+    row = row_of(study, "mixed/m.png")
+    Cells.from_labels(np.minimum(LABELS, 1), TYPES).write(study.cells_path(row))
+    png.write_png(study.image_path(row), np.ones((3, 5, 3), np.uint8))
+    unread = InputError("was read")
+    assert list(import_one(study, unread).skipped) == ["mixed/m.png"]
+    assert len(study.read_cells(row)) == 1
+
+
+def test_imports_of_earlier_versions_are_recognized(study):
+    image = row_of(study, "mixed/m.png")
+    made_by = digests.fingerprint(
+        "import", cell_files.version_of_image(study, image), ("m", 7, 123)
+    )
+    import_one(study, imported(), version=("other",))
+    cell_files.journal(study).append(batch.Job("mixed/m.png", None, made_by), {})
+    candidate = CellsToImport(image, None, ("5ha",), earlier_version=("m", 7, 123))
+    outcome = importing.import_cells(study, [candidate], lambda row, source: source)
+    assert list(outcome.skipped) == ["mixed/m.png"]
+
+
+def test_cells_of_another_raw_file_are_not_imported_again(study):
+    with_raw_file(study, "mixed/m.png", "first")
+    import_one(study, imported(), version=(1,))
+    with_raw_file(study, "mixed/m.png", "second")
+    for source, version in (
+        # The file is the same, or the cells of this image in a file with others.
+        (imported(), (2,)),
+        (imported(sha256="other"), (1,)),
+    ):
+        failures = import_one(study, source, version=version).failures
+        assert "was made of another raw file than now" in failures["mixed/m.png"]
+        assert not study.has_cells(row_of(study, "mixed/m.png"))
+    other = imported(np.minimum(LABELS, 1), sha256="drawn on the second")
+    assert import_one(study, other, version=(3,)).done
+    # The first raw file is back.
+    with_raw_file(study, "mixed/m.png", "first")
+    assert import_one(study, imported(), version=(1,)).done
+
+
+def test_cells_of_another_raw_file_are_imported_if_a_person_says_so(study):
+    with_raw_file(study, "mixed/m.png", "first")
+    import_one(study, imported())
+    with_raw_file(study, "mixed/m.png", "second")
+    candidates = [CellsToImport(row_of(study, "mixed/m.png"), imported(), (1,))]
+    for _ in range(2):
+        outcome = importing.import_cells(
+            study, candidates, lambda row, source: source, overwrite_corrected=True
+        )
+        assert not outcome.failures
+    assert list(import_one(study, imported()).skipped) == ["mixed/m.png"]
 
 
 def test_a_source_without_changes_is_not_a_correction(study):

@@ -1,6 +1,7 @@
 """Tests of the import of label images and masks."""
 
 import dataclasses
+import os
 import re
 
 import numpy as np
@@ -235,6 +236,28 @@ def test_second_import_does_nothing_and_a_changed_file_is_read_again(study, sour
     _write(source / "HEK/a.tif", np.zeros_like(LABELS))
     assert list(import_masks(study, source).done) == ["HEK/a.png"]
     assert _row(study, "HEK/a.png").cells == 0
+
+
+def test_copies_of_imported_files_do_not_undo_corrections(study, source):
+    _write(source / "mixed/m.tif")
+    rows = [{"cell": 1, "cell_type": "N2a"}, {"cell": 2, "cell_type": "HEK"}]
+    csv_json.write_csv(source / "mixed/m.csv", ("cell", "cell_type"), rows)
+    import_masks(study, source)
+    _write(
+        study.cells_path(_row(study, "mixed/m.png")), (LABELS == 1).astype(np.uint16)
+    )
+    table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
+    csv_json.write_csv(table, ("cell", "cell_type"), rows[:1])
+    # A copy has another time.
+    (source / "mixed").rename(source / "corrected")
+    for path in (source / "corrected").iterdir():
+        os.utime(path, (1, 1))
+    assert list(import_masks(study, source).skipped) == ["mixed/m.png"]
+    assert len(_cells(study, "mixed/m.png")) == 1
+    # A corrected table is new.
+    rows[0]["cell_type"] = "HEK"
+    csv_json.write_csv(source / "corrected/m.csv", ("cell", "cell_type"), rows)
+    assert list(import_masks(study, source).done) == ["mixed/m.png"]
 
 
 def test_a_killed_import_resumes_and_completes_the_manifest(study, source):
