@@ -91,9 +91,10 @@ def import_cells(
     field that was corrected in the meantime, so that a script that runs twice does not
     undo corrections. It is the same source if its content is the same, wherever it is and
     whenever it was written. A source that was imported while the image showed another raw
-    file fails. A source that lacks cells of a corrected field fails, too, unless it was made
-    from these cells. The old cells of a corrected field are kept in
-    STUDY/.trash/DATE.
+    file fails. So does a source that lacks cells of a corrected field or would change their
+    types, unless it was made from these cells, or is a newer state of the file from which
+    they were imported. Other sources do not replace a known type by an unknown one. The old
+    cells of a corrected field are kept in STUDY/.trash/DATE.
 
     Args:
       study: the study, whose manifest has the rows.
@@ -101,11 +102,12 @@ def import_cells(
       read: function that reads the source of a candidate. It returns None if the source
         has no changes, and raises InputError if the source cannot be used.
       overwrite_corrected: whether to import sources that were imported before, also for
-        another raw file, and sources that remove cells from corrected fields.
+        another raw file, and sources that remove cells from corrected fields or change
+        their types.
 
     Returns:
       The outcome by image. Each result has `changes`, the numbers of cells added,
-      redrawn, removed and kept, and `notes`.
+      redrawn, removed and kept, and `notes`, also on changed types.
     """
     # A damaged label image does not matter here, since the import may replace it.
     settled = cell_files.settle(study)
@@ -250,16 +252,17 @@ def _import_field(
             "--overwrite_corrected."
         )
     height, width = study.read_image(row).shape[:2]
-    cells, size = imported.cells, (height, width)
-    if cells.labels.shape != size:
+    labels, size = imported.cells.labels, (height, width)
+    if labels.shape != size:
         raise InputError(
-            f"{imported.path or row.image}: the labels have {cells.labels.shape[0]} x "
-            f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
+            f"{imported.path or row.image}: the labels have {labels.shape[0]} x "
+            f"{labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
             "(height x width). Make the labels from this image, without resizing it."
         )
     before = _cells_before(study, row, size)
-    found = changes.compare(before.labels, cells.labels)
-    report = {"changes": found.counts, "notes": list(imported.notes)}
+    found = changes.compare(before.labels, labels)
+    notes = list(imported.notes)
+    report = {"changes": found.counts, "notes": notes}
     if imported.by_hand is not None and not found and not imported.by_hand:
         return report
     before_path = cell_files.source_of(study, row).get("path")
@@ -273,11 +276,27 @@ def _import_field(
             f"cells are then kept in {study.trash_path}."
         )
     drawn = changes.labels_of(row.by_hand, len(before))
-    types_known = imported.types_known
+    cells, types_known = imported.cells, imported.types_known
     had_types = study.cells_path(row).with_suffix(".csv").exists()
-    if not types_known and had_types and (before.type_ids > 0).any():
-        default = study.folder_type(row.cell_type) or UNKNOWN
-        cells, types_known = _with_types_of(before, cells, found, default), True
+    default = study.folder_type(row.cell_type) or UNKNOWN
+    if had_types and (before.type_ids > 0).any():
+        if not types_known:
+            cells, types_known = _with_types_of(before, cells, found, default), True
+        elif not is_wanted:
+            cells = _with_known_types_of(before, cells, found)
+        retyped = _retyped(before, cells, found)
+        if row.corrected and retyped and not is_wanted:
+            raise InputError(
+                f"{imported.path or row.image}: it would change the types of "
+                f"{len(retyped)} of the {len(before)} cells of {row.image}, which were "
+                f"corrected ({retyped[0]}), so it is not imported. To import it "
+                "nevertheless, add --overwrite_corrected: the old cells are then kept in "
+                f"{study.trash_path}."
+            )
+        if retyped:
+            notes.append(f"{len(retyped)} cells got another type")
+    # The folder of a pure field gives the types if all cells have the same.
+    is_pure = default != UNKNOWN and set(cells.cell_types) <= {default}
     said = imported.by_hand
     result = report | {
         "annotator": "import",
@@ -295,7 +314,7 @@ def _import_field(
         cells,
         result,
         planned=task.state,
-        types_csv=types_known,
+        types_csv=types_known and not is_pure,
         source=imported.source,
     )
 
@@ -321,6 +340,28 @@ def _with_types_of(
     for old, new in (*found.kept, *found.redrawn):
         types[new - 1] = before.cell_types[old - 1]
     return Cells.from_labels(cells.labels, cells.type_names, types)
+
+
+def _with_known_types_of(before: Cells, cells: Cells, found: changes.Changes) -> Cells:
+    """Returns cells in which those of unknown type have the type that they had before."""
+    types = list(cells.cell_types)
+    for old, new in (*found.kept, *found.redrawn):
+        if types[new - 1] == UNKNOWN:
+            types[new - 1] = before.cell_types[old - 1]
+    return Cells.from_labels(cells.labels, cells.type_names, types)
+
+
+def _retyped(before: Cells, cells: Cells, found: changes.Changes) -> list[str]:
+    """Describes the cells whose known type changes."""
+    types = [
+        (old, before.cell_types[old - 1], cells.cell_types[new - 1])
+        for old, new in sorted((*found.kept, *found.redrawn))
+    ]
+    return [
+        f"cell {old} from {was} to {now}"
+        for old, was, now in types
+        if was not in (UNKNOWN, now)
+    ]
 
 
 def rows_to_match(study: Study) -> list[ImageRow]:

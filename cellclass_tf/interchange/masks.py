@@ -87,8 +87,8 @@ def import_masks(
         needed for black-and-white masks. Otherwise a number in several pieces is refused,
         except for small or close pieces (docs/annotation.md).
       overwrite_corrected: also import files that were imported before and have not changed,
-        and files that would remove cells from corrected fields. The old cells are kept in
-        STUDY/.trash/DATE.
+        and files that would remove cells from corrected fields, or change their types. The
+        old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.

@@ -185,6 +185,56 @@ def test_earlier_cells_keep_their_types_if_a_source_has_none(study):
     assert cells.cell_types == ("N2a", "HEK", "unknown")
 
 
+@pytest.fixture
+def typed(study):
+    """Returns a study whose field has types that were imported from another file."""
+    import_one(study, imported(types=("HEK", "N2a", "unknown"), path="first"))
+    return study
+
+
+def types_of(study):
+    return study.read_cells(row_of(study, "mixed/m.png")).cell_types
+
+
+def test_types_of_a_corrected_field_are_not_replaced_by_another_file(typed):
+    older = imported(types=("N2a", "N2a", "HEK"))
+    failures = import_one(typed, older, version=(2,)).failures
+    assert (
+        "would change the types of 1 of the 3 cells of mixed/m.png, which were corrected "
+        "(cell 1 from HEK to N2a)" in failures["mixed/m.png"]
+    )
+    assert types_of(typed) == ("HEK", "N2a", "unknown")
+    candidates = [CellsToImport(row_of(typed, "mixed/m.png"), older, (2,))]
+    outcome = importing.import_cells(
+        typed, candidates, lambda row, source: source, overwrite_corrected=True
+    )
+    assert outcome.done["mixed/m.png"]["notes"] == ["1 cells got another type"]
+    assert types_of(typed) == ("N2a", "N2a", "HEK")
+    assert list((typed.trash_path).rglob("m.csv"))
+
+
+def test_a_newer_state_of_the_same_file_may_change_types(typed):
+    newer = imported(types=("N2a", "unknown", "unknown"), path="first")
+    outcome = import_one(typed, newer, version=(2,))
+    assert outcome.done["mixed/m.png"]["notes"] == ["2 cells got another type"]
+    assert types_of(typed) == ("N2a", "unknown", "unknown")
+
+
+def test_an_unknown_type_does_not_replace_a_known_one(typed):
+    import_one(typed, imported(types=("unknown", "N2a", "HEK")), version=(2,))
+    assert types_of(typed) == ("HEK", "N2a", "HEK")
+
+
+def test_types_of_a_pure_field_can_be_corrected_to_that_of_its_folder(study):
+    first = imported(types=("HEK", "unknown", "HEK"), path="first")
+    import_one(study, first, "HEK/a.png")
+    row = row_of(study, "HEK/a.png")
+    assert study.read_cells(row).cell_types == ("HEK", "unknown", "HEK")
+    import_one(study, imported(types=("HEK",) * 3), "HEK/a.png", version=(2,))
+    assert study.read_cells(row).cell_types == ("HEK",) * 3
+    assert not study.cells_path(row).with_suffix(".csv").exists()
+
+
 def test_a_damaged_label_image_can_be_replaced(study):
     row = row_of(study, "mixed/m.png")
     study.cells_path(row).parent.mkdir(parents=True)

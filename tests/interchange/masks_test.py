@@ -257,7 +257,8 @@ def test_copies_of_imported_files_do_not_undo_corrections(study, source):
     # A corrected table is new.
     rows[0]["cell_type"] = "HEK"
     csv_json.write_csv(source / "corrected/m.csv", ("cell", "cell_type"), rows)
-    assert list(import_masks(study, source).done) == ["mixed/m.png"]
+    failures = import_masks(study, source).failures
+    assert "would change the types of 1 of the 1 cells" in failures["mixed/m.png"]
 
 
 def test_a_killed_import_resumes_and_completes_the_manifest(study, source):

@@ -82,8 +82,8 @@ def import_coco(
       crowds: what to do with annotations whose `iscrowd` is 1: 'left_out', since each
         stands for several cells, or 'cells', for masks that CVAT wrote.
       overwrite_corrected: also import files that were imported before and have not changed,
-        and files that would remove cells from corrected fields. The old cells are kept in
-        STUDY/.trash/DATE.
+        and files that would remove cells from corrected fields, or change their types. The
+        old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file_name for images that were not imported, and by path for
@@ -154,7 +154,7 @@ def _read(study: Study, row: ImageRow, entry: ListedImage) -> ImportedCells:
     return ImportedCells(
         Cells.from_labels(labels, study.cell_types, types),
         entry.sha256,
-        types_known=_needs_table(row, types),
+        types_known=row.cell_type != MIXED or set(types) != {UNKNOWN},
         notes=tuple(notes),
         path=entry.where,
     )
@@ -168,10 +168,3 @@ def _check_culture(row: ImageRow, types: list[str], where: str) -> None:
             f"{sum(t in others for t in types)} of its {len(types)} cells are "
             f"{' and '.join(others)}. Correct their categories."
         )
-
-
-def _needs_table(row: ImageRow, types: list[str]) -> bool:
-    """Returns whether types need a table, since the folder does not determine them."""
-    if row.cell_type == MIXED:
-        return any(cell_type != UNKNOWN for cell_type in types)
-    return any(cell_type != row.cell_type for cell_type in types)
