@@ -30,7 +30,7 @@ from cellclass_tf.interchange.row_finder import RowFinder
 from cellclass_tf.labels import components
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.files import inventory
-from cellclass_tf.storage import digests, lock, png
+from cellclass_tf.storage import csv_json, digests, lock, png
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs append to the name of an image.
@@ -63,8 +63,8 @@ def import_masks(
     Three layouts are recognized in any folders below `source`, alone or together:
 
     - NAME.tif or NAME.png, a label image; NAME may end in _masks, _cp_masks, _labels
-      or _mergeMasks. A table (columns cell and cell_type) beside it, with the same file
-      name but for the ending .csv, gives the types of the cells of a mixed field.
+      or _mergeMasks. A table (columns cell and cell_type) beside it gives the types of the
+      cells. Its name is NAME.csv, with or without this ending.
     - NAME_mergeMasks.png, the same as a 16-bit PNG.
     - NAME_mask_out_K.png, one white-on-black image per cell. If two cells overlap, the
       smaller one gets the pixel. K may start at any number and must not have gaps.
@@ -107,7 +107,15 @@ def import_masks(
         lambda row, x: _read_field(study, row, x, label_components),
         overwrite_corrected=overwrite_corrected,
     )
-    return outcome.merge(batch.Outcome(failures=listed.failures, notes=listed.notes))
+    used = {
+        _table_of(c.source, is_mixed=study.folder_type(c.row.cell_type) is None)
+        for c in candidates
+        if c.row
+    }
+    unused = [path for path in listed.apart if path not in used]
+    what = "tables without label image or without the columns cell and cell_type"
+    notes = (*listed.notes, *inventory.note("left out", unused, what))
+    return outcome.merge(batch.Outcome(failures=listed.failures, notes=notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,20 +143,24 @@ class LabelFiles:
         # A file with exactly the image's name may be the image itself, beside its labels.
         return 1 if self.single_cells else 2 * (self.name == image_name)
 
+    def tables(self) -> list[pathlib.Path]:
+        """Returns the tables beside a label image, that of its full name first."""
+        if self.single_cells:
+            return []
+        names = (self.name, *_without_endings(self.name))
+        tables = [self.paths[0].with_name(f"{name}.csv") for name in names]
+        return [path for path in tables if os.path.lexists(path)]
+
     def version(self) -> list[Any]:
         """Returns a JSON-like value that changes when the content of the files changes."""
-        tables = self._read()[len(self.paths) :]
-        return [sha256_of_files(self.paths), *map(digests.sha256_of_file, tables)]
+        tables = map(digests.sha256_of_file, self.tables())
+        return [sha256_of_files(self.paths), *tables]
 
     def earlier_version(self) -> list[Any]:
         """Returns the value that earlier versions of the program recorded instead."""
-        status = [(path.name, path.stat()) for path in self._read()]
+        read = [*self.paths, self.paths[0].with_suffix(".csv")]
+        status = [(path.name, path.stat()) for path in read if path.exists()]
         return [[name, s.st_size, s.st_mtime_ns] for name, s in status]
-
-    def _read(self) -> list[pathlib.Path]:
-        """Returns the files, and the table beside them if there is one."""
-        table = self.paths[0].with_suffix(".csv")
-        return [*self.paths, *([table] if table.exists() else ())]
 
 
 def match_labels(
@@ -222,7 +234,7 @@ def find_labels(
     """
     if not source.is_dir():
         raise InputError(f"{source}: expected a folder with label images.")
-    listed = inventory.take(source, _LABEL_SUFFIXES, folders=False)
+    listed = inventory.take(source, _LABEL_SUFFIXES, folders=False, apart=".csv")
     found, cells = [], collections.defaultdict(list)
     for path in listed.images:
         match = _ONE_CELL.fullmatch(path.stem)
@@ -284,22 +296,39 @@ def _read_cells(
     """Returns the cells, whether the source gives the type of each, and notes."""
     path, types = labels.paths[0], study.cell_types
     folder_type = study.folder_type(row.cell_type)
-    has_table = folder_type is None and os.path.lexists(path.with_suffix(".csv"))
-    has_table &= not labels.single_cells
-    if has_table and label_components:
+    table = _table_of(labels, is_mixed=folder_type is None)
+    if table and label_components:
         raise InputError(
-            f"{path.with_suffix('.csv')} names cells by number, but --label_components "
-            "changes the numbers. Remove the table, or leave out the flag."
+            f"{table} names cells by number, but --label_components changes the numbers. "
+            "Remove the table, or leave out the flag."
         )
     values, notes = read_outlines(labels, label_components)
     try:
-        if has_table:
-            return Cells.of_file(values, path, types), True, notes
+        if table:
+            return Cells.of_file(values, table, types), True, notes
         return Cells.from_labels(values, types, folder_type), False, notes
     except InputError:
         raise
     except ValueError as error:
         raise _in_pieces(path, error) from error
+
+
+def _table_of(labels: LabelFiles, *, is_mixed: bool) -> pathlib.Path | None:
+    """Returns the table with the types of a field's cells, or None.
+
+    Other programs write tables of other contents beside label images. Only beside the
+    label image of a mixed field, a table of the same name has to be one of types.
+    """
+    for table in labels.tables():
+        if is_mixed and table.stem == labels.name:
+            return table
+        try:
+            lines = csv_json.read_csv(table)
+        except InputError:
+            continue
+        if lines and {"cell", "cell_type"} <= set(lines[0]):
+            return table
+    return None
 
 
 def read_outlines(

@@ -99,6 +99,45 @@ def test_types_of_a_mixed_field_come_from_its_table(study, source):
     np.testing.assert_array_equal(_cells(study, "mixed/m.png").labels, LABELS)
 
 
+TABLE = [{"cell": 1, "cell_type": "HEK"}, {"cell": 2, "cell_type": "N2a"}]
+
+
+@pytest.mark.parametrize(
+    ("label_image", "table", "image"),
+    [
+        ("HEK/a.tif", "HEK/a.csv", "HEK/a.png"),
+        ("mixed/m_masks.tif", "mixed/m.csv", "mixed/m.png"),
+        ("mixed/m_masks.tif", "mixed/m_masks.csv", "mixed/m.png"),
+        ("HEK/a_cp_masks.png", "HEK/a.csv", "HEK/a.png"),
+    ],
+)
+def test_a_table_of_types_counts_beside_every_label_image(
+    study, source, label_image, table, image
+):
+    _write(source / label_image)
+    csv_json.write_csv(source / table, ("cell", "cell_type"), TABLE)
+    outcome = import_masks(study, source)
+    assert _cells(study, image).cell_types == ("HEK", "N2a")
+    assert not [note for note in outcome.notes if note.startswith("left out")]
+    # A corrected table is new.
+    types = [TABLE[0], TABLE[1] | {"cell_type": "unknown"}]
+    csv_json.write_csv(source / table, ("cell", "cell_type"), types)
+    import_masks(study, source)
+    assert _cells(study, image).cell_types == ("HEK", "unknown")
+
+
+def test_tables_that_are_not_used_are_named(study, source):
+    _write(source / "HEK/a.tif")
+    (source / "HEK/a.csv").write_text("area,cell\n4,1\n2,2\n")
+    csv_json.write_csv(source / "HEK/b.csv", ("cell", "cell_type"), TABLE)
+    outcome = import_masks(study, source)
+    assert _cells(study, "HEK/a.png").cell_types == ("HEK", "HEK")
+    assert outcome.notes[1:] == (
+        "left out: 2 tables without label image or without the columns cell and "
+        "cell_type (a.csv, b.csv)",
+    )
+
+
 def test_labels_without_a_table_remove_an_old_table(study, source):
     table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
     csv_json.write_csv(table, ("cell", "cell_type"), [{"cell": 1, "cell_type": "HEK"}])
