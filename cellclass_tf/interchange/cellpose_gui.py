@@ -52,11 +52,11 @@ def export_cellpose(
 ) -> batch.Outcome:
     """Writes the accepted images and their cells for the cellpose GUI.
 
-    OUTPUT/TYPE/NAME.png is the merged image. NAME_seg.npy beside it holds the cells,
-    which of them a person drew, and the channels and diameter for cellpose. An image
-    without cells has no NAME_seg.npy. Open the first image of a folder with
-    `python -m cellpose`. The window saves corrections into NAME_seg.npy, and
-    `import --format=cellpose` imports them.
+    OUTPUT/TYPE/NAME.png is the merged image, with TYPE/NAME as in images/ of the study.
+    NAME_seg.npy beside it holds the cells, which of them a person drew, and the channels
+    and diameter for cellpose. An image without cells has no NAME_seg.npy. Open the first
+    image of a folder with `python -m cellpose`. The window saves corrections into
+    NAME_seg.npy, and `import --format=cellpose` imports them.
 
     Cells that were changed in OUTPUT since an earlier export are never overwritten; these
     images fail with a message. OUTPUT/.journal records what was written.
@@ -196,7 +196,8 @@ def _export_field(
     version: int,
 ) -> dict[str, Any]:
     image = study.image_path(row)
-    target = output / row.cell_type / image.name
+    # The folder of the image, which differs from its type if a person changed that.
+    target = output / row.image
     seg = target.with_name(f"{row.name}{ENDING}")
     if study.has_cells(row):
         _export_cells(study, row, seg, _exported(output, seg, before), version)

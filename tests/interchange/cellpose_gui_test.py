@@ -204,6 +204,18 @@ def test_files_written_by_the_window_of_version_4_are_imported(study, tmp_path):
     assert _row(study, "HEK/a.png").by_hand == "4"
 
 
+def test_an_image_whose_type_was_changed_keeps_its_folder(study, tmp_path):
+    row = dataclasses.replace(_row(study, "HEK/a.png"), cell_type="N2a")
+    study.update([row])
+    gui = tmp_path / "gui"
+    assert not export_cellpose(study, gui).failures
+    for image, without in (("HEK/a", [1]), ("N2a/a", [1, 2])):
+        _edit(gui / f"{image}_seg.npy", masks=_masks(without=without))
+    assert not import_cellpose(study, gui).failures
+    cells = [study.read_cells(_row(study, f"{name}/a.png")) for name in ("HEK", "N2a")]
+    assert [c.cell_types for c in cells] == [("N2a",) * 2, ("N2a",)]
+
+
 def test_untouched_files_change_nothing(study, exported):
     manifest = study.manifest_path.read_bytes()
     outcome = import_cellpose(study, exported)

@@ -51,6 +51,14 @@ def test_a_file_is_matched_by_its_names_and_the_folder_of_its_type():
         find(rows, "N2a/a.tif")
 
 
+def test_an_image_keeps_its_folder_if_its_type_is_changed():
+    rows = [ImageRow(image, "N2a") for image in ("HEK/a.png", "N2a/same.png")]
+    assert find(rows, "HEK/a.tif") == find(rows, "N2a/a.tif") == "HEK/a.png"
+    rows += [ImageRow("HEK/same.png", "N2a")]
+    assert find(rows, "N2a/same.tif") == "N2a/same.png"
+    assert find(rows, "HEK/same.tif") == "HEK/same.png"
+
+
 @pytest.mark.parametrize(
     ("path", "image"),
     [
