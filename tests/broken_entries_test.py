@@ -87,7 +87,10 @@ COMMANDS = {
         f / "study", annotator="watershed", diameter=30, change_settings=True
     ),
     "dataset": lambda f: examples.check_study(cc.Study.open(f / "study")).outcome,
-    "import masks": lambda f: cc.import_masks(f / "study", f / "study" / "truth"),
+    # The true types differ from those of the corrected field.
+    "import masks": lambda f: cc.import_masks(
+        f / "study", f / "study" / "truth", overwrite_corrected=True
+    ),
     "import coco": lambda f: cc.import_coco(f / "study", f / "coco" / "annotations"),
     "import cellpose": lambda f: cc.import_cellpose(f / "study", f / "cellpose"),
     "export coco": lambda f: cc.export_coco(f / "study", f / "coco2"),

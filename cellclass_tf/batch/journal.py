@@ -41,11 +41,11 @@ class Journal:
         """
         return {name: entry["result"] for name, entry in self.read().items()}
 
-    def fingerprints(self) -> dict[str, set[str]]:
-        """Returns all fingerprints with which each job was ever completed, by name."""
-        found: dict[str, set[str]] = {}
+    def history(self) -> dict[str, list[dict[str, Any]]]:
+        """Returns all entries of every job by name, oldest first; see `read`."""
+        found: dict[str, list[dict[str, Any]]] = {}
         for entry in self._entries():
-            found.setdefault(entry["name"], set()).add(entry["fingerprint"])
+            found.setdefault(entry["name"], []).append(entry)
         return found
 
     def remember(self, results: dict[str, Any]) -> None:

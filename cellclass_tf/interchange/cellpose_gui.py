@@ -21,10 +21,10 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
     CellsToImport,
     ImportedCells,
-    find_row,
     import_cells,
     rows_to_match,
 )
+from cellclass_tf.interchange.row_finder import RowFinder
 from cellclass_tf.labels import components
 from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.storage import atomic, digests, ledger, lock, pickled_npy
@@ -52,11 +52,11 @@ def export_cellpose(
 ) -> batch.Outcome:
     """Writes the accepted images and their cells for the cellpose GUI.
 
-    OUTPUT/TYPE/NAME.png is the merged image. NAME_seg.npy beside it holds the cells,
-    which of them a person drew, and the channels and diameter for cellpose. An image
-    without cells has no NAME_seg.npy. Open the first image of a folder with
-    `python -m cellpose`. The window saves corrections into NAME_seg.npy, and
-    `import --format=cellpose` imports them.
+    OUTPUT/TYPE/NAME.png is the merged image, with TYPE/NAME as in images/ of the study.
+    NAME_seg.npy beside it holds the cells, which of them a person drew, and the channels
+    and diameter for cellpose. An image without cells has no NAME_seg.npy. Open the first
+    image of a folder with `python -m cellpose`. The window saves corrections into
+    NAME_seg.npy, and `import --format=cellpose` imports them.
 
     Cells that were changed in OUTPUT since an earlier export are never overwritten; these
     images fail with a message. OUTPUT/.journal records what was written.
@@ -118,7 +118,8 @@ def import_cellpose(
     """Imports cells that were corrected in the cellpose GUI into a study.
 
     Every NAME_seg.npy below `source` belongs to the image NAME of the study. If images of
-    two types have the same NAME, a folder named after a type selects one of them. Files
+    two types have the same NAME, a folder named after a type selects one of them. In a
+    folder named after the dish of a raw file, NAME may also be that of the raw file. Files
     that were not changed since the export have no effect, even if the study has changed.
     A changed file fails if the study's cells were changed since the export too, since the
     import would undo these changes. From the pickles in the files, only numpy arrays,
@@ -131,8 +132,8 @@ def import_cellpose(
       study: folder of the study.
       source: folder with the files.
       overwrite_corrected: also import files that were imported before and have not changed,
-        and files that would remove cells from corrected fields. The old cells are kept in
-        STUDY/.trash/DATE.
+        and files that would remove cells from corrected fields, or change their types. The
+        old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.
@@ -195,7 +196,8 @@ def _export_field(
     version: int,
 ) -> dict[str, Any]:
     image = study.image_path(row)
-    target = output / row.cell_type / image.name
+    # The folder of the image, which differs from its type if a person changed that.
+    target = output / row.image
     seg = target.with_name(f"{row.name}{ENDING}")
     if study.has_cells(row):
         _export_cells(study, row, seg, _exported(output, seg, before), version)
@@ -265,13 +267,13 @@ def _write(path: pathlib.Path, cells: Cells, row: ImageRow, version: int) -> Non
 def _candidates(
     study: Study, paths: list[pathlib.Path], source: pathlib.Path
 ) -> list[CellsToImport]:
-    rows, found = rows_to_match(study), []
+    finder, found = RowFinder(rows_to_match(study)), []
     by_image: dict[str, tuple[ImageRow, list[pathlib.Path]]] = {}
     for path in paths:
         name = path.relative_to(source)
         try:
             names = [path.name.removesuffix(ENDING)]
-            row = find_row(path, names, name.parent.parts, rows, _EXPECTED)
+            row = finder.find(path, names, name.parent.parts, _EXPECTED)
             by_image.setdefault(row.image, (row, []))[1].append(path)
         except InputError as error:
             problem = str(error)
@@ -283,9 +285,15 @@ def _candidates(
         if len(matches) > 1:
             both = " and ".join(map(str, matches[:2]))
             problem = f"{image}: {both} match it. Remove one of them."
-        status = matches[0].stat()
-        version = [matches[0].name, status.st_size, status.st_mtime_ns]
-        found.append(CellsToImport(row, matches[0], version, problem=problem))
+        path = matches[0]
+        try:
+            version = [digests.sha256_of_file(path)]
+            status = path.stat()
+        except InputError as error:
+            found.append(CellsToImport(row, path, problem=str(error)))
+            continue
+        earlier = [path.name, status.st_size, status.st_mtime_ns]
+        found.append(CellsToImport(row, path, version, "", problem, earlier))
     return found
 
 

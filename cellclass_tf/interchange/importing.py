@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,7 @@ from cellclass_tf import batch
 from cellclass_tf.annotation import cell_files, changes
 from cellclass_tf.annotation.review import queue
 from cellclass_tf.core.cells import UNKNOWN, Cells
-from cellclass_tf.core.manifest import image_name
 from cellclass_tf.core.study import ImageRow, Study
-from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
 from cellclass_tf.storage import digests, paths
@@ -28,7 +26,9 @@ class CellsToImport:
     Attributes:
       row: row of the image; None if no image matches, see `problem`.
       source: argument of `read`, such as a path.
-      version: JSON-like value that changes when the source changes.
+      version: JSON-like value that changes when the content of the source changes.
+      earlier_version: the version of the same content in the form in which earlier
+        versions of the program recorded it; () if it is the same.
       name: name of the failure if there is no row.
       problem: why the cells cannot be imported, as the text of the failure; '' if they can.
     """
@@ -38,6 +38,7 @@ class CellsToImport:
     version: Sequence = ()
     name: str = ""
     problem: str = ""
+    earlier_version: Sequence = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,26 +89,30 @@ def import_cells(
 
     A source that was imported before and has not changed is not imported again into a
     field that was corrected in the meantime, so that a script that runs twice does not
-    undo corrections. A source that lacks cells of a corrected field fails, unless it was
-    made from these cells. The old cells of a corrected field are kept in
-    STUDY/.trash/DATE.
+    undo corrections. It is the same source if its content is the same, wherever it is and
+    whenever it was written. A source that was imported while the image showed another raw
+    file fails. So does a source that lacks cells of a corrected field or would change their
+    types, unless it was made from these cells, or is a newer state of the file from which
+    they were imported. Other sources do not replace a known type by an unknown one. The old
+    cells of a corrected field are kept in STUDY/.trash/DATE.
 
     Args:
       study: the study, whose manifest has the rows.
       candidates: at most one candidate per image.
       read: function that reads the source of a candidate. It returns None if the source
         has no changes, and raises InputError if the source cannot be used.
-      overwrite_corrected: whether to import sources that were imported before, and
-        sources that remove cells from corrected fields.
+      overwrite_corrected: whether to import sources that were imported before, also for
+        another raw file, and sources that remove cells from corrected fields or change
+        their types.
 
     Returns:
       The outcome by image. Each result has `changes`, the numbers of cells added,
-      redrawn, removed and kept, and `notes`.
+      redrawn, removed and kept, and `notes`, also on changed types.
     """
     # A damaged label image does not matter here, since the import may replace it.
     settled = cell_files.settle(study)
     rows = {row.image: row for row in (*study.rows(), *settled.rows)}
-    known, overtaken = cell_files.journal(study).fingerprints(), 0
+    history, overtaken = cell_files.journal(study).history(), 0
     outcome, jobs = batch.Outcome(), []
     for candidate in candidates:
         if candidate.row is None or candidate.problem:
@@ -115,23 +120,26 @@ def import_cells(
             outcome.failures[name] = candidate.problem
             continue
         row = rows[candidate.row.image]
+        before = _Before.of(row, history.get(row.image, ()))
         try:
-            version = cell_files.version_of_image(study, row)
+            same = _fingerprints(study, row, candidate)
             state = settled.states.get(row.image) or cell_files.state_of(study, row)
         except InputError as error:
             outcome.failures[row.image] = str(error)
             continue
-        made_by = digests.fingerprint("import", version, candidate.version)
-        current = row.annotation.removesuffix(cell_files.EDITED) == made_by
-        before = row.corrected and made_by in known.get(row.image, ())
-        before = before or current
-        is_there = row.annotation == made_by
-        if before and (is_there or not overwrite_corrected) and study.has_cells(row):
+        is_current = row.annotation.removesuffix(cell_files.EDITED) in same
+        was_imported = row.corrected and not before.fingerprints.isdisjoint(same)
+        is_there = row.annotation in same
+        if (
+            (is_current or was_imported)
+            and (is_there or not overwrite_corrected)
+            and study.has_cells(row)
+        ):
             outcome.skipped[row.image] = {}
-            overtaken += not current
+            overtaken += not is_current
             continue
-        task = _Task(row, candidate.source, made_by, state)
-        jobs.append(batch.Job(row.image, task, made_by, (study.cells_path(row),)))
+        task = _Task(row, candidate.source, candidate.version, same[0], state, before)
+        jobs.append(batch.Job(row.image, task, same[0], (study.cells_path(row),)))
     if overtaken:
         logger.warning(
             "%d sources were imported before, and the cells of their fields have been "
@@ -150,21 +158,79 @@ def import_cells(
     return outcome.merge(done)
 
 
+def _fingerprints(
+    study: Study, row: ImageRow, candidate: CellsToImport
+) -> tuple[str, str]:
+    """Returns the fingerprint of an import, and the one that earlier versions gave it."""
+    # A change of contrast does not make it another image.
+    by_bytes = cell_files.version_of_image(study, row)
+    by_source = [row.image, row.source] if row.source else by_bytes
+    earlier = candidate.earlier_version or candidate.version
+    return (
+        digests.fingerprint("import", by_source, candidate.version),
+        digests.fingerprint("import", by_bytes, earlier),
+    )
+
+
+class _Before(NamedTuple):
+    """What was imported for an image before.
+
+    Attributes:
+      fingerprints: the fingerprints of all imports.
+      other_sources: the raw files that the image showed at some of them, but does not now.
+      outdated: SHA-256s of files that were imported for these raw files alone.
+    """
+
+    fingerprints: frozenset[str]
+    other_sources: frozenset[str]
+    outdated: frozenset[str]
+
+    @classmethod
+    def of(cls, row: ImageRow, entries: Sequence[Mapping[str, Any]]) -> _Before:
+        """Returns the imports among the entries of an image in the journal."""
+        files = collections.defaultdict(set)
+        for entry in entries:
+            result = entry["result"]
+            if isinstance(result, dict) and result.get("annotator") == "import":
+                source = result.get("cells_source", "")
+                files[source].add(result.get("annotator_sha256", ""))
+        others = frozenset(files) - {"", row.source} if row.source else frozenset()
+        outdated = frozenset().union(*(files[source] for source in others))
+        return cls(
+            frozenset(entry["fingerprint"] for entry in entries),
+            others,
+            outdated - files[row.source],
+        )
+
+    def is_outdated(self, row: ImageRow, version: Sequence, sha256: str) -> bool:
+        """Returns whether a source was imported for another raw file alone."""
+        now, *others = (
+            digests.fingerprint("import", [row.image, source], version)
+            for source in (row.source, *self.other_sources)
+        )
+        known = now not in self.fingerprints and self.fingerprints.intersection(others)
+        return bool(known) or sha256 in self.outdated
+
+
 class _Task(NamedTuple):
     """What one job imports.
 
     Attributes:
       row: row of the image.
       source: argument of `read`.
+      version: version of the source.
       made_by: fingerprint of the import.
       state: state of the label image when the import was planned; see
         `cell_files.state_of`.
+      before: the earlier imports for the image.
     """
 
     row: ImageRow
     source: Any
+    version: Sequence
     made_by: str
     state: Sequence[str]
+    before: _Before
 
 
 def _import_field(
@@ -177,17 +243,26 @@ def _import_field(
     imported = read(row, task.source)
     if imported is None:
         return {"changes": {}, "notes": ["as it was exported"]}
-    height, width = study.read_image(row).shape[:2]
-    cells, size = imported.cells, (height, width)
-    if cells.labels.shape != size:
+    is_outdated = task.before.is_outdated(row, task.version, imported.sha256)
+    if is_outdated and not overwrite_corrected:
         raise InputError(
-            f"{imported.path or row.image}: the labels have {cells.labels.shape[0]} x "
-            f"{cells.labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
+            f"{imported.path or row.image}: these cells were imported before, when "
+            f"{row.image} was made of another raw file than now ({row.raw_file}), so that "
+            "they do not fit. Outline the present image. If they fit nevertheless, add "
+            "--overwrite_corrected."
+        )
+    height, width = study.read_image(row).shape[:2]
+    labels, size = imported.cells.labels, (height, width)
+    if labels.shape != size:
+        raise InputError(
+            f"{imported.path or row.image}: the labels have {labels.shape[0]} x "
+            f"{labels.shape[1]} px and {row.image} has {size[0]} x {size[1]} "
             "(height x width). Make the labels from this image, without resizing it."
         )
     before = _cells_before(study, row, size)
-    found = changes.compare(before.labels, cells.labels)
-    report = {"changes": found.counts, "notes": list(imported.notes)}
+    found = changes.compare(before.labels, labels)
+    notes = list(imported.notes)
+    report = {"changes": found.counts, "notes": notes}
     if imported.by_hand is not None and not found and not imported.by_hand:
         return report
     before_path = cell_files.source_of(study, row).get("path")
@@ -201,11 +276,27 @@ def _import_field(
             f"cells are then kept in {study.trash_path}."
         )
     drawn = changes.labels_of(row.by_hand, len(before))
-    types_known = imported.types_known
+    cells, types_known = imported.cells, imported.types_known
     had_types = study.cells_path(row).with_suffix(".csv").exists()
-    if not types_known and had_types and (before.type_ids > 0).any():
-        default = study.folder_type(row.cell_type) or UNKNOWN
-        cells, types_known = _with_types_of(before, cells, found, default), True
+    default = study.folder_type(row.cell_type) or UNKNOWN
+    if had_types and (before.type_ids > 0).any():
+        if not types_known:
+            cells, types_known = _with_types_of(before, cells, found, default), True
+        elif not is_wanted:
+            cells = _with_known_types_of(before, cells, found)
+        retyped = _retyped(before, cells, found)
+        if row.corrected and retyped and not is_wanted:
+            raise InputError(
+                f"{imported.path or row.image}: it would change the types of "
+                f"{len(retyped)} of the {len(before)} cells of {row.image}, which were "
+                f"corrected ({retyped[0]}), so it is not imported. To import it "
+                "nevertheless, add --overwrite_corrected: the old cells are then kept in "
+                f"{study.trash_path}."
+            )
+        if retyped:
+            notes.append(f"{len(retyped)} cells got another type")
+    # The folder of a pure field gives the types if all cells have the same.
+    is_pure = default != UNKNOWN and set(cells.cell_types) <= {default}
     said = imported.by_hand
     result = report | {
         "annotator": "import",
@@ -223,7 +314,7 @@ def _import_field(
         cells,
         result,
         planned=task.state,
-        types_csv=types_known,
+        types_csv=types_known and not is_pure,
         source=imported.source,
     )
 
@@ -251,6 +342,28 @@ def _with_types_of(
     return Cells.from_labels(cells.labels, cells.type_names, types)
 
 
+def _with_known_types_of(before: Cells, cells: Cells, found: changes.Changes) -> Cells:
+    """Returns cells in which those of unknown type have the type that they had before."""
+    types = list(cells.cell_types)
+    for old, new in (*found.kept, *found.redrawn):
+        if types[new - 1] == UNKNOWN:
+            types[new - 1] = before.cell_types[old - 1]
+    return Cells.from_labels(cells.labels, cells.type_names, types)
+
+
+def _retyped(before: Cells, cells: Cells, found: changes.Changes) -> list[str]:
+    """Describes the cells whose known type changes."""
+    types = [
+        (old, before.cell_types[old - 1], cells.cell_types[new - 1])
+        for old, new in sorted((*found.kept, *found.redrawn))
+    ]
+    return [
+        f"cell {old} from {was} to {now}"
+        for old, was, now in types
+        if was not in (UNKNOWN, now)
+    ]
+
+
 def rows_to_match(study: Study) -> list[ImageRow]:
     """Returns the rows of a study, to which files of cells are matched.
 
@@ -263,43 +376,3 @@ def rows_to_match(study: Study) -> list[ImageRow]:
             f"{study.manifest_path} names no images; run `cellclass convert` first."
         )
     return rows
-
-
-def find_row(
-    path: pathlib.Path,
-    names: Iterable[str],
-    folders: Sequence[str],
-    rows: Sequence[ImageRow],
-    expected: str,
-) -> ImageRow:
-    """Finds the image that a file of labels belongs to.
-
-    Args:
-      path: path of the file, for messages.
-      names: possible names of the image; the first one that matches counts.
-      folders: names of the folders in which the file lies. The last one that is a cell
-        type selects the image if images of two types have the same name.
-      rows: rows of the study.
-      expected: description of the expected file name, for messages.
-
-    Raises:
-      InputError: if no image matches, or several do.
-    """
-    types = {row.cell_type for row in rows}
-    folder_types = [name for name in map(type_name, folders) if name in types]
-    if folder_types:
-        rows = [row for row in rows if row.cell_type == folder_types[-1]]
-    names = list(names)
-    # Raw files may have spaces and other characters that image names cannot have.
-    names += [image_name(n, (), as_before=old) for old in (False, True) for n in names]
-    for name in dict.fromkeys(names):
-        matches = [row for row in rows if row.name == name]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise InputError(
-                f"{path}: matches {', '.join(row.image for row in matches)}. Put it "
-                "into a folder named after its type."
-            )
-    where = f" of type {folder_types[-1]}" if folder_types else ""
-    raise InputError(f"{path}: matches no image{where} in the study. {expected}")

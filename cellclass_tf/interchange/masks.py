@@ -23,14 +23,14 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.importing import (
     CellsToImport,
     ImportedCells,
-    find_row,
     import_cells,
     rows_to_match,
 )
+from cellclass_tf.interchange.row_finder import RowFinder
 from cellclass_tf.labels import components
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.files import inventory
-from cellclass_tf.storage import digests, lock, png
+from cellclass_tf.storage import csv_json, digests, lock, png
 
 _LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 # Endings that programs append to the name of an image.
@@ -63,15 +63,16 @@ def import_masks(
     Three layouts are recognized in any folders below `source`, alone or together:
 
     - NAME.tif or NAME.png, a label image; NAME may end in _masks, _cp_masks, _labels
-      or _mergeMasks. A table (columns cell and cell_type) beside it, with the same file
-      name but for the ending .csv, gives the types of the cells of a mixed field.
+      or _mergeMasks. A table (columns cell and cell_type) beside it gives the types of the
+      cells. Its name is NAME.csv, with or without this ending.
     - NAME_mergeMasks.png, the same as a 16-bit PNG.
     - NAME_mask_out_K.png, one white-on-black image per cell. If two cells overlap, the
       smaller one gets the pixel. K may start at any number and must not have gaps.
 
     NAME is the name of an image of the study. If images of two types have the same NAME,
-    a folder named after a type (or `mixed`) selects one of them. If an image has several
-    files, a label image with an ending is preferred to single cells, and these to a label
+    a folder named after a type (or `mixed`) selects one of them. In a folder that is named
+    after the dish of a raw file, NAME may also be that of the raw file. If an image has
+    several files, a label image with an ending is preferred to single cells, and these to a label
     image without an ending; two files of the same kind are an error.
 
     See `importing.import_cells` for the entries in the manifest. annotator_sha256 is the
@@ -86,8 +87,8 @@ def import_masks(
         needed for black-and-white masks. Otherwise a number in several pieces is refused,
         except for small or close pieces (docs/annotation.md).
       overwrite_corrected: also import files that were imported before and have not changed,
-        and files that would remove cells from corrected fields. The old cells are kept in
-        STUDY/.trash/DATE.
+        and files that would remove cells from corrected fields, or change their types. The
+        old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file below `source` for those that match no image.
@@ -106,7 +107,15 @@ def import_masks(
         lambda row, x: _read_field(study, row, x, label_components),
         overwrite_corrected=overwrite_corrected,
     )
-    return outcome.merge(batch.Outcome(failures=listed.failures, notes=listed.notes))
+    used = {
+        _table_of(c.source, is_mixed=study.folder_type(c.row.cell_type) is None)
+        for c in candidates
+        if c.row
+    }
+    unused = [path for path in listed.apart if path not in used]
+    what = "tables without label image or without the columns cell and cell_type"
+    notes = (*listed.notes, *inventory.note("left out", unused, what))
+    return outcome.merge(batch.Outcome(failures=listed.failures, notes=notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +143,21 @@ class LabelFiles:
         # A file with exactly the image's name may be the image itself, beside its labels.
         return 1 if self.single_cells else 2 * (self.name == image_name)
 
+    def tables(self) -> list[pathlib.Path]:
+        """Returns the tables beside a label image, that of its full name first."""
+        if self.single_cells:
+            return []
+        names = (self.name, *_without_endings(self.name))
+        tables = [self.paths[0].with_name(f"{name}.csv") for name in names]
+        return [path for path in tables if os.path.lexists(path)]
+
     def version(self) -> list[Any]:
-        """Returns a JSON-like value that changes when the files change."""
+        """Returns a JSON-like value that changes when the content of the files changes."""
+        tables = map(digests.sha256_of_file, self.tables())
+        return [sha256_of_files(self.paths), *tables]
+
+    def earlier_version(self) -> list[Any]:
+        """Returns the value that earlier versions of the program recorded instead."""
         read = [*self.paths, self.paths[0].with_suffix(".csv")]
         status = [(path.name, path.stat()) for path in read if path.exists()]
         return [[name, s.st_size, s.st_mtime_ns] for name, s in status]
@@ -147,6 +169,7 @@ def match_labels(
     all_labels: Sequence[LabelFiles],
     allow_gaps: bool,
     label_components: bool,
+    chosen: Sequence[ImageRow] = (),
 ) -> list[CellsToImport]:
     """Finds the image of each label file; see `import_masks` if there are several.
 
@@ -156,20 +179,23 @@ def match_labels(
       all_labels: the label files, as `find_labels` returns them.
       allow_gaps: see `import_masks`.
       label_components: see `import_masks`.
+      chosen: rows of the images of which one is meant if a name has several.
 
     Returns:
       One candidate per image that has labels, with `LabelFiles` as source; and one without
       a row for each file that matches no image.
     """
     by_image = collections.defaultdict(list)
-    found = []
+    found, finder = [], RowFinder(rows)
     for labels in all_labels:
         try:
             if not allow_gaps:
                 _check_numbers(labels)
             names = dict.fromkeys((labels.name, *_without_endings(labels.name)))
             # The full name is tried first, since the image's own name may end in _masks.
-            row = find_row(labels.paths[0], names, labels.folders, rows, _EXPECTED)
+            row = finder.find(
+                labels.paths[0], names, labels.folders, _EXPECTED, chosen=chosen
+            )
             by_image[row.image].append((row, labels))
         except InputError as error:
             name = labels.paths[0].relative_to(source).as_posix()
@@ -184,12 +210,17 @@ def match_labels(
                 f"{image}: two label files match it, {ranked[0].paths[0]} and "
                 f"{ranked[1].paths[0]}. Remove one of them."
             )
-        for left_out in ranked[1:]:
+        for left_out in () if problem else ranked[1:]:
             logger.info(
                 "%s is used and %s is ignored.", ranked[0].paths[0], left_out.paths[0]
             )
-        version = ranked[0].version() + ["components"] * label_components
-        found.append(CellsToImport(row, ranked[0], version, problem=problem))
+        how = ["components"] * label_components
+        try:
+            version = ranked[0].version() + how
+            earlier = ranked[0].earlier_version() + how
+        except InputError as error:
+            version, earlier, problem = [], [], str(error)
+        found.append(CellsToImport(row, ranked[0], version, "", problem, earlier))
     return found
 
 
@@ -203,7 +234,7 @@ def find_labels(
     """
     if not source.is_dir():
         raise InputError(f"{source}: expected a folder with label images.")
-    listed = inventory.take(source, _LABEL_SUFFIXES, folders=False)
+    listed = inventory.take(source, _LABEL_SUFFIXES, folders=False, apart=".csv")
     found, cells = [], collections.defaultdict(list)
     for path in listed.images:
         match = _ONE_CELL.fullmatch(path.stem)
@@ -277,22 +308,39 @@ def _read_cells(
     """Returns the cells, whether the source gives the type of each, and notes."""
     path, types = labels.paths[0], study.cell_types
     folder_type = study.folder_type(row.cell_type)
-    has_table = folder_type is None and os.path.lexists(path.with_suffix(".csv"))
-    has_table &= not labels.single_cells
-    if has_table and label_components:
+    table = _table_of(labels, is_mixed=folder_type is None)
+    if table and label_components:
         raise InputError(
-            f"{path.with_suffix('.csv')} names cells by number, but --label_components "
-            "changes the numbers. Remove the table, or leave out the flag."
+            f"{table} names cells by number, but --label_components changes the numbers. "
+            "Remove the table, or leave out the flag."
         )
     values, notes = read_outlines(labels, label_components)
     try:
-        if has_table:
-            return Cells.of_file(values, path, types), True, notes
+        if table:
+            return Cells.of_file(values, table, types), True, notes
         return Cells.from_labels(values, types, folder_type), False, notes
     except InputError:
         raise
     except ValueError as error:
         raise _in_pieces(path, error) from error
+
+
+def _table_of(labels: LabelFiles, *, is_mixed: bool) -> pathlib.Path | None:
+    """Returns the table with the types of a field's cells, or None.
+
+    Other programs write tables of other contents beside label images. Only beside the
+    label image of a mixed field, a table of the same name has to be one of types.
+    """
+    for table in labels.tables():
+        if is_mixed and table.stem == labels.name:
+            return table
+        try:
+            lines = csv_json.read_csv(table)
+        except InputError:
+            continue
+        if lines and {"cell", "cell_type"} <= set(lines[0]):
+            return table
+    return None
 
 
 def read_outlines(

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cellclass_tf.core.study import ImageRow
-from cellclass_tf.core.type_names import type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import masks
 from cellclass_tf.interchange.importing import CellsToImport
@@ -62,27 +61,14 @@ class OutlineFiles:
         self._source = pathlib.Path(source)
         self._label_components = label_components
         listed, found = masks.find_labels(self._source)
-        matches = masks.match_labels(rows, self._source, found, False, label_components)
+        matches = masks.match_labels(
+            rows, self._source, found, False, label_components, chosen
+        )
         self._by_image = {c.row.image: c for c in matches if c.row is not None}
-        strangers = {c.name: None for c in matches if c.row is None}
-        missing = [row for row in chosen if row.image not in self._by_image]
-        types = {row.cell_type for row in rows}
-        apart = [
-            files
-            for files in found
-            if self._name_of(files) in strangers
-            and not types & set(map(type_name, files.folders))
-        ]
-        for match in masks.match_labels(
-            missing, self._source, apart, False, label_components
-        ):
-            if match.row is not None:
-                self._by_image[match.row.image] = match
-                strangers.pop(self._name_of(match.source), None)
+        strangers = [c.name for c in matches if c.row is None]
         self.notes = tuple(listed.notes)
         if strangers:
-            first = next(iter(strangers))
-            told = f"label images without an image: {len(strangers)}, such as {first}"
+            told = f"label images without an image: {len(strangers)}, such as {strangers[0]}"
             self.notes += (told,)
 
     def version(self, row: ImageRow) -> list:
@@ -103,9 +89,6 @@ class OutlineFiles:
         labels, notes = masks.read_outlines(files, self._label_components)
         sha256 = masks.sha256_of_files(files.paths)
         return Outlines(labels, str(files.paths[0]), sha256, notes)
-
-    def _name_of(self, files: masks.LabelFiles) -> str:
-        return files.paths[0].relative_to(self._source).as_posix()
 
     def _of(self, row: ImageRow) -> CellsToImport:
         found = self._by_image.get(row.image)

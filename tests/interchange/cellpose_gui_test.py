@@ -1,6 +1,7 @@
 """Tests of export to and import from cellpose's window."""
 
 import dataclasses
+import os
 import pathlib
 import shutil
 import unittest.mock
@@ -203,6 +204,18 @@ def test_files_written_by_the_window_of_version_4_are_imported(study, tmp_path):
     assert _row(study, "HEK/a.png").by_hand == "cells 4"
 
 
+def test_an_image_whose_type_was_changed_keeps_its_folder(study, tmp_path):
+    row = dataclasses.replace(_row(study, "HEK/a.png"), cell_type="N2a")
+    study.update([row])
+    gui = tmp_path / "gui"
+    assert not export_cellpose(study, gui).failures
+    for image, without in (("HEK/a", [1]), ("N2a/a", [1, 2])):
+        _edit(gui / f"{image}_seg.npy", masks=_masks(without=without))
+    assert not import_cellpose(study, gui).failures
+    cells = [study.read_cells(_row(study, f"{name}/a.png")) for name in ("HEK", "N2a")]
+    assert [c.cell_types for c in cells] == [("N2a",) * 2, ("N2a",)]
+
+
 def test_untouched_files_change_nothing(study, exported):
     manifest = study.manifest_path.read_bytes()
     outcome = import_cellpose(study, exported)
@@ -311,6 +324,17 @@ def test_a_second_import_reads_no_file_again(study, exported):
     _edit(exported / "HEK" / "a_seg.npy", masks=_masks(without=[1]))
     import_cellpose(study, exported)
     assert "HEK/a.png" in import_cellpose(study, exported).skipped
+
+
+def test_a_copy_of_an_imported_file_does_not_undo_corrections(study, exported):
+    shutil.rmtree(exported / ".journal")
+    path = exported / "HEK" / "a_seg.npy"
+    _edit(path, masks=_masks(without=[1]))
+    import_cellpose(study, exported)
+    _paint(study, "HEK/a.png")
+    os.utime(path, (1, 1))
+    assert "HEK/a.png" in import_cellpose(study, exported).skipped
+    assert len(study.read_cells(_row(study, "HEK/a.png"))) == 4
 
 
 def test_corrections_in_the_folder_are_never_overwritten(study, exported):

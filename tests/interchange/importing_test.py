@@ -1,16 +1,18 @@
 """Tests of cellclass_tf.interchange.importing."""
 
-import pathlib
+import dataclasses
 
 import numpy as np
 import pytest
 
+from cellclass_tf import batch
+from cellclass_tf.annotation import cell_files
 from cellclass_tf.core.cells import Cells
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange import importing
 from cellclass_tf.interchange.importing import CellsToImport, ImportedCells
-from cellclass_tf.storage import png
+from cellclass_tf.storage import digests, png
 
 TYPES = ("HEK", "N2a")
 IMAGES = ("HEK/a.png", "HEK/same.png", "N2a/same.png", "mixed/m.png")
@@ -32,10 +34,10 @@ def row_of(study, image):
     return next(row for row in study.rows() if row.image == image)
 
 
-def imported(labels=LABELS, types=None, **said):
+def imported(labels=LABELS, types=None, *, sha256="5ha", **said):
     cells = Cells.from_labels(labels, TYPES, types)
     told = {"types_known": types is not None, "path": "m.coco"} | said
-    return ImportedCells(cells, "5ha", **told)
+    return ImportedCells(cells, sha256, **told)
 
 
 def import_one(study, source, image="mixed/m.png", version=(1,)):
@@ -84,6 +86,65 @@ def test_a_source_is_read_again_only_if_it_or_the_image_changed(study):
     assert "was read" in import_one(study, unread, version=(1,)).failures["mixed/m.png"]
 
 
+def with_raw_file(study, image, sha256):
+    study.update([dataclasses.replace(row_of(study, image), raw_sha256=sha256)])
+
+
+def test_another_contrast_does_not_bring_back_earlier_cells(study):
+    with_raw_file(study, "mixed/m.png", "5ha of raw file")
+    import_one(study, imported())
+    row = row_of(study, "mixed/m.png")
+    Cells.from_labels(np.minimum(LABELS, 1), TYPES).write(study.cells_path(row))
+    png.write_png(study.image_path(row), np.ones((3, 5, 3), np.uint8))
+    unread = InputError("was read")
+    assert list(import_one(study, unread).skipped) == ["mixed/m.png"]
+    assert len(study.read_cells(row)) == 1
+
+
+def test_imports_of_earlier_versions_are_recognized(study):
+    image = row_of(study, "mixed/m.png")
+    made_by = digests.fingerprint(
+        "import", cell_files.version_of_image(study, image), ("m", 7, 123)
+    )
+    import_one(study, imported(), version=("other",))
+    cell_files.journal(study).append(batch.Job("mixed/m.png", None, made_by), {})
+    candidate = CellsToImport(image, None, ("5ha",), earlier_version=("m", 7, 123))
+    outcome = importing.import_cells(study, [candidate], lambda row, source: source)
+    assert list(outcome.skipped) == ["mixed/m.png"]
+
+
+def test_cells_of_another_raw_file_are_not_imported_again(study):
+    with_raw_file(study, "mixed/m.png", "first")
+    import_one(study, imported(), version=(1,))
+    with_raw_file(study, "mixed/m.png", "second")
+    for source, version in (
+        # The file is the same, or the cells of this image in a file with others.
+        (imported(), (2,)),
+        (imported(sha256="other"), (1,)),
+    ):
+        failures = import_one(study, source, version=version).failures
+        assert "was made of another raw file than now" in failures["mixed/m.png"]
+        assert not study.has_cells(row_of(study, "mixed/m.png"))
+    other = imported(np.minimum(LABELS, 1), sha256="drawn on the second")
+    assert import_one(study, other, version=(3,)).done
+    # The first raw file is back.
+    with_raw_file(study, "mixed/m.png", "first")
+    assert import_one(study, imported(), version=(1,)).done
+
+
+def test_cells_of_another_raw_file_are_imported_if_a_person_says_so(study):
+    with_raw_file(study, "mixed/m.png", "first")
+    import_one(study, imported())
+    with_raw_file(study, "mixed/m.png", "second")
+    candidates = [CellsToImport(row_of(study, "mixed/m.png"), imported(), (1,))]
+    for _ in range(2):
+        outcome = importing.import_cells(
+            study, candidates, lambda row, source: source, overwrite_corrected=True
+        )
+        assert not outcome.failures
+    assert list(import_one(study, imported()).skipped) == ["mixed/m.png"]
+
+
 def test_a_source_without_changes_is_not_a_correction(study):
     import_one(study, imported(by_hand=[2]))
     row = row_of(study, "mixed/m.png")
@@ -124,6 +185,56 @@ def test_earlier_cells_keep_their_types_if_a_source_has_none(study):
     assert cells.cell_types == ("N2a", "HEK", "unknown")
 
 
+@pytest.fixture
+def typed(study):
+    """Returns a study whose field has types that were imported from another file."""
+    import_one(study, imported(types=("HEK", "N2a", "unknown"), path="first"))
+    return study
+
+
+def types_of(study):
+    return study.read_cells(row_of(study, "mixed/m.png")).cell_types
+
+
+def test_types_of_a_corrected_field_are_not_replaced_by_another_file(typed):
+    older = imported(types=("N2a", "N2a", "HEK"))
+    failures = import_one(typed, older, version=(2,)).failures
+    assert (
+        "would change the types of 1 of the 3 cells of mixed/m.png, which were corrected "
+        "(cell 1 from HEK to N2a)" in failures["mixed/m.png"]
+    )
+    assert types_of(typed) == ("HEK", "N2a", "unknown")
+    candidates = [CellsToImport(row_of(typed, "mixed/m.png"), older, (2,))]
+    outcome = importing.import_cells(
+        typed, candidates, lambda row, source: source, overwrite_corrected=True
+    )
+    assert outcome.done["mixed/m.png"]["notes"] == ["1 cells got another type"]
+    assert types_of(typed) == ("N2a", "N2a", "HEK")
+    assert list((typed.trash_path).rglob("m.csv"))
+
+
+def test_a_newer_state_of_the_same_file_may_change_types(typed):
+    newer = imported(types=("N2a", "unknown", "unknown"), path="first")
+    outcome = import_one(typed, newer, version=(2,))
+    assert outcome.done["mixed/m.png"]["notes"] == ["2 cells got another type"]
+    assert types_of(typed) == ("N2a", "unknown", "unknown")
+
+
+def test_an_unknown_type_does_not_replace_a_known_one(typed):
+    import_one(typed, imported(types=("unknown", "N2a", "HEK")), version=(2,))
+    assert types_of(typed) == ("HEK", "N2a", "HEK")
+
+
+def test_types_of_a_pure_field_can_be_corrected_to_that_of_its_folder(study):
+    first = imported(types=("HEK", "unknown", "HEK"), path="first")
+    import_one(study, first, "HEK/a.png")
+    row = row_of(study, "HEK/a.png")
+    assert study.read_cells(row).cell_types == ("HEK", "unknown", "HEK")
+    import_one(study, imported(types=("HEK",) * 3), "HEK/a.png", version=(2,))
+    assert study.read_cells(row).cell_types == ("HEK",) * 3
+    assert not study.cells_path(row).with_suffix(".csv").exists()
+
+
 def test_a_damaged_label_image_can_be_replaced(study):
     row = row_of(study, "mixed/m.png")
     study.cells_path(row).parent.mkdir(parents=True)
@@ -133,21 +244,6 @@ def test_a_damaged_label_image_can_be_replaced(study):
     row = row_of(study, "mixed/m.png")
     assert (row.annotator, row.annotator_sha256) == ("import", "5ha")
     assert (row.cells, row.corrected, row.by_hand) == (3, True, "cells 1-3")
-
-
-def test_a_file_is_matched_by_its_names_and_the_folder_of_its_type(study):
-    path, rows = pathlib.Path("x.tif"), study.rows()
-
-    def find(names, *folders):
-        return importing.find_row(path, names, folders, rows, "Call it y.").image
-
-    assert find(["m", "a"]) == "mixed/m.png"
-    assert find(["nobody", "a"]) == "HEK/a.png"
-    assert find(["same"], "HEK", "results", "N2a", "2024") == "N2a/same.png"
-    with pytest.raises(InputError, match=r"x.tif: matches HEK/same.png, N2a/same.png"):
-        find(["same"], "results")
-    with pytest.raises(InputError, match=r"no image of type N2a in .* Call it y."):
-        find(["a"], "N2a")
 
 
 def test_an_edit_saved_while_the_source_is_read_is_kept(study):

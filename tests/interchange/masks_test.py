@@ -1,6 +1,7 @@
 """Tests of the import of label images and masks."""
 
 import dataclasses
+import os
 import re
 
 import numpy as np
@@ -66,6 +67,28 @@ def test_a_folder_with_one_folder_per_type_is_imported(study, source):
     assert not _row(study, "HEK/same.png").corrected
 
 
+def test_files_of_one_name_in_two_dishes_go_to_their_own_images(study, source, caplog):
+    raw_files = {"HEK/a.png": "d1/a.tif", "HEK/same.png": "x.tif"}
+    rows = [
+        dataclasses.replace(row, raw_file=f"raw/HEK/{raw_files[row.image]}")
+        for row in study.rows()
+        if row.image in raw_files
+    ]
+    second = ImageRow("HEK/d2_a.png", "HEK", raw_file="raw/HEK/d2/a.tif")
+    png.write_png(study.image_path(second), np.zeros((3, 5, 3), np.uint8))
+    study.update([*rows, second])
+    _write(source / "HEK/d2/a_masks.tif")
+    assert list(import_masks(study, source).done) == ["HEK/d2_a.png"]
+    _write(source / "HEK/d1/a_masks.tif", LABELS[:, ::-1])
+    assert list(import_masks(study, source).done) == ["HEK/a.png"]
+    _write(source / "HEK/d2/a_labels.tif")
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        failures = import_masks(study, source).failures
+    assert "two label files match it" in failures["HEK/d2_a.png"]
+    assert "is ignored" not in caplog.text
+
+
 def test_types_of_a_mixed_field_come_from_its_table(study, source):
     # Labels with a gap: 5 and 9.
     _write(source / "mixed/m.tif", np.array([0, 5, 9], np.uint16)[LABELS])
@@ -74,6 +97,45 @@ def test_types_of_a_mixed_field_come_from_its_table(study, source):
     import_masks(study, source)
     assert _cells(study, "mixed/m.png").cell_types == ("N2a", "HEK")
     np.testing.assert_array_equal(_cells(study, "mixed/m.png").labels, LABELS)
+
+
+TABLE = [{"cell": 1, "cell_type": "HEK"}, {"cell": 2, "cell_type": "N2a"}]
+
+
+@pytest.mark.parametrize(
+    ("label_image", "table", "image"),
+    [
+        ("HEK/a.tif", "HEK/a.csv", "HEK/a.png"),
+        ("mixed/m_masks.tif", "mixed/m.csv", "mixed/m.png"),
+        ("mixed/m_masks.tif", "mixed/m_masks.csv", "mixed/m.png"),
+        ("HEK/a_cp_masks.png", "HEK/a.csv", "HEK/a.png"),
+    ],
+)
+def test_a_table_of_types_counts_beside_every_label_image(
+    study, source, label_image, table, image
+):
+    _write(source / label_image)
+    csv_json.write_csv(source / table, ("cell", "cell_type"), TABLE)
+    outcome = import_masks(study, source)
+    assert _cells(study, image).cell_types == ("HEK", "N2a")
+    assert not [note for note in outcome.notes if note.startswith("left out")]
+    # A corrected table is new.
+    types = [TABLE[0], TABLE[1] | {"cell_type": "unknown"}]
+    csv_json.write_csv(source / table, ("cell", "cell_type"), types)
+    import_masks(study, source)
+    assert _cells(study, image).cell_types == ("HEK", "unknown")
+
+
+def test_tables_that_are_not_used_are_named(study, source):
+    _write(source / "HEK/a.tif")
+    (source / "HEK/a.csv").write_text("area,cell\n4,1\n2,2\n")
+    csv_json.write_csv(source / "HEK/b.csv", ("cell", "cell_type"), TABLE)
+    outcome = import_masks(study, source)
+    assert _cells(study, "HEK/a.png").cell_types == ("HEK", "HEK")
+    assert outcome.notes[1:] == (
+        "left out: 2 tables without label image or without the columns cell and "
+        "cell_type (a.csv, b.csv)",
+    )
 
 
 def test_labels_without_a_table_remove_an_old_table(study, source):
@@ -213,6 +275,29 @@ def test_second_import_does_nothing_and_a_changed_file_is_read_again(study, sour
     _write(source / "HEK/a.tif", np.zeros_like(LABELS))
     assert list(import_masks(study, source).done) == ["HEK/a.png"]
     assert _row(study, "HEK/a.png").cells == 0
+
+
+def test_copies_of_imported_files_do_not_undo_corrections(study, source):
+    _write(source / "mixed/m.tif")
+    rows = [{"cell": 1, "cell_type": "N2a"}, {"cell": 2, "cell_type": "HEK"}]
+    csv_json.write_csv(source / "mixed/m.csv", ("cell", "cell_type"), rows)
+    import_masks(study, source)
+    _write(
+        study.cells_path(_row(study, "mixed/m.png")), (LABELS == 1).astype(np.uint16)
+    )
+    table = study.cells_path(_row(study, "mixed/m.png")).with_suffix(".csv")
+    csv_json.write_csv(table, ("cell", "cell_type"), rows[:1])
+    # A copy has another time.
+    (source / "mixed").rename(source / "corrected")
+    for path in (source / "corrected").iterdir():
+        os.utime(path, (1, 1))
+    assert list(import_masks(study, source).skipped) == ["mixed/m.png"]
+    assert len(_cells(study, "mixed/m.png")) == 1
+    # A corrected table is new.
+    rows[0]["cell_type"] = "HEK"
+    csv_json.write_csv(source / "corrected/m.csv", ("cell", "cell_type"), rows)
+    failures = import_masks(study, source).failures
+    assert "would change the types of 1 of the 1 cells" in failures["mixed/m.png"]
 
 
 def test_a_killed_import_resumes_and_completes_the_manifest(study, source):

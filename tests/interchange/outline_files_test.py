@@ -71,6 +71,18 @@ def test_a_name_of_two_images_means_the_chosen_one(tmp_path):
         OutlineFiles(tmp_path, both, chosen=both[1:]).read(both[1])
 
 
+def test_labels_of_another_dish_are_not_used(tmp_path):
+    rows = [
+        ImageRow("HEK/f1.png", "HEK", raw_file="/raw/HEK/dish1/f1.tif"),
+        ImageRow("HEK/dish2_f1.png", "HEK", raw_file="/raw/HEK/dish2/f1.tif"),
+    ]
+    png.write_png(tmp_path / "HEK" / "dish2" / "f1_masks.png", labels(1, 2))
+    files = OutlineFiles(tmp_path, rows, chosen=rows)
+    assert files.read(rows[1]).labels.max() == 2
+    with pytest.raises(InputError, match=r"expected a label image of HEK/f1.png"):
+        files.read(rows[0])
+
+
 def test_changed_labels_have_another_version(folder):
     before = OutlineFiles(folder, ROWS).version(ROWS[0])
     assert OutlineFiles(folder, ROWS).version(ROWS[0]) == before

@@ -17,11 +17,14 @@ from cellclass_tf.core.type_names import safe_type_name
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import image_files
 from cellclass_tf.interchange.coco.reading import CocoFile, CocoImage, read_coco
+from cellclass_tf.interchange.row_finder import RowFinder
 from cellclass_tf.microscopy.files import inventory
 from cellclass_tf.splits import near_duplicates
 from cellclass_tf.storage import digests
 
 _OF_ROBOFLOW = "_annotations.coco.json"
+# What Label Studio puts before the name of each uploaded image.
+_OF_LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _SPLIT_OF_FOLDER = {
     "train": "train",
     "valid": "validation",
@@ -96,14 +99,20 @@ class ListedImage:
             "the type to study.yaml."
         )
 
+    def said_culture(self, study: Study) -> str:
+        """Returns the image's folder according to the file; '' if the cells differ."""
+        said, types = self.image.record.get("culture"), set(self.types(study))
+        if said == MIXED:
+            return MIXED
+        return next(
+            (t for t in study.cell_types if t == said and types <= {t, UNKNOWN}), ""
+        )
+
     def culture(self, study: Study) -> str:
         """Returns the image's folder: as in the file, or else the only type of its cells."""
-        types = self.types(study)
-        said = self.image.record.get("culture")
-        if said == MIXED or (
-            said in study.cell_types and set(types) <= {said, UNKNOWN}
-        ):
+        if said := self.said_culture(study):
             return said
+        types = self.types(study)
         return types[0] if len(types) == 1 and types != [UNKNOWN] else MIXED
 
 
@@ -202,21 +211,17 @@ def match(
       entry fails if it has unknown types, if it matches several images, if another entry
       matches the same image, or if its own image file shows something else.
     """
-    by_stem = {row.stem: row for row in study.rows()}
-    by_name = collections.defaultdict(list)
-    for known in by_stem.values():
-        by_name[known.name].append(known)
+    known = _KnownImages(study)
     rows: dict[str, ImageRow] = {}
     strangers: list[ListedImage] = []
     failures: dict[str, str] = {}
     owners: dict[str, str] = {}
     for entry in entries:
         try:
-            row = _row_of(study, entry, by_stem, by_name)
+            row = known.row_of(entry)
             if row is None:
                 strangers.append(entry)
                 continue
-            _check_view(study, entry, row)
             if row.image in owners:
                 raise InputError(
                     f"{entry.where}: it matches {row.image}, and so does "
@@ -230,34 +235,93 @@ def match(
     return rows, strangers, failures
 
 
-def _row_of(
-    study: Study,
-    entry: ListedImage,
-    by_stem: Mapping[str, ImageRow],
-    by_name: Mapping[str, Sequence[ImageRow]],
-) -> ImageRow | None:
-    culture = entry.culture(study)
-    matches: Sequence[ImageRow] = ()
-    for file_name in _names(entry):
+class _KnownImages:
+    """The images of a study, to which images of COCO files are matched."""
+
+    def __init__(self, study: Study) -> None:
+        rows = study.rows()
+        self._study, self._finder = study, RowFinder(rows)
+        self._by_stem = {row.stem: row for row in rows}
+        self._by_sha256 = collections.defaultdict(list)
+        for row in rows:
+            if row.image_sha256:
+                self._by_sha256[row.image_sha256].append(row)
+
+    def row_of(self, entry: ListedImage) -> ImageRow | None:
+        """Returns the row of an image; None if the study does not have it.
+
+        Raises:
+          InputError: if the name is that of several images, or if the image's own file
+            shows something else.
+        """
+        # Reports unknown types.
+        entry.types(self._study)
+        beside = _file_of(entry)
+        same = self._same_bytes(beside)
+        if len(same) == 1:
+            return same[0]
+        for file_name in filter(None, (entry.image.file_name, entry.name_before)):
+            if matches := self._named(entry, file_name):
+                row = self._only(entry, matches, beside)
+                _check_view(self._study, entry, row)
+                return row
+        return self._uploaded(entry, beside)
+
+    def _same_bytes(self, beside: pathlib.Path | None) -> Sequence[ImageRow]:
+        if beside is None or not self._by_sha256:
+            return ()
+        return self._by_sha256.get(digests.sha256_of_file(beside), ())
+
+    def _named(self, entry: ListedImage, file_name: str) -> list[ImageRow]:
         path = pathlib.PurePosixPath(file_name)
-        exact = by_stem.get(path.with_suffix("").as_posix())
-        if exact:
-            return exact
-        matches = (
-            matches
-            or by_name.get(path.stem)
-            or by_name.get(image_name(path.name))
-            or ()
-        )
-    if len(matches) > 1:
-        of_type = [row for row in matches if row.cell_type == culture]
-        if len(of_type) != 1:
+        if exact := self._by_stem.get(path.with_suffix("").as_posix()):
+            return [exact]
+        names, folders = (path.stem, image_name(path.name)), path.parent.parts
+        return self._finder.matches(entry.where, names, folders, folders)
+
+    def _only(
+        self,
+        entry: ListedImage,
+        matches: Sequence[ImageRow],
+        beside: pathlib.Path | None,
+    ) -> ImageRow:
+        """Returns the row that is meant if several images have the name."""
+        said = entry.said_culture(self._study)
+        found = [row for row in matches if row.cell_type == said] or matches
+        if len(found) > 1 and beside:
+            found = [row for row in found if self._shows(entry, row, beside)]
+        if len(found) != 1:
             raise InputError(
                 f"{entry.where}: it matches {', '.join(r.image for r in matches)}. Write "
-                "its file_name as TYPE/NAME.png."
+                "its file_name as TYPE/NAME.png, or put the image beside the JSON file."
             )
-        return of_type[0]
-    return matches[0] if matches else None
+        return found[0]
+
+    def _uploaded(
+        self, entry: ListedImage, beside: pathlib.Path | None
+    ) -> ImageRow | None:
+        """Returns the row of an image that Label Studio gave another name."""
+        path = pathlib.PurePosixPath(entry.image.file_name)
+        name = _OF_LABEL_STUDIO.sub("", path.name)
+        if name == path.name:
+            return None
+        matches = self._named(entry, path.with_name(name).as_posix())
+        if beside:
+            # Images of other experiments may have the same name.
+            matches = [row for row in matches if self._shows(entry, row, beside)]
+        return self._only(entry, matches, beside) if matches else None
+
+    def _shows(self, entry: ListedImage, row: ImageRow, beside: pathlib.Path) -> bool:
+        there = image_files.read_colours(beside, entry.image.shape_yx)
+        return near_duplicates.is_same_view(self._study.read_image(row), there)
+
+
+def _file_of(entry: ListedImage) -> pathlib.Path | None:
+    """Returns the image's own file; None if it is not there."""
+    try:
+        return image_files.find(entry.image.file_name, entry.coco.path)
+    except InputError:
+        return None
 
 
 def _check_view(study: Study, entry: ListedImage, row: ImageRow) -> None:
@@ -286,11 +350,6 @@ def _check_view(study: Study, entry: ListedImage, row: ImageRow) -> None:
             "would not fit. Export the dataset without augmentation and resizing, or "
             "import it into a study of its own."
         )
-
-
-def _names(entry: ListedImage) -> list[str]:
-    """Returns the image's name, and the name before Roboflow changed it."""
-    return [*filter(None, (entry.image.file_name, entry.name_before))]
 
 
 def _as_earlier_versions(category: str) -> str:

@@ -47,14 +47,17 @@ def import_coco(
 ) -> batch.Outcome:
     """Imports the cells of COCO instances files into a study.
 
-    An image of a file is matched with the study's image of the same TYPE/NAME, or else of
-    the same NAME (if several types have it, the one of the cells' type). Of a matched
-    image, only the cells are imported. If its own file is there, it has to show the same
-    as the study's image, so that augmented copies are rejected. The categories have to be
-    types of the study, or `unknown`. Any other image is added to the study if its own file
-    is there and its outlines are valid. An 8-bit colour image whose red channel is all 0
-    counts as a merged image; of others, the luminance becomes green, the cytoplasm, and
-    there are no nuclei. The type of the image is the only type of its cells, or `mixed`.
+    An image of a file is matched with the study's image of the same bytes, of the same
+    TYPE/NAME, or else of the same NAME, also after the code that Label Studio puts before
+    it. If several images have that name, folders in file_name that are named after a type
+    or the dish of a raw file select one, or `culture` in the file, or what the image's own
+    file shows. Of a matched image, only the cells are imported. If its own file is there,
+    it has to show the same as the study's image, so that augmented copies are rejected. The
+    categories have to be types of the study, or `unknown`. Any other image is added to the
+    study if its own file is there and its outlines are valid. An 8-bit colour image whose
+    red channel is all 0 counts as a merged image; of others, the luminance becomes green,
+    the cytoplasm, and there are no nuclei. The type of the image is the only type of its
+    cells, or `mixed`.
 
     Only outlines are used: an image fails if an annotation has none. If cells overlap, the
     smaller one gets the pixel. An image without annotations has no cells; it fails if it
@@ -79,8 +82,8 @@ def import_coco(
       crowds: what to do with annotations whose `iscrowd` is 1: 'left_out', since each
         stands for several cells, or 'cells', for masks that CVAT wrote.
       overwrite_corrected: also import files that were imported before and have not changed,
-        and files that would remove cells from corrected fields. The old cells are kept in
-        STUDY/.trash/DATE.
+        and files that would remove cells from corrected fields, or change their types. The
+        old cells are kept in STUDY/.trash/DATE.
 
     Returns:
       The outcome by image; by file_name for images that were not imported, and by path for
@@ -151,7 +154,7 @@ def _read(study: Study, row: ImageRow, entry: ListedImage) -> ImportedCells:
     return ImportedCells(
         Cells.from_labels(labels, study.cell_types, types),
         entry.sha256,
-        types_known=_needs_table(row, types),
+        types_known=row.cell_type != MIXED or set(types) != {UNKNOWN},
         notes=tuple(notes),
         path=entry.where,
     )
@@ -165,10 +168,3 @@ def _check_culture(row: ImageRow, types: list[str], where: str) -> None:
             f"{sum(t in others for t in types)} of its {len(types)} cells are "
             f"{' and '.join(others)}. Correct their categories."
         )
-
-
-def _needs_table(row: ImageRow, types: list[str]) -> bool:
-    """Returns whether types need a table, since the folder does not determine them."""
-    if row.cell_type == MIXED:
-        return any(cell_type != UNKNOWN for cell_type in types)
-    return any(cell_type != row.cell_type for cell_type in types)

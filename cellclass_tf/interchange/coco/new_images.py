@@ -62,6 +62,7 @@ class Adding:
         rows = study.rows()
         self._study, self._root, self._pattern = study, root, pattern
         self._taken = {row.image: "in the study" for row in rows}
+        self._image_of = {r.image_sha256: r.image for r in rows if r.image_sha256}
         self._groups = {row.group for row in rows}
         self._split_of_group: dict[str, str] = {}
 
@@ -72,7 +73,8 @@ class Adding:
           The values of its row, by column.
 
         Raises:
-          InputError: if the image or the outlines are not valid, or if the name exists.
+          InputError: if the image or the outlines are not valid, or if the study has the
+            image or another one of its name.
         """
         path = image_files.find(entry.image.file_name, entry.coco.path)
         drawn_cells_of(entry.coco, entry.image)
@@ -96,10 +98,16 @@ class Adding:
         target = self._study.image_path(row)
         image = image_files.read_merged(path, entry.image.shape_yx)
         content = png.encode_png(image)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 in self._image_of:
+            raise InputError(
+                f"{entry.where}: its pixels are those of {self._image_of[sha256]}, which "
+                "the study has already. Write its file_name like the name of that image."
+            )
         ledger.write_bytes(self._study.root, target, content)
         self._taken[row.image] = entry.where
         return dataclasses.asdict(row) | {
-            "image_sha256": hashlib.sha256(content).hexdigest(),
+            "image_sha256": sha256,
             "scene_hash": near_duplicates.scene_hash(image),
         }
 

@@ -55,11 +55,13 @@ class Inventory:
       failures: reasons why images are not read: one for each ending that is not
         supported, and one for each file with another fault.
       notes: a line for each kind of file that is read or left out.
+      apart: files that were asked for apart from the images, sorted; in no note.
     """
 
     images: tuple[pathlib.Path, ...]
     failures: dict[str, str]
     notes: tuple[str, ...]
+    apart: tuple[pathlib.Path, ...] = ()
 
 
 def take(
@@ -67,6 +69,7 @@ def take(
     suffixes: Collection[str],
     folders: bool = True,
     advice: Mapping[str, str] | None = None,
+    apart: str = "",
 ) -> Inventory:
     """Lists the files below a folder, also in linked folders.
 
@@ -75,10 +78,12 @@ def take(
       suffixes: endings of images, in lower case.
       folders: whether images may be folders (OME-Zarr).
       advice: additional advice for images that are not read, by ending.
+      apart: ending of files to list in `Inventory.apart`, in lower case; '' for none.
     """
     if not source.is_dir() or (folders and source.suffix.lower() == _FOLDER_SUFFIX):
         return Inventory((source,), {}, ())
     images: list[pathlib.Path] = []
+    others: list[pathlib.Path] = []
     failures: dict[str, str] = {}
     left_out: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
     foreign: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
@@ -87,6 +92,8 @@ def take(
         suffix = path.suffix.lower()
         if suffix in FOREIGN and suffix not in suffixes:
             foreign[suffix].append(path)
+        elif apart and suffix == apart and not path.name.startswith("."):
+            others.append(path)
         elif suffix not in suffixes:
             left_out["of other kinds"].append(path)
         elif path.name.startswith("."):
@@ -112,7 +119,9 @@ def take(
     notes = [f"read: {told}"] if told else []
     for kind, paths in sorted(left_out.items()):
         notes += note("left out", paths, kind)
-    return Inventory(tuple(sorted(images)), failures, tuple(notes))
+    return Inventory(
+        tuple(sorted(images)), failures, tuple(notes), tuple(sorted(others))
+    )
 
 
 def files_below(source: pathlib.Path) -> list[pathlib.Path]:

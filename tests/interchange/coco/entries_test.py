@@ -1,5 +1,7 @@
 """Tests of matching images of COCO files with a study."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.errors import InputError
 from cellclass_tf.interchange.coco import entries
 from cellclass_tf.interchange.coco.reading import read_coco
-from cellclass_tf.storage import png
+from cellclass_tf.storage import digests, png
 
 
 @pytest.fixture
@@ -31,8 +33,8 @@ def _entries(*paths, root):
         ("deep/a.tif", "HEK/a.png"),
         ("HEK/a.png", "HEK/a.png"),
         ("N2a/same.png", "N2a/same.png"),
-        # Its cells are HEK.
-        ("same.png", "HEK/same.png"),
+        ("N2a/dish1/same.png", "N2a/same.png"),
+        ("images/3f2a9c1b-a.png", "HEK/a.png"),
         # The name that `convert` gives.
         ("the b.png", "mixed/the_b.png"),
         ("c.png", None),
@@ -116,12 +118,61 @@ def test_another_image_of_the_same_name_is_rejected(
     assert "does not show what HEK/a.png of the study shows" in problem
 
 
-def test_an_ambiguous_name_fails_unless_the_type_selects_one(study, write_coco, change):
-    path = change(write_coco(images=1), "images", 0, file_name="same.png")
-    change(path, "categories", 1, name="unknown")
-    found, _ = _entries(path, root=path.parent)
-    _, _, unclear = entries.match(study, found)
-    assert "matches HEK/same.png, N2a/same.png" in unclear["same.png"]
+def _match_one(study, path):
+    """Returns the image that the only entry matches, or its failure."""
+    rows, strangers, unclear = entries.match(study, _entries(path, root=path.parent)[0])
+    assert len(rows) + len(strangers) + len(unclear) == 1
+    return next((row.image for row in rows.values()), None) or unclear.get("same.png")
+
+
+def test_a_name_of_several_images_needs_more_than_the_type_of_the_cells(
+    study, write_coco, change, draw_scene
+):
+    record = {"file_name": "same.png", "height": 64, "width": 64}
+    path = change(write_coco(images=1), "images", 0, **record)
+    assert "matches HEK/same.png, N2a/same.png. Write" in _match_one(study, path)
+    change(path, "images", 0, culture="HEK")
+    assert _match_one(study, path) == "HEK/same.png"
+    change(path, "images", 0, culture=None)
+    # The cells are HEK, but the image beside the file is the other one.
+    for seed, name in enumerate(("HEK/same.png", "N2a/same.png")):
+        png.write_png(study.root / "images" / name, draw_scene(seed, 64))
+    png.write_png(path.parent / "same.png", draw_scene(1, 64) // 2)
+    assert _match_one(study, path) == "N2a/same.png"
+    png.write_png(path.parent / "same.png", draw_scene(2, 64))
+    assert "put the image beside the JSON file" in _match_one(study, path)
+
+
+def test_a_file_name_with_the_folder_of_a_dish_is_that_of_its_image(
+    study, write_coco, change
+):
+    raw_files = {"HEK/a.png": "HEK/dish1/a.tif", "HEK/dish2_a.png": "HEK/dish2/a.tif"}
+    study.update(ImageRow(i, "HEK", raw_file=f"raw/{r}") for i, r in raw_files.items())
+    path = change(write_coco(images=1), "images", 0, file_name="HEK/dish2/a.tif")
+    assert _match_one(study, path) == "HEK/dish2_a.png"
+    change(path, "images", 0, file_name="HEK/dish1/a.tif")
+    assert _match_one(study, path) == "HEK/a.png"
+
+
+def test_a_copy_of_an_image_is_matched_under_any_name(
+    study, write_coco, change, draw_scene
+):
+    image = study.root / "images" / "HEK" / "a.png"
+    png.write_png(image, draw_scene(0, 64))
+    sha256 = digests.sha256_of_file(image)
+    study.update([ImageRow("HEK/a.png", "HEK", image_sha256=sha256)])
+    # Another image of the study has the name.
+    record = {"file_name": "same.png", "height": 64, "width": 64}
+    path = change(write_coco(images=1), "images", 0, **record)
+    shutil.copy(image, path.parent / "same.png")
+    assert _match_one(study, path) == "HEK/a.png"
+    # A smaller file, as after a change by Label Studio, has other bytes.
+    change(path, "images", 0, file_name="3f2a9c1b-a.png")
+    png.write_png(path.parent / "3f2a9c1b-a.png", draw_scene(0, 64) // 2)
+    assert _match_one(study, path) == "HEK/a.png"
+    # An image of another experiment is not in the study.
+    png.write_png(path.parent / "3f2a9c1b-a.png", draw_scene(1, 64))
+    assert _match_one(study, path) is None
 
 
 def test_a_second_entry_for_one_image_fails(study, write_coco, change):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cellclass_tf.core.study import ImageRow, Study, read_merged
 from cellclass_tf.errors import InputError
@@ -46,6 +47,19 @@ def test_row_holds_the_hash_of_its_scene(study, write_coco, draw_scene):
     png.write_png(path.parent / "image1.png", draw_scene(0))
     (row,) = _add(study, path)
     assert row.scene_hash == near_duplicates.scene_hash(draw_scene(0)) != ""
+
+
+def test_the_pixels_of_an_image_of_the_study_are_refused(study, write_coco):
+    study.update(_add(study, write_coco(images=1)))
+    other = write_coco(folder="other")
+    # The same pixels, but other bytes.
+    Image.open(other.parent / "image1.png").save(
+        other.parent / "image2.png", dpi=(9, 9)
+    )
+    adding = Adding(study, other.parent, None)
+    with pytest.raises(InputError, match=r"its pixels are those of HEK/image1.png"):
+        adding(_entries(other)[1])
+    assert not (study.root / "images" / "HEK" / "image2.png").exists()
 
 
 def test_metadata_of_an_image_are_kept(study, write_coco, change):
