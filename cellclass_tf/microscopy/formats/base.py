@@ -28,11 +28,11 @@ class Channel:
 
 
 class PixelSize(NamedTuple):
-    """The width of a pixel according to the file.
+    """The size of a square pixel according to the file.
 
     Attributes:
       um: width in the specimen in µm; None if it is not recorded, or cannot be used.
-      problem: why the recorded width cannot be used; '' if it can, or none is recorded.
+      problem: why the recorded size cannot be used; '' if it can, or none is recorded.
     """
 
     um: float | None = None
@@ -54,7 +54,7 @@ class Scene:
       size_yx: height and width in pixels according to the header.
       channels: the C channels.
       read: reads a plane.
-      pixel_size: width of a pixel in the specimen.
+      pixel_size: size of a pixel in the specimen.
       name: name of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
       loss: name of a lossy compression, such as 'JPEG'; '' for exact pixels.
@@ -168,24 +168,41 @@ _MICROMETRES = {
 }
 # Largest distance from the origin, in µm, that a stage is believed to have.
 _FARTHEST_UM = 1e6
+# Sides of a pixel that differ by more than this part make it a rectangle.
+_MOST_UNEQUAL = 0.01
 # Units in files that were not calibrated.
 _NO_UNITS = ("", "pixel", "pixels", "px", "reference frame", "none", "null", "unknown")
 
 
-def pixel_size(value: float | str | None, unit: str) -> PixelSize:
-    """Converts the width of a pixel to µm.
+def pixel_size(x: Any, y: Any, unit_x: str, unit_y: str) -> PixelSize:
+    """Converts the size of a pixel to µm.
 
     Units are those of OME (https://www.openmicroscopy.org, UnitsLength), by symbol or by
     English name. Uncalibrated microscopes write 0, and graphics programs write the print
-    resolution, so that a width that no light microscope has is not used.
+    resolution, so that a width that no light microscope has is not used. A height that is
+    not recorded is taken to be the width. Areas and shapes would be wrong if the pixels
+    were not square.
 
     Args:
-      value: the width in this unit.
-      unit: the unit.
+      x: the width, as the file has it.
+      y: the height.
+      unit_x: unit of x.
+      unit_y: unit of y.
     """
+    width, height = _side(x, unit_x), _side(y, unit_y)
+    if width.um is None or height == NO_PIXEL_SIZE:
+        return width
+    if height.um is None:
+        return height
+    if abs(width.um - height.um) > _MOST_UNEQUAL * max(width.um, height.um):
+        told = f"{width.um:.4g} x {height.um:.4g} µm, pixels that are not square"
+        return PixelSize(None, told)
+    return width
+
+
+def _side(value: Any, unit: str) -> PixelSize:
+    """Converts the width or the height of a pixel to µm."""
     name, scale = _unit(unit)
-    if value is None:
-        return NO_PIXEL_SIZE
     try:
         width = float(value)
     except (TypeError, ValueError):

@@ -206,7 +206,7 @@ def _check_tile(path: pathlib.Path, tile: _Tile, expected: int, name: str) -> No
 def _metadata(
     xml: str,
 ) -> tuple[list[base.Channel], dict[int | None, str], base.PixelSize]:
-    """Returns channels, names of scenes by number, and the width of a pixel."""
+    """Returns channels, names of scenes by number, and the size of a pixel."""
     root = ElementTree.fromstring(xml)
     dimensions = "./Metadata/Information/Image/Dimensions"
     channels = [
@@ -221,8 +221,11 @@ def _metadata(
         for entry in root.iterfind(f"{dimensions}/S/Scenes/Scene")
         if (index := entry.get("Index") or "").isdecimal()
     }
-    distance = root.findtext("./Metadata/Scaling/Items/Distance[@Id='X']/Value")
-    return channels, names, base.pixel_size(distance, "m")
+    x, y = (
+        root.findtext(f"./Metadata/Scaling/Items/Distance[@Id='{axis}']/Value")
+        for axis in "XY"
+    )
+    return channels, names, base.pixel_size(x, y, "m", "m")
 
 
 FORMAT = base.Format("Zeiss CZI", "pylibCZIrw", "czi", (".czi",), _claims, _scenes)

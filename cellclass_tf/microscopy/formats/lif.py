@@ -121,18 +121,24 @@ def _plane_reader(image: Any, tile: int) -> base.PlaneReader:
 
 
 def _pixel_size(xml: ElementTree.Element) -> base.PixelSize:
-    # The length is measured from the middle of the first pixel to that of the last.
+    (x, unit_x), (y, unit_y) = (_side(xml, number) for number in (1, 2))
+    return base.pixel_size(x, y, unit_x, unit_y)
+
+
+def _side(xml: ElementTree.Element, number: int) -> tuple[float | None, str]:
+    """Returns a pixel's size along a dimension (1 is X, 2 is Y), and its unit."""
     found = xml.find(
-        "./Data/Image/ImageDescription/Dimensions/DimensionDescription[@DimID='1']"
+        "./Data/Image/ImageDescription/Dimensions/"
+        f"DimensionDescription[@DimID='{number}']"
     )
     if found is None:
-        return base.NO_PIXEL_SIZE
+        return None, ""
+    # The length is measured from the middle of the first pixel to that of the last.
     try:
         steps = int(found.get("NumberOfElements", "")) - 1
-        width = float(found.get("Length", "")) / steps
+        return float(found.get("Length", "")) / steps, found.get("Unit") or ""
     except (ValueError, ZeroDivisionError):
-        return base.NO_PIXEL_SIZE
-    return base.pixel_size(width, found.get("Unit") or "")
+        return None, ""
 
 
 def _channels(xml: ElementTree.Element, count: int) -> tuple[base.Channel, ...]:

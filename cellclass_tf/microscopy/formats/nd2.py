@@ -113,11 +113,12 @@ def _channels(file: Any, count: int) -> tuple[base.Channel, ...]:
 
 
 def _pixel_size(file: Any) -> base.PixelSize:
-    """Returns the width of a pixel; uncalibrated files state 1 µm, which is ignored."""
+    """Returns the size of a pixel; uncalibrated files state 1 µm, which is ignored."""
     for entry in file.metadata.channels or ():
         if not entry.volume.axesCalibrated[0]:
             return base.NO_PIXEL_SIZE
-    return base.pixel_size(file.voxel_size().x, "µm")
+    voxel = file.voxel_size()
+    return base.pixel_size(voxel.x, voxel.y, "µm", "µm")
 
 
 def _position_names(file: Any) -> list[str]:

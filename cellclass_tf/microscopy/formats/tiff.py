@@ -234,26 +234,38 @@ def _illumination(stk_metadata: Mapping[str, Any]) -> str:
 def _pixel_size(tiff: Any, scene: int) -> base.PixelSize:
     pixels = _ome_pixels(tiff, scene)
     if pixels is not None:
-        unit = pixels.get("PhysicalSizeXUnit", "µm")
-        return base.pixel_size(pixels.get("PhysicalSizeX"), unit)
+        x, y = (pixels.get(f"PhysicalSize{axis}") for axis in "XY")
+        units = (pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY")
+        return base.pixel_size(x, y, *units)
     if tiff.is_imagej:
-        tag = tiff.pages[0].tags.get("XResolution")
-        if tag is None or not tag.value[0]:
-            return base.NO_PIXEL_SIZE
         unit = str((tiff.imagej_metadata or {}).get("unit", ""))
-        return base.pixel_size(tag.value[1] / tag.value[0], unit)
+        # ImageJ writes a unit of its own for y only if it differs.
+        unit_y = str((tiff.imagej_metadata or {}).get("yunit", unit))
+        x, y = (_imagej_side(tiff, axis) for axis in "XY")
+        return base.pixel_size(x, y, unit, unit_y)
     plane = _metaseries_plane(tiff)
     if plane.get("spatial-calibration-state"):
         unit = str(plane.get("spatial-calibration-units", ""))
-        return base.pixel_size(plane.get("spatial-calibration-x"), unit)
+        x, y = (plane.get(f"spatial-calibration-{axis}") for axis in "xy")
+        return base.pixel_size(x, y, unit, unit)
     if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
         found = tiff.stk_metadata
         unit = str(found.get("CalibrationUnits") or "")
-        return base.pixel_size(found.get("XCalibration"), unit)
+        x, y = found.get("XCalibration"), found.get("YCalibration")
+        return base.pixel_size(x, y, unit, unit)
     if tiff.is_lsm:
-        return base.pixel_size((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
+        found = tiff.lsm_metadata or {}
+        return base.pixel_size(
+            found.get("VoxelSizeX"), found.get("VoxelSizeY"), "m", "m"
+        )
     # The resolution of a plain TIFF is for printing, and not that of the specimen.
     return base.NO_PIXEL_SIZE
+
+
+def _imagej_side(tiff: Any, axis: str) -> float | None:
+    """Returns the size of a pixel along X or Y in ImageJ's unit; None if missing."""
+    tag = tiff.pages[0].tags.get(f"{axis}Resolution")
+    return None if tag is None or not tag.value[0] else tag.value[1] / tag.value[0]
 
 
 def _stage_um(tiff: Any, scene: int) -> tuple[float, float] | None:

@@ -10,8 +10,8 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 
 DIMENSIONS = {"X": 1, "Y": 2, "Z": 3, "T": 4, "λ": 5, "M": 10}
-# 40 pixels reach over 39 steps of 0.5 µm.
-LENGTH_X = 39 * 0.5e-6
+# The pixels of a line reach over one step of 0.5 µm less than their number.
+STEP_M = 0.5e-6
 
 
 def image_xml(
@@ -35,7 +35,7 @@ def image_xml(
     )
     dimensions = "".join(
         f'<DimensionDescription DimID="{DIMENSIONS[axis]}" NumberOfElements="{size}" '
-        f'Origin="0" Length="{LENGTH_X}" Unit="m" BitInc="0" BytesInc="{steps[axis]}"/>'
+        f'Origin="0" Length="{(size - 1) * STEP_M}" Unit="m" BitInc="0" BytesInc="{steps[axis]}"/>'
         for axis, size in sizes.items()
         if axis != "C"
     )
@@ -83,6 +83,20 @@ def test_a_stack_of_two_channels_is_read(tmp_path):
     # Without a dye, the colours that the user chose are the names.
     assert field.channel_names == ("Blue", "Green")
     assert field.pixel_size_um == pytest.approx(0.5)
+
+
+def test_pixels_that_are_not_square_are_reported(tmp_path):
+    path = write(tmp_path / "a.lif", ("cells", "ZCYX", STACK, {}))
+    # 32 lines of 1 µm, in the same number of characters.
+    old, new = (f'Length="{31 * step}"' for step in (STEP_M, 2 * STEP_M))
+    new = new.ljust(len(old))
+    content = path.read_bytes()
+    assert content.count(old.encode("utf-16-le")) == 1
+    content = content.replace(old.encode("utf-16-le"), new.encode("utf-16-le"))
+    path.write_bytes(content)
+    (field,) = readers.read_micrographs(path)
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.5 x 1 µm, pixels that are not square"
 
 
 def test_times_and_channels_are_read_in_either_order(tmp_path):

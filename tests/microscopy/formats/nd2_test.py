@@ -92,6 +92,14 @@ def test_uncalibrated_pixels_have_no_size(folder, monkeypatch):
     assert field.channel_names == ("DAPI",)
 
 
+def test_pixels_that_are_not_square_are_reported(folder, monkeypatch):
+    voxel = SimpleNamespace(x=0.3, y=0.6, z=1.0)
+    monkeypatch.setattr(library.ND2File, "voxel_size", lambda _: voxel)
+    field = readers.read_micrograph(folder / "example-zstack.nd2")
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.3 x 0.6 µm, pixels that are not square"
+
+
 def test_a_jpeg_2000_file_is_taken_for_nd2_only_with_that_ending(tmp_path):
     jpeg = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(200)
     for name in ("a.jp2", "a.nd2"):

@@ -70,6 +70,56 @@ def test_imagej_hyperstack_gives_labels_and_pixel_size(tmp_path):
     assert field.pixel_size_um == pytest.approx(0.25)
 
 
+def write_not_square(path):
+    """Writes pixels of 0.3 x 0.6 µm in the format that the name says."""
+    pixels = np.zeros((2, 32, 40), np.uint16)
+    if path.name == "ome.tif":
+        sizes = {"PhysicalSizeX": 0.3, "PhysicalSizeY": 600.0}
+        metadata = {"axes": "CYX", "PhysicalSizeYUnit": "nm"} | sizes
+        tifffile.imwrite(path, pixels, ome=True, metadata=metadata)
+    elif path.name == "imagej.tif":
+        options = {"resolution": (1 / 0.3, 1 / 0.6), "imagej": True}
+        tifffile.imwrite(
+            path, pixels, metadata={"axes": "CYX", "unit": "um"}, **options
+        )
+    elif path.name == "imagej_units.tif":
+        options = {"resolution": (1 / 0.3, 1 / 600), "imagej": True}
+        metadata = {"axes": "CYX", "unit": "um", "yunit": "nm"}
+        tifffile.imwrite(path, pixels, metadata=metadata, **options)
+    else:
+        lsm(path, np.zeros((3, 3, 32, 40), np.uint16), 0.3e-6, 0.6e-6)
+
+
+@pytest.mark.parametrize("name", ["ome.tif", "imagej.tif", "imagej_units.tif", "a.lsm"])
+def test_pixels_that_are_not_square_are_reported(tmp_path, name):
+    write_not_square(tmp_path / name)
+    field = readers.read_micrograph(tmp_path / name)
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.3 x 0.6 µm, pixels that are not square"
+
+
+@pytest.mark.parametrize(
+    ("place", "attribute", "key"),
+    [
+        ("stk/test.stk", "stk_metadata", "YCalibration"),
+        ("imagexpress/*w1*.tif", "metaseries_metadata", "spatial-calibration-y"),
+    ],
+)
+def test_pixels_of_metamorph_that_are_not_square_are_reported(
+    assets, monkeypatch, place, attribute, key
+):
+    (path,) = (assets / "microscope_files").glob(place)
+    with tifffile.TiffFile(path) as file:
+        metadata = dict(getattr(file, attribute))
+    holder = metadata.get("PlaneInfo", metadata)
+    assert key in holder
+    holder[key] = 9.0
+    monkeypatch.setattr(tifffile.TiffFile, attribute, metadata)
+    field = readers.read_micrograph(path)
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem.endswith(" x 9 µm, pixels that are not square")
+
+
 def test_a_print_resolution_is_not_a_pixel_size(tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif", STACK[0, 0, 0], resolution=(72, 72), resolutionunit=2
@@ -106,11 +156,11 @@ def test_the_error_for_a_truncated_tiff_names_it(tmp_path):
         next(readers.read_micrographs(path))
 
 
-def lsm(path, pixels, voxel_m):
+def lsm(path, pixels, voxel_m, height_m=None):
     """Writes a Zeiss LSM, with a thumbnail after each image and sizes in a tag."""
     depth, count, height, width = pixels.shape
     info = struct.pack("<I9i", 0x0400494C, 512, width, height, depth, count, 1, 2, 8, 8)
-    info += struct.pack("<6d", voxel_m, voxel_m, 1e-6, 0, 0, 0)
+    info += struct.pack("<6d", voxel_m, height_m or voxel_m, 1e-6, 0, 0, 0)
     info += bytes(512 - len(info))
     with tifffile.TiffWriter(path) as file:
         for z in range(depth):
