@@ -6,14 +6,13 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy.formats import base, ome_files
+from cellclass_tf.microscopy.formats import base, ome_files, tiff_metadata
 from cellclass_tf.storage import png, tiff_log
 
 # Numbers of lossy compression in TIFF: old and new JPEG, and Adobe's.
@@ -39,7 +38,11 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         tiff = stack.enter_context(tifffile.TiffFile(path, omexml=xml))
         # An LSM's other series holds thumbnails.
         found = tiff.series[:1] if tiff.is_lsm else tiff.series
-        images = len(_ome_images(tiff.ome_metadata)) if tiff.is_ome else len(found)
+        images = (
+            len(tiff_metadata.ome_images(tiff.ome_metadata))
+            if tiff.is_ome
+            else len(found)
+        )
         if len(found) != images:
             reason = (
                 errors[0] if errors else "tifffile cannot tell where the planes are"
@@ -92,17 +95,17 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
         )
     times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
     is_rgb = samples in (3, 4) and count == 1
-    channels = base.channels_of(_channels(tiff, number), count * samples)
+    channels = base.channels_of(tiff_metadata.channels(tiff, number), count * samples)
     return base.Scene(
         (times, depth, 3 if is_rgb else count * samples),
         (sizes["Y"], sizes["X"]),
         base.RGB if is_rgb else channels,
         _plane_reader(path, series, samples),
-        _pixel_size(tiff, number),
+        tiff_metadata.pixel_size(tiff, number),
         name=str(series.name or "") if tiff.is_ome else "",
         is_rgb=is_rgb,
         loss="JPEG" if int(series.keyframe.compression) in _JPEG else "",
-        stage_um=_stage_um(tiff, number),
+        stage_um=tiff_metadata.stage_um(tiff, number),
     )
 
 
@@ -186,109 +189,6 @@ def _whole(path: pathlib.Path, series: Any) -> np.ndarray:
     order = [i for i, a in enumerate(axes) if a not in "YXS"]
     order += [i for i, a in enumerate(axes) if a in "YXS"]
     return array.transpose(order)
-
-
-def _channels(tiff: Any, scene: int) -> tuple[base.Channel, ...]:
-    pixels = _ome_pixels(tiff, scene)
-    if pixels is not None:
-        return tuple(
-            base.Channel(
-                base.channel_name(c.get("Name"), c.get("Fluor")),
-                base.wavelength_nm(c.get("EmissionWavelength")),
-            )
-            for c in pixels.iterfind("{*}Channel")
-        )
-    if tiff.is_imagej:
-        labels = (tiff.imagej_metadata or {}).get("Labels") or ()
-        # A single label comes as a string.
-        labels = [labels] if isinstance(labels, str) else labels
-        return tuple(base.Channel(str(label or "")) for label in labels)
-    plane = _metaseries_plane(tiff)
-    if plane:
-        name = plane.get("_IllumSetting_") or plane.get("image-name") or ""
-        return (base.Channel(str(name), base.wavelength_nm(plane.get("wavelength"))),)
-    if tiff.is_stk:
-        found = tiff.stk_metadata or {}
-        name = _illumination(found) or str(found.get("Name") or "")
-        return (base.Channel(name, base.wavelength_nm(found.get("wavelength"))),)
-    if tiff.is_lsm:
-        colors = (tiff.lsm_metadata or {}).get("ChannelColors") or {}
-        return tuple(base.Channel(str(n)) for n in colors.get("ColorNames") or ())
-    return ()
-
-
-def _metaseries_plane(tiff: Any) -> Mapping[str, Any]:
-    """Returns the plane's metadata of a MetaSeries TIFF; nothing for other files."""
-    if not tiff.is_metaseries:
-        return {}
-    return (tiff.metaseries_metadata or {}).get("PlaneInfo") or {}
-
-
-def _illumination(stk_metadata: Mapping[str, Any]) -> str:
-    """Returns the name of the light path; MetaMorph's 'Name' is the image's title."""
-    properties = stk_metadata.get("PlaneProperty") or ()
-    values = (p["value"] for p in properties if p["name"] == "_IllumSetting_")
-    return str(next(values, ""))
-
-
-def _pixel_size(tiff: Any, scene: int) -> base.PixelSize:
-    pixels = _ome_pixels(tiff, scene)
-    if pixels is not None:
-        x, y = (pixels.get(f"PhysicalSize{axis}") for axis in "XY")
-        units = (pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY")
-        return base.pixel_size(x, y, *units)
-    if tiff.is_imagej:
-        unit = str((tiff.imagej_metadata or {}).get("unit", ""))
-        # ImageJ writes a unit of its own for y only if it differs.
-        unit_y = str((tiff.imagej_metadata or {}).get("yunit", unit))
-        x, y = (_imagej_side(tiff, axis) for axis in "XY")
-        return base.pixel_size(x, y, unit, unit_y)
-    plane = _metaseries_plane(tiff)
-    if plane.get("spatial-calibration-state"):
-        unit = str(plane.get("spatial-calibration-units", ""))
-        x, y = (plane.get(f"spatial-calibration-{axis}") for axis in "xy")
-        return base.pixel_size(x, y, unit, unit)
-    if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
-        found = tiff.stk_metadata
-        unit = str(found.get("CalibrationUnits") or "")
-        x, y = found.get("XCalibration"), found.get("YCalibration")
-        return base.pixel_size(x, y, unit, unit)
-    if tiff.is_lsm:
-        found = tiff.lsm_metadata or {}
-        return base.pixel_size(
-            found.get("VoxelSizeX"), found.get("VoxelSizeY"), "m", "m"
-        )
-    # The resolution of a plain TIFF is for printing, and not that of the specimen.
-    return base.NO_PIXEL_SIZE
-
-
-def _imagej_side(tiff: Any, axis: str) -> float | None:
-    """Returns the size of a pixel along X or Y in ImageJ's unit; None if missing."""
-    tag = tiff.pages[0].tags.get(f"{axis}Resolution")
-    return None if tag is None or not tag.value[0] else tag.value[1] / tag.value[0]
-
-
-def _stage_um(tiff: Any, scene: int) -> tuple[float, float] | None:
-    """Returns the position of an image's first plane that has one, in OME-TIFF."""
-    pixels = _ome_pixels(tiff, scene)
-    for plane in () if pixels is None else pixels.iterfind("{*}Plane"):
-        x, y = plane.get("PositionX"), plane.get("PositionY")
-        units = (plane.get(f"Position{axis}Unit", "") for axis in "XY")
-        if found := base.stage_um(x, y, *units):
-            return found
-    return None
-
-
-def _ome_pixels(tiff: Any, scene: int) -> ElementTree.Element | None:
-    if not tiff.is_ome:
-        return None
-    found = _ome_images(tiff.ome_metadata)
-    return found[scene] if scene < len(found) else None
-
-
-@functools.lru_cache(maxsize=1)
-def _ome_images(xml: str) -> list[ElementTree.Element]:
-    return ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")
 
 
 FORMAT = base.Format(
