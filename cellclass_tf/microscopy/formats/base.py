@@ -223,15 +223,27 @@ def _side(value: Any, unit: str) -> PixelSize:
     return PixelSize(width * scale)
 
 
-def channels_of(described: Sequence[Channel], count: int) -> tuple[Channel, ...]:
-    """Returns `count` channels; those that the file does not describe have no name.
+def channels_of(
+    described: Sequence[Channel], count: int, samples: Sequence[str] = ("",)
+) -> tuple[Channel, ...]:
+    """Returns the channels of the planes; those that the file does not describe have no name.
 
     Args:
       described: the channels that the file describes; more than there are is ignored.
       count: number of channels of the pixels.
+      samples: names of the samples that a pixel has in each channel, such as its colours.
+        Each sample is a plane, which the file may describe alone; otherwise the samples
+        of a channel share its description, and none of them is the channel.
     """
-    missing = [Channel()] * (count - len(described))
-    return (*described[:count], *missing)
+    planes = count * len(samples)
+    if len(samples) > 1 and len(described) < planes:
+        described = [
+            dataclasses.replace(channel, name=f"{channel.name} {sample}".strip())
+            for channel in channels_of(described, count)
+            for sample in samples
+        ]
+    missing = [Channel()] * (planes - len(described))
+    return (*described[:planes], *missing)
 
 
 def _unit(unit: str) -> tuple[str, float | None]:

@@ -16,6 +16,8 @@ from cellclass_tf.microscopy.formats import base
 _MARK, _SECOND_MARK = b"\x70\x00\x00\x00", b"\x2a"
 # M numbers the tiles of a mosaic, S the samples of a colour.
 _KNOWN_AXES = "TZCMYXS"
+# Tags of red, green and blue; that of grey is 0.
+_COLOUR_TAGS = ("1", "2", "3")
 # The middle of a wider detection band does not identify a stain.
 _WIDEST_BAND_NM = 100.0
 
@@ -82,7 +84,7 @@ def _reason_against(image: Any) -> str:
 
 def _tiles(image: Any) -> Iterator[base.Scene]:
     sizes = image.sizes
-    is_rgb = sizes.get("S") == 3 and "C" not in sizes
+    is_rgb = "C" not in sizes and _are_colours(image.xml_element)
     count = sizes.get("C", 1) * sizes.get("S", 1)
     places = _stage_places(image.xml_element, sizes.get("M", 1))
     for tile in range(sizes.get("M", 1)):
@@ -96,6 +98,15 @@ def _tiles(image: Any) -> Iterator[base.Scene]:
             is_rgb=is_rgb,
             stage_um=places[tile],
         )
+
+
+def _are_colours(xml: ElementTree.Element) -> bool:
+    """Whether the channels are red, green and blue, and not three grey ones."""
+    described = xml.iterfind(
+        "./Data/Image/ImageDescription/Channels/ChannelDescription"
+    )
+    tags = sorted(channel.get("ChannelTag") or "" for channel in described)
+    return tags == list(_COLOUR_TAGS)
 
 
 def _stage_places(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy.formats import base, ome_files, tiff_metadata
+from cellclass_tf.microscopy.formats import base, ome_files, tiff_colours, tiff_metadata
 from cellclass_tf.storage import png, tiff_log
 
 # Numbers of lossy compression in TIFF: old and new JPEG, and Adobe's.
@@ -90,12 +90,16 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
     if strange or "Y" not in axes or "X" not in axes:
         raise InputError(
             f"{path}: the axes {axes} {shape} are not among T, Z, C, Y, X (and RGB "
-            f"samples); up to {_MOST_UNKNOWN} pages without a description are taken "
-            "for channels. Export it as OME-TIFF, which names its axes."
+            f"samples); up to {_MOST_UNKNOWN} grey pages without a description are "
+            "taken for channels. Export it as OME-TIFF, which names its axes, or colour "
+            "pictures as a file each."
         )
     times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
-    is_rgb = samples in (3, 4) and count == 1
-    channels = base.channels_of(tiff_metadata.channels(tiff, number), count * samples)
+    names = tiff_colours.sample_names(path, series.keyframe)
+    if len(names) != samples:
+        names = ("",) * samples
+    is_rgb = names[:1] == ("red",) and count == 1
+    channels = base.channels_of(tiff_metadata.channels(tiff, number), count, names)
     return base.Scene(
         (times, depth, 3 if is_rgb else count * samples),
         (sizes["Y"], sizes["X"]),
@@ -110,9 +114,10 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
 
 
 def _axes_of(series: Any) -> str:
-    """Returns the axes as letters; a few pages without a description are channels."""
+    """Returns the axes as letters; a few grey pages without a description are channels."""
     unknown = [a for a in series.axes if a in _UNKNOWN_AXES]
-    if len(unknown) != 1 or "C" in series.axes:
+    # Several colour pictures are not the channels of one field.
+    if len(unknown) != 1 or {"C", "S"} & set(series.axes):
         return series.axes
     if series.shape[series.axes.index(unknown[0])] > _MOST_UNKNOWN:
         return series.axes
@@ -126,7 +131,7 @@ def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneRe
     outer = [(a, n) for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
     whole = None if _one_page_a_plane(series, inner, outer) else _whole(path, series)
 
-    top = _white(series)
+    top = tiff_colours.black(series.keyframe)
 
     # A page holds all colours of a pixel, so that three calls read the same page.
     @functools.lru_cache(maxsize=1)
@@ -148,18 +153,6 @@ def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneRe
         return plane if top is None else top - plane
 
     return read
-
-
-def _white(series: Any) -> np.ndarray | None:
-    """Returns the grey value of black if 0 is white; None if 0 is black.
-
-    ImageJ writes that 0 is white for images that it only shows inverted.
-    """
-    page = series.keyframe
-    is_white_zero = page.photometric == 0 and page.dtype.kind == "u"
-    if not is_white_zero or page.parent.is_imagej:
-        return None
-    return page.dtype.type(2**page.bitspersample - 1)
 
 
 @contextlib.contextmanager

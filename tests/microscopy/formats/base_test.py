@@ -117,6 +117,14 @@ def test_channels_that_a_file_does_not_describe_have_no_name():
     assert base.channels_of((), 2) == (base.Channel(), base.Channel())
 
 
+def test_the_samples_of_a_channel_share_its_description():
+    channels = [base.Channel("DAPI", 460.0), base.Channel()]
+    names = [(c.name, c.emission_nm) for c in base.channels_of(channels, 2, ("r", "g"))]
+    assert names == [("DAPI r", 460), ("DAPI g", 460), ("r", None), ("g", None)]
+    # The file describes every plane.
+    assert base.channels_of(channels, 1, ("r", "g")) == tuple(channels)
+
+
 def test_impossible_wavelengths_are_not_used():
     assert base.wavelength_nm(461) == 461
     assert base.wavelength_nm("525.5") == 525.5

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy import channels, readers
 from cellclass_tf.microscopy.formats import tiff
 from cellclass_tf.storage import digests
 
@@ -147,28 +147,8 @@ def test_many_pages_without_description_are_refused(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for _ in range(5):
             file.write(np.ones((20, 24), np.uint16), metadata=None, contiguous=False)
-    with pytest.raises(InputError, match="up to 4 pages without a description"):
+    with pytest.raises(InputError, match="up to 4 grey pages without a description"):
         list(readers.read_micrographs(tmp_path / "a.tif"))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_images_in_which_zero_is_white_are_inverted(tmp_path, dtype):
-    top = np.iinfo(dtype).max
-    pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(dtype)
-    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-        for plane in top - pixels:
-            file.write(plane, photometric="miniswhite", metadata=None, contiguous=False)
-    (field,) = readers.read_micrographs(tmp_path / "a.tif")
-    np.testing.assert_array_equal(field.pixels, pixels)
-    assert field.pixels.dtype == dtype
-
-
-def test_grey_values_of_inverted_imagej_images_are_kept(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(np.uint16)
-    options = {"imagej": True, "metadata": {"axes": "CYX"}}
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", **options)
-    (field,) = readers.read_micrographs(tmp_path / "a.tif")
-    np.testing.assert_array_equal(field.pixels, pixels)
 
 
 def test_a_colour_picture_in_a_file_with_fields_is_left_out(tmp_path):
@@ -199,3 +179,30 @@ def test_a_colour_picture_alone_is_a_field(tmp_path):
     (found,) = readers.read_micrographs(tmp_path / "a.tif")
     assert found.is_rgb
     assert readers.colour_scenes(tmp_path / "a.tif") == ()
+
+
+def test_colour_pictures_on_pages_are_not_channels(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 20, 24, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for picture in pictures:
+            file.write(picture, photometric="rgb", metadata=None, contiguous=False)
+    with pytest.raises(InputError, match=r"YXS .3, 20, 24, 3.*a file each"):
+        readers.read_micrograph(tmp_path / "a.tif")
+
+
+def test_the_colours_of_a_channel_share_its_name(tmp_path):
+    path, names = tmp_path / "a.ome.tif", {"Channel": {"Name": ["DAPI", "GFP"]}}
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 20, 24, 3), np.uint8)
+    tifffile.imwrite(
+        path, pictures, photometric="rgb", metadata={"axes": "CYXS"} | names
+    )
+    (field,) = readers.read_micrographs(path)
+    colours = ("red", "green", "blue")
+    expected = tuple(f"{name} {c}" for name in ("DAPI", "GFP") for c in colours)
+    assert field.channel_names == expected
+    assert not field.is_rgb
+    np.testing.assert_array_equal(
+        field.pixels, np.moveaxis(pictures, -1, 1).reshape(6, 20, 24)
+    )
+    with pytest.raises(InputError, match="which channel is which"):
+        channels.choose_channels(field)
