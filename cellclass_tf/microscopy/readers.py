@@ -103,9 +103,9 @@ def read_micrographs(
                     continue
             if scene.loss and not allow_lossy:
                 raise InputError(
-                    f"{path}: the pixels are compressed as {scene.loss}, which changes "
-                    "them: edges have shadows, and faint structures are lost. Use the "
-                    "original file; if there is none, add --allow_lossy."
+                    f"{path}: the pixels are compressed as {scene.loss}, which can "
+                    "change them: edges have shadows, and faint structures are lost. "
+                    "Use the original file; if there is none, add --allow_lossy."
                 )
             yield from _fields(path, scene, number, projection, origin)
         if number < 0:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy.formats import base, ome_files, tiff_colours, tiff_metadata
+from cellclass_tf.microscopy.formats import (
+    base,
+    compression,
+    ome_files,
+    tiff_colours,
+    tiff_metadata,
+)
 from cellclass_tf.storage import png, tiff_log
 
-# Numbers of lossy compression in TIFF: old and new JPEG, and Adobe's.
-_JPEG = (6, 7, 34892)
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The meaning of other axes would be a guess.
 _KNOWN_AXES = "TZCYXS"
@@ -100,6 +104,8 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
         names = ("",) * samples
     is_rgb = names[:1] == ("red",) and count == 1
     channels = base.channels_of(tiff_metadata.channels(tiff, number), count, names)
+    with _opened([series.keyframe]):
+        loss = compression.tiff_loss(series.keyframe)
     return base.Scene(
         (times, depth, 3 if is_rgb else count * samples),
         (sizes["Y"], sizes["X"]),
@@ -108,7 +114,7 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
         tiff_metadata.pixel_size(tiff, number),
         name=str(series.name or "") if tiff.is_ome else "",
         is_rgb=is_rgb,
-        loss="JPEG" if int(series.keyframe.compression) in _JPEG else "",
+        loss=loss,
         stage_um=tiff_metadata.stage_um(tiff, number),
     )
 
