@@ -168,6 +168,9 @@ _MICROMETRES = {
 }
 # Largest distance from the origin, in µm, that a stage is believed to have.
 _FARTHEST_UM = 1e6
+# Larger pixels hold a whole cell. Print resolutions, of 300 to 2400 dots per inch, which
+# ImageJ and other programs copy into the place of the pixel size, are all larger.
+_COARSEST_UM = 10.0
 # Sides of a pixel that differ by more than this part make it a rectangle.
 _MOST_UNEQUAL = 0.01
 # Units in files that were not calibrated.
@@ -179,9 +182,9 @@ def pixel_size(x: Any, y: Any, unit_x: str, unit_y: str) -> PixelSize:
 
     Units are those of OME (https://www.openmicroscopy.org, UnitsLength), by symbol or by
     English name. Uncalibrated microscopes write 0, and graphics programs write the print
-    resolution, so that a width that no light microscope has is not used. A height that is
-    not recorded is taken to be the width. Areas and shapes would be wrong if the pixels
-    were not square.
+    resolution, so that a width at which a light microscope shows no cells is not used. A
+    height that is not recorded is taken to be the width. Areas and shapes would be wrong
+    if the pixels were not square.
 
     Args:
       x: the width, as the file has it.
@@ -218,7 +221,14 @@ def _side(value: Any, unit: str) -> PixelSize:
         return PixelSize(
             None,
             f"{width * scale:.4g} µm, which no light microscope has ({width:.6g} "
-            f"{one_line(name)}; expected {least} to {most:.0f} µm)",
+            f"{one_line(name)}; expected {least} to {_COARSEST_UM:.0f} µm)",
+        )
+    if width * scale > _COARSEST_UM:
+        return PixelSize(
+            None,
+            f"{width * scale:.4g} µm, or {_INCH_UM / (width * scale):.0f} dots per inch, "
+            "which is a resolution for printing and too coarse for cells (expected "
+            f"{least} to {_COARSEST_UM:.0f} µm)",
         )
     return PixelSize(width * scale)
 

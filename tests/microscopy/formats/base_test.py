@@ -63,6 +63,21 @@ def test_a_size_that_no_light_microscope_has_is_reported(value, unit, um):
     assert found.problem.startswith(f"{um} µm, which no light microscope has")
 
 
+@pytest.mark.parametrize("dots_per_inch", [600, 720, 1200, 2400])
+@pytest.mark.parametrize(
+    ("unit", "per_inch"), [("inch", 1), ("cm", 2.54), ("µm", 25_400)]
+)
+def test_a_resolution_for_printing_is_reported(dots_per_inch, unit, per_inch):
+    size = per_inch / dots_per_inch
+    found = base.pixel_size(size, size, unit, unit)
+    assert found.um is None
+    assert f"or {dots_per_inch} dots per inch, which is a resolution" in found.problem
+
+
+def test_the_coarsest_microscope_images_keep_their_size():
+    assert base.pixel_size(9.9, 9.9, "µm", "µm") == (9.9, "")
+
+
 @pytest.mark.parametrize("unit", ["\u00b5m", "\u03bcm", "\\u00B5m"])
 def test_all_characters_for_micro_are_recognized(unit):
     assert base.pixel_size(0.25, 0.25, unit, unit).um == 0.25

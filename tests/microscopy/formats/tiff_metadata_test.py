@@ -88,6 +88,17 @@ def test_a_print_resolution_is_not_a_pixel_size(tmp_path):
     assert readers.read_micrograph(tmp_path / "a.tif").pixel_size_um is None
 
 
+@pytest.mark.parametrize(("dots", "unit"), [(600, "inch"), (1200 / 2.54, "cm")])
+def test_a_print_resolution_that_imagej_kept_is_not_a_pixel_size(tmp_path, dots, unit):
+    options = {"imagej": True, "metadata": {"axes": "CYX", "unit": unit}}
+    tifffile.imwrite(
+        tmp_path / "a.tif", STACK[0, 0], resolution=(dots, dots), **options
+    )
+    field = readers.read_micrograph(tmp_path / "a.tif")
+    assert field.pixel_size_um is None
+    assert "dots per inch, which is a resolution" in field.pixel_size_problem
+
+
 @pytest.mark.parametrize("lost", ["SpatialCalibration", "XCalibration"])
 def test_an_stk_without_calibration_has_no_pixel_size(assets, monkeypatch, lost):
     path = assets / "microscope_files" / "stk" / "test.stk"
