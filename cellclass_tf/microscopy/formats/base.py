@@ -59,6 +59,8 @@ class Scene:
       is_rgb: whether the channels are the red, green and blue of a colour image.
       loss: name of a lossy compression, such as 'JPEG'; '' for exact pixels.
       well: name of the well, such as 'B03', if the file is a plate; '' if it is none.
+      copy_of: number of an earlier scene that this one shows at a smaller size; None if
+        there is none.
       stage_um: (x, y) of the microscope's stage in µm according to the file; None if it is
         not recorded. The origin and the directions of the axes differ between microscopes.
     """
@@ -73,6 +75,7 @@ class Scene:
     loss: str = ""
     well: str = ""
     stage_um: tuple[float, float] | None = None
+    copy_of: int | None = None
 
 
 class PartOfAnother(InputError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cellclass_tf.microscopy.formats import (
     base,
     compression,
     ome_files,
+    smaller_copies,
     tiff_colours,
     tiff_metadata,
 )
@@ -55,9 +57,12 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
                 f"{path}: its metadata describe {images} images, of which {len(found)} "
                 f"can be read ({reason}). Export it again as OME-TIFF."
             )
-        for number, series in enumerate(found):
+        for series in found:
             _check_whole(path, series, errors)
-            yield _scene(path, tiff, series, number)
+        copies = _smaller_copies(path, tiff, found)
+        for number, series in enumerate(found):
+            scene = _scene(path, tiff, series, number)
+            yield dataclasses.replace(scene, copy_of=copies.get(number))
 
 
 def _files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
@@ -116,6 +121,17 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
         is_rgb=is_rgb,
         loss=loss,
         stage_um=tiff_metadata.stage_um(tiff, number),
+    )
+
+
+def _smaller_copies(
+    path: pathlib.Path, tiff: Any, found: Sequence[Any]
+) -> dict[int, int]:
+    """Returns the larger image of each image that shows another at a smaller size."""
+    shapes = (dict(zip(s.axes, s.shape, strict=True)) for s in found)
+    sizes = [(shape.get("Y", 1), shape.get("X", 1)) for shape in shapes]
+    return smaller_copies.find(
+        path, sizes, lambda number: _scene(path, tiff, found[number], number)
     )
 
 
