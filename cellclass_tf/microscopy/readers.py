@@ -15,6 +15,7 @@ import numpy as np
 
 from cellclass_tf.core.micrograph import FILE_SEPARATOR, Micrograph
 from cellclass_tf.errors import InputError
+from cellclass_tf.messages import logger
 from cellclass_tf.microscopy.formats import (
     base,
     czi,
@@ -70,7 +71,7 @@ def read_micrographs(
 
     At most two planes of each channel are in memory at a time. Colour pictures in a file
     that also holds fields, such as an overview of the slide, are left out; see
-    `colour_scenes`.
+    `colour_scenes`. So are images that show another one at a smaller size, with a warning.
 
     Args:
       path: a file of any of FORMATS; its content decides which.
@@ -95,7 +96,11 @@ def read_micrographs(
         origin = _origin(known.files(path), library, hashed)
         number = -1
         left_out: dict[int, str] | None = None
+        copies: dict[int, int] = {}
         for number, scene in enumerate(known.scenes(path)):
+            if scene.copy_of is not None:
+                copies[number] = scene.copy_of
+                continue
             if scene.is_rgb:
                 if left_out is None:
                     left_out = _colour_scenes(path, known)
@@ -103,15 +108,26 @@ def read_micrographs(
                     continue
             if scene.loss and not allow_lossy:
                 raise InputError(
-                    f"{path}: the pixels are compressed as {scene.loss}, which changes "
-                    "them: edges have shadows, and faint structures are lost. Use the "
-                    "original file; if there is none, add --allow_lossy."
+                    f"{path}: the pixels are compressed as {scene.loss}, which can "
+                    "change them: edges have shadows, and faint structures are lost. "
+                    "Use the original file; if there is none, add --allow_lossy."
                 )
             yield from _fields(path, scene, number, projection, origin)
         if number < 0:
             raise InputError(
                 f"{path}: the {known.name} file holds no image. It may be truncated: "
                 "copy it again from the microscope."
+            )
+        if copies:
+            small, large = next(iter(copies.items()))
+            logger.warning(
+                "%s: %d of %d images are left out: they show others at a smaller size, "
+                "as the levels of a pyramid do (image %d shows image %d).",
+                path,
+                len(copies),
+                number + 1,
+                small,
+                large,
             )
 
 

@@ -28,11 +28,11 @@ class Channel:
 
 
 class PixelSize(NamedTuple):
-    """The width of a pixel according to the file.
+    """The size of a square pixel according to the file.
 
     Attributes:
       um: width in the specimen in µm; None if it is not recorded, or cannot be used.
-      problem: why the recorded width cannot be used; '' if it can, or none is recorded.
+      problem: why the recorded size cannot be used; '' if it can, or none is recorded.
     """
 
     um: float | None = None
@@ -54,11 +54,13 @@ class Scene:
       size_yx: height and width in pixels according to the header.
       channels: the C channels.
       read: reads a plane.
-      pixel_size: width of a pixel in the specimen.
+      pixel_size: size of a pixel in the specimen.
       name: name of the position or well; '' if it has none.
       is_rgb: whether the channels are the red, green and blue of a colour image.
       loss: name of a lossy compression, such as 'JPEG'; '' for exact pixels.
       well: name of the well, such as 'B03', if the file is a plate; '' if it is none.
+      copy_of: number of an earlier scene that this one shows at a smaller size; None if
+        there is none.
       stage_um: (x, y) of the microscope's stage in µm according to the file; None if it is
         not recorded. The origin and the directions of the axes differ between microscopes.
     """
@@ -73,6 +75,7 @@ class Scene:
     loss: str = ""
     well: str = ""
     stage_um: tuple[float, float] | None = None
+    copy_of: int | None = None
 
 
 class PartOfAnother(InputError):
@@ -168,24 +171,44 @@ _MICROMETRES = {
 }
 # Largest distance from the origin, in µm, that a stage is believed to have.
 _FARTHEST_UM = 1e6
+# Larger pixels hold a whole cell. Print resolutions, of 300 to 2400 dots per inch, which
+# ImageJ and other programs copy into the place of the pixel size, are all larger.
+_COARSEST_UM = 10.0
+# Sides of a pixel that differ by more than this part make it a rectangle.
+_MOST_UNEQUAL = 0.01
 # Units in files that were not calibrated.
 _NO_UNITS = ("", "pixel", "pixels", "px", "reference frame", "none", "null", "unknown")
 
 
-def pixel_size(value: float | str | None, unit: str) -> PixelSize:
-    """Converts the width of a pixel to µm.
+def pixel_size(x: Any, y: Any, unit_x: str, unit_y: str) -> PixelSize:
+    """Converts the size of a pixel to µm.
 
     Units are those of OME (https://www.openmicroscopy.org, UnitsLength), by symbol or by
     English name. Uncalibrated microscopes write 0, and graphics programs write the print
-    resolution, so that a width that no light microscope has is not used.
+    resolution, so that a width at which a light microscope shows no cells is not used. A
+    height that is not recorded is taken to be the width. Areas and shapes would be wrong
+    if the pixels were not square.
 
     Args:
-      value: the width in this unit.
-      unit: the unit.
+      x: the width, as the file has it.
+      y: the height.
+      unit_x: unit of x.
+      unit_y: unit of y.
     """
+    width, height = _side(x, unit_x), _side(y, unit_y)
+    if width.um is None or height == NO_PIXEL_SIZE:
+        return width
+    if height.um is None:
+        return height
+    if abs(width.um - height.um) > _MOST_UNEQUAL * max(width.um, height.um):
+        told = f"{width.um:.4g} x {height.um:.4g} µm, pixels that are not square"
+        return PixelSize(None, told)
+    return width
+
+
+def _side(value: Any, unit: str) -> PixelSize:
+    """Converts the width or the height of a pixel to µm."""
     name, scale = _unit(unit)
-    if value is None:
-        return NO_PIXEL_SIZE
     try:
         width = float(value)
     except (TypeError, ValueError):
@@ -201,20 +224,39 @@ def pixel_size(value: float | str | None, unit: str) -> PixelSize:
         return PixelSize(
             None,
             f"{width * scale:.4g} µm, which no light microscope has ({width:.6g} "
-            f"{one_line(name)}; expected {least} to {most:.0f} µm)",
+            f"{one_line(name)}; expected {least} to {_COARSEST_UM:.0f} µm)",
+        )
+    if width * scale > _COARSEST_UM:
+        return PixelSize(
+            None,
+            f"{width * scale:.4g} µm, or {_INCH_UM / (width * scale):.0f} dots per inch, "
+            "which is a resolution for printing and too coarse for cells (expected "
+            f"{least} to {_COARSEST_UM:.0f} µm)",
         )
     return PixelSize(width * scale)
 
 
-def channels_of(described: Sequence[Channel], count: int) -> tuple[Channel, ...]:
-    """Returns `count` channels; those that the file does not describe have no name.
+def channels_of(
+    described: Sequence[Channel], count: int, samples: Sequence[str] = ("",)
+) -> tuple[Channel, ...]:
+    """Returns the channels of the planes; those that the file does not describe have no name.
 
     Args:
       described: the channels that the file describes; more than there are is ignored.
       count: number of channels of the pixels.
+      samples: names of the samples that a pixel has in each channel, such as its colours.
+        Each sample is a plane, which the file may describe alone; otherwise the samples
+        of a channel share its description, and none of them is the channel.
     """
-    missing = [Channel()] * (count - len(described))
-    return (*described[:count], *missing)
+    planes = count * len(samples)
+    if len(samples) > 1 and len(described) < planes:
+        described = [
+            dataclasses.replace(channel, name=f"{channel.name} {sample}".strip())
+            for channel in channels_of(described, count)
+            for sample in samples
+        ]
+    missing = [Channel()] * (planes - len(described))
+    return (*described[:planes], *missing)
 
 
 def _unit(unit: str) -> tuple[str, float | None]:

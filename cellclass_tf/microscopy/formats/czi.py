@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy.formats import base
+from cellclass_tf.microscopy.formats import base, compression
 
 _SIGNATURE = b"ZISRAWFILE"
 _KNOWN_AXES = "TZCS"
@@ -26,6 +26,12 @@ _BLOCK_AT, _COUNT_AT, _ENTRY_HEADER, _DIMENSION = 6, 28, 32, 20
 # X, Y, M and the nine other dimensions of CZI.
 _MOST_DIMENSIONS = 12
 
+# In a sub-block: the fixed part, in which the size of its metadata comes first, fills
+# at least so many bytes. Pixels follow the metadata.
+_FIXED_PART = 256
+# Numbers of lossy compression; of the second there is a lossless kind, too.
+_JPEG, _JPEG_XR = 1, 4
+
 _Rectangle = tuple[int, int, int, int]
 
 
@@ -37,11 +43,13 @@ class _Tile:
       scene: number of its scene; None if the file has no scenes.
       planes: place (x, y, width, height) of each plane by (t, z, c).
       pixel_types: pixel types of its planes.
+      losses: names of lossy compression of its planes.
     """
 
     scene: int | None
     planes: dict[tuple[int, int, int], _Rectangle]
     pixel_types: set[str]
+    losses: set[str]
 
 
 def _claims(path: pathlib.Path, head: bytes) -> bool:
@@ -57,9 +65,9 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
     """
     from pylibCZIrw import czi
 
-    _check_counts(path)
+    pixels_at = _places_of_pixels(path)
     with czi.open_czi(str(path)) as file:
-        tiles = _tiles(path, file)
+        tiles = _tiles(path, file, pixels_at)
         channels, names, pixel_size = _metadata(file.raw_metadata)
         several = {tile.scene: 0 for tile in tiles}
         for tile in tiles:
@@ -73,36 +81,55 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             yield _scene(path, file, tile, channels, pixel_size, name)
 
 
-def _check_counts(path: pathlib.Path) -> None:
-    """Raises InputError if a sub-block claims dimensions that it cannot have.
+def _places_of_pixels(path: pathlib.Path) -> list[int]:
+    """Returns where the pixels of each sub-block begin in the file.
 
-    The library does not check such a count, and crashes the interpreter. Layout: CZI file
-    format 1.2, file header, sub-block directory and entry DV.
+    Layout: CZI file format 1.2, file header, sub-block directory and entry DV.
+
+    Raises:
+      InputError: if a sub-block claims dimensions that it cannot have. The library does
+        not check such a count, and crashes the interpreter.
     """
 
     def number(at: int, size: int) -> int:
         file.seek(at)
         return int.from_bytes(file.read(size), "little", signed=True)
 
+    places = []
     with open(path, "rb") as file:
         directory = number(_DIRECTORY_AT, 8)
         at = directory + _ENTRIES_AT
         for entry in range(number(directory + _SEGMENT_HEADER, 4)):
             count = number(at + _COUNT_AT, 4)
-            block = number(at + _BLOCK_AT, 8) + _SEGMENT_HEADER + _COPY_AT
+            block = number(at + _BLOCK_AT, 8) + _SEGMENT_HEADER
             # Each sub-block begins with a copy of its entry.
             if (
                 not 0 < count <= _MOST_DIMENSIONS
-                or number(block + _COUNT_AT, 4) != count
+                or number(block + _COPY_AT + _COUNT_AT, 4) != count
             ):
                 raise InputError(
                     f"{path}: the CZI is broken or truncated (entry {entry} of its list "
                     "of sub-blocks). Copy it again from the microscope."
                 )
-            at += _ENTRY_HEADER + _DIMENSION * count
+            entry_size = _ENTRY_HEADER + _DIMENSION * count
+            fixed_part = max(_FIXED_PART, _COPY_AT + entry_size)
+            places.append(block + fixed_part + number(block, 4))
+            at += entry_size
+    return places
 
 
-def _tiles(path: pathlib.Path, file: Any) -> list[_Tile]:
+def _loss(path: pathlib.Path, number: int, place: int) -> str:
+    """Returns the name of a sub-block's compression if it changed pixels; '' if not."""
+    if number == _JPEG:
+        return "JPEG"
+    if number != _JPEG_XR:
+        return ""
+    with open(path, "rb") as file:
+        file.seek(place)
+        return compression.jpeg_xr_loss(file.read(compression.HEAD_BYTES))
+
+
+def _tiles(path: pathlib.Path, file: Any, pixels_at: list[int]) -> list[_Tile]:
     """Lists the tiles of the sub-block directory, without reading pixels."""
     blocks = []
 
@@ -112,20 +139,24 @@ def _tiles(path: pathlib.Path, file: Any) -> list[_Tile]:
         if (place.w, place.h) == (stored.w, stored.h):
             mosaic = block.mIndex if block.is_mindex_valid() else None
             rectangle = (place.x, place.y, place.w, place.h)
-            kind = block.pixelType.name
-            blocks.append((block.coordinate.to_dict(), mosaic, rectangle, kind))
+            told = (
+                block.pixelType.name,
+                _loss(path, block.compressionModeRaw, pixels_at[index]),
+            )
+            blocks.append((block.coordinate.to_dict(), mosaic, rectangle, *told))
         return True
 
     file.enumerate_subblocks(note)
     _check_axes(path, [where for where, *_ in blocks])
     tiles: dict[tuple, _Tile] = {}
-    for where, mosaic, rectangle, kind in blocks:
+    for where, mosaic, rectangle, kind, loss in blocks:
         # A tile without a number is identified by its place.
         name = (mosaic,) if mosaic is not None else (-1, *rectangle[1::-1])
         key = (where.get("S", 0), *name)
-        tile = tiles.setdefault(key, _Tile(where.get("S"), {}, set()))
+        tile = tiles.setdefault(key, _Tile(where.get("S"), {}, set(), set()))
         tile.planes[tuple(where.get(axis, 0) for axis in "TZC")] = rectangle
         tile.pixel_types.add(kind)
+        tile.losses |= {loss} - {""}
     return [tiles[key] for key in sorted(tiles)]
 
 
@@ -179,6 +210,7 @@ def _scene(
         pixel_size,
         name=name,
         is_rgb=is_rgb,
+        loss=" and ".join(sorted(tile.losses)),
         stage_um=base.stage_um(x * um, y * um, "µm", "µm"),
     )
 
@@ -206,7 +238,7 @@ def _check_tile(path: pathlib.Path, tile: _Tile, expected: int, name: str) -> No
 def _metadata(
     xml: str,
 ) -> tuple[list[base.Channel], dict[int | None, str], base.PixelSize]:
-    """Returns channels, names of scenes by number, and the width of a pixel."""
+    """Returns channels, names of scenes by number, and the size of a pixel."""
     root = ElementTree.fromstring(xml)
     dimensions = "./Metadata/Information/Image/Dimensions"
     channels = [
@@ -221,8 +253,11 @@ def _metadata(
         for entry in root.iterfind(f"{dimensions}/S/Scenes/Scene")
         if (index := entry.get("Index") or "").isdecimal()
     }
-    distance = root.findtext("./Metadata/Scaling/Items/Distance[@Id='X']/Value")
-    return channels, names, base.pixel_size(distance, "m")
+    x, y = (
+        root.findtext(f"./Metadata/Scaling/Items/Distance[@Id='{axis}']/Value")
+        for axis in "XY"
+    )
+    return channels, names, base.pixel_size(x, y, "m", "m")
 
 
 FORMAT = base.Format("Zeiss CZI", "pylibCZIrw", "czi", (".czi",), _claims, _scenes)

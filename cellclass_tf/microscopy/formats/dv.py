@@ -49,7 +49,7 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
             (sizes["Y"], sizes["X"]),
             _channels(header),
             read,
-            base.pixel_size(header.dx, "µm"),
+            base.pixel_size(header.dx, header.dy, "µm", "µm"),
         )
 
 

@@ -16,6 +16,8 @@ from cellclass_tf.microscopy.formats import base
 _MARK, _SECOND_MARK = b"\x70\x00\x00\x00", b"\x2a"
 # M numbers the tiles of a mosaic, S the samples of a colour.
 _KNOWN_AXES = "TZCMYXS"
+# Tags of red, green and blue; that of grey is 0.
+_COLOUR_TAGS = ("1", "2", "3")
 # The middle of a wider detection band does not identify a stain.
 _WIDEST_BAND_NM = 100.0
 
@@ -82,7 +84,7 @@ def _reason_against(image: Any) -> str:
 
 def _tiles(image: Any) -> Iterator[base.Scene]:
     sizes = image.sizes
-    is_rgb = sizes.get("S") == 3 and "C" not in sizes
+    is_rgb = "C" not in sizes and _are_colours(image.xml_element)
     count = sizes.get("C", 1) * sizes.get("S", 1)
     places = _stage_places(image.xml_element, sizes.get("M", 1))
     for tile in range(sizes.get("M", 1)):
@@ -96,6 +98,15 @@ def _tiles(image: Any) -> Iterator[base.Scene]:
             is_rgb=is_rgb,
             stage_um=places[tile],
         )
+
+
+def _are_colours(xml: ElementTree.Element) -> bool:
+    """Whether the channels are red, green and blue, and not three grey ones."""
+    described = xml.iterfind(
+        "./Data/Image/ImageDescription/Channels/ChannelDescription"
+    )
+    tags = sorted(channel.get("ChannelTag") or "" for channel in described)
+    return tags == list(_COLOUR_TAGS)
 
 
 def _stage_places(
@@ -121,18 +132,24 @@ def _plane_reader(image: Any, tile: int) -> base.PlaneReader:
 
 
 def _pixel_size(xml: ElementTree.Element) -> base.PixelSize:
-    # The length is measured from the middle of the first pixel to that of the last.
+    (x, unit_x), (y, unit_y) = (_side(xml, number) for number in (1, 2))
+    return base.pixel_size(x, y, unit_x, unit_y)
+
+
+def _side(xml: ElementTree.Element, number: int) -> tuple[float | None, str]:
+    """Returns a pixel's size along a dimension (1 is X, 2 is Y), and its unit."""
     found = xml.find(
-        "./Data/Image/ImageDescription/Dimensions/DimensionDescription[@DimID='1']"
+        "./Data/Image/ImageDescription/Dimensions/"
+        f"DimensionDescription[@DimID='{number}']"
     )
     if found is None:
-        return base.NO_PIXEL_SIZE
+        return None, ""
+    # The length is measured from the middle of the first pixel to that of the last.
     try:
         steps = int(found.get("NumberOfElements", "")) - 1
-        width = float(found.get("Length", "")) / steps
+        return float(found.get("Length", "")) / steps, found.get("Unit") or ""
     except (ValueError, ZeroDivisionError):
-        return base.NO_PIXEL_SIZE
-    return base.pixel_size(width, found.get("Unit") or "")
+        return None, ""
 
 
 def _channels(xml: ElementTree.Element, count: int) -> tuple[base.Channel, ...]:

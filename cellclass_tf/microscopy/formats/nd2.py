@@ -82,7 +82,7 @@ def _scene(
     return base.Scene(
         (sizes.get("T", 1), sizes.get("Z", 1), count),
         (sizes["Y"], sizes["X"]),
-        base.RGB if is_rgb else _channels(file, count),
+        base.RGB if is_rgb else _channels(file, *frame_shape[::3]),
         read,
         _pixel_size(file),
         name=name,
@@ -103,21 +103,23 @@ def _is_made_up(pixels: np.ndarray) -> bool:
     return owner.base is None and not pixels.any()
 
 
-def _channels(file: Any, count: int) -> tuple[base.Channel, ...]:
+def _channels(file: Any, count: int, samples: int) -> tuple[base.Channel, ...]:
     known = [entry.channel for entry in file.metadata.channels or ()]
     channels = [
         base.Channel(c.name or "", base.wavelength_nm(c.emissionLambdaNm))
         for c in known
     ]
-    return base.channels_of(channels, count)
+    colours = ("red", "green", "blue") if samples == 3 else ("",) * samples
+    return base.channels_of(channels, count, colours)
 
 
 def _pixel_size(file: Any) -> base.PixelSize:
-    """Returns the width of a pixel; uncalibrated files state 1 µm, which is ignored."""
+    """Returns the size of a pixel; uncalibrated files state 1 µm, which is ignored."""
     for entry in file.metadata.channels or ():
         if not entry.volume.axesCalibrated[0]:
             return base.NO_PIXEL_SIZE
-    return base.pixel_size(file.voxel_size().x, "µm")
+    voxel = file.voxel_size()
+    return base.pixel_size(voxel.x, voxel.y, "µm", "µm")
 
 
 def _position_names(file: Any) -> list[str]:

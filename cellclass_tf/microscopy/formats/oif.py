@@ -111,9 +111,9 @@ def _pixel_size(settings: Mapping[str, Any]) -> base.PixelSize:
     # The end of the axis is recorded, too, but versions differ in whether it is the
     # middle or the edge of the last pixel.
     found = settings.get("Reference Image Parameter", {})
-    return base.pixel_size(
-        found.get("WidthConvertValue"), str(found.get("WidthUnit") or "")
-    )
+    x, y = (found.get(f"{side}ConvertValue") for side in ("Width", "Height"))
+    units = (str(found.get(f"{side}Unit") or "") for side in ("Width", "Height"))
+    return base.pixel_size(x, y, *units)
 
 
 def _check_container(path: pathlib.Path) -> None:

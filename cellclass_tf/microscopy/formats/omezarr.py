@@ -208,15 +208,18 @@ def _plane_reader(array: Any, names: list[str]) -> base.PlaneReader:
 def _pixel_size(
     image: dict[str, Any], level: dict[str, Any], axes: list[dict[str, Any]]
 ) -> base.PixelSize:
-    """Returns the width of a pixel: the scale of the level times that of all levels."""
-    at = next(i for i, axis in enumerate(axes) if axis["name"].lower() == "x")
-    factor, is_known = 1.0, False
+    """Returns the size of a pixel: the scale of the level times that of all levels."""
+    at = {axis["name"].lower(): place for place, axis in enumerate(axes)}
+    x, y, is_known = 1.0, 1.0, False
     for holder in (level, image):
         for change in holder.get("coordinateTransformations") or ():
             if change.get("type") == "scale" and "scale" in change:
-                factor, is_known = factor * change["scale"][at], True
-    unit = str(axes[at].get("unit") or "")
-    return base.pixel_size(factor, unit) if is_known else base.NO_PIXEL_SIZE
+                scale, is_known = change["scale"], True
+                x, y = x * scale[at["x"]], y * scale[at["y"]]
+    if not is_known:
+        return base.NO_PIXEL_SIZE
+    units = (str(axes[at[name]].get("unit") or "") for name in "xy")
+    return base.pixel_size(x, y, *units)
 
 
 def _stage_um(

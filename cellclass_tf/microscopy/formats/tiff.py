@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy.formats import base, ome_files
+from cellclass_tf.microscopy.formats import (
+    base,
+    compression,
+    ome_files,
+    smaller_copies,
+    tiff_colours,
+    tiff_metadata,
+)
 from cellclass_tf.storage import png, tiff_log
 
-# Numbers of lossy compression in TIFF: old and new JPEG, and Adobe's.
-_JPEG = (6, 7, 34892)
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # The meaning of other axes would be a guess.
 _KNOWN_AXES = "TZCYXS"
@@ -39,7 +44,11 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
         tiff = stack.enter_context(tifffile.TiffFile(path, omexml=xml))
         # An LSM's other series holds thumbnails.
         found = tiff.series[:1] if tiff.is_lsm else tiff.series
-        images = len(_ome_images(tiff.ome_metadata)) if tiff.is_ome else len(found)
+        images = (
+            len(tiff_metadata.ome_images(tiff.ome_metadata))
+            if tiff.is_ome
+            else len(found)
+        )
         if len(found) != images:
             reason = (
                 errors[0] if errors else "tifffile cannot tell where the planes are"
@@ -48,9 +57,12 @@ def _scenes(path: pathlib.Path) -> Iterator[base.Scene]:
                 f"{path}: its metadata describe {images} images, of which {len(found)} "
                 f"can be read ({reason}). Export it again as OME-TIFF."
             )
-        for number, series in enumerate(found):
+        for series in found:
             _check_whole(path, series, errors)
-            yield _scene(path, tiff, series, number)
+        copies = _smaller_copies(path, tiff, found)
+        for number, series in enumerate(found):
+            scene = _scene(path, tiff, series, number)
+            yield dataclasses.replace(scene, copy_of=copies.get(number))
 
 
 def _files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
@@ -87,29 +99,47 @@ def _scene(path: pathlib.Path, tiff: Any, series: Any, number: int) -> base.Scen
     if strange or "Y" not in axes or "X" not in axes:
         raise InputError(
             f"{path}: the axes {axes} {shape} are not among T, Z, C, Y, X (and RGB "
-            f"samples); up to {_MOST_UNKNOWN} pages without a description are taken "
-            "for channels. Export it as OME-TIFF, which names its axes."
+            f"samples); up to {_MOST_UNKNOWN} grey pages without a description are "
+            "taken for channels. Export it as OME-TIFF, which names its axes, or colour "
+            "pictures as a file each."
         )
     times, depth, count, samples = (sizes.get(axis, 1) for axis in "TZCS")
-    is_rgb = samples in (3, 4) and count == 1
-    channels = base.channels_of(_channels(tiff, number), count * samples)
+    names = tiff_colours.sample_names(path, series.keyframe)
+    if len(names) != samples:
+        names = ("",) * samples
+    is_rgb = names[:1] == ("red",) and count == 1
+    channels = base.channels_of(tiff_metadata.channels(tiff, number), count, names)
+    with _opened([series.keyframe]):
+        loss = compression.tiff_loss(series.keyframe)
     return base.Scene(
         (times, depth, 3 if is_rgb else count * samples),
         (sizes["Y"], sizes["X"]),
         base.RGB if is_rgb else channels,
         _plane_reader(path, series, samples),
-        _pixel_size(tiff, number),
+        tiff_metadata.pixel_size(tiff, number),
         name=str(series.name or "") if tiff.is_ome else "",
         is_rgb=is_rgb,
-        loss="JPEG" if int(series.keyframe.compression) in _JPEG else "",
-        stage_um=_stage_um(tiff, number),
+        loss=loss,
+        stage_um=tiff_metadata.stage_um(tiff, number),
+    )
+
+
+def _smaller_copies(
+    path: pathlib.Path, tiff: Any, found: Sequence[Any]
+) -> dict[int, int]:
+    """Returns the larger image of each image that shows another at a smaller size."""
+    shapes = (dict(zip(s.axes, s.shape, strict=True)) for s in found)
+    sizes = [(shape.get("Y", 1), shape.get("X", 1)) for shape in shapes]
+    return smaller_copies.find(
+        path, sizes, lambda number: _scene(path, tiff, found[number], number)
     )
 
 
 def _axes_of(series: Any) -> str:
-    """Returns the axes as letters; a few pages without a description are channels."""
+    """Returns the axes as letters; a few grey pages without a description are channels."""
     unknown = [a for a in series.axes if a in _UNKNOWN_AXES]
-    if len(unknown) != 1 or "C" in series.axes:
+    # Several colour pictures are not the channels of one field.
+    if len(unknown) != 1 or {"C", "S"} & set(series.axes):
         return series.axes
     if series.shape[series.axes.index(unknown[0])] > _MOST_UNKNOWN:
         return series.axes
@@ -123,7 +153,7 @@ def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneRe
     outer = [(a, n) for a, n in zip(axes, series.shape, strict=True) if a not in "YXS"]
     whole = None if _one_page_a_plane(series, inner, outer) else _whole(path, series)
 
-    top = _white(series)
+    top = tiff_colours.black(series.keyframe)
 
     # A page holds all colours of a pixel, so that three calls read the same page.
     @functools.lru_cache(maxsize=1)
@@ -145,18 +175,6 @@ def _plane_reader(path: pathlib.Path, series: Any, samples: int) -> base.PlaneRe
         return plane if top is None else top - plane
 
     return read
-
-
-def _white(series: Any) -> np.ndarray | None:
-    """Returns the grey value of black if 0 is white; None if 0 is black.
-
-    ImageJ writes that 0 is white for images that it only shows inverted.
-    """
-    page = series.keyframe
-    is_white_zero = page.photometric == 0 and page.dtype.kind == "u"
-    if not is_white_zero or page.parent.is_imagej:
-        return None
-    return page.dtype.type(2**page.bitspersample - 1)
 
 
 @contextlib.contextmanager
@@ -186,97 +204,6 @@ def _whole(path: pathlib.Path, series: Any) -> np.ndarray:
     order = [i for i, a in enumerate(axes) if a not in "YXS"]
     order += [i for i, a in enumerate(axes) if a in "YXS"]
     return array.transpose(order)
-
-
-def _channels(tiff: Any, scene: int) -> tuple[base.Channel, ...]:
-    pixels = _ome_pixels(tiff, scene)
-    if pixels is not None:
-        return tuple(
-            base.Channel(
-                base.channel_name(c.get("Name"), c.get("Fluor")),
-                base.wavelength_nm(c.get("EmissionWavelength")),
-            )
-            for c in pixels.iterfind("{*}Channel")
-        )
-    if tiff.is_imagej:
-        labels = (tiff.imagej_metadata or {}).get("Labels") or ()
-        # A single label comes as a string.
-        labels = [labels] if isinstance(labels, str) else labels
-        return tuple(base.Channel(str(label or "")) for label in labels)
-    plane = _metaseries_plane(tiff)
-    if plane:
-        name = plane.get("_IllumSetting_") or plane.get("image-name") or ""
-        return (base.Channel(str(name), base.wavelength_nm(plane.get("wavelength"))),)
-    if tiff.is_stk:
-        found = tiff.stk_metadata or {}
-        name = _illumination(found) or str(found.get("Name") or "")
-        return (base.Channel(name, base.wavelength_nm(found.get("wavelength"))),)
-    if tiff.is_lsm:
-        colors = (tiff.lsm_metadata or {}).get("ChannelColors") or {}
-        return tuple(base.Channel(str(n)) for n in colors.get("ColorNames") or ())
-    return ()
-
-
-def _metaseries_plane(tiff: Any) -> Mapping[str, Any]:
-    """Returns the plane's metadata of a MetaSeries TIFF; nothing for other files."""
-    if not tiff.is_metaseries:
-        return {}
-    return (tiff.metaseries_metadata or {}).get("PlaneInfo") or {}
-
-
-def _illumination(stk_metadata: Mapping[str, Any]) -> str:
-    """Returns the name of the light path; MetaMorph's 'Name' is the image's title."""
-    properties = stk_metadata.get("PlaneProperty") or ()
-    values = (p["value"] for p in properties if p["name"] == "_IllumSetting_")
-    return str(next(values, ""))
-
-
-def _pixel_size(tiff: Any, scene: int) -> base.PixelSize:
-    pixels = _ome_pixels(tiff, scene)
-    if pixels is not None:
-        unit = pixels.get("PhysicalSizeXUnit", "µm")
-        return base.pixel_size(pixels.get("PhysicalSizeX"), unit)
-    if tiff.is_imagej:
-        tag = tiff.pages[0].tags.get("XResolution")
-        if tag is None or not tag.value[0]:
-            return base.NO_PIXEL_SIZE
-        unit = str((tiff.imagej_metadata or {}).get("unit", ""))
-        return base.pixel_size(tag.value[1] / tag.value[0], unit)
-    plane = _metaseries_plane(tiff)
-    if plane.get("spatial-calibration-state"):
-        unit = str(plane.get("spatial-calibration-units", ""))
-        return base.pixel_size(plane.get("spatial-calibration-x"), unit)
-    if tiff.is_stk and (tiff.stk_metadata or {}).get("SpatialCalibration"):
-        found = tiff.stk_metadata
-        unit = str(found.get("CalibrationUnits") or "")
-        return base.pixel_size(found.get("XCalibration"), unit)
-    if tiff.is_lsm:
-        return base.pixel_size((tiff.lsm_metadata or {}).get("VoxelSizeX"), "m")
-    # The resolution of a plain TIFF is for printing, and not that of the specimen.
-    return base.NO_PIXEL_SIZE
-
-
-def _stage_um(tiff: Any, scene: int) -> tuple[float, float] | None:
-    """Returns the position of an image's first plane that has one, in OME-TIFF."""
-    pixels = _ome_pixels(tiff, scene)
-    for plane in () if pixels is None else pixels.iterfind("{*}Plane"):
-        x, y = plane.get("PositionX"), plane.get("PositionY")
-        units = (plane.get(f"Position{axis}Unit", "") for axis in "XY")
-        if found := base.stage_um(x, y, *units):
-            return found
-    return None
-
-
-def _ome_pixels(tiff: Any, scene: int) -> ElementTree.Element | None:
-    if not tiff.is_ome:
-        return None
-    found = _ome_images(tiff.ome_metadata)
-    return found[scene] if scene < len(found) else None
-
-
-@functools.lru_cache(maxsize=1)
-def _ome_images(xml: str) -> list[ElementTree.Element]:
-    return ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")
 
 
 FORMAT = base.Format(

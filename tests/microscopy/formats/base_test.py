@@ -35,14 +35,14 @@ from cellclass_tf.microscopy.formats import base
     ],
 )
 def test_lengths_in_all_units_are_converted_to_micrometres(value, unit, expected):
-    found = base.pixel_size(value, unit)
+    found = base.pixel_size(value, value, unit, unit)
     assert found.um == pytest.approx(expected)
     assert not found.problem
 
 
 @pytest.mark.parametrize("unit", ["furlong", "µm/px", "microm", "mikrometer"])
 def test_an_unknown_unit_is_reported(unit):
-    found = base.pixel_size(0.25, unit)
+    found = base.pixel_size(0.25, 0.25, unit, unit)
     assert found == (None, f"0.25 {unit}, a unit that is not known")
 
 
@@ -58,14 +58,29 @@ def test_an_unknown_unit_is_reported(unit):
     ],
 )
 def test_a_size_that_no_light_microscope_has_is_reported(value, unit, um):
-    found = base.pixel_size(value, unit)
+    found = base.pixel_size(value, value, unit, unit)
     assert found.um is None
     assert found.problem.startswith(f"{um} µm, which no light microscope has")
 
 
+@pytest.mark.parametrize("dots_per_inch", [600, 720, 1200, 2400])
+@pytest.mark.parametrize(
+    ("unit", "per_inch"), [("inch", 1), ("cm", 2.54), ("µm", 25_400)]
+)
+def test_a_resolution_for_printing_is_reported(dots_per_inch, unit, per_inch):
+    size = per_inch / dots_per_inch
+    found = base.pixel_size(size, size, unit, unit)
+    assert found.um is None
+    assert f"or {dots_per_inch} dots per inch, which is a resolution" in found.problem
+
+
+def test_the_coarsest_microscope_images_keep_their_size():
+    assert base.pixel_size(9.9, 9.9, "µm", "µm") == (9.9, "")
+
+
 @pytest.mark.parametrize("unit", ["\u00b5m", "\u03bcm", "\\u00B5m"])
 def test_all_characters_for_micro_are_recognized(unit):
-    assert base.pixel_size(0.25, unit).um == 0.25
+    assert base.pixel_size(0.25, 0.25, unit, unit).um == 0.25
 
 
 @pytest.mark.parametrize(
@@ -84,7 +99,30 @@ def test_all_characters_for_micro_are_recognized(unit):
     ],
 )
 def test_values_that_are_not_lengths_give_no_pixel_size(value, unit):
-    assert base.pixel_size(value, unit) == (None, "")
+    assert base.pixel_size(value, value, unit, unit) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("sides", "units"), [((0.3, 0.6), "µm"), ((0.6, 0.3), "µm"), ((0.3, 0.3045), "µm")]
+)
+def test_pixels_that_are_not_square_have_no_size(sides, units):
+    told = " x ".join(f"{side:.4g}" for side in sides)
+    expected = (None, f"{told} µm, pixels that are not square")
+    assert base.pixel_size(*sides, units, units) == expected
+
+
+def test_the_sides_of_a_pixel_may_have_different_units():
+    assert base.pixel_size(0.3, 300, "µm", "nm").um == 0.3
+    assert base.pixel_size(0.3, 0.3, "µm", "nm").problem.startswith("0.0003 µm, which")
+
+
+@pytest.mark.parametrize("height", [None, 0, "", 0.3005])
+def test_a_height_that_is_missing_or_nearly_the_width_gives_the_width(height):
+    assert base.pixel_size(0.3, height, "µm", "µm") == (0.3, "")
+
+
+def test_a_height_alone_is_no_pixel_size():
+    assert base.pixel_size(None, 0.3, "µm", "µm") == base.NO_PIXEL_SIZE
 
 
 def test_channels_that_a_file_does_not_describe_have_no_name():
@@ -92,6 +130,14 @@ def test_channels_that_a_file_does_not_describe_have_no_name():
     assert base.channels_of(channels, 3) == (*channels, base.Channel())
     assert base.channels_of(channels, 1) == (channels[0],)
     assert base.channels_of((), 2) == (base.Channel(), base.Channel())
+
+
+def test_the_samples_of_a_channel_share_its_description():
+    channels = [base.Channel("DAPI", 460.0), base.Channel()]
+    names = [(c.name, c.emission_nm) for c in base.channels_of(channels, 2, ("r", "g"))]
+    assert names == [("DAPI r", 460), ("DAPI g", 460), ("r", None), ("g", None)]
+    # The file describes every plane.
+    assert base.channels_of(channels, 1, ("r", "g")) == tuple(channels)
 
 
 def test_impossible_wavelengths_are_not_used():

@@ -149,6 +149,14 @@ def test_a_written_file_keeps_names_and_pixel_size(tmp_path):
     assert fields[0].pixel_size_um == pytest.approx(0.25)
 
 
+def test_pixels_that_are_not_square_are_reported(tmp_path):
+    planes = {(0, 0, c): grey(c) for c in (0, 1)}
+    write(tmp_path / "a.czi", planes, scale_x=2.5e-7, scale_y=5e-7)
+    (field,) = readers.read_micrographs(tmp_path / "a.czi")
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.25 x 0.5 µm, pixels that are not square"
+
+
 def test_a_colour_picture_has_red_first(tmp_path):
     # The writer takes blue, green and red.
     picture = np.zeros((32, 40, 3), np.uint8) + np.array([30, 20, 10], np.uint8)

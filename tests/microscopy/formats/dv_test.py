@@ -8,7 +8,7 @@ from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.formats import dv
 
 # Where the header has the number of planes and their order.
-PLACES = {"n_sections": (8, "<i4"), "order": (182, "<i2")}
+PLACES = {"n_sections": (8, "<i4"), "height_um": (44, "<f4"), "order": (182, "<i2")}
 
 
 @pytest.fixture
@@ -42,6 +42,12 @@ def test_channels_are_in_the_order_of_their_emission(toxo):
     # The header says the brightest pixel of each wavelength.
     assert [int(c.max()) for c in field.pixels] == [3545, 7657]
     assert field.pixel_size_um == pytest.approx(0.13262)
+
+
+def test_pixels_that_are_not_square_are_reported(toxo, tmp_path):
+    field = readers.read_micrograph(changed(toxo, tmp_path, height_um=0.5))
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.1326 x 0.5 µm, pixels that are not square"
 
 
 def test_other_orders_of_planes_are_read(toxo, tmp_path):

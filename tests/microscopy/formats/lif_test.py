@@ -10,20 +10,27 @@ from cellclass_tf.errors import InputError
 from cellclass_tf.microscopy import readers
 
 DIMENSIONS = {"X": 1, "Y": 2, "Z": 3, "T": 4, "λ": 5, "M": 10}
-# 40 pixels reach over 39 steps of 0.5 µm.
-LENGTH_X = 39 * 0.5e-6
+# The pixels of a line reach over one step of 0.5 µm less than their number.
+STEP_M = 0.5e-6
 
 
 def image_xml(
-    name, axes, pixels, luts=("Blue", "Green"), dyes=(), settings="", extra=""
+    name,
+    axes,
+    pixels,
+    luts=("Blue", "Green"),
+    dyes=(),
+    settings="",
+    extra="",
+    tags=(0, 0, 0),
 ):
     """Describes an image whose array has `axes`, such as 'TZCYX', outermost first."""
     steps = dict(zip(axes, pixels.strides, strict=True))
     sizes = dict(zip(axes, pixels.shape, strict=True))
     channels = "".join(
-        f'<ChannelDescription DataType="0" ChannelTag="0" Resolution="16" '
+        f'<ChannelDescription DataType="0" ChannelTag="{tags[i]}" Resolution="16" '
         f'NameOfMeasuredQuantity="" Min="0" Max="65535" Unit="" LUTName="{lut}" '
-        f'IsLUTInverted="0" BytesInc="{i * steps.get("C", 0)}" BitInc="0">'
+        f'IsLUTInverted="0" BytesInc="{i * steps.get("C", steps.get("S", 0))}" BitInc="0">'
         + (
             f"<ChannelProperty><Key>DyeName</Key><Value>{dyes[i]}</Value>"
             "</ChannelProperty>"
@@ -31,13 +38,13 @@ def image_xml(
             else ""
         )
         + "</ChannelDescription>"
-        for i, lut in enumerate(luts[: sizes.get("C", 1)])
+        for i, lut in enumerate(luts[: sizes.get("C", sizes.get("S", 1))])
     )
     dimensions = "".join(
         f'<DimensionDescription DimID="{DIMENSIONS[axis]}" NumberOfElements="{size}" '
-        f'Origin="0" Length="{LENGTH_X}" Unit="m" BitInc="0" BytesInc="{steps[axis]}"/>'
+        f'Origin="0" Length="{(size - 1) * STEP_M}" Unit="m" BitInc="0" BytesInc="{steps[axis]}"/>'
         for axis, size in sizes.items()
-        if axis != "C"
+        if axis not in "CS"
     )
     return (
         f'<Element Name="{name}" UniqueID="{name}"><Data><Image><ImageDescription>'
@@ -83,6 +90,32 @@ def test_a_stack_of_two_channels_is_read(tmp_path):
     # Without a dye, the colours that the user chose are the names.
     assert field.channel_names == ("Blue", "Green")
     assert field.pixel_size_um == pytest.approx(0.5)
+
+
+def test_pixels_that_are_not_square_are_reported(tmp_path):
+    path = write(tmp_path / "a.lif", ("cells", "ZCYX", STACK, {}))
+    # 32 lines of 1 µm, in the same number of characters.
+    old, new = (f'Length="{31 * step}"' for step in (STEP_M, 2 * STEP_M))
+    new = new.ljust(len(old))
+    content = path.read_bytes()
+    assert content.count(old.encode("utf-16-le")) == 1
+    content = content.replace(old.encode("utf-16-le"), new.encode("utf-16-le"))
+    path.write_bytes(content)
+    (field,) = readers.read_micrographs(path)
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.5 x 1 µm, pixels that are not square"
+
+
+@pytest.mark.parametrize("tags", [(0, 0, 0), (1, 2, 3)])
+def test_samples_are_colours_only_if_the_file_says_so(tmp_path, tags):
+    pixels = noise(32, 40, 3)
+    options = {"luts": ("Cyan", "Gray", "Magenta"), "tags": tags}
+    path = write(tmp_path / "a.lif", ("cells", "YXS", pixels, options))
+    (field,) = readers.read_micrographs(path)
+    np.testing.assert_array_equal(field.pixels, np.moveaxis(pixels, -1, 0))
+    assert field.is_rgb == any(tags)
+    names = ("red", "green", "blue") if any(tags) else options["luts"]
+    assert field.channel_names == names
 
 
 def test_times_and_channels_are_read_in_either_order(tmp_path):

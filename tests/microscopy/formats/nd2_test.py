@@ -92,6 +92,42 @@ def test_uncalibrated_pixels_have_no_size(folder, monkeypatch):
     assert field.channel_names == ("DAPI",)
 
 
+def test_pixels_that_are_not_square_are_reported(folder, monkeypatch):
+    voxel = SimpleNamespace(x=0.3, y=0.6, z=1.0)
+    monkeypatch.setattr(library.ND2File, "voxel_size", lambda _: voxel)
+    field = readers.read_micrograph(folder / "example-zstack.nd2")
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.3 x 0.6 µm, pixels that are not square"
+
+
+def test_the_colours_of_a_channel_share_its_name(folder, monkeypatch):
+    stored = {"channelCount": 2, "componentCount": 6}
+    frame = np.arange(32 * 40 * 6, dtype=np.uint16).reshape(2, 32, 40, 3)
+    entries = [
+        SimpleNamespace(
+            volume=SimpleNamespace(axesCalibrated=(False, False, False)),
+            channel=SimpleNamespace(name=name, emissionLambdaNm=None),
+        )
+        for name in ("DAPI", "GFP")
+    ]
+    changes = {
+        "attributes": SimpleNamespace(**stored),
+        "components_per_channel": 3,
+        "sizes": {"Y": 32, "X": 40},
+        "loop_indices": (),
+        "metadata": SimpleNamespace(channels=entries),
+        "read_frame": lambda _self, _number: frame,
+    }
+    for name, value in changes.items():
+        monkeypatch.setattr(library.ND2File, name, value)
+    field = readers.read_micrograph(folder / "example-zstack.nd2")
+    assert not field.is_rgb
+    expected = [f"{n} {c}" for n in ("DAPI", "GFP") for c in ("red", "green", "blue")]
+    assert list(field.channel_names) == expected
+    planes = np.moveaxis(frame, -1, 1).reshape(6, 32, 40)
+    np.testing.assert_array_equal(field.pixels, planes)
+
+
 def test_a_jpeg_2000_file_is_taken_for_nd2_only_with_that_ending(tmp_path):
     jpeg = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(200)
     for name in ("a.jp2", "a.nd2"):

@@ -44,6 +44,16 @@ def test_an_oif_with_its_folder_is_the_same_field(oib, oif_path):
     assert field.channel_names == ("CH1", "CH2 Alexa Fluor 546", "TD1")
 
 
+def test_pixels_that_are_not_square_are_reported(oif_path):
+    text = oif_path.read_bytes().decode("utf-16")
+    assert "HeightConvertValue=0.177" in text
+    text = text.replace("HeightConvertValue=0.177", "HeightConvertValue=0.354")
+    oif_path.write_bytes(text.encode("utf-16"))
+    (field,) = readers.read_micrographs(oif_path)
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.177 x 0.354 µm, pixels that are not square"
+
+
 def test_an_oif_without_its_folder_says_which_to_copy(oif_path, tmp_path):
     (tmp_path / "alone").mkdir()
     alone = oif_path.rename(tmp_path / "alone" / oif_path.name)

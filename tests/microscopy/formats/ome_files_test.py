@@ -119,6 +119,60 @@ def test_a_renamed_file_is_recognized_by_its_uuid(tmp_path, count):
     np.testing.assert_array_equal(read.pixels, pixels(0))
 
 
+def test_renumbered_files_are_read_once_and_as_their_uuids_say(tmp_path):
+    first, second, third = write_positions(tmp_path)
+    # The first position was out of focus.
+    first.unlink()
+    second.rename(first)
+    third.rename(second)
+    for path, number in ((first, 1), (second, 2)):
+        (found,) = readers.read_micrographs(path)
+        np.testing.assert_array_equal(found.pixels, pixels(number))
+        assert found.scene_name == f"Pos{number}"
+
+
+def test_a_file_with_another_uuid_than_its_metadata_say_is_refused(tmp_path):
+    (path,) = write_positions(tmp_path, count=1)
+    xml = tifffile.tiffcomment(path).replace("urn:uuid:Pos0", "urn:uuid:Other", 1)
+    tifffile.tiffcomment(path, xml.encode())
+    with pytest.raises(InputError, match=r"Pos0\.ome\.tif, but with another UUID"):
+        list(readers.read_micrographs(path))
+
+
+def test_uuids_are_the_same_however_they_are_written(tmp_path):
+    (path,) = write_positions(tmp_path, count=1)
+    xml = tifffile.tiffcomment(path).replace("urn:uuid:Pos0.ome.tif", "POS0.OME.TIF", 1)
+    tifffile.tiffcomment(path, xml.encode())
+    (found,) = readers.read_micrographs(path)
+    np.testing.assert_array_equal(found.pixels, pixels(0))
+
+
+def test_channels_of_two_acquisitions_are_not_combined(tmp_path):
+    first, second = write_a_file_a_channel(tmp_path, pixels(0))
+    xml = tifffile.tiffcomment(second).replace("urn:uuid:", "urn:uuid:other-")
+    write(second, pixels(1)[1], xml.encode())
+    with pytest.raises(InputError, match=r"a_w2\.ome\.tif is named as a part of the"):
+        list(readers.read_micrographs(first))
+    with pytest.raises(InputError, match=r"a_w1\.ome\.tif is named as a part of the"):
+        list(readers.read_micrographs(second))
+    # A plain TIFF has no UUID that could differ.
+    write(second, pixels(1)[1], b"")
+    (found,) = readers.read_micrographs(first)
+    np.testing.assert_array_equal(found.pixels, [pixels(0)[0], pixels(1)[1]])
+
+
+def test_metadata_of_another_acquisition_are_refused(tmp_path):
+    image = image_xml(0, [("a.ome.tif", 0), ("a.ome.tif", 1)])
+    only = '<BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:companion"/>'
+    write(tmp_path / "a.ome.tif", pixels(0), ome(only, "a.ome.tif"))
+    (tmp_path / "a.companion.ome").write_bytes(ome(image, "companion"))
+    (found,) = readers.read_micrographs(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(found.pixels, pixels(0))
+    (tmp_path / "a.companion.ome").write_bytes(ome(image, "other"))
+    with pytest.raises(InputError, match=r"a\.companion\.ome is named as a part of"):
+        list(readers.read_micrographs(tmp_path / "a.ome.tif"))
+
+
 def test_a_single_file_without_uuid_may_be_renamed(tmp_path):
     (path,) = write_positions(tmp_path, named=False, count=1)
     (read,) = readers.read_micrographs(path.rename(tmp_path / "b.ome.tif"))
@@ -179,7 +233,8 @@ def test_nothing_outside_of_the_folder_is_read(tmp_path, place, inside):
     name = place.format(root=tmp_path)
     files = [("a.ome.tif", 0), (name, 0)]
     path = tmp_path / "raw" / "HEK" / "a.ome.tif"
-    write(path, pixels(0)[:1], ome(image_xml(0, files if inside else files[::-1]), "a"))
+    image = image_xml(0, files if inside else files[::-1])
+    write(path, pixels(0)[:1], ome(image, "a.ome.tif"))
     with pytest.raises(InputError, match="Files outside are not read"):
         list(readers.read_micrographs(path))
     only = f'<BinaryOnly MetadataFile="{name}" UUID="urn:uuid:x"/>'

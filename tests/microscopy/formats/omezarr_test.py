@@ -94,6 +94,17 @@ def test_axes_are_identified_by_their_names(tmp_path, axes):
     )
 
 
+def test_pixels_that_are_not_square_are_reported(tmp_path):
+    path = write_image(tmp_path / "a.zarr", noise("cyx"), "cyx")
+    attributes = json.loads((path / ".zattrs").read_text())
+    (level,) = attributes["multiscales"][0]["datasets"]
+    level["coordinateTransformations"][0]["scale"] = [1, 1.0, 0.5]
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    field = readers.read_micrograph(path)
+    assert field.pixel_size_um is None
+    assert field.pixel_size_problem == "0.25 x 0.5 µm, pixels that are not square"
+
+
 def test_five_axes_without_names_are_tczyx(tmp_path):
     pixels = noise()
     path = write_image(tmp_path / "a.zarr", pixels)

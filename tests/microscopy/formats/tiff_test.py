@@ -7,10 +7,9 @@ import pytest
 import tifffile
 
 from cellclass_tf.errors import InputError
-from cellclass_tf.microscopy import readers
+from cellclass_tf.microscopy import channels, readers
 from cellclass_tf.microscopy.formats import tiff
 from cellclass_tf.storage import digests
-from tests import tiles
 
 # (T, Z, C, Y, X); every plane is constant and different.
 STACK = np.broadcast_to(
@@ -27,15 +26,6 @@ def write_ome(path, pixels=STACK, axes="TZCYX", **options):
     }
     options = {"photometric": "minisblack"} | options
     tifffile.imwrite(path, pixels, ome=True, metadata=metadata, **options)
-
-
-def test_ome_tiff_gives_names_emission_and_pixel_size(tmp_path):
-    write_ome(tmp_path / "a.ome.tif")
-    field = readers.read_micrograph(tmp_path / "a.ome.tif", time=1)
-    assert field.channel_names == ("DAPI", "GFP")
-    # 0 nm means that no emission is recorded.
-    assert field.emissions_nm == (460, None)
-    assert field.pixel_size_um == 0.25
 
 
 @pytest.mark.parametrize("axes", ["TZCYX", "CZTYX", "ZTCYX"])
@@ -55,26 +45,6 @@ def test_a_stack_in_one_page_is_read_too(tmp_path):
     for scene in tiff.FORMAT.scenes(tmp_path / "a.ome.tif"):
         for index in np.ndindex(2, 3, 2):
             np.testing.assert_array_equal(scene.read(*index), STACK[index])
-
-
-def test_imagej_hyperstack_gives_labels_and_pixel_size(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        STACK[0, 0],
-        imagej=True,
-        resolution=(4.0, 4.0),
-        metadata={"axes": "CYX", "unit": "um", "Labels": ["nuclei", "actin"]},
-    )
-    field = readers.read_micrograph(tmp_path / "a.tif")
-    assert field.channel_names == ("nuclei", "actin")
-    assert field.pixel_size_um == pytest.approx(0.25)
-
-
-def test_a_print_resolution_is_not_a_pixel_size(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "a.tif", STACK[0, 0, 0], resolution=(72, 72), resolutionunit=2
-    )
-    assert readers.read_micrograph(tmp_path / "a.tif").pixel_size_um is None
 
 
 def test_pages_of_unknown_meaning_are_refused(tmp_path):
@@ -106,11 +76,11 @@ def test_the_error_for_a_truncated_tiff_names_it(tmp_path):
         next(readers.read_micrographs(path))
 
 
-def lsm(path, pixels, voxel_m):
+def lsm(path, pixels, voxel_m, height_m=None):
     """Writes a Zeiss LSM, with a thumbnail after each image and sizes in a tag."""
     depth, count, height, width = pixels.shape
     info = struct.pack("<I9i", 0x0400494C, 512, width, height, depth, count, 1, 2, 8, 8)
-    info += struct.pack("<6d", voxel_m, voxel_m, 1e-6, 0, 0, 0)
+    info += struct.pack("<6d", voxel_m, height_m or voxel_m, 1e-6, 0, 0, 0)
     info += bytes(512 - len(info))
     with tifffile.TiffWriter(path) as file:
         for z in range(depth):
@@ -153,28 +123,6 @@ def test_a_real_stk_file_is_read_plane_by_plane(assets):
     assert field.pixel_size_um == pytest.approx(3.6260623)
 
 
-@pytest.mark.parametrize("lost", ["SpatialCalibration", "XCalibration"])
-def test_an_stk_without_calibration_has_no_pixel_size(assets, monkeypatch, lost):
-    path = assets / "microscope_files" / "stk" / "test.stk"
-    with tifffile.TiffFile(path) as file:
-        metadata = dict(file.stk_metadata)
-    del metadata[lost]
-    metadata |= {"PlaneProperty": [], "Name": "DAPI", "wavelength": 0}
-    monkeypatch.setattr(tifffile.TiffFile, "stk_metadata", metadata)
-    field = readers.read_micrograph(path)
-    assert field.pixel_size_um is None
-    assert (field.channel_names, field.emissions_nm) == (("DAPI",), (None,))
-
-
-def test_a_real_file_of_metaxpress_is_one_channel(assets):
-    for path in sorted((assets / "microscope_files" / "imagexpress").glob("*.tif")):
-        (field,) = readers.read_micrographs(path)
-        np.testing.assert_array_equal(field.pixels[0], tifffile.imread(path))
-        assert field.channel_names == ("FITC_05",)
-        assert field.emissions_nm == (536,)
-        assert field.pixel_size_um == 1.3668
-
-
 def test_a_real_photograph_is_colour(assets):
     # A photograph exported by Nikon Camera Control, whose red channel is not empty.
     path = assets / "microscope_files" / "tif" / "NikonTIF.tif"
@@ -199,46 +147,8 @@ def test_many_pages_without_description_are_refused(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for _ in range(5):
             file.write(np.ones((20, 24), np.uint16), metadata=None, contiguous=False)
-    with pytest.raises(InputError, match="up to 4 pages without a description"):
+    with pytest.raises(InputError, match="up to 4 grey pages without a description"):
         list(readers.read_micrographs(tmp_path / "a.tif"))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_images_in_which_zero_is_white_are_inverted(tmp_path, dtype):
-    top = np.iinfo(dtype).max
-    pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(dtype)
-    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-        for plane in top - pixels:
-            file.write(plane, photometric="miniswhite", metadata=None, contiguous=False)
-    (field,) = readers.read_micrographs(tmp_path / "a.tif")
-    np.testing.assert_array_equal(field.pixels, pixels)
-    assert field.pixels.dtype == dtype
-
-
-def test_grey_values_of_inverted_imagej_images_are_kept(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 200, (2, 20, 24)).astype(np.uint16)
-    options = {"imagej": True, "metadata": {"axes": "CYX"}}
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", **options)
-    (field,) = readers.read_micrographs(tmp_path / "a.tif")
-    np.testing.assert_array_equal(field.pixels, pixels)
-
-
-def test_the_dye_of_an_ome_channel_names_it(tmp_path):
-    metadata = {
-        "axes": "CYX",
-        "Channel": [{"Fluor": "DAPI"}, {"Name": "Channel 1", "Fluor": "GFP"}],
-    }
-    options = {"ome": True, "photometric": "minisblack"}
-    pixels = np.zeros((2, 20, 24), np.uint16)
-    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata=metadata, **options)
-    description = tifffile.TiffFile(tmp_path / "a.ome.tif").ome_metadata
-    if "Fluor" not in description:
-        # tifffile writes some attributes alone.
-        for name, dye in (('Channel ID="Channel:0:0"', "DAPI"), ('"Channel 1"', "GFP")):
-            description = description.replace(name, f'{name} Fluor="{dye}"', 1)
-        tifffile.tiffcomment(tmp_path / "a.ome.tif", description.encode())
-    (field,) = readers.read_micrographs(tmp_path / "a.ome.tif")
-    assert field.channel_names == ("DAPI", "Channel 1 GFP")
 
 
 def test_a_colour_picture_in_a_file_with_fields_is_left_out(tmp_path):
@@ -271,18 +181,28 @@ def test_a_colour_picture_alone_is_a_field(tmp_path):
     assert readers.colour_scenes(tmp_path / "a.tif") == ()
 
 
-def test_the_position_of_the_stage_is_that_of_the_first_plane_that_has_one(tmp_path):
-    pixels = np.zeros((1, 2, 32, 40), np.uint16)
-    scenes = [(pixels, (1500.0, -20.0)), (pixels, None), (pixels, (float("nan"), 1.0))]
-    path = tiles.write_ome(tmp_path / "a.ome.tif", scenes)
-    found = [field.stage_um for field in readers.read_micrographs(path)]
-    assert found == [pytest.approx((1500, -20)), None, None]
-    # Some programs describe planes without a position first.
-    with tifffile.TiffFile(path) as file:
-        xml = file.ome_metadata
-    first = '<Plane TheC="0"'
-    assert first in xml
-    xml = xml.replace(first, f'<Plane TheZ="0" TheT="0" TheC="9"/>{first}', 1)
-    tifffile.tiffcomment(path, xml.encode())
-    field, *_ = readers.read_micrographs(path)
-    assert field.stage_um == pytest.approx((1500, -20))
+def test_colour_pictures_on_pages_are_not_channels(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 20, 24, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for picture in pictures:
+            file.write(picture, photometric="rgb", metadata=None, contiguous=False)
+    with pytest.raises(InputError, match=r"YXS .3, 20, 24, 3.*a file each"):
+        readers.read_micrograph(tmp_path / "a.tif")
+
+
+def test_the_colours_of_a_channel_share_its_name(tmp_path):
+    path, names = tmp_path / "a.ome.tif", {"Channel": {"Name": ["DAPI", "GFP"]}}
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 20, 24, 3), np.uint8)
+    tifffile.imwrite(
+        path, pictures, photometric="rgb", metadata={"axes": "CYXS"} | names
+    )
+    (field,) = readers.read_micrographs(path)
+    colours = ("red", "green", "blue")
+    expected = tuple(f"{name} {c}" for name in ("DAPI", "GFP") for c in colours)
+    assert field.channel_names == expected
+    assert not field.is_rgb
+    np.testing.assert_array_equal(
+        field.pixels, np.moveaxis(pictures, -1, 1).reshape(6, 20, 24)
+    )
+    with pytest.raises(InputError, match="which channel is which"):
+        channels.choose_channels(field)
