@@ -124,7 +124,7 @@ def test_the_time_limit_of_a_folder_counts_all_its_files(tmp_path):
 
     def limit(processes):
         engine = batch.Engine(processes=processes)
-        step = conversion._Conversion(study, None, "", 10.0, engine, True)
+        step = conversion._Conversion(study, None, 10.0, engine)
         return step._job(raw, None, "", []).limit_s
 
     size = sum(p.stat().st_size for p in raw.path.rglob("*") if p.is_file())
