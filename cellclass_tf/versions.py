@@ -8,7 +8,7 @@ formats have their own versions, see `storage.records`; datasets have the versio
 # Outlines of the annotator `watershed`, and the diameters that it estimates.
 WATERSHED = 1
 # Measurements of raw files in the first pass of `convert`.
-MEASUREMENT = 4
+MEASUREMENT = 5
 # Merged images, which the second pass of `convert` writes.
 MERGING = 1
 # Cells, tables and pictures of a field that `predict` writes.

@@ -24,32 +24,58 @@ KEPT: Limits = ((0.0, 255.0), (0.0, 255.0))
 
 
 class Key(NamedTuple):
-    """The properties on which brightness depends; fields that agree in them share limits."""
+    """The properties on which brightness depends; fields that agree in them share limits.
+
+    Attributes:
+      group: the contrast group.
+      nuclei_channel: name of the nuclei channel.
+      cytoplasm_channel: name of the cytoplasm channel.
+      projection: how a stack became one plane, without the number of the plane.
+      bits: number of bits of a pixel, 8 or 16.
+    """
 
     group: str
     nuclei_channel: str
     cytoplasm_channel: str
     projection: str
+    bits: int = 16
+
+    @property
+    def without_bits(self) -> tuple[str, ...]:
+        """The key as earlier versions had it, for fingerprints."""
+        return self[:4]
 
 
-def key_of(group: str, nuclei_channel: str, cytoplasm_channel: str, z: str) -> Key:
+def key_of(
+    group: str, nuclei_channel: str, cytoplasm_channel: str, z: str, bits: int
+) -> Key:
     """Returns the key of a field; `z` says how its stack was projected, see `Micrograph`.
 
     The plane that 'best' chose ('best:3') makes no difference.
     """
-    return Key(group, nuclei_channel, cytoplasm_channel, z.split(":")[0])
+    return Key(group, nuclei_channel, cytoplasm_channel, z.split(":")[0], bits)
 
 
 def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
-    """Returns the limits of the groups, from rows of the manifest."""
-    return {
-        key_of(row.contrast_group, row.nuclei_channel, row.cytoplasm_channel, row.z): (
-            _parse_limits(row.nuclei_limits),
-            _parse_limits(row.cytoplasm_limits),
+    """Returns the limits of the groups, from rows of the manifest.
+
+    The manifest does not say how many bits the pixels had. Limits above 255 are those of 16
+    bits. Lower ones may be those of either, and hold for both.
+    """
+    certain, possible = {}, {}
+    for row in rows:
+        if row.contrast != "group":
+            continue
+        limits = _parse_limits(row.nuclei_limits), _parse_limits(row.cytoplasm_limits)
+        key = key_of(
+            row.contrast_group, row.nuclei_channel, row.cytoplasm_channel, row.z, 16
         )
-        for row in rows
-        if row.contrast == "group"
-    }
+        # The upper limit of a channel of the value 255 alone is 256.
+        if max(high for _, high in limits) > 256:
+            certain[key] = limits
+        else:
+            possible[key] = possible[key._replace(bits=8)] = limits
+    return possible | certain
 
 
 def limits_of(row: ImageRow) -> Limits | None:
@@ -75,6 +101,12 @@ def write_histograms(path: pathlib.Path, histograms: Sequence[np.ndarray]) -> No
         np.savez_compressed(temporary, **arrays)
 
 
+def read_histogram(path: pathlib.Path, number: int) -> np.ndarray:
+    """Reads a (2, N) histogram, N being one more than its brightest value."""
+    with open(path, "rb") as file, np.load(file) as arrays:
+        return arrays[str(number)]
+
+
 def measure_limits(
     parts: Iterable[tuple[Key, pathlib.Path, int]],
 ) -> dict[Key, Limits]:
@@ -88,8 +120,7 @@ def measure_limits(
     """
     totals: dict[Key, np.ndarray] = {}
     for key, path, number in parts:
-        with open(path, "rb") as file, np.load(file) as arrays:
-            counts = arrays[str(number)]
+        counts = read_histogram(path, number)
         total = totals.setdefault(key, np.zeros((2, 1 << 16), np.int64))
         total[:, : counts.shape[1]] += counts
     return {key: merge.contrast_limits([total]) for key, total in totals.items()}

@@ -16,10 +16,15 @@ from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
 from cellclass_tf.microscopy import contrast as contrasts
-from cellclass_tf.microscopy import conversion_settings, dishes, one_file
+from cellclass_tf.microscopy import (
+    contrast_checks,
+    conversion_settings,
+    dishes,
+    one_file,
+)
 from cellclass_tf.microscopy.files import earlier_images, image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
-from cellclass_tf.microscopy.measurement import FileMeasurement
+from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
 from cellclass_tf.microscopy.quality import verdicts
 from cellclass_tf.microscopy.readers import Projection
 from cellclass_tf.storage import digests, lock, paths
@@ -296,9 +301,10 @@ class _Conversion:
                 fields,
                 frozenset(images[name] for name in named if name in images),
             )
-            depends = [self._settings, sorted(of_raw.items()), stem]
+            used = sorted((key.without_bits, found) for key, found in of_raw.items())
+            depends = [self._settings, used, stem]
             depends += [contrast, raw.group, raw.cell_type]
-            depends += [[field.without_well() for field in fields]]
+            depends += [[field.as_of_earlier_versions() for field in fields]]
             # Fields of a file without wells have the group of the file, which is included.
             depends += [groups] if set(groups) != {raw.group} else []
             key = digests.fingerprint(versions.MERGING, *raw.files.paths, depends)
@@ -352,22 +358,32 @@ class _Conversion:
         files: Sequence[dishes.GroupedFile],
         measured: Mapping[str, FileMeasurement],
     ) -> dict[contrasts.Key, contrasts.Limits]:
-        """Returns the contrast limits, by key."""
+        """Returns the contrast limits, by key, and warns of files that do not fit them."""
         if self.options.contrast == "field":
             return {}
         parts = []
         for file in files:
             found = measured[file.raw.name]
             path = self._histograms / paths.inside(found.histograms, file.raw.name)
-            places = {f.contrast_key(file.contrast): f.histogram for f in found.fields}
+            places: dict[contrasts.Key, list[FieldMeasurement]] = {}
+            for field in found.fields:
+                if field.histogram is not None:
+                    places.setdefault(field.contrast_key(file.contrast), []).append(
+                        field
+                    )
             parts += [
-                (key, path, place) for key, place in places.items() if place is not None
+                contrast_checks.Part(file.raw.path, key, path, fields)
+                for key, fields in places.items()
             ]
         known = {}
         if self.options.contrast == "group":
             known = contrasts.known_limits(self.study.rows())
-        missing = [part for part in parts if part[0] not in known]
-        return known | contrasts.measure_limits(missing)
+        missing = [part for part in parts if part.key not in known]
+        limits = known | contrasts.measure_limits(
+            (part.key, part.histograms, part.number) for part in missing
+        )
+        contrast_checks.warn(parts, limits)
+        return limits
 
 
 def _stems(

@@ -99,6 +99,7 @@ def measure(task: MeasuringTask) -> dict[str, Any]:
             figures=figures.measure(micrograph, chosen[:2]),
             pixel_size_problem=micrograph.pixel_size_problem,
             well=micrograph.well,
+            bits=8 * micrograph.pixels.itemsize,
         )
         if not merge.is_merged(micrograph):
             place = places.setdefault(field.contrast_key(""), len(places))

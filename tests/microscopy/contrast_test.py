@@ -60,6 +60,17 @@ def test_limits_of_groups_are_read_from_the_manifest():
         cytoplasm_limits=contrast.limits_text((0.0, 65535.0)),
     )
     own = ImageRow("HEK/b.png", "HEK", contrast_group="dish2", contrast="field")
-    assert contrast.known_limits([shared, own]) == {
-        contrast.Key("dish1", "DAPI", "GFP", "best"): ((12, 4095), (0, 65535))
-    }
+    sixteen = contrast.Key("dish1", "DAPI", "GFP", "best", 16)
+    eight = sixteen._replace(bits=8)
+    known = {sixteen: ((12, 4095), (0, 65535))}
+    assert contrast.known_limits([shared, own]) == known
+    # Limits up to 255 are those of 8 bits, unless they are all that there are.
+    limits = ((3, 200), (5, 256))
+    dark = dataclasses.replace(
+        shared,
+        nuclei_limits=contrast.limits_text(limits[0]),
+        cytoplasm_limits=contrast.limits_text(limits[1]),
+    )
+    assert contrast.known_limits([dark]) == {sixteen: limits, eight: limits}
+    for rows in ([shared, dark], [dark, shared]):
+        assert contrast.known_limits(rows) == {**known, eight: limits}
