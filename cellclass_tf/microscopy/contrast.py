@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -21,6 +22,11 @@ Limits = tuple[merge.Limits, merge.Limits]
 
 # 8-bit colour images keep the contrast that they have.
 KEPT: Limits = ((0.0, 255.0), (0.0, 255.0))
+
+
+# Bio-Formats labels the planes of an ImageJ file with their place and the file's title, such
+# as 'c:1/2 z:3/9 - HEK_01.czi'.
+_TITLED = re.compile(r"(?P<places>\b[czt]:\d+/\d+(?: [czt]:\d+/\d+)*) - .*$", re.DOTALL)
 
 
 class Key(NamedTuple):
@@ -51,9 +57,21 @@ def key_of(
 ) -> Key:
     """Returns the key of a field; `z` says how its stack was projected, see `Micrograph`.
 
-    The plane that 'best' chose ('best:3') makes no difference.
+    The plane that 'best' chose ('best:3') makes no difference, nor does the title of the
+    file that is part of a channel's name in ImageJ files.
     """
-    return Key(group, nuclei_channel, cytoplasm_channel, z.split(":")[0], bits)
+    channels = without_title(nuclei_channel), without_title(cytoplasm_channel)
+    return Key(group, *channels, z.split(":")[0], bits)
+
+
+def without_title(channel: str) -> str:
+    """Returns the name of a channel; 'c:1/2 z:3/9 - HEK_01.czi' becomes 'c:1'."""
+    return _TITLED.sub(_channel_place, channel).strip()
+
+
+def _channel_place(found: re.Match) -> str:
+    places = found["places"].split()
+    return " ".join(p.split("/")[0] for p in places if p.startswith("c:"))
 
 
 def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
@@ -62,20 +80,27 @@ def known_limits(rows: Iterable[ImageRow]) -> dict[Key, Limits]:
     The manifest does not say how many bits the pixels had. Limits above 255 are those of 16
     bits. Lower ones may be those of either, and hold for both.
     """
-    certain, possible = {}, {}
+    certain: dict[Key, dict[tuple[str, str], Limits]] = {}
+    possible: dict[Key, dict[tuple[str, str], Limits]] = {}
     for row in rows:
         if row.contrast != "group":
             continue
         limits = _parse_limits(row.nuclei_limits), _parse_limits(row.cytoplasm_limits)
-        key = key_of(
-            row.contrast_group, row.nuclei_channel, row.cytoplasm_channel, row.z, 16
-        )
+        channels = row.nuclei_channel, row.cytoplasm_channel
+        key = key_of(row.contrast_group, *channels, row.z, 16)
         # The upper limit of a channel of the value 255 alone is 256.
         if max(high for _, high in limits) > 256:
-            certain[key] = limits
+            certain.setdefault(key, {})[channels] = limits
         else:
-            possible[key] = possible[key._replace(bits=8)] = limits
-    return possible | certain
+            for bits in (8, 16):
+                of_key = possible.setdefault(key._replace(bits=bits), {})
+                of_key[channels] = limits
+    # Earlier versions gave each title limits of its own; these are measured again.
+    return {
+        key: next(iter(limits.values()))
+        for key, limits in (possible | certain).items()
+        if len(set(limits.values())) == 1
+    }
 
 
 def limits_of(row: ImageRow) -> Limits | None:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.microscopy import contrast
@@ -74,3 +75,39 @@ def test_limits_of_groups_are_read_from_the_manifest():
     assert contrast.known_limits([dark]) == {sixteen: limits, eight: limits}
     for rows in ([shared, dark], [dark, shared]):
         assert contrast.known_limits(rows) == {**known, eight: limits}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("c:1/2 - HEK_01.czi", "c:1"),
+        ("c:2/3 - EmbryoTorax2D-HR #1", "c:2"),
+        ("c:1/2 z:3/9 t:1/1 - a - b.czi", "c:1"),
+        ("w1 z:1/5 - a.nd2", "w1"),
+        ("w1 c:1/1 - a.nd2", "w1 c:1"),
+        ("DAPI - 1", "DAPI - 1"),
+        ("c:1/2", "c:1/2"),
+        ("", ""),
+    ],
+)
+def test_the_title_of_a_file_is_no_part_of_its_channel(name, expected):
+    assert contrast.without_title(name) == expected
+
+
+def test_limits_that_depended_on_titles_are_measured_again():
+    rows = [
+        ImageRow(
+            f"HEK/{number}.png",
+            "HEK",
+            nuclei_channel=f"c:1/2 - {number}.czi",
+            cytoplasm_channel=f"c:2/2 - {number}.czi",
+            contrast_group="dish1",
+            contrast="group",
+            nuclei_limits=f"0-{limit}",
+            cytoplasm_limits=f"0-{limit}",
+        )
+        for number, limit in enumerate((900, 500, 500))
+    ]
+    assert not contrast.known_limits(rows)
+    key = contrast.Key("dish1", "c:1", "c:2", "", 16)
+    assert contrast.known_limits(rows[1:]) == {key: ((0, 500), (0, 500))}

@@ -215,6 +215,24 @@ def test_other_stains_of_a_group_have_limits_of_their_own(tmp_path):
     assert len(set(limits_of(tmp_path / "s").values())) == 2
 
 
+def test_titles_in_the_labels_of_imagej_do_not_separate_the_contrast(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "raw" / "HEK" / "dish1"
+    folder.mkdir(parents=True)
+    for number, brightness in enumerate((500, 3000)):
+        tifffile.imwrite(
+            folder / f"{number}.tif",
+            rng.integers(100, 100 + brightness, (2, 32, 40), np.uint16),
+            imagej=True,
+            metadata={
+                "axes": "CYX",
+                "Labels": [f"c:{c}/2 - HEK_0{number}.czi" for c in (1, 2)],
+            },
+        )
+    convert(tmp_path / "raw", tmp_path / "s", nuclei=0, cytoplasm=1)
+    assert len(set(limits_of(tmp_path / "s").values())) == 1
+
+
 def test_ambiguous_channels_are_drawn_once_and_flags_choose_them(tmp_path):
     for name in ("a", "b"):
         write_raw(tmp_path / "raw" / f"{name}.ome.tif", names=("Cam1", "Cam2"))
