@@ -131,22 +131,42 @@ def _find(
     return (hits[0], "emission") if len(hits) == 1 else None
 
 
+def is_index(micrograph: Micrograph, wanted: str | int | None) -> bool:
+    """Whether the channel that a user asks for is meant by its index, and not by its name."""
+    if wanted is None or not str(wanted).isdecimal():
+        return False
+    return not any(_hits(micrograph, str(wanted)))
+
+
 def _named_by_user(micrograph: Micrograph, wanted: str) -> int:
-    names = [name.lower() for name in micrograph.channel_names]
+    names = micrograph.channel_names
+    index = int(wanted) if wanted.isdecimal() and int(wanted) < len(names) else None
     # Names come first, since some channels are named by a number, such as the wavelength.
     # One word of a name is enough, such as w1 of 'w1 DAPI'.
-    for fits in (
-        lambda name: name == wanted.lower(),
-        lambda name: wanted.lower() in name.split(),
-    ):
-        hits = [i for i, name in enumerate(names) if fits(name)]
-        if len(hits) == 1:
-            return hits[0]
-    if wanted.isdecimal() and int(wanted) < len(names):
-        return int(wanted)
+    whole, words = _hits(micrograph, wanted)
+    if whole:
+        return whole[0]
+    if words and index not in (None, words[0]):
+        raise InputError(
+            f"{micrograph.file}: {wanted} is a word of {names[words[0]]!r}, which is channel "
+            f"{words[0]}, and also the index of another channel; it has "
+            f"{listing(micrograph)}. Give the whole name of the channel."
+        )
+    if words:
+        return words[0]
+    if index is not None:
+        return index
     raise InputError(
         f"{micrograph.file}: no channel {wanted!r}; it has {listing(micrograph)}."
     )
+
+
+def _hits(micrograph: Micrograph, wanted: str) -> tuple[list[int], list[int]]:
+    """Returns the only channel of this name, and the only one with this word in its name."""
+    names = [name.lower() for name in micrograph.channel_names]
+    whole = [i for i, name in enumerate(names) if name == wanted.lower()]
+    words = [i for i, name in enumerate(names) if wanted.lower() in name.split()]
+    return whole * (len(whole) == 1), words * (len(words) == 1)
 
 
 def _with_remaining(found: list[_Choice | None], count: int) -> list[_Choice | None]:
