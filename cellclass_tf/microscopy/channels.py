@@ -131,6 +131,11 @@ def _find(
     return (hits[0], "emission") if len(hits) == 1 else None
 
 
+def kinds_of(name: str, rules: Mapping[str, Sequence[str]]) -> set[str]:
+    """Returns which of KINDS a channel may be according to its name."""
+    return {kind for kind in KINDS if _matches(name, rules[kind])}
+
+
 def is_index(micrograph: Micrograph, wanted: str | int | None) -> bool:
     """Whether the channel that a user asks for is meant by its index, and not by its name."""
     if wanted is None or not str(wanted).isdecimal():

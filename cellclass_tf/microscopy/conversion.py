@@ -15,13 +15,14 @@ from cellclass_tf.core.study import MIXED, ImageRow, Study
 from cellclass_tf.core.study_settings import DEFAULT_CELL_TYPES
 from cellclass_tf.errors import InputError
 from cellclass_tf.messages import logger
-from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy import (
+    channel_checks,
     contrast_checks,
     conversion_settings,
     dishes,
     one_file,
 )
+from cellclass_tf.microscopy import contrast as contrasts
 from cellclass_tf.microscopy.files import earlier_images, image_names, raw_files
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FieldMeasurement, FileMeasurement
@@ -148,6 +149,11 @@ def convert(
         for name, result in measured.results.items()
     }
     _warn_of_pixel_sizes(study, found)
+    channel_checks.warn(
+        {raw.path: found[raw.name] for raw in raws if raw.name in found},
+        {"nuclei": options.nuclei, "cytoplasm": options.cytoplasm},
+        study.channel_rules,
+    )
     notes += _notes_of_colour_scenes(found)
     notes += earlier_images.notes_of_shared_dishes(study, source, raws)
     stems, unnamed = _stems(study, raws, found)
