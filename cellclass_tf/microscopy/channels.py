@@ -12,6 +12,8 @@ from cellclass_tf.core.study_settings import ChannelRules, EmissionRanges
 from cellclass_tf.errors import InputError
 
 KINDS = ("nuclei", "cytoplasm")
+# How a channel was found if the user named the other one of two.
+REMAINING = "remaining"
 
 # Index of a channel, and how it was found.
 _Choice = tuple[int, str]
@@ -179,7 +181,7 @@ def _with_remaining(found: list[_Choice | None], count: int) -> list[_Choice | N
     if count == 2 and sum(choice is None for choice in found) == 1:
         known = found[0] or found[1]
         if known is not None and known[1] == "user":
-            return [choice or (1 - known[0], "remaining") for choice in found]
+            return [choice or (1 - known[0], REMAINING) for choice in found]
     return found
 
 

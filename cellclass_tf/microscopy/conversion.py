@@ -273,8 +273,10 @@ class _Conversion:
         for raw in raws:
             # The name of the histograms' file holds the fingerprint, so that a changed
             # raw file gets a new one.
+            # What an index means depends on the channels of the other sets.
+            others = [raw.files.in_folder] if raw.files.missing else []
             key = digests.fingerprint(
-                *raw.files.paths, versions.MEASUREMENT, self._settings
+                *raw.files.paths, versions.MEASUREMENT, self._settings, *others
             )
             output = self._histograms / f"{key}.npz"
             argument = one_file.MeasuringTask(self.study, raw, self.options, output)

@@ -142,7 +142,35 @@ def _fields(
         except channels.ChannelDoubt as doubt:
             picture = _draw_channels(study, micrograph)
             raise InputError(f"{doubt} A picture of them: {picture}") from doubt
+        _check_no_channel_is_missing(raw, micrograph, chosen, options)
         yield micrograph, chosen
+
+
+def _check_no_channel_is_missing(
+    raw: RawFile, micrograph: Micrograph, chosen: channels.Channels, options: Options
+) -> None:
+    """Refuses a set that lacks a file if this makes it doubtful which channel is meant.
+
+    Raises:
+      InputError: if an index is that of another channel in complete sets, or the remaining
+        channel was taken.
+    """
+    files = raw.files
+    if not files.missing:
+        return
+    wanted = zip((options.nuclei, options.cytoplasm), chosen[:2], strict=True)
+    moved = any(
+        channels.is_index(micrograph, index)
+        and files.channels[channel] != files.in_folder[channel]
+        for index, channel in wanted
+    )
+    if moved or channels.REMAINING in chosen.by:
+        raise InputError(
+            f"{raw.path.parent / files.name}: the file of {' and '.join(files.missing)} is "
+            f"missing, which other fields of the folder have (they have "
+            f"{', '.join(files.in_folder)}). Copy it again, or name both channels: "
+            "--nuclei=NAME --cytoplasm=NAME."
+        )
 
 
 def _draw_channels(study: Study, micrograph: Micrograph) -> pathlib.Path:

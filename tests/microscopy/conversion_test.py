@@ -273,6 +273,51 @@ def test_files_with_one_channel_each_become_one_image(tmp_path):
     assert row.raw_sha256.split("|") == [digests.sha256_of_file(p) for p in paths]
 
 
+def test_an_index_is_refused_if_a_file_of_the_set_is_missing(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+    names = ["s1_w1", "s1_w2", "s1_w3", "s2_w2", "s2_w3", "s3_w1", "s3_w2"]
+    for name in names:
+        path = raw / f"P_A01_{name}.tif"
+        tifffile.imwrite(path, rng.integers(0, 999, (32, 40), np.uint16))
+
+    def failures(**flags):
+        flags |= {"cell_type": "HEK", "change_settings": True}
+        return sorted(convert(raw, tmp_path / "s", **flags).failures.values())
+
+    (told,) = failures(nuclei=0, cytoplasm=1)
+    assert told.startswith(f"{raw / 'P_A01_s2.tif'}: the file of w1 is missing")
+    assert "(they have w1, w2, w3)" in told
+    # The indices of the third set are those of complete ones.
+    images = [row.image for row in Study.open(tmp_path / "s").rows()]
+    assert images == ["HEK/P_A01_s1.png", "HEK/P_A01_s3.png"]
+    # The remaining one of two may not be the one that complete sets need.
+    told = failures(nuclei="w2", cytoplasm="")
+    assert len(told) == 3
+    assert sum("the file of w" in text for text in told) == 2
+    # By name, only the field without w3 fails.
+    (told,) = failures(nuclei="w2", cytoplasm="w3")
+    assert "no channel 'w3'" in told
+
+
+def test_adding_files_of_another_channel_reads_the_sets_again(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+
+    def write(*names):
+        for name in names:
+            path = raw / f"P_A01_{name}.tif"
+            tifffile.imwrite(path, rng.integers(0, 999, (32, 40), np.uint16))
+
+    flags = {"cell_type": "HEK", "nuclei": 0, "cytoplasm": 1}
+    write("s2_w2", "s2_w3")
+    assert not convert(raw, tmp_path / "s", **flags).failures
+    write("s1_w1", "s1_w2", "s1_w3")
+    assert len(convert(raw, tmp_path / "s", **flags).failures) == 1
+
+
 def test_without_groups_one_call_shares_one_contrast_and_each_file_is_a_group(tmp_path):
     write_raw(tmp_path / "raw" / "a.ome.tif", 500)
     write_raw(tmp_path / "raw" / "b.ome.tif", 3000)

@@ -8,7 +8,7 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +36,19 @@ class FileSet:
         hold other parts of its images, see `readers.files_of`.
       channels: the channels' names in the file names; empty if a file has all channels.
       name: the file's name without the part that names the channel.
+      in_folder: the channels of all sets of the folder, sorted. If a set lacks one of them,
+        its indices are not those of the other sets.
     """
 
     paths: tuple[pathlib.Path, ...]
     channels: tuple[str, ...]
     name: str
+    in_folder: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The channels that other sets of the folder have, and this one has not."""
+        return tuple(c for c in self.in_folder if c not in self.channels)
 
 
 class Grouped(NamedTuple):
@@ -116,7 +124,14 @@ def group(paths: Sequence[pathlib.Path], pattern: str | None) -> Grouped:
                 f"{_MOST_CHANNELS}. Let `channel` match the channel alone, and not "
                 "positions or time points."
             )
-    found = [_file_set(name, of_set) for (_, name), of_set in sets.items()]
+    in_folder: dict[pathlib.Path, set[str]] = collections.defaultdict(set)
+    for (folder, _), of_set in sets.items():
+        if len(of_set) > 1:
+            in_folder[folder].update(of_set)
+    found = [
+        _file_set(name, of_set, in_folder[folder])
+        for (folder, name), of_set in sets.items()
+    ]
     found = sorted([*found, *whole], key=lambda file_set: file_set.paths[0])
     return Grouped(found, failures, parts)
 
@@ -221,10 +236,13 @@ def _compile(pattern: str | None) -> re.Pattern:
     return expression
 
 
-def _file_set(name: str, found: dict[str, pathlib.Path]) -> FileSet:
+def _file_set(
+    name: str, found: dict[str, pathlib.Path], in_folder: Iterable[str]
+) -> FileSet:
     if len(found) == 1:
         # A single file may hold all channels, whatever its name.
         (path,) = found.values()
         return FileSet((path,), (), path.name)
     channels = sorted(found)
-    return FileSet(tuple(found[c] for c in channels), tuple(channels), name)
+    paths = tuple(found[c] for c in channels)
+    return FileSet(paths, tuple(channels), name, tuple(sorted(in_folder)))

@@ -50,6 +50,19 @@ def test_a_given_pattern_groups_channel_files():
     assert "matches nothing" in reason
 
 
+def test_channels_that_other_sets_of_the_folder_have_are_known_to_be_missing():
+    names = ["a/P_s1_w1.tif", "a/P_s1_w2.tif", "a/P_s1_w3.tif", "a/P_s2_w2.tif"]
+    names += ["a/P_s2_w3.tif", "b/P_s1_w1.tif", "b/P_s1_w2.tif", "a/Q_w4.tif"]
+    paths = sorted(pathlib.Path("raw") / name for name in names)
+    found = {str(s.paths[0]): s.missing for s in channel_files.group(paths, None).sets}
+    assert found == {
+        "raw/a/P_s1_w1.tif": (),
+        "raw/a/P_s2_w2.tif": ("w1",),
+        "raw/b/P_s1_w1.tif": (),
+        "raw/a/Q_w4.tif": (),
+    }
+
+
 def test_the_same_channel_twice_is_a_failure():
     found, failures = group(f"a_w1{GUID}.tif", "a_w1.tif", "a_w2.tif")
     assert found == [("a.tif", ("w1", "w2"))]
