@@ -310,11 +310,12 @@ class _Conversion:
                 frozenset(images[name] for name in named if name in images),
             )
             used = sorted((key.without_bits, found) for key, found in of_raw.items())
-            depends = [self._settings, used, stem]
+            depends: list[Any] = [self._settings, used, stem]
             depends += [contrast, raw.group, raw.cell_type]
             depends += [[field.as_of_earlier_versions() for field in fields]]
             # Fields of a file without wells have the group of the file, which is included.
             depends += [groups] if set(groups) != {raw.group} else []
+            depends += [versions.JOINING] if raw.files.channels else []
             key = digests.fingerprint(versions.MERGING, *raw.files.paths, depends)
             outputs = [self.study.root / "images" / f"{name}.png" for name in named]
             jobs.append(self._job(raw, argument, key, outputs))

@@ -171,6 +171,19 @@ def test_files_are_read_again_by_another_version_of_an_algorithm(
     assert dict(called)[name] == 1
 
 
+def test_sets_of_files_are_read_again_by_another_version(tmp_path, monkeypatch):
+    write_raw(tmp_path / "raw" / "a.ome.tif")
+    for channel in (1, 2):
+        path = tmp_path / "raw" / f"P_A01_w{channel}.tif"
+        tifffile.imwrite(path, np.full((32, 40), channel, np.uint16))
+    flags = {"cell_type": "HEK", "nuclei": 0, "cytoplasm": 1}
+    convert(tmp_path / "raw", tmp_path / "s", **flags)
+    assert not convert(tmp_path / "raw", tmp_path / "s", **flags).done
+    monkeypatch.setattr(versions, "JOINING", versions.JOINING + 1)
+    (done,) = convert(tmp_path / "raw", tmp_path / "s", **flags).done
+    assert "P_A01_w1.tif" in done
+
+
 def limits_of(study):
     return {row.image: row.nuclei_limits for row in Study.open(study).rows()}
 

@@ -25,6 +25,8 @@ METAXPRESS = (
 )
 
 _MOST_CHANNELS = 16
+# Pixel sizes of the channels of a field that differ by less are rounded.
+_SAME_SIZE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,14 +189,32 @@ def _join_channels(
         " ".join(filter(None, (channel, field.channel_names[0])))
         for channel, field in zip(channels, fields, strict=True)
     )
+    size, problem = _pixel_size(fields)
     return dataclasses.replace(
         fields[0],
         pixels=np.concatenate([field.pixels for field in fields]),
         channel_names=tuple(names),
+        pixel_size_um=size,
+        pixel_size_problem=problem,
+        scene_name=next((f.scene_name for f in fields if f.scene_name), ""),
+        stage_um=next((f.stage_um for f in fields if f.stage_um), None),
+        z=FILE_SEPARATOR.join(dict.fromkeys(f.z for f in fields if f.z)),
         emissions_nm=tuple((field.emissions_nm or (None,))[0] for field in fields),
         file=FILE_SEPARATOR.join(field.file for field in fields),
         sha256=FILE_SEPARATOR.join(field.sha256 for field in fields),
     )
+
+
+def _pixel_size(fields: Sequence[Micrograph]) -> tuple[float | None, str]:
+    """Returns the pixel size that files state, and why it is not used if they differ."""
+    known = [f.pixel_size_um for f in fields if f.pixel_size_um]
+    if not known:
+        problems = (f.pixel_size_problem for f in fields if f.pixel_size_problem)
+        return None, next(problems, "")
+    if max(known) > min(known) * (1 + _SAME_SIZE):
+        sizes = " and ".join(f"{size:g} µm" for size in dict.fromkeys(known))
+        return None, f"the files of one field say {sizes}"
+    return known[0], ""
 
 
 def _without_colour(field: Micrograph) -> Micrograph:
