@@ -45,6 +45,35 @@ def test_a_folder_below_the_type_names_the_dish(tmp_path):
     assert {f.group for f in found} == {"a.tif", "b.tif", "c.tif", "d.tif"}
 
 
+def groups_and_notes(source):
+    found, _, notes = raw_files.find(source, None, None)
+    told = [note for note in notes if note.startswith("dishes: ")]
+    return sorted({(file.group, file.grouped) for file in found}), told
+
+
+def test_folders_t1_and_t2_are_dishes_unless_they_hold_files_of_the_same_names(
+    tmp_path,
+):
+    treatments = tmp_path / "treatments"
+    touch(*(treatments / "HEK" / f"T{1 + n // 2}" / f"f{n}.tif" for n in range(4)))
+    expected = [("HEK/T1", True), ("HEK/T2", True)]
+    assert groups_and_notes(treatments) == (expected, [])
+    # One folder beside them is called otherwise.
+    mixed = tmp_path / "mixed"
+    touch(*(mixed / "HEK" / name / "f.tif" for name in ("Z1", "Z2", "control")))
+    groups, notes = groups_and_notes(mixed)
+    assert groups == [("HEK/Z1", True), ("HEK/Z2", True), ("HEK/control", True)]
+    assert not notes
+    times = tmp_path / "times"
+    touch(
+        *(times / "N2a" / f"t{n}" / name for n in (1, 2) for name in ("a.tif", "b.tif"))
+    )
+    groups, (note,) = groups_and_notes(times)
+    assert groups == [("N2a/a", False), ("N2a/b", False)]
+    assert "2 folders (t1, t2) seem to be time points or focal planes" in note
+    assert not [n for n in raw_files.find(times, None, "t.").notes if "dishes" in n]
+
+
 def test_wells_are_groups_unless_a_pattern_or_folder_names_the_group(tmp_path):
     for place in ("HEK/plate.tif", "N2a/d1/plate.tif"):
         (tmp_path / place).parent.mkdir(parents=True)
