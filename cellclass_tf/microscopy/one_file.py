@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,23 +122,35 @@ def _fields(
     study: Study, raw: RawFile, options: Options, *, hashed: bool
 ) -> Iterator[tuple[Micrograph, channels.Channels]]:
     """Yields the fields, with 8- or 16-bit pixels, and their channels."""
+
+    def choose(micrograph: Micrograph) -> channels.Channels:
+        return channels.choose_channels(
+            micrograph,
+            nuclei=options.nuclei,
+            cytoplasm=options.cytoplasm,
+            rules=study.channel_rules,
+            emission_nm=study.emission_nm,
+        )
+
+    def judged(micrograph: Micrograph) -> Sequence[int]:
+        try:
+            return choose(micrograph)[:2]
+        # The error is reported below, unless a file holds only one of the channels.
+        except InputError:
+            return range(len(micrograph.pixels))
+
     found = channel_files.read(
         raw.files.paths,
         raw.files.channels,
         projection=options.projection,
         hashed=hashed,
         allow_lossy=options.allow_lossy,
+        judged=judged,
     )
     for micrograph in found:
         micrograph = merge.with_whole_numbers(micrograph)
         try:
-            chosen = channels.choose_channels(
-                micrograph,
-                nuclei=options.nuclei,
-                cytoplasm=options.cytoplasm,
-                rules=study.channel_rules,
-                emission_nm=study.emission_nm,
-            )
+            chosen = choose(micrograph)
         except channels.ChannelDoubt as doubt:
             picture = _draw_channels(study, micrograph)
             raise InputError(f"{doubt} A picture of them: {picture}") from doubt

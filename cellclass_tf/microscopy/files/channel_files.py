@@ -8,7 +8,7 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -145,6 +145,7 @@ def read(
     projection: str,
     hashed: bool = True,
     allow_lossy: bool = False,
+    judged: Callable[[Micrograph], Sequence[int]] | None = None,
 ) -> Iterator[Micrograph]:
     """Yields the fields of view of a set of files.
 
@@ -160,6 +161,7 @@ def read(
         projection=projection,
         hashed=hashed,
         allow_lossy=allow_lossy,
+        judged=judged,
     )
     if not channels:
         yield from fields_of(paths[0])
