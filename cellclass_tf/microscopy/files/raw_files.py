@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from cellclass_tf.core.manifest import image_name
@@ -16,6 +16,7 @@ from cellclass_tf.microscopy import readers
 from cellclass_tf.microscopy.files import channel_files, inventory
 from cellclass_tf.splits import groups
 
+_FOCAL_PLANE = re.compile(r"zstep[ _-]*\d+", re.IGNORECASE)
 _OF_MICROSCOPES = re.compile(r"(timepoint|zstep)[ _-]*\d+", re.IGNORECASE)
 # Such folders may also be dishes, such as treatments.
 _PERHAPS_OF_MICROSCOPES = re.compile(r"[zt][ _-]*\d+", re.IGNORECASE)
@@ -124,7 +125,9 @@ def find(
             "points or focal planes, and name no dish: they hold files of the same names. If "
             "they are dishes, rename the folders",
         )
-    for file_set in grouped.sets:
+    sets, of_planes = _without_focal_planes(grouped.sets, source)
+    failures |= of_planes
+    for file_set in sets:
         path = file_set.paths[0]
         try:
             name = type_name(cell_type or _type_from_folder(path, source))
@@ -190,6 +193,34 @@ def _time_or_plane_folders(
         if all(named_so) and all(names == first for names in others):
             found.update(folders)
     return found
+
+
+def _without_focal_planes(
+    sets: Sequence[channel_files.FileSet], source: pathlib.Path
+) -> tuple[list[channel_files.FileSet], dict[str, str]]:
+    """Leaves out sets that are focal planes of one field, in folders ZStep_N.
+
+    Returns:
+      The other sets; and a reason by the folder in which the folders of planes lie.
+    """
+    planes: dict[tuple[pathlib.Path, str], list[channel_files.FileSet]] = {}
+    for file_set in sets:
+        folder = file_set.paths[0].parent
+        if folder != source and _FOCAL_PLANE.fullmatch(folder.name):
+            planes.setdefault((folder.parent, file_set.name), []).append(file_set)
+    stacks = {key: found for key, found in planes.items() if len(found) > 1}
+    left_out = {file_set for found in stacks.values() for file_set in found}
+    failures = {}
+    for parent in dict.fromkeys(parent for parent, _ in stacks):
+        of_parent = [s.paths[0].parent for s in left_out]
+        folders = {folder for folder in of_parent if folder.parent == parent}
+        failures[str(parent)] = (
+            f"{parent}: {len(folders)} folders ({inventory.named(folders)}) hold focal "
+            "planes of the same fields, each of which would count as a field. Leave one "
+            "of these folders in the input, such as that of the projection, or export "
+            "each field as one file."
+        )
+    return [file_set for file_set in sets if file_set not in left_out], failures
 
 
 def _folder_at(

@@ -74,6 +74,25 @@ def test_folders_t1_and_t2_are_dishes_unless_they_hold_files_of_the_same_names(
     assert not [n for n in raw_files.find(times, None, "t.").notes if "dishes" in n]
 
 
+def test_focal_planes_in_folders_are_no_fields(tmp_path):
+    plate = tmp_path / "mixed" / "plate1" / "TimePoint_1"
+    planes = [f"ZStep_{number}" for number in (1, 2, 3)]
+    wells = ("P_B02_s1", "P_B03_s1")
+    touch(*(plate / z / f"{w}_w{c}.tif" for z in planes for w in wells for c in (1, 2)))
+    with pytest.raises(errors.InputError, match=r"3 folders .*hold focal planes"):
+        raw_files.find(tmp_path, None, None)
+    other = tmp_path / "HEK" / "plate2"
+    touch(*(other / "ZStep_1" / f"P_B02_s1_w{c}.tif" for c in (1, 2)))
+    touch(*(other / "ZStep_2" / f"P_B03_s1_w{c}.tif" for c in (1, 2)))
+    found, failures, _ = raw_files.find(tmp_path, None, None)
+    assert [file.group for file in found] == ["HEK/plate2", "HEK/plate2"]
+    ((place, reason),) = failures.items()
+    assert place == str(plate)
+    assert "3 folders (ZStep_1, ZStep_2, ZStep_3) hold focal planes" in reason
+    # One plane may be converted.
+    assert len(raw_files.find(plate / "ZStep_2", "mixed", None).files) == 2
+
+
 def test_wells_are_groups_unless_a_pattern_or_folder_names_the_group(tmp_path):
     for place in ("HEK/plate.tif", "N2a/d1/plate.tif"):
         (tmp_path / place).parent.mkdir(parents=True)
