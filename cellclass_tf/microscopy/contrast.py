@@ -11,6 +11,7 @@ import numpy as np
 
 from cellclass_tf.core.study import ImageRow
 from cellclass_tf.microscopy import merge
+from cellclass_tf.splits import groups
 from cellclass_tf.storage import atomic
 
 # 'group' keeps the limits that a group got at its first conversion, 'anew' measures them
@@ -61,7 +62,7 @@ def key_of(
     file that is part of a channel's name in ImageJ files.
     """
     channels = without_title(nuclei_channel), without_title(cytoplasm_channel)
-    return Key(group, *channels, z.split(":")[0], bits)
+    return Key(groups.normalized(group), *channels, z.split(":")[0], bits)
 
 
 def without_title(channel: str) -> str:

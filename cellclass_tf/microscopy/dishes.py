@@ -13,6 +13,7 @@ from cellclass_tf.core.micrograph import FILE_SEPARATOR
 from cellclass_tf.core.study import ImageRow, Study
 from cellclass_tf.microscopy.files.raw_files import RawFile
 from cellclass_tf.microscopy.measurement import FieldMeasurement
+from cellclass_tf.splits.groups import normalized
 
 
 class GroupedFile(NamedTuple):
@@ -39,7 +40,7 @@ class GroupedFile(NamedTuple):
         """Whether nothing names the dish, so that the file counts as one of its own."""
         if self.edited or self.raw.grouped:
             return False
-        return set(self.groups) == {self.stem}
+        return set(self.groups) == {normalized(self.stem)}
 
     @property
     def differs(self) -> bool:
@@ -81,7 +82,7 @@ class Dishes:
         """
         if not raw.grouped:
             # Unlike the file's name, the image's name belongs to no other file.
-            raw = dataclasses.replace(raw, group=stem)
+            raw = dataclasses.replace(raw, group=normalized(stem))
         found = tuple(raw.group_of(field.well) for field in fields)
         rows = [self._rows.get(f"{stem}{field.suffix}") for field in fields]
         kept = [row if row and self._is_kept(row, raw) else None for row in rows]
@@ -90,7 +91,7 @@ class Dishes:
         contrast = raw.group if raw.grouped else self.source
         if any(field.well for field in fields):
             groups = tuple(
-                row.group if row and not self._is_edited(row) else group
+                normalized(row.group) if row and not self._is_edited(row) else group
                 for row, group in zip(kept, found, strict=True)
             )
             contrast = (first.contrast_group if first else "") or contrast
@@ -98,10 +99,11 @@ class Dishes:
         if rows[0] and edited:
             # The manifest keeps the person's group. If it came from here, it would count
             # as written by the program.
-            contrast = rows[0].group
+            contrast = normalized(rows[0].group)
         elif first:
             shared = first.contrast_group == first.group
-            raw = dataclasses.replace(raw, group=first.group, grouped=shared)
+            group = normalized(first.group)
+            raw = dataclasses.replace(raw, group=group, grouped=shared)
             contrast = raw.group if raw.grouped else self.source
         groups = (raw.group,) * len(fields)
         return GroupedFile(raw, stem, groups, contrast, found, edited)

@@ -1,5 +1,8 @@
 """Tests of cellclass_tf.microscopy.dishes."""
 
+import dataclasses
+import unicodedata
+
 import numpy as np
 import pytest
 import tifffile
@@ -125,3 +128,22 @@ def test_files_of_earlier_versions_with_relative_paths_keep_their_dish(tmp_path,
         lies = dishes._lies_where_it_lay(changed, raw, tmp_path / "raw")
         assert lies is same, name
         study.manifest_path.write_text(text)
+
+
+def test_folders_whose_names_look_the_same_are_one_dish(tmp_path):
+    composed, decomposed = (unicodedata.normalize(f, "Schäle") for f in ("NFC", "NFD"))
+    raw = tmp_path / "raw" / "HEK"
+    write_raw(raw / decomposed / "a.ome.tif", 0)
+    convert(tmp_path / "raw", tmp_path / "s")
+    # An earlier version recorded the name as it is on the disk.
+    study = Study.open(tmp_path / "s")
+    names = {"group": f"HEK/{decomposed}", "contrast_group": f"HEK/{decomposed}"}
+    before = study.rows()[0]
+    study.update([dataclasses.replace(before, **names)])
+    assert study.rows()[0].group != before.group
+    write_raw(raw / composed / "b.ome.tif", 1)
+    assert not notes_of(convert(tmp_path / "raw", tmp_path / "s"))
+    rows = study.rows()
+    assert {(r.group, r.contrast_group) for r in rows} == {(f"HEK/{composed}",) * 2}
+    assert len({row.nuclei_limits for row in rows}) == 1
+    assert rows[0].image_sha256 == before.image_sha256

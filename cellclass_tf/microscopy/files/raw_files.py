@@ -241,6 +241,6 @@ def _group_of(
 ) -> str:
     path = file_set.paths[0]
     if pattern is None:
-        return f"{cell_type}/{folder or stem_of(file_set.name)}"
+        return groups.normalized(f"{cell_type}/{folder or stem_of(file_set.name)}")
     # The path starts with the source's own folder, so that folders above cannot match.
     return pattern.group_in(path.relative_to(source.parent).as_posix(), str(path))
