@@ -40,7 +40,7 @@ class GroupedFile(NamedTuple):
         """Whether nothing names the dish, so that the file counts as one of its own."""
         if self.edited or self.raw.grouped:
             return False
-        return set(self.groups) == {normalized(self.stem)}
+        return set(self.groups) == {self.stem}
 
     @property
     def differs(self) -> bool:
@@ -82,7 +82,7 @@ class Dishes:
         """
         if not raw.grouped:
             # Unlike the file's name, the image's name belongs to no other file.
-            raw = dataclasses.replace(raw, group=normalized(stem))
+            raw = dataclasses.replace(raw, group=stem)
         found = tuple(raw.group_of(field.well) for field in fields)
         rows = [self._rows.get(f"{stem}{field.suffix}") for field in fields]
         kept = [row if row and self._is_kept(row, raw) else None for row in rows]
@@ -91,7 +91,7 @@ class Dishes:
         contrast = raw.group if raw.grouped else self.source
         if any(field.well for field in fields):
             groups = tuple(
-                normalized(row.group) if row and not self._is_edited(row) else group
+                _group_of(row, group) if row and not self._is_edited(row) else group
                 for row, group in zip(kept, found, strict=True)
             )
             contrast = (first.contrast_group if first else "") or contrast
@@ -102,7 +102,7 @@ class Dishes:
             contrast = normalized(rows[0].group)
         elif first:
             shared = first.contrast_group == first.group
-            group = normalized(first.group)
+            group = _group_of(first, raw.group)
             raw = dataclasses.replace(raw, group=group, grouped=shared)
             contrast = raw.group if raw.grouped else self.source
         groups = (raw.group,) * len(fields)
@@ -162,6 +162,15 @@ def _notes_of_kept(files: Sequence[GroupedFile]) -> tuple[str, ...]:
         "their column group in images.csv, and convert again"
     )
     return (told,)
+
+
+def _group_of(row: ImageRow, found: str) -> str:
+    """Returns the group of an image; `found` is the one that its folder names now."""
+    # The group of a file that is one of its own has exactly the name of its image.
+    if row.group == row.stem:
+        return row.group
+    group = normalized(row.group)
+    return found if normalized(found) == group else group
 
 
 def _lies_where_it_lay(row: ImageRow, raw: RawFile, folder: pathlib.Path) -> bool:

@@ -147,3 +147,14 @@ def test_folders_whose_names_look_the_same_are_one_dish(tmp_path):
     assert {(r.group, r.contrast_group) for r in rows} == {(f"HEK/{composed}",) * 2}
     assert len({row.nuclei_limits for row in rows}) == 1
     assert rows[0].image_sha256 == before.image_sha256
+
+
+def test_a_file_that_is_a_dish_of_its_own_has_the_group_of_its_image(tmp_path):
+    name = unicodedata.normalize("NFD", "Schäle")
+    for number in range(2):
+        write_raw(tmp_path / "raw" / "HEK" / f"{name}{number}.ome.tif", number)
+    for _ in range(2):
+        (note,) = notes_of(convert(tmp_path / "raw", tmp_path / "s"))
+        assert "each of 2 files" in note
+        rows = Study.open(tmp_path / "s").rows()
+        assert [row.group for row in rows] == [row.stem for row in rows]
